@@ -1,0 +1,278 @@
+//! What is kept of one source, and how a probe changes it.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    address::Address,
+    outcome::{PROBE_CLASSES, Probe},
+    sketch::{self, HOST_WORDS, SERVICE_WORDS},
+};
+
+/// [`PROBE_CLASSES`] rounded up, so that what follows the counters is aligned to 8 bytes.
+pub const COUNT_SLOTS: usize = PROBE_CLASSES.next_multiple_of(2);
+/// Targets kept as examples.
+pub const SAMPLES: usize = 4;
+
+/// What is distinct among the probes of one source in one epoch.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Distinct {
+    /// Bitmap of probed services, see [`sketch::service_bit`].
+    pub services: [u64; SERVICE_WORDS],
+    /// Bitmap of probed addresses, see [`sketch::host_bit`].
+    pub hosts: [u64; HOST_WORDS],
+}
+
+impl Distinct {
+    /// Nothing seen.
+    pub const EMPTY: Self = Self { services: [0; SERVICE_WORDS], hosts: [0; HOST_WORDS] };
+
+    /// Adds what `other` saw.
+    pub fn union(&mut self, other: &Self) {
+        for (word, more) in self.services.iter_mut().zip(&other.services) {
+            *word |= more;
+        }
+        for (word, more) in self.hosts.iter_mut().zip(&other.hosts) {
+            *word |= more;
+        }
+    }
+}
+
+/// A probed target, kept as an example.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Sample {
+    /// Probed address.
+    pub host: Address,
+    /// Probed port in host byte order, 0 if none.
+    pub port: u16,
+    /// Protocol of the service.
+    pub protocol: u8,
+    /// 1 where a sample was taken, 0 in a slot that is still empty.
+    pub taken: u8,
+    /// Epoch in which it was taken.
+    pub epoch: u32,
+}
+
+/// What the table holds for one source. Fixed size, no padding, shared by all CPUs.
+///
+/// The agent numbers its polls; that number is the epoch. Distinct things are kept for the running
+/// epoch and the one before, in `windows[epoch % 2]`, so that a reader who has moved the epoch on
+/// finds the finished one whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct SourceState {
+    /// Kernel monotonic time of the insertion in nanoseconds. It tells an entry from the one
+    /// of the same source before it, whose counters are gone.
+    pub born_ns: u64,
+    /// Epoch of the last probe.
+    pub epoch: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+    /// Probes by class since the insertion, modulo 2^32.
+    pub counts: [u32; COUNT_SLOTS],
+    /// Distinct things of the last two epochs.
+    pub windows: [Distinct; 2],
+    /// Examples of targets.
+    pub samples: [Sample; SAMPLES],
+}
+
+impl SourceState {
+    /// A source that was just inserted, nothing counted yet.
+    #[inline(always)]
+    pub const fn new(born_ns: u64, epoch: u32) -> Self {
+        const NONE: Sample = Sample { host: Address::UNSPECIFIED, port: 0, protocol: 0, taken: 0, epoch: 0 };
+        Self {
+            born_ns,
+            epoch,
+            reserved: 0,
+            counts: [0; COUNT_SLOTS],
+            windows: [Distinct::EMPTY; 2],
+            samples: [NONE; SAMPLES],
+        }
+    }
+
+    /// What was distinct in `epoch` and later, as far as it is still kept.
+    pub fn distinct_since(&self, epoch: u32) -> Distinct {
+        let mut seen = Distinct::EMPTY;
+        // Wrapping distance: epochs are numbered modulo 2^32.
+        let age = self.epoch.wrapping_sub(epoch);
+        if age > u32::MAX / 2 {
+            return seen;
+        }
+        seen.union(&self.windows[slot(self.epoch)]);
+        if age > 0 {
+            seen.union(&self.windows[slot(self.epoch.wrapping_sub(1))]);
+        }
+        seen
+    }
+}
+
+#[inline(always)]
+fn slot(epoch: u32) -> usize {
+    (epoch & 1) as usize
+}
+
+/// How memory is changed that other CPUs may change at the same time.
+pub trait Memory {
+    /// Adds 1.
+    ///
+    /// # Safety
+    /// `counter` is valid for reads and writes and aligned.
+    unsafe fn increment(counter: *mut u32);
+
+    /// Sets bits.
+    ///
+    /// # Safety
+    /// `word` is valid for reads and writes and aligned.
+    unsafe fn set_bits(word: *mut u64, bits: u64);
+}
+
+/// Memory that nobody else changes: for hosts.
+pub struct Unshared;
+
+impl Memory for Unshared {
+    unsafe fn increment(counter: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { *counter = (*counter).wrapping_add(1) };
+    }
+
+    unsafe fn set_bits(word: *mut u64, bits: u64) {
+        // SAFETY: the caller's promise.
+        unsafe { *word |= bits };
+    }
+}
+
+/// Empties a window word by word. Volatile, since the compiler would make a call of memset of it, which
+/// for the BPF target goes byte by byte.
+///
+/// # Safety
+/// `window` is valid for writes and aligned.
+#[inline(always)]
+unsafe fn clear(window: *mut Distinct) {
+    const WORDS: usize = size_of::<Distinct>() / size_of::<u64>();
+    let words = window.cast::<u64>();
+    let mut place = 0;
+    while place < WORDS {
+        // SAFETY: a word of the window, as the caller promises.
+        unsafe { words.add(place).write_volatile(0) };
+        place += 1;
+    }
+}
+
+/// Counts one probe for its source.
+///
+/// Counters are exact however many CPUs count at once. The bitmaps may lose a bit when the first
+/// probes of an epoch arrive on several CPUs at the same instant; they estimate, and the next probe
+/// of the same target sets it again.
+///
+/// # Safety
+/// `state` is valid for reads and writes and aligned. With [`Unshared`] nobody else uses it.
+#[inline(always)]
+pub unsafe fn record<M: Memory>(state: *mut SourceState, probe: &Probe, epoch: u32, salt: u64) {
+    // SAFETY: the caller's promise holds for the whole state, hence for each part of it. No reference
+    // into it is made, since other CPUs may write to it.
+    unsafe {
+        M::increment(&raw mut (*state).counts[probe.class.index()]);
+        let last = (&raw const (*state).epoch).read();
+        if last != epoch {
+            (&raw mut (*state).epoch).write(epoch);
+            clear(&raw mut (*state).windows[slot(epoch)]);
+            if epoch.wrapping_sub(last) != 1 {
+                clear(&raw mut (*state).windows[slot(epoch.wrapping_sub(1))]);
+            }
+        }
+        let window = &raw mut (*state).windows[slot(epoch)];
+        let service = sketch::service_bit(probe.service, salt);
+        let host = sketch::host_bit(probe.destination, salt);
+        let service_word = &raw mut (*window).services[service.word];
+        let host_word = &raw mut (*window).hosts[host.word];
+        let new_service = service_word.read() & service.mask == 0;
+        let new_host = host_word.read() & host.mask == 0;
+        if new_service {
+            M::set_bits(service_word, service.mask);
+        }
+        if new_host {
+            M::set_bits(host_word, host.mask);
+        }
+        if new_service || new_host {
+            // Distinct targets fall into slots by their hash, so that the examples vary.
+            let place = (service.mask.trailing_zeros() ^ host.mask.trailing_zeros()) as usize % SAMPLES;
+            (&raw mut (*state).samples[place]).write(Sample {
+                host: probe.destination,
+                port: probe.service.port,
+                protocol: probe.service.protocol,
+                taken: 1,
+                epoch,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+    use crate::outcome::{ProbeClass, Service};
+
+    fn probe(host: u8, port: u16) -> Probe {
+        Probe {
+            class: ProbeClass::Syn,
+            source: Ipv4Addr::new(192, 0, 2, 1).into(),
+            destination: Ipv4Addr::new(198, 51, 100, host).into(),
+            service: Service { protocol: 6, port },
+        }
+    }
+
+    fn count(state: &mut SourceState, probe: &Probe, epoch: u32) {
+        // SAFETY: an exclusive reference.
+        unsafe { record::<Unshared>(state, probe, epoch, 7) };
+    }
+
+    fn bits(words: &[u64]) -> u32 {
+        words.iter().map(|word| word.count_ones()).sum()
+    }
+
+    #[test]
+    fn repeated_probes_of_one_target_are_one_distinct_target() {
+        let mut state = SourceState::new(1, 5);
+        for _ in 0..100 {
+            count(&mut state, &probe(1, 80), 5);
+        }
+        assert_eq!(state.counts[ProbeClass::Syn.index()], 100);
+        let seen = state.distinct_since(5);
+        assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 1));
+        assert_eq!(state.samples.iter().filter(|sample| sample.taken == 1).count(), 1);
+    }
+
+    #[test]
+    fn the_epoch_before_is_whole_until_the_next_but_one() {
+        let mut state = SourceState::new(1, 5);
+        count(&mut state, &probe(1, 80), 5);
+        count(&mut state, &probe(2, 80), 6);
+        assert_eq!(bits(&state.distinct_since(5).hosts), 2);
+        assert_eq!(bits(&state.distinct_since(6).hosts), 1);
+        assert_eq!(bits(&state.distinct_since(7).hosts), 0);
+        count(&mut state, &probe(3, 80), 7);
+        assert_eq!(bits(&state.distinct_since(6).hosts), 2);
+    }
+
+    #[test]
+    fn an_epoch_long_past_leaves_nothing_behind() {
+        let mut state = SourceState::new(1, 5);
+        count(&mut state, &probe(1, 80), 5);
+        count(&mut state, &probe(2, 80), 6);
+        count(&mut state, &probe(3, 80), 106);
+        assert_eq!(bits(&state.distinct_since(5).hosts), 1);
+    }
+
+    #[test]
+    fn epochs_may_wrap() {
+        let mut state = SourceState::new(1, u32::MAX);
+        count(&mut state, &probe(1, 80), u32::MAX);
+        count(&mut state, &probe(2, 80), 0);
+        assert_eq!(bits(&state.distinct_since(u32::MAX).hosts), 2);
+        assert_eq!(bits(&state.distinct_since(0).hosts), 1);
+    }
+}

@@ -1,0 +1,159 @@
+//! Addresses as the maps key them: 16 bytes, IPv4 mapped into IPv6, so that there is one code path.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An address of either family in network byte order; IPv4 is v4-mapped (RFC 4291, 2.5.5.2).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    FromBytes,
+    Immutable,
+    IntoBytes,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct Address {
+    /// The 16 bytes as they are in memory, read as two native words: comparing and masking two
+    /// words is what the kernel program does best.
+    words: [u64; 2],
+}
+
+/// `::ffff:0:0/96` as its second native word, the IPv4 address not yet filled in.
+const V4_MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+
+impl Address {
+    /// `::`, as which an empty slot is filled.
+    pub const UNSPECIFIED: Self = Self { words: [0; 2] };
+
+    /// The v4-mapped form of an IPv4 address.
+    #[inline(always)]
+    pub fn from_v4(bytes: &[u8; 4]) -> Self {
+        let address = u64::from(u32::from_ne_bytes(*bytes));
+        let shift = if cfg!(target_endian = "little") { 32 } else { 0 };
+        Self { words: [0, V4_MAPPED | address << shift] }
+    }
+
+    /// An IPv6 address.
+    #[inline(always)]
+    pub fn from_v6(bytes: &[u8; 16]) -> Self {
+        let [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7] = *bytes;
+        Self {
+            words: [
+                u64::from_ne_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+                u64::from_ne_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
+            ],
+        }
+    }
+
+    /// The two native words.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 2] {
+        self.words
+    }
+
+    /// Whether this is an IPv4 address.
+    #[inline(always)]
+    pub fn is_v4(&self) -> bool {
+        let prefix = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        self.words[0] == 0 && self.words[1] & prefix == V4_MAPPED
+    }
+
+    /// The address as the standard library knows it.
+    pub fn to_ip(self) -> IpAddr {
+        let [high, low] = self.words.map(u64::to_ne_bytes);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high);
+        bytes[8..].copy_from_slice(&low);
+        Ipv6Addr::from(bytes).to_canonical()
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::from(v4),
+            IpAddr::V6(v6) => Self::from_v6(&v6.octets()),
+        }
+    }
+}
+
+impl From<Ipv4Addr> for Address {
+    fn from(ip: Ipv4Addr) -> Self {
+        Self::from_v4(&ip.octets())
+    }
+}
+
+/// What of an IPv6 source address is kept: one host usually owns a whole /64, so that counting
+/// single addresses would let it appear as 2^64 sources.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SourceMask {
+    words: [u64; 2],
+}
+
+impl SourceMask {
+    /// Keeps the first `bits` (at most 128) of an IPv6 address. IPv4 is always kept whole.
+    pub const fn new(bits: u8) -> Self {
+        let bits = if bits > 128 { 128 } else { bits };
+        let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+        Self { words: [((mask >> 64) as u64).to_be(), (mask as u64).to_be()] }
+    }
+
+    /// From the two native words of the mask, as the kernel program gets them.
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 2]) -> Self {
+        Self { words }
+    }
+
+    /// The two native words of the mask.
+    pub const fn words(self) -> [u64; 2] {
+        self.words
+    }
+
+    /// The source that `address` counts for.
+    #[inline(always)]
+    pub fn apply(self, address: Address) -> Address {
+        if address.is_v4() {
+            return address;
+        }
+        Address { words: [address.words[0] & self.words[0], address.words[1] & self.words[1]] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_survive_the_way_through_the_map_key() {
+        for text in ["192.0.2.1", "2001:db8::1", "::1", "0.0.0.0", "255.255.255.255"] {
+            assert_eq!(Address::from(ip(text)).to_ip(), ip(text));
+        }
+        assert!(Address::from(ip("192.0.2.1")).is_v4());
+        assert!(!Address::from(ip("2001:db8::ffff:c000:201")).is_v4());
+    }
+
+    #[test]
+    fn sources_are_kept_by_prefix_and_ipv4_whole() {
+        let host = Address::from(ip("2001:db8:1:2:3:4:5:6"));
+        assert_eq!(SourceMask::new(64).apply(host).to_ip(), ip("2001:db8:1:2::"));
+        assert_eq!(SourceMask::new(48).apply(host).to_ip(), ip("2001:db8:1::"));
+        assert_eq!(SourceMask::new(61).apply(host).to_ip(), ip("2001:db8:1::"));
+        assert_eq!(SourceMask::new(128).apply(host).to_ip(), ip("2001:db8:1:2:3:4:5:6"));
+        assert_eq!(SourceMask::new(0).apply(host).to_ip(), ip("::"));
+        let v4 = Address::from(ip("192.0.2.1"));
+        assert_eq!(SourceMask::new(0).apply(v4), v4);
+    }
+}

@@ -1,0 +1,36 @@
+//! What ScanGuard's kernel program and its agent share.
+//!
+//! One parser, one classifier and one accounting function serve the XDP program, the agent, replay
+//! and the tests. Everything here is pure, `no_std`, allocation-free and has no panicking path, since
+//! the kernel's verifier takes nothing else.
+//!
+//! ```text
+//! frame -> parse::parse -> classify::classify -> Outcome -> account::record -> SourceState
+//! ```
+#![no_std]
+
+pub mod abi;
+pub mod account;
+pub mod address;
+pub mod classify;
+pub mod outcome;
+pub mod packet;
+pub mod parse;
+pub mod sketch;
+pub mod tally;
+pub mod wire;
+
+use outcome::Outcome;
+use packet::Packet;
+
+/// Parses and classifies one frame: the whole decision that the kernel program takes before it counts.
+#[inline(always)]
+pub fn inspect<P: Packet>(packet: &P) -> Outcome {
+    if let Some(outcome) = classify::established(packet) {
+        return outcome;
+    }
+    match parse::parse(packet) {
+        Ok(headers) => classify::classify(packet, &headers),
+        Err(exit) => Outcome::Exit(exit),
+    }
+}

@@ -1,0 +1,178 @@
+//! What can become of a frame: the probe classes and the exits of the kernel program.
+
+use crate::address::Address;
+
+macro_rules! numbered {
+    (
+        $(#[$meta:meta])* $name:ident[$count:ident] {
+            $($(#[$variant_meta:meta])* $variant:ident = $label:literal,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$variant_meta])* $variant),+ }
+
+        impl $name {
+            /// All, in the order of their numbers.
+            pub const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
+
+            /// The name in metrics, findings and configuration.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+
+            /// The one with this label.
+            pub fn from_label(label: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|one| one.label() == label)
+            }
+
+            /// Its place in arrays of counters.
+            #[inline(always)]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+
+        #[doc = concat!("How many [`", stringify!($name), "`] there are.")]
+        pub const $count: usize = $name::ALL.len();
+    };
+}
+
+numbered! {
+    /// What a packet probes for, in the words of nmap and hping. ECN's flags are disregarded.
+    ProbeClass[PROBE_CLASSES] {
+        /// TCP SYN alone: a connection attempt, a half-open scan (nmap -sS) or a connect scan (-sT).
+        Syn = "syn",
+        /// TCP without any flag (nmap -sN).
+        Null = "null",
+        /// TCP FIN alone (nmap -sF).
+        Fin = "fin",
+        /// TCP FIN, PSH and URG (nmap -sX).
+        Xmas = "xmas",
+        /// TCP SYN and FIN, whatever else is set.
+        SynFin = "syn_fin",
+        /// TCP SYN and RST without FIN.
+        SynRst = "syn_rst",
+        /// TCP flags that no stack sends and no other class names.
+        OddFlags = "odd_flags",
+        /// ICMP or ICMPv6 echo request (nmap -PE).
+        IcmpEcho = "icmp_echo",
+        /// ICMP timestamp request (nmap -PP).
+        IcmpTimestamp = "icmp_timestamp",
+        /// ICMP address mask request (nmap -PM).
+        IcmpAddressMask = "icmp_address_mask",
+        /// ICMP information request, or ICMPv6 node information query.
+        IcmpInformation = "icmp_information",
+        /// UDP with data (nmap -sU sends it to ports whose service it knows).
+        Udp = "udp",
+        /// UDP without data (nmap -sU).
+        UdpEmpty = "udp_empty",
+        /// SCTP INIT (nmap -sY).
+        SctpInit = "sctp_init",
+        /// SCTP COOKIE-ECHO (nmap -sZ).
+        SctpCookieEcho = "sctp_cookie_echo",
+        /// An IP protocol that hosts do not speak, or a known one without content (nmap -sO).
+        IpProtocol = "ip_protocol",
+        /// A first fragment too short to show the transport header, or one that would overwrite
+        /// it (RFC 1858; nmap -f, hping3 -f).
+        TinyFragment = "tiny_fragment",
+        /// Source and destination address are the same.
+        Land = "land",
+        /// A transport header whose lengths cannot be true.
+        BadLength = "bad_length",
+    }
+}
+
+numbered! {
+    /// How a packet leaves the program. Each packet is counted under exactly one.
+    Exit[EXITS] {
+        /// A probe, counted for its source.
+        Probe = "probe",
+        /// A probe whose source found no room in the table; it is in the totals by class only.
+        TableFull = "table_full",
+        /// A TCP segment with ACK and without SYN, FIN or RST.
+        TcpEstablished = "tcp_established",
+        /// A TCP segment with FIN and ACK: the end of a connection.
+        TcpClosing = "tcp_closing",
+        /// TCP SYN and ACK: the answer of a listener.
+        TcpSynAck = "tcp_syn_ack",
+        /// TCP RST, with or without ACK.
+        TcpReset = "tcp_reset",
+        /// UDP from a port below 1024 to an ephemeral one: the answer of a service.
+        UdpReply = "udp_reply",
+        /// UDP to a link-layer group: multicast or broadcast.
+        UdpMulticast = "udp_multicast",
+        /// ICMP and ICMPv6 other than the requests that probe.
+        IcmpOther = "icmp_other",
+        /// SCTP chunks that do not open an association.
+        SctpOther = "sctp_other",
+        /// A later fragment: its transport header went by before it.
+        Fragment = "fragment",
+        /// A routing, tunnel or security protocol with content.
+        ProtocolOther = "protocol_other",
+        /// ARP and other frames that are not IP.
+        NotIp = "not_ip",
+        /// More VLAN tags than the two that are followed.
+        UnsupportedVlan = "unsupported_vlan",
+        /// More IPv6 extension headers than are followed.
+        UnsupportedExtension = "unsupported_extension",
+        /// The frame ends within its Ethernet header or tags.
+        TruncatedEthernet = "truncated_ethernet",
+        /// The frame ends within its IP header or extension headers, or before the IP length.
+        TruncatedIp = "truncated_ip",
+        /// The IP version does not match the EtherType.
+        BadIpVersion = "bad_ip_version",
+        /// The IPv4 header or total length is impossible.
+        BadIpLength = "bad_ip_length",
+    }
+}
+
+/// The first port of Linux's default `ip_local_port_range`.
+pub const EPHEMERAL_START: u16 = 32_768;
+
+/// One probe.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Probe {
+    /// What it probes for.
+    pub class: ProbeClass,
+    /// Who sent it, unmasked.
+    pub source: Address,
+    /// What it was sent to.
+    pub destination: Address,
+    /// What it probes there.
+    pub service: Service,
+}
+
+/// What is probed on a host: a transport port, a protocol, or the host alone.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Service {
+    /// IP protocol number of the transport; for [`ProbeClass::IpProtocol`] the probed protocol.
+    pub protocol: u8,
+    /// Destination port in host byte order; 0 where there is none.
+    pub port: u16,
+}
+
+/// What was decided about a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It is to be counted for its source.
+    Probe(Probe),
+    /// It is no probe, or cannot be read: counted under this exit, nothing more.
+    Exit(Exit),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_lead_back() {
+        for class in ProbeClass::ALL {
+            assert_eq!(ProbeClass::from_label(class.label()), Some(class));
+        }
+        for exit in Exit::ALL {
+            assert_eq!(Exit::from_label(exit.label()), Some(exit));
+        }
+    }
+}

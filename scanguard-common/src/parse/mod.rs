@@ -1,0 +1,58 @@
+//! Bytes to [`Headers`]: where the transport header of a frame lies, and what it is.
+
+mod ethernet;
+mod ip;
+
+use crate::{outcome::Exit, packet::Packet};
+
+/// What the link and network headers say of a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Headers {
+    /// Whether the network header is IPv6.
+    pub is_v6: bool,
+    /// Offset of the network header.
+    pub network: usize,
+    /// Offset of what follows the network header and all extension headers.
+    pub transport: usize,
+    /// Bytes from `transport` to the end that the IP header gives.
+    pub transport_len: usize,
+    /// Protocol number of what lies at `transport`.
+    pub protocol: u8,
+    /// Which part of a datagram this is.
+    pub fragment: Fragment,
+    /// Whether the frame was sent to a link-layer group (multicast or broadcast).
+    pub to_group: bool,
+}
+
+/// Which part of an IP datagram a packet carries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fragment {
+    /// All of it.
+    Whole,
+    /// The first part; more follow.
+    First,
+    /// A later part, at this offset in units of 8 bytes.
+    Later(u16),
+}
+
+impl Fragment {
+    /// From the offset in units of 8 bytes and the more-fragments flag.
+    #[inline(always)]
+    fn new(offset: u16, more: bool) -> Self {
+        match (offset, more) {
+            (0, false) => Self::Whole,
+            (0, true) => Self::First,
+            (offset, _) => Self::Later(offset),
+        }
+    }
+}
+
+/// Finds the transport header.
+///
+/// # Errors
+/// The exit under which a frame is counted that is not IP, is malformed or goes beyond what is followed.
+#[inline(always)]
+pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Exit> {
+    let link = ethernet::parse(packet)?;
+    ip::parse(packet, &link)
+}

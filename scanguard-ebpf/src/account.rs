@@ -1,0 +1,66 @@
+//! The table of sources.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    btf_maps::{LruHashMap, PerCpuArray},
+    helpers::bpf_ktime_get_ns,
+    macros::btf_map,
+    programs::XdpContext,
+};
+use aya_log_ebpf::{debug, warn};
+use scanguard_common::{
+    abi::DEFAULT_MAX_SOURCES,
+    account::{self, SourceState},
+    address::Address,
+    outcome::Probe,
+};
+
+use crate::{atomics::Shared, config, tally};
+
+/// When it is full, the kernel evicts sources that were not probing lately.
+#[btf_map]
+static SOURCES: LruHashMap<Address, SourceState, { DEFAULT_MAX_SOURCES as usize }> = LruHashMap::new();
+
+/// Where a new source's state is put together: it is too large for the stack.
+#[btf_map]
+static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
+
+/// A source found no room in the table.
+pub(crate) struct TableFull;
+
+/// Counts a probe for its source.
+#[inline(always)]
+pub(crate) fn count(ctx: &XdpContext, probe: &Probe) -> Result<(), TableFull> {
+    let source = config::source_mask().apply(probe.source);
+    let epoch = config::epoch();
+    let state = match SOURCES.get_ptr_mut(source) {
+        Some(state) => state,
+        None => insert(ctx, &source, epoch)?,
+    };
+    // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
+    // change it by the same operations.
+    unsafe { account::record::<Shared>(state, probe, epoch, config::salt()) };
+    Ok(())
+}
+
+#[inline(always)]
+fn insert(ctx: &XdpContext, source: &Address, epoch: u32) -> Result<*mut SourceState, TableFull> {
+    let fresh = FRESH.get_ptr_mut(0).ok_or(TableFull)?;
+    // SAFETY: this CPU's entry of a map. Only these two fields of it are ever written, the rest stays 0.
+    unsafe {
+        (&raw mut (*fresh).born_ns).write(bpf_ktime_get_ns());
+        (&raw mut (*fresh).epoch).write(epoch);
+    }
+    // SAFETY: as above; it is only read here. A reference, since the stack has no room for a copy.
+    let fresh = unsafe { &*fresh };
+    let inserted = SOURCES.insert(source, fresh, u64::from(BPF_NOEXIST));
+    // Otherwise another CPU was faster, or the look-up below fails.
+    if inserted.is_ok() {
+        tally::count_insert();
+        debug!(ctx, "new source");
+    }
+    SOURCES.get_ptr_mut(source).ok_or_else(|| {
+        warn!(ctx, "no room for a source: its probes are counted by class only");
+        TableFull
+    })
+}

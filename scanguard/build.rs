@@ -1,0 +1,88 @@
+//! Builds the kernel program and puts it where `sensor::program` embeds it.
+//!
+//! Needs `rust-src` and `bpf-linker`, which `cargo xtask setup` installs. For those who package ScanGuard
+//! without a BPF toolchain: `SCANGUARD_EBPF_OBJECT=FILE` takes an object that was built elsewhere.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya_build::{Package, Toolchain};
+
+const OBJECT_VARIABLE: &str = "SCANGUARD_EBPF_OBJECT";
+const OBJECT: &str = "scanguard-xdp";
+
+fn main() -> Result<()> {
+    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?)
+        .parent()
+        .context("the crate lies in its workspace")?
+        .to_owned();
+    println!("cargo:rerun-if-env-changed={OBJECT_VARIABLE}");
+    revision(&workspace);
+    if let Some(object) = env::var_os(OBJECT_VARIABLE) {
+        let target = Path::new(&variable("OUT_DIR")?).join(OBJECT);
+        println!("cargo:rerun-if-changed={}", object.display());
+        fs::copy(&object, target).with_context(|| format!("{OBJECT_VARIABLE}={}", object.display()))?;
+        return Ok(());
+    }
+
+    let tools = workspace.join("target/tools/bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(std::iter::once(tools).chain(env::split_paths(&path)))?;
+    let ebpf = workspace.join("scanguard-ebpf");
+    let common = workspace.join("scanguard-common");
+    println!("cargo:rerun-if-changed={}", common.join("src").display());
+
+    // SAFETY: a build script has one thread at this point.
+    unsafe {
+        env::set_var("PATH", path);
+        // The pinned stable compiler builds `core` for the BPF target; nothing else is unstable.
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        // aya-build hands on every line as a warning: errors only, please.
+        env::set_var("CARGO_TERM_QUIET", "true");
+    }
+    let package = Package {
+        name: "scanguard-ebpf",
+        root_dir: ebpf.to_str().context("the path of the workspace is not UTF-8")?,
+        ..Package::default()
+    };
+    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain(&workspace)?)).map_err(|error| {
+        anyhow!("the kernel program did not build; `cargo xtask setup` installs what it needs: {error:#}")
+    })
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).with_context(|| format!("cargo sets {name}"))
+}
+
+/// The channel that rust-toolchain.toml pins.
+fn toolchain(workspace: &Path) -> Result<String> {
+    let file = workspace.join("rust-toolchain.toml");
+    println!("cargo:rerun-if-changed={}", file.display());
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
+        .map(str::to_owned)
+        .with_context(|| format!("{}: no channel", file.display()))
+}
+
+/// The commit, for `scanguard --version` and the build-info metric; "unknown" outside a checkout.
+fn revision(workspace: &Path) {
+    println!("cargo:rerun-if-changed={}", workspace.join(".git/HEAD").display());
+    let revision = std::process::Command::new("git")
+        .args([
+            "-C".as_ref(),
+            workspace.as_os_str(),
+            "rev-parse".as_ref(),
+            "--short=12".as_ref(),
+            "HEAD".as_ref(),
+        ])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned());
+    println!("cargo:rustc-env=SCANGUARD_REVISION={revision}");
+}

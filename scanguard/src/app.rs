@@ -1,0 +1,235 @@
+//! Wires the parts together and runs them until a signal comes.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use aya_log::EbpfLogger;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    cli::Run,
+    clock::Clock,
+    config::Config,
+    detect::{Detector, findings::Event},
+    export::{
+        findings::FindingsWriter,
+        http::{self, Health, Shared},
+        metrics::{Limits, Metrics},
+    },
+    network::Network,
+    observe::Observer,
+    pipeline::Pipeline,
+    sensor::{
+        attach::{Attachments, Change},
+        kernel::KernelSensor,
+        privileges,
+        program::{self, KernelLogLevel},
+    },
+};
+
+/// `scanguard run`: returns when SIGTERM or SIGINT came and everything is detached.
+///
+/// # Errors
+/// Whatever keeps it from starting. Nothing is left behind then.
+pub async fn run(arguments: Run) -> Result<()> {
+    let config = configuration(&arguments)?;
+    privileges::check()?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+
+    let listener = http::bind(config.metrics.listen).await?;
+    let address = listener.local_addr().context("the listener's address")?;
+    let salt = RandomState::new().hash_one("scanguard");
+    let mut ebpf = program::load(&config.sensor, salt, KernelLogLevel::from_tracing())?;
+    drain_kernel_log(&mut ebpf);
+    let sensor = KernelSensor::new(&mut ebpf)?;
+    let attachments =
+        Attachments::new(ebpf, config.sensor.mode, Network::connect()?, &config.sensor.interfaces).await?;
+
+    let mut agent = Agent::new(&config, sensor, attachments, arguments.format)?;
+    let (stop, stopped) = watch::channel(());
+    let server = tokio::spawn(http::serve(listener, agent.shared(), async move {
+        let mut stopped = stopped;
+        // An error means that the agent is gone, which is a reason to stop too.
+        let _ = stopped.changed().await;
+    }));
+    tracing::info!("metrics at http://{address}/metrics");
+
+    let mut polls = interval(config.sensor.poll_interval);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = polls.tick() => agent.poll().await,
+            _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
+        }
+    }
+    agent.finish();
+    drop(stop);
+    server.await.context("the metrics listener")?.context("the metrics listener")
+}
+
+/// The file's settings with those of the command line put over them.
+fn configuration(arguments: &Run) -> Result<Config> {
+    let (mut config, path) = Config::find(arguments.config.as_deref())?;
+    match path {
+        Some(path) => tracing::info!("configuration: {}", path.display()),
+        None => tracing::info!("no configuration file: defaults"),
+    }
+    if !arguments.interfaces.is_empty() {
+        config.sensor.interfaces.clone_from(&arguments.interfaces);
+    }
+    config.sensor.mode = arguments.mode.unwrap_or(config.sensor.mode);
+    config.metrics.listen = arguments.listen.unwrap_or(config.metrics.listen);
+    Ok(config)
+}
+
+/// Has what the kernel program logs appear among what the agent logs.
+fn drain_kernel_log(ebpf: &mut aya::Ebpf) {
+    let logger = match EbpfLogger::init(ebpf) {
+        Ok(logger) => logger,
+        // At a log level that lets nothing through, the verifier has removed the map with its users.
+        Err(error) => return tracing::debug!("no log of the kernel program: {error}"),
+    };
+    tokio::spawn(async move {
+        // SAFETY: the logger owns its descriptor, which stays the same and open until it is dropped.
+        let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+        let Ok(mut logger) = logger else {
+            return tracing::warn!("the log of the kernel program cannot be read");
+        };
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+}
+
+/// Everything that a poll needs.
+struct Agent {
+    clock: Clock,
+    sensor: KernelSensor,
+    attachments: Attachments,
+    pipeline: Pipeline,
+    writer: FindingsWriter<std::io::Stdout>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl Agent {
+    fn new(
+        config: &Config,
+        sensor: KernelSensor,
+        attachments: Attachments,
+        format: crate::export::findings::Format,
+    ) -> Result<Self> {
+        let detector = Detector::new(config.rules.rules(), config.findings);
+        let limits = Limits {
+            sources: config.sensor.max_sources,
+            history: config.history.max_sources,
+            findings: config.findings.max_open,
+        };
+        let metrics = Metrics::new(limits, detector.rules()).context("the metrics")?;
+        for (interface, mode) in attachments.states() {
+            metrics.attached(interface, mode);
+            if let Some(mode) = mode {
+                tracing::info!(interface, %mode, "attached");
+            }
+        }
+        let health = Health::default();
+        health.attached.store(true, Ordering::Relaxed);
+        Ok(Self {
+            clock: Clock::start(),
+            sensor,
+            attachments,
+            pipeline: Pipeline::new(Observer::new(config.history), detector),
+            writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
+            metrics: Arc::new(metrics),
+            health: Arc::new(health),
+        })
+    }
+
+    fn shared(&self) -> Shared {
+        Shared { metrics: Arc::clone(&self.metrics), health: Arc::clone(&self.health) }
+    }
+
+    async fn poll(&mut self) {
+        self.supervise().await;
+        // A poll of a large table takes a while, during which requests are to be answered.
+        tokio::task::block_in_place(|| self.read());
+    }
+
+    fn read(&mut self) {
+        let Self { clock, sensor, pipeline, writer, metrics, health, .. } = self;
+        let started = Instant::now();
+        let result = pipeline.poll(sensor, clock.now(), &mut |event| tell(writer, metrics, &event));
+        health.polled.store(result.is_ok(), Ordering::Relaxed);
+        match result {
+            Ok(outcome) => {
+                metrics.polled(&outcome.poll, &outcome.delta, outcome.evicted, started.elapsed());
+            }
+            Err(error) => {
+                metrics.poll_failed();
+                tracing::error!("poll: {error}");
+            }
+        }
+        metrics.state(&pipeline.observer, pipeline.detector.tracker());
+    }
+
+    async fn supervise(&mut self) {
+        let changes = match self.attachments.supervise().await {
+            Ok(changes) => changes,
+            Err(error) => return tracing::error!("the interfaces could not be looked at: {error}"),
+        };
+        for (interface, change) in changes {
+            match change {
+                Change::Lost => {
+                    tracing::error!(
+                        interface,
+                        "the interface is gone; the others go on, and it is attached again when it returns"
+                    );
+                    self.metrics.interface_lost(&interface);
+                }
+                Change::Returned(mode) => {
+                    tracing::info!(interface, %mode, "the interface is back: attached");
+                    self.metrics.attached(&interface, Some(mode));
+                }
+                Change::Failed(error) => {
+                    tracing::error!(
+                        interface,
+                        "the interface is back, but could not be attached; trying on: {error}"
+                    );
+                }
+            }
+        }
+        let attached = self.attachments.states().any(|(_, mode)| mode.is_some());
+        self.health.attached.store(attached, Ordering::Relaxed);
+    }
+
+    /// Reads what is left, closes all findings and detaches.
+    fn finish(mut self) {
+        self.read();
+        let Self { clock, mut pipeline, mut writer, metrics, attachments, .. } = self;
+        pipeline.detector.close_all(clock.now(), &mut |event| tell(&mut writer, &metrics, &event));
+        let names: Vec<_> = attachments.states().map(|(name, _)| name.to_owned()).collect();
+        drop(attachments);
+        tracing::info!("detached from {}", names.join(", "));
+    }
+}
+
+fn tell(writer: &mut FindingsWriter<std::io::Stdout>, metrics: &Metrics, event: &Event) {
+    metrics.told(event.finding.rule, event.kind);
+    if let Err(error) = writer.write(event) {
+        metrics.output_failed();
+        // The reader of a pipe may have gone; the metrics still tell.
+        tracing::warn!("a finding could not be written: {error}");
+    }
+}

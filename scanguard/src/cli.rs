@@ -1,0 +1,82 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    export::findings::Format,
+    sensor::settings::{Mode, check_interface_name},
+};
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SCANGUARD_REVISION"), ")");
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 success, 1 other failure, 2 wrong command line, 3 wrong configuration, 4 missing privileges,
+5 the kernel lacks something, 6 interface unknown, taken or unable, 7 metrics address not to be had.";
+
+/// eBPF/XDP scan sensor: finds active scanning (MITRE ATT&CK T1595) at the network card.
+#[derive(Debug, Parser)]
+#[command(name = "scanguard", version = VERSION, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to log, to standard error: error, warn, info, debug, trace, or a tracing filter.
+    #[arg(long, global = true, env = "SCANGUARD_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch interfaces: findings go to standard output, metrics to http://HOST:9823/metrics.
+    Run(Run),
+    /// Check a configuration file: says all that is wrong with it, by line.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print a commented configuration file with every default.
+    PrintConfig,
+    /// Say what this kernel, these interfaces and these privileges allow. Changes nothing.
+    Doctor {
+        /// Interface to look at; may be given several times. Without: all but the loopback.
+        #[arg(long = "iface", value_name = "NAME", value_parser = interface_name)]
+        interfaces: Vec<String>,
+    },
+}
+
+/// `scanguard run`: what is given here goes before the configuration file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Run {
+    /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Interface to watch; may be given several times. Without: the one of the default route.
+    #[arg(long = "iface", value_name = "NAME", value_parser = interface_name)]
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Where to serve metrics, such as 127.0.0.1:9823.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// How findings look on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+fn interface_name(text: &str) -> Result<String, String> {
+    check_interface_name(text).map(|()| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,40 @@
+//! Time as it is passed to the pure parts: they never ask for it themselves.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// One instant on both clocks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Now {
+    /// Time since the agent (or the capture) started. It never goes back; windows are measured by it.
+    pub at: Duration,
+    /// Time of day, for people.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// The time of day of an earlier moment, by today's clock.
+    pub fn wall_of(&self, at: Duration) -> Timestamp {
+        let ago = SignedDuration::try_from(self.at.saturating_sub(at)).unwrap_or(SignedDuration::MAX);
+        self.wall.checked_sub(ago).unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// The clocks of this host.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// Time starts now.
+    pub fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// Reads both clocks.
+    pub fn now(&self) -> Now {
+        Now { at: self.started.elapsed(), wall: Timestamp::now() }
+    }
+}

@@ -1,0 +1,256 @@
+//! The configuration: one TOML file; everything in it has a default.
+//!
+//! Each part's struct, defaults and limits live with that part; this module reads the file and
+//! collects what is wrong with it, all at once.
+
+mod interval;
+mod section;
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+pub use self::{interval::Interval, section::Section};
+use crate::{detect, export, observe, sensor};
+
+/// Where the configuration is looked for when none is named.
+pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
+
+/// The commented file with every default; it is what `scanguard print-config` prints.
+pub const COMMENTED_DEFAULTS: &str = include_str!("../../../deploy/scanguard.toml");
+
+/// A file larger than this is no configuration.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// `[sensor]`.
+    pub sensor: sensor::settings::Settings,
+    /// `[history]`.
+    pub history: observe::settings::Settings,
+    /// `[findings]`.
+    pub findings: detect::settings::Settings,
+    /// `[metrics]`.
+    pub metrics: export::settings::Settings,
+    /// `[rules.*]`.
+    pub rules: detect::rules::Settings,
+}
+
+/// One thing that is wrong in the file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("{}: {error}", .path.display())]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is too large to be one.
+    #[error("{}: more than 1 MiB: this is no configuration file", .path.display())]
+    Huge {
+        /// File.
+        path: PathBuf,
+    },
+    /// There is nothing in it.
+    #[error(
+        "{}: the file is empty; `scanguard print-config` prints one with every default", .path.display()
+    )]
+    Empty {
+        /// File.
+        path: PathBuf,
+    },
+    /// What is in it is wrong.
+    #[error("{}", Problems(.path, .problems))]
+    Wrong {
+        /// File.
+        path: PathBuf,
+        /// All that is wrong, by line.
+        problems: Vec<Problem>,
+    },
+}
+
+struct Problems<'a>(&'a Path, &'a [Problem]);
+
+impl fmt::Display for Problems<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, problem) in self.1.iter().enumerate() {
+            let separator = if place == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}:{}: {}", self.0.display(), problem.line, problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads the file named, or else the one at [`DEFAULT_PATH`] if it exists, or else takes the
+    /// defaults. Says which it was.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn find(named: Option<&Path>) -> Result<(Self, Option<PathBuf>), ConfigError> {
+        let default = Path::new(DEFAULT_PATH);
+        match named {
+            Some(path) => Ok((Self::load(path)?, Some(path.to_owned()))),
+            None if default.exists() => Ok((Self::load(default)?, Some(default.to_owned()))),
+            None => Ok((Self::default(), None)),
+        }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |error| ConfigError::Read { path: path.to_owned(), error };
+        let metadata = fs::metadata(path).map_err(read)?;
+        // A device or pipe may never end.
+        if !metadata.is_file() {
+            return Err(read(io::Error::other("not a file")));
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(ConfigError::Huge { path: path.to_owned() });
+        }
+        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => read(io::Error::other("not UTF-8 text")),
+            _ => read(error),
+        })?;
+        if text.trim().is_empty() {
+            return Err(ConfigError::Empty { path: path.to_owned() });
+        }
+        Self::parse(&text).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// All that is wrong with it, by line.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        Self::reading(text).result
+    }
+
+    /// The names of all settings, with their sections.
+    pub fn settings() -> Vec<String> {
+        Self::reading("").settings
+    }
+
+    fn reading(text: &str) -> section::Reading<Self> {
+        section::read(text, |mut root| {
+            let config = Self {
+                sensor: sensor::settings::Settings::read(root.section("sensor")),
+                history: observe::settings::Settings::read(root.section("history")),
+                findings: detect::settings::Settings::read(root.section("findings")),
+                metrics: export::settings::Settings::read(root.section("metrics")),
+                rules: detect::rules::Settings::read(root.section("rules")),
+            };
+            root.finish();
+            config
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let problems = Config::parse(text).expect_err("it is wrong");
+        problems.into_iter().map(|problem| format!("{}: {}", problem.line, problem.message)).collect()
+    }
+
+    #[test]
+    fn the_commented_file_says_every_default() {
+        assert_eq!(Config::parse(COMMENTED_DEFAULTS), Ok(Config::default()));
+        let mut section = String::new();
+        let mut shown = Vec::new();
+        for line in COMMENTED_DEFAULTS.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                name.clone_into(&mut section);
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                shown.push(format!("{section}.{key}"));
+            }
+        }
+        assert_eq!(shown, Config::settings(), "deploy/scanguard.toml shows the settings in their order");
+    }
+
+    #[test]
+    fn a_file_with_comments_only_is_all_defaults() {
+        assert_eq!(Config::parse("# nothing to change\n"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn every_problem_is_said_with_its_line() {
+        let text = "\
+[sensor]
+mode = \"fast\"
+poll_intervall = \"1s\"
+max_sources = 0
+ipv6_prefix = 129
+
+[rules.vertical_scan]
+window = \"-3s\"
+severity = 7
+[colour]
+";
+        let said = problems(text);
+        assert_eq!(said.len(), 7, "{said:#?}");
+        assert!(said[0].starts_with("2: sensor.mode: "), "{}", said[0]);
+        assert!(said[1].starts_with("3: sensor.poll_intervall: no such setting"), "{}", said[1]);
+        assert!(said[1].contains("poll_interval"), "{}", said[1]);
+        assert!(said[2].starts_with("4: sensor.max_sources: "), "{}", said[2]);
+        assert!(said[3].starts_with("5: sensor.ipv6_prefix: "), "{}", said[3]);
+        assert!(said[4].starts_with("8: rules.vertical_scan.window: "), "{}", said[4]);
+        assert!(said[5].starts_with("9: rules.vertical_scan.severity: "), "{}", said[5]);
+        assert!(said[6].starts_with("10: colour: no such"), "{}", said[6]);
+    }
+
+    #[test]
+    fn a_section_that_is_no_table_is_said_so() {
+        assert!(problems("sensor = 3\n")[0].starts_with("1: sensor: "));
+    }
+
+    #[test]
+    fn broken_syntax_is_said_with_its_line() {
+        assert!(problems("[sensor]\nmode = \n")[0].starts_with("2: "));
+    }
+
+    #[test]
+    fn files_that_are_no_configuration_are_refused() {
+        let directory = std::env::temp_dir().join(format!("scanguard-config-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        };
+        let empty = write("empty.toml", b" \n");
+        let binary = write("binary.toml", &[0xff, 0xfe, 0]);
+        let huge = write("huge.toml", &vec![b'#'; (1 << 20) + 1]);
+        let results = [
+            Config::load(&empty),
+            Config::load(&binary),
+            Config::load(&huge),
+            Config::load(&directory),
+            Config::load(&directory.join("missing.toml")),
+        ]
+        .map(|result| result.expect_err("it is refused").to_string());
+        fs::remove_dir_all(&directory).unwrap();
+        for (said, expected) in
+            results.iter().zip(["is empty", "not UTF-8", "1 MiB", "not a file", "No such file"])
+        {
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}

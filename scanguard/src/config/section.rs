@@ -1,0 +1,156 @@
+//! Reads one table of the file, setting by setting, and goes on when one of them is wrong.
+//!
+//! serde alone stops at the first error and, for unknown keys, forgets the line.
+
+use std::{cell::RefCell, fmt::Display, ops::RangeInclusive, time::Duration};
+
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{Interval, Problem};
+
+/// Where problems are collected, and the text to find lines in.
+struct Report<'i> {
+    text: &'i str,
+    problems: RefCell<Vec<Problem>>,
+    /// Every setting that was asked for, with its section.
+    asked: RefCell<Vec<String>>,
+}
+
+impl Report<'_> {
+    fn add(&self, at: usize, message: String) {
+        let line = self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        self.problems.borrow_mut().push(Problem { line, message });
+    }
+}
+
+/// A table of the file that is being read. Every setting must be asked for before
+/// [`Section::finish`], which reports the rest as unknown.
+pub struct Section<'r, 'i> {
+    report: &'r Report<'i>,
+    /// With dots, empty for the file itself.
+    name: String,
+    table: DeTable<'i>,
+    known: Vec<&'static str>,
+}
+
+/// Reads a file's text by `read`, which asks for what it knows.
+pub(super) fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Reading<T> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let report = Report { text, problems: RefCell::default(), asked: RefCell::default() };
+    for error in errors {
+        report.add(error.span().map_or(0, |span| span.start), error.message().to_owned());
+    }
+    let root = Section { report: &report, name: String::new(), table: table.into_inner(), known: Vec::new() };
+    let value = read(root);
+    let mut problems = report.problems.into_inner();
+    problems.sort_by_key(|problem| problem.line);
+    let result = if problems.is_empty() { Ok(value) } else { Err(problems) };
+    Reading { result, settings: report.asked.into_inner() }
+}
+
+/// What came out of a file.
+pub(super) struct Reading<T> {
+    /// The configuration, or all that is wrong with the file.
+    pub(super) result: Result<T, Vec<Problem>>,
+    /// Every setting that there is.
+    pub(super) settings: Vec<String>,
+}
+
+impl<'r, 'i> Section<'r, 'i> {
+    /// A table within this one; an empty one where the file has none.
+    pub fn section(&mut self, key: &'static str) -> Section<'r, 'i> {
+        let name = self.path(key);
+        let table = match self.take(key).map(|value| (value.span(), value.into_inner())) {
+            None => DeTable::new(),
+            Some((_, DeValue::Table(table))) => table,
+            Some((span, other)) => {
+                let message = format!("{name}: a section [{name}] is wanted, not {}", other.type_str());
+                self.report.add(span.start, message);
+                DeTable::new()
+            }
+        };
+        Section { report: self.report, name, table, known: Vec::new() }
+    }
+
+    /// A setting of any type, or its default. `check` says what is wrong with a value.
+    pub fn value<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        check: impl FnOnce(&T) -> Result<(), String>,
+    ) -> T {
+        self.report.asked.borrow_mut().push(self.path(key));
+        let Some(value) = self.take(key) else {
+            return default;
+        };
+        let start = value.span().start;
+        let read = T::deserialize(value.into_deserializer())
+            .map_err(|error| error.message().to_owned())
+            .and_then(|value| check(&value).map(|()| value));
+        match read {
+            Ok(value) => value,
+            Err(message) => {
+                self.report.add(start, format!("{}: {message}", self.path(key)));
+                default
+            }
+        }
+    }
+
+    /// A number within limits.
+    pub fn number<T>(&mut self, key: &'static str, default: T, limits: RangeInclusive<T>) -> T
+    where
+        T: DeserializeOwned + Display + PartialOrd,
+    {
+        self.value(key, default, |value| within(value, &limits))
+    }
+
+    /// A length of time within limits.
+    pub fn interval(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        limits: RangeInclusive<Interval>,
+    ) -> Duration {
+        self.value(key, Interval(default), |value| within(value, &limits)).0
+    }
+
+    /// Reports all settings that nobody asked for.
+    pub fn finish(self) {
+        for key in self.table.keys() {
+            let path = self.path(key.get_ref());
+            let near = nearest(key.get_ref(), &self.known);
+            let message = match near {
+                Some(near) => format!("{path}: no such setting; is {near} meant?"),
+                None => format!("{path}: no such setting; there are: {}", self.known.join(", ")),
+            };
+            self.report.add(key.span().start, message);
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'i>>> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+}
+
+fn within<T: Display + PartialOrd>(value: &T, limits: &RangeInclusive<T>) -> Result<(), String> {
+    if limits.contains(value) {
+        return Ok(());
+    }
+    Err(format!("{value} is not within {} to {}", limits.start(), limits.end()))
+}
+
+/// The known key that `key` is most likely a slip of: it starts alike, or the one starts with the other.
+fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let alike = |one: &str| one.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
+    let best = known.iter().copied().max_by_key(|one| alike(one))?;
+    (alike(best) * 2 > best.len().max(key.len())).then_some(best)
+}

@@ -1,0 +1,121 @@
+//! ICMP sweep: one source asks many addresses whether they are there (nmap -sn -PE -PP -PM, fping, masscan --ping).
+
+use std::time::Duration;
+
+use scanguard_common::outcome::ProbeClass;
+
+use super::{Common, probes_in_words};
+use crate::{
+    config::{Interval, Section},
+    detect::{Evidence, Rule, Severity, Source, Technique},
+};
+
+/// `[rules.icmp_sweep]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Distinct addresses from which on it is a sweep.
+    pub hosts: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Low },
+            hosts: 12,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            hosts: section.number("hosts", default.hosts, 2..=700),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// The rule.
+pub(super) struct IcmpSweep(pub(super) Settings);
+
+/// The requests that an address answers if it is there.
+const REQUESTS: &[ProbeClass] = &[
+    ProbeClass::IcmpEcho,
+    ProbeClass::IcmpTimestamp,
+    ProbeClass::IcmpAddressMask,
+    ProbeClass::IcmpInformation,
+];
+
+impl Rule for IcmpSweep {
+    fn name(&self) -> &'static str {
+        "icmp_sweep"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::ScanningIpBlocks]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn classes(&self) -> &'static [ProbeClass] {
+        REQUESTS
+    }
+
+    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
+        let window = source.window(self.0.common.window);
+        let hosts = window.hosts();
+        let needed = u64::from(self.0.hosts);
+        if hosts.value < needed || window.counts.of_any(REQUESTS) < needed {
+            return None;
+        }
+        let reason = format!(
+            "{} to {hosts} addresses within {}",
+            probes_in_words(&window.counts.only(REQUESTS)),
+            Interval(self.0.common.window),
+        );
+        Some(Evidence { window, reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scanguard_common::outcome::Service;
+
+    use super::*;
+    use crate::detect::rules::testing::{NOBODY, found};
+
+    const ICMP: Service = Service { protocol: 1, port: 0 };
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(IcmpSweep(Settings::default()))
+    }
+
+    #[test]
+    fn each_kind_of_request_to_many_addresses_is_a_sweep() {
+        for class in REQUESTS {
+            let found = found(rule(), |script| {
+                for host in 1..=20 {
+                    script.probe(1, *class, host, ICMP);
+                }
+            });
+            assert_eq!(found, [1], "{class:?}");
+        }
+    }
+
+    #[test]
+    fn a_ping_a_second_to_one_host_is_not_found() {
+        let found = found(rule(), |script| {
+            for second in 0..600 {
+                script.at(second).probe(1, ProbeClass::IcmpEcho, 1, ICMP);
+            }
+        });
+        assert_eq!(found, NOBODY);
+    }
+}

@@ -1,0 +1,64 @@
+//! Exit codes: one for each kind of trouble, so that scripts need not read the words.
+
+use std::process::ExitCode;
+
+use crate::{
+    config::ConfigError,
+    export::http::ListenError,
+    sensor::{attach::AttachError, privileges::MissingPrivileges, program::LoadError},
+};
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Exit {
+    /// As it should.
+    Success = 0,
+    /// Trouble that has no code of its own.
+    Failure = 1,
+    /// The command line is wrong (clap's code).
+    Usage = 2,
+    /// The configuration is wrong.
+    Config = 3,
+    /// A capability is missing.
+    Privileges = 4,
+    /// The kernel lacks something.
+    Kernel = 5,
+    /// An interface does not exist, is taken, or cannot do what is asked.
+    Interface = 6,
+    /// The metrics listener could not be had.
+    Listen = 7,
+}
+
+impl Exit {
+    /// The code for an error, by what caused it.
+    pub fn of(error: &anyhow::Error) -> Self {
+        for cause in error.chain() {
+            if cause.is::<ConfigError>() {
+                return Self::Config;
+            }
+            if cause.is::<MissingPrivileges>() {
+                return Self::Privileges;
+            }
+            if cause.is::<AttachError>() {
+                return Self::Interface;
+            }
+            if cause.is::<ListenError>() {
+                return Self::Listen;
+            }
+            match cause.downcast_ref::<LoadError>() {
+                Some(LoadError::Denied(_)) => return Self::Privileges,
+                Some(LoadError::Unsupported { .. } | LoadError::Layout) => return Self::Kernel,
+                Some(LoadError::Memory { .. }) => return Self::Failure,
+                None => {}
+            }
+        }
+        Self::Failure
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

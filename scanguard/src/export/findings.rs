@@ -1,0 +1,295 @@
+//! Findings as lines: JSON for machines, text for people.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write},
+};
+
+use bytes::{BufMut as _, BytesMut};
+use scanguard_common::address::Address;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use crate::detect::findings::{Event, Finding, Target};
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One readable line an event.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Writes lines to standard output.
+pub struct FindingsWriter<W> {
+    output: W,
+    json: bool,
+    colour: bool,
+    ipv6_prefix: u8,
+    line: BytesMut,
+}
+
+impl FindingsWriter<io::Stdout> {
+    /// To standard output.
+    pub fn stdout(format: Format, ipv6_prefix: u8) -> Self {
+        let output = io::stdout();
+        let terminal = output.is_terminal();
+        let json = match format {
+            Format::Auto => !terminal,
+            Format::Text => false,
+            Format::Json => true,
+        };
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self::new(output, json, colour, ipv6_prefix)
+    }
+}
+
+impl<W: Write> FindingsWriter<W> {
+    /// To any output.
+    pub fn new(output: W, json: bool, colour: bool, ipv6_prefix: u8) -> Self {
+        Self { output, json, colour, ipv6_prefix, line: BytesMut::new() }
+    }
+
+    /// Writes one event as a line, whole.
+    ///
+    /// # Errors
+    /// The output did not take it.
+    pub fn write(&mut self, event: &Event) -> io::Result<()> {
+        self.line.clear();
+        if self.json {
+            let json = Json { event, ipv6_prefix: self.ipv6_prefix };
+            serde_json::to_writer((&mut self.line).writer(), &json).map_err(io::Error::from)?;
+        } else {
+            self.line.put_slice(text(event, self.ipv6_prefix, self.colour).as_bytes());
+        }
+        self.line.put_u8(b'\n');
+        self.output.write_all(&self.line)?;
+        self.output.flush()
+    }
+}
+
+/// The line for people.
+fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
+    let finding = &event.finding;
+    let techniques: Vec<_> = finding.techniques.iter().map(|technique| technique.id()).collect();
+    let (on, off) = match (colour, event.kind.label()) {
+        (true, "opened") => ("\x1b[1;31m", "\x1b[0m"),
+        (true, "updated") => ("\x1b[33m", "\x1b[0m"),
+        (true, _) => ("\x1b[2m", "\x1b[0m"),
+        (false, _) => ("", ""),
+    };
+    let mut line = format!(
+        "{:.3} {on}{:<7}{off} {:<6} {} {} {}: {}",
+        event.time,
+        event.kind.label(),
+        finding.severity.label(),
+        finding.rule,
+        techniques.join(","),
+        SourceName { address: finding.source, ipv6_prefix },
+        finding.reason,
+    );
+    if event.kind.label() == "closed" {
+        // Writing to a String does not fail.
+        let _ = write!(
+            line,
+            "; in all {} probes of {} services on {} addresses",
+            finding.probes(),
+            finding.services(),
+            finding.hosts()
+        );
+    }
+    line
+}
+
+/// A source as people write it: an address, or an IPv6 prefix.
+struct SourceName {
+    address: Address,
+    ipv6_prefix: u8,
+}
+
+impl std::fmt::Display for SourceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ip = self.address.to_ip();
+        if self.address.is_v4() || self.ipv6_prefix == 128 {
+            return ip.fmt(f);
+        }
+        write!(f, "{ip}/{}", self.ipv6_prefix)
+    }
+}
+
+/// An event as JSON; `docs/findings.md` describes it.
+struct Json<'e> {
+    event: &'e Event,
+    ipv6_prefix: u8,
+}
+
+#[derive(Serialize)]
+struct JsonSource {
+    ip: std::net::IpAddr,
+    /// Bits of `ip` that are known; absent for a single address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<u8>,
+}
+
+#[derive(Serialize)]
+struct JsonTarget {
+    ip: std::net::IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    protocol: ProtocolName,
+}
+
+/// The transport by its name in /etc/protocols, others by number.
+struct ProtocolName(u8);
+
+impl Serialize for ProtocolName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            1 => serializer.serialize_str("icmp"),
+            6 => serializer.serialize_str("tcp"),
+            17 => serializer.serialize_str("udp"),
+            58 => serializer.serialize_str("ipv6-icmp"),
+            132 => serializer.serialize_str("sctp"),
+            other => serializer.collect_str(&other),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonCounts {
+    probes: u64,
+    services: u64,
+    hosts: u64,
+    by_class: ByClass,
+}
+
+struct ByClass(Vec<(&'static str, u64)>);
+
+impl Serialize for ByClass {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (class, count) in &self.0 {
+            map.serialize_entry(class, count)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct JsonEvent<'e> {
+    time: jiff::Timestamp,
+    event: &'static str,
+    id: &'e str,
+    rule: &'static str,
+    techniques: &'static [crate::detect::Technique],
+    severity: crate::detect::Severity,
+    source: JsonSource,
+    targets: Vec<JsonTarget>,
+    counts: JsonCounts,
+    first_seen: jiff::Timestamp,
+    last_seen: jiff::Timestamp,
+    reason: &'e str,
+}
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Event { time, kind, finding } = self.event;
+        JsonEvent {
+            time: *time,
+            event: kind.label(),
+            id: &finding.id,
+            rule: finding.rule,
+            techniques: finding.techniques,
+            severity: finding.severity,
+            source: source(finding, self.ipv6_prefix),
+            targets: finding.targets.iter().map(json_target).collect(),
+            counts: JsonCounts {
+                probes: finding.probes(),
+                services: finding.services().value,
+                hosts: finding.hosts().value,
+                by_class: ByClass(
+                    finding.counts.by_frequency().iter().map(|(class, n)| (class.label(), *n)).collect(),
+                ),
+            },
+            first_seen: finding.first,
+            last_seen: finding.last,
+            reason: &finding.reason,
+        }
+        .serialize(serializer)
+    }
+}
+
+fn source(finding: &Finding, ipv6_prefix: u8) -> JsonSource {
+    let prefix = (!finding.source.is_v4() && ipv6_prefix < 128).then_some(ipv6_prefix);
+    JsonSource { ip: finding.source.to_ip(), prefix }
+}
+
+fn json_target(target: &Target) -> JsonTarget {
+    JsonTarget { ip: target.ip, port: target.port, protocol: ProtocolName(target.protocol) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::testing::Script;
+
+    fn first_event() -> Event {
+        let rules = crate::detect::rules::Settings::default().rules();
+        let rule = rules.into_iter().find(|rule| rule.name() == "vertical_scan").unwrap();
+        let mut script = Script::new(rule, crate::detect::settings::Settings::default());
+        for port in 1..=40 {
+            script.syn(7, 1, port);
+        }
+        script.events().remove(0)
+    }
+
+    fn line(event: &Event, json: bool) -> String {
+        let mut output = Vec::new();
+        FindingsWriter::new(&mut output, json, false, 64).write(event).unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_says_who_did_what_to_whom_and_why() {
+        let line = line(&first_event(), true);
+        assert!(line.ends_with('\n') && line.lines().count() == 1);
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["event"], "opened");
+        assert_eq!(json["rule"], "vertical_scan");
+        assert_eq!(json["techniques"], serde_json::json!(["T1595.002"]));
+        assert_eq!(json["severity"], "medium");
+        assert_eq!(json["source"], serde_json::json!({ "ip": "192.0.2.7" }));
+        assert_eq!(json["counts"]["probes"], 40);
+        assert_eq!(json["counts"]["by_class"], serde_json::json!({ "syn": 40 }));
+        assert_eq!(json["counts"]["hosts"], 1);
+        let target = &json["targets"][0];
+        assert_eq!((&target["ip"], &target["protocol"]), (&"198.51.100.1".into(), &"tcp".into()));
+        assert!(json["reason"].as_str().unwrap().contains("40 syn probes"));
+        assert_eq!(json["time"], "1970-01-01T00:00:01Z");
+    }
+
+    #[test]
+    fn an_ipv6_source_says_its_prefix() {
+        let mut event = first_event();
+        let prefix: std::net::IpAddr = "2001:db8::".parse().unwrap();
+        event.finding.source = prefix.into();
+        let json: serde_json::Value = serde_json::from_str(&line(&event, true)).unwrap();
+        assert_eq!(json["source"], serde_json::json!({ "ip": "2001:db8::", "prefix": 64 }));
+        assert!(line(&event, false).contains(" 2001:db8::/64: "));
+    }
+
+    #[test]
+    fn a_line_for_people_is_one_line_without_colour_where_none_is_wanted() {
+        let line = line(&first_event(), false);
+        assert!(
+            line.starts_with(
+                "1970-01-01T00:00:01.000Z opened  medium vertical_scan T1595.002 192.0.2.7: 40 syn"
+            ),
+            "{line}"
+        );
+        assert!(!line.contains('\x1b'));
+    }
+}

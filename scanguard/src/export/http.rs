@@ -1,0 +1,130 @@
+//! The metrics listener: /metrics, /healthz, /readyz and a page that says so.
+
+use std::{
+    future::Future,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use super::metrics::{CONTENT_TYPE, Metrics};
+
+/// What the rest of the agent says about itself.
+#[derive(Default)]
+pub struct Health {
+    /// The program is attached to at least one interface.
+    pub attached: AtomicBool,
+    /// The last poll worked.
+    pub polled: AtomicBool,
+}
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub struct Shared {
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether the agent works.
+    pub health: Arc<Health>,
+}
+
+/// The listener could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process has the port.
+    #[error("{0} is taken by another process: choose another address with --listen or metrics.listen")]
+    Taken(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {address}: {error}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Binds the listener. On a host without IPv6, `[::]` means all IPv4 addresses.
+///
+/// # Errors
+/// See [`ListenError`].
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let mut result = TcpListener::bind(address).await;
+    if let Err(error) = &result
+        && address.is_ipv6()
+        && address.ip().is_unspecified()
+        && error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+    {
+        tracing::info!("this host has no IPv6: listening on IPv4 only");
+        result = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+    }
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken(address),
+        _ => ListenError::Other { address, error },
+    })
+}
+
+/// Answers requests until `shutdown`, then finishes those under way.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    shared: Shared,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/", get(landing))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(shared);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    match shared.metrics.encode() {
+        Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Alive: requests are answered.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: it sees packets.
+async fn readyz(State(shared): State<Shared>) -> Response {
+    let attached = shared.health.attached.load(Ordering::Relaxed);
+    let polled = shared.health.polled.load(Ordering::Relaxed);
+    match (attached, polled) {
+        (true, true) => "ok\n".into_response(),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not attached to any interface\n").into_response(),
+        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "the last poll did not work\n").into_response(),
+    }
+}
+
+async fn landing() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>ScanGuard</title></head>\n",
+        "<body>\n<h1>ScanGuard ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1>\n<p>eBPF/XDP scan sensor.</p>\n<ul>\n",
+        "<li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>\n",
+        "<li><a href=\"/healthz\">/healthz</a>: is it alive?</li>\n",
+        "<li><a href=\"/readyz\">/readyz</a>: does it see packets?</li>\n",
+        "</ul>\n</body>\n</html>\n",
+    ))
+}

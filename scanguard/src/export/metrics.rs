@@ -1,0 +1,268 @@
+//! All metrics, by Prometheus's naming rules. No source address is ever a label.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+use scanguard_common::{
+    outcome::{Exit, ProbeClass},
+    tally::Tally,
+};
+
+use crate::{
+    detect::findings::{EventKind, Tracker},
+    observe::Observer,
+    sensor::{Poll, attach::AttachedMode},
+};
+
+/// The media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The agent's metrics. Cheap to share by reference; every update is atomic.
+pub struct Metrics {
+    registry: Registry,
+    packets: IntCounterVec,
+    probes: IntCounterVec,
+    attached: IntGaugeVec,
+    interface_losses: IntCounterVec,
+    sources: IntGauge,
+    source_inserts: IntCounter,
+    source_evictions: IntCounter,
+    history_sources: IntGauge,
+    history_evictions: IntCounter,
+    polls: Histogram,
+    poll_errors: IntCounter,
+    findings: IntCounterVec,
+    findings_open: IntGaugeVec,
+    findings_refused: IntCounter,
+    findings_suppressed: IntCounter,
+    output_errors: IntCounter,
+}
+
+/// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
+const POLL_BUCKETS: [f64; 13] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0];
+
+/// Caps that never change, exported beside what they limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries of the kernel's table.
+    pub sources: u32,
+    /// Histories.
+    pub history: u32,
+    /// Open findings.
+    pub findings: u32,
+}
+
+impl Metrics {
+    /// All metrics, at zero, for rules of these names.
+    ///
+    /// # Errors
+    /// Two metrics have one name: a mistake in this file.
+    pub fn new(limits: Limits, rules: impl Iterator<Item = &'static str>) -> prometheus::Result<Self> {
+        let register = Register(Registry::new());
+        let build = register.gauges(
+            "scanguard_build_info",
+            "Version of the agent, as labels; always 1.",
+            &["version", "revision"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("SCANGUARD_REVISION")]).set(1);
+        register
+            .gauge("scanguard_sources_limit", "Sources that the kernel's table can hold.")?
+            .set(limits.sources.into());
+        register
+            .gauge("scanguard_history_sources_limit", "Sources whose history can be kept.")?
+            .set(limits.history.into());
+        register
+            .gauge("scanguard_findings_open_limit", "Findings that can be open at once.")?
+            .set(limits.findings.into());
+        let metrics = Self {
+            packets: register.counters(
+                "scanguard_packets_total",
+                "Packets seen by the kernel program, by how they left it. The sum is all packets.",
+                &["exit"],
+            )?,
+            probes: register.counters(
+                "scanguard_probes_total",
+                "Probes seen by the kernel program, by class; exact also when the table of sources is full.",
+                &["class"],
+            )?,
+            attached: register.gauges(
+                "scanguard_xdp_attached",
+                "Whether the program is attached to the interface in this mode.",
+                &["interface", "mode"],
+            )?,
+            interface_losses: register.counters(
+                "scanguard_interface_losses_total",
+                "Times that an interface went away while the program was attached to it.",
+                &["interface"],
+            )?,
+            sources: register.gauge("scanguard_sources", "Sources in the kernel's table.")?,
+            source_inserts: register
+                .counter("scanguard_source_inserts_total", "Sources put into the kernel's table.")?,
+            source_evictions: register.counter(
+                "scanguard_source_evictions_total",
+                "Sources that the kernel evicted from its table to make room.",
+            )?,
+            history_sources: register
+                .gauge("scanguard_history_sources", "Sources whose history the agent keeps.")?,
+            history_evictions: register.counter(
+                "scanguard_history_evictions_total",
+                "Histories given up because there were too many.",
+            )?,
+            polls: register.histogram(
+                "scanguard_poll_duration_seconds",
+                "Time to read the kernel's counters and apply the rules.",
+                &POLL_BUCKETS,
+            )?,
+            poll_errors: register
+                .counter("scanguard_poll_errors_total", "Polls that failed; the next one makes up for it.")?,
+            findings: register.counters(
+                "scanguard_findings_total",
+                "Findings by rule, and by what was told of them.",
+                &["rule", "event"],
+            )?,
+            findings_open: register.gauges(
+                "scanguard_findings_open",
+                "Findings that are open.",
+                &["rule"],
+            )?,
+            findings_refused: register.counter(
+                "scanguard_findings_refused_total",
+                "Findings that were not opened because too many were open.",
+            )?,
+            findings_suppressed: register.counter(
+                "scanguard_findings_suppressed_total",
+                "Times that a rule matched again and nothing was told, since its finding was open.",
+            )?,
+            output_errors: register.counter(
+                "scanguard_output_errors_total",
+                "Findings that could not be written to the output.",
+            )?,
+            registry: register.0,
+        };
+        for exit in Exit::ALL {
+            metrics.packets.with_label_values(&[exit.label()]);
+        }
+        for class in ProbeClass::ALL {
+            metrics.probes.with_label_values(&[class.label()]);
+        }
+        for rule in rules {
+            metrics.findings_open.with_label_values(&[rule]);
+            for event in EventKind::ALL {
+                metrics.findings.with_label_values(&[rule, event.label()]);
+            }
+        }
+        metrics.add_process_metrics()?;
+        Ok(metrics)
+    }
+
+    fn add_process_metrics(&self) -> prometheus::Result<()> {
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        self.registry.register(Box::new(process))
+    }
+
+    /// A poll succeeded: `delta` is what the totals grew by since the one before.
+    pub fn polled(&self, poll: &Poll, delta: &Tally, evicted: u64, took: Duration) {
+        for exit in Exit::ALL {
+            self.packets.with_label_values(&[exit.label()]).inc_by(delta.exit(exit));
+        }
+        for class in ProbeClass::ALL {
+            self.probes.with_label_values(&[class.label()]).inc_by(delta.probe(class));
+        }
+        self.sources.set(poll.entries.cast_signed());
+        self.source_inserts.inc_by(delta.inserted);
+        self.source_evictions.inc_by(evicted);
+        self.polls.observe(took.as_secs_f64());
+    }
+
+    /// A poll failed.
+    pub fn poll_failed(&self) {
+        self.poll_errors.inc();
+    }
+
+    /// The state of the histories and findings after a poll.
+    pub fn state(&self, observer: &Observer, tracker: &Tracker) {
+        self.history_sources.set(i64::try_from(observer.len()).unwrap_or(i64::MAX));
+        raise(&self.history_evictions, observer.evictions());
+        raise(&self.findings_refused, tracker.refused());
+        raise(&self.findings_suppressed, tracker.suppressed());
+    }
+
+    /// Something was told of a finding.
+    pub fn told(&self, rule: &str, event: EventKind) {
+        self.findings.with_label_values(&[rule, event.label()]).inc();
+        match event {
+            EventKind::Opened => self.findings_open.with_label_values(&[rule]).inc(),
+            EventKind::Updated => {}
+            EventKind::Closed => self.findings_open.with_label_values(&[rule]).dec(),
+        }
+    }
+
+    /// A finding could not be written.
+    pub fn output_failed(&self) {
+        self.output_errors.inc();
+    }
+
+    /// The program is attached to an interface in this mode, or not at all.
+    pub fn attached(&self, interface: &str, mode: Option<AttachedMode>) {
+        for one in AttachedMode::ALL {
+            self.attached.with_label_values(&[interface, one.label()]).set(i64::from(mode == Some(one)));
+        }
+        self.interface_losses.with_label_values(&[interface]);
+    }
+
+    /// An interface went away.
+    pub fn interface_lost(&self, interface: &str) {
+        self.interface_losses.with_label_values(&[interface]).inc();
+        self.attached(interface, None);
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// A metric is not consistent: a mistake in this file.
+    pub fn encode(&self) -> prometheus::Result<Bytes> {
+        let mut page = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page.into())
+    }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// Makes metrics and registers them.
+struct Register(Registry);
+
+impl Register {
+    fn keep<C: Collector + Clone + 'static>(&self, metric: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.keep(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.keep(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+    }
+}

@@ -1,0 +1,6 @@
+//! What the agent tells: findings as lines, metrics and health over HTTP.
+
+pub mod findings;
+pub mod http;
+pub mod metrics;
+pub mod settings;

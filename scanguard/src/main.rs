@@ -1,0 +1,46 @@
+//! The `scanguard` command.
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use scanguard::{
+    app,
+    cli::{Cli, Command},
+    config::{COMMENTED_DEFAULTS, Config},
+    doctor,
+    exit::Exit,
+};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("scanguard: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<Exit> {
+    let filter = EnvFilter::try_new(&cli.log).with_context(|| format!("--log {}", cli.log))?;
+    let colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    match cli.command {
+        Command::Run(arguments) => app::run(arguments).await.map(|()| Exit::Success),
+        Command::CheckConfig { file } => {
+            Config::load(&file)?;
+            println!("{}: ok", file.display());
+            Ok(Exit::Success)
+        }
+        Command::PrintConfig => {
+            print!("{COMMENTED_DEFAULTS}");
+            Ok(Exit::Success)
+        }
+        Command::Doctor { interfaces } => doctor::run(&interfaces).await,
+    }
+}

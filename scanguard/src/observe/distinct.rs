@@ -1,0 +1,76 @@
+//! How many distinct things set the bits of a bitmap.
+
+/// An estimated number of distinct things.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Estimate {
+    /// The most likely number.
+    pub value: u64,
+    /// All bits are set: there may have been many more.
+    pub saturated: bool,
+}
+
+/// Linear counting (Whang, Vander-Zanden, Taylor, ACM TODS 15(2), 1990): with z of m bits still zero,
+/// `m ln(m/z)` things are the maximum-likelihood number. For `m = 512` the standard error is 3 % at 100
+/// things, 5 % at 1,000 and 13 % at 2,000; for `m = 256` 5 % at 100 and 250, 7 % at 500.
+pub fn estimate(words: &[u64]) -> Estimate {
+    let bits: u32 = words.iter().map(|_| u64::BITS).sum();
+    let zero: u32 = words.iter().map(|word| word.count_zeros()).sum();
+    let size = f64::from(bits);
+    // With no bit left, one is the least that the next thing could have found.
+    let value = (size * (size / f64::from(zero.max(1))).ln()).round();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to about 512 * ln 512")]
+    let value = value as u64;
+    Estimate { value, saturated: zero == 0 }
+}
+
+impl std::fmt::Display for Estimate {
+    /// Small numbers are exact for all practical purposes; larger ones say that they are estimates.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self { saturated: true, value } => write!(f, "more than {value}"),
+            Self { value: 0..=8, .. } => write!(f, "{}", self.value),
+            Self { value, .. } => write!(f, "about {value}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use scanguard_common::{
+        outcome::Service,
+        sketch::{SERVICE_WORDS, service_bit},
+    };
+
+    use super::*;
+
+    fn estimate_of(ports: impl IntoIterator<Item = u16>, salt: u64) -> Estimate {
+        let mut words = [0; SERVICE_WORDS];
+        for port in ports {
+            let bit = service_bit(Service { protocol: 6, port }, salt);
+            words[bit.word] |= bit.mask;
+        }
+        estimate(&words)
+    }
+
+    #[test]
+    fn nothing_is_zero_and_everything_is_saturated() {
+        assert_eq!(estimate(&[0; SERVICE_WORDS]), Estimate { value: 0, saturated: false });
+        assert!(estimate(&[u64::MAX; SERVICE_WORDS]).saturated);
+        assert_eq!(estimate_of([80], 1).value, 1);
+    }
+
+    proptest! {
+        // Four standard errors, and two for rounding: one run in 10,000 may go beyond.
+        #[test]
+        fn consecutive_ports_are_estimated_within_the_stated_error(
+            first in any::<u16>(), count in 1u16..1500, salt in any::<u64>()
+        ) {
+            let exact = f64::from(count);
+            let estimate = estimate_of((0..count).map(|port| first.wrapping_add(port)), salt).value as f64;
+            let load = exact / 512.0;
+            let error = (512.0 * (load.exp() - load - 1.0)).sqrt();
+            prop_assert!((estimate - exact).abs() <= 5.0 * error + 2.0, "{estimate} for {exact}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One poll from end to end: sensor, observer, detector. The same for live traffic and tests.
+
+use scanguard_common::tally::Tally;
+
+use crate::{
+    clock::Now,
+    detect::{Detector, findings::Event},
+    observe::Observer,
+    sensor::{Poll, Sensor, SensorError},
+};
+
+/// The pure parts with what they remember.
+pub struct Pipeline {
+    /// Histories.
+    pub observer: Observer,
+    /// Rules and findings.
+    pub detector: Detector,
+    tally: Tally,
+    /// Entries that the agent had the kernel forget.
+    removed: u64,
+    evicted: u64,
+}
+
+/// What a poll came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// As the sensor gave it.
+    pub poll: Poll,
+    /// What the totals grew by since the last poll.
+    pub delta: Tally,
+    /// Sources that the kernel evicted since the last poll.
+    pub evicted: u64,
+}
+
+impl Pipeline {
+    /// Nothing seen yet.
+    pub fn new(observer: Observer, detector: Detector) -> Self {
+        Self { observer, detector, tally: Tally::ZERO, removed: 0, evicted: 0 }
+    }
+
+    /// Reads the sensor and hands on what is to be told.
+    ///
+    /// # Errors
+    /// The sensor could not be read. What it gave before is used; the next poll makes up for the rest.
+    pub fn poll(
+        &mut self,
+        sensor: &mut dyn Sensor,
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Outcome, SensorError> {
+        let Self { observer, detector, .. } = self;
+        let poll = sensor.poll(&mut |source, state, ended_epoch| {
+            if let Some((delta, history)) = observer.see(source, state, ended_epoch, now.at) {
+                detector.see(*source, &delta, history, now, tell);
+            }
+        })?;
+        detector.tick(now, tell);
+        // What the observer forgets, the kernel must forget too, or it would be counted again.
+        self.removed += observer.expire(now.at, |source| sensor.forget(source))?;
+        let delta = poll.tally.since(&self.tally);
+        self.tally = poll.tally;
+        // The kernel says what it inserted and what there is, but not what it evicted.
+        let gone = poll.tally.inserted.saturating_sub(poll.entries + self.removed);
+        let evicted = gone.saturating_sub(self.evicted);
+        self.evicted += evicted;
+        Ok(Outcome { poll, delta, evicted })
+    }
+}

@@ -1,0 +1,291 @@
+//! Attaching the program to interfaces, and keeping it attached while they come and go.
+
+use std::fmt;
+
+use aya::{
+    Ebpf,
+    programs::{ProgramError, Xdp, XdpMode, links::FdLink, xdp::XdpLink},
+};
+use scanguard_common::abi;
+
+use super::{owner::Owner, settings::Mode};
+use crate::network::{Interface, Network, NetworkError};
+
+/// How the program became attached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AttachedMode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+impl AttachedMode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    /// The name in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn xdp(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+}
+
+impl fmt::Display for AttachedMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// The program could not be attached to an interface.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// There is no such interface.
+    #[error("there is no interface {name}; there are: {}", .known.join(", "))]
+    Unknown {
+        /// Asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// No interface was named and there is no default route to find one by.
+    #[error("no interface is named and there is no default route: name one with --iface; there are: {}", .known.join(", "))]
+    NoDefaultRoute {
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Somebody else's program is there. It is never replaced.
+    #[error(
+        "{name} already has an XDP {owner}; ScanGuard does not replace it: stop its owner, or `ip link set dev {name} xdp off`"
+    )]
+    Busy {
+        /// Interface.
+        name: String,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// The driver cannot.
+    #[error(
+        "{name} (MTU {mtu}) does not take the program in native mode: {reason}; --mode generic works on any \
+         interface at a higher cost, --mode auto takes it when native mode fails"
+    )]
+    NoNative {
+        /// Interface.
+        name: String,
+        /// Its MTU, which some drivers limit for XDP.
+        mtu: u32,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// Anything else that the kernel said.
+    #[error("{name}: attaching in {mode} mode: {reason}")]
+    Refused {
+        /// Interface.
+        name: String,
+        /// Mode that was tried last.
+        mode: AttachedMode,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// The interfaces could not be listed.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+}
+
+/// What happened to an interface since the last look.
+#[derive(Debug)]
+pub enum Change {
+    /// It went away, or another one took its name.
+    Lost,
+    /// It is there again, and the program is attached.
+    Returned(AttachedMode),
+    /// It is there again, but the program could not be attached; it is tried again at each look.
+    Failed(AttachError),
+}
+
+enum State {
+    Attached {
+        index: u32,
+        mode: AttachedMode,
+        _link: FdLink,
+    },
+    /// `told`: the reason why it could not be attached again was reported.
+    Lost {
+        told: bool,
+    },
+}
+
+struct Wanted {
+    name: String,
+    state: State,
+}
+
+/// The program on its interfaces. Dropping it detaches it from all of them.
+pub struct Attachments {
+    ebpf: Ebpf,
+    mode: Mode,
+    network: Network,
+    wanted: Vec<Wanted>,
+}
+
+impl Attachments {
+    /// Attaches the loaded program to all interfaces named, or to that of the default route.
+    ///
+    /// # Errors
+    /// The first interface that did not work; the program is then attached nowhere.
+    pub async fn new(
+        ebpf: Ebpf,
+        mode: Mode,
+        network: Network,
+        names: &[String],
+    ) -> Result<Self, AttachError> {
+        let present = network.interfaces().await?;
+        let names = if names.is_empty() {
+            vec![default_interface(&network, &present).await?]
+        } else {
+            names.to_vec()
+        };
+        let mut attachments = Self { ebpf, mode, network, wanted: Vec::new() };
+        for name in names {
+            if attachments.wanted.iter().any(|wanted| wanted.name == name) {
+                continue;
+            }
+            let interface = present
+                .iter()
+                .find(|interface| interface.name == name)
+                .ok_or_else(|| AttachError::Unknown { name: name.clone(), known: known(&present) })?;
+            let state = attachments.attach(interface)?;
+            attachments.wanted.push(Wanted { name, state });
+        }
+        Ok(attachments)
+    }
+
+    /// Every wanted interface with the mode it is attached in, if it is.
+    pub fn states(&self) -> impl Iterator<Item = (&str, Option<AttachedMode>)> {
+        self.wanted.iter().map(|wanted| {
+            let mode = match wanted.state {
+                State::Attached { mode, .. } => Some(mode),
+                State::Lost { .. } => None,
+            };
+            (wanted.name.as_str(), mode)
+        })
+    }
+
+    /// Looks which interfaces have gone or come back, and attaches to the latter.
+    ///
+    /// # Errors
+    /// The interfaces could not be listed; nothing was changed.
+    pub async fn supervise(&mut self) -> Result<Vec<(String, Change)>, AttachError> {
+        let present = self.network.interfaces().await?;
+        let mut changes = Vec::new();
+        for place in 0..self.wanted.len() {
+            let name = self.wanted[place].name.clone();
+            let interface = present.iter().find(|interface| interface.name == name);
+            if let State::Attached { index, .. } = self.wanted[place].state
+                && interface.is_none_or(|interface| interface.index != index)
+            {
+                self.wanted[place].state = State::Lost { told: false };
+                changes.push((name.clone(), Change::Lost));
+            }
+            let (State::Lost { told }, Some(interface)) = (&self.wanted[place].state, interface) else {
+                continue;
+            };
+            let told = *told;
+            match self.attach(interface) {
+                Ok(state) => {
+                    if let State::Attached { mode, .. } = state {
+                        changes.push((name, Change::Returned(mode)));
+                    }
+                    self.wanted[place].state = state;
+                }
+                Err(error) => {
+                    self.wanted[place].state = State::Lost { told: true };
+                    if !told {
+                        changes.push((name, Change::Failed(error)));
+                    }
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    fn attach(&mut self, interface: &Interface) -> Result<State, AttachError> {
+        let busy = |id| AttachError::Busy { name: interface.name.clone(), owner: Owner::of(id) };
+        if let Some(id) = interface.xdp_program {
+            return Err(busy(id));
+        }
+        let modes: &[AttachedMode] = match self.mode {
+            Mode::Native => &[AttachedMode::Native],
+            Mode::Generic => &[AttachedMode::Generic],
+            Mode::Auto => &AttachedMode::ALL,
+        };
+        let mut refusal = None;
+        for &mode in modes {
+            match self.attach_in(interface.index, mode) {
+                Ok(link) => return Ok(State::Attached { index: interface.index, mode, _link: link }),
+                Err(reason) => {
+                    if matches!((self.mode, mode), (Mode::Auto, AttachedMode::Native)) {
+                        tracing::warn!(
+                            interface = interface.name,
+                            "no native mode, trying generic, which costs more per packet: {reason}"
+                        );
+                    }
+                    refusal = Some(match mode {
+                        AttachedMode::Native => {
+                            AttachError::NoNative { name: interface.name.clone(), mtu: interface.mtu, reason }
+                        }
+                        AttachedMode::Generic => {
+                            AttachError::Refused { name: interface.name.clone(), mode, reason }
+                        }
+                    });
+                }
+            }
+        }
+        Err(refusal.unwrap_or_else(|| AttachError::Refused {
+            name: interface.name.clone(),
+            mode: AttachedMode::Native,
+            reason: "no mode to try".to_owned(),
+        }))
+    }
+
+    fn attach_in(&mut self, index: u32, mode: AttachedMode) -> Result<FdLink, String> {
+        let words = |error: &ProgramError| {
+            std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+                .last()
+                .map_or_else(String::new, ToString::to_string)
+        };
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(abi::PROGRAM)
+            .ok_or("the program is not in the object")?
+            .try_into()
+            .map_err(|error| words(&error))?;
+        let id = program.attach_to_if_index(index, mode.xdp()).map_err(|error| words(&error))?;
+        let link: XdpLink = program.take_link(id).map_err(|error| words(&error))?;
+        // Kernels before 5.9 have no XDP links, and aya then attaches in the old way, which outlives
+        // a killed agent. Turning it into a link fails and detaches it.
+        FdLink::try_from(link).map_err(|_| "the kernel has no XDP links (Linux 5.9)".to_owned())
+    }
+}
+
+async fn default_interface(network: &Network, present: &[Interface]) -> Result<String, AttachError> {
+    let routes = network.default_route_interfaces().await?;
+    routes
+        .iter()
+        .find_map(|index| present.iter().find(|interface| interface.index == *index))
+        .map(|interface| interface.name.clone())
+        .ok_or_else(|| AttachError::NoDefaultRoute { known: known(present) })
+}
+
+fn known(present: &[Interface]) -> Vec<String> {
+    present.iter().map(|interface| interface.name.clone()).collect()
+}

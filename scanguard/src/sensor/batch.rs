@@ -1,0 +1,138 @@
+//! The calls of bpf(2) that aya does not make: reading a hash map in batches, and taking an entry out.
+//!
+//! A batch costs one system call for thousands of entries and, unlike the walk from key to key, does
+//! not start over when an entry goes away under it (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// `enum bpf_cmd`, include/uapi/linux/bpf.h.
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
+/// As above.
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// `union bpf_attr`, the struct named `batch`.
+#[repr(C)]
+struct BatchAttributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr`, the anonymous struct of single-element commands.
+#[repr(C)]
+struct ElementAttributes {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+    // SAFETY: the attributes are those of the command, and the memory that they point to is owned by
+    // the callers below and as large as they say.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Buffers for reading a map whose keys are `K` and values are `V`; kept between polls.
+pub(super) struct BatchReader<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K, V> BatchReader<K, V>
+where
+    K: FromBytes + IntoBytes + Immutable,
+    V: FromBytes + IntoBytes + Immutable,
+{
+    /// `size` entries at once; it grows if a bucket of the map holds more.
+    pub(super) fn new(size: usize) -> io::Result<Self> {
+        let mut reader = Self { keys: Vec::new(), values: Vec::new() };
+        reader.grow(size)?;
+        Ok(reader)
+    }
+
+    fn grow(&mut self, size: usize) -> io::Result<()> {
+        let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        self.keys = K::new_vec_zeroed(size).map_err(no_memory)?;
+        self.values = V::new_vec_zeroed(size).map_err(no_memory)?;
+        Ok(())
+    }
+
+    /// Calls `each` for every entry and returns how many there were. Entries that come or go meanwhile
+    /// may be seen or not; all others are seen once.
+    pub(super) fn read(&mut self, map: BorrowedFd<'_>, mut each: impl FnMut(&K, &V)) -> io::Result<u64> {
+        // The kernel's place in the map: a bucket number, for hash maps.
+        let mut place = 0u32;
+        let mut next_place = 0u32;
+        let mut first = true;
+        let mut seen = 0u64;
+        loop {
+            let mut attributes = BatchAttributes {
+                in_batch: if first { 0 } else { (&raw const place) as u64 },
+                out_batch: (&raw mut next_place) as u64,
+                keys: self.keys.as_mut_ptr() as u64,
+                values: self.values.as_mut_ptr() as u64,
+                count: u32::try_from(self.keys.len()).unwrap_or(u32::MAX),
+                map_fd: map.as_raw_fd().cast_unsigned(),
+                element_flags: 0,
+                flags: 0,
+            };
+            let end = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+                Ok(()) => false,
+                // The end of the map; what was read before it counts.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                // One bucket holds more entries than the buffers.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    self.grow(self.keys.len() * 2)?;
+                    continue;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+                Err(error) => return Err(error),
+            };
+            let count = attributes.count as usize;
+            for (key, value) in self.keys.iter().zip(&self.values).take(count) {
+                each(key, value);
+            }
+            seen += count as u64;
+            if end {
+                return Ok(seen);
+            }
+            place = next_place;
+            first = false;
+        }
+    }
+}
+
+/// Takes one entry out of a hash map, atomically with reading it (Linux 5.14).
+pub(super) fn take<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+where
+    K: IntoBytes + Immutable,
+    V: FromBytes + IntoBytes,
+{
+    let mut value = V::new_zeroed();
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: (&raw mut value) as u64,
+        flags: 0,
+    };
+    match bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attributes) {
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

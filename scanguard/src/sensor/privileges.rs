@@ -1,0 +1,38 @@
+//! What the process may do, and what is missing for the sensor.
+
+use caps::{CapSet, Capability};
+
+/// Which capabilities are missing.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "missing {}: run as root, or give the binary what it needs: \
+     setcap cap_bpf,cap_net_admin,cap_perfmon=ep PATH-TO-scanguard",
+    .0.join(", ")
+)]
+pub struct MissingPrivileges(pub Vec<String>);
+
+/// What the sensor needs; each is part of CAP_SYS_ADMIN too, but for CAP_NET_ADMIN.
+const NEEDED: [(Capability, bool); 3] = [
+    // bpf(2): load programs, make maps.
+    (Capability::CAP_BPF, true),
+    // The verifier allows pointer arithmetic on packets at variable offsets.
+    (Capability::CAP_PERFMON, true),
+    // Attach XDP programs.
+    (Capability::CAP_NET_ADMIN, false),
+];
+
+/// Checks the effective capabilities of this process.
+///
+/// # Errors
+/// The names of those that are missing.
+pub fn check() -> Result<(), MissingPrivileges> {
+    let effective = caps::read(None, CapSet::Effective)
+        .map_err(|error| MissingPrivileges(vec![format!("(the capabilities cannot be read: {error})")]))?;
+    let admin = effective.contains(&Capability::CAP_SYS_ADMIN);
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(capability, in_admin)| !(effective.contains(capability) || *in_admin && admin))
+        .map(|(capability, _)| capability.to_string())
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(MissingPrivileges(missing)) }
+}

@@ -1,0 +1,85 @@
+//! `[sensor]` of the configuration.
+
+use std::time::Duration;
+
+use scanguard_common::abi::DEFAULT_MAX_SOURCES;
+use serde::Deserialize;
+
+use crate::config::{Interval, Section};
+
+/// How the program is to be attached.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In the driver, or not at all.
+    #[default]
+    Native,
+    /// In the kernel's network stack: any interface can, at a higher cost per packet.
+    Generic,
+    /// Native, or else generic; which one it became is logged and exported.
+    Auto,
+}
+
+/// `[sensor]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// Interfaces by name; empty: the one of the default route.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: Mode,
+    /// Time between two polls of the kernel's counters.
+    pub poll_interval: Duration,
+    /// Entries of the kernel's table of sources.
+    pub max_sources: u32,
+    /// Bits of an IPv6 source address that are kept.
+    pub ipv6_prefix: u8,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            mode: Mode::default(),
+            poll_interval: Duration::from_secs(1),
+            max_sources: DEFAULT_MAX_SOURCES,
+            ipv6_prefix: 64,
+        }
+    }
+}
+
+/// The table is preallocated: 2^24 entries are 8 GiB.
+const MAX_SOURCES_LIMIT: u32 = 1 << 24;
+/// `IFNAMSIZ` less the terminating zero, include/uapi/linux/if.h.
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// Whether the kernel could have an interface of this name.
+pub fn check_interface_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > MAX_INTERFACE_NAME {
+        return Err(format!("\"{name}\" is no interface name: those have 1 to {MAX_INTERFACE_NAME} bytes"));
+    }
+    if name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+        return Err(format!("{name:?} is no interface name: a slash, white space or control character"));
+    }
+    Ok(())
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            interfaces: section.value("interfaces", default.interfaces, |names: &Vec<String>| {
+                names.iter().try_for_each(|name| check_interface_name(name))
+            }),
+            mode: section.value("mode", default.mode, |_| Ok(())),
+            poll_interval: section.interval(
+                "poll_interval",
+                default.poll_interval,
+                Interval::between(Duration::from_millis(10), Duration::from_secs(60)),
+            ),
+            max_sources: section.number("max_sources", default.max_sources, 1..=MAX_SOURCES_LIMIT),
+            ipv6_prefix: section.number("ipv6_prefix", default.ipv6_prefix, 1..=128),
+        };
+        section.finish();
+        settings
+    }
+}

@@ -1,0 +1,147 @@
+//! The sensor's counts equal tcpdump's, to the packet, in native and in generic mode; and scans are found.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_common::outcome::{Exit, Outcome, ProbeClass};
+use scanguard_tests::{
+    agent::{Agent, Metrics},
+    capture::{self, Capture},
+    lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
+    packets::table,
+    scans::{SCANS, Scan, Sends},
+    wire,
+};
+
+use crate::trial;
+
+const MODES: [&str; 2] = ["native", "generic"];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for scan in SCANS {
+        trials.push(trial(format!("native: {}", scan.command), move || scan_is_counted_and_found(scan, "native")));
+    }
+    // What a scan is made of does not depend on the mode, how the program sees it does: one of each kind.
+    for scan in SCANS.iter().step_by(4) {
+        trials.push(trial(format!("generic: {}", scan.command), move || scan_is_counted_and_found(scan, "generic")));
+    }
+    for mode in MODES {
+        trials.push(trial(format!("{mode}: every packet of the table on the wire"), move || packet_table(mode)));
+    }
+    trials
+}
+
+/// An agent and tcpdump on the same interface, around some traffic.
+fn watch(mode: &str, traffic: impl FnOnce(&Lab) -> Result<()>, check: impl FnOnce(&Agent<'_>, &Watched) -> Result<()>) -> Result<()> {
+    let lab = Lab::new()?;
+    let config = config_file("[sensor]\npoll_interval = \"100ms\"\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--mode", mode, "--config", &config.path()])?;
+    let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
+    let before = agent.settled()?;
+    ensure!(before.packets() == 0.0, "{} packets before there were any", before.packets());
+    traffic(&lab)?;
+    capture.stop()?;
+    let after = agent.settled()?;
+    check(&agent, &Watched { metrics: after, capture })?;
+    ensure!(agent.stop()? == Some(0), "the agent did not end well: {}", agent.said());
+    Ok(())
+}
+
+struct Watched {
+    metrics: Metrics,
+    capture: Capture,
+}
+
+impl Watched {
+    fn totals_agree(&self) -> Result<()> {
+        let (seen, captured) = (self.metrics.packets(), self.capture.count("")?);
+        ensure!(seen == captured as f64, "the sensor saw {seen} packets, tcpdump {captured}");
+        Ok(())
+    }
+}
+
+pub(crate) fn config_file(text: &str) -> Result<ConfigFile> {
+    ConfigFile::new(text)
+}
+
+/// A configuration file that goes away.
+pub(crate) struct ConfigFile(std::path::PathBuf);
+
+impl ConfigFile {
+    fn new(text: &str) -> Result<Self> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("scanguard-test-{}-{number}.toml", std::process::id()));
+        std::fs::write(&path, text)?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        // Nothing depends on it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn scan_is_counted_and_found(scan: &Scan, mode: &str) -> Result<()> {
+    watch(mode, |lab| scan.run(lab), |agent, watched| {
+        watched.totals_agree()?;
+        let mut wrong = Vec::new();
+        for class in ProbeClass::ALL {
+            let Some(filter) = capture::filter(class) else { continue };
+            let (seen, captured) = (watched.metrics.probes(class.label()), watched.capture.count(&filter)?);
+            if seen != captured as f64 {
+                wrong.push(format!("{}: the sensor saw {seen}, tcpdump {captured}", class.label()));
+            }
+        }
+        ensure!(wrong.is_empty(), "{wrong:?}");
+        match scan.sends {
+            Sends::Probes(classes) => {
+                for class in classes {
+                    ensure!(watched.metrics.probes(class.label()) > 0.0, "no {}", class.label());
+                }
+            }
+            Sends::Ordinary(exit) => ensure!(watched.metrics.exit(exit.label()) >= 100.0, "no {}", exit.label()),
+        }
+        let opened: Vec<_> = agent.opened().into_iter().collect();
+        let expected: Vec<_> = scan.found_as.iter().map(|rule| ((*rule).to_owned(), 1)).collect();
+        ensure!(opened == expected, "found as {opened:?}, not {expected:?}");
+        Ok(())
+    })
+}
+
+fn packet_table(mode: &str) -> Result<()> {
+    let cases: Vec<_> = table().into_iter().filter(|case| case.frame.len() >= 14).collect();
+    let frames: Vec<_> = cases.iter().map(|case| case.frame.clone()).collect();
+    let (mut exits, mut probes) = (BTreeMap::new(), BTreeMap::new());
+    for case in &cases {
+        let exit = match case.outcome {
+            Outcome::Exit(exit) => exit,
+            Outcome::Probe(probe) => {
+                *probes.entry(probe.class).or_insert(0u32) += 1;
+                Exit::Probe
+            }
+        };
+        *exits.entry(exit).or_insert(0u32) += 1;
+    }
+    watch(mode, |lab| wire::send(&lab.scanner, SCANNER_INTERFACE, &frames), |_, watched| {
+        watched.totals_agree()?;
+        for exit in Exit::ALL {
+            let (seen, sent) = (watched.metrics.exit(exit.label()), exits.get(&exit).copied().unwrap_or(0));
+            ensure!(seen == f64::from(sent), "{}: sent {sent}, seen {seen}", exit.label());
+        }
+        for class in ProbeClass::ALL {
+            let (seen, sent) = (watched.metrics.probes(class.label()), probes.get(&class).copied().unwrap_or(0));
+            ensure!(seen == f64::from(sent), "{}: sent {sent}, seen {seen}", class.label());
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,183 @@
+//! Bad input and bad luck: a clear line, the documented exit code, and nothing left behind.
+
+use std::{net::TcpListener, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::{Agent, LISTEN, binary},
+    lab::{Lab, VICTIM_INTERFACE, wait_for},
+    scans::SCANS,
+};
+
+use crate::{counts::config_file, trial};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("sigterm and sigint end it with 0 and detach", signals),
+        trial("an unknown interface is exit code 6 and says which there are", || {
+            refused(&["run", "--iface", "nosuch0", "--listen", LISTEN], 6, &["nosuch0", VICTIM_INTERFACE])
+        }),
+        trial("no default route and no interface is exit code 6", || {
+            refused(&["run", "--listen", LISTEN], 6, &["no default route", "--iface"])
+        }),
+        trial("the interface of the default route is the default", default_route),
+        trial("a name that is no interface name is exit code 2", || {
+            refused(&["run", "--iface", "an/interface"], 2, &["an/interface"])
+        }),
+        trial("a wrong configuration is exit code 3 and says every line", wrong_configuration),
+        trial("a missing configuration is exit code 3", || {
+            refused(&["run", "--config", "/nonexistent.toml"], 3, &["/nonexistent.toml"])
+        }),
+        trial("check-config has the same opinion", check_config),
+        trial("missing privileges are exit code 4 and named", privileges),
+        trial("a metrics port that is taken is exit code 7", port_taken),
+        trial("another xdp program is never replaced, exit code 6", program_taken),
+        trial("another native program is not run over in auto mode either", program_taken_auto),
+        trial("generic mode is only taken when it is asked for", no_native),
+        trial("a killed agent leaves nothing and can be started again", killed),
+        trial("an interface that goes away is told, and attached again when it returns", interface_returns),
+    ]
+}
+
+/// Starts the agent with these arguments: it must end with this code and say these words.
+fn refused(arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
+    refused_in(&Lab::new()?, arguments, code, words)
+}
+
+fn refused_in(lab: &Lab, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
+    let before = lab.xdp_programs()?;
+    let mut agent = Agent::spawn(&lab.victim, arguments)?;
+    let got = agent.exit_code()?;
+    let said = agent.said();
+    ensure!(got == Some(code), "exit code {got:?}: {said}");
+    for word in words {
+        ensure!(said.contains(word), "{word:?} is not said: {said}");
+    }
+    ensure!(lab.xdp_programs()? == before, "a program was left behind");
+    Ok(())
+}
+
+fn signals() -> Result<()> {
+    let lab = Lab::new()?;
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let mut agent = Agent::start(&lab.victim, &[])?;
+        ensure!(lab.xdp_programs()?.len() == 1, "not attached");
+        agent.process.signal(signal);
+        ensure!(agent.exit_code()? == Some(0), "{}", agent.said());
+        ensure!(lab.xdp_programs()?.is_empty(), "still attached");
+    }
+    Ok(())
+}
+
+fn default_route() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.victim.ip("route add default via 10.77.0.2")?;
+    let mut agent = Agent::spawn(&lab.victim, &["run", "--listen", LISTEN])?;
+    wait_for("attached", PATIENCE, || lab.xdp_programs().ok().filter(|programs| programs.len() == 1))?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn wrong_configuration() -> Result<()> {
+    let file = config_file("[sensor]\nmode = \"fast\"\ninterfases = []\n")?;
+    let path = file.path();
+    let lines = [format!("{path}:2: sensor.mode"), format!("{path}:3: sensor.interfases")];
+    refused(&["run", "--config", &path], 3, &[&lines[0], &lines[1]])
+}
+
+fn check_config() -> Result<()> {
+    let wrong = config_file("[sensor]\nmode = \"fast\"\n")?;
+    let right = config_file("[sensor]\nmode = \"auto\"\n")?;
+    refused(&["check-config", &wrong.path()], 3, &["2: sensor.mode"])?;
+    refused(&["check-config", &right.path()], 0, &[])
+}
+
+fn privileges() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut command = lab.victim.command("setpriv");
+    command.args(["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--"]);
+    command.arg(binary()?).args(["run", "--iface", VICTIM_INTERFACE]);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(4), "{:?}: {said}", output.status);
+    ensure!(said.contains("CAP_NET_ADMIN") && !said.contains("CAP_BPF,"), "{said}");
+    Ok(())
+}
+
+fn port_taken() -> Result<()> {
+    let lab = Lab::new()?;
+    let _taken = lab.victim.enter(|| TcpListener::bind(LISTEN).context("bind"))?;
+    refused_in(&lab, &["run", "--iface", VICTIM_INTERFACE, "--listen", LISTEN], 7, &[LISTEN, "--listen"])
+}
+
+fn program_taken() -> Result<()> {
+    let lab = Lab::new()?;
+    // Somebody else's program: that of another agent is as good as any.
+    let other = Agent::start(&lab.victim, &[])?;
+    let pid = format!("(pid {})", other.process.child.id());
+    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--listen", "127.0.0.1:9824"];
+    refused_in(&lab, &arguments, 6, &["scanguard_xdp", "scanguard", &pid, "does not replace"])
+}
+
+fn program_taken_auto() -> Result<()> {
+    let lab = Lab::new()?;
+    let _other = Agent::start(&lab.victim, &["--mode", "generic"])?;
+    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--mode", "auto", "--listen", "127.0.0.1:9824"];
+    refused_in(&lab, &arguments, 6, &["does not replace"])
+}
+
+/// The loopback interface has no native XDP.
+fn no_native() -> Result<()> {
+    let lab = Lab::new()?;
+    refused_in(&lab, &["run", "--iface", "lo", "--listen", LISTEN], 6, &["native mode", "--mode auto"])?;
+    let mut agent = Agent::spawn(&lab.victim, &["run", "--iface", "lo", "--mode", "auto", "--listen", LISTEN])?;
+    let page = wait_for("the metrics", PATIENCE, || agent.metrics().ok())?;
+    ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"generic\"}") == 1.0, "{page:?}");
+    ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"native\"}") == 0.0, "{page:?}");
+    ensure!(agent.said().contains("generic"), "{}", agent.said());
+    ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn killed() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    agent.process.signal(libc::SIGKILL);
+    agent.exit_code()?;
+    wait_for("detached", PATIENCE, || lab.xdp_programs().ok().filter(Vec::is_empty))?;
+    let mut again = Agent::start(&lab.victim, &[])?;
+    SCANS[0].run(&lab)?;
+    ensure!(again.settled()?.probes("syn") >= 1000.0);
+    ensure!(again.stop()? == Some(0), "{}", again.said());
+    Ok(())
+}
+
+fn interface_returns() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.victim.ip("link add other0 type veth peer name other1")?;
+    let mut agent = Agent::start(&lab.victim, &["--iface", "other0"])?;
+    let attached = |agent: &Agent<'_>, name: &str| {
+        agent.metrics().is_ok_and(|metrics| {
+            metrics.get(&format!("scanguard_xdp_attached{{interface=\"{name}\",mode=\"native\"}}")) == 1.0
+        })
+    };
+    ensure!(attached(&agent, VICTIM_INTERFACE) && attached(&agent, "other0"));
+    lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
+    wait_for("the loss is told", PATIENCE, || (!attached(&agent, VICTIM_INTERFACE)).then_some(()))?;
+    ensure!(attached(&agent, "other0"), "the other one was lost too");
+    let lost = agent.metrics()?.get(&format!("scanguard_interface_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"));
+    ensure!(lost == 1.0, "{lost} losses");
+    ensure!(agent.get("/readyz")?.0 == 200, "it still sees packets");
+    lab.connect()?;
+    wait_for("attached again", PATIENCE, || attached(&agent, VICTIM_INTERFACE).then_some(()))?;
+    SCANS[0].run(&lab)?;
+    ensure!(agent.settled()?.probes("syn") >= 1000.0, "it counts no more");
+    ensure!(agent.said().contains("is gone") && agent.said().contains("is back"), "{}", agent.said());
+    lab.victim.ip("link del other0")?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(lab.xdp_programs()?.is_empty());
+    Ok(())
+}

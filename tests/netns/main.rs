@@ -1,0 +1,35 @@
+//! Real packets on real (veth) interfaces: real tools scan, the real agent watches, tcpdump counts beside it.
+
+mod counts;
+mod lifecycle;
+mod output;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use scanguard_tests::root;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
+    arguments.test_threads.get_or_insert(2);
+    let trials = [counts::trials(), lifecycle::trials(), output::trials()].concat_trials();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test of this layer.
+fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    root::trial(name, || test().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+/// Joins lists of tests.
+trait ConcatTrials {
+    fn concat_trials(self) -> Vec<Trial>;
+}
+
+impl<const N: usize> ConcatTrials for [Vec<Trial>; N] {
+    fn concat_trials(self) -> Vec<Trial> {
+        self.into_iter().flatten().collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! What a scan looks like from outside: lines on standard output, the metrics page, health.
+
+use std::{io::Write as _, process::{Command, Stdio}};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{agent::Agent, lab::{Lab, SCANNER, VICTIM}, scans::SCANS};
+
+use crate::{counts::config_file, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a scan is one finding from opened to closed, as json lines", life_of_a_finding),
+        trial("the metrics page passes promtool and names no address", metrics_page),
+        trial("the landing page and health pages answer", pages),
+        trial("the kernel program's log appears in the agent's", kernel_log),
+    ]
+}
+
+fn life_of_a_finding() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = config_file("[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"1s\"\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    SCANS[0].run(&lab)?;
+    scanguard_tests::lab::wait_for("the finding is closed", std::time::Duration::from_secs(20), || {
+        agent.findings().iter().any(|finding| finding["event"] == "closed").then_some(())
+    })?;
+    let findings = agent.findings();
+    ensure!(findings.iter().all(|finding| finding["id"] == findings[0]["id"]), "{findings:#?}");
+    let (first, last) = (&findings[0], findings.last().context("a finding")?);
+    ensure!(first["event"] == "opened" && last["event"] == "closed", "{findings:#?}");
+    for finding in [first, last] {
+        ensure!(finding["source"]["ip"] == SCANNER, "{finding}");
+        ensure!(finding["rule"] == "vertical_scan" && finding["techniques"][0] == "T1595.002", "{finding}");
+        let target = &finding["targets"][0];
+        ensure!(target["ip"] == VICTIM && target["protocol"] == "tcp", "{finding}");
+        ensure!(finding["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{finding}");
+    }
+    let probes = last["counts"]["probes"].as_u64().context("a number")?;
+    let services = last["counts"]["services"].as_f64().context("a number")?;
+    ensure!(probes >= 1000, "{probes} probes");
+    // 1,000 ports; five standard errors of linear counting.
+    ensure!((services - 1000.0).abs() < 250.0, "{services} services");
+    ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn metrics_page() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = Agent::start(&lab.victim, &[])?;
+    SCANS[0].run(&lab)?;
+    agent.settled()?;
+    let (_, page) = agent.get("/metrics")?;
+    ensure!(!page.contains(SCANNER), "an address is in the metrics");
+    ensure!(page.contains("scanguard_xdp_attached{interface=\"edge0\",mode=\"native\"} 1"), "{page}");
+    ensure!(page.contains("process_resident_memory_bytes"), "{page}");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("promtool: cargo xtask setup installs it")?;
+    promtool.stdin.take().context("stdin")?.write_all(page.as_bytes())?;
+    let output = promtool.wait_with_output()?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+fn pages() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = Agent::start(&lab.victim, &[])?;
+    for (path, status, words) in
+        [("/", 200, "/metrics"), ("/healthz", 200, "ok"), ("/readyz", 200, "ok"), ("/nothing", 404, "")]
+    {
+        let (got, body) = agent.get(path)?;
+        ensure!(got == status && body.contains(words), "{path}: {got}: {body}");
+    }
+    Ok(())
+}
+
+fn kernel_log() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = Agent::start(&lab.victim, &["--log", "debug"])?;
+    SCANS[0].run(&lab)?;
+    agent.settled()?;
+    ensure!(agent.said().contains("new source"), "{}", agent.said());
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! The agent under test: the real binary in a namespace.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Read, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::lab::{Namespace, Process, VICTIM_INTERFACE, wait_for};
+
+/// Where the agent under test serves its metrics, within its namespace.
+pub const LISTEN: &str = "127.0.0.1:9823";
+/// Long enough for anything that is not broken, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The `scanguard` binary that was built beside the test.
+///
+/// # Errors
+/// It was not built.
+pub fn binary() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    // target/PROFILE/deps/TEST, or target/PROFILE/BINARY
+    let found = this.ancestors().map(|directory| directory.join("scanguard")).find(|path| path.is_file());
+    found.context("the scanguard binary is not built: cargo build --package scanguard")
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+/// A running agent.
+pub struct Agent<'n> {
+    namespace: &'n Namespace,
+    /// Its process.
+    pub process: Process,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl<'n> Agent<'n> {
+    /// Starts one on the victim's interface and waits until it is ready.
+    ///
+    /// # Errors
+    /// It did not become ready; what it said is part of the error.
+    pub fn start(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
+        let common = ["--iface", VICTIM_INTERFACE, "--listen", LISTEN, "--format", "json"];
+        let mut agent = Self::spawn(namespace, &[&["run"], common.as_slice(), arguments].concat())?;
+        let ready = wait_for("the agent is ready", PATIENCE, || {
+            let ended = agent.process.child.try_wait().ok().flatten().is_some();
+            (ended || agent.get("/readyz").is_ok_and(|(status, _)| status == 200)).then_some(ended)
+        });
+        match ready {
+            Ok(false) => Ok(agent),
+            _ => anyhow::bail!("the agent did not become ready: {}", agent.said()),
+        }
+    }
+
+    /// Starts the binary with exactly these arguments.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn spawn(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
+        let binary = binary()?;
+        let mut child = namespace
+            .command(binary.to_str().context("UTF-8")?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stdout = collect(child.stdout.take().context("stdout")?);
+        let stderr = collect(child.stderr.take().context("stderr")?);
+        Ok(Self { namespace, process: Process::new(child), stdout, stderr })
+    }
+
+    /// Status and body of a page.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        self.namespace.enter(|| {
+            let mut stream = TcpStream::connect(LISTEN)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: sensor\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            let (head, body) = answer.split_once("\r\n\r\n").context("a whole answer")?;
+            let status = head.split(' ').nth(1).context("a status")?.parse()?;
+            Ok((status, body.to_owned()))
+        })
+    }
+
+    /// The metrics as they are now.
+    ///
+    /// # Errors
+    /// They could not be scraped.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let (status, page) = self.get("/metrics")?;
+        ensure!(status == 200, "status {status}");
+        Ok(Metrics::parse(&page))
+    }
+
+    /// The metrics once the counts of packets stand still over three polls.
+    ///
+    /// # Errors
+    /// They do not, or cannot be scraped.
+    pub fn settled(&self) -> Result<Metrics> {
+        let polls = |metrics: &Metrics| metrics.get("scanguard_poll_duration_seconds_count");
+        let mut last = self.metrics()?;
+        wait_for("the counts stand still", PATIENCE, || {
+            let now = self.metrics().ok()?;
+            if now.packets() != last.packets() {
+                last = now;
+                return None;
+            }
+            (polls(&now) >= polls(&last) + 3.0).then_some(now)
+        })
+    }
+
+    /// The findings so far.
+    pub fn findings(&self) -> Vec<serde_json::Value> {
+        lines(&self.stdout).iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The names of the rules that opened findings, with how many.
+    pub fn opened(&self) -> BTreeMap<String, usize> {
+        let mut rules = BTreeMap::new();
+        for finding in self.findings().iter().filter(|finding| finding["event"] == "opened") {
+            *rules.entry(finding["rule"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        rules
+    }
+
+    /// What it wrote to standard error.
+    pub fn said(&self) -> String {
+        lines(&self.stderr).join("\n")
+    }
+
+    /// Sends SIGTERM and gives the exit code.
+    ///
+    /// # Errors
+    /// It did not end.
+    pub fn stop(&mut self) -> Result<Option<i32>> {
+        self.process.signal(libc::SIGTERM);
+        self.exit_code()
+    }
+
+    /// Waits for the end and gives the exit code.
+    ///
+    /// # Errors
+    /// It did not end.
+    pub fn exit_code(&mut self) -> Result<Option<i32>> {
+        let status = self.process.wait_within(PATIENCE)?;
+        // Whatever it wrote last is read by the threads that collect.
+        thread::sleep(Duration::from_millis(50));
+        Ok(status.code())
+    }
+}
+
+fn collect(pipe: impl Read + Send + 'static) -> Lines {
+    let collected = Lines::default();
+    let into = Arc::clone(&collected);
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            into.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+    collected
+}
+
+fn lines(of: &Lines) -> Vec<String> {
+    of.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// A scraped page.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    values: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    fn parse(page: &str) -> Self {
+        let values = page
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .collect();
+        Self { values }
+    }
+
+    /// The value of a series, with its labels as the page has them; 0 if there is none.
+    pub fn get(&self, series: &str) -> f64 {
+        self.values.get(series).copied().unwrap_or(0.0)
+    }
+
+    /// Probes of a class.
+    pub fn probes(&self, class: &str) -> f64 {
+        self.get(&format!("scanguard_probes_total{{class=\"{class}\"}}"))
+    }
+
+    /// Packets by exit.
+    pub fn exit(&self, exit: &str) -> f64 {
+        self.get(&format!("scanguard_packets_total{{exit=\"{exit}\"}}"))
+    }
+
+    /// All packets.
+    pub fn packets(&self) -> f64 {
+        self.sum("scanguard_packets_total{")
+    }
+
+    /// The sum of all series that begin so.
+    pub fn sum(&self, prefix: &str) -> f64 {
+        self.values.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
+    }
+}

@@ -1,0 +1,11 @@
+//! What the tests, the demo and the bench share: one packet table for all layers, and real networks.
+
+pub mod agent;
+pub mod capture;
+pub mod frames;
+pub mod lab;
+pub mod packets;
+pub mod program;
+pub mod root;
+pub mod scans;
+pub mod wire;

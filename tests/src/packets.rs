@@ -1,0 +1,307 @@
+//! The packet table: a frame, and what every layer must make of it.
+
+use etherparse::EtherType;
+use scanguard_common::{
+    address::Address,
+    outcome::{
+        Exit, Outcome, Probe,
+        ProbeClass::{self, *},
+        Service,
+    },
+    wire::{
+        protocol,
+        tcp_flags::{ACK, FIN, PSH, RST, SYN, URG},
+    },
+};
+
+use crate::frames::*;
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What it is, in words.
+    pub name: &'static str,
+    /// The bytes on the wire.
+    pub frame: Vec<u8>,
+    /// What becomes of it.
+    pub outcome: Outcome,
+}
+
+const TCP: u8 = protocol::TCP;
+const UDP: u8 = protocol::UDP;
+const ICMP: u8 = protocol::ICMP;
+const ICMP6: u8 = protocol::ICMPV6;
+const SCTP: u8 = protocol::SCTP;
+
+fn probe(name: &'static str, frame: Vec<u8>, class: ProbeClass, protocol: u8, port: u16) -> Case {
+    let (source, destination) = (Address::from(SOURCE), Address::from(DESTINATION));
+    let service = Service { protocol, port };
+    Case { name, frame, outcome: Outcome::Probe(Probe { class, source, destination, service }) }
+}
+
+fn probe6(name: &'static str, frame: Vec<u8>, class: ProbeClass, protocol: u8, port: u16) -> Case {
+    let (source, destination) =
+        (Address::from_v6(&SOURCE6.octets()), Address::from_v6(&DESTINATION6.octets()));
+    let service = Service { protocol, port };
+    Case { name, frame, outcome: Outcome::Probe(Probe { class, source, destination, service }) }
+}
+
+fn exit(name: &'static str, frame: Vec<u8>, exit: Exit) -> Case {
+    Case { name, frame, outcome: Outcome::Exit(exit) }
+}
+
+/// All rows.
+pub fn table() -> Vec<Case> {
+    [
+        tcp_cases(),
+        udp_cases(),
+        icmp_cases(),
+        other_transports(),
+        links(),
+        extensions(),
+        fragments(),
+        malformed(),
+    ]
+    .concat()
+}
+
+fn tcp_cases() -> Vec<Case> {
+    let segment = |flags| v4(TCP, &tcp(flags, 22));
+    vec![
+        probe("syn", segment(SYN), Syn, TCP, 22),
+        probe("syn with ecn", segment(SYN | 0xc0), Syn, TCP, 22),
+        probe("syn with data (fast open)", v4(TCP, &[tcp(SYN, 22), vec![0; 100]].concat()), Syn, TCP, 22),
+        probe("null scan", segment(0), Null, TCP, 22),
+        probe("null scan with ecn", segment(0xc0), Null, TCP, 22),
+        probe("fin scan", segment(FIN), Fin, TCP, 22),
+        probe("xmas scan", segment(FIN | PSH | URG), Xmas, TCP, 22),
+        probe("syn and fin", segment(SYN | FIN), SynFin, TCP, 22),
+        probe("nmap os detection t3", segment(SYN | FIN | URG | PSH), SynFin, TCP, 22),
+        probe("all flags", segment(0x3f), SynFin, TCP, 22),
+        probe("syn and rst", segment(SYN | RST), SynRst, TCP, 22),
+        probe("syn, rst and ack", segment(SYN | RST | ACK), SynRst, TCP, 22),
+        probe("psh alone", segment(PSH), OddFlags, TCP, 22),
+        probe("urg alone", segment(URG), OddFlags, TCP, 22),
+        probe("syn and urg", segment(SYN | URG), OddFlags, TCP, 22),
+        probe("syn, ack and psh", segment(SYN | ACK | PSH), OddFlags, TCP, 22),
+        probe("fin and rst", segment(FIN | RST), OddFlags, TCP, 22),
+        exit("ack", segment(ACK), Exit::TcpEstablished),
+        exit("data", v4(TCP, &[tcp(ACK | PSH, 22), vec![0; 1000]].concat()), Exit::TcpEstablished),
+        exit("urgent data", segment(ACK | PSH | URG), Exit::TcpEstablished),
+        exit("established over ipv6", v6(TCP, &tcp(ACK, 22)), Exit::TcpEstablished),
+        exit(
+            "established with ip options",
+            v4_with(&V4 { protocol: TCP, options: 8, ..V4::default() }, &tcp(ACK, 22)),
+            Exit::TcpEstablished,
+        ),
+        exit("fin and ack (maimon scan, or the end of a connection)", segment(FIN | ACK), Exit::TcpClosing),
+        exit("last data", segment(FIN | ACK | PSH), Exit::TcpClosing),
+        exit("syn and ack", segment(SYN | ACK), Exit::TcpSynAck),
+        exit("reset", segment(RST), Exit::TcpReset),
+        exit("reset and ack", segment(RST | ACK), Exit::TcpReset),
+        probe6("syn over ipv6", v6(TCP, &tcp(SYN, 443)), Syn, TCP, 443),
+        probe6("null scan over ipv6", v6(TCP, &tcp(0, 443)), Null, TCP, 443),
+        probe("port 0", v4(TCP, &tcp(SYN, 0)), Syn, TCP, 0),
+        probe("port 65535", v4(TCP, &tcp(SYN, 65_535)), Syn, TCP, 65_535),
+    ]
+}
+
+fn udp_cases() -> Vec<Case> {
+    vec![
+        probe("udp with data", v4(UDP, &udp(40_000, 161, b"snmp")), Udp, UDP, 161),
+        probe("udp without data", v4(UDP, &udp(40_000, 161, b"")), UdpEmpty, UDP, 161),
+        probe("udp to a high port", v4(UDP, &udp(40_000, 40_001, b"p2p")), Udp, UDP, 40_001),
+        probe("udp from a low port to a low port", v4(UDP, &udp(53, 161, b"x")), Udp, UDP, 161),
+        exit("dns answer", v4(UDP, &udp(53, 45_678, b"answer")), Exit::UdpReply),
+        exit("quic answer over ipv6", v6(UDP, &udp(443, 45_678, b"answer")), Exit::UdpReply),
+        exit(
+            "mdns",
+            to_group(
+                EtherType::IPV4,
+                &v4_packet(&V4 { protocol: UDP, ..V4::default() }, &udp(5353, 5353, b"q")),
+            ),
+            Exit::UdpMulticast,
+        ),
+        probe6("udp over ipv6", v6(UDP, &udp(40_000, 53, b"query")), Udp, UDP, 53),
+        probe("udp length below its header", v4(UDP, &with(udp(1, 2, b"abcd"), 5, 4)), BadLength, UDP, 2),
+        probe("udp length beyond the packet", v4(UDP, &with(udp(1, 2, b"abcd"), 5, 200)), BadLength, UDP, 2),
+        probe6(
+            "udp length 0 over ipv6 (jumbogram)",
+            v6(UDP, &with(udp(40_000, 53, b"abcd"), 5, 0)),
+            Udp,
+            UDP,
+            53,
+        ),
+        probe("udp cut short", v4(UDP, &udp(1, 2, b"")[..6]), BadLength, UDP, 2),
+        probe("udp cut within its ports", v4(UDP, &udp(1, 2, b"")[..3]), BadLength, UDP, 0),
+    ]
+}
+
+fn icmp_cases() -> Vec<Case> {
+    vec![
+        probe("ping", v4(ICMP, &icmp(8)), IcmpEcho, ICMP, 0),
+        probe("icmp timestamp request", v4(ICMP, &icmp(13)), IcmpTimestamp, ICMP, 0),
+        probe("icmp information request", v4(ICMP, &icmp(15)), IcmpInformation, ICMP, 0),
+        probe("icmp address mask request", v4(ICMP, &icmp(17)), IcmpAddressMask, ICMP, 0),
+        exit("icmp echo reply", v4(ICMP, &icmp(0)), Exit::IcmpOther),
+        exit("icmp unreachable", v4(ICMP, &icmp(3)), Exit::IcmpOther),
+        probe6("ping over ipv6", v6(ICMP6, &icmp(128)), IcmpEcho, ICMP6, 0),
+        probe6("node information query", v6(ICMP6, &icmp(139)), IcmpInformation, ICMP6, 0),
+        exit("icmpv6 echo reply", v6(ICMP6, &icmp(129)), Exit::IcmpOther),
+        exit("neighbour solicitation", v6(ICMP6, &icmp(135)), Exit::IcmpOther),
+        probe("icmpv6 over ipv4", v4(ICMP6, &icmp(128)), IpProtocol, ICMP6, 0),
+        probe6("icmp over ipv6", v6(ICMP, &icmp(8)), IpProtocol, ICMP, 0),
+        probe("icmp cut short", v4(ICMP, &[8, 0]), BadLength, ICMP, 0),
+    ]
+}
+
+fn other_transports() -> Vec<Case> {
+    vec![
+        probe("sctp init", v4(SCTP, &sctp(3868, 1)), SctpInit, SCTP, 3868),
+        probe("sctp cookie echo", v4(SCTP, &sctp(3868, 10)), SctpCookieEcho, SCTP, 3868),
+        exit("sctp data", v4(SCTP, &sctp(3868, 0)), Exit::SctpOther),
+        exit("sctp init ack", v4(SCTP, &sctp(3868, 2)), Exit::SctpOther),
+        probe("sctp without a chunk", v4(SCTP, &sctp(3868, 1)[..12]), BadLength, SCTP, 3868),
+        probe6("sctp init over ipv6", v6(SCTP, &sctp(3868, 1)), SctpInit, SCTP, 3868),
+        probe("ip protocol nobody speaks", v4(200, &[0; 8]), IpProtocol, 200, 0),
+        probe("ip protocol 0", v4(0, &[]), IpProtocol, 0, 0),
+        probe("gre without content", v4(protocol::GRE, &[]), IpProtocol, protocol::GRE, 0),
+        exit("gre", v4(protocol::GRE, &[0; 24]), Exit::ProtocolOther),
+        exit("esp", v4(protocol::ESP, &[0; 60]), Exit::ProtocolOther),
+        exit("ospf", v4(protocol::OSPF, &[0; 44]), Exit::ProtocolOther),
+        exit("igmp", v4(protocol::IGMP, &[0; 8]), Exit::ProtocolOther),
+        probe6("no next header", v6(59, &[]), IpProtocol, 59, 0),
+    ]
+}
+
+fn links() -> Vec<Case> {
+    let syn = v4_packet(&V4 { protocol: TCP, ..V4::default() }, &tcp(SYN, 22));
+    let ack = v4_packet(&V4 { protocol: TCP, ..V4::default() }, &tcp(ACK, 22));
+    let (c, s) = (EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING);
+    vec![
+        probe("syn with a tag", tagged(&[c], EtherType::IPV4, &syn), Syn, TCP, 22),
+        probe("syn with two tags", tagged(&[s, c], EtherType::IPV4, &syn), Syn, TCP, 22),
+        probe(
+            "syn with two tags of the old kind",
+            tagged(&[EtherType::VLAN_DOUBLE_TAGGED_FRAME, c], EtherType::IPV4, &syn),
+            Syn,
+            TCP,
+            22,
+        ),
+        exit("established with two tags", tagged(&[s, c], EtherType::IPV4, &ack), Exit::TcpEstablished),
+        exit("three tags", tagged(&[s, c, c], EtherType::IPV4, &syn), Exit::UnsupportedVlan),
+        exit("arp", ethernet(EtherType::ARP, &[0; 28]), Exit::NotIp),
+        exit("arp with a tag", tagged(&[c], EtherType::ARP, &[0; 28]), Exit::NotIp),
+        exit("lldp", to_group(EtherType(0x88cc), &[0; 46]), Exit::NotIp),
+        probe("syn with padding of the frame", [v4(TCP, &tcp(SYN, 22)), vec![0; 6]].concat(), Syn, TCP, 22),
+        Case {
+            name: "land",
+            frame: v4_with(&V4 { protocol: TCP, source: Some(DESTINATION), ..V4::default() }, &tcp(SYN, 22)),
+            outcome: Outcome::Probe(Probe {
+                class: Land,
+                source: DESTINATION.into(),
+                destination: DESTINATION.into(),
+                service: Service { protocol: TCP, port: 22 },
+            }),
+        },
+    ]
+}
+
+fn extensions() -> Vec<Case> {
+    let syn = tcp(SYN, 22);
+    let chain = |depth: usize| {
+        (0..depth).fold(syn.clone(), |inner, i| extension(if i == 0 { TCP } else { 60 }, &inner))
+    };
+    vec![
+        probe("ip options", v4_with(&V4 { protocol: TCP, options: 40, ..V4::default() }, &syn), Syn, TCP, 22),
+        probe6("hop-by-hop options", v6(0, &extension(TCP, &syn)), Syn, TCP, 22),
+        probe6("routing header", v6(43, &extension(TCP, &syn)), Syn, TCP, 22),
+        probe6("destination options", v6(60, &extension(TCP, &syn)), Syn, TCP, 22),
+        probe6("authentication header", v6(51, &authentication(TCP, &syn)), Syn, TCP, 22),
+        probe6("six extension headers", v6(60, &chain(6)), Syn, TCP, 22),
+        exit("seven extension headers", v6(60, &chain(7)), Exit::UnsupportedExtension),
+        probe6("ping behind an extension header", v6(0, &extension(ICMP6, &icmp(128))), IcmpEcho, ICMP6, 0),
+        exit(
+            "extension header beyond the packet",
+            v6(60, &with(extension(TCP, &syn), 1, 20)),
+            Exit::TruncatedIp,
+        ),
+    ]
+}
+
+fn fragments() -> Vec<Case> {
+    let syn = tcp(SYN, 22);
+    let part =
+        |offset, more, payload: &[u8]| v4_with(&V4 { protocol: TCP, offset, more, ..V4::default() }, payload);
+    vec![
+        probe(
+            "first fragment with its header",
+            part(0, true, &[syn.clone(), vec![0; 12]].concat()),
+            Syn,
+            TCP,
+            22,
+        ),
+        probe("tiny first fragment (nmap -f)", part(0, true, &syn[..8]), TinyFragment, TCP, 22),
+        probe("fragment that overwrites the flags", part(1, true, &syn[8..16]), TinyFragment, TCP, 0),
+        exit("later fragment", part(3, false, &[0; 64]), Exit::Fragment),
+        exit(
+            "second fragment of udp",
+            v4_with(&V4 { protocol: UDP, offset: 1, more: false, ..V4::default() }, &[0; 64]),
+            Exit::Fragment,
+        ),
+        probe6(
+            "tiny first fragment over ipv6",
+            v6(44, &fragment6(TCP, 0, true, &syn[..8])),
+            TinyFragment,
+            TCP,
+            22,
+        ),
+        probe6(
+            "first fragment over ipv6",
+            v6(44, &fragment6(TCP, 0, true, &[syn.clone(), vec![0; 12]].concat())),
+            Syn,
+            TCP,
+            22,
+        ),
+        probe6("atomic fragment over ipv6", v6(44, &fragment6(TCP, 0, false, &syn)), Syn, TCP, 22),
+        exit("later fragment over ipv6", v6(44, &fragment6(TCP, 9, false, &[0; 40])), Exit::Fragment),
+        exit(
+            "later fragment of an extension header",
+            v6(44, &fragment6(60, 9, false, &[0; 40])),
+            Exit::Fragment,
+        ),
+    ]
+}
+
+fn malformed() -> Vec<Case> {
+    let syn = v4(TCP, &tcp(SYN, 22));
+    let syn6 = v6(TCP, &tcp(SYN, 22));
+    vec![
+        exit("half an ethernet header", syn[..13].to_vec(), Exit::TruncatedEthernet),
+        exit("ethernet header alone", syn[..14].to_vec(), Exit::TruncatedIp),
+        exit("half an ip header", syn[..30].to_vec(), Exit::TruncatedIp),
+        exit("half an ipv6 header", syn6[..50].to_vec(), Exit::TruncatedIp),
+        exit("frame shorter than its ip length", syn[..syn.len() - 1].to_vec(), Exit::TruncatedIp),
+        exit("frame shorter than its ipv6 length", syn6[..syn6.len() - 1].to_vec(), Exit::TruncatedIp),
+        exit(
+            "half a tag",
+            tagged(&[EtherType::VLAN_TAGGED_FRAME], EtherType::IPV4, &[])[..16].to_vec(),
+            Exit::TruncatedEthernet,
+        ),
+        exit("ip version 5", with(syn.clone(), 14, 0x55), Exit::BadIpVersion),
+        exit("ipv6 in an ipv4 frame", ethernet(EtherType::IPV4, &syn6[14..]), Exit::BadIpVersion),
+        exit("ip header of four words", with(syn.clone(), 14, 0x44), Exit::BadIpLength),
+        exit("ip length below its header", with(syn.clone(), 17, 19), Exit::BadIpLength),
+        probe("ip length 0 (merged segments)", with(syn.clone(), 17, 0), Syn, TCP, 22),
+        probe("tcp header of four words", with(syn.clone(), 46, 0x40), BadLength, TCP, 22),
+        probe("tcp header beyond the packet", with(syn.clone(), 46, 0xf0), BadLength, TCP, 22),
+        probe("tcp cut short", v4(TCP, &tcp(SYN, 22)[..19]), BadLength, TCP, 22),
+        probe("tcp without anything", v4(TCP, &[]), BadLength, TCP, 0),
+    ]
+}
+
+/// A frame with one byte changed.
+fn with(mut frame: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
+    frame[at] = byte;
+    frame
+}

@@ -1,0 +1,21 @@
+//! Tests that need root: without it they are skipped by name, unless skipping is forbidden.
+
+use libtest_mimic::{Failed, Trial};
+
+/// Set in CI: a test that cannot run fails.
+const NO_SKIP: &str = "SCANGUARD_NO_SKIP";
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, no memory.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// A test that needs root.
+pub fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    let skip = !is_root() && std::env::var_os(NO_SKIP).is_none();
+    let test = move || {
+        if is_root() { test() } else { Err("needs root, and skipping is forbidden here".into()) }
+    };
+    Trial::test(name, test).with_kind("root").with_ignored_flag(skip)
+}

@@ -1,0 +1,103 @@
+//! Real scans by real tools: how they are called, what they send and what is to be found.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use scanguard_common::outcome::{
+    Exit,
+    ProbeClass::{self, *},
+};
+
+use crate::lab::{Lab, ROUTED, VICTIM, VICTIM6, run_within};
+
+/// A scan.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    /// The command, `{victim}`, `{victim6}` and `{routed}` to be filled in.
+    pub command: &'static str,
+    /// What it sends to the victim, beside what else.
+    pub sends: Sends,
+    /// Rules that find it.
+    pub found_as: &'static [&'static str],
+    /// The tool's own exit status means nothing (hping3 fails when nobody answers).
+    pub may_fail: bool,
+}
+
+/// What a scan consists of.
+#[derive(Clone, Copy, Debug)]
+pub enum Sends {
+    /// Probes.
+    Probes(&'static [ProbeClass]),
+    /// Segments that look like those of connections; finding them needs to know the sockets.
+    Ordinary(Exit),
+}
+
+const fn scan(command: &'static str, sends: &'static [ProbeClass], found_as: &'static [&'static str]) -> Scan {
+    Scan { command, sends: Sends::Probes(sends), found_as, may_fail: false }
+}
+
+const fn hping(command: &'static str, sends: &'static [ProbeClass], found_as: &'static [&'static str]) -> Scan {
+    Scan { command, sends: Sends::Probes(sends), found_as, may_fail: true }
+}
+
+const fn ordinary(command: &'static str, exit: Exit) -> Scan {
+    Scan { command, sends: Sends::Ordinary(exit), found_as: &[], may_fail: false }
+}
+
+const VERTICAL: &[&str] = &["vertical_scan"];
+const ODD: &[&str] = &["odd_flags"];
+const VERTICAL_ODD: &[&str] = &["odd_flags", "vertical_scan"];
+const ICMP_SWEEP: &[&str] = &["icmp_sweep"];
+
+/// All of them.
+pub const SCANS: &[Scan] = &[
+    scan("nmap -n -Pn -sS -p 1-1000 {victim}", &[Syn], VERTICAL),
+    scan("nmap -n -Pn -sT -p 1-200 {victim}", &[Syn], VERTICAL),
+    scan("nmap -n -Pn -sF -p 1-100 --max-retries 1 {victim}", &[Fin], VERTICAL_ODD),
+    scan("nmap -n -Pn -sN -p 1-100 --max-retries 1 {victim}", &[Null], VERTICAL_ODD),
+    scan("nmap -n -Pn -sX -p 1-100 --max-retries 1 {victim}", &[Xmas], VERTICAL_ODD),
+    ordinary("nmap -n -Pn -sA -p 1-100 {victim}", Exit::TcpEstablished),
+    ordinary("nmap -n -Pn -sM -p 1-100 {victim}", Exit::TcpClosing),
+    scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], VERTICAL),
+    scan("nmap -n -Pn -sY -p 1-100 --max-retries 1 {victim}", &[SctpInit], VERTICAL),
+    scan("nmap -n -Pn -sO -p 130-180 --max-retries 1 {victim}", &[IpProtocol], VERTICAL),
+    scan("nmap -n -Pn -sS -f -p 1-60 --max-retries 1 {victim}", &[TinyFragment], VERTICAL),
+    scan("nmap -n -sn -PE --send-ip {routed}.0/27", &[IcmpEcho], ICMP_SWEEP),
+    scan("nmap -n -sn -PP --send-ip {routed}.0/27", &[IcmpTimestamp], ICMP_SWEEP),
+    scan("nmap -n -sn -PM --max-retries 0 --send-ip {routed}.0/27", &[IcmpAddressMask], ICMP_SWEEP),
+    scan("nmap -n -Pn -sS -p 22 --send-ip {routed}.0/26", &[Syn], &["horizontal_sweep"]),
+    scan("nmap -6 -n -Pn -sS -p 1-200 {victim6}", &[Syn], VERTICAL),
+    scan("nmap -6 -n -Pn -sX -p 1-60 --max-retries 1 {victim6}", &[Xmas], VERTICAL_ODD),
+    scan("nmap -6 -n -Pn -sU -p 50-100 --max-retries 1 {victim6}", &[UdpEmpty], VERTICAL),
+    scan("nmap -6 -n -sn -PE {victim6}", &[], &[]),
+    hping("hping3 -c 5 -i u1000 -q -S -F -p 80 {victim}", &[SynFin], ODD),
+    hping("hping3 -c 5 -i u1000 -q -S -R -p 80 {victim}", &[SynRst], ODD),
+    hping("hping3 -c 5 -i u1000 -q -U -p 80 {victim}", &[OddFlags], ODD),
+    hping("hping3 -c 5 -i u1000 -q -S -F -R -P -A -U -p 80 {victim}", &[SynFin], ODD),
+];
+
+impl Scan {
+    /// Runs it from the scanner.
+    ///
+    /// # Errors
+    /// The tool could not be started, failed, or took too long.
+    pub fn run(&self, lab: &Lab) -> Result<()> {
+        let words = self.words();
+        let mut command = lab.scanner.command(&words[0]);
+        command.args(&words[1..]);
+        match run_within(&mut command, Duration::from_secs(90)) {
+            Err(_) if self.may_fail => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// The command with its addresses.
+    pub fn words(&self) -> Vec<String> {
+        self.command
+            .split(' ')
+            .map(|word| {
+                word.replace("{victim6}", VICTIM6).replace("{victim}", VICTIM).replace("{routed}", ROUTED)
+            })
+            .collect()
+    }
+}

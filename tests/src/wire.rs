@@ -1,0 +1,44 @@
+//! Frames put on the wire as they are (AF_PACKET): what no stack would send.
+
+use std::{ffi::CString, io, os::fd::AsRawFd as _, os::fd::FromRawFd as _, os::fd::OwnedFd};
+
+use anyhow::{Result, ensure};
+
+use crate::lab::Namespace;
+
+/// Sends frames out of an interface.
+///
+/// # Errors
+/// The interface does not exist, or does not take a frame.
+pub fn send(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) -> Result<()> {
+    namespace.enter(|| {
+        let name = CString::new(interface)?;
+        // SAFETY: a terminated string.
+        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        ensure!(index != 0, "{interface}: {}", io::Error::last_os_error());
+        // SAFETY: no memory; the result is checked. Protocol 0: it receives nothing.
+        let descriptor = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
+        ensure!(descriptor >= 0, "AF_PACKET: {}", io::Error::last_os_error());
+        // SAFETY: a new descriptor that nobody else owns.
+        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        // SAFETY: all fields are numbers.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = u16::try_from(libc::AF_PACKET)?;
+        address.sll_ifindex = i32::try_from(index)?;
+        for frame in frames {
+            // SAFETY: both the frame and the address are as long as is said.
+            let sent = unsafe {
+                libc::sendto(
+                    socket.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    (&raw const address).cast(),
+                    u32::try_from(size_of::<libc::sockaddr_ll>())?,
+                )
+            };
+            ensure!(sent >= 0, "frame of {} bytes: {}", frame.len(), io::Error::last_os_error());
+        }
+        Ok(())
+    })
+}

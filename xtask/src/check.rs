@@ -1,0 +1,92 @@
+//! `cargo xtask check`: all that can be said about the code without running it.
+
+use std::{env, process::Command};
+
+use anyhow::{Error, Result};
+
+use crate::{
+    process,
+    setup::{self, Purpose},
+    workspace::Workspace,
+};
+
+/// Arguments of `check`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Also ask the database of security advisories, which is downloaded
+    #[arg(long)]
+    advisories: bool,
+}
+
+/// Runs `cargo xtask check`: every step, also after one has failed.
+///
+/// # Errors
+/// When setup fails, or with the first step that failed.
+pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
+    setup::ensure(ws, Purpose::Check)?;
+    let steps = [
+        ("format", format(ws)),
+        ("lints", lints(ws)),
+        ("lints of the eBPF program", ebpf_lints(ws)),
+        ("documentation", documentation(ws)),
+        ("dependencies", dependencies(ws, args.advisories)),
+    ];
+    let count = steps.len();
+    let mut failed: Vec<(&str, Error)> = Vec::new();
+    for (number, (name, mut command)) in (1..).zip(steps) {
+        println!("\n== {number}/{count} {name}");
+        failed.extend(process::run(&mut command).err().map(|error| (name, error)));
+    }
+    println!();
+    if failed.is_empty() {
+        println!("check: all {count} steps passed");
+        return Ok(());
+    }
+    println!("check: {} of {count} steps failed", failed.len());
+    for (name, error) in &failed {
+        println!("  {name}: {error:#}");
+    }
+    let (name, first) = failed.swap_remove(0);
+    Err(first.context(format!("check failed, first in step \"{name}\"")))
+}
+
+fn format(ws: &Workspace) -> Command {
+    let mut command = ws.cargo("fmt");
+    command.args(["--all", "--check"]);
+    command
+}
+
+fn lints(ws: &Workspace) -> Command {
+    let mut command = ws.cargo("clippy");
+    command.args(["--all-targets", "--keep-going", "--", "-D", "warnings"]);
+    command
+}
+
+/// The eBPF program is no default member: it is code for another machine, and sees other libraries.
+fn ebpf_lints(ws: &Workspace) -> Command {
+    let target = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
+    let mut command = ws.cargo("clippy");
+    command.args(["--package", "scanguard-ebpf", "--release", "--target", target, "-Z", "build-std=core"]);
+    // Other flags than the main build's in the same directory would make each throw away the other's work.
+    command.arg("--target-dir").arg(ws.target().join("clippy-ebpf"));
+    command.args(["--", "-D", "warnings"]);
+    // As aya-build does it: build-std is unstable, and the program's types depend on the machine's registers.
+    command.env("RUSTC_BOOTSTRAP", "1");
+    command.env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH));
+    command
+}
+
+fn documentation(ws: &Workspace) -> Command {
+    let mut command = ws.cargo("doc");
+    command.args(["--no-deps", "--keep-going"]).env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
+
+fn dependencies(ws: &Workspace, advisories: bool) -> Command {
+    let mut command = ws.command("cargo-deny");
+    command.args(["check", "bans", "licenses", "sources"]);
+    if advisories {
+        command.arg("advisories");
+    }
+    command
+}

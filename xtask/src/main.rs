@@ -1,0 +1,59 @@
+//! `cargo xtask CMD`: what people would otherwise type by hand. One file per command.
+
+mod bench;
+mod build;
+mod check;
+mod demo;
+mod process;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use workspace::Workspace;
+
+/// ScanGuard's tasks. Each command first installs what it needs and does not find.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building, checking and testing need; safe to repeat
+    Setup(setup::Args),
+    /// Build the agent with its eBPF program inside, and say where it is
+    Build(build::Args),
+    /// Format, lints of both sides, documentation, licences and duplicates of dependencies
+    Check(check::Args),
+    /// All tests; those that load programs or make namespaces need root, else they are skipped
+    Test(test::Args),
+    /// Scan a sensor in namespaces of its own and watch what it finds (needs root)
+    Demo(demo::Args),
+    /// Measure the costs per packet (needs root)
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let outcome = Workspace::find().and_then(|ws| match command {
+        Command::Setup(args) => setup::command(&ws, &args),
+        Command::Build(args) => build::command(&ws, &args),
+        Command::Check(args) => check::command(&ws, &args),
+        Command::Test(args) => test::command(&ws, &args),
+        Command::Demo(args) => demo::command(&ws, &args),
+        Command::Bench(args) => bench::command(&ws, &args),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(process::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `cargo xtask setup`: installs what is missing, says what it does, and changes nothing the second time.
+
+mod cargo_tool;
+mod promtool;
+mod rust;
+mod system;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::workspace::Workspace;
+
+/// Arguments of `setup`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install only what this command needs (demo and bench need the same as test)
+    #[arg(long = "for", value_name = "COMMAND", default_value = "all")]
+    purpose: Purpose,
+}
+
+/// What the installed things are wanted for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Purpose {
+    /// Compile the agent and its eBPF program.
+    Build,
+    /// Compile, and look at licences and duplicates of dependencies.
+    Check,
+    /// Compile, and scan the sensor with real tools.
+    Test,
+    /// Everything.
+    All,
+}
+
+impl Purpose {
+    fn items(self) -> Vec<Box<dyn Item>> {
+        let mut items: Vec<Box<dyn Item>> = vec![
+            Box::new(system::C_COMPILER),
+            Box::new(rust::Toolchain),
+            Box::new(rust::RUST_SRC),
+            Box::new(rust::RUSTFMT),
+            Box::new(rust::CLIPPY),
+            Box::new(cargo_tool::BPF_LINKER),
+        ];
+        if matches!(self, Self::Check | Self::All) {
+            items.push(Box::new(cargo_tool::CARGO_DENY));
+        }
+        if matches!(self, Self::Test | Self::All) {
+            items.extend(system::TEST_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
+            items.push(Box::new(promtool::Promtool));
+        }
+        items
+    }
+}
+
+/// One thing that can be present or installed.
+trait Item {
+    /// What it is, with its exact version if one is pinned.
+    fn name(&self, ws: &Workspace) -> String;
+
+    /// Where it is, if it is there in the version that is wanted.
+    fn present(&self, ws: &Workspace) -> Option<String>;
+
+    /// Installs it; whether it then is [present](Self::present) is asked separately.
+    fn install(&self, ws: &Workspace) -> Result<()>;
+
+    /// What a person should do where [`Self::install`] cannot.
+    fn by_hand(&self, ws: &Workspace) -> String;
+}
+
+/// Runs `cargo xtask setup`.
+///
+/// # Errors
+/// When something is missing and could not be installed.
+pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
+    install_missing(ws, args.purpose, true)
+}
+
+/// The setup that other commands begin with: silent about what is there already.
+///
+/// # Errors
+/// When something is missing and could not be installed.
+pub(crate) fn ensure(ws: &Workspace, purpose: Purpose) -> Result<()> {
+    install_missing(ws, purpose, false)
+}
+
+fn install_missing(ws: &Workspace, purpose: Purpose, say_present: bool) -> Result<()> {
+    let mut by_hand = Vec::new();
+    for item in purpose.items() {
+        let name = item.name(ws);
+        if let Some(place) = item.present(ws) {
+            if say_present {
+                println!("{name}: present ({place})");
+            }
+            continue;
+        }
+        println!("{name}: missing, installing ...");
+        let outcome =
+            item.install(ws).and_then(|()| item.present(ws).context("it was installed, but is not found"));
+        match outcome {
+            Ok(place) => println!("{name}: installed ({place})"),
+            Err(error) => {
+                println!("{name}: NOT installed: {error:#}");
+                by_hand.push(format!("  {name}: {}", item.by_hand(ws)));
+            }
+        }
+    }
+    if by_hand.is_empty() {
+        return Ok(());
+    }
+    bail!("setup is not complete; please install by hand:\n{}", by_hand.join("\n"))
+}

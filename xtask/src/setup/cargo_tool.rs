@@ -1,0 +1,82 @@
+//! Tools from crates.io, in exact versions, kept below `target/tools`.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::Result;
+
+use super::Item;
+use crate::{process, workspace::Workspace};
+
+/// A crate whose binary has the same name.
+pub(super) struct CargoTool {
+    name: &'static str,
+    version: &'static str,
+}
+
+/// The linker of the eBPF program. Its LLVM must not be older than rustc's: this version uses the LLVM 22
+/// inside rustc 1.95, and later ones need an LLVM of the system.
+pub(super) const BPF_LINKER: CargoTool = CargoTool { name: "bpf-linker", version: "0.10.3" };
+
+/// Looks at licences, sources and duplicates of dependencies.
+pub(super) const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version: "0.20.2" };
+
+impl Item for CargoTool {
+    fn name(&self, _: &Workspace) -> String {
+        format!("{} {}", self.name, self.version)
+    }
+
+    /// Only the first one found counts: that is the one which would be used.
+    fn present(&self, ws: &Workspace) -> Option<String> {
+        let path = ws.find_program(self.name)?;
+        (version_of(&path, self.name)? == self.version).then(|| ws.display(&path))
+    }
+
+    fn install(&self, ws: &Workspace) -> Result<()> {
+        let scratch = ws.tools().join("build");
+        let mut install = ws.cargo("install");
+        install.args([self.name, "--version", self.version, "--locked", "--force"]);
+        install.arg("--root").arg(ws.tools());
+        // A directory of its own, so that a second try goes on where the first one ended.
+        install.arg("--target-dir").arg(&scratch);
+        // Their own release profiles (fat LTO, full debug info) double the wait and gain us nothing.
+        install.env("CARGO_PROFILE_RELEASE_LTO", "false");
+        install.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        install.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+        process::run_with_retries(&mut install)?;
+        // Hundreds of megabytes that nobody needs again; a failure to remove them harms nobody.
+        _ = fs::remove_dir_all(scratch);
+        Ok(())
+    }
+
+    fn by_hand(&self, ws: &Workspace) -> String {
+        let root = ws.display(&ws.tools());
+        format!("`cargo install {} --version {} --locked --root {root}`", self.name, self.version)
+    }
+}
+
+fn version_of(path: &Path, name: &str) -> Option<String> {
+    let answer = process::answer(Command::new(path).arg("--version"))?;
+    parse_version(&answer, name).map(str::to_owned)
+}
+
+/// `0.10.3` of `bpf-linker 0.10.3`.
+fn parse_version<'a>(version_line: &'a str, name: &str) -> Option<&'a str> {
+    version_line.strip_prefix(name)?.strip_prefix(' ')?.split_whitespace().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_follows_the_name() {
+        assert_eq!(parse_version("bpf-linker 0.10.3\n", "bpf-linker"), Some("0.10.3"));
+        assert_eq!(parse_version("cargo-deny 0.20.2 (LLVM 22)\n", "cargo-deny"), Some("0.20.2"));
+    }
+
+    #[test]
+    fn another_programs_version_is_not_taken_for_ours() {
+        assert_eq!(parse_version("bpf-linker-next 0.10.3\n", "bpf-linker"), None);
+        assert_eq!(parse_version("", "bpf-linker"), None);
+    }
+}

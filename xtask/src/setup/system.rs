@@ -1,0 +1,126 @@
+//! Programs from the packages of the distribution.
+
+use std::{process::Command, sync::Once};
+
+use anyhow::{Context, Result};
+
+use super::Item;
+use crate::{
+    process,
+    workspace::{Workspace, is_root},
+};
+
+/// A program and the packages that hold it, by package manager.
+pub(super) struct Program {
+    name: &'static str,
+    packages: Packages,
+}
+
+/// Names of packages, separated by spaces.
+pub(super) struct Packages {
+    /// Debian, Ubuntu.
+    pub(super) apt: &'static str,
+    /// Fedora.
+    pub(super) dnf: &'static str,
+    /// Arch.
+    pub(super) pacman: &'static str,
+    /// Alpine.
+    pub(super) apk: &'static str,
+}
+
+impl Packages {
+    const fn same_everywhere(name: &'static str) -> Self {
+        Self { apt: name, dnf: name, pacman: name, apk: name }
+    }
+}
+
+/// Links every Rust program, and compiles the C in cargo-deny's cryptography. Cargo could hardly have built
+/// xtask without it: here it is checked for those who link with something else.
+pub(super) const C_COMPILER: Program = Program {
+    name: "cc",
+    packages: Packages { apt: "gcc libc6-dev", dnf: "gcc", pacman: "gcc", apk: "gcc musl-dev" },
+};
+
+/// What the tests and the demo scan, look and set up with.
+pub(super) const TEST_TOOLS: [Program; 6] = [
+    Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
+    Program {
+        name: "hping3",
+        packages: Packages { apt: "hping3", dnf: "hping3", pacman: "hping", apk: "hping3" },
+    },
+    Program {
+        name: "ip",
+        packages: Packages { apt: "iproute2", dnf: "iproute", pacman: "iproute2", apk: "iproute2" },
+    },
+    Program { name: "tcpdump", packages: Packages::same_everywhere("tcpdump") },
+    Program { name: "ethtool", packages: Packages::same_everywhere("ethtool") },
+    Program { name: "nsenter", packages: Packages::same_everywhere("util-linux") },
+];
+
+impl Item for Program {
+    fn name(&self, _: &Workspace) -> String {
+        self.name.to_owned()
+    }
+
+    fn present(&self, ws: &Workspace) -> Option<String> {
+        ws.find_program(self.name).map(|path| ws.display(&path))
+    }
+
+    fn install(&self, ws: &Workspace) -> Result<()> {
+        let mut apt_get = apt_get_as_root(ws, "install")?;
+        update_package_lists(ws);
+        apt_get.args(["-y", "--no-install-recommends"]);
+        apt_get.args(self.packages.apt.split_whitespace());
+        process::run_with_retries(&mut apt_get)
+    }
+
+    fn by_hand(&self, ws: &Workspace) -> String {
+        by_hand(ws, &self.packages)
+    }
+}
+
+/// The command that installs `packages` with the package manager of this machine, or their names if it has
+/// none that is known.
+pub(super) fn by_hand(ws: &Workspace, packages: &Packages) -> String {
+    let Packages { apt, dnf, pacman, apk } = packages;
+    let managers =
+        [("apt-get", "install", apt), ("dnf", "install", dnf), ("pacman", "-S", pacman), ("apk", "add", apk)];
+    match managers.into_iter().find(|(manager, ..)| ws.find_program(manager).is_some()) {
+        Some((manager, verb, names)) => format!("as root, `{manager} {verb} {names}`"),
+        None => {
+            format!("the package is called {apt} (Debian), {dnf} (Fedora), {pacman} (Arch), {apk} (Alpine)")
+        }
+    }
+}
+
+/// Refreshes apt's lists once per run, if that is allowed. Where it fails, older lists may still do.
+pub(super) fn update_package_lists(ws: &Workspace) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let outcome = apt_get_as_root(ws, "update").and_then(|mut apt_get| {
+            // Without this apt-get calls it a success to have downloaded nothing.
+            process::run_with_retries(apt_get.args(["-o", "APT::Update::Error-Mode=any"]))
+        });
+        if let Err(error) = outcome {
+            println!("going on with the package lists that are there: {error:#}");
+        }
+    });
+}
+
+fn apt_get_as_root(ws: &Workspace, verb: &str) -> Result<Command> {
+    ws.find_program("apt-get").context("there is no apt-get")?;
+    let mut command = if is_root() {
+        let mut apt_get = ws.command("apt-get");
+        apt_get.env("DEBIAN_FRONTEND", "noninteractive");
+        apt_get
+    } else {
+        process::answer(ws.command("sudo").args(["-n", "true"]))
+            .context("this needs root, and sudo is not there or wants a password")?;
+        let mut sudo = ws.command("sudo");
+        sudo.args(["-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        sudo
+    };
+    // Another package manager may be at work; on a fresh machine one often is.
+    command.args([verb, "-q", "-o", "DPkg::Lock::Timeout=120"]);
+    Ok(command)
+}
