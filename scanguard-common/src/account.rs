@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     address::Address,
-    outcome::{PROBE_CLASSES, Probe},
+    outcome::{Flow, PROBE_CLASSES},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
 
@@ -166,14 +166,20 @@ unsafe fn clear(window: *mut Distinct) {
 /// probes of an epoch arrive on several CPUs at the same instant; they estimate, and the next probe
 /// of the same target sets it again.
 ///
+/// `class` is the index of a [`crate::outcome::ProbeClass`]; with any other nothing happens. A number, since
+/// the verifier must see it compared with the bound, which the compiler leaves out for an enum.
+///
 /// # Safety
 /// `state` is valid for reads and writes and aligned. With [`Unshared`] nobody else uses it.
 #[inline(always)]
-pub unsafe fn record<M: Memory>(state: *mut SourceState, probe: &Probe, epoch: u32, salt: u64) {
+pub unsafe fn record<M: Memory>(state: *mut SourceState, class: usize, flow: &Flow, epoch: u32, salt: u64) {
+    if class >= PROBE_CLASSES {
+        return;
+    }
     // SAFETY: the caller's promise holds for the whole state, hence for each part of it. No reference
     // into it is made, since other CPUs may write to it.
     unsafe {
-        M::increment(&raw mut (*state).counts[probe.class.index()]);
+        M::increment(&raw mut (*state).counts[class]);
         let last = (&raw const (*state).epoch).read();
         if last != epoch {
             (&raw mut (*state).epoch).write(epoch);
@@ -183,8 +189,8 @@ pub unsafe fn record<M: Memory>(state: *mut SourceState, probe: &Probe, epoch: u
             }
         }
         let window = &raw mut (*state).windows[slot(epoch)];
-        let service = sketch::service_bit(probe.service, salt);
-        let host = sketch::host_bit(probe.destination, salt);
+        let service = sketch::service_bit(flow.service, salt);
+        let host = sketch::host_bit(flow.destination, salt);
         let service_word = &raw mut (*window).services[service.word];
         let host_word = &raw mut (*window).hosts[host.word];
         let new_service = service_word.read() & service.mask == 0;
@@ -199,9 +205,9 @@ pub unsafe fn record<M: Memory>(state: *mut SourceState, probe: &Probe, epoch: u
             // Distinct targets fall into slots by their hash, so that the examples vary.
             let place = (service.mask.trailing_zeros() ^ host.mask.trailing_zeros()) as usize % SAMPLES;
             (&raw mut (*state).samples[place]).write(Sample {
-                host: probe.destination,
-                port: probe.service.port,
-                protocol: probe.service.protocol,
+                host: flow.destination,
+                port: flow.service.port,
+                protocol: flow.service.protocol,
                 taken: 1,
                 epoch,
             });
@@ -216,18 +222,17 @@ mod tests {
     use super::*;
     use crate::outcome::{ProbeClass, Service};
 
-    fn probe(host: u8, port: u16) -> Probe {
-        Probe {
-            class: ProbeClass::Syn,
+    fn probe(host: u8, port: u16) -> Flow {
+        Flow {
             source: Ipv4Addr::new(192, 0, 2, 1).into(),
             destination: Ipv4Addr::new(198, 51, 100, host).into(),
             service: Service { protocol: 6, port },
         }
     }
 
-    fn count(state: &mut SourceState, probe: &Probe, epoch: u32) {
+    fn count(state: &mut SourceState, flow: &Flow, epoch: u32) {
         // SAFETY: an exclusive reference.
-        unsafe { record::<Unshared>(state, probe, epoch, 7) };
+        unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), flow, epoch, 7) };
     }
 
     fn bits(words: &[u64]) -> u32 {

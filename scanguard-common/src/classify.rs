@@ -2,7 +2,7 @@
 
 use crate::{
     address::Address,
-    outcome::{EPHEMERAL_START, Exit, Outcome, Probe, ProbeClass, Service},
+    outcome::{EPHEMERAL_START, Exit, Flow, Outcome, Probe, ProbeClass, Service},
     packet::Packet,
     parse::{Fragment, Headers},
     wire::{
@@ -94,7 +94,7 @@ fn finish<P: Packet>(packet: &P, headers: &Headers, verdict: Verdict) -> Outcome
     };
     let class = if source == destination { ProbeClass::Land } else { class };
     let service = Service { protocol: headers.protocol, port };
-    Outcome::Probe(Probe { class, source, destination, service })
+    Outcome::Probe(Probe { class, flow: Flow { source, destination, service } })
 }
 
 /// Length of the smallest transport header that must be in the first fragment (RFC 1858, 3.1):

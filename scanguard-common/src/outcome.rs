@@ -136,6 +136,14 @@ pub const EPHEMERAL_START: u16 = 32_768;
 pub struct Probe {
     /// What it probes for.
     pub class: ProbeClass,
+    /// From where to where.
+    pub flow: Flow,
+}
+
+/// From where to where a probe goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct Flow {
     /// Who sent it, unmasked.
     pub source: Address,
     /// What it was sent to.
@@ -146,6 +154,7 @@ pub struct Probe {
 
 /// What is probed on a host: a transport port, a protocol, or the host alone.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(C)]
 pub struct Service {
     /// IP protocol number of the transport; for [`ProbeClass::IpProtocol`] the probed protocol.
     pub protocol: u8,

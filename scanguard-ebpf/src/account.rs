@@ -5,14 +5,13 @@ use aya_ebpf::{
     btf_maps::{LruHashMap, PerCpuArray},
     helpers::bpf_ktime_get_ns,
     macros::btf_map,
-    programs::XdpContext,
 };
 use aya_log_ebpf::{debug, warn};
 use scanguard_common::{
     abi::DEFAULT_MAX_SOURCES,
     account::{self, SourceState},
     address::Address,
-    outcome::Probe,
+    outcome::{Flow, Probe},
 };
 
 use crate::{atomics::Shared, config, tally};
@@ -25,26 +24,50 @@ static SOURCES: LruHashMap<Address, SourceState, { DEFAULT_MAX_SOURCES as usize 
 #[btf_map]
 static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 
+/// The log is a ring buffer and needs no context. An argument that is not used would be optimized away, to
+/// the verifier's dismay.
+const NO_CONTEXT: &() = &();
+
 /// A source found no room in the table.
 pub(crate) struct TableFull;
 
 /// Counts a probe for its source.
 #[inline(always)]
-pub(crate) fn count(ctx: &XdpContext, probe: &Probe) -> Result<(), TableFull> {
-    let source = config::source_mask().apply(probe.source);
+pub(crate) fn count(probe: &Probe) -> Result<(), TableFull> {
+    match scanguard_account(probe.class as u32, &raw const probe.flow) {
+        0 => Ok(()),
+        _ => Err(TableFull),
+    }
+}
+
+/// 0 when the probe was counted.
+///
+/// A global function: the verifier looks at it once, for any arguments, rather than again for each of
+/// the many ways through the parser that lead here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_account(class: u32, flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
+    let Some(flow) = (unsafe { flow.as_ref() }) else {
+        return 1;
+    };
+    let source = config::source_mask().apply(flow.source);
     let epoch = config::epoch();
     let state = match SOURCES.get_ptr_mut(source) {
         Some(state) => state,
-        None => insert(ctx, &source, epoch)?,
+        None => match insert(&source, epoch) {
+            Ok(state) => state,
+            Err(TableFull) => return 1,
+        },
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    unsafe { account::record::<Shared>(state, probe, epoch, config::salt()) };
-    Ok(())
+    unsafe { account::record::<Shared>(state, class as usize, flow, epoch, config::salt()) };
+    0
 }
 
 #[inline(always)]
-fn insert(ctx: &XdpContext, source: &Address, epoch: u32) -> Result<*mut SourceState, TableFull> {
+fn insert(source: &Address, epoch: u32) -> Result<*mut SourceState, TableFull> {
     let fresh = FRESH.get_ptr_mut(0).ok_or(TableFull)?;
     // SAFETY: this CPU's entry of a map. Only these two fields of it are ever written, the rest stays 0.
     unsafe {
@@ -57,10 +80,10 @@ fn insert(ctx: &XdpContext, source: &Address, epoch: u32) -> Result<*mut SourceS
     // Otherwise another CPU was faster, or the look-up below fails.
     if inserted.is_ok() {
         tally::count_insert();
-        debug!(ctx, "new source");
+        debug!(NO_CONTEXT, "new source");
     }
     SOURCES.get_ptr_mut(source).ok_or_else(|| {
-        warn!(ctx, "no room for a source: its probes are counted by class only");
+        warn!(NO_CONTEXT, "no room for a source: its probes are counted by class only");
         TableFull
     })
 }

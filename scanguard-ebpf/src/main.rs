@@ -32,7 +32,7 @@ pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
         Outcome::Exit(exit) => exit,
         Outcome::Probe(probe) => {
             tally::count_probe(probe.class);
-            match account::count(&ctx, &probe) {
+            match account::count(&probe) {
                 Ok(()) => Exit::Probe,
                 Err(account::TableFull) => Exit::TableFull,
             }

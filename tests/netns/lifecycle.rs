@@ -133,7 +133,8 @@ fn program_taken_auto() -> Result<()> {
 fn no_native() -> Result<()> {
     let lab = Lab::new()?;
     refused_in(&lab, &["run", "--iface", "lo", "--listen", LISTEN], 6, &["native mode", "--mode auto"])?;
-    let mut agent = Agent::spawn(&lab.victim, &["run", "--iface", "lo", "--mode", "auto", "--listen", LISTEN])?;
+    let mut agent =
+        Agent::spawn(&lab.victim, &["run", "--iface", "lo", "--mode", "auto", "--listen", LISTEN])?;
     let page = wait_for("the metrics", PATIENCE, || agent.metrics().ok())?;
     ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"generic\"}") == 1.0, "{page:?}");
     ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"native\"}") == 0.0, "{page:?}");
@@ -168,7 +169,9 @@ fn interface_returns() -> Result<()> {
     lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
     wait_for("the loss is told", PATIENCE, || (!attached(&agent, VICTIM_INTERFACE)).then_some(()))?;
     ensure!(attached(&agent, "other0"), "the other one was lost too");
-    let lost = agent.metrics()?.get(&format!("scanguard_interface_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"));
+    let lost = agent
+        .metrics()?
+        .get(&format!("scanguard_interface_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"));
     ensure!(lost == 1.0, "{lost} losses");
     ensure!(agent.get("/readyz")?.0 == 200, "it still sees packets");
     lab.connect()?;

@@ -1,10 +1,17 @@
 //! What a scan looks like from outside: lines on standard output, the metrics page, health.
 
-use std::{io::Write as _, process::{Command, Stdio}};
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{agent::Agent, lab::{Lab, SCANNER, VICTIM}, scans::SCANS};
+use scanguard_tests::{
+    agent::Agent,
+    lab::{Lab, SCANNER, VICTIM},
+    scans::SCANS,
+};
 
 use crate::{counts::config_file, trial};
 

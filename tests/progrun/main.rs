@@ -58,12 +58,12 @@ impl Host {
             Outcome::Exit(exit) => exit,
             Outcome::Probe(probe) => {
                 self.tally.probes[probe.class.index()] += 1;
-                let state = self.sources.entry(mask.apply(probe.source)).or_insert_with(|| {
+                let state = self.sources.entry(mask.apply(probe.flow.source)).or_insert_with(|| {
                     self.tally.inserted += 1;
                     SourceState::new(0, epoch)
                 });
                 // SAFETY: an exclusive reference.
-                unsafe { account::record::<Unshared>(state, &probe, epoch, SALT) };
+                unsafe { account::record::<Unshared>(state, probe.class.index(), &probe.flow, epoch, SALT) };
                 Exit::Probe
             }
         };

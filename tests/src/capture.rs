@@ -100,13 +100,11 @@ pub fn filter(class: ProbeClass) -> Option<String> {
         ProbeClass::UdpEmpty => "udp and udp[4:2] = 8 or (ip6[6] = 17 and ip6[44:2] = 8)".to_owned(),
         ProbeClass::SctpInit => "sctp and sctp[12] = 1 or (ip6[6] = 132 and ip6[52] = 1)".to_owned(),
         ProbeClass::SctpCookieEcho => "sctp and sctp[12] = 10 or (ip6[6] = 132 and ip6[52] = 10)".to_owned(),
-        ProbeClass::IpProtocol => {
-            "ip and not (ip[9] = 1 or ip[9] = 6 or ip[9] = 17 or ip[9] = 132) and \
+        ProbeClass::IpProtocol => "ip and not (ip[9] = 1 or ip[9] = 6 or ip[9] = 17 or ip[9] = 132) and \
              not ((ip[9] = 2 or ip[9] = 4 or ip[9] = 41 or ip[9] = 47 or ip[9] = 50 or ip[9] = 51 or \
              ip[9] = 88 or ip[9] = 89 or ip[9] = 103 or ip[9] = 112 or ip[9] = 115 or ip[9] = 136) and \
              ip[2:2] > 20)"
-                .to_owned()
-        }
+            .to_owned(),
         ProbeClass::TinyFragment => {
             "ip[9] = 6 and (ip[6:2] & 0x3fff = 0x2000 and ip[2:2] < 40 or ip[6:2] & 0x1fff = 1)".to_owned()
         }

@@ -64,6 +64,14 @@ impl Namespace {
         run(self.command("ip").args(arguments.split(' ')))
     }
 
+    /// Sets a variable below /proc/sys/net.
+    ///
+    /// # Errors
+    /// There is none of that name, or it does not take the value.
+    pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
+        self.enter(|| std::fs::write(format!("/proc/sys/net/{name}"), value).with_context(|| name.to_owned()))
+    }
+
     /// Runs a closure in a thread that is inside.
     ///
     /// # Errors
@@ -109,11 +117,15 @@ impl Lab {
     /// `ip` could not.
     pub fn new() -> Result<Self> {
         let lab = Self { victim: Namespace::new("victim")?, scanner: Namespace::new("scanner")? };
+        for host in [&lab.victim, &lab.scanner] {
+            // Multicast groups are announced within milliseconds, not for seconds among the test's packets.
+            host.sysctl("ipv6/conf/default/mldv2_unsolicited_report_interval", "1")?;
+            // Answers to closed ports are not limited: scans would take minutes.
+            host.sysctl("ipv4/icmp_ratelimit", "0")?;
+            host.sysctl("ipv6/icmp/ratelimit", "0")?;
+        }
         lab.connect()?;
         lab.victim.ip(&format!("route add local {ROUTED}.0/24 dev lo"))?;
-        // Answers to closed ports are not to be limited: scans would take minutes.
-        let limit = "echo 0 > /proc/sys/net/ipv4/icmp_ratelimit; echo 0 > /proc/sys/net/ipv6/icmp/ratelimit";
-        run(lab.victim.command("sh").args(["-c", limit]))?;
         Ok(lab)
     }
 
@@ -137,7 +149,8 @@ impl Lab {
             host.ip(&format!("link set {interface} up"))?;
         }
         self.scanner.ip(&format!("route add {ROUTED}.0/24 via {VICTIM}"))?;
-        let (victim, scanner) = (mac(&self.victim, VICTIM_INTERFACE)?, mac(&self.scanner, SCANNER_INTERFACE)?);
+        let (victim, scanner) =
+            (mac(&self.victim, VICTIM_INTERFACE)?, mac(&self.scanner, SCANNER_INTERFACE)?);
         for (host, interface, peers, mac) in [
             (&self.victim, VICTIM_INTERFACE, [SCANNER, SCANNER6], scanner),
             (&self.scanner, SCANNER_INTERFACE, [VICTIM, VICTIM6], victim),
@@ -157,9 +170,7 @@ impl Lab {
         let output = self.victim.ip(&format!("-j -d link show dev {VICTIM_INTERFACE}"))?;
         let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let attached = links[0]["xdp"]["attached"].as_array().cloned().unwrap_or_default();
-        let ids = attached.iter().filter_map(|program| program["prog"]["id"].as_u64());
-        let single = links[0]["xdp"]["prog"]["id"].as_u64();
-        Ok(single.into_iter().chain(ids).collect())
+        Ok(attached.iter().filter_map(|program| program["prog"]["id"].as_u64()).collect())
     }
 }
 

@@ -4,7 +4,7 @@ use etherparse::EtherType;
 use scanguard_common::{
     address::Address,
     outcome::{
-        Exit, Outcome, Probe,
+        Exit, Flow, Outcome, Probe,
         ProbeClass::{self, *},
         Service,
     },
@@ -36,14 +36,22 @@ const SCTP: u8 = protocol::SCTP;
 fn probe(name: &'static str, frame: Vec<u8>, class: ProbeClass, protocol: u8, port: u16) -> Case {
     let (source, destination) = (Address::from(SOURCE), Address::from(DESTINATION));
     let service = Service { protocol, port };
-    Case { name, frame, outcome: Outcome::Probe(Probe { class, source, destination, service }) }
+    Case {
+        name,
+        frame,
+        outcome: Outcome::Probe(Probe { class, flow: Flow { source, destination, service } }),
+    }
 }
 
 fn probe6(name: &'static str, frame: Vec<u8>, class: ProbeClass, protocol: u8, port: u16) -> Case {
     let (source, destination) =
         (Address::from_v6(&SOURCE6.octets()), Address::from_v6(&DESTINATION6.octets()));
     let service = Service { protocol, port };
-    Case { name, frame, outcome: Outcome::Probe(Probe { class, source, destination, service }) }
+    Case {
+        name,
+        frame,
+        outcome: Outcome::Probe(Probe { class, flow: Flow { source, destination, service } }),
+    }
 }
 
 fn exit(name: &'static str, frame: Vec<u8>, exit: Exit) -> Case {
@@ -199,9 +207,11 @@ fn links() -> Vec<Case> {
             frame: v4_with(&V4 { protocol: TCP, source: Some(DESTINATION), ..V4::default() }, &tcp(SYN, 22)),
             outcome: Outcome::Probe(Probe {
                 class: Land,
-                source: DESTINATION.into(),
-                destination: DESTINATION.into(),
-                service: Service { protocol: TCP, port: 22 },
+                flow: Flow {
+                    source: DESTINATION.into(),
+                    destination: DESTINATION.into(),
+                    service: Service { protocol: TCP, port: 22 },
+                },
             }),
         },
     ]

@@ -32,11 +32,19 @@ pub enum Sends {
     Ordinary(Exit),
 }
 
-const fn scan(command: &'static str, sends: &'static [ProbeClass], found_as: &'static [&'static str]) -> Scan {
+const fn scan(
+    command: &'static str,
+    sends: &'static [ProbeClass],
+    found_as: &'static [&'static str],
+) -> Scan {
     Scan { command, sends: Sends::Probes(sends), found_as, may_fail: false }
 }
 
-const fn hping(command: &'static str, sends: &'static [ProbeClass], found_as: &'static [&'static str]) -> Scan {
+const fn hping(
+    command: &'static str,
+    sends: &'static [ProbeClass],
+    found_as: &'static [&'static str],
+) -> Scan {
     Scan { command, sends: Sends::Probes(sends), found_as, may_fail: true }
 }
 

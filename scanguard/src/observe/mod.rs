@@ -173,7 +173,7 @@ mod tests {
 
     use scanguard_common::{
         account::{Unshared, record},
-        outcome::{Probe, ProbeClass, Service},
+        outcome::{Flow, ProbeClass, Service},
     };
 
     use super::*;
@@ -186,14 +186,10 @@ mod tests {
 
     fn probed(state: &mut SourceState, ports: std::ops::Range<u16>, epoch: u32) {
         for port in ports {
-            let probe = Probe {
-                class: ProbeClass::Syn,
-                source: address(1),
-                destination: address(2),
-                service: Service { protocol: 6, port },
-            };
+            let flow =
+                Flow { source: address(1), destination: address(2), service: Service { protocol: 6, port } };
             // SAFETY: an exclusive reference.
-            unsafe { record::<Unshared>(state, &probe, epoch, 1) };
+            unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), &flow, epoch, 1) };
         }
     }
 

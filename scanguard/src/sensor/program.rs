@@ -1,7 +1,7 @@
 //! Loading the kernel program that is embedded in this binary.
 
 use aya::{
-    EbpfError, EbpfLoader, VerifierLogLevel,
+    EbpfError, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
 use scanguard_common::{abi, address::SourceMask};
@@ -72,7 +72,6 @@ impl KernelLogLevel {
 pub fn load(settings: &Settings, salt: u64, log: KernelLogLevel) -> Result<aya::Ebpf, LoadError> {
     let mask = SourceMask::new(settings.ipv6_prefix).words();
     let mut ebpf = EbpfLoader::new()
-        .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global(abi::VERSION, &1u32, true)
         .override_global(abi::SOURCE_MASK, &mask, true)
         .override_global(abi::SALT, &salt, true)
@@ -108,12 +107,18 @@ fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> Lo
     }
 }
 
+/// Characters of the kernel's words that are shown.
+const MAX_REASON: usize = 600;
+
 /// The chain of causes in one line.
 fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(300).collect()
+    // The verifier says last what it did not like.
+    let skipped = line.chars().count().saturating_sub(MAX_REASON);
+    let dots = if skipped == 0 { "" } else { "... " };
+    format!("{dots}{}", line.chars().skip(skipped).collect::<String>())
 }
 
 /// `uname -r`.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use scanguard_common::{
     account::{self, SourceState, Unshared},
     address::Address,
-    outcome::{Probe, ProbeClass, Service},
+    outcome::{Flow, ProbeClass, Service},
 };
 
 use crate::{
@@ -64,11 +64,11 @@ impl Script {
     pub(crate) fn probe(&mut self, source: u8, class: ProbeClass, host: u8, service: Service) -> &mut Self {
         let source = Address::from(Ipv4Addr::new(192, 0, 2, source));
         let destination = Ipv4Addr::new(198, 51, 100, host).into();
-        let probe = Probe { class, source, destination, service };
+        let flow = Flow { source, destination, service };
         let epoch = self.epoch;
         let state = self.states.entry(source).or_insert_with(|| SourceState::new(1, epoch));
         // SAFETY: an exclusive reference.
-        unsafe { account::record::<Unshared>(state, &probe, epoch, 99) };
+        unsafe { account::record::<Unshared>(state, class.index(), &flow, epoch, 99) };
         self
     }
 
