@@ -1,13 +1,189 @@
-//! `scanguard doctor`: what this kernel, these interfaces and these privileges allow.
+//! `scanguard doctor`: what this kernel, these interfaces and these privileges allow. Changes nothing: the
+//! program is loaded, which is the one sure answer, but attached to nothing.
+
+use std::fmt;
 
 use anyhow::Result;
+use aya::{maps::MapType, programs::ProgramType, sys};
 
-use crate::exit::Exit;
+use crate::{
+    exit::Exit,
+    network::{Interface, Network},
+    sensor::{
+        owner::Owner,
+        privileges,
+        program::{self, KernelLogLevel},
+        settings::Settings,
+    },
+};
 
-/// Prints the report.
+/// How a check came out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// It works, with a loss that is said.
+    Loss,
+    /// The sensor cannot run.
+    Bad,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Good => "ok",
+            Self::Loss => "loss",
+            Self::Bad => "BAD",
+        })
+    }
+}
+
+/// One line of the report.
+struct Line {
+    verdict: Verdict,
+    subject: String,
+    words: String,
+}
+
+impl Line {
+    fn new(verdict: Verdict, subject: &str, words: impl Into<String>) -> Self {
+        Self { verdict, subject: subject.to_owned(), words: words.into() }
+    }
+}
+
+/// Prints the report. The exit code is that of the first thing that keeps the sensor from running.
 ///
 /// # Errors
 /// The interfaces could not be listed.
-pub async fn run(_interfaces: &[String]) -> Result<Exit> {
-    Ok(Exit::Success)
+pub async fn run(interfaces: &[String]) -> Result<Exit> {
+    let mut exit = Exit::Success;
+    let mut say = |code: Exit, lines: Vec<Line>| {
+        for Line { verdict, subject, words } in lines {
+            println!("{verdict:<5} {subject:<22} {words}");
+            if verdict == Verdict::Bad && exit == Exit::Success {
+                exit = code;
+            }
+        }
+    };
+    say(Exit::Privileges, vec![capabilities()]);
+    say(Exit::Kernel, vec![release(), jit(), btf()]);
+    say(Exit::Kernel, features());
+    say(Exit::Kernel, vec![load()]);
+    say(Exit::Interface, interface_lines(interfaces).await?);
+    Ok(exit)
+}
+
+fn capabilities() -> Line {
+    match privileges::check() {
+        Ok(()) => Line::new(Verdict::Good, "privileges", "all capabilities that are needed"),
+        Err(missing) => Line::new(Verdict::Bad, "privileges", missing.to_string()),
+    }
+}
+
+fn release() -> Line {
+    Line::new(Verdict::Good, "kernel", program::kernel_release())
+}
+
+fn jit() -> Line {
+    // Kernels that are built to compile always have no such switch to turn it off.
+    match std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").as_deref().map(str::trim) {
+        Ok("0") => Line::new(
+            Verdict::Loss,
+            "bpf compiler",
+            "off: each packet costs several times more; sysctl net.core.bpf_jit_enable=1",
+        ),
+        Ok(_) => Line::new(Verdict::Good, "bpf compiler", "on"),
+        Err(error) => Line::new(Verdict::Loss, "bpf compiler", format!("unknown: {error}")),
+    }
+}
+
+fn btf() -> Line {
+    if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        Line::new(Verdict::Good, "kernel types (BTF)", "present")
+    } else {
+        Line::new(Verdict::Loss, "kernel types (BTF)", "absent: bpftool shows maps without field names")
+    }
+}
+
+/// What the program is made of.
+fn features() -> Vec<Line> {
+    let maps = [
+        ("table of sources", MapType::LruHash),
+        ("per-CPU totals", MapType::PerCpuArray),
+        ("kernel log", MapType::RingBuf),
+    ];
+    let programs = [("XDP programs", ProgramType::Xdp)];
+    let line = |name: &str, supported: Result<bool, String>| match supported {
+        Ok(true) => Line::new(Verdict::Good, name, "supported"),
+        Ok(false) => Line::new(Verdict::Bad, name, "not supported by this kernel"),
+        Err(error) => Line::new(Verdict::Loss, name, format!("cannot be told: {error}")),
+    };
+    let programs = programs
+        .into_iter()
+        .map(|(name, kind)| line(name, sys::is_program_supported(kind).map_err(|error| error.to_string())));
+    let maps = maps
+        .into_iter()
+        .map(|(name, kind)| line(name, sys::is_map_supported(kind).map_err(|error| error.to_string())));
+    programs.chain(maps).collect()
+}
+
+fn load() -> Line {
+    let small = Settings { max_sources: 16, ..Settings::default() };
+    match program::load(&small, 0, KernelLogLevel(0)) {
+        Ok(_ebpf) => Line::new(Verdict::Good, "program", "the kernel takes it (loaded and let go again)"),
+        Err(error) => Line::new(Verdict::Bad, "program", error.to_string()),
+    }
+}
+
+async fn interface_lines(names: &[String]) -> Result<Vec<Line>> {
+    let network = Network::connect()?;
+    let present = network.interfaces().await?;
+    let defaults = network.default_route_interfaces().await?;
+    let wanted: Vec<_> = if names.is_empty() {
+        present
+            .iter()
+            .filter(|interface| interface.name != "lo")
+            .map(|interface| interface.name.clone())
+            .collect()
+    } else {
+        names.to_vec()
+    };
+    let mut lines = Vec::new();
+    for name in &wanted {
+        lines.push(match present.iter().find(|interface| interface.name == *name) {
+            None => Line::new(Verdict::Bad, name, "there is no such interface"),
+            Some(interface) => interface_line(interface, defaults.contains(&interface.index)),
+        });
+    }
+    if defaults.is_empty() && names.is_empty() {
+        lines.push(Line::new(Verdict::Loss, "default route", "none: `scanguard run` needs --iface"));
+    }
+    Ok(lines)
+}
+
+fn interface_line(interface: &Interface, is_default: bool) -> Line {
+    let driver = driver(&interface.name);
+    let mut words = format!("index {}, MTU {}, driver {driver}", interface.index, interface.mtu);
+    if is_default {
+        words.push_str(", default route");
+    }
+    match interface.xdp_program {
+        Some(id) => {
+            let owner = Owner::of(id);
+            Line::new(Verdict::Bad, &interface.name, format!("{words}; XDP is taken: {owner}"))
+        }
+        None => Line::new(
+            Verdict::Good,
+            &interface.name,
+            format!("{words}; XDP is free (whether native mode works, only `run` can tell)"),
+        ),
+    }
+}
+
+/// The driver's name; virtual devices have none there.
+fn driver(interface: &str) -> String {
+    std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"))
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .unwrap_or_else(|| "none (virtual)".to_owned())
 }

@@ -1,1 +1,105 @@
-fn main() {}
+//! `cargo xtask demo`: two hosts in network namespaces; one scans the other with real nmap while the sensor runs.
+//! Prints what was found beside what was sent, and the metrics page.
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use scanguard_common::outcome::ProbeClass;
+use scanguard_tests::{
+    agent::{Agent, Metrics},
+    capture::{self, Capture},
+    lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE},
+    root,
+    scans::{SCANS, Scan},
+};
+
+/// Scans a host of its own making with nmap and shows what the sensor makes of it.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How the sensor is attached: native, generic or auto.
+    #[arg(long, default_value = "native")]
+    mode: String,
+    /// Print the whole metrics page, not only what is not zero.
+    #[arg(long)]
+    all_metrics: bool,
+}
+
+/// What is shown: one scan of each kind.
+const SHOWN: [&str; 7] =
+    ["-sS -p 1-1000", "-sT", "-sX -p 1-100", "-sU -p 50-200", "-sO", "-PE --send-ip", "-sS -p 22"];
+
+/// Short intervals, so that each scan of the one scanner is a finding of its own.
+const CONFIG: &str = "\
+[sensor]
+poll_interval = \"100ms\"
+[findings]
+quiet = \"1s\"
+[rules]
+vertical_scan.window = \"2s\"
+horizontal_sweep.window = \"2s\"
+icmp_sweep.window = \"2s\"
+odd_flags.window = \"2s\"
+";
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(root::is_root(), "network namespaces and XDP need root");
+    let lab = Lab::new()?;
+    println!("victim {VICTIM} ({VICTIM_INTERFACE}), scanner {SCANNER}, in namespaces of their own");
+    let config = std::env::temp_dir().join(format!("scanguard-demo-{}.toml", std::process::id()));
+    std::fs::write(&config, CONFIG)?;
+    let path = config.display().to_string();
+    let agent =
+        Agent::start(&lab.victim, &["--mode", &arguments.mode, "--format", "text", "--config", &path]);
+    std::fs::remove_file(&config)?;
+    let mut agent = agent?;
+    for line in agent.said().lines() {
+        println!("  {line}");
+    }
+    for scan in SHOWN.iter().filter_map(|shown| SCANS.iter().find(|scan| scan.command.contains(shown))) {
+        show(&lab, &agent, scan)?;
+    }
+    println!("\n$ curl http://{}/metrics", scanguard_tests::agent::LISTEN);
+    let (_, page) = agent.get("/metrics")?;
+    for line in page.lines().filter(|line| arguments.all_metrics || worth_showing(line)) {
+        println!("{line}");
+    }
+    ensure!(agent.stop()? == Some(0), "the sensor did not end well: {}", agent.said());
+    println!("\nThe sensor ended and is detached; the namespaces are gone.");
+    Ok(())
+}
+
+fn worth_showing(line: &str) -> bool {
+    line.starts_with("scanguard_") && !line.ends_with(" 0") && !line.contains("_bucket{")
+}
+
+/// One scan: what went over the wire by tcpdump's count, what the sensor counted, what it said.
+fn show(lab: &Lab, agent: &Agent<'_>, scan: &Scan) -> Result<()> {
+    let before = agent.metrics()?;
+    let told = agent.lines().len();
+    let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
+    println!("\n# {}", scan.words().join(" "));
+    scan.run(lab)?;
+    capture.stop()?;
+    let after = agent.settled()?;
+    println!("  {:<18} {:>14} {:>14}", "", "tcpdump saw", "sensor counted");
+    let packets = after.packets() - before.packets();
+    println!("  {:<18} {:>14} {packets:>14}", "packets", capture.count("")?);
+    for class in ProbeClass::ALL {
+        let counted = counted(&before, &after, class);
+        if let Some(filter) = capture::filter(class)
+            && counted > 0.0
+        {
+            println!("  {:<18} {:>14} {counted:>14}", class.label(), capture.count(&filter)?);
+        }
+    }
+    // Until its findings are closed and its probes out of every window.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    for line in agent.lines().iter().skip(told) {
+        println!("  {line}");
+    }
+    Ok(())
+}
+
+fn counted(before: &Metrics, after: &Metrics, class: ProbeClass) -> f64 {
+    after.probes(class.label()) - before.probes(class.label())
+}

@@ -48,7 +48,7 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// It did not become ready; what it said is part of the error.
     pub fn start(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
-        let common = ["--iface", VICTIM_INTERFACE, "--listen", LISTEN, "--format", "json"];
+        let common = ["--iface", VICTIM_INTERFACE, "--listen", LISTEN];
         let mut agent = Self::spawn(namespace, &[&["run"], common.as_slice(), arguments].concat())?;
         let ready = wait_for("the agent is ready", PATIENCE, || {
             let ended = agent.process.child.try_wait().ok().flatten().is_some();
@@ -120,6 +120,11 @@ impl<'n> Agent<'n> {
             }
             (polls(&now) >= polls(&last) + 3.0).then_some(now)
         })
+    }
+
+    /// The lines on its standard output so far.
+    pub fn lines(&self) -> Vec<String> {
+        lines(&self.stdout)
     }
 
     /// The findings so far.

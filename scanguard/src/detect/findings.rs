@@ -63,17 +63,17 @@ pub struct Finding {
 impl Finding {
     /// All probes.
     pub fn probes(&self) -> u64 {
-        self.counts.by_frequency().iter().map(|(_, count)| count).sum()
+        self.counts.total()
     }
 
     /// Distinct services: ports by protocol, and probed IP protocols.
     pub fn services(&self) -> Estimate {
-        estimate(&self.distinct.services)
+        estimate(&self.distinct.services).at_most(self.probes())
     }
 
     /// Distinct addresses.
     pub fn hosts(&self) -> Estimate {
-        estimate(&self.distinct.hosts)
+        estimate(&self.distinct.hosts).at_most(self.probes())
     }
 
     fn add(&mut self, delta: &Delta, counts: &Counts, now: Now) {

@@ -95,7 +95,7 @@ fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
         // Writing to a String does not fail.
         let _ = write!(
             line,
-            "; in all {} probes of {} services on {} addresses",
+            "; in all {} probes, services {}, addresses {}",
             finding.probes(),
             finding.services(),
             finding.hosts()

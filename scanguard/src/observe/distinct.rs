@@ -9,6 +9,14 @@ pub struct Estimate {
     pub saturated: bool,
 }
 
+impl Estimate {
+    /// The same, but no more than can be: so many probes hit no more distinct things.
+    #[must_use]
+    pub fn at_most(self, most: u64) -> Self {
+        Self { value: self.value.min(most), ..self }
+    }
+}
+
 /// Linear counting (Whang, Vander-Zanden, Taylor, ACM TODS 15(2), 1990): with z of m bits still zero,
 /// `m ln(m/z)` things are the maximum-likelihood number. For `m = 512` the standard error is 3 % at 100
 /// things, 5 % at 1,000 and 13 % at 2,000; for `m = 256` 5 % at 100 and 250, 7 % at 500.

@@ -50,6 +50,11 @@ impl Counts {
         }
     }
 
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|count| u64::from(*count)).sum()
+    }
+
     /// Those of one class.
     pub fn of(&self, class: ProbeClass) -> u64 {
         u64::from(self.0[class.index()])
@@ -112,12 +117,12 @@ pub struct Window {
 impl Window {
     /// Distinct services: ports by protocol, and probed IP protocols.
     pub fn services(&self) -> Estimate {
-        estimate(&self.distinct.services)
+        estimate(&self.distinct.services).at_most(self.counts.total())
     }
 
     /// Distinct addresses.
     pub fn hosts(&self) -> Estimate {
-        estimate(&self.distinct.hosts)
+        estimate(&self.distinct.hosts).at_most(self.counts.total())
     }
 }
 

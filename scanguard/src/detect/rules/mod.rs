@@ -101,7 +101,7 @@ const SERVICE_PROBES: &[ProbeClass] = &[
 /// "1000 probes (990 syn, 10 fin)".
 fn probes_in_words(counts: &crate::observe::history::Counts) -> String {
     let by_class = counts.by_frequency();
-    let all: u64 = by_class.iter().map(|(_, count)| count).sum();
+    let all = counts.total();
     match by_class.as_slice() {
         [(class, count)] => format!("{count} {} {}", class.label(), plural(*count, "probe")),
         many => {
