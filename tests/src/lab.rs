@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    io::Read as _,
     os::fd::AsRawFd as _,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -193,39 +194,27 @@ pub fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
-/// Runs a command that must end within a time.
+/// Runs a command that must end within a time; what it prints is dropped, but for its complaints.
 ///
 /// # Errors
 /// As [`run`], or it took too long and was killed.
-pub fn run_within(command: &mut Command, limit: Duration) -> Result<String> {
+pub fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
     let child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("{command:?}"))?;
     let mut process = Process::new(child);
+    let mut pipe = process.child.stderr.take().context("stderr")?;
+    let complaints = thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).map(|_| text)
+    });
     let status = process.wait_within(limit).with_context(|| format!("{command:?}"))?;
-    let mut text = String::new();
-    let child = &mut process.child;
-    for pipe in [child.stdout.take().map(File::from_pipe), child.stderr.take().map(File::from_pipe)] {
-        if let Some(mut pipe) = pipe {
-            std::io::Read::read_to_string(&mut pipe, &mut text)?;
-        }
-    }
+    let text = complaints.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     ensure!(status.success(), "{command:?}: {status}: {}", text.trim());
-    Ok(text)
-}
-
-/// Pipes of a child as files.
-trait FromPipe {
-    fn from_pipe(pipe: impl Into<std::os::fd::OwnedFd>) -> Self;
-}
-
-impl FromPipe for File {
-    fn from_pipe(pipe: impl Into<std::os::fd::OwnedFd>) -> Self {
-        Self::from(pipe.into())
-    }
+    Ok(())
 }
 
 /// A running process, killed when it is dropped.

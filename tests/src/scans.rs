@@ -95,7 +95,7 @@ impl Scan {
         command.args(&words[1..]);
         match run_within(&mut command, Duration::from_secs(90)) {
             Err(_) if self.may_fail => Ok(()),
-            result => result.map(drop),
+            result => result,
         }
     }
 
