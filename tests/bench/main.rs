@@ -28,11 +28,13 @@ struct Arguments {
     packets: u32,
 }
 
+/// Gives the nanoseconds a packet in one round.
+type Measure = Box<dyn FnMut(&Arguments) -> Result<f64>>;
+
 /// What is measured.
 struct Subject {
     name: &'static str,
-    /// Nanoseconds a packet in one round.
-    measure: Box<dyn FnMut(&Arguments) -> Result<f64>>,
+    measure: Measure,
     rounds: Vec<f64>,
 }
 

@@ -124,7 +124,7 @@ fn scan_is_counted_and_found(scan: &Scan, mode: &str) -> Result<()> {
                     }
                 }
                 Sends::Ordinary(exit) => {
-                    ensure!(watched.metrics.exit(exit.label()) >= 100.0, "no {}", exit.label())
+                    ensure!(watched.metrics.exit(exit.label()) >= 100.0, "no {}", exit.label());
                 }
             }
             let opened: Vec<_> = agent.opened().into_iter().collect();
