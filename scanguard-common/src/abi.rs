@@ -15,7 +15,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_1";
+pub const VERSION: &str = "SCANGUARD_ABI_2";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -24,21 +24,54 @@ pub const SALT: &str = "SALT";
 /// Sources that the table holds unless the agent is told otherwise.
 pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
 
+/// LPM trie of [`Address`] to a number: which addresses are ours, see [`HOME_LOCAL`] and [`HOME_ROUTED`].
+pub const HOME: &str = "HOME";
+/// This host's own addresses.
+pub const HOME_LOCAL: u32 = 1;
+/// Networks that are routed to this host.
+pub const HOME_ROUTED: u32 = 2;
+/// LRU map of [`Address`] to the epoch in which it answered last: routed addresses that live.
+pub const LIVE: &str = "LIVE";
+/// LRU map of [`ServiceKey`] to the epoch in which it answered last, though no socket here is its.
+pub const PUBLISHED: &str = "PUBLISHED";
+
+/// A service at an address.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct ServiceKey {
+    /// Address.
+    pub address: Address,
+    /// Port in host byte order.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: u8,
+    /// Explicit padding.
+    pub reserved: u8,
+    /// Explicit padding.
+    pub reserved2: u32,
+}
+
+impl ServiceKey {
+    /// Nothing.
+    pub const NONE: Self =
+        Self { address: Address::UNSPECIFIED, port: 0, protocol: 0, reserved: 0, reserved2: 0 };
+}
+
 /// What the agent tells the running program.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Control {
     /// The agent's poll number, see [`SourceState`].
     pub epoch: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// 1 where this host forwards, so that a port without a socket may be somebody else's.
+    pub forwards: u32,
 }
 
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 16 + 80 + 2 * 96 + 4 * 24);
+const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 2 * 112 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 8);
-const _: () = assert!(size_of::<Tally>() == 8 * (19 + 19 + 1));
+const _: () = assert!(size_of::<Tally>() == 8 * (21 + 22 + 1));
 
 #[cfg(feature = "user")]
 mod pod {

@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     address::Address,
+    oracle::{REACHES, Reach},
     outcome::{Flow, PROBE_CLASSES},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
@@ -13,19 +14,25 @@ pub const COUNT_SLOTS: usize = PROBE_CLASSES.next_multiple_of(2);
 /// Targets kept as examples.
 pub const SAMPLES: usize = 4;
 
-/// What is distinct among the probes of one source in one epoch.
+/// What is distinct among the probes of one source in one epoch. Those that met a service are kept apart:
+/// clients meet services, scanners mostly do not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Distinct {
-    /// Bitmap of probed services, see [`sketch::service_bit`].
+    /// Bitmap of services that were probed and not met, see [`sketch::service_bit`].
     pub services: [u64; SERVICE_WORDS],
-    /// Bitmap of probed addresses, see [`sketch::host_bit`].
+    /// Bitmap of addresses that were probed and where no service was met, see [`sketch::host_bit`].
     pub hosts: [u64; HOST_WORDS],
+    /// Bitmap of services that were met, in one word.
+    pub open_services: u64,
+    /// Bitmap of addresses where a service was met, in one word.
+    pub open_hosts: u64,
 }
 
 impl Distinct {
     /// Nothing seen.
-    pub const EMPTY: Self = Self { services: [0; SERVICE_WORDS], hosts: [0; HOST_WORDS] };
+    pub const EMPTY: Self =
+        Self { services: [0; SERVICE_WORDS], hosts: [0; HOST_WORDS], open_services: 0, open_hosts: 0 };
 
     /// Adds what `other` saw.
     pub fn union(&mut self, other: &Self) {
@@ -35,8 +42,27 @@ impl Distinct {
         for (word, more) in self.hosts.iter_mut().zip(&other.hosts) {
             *word |= more;
         }
+        self.open_services |= other.open_services;
+        self.open_hosts |= other.open_hosts;
     }
 }
+
+/// What was sent back to a source.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Answer {
+    /// TCP SYN and ACK: a service is there.
+    SynAck,
+    /// TCP RST: none is.
+    Reset,
+    /// ICMP destination unreachable: none is, or it is not for everybody.
+    Unreachable,
+    /// ICMP echo reply and the like: the address is there.
+    Reply,
+}
+
+/// How many [`Answer`] there are.
+pub const ANSWERS: usize = 4;
 
 /// A probed target, kept as an example.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -67,10 +93,15 @@ pub struct SourceState {
     pub born_ns: u64,
     /// Epoch of the last probe.
     pub epoch: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// Connections of which a segment was seen after their handshake was completed: proof that the
+    /// source's address is no forgery. Modulo 2^32.
+    pub completed: u32,
     /// Probes by class since the insertion, modulo 2^32.
     pub counts: [u32; COUNT_SLOTS],
+    /// The same probes by what they met, see [`Reach`].
+    pub reach: [u32; REACHES],
+    /// Answers that went out to the source, see [`Answer`]; modulo 2^32.
+    pub answers: [u32; ANSWERS],
     /// Distinct things of the last two epochs.
     pub windows: [Distinct; 2],
     /// Examples of targets.
@@ -85,8 +116,10 @@ impl SourceState {
         Self {
             born_ns,
             epoch,
-            reserved: 0,
+            completed: 0,
             counts: [0; COUNT_SLOTS],
+            reach: [0; REACHES],
+            answers: [0; ANSWERS],
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
         }
@@ -172,7 +205,14 @@ unsafe fn clear(window: *mut Distinct) {
 /// # Safety
 /// `state` is valid for reads and writes and aligned. With [`Unshared`] nobody else uses it.
 #[inline(always)]
-pub unsafe fn record<M: Memory>(state: *mut SourceState, class: usize, flow: &Flow, epoch: u32, salt: u64) {
+pub unsafe fn record<M: Memory>(
+    state: *mut SourceState,
+    class: usize,
+    reach: Reach,
+    flow: &Flow,
+    epoch: u32,
+    salt: u64,
+) {
     if class >= PROBE_CLASSES {
         return;
     }
@@ -191,15 +231,31 @@ pub unsafe fn record<M: Memory>(state: *mut SourceState, class: usize, flow: &Fl
         let window = &raw mut (*state).windows[slot(epoch)];
         let service = sketch::service_bit(flow.service, salt);
         let host = sketch::host_bit(flow.destination, salt);
-        let service_word = &raw mut (*window).services[service.word];
-        let host_word = &raw mut (*window).hosts[host.word];
-        let new_service = service_word.read() & service.mask == 0;
-        let new_host = host_word.read() & host.mask == 0;
+        let (services, hosts) = match reach {
+            Reach::Open => {
+                M::increment(&raw mut (*state).reach[Reach::Open as usize]);
+                (&raw mut (*window).open_services, &raw mut (*window).open_hosts)
+            }
+            Reach::Closed => {
+                M::increment(&raw mut (*state).reach[Reach::Closed as usize]);
+                (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
+            }
+            Reach::Unknown => {
+                M::increment(&raw mut (*state).reach[Reach::Unknown as usize]);
+                (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
+            }
+            Reach::Dark => {
+                M::increment(&raw mut (*state).reach[Reach::Dark as usize]);
+                (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
+            }
+        };
+        let new_service = services.read() & service.mask == 0;
+        let new_host = hosts.read() & host.mask == 0;
         if new_service {
-            M::set_bits(service_word, service.mask);
+            M::set_bits(services, service.mask);
         }
         if new_host {
-            M::set_bits(host_word, host.mask);
+            M::set_bits(hosts, host.mask);
         }
         if new_service || new_host {
             // Distinct targets fall into slots by their hash, so that the examples vary.
@@ -211,6 +267,33 @@ pub unsafe fn record<M: Memory>(state: *mut SourceState, class: usize, flow: &Fl
                 taken: 1,
                 epoch,
             });
+        }
+    }
+}
+
+/// Notes that a connection with the source was completed.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_completed<M: Memory>(state: *mut SourceState) {
+    // SAFETY: the caller's promise.
+    unsafe { M::increment(&raw mut (*state).completed) };
+}
+
+/// Notes an answer that went out to the source.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_answer<M: Memory>(state: *mut SourceState, answer: Answer) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match answer {
+            Answer::SynAck => M::increment(&raw mut (*state).answers[Answer::SynAck as usize]),
+            Answer::Reset => M::increment(&raw mut (*state).answers[Answer::Reset as usize]),
+            Answer::Unreachable => M::increment(&raw mut (*state).answers[Answer::Unreachable as usize]),
+            Answer::Reply => M::increment(&raw mut (*state).answers[Answer::Reply as usize]),
         }
     }
 }
@@ -227,12 +310,14 @@ mod tests {
             source: Ipv4Addr::new(192, 0, 2, 1).into(),
             destination: Ipv4Addr::new(198, 51, 100, host).into(),
             service: Service { protocol: 6, port },
+            source_port: 40_000,
+            reserved: 0,
         }
     }
 
     fn count(state: &mut SourceState, flow: &Flow, epoch: u32) {
         // SAFETY: an exclusive reference.
-        unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), flow, epoch, 7) };
+        unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, flow, epoch, 7) };
     }
 
     fn bits(words: &[u64]) -> u32 {
@@ -249,6 +334,19 @@ mod tests {
         let seen = state.distinct_since(5);
         assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 1));
         assert_eq!(state.samples.iter().filter(|sample| sample.taken == 1).count(), 1);
+    }
+
+    #[test]
+    fn what_met_a_service_is_kept_apart() {
+        let mut state = SourceState::new(1, 5);
+        let flow = probe(1, 443);
+        // SAFETY: an exclusive reference.
+        unsafe { record::<Unshared>(&raw mut state, ProbeClass::Syn.index(), Reach::Open, &flow, 5, 7) };
+        count(&mut state, &probe(1, 23), 5);
+        let seen = state.distinct_since(5);
+        assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 1));
+        assert_eq!((seen.open_services.count_ones(), seen.open_hosts.count_ones()), (1, 1));
+        assert_eq!(state.reach, [1, 1, 0, 0]);
     }
 
     #[test]

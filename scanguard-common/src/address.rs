@@ -67,13 +67,25 @@ impl Address {
         self.words[0] == 0 && self.words[1] & prefix == V4_MAPPED
     }
 
-    /// The address as the standard library knows it.
-    pub fn to_ip(self) -> IpAddr {
+    /// The bytes of an IPv4 address.
+    #[inline(always)]
+    pub fn v4(&self) -> Option<[u8; 4]> {
+        let shift = if cfg!(target_endian = "little") { 32 } else { 0 };
+        self.is_v4().then_some((((self.words[1] >> shift) & 0xffff_ffff) as u32).to_ne_bytes())
+    }
+
+    /// The 16 bytes in network order.
+    pub fn bytes(self) -> [u8; 16] {
         let [high, low] = self.words.map(u64::to_ne_bytes);
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&high);
         bytes[8..].copy_from_slice(&low);
-        Ipv6Addr::from(bytes).to_canonical()
+        bytes
+    }
+
+    /// The address as the standard library knows it.
+    pub fn to_ip(self) -> IpAddr {
+        Ipv6Addr::from(self.bytes()).to_canonical()
     }
 }
 

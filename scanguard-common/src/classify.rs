@@ -1,8 +1,11 @@
 //! [`Headers`] to [`Outcome`]: which packets probe, and for what.
 
+use zerocopy::network_endian::U16;
+
 use crate::{
     address::Address,
-    outcome::{EPHEMERAL_START, Exit, Flow, Outcome, Probe, ProbeClass, Service},
+    flow,
+    outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Segment, SegmentKind, Service},
     packet::Packet,
     parse::{Fragment, Headers},
     wire::{
@@ -17,32 +20,63 @@ const V4_PLAIN: u8 = 0x45;
 /// The IPv4 fragment field without the don't-fragment flag and the reserved bit.
 const V4_IS_FRAGMENT: u16 = 0x3fff;
 
+/// What the early decision came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Early {
+    /// A segment of a connection that carries data, or goes beyond its acknowledgment.
+    Established,
+    /// A bare acknowledgment, which is what an ACK probe looks like. With the tag of its flow, by which a
+    /// known one is recognized; see [`crate::flow::tag`].
+    Acknowledgment {
+        /// The tag.
+        tag: u64,
+    },
+    /// Something else: see what [`classify`] says.
+    Undecided,
+}
+
 /// The early decision: recognizes the segments of running connections, the bulk of all traffic, by
-/// one bounds check and four comparisons, before any address is read. Gives nothing for all else,
-/// tagged segments and those with IP options among it, which [`classify`] then sees to.
+/// one bounds check and a few comparisons, before the addresses of most are read. Tagged segments and
+/// those with IP options are left to [`classify`].
 #[inline(always)]
-pub fn established<P: Packet>(packet: &P) -> Option<Outcome> {
-    let frame = packet.view::<PlainTcp4>(0)?;
-    let flags = match frame.ethernet.ethertype.get() {
+pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
+    let Some(frame) = packet.view::<PlainTcp4>(0) else {
+        return Early::Undecided;
+    };
+    match frame.ethernet.ethertype.get() {
         ethertype::IPV4 => {
             let plain = frame.ip.version_ihl == V4_PLAIN
                 && frame.ip.protocol == protocol::TCP
                 && frame.ip.fragment.get() & V4_IS_FRAGMENT == 0;
-            if !plain {
-                return None;
+            if !plain || !is_established(frame.tcp.flags) {
+                return Early::Undecided;
             }
-            frame.tcp.flags
+            let payload = usize::from(frame.ip.total_length.get()).wrapping_sub(size_of::<Ipv4>());
+            if payload > header_len(frame.tcp.data_offset) {
+                return Early::Established;
+            }
+            Early::Acknowledgment { tag: flow::tag_v4(&frame.ip, &frame.tcp, salt) }
         }
         ethertype::IPV6 => {
-            let frame = packet.view::<PlainTcp6>(0)?;
-            if frame.ip.next_header != protocol::TCP {
-                return None;
+            let Some(frame) = packet.view::<PlainTcp6>(0) else {
+                return Early::Undecided;
+            };
+            if frame.ip.next_header != protocol::TCP || !is_established(frame.tcp.flags) {
+                return Early::Undecided;
             }
-            frame.tcp.flags
+            if usize::from(frame.ip.payload_length.get()) > header_len(frame.tcp.data_offset) {
+                return Early::Established;
+            }
+            Early::Acknowledgment { tag: flow::tag_v6(&frame.ip, &frame.tcp, salt) }
         }
-        _ => return None,
-    };
-    is_established(flags).then_some(Outcome::Exit(Exit::TcpEstablished))
+        _ => Early::Undecided,
+    }
+}
+
+/// Length of a TCP header in bytes.
+#[inline(always)]
+fn header_len(data_offset: u8) -> usize {
+    usize::from(data_offset >> 4) * 4
 }
 
 #[inline(always)]
@@ -67,17 +101,40 @@ pub fn classify<P: Packet>(packet: &P, headers: &Headers) -> Outcome {
     finish(packet, headers, verdict)
 }
 
-/// A probe class with the port it goes to, or the exit of a packet that is no probe.
-type Verdict = Result<(ProbeClass, u16), Exit>;
+/// What a packet is, with its ports; or the exit of one that is no probe whatever the sockets say.
+type Verdict = Result<(Kind, Ports16), Exit>;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Probe(ProbeClass),
+    Segment(SegmentKind),
+}
+
+/// Source and destination port in host byte order.
+#[derive(Clone, Copy)]
+struct Ports16 {
+    source: u16,
+    destination: u16,
+}
 
 /// Where no port can be read.
-const NO_PORT: u16 = 0;
+const NO_PORT: Ports16 = Ports16 { source: 0, destination: 0 };
+
+#[inline(always)]
+fn ports(source: U16, destination: U16) -> Ports16 {
+    Ports16 { source: source.get(), destination: destination.get() }
+}
+
+#[inline(always)]
+fn probe(class: ProbeClass, ports: Ports16) -> Verdict {
+    Ok((Kind::Probe(class), ports))
+}
 
 /// Adds the addresses, which only probes need.
 #[inline(always)]
 fn finish<P: Packet>(packet: &P, headers: &Headers, verdict: Verdict) -> Outcome {
-    let (class, port) = match verdict {
-        Ok(probe) => probe,
+    let (kind, ports) = match verdict {
+        Ok(found) => found,
         Err(exit) => return Outcome::Exit(exit),
     };
     let addresses = if headers.is_v6 {
@@ -92,9 +149,18 @@ fn finish<P: Packet>(packet: &P, headers: &Headers, verdict: Verdict) -> Outcome
     let Some((source, destination)) = addresses else {
         return Outcome::Exit(Exit::TruncatedIp);
     };
-    let class = if source == destination { ProbeClass::Land } else { class };
-    let service = Service { protocol: headers.protocol, port };
-    Outcome::Probe(Probe { class, flow: Flow { source, destination, service } })
+    let flow = Flow {
+        source,
+        destination,
+        service: Service { protocol: headers.protocol, port: ports.destination },
+        source_port: ports.source,
+        reserved: 0,
+    };
+    match kind {
+        _ if source == destination => Outcome::Probe(Probe { class: ProbeClass::Land, flow }),
+        Kind::Probe(class) => Outcome::Probe(Probe { class, flow }),
+        Kind::Segment(kind) => Outcome::Segment(Segment { kind, flow }),
+    }
 }
 
 /// Length of the smallest transport header that must be in the first fragment (RFC 1858, 3.1):
@@ -115,14 +181,12 @@ fn fragment<P: Packet>(packet: &P, headers: &Headers) -> Option<Verdict> {
     match headers.fragment {
         Fragment::Whole => None,
         Fragment::First if headers.transport_len < shortest_header(headers.protocol) => {
-            let port = packet.view::<Ports>(headers.transport).map_or(NO_PORT, |p| p.destination.get());
-            let port = if headers.transport_len < size_of::<Ports>() { NO_PORT } else { port };
-            Some(Ok((ProbeClass::TinyFragment, port)))
+            Some(probe(ProbeClass::TinyFragment, view_ports(packet, headers)))
         }
         Fragment::First => None,
         // RFC 1858, 3.2: at 8 bytes into TCP it would overwrite the flags.
         Fragment::Later(1) if headers.protocol == protocol::TCP => {
-            Some(Ok((ProbeClass::TinyFragment, NO_PORT)))
+            Some(probe(ProbeClass::TinyFragment, NO_PORT))
         }
         Fragment::Later(_) => Some(Err(Exit::Fragment)),
     }
@@ -133,39 +197,42 @@ fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Tcp>(packet, headers) else {
         return bad_length(packet, headers);
     };
-    let port = header.destination.get();
-    let header_len = usize::from(header.data_offset >> 4) * 4;
+    let ports = ports(header.source, header.destination);
+    let header_len = header_len(header.data_offset);
     let whole = matches!(headers.fragment, Fragment::Whole);
     if header_len < size_of::<Tcp>() || (whole && header_len > headers.transport_len) {
-        return Ok((ProbeClass::BadLength, port));
+        return probe(ProbeClass::BadLength, ports);
     }
-    tcp_flags(header.flags).map(|class| (class, port))
+    let empty = whole && header_len == headers.transport_len;
+    tcp_flags(header.flags, empty).map(|kind| (kind, ports))
 }
 
 /// What a combination of TCP flags means. ECE and CWR are part of ECN, with or without SYN.
 #[inline(always)]
-fn tcp_flags(flags: u8) -> Result<ProbeClass, Exit> {
-    let flags = flags & CLASSIC;
-    if is_established(flags) {
-        return Err(Exit::TcpEstablished);
-    }
+fn tcp_flags(flags: u8, empty: bool) -> Result<Kind, Exit> {
     const XMAS: u8 = FIN | PSH | URG;
     const CLOSING: u8 = FIN | ACK;
     const SYN_ACK: u8 = SYN | ACK;
     const RST_ACK: u8 = RST | ACK;
-    match flags {
-        SYN => Ok(ProbeClass::Syn),
-        SYN_ACK => Err(Exit::TcpSynAck),
-        RST | RST_ACK => Err(Exit::TcpReset),
-        0 => Ok(ProbeClass::Null),
-        FIN => Ok(ProbeClass::Fin),
-        XMAS => Ok(ProbeClass::Xmas),
+    let flags = flags & CLASSIC;
+    let class = match flags {
+        _ if is_established(flags) && empty => return Ok(Kind::Segment(SegmentKind::Acknowledgment)),
+        _ if is_established(flags) => return Err(Exit::TcpEstablished),
+        SYN_ACK => return Ok(Kind::Segment(SegmentKind::SynAck)),
+        RST | RST_ACK => return Ok(Kind::Segment(SegmentKind::Reset)),
         // Data and urgent data may come with the last segment.
-        _ if flags & (SYN | RST) == 0 && flags & CLOSING == CLOSING => Err(Exit::TcpClosing),
-        _ if flags & SYN != 0 && flags & FIN != 0 => Ok(ProbeClass::SynFin),
-        _ if flags & SYN != 0 && flags & RST != 0 => Ok(ProbeClass::SynRst),
-        _ => Ok(ProbeClass::OddFlags),
-    }
+        _ if flags & (SYN | RST) == 0 && flags & CLOSING == CLOSING => {
+            return Ok(Kind::Segment(SegmentKind::Closing));
+        }
+        SYN => ProbeClass::Syn,
+        0 => ProbeClass::Null,
+        FIN => ProbeClass::Fin,
+        XMAS => ProbeClass::Xmas,
+        _ if flags & SYN != 0 && flags & FIN != 0 => ProbeClass::SynFin,
+        _ if flags & SYN != 0 && flags & RST != 0 => ProbeClass::SynRst,
+        _ => ProbeClass::OddFlags,
+    };
+    Ok(Kind::Probe(class))
 }
 
 #[inline(always)]
@@ -173,37 +240,32 @@ fn udp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Udp>(packet, headers) else {
         return bad_length(packet, headers);
     };
-    let port = header.destination.get();
+    let ports = ports(header.source, header.destination);
     let whole = matches!(headers.fragment, Fragment::Whole);
     let length = match usize::from(header.length.get()) {
         0 if headers.is_v6 => headers.transport_len,
         length => length,
     };
     if length < size_of::<Udp>() || (whole && length > headers.transport_len) {
-        return Ok((ProbeClass::BadLength, port));
+        return probe(ProbeClass::BadLength, ports);
     }
     if headers.to_group {
         return Err(Exit::UdpMulticast);
     }
-    if length == size_of::<Udp>() {
-        return Ok((ProbeClass::UdpEmpty, port));
-    }
-    if header.source.get() < 1024 && port >= EPHEMERAL_START {
-        return Err(Exit::UdpReply);
-    }
-    Ok((ProbeClass::Udp, port))
+    let kind = if length == size_of::<Udp>() { SegmentKind::EmptyDatagram } else { SegmentKind::Datagram };
+    Ok((Kind::Segment(kind), ports))
 }
 
 #[inline(always)]
 fn icmp_v4<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Icmp>(packet, headers) else {
-        return Ok((ProbeClass::BadLength, NO_PORT));
+        return probe(ProbeClass::BadLength, NO_PORT);
     };
     match header.kind {
-        icmp::ECHO => Ok((ProbeClass::IcmpEcho, NO_PORT)),
-        icmp::TIMESTAMP => Ok((ProbeClass::IcmpTimestamp, NO_PORT)),
-        icmp::ADDRESS_MASK => Ok((ProbeClass::IcmpAddressMask, NO_PORT)),
-        icmp::INFORMATION => Ok((ProbeClass::IcmpInformation, NO_PORT)),
+        icmp::ECHO => probe(ProbeClass::IcmpEcho, NO_PORT),
+        icmp::TIMESTAMP => probe(ProbeClass::IcmpTimestamp, NO_PORT),
+        icmp::ADDRESS_MASK => probe(ProbeClass::IcmpAddressMask, NO_PORT),
+        icmp::INFORMATION => probe(ProbeClass::IcmpInformation, NO_PORT),
         _ => Err(Exit::IcmpOther),
     }
 }
@@ -211,11 +273,11 @@ fn icmp_v4<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
 #[inline(always)]
 fn icmp_v6<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Icmp>(packet, headers) else {
-        return Ok((ProbeClass::BadLength, NO_PORT));
+        return probe(ProbeClass::BadLength, NO_PORT);
     };
     match header.kind {
-        icmp6::ECHO => Ok((ProbeClass::IcmpEcho, NO_PORT)),
-        icmp6::NODE_INFORMATION => Ok((ProbeClass::IcmpInformation, NO_PORT)),
+        icmp6::ECHO => probe(ProbeClass::IcmpEcho, NO_PORT),
+        icmp6::NODE_INFORMATION => probe(ProbeClass::IcmpInformation, NO_PORT),
         _ => Err(Exit::IcmpOther),
     }
 }
@@ -225,17 +287,17 @@ fn sctp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Sctp>(packet, headers) else {
         return bad_length(packet, headers);
     };
-    let port = header.destination.get();
+    let ports = ports(header.source, header.destination);
     let first = size_of::<Sctp>() + size_of::<SctpChunk>();
     if headers.transport_len < first {
-        return Ok((ProbeClass::BadLength, port));
+        return probe(ProbeClass::BadLength, ports);
     }
     let Some(chunk) = packet.view::<SctpChunk>(headers.transport + size_of::<Sctp>()) else {
-        return Ok((ProbeClass::BadLength, port));
+        return probe(ProbeClass::BadLength, ports);
     };
     match chunk.kind {
-        sctp_chunk::INIT => Ok((ProbeClass::SctpInit, port)),
-        sctp_chunk::COOKIE_ECHO => Ok((ProbeClass::SctpCookieEcho, port)),
+        sctp_chunk::INIT => probe(ProbeClass::SctpInit, ports),
+        sctp_chunk::COOKIE_ECHO => probe(ProbeClass::SctpCookieEcho, ports),
         _ => Err(Exit::SctpOther),
     }
 }
@@ -262,14 +324,19 @@ fn ip_protocol(protocol: u8, headers: &Headers) -> Verdict {
     if spoken && headers.transport_len > 0 {
         return Err(Exit::ProtocolOther);
     }
-    Ok((ProbeClass::IpProtocol, NO_PORT))
+    probe(ProbeClass::IpProtocol, NO_PORT)
 }
 
 /// A transport header that is cut short by the IP length, with its port if that much is there.
 #[inline(always)]
 fn bad_length<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
-    let port = view_within::<P, Ports>(packet, headers).map_or(NO_PORT, |ports| ports.destination.get());
-    Ok((ProbeClass::BadLength, port))
+    probe(ProbeClass::BadLength, view_ports(packet, headers))
+}
+
+#[inline(always)]
+fn view_ports<P: Packet>(packet: &P, headers: &Headers) -> Ports16 {
+    view_within::<P, Ports>(packet, headers)
+        .map_or(NO_PORT, |header| ports(header.source, header.destination))
 }
 
 /// The header at the start of the transport, if it lies within the length that IP gives.

@@ -5,7 +5,7 @@
 //! the kernel's verifier takes nothing else.
 //!
 //! ```text
-//! frame -> parse::parse -> classify::classify -> Outcome -> account::record -> SourceState
+//! frame -> parse::parse -> classify::classify -> Outcome -> oracle -> Decision -> account::record
 //! ```
 #![no_std]
 
@@ -13,6 +13,8 @@ pub mod abi;
 pub mod account;
 pub mod address;
 pub mod classify;
+pub mod flow;
+pub mod oracle;
 pub mod outcome;
 pub mod packet;
 pub mod parse;
@@ -23,12 +25,9 @@ pub mod wire;
 use outcome::Outcome;
 use packet::Packet;
 
-/// Parses and classifies one frame: the whole decision that the kernel program takes before it counts.
+/// Parses and classifies one frame: all that can be said of it without asking for sockets.
 #[inline(always)]
 pub fn inspect<P: Packet>(packet: &P) -> Outcome {
-    if let Some(outcome) = classify::established(packet) {
-        return outcome;
-    }
     match parse::parse(packet) {
         Ok(headers) => classify::classify(packet, &headers),
         Err(exit) => Outcome::Exit(exit),

@@ -81,6 +81,13 @@ numbered! {
         Land = "land",
         /// A transport header whose lengths cannot be true.
         BadLength = "bad_length",
+        /// TCP ACK alone, without data, to a port where no socket wants it (nmap -sA, -sW).
+        Ack = "ack",
+        /// TCP FIN and ACK that no socket wants, to a closed port (nmap -sM).
+        Maimon = "maimon",
+        /// TCP SYN and ACK that no socket wants: a probe, or the answer to a SYN with this host's
+        /// address forged into it (backscatter).
+        SynAck = "syn_ack",
     }
 }
 
@@ -99,7 +106,12 @@ numbered! {
         TcpSynAck = "tcp_syn_ack",
         /// TCP RST, with or without ACK.
         TcpReset = "tcp_reset",
-        /// UDP from a port below 1024 to an ephemeral one: the answer of a service.
+        /// A TCP segment that belongs to no connection, to a port where a service listens: what is left
+        /// of connections after a restart or a timeout on the way.
+        TcpStray = "tcp_stray",
+        /// UDP that a socket of this host wants.
+        UdpOwned = "udp_owned",
+        /// UDP for elsewhere, from a port below 1024 to an ephemeral one: the answer of a service.
         UdpReply = "udp_reply",
         /// UDP to a link-layer group: multicast or broadcast.
         UdpMulticast = "udp_multicast",
@@ -150,6 +162,62 @@ pub struct Flow {
     pub destination: Address,
     /// What it probes there.
     pub service: Service,
+    /// Source port in host byte order; 0 where there is none.
+    pub source_port: u16,
+    /// Explicit padding.
+    pub reserved: u16,
+}
+
+/// A packet that is a probe only if no socket wants it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Segment {
+    /// What it is.
+    pub kind: SegmentKind,
+    /// From where to where.
+    pub flow: Flow,
+}
+
+/// What could be part of something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SegmentKind {
+    /// TCP ACK without data.
+    Acknowledgment,
+    /// TCP FIN and ACK.
+    Closing,
+    /// TCP SYN and ACK.
+    SynAck,
+    /// TCP RST.
+    Reset,
+    /// UDP with data.
+    Datagram,
+    /// UDP without data.
+    EmptyDatagram,
+}
+
+impl SegmentKind {
+    /// Its place in [`Self::ALL`].
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The one at this place.
+    #[inline(always)]
+    pub const fn from_index(index: usize) -> Option<Self> {
+        match index {
+            0 => Some(Self::Acknowledgment),
+            1 => Some(Self::Closing),
+            2 => Some(Self::SynAck),
+            3 => Some(Self::Reset),
+            4 => Some(Self::Datagram),
+            5 => Some(Self::EmptyDatagram),
+            _ => None,
+        }
+    }
+
+    /// All.
+    pub const ALL: [Self; 6] =
+        [Self::Acknowledgment, Self::Closing, Self::SynAck, Self::Reset, Self::Datagram, Self::EmptyDatagram];
 }
 
 /// What is probed on a host: a transport port, a protocol, or the host alone.
@@ -167,6 +235,8 @@ pub struct Service {
 pub enum Outcome {
     /// It is to be counted for its source.
     Probe(Probe),
+    /// It is to be counted for its source if no socket wants it.
+    Segment(Segment),
     /// It is no probe, or cannot be read: counted under this exit, nothing more.
     Exit(Exit),
 }

@@ -11,10 +11,11 @@ use scanguard_common::{
     abi::DEFAULT_MAX_SOURCES,
     account::{self, SourceState},
     address::Address,
-    outcome::{Flow, Probe},
+    oracle::Reach,
+    outcome::Flow,
 };
 
-use crate::{atomics::Shared, config, tally};
+use crate::{atomics::Shared, config, opaque::opaque, tally};
 
 /// When it is full, the kernel evicts sources that were not probing lately.
 #[btf_map]
@@ -33,37 +34,26 @@ pub(crate) struct TableFull;
 
 /// Counts a probe for its source.
 #[inline(always)]
-pub(crate) fn count(probe: &Probe) -> Result<(), TableFull> {
-    match scanguard_account(probe.class as u32, &raw const probe.flow) {
-        0 => Ok(()),
-        _ => Err(TableFull),
-    }
-}
-
-/// 0 when the probe was counted.
-///
-/// A global function: the verifier looks at it once, for any arguments, rather than again for each of
-/// the many ways through the parser that lead here.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn scanguard_account(class: u32, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
-    let Some(flow) = (unsafe { flow.as_ref() }) else {
-        return 1;
-    };
+pub(crate) fn count(class: usize, reach: Reach, flow: &Flow) -> Result<(), TableFull> {
     let source = config::source_mask().apply(flow.source);
     let epoch = config::epoch();
     let state = match SOURCES.get_ptr_mut(source) {
         Some(state) => state,
-        None => match insert(&source, epoch) {
-            Ok(state) => state,
-            Err(TableFull) => return 1,
-        },
+        None => insert(&source, epoch)?,
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    unsafe { account::record::<Shared>(state, class as usize, flow, epoch, config::salt()) };
-    0
+    unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    Ok(())
+}
+
+/// Notes that a connection with a source was completed, if the source is in the table.
+#[inline(always)]
+pub(crate) fn completed(flow: &Flow) {
+    if let Some(state) = SOURCES.get_ptr_mut(config::source_mask().apply(flow.source)) {
+        // SAFETY: as in `count`.
+        unsafe { account::record_completed::<Shared>(state) };
+    }
 }
 
 #[inline(always)]

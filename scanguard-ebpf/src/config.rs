@@ -6,7 +6,7 @@ use scanguard_common::{abi::Control, address::SourceMask};
 /// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_1: Global<u32> = Global::new(1);
+static SCANGUARD_ABI_2: Global<u32> = Global::new(2);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
@@ -27,6 +27,12 @@ pub(crate) fn source_mask() -> SourceMask {
 #[inline(always)]
 pub(crate) fn salt() -> u64 {
     SALT.load()
+}
+
+/// Whether this host forwards.
+#[inline(always)]
+pub(crate) fn forwards() -> bool {
+    CONTROL.get(0).is_some_and(|control| control.forwards != 0)
 }
 
 /// The agent's poll number.

@@ -2,7 +2,7 @@
 //!
 //! This file is the way of a packet and holds the only place where a verdict is given. Parsing,
 //! classification and what is kept of a source are `scanguard-common`'s; here they meet the
-//! packet's memory ([`packet`]) and the maps ([`account`], [`tally`]).
+//! packet's memory ([`packet`]), the sockets ([`oracle`]) and the maps ([`account`], [`flows`], [`tally`]).
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "atomic additions exist for this target as intrinsics only")]
@@ -11,11 +11,16 @@
 mod account;
 mod atomics;
 mod config;
+mod flows;
+mod judge;
+mod opaque;
+mod oracle;
 mod packet;
 mod tally;
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
 use scanguard_common::{
+    classify::{self, Early},
     inspect,
     outcome::{Exit, Outcome},
 };
@@ -28,15 +33,15 @@ use crate::packet::XdpPacket;
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
     let packet = XdpPacket::new(&ctx);
-    let exit = match inspect(&packet) {
-        Outcome::Exit(exit) => exit,
-        Outcome::Probe(probe) => {
-            tally::count_probe(probe.class);
-            match account::count(&probe) {
-                Ok(()) => Exit::Probe,
-                Err(account::TableFull) => Exit::TableFull,
-            }
-        }
+    let early = classify::early(&packet, config::salt());
+    let exit = match early {
+        Early::Established => Exit::TcpEstablished as u32,
+        Early::Acknowledgment { tag } if flows::known(tag) => Exit::TcpEstablished as u32,
+        Early::Acknowledgment { .. } | Early::Undecided => match inspect(&packet) {
+            Outcome::Exit(exit) => exit as u32,
+            Outcome::Probe(probe) => judge::probe(&ctx, &probe),
+            Outcome::Segment(segment) => judge::segment(&ctx, &segment),
+        },
     };
     tally::count_exit(exit);
     XDP_PASS

@@ -1,10 +1,9 @@
 //! The exact totals: one entry a CPU, so that adding needs no lock.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
-use scanguard_common::{
-    outcome::{Exit, ProbeClass},
-    tally::Tally,
-};
+use scanguard_common::tally::Tally;
+
+use crate::opaque::opaque;
 
 #[btf_map]
 static TALLY: PerCpuArray<Tally, 1> = PerCpuArray::new();
@@ -17,14 +16,6 @@ fn change(add: impl FnOnce(&mut Tally)) {
     }
 }
 
-/// An index that the compiler knows nothing about, so that it leaves the comparison with the bound in the
-/// code: the verifier loses sight of an enum's range when it goes through the stack.
-#[inline(always)]
-fn opaque(index: usize) -> usize {
-    // SAFETY: a local variable.
-    unsafe { core::ptr::read_volatile(&raw const index) }
-}
-
 #[inline(always)]
 fn add_one(counters: &mut [u64], index: usize) {
     if let Some(counter) = counters.get_mut(opaque(index)) {
@@ -32,16 +23,16 @@ fn add_one(counters: &mut [u64], index: usize) {
     }
 }
 
-/// One packet left the program.
+/// One packet left the program, by the exit of this number.
 #[inline(always)]
-pub(crate) fn count_exit(exit: Exit) {
-    change(|tally| add_one(&mut tally.exits, exit.index()));
+pub(crate) fn count_exit(exit: u32) {
+    change(|tally| add_one(&mut tally.exits, exit as usize));
 }
 
-/// One probe was seen.
+/// One probe was seen, of the class of this number.
 #[inline(always)]
-pub(crate) fn count_probe(class: ProbeClass) {
-    change(|tally| add_one(&mut tally.probes, class.index()));
+pub(crate) fn count_probe(class: usize) {
+    change(|tally| add_one(&mut tally.probes, class));
 }
 
 /// One source was put into the table.

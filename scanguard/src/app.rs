@@ -3,7 +3,7 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -36,6 +36,9 @@ use crate::{
     },
 };
 
+/// How often the local addresses are looked at, though nothing announced a change.
+const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
+
 /// `scanguard run`: returns when SIGTERM or SIGINT came and everything is detached.
 ///
 /// # Errors
@@ -51,11 +54,15 @@ pub async fn run(arguments: Run) -> Result<()> {
     let salt = RandomState::new().hash_one("scanguard");
     let mut ebpf = program::load(&config.sensor, salt, KernelLogLevel::from_tracing())?;
     drain_kernel_log(&mut ebpf);
-    let sensor = KernelSensor::new(&mut ebpf)?;
+    let mut sensor = KernelSensor::new(&mut ebpf)?;
+    let network = Network::connect()?;
+    // Asked before it is listened to, so that a change in between is seen.
+    network.addresses_changed();
+    sensor.set_local(&network.local().await?)?;
     let attachments =
-        Attachments::new(ebpf, config.sensor.mode, Network::connect()?, &config.sensor.interfaces).await?;
+        Attachments::new(ebpf, config.sensor.mode, network.clone(), &config.sensor.interfaces).await?;
 
-    let mut agent = Agent::new(&config, sensor, attachments, arguments.format)?;
+    let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
     let (stop, stopped) = watch::channel(());
     let server = tokio::spawn(http::serve(listener, agent.shared(), async move {
         let mut stopped = stopped;
@@ -118,6 +125,9 @@ struct Agent {
     clock: Clock,
     sensor: KernelSensor,
     attachments: Attachments,
+    network: Network,
+    /// When the addresses were looked at last.
+    addresses_read: Instant,
     pipeline: Pipeline,
     writer: FindingsWriter<std::io::Stdout>,
     metrics: Arc<Metrics>,
@@ -129,6 +139,7 @@ impl Agent {
         config: &Config,
         sensor: KernelSensor,
         attachments: Attachments,
+        network: Network,
         format: crate::export::findings::Format,
     ) -> Result<Self> {
         let detector = Detector::new(config.rules.rules(), config.findings);
@@ -150,6 +161,8 @@ impl Agent {
             clock: Clock::start(),
             sensor,
             attachments,
+            network,
+            addresses_read: Instant::now(),
             pipeline: Pipeline::new(Observer::new(config.history), detector),
             writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
             metrics: Arc::new(metrics),
@@ -163,6 +176,7 @@ impl Agent {
 
     async fn poll(&mut self) {
         self.supervise().await;
+        self.refresh_addresses().await;
         // A poll of a large table takes a while, during which requests are to be answered.
         tokio::task::block_in_place(|| self.read());
     }
@@ -182,6 +196,21 @@ impl Agent {
             }
         }
         metrics.state(&pipeline.observer, pipeline.detector.tracker());
+    }
+
+    /// The kernel announces addresses, but not networks that are accepted as a whole.
+    async fn refresh_addresses(&mut self) {
+        if !self.network.addresses_changed() && self.addresses_read.elapsed() < ADDRESSES_INTERVAL {
+            return;
+        }
+        self.addresses_read = Instant::now();
+        let result = match self.network.local().await {
+            Ok(local) => self.sensor.set_local(&local).map_err(anyhow::Error::from),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = result {
+            tracing::error!("the local addresses could not be brought up to date: {error:#}");
+        }
     }
 
     async fn supervise(&mut self) {

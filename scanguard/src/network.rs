@@ -1,13 +1,21 @@
 //! What the kernel says of this host's interfaces and routes (rtnetlink).
 
-use std::{io, net::Ipv4Addr, net::Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    Handle, RouteMessageBuilder, new_connection,
+    Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
     packet_route::{
         link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp},
-        route::{RouteAttribute, RouteMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
 };
 
@@ -15,6 +23,16 @@ use rtnetlink::{
 #[derive(Clone)]
 pub struct Network {
     handle: Handle,
+    addresses_changed: Arc<AtomicBool>,
+}
+
+/// Which addresses are this host's own, and whether it forwards.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Local {
+    /// Networks of which every address is local; single addresses have all bits.
+    pub prefixes: BTreeSet<(IpAddr, u8)>,
+    /// Packets for other hosts are forwarded, in either family: ports may be published by NAT.
+    pub forwards: bool,
 }
 
 /// An interface.
@@ -47,9 +65,44 @@ impl Network {
     /// # Errors
     /// No socket could be had.
     pub fn connect() -> Result<Self, NetworkError> {
-        let (connection, handle, _messages) = new_connection()?;
+        let (connection, handle, mut messages) = new_multicast_connection(&[
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Netconf,
+            MulticastGroup::Ipv6Netconf,
+        ])?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        let addresses_changed = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&addresses_changed);
+        tokio::spawn(async move {
+            while messages.next().await.is_some() {
+                flag.store(true, Ordering::Relaxed);
+            }
+        });
+        Ok(Self { handle, addresses_changed })
+    }
+
+    /// Whether addresses or forwarding changed since this was asked last; true the first time.
+    pub fn addresses_changed(&self) -> bool {
+        self.addresses_changed.swap(false, Ordering::Relaxed)
+    }
+
+    /// This host's own addresses: what its local routing table delivers to itself, which includes networks
+    /// of which every address is accepted (`ip route add local ...`).
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn local(&self) -> Result<Local, NetworkError> {
+        let mut local = Local { forwards: forwards(), ..Local::default() };
+        let mut requests =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        for request in &mut requests {
+            request.header.table = RT_TABLE_LOCAL;
+            let routes: Vec<RouteMessage> =
+                self.handle.route().get(request.clone()).execute().try_collect().await?;
+            local.prefixes.extend(routes.iter().filter_map(local_route));
+        }
+        Ok(local)
     }
 
     /// All interfaces.
@@ -108,6 +161,28 @@ fn interface(message: &LinkMessage) -> Interface {
     interface
 }
 
+fn local_route(route: &RouteMessage) -> Option<(IpAddr, u8)> {
+    if route.header.kind != RouteType::Local {
+        return None;
+    }
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => {
+            Some((IpAddr::V4(*ip), route.header.destination_prefix_length))
+        }
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => {
+            Some((IpAddr::V6(*ip), route.header.destination_prefix_length))
+        }
+        _ => None,
+    })
+}
+
+/// Read as the kernel has it for the namespace of this process.
+fn forwards() -> bool {
+    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
+        .iter()
+        .any(|file| std::fs::read_to_string(file).is_ok_and(|text| text.trim() != "0"))
+}
+
 /// Metric and interface of a default route.
 fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
     if route.header.destination_prefix_length != 0 {
@@ -126,5 +201,7 @@ fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
     interface.filter(|index| *index != LOOPBACK).map(|index| (metric, index))
 }
 
+/// include/uapi/linux/rtnetlink.h.
+const RT_TABLE_LOCAL: u8 = 255;
 /// `LOOPBACK_IFINDEX`, include/net/flow.h.
 const LOOPBACK: u32 = 1;

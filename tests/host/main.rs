@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 use scanguard_common::{
+    classify::{self, Early},
     inspect,
-    outcome::{Exit, Outcome, ProbeClass},
+    outcome::{Exit, Outcome, ProbeClass, Segment, SegmentKind},
 };
-use scanguard_tests::packets::table;
+use scanguard_tests::{frames, packets::table};
 
 fn outcome(frame: &[u8]) -> Outcome {
     inspect(&frame)
@@ -18,7 +19,7 @@ fn every_packet_of_the_table_becomes_what_the_table_says() {
     let wrong: Vec<_> = table()
         .into_iter()
         .filter_map(|case| {
-            let outcome = outcome(&case.frame);
+            let outcome = case.inspected();
             (outcome != case.outcome).then(|| format!("{}: {outcome:?}, not {:?}", case.name, case.outcome))
         })
         .collect();
@@ -26,22 +27,23 @@ fn every_packet_of_the_table_becomes_what_the_table_says() {
 }
 
 #[test]
-fn the_table_has_every_probe_class_and_every_exit() {
-    let mut classes: HashSet<_> = ProbeClass::ALL.into_iter().collect();
-    // These say whether a probe was counted; the parser does not know.
-    let mut exits: HashSet<_> =
-        Exit::ALL.into_iter().filter(|exit| !matches!(exit, Exit::Probe | Exit::TableFull)).collect();
+fn the_table_has_every_probe_class_and_every_exit_that_needs_no_sockets() {
+    let need_sockets = [ProbeClass::Ack, ProbeClass::Maimon, ProbeClass::SynAck];
+    let mut classes: HashSet<_> =
+        ProbeClass::ALL.into_iter().filter(|class| !need_sockets.contains(class)).collect();
+    let need_sockets = [Exit::TcpStray, Exit::UdpOwned, Exit::TableFull];
+    let mut exits: HashSet<_> = Exit::ALL.into_iter().filter(|exit| !need_sockets.contains(exit)).collect();
+    let mut kinds: HashSet<_> = SegmentKind::ALL.into_iter().map(SegmentKind::index).collect();
     for case in table() {
-        match case.outcome {
-            Outcome::Probe(probe) => {
-                classes.remove(&probe.class);
-            }
-            Outcome::Exit(exit) => {
-                exits.remove(&exit);
-            }
+        let (exit, class) = case.counted();
+        exits.remove(&exit);
+        class.map(|class| classes.remove(&class));
+        if let Outcome::Segment(segment) = case.outcome {
+            kinds.remove(&segment.kind.index());
         }
     }
     assert!(classes.is_empty() && exits.is_empty(), "no packet for {classes:?} {exits:?}");
+    assert!(kinds.is_empty(), "no packet for {kinds:?}");
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn every_truncation_of_every_packet_is_safe_and_never_a_probe_unless_the_packet_
     for case in table() {
         for length in 0..case.frame.len() {
             let cut = outcome(&case.frame[..length]);
-            if let (Outcome::Probe(_), Outcome::Exit(_)) = (cut, case.outcome) {
+            if let (Outcome::Probe(_) | Outcome::Segment(_), Outcome::Exit(_)) = (cut, case.outcome) {
                 panic!("{} cut to {length} became {cut:?}", case.name);
             }
         }
@@ -85,16 +87,32 @@ proptest! {
     }
 
     #[test]
-    fn the_early_decision_and_the_thorough_one_agree(flags in any::<u8>(), port in any::<u16>()) {
-        use scanguard_common::{classify, parse};
-        use scanguard_tests::frames;
-        let segment = frames::tcp(flags, port);
+    fn the_early_decision_and_the_thorough_one_agree(
+        flags in any::<u8>(), port in any::<u16>(), payload in 0usize..3, salt in any::<u64>()
+    ) {
+        let segment = [frames::tcp(flags, port), vec![0; payload]].concat();
         for frame in [frames::v4(6, &segment), frames::v6(6, &segment)] {
             let frame = frame.as_slice();
-            if let Some(early) = classify::established(&frame) {
-                let thorough = classify::classify(&frame, &parse::parse(&frame).expect("well formed"));
-                prop_assert_eq!(early, thorough);
+            let thorough = outcome(frame);
+            match classify::early(&frame, salt) {
+                Early::Established => prop_assert_eq!(thorough, Outcome::Exit(Exit::TcpEstablished)),
+                Early::Acknowledgment { tag } => {
+                    let Outcome::Segment(Segment { kind: SegmentKind::Acknowledgment, flow }) = thorough else {
+                        return Err(TestCaseError::fail(format!("{thorough:?}")));
+                    };
+                    prop_assert_eq!(tag, scanguard_common::flow::tag(&flow, salt));
+                }
+                Early::Undecided => {}
             }
         }
+    }
+
+    #[test]
+    fn the_source_port_is_that_of_the_frame(source in any::<u16>(), port in any::<u16>()) {
+        let frame = frames::v4(17, &frames::udp(source, port, b"x"));
+        let Outcome::Segment(segment) = outcome(&frame) else {
+            return Err(TestCaseError::fail("not a segment"));
+        };
+        prop_assert_eq!((segment.flow.source_port, segment.flow.service.port), (source, port));
     }
 }

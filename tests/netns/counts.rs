@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_common::outcome::{Exit, Outcome, ProbeClass};
+use scanguard_common::outcome::{Exit, ProbeClass};
 use scanguard_tests::{
     agent::{Agent, Metrics},
     capture::{self, Capture},
     lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
     packets::table,
-    scans::{SCANS, Scan, Sends},
+    scans::{SCANS, Scan},
     wire,
 };
 
@@ -117,15 +117,8 @@ fn scan_is_counted_and_found(scan: &Scan, mode: &str) -> Result<()> {
                 }
             }
             ensure!(wrong.is_empty(), "{wrong:?}");
-            match scan.sends {
-                Sends::Probes(classes) => {
-                    for class in classes {
-                        ensure!(watched.metrics.probes(class.label()) > 0.0, "no {}", class.label());
-                    }
-                }
-                Sends::Ordinary(exit) => {
-                    ensure!(watched.metrics.exit(exit.label()) >= 100.0, "no {}", exit.label());
-                }
+            for class in scan.sends {
+                ensure!(watched.metrics.probes(class.label()) > 0.0, "no {}", class.label());
             }
             let opened: Vec<_> = agent.opened().into_iter().collect();
             let expected: Vec<_> = scan.found_as.iter().map(|rule| ((*rule).to_owned(), 1)).collect();
@@ -140,13 +133,10 @@ fn packet_table(mode: &str) -> Result<()> {
     let frames: Vec<_> = cases.iter().map(|case| case.frame.clone()).collect();
     let (mut exits, mut probes) = (BTreeMap::new(), BTreeMap::new());
     for case in &cases {
-        let exit = match case.outcome {
-            Outcome::Exit(exit) => exit,
-            Outcome::Probe(probe) => {
-                *probes.entry(probe.class).or_insert(0u32) += 1;
-                Exit::Probe
-            }
-        };
+        let (exit, class) = case.counted();
+        if let Some(class) = class {
+            *probes.entry(class).or_insert(0u32) += 1;
+        }
         *exits.entry(exit).or_insert(0u32) += 1;
     }
     watch(

@@ -14,7 +14,8 @@ use scanguard_common::{
     account::{self, SourceState, Unshared},
     address::{Address, SourceMask},
     inspect,
-    outcome::{Exit, Outcome},
+    oracle::{self, Blind, Decision},
+    outcome::{Exit, Outcome, ProbeClass},
     tally::Tally,
 };
 use scanguard_tests::{
@@ -54,19 +55,29 @@ struct Host {
 
 impl Host {
     fn count(&mut self, frame: &[u8], mask: SourceMask, epoch: u32) {
-        let exit = match inspect(&frame) {
-            Outcome::Exit(exit) => exit,
+        // Nothing is known of sockets and addresses, as in a program without its agent.
+        let (class, reach, flow) = match inspect(&frame) {
+            Outcome::Exit(exit) => return self.exit(exit),
             Outcome::Probe(probe) => {
-                self.tally.probes[probe.class.index()] += 1;
-                let state = self.sources.entry(mask.apply(probe.flow.source)).or_insert_with(|| {
-                    self.tally.inserted += 1;
-                    SourceState::new(0, epoch)
-                });
-                // SAFETY: an exclusive reference.
-                unsafe { account::record::<Unshared>(state, probe.class.index(), &probe.flow, epoch, SALT) };
-                Exit::Probe
+                let is_syn = probe.class == ProbeClass::Syn;
+                (probe.class, oracle::reach(&Blind, is_syn, &probe.flow), probe.flow)
             }
+            Outcome::Segment(segment) => match oracle::segment(&Blind, segment.kind, &segment.flow) {
+                Decision::Ordinary { exit, .. } => return self.exit(exit),
+                Decision::Probe { class, reach } => (class, reach, segment.flow),
+            },
         };
+        self.tally.probes[class.index()] += 1;
+        let state = self.sources.entry(mask.apply(flow.source)).or_insert_with(|| {
+            self.tally.inserted += 1;
+            SourceState::new(0, epoch)
+        });
+        // SAFETY: an exclusive reference.
+        unsafe { account::record::<Unshared>(state, class.index(), reach, &flow, epoch, SALT) };
+        self.exit(Exit::Probe);
+    }
+
+    fn exit(&mut self, exit: Exit) {
         self.tally.exits[exit.index()] += 1;
     }
 }
@@ -144,7 +155,7 @@ fn overflow() -> Result<()> {
     }
     let mut seen = 0;
     let poll = loaded.sensor.poll(&mut |_, _, _| seen += 1)?;
-    let syns = poll.tally.probe(scanguard_common::outcome::ProbeClass::Syn);
+    let syns = poll.tally.probe(ProbeClass::Syn);
     ensure!(syns == u64::from(SOURCES), "{syns} SYNs");
     ensure!(poll.tally.packets() == u64::from(SOURCES), "{} packets", poll.tally.packets());
     ensure!(poll.entries <= 256 && poll.entries == seen, "{} entries, {seen} seen", poll.entries);

@@ -108,6 +108,10 @@ pub fn filter(class: ProbeClass) -> Option<String> {
         ProbeClass::TinyFragment => {
             "ip[9] = 6 and (ip[6:2] & 0x3fff = 0x2000 and ip[2:2] < 40 or ip[6:2] & 0x1fff = 1)".to_owned()
         }
+        // Which segments no socket wants, tcpdump cannot say. The scanned host has no connections.
+        ProbeClass::Ack => flags("= 0x10"),
+        ProbeClass::Maimon => flags("= 0x11"),
+        ProbeClass::SynAck => flags("= 0x12"),
         ProbeClass::Land | ProbeClass::BadLength => return None,
     })
 }

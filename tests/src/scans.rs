@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use scanguard_common::outcome::{
-    Exit,
-    ProbeClass::{self, *},
-};
+use scanguard_common::outcome::ProbeClass::{self, *};
 
 use crate::lab::{Lab, ROUTED, VICTIM, VICTIM6, run_within};
 
@@ -16,20 +13,11 @@ pub struct Scan {
     /// The command, `{victim}`, `{victim6}` and `{routed}` to be filled in.
     pub command: &'static str,
     /// What it sends to the victim, beside what else.
-    pub sends: Sends,
+    pub sends: &'static [ProbeClass],
     /// Rules that find it.
     pub found_as: &'static [&'static str],
     /// The tool's own exit status means nothing (hping3 fails when nobody answers).
     pub may_fail: bool,
-}
-
-/// What a scan consists of.
-#[derive(Clone, Copy, Debug)]
-pub enum Sends {
-    /// Probes.
-    Probes(&'static [ProbeClass]),
-    /// Segments that look like those of connections; finding them needs to know the sockets.
-    Ordinary(Exit),
 }
 
 const fn scan(
@@ -37,7 +25,7 @@ const fn scan(
     sends: &'static [ProbeClass],
     found_as: &'static [&'static str],
 ) -> Scan {
-    Scan { command, sends: Sends::Probes(sends), found_as, may_fail: false }
+    Scan { command, sends, found_as, may_fail: false }
 }
 
 const fn hping(
@@ -45,11 +33,7 @@ const fn hping(
     sends: &'static [ProbeClass],
     found_as: &'static [&'static str],
 ) -> Scan {
-    Scan { command, sends: Sends::Probes(sends), found_as, may_fail: true }
-}
-
-const fn ordinary(command: &'static str, exit: Exit) -> Scan {
-    Scan { command, sends: Sends::Ordinary(exit), found_as: &[], may_fail: false }
+    Scan { command, sends, found_as, may_fail: true }
 }
 
 const VERTICAL: &[&str] = &["vertical_scan"];
@@ -64,8 +48,8 @@ pub const SCANS: &[Scan] = &[
     scan("nmap -n -Pn -sF -p 1-100 --max-retries 1 {victim}", &[Fin], VERTICAL_ODD),
     scan("nmap -n -Pn -sN -p 1-100 --max-retries 1 {victim}", &[Null], VERTICAL_ODD),
     scan("nmap -n -Pn -sX -p 1-100 --max-retries 1 {victim}", &[Xmas], VERTICAL_ODD),
-    ordinary("nmap -n -Pn -sA -p 1-100 {victim}", Exit::TcpEstablished),
-    ordinary("nmap -n -Pn -sM -p 1-100 {victim}", Exit::TcpClosing),
+    scan("nmap -n -Pn -sA -p 1-100 {victim}", &[Ack], VERTICAL),
+    scan("nmap -n -Pn -sM -p 1-100 {victim}", &[Maimon], VERTICAL),
     scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], VERTICAL),
     scan("nmap -n -Pn -sY -p 1-100 --max-retries 1 {victim}", &[SctpInit], VERTICAL),
     scan("nmap -n -Pn -sO -p 130-180 --max-retries 1 {victim}", &[IpProtocol], VERTICAL),

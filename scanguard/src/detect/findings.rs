@@ -10,8 +10,8 @@ use crate::{
     clock::Now,
     observe::{
         Delta,
+        activity::Counts,
         distinct::{Estimate, estimate},
-        history::Counts,
     },
 };
 
@@ -78,7 +78,7 @@ impl Finding {
 
     fn add(&mut self, delta: &Delta, counts: &Counts, now: Now) {
         self.counts.add(counts);
-        self.distinct.union(&delta.distinct);
+        self.distinct.union(&delta.activity.distinct);
         self.last = now.wall;
         for sample in &delta.samples {
             if self.targets.len() == MAX_TARGETS {
@@ -181,7 +181,7 @@ impl Tracker {
     pub fn see(&mut self, rule: &dyn Rule, change: Change<'_>) -> Option<Event> {
         let Change { address, delta, evidence, now } = change;
         let key = (rule.name(), address);
-        let new = delta.counts.only(rule.classes());
+        let new = delta.activity.counts.only(rule.classes());
         if let Some(finding) = self.open.get_mut(&key) {
             finding.add(delta, &new, now);
             let evidence = evidence?;
@@ -199,7 +199,7 @@ impl Tracker {
             self.refused += 1;
             return None;
         }
-        let counts = evidence.window.counts.only(rule.classes());
+        let counts = evidence.window.activity.counts.only(rule.classes());
         let mut finding = Finding {
             id: format!("{:x}-{:x}", now.wall.as_millisecond(), self.opened),
             rule: rule.name(),
@@ -208,7 +208,7 @@ impl Tracker {
             source: address,
             targets: Vec::new(),
             counts,
-            distinct: evidence.window.distinct,
+            distinct: evidence.window.activity.distinct,
             first: now.wall_of(evidence.window.first),
             last: now.wall,
             reason: evidence.reason,

@@ -138,7 +138,7 @@ impl Detector {
     ) {
         let source = Source { history, at: now.at };
         for rule in &self.rules {
-            if delta.counts.of_any(rule.classes()) == 0 {
+            if delta.activity.counts.of_any(rule.classes()) == 0 {
                 continue;
             }
             let evidence = rule.evaluate(&source);

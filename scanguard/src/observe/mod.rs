@@ -3,6 +3,7 @@
 //! The kernel's table holds totals since a source was inserted. The [`Observer`] remembers the totals it
 //! saw last, and what it forgets it has the kernel forget too, so that nothing is ever counted twice.
 
+pub mod activity;
 pub mod distinct;
 pub mod history;
 pub mod settings;
@@ -13,23 +14,22 @@ use std::{
 };
 
 use scanguard_common::{
-    account::{COUNT_SLOTS, Distinct, SAMPLES, Sample, SourceState},
+    account::{SAMPLES, Sample, SourceState},
     address::Address,
 };
 
 use self::{
-    history::{Counts, History},
+    activity::{Activity, Totals},
+    history::History,
     settings::Settings,
 };
 
 /// What one source did since it was looked at last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delta {
-    /// New probes by class.
-    pub counts: Counts,
-    /// What was distinct among them.
-    pub distinct: Distinct,
-    /// Examples of their targets.
+    /// What is new.
+    pub activity: Activity,
+    /// Examples of targets.
     pub samples: [Sample; SAMPLES],
 }
 
@@ -38,7 +38,7 @@ struct Record {
     /// Tells the kernel's entry from an earlier one of the same source.
     born_ns: u64,
     /// Totals at the last look.
-    totals: [u32; COUNT_SLOTS],
+    totals: Totals,
     history: History,
 }
 
@@ -68,19 +68,20 @@ impl Observer {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Record {
                 born_ns: state.born_ns,
-                totals: [0; COUNT_SLOTS],
+                totals: Totals::default(),
                 history: History::default(),
             }),
         };
         if record.born_ns != state.born_ns {
             record.born_ns = state.born_ns;
-            record.totals = [0; COUNT_SLOTS];
+            record.totals = Totals::default();
         }
-        let counts = Counts::since(&state.counts, &record.totals);
-        if counts.is_zero() {
+        let totals = Totals::from(state);
+        if totals == record.totals {
             return None;
         }
-        record.totals = state.counts;
+        let activity = Activity::between(&record.totals, &totals, state.distinct_since(ended_epoch));
+        record.totals = totals;
         let mut samples = state.samples;
         for sample in &mut samples {
             let age = ended_epoch.wrapping_add(1).wrapping_sub(sample.epoch);
@@ -88,9 +89,8 @@ impl Observer {
                 *sample = Sample::default();
             }
         }
-        let delta = Delta { counts, distinct: state.distinct_since(ended_epoch), samples };
-        record.history.add(&delta, at, self.settings.horizon);
-        Some((delta, &record.history))
+        record.history.add(&activity, at, self.settings.horizon);
+        Some((Delta { activity, samples }, &record.history))
     }
 
     /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that were
@@ -138,17 +138,16 @@ impl Observer {
             return;
         };
         let record = entry.get_mut();
-        let news = last
-            .filter(|state| state.born_ns == record.born_ns)
-            .map(|state| (Counts::since(&state.counts, &record.totals), state))
-            .filter(|(counts, _)| !counts.is_zero());
-        let Some((counts, state)) = news else {
+        let news =
+            last.filter(|state| state.born_ns == record.born_ns && Totals::from(*state) != record.totals);
+        let Some(state) = news else {
             entry.remove();
             return;
         };
-        let delta = Delta { counts, distinct: state.distinct_since(state.epoch), samples: state.samples };
-        record.history.add(&delta, at, self.settings.horizon);
-        record.totals = state.counts;
+        let totals = Totals::from(state);
+        let activity = Activity::between(&record.totals, &totals, state.distinct_since(state.epoch));
+        record.history.add(&activity, at, self.settings.horizon);
+        record.totals = totals;
     }
 
     /// Sources whose history is kept.
@@ -173,6 +172,7 @@ mod tests {
 
     use scanguard_common::{
         account::{Unshared, record},
+        oracle::Reach,
         outcome::{Flow, ProbeClass, Service},
     };
 
@@ -186,10 +186,15 @@ mod tests {
 
     fn probed(state: &mut SourceState, ports: std::ops::Range<u16>, epoch: u32) {
         for port in ports {
-            let flow =
-                Flow { source: address(1), destination: address(2), service: Service { protocol: 6, port } };
+            let flow = Flow {
+                source: address(1),
+                destination: address(2),
+                service: Service { protocol: 6, port },
+                source_port: 40_000,
+                reserved: 0,
+            };
             // SAFETY: an exclusive reference.
-            unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), &flow, epoch, 1) };
+            unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, epoch, 1) };
         }
     }
 
@@ -198,7 +203,7 @@ mod tests {
     }
 
     fn syns(seen: Option<(Delta, &History)>) -> u64 {
-        seen.map_or(0, |(delta, _)| delta.counts.of(ProbeClass::Syn))
+        seen.map_or(0, |(delta, _)| delta.activity.counts.of(ProbeClass::Syn))
     }
 
     /// What is forgotten at this time, from a kernel's table that has none of it any more.
@@ -225,7 +230,7 @@ mod tests {
         let mut again = SourceState::new(200, 71);
         probed(&mut again, 4..5, 71);
         let (_, history) = observer.see(&address(1), &again, 71, 71 * SECOND).unwrap();
-        assert_eq!(history.window(71 * SECOND, 10 * SECOND).counts.of(ProbeClass::Syn), 4);
+        assert_eq!(history.window(71 * SECOND, 10 * SECOND).activity.counts.of(ProbeClass::Syn), 4);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod attach;
 mod batch;
+pub mod home;
 pub mod kernel;
 pub mod owner;
 pub mod privileges;

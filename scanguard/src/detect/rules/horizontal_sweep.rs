@@ -63,17 +63,17 @@ impl Rule for HorizontalSweep {
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        let hosts = window.hosts();
+        let hosts = window.activity.hosts();
         let needed = u64::from(self.0.hosts);
         // The addresses are those of all probes; pings alone are the business of another rule.
-        if hosts.value < needed || window.counts.of_any(SERVICE_PROBES) < needed {
+        if hosts.value < needed || window.activity.counts.of_any(SERVICE_PROBES) < needed {
             return None;
         }
         let reason = format!(
             "{} to {} {} on {hosts} addresses within {}",
-            probes_in_words(&window.counts.only(SERVICE_PROBES)),
-            window.services(),
-            super::plural(window.services().value, "service"),
+            probes_in_words(&window.activity.counts.only(SERVICE_PROBES)),
+            window.activity.services(),
+            super::plural(window.activity.services().value, "service"),
             Interval(self.0.common.window),
         );
         Some(Evidence { window, reason })

@@ -70,14 +70,14 @@ impl Rule for IcmpSweep {
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        let hosts = window.hosts();
+        let hosts = window.activity.hosts();
         let needed = u64::from(self.0.hosts);
-        if hosts.value < needed || window.counts.of_any(REQUESTS) < needed {
+        if hosts.value < needed || window.activity.counts.of_any(REQUESTS) < needed {
             return None;
         }
         let reason = format!(
             "{} to {hosts} addresses within {}",
-            probes_in_words(&window.counts.only(REQUESTS)),
+            probes_in_words(&window.activity.counts.only(REQUESTS)),
             Interval(self.0.common.window),
         );
         Some(Evidence { window, reason })

@@ -96,10 +96,12 @@ const SERVICE_PROBES: &[ProbeClass] = &[
     ProbeClass::TinyFragment,
     ProbeClass::Land,
     ProbeClass::BadLength,
+    ProbeClass::Ack,
+    ProbeClass::Maimon,
 ];
 
 /// "1000 probes (990 syn, 10 fin)".
-fn probes_in_words(counts: &crate::observe::history::Counts) -> String {
+fn probes_in_words(counts: &crate::observe::activity::Counts) -> String {
     let by_class = counts.by_frequency();
     let all = counts.total();
     match by_class.as_slice() {

@@ -72,12 +72,12 @@ impl Rule for OddFlags {
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        if window.counts.of_any(ODD) < u64::from(self.0.probes) {
+        if window.activity.counts.of_any(ODD) < u64::from(self.0.probes) {
             return None;
         }
         let reason = format!(
             "{} within {}: no TCP stack sends such segments",
-            probes_in_words(&window.counts.only(ODD)),
+            probes_in_words(&window.activity.counts.only(ODD)),
             Interval(self.0.common.window),
         );
         Some(Evidence { window, reason })

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use scanguard_common::{
     account::{self, SourceState, Unshared},
     address::Address,
+    oracle::Reach,
     outcome::{Flow, ProbeClass, Service},
 };
 
@@ -64,11 +65,11 @@ impl Script {
     pub(crate) fn probe(&mut self, source: u8, class: ProbeClass, host: u8, service: Service) -> &mut Self {
         let source = Address::from(Ipv4Addr::new(192, 0, 2, source));
         let destination = Ipv4Addr::new(198, 51, 100, host).into();
-        let flow = Flow { source, destination, service };
+        let flow = Flow { source, destination, service, source_port: 40_000, reserved: 0 };
         let epoch = self.epoch;
         let state = self.states.entry(source).or_insert_with(|| SourceState::new(1, epoch));
         // SAFETY: an exclusive reference.
-        unsafe { account::record::<Unshared>(state, class.index(), &flow, epoch, 99) };
+        unsafe { account::record::<Unshared>(state, class.index(), Reach::Closed, &flow, epoch, 99) };
         self
     }
 

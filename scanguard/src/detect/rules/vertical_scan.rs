@@ -67,15 +67,15 @@ impl Rule for VerticalScan {
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        let services = window.services();
-        let hosts = window.hosts();
+        let services = window.activity.services();
+        let hosts = window.activity.hosts();
         let many = services.value >= u64::from(self.0.services);
         if !many || services.value < hosts.value * SERVICES_PER_HOST {
             return None;
         }
         let reason = format!(
             "{} to {services} services of {hosts} {} within {}",
-            probes_in_words(&window.counts.only(SERVICE_PROBES)),
+            probes_in_words(&window.activity.counts.only(SERVICE_PROBES)),
             super::plural(hosts.value, "address"),
             Interval(self.0.common.window),
         );

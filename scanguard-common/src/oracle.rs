@@ -1,0 +1,324 @@
+//! What the sockets of this host say of a packet, and what follows from it.
+//!
+//! The kernel program asks the kernel's socket tables; replay and tests answer from what they know. What
+//! follows is decided here, for all of them alike.
+
+use crate::{
+    address::Address,
+    outcome::{EPHEMERAL_START, Exit, Flow, ProbeClass, SegmentKind, Service},
+    wire::protocol,
+};
+
+macro_rules! reaches {
+    ($($(#[$meta:meta])* $variant:ident = $label:literal,)+) => {
+        /// What a probe met.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u8)]
+        pub enum Reach { $($(#[$meta])* $variant),+ }
+
+        impl Reach {
+            /// All, in the order of their numbers.
+            pub const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
+
+            /// The name in findings and metrics.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+        }
+
+        /// How many [`Reach`] there are.
+        pub const REACHES: usize = Reach::ALL.len();
+    };
+}
+
+reaches! {
+    /// A socket that wants it.
+    Open = "open",
+    /// One of this host's addresses, and no socket.
+    Closed = "closed",
+    /// Not to be told: an address beyond this host, a port that may be published by NAT or to a container,
+    /// or a kind of probe that has no sockets. Never to be taken for closed.
+    Unknown = "unknown",
+    /// An address of ours from which nobody has ever answered.
+    Dark = "dark",
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Home {
+    /// This host's own.
+    Local,
+    /// Within the networks that are routed to this host, and somebody has answered from it.
+    Live,
+    /// Within those networks, and nobody ever has.
+    Dark,
+    /// None of ours.
+    Elsewhere,
+}
+
+/// What the socket tables say of a flow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Socket {
+    /// One of this very flow, its handshake completed: the source's address is no forgery.
+    Connected,
+    /// One of this very flow, its handshake not completed; for UDP any that wants it.
+    Pending,
+    /// One that waits for connections to the service.
+    Listening,
+    /// None.
+    None,
+}
+
+/// Who can be asked.
+pub trait Oracle {
+    /// Looks for the socket that wants a TCP segment.
+    fn tcp(&self, flow: &Flow) -> Socket;
+    /// Whether a socket wants a UDP datagram.
+    fn udp(&self, flow: &Flow) -> bool;
+    /// Whose an address is.
+    fn home(&self, address: Address) -> Home;
+    /// Whether a service without a socket here is known to answer at an address (published by NAT or to
+    /// a container).
+    fn published(&self, address: Address, service: Service) -> bool;
+    /// Whether this host forwards: ports without a socket may then be somebody else's.
+    fn forwards(&self) -> bool;
+}
+
+/// An oracle that knows nothing: everything is elsewhere.
+pub struct Blind;
+
+impl Oracle for Blind {
+    fn tcp(&self, _flow: &Flow) -> Socket {
+        Socket::None
+    }
+
+    fn udp(&self, _flow: &Flow) -> bool {
+        false
+    }
+
+    fn home(&self, _address: Address) -> Home {
+        Home::Elsewhere
+    }
+
+    fn published(&self, _address: Address, _service: Service) -> bool {
+        false
+    }
+
+    fn forwards(&self) -> bool {
+        true
+    }
+}
+
+/// What becomes of a packet after the oracle was asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// It is ordinary.
+    Ordinary {
+        /// How it leaves.
+        exit: Exit,
+        /// It belongs to a connection whose handshake was completed.
+        completed: bool,
+        /// The flow may be taken as known from now on.
+        remember: bool,
+    },
+    /// It is a probe.
+    Probe {
+        /// Of this class.
+        class: ProbeClass,
+        /// That met this.
+        reach: Reach,
+    },
+}
+
+const fn ordinary(exit: Exit, remember: bool) -> Decision {
+    Decision::Ordinary { exit, completed: false, remember }
+}
+
+/// What a probe met. Only a SYN asks for a service (`is_syn`); what else stacks do not send is judged by
+/// where it goes.
+#[inline(always)]
+pub fn reach<O: Oracle>(oracle: &O, is_syn: bool, flow: &Flow) -> Reach {
+    if is_syn && !matches!(oracle.tcp(flow), Socket::None) {
+        return Reach::Open;
+    }
+    without_socket(oracle, flow)
+}
+
+/// What a packet met that no socket wants.
+#[inline(always)]
+fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
+    let has_sockets = matches!(flow.service.protocol, protocol::TCP | protocol::UDP);
+    match oracle.home(flow.destination) {
+        Home::Dark => Reach::Dark,
+        Home::Local if has_sockets => {
+            if oracle.published(flow.destination, flow.service) {
+                Reach::Open
+            } else if oracle.forwards() {
+                Reach::Unknown
+            } else {
+                Reach::Closed
+            }
+        }
+        Home::Local | Home::Live | Home::Elsewhere => Reach::Unknown,
+    }
+}
+
+/// What a packet is that would be a probe if no socket wanted it.
+#[inline(always)]
+pub fn segment<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> Decision {
+    match kind {
+        SegmentKind::Datagram => datagram(oracle, ProbeClass::Udp, flow),
+        SegmentKind::EmptyDatagram => datagram(oracle, ProbeClass::UdpEmpty, flow),
+        SegmentKind::Acknowledgment => tcp(oracle, flow, Exit::TcpEstablished, Some(ProbeClass::Ack)),
+        SegmentKind::Closing => tcp(oracle, flow, Exit::TcpClosing, Some(ProbeClass::Maimon)),
+        SegmentKind::SynAck => tcp(oracle, flow, Exit::TcpSynAck, Some(ProbeClass::SynAck)),
+        SegmentKind::Reset => tcp(oracle, flow, Exit::TcpReset, None),
+    }
+}
+
+#[inline(always)]
+fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>) -> Decision {
+    match (oracle.tcp(flow), stray) {
+        (Socket::Connected, _) => Decision::Ordinary { exit, completed: true, remember: true },
+        (Socket::Pending, _) => ordinary(exit, true),
+        (Socket::Listening, Some(_)) => ordinary(Exit::TcpStray, false),
+        (Socket::Listening | Socket::None, None) => ordinary(exit, false),
+        (Socket::None, Some(class)) => match without_socket(oracle, flow) {
+            reach @ (Reach::Closed | Reach::Dark) => Decision::Probe { class, reach },
+            // A connection of somebody else's, for all that can be told.
+            Reach::Open | Reach::Unknown => ordinary(exit, true),
+        },
+    }
+}
+
+#[inline(always)]
+fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
+    if oracle.udp(flow) {
+        return ordinary(Exit::UdpOwned, true);
+    }
+    match without_socket(oracle, flow) {
+        reach @ (Reach::Closed | Reach::Dark) => Decision::Probe { class, reach },
+        Reach::Open => ordinary(Exit::UdpOwned, true),
+        Reach::Unknown if flow.source_port < 1024 && flow.service.port >= EPHEMERAL_START => {
+            ordinary(Exit::UdpReply, false)
+        }
+        Reach::Unknown => Decision::Probe { class, reach: Reach::Unknown },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+
+    /// A host whose answers are set.
+    #[derive(Clone, Copy)]
+    struct Host {
+        tcp: Socket,
+        udp: bool,
+        home: Home,
+        published: bool,
+        forwards: bool,
+    }
+
+    const HOST: Host =
+        Host { tcp: Socket::None, udp: false, home: Home::Local, published: false, forwards: false };
+
+    impl Oracle for Host {
+        fn tcp(&self, _flow: &Flow) -> Socket {
+            self.tcp
+        }
+        fn udp(&self, _flow: &Flow) -> bool {
+            self.udp
+        }
+        fn home(&self, _address: Address) -> Home {
+            self.home
+        }
+        fn published(&self, _address: Address, _service: Service) -> bool {
+            self.published
+        }
+        fn forwards(&self) -> bool {
+            self.forwards
+        }
+    }
+
+    fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
+        Flow {
+            source: Ipv4Addr::new(192, 0, 2, 1).into(),
+            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
+            service: Service { protocol, port },
+            source_port,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn a_syn_meets_what_the_socket_tables_say() {
+        let syn = flow(protocol::TCP, 40_000, 80);
+        let cases = [
+            (Host { tcp: Socket::Listening, ..HOST }, Reach::Open),
+            (HOST, Reach::Closed),
+            (Host { published: true, ..HOST }, Reach::Open),
+            (Host { forwards: true, ..HOST }, Reach::Unknown),
+            (Host { forwards: true, published: true, ..HOST }, Reach::Open),
+            (Host { home: Home::Elsewhere, ..HOST }, Reach::Unknown),
+            (Host { home: Home::Live, ..HOST }, Reach::Unknown),
+            (Host { home: Home::Dark, ..HOST }, Reach::Dark),
+        ];
+        for (place, (host, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(reach(&host, true, &syn), expected, "case {place}");
+        }
+    }
+
+    #[test]
+    fn a_ping_is_never_closed() {
+        let ping = flow(protocol::ICMP, 0, 0);
+        assert_eq!(reach(&HOST, false, &ping), Reach::Unknown);
+        let dark = Host { home: Home::Dark, ..HOST };
+        assert_eq!(reach(&dark, false, &ping), Reach::Dark);
+    }
+
+    #[test]
+    fn stray_segments_are_probes_only_where_nothing_listens() {
+        let ack = flow(protocol::TCP, 40_000, 80);
+        let of = |host: Host, kind| segment(&host, kind, &ack);
+        for (kind, class, exit) in [
+            (SegmentKind::Acknowledgment, ProbeClass::Ack, Exit::TcpEstablished),
+            (SegmentKind::Closing, ProbeClass::Maimon, Exit::TcpClosing),
+            (SegmentKind::SynAck, ProbeClass::SynAck, Exit::TcpSynAck),
+        ] {
+            assert_eq!(of(HOST, kind), Decision::Probe { class, reach: Reach::Closed });
+            assert_eq!(of(Host { tcp: Socket::Listening, ..HOST }, kind), ordinary(Exit::TcpStray, false));
+            assert_eq!(of(Host { tcp: Socket::Pending, ..HOST }, kind), ordinary(exit, true));
+            assert_eq!(of(Host { forwards: true, ..HOST }, kind), ordinary(exit, true));
+            assert_eq!(of(Host { home: Home::Elsewhere, ..HOST }, kind), ordinary(exit, true));
+            let connected = Decision::Ordinary { exit, completed: true, remember: true };
+            assert_eq!(of(Host { tcp: Socket::Connected, ..HOST }, kind), connected);
+        }
+    }
+
+    #[test]
+    fn a_reset_is_never_a_probe_but_proves_a_connection() {
+        let rst = flow(protocol::TCP, 40_000, 80);
+        assert_eq!(segment(&HOST, SegmentKind::Reset, &rst), ordinary(Exit::TcpReset, false));
+        let connected = Host { tcp: Socket::Connected, ..HOST };
+        assert!(matches!(
+            segment(&connected, SegmentKind::Reset, &rst),
+            Decision::Ordinary { completed: true, .. }
+        ));
+    }
+
+    #[test]
+    fn udp_is_a_probe_unless_a_socket_wants_it() {
+        let (query, answer) = (flow(protocol::UDP, 40_000, 161), flow(protocol::UDP, 53, 40_000));
+        let closed = Decision::Probe { class: ProbeClass::Udp, reach: Reach::Closed };
+        assert_eq!(segment(&HOST, SegmentKind::Datagram, &query), closed);
+        assert_eq!(segment(&HOST, SegmentKind::Datagram, &answer), closed);
+        let owned = Host { udp: true, ..HOST };
+        assert_eq!(segment(&owned, SegmentKind::Datagram, &answer), ordinary(Exit::UdpOwned, true));
+        assert_eq!(segment(&Blind, SegmentKind::Datagram, &answer), ordinary(Exit::UdpReply, false));
+        let unknown = Decision::Probe { class: ProbeClass::UdpEmpty, reach: Reach::Unknown };
+        assert_eq!(segment(&Blind, SegmentKind::EmptyDatagram, &query), unknown);
+    }
+}

@@ -1,0 +1,71 @@
+//! What becomes of a packet that may be a probe: asks the sockets, counts what is to be counted.
+
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use scanguard_common::{
+    flow,
+    oracle::{self, Decision, Reach},
+    outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
+};
+
+use crate::{account, config, flows, oracle::Kernel, tally};
+
+/// Added to a segment's kind, to tell it from a probe's class.
+const SEGMENT: u32 = 64;
+
+/// A probe, whatever the sockets say.
+#[inline(always)]
+pub(crate) fn probe(ctx: &XdpContext, probe: &Probe) -> u32 {
+    scanguard_judge(ctx.ctx, probe.class as u32, &raw const probe.flow)
+}
+
+/// A probe only if no socket wants it.
+#[inline(always)]
+pub(crate) fn segment(ctx: &XdpContext, segment: &Segment) -> u32 {
+    scanguard_judge(ctx.ctx, SEGMENT + segment.kind as u32, &raw const segment.flow)
+}
+
+/// The number of the exit by which the packet leaves.
+///
+/// A global function: the verifier looks at it once, for any arguments, rather than again for each of
+/// the many ways through the parser that lead here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
+    let Some(flow) = (unsafe { flow.as_ref() }) else {
+        return Exit::TruncatedIp as u32;
+    };
+    let kernel = Kernel::new(ctx);
+    if what < PROBE_CLASSES as u32 {
+        let reach = oracle::reach(&kernel, what == ProbeClass::Syn as u32, flow);
+        return count(what as usize, reach, flow) as u32;
+    }
+    let Some(kind) = SegmentKind::from_index(what.wrapping_sub(SEGMENT) as usize) else {
+        return Exit::TruncatedIp as u32;
+    };
+    let tag = flow::tag(flow, config::salt());
+    if matches!(kind, SegmentKind::Datagram | SegmentKind::EmptyDatagram) && flows::known(tag) {
+        return Exit::UdpOwned as u32;
+    }
+    match oracle::segment(&kernel, kind, flow) {
+        Decision::Probe { class, reach } => count(class as usize, reach, flow) as u32,
+        Decision::Ordinary { exit, completed, remember } => {
+            if completed && !matches!(kind, SegmentKind::Acknowledgment) {
+                account::completed(flow);
+            }
+            if remember {
+                flows::remember(tag);
+            }
+            exit as u32
+        }
+    }
+}
+
+#[inline(always)]
+fn count(class: usize, reach: Reach, flow: &Flow) -> Exit {
+    tally::count_probe(class);
+    match account::count(class, reach, flow) {
+        Ok(()) => Exit::Probe,
+        Err(account::TableFull) => Exit::TableFull,
+    }
+}

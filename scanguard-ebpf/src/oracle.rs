@@ -1,0 +1,137 @@
+//! The kernel's socket tables, and whose addresses are whose.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
+    btf_maps::{LpmTrie, LruHashMap, lpm_trie::Key},
+    helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
+    macros::btf_map,
+};
+use scanguard_common::{
+    abi::{HOME_LOCAL, HOME_ROUTED, ServiceKey},
+    address::Address,
+    oracle::{Home, Oracle, Socket},
+    outcome::{Flow, Service},
+};
+
+use crate::config;
+
+#[btf_map]
+static HOME: LpmTrie<Address, u32, 16_384> = LpmTrie::new();
+
+#[btf_map]
+static LIVE: LruHashMap<Address, u32, 65_536> = LruHashMap::new();
+
+#[btf_map]
+static PUBLISHED: LruHashMap<ServiceKey, u32, 4_096> = LruHashMap::new();
+
+/// States of `struct bpf_sock` (include/net/tcp_states.h) before a handshake is completed.
+const SYN_SENT: u32 = 2;
+/// As above.
+const SYN_RECV: u32 = 3;
+/// As above: the state of what waits for connections.
+const LISTEN: u32 = 10;
+/// As above.
+const NEW_SYN_RECV: u32 = 12;
+
+/// Asks the kernel, in the network namespace of the interface.
+pub(crate) struct Kernel {
+    ctx: *mut xdp_md,
+}
+
+impl Kernel {
+    #[inline(always)]
+    pub(crate) fn new(ctx: *mut xdp_md) -> Self {
+        Self { ctx }
+    }
+}
+
+type LookUp = unsafe fn(*mut xdp_md, *mut bpf_sock_tuple, u32) -> *mut bpf_sock;
+
+unsafe fn tcp(ctx: *mut xdp_md, tuple: *mut bpf_sock_tuple, size: u32) -> *mut bpf_sock {
+    // SAFETY: the caller's context and tuple.
+    unsafe { bpf_skc_lookup_tcp(ctx.cast(), tuple, size, CURRENT_NAMESPACE, 0) }
+}
+
+unsafe fn udp(ctx: *mut xdp_md, tuple: *mut bpf_sock_tuple, size: u32) -> *mut bpf_sock {
+    // SAFETY: the caller's context and tuple.
+    unsafe { bpf_sk_lookup_udp(ctx.cast(), tuple, size, CURRENT_NAMESPACE, 0) }
+}
+
+const CURRENT_NAMESPACE: u64 = BPF_F_CURRENT_NETNS as i64 as u64;
+
+/// The state of the socket that wants a flow.
+#[inline(always)]
+fn socket_state(ctx: *mut xdp_md, flow: &Flow, look_up: LookUp) -> Option<u32> {
+    let mut tuple = MaybeUninit::<bpf_sock_tuple>::zeroed();
+    let tuple = tuple.as_mut_ptr();
+    // SAFETY: a local union that is all zero; the parts that are written belong to the family whose
+    // size is passed on. A socket that is found is released once, after its state was read.
+    unsafe {
+        let size = match (flow.source.v4(), flow.destination.v4()) {
+            (Some(source), Some(destination)) => {
+                let ipv4 = &raw mut (*tuple).__bindgen_anon_1.ipv4;
+                (*ipv4).saddr = u32::from_ne_bytes(source);
+                (*ipv4).daddr = u32::from_ne_bytes(destination);
+                (*ipv4).sport = flow.source_port.to_be();
+                (*ipv4).dport = flow.service.port.to_be();
+                size_of_val(&*ipv4)
+            }
+            _ => {
+                let ipv6 = &raw mut (*tuple).__bindgen_anon_1.ipv6;
+                (&raw mut (*ipv6).saddr).cast::<[u64; 2]>().write_unaligned(flow.source.words());
+                (&raw mut (*ipv6).daddr).cast::<[u64; 2]>().write_unaligned(flow.destination.words());
+                (*ipv6).sport = flow.source_port.to_be();
+                (*ipv6).dport = flow.service.port.to_be();
+                size_of_val(&*ipv6)
+            }
+        };
+        let socket = look_up(ctx, tuple, size as u32);
+        if socket.is_null() {
+            return None;
+        }
+        let state = (*socket).state;
+        bpf_sk_release(socket.cast());
+        Some(state)
+    }
+}
+
+impl Oracle for Kernel {
+    #[inline(always)]
+    fn tcp(&self, flow: &Flow) -> Socket {
+        match socket_state(self.ctx, flow, tcp) {
+            None => Socket::None,
+            Some(LISTEN) => Socket::Listening,
+            Some(SYN_SENT | SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
+            Some(_) => Socket::Connected,
+        }
+    }
+
+    #[inline(always)]
+    fn udp(&self, flow: &Flow) -> bool {
+        socket_state(self.ctx, flow, udp).is_some()
+    }
+
+    #[inline(always)]
+    fn home(&self, address: Address) -> Home {
+        match HOME.get(&Key::new(128, address)).copied() {
+            Some(HOME_LOCAL) => Home::Local,
+            Some(HOME_ROUTED) if LIVE.get_ptr(address).is_some() => Home::Live,
+            Some(HOME_ROUTED) => Home::Dark,
+            _ => Home::Elsewhere,
+        }
+    }
+
+    #[inline(always)]
+    fn published(&self, address: Address, service: Service) -> bool {
+        let Service { protocol, port } = service;
+        let key = ServiceKey { address, port, protocol, ..ServiceKey::NONE };
+        PUBLISHED.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn forwards(&self) -> bool {
+        config::forwards()
+    }
+}
