@@ -15,7 +15,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_2";
+pub const VERSION: &str = "SCANGUARD_ABI_3";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -65,13 +65,30 @@ pub struct Control {
     pub epoch: u32,
     /// 1 where this host forwards, so that a port without a socket may be somebody else's.
     pub forwards: u32,
+    /// From how many news of a source on the agent is to be told at once; 0: never.
+    pub trip: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+}
+
+/// Ring buffer of [`Trip`].
+pub const TRIPS: &str = "TRIPS";
+
+/// Something new of a source that has shown much that is new.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Trip {
+    /// The source.
+    pub source: Address,
+    /// Kernel monotonic time in nanoseconds.
+    pub time_ns: u64,
 }
 
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 2 * 112 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 8);
-const _: () = assert!(size_of::<Tally>() == 8 * (21 + 22 + 1));
+const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 112 + 4 * 24);
+const _: () = assert!(size_of::<Control>() == 16);
+const _: () = assert!(size_of::<Tally>() == 8 * (21 + 22 + 3));
 
 #[cfg(feature = "user")]
 mod pod {

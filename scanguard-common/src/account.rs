@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     address::Address,
     oracle::{REACHES, Reach},
-    outcome::{Flow, PROBE_CLASSES},
+    outcome::{Flow, PROBE_CLASSES, ProbeClass},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
 
@@ -102,6 +102,11 @@ pub struct SourceState {
     pub reach: [u32; REACHES],
     /// Answers that went out to the source, see [`Answer`]; modulo 2^32.
     pub answers: [u32; ANSWERS],
+    /// Probes that met nothing and whose service or address was new in their epoch, and probes that no
+    /// stack sends; modulo 2^32. What the agent is woken by.
+    pub news: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// Distinct things of the last two epochs.
     pub windows: [Distinct; 2],
     /// Examples of targets.
@@ -120,6 +125,8 @@ impl SourceState {
             counts: [0; COUNT_SLOTS],
             reach: [0; REACHES],
             answers: [0; ANSWERS],
+            news: 0,
+            reserved: 0,
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
         }
@@ -202,6 +209,8 @@ unsafe fn clear(window: *mut Distinct) {
 /// `class` is the index of a [`crate::outcome::ProbeClass`]; with any other nothing happens. A number, since
 /// the verifier must see it compared with the bound, which the compiler leaves out for an enum.
 ///
+/// Gives the number of news so far if this probe is one of them.
+///
 /// # Safety
 /// `state` is valid for reads and writes and aligned. With [`Unshared`] nobody else uses it.
 #[inline(always)]
@@ -212,9 +221,9 @@ pub unsafe fn record<M: Memory>(
     flow: &Flow,
     epoch: u32,
     salt: u64,
-) {
+) -> Option<u32> {
     if class >= PROBE_CLASSES {
-        return;
+        return None;
     }
     // SAFETY: the caller's promise holds for the whole state, hence for each part of it. No reference
     // into it is made, since other CPUs may write to it.
@@ -257,6 +266,10 @@ pub unsafe fn record<M: Memory>(
         if new_host {
             M::set_bits(hosts, host.mask);
         }
+        let is_odd = ODD_CLASSES & (1 << (class & 31)) != 0;
+        if !(new_service || new_host || is_odd) {
+            return None;
+        }
         if new_service || new_host {
             // Distinct targets fall into slots by their hash, so that the examples vary.
             let place = (service.mask.trailing_zeros() ^ host.mask.trailing_zeros()) as usize % SAMPLES;
@@ -268,8 +281,36 @@ pub unsafe fn record<M: Memory>(
                 epoch,
             });
         }
+        // Those who meet services are clients, mostly.
+        if matches!(reach, Reach::Open) && !is_odd {
+            return None;
+        }
+        // Not exact when several CPUs count at once: it only decides when the agent looks.
+        let news = (&raw const (*state).news).read().wrapping_add(1);
+        (&raw mut (*state).news).write(news);
+        Some(news)
     }
 }
+
+/// Classes of which a single probe is odd: no stack sends them. A bit for each index.
+const ODD_CLASSES: u32 = {
+    let odd = [
+        ProbeClass::Null,
+        ProbeClass::Fin,
+        ProbeClass::Xmas,
+        ProbeClass::SynFin,
+        ProbeClass::SynRst,
+        ProbeClass::OddFlags,
+        ProbeClass::TinyFragment,
+    ];
+    let mut bits = 0;
+    let mut place = 0;
+    while place < odd.len() {
+        bits |= 1 << odd[place] as u32;
+        place += 1;
+    }
+    bits
+};
 
 /// Notes that a connection with the source was completed.
 ///
@@ -303,7 +344,7 @@ mod tests {
     use core::net::Ipv4Addr;
 
     use super::*;
-    use crate::outcome::{ProbeClass, Service};
+    use crate::outcome::Service;
 
     fn probe(host: u8, port: u16) -> Flow {
         Flow {
@@ -317,7 +358,8 @@ mod tests {
 
     fn count(state: &mut SourceState, flow: &Flow, epoch: u32) {
         // SAFETY: an exclusive reference.
-        unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, flow, epoch, 7) };
+        let _news =
+            unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, flow, epoch, 7) };
     }
 
     fn bits(words: &[u64]) -> u32 {

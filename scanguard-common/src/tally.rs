@@ -14,15 +14,20 @@ pub struct Tally {
     pub probes: [u64; PROBE_CLASSES],
     /// Sources put into the table.
     pub inserted: u64,
+    /// Times that the agent was told of a source at once.
+    pub trips: u64,
+    /// Times that there was no room to tell it; the next poll sees to it.
+    pub trips_lost: u64,
 }
 
 impl Tally {
     /// Nothing counted.
-    pub const ZERO: Self = Self { exits: [0; EXITS], probes: [0; PROBE_CLASSES], inserted: 0 };
+    pub const ZERO: Self =
+        Self { exits: [0; EXITS], probes: [0; PROBE_CLASSES], inserted: 0, trips: 0, trips_lost: 0 };
 
     /// Adds what another CPU counted.
     pub fn add(&mut self, other: &Self) {
-        let Self { exits, probes, inserted } = other;
+        let Self { exits, probes, inserted, trips, trips_lost } = other;
         for (sum, part) in self.exits.iter_mut().zip(exits) {
             *sum = sum.wrapping_add(*part);
         }
@@ -30,6 +35,8 @@ impl Tally {
             *sum = sum.wrapping_add(*part);
         }
         self.inserted = self.inserted.wrapping_add(*inserted);
+        self.trips = self.trips.wrapping_add(*trips);
+        self.trips_lost = self.trips_lost.wrapping_add(*trips_lost);
     }
 
     /// What was counted since `earlier`.
@@ -43,6 +50,8 @@ impl Tally {
             *new = new.wrapping_sub(*old);
         }
         delta.inserted = delta.inserted.wrapping_sub(earlier.inserted);
+        delta.trips = delta.trips.wrapping_sub(earlier.trips);
+        delta.trips_lost = delta.trips_lost.wrapping_sub(earlier.trips_lost);
         delta
     }
 

@@ -15,7 +15,7 @@ use scanguard_common::{
     outcome::Flow,
 };
 
-use crate::{atomics::Shared, config, opaque::opaque, tally};
+use crate::{atomics::Shared, config, opaque::opaque, tally, trip};
 
 /// When it is full, the kernel evicts sources that were not probing lately.
 #[btf_map]
@@ -43,7 +43,10 @@ pub(crate) fn count(class: usize, reach: Reach, flow: &Flow) -> Result<(), Table
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    let news = unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    if let Some(news) = news {
+        trip::news(source, news);
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use scanguard_common::{abi::Control, address::SourceMask};
 /// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_2: Global<u32> = Global::new(2);
+static SCANGUARD_ABI_3: Global<u32> = Global::new(3);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
@@ -33,6 +33,12 @@ pub(crate) fn salt() -> u64 {
 #[inline(always)]
 pub(crate) fn forwards() -> bool {
     CONTROL.get(0).is_some_and(|control| control.forwards != 0)
+}
+
+/// From how many news of a source on the agent is to be told at once; 0: never.
+#[inline(always)]
+pub(crate) fn trip() -> u32 {
+    CONTROL.get(0).map_or(0, |control| control.trip)
 }
 
 /// The agent's poll number.

@@ -17,6 +17,7 @@ mod opaque;
 mod oracle;
 mod packet;
 mod tally;
+mod trip;
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
 use scanguard_common::{

@@ -35,6 +35,18 @@ pub(crate) fn count_probe(class: usize) {
     change(|tally| add_one(&mut tally.probes, class));
 }
 
+/// The agent was told of a source at once, or there was no room to.
+#[inline(always)]
+pub(crate) fn count_trip(told: bool) {
+    change(|tally| {
+        if told {
+            tally.trips += 1;
+        } else {
+            tally.trips_lost += 1;
+        }
+    });
+}
+
 /// One source was put into the table.
 #[inline(always)]
 pub(crate) fn count_insert() {

@@ -19,7 +19,10 @@ use crate::{
     cli::Run,
     clock::Clock,
     config::Config,
-    detect::{Detector, findings::Event},
+    detect::{
+        Detector,
+        findings::{Event, EventKind},
+    },
     export::{
         findings::FindingsWriter,
         http::{self, Health, Shared},
@@ -33,6 +36,7 @@ use crate::{
         kernel::KernelSensor,
         privileges,
         program::{self, KernelLogLevel},
+        trips::{Told, Trips},
     },
 };
 
@@ -55,6 +59,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     let mut ebpf = program::load(&config.sensor, salt, KernelLogLevel::from_tracing())?;
     drain_kernel_log(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf)?;
+    let mut trips = Trips::new(&mut ebpf)?;
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
@@ -75,9 +80,12 @@ pub async fn run(arguments: Run) -> Result<()> {
     polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = polls.tick() => agent.poll().await,
+            // In this order: a flood of trips must not keep the agent from polling, or from ending.
+            biased;
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
+            _ = polls.tick() => agent.poll().await,
+            told = trips.next() => agent.look(&told?),
         }
     }
     agent.finish();
@@ -137,12 +145,13 @@ struct Agent {
 impl Agent {
     fn new(
         config: &Config,
-        sensor: KernelSensor,
+        mut sensor: KernelSensor,
         attachments: Attachments,
         network: Network,
         format: crate::export::findings::Format,
     ) -> Result<Self> {
         let detector = Detector::new(config.rules.rules(), config.findings);
+        sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let limits = Limits {
             sources: config.sensor.max_sources,
             history: config.history.max_sources,
@@ -172,6 +181,24 @@ impl Agent {
 
     fn shared(&self) -> Shared {
         Shared { metrics: Arc::clone(&self.metrics), health: Arc::clone(&self.health) }
+    }
+
+    /// Looks at sources that the program told of.
+    fn look(&mut self, told: &Told) {
+        let Self { clock, sensor, pipeline, writer, metrics, .. } = self;
+        for (source, at) in &told.sources {
+            let mut opened = false;
+            let result = pipeline.look(sensor, source, clock.now(), &mut |event| {
+                opened |= event.kind == EventKind::Opened;
+                tell(writer, metrics, &event);
+            });
+            if let Err(error) = result {
+                tracing::warn!("a source could not be looked at, the next poll will: {error}");
+            }
+            if opened {
+                metrics.found_after(monotonic().saturating_sub(*at));
+            }
+        }
     }
 
     async fn poll(&mut self) {
@@ -252,6 +279,14 @@ impl Agent {
         drop(attachments);
         tracing::info!("detached from {}", names.join(", "));
     }
+}
+
+/// The kernel's monotonic clock, by which the program stamps what it tells.
+fn monotonic() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to the given structure; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn tell(writer: &mut FindingsWriter<std::io::Stdout>, metrics: &Metrics, event: &Event) {

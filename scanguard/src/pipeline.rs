@@ -1,6 +1,6 @@
 //! One poll from end to end: sensor, observer, detector. The same for live traffic and tests.
 
-use scanguard_common::tally::Tally;
+use scanguard_common::{address::Address, tally::Tally};
 
 use crate::{
     clock::Now,
@@ -36,6 +36,26 @@ impl Pipeline {
     /// Nothing seen yet.
     pub fn new(observer: Observer, detector: Detector) -> Self {
         Self { observer, detector, tally: Tally::ZERO, removed: 0, evicted: 0 }
+    }
+
+    /// Looks at one source now, since the sensor told of it.
+    ///
+    /// # Errors
+    /// The sensor could not be read; the next poll makes up for it.
+    pub fn look(
+        &mut self,
+        sensor: &mut dyn Sensor,
+        source: &Address,
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), SensorError> {
+        let Some((state, epoch)) = sensor.look(source)? else {
+            return Ok(());
+        };
+        if let Some((delta, history)) = self.observer.see(source, &state, epoch, now.at) {
+            self.detector.see(*source, &delta, history, now, tell);
+        }
+        Ok(())
     }
 
     /// Reads the sensor and hands on what is to be told.

@@ -47,7 +47,8 @@ fn watch(
 ) -> Result<()> {
     let lab = Lab::new()?;
     let config = config_file("[sensor]\npoll_interval = \"100ms\"\n")?;
-    let mut agent = Agent::start(&lab.victim, &["--mode", mode, "--config", &config.path()])?;
+    let mut agent =
+        Agent::start(&lab.victim, &["--mode", mode, "--format", "json", "--config", &config.path()])?;
     let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
     let before = agent.settled()?;
     ensure!(before.packets() == 0.0, "{} packets before there were any", before.packets());

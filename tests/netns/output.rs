@@ -18,6 +18,7 @@ use crate::{counts::config_file, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a scan is one finding from opened to closed, as json lines", life_of_a_finding),
+        trial("a scan is found at once, not at the next poll", found_at_once),
         trial("the metrics page passes promtool and names no address", metrics_page),
         trial("the landing page and health pages answer", pages),
         trial("the kernel program's log appears in the agent's", kernel_log),
@@ -27,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn life_of_a_finding() -> Result<()> {
     let lab = Lab::new()?;
     let config = config_file("[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"1s\"\n")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
     SCANS[0].run(&lab)?;
     scanguard_tests::lab::wait_for("the finding is closed", std::time::Duration::from_secs(20), || {
         agent.findings().iter().any(|finding| finding["event"] == "closed").then_some(())
@@ -49,6 +50,25 @@ fn life_of_a_finding() -> Result<()> {
     // 1,000 ports; five standard errors of linear counting.
     ensure!((services - 1000.0).abs() < 250.0, "{services} services");
     ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn found_at_once() -> Result<()> {
+    let lab = Lab::new()?;
+    // The first poll comes at the start, the next one long after this test.
+    let config = config_file("[sensor]\npoll_interval = \"60s\"\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
+    SCANS[0].run(&lab)?;
+    let opened = scanguard_tests::lab::wait_for("the finding", std::time::Duration::from_secs(20), || {
+        agent.findings().into_iter().next()
+    })?;
+    ensure!(opened["rule"] == "vertical_scan" && opened["event"] == "opened", "{opened}");
+    // At the twentieth port, give or take what the estimate is off, not at the end of the scan.
+    let probes = opened["counts"]["probes"].as_u64().context("a number")?;
+    ensure!(probes < 1000, "found after {probes} probes");
+    let page = agent.metrics()?;
+    ensure!(page.get("scanguard_detection_latency_seconds_count") == 1.0, "{page:?}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
 

@@ -73,7 +73,7 @@ impl Host {
             SourceState::new(0, epoch)
         });
         // SAFETY: an exclusive reference.
-        unsafe { account::record::<Unshared>(state, class.index(), reach, &flow, epoch, SALT) };
+        let _news = unsafe { account::record::<Unshared>(state, class.index(), reach, &flow, epoch, SALT) };
         self.exit(Exit::Probe);
     }
 

@@ -272,6 +272,9 @@ mod tests {
         fn classes(&self) -> &'static [ProbeClass] {
             &[ProbeClass::Syn]
         }
+        fn soonest(&self) -> u32 {
+            1
+        }
         fn evaluate(&self, source: &super::super::Source<'_>) -> Option<Evidence> {
             let window = source.window(settings::Settings::default().horizon);
             Some(Evidence { window, reason: "always".to_owned() })

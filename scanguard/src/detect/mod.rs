@@ -106,6 +106,9 @@ pub trait Rule: Send {
     fn severity(&self) -> Severity;
     /// The probes that it counts; a source that sent none of them is not shown to it.
     fn classes(&self) -> &'static [ProbeClass];
+    /// How many news of a source (distinct services or addresses that were not met, or odd probes) it
+    /// takes at least until this rule can match.
+    fn soonest(&self) -> u32;
     /// Whether the source scans.
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence>;
 }
@@ -125,6 +128,11 @@ impl Detector {
     /// The names of the rules.
     pub fn rules(&self) -> impl Iterator<Item = &'static str> {
         self.rules.iter().map(|rule| rule.name())
+    }
+
+    /// How many news of a source it takes at least until any rule can match; 0 without rules.
+    pub fn soonest(&self) -> u32 {
+        self.rules.iter().map(|rule| rule.soonest()).min().unwrap_or(0)
     }
 
     /// Looks at a source that did something; hands on what is to be told.

@@ -35,6 +35,9 @@ pub struct Metrics {
     history_evictions: IntCounter,
     polls: Histogram,
     poll_errors: IntCounter,
+    trips: IntCounter,
+    trips_lost: IntCounter,
+    detection: Histogram,
     findings: IntCounterVec,
     findings_open: IntGaugeVec,
     findings_refused: IntCounter,
@@ -45,6 +48,10 @@ pub struct Metrics {
 /// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
 const POLL_BUCKETS: [f64; 13] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0];
+
+/// From 50 µs to 1 s, at which the poll would have found it.
+const DETECTION_BUCKETS: [f64; 13] =
+    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0];
 
 /// Caps that never change, exported beside what they limit.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +127,19 @@ impl Metrics {
             )?,
             poll_errors: register
                 .counter("scanguard_poll_errors_total", "Polls that failed; the next one makes up for it.")?,
+            trips: register.counter(
+                "scanguard_trips_total",
+                "Times that the kernel program told the agent of a source at once.",
+            )?,
+            trips_lost: register.counter(
+                "scanguard_trips_lost_total",
+                "Times that there was no room to tell the agent of a source; the next poll saw to it.",
+            )?,
+            detection: register.histogram(
+                "scanguard_detection_latency_seconds",
+                "Time from the packet that the kernel told of to the finding that it led to.",
+                &DETECTION_BUCKETS,
+            )?,
             findings: register.counters(
                 "scanguard_findings_total",
                 "Findings by rule, and by what was told of them.",
@@ -175,8 +195,15 @@ impl Metrics {
         }
         self.sources.set(poll.entries.cast_signed());
         self.source_inserts.inc_by(delta.inserted);
+        self.trips.inc_by(delta.trips);
+        self.trips_lost.inc_by(delta.trips_lost);
         self.source_evictions.inc_by(evicted);
         self.polls.observe(took.as_secs_f64());
+    }
+
+    /// A finding was opened so long after the packet that the kernel told of.
+    pub fn found_after(&self, latency: Duration) {
+        self.detection.observe(latency.as_secs_f64());
     }
 
     /// A poll failed.

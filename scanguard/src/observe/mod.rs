@@ -194,7 +194,8 @@ mod tests {
                 reserved: 0,
             };
             // SAFETY: an exclusive reference.
-            unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, epoch, 1) };
+            let _news =
+                unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, epoch, 1) };
         }
     }
 

@@ -11,6 +11,8 @@ use std::{
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+/// As above.
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 /// As above.
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -116,8 +118,25 @@ where
     }
 }
 
+/// Reads one entry of a hash map.
+pub(super) fn look<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+where
+    K: IntoBytes + Immutable,
+    V: FromBytes + IntoBytes,
+{
+    element(BPF_MAP_LOOKUP_ELEM, map, key)
+}
+
 /// Takes one entry out of a hash map, atomically with reading it (Linux 5.14).
 pub(super) fn take<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+where
+    K: IntoBytes + Immutable,
+    V: FromBytes + IntoBytes,
+{
+    element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key)
+}
+
+fn element<K, V>(command: libc::c_long, map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
 where
     K: IntoBytes + Immutable,
     V: FromBytes + IntoBytes,
@@ -130,7 +149,7 @@ where
         value: (&raw mut value) as u64,
         flags: 0,
     };
-    match bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attributes) {
+    match bpf(command, &mut attributes) {
         Ok(()) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),

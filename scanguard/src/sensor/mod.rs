@@ -11,6 +11,7 @@ pub mod owner;
 pub mod privileges;
 pub mod program;
 pub mod settings;
+pub mod trips;
 
 use scanguard_common::{account::SourceState, address::Address, tally::Tally};
 
@@ -36,11 +37,22 @@ pub trait Sensor {
     /// deltas, so that the next poll makes up for it.
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError>;
 
+    /// The state of one source as it is now, if it is in the table, with the running epoch.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError>;
+
     /// Removes a source from the table and returns its final state, if it was still there.
     ///
     /// # Errors
     /// The map could not be changed.
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError>;
+}
+
+/// A map is not in the object, or not of the kind that it should be.
+fn missing(map: &'static str) -> SensorError {
+    SensorError::Map { map, error: aya::maps::MapError::InvalidMapType { map_type: 0 } }
 }
 
 /// The maps of the running program could not be used.

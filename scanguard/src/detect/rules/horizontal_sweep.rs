@@ -61,6 +61,10 @@ impl Rule for HorizontalSweep {
         SERVICE_PROBES
     }
 
+    fn soonest(&self) -> u32 {
+        self.0.hosts
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         let hosts = window.activity.hosts();

@@ -68,6 +68,10 @@ impl Rule for IcmpSweep {
         REQUESTS
     }
 
+    fn soonest(&self) -> u32 {
+        self.0.hosts
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         let hosts = window.activity.hosts();

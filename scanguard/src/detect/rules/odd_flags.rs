@@ -70,6 +70,10 @@ impl Rule for OddFlags {
         ODD
     }
 
+    fn soonest(&self) -> u32 {
+        self.0.probes
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         if window.activity.counts.of_any(ODD) < u64::from(self.0.probes) {

@@ -65,6 +65,10 @@ impl Rule for VerticalScan {
         SERVICE_PROBES
     }
 
+    fn soonest(&self) -> u32 {
+        self.0.services
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         let services = window.activity.services();

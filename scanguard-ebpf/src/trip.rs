@@ -1,0 +1,23 @@
+//! Tells the agent at once of a source that shows much that is new, rather than at its next poll.
+
+use aya_ebpf::{btf_maps::RingBuf, helpers::bpf_ktime_get_ns, macros::btf_map};
+use scanguard_common::{abi::Trip, address::Address};
+
+use crate::{config, tally};
+
+/// Room for 8,000 trips: each source has at most as many in an epoch as its bitmaps have bits.
+#[btf_map]
+static TRIPS: RingBuf<Trip, { 256 * 1024 }> = RingBuf::new();
+
+/// A source has shown something new, `news` times by now.
+#[inline(always)]
+pub(crate) fn news(source: Address, news: u32) {
+    let threshold = config::trip();
+    if threshold == 0 || news < threshold {
+        return;
+    }
+    // SAFETY: no arguments.
+    let trip = Trip { source, time_ns: unsafe { bpf_ktime_get_ns() } };
+    let told = TRIPS.output(&trip, 0).is_ok();
+    tally::count_trip(told);
+}

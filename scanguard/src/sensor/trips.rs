@@ -1,0 +1,75 @@
+//! Sources that the program tells of at once, by a ring buffer.
+
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use scanguard_common::{
+    abi::{self, Trip},
+    address::Address,
+};
+use tokio::io::{Interest, unix::AsyncFd};
+use zerocopy::FromBytes as _;
+
+use super::SensorError;
+
+/// The reading end.
+pub struct Trips {
+    ring: AsyncFd<RingBuf<MapData>>,
+}
+
+/// What the program told since it was read last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// The sources, each once, with the time of the first packet that is told of, by the kernel's
+    /// monotonic clock.
+    pub sources: Vec<(Address, Duration)>,
+}
+
+/// Trips that are read at once, so that a flood of them does not keep the agent from its other work.
+const MOST: usize = 4096;
+
+impl Trips {
+    /// Takes the ring buffer out of the loaded program.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be waited for.
+    pub fn new(ebpf: &mut aya::Ebpf) -> Result<Self, SensorError> {
+        let map = ebpf.take_map(abi::TRIPS).ok_or_else(|| super::missing(abi::TRIPS))?;
+        let ring = RingBuf::try_from(map).map_err(|error| SensorError::Map { map: abi::TRIPS, error })?;
+        // SAFETY: the ring buffer owns its descriptor, which stays the same and open until it is dropped.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        let ring = ring.map_err(|error| SensorError::Call {
+            call: "waiting for",
+            map: abi::TRIPS,
+            error: error.into(),
+        })?;
+        Ok(Self { ring })
+    }
+
+    /// Waits until there is something, and reads it.
+    ///
+    /// # Errors
+    /// The ring buffer cannot be waited for.
+    pub async fn next(&mut self) -> Result<Told, SensorError> {
+        let mut ready = self.ring.readable_mut().await.map_err(|error| SensorError::Call {
+            call: "waiting for",
+            map: abi::TRIPS,
+            error,
+        })?;
+        let ring = ready.get_inner_mut();
+        let mut told = Told::default();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..MOST {
+            let Some(item) = ring.next() else {
+                ready.clear_ready();
+                break;
+            };
+            if let Ok((trip, _)) = Trip::read_from_prefix(&item)
+                && seen.insert(trip.source)
+            {
+                told.sources.push((trip.source, Duration::from_nanos(trip.time_ns)));
+            }
+        }
+        Ok(told)
+    }
+}
