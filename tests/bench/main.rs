@@ -14,12 +14,17 @@ use scanguard_tests::{
     root,
 };
 
+mod latency;
+
 /// Nanoseconds a packet, by kind of packet.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Write the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measure the time from a packet to the finding instead, while masscan runs at full speed.
+    #[arg(long)]
+    latency: bool,
     /// Rounds; the median of them is shown.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
@@ -42,6 +47,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(root::is_root(), "BPF_PROG_TEST_RUN needs root");
     ensure!(arguments.rounds > 0 && arguments.packets > 0, "at least one round and one packet");
+    if arguments.latency {
+        return latency::run();
+    }
     let mut subjects = subjects()?;
     for _ in 0..arguments.rounds {
         for subject in &mut subjects {

@@ -219,6 +219,19 @@ impl Metrics {
         self.sum("scanguard_packets_total{")
     }
 
+    /// Bounds and counts of a histogram.
+    pub fn buckets(&self, histogram: &str) -> Vec<(f64, f64)> {
+        let prefix = format!("{histogram}_bucket{{le=\"");
+        self.values
+            .iter()
+            .filter_map(|(name, count)| {
+                let bound = name.strip_prefix(&prefix)?.strip_suffix("\"}")?;
+                let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+                Some((bound, *count))
+            })
+            .collect()
+    }
+
     /// The sum of all series that begin so.
     pub fn sum(&self, prefix: &str) -> f64 {
         self.values.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()

@@ -69,6 +69,8 @@ pub struct V4 {
     pub more: bool,
     /// Sender, if not [`SOURCE`].
     pub source: Option<Ipv4Addr>,
+    /// Receiver, if not [`DESTINATION`].
+    pub destination: Option<Ipv4Addr>,
 }
 
 /// A frame with an IPv4 packet.
@@ -89,7 +91,7 @@ pub fn v4_packet(with: &V4, payload: &[u8]) -> Vec<u8> {
         64,
         IpNumber(with.protocol),
         with.source.unwrap_or(SOURCE).octets(),
-        DESTINATION.octets(),
+        with.destination.unwrap_or(DESTINATION).octets(),
     )
     .expect("short");
     header.options = options;
@@ -142,6 +144,11 @@ pub fn fragment6(next_header: u8, offset: u16, more: bool, payload: &[u8]) -> Ve
 /// An Ethernet frame.
 pub fn ethernet(ether_type: EtherType, payload: &[u8]) -> Vec<u8> {
     frame(MAC_DESTINATION, ether_type, payload)
+}
+
+/// An Ethernet frame with an IPv4 packet, to this MAC address.
+pub fn to(mac: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    frame(mac, EtherType::IPV4, packet)
 }
 
 /// An Ethernet frame to a multicast group.

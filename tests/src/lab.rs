@@ -163,6 +163,24 @@ impl Lab {
         Ok(())
     }
 
+    /// The MAC address of the victim's interface, as text.
+    ///
+    /// # Errors
+    /// `ip` could not.
+    pub fn victim_mac(&self) -> Result<String> {
+        mac(&self.victim, VICTIM_INTERFACE)
+    }
+
+    /// The MAC address of the victim's interface.
+    ///
+    /// # Errors
+    /// `ip` could not.
+    pub fn victim_mac_bytes(&self) -> Result<[u8; 6]> {
+        let text = self.victim_mac()?;
+        let bytes: Result<Vec<_>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+        bytes?.try_into().ok().context("six bytes")
+    }
+
     /// Ids of the XDP programs on the victim's interface.
     ///
     /// # Errors

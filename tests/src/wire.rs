@@ -26,19 +26,29 @@ pub fn send(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) -> Resul
         address.sll_family = u16::try_from(libc::AF_PACKET)?;
         address.sll_ifindex = i32::try_from(index)?;
         for frame in frames {
-            // SAFETY: both the frame and the address are as long as is said.
-            let sent = unsafe {
-                libc::sendto(
-                    socket.as_raw_fd(),
-                    frame.as_ptr().cast(),
-                    frame.len(),
-                    0,
-                    (&raw const address).cast(),
-                    u32::try_from(size_of::<libc::sockaddr_ll>())?,
-                )
-            };
-            ensure!(sent >= 0, "frame of {} bytes: {}", frame.len(), io::Error::last_os_error());
+            // The other end's queue is full while a flood goes on.
+            let mut tries = 0..200;
+            while let Err(error) = send_frame(&socket, &address, frame) {
+                let full = error.raw_os_error() == Some(libc::ENOBUFS) && tries.next().is_some();
+                ensure!(full, "frame of {} bytes: {error}", frame.len());
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
         }
         Ok(())
     })
+}
+
+fn send_frame(socket: &OwnedFd, address: &libc::sockaddr_ll, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: both the frame and the address are as long as is said.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            std::ptr::from_ref(address).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
