@@ -1,8 +1,12 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand};
+use ipnet::IpNet;
 
 use crate::{
     export::findings::Format,
@@ -32,6 +36,9 @@ pub struct Cli {
 pub enum Command {
     /// Watch interfaces: findings go to standard output, metrics to http://HOST:9823/metrics.
     Run(Run),
+    /// Read captures (pcap, pcapng) as if their packets arrived here: findings go to standard output, a summary
+    /// to standard error.
+    Replay(Replay),
     /// Check a configuration file: says all that is wrong with it, by line.
     CheckConfig {
         /// The file.
@@ -65,6 +72,44 @@ pub struct Run {
     /// How findings look on standard output.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+const REPLAY_EXIT_CODES: &str = "\
+Exit codes: 0 all captures were read; 1 one could not be read, or not to its end (what was
+found until then is printed, and the others are read); 2 wrong command line, 3 wrong
+configuration, 4 missing privileges, 5 the kernel lacks something.";
+
+/// `scanguard replay`.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = REPLAY_EXIT_CODES)]
+pub struct Replay {
+    /// Captures, in the order of their time; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Addresses that are ours, such as 192.0.2.0/24; may be given several times. Only packets to them are looked
+    /// at. Without: every packet is taken for one that arrived here, the answers of our own hosts too.
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub local: Vec<IpNet>,
+    /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How findings look on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Have the kernel run the XDP program on each packet, rather than count here. Needs root; finds the same.
+    #[arg(long)]
+    pub through_kernel: bool,
+    /// What the estimates of distinct ports and addresses are salted with. Without: a random number, as the agent
+    /// does it; with: the same captures give the same lines.
+    #[arg(long, value_name = "NUMBER")]
+    pub salt: Option<u64>,
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "not a network such as 192.0.2.0/24 or 2001:db8::/32".to_owned())
 }
 
 fn interface_name(text: &str) -> Result<String, String> {

@@ -14,7 +14,7 @@ use crate::{
 pub enum Exit {
     /// As it should.
     Success = 0,
-    /// Trouble that has no code of its own.
+    /// Trouble that has no code of its own, such as a capture that cannot be replayed to its end.
     Failure = 1,
     /// The command line is wrong (clap's code).
     Usage = 2,

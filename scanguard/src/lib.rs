@@ -16,4 +16,5 @@ pub mod export;
 pub mod network;
 pub mod observe;
 pub mod pipeline;
+pub mod replay;
 pub mod sensor;

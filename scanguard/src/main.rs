@@ -10,6 +10,7 @@ use scanguard::{
     config::{COMMENTED_DEFAULTS, Config},
     doctor,
     exit::Exit,
+    replay,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -32,6 +33,7 @@ async fn run(cli: Cli) -> Result<Exit> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
     match cli.command {
         Command::Run(arguments) => app::run(arguments).await.map(|()| Exit::Success),
+        Command::Replay(arguments) => replay::command::run(&arguments, replay::command::interrupted()?),
         Command::CheckConfig { file } => {
             Config::load(&file)?;
             println!("{}: ok", file.display());

@@ -7,11 +7,10 @@ use std::{net::Ipv4Addr, os::fd::AsFd as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use scanguard::sensor::{Sensor as _, settings::Settings};
+use scanguard::sensor::{Sensor as _, settings::Settings, test_run};
 use scanguard_tests::{
     frames::{V4, icmp, tcp, udp, v4, v4_with, v6},
-    program::{self, Loaded},
-    root,
+    program, root,
 };
 
 mod latency;
@@ -66,7 +65,7 @@ fn subjects() -> Result<Vec<Subject>> {
     let mut subjects = vec![Subject {
         name: "empty",
         measure: Box::new(move |arguments| {
-            let run = program::test_run(empty.as_fd(), &established, arguments.packets)?;
+            let run = test_run::run(empty.as_fd(), &established, arguments.packets)?;
             Ok(run.duration.as_nanos() as f64)
         }),
         rounds: Vec::new(),
@@ -88,7 +87,7 @@ fn subjects() -> Result<Vec<Subject>> {
 
 /// One frame, again and again.
 fn same_packet(name: &'static str, frame: Vec<u8>) -> Result<Subject> {
-    let loaded = Loaded::new(&Settings::default())?;
+    let loaded = program::load(&Settings::default())?;
     let measure =
         move |arguments: &Arguments| Ok(loaded.run(&frame, arguments.packets)?.duration.as_nanos() as f64);
     Ok(Subject { name, measure: Box::new(measure), rounds: Vec::new() })
@@ -99,7 +98,7 @@ fn same_packet(name: &'static str, frame: Vec<u8>) -> Result<Subject> {
 /// are known: the difference is what the insertion costs, on top of a known source's packet.
 fn new_sources() -> Result<Subject> {
     const SOURCES: u32 = 20_000;
-    let mut loaded = Loaded::new(&Settings::default())?;
+    let mut loaded = program::load(&Settings::default())?;
     let frames: Vec<_> = (0..SOURCES)
         .map(|source| {
             let source = Some(Ipv4Addr::from(0x0a00_0000 + source));
@@ -117,10 +116,10 @@ fn new_sources() -> Result<Subject> {
         let (new, known) = (once_each()?, once_each()?);
         let hot = loaded.run(&frames[0], arguments.packets)?.duration.as_nanos() as f64;
         let mut sources = Vec::new();
-        loaded.sensor.poll(&mut |source, _, _| sources.push(*source))?;
+        loaded.poll(&mut |source, _, _| sources.push(*source))?;
         ensure!(sources.len() == frames.len(), "{} sources instead of {}", sources.len(), frames.len());
         for source in sources {
-            loaded.sensor.forget(&source)?;
+            loaded.forget(&source)?;
         }
         Ok(new - known + hot)
     };

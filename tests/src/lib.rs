@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod capture;
+pub mod captures;
 pub mod frames;
 pub mod lab;
 pub mod packets;

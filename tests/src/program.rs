@@ -2,23 +2,18 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-    time::Duration,
+    os::fd::{FromRawFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result};
-use aya::{Ebpf, programs::Xdp};
+use anyhow::Result;
 use scanguard::sensor::{
-    kernel::KernelSensor,
     program::{self, KernelLogLevel},
     settings::Settings,
+    test_run::TestRunSensor,
 };
-use scanguard_common::abi;
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
-/// As above.
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
 /// `enum bpf_prog_type`.
 const BPF_PROG_TYPE_XDP: u32 = 6;
 /// `enum xdp_action`.
@@ -28,40 +23,11 @@ pub const XDP_PASS: u32 = 2;
 pub const SALT: u64 = 0x5ca9;
 
 /// The real program, loaded and attached to nothing.
-pub struct Loaded {
-    ebpf: Ebpf,
-    /// Its maps.
-    pub sensor: KernelSensor,
-}
-
-impl Loaded {
-    /// Loads it.
-    ///
-    /// # Errors
-    /// The kernel does not take it.
-    pub fn new(settings: &Settings) -> Result<Self> {
-        let mut ebpf = program::load(settings, SALT, KernelLogLevel(0))?;
-        let sensor = KernelSensor::new(&mut ebpf)?;
-        Ok(Self { ebpf, sensor })
-    }
-
-    /// Runs it on a frame.
-    ///
-    /// # Errors
-    /// The kernel does not take the frame.
-    pub fn run(&self, frame: &[u8], repeat: u32) -> Result<Run> {
-        let program: &Xdp = self.ebpf.program(abi::PROGRAM).context("the program")?.try_into()?;
-        Ok(test_run(program.fd()?.as_fd(), frame, repeat)?)
-    }
-}
-
-/// What a run gave.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Run {
-    /// The verdict.
-    pub verdict: u32,
-    /// Mean time of one run.
-    pub duration: Duration,
+///
+/// # Errors
+/// The kernel does not take it.
+pub fn load(settings: &Settings) -> Result<TestRunSensor> {
+    Ok(TestRunSensor::new(program::load(settings, SALT, KernelLogLevel(0))?)?)
 }
 
 /// `union bpf_attr`, the part of `BPF_PROG_LOAD` that every kernel knows.
@@ -79,35 +45,6 @@ struct LoadAttributes {
     flags: u32,
 }
 
-/// `union bpf_attr`, the struct named `test`.
-#[repr(C)]
-#[derive(Default)]
-struct TestAttributes {
-    program: u32,
-    verdict: u32,
-    size_in: u32,
-    size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context_size_in: u32,
-    context_size_out: u32,
-    context_in: u64,
-    context_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    padding: u32,
-}
-
-fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
-    // SAFETY: the attributes are those of the command; what they point to outlives the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
-    i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(io::Error::last_os_error)
-}
-
 /// The program that passes everything: `r0 = XDP_PASS; exit`.
 ///
 /// # Errors
@@ -121,31 +58,11 @@ pub fn empty() -> io::Result<OwnedFd> {
         license: c"GPL".as_ptr() as u64,
         ..LoadAttributes::default()
     };
-    let descriptor = bpf(BPF_PROG_LOAD, &mut attributes)?;
+    let (pointer, size) = (&raw mut attributes, size_of::<LoadAttributes>());
+    // SAFETY: the attributes of this command; what they point to outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, pointer, size) };
+    let descriptor =
+        i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// Runs a program on a frame. The kernel wants at least an Ethernet header.
-///
-/// # Errors
-/// The kernel does not take the frame.
-pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run> {
-    let mut attributes = TestAttributes {
-        program: program.as_raw_fd().cast_unsigned(),
-        size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
-        data_in: frame.as_ptr() as u64,
-        repeat,
-        ..TestAttributes::default()
-    };
-    loop {
-        match bpf(BPF_PROG_TEST_RUN, &mut attributes) {
-            Ok(_) => {
-                let duration = Duration::from_nanos(attributes.duration.into());
-                return Ok(Run { verdict: attributes.verdict, duration });
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

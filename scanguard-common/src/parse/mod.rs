@@ -3,7 +3,12 @@
 mod ethernet;
 mod ip;
 
-use crate::{outcome::Exit, packet::Packet};
+use crate::{
+    address::Address,
+    outcome::Exit,
+    packet::Packet,
+    wire::{Ipv4, Ipv6, ethertype},
+};
 
 /// What the link and network headers say of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,4 +60,14 @@ impl Fragment {
 pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Exit> {
     let link = ethernet::parse(packet)?;
     ip::parse(packet, &link)
+}
+
+/// Where an IP packet goes, also when nothing else of it can be read; nothing if it is none.
+pub fn destination<P: Packet>(packet: &P) -> Option<Address> {
+    let link = ethernet::parse(packet).ok()?;
+    match link.ethertype {
+        ethertype::IPV4 => packet.view::<Ipv4>(link.network).map(|ip| Address::from_v4(&ip.destination)),
+        ethertype::IPV6 => packet.view::<Ipv6>(link.network).map(|ip| Address::from_v6(&ip.destination)),
+        _ => None,
+    }
 }

@@ -229,6 +229,12 @@ impl Tracker {
         self.close(now, tell, |finding| now.at.saturating_sub(finding.matched) >= quiet);
     }
 
+    /// When the next finding is over, if its rule does not match again.
+    pub fn next_close(&self) -> Option<Duration> {
+        let matched = self.open.values().map(|finding| finding.matched).min()?;
+        Some(matched.saturating_add(self.settings.quiet))
+    }
+
     /// Closes everything.
     pub fn close_all(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
         self.close(now, tell, |_| true);

@@ -105,9 +105,9 @@ fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
 }
 
 /// A source as people write it: an address, or an IPv6 prefix.
-struct SourceName {
-    address: Address,
-    ipv6_prefix: u8,
+pub(crate) struct SourceName {
+    pub(crate) address: Address,
+    pub(crate) ipv6_prefix: u8,
 }
 
 impl std::fmt::Display for SourceName {

@@ -1,4 +1,4 @@
-//! The calls of bpf(2) that aya does not make: reading a hash map in batches, and taking an entry out.
+//! Reading a hash map in batches, and taking an entry out: calls of bpf(2) that aya does not make.
 //!
 //! A batch costs one system call for thousands of entries and, unlike the walk from key to key, does
 //! not start over when an entry goes away under it (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
@@ -9,6 +9,8 @@ use std::{
 };
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::syscall::bpf;
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -38,14 +40,6 @@ struct ElementAttributes {
     key: u64,
     value: u64,
     flags: u64,
-}
-
-fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
-    // SAFETY: the attributes are those of the command, and the memory that they point to is owned by
-    // the callers below and as large as they say.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Buffers for reading a map whose keys are `K` and values are `V`; kept between polls.
@@ -92,8 +86,9 @@ where
                 element_flags: 0,
                 flags: 0,
             };
-            let end = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-                Ok(()) => false,
+            // SAFETY: the attributes of this command; the buffers are as long as `count` says.
+            let end = match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) } {
+                Ok(_) => false,
                 // The end of the map; what was read before it counts.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
                 // One bucket holds more entries than the buffers.
@@ -149,8 +144,9 @@ where
         value: (&raw mut value) as u64,
         flags: 0,
     };
-    match bpf(command, &mut attributes) {
-        Ok(()) => Ok(Some(value)),
+    // SAFETY: the attributes of these commands; key and value are of the types that the map has.
+    match unsafe { bpf(command, &mut attributes) } {
+        Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }

@@ -1,7 +1,8 @@
 //! The kernel side as the agent sees it: the only code that knows aya.
 //!
-//! [`Sensor`] is the seam: the live one ([`kernel::KernelSensor`]) reads the maps of the loaded program;
-//! tests put a table of packets behind it.
+//! [`Sensor`] is the seam: the live one ([`kernel::KernelSensor`]) reads the maps of the loaded program.
+//! [`Feed`] is a sensor that is handed its packets: [`software::SoftwareSensor`] counts them itself, by the
+//! code that the program shares with it; [`test_run::TestRunSensor`] has the loaded program count them.
 
 pub mod attach;
 mod batch;
@@ -11,6 +12,9 @@ pub mod owner;
 pub mod privileges;
 pub mod program;
 pub mod settings;
+pub mod software;
+mod syscall;
+pub mod test_run;
 pub mod trips;
 
 use scanguard_common::{account::SourceState, address::Address, tally::Tally};
@@ -55,7 +59,20 @@ fn missing(map: &'static str) -> SensorError {
     SensorError::Map { map, error: aya::maps::MapError::InvalidMapType { map_type: 0 } }
 }
 
-/// The maps of the running program could not be used.
+/// A sensor that is handed its packets, rather than attached to where they arrive.
+pub trait Feed: Sensor {
+    /// Counts a frame, Ethernet header first, whose length is within [`FRAME_LENGTHS`].
+    ///
+    /// # Errors
+    /// It could not be counted: there was no memory, or its length is another.
+    fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError>;
+}
+
+/// What every [`Feed`] takes, in bytes. BPF_PROG_TEST_RUN wants a whole Ethernet header (`ETH_HLEN`), as do
+/// drivers. Beyond the longest IP packet with its Ethernet header and two tags, nothing is looked at.
+pub const FRAME_LENGTHS: std::ops::RangeInclusive<usize> = 14..=22 + 40 + 65_535;
+
+/// The running program or its maps could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SensorError {
     /// A call of bpf(2) failed.
@@ -67,6 +84,20 @@ pub enum SensorError {
         map: &'static str,
         /// Why.
         error: std::io::Error,
+    },
+    /// The program could not be run on a frame.
+    #[error("BPF_PROG_TEST_RUN on a frame of {length} bytes: {error}")]
+    Run {
+        /// Its length.
+        length: usize,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The program is not there or not loaded.
+    #[error("the program: {error}")]
+    Program {
+        /// Why.
+        error: aya::programs::ProgramError,
     },
     /// aya could not use a map.
     #[error("the map {map}: {error}")]

@@ -1,10 +1,9 @@
 //! Drives a rule by probes and times, through the same accounting and history as live traffic.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 use scanguard_common::{
-    account::{self, SourceState, Unshared},
     address::Address,
     oracle::Reach,
     outcome::{Flow, ProbeClass, Service},
@@ -18,25 +17,24 @@ use crate::{
         settings::Settings,
     },
     observe::{self, Observer},
+    pipeline::Pipeline,
+    sensor::{self, software::SoftwareSensor},
 };
 
 /// Probes are gathered for a second and seen at its end, as the agent's poll does.
 pub(crate) struct Script {
-    observer: Observer,
-    detector: Detector,
-    states: BTreeMap<Address, SourceState>,
-    epoch: u32,
+    sensor: SoftwareSensor,
+    pipeline: Pipeline,
     second: u64,
     events: Vec<Event>,
 }
 
 impl Script {
     pub(crate) fn new(rule: Box<dyn Rule>, settings: Settings) -> Self {
+        let observer = Observer::new(observe::settings::Settings::default());
         Self {
-            observer: Observer::new(observe::settings::Settings::default()),
-            detector: Detector::new(vec![rule], settings),
-            states: BTreeMap::new(),
-            epoch: 1,
+            sensor: SoftwareSensor::new(&sensor::settings::Settings::default(), 99),
+            pipeline: Pipeline::new(observer, Detector::new(vec![rule], settings)),
             second: 0,
             events: Vec::new(),
         }
@@ -66,24 +64,15 @@ impl Script {
         let source = Address::from(Ipv4Addr::new(192, 0, 2, source));
         let destination = Ipv4Addr::new(198, 51, 100, host).into();
         let flow = Flow { source, destination, service, source_port: 40_000, reserved: 0 };
-        let epoch = self.epoch;
-        let state = self.states.entry(source).or_insert_with(|| SourceState::new(1, epoch));
-        // SAFETY: an exclusive reference.
-        unsafe { account::record::<Unshared>(state, class.index(), Reach::Closed, &flow, epoch, 99) };
+        self.sensor.probe(class, Reach::Closed, &flow);
         self
     }
 
     fn poll(&mut self) {
         let at = Duration::from_secs(self.second + 1);
         let now = Now { at, wall: Timestamp::UNIX_EPOCH + at };
-        let ended = self.epoch;
-        self.epoch += 1;
-        for (source, state) in &self.states {
-            if let Some((delta, history)) = self.observer.see(source, state, ended, at) {
-                self.detector.see(*source, &delta, history, now, &mut |event| self.events.push(event));
-            }
-        }
-        self.detector.tick(now, &mut |event| self.events.push(event));
+        let Self { sensor, pipeline, events, .. } = self;
+        pipeline.poll(sensor, now, &mut |event| events.push(event)).expect("there is no kernel to fail");
     }
 
     /// Everything that was told so far.
@@ -93,7 +82,7 @@ impl Script {
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {
-        self.detector.tracker()
+        self.pipeline.detector.tracker()
     }
 }
 

@@ -1,0 +1,121 @@
+//! Polls a pipeline as the agent does, by the time of the packets.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::clock::PacketClock;
+use crate::{
+    clock::Now,
+    detect::findings::Event,
+    pipeline::{Outcome, Pipeline},
+    sensor::{Feed, SensorError},
+};
+
+/// A sensor that is fed, and the pipeline that reads it.
+pub struct Driver<S> {
+    sensor: S,
+    pipeline: Pipeline,
+    interval: Duration,
+    clock: PacketClock,
+    /// Poll intervals from the start that were polled.
+    ticks: u64,
+    evicted: u64,
+}
+
+impl<S: Feed> Driver<S> {
+    /// Polls `sensor` whenever `interval` of packet time has passed.
+    pub fn new(sensor: S, pipeline: Pipeline, interval: Duration) -> Self {
+        Self { sensor, pipeline, interval, clock: PacketClock::default(), ticks: 0, evicted: 0 }
+    }
+
+    /// Takes a packet of this time, after all the polls before it.
+    ///
+    /// # Errors
+    /// See [`Feed::feed`].
+    pub fn packet(
+        &mut self,
+        time: Option<Timestamp>,
+        frame: &[u8],
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), SensorError> {
+        self.pass(time, tell)?;
+        self.sensor.feed(frame)
+    }
+
+    /// Lets time pass until a packet that is not for the sensor.
+    ///
+    /// # Errors
+    /// The sensor could not be read.
+    pub fn pass(&mut self, time: Option<Timestamp>, tell: &mut dyn FnMut(Event)) -> Result<(), SensorError> {
+        let due = ticks(self.clock.advance(time), self.interval);
+        if due <= self.ticks {
+            return Ok(());
+        }
+        self.poll_at(self.ticks + 1, tell)?;
+        // Nothing is new until the last poll. The others would only close findings: those that do are made.
+        while let Some(over) = self.pipeline.detector.tracker().next_close() {
+            let tick = ticks_up(over, self.interval).max(self.ticks + 1);
+            if tick >= due {
+                break;
+            }
+            self.poll_at(tick, tell)?;
+        }
+        if due > self.ticks { self.poll_at(due, tell) } else { Ok(()) }
+    }
+
+    fn poll_at(&mut self, tick: u64, tell: &mut dyn FnMut(Event)) -> Result<(), SensorError> {
+        self.ticks = tick;
+        let at = Duration::from_nanos_u128(self.interval.as_nanos() * u128::from(tick));
+        self.poll(at, tell).map(drop)
+    }
+
+    fn poll(&mut self, at: Duration, tell: &mut dyn FnMut(Event)) -> Result<Outcome, SensorError> {
+        let now = Now { at, wall: self.clock.wall(at) };
+        let outcome = self.pipeline.poll(&mut self.sensor, now, tell)?;
+        self.evicted += outcome.evicted;
+        Ok(outcome)
+    }
+
+    /// The capture has ended: sees to what came since the last poll, and closes all findings.
+    ///
+    /// # Errors
+    /// The sensor could not be read.
+    pub fn finish(mut self, tell: &mut dyn FnMut(Event)) -> Result<Ended, SensorError> {
+        let at = self.clock.elapsed();
+        let outcome = self.poll(at, tell)?;
+        self.pipeline.detector.close_all(Now { at, wall: self.clock.wall(at) }, tell);
+        Ok(Ended {
+            outcome,
+            evicted: self.evicted,
+            refused: self.pipeline.detector.tracker().refused(),
+            clock: self.clock,
+        })
+    }
+}
+
+/// What is left to say at the end.
+#[derive(Debug)]
+pub struct Ended {
+    /// The last poll: its totals are those of everything.
+    pub outcome: Outcome,
+    /// Sources for which there was no room in the table any more.
+    pub evicted: u64,
+    /// Findings for which there was no room.
+    pub refused: u64,
+    /// The time that has passed.
+    pub clock: PacketClock,
+}
+
+/// Whole intervals in a time.
+fn ticks(at: Duration, interval: Duration) -> u64 {
+    u64::try_from(at.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX)
+}
+
+/// As [`ticks`], the last one begun counted too.
+fn ticks_up(at: Duration, interval: Duration) -> u64 {
+    u64::try_from(at.as_nanos().div_ceil(interval.as_nanos().max(1))).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! `scanguard replay`: captures through the same pipeline as live traffic, by the packets' own time.
+//!
+//! ```text
+//! capture -> frame -> sensor (in software, or the program by BPF_PROG_TEST_RUN) -> pipeline
+//! ```
+//! Memory is bounded however long a capture is: tables have the limits of the configuration, a packet has
+//! that of [`capture`].
+
+pub mod capture;
+pub mod clock;
+pub mod command;
+pub mod driver;
+pub mod frame;
+pub mod summary;
+
+use std::{
+    io::{Read, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use ipnet::IpNet;
+use scanguard_common::parse::destination;
+
+use self::{
+    capture::{Capture, CaptureError},
+    driver::Driver,
+    frame::Frames,
+    summary::Summary,
+};
+use crate::{
+    config::Config,
+    detect::{Detector, findings::Event},
+    export::findings::FindingsWriter,
+    observe::Observer,
+    pipeline::Pipeline,
+    sensor::{Feed, SensorError},
+};
+
+/// A replay that goes on over one capture after the other.
+pub struct Replay<S, W> {
+    driver: Driver<S>,
+    frames: Frames,
+    local: Vec<IpNet>,
+    teller: Teller<W>,
+}
+
+/// Where findings go.
+struct Teller<W> {
+    writer: FindingsWriter<W>,
+    summary: Summary,
+    error: Option<std::io::Error>,
+}
+
+/// A replay ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A capture could not be read to its end. What was read counts, and the next one may be read.
+    #[error("{}{error}", after(*.packets))]
+    Capture {
+        /// Packets of this capture that were read.
+        packets: u64,
+        /// Why.
+        error: CaptureError,
+    },
+    /// The sensor failed.
+    #[error(transparent)]
+    Sensor(#[from] SensorError),
+    /// Findings could not be written.
+    #[error("what was found cannot be written")]
+    Output(#[from] std::io::Error),
+}
+
+fn after(packets: u64) -> String {
+    if packets == 0 { String::new() } else { format!("after packet {packets}: ") }
+}
+
+impl<S: Feed, W: Write> Replay<S, W> {
+    /// Findings go to `writer`. Only packets to `local` are looked at; if there is none, all are.
+    pub fn new(config: &Config, sensor: S, local: Vec<IpNet>, writer: FindingsWriter<W>) -> Self {
+        let detector = Detector::new(config.rules.rules(), config.findings);
+        let pipeline = Pipeline::new(Observer::new(config.history), detector);
+        Self {
+            driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),
+            frames: Frames::default(),
+            local,
+            teller: Teller {
+                writer,
+                summary: Summary::new(config.sensor.ipv6_prefix, config.sensor.max_sources),
+                error: None,
+            },
+        }
+    }
+
+    /// Reads a capture to its end, or until `stop` is set.
+    ///
+    /// # Errors
+    /// See [`ReplayError`].
+    pub fn capture(&mut self, reader: impl Read, stop: &AtomicBool) -> Result<(), ReplayError> {
+        let mut packets = 0;
+        let cut_short = |packets| move |error| ReplayError::Capture { packets, error };
+        let mut capture = Capture::open(reader).map_err(cut_short(packets))?;
+        while !stop.load(Ordering::Relaxed) {
+            let Some(packet) = capture.next_packet().map_err(cut_short(packets))? else {
+                break;
+            };
+            packets += 1;
+            self.packet(&packet)?;
+        }
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: &capture::Packet<'_>) -> Result<(), ReplayError> {
+        let Self { driver, frames, local, teller } = self;
+        teller.summary.packets += 1;
+        match frames.frame(packet) {
+            None => {
+                teller.summary.too_short += 1;
+                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
+            }
+            Some(frame) if !is_ours(frame, local) => {
+                teller.summary.not_ours += 1;
+                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
+            }
+            Some(frame) => {
+                driver.packet(packet.time, frame, &mut |event| teller.tell(&event))?;
+                teller.summary.saw(frame, packet.time);
+            }
+        }
+        teller.error.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Closes all findings and writes what it came to.
+    ///
+    /// # Errors
+    /// See [`ReplayError`].
+    pub fn finish(self, summary: &mut dyn Write) -> Result<(), ReplayError> {
+        let Self { driver, mut teller, .. } = self;
+        let ended = driver.finish(&mut |event| teller.tell(&event))?;
+        if let Some(error) = teller.error {
+            return Err(error.into());
+        }
+        Ok(teller.summary.write(&ended, summary)?)
+    }
+}
+
+impl<W: Write> Teller<W> {
+    fn tell(&mut self, event: &Event) {
+        self.summary.told(event);
+        // The first failure ends the replay.
+        if self.error.is_none() {
+            self.error = self.writer.write(event).err();
+        }
+    }
+}
+
+/// Whether a frame goes to one of our addresses; if nobody said which they are, it does.
+fn is_ours(frame: &[u8], local: &[IpNet]) -> bool {
+    if local.is_empty() {
+        return true;
+    }
+    let Some(address) = destination(&frame) else {
+        return false;
+    };
+    let ip = address.to_ip();
+    local.iter().any(|network| network.contains(&ip))
+}

@@ -1,0 +1,242 @@
+//! The program's work done here: packets in, the same counts out. For replay and tests.
+//!
+//! Parser, classifier and accounting are those that the program is compiled from. What is written twice is
+//! the table of sources around them, and the tests run both on the same packets.
+
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
+
+use scanguard_common::{
+    account::{self, SourceState, Unshared},
+    address::{Address, SourceMask},
+    classify::{self, Early},
+    inspect,
+    oracle::{self, Blind, Decision, Reach},
+    outcome::{Exit, Flow, Outcome, ProbeClass},
+    packet::Packet,
+    tally::Tally,
+};
+
+use super::{Feed, Poll, Sensor, SensorError, Visit, settings::Settings};
+
+/// A bounded table of sources, and totals.
+pub struct SoftwareSensor {
+    mask: SourceMask,
+    salt: u64,
+    max_sources: usize,
+    sources: HashMap<Address, Tracked>,
+    /// Every source by the period of its last probe: the oldest go when there is no room, and a poll looks
+    /// at the youngest only.
+    by_age: BTreeSet<(u64, Address)>,
+    tally: Tally,
+    /// Counts polls from 1 and, unlike the epoch, never wraps.
+    period: u64,
+}
+
+struct Tracked {
+    period: u64,
+    state: SourceState,
+}
+
+impl SoftwareSensor {
+    /// An empty table. Of the settings it uses the number of sources and what is kept of their addresses;
+    /// `salt` is that of the bitmaps.
+    pub fn new(settings: &Settings, salt: u64) -> Self {
+        Self {
+            mask: SourceMask::new(settings.ipv6_prefix),
+            salt,
+            max_sources: settings.max_sources.max(1) as usize,
+            sources: HashMap::new(),
+            by_age: BTreeSet::new(),
+            tally: Tally::ZERO,
+            period: 1,
+        }
+    }
+
+    /// Counts a frame of any length.
+    pub fn packet(&mut self, frame: &[u8]) {
+        match judge(&frame) {
+            Ok((class, reach, flow)) => self.probe(class, reach, &flow),
+            Err(exit) => self.tally.exits[exit.index()] += 1,
+        }
+    }
+
+    /// Counts a probe. There is always room: unlike the kernel's, this table evicts at once, so that
+    /// [`Exit::TableFull`] stays 0.
+    pub fn probe(&mut self, class: ProbeClass, reach: Reach, flow: &Flow) {
+        self.tally.exits[Exit::Probe.index()] += 1;
+        self.tally.probes[class.index()] += 1;
+        let source = self.mask.apply(flow.source);
+        if self.sources.len() >= self.max_sources && !self.sources.contains_key(&source) {
+            self.evict();
+        }
+        let (period, epoch) = (self.period, epoch(self.period));
+        let tracked = match self.sources.entry(source) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.tally.inserted += 1;
+                self.by_age.insert((period, source));
+                // The number of the insertion tells it from earlier ones as well as the time does.
+                entry.insert(Tracked { period, state: SourceState::new(self.tally.inserted, epoch) })
+            }
+        };
+        if tracked.period != period {
+            self.by_age.remove(&(tracked.period, source));
+            self.by_age.insert((period, source));
+            tracked.period = period;
+        }
+        // SAFETY: an exclusive reference.
+        unsafe {
+            let state = &raw mut tracked.state;
+            // Nobody is waiting to be told at once: packets come faster here than they did.
+            let _news = account::record::<Unshared>(state, class.index(), reach, flow, epoch, self.salt);
+        }
+    }
+
+    /// Lets the source go that has been quiet longest.
+    fn evict(&mut self) {
+        if let Some((_, source)) = self.by_age.pop_first() {
+            self.sources.remove(&source);
+        }
+    }
+}
+
+/// What becomes of a frame where nothing is known of sockets and addresses: a probe with what it met, or how
+/// it leaves.
+///
+/// # Errors
+/// The exit of a packet that is no probe.
+pub fn judge<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), Exit> {
+    // The salt is that of tags of flows. None is remembered here: the blind oracle is as fast as that.
+    if let Early::Established = classify::early(frame, 0) {
+        return Err(Exit::TcpEstablished);
+    }
+    match inspect(frame) {
+        Outcome::Exit(exit) => Err(exit),
+        Outcome::Probe(probe) => {
+            let is_syn = probe.class == ProbeClass::Syn;
+            Ok((probe.class, oracle::reach(&Blind, is_syn, &probe.flow), probe.flow))
+        }
+        Outcome::Segment(segment) => match oracle::segment(&Blind, segment.kind, &segment.flow) {
+            Decision::Ordinary { exit, .. } => Err(exit),
+            Decision::Probe { class, reach } => Ok((class, reach, segment.flow)),
+        },
+    }
+}
+
+/// Epochs are numbered modulo 2^32.
+fn epoch(period: u64) -> u32 {
+    period as u32
+}
+
+impl Sensor for SoftwareSensor {
+    /// Hands on in the order of addresses, so that the same packets give the same findings.
+    fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
+        let ended = self.period;
+        self.period += 1;
+        // Those of the period before once more, as the live sensor does it.
+        let oldest = (ended - 1, Address::UNSPECIFIED);
+        let mut active: Vec<_> = self.by_age.range(oldest..).map(|(_, source)| *source).collect();
+        active.sort_unstable();
+        for source in active {
+            if let Some(tracked) = self.sources.get(&source) {
+                each(&source, &tracked.state, epoch(ended));
+            }
+        }
+        Ok(Poll { tally: self.tally, entries: self.sources.len() as u64 })
+    }
+
+    fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError> {
+        Ok(self.sources.get(source).map(|tracked| (tracked.state, epoch(self.period))))
+    }
+
+    fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
+        let Some(Tracked { period, state }) = self.sources.remove(source) else {
+            return Ok(None);
+        };
+        self.by_age.remove(&(period, *source));
+        Ok(Some(state))
+    }
+}
+
+impl Feed for SoftwareSensor {
+    fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.packet(frame);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use scanguard_common::outcome::Service;
+
+    use super::*;
+
+    fn sensor(max_sources: u32) -> SoftwareSensor {
+        SoftwareSensor::new(&Settings { max_sources, ..Settings::default() }, 7)
+    }
+
+    fn address(last: u8) -> Address {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    fn syn(sensor: &mut SoftwareSensor, source: u8) {
+        let flow = Flow {
+            source: address(source),
+            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
+            service: Service { protocol: 6, port: 80 },
+            source_port: 40_000,
+            reserved: 0,
+        };
+        sensor.probe(ProbeClass::Syn, Reach::Unknown, &flow);
+    }
+
+    fn polled(sensor: &mut SoftwareSensor) -> (Vec<Address>, Poll) {
+        let mut seen = Vec::new();
+        let poll = sensor.poll(&mut |source, _, _| seen.push(*source)).unwrap();
+        (seen, poll)
+    }
+
+    #[test]
+    fn a_source_is_handed_on_at_the_poll_after_its_probe_and_once_more() {
+        let mut sensor = sensor(10);
+        syn(&mut sensor, 2);
+        syn(&mut sensor, 1);
+        assert_eq!(polled(&mut sensor).0, [address(1), address(2)]);
+        syn(&mut sensor, 3);
+        assert_eq!(polled(&mut sensor).0, [address(1), address(2), address(3)]);
+        assert_eq!(polled(&mut sensor).0, [address(3)]);
+        assert_eq!(polled(&mut sensor).0, []);
+    }
+
+    #[test]
+    fn beyond_the_cap_the_longest_quiet_go_and_totals_stay_exact() {
+        let mut sensor = sensor(3);
+        for source in 1..=3 {
+            syn(&mut sensor, source);
+        }
+        polled(&mut sensor);
+        syn(&mut sensor, 1);
+        syn(&mut sensor, 4);
+        syn(&mut sensor, 5);
+        let (seen, poll) = polled(&mut sensor);
+        assert_eq!(seen, [address(1), address(4), address(5)]);
+        assert_eq!((poll.entries, poll.tally.inserted, poll.tally.packets()), (3, 5, 6));
+        assert_eq!(poll.tally.probe(ProbeClass::Syn), 6);
+        assert_eq!(sensor.by_age.len(), 3);
+    }
+
+    #[test]
+    fn a_source_that_is_forgotten_gives_its_last_state_and_starts_anew() {
+        let mut sensor = sensor(3);
+        syn(&mut sensor, 1);
+        let last = sensor.forget(&address(1)).unwrap().unwrap();
+        assert!(sensor.forget(&address(1)).unwrap().is_none());
+        syn(&mut sensor, 1);
+        let again = sensor.forget(&address(1)).unwrap().unwrap();
+        assert_eq!((last.counts[0], again.counts[0]), (1, 1));
+        assert_ne!(last.born_ns, again.born_ns);
+        assert!(sensor.by_age.is_empty());
+    }
+}

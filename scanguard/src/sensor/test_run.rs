@@ -1,0 +1,153 @@
+//! The loaded program without a network: run on frames by BPF_PROG_TEST_RUN, its maps read as live.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    programs::{ProgramError, Xdp},
+};
+use scanguard_common::{abi, account::SourceState, address::Address};
+
+use super::{Feed, Poll, Sensor, SensorError, Visit, kernel::KernelSensor, syscall::bpf};
+
+/// `enum bpf_cmd`, include/uapi/linux/bpf.h.
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+
+/// `union bpf_attr`, the struct named `test`.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    program: u32,
+    verdict: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
+/// What a run gave.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Run {
+    /// The verdict, of `enum xdp_action`.
+    pub verdict: u32,
+    /// Mean time of one run.
+    pub duration: Duration,
+}
+
+/// Runs an XDP program `repeat` times on a frame.
+///
+/// # Errors
+/// The kernel does not take the frame, see [`super::FRAME_LENGTHS`], or has no memory.
+pub fn run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run> {
+    let mut attributes = Attributes {
+        program: program.as_raw_fd().cast_unsigned(),
+        size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
+        data_in: frame.as_ptr() as u64,
+        repeat,
+        ..Attributes::default()
+    };
+    loop {
+        // SAFETY: the attributes of this command; the frame is as long as `size_in` says, and nothing is
+        // written, since there is no `data_out`.
+        match unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) } {
+            Ok(_) => {
+                let duration = Duration::from_nanos(attributes.duration.into());
+                return Ok(Run { verdict: attributes.verdict, duration });
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Moves this thread into a network namespace of its own. The program asks the sockets of the namespace that it
+/// is run in for those that want a packet, and the sockets of this host have not seen the packets of a capture.
+///
+/// # Errors
+/// It takes CAP_SYS_ADMIN.
+pub fn isolate() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The loaded program, attached to nothing. It knows no addresses of ours.
+pub struct TestRunSensor {
+    ebpf: Ebpf,
+    kernel: KernelSensor,
+    /// What a poll found; kept for its memory.
+    found: Vec<(Address, SourceState)>,
+}
+
+impl TestRunSensor {
+    /// From what [`super::program::load`] gives.
+    ///
+    /// # Errors
+    /// See [`KernelSensor::new`].
+    pub fn new(mut ebpf: Ebpf) -> Result<Self, SensorError> {
+        let kernel = KernelSensor::new(&mut ebpf)?;
+        Ok(Self { ebpf, kernel, found: Vec::new() })
+    }
+
+    fn program(&self) -> Result<BorrowedFd<'_>, ProgramError> {
+        let program: &Xdp = self.ebpf.program(abi::PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()?;
+        Ok(program.fd()?.as_fd())
+    }
+
+    /// Runs it `repeat` times on a frame.
+    ///
+    /// # Errors
+    /// See [`run`].
+    pub fn run(&self, frame: &[u8], repeat: u32) -> Result<Run, SensorError> {
+        let program = self.program().map_err(|error| SensorError::Program { error })?;
+        run(program, frame, repeat).map_err(|error| SensorError::Run { length: frame.len(), error })
+    }
+}
+
+impl Sensor for TestRunSensor {
+    /// Hands on in the order of addresses, as the software sensor does: the kernel's is another in every run.
+    fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
+        let mut ended = 0;
+        self.found.clear();
+        let found = &mut self.found;
+        let poll = self.kernel.poll(&mut |source, state, epoch| {
+            found.push((*source, *state));
+            ended = epoch;
+        })?;
+        found.sort_unstable_by_key(|(source, _)| *source);
+        for (source, state) in &self.found {
+            each(source, state, ended);
+        }
+        Ok(poll)
+    }
+
+    fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError> {
+        self.kernel.look(source)
+    }
+
+    fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
+        self.kernel.forget(source)
+    }
+}
+
+impl Feed for TestRunSensor {
+    fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.run(frame, 1).map(drop)
+    }
+}

@@ -1,0 +1,86 @@
+//! In software and through the kernel, every capture becomes the same: at each poll the same totals and
+//! states, and in the end the same lines.
+
+use std::{collections::BTreeMap, net::TcpListener};
+
+use anyhow::{Result, ensure};
+use libtest_mimic::{Failed, Trial};
+use scanguard::{
+    config::Config,
+    sensor::{Feed, Poll, Sensor, SensorError, Visit, software::SoftwareSensor, test_run::isolate},
+};
+use scanguard_common::{account::SourceState, address::Address};
+use scanguard_tests::{
+    program::{self, SALT},
+    root,
+};
+
+use crate::{
+    library::replay,
+    scenes::{Scene, scenes},
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    scenes()
+        .into_iter()
+        .map(|scene| {
+            root::trial(format!("the kernel agrees: {}", scene.name), move || {
+                agree(&scene).map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+        .collect()
+}
+
+/// A sensor that writes down what it hands on. The time of insertion is each sensor's own.
+struct Recorder<'r, S> {
+    sensor: S,
+    polls: &'r mut Vec<(Poll, Seen)>,
+}
+
+type Seen = BTreeMap<Address, (SourceState, u32)>;
+
+impl<S: Sensor> Sensor for Recorder<'_, S> {
+    fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
+        let mut seen = Seen::new();
+        let poll = self.sensor.poll(&mut |source, state, ended| {
+            seen.insert(*source, (SourceState { born_ns: 0, ..*state }, ended));
+            each(source, state, ended);
+        })?;
+        self.polls.push((poll, seen));
+        Ok(poll)
+    }
+
+    fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError> {
+        self.sensor.look(source)
+    }
+
+    fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
+        self.sensor.forget(source)
+    }
+}
+
+impl<S: Feed> Feed for Recorder<'_, S> {
+    fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.sensor.feed(frame)
+    }
+}
+
+fn agree(scene: &Scene) -> Result<()> {
+    let settings = Config::default().sensor;
+    let (mut counted, mut ran) = (Vec::new(), Vec::new());
+    let software = SoftwareSensor::new(&settings, SALT);
+    let software = replay(&[&scene.file], Recorder { sensor: software, polls: &mut counted })?;
+    // A socket here that would want one of the packets, if it were asked.
+    let _listener = TcpListener::bind("0.0.0.0:77").ok();
+    isolate()?;
+    let kernel = program::load(&settings)?;
+    let kernel = replay(&[&scene.file], Recorder { sensor: kernel, polls: &mut ran })?;
+    ensure!(counted.len() == ran.len(), "{} polls and {}", counted.len(), ran.len());
+    for (number, (counted, ran)) in counted.iter().zip(&ran).enumerate() {
+        ensure!(counted == ran, "poll {number}: the software has {counted:?}, the kernel {ran:?}");
+    }
+    ensure!(software.error.is_none() && kernel.error.is_none(), "it was not read to its end");
+    ensure!(software.lines == kernel.lines, "{}\n{}", software.lines, kernel.lines);
+    ensure!(software.summary == kernel.summary, "{}\n{}", software.summary, kernel.summary);
+    Ok(())
+}

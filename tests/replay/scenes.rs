@@ -1,0 +1,123 @@
+//! What the captures of these tests hold.
+
+use std::net::Ipv4Addr;
+
+use etherparse::EtherType;
+use scanguard_tests::{
+    captures::{ETHERNET, Timed, pcap, pcapng},
+    frames::{V4, fragment6, icmp, tagged, tcp, udp, v4, v4_packet, v4_with, v6},
+    packets::table,
+};
+
+const MINUTE: u64 = 60 * 1000;
+
+/// A capture.
+pub(crate) struct Scene {
+    /// What happens in it, in words.
+    pub(crate) name: &'static str,
+    /// The file.
+    pub(crate) file: Vec<u8>,
+}
+
+/// All of them.
+pub(crate) fn scenes() -> Vec<Scene> {
+    let scene = |name, file| Scene { name, file };
+    vec![
+        scene("a port scan", pcap(ETHERNET, &port_scan())),
+        scene("a port scan as pcapng", pcapng(ETHERNET, &port_scan())),
+        scene("the packet table", pcap(ETHERNET, &packet_table())),
+        scene("many sources at once", pcap(ETHERNET, &many_sources())),
+        scene("hours of quiet between scans", pcapng(ETHERNET, &quiet_hours())),
+        scene("packets cut by the capture", pcap(ETHERNET, &cut())),
+        scene("times that jump", pcap(ETHERNET, &jumping_times())),
+        scene("raw ip", pcap(101, &raw())),
+        scene("nothing", pcap(ETHERNET, &[])),
+    ]
+}
+
+/// 100 ports in a second, among ordinary traffic and packets of our own.
+pub(crate) fn port_scan() -> Vec<Timed> {
+    (1..=100u16)
+        .flat_map(|port| {
+            let at = u64::from(port) * 10;
+            [
+                Timed::new(at, v4(6, &tcp(0x02, port))),
+                Timed::new(at + 1, v4(6, &tcp(0x10, 443))),
+                Timed::new(at + 2, v6(17, &udp(40_000, 53, b"query"))),
+            ]
+        })
+        .collect()
+}
+
+/// Every packet of the table, one in 300 ms.
+pub(crate) fn packet_table() -> Vec<Timed> {
+    (0..).zip(table()).map(|(place, case)| Timed::new(place * 300, case.frame)).collect()
+}
+
+/// 300 sources that send odd segments in turns, so that many findings are told at one poll.
+fn many_sources() -> Vec<Timed> {
+    (0..3_000u32)
+        .map(|number| {
+            let source = Some(Ipv4Addr::from(0x0a00_0000 + (number * 7919) % 300));
+            let segment = tcp(0x29, u16::try_from(number % 1000).expect("short"));
+            Timed::new(u64::from(number), v4_with(&V4 { protocol: 6, source, ..V4::default() }, &segment))
+        })
+        .collect()
+}
+
+/// Scans by two sources, again after some minutes, an hour and a day.
+fn quiet_hours() -> Vec<Timed> {
+    let mut packets = Vec::new();
+    for start in [0, 3 * MINUTE, 9 * MINUTE, 70 * MINUTE, 24 * 60 * MINUTE] {
+        for (place, packet) in (0..).zip(port_scan()) {
+            packets.push(Timed { at: packet.at + (start + place) * 1000, ..packet });
+        }
+        for place in 0..5 {
+            packets.push(Timed::new(start + 2_000 + place * 700, v6(6, &tcp(0x01, 22))));
+        }
+    }
+    packets
+}
+
+/// Frames of which the beginning was captured, so much that it is enough, and so little that it is not.
+fn cut() -> Vec<Timed> {
+    let payload = |header: Vec<u8>| [header, vec![7; 900]].concat();
+    let frames = [
+        v4(6, &payload(tcp(0x02, 80))),
+        v4(6, &payload(tcp(0x10, 80))),
+        v6(6, &payload(tcp(0x00, 80))),
+        v4(17, &udp(40_000, 161, &[1; 1200])),
+        v4(1, &payload(icmp(8))),
+        v6(44, &fragment6(6, 0, true, &payload(tcp(0x29, 22)))),
+        tagged(
+            &[EtherType::VLAN_TAGGED_FRAME],
+            EtherType::IPV4,
+            &v4_packet(&V4 { protocol: 6, ..V4::default() }, &payload(tcp(0x03, 22))),
+        ),
+    ];
+    let mut packets = Vec::new();
+    for frame in frames {
+        for snaplen in 10..120 {
+            let at = packets.len() as u64 * 20;
+            packets.push(Timed { snaplen, ..Timed::new(at, frame.clone()) });
+        }
+    }
+    packets
+}
+
+/// A clock that goes back an hour and forward half a century.
+pub(crate) fn jumping_times() -> Vec<Timed> {
+    let mut packets = port_scan();
+    for (place, packet) in packets.iter_mut().enumerate() {
+        match place {
+            100..150 => packet.at -= 3_600_000_000,
+            250.. => packet.at += 50 * 365 * 86_400_000_000,
+            _ => {}
+        }
+    }
+    packets
+}
+
+fn raw() -> Vec<Timed> {
+    port_scan().into_iter().map(|packet| Timed { frame: packet.frame[14..].to_vec(), ..packet }).collect()
+}
