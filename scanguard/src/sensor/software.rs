@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 use scanguard_common::{
-    account::{self, SourceState, Unshared},
+    account::{self, Answer, SourceState, Unshared},
     address::{Address, SourceMask},
     classify::{self, Early},
     inspect,
@@ -89,6 +89,22 @@ impl SoftwareSensor {
             let state = &raw mut tracked.state;
             // Nobody is waiting to be told at once: packets come faster here than they did.
             let _news = account::record::<Unshared>(state, class.index(), reach, flow, epoch, self.salt);
+        }
+    }
+
+    /// Notes that a connection with a source was completed, if the source is in the table.
+    pub fn completed(&mut self, source: &Address) {
+        if let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) {
+            // SAFETY: an exclusive reference.
+            unsafe { account::record_completed::<Unshared>(&raw mut tracked.state) };
+        }
+    }
+
+    /// Notes an answer that went out to a source, if the source is in the table.
+    pub fn answered(&mut self, source: &Address, answer: Answer) {
+        if let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) {
+            // SAFETY: an exclusive reference.
+            unsafe { account::record_answer::<Unshared>(&raw mut tracked.state, answer) };
         }
     }
 
