@@ -4,15 +4,17 @@
 //! of its repeated answers one finding with a life. One rule is one file in [`rules`].
 
 pub mod findings;
+pub mod missed;
 pub mod rules;
 pub mod settings;
+mod told;
 
 use std::time::Duration;
 
 use scanguard_common::{address::Address, outcome::ProbeClass};
 use serde::{Deserialize, Serialize};
 
-use self::findings::{Change, Event, Tracker};
+use self::findings::{Event, Match, Tracker};
 use crate::{
     clock::Now,
     observe::{
@@ -59,6 +61,12 @@ pub enum Technique {
     /// Active Scanning: Vulnerability Scanning.
     #[serde(rename = "T1595.002")]
     VulnerabilityScanning,
+    /// Gather Victim Host Information.
+    #[serde(rename = "T1592")]
+    GatherHostInformation,
+    /// Gather Victim Host Information: Software.
+    #[serde(rename = "T1592.002")]
+    GatherSoftware,
 }
 
 impl Technique {
@@ -68,22 +76,56 @@ impl Technique {
             Self::ActiveScanning => "T1595",
             Self::ScanningIpBlocks => "T1595.001",
             Self::VulnerabilityScanning => "T1595.002",
+            Self::GatherHostInformation => "T1592",
+            Self::GatherSoftware => "T1592.002",
         }
     }
 }
 
 /// What a rule looks at: one source, now.
 pub struct Source<'h> {
+    /// Who it is.
+    pub address: Address,
     /// Its history, the newest probes included.
     pub history: &'h History,
+    /// What is new.
+    pub delta: &'h Delta,
     /// Time since the start.
     pub at: Duration,
+    /// What came before was told already, in findings that are closed.
+    pub since: Duration,
+    /// The feed of known-bad networks that lists it.
+    pub listed: Option<&'h str>,
 }
 
 impl Source<'_> {
-    /// What it did in the last `length`.
+    /// What it did in the last `length`, as far as it was not told.
     pub fn window(&self, length: Duration) -> Window {
-        self.history.window(self.at, length)
+        let untold = self.at.saturating_sub(self.since);
+        self.history.window(self.at, length.min(untold))
+    }
+}
+
+/// How sure it is that a source scans.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// It may be something else, or somebody else.
+    Low,
+    /// That is what it looks like.
+    Medium,
+    /// Nothing else does that, and the address is no forgery.
+    High,
+}
+
+impl Confidence {
+    /// The name in findings.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
     }
 }
 
@@ -94,6 +136,9 @@ pub struct Evidence {
     pub window: Window,
     /// One sentence in words.
     pub reason: String,
+    /// Whether it is certain that its probes met nothing, or that nobody sends such probes in earnest. If
+    /// not, services that this host cannot see may have been met.
+    pub proven: bool,
 }
 
 /// One way to tell scanning from other traffic.
@@ -109,6 +154,14 @@ pub trait Rule: Send {
     /// How many news of a source (distinct services or addresses that were not met, or odd probes) it
     /// takes at least until this rule can match.
     fn soonest(&self) -> u32;
+    /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
+    fn covers(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// How long its findings stay open at least when it does not match any more.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Whether the source scans.
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence>;
 }
@@ -144,15 +197,17 @@ impl Detector {
         now: Now,
         tell: &mut dyn FnMut(Event),
     ) {
-        let source = Source { history, at: now.at };
+        self.tracker.absorb(&address, delta, now);
         for rule in &self.rules {
             if delta.activity.counts.of_any(rule.classes()) == 0 {
                 continue;
             }
-            let evidence = rule.evaluate(&source);
-            let change = Change { address, delta, evidence, now };
-            if let Some(event) = self.tracker.see(rule.as_ref(), change) {
-                tell(event);
+            let since = self.tracker.told(rule.name(), &address);
+            let source = Source { address, history, delta, at: now.at, since, listed: None };
+            if let Some(evidence) = rule.evaluate(&source) {
+                let severity = rule.severity();
+                let found = Match { address, delta, evidence, severity, lockstep: None, now };
+                self.tracker.see(rule.as_ref(), found, tell);
             }
         }
     }

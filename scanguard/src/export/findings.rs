@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, BytesMut};
-use scanguard_common::address::Address;
+use scanguard_common::{address::Address, oracle::Reach};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use crate::detect::findings::{Event, Finding, Target};
@@ -178,6 +178,15 @@ impl Serialize for ByClass {
     }
 }
 
+/// What the source's probes met.
+#[derive(Serialize)]
+struct JsonReached {
+    open: u64,
+    closed: u64,
+    unknown: u64,
+    dark: u64,
+}
+
 #[derive(Serialize)]
 struct JsonEvent<'e> {
     time: jiff::Timestamp,
@@ -186,9 +195,13 @@ struct JsonEvent<'e> {
     rule: &'static str,
     techniques: &'static [crate::detect::Technique],
     severity: crate::detect::Severity,
+    confidence: crate::detect::Confidence,
+    spoofable: String,
     source: JsonSource,
     targets: Vec<JsonTarget>,
     counts: JsonCounts,
+    reached: JsonReached,
+    completed: u64,
     first_seen: jiff::Timestamp,
     last_seen: jiff::Timestamp,
     reason: &'e str,
@@ -204,6 +217,8 @@ impl Serialize for Json<'_> {
             rule: finding.rule,
             techniques: finding.techniques,
             severity: finding.severity,
+            confidence: finding.confidence,
+            spoofable: finding.spoofable.to_string(),
             source: source(finding, self.ipv6_prefix),
             targets: finding.targets.iter().map(json_target).collect(),
             counts: JsonCounts {
@@ -214,6 +229,13 @@ impl Serialize for Json<'_> {
                     finding.counts.by_frequency().iter().map(|(class, n)| (class.label(), *n)).collect(),
                 ),
             },
+            reached: JsonReached {
+                open: finding.reached(Reach::Open),
+                closed: finding.reached(Reach::Closed),
+                unknown: finding.reached(Reach::Unknown),
+                dark: finding.reached(Reach::Dark),
+            },
+            completed: finding.completed(),
             first_seen: finding.first,
             last_seen: finding.last,
             reason: &finding.reason,
@@ -262,6 +284,10 @@ mod tests {
         assert_eq!(json["techniques"], serde_json::json!(["T1595.002"]));
         assert_eq!(json["severity"], "medium");
         assert_eq!(json["source"], serde_json::json!({ "ip": "192.0.2.7" }));
+        assert_eq!(json["confidence"], "medium");
+        assert_eq!(json["spoofable"], "yes: any address could have been written into these packets");
+        let reached = serde_json::json!({ "open": 0, "closed": 40, "unknown": 0, "dark": 0 });
+        assert_eq!((&json["reached"], &json["completed"]), (&reached, &0.into()));
         assert_eq!(json["counts"]["probes"], 40);
         assert_eq!(json["counts"]["by_class"], serde_json::json!({ "syn": 40 }));
         assert_eq!(json["counts"]["hosts"], 1);

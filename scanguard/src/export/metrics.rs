@@ -1,6 +1,6 @@
 //! All metrics, by Prometheus's naming rules. No source address is ever a label.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use prometheus::{
@@ -40,6 +40,7 @@ pub struct Metrics {
     detection: Histogram,
     findings: IntCounterVec,
     findings_open: IntGaugeVec,
+    rules: Vec<&'static str>,
     findings_refused: IntCounter,
     findings_suppressed: IntCounter,
     output_errors: IntCounter,
@@ -162,6 +163,7 @@ impl Metrics {
                 "scanguard_output_errors_total",
                 "Findings that could not be written to the output.",
             )?,
+            rules: rules.collect(),
             registry: register.0,
         };
         for exit in Exit::ALL {
@@ -170,7 +172,7 @@ impl Metrics {
         for class in ProbeClass::ALL {
             metrics.probes.with_label_values(&[class.label()]);
         }
-        for rule in rules {
+        for rule in &metrics.rules {
             metrics.findings_open.with_label_values(&[rule]);
             for event in EventKind::ALL {
                 metrics.findings.with_label_values(&[rule, event.label()]);
@@ -217,16 +219,19 @@ impl Metrics {
         raise(&self.history_evictions, observer.evictions());
         raise(&self.findings_refused, tracker.refused());
         raise(&self.findings_suppressed, tracker.suppressed());
+        // Counted anew, since a finding may go from one rule to another.
+        let mut open: HashMap<_, i64> = HashMap::new();
+        for finding in tracker.open() {
+            *open.entry(finding.rule).or_default() += 1;
+        }
+        for rule in &self.rules {
+            self.findings_open.with_label_values(&[rule]).set(open.get(rule).copied().unwrap_or(0));
+        }
     }
 
     /// Something was told of a finding.
     pub fn told(&self, rule: &str, event: EventKind) {
         self.findings.with_label_values(&[rule, event.label()]).inc();
-        match event {
-            EventKind::Opened => self.findings_open.with_label_values(&[rule]).inc(),
-            EventKind::Updated => {}
-            EventKind::Closed => self.findings_open.with_label_values(&[rule]).dec(),
-        }
     }
 
     /// A finding could not be written.
