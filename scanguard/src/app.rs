@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     detect::{
         Detector,
+        feeds::Feeds,
         findings::{Event, EventKind},
     },
     export::{
@@ -150,7 +151,12 @@ impl Agent {
         network: Network,
         format: crate::export::findings::Format,
     ) -> Result<Self> {
-        let detector = Detector::new(config.rules.rules(), config.findings);
+        let mut detector = Detector::new(config.rules.rules(), config.findings);
+        let (feeds, problems) = Feeds::load(&config.feeds.files, &Feeds::default());
+        for problem in problems {
+            tracing::warn!("feed {problem}");
+        }
+        detector.set_feeds(feeds);
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let limits = Limits {
             sources: config.sensor.max_sources,

@@ -36,6 +36,8 @@ pub struct Config {
     pub metrics: export::settings::Settings,
     /// `[rules.*]`.
     pub rules: detect::rules::Settings,
+    /// `[feeds]`.
+    pub feeds: detect::feeds::Settings,
 }
 
 /// One thing that is wrong in the file.
@@ -154,6 +156,7 @@ impl Config {
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),
                 rules: detect::rules::Settings::read(root.section("rules")),
+                feeds: detect::feeds::Settings::read(root.section("feeds")),
             };
             // A window that is left at its default ends where the history does.
             for (rule, window) in config.rules.windows() {

@@ -1,233 +1,12 @@
 //! The life of a finding: opened, updated at 10, 100, 1,000 ... probes, closed after quiet.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use jiff::Timestamp;
-use scanguard_common::{account::Sample, address::Address, oracle::Reach, outcome::ProbeClass};
+use scanguard_common::address::Address;
 
-use super::{Confidence, Evidence, Rule, Severity, Technique, settings::Settings, told::Told};
-use crate::{
-    clock::Now,
-    observe::{
-        Delta,
-        activity::{Activity, Counts},
-        distinct::Estimate,
-    },
-};
-
-/// Targets that a finding names at most.
-pub const MAX_TARGETS: usize = 16;
-
-/// A probed target.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Target {
-    /// Address.
-    pub ip: IpAddr,
-    /// Port, where the probes have one.
-    pub port: Option<u16>,
-    /// IP protocol number.
-    pub protocol: u8,
-}
-
-/// A source that scans, by one rule, until it has been quiet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
-    /// Unique on this host.
-    pub id: String,
-    /// The rule's name. A rule that says more of the same scan may take the finding over.
-    pub rule: &'static str,
-    /// What of ATT&CK it is.
-    pub techniques: &'static [Technique],
-    /// How bad it is.
-    pub severity: Severity,
-    /// How sure it is.
-    pub confidence: Confidence,
-    /// How easily the source's address may be a forgery.
-    pub spoofable: Spoofable,
-    /// Who scans; an IPv6 source stands for its prefix.
-    pub source: Address,
-    /// Examples of what was probed.
-    pub targets: Vec<Target>,
-    /// Probes by class, of the classes that the rule counts.
-    pub counts: Counts,
-    /// When the first of the probes came, as far back as the rule looked.
-    pub first: Timestamp,
-    /// When the last came.
-    pub last: Timestamp,
-    /// Why, in one sentence.
-    pub reason: String,
-    /// All that the source did since the start of the rule's window.
-    seen: Activity,
-    /// The classes that are counted: the rule's and those of rules that it covers and that matched.
-    classes: Vec<ProbeClass>,
-    covers: &'static [&'static str],
-    /// Whether its evidence is certain.
-    proven: bool,
-    /// When the rule matched last, by the clock that does not jump.
-    matched: Duration,
-    /// When the source did something last, by the same clock.
-    active: Duration,
-    /// How long it stays open without a match.
-    quiet: Duration,
-    /// The number of probes at which it is told again.
-    next_update: u64,
-}
-
-/// How easily the address of a source may be a forgery.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Spoofable {
-    /// It is none: so many connections were completed.
-    No {
-        /// Connections of which a segment was seen after their handshake.
-        completed: u64,
-    },
-    /// Anybody could have written any address into these packets.
-    Yes,
-    /// Sources sent the same probes in lockstep: decoys are likely.
-    Decoys {
-        /// How many sources did, this one included.
-        sources: u64,
-    },
-}
-
-impl std::fmt::Display for Spoofable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::No { completed: 1 } => write!(f, "no: 1 connection completed"),
-            Self::No { completed } => write!(f, "no: {completed} connections completed"),
-            Self::Yes => write!(f, "yes: any address could have been written into these packets"),
-            Self::Decoys { sources } => write!(
-                f,
-                "yes: {sources} sources sent the same probes in lockstep, as decoys do (nmap -D); most of the \
-                 addresses, or all, may be forged"
-            ),
-        }
-    }
-}
-
-impl Finding {
-    /// All probes.
-    pub fn probes(&self) -> u64 {
-        self.counts.total()
-    }
-
-    /// Distinct services: ports by protocol, and probed IP protocols. Those that were met are counted where
-    /// they are more than those that were not.
-    pub fn services(&self) -> Estimate {
-        larger(self.seen.services(), self.seen.open_services()).at_most(self.probes())
-    }
-
-    /// Distinct addresses, likewise.
-    pub fn hosts(&self) -> Estimate {
-        larger(self.seen.hosts(), self.seen.open_hosts()).at_most(self.probes())
-    }
-
-    /// Probes of the source, of any class, that met this.
-    pub fn reached(&self, reach: Reach) -> u64 {
-        self.seen.reached(reach)
-    }
-
-    /// Connections that the source completed.
-    pub fn completed(&self) -> u64 {
-        self.seen.completed()
-    }
-
-    /// Adds what the source did.
-    fn add(&mut self, delta: &Delta, now: Now) {
-        self.counts.add(&delta.activity.counts.only(&self.classes));
-        self.seen.add(&delta.activity);
-        self.last = now.wall;
-        self.active = now.at;
-        self.add_targets(&delta.samples);
-    }
-
-    fn add_targets(&mut self, samples: &[Sample]) {
-        for target in samples.iter().filter_map(target) {
-            if self.targets.len() < MAX_TARGETS && !self.targets.contains(&target) {
-                self.targets.push(target);
-            }
-        }
-    }
-
-    /// Counts what a rule counts that this finding's covers.
-    fn fold(&mut self, rule: &dyn Rule, evidence: &Evidence) {
-        let new: Vec<_> =
-            rule.classes().iter().copied().filter(|class| !self.classes.contains(class)).collect();
-        self.counts.add(&evidence.window.activity.counts.only(&new));
-        self.classes.extend(new);
-    }
-
-    /// Says how sure it is after what is known now; whether that is news.
-    fn judge(&mut self, lockstep: Option<u64>) -> bool {
-        let (confidence, spoofable) = match (self.completed(), lockstep) {
-            (completed @ 1.., _) if self.proven => (Confidence::High, Spoofable::No { completed }),
-            (completed @ 1.., _) => (Confidence::Medium, Spoofable::No { completed }),
-            (0, Some(sources)) => (Confidence::Low, Spoofable::Decoys { sources }),
-            (0, None) if self.proven => (Confidence::Medium, Spoofable::Yes),
-            (0, None) => (Confidence::Low, Spoofable::Yes),
-        };
-        let news = self.confidence != confidence;
-        self.confidence = confidence;
-        self.spoofable = spoofable;
-        news
-    }
-
-    fn covers(&self, rule: &str) -> bool {
-        self.covers.contains(&rule)
-    }
-
-    fn event(&self, kind: EventKind, now: Now) -> Event {
-        Event { time: now.wall, kind, finding: self.clone() }
-    }
-}
-
-fn larger(one: Estimate, other: Estimate) -> Estimate {
-    if other.value > one.value { other } else { one }
-}
-
-fn target(sample: &Sample) -> Option<Target> {
-    (sample.taken == 1).then(|| Target {
-        ip: sample.host.to_ip(),
-        port: (sample.port != 0).then_some(sample.port),
-        protocol: sample.protocol,
-    })
-}
-
-/// What is told of a finding.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum EventKind {
-    /// It is new.
-    Opened,
-    /// It goes on: ten times the probes since it was told last, or more is known of it.
-    Updated,
-    /// It is over, or the agent ends.
-    Closed,
-}
-
-impl EventKind {
-    /// All, in the order of a life.
-    pub const ALL: [Self; 3] = [Self::Opened, Self::Updated, Self::Closed];
-
-    /// The name in the output and in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Updated => "updated",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// Something to tell.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// When it happened.
-    pub time: Timestamp,
-    /// What happened.
-    pub kind: EventKind,
-    /// The finding as it is then.
-    pub finding: Finding,
-}
+pub use super::finding::{Event, EventKind, Finding, MAX_TARGETS, Sources, Spoofable, Target};
+use super::{Confidence, Evidence, Rule, Severity, settings::Settings, told::Told};
+use crate::{clock::Now, observe::Delta};
 
 /// A rule that matched.
 pub struct Match<'d> {
@@ -243,6 +22,8 @@ pub struct Match<'d> {
     pub lockstep: Option<u64>,
     /// When.
     pub now: Now,
+    /// Who takes part, where it is a campaign.
+    pub campaign: Option<Sources>,
 }
 
 /// The open findings. Bounded: what finds no room is counted.
@@ -300,6 +81,9 @@ impl Tracker {
             finding.matched = now.at;
             finding.proven |= found.evidence.proven;
             finding.severity = finding.severity.max(found.severity);
+            if let Some(sources) = found.campaign {
+                finding.see_campaign(sources, &found.evidence, found.delta, now);
+            }
             if finding.probes() < finding.next_update {
                 self.suppressed += 1;
                 return;
@@ -351,6 +135,7 @@ impl Tracker {
             confidence: Confidence::Low,
             spoofable: Spoofable::Yes,
             source: address,
+            sources: found.campaign.unwrap_or_default(),
             targets: Vec::new(),
             counts: window.activity.counts.only(rule.classes()),
             seen: window.activity,

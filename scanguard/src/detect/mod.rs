@@ -3,6 +3,10 @@
 //! A [`Rule`] looks at what one source did and says whether that is scanning; [`findings::Tracker`] makes
 //! of its repeated answers one finding with a life. One rule is one file in [`rules`].
 
+pub mod campaign;
+pub mod decoys;
+pub mod feeds;
+mod finding;
 pub mod findings;
 pub mod missed;
 pub mod rules;
@@ -14,7 +18,13 @@ use std::time::Duration;
 use scanguard_common::{address::Address, outcome::ProbeClass};
 use serde::{Deserialize, Serialize};
 
-use self::findings::{Event, Match, Tracker};
+use self::{
+    campaign::Campaigns,
+    decoys::Decoys,
+    feeds::Feeds,
+    findings::{Event, Match, Tracker},
+    rules::RuleSet,
+};
 use crate::{
     clock::Now,
     observe::{
@@ -38,6 +48,15 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The next worse.
+    pub const fn raised(self) -> Self {
+        match self {
+            Self::Info => Self::Low,
+            Self::Low => Self::Medium,
+            Self::Medium | Self::High => Self::High,
+        }
+    }
+
     /// The name in findings and configuration.
     pub const fn label(self) -> &'static str {
         match self {
@@ -169,23 +188,38 @@ pub trait Rule: Send {
 /// All rules and the findings that they made.
 pub struct Detector {
     rules: Vec<Box<dyn Rule>>,
+    campaigns: Option<Campaigns>,
+    decoys: Decoys,
+    feeds: Feeds,
     tracker: Tracker,
 }
 
 impl Detector {
     /// With these rules.
-    pub fn new(rules: Vec<Box<dyn Rule>>, settings: settings::Settings) -> Self {
-        Self { rules, tracker: Tracker::new(settings) }
+    pub fn new(rules: impl Into<RuleSet>, settings: settings::Settings) -> Self {
+        let RuleSet { rules, campaigns } = rules.into();
+        let (decoys, feeds) = (Decoys::default(), Feeds::default());
+        Self { rules, campaigns, decoys, feeds, tracker: Tracker::new(settings) }
     }
 
     /// The names of the rules.
     pub fn rules(&self) -> impl Iterator<Item = &'static str> {
-        self.rules.iter().map(|rule| rule.name())
+        self.rules.iter().map(|rule| rule.name()).chain(self.campaigns.iter().map(Campaigns::name))
     }
 
     /// How many news of a source it takes at least until any rule can match; 0 without rules.
     pub fn soonest(&self) -> u32 {
         self.rules.iter().map(|rule| rule.soonest()).min().unwrap_or(0)
+    }
+
+    /// The known-bad networks.
+    pub fn feeds(&self) -> &Feeds {
+        &self.feeds
+    }
+
+    /// Takes other known-bad networks.
+    pub fn set_feeds(&mut self, feeds: Feeds) {
+        self.feeds = feeds;
     }
 
     /// Looks at a source that did something; hands on what is to be told.
@@ -198,23 +232,45 @@ impl Detector {
         tell: &mut dyn FnMut(Event),
     ) {
         self.tracker.absorb(&address, delta, now);
+        self.decoys.note(address, delta);
+        if let Some(campaigns) = &mut self.campaigns {
+            campaigns.note(address, delta, now.at);
+        }
+        let listed = self.feeds.listing(&address);
         for rule in &self.rules {
             if delta.activity.counts.of_any(rule.classes()) == 0 {
                 continue;
             }
             let since = self.tracker.told(rule.name(), &address);
-            let source = Source { address, history, delta, at: now.at, since, listed: None };
-            if let Some(evidence) = rule.evaluate(&source) {
-                let severity = rule.severity();
-                let found = Match { address, delta, evidence, severity, lockstep: None, now };
+            let source = Source { address, history, delta, at: now.at, since, listed };
+            if let Some(mut evidence) = rule.evaluate(&source) {
+                let mut severity = rule.severity();
+                if let Some(feed) = listed {
+                    severity = severity.raised();
+                    evidence.reason.push_str(&format!("; the source is listed in {feed}"));
+                }
+                let lockstep = self.decoys.sources(&address);
+                let found = Match { address, delta, evidence, severity, lockstep, now, campaign: None };
                 self.tracker.see(rule.as_ref(), found, tell);
             }
         }
     }
 
-    /// Closes the findings whose sources have been quiet.
+    /// Looks across sources, and closes the findings whose sources have been quiet.
     pub fn tick(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
+        for (address, sources) in self.decoys.tick(now.at) {
+            self.tracker.doubt(&address, sources, now, tell);
+        }
+        if let Some(campaigns) = &mut self.campaigns {
+            campaigns.tick(&mut self.tracker, now, tell);
+        }
         self.tracker.close_quiet(now, tell);
+    }
+
+    /// What was not looked at since there was too much of it: sources that were not compared for decoys, and
+    /// targets that were not looked at for campaigns.
+    pub fn left_out(&self) -> (u64, u64) {
+        (self.decoys.left_out(), self.campaigns.as_ref().map_or(0, Campaigns::given_up))
     }
 
     /// Closes all findings: the agent ends.

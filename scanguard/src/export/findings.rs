@@ -9,7 +9,7 @@ use bytes::{BufMut as _, BytesMut};
 use scanguard_common::{address::Address, oracle::Reach};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use crate::detect::findings::{Event, Finding, Target};
+use crate::detect::findings::{Event, Target};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -178,6 +178,13 @@ impl Serialize for ByClass {
     }
 }
 
+/// Who takes part in a campaign.
+#[derive(Serialize)]
+struct JsonSources {
+    count: u64,
+    examples: Vec<JsonSource>,
+}
+
 /// What the source's probes met.
 #[derive(Serialize)]
 struct JsonReached {
@@ -198,6 +205,8 @@ struct JsonEvent<'e> {
     confidence: crate::detect::Confidence,
     spoofable: String,
     source: JsonSource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<JsonSources>,
     targets: Vec<JsonTarget>,
     counts: JsonCounts,
     reached: JsonReached,
@@ -219,7 +228,16 @@ impl Serialize for Json<'_> {
             severity: finding.severity,
             confidence: finding.confidence,
             spoofable: finding.spoofable.to_string(),
-            source: source(finding, self.ipv6_prefix),
+            source: json_source(&finding.source, self.ipv6_prefix),
+            sources: (finding.sources.count > 0).then(|| JsonSources {
+                count: finding.sources.count,
+                examples: finding
+                    .sources
+                    .examples
+                    .iter()
+                    .map(|one| json_source(one, self.ipv6_prefix))
+                    .collect(),
+            }),
             targets: finding.targets.iter().map(json_target).collect(),
             counts: JsonCounts {
                 probes: finding.probes(),
@@ -244,9 +262,9 @@ impl Serialize for Json<'_> {
     }
 }
 
-fn source(finding: &Finding, ipv6_prefix: u8) -> JsonSource {
-    let prefix = (!finding.source.is_v4() && ipv6_prefix < 128).then_some(ipv6_prefix);
-    JsonSource { ip: finding.source.to_ip(), prefix }
+fn json_source(address: &Address, ipv6_prefix: u8) -> JsonSource {
+    let prefix = (!address.is_v4() && ipv6_prefix < 128).then_some(ipv6_prefix);
+    JsonSource { ip: address.to_ip(), prefix }
 }
 
 fn json_target(target: &Target) -> JsonTarget {
@@ -259,7 +277,7 @@ mod tests {
     use crate::detect::rules::testing::Script;
 
     fn first_event() -> Event {
-        let rules = crate::detect::rules::Settings::default().rules();
+        let rules = crate::detect::rules::Settings::default().rules().rules;
         let rule = rules.into_iter().find(|rule| rule.name() == "vertical_scan").unwrap();
         let mut script = Script::new(rule, crate::detect::settings::Settings::default());
         for port in 1..=40 {

@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    detect::{Detector, findings::Event},
+    detect::{Detector, feeds::Feeds, findings::Event},
     export::findings::FindingsWriter,
     observe::Observer,
     pipeline::Pipeline,
@@ -77,7 +77,12 @@ fn after(packets: u64) -> String {
 impl<S: Feed, W: Write> Replay<S, W> {
     /// Findings go to `writer`. Only packets to `local` are looked at; if there is none, all are.
     pub fn new(config: &Config, sensor: S, local: Vec<IpNet>, writer: FindingsWriter<W>) -> Self {
-        let detector = Detector::new(config.rules.rules(), config.findings);
+        let mut detector = Detector::new(config.rules.rules(), config.findings);
+        let (feeds, problems) = Feeds::load(&config.feeds.files, &Feeds::default());
+        for problem in problems {
+            tracing::warn!("feed {problem}");
+        }
+        detector.set_feeds(feeds);
         let pipeline = Pipeline::new(Observer::new(config.history), detector);
         Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),

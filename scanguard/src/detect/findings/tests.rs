@@ -1,7 +1,10 @@
 use scanguard_common::outcome::ProbeClass;
 
 use super::*;
-use crate::{detect::rules::testing::Script, observe::settings};
+use crate::{
+    detect::{Technique, rules::testing::Script},
+    observe::settings,
+};
 
 /// Matches whenever it is asked.
 struct Always;

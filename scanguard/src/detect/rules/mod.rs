@@ -1,11 +1,14 @@
 //! The rules: one file each, and one line each in [`Settings::rules`].
 
 mod block_scan;
+pub(super) mod campaign;
 mod horizontal_sweep;
 mod icmp_probe;
 mod icmp_sweep;
+mod known_bad;
 #[cfg(test)]
 mod known_quiet;
+mod never_seen;
 mod odd_segments;
 mod os_fingerprint;
 mod rare_protocols;
@@ -22,6 +25,7 @@ use std::time::Duration;
 
 use super::{
     Rule, Severity,
+    campaign::Campaigns,
     missed::{self, ATTEMPTS},
 };
 use crate::{
@@ -95,6 +99,12 @@ pub struct Settings {
     pub sequential_test: sequential_test::Settings,
     /// `[rules.slow_scan]`.
     pub slow_scan: slow_scan::Settings,
+    /// `[rules.known_bad]`.
+    pub known_bad: known_bad::Settings,
+    /// `[rules.never_seen]`.
+    pub never_seen: never_seen::Settings,
+    /// `[rules.distributed_scan]`.
+    pub distributed_scan: campaign::Settings,
 }
 
 impl Default for Settings {
@@ -119,6 +129,9 @@ impl Default for Settings {
             service_probe: service_probe::Settings::default(),
             sequential_test: sequential_test::Settings::default(),
             slow_scan: slow_scan::Settings::default(),
+            known_bad: known_bad::Settings::default(),
+            never_seen: never_seen::Settings::default(),
+            distributed_scan: campaign::Settings::default(),
         }
     }
 }
@@ -148,6 +161,9 @@ impl Settings {
             service_probe: service_probe::Settings::read(section.section("service_probe")),
             sequential_test: sequential_test::Settings::read(section.section("sequential_test")),
             slow_scan: slow_scan::Settings::read(section.section("slow_scan")),
+            known_bad: known_bad::Settings::read(section.section("known_bad")),
+            never_seen: never_seen::Settings::read(section.section("never_seen")),
+            distributed_scan: campaign::Settings::read(section.section("distributed_scan")),
         };
         section.finish();
         settings
@@ -208,18 +224,37 @@ impl Settings {
             (self.service_probe.common, Box::new(service_probe::ServiceProbe(self.service_probe))),
             (self.sequential_test.common, Box::new(sequential_test::SequentialTest(self.sequential_test))),
             (self.slow_scan.common, Box::new(slow_scan::SlowScan(self.slow_scan))),
+            (self.known_bad.common, Box::new(known_bad::KnownBad(self.known_bad))),
+            (self.never_seen.common, Box::new(never_seen::NeverSeen::new(self.never_seen))),
         ]
     }
 
     /// All rules that are enabled.
-    pub fn rules(&self) -> Vec<Box<dyn Rule>> {
-        self.registry().into_iter().filter(|(common, _)| common.enabled).map(|(_, rule)| rule).collect()
+    pub fn rules(&self) -> RuleSet {
+        let enabled = self.registry().into_iter().filter(|(common, _)| common.enabled);
+        let rules = enabled.map(|(_, rule)| rule).collect();
+        let distributed = self.distributed_scan;
+        RuleSet { rules, campaigns: distributed.common.enabled.then(|| Campaigns::new(distributed)) }
     }
 
     /// The windows of all rules that are enabled, by name.
     pub fn windows(&self) -> impl Iterator<Item = (&'static str, Duration)> {
         let all = self.registry().into_iter().filter(|(common, _)| common.enabled);
         all.map(|(common, rule)| (rule.name(), common.window))
+    }
+}
+
+/// Rules that are in use.
+pub struct RuleSet {
+    /// Those that look at one source.
+    pub rules: Vec<Box<dyn Rule>>,
+    /// The one that looks across sources.
+    pub campaigns: Option<Campaigns>,
+}
+
+impl From<Vec<Box<dyn Rule>>> for RuleSet {
+    fn from(rules: Vec<Box<dyn Rule>>) -> Self {
+        Self { rules, campaigns: None }
     }
 }
 

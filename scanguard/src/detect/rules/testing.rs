@@ -14,6 +14,7 @@ use crate::{
     clock::Now,
     detect::{
         Detector, Rule,
+        feeds::Feeds,
         findings::{Event, Tracker},
         settings::Settings,
     },
@@ -112,6 +113,11 @@ impl Script {
         let now = Now { at, wall: Timestamp::UNIX_EPOCH + at };
         let Self { sensor, pipeline, events, .. } = self;
         pipeline.poll(sensor, now, &mut |event| events.push(event)).expect("there is no kernel to fail");
+    }
+
+    /// Sources that are known to be bad.
+    pub(crate) fn set_feeds(&mut self, feeds: Feeds) {
+        self.pipeline.detector.set_feeds(feeds);
     }
 
     /// Everything that was told so far.

@@ -92,7 +92,7 @@ impl Rule for UdpScan {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["known_bad"]
+        &["slow_scan", "known_bad"]
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
