@@ -228,7 +228,7 @@ impl Agent {
                 tracing::error!("poll: {error}");
             }
         }
-        metrics.state(&pipeline.observer, pipeline.detector.tracker());
+        metrics.state(&pipeline.observer, &pipeline.detector);
     }
 
     /// The kernel announces addresses, but not networks that are accepted as a whole.

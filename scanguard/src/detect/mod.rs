@@ -267,10 +267,14 @@ impl Detector {
         self.tracker.close_quiet(now, tell);
     }
 
-    /// What was not looked at since there was too much of it: sources that were not compared for decoys, and
-    /// targets that were not looked at for campaigns.
-    pub fn left_out(&self) -> (u64, u64) {
-        (self.decoys.left_out(), self.campaigns.as_ref().map_or(0, Campaigns::given_up))
+    /// Looks at sources that were not compared for decoys because there were too many.
+    pub fn lockstep_left_out(&self) -> u64 {
+        self.decoys.left_out()
+    }
+
+    /// Targets that were no longer looked at for campaigns because there were too many.
+    pub fn campaigns_given_up(&self) -> u64 {
+        self.campaigns.as_ref().map_or(0, Campaigns::given_up)
     }
 
     /// Closes all findings: the agent ends.

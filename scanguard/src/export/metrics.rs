@@ -13,7 +13,7 @@ use scanguard_common::{
 };
 
 use crate::{
-    detect::findings::{EventKind, Tracker},
+    detect::{Detector, findings::EventKind},
     observe::Observer,
     sensor::{Poll, attach::AttachedMode},
 };
@@ -43,6 +43,9 @@ pub struct Metrics {
     rules: Vec<&'static str>,
     findings_refused: IntCounter,
     findings_suppressed: IntCounter,
+    lockstep_left_out: IntCounter,
+    campaigns_given_up: IntCounter,
+    feed_networks: IntGauge,
     output_errors: IntCounter,
 }
 
@@ -159,6 +162,18 @@ impl Metrics {
                 "scanguard_findings_suppressed_total",
                 "Times that a rule matched again and nothing was told, since its finding was open.",
             )?,
+            lockstep_left_out: register.counter(
+                "scanguard_lockstep_left_out_total",
+                "Looks at sources that were not compared for decoys because there were too many.",
+            )?,
+            campaigns_given_up: register.counter(
+                "scanguard_campaign_targets_given_up_total",
+                "Targets that were no longer looked at for distributed scans because there were too many.",
+            )?,
+            feed_networks: register.gauge(
+                "scanguard_feed_networks",
+                "Networks in the feeds of known-bad sources, those that touch each other joined.",
+            )?,
             output_errors: register.counter(
                 "scanguard_output_errors_total",
                 "Findings that could not be written to the output.",
@@ -214,11 +229,15 @@ impl Metrics {
     }
 
     /// The state of the histories and findings after a poll.
-    pub fn state(&self, observer: &Observer, tracker: &Tracker) {
+    pub fn state(&self, observer: &Observer, detector: &Detector) {
+        let tracker = detector.tracker();
         self.history_sources.set(i64::try_from(observer.len()).unwrap_or(i64::MAX));
         raise(&self.history_evictions, observer.evictions());
         raise(&self.findings_refused, tracker.refused());
         raise(&self.findings_suppressed, tracker.suppressed());
+        raise(&self.lockstep_left_out, detector.lockstep_left_out());
+        raise(&self.campaigns_given_up, detector.campaigns_given_up());
+        self.feed_networks.set(i64::try_from(detector.feeds().len()).unwrap_or(i64::MAX));
         // Counted anew, since a finding may go from one rule to another.
         let mut open: HashMap<_, i64> = HashMap::new();
         for finding in tracker.open() {
