@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     agent::Agent,
     lab::{Lab, SCANNER, VICTIM},
-    scans::SCANS,
+    scans::{DECOYS, SCANS},
 };
 
 use crate::{counts::config_file, trial};
@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a scan is one finding from opened to closed, as json lines", life_of_a_finding),
         trial("a scan is found at once, not at the next poll", found_at_once),
+        trial("decoys are each doubted", decoys),
         trial("the metrics page passes promtool and names no address", metrics_page),
         trial("the landing page and health pages answer", pages),
         trial("the kernel program's log appears in the agent's", kernel_log),
@@ -71,6 +72,25 @@ fn found_at_once() -> Result<()> {
     let page = agent.metrics()?;
     ensure!(page.get("scanguard_detection_latency_seconds_count") == 1.0, "{page:?}");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn decoys() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &["--format", "json"])?;
+    DECOYS.run(&lab)?;
+    // Of each source what was said last.
+    scanguard_tests::lab::wait_for("three doubted sources", std::time::Duration::from_secs(20), || {
+        let findings = agent.findings();
+        let last: std::collections::BTreeMap<_, _> =
+            findings.iter().map(|finding| (finding["source"]["ip"].as_str(), finding)).collect();
+        let doubted = last.values().filter(|finding| {
+            finding["confidence"] == "low"
+                && finding["spoofable"].as_str().is_some_and(|spoofable| spoofable.contains("yes: 3 sources"))
+        });
+        (last.len() == 3 && doubted.count() == 3).then_some(())
+    })?;
+    ensure!(agent.stop()? == Some(0));
     Ok(())
 }
 

@@ -40,6 +40,9 @@ const VERTICAL: &[&str] = &["vertical_scan"];
 const ODD: &[&str] = &["odd_flags"];
 const ICMP_SWEEP: &[&str] = &["icmp_sweep"];
 
+/// A scan that hides among decoys, one of which is the scanner.
+pub const DECOYS: Scan = scan("nmap -n -Pn -sS -p 1-100 -D 10.77.0.50,10.77.0.51 {victim}", &[Syn], VERTICAL);
+
 /// All of them.
 pub const SCANS: &[Scan] = &[
     scan("nmap -n -Pn -sS -p 1-1000 {victim}", &[Syn], VERTICAL),
@@ -51,6 +54,13 @@ pub const SCANS: &[Scan] = &[
     scan("nmap -n -Pn -sM -p 1-100 {victim}", &[Maimon], &["maimon_scan"]),
     scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], &["udp_scan"]),
     scan("nmap -n -Pn -sY -p 1-100 --max-retries 1 {victim}", &[SctpInit], &["sctp_scan"]),
+    scan("nmap -n -Pn -sZ -p 1-100 --max-retries 1 {victim}", &[SctpCookieEcho], &["sctp_scan"]),
+    scan(
+        "nmap -n -Pn -O --max-os-tries 1 -p 1-40 {victim}",
+        &[Syn, Xmas],
+        &["os_fingerprint", "vertical_scan"],
+    ),
+    scan("nmap -n -Pn -sW -p 1-100 {victim}", &[Ack], &["ack_scan"]),
     scan("nmap -n -Pn -sO -p 130-180 --max-retries 1 {victim}", &[IpProtocol], &["ip_protocol_scan"]),
     scan("nmap -n -Pn -sS -f -p 1-60 --max-retries 1 {victim}", &[TinyFragment], &["fragment_scan"]),
     scan("nmap -n -sn -PE --send-ip {routed}.0/27", &[IcmpEcho], ICMP_SWEEP),
