@@ -12,7 +12,7 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -52,6 +52,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     privileges::check()?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
 
     let listener = http::bind(config.metrics.listen).await?;
     let address = listener.local_addr().context("the listener's address")?;
@@ -76,14 +77,18 @@ pub async fn run(arguments: Run) -> Result<()> {
     }));
     tracing::info!("metrics at http://{address}/metrics");
 
-    let mut polls = interval(config.sensor.poll_interval);
-    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut polls = poll_timer(config.sensor.poll_interval);
     loop {
         tokio::select! {
             // In this order: a flood of trips must not keep the agent from polling, or from ending.
             biased;
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
+            _ = hangup.recv() => {
+                if let Some(interval) = agent.reload(&arguments) {
+                    polls = poll_timer(interval);
+                }
+            }
             _ = polls.tick() => agent.poll().await,
             told = trips.next() => agent.look(&told?),
         }
@@ -91,6 +96,12 @@ pub async fn run(arguments: Run) -> Result<()> {
     agent.finish();
     drop(stop);
     server.await.context("the metrics listener")?.context("the metrics listener")
+}
+
+fn poll_timer(every: Duration) -> Interval {
+    let mut polls = interval(every);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    polls
 }
 
 /// The file's settings with those of the command line put over them.
@@ -130,6 +141,7 @@ fn drain_kernel_log(ebpf: &mut aya::Ebpf) {
 
 /// Everything that a poll needs.
 struct Agent {
+    config: Config,
     clock: Clock,
     sensor: KernelSensor,
     attachments: Attachments,
@@ -167,6 +179,7 @@ impl Agent {
         let health = Health::default();
         health.attached.store(true, Ordering::Relaxed);
         Ok(Self {
+            config: config.clone(),
             clock: Clock::start(),
             sensor,
             attachments,
@@ -181,6 +194,37 @@ impl Agent {
 
     fn shared(&self) -> Shared {
         Shared { metrics: Arc::clone(&self.metrics), health: Arc::clone(&self.health) }
+    }
+
+    /// Reads the configuration again: all of it is taken, or nothing. Counters, histories and findings are
+    /// kept. Gives the new interval of polls if it was taken.
+    fn reload(&mut self, arguments: &Run) -> Option<Duration> {
+        let taken = configuration(arguments).and_then(|config| self.reconfigure(config));
+        self.metrics.reloaded(taken.is_ok());
+        match taken {
+            Ok(()) => {
+                tracing::info!("SIGHUP: the configuration was read again and taken");
+                Some(self.config.sensor.poll_interval)
+            }
+            Err(error) => {
+                tracing::error!("SIGHUP: the old configuration stays, the new one is wrong: {error:#}");
+                None
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, config: Config) -> Result<()> {
+        let needs_restart = self.config.needs_restart(&config);
+        if !needs_restart.is_empty() {
+            tracing::warn!("these settings are taken at the next start only: {}", needs_restart.join(", "));
+        }
+        let Pipeline { observer, detector, .. } = &mut self.pipeline;
+        detector.reconfigure(config.rules.rules(), config.findings);
+        observer.reconfigure(config.history);
+        self.metrics.add_rules(detector.rules());
+        self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
+        self.config = config;
+        Ok(())
     }
 
     /// Looks at sources that the program told of.

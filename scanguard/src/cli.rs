@@ -44,6 +44,12 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Have a running agent read its configuration again (SIGHUP): all of it is taken, or nothing.
+    Reload {
+        /// The agent's process id, where several are running.
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+    },
     /// Print a commented configuration file with every default.
     PrintConfig,
     /// Say what this kernel, these interfaces and these privileges allow. Changes nothing.

@@ -146,6 +146,19 @@ impl Config {
         Self::reading("").settings
     }
 
+    /// The settings that differ in `new` and that a running agent cannot change.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old, sensor) = (&self.sensor, &new.sensor);
+        let checks = [
+            ("sensor.interfaces", old.interfaces != sensor.interfaces),
+            ("sensor.mode", old.mode != sensor.mode),
+            ("sensor.max_sources", old.max_sources != sensor.max_sources),
+            ("sensor.ipv6_prefix", old.ipv6_prefix != sensor.ipv6_prefix),
+            ("metrics.listen", self.metrics.listen != new.metrics.listen),
+        ];
+        checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     fn reading(text: &str) -> section::Reading<Self> {
         section::read(text, |mut root| {
             let config = Self {

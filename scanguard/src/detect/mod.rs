@@ -125,6 +125,12 @@ impl Detector {
         Self { rules, tracker: Tracker::new(settings) }
     }
 
+    /// Takes other rules and settings. Open findings stay open until they have been quiet.
+    pub fn reconfigure(&mut self, rules: Vec<Box<dyn Rule>>, settings: settings::Settings) {
+        self.rules = rules;
+        self.tracker.reconfigure(settings);
+    }
+
     /// The names of the rules.
     pub fn rules(&self) -> impl Iterator<Item = &'static str> {
         self.rules.iter().map(|rule| rule.name())

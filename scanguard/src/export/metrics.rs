@@ -43,6 +43,8 @@ pub struct Metrics {
     findings_refused: IntCounter,
     findings_suppressed: IntCounter,
     output_errors: IntCounter,
+    reloads: IntCounterVec,
+    reload_successful: IntGauge,
 }
 
 /// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
@@ -162,6 +164,15 @@ impl Metrics {
                 "scanguard_output_errors_total",
                 "Findings that could not be written to the output.",
             )?,
+            reloads: register.counters(
+                "scanguard_config_reloads_total",
+                "Times that the configuration was read again, by outcome.",
+                &["outcome"],
+            )?,
+            reload_successful: register.gauge(
+                "scanguard_config_last_reload_successful",
+                "Whether the configuration was taken when it was read last.",
+            )?,
             registry: register.0,
         };
         for exit in Exit::ALL {
@@ -170,14 +181,30 @@ impl Metrics {
         for class in ProbeClass::ALL {
             metrics.probes.with_label_values(&[class.label()]);
         }
-        for rule in rules {
-            metrics.findings_open.with_label_values(&[rule]);
-            for event in EventKind::ALL {
-                metrics.findings.with_label_values(&[rule, event.label()]);
-            }
+        metrics.add_rules(rules);
+        for outcome in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[outcome]);
         }
+        metrics.reload_successful.set(1);
         metrics.add_process_metrics()?;
         Ok(metrics)
+    }
+
+    /// Shows the series of these rules, at zero if they are new.
+    pub fn add_rules(&self, rules: impl Iterator<Item = &'static str>) {
+        for rule in rules {
+            self.findings_open.with_label_values(&[rule]);
+            for event in EventKind::ALL {
+                self.findings.with_label_values(&[rule, event.label()]);
+            }
+        }
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, successful: bool) {
+        let outcome = if successful { "success" } else { "failure" };
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.reload_successful.set(i64::from(successful));
     }
 
     fn add_process_metrics(&self) -> prometheus::Result<()> {
