@@ -111,7 +111,8 @@ numbered! {
         TcpStray = "tcp_stray",
         /// UDP that a socket of this host wants.
         UdpOwned = "udp_owned",
-        /// UDP for elsewhere, from a port below 1024 to an ephemeral one: the answer of a service.
+        /// UDP that no socket here wants, from a port below 1024 to an ephemeral one: the answer of a service,
+        /// for another host or too late.
         UdpReply = "udp_reply",
         /// UDP to a link-layer group: multicast or broadcast.
         UdpMulticast = "udp_multicast",
