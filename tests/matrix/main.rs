@@ -1,8 +1,6 @@
 //! `cargo xtask matrix`: every case with real tools in namespaces of its own, and what the sensor made of it.
 //! With `--write`, docs/coverage.md. Fails if a scan is missed or honest traffic is flagged.
 
-mod outcome;
-mod play;
 mod report;
 
 use std::{
@@ -16,11 +14,13 @@ use std::{
 use anyhow::{Result, ensure};
 use clap::Parser;
 use scanguard_tests::{
-    cases::{self, Case},
+    cases::{
+        self, Case,
+        outcome::{Outcome, Verdict},
+        play,
+    },
     cleanup, root,
 };
-
-use outcome::{Outcome, Verdict};
 
 /// Scans sensors, and spares them, with real tools in network namespaces.
 #[derive(Debug, Parser)]
@@ -40,7 +40,7 @@ struct Arguments {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     jobs: u8,
     /// The sensor's poll interval; all else is as it is by default
-    #[arg(long, default_value = "100ms")]
+    #[arg(long, default_value = play::POLL_INTERVAL)]
     poll_interval: String,
     /// Print the findings of every case
     #[arg(long)]

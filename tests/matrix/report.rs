@@ -2,9 +2,10 @@
 
 use std::{fmt, fs, process::Command};
 
-use scanguard_tests::cases::{Case, Expect};
-
-use crate::outcome::{Outcome, Verdict, short};
+use scanguard_tests::cases::{
+    Case, Expect,
+    outcome::{Outcome, Verdict, short},
+};
 
 /// How many came to what.
 #[derive(Default)]
@@ -124,7 +125,7 @@ pub(crate) fn markdown(about: &About, cases: &[Case], outcomes: &[Option<Outcome
          agent, each case on\nits own. The configuration is the default, but for `poll_interval = \"{poll_interval}\"`. \
          Scans must be found, honest traffic must not.\n\n\
          **{summary}.**\n\n\
-         * kernel: {kernel}, native XDP on veth\n\
+         * kernel: {kernel}, native XDP on veth; the agent is built for debugging\n\
          * tools: {tools}\n\
          * *probes before*: probes that the sensor had seen of the source when the first finding was opened, of all \
          that it saw in the case\n\

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     sync::{
         Arc,
@@ -14,10 +14,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::lab::Namespace;
+use crate::lab::{Namespace, VICTIM};
 
 /// How long anything in the same machine may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Everyone in the victim's network.
+const BROADCAST: &str = "10.77.0.255";
+/// The discard service (RFC 863).
+const DISCARD: u16 = 9;
 /// How often a server looks for a client.
 const NAP: Duration = Duration::from_millis(2);
 
@@ -87,6 +91,26 @@ pub fn serve_banners(host: &Namespace, services: &[Service]) -> Result<Services>
 pub fn serve(host: &Namespace, ports: impl IntoIterator<Item = u16>) -> Result<Services> {
     let services: Vec<_> = ports.into_iter().map(|port| Service { port, banner: "" }).collect();
     serve_banners(host, &services)
+}
+
+/// Says something to the host's whole network a few times a second, which nobody answers.
+///
+/// # Errors
+/// The host has no such network.
+pub fn speak(host: &Namespace) -> Result<Services> {
+    let socket = host.enter(|| UdpSocket::bind((VICTIM, 0)).context("bind"))?;
+    socket.set_broadcast(true)?;
+    socket.connect((BROADCAST, DISCARD))?;
+    let stop = Arc::<AtomicBool>::default();
+    let stopped = Arc::clone(&stop);
+    let speaker = thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            // Whether it gets anywhere is no matter.
+            let _ = socket.send(b"hello");
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+    Ok(Services { stop, threads: vec![speaker] })
 }
 
 fn greet(mut client: TcpStream, banner: &str) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! The cases of `cargo xtask matrix`: what must be found, and what must not. One table each.
 
+pub mod outcome;
+pub mod play;
 pub mod quiet;
 pub mod scans;
 
@@ -40,6 +42,8 @@ pub struct Case {
     pub expect: Expect,
     /// Takes minutes: only where that is asked for.
     pub slow: bool,
+    /// Short, and needs no tools but those of the tests: is one of them, too.
+    pub tested: bool,
     /// Done before the sensor is started: servers and networks.
     pub prepare: fn(&mut Stage<'_>) -> Result<()>,
     /// Done while the sensor watches.
@@ -53,6 +57,12 @@ impl Case {
     #[must_use]
     pub const fn slow(self) -> Self {
         Self { slow: true, ..self }
+    }
+
+    /// Is a test, too.
+    #[must_use]
+    pub const fn tested(self) -> Self {
+        Self { tested: true, ..self }
     }
 
     /// Something is set up before.

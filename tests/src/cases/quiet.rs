@@ -14,7 +14,16 @@ const fn quiet(
     packets: u32,
     act: fn(&mut Stage<'_>) -> anyhow::Result<()>,
 ) -> Case {
-    Case { name, group, expect: Expect::Quiet, slow: false, prepare: nothing, act: Act::Script(act), packets }
+    Case {
+        name,
+        group,
+        expect: Expect::Quiet,
+        slow: false,
+        tested: false,
+        prepare: nothing,
+        act: Act::Script(act),
+        packets,
+    }
 }
 
 const fn client(
@@ -72,15 +81,25 @@ pub const CASES: &[Case] = &[
     ),
     client("rsync: 60 MB there and back", 2_000, services::rsync_daemon, services::bulk),
     client("a backup server: rsync from 12 addresses", 100, services::rsync_daemon, services::backup),
-    client("one user of 12 services of this host", 100, services::twelve_ports, services::visits_twelve),
+    client("one user of 12 services of this host", 100, services::twelve_ports, services::visits_twelve)
+        .tested(),
+    client("300 connections from one address", 1_000, services::small_ports, services::some).tested(),
+    client("300 connections over IPv6", 1_000, services::small_ports, services::some_v6),
+    client(
+        "monitoring: five open ports each second for 6 s",
+        80,
+        services::small_ports,
+        services::short_monitoring,
+    )
+    .tested(),
     datagrams("a DNS client: dig asks dnsmasq 400 names", 400, datagrams::dns_server),
     datagrams("a resolver's answers: dig on this host asks 400 names elsewhere", 400, datagrams::dns_client),
     datagrams("answers that come after the asker gave up, 100 of them", 100, datagrams::late_answers),
-    datagrams("a peer-to-peer socket: 150 peers, each of many ports", 1_000, datagrams::peers),
+    datagrams("a peer-to-peer socket: 150 peers, each of many ports", 1_000, datagrams::peers).tested(),
     datagrams("chatter of a local network: mDNS, SSDP, NetBIOS, DHCP and the like", 40, datagrams::chatter),
     broken("a client retries a service that is down for a minute", 100, broken::retries),
-    broken("segments of 200 connections after a restart of the service", 200, broken::restart),
-    broken("200 clients close connections that this host forgot", 200, broken::late_closes),
+    broken("segments of 200 connections after a restart of the service", 200, broken::restart).tested(),
+    broken("200 clients close connections that this host forgot", 200, broken::late_closes).tested(),
     broken(
         "a server closes 200 connections of clients on this host that were forgotten",
         200,

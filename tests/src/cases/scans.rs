@@ -2,13 +2,22 @@
 
 use super::{Act, Case, Expect, nothing};
 use crate::{
-    clients::{Service, serve_banners},
+    clients::{Service, serve_banners, speak},
     scans::SCANS,
     stage::Stage,
 };
 
 const fn scan(group: &'static str, name: &'static str) -> Case {
-    Case { name, group, expect: Expect::Found, slow: false, prepare: nothing, act: Act::Command, packets: 1 }
+    Case {
+        name,
+        group,
+        expect: Expect::Found,
+        slow: false,
+        tested: false,
+        prepare: nothing,
+        act: Act::Command,
+        packets: 1,
+    }
 }
 
 /// nmap, one target, no name look-up and no discovery before.
@@ -37,7 +46,8 @@ const fn ipv6(name: &'static str) -> Case {
 }
 
 const fn masscan(name: &'static str) -> Case {
-    scan("masscan", name)
+    // Its receiver looks at the clock only when something comes.
+    scan("masscan", name).after(something_to_receive)
 }
 
 const fn zmap(name: &'static str) -> Case {
@@ -61,16 +71,16 @@ const fn nping(name: &'static str) -> Case {
 /// What the table of the tests in namespaces does not have.
 const MORE: &[Case] = &[
     nmap("nmap -n -Pn -F {victim}"),
-    nmap("nmap -n -Pn -sW -p 1-100 {victim}"),
+    nmap("nmap -n -Pn -sW -p 1-100 {victim}").tested(),
     nmap("nmap -n -Pn -sZ -p 1-100 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn -sSU -p T:1-50,U:50-80 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn --scanflags URGACKPSHRSTSYNFIN -p 1-60 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn --scanflags SYNFIN -p 1-60 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn --scanflags PSH -p 1-60 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn -sS -p 1-20 --send-ip {routed}.0/28"),
-    discovery("nmap -n -sn --send-ip {routed}.0/24"),
+    discovery("nmap -n -sn --send-ip {routed}.0/24").tested(),
     discovery("nmap -n -sn -PS22,80,443 --send-ip {routed}.0/27"),
-    discovery("nmap -n -sn -PA80 --send-ip {routed}.0/27"),
+    discovery("nmap -n -sn -PA80 --send-ip {routed}.0/27").tested(),
     discovery("nmap -n -sn -PU40125 --send-ip {routed}.0/27"),
     discovery("nmap -n -sn -PY80 --send-ip {routed}.0/27"),
     discovery("nmap -n -sn -PO2,4 --send-ip {routed}.0/27"),
@@ -82,17 +92,16 @@ const MORE: &[Case] = &[
     timing("nmap -n -Pn -sS --scan-delay 4s -p 1-40 {victim}").slow(),
     evasion("nmap -n -Pn -sS -f -f -p 1-60 --max-retries 1 {victim}"),
     evasion("nmap -n -Pn -sS --mtu 24 -p 1-60 --max-retries 1 {victim}"),
-    evasion("nmap -n -Pn -sS -D 10.77.0.50,10.77.0.51,ME,10.77.0.52 -p 1-60 {victim}"),
+    evasion("nmap -n -Pn -sS -D 10.77.0.50,10.77.0.51,ME,10.77.0.52 -p 1-60 {victim}").tested(),
     evasion("nmap -n -Pn -sS -g 53 -p 1-60 {victim}"),
-    evasion("nmap -n -Pn -sU -g 53 -p 50-110 --max-retries 1 {victim}"),
-    evasion("nmap -n -Pn -sS -S 10.77.0.66 -e {interface} --send-ip -p 1-60 --max-retries 0 {victim}"),
+    evasion("nmap -n -Pn -sU -g 53 -p 50-110 --max-retries 1 {victim}").tested(),
     evasion("nmap -n -Pn -sS --data-length 40 --ttl 77 --randomize-hosts -p 1-60 {victim}"),
     evasion("nmap -n -Pn -sS --badsum -p 1-60 --max-retries 0 {victim}"),
     evasion("nmap -n -Pn -sS --ip-options R -p 1-60 --max-retries 1 {victim}"),
     evasion("nmap -n -Pn -sS --spoof-mac 02:00:00:00:00:99 -p 1-60 --max-retries 0 {victim}"),
     versions("nmap -n -Pn -sV -p 21,22,25,80,110,143,443,3306 --version-light {victim}"),
     versions("nmap -n -Pn -sV -p 1-200 --version-light {victim}"),
-    versions("nmap -n -Pn -O -p 1,80 --max-os-tries 1 {victim}"),
+    versions("nmap -n -Pn -O -p 1,80 --max-os-tries 1 {victim}").tested(),
     versions("nmap -n -Pn -A -p 1-100 {victim}"),
     ipv6("nmap -6 -n -Pn -sT -p 1-100 {victim6}"),
     ipv6("nmap -6 -n -Pn -sF -p 1-60 --max-retries 1 {victim6}"),
@@ -101,7 +110,7 @@ const MORE: &[Case] = &[
     ipv6("nmap -6 -n -Pn -sM -p 1-60 --max-retries 1 {victim6}"),
     ipv6("nmap -6 -n -Pn -sY -p 1-60 --max-retries 1 {victim6}"),
     ipv6("nmap -6 -n -Pn -sO -p 140-180 --max-retries 1 {victim6}"),
-    ipv6("nmap -6 -n -sn -PE --send-ip {routed6}/123"),
+    ipv6("nmap -6 -n -sn -PE --send-ip {routed6}/123").tested(),
     ipv6("nmap -6 -n -Pn -sS -p 22 --send-ip {routed6}/122"),
     masscan(
         "masscan -e {interface} --adapter-ip {scanner} --router-mac {mac} --rate 2000 --wait 1 -p1-1000 {victim}",
@@ -131,7 +140,8 @@ const MORE: &[Case] = &[
     hping("hping3 -q -8 1-100 -S {victim}"),
     hping("hping3 -q -i u2000 -c 100 -S -p ++1 {victim}"),
     hping("hping3 -q -i u2000 -c 100 -A -p ++1 {victim}"),
-    hping("hping3 -q -i u2000 -c 100 -2 -p ++1 {victim}"),
+    hping("hping3 -q -i u2000 -c 100 -2 -p ++1 {victim}").tested(),
+    hping("hping3 -q -i u2000 -c 100 -S -a 10.77.0.66 -p ++1 {victim}"),
     hping("hping3 -q -i u2000 -c 60 -1 --rand-dest -I {interface} {routed}.x"),
     hping("hping3 -q -i u2000 -c 60 -S -p 22 --rand-dest -I {interface} {routed}.x"),
     fping("fping -q -r 0 -g {routed}.0/26"),
@@ -176,6 +186,13 @@ pub fn all() -> impl Iterator<Item = Case> {
     let place = |case: &Case| GROUPS.iter().position(|group| *group == case.group).unwrap_or(GROUPS.len());
     cases.sort_by_key(place);
     cases.into_iter()
+}
+
+/// The scanned host says something to nobody now and then.
+fn something_to_receive(stage: &mut Stage<'_>) -> anyhow::Result<()> {
+    let speaker = speak(&stage.lab.victim)?;
+    stage.keep(speaker);
+    Ok(())
 }
 
 /// Services that say who they are.

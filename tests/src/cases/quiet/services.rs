@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     clients::{at, knock, serve, visit},
-    lab::{ROUTED, VICTIM},
+    lab::{ROUTED, VICTIM, VICTIM6},
     stage::Stage,
 };
 
@@ -91,8 +91,9 @@ pub(super) fn balancer(stage: &mut Stage<'_>) -> Result<()> {
 pub(super) fn rsync_daemon(stage: &mut Stage<'_>) -> Result<()> {
     let data = stage.directory().join("data");
     fs::create_dir(&data)?;
-    let some =
-        |length: usize| (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>();
+    let some = |length: usize| {
+        (0..length).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect::<Vec<_>>()
+    };
     fs::write(data.join("bulk"), some(60 << 20)).context("60 MB of room")?;
     fs::write(data.join("small"), some(100_000))?;
     let config = format!(
@@ -130,6 +131,28 @@ pub(super) fn twelve_ports(stage: &mut Stage<'_>) -> Result<()> {
 
 pub(super) fn visits_twelve(stage: &mut Stage<'_>) -> Result<()> {
     stage.lab.scanner.enter(|| TWELVE.chain(TWELVE).try_for_each(|port| Ok(visit(at(VICTIM, port))?)))
+}
+
+/// Servers of our own, for where there is no nginx.
+pub(super) fn small_ports(stage: &mut Stage<'_>) -> Result<()> {
+    let services = serve(&stage.lab.victim, FIVE)?;
+    stage.keep(services);
+    Ok(())
+}
+
+pub(super) fn some(stage: &mut Stage<'_>) -> Result<()> {
+    stage.lab.scanner.enter(|| (0..300).try_for_each(|_| Ok(visit(at(VICTIM, 80))?)))
+}
+
+pub(super) fn some_v6(stage: &mut Stage<'_>) -> Result<()> {
+    stage.lab.scanner.enter(|| (0..300).try_for_each(|_| Ok(visit(at(VICTIM6, 443))?)))
+}
+
+pub(super) fn short_monitoring(stage: &mut Stage<'_>) -> Result<()> {
+    stage
+        .lab
+        .scanner
+        .enter(|| each_second(6, || FIVE.iter().try_for_each(|port| Ok(knock(at(VICTIM, *port))?))))
 }
 
 pub(super) fn pings(stage: &mut Stage<'_>) -> Result<()> {

@@ -13,17 +13,22 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use scanguard_tests::{
+
+use super::{
+    Case,
+    outcome::{Opened, Outcome, Seen},
+};
+use crate::{
     agent::Agent,
-    cases::Case,
     lab::{Lab, Namespace, Process, VICTIM_INTERFACE, wait_for},
     stage::Stage,
 };
 
-use crate::outcome::{Opened, Outcome, Seen};
+/// Short, so that the latency that is seen is the rules'.
+pub const POLL_INTERVAL: &str = "100ms";
 
 /// Plays it to its end. A panic fails the case, not the matrix.
-pub(crate) fn play(case: &Case, poll_interval: &str) -> Outcome {
+pub fn play(case: &Case, poll_interval: &str) -> Outcome {
     let start = Instant::now();
     let played = thread::scope(|scope| {
         let thread = scope.spawn(|| watched(case, poll_interval));

@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use scanguard_tests::cases::{Case, Expect};
 use serde_json::Value;
+
+use super::{Case, Expect};
 
 /// In a word.
 #[derive(Clone, Debug)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// A scan was found.
     Found,
     /// Honest traffic was left alone.
@@ -24,7 +25,7 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// For people.
-    pub(crate) fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Found => "found",
             Self::Quiet => "quiet",
@@ -37,13 +38,17 @@ impl Verdict {
 
 /// An `opened` line.
 #[derive(Clone, Debug)]
-pub(crate) struct Opened {
-    pub(crate) rule: String,
-    pub(crate) source: String,
-    pub(crate) reason: String,
+pub struct Opened {
+    /// Its name.
+    pub rule: String,
+    /// The address.
+    pub source: String,
+    /// In words.
+    pub reason: String,
     /// Probes that the sensor had seen of this source, of the rule's classes.
-    pub(crate) probes: u64,
-    pub(crate) time: Timestamp,
+    pub probes: u64,
+    /// When.
+    pub time: Timestamp,
 }
 
 impl Opened {
@@ -51,7 +56,7 @@ impl Opened {
     ///
     /// # Errors
     /// It lacks something.
-    pub(crate) fn read(line: &Value) -> Result<Self> {
+    pub fn read(line: &Value) -> Result<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
         // A campaign of many sources may name none.
         let source = line["source"]["ip"].as_str().unwrap_or("several sources").to_owned();
@@ -67,32 +72,34 @@ impl Opened {
 
 /// What the sensor and tcpdump saw.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// All packets.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Those that the sensor took for probes.
-    pub(crate) probes: u64,
+    pub probes: u64,
     /// When the first packet came, by tcpdump's clock, which is that of the agent's lines.
-    pub(crate) first: Option<Timestamp>,
+    pub first: Option<Timestamp>,
     /// Findings, in the order in which they were opened.
-    pub(crate) opened: Vec<Opened>,
+    pub opened: Vec<Opened>,
 }
 
 /// What came of a case.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) verdict: Verdict,
+pub struct Outcome {
+    /// In a word.
+    pub verdict: Verdict,
     seen: Seen,
     took: Duration,
 }
 
 impl Outcome {
     /// Judges.
-    pub(crate) fn new(case: &Case, seen: Result<Seen>, took: Duration) -> Self {
+    pub fn new(case: &Case, seen: Result<Seen>, took: Duration) -> Self {
         let seen = match seen {
             Ok(seen) => seen,
             Err(error) => {
-                return Self { verdict: Verdict::Failed(format!("{error:#}")), seen: Seen::default(), took };
+                let verdict = Verdict::Failed(shortened(&format!("{error:#}")));
+                return Self { verdict, seen: Seen::default(), took };
             }
         };
         let verdict = if seen.packets < u64::from(case.packets) {
@@ -109,17 +116,17 @@ impl Outcome {
     }
 
     /// Packets, and probes among them.
-    pub(crate) fn packets(&self) -> (u64, u64) {
+    pub fn packets(&self) -> (u64, u64) {
         (self.seen.packets, self.seen.probes)
     }
 
     /// Findings.
-    pub(crate) fn opened(&self) -> &[Opened] {
+    pub fn opened(&self) -> &[Opened] {
         &self.seen.opened
     }
 
     /// Rules, with the number of their findings where it is not one.
-    pub(crate) fn rules(&self) -> String {
+    pub fn rules(&self) -> String {
         let mut rules = BTreeMap::<_, u32>::new();
         for opened in self.opened() {
             *rules.entry(opened.rule.as_str()).or_default() += 1;
@@ -132,19 +139,27 @@ impl Outcome {
     }
 
     /// Probes that were seen when the first finding was opened.
-    pub(crate) fn probes_before(&self) -> Option<u64> {
+    pub fn probes_before(&self) -> Option<u64> {
         self.opened().first().map(|opened| opened.probes)
     }
 
     /// From the first packet to the first finding.
-    pub(crate) fn latency(&self) -> Option<Duration> {
+    pub fn latency(&self) -> Option<Duration> {
         let (opened, first) = (self.opened().first()?, self.seen.first?);
         Duration::try_from(opened.time.duration_since(first)).ok()
     }
 }
 
+/// Tools that draw their progress say much.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 400;
+    let mut characters = text.chars();
+    let start: String = characters.by_ref().take(MOST).collect();
+    if characters.next().is_some() { start + " ..." } else { start }
+}
+
 /// A duration in milliseconds or seconds.
-pub(crate) fn short(duration: Duration) -> String {
+pub fn short(duration: Duration) -> String {
     match duration {
         _ if duration < Duration::from_secs(2) => format!("{} ms", duration.as_millis()),
         _ => format!("{:.1} s", duration.as_secs_f64()),
