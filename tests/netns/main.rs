@@ -3,6 +3,7 @@
 mod counts;
 mod lifecycle;
 mod output;
+mod quiet;
 
 use std::process::ExitCode;
 
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
-    let trials = [counts::trials(), lifecycle::trials(), output::trials()].concat_trials();
+    let trials = [counts::trials(), lifecycle::trials(), output::trials(), quiet::trials()].concat_trials();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -3,10 +3,14 @@
 pub mod agent;
 pub mod capture;
 pub mod captures;
+pub mod cases;
+pub mod cleanup;
+pub mod clients;
 pub mod frames;
 pub mod lab;
 pub mod packets;
 pub mod program;
 pub mod root;
 pub mod scans;
+pub mod stage;
 pub mod wire;
