@@ -18,7 +18,7 @@ const fn stir(state: u64, word: u64) -> u64 {
 
 #[inline(always)]
 fn ports(protocol: u8, source: u16, destination: u16) -> u64 {
-    (protocol as u64) << 32 | (source as u64) << 16 | destination as u64
+    u64::from(protocol) << 32 | u64::from(source) << 16 | u64::from(destination)
 }
 
 #[inline(always)]

@@ -90,6 +90,11 @@ impl Namespace {
         })
     }
 
+    /// Its name, as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }

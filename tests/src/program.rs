@@ -7,8 +7,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, programs::Xdp};
+use aya::{
+    Ebpf,
+    programs::{SchedClassifier, Xdp},
+};
 use scanguard::sensor::{
+    egress,
     kernel::KernelSensor,
     program::{self, KernelLogLevel},
     settings::Settings,
@@ -20,9 +24,18 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 /// As above.
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 /// `enum bpf_prog_type`.
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+/// As above.
 const BPF_PROG_TYPE_XDP: u32 = 6;
 /// `enum xdp_action`.
 pub const XDP_PASS: u32 = 2;
+
+/// `enum tcx_action_base`: the next program decides.
+pub const TCX_NEXT: u32 = u32::MAX;
+/// Words of `struct __sk_buff`, and the place of `ingress_ifindex` among them.
+const SKB_WORDS: usize = 48;
+/// As above.
+const SKB_INGRESS_INTERFACE: usize = 9;
 
 /// The salt of all test programs, so that host and kernel set the same bits.
 pub const SALT: u64 = 0x5ca9;
@@ -42,6 +55,7 @@ impl Loaded {
     pub fn new(settings: &Settings) -> Result<Self> {
         let mut ebpf = program::load(settings, SALT, KernelLogLevel(0))?;
         let sensor = KernelSensor::new(&mut ebpf)?;
+        egress::load(&mut ebpf)?;
         Ok(Self { ebpf, sensor })
     }
 
@@ -52,6 +66,18 @@ impl Loaded {
     pub fn run(&self, frame: &[u8], repeat: u32) -> Result<Run> {
         let program: &Xdp = self.ebpf.program(abi::PROGRAM).context("the program")?.try_into()?;
         Ok(test_run(program.fd()?.as_fd(), frame, repeat)?)
+    }
+
+    /// Runs the egress program on a frame: one that is forwarded, or that this host made.
+    ///
+    /// # Errors
+    /// The kernel does not take the frame.
+    pub fn run_egress(&self, frame: &[u8], is_forwarded: bool, repeat: u32) -> Result<Run> {
+        let program: &SchedClassifier =
+            self.ebpf.program(abi::EGRESS_PROGRAM).context("the program")?.try_into()?;
+        let mut context = [0u32; SKB_WORDS];
+        context[SKB_INGRESS_INTERFACE] = u32::from(is_forwarded);
+        Ok(run_with(program.fd()?.as_fd(), frame, &context, repeat)?)
     }
 }
 
@@ -113,9 +139,21 @@ fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
 /// # Errors
 /// The kernel does not take it.
 pub fn empty() -> io::Result<OwnedFd> {
+    empty_of(BPF_PROG_TYPE_XDP)
+}
+
+/// The same for what leaves; it is not attached, and what it returns means nothing.
+///
+/// # Errors
+/// The kernel does not take it.
+pub fn empty_egress() -> io::Result<OwnedFd> {
+    empty_of(BPF_PROG_TYPE_SCHED_CLS)
+}
+
+fn empty_of(kind: u32) -> io::Result<OwnedFd> {
     let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, XDP_PASS as u8, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let mut attributes = LoadAttributes {
-        kind: BPF_PROG_TYPE_XDP,
+        kind,
         instruction_count: 2,
         instructions: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
@@ -131,11 +169,17 @@ pub fn empty() -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel does not take the frame.
 pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run> {
+    run_with(program, frame, &[], repeat)
+}
+
+fn run_with(program: BorrowedFd<'_>, frame: &[u8], context: &[u32], repeat: u32) -> io::Result<Run> {
     let mut attributes = TestAttributes {
         program: program.as_raw_fd().cast_unsigned(),
         size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
         data_in: frame.as_ptr() as u64,
         repeat,
+        context_size_in: u32::try_from(size_of_val(context)).map_err(io::Error::other)?,
+        context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
         ..TestAttributes::default()
     };
     loop {
