@@ -48,9 +48,21 @@ pub fn serve(host: &Namespace, port: u16) -> Result<()> {
 /// # Errors
 /// `nft` could not.
 pub fn publish(lab: &Lab, port: u16, to: u16) -> Result<()> {
+    translate(lab, port, &format!("dnat to {BEHIND}:{to}"))
+}
+
+/// Publishes a port of the victim's address by redirecting it to another one there.
+///
+/// # Errors
+/// `nft` could not.
+pub fn redirect(lab: &Lab, port: u16, to: u16) -> Result<()> {
+    translate(lab, port, &format!("redirect to :{to}"))
+}
+
+fn translate(lab: &Lab, port: u16, verdict: &str) -> Result<()> {
     let rules = format!(
         "table ip nat {{ chain prerouting {{ type nat hook prerouting priority dstnat; \
-         ip daddr {} tcp dport {port} dnat to {BEHIND}:{to}; }}; }}",
+         ip daddr {} tcp dport {port} {verdict}; }}; }}",
         crate::lab::VICTIM
     );
     crate::lab::run(lab.victim.command("nft").arg(rules)).map(drop)

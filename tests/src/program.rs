@@ -22,6 +22,8 @@ use scanguard_common::abi;
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
 /// As above.
+const BPF_PROG_ATTACH: libc::c_long = 8;
+/// As above.
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 /// `enum bpf_prog_type`.
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
@@ -139,19 +141,20 @@ fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
 /// # Errors
 /// The kernel does not take it.
 pub fn empty() -> io::Result<OwnedFd> {
-    empty_of(BPF_PROG_TYPE_XDP)
+    empty_of(BPF_PROG_TYPE_XDP, XDP_PASS)
 }
 
-/// The same for what leaves; it is not attached, and what it returns means nothing.
+/// The same for what leaves: `r0 = TCX_NEXT; exit`.
 ///
 /// # Errors
 /// The kernel does not take it.
 pub fn empty_egress() -> io::Result<OwnedFd> {
-    empty_of(BPF_PROG_TYPE_SCHED_CLS)
+    empty_of(BPF_PROG_TYPE_SCHED_CLS, TCX_NEXT)
 }
 
-fn empty_of(kind: u32) -> io::Result<OwnedFd> {
-    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, XDP_PASS as u8, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+fn empty_of(kind: u32, verdict: u32) -> io::Result<OwnedFd> {
+    let [a, b, c, d] = verdict.to_ne_bytes();
+    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let mut attributes = LoadAttributes {
         kind,
         instruction_count: 2,
@@ -162,6 +165,46 @@ fn empty_of(kind: u32) -> io::Result<OwnedFd> {
     let descriptor = bpf(BPF_PROG_LOAD, &mut attributes)?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// `union bpf_attr`, the anonymous struct of `BPF_PROG_ATTACH`.
+#[repr(C)]
+#[derive(Default)]
+struct AttachAttributes {
+    interface: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+    replaced: u32,
+    relative: u32,
+    revision: u64,
+}
+
+/// `enum bpf_attach_type`.
+const BPF_TCX_EGRESS: u32 = 47;
+
+/// Attaches programs that do nothing to what leaves by an interface of the calling thread's namespace, for as
+/// long as that exists, until the kernel takes no more.
+///
+/// # Errors
+/// The kernel does not take a single one, or more than one would think.
+pub fn crowd_egress(interface: u32) -> io::Result<()> {
+    // BPF_MPROG_MAX is 64.
+    for place in 0..100 {
+        let program = empty_egress()?;
+        let mut attributes = AttachAttributes {
+            interface,
+            program: program.as_raw_fd().cast_unsigned(),
+            kind: BPF_TCX_EGRESS,
+            ..AttachAttributes::default()
+        };
+        match bpf(BPF_PROG_ATTACH, &mut attributes) {
+            Ok(_) => {}
+            Err(_) if place > 0 => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("a hundred programs, and still room"))
 }
 
 /// Runs a program on a frame. The kernel wants at least an Ethernet header.
