@@ -141,6 +141,30 @@ numbered! {
     }
 }
 
+numbered! {
+    /// How a packet leaves the egress program. Each packet is counted under exactly one.
+    EgressExit[EGRESS_EXITS] {
+        /// An answer, counted for the source that it goes to.
+        Answer = "answer",
+        /// An answer to somebody who is not in the table of sources; it is in the totals by kind only.
+        AnswerUnmatched = "answer_unmatched",
+        /// A TCP segment that is no answer.
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+        /// ICMP and ICMPv6 that is no answer.
+        IcmpOther = "icmp_other",
+        /// Any other protocol over IP.
+        Other = "other",
+        /// A later fragment: its transport header went by before it.
+        Fragment = "fragment",
+        /// ARP and other frames that are not IP.
+        NotIp = "not_ip",
+        /// The headers cannot be read: malformed, beyond what is followed, or not in the packet's first buffer.
+        Unreadable = "unreadable",
+    }
+}
+
 /// The first port of Linux's default `ip_local_port_range`.
 pub const EPHEMERAL_START: u16 = 32_768;
 

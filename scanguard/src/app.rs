@@ -64,9 +64,10 @@ pub async fn run(arguments: Run) -> Result<()> {
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
+    sensor.set_epoch_length(config.sensor.poll_interval)?;
+    sensor.set_routed(&config.network.home);
     sensor.set_local(&network.local().await?)?;
-    let attachments =
-        Attachments::new(ebpf, config.sensor.mode, network.clone(), &config.sensor.interfaces).await?;
+    let attachments = Attachments::new(ebpf, &config.sensor, network.clone()).await?;
 
     let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
     let (stop, stopped) = watch::channel(());
@@ -139,6 +140,9 @@ fn drain_kernel_log(ebpf: &mut aya::Ebpf) {
     });
 }
 
+/// How often the maps of what answered are counted through, which takes milliseconds when they are full.
+const OCCUPANCY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Everything that a poll needs.
 struct Agent {
     config: Config,
@@ -148,6 +152,8 @@ struct Agent {
     network: Network,
     /// When the addresses were looked at last.
     addresses_read: Instant,
+    /// When the occupancy of the maps of what answered was looked at last.
+    occupancy_read: Option<Instant>,
     pipeline: Pipeline,
     writer: FindingsWriter<std::io::Stdout>,
     metrics: Arc<Metrics>,
@@ -176,6 +182,9 @@ impl Agent {
                 tracing::info!(interface, %mode, "attached");
             }
         }
+        for (interface, attached) in attachments.egress_states() {
+            metrics.egress_attached(interface, attached);
+        }
         let health = Health::default();
         health.attached.store(true, Ordering::Relaxed);
         Ok(Self {
@@ -185,6 +194,7 @@ impl Agent {
             attachments,
             network,
             addresses_read: Instant::now(),
+            occupancy_read: None,
             pipeline: Pipeline::new(Observer::new(config.history), detector),
             writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
             metrics: Arc::new(metrics),
@@ -267,6 +277,18 @@ impl Agent {
             }
         }
         metrics.state(&pipeline.observer, pipeline.detector.tracker());
+        self.read_occupancy();
+    }
+
+    fn read_occupancy(&mut self) {
+        if self.occupancy_read.is_some_and(|read| read.elapsed() < OCCUPANCY_INTERVAL) {
+            return;
+        }
+        self.occupancy_read = Some(Instant::now());
+        match self.sensor.occupancy() {
+            Ok(occupancy) => self.metrics.occupancy(occupancy),
+            Err(error) => tracing::error!("how full the maps are cannot be told: {error}"),
+        }
     }
 
     /// The kernel announces addresses, but not networks that are accepted as a whole.
@@ -309,6 +331,9 @@ impl Agent {
                     );
                 }
             }
+        }
+        for (interface, attached) in self.attachments.egress_states() {
+            self.metrics.egress_attached(interface, attached);
         }
         let attached = self.attachments.states().any(|(_, mode)| mode.is_some());
         self.health.attached.store(attached, Ordering::Relaxed);

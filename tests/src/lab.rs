@@ -116,6 +116,11 @@ impl Namespace {
         Ok(())
     }
 
+    /// Its name, as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }
@@ -195,7 +200,7 @@ impl Lab {
     /// # Errors
     /// `ip` could not.
     pub fn victim_mac(&self) -> Result<String> {
-        mac(&self.victim, VICTIM_INTERFACE)
+        self.victim.mac(VICTIM_INTERFACE)
     }
 
     /// The MAC address of the victim's interface.

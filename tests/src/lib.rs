@@ -1,6 +1,8 @@
 //! What the tests, the demo and the bench share: one packet table for all layers, and real networks.
 
 pub mod agent;
+pub mod answers;
+pub mod behind;
 pub mod capture;
 pub mod captures;
 pub mod cases;

@@ -8,14 +8,17 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 use scanguard_common::{
-    outcome::{Exit, ProbeClass},
+    abi,
+    account::Answer,
+    oracle::Reach,
+    outcome::{EgressExit, Exit, ProbeClass},
     tally::Tally,
 };
 
 use crate::{
     detect::findings::{EventKind, Tracker},
     observe::Observer,
-    sensor::{Poll, attach::AttachedMode},
+    sensor::{Occupancy, Poll, attach::AttachedMode},
 };
 
 /// The media type of [`Metrics::encode`].
@@ -26,7 +29,13 @@ pub struct Metrics {
     registry: Registry,
     packets: IntCounterVec,
     probes: IntCounterVec,
+    reached: IntCounterVec,
+    answers: IntCounterVec,
+    egress: IntCounterVec,
     attached: IntGaugeVec,
+    egress_attached: IntGaugeVec,
+    live: IntGauge,
+    published: IntGauge,
     interface_losses: IntCounterVec,
     sources: IntGauge,
     source_inserts: IntCounter,
@@ -88,6 +97,15 @@ impl Metrics {
         register
             .gauge("scanguard_findings_open_limit", "Findings that can be open at once.")?
             .set(limits.findings.into());
+        register
+            .gauge("scanguard_live_addresses_limit", "Addresses that the kernel's table of them can hold.")?
+            .set(abi::MAX_LIVE.into());
+        register
+            .gauge(
+                "scanguard_published_services_limit",
+                "Services that the kernel's table of them can hold.",
+            )?
+            .set(abi::MAX_PUBLISHED.into());
         let metrics = Self {
             packets: register.counters(
                 "scanguard_packets_total",
@@ -98,6 +116,34 @@ impl Metrics {
                 "scanguard_probes_total",
                 "Probes seen by the kernel program, by class; exact also when the table of sources is full.",
                 &["class"],
+            )?,
+            reached: register.counters(
+                "scanguard_probes_reached_total",
+                "The same probes, by what they met.",
+                &["reach"],
+            )?,
+            answers: register.counters(
+                "scanguard_answers_total",
+                "Answers that left by the interfaces where the egress program is attached, by kind.",
+                &["answer"],
+            )?,
+            egress: register.counters(
+                "scanguard_egress_packets_total",
+                "Packets seen by the egress program, by how they left it. The sum is all packets.",
+                &["exit"],
+            )?,
+            egress_attached: register.gauges(
+                "scanguard_egress_attached",
+                "Whether what leaves by the interface is looked at.",
+                &["interface"],
+            )?,
+            live: register.gauge(
+                "scanguard_live_addresses",
+                "Addresses of networks routed to this host from which somebody answered.",
+            )?,
+            published: register.gauge(
+                "scanguard_published_services",
+                "Services that answered from this host's addresses without having a socket here.",
             )?,
             attached: register.gauges(
                 "scanguard_xdp_attached",
@@ -185,6 +231,15 @@ impl Metrics {
         for outcome in ["success", "failure"] {
             metrics.reloads.with_label_values(&[outcome]);
         }
+        for reach in Reach::ALL {
+            metrics.reached.with_label_values(&[reach.label()]);
+        }
+        for answer in Answer::ALL {
+            metrics.answers.with_label_values(&[answer.label()]);
+        }
+        for exit in EgressExit::ALL {
+            metrics.egress.with_label_values(&[exit.label()]);
+        }
         metrics.reload_successful.set(1);
         metrics.add_process_metrics()?;
         Ok(metrics)
@@ -219,6 +274,15 @@ impl Metrics {
         }
         for class in ProbeClass::ALL {
             self.probes.with_label_values(&[class.label()]).inc_by(delta.probe(class));
+        }
+        for reach in Reach::ALL {
+            self.reached.with_label_values(&[reach.label()]).inc_by(delta.reach(reach));
+        }
+        for answer in Answer::ALL {
+            self.answers.with_label_values(&[answer.label()]).inc_by(delta.answer(answer));
+        }
+        for exit in EgressExit::ALL {
+            self.egress.with_label_values(&[exit.label()]).inc_by(delta.egress(exit));
         }
         self.sources.set(poll.entries.cast_signed());
         self.source_inserts.inc_by(delta.inserted);
@@ -267,6 +331,17 @@ impl Metrics {
             self.attached.with_label_values(&[interface, one.label()]).set(i64::from(mode == Some(one)));
         }
         self.interface_losses.with_label_values(&[interface]);
+    }
+
+    /// What leaves by an interface is looked at, or not.
+    pub fn egress_attached(&self, interface: &str, attached: bool) {
+        self.egress_attached.with_label_values(&[interface]).set(attached.into());
+    }
+
+    /// How full the maps of what answered are.
+    pub fn occupancy(&self, occupancy: Occupancy) {
+        self.live.set(occupancy.live.cast_signed());
+        self.published.set(occupancy.published.cast_signed());
     }
 
     /// An interface went away.

@@ -6,6 +6,7 @@
 
 pub mod attach;
 mod batch;
+pub mod egress;
 pub mod home;
 pub mod kernel;
 pub mod owner;
@@ -26,6 +27,15 @@ pub struct Poll {
     pub tally: Tally,
     /// Entries in the table of sources.
     pub entries: u64,
+}
+
+/// How full the maps are that hold evidence of who answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Occupancy {
+    /// Routed addresses from which somebody answered.
+    pub live: u64,
+    /// Services without a socket here that answered.
+    pub published: u64,
 }
 
 /// Takes a source, its state, and the epoch that was just ended: distinct things of that are whole.

@@ -65,6 +65,7 @@ impl SoftwareSensor {
     pub fn probe(&mut self, class: ProbeClass, reach: Reach, flow: &Flow) {
         self.tally.exits[Exit::Probe.index()] += 1;
         self.tally.probes[class.index()] += 1;
+        self.tally.reached[reach as usize] += 1;
         let source = self.mask.apply(flow.source);
         if self.sources.len() >= self.max_sources && !self.sources.contains_key(&source) {
             self.evict();

@@ -42,7 +42,7 @@ pub(super) const C_COMPILER: Program = Program {
 };
 
 /// What the tests and the demo scan, look and set up with.
-pub(super) const TEST_TOOLS: [Program; 6] = [
+pub(super) const TEST_TOOLS: [Program; 7] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -53,6 +53,7 @@ pub(super) const TEST_TOOLS: [Program; 6] = [
         packages: Packages { apt: "iproute2", dnf: "iproute", pacman: "iproute2", apk: "iproute2" },
     },
     Program { name: "tcpdump", packages: Packages::same_everywhere("tcpdump") },
+    Program { name: "nft", packages: Packages::same_everywhere("nftables") },
     Program { name: "ethtool", packages: Packages::same_everywhere("ethtool") },
     Program { name: "nsenter", packages: Packages::same_everywhere("util-linux") },
 ];
