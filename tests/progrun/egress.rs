@@ -19,7 +19,7 @@ use scanguard_common::{
     },
 };
 use scanguard_tests::{
-    answers::{Leaving, table, turned},
+    answers::{Leaving, from_port, table, turned},
     frames::{DESTINATION, DESTINATION6, SOURCE, tcp, v4, v6},
     program::{self, TCX_NEXT},
 };
@@ -145,13 +145,6 @@ fn published() -> Result<()> {
         ensure!(met(&mut loaded, &syn)? == Reach::Open, "not published again");
     }
     Ok(())
-}
-
-/// A TCP header that comes from this port.
-fn from_port(flags: u8, port: u16) -> Vec<u8> {
-    let mut header = tcp(flags, 40_000);
-    header[..2].copy_from_slice(&port.to_be_bytes());
-    header
 }
 
 fn not_published() -> Result<()> {

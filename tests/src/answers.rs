@@ -23,6 +23,13 @@ pub struct Leaving {
     pub outcome: Result<Answer, EgressExit>,
 }
 
+/// A TCP header that comes from this port.
+pub fn from_port(flags: u8, port: u16) -> Vec<u8> {
+    let mut header = tcp(flags, 40_000);
+    header[..2].copy_from_slice(&port.to_be_bytes());
+    header
+}
+
 /// Swaps the addresses of an untagged frame, if it has both.
 pub fn turned(mut frame: Vec<u8>) -> Vec<u8> {
     let (start, len) = match frame[12..14] {

@@ -12,6 +12,10 @@ use aya::{
 };
 use scanguard_common::{abi, account::SourceState, address::Address};
 
+use ipnet::IpNet;
+
+use crate::network::Local;
+
 use super::{Feed, Poll, Sensor, SensorError, Visit, egress, kernel::KernelSensor, syscall::bpf};
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
@@ -183,5 +187,14 @@ impl Sensor for TestRunSensor {
 impl Feed for TestRunSensor {
     fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.run(frame, 1).map(drop)
+    }
+
+    fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.run_egress(frame, false, 1).map(drop)
+    }
+
+    fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
+        let prefixes = home.iter().map(|network| (network.network(), network.prefix_len())).collect();
+        self.kernel.set_local(&Local { prefixes, forwards: true })
     }
 }
