@@ -150,8 +150,8 @@ struct Agent {
     sensor: KernelSensor,
     attachments: Attachments,
     network: Network,
-    /// When the addresses were looked at last.
-    addresses_read: Instant,
+    /// When the addresses were looked at last; none: the networks beside them have changed since.
+    addresses_read: Option<Instant>,
     /// When the occupancy of the maps of what answered was looked at last.
     occupancy_read: Option<Instant>,
     pipeline: Pipeline,
@@ -193,7 +193,7 @@ impl Agent {
             sensor,
             attachments,
             network,
-            addresses_read: Instant::now(),
+            addresses_read: Some(Instant::now()),
             occupancy_read: None,
             pipeline: Pipeline::new(Observer::new(config.history), detector),
             writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
@@ -233,6 +233,9 @@ impl Agent {
         observer.reconfigure(config.history);
         self.metrics.add_rules(detector.rules());
         self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
+        self.sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
+        self.sensor.set_routed(&config.network.home);
+        self.addresses_read = None;
         self.config = config;
         Ok(())
     }
@@ -293,10 +296,11 @@ impl Agent {
 
     /// The kernel announces addresses, but not networks that are accepted as a whole.
     async fn refresh_addresses(&mut self) {
-        if !self.network.addresses_changed() && self.addresses_read.elapsed() < ADDRESSES_INTERVAL {
+        let is_recent = self.addresses_read.is_some_and(|read| read.elapsed() < ADDRESSES_INTERVAL);
+        if !self.network.addresses_changed() && is_recent {
             return;
         }
-        self.addresses_read = Instant::now();
+        self.addresses_read = Some(Instant::now());
         let result = match self.network.local().await {
             Ok(local) => self.sensor.set_local(&local).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("egress: a service published by dnat is open, and a scan beside it is found", published),
         trial("egress: a service published by dnat is unknown without it, and nothing is found", unpublished),
         trial("egress: a sweep of a home network goes into the dark, a client of its hosts does not", home),
+        trial("egress: home networks are taken from a reload", reloaded),
         trial("egress: off, everything else works", off),
         trial("egress: a port that is redirected to another is open", redirected),
         trial("egress: where it cannot be attached, the loss is said and all else works", crowded),
@@ -190,6 +191,36 @@ fn home() -> Result<()> {
     ensure!(dark == 253.0 && (3.0..10.0).contains(&unknown), "the sweep met {dark} dark, {unknown} unknown");
     let opened = agent.opened();
     ensure!(opened.contains_key("horizontal_sweep") && opened.len() == 1, "found as {opened:?}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn reloaded() -> Result<()> {
+    let lab = Lab::new()?;
+    let _inner = behind::join(&lab)?;
+    let config = config_file(FAST)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let sweep = format!("-sS -p 80 --max-retries 0 {HOME}.0/29");
+    let mut last = agent.settled()?;
+    // Whose the addresses are, as the file says it, and what a sweep of them then meets.
+    for (home, reach) in [("", "unknown"), ("10.79.0.0/24", "dark"), ("10.80.0.0/24", "unknown")] {
+        if !home.is_empty() {
+            let text = format!("{FAST}egress = false\n[network]\nhome = [\"{home}\"]\n");
+            std::fs::write(config.path(), text)?;
+            agent.process.signal(libc::SIGHUP);
+            let taken = "scanguard_config_reloads_total{outcome=\"success\"}";
+            let before = last.get(taken);
+            wait_for("the reload", PATIENCE, || (agent.metrics().ok()?.get(taken) > before).then_some(()))?;
+            last = agent.settled()?;
+        }
+        nmap(&lab, &sweep)?;
+        let now = agent.settled()?;
+        let met = reached(&now, reach) - reached(&last, reach);
+        ensure!(met >= 8.0, "{home}: {met} met {reach}");
+        last = now;
+    }
+    ensure!(agent.said().contains("next start only: sensor.egress"), "{}", agent.said());
+    ensure!(attached(&last), "detached");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }

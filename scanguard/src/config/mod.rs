@@ -154,6 +154,7 @@ impl Config {
         let checks = [
             ("sensor.interfaces", old.interfaces != sensor.interfaces),
             ("sensor.mode", old.mode != sensor.mode),
+            ("sensor.egress", old.egress != sensor.egress),
             ("sensor.max_sources", old.max_sources != sensor.max_sources),
             ("sensor.ipv6_prefix", old.ipv6_prefix != sensor.ipv6_prefix),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
