@@ -116,6 +116,16 @@ mod tests {
     }
 
     #[test]
+    fn cases_that_are_tests_need_the_tools_of_the_tests_and_no_minutes() {
+        for case in all().filter(|case| case.tested) {
+            assert!(!case.slow, "{}", case.name);
+            let tool = case.name.split(' ').next().unwrap();
+            let script = matches!(case.act, Act::Script(_));
+            assert!(script || ["nmap", "hping3"].contains(&tool), "{}", case.name);
+        }
+    }
+
+    #[test]
     fn groups_stand_together() {
         let mut groups: Vec<_> = all().map(|case| case.group).collect();
         groups.dedup();

@@ -180,3 +180,57 @@ impl fmt::Display for Outcome {
         write!(f, "; took {} s", self.took.as_secs())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(rule: &str, time: &str) -> Opened {
+        Opened::read(&serde_json::json!({
+            "rule": rule, "source": { "ip": "10.77.0.2" }, "reason": "because",
+            "counts": { "probes": 20 }, "time": time,
+        }))
+        .unwrap()
+    }
+
+    fn seen(packets: u64, opened: &[Opened]) -> Seen {
+        let first = "2026-01-01T00:00:00Z".parse().ok();
+        Seen { packets, probes: 100, first, opened: opened.to_vec() }
+    }
+
+    fn judged(expect: Expect, seen: Result<Seen>) -> Outcome {
+        let case = Case { expect, packets: 50, ..super::super::quiet::CASES[0] };
+        Outcome::new(&case, seen, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_scan_is_found_by_any_finding_and_honest_traffic_by_none() {
+        let found = [line("vertical_scan", "2026-01-01T00:00:01.5Z")];
+        let label = |expect, opened| judged(expect, Ok(seen(50, opened))).verdict.label();
+        assert_eq!(label(Expect::Found, &found), "found");
+        assert_eq!(label(Expect::Found, &[]), "MISSED");
+        assert_eq!(label(Expect::Quiet, &[]), "quiet");
+        assert_eq!(label(Expect::Quiet, &found), "FLAGGED");
+    }
+
+    #[test]
+    fn traffic_that_did_not_happen_is_no_success() {
+        assert_eq!(judged(Expect::Quiet, Ok(seen(49, &[]))).verdict.label(), "FAILED");
+        assert_eq!(judged(Expect::Quiet, Err(anyhow::anyhow!("no tool"))).verdict.label(), "FAILED");
+    }
+
+    #[test]
+    fn it_says_the_rules_and_how_soon_the_first_finding_came() {
+        let found = [
+            line("vertical_scan", "2026-01-01T00:00:01.5Z"),
+            line("odd_flags", "2026-01-01T00:00:03Z"),
+            line("vertical_scan", "2026-01-01T00:00:04Z"),
+        ];
+        let outcome = judged(Expect::Found, Ok(seen(50, &found)));
+        assert_eq!(outcome.rules(), "odd_flags, vertical_scan x 2");
+        assert_eq!(
+            (outcome.probes_before(), outcome.latency()),
+            (Some(20), Some(Duration::from_millis(1500)))
+        );
+    }
+}
