@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     detect::{
         Detector,
+        feeds::Feeds,
         findings::{Event, EventKind},
     },
     export::{
@@ -168,7 +169,8 @@ impl Agent {
         network: Network,
         format: crate::export::findings::Format,
     ) -> Result<Self> {
-        let detector = Detector::new(config.rules.rules(), config.findings);
+        let mut detector = Detector::new(config.rules.rules(), config.findings);
+        read_feeds(&mut detector, config);
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let limits = Limits {
             sources: config.sensor.max_sources,
@@ -230,6 +232,7 @@ impl Agent {
         }
         let Pipeline { observer, detector, .. } = &mut self.pipeline;
         detector.reconfigure(config.rules.rules(), config.findings);
+        read_feeds(detector, &config);
         observer.reconfigure(config.history);
         self.metrics.add_rules(detector.rules());
         self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
@@ -352,6 +355,15 @@ impl Agent {
         drop(attachments);
         tracing::info!("detached from {}", names.join(", "));
     }
+}
+
+/// Reads the feeds of known-bad sources; one that is wrong stays as it was.
+pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) {
+    let (feeds, problems) = Feeds::load(&config.feeds.files, detector.feeds());
+    for problem in problems {
+        tracing::warn!("feed {problem}");
+    }
+    detector.set_feeds(feeds);
 }
 
 /// The kernel's monotonic clock, by which the program stamps what it tells.

@@ -39,11 +39,12 @@ fn life_of_a_finding() -> Result<()> {
     ensure!(first["event"] == "opened" && last["event"] == "closed", "{findings:#?}");
     for finding in [first, last] {
         ensure!(finding["source"]["ip"] == SCANNER, "{finding}");
-        ensure!(finding["rule"] == "vertical_scan" && finding["techniques"][0] == "T1595.002", "{finding}");
         let target = &finding["targets"][0];
         ensure!(target["ip"] == VICTIM && target["protocol"] == "tcp", "{finding}");
         ensure!(finding["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{finding}");
     }
+    // It may have been opened by a rule that takes fewer probes and says less.
+    ensure!(last["rule"] == "vertical_scan" && last["techniques"][0] == "T1595.002", "{last}");
     let probes = last["counts"]["probes"].as_u64().context("a number")?;
     let services = last["counts"]["services"].as_f64().context("a number")?;
     ensure!(probes >= 1000, "{probes} probes");
@@ -62,8 +63,9 @@ fn found_at_once() -> Result<()> {
     let opened = scanguard_tests::lab::wait_for("the finding", std::time::Duration::from_secs(20), || {
         agent.findings().into_iter().next()
     })?;
-    ensure!(opened["rule"] == "vertical_scan" && opened["event"] == "opened", "{opened}");
-    // At the twentieth port, give or take what the estimate is off, not at the end of the scan.
+    let first = ["sequential_test", "vertical_scan"].iter().any(|rule| opened["rule"] == *rule);
+    ensure!(first && opened["event"] == "opened", "{opened}");
+    // At the ninth or twentieth port, give or take what the estimate is off, not at the end of the scan.
     let probes = opened["counts"]["probes"].as_u64().context("a number")?;
     ensure!(probes < 1000, "found after {probes} probes");
     let page = agent.metrics()?;

@@ -134,9 +134,13 @@ impl<'n> Agent<'n> {
 
     /// The names of the rules that opened findings, with how many.
     pub fn opened(&self) -> BTreeMap<String, usize> {
+        let findings = self.findings();
+        // A rule that says more of a scan takes its finding over.
+        let last: BTreeMap<_, _> =
+            findings.iter().map(|finding| (finding["id"].as_str(), finding["rule"].as_str())).collect();
         let mut rules = BTreeMap::new();
-        for finding in self.findings().iter().filter(|finding| finding["event"] == "opened") {
-            *rules.entry(finding["rule"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        for rule in last.into_values() {
+            *rules.entry(rule.unwrap_or_default().to_owned()).or_default() += 1;
         }
         rules
     }

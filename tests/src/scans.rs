@@ -38,29 +38,28 @@ const fn hping(
 
 const VERTICAL: &[&str] = &["vertical_scan"];
 const ODD: &[&str] = &["odd_flags"];
-const VERTICAL_ODD: &[&str] = &["odd_flags", "vertical_scan"];
 const ICMP_SWEEP: &[&str] = &["icmp_sweep"];
 
 /// All of them.
 pub const SCANS: &[Scan] = &[
     scan("nmap -n -Pn -sS -p 1-1000 {victim}", &[Syn], VERTICAL),
     scan("nmap -n -Pn -sT -p 1-200 {victim}", &[Syn], VERTICAL),
-    scan("nmap -n -Pn -sF -p 1-100 --max-retries 1 {victim}", &[Fin], VERTICAL_ODD),
-    scan("nmap -n -Pn -sN -p 1-100 --max-retries 1 {victim}", &[Null], VERTICAL_ODD),
-    scan("nmap -n -Pn -sX -p 1-100 --max-retries 1 {victim}", &[Xmas], VERTICAL_ODD),
-    scan("nmap -n -Pn -sA -p 1-100 {victim}", &[Ack], VERTICAL),
-    scan("nmap -n -Pn -sM -p 1-100 {victim}", &[Maimon], VERTICAL),
-    scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], VERTICAL),
-    scan("nmap -n -Pn -sY -p 1-100 --max-retries 1 {victim}", &[SctpInit], VERTICAL),
-    scan("nmap -n -Pn -sO -p 130-180 --max-retries 1 {victim}", &[IpProtocol], VERTICAL),
-    scan("nmap -n -Pn -sS -f -p 1-60 --max-retries 1 {victim}", &[TinyFragment], VERTICAL),
+    scan("nmap -n -Pn -sF -p 1-100 --max-retries 1 {victim}", &[Fin], &["fin_scan"]),
+    scan("nmap -n -Pn -sN -p 1-100 --max-retries 1 {victim}", &[Null], &["null_scan"]),
+    scan("nmap -n -Pn -sX -p 1-100 --max-retries 1 {victim}", &[Xmas], &["xmas_scan"]),
+    scan("nmap -n -Pn -sA -p 1-100 {victim}", &[Ack], &["ack_scan"]),
+    scan("nmap -n -Pn -sM -p 1-100 {victim}", &[Maimon], &["maimon_scan"]),
+    scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], &["udp_scan"]),
+    scan("nmap -n -Pn -sY -p 1-100 --max-retries 1 {victim}", &[SctpInit], &["sctp_scan"]),
+    scan("nmap -n -Pn -sO -p 130-180 --max-retries 1 {victim}", &[IpProtocol], &["ip_protocol_scan"]),
+    scan("nmap -n -Pn -sS -f -p 1-60 --max-retries 1 {victim}", &[TinyFragment], &["fragment_scan"]),
     scan("nmap -n -sn -PE --send-ip {routed}.0/27", &[IcmpEcho], ICMP_SWEEP),
     scan("nmap -n -sn -PP --send-ip {routed}.0/27", &[IcmpTimestamp], ICMP_SWEEP),
     scan("nmap -n -sn -PM --max-retries 0 --send-ip {routed}.0/27", &[IcmpAddressMask], ICMP_SWEEP),
     scan("nmap -n -Pn -sS -p 22 --send-ip {routed}.0/26", &[Syn], &["horizontal_sweep"]),
     scan("nmap -6 -n -Pn -sS -p 1-200 {victim6}", &[Syn], VERTICAL),
-    scan("nmap -6 -n -Pn -sX -p 1-60 --max-retries 1 {victim6}", &[Xmas], VERTICAL_ODD),
-    scan("nmap -6 -n -Pn -sU -p 50-100 --max-retries 1 {victim6}", &[UdpEmpty], VERTICAL),
+    scan("nmap -6 -n -Pn -sX -p 1-60 --max-retries 1 {victim6}", &[Xmas], &["xmas_scan"]),
+    scan("nmap -6 -n -Pn -sU -p 50-100 --max-retries 1 {victim6}", &[UdpEmpty], &["udp_scan"]),
     scan("nmap -6 -n -sn -PE {victim6}", &[], &[]),
     hping("hping3 -c 5 -i u1000 -q -S -F -p 80 {victim}", &[SynFin], ODD),
     hping("hping3 -c 5 -i u1000 -q -S -R -p 80 {victim}", &[SynRst], ODD),

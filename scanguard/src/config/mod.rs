@@ -38,6 +38,8 @@ pub struct Config {
     pub metrics: export::settings::Settings,
     /// `[rules.*]`.
     pub rules: detect::rules::Settings,
+    /// `[feeds]`.
+    pub feeds: detect::feeds::Settings,
 }
 
 /// One thing that is wrong in the file.
@@ -171,7 +173,16 @@ impl Config {
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),
                 rules: detect::rules::Settings::read(root.section("rules")),
+                feeds: detect::feeds::Settings::read(root.section("feeds")),
             };
+            // A window that is left at its default ends where the history does.
+            for (rule, window) in config.rules.windows() {
+                if window > config.history.horizon {
+                    let (window, horizon) = (Interval(window), Interval(config.history.horizon));
+                    let message = format!("{window} is longer than the history, {horizon} (history.horizon)");
+                    root.contradiction(&[&format!("rules.{rule}.window")], message);
+                }
+            }
             root.finish();
             config
         })
@@ -250,6 +261,34 @@ home = [
         assert!(said[1].starts_with("5: network.home: ") && said[1].contains("integer"), "{}", said[1]);
         assert!(said[2].starts_with("6: network.home: "), "{}", said[2]);
         assert!(problems("[network]\nhome = true\n")[0].starts_with("2: network.home: a list"));
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_where_they_stand() {
+        let text = "\
+[history]
+horizon = \"2h\"
+[rules.vertical_scan]
+services = 100
+[rules.slow_scan]
+window = \"3h\"
+[rules.sequential_test]
+theta1 = 0.9
+";
+        let said = problems(text);
+        let starts = ["4: rules.vertical_scan.services: ", "6: rules.slow_scan.window: 3h is", "8: rules."];
+        assert_eq!(said.len(), starts.len(), "{said:#?}");
+        for (said, start) in said.iter().zip(starts) {
+            assert!(said.starts_with(start), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_of_zero_is_refused() {
+        let text = "[rules.null_scan]\nprobes = 0\n[rules.slow_scan]\nwindow = \"0s\"\n";
+        let said = problems(text);
+        assert!(said[0].starts_with("2: rules.null_scan.probes: 0 is not within"), "{said:#?}");
+        assert!(said[1].starts_with("4: rules.slow_scan.window: "), "{said:#?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! serde alone stops at the first error and, for unknown keys, forgets the line.
 
-use std::{cell::RefCell, fmt::Display, ops::RangeInclusive, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt::Display, ops::RangeInclusive, time::Duration};
 
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use toml::{
@@ -18,6 +18,8 @@ struct Report<'i> {
     problems: RefCell<Vec<Problem>>,
     /// Every setting that was asked for, with its section.
     asked: RefCell<Vec<String>>,
+    /// Where each setting that the file has stands in it.
+    places: RefCell<HashMap<String, usize>>,
 }
 
 impl Report<'_> {
@@ -40,7 +42,8 @@ pub struct Section<'r, 'i> {
 /// Reads a file's text by `read`, which asks for what it knows.
 pub(super) fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Reading<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let report = Report { text, problems: RefCell::default(), asked: RefCell::default() };
+    let report =
+        Report { text, problems: RefCell::default(), asked: RefCell::default(), places: RefCell::default() };
     for error in errors {
         report.add(error.span().map_or(0, |span| span.start), error.message().to_owned());
     }
@@ -88,6 +91,7 @@ impl<'r, 'i> Section<'r, 'i> {
             return default;
         };
         let start = value.span().start;
+        self.report.places.borrow_mut().insert(self.path(key), start);
         let read = T::deserialize(value.into_deserializer())
             .map_err(|error| error.message().to_owned())
             .and_then(|value| check(&value).map(|()| value));
@@ -153,6 +157,19 @@ impl<'r, 'i> Section<'r, 'i> {
         limits: RangeInclusive<Interval>,
     ) -> Duration {
         self.value(key, Interval(default), |value| within(value, &limits)).0
+    }
+
+    /// Reports settings, of this table or below it, that contradict each other: at the first of them that the
+    /// file has.
+    pub fn contradiction(&self, keys: &[&str], message: impl Display) {
+        let place = {
+            let places = self.report.places.borrow();
+            keys.iter().find_map(|key| Some((self.path(key), *places.get(&self.path(key))?)))
+        };
+        // The defaults do not contradict each other.
+        if let Some((path, start)) = place {
+            self.report.add(start, format!("{path}: {message}"));
+        }
     }
 
     /// Reports all settings that nobody asked for.

@@ -1,156 +1,38 @@
 //! The life of a finding: opened, updated at 10, 100, 1,000 ... probes, closed after quiet.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use jiff::Timestamp;
-use scanguard_common::{account::Distinct, account::Sample, address::Address};
+use scanguard_common::address::Address;
 
-use super::{Evidence, Rule, Severity, Technique, settings::Settings};
-use crate::{
-    clock::Now,
-    observe::{
-        Delta,
-        activity::Counts,
-        distinct::{Estimate, estimate},
-    },
-};
+pub use super::finding::{Event, EventKind, Finding, MAX_TARGETS, Sources, Spoofable, Target};
+use super::{Confidence, Evidence, Rule, Severity, settings::Settings, told::Told};
+use crate::{clock::Now, observe::Delta};
 
-/// Targets that a finding names at most.
-pub const MAX_TARGETS: usize = 16;
-
-/// A probed target.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Target {
-    /// Address.
-    pub ip: IpAddr,
-    /// Port, where the probes have one.
-    pub port: Option<u16>,
-    /// IP protocol number.
-    pub protocol: u8,
-}
-
-/// A source that scans, by one rule, until it has been quiet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
-    /// Unique on this host.
-    pub id: String,
-    /// The rule's name.
-    pub rule: &'static str,
-    /// What of ATT&CK it is.
-    pub techniques: &'static [Technique],
-    /// How bad it is.
-    pub severity: Severity,
-    /// Who scans; an IPv6 source stands for its prefix.
-    pub source: Address,
-    /// Examples of what was probed.
-    pub targets: Vec<Target>,
-    /// Probes by class, of the classes that the rule counts.
-    pub counts: Counts,
-    /// Distinct services and hosts so far.
-    distinct: Distinct,
-    /// When the first of the probes came, as far back as the rule looked.
-    pub first: Timestamp,
-    /// When the last came.
-    pub last: Timestamp,
-    /// Why, in one sentence.
-    pub reason: String,
-    /// When the rule matched last, by the clock that does not jump.
-    matched: Duration,
-    /// The number of probes at which it is told again.
-    next_update: u64,
-}
-
-impl Finding {
-    /// All probes.
-    pub fn probes(&self) -> u64 {
-        self.counts.total()
-    }
-
-    /// Distinct services: ports by protocol, and probed IP protocols.
-    pub fn services(&self) -> Estimate {
-        estimate(&self.distinct.services).at_most(self.probes())
-    }
-
-    /// Distinct addresses.
-    pub fn hosts(&self) -> Estimate {
-        estimate(&self.distinct.hosts).at_most(self.probes())
-    }
-
-    fn add(&mut self, delta: &Delta, counts: &Counts, now: Now) {
-        self.counts.add(counts);
-        self.distinct.union(&delta.activity.distinct);
-        self.last = now.wall;
-        for sample in &delta.samples {
-            if self.targets.len() == MAX_TARGETS {
-                return;
-            }
-            if let Some(target) = target(sample).filter(|target| !self.targets.contains(target)) {
-                self.targets.push(target);
-            }
-        }
-    }
-}
-
-fn target(sample: &Sample) -> Option<Target> {
-    (sample.taken == 1).then(|| Target {
-        ip: sample.host.to_ip(),
-        port: (sample.port != 0).then_some(sample.port),
-        protocol: sample.protocol,
-    })
-}
-
-/// What is told of a finding.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum EventKind {
-    /// It is new.
-    Opened,
-    /// It goes on: ten times the probes since it was told last.
-    Updated,
-    /// It is over, or the agent ends.
-    Closed,
-}
-
-impl EventKind {
-    /// All, in the order of a life.
-    pub const ALL: [Self; 3] = [Self::Opened, Self::Updated, Self::Closed];
-
-    /// The name in the output and in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Updated => "updated",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// Something to tell.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// When it happened.
-    pub time: Timestamp,
-    /// What happened.
-    pub kind: EventKind,
-    /// The finding as it is then.
-    pub finding: Finding,
-}
-
-/// What a rule saw of a source at one look.
-pub struct Change<'d> {
+/// A rule that matched.
+pub struct Match<'d> {
     /// The source.
     pub address: Address,
     /// What is new.
     pub delta: &'d Delta,
     /// The rule's answer.
-    pub evidence: Option<Evidence>,
+    pub evidence: Evidence,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Sources that did the same at the same time, this one included.
+    pub lockstep: Option<u64>,
     /// When.
     pub now: Now,
+    /// Who takes part, where it is a campaign.
+    pub campaign: Option<Sources>,
 }
 
 /// The open findings. Bounded: what finds no room is counted.
 pub struct Tracker {
     settings: Settings,
-    open: HashMap<(&'static str, Address), Finding>,
+    /// By source. Several of one source are rules of which none covers another.
+    open: HashMap<Address, Vec<Finding>>,
+    count: usize,
+    told: Told,
     opened: u64,
     refused: u64,
     suppressed: u64,
@@ -159,7 +41,8 @@ pub struct Tracker {
 impl Tracker {
     /// None open.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, open: HashMap::new(), opened: 0, refused: 0, suppressed: 0 }
+        let told = Told::new(settings.max_open as usize);
+        Self { settings, open: HashMap::new(), count: 0, told, opened: 0, refused: 0, suppressed: 0 }
     }
 
     /// Takes other settings.
@@ -169,7 +52,7 @@ impl Tracker {
 
     /// The open findings.
     pub fn open(&self) -> impl Iterator<Item = &Finding> {
-        self.open.values()
+        self.open.values().flatten()
     }
 
     /// Findings that found no room.
@@ -182,62 +65,123 @@ impl Tracker {
         self.suppressed
     }
 
-    /// Takes a rule's answer; gives what is to be told, if anything.
-    pub fn see(&mut self, rule: &dyn Rule, change: Change<'_>) -> Option<Event> {
-        let Change { address, delta, evidence, now } = change;
-        let key = (rule.name(), address);
-        let new = delta.activity.counts.only(rule.classes());
-        if let Some(finding) = self.open.get_mut(&key) {
-            finding.add(delta, &new, now);
-            let evidence = evidence?;
+    /// Until when what a source did is part of findings of this rule, or of one that covers it, that are over.
+    pub fn told(&self, rule: &str, address: &Address) -> Duration {
+        self.told.until(rule, address)
+    }
+
+    /// Takes what a source did into its open findings.
+    pub fn absorb(&mut self, address: &Address, delta: &Delta, now: Now) {
+        for finding in self.open.get_mut(address).into_iter().flatten() {
+            finding.add(delta, now);
+        }
+    }
+
+    /// Takes a rule's match, after [`Self::absorb`]; hands on what is to be told, if anything.
+    pub fn see(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
+        let now = found.now;
+        let of_source = self.open.entry(found.address).or_default();
+        let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
+        if let Some(finding) = same {
             finding.matched = now.at;
+            finding.proven |= found.evidence.proven;
+            finding.severity = finding.severity.max(found.severity);
+            if let Some(sources) = found.campaign {
+                finding.see_campaign(sources, &found.evidence, found.delta, now);
+            }
             if finding.probes() < finding.next_update {
                 self.suppressed += 1;
-                return None;
+                return;
             }
-            finding.next_update = next_update(finding.probes());
-            finding.reason = evidence.reason;
-            return Some(Event { time: now.wall, kind: EventKind::Updated, finding: finding.clone() });
+            finding.reason = found.evidence.reason;
+            update(finding, found.lockstep, now, tell);
+        } else if let Some(finding) = of_source.iter_mut().find(|finding| finding.covers(rule.name())) {
+            finding.matched = now.at;
+            finding.fold(rule, &found.evidence);
+            self.suppressed += 1;
+            if finding.probes() >= finding.next_update {
+                update(finding, found.lockstep, now, tell);
+            }
+        } else if let Some(place) = of_source.iter().position(|open| rule.covers().contains(&open.rule)) {
+            let mut finding = of_source.remove(place);
+            // What else it covers is part of it from now on.
+            let parts = of_source.extract_if(.., |open| rule.covers().contains(&open.rule));
+            for mut part in parts {
+                self.count -= 1;
+                part.reason = format!("{}; goes on as part of {}", part.reason, finding.id);
+                tell(part.event(EventKind::Closed, now));
+            }
+            finding.fold(rule, &found.evidence);
+            let quiet = self.settings.quiet;
+            take_over(&mut finding, rule, &found, quiet);
+            finding.reason = found.evidence.reason;
+            update(&mut finding, found.lockstep, now, tell);
+            of_source.push(finding);
+        } else {
+            self.open_new(rule, found, tell);
         }
-        let evidence = evidence?;
-        if self.open.len() >= self.settings.max_open as usize {
+    }
+
+    fn open_new(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
+        let Match { address, delta, now, .. } = found;
+        if self.count >= self.settings.max_open as usize {
             self.refused += 1;
-            return None;
+            if self.open.get(&address).is_some_and(Vec::is_empty) {
+                self.open.remove(&address);
+            }
+            return;
         }
-        let counts = evidence.window.activity.counts.only(rule.classes());
+        let window = found.evidence.window;
         let mut finding = Finding {
             id: format!("{:x}-{:x}", now.wall.as_millisecond(), self.opened),
             rule: rule.name(),
             techniques: rule.techniques(),
-            severity: rule.severity(),
+            severity: found.severity,
+            confidence: Confidence::Low,
+            spoofable: Spoofable::Yes,
             source: address,
+            sources: found.campaign.unwrap_or_default(),
             targets: Vec::new(),
-            counts,
-            distinct: evidence.window.activity.distinct,
-            first: now.wall_of(evidence.window.first),
+            counts: window.activity.counts.only(rule.classes()),
+            seen: window.activity,
+            classes: rule.classes().to_vec(),
+            covers: rule.covers(),
+            first: now.wall_of(window.first),
             last: now.wall,
-            reason: evidence.reason,
+            reason: String::new(),
+            proven: found.evidence.proven,
             matched: now.at,
+            active: now.at,
+            quiet: self.settings.quiet.max(rule.patience()),
             next_update: 0,
         };
+        finding.reason = found.evidence.reason;
         self.opened += 1;
-        // The newest probes are in the window already; their targets are not.
-        finding.add(delta, &Counts::ZERO, now);
+        self.count += 1;
+        finding.add_targets(&delta.samples);
         finding.next_update = next_update(finding.probes());
-        self.open.insert(key, finding.clone());
-        Some(Event { time: now.wall, kind: EventKind::Opened, finding })
+        finding.judge(found.lockstep);
+        tell(finding.event(EventKind::Opened, now));
+        self.open.entry(address).or_default().push(finding);
+    }
+
+    /// Sources turn out to send in lockstep: their findings are told again where that changes them.
+    pub fn doubt(&mut self, address: &Address, sources: u64, now: Now, tell: &mut dyn FnMut(Event)) {
+        for finding in self.open.get_mut(address).into_iter().flatten() {
+            if finding.judge(Some(sources)) {
+                tell(finding.event(EventKind::Updated, now));
+            }
+        }
     }
 
     /// Closes what has been quiet.
     pub fn close_quiet(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
-        let quiet = self.settings.quiet;
-        self.close(now, tell, |finding| now.at.saturating_sub(finding.matched) >= quiet);
+        self.close(now, tell, |finding| now.at.saturating_sub(finding.matched) >= finding.quiet);
     }
 
     /// When the next finding is over, if its rule does not match again.
     pub fn next_close(&self) -> Option<Duration> {
-        let matched = self.open.values().map(|finding| finding.matched).min()?;
-        Some(matched.saturating_add(self.settings.quiet))
+        self.open().map(|finding| finding.matched.saturating_add(finding.quiet)).min()
     }
 
     /// Closes everything.
@@ -246,13 +190,35 @@ impl Tracker {
     }
 
     fn close(&mut self, now: Now, tell: &mut dyn FnMut(Event), over: impl Fn(&Finding) -> bool) {
-        let mut closed: Vec<_> =
-            self.open.extract_if(|_, finding| over(finding)).map(|(_, finding)| finding).collect();
+        let mut closed = Vec::new();
+        self.open.retain(|_, findings| {
+            closed.extend(findings.extract_if(.., |finding| over(finding)));
+            !findings.is_empty()
+        });
+        self.count -= closed.len();
         closed.sort_by(|a, b| a.id.cmp(&b.id));
         for finding in closed {
+            self.told.add(finding.source, finding.rule, finding.covers, finding.active);
             tell(Event { time: now.wall, kind: EventKind::Closed, finding });
         }
     }
+}
+
+/// Makes a finding one of a rule that says more of the same scan.
+fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: Duration) {
+    finding.rule = rule.name();
+    finding.techniques = rule.techniques();
+    finding.covers = rule.covers();
+    finding.severity = finding.severity.max(found.severity);
+    finding.quiet = finding.quiet.max(quiet).max(rule.patience());
+    finding.proven |= found.evidence.proven;
+    finding.matched = found.now.at;
+}
+
+fn update(finding: &mut Finding, lockstep: Option<u64>, now: Now, tell: &mut dyn FnMut(Event)) {
+    finding.next_update = next_update(finding.probes());
+    finding.judge(lockstep);
+    tell(finding.event(EventKind::Updated, now));
 }
 
 /// The next power of ten.
@@ -261,93 +227,4 @@ fn next_update(probes: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use scanguard_common::outcome::ProbeClass;
-
-    use super::*;
-    use crate::{detect::rules::testing::Script, observe::settings};
-
-    /// Matches whenever it is asked.
-    struct Always;
-
-    impl Rule for Always {
-        fn name(&self) -> &'static str {
-            "always"
-        }
-        fn techniques(&self) -> &'static [Technique] {
-            &[Technique::ActiveScanning]
-        }
-        fn severity(&self) -> Severity {
-            Severity::Info
-        }
-        fn classes(&self) -> &'static [ProbeClass] {
-            &[ProbeClass::Syn]
-        }
-        fn soonest(&self) -> u32 {
-            1
-        }
-        fn evaluate(&self, source: &super::super::Source<'_>) -> Option<Evidence> {
-            let window = source.window(settings::Settings::default().horizon);
-            Some(Evidence { window, reason: "always".to_owned() })
-        }
-    }
-
-    fn script(max_open: u32) -> Script {
-        Script::new(Box::new(Always), Settings { quiet: Duration::from_secs(60), max_open })
-    }
-
-    fn kinds(events: &[Event]) -> Vec<EventKind> {
-        events.iter().map(|event| event.kind).collect()
-    }
-
-    #[test]
-    fn one_scan_is_one_finding_told_at_powers_of_ten_and_closed_after_quiet() {
-        let mut script = script(10);
-        for second in 0..150 {
-            script.at(second).syn(1, 1, 80);
-        }
-        script.at(300);
-        let events = script.events();
-        assert_eq!(
-            kinds(&events),
-            [EventKind::Opened, EventKind::Updated, EventKind::Updated, EventKind::Closed]
-        );
-        let probes: Vec<_> = events.iter().map(|event| event.finding.probes()).collect();
-        assert_eq!(probes, [1, 10, 100, 150]);
-        assert!(events.windows(2).all(|pair| pair[0].finding.id == pair[1].finding.id));
-        assert_eq!(script.tracker().suppressed(), 147);
-    }
-
-    #[test]
-    fn a_source_that_comes_back_after_quiet_is_a_new_finding() {
-        let mut script = script(10);
-        script.at(0).syn(1, 1, 80);
-        script.at(100).syn(1, 1, 80);
-        let events = script.events();
-        assert_eq!(kinds(&events), [EventKind::Opened, EventKind::Closed, EventKind::Opened]);
-        assert_ne!(events[0].finding.id, events[2].finding.id);
-    }
-
-    #[test]
-    fn what_finds_no_room_is_counted() {
-        let mut script = script(2);
-        for source in 1..=5 {
-            script.at(0).syn(source, 1, 80);
-        }
-        assert_eq!(kinds(&script.events()), [EventKind::Opened, EventKind::Opened]);
-        assert_eq!(script.tracker().refused(), 3);
-    }
-
-    #[test]
-    fn targets_are_a_bounded_sample() {
-        let mut script = script(2);
-        for port in 1..500 {
-            script.at(u64::from(port)).syn(1, 1, port);
-        }
-        script.at(10_000);
-        let events = script.events();
-        let closed = &events.last().unwrap().finding;
-        assert_eq!(closed.targets.len(), MAX_TARGETS);
-        assert!(closed.targets.iter().all(|target| target.port.is_some() && target.protocol == 6));
-    }
-}
+mod tests;

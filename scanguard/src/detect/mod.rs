@@ -3,16 +3,28 @@
 //! A [`Rule`] looks at what one source did and says whether that is scanning; [`findings::Tracker`] makes
 //! of its repeated answers one finding with a life. One rule is one file in [`rules`].
 
+pub mod campaign;
+pub mod decoys;
+pub mod feeds;
+mod finding;
 pub mod findings;
+pub mod missed;
 pub mod rules;
 pub mod settings;
+mod told;
 
 use std::time::Duration;
 
 use scanguard_common::{address::Address, outcome::ProbeClass};
 use serde::{Deserialize, Serialize};
 
-use self::findings::{Change, Event, Tracker};
+use self::{
+    campaign::Campaigns,
+    decoys::Decoys,
+    feeds::Feeds,
+    findings::{Event, Match, Tracker},
+    rules::RuleSet,
+};
 use crate::{
     clock::Now,
     observe::{
@@ -36,6 +48,15 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The next worse.
+    pub const fn raised(self) -> Self {
+        match self {
+            Self::Info => Self::Low,
+            Self::Low => Self::Medium,
+            Self::Medium | Self::High => Self::High,
+        }
+    }
+
     /// The name in findings and configuration.
     pub const fn label(self) -> &'static str {
         match self {
@@ -59,6 +80,12 @@ pub enum Technique {
     /// Active Scanning: Vulnerability Scanning.
     #[serde(rename = "T1595.002")]
     VulnerabilityScanning,
+    /// Gather Victim Host Information.
+    #[serde(rename = "T1592")]
+    GatherHostInformation,
+    /// Gather Victim Host Information: Software.
+    #[serde(rename = "T1592.002")]
+    GatherSoftware,
 }
 
 impl Technique {
@@ -68,22 +95,56 @@ impl Technique {
             Self::ActiveScanning => "T1595",
             Self::ScanningIpBlocks => "T1595.001",
             Self::VulnerabilityScanning => "T1595.002",
+            Self::GatherHostInformation => "T1592",
+            Self::GatherSoftware => "T1592.002",
         }
     }
 }
 
 /// What a rule looks at: one source, now.
 pub struct Source<'h> {
+    /// Who it is.
+    pub address: Address,
     /// Its history, the newest probes included.
     pub history: &'h History,
+    /// What is new.
+    pub delta: &'h Delta,
     /// Time since the start.
     pub at: Duration,
+    /// What came before was told already, in findings that are closed.
+    pub since: Duration,
+    /// The feed of known-bad networks that lists it.
+    pub listed: Option<&'h str>,
 }
 
 impl Source<'_> {
-    /// What it did in the last `length`.
+    /// What it did in the last `length`, as far as it was not told.
     pub fn window(&self, length: Duration) -> Window {
-        self.history.window(self.at, length)
+        let untold = self.at.saturating_sub(self.since);
+        self.history.window(self.at, length.min(untold))
+    }
+}
+
+/// How sure it is that a source scans.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// It may be something else, or somebody else.
+    Low,
+    /// That is what it looks like.
+    Medium,
+    /// Nothing else does that, and the address is no forgery.
+    High,
+}
+
+impl Confidence {
+    /// The name in findings.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
     }
 }
 
@@ -94,6 +155,9 @@ pub struct Evidence {
     pub window: Window,
     /// One sentence in words.
     pub reason: String,
+    /// Whether it is certain that its probes met nothing, or that nobody sends such probes in earnest. If
+    /// not, services that this host cannot see may have been met.
+    pub proven: bool,
 }
 
 /// One way to tell scanning from other traffic.
@@ -109,6 +173,14 @@ pub trait Rule: Send {
     /// How many news of a source (distinct services or addresses that were not met, or odd probes) it
     /// takes at least until this rule can match.
     fn soonest(&self) -> u32;
+    /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
+    fn covers(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// How long its findings stay open at least when it does not match any more.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Whether the source scans.
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence>;
 }
@@ -116,29 +188,47 @@ pub trait Rule: Send {
 /// All rules and the findings that they made.
 pub struct Detector {
     rules: Vec<Box<dyn Rule>>,
+    campaigns: Option<Campaigns>,
+    decoys: Decoys,
+    feeds: Feeds,
     tracker: Tracker,
 }
 
 impl Detector {
     /// With these rules.
-    pub fn new(rules: Vec<Box<dyn Rule>>, settings: settings::Settings) -> Self {
-        Self { rules, tracker: Tracker::new(settings) }
+    pub fn new(rules: impl Into<RuleSet>, settings: settings::Settings) -> Self {
+        let RuleSet { rules, campaigns } = rules.into();
+        let (decoys, feeds) = (Decoys::default(), Feeds::default());
+        Self { rules, campaigns, decoys, feeds, tracker: Tracker::new(settings) }
     }
 
     /// Takes other rules and settings. Open findings stay open until they have been quiet.
-    pub fn reconfigure(&mut self, rules: Vec<Box<dyn Rule>>, settings: settings::Settings) {
+    pub fn reconfigure(&mut self, rules: impl Into<RuleSet>, settings: settings::Settings) {
+        let RuleSet { rules, campaigns } = rules.into();
         self.rules = rules;
+        let before = self.campaigns.take();
+        self.campaigns = campaigns.map(|campaigns| campaigns.adopt(before));
         self.tracker.reconfigure(settings);
     }
 
     /// The names of the rules.
     pub fn rules(&self) -> impl Iterator<Item = &'static str> {
-        self.rules.iter().map(|rule| rule.name())
+        self.rules.iter().map(|rule| rule.name()).chain(self.campaigns.iter().map(Campaigns::name))
     }
 
     /// How many news of a source it takes at least until any rule can match; 0 without rules.
     pub fn soonest(&self) -> u32 {
         self.rules.iter().map(|rule| rule.soonest()).min().unwrap_or(0)
+    }
+
+    /// The known-bad networks.
+    pub fn feeds(&self) -> &Feeds {
+        &self.feeds
+    }
+
+    /// Takes other known-bad networks.
+    pub fn set_feeds(&mut self, feeds: Feeds) {
+        self.feeds = feeds;
     }
 
     /// Looks at a source that did something; hands on what is to be told.
@@ -150,22 +240,46 @@ impl Detector {
         now: Now,
         tell: &mut dyn FnMut(Event),
     ) {
-        let source = Source { history, at: now.at };
+        self.tracker.absorb(&address, delta, now);
+        self.decoys.note(address, delta);
+        if let Some(campaigns) = &mut self.campaigns {
+            campaigns.note(address, delta, now.at);
+        }
+        let listed = self.feeds.listing(&address);
         for rule in &self.rules {
             if delta.activity.counts.of_any(rule.classes()) == 0 {
                 continue;
             }
-            let evidence = rule.evaluate(&source);
-            let change = Change { address, delta, evidence, now };
-            if let Some(event) = self.tracker.see(rule.as_ref(), change) {
-                tell(event);
+            let since = self.tracker.told(rule.name(), &address);
+            let source = Source { address, history, delta, at: now.at, since, listed };
+            if let Some(mut evidence) = rule.evaluate(&source) {
+                let mut severity = rule.severity();
+                if let Some(feed) = listed {
+                    severity = severity.raised();
+                    evidence.reason.push_str(&format!("; the source is listed in {feed}"));
+                }
+                let lockstep = self.decoys.sources(&address);
+                let found = Match { address, delta, evidence, severity, lockstep, now, campaign: None };
+                self.tracker.see(rule.as_ref(), found, tell);
             }
         }
     }
 
-    /// Closes the findings whose sources have been quiet.
+    /// Looks across sources, and closes the findings whose sources have been quiet.
     pub fn tick(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
+        for (address, sources) in self.decoys.tick(now.at) {
+            self.tracker.doubt(&address, sources, now, tell);
+        }
+        if let Some(campaigns) = &mut self.campaigns {
+            campaigns.tick(&mut self.tracker, now, tell);
+        }
         self.tracker.close_quiet(now, tell);
+    }
+
+    /// What was not looked at since there was too much of it: sources that were not compared for decoys, and
+    /// targets that were not looked at for campaigns.
+    pub fn left_out(&self) -> (u64, u64) {
+        (self.decoys.left_out(), self.campaigns.as_ref().map_or(0, Campaigns::given_up))
     }
 
     /// Closes all findings: the agent ends.

@@ -6,10 +6,10 @@ use std::{
 };
 
 use bytes::{BufMut as _, BytesMut};
-use scanguard_common::address::Address;
+use scanguard_common::{address::Address, oracle::Reach};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use crate::detect::findings::{Event, Finding, Target};
+use crate::detect::findings::{Event, Target};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -178,6 +178,22 @@ impl Serialize for ByClass {
     }
 }
 
+/// Who takes part in a campaign.
+#[derive(Serialize)]
+struct JsonSources {
+    count: u64,
+    examples: Vec<JsonSource>,
+}
+
+/// What the source's probes met.
+#[derive(Serialize)]
+struct JsonReached {
+    open: u64,
+    closed: u64,
+    unknown: u64,
+    dark: u64,
+}
+
 #[derive(Serialize)]
 struct JsonEvent<'e> {
     time: jiff::Timestamp,
@@ -186,9 +202,15 @@ struct JsonEvent<'e> {
     rule: &'static str,
     techniques: &'static [crate::detect::Technique],
     severity: crate::detect::Severity,
+    confidence: crate::detect::Confidence,
+    spoofable: String,
     source: JsonSource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<JsonSources>,
     targets: Vec<JsonTarget>,
     counts: JsonCounts,
+    reached: JsonReached,
+    completed: u64,
     first_seen: jiff::Timestamp,
     last_seen: jiff::Timestamp,
     reason: &'e str,
@@ -204,7 +226,18 @@ impl Serialize for Json<'_> {
             rule: finding.rule,
             techniques: finding.techniques,
             severity: finding.severity,
-            source: source(finding, self.ipv6_prefix),
+            confidence: finding.confidence,
+            spoofable: finding.spoofable.to_string(),
+            source: json_source(&finding.source, self.ipv6_prefix),
+            sources: (finding.sources.count > 0).then(|| JsonSources {
+                count: finding.sources.count,
+                examples: finding
+                    .sources
+                    .examples
+                    .iter()
+                    .map(|one| json_source(one, self.ipv6_prefix))
+                    .collect(),
+            }),
             targets: finding.targets.iter().map(json_target).collect(),
             counts: JsonCounts {
                 probes: finding.probes(),
@@ -214,6 +247,13 @@ impl Serialize for Json<'_> {
                     finding.counts.by_frequency().iter().map(|(class, n)| (class.label(), *n)).collect(),
                 ),
             },
+            reached: JsonReached {
+                open: finding.reached(Reach::Open),
+                closed: finding.reached(Reach::Closed),
+                unknown: finding.reached(Reach::Unknown),
+                dark: finding.reached(Reach::Dark),
+            },
+            completed: finding.completed(),
             first_seen: finding.first,
             last_seen: finding.last,
             reason: &finding.reason,
@@ -222,9 +262,9 @@ impl Serialize for Json<'_> {
     }
 }
 
-fn source(finding: &Finding, ipv6_prefix: u8) -> JsonSource {
-    let prefix = (!finding.source.is_v4() && ipv6_prefix < 128).then_some(ipv6_prefix);
-    JsonSource { ip: finding.source.to_ip(), prefix }
+fn json_source(address: &Address, ipv6_prefix: u8) -> JsonSource {
+    let prefix = (!address.is_v4() && ipv6_prefix < 128).then_some(ipv6_prefix);
+    JsonSource { ip: address.to_ip(), prefix }
 }
 
 fn json_target(target: &Target) -> JsonTarget {
@@ -237,7 +277,7 @@ mod tests {
     use crate::detect::rules::testing::Script;
 
     fn first_event() -> Event {
-        let rules = crate::detect::rules::Settings::default().rules();
+        let rules = crate::detect::rules::Settings::default().rules().rules;
         let rule = rules.into_iter().find(|rule| rule.name() == "vertical_scan").unwrap();
         let mut script = Script::new(rule, crate::detect::settings::Settings::default());
         for port in 1..=40 {
@@ -262,6 +302,10 @@ mod tests {
         assert_eq!(json["techniques"], serde_json::json!(["T1595.002"]));
         assert_eq!(json["severity"], "medium");
         assert_eq!(json["source"], serde_json::json!({ "ip": "192.0.2.7" }));
+        assert_eq!(json["confidence"], "medium");
+        assert_eq!(json["spoofable"], "yes: any address could have been written into these packets");
+        let reached = serde_json::json!({ "open": 0, "closed": 40, "unknown": 0, "dark": 0 });
+        assert_eq!((&json["reached"], &json["completed"]), (&reached, &0.into()));
         assert_eq!(json["counts"]["probes"], 40);
         assert_eq!(json["counts"]["by_class"], serde_json::json!({ "syn": 40 }));
         assert_eq!(json["counts"]["hosts"], 1);

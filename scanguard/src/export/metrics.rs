@@ -1,6 +1,10 @@
 //! All metrics, by Prometheus's naming rules. No source address is ever a label.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prometheus::{
@@ -49,6 +53,8 @@ pub struct Metrics {
     detection: Histogram,
     findings: IntCounterVec,
     findings_open: IntGaugeVec,
+    /// All that ever were: one that a reload removed has no open findings any more, which is to be seen.
+    rules: Mutex<BTreeSet<&'static str>>,
     findings_refused: IntCounter,
     findings_suppressed: IntCounter,
     output_errors: IntCounter,
@@ -219,6 +225,7 @@ impl Metrics {
                 "scanguard_config_last_reload_successful",
                 "Whether the configuration was taken when it was read last.",
             )?,
+            rules: Mutex::default(),
             registry: register.0,
         };
         for exit in Exit::ALL {
@@ -247,7 +254,9 @@ impl Metrics {
 
     /// Shows the series of these rules, at zero if they are new.
     pub fn add_rules(&self, rules: impl Iterator<Item = &'static str>) {
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         for rule in rules {
+            known.insert(rule);
             self.findings_open.with_label_values(&[rule]);
             for event in EventKind::ALL {
                 self.findings.with_label_values(&[rule, event.label()]);
@@ -308,16 +317,19 @@ impl Metrics {
         raise(&self.history_evictions, observer.evictions());
         raise(&self.findings_refused, tracker.refused());
         raise(&self.findings_suppressed, tracker.suppressed());
+        // Counted anew, since a finding may go from one rule to another.
+        let mut open: HashMap<_, i64> = HashMap::new();
+        for finding in tracker.open() {
+            *open.entry(finding.rule).or_default() += 1;
+        }
+        for rule in self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            self.findings_open.with_label_values(&[rule]).set(open.get(rule).copied().unwrap_or(0));
+        }
     }
 
     /// Something was told of a finding.
     pub fn told(&self, rule: &str, event: EventKind) {
         self.findings.with_label_values(&[rule, event.label()]).inc();
-        match event {
-            EventKind::Opened => self.findings_open.with_label_values(&[rule]).inc(),
-            EventKind::Updated => {}
-            EventKind::Closed => self.findings_open.with_label_values(&[rule]).dec(),
-        }
     }
 
     /// A finding could not be written.

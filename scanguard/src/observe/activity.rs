@@ -1,12 +1,15 @@
 //! What a source did in some time: the unit in which deltas, histories and windows count.
 
 use scanguard_common::{
-    account::{ANSWERS, Answer, COUNT_SLOTS, Distinct, SourceState},
+    account::{ANSWERS, Answer, COUNT_SLOTS, Distinct, Sample, SourceState},
     oracle::{REACHES, Reach},
     outcome::ProbeClass,
 };
 
-use super::distinct::{Estimate, estimate};
+use super::{
+    distinct::{Estimate, estimate},
+    sampled::Sampled,
+};
 
 /// Numbers of probes by class.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -101,6 +104,8 @@ pub struct Activity {
     completed: u32,
     /// What was distinct.
     pub distinct: Distinct,
+    /// What kind of targets the examples are.
+    pub sampled: Sampled,
 }
 
 impl Activity {
@@ -111,6 +116,7 @@ impl Activity {
         answers: [0; ANSWERS],
         completed: 0,
         distinct: Distinct::EMPTY,
+        sampled: Sampled::NONE,
     };
 
     /// What came between two readings of counters that may have wrapped.
@@ -121,7 +127,14 @@ impl Activity {
             answers: since(&now.answers, &before.answers),
             completed: now.completed.wrapping_sub(before.completed),
             distinct,
+            sampled: Sampled::NONE,
         }
+    }
+
+    /// The same with examples of its targets.
+    #[must_use]
+    pub fn with_samples(self, samples: &[Sample]) -> Self {
+        Self { sampled: Sampled::of(samples), ..self }
     }
 
     /// Adds what was done in another time.
@@ -131,6 +144,7 @@ impl Activity {
         add(&mut self.answers, &other.answers);
         self.completed = self.completed.saturating_add(other.completed);
         self.distinct.union(&other.distinct);
+        self.sampled.add(&other.sampled);
     }
 
     /// Probes that met this.

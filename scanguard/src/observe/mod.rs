@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod distinct;
 pub mod history;
+pub mod sampled;
 pub mod settings;
 
 use std::{
@@ -94,6 +95,7 @@ impl Observer {
                 *sample = Sample::default();
             }
         }
+        let activity = activity.with_samples(&samples);
         record.history.add(&activity, at, self.settings.horizon);
         Some((Delta { activity, samples }, &record.history))
     }

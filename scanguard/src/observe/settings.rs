@@ -15,7 +15,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { horizon: Duration::from_secs(60 * 60), max_sources: 131_072 }
+        Self { horizon: Duration::from_secs(24 * 60 * 60), max_sources: 131_072 }
     }
 }
 

@@ -87,7 +87,8 @@ impl<S: Feed, W: Write> Replay<S, W> {
         writer: FindingsWriter<W>,
     ) -> Result<Self, SensorError> {
         sensor.set_home(&local)?;
-        let detector = Detector::new(config.rules.rules(), config.findings);
+        let mut detector = Detector::new(config.rules.rules(), config.findings);
+        crate::app::read_feeds(&mut detector, config);
         let pipeline = Pipeline::new(Observer::new(config.history), detector);
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),

@@ -105,23 +105,38 @@ impl SoftwareSensor {
             None => match egress::outgoing(&frame) {
                 Outgoing::Exit(exit) => exit,
                 Outgoing::Opening(_) => EgressExit::Tcp,
-                Outgoing::Answer(answer, flow) => self.answer(answer, &flow),
+                Outgoing::Answer(answer, flow) => {
+                    if let Answer::SynAck = answer {
+                        self.heard.note(&flow);
+                    }
+                    self.tally.answers[answer as usize] += 1;
+                    if self.answered(&flow.source, answer) {
+                        EgressExit::Answer
+                    } else {
+                        EgressExit::AnswerUnmatched
+                    }
+                }
             },
         };
         self.tally.egress[exit.index()] += 1;
     }
 
-    fn answer(&mut self, answer: Answer, flow: &Flow) -> EgressExit {
-        if let Answer::SynAck = answer {
-            self.heard.note(flow);
+    /// Notes that a connection with a source was completed, if the source is in the table.
+    pub fn completed(&mut self, source: &Address) {
+        if let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) {
+            // SAFETY: an exclusive reference.
+            unsafe { account::record_completed::<Unshared>(&raw mut tracked.state) };
         }
-        self.tally.answers[answer as usize] += 1;
-        let Some(tracked) = self.sources.get_mut(&self.mask.apply(flow.source)) else {
-            return EgressExit::AnswerUnmatched;
+    }
+
+    /// Notes an answer that went out to a source, if the source is in the table; says whether it was.
+    pub fn answered(&mut self, source: &Address, answer: Answer) -> bool {
+        let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) else {
+            return false;
         };
         // SAFETY: an exclusive reference.
         unsafe { account::record_answer::<Unshared>(&raw mut tracked.state, answer) };
-        EgressExit::Answer
+        true
     }
 
     /// Lets the source go that has been quiet longest.

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, SERVICE_PROBES, probes_in_words};
+use super::{Common, attempts_in_words, least};
 use crate::{
-    config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique},
+    config::Section,
+    detect::{
+        Evidence, Rule, Severity, Source, Technique,
+        missed::{self, ATTEMPTS},
+    },
+    observe::sampled::Kind,
 };
 
 /// `[rules.horizontal_sweep]`.
@@ -15,8 +19,10 @@ use crate::{
 pub struct Settings {
     /// What every rule has.
     pub common: Common,
-    /// Distinct addresses from which on it is a sweep.
+    /// Distinct addresses where the service is closed, or that are dark, from which on it is a sweep.
     pub hosts: u32,
+    /// The same where this host cannot tell whether a service was met.
+    pub unknown_hosts: u32,
 }
 
 impl Default for Settings {
@@ -24,6 +30,7 @@ impl Default for Settings {
         Self {
             common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
             hosts: 16,
+            unknown_hosts: 100,
         }
     }
 }
@@ -33,13 +40,18 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 700 the bitmap of 256 bits says little.
             hosts: section.number("hosts", default.hosts, 2..=700),
+            unknown_hosts: section.number("unknown_hosts", default.unknown_hosts, 2..=700),
         };
+        least(&section, ("hosts", settings.hosts), ("unknown_hosts", settings.unknown_hosts));
         section.finish();
         settings
     }
 }
+
+/// Addresses for each service from which on it is a sweep where it is unknown what was met. A peer-to-peer
+/// client behind this host tries another port on each address.
+const HOSTS_PER_SERVICE: u64 = 4;
 
 /// The rule.
 pub(super) struct HorizontalSweep(pub(super) Settings);
@@ -58,51 +70,77 @@ impl Rule for HorizontalSweep {
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
-        SERVICE_PROBES
+        ATTEMPTS
     }
 
     fn soonest(&self) -> u32 {
         self.0.hosts
     }
 
+    fn covers(&self) -> &'static [&'static str] {
+        &["sequential_test", "slow_scan", "known_bad"]
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        let hosts = window.activity.hosts();
-        let needed = u64::from(self.0.hosts);
-        // The addresses are those of all probes; pings alone are the business of another rule.
-        if hosts.value < needed || window.activity.counts.of_any(SERVICE_PROBES) < needed {
+        let services = missed::services(&window.activity, ATTEMPTS, Kind::TCP);
+        let hosts = missed::hosts(&window.activity, ATTEMPTS, Kind::TCP);
+        let proven = hosts.proven >= u64::from(self.0.hosts);
+        let likely = hosts.possible >= u64::from(self.0.unknown_hosts)
+            && hosts.possible >= services.possible * HOSTS_PER_SERVICE;
+        if !proven && !likely {
             return None;
         }
-        let reason = format!(
-            "{} to {} {} on {hosts} addresses within {}",
-            probes_in_words(&window.activity.counts.only(SERVICE_PROBES)),
-            window.activity.services(),
-            super::plural(window.activity.services().value, "service"),
-            Interval(self.0.common.window),
-        );
-        Some(Evidence { window, reason })
+        let reason = attempts_in_words(&window, self.0.common.window, proven);
+        Some(Evidence { window, reason, proven })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::outcome::Service;
+    use scanguard_common::{account::Answer, oracle::Reach, outcome::Service};
 
     use super::*;
-    use crate::detect::rules::testing::{NOBODY, found};
+    use crate::detect::rules::testing::{NOBODY, found, tcp};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(HorizontalSweep(Settings::default()))
     }
 
     #[test]
-    fn one_port_on_many_addresses_is_a_sweep() {
+    fn one_port_on_many_addresses_is_a_sweep_whether_they_are_closed_or_dark() {
+        for reach in [Reach::Closed, Reach::Dark] {
+            let found = found(rule(), |script| {
+                for host in 1..=30 {
+                    script.probe_met(1, ProbeClass::Syn, host, tcp(22), reach);
+                }
+            });
+            assert_eq!(found, [1], "{reach:?}");
+        }
+    }
+
+    #[test]
+    fn of_unknown_fate_it_takes_many_addresses_of_few_services() {
+        let sweep = |hosts: u8, port: fn(u8) -> u16| {
+            found(rule(), |script| {
+                for host in 0..hosts {
+                    script.probe_met(1, ProbeClass::Syn, host, tcp(port(host)), Reach::Unknown);
+                }
+            })
+        };
+        assert_eq!(sweep(200, |_| 22), [1]);
+        assert_eq!(sweep(60, |_| 443), NOBODY, "a client of many hosts behind this one");
+        assert_eq!(sweep(200, |host| 6_000 + u16::from(host)), NOBODY, "a peer-to-peer client");
+    }
+
+    #[test]
+    fn hosts_that_answer_are_no_sweep() {
         let found = found(rule(), |script| {
-            for host in 1..=30 {
-                script.syn(1, host, 22);
+            for host in 0..200 {
+                script.probe_met(1, ProbeClass::Syn, host, tcp(22), Reach::Unknown).answer(1, Answer::SynAck);
             }
         });
-        assert_eq!(found, [1]);
+        assert_eq!(found, NOBODY);
     }
 
     #[test]
@@ -117,12 +155,15 @@ mod tests {
 
     #[test]
     fn a_backup_server_that_connects_to_twelve_hosts_is_not_found() {
-        let found = found(rule(), |script| {
-            for second in 0..600 {
-                script.at(second).syn(1, u8::try_from(second % 12).unwrap(), 22);
-            }
-        });
-        assert_eq!(found, NOBODY);
+        for reach in [Reach::Open, Reach::Unknown, Reach::Closed] {
+            let found = found(rule(), |script| {
+                for second in 0..600 {
+                    let host = u8::try_from(second % 12).unwrap();
+                    script.at(second).probe_met(1, ProbeClass::Syn, host, tcp(22), reach);
+                }
+            });
+            assert_eq!(found, NOBODY, "{reach:?}");
+        }
     }
 
     #[test]

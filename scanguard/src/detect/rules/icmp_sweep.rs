@@ -7,7 +7,11 @@ use scanguard_common::outcome::ProbeClass;
 use super::{Common, probes_in_words};
 use crate::{
     config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique},
+    detect::{
+        Evidence, Rule, Severity, Source, Technique,
+        missed::{self, REQUESTS},
+    },
+    observe::sampled::Kind,
 };
 
 /// `[rules.icmp_sweep]`.
@@ -43,14 +47,6 @@ impl Settings {
 /// The rule.
 pub(super) struct IcmpSweep(pub(super) Settings);
 
-/// The requests that an address answers if it is there.
-const REQUESTS: &[ProbeClass] = &[
-    ProbeClass::IcmpEcho,
-    ProbeClass::IcmpTimestamp,
-    ProbeClass::IcmpAddressMask,
-    ProbeClass::IcmpInformation,
-];
-
 impl Rule for IcmpSweep {
     fn name(&self) -> &'static str {
         "icmp_sweep"
@@ -72,25 +68,29 @@ impl Rule for IcmpSweep {
         self.0.hosts
     }
 
+    fn covers(&self) -> &'static [&'static str] {
+        &["icmp_probe", "known_bad"]
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        let hosts = window.activity.hosts();
-        let needed = u64::from(self.0.hosts);
-        if hosts.value < needed || window.activity.counts.of_any(REQUESTS) < needed {
+        let hosts = missed::hosts(&window.activity, REQUESTS, &[Kind::Icmp]);
+        if hosts.possible < u64::from(self.0.hosts) {
             return None;
         }
         let reason = format!(
-            "{} to {hosts} addresses within {}",
+            "{} to {} addresses within {}",
             probes_in_words(&window.activity.counts.only(REQUESTS)),
+            super::about(hosts.possible),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason })
+        Some(Evidence { window, reason, proven: true })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::outcome::Service;
+    use scanguard_common::{oracle::Reach, outcome::Service};
 
     use super::*;
     use crate::detect::rules::testing::{NOBODY, found};
@@ -106,7 +106,7 @@ mod tests {
         for class in REQUESTS {
             let found = found(rule(), |script| {
                 for host in 1..=20 {
-                    script.probe(1, *class, host, ICMP);
+                    script.probe_met(1, *class, host, ICMP, Reach::Unknown);
                 }
             });
             assert_eq!(found, [1], "{class:?}");
@@ -117,7 +117,7 @@ mod tests {
     fn a_ping_a_second_to_one_host_is_not_found() {
         let found = found(rule(), |script| {
             for second in 0..600 {
-                script.at(second).probe(1, ProbeClass::IcmpEcho, 1, ICMP);
+                script.at(second).probe_met(1, ProbeClass::IcmpEcho, 1, ICMP, Reach::Unknown);
             }
         });
         assert_eq!(found, NOBODY);

@@ -1,18 +1,37 @@
 //! The rules: one file each, and one line each in [`Settings::rules`].
 
+mod block_scan;
+pub(super) mod campaign;
 mod horizontal_sweep;
+mod icmp_probe;
 mod icmp_sweep;
-mod odd_flags;
+mod known_bad;
+#[cfg(test)]
+mod known_quiet;
+mod never_seen;
+mod odd_segments;
+mod os_fingerprint;
+mod rare_protocols;
+mod sequential_test;
+mod service_probe;
+mod slow_scan;
+mod stray_segments;
 #[cfg(test)]
 pub(crate) mod testing;
+mod udp_scan;
 mod vertical_scan;
 
 use std::time::Duration;
 
-use scanguard_common::outcome::ProbeClass;
-
-use super::{Rule, Severity};
-use crate::config::{Interval, Section};
+use super::{
+    Rule, Severity,
+    campaign::Campaigns,
+    missed::{self, ATTEMPTS},
+};
+use crate::{
+    config::{Interval, Section},
+    observe::{distinct::Estimate, history::Window, sampled::Kind},
+};
 
 /// What every rule has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,66 +58,242 @@ impl Common {
     }
 }
 
-/// `[rules.*]`.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// `[rules.*]`, in the order in which they are asked: those that say more of a scan first.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// `[rules.block_scan]`.
+    pub block_scan: block_scan::Settings,
     /// `[rules.vertical_scan]`.
     pub vertical_scan: vertical_scan::Settings,
     /// `[rules.horizontal_sweep]`.
     pub horizontal_sweep: horizontal_sweep::Settings,
+    /// `[rules.os_fingerprint]`.
+    pub os_fingerprint: os_fingerprint::Settings,
+    /// `[rules.null_scan]`.
+    pub null_scan: odd_segments::Settings,
+    /// `[rules.fin_scan]`.
+    pub fin_scan: odd_segments::Settings,
+    /// `[rules.xmas_scan]`.
+    pub xmas_scan: odd_segments::Settings,
+    /// `[rules.odd_flags]`.
+    pub odd_flags: odd_segments::Settings,
+    /// `[rules.fragment_scan]`.
+    pub fragment_scan: odd_segments::Settings,
+    /// `[rules.ack_scan]`.
+    pub ack_scan: stray_segments::Settings,
+    /// `[rules.maimon_scan]`.
+    pub maimon_scan: stray_segments::Settings,
+    /// `[rules.udp_scan]`.
+    pub udp_scan: udp_scan::Settings,
+    /// `[rules.sctp_scan]`.
+    pub sctp_scan: rare_protocols::Settings,
+    /// `[rules.ip_protocol_scan]`.
+    pub ip_protocol_scan: rare_protocols::Settings,
     /// `[rules.icmp_sweep]`.
     pub icmp_sweep: icmp_sweep::Settings,
-    /// `[rules.odd_flags]`.
-    pub odd_flags: odd_flags::Settings,
+    /// `[rules.icmp_probe]`.
+    pub icmp_probe: icmp_probe::Settings,
+    /// `[rules.service_probe]`.
+    pub service_probe: service_probe::Settings,
+    /// `[rules.sequential_test]`.
+    pub sequential_test: sequential_test::Settings,
+    /// `[rules.slow_scan]`.
+    pub slow_scan: slow_scan::Settings,
+    /// `[rules.known_bad]`.
+    pub known_bad: known_bad::Settings,
+    /// `[rules.never_seen]`.
+    pub never_seen: never_seen::Settings,
+    /// `[rules.distributed_scan]`.
+    pub distributed_scan: campaign::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            block_scan: block_scan::Settings::default(),
+            vertical_scan: vertical_scan::Settings::default(),
+            horizontal_sweep: horizontal_sweep::Settings::default(),
+            os_fingerprint: os_fingerprint::Settings::default(),
+            null_scan: odd_segments::Settings::default(),
+            fin_scan: odd_segments::Settings::default(),
+            xmas_scan: odd_segments::Settings::default(),
+            odd_flags: odd_segments::Settings::default(),
+            fragment_scan: odd_segments::Settings::default(),
+            ack_scan: stray_segments::Settings::default(),
+            maimon_scan: stray_segments::Settings::default(),
+            udp_scan: udp_scan::Settings::default(),
+            sctp_scan: rare_protocols::SCTP,
+            ip_protocol_scan: rare_protocols::IP_PROTOCOL,
+            icmp_sweep: icmp_sweep::Settings::default(),
+            icmp_probe: icmp_probe::Settings::default(),
+            service_probe: service_probe::Settings::default(),
+            sequential_test: sequential_test::Settings::default(),
+            slow_scan: slow_scan::Settings::default(),
+            known_bad: known_bad::Settings::default(),
+            never_seen: never_seen::Settings::default(),
+            distributed_scan: campaign::Settings::default(),
+        }
+    }
 }
 
 impl Settings {
     pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
         let settings = Self {
+            block_scan: block_scan::Settings::read(section.section("block_scan")),
             vertical_scan: vertical_scan::Settings::read(section.section("vertical_scan")),
             horizontal_sweep: horizontal_sweep::Settings::read(section.section("horizontal_sweep")),
+            os_fingerprint: os_fingerprint::Settings::read(section.section("os_fingerprint")),
+            null_scan: odd_segments::Settings::read(section.section("null_scan")),
+            fin_scan: odd_segments::Settings::read(section.section("fin_scan")),
+            xmas_scan: odd_segments::Settings::read(section.section("xmas_scan")),
+            odd_flags: odd_segments::Settings::read(section.section("odd_flags")),
+            fragment_scan: odd_segments::Settings::read(section.section("fragment_scan")),
+            ack_scan: stray_segments::Settings::read(section.section("ack_scan")),
+            maimon_scan: stray_segments::Settings::read(section.section("maimon_scan")),
+            udp_scan: udp_scan::Settings::read(section.section("udp_scan")),
+            sctp_scan: rare_protocols::Settings::read(section.section("sctp_scan"), rare_protocols::SCTP),
+            ip_protocol_scan: rare_protocols::Settings::read(
+                section.section("ip_protocol_scan"),
+                rare_protocols::IP_PROTOCOL,
+            ),
             icmp_sweep: icmp_sweep::Settings::read(section.section("icmp_sweep")),
-            odd_flags: odd_flags::Settings::read(section.section("odd_flags")),
+            icmp_probe: icmp_probe::Settings::read(section.section("icmp_probe")),
+            service_probe: service_probe::Settings::read(section.section("service_probe")),
+            sequential_test: sequential_test::Settings::read(section.section("sequential_test")),
+            slow_scan: slow_scan::Settings::read(section.section("slow_scan")),
+            known_bad: known_bad::Settings::read(section.section("known_bad")),
+            never_seen: never_seen::Settings::read(section.section("never_seen")),
+            distributed_scan: campaign::Settings::read(section.section("distributed_scan")),
         };
         section.finish();
         settings
     }
 
-    /// The registry: all rules that are enabled.
-    pub fn rules(&self) -> Vec<Box<dyn Rule>> {
-        let all: [(Common, Box<dyn Rule>); 4] = [
+    /// The registry: every rule with what it has in common with all.
+    fn registry(&self) -> Vec<(Common, Box<dyn Rule>)> {
+        vec![
+            (self.block_scan.common, Box::new(block_scan::BlockScan(self.block_scan))),
             (self.vertical_scan.common, Box::new(vertical_scan::VerticalScan(self.vertical_scan))),
             (
                 self.horizontal_sweep.common,
                 Box::new(horizontal_sweep::HorizontalSweep(self.horizontal_sweep)),
             ),
+            (self.os_fingerprint.common, Box::new(os_fingerprint::OsFingerprint(self.os_fingerprint))),
+            (
+                self.null_scan.common,
+                Box::new(odd_segments::OddSegments(odd_segments::NULL_SCAN, self.null_scan)),
+            ),
+            (
+                self.fin_scan.common,
+                Box::new(odd_segments::OddSegments(odd_segments::FIN_SCAN, self.fin_scan)),
+            ),
+            (
+                self.xmas_scan.common,
+                Box::new(odd_segments::OddSegments(odd_segments::XMAS_SCAN, self.xmas_scan)),
+            ),
+            (
+                self.odd_flags.common,
+                Box::new(odd_segments::OddSegments(odd_segments::ODD_FLAGS, self.odd_flags)),
+            ),
+            (
+                self.fragment_scan.common,
+                Box::new(odd_segments::OddSegments(odd_segments::FRAGMENT_SCAN, self.fragment_scan)),
+            ),
+            (
+                self.ack_scan.common,
+                Box::new(stray_segments::StraySegments(stray_segments::ACK_SCAN, self.ack_scan)),
+            ),
+            (
+                self.maimon_scan.common,
+                Box::new(stray_segments::StraySegments(stray_segments::MAIMON_SCAN, self.maimon_scan)),
+            ),
+            (self.udp_scan.common, Box::new(udp_scan::UdpScan(self.udp_scan))),
+            (
+                self.sctp_scan.common,
+                Box::new(rare_protocols::RareProtocols(rare_protocols::SCTP_SCAN, self.sctp_scan)),
+            ),
+            (
+                self.ip_protocol_scan.common,
+                Box::new(rare_protocols::RareProtocols(
+                    rare_protocols::IP_PROTOCOL_SCAN,
+                    self.ip_protocol_scan,
+                )),
+            ),
             (self.icmp_sweep.common, Box::new(icmp_sweep::IcmpSweep(self.icmp_sweep))),
-            (self.odd_flags.common, Box::new(odd_flags::OddFlags(self.odd_flags))),
-        ];
-        all.into_iter().filter(|(common, _)| common.enabled).map(|(_, rule)| rule).collect()
+            (self.icmp_probe.common, Box::new(icmp_probe::IcmpProbe(self.icmp_probe))),
+            (self.service_probe.common, Box::new(service_probe::ServiceProbe(self.service_probe))),
+            (self.sequential_test.common, Box::new(sequential_test::SequentialTest(self.sequential_test))),
+            (self.slow_scan.common, Box::new(slow_scan::SlowScan(self.slow_scan))),
+            (self.known_bad.common, Box::new(known_bad::KnownBad(self.known_bad))),
+            (self.never_seen.common, Box::new(never_seen::NeverSeen::new(self.never_seen))),
+        ]
+    }
+
+    /// All rules that are enabled.
+    pub fn rules(&self) -> RuleSet {
+        let enabled = self.registry().into_iter().filter(|(common, _)| common.enabled);
+        let rules = enabled.map(|(_, rule)| rule).collect();
+        let distributed = self.distributed_scan;
+        RuleSet { rules, campaigns: distributed.common.enabled.then(|| Campaigns::new(distributed)) }
+    }
+
+    /// The windows of all rules that are enabled, by name.
+    pub fn windows(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let all = self.registry().into_iter().filter(|(common, _)| common.enabled);
+        all.map(|(common, rule)| (rule.name(), common.window))
     }
 }
 
-/// Probes that go to a service: a port, or an IP protocol.
-const SERVICE_PROBES: &[ProbeClass] = &[
-    ProbeClass::Syn,
-    ProbeClass::Null,
-    ProbeClass::Fin,
-    ProbeClass::Xmas,
-    ProbeClass::SynFin,
-    ProbeClass::SynRst,
-    ProbeClass::OddFlags,
-    ProbeClass::Udp,
-    ProbeClass::UdpEmpty,
-    ProbeClass::SctpInit,
-    ProbeClass::SctpCookieEcho,
-    ProbeClass::IpProtocol,
-    ProbeClass::TinyFragment,
-    ProbeClass::Land,
-    ProbeClass::BadLength,
-    ProbeClass::Ack,
-    ProbeClass::Maimon,
-];
+/// Rules that are in use.
+pub struct RuleSet {
+    /// Those that look at one source.
+    pub rules: Vec<Box<dyn Rule>>,
+    /// The one that looks across sources.
+    pub campaigns: Option<Campaigns>,
+}
+
+impl From<Vec<Box<dyn Rule>>> for RuleSet {
+    fn from(rules: Vec<Box<dyn Rule>>) -> Self {
+        Self { rules, campaigns: None }
+    }
+}
+
+/// Refuses thresholds of which the second, for weaker evidence, is below the first.
+fn least(section: &Section<'_, '_>, strong: (&str, u32), weak: (&str, u32)) {
+    if weak.1 < strong.1 {
+        let message = format!(
+            "{} = {} is below {} = {}: weaker evidence takes no fewer",
+            weak.0, weak.1, strong.0, strong.1
+        );
+        section.contradiction(&[weak.0, strong.0], message);
+    }
+}
+
+/// A number of distinct things: small ones are exact for all practical purposes.
+fn about(value: u64) -> Estimate {
+    Estimate { value, saturated: false }
+}
+
+/// "SYN scan: 1000 syn probes to about 879 services of 1 address within 1m".
+fn attempts_in_words(window: &Window, length: Duration, proven: bool) -> String {
+    let activity = &window.activity;
+    let (services, hosts) =
+        (missed::services(activity, ATTEMPTS, Kind::TCP), missed::hosts(activity, ATTEMPTS, Kind::TCP));
+    let kind = match activity.completed() {
+        0 => "a SYN scan (nmap -sS)",
+        _ => "a connect scan (nmap -sT)",
+    };
+    format!(
+        "{} to {} {} of {} {} within {}: {kind}{}",
+        probes_in_words(&activity.counts.only(ATTEMPTS)),
+        about(services.possible),
+        plural(services.possible, "service"),
+        about(hosts.possible),
+        plural(hosts.possible, "address"),
+        Interval(length),
+        if proven { "" } else { "; whether services were met cannot be told from this host" },
+    )
+}
 
 /// "1000 probes (990 syn, 10 fin)".
 fn probes_in_words(counts: &crate::observe::activity::Counts) -> String {

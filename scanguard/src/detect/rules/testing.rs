@@ -1,9 +1,10 @@
 //! Drives a rule by probes and times, through the same accounting and history as live traffic.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 use scanguard_common::{
+    account::Answer,
     address::Address,
     oracle::Reach,
     outcome::{Flow, ProbeClass, Service},
@@ -13,6 +14,7 @@ use crate::{
     clock::Now,
     detect::{
         Detector, Rule,
+        feeds::Feeds,
         findings::{Event, Tracker},
         settings::Settings,
     },
@@ -31,10 +33,20 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(rule: Box<dyn Rule>, settings: Settings) -> Self {
+        Self::with(Detector::new(vec![rule], settings))
+    }
+
+    /// All rules as they are by default.
+    pub(crate) fn all_rules() -> Self {
+        let rules = crate::detect::rules::Settings::default().rules();
+        Self::with(Detector::new(rules, Settings::default()))
+    }
+
+    pub(crate) fn with(detector: Detector) -> Self {
         let observer = Observer::new(observe::settings::Settings::default());
         Self {
             sensor: SoftwareSensor::new(&sensor::settings::Settings::default(), 99),
-            pipeline: Pipeline::new(observer, Detector::new(vec![rule], settings)),
+            pipeline: Pipeline::new(observer, detector),
             second: 0,
             events: Vec::new(),
         }
@@ -56,15 +68,43 @@ impl Script {
 
     /// A SYN from 192.0.2.`source` to 198.51.100.`host`.
     pub(crate) fn syn(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
-        self.probe(source, ProbeClass::Syn, host, Service { protocol: 6, port })
+        self.probe(source, ProbeClass::Syn, host, tcp(port))
     }
 
-    /// Any probe.
+    /// A SYN that meets a listener.
+    pub(crate) fn open(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
+        self.probe_met(source, ProbeClass::Syn, host, tcp(port), Reach::Open)
+    }
+
+    /// Any probe of what is closed.
     pub(crate) fn probe(&mut self, source: u8, class: ProbeClass, host: u8, service: Service) -> &mut Self {
-        let source = Address::from(Ipv4Addr::new(192, 0, 2, source));
+        self.probe_met(source, class, host, service, Reach::Closed)
+    }
+
+    /// Any probe, and what it met.
+    pub(crate) fn probe_met(
+        &mut self,
+        source: u8,
+        class: ProbeClass,
+        host: u8,
+        service: Service,
+        reach: Reach,
+    ) -> &mut Self {
         let destination = Ipv4Addr::new(198, 51, 100, host).into();
-        let flow = Flow { source, destination, service, source_port: 40_000, reserved: 0 };
-        self.sensor.probe(class, Reach::Closed, &flow);
+        let flow = Flow { source: address(source), destination, service, source_port: 40_000, reserved: 0 };
+        self.sensor.probe(class, reach, &flow);
+        self
+    }
+
+    /// A connection of the source was completed.
+    pub(crate) fn completed(&mut self, source: u8) -> &mut Self {
+        self.sensor.completed(&address(source));
+        self
+    }
+
+    /// An answer went out to the source.
+    pub(crate) fn answer(&mut self, source: u8, answer: Answer) -> &mut Self {
+        self.sensor.answered(&address(source), answer);
         self
     }
 
@@ -73,6 +113,11 @@ impl Script {
         let now = Now { at, wall: Timestamp::UNIX_EPOCH + at };
         let Self { sensor, pipeline, events, .. } = self;
         pipeline.poll(sensor, now, &mut |event| events.push(event)).expect("there is no kernel to fail");
+    }
+
+    /// Sources that are known to be bad.
+    pub(crate) fn set_feeds(&mut self, feeds: Feeds) {
+        self.pipeline.detector.set_feeds(feeds);
     }
 
     /// Everything that was told so far.
@@ -86,20 +131,48 @@ impl Script {
     }
 }
 
+/// 192.0.2.`last`.
+pub(crate) fn address(last: u8) -> Address {
+    Ipv4Addr::new(192, 0, 2, last).into()
+}
+
+/// A TCP port.
+pub(crate) fn tcp(port: u16) -> Service {
+    Service { protocol: 6, port }
+}
+
+/// A UDP port.
+pub(crate) fn udp(port: u16) -> Service {
+    Service { protocol: 17, port }
+}
+
 /// The names of the sources (their last byte) that a rule found scanning.
 pub(crate) fn found(rule: Box<dyn Rule>, play: impl FnOnce(&mut Script)) -> Vec<u8> {
     let mut script = Script::new(rule, Settings::default());
     play(&mut script);
-    let mut sources: Vec<_> = script
-        .events()
-        .iter()
-        .map(|event| match event.finding.source.to_ip() {
-            std::net::IpAddr::V4(ip) => ip.octets()[3],
-            std::net::IpAddr::V6(_) => 0,
-        })
-        .collect();
-    sources.dedup();
-    sources
+    let sources = script.events().iter().map(|event| name(&event.finding.source)).collect::<BTreeSet<_>>();
+    sources.into_iter().collect()
+}
+
+fn name(source: &Address) -> u8 {
+    match source.to_ip() {
+        std::net::IpAddr::V4(ip) => ip.octets()[3],
+        std::net::IpAddr::V6(_) => 0,
+    }
+}
+
+/// As what each finding ended up that all rules made, in the order of their opening.
+pub(crate) fn told(play: impl FnOnce(&mut Script)) -> Vec<&'static str> {
+    let mut script = Script::all_rules();
+    play(&mut script);
+    let mut findings: Vec<(String, &'static str)> = Vec::new();
+    for event in script.events() {
+        match findings.iter_mut().find(|(id, _)| *id == event.finding.id) {
+            Some((_, rule)) => *rule = event.finding.rule,
+            None => findings.push((event.finding.id, event.finding.rule)),
+        }
+    }
+    findings.into_iter().map(|(_, rule)| rule).collect()
 }
 
 /// What [`found`] gives when nobody was found.

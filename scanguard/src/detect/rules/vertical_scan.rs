@@ -1,13 +1,17 @@
-//! Vertical scan: one source tries many services of few hosts (nmap -sS, -sT, -sF, -sU, -sY, -sO ...).
+//! Vertical scan: one source tries to connect to many services of few hosts (nmap -sS, -sT, masscan, naabu ...).
 
 use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, SERVICE_PROBES, probes_in_words};
+use super::{Common, attempts_in_words, least};
 use crate::{
-    config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique},
+    config::Section,
+    detect::{
+        Evidence, Rule, Severity, Source, Technique,
+        missed::{self, ATTEMPTS},
+    },
+    observe::sampled::Kind,
 };
 
 /// `[rules.vertical_scan]`.
@@ -15,8 +19,10 @@ use crate::{
 pub struct Settings {
     /// What every rule has.
     pub common: Common,
-    /// Distinct services (ports by protocol, and IP protocols) from which on it is a scan.
+    /// Distinct closed services from which on it is a scan.
     pub services: u32,
+    /// The same where this host cannot tell whether a service was met.
+    pub unknown_services: u32,
 }
 
 impl Default for Settings {
@@ -24,6 +30,7 @@ impl Default for Settings {
         Self {
             common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
             services: 20,
+            unknown_services: 60,
         }
     }
 }
@@ -33,20 +40,21 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 1,500 the bitmap of 512 bits says little.
             services: section.number("services", default.services, 2..=1_500),
+            unknown_services: section.number("unknown_services", default.unknown_services, 2..=1_500),
         };
+        least(&section, ("services", settings.services), ("unknown_services", settings.unknown_services));
         section.finish();
         settings
     }
 }
 
-/// The rule.
-pub(super) struct VerticalScan(pub(super) Settings);
-
 /// Services for each host below which it is not vertical: a client of two or three services on each of
 /// many hosts is not looking for services.
-const SERVICES_PER_HOST: u64 = 4;
+pub(super) const SERVICES_PER_HOST: u64 = 4;
+
+/// The rule.
+pub(super) struct VerticalScan(pub(super) Settings);
 
 impl Rule for VerticalScan {
     fn name(&self) -> &'static str {
@@ -62,59 +70,87 @@ impl Rule for VerticalScan {
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
-        SERVICE_PROBES
+        ATTEMPTS
     }
 
     fn soonest(&self) -> u32 {
         self.0.services
     }
 
+    fn covers(&self) -> &'static [&'static str] {
+        &["sequential_test", "slow_scan", "known_bad"]
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        let services = window.activity.services();
-        let hosts = window.activity.hosts();
-        let many = services.value >= u64::from(self.0.services);
-        if !many || services.value < hosts.value * SERVICES_PER_HOST {
+        let services = missed::services(&window.activity, ATTEMPTS, Kind::TCP);
+        let hosts = missed::hosts(&window.activity, ATTEMPTS, Kind::TCP);
+        let proven = services.proven >= u64::from(self.0.services);
+        let many = proven || services.possible >= u64::from(self.0.unknown_services);
+        if !many || services.possible < hosts.possible * SERVICES_PER_HOST {
             return None;
         }
-        let reason = format!(
-            "{} to {services} services of {hosts} {} within {}",
-            probes_in_words(&window.activity.counts.only(SERVICE_PROBES)),
-            super::plural(hosts.value, "address"),
-            Interval(self.0.common.window),
-        );
-        Some(Evidence { window, reason })
+        let reason = attempts_in_words(&window, self.0.common.window, proven);
+        Some(Evidence { window, reason, proven })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::outcome::Service;
+    use scanguard_common::{account::Answer, oracle::Reach, outcome::Service};
 
     use super::*;
-    use crate::detect::rules::testing::{NOBODY, Script, found};
+    use crate::detect::rules::testing::{NOBODY, Script, found, tcp};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(VerticalScan(Settings::default()))
     }
 
     #[test]
-    fn many_ports_of_one_host_are_a_scan_however_they_are_probed() {
-        for class in [ProbeClass::Syn, ProbeClass::Fin, ProbeClass::Null, ProbeClass::UdpEmpty] {
+    fn many_closed_ports_of_one_host_are_a_scan() {
+        let found = found(rule(), |script| {
+            for port in 1..=30 {
+                script.at(u64::from(port)).syn(1, 1, port);
+            }
+        });
+        assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn many_more_are_needed_where_it_is_unknown_what_they_met() {
+        for (ports, expected) in [(40, NOBODY.to_vec()), (100, vec![1])] {
             let found = found(rule(), |script| {
-                for port in 1..=30 {
-                    script.at(u64::from(port)).probe(1, class, 1, Service { protocol: 6, port });
+                for port in 1..=ports {
+                    script.probe_met(1, ProbeClass::Syn, 1, tcp(port), Reach::Unknown);
                 }
             });
-            assert_eq!(found, [1], "{class:?}");
+            assert_eq!(found, expected, "{ports} ports");
         }
     }
 
     #[test]
-    fn many_ip_protocols_of_one_host_are_a_scan() {
+    fn what_is_unknown_is_as_good_as_closed_where_it_was_refused() {
         let found = found(rule(), |script| {
-            for protocol in 140..180 {
-                script.probe(1, ProbeClass::IpProtocol, 1, Service { protocol, port: 0 });
+            for port in 1..=30 {
+                script.probe_met(1, ProbeClass::Syn, 1, tcp(port), Reach::Unknown).answer(1, Answer::Reset);
+            }
+        });
+        assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn a_flood_of_pings_or_datagrams_does_not_hide_a_scan() {
+        let found = found(rule(), |script| {
+            for port in 1..=100 {
+                script.syn(1, 1, port);
+                script.probe_met(
+                    1,
+                    ProbeClass::IcmpEcho,
+                    1,
+                    Service { protocol: 1, port: 0 },
+                    Reach::Unknown,
+                );
+                script.probe(1, ProbeClass::Udp, 1, Service { protocol: 17, port: 9 });
             }
         });
         assert_eq!(found, [1]);
@@ -123,25 +159,32 @@ mod tests {
     #[test]
     fn clients_are_not_found() {
         type Play = fn(&mut Script);
-        let quiet: [(&str, Play); 4] = [
+        let quiet: [(&str, Play); 5] = [
             ("a browser with many connections to two ports", |script| {
                 for second in 0..600 {
-                    script.at(second).syn(1, 1, 443).syn(1, 1, 80);
+                    script.at(second).open(1, 1, 443).open(1, 1, 80);
                 }
             }),
-            ("two services on each of many hosts", |script| {
+            ("two closed services on each of many hosts", |script| {
                 for host in 1..=100 {
                     script.syn(1, host, 22).syn(1, host, 443);
                 }
             }),
-            ("nineteen ports", |script| {
-                for port in 1..=19 {
+            ("seventeen ports", |script| {
+                for port in 1..=17 {
                     script.syn(1, 1, port);
                 }
             }),
             ("a new port every ten seconds, which is for a slower rule", |script| {
                 for port in 0..100 {
                     script.at(u64::from(port) * 10).syn(1, 1, port);
+                }
+            }),
+            ("a client of a hundred published services, which answer", |script| {
+                for port in 1..=100 {
+                    script
+                        .probe_met(1, ProbeClass::Syn, 1, tcp(port), Reach::Unknown)
+                        .answer(1, Answer::SynAck);
                 }
             }),
         ];

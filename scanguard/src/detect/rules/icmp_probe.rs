@@ -1,4 +1,6 @@
-//! Odd flags: TCP segments that no stack sends (nmap -sN, -sF, -sX, --scanflags, -O; hping3).
+//! ICMP probe: requests that nobody sends in earnest any more: timestamp, address mask, information (nmap -PP, -PM,
+//! xprobe2). RFC 6918 made the last two obsolete; a host that asks for another's clock by ICMP is nearly always
+//! fingerprinting or looking for a way around a filter of echo requests.
 
 use std::time::Duration;
 
@@ -10,19 +12,19 @@ use crate::{
     detect::{Evidence, Rule, Severity, Source, Technique},
 };
 
-/// `[rules.odd_flags]`.
+/// `[rules.icmp_probe]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// What every rule has.
     pub common: Common,
-    /// Such segments from which on it is a scan.
+    /// Such requests from which on it is told.
     pub probes: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
+            common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Info },
             probes: 3,
         }
     }
@@ -40,22 +42,18 @@ impl Settings {
     }
 }
 
+const OBSOLETE: &[ProbeClass] =
+    &[ProbeClass::IcmpTimestamp, ProbeClass::IcmpAddressMask, ProbeClass::IcmpInformation];
+
+/// Requests for each address: one that asks each of many once is a sweep in its beginnings.
+const PER_HOST: u64 = 2;
+
 /// The rule.
-pub(super) struct OddFlags(pub(super) Settings);
+pub(super) struct IcmpProbe(pub(super) Settings);
 
-/// Combinations that RFC 9293 gives no meaning.
-const ODD: &[ProbeClass] = &[
-    ProbeClass::Null,
-    ProbeClass::Fin,
-    ProbeClass::Xmas,
-    ProbeClass::SynFin,
-    ProbeClass::SynRst,
-    ProbeClass::OddFlags,
-];
-
-impl Rule for OddFlags {
+impl Rule for IcmpProbe {
     fn name(&self) -> &'static str {
-        "odd_flags"
+        "icmp_probe"
     }
 
     fn techniques(&self) -> &'static [Technique] {
@@ -67,7 +65,7 @@ impl Rule for OddFlags {
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
-        ODD
+        OBSOLETE
     }
 
     fn soonest(&self) -> u32 {
@@ -76,56 +74,50 @@ impl Rule for OddFlags {
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        if window.activity.counts.of_any(ODD) < u64::from(self.0.probes) {
+        let probes = window.activity.counts.of_any(OBSOLETE);
+        if probes < u64::from(self.0.probes) || probes < window.activity.hosts().value * PER_HOST {
             return None;
         }
         let reason = format!(
-            "{} within {}: no TCP stack sends such segments",
-            probes_in_words(&window.activity.counts.only(ODD)),
+            "{} within {}: requests that hosts have no use for",
+            probes_in_words(&window.activity.counts.only(OBSOLETE)),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason })
+        Some(Evidence { window, reason, proven: true })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::outcome::Service;
+    use scanguard_common::{oracle::Reach, outcome::Service};
 
     use super::*;
     use crate::detect::rules::testing::{NOBODY, found};
 
-    const HTTP: Service = Service { protocol: 6, port: 80 };
+    const ICMP: Service = Service { protocol: 1, port: 0 };
 
     fn rule() -> Box<dyn Rule> {
-        Box::new(OddFlags(Settings::default()))
+        Box::new(IcmpProbe(Settings::default()))
     }
 
     #[test]
-    fn three_odd_segments_of_any_kind_are_found() {
-        for class in ODD {
+    fn obsolete_requests_to_one_host_are_found() {
+        for class in OBSOLETE {
             let found = found(rule(), |script| {
-                script.probe(1, *class, 1, HTTP).probe(1, *class, 1, HTTP).probe(1, *class, 1, HTTP);
+                for _ in 0..4 {
+                    script.probe_met(1, *class, 1, ICMP, Reach::Unknown);
+                }
             });
             assert_eq!(found, [1], "{class:?}");
         }
     }
 
     #[test]
-    fn a_single_broken_segment_now_and_then_is_not() {
+    fn pings_and_a_single_request_are_not() {
         let found = found(rule(), |script| {
-            for minute in 0..60 {
-                script.at(minute * 60).probe(1, ProbeClass::Fin, 1, HTTP);
-            }
-        });
-        assert_eq!(found, NOBODY);
-    }
-
-    #[test]
-    fn ordinary_connections_are_not() {
-        let found = found(rule(), |script| {
-            for port in 1..=1000 {
-                script.syn(1, 1, port);
+            script.probe_met(1, ProbeClass::IcmpTimestamp, 1, ICMP, Reach::Unknown);
+            for second in 0..600 {
+                script.at(second).probe_met(1, ProbeClass::IcmpEcho, 1, ICMP, Reach::Unknown);
             }
         });
         assert_eq!(found, NOBODY);

@@ -1,0 +1,144 @@
+//! What was tried of one target lately, and by whom.
+
+use std::{collections::HashMap, time::Duration};
+
+use scanguard_common::{account::SAMPLES, account::Sample, address::Address, oracle::Reach};
+
+use super::{Item, Settings, Work};
+use crate::{
+    detect::findings::Sources,
+    observe::{Delta, activity::Activity},
+};
+
+/// Things that were tried, at most.
+const MAX_ITEMS: usize = 1_024;
+/// Sources that are kept at most.
+const MAX_SOURCES: usize = 256;
+/// Sources that a finding names at most.
+const MAX_EXAMPLES: usize = 32;
+
+struct Tried {
+    last: Duration,
+    /// Who alone tried it; nobody if several did.
+    by: Option<Address>,
+}
+
+struct Member {
+    first: Duration,
+    last: Duration,
+    activity: Activity,
+    samples: [Sample; SAMPLES],
+}
+
+/// A board.
+pub(super) struct Board {
+    items: HashMap<Item, Tried>,
+    members: HashMap<Address, Member>,
+    last: Duration,
+    changed: bool,
+    /// The source under whose address the campaign's finding is kept.
+    anchor: Option<Address>,
+}
+
+impl Board {
+    pub(super) fn new(at: Duration) -> Self {
+        Self { items: HashMap::new(), members: HashMap::new(), last: at, changed: false, anchor: None }
+    }
+
+    pub(super) fn last(&self) -> Duration {
+        self.last
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub(super) fn add(&mut self, source: Address, item: Item, delta: &Delta, at: Duration) {
+        self.last = at;
+        self.changed = true;
+        if self.items.len() < MAX_ITEMS || self.items.contains_key(&item) {
+            let tried = self.items.entry(item).or_insert(Tried { last: at, by: Some(source) });
+            tried.last = at;
+            if tried.by != Some(source) {
+                tried.by = None;
+            }
+        }
+        if self.members.len() < MAX_SOURCES || self.members.contains_key(&source) {
+            let member = self.members.entry(source).or_insert(Member {
+                first: at,
+                last: Duration::MAX,
+                activity: Activity::NONE,
+                samples: delta.samples,
+            });
+            // Several examples of one look come from the same news.
+            if member.last != at {
+                member.activity.add(&delta.activity);
+                member.last = at;
+            }
+        }
+    }
+
+    pub(super) fn expire(&mut self, at: Duration, window: Duration) {
+        self.items.retain(|_, tried| at.saturating_sub(tried.last) < window);
+        self.members.retain(|_, member| at.saturating_sub(member.last) < window);
+    }
+
+    /// Under which source's address the finding goes: the same as long as there is one.
+    pub(super) fn anchor(&mut self, examples: &[Address]) -> Option<Address> {
+        if self.anchor.is_none() {
+            self.anchor = examples.first().copied();
+        }
+        self.anchor
+    }
+
+    /// Those who share the work, if they do.
+    pub(super) fn shared_work(&self, settings: &Settings) -> Option<Work> {
+        let mut own: HashMap<Address, u64> = HashMap::new();
+        for by in self.items.values().filter_map(|tried| tried.by) {
+            *own.entry(by).or_default() += 1;
+        }
+        let mut workers: Vec<_> = own
+            .iter()
+            .filter(|(_, items)| **items >= u64::from(settings.items_per_source))
+            .map(|(source, _)| *source)
+            .collect();
+        let items_of = |sources: &[Address]| sources.iter().filter_map(|source| own.get(source)).sum::<u64>();
+        let shared =
+            workers.len() >= settings.sources as usize && items_of(&workers) >= u64::from(settings.items);
+        if !shared {
+            workers = own.keys().copied().collect();
+            let spread = items_of(&workers) >= u64::from(settings.spread_items)
+                && workers.len() >= settings.sources as usize;
+            if !spread {
+                return None;
+            }
+        }
+        // Those who did most first; the address decides among equals, so that the same packets say the same.
+        workers.sort_by_key(|source| (std::cmp::Reverse(own.get(source).copied()), *source));
+        Some(self.work(&workers, items_of(&workers)))
+    }
+
+    fn work(&self, workers: &[Address], items: u64) -> Work {
+        let members: Vec<_> = workers.iter().filter_map(|source| self.members.get(source)).collect();
+        let mut activity = Activity::NONE;
+        for member in &members {
+            activity.add(&member.activity);
+        }
+        let examples = workers.iter().take(MAX_EXAMPLES).copied().collect();
+        Work {
+            sources: Sources { count: workers.len() as u64, examples },
+            items,
+            first: members.iter().map(|member| member.first).min().unwrap_or_default(),
+            proven: activity.reached(Reach::Unknown) * 2 < activity.counts.total(),
+            activity,
+            delta: Delta {
+                activity: Activity::NONE,
+                samples: members.first().map_or([Sample::default(); SAMPLES], |member| member.samples),
+            },
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Decoys (nmap -D): sources that send the same probes in lockstep. One of them is real, at most.
+//!
+//! A scanner that hides among decoys writes their addresses into copies of each of its packets, so that all of them
+//! probe the same services of the same addresses at the same time. Bitmaps of what was probed are salted alike for all
+//! sources; where those of a minute are nearly equal, nobody can tell who sent the packets.
+
+use std::{collections::HashMap, time::Duration};
+
+use scanguard_common::{
+    account::Distinct,
+    address::Address,
+    sketch::{HOST_WORDS, SERVICE_WORDS},
+};
+
+use crate::observe::Delta;
+
+/// Sources that are compared at most.
+const MAX_COMPARED: usize = 256;
+/// Sources whose lockstep is remembered at most.
+const MAX_MARKED: usize = 4_096;
+/// How long probes are gathered before they are compared anew.
+const ROUND: Duration = Duration::from_secs(60);
+/// How long lockstep is remembered.
+const MEMORY: Duration = Duration::from_secs(60 * 60);
+/// Distinct things from which on equality says something: two clients may well try the same two ports.
+const FEWEST: u32 = 6;
+/// Of all things that either of two sources probed, those that both did, in percent.
+const ALIKE_PERCENT: u32 = 80;
+
+const WORDS: usize = SERVICE_WORDS + HOST_WORDS;
+
+/// What a source probed in this round: services, then addresses.
+#[derive(Clone, Copy, Default)]
+struct Probed([u64; WORDS]);
+
+impl Probed {
+    fn add(&mut self, distinct: &Distinct) {
+        for (word, more) in self.0.iter_mut().zip(distinct.services.iter().chain(&distinct.hosts)) {
+            *word |= more;
+        }
+    }
+
+    fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// By the Jaccard index.
+    fn is_like(&self, other: &Self) -> bool {
+        let pairs = || self.0.iter().zip(&other.0);
+        let both: u32 = pairs().map(|(a, b)| (a & b).count_ones()).sum();
+        let any: u32 = pairs().map(|(a, b)| (a | b).count_ones()).sum();
+        both * 100 >= any * ALIKE_PERCENT
+    }
+}
+
+/// Who sends in lockstep. Bounded.
+#[derive(Default)]
+pub struct Decoys {
+    round: HashMap<Address, Probed>,
+    /// When the round began.
+    began: Duration,
+    /// Whether there is anything new to compare.
+    changed: bool,
+    marked: HashMap<Address, (Duration, u64)>,
+    left_out: u64,
+}
+
+impl Decoys {
+    /// Takes what a source did.
+    pub fn note(&mut self, address: Address, delta: &Delta) {
+        let distinct = &delta.activity.distinct;
+        if distinct.services == [0; SERVICE_WORDS] {
+            return;
+        }
+        if self.round.len() >= MAX_COMPARED && !self.round.contains_key(&address) {
+            // Sources of a single probe give way.
+            self.round.retain(|_, probed| probed.count() > 2);
+            if self.round.len() >= MAX_COMPARED {
+                self.left_out += 1;
+                return;
+            }
+        }
+        self.round.entry(address).or_default().add(distinct);
+        self.changed = true;
+    }
+
+    /// With how many sources, itself included, a source sent in lockstep.
+    pub fn sources(&self, address: &Address) -> Option<u64> {
+        self.marked.get(address).map(|(_, sources)| *sources)
+    }
+
+    /// Compares; gives those who are found to send in lockstep, with how many, itself included.
+    pub fn tick(&mut self, at: Duration) -> Vec<(Address, u64)> {
+        let mut found = Vec::new();
+        if std::mem::take(&mut self.changed) {
+            let many: Vec<_> = self.round.iter().filter(|(_, probed)| probed.count() >= FEWEST).collect();
+            for (address, probed) in &many {
+                let alike = many.iter().filter(|(_, other)| probed.is_like(other)).count() as u64;
+                if alike > 1 {
+                    found.push((**address, alike));
+                }
+            }
+        }
+        if at.saturating_sub(self.began) >= ROUND {
+            self.began = at;
+            self.round.clear();
+            self.marked.retain(|_, (seen, _)| at.saturating_sub(*seen) < MEMORY);
+        }
+        for (address, sources) in &found {
+            if self.marked.len() < MAX_MARKED || self.marked.contains_key(address) {
+                self.marked.insert(*address, (at, *sources));
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// Looks at sources that were left out because there were too many.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::detect::{
+        Confidence,
+        findings::Spoofable,
+        rules::testing::{Script, address},
+    };
+
+    /// What the last line of each finding says.
+    fn last_words(script: &mut Script) -> Vec<(scanguard_common::address::Address, Confidence, Spoofable)> {
+        let mut last = std::collections::BTreeMap::new();
+        for event in script.events() {
+            let finding = event.finding;
+            last.insert(finding.source, (finding.confidence, finding.spoofable));
+        }
+        last.into_iter().map(|(source, (confidence, spoofable))| (source, confidence, spoofable)).collect()
+    }
+
+    #[test]
+    fn sources_in_lockstep_are_each_doubted() {
+        let mut script = Script::all_rules();
+        for port in 1..=60 {
+            for source in 1..=4 {
+                script.at(u64::from(port) / 20).syn(source, 1, port);
+            }
+        }
+        script.at(1_000);
+        let said = last_words(&mut script);
+        assert_eq!(said.len(), 4);
+        for (_, confidence, spoofable) in said {
+            assert_eq!((confidence, spoofable), (Confidence::Low, Spoofable::Decoys { sources: 4 }));
+        }
+    }
+
+    #[test]
+    fn who_completes_connections_is_no_decoy() {
+        let mut script = Script::all_rules();
+        for port in 1..=60 {
+            for source in 1..=4 {
+                script.syn(source, 1, port);
+            }
+        }
+        script.completed(2);
+        let said = last_words(&mut script);
+        let real: Vec<_> = said.iter().filter(|(_, confidence, _)| *confidence == Confidence::High).collect();
+        assert_eq!(real.len(), 1);
+        assert_eq!(real[0].0, address(2));
+    }
+
+    #[test]
+    fn scanners_of_different_ports_are_not_doubted() {
+        let mut script = Script::all_rules();
+        for port in 1..=60 {
+            for source in 1..=4u8 {
+                script.syn(source, 1, port + 1_000 * u16::from(source));
+            }
+        }
+        for (_, confidence, spoofable) in last_words(&mut script) {
+            assert_eq!((confidence, spoofable), (Confidence::Medium, Spoofable::Yes));
+        }
+    }
+}

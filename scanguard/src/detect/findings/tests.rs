@@ -1,0 +1,91 @@
+use scanguard_common::outcome::ProbeClass;
+
+use super::*;
+use crate::{
+    detect::{Technique, rules::testing::Script},
+    observe::settings,
+};
+
+/// Matches whenever it is asked.
+struct Always;
+
+impl Rule for Always {
+    fn name(&self) -> &'static str {
+        "always"
+    }
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::ActiveScanning]
+    }
+    fn severity(&self) -> Severity {
+        Severity::Info
+    }
+    fn classes(&self) -> &'static [ProbeClass] {
+        &[ProbeClass::Syn]
+    }
+    fn soonest(&self) -> u32 {
+        1
+    }
+    fn evaluate(&self, source: &crate::detect::Source<'_>) -> Option<Evidence> {
+        let window = source.window(settings::Settings::default().horizon);
+        Some(Evidence { window, reason: "always".to_owned(), proven: true })
+    }
+}
+
+fn script(max_open: u32) -> Script {
+    Script::new(Box::new(Always), Settings { quiet: Duration::from_secs(60), max_open })
+}
+
+fn kinds(events: &[Event]) -> Vec<EventKind> {
+    events.iter().map(|event| event.kind).collect()
+}
+
+#[test]
+fn one_scan_is_one_finding_told_at_powers_of_ten_and_closed_after_quiet() {
+    let mut script = script(10);
+    for second in 0..150 {
+        script.at(second).syn(1, 1, 80);
+    }
+    script.at(300);
+    let events = script.events();
+    assert_eq!(
+        kinds(&events),
+        [EventKind::Opened, EventKind::Updated, EventKind::Updated, EventKind::Closed]
+    );
+    let probes: Vec<_> = events.iter().map(|event| event.finding.probes()).collect();
+    assert_eq!(probes, [1, 10, 100, 150]);
+    assert!(events.windows(2).all(|pair| pair[0].finding.id == pair[1].finding.id));
+    assert_eq!(script.tracker().suppressed(), 147);
+}
+
+#[test]
+fn a_source_that_comes_back_after_quiet_is_a_new_finding() {
+    let mut script = script(10);
+    script.at(0).syn(1, 1, 80);
+    script.at(100).syn(1, 1, 80);
+    let events = script.events();
+    assert_eq!(kinds(&events), [EventKind::Opened, EventKind::Closed, EventKind::Opened]);
+    assert_ne!(events[0].finding.id, events[2].finding.id);
+}
+
+#[test]
+fn what_finds_no_room_is_counted() {
+    let mut script = script(2);
+    for source in 1..=5 {
+        script.at(0).syn(source, 1, 80);
+    }
+    assert_eq!(kinds(&script.events()), [EventKind::Opened, EventKind::Opened]);
+    assert_eq!(script.tracker().refused(), 3);
+}
+
+#[test]
+fn targets_are_a_bounded_sample() {
+    let mut script = script(2);
+    for port in 1..500 {
+        script.at(u64::from(port)).syn(1, 1, port);
+    }
+    script.at(10_000);
+    let events = script.events();
+    let closed = &events.last().unwrap().finding;
+    assert_eq!(closed.targets.len(), MAX_TARGETS);
+    assert!(closed.targets.iter().all(|target| target.port.is_some() && target.protocol == 6));
+}

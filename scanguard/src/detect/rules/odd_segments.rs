@@ -1,0 +1,179 @@
+//! Packets that no stack sends, whatever they meet: NULL, FIN and Xmas scans, other odd flags, headers in fragments.
+//!
+//! One logic, one line of the table for each rule.
+
+use std::time::Duration;
+
+use scanguard_common::outcome::ProbeClass::{self, Fin, Null, OddFlags, SynFin, SynRst, TinyFragment, Xmas};
+
+use super::{Common, about, plural, probes_in_words};
+use crate::{
+    config::{Interval, Section},
+    detect::{Evidence, Rule, Severity, Source, Technique},
+};
+
+/// `[rules.null_scan]` and its like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Such packets from which on it is a scan. One may be broken on the way.
+    pub probes: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
+            probes: 3,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            probes: section.number("probes", default.probes, 1..=1_000_000),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// What tells one of these rules from another.
+pub(super) struct Kind {
+    name: &'static str,
+    classes: &'static [ProbeClass],
+    /// What it is, for the reason.
+    words: &'static str,
+}
+
+/// nmap -sN.
+pub(super) const NULL_SCAN: Kind = Kind {
+    name: "null_scan",
+    classes: &[Null],
+    words: "a NULL scan (nmap -sN): no TCP stack sends segments without flags",
+};
+/// nmap -sF.
+pub(super) const FIN_SCAN: Kind = Kind {
+    name: "fin_scan",
+    classes: &[Fin],
+    words: "a FIN scan (nmap -sF): no TCP stack sends FIN without ACK",
+};
+/// nmap -sX.
+pub(super) const XMAS_SCAN: Kind = Kind {
+    name: "xmas_scan",
+    classes: &[Xmas],
+    words: "an Xmas scan (nmap -sX): no TCP stack sends FIN, PSH and URG alone",
+};
+/// nmap --scanflags, hping3.
+pub(super) const ODD_FLAGS: Kind = Kind {
+    name: "odd_flags",
+    classes: &[SynFin, SynRst, OddFlags],
+    words: "no TCP stack sends such segments",
+};
+/// nmap -f, hping3 -f.
+pub(super) const FRAGMENT_SCAN: Kind = Kind {
+    name: "fragment_scan",
+    classes: &[TinyFragment],
+    words: "fragments too small for their transport header, to slip through filters (nmap -f)",
+};
+
+/// The rule.
+pub(super) struct OddSegments(pub(super) Kind, pub(super) Settings);
+
+impl Rule for OddSegments {
+    fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::ActiveScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.1.common.severity
+    }
+
+    fn classes(&self) -> &'static [ProbeClass] {
+        self.0.classes
+    }
+
+    fn soonest(&self) -> u32 {
+        self.1.probes
+    }
+
+    fn covers(&self) -> &'static [&'static str] {
+        &["known_bad"]
+    }
+
+    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
+        let Self(Kind { classes, words, .. }, settings) = self;
+        let window = source.window(settings.common.window);
+        let probes = window.activity.counts.of_any(classes);
+        if probes < u64::from(settings.probes) {
+            return None;
+        }
+        let (services, hosts) = (window.activity.services().value, window.activity.hosts().value);
+        let reason = format!(
+            "{} to {} {} of {} {} within {}: {words}",
+            probes_in_words(&window.activity.counts.only(classes)),
+            about(services.min(probes)),
+            plural(services.min(probes), "service"),
+            about(hosts.min(probes)),
+            plural(hosts.min(probes), "address"),
+            Interval(settings.common.window),
+        );
+        Some(Evidence { window, reason, proven: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::testing::{NOBODY, found, tcp};
+
+    fn rules() -> [Box<dyn Rule>; 5] {
+        [NULL_SCAN, FIN_SCAN, XMAS_SCAN, ODD_FLAGS, FRAGMENT_SCAN]
+            .map(|kind| Box::new(OddSegments(kind, Settings::default())) as Box<dyn Rule>)
+    }
+
+    #[test]
+    fn three_of_their_packets_are_found() {
+        for rule in rules() {
+            let (name, class) = (rule.name(), rule.classes()[0]);
+            let found = found(rule, |script| {
+                script.probe(1, class, 1, tcp(80)).probe(1, class, 1, tcp(80)).probe(1, class, 1, tcp(80));
+            });
+            assert_eq!(found, [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_broken_packet_now_and_then_is_not() {
+        for rule in rules() {
+            let (name, class) = (rule.name(), rule.classes()[0]);
+            let found = found(rule, |script| {
+                for minute in 0..60 {
+                    script.at(minute * 60).probe(1, class, 1, tcp(80));
+                }
+            });
+            assert_eq!(found, NOBODY, "{name}");
+        }
+    }
+
+    #[test]
+    fn connections_and_strays_are_not() {
+        for rule in rules() {
+            let name = rule.name();
+            let found = found(rule, |script| {
+                for port in 1..=1000 {
+                    script.syn(1, 1, port).probe(1, ProbeClass::Ack, 1, tcp(port));
+                }
+            });
+            assert_eq!(found, NOBODY, "{name}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Sequential test: somebody who fails far more often than clients do, on whatever targets.
+//!
+//! Threshold random walk (Jung, Paxson, Berger, Balakrishnan: Fast Portscan Detection Using Sequential Hypothesis
+//! Testing, IEEE S&P 2004) on distinct targets: a client meets a service with probability theta0, a scanner with
+//! theta1. Each success or failure moves the likelihood ratio; beyond (1 - beta) / alpha it is a scanner, where
+//! alpha is the probability of a false accusation, and beta of a miss.
+//!
+//! Distinct targets, since a client retries. What is of unknown fate is no failure. Each distinct target counts once,
+//! so that a busy client gains nothing and a service that went down costs it one failure.
+
+use std::time::Duration;
+
+use scanguard_common::outcome::ProbeClass;
+
+use super::{Common, about, plural};
+use crate::{
+    config::{Interval, Section},
+    detect::{
+        Evidence, Rule, Severity, Source, Technique,
+        missed::{self, ATTEMPTS},
+    },
+    observe::sampled::Kind,
+};
+
+/// `[rules.sequential_test]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Probability that a client meets a service.
+    pub theta0: f64,
+    /// Probability that a scanner does.
+    pub theta1: f64,
+    /// Probability of a false accusation.
+    pub alpha: f64,
+    /// Probability of a miss.
+    pub beta: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            common: Common {
+                enabled: true,
+                window: Duration::from_secs(10 * 60),
+                severity: Severity::Medium,
+            },
+            theta0: 0.8,
+            theta1: 0.2,
+            alpha: 0.000_01,
+            beta: 0.01,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            theta0: section.number("theta0", default.theta0, 0.01..=0.99),
+            theta1: section.number("theta1", default.theta1, 0.01..=0.99),
+            alpha: section.number("alpha", default.alpha, 1e-12..=0.1),
+            beta: section.number("beta", default.beta, 1e-12..=0.5),
+        };
+        if settings.theta1 >= settings.theta0 {
+            let message = format!(
+                "theta1 = {} is not below theta0 = {}: scanners meet services less often than clients",
+                settings.theta1, settings.theta0
+            );
+            section.contradiction(&["theta1", "theta0"], message);
+        }
+        section.finish();
+        settings
+    }
+
+    /// Logarithm of the likelihood ratio from which on it is a scanner.
+    fn threshold(&self) -> f64 {
+        ((1.0 - self.beta) / self.alpha).ln()
+    }
+
+    /// Logarithm of the likelihood ratio after so many failures and successes.
+    fn walk(&self, failures: u64, successes: u64) -> f64 {
+        let failure = ((1.0 - self.theta1) / (1.0 - self.theta0)).ln();
+        let success = (self.theta1 / self.theta0).ln();
+        failures as f64 * failure + successes as f64 * success
+    }
+}
+
+/// The rule.
+pub(super) struct SequentialTest(pub(super) Settings);
+
+impl Rule for SequentialTest {
+    fn name(&self) -> &'static str {
+        "sequential_test"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::ActiveScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn classes(&self) -> &'static [ProbeClass] {
+        ATTEMPTS
+    }
+
+    fn soonest(&self) -> u32 {
+        let failures = (1..=10_000).find(|failures| self.0.walk(*failures, 0) >= self.0.threshold());
+        failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
+    }
+
+    fn covers(&self) -> &'static [&'static str] {
+        &["slow_scan", "known_bad"]
+    }
+
+    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
+        let window = source.window(self.0.common.window);
+        let activity = &window.activity;
+        // Without ephemeral ports: a client of passive FTP behind a filter fails on another one each time.
+        let assigned = &[Kind::TcpFixed, Kind::TcpDynamic];
+        let services = missed::services(activity, ATTEMPTS, assigned).proven;
+        let hosts = missed::hosts(activity, ATTEMPTS, assigned).proven;
+        let (failures, successes) = (services.max(hosts), missed::successes(activity));
+        if self.0.walk(failures, successes) < self.0.threshold() {
+            return None;
+        }
+        let reason = format!(
+            "{} distinct attempts failed and {successes} {} within {}: {} closed {} of {} {}",
+            about(failures),
+            if successes == 1 { "met a service" } else { "met services" },
+            Interval(self.0.common.window),
+            about(services),
+            plural(services, "service"),
+            about(hosts),
+            plural(hosts, "address"),
+        );
+        Some(Evidence { window, reason, proven: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scanguard_common::oracle::Reach;
+
+    use super::*;
+    use crate::detect::rules::testing::{NOBODY, Script, found, tcp};
+
+    type Play = fn(&mut Script);
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(SequentialTest(Settings::default()))
+    }
+
+    #[test]
+    fn nine_failures_without_a_success_are_enough() {
+        assert_eq!(rule().soonest(), 9);
+    }
+
+    #[test]
+    fn those_who_mostly_fail_are_found() {
+        let scans: [(&str, Play); 3] = [
+            ("a port every twenty seconds", |script| {
+                for port in 1..=40 {
+                    script.at(u64::from(port) * 20).syn(1, 1, port);
+                }
+            }),
+            ("a few successes among many failures", |script| {
+                for port in 1..=20 {
+                    script.syn(1, 1, port);
+                }
+                script.open(1, 1, 22).open(1, 1, 80).open(1, 1, 443);
+            }),
+            ("dark addresses", |script| {
+                for host in 1..=14 {
+                    script.probe_met(1, ProbeClass::Syn, host, tcp(22), Reach::Dark);
+                }
+            }),
+        ];
+        for (name, play) in scans {
+            assert_eq!(found(rule(), play), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn clients_are_not() {
+        let quiet: [(&str, Play); 6] = [
+            ("a client that retries a closed service for an hour", |script| {
+                for second in 0..3_600 {
+                    script.at(second).syn(1, 1, 8_080);
+                }
+            }),
+            ("a client of six services after a restart of the host", |script| {
+                for second in 0..600 {
+                    for port in [25, 80, 143, 443, 587, 993] {
+                        script.at(second).syn(1, 1, port);
+                    }
+                }
+            }),
+            ("a client behind NAT that meets many services and misses some", |script| {
+                for port in 1..=8 {
+                    script.open(1, 1, port).syn(1, 1, 100 + port);
+                }
+            }),
+            ("passive FTP behind a filter", |script| {
+                for second in 0..120u16 {
+                    script.at(second.into()).open(1, 1, 21).syn(1, 1, 50_000 + second * 7);
+                }
+            }),
+            ("services of unknown fate", |script| {
+                for port in 1..=100 {
+                    script.probe_met(1, ProbeClass::Syn, 1, tcp(port), Reach::Unknown);
+                }
+            }),
+            ("a health check of a pool of which half is down", |script| {
+                for second in 0..60 {
+                    for host in 1..=6 {
+                        script.at(second).open(1, host, 80).syn(1, 10 + host, 80);
+                    }
+                }
+            }),
+        ];
+        for (name, play) in quiet {
+            assert_eq!(found(rule(), play), NOBODY, "{name}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Service probing: one source completes connections to many open services (nmap -sV, banner grabbing, nuclei).
+//!
+//! Only distinct services on ports below 10,000 count: FTP and RPC open further ports as they go. Somebody who does
+//! the same over and over, as monitoring does, is known after some rounds and found no more.
+
+use std::time::Duration;
+
+use scanguard_common::outcome::ProbeClass;
+
+use super::{Common, about};
+use crate::{
+    config::{Interval, Section},
+    detect::{Evidence, Rule, Severity, Source, Technique},
+    observe::sampled::Kind,
+};
+
+/// `[rules.service_probe]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Distinct open services from which on it is probing. Mail clients use up to seven.
+    pub services: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
+            services: 12,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            // Beyond 150 the bitmap of 64 bits says little.
+            services: section.number("services", default.services, 2..=150),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// How many times the connections of one window make somebody known.
+const ROUNDS: u64 = 4;
+
+/// The rule.
+pub(super) struct ServiceProbe(pub(super) Settings);
+
+impl Rule for ServiceProbe {
+    fn name(&self) -> &'static str {
+        "service_probe"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::VulnerabilityScanning, Technique::GatherSoftware]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn classes(&self) -> &'static [ProbeClass] {
+        &[ProbeClass::Syn]
+    }
+
+    fn soonest(&self) -> u32 {
+        // Services that are met are no news; the poll finds it.
+        u32::MAX
+    }
+
+    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
+        let window = source.window(self.0.common.window);
+        let activity = &window.activity;
+        let services = activity.sampled.share_of_services(activity.open_services().value, &[Kind::TcpFixed]);
+        if services < u64::from(self.0.services) || activity.completed() < services {
+            return None;
+        }
+        let ever = source.history.window(source.at, Duration::MAX).activity.completed();
+        if ever >= activity.completed() * ROUNDS {
+            return None;
+        }
+        let reason = format!(
+            "{} connections completed to {} open services within {}: services and versions are probed (nmap -sV)",
+            activity.completed(),
+            about(services),
+            Interval(self.0.common.window),
+        );
+        Some(Evidence { window, reason, proven: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::testing::{NOBODY, Script, found};
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(ServiceProbe(Settings::default()))
+    }
+
+    #[test]
+    fn connections_to_many_open_services_are_found() {
+        let found = found(rule(), |script| {
+            for port in 1..=20 {
+                script.at(u64::from(port)).open(1, 1, port * 100).completed(1);
+            }
+        });
+        assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn clients_are_not() {
+        type Play = fn(&mut Script);
+        let quiet: [(&str, Play); 5] = [
+            ("monitoring of five services each second", |script| {
+                for second in 0..600 {
+                    for port in [22, 25, 80, 443, 3306] {
+                        script.at(second).open(1, 1, port).completed(1);
+                    }
+                }
+            }),
+            ("a mail client", |script| {
+                for second in 0..600 {
+                    for port in [25, 110, 143, 465, 587, 993, 995] {
+                        script.at(second * 10).open(1, 1, port).completed(1);
+                    }
+                }
+            }),
+            ("passive FTP", |script| {
+                for file in 0..60u16 {
+                    script.at(file.into()).open(1, 1, 21).open(1, 1, 50_000 + file * 13);
+                    script.completed(1).completed(1);
+                }
+            }),
+            ("two thousand connections from one NAT address", |script| {
+                for step in 0..2_000 {
+                    script.at(step / 50).open(1, 1, 443).completed(1);
+                }
+            }),
+            ("a scan that completes nothing", |script| {
+                for port in 1..=40 {
+                    script.open(1, 1, port);
+                }
+            }),
+        ];
+        for (name, play) in quiet {
+            assert_eq!(found(rule(), play), NOBODY, "{name}");
+        }
+    }
+}

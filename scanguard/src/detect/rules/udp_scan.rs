@@ -1,0 +1,220 @@
+//! UDP scan: one source tries many UDP services, or one of many addresses (nmap -sU, masscan -pU, zmap).
+//!
+//! Most UDP that meets no socket is innocent: late answers of resolvers, traceroute (ports from 33434 on), mtr, media
+//! streams that outlive their call, peer-to-peer. All of these go to ports that systems hand out, while scanners look for
+//! services, whose ports are assigned. Ports below 10,000 therefore count for much and others for little.
+//! Where it is unknown what was met, a resolver asks one service of hundreds of addresses and a peer-to-peer client
+//! another one of each: only many assigned ports of few addresses are evidence there.
+
+use std::time::Duration;
+
+use scanguard_common::outcome::ProbeClass;
+
+use super::{Common, about, least, probes_in_words};
+use crate::{
+    config::{Interval, Section},
+    detect::{
+        Evidence, Rule, Severity, Source, Technique,
+        missed::{self, DATAGRAMS},
+    },
+    observe::sampled::Kind,
+};
+
+/// `[rules.udp_scan]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Distinct closed services on ports below 10,000 from which on it is a scan.
+    pub services: u32,
+    /// Distinct addresses where such a service is closed, or that are dark.
+    pub hosts: u32,
+    /// Distinct closed services on any ports from which on it is a scan.
+    pub dynamic_services: u32,
+    /// Distinct services on ports below 10,000 where this host cannot tell whether they were met.
+    pub unknown_services: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
+            services: 20,
+            hosts: 16,
+            dynamic_services: 500,
+            unknown_services: 60,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            services: section.number("services", default.services, 2..=1_500),
+            hosts: section.number("hosts", default.hosts, 2..=700),
+            dynamic_services: section.number("dynamic_services", default.dynamic_services, 2..=1_500),
+            unknown_services: section.number("unknown_services", default.unknown_services, 2..=1_500),
+        };
+        least(&section, ("services", settings.services), ("dynamic_services", settings.dynamic_services));
+        least(&section, ("services", settings.services), ("unknown_services", settings.unknown_services));
+        section.finish();
+        settings
+    }
+}
+
+/// Services for each address where it is unknown what was met.
+const SERVICES_PER_HOST: u64 = 4;
+
+/// The rule.
+pub(super) struct UdpScan(pub(super) Settings);
+
+impl Rule for UdpScan {
+    fn name(&self) -> &'static str {
+        "udp_scan"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::VulnerabilityScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn classes(&self) -> &'static [ProbeClass] {
+        DATAGRAMS
+    }
+
+    fn soonest(&self) -> u32 {
+        self.0.services.min(self.0.hosts)
+    }
+
+    fn covers(&self) -> &'static [&'static str] {
+        &["slow_scan", "known_bad"]
+    }
+
+    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
+        let window = source.window(self.0.common.window);
+        let fixed = missed::services(&window.activity, DATAGRAMS, &[Kind::UdpFixed]);
+        let any = missed::services(&window.activity, DATAGRAMS, Kind::UDP);
+        let hosts = missed::hosts(&window.activity, DATAGRAMS, &[Kind::UdpFixed]);
+        let proven = fixed.proven >= u64::from(self.0.services)
+            || any.proven >= u64::from(self.0.dynamic_services)
+            || hosts.proven >= u64::from(self.0.hosts);
+        let likely = fixed.possible >= u64::from(self.0.unknown_services)
+            && fixed.possible >= hosts.possible * SERVICES_PER_HOST;
+        if !proven && !likely {
+            return None;
+        }
+        let hosts = missed::hosts(&window.activity, DATAGRAMS, Kind::UDP).possible;
+        let reason = format!(
+            "{} to {} services of {} {} within {}: a UDP scan (nmap -sU)",
+            probes_in_words(&window.activity.counts.only(DATAGRAMS)),
+            about(any.possible),
+            about(hosts),
+            super::plural(hosts, "address"),
+            Interval(self.0.common.window),
+        );
+        Some(Evidence { window, reason, proven })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scanguard_common::oracle::Reach;
+
+    use super::*;
+    use crate::detect::rules::testing::{NOBODY, Script, found, udp};
+
+    type Play = fn(&mut Script);
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(UdpScan(Settings::default()))
+    }
+
+    #[test]
+    fn scans_are_found() {
+        let scans: [(&str, Play); 5] = [
+            ("closed services", |script| {
+                for port in 50..90 {
+                    script.at(u64::from(port)).probe(1, ProbeClass::UdpEmpty, 1, udp(port));
+                }
+            }),
+            ("all ports in random order", |script| {
+                for step in 0..1000u16 {
+                    script.probe(1, ProbeClass::UdpEmpty, 1, udp(step.wrapping_mul(40_503)));
+                }
+            }),
+            ("only ports above 10,000", |script| {
+                for port in 40_000..42_000 {
+                    script.probe(1, ProbeClass::UdpEmpty, 1, udp(port));
+                }
+            }),
+            ("one service of many dark addresses", |script| {
+                for host in 1..40 {
+                    script.probe_met(1, ProbeClass::Udp, host, udp(161), Reach::Dark);
+                }
+            }),
+            ("services behind this host", |script| {
+                for port in 1..200 {
+                    script.probe_met(1, ProbeClass::UdpEmpty, 1, udp(port), Reach::Unknown);
+                }
+            }),
+        ];
+        for (name, play) in scans {
+            assert_eq!(found(rule(), play), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn clients_answers_and_paths_that_are_traced_are_not() {
+        let quiet: [(&str, Play); 8] = [
+            ("late answers of a resolver to hundreds of ports", |script| {
+                for step in 0..300u16 {
+                    script.probe(1, ProbeClass::Udp, 1, udp(32_768 + step * 97));
+                }
+            }),
+            ("traceroute", |script| {
+                for port in 33_434..33_524 {
+                    script.at(u64::from(port - 33_434) / 3).probe(1, ProbeClass::Udp, 1, udp(port));
+                }
+            }),
+            ("mtr for ten minutes", |script| {
+                for second in 0..600u16 {
+                    script.at(second.into()).probe(1, ProbeClass::Udp, 1, udp(33_000 + second));
+                }
+            }),
+            ("media streams of calls that are over", |script| {
+                for port in 0..200 {
+                    script.probe(1, ProbeClass::Udp, 1, udp(10_000 + port * 2));
+                }
+            }),
+            ("a resolver behind this host", |script| {
+                for host in 0..=250 {
+                    script.probe_met(1, ProbeClass::Udp, host, udp(53), Reach::Unknown);
+                }
+            }),
+            ("a peer-to-peer client behind this host", |script| {
+                for host in 0..=250 {
+                    let port = 1_024 + u16::from(host) * 251;
+                    script.probe_met(1, ProbeClass::Udp, host, udp(port), Reach::Unknown);
+                }
+            }),
+            ("a peer that goes on after the client has ended", |script| {
+                for second in 0..600 {
+                    script.at(second).probe(1, ProbeClass::Udp, 1, udp(6_881));
+                }
+            }),
+            ("a client that asks a resolver that is down", |script| {
+                for second in 0..600 {
+                    script.at(second).probe(1, ProbeClass::Udp, 1, udp(53));
+                }
+            }),
+        ];
+        for (name, play) in quiet {
+            assert_eq!(found(rule(), play), NOBODY, "{name}");
+        }
+    }
+}

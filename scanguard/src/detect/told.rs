@@ -1,0 +1,96 @@
+//! What was told already: findings that are over. It is no evidence for another finding of the same kind.
+
+use std::{collections::HashMap, time::Duration};
+
+use scanguard_common::address::Address;
+
+/// A finding that is over.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    rule: &'static str,
+    covers: &'static [&'static str],
+    /// When its source did something last.
+    until: Duration,
+}
+
+/// Findings that are over, by source. Bounded: those that were over first are forgotten.
+#[derive(Debug)]
+pub(super) struct Told {
+    over: HashMap<Address, Vec<Over>>,
+    max_sources: usize,
+}
+
+impl Told {
+    /// Nothing told yet.
+    pub(super) fn new(max_sources: usize) -> Self {
+        Self { over: HashMap::new(), max_sources }
+    }
+
+    /// Until when what a source did was told, by this rule or one that covers it; zero if it never was.
+    pub(super) fn until(&self, rule: &str, address: &Address) -> Duration {
+        let Some(over) = self.over.get(address) else {
+            return Duration::ZERO;
+        };
+        let told = over.iter().filter(|over| over.rule == rule || over.covers.contains(&rule));
+        // What was seen at that very time was told too.
+        told.map(|over| over.until + Duration::from_nanos(1)).max().unwrap_or_default()
+    }
+
+    /// A finding is over.
+    pub(super) fn add(
+        &mut self,
+        address: Address,
+        rule: &'static str,
+        covers: &'static [&'static str],
+        until: Duration,
+    ) {
+        if self.over.len() >= self.max_sources && !self.over.contains_key(&address) {
+            self.forget();
+        }
+        let over = self.over.entry(address).or_default();
+        over.retain(|over| over.rule != rule);
+        over.push(Over { rule, covers, until });
+    }
+
+    /// Forgets the older half.
+    fn forget(&mut self) {
+        let last = |over: &[Over]| over.iter().map(|over| over.until).max().unwrap_or_default();
+        let mut ages: Vec<_> = self.over.values().map(|over| last(over)).collect();
+        let middle = ages.len() / 2;
+        let (_, median, _) = ages.select_nth_unstable(middle);
+        let median = *median;
+        self.over.retain(|_, over| last(over) > median);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn address(last: u8) -> Address {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    #[test]
+    fn what_a_rule_told_is_told_for_those_it_covers_and_for_no_other() {
+        let mut told = Told::new(10);
+        told.add(address(1), "general", &["special"], Duration::from_secs(5));
+        for (rule, seconds) in [("general", 5), ("special", 5), ("other", 0)] {
+            assert_eq!(told.until(rule, &address(1)).as_secs(), seconds, "{rule}");
+        }
+        assert_eq!(told.until("general", &address(2)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_when_there_is_no_room() {
+        let mut told = Told::new(4);
+        for last in 1..=50 {
+            told.add(address(last), "rule", &[], Duration::from_secs(last.into()));
+            assert!(told.over.len() <= 4);
+        }
+        assert_eq!(told.until("rule", &address(50)).as_secs(), 50);
+        assert_eq!(told.until("rule", &address(1)), Duration::ZERO);
+    }
+}
