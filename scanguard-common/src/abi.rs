@@ -6,6 +6,8 @@ use crate::{account::SourceState, address::Address, tally::Tally};
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "scanguard_xdp";
+/// Name of the tcx program that looks at what leaves.
+pub const EGRESS_PROGRAM: &str = "scanguard_egress";
 /// Map of [`Address`] to [`SourceState`]: one entry a source.
 pub const SOURCES: &str = "SOURCES";
 /// Per-CPU array with one [`Tally`].
@@ -15,7 +17,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_3";
+pub const VERSION: &str = "SCANGUARD_ABI_5";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -32,8 +34,14 @@ pub const HOME_LOCAL: u32 = 1;
 pub const HOME_ROUTED: u32 = 2;
 /// LRU map of [`Address`] to the epoch in which it answered last: routed addresses that live.
 pub const LIVE: &str = "LIVE";
+/// Addresses that it holds.
+pub const MAX_LIVE: u32 = 65_536;
 /// LRU map of [`ServiceKey`] to the epoch in which it answered last, though no socket here is its.
 pub const PUBLISHED: &str = "PUBLISHED";
+/// Services that it holds.
+pub const MAX_PUBLISHED: u32 = 4_096;
+/// Networks that [`HOME`] holds.
+pub const MAX_HOME: u32 = 16_384;
 
 /// A service at an address.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -67,6 +75,10 @@ pub struct Control {
     pub forwards: u32,
     /// From how many news of a source on the agent is to be told at once; 0: never.
     pub trip: u32,
+    /// For how many epochs an entry of [`LIVE`] counts.
+    pub live_epochs: u32,
+    /// For how many epochs an entry of [`PUBLISHED`] counts.
+    pub published_epochs: u32,
     /// Explicit padding.
     pub reserved: u32,
 }
@@ -87,8 +99,8 @@ pub struct Trip {
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 112 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 16);
-const _: () = assert!(size_of::<Tally>() == 8 * (21 + 22 + 3));
+const _: () = assert!(size_of::<Control>() == 24);
+const _: () = assert!(size_of::<Tally>() == 8 * (21 + 22 + 3 + 4 + 4 + 9));
 
 #[cfg(feature = "user")]
 mod pod {

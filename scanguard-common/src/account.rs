@@ -61,8 +61,23 @@ pub enum Answer {
     Reply,
 }
 
+impl Answer {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::SynAck, Self::Reset, Self::Unreachable, Self::Reply];
+
+    /// The name in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SynAck => "syn_ack",
+            Self::Reset => "reset",
+            Self::Unreachable => "unreachable",
+            Self::Reply => "reply",
+        }
+    }
+}
+
 /// How many [`Answer`] there are.
-pub const ANSWERS: usize = 4;
+pub const ANSWERS: usize = Answer::ALL.len();
 
 /// A probed target, kept as an example.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]

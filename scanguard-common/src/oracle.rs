@@ -196,13 +196,12 @@ fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
     if oracle.udp(flow) {
         return ordinary(Exit::UdpOwned, true);
     }
+    let looks_like_answer = flow.source_port < 1024 && flow.service.port >= EPHEMERAL_START;
     match without_socket(oracle, flow) {
-        reach @ (Reach::Closed | Reach::Dark) => Decision::Probe { class, reach },
         Reach::Open => ordinary(Exit::UdpOwned, true),
-        Reach::Unknown if flow.source_port < 1024 && flow.service.port >= EPHEMERAL_START => {
-            ordinary(Exit::UdpReply, false)
-        }
-        Reach::Unknown => Decision::Probe { class, reach: Reach::Unknown },
+        // Answers come late, when the socket that asked has gone: resolvers see many of them.
+        Reach::Closed | Reach::Unknown if looks_like_answer => ordinary(Exit::UdpReply, false),
+        reach => Decision::Probe { class, reach },
     }
 }
 
@@ -314,7 +313,7 @@ mod tests {
         let (query, answer) = (flow(protocol::UDP, 40_000, 161), flow(protocol::UDP, 53, 40_000));
         let closed = Decision::Probe { class: ProbeClass::Udp, reach: Reach::Closed };
         assert_eq!(segment(&HOST, SegmentKind::Datagram, &query), closed);
-        assert_eq!(segment(&HOST, SegmentKind::Datagram, &answer), closed);
+        assert_eq!(segment(&HOST, SegmentKind::Datagram, &answer), ordinary(Exit::UdpReply, false));
         let owned = Host { udp: true, ..HOST };
         assert_eq!(segment(&owned, SegmentKind::Datagram, &answer), ordinary(Exit::UdpOwned, true));
         assert_eq!(segment(&Blind, SegmentKind::Datagram, &answer), ordinary(Exit::UdpReply, false));

@@ -111,7 +111,8 @@ numbered! {
         TcpStray = "tcp_stray",
         /// UDP that a socket of this host wants.
         UdpOwned = "udp_owned",
-        /// UDP for elsewhere, from a port below 1024 to an ephemeral one: the answer of a service.
+        /// UDP that no socket here wants, from a port below 1024 to an ephemeral one: the answer of a service,
+        /// for another host or too late.
         UdpReply = "udp_reply",
         /// UDP to a link-layer group: multicast or broadcast.
         UdpMulticast = "udp_multicast",
@@ -137,6 +138,30 @@ numbered! {
         BadIpVersion = "bad_ip_version",
         /// The IPv4 header or total length is impossible.
         BadIpLength = "bad_ip_length",
+    }
+}
+
+numbered! {
+    /// How a packet leaves the egress program. Each packet is counted under exactly one.
+    EgressExit[EGRESS_EXITS] {
+        /// An answer, counted for the source that it goes to.
+        Answer = "answer",
+        /// An answer to somebody who is not in the table of sources; it is in the totals by kind only.
+        AnswerUnmatched = "answer_unmatched",
+        /// A TCP segment that is no answer.
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+        /// ICMP and ICMPv6 that is no answer.
+        IcmpOther = "icmp_other",
+        /// Any other protocol over IP.
+        Other = "other",
+        /// A later fragment: its transport header went by before it.
+        Fragment = "fragment",
+        /// ARP and other frames that are not IP.
+        NotIp = "not_ip",
+        /// The headers cannot be read: malformed, beyond what is followed, or not in the packet's first buffer.
+        Unreadable = "unreadable",
     }
 }
 

@@ -2,7 +2,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::outcome::{EXITS, Exit, PROBE_CLASSES, ProbeClass};
+use crate::{
+    account::{ANSWERS, Answer},
+    oracle::{REACHES, Reach},
+    outcome::{EGRESS_EXITS, EXITS, EgressExit, Exit, PROBE_CLASSES, ProbeClass},
+};
 
 /// One CPU's totals since the program was loaded; the agent adds the CPUs up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -18,22 +22,35 @@ pub struct Tally {
     pub trips: u64,
     /// Times that there was no room to tell it; the next poll sees to it.
     pub trips_lost: u64,
+    /// The same probes by what they met, see [`Reach`].
+    pub reached: [u64; REACHES],
+    /// Answers that left, by [`Answer`].
+    pub answers: [u64; ANSWERS],
+    /// Packets that left, by [`EgressExit`]. Their sum is the number of packets that the egress program saw.
+    pub egress: [u64; EGRESS_EXITS],
 }
 
 impl Tally {
     /// Nothing counted.
-    pub const ZERO: Self =
-        Self { exits: [0; EXITS], probes: [0; PROBE_CLASSES], inserted: 0, trips: 0, trips_lost: 0 };
+    pub const ZERO: Self = Self {
+        exits: [0; EXITS],
+        probes: [0; PROBE_CLASSES],
+        inserted: 0,
+        trips: 0,
+        trips_lost: 0,
+        reached: [0; REACHES],
+        answers: [0; ANSWERS],
+        egress: [0; EGRESS_EXITS],
+    };
 
     /// Adds what another CPU counted.
     pub fn add(&mut self, other: &Self) {
-        let Self { exits, probes, inserted, trips, trips_lost } = other;
-        for (sum, part) in self.exits.iter_mut().zip(exits) {
-            *sum = sum.wrapping_add(*part);
-        }
-        for (sum, part) in self.probes.iter_mut().zip(probes) {
-            *sum = sum.wrapping_add(*part);
-        }
+        let Self { exits, probes, inserted, trips, trips_lost, reached, answers, egress } = other;
+        add(&mut self.exits, exits);
+        add(&mut self.probes, probes);
+        add(&mut self.reached, reached);
+        add(&mut self.answers, answers);
+        add(&mut self.egress, egress);
         self.inserted = self.inserted.wrapping_add(*inserted);
         self.trips = self.trips.wrapping_add(*trips);
         self.trips_lost = self.trips_lost.wrapping_add(*trips_lost);
@@ -43,12 +60,11 @@ impl Tally {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut delta = *self;
-        for (new, old) in delta.exits.iter_mut().zip(&earlier.exits) {
-            *new = new.wrapping_sub(*old);
-        }
-        for (new, old) in delta.probes.iter_mut().zip(&earlier.probes) {
-            *new = new.wrapping_sub(*old);
-        }
+        subtract(&mut delta.exits, &earlier.exits);
+        subtract(&mut delta.probes, &earlier.probes);
+        subtract(&mut delta.reached, &earlier.reached);
+        subtract(&mut delta.answers, &earlier.answers);
+        subtract(&mut delta.egress, &earlier.egress);
         delta.inserted = delta.inserted.wrapping_sub(earlier.inserted);
         delta.trips = delta.trips.wrapping_sub(earlier.trips);
         delta.trips_lost = delta.trips_lost.wrapping_sub(earlier.trips_lost);
@@ -65,9 +81,36 @@ impl Tally {
         self.probes[class.index()]
     }
 
+    /// Probes that met this.
+    pub fn reach(&self, reach: Reach) -> u64 {
+        self.reached[reach as usize]
+    }
+
+    /// Answers of this kind.
+    pub fn answer(&self, answer: Answer) -> u64 {
+        self.answers[answer as usize]
+    }
+
+    /// Packets that left by `exit` of the egress program.
+    pub fn egress(&self, exit: EgressExit) -> u64 {
+        self.egress[exit.index()]
+    }
+
     /// All packets.
     pub fn packets(&self) -> u64 {
         self.exits.iter().sum()
+    }
+}
+
+fn add<const N: usize>(sums: &mut [u64; N], parts: &[u64; N]) {
+    for (sum, part) in sums.iter_mut().zip(parts) {
+        *sum = sum.wrapping_add(*part);
+    }
+}
+
+fn subtract<const N: usize>(news: &mut [u64; N], olds: &[u64; N]) {
+    for (new, old) in news.iter_mut().zip(olds) {
+        *new = new.wrapping_sub(*old);
     }
 }
 

@@ -259,22 +259,38 @@ pub mod tcp_flags {
 
 /// ICMP types (RFC 792, RFC 950).
 pub mod icmp {
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 0;
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 3;
     /// Echo request.
     pub const ECHO: u8 = 8;
     /// Timestamp request.
     pub const TIMESTAMP: u8 = 13;
+    /// Timestamp reply.
+    pub const TIMESTAMP_REPLY: u8 = 14;
     /// Information request (obsolete since RFC 1122).
     pub const INFORMATION: u8 = 15;
+    /// Information reply (obsolete since RFC 1122).
+    pub const INFORMATION_REPLY: u8 = 16;
     /// Address mask request (obsolete since RFC 6918).
     pub const ADDRESS_MASK: u8 = 17;
+    /// Address mask reply (obsolete since RFC 6918).
+    pub const ADDRESS_MASK_REPLY: u8 = 18;
 }
 
 /// ICMPv6 types (RFC 4443, RFC 4620).
 pub mod icmp6 {
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 1;
     /// Echo request.
     pub const ECHO: u8 = 128;
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 129;
     /// Node information query.
     pub const NODE_INFORMATION: u8 = 139;
+    /// Node information reply.
+    pub const NODE_INFORMATION_REPLY: u8 = 140;
 }
 
 /// SCTP chunk types (RFC 9260, 3.2).

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use scanguard_common::{
     abi::DEFAULT_MAX_SOURCES,
-    account::{self, SourceState},
+    account::{self, Answer, SourceState},
     address::Address,
     oracle::Reach,
     outcome::Flow,
@@ -57,6 +57,17 @@ pub(crate) fn completed(flow: &Flow) {
         // SAFETY: as in `count`.
         unsafe { account::record_completed::<Shared>(state) };
     }
+}
+
+/// Notes an answer that went to a source; whether it is in the table.
+#[inline(always)]
+pub(crate) fn answered(answer: Answer, flow: &Flow) -> bool {
+    let Some(state) = SOURCES.get_ptr_mut(config::source_mask().apply(flow.source)) else {
+        return false;
+    };
+    // SAFETY: as in `count`.
+    unsafe { account::record_answer::<Shared>(state, answer) };
+    true
 }
 
 #[inline(always)]

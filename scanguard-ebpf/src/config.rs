@@ -6,7 +6,7 @@ use scanguard_common::{abi::Control, address::SourceMask};
 /// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_3: Global<u32> = Global::new(3);
+static SCANGUARD_ABI_5: Global<u32> = Global::new(5);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
@@ -27,6 +27,18 @@ pub(crate) fn source_mask() -> SourceMask {
 #[inline(always)]
 pub(crate) fn salt() -> u64 {
     SALT.load()
+}
+
+/// For how many epochs it counts that an address answered.
+#[inline(always)]
+pub(crate) fn live_epochs() -> u32 {
+    CONTROL.get(0).map_or(0, |control| control.live_epochs)
+}
+
+/// For how many epochs it counts that a service without a socket answered.
+#[inline(always)]
+pub(crate) fn published_epochs() -> u32 {
+    CONTROL.get(0).map_or(0, |control| control.published_epochs)
 }
 
 /// Whether this host forwards.

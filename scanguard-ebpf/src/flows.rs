@@ -3,8 +3,8 @@
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 
-/// Places; a power of two.
-const PLACES: usize = 4_096;
+/// Places, 8 bytes each; a power of two.
+const PLACES: usize = 16_384;
 
 #[btf_map]
 static FLOWS: PerCpuArray<u64, PLACES> = PerCpuArray::new();

@@ -35,7 +35,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
     let Some(flow) = (unsafe { flow.as_ref() }) else {
         return Exit::TruncatedIp as u32;
     };
-    let kernel = Kernel::new(ctx);
+    let kernel = Kernel::new(ctx.cast());
     if what < PROBE_CLASSES as u32 {
         let reach = oracle::reach(&kernel, what == ProbeClass::Syn as u32, flow);
         return count(what as usize, reach, flow) as u32;
@@ -63,7 +63,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
 
 #[inline(always)]
 fn count(class: usize, reach: Reach, flow: &Flow) -> Exit {
-    tally::count_probe(class);
+    tally::count_probe(class, reach);
     match account::count(class, reach, flow) {
         Ok(()) => Exit::Probe,
         Err(account::TableFull) => Exit::TableFull,

@@ -1,4 +1,5 @@
-//! ScanGuard's XDP program: looks at each packet that arrives, counts it, and passes it on.
+//! ScanGuard's XDP program: looks at each packet that arrives, counts it, and passes it on. Beside it lies the
+//! program that looks at what leaves ([`egress`]).
 //!
 //! This file is the way of a packet and holds the only place where a verdict is given. Parsing,
 //! classification and what is kept of a source are `scanguard-common`'s; here they meet the
@@ -11,6 +12,7 @@
 mod account;
 mod atomics;
 mod config;
+mod egress;
 mod flows;
 mod judge;
 mod opaque;

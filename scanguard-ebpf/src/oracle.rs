@@ -1,16 +1,17 @@
 //! The kernel's socket tables, and whose addresses are whose.
 
-use core::mem::MaybeUninit;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
-    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
+    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple},
     btf_maps::{LpmTrie, LruHashMap, lpm_trie::Key},
     helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     macros::btf_map,
 };
 use scanguard_common::{
-    abi::{HOME_LOCAL, HOME_ROUTED, ServiceKey},
+    abi::{HOME_LOCAL, HOME_ROUTED, MAX_HOME, MAX_LIVE, MAX_PUBLISHED, ServiceKey},
     address::Address,
+    egress::is_fresh,
     oracle::{Home, Oracle, Socket},
     outcome::{Flow, Service},
 };
@@ -18,13 +19,13 @@ use scanguard_common::{
 use crate::config;
 
 #[btf_map]
-static HOME: LpmTrie<Address, u32, 16_384> = LpmTrie::new();
+static HOME: LpmTrie<Address, u32, { MAX_HOME as usize }> = LpmTrie::new();
 
 #[btf_map]
-static LIVE: LruHashMap<Address, u32, 65_536> = LruHashMap::new();
+static LIVE: LruHashMap<Address, u32, { MAX_LIVE as usize }> = LruHashMap::new();
 
 #[btf_map]
-static PUBLISHED: LruHashMap<ServiceKey, u32, 4_096> = LruHashMap::new();
+static PUBLISHED: LruHashMap<ServiceKey, u32, { MAX_PUBLISHED as usize }> = LruHashMap::new();
 
 /// States of `struct bpf_sock` (include/net/tcp_states.h) before a handshake is completed.
 const SYN_SENT: u32 = 2;
@@ -37,33 +38,33 @@ const NEW_SYN_RECV: u32 = 12;
 
 /// Asks the kernel, in the network namespace of the interface.
 pub(crate) struct Kernel {
-    ctx: *mut xdp_md,
+    ctx: *mut c_void,
 }
 
 impl Kernel {
     #[inline(always)]
-    pub(crate) fn new(ctx: *mut xdp_md) -> Self {
+    pub(crate) fn new(ctx: *mut c_void) -> Self {
         Self { ctx }
     }
 }
 
-type LookUp = unsafe fn(*mut xdp_md, *mut bpf_sock_tuple, u32) -> *mut bpf_sock;
+type LookUp = unsafe fn(*mut c_void, *mut bpf_sock_tuple, u32) -> *mut bpf_sock;
 
-unsafe fn tcp(ctx: *mut xdp_md, tuple: *mut bpf_sock_tuple, size: u32) -> *mut bpf_sock {
+unsafe fn tcp(ctx: *mut c_void, tuple: *mut bpf_sock_tuple, size: u32) -> *mut bpf_sock {
     // SAFETY: the caller's context and tuple.
-    unsafe { bpf_skc_lookup_tcp(ctx.cast(), tuple, size, CURRENT_NAMESPACE, 0) }
+    unsafe { bpf_skc_lookup_tcp(ctx, tuple, size, CURRENT_NAMESPACE, 0) }
 }
 
-unsafe fn udp(ctx: *mut xdp_md, tuple: *mut bpf_sock_tuple, size: u32) -> *mut bpf_sock {
+unsafe fn udp(ctx: *mut c_void, tuple: *mut bpf_sock_tuple, size: u32) -> *mut bpf_sock {
     // SAFETY: the caller's context and tuple.
-    unsafe { bpf_sk_lookup_udp(ctx.cast(), tuple, size, CURRENT_NAMESPACE, 0) }
+    unsafe { bpf_sk_lookup_udp(ctx, tuple, size, CURRENT_NAMESPACE, 0) }
 }
 
 const CURRENT_NAMESPACE: u64 = BPF_F_CURRENT_NETNS as i64 as u64;
 
 /// The state of the socket that wants a flow.
 #[inline(always)]
-fn socket_state(ctx: *mut xdp_md, flow: &Flow, look_up: LookUp) -> Option<u32> {
+fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
     let mut tuple = MaybeUninit::<bpf_sock_tuple>::zeroed();
     let tuple = tuple.as_mut_ptr();
     // SAFETY: a local union that is all zero; the parts that are written belong to the family whose
@@ -97,6 +98,56 @@ fn socket_state(ctx: *mut xdp_md, flow: &Flow, look_up: LookUp) -> Option<u32> {
     }
 }
 
+#[inline(always)]
+fn is_live(address: Address) -> bool {
+    // SAFETY: a number that other CPUs may change; any of its values will do.
+    unsafe { LIVE.get(address) }.is_some_and(|noted| is_fresh(*noted, config::epoch(), config::live_epochs()))
+}
+
+#[inline(always)]
+fn key(address: Address, service: Service) -> ServiceKey {
+    let Service { protocol, port } = service;
+    ServiceKey { address, port, protocol, ..ServiceKey::NONE }
+}
+
+/// Notes for an address that is routed to this host that somebody is there.
+#[inline(always)]
+pub(crate) fn note_live(address: Address) {
+    if HOME.get(&Key::new(128, address)).copied() != Some(HOME_ROUTED) {
+        return;
+    }
+    note(LIVE.get_ptr_mut(address), |epoch| LIVE.insert(address, epoch, 0));
+}
+
+/// Notes for one of this host's own addresses that a service answered there, unless that has a socket here.
+#[inline(always)]
+pub(crate) fn note_published(ctx: *mut c_void, flow: &Flow) {
+    if HOME.get(&Key::new(128, flow.destination)).copied() != Some(HOME_LOCAL) {
+        return;
+    }
+    if socket_state(ctx, flow, tcp).is_some() {
+        return;
+    }
+    let key = key(flow.destination, flow.service);
+    note(PUBLISHED.get_ptr_mut(key), |epoch| PUBLISHED.insert(key, epoch, 0));
+}
+
+/// Brings an entry up to the running epoch. It is written once an epoch only, or the CPUs would fight for it.
+#[inline(always)]
+fn note(noted: Option<*mut u32>, insert: impl FnOnce(u32) -> Result<(), i32>) {
+    let epoch = config::epoch();
+    match noted {
+        // SAFETY: a value of a map, aligned; other CPUs write the same.
+        Some(noted) => unsafe {
+            if noted.read() != epoch {
+                noted.write(epoch);
+            }
+        },
+        // It finds room: the map evicts.
+        None => _ = insert(epoch),
+    }
+}
+
 impl Oracle for Kernel {
     #[inline(always)]
     fn tcp(&self, flow: &Flow) -> Socket {
@@ -117,7 +168,7 @@ impl Oracle for Kernel {
     fn home(&self, address: Address) -> Home {
         match HOME.get(&Key::new(128, address)).copied() {
             Some(HOME_LOCAL) => Home::Local,
-            Some(HOME_ROUTED) if LIVE.get_ptr(address).is_some() => Home::Live,
+            Some(HOME_ROUTED) if is_live(address) => Home::Live,
             Some(HOME_ROUTED) => Home::Dark,
             _ => Home::Elsewhere,
         }
@@ -125,9 +176,9 @@ impl Oracle for Kernel {
 
     #[inline(always)]
     fn published(&self, address: Address, service: Service) -> bool {
-        let Service { protocol, port } = service;
-        let key = ServiceKey { address, port, protocol, ..ServiceKey::NONE };
-        PUBLISHED.get_ptr(key).is_some()
+        // SAFETY: a number that other CPUs may change; any of its values will do.
+        unsafe { PUBLISHED.get(key(address, service)) }
+            .is_some_and(|noted| is_fresh(*noted, config::epoch(), config::published_epochs()))
     }
 
     #[inline(always)]

@@ -1,6 +1,10 @@
-//! The packet's memory: the one bounds check of the program.
+//! The packet's memory: the one bounds check of both programs.
 
-use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::bpf_xdp_get_buff_len,
+    programs::{TcContext, XdpContext},
+};
 use scanguard_common::{
     packet::{MAX_OFFSET, Packet},
     wire::Wire,
@@ -20,17 +24,49 @@ impl XdpPacket {
     }
 }
 
+/// The first buffer of a packet that leaves: what the stack builds has all its headers there.
+pub(crate) struct SkbPacket {
+    start: usize,
+    end: usize,
+    len: usize,
+}
+
+impl SkbPacket {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &TcContext) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end(), len: ctx.len() as usize }
+    }
+}
+
+/// The header at `offset` of the memory from `start` to `end`.
+#[inline(always)]
+fn view<'p, T: Wire>(start: usize, end: usize, offset: usize) -> Option<&'p T> {
+    // A constant bound on the offset first, then the header's end against the packet's: the
+    // order in which the verifier understands that the access is safe.
+    if offset > MAX_OFFSET || start + offset + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: the header lies within the packet, as checked; `Wire` types are unaligned and valid
+    // for any bytes; the packet stays while the program runs.
+    Some(unsafe { &*((start + offset) as *const T) })
+}
+
+impl Packet for SkbPacket {
+    #[inline(always)]
+    fn view<T: Wire>(&self, offset: usize) -> Option<&T> {
+        view(self.start, self.end, offset)
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> usize {
+        self.len
+    }
+}
+
 impl Packet for XdpPacket {
     #[inline(always)]
     fn view<T: Wire>(&self, offset: usize) -> Option<&T> {
-        // A constant bound on the offset first, then the header's end against the packet's: the
-        // order in which the verifier understands that the access is safe.
-        if offset > MAX_OFFSET || self.start + offset + size_of::<T>() > self.end {
-            return None;
-        }
-        // SAFETY: the header lies within the packet, as checked; `Wire` types are unaligned and valid
-        // for any bytes; the packet stays while the program runs.
-        Some(unsafe { &*((self.start + offset) as *const T) })
+        view(self.start, self.end, offset)
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! The exact totals: one entry a CPU, so that adding needs no lock.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
-use scanguard_common::tally::Tally;
+use scanguard_common::{oracle::Reach, tally::Tally};
 
 use crate::opaque::opaque;
 
@@ -29,10 +29,25 @@ pub(crate) fn count_exit(exit: u32) {
     change(|tally| add_one(&mut tally.exits, exit as usize));
 }
 
-/// One probe was seen, of the class of this number.
+/// One probe was seen, of the class of this number, and met this.
 #[inline(always)]
-pub(crate) fn count_probe(class: usize) {
-    change(|tally| add_one(&mut tally.probes, class));
+pub(crate) fn count_probe(class: usize, reach: Reach) {
+    change(|tally| {
+        add_one(&mut tally.probes, class);
+        add_one(&mut tally.reached, reach as usize);
+    });
+}
+
+/// One answer left, of the kind of this number.
+#[inline(always)]
+pub(crate) fn count_answer(answer: usize) {
+    change(|tally| add_one(&mut tally.answers, answer));
+}
+
+/// One packet left the egress program, by the exit of this number.
+#[inline(always)]
+pub(crate) fn count_egress(exit: u32) {
+    change(|tally| add_one(&mut tally.egress, exit as usize));
 }
 
 /// The agent was told of a source at once, or there was no room to.

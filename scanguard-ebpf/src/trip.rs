@@ -18,6 +18,6 @@ pub(crate) fn news(source: Address, news: u32) {
     }
     // SAFETY: no arguments.
     let trip = Trip { source, time_ns: unsafe { bpf_ktime_get_ns() } };
-    let told = TRIPS.output(&trip, 0).is_ok();
+    let told = TRIPS.output(trip, 0).is_ok();
     tally::count_trip(told);
 }

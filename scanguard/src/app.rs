@@ -12,7 +12,7 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -53,6 +53,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     privileges::check()?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
 
     let listener = http::bind(config.metrics.listen).await?;
     let address = listener.local_addr().context("the listener's address")?;
@@ -64,9 +65,10 @@ pub async fn run(arguments: Run) -> Result<()> {
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
+    sensor.set_epoch_length(config.sensor.poll_interval)?;
+    sensor.set_routed(&config.network.home);
     sensor.set_local(&network.local().await?)?;
-    let attachments =
-        Attachments::new(ebpf, config.sensor.mode, network.clone(), &config.sensor.interfaces).await?;
+    let attachments = Attachments::new(ebpf, &config.sensor, network.clone()).await?;
 
     let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
     let (stop, stopped) = watch::channel(());
@@ -77,14 +79,18 @@ pub async fn run(arguments: Run) -> Result<()> {
     }));
     tracing::info!("metrics at http://{address}/metrics");
 
-    let mut polls = interval(config.sensor.poll_interval);
-    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut polls = poll_timer(config.sensor.poll_interval);
     loop {
         tokio::select! {
             // In this order: a flood of trips must not keep the agent from polling, or from ending.
             biased;
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
+            _ = hangup.recv() => {
+                if let Some(interval) = agent.reload(&arguments) {
+                    polls = poll_timer(interval);
+                }
+            }
             _ = polls.tick() => agent.poll().await,
             told = trips.next() => agent.look(&told?),
         }
@@ -92,6 +98,12 @@ pub async fn run(arguments: Run) -> Result<()> {
     agent.finish();
     drop(stop);
     server.await.context("the metrics listener")?.context("the metrics listener")
+}
+
+fn poll_timer(every: Duration) -> Interval {
+    let mut polls = interval(every);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    polls
 }
 
 /// The file's settings with those of the command line put over them.
@@ -129,14 +141,20 @@ fn drain_kernel_log(ebpf: &mut aya::Ebpf) {
     });
 }
 
+/// How often the maps of what answered are counted through, which takes milliseconds when they are full.
+const OCCUPANCY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Everything that a poll needs.
 struct Agent {
+    config: Config,
     clock: Clock,
     sensor: KernelSensor,
     attachments: Attachments,
     network: Network,
-    /// When the addresses were looked at last.
-    addresses_read: Instant,
+    /// When the addresses were looked at last; none: the networks beside them have changed since.
+    addresses_read: Option<Instant>,
+    /// When the occupancy of the maps of what answered was looked at last.
+    occupancy_read: Option<Instant>,
     pipeline: Pipeline,
     writer: FindingsWriter<std::io::Stdout>,
     metrics: Arc<Metrics>,
@@ -152,11 +170,7 @@ impl Agent {
         format: crate::export::findings::Format,
     ) -> Result<Self> {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
-        let (feeds, problems) = Feeds::load(&config.feeds.files, &Feeds::default());
-        for problem in problems {
-            tracing::warn!("feed {problem}");
-        }
-        detector.set_feeds(feeds);
+        read_feeds(&mut detector, config);
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let limits = Limits {
             sources: config.sensor.max_sources,
@@ -170,14 +184,19 @@ impl Agent {
                 tracing::info!(interface, %mode, "attached");
             }
         }
+        for (interface, attached) in attachments.egress_states() {
+            metrics.egress_attached(interface, attached);
+        }
         let health = Health::default();
         health.attached.store(true, Ordering::Relaxed);
         Ok(Self {
+            config: config.clone(),
             clock: Clock::start(),
             sensor,
             attachments,
             network,
-            addresses_read: Instant::now(),
+            addresses_read: Some(Instant::now()),
+            occupancy_read: None,
             pipeline: Pipeline::new(Observer::new(config.history), detector),
             writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
             metrics: Arc::new(metrics),
@@ -187,6 +206,41 @@ impl Agent {
 
     fn shared(&self) -> Shared {
         Shared { metrics: Arc::clone(&self.metrics), health: Arc::clone(&self.health) }
+    }
+
+    /// Reads the configuration again: all of it is taken, or nothing. Counters, histories and findings are
+    /// kept. Gives the new interval of polls if it was taken.
+    fn reload(&mut self, arguments: &Run) -> Option<Duration> {
+        let taken = configuration(arguments).and_then(|config| self.reconfigure(config));
+        self.metrics.reloaded(taken.is_ok());
+        match taken {
+            Ok(()) => {
+                tracing::info!("SIGHUP: the configuration was read again and taken");
+                Some(self.config.sensor.poll_interval)
+            }
+            Err(error) => {
+                tracing::error!("SIGHUP: the old configuration stays, the new one is wrong: {error:#}");
+                None
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, config: Config) -> Result<()> {
+        let needs_restart = self.config.needs_restart(&config);
+        if !needs_restart.is_empty() {
+            tracing::warn!("these settings are taken at the next start only: {}", needs_restart.join(", "));
+        }
+        let Pipeline { observer, detector, .. } = &mut self.pipeline;
+        detector.reconfigure(config.rules.rules(), config.findings);
+        read_feeds(detector, &config);
+        observer.reconfigure(config.history);
+        self.metrics.add_rules(detector.rules());
+        self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
+        self.sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
+        self.sensor.set_routed(&config.network.home);
+        self.addresses_read = None;
+        self.config = config;
+        Ok(())
     }
 
     /// Looks at sources that the program told of.
@@ -229,14 +283,27 @@ impl Agent {
             }
         }
         metrics.state(&pipeline.observer, &pipeline.detector);
+        self.read_occupancy();
+    }
+
+    fn read_occupancy(&mut self) {
+        if self.occupancy_read.is_some_and(|read| read.elapsed() < OCCUPANCY_INTERVAL) {
+            return;
+        }
+        self.occupancy_read = Some(Instant::now());
+        match self.sensor.occupancy() {
+            Ok(occupancy) => self.metrics.occupancy(occupancy),
+            Err(error) => tracing::error!("how full the maps are cannot be told: {error}"),
+        }
     }
 
     /// The kernel announces addresses, but not networks that are accepted as a whole.
     async fn refresh_addresses(&mut self) {
-        if !self.network.addresses_changed() && self.addresses_read.elapsed() < ADDRESSES_INTERVAL {
+        let is_recent = self.addresses_read.is_some_and(|read| read.elapsed() < ADDRESSES_INTERVAL);
+        if !self.network.addresses_changed() && is_recent {
             return;
         }
-        self.addresses_read = Instant::now();
+        self.addresses_read = Some(Instant::now());
         let result = match self.network.local().await {
             Ok(local) => self.sensor.set_local(&local).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
@@ -272,6 +339,9 @@ impl Agent {
                 }
             }
         }
+        for (interface, attached) in self.attachments.egress_states() {
+            self.metrics.egress_attached(interface, attached);
+        }
         let attached = self.attachments.states().any(|(_, mode)| mode.is_some());
         self.health.attached.store(attached, Ordering::Relaxed);
     }
@@ -285,6 +355,15 @@ impl Agent {
         drop(attachments);
         tracing::info!("detached from {}", names.join(", "));
     }
+}
+
+/// Reads the feeds of known-bad sources; one that is wrong stays as it was.
+pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) {
+    let (feeds, problems) = Feeds::load(&config.feeds.files, detector.feeds());
+    for problem in problems {
+        tracing::warn!("feed {problem}");
+    }
+    detector.set_feeds(feeds);
 }
 
 /// The kernel's monotonic clock, by which the program stamps what it tells.

@@ -44,6 +44,12 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Have a running agent read its configuration again (SIGHUP): all of it is taken, or nothing.
+    Reload {
+        /// The agent's process id, where several are running.
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+    },
     /// Print a commented configuration file with every default.
     PrintConfig,
     /// Say what this kernel, these interfaces and these privileges allow. Changes nothing.
@@ -86,8 +92,8 @@ pub struct Replay {
     /// Captures, in the order of their time; - is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Addresses that are ours, such as 192.0.2.0/24; may be given several times. Only packets to them are looked
-    /// at. Without: every packet is taken for one that arrived here, the answers of our own hosts too.
+    /// Addresses that are ours, such as 192.0.2.0/24; may be given several times. Only packets to them are
+    /// looked at, and what they answer. Without: every packet is taken for one that arrived here, the answers of our own hosts too.
     #[arg(long, value_name = "CIDR", value_parser = network)]
     pub local: Vec<IpNet>,
     /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.

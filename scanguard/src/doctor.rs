@@ -10,6 +10,7 @@ use crate::{
     exit::Exit,
     network::{Interface, Network},
     sensor::{
+        egress,
         owner::Owner,
         privileges,
         program::{self, KernelLogLevel},
@@ -68,7 +69,7 @@ pub async fn run(interfaces: &[String]) -> Result<Exit> {
     say(Exit::Privileges, vec![capabilities()]);
     say(Exit::Kernel, vec![release(), jit(), btf()]);
     say(Exit::Kernel, features());
-    say(Exit::Kernel, vec![load()]);
+    say(Exit::Kernel, load());
     say(Exit::Interface, interface_lines(interfaces).await?);
     Ok(exit)
 }
@@ -127,11 +128,25 @@ fn features() -> Vec<Line> {
     programs.chain(maps).collect()
 }
 
-fn load() -> Line {
+/// Loads both programs.
+fn load() -> Vec<Line> {
+    const TAKEN: &str = "the kernel takes it (loaded and let go again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
-    match program::load(&small, 0, KernelLogLevel(0)) {
-        Ok(_ebpf) => Line::new(Verdict::Good, "program", "the kernel takes it (loaded and let go again)"),
-        Err(error) => Line::new(Verdict::Bad, "program", error.to_string()),
+    let mut ebpf = match program::load(&small, 0, KernelLogLevel(0)) {
+        Ok(ebpf) => ebpf,
+        Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
+    };
+    vec![
+        Line::new(Verdict::Good, "program", TAKEN),
+        egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
+    ]
+}
+
+fn egress_line(loaded: Result<(), String>) -> Line {
+    let tcx = || egress::is_supported().map_err(|error| format!("no tcx (Linux 6.6): {error}"));
+    match loaded.and_then(|()| tcx()) {
+        Ok(()) => Line::new(Verdict::Good, "egress program (tcx)", "the kernel takes it and can attach it"),
+        Err(error) => Line::new(Verdict::Loss, "egress program (tcx)", format!("{error}; {}", egress::LOSS)),
     }
 }
 

@@ -16,5 +16,6 @@ pub mod export;
 pub mod network;
 pub mod observe;
 pub mod pipeline;
+pub mod reload;
 pub mod replay;
 pub mod sensor;

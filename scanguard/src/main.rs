@@ -10,7 +10,7 @@ use scanguard::{
     config::{COMMENTED_DEFAULTS, Config},
     doctor,
     exit::Exit,
-    replay,
+    reload, replay,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -39,6 +39,7 @@ async fn run(cli: Cli) -> Result<Exit> {
             println!("{}: ok", file.display());
             Ok(Exit::Success)
         }
+        Command::Reload { pid } => reload::run(pid).map(|()| Exit::Success),
         Command::PrintConfig => {
             print!("{COMMENTED_DEFAULTS}");
             Ok(Exit::Success)

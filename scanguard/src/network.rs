@@ -1,5 +1,7 @@
 //! What the kernel says of this host's interfaces and routes (rtnetlink).
 
+pub mod settings;
+
 use std::{
     collections::BTreeSet,
     io,

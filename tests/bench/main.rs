@@ -82,7 +82,27 @@ fn subjects() -> Result<Vec<Subject>> {
         subjects.push(same_packet(name, frame)?);
     }
     subjects.push(new_sources()?);
+    subjects.extend(egress()?);
     Ok(subjects)
+}
+
+/// An ordinary segment that leaves, and for comparison an empty program of that kind.
+fn egress() -> Result<[Subject; 2]> {
+    let data = v4(6, &[tcp(0x18, 40_000), vec![0; 1_000]].concat());
+    let (empty, empty_data) = (program::empty_egress().context("the empty egress program")?, data.clone());
+    let loaded = program::load(&Settings::default())?;
+    let empty: Measure = Box::new(move |arguments| {
+        let run = test_run::run(empty.as_fd(), &empty_data, arguments.packets)?;
+        Ok(run.duration.as_nanos() as f64)
+    });
+    let data: Measure = Box::new(move |arguments| {
+        Ok(loaded.run_egress(&data, false, arguments.packets)?.duration.as_nanos() as f64)
+    });
+    Ok([("egress_empty", empty), ("egress_data", data)].map(|(name, measure)| Subject {
+        name,
+        measure,
+        rounds: Vec::new(),
+    }))
 }
 
 /// One frame, again and again.

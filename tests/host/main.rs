@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 use scanguard_common::{
     classify::{self, Early},
+    egress::{self, Outgoing},
     inspect,
-    outcome::{Exit, Outcome, ProbeClass, Segment, SegmentKind},
+    outcome::{EgressExit, Exit, Outcome, ProbeClass, Segment, SegmentKind},
 };
-use scanguard_tests::{frames, packets::table};
+use scanguard_tests::{answers, frames, packets::table};
 
 fn outcome(frame: &[u8]) -> Outcome {
     inspect(&frame)
@@ -44,6 +45,35 @@ fn the_table_has_every_probe_class_and_every_exit_that_needs_no_sockets() {
     }
     assert!(classes.is_empty() && exits.is_empty(), "no packet for {classes:?} {exits:?}");
     assert!(kinds.is_empty(), "no packet for {kinds:?}");
+}
+
+#[test]
+fn every_packet_that_leaves_becomes_what_the_table_of_answers_says() {
+    for row in answers::table() {
+        let outcome = match egress::early(&row.frame.as_slice()) {
+            Some(exit) => Err(exit),
+            None => match egress::outgoing(&row.frame.as_slice()) {
+                Outgoing::Answer(answer, flow) => {
+                    assert!(flow.source == frames::SOURCE.into() || !flow.source.is_v4(), "{}", row.name);
+                    Ok(answer)
+                }
+                Outgoing::Opening(_) => Err(EgressExit::Tcp),
+                Outgoing::Exit(exit) => Err(exit),
+            },
+        };
+        assert_eq!(outcome, row.outcome, "{}", row.name);
+    }
+}
+
+#[test]
+fn the_early_decision_never_leaves_out_an_answer() {
+    let leaving = answers::table().into_iter().map(|row| row.frame);
+    for frame in leaving.chain(table().into_iter().map(|case| case.frame)) {
+        let outcome = egress::outgoing(&frame.as_slice());
+        if egress::early(&frame.as_slice()).is_some() {
+            assert!(matches!(outcome, Outgoing::Exit(_)), "{outcome:?}");
+        }
+    }
 }
 
 #[test]

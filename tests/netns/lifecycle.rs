@@ -37,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("another xdp program is never replaced, exit code 6", program_taken),
         trial("another native program is not run over in auto mode either", program_taken_auto),
         trial("generic mode is only taken when it is asked for", no_native),
+        trial("a reload takes all of a right configuration and nothing of a wrong one", reload),
         trial("a killed agent leaves nothing and can be started again", killed),
         trial("an interface that goes away is told, and attached again when it returns", interface_returns),
     ]
@@ -140,6 +141,37 @@ fn no_native() -> Result<()> {
     ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"native\"}") == 0.0, "{page:?}");
     ensure!(agent.said().contains("generic"), "{}", agent.said());
     ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn reload() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = config_file("[rules.vertical_scan]\nenabled = false\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
+    let pid = agent.process.child.id().to_string();
+    let reloads = |agent: &Agent<'_>, outcome: &str| {
+        agent
+            .metrics()
+            .map_or(0.0, |page| page.get(&format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}")))
+    };
+    SCANS[0].run(&lab)?;
+    ensure!(agent.settled()?.probes("syn") >= 1000.0 && agent.opened().is_empty(), "{:?}", agent.opened());
+
+    std::fs::write(config.path(), "[rules.vertical_scan]\nenabled = true\nservices = 0\n")?;
+    refused(&["reload", "--pid", &pid], 0, &[])?;
+    wait_for("the refusal", PATIENCE, || (reloads(&agent, "failure") == 1.0).then_some(()))?;
+    ensure!(agent.said().contains("rules.vertical_scan.services"), "{}", agent.said());
+
+    std::fs::write(config.path(), "[rules.vertical_scan]\nservices = 50\n[metrics]\nlisten = \"[::]:1\"\n")?;
+    refused(&["reload", "--pid", &pid], 0, &[])?;
+    wait_for("the reload", PATIENCE, || (reloads(&agent, "success") == 1.0).then_some(()))?;
+    // The command line goes before the file, so that the listener has not changed.
+    ensure!(!agent.said().contains("metrics.listen"), "{}", agent.said());
+    let before = agent.metrics()?.probes("syn");
+    SCANS[0].run(&lab)?;
+    ensure!(agent.settled()?.probes("syn") >= before + 1000.0, "the counters started anew");
+    ensure!(agent.opened().contains_key("vertical_scan"), "{:?}", agent.opened());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! Real packets on real (veth) interfaces: real tools scan, the real agent watches, tcpdump counts beside it.
 
 mod counts;
+mod egress;
 mod lifecycle;
 mod output;
+mod quiet;
 
 use std::process::ExitCode;
 
@@ -14,7 +16,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
-    let trials = [counts::trials(), lifecycle::trials(), output::trials()].concat_trials();
+    let trials = [counts::trials(), egress::trials(), lifecycle::trials(), output::trials(), quiet::trials()]
+        .concat_trials();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

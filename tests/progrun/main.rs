@@ -1,6 +1,8 @@
 //! The real program under BPF_PROG_TEST_RUN: what it counts equals what the shared code counts on the host,
 //! packet by packet and over all of them.
 
+mod egress;
+
 use std::{
     collections::BTreeMap,
     process::ExitCode,
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     trials.push(trial("ipv6 sources are kept by the configured prefix", prefixes));
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
+    trials.extend(egress::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

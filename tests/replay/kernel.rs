@@ -1,9 +1,13 @@
 //! In software and through the kernel, every capture becomes the same: at each poll the same totals and
 //! states, and in the end the same lines.
 
-use std::{collections::BTreeMap, net::TcpListener};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, TcpListener},
+};
 
 use anyhow::{Result, ensure};
+use ipnet::IpNet;
 use libtest_mimic::{Failed, Trial};
 use scanguard::{
     config::Config,
@@ -11,12 +15,13 @@ use scanguard::{
 };
 use scanguard_common::{account::SourceState, address::Address};
 use scanguard_tests::{
+    frames::{DESTINATION, DESTINATION6},
     program::{self, SALT},
     root,
 };
 
 use crate::{
-    library::replay,
+    library::replay_at,
     scenes::{Scene, scenes},
 };
 
@@ -25,7 +30,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         .into_iter()
         .map(|scene| {
             root::trial(format!("the kernel agrees: {}", scene.name), move || {
-                agree(&scene).map_err(|error| Failed::from(format!("{error:#}")))
+                let ours = [IpNet::from(IpAddr::V4(DESTINATION)), IpNet::from(IpAddr::V6(DESTINATION6))];
+                isolated(|| agree(&scene, &[]))
+                    .and_then(|()| isolated(|| agree(&scene, &ours)))
+                    .map_err(|error| Failed::from(format!("{error:#}")))
             })
         })
         .collect()
@@ -63,18 +71,33 @@ impl<S: Feed> Feed for Recorder<'_, S> {
     fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.sensor.feed(frame)
     }
+
+    fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.sensor.feed_leaving(frame)
+    }
+
+    fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
+        self.sensor.set_home(home)
+    }
 }
 
-fn agree(scene: &Scene) -> Result<()> {
+/// In a thread of its own, since it moves into a namespace that is left behind.
+fn isolated(check: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    std::thread::scope(|scope| {
+        scope.spawn(check).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn agree(scene: &Scene, local: &[IpNet]) -> Result<()> {
     let settings = Config::default().sensor;
     let (mut counted, mut ran) = (Vec::new(), Vec::new());
     let software = SoftwareSensor::new(&settings, SALT);
-    let software = replay(&[&scene.file], Recorder { sensor: software, polls: &mut counted })?;
+    let software = replay_at(local, &[&scene.file], Recorder { sensor: software, polls: &mut counted })?;
     // A socket here that would want one of the packets, if it were asked.
     let _listener = TcpListener::bind("0.0.0.0:77").ok();
     isolate()?;
     let kernel = program::load(&settings)?;
-    let kernel = replay(&[&scene.file], Recorder { sensor: kernel, polls: &mut ran })?;
+    let kernel = replay_at(local, &[&scene.file], Recorder { sensor: kernel, polls: &mut ran })?;
     ensure!(counted.len() == ran.len(), "{} polls and {}", counted.len(), ran.len());
     for (number, (counted, ran)) in counted.iter().zip(&ran).enumerate() {
         ensure!(counted == ran, "poll {number}: the software has {counted:?}, the kernel {ran:?}");

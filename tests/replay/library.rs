@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, ensure};
+use ipnet::IpNet;
 use libtest_mimic::Trial;
 use scanguard::{
     config::Config,
@@ -33,10 +34,15 @@ pub(crate) struct Replayed {
 }
 
 pub(crate) fn replay(files: &[&[u8]], sensor: impl Feed) -> Result<Replayed> {
+    replay_at(&[], files, sensor)
+}
+
+/// Where these addresses are ours.
+pub(crate) fn replay_at(local: &[IpNet], files: &[&[u8]], sensor: impl Feed) -> Result<Replayed> {
     let config = Config::default();
     let (mut lines, mut summary, mut error) = (Vec::new(), Vec::new(), None);
     let writer = FindingsWriter::new(&mut lines, true, false, config.sensor.ipv6_prefix);
-    let mut replay = Replay::new(&config, sensor, Vec::new(), writer);
+    let mut replay = Replay::new(&config, sensor, local.to_vec(), writer)?;
     for file in files {
         error = error.or(replay.capture(*file, &AtomicBool::new(false)).err());
     }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use etherparse::EtherType;
 use scanguard_tests::{
+    answers::{from_port, turned},
     captures::{ETHERNET, Timed, pcap, pcapng},
     frames::{V4, fragment6, icmp, tagged, tcp, udp, v4, v4_packet, v4_with, v6},
     packets::table,
@@ -25,6 +26,8 @@ pub(crate) fn scenes() -> Vec<Scene> {
     vec![
         scene("a port scan", pcap(ETHERNET, &port_scan())),
         scene("a port scan as pcapng", pcapng(ETHERNET, &port_scan())),
+        scene("a port scan with its answers", pcap(ETHERNET, &answered_scan())),
+        scene("a client of a service", pcap(ETHERNET, &client())),
         scene("the packet table", pcap(ETHERNET, &packet_table())),
         scene("many sources at once", pcap(ETHERNET, &many_sources())),
         scene("hours of quiet between scans", pcapng(ETHERNET, &quiet_hours())),
@@ -44,6 +47,32 @@ pub(crate) fn port_scan() -> Vec<Timed> {
                 Timed::new(at, v4(6, &tcp(0x02, port))),
                 Timed::new(at + 1, v4(6, &tcp(0x10, 443))),
                 Timed::new(at + 2, v6(17, &udp(40_000, 53, b"query"))),
+            ]
+        })
+        .collect()
+}
+
+/// 100 ports in a second, three of them open: each is answered.
+pub(crate) fn answered_scan() -> Vec<Timed> {
+    (1..=100u16)
+        .flat_map(|port| {
+            let at = u64::from(port) * 10;
+            let answer = if port % 33 == 0 { 0x12 } else { 0x14 };
+            [
+                Timed::new(at, v4(6, &tcp(0x02, port))),
+                Timed::new(at + 1, turned(v4(6, &from_port(answer, port)))),
+            ]
+        })
+        .collect()
+}
+
+/// 200 connections to one service, begun and answered.
+pub(crate) fn client() -> Vec<Timed> {
+    (0..200u64)
+        .flat_map(|number| {
+            [
+                Timed::new(number * 20, v4(6, &tcp(0x02, 443))),
+                Timed::new(number * 20 + 1, turned(v4(6, &from_port(0x12, 443)))),
             ]
         })
         .collect()

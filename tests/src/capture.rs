@@ -12,7 +12,7 @@ use scanguard_common::outcome::ProbeClass;
 
 use crate::lab::{Namespace, Process, run};
 
-/// What tcpdump sees come in on an interface.
+/// What tcpdump sees come in by an interface, or leave.
 pub struct Capture {
     process: Process,
     file: PathBuf,
@@ -24,11 +24,24 @@ impl Capture {
     /// # Errors
     /// It does not.
     pub fn start(namespace: &Namespace, interface: &str) -> Result<Self> {
+        Self::in_direction(namespace, interface, "in")
+    }
+
+    /// As [`Self::start`], of what leaves.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn outgoing(namespace: &Namespace, interface: &str) -> Result<Self> {
+        Self::in_direction(namespace, interface, "out")
+    }
+
+    fn in_direction(namespace: &Namespace, interface: &str, direction: &str) -> Result<Self> {
         let number = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
         let file = std::env::temp_dir().join(format!("scanguard-{}-{number}.pcap", std::process::id()));
         let mut child = namespace
             .command("tcpdump")
-            .args(["-Z", "root", "-n", "-U", "-Q", "in", "-s", "192", "-B", "16384", "-i", interface, "-w"])
+            .args(["-Z", "root", "-n", "-U", "-Q", direction, "-s", "192", "-B", "16384"])
+            .args(["-i", interface, "-w"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

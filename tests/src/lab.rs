@@ -13,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::cleanup::kill_all_in;
+
 /// The interface of the host that is scanned.
 pub const VICTIM_INTERFACE: &str = "edge0";
 /// Its address.
@@ -90,6 +92,35 @@ impl Namespace {
         })
     }
 
+    /// The MAC address of an interface.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn mac(&self, interface: &str) -> Result<String> {
+        let output = self.ip(&format!("-j link show dev {interface}"))?;
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        links[0]["address"].as_str().map(str::to_owned).context("the interface has a MAC address")
+    }
+
+    /// Joins an interface of this host to a new one of another host, both up with their addresses.
+    ///
+    /// # Errors
+    /// `ip` could not.
+    pub fn join(&self, ends: [(&str, &str); 2], other: &Self) -> Result<()> {
+        let [(interface, address), (peer, peer_address)] = ends;
+        self.ip(&format!("link add {interface} type veth peer name {peer} netns {}", other.name))?;
+        for (host, interface, address) in [(self, interface, address), (other, peer, peer_address)] {
+            host.ip(&format!("addr add {address} dev {interface}"))?;
+            host.ip(&format!("link set {interface} up"))?;
+        }
+        Ok(())
+    }
+
+    /// Its name, as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }
@@ -97,6 +128,8 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        // Servers have children that no guard knows; with one left the namespace would live on unseen.
+        kill_all_in(&self.name);
         // Nobody is left to tell, and a test that failed already has its reason.
         let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
     }
@@ -150,8 +183,7 @@ impl Lab {
             host.ip(&format!("link set {interface} up"))?;
         }
         self.scanner.ip(&format!("route add {ROUTED}.0/24 via {VICTIM}"))?;
-        let (victim, scanner) =
-            (mac(&self.victim, VICTIM_INTERFACE)?, mac(&self.scanner, SCANNER_INTERFACE)?);
+        let (victim, scanner) = (self.victim.mac(VICTIM_INTERFACE)?, self.scanner.mac(SCANNER_INTERFACE)?);
         for (host, interface, peers, mac) in [
             (&self.victim, VICTIM_INTERFACE, [SCANNER, SCANNER6], scanner),
             (&self.scanner, SCANNER_INTERFACE, [VICTIM, VICTIM6], victim),
@@ -168,7 +200,7 @@ impl Lab {
     /// # Errors
     /// `ip` could not.
     pub fn victim_mac(&self) -> Result<String> {
-        mac(&self.victim, VICTIM_INTERFACE)
+        self.victim.mac(VICTIM_INTERFACE)
     }
 
     /// The MAC address of the victim's interface.
@@ -191,12 +223,6 @@ impl Lab {
         let attached = links[0]["xdp"]["attached"].as_array().cloned().unwrap_or_default();
         Ok(attached.iter().filter_map(|program| program["prog"]["id"].as_u64()).collect())
     }
-}
-
-fn mac(host: &Namespace, interface: &str) -> Result<String> {
-    let output = host.ip(&format!("-j link show dev {interface}"))?;
-    let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    links[0]["address"].as_str().map(str::to_owned).context("the interface has a MAC address")
 }
 
 /// Runs a command to its end.

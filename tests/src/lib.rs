@@ -1,12 +1,18 @@
 //! What the tests, the demo and the bench share: one packet table for all layers, and real networks.
 
 pub mod agent;
+pub mod answers;
+pub mod behind;
 pub mod capture;
 pub mod captures;
+pub mod cases;
+pub mod cleanup;
+pub mod clients;
 pub mod frames;
 pub mod lab;
 pub mod packets;
 pub mod program;
 pub mod root;
 pub mod scans;
+pub mod stage;
 pub mod wire;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 use anyhow::Result;
@@ -14,11 +14,17 @@ use scanguard::sensor::{
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
+/// As above.
+const BPF_PROG_ATTACH: libc::c_long = 8;
 /// `enum bpf_prog_type`.
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+/// As above.
 const BPF_PROG_TYPE_XDP: u32 = 6;
 /// `enum xdp_action`.
 pub const XDP_PASS: u32 = 2;
 
+/// `enum tcx_action_base`: the next program decides.
+pub const TCX_NEXT: u32 = u32::MAX;
 /// The salt of all test programs, so that host and kernel set the same bits.
 pub const SALT: u64 = 0x5ca9;
 
@@ -45,24 +51,80 @@ struct LoadAttributes {
     flags: u32,
 }
 
+fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
+    // SAFETY: the attributes are those of the command; what they point to outlives the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
+    i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(io::Error::last_os_error)
+}
+
 /// The program that passes everything: `r0 = XDP_PASS; exit`.
 ///
 /// # Errors
 /// The kernel does not take it.
 pub fn empty() -> io::Result<OwnedFd> {
-    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, XDP_PASS as u8, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    empty_of(BPF_PROG_TYPE_XDP, XDP_PASS)
+}
+
+/// The same for what leaves: `r0 = TCX_NEXT; exit`.
+///
+/// # Errors
+/// The kernel does not take it.
+pub fn empty_egress() -> io::Result<OwnedFd> {
+    empty_of(BPF_PROG_TYPE_SCHED_CLS, TCX_NEXT)
+}
+
+fn empty_of(kind: u32, verdict: u32) -> io::Result<OwnedFd> {
+    let [a, b, c, d] = verdict.to_ne_bytes();
+    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let mut attributes = LoadAttributes {
-        kind: BPF_PROG_TYPE_XDP,
+        kind,
         instruction_count: 2,
         instructions: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
         ..LoadAttributes::default()
     };
-    let (pointer, size) = (&raw mut attributes, size_of::<LoadAttributes>());
-    // SAFETY: the attributes of this command; what they point to outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, pointer, size) };
-    let descriptor =
-        i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(io::Error::last_os_error)?;
+    let descriptor = bpf(BPF_PROG_LOAD, &mut attributes)?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// `union bpf_attr`, the anonymous struct of `BPF_PROG_ATTACH`.
+#[repr(C)]
+#[derive(Default)]
+struct AttachAttributes {
+    interface: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+    replaced: u32,
+    relative: u32,
+    revision: u64,
+}
+
+/// `enum bpf_attach_type`.
+const BPF_TCX_EGRESS: u32 = 47;
+
+/// Attaches programs that do nothing to what leaves by an interface of the calling thread's namespace, for as
+/// long as that exists, until the kernel takes no more.
+///
+/// # Errors
+/// The kernel does not take a single one, or more than one would think.
+pub fn crowd_egress(interface: u32) -> io::Result<()> {
+    // BPF_MPROG_MAX is 64.
+    for place in 0..100 {
+        let program = empty_egress()?;
+        let mut attributes = AttachAttributes {
+            interface,
+            program: program.as_raw_fd().cast_unsigned(),
+            kind: BPF_TCX_EGRESS,
+            ..AttachAttributes::default()
+        };
+        match bpf(BPF_PROG_ATTACH, &mut attributes) {
+            Ok(_) => {}
+            Err(_) if place > 0 => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("a hundred programs, and still room"))
 }

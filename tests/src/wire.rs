@@ -6,16 +6,25 @@ use anyhow::{Result, ensure};
 
 use crate::lab::Namespace;
 
+/// The index of an interface in the calling thread's namespace.
+///
+/// # Errors
+/// It does not exist.
+pub fn index(interface: &str) -> Result<u32> {
+    let name = CString::new(interface)?;
+    // SAFETY: a terminated string.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    ensure!(index != 0, "{interface}: {}", io::Error::last_os_error());
+    Ok(index)
+}
+
 /// Sends frames out of an interface.
 ///
 /// # Errors
 /// The interface does not exist, or does not take a frame.
 pub fn send(namespace: &Namespace, interface: &str, frames: &[Vec<u8>]) -> Result<()> {
     namespace.enter(|| {
-        let name = CString::new(interface)?;
-        // SAFETY: a terminated string.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        ensure!(index != 0, "{interface}: {}", io::Error::last_os_error());
+        let index = index(interface)?;
         // SAFETY: no memory; the result is checked. Protocol 0: it receives nothing.
         let descriptor = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
         ensure!(descriptor >= 0, "AF_PACKET: {}", io::Error::last_os_error());

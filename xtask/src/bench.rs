@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{build::Profile, demo, workspace::Workspace};
+use crate::{build::Profile, demo, setup::Purpose, workspace::Workspace};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -17,5 +17,5 @@ pub(crate) struct Args {
 /// # Errors
 /// Without root, or when setup or the build fails; after that this process becomes the benchmark.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
-    demo::run_as_root(ws, "bench", Profile::Release, &args.args)
+    demo::run_as_root(ws, "bench", Purpose::Test, Profile::Release, &args.args)
 }

@@ -24,14 +24,20 @@ pub(crate) struct Args {
 /// # Errors
 /// Without root, or when setup or the build fails; after that this process becomes the demo.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
-    run_as_root(ws, "demo", Profile::Dev, &args.args)
+    run_as_root(ws, "demo", Purpose::Test, Profile::Dev, &args.args)
 }
 
 /// Builds the agent and a binary of the tests package, and becomes that binary.
 ///
 /// # Errors
 /// Without root, or when setup or the build fails.
-pub(crate) fn run_as_root(ws: &Workspace, bin: &str, profile: Profile, args: &[String]) -> Result<()> {
+pub(crate) fn run_as_root(
+    ws: &Workspace,
+    bin: &str,
+    purpose: Purpose,
+    profile: Profile,
+    args: &[String],
+) -> Result<()> {
     if !is_root() {
         let again = sudo_command(bin, args, |name| env::var(name).ok());
         bail!(
@@ -39,7 +45,7 @@ pub(crate) fn run_as_root(ws: &Workspace, bin: &str, profile: Profile, args: &[S
              Run it as\n  {again}\n(what it builds below target/ then belongs to root)"
         );
     }
-    setup::ensure(ws, Purpose::Test)?;
+    setup::ensure(ws, purpose)?;
     // The agent's binary is no dependency of the tests package, so `cargo run` would not build it. Building
     // both at once gives them the features that they have in `cargo run`: nothing is compiled twice.
     let mut build = ws.cargo("build");

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod matrix;
 mod process;
 mod setup;
 mod test;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Args),
     /// Scan a sensor in namespaces of its own and watch what it finds (needs root)
     Demo(demo::Args),
+    /// Play every scan and every honest case with real tools; a table of what is found (needs root)
+    Matrix(matrix::Args),
     /// Measure the costs per packet (needs root)
     Bench(bench::Args),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::command(&ws, &args),
         Command::Test(args) => test::command(&ws, &args),
         Command::Demo(args) => demo::command(&ws, &args),
+        Command::Matrix(args) => matrix::command(&ws, &args),
         Command::Bench(args) => bench::command(&ws, &args),
     });
     match outcome {

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs what is missing, says what it does, and changes nothing the second time.
 
 mod cargo_tool;
-mod promtool;
+mod extracted;
 mod rust;
 mod system;
 
@@ -27,7 +27,9 @@ pub(crate) enum Purpose {
     Check,
     /// Compile, and scan the sensor with real tools.
     Test,
-    /// Everything.
+    /// Compile, and play the matrix: many tools, servers and clients.
+    Matrix,
+    /// All of these but the matrix.
     All,
 }
 
@@ -44,9 +46,16 @@ impl Purpose {
         if matches!(self, Self::Check | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DENY));
         }
-        if matches!(self, Self::Test | Self::All) {
+        if matches!(self, Self::Test | Self::Matrix | Self::All) {
             items.extend(system::TEST_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
-            items.push(Box::new(promtool::Promtool));
+        }
+        if matches!(self, Self::Test | Self::All) {
+            items.push(Box::new(extracted::PROMTOOL));
+        }
+        // Not part of `all`: nothing but the matrix needs these.
+        if matches!(self, Self::Matrix) {
+            items.extend(system::MATRIX_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
+            items.extend(extracted::SERVERS.map(|program| Box::new(program) as Box<dyn Item>));
         }
         items
     }

@@ -62,12 +62,16 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Exit> {
     ip::parse(packet, &link)
 }
 
-/// Where an IP packet goes, also when nothing else of it can be read; nothing if it is none.
-pub fn destination<P: Packet>(packet: &P) -> Option<Address> {
+/// Where an IP packet comes from and where it goes, also when nothing else of it can be read; nothing if it is none.
+pub fn addresses<P: Packet>(packet: &P) -> Option<(Address, Address)> {
     let link = ethernet::parse(packet).ok()?;
     match link.ethertype {
-        ethertype::IPV4 => packet.view::<Ipv4>(link.network).map(|ip| Address::from_v4(&ip.destination)),
-        ethertype::IPV6 => packet.view::<Ipv6>(link.network).map(|ip| Address::from_v6(&ip.destination)),
+        ethertype::IPV4 => packet
+            .view::<Ipv4>(link.network)
+            .map(|ip| (Address::from_v4(&ip.source), Address::from_v4(&ip.destination))),
+        ethertype::IPV6 => packet
+            .view::<Ipv6>(link.network)
+            .map(|ip| (Address::from_v6(&ip.source), Address::from_v6(&ip.destination))),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 pub use self::{interval::Interval, section::Section};
-use crate::{detect, export, observe, sensor};
+use crate::{detect, export, network, observe, sensor};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -28,6 +28,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// `[sensor]`.
     pub sensor: sensor::settings::Settings,
+    /// `[network]`.
+    pub network: network::settings::Settings,
     /// `[history]`.
     pub history: observe::settings::Settings,
     /// `[findings]`.
@@ -148,10 +150,25 @@ impl Config {
         Self::reading("").settings
     }
 
+    /// The settings that differ in `new` and that a running agent cannot change.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old, sensor) = (&self.sensor, &new.sensor);
+        let checks = [
+            ("sensor.interfaces", old.interfaces != sensor.interfaces),
+            ("sensor.mode", old.mode != sensor.mode),
+            ("sensor.egress", old.egress != sensor.egress),
+            ("sensor.max_sources", old.max_sources != sensor.max_sources),
+            ("sensor.ipv6_prefix", old.ipv6_prefix != sensor.ipv6_prefix),
+            ("metrics.listen", self.metrics.listen != new.metrics.listen),
+        ];
+        checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     fn reading(text: &str) -> section::Reading<Self> {
         section::read(text, |mut root| {
             let config = Self {
                 sensor: sensor::settings::Settings::read(root.section("sensor")),
+                network: network::settings::Settings::read(root.section("network")),
                 history: observe::settings::Settings::read(root.section("history")),
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),
@@ -225,6 +242,25 @@ severity = 7
         assert!(said[4].starts_with("8: rules.vertical_scan.window: "), "{}", said[4]);
         assert!(said[5].starts_with("9: rules.vertical_scan.severity: "), "{}", said[5]);
         assert!(said[6].starts_with("10: colour: no such"), "{}", said[6]);
+    }
+
+    #[test]
+    fn every_wrong_entry_of_a_list_is_said_with_its_line() {
+        let text = "\
+[network]
+home = [
+  \"10.78.0.0/24\",
+  \"10.79.0.1/24\",
+  7,
+  \"home\",
+]
+";
+        let said = problems(text);
+        assert_eq!(said.len(), 3, "{said:#?}");
+        assert!(said[0].starts_with("4: network.home: ") && said[0].contains("10.79.0.0/24"), "{}", said[0]);
+        assert!(said[1].starts_with("5: network.home: ") && said[1].contains("integer"), "{}", said[1]);
+        assert!(said[2].starts_with("6: network.home: "), "{}", said[2]);
+        assert!(problems("[network]\nhome = true\n")[0].starts_with("2: network.home: a list"));
     }
 
     #[test]

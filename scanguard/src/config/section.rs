@@ -104,6 +104,43 @@ impl<'r, 'i> Section<'r, 'i> {
         }
     }
 
+    /// A list of at most `limit` texts, none by default. `read` makes something of each, or says what is wrong
+    /// with it; all that are wrong are reported, each with its own line.
+    pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        limit: usize,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let path = self.path(key);
+        self.report.asked.borrow_mut().push(path.clone());
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let start = value.span().start;
+        let items = match value.into_inner() {
+            DeValue::Array(items) if items.len() <= limit => items,
+            DeValue::Array(items) => {
+                self.report.add(start, format!("{path}: {} entries, {limit} are possible", items.len()));
+                return Vec::new();
+            }
+            other => {
+                self.report
+                    .add(start, format!("{path}: a list of texts is wanted, not {}", other.type_str()));
+                return Vec::new();
+            }
+        };
+        let read_one = |item: Spanned<DeValue<'i>>| {
+            let start = item.span().start;
+            let result = match item.into_inner() {
+                DeValue::String(text) => read(&text),
+                other => Err(format!("a text is wanted, not {}", other.type_str())),
+            };
+            result.map_err(|message| self.report.add(start, format!("{path}: {message}"))).ok()
+        };
+        items.into_iter().filter_map(read_one).collect()
+    }
+
     /// A number within limits.
     pub fn number<T>(&mut self, key: &'static str, default: T, limits: RangeInclusive<T>) -> T
     where

@@ -59,6 +59,14 @@ impl Campaigns {
         Self { rule: DistributedScan(settings), boards: HashMap::new(), given_up: 0 }
     }
 
+    /// With other settings; what was seen so far stays.
+    pub(super) fn adopt(mut self, before: Option<Self>) -> Self {
+        if let Some(Self { boards, given_up, .. }) = before {
+            (self.boards, self.given_up) = (boards, given_up);
+        }
+        self
+    }
+
     /// The name of its findings.
     pub(super) fn name(&self) -> &'static str {
         self.rule.name()

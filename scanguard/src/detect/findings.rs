@@ -45,6 +45,11 @@ impl Tracker {
         Self { settings, open: HashMap::new(), count: 0, told, opened: 0, refused: 0, suppressed: 0 }
     }
 
+    /// Takes other settings.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// The open findings.
     pub fn open(&self) -> impl Iterator<Item = &Finding> {
         self.open.values().flatten()

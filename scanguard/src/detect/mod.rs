@@ -202,6 +202,15 @@ impl Detector {
         Self { rules, campaigns, decoys, feeds, tracker: Tracker::new(settings) }
     }
 
+    /// Takes other rules and settings. Open findings stay open until they have been quiet.
+    pub fn reconfigure(&mut self, rules: impl Into<RuleSet>, settings: settings::Settings) {
+        let RuleSet { rules, campaigns } = rules.into();
+        self.rules = rules;
+        let before = self.campaigns.take();
+        self.campaigns = campaigns.map(|campaigns| campaigns.adopt(before));
+        self.tracker.reconfigure(settings);
+    }
+
     /// The names of the rules.
     pub fn rules(&self) -> impl Iterator<Item = &'static str> {
         self.rules.iter().map(|rule| rule.name()).chain(self.campaigns.iter().map(Campaigns::name))

@@ -1,6 +1,10 @@
 //! All metrics, by Prometheus's naming rules. No source address is ever a label.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prometheus::{
@@ -8,14 +12,17 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 use scanguard_common::{
-    outcome::{Exit, ProbeClass},
+    abi,
+    account::Answer,
+    oracle::Reach,
+    outcome::{EgressExit, Exit, ProbeClass},
     tally::Tally,
 };
 
 use crate::{
     detect::{Detector, findings::EventKind},
     observe::Observer,
-    sensor::{Poll, attach::AttachedMode},
+    sensor::{Occupancy, Poll, attach::AttachedMode},
 };
 
 /// The media type of [`Metrics::encode`].
@@ -26,7 +33,13 @@ pub struct Metrics {
     registry: Registry,
     packets: IntCounterVec,
     probes: IntCounterVec,
+    reached: IntCounterVec,
+    answers: IntCounterVec,
+    egress: IntCounterVec,
     attached: IntGaugeVec,
+    egress_attached: IntGaugeVec,
+    live: IntGauge,
+    published: IntGauge,
     interface_losses: IntCounterVec,
     sources: IntGauge,
     source_inserts: IntCounter,
@@ -40,13 +53,16 @@ pub struct Metrics {
     detection: Histogram,
     findings: IntCounterVec,
     findings_open: IntGaugeVec,
-    rules: Vec<&'static str>,
+    /// All that ever were: one that a reload removed has no open findings any more, which is to be seen.
+    rules: Mutex<BTreeSet<&'static str>>,
     findings_refused: IntCounter,
     findings_suppressed: IntCounter,
     lockstep_left_out: IntCounter,
     campaigns_given_up: IntCounter,
     feed_networks: IntGauge,
     output_errors: IntCounter,
+    reloads: IntCounterVec,
+    reload_successful: IntGauge,
 }
 
 /// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
@@ -90,6 +106,15 @@ impl Metrics {
         register
             .gauge("scanguard_findings_open_limit", "Findings that can be open at once.")?
             .set(limits.findings.into());
+        register
+            .gauge("scanguard_live_addresses_limit", "Addresses that the kernel's table of them can hold.")?
+            .set(abi::MAX_LIVE.into());
+        register
+            .gauge(
+                "scanguard_published_services_limit",
+                "Services that the kernel's table of them can hold.",
+            )?
+            .set(abi::MAX_PUBLISHED.into());
         let metrics = Self {
             packets: register.counters(
                 "scanguard_packets_total",
@@ -100,6 +125,34 @@ impl Metrics {
                 "scanguard_probes_total",
                 "Probes seen by the kernel program, by class; exact also when the table of sources is full.",
                 &["class"],
+            )?,
+            reached: register.counters(
+                "scanguard_probes_reached_total",
+                "The same probes, by what they met.",
+                &["reach"],
+            )?,
+            answers: register.counters(
+                "scanguard_answers_total",
+                "Answers that left by the interfaces where the egress program is attached, by kind.",
+                &["answer"],
+            )?,
+            egress: register.counters(
+                "scanguard_egress_packets_total",
+                "Packets seen by the egress program, by how they left it. The sum is all packets.",
+                &["exit"],
+            )?,
+            egress_attached: register.gauges(
+                "scanguard_egress_attached",
+                "Whether what leaves by the interface is looked at.",
+                &["interface"],
+            )?,
+            live: register.gauge(
+                "scanguard_live_addresses",
+                "Addresses of networks routed to this host from which somebody answered.",
+            )?,
+            published: register.gauge(
+                "scanguard_published_services",
+                "Services that answered from this host's addresses without having a socket here.",
             )?,
             attached: register.gauges(
                 "scanguard_xdp_attached",
@@ -178,7 +231,16 @@ impl Metrics {
                 "scanguard_output_errors_total",
                 "Findings that could not be written to the output.",
             )?,
-            rules: rules.collect(),
+            reloads: register.counters(
+                "scanguard_config_reloads_total",
+                "Times that the configuration was read again, by outcome.",
+                &["outcome"],
+            )?,
+            reload_successful: register.gauge(
+                "scanguard_config_last_reload_successful",
+                "Whether the configuration was taken when it was read last.",
+            )?,
+            rules: Mutex::default(),
             registry: register.0,
         };
         for exit in Exit::ALL {
@@ -187,14 +249,41 @@ impl Metrics {
         for class in ProbeClass::ALL {
             metrics.probes.with_label_values(&[class.label()]);
         }
-        for rule in &metrics.rules {
-            metrics.findings_open.with_label_values(&[rule]);
-            for event in EventKind::ALL {
-                metrics.findings.with_label_values(&[rule, event.label()]);
-            }
+        metrics.add_rules(rules);
+        for outcome in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[outcome]);
         }
+        for reach in Reach::ALL {
+            metrics.reached.with_label_values(&[reach.label()]);
+        }
+        for answer in Answer::ALL {
+            metrics.answers.with_label_values(&[answer.label()]);
+        }
+        for exit in EgressExit::ALL {
+            metrics.egress.with_label_values(&[exit.label()]);
+        }
+        metrics.reload_successful.set(1);
         metrics.add_process_metrics()?;
         Ok(metrics)
+    }
+
+    /// Shows the series of these rules, at zero if they are new.
+    pub fn add_rules(&self, rules: impl Iterator<Item = &'static str>) {
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        for rule in rules {
+            known.insert(rule);
+            self.findings_open.with_label_values(&[rule]);
+            for event in EventKind::ALL {
+                self.findings.with_label_values(&[rule, event.label()]);
+            }
+        }
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, successful: bool) {
+        let outcome = if successful { "success" } else { "failure" };
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.reload_successful.set(i64::from(successful));
     }
 
     fn add_process_metrics(&self) -> prometheus::Result<()> {
@@ -209,6 +298,15 @@ impl Metrics {
         }
         for class in ProbeClass::ALL {
             self.probes.with_label_values(&[class.label()]).inc_by(delta.probe(class));
+        }
+        for reach in Reach::ALL {
+            self.reached.with_label_values(&[reach.label()]).inc_by(delta.reach(reach));
+        }
+        for answer in Answer::ALL {
+            self.answers.with_label_values(&[answer.label()]).inc_by(delta.answer(answer));
+        }
+        for exit in EgressExit::ALL {
+            self.egress.with_label_values(&[exit.label()]).inc_by(delta.egress(exit));
         }
         self.sources.set(poll.entries.cast_signed());
         self.source_inserts.inc_by(delta.inserted);
@@ -243,7 +341,7 @@ impl Metrics {
         for finding in tracker.open() {
             *open.entry(finding.rule).or_default() += 1;
         }
-        for rule in &self.rules {
+        for rule in self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             self.findings_open.with_label_values(&[rule]).set(open.get(rule).copied().unwrap_or(0));
         }
     }
@@ -264,6 +362,17 @@ impl Metrics {
             self.attached.with_label_values(&[interface, one.label()]).set(i64::from(mode == Some(one)));
         }
         self.interface_losses.with_label_values(&[interface]);
+    }
+
+    /// What leaves by an interface is looked at, or not.
+    pub fn egress_attached(&self, interface: &str, attached: bool) {
+        self.egress_attached.with_label_values(&[interface]).set(attached.into());
+    }
+
+    /// How full the maps of what answered are.
+    pub fn occupancy(&self, occupancy: Occupancy) {
+        self.live.set(occupancy.live.cast_signed());
+        self.published.set(occupancy.published.cast_signed());
     }
 
     /// An interface went away.

@@ -56,6 +56,11 @@ impl Observer {
         Self { settings, records: HashMap::new(), evictions: 0 }
     }
 
+    /// Takes other settings; what they no longer allow goes at the next [`Self::expire`].
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Takes the state of a source and gives what is new in it, with the history that includes it.
     /// Gives nothing for a state that says nothing new.
     pub fn see(

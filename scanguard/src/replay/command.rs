@@ -48,7 +48,7 @@ pub fn run(arguments: &cli::Replay, stop: &AtomicBool) -> Result<Exit> {
 
 fn replay(arguments: &cli::Replay, config: &Config, sensor: impl Feed, stop: &AtomicBool) -> Result<Exit> {
     let writer = FindingsWriter::stdout(arguments.format, config.sensor.ipv6_prefix);
-    let mut replay = Replay::new(config, sensor, arguments.local.clone(), writer);
+    let mut replay = Replay::new(config, sensor, arguments.local.clone(), writer)?;
     let mut exit = Exit::Success;
     for file in &arguments.files {
         let result = match open(file) {

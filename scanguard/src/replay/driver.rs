@@ -43,6 +43,14 @@ impl<S: Feed> Driver<S> {
         self.sensor.feed(frame)
     }
 
+    /// Takes a packet that leaves, at the time that has passed.
+    ///
+    /// # Errors
+    /// See [`Feed::feed_leaving`].
+    pub fn leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.sensor.feed_leaving(frame)
+    }
+
     /// Lets time pass until a packet that is not for the sensor.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use scanguard_common::{packet::Packet, wire::Wire};
 
 use super::capture;
-use crate::sensor::{FRAME_LENGTHS, software::judge};
+use crate::sensor::{FRAME_LENGTHS, software::judge_blindly};
 
 /// Frames are put together here, so that memory is asked for once.
 #[derive(Default)]
@@ -50,8 +50,8 @@ impl Frames {
         whole.clear();
         whole.extend_from_slice(captured);
         whole.resize(frame_len, 0);
-        let seen = judge(&Cut { captured, frame_len });
-        Some(if seen == judge(&whole.as_slice()) { whole } else { captured })
+        let seen = judge_blindly(&Cut { captured, frame_len });
+        Some(if seen == judge_blindly(&whole.as_slice()) { whole } else { captured })
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
     fn outcome(data: &[u8], wire_len: usize) -> Option<Outcome> {
         let mut frames = Frames::default();
         let packet = capture::Packet { time: None, link: Link::Raw, data, wire_len };
-        frames.frame(&packet).map(|frame| judge(&frame))
+        frames.frame(&packet).map(|frame| judge_blindly(&frame))
     }
 
     fn is_syn(outcome: Option<Outcome>) -> bool {

@@ -19,7 +19,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use scanguard_common::parse::destination;
+use scanguard_common::{address::Address, parse::addresses};
 
 use self::{
     capture::{Capture, CaptureError},
@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    detect::{Detector, feeds::Feeds, findings::Event},
+    detect::{Detector, findings::Event},
     export::findings::FindingsWriter,
     observe::Observer,
     pipeline::Pipeline,
@@ -75,16 +75,22 @@ fn after(packets: u64) -> String {
 }
 
 impl<S: Feed, W: Write> Replay<S, W> {
-    /// Findings go to `writer`. Only packets to `local` are looked at; if there is none, all are.
-    pub fn new(config: &Config, sensor: S, local: Vec<IpNet>, writer: FindingsWriter<W>) -> Self {
+    /// Findings go to `writer`. Only packets to `local` are looked at, and the answers from there; if there is
+    /// none, all packets are.
+    ///
+    /// # Errors
+    /// The sensor could not be told which addresses are ours.
+    pub fn new(
+        config: &Config,
+        mut sensor: S,
+        local: Vec<IpNet>,
+        writer: FindingsWriter<W>,
+    ) -> Result<Self, SensorError> {
+        sensor.set_home(&local)?;
         let mut detector = Detector::new(config.rules.rules(), config.findings);
-        let (feeds, problems) = Feeds::load(&config.feeds.files, &Feeds::default());
-        for problem in problems {
-            tracing::warn!("feed {problem}");
-        }
-        detector.set_feeds(feeds);
+        crate::app::read_feeds(&mut detector, config);
         let pipeline = Pipeline::new(Observer::new(config.history), detector);
-        Self {
+        Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),
             frames: Frames::default(),
             local,
@@ -93,7 +99,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
                 summary: Summary::new(config.sensor.ipv6_prefix, config.sensor.max_sources),
                 error: None,
             },
-        }
+        })
     }
 
     /// Reads a capture to its end, or until `stop` is set.
@@ -117,18 +123,24 @@ impl<S: Feed, W: Write> Replay<S, W> {
     fn packet(&mut self, packet: &capture::Packet<'_>) -> Result<(), ReplayError> {
         let Self { driver, frames, local, teller } = self;
         teller.summary.packets += 1;
-        match frames.frame(packet) {
-            None => {
-                teller.summary.too_short += 1;
-                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
-            }
-            Some(frame) if !is_ours(frame, local) => {
-                teller.summary.not_ours += 1;
-                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
-            }
-            Some(frame) => {
+        let Some(frame) = frames.frame(packet) else {
+            teller.summary.too_short += 1;
+            driver.pass(packet.time, &mut |event| teller.tell(&event))?;
+            return teller.error.take().map_or(Ok(()), |error| Err(error.into()));
+        };
+        match way(frame, local) {
+            Way::Inbound => {
                 driver.packet(packet.time, frame, &mut |event| teller.tell(&event))?;
                 teller.summary.saw(frame, packet.time);
+            }
+            Way::Leaving => {
+                teller.summary.not_ours += 1;
+                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
+                driver.leaving(frame)?;
+            }
+            Way::Elsewhere => {
+                teller.summary.not_ours += 1;
+                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
             }
         }
         teller.error.take().map_or(Ok(()), |error| Err(error.into()))
@@ -158,14 +170,26 @@ impl<W: Write> Teller<W> {
     }
 }
 
-/// Whether a frame goes to one of our addresses; if nobody said which they are, it does.
-fn is_ours(frame: &[u8], local: &[IpNet]) -> bool {
-    if local.is_empty() {
-        return true;
-    }
-    let Some(address) = destination(&frame) else {
-        return false;
+/// Which way a packet goes.
+enum Way {
+    /// To one of our addresses.
+    Inbound,
+    /// From one of our addresses to another.
+    Leaving,
+    /// Past us.
+    Elsewhere,
+}
+
+/// If nobody said which addresses are ours, all are.
+fn way(frame: &[u8], local: &[IpNet]) -> Way {
+    let is_ours = |address: Address| {
+        let ip = address.to_ip();
+        local.iter().any(|network| network.contains(&ip))
     };
-    let ip = address.to_ip();
-    local.iter().any(|network| network.contains(&ip))
+    match addresses(&frame) {
+        _ if local.is_empty() => Way::Inbound,
+        Some((_, destination)) if is_ours(destination) => Way::Inbound,
+        Some((source, _)) if is_ours(source) => Way::Leaving,
+        _ => Way::Elsewhere,
+    }
 }

@@ -17,7 +17,7 @@ use super::driver::Ended;
 use crate::{
     detect::findings::{Event, EventKind},
     export::findings::SourceName,
-    sensor::software::judge,
+    sensor::software::judge_blindly,
 };
 
 /// Sources that are shown.
@@ -65,7 +65,7 @@ impl Summary {
 
     /// A frame that the sensor was given.
     pub fn saw(&mut self, frame: &[u8], time: Option<Timestamp>) {
-        let Ok((class, _, flow)) = judge(&frame) else {
+        let Ok((class, _, flow)) = judge_blindly(&frame) else {
             return;
         };
         let address = SourceMask::new(self.ipv6_prefix).apply(flow.source);

@@ -8,7 +8,11 @@ use aya::{
 };
 use scanguard_common::abi;
 
-use super::{owner::Owner, settings::Mode};
+use super::{
+    egress,
+    owner::Owner,
+    settings::{Mode, Settings},
+};
 use crate::network::{Interface, Network, NetworkError};
 
 /// How the program became attached.
@@ -117,11 +121,11 @@ enum State {
         index: u32,
         mode: AttachedMode,
         _link: FdLink,
+        /// What leaves is looked at too.
+        egress: Option<FdLink>,
     },
     /// `told`: the reason why it could not be attached again was reported.
-    Lost {
-        told: bool,
-    },
+    Lost { told: bool },
 }
 
 struct Wanted {
@@ -133,28 +137,31 @@ struct Wanted {
 pub struct Attachments {
     ebpf: Ebpf,
     mode: Mode,
+    /// The egress program is loaded.
+    egress: bool,
     network: Network,
     wanted: Vec<Wanted>,
 }
 
 impl Attachments {
-    /// Attaches the loaded program to all interfaces named, or to that of the default route.
+    /// Attaches the loaded program to all interfaces named, or to that of the default route; and the egress
+    /// program, if it is wanted and possible.
     ///
     /// # Errors
     /// The first interface that did not work; the program is then attached nowhere.
-    pub async fn new(
-        ebpf: Ebpf,
-        mode: Mode,
-        network: Network,
-        names: &[String],
-    ) -> Result<Self, AttachError> {
+    pub async fn new(mut ebpf: Ebpf, settings: &Settings, network: Network) -> Result<Self, AttachError> {
+        let names = settings.interfaces.as_slice();
         let present = network.interfaces().await?;
         let names = if names.is_empty() {
             vec![default_interface(&network, &present).await?]
         } else {
             names.to_vec()
         };
-        let mut attachments = Self { ebpf, mode, network, wanted: Vec::new() };
+        let egress = settings.egress
+            && egress::load(&mut ebpf)
+                .inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS))
+                .is_ok();
+        let mut attachments = Self { ebpf, mode: settings.mode, egress, network, wanted: Vec::new() };
         for name in names {
             if attachments.wanted.iter().any(|wanted| wanted.name == name) {
                 continue;
@@ -177,6 +184,14 @@ impl Attachments {
                 State::Lost { .. } => None,
             };
             (wanted.name.as_str(), mode)
+        })
+    }
+
+    /// Every wanted interface, and whether what leaves by it is looked at.
+    pub fn egress_states(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.wanted.iter().map(|wanted| {
+            let attached = matches!(wanted.state, State::Attached { egress: Some(_), .. });
+            (wanted.name.as_str(), attached)
         })
     }
 
@@ -231,7 +246,10 @@ impl Attachments {
         let mut refusal = None;
         for &mode in modes {
             match self.attach_in(interface.index, mode) {
-                Ok(link) => return Ok(State::Attached { index: interface.index, mode, _link: link }),
+                Ok(link) => {
+                    let egress = self.attach_egress(interface);
+                    return Ok(State::Attached { index: interface.index, mode, _link: link, egress });
+                }
                 Err(reason) => {
                     if matches!((self.mode, mode), (Mode::Auto, AttachedMode::Native)) {
                         tracing::warn!(
@@ -255,6 +273,17 @@ impl Attachments {
             mode: AttachedMode::Native,
             reason: "no mode to try".to_owned(),
         }))
+    }
+
+    fn attach_egress(&mut self, interface: &Interface) -> Option<FdLink> {
+        if !self.egress {
+            return None;
+        }
+        egress::attach(&mut self.ebpf, &interface.name)
+            .inspect_err(|error| {
+                tracing::warn!(interface = interface.name, "{error}; {}", egress::LOSS);
+            })
+            .ok()
     }
 
     fn attach_in(&mut self, index: u32, mode: AttachedMode) -> Result<FdLink, String> {

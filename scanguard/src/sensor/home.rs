@@ -1,11 +1,12 @@
 //! Which addresses are ours, as the kernel program looks them up.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use aya::maps::{
     MapData,
     lpm_trie::{Key, LpmTrie},
 };
+use ipnet::IpNet;
 use scanguard_common::{abi, address::Address};
 
 use super::SensorError;
@@ -14,30 +15,67 @@ use crate::network::Local;
 /// The trie of addresses, and what is in it.
 pub(super) struct Home {
     trie: LpmTrie<MapData, [u8; 16], u32>,
-    present: BTreeSet<(IpAddr, u8)>,
+    routed: Vec<IpNet>,
+    present: BTreeMap<(IpAddr, u8), u32>,
 }
 
 impl Home {
     pub(super) fn new(trie: LpmTrie<MapData, [u8; 16], u32>) -> Self {
-        Self { trie, present: BTreeSet::new() }
+        Self { trie, routed: Vec::new(), present: BTreeMap::new() }
     }
 
-    /// Makes the trie hold exactly these local networks. What stays is not touched meanwhile.
+    /// Which networks are routed to this host; they are put into the trie with the local ones.
+    pub(super) fn set_routed(&mut self, routed: &[IpNet]) {
+        self.routed = routed.to_vec();
+    }
+
+    /// Makes the trie hold exactly these local networks and those that are routed. What stays is not touched
+    /// meanwhile.
     pub(super) fn set(&mut self, local: &Local) -> Result<(), SensorError> {
         let error = |error| SensorError::Map { map: abi::HOME, error };
-        for prefix in local.prefixes.difference(&self.present) {
-            self.trie.insert(&key(*prefix), abi::HOME_LOCAL, 0).map_err(error)?;
+        let wanted = wanted(&self.routed, local);
+        for (prefix, whose) in &wanted {
+            if self.present.get(prefix) != Some(whose) {
+                self.trie.insert(&key(*prefix), whose, 0).map_err(error)?;
+            }
         }
-        for prefix in self.present.difference(&local.prefixes) {
+        for prefix in self.present.keys().filter(|prefix| !wanted.contains_key(prefix)) {
             self.trie.remove(&key(*prefix)).map_err(error)?;
         }
-        self.present.clone_from(&local.prefixes);
+        self.present = wanted;
         Ok(())
     }
+}
+
+/// Whose each prefix is. What is both routed to this host and its own is its own; of two prefixes with one
+/// address, the trie takes the longer.
+fn wanted(routed: &[IpNet], local: &Local) -> BTreeMap<(IpAddr, u8), u32> {
+    let routed = routed.iter().map(|net| ((net.network(), net.prefix_len()), abi::HOME_ROUTED));
+    routed.chain(local.prefixes.iter().map(|prefix| (*prefix, abi::HOME_LOCAL))).collect()
 }
 
 /// IPv4 is v4-mapped, so that its prefixes are 96 bits longer.
 fn key((ip, bits): (IpAddr, u8)) -> Key<[u8; 16]> {
     let bits = u32::from(bits) + if ip.is_ipv4() { 96 } else { 0 };
     Key::new(bits, Address::from(ip).bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_both_routed_and_local_is_local() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let prefix = |text| (net(text).addr(), net(text).prefix_len());
+        let local =
+            Local { prefixes: [prefix("10.79.0.1/32"), prefix("10.78.0.0/24")].into(), forwards: true };
+        let wanted = wanted(&[net("10.78.0.0/24"), net("10.79.0.0/24")], &local);
+        let expected = [
+            (prefix("10.78.0.0/24"), abi::HOME_LOCAL),
+            (prefix("10.79.0.0/24"), abi::HOME_ROUTED),
+            (prefix("10.79.0.1/32"), abi::HOME_LOCAL),
+        ];
+        assert_eq!(wanted, expected.into());
+    }
 }

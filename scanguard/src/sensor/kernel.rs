@@ -1,14 +1,17 @@
 //! The live sensor: reads the maps of the loaded program.
 
-use std::os::fd::AsFd as _;
+use std::{os::fd::AsFd as _, time::Duration};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
+use ipnet::IpNet;
 use scanguard_common::{abi, account::SourceState, address::Address, tally::Tally};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::network::Local;
 
 use super::{
-    Poll, Sensor, SensorError, Visit,
+    Occupancy, Poll, Sensor, SensorError, Visit,
     batch::{self, BatchReader},
     home::Home,
     missing,
@@ -17,12 +20,20 @@ use super::{
 /// Entries read at once: 11 ms for 60,000 entries where it was tried, against 55 ms one by one.
 const BATCH: usize = 4096;
 
+/// For how long an address counts as live after it answered: those who sleep at night are up by then.
+const LIVE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how long a service without a socket counts as published after it answered. A first client after that is
+/// not known to meet a service; that alone makes nobody a scanner.
+const PUBLISHED_AGE: Duration = Duration::from_secs(60 * 60);
+
 /// The maps of a loaded program.
 pub struct KernelSensor {
     sources: MapData,
     tally: PerCpuArray<MapData, Tally>,
     control: Array<MapData, abi::Control>,
     home: Home,
+    live: Noted<Address>,
+    published: Noted<abi::ServiceKey>,
     reader: BatchReader<Address, SourceState>,
     /// The running epoch, as the program knows it.
     epoch: u32,
@@ -30,6 +41,17 @@ pub struct KernelSensor {
     forwards: bool,
     /// From how many news of a source on the agent is told at once; 0: never.
     trip: u32,
+    /// In epochs: what was noted longer ago does not count.
+    live_epochs: u32,
+    /// As above.
+    published_epochs: u32,
+}
+
+/// A map of what answered to the epoch in which it did so last.
+struct Noted<K> {
+    map: MapData,
+    name: &'static str,
+    reader: BatchReader<K, u32>,
 }
 
 impl KernelSensor {
@@ -55,10 +77,15 @@ impl KernelSensor {
             tally,
             control,
             home: Home::new(home),
+            live: Noted::new(ebpf, abi::LIVE)?,
+            published: Noted::new(ebpf, abi::PUBLISHED)?,
             reader,
             epoch: 0,
             forwards: true,
             trip: 0,
+            // For ever, until the length of an epoch is known.
+            live_epochs: i32::MAX.cast_unsigned(),
+            published_epochs: i32::MAX.cast_unsigned(),
         };
         sensor.set_epoch(1)?;
         Ok(sensor)
@@ -88,9 +115,42 @@ impl KernelSensor {
         self.set_epoch(self.epoch)
     }
 
+    /// Takes which networks are routed to this host; [`Self::set_local`] then tells the program.
+    pub fn set_routed(&mut self, routed: &[IpNet]) {
+        self.home.set_routed(routed);
+    }
+
+    /// Tells the program how many epochs of this length what was noted counts.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_epoch_length(&mut self, length: Duration) -> Result<(), SensorError> {
+        let epochs = |age: Duration| {
+            u32::try_from(age.as_nanos().div_ceil(length.as_nanos().max(1)))
+                .unwrap_or(u32::MAX)
+                .min(i32::MAX.cast_unsigned())
+        };
+        (self.live_epochs, self.published_epochs) = (epochs(LIVE_AGE), epochs(PUBLISHED_AGE));
+        self.set_epoch(self.epoch)
+    }
+
+    /// How full the maps of what answered are.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn occupancy(&mut self) -> Result<Occupancy, SensorError> {
+        Ok(Occupancy { live: self.live.len()?, published: self.published.len()? })
+    }
+
     fn set_epoch(&mut self, epoch: u32) -> Result<(), SensorError> {
-        let control =
-            abi::Control { epoch, forwards: u32::from(self.forwards), trip: self.trip, reserved: 0 };
+        let control = abi::Control {
+            epoch,
+            forwards: u32::from(self.forwards),
+            trip: self.trip,
+            live_epochs: self.live_epochs,
+            published_epochs: self.published_epochs,
+            reserved: 0,
+        };
         self.control.set(0, control, 0).map_err(|error| SensorError::Map { map: abi::CONTROL, error })?;
         self.epoch = epoch;
         Ok(())
@@ -104,6 +164,25 @@ impl KernelSensor {
         }
         Ok(sum)
     }
+}
+
+impl<K: FromBytes + IntoBytes + Immutable> Noted<K> {
+    fn new(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<Self, SensorError> {
+        let Map::LruHashMap(map) = take(ebpf, name)? else {
+            return Err(missing(name));
+        };
+        let reader = BatchReader::new(BATCH).map_err(|error| call_failed(name, error))?;
+        Ok(Self { map, name, reader })
+    }
+
+    fn len(&mut self) -> Result<u64, SensorError> {
+        let map = self.map.fd().as_fd();
+        self.reader.read(map, |_, _| {}).map_err(|error| call_failed(self.name, error))
+    }
+}
+
+fn call_failed(map: &'static str, error: std::io::Error) -> SensorError {
+    SensorError::Call { call: "BPF_MAP_LOOKUP_BATCH", map, error }
 }
 
 fn take(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<Map, SensorError> {

@@ -6,6 +6,7 @@
 
 pub mod attach;
 mod batch;
+pub mod egress;
 pub mod home;
 pub mod kernel;
 pub mod owner;
@@ -17,6 +18,7 @@ mod syscall;
 pub mod test_run;
 pub mod trips;
 
+use ipnet::IpNet;
 use scanguard_common::{account::SourceState, address::Address, tally::Tally};
 
 /// What a poll found beyond the sources that it handed on.
@@ -26,6 +28,15 @@ pub struct Poll {
     pub tally: Tally,
     /// Entries in the table of sources.
     pub entries: u64,
+}
+
+/// How full the maps are that hold evidence of who answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Occupancy {
+    /// Routed addresses from which somebody answered.
+    pub live: u64,
+    /// Services without a socket here that answered.
+    pub published: u64,
 }
 
 /// Takes a source, its state, and the epoch that was just ended: distinct things of that are whole.
@@ -66,6 +77,19 @@ pub trait Feed: Sensor {
     /// # Errors
     /// It could not be counted: there was no memory, or its length is another.
     fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError>;
+
+    /// Notes what a frame that leaves says of those who asked. Its length is within [`FRAME_LENGTHS`].
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError>;
+
+    /// Takes which addresses are ours. A host behind a capture may always publish ports for others: one
+    /// without a socket is unknown.
+    ///
+    /// # Errors
+    /// They could not be told to the program.
+    fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError>;
 }
 
 /// What every [`Feed`] takes, in bytes. BPF_PROG_TEST_RUN wants a whole Ethernet header (`ETH_HLEN`), as do

@@ -111,7 +111,7 @@ fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> Lo
 const MAX_REASON: usize = 600;
 
 /// The chain of causes in one line.
-fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");

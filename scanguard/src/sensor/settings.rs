@@ -27,6 +27,8 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: Mode,
+    /// Whether what leaves is looked at too.
+    pub egress: bool,
     /// Time between two polls of the kernel's counters.
     pub poll_interval: Duration,
     /// Entries of the kernel's table of sources.
@@ -40,6 +42,7 @@ impl Default for Settings {
         Self {
             interfaces: Vec::new(),
             mode: Mode::default(),
+            egress: true,
             poll_interval: Duration::from_secs(1),
             max_sources: DEFAULT_MAX_SOURCES,
             ipv6_prefix: 64,
@@ -71,6 +74,7 @@ impl Settings {
                 names.iter().try_for_each(|name| check_interface_name(name))
             }),
             mode: section.value("mode", default.mode, |_| Ok(())),
+            egress: section.value("egress", default.egress, |_| Ok(())),
             poll_interval: section.interval(
                 "poll_interval",
                 default.poll_interval,

@@ -3,15 +3,18 @@
 //! Parser, classifier and accounting are those that the program is compiled from. What is written twice is
 //! the table of sources around them, and the tests run both on the same packets.
 
-use std::collections::{BTreeSet, HashMap, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
+
+use ipnet::IpNet;
 
 use scanguard_common::{
     account::{self, Answer, SourceState, Unshared},
     address::{Address, SourceMask},
     classify::{self, Early},
+    egress::{self, Outgoing},
     inspect,
-    oracle::{self, Blind, Decision, Reach},
-    outcome::{Exit, Flow, Outcome, ProbeClass},
+    oracle::{self, Blind, Decision, Home, Oracle, Reach, Socket},
+    outcome::{EgressExit, Exit, Flow, Outcome, ProbeClass, Service},
     packet::Packet,
     tally::Tally,
 };
@@ -28,6 +31,7 @@ pub struct SoftwareSensor {
     /// at the youngest only.
     by_age: BTreeSet<(u64, Address)>,
     tally: Tally,
+    heard: Heard,
     /// Counts polls from 1 and, unlike the epoch, never wraps.
     period: u64,
 }
@@ -48,13 +52,14 @@ impl SoftwareSensor {
             sources: HashMap::new(),
             by_age: BTreeSet::new(),
             tally: Tally::ZERO,
+            heard: Heard::default(),
             period: 1,
         }
     }
 
     /// Counts a frame of any length.
     pub fn packet(&mut self, frame: &[u8]) {
-        match judge(&frame) {
+        match judge(&frame, &self.heard) {
             Ok((class, reach, flow)) => self.probe(class, reach, &flow),
             Err(exit) => self.tally.exits[exit.index()] += 1,
         }
@@ -65,6 +70,7 @@ impl SoftwareSensor {
     pub fn probe(&mut self, class: ProbeClass, reach: Reach, flow: &Flow) {
         self.tally.exits[Exit::Probe.index()] += 1;
         self.tally.probes[class.index()] += 1;
+        self.tally.reached[reach as usize] += 1;
         let source = self.mask.apply(flow.source);
         if self.sources.len() >= self.max_sources && !self.sources.contains_key(&source) {
             self.evict();
@@ -92,6 +98,29 @@ impl SoftwareSensor {
         }
     }
 
+    /// Notes what a frame that leaves says of those who asked, as the egress program does.
+    pub fn leaving(&mut self, frame: &[u8]) {
+        let exit = match egress::early(&frame) {
+            Some(exit) => exit,
+            None => match egress::outgoing(&frame) {
+                Outgoing::Exit(exit) => exit,
+                Outgoing::Opening(_) => EgressExit::Tcp,
+                Outgoing::Answer(answer, flow) => {
+                    if let Answer::SynAck = answer {
+                        self.heard.note(&flow);
+                    }
+                    self.tally.answers[answer as usize] += 1;
+                    if self.answered(&flow.source, answer) {
+                        EgressExit::Answer
+                    } else {
+                        EgressExit::AnswerUnmatched
+                    }
+                }
+            },
+        };
+        self.tally.egress[exit.index()] += 1;
+    }
+
     /// Notes that a connection with a source was completed, if the source is in the table.
     pub fn completed(&mut self, source: &Address) {
         if let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) {
@@ -100,12 +129,14 @@ impl SoftwareSensor {
         }
     }
 
-    /// Notes an answer that went out to a source, if the source is in the table.
-    pub fn answered(&mut self, source: &Address, answer: Answer) {
-        if let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) {
-            // SAFETY: an exclusive reference.
-            unsafe { account::record_answer::<Unshared>(&raw mut tracked.state, answer) };
-        }
+    /// Notes an answer that went out to a source, if the source is in the table; says whether it was.
+    pub fn answered(&mut self, source: &Address, answer: Answer) -> bool {
+        let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) else {
+            return false;
+        };
+        // SAFETY: an exclusive reference.
+        unsafe { account::record_answer::<Unshared>(&raw mut tracked.state, answer) };
+        true
     }
 
     /// Lets the source go that has been quiet longest.
@@ -116,13 +147,52 @@ impl SoftwareSensor {
     }
 }
 
-/// What becomes of a frame where nothing is known of sockets and addresses: a probe with what it met, or how
-/// it leaves.
-///
-/// # Errors
-/// The exit of a packet that is no probe.
-pub fn judge<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), Exit> {
-    // The salt is that of tags of flows. None is remembered here: the blind oracle is as fast as that.
+/// What the packets so far have told of our hosts: the oracle of captures.
+#[derive(Default)]
+struct Heard {
+    home: Vec<IpNet>,
+    /// Services of ours that have answered.
+    services: HashSet<(Address, Service)>,
+}
+
+/// As many as the kernel program notes; beyond, services are unknown.
+const MAX_SERVICES: usize = 4_096;
+
+impl Heard {
+    fn note(&mut self, flow: &Flow) {
+        let is_local = matches!(self.home(flow.destination), Home::Local);
+        if is_local && self.services.len() < MAX_SERVICES {
+            self.services.insert((flow.destination, flow.service));
+        }
+    }
+}
+
+impl Oracle for Heard {
+    fn tcp(&self, _flow: &Flow) -> Socket {
+        Socket::None
+    }
+
+    fn udp(&self, _flow: &Flow) -> bool {
+        false
+    }
+
+    fn home(&self, address: Address) -> Home {
+        let ip = address.to_ip();
+        if self.home.iter().any(|network| network.contains(&ip)) { Home::Local } else { Home::Elsewhere }
+    }
+
+    fn published(&self, address: Address, service: Service) -> bool {
+        self.services.contains(&(address, service))
+    }
+
+    fn forwards(&self) -> bool {
+        true
+    }
+}
+
+/// What becomes of a frame: a probe with what it met, or how it leaves.
+fn judge<P: Packet, O: Oracle>(frame: &P, oracle: &O) -> Result<(ProbeClass, Reach, Flow), Exit> {
+    // The salt is that of tags of flows. None is remembered here: there are no sockets to be spared.
     if let Early::Established = classify::early(frame, 0) {
         return Err(Exit::TcpEstablished);
     }
@@ -130,13 +200,21 @@ pub fn judge<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), Exit> {
         Outcome::Exit(exit) => Err(exit),
         Outcome::Probe(probe) => {
             let is_syn = probe.class == ProbeClass::Syn;
-            Ok((probe.class, oracle::reach(&Blind, is_syn, &probe.flow), probe.flow))
+            Ok((probe.class, oracle::reach(oracle, is_syn, &probe.flow), probe.flow))
         }
-        Outcome::Segment(segment) => match oracle::segment(&Blind, segment.kind, &segment.flow) {
+        Outcome::Segment(segment) => match oracle::segment(oracle, segment.kind, &segment.flow) {
             Decision::Ordinary { exit, .. } => Err(exit),
             Decision::Probe { class, reach } => Ok((class, reach, segment.flow)),
         },
     }
+}
+
+/// What a frame is where nothing is known of sockets and addresses.
+///
+/// # Errors
+/// The exit of a packet that is no probe.
+pub fn judge_blindly<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), Exit> {
+    judge(frame, &Blind)
 }
 
 /// Epochs are numbered modulo 2^32.
@@ -179,13 +257,21 @@ impl Feed for SoftwareSensor {
         self.packet(frame);
         Ok(())
     }
+
+    fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.leaving(frame);
+        Ok(())
+    }
+
+    fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
+        self.heard.home = home.to_vec();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-
-    use scanguard_common::outcome::Service;
 
     use super::*;
 

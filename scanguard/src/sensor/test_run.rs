@@ -8,11 +8,15 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{ProgramError, Xdp},
+    programs::{ProgramError, SchedClassifier, Xdp},
 };
 use scanguard_common::{abi, account::SourceState, address::Address};
 
-use super::{Feed, Poll, Sensor, SensorError, Visit, kernel::KernelSensor, syscall::bpf};
+use ipnet::IpNet;
+
+use crate::network::Local;
+
+use super::{Feed, Poll, Sensor, SensorError, Visit, egress, kernel::KernelSensor, syscall::bpf};
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
@@ -53,11 +57,17 @@ pub struct Run {
 /// # Errors
 /// The kernel does not take the frame, see [`super::FRAME_LENGTHS`], or has no memory.
 pub fn run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run> {
+    run_with(program, frame, &[], repeat)
+}
+
+fn run_with(program: BorrowedFd<'_>, frame: &[u8], context: &[u32], repeat: u32) -> io::Result<Run> {
     let mut attributes = Attributes {
         program: program.as_raw_fd().cast_unsigned(),
         size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
         data_in: frame.as_ptr() as u64,
         repeat,
+        context_size_in: u32::try_from(size_of_val(context)).map_err(io::Error::other)?,
+        context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
         ..Attributes::default()
     };
     loop {
@@ -90,7 +100,8 @@ pub fn isolate() -> io::Result<()> {
 /// The loaded program, attached to nothing. It knows no addresses of ours.
 pub struct TestRunSensor {
     ebpf: Ebpf,
-    kernel: KernelSensor,
+    /// Its maps.
+    pub kernel: KernelSensor,
     /// What a poll found; kept for its memory.
     found: Vec<(Address, SourceState)>,
 }
@@ -102,6 +113,9 @@ impl TestRunSensor {
     /// See [`KernelSensor::new`].
     pub fn new(mut ebpf: Ebpf) -> Result<Self, SensorError> {
         let kernel = KernelSensor::new(&mut ebpf)?;
+        if let Err(error) = egress::load(&mut ebpf) {
+            tracing::warn!("{error}; {}", egress::LOSS);
+        }
         Ok(Self { ebpf, kernel, found: Vec::new() })
     }
 
@@ -117,6 +131,30 @@ impl TestRunSensor {
     pub fn run(&self, frame: &[u8], repeat: u32) -> Result<Run, SensorError> {
         let program = self.program().map_err(|error| SensorError::Program { error })?;
         run(program, frame, repeat).map_err(|error| SensorError::Run { length: frame.len(), error })
+    }
+}
+
+/// Words of `struct __sk_buff`, and the place of `ingress_ifindex` among them.
+const SKB_WORDS: usize = 48;
+/// As above.
+const SKB_INGRESS_INTERFACE: usize = 9;
+
+impl TestRunSensor {
+    /// Runs the egress program on a frame that leaves: one that is forwarded, or that this host made.
+    ///
+    /// # Errors
+    /// See [`run`].
+    pub fn run_egress(&self, frame: &[u8], is_forwarded: bool, repeat: u32) -> Result<Run, SensorError> {
+        let program = || -> Result<_, ProgramError> {
+            let program = self.ebpf.program(abi::EGRESS_PROGRAM).ok_or(ProgramError::NotLoaded)?;
+            let program: &SchedClassifier = program.try_into()?;
+            Ok(program.fd()?.as_fd())
+        };
+        let program = program().map_err(|error| SensorError::Program { error })?;
+        let mut context = [0u32; SKB_WORDS];
+        context[SKB_INGRESS_INTERFACE] = u32::from(is_forwarded);
+        run_with(program, frame, &context, repeat)
+            .map_err(|error| SensorError::Run { length: frame.len(), error })
     }
 }
 
@@ -149,5 +187,14 @@ impl Sensor for TestRunSensor {
 impl Feed for TestRunSensor {
     fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.run(frame, 1).map(drop)
+    }
+
+    fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.run_egress(frame, false, 1).map(drop)
+    }
+
+    fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
+        let prefixes = home.iter().map(|network| (network.network(), network.prefix_len())).collect();
+        self.kernel.set_local(&Local { prefixes, forwards: true })
     }
 }

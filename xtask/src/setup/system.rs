@@ -29,7 +29,7 @@ pub(super) struct Packages {
 }
 
 impl Packages {
-    const fn same_everywhere(name: &'static str) -> Self {
+    pub(super) const fn same_everywhere(name: &'static str) -> Self {
         Self { apt: name, dnf: name, pacman: name, apk: name }
     }
 }
@@ -42,7 +42,7 @@ pub(super) const C_COMPILER: Program = Program {
 };
 
 /// What the tests and the demo scan, look and set up with.
-pub(super) const TEST_TOOLS: [Program; 6] = [
+pub(super) const TEST_TOOLS: [Program; 7] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -53,9 +53,58 @@ pub(super) const TEST_TOOLS: [Program; 6] = [
         packages: Packages { apt: "iproute2", dnf: "iproute", pacman: "iproute2", apk: "iproute2" },
     },
     Program { name: "tcpdump", packages: Packages::same_everywhere("tcpdump") },
+    Program { name: "nft", packages: Packages::same_everywhere("nftables") },
     Program { name: "ethtool", packages: Packages::same_everywhere("ethtool") },
     Program { name: "nsenter", packages: Packages::same_everywhere("util-linux") },
 ];
+
+/// What the matrix scans with, serves with and visits with, beyond [`TEST_TOOLS`]. None of these packages
+/// starts anything: Debian's rsync leaves its daemon off, and dnsmasq-base has no service.
+pub(super) const MATRIX_TOOLS: [Program; 14] = [
+    same("masscan"),
+    same("zmap"),
+    same("fping"),
+    // Debian, Fedora and Arch have it in nmap's package.
+    Program {
+        name: "nping",
+        packages: Packages { apt: "nmap", dnf: "nmap", pacman: "nmap", apk: "nmap-nping" },
+    },
+    same("curl"),
+    same("wrk"),
+    same("rsync"),
+    same("traceroute"),
+    Program { name: "mtr", packages: Packages { apt: "mtr-tiny", dnf: "mtr", pacman: "mtr", apk: "mtr" } },
+    Program {
+        name: "dig",
+        packages: Packages { apt: "bind9-dnsutils", dnf: "bind-utils", pacman: "bind", apk: "bind-tools" },
+    },
+    Program {
+        name: "dnsmasq",
+        packages: Packages { apt: "dnsmasq-base", dnf: "dnsmasq", pacman: "dnsmasq", apk: "dnsmasq" },
+    },
+    Program {
+        name: "ping",
+        packages: Packages { apt: "iputils-ping", dnf: "iputils", pacman: "iputils", apk: "iputils" },
+    },
+    Program {
+        name: "nft",
+        packages: Packages { apt: "nftables", dnf: "nftables", pacman: "nftables", apk: "nftables" },
+    },
+    Program {
+        name: "conntrack",
+        packages: Packages {
+            apt: "conntrack",
+            dnf: "conntrack-tools",
+            pacman: "conntrack-tools",
+            apk: "conntrack-tools",
+        },
+    },
+];
+
+/// A program whose package is called like it.
+const fn same(name: &'static str) -> Program {
+    Program { name, packages: Packages::same_everywhere(name) }
+}
 
 impl Item for Program {
     fn name(&self, _: &Workspace) -> String {
@@ -67,16 +116,21 @@ impl Item for Program {
     }
 
     fn install(&self, ws: &Workspace) -> Result<()> {
-        let mut apt_get = apt_get_as_root(ws, "install")?;
-        update_package_lists(ws);
-        apt_get.args(["-y", "--no-install-recommends"]);
-        apt_get.args(self.packages.apt.split_whitespace());
-        process::run_with_retries(&mut apt_get)
+        apt_get_install(ws, self.packages.apt)
     }
 
     fn by_hand(&self, ws: &Workspace) -> String {
         by_hand(ws, &self.packages)
     }
+}
+
+/// Installs Debian packages, named with spaces in between.
+pub(super) fn apt_get_install(ws: &Workspace, packages: &str) -> Result<()> {
+    let mut apt_get = apt_get_as_root(ws, "install")?;
+    update_package_lists(ws);
+    // What is there already is left as it is.
+    apt_get.args(["-y", "--no-install-recommends", "--no-upgrade"]);
+    process::run_with_retries(apt_get.args(packages.split_whitespace()))
 }
 
 /// The command that installs `packages` with the package manager of this machine, or their names if it has

@@ -1,0 +1,175 @@
+//! What leaves this host, as far as it says something about those who asked: answers.
+
+use crate::{
+    account::Answer,
+    address::Address,
+    outcome::{EgressExit, Exit, Flow, Service},
+    packet::Packet,
+    parse::{self, Fragment, Headers},
+    wire::{
+        Icmp, Ipv4, Ipv6, PlainTcp4, PlainTcp6, Tcp, ethertype, icmp, icmp6, protocol,
+        tcp_flags::{ACK, FIN, RST, SYN},
+    },
+};
+
+/// Version 4 with a header of five words: no options.
+const V4_PLAIN: u8 = 0x45;
+/// The IPv4 fragment field without the don't-fragment flag and the reserved bit.
+const V4_IS_FRAGMENT: u16 = 0x3fff;
+
+/// What a packet that leaves is.
+///
+/// Flows are those of the packets that are answered: their source is the remote side.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outgoing {
+    /// An answer.
+    Answer(Answer, Flow),
+    /// A SYN: whoever opens connections is there.
+    Opening(Flow),
+    /// Nothing that says anything: counted under this exit, nothing more.
+    Exit(EgressExit),
+}
+
+/// The early decision: recognizes nearly all that is no answer by one bounds check and a few comparisons.
+#[inline(always)]
+pub fn early<P: Packet>(packet: &P) -> Option<EgressExit> {
+    let frame = packet.view::<PlainTcp4>(0)?;
+    let (next, flags) = match frame.ethernet.ethertype.get() {
+        ethertype::IPV4 => {
+            // The flags are where they are looked for, or nothing is decided.
+            let plain = frame.ip.version_ihl == V4_PLAIN && frame.ip.fragment.get() & V4_IS_FRAGMENT == 0;
+            (frame.ip.protocol, if plain { frame.tcp.flags } else { SYN })
+        }
+        ethertype::IPV6 => {
+            let frame = packet.view::<PlainTcp6>(0)?;
+            (frame.ip.next_header, frame.tcp.flags)
+        }
+        _ => return None,
+    };
+    match next {
+        protocol::TCP if flags & (SYN | RST) == 0 => Some(EgressExit::Tcp),
+        protocol::UDP => Some(EgressExit::Udp),
+        _ => None,
+    }
+}
+
+/// What a packet is about which [`early`] could not decide.
+#[inline(always)]
+pub fn outgoing<P: Packet>(packet: &P) -> Outgoing {
+    let headers = match parse::parse(packet) {
+        Ok(headers) => headers,
+        Err(Exit::NotIp) => return Outgoing::Exit(EgressExit::NotIp),
+        Err(_) => return Outgoing::Exit(EgressExit::Unreadable),
+    };
+    if let Fragment::Later(_) = headers.fragment {
+        return Outgoing::Exit(EgressExit::Fragment);
+    }
+    match headers.protocol {
+        protocol::TCP => tcp(packet, &headers),
+        protocol::UDP => Outgoing::Exit(EgressExit::Udp),
+        protocol::ICMP if !headers.is_v6 => icmp(packet, &headers, icmp_answer),
+        protocol::ICMPV6 if headers.is_v6 => icmp(packet, &headers, icmp6_answer),
+        _ => Outgoing::Exit(EgressExit::Other),
+    }
+}
+
+#[inline(always)]
+fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Outgoing {
+    let Some(header) = packet.view::<Tcp>(headers.transport) else {
+        return Outgoing::Exit(EgressExit::Unreadable);
+    };
+    let (local_port, remote_port) = (header.source.get(), header.destination.get());
+    let answer = match header.flags & (SYN | ACK | FIN | RST) {
+        // The flags of the six that decide; hosts answer with no others.
+        SYN => None,
+        flags if flags == SYN | ACK => Some(Answer::SynAck),
+        flags if flags & (SYN | FIN) == 0 && flags & RST != 0 => Some(Answer::Reset),
+        _ => return Outgoing::Exit(EgressExit::Tcp),
+    };
+    match (answered(packet, headers, local_port, remote_port), answer) {
+        (Some(flow), Some(answer)) => Outgoing::Answer(answer, flow),
+        (Some(flow), None) => Outgoing::Opening(flow),
+        (None, _) => Outgoing::Exit(EgressExit::Unreadable),
+    }
+}
+
+#[inline(always)]
+fn icmp<P: Packet>(packet: &P, headers: &Headers, answer: fn(u8) -> Option<Answer>) -> Outgoing {
+    let Some(header) = packet.view::<Icmp>(headers.transport) else {
+        return Outgoing::Exit(EgressExit::Unreadable);
+    };
+    let Some(answer) = answer(header.kind) else {
+        return Outgoing::Exit(EgressExit::IcmpOther);
+    };
+    // Errors go to the source of the packet that they quote: no need to read the quote.
+    match answered(packet, headers, 0, 0) {
+        Some(flow) => Outgoing::Answer(answer, flow),
+        None => Outgoing::Exit(EgressExit::Unreadable),
+    }
+}
+
+#[inline(always)]
+fn icmp_answer(kind: u8) -> Option<Answer> {
+    match kind {
+        icmp::UNREACHABLE => Some(Answer::Unreachable),
+        icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY | icmp::INFORMATION_REPLY | icmp::ADDRESS_MASK_REPLY => {
+            Some(Answer::Reply)
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn icmp6_answer(kind: u8) -> Option<Answer> {
+    match kind {
+        icmp6::UNREACHABLE => Some(Answer::Unreachable),
+        icmp6::ECHO_REPLY | icmp6::NODE_INFORMATION_REPLY => Some(Answer::Reply),
+        _ => None,
+    }
+}
+
+/// The flow that a packet answers.
+#[inline(always)]
+fn answered<P: Packet>(packet: &P, headers: &Headers, local_port: u16, remote_port: u16) -> Option<Flow> {
+    let (local, remote) = if headers.is_v6 {
+        let ip = packet.view::<Ipv6>(headers.network)?;
+        (Address::from_v6(&ip.source), Address::from_v6(&ip.destination))
+    } else {
+        let ip = packet.view::<Ipv4>(headers.network)?;
+        (Address::from_v4(&ip.source), Address::from_v4(&ip.destination))
+    };
+    Some(Flow {
+        source: remote,
+        destination: local,
+        service: Service { protocol: headers.protocol, port: local_port },
+        source_port: remote_port,
+        reserved: 0,
+    })
+}
+
+/// Whether something that was noted in an epoch still counts: for `age` epochs it does.
+///
+/// Another CPU may have noted it in an epoch that is new to this one.
+#[inline(always)]
+pub const fn is_fresh(noted: u32, now: u32, age: u32) -> bool {
+    now.wrapping_sub(noted).cast_signed() <= age.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_counts_for_as_long_as_it_should() {
+        for (noted, now, fresh) in [
+            (5, 5, true),
+            (6, 5, true),
+            (5, 15, true),
+            (5, 16, false),
+            (u32::MAX - 1, 8, true),
+            (u32::MAX - 1, 9, false),
+        ] {
+            assert_eq!(is_fresh(noted, now, 10), fresh, "noted in {noted}, now {now}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The tcx program: looks at each packet that leaves, notes what was answered to whom, and lets it go on.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, tcx_action_base::TCX_NEXT},
+    macros::classifier,
+    programs::TcContext,
+};
+use scanguard_common::{
+    account::Answer,
+    egress::{self, Outgoing},
+    outcome::{EgressExit, Flow},
+};
+
+use crate::{account, oracle, packet::SkbPacket, tally};
+
+/// A SYN, told from the kinds of answers.
+const OPENING: u32 = 64;
+
+/// Sees every packet that leaves by the interfaces it is attached to, after NAT: addresses are those that the
+/// other side sees. It changes nothing, and leaves the verdict to the programs after it.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
+    let packet = SkbPacket::new(&ctx);
+    let exit = match egress::early(&packet) {
+        Some(exit) => exit as u32,
+        None => match egress::outgoing(&packet) {
+            Outgoing::Exit(exit) => exit as u32,
+            Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
+            Outgoing::Opening(flow) => scanguard_note(ctx.skb.skb, OPENING, &raw const flow),
+        },
+    };
+    tally::count_egress(exit);
+    TCX_NEXT
+}
+
+/// Notes an answer, or a SYN, and gives the number of the exit.
+///
+/// A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
+    let Some(flow) = (unsafe { flow.as_ref() }) else {
+        return EgressExit::Unreadable as u32;
+    };
+    // SAFETY: the program's context. No interface: this host made the packet itself. A firewall may then have
+    // answered in the name of an address where nobody is.
+    let is_forwarded = unsafe { (*ctx).ingress_ifindex } != 0;
+    if is_forwarded {
+        oracle::note_live(flow.destination);
+    }
+    let answer = match what {
+        OPENING => return EgressExit::Tcp as u32,
+        0 => Answer::SynAck,
+        1 => Answer::Reset,
+        2 => Answer::Unreachable,
+        _ => Answer::Reply,
+    };
+    if matches!(answer, Answer::SynAck) {
+        oracle::note_published(ctx.cast(), flow);
+    }
+    tally::count_answer(answer as usize);
+    let exit = if account::answered(answer, flow) { EgressExit::Answer } else { EgressExit::AnswerUnmatched };
+    exit as u32
+}

@@ -1,0 +1,66 @@
+//! The program that looks at what leaves: loading and attaching it. Without it everything else works; what is
+//! lost then is said.
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::FdLink,
+        tc::{SchedClassifierLink, TcAttachOptions},
+    },
+};
+use scanguard_common::abi;
+
+/// What is lost without the program, for logs.
+pub const LOSS: &str = "answers of this host are not seen: services published by NAT or to containers are not \
+                        recognized, and every address of networks routed to this host counts as dark";
+
+/// The program could not be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// The object lacks it.
+    #[error("the kernel program in this binary has no egress part")]
+    Absent,
+    /// The kernel does not take it.
+    #[error("the kernel does not take the egress program: {0}")]
+    Refused(String),
+    /// The kernel cannot attach it.
+    #[error("the kernel cannot attach the egress program by tcx (Linux 6.6): {0}")]
+    Attach(String),
+}
+
+/// Loads the program beside the one that was loaded already.
+///
+/// # Errors
+/// See [`EgressError`].
+pub fn load(ebpf: &mut Ebpf) -> Result<(), EgressError> {
+    program(ebpf)?.load().map_err(|error| EgressError::Refused(super::program::shorten(&error)))
+}
+
+/// Attaches the loaded program, before all others that are there, to what leaves by an interface. The kernel
+/// detaches it when the link is dropped, however that comes about.
+pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, EgressError> {
+    let words = |error: &ProgramError| EgressError::Attach(super::program::shorten(error));
+    let program = program(ebpf)?;
+    // Not aya's choice by the kernel's version, which falls back to filters that outlive a killed agent.
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id =
+        program.attach_with_options(interface, TcAttachType::Egress, order).map_err(|error| words(&error))?;
+    let link: SchedClassifierLink = program.take_link(id).map_err(|error| words(&error))?;
+    FdLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, EgressError> {
+    let program = ebpf.program_mut(abi::EGRESS_PROGRAM).ok_or(EgressError::Absent)?;
+    program.try_into().map_err(|_: ProgramError| EgressError::Absent)
+}
+
+/// Whether this kernel has tcx: asked by a question that changes nothing.
+///
+/// # Errors
+/// What the kernel said.
+pub fn is_supported() -> Result<(), String> {
+    SchedClassifier::query_tcx("lo", TcAttachType::Egress)
+        .map(drop)
+        .map_err(|error| super::program::shorten(&error))
+}

@@ -1,0 +1,298 @@
+//! What leaves: answers are counted, published services are recognized, dark addresses are told from live ones.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::{Agent, Metrics},
+    behind::{self, HOME},
+    capture::Capture,
+    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+    program, wire,
+};
+
+use crate::{counts::config_file, trial};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("egress: resets are counted as tcpdump counts them", resets),
+        trial("egress: all kinds of answers are counted as tcpdump counts them", all_answers),
+        trial("egress: a service published by dnat is open, and a scan beside it is found", published),
+        trial("egress: a service published by dnat is unknown without it, and nothing is found", unpublished),
+        trial("egress: a sweep of a home network goes into the dark, a client of its hosts does not", home),
+        trial("egress: home networks are taken from a reload", reloaded),
+        trial("egress: off, everything else works", off),
+        trial("egress: a port that is redirected to another is open", redirected),
+        trial("egress: where it cannot be attached, the loss is said and all else works", crowded),
+        trial("egress: it is attached again when the interface returns", returns),
+        trial("egress: a killed agent leaves nothing behind", killed),
+    ]
+}
+
+const FAST: &str = "[sensor]\npoll_interval = \"100ms\"\n";
+
+fn nmap(lab: &Lab, arguments: &str) -> Result<()> {
+    let mut command = lab.scanner.command("nmap");
+    command.args(["-n", "-Pn"]).args(arguments.split(' '));
+    run_within(&mut command, Duration::from_secs(90))
+}
+
+fn answers(metrics: &Metrics, kind: &str) -> f64 {
+    metrics.get(&format!("scanguard_answers_total{{answer=\"{kind}\"}}"))
+}
+
+fn reached(metrics: &Metrics, reach: &str) -> f64 {
+    metrics.get(&format!("scanguard_probes_reached_total{{reach=\"{reach}\"}}"))
+}
+
+fn attached(metrics: &Metrics) -> bool {
+    metrics.get(&format!("scanguard_egress_attached{{interface=\"{VICTIM_INTERFACE}\"}}")) == 1.0
+}
+
+/// Compares counts of the egress program with tcpdump's, and all that left with all that it saw.
+fn compare(traffic: impl FnOnce(&Lab) -> Result<()>, kinds: &[(&str, &str)]) -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = config_file(FAST)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let before = agent.settled()?;
+    ensure!(attached(&before), "not attached: {}", agent.said());
+    let mut capture = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
+    traffic(&lab)?;
+    capture.stop()?;
+    let metrics = agent.settled()?;
+    for (kind, filter) in kinds {
+        let (seen, captured) = (answers(&metrics, kind), capture.count(filter)?);
+        ensure!(seen == captured as f64 && seen > 0.0, "{kind}: seen {seen}, tcpdump {captured}");
+    }
+    let all = |metrics: &Metrics| metrics.sum("scanguard_egress_packets_total{");
+    let (seen, captured) = (all(&metrics) - all(&before), capture.count("")?);
+    ensure!(seen == captured as f64, "{seen} packets seen, tcpdump {captured}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+const RESET: (&str, &str) = ("reset", "tcp[13] & 6 = 4 or (ip6[6] = 6 and ip6[53] & 6 = 4)");
+const SYN_ACK: (&str, &str) = ("syn_ack", "tcp[13] & 0x17 = 0x12 or (ip6[6] = 6 and ip6[53] & 0x17 = 0x12)");
+const UNREACHABLE: (&str, &str) = ("unreachable", "icmp[0] = 3 or (ip6[6] = 58 and ip6[40] = 1)");
+const REPLY: (&str, &str) = ("reply", "icmp[0] = 0 or icmp[0] = 14 or (ip6[6] = 58 and ip6[40] = 129)");
+
+fn resets() -> Result<()> {
+    compare(|lab| nmap(lab, &format!("-sS -p 1000-1999 {VICTIM}")), &[RESET])
+}
+
+fn all_answers() -> Result<()> {
+    use scanguard_tests::lab::VICTIM6;
+    let scans = |lab: &Lab| {
+        nmap(lab, &format!("-sT -p 80-90 {VICTIM}"))?;
+        nmap(lab, &format!("-6 -sS -p 1-50 {VICTIM6}"))?;
+        nmap(lab, &format!("-sU -p 50-80 --max-retries 1 {VICTIM}"))?;
+        nmap(lab, &format!("-6 -sU -p 50-80 --max-retries 1 {VICTIM6}"))?;
+        for address in [VICTIM, VICTIM6] {
+            let mut ping = lab.scanner.command("ping");
+            run_within(ping.args(["-c", "3", "-i", "0.05", address]), PATIENCE)?;
+        }
+        let mut stamp = lab.scanner.command("nmap");
+        run_within(stamp.args(["-n", "-sn", "-PP", "--send-ip", VICTIM]), PATIENCE)
+    };
+    compare(scans, &[RESET, SYN_ACK, UNREACHABLE, REPLY])
+}
+
+/// 300 connections to a published port, then a scan of 200 others.
+fn connect_and_scan(egress: bool, check: impl FnOnce(&Metrics, &Agent<'_>) -> Result<()>) -> Result<()> {
+    let lab = Lab::new()?;
+    let inner = behind::join(&lab)?;
+    behind::serve(&inner, 80)?;
+    behind::publish(&lab, 8080, 80)?;
+    let config = config_file(&format!("{FAST}egress = {egress}\n"))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    behind::connect(&lab, VICTIM, 8080, 300)?;
+    let metrics = agent.settled()?;
+    // A busy machine may be so late with an answer that a SYN is sent again.
+    let syns = metrics.probes("syn");
+    ensure!((300.0..310.0).contains(&syns), "{syns} SYNs");
+    check(&metrics, &agent)?;
+    ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
+    nmap(&lab, &format!("-sS -p 100-299 {VICTIM}"))?;
+    wait_for("the scan is found", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn published() -> Result<()> {
+    connect_and_scan(true, |metrics, agent| {
+        // The first one comes before any answer.
+        let (open, unknown) = (reached(metrics, "open"), reached(metrics, "unknown"));
+        ensure!(open >= 297.0 && unknown <= 3.0, "{open} open, {unknown} unknown");
+        ensure!(answers(metrics, "syn_ack") >= 300.0, "{} SYN-ACKs", answers(metrics, "syn_ack"));
+        let occupancy = "scanguard_published_services";
+        wait_for("the service is counted", PATIENCE, || {
+            (agent.metrics().ok()?.get(occupancy) == 1.0).then_some(())
+        })?;
+        ensure!(metrics.get("scanguard_published_services_limit") == 4096.0);
+        Ok(())
+    })
+}
+
+/// No forwarding here: what has no socket would be closed.
+fn redirected() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    behind::redirect(&lab, 8080, 80)?;
+    let config = config_file(FAST)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    behind::connect(&lab, VICTIM, 8080, 100)?;
+    let metrics = agent.settled()?;
+    let (open, closed) = (reached(&metrics, "open"), reached(&metrics, "closed"));
+    // Only the first SYN comes before an answer; the segments that follow have no socket for their ports either.
+    ensure!(open >= 99.0 && (1.0..4.0).contains(&closed), "{open} open, {closed} closed");
+    ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn unpublished() -> Result<()> {
+    connect_and_scan(false, |metrics, _| {
+        let unknown = reached(metrics, "unknown");
+        ensure!(unknown >= 300.0, "{unknown} unknown");
+        Ok(())
+    })
+}
+
+fn home() -> Result<()> {
+    let lab = Lab::new()?;
+    let inner = behind::join(&lab)?;
+    behind::serve(&inner, 80)?;
+    let hosts = ["1", "2", "3"].map(|host| format!("{HOME}.{host}"));
+    for host in &hosts {
+        inner.ip(&format!("addr add {host}/32 dev lo"))?;
+    }
+    let config = config_file(&format!("{FAST}[network]\nhome = [\"{HOME}.0/24\"]\n"))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    for host in hosts.iter().cycle().take(60) {
+        behind::connect(&lab, host, 80, 1)?;
+    }
+    let client = agent.settled()?;
+    // The first to each comes before any answer.
+    let (dark, unknown) = (reached(&client, "dark"), reached(&client, "unknown"));
+    ensure!((3.0..6.0).contains(&dark) && unknown >= 57.0, "{dark} dark, {unknown} unknown");
+    ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
+    wait_for("the live hosts are counted", PATIENCE, || {
+        (agent.metrics().ok()?.get("scanguard_live_addresses") == 3.0).then_some(())
+    })?;
+
+    nmap(&lab, &format!("-sS -p 80 --max-retries 0 {HOME}.0/24"))?;
+    let swept = agent.settled()?;
+    let (dark, unknown) = (reached(&swept, "dark") - dark, reached(&swept, "unknown") - unknown);
+    // nmap asks hosts that answer once more now and then.
+    ensure!(dark == 253.0 && (3.0..10.0).contains(&unknown), "the sweep met {dark} dark, {unknown} unknown");
+    let opened = agent.opened();
+    ensure!(opened.contains_key("horizontal_sweep") && opened.len() == 1, "found as {opened:?}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn reloaded() -> Result<()> {
+    let lab = Lab::new()?;
+    let _inner = behind::join(&lab)?;
+    let config = config_file(FAST)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let sweep = format!("-sS -p 80 --max-retries 0 {HOME}.0/29");
+    let mut last = agent.settled()?;
+    // Whose the addresses are, as the file says it, and what a sweep of them then meets.
+    for (home, reach) in [("", "unknown"), ("10.79.0.0/24", "dark"), ("10.80.0.0/24", "unknown")] {
+        if !home.is_empty() {
+            let text = format!("{FAST}egress = false\n[network]\nhome = [\"{home}\"]\n");
+            std::fs::write(config.path(), text)?;
+            agent.process.signal(libc::SIGHUP);
+            let taken = "scanguard_config_reloads_total{outcome=\"success\"}";
+            let before = last.get(taken);
+            wait_for("the reload", PATIENCE, || (agent.metrics().ok()?.get(taken) > before).then_some(()))?;
+            last = agent.settled()?;
+        }
+        nmap(&lab, &sweep)?;
+        let now = agent.settled()?;
+        let met = reached(&now, reach) - reached(&last, reach);
+        ensure!(met >= 8.0, "{home}: {met} met {reach}");
+        last = now;
+    }
+    ensure!(agent.said().contains("next start only: sensor.egress"), "{}", agent.said());
+    ensure!(attached(&last), "detached");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn off() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = config_file(&format!("{FAST}egress = false\n"))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
+    let metrics = agent.settled()?;
+    ensure!(!attached(&metrics), "attached");
+    ensure!(metrics.sum("scanguard_answers_total{") == 0.0 && metrics.probes("syn") >= 200.0);
+    ensure!(reached(&metrics, "closed") >= 200.0, "{} closed", reached(&metrics, "closed"));
+    ensure!(agent.opened().contains_key("vertical_scan"), "found {:?}", agent.opened());
+    ensure!(tcx_programs(&lab)?.is_empty(), "a program is attached");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// Names of the tcx programs at what leaves by the victim's interface.
+fn tcx_programs(lab: &Lab) -> Result<Vec<String>> {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    lab.victim.enter(|| {
+        let (_, programs) = SchedClassifier::query_tcx(VICTIM_INTERFACE, TcAttachType::Egress)?;
+        let names = programs.iter().map(|program| program.name_as_str().map(str::to_owned));
+        names.collect::<Option<_>>().context("names are text")
+    })
+}
+
+fn crowded() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.victim.enter(|| Ok(program::crowd_egress(wire::index(VICTIM_INTERFACE)?)?))?;
+    let config = config_file(FAST)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
+    let metrics = agent.settled()?;
+    ensure!(!attached(&metrics), "attached");
+    ensure!(agent.said().contains("answers of this host are not seen"), "{}", agent.said());
+    ensure!(reached(&metrics, "closed") >= 200.0, "{} closed", reached(&metrics, "closed"));
+    wait_for("the scan is found", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn returns() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = config_file(FAST)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let is_attached = |agent: &Agent<'_>| agent.metrics().is_ok_and(|metrics| attached(&metrics));
+    ensure!(is_attached(&agent));
+    lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
+    wait_for("the loss is told", PATIENCE, || (!is_attached(&agent)).then_some(()))?;
+    lab.connect()?;
+    wait_for("attached again", PATIENCE, || is_attached(&agent).then_some(()))?;
+    let before = answers(&agent.settled()?, "reset");
+    nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
+    let resets = answers(&agent.settled()?, "reset") - before;
+    ensure!(resets >= 200.0, "{resets} resets");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn killed() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    ensure!(tcx_programs(&lab)?.len() == 1, "{:?}", tcx_programs(&lab)?);
+    agent.process.signal(libc::SIGKILL);
+    agent.exit_code()?;
+    wait_for("detached", PATIENCE, || tcx_programs(&lab).ok().filter(Vec::is_empty))?;
+    let mut again = Agent::start(&lab.victim, &[])?;
+    ensure!(tcx_programs(&lab)?.len() == 1);
+    ensure!(again.stop()? == Some(0), "{}", again.said());
+    ensure!(tcx_programs(&lab)?.is_empty(), "still attached");
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! What came of a case.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Case, Expect};
+
+/// In a word.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// A scan was found.
+    Found,
+    /// Honest traffic was left alone.
+    Quiet,
+    /// A scan was not found.
+    Missed,
+    /// Honest traffic was taken for a scan.
+    Flagged,
+    /// It could not be played.
+    Failed(String),
+}
+
+impl Verdict {
+    /// For people.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Quiet => "quiet",
+            Self::Missed => "MISSED",
+            Self::Flagged => "FLAGGED",
+            Self::Failed(_) => "FAILED",
+        }
+    }
+}
+
+/// An `opened` line.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its name.
+    pub rule: String,
+    /// The address.
+    pub source: String,
+    /// In words.
+    pub reason: String,
+    /// Probes that the sensor had seen of this source, of the rule's classes.
+    pub probes: u64,
+    /// When.
+    pub time: Timestamp,
+}
+
+impl Opened {
+    /// Reads a line of the agent.
+    ///
+    /// # Errors
+    /// It lacks something.
+    pub fn read(line: &Value) -> Result<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
+        // A campaign of many sources may name none.
+        let source = line["source"]["ip"].as_str().unwrap_or("several sources").to_owned();
+        Ok(Self {
+            rule: text(&line["rule"])?,
+            source,
+            reason: text(&line["reason"])?,
+            probes: line["counts"]["probes"].as_u64().context("counts.probes")?,
+            time: text(&line["time"])?.parse()?,
+        })
+    }
+}
+
+/// What the sensor and tcpdump saw.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// All packets.
+    pub packets: u64,
+    /// Those that the sensor took for probes.
+    pub probes: u64,
+    /// When the first packet came, by tcpdump's clock, which is that of the agent's lines.
+    pub first: Option<Timestamp>,
+    /// Findings, in the order in which they were opened.
+    pub opened: Vec<Opened>,
+}
+
+/// What came of a case.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// In a word.
+    pub verdict: Verdict,
+    seen: Seen,
+    took: Duration,
+}
+
+impl Outcome {
+    /// Judges.
+    pub fn new(case: &Case, seen: Result<Seen>, took: Duration) -> Self {
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                let verdict = Verdict::Failed(shortened(&format!("{error:#}")));
+                return Self { verdict, seen: Seen::default(), took };
+            }
+        };
+        let verdict = if seen.packets < u64::from(case.packets) {
+            Verdict::Failed(format!("only {} packets came", seen.packets))
+        } else {
+            match (case.expect, seen.opened.is_empty()) {
+                (Expect::Found, false) => Verdict::Found,
+                (Expect::Found, true) => Verdict::Missed,
+                (Expect::Quiet, true) => Verdict::Quiet,
+                (Expect::Quiet, false) => Verdict::Flagged,
+            }
+        };
+        Self { verdict, seen, took }
+    }
+
+    /// Packets, and probes among them.
+    pub fn packets(&self) -> (u64, u64) {
+        (self.seen.packets, self.seen.probes)
+    }
+
+    /// Findings.
+    pub fn opened(&self) -> &[Opened] {
+        &self.seen.opened
+    }
+
+    /// Rules, with the number of their findings where it is not one.
+    pub fn rules(&self) -> String {
+        let mut rules = BTreeMap::<_, u32>::new();
+        for opened in self.opened() {
+            *rules.entry(opened.rule.as_str()).or_default() += 1;
+        }
+        let named = rules.iter().map(|(rule, count)| match count {
+            1 => (*rule).to_owned(),
+            count => format!("{rule} x {count}"),
+        });
+        named.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Probes that were seen when the first finding was opened.
+    pub fn probes_before(&self) -> Option<u64> {
+        self.opened().first().map(|opened| opened.probes)
+    }
+
+    /// From the first packet to the first finding.
+    pub fn latency(&self) -> Option<Duration> {
+        let (opened, first) = (self.opened().first()?, self.seen.first?);
+        Duration::try_from(opened.time.duration_since(first)).ok()
+    }
+}
+
+/// Tools that draw their progress say much.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 400;
+    let mut characters = text.chars();
+    let start: String = characters.by_ref().take(MOST).collect();
+    if characters.next().is_some() { start + " ..." } else { start }
+}
+
+/// A duration in milliseconds or seconds.
+pub fn short(duration: Duration) -> String {
+    match duration {
+        _ if duration < Duration::from_secs(2) => format!("{} ms", duration.as_millis()),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.verdict {
+            Verdict::Failed(why) => write!(f, "{why}")?,
+            Verdict::Found | Verdict::Quiet | Verdict::Missed | Verdict::Flagged => {
+                write!(f, "{} packets, {} probes", self.seen.packets, self.seen.probes)?;
+                if let (Some(probes), Some(latency)) = (self.probes_before(), self.latency()) {
+                    write!(f, "; {} after {probes} probes and {}", self.rules(), short(latency))?;
+                }
+            }
+        }
+        write!(f, "; took {} s", self.took.as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(rule: &str, time: &str) -> Opened {
+        Opened::read(&serde_json::json!({
+            "rule": rule, "source": { "ip": "10.77.0.2" }, "reason": "because",
+            "counts": { "probes": 20 }, "time": time,
+        }))
+        .unwrap()
+    }
+
+    fn seen(packets: u64, opened: &[Opened]) -> Seen {
+        let first = "2026-01-01T00:00:00Z".parse().ok();
+        Seen { packets, probes: 100, first, opened: opened.to_vec() }
+    }
+
+    fn judged(expect: Expect, seen: Result<Seen>) -> Outcome {
+        let case = Case { expect, packets: 50, ..super::super::quiet::CASES[0] };
+        Outcome::new(&case, seen, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_scan_is_found_by_any_finding_and_honest_traffic_by_none() {
+        let found = [line("vertical_scan", "2026-01-01T00:00:01.5Z")];
+        let label = |expect, opened| judged(expect, Ok(seen(50, opened))).verdict.label();
+        assert_eq!(label(Expect::Found, &found), "found");
+        assert_eq!(label(Expect::Found, &[]), "MISSED");
+        assert_eq!(label(Expect::Quiet, &[]), "quiet");
+        assert_eq!(label(Expect::Quiet, &found), "FLAGGED");
+    }
+
+    #[test]
+    fn traffic_that_did_not_happen_is_no_success() {
+        assert_eq!(judged(Expect::Quiet, Ok(seen(49, &[]))).verdict.label(), "FAILED");
+        assert_eq!(judged(Expect::Quiet, Err(anyhow::anyhow!("no tool"))).verdict.label(), "FAILED");
+    }
+
+    #[test]
+    fn it_says_the_rules_and_how_soon_the_first_finding_came() {
+        let found = [
+            line("vertical_scan", "2026-01-01T00:00:01.5Z"),
+            line("odd_flags", "2026-01-01T00:00:03Z"),
+            line("vertical_scan", "2026-01-01T00:00:04Z"),
+        ];
+        let outcome = judged(Expect::Found, Ok(seen(50, &found)));
+        assert_eq!(outcome.rules(), "odd_flags, vertical_scan x 2");
+        assert_eq!(
+            (outcome.probes_before(), outcome.latency()),
+            (Some(20), Some(Duration::from_millis(1500)))
+        );
+    }
+}
