@@ -19,7 +19,8 @@ use crate::{
 pub struct Settings {
     /// What every rule has.
     pub common: Common,
-    /// Distinct open services from which on it is probing. Mail clients use up to seven.
+    /// Distinct open services from which on it is probing. Mail clients use up to seven, people who
+    /// administer a host a dozen.
     pub services: u32,
 }
 
@@ -27,7 +28,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
-            services: 12,
+            services: 16,
         }
     }
 }
