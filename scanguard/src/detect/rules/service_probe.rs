@@ -19,8 +19,8 @@ use crate::{
 pub struct Settings {
     /// What every rule has.
     pub common: Common,
-    /// Distinct open services from which on it is probing. Mail clients use up to seven, people who
-    /// administer a host a dozen.
+    /// Distinct open services from which on it is probing. Mail clients use up to seven, users of all that a host
+    /// offers a dozen.
     pub services: u32,
 }
 
@@ -28,7 +28,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
-            services: 16,
+            services: 20,
         }
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn connections_to_many_open_services_are_found() {
         let found = found(rule(), |script| {
-            for port in 1..=20 {
+            for port in 1..=40 {
                 script.at(u64::from(port)).open(1, 1, port * 100).completed(1);
             }
         });
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn clients_are_not() {
         type Play = fn(&mut Script);
-        let quiet: [(&str, Play); 5] = [
+        let quiet: [(&str, Play); 6] = [
             ("monitoring of five services each second", |script| {
                 for second in 0..600 {
                     for port in [22, 25, 80, 443, 3306] {
@@ -129,6 +129,13 @@ mod tests {
                 for second in 0..600 {
                     for port in [25, 110, 143, 465, 587, 993, 995] {
                         script.at(second * 10).open(1, 1, port).completed(1);
+                    }
+                }
+            }),
+            ("a user of twelve services", |script| {
+                for round in 0..3 {
+                    for port in 1..=12 {
+                        script.at(round * 10).open(1, 1, port * 50).completed(1);
                     }
                 }
             }),

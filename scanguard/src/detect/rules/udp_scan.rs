@@ -27,7 +27,7 @@ pub struct Settings {
     pub common: Common,
     /// Distinct closed services on ports below 10,000 from which on it is a scan.
     pub services: u32,
-    /// Distinct addresses where such a service is closed, or that are dark.
+    /// Distinct addresses where any service is closed, or that are dark.
     pub hosts: u32,
     /// Distinct closed services on any ports from which on it is a scan.
     pub dynamic_services: u32,
@@ -99,7 +99,8 @@ impl Rule for UdpScan {
         let window = source.window(self.0.common.window);
         let fixed = missed::services(&window.activity, DATAGRAMS, &[Kind::UdpFixed]);
         let any = missed::services(&window.activity, DATAGRAMS, Kind::UDP);
-        let hosts = missed::hosts(&window.activity, DATAGRAMS, &[Kind::UdpFixed]);
+        // Late answers and what is traced go to one address, whatever the port.
+        let hosts = missed::hosts(&window.activity, DATAGRAMS, Kind::UDP);
         let proven = fixed.proven >= u64::from(self.0.services)
             || any.proven >= u64::from(self.0.dynamic_services)
             || hosts.proven >= u64::from(self.0.hosts);
@@ -108,7 +109,7 @@ impl Rule for UdpScan {
         if !proven && !likely {
             return None;
         }
-        let hosts = missed::hosts(&window.activity, DATAGRAMS, Kind::UDP).possible;
+        let hosts = hosts.possible;
         let reason = format!(
             "{} to {} services of {} {} within {}: a UDP scan (nmap -sU)",
             probes_in_words(&window.activity.counts.only(DATAGRAMS)),
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn scans_are_found() {
-        let scans: [(&str, Play); 5] = [
+        let scans: [(&str, Play); 6] = [
             ("closed services", |script| {
                 for port in 50..90 {
                     script.at(u64::from(port)).probe(1, ProbeClass::UdpEmpty, 1, udp(port));
@@ -155,6 +156,11 @@ mod tests {
             ("one service of many dark addresses", |script| {
                 for host in 1..40 {
                     script.probe_met(1, ProbeClass::Udp, host, udp(161), Reach::Dark);
+                }
+            }),
+            ("a port that nobody has, of many closed addresses", |script| {
+                for host in 1..40 {
+                    script.probe(1, ProbeClass::Udp, host, udp(40_125));
                 }
             }),
             ("services behind this host", |script| {
