@@ -38,6 +38,11 @@ vertical_scan.window = \"2s\"
 horizontal_sweep.window = \"2s\"
 icmp_sweep.window = \"2s\"
 odd_flags.window = \"2s\"
+block_scan.window = \"2s\"
+sequential_test.window = \"2s\"
+xmas_scan.window = \"2s\"
+udp_scan.window = \"2s\"
+ip_protocol_scan.window = \"2s\"
 ";
 
 fn main() -> Result<()> {

@@ -212,7 +212,7 @@ impl Rule for DistributedScan {
     }
 
     fn soonest(&self) -> u32 {
-        u32::MAX
+        crate::detect::NOT_AT_ONCE
     }
 
     fn evaluate(&self, _source: &Source<'_>) -> Option<Evidence> {

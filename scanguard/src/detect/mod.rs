@@ -160,6 +160,9 @@ pub struct Evidence {
     pub proven: bool,
 }
 
+/// What [`Rule::soonest`] says of a rule that polling is soon enough for.
+pub const NOT_AT_ONCE: u32 = u32::MAX;
+
 /// One way to tell scanning from other traffic.
 pub trait Rule: Send {
     /// Its name in findings, metrics and configuration.
@@ -171,7 +174,7 @@ pub trait Rule: Send {
     /// The probes that it counts; a source that sent none of them is not shown to it.
     fn classes(&self) -> &'static [ProbeClass];
     /// How many news of a source (distinct services or addresses that were not met, or odd probes) it
-    /// takes at least until this rule can match.
+    /// takes at least until this rule can match; [`NOT_AT_ONCE`] if that is not what it goes by.
     fn soonest(&self) -> u32;
     /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
     fn covers(&self) -> &'static [&'static str] {
@@ -246,8 +249,12 @@ impl Detector {
             campaigns.note(address, delta, now.at);
         }
         let listed = self.feeds.listing(&address);
+        let probes = history.probes();
         for rule in &self.rules {
-            if delta.activity.counts.of_any(rule.classes()) == 0 {
+            // In a flood most sources have sent one probe: no rule need look closer.
+            let soonest = rule.soonest();
+            let too_soon = soonest != NOT_AT_ONCE && probes < u64::from(soonest);
+            if too_soon || delta.activity.counts.of_any(rule.classes()) == 0 {
                 continue;
             }
             let since = self.tracker.told(rule.name(), &address);

@@ -76,6 +76,11 @@ impl History {
         window
     }
 
+    /// All probes that are remembered.
+    pub fn probes(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.activity.counts.total()).sum()
+    }
+
     /// When the source probed last; zero if it never did.
     pub fn last(&self) -> Duration {
         self.buckets.last().map_or(Duration::ZERO, |bucket| bucket.last)

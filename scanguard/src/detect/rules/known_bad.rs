@@ -62,7 +62,7 @@ impl Rule for KnownBad {
 
     fn soonest(&self) -> u32 {
         // So few news are no reason to look at everybody at once; the poll finds it.
-        u32::MAX
+        crate::detect::NOT_AT_ONCE
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {

@@ -86,7 +86,7 @@ impl Rule for NeverSeen {
     }
 
     fn soonest(&self) -> u32 {
-        u32::MAX
+        crate::detect::NOT_AT_ONCE
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {

@@ -110,8 +110,8 @@ impl Rule for RareProtocols {
             probes_in_words(&window.activity.counts.only(kind.classes)),
             about(services),
             plural(services, kind.services),
-            about(hosts),
-            plural(hosts, "address"),
+            about(hosts.max(1)),
+            plural(hosts.max(1), "address"),
             Interval(settings.common.window),
             kind.words,
         );

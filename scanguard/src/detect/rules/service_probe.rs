@@ -71,7 +71,7 @@ impl Rule for ServiceProbe {
 
     fn soonest(&self) -> u32 {
         // Services that are met are no news; the poll finds it.
-        u32::MAX
+        crate::detect::NOT_AT_ONCE
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {

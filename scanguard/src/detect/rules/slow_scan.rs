@@ -55,6 +55,9 @@ impl Settings {
 /// Failures for each success: over a day a client of many services fails on some.
 const FAILURES_PER_SUCCESS: u64 = 2;
 
+/// What goes on for less is no slow scan: the other rules see to it.
+const SLOW: Duration = Duration::from_secs(10 * 60);
+
 /// The rule.
 pub(super) struct SlowScan(pub(super) Settings);
 
@@ -90,6 +93,9 @@ impl Rule for SlowScan {
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
+        if source.at.saturating_sub(window.first) < SLOW {
+            return None;
+        }
         let activity = &window.activity;
         let assigned = &[Kind::TcpFixed, Kind::TcpDynamic];
         let services = missed::services(activity, ATTEMPTS, assigned).proven
