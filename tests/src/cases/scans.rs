@@ -71,8 +71,6 @@ const fn nping(name: &'static str) -> Case {
 /// What the table of the tests in namespaces does not have.
 const MORE: &[Case] = &[
     nmap("nmap -n -Pn -F {victim}"),
-    nmap("nmap -n -Pn -sW -p 1-100 {victim}").tested(),
-    nmap("nmap -n -Pn -sZ -p 1-100 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn -sSU -p T:1-50,U:50-80 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn --scanflags URGACKPSHRSTSYNFIN -p 1-60 --max-retries 1 {victim}"),
     nmap("nmap -n -Pn --scanflags SYNFIN -p 1-60 --max-retries 1 {victim}"),
