@@ -41,6 +41,10 @@ impl History {
     /// Adds what was seen at a poll, and lets go what is older than the horizon.
     pub fn add(&mut self, activity: &Activity, at: Duration, horizon: Duration) {
         self.buckets.retain(|bucket| at.saturating_sub(bucket.last) <= horizon);
+        if self.buckets.capacity() == 0 {
+            // Most sources are seen once, in a flood nearly all: no room for four.
+            self.buckets.reserve_exact(1);
+        }
         self.buckets.push(Bucket { first: at, last: at, size: 0, activity: *activity });
         let mut size = 0;
         loop {
