@@ -15,11 +15,6 @@ use crate::{
     },
 };
 
-/// Version 4 with a header of five words: no options.
-const V4_PLAIN: u8 = 0x45;
-/// The IPv4 fragment field without the don't-fragment flag and the reserved bit.
-const V4_IS_FRAGMENT: u16 = 0x3fff;
-
 /// What the early decision came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Early {
@@ -45,10 +40,8 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
     };
     match frame.ethernet.ethertype.get() {
         ethertype::IPV4 => {
-            let plain = frame.ip.version_ihl == V4_PLAIN
-                && frame.ip.protocol == protocol::TCP
-                && frame.ip.fragment.get() & V4_IS_FRAGMENT == 0;
-            if !plain || !is_established(frame.tcp.flags) {
+            let plain_tcp = frame.ip.is_plain() && frame.ip.protocol == protocol::TCP;
+            if !plain_tcp || !is_established(frame.tcp.flags) {
                 return Early::Undecided;
             }
             let payload = usize::from(frame.ip.total_length.get()).wrapping_sub(size_of::<Ipv4>());

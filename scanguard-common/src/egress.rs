@@ -12,11 +12,6 @@ use crate::{
     },
 };
 
-/// Version 4 with a header of five words: no options.
-const V4_PLAIN: u8 = 0x45;
-/// The IPv4 fragment field without the don't-fragment flag and the reserved bit.
-const V4_IS_FRAGMENT: u16 = 0x3fff;
-
 /// What a packet that leaves is.
 ///
 /// Flows are those of the packets that are answered: their source is the remote side.
@@ -37,8 +32,7 @@ pub fn early<P: Packet>(packet: &P) -> Option<EgressExit> {
     let (next, flags) = match frame.ethernet.ethertype.get() {
         ethertype::IPV4 => {
             // The flags are where they are looked for, or nothing is decided.
-            let plain = frame.ip.version_ihl == V4_PLAIN && frame.ip.fragment.get() & V4_IS_FRAGMENT == 0;
-            (frame.ip.protocol, if plain { frame.tcp.flags } else { SYN })
+            (frame.ip.protocol, if frame.ip.is_plain() { frame.tcp.flags } else { SYN })
         }
         ethertype::IPV6 => {
             let frame = packet.view::<PlainTcp6>(0)?;

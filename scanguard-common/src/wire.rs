@@ -177,6 +177,15 @@ wire! {
     }
 }
 
+impl Ipv4 {
+    /// Whether the transport header follows at once and whole: version 4 with a header of five words, hence no
+    /// options, and no fragment. The don't-fragment flag and the reserved bit do not matter.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.version_ihl == 0x45 && self.fragment.get() & 0x3fff == 0
+    }
+}
+
 /// EtherTypes (IEEE 802 numbers, IANA).
 pub mod ethertype {
     /// IPv4.

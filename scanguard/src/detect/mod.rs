@@ -188,9 +188,20 @@ pub trait Rule: Send {
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence>;
 }
 
+/// A rule with what it says of itself, asked once rather than for each source.
+struct InUse {
+    rule: Box<dyn Rule>,
+    /// See [`Rule::soonest`].
+    soonest: u32,
+}
+
+fn in_use(rules: Vec<Box<dyn Rule>>) -> Vec<InUse> {
+    rules.into_iter().map(|rule| InUse { soonest: rule.soonest(), rule }).collect()
+}
+
 /// All rules and the findings that they made.
 pub struct Detector {
-    rules: Vec<Box<dyn Rule>>,
+    rules: Vec<InUse>,
     campaigns: Option<Campaigns>,
     decoys: Decoys,
     feeds: Feeds,
@@ -202,13 +213,13 @@ impl Detector {
     pub fn new(rules: impl Into<RuleSet>, settings: settings::Settings) -> Self {
         let RuleSet { rules, campaigns } = rules.into();
         let (decoys, feeds) = (Decoys::default(), Feeds::default());
-        Self { rules, campaigns, decoys, feeds, tracker: Tracker::new(settings) }
+        Self { rules: in_use(rules), campaigns, decoys, feeds, tracker: Tracker::new(settings) }
     }
 
     /// Takes other rules and settings. Open findings stay open until they have been quiet.
     pub fn reconfigure(&mut self, rules: impl Into<RuleSet>, settings: settings::Settings) {
         let RuleSet { rules, campaigns } = rules.into();
-        self.rules = rules;
+        self.rules = in_use(rules);
         let before = self.campaigns.take();
         self.campaigns = campaigns.map(|campaigns| campaigns.adopt(before));
         self.tracker.reconfigure(settings);
@@ -216,12 +227,15 @@ impl Detector {
 
     /// The names of the rules.
     pub fn rules(&self) -> impl Iterator<Item = &'static str> {
-        self.rules.iter().map(|rule| rule.name()).chain(self.campaigns.iter().map(Campaigns::name))
+        self.rules
+            .iter()
+            .map(|InUse { rule, .. }| rule.name())
+            .chain(self.campaigns.iter().map(Campaigns::name))
     }
 
     /// How many news of a source it takes at least until any rule can match; 0 without rules.
     pub fn soonest(&self) -> u32 {
-        self.rules.iter().map(|rule| rule.soonest()).min().unwrap_or(0)
+        self.rules.iter().map(|InUse { soonest, .. }| *soonest).min().unwrap_or(0)
     }
 
     /// The known-bad networks.
@@ -250,10 +264,9 @@ impl Detector {
         }
         let listed = self.feeds.listing(&address);
         let probes = history.probes();
-        for rule in &self.rules {
+        for InUse { rule, soonest } in &self.rules {
             // In a flood most sources have sent one probe: no rule need look closer.
-            let soonest = rule.soonest();
-            let too_soon = soonest != NOT_AT_ONCE && probes < u64::from(soonest);
+            let too_soon = *soonest != NOT_AT_ONCE && probes < u64::from(*soonest);
             if too_soon || delta.activity.counts.of_any(rule.classes()) == 0 {
                 continue;
             }
