@@ -38,6 +38,12 @@ impl Pipeline {
         Self { observer, detector, tally: Tally::ZERO, removed: 0, evicted: 0 }
     }
 
+    /// Goes on with totals that an agent before this one has read in part: evictions are counted from here on, the
+    /// totals themselves from where they began.
+    pub fn resume(&mut self, poll: &Poll) {
+        self.evicted = poll.tally.inserted.saturating_sub(poll.entries);
+    }
+
     /// Looks at one source now, since the sensor told of it.
     ///
     /// # Errors

@@ -100,6 +100,14 @@ impl Observer {
         Some((Delta { activity, samples }, &record.history))
     }
 
+    /// Takes the state of a source that an agent before this one has read: what it counted until now is not new,
+    /// and nothing is remembered of it.
+    pub fn resume(&mut self, source: &Address, state: &SourceState) {
+        let record =
+            Record { born_ns: state.born_ns, totals: Totals::from(state), history: History::default() };
+        self.records.insert(*source, record);
+    }
+
     /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that were
     /// quiet longest. Has `forget` take them out of the kernel's table too, and gives how many were still
     /// there.
@@ -250,6 +258,18 @@ mod tests {
         assert_eq!(syns(observer.see(&address(1), &state, 2, 2 * SECOND)), 0);
         probed(&mut state, 0..5, 3);
         assert_eq!(syns(observer.see(&address(1), &state, 3, 3 * SECOND)), 5);
+    }
+
+    #[test]
+    fn what_an_agent_before_has_read_is_not_counted_again() {
+        let mut observer = observer(10);
+        let mut state = SourceState::new(100, 1);
+        probed(&mut state, 0..10, 1);
+        observer.resume(&address(1), &state);
+        assert_eq!(syns(observer.see(&address(1), &state, 7, SECOND)), 0);
+        probed(&mut state, 0..5, 8);
+        assert_eq!(syns(observer.see(&address(1), &state, 8, 2 * SECOND)), 5);
+        assert_eq!(forgotten(&mut observer, 63 * SECOND), [address(1)], "quiet for longer than the horizon");
     }
 
     #[test]
