@@ -1,7 +1,6 @@
 //! Wires the parts together and runs them until a signal comes.
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -17,7 +16,7 @@ use tokio::{
 
 use crate::{
     cli::Run,
-    clock::Clock,
+    clock::{Clock, monotonic},
     config::Config,
     detect::{
         Detector,
@@ -35,6 +34,7 @@ use crate::{
     sensor::{
         attach::{Attachments, Change},
         kernel::KernelSensor,
+        pins::Plan,
         privileges,
         program::{self, KernelLogLevel},
         trips::{Told, Trips},
@@ -57,10 +57,16 @@ pub async fn run(arguments: Run) -> Result<()> {
 
     let listener = http::bind(config.metrics.listen).await?;
     let address = listener.local_addr().context("the listener's address")?;
-    let salt = RandomState::new().hash_one("scanguard");
-    let mut ebpf = program::load(&config.sensor, salt, KernelLogLevel::from_tracing())?;
+    let plan = Plan::new(&config.sensor)?;
+    let log = KernelLogLevel::from_tracing();
+    let mut ebpf = program::load_with(&config.sensor, plan.salt(), log, &plan.reused())?;
+    let mut taken = plan.commit(&ebpf)?;
     drain_kernel_log(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
+    let lost = sensor.resume(&mut taken)?;
+    if lost != 0 {
+        tracing::error!("{lost} bans could not be carried over: the map of bans is full");
+    }
     let mut trips = Trips::new(&mut ebpf)?;
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.
@@ -68,7 +74,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     sensor.set_epoch_length(config.sensor.poll_interval)?;
     sensor.set_routed(&config.network.home);
     sensor.set_local(&network.local().await?)?;
-    let attachments = Attachments::new(ebpf, &config.sensor, network.clone()).await?;
+    let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
     let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
     let (stop, stopped) = watch::channel(());
@@ -172,12 +178,18 @@ impl Agent {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         read_feeds(&mut detector, config);
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
+        let mut pipeline = Pipeline::new(Observer::new(config.history), detector);
+        let Pipeline { observer, detector, .. } = &mut pipeline;
+        let before = sensor.read_before(&mut |source, state| observer.resume(source, state));
         let limits = Limits {
             sources: config.sensor.max_sources,
             history: config.history.max_sources,
             findings: config.findings.max_open,
         };
         let metrics = Metrics::new(limits, detector.rules()).context("the metrics")?;
+        if let Some(poll) = before.context("the sources that were taken over")? {
+            pipeline.resume(&poll);
+        }
         for (interface, mode) in attachments.states() {
             metrics.attached(interface, mode);
             if let Some(mode) = mode {
@@ -197,7 +209,7 @@ impl Agent {
             network,
             addresses_read: Some(Instant::now()),
             occupancy_read: None,
-            pipeline: Pipeline::new(Observer::new(config.history), detector),
+            pipeline,
             writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
             metrics: Arc::new(metrics),
             health: Arc::new(health),
@@ -351,9 +363,17 @@ impl Agent {
         self.read();
         let Self { clock, mut pipeline, mut writer, metrics, attachments, .. } = self;
         pipeline.detector.close_all(clock.now(), &mut |event| tell(&mut writer, &metrics, &event));
-        let names: Vec<_> = attachments.states().map(|(name, _)| name.to_owned()).collect();
+        let names = attachments.states().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+        if let Some(path) = attachments.persists_at() {
+            let path = path.display();
+            tracing::info!(
+                "stays attached to {names}: counting and dropping go on until an agent takes over, or `scanguard \
+                 detach --pin {path}` ends it"
+            );
+            return;
+        }
         drop(attachments);
-        tracing::info!("detached from {}", names.join(", "));
+        tracing::info!("detached from {names}");
     }
 }
 
@@ -364,14 +384,6 @@ pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) {
         tracing::warn!("feed {problem}");
     }
     detector.set_feeds(feeds);
-}
-
-/// The kernel's monotonic clock, by which the program stamps what it tells.
-fn monotonic() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes to the given structure; the clock exists on every Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn tell(writer: &mut FindingsWriter<std::io::Stdout>, metrics: &Metrics, event: &Event) {

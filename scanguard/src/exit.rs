@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::{
     config::ConfigError,
     export::http::ListenError,
-    sensor::{attach::AttachError, privileges::MissingPrivileges, program::LoadError},
+    sensor::{attach::AttachError, pins::PinsError, privileges::MissingPrivileges, program::LoadError},
 };
 
 /// How the process ends.
@@ -28,6 +28,8 @@ pub enum Exit {
     Interface = 6,
     /// The metrics listener could not be had.
     Listen = 7,
+    /// What is pinned cannot be used, nothing can be pinned, or another agent has it.
+    Pins = 8,
 }
 
 impl Exit {
@@ -39,6 +41,9 @@ impl Exit {
             }
             if cause.is::<MissingPrivileges>() {
                 return Self::Privileges;
+            }
+            if cause.is::<PinsError>() {
+                return Self::Pins;
             }
             if cause.is::<AttachError>() {
                 return Self::Interface;

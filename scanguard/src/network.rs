@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
     packet_route::{
-        link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp},
+        link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp, XdpAttached},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
 };
@@ -48,6 +48,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Id of the XDP program that is attached, in whatever mode.
     pub xdp_program: Option<u32>,
+    /// That program is attached in the network stack, not in the driver.
+    pub xdp_generic: bool,
 }
 
 /// The kernel did not answer.
@@ -149,6 +151,7 @@ fn interface(message: &LinkMessage) -> Interface {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
             LinkAttribute::Xdp(xdp) => {
+                interface.xdp_generic = xdp.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
                 interface.xdp_program = xdp.iter().find_map(|xdp| match xdp {
                     LinkXdp::ProgId(id)
                     | LinkXdp::DrvProgId(id)

@@ -159,6 +159,8 @@ impl Config {
             ("sensor.egress", old.egress != sensor.egress),
             ("sensor.max_sources", old.max_sources != sensor.max_sources),
             ("sensor.ipv6_prefix", old.ipv6_prefix != sensor.ipv6_prefix),
+            ("sensor.persist", old.persist != sensor.persist),
+            ("sensor.pin", old.pin != sensor.pin),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
         ];
         checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

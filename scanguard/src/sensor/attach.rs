@@ -1,6 +1,6 @@
 //! Attaching the program to interfaces, and keeping it attached while they come and go.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use aya::{
     Ebpf,
@@ -11,6 +11,7 @@ use scanguard_common::abi;
 use super::{
     egress,
     owner::Owner,
+    pins::{LinkKind, Pins, PinsError},
     settings::{Mode, Settings},
 };
 use crate::network::{Interface, Network, NetworkError};
@@ -103,6 +104,14 @@ pub enum AttachError {
     /// The interfaces could not be listed.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The link of an interface could not be pinned, or what is pinned not be used.
+    #[error("{name}: {error}")]
+    Pins {
+        /// Interface.
+        name: String,
+        /// Why.
+        error: PinsError,
+    },
 }
 
 /// What happened to an interface since the last look.
@@ -133,7 +142,7 @@ struct Wanted {
     state: State,
 }
 
-/// The program on its interfaces. Dropping it detaches it from all of them.
+/// The program on its interfaces. Dropping it detaches it from all of them, unless its links are pinned.
 pub struct Attachments {
     ebpf: Ebpf,
     mode: Mode,
@@ -141,15 +150,23 @@ pub struct Attachments {
     egress: bool,
     network: Network,
     wanted: Vec<Wanted>,
+    /// Dropped last: what an agent that could not start has pinned is removed with it.
+    pins: Pins,
 }
 
 impl Attachments {
     /// Attaches the loaded program to all interfaces named, or to that of the default route; and the egress
-    /// program, if it is wanted and possible.
+    /// program, if it is wanted and possible. Where an agent before this one has left its links pinned, the programs
+    /// in them are replaced, so that no packet meets none; links that are not needed any more are detached.
     ///
     /// # Errors
     /// The first interface that did not work; the program is then attached nowhere.
-    pub async fn new(mut ebpf: Ebpf, settings: &Settings, network: Network) -> Result<Self, AttachError> {
+    pub async fn new(
+        mut ebpf: Ebpf,
+        settings: &Settings,
+        network: Network,
+        pins: Pins,
+    ) -> Result<Self, AttachError> {
         let names = settings.interfaces.as_slice();
         let present = network.interfaces().await?;
         let names = if names.is_empty() {
@@ -161,7 +178,7 @@ impl Attachments {
             && egress::load(&mut ebpf)
                 .inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS))
                 .is_ok();
-        let mut attachments = Self { ebpf, mode: settings.mode, egress, network, wanted: Vec::new() };
+        let mut attachments = Self { ebpf, mode: settings.mode, egress, network, wanted: Vec::new(), pins };
         for name in names {
             if attachments.wanted.iter().any(|wanted| wanted.name == name) {
                 continue;
@@ -173,7 +190,27 @@ impl Attachments {
             let state = attachments.attach(interface)?;
             attachments.wanted.push(Wanted { name, state });
         }
+        let links = attachments.links();
+        if let Err(error) = attachments.pins.settle(&links) {
+            tracing::warn!("what is not needed any more stays pinned: {error}");
+        }
         Ok(attachments)
+    }
+
+    /// Where program and maps are pinned, if they stay when the agent ends.
+    pub fn persists_at(&self) -> Option<&Path> {
+        self.pins.root()
+    }
+
+    fn links(&self) -> BTreeSet<(LinkKind, u32)> {
+        let mut links = BTreeSet::new();
+        for wanted in &self.wanted {
+            if let State::Attached { index, egress, .. } = &wanted.state {
+                links.insert((LinkKind::Xdp, *index));
+                links.extend(egress.as_ref().map(|_| (LinkKind::Egress, *index)));
+            }
+        }
+        links
     }
 
     /// Every wanted interface with the mode it is attached in, if it is.
@@ -209,6 +246,9 @@ impl Attachments {
                 && interface.is_none_or(|interface| interface.index != index)
             {
                 self.wanted[place].state = State::Lost { told: false };
+                for kind in [LinkKind::Xdp, LinkKind::Egress] {
+                    self.pins.forget(kind, index);
+                }
                 changes.push((name.clone(), Change::Lost));
             }
             let (State::Lost { told }, Some(interface)) = (&self.wanted[place].state, interface) else {
@@ -234,19 +274,62 @@ impl Attachments {
     }
 
     fn attach(&mut self, interface: &Interface) -> Result<State, AttachError> {
-        let busy = |id| AttachError::Busy { name: interface.name.clone(), owner: Owner::of(id) };
-        if let Some(id) = interface.xdp_program {
-            return Err(busy(id));
-        }
         let modes: &[AttachedMode] = match self.mode {
             Mode::Native => &[AttachedMode::Native],
             Mode::Generic => &[AttachedMode::Generic],
             Mode::Auto => &AttachedMode::ALL,
         };
+        let Some(id) = interface.xdp_program else {
+            return self.attach_first(interface, modes);
+        };
+        let found = self.pins.find(LinkKind::Xdp, interface.index).map_err(pins_error(interface))?;
+        let Some((link, _)) = found.filter(|(_, program)| *program == id) else {
+            return Err(AttachError::Busy { name: interface.name.clone(), owner: Owner::of(id) });
+        };
+        let mode = if interface.xdp_generic { AttachedMode::Generic } else { AttachedMode::Native };
+        if modes.contains(&mode) {
+            return self.take_over(interface, mode, link);
+        }
+        tracing::warn!(
+            interface = interface.name,
+            "was attached in {mode} mode, which is not the one wanted: attaching anew, packets pass in between"
+        );
+        drop(link);
+        self.pins.forget(LinkKind::Xdp, interface.index);
+        self.attach_first(interface, modes).inspect_err(|_| {
+            // Better than nothing, until somebody has read the error.
+            if self.attach_first(interface, &[mode]).is_ok() {
+                tracing::warn!(interface = interface.name, "attached in {mode} mode again, and left so");
+            }
+        })
+    }
+
+    /// Has this program take the place of the one in a pinned link.
+    fn take_over(
+        &mut self,
+        interface: &Interface,
+        mode: AttachedMode,
+        link: FdLink,
+    ) -> Result<State, AttachError> {
+        let replaced = self.replace(link).map_err(|reason| AttachError::Refused {
+            name: interface.name.clone(),
+            mode,
+            reason: format!("replacing the program in the pinned link: {reason}"),
+        });
+        let link = replaced?;
+        let egress = self.attach_egress(interface);
+        tracing::info!(interface = interface.name, "took over from the agent before");
+        Ok(State::Attached { index: interface.index, mode, _link: link, egress })
+    }
+
+    /// Attaches in the first mode that works.
+    fn attach_first(&mut self, interface: &Interface, modes: &[AttachedMode]) -> Result<State, AttachError> {
         let mut refusal = None;
         for &mode in modes {
             match self.attach_in(interface.index, mode) {
                 Ok(link) => {
+                    let link =
+                        self.pins.pin(LinkKind::Xdp, interface.index, link).map_err(pins_error(interface))?;
                     let egress = self.attach_egress(interface);
                     return Ok(State::Attached { index: interface.index, mode, _link: link, egress });
                 }
@@ -279,31 +362,55 @@ impl Attachments {
         if !self.egress {
             return None;
         }
-        egress::attach(&mut self.ebpf, &interface.name)
+        self.link_egress(interface)
             .inspect_err(|error| {
                 tracing::warn!(interface = interface.name, "{error}; {}", egress::LOSS);
             })
             .ok()
     }
 
+    fn link_egress(&mut self, interface: &Interface) -> anyhow::Result<FdLink> {
+        let index = interface.index;
+        if let Some((link, _)) = self.pins.find(LinkKind::Egress, index)? {
+            return Ok(egress::replace(&mut self.ebpf, link)?);
+        }
+        let link = egress::attach(&mut self.ebpf, &interface.name)?;
+        Ok(self.pins.pin(LinkKind::Egress, index, link)?)
+    }
+
+    fn program(&mut self) -> Result<&mut Xdp, String> {
+        let program = self.ebpf.program_mut(abi::PROGRAM).ok_or("the program is not in the object")?;
+        program.try_into().map_err(|error| words(&error))
+    }
+
+    fn replace(&mut self, link: FdLink) -> Result<FdLink, String> {
+        let link = XdpLink::try_from(link).map_err(|error| error.to_string())?;
+        let program = self.program()?;
+        let id = program.attach_to_link(link).map_err(|error| words(&error))?;
+        let link = program.take_link(id).map_err(|error| words(&error))?;
+        FdLink::try_from(link).map_err(|error| error.to_string())
+    }
+
     fn attach_in(&mut self, index: u32, mode: AttachedMode) -> Result<FdLink, String> {
-        let words = |error: &ProgramError| {
-            std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
-                .last()
-                .map_or_else(String::new, ToString::to_string)
-        };
-        let program: &mut Xdp = self
-            .ebpf
-            .program_mut(abi::PROGRAM)
-            .ok_or("the program is not in the object")?
-            .try_into()
-            .map_err(|error| words(&error))?;
+        let program = self.program()?;
         let id = program.attach_to_if_index(index, mode.xdp()).map_err(|error| words(&error))?;
         let link: XdpLink = program.take_link(id).map_err(|error| words(&error))?;
         // Kernels before 5.9 have no XDP links, and aya then attaches in the old way, which outlives
         // a killed agent. Turning it into a link fails and detaches it.
         FdLink::try_from(link).map_err(|_| "the kernel has no XDP links (Linux 5.9)".to_owned())
     }
+}
+
+/// The last of the causes.
+fn words(error: &ProgramError) -> String {
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .last()
+        .map_or_else(String::new, ToString::to_string)
+}
+
+fn pins_error(interface: &Interface) -> impl FnOnce(PinsError) -> AttachError {
+    let name = interface.name.clone();
+    move |error| AttachError::Pins { name, error }
 }
 
 async fn default_interface(network: &Network, present: &[Interface]) -> Result<String, AttachError> {

@@ -50,6 +50,16 @@ pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, EgressE
     FdLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))
 }
 
+/// Puts the loaded program into a link that is attached already, in the place of the one in it, in one step.
+pub(super) fn replace(ebpf: &mut Ebpf, link: FdLink) -> Result<FdLink, EgressError> {
+    let link = SchedClassifierLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))?;
+    let words = |error: &ProgramError| EgressError::Attach(super::program::shorten(error));
+    let program = program(ebpf)?;
+    let id = program.attach_to_link(link).map_err(|error| words(&error))?;
+    let link = program.take_link(id).map_err(|error| words(&error))?;
+    FdLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))
+}
+
 fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, EgressError> {
     let program = ebpf.program_mut(abi::EGRESS_PROGRAM).ok_or(EgressError::Absent)?;
     program.try_into().map_err(|_: ProgramError| EgressError::Absent)

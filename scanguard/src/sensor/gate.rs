@@ -80,7 +80,12 @@ enum Place {
 }
 
 impl Gate {
-    pub(super) fn new(ebpf: &mut aya::Ebpf, ipv6_prefix: u8) -> Result<Self, SensorError> {
+    /// Takes the maps, with what is in them already; `allowed_version` is the last one that the program was told.
+    pub(super) fn new(
+        ebpf: &mut aya::Ebpf,
+        ipv6_prefix: u8,
+        allowed_version: u32,
+    ) -> Result<Self, SensorError> {
         let mut take = |name| ebpf.take_map(name).ok_or_else(|| missing(name));
         let error = |map| move |error| SensorError::Map { map, error };
         let bans = HashMap::try_from(take(abi::BANS)?).map_err(error(abi::BANS))?;
@@ -92,7 +97,7 @@ impl Gate {
             allowed,
             present: BTreeSet::new(),
             allow_list: BTreeSet::new(),
-            allowed_version: 1,
+            allowed_version: allowed_version.max(1),
             ipv6_prefix,
             clock: Clock::new(ebpf)?,
         };
@@ -148,7 +153,16 @@ impl Gate {
             Some(lasts) => self.clock.now()?.saturating_add(self.clock.ticks(lasts)),
         };
         let mode = if enforced { abi::GATE_ENFORCE } else { abi::GATE_DRY_RUN };
-        let ban = Ban { expires, mode, ..Ban::default() };
+        self.put(banned, Ban { expires, mode, ..Ban::default() })
+    }
+
+    /// Takes over a ban from other maps, with its end and what it counted.
+    pub(super) fn restore(&mut self, banned: IpNet, ban: Ban) -> Result<(), SensorError> {
+        // The version of another allow list says nothing of this one.
+        self.put(banned, Ban { cleared: 0, ..ban })
+    }
+
+    fn put(&mut self, banned: IpNet, ban: Ban) -> Result<(), SensorError> {
         let banned = banned.trunc();
         match self.place(banned) {
             Place::Exact(address) => self
@@ -236,7 +250,7 @@ fn key(net: IpNet) -> Key<[u8; 16]> {
     Key::new(bits, Address::from(net.network()).bytes())
 }
 
-fn net(bits: u32, address: [u8; 16]) -> Option<IpNet> {
+pub(super) fn net(bits: u32, address: [u8; 16]) -> Option<IpNet> {
     let address = Address::from_v6(&address);
     let bits = if address.v4().is_some() { bits.checked_sub(96)? } else { bits };
     IpNet::new(address.to_ip(), u8::try_from(bits).ok()?).ok()

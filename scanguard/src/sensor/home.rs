@@ -9,7 +9,7 @@ use aya::maps::{
 use ipnet::IpNet;
 use scanguard_common::{abi, address::Address};
 
-use super::SensorError;
+use super::{SensorError, gate};
 use crate::network::Local;
 
 /// The trie of addresses, and what is in it.
@@ -20,8 +20,16 @@ pub(super) struct Home {
 }
 
 impl Home {
-    pub(super) fn new(trie: LpmTrie<MapData, [u8; 16], u32>) -> Self {
-        Self { trie, routed: Vec::new(), present: BTreeMap::new() }
+    /// Takes the trie, with what is in it already.
+    pub(super) fn new(trie: LpmTrie<MapData, [u8; 16], u32>) -> Result<Self, SensorError> {
+        let mut present = BTreeMap::new();
+        for entry in trie.iter() {
+            let (key, whose) = entry.map_err(|error| SensorError::Map { map: abi::HOME, error })?;
+            if let Some(net) = gate::net(key.prefix_len(), key.data()) {
+                present.insert((net.addr(), net.prefix_len()), whose);
+            }
+        }
+        Ok(Self { trie, routed: Vec::new(), present })
     }
 
     /// Which networks are routed to this host; they are put into the trie with the local ones.

@@ -8,7 +8,7 @@ use scanguard_common::{abi, account::SourceState, address::Address, tally::Tally
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::network::Local;
+use crate::{clock::monotonic, network::Local};
 
 use super::{
     Occupancy, Poll, Sensor, SensorError, Visit,
@@ -16,6 +16,7 @@ use super::{
     gate::{Gate, GateMode, Standing},
     home::Home,
     missing,
+    pins::{MetaMap, Taken},
 };
 
 /// Entries read at once: 11 ms for 60,000 entries where it was tried, against 55 ms one by one.
@@ -39,6 +40,10 @@ pub struct KernelSensor {
     reader: BatchReader<Address, SourceState>,
     /// What the program was told last.
     told: abi::Control,
+    /// What is noted for the next agent.
+    meta: Option<MetaMap>,
+    /// When an agent before this one last read the sources that are there.
+    read_before: Option<Duration>,
 }
 
 /// A map of what answered to the epoch in which it did so last.
@@ -49,7 +54,8 @@ struct Noted<K> {
 }
 
 impl KernelSensor {
-    /// Takes the maps out of the loaded program, which keeps so many bits of an IPv6 source.
+    /// Takes the maps out of the loaded program, which keeps so many bits of an IPv6 source. Of maps that an agent
+    /// before this one used, everything goes on as it was: epochs, bans, and what the gate does.
     ///
     /// # Errors
     /// A map is missing or has another type: the object is of another version.
@@ -59,34 +65,82 @@ impl KernelSensor {
             return Err(missing(abi::SOURCES));
         };
         let tally = PerCpuArray::try_from(take(ebpf, abi::TALLY)?).map_err(map_error(abi::TALLY))?;
-        let control = Array::try_from(take(ebpf, abi::CONTROL)?).map_err(map_error(abi::CONTROL))?;
+        let control: Array<_, abi::Control> =
+            Array::try_from(take(ebpf, abi::CONTROL)?).map_err(map_error(abi::CONTROL))?;
+        let told = control.get(&0, 0).map_err(map_error(abi::CONTROL))?;
+        let is_new = told.epoch == 0;
         let reader = BatchReader::new(BATCH).map_err(|error| SensorError::Call {
             call: "reading",
             map: abi::SOURCES,
             error,
         })?;
         let home = LpmTrie::try_from(take(ebpf, abi::HOME)?).map_err(map_error(abi::HOME))?;
+        let first = abi::Control {
+            epoch: 1,
+            // Until it is told otherwise, ports without a socket may be somebody else's.
+            forwards: 1,
+            // For ever, until the length of an epoch is known.
+            live_epochs: i32::MAX.cast_unsigned(),
+            published_epochs: i32::MAX.cast_unsigned(),
+            ..abi::Control::default()
+        };
         let mut sensor = Self {
             sources,
             tally,
             control,
-            home: Home::new(home),
+            home: Home::new(home)?,
             live: Noted::new(ebpf, abi::LIVE)?,
             published: Noted::new(ebpf, abi::PUBLISHED)?,
             reader,
-            gate: Gate::new(ebpf, ipv6_prefix)?,
-            told: abi::Control {
-                epoch: 1,
-                // Until it is told otherwise, ports without a socket may be somebody else's.
-                forwards: 1,
-                // For ever, until the length of an epoch is known.
-                live_epochs: i32::MAX.cast_unsigned(),
-                published_epochs: i32::MAX.cast_unsigned(),
-                ..abi::Control::default()
-            },
+            gate: Gate::new(ebpf, ipv6_prefix, told.allowed_version)?,
+            told: if is_new { first } else { told },
+            meta: None,
+            read_before: None,
         };
         sensor.tell(|_| {})?;
         Ok(sensor)
+    }
+
+    /// Goes on where the agent before this one ended: takes what was copied of its bans, who was allowed and what the
+    /// gate did; and notes from now on what the next agent needs. Gives the bans for which there was no room.
+    ///
+    /// # Errors
+    /// A map could not be changed.
+    pub fn resume(&mut self, taken: &mut Taken) -> Result<usize, SensorError> {
+        self.meta = taken.meta.take();
+        self.read_before = taken.polled;
+        let mut lost = 0;
+        if let Some(inherited) = taken.inherited.take() {
+            self.gate.set_allowed(&inherited.allowed)?;
+            for (banned, ban) in inherited.bans {
+                lost += usize::from(self.gate.restore(banned, ban).is_err());
+            }
+            (self.told.gate, self.told.drop_all) = (inherited.gate, inherited.drop_all);
+        }
+        self.tell(|_| {})?;
+        Ok(lost)
+    }
+
+    /// Hands on every source that an agent before this one has read, with its state as it is now. Those that came
+    /// later are as new to this agent as they were to that one: the next poll hands them on. Gives what such a poll
+    /// would, but does not end an epoch; nothing where nothing was taken over.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn read_before(
+        &mut self,
+        each: &mut dyn FnMut(&Address, &SourceState),
+    ) -> Result<Option<Poll>, SensorError> {
+        let Some(before) = self.read_before.take() else {
+            return Ok(None);
+        };
+        let read = self.reader.read(self.sources.fd().as_fd(), |source, state| {
+            if Duration::from_nanos(state.born_ns) < before {
+                each(source, state);
+            }
+        });
+        let entries = read.map_err(|error| call_failed(abi::SOURCES, error))?;
+        Ok(Some(Poll { tally: self.read_tally()?, entries }))
     }
 
     /// The running epoch.
@@ -197,7 +251,11 @@ impl KernelSensor {
     fn tell(&mut self, change: impl FnOnce(&mut abi::Control)) -> Result<(), SensorError> {
         change(&mut self.told);
         self.gate.describe(&mut self.told);
-        self.control.set(0, self.told, 0).map_err(|error| SensorError::Map { map: abi::CONTROL, error })
+        self.control.set(0, self.told, 0).map_err(|error| SensorError::Map { map: abi::CONTROL, error })?;
+        if let Some(meta) = &mut self.meta {
+            meta.note_told(&self.told);
+        }
+        Ok(())
     }
 
     fn read_tally(&self) -> Result<Tally, SensorError> {
@@ -248,6 +306,9 @@ impl Sensor for KernelSensor {
                 }
             })
             .map_err(|error| SensorError::Call { call: "BPF_MAP_LOOKUP_BATCH", map: abi::SOURCES, error })?;
+        if let Some(meta) = &mut self.meta {
+            meta.note_polled(monotonic());
+        }
         Ok(Poll { tally: self.read_tally()?, entries })
     }
 

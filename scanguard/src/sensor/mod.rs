@@ -11,6 +11,7 @@ pub mod gate;
 pub mod home;
 pub mod kernel;
 pub mod owner;
+pub mod pins;
 pub mod privileges;
 pub mod program;
 pub mod settings;

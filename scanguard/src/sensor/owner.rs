@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aya::programs::loaded_programs;
+use scanguard_common::abi;
 
 /// A program that somebody else attached.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,7 +33,11 @@ impl fmt::Display for Owner {
         let name = self.name.as_deref().unwrap_or("without a name");
         write!(f, "program {name} (id {}), ", self.program_id)?;
         if self.holders.is_empty() {
-            return f.write_str("held by no process that can be seen");
+            f.write_str("held by no process that can be seen")?;
+            if self.name.as_deref() == Some(abi::PROGRAM) {
+                f.write_str(" (what an agent left pinned, `scanguard detach --pin DIRECTORY` ends)")?;
+            }
+            return Ok(());
         }
         f.write_str("held by ")?;
         for (place, (pid, command)) in self.holders.iter().enumerate() {

@@ -1,12 +1,14 @@
 //! Loading the kernel program that is embedded in this binary.
 
+use std::{collections::BTreeMap, path::PathBuf};
+
 use aya::{
     EbpfError, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
 use scanguard_common::{abi, address::SourceMask};
 
-use super::settings::Settings;
+use super::{pins::Shape, settings::Settings};
 
 /// The object that `build.rs` built, aligned as the ELF parser wants it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
@@ -70,13 +72,32 @@ impl KernelLogLevel {
 /// # Errors
 /// See [`LoadError`].
 pub fn load(settings: &Settings, salt: u64, log: KernelLogLevel) -> Result<aya::Ebpf, LoadError> {
+    load_with(settings, salt, log, &[])
+}
+
+/// As [`load`], with pinned maps, by name, in the place of new ones.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn load_with(
+    settings: &Settings,
+    salt: u64,
+    log: KernelLogLevel,
+    pinned: &[(String, PathBuf)],
+) -> Result<aya::Ebpf, LoadError> {
     let mask = SourceMask::new(settings.ipv6_prefix).words();
-    let mut ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for (name, entries) in max_entries(settings) {
+        loader.map_max_entries(name, entries);
+    }
+    for (name, path) in pinned {
+        loader.map_pin_path(name, path);
+    }
+    let mut ebpf = loader
         .override_global(abi::VERSION, &1u32, true)
         .override_global(abi::SOURCE_MASK, &mask, true)
         .override_global(abi::SALT, &salt, true)
         .override_global(aya_log::LEVEL, &log.0, false)
-        .map_max_entries(abi::SOURCES, settings.max_sources)
         .load(OBJECT)
         .map_err(|error| explain(&error, settings))?;
     for name in [abi::PROGRAM, abi::CLOCK_PROGRAM] {
@@ -88,6 +109,24 @@ pub fn load(settings: &Settings, salt: u64, log: KernelLogLevel) -> Result<aya::
         program.load().map_err(|error| explain(&error, settings))?;
     }
     Ok(ebpf)
+}
+
+/// Entries of maps that are set when they are made.
+pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 1] {
+    [(abi::SOURCES, settings.max_sources)]
+}
+
+/// The maps of the object as they are defined there, by name.
+pub(super) fn maps() -> Result<BTreeMap<String, Shape>, String> {
+    let object = aya_obj::Object::parse(OBJECT).map_err(|error| shorten(&error))?;
+    let shape = |map: &aya_obj::Map| Shape {
+        kind: map.map_type(),
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries: map.max_entries(),
+        flags: map.map_flags(),
+    };
+    Ok(object.maps.iter().map(|(name, map)| (name.clone(), shape(map))).collect())
 }
 
 fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> LoadError {

@@ -1,6 +1,9 @@
 //! `[sensor]` of the configuration.
 
-use std::time::Duration;
+use std::{
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
 
 use scanguard_common::abi::DEFAULT_MAX_SOURCES;
 use serde::Deserialize;
@@ -35,6 +38,10 @@ pub struct Settings {
     pub max_sources: u32,
     /// Bits of an IPv6 source address that are kept.
     pub ipv6_prefix: u8,
+    /// Whether program and maps stay when the agent ends, so that the next one takes over without a gap.
+    pub persist: bool,
+    /// Where they are pinned: a directory on a BPF file system.
+    pub pin: PathBuf,
 }
 
 impl Default for Settings {
@@ -46,9 +53,14 @@ impl Default for Settings {
             poll_interval: Duration::from_secs(1),
             max_sources: DEFAULT_MAX_SOURCES,
             ipv6_prefix: 64,
+            persist: false,
+            pin: DEFAULT_PIN.into(),
         }
     }
 }
+
+/// Where program and maps are pinned, if nothing else is said.
+pub const DEFAULT_PIN: &str = "/sys/fs/bpf/scanguard";
 
 /// The table is preallocated: 2^24 entries are 8 GiB.
 const MAX_SOURCES_LIMIT: u32 = 1 << 24;
@@ -62,6 +74,15 @@ pub fn check_interface_name(name: &str) -> Result<(), String> {
     }
     if name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
         return Err(format!("{name:?} is no interface name: a slash, white space or control character"));
+    }
+    Ok(())
+}
+
+/// Whether there could be pins in this directory.
+pub fn check_pin(path: &Path) -> Result<(), String> {
+    let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !is_plain || path.parent().is_none() {
+        return Err(format!("{}: an absolute path is wanted, such as {DEFAULT_PIN}", path.display()));
     }
     Ok(())
 }
@@ -82,6 +103,8 @@ impl Settings {
             ),
             max_sources: section.number("max_sources", default.max_sources, 1..=MAX_SOURCES_LIMIT),
             ipv6_prefix: section.number("ipv6_prefix", default.ipv6_prefix, 1..=128),
+            persist: section.value("persist", default.persist, |_| Ok(())),
+            pin: section.value("pin", default.pin, |path: &PathBuf| check_pin(path)),
         };
         section.finish();
         settings

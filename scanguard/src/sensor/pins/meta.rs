@@ -1,0 +1,126 @@
+//! What an agent leaves to the next one beside the maps of the program: an array of one entry. Its layout is
+//! its own, so that an agent can read that of another version.
+
+use std::{path::Path, time::Duration};
+
+use aya::maps::{Array, Map, MapData};
+use scanguard_common::abi::Control;
+
+use super::PinsError;
+
+/// Name of its pin.
+pub(super) const NAME: &str = "META";
+
+/// "SGPN": somebody else's array would have to be very unlucky.
+const MAGIC: u32 = u32::from_be_bytes(*b"SGPN");
+/// Version of [`Meta`].
+pub(super) const REVISION: u32 = 1;
+/// Version of `scanguard_common::abi::Ban` and of what its numbers mean. A change there wants another number here:
+/// bans of another number are not carried over.
+const BAN_REVISION: u32 = 1;
+
+/// What is left. Of another [`REVISION`], only the first two fields are where they are here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub(super) struct Meta {
+    magic: u32,
+    revision: u32,
+    ban_revision: u32,
+    /// Bits of an IPv6 source that are kept.
+    pub(super) ipv6_prefix: u32,
+    /// The salt of sketches and tags of flows.
+    pub(super) salt: u64,
+    /// When an agent last finished reading the table of sources, by the monotonic clock; 0: never.
+    pub(super) polled_ns: u64,
+    /// As [`Control`] has it.
+    pub(super) gate: u32,
+    /// As above.
+    pub(super) drop_all: u32,
+    reserved: [u64; 11],
+}
+
+const _: () = assert!(size_of::<Meta>() == 128);
+
+// SAFETY: plain data without padding, valid for all bytes.
+unsafe impl aya::Pod for Meta {}
+
+impl Meta {
+    pub(super) fn new(ipv6_prefix: u8, salt: u64) -> Self {
+        Self {
+            magic: MAGIC,
+            revision: REVISION,
+            ban_revision: BAN_REVISION,
+            ipv6_prefix: ipv6_prefix.into(),
+            salt,
+            polled_ns: 0,
+            gate: 0,
+            drop_all: 0,
+            reserved: [0; 11],
+        }
+    }
+
+    /// Whether this version knows what bans look like there.
+    pub(super) fn has_known_bans(&self) -> bool {
+        self.ban_revision == BAN_REVISION && self.ipv6_prefix <= 128
+    }
+}
+
+/// The pinned array. What is noted is written at once.
+pub(in crate::sensor) struct MetaMap {
+    map: Array<MapData, Meta>,
+    value: Meta,
+}
+
+impl MetaMap {
+    /// Makes one and pins it, which says that the layout is complete.
+    pub(super) fn create(directory: &Path, value: Meta) -> Result<Self, PinsError> {
+        let path = directory.join(NAME);
+        let mut map = Array::create(1, 0).map_err(|error| PinsError::map(&path, &error))?;
+        map.set(0, value, 0).map_err(|error| PinsError::map(&path, &error))?;
+        map.pin(&path).map_err(|error| PinsError::map(&path, &error))?;
+        Self::open(directory)
+            .and_then(|map| map.ok_or_else(|| PinsError::map(&path, &std::io::Error::other("not there"))))
+    }
+
+    /// Opens that of a layout. None: it has none that this version can read.
+    pub(super) fn open(directory: &Path) -> Result<Option<Self>, PinsError> {
+        let path = directory.join(NAME);
+        let Ok((_, super::bpffs::Pinned::Map(_))) = super::bpffs::open(&path) else {
+            return Ok(None);
+        };
+        let map = MapData::from_pin(&path).map_err(|error| PinsError::map(&path, &error))?;
+        let map = Map::from_map_data(map).map_err(|error| PinsError::map(&path, &error))?;
+        // Another type or size: of another version.
+        let Ok(map) = Array::<_, Meta>::try_from(map) else {
+            return Ok(None);
+        };
+        let value: Meta = map.get(&0, 0).map_err(|error| PinsError::map(&path, &error))?;
+        let is_known = value.magic == MAGIC && value.revision == REVISION;
+        Ok(is_known.then_some(Self { map, value }))
+    }
+
+    pub(super) fn value(&self) -> &Meta {
+        &self.value
+    }
+
+    /// Notes what the program was told.
+    pub(in crate::sensor) fn note_told(&mut self, told: &Control) {
+        self.change(|meta| (meta.gate, meta.drop_all) = (told.gate, told.drop_all));
+    }
+
+    /// Notes that all sources were read by this time.
+    pub(in crate::sensor) fn note_polled(&mut self, at: Duration) {
+        self.change(|meta| meta.polled_ns = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Meta)) {
+        let before = self.value;
+        change(&mut self.value);
+        if self.value == before {
+            return;
+        }
+        if let Err(error) = self.map.set(0, self.value, 0) {
+            tracing::warn!("what the next agent takes over could not be noted: {error}");
+        }
+    }
+}

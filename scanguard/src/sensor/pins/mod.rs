@@ -1,0 +1,143 @@
+//! What outlives the agent: links and maps that are pinned in a BPF file system, so that the program goes on
+//! counting and dropping while no agent runs, and the next agent takes over without a gap.
+//!
+//! Below the directory `sensor.pin`:
+//!
+//! - `links/xdp_N`, `links/egress_N`: the links at the interface of index N. A new agent replaces the program in
+//!   them, in one step.
+//! - `scanguard_abi_V-HASH/`: the maps, under the version of the contract and a hash of all that is compiled into
+//!   them or set when they are made ([`layout`]), with [`meta`], which is pinned last: without it, a layout is not
+//!   complete. The same name: the maps are used on. Another: new ones are made, and [`inherit`] copies what the
+//!   old ones say of bans and of who is allowed.
+//!
+//! The directory itself is the lock ([`lock`]): who has it locked may change what is in it.
+
+mod bpffs;
+pub mod inherit;
+mod layout;
+mod links;
+mod lock;
+mod meta;
+pub mod remove;
+pub mod report;
+mod takeover;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+pub(super) use self::{bpffs::Shape, links::LinkKind, meta::MetaMap};
+pub use self::{
+    links::Pins,
+    takeover::{Plan, Taken},
+};
+
+/// The directory of links.
+const LINKS: &str = "links";
+
+/// What is pinned cannot be used, or nothing can be pinned.
+#[derive(Debug, thiserror::Error)]
+pub enum PinsError {
+    /// The directory is on another file system.
+    #[error(
+        "{} is not on a BPF file system, so that nothing can be pinned there: `mount -t bpf bpf /sys/fs/bpf`, or \
+         have sensor.pin name a directory below one, or do without (sensor.persist = false)", .path.display()
+    )]
+    NotBpffs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system is mounted read-only.
+    #[error(
+        "{} is on a BPF file system that is mounted read-only: `mount -o remount,rw` it, or do without (sensor.persist = false)",
+        .path.display()
+    )]
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another agent, or `scanguard detach`, has it.
+    #[error(
+        "{} is in use by another agent{}: stop that one first, or give this one a directory of its own by sensor.pin",
+        .path.display(), lock::said(*.holder)
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Its process id, if it can be told.
+        holder: Option<u32>,
+    },
+    /// Something lies there that was not pinned by any version of this agent.
+    #[error(
+        "{} is nothing that ScanGuard has pinned: move it away, or give sensor.pin a directory of its own",
+        .path.display()
+    )]
+    Foreign {
+        /// What lies there.
+        path: PathBuf,
+    },
+    /// One of our names does not hold what it should.
+    #[error(
+        "{} is not {wanted}, as it should be; the program that is attached goes on. `scanguard detach --pin {}` removes \
+         all that is pinned, and ends that program: then start again", .path.display(), .root.display()
+    )]
+    Corrupt {
+        /// What lies there.
+        path: PathBuf,
+        /// What should.
+        wanted: String,
+        /// The directory of all pins.
+        root: PathBuf,
+    },
+    /// The file system said no.
+    #[error("{doing} {}: {error}", .path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it did not work.
+        error: io::Error,
+    },
+    /// A map could not be pinned or read.
+    #[error("the pinned map {}: {reason}", .path.display())]
+    Map {
+        /// Its pin.
+        path: PathBuf,
+        /// aya's words.
+        reason: String,
+    },
+    /// The object in this binary cannot be read.
+    #[error("the kernel program in this binary cannot be read: {0}")]
+    Object(String),
+}
+
+impl PinsError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| match error.raw_os_error() {
+            Some(libc::EROFS) => Self::ReadOnly { path },
+            _ => Self::Io { doing, path, error },
+        }
+    }
+
+    fn map(path: &Path, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Map { path: path.to_owned(), reason: super::program::shorten(error) }
+    }
+}
+
+/// Names in a directory, sorted; none if there is no such directory.
+fn names(directory: &Path) -> Result<Vec<String>, PinsError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(PinsError::io("reading", directory)(error)),
+    };
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(PinsError::io("reading", directory))?;
+    names.sort();
+    Ok(names)
+}

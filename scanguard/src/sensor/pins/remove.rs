@@ -1,0 +1,121 @@
+//! Removing what is pinned.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    LINKS, LinkKind, PinsError,
+    bpffs::{self, Pinned},
+    layout, lock, meta, names,
+};
+
+/// What was removed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Removed {
+    /// Links that were detached: which program, and from which interface, by its index; 0: it had gone.
+    pub links: Vec<(&'static str, u32)>,
+    /// Layouts whose maps were removed.
+    pub layouts: Vec<String>,
+    /// What lies there and was not pinned by ScanGuard.
+    pub left: Vec<PathBuf>,
+}
+
+impl Removed {
+    /// Whether there was nothing at all.
+    pub fn is_nothing(&self) -> bool {
+        self.links.is_empty() && self.layouts.is_empty() && self.left.is_empty()
+    }
+}
+
+/// Detaches all programs whose links are pinned in a directory, and removes the maps and the directory itself.
+/// What others have put there stays.
+///
+/// # Errors
+/// An agent is running that uses it, or something could not be removed.
+pub fn detach(root: &Path) -> Result<Removed, PinsError> {
+    let mut removed = Removed::default();
+    if !root.exists() {
+        return Ok(removed);
+    }
+    let _lock = lock::lock(root)?;
+    let links = root.join(LINKS);
+    for name in names(&links)? {
+        match LinkKind::of_name(&name) {
+            Some((kind, _)) => removed.links.push((kind.label(), link(&links.join(name))?)),
+            None => removed.left.push(links.join(name)),
+        }
+    }
+    for name in names(root)? {
+        if layout::is_name(&name) {
+            layout(&root.join(&name))?;
+            removed.layouts.push(name);
+        } else if name != LINKS {
+            removed.left.push(root.join(name));
+        }
+    }
+    if removed.left.is_empty() {
+        directory(&links)?;
+        directory(root)?;
+    }
+    Ok(removed)
+}
+
+/// Removes all pins. What is attached stays for as long as somebody has its link open.
+pub(super) fn unpin_all(root: &Path) -> Result<(), PinsError> {
+    let links = root.join(LINKS);
+    for name in names(&links)?.iter().filter(|name| LinkKind::of_name(name).is_some()) {
+        file(&links.join(name))?;
+    }
+    for name in names(root)?.iter().filter(|name| layout::is_name(name)) {
+        layout(&root.join(name))?;
+    }
+    if names(&links)?.is_empty() {
+        directory(&links)?;
+    }
+    if names(root)?.is_empty() {
+        directory(root)?;
+    }
+    Ok(())
+}
+
+/// Detaches a link and removes its pin. Gives the index of its interface; 0 where it has gone, or never was.
+pub(super) fn link(path: &Path) -> Result<u32, PinsError> {
+    let mut index = 0;
+    if let Ok((link, Pinned::Link { interface, .. })) = bpffs::open(path) {
+        index = interface;
+        match bpffs::detach(&link) {
+            Ok(()) => {}
+            // Its interface has gone.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+            // The last descriptor is closed a moment later anyway.
+            Err(error) => tracing::debug!("{}: BPF_LINK_DETACH: {error}", path.display()),
+        }
+    }
+    file(path)?;
+    Ok(index)
+}
+
+/// Removes the maps of a layout: first what says that it is complete.
+pub(super) fn layout(path: &Path) -> Result<(), PinsError> {
+    let meta = path.join(meta::NAME);
+    if meta.exists() {
+        file(&meta)?;
+    }
+    for name in names(path)? {
+        file(&path.join(name))?;
+    }
+    directory(path)
+}
+
+fn file(path: &Path) -> Result<(), PinsError> {
+    fs::remove_file(path).map_err(PinsError::io("removing", path))
+}
+
+fn directory(path: &Path) -> Result<(), PinsError> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinsError::io("removing", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,78 @@
+//! What is pinned, for those who only look.
+
+use std::{collections::BTreeSet, fmt, path::Path};
+
+use super::{
+    LINKS, LinkKind, PinsError,
+    bpffs::{self, Pinned},
+    layout, lock, names,
+};
+
+/// What is pinned in a directory.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Links: which of the programs, and the index of its interface; 0 where that has gone.
+    pub links: Vec<(&'static str, u32)>,
+    /// Ids of the programs in them.
+    pub programs: BTreeSet<u32>,
+    /// Names of layouts.
+    pub layouts: Vec<String>,
+    /// The agent that uses it.
+    pub holder: Option<u32>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.links.is_empty() && self.layouts.is_empty() {
+            return f.write_str("can be written, nothing is pinned");
+        }
+        let links: Vec<_> = self.links.iter().map(|(kind, index)| said(kind, *index)).collect();
+        let links = if links.is_empty() { "nothing attached".to_owned() } else { links.join(", ") };
+        write!(f, "{links}; maps {}", self.layouts.join(", "))?;
+        match self.holder {
+            Some(pid) => write!(f, "; in use by pid {pid}"),
+            None => f.write_str("; no agent uses it (`scanguard detach` ends it)"),
+        }
+    }
+}
+
+/// A link for people: which program, where.
+pub fn said(kind: &str, interface: u32) -> String {
+    if interface == 0 {
+        return format!("{kind} at an interface that has gone");
+    }
+    let mut name = [0u8; libc::IF_NAMESIZE];
+    // SAFETY: room for a name with its terminating zero.
+    let found = unsafe { libc::if_indextoname(interface, name.as_mut_ptr().cast()) };
+    let text = std::ffi::CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null());
+    match text {
+        Some(name) => format!("{kind} at {}", name.to_string_lossy()),
+        None => format!("{kind} at interface {interface}"),
+    }
+}
+
+/// Looks at what is pinned in a directory; changes nothing.
+///
+/// # Errors
+/// Nothing could be pinned there.
+pub fn look(root: &Path) -> Result<Report, PinsError> {
+    bpffs::check(root)?;
+    let links = root.join(LINKS);
+    let mut report = Report {
+        layouts: names(root)?.into_iter().filter(|name| layout::is_name(name)).collect(),
+        holder: lock::holder(root),
+        ..Report::default()
+    };
+    for name in names(&links)? {
+        let Some((kind, _)) = LinkKind::of_name(&name) else {
+            continue;
+        };
+        let mut index = 0;
+        if let Ok((_, Pinned::Link { program, interface })) = bpffs::open(&links.join(&name)) {
+            index = interface;
+            report.programs.insert(program);
+        }
+        report.links.push((kind.label(), index));
+    }
+    Ok(report)
+}
