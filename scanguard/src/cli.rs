@@ -10,14 +10,14 @@ use ipnet::IpNet;
 
 use crate::{
     export::findings::Format,
-    sensor::settings::{Mode, check_interface_name},
+    sensor::settings::{Mode, check_interface_name, check_pin},
 };
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SCANGUARD_REVISION"), ")");
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 other failure, 2 wrong command line, 3 wrong configuration, 4 missing privileges,
-5 the kernel lacks something, 6 interface unknown, taken or unable, 7 metrics address not to be had.";
+5 the kernel lacks something, 6 interface unknown, taken or unable, 7 metrics address not to be had, 8 pins not to be used or in use.";
 
 /// eBPF/XDP scan sensor: finds active scanning (MITRE ATT&CK T1595) at the network card.
 #[derive(Debug, Parser)]
@@ -49,6 +49,12 @@ pub enum Command {
         /// The agent's process id, where several are running.
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
+    },
+    /// Detach what an agent with `sensor.persist = true` left attached when it ended, and remove all that it pinned.
+    Detach {
+        /// Where it is pinned. Without: as /etc/scanguard/scanguard.toml says, or else /sys/fs/bpf/scanguard.
+        #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
+        pin: Option<PathBuf>,
     },
     /// Print a commented configuration file with every default.
     PrintConfig,
@@ -120,6 +126,11 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 fn interface_name(text: &str) -> Result<String, String> {
     check_interface_name(text).map(|()| text.to_owned())
+}
+
+fn pin(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    check_pin(&path).map(|()| path)
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! `scanguard doctor`: what this kernel, these interfaces and these privileges allow. Changes nothing: the
 //! program is loaded, which is the one sure answer, but attached to nothing.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use anyhow::Result;
 use aya::{maps::MapType, programs::ProgramType, sys};
 
 use crate::{
+    config::Config,
     exit::Exit,
     network::{Interface, Network},
     sensor::{
         egress,
         owner::Owner,
+        pins::{PinsError, report},
         privileges,
         program::{self, KernelLogLevel},
         settings::Settings,
@@ -70,7 +72,9 @@ pub async fn run(interfaces: &[String]) -> Result<Exit> {
     say(Exit::Kernel, vec![release(), jit(), btf()]);
     say(Exit::Kernel, features());
     say(Exit::Kernel, load());
-    say(Exit::Interface, interface_lines(interfaces).await?);
+    let (line, own) = pins();
+    say(Exit::Pins, vec![line]);
+    say(Exit::Interface, interface_lines(interfaces, &own).await?);
     Ok(exit)
 }
 
@@ -150,7 +154,26 @@ fn egress_line(loaded: Result<(), String>) -> Line {
     }
 }
 
-async fn interface_lines(names: &[String]) -> Result<Vec<Line>> {
+/// Whether anything can be pinned, and what is: which only an agent needs that persists. With the programs that an
+/// agent has left attached.
+fn pins() -> (Line, BTreeSet<u32>) {
+    let settings = Config::find(None).map(|(config, _)| config.sensor).unwrap_or_default();
+    let path = settings.pin.display();
+    let line = match report::look(&settings.pin) {
+        Ok(report) => {
+            let words = format!("{path}: {report}");
+            return (Line::new(Verdict::Good, "pins", words), report.programs);
+        }
+        Err(error @ (PinsError::NotBpffs { .. } | PinsError::ReadOnly { .. })) if !settings.persist => {
+            let words = format!("dropping can only last as long as the agent: {error}");
+            Line::new(Verdict::Loss, "pins", words)
+        }
+        Err(error) => Line::new(Verdict::Bad, "pins", error.to_string()),
+    };
+    (line, BTreeSet::new())
+}
+
+async fn interface_lines(names: &[String], own: &BTreeSet<u32>) -> Result<Vec<Line>> {
     let network = Network::connect()?;
     let present = network.interfaces().await?;
     let defaults = network.default_route_interfaces().await?;
@@ -167,7 +190,7 @@ async fn interface_lines(names: &[String]) -> Result<Vec<Line>> {
     for name in &wanted {
         lines.push(match present.iter().find(|interface| interface.name == *name) {
             None => Line::new(Verdict::Bad, name, "there is no such interface"),
-            Some(interface) => interface_line(interface, defaults.contains(&interface.index)),
+            Some(interface) => interface_line(interface, defaults.contains(&interface.index), own),
         });
     }
     if defaults.is_empty() && names.is_empty() {
@@ -176,13 +199,16 @@ async fn interface_lines(names: &[String]) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn interface_line(interface: &Interface, is_default: bool) -> Line {
+fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) -> Line {
     let driver = driver(&interface.name);
     let mut words = format!("index {}, MTU {}, driver {driver}", interface.index, interface.mtu);
     if is_default {
         words.push_str(", default route");
     }
     match interface.xdp_program {
+        Some(id) if own.contains(&id) => {
+            Line::new(Verdict::Good, &interface.name, format!("{words}; ScanGuard is attached, and pinned"))
+        }
         Some(id) => {
             let owner = Owner::of(id);
             Line::new(Verdict::Bad, &interface.name, format!("{words}; XDP is taken: {owner}"))

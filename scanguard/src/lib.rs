@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod detach;
 pub mod detect;
 pub mod doctor;
 pub mod exit;
