@@ -44,11 +44,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Starts the agent with these arguments: it must end with this code and say these words.
-fn refused(arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
+pub(crate) fn refused(arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
     refused_in(&Lab::new()?, arguments, code, words)
 }
 
-fn refused_in(lab: &Lab, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
+pub(crate) fn refused_in(lab: &Lab, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
     let before = lab.xdp_programs()?;
     let mut agent = Agent::spawn(&lab.victim, arguments)?;
     let got = agent.exit_code()?;

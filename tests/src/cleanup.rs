@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{lab::run, stage::scratch_root};
+use crate::{lab::run, pinned::unmount_all, stage::scratch_root};
 
 /// Where the signal handler writes; -1 until there is one.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -63,6 +63,7 @@ fn end_all() {
                 let _ = run(Command::new("ip").args(["netns", "del", &name]));
             }
         }
+        unmount_all();
         let _ = fs::remove_dir_all(scratch_root());
     }
 }

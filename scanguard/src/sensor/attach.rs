@@ -314,7 +314,9 @@ impl Attachments {
         let replaced = self.replace(link).map_err(|reason| AttachError::Refused {
             name: interface.name.clone(),
             mode,
-            reason: format!("replacing the program in the pinned link: {reason}"),
+            reason: format!(
+                "the program in the pinned link cannot be replaced, and goes on; `scanguard detach` ends it: {reason}"
+            ),
         });
         let link = replaced?;
         let egress = self.attach_egress(interface);

@@ -1,0 +1,478 @@
+//! Agents that come and go while the program stays: nobody passes who is banned, no packet is lost, and in the end
+//! all can be removed.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard::sensor::{Sensor as _, gate::GateMode, settings::Settings};
+use scanguard_common::outcome::ProbeClass;
+use scanguard_tests::{
+    agent::{Agent, LISTEN},
+    capture::Capture,
+    lab::{Lab, VICTIM_INTERFACE, wait_for},
+    pinned::{self, Bpffs},
+    scans::SCANS,
+    stream,
+};
+
+use crate::{
+    counts::{ConfigFile, config_file},
+    lifecycle::{refused, refused_in},
+    trial,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Banned by itself, within a banned network, banned and allowed, and none of it.
+const SOURCES: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(10, 77, 0, 66),
+    Ipv4Addr::new(10, 77, 0, 130),
+    Ipv4Addr::new(10, 77, 0, 70),
+    Ipv4Addr::new(10, 77, 0, 50),
+];
+const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("persist: across restarts and a kill no packet is lost and none passes a ban", restart),
+        trial("persist: across upgrades of the layout none passes a ban", upgrade),
+        trial("persist: what was told before a restart is not told again", told_once),
+        trial("persist: a scan while no agent ran is found by the next", scan_without_agent),
+        trial("persist: detach removes all, once, and not while an agent runs", detach),
+        trial("persist: of two agents the second says who the first is, exit code 8", two_agents),
+        trial("persist: interfaces that are gone or not wanted any more are let go", other_interfaces),
+        trial("persist: another mode is attached anew", other_mode),
+        trial("persist: without it, the next agent takes over and leaves nothing", no_more),
+        trial("persist: an agent that cannot start leaves nothing", cannot_start),
+        trial("persist: no bpffs, a read-only one, and what others pinned are exit code 8", bad_places),
+        trial("persist: a pin of another kind is exit code 8 and the program goes on", corrupt),
+    ]
+}
+
+/// The configuration of an agent that persists, as the agent reads it and as the test does.
+struct Setup {
+    lab: Lab,
+    bpffs: Bpffs,
+    settings: Settings,
+}
+
+impl Setup {
+    fn new() -> Result<Self> {
+        let bpffs = Bpffs::mount()?;
+        let settings = Settings { persist: true, pin: bpffs.pin(), ..Settings::default() };
+        Ok(Self { lab: Lab::new()?, bpffs, settings })
+    }
+
+    fn file(&self, more: &str) -> Result<ConfigFile> {
+        let Settings { persist, pin, .. } = &self.settings;
+        let pin = pin.display();
+        config_file(&format!(
+            "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{more}"
+        ))
+    }
+
+    fn start(&self, more: &str) -> Result<Agent<'_>> {
+        let file = self.file(more)?;
+        Agent::start(&self.lab.victim, &["--format", "json", "--config", &file.path()])
+    }
+
+    /// Starts an agent and ends it, which leaves its program attached.
+    fn leave_attached(&self) -> Result<()> {
+        let mut agent = self.start("")?;
+        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        let said = agent.said();
+        ensure!(said.contains("scanguard detach --pin"), "{said}");
+        ensure!(self.lab.xdp_programs()?.len() == 1, "not attached any more");
+        Ok(())
+    }
+
+    /// Bans, allows and enforces, while no agent runs.
+    fn ban(&self) -> Result<()> {
+        let mut sensor = pinned::sensor(&self.settings)?;
+        sensor.set_gate(GateMode::Enforce, false)?;
+        sensor.set_allowed(&["10.77.0.70/32".parse()?].into())?;
+        for banned in ["10.77.0.66/32", "10.77.0.70/32"] {
+            sensor.ban(banned.parse()?, Some(Duration::from_secs(3600)), true)?;
+        }
+        sensor.ban("fd77:0:0:5::/64".parse()?, None, true)?;
+        sensor.ban("10.77.0.128/25".parse()?, None, true).context("the network")
+    }
+
+    fn layouts(&self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.settings.pin)?.collect::<Result<Vec<_>, _>>()?;
+        let is_layout = |path: &PathBuf| path.file_name().is_some_and(|name| name != "links");
+        Ok(entries.into_iter().map(|entry| entry.path()).filter(is_layout).collect())
+    }
+
+    fn links(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.settings.pin.join("links"))?.collect::<Result<Vec<_>, _>>()?;
+        let mut names: Vec<_> =
+            entries.into_iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn detach(&self) -> Result<()> {
+        let path = self.settings.pin.display().to_string();
+        refused_in_peace(&self.lab, &["detach", "--pin", &path])
+    }
+}
+
+/// Ends with 0, whatever becomes of programs.
+fn refused_in_peace(lab: &Lab, arguments: &[&str]) -> Result<()> {
+    let mut agent = Agent::spawn(&lab.victim, arguments)?;
+    ensure!(agent.exit_code()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn kill(mut agent: Agent<'_>) -> Result<()> {
+    agent.process.signal(libc::SIGKILL);
+    agent.exit_code().map(drop)
+}
+
+fn pause() {
+    std::thread::sleep(Duration::from_millis(400));
+}
+
+/// What each of the sources got through to the stack, as tcpdump saw it.
+fn passed(capture: &Capture) -> Result<[u64; 4]> {
+    let mut counts = [0; 4];
+    for (count, source) in counts.iter_mut().zip(SOURCES) {
+        *count = capture.count(&format!("tcp and src host {source}"))?;
+    }
+    Ok(counts)
+}
+
+fn restart() -> Result<()> {
+    let setup = Setup::new()?;
+    setup.leave_attached()?;
+    setup.ban()?;
+    let mut agent = setup.start("")?;
+    let before = agent.settled()?;
+    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
+    let (sent, agent) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+        pause();
+        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        pause();
+        let next = setup.start("")?;
+        pause();
+        kill(next)?;
+        pause();
+        let next = setup.start("")?;
+        pause();
+        Ok(next)
+    })?;
+    let after = agent.settled()?;
+    capture.stop()?;
+    println!("{sent} packets of each source, across a restart and a kill");
+    let got = passed(&capture)?;
+    ensure!(got == [0, 0, sent, sent], "{sent} of each were sent, {got:?} passed");
+    let grown = |what: &dyn Fn(&scanguard_tests::agent::Metrics) -> f64| what(&after) - what(&before);
+    let banned = grown(&|page| page.exit("banned"));
+    let counted = grown(&|page| page.probes("syn"));
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let sent_float = sent as f64;
+    ensure!(banned == 2.0 * sent_float, "{sent} of each were sent, {banned} dropped");
+    ensure!(counted == 2.0 * sent_float, "{sent} of each were sent, {counted} counted");
+    ensure!(!agent.said().contains("WARN"), "{}", agent.said());
+    drop(agent);
+    let mut sensor = pinned::sensor(&setup.settings)?;
+    let (state, epoch) = sensor.look(&SOURCES[3].into())?.context("the source is in the table")?;
+    ensure!(u64::from(state.counts[ProbeClass::Syn.index()]) == sent, "{:?}", state.counts);
+    ensure!(epoch > 30, "epoch {epoch}: it began anew");
+    let standing = sensor.standing("10.77.0.66/32".parse()?)?.context("the ban")?;
+    ensure!(standing.enforced && standing.remaining.is_some_and(|left| left < Duration::from_secs(3600)));
+    ensure!(standing.dropped > 0);
+    Ok(())
+}
+
+fn upgrade() -> Result<()> {
+    let setup = Setup::new()?;
+    setup.leave_attached()?;
+    setup.ban()?;
+    let mut agent = setup.start("")?;
+    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
+    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+        pause();
+        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        // Tables of another size.
+        let mut next = setup.start("max_sources = 5000\n")?;
+        ensure!(next.said().contains("another layout"), "{}", next.said());
+        pause();
+        ensure!(next.stop()? == Some(0), "{}", next.said());
+        // Another version, which nobody can tell by its sizes.
+        let [layout] = setup.layouts()?.try_into().ok().context("one layout")?;
+        fs::rename(&layout, layout.with_file_name("scanguard_abi_5-0123456789abcdef"))?;
+        let next = setup.start("max_sources = 5000\n")?;
+        ensure!(next.said().contains("another layout"), "{}", next.said());
+        ensure!(next.metrics()?.exit("banned") > 0.0, "nothing was dropped");
+        pause();
+        kill(next)?;
+        // And by another prefix, by which bans of IPv6 are looked up.
+        let mut next = setup.start("ipv6_prefix = 56\n")?;
+        pause();
+        ensure!(next.stop()? == Some(0), "{}", next.said());
+        Ok(())
+    })?;
+    capture.stop()?;
+    println!("{sent} packets of each source, across three changes of the layout");
+    let got = passed(&capture)?;
+    ensure!(got == [0, 0, sent, sent], "{sent} of each were sent, {got:?} passed");
+    ensure!(setup.layouts()?.len() == 1, "old maps were left: {:?}", setup.layouts()?);
+    let settings = Settings { ipv6_prefix: 56, ..setup.settings.clone() };
+    let sensor = pinned::sensor(&settings)?;
+    let standing = sensor.standing("10.77.0.66/32".parse()?)?.context("the ban")?;
+    let left = standing.remaining.context("an end")?;
+    ensure!(left < Duration::from_secs(3600) && left > Duration::from_secs(3400), "{left:?}");
+    ensure!(sensor.banned().count() == 4);
+    let six =
+        sensor.standing("fd77:0:0:5::/64".parse()?)?.context("the ban of a network that was a source")?;
+    ensure!(six.enforced && six.remaining.is_none(), "{six:?}");
+    Ok(())
+}
+
+fn told_once() -> Result<()> {
+    let setup = Setup::new()?;
+    let mut agent = setup.start("")?;
+    SCANS[0].run(&setup.lab)?;
+    wait_for("the finding", PATIENCE, || (!agent.opened().is_empty()).then_some(()))?;
+    let before = agent.settled()?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let mut agent = setup.start("")?;
+    let continued = agent.settled()?;
+    ensure!(continued.probes("syn") == before.probes("syn"), "{before:?} {continued:?}");
+    // One more probe has the source looked at.
+    let scanner: Ipv4Addr = "10.77.0.2".parse()?;
+    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &[scanner], || {
+        std::thread::sleep(Duration::from_millis(5));
+        Ok(())
+    })?;
+    let after = agent.settled()?;
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let grown = before.probes("syn") + sent as f64;
+    ensure!(after.probes("syn") == grown, "{sent} sent: {after:?}");
+    ensure!(agent.opened().is_empty(), "told again: {:?}", agent.findings());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn scan_without_agent() -> Result<()> {
+    let setup = Setup::new()?;
+    kill(setup.start("")?)?;
+    SCANS[0].run(&setup.lab)?;
+    let mut agent = setup.start("")?;
+    wait_for("the finding", PATIENCE, || (!agent.opened().is_empty()).then_some(()))?;
+    ensure!(agent.settled()?.probes("syn") >= 1000.0, "{:?}", agent.metrics()?);
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn detach() -> Result<()> {
+    let setup = Setup::new()?;
+    let path = setup.settings.pin.display().to_string();
+    let mut agent = setup.start("")?;
+    let pid = format!("(pid {})", agent.process.child.id());
+    refused_in(&setup.lab, &["detach", "--pin", &path], 8, &["in use", &pid])?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let mut detach = Agent::spawn(&setup.lab.victim, &["detach", "--pin", &path])?;
+    ensure!(detach.exit_code()? == Some(0), "{}", detach.said());
+    let lines = detach.lines().join("\n");
+    for word in ["detached xdp at edge0", "detached egress at edge0", "removed the maps"] {
+        ensure!(lines.contains(word), "{word}: {lines}");
+    }
+    ensure!(setup.lab.xdp_programs()?.is_empty(), "still attached");
+    ensure!(!setup.settings.pin.exists(), "the directory is still there");
+    let mut again = Agent::spawn(&setup.lab.victim, &["detach", "--pin", &path])?;
+    ensure!(again.exit_code()? == Some(0), "{}", again.said());
+    ensure!(again.lines().join("").contains("nothing is pinned"), "{:?}", again.lines());
+    // What others put there stays.
+    setup.leave_attached()?;
+    fs::create_dir(setup.settings.pin.join("theirs"))?;
+    let mut third = Agent::spawn(&setup.lab.victim, &["detach", "--pin", &path])?;
+    ensure!(
+        third.exit_code()? == Some(1) && third.lines().join("").contains("theirs"),
+        "{:?}",
+        third.lines()
+    );
+    ensure!(setup.lab.xdp_programs()?.is_empty() && setup.settings.pin.join("theirs").exists());
+    Ok(())
+}
+
+fn two_agents() -> Result<()> {
+    let setup = Setup::new()?;
+    let first = setup.start("")?;
+    let pid = format!("(pid {})", first.process.child.id());
+    let file = setup.file("")?;
+    let arguments =
+        ["run", "--iface", VICTIM_INTERFACE, "--listen", "127.0.0.1:9824", "--config", &file.path()];
+    refused_in(&setup.lab, &arguments, 8, &["another agent", &pid, "sensor.pin"])?;
+    // One that does not persist is told by the interface.
+    fs::write(file.path(), format!("[sensor]\npin = \"{}\"\n", setup.settings.pin.display()))?;
+    refused_in(&setup.lab, &arguments, 6, &["does not replace", &pid])
+}
+
+fn other_interfaces() -> Result<()> {
+    let setup = Setup::new()?;
+    let lab = &setup.lab;
+    for name in ["other0", "more0"] {
+        lab.victim.ip(&format!("link add {name} type veth peer name {name}-p"))?;
+    }
+    let file = setup.file("")?;
+    let mut agent =
+        Agent::start(&lab.victim, &["--iface", "other0", "--iface", "more0", "--config", &file.path()])?;
+    ensure!(setup.links()?.len() == 6, "{:?}", setup.links()?);
+    // While it runs: the pins of an interface go with it, and come back.
+    lab.victim.ip("link del other0")?;
+    wait_for("its pins are gone", PATIENCE, || (setup.links().ok()?.len() == 4).then_some(()))?;
+    lab.victim.ip("link add other0 type veth peer name other0-p")?;
+    wait_for("its pins are back", PATIENCE, || (setup.links().ok()?.len() == 6).then_some(()))?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    // While none runs: one is gone, and another not wanted.
+    lab.victim.ip("link del other0")?;
+    let mut agent = setup.start("")?;
+    ensure!(setup.links()?.len() == 2, "{:?}", setup.links()?);
+    ensure!(lab.xdp_programs()?.len() == 1);
+    let more = lab.victim.ip("-j -d link show dev more0")?;
+    ensure!(!String::from_utf8_lossy(&more.stdout).contains("\"xdp\""), "still attached to more0");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    // The interface itself is made anew, with another index.
+    lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
+    lab.connect()?;
+    let mut agent = setup.start("")?;
+    ensure!(lab.xdp_programs()?.len() == 1 && setup.links()?.len() == 2, "{:?}", setup.links()?);
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    setup.detach()
+}
+
+fn other_mode() -> Result<()> {
+    let setup = Setup::new()?;
+    setup.leave_attached()?;
+    setup.ban()?;
+    let attached = |agent: &Agent<'_>, mode: &str| -> Result<f64> {
+        let series = format!("scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"{mode}\"}}");
+        Ok(agent.metrics()?.get(&series))
+    };
+    let mut agent = setup.start("mode = \"generic\"\n")?;
+    ensure!(attached(&agent, "generic")? == 1.0 && attached(&agent, "native")? == 0.0);
+    ensure!(agent.said().contains("attaching anew"), "{}", agent.said());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    // Whichever it is will do.
+    let mut agent = setup.start("mode = \"auto\"\n")?;
+    ensure!(attached(&agent, "generic")? == 1.0, "{}", agent.said());
+    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+        pause();
+        Ok(())
+    })?;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let expected = 2.0 * sent as f64;
+    let banned = agent.settled()?.exit("banned");
+    ensure!(banned == expected, "{banned} of {expected}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn no_more() -> Result<()> {
+    let mut setup = Setup::new()?;
+    setup.leave_attached()?;
+    setup.ban()?;
+    let attached = setup.lab.xdp_programs()?;
+    setup.settings.persist = false;
+    let mut agent = setup.start("")?;
+    ensure!(!setup.settings.pin.exists(), "still pinned");
+    let now = setup.lab.xdp_programs()?;
+    ensure!(now.len() == 1 && now != attached, "{attached:?} {now:?}");
+    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES[..1], || {
+        pause();
+        Ok(())
+    })?;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let expected = sent as f64;
+    ensure!(agent.settled()?.exit("banned") == expected, "{}", agent.said());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(agent.said().contains("detached from"), "{}", agent.said());
+    ensure!(setup.lab.xdp_programs()?.is_empty(), "still attached");
+    Ok(())
+}
+
+fn cannot_start() -> Result<()> {
+    let setup = Setup::new()?;
+    let file = setup.file("")?;
+    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--iface", "nosuch0", "--config", &file.path()];
+    refused_in(&setup.lab, &arguments, 6, &["nosuch0"])?;
+    ensure!(!setup.settings.pin.exists(), "something is pinned");
+    // What was there before stays.
+    setup.leave_attached()?;
+    let attached = setup.lab.xdp_programs()?;
+    let taken = setup.lab.victim.enter(|| std::net::TcpListener::bind(LISTEN).context("bind"))?;
+    refused_in(
+        &setup.lab,
+        &[&arguments[..3], &arguments[5..], &["--listen", LISTEN]].concat(),
+        7,
+        &[LISTEN],
+    )?;
+    drop(taken);
+    ensure!(setup.lab.xdp_programs()? == attached && setup.links()?.len() == 2);
+    let mut agent = setup.start("")?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn bad_places() -> Result<()> {
+    let mut setup = Setup::new()?;
+    let run = |setup: &Setup, words: &[&str]| -> Result<()> {
+        let file = setup.file("")?;
+        refused(&["run", "--iface", VICTIM_INTERFACE, "--config", &file.path()], 8, words)
+    };
+    fs::create_dir_all(setup.settings.pin.join("theirs"))?;
+    run(&setup, &["theirs", "nothing that ScanGuard has pinned", "sensor.pin"])?;
+    ensure!(setup.settings.pin.join("theirs").exists(), "what others have is removed");
+    fs::remove_dir(setup.settings.pin.join("theirs"))?;
+    setup.bpffs.make_read_only()?;
+    run(&setup, &["read-only", "remount,rw"])?;
+    setup.settings.pin = std::env::temp_dir().join("scanguard-no-bpffs");
+    run(&setup, &["not on a BPF file system", "mount -t bpf"])?;
+    ensure!(!setup.settings.pin.exists(), "the directory was made");
+    refused(&["detach", "--pin", "relative/path"], 2, &["absolute path"])
+}
+
+fn corrupt() -> Result<()> {
+    let setup = Setup::new()?;
+    setup.leave_attached()?;
+    let [layout] = setup.layouts()?.try_into().ok().context("one layout")?;
+    let file = setup.file("")?;
+    let attached = setup.lab.xdp_programs()?;
+    let refuses = |words: &[&str]| {
+        let arguments = ["run", "--iface", VICTIM_INTERFACE, "--config", &file.path()];
+        refused_in(&setup.lab, &arguments, 8, &[words, &["scanguard detach --pin"]].concat())
+    };
+    let swap = |one: &Path, other: &Path| -> Result<()> {
+        let aside = layout.join("ASIDE");
+        fs::rename(one, &aside)?;
+        fs::rename(other, one)?;
+        Ok(fs::rename(&aside, other)?)
+    };
+    // Another map, no map, nothing.
+    let (allowed, tally) = (layout.join("ALLOWED"), layout.join("TALLY"));
+    swap(&allowed, &tally)?;
+    refuses(&["ALLOWED", "of this version"])?;
+    swap(&allowed, &tally)?;
+    let links = setup.links()?;
+    let xdp = links.iter().find(|name| name.starts_with("xdp")).context("a link")?;
+    let xdp = setup.settings.pin.join("links").join(xdp);
+    swap(&allowed, &xdp)?;
+    refuses(&["ALLOWED"])?;
+    swap(&allowed, &xdp)?;
+    let aside = layout.join("ASIDE");
+    fs::rename(&allowed, &aside)?;
+    refuses(&["ALLOWED", "No such file"])?;
+    fs::rename(&aside, &allowed)?;
+    ensure!(setup.lab.xdp_programs()? == attached, "the program was detached");
+    let mut agent = setup.start("")?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    setup.detach()
+}
