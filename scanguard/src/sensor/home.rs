@@ -23,7 +23,7 @@ impl Home {
     /// Takes the trie, with what is in it already.
     pub(super) fn new(trie: LpmTrie<MapData, [u8; 16], u32>) -> Result<Self, SensorError> {
         let mut present = BTreeMap::new();
-        for entry in trie.iter() {
+        for entry in &trie {
             let (key, whose) = entry.map_err(|error| SensorError::Map { map: abi::HOME, error })?;
             if let Some(net) = gate::net(key.prefix_len(), key.data()) {
                 present.insert((net.addr(), net.prefix_len()), whose);
