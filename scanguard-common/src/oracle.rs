@@ -82,6 +82,15 @@ pub trait Oracle {
     fn published(&self, address: Address, service: Service) -> bool;
     /// Whether this host forwards: ports without a socket may then be somebody else's.
     fn forwards(&self) -> bool;
+
+    /// What a packet met that no socket wants.
+    #[inline(always)]
+    fn unwanted(&self, flow: &Flow) -> Reach
+    where
+        Self: Sized,
+    {
+        without_socket(self, flow)
+    }
 }
 
 /// An oracle that knows nothing: everything is elsewhere.
@@ -141,12 +150,12 @@ pub fn reach<O: Oracle>(oracle: &O, is_syn: bool, flow: &Flow) -> Reach {
     if is_syn && !matches!(oracle.tcp(flow), Socket::None) {
         return Reach::Open;
     }
-    without_socket(oracle, flow)
+    oracle.unwanted(flow)
 }
 
-/// What a packet met that no socket wants.
+/// What a packet met that no socket wants, from what the oracle says of addresses and services.
 #[inline(always)]
-pub(crate) fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
+pub fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
     let has_sockets = matches!(flow.service.protocol, protocol::TCP | protocol::UDP);
     match oracle.home(flow.destination) {
         Home::Dark => Reach::Dark,
@@ -183,7 +192,7 @@ fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>
         (Socket::Pending, _) => ordinary(exit, true),
         (Socket::Listening, Some(_)) => ordinary(Exit::TcpStray, false),
         (Socket::Listening | Socket::None, None) => ordinary(exit, false),
-        (Socket::None, Some(class)) => match without_socket(oracle, flow) {
+        (Socket::None, Some(class)) => match oracle.unwanted(flow) {
             reach @ (Reach::Closed | Reach::Dark) => Decision::Probe { class, reach },
             // A connection of somebody else's, for all that can be told.
             Reach::Open | Reach::Unknown => ordinary(exit, true),
@@ -197,7 +206,7 @@ fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
         return ordinary(Exit::UdpOwned, true);
     }
     let looks_like_answer = flow.source_port < 1024 && flow.service.port >= EPHEMERAL_START;
-    match without_socket(oracle, flow) {
+    match oracle.unwanted(flow) {
         Reach::Open => ordinary(Exit::UdpOwned, true),
         // Answers come late, when the socket that asked has gone: resolvers see many of them.
         Reach::Closed | Reach::Unknown if looks_like_answer => ordinary(Exit::UdpReply, false),

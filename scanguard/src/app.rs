@@ -66,6 +66,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
     sensor.set_epoch_length(config.sensor.poll_interval)?;
+    let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
+    sensor.set_free_entries(config.sensor.free_entries(cpus.get()))?;
     sensor.set_routed(&config.network.home);
     sensor.set_local(&network.local().await?)?;
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone()).await?;
