@@ -59,6 +59,21 @@ pub(crate) fn completed(flow: &Flow) {
     }
 }
 
+/// Notes that a source aborted a handshake, if the source is in the table.
+#[inline(always)]
+pub(crate) fn aborted(flow: &Flow) {
+    let source = config::source_mask().apply(flow.source);
+    let Some(state) = SOURCES.get_ptr_mut(source) else {
+        return;
+    };
+    // SAFETY: as in `count`.
+    let news =
+        unsafe { account::record_aborted::<Shared>(state, flow.service, config::epoch(), config::salt()) };
+    if let Some(news) = news {
+        trip::news(source, news);
+    }
+}
+
 /// Notes an answer that went to a source; whether it is in the table.
 #[inline(always)]
 pub(crate) fn answered(answer: Answer, flow: &Flow) -> bool {

@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
     flow,
-    oracle::{self, Decision, Reach},
+    oracle::{self, Decision, Handshake, Reach},
     outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
 };
 
@@ -49,9 +49,13 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
     }
     match oracle::segment(&kernel, kind, flow) {
         Decision::Probe { class, reach } => count(class as usize, reach, flow) as u32,
-        Decision::Ordinary { exit, completed, remember } => {
-            if completed && !matches!(kind, SegmentKind::Acknowledgment) {
-                account::completed(flow);
+        Decision::Ordinary { exit, handshake, remember } => {
+            match handshake {
+                Handshake::Untold => {}
+                // Counted once a connection: by its end.
+                Handshake::Completed if matches!(kind, SegmentKind::Acknowledgment) => {}
+                Handshake::Completed => account::completed(flow),
+                Handshake::Aborted => account::aborted(flow),
             }
             if remember {
                 flows::remember(tag);

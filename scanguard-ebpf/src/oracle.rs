@@ -154,7 +154,8 @@ impl Oracle for Kernel {
         match socket_state(self.ctx, flow, tcp) {
             None => Socket::None,
             Some(LISTEN) => Socket::Listening,
-            Some(SYN_SENT | SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
+            Some(SYN_SENT) => Socket::Calling,
+            Some(SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
             Some(_) => Socket::Connected,
         }
     }

@@ -129,6 +129,25 @@ impl SoftwareSensor {
         }
     }
 
+    /// Notes that a source aborted a handshake, if the source is in the table. Captures do not tell: what lies between
+    /// two packets of a flow is not kept, and no socket can be asked.
+    pub fn aborted(&mut self, flow: &Flow) {
+        let source = self.mask.apply(flow.source);
+        let (period, epoch) = (self.period, epoch(self.period));
+        let Some(tracked) = self.sources.get_mut(&source) else {
+            return;
+        };
+        if tracked.period != period {
+            self.by_age.remove(&(tracked.period, source));
+            self.by_age.insert((period, source));
+            tracked.period = period;
+        }
+        // SAFETY: an exclusive reference.
+        let _news = unsafe {
+            account::record_aborted::<Unshared>(&raw mut tracked.state, flow.service, epoch, self.salt)
+        };
+    }
+
     /// Notes an answer that went out to a source, if the source is in the table; says whether it was.
     pub fn answered(&mut self, source: &Address, answer: Answer) -> bool {
         let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) else {
