@@ -65,6 +65,8 @@ pub struct Finding {
     pub(super) covers: &'static [&'static str],
     /// Whether its evidence is certain.
     pub(super) proven: bool,
+    /// See [`Rule::is_forgeable`].
+    pub(super) forgeable: bool,
     /// When the rule matched last, by the clock that does not jump.
     pub(super) matched: Duration,
     /// When the source did something last, by the same clock.
@@ -143,6 +145,11 @@ impl Finding {
         self.seen.completed()
     }
 
+    /// Handshakes that the source aborted.
+    pub fn aborted(&self) -> u64 {
+        self.seen.aborted()
+    }
+
     /// Adds what the source did.
     pub(super) fn add(&mut self, delta: &Delta, now: Now) {
         if self.sources.count > 0 {
@@ -191,6 +198,7 @@ impl Finding {
     pub(super) fn judge(&mut self, lockstep: Option<u64>) -> bool {
         let (confidence, spoofable) = match (self.completed(), lockstep) {
             _ if self.sources.count > 0 => (self.certainty(), Spoofable::Yes),
+            (1.., _) if self.forgeable => (self.certainty(), Spoofable::Yes),
             (completed @ 1.., _) if self.proven => (Confidence::High, Spoofable::No { completed }),
             (completed @ 1.., _) => (Confidence::Medium, Spoofable::No { completed }),
             (0, Some(sources)) => (Confidence::Low, Spoofable::Decoys { sources }),

@@ -150,6 +150,7 @@ impl Tracker {
             last: now.wall,
             reason: String::new(),
             proven: found.evidence.proven,
+            forgeable: rule.is_forgeable(),
             matched: now.at,
             active: now.at,
             quiet: self.settings.quiet.max(rule.patience()),
@@ -209,6 +210,7 @@ fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: D
     finding.rule = rule.name();
     finding.techniques = rule.techniques();
     finding.covers = rule.covers();
+    finding.forgeable = rule.is_forgeable();
     finding.severity = finding.severity.max(found.severity);
     finding.quiet = finding.quiet.max(quiet).max(rule.patience());
     finding.proven |= found.evidence.proven;

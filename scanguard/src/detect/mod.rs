@@ -29,6 +29,7 @@ use crate::{
     clock::Now,
     observe::{
         Delta,
+        activity::Activity,
         history::{History, Window},
     },
 };
@@ -120,8 +121,16 @@ pub struct Source<'h> {
 impl Source<'_> {
     /// What it did in the last `length`, as far as it was not told.
     pub fn window(&self, length: Duration) -> Window {
-        let untold = self.at.saturating_sub(self.since);
-        self.history.window(self.at, length.min(untold))
+        self.history.window(self.at, length.min(self.untold()))
+    }
+
+    /// What it did before that.
+    pub fn before(&self, length: Duration) -> Activity {
+        self.history.before(self.at, length.min(self.untold()))
+    }
+
+    fn untold(&self) -> Duration {
+        self.at.saturating_sub(self.since)
     }
 }
 
@@ -179,6 +188,15 @@ pub trait Rule: Send {
     /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
     fn covers(&self) -> &'static [&'static str] {
         &[]
+    }
+    /// Whether what is new of a source may make it match.
+    fn concerns(&self, new: &Activity) -> bool {
+        new.counts.of_any(self.classes()) > 0
+    }
+    /// Whether its evidence may be a forgery also where the source completed connections: it did not send what is
+    /// counted, or only in answer to what was sent in its name.
+    fn is_forgeable(&self) -> bool {
+        false
     }
     /// How long its findings stay open at least when it does not match any more.
     fn patience(&self) -> Duration {
@@ -267,7 +285,7 @@ impl Detector {
         for InUse { rule, soonest } in &self.rules {
             // In a flood most sources have sent one probe: no rule need look closer.
             let too_soon = *soonest != NOT_AT_ONCE && probes < u64::from(*soonest);
-            if too_soon || delta.activity.counts.of_any(rule.classes()) == 0 {
+            if too_soon || !rule.concerns(&delta.activity) {
                 continue;
             }
             let since = self.tracker.told(rule.name(), &address);

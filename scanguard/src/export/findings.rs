@@ -211,6 +211,7 @@ struct JsonEvent<'e> {
     counts: JsonCounts,
     reached: JsonReached,
     completed: u64,
+    aborted: u64,
     first_seen: jiff::Timestamp,
     last_seen: jiff::Timestamp,
     reason: &'e str,
@@ -254,6 +255,7 @@ impl Serialize for Json<'_> {
                 dark: finding.reached(Reach::Dark),
             },
             completed: finding.completed(),
+            aborted: finding.aborted(),
             first_seen: finding.first,
             last_seen: finding.last,
             reason: &finding.reason,
@@ -306,6 +308,7 @@ mod tests {
         assert_eq!(json["spoofable"], "yes: any address could have been written into these packets");
         let reached = serde_json::json!({ "open": 0, "closed": 40, "unknown": 0, "dark": 0 });
         assert_eq!((&json["reached"], &json["completed"]), (&reached, &0.into()));
+        assert_eq!(json["aborted"], 0);
         assert_eq!(json["counts"]["probes"], 40);
         assert_eq!(json["counts"]["by_class"], serde_json::json!({ "syn": 40 }));
         assert_eq!(json["counts"]["hosts"], 1);

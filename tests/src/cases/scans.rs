@@ -98,6 +98,7 @@ const MORE: &[Case] = &[
     evasion("nmap -n -Pn -sS --ip-options R -p 1-60 --max-retries 1 {victim}"),
     evasion("nmap -n -Pn -sS --spoof-mac 02:00:00:00:00:99 -p 1-60 --max-retries 0 {victim}"),
     versions("nmap -n -Pn -sV -p 21,22,25,80,110,143,443,3306 --version-light {victim}"),
+    versions("nmap -n -Pn -sS -p 21,22,25,80,110,143,443,3306 {victim}").tested(),
     versions("nmap -n -Pn -sV -p 1-200 --version-light {victim}"),
     versions("nmap -n -Pn -O -p 1,80 --max-os-tries 1 {victim}").tested(),
     versions("nmap -n -Pn -A -p 1-100 {victim}"),
