@@ -361,14 +361,18 @@ const ODD_CLASSES: u32 = {
     bits
 };
 
-/// Notes that a connection with the source was completed.
+/// Notes that a connection with the source was completed. It may have begun long ago: the windows move on, so that
+/// whoever reads what changed in this epoch sees it.
 ///
 /// # Safety
 /// As [`record`].
 #[inline(always)]
-pub unsafe fn record_completed<M: Memory>(state: *mut SourceState) {
+pub unsafe fn record_completed<M: Memory>(state: *mut SourceState, epoch: u32) {
     // SAFETY: the caller's promise.
-    unsafe { M::increment(&raw mut (*state).completed) };
+    unsafe {
+        M::increment(&raw mut (*state).completed);
+        window(state, epoch);
+    }
 }
 
 /// Notes that the source aborted a handshake with a service. Gives the number of news so far if the service is new to

@@ -55,7 +55,7 @@ pub(crate) fn count(class: usize, reach: Reach, flow: &Flow) -> Result<(), Table
 pub(crate) fn completed(flow: &Flow) {
     if let Some(state) = SOURCES.get_ptr_mut(config::source_mask().apply(flow.source)) {
         // SAFETY: as in `count`.
-        unsafe { account::record_completed::<Shared>(state) };
+        unsafe { account::record_completed::<Shared>(state, config::epoch()) };
     }
 }
 

@@ -110,6 +110,16 @@ fn an_abort_after_the_epoch_of_its_probe_moves_the_windows_on() {
     assert_eq!(state.distinct_since(5).aborted_services.count_ones(), 1, "epoch 6 is gone");
 }
 
+#[test]
+fn a_connection_that_ends_later_moves_the_windows_on_and_is_no_probe() {
+    let mut state = SourceState::new(1, 5);
+    count(&mut state, &probe(1, 80), 5);
+    // SAFETY: an exclusive reference.
+    unsafe { record_completed::<Unshared>(&raw mut state, 9) };
+    assert_eq!((state.epoch, state.completed, state.news), (9, 1, 1));
+    assert_eq!(state.distinct_since(0), Distinct::EMPTY);
+}
+
 proptest::proptest! {
     #[test]
     fn the_agent_finds_as_many_aborts_as_there_were(ports in proptest::collection::vec(1u16.., 0..200)) {
