@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 use scanguard_common::{account::Sample, address::Address, oracle::Reach, outcome::ProbeClass};
 
-use super::{Confidence, Evidence, Rule, Severity, Technique};
+use super::{Confidence, Evidence, Rule, Severity, Technique, geo::Origin};
 use crate::{
     clock::Now,
     observe::{
@@ -46,6 +46,8 @@ pub struct Finding {
     pub spoofable: Spoofable,
     /// Who scans; an IPv6 source stands for its prefix. Of a campaign the one that did most when it was found.
     pub source: Address,
+    /// Where it comes from, as far as it was known when it was found.
+    pub origin: Origin,
     /// All that take part in a campaign; none where a source scans alone.
     pub sources: Sources,
     /// Examples of what was probed.

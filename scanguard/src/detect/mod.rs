@@ -8,6 +8,7 @@ pub mod decoys;
 pub mod feeds;
 mod finding;
 pub mod findings;
+pub mod geo;
 pub mod missed;
 pub mod rules;
 pub mod settings;
@@ -23,6 +24,7 @@ use self::{
     decoys::Decoys,
     feeds::Feeds,
     findings::{Event, Match, Tracker},
+    geo::{Geo, Origin},
     rules::RuleSet,
 };
 use crate::{
@@ -116,6 +118,8 @@ pub struct Source<'h> {
     pub since: Duration,
     /// The feed of known-bad networks that lists it.
     pub listed: Option<&'h str>,
+    /// Where addresses are.
+    pub geo: &'h Geo,
 }
 
 impl Source<'_> {
@@ -127,6 +131,11 @@ impl Source<'_> {
     /// What it did before that.
     pub fn before(&self, length: Duration) -> Activity {
         self.history.before(self.at, length.min(self.untold()))
+    }
+
+    /// Where it comes from, as far as it is known. Looked up when it is asked for.
+    pub fn origin(&self) -> Origin {
+        self.geo.origin(&self.address)
     }
 
     fn untold(&self) -> Duration {
@@ -266,6 +275,11 @@ impl Detector {
         self.feeds = feeds;
     }
 
+    /// Takes other databases of where addresses are, or none. Findings that are open keep what was known.
+    pub fn set_geo(&mut self, geo: Geo) {
+        self.tracker.set_geo(geo);
+    }
+
     /// Looks at a source that did something; hands on what is to be told.
     pub fn see(
         &mut self,
@@ -289,7 +303,8 @@ impl Detector {
                 continue;
             }
             let since = self.tracker.told(rule.name(), &address);
-            let source = Source { address, history, delta, at: now.at, since, listed };
+            let geo = self.tracker.geo();
+            let source = Source { address, history, delta, at: now.at, since, listed, geo };
             if let Some(mut evidence) = rule.evaluate(&source) {
                 let mut severity = rule.severity();
                 if let Some(feed) = listed {

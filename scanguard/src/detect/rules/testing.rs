@@ -16,6 +16,7 @@ use crate::{
         Detector, Rule,
         feeds::Feeds,
         findings::{Event, Tracker},
+        geo::Geo,
         settings::Settings,
     },
     observe::{self, Observer},
@@ -127,6 +128,11 @@ impl Script {
     /// Sources that are known to be bad.
     pub(crate) fn set_feeds(&mut self, feeds: Feeds) {
         self.pipeline.detector.set_feeds(feeds);
+    }
+
+    /// Where addresses are.
+    pub(crate) fn set_geo(&mut self, geo: Geo) {
+        self.pipeline.detector.set_geo(geo);
     }
 
     /// Everything that was told so far.
