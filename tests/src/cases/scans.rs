@@ -103,6 +103,7 @@ const MORE: &[Case] = &[
     versions("nmap -n -Pn -O -p 1,80 --max-os-tries 1 {victim}").tested(),
     versions("nmap -n -Pn -A -p 1-100 {victim}"),
     ipv6("nmap -6 -n -Pn -sT -p 1-100 {victim6}"),
+    ipv6("nmap -6 -n -Pn -sS -p 21,22,25,80,110,143,443,3306 {victim6}").after(banners),
     ipv6("nmap -6 -n -Pn -sF -p 1-60 --max-retries 1 {victim6}"),
     ipv6("nmap -6 -n -Pn -sN -p 1-60 --max-retries 1 {victim6}"),
     ipv6("nmap -6 -n -Pn -sA -p 1-60 --max-retries 1 {victim6}"),
