@@ -16,7 +16,7 @@ pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
     match kind {
         SegmentKind::Acknowledgment | SegmentKind::Closing | SegmentKind::SynAck | SegmentKind::Reset => {
             match oracle.tcp(flow) {
-                Socket::Connected | Socket::Pending => true,
+                Socket::Connected | Socket::Pending | Socket::Calling => true,
                 Socket::Listening => false,
                 Socket::None => elsewhere(oracle, flow),
             }
@@ -98,6 +98,7 @@ mod tests {
             for (tcp, expected) in [
                 (Socket::Connected, true),
                 (Socket::Pending, true),
+                (Socket::Calling, true),
                 (Socket::Listening, false),
                 (Socket::None, false),
             ] {

@@ -57,10 +57,25 @@ pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) 
 
 /// Notes that a connection with a source was completed, if the source is in the table.
 #[inline(always)]
-pub(crate) fn completed(flow: &Flow) {
+pub(crate) fn completed(control: &Control, flow: &Flow) {
     if let Some(state) = SOURCES.get_ptr_mut(config::source_mask().apply(flow.source)) {
         // SAFETY: as in `count`.
-        unsafe { account::record_completed::<Shared>(state) };
+        unsafe { account::record_completed::<Shared>(state, control.epoch) };
+    }
+}
+
+/// Notes that a source aborted a handshake, if the source is in the table.
+#[inline(always)]
+pub(crate) fn aborted(control: &Control, flow: &Flow) {
+    let source = config::source_mask().apply(flow.source);
+    let Some(state) = SOURCES.get_ptr_mut(source) else {
+        return;
+    };
+    // SAFETY: as in `count`.
+    let news =
+        unsafe { account::record_aborted::<Shared>(state, flow.service, control.epoch, config::salt()) };
+    if let Some(news) = news {
+        trip::news(source, news, control.trip);
     }
 }
 

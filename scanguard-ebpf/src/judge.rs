@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
     abi::Control,
     flow,
-    oracle::{self, Decision, Reach},
+    oracle::{self, Decision, Handshake, Reach},
     outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
 };
 
@@ -66,9 +66,13 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
     }
     match oracle::segment(&kernel, kind, flow) {
         Decision::Probe { class, reach } => count(control, class as usize, reach, flow) as u32,
-        Decision::Ordinary { exit, completed, remember } => {
-            if completed && !matches!(kind, SegmentKind::Acknowledgment) {
-                account::completed(flow);
+        Decision::Ordinary { exit, handshake, remember } => {
+            match handshake {
+                Handshake::Untold => {}
+                // Counted once a connection: by its end.
+                Handshake::Completed if matches!(kind, SegmentKind::Acknowledgment) => {}
+                Handshake::Completed => account::completed(control, flow),
+                Handshake::Aborted => account::aborted(control, flow),
             }
             if remember {
                 flows::remember(tag);

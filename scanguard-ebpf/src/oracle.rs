@@ -182,7 +182,8 @@ impl Oracle for Kernel<'_> {
         match socket_state(self.ctx.cast(), flow, tcp) {
             None => Socket::None,
             Some(LISTEN) => Socket::Listening,
-            Some(SYN_SENT | SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
+            Some(SYN_SENT) => Socket::Calling,
+            Some(SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
             Some(_) => Socket::Connected,
         }
     }

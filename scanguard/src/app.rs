@@ -173,6 +173,7 @@ impl Agent {
     ) -> Result<Self> {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         read_feeds(&mut detector, config);
+        use_geo(&mut detector, config);
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let limits = Limits {
             sources: config.sensor.max_sources,
@@ -235,6 +236,7 @@ impl Agent {
         let Pipeline { observer, detector, .. } = &mut self.pipeline;
         detector.reconfigure(config.rules.rules(), config.findings);
         read_feeds(detector, &config);
+        use_geo(detector, &config);
         observer.reconfigure(config.history);
         self.metrics.add_rules(detector.rules());
         self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
@@ -366,6 +368,14 @@ pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) {
         tracing::warn!("feed {problem}");
     }
     detector.set_feeds(feeds);
+}
+
+/// Takes the databases that were read with the configuration.
+pub(crate) fn use_geo(detector: &mut Detector, config: &Config) {
+    for database in config.geo.described() {
+        tracing::info!("database {database}");
+    }
+    detector.set_geo(config.geo.clone());
 }
 
 /// The kernel's monotonic clock, by which the program stamps what it tells.
