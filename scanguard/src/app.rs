@@ -72,6 +72,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
     sensor.set_epoch_length(config.sensor.poll_interval)?;
+    let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
+    sensor.set_free_entries(config.sensor.free_entries(cpus.get()))?;
     sensor.set_routed(&config.network.home);
     sensor.set_local(&network.local().await?)?;
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
@@ -177,10 +179,12 @@ impl Agent {
     ) -> Result<Self> {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         read_feeds(&mut detector, config);
+        use_geo(&mut detector, config);
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let mut pipeline = Pipeline::new(Observer::new(config.history), detector);
         let Pipeline { observer, detector, .. } = &mut pipeline;
-        let before = sensor.read_before(&mut |source, state| observer.resume(source, state));
+        let epoch = sensor.epoch();
+        let before = sensor.read_before(&mut |source, state| observer.resume(source, state, epoch));
         let limits = Limits {
             sources: config.sensor.max_sources,
             history: config.history.max_sources,
@@ -245,6 +249,7 @@ impl Agent {
         let Pipeline { observer, detector, .. } = &mut self.pipeline;
         detector.reconfigure(config.rules.rules(), config.findings);
         read_feeds(detector, &config);
+        use_geo(detector, &config);
         observer.reconfigure(config.history);
         self.metrics.add_rules(detector.rules());
         self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
@@ -384,6 +389,14 @@ pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) {
         tracing::warn!("feed {problem}");
     }
     detector.set_feeds(feeds);
+}
+
+/// Takes the databases that were read with the configuration.
+pub(crate) fn use_geo(detector: &mut Detector, config: &Config) {
+    for database in config.geo.described() {
+        tracing::info!("database {database}");
+    }
+    detector.set_geo(config.geo.clone());
 }
 
 fn tell(writer: &mut FindingsWriter<std::io::Stdout>, metrics: &Metrics, event: &Event) {

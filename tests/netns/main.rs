@@ -2,6 +2,7 @@
 
 mod counts;
 mod egress;
+mod half_open;
 mod lifecycle;
 mod output;
 mod persist;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let trials = [
         counts::trials(),
         egress::trials(),
+        half_open::trials(),
         lifecycle::trials(),
         output::trials(),
         persist::trials(),

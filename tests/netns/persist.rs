@@ -35,6 +35,8 @@ const SOURCES: [Ipv4Addr; 4] = [
     Ipv4Addr::new(10, 77, 0, 70),
     Ipv4Addr::new(10, 77, 0, 50),
 ];
+/// The host that scans.
+const SCANNER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -250,8 +252,7 @@ fn told_once() -> Result<()> {
     let continued = agent.settled()?;
     ensure!(continued.probes("icmp_timestamp") == 8.0, "{continued:?}");
     // One more probe has the source looked at.
-    let scanner: Ipv4Addr = "10.77.0.2".parse()?;
-    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &[scanner], || {
+    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &[SCANNER_ADDRESS], || {
         std::thread::sleep(Duration::from_millis(5));
         Ok(())
     })?;
@@ -266,10 +267,17 @@ fn told_once() -> Result<()> {
 
 fn scan_without_agent() -> Result<()> {
     let setup = Setup::new()?;
-    kill(setup.start("")?)?;
+    let agent = setup.start("")?;
+    // Also of a source that was known before.
+    stream::during(&setup.lab, VICTIM_ADDRESS, &[SCANNER_ADDRESS], || {
+        std::thread::sleep(Duration::from_millis(5));
+        Ok(())
+    })?;
+    ensure!(agent.settled()?.probes("syn") > 0.0, "{}", agent.said());
+    kill(agent)?;
     SCANS[0].run(&setup.lab)?;
     let mut agent = setup.start("")?;
-    wait_for("the finding", PATIENCE, || (!agent.opened().is_empty()).then_some(()))?;
+    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
     ensure!(agent.settled()?.probes("syn") >= 1000.0, "{:?}", agent.metrics()?);
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())

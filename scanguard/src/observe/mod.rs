@@ -15,7 +15,7 @@ use std::{
 };
 
 use scanguard_common::{
-    account::{SAMPLES, Sample, SourceState},
+    account::{Distinct, SAMPLES, Sample, SourceState},
     address::Address,
 };
 
@@ -24,6 +24,9 @@ use self::{
     history::History,
     settings::Settings,
 };
+
+/// Distinct services or addresses without an answer since an agent looked last: more than clients go wrong.
+const LIKE_A_SCAN: u32 = 8;
 
 /// What one source did since it was looked at last.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +43,8 @@ struct Record {
     born_ns: u64,
     /// Totals at the last look.
     totals: Totals,
+    /// Whether it sent more than one probe.
+    repeated: bool,
     history: History,
 }
 
@@ -70,13 +75,17 @@ impl Observer {
         ended_epoch: u32,
         at: Duration,
     ) -> Option<(Delta, &History)> {
-        let record = match self.records.entry(*source) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Record {
-                born_ns: state.born_ns,
-                totals: Totals::default(),
-                history: History::default(),
-            }),
+        let (record, is_new) = match self.records.entry(*source) {
+            Entry::Occupied(entry) => (entry.into_mut(), false),
+            Entry::Vacant(entry) => {
+                let record = Record {
+                    born_ns: state.born_ns,
+                    totals: Totals::default(),
+                    repeated: false,
+                    history: History::default(),
+                };
+                (entry.insert(record), true)
+            }
         };
         if record.born_ns != state.born_ns {
             record.born_ns = state.born_ns;
@@ -88,6 +97,7 @@ impl Observer {
         }
         let activity = Activity::between(&record.totals, &totals, state.distinct_since(ended_epoch));
         record.totals = totals;
+        record.repeated |= !is_new || activity.counts.total() > 1;
         let mut samples = state.samples;
         for sample in &mut samples {
             let age = ended_epoch.wrapping_add(1).wrapping_sub(sample.epoch);
@@ -101,15 +111,23 @@ impl Observer {
     }
 
     /// Takes the state of a source that an agent before this one has read: what it counted until now is not new,
-    /// and nothing is remembered of it.
-    pub fn resume(&mut self, source: &Address, state: &SourceState) {
-        let record =
-            Record { born_ns: state.born_ns, totals: Totals::from(state), history: History::default() };
+    /// and nothing is remembered of it. Unless it did so much in the running epoch, at which nobody has looked yet,
+    /// that this looks like a scan: then it is left to be seen as a whole, rather than missed.
+    pub fn resume(&mut self, source: &Address, state: &SourceState, running_epoch: u32) {
+        let unseen = state.distinct_since(running_epoch);
+        let set = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
+        if set(&unseen.services).max(set(&unseen.hosts)) >= LIKE_A_SCAN {
+            return;
+        }
+        let totals = Totals::from(state);
+        let repeated = Activity::between(&Totals::default(), &totals, Distinct::EMPTY).counts.total() > 1;
+        let record = Record { born_ns: state.born_ns, totals, repeated, history: History::default() };
         self.records.insert(*source, record);
     }
 
-    /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that were
-    /// quiet longest. Has `forget` take them out of the kernel's table too, and gives how many were still
+    /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that showed least and of
+    /// them those that were quiet longest: a flood of sources that are seen once pushes out nobody else. Has `forget`
+    /// take them out of the kernel's table too, and gives how many were still
     /// there.
     ///
     /// # Errors
@@ -132,10 +150,10 @@ impl Observer {
                 .records
                 .iter()
                 .filter(|(_, record)| !old(record))
-                .map(|(source, record)| (record.history.last(), *source))
+                .map(|(source, record)| (record.repeated, record.history.last(), *source))
                 .collect();
             by_age.select_nth_unstable(excess - 1);
-            quiet.extend(by_age.iter().take(excess).map(|(_, source)| *source));
+            quiet.extend(by_age.iter().take(excess).map(|(.., source)| *source));
             self.evictions += excess as u64;
         }
         let mut taken = 0;
@@ -265,11 +283,21 @@ mod tests {
         let mut observer = observer(10);
         let mut state = SourceState::new(100, 1);
         probed(&mut state, 0..10, 1);
-        observer.resume(&address(1), &state);
+        observer.resume(&address(1), &state, 2);
         assert_eq!(syns(observer.see(&address(1), &state, 7, SECOND)), 0);
         probed(&mut state, 0..5, 8);
         assert_eq!(syns(observer.see(&address(1), &state, 8, 2 * SECOND)), 5);
         assert_eq!(forgotten(&mut observer, 63 * SECOND), [address(1)], "quiet for longer than the horizon");
+    }
+
+    #[test]
+    fn a_scan_that_no_agent_has_seen_is_not_taken_for_read() {
+        let mut observer = observer(10);
+        let mut state = SourceState::new(100, 1);
+        probed(&mut state, 0..10, 1);
+        probed(&mut state, 0..200, 2);
+        observer.resume(&address(1), &state, 2);
+        assert_eq!(syns(observer.see(&address(1), &state, 2, SECOND)), 210);
     }
 
     #[test]
@@ -316,6 +344,18 @@ mod tests {
         let gone = forgotten(&mut observer, 40 * SECOND);
         assert_eq!(gone, (0..10).map(address).collect::<Vec<_>>());
         assert_eq!((observer.len(), observer.evictions()), (30, 10));
+    }
+
+    #[test]
+    fn beyond_the_cap_those_that_were_seen_once_go_first() {
+        let mut observer = observer(32);
+        for last in 0..40 {
+            let mut state = SourceState::new(100, 1);
+            probed(&mut state, 0..if last < 3 { 2 } else { 1 }, 1);
+            observer.see(&address(last), &state, 1, SECOND * u32::from(last));
+        }
+        let gone = forgotten(&mut observer, 40 * SECOND);
+        assert_eq!(gone, (3..13).map(address).collect::<Vec<_>>());
     }
 
     #[test]
