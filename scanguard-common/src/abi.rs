@@ -176,7 +176,7 @@ const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 48);
 const _: () = assert!(size_of::<Ban>() == 32);
-const _: () = assert!(size_of::<Tally>() == 8 * (23 + 22 + 5 + 4 + 4 + 9));
+const _: () = assert!(size_of::<Tally>() == 8 * (23 + 22 + 6 + 4 + 4 + 9));
 
 #[cfg(feature = "user")]
 mod pod {

@@ -26,6 +26,9 @@ pub struct Tally {
     pub would_drop: u64,
     /// Packets of a source that is banned and allowed: they passed.
     pub spared: u64,
+    /// Segments of which the sockets, when they were asked, said that their connection's handshake was completed: a few for
+    /// each connection.
+    pub completions: u64,
     /// The same probes by what they met, see [`Reach`].
     pub reached: [u64; REACHES],
     /// Answers that left, by [`Answer`].
@@ -44,6 +47,7 @@ impl Tally {
         trips_lost: 0,
         would_drop: 0,
         spared: 0,
+        completions: 0,
         reached: [0; REACHES],
         answers: [0; ANSWERS],
         egress: [0; EGRESS_EXITS],
@@ -51,8 +55,19 @@ impl Tally {
 
     /// Adds what another CPU counted.
     pub fn add(&mut self, other: &Self) {
-        let Self { exits, probes, inserted, trips, trips_lost, would_drop, spared, reached, answers, egress } =
-            other;
+        let Self {
+            exits,
+            probes,
+            inserted,
+            trips,
+            trips_lost,
+            would_drop,
+            spared,
+            completions,
+            reached,
+            answers,
+            egress,
+        } = other;
         add(&mut self.exits, exits);
         add(&mut self.probes, probes);
         add(&mut self.reached, reached);
@@ -63,6 +78,7 @@ impl Tally {
         self.trips_lost = self.trips_lost.wrapping_add(*trips_lost);
         self.would_drop = self.would_drop.wrapping_add(*would_drop);
         self.spared = self.spared.wrapping_add(*spared);
+        self.completions = self.completions.wrapping_add(*completions);
     }
 
     /// What was counted since `earlier`.
@@ -79,6 +95,7 @@ impl Tally {
         delta.trips_lost = delta.trips_lost.wrapping_sub(earlier.trips_lost);
         delta.would_drop = delta.would_drop.wrapping_sub(earlier.would_drop);
         delta.spared = delta.spared.wrapping_sub(earlier.spared);
+        delta.completions = delta.completions.wrapping_sub(earlier.completions);
         delta
     }
 

@@ -69,9 +69,13 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
         Decision::Ordinary { exit, handshake, remember } => {
             match handshake {
                 Handshake::Untold => {}
-                // Counted once a connection: by its end.
-                Handshake::Completed if matches!(kind, SegmentKind::Acknowledgment) => {}
-                Handshake::Completed => account::completed(control, flow),
+                Handshake::Completed => {
+                    tally::count_completion();
+                    // Its source's are counted once a connection: by its end.
+                    if !matches!(kind, SegmentKind::Acknowledgment) {
+                        account::completed(control, flow);
+                    }
+                }
                 Handshake::Aborted => account::aborted(control, flow),
             }
             if remember {

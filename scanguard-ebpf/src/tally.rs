@@ -85,3 +85,9 @@ pub(crate) fn count_would_drop() {
 pub(crate) fn count_spared() {
     change(|tally| tally.spared += 1);
 }
+
+/// A segment of a connection whose handshake was completed.
+#[inline(always)]
+pub(crate) fn count_completion() {
+    change(|tally| tally.completions += 1);
+}

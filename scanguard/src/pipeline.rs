@@ -1,12 +1,12 @@
 //! One poll from end to end: sensor, observer, detector. The same for live traffic and tests.
 
-use scanguard_common::{address::Address, tally::Tally};
+use scanguard_common::{address::Address, outcome::Exit, tally::Tally};
 
 use crate::{
     clock::Now,
-    detect::{Detector, findings::Event},
+    detect::{Detector, findings::Event, flood::Arrived},
     observe::Observer,
-    sensor::{Poll, Sensor, SensorError},
+    sensor::{Poll, Sensor, SensorError, TurnedAway},
 };
 
 /// The pure parts with what they remember.
@@ -80,11 +80,21 @@ impl Pipeline {
                 detector.see(*source, &delta, history, now, tell);
             }
         })?;
-        detector.tick(now, tell);
         // What the observer forgets, the kernel must forget too, or it would be counted again.
         self.removed += observer.expire(now.at, |source| sensor.forget(source))?;
         let delta = poll.tally.since(&self.tally);
         self.tally = poll.tally;
+        let turned_away = match delta.exit(Exit::AtTheDoor) {
+            0 => TurnedAway::default(),
+            _ => sensor.turned_away()?,
+        };
+        let arrived = Arrived {
+            delta: &delta,
+            samples: &turned_away.samples,
+            sees_handshakes: sensor.sees_handshakes(),
+        };
+        detector.see_all(arrived, now, tell);
+        detector.tick(now, tell);
         // The kernel says what it inserted and what there is, but not what it evicted.
         let gone = poll.tally.inserted.saturating_sub(poll.entries + self.removed);
         let evicted = gone.saturating_sub(self.evicted);

@@ -2,6 +2,7 @@
 
 mod counts;
 mod egress;
+mod flood;
 mod half_open;
 mod lifecycle;
 mod output;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let trials = [
         counts::trials(),
         egress::trials(),
+        flood::trials(),
         half_open::trials(),
         lifecycle::trials(),
         output::trials(),

@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use libtest_mimic::{Failed, Trial};
 use scanguard::{
     config::Config,
-    sensor::{Feed, Poll, Sensor, SensorError, Visit, software::SoftwareSensor, test_run::isolate},
+    sensor::{
+        Feed, Poll, Sensor, SensorError, TurnedAway, Visit, software::SoftwareSensor, test_run::isolate,
+    },
 };
 use scanguard_common::{account::SourceState, address::Address};
 use scanguard_tests::{
@@ -64,6 +66,14 @@ impl<S: Sensor> Sensor for Recorder<'_, S> {
 
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
         self.sensor.forget(source)
+    }
+
+    fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {
+        self.sensor.turned_away()
+    }
+
+    fn sees_handshakes(&self) -> bool {
+        self.sensor.sees_handshakes()
     }
 }
 

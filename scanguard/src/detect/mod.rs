@@ -8,6 +8,7 @@ pub mod decoys;
 pub mod feeds;
 mod finding;
 pub mod findings;
+pub mod flood;
 pub mod geo;
 pub mod missed;
 pub mod rules;
@@ -24,6 +25,7 @@ use self::{
     decoys::Decoys,
     feeds::Feeds,
     findings::{Event, Match, Tracker},
+    flood::{Arrived, Floods},
     geo::{Geo, Origin},
     rules::RuleSet,
 };
@@ -83,6 +85,9 @@ pub enum Technique {
     /// Active Scanning: Vulnerability Scanning.
     #[serde(rename = "T1595.002")]
     VulnerabilityScanning,
+    /// Network Denial of Service.
+    #[serde(rename = "T1498")]
+    NetworkDenialOfService,
     /// Gather Victim Host Information.
     #[serde(rename = "T1592")]
     GatherHostInformation,
@@ -98,6 +103,7 @@ impl Technique {
             Self::ActiveScanning => "T1595",
             Self::ScanningIpBlocks => "T1595.001",
             Self::VulnerabilityScanning => "T1595.002",
+            Self::NetworkDenialOfService => "T1498",
             Self::GatherHostInformation => "T1592",
             Self::GatherSoftware => "T1592.002",
         }
@@ -230,6 +236,7 @@ fn in_use(rules: Vec<Box<dyn Rule>>) -> Vec<InUse> {
 pub struct Detector {
     rules: Vec<InUse>,
     campaigns: Option<Campaigns>,
+    floods: Option<Floods>,
     decoys: Decoys,
     feeds: Feeds,
     tracker: Tracker,
@@ -238,17 +245,19 @@ pub struct Detector {
 impl Detector {
     /// With these rules.
     pub fn new(rules: impl Into<RuleSet>, settings: settings::Settings) -> Self {
-        let RuleSet { rules, campaigns } = rules.into();
+        let RuleSet { rules, campaigns, floods } = rules.into();
         let (decoys, feeds) = (Decoys::default(), Feeds::default());
-        Self { rules: in_use(rules), campaigns, decoys, feeds, tracker: Tracker::new(settings) }
+        Self { rules: in_use(rules), campaigns, floods, decoys, feeds, tracker: Tracker::new(settings) }
     }
 
     /// Takes other rules and settings. Open findings stay open until they have been quiet.
     pub fn reconfigure(&mut self, rules: impl Into<RuleSet>, settings: settings::Settings) {
-        let RuleSet { rules, campaigns } = rules.into();
+        let RuleSet { rules, campaigns, floods } = rules.into();
         self.rules = in_use(rules);
         let before = self.campaigns.take();
         self.campaigns = campaigns.map(|campaigns| campaigns.adopt(before));
+        let before = self.floods.take();
+        self.floods = floods.map(|floods| floods.adopt(before));
         self.tracker.reconfigure(settings);
     }
 
@@ -258,6 +267,7 @@ impl Detector {
             .iter()
             .map(|InUse { rule, .. }| rule.name())
             .chain(self.campaigns.iter().map(Campaigns::name))
+            .chain(self.floods.iter().flat_map(Floods::names))
     }
 
     /// How many news of a source it takes at least until any rule can match; 0 without rules.
@@ -315,6 +325,13 @@ impl Detector {
                 let found = Match { address, delta, evidence, severity, lockstep, now, campaign: None };
                 self.tracker.see(rule.as_ref(), found, tell);
             }
+        }
+    }
+
+    /// Looks at what came in all since the last time.
+    pub fn see_all(&mut self, arrived: Arrived<'_>, now: Now, tell: &mut dyn FnMut(Event)) {
+        if let Some(floods) = &mut self.floods {
+            floods.see(arrived, &mut self.tracker, now, tell);
         }
     }
 

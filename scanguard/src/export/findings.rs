@@ -116,6 +116,9 @@ pub(crate) struct SourceName {
 
 impl std::fmt::Display for SourceName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.address == Address::UNSPECIFIED {
+            return f.write_str("forged sources");
+        }
         let ip = self.address.to_ip();
         if self.address.is_v4() || self.ipv6_prefix == 128 {
             return ip.fmt(f);
@@ -217,7 +220,9 @@ struct JsonEvent<'e> {
     severity: crate::detect::Severity,
     confidence: crate::detect::Confidence,
     spoofable: String,
-    source: JsonSource,
+    /// Absent where all sources are forged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<JsonSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     country: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,7 +254,8 @@ impl Serialize for Json<'_> {
             severity: finding.severity,
             confidence: finding.confidence,
             spoofable: finding.spoofable.to_string(),
-            source: json_source(&finding.source, self.ipv6_prefix),
+            source: (finding.source != Address::UNSPECIFIED)
+                .then(|| json_source(&finding.source, self.ipv6_prefix)),
             country: finding.origin.country.as_ref().map(Country::as_str),
             asn: network.map(|network| network.number),
             as_org: network.and_then(|network| network.organization.as_deref()),

@@ -4,6 +4,7 @@ use scanguard_common::{
     account::{ANSWERS, Answer, COUNT_SLOTS, Distinct, Sample, SourceState},
     oracle::{REACHES, Reach},
     outcome::ProbeClass,
+    tally::Tally,
 };
 
 use super::{
@@ -134,6 +135,16 @@ impl Activity {
             distinct,
             sampled: Sampled::NONE,
         }
+    }
+
+    /// What all sources did together, as far as the totals tell.
+    pub fn of_totals(delta: &Tally) -> Self {
+        let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut all = Self::NONE;
+        all.counts.0.iter_mut().zip(delta.probes).for_each(|(to, from)| *to = count(from));
+        all.reach = delta.reached.map(count);
+        all.answers = delta.answers.map(count);
+        all
     }
 
     /// The same with examples of its targets.

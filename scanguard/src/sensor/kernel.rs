@@ -256,21 +256,6 @@ impl KernelSensor {
         self.tell(|control| control.free_entries = free_entries)
     }
 
-    /// What those probed whom the doorkeeper turned away: how many probes since the program was loaded, and some of
-    /// the last.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn turned_away(&self) -> Result<TurnedAway, SensorError> {
-        let error = |error| SensorError::Map { map: abi::TURNED_AWAY, error };
-        let mut sum = TurnedAway::default();
-        for cpu in self.turned_away.get(&0, 0).map_err(error)?.iter() {
-            sum.count = sum.count.wrapping_add(cpu.count);
-            sum.samples.extend(cpu.samples.iter().filter(|sample| sample.taken != 0));
-        }
-        Ok(sum)
-    }
-
     /// How full the maps of what answered are.
     ///
     /// # Errors
@@ -360,5 +345,19 @@ impl Sensor for KernelSensor {
             map: abi::SOURCES,
             error,
         })
+    }
+
+    fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {
+        let error = |error| SensorError::Map { map: abi::TURNED_AWAY, error };
+        let mut sum = TurnedAway::default();
+        for cpu in self.turned_away.get(&0, 0).map_err(error)?.iter() {
+            sum.count = sum.count.wrapping_add(cpu.count);
+            sum.samples.extend(cpu.samples.iter().filter(|sample| sample.taken != 0));
+        }
+        Ok(sum)
+    }
+
+    fn sees_handshakes(&self) -> bool {
+        true
     }
 }

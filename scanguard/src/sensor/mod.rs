@@ -78,6 +78,15 @@ pub trait Sensor {
     /// # Errors
     /// The map could not be changed.
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError>;
+
+    /// What those probed whom the doorkeeper turned away.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    fn turned_away(&mut self) -> Result<TurnedAway, SensorError>;
+
+    /// Whether it has sockets to ask, so that a handshake that was completed is seen.
+    fn sees_handshakes(&self) -> bool;
 }
 
 /// A map is not in the object, or not of the kind that it should be.

@@ -19,7 +19,7 @@ use scanguard_common::{
     tally::Tally,
 };
 
-use super::{Feed, Poll, Sensor, SensorError, Visit, settings::Settings};
+use super::{Feed, Poll, Sensor, SensorError, TurnedAway, Visit, settings::Settings};
 
 /// A bounded table of sources, and totals.
 pub struct SoftwareSensor {
@@ -272,6 +272,15 @@ impl Sensor for SoftwareSensor {
         };
         self.by_age.remove(&(period, *source));
         Ok(Some(state))
+    }
+
+    /// Nobody is: this table has no doorkeeper.
+    fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {
+        Ok(TurnedAway::default())
+    }
+
+    fn sees_handshakes(&self) -> bool {
+        false
     }
 }
 

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use crate::network::Local;
 
-use super::{Feed, Poll, Sensor, SensorError, Visit, egress, kernel::KernelSensor, syscall::bpf};
+use super::{Feed, Poll, Sensor, SensorError, TurnedAway, Visit, egress, kernel::KernelSensor, syscall::bpf};
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
@@ -202,6 +202,14 @@ impl Sensor for TestRunSensor {
 
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
         self.kernel.forget(source)
+    }
+
+    fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {
+        self.kernel.turned_away()
+    }
+
+    fn sees_handshakes(&self) -> bool {
+        false
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod block_scan;
 pub(super) mod campaign;
+pub(super) mod flood;
 mod half_open_scan;
 mod horizontal_sweep;
 mod icmp_probe;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use super::{
     Rule, Severity,
     campaign::Campaigns,
+    flood::Floods,
     missed::{self, ATTEMPTS},
 };
 use crate::{
@@ -108,6 +110,10 @@ pub struct Settings {
     pub never_seen: never_seen::Settings,
     /// `[rules.distributed_scan]`.
     pub distributed_scan: campaign::Settings,
+    /// `[rules.flood]`.
+    pub flood: flood::Settings,
+    /// `[rules.backscatter]`.
+    pub backscatter: flood::Settings,
 }
 
 impl Default for Settings {
@@ -136,6 +142,8 @@ impl Default for Settings {
             known_bad: known_bad::Settings::default(),
             never_seen: never_seen::Settings::default(),
             distributed_scan: campaign::Settings::default(),
+            flood: flood::FLOOD,
+            backscatter: flood::BACKSCATTER,
         }
     }
 }
@@ -169,6 +177,8 @@ impl Settings {
             known_bad: known_bad::Settings::read(section.section("known_bad")),
             never_seen: never_seen::Settings::read(section.section("never_seen")),
             distributed_scan: campaign::Settings::read(section.section("distributed_scan")),
+            flood: flood::Settings::read(section.section("flood"), flood::FLOOD),
+            backscatter: flood::Settings::read(section.section("backscatter"), flood::BACKSCATTER),
         };
         section.finish();
         settings
@@ -240,7 +250,12 @@ impl Settings {
         let enabled = self.registry().into_iter().filter(|(common, _)| common.enabled);
         let rules = enabled.map(|(_, rule)| rule).collect();
         let distributed = self.distributed_scan;
-        RuleSet { rules, campaigns: distributed.common.enabled.then(|| Campaigns::new(distributed)) }
+        RuleSet {
+            rules,
+            campaigns: distributed.common.enabled.then(|| Campaigns::new(distributed)),
+            floods: (self.flood.common.enabled || self.backscatter.common.enabled)
+                .then(|| Floods::new(self.flood, self.backscatter)),
+        }
     }
 
     /// The windows of all rules that are enabled, by name.
@@ -256,11 +271,13 @@ pub struct RuleSet {
     pub rules: Vec<Box<dyn Rule>>,
     /// The one that looks across sources.
     pub campaigns: Option<Campaigns>,
+    /// The ones that look at totals.
+    pub floods: Option<Floods>,
 }
 
 impl From<Vec<Box<dyn Rule>>> for RuleSet {
     fn from(rules: Vec<Box<dyn Rule>>) -> Self {
-        Self { rules, campaigns: None }
+        Self { rules, campaigns: None, floods: None }
     }
 }
 
