@@ -101,6 +101,16 @@ pub enum Spoofable {
     },
 }
 
+impl Spoofable {
+    /// Whether the packets may be somebody else's.
+    pub const fn is_possible(&self) -> bool {
+        match self {
+            Self::No { .. } => false,
+            Self::Yes | Self::Decoys { .. } => true,
+        }
+    }
+}
+
 impl std::fmt::Display for Spoofable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
