@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     config::ConfigError,
+    control::socket::ControlError,
     export::http::ListenError,
     sensor::{attach::AttachError, privileges::MissingPrivileges, program::LoadError},
 };
@@ -28,6 +29,10 @@ pub enum Exit {
     Interface = 6,
     /// The metrics listener could not be had.
     Listen = 7,
+    /// Another agent is running.
+    Running = 8,
+    /// The control socket or a lock could not be had.
+    Control = 9,
 }
 
 impl Exit {
@@ -45,6 +50,13 @@ impl Exit {
             }
             if cause.is::<ListenError>() {
                 return Self::Listen;
+            }
+            match cause.downcast_ref::<ControlError>() {
+                Some(ControlError::Held { .. }) => return Self::Running,
+                Some(ControlError::Io { .. } | ControlError::Occupied(_) | ControlError::Group { .. }) => {
+                    return Self::Control;
+                }
+                None => {}
             }
             match cause.downcast_ref::<LoadError>() {
                 Some(LoadError::Denied(_)) => return Self::Privileges,

@@ -8,7 +8,7 @@ use scanguard::{
     app,
     cli::{Cli, Command},
     config::{COMMENTED_DEFAULTS, Config},
-    doctor,
+    control, doctor,
     exit::Exit,
     reload, replay,
 };
@@ -40,6 +40,7 @@ async fn run(cli: Cli) -> Result<Exit> {
             Ok(Exit::Success)
         }
         Command::Reload { pid } => reload::run(pid).map(|()| Exit::Success),
+        Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),
         Command::PrintConfig => {
             print!("{COMMENTED_DEFAULTS}");
             Ok(Exit::Success)

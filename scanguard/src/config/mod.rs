@@ -12,7 +12,7 @@ use std::{
 };
 
 pub use self::{interval::Interval, section::Section};
-use crate::{detect, export, network, observe, sensor};
+use crate::{control, detect, export, network, observe, respond, sensor};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -40,6 +40,10 @@ pub struct Config {
     pub rules: detect::rules::Settings,
     /// `[feeds]`.
     pub feeds: detect::feeds::Settings,
+    /// `[response]`.
+    pub response: respond::settings::Settings,
+    /// `[control]`.
+    pub control: control::settings::Settings,
 }
 
 /// One thing that is wrong in the file.
@@ -160,6 +164,9 @@ impl Config {
             ("sensor.max_sources", old.max_sources != sensor.max_sources),
             ("sensor.ipv6_prefix", old.ipv6_prefix != sensor.ipv6_prefix),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
+            ("response.state", self.response.state != new.response.state),
+            ("control.socket", self.control.socket != new.control.socket),
+            ("control.group", self.control.group != new.control.group),
         ];
         checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -174,6 +181,8 @@ impl Config {
                 metrics: export::settings::Settings::read(root.section("metrics")),
                 rules: detect::rules::Settings::read(root.section("rules")),
                 feeds: detect::feeds::Settings::read(root.section("feeds")),
+                response: respond::settings::Settings::read(root.section("response")),
+                control: control::settings::Settings::read(root.section("control")),
             };
             // A window that is left at its default ends where the history does.
             for (rule, window) in config.rules.windows() {
