@@ -5,6 +5,7 @@ mod egress;
 mod lifecycle;
 mod output;
 mod quiet;
+mod response;
 
 use std::process::ExitCode;
 
@@ -16,8 +17,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
-    let trials = [counts::trials(), egress::trials(), lifecycle::trials(), output::trials(), quiet::trials()]
-        .concat_trials();
+    let trials = [
+        counts::trials(),
+        egress::trials(),
+        lifecycle::trials(),
+        output::trials(),
+        quiet::trials(),
+        response::trials(),
+    ]
+    .concat_trials();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -356,12 +356,13 @@ impl Responder {
         {
             let said = self.policy_of(finding, masked, now);
             policy_says.get_or_insert_with(|| format!("{}: {said}", finding.rule));
+            let (confidence, spoofable) = finding.known();
             reports.push(FindingReport {
                 id: finding.id.clone(),
                 rule: finding.rule.to_owned(),
                 severity: finding.severity,
-                confidence: finding.confidence,
-                spoofable: finding.spoofable.to_string(),
+                confidence,
+                spoofable: spoofable.to_string(),
                 first_seen: finding.first,
                 last_seen: finding.last,
                 probes: finding.probes(),

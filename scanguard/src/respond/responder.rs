@@ -319,11 +319,12 @@ impl Responder {
         } else {
             std::slice::from_ref(&finding.source)
         };
+        let (confidence, spoofable) = finding.known();
         let cause = Cause::Rule {
             rule: finding.rule.to_owned(),
             finding: finding.id.clone(),
-            confidence: finding.confidence,
-            spoofable: finding.spoofable,
+            confidence,
+            spoofable,
             reason: finding.reason.clone(),
         };
         sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
