@@ -1,16 +1,18 @@
 //! Wires the parts together and runs them until a signal comes.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
+use ipnet::IpNet;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval},
 };
 
@@ -18,19 +20,26 @@ use crate::{
     cli::Run,
     clock::{Clock, monotonic},
     config::Config,
+    control::{self, Answer, Ask, Request, server},
     detect::{
         Detector,
         feeds::Feeds,
-        findings::{Event, EventKind},
+        findings::{Event, EventKind, Finding},
     },
     export::{
         findings::FindingsWriter,
         http::{self, Health, Shared},
         metrics::{Limits, Metrics},
     },
-    network::Network,
+    network::{Local, Network},
     observe::Observer,
     pipeline::Pipeline,
+    respond::{
+        keeper::Keeper,
+        report::{Explanation, HistoryReport, Status},
+        responder::{Found, Responder},
+        surroundings,
+    },
     sensor::{
         attach::{Attachments, Change},
         kernel::KernelSensor,
@@ -40,6 +49,9 @@ use crate::{
         trips::{Told, Trips},
     },
 };
+
+/// How often bans that have ended are cleared away, and the state file is written if it has to be.
+const CHORES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the local addresses are looked at, though nothing announced a change.
 const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
@@ -55,6 +67,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
 
+    let control = control::socket::bind(&config.control, &config.response.state)?;
     let listener = http::bind(config.metrics.listen).await?;
     let address = listener.local_addr().context("the listener's address")?;
     let plan = Plan::new(&config.sensor)?;
@@ -75,19 +88,30 @@ pub async fn run(arguments: Run) -> Result<()> {
     let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
     sensor.set_free_entries(config.sensor.free_entries(cpus.get()))?;
     sensor.set_routed(&config.network.home);
-    sensor.set_local(&network.local().await?)?;
+    let local = network.local().await?;
+    sensor.set_local(&local)?;
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
     let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
+    agent.surround(&local).await;
+    agent.enter()?;
     let (stop, stopped) = watch::channel(());
+    let (ask, mut asked) = mpsc::channel(server::QUEUE);
+    let mut ending = stopped.clone();
+    let metrics = Arc::clone(&agent.metrics.response);
+    let controller =
+        tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, async move {
+            let _ = ending.changed().await;
+        }));
     let server = tokio::spawn(http::serve(listener, agent.shared(), async move {
         let mut stopped = stopped;
         // An error means that the agent is gone, which is a reason to stop too.
         let _ = stopped.changed().await;
     }));
-    tracing::info!("metrics at http://{address}/metrics");
+    tracing::info!("metrics at http://{address}/metrics, control at {}", config.control.socket.display());
 
     let mut polls = poll_timer(config.sensor.poll_interval);
+    let mut chores = poll_timer(CHORES_INTERVAL);
     loop {
         tokio::select! {
             // In this order: a flood of trips must not keep the agent from polling, or from ending.
@@ -99,12 +123,16 @@ pub async fn run(arguments: Run) -> Result<()> {
                     polls = poll_timer(interval);
                 }
             }
+            _ = chores.tick() => agent.chores().await,
             _ = polls.tick() => agent.poll().await,
+            Some(request) = asked.recv() => agent.answer(request).await,
             told = trips.next() => agent.look(&told?),
         }
     }
-    agent.finish();
+    agent.finish().await;
     drop(stop);
+    controller.await.context("the control socket")?;
+    drop(control.guard);
     server.await.context("the metrics listener")?.context("the metrics listener")
 }
 
@@ -126,6 +154,12 @@ fn configuration(arguments: &Run) -> Result<Config> {
     }
     config.sensor.mode = arguments.mode.unwrap_or(config.sensor.mode);
     config.metrics.listen = arguments.listen.unwrap_or(config.metrics.listen);
+    if let Some(socket) = &arguments.socket {
+        config.control.socket.clone_from(socket);
+    }
+    if let Some(state) = &arguments.state {
+        config.response.state.clone_from(state);
+    }
     Ok(config)
 }
 
@@ -167,6 +201,10 @@ struct Agent {
     writer: FindingsWriter<std::io::Stdout>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    responder: Responder,
+    keeper: Keeper,
+    /// The time of day of the poll before.
+    last_poll: jiff::Timestamp,
 }
 
 impl Agent {
@@ -205,9 +243,15 @@ impl Agent {
         }
         let health = Health::default();
         health.attached.store(true, Ordering::Relaxed);
+        let clock = Clock::start();
+        let now = clock.now();
+        let of_response = &metrics.response;
+        let (keeper, state) = Keeper::open(config.response.state.clone(), Arc::clone(of_response), now);
+        let prefix = config.sensor.ipv6_prefix;
+        let responder = Responder::new(config.response.clone(), prefix, state, Arc::clone(of_response), now);
         Ok(Self {
             config: config.clone(),
-            clock: Clock::start(),
+            clock,
             sensor,
             attachments,
             network,
@@ -217,6 +261,9 @@ impl Agent {
             writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
             metrics: Arc::new(metrics),
             health: Arc::new(health),
+            responder,
+            keeper,
+            last_poll: now.wall,
         })
     }
 
@@ -256,19 +303,125 @@ impl Agent {
         self.sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
         self.sensor.set_routed(&config.network.home);
         self.addresses_read = None;
+        let (now, detector) = (self.clock.now(), &self.pipeline.detector);
+        self.responder.reconfigure(config.response.clone(), now, &mut self.sensor);
+        self.responder.set_feeds(detector.feeds(), now, &mut self.sensor);
         self.config = config;
         Ok(())
     }
 
+    /// Has the kernel ban whom the state file and the feeds have.
+    fn enter(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
+        self.responder.enter(now, &mut self.sensor).context("the gate")
+    }
+
+    /// Looks at whom this host cannot do without.
+    async fn surround(&mut self, local: &Local) {
+        let found = match self.found(local).await {
+            Ok(found) => found,
+            Err(error) => {
+                return tracing::error!("whom not to ban could not be brought up to date: {error:#}");
+            }
+        };
+        self.responder.surround(found, self.clock.now(), &mut self.sensor);
+    }
+
+    async fn found(&self, local: &Local) -> Result<Found> {
+        let own = local.prefixes.iter().filter_map(|(ip, bits)| IpNet::new(*ip, *bits).ok()).collect();
+        let routes = self.network.routes().await?;
+        let mut attached = Vec::new();
+        let names = &self.config.response.allow_interfaces;
+        if !names.is_empty() {
+            let interfaces = self.network.interfaces().await?;
+            for name in names {
+                match interfaces.iter().find(|interface| interface.name == *name) {
+                    Some(interface) => {
+                        let nets = routes.attached.get(&interface.index).into_iter().flatten();
+                        attached.extend(nets.map(|net| (name.clone(), *net)));
+                    }
+                    None => tracing::warn!("response.allow_interfaces: there is no interface {name} now"),
+                }
+            }
+        }
+        // Reading /proc takes a while where there are many processes.
+        let (resolvers, ssh) =
+            tokio::task::block_in_place(|| (surroundings::resolvers(), surroundings::ssh_connections()));
+        Ok(Found { own, gateways: routes.gateways, resolvers, attached, ssh })
+    }
+
+    async fn chores(&mut self) {
+        let now = self.clock.now();
+        self.responder.chores(now, &mut self.sensor);
+        self.keeper.keep(&mut self.responder, now).await;
+    }
+
+    /// Answers a request of the control socket.
+    async fn answer(&mut self, request: Request) {
+        let now = self.clock.now();
+        let answer = match request.ask {
+            Ask::Order(order) => match self.responder.order(order, request.peer.uid, now, &mut self.sensor) {
+                Ok(done) => Answer::Done(done),
+                Err(error) => Answer::Refused(error),
+            },
+            // Each ban is looked up in the kernel.
+            Ask::Bans => Answer::Bans(tokio::task::block_in_place(|| self.responder.bans(now, &self.sensor))),
+            Ask::Status => Answer::Status(Box::new(self.status())),
+            Ask::Explain(address) => Answer::Explanation(Box::new(self.explain(address))),
+        };
+        // Who asked may have gone.
+        let _ = request.answer.send(answer);
+        self.keeper.keep(&mut self.responder, now).await;
+    }
+
+    fn status(&self) -> Status {
+        let now = self.clock.now();
+        let attached = self.attachments.states();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: now.at.as_secs(),
+            interfaces: attached
+                .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
+                .collect(),
+            findings_open: self.pipeline.detector.tracker().open().count(),
+            response: self.responder.status(now, self.keeper.error()),
+        }
+    }
+
+    fn explain(&self, address: IpAddr) -> Explanation {
+        let now = self.clock.now();
+        let Pipeline { observer, detector, .. } = &self.pipeline;
+        let mut explanation =
+            self.responder.explain(address, &mut detector.tracker().open(), now, &self.sensor);
+        explanation.history = observer.history(&self.responder.source(address)).map(|history| {
+            let window = history.window(now.at, now.at);
+            let counts = window.activity.counts.by_frequency();
+            HistoryReport {
+                probes: counts.iter().map(|(class, count)| (class.label().to_owned(), *count)).collect(),
+                completed: window.activity.completed(),
+                seconds_since_first: now.at.saturating_sub(window.first).as_secs(),
+                seconds_since_last: now.at.saturating_sub(history.last()).as_secs(),
+            }
+        });
+        explanation
+    }
+
     /// Looks at sources that the program told of.
     fn look(&mut self, told: &Told) {
-        let Self { clock, sensor, pipeline, writer, metrics, .. } = self;
+        let Self { clock, sensor, pipeline, writer, metrics, responder, .. } = self;
         for (source, at) in &told.sources {
             let mut opened = false;
+            let mut findings = Vec::new();
             let result = pipeline.look(sensor, source, clock.now(), &mut |event| {
                 opened |= event.kind == EventKind::Opened;
                 tell(writer, metrics, &event);
+                findings.extend(to_consider(event));
             });
+            for finding in findings {
+                responder.consider(&finding, clock.now(), sensor);
+            }
             if let Err(error) = result {
                 tracing::warn!("a source could not be looked at, the next poll will: {error}");
             }
@@ -286,9 +439,21 @@ impl Agent {
     }
 
     fn read(&mut self) {
-        let Self { clock, sensor, pipeline, writer, metrics, health, .. } = self;
+        let Self { clock, sensor, pipeline, writer, metrics, health, responder, last_poll, .. } = self;
         let started = Instant::now();
-        let result = pipeline.poll(sensor, clock.now(), &mut |event| tell(writer, metrics, &event));
+        let now = clock.now();
+        // No more than findings can be open.
+        let mut findings = Vec::new();
+        let result = pipeline.poll(sensor, now, &mut |event| {
+            tell(writer, metrics, &event);
+            findings.extend(to_consider(event));
+        });
+        for finding in findings {
+            responder.consider(&finding, now, sensor);
+        }
+        let open = pipeline.detector.tracker().open();
+        responder.reconsider(&mut open.filter(|finding| finding.last >= *last_poll), now, sensor);
+        *last_poll = now.wall;
         health.polled.store(result.is_ok(), Ordering::Relaxed);
         match result {
             Ok(outcome) => {
@@ -322,7 +487,10 @@ impl Agent {
         }
         self.addresses_read = Some(Instant::now());
         let result = match self.network.local().await {
-            Ok(local) => self.sensor.set_local(&local).map_err(anyhow::Error::from),
+            Ok(local) => {
+                self.surround(&local).await;
+                self.sensor.set_local(&local).map_err(anyhow::Error::from)
+            }
             Err(error) => Err(error.into()),
         };
         if let Err(error) = result {
@@ -364,8 +532,9 @@ impl Agent {
     }
 
     /// Reads what is left, closes all findings and detaches.
-    fn finish(mut self) {
+    async fn finish(mut self) {
         self.read();
+        self.keeper.close(&mut self.responder, self.clock.now()).await;
         let Self { clock, mut pipeline, mut writer, metrics, attachments, .. } = self;
         pipeline.detector.close_all(clock.now(), &mut |event| tell(&mut writer, &metrics, &event));
         let names = attachments.states().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
@@ -379,6 +548,14 @@ impl Agent {
         }
         drop(attachments);
         tracing::info!("detached from {names}");
+    }
+}
+
+/// The finding of an event after which somebody may have to be banned.
+fn to_consider(event: Event) -> Option<Finding> {
+    match event.kind {
+        EventKind::Opened | EventKind::Updated => Some(event.finding),
+        EventKind::Closed => None,
     }
 }
 

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::{
+    control::command,
     export::findings::Format,
     sensor::settings::{Mode, check_interface_name, check_pin},
 };
@@ -17,7 +18,8 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SCANGUARD_R
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 other failure, 2 wrong command line, 3 wrong configuration, 4 missing privileges,
-5 the kernel lacks something, 6 interface unknown, taken or unable, 7 metrics address not to be had, 8 pins not to be used or in use.";
+5 the kernel lacks something, 6 interface unknown, taken or unable, 7 metrics address not to be had,
+8 another agent is running, 9 control socket or lock not to be had, 10 pins not to be used.";
 
 /// eBPF/XDP scan sensor: finds active scanning (MITRE ATT&CK T1595) at the network card.
 #[derive(Debug, Parser)]
@@ -56,6 +58,9 @@ pub enum Command {
         #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
         pin: Option<PathBuf>,
     },
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "they are documented there")]
+    Control(command::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
     /// Say what this kernel, these interfaces and these privileges allow. Changes nothing.
@@ -84,6 +89,12 @@ pub struct Run {
     /// How findings look on standard output.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// Where the control socket is to be.
+    #[arg(long, value_name = "PATH", env = "SCANGUARD_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// The file in which bans outlive the agent.
+    #[arg(long, value_name = "FILE", env = "SCANGUARD_STATE")]
+    pub state: Option<PathBuf>,
 }
 
 const REPLAY_EXIT_CODES: &str = "\

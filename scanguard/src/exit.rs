@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     config::ConfigError,
+    control::socket::ControlError,
     export::http::ListenError,
     sensor::{attach::AttachError, pins::PinsError, privileges::MissingPrivileges, program::LoadError},
 };
@@ -28,8 +29,12 @@ pub enum Exit {
     Interface = 6,
     /// The metrics listener could not be had.
     Listen = 7,
-    /// What is pinned cannot be used, nothing can be pinned, or another agent has it.
-    Pins = 8,
+    /// Another agent is running.
+    Running = 8,
+    /// The control socket or a lock could not be had.
+    Control = 9,
+    /// What is pinned cannot be used, or nothing can be pinned.
+    Pins = 10,
 }
 
 impl Exit {
@@ -42,14 +47,23 @@ impl Exit {
             if cause.is::<MissingPrivileges>() {
                 return Self::Privileges;
             }
-            if cause.is::<PinsError>() {
-                return Self::Pins;
+            match cause.downcast_ref::<PinsError>() {
+                Some(PinsError::Held { .. }) => return Self::Running,
+                Some(_) => return Self::Pins,
+                None => {}
             }
             if cause.is::<AttachError>() {
                 return Self::Interface;
             }
             if cause.is::<ListenError>() {
                 return Self::Listen;
+            }
+            match cause.downcast_ref::<ControlError>() {
+                Some(ControlError::Held { .. }) => return Self::Running,
+                Some(ControlError::Io { .. } | ControlError::Occupied(_) | ControlError::Group { .. }) => {
+                    return Self::Control;
+                }
+                None => {}
             }
             match cause.downcast_ref::<LoadError>() {
                 Some(LoadError::Denied(_)) => return Self::Privileges,

@@ -1,14 +1,17 @@
 //! ScanGuard's agent: loads the XDP program, reads its counters, finds scanning, tells people.
 //!
 //! ```text
-//! sensor -> observe -> detect -> export
+//! sensor -> observe -> detect -> respond -> sensor
+//!                         |         |
+//!                         +-> export, control
 //! ```
-//! Data flows one way. `sensor` alone knows aya; `observe` and `detect` are pure; `app` wires them up.
+//! Data flows one way; what comes back to the kernel is bans. `sensor` alone knows aya; `observe` and `detect` are pure; `app` wires them up.
 
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod detach;
 pub mod detect;
 pub mod doctor;
@@ -19,4 +22,5 @@ pub mod observe;
 pub mod pipeline;
 pub mod reload;
 pub mod replay;
+pub mod respond;
 pub mod sensor;

@@ -8,7 +8,7 @@ use scanguard::{
     app,
     cli::{Cli, Command},
     config::{COMMENTED_DEFAULTS, Config},
-    detach, doctor,
+    control, detach, doctor,
     exit::Exit,
     reload, replay,
 };
@@ -41,6 +41,7 @@ async fn run(cli: Cli) -> Result<Exit> {
         }
         Command::Reload { pid } => reload::run(pid).map(|()| Exit::Success),
         Command::Detach { pin } => detach::run(pin),
+        Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),
         Command::PrintConfig => {
             print!("{COMMENTED_DEFAULTS}");
             Ok(Exit::Success)

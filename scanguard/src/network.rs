@@ -1,5 +1,6 @@
 //! What the kernel says of this host's interfaces and routes (rtnetlink).
 
+pub mod routes;
 pub mod settings;
 
 use std::{

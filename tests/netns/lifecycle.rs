@@ -114,20 +114,36 @@ fn port_taken() -> Result<()> {
     refused_in(&lab, &["run", "--iface", VICTIM_INTERFACE, "--listen", LISTEN], 7, &[LISTEN, "--listen"])
 }
 
+/// A socket and a state file for a second agent.
+fn own_files(lab: &Lab) -> [String; 4] {
+    let file = |name| lab.victim.directory().join(name).display().to_string();
+    ["--socket".to_owned(), file("second.sock"), "--state".to_owned(), file("second.json")]
+}
+
 fn program_taken() -> Result<()> {
     let lab = Lab::new()?;
     // Somebody else's program: that of another agent is as good as any.
     let other = Agent::start(&lab.victim, &[])?;
     let pid = format!("(pid {})", other.process.child.id());
     let arguments = ["run", "--iface", VICTIM_INTERFACE, "--listen", "127.0.0.1:9824"];
-    refused_in(&lab, &arguments, 6, &["scanguard_xdp", "scanguard", &pid, "does not replace"])
+    refused_in(
+        &lab,
+        &[&arguments, own_files(&lab).each_ref().map(String::as_str).as_slice()].concat(),
+        6,
+        &["scanguard_xdp", "scanguard", &pid, "does not replace"],
+    )
 }
 
 fn program_taken_auto() -> Result<()> {
     let lab = Lab::new()?;
     let _other = Agent::start(&lab.victim, &["--mode", "generic"])?;
     let arguments = ["run", "--iface", VICTIM_INTERFACE, "--mode", "auto", "--listen", "127.0.0.1:9824"];
-    refused_in(&lab, &arguments, 6, &["does not replace"])
+    refused_in(
+        &lab,
+        &[&arguments, own_files(&lab).each_ref().map(String::as_str).as_slice()].concat(),
+        6,
+        &["does not replace"],
+    )
 }
 
 /// The loopback interface has no native XDP.

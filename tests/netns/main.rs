@@ -8,6 +8,7 @@ mod lifecycle;
 mod output;
 mod persist;
 mod quiet;
+mod response;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         output::trials(),
         persist::trials(),
         quiet::trials(),
+        response::trials(),
     ]
     .concat_trials();
     libtest_mimic::run(&arguments, trials).exit_code()

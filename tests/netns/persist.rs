@@ -51,8 +51,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("persist: another mode is attached anew", other_mode),
         trial("persist: without it, the next agent takes over and leaves nothing", no_more),
         trial("persist: an agent that cannot start leaves nothing", cannot_start),
-        trial("persist: no bpffs, a read-only one, and what others pinned are exit code 8", bad_places),
-        trial("persist: a pin of another kind is exit code 8 and the program goes on", corrupt),
+        trial("persist: no bpffs, a read-only one, and what others pinned are exit code 10", bad_places),
+        trial("persist: a pin of another kind is exit code 10 and the program goes on", corrupt),
     ]
 }
 

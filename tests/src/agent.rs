@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpStream,
     path::PathBuf,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -29,6 +29,23 @@ pub fn binary() -> Result<PathBuf> {
     // target/PROFILE/deps/TEST, or target/PROFILE/BINARY
     let found = this.ancestors().map(|directory| directory.join("scanguard")).find(|path| path.is_file());
     found.context("the scanguard binary is not built: cargo build --package scanguard")
+}
+
+/// The binary with its socket and its state in the namespace's own directory.
+///
+/// # Errors
+/// It was not built.
+pub fn scanguard(namespace: &Namespace, arguments: &[&str]) -> Result<Command> {
+    let binary = binary()?;
+    let directory = namespace.directory();
+    let mut command = namespace.command(binary.to_str().context("UTF-8")?);
+    command
+        .args(arguments)
+        .env("SCANGUARD_SOCKET", directory.join("control.sock"))
+        .env("SCANGUARD_STATE", directory.join("state.json"))
+        // Whoever runs the tests by SSH is not to be spared in them.
+        .env_remove("SSH_CONNECTION");
+    Ok(command)
 }
 
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -65,10 +82,7 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// It could not be started.
     pub fn spawn(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
-        let binary = binary()?;
-        let mut child = namespace
-            .command(binary.to_str().context("UTF-8")?)
-            .args(arguments)
+        let mut child = scanguard(namespace, arguments)?
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -76,6 +90,35 @@ impl<'n> Agent<'n> {
         let stdout = collect(child.stdout.take().context("stdout")?);
         let stderr = collect(child.stderr.take().context("stderr")?);
         Ok(Self { namespace, process: Process::new(child), stdout, stderr })
+    }
+
+    /// Runs a command that asks this agent, to its end; whether it worked, and what it said on either output.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn ask(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        let output = scanguard(self.namespace, arguments)?.stdin(Stdio::null()).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// Has the agent do something.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn order(&self, arguments: &[&str]) -> Result<String> {
+        let (done, said) = self.ask(arguments)?;
+        ensure!(done, "{arguments:?}: {said}");
+        Ok(said)
+    }
+
+    /// Asks the agent for something as JSON.
+    ///
+    /// # Errors
+    /// It does not say it.
+    pub fn json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let said = self.order(&[arguments, &["--json"]].concat())?;
+        serde_json::from_str(&said).with_context(|| said)
     }
 
     /// Status and body of a page.

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::Read as _,
     os::fd::AsRawFd as _,
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -13,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::cleanup::kill_all_in;
+use crate::{cleanup::kill_all_in, stage::scratch_root};
 
 /// The interface of the host that is scanned.
 pub const VICTIM_INTERFACE: &str = "edge0";
@@ -121,6 +122,11 @@ impl Namespace {
         &self.name
     }
 
+    /// A directory for files of those who run inside; it is made when it is needed and goes with the namespace.
+    pub fn directory(&self) -> PathBuf {
+        scratch_root().join(&self.name)
+    }
+
     fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }
@@ -132,6 +138,9 @@ impl Drop for Namespace {
         kill_all_in(&self.name);
         // Nobody is left to tell, and a test that failed already has its reason.
         let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
+        let _ = std::fs::remove_dir_all(self.directory());
+        // The last one takes the directory of all.
+        let _ = std::fs::remove_dir(scratch_root());
     }
 }
 

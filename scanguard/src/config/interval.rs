@@ -1,6 +1,6 @@
 //! Lengths of time in the configuration: `"1s"`, `"5m"`, `"1h 30m"`.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, str::FromStr, time::Duration};
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
@@ -18,13 +18,17 @@ impl Interval {
 
 impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let span: SignedDuration = text
-            .parse()
-            .map_err(|_| de::Error::custom(format!("\"{text}\" is no time such as \"90s\" or \"5m\"")))?;
-        Duration::try_from(span)
-            .map(Self)
-            .map_err(|_| de::Error::custom(format!("\"{text}\" is less than nothing")))
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span: SignedDuration =
+            text.parse().map_err(|_| format!("\"{text}\" is no time such as \"90s\" or \"5m\""))?;
+        Duration::try_from(span).map(Self).map_err(|_| format!("\"{text}\" is less than nothing"))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 pub use self::{interval::Interval, section::Section};
-use crate::{detect, export, network, observe, sensor};
+use crate::{control, detect, export, network, observe, respond, sensor};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -42,6 +42,10 @@ pub struct Config {
     pub feeds: detect::feeds::Settings,
     /// `[geo]`: the databases themselves, so that a configuration that was read is whole.
     pub geo: detect::geo::Geo,
+    /// `[response]`.
+    pub response: respond::settings::Settings,
+    /// `[control]`.
+    pub control: control::settings::Settings,
 }
 
 /// One thing that is wrong in the file.
@@ -164,6 +168,9 @@ impl Config {
             ("sensor.persist", old.persist != sensor.persist),
             ("sensor.pin", old.pin != sensor.pin),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
+            ("response.state", self.response.state != new.response.state),
+            ("control.socket", self.control.socket != new.control.socket),
+            ("control.group", self.control.group != new.control.group),
         ];
         checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -179,6 +186,8 @@ impl Config {
                 rules: detect::rules::Settings::read(root.section("rules")),
                 feeds: detect::feeds::Settings::read(root.section("feeds")),
                 geo: detect::geo::Geo::read(root.section("geo")),
+                response: respond::settings::Settings::read(root.section("response")),
+                control: control::settings::Settings::read(root.section("control")),
             };
             // A window that is left at its default ends where the history does.
             for (rule, window) in config.rules.windows() {

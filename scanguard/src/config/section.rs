@@ -104,20 +104,22 @@ impl<'r, 'i> Section<'r, 'i> {
         }
     }
 
-    /// A list of at most `limit` texts, none by default. `read` makes something of each, or says what is wrong
+    /// A list of at most `limit` texts, or its default. `read` makes something of each, or says what is wrong
     /// with it; all that are wrong are reported, each with its own line.
     pub fn list<T>(
         &mut self,
         key: &'static str,
         limit: usize,
+        default: Vec<T>,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
         let path = self.path(key);
         self.report.asked.borrow_mut().push(path.clone());
         let Some(value) = self.take(key) else {
-            return Vec::new();
+            return default;
         };
         let start = value.span().start;
+        self.report.places.borrow_mut().insert(path.clone(), start);
         let items = match value.into_inner() {
             DeValue::Array(items) if items.len() <= limit => items,
             DeValue::Array(items) => {

@@ -5,11 +5,12 @@
 
 use std::{
     fmt, fs,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use scanguard_common::address::Address;
 use serde::Deserialize;
 
@@ -117,6 +118,13 @@ impl Feeds {
         self.0.iter().find(lists).map(|feed| feed.name.as_str())
     }
 
+    /// All networks, with the names of their feeds, as prefixes.
+    pub fn networks(&self) -> impl Iterator<Item = (IpNet, &str)> {
+        self.0.iter().flat_map(|feed| {
+            feed.ranges.iter().flat_map(|range| prefixes(*range)).map(|net| (net, feed.name.as_str()))
+        })
+    }
+
     /// Networks, after those that touch each other were joined.
     pub fn len(&self) -> usize {
         self.0.iter().map(|feed| feed.ranges.len()).sum()
@@ -195,6 +203,18 @@ fn network(text: &str) -> Result<Range, String> {
     Ok((number & !rest, number | rest))
 }
 
+/// The fewest networks that are a range.
+fn prefixes((first, last): Range) -> Box<dyn Iterator<Item = IpNet>> {
+    let ip = |number| Ipv6Addr::from_bits(number).to_canonical();
+    match (ip(first), ip(last)) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Box::new(Ipv4Subnets::new(first, last, 0).map(IpNet::from)),
+        // A range of both families is none that a feed has; as IPv6 it is right all the same.
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => Box::new(
+            Ipv6Subnets::new(Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last), 0).map(IpNet::from),
+        ),
+    }
+}
+
 /// IPv4 as mapped into IPv6.
 fn number(ip: IpAddr) -> u128 {
     match ip {
@@ -236,6 +256,8 @@ not an address
         let (feeds, wrong) = feeds(FEED);
         assert_eq!(wrong, [4, 9, 10, 11]);
         assert_eq!(feeds.len(), 4, "two halves were joined");
+        let networks: Vec<_> = feeds.networks().map(|(net, _)| net.to_string()).collect();
+        assert_eq!(networks, ["192.0.2.7/32", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"]);
         for listed in ["198.51.100.255", "192.0.2.7", "2001:db8:ffff::1", "203.0.113.127", "203.0.113.255"] {
             assert_eq!(feeds.listing(&address(listed)), Some("feed"), "{listed}");
         }

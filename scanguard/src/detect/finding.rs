@@ -105,6 +105,16 @@ pub enum Spoofable {
     },
 }
 
+impl Spoofable {
+    /// Whether the packets may be somebody else's.
+    pub const fn is_possible(&self) -> bool {
+        match self {
+            Self::No { .. } => false,
+            Self::Yes | Self::Decoys { .. } => true,
+        }
+    }
+}
+
 impl std::fmt::Display for Spoofable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -198,18 +208,34 @@ impl Finding {
 
     /// Says how sure it is after what is known now; whether that is news.
     pub(super) fn judge(&mut self, lockstep: Option<u64>) -> bool {
-        let (confidence, spoofable) = match (self.completed(), lockstep) {
-            _ if self.sources.count > 0 => (self.certainty(), Spoofable::Yes),
-            (1.., _) if self.forgeable => (self.certainty(), Spoofable::Yes),
-            (completed @ 1.., _) if self.proven => (Confidence::High, Spoofable::No { completed }),
-            (completed @ 1.., _) => (Confidence::Medium, Spoofable::No { completed }),
-            (0, Some(sources)) => (Confidence::Low, Spoofable::Decoys { sources }),
-            (0, None) => (self.certainty(), Spoofable::Yes),
+        let (confidence, spoofable) = match (self.known_by_connections(), lockstep) {
+            (Some(known), _) => known,
+            (None, _) if self.sources.count > 0 || (self.forgeable && self.completed() > 0) => {
+                (self.certainty(), Spoofable::Yes)
+            }
+            (None, Some(sources)) => (Confidence::Low, Spoofable::Decoys { sources }),
+            (None, None) => (self.certainty(), Spoofable::Yes),
         };
         let news = self.confidence != confidence;
         self.confidence = confidence;
         self.spoofable = spoofable;
         news
+    }
+
+    /// How sure it is by now, and how easily the address may be a forgery: connections that were completed since it
+    /// was told last count.
+    pub fn known(&self) -> (Confidence, Spoofable) {
+        self.known_by_connections().unwrap_or((self.confidence, self.spoofable))
+    }
+
+    /// The same where its source, which is one, completed connections, and that says who it is.
+    fn known_by_connections(&self) -> Option<(Confidence, Spoofable)> {
+        match self.completed() {
+            0 => None,
+            _ if self.sources.count > 0 || self.forgeable => None,
+            completed if self.proven => Some((Confidence::High, Spoofable::No { completed })),
+            completed => Some((Confidence::Medium, Spoofable::No { completed })),
+        }
     }
 
     fn certainty(&self) -> Confidence {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use scanguard_common::{
     tally::Tally,
 };
 
+use super::response::ResponseMetrics;
 use crate::{
     detect::{Detector, findings::EventKind},
     observe::Observer,
@@ -65,6 +66,8 @@ pub struct Metrics {
     output_errors: IntCounter,
     reloads: IntCounterVec,
     reload_successful: IntGauge,
+    /// Those of bans and of the control socket.
+    pub response: Arc<ResponseMetrics>,
 }
 
 /// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
@@ -250,6 +253,7 @@ impl Metrics {
                 "scanguard_config_last_reload_successful",
                 "Whether the configuration was taken when it was read last.",
             )?,
+            response: Arc::new(ResponseMetrics::new(&register)?),
             rules: Mutex::default(),
             registry: register.0,
         };
@@ -410,7 +414,7 @@ fn raise(counter: &IntCounter, total: u64) {
 }
 
 /// Makes metrics and registers them.
-struct Register(Registry);
+pub(crate) struct Register(pub(crate) Registry);
 
 impl Register {
     fn keep<C: Collector + Clone + 'static>(&self, metric: C) -> prometheus::Result<C> {
@@ -418,19 +422,24 @@ impl Register {
         Ok(metric)
     }
 
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.keep(IntCounter::new(name, help)?)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    pub(super) fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
         self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.keep(IntGauge::new(name, help)?)
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 

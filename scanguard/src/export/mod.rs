@@ -3,4 +3,5 @@
 pub mod findings;
 pub mod http;
 pub mod metrics;
+pub mod response;
 pub mod settings;

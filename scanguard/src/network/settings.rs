@@ -16,7 +16,7 @@ const MAX_HOME: usize = 4_096;
 
 impl Settings {
     pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
-        let settings = Self { home: section.list("home", MAX_HOME, prefix) };
+        let settings = Self { home: section.list("home", MAX_HOME, Vec::new(), prefix) };
         section.finish();
         settings
     }

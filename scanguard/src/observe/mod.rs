@@ -61,6 +61,11 @@ impl Observer {
         Self { settings, records: HashMap::new(), evictions: 0 }
     }
 
+    /// What is known of a source.
+    pub fn history(&self, source: &Address) -> Option<&History> {
+        self.records.get(source).map(|record| &record.history)
+    }
+
     /// Takes other settings; what they no longer allow goes at the next [`Self::expire`].
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;

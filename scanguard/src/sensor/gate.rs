@@ -66,6 +66,8 @@ pub(super) struct Gate {
     networks: LpmTrie<MapData, [u8; 16], Ban>,
     allowed: LpmTrie<MapData, [u8; 16], u32>,
     present: BTreeSet<IpNet>,
+    /// How many of them are found by one look-up.
+    exact: usize,
     allow_list: BTreeSet<IpNet>,
     allowed_version: u32,
     /// Bits of an IPv6 source that are kept.
@@ -77,6 +79,12 @@ pub(super) struct Gate {
 enum Place {
     Exact(Address),
     Network(Key<[u8; 16]>),
+}
+
+impl Place {
+    fn is_exact(&self) -> bool {
+        matches!(self, Self::Exact(_))
+    }
 }
 
 impl Gate {
@@ -96,6 +104,7 @@ impl Gate {
             networks,
             allowed,
             present: BTreeSet::new(),
+            exact: 0,
             allow_list: BTreeSet::new(),
             allowed_version: allowed_version.max(1),
             ipv6_prefix,
@@ -109,7 +118,7 @@ impl Gate {
     fn find_present(&mut self) -> Result<(), SensorError> {
         for key in self.bans.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANS, error })?;
-            self.present.insert(self.exact_net(Address::from_v6(&key)));
+            self.exact += usize::from(self.present.insert(self.exact_net(Address::from_v6(&key))));
         }
         for key in self.networks.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANNED_NETWORKS, error })?;
@@ -164,33 +173,36 @@ impl Gate {
 
     fn put(&mut self, banned: IpNet, ban: Ban) -> Result<(), SensorError> {
         let banned = banned.trunc();
-        match self.place(banned) {
+        let place = self.place(banned);
+        match &place {
             Place::Exact(address) => self
                 .bans
                 .insert(address.bytes(), ban, 0)
                 .map_err(|error| SensorError::Map { map: abi::BANS, error })?,
             Place::Network(key) => self
                 .networks
-                .insert(&key, ban, 0)
+                .insert(key, ban, 0)
                 .map_err(|error| SensorError::Map { map: abi::BANNED_NETWORKS, error })?,
         }
-        self.present.insert(banned);
+        self.exact += usize::from(self.present.insert(banned) && place.is_exact());
         Ok(())
     }
 
     /// Whether there was such a ban.
     pub(super) fn unban(&mut self, banned: IpNet) -> Result<bool, SensorError> {
         let banned = banned.trunc();
-        let (map, removed) = match self.place(banned) {
+        let place = self.place(banned);
+        let (map, removed) = match &place {
             Place::Exact(address) => (abi::BANS, self.bans.remove(&address.bytes())),
-            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.remove(&key)),
+            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.remove(key)),
         };
-        self.present.remove(&banned);
-        match removed {
-            Ok(()) => Ok(true),
-            Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(SensorError::Map { map, error }),
-        }
+        let was_there = match removed {
+            Ok(()) => true,
+            Err(error) if is_absent(&error) => false,
+            Err(error) => return Err(SensorError::Map { map, error }),
+        };
+        self.exact -= usize::from(self.present.remove(&banned) && place.is_exact());
+        Ok(was_there)
     }
 
     /// The ban of just this network or address.
@@ -227,11 +239,9 @@ impl Gate {
 
     /// Writes what the program has to know of the maps.
     pub(super) fn describe(&self, control: &mut abi::Control) {
-        let is_exact = |net: &&IpNet| matches!(self.place(**net), Place::Exact(_));
-        let exact = self.present.iter().filter(is_exact).count();
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        control.bans = count(exact);
-        control.banned_networks = count(self.present.len() - exact);
+        control.bans = count(self.exact);
+        control.banned_networks = count(self.present.len() - self.exact);
         control.allowed_version = self.allowed_version;
     }
 }

@@ -214,6 +214,31 @@ impl KernelSensor {
         self.tell(|_| {})
     }
 
+    /// As [`Self::ban`], for many: who, for how long, whether to drop.
+    ///
+    /// # Errors
+    /// A map is full or could not be changed. Those before it are banned.
+    pub fn ban_all(
+        &mut self,
+        mut bans: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
+    ) -> Result<(), SensorError> {
+        let gate = &mut self.gate;
+        let result = (&mut bans).try_for_each(|(banned, lasts, enforced)| gate.ban(banned, lasts, enforced));
+        self.tell(|_| {})?;
+        result
+    }
+
+    /// As [`Self::unban`], for many.
+    ///
+    /// # Errors
+    /// A map could not be changed. The bans before it have ended.
+    pub fn unban_all(&mut self, mut banned: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError> {
+        let gate = &mut self.gate;
+        let result = (&mut banned).try_for_each(|banned| gate.unban(banned).map(drop));
+        self.tell(|_| {})?;
+        result
+    }
+
     /// Ends the ban of just this network or address; whether there was one.
     ///
     /// # Errors

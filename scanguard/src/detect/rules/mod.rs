@@ -265,6 +265,13 @@ impl Settings {
     }
 }
 
+/// The names of all rules, whether they are enabled or not.
+pub fn names() -> Vec<&'static str> {
+    let settings = Settings::default();
+    let single = settings.registry().into_iter().map(|(_, rule)| rule.name());
+    single.chain([Campaigns::new(settings.distributed_scan).name()]).collect()
+}
+
 /// Rules that are in use.
 pub struct RuleSet {
     /// Those that look at one source.

@@ -1,0 +1,124 @@
+//! Asks a running agent by its control socket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::{net::UnixStream, time::timeout};
+
+use super::server::ErrorBody;
+
+/// 60,000 bans with long reasons are not more.
+const MAX_ANSWER: usize = 64 << 20;
+/// Longer than the agent takes at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// There is no answer, or it is no.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No agent listens.
+    #[error(
+        "no agent answers at {}: {error}. Is `scanguard run` running? If it uses another socket, name it with --socket",
+        .path.display()
+    )]
+    NoAgent {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The socket may not be used.
+    #[error(
+        "{}: permission denied. Only root, the agent's user and members of control.group may use it: try sudo, or log in \
+         anew after `usermod -aG GROUP USER`",
+        .0.display()
+    )]
+    Denied(PathBuf),
+    /// The agent said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection failed, or what came is no answer of an agent.
+    #[error("the agent at {}: {why}", .path.display())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+/// A socket to ask at.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// To this socket.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Asks; gives the JSON of the answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Has something done; gives the JSON of the answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(error))?;
+        self.send(Method::POST, path, body.into()).await
+    }
+
+    fn broken(&self, why: impl ToString) -> ClientError {
+        ClientError::Broken { path: self.path.clone(), why: why.to_string() }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let answer = timeout(PATIENCE, self.exchange(method, path, body));
+        answer.await.map_err(|_| self.broken("no answer in time"))?
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::Denied(self.path.clone()),
+            _ => ClientError::NoAgent { path: self.path.clone(), error },
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.broken(error))?;
+        // Its errors come out of the request, too.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "scanguard")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.broken(error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let bytes = body.map_err(|error| self.broken(error))?.to_bytes();
+        match status {
+            StatusCode::OK => Ok(bytes),
+            _ => Err(match serde_json::from_slice::<ErrorBody>(&bytes) {
+                Ok(ErrorBody { error }) => ClientError::Refused(error),
+                Err(_) => self.broken(format!("{status}: {}", String::from_utf8_lossy(&bytes))),
+            }),
+        }
+    }
+}

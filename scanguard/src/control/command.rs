@@ -1,0 +1,317 @@
+//! The commands that ask a running agent.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use axum::body::Bytes;
+use ipnet::IpNet;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    client::Client,
+    server::{BanBody, ModeBody, NetBody},
+    settings::Settings,
+};
+use crate::{
+    config::{Config, DEFAULT_PATH, Interval},
+    respond::{
+        Mode,
+        report::{BanReport, Bans, Done, Explanation, Status, name, parse_net},
+    },
+};
+
+/// Where the agent is asked.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct At {
+    /// The agent's control socket; without: control.socket of /etc/scanguard/scanguard.toml, or
+    /// /run/scanguard/control.sock.
+    #[arg(long, value_name = "PATH", env = "SCANGUARD_SOCKET")]
+    pub socket: Option<PathBuf>,
+}
+
+impl At {
+    fn client(&self) -> Client {
+        // Members of the group may not be able to read the file; then the socket is where it usually is.
+        let configured = || match Config::load(Path::new(DEFAULT_PATH)) {
+            Ok(config) => config.control.socket,
+            Err(_) => Settings::default().socket,
+        };
+        Client::new(&self.socket.clone().unwrap_or_else(configured))
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Ban an address or a network by hand.
+    Ban {
+        /// Address or network, such as 192.0.2.7 or 2001:db8::/64.
+        #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
+        net: IpNet,
+        /// For how long, such as 1h; without: until `scanguard unban`.
+        #[arg(long = "for", value_name = "TIME", value_parser = clap::value_parser!(Interval))]
+        lasts: Option<Interval>,
+        /// Why, for those who ask later.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "documentation would become the help of all commands")]
+        at: At,
+    },
+    /// End the ban of an address or a network.
+    Unban {
+        /// As it was banned; an IPv6 address stands for its prefix where that is banned.
+        #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
+        net: IpNet,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Never ban an address or a network; bans within it are ended.
+    Allow {
+        /// Address or network.
+        #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
+        net: IpNet,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Take back what `allow` did.
+    Disallow {
+        /// As it was allowed.
+        #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
+        net: IpNet,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Say who is banned, by whom, and for how long.
+    Bans {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Say how the agent stands.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Say why an address is banned or not, with the evidence.
+    Explain {
+        /// The address.
+        address: IpAddr,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Drop packets of those who are banned.
+    Enforce {
+        /// Go back to dry-run unless `scanguard confirm` comes within this time, such as 30s.
+        #[arg(long, value_name = "TIME", value_parser = clap::value_parser!(Interval))]
+        confirm: Option<Interval>,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Confirm that enforcing locks nobody out who should not be.
+    Confirm {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Ban, but only count what would be dropped.
+    DryRun {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Ban nobody.
+    Observe {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+}
+
+/// Asks, and prints the answer.
+///
+/// # Errors
+/// There is no agent, or it says no.
+pub async fn run(command: Command) -> Result<()> {
+    let seconds = |interval: Interval| interval.0.as_secs_f64();
+    match command {
+        Command::Ban { net, lasts, reason, at } => {
+            let body = BanBody { net: net.to_string(), seconds: lasts.map(seconds), reason };
+            order(&at, "/v1/ban", &body).await
+        }
+        Command::Unban { net, at } => order(&at, "/v1/unban", &NetBody { net: net.to_string() }).await,
+        Command::Allow { net, at } => order(&at, "/v1/allow", &NetBody { net: net.to_string() }).await,
+        Command::Disallow { net, at } => order(&at, "/v1/disallow", &NetBody { net: net.to_string() }).await,
+        Command::Enforce { confirm, at } => mode(&at, Mode::Enforce, confirm.map(seconds)).await,
+        Command::DryRun { at } => mode(&at, Mode::DryRun, None).await,
+        Command::Observe { at } => mode(&at, Mode::Observe, None).await,
+        Command::Confirm { at } => order(&at, "/v1/confirm", &serde_json::Map::new()).await,
+        Command::Bans { json, at } => ask(&at, "/v1/bans", json, bans).await,
+        Command::Status { json, at } => ask(&at, "/v1/status", json, status).await,
+        Command::Explain { address, json, at } => {
+            ask(&at, &format!("/v1/explain/{}", address.to_canonical()), json, explanation).await
+        }
+    }
+}
+
+async fn mode(at: &At, mode: Mode, confirm_seconds: Option<f64>) -> Result<()> {
+    order(at, "/v1/mode", &ModeBody { mode, confirm_seconds }).await
+}
+
+async fn order(at: &At, path: &str, body: &impl Serialize) -> Result<()> {
+    let done: Done = read(&at.client().post(path, body).await?)?;
+    println!("{}", done.said);
+    for note in done.notes {
+        println!("note: {note}");
+    }
+    Ok(())
+}
+
+async fn ask<T: DeserializeOwned>(
+    at: &At,
+    path: &str,
+    json: bool,
+    text: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    let answer = at.client().get(path).await?;
+    if json {
+        println!("{}", String::from_utf8_lossy(&answer));
+    } else {
+        print!("{}", text(&read(&answer)?));
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {
+    serde_json::from_slice(answer).context("the agent's answer (is it of another version?)")
+}
+
+fn left(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "no end".to_owned(), |seconds| Interval(Duration::from_secs(seconds)).to_string())
+}
+
+fn line(ban: &BanReport) -> String {
+    let packets = ban.packets.map_or_else(String::new, |packets| packets.to_string());
+    format!(
+        "{:<24} {:<9} {:<12} {:>9}  {}\n",
+        name(ban.net),
+        ban.origin.label(),
+        left(ban.seconds_left),
+        packets,
+        ban.reason
+    )
+}
+
+fn bans(answer: &Bans) -> String {
+    let counted = match answer.mode {
+        Mode::Enforce => "DROPPED",
+        Mode::DryRun | Mode::Observe => "COUNTED",
+    };
+    let mut text = format!("{:<24} {:<9} {:<12} {counted:>9}  REASON\n", "WHO", "BY", "LEFT");
+    text.extend(answer.bans.iter().map(line));
+    text.push_str(&format!("mode {}; {} bans", answer.mode, answer.bans.len()));
+    if answer.feed_networks > 0 {
+        text.push_str(&format!(", and {} networks of feeds", answer.feed_networks));
+    }
+    text + "\n"
+}
+
+fn status(answer: &Status) -> String {
+    let response = &answer.response;
+    let mut lines = vec![
+        format!(
+            "scanguard {}, process {}, up {}",
+            answer.version,
+            answer.pid,
+            left(Some(answer.uptime_seconds))
+        ),
+        format!("mode        {}, {} since {}", response.mode, response.mode_cause, response.mode_since),
+    ];
+    if let Some(seconds) = response.confirm_seconds_left {
+        lines.push(format!("confirm     within {}, or it goes back to dry-run", left(Some(seconds))));
+    }
+    for (interface, mode) in &answer.interfaces {
+        lines.push(format!("interface   {interface}: {}", mode.as_deref().unwrap_or("not attached")));
+    }
+    let counts = response.bans;
+    lines.push(format!(
+        "bans        {} by rules, {} by hand, {} by CrowdSec; at most {}; drop = \"{}\"",
+        counts.rule, counts.hand, counts.crowdsec, response.max_bans, response.drop
+    ));
+    lines.push(format!(
+        "feeds       {} networks banned, {} not",
+        response.feed_networks, response.feed_networks_left_out
+    ));
+    let breaker = if response.circuit_breaker_open { "OPEN, set the mode to close it" } else { "closed" };
+    lines.push(format!(
+        "breaker     {breaker}: {} bans within the last minute, at most {}",
+        response.bans_last_minute, response.max_per_minute
+    ));
+    lines.push(format!("findings    {} open", answer.findings_open));
+    let error = response.state_file_error.as_ref().map(|error| format!(": NOT WRITTEN: {error}"));
+    lines.push(format!("state file  {}{}", response.state_file, error.unwrap_or_default()));
+    lines.push(format!("allowed     {} networks are never banned:", response.allowed.len()));
+    lines.extend(
+        response.allowed.iter().map(|allowed| format!("  {:<24}  {}", name(allowed.net), allowed.why)),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn explanation(answer: &Explanation) -> String {
+    let mut lines = vec![format!("{}: {}", answer.address, answer.verdict)];
+    if let (Some(_), Some((feed, net))) = (&answer.ban, &answer.feed) {
+        lines.push(format!("feed      {feed} lists {net}"));
+    }
+    if let Some((ended, level)) = &answer.before {
+        lines.push(format!("before    its ban no. {} by a rule ended {ended}", u64::from(*level) + 1));
+    }
+    for finding in &answer.findings {
+        lines.push(format!(
+            "finding   {} {}: severity {}, confidence {}, {} probes from {} to {}",
+            finding.id,
+            finding.rule,
+            finding.severity.label(),
+            finding.confidence.label(),
+            finding.probes,
+            finding.first_seen,
+            finding.last_seen
+        ));
+        lines.push(format!("  why     {}", finding.reason));
+        lines.push(format!("  forged  {}", finding.spoofable));
+        lines.push(format!("  policy  {}", finding.policy));
+    }
+    match &answer.history {
+        Some(history) => {
+            let probes: Vec<_> =
+                history.probes.iter().map(|(class, count)| format!("{count} {class}")).collect();
+            lines.push(format!(
+                "history   {} within {}, the last {} ago; {} connections completed",
+                if probes.is_empty() { "no probes".to_owned() } else { probes.join(", ") },
+                left(Some(history.seconds_since_first)),
+                left(Some(history.seconds_since_last)),
+                history.completed
+            ));
+        }
+        None => lines.push("history   none: it has not probed, or that is long ago".to_owned()),
+    }
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,98 @@
+//! The local control socket: HTTP and JSON over a Unix socket, and the commands that use it.
+//!
+//! ```text
+//! scanguard ban ... -> client -> socket -> server -> bounded channel -> the agent's main task -> answer
+//! ```
+//! The main task alone changes the kernel's maps. Who may ask is checked by the credentials that the kernel gives of
+//! the peer, and logged.
+
+pub mod client;
+pub mod command;
+mod lock;
+pub mod peer;
+pub mod server;
+pub mod settings;
+pub mod socket;
+
+use std::net::IpAddr;
+
+use tokio::sync::oneshot;
+
+use self::peer::Peer;
+use crate::respond::{
+    orders::{Order, OrderError},
+    report::{Bans, Done, Explanation, Status},
+};
+
+/// What is asked of the agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Something is to be done.
+    Order(Order),
+    /// All bans.
+    Bans,
+    /// How it stands.
+    Status,
+    /// Why an address is banned or not.
+    Explain(IpAddr),
+}
+
+/// What the agent says.
+#[derive(Debug)]
+pub enum Answer {
+    /// It was done.
+    Done(Done),
+    /// It was not.
+    Refused(OrderError),
+    /// All bans.
+    Bans(Bans),
+    /// How it stands.
+    Status(Box<Status>),
+    /// Why.
+    Explanation(Box<Explanation>),
+}
+
+/// A question with whom to answer.
+#[derive(Debug)]
+pub struct Request {
+    /// Who asks.
+    pub peer: Peer,
+    /// What.
+    pub ask: Ask,
+    /// Where the answer goes. It may be gone by then.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// What became of a request, for the metrics.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It was answered or carried out.
+    Done,
+    /// The agent said no.
+    Refused,
+    /// It was no request that there is.
+    Invalid,
+    /// The peer has no right to ask.
+    Forbidden,
+    /// The agent did not answer in time.
+    Busy,
+}
+
+impl Outcome {
+    /// All.
+    pub const ALL: [Self; 5] = [Self::Done, Self::Refused, Self::Invalid, Self::Forbidden, Self::Busy];
+
+    /// The name in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Invalid => "invalid",
+            Self::Forbidden => "forbidden",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Who is at the other end of the socket, and whether they may ask.
+
+use std::{fmt, io, os::fd::AsRawFd as _};
+
+use tokio::net::UnixStream;
+
+/// `SO_PEERGROUPS`: include/uapi/asm-generic/socket.h; libc has it for some targets only.
+const SO_PEERGROUPS: libc::c_int = 59;
+/// `NGROUPS_MAX`, include/uapi/linux/limits.h.
+const MAX_GROUPS: usize = 65_536;
+
+/// A process, as the kernel says it was when it connected.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peer {
+    /// User.
+    pub uid: u32,
+    /// Process id; none: it is in another process namespace.
+    pub pid: Option<i32>,
+    /// Group, and supplementary groups.
+    groups: Vec<u32>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {}", self.uid)?;
+        match self.pid {
+            Some(pid) => write!(f, " pid {pid}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Peer {
+    /// Who is connected.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn of(stream: &UnixStream) -> io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        let mut groups = supplementary(stream)?;
+        groups.push(credentials.gid());
+        Ok(Self { uid: credentials.uid(), pid: credentials.pid(), groups })
+    }
+}
+
+fn supplementary(stream: &UnixStream) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let bytes = size_of_val(groups.as_slice());
+        let mut length = libc::socklen_t::try_from(bytes).map_err(io::Error::other)?;
+        // SAFETY: the kernel writes at most `length` bytes to the vector, and the length that it wants.
+        let result = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let count = length as usize / size_of::<u32>();
+        if result == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        let may_grow =
+            error.raw_os_error() == Some(libc::ERANGE) && groups.len() < count && count <= MAX_GROUPS;
+        if !may_grow {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
+/// Who may ask: root, the agent's own user, members of a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rights {
+    /// The agent's user.
+    pub own: u32,
+    /// The group, if one is configured.
+    pub group: Option<u32>,
+}
+
+impl Rights {
+    /// Whether this peer may.
+    pub fn permit(&self, peer: &Peer) -> bool {
+        peer.uid == 0 || peer.uid == self.own || self.group.is_some_and(|group| peer.groups.contains(&group))
+    }
+}
+
+/// The number of a group, which may be given as such.
+///
+/// # Errors
+/// There is no such group, or it could not be looked up.
+pub fn group(name: &str) -> io::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let text = std::ffi::CString::new(name)?;
+    // The members of a large group are many.
+    let mut buffer = vec![0_u8; 1 << 20];
+    // SAFETY: all zero is a valid value of this structure of integers and pointers.
+    let mut entry: libc::group = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    // SAFETY: all pointers are valid for the lengths given; the entry points into the buffer, which outlives it.
+    let code = unsafe {
+        libc::getgrnam_r(
+            text.as_ptr(),
+            &raw mut entry,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            &raw mut found,
+        )
+    };
+    match (code, found.is_null()) {
+        (0, false) => Ok(entry.gr_gid),
+        (0, true) => Err(io::Error::from(io::ErrorKind::NotFound)),
+        (code, _) => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_the_own_user_and_the_group_may_ask() {
+        let peer = |uid, groups: &[u32]| Peer { uid, pid: None, groups: groups.to_vec() };
+        let (alone, shared) = (Rights { own: 7, group: None }, Rights { own: 7, group: Some(30) });
+        for (peer, without, with) in [
+            (peer(0, &[]), true, true),
+            (peer(7, &[]), true, true),
+            (peer(8, &[8, 30]), false, true),
+            (peer(8, &[8, 0, 7]), false, false),
+        ] {
+            assert_eq!((alone.permit(&peer), shared.permit(&peer)), (without, with), "{peer:?}");
+        }
+    }
+
+    #[test]
+    fn groups_are_found_by_name_and_number() {
+        assert_eq!(group("root").unwrap(), 0);
+        assert_eq!(group("4711").unwrap(), 4711);
+        assert_eq!(group("no-such-group").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,314 @@
+//! Answers requests at the socket.
+
+use std::{convert::Infallible, future::Future, net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, mpsc, oneshot},
+    time::{sleep, timeout},
+};
+
+use super::{
+    Answer, Ask, Outcome, Request,
+    peer::{Peer, Rights},
+};
+use crate::{
+    export::response::ResponseMetrics,
+    respond::{
+        Mode,
+        orders::{Order, OrderError},
+        report::parse_net,
+    },
+};
+
+/// Bytes that the body of a request has at most.
+pub const MAX_BODY: usize = 16 * 1024;
+/// Connections at once; more wait.
+const MAX_CONNECTIONS: usize = 16;
+/// Requests that wait for the main task.
+pub const QUEUE: usize = 32;
+/// Within this long the head of a request has to come.
+const HEAD: Duration = Duration::from_secs(5);
+/// How long a connection lives, whatever is done with it.
+const CONNECTION: Duration = Duration::from_secs(30);
+/// How long the main task may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Characters of a reason.
+const MAX_REASON: usize = 500;
+/// After an error of accept(2), such as too many open files.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What requests are answered from.
+#[derive(Clone)]
+struct Shared {
+    requests: mpsc::Sender<Request>,
+    metrics: Arc<ResponseMetrics>,
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(
+    listener: UnixListener,
+    rights: Rights,
+    requests: mpsc::Sender<Request>,
+    metrics: Arc<ResponseMetrics>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let shared = Shared { requests, metrics };
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let accept = async {
+        loop {
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+                return;
+            };
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("the control socket: {error}");
+                    sleep(RETRY).await;
+                    continue;
+                }
+            };
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                // Whoever is slower than this has gone, or is no friend.
+                let _ = timeout(CONNECTION, connection(stream, rights, shared)).await;
+            });
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = shutdown => {}
+    }
+}
+
+async fn connection(stream: UnixStream, rights: Rights, shared: Shared) {
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => peer,
+        Err(error) => return tracing::warn!("who is at the control socket cannot be told: {error}"),
+    };
+    let router = if rights.permit(&peer) {
+        router(shared).layer(Extension(peer))
+    } else {
+        tracing::warn!("{peer} has no right to use the control socket: refused");
+        shared.metrics.requested(Outcome::Forbidden);
+        Router::new().fallback(forbidden)
+    };
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(4 * MAX_BODY)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!("a connection at the control socket: {error}");
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/bans", get(bans))
+        .route("/v1/explain/{address}", get(explain))
+        .route("/v1/ban", post(ban))
+        .route("/v1/unban", post(unban))
+        .route("/v1/allow", post(allow))
+        .route("/v1/disallow", post(disallow))
+        .route("/v1/mode", post(mode))
+        .route("/v1/confirm", post(confirm))
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(shared)
+}
+
+/// A request that is not carried out, as it is answered.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ErrorBody {
+    /// Why, in words.
+    pub error: String,
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn error(status: StatusCode, error: impl ToString) -> Response {
+    json(status, &ErrorBody { error: error.to_string() })
+}
+
+async fn forbidden() -> Result<Infallible, Response> {
+    let said =
+        "you have no right to use this socket: only root, the agent's user and members of control.group have";
+    Err(error(StatusCode::FORBIDDEN, said))
+}
+
+async fn unknown(State(shared): State<Shared>) -> Response {
+    shared.metrics.requested(Outcome::Invalid);
+    error(StatusCode::NOT_FOUND, "there is nothing of this name")
+}
+
+async fn status(State(shared): State<Shared>, Extension(peer): Extension<Peer>) -> Response {
+    shared.ask(peer, Ok(Ask::Status)).await
+}
+
+async fn bans(State(shared): State<Shared>, Extension(peer): Extension<Peer>) -> Response {
+    shared.ask(peer, Ok(Ask::Bans)).await
+}
+
+async fn explain(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    Path(address): Path<String>,
+) -> Response {
+    let address = address.parse::<IpAddr>().map(|ip| Ask::Explain(ip.to_canonical()));
+    shared.ask(peer, address.map_err(|_| "no address".to_owned())).await
+}
+
+/// The body of `POST /v1/ban`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanBody {
+    /// Address or network.
+    pub net: String,
+    /// For how many seconds; none: until it is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The body of `POST /v1/unban`, `/v1/allow` and `/v1/disallow`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetBody {
+    /// Address or network.
+    pub net: String,
+}
+
+/// The body of `POST /v1/mode`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModeBody {
+    /// Which.
+    pub mode: Mode,
+    /// Within how many seconds it has to be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_seconds: Option<f64>,
+}
+
+async fn ban(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
+    let ask = read(&body).and_then(|BanBody { net, seconds, reason }| {
+        let reason = reason.unwrap_or_else(|| "by hand".to_owned());
+        if reason.chars().count() > MAX_REASON || reason.contains(char::is_control) {
+            return Err(format!("a reason is one line of at most {MAX_REASON} characters"));
+        }
+        Ok(Ask::Order(Order::Ban { net: parse_net(&net)?, lasts: seconds.map(duration), reason }))
+    });
+    shared.ask(peer, ask).await
+}
+
+async fn unban(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
+    shared.ask(peer, net(&body).map(|net| Ask::Order(Order::Unban { net }))).await
+}
+
+async fn allow(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
+    shared.ask(peer, net(&body).map(|net| Ask::Order(Order::Allow { net }))).await
+}
+
+async fn disallow(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
+    shared.ask(peer, net(&body).map(|net| Ask::Order(Order::Disallow { net }))).await
+}
+
+async fn mode(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
+    let ask = read(&body).map(|ModeBody { mode, confirm_seconds }| {
+        Ask::Order(Order::Mode { mode, confirm: confirm_seconds.map(duration) })
+    });
+    shared.ask(peer, ask).await
+}
+
+async fn confirm(State(shared): State<Shared>, Extension(peer): Extension<Peer>) -> Response {
+    shared.ask(peer, Ok(Ask::Order(Order::Confirm))).await
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+fn net(body: &[u8]) -> Result<ipnet::IpNet, String> {
+    read(body).and_then(|NetBody { net }| parse_net(&net))
+}
+
+/// What is no length of time becomes one that is refused.
+fn duration(seconds: f64) -> Duration {
+    let too_long = if seconds > 0.0 { Duration::MAX } else { Duration::ZERO };
+    Duration::try_from_secs_f64(seconds).unwrap_or(too_long)
+}
+
+impl Shared {
+    /// Hands a question on to the main task and waits for the answer.
+    async fn ask(&self, peer: Peer, ask: Result<Ask, String>) -> Response {
+        let (outcome, response) = match ask {
+            Ok(ask) => self.hand_on(peer, ask).await,
+            Err(wrong) => (Outcome::Invalid, error(StatusCode::BAD_REQUEST, wrong)),
+        };
+        self.metrics.requested(outcome);
+        response
+    }
+
+    async fn hand_on(&self, peer: Peer, ask: Ask) -> (Outcome, Response) {
+        match &ask {
+            Ask::Order(order) => tracing::info!("{peer} asks for {order:?}"),
+            Ask::Bans | Ask::Status | Ask::Explain(_) => tracing::debug!("{peer} asks for {ask:?}"),
+        }
+        let (answer, answered) = oneshot::channel();
+        let handed_on = async {
+            let sent = self.requests.send(Request { peer, ask, answer }).await;
+            sent.ok()?;
+            answered.await.ok()
+        };
+        match timeout(ANSWER, handed_on).await {
+            Ok(Some(Answer::Done(done))) => (Outcome::Done, json(StatusCode::OK, &done)),
+            Ok(Some(Answer::Bans(bans))) => (Outcome::Done, json(StatusCode::OK, &bans)),
+            Ok(Some(Answer::Status(status))) => (Outcome::Done, json(StatusCode::OK, &status)),
+            Ok(Some(Answer::Explanation(why))) => (Outcome::Done, json(StatusCode::OK, &why)),
+            Ok(Some(Answer::Refused(refused))) => {
+                tracing::info!("refused: {refused}");
+                (Outcome::Refused, error(code(&refused), refused))
+            }
+            Ok(None) => (Outcome::Busy, error(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending")),
+            Err(_) => (Outcome::Busy, error(StatusCode::GATEWAY_TIMEOUT, "the agent did not answer in time")),
+        }
+    }
+}
+
+fn code(error: &OrderError) -> StatusCode {
+    match error {
+        OrderError::NotBanned(_) | OrderError::NotAllowedByHand(..) => StatusCode::NOT_FOUND,
+        OrderError::Refused { .. }
+        | OrderError::BannedAround { .. }
+        | OrderError::Listed { .. }
+        | OrderError::AllowsEverybody(_)
+        | OrderError::HostBits { .. }
+        | OrderError::Confirm => StatusCode::UNPROCESSABLE_ENTITY,
+        OrderError::AllowedFull | OrderError::NothingToConfirm(_) => StatusCode::CONFLICT,
+        OrderError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

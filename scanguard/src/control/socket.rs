@@ -1,0 +1,150 @@
+//! Makes the socket, and takes it away again.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+use tokio::net::UnixListener;
+
+use super::{
+    lock::{Lock, LockError},
+    peer::{self, Rights},
+    settings::Settings,
+};
+
+/// By what the socket's name is lengthened while it is made.
+pub(super) const NEW: &str = ".new";
+
+/// The socket could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another agent runs.
+    #[error(
+        "another agent is running{}: it holds {}. `scanguard status` says how it stands; a second one needs a socket \
+         and a state file of its own (--socket, --state)",
+        .pid.map(|pid| format!(", process {pid}")).unwrap_or_default(), .lock.display()
+    )]
+    Held {
+        /// Its process id, if it says so.
+        pid: Option<u32>,
+        /// The file that is locked.
+        lock: PathBuf,
+    },
+    /// The lock or the socket could not be made.
+    #[error("{}: {error}; choose another place with {option}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+        /// What to change.
+        option: &'static str,
+    },
+    /// Something else is there.
+    #[error("{} is there already and no socket: it is not replaced", .0.display())]
+    Occupied(PathBuf),
+    /// There is no such group.
+    #[error("control.group: the group {name}: {error}; `groupadd --system {name}` makes it")]
+    Group {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A socket that is listened to.
+#[derive(Debug)]
+pub struct Control {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Who may ask.
+    pub rights: Rights,
+    /// To be kept for as long as the agent runs.
+    pub guard: Guard,
+}
+
+/// Removes the socket when the agent ends, and holds the locks until then.
+#[derive(Debug)]
+pub struct Guard {
+    path: PathBuf,
+    _locks: [Lock; 2],
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // The next agent removes it otherwise.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Locks the socket and the state file against other agents, and makes the socket: for root, the agent's user and the
+/// configured group.
+///
+/// # Errors
+/// See [`ControlError`].
+pub fn bind(settings: &Settings, state: &Path) -> Result<Control, ControlError> {
+    let group = match settings.group.as_str() {
+        "" => None,
+        name => {
+            let number = peer::group(name);
+            Some(number.map_err(|error| ControlError::Group { name: name.to_owned(), error })?)
+        }
+    };
+    let path = &settings.socket;
+    let locks = [lock(path, 0o755, "--socket")?, lock(state, 0o750, "--state")?];
+    let failed = |error| ControlError::Io { path: path.clone(), error, option: "--socket" };
+    // Whoever made it is dead: this process has the lock.
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
+        Ok(_) => return Err(ControlError::Occupied(path.clone())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let new = with_suffix(path, NEW);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&new).map_err(failed)?;
+    // It gets its name when it has its mode, so that nobody can connect before.
+    let finish = || {
+        fs::set_permissions(&new, Permissions::from_mode(0o660))?;
+        if group.is_some() {
+            chown(&new, None, group)?;
+        }
+        fs::rename(&new, path)
+    };
+    if let Err(error) = finish() {
+        let _ = fs::remove_file(&new);
+        return Err(failed(error));
+    }
+    // SAFETY: no arguments; it cannot fail.
+    let own = unsafe { libc::geteuid() };
+    Ok(Control {
+        listener,
+        rights: Rights { own, group },
+        guard: Guard { path: path.clone(), _locks: locks },
+    })
+}
+
+fn lock(path: &Path, mode: u32, option: &'static str) -> Result<Lock, ControlError> {
+    let lock = with_suffix(path, ".lock");
+    let failed = |error| ControlError::Io { path: lock.clone(), error, option };
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(mode).create(directory).map_err(failed)?;
+    }
+    Lock::take(&lock).map_err(|error| match error {
+        LockError::Held(pid) => ControlError::Held { pid, lock: lock.clone() },
+        LockError::Io(error) => failed(error),
+    })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

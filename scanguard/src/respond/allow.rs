@@ -1,0 +1,162 @@
+//! Who is never banned, and why.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Serialize;
+
+/// Why somebody is never banned; where there is more than one reason, the first of these is told.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// This host's own.
+    Own,
+    /// `response.allow`.
+    Configured,
+    /// `scanguard allow`.
+    Hand,
+    /// A connection to the SSH server.
+    Ssh,
+    /// A default route leads there.
+    Gateway,
+    /// /etc/resolv.conf names it.
+    Resolver,
+    /// `response.allow_interfaces`: a network that is directly at this interface.
+    Interface(String),
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own => f.write_str("it is this host's own address"),
+            Self::Configured => f.write_str("the configuration allows it (response.allow)"),
+            Self::Hand => f.write_str("it was allowed by hand (scanguard allow)"),
+            Self::Ssh => {
+                f.write_str("it has, or had a moment ago, a connection to the SSH server of this host")
+            }
+            Self::Gateway => f.write_str("it is a default gateway"),
+            Self::Resolver => f.write_str("it is a resolver of this host"),
+            Self::Interface(name) => {
+                write!(f, "it is a network directly at {name} (response.allow_interfaces)")
+            }
+        }
+    }
+}
+
+/// The list.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AllowList(BTreeMap<IpNet, BTreeSet<Why>>);
+
+impl AllowList {
+    /// Adds a network; bits beyond its prefix are dropped.
+    pub fn add(&mut self, net: IpNet, why: Why) {
+        self.0.entry(net.trunc()).or_default().insert(why);
+    }
+
+    /// Everything on it, with the first reason of each.
+    pub fn entries(&self) -> impl Iterator<Item = (IpNet, &Why)> {
+        self.0.iter().filter_map(|(net, why)| Some((*net, why.first()?)))
+    }
+
+    /// At most so many networks, those with the better reasons first.
+    pub fn nets(&self, most: usize) -> BTreeSet<IpNet> {
+        if self.0.len() <= most {
+            return self.0.keys().copied().collect();
+        }
+        let mut entries: Vec<_> = self.entries().collect();
+        // A ban of an own address cannot be made; all others are also spared by the kernel.
+        entries.sort_by_key(|(net, why)| (**why == Why::Own, *why, *net));
+        entries.into_iter().take(most).map(|(net, _)| net).collect()
+    }
+
+    /// How many networks there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody is on it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What of a network is allowed, or what allowed network it is within.
+    pub fn conflict(&self, net: IpNet) -> Option<(IpNet, &Why)> {
+        let within = around(net).find_map(|around| self.0.get_key_value(&around));
+        let found = within.or_else(|| self.0.range(inside(net)).find(|(one, _)| net.contains(*one)));
+        found.and_then(|(net, why)| Some((*net, why.first()?)))
+    }
+}
+
+/// The network itself and all that contain it, the narrowest first.
+pub(super) fn around(net: IpNet) -> impl Iterator<Item = IpNet> {
+    (0..=net.prefix_len()).rev().filter_map(move |bits| Some(IpNet::new(net.addr(), bits).ok()?.trunc()))
+}
+
+/// Where in a sorted list the networks within `net` are.
+fn inside(net: IpNet) -> std::ops::RangeInclusive<IpNet> {
+    let ends = |first: IpAddr, last: IpAddr| match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            (IpNet::V4(Ipv4Net::new_assert(first, 0)), IpNet::V4(Ipv4Net::new_assert(last, 32)))
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            (IpNet::V6(Ipv6Net::new_assert(first, 0)), IpNet::V6(Ipv6Net::new_assert(last, 128)))
+        }
+        // The two ends of one network are of one family.
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => (net, net),
+    };
+    let (first, last) = ends(net.network(), net.broadcast());
+    first..=last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn whatever_overlaps_is_found() {
+        let mut list = AllowList::default();
+        for (text, why) in [
+            ("10.0.0.0/8", Why::Configured),
+            ("192.0.2.7/32", Why::Own),
+            ("192.0.2.7/32", Why::Hand),
+            ("2001:db8::1/128", Why::Gateway),
+            ("fe80::/10", Why::Interface("eth0".to_owned())),
+        ] {
+            list.add(net(text), why);
+        }
+        for (asked, expected) in [
+            ("10.1.2.3/32", Some(("10.0.0.0/8", Why::Configured))),
+            ("10.0.0.0/8", Some(("10.0.0.0/8", Why::Configured))),
+            ("8.0.0.0/6", Some(("10.0.0.0/8", Why::Configured))),
+            ("192.0.2.0/24", Some(("192.0.2.7/32", Why::Own))),
+            ("192.0.2.7/32", Some(("192.0.2.7/32", Why::Own))),
+            ("192.0.2.8/32", None),
+            ("192.0.2.8/29", None),
+            ("11.0.0.0/8", None),
+            ("2001:db8::/64", Some(("2001:db8::1/128", Why::Gateway))),
+            ("2001:db8:0:1::/64", None),
+            ("fe80::/64", Some(("fe80::/10", Why::Interface("eth0".to_owned())))),
+            ("::/0", Some(("2001:db8::1/128", Why::Gateway))),
+        ] {
+            let found = list.conflict(net(asked)).map(|(net, why)| (net, why.clone()));
+            assert_eq!(found, expected.map(|(text, why)| (net(text), why)), "{asked}");
+        }
+    }
+
+    #[test]
+    fn where_not_all_find_room_own_addresses_go_first() {
+        let mut list = AllowList::default();
+        list.add(net("192.0.2.1/32"), Why::Own);
+        list.add(net("192.0.2.2/32"), Why::Resolver);
+        list.add(net("192.0.2.3/32"), Why::Ssh);
+        assert_eq!(list.nets(2), [net("192.0.2.2/32"), net("192.0.2.3/32")].into());
+        assert_eq!(list.nets(3).len(), 3);
+    }
+}

@@ -1,0 +1,273 @@
+//! Who is banned, since when, why, and how often before. Bounded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{allow::around, cause::Origin};
+use crate::clock::Now;
+
+/// A ban.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ban {
+    /// Who is banned.
+    pub net: IpNet,
+    /// Who made it.
+    pub origin: Origin,
+    /// Why, in words.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends, by the clock that does not jump; none: when it is taken back.
+    pub ends: Option<Duration>,
+    /// How often the source was banned by rules before, as far as that is not forgiven.
+    pub level: u32,
+    /// It was made in dry run: it never drops anything.
+    pub dry: bool,
+}
+
+impl Ban {
+    /// How long it lasts yet; none: it does not end.
+    pub fn left(&self, at: Duration) -> Option<Duration> {
+        self.ends.map(|ends| ends.saturating_sub(at))
+    }
+}
+
+/// A ban that is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Past {
+    /// Its level.
+    pub level: u32,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// As [`Ban::dry`].
+    pub dry: bool,
+}
+
+impl Past {
+    /// The level that is left after good behaviour: one less for each `forgive` that has passed. None: all is
+    /// forgiven.
+    pub fn level(&self, forgive: Duration, wall: Timestamp) -> Option<u32> {
+        let quiet = Duration::try_from(wall.duration_since(self.ended)).unwrap_or_default();
+        let forgiven = quiet.as_nanos() / forgive.as_nanos().max(1);
+        self.level.checked_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+}
+
+/// All bans, and those of the past that are not forgiven.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    bans: BTreeMap<IpNet, Ban>,
+    /// Those that end, by when.
+    ends: BTreeSet<(Duration, IpNet)>,
+    past: HashMap<IpNet, Past>,
+    /// The same, by when they ended.
+    past_by_end: BTreeSet<(Timestamp, IpNet)>,
+}
+
+impl Book {
+    /// Bans that there are.
+    pub fn len(&self) -> usize {
+        self.bans.len()
+    }
+
+    /// Whether nobody is banned.
+    pub fn is_empty(&self) -> bool {
+        self.bans.is_empty()
+    }
+
+    /// All bans, by network.
+    pub fn bans(&self) -> impl Iterator<Item = &Ban> {
+        self.bans.values()
+    }
+
+    /// Bans of the past.
+    pub fn past(&self) -> impl Iterator<Item = (IpNet, &Past)> {
+        self.past.iter().map(|(net, past)| (*net, past))
+    }
+
+    /// The ban of just this network.
+    pub fn get(&self, net: IpNet) -> Option<&Ban> {
+        self.bans.get(&net)
+    }
+
+    /// The narrowest ban of this network or one around it.
+    pub fn covering(&self, net: IpNet) -> Option<&Ban> {
+        around(net).find_map(|around| self.bans.get(&around))
+    }
+
+    /// What is remembered of earlier bans of this network.
+    pub fn before(&self, net: IpNet) -> Option<&Past> {
+        self.past.get(&net)
+    }
+
+    /// The ban to give up where there is no room: of those that nobody made by hand, the one that ends soonest.
+    pub fn victim(&self) -> Option<IpNet> {
+        let by_hand = |net: &IpNet| match self.bans.get(net).map(|ban| &ban.origin) {
+            Some(Origin::Hand { .. }) | None => true,
+            Some(Origin::Rule { .. } | Origin::Feed { .. } | Origin::Crowdsec { .. }) => false,
+        };
+        self.ends.iter().map(|(_, net)| *net).find(|net| !by_hand(net))
+    }
+
+    /// Puts a ban in; one of the same network is replaced.
+    pub fn insert(&mut self, ban: Ban) {
+        self.remove(ban.net);
+        if let Some(ends) = ban.ends {
+            self.ends.insert((ends, ban.net));
+        }
+        self.bans.insert(ban.net, ban);
+    }
+
+    /// Takes a ban out, as if it had never been.
+    pub fn remove(&mut self, net: IpNet) -> Option<Ban> {
+        let ban = self.bans.remove(&net)?;
+        if let Some(ends) = ban.ends {
+            self.ends.remove(&(ends, net));
+        }
+        Some(ban)
+    }
+
+    /// Takes out the bans that have ended; at most `most` of the past are remembered.
+    pub fn expire(&mut self, now: Now, most: usize) -> Vec<Ban> {
+        let mut ended = Vec::new();
+        while let Some((ends, net)) = self.ends.first().copied()
+            && ends <= now.at
+        {
+            self.ends.remove(&(ends, net));
+            ended.extend(self.bans.remove(&net));
+        }
+        for ban in ended.iter().filter(|ban| !ban.origin.is_order()) {
+            let past = Past { level: ban.level, ended: now.wall, dry: ban.dry };
+            self.remember(ban.net, past, most);
+        }
+        ended
+    }
+
+    /// Remembers a ban of the past; beyond `most`, the one that ended first is forgotten.
+    pub fn remember(&mut self, net: IpNet, past: Past, most: usize) {
+        if let Some(old) = self.past.insert(net, past) {
+            self.past_by_end.remove(&(old.ended, net));
+        }
+        self.past_by_end.insert((past.ended, net));
+        while self.past.len() > most {
+            let Some((_, oldest)) = self.past_by_end.pop_first() else {
+                return;
+            };
+            self.past.remove(&oldest);
+        }
+    }
+
+    /// Forgets what is forgiven.
+    pub fn forgive(&mut self, forgive: Duration, wall: Timestamp) {
+        let Self { past, past_by_end, .. } = self;
+        // Nothing that ended less than this ago is forgiven.
+        let recent = SignedDuration::try_from(forgive).ok().and_then(|span| wall.checked_sub(span).ok());
+        let candidates =
+            past_by_end.iter().take_while(|(ended, _)| recent.is_none_or(|recent| *ended <= recent));
+        let forgiven: Vec<_> = candidates
+            .filter(|(_, net)| past.get(net).is_none_or(|past| past.level(forgive, wall).is_none()))
+            .copied()
+            .collect();
+        for entry in forgiven {
+            past_by_end.remove(&entry);
+            past.remove(&entry.1);
+        }
+    }
+
+    /// Takes out what was made in dry run, and forgets it.
+    pub fn remove_dry(&mut self) -> Vec<Ban> {
+        let dry: Vec<_> = self.bans.values().filter(|ban| ban.dry).map(|ban| ban.net).collect();
+        self.past.retain(|_, past| !past.dry);
+        let Self { past, past_by_end, .. } = self;
+        past_by_end.retain(|(_, net)| past.contains_key(net));
+        dry.into_iter().filter_map(|net| self.remove(net)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::*, *};
+
+    fn ban(text: &str, ends: Option<u64>, origin: Origin, dry: bool) -> Ban {
+        Ban {
+            net: net(text),
+            origin,
+            reason: String::new(),
+            since: Timestamp::UNIX_EPOCH,
+            ends: ends.map(Duration::from_secs),
+            level: 1,
+            dry,
+        }
+    }
+
+    fn rule() -> Origin {
+        Origin::Rule { rule: "r".to_owned(), finding: "f".to_owned() }
+    }
+
+    #[test]
+    fn what_ends_is_taken_out_and_remembered_within_a_bound() {
+        let mut book = Book::default();
+        for host in 1..=5 {
+            book.insert(ban(&format!("192.0.2.{host}/32"), Some(host), rule(), false));
+        }
+        book.insert(ban("192.0.2.9/32", Some(1), Origin::Hand { uid: 0 }, false));
+        book.insert(ban("192.0.2.10/32", None, rule(), false));
+        assert_eq!(book.expire(now(4), 3).len(), 5);
+        assert_eq!((book.len(), book.past().count()), (2, 3));
+        assert!(book.before(net("192.0.2.9/32")).is_none(), "what was ordered is not held against it");
+        assert!(book.before(net("192.0.2.1/32")).is_none(), "the oldest is forgotten");
+    }
+
+    #[test]
+    fn good_behaviour_is_forgiven_level_by_level() {
+        let past = Past { level: 1, ended: now(0).wall, dry: false };
+        let hour = Duration::from_secs(3_600);
+        for (after, level) in [(0, Some(1)), (3_599, Some(1)), (3_600, Some(0)), (7_200, None)] {
+            assert_eq!(past.level(hour, now(after).wall), level, "after {after} s");
+        }
+        let mut book = Book::default();
+        book.remember(net("192.0.2.1/32"), past, 9);
+        book.forgive(hour, now(7_199).wall);
+        assert_eq!(book.past().count(), 1);
+        book.forgive(hour, now(7_200).wall);
+        assert_eq!((book.past().count(), book.past_by_end.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_victim_is_whoever_is_free_soonest_but_for_those_banned_by_hand() {
+        let mut book = Book::default();
+        assert_eq!(book.victim(), None);
+        book.insert(ban("192.0.2.1/32", Some(1), Origin::Hand { uid: 0 }, false));
+        book.insert(ban("192.0.2.2/32", Some(9), rule(), false));
+        book.insert(ban("192.0.2.3/32", Some(5), rule(), false));
+        assert_eq!(book.victim(), Some(net("192.0.2.3/32")));
+    }
+
+    #[test]
+    fn the_narrowest_ban_around_an_address_is_found() {
+        let mut book = Book::default();
+        book.insert(ban("192.0.0.0/16", None, rule(), false));
+        book.insert(ban("192.0.2.0/24", None, rule(), false));
+        let found = |text| book.covering(net(text)).map(|ban| ban.net.to_string());
+        assert_eq!(found("192.0.2.1/32").as_deref(), Some("192.0.2.0/24"));
+        assert_eq!(found("192.0.3.1/32").as_deref(), Some("192.0.0.0/16"));
+        assert_eq!(found("192.1.0.1/32"), None);
+        assert_eq!(found("2001:db8::1/128"), None);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_dry_run() {
+        let mut book = Book::default();
+        book.insert(ban("192.0.2.1/32", Some(1), rule(), true));
+        book.insert(ban("192.0.2.2/32", Some(9), rule(), false));
+        book.insert(ban("192.0.2.3/32", Some(9), rule(), true));
+        book.expire(now(2), 9);
+        assert_eq!(book.remove_dry().len(), 1);
+        assert_eq!((book.len(), book.past().count(), book.ends.len(), book.past_by_end.len()), (1, 0, 1, 0));
+    }
+}

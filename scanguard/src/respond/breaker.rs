@@ -1,0 +1,75 @@
+//! The circuit breaker: a maximum of bans by rules within one minute. Something that would ban half the world is
+//! more likely a mistake, or somebody's forgery, than half the world scanning.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// Over how long bans are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// When the latest bans were made. At most as many as may be made in a minute are remembered.
+#[derive(Clone, Debug, Default)]
+pub struct Breaker {
+    recent: VecDeque<Duration>,
+    open: bool,
+}
+
+impl Breaker {
+    /// Bans within the last minute.
+    pub fn recent(&self, at: Duration) -> u32 {
+        let recent = self.recent.iter().filter(|made| at.saturating_sub(**made) < WINDOW).count();
+        u32::try_from(recent).unwrap_or(u32::MAX)
+    }
+
+    /// Whether one more is one too many.
+    pub fn is_full(&self, at: Duration, max: u32) -> bool {
+        self.recent(at) >= max
+    }
+
+    /// A ban was made.
+    pub fn made(&mut self, at: Duration, max: u32) {
+        self.recent.push_back(at);
+        while self.recent.len() > max as usize
+            || self.recent.front().is_some_and(|made| at.saturating_sub(*made) >= WINDOW)
+        {
+            self.recent.pop_front();
+        }
+    }
+
+    /// It tripped; whether that is news.
+    pub fn trip(&mut self) -> bool {
+        !std::mem::replace(&mut self.open, true)
+    }
+
+    /// Whether it has tripped and nobody has set the mode since.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Somebody set the mode: counting starts anew.
+    pub fn reset(&mut self) {
+        self.recent.clear();
+        self.open = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_are_made_within_any_minute_and_no_more_are_remembered() {
+        let at = Duration::from_secs;
+        let mut breaker = Breaker::default();
+        for second in 0..3 {
+            assert!(!breaker.is_full(at(second), 3));
+            breaker.made(at(second), 3);
+        }
+        assert!(breaker.is_full(at(59), 3) && breaker.recent(at(59)) == 3);
+        assert!(!breaker.is_full(at(60), 3) && breaker.recent(at(60)) == 2);
+        breaker.made(at(60), 3);
+        assert_eq!(breaker.recent.len(), 3);
+        assert!(breaker.trip() && !breaker.trip() && breaker.is_open());
+        breaker.reset();
+        assert!(!breaker.is_open() && breaker.recent(at(60)) == 0);
+    }
+}

@@ -1,0 +1,131 @@
+//! The networks of feeds of known-bad sources, as they are banned: beside the book, for as long as they are listed.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ipnet::IpNet;
+use scanguard_common::abi;
+
+use super::{
+    Mode,
+    card::{Card, KernelBan},
+    cause::Cause,
+    policy::{self, Circumstances, Decision},
+    settings::{KnownBad, MAX_BANS},
+};
+use crate::{detect::feeds::Feeds, sensor::SensorError};
+
+/// How long a listed network stays banned when the agent is dead.
+const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often they are banned anew.
+const REFRESH: Duration = Duration::from_secs(6 * 60 * 60);
+/// Single addresses that find room beside the book's.
+const MAX_SINGLE: usize = (abi::DEFAULT_MAX_BANS - MAX_BANS) as usize;
+/// Networks that find room beside the book's.
+const MAX_NETWORKS: usize = (abi::MAX_BANNED_NETWORKS - MAX_BANS) as usize;
+
+/// What of the feeds is banned.
+#[derive(Clone, Debug, Default)]
+pub struct FeedBans {
+    /// With the names of their feeds.
+    nets: BTreeMap<IpNet, String>,
+    /// When they were handed to the kernel last.
+    written: Option<Duration>,
+}
+
+/// What came of an attempt to ban what the feeds list.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Taken {
+    /// Networks that the policy refused: they overlap with who is never banned, or are too wide.
+    pub refused: u64,
+    /// Networks for which there is no room.
+    pub left_out: u64,
+}
+
+impl FeedBans {
+    /// Networks that are banned.
+    pub fn len(&self) -> usize {
+        self.nets.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.nets.is_empty()
+    }
+
+    /// The feed for which just this network is banned.
+    pub fn get(&self, net: IpNet) -> Option<&str> {
+        self.nets.get(&net).map(String::as_str)
+    }
+
+    /// The narrowest network around `net` that is banned, with its feed.
+    pub fn covering(&self, net: IpNet) -> Option<(IpNet, &str)> {
+        super::allow::around(net).find_map(|around| Some((around, self.get(around)?)))
+    }
+
+    /// Bans what the feeds list, and nothing else of what they listed before.
+    ///
+    /// # Errors
+    /// The kernel did not take all of it.
+    pub fn set(
+        &mut self,
+        feeds: &Feeds,
+        given: Circumstances<'_>,
+        card: &mut dyn Card,
+    ) -> Result<Taken, SensorError> {
+        let mut taken = Taken::default();
+        let mut wanted = BTreeMap::new();
+        let (mut single, mut networks) = (MAX_SINGLE, MAX_NETWORKS);
+        if given.settings.known_bad == KnownBad::Drop && given.mode != Mode::Observe {
+            for (net, feed) in feeds.networks() {
+                match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
+                    Decision::Ban(_) => {}
+                    Decision::Stands { .. } | Decision::Refused(_) => {
+                        taken.refused += 1;
+                        continue;
+                    }
+                }
+                // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
+                let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
+                let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
+                if (is_single && single == 0) || (is_network && networks == 0) {
+                    taken.left_out += 1;
+                    continue;
+                }
+                single -= usize::from(is_single);
+                networks -= usize::from(is_network);
+                wanted.entry(net).or_insert_with(|| feed.to_owned());
+            }
+        }
+        let gone: Vec<_> = self
+            .nets
+            .keys()
+            .filter(|net| !wanted.contains_key(net) && given.book.get(**net).is_none())
+            .copied()
+            .collect();
+        card.unban(&mut gone.into_iter())?;
+        self.nets = wanted;
+        self.write(given, card)?;
+        Ok(taken)
+    }
+
+    /// Hands them to the kernel: those that the book does not ban itself.
+    ///
+    /// # Errors
+    /// The kernel did not take all of it.
+    pub fn write(&mut self, given: Circumstances<'_>, card: &mut dyn Card) -> Result<(), SensorError> {
+        self.written = Some(given.now.at);
+        let enforced = given.mode == Mode::Enforce;
+        let nets = self.nets.keys().filter(|net| given.book.get(**net).is_none());
+        card.ban(&mut nets.map(|net| KernelBan { net: *net, lasts: Some(LASTS), enforced }))
+    }
+
+    /// Whether it is time to hand them on again.
+    pub fn is_due(&self, at: Duration) -> bool {
+        !self.is_empty() && self.written.is_none_or(|written| at.saturating_sub(written) >= REFRESH)
+    }
+
+    /// What the kernel is told of one of them.
+    pub fn kernel(&self, net: IpNet, mode: Mode) -> Option<KernelBan> {
+        self.get(net).map(|_| KernelBan { net, lasts: Some(LASTS), enforced: mode == Mode::Enforce })
+    }
+}

@@ -1,0 +1,74 @@
+//! Findings and orders to bans.
+//!
+//! ```text
+//! finding, feed, order -> policy (pure) -> book -> card (the kernel's maps)
+//! ```
+//! [`policy`] decides and says why; [`book`] remembers who is banned; [`responder`] alone has an effect, through the
+//! small trait [`card::Card`]. Time is passed in.
+
+pub mod allow;
+pub mod book;
+pub mod breaker;
+pub mod card;
+pub mod cause;
+pub mod feed;
+pub mod keeper;
+mod mode;
+pub mod orders;
+pub mod policy;
+pub mod refusal;
+pub mod report;
+pub mod responder;
+pub mod settings;
+pub mod ssh;
+pub mod state;
+pub mod surroundings;
+#[cfg(test)]
+mod testing;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::mode::{ModeCause, ModeState};
+use crate::sensor::gate::GateMode;
+
+/// What is done about those who scan.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Nothing.
+    #[default]
+    Observe,
+    /// Everything but the drop: what would be dropped is counted.
+    DryRun,
+    /// What is banned is dropped.
+    Enforce,
+}
+
+impl Mode {
+    /// All, from the mildest on.
+    pub const ALL: [Self; 3] = [Self::Observe, Self::DryRun, Self::Enforce];
+
+    /// The name in configuration, output and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::DryRun => "dry-run",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    /// What the kernel's gate does in this mode.
+    pub const fn gate(self) -> GateMode {
+        match self {
+            Self::Observe => GateMode::Off,
+            Self::DryRun => GateMode::DryRun,
+            Self::Enforce => GateMode::Enforce,
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.label())
+    }
+}

@@ -1,0 +1,448 @@
+//! Orders by hand, and questions.
+
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+use scanguard_common::address::{Address, SourceMask};
+
+use super::{
+    Mode, ModeCause,
+    allow::{Why, around},
+    book::Ban,
+    card::Card,
+    cause::{Cause, Origin},
+    policy::{self, Decision},
+    refusal::Refusal,
+    report::{
+        self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ResponseStatus,
+    },
+    responder::{MAX_ALLOWED_BY_HAND, Responder},
+};
+use crate::{clock::Now, config::Interval, detect::findings::Finding, sensor::gate::Standing};
+
+/// An order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Ban somebody.
+    Ban {
+        /// Who.
+        net: IpNet,
+        /// For how long; none: until it is taken back.
+        lasts: Option<Duration>,
+        /// Why.
+        reason: String,
+    },
+    /// End a ban.
+    Unban {
+        /// Of whom.
+        net: IpNet,
+    },
+    /// Never ban somebody, and end what bans there are.
+    Allow {
+        /// Whom.
+        net: IpNet,
+    },
+    /// Take that back.
+    Disallow {
+        /// Of whom.
+        net: IpNet,
+    },
+    /// Change the mode.
+    Mode {
+        /// To which.
+        mode: Mode,
+        /// Enforce only until then, unless it is confirmed.
+        confirm: Option<Duration>,
+    },
+    /// Go on enforcing.
+    Confirm,
+}
+
+/// An order that was not carried out.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OrderError {
+    /// The policy says no.
+    #[error("{} is not banned: {refusal}", report::name(*.net))]
+    Refused {
+        /// Who was to be banned.
+        net: IpNet,
+        /// Why not.
+        refusal: Refusal,
+    },
+    /// There is no such ban, nor one around it.
+    #[error("{} is not banned", report::name(*.0))]
+    NotBanned(IpNet),
+    /// It is banned as part of something else.
+    #[error(
+        "{} is banned only as part of {around}: `scanguard unban {around}` ends that, `scanguard allow {}` spares it",
+        report::name(*.net), report::name(*.net)
+    )]
+    BannedAround {
+        /// Whose ban was to end.
+        net: IpNet,
+        /// What is banned.
+        around: IpNet,
+    },
+    /// A feed lists it.
+    #[error(
+        "{} is banned because {feed} lists {around}: `scanguard allow {}` spares it", report::name(*.net),
+        report::name(*.net)
+    )]
+    Listed {
+        /// Whose ban was to end.
+        net: IpNet,
+        /// What is listed.
+        around: IpNet,
+        /// Where.
+        feed: String,
+    },
+    /// Nothing is allowed that would allow everybody.
+    #[error("{0} is every address there is; `scanguard observe` says that better")]
+    AllowsEverybody(IpNet),
+    /// It is written wrongly.
+    #[error("{net} has bits beyond its prefix; is {} meant, or the address {}?", .net.trunc(), .net.addr())]
+    HostBits {
+        /// As it was written.
+        net: IpNet,
+    },
+    /// There is no room.
+    #[error("{MAX_ALLOWED_BY_HAND} networks are allowed by hand already")]
+    AllowedFull,
+    /// It is not allowed by hand.
+    #[error("{}", not_by_hand(*.0, .1.as_ref()))]
+    NotAllowedByHand(IpNet, Option<Why>),
+    /// There is nothing to confirm.
+    #[error("there is nothing to confirm: the mode is {0}")]
+    NothingToConfirm(Mode),
+    /// A mode that takes no confirmation, or too much or too little time for it.
+    #[error("only enforce is confirmed, within 1s to 24h")]
+    Confirm,
+    /// The kernel did not take it.
+    #[error("the kernel did not take it: {0}")]
+    Kernel(String),
+}
+
+fn not_by_hand(net: IpNet, why: Option<&Why>) -> String {
+    let name = report::name(net);
+    match why {
+        None => format!("{name} is not allowed by hand"),
+        Some(why) => format!("{name} is not allowed by hand; {why}"),
+    }
+}
+
+/// How long one may have to confirm.
+const CONFIRM: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+impl Responder {
+    /// Carries out an order of a user.
+    ///
+    /// # Errors
+    /// See [`OrderError`]; nothing was changed then.
+    pub fn order(
+        &mut self,
+        order: Order,
+        uid: u32,
+        now: Now,
+        card: &mut dyn Card,
+    ) -> Result<Done, OrderError> {
+        match order {
+            Order::Ban { net, lasts, reason } => self.order_ban(net, lasts, reason, uid, now, card),
+            Order::Unban { net } => self.order_unban(net, card),
+            Order::Allow { net } => self.order_allow(net, now, card),
+            Order::Disallow { net } => {
+                if !self.by_hand.remove(&net) {
+                    let why = self.allowed.conflict(net).map(|(_, why)| why.clone());
+                    return Err(OrderError::NotAllowedByHand(net, why));
+                }
+                self.allow(now, card);
+                let still = self.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
+                Ok(done(format!("{} is no longer allowed by hand", report::name(net)), still))
+            }
+            Order::Mode { mode, confirm } => self.order_mode(mode, confirm, uid, now, card),
+            Order::Confirm => match self.mode.deadline.take() {
+                None => Err(OrderError::NothingToConfirm(self.mode.mode)),
+                Some(_) => {
+                    self.write_all(now, card);
+                    self.changed();
+                    tracing::warn!("mode {}: confirmed by uid {uid}", self.mode.mode);
+                    Ok(done(format!("confirmed: the mode stays {}", self.mode.mode), None))
+                }
+            },
+        }
+    }
+
+    fn order_ban(
+        &mut self,
+        net: IpNet,
+        lasts: Option<Duration>,
+        reason: String,
+        uid: u32,
+        now: Now,
+        card: &mut dyn Card,
+    ) -> Result<Done, OrderError> {
+        match self.make(net, &Cause::Hand { uid, lasts, reason }, now, card) {
+            Decision::Ban(_) => {
+                let until = match lasts {
+                    Some(lasts) => format!("for {}", Interval(lasts)),
+                    None => "until `scanguard unban`".to_owned(),
+                };
+                let note = match self.mode.mode {
+                    Mode::Observe => Some("the mode is observe: nothing is dropped, and nothing counted"),
+                    Mode::DryRun => Some("the mode is dry-run: nothing is dropped, but counted"),
+                    Mode::Enforce => None,
+                };
+                Ok(done(format!("{} is banned {until}", report::name(net)), note.map(str::to_owned)))
+            }
+            Decision::Stands { net } => Ok(done(format!("{} is banned already", report::name(net)), None)),
+            Decision::Refused(refusal) => {
+                self.metrics.refused(&refusal);
+                Err(OrderError::Refused { net, refusal })
+            }
+        }
+    }
+
+    fn order_unban(&mut self, net: IpNet, card: &mut dyn Card) -> Result<Done, OrderError> {
+        if net.trunc() != net {
+            return Err(OrderError::HostBits { net });
+        }
+        // Rules ban the prefix that an IPv6 source stands for: who is asked to free one of it means that.
+        let masked = policy::net_of(&self.source(net.addr()), self.ipv6_prefix);
+        let is_host = net.prefix_len() == net.max_prefix_len();
+        let names_prefix = is_host && self.book.get(net).is_none() && self.book.get(masked).is_some();
+        let meant = if names_prefix { masked } else { net };
+        if self.book.get(meant).is_none() {
+            if let Some(ban) = self.book.covering(net) {
+                return Err(OrderError::BannedAround { net, around: ban.net });
+            }
+            if let Some((around, feed)) = self.feeds.covering(net) {
+                return Err(OrderError::Listed { net, around, feed: feed.to_owned() });
+            }
+            return Err(OrderError::NotBanned(net));
+        }
+        self.unban(meant, card)?;
+        let rest = self.book.covering(net).map(|ban| format!("it is still banned as part of {}", ban.net));
+        let listed = self.feeds.covering(net).map(|(around, feed)| format!("{feed} still lists {around}"));
+        Ok(done(format!("{} is no longer banned", report::name(meant)), rest.or(listed)))
+    }
+
+    fn unban(&mut self, net: IpNet, card: &mut dyn Card) -> Result<(), OrderError> {
+        self.lift(net, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
+        self.book.remove(net);
+        tracing::info!("the ban of {} was ended by hand", report::name(net));
+        self.changed();
+        Ok(())
+    }
+
+    fn order_allow(&mut self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<Done, OrderError> {
+        if net.prefix_len() == 0 {
+            return Err(OrderError::AllowsEverybody(net));
+        }
+        if net.trunc() != net {
+            return Err(OrderError::HostBits { net });
+        }
+        if self.by_hand.len() >= MAX_ALLOWED_BY_HAND && !self.by_hand.contains(&net) {
+            return Err(OrderError::AllowedFull);
+        }
+        self.by_hand.insert(net);
+        self.allow(now, card);
+        let within: Vec<_> = self.book.bans().map(|ban| ban.net).filter(|ban| net.contains(ban)).collect();
+        for ban in &within {
+            self.unban(*ban, card)?;
+        }
+        self.changed();
+        let ended = (!within.is_empty()).then(|| {
+            let names: Vec<_> = within.iter().take(8).map(|net| report::name(*net)).collect();
+            format!("{} bans were ended: {}", within.len(), names.join(", "))
+        });
+        Ok(done(format!("{} is never banned", report::name(net)), ended))
+    }
+
+    fn order_mode(
+        &mut self,
+        mode: Mode,
+        confirm: Option<Duration>,
+        uid: u32,
+        now: Now,
+        card: &mut dyn Card,
+    ) -> Result<Done, OrderError> {
+        if confirm.is_some_and(|confirm| mode != Mode::Enforce || !CONFIRM.contains(&confirm)) {
+            return Err(OrderError::Confirm);
+        }
+        self.breaker.reset();
+        self.set_mode(mode, ModeCause::Hand { uid }, confirm, now, card)
+            .map_err(|error| OrderError::Kernel(error.to_string()))?;
+        let note = confirm.map(|confirm| {
+            format!("it goes back to dry-run unless `scanguard confirm` comes within {}", Interval(confirm))
+        });
+        Ok(done(format!("the mode is {mode}"), note))
+    }
+
+    /// The source that an address counts for.
+    pub fn source(&self, ip: IpAddr) -> Address {
+        SourceMask::new(self.ipv6_prefix).apply(Address::from(ip.to_canonical()))
+    }
+
+    fn report(&self, ban: &Ban, standing: Option<Standing>, now: Now) -> BanReport {
+        BanReport {
+            net: ban.net,
+            origin: ban.origin.clone(),
+            reason: ban.reason.clone(),
+            since: ban.since,
+            seconds_left: ban.left(now.at).map(|left| left.as_secs()),
+            level: ban.level,
+            drops: self.mode.mode == Mode::Enforce && !ban.dry,
+            packets: standing.map(|standing| standing.dropped),
+            seconds_since_last: standing.and_then(|standing| standing.last).map(|last| last.as_secs()),
+        }
+    }
+
+    /// All bans.
+    pub fn bans(&self, now: Now, card: &dyn Card) -> Bans {
+        let standing = self.standing(card);
+        let report = |ban: &Ban| self.report(ban, standing.get(&ban.net).copied(), now);
+        Bans {
+            mode: self.mode.mode,
+            bans: self.book.bans().map(report).collect(),
+            feed_networks: self.feeds.len(),
+        }
+    }
+
+    /// How it stands.
+    pub fn status(&self, now: Now, state_file_error: Option<String>) -> ResponseStatus {
+        let mut bans = BanCounts::default();
+        for ban in self.book.bans() {
+            match ban.origin {
+                Origin::Rule { .. } | Origin::Feed { .. } => bans.rule += 1,
+                Origin::Hand { .. } => bans.hand += 1,
+                Origin::Crowdsec { .. } => bans.crowdsec += 1,
+            }
+        }
+        ResponseStatus {
+            mode: self.mode.mode,
+            mode_cause: self.mode.cause,
+            mode_since: self.mode.since,
+            mode_configured: self.settings.mode,
+            confirm_seconds_left: self.mode.left(now).map(|left| left.as_secs()),
+            drop: self.settings.drop.label().to_owned(),
+            bans,
+            max_bans: self.settings.max_bans,
+            feed_networks: self.feeds.len(),
+            feed_networks_left_out: self.feeds_taken.refused + self.feeds_taken.left_out,
+            allowed: self.allowed.entries().map(|(net, why)| allowed_report(net, why)).collect(),
+            bans_last_minute: self.breaker.recent(now.at),
+            max_per_minute: self.settings.max_per_minute,
+            circuit_breaker_open: self.breaker.is_open(),
+            state_file: self.settings.state.display().to_string(),
+            state_file_error,
+        }
+    }
+
+    /// Why an address is banned or not. Its history is the caller's to add.
+    pub fn explain(
+        &self,
+        ip: IpAddr,
+        findings: &mut dyn Iterator<Item = &Finding>,
+        now: Now,
+        card: &dyn Card,
+    ) -> Explanation {
+        let host = report::host(ip);
+        let source = self.source(ip);
+        let masked = policy::net_of(&source, self.ipv6_prefix);
+        let mut reports = Vec::new();
+        let mut policy_says = None;
+        for finding in
+            findings.filter(|finding| finding.source == source || finding.sources.examples.contains(&source))
+        {
+            let said = self.policy_of(finding, masked, now);
+            policy_says.get_or_insert_with(|| format!("{}: {said}", finding.rule));
+            let (confidence, spoofable) = finding.known();
+            reports.push(FindingReport {
+                id: finding.id.clone(),
+                rule: finding.rule.to_owned(),
+                severity: finding.severity,
+                confidence,
+                spoofable: spoofable.to_string(),
+                first_seen: finding.first,
+                last_seen: finding.last,
+                probes: finding.probes(),
+                reason: finding.reason.clone(),
+                policy: said,
+            });
+        }
+        let allowed = around(host)
+            .find_map(|net| self.allowed.entries().find(|(entry, _)| *entry == net))
+            .map(|(net, why)| allowed_report(net, why));
+        let ban =
+            self.book.covering(host).map(|ban| self.report(ban, card.standing(ban.net).ok().flatten(), now));
+        let feed = self.feeds.covering(host).map(|(net, feed)| (feed.to_owned(), net));
+        let drops = ban.as_ref().map_or(self.mode.mode == Mode::Enforce, |ban| ban.drops);
+        let banned = ban.is_some() || feed.is_some();
+        let dropped = banned && drops && allowed.is_none();
+        let verdict = match (&ban, &feed, &allowed) {
+            (Some(_), _, Some(allowed)) | (None, Some(_), Some(allowed)) => {
+                format!("banned, but spared: {} is never dropped: {}", report::name(allowed.net), allowed.why)
+            }
+            (Some(ban), _, None) => banned_verdict(ban, self.mode.mode),
+            (None, Some((feed, net)), None) => {
+                format!("banned: {feed} lists {net}; the mode is {}", self.mode.mode)
+            }
+            (None, None, Some(allowed)) => {
+                format!("not banned, and never will be: {} ({})", allowed.why, report::name(allowed.net))
+            }
+            (None, None, None) => match policy_says {
+                Some(said) => format!("not banned. {said}"),
+                None => "not banned: there is no open finding of it".to_owned(),
+            },
+        };
+        Explanation {
+            address: ip,
+            banned,
+            dropped,
+            verdict,
+            ban,
+            feed,
+            allowed,
+            before: self.book.before(masked).map(|past| (past.ended, past.level)),
+            findings: reports,
+            history: None,
+        }
+    }
+
+    fn policy_of(&self, finding: &Finding, net: IpNet, now: Now) -> String {
+        let causes = self.causes(finding);
+        let Some((_, cause)) = causes.iter().find(|(one, _)| *one == net) else {
+            return "it takes part in this, but is not known well enough to be banned for it".to_owned();
+        };
+        match policy::judge(net, cause, self.given(now)) {
+            Decision::Ban(sentence) => format!("to be {}", sentence.reason),
+            Decision::Stands { net } => format!("{} is banned already", report::name(net)),
+            Decision::Refused(refusal) => refusal.to_string(),
+        }
+    }
+}
+
+fn banned_verdict(ban: &BanReport, mode: Mode) -> String {
+    let until = match ban.seconds_left {
+        Some(left) => format!("for {} more", Interval(Duration::from_secs(left))),
+        None => "until `scanguard unban`".to_owned(),
+    };
+    let effect = match (mode, ban.drops) {
+        (Mode::Enforce, true) => "its packets are dropped",
+        (Mode::Enforce | Mode::DryRun, _) => "the mode is dry-run: its packets are counted, not dropped",
+        (Mode::Observe, _) => "the mode is observe: nothing is dropped",
+    };
+    format!("banned by {} {until}, as {}: {}; {effect}", ban.origin, report::name(ban.net), ban.reason)
+}
+
+fn allowed_report(net: IpNet, why: &Why) -> AllowedReport {
+    AllowedReport { net, why: why.to_string() }
+}
+
+fn still_allowed(net: IpNet, why: &Why) -> String {
+    format!("{} is still never banned: {why}", report::name(net))
+}
+
+fn done(said: String, note: Option<String>) -> Done {
+    Done { said, notes: note.into_iter().collect() }
+}

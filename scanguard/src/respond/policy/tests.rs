@@ -1,0 +1,233 @@
+use super::{
+    super::{allow::Why, book::Ban, book::Past, cause::Origin, testing::*},
+    *,
+};
+use crate::detect::{Confidence, findings::Spoofable};
+
+/// A finding that may ban, by default.
+fn found() -> Cause {
+    Cause::Rule {
+        rule: "vertical_scan".to_owned(),
+        finding: "1-0".to_owned(),
+        confidence: Confidence::High,
+        spoofable: Spoofable::No { completed: 1 },
+        reason: "40 syn probes".to_owned(),
+    }
+}
+
+fn with(confidence: Confidence, spoofable: Spoofable) -> Cause {
+    match found() {
+        Cause::Rule { rule, finding, reason, .. } => {
+            Cause::Rule { rule, finding, confidence, spoofable, reason }
+        }
+        other => other,
+    }
+}
+
+fn by_hand(lasts: Option<u64>) -> Cause {
+    Cause::Hand { uid: 0, lasts: lasts.map(Duration::from_secs), reason: "noise".to_owned() }
+}
+
+fn from_crowdsec(lasts: u64) -> Cause {
+    let lasts = Duration::from_secs(lasts);
+    Cause::Crowdsec { decision: 7, scenario: "crowdsecurity/ssh-bf".to_owned(), lasts }
+}
+
+/// The world, to be changed by each test.
+struct World {
+    settings: Settings,
+    mode: Mode,
+    allowed: AllowList,
+    book: Book,
+    breaker: Breaker,
+    salt: RandomState,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            settings: Settings { jitter: 0, ..Settings::default() },
+            mode: Mode::Enforce,
+            allowed: AllowList::default(),
+            book: Book::default(),
+            breaker: Breaker::default(),
+            salt: RandomState::new(),
+        }
+    }
+
+    fn judge(&self, text: &str, cause: &Cause, second: u64) -> Decision {
+        let Self { settings, mode, allowed, book, breaker, salt } = self;
+        let given = Circumstances { settings, mode: *mode, allowed, book, breaker, now: now(second), salt };
+        judge(net(text), cause, given)
+    }
+
+    /// What is said: the refusal's label, or "ban", or "stands".
+    fn said(&self, text: &str, cause: &Cause) -> &'static str {
+        match self.judge(text, cause, 100) {
+            Decision::Ban(_) => "ban",
+            Decision::Stands { .. } => "stands",
+            Decision::Refused(refusal) => refusal.label(),
+        }
+    }
+
+    fn ban(&mut self, text: &str, origin: Origin, ends: Option<u64>) {
+        self.book.insert(Ban {
+            net: net(text),
+            origin,
+            reason: String::new(),
+            since: now(0).wall,
+            ends: ends.map(Duration::from_secs),
+            level: 0,
+            dry: false,
+        });
+    }
+}
+
+fn rule() -> Origin {
+    Origin::Rule { rule: String::new(), finding: String::new() }
+}
+
+#[test]
+fn what_a_finding_leads_to() {
+    let no = Spoofable::No { completed: 1 };
+    let decoys = Spoofable::Decoys { sources: 3 };
+    let (low, medium, high) = (Confidence::Low, Confidence::Medium, Confidence::High);
+    let rows: [(&str, Cause, &dyn Fn(&mut World), &str); 13] = [
+        ("sure, and no forgery", found(), &|_| {}, "ban"),
+        ("in dry run too", found(), &|world| world.mode = Mode::DryRun, "ban"),
+        ("observe bans nobody", found(), &|world| world.mode = Mode::Observe, "observe"),
+        ("a rule that may not", found(), &|world| world.settings.rules.clear(), "rule"),
+        ("not sure enough", with(low, no), &|_| {}, "confidence"),
+        ("sure enough", with(medium, no), &|_| {}, "ban"),
+        ("more is wanted", with(medium, no), &|world| world.settings.min_confidence = high, "confidence"),
+        ("anybody's address", with(high, Spoofable::Yes), &|_| {}, "spoofable"),
+        ("decoys", with(high, decoys), &|_| {}, "spoofable"),
+        (
+            "anybody's, and that is allowed",
+            with(high, Spoofable::Yes),
+            &|world| world.settings.allow_spoofable = true,
+            "ban",
+        ),
+        ("banned already", found(), &|world| world.ban("192.0.2.7/32", rule(), None), "stands"),
+        ("in a network that is", found(), &|world| world.ban("192.0.0.0/16", rule(), None), "stands"),
+        ("one too many", found(), &|world| world.settings.max_per_minute = 0, "circuit_breaker"),
+    ];
+    for (name, cause, change, expected) in rows {
+        let mut world = World::new();
+        change(&mut world);
+        assert_eq!(world.said("192.0.2.7/32", &cause), expected, "{name}");
+    }
+}
+
+#[test]
+fn nobody_bans_what_is_allowed_or_too_much() {
+    let mut world = World::new();
+    world.allowed.add(net("192.0.2.1/32"), Why::Own);
+    world.allowed.add(net("198.51.100.0/24"), Why::Configured);
+    world.allowed.add(net("2001:db8::1/128"), Why::Gateway);
+    let feed = Cause::Feed { feed: "drop".to_owned() };
+    for cause in [found(), feed, by_hand(None), from_crowdsec(60)] {
+        for (text, expected) in [
+            ("192.0.2.1/32", "allowed"),
+            ("192.0.2.0/24", "allowed"),
+            ("198.51.100.9/32", "allowed"),
+            ("2001:db8::/64", "allowed"),
+            ("2001:db8:0:1::/64", "ban"),
+            ("192.0.2.2/32", "ban"),
+            ("0.0.0.0/0", "everybody"),
+            ("::/0", "everybody"),
+            ("193.0.0.0/7", "host_bits"),
+            ("192.0.2.1/24", "host_bits"),
+            ("16.0.0.0/7", "too_wide"),
+            ("16.0.0.0/8", "ban"),
+            ("2400::/15", "too_wide"),
+            ("2400::/16", "ban"),
+        ] {
+            assert_eq!(world.said(text, &cause), expected, "{text} by {:?}", cause.origin());
+        }
+    }
+    let refused = |text| match world.judge(text, &by_hand(None), 1) {
+        Decision::Refused(refusal) => refusal.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(refused("192.0.2.1/24").contains("is 192.0.2.0/24 meant"), "{}", refused("192.0.2.1/24"));
+    assert!(refused("192.0.2.0/24").starts_with("192.0.2.1 is within it"), "{}", refused("192.0.2.0/24"));
+    assert!(refused("192.0.2.1/32").contains("own address"), "{}", refused("192.0.2.1/32"));
+    assert!(refused("198.51.100.9/32").contains("within 198.51.100.0/24"));
+}
+
+#[test]
+fn orders_hold_in_every_mode_and_their_times_are_checked() {
+    for mode in Mode::ALL {
+        let world = World { mode, ..World::new() };
+        for (cause, expected) in [
+            (by_hand(None), "ban"),
+            (by_hand(Some(1)), "ban"),
+            (by_hand(Some(0)), "time"),
+            (by_hand(Some(u64::MAX)), "time"),
+            (from_crowdsec(60), "ban"),
+            (from_crowdsec(0), "time"),
+        ] {
+            assert_eq!(world.said("192.0.2.7/32", &cause), expected, "{mode} {cause:?}");
+        }
+        match world.judge("192.0.2.7/32", &by_hand(Some(60)), 1) {
+            Decision::Ban(sentence) => {
+                assert_eq!((sentence.lasts, sentence.dry), (Some(Duration::from_secs(60)), false));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn each_ban_is_longer_until_good_behaviour_is_forgiven() {
+    let mut world = World::new();
+    let sentence = |world: &World, second| match world.judge("192.0.2.7/32", &found(), second) {
+        Decision::Ban(sentence) => (sentence.level, sentence.lasts.unwrap().as_secs(), sentence.reason),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sentence(&world, 0).1, 600);
+    let day = 24 * 3_600;
+    for (level, after, expected) in
+        [(0, 1, (1, 3_600)), (1, 1, (2, day)), (2, 1, (3, day)), (2, day, (2, day)), (2, 3 * day, (0, 600))]
+    {
+        world.book.remember(net("192.0.2.7/32"), Past { level, ended: now(0).wall, dry: false }, 9);
+        let (level, lasts, _) = sentence(&world, after);
+        assert_eq!((level, lasts), expected, "after {after} s");
+    }
+    world.book.remember(net("192.0.2.7/32"), Past { level: 0, ended: now(0).wall, dry: false }, 9);
+    let expected = "banned for the 2nd time for 1h: vertical_scan, confidence high: 40 syn probes";
+    assert_eq!(sentence(&world, 1).2, expected);
+}
+
+#[test]
+fn bans_that_are_made_at_once_do_not_end_at_once() {
+    let world = World { settings: Settings { jitter: 10, ..Settings::default() }, ..World::new() };
+    let mut seconds = std::collections::BTreeSet::new();
+    for host in 0..=255 {
+        let Decision::Ban(sentence) = world.judge(&format!("192.0.2.{host}/32"), &found(), 1) else {
+            panic!("no ban");
+        };
+        let lasts = sentence.lasts.unwrap();
+        assert!((600.0..660.0).contains(&lasts.as_secs_f64()), "{lasts:?}");
+        seconds.insert(lasts.as_secs());
+    }
+    assert!(seconds.len() > 40, "{}", seconds.len());
+}
+
+#[test]
+fn where_there_is_no_room_the_one_that_ends_soonest_goes_but_none_made_by_hand() {
+    let mut world = World::new();
+    world.settings.max_bans = 2;
+    world.ban("192.0.2.1/32", Origin::Hand { uid: 0 }, Some(1));
+    world.ban("192.0.2.2/32", rule(), Some(500));
+    let evicted = |world: &World| match world.judge("192.0.2.7/32", &found(), 1) {
+        Decision::Ban(sentence) => sentence.evicts,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(evicted(&world), Some(net("192.0.2.2/32")));
+    world.ban("192.0.2.2/32", Origin::Hand { uid: 0 }, None);
+    assert_eq!(world.said("192.0.2.7/32", &found()), "full");
+    assert_eq!(world.said("192.0.2.7/32", &by_hand(None)), "full");
+    assert_eq!(world.said("192.0.2.2/32", &by_hand(Some(5))), "ban", "its own place is free");
+}

@@ -1,0 +1,130 @@
+//! Why a ban is not made.
+
+use ipnet::IpNet;
+
+use super::allow::Why;
+use crate::{
+    config::Interval,
+    detect::{Confidence, findings::Spoofable},
+};
+
+/// A ban that is not made, with the reason in words.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// Rules ban nobody in this mode.
+    #[error("the mode is observe: nobody is banned")]
+    Observing,
+    /// The rule is not on the list.
+    #[error("findings of {rule} ban nobody (response.rules)")]
+    Rule {
+        /// The rule.
+        rule: String,
+    },
+    /// It is not sure enough.
+    #[error(
+        "its confidence is {}, {} is wanted (response.min_confidence)", .has.label(), .wanted.label()
+    )]
+    Confidence {
+        /// The finding's.
+        has: Confidence,
+        /// The least.
+        wanted: Confidence,
+    },
+    /// The address may be a forgery.
+    #[error("its address may be forged ({0}), and a ban would hit somebody else (response.allow_spoofable)")]
+    Spoofable(Spoofable),
+    /// It is allowed, or a part of it is.
+    #[error("{}", overlap(*.net, *.allowed, .why))]
+    Allowed {
+        /// What was to be banned.
+        net: IpNet,
+        /// What is allowed.
+        allowed: IpNet,
+        /// Why that is.
+        why: Why,
+    },
+    /// It is everybody.
+    #[error("{0} is every address there is")]
+    Everybody(IpNet),
+    /// It is too wide.
+    #[error("{net} is too wide: at least /{least} is wanted")]
+    TooWide {
+        /// What was to be banned.
+        net: IpNet,
+        /// The shortest prefix.
+        least: u8,
+    },
+    /// It is written wrongly.
+    #[error("{net} has bits beyond its prefix; is {} meant, or the address {}?", .net.trunc(), .net.addr())]
+    HostBits {
+        /// As it was written.
+        net: IpNet,
+    },
+    /// It would last too long or not at all.
+    #[error(
+        "a ban lasts from {} to {}; without --for it lasts until it is taken back",
+        Interval(super::policy::SHORTEST),
+        Interval(super::policy::LONGEST)
+    )]
+    Time,
+    /// There is no room.
+    #[error("there are {max} bans already, all of them made by hand (response.max_bans)")]
+    Full {
+        /// The cap.
+        max: u32,
+    },
+    /// There were too many in the last minute.
+    #[error("there were {max} bans within one minute already (response.max_per_minute)")]
+    Breaker {
+        /// The cap.
+        max: u32,
+    },
+    /// The kernel did not take it.
+    #[error("the kernel did not take it: {0}")]
+    Kernel(String),
+}
+
+fn overlap(net: IpNet, allowed: IpNet, why: &Why) -> String {
+    let allowed_name = super::report::name(allowed);
+    match (allowed.contains(&net), allowed == net) {
+        (_, true) => format!("{allowed_name} is never banned: {why}"),
+        (true, false) => format!("it is within {allowed_name}, which is never banned: {why}"),
+        (false, false) => format!("{allowed_name} is within it, which is never banned: {why}"),
+    }
+}
+
+impl Refusal {
+    /// All names that [`Self::label`] gives.
+    pub const LABELS: [&'static str; 12] = [
+        "observe",
+        "rule",
+        "confidence",
+        "spoofable",
+        "allowed",
+        "everybody",
+        "too_wide",
+        "host_bits",
+        "time",
+        "full",
+        "circuit_breaker",
+        "kernel",
+    ];
+
+    /// The name in metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Observing => "observe",
+            Self::Rule { .. } => "rule",
+            Self::Confidence { .. } => "confidence",
+            Self::Spoofable(_) => "spoofable",
+            Self::Allowed { .. } => "allowed",
+            Self::Everybody(_) => "everybody",
+            Self::TooWide { .. } => "too_wide",
+            Self::HostBits { .. } => "host_bits",
+            Self::Time => "time",
+            Self::Full { .. } => "full",
+            Self::Breaker { .. } => "circuit_breaker",
+            Self::Kernel(_) => "kernel",
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What is told of bans: the answers of the control socket.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, ModeCause, cause::Origin};
+use crate::detect::{Confidence, Severity};
+
+/// A network as people write it: a single address without its prefix.
+pub fn name(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
+/// The network that is just one address.
+pub fn host(ip: IpAddr) -> IpNet {
+    IpNet::from(ip.to_canonical())
+}
+
+/// Reads an address or a network. Bits beyond the prefix are kept, for the policy to complain of; IPv4 that is
+/// mapped into IPv6 is read as IPv4.
+///
+/// # Errors
+/// It is neither.
+pub fn parse_net(text: &str) -> Result<IpNet, String> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(host(ip));
+    }
+    let wrong = || {
+        let start: String = text.chars().take(60).collect();
+        format!("{start:?} is no address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64")
+    };
+    let net: IpNet = text.parse().map_err(|_| wrong())?;
+    match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(ip), Some(bits)) if net.addr().is_ipv6() => {
+            IpNet::new(ip.into(), bits).map_err(|_| wrong())
+        }
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => Ok(net),
+    }
+}
+
+/// The order was carried out.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Done {
+    /// What was done.
+    pub said: String,
+    /// What should be known beside.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// A ban.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct BanReport {
+    /// Who.
+    pub net: IpNet,
+    /// Who made it.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Seconds until it ends; none: when it is taken back.
+    pub seconds_left: Option<u64>,
+    /// How often the source was banned by rules before.
+    pub level: u32,
+    /// Whether packets are dropped, rather than counted.
+    pub drops: bool,
+    /// Packets that were dropped, or would have been, since the kernel was told of it last.
+    pub packets: Option<u64>,
+    /// Seconds since the last of them.
+    pub seconds_since_last: Option<u64>,
+}
+
+/// `GET /v1/bans`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Bans {
+    /// The mode in force.
+    pub mode: Mode,
+    /// All of them, by network.
+    pub bans: Vec<BanReport>,
+    /// Networks that are banned because feeds list them, beside these.
+    pub feed_networks: usize,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Interfaces, with how the program is attached; none: it is not.
+    pub interfaces: Vec<(String, Option<String>)>,
+    /// Open findings.
+    pub findings_open: usize,
+    /// What is done about those who scan.
+    pub response: ResponseStatus,
+}
+
+/// What is done about those who scan.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ResponseStatus {
+    /// The mode in force.
+    pub mode: Mode,
+    /// Who set it.
+    pub mode_cause: ModeCause,
+    /// Since when.
+    pub mode_since: Timestamp,
+    /// What `response.mode` says.
+    pub mode_configured: Mode,
+    /// Seconds that are left to confirm.
+    pub confirm_seconds_left: Option<u64>,
+    /// `response.drop`.
+    pub drop: String,
+    /// Bans by who made them.
+    pub bans: BanCounts,
+    /// `response.max_bans`.
+    pub max_bans: u32,
+    /// Networks that are banned because feeds list them.
+    pub feed_networks: usize,
+    /// Networks on feeds that are not banned: they overlap with who is never banned, or there is no room.
+    pub feed_networks_left_out: u64,
+    /// Networks and addresses that are never banned, with the reason.
+    pub allowed: Vec<AllowedReport>,
+    /// Bans by rules within the last minute.
+    pub bans_last_minute: u32,
+    /// `response.max_per_minute`.
+    pub max_per_minute: u32,
+    /// The circuit breaker has tripped, and nobody has set the mode since.
+    pub circuit_breaker_open: bool,
+    /// The state file.
+    pub state_file: String,
+    /// Why it could not be written last.
+    pub state_file_error: Option<String>,
+}
+
+/// Bans by who made them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BanCounts {
+    /// Of findings.
+    pub rule: usize,
+    /// By hand.
+    pub hand: usize,
+    /// CrowdSec's.
+    pub crowdsec: usize,
+}
+
+/// Somebody who is never banned.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct AllowedReport {
+    /// Who.
+    pub net: IpNet,
+    /// Why.
+    pub why: String,
+}
+
+/// `GET /v1/explain/ADDRESS`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Who was asked about.
+    pub address: IpAddr,
+    /// Whether a ban holds for it, whatever the mode.
+    pub banned: bool,
+    /// Whether its packets are dropped now.
+    pub dropped: bool,
+    /// The same in words.
+    pub verdict: String,
+    /// The ban that holds.
+    pub ban: Option<BanReport>,
+    /// The feed for which it is banned, and the network there.
+    pub feed: Option<(String, IpNet)>,
+    /// Why it is never banned.
+    pub allowed: Option<AllowedReport>,
+    /// When its last ban by a rule ended, and of what level that was.
+    pub before: Option<(Timestamp, u32)>,
+    /// Its open findings.
+    pub findings: Vec<FindingReport>,
+    /// What it did, as far as that is remembered.
+    pub history: Option<HistoryReport>,
+}
+
+/// A finding as evidence.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct FindingReport {
+    /// Its id.
+    pub id: String,
+    /// The rule.
+    pub rule: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// Whether the address may be a forgery, in words.
+    pub spoofable: String,
+    /// The first of its probes.
+    pub first_seen: Timestamp,
+    /// The last.
+    pub last_seen: Timestamp,
+    /// Its probes.
+    pub probes: u64,
+    /// Why it is one.
+    pub reason: String,
+    /// What the policy says of it now.
+    pub policy: String,
+}
+
+/// What a source did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct HistoryReport {
+    /// Probes by class.
+    pub probes: Vec<(String, u64)>,
+    /// Connections that it completed.
+    pub completed: u64,
+    /// Seconds since the first of the probes.
+    pub seconds_since_first: u64,
+    /// Seconds since the last.
+    pub seconds_since_last: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_as_people_write_them() {
+        for (text, read) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("192.0.2.7/24", "192.0.2.7/24"),
+            ("2001:db8::1", "2001:db8::1/128"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(parse_net(text).unwrap().to_string(), read, "{text}");
+        }
+        for text in ["", "me", "192.0.2.0/33", "192.0.2", "2001:db8::/129", "192.0.2.0/-1", "-h"] {
+            assert!(parse_net(text).is_err(), "{text}");
+        }
+        assert_eq!(name(parse_net("192.0.2.7").unwrap()), "192.0.2.7");
+        assert_eq!(name(parse_net("192.0.2.0/31").unwrap()), "192.0.2.0/31");
+    }
+}

@@ -1,0 +1,544 @@
+//! The effect: makes and ends bans as the policy decides, and keeps kernel, book and state file of one mind.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::RandomState,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use scanguard_common::abi;
+
+use super::{
+    Mode, ModeCause, ModeState,
+    allow::{AllowList, Why},
+    book::{Ban, Book, Past},
+    breaker::Breaker,
+    card::{Card, KernelBan},
+    cause::Cause,
+    feed::{FeedBans, Taken},
+    policy::{self, Circumstances, Decision, Sentence},
+    refusal::Refusal,
+    report,
+    settings::{Drop, Settings},
+    ssh::{Connection, SshPeers},
+    state::{SavedBan, SavedMode, SavedPast, State},
+};
+use crate::{
+    clock::Now,
+    config::Interval,
+    detect::{feeds::Feeds, findings::Finding},
+    export::response::ResponseMetrics,
+    sensor::SensorError,
+};
+
+/// Networks that can be allowed by hand.
+pub const MAX_ALLOWED_BY_HAND: usize = 4_096;
+
+/// Whom this host cannot do without, as it was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Its own addresses.
+    pub own: Vec<IpNet>,
+    /// Default gateways.
+    pub gateways: BTreeSet<IpAddr>,
+    /// Resolvers.
+    pub resolvers: BTreeSet<IpAddr>,
+    /// Networks directly at the interfaces of `response.allow_interfaces`.
+    pub attached: Vec<(String, IpNet)>,
+    /// Connections to the SSH server.
+    pub ssh: BTreeSet<Connection>,
+}
+
+/// All that is known of bans.
+pub struct Responder {
+    pub(super) settings: Settings,
+    /// Bits of an IPv6 source that are kept.
+    pub(super) ipv6_prefix: u8,
+    pub(super) mode: ModeState,
+    pub(super) book: Book,
+    pub(super) by_hand: BTreeSet<IpNet>,
+    found: Found,
+    ssh: SshPeers,
+    pub(super) allowed: AllowList,
+    pub(super) breaker: Breaker,
+    listed: Feeds,
+    pub(super) feeds: FeedBans,
+    pub(super) feeds_taken: Taken,
+    salt: RandomState,
+    pub(super) metrics: Arc<ResponseMetrics>,
+    dirty: bool,
+}
+
+impl Responder {
+    /// With what the state file has, if there is one. Nothing is told to the kernel until [`Self::enter`].
+    pub fn new(
+        settings: Settings,
+        ipv6_prefix: u8,
+        state: Option<State>,
+        metrics: Arc<ResponseMetrics>,
+        now: Now,
+    ) -> Self {
+        let mode = ModeState::configured(settings.mode, now);
+        metrics.limit(settings.max_bans);
+        let mut responder = Self {
+            settings,
+            ipv6_prefix,
+            mode,
+            book: Book::default(),
+            by_hand: BTreeSet::new(),
+            found: Found::default(),
+            ssh: SshPeers::default(),
+            allowed: AllowList::default(),
+            breaker: Breaker::default(),
+            listed: Feeds::default(),
+            feeds: FeedBans::default(),
+            feeds_taken: Taken::default(),
+            salt: RandomState::new(),
+            metrics,
+            dirty: true,
+        };
+        if let Some(state) = state {
+            responder.restore(state, now);
+        }
+        responder
+    }
+
+    /// The mode in force.
+    pub fn mode(&self) -> Mode {
+        self.mode.mode
+    }
+
+    fn restore(&mut self, state: State, now: Now) {
+        let SavedMode { mode, cause, since, configured } = state.mode;
+        if configured == self.settings.mode {
+            self.mode = ModeState { mode, cause, since, configured, deadline: None };
+        } else {
+            tracing::info!(
+                "response.mode was changed to {}: that holds, not the {mode} of the state file",
+                self.settings.mode
+            );
+        }
+        let most = self.settings.max_bans as usize;
+        for SavedPast { net, level, ended, dry } in state.past.into_iter().take(most) {
+            // What lies ahead was written by a clock that was wrong.
+            self.book.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
+        }
+        for SavedBan { net, origin, reason, since, ends, level, dry } in state.bans.into_iter().take(most) {
+            let left = ends.map(|ends| Duration::try_from(ends.duration_since(now.wall)).unwrap_or_default());
+            // One that ended meanwhile is taken out, and remembered, as any other.
+            let ends = left.map(|left| now.at.saturating_add(left.min(policy::LONGEST)));
+            self.book.insert(Ban { net: net.trunc(), origin, reason, since, ends, level, dry });
+        }
+        self.by_hand.extend(state.allowed.iter().take(MAX_ALLOWED_BY_HAND).map(IpNet::trunc));
+    }
+
+    /// What the state file is to have.
+    pub fn state(&self, now: Now) -> State {
+        let ModeState { mode, cause, since, configured, deadline } = self.mode;
+        let mode = match deadline {
+            // An agent that dies before the confirmation comes must not come back enforcing.
+            Some(_) => SavedMode { mode: Mode::DryRun, cause: ModeCause::Unconfirmed, since, configured },
+            None => SavedMode { mode, cause, since, configured },
+        };
+        let mut state = State::new(now.wall, mode);
+        state.bans = self
+            .book
+            .bans()
+            .map(|ban| SavedBan {
+                net: ban.net,
+                origin: ban.origin.clone(),
+                reason: ban.reason.clone(),
+                since: ban.since,
+                ends: ban.left(now.at).and_then(|left| {
+                    now.wall.checked_add(SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX)).ok()
+                }),
+                level: ban.level,
+                dry: ban.dry,
+            })
+            .collect();
+        let past = self.book.past();
+        state.past = past
+            .map(|(net, past)| SavedPast { net, level: past.level, ended: past.ended, dry: past.dry })
+            .collect();
+        state.allowed = self.by_hand.iter().copied().collect();
+        state
+    }
+
+    /// Whether the state file has to be written; asking makes it clean.
+    pub fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The state file could not be written: it is to be tried again.
+    pub fn stay_dirty(&mut self) {
+        self.dirty = true;
+    }
+
+    pub(super) fn changed(&mut self) {
+        self.dirty = true;
+        let count = |label| self.book.bans().filter(|ban| ban.origin.label() == label).count();
+        self.metrics.bans(&[
+            ("rule", count("rule")),
+            ("hand", count("hand")),
+            ("crowdsec", count("crowdsec")),
+            ("feed", self.feeds.len()),
+        ]);
+        self.metrics.allowed(self.allowed.len());
+        self.metrics.breaker(self.breaker.is_open());
+        self.metrics.mode(self.mode.mode);
+    }
+
+    pub(super) fn given(&self, now: Now) -> Circumstances<'_> {
+        Circumstances {
+            settings: &self.settings,
+            mode: self.mode.mode,
+            allowed: &self.allowed,
+            book: &self.book,
+            breaker: &self.breaker,
+            now,
+            salt: &self.salt,
+        }
+    }
+
+    /// Brings the kernel to what the book says, which it may not have been: at the start.
+    ///
+    /// # Errors
+    /// The gate could not be set; without that there are no bans.
+    pub fn enter(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+        if self.mode.mode == Mode::Enforce {
+            self.book.remove_dry();
+        }
+        let strays: Vec<_> = card.banned().into_iter().filter(|net| self.book.get(*net).is_none()).collect();
+        if !strays.is_empty() {
+            tracing::info!(
+                "{} bans in the kernel that the state file does not have are lifted",
+                strays.len()
+            );
+        }
+        card.unban(&mut strays.into_iter())?;
+        self.write_all(now, card);
+        self.ban_listed(now, card);
+        card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
+        tracing::info!("mode {}, {}; {} bans", self.mode.mode, self.mode.cause, self.book.len());
+        self.changed();
+        Ok(())
+    }
+
+    /// Takes whom this host cannot do without. Bans that overlap with them stay, but the kernel spares them.
+    pub fn surround(&mut self, found: Found, now: Now, card: &mut dyn Card) {
+        self.ssh.see(&found.ssh, now.at);
+        self.found = found;
+        self.allow(now, card);
+    }
+
+    /// Makes the allow list anew, and has the kernel take it where it changed.
+    pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) {
+        let mut allowed = AllowList::default();
+        let Found { own, gateways, resolvers, attached, .. } = &self.found;
+        own.iter().for_each(|net| allowed.add(*net, Why::Own));
+        self.settings.allow.iter().for_each(|net| allowed.add(*net, Why::Configured));
+        self.by_hand.iter().for_each(|net| allowed.add(*net, Why::Hand));
+        self.ssh.addresses().for_each(|ip| allowed.add(report::host(ip), Why::Ssh));
+        gateways.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Gateway));
+        resolvers.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Resolver));
+        attached.iter().for_each(|(name, net)| allowed.add(*net, Why::Interface(name.clone())));
+        if allowed == self.allowed {
+            return;
+        }
+        let most = abi::MAX_ALLOWED as usize;
+        if allowed.len() > most {
+            tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
+        }
+        if let Err(error) = card.set_allowed(&allowed.nets(most)) {
+            tracing::error!("the kernel did not take who is never banned: {error}");
+        }
+        self.allowed = allowed;
+        self.ban_listed(now, card);
+        self.changed();
+    }
+
+    /// Takes the networks on feeds.
+    pub fn set_feeds(&mut self, feeds: &Feeds, now: Now, card: &mut dyn Card) {
+        self.listed = feeds.clone();
+        self.ban_listed(now, card);
+        self.changed();
+    }
+
+    pub(super) fn ban_listed(&mut self, now: Now, card: &mut dyn Card) {
+        let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
+        let given = Circumstances { settings, mode: mode.mode, allowed, book, breaker, now, salt };
+        match self.feeds.set(&self.listed, given, card) {
+            Ok(taken) => {
+                if taken.left_out > 0 && taken != self.feeds_taken {
+                    tracing::warn!("{} networks on feeds are not banned: there is no room", taken.left_out);
+                }
+                self.feeds_taken = taken;
+            }
+            Err(error) => tracing::error!("not all networks on feeds are banned: {error}"),
+        }
+        self.metrics.feeds(self.feeds_taken.refused, self.feeds_taken.left_out);
+    }
+
+    /// What came of a finding that is new or changed.
+    pub fn consider(&mut self, finding: &Finding, now: Now, card: &mut dyn Card) {
+        for (net, cause) in self.causes(finding) {
+            match self.make(net, &cause, now, card) {
+                Decision::Refused(refusal) => {
+                    self.metrics.refused(&refusal);
+                    tracing::debug!(id = finding.id, "{} is not banned: {refusal}", report::name(net));
+                }
+                Decision::Ban(_) | Decision::Stands { .. } => {}
+            }
+        }
+    }
+
+    /// Looks again at findings that go on, for what was refused before may be right by now: the mode was changed, a
+    /// ban ended, there is room. Refusals are not counted again.
+    pub fn reconsider(
+        &mut self,
+        findings: &mut dyn Iterator<Item = &Finding>,
+        now: Now,
+        card: &mut dyn Card,
+    ) {
+        if self.mode.mode == Mode::Observe {
+            return;
+        }
+        for (net, cause) in findings.flat_map(|finding| self.causes(finding)).collect::<Vec<_>>() {
+            self.make(net, &cause, now, card);
+        }
+    }
+
+    /// Who is to be banned for a finding: its source, or those that are known of a campaign.
+    pub(super) fn causes(&self, finding: &Finding) -> Vec<(IpNet, Cause)> {
+        let sources = if finding.sources.count > 0 {
+            finding.sources.examples.as_slice()
+        } else {
+            std::slice::from_ref(&finding.source)
+        };
+        let (confidence, spoofable) = finding.known();
+        let cause = Cause::Rule {
+            rule: finding.rule.to_owned(),
+            finding: finding.id.clone(),
+            confidence,
+            spoofable,
+            reason: finding.reason.clone(),
+        };
+        sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
+    }
+
+    /// Judges, and makes the ban if that is the decision.
+    pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, card: &mut dyn Card) -> Decision {
+        let decision = policy::judge(net, cause, self.given(now));
+        match &decision {
+            Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, card) {
+                Ok(()) => decision,
+                Err(error) => {
+                    tracing::error!("{} could not be banned: {error}", report::name(net));
+                    Decision::Refused(Refusal::Kernel(error.to_string()))
+                }
+            },
+            Decision::Refused(Refusal::Breaker { max }) => {
+                self.trip(*max, now, card);
+                decision
+            }
+            Decision::Stands { .. } | Decision::Refused(_) => decision,
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        net: IpNet,
+        cause: &Cause,
+        sentence: &Sentence,
+        now: Now,
+        card: &mut dyn Card,
+    ) -> Result<(), SensorError> {
+        let Sentence { lasts, level, dry, evicts, reason } = sentence;
+        if let Some(evicted) = evicts {
+            self.book.remove(*evicted);
+            self.lift(*evicted, card)?;
+            self.metrics.evicted();
+            tracing::warn!(
+                "{} is banned no more: there is no room (response.max_bans)",
+                report::name(*evicted)
+            );
+        }
+        let ban = Ban {
+            net,
+            origin: cause.origin(),
+            reason: reason.clone(),
+            since: now.wall,
+            ends: lasts.map(|lasts| now.at.saturating_add(lasts)),
+            level: *level,
+            dry: *dry,
+        };
+        card.ban(&mut std::iter::once(self.kernel_ban(&ban, now)))?;
+        if let Cause::Rule { .. } = cause {
+            self.breaker.made(now.at, self.settings.max_per_minute);
+        }
+        self.metrics.banned(&ban.origin);
+        let mode = self.mode.mode;
+        tracing::info!(%mode, by = ban.origin.label(), "ban of {}: {reason}", report::name(net));
+        self.book.insert(ban);
+        self.changed();
+        Ok(())
+    }
+
+    /// What the kernel is told of a ban. Until enforcing is confirmed, bans end with the time to confirm it, so that
+    /// nobody stays locked out though the agent dies.
+    fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
+        let lasts = match (ban.left(now.at), self.mode.left(now)) {
+            (Some(left), Some(confirm)) => Some(left.min(confirm)),
+            (left, None) => left,
+            (None, confirm) => confirm,
+        };
+        KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
+    }
+
+    /// Tells the kernel of all bans anew. What they counted is lost.
+    pub(super) fn write_all(&mut self, now: Now, card: &mut dyn Card) {
+        let bans: Vec<_> = self.book.bans().map(|ban| self.kernel_ban(ban, now)).collect();
+        if let Err(error) = card.ban(&mut bans.into_iter()) {
+            tracing::error!("the kernel did not take all bans: {error}");
+        }
+    }
+
+    /// Has the kernel end a ban, unless a feed lists the same.
+    pub(super) fn lift(&self, net: IpNet, card: &mut dyn Card) -> Result<(), SensorError> {
+        match self.feeds.kernel(net, self.mode.mode) {
+            Some(ban) => card.ban(&mut std::iter::once(ban)),
+            None => card.unban(&mut std::iter::once(net)),
+        }
+    }
+
+    fn trip(&mut self, max: u32, now: Now, card: &mut dyn Card) {
+        if !self.breaker.trip() {
+            return;
+        }
+        self.metrics.tripped();
+        if self.mode.mode != Mode::Enforce {
+            tracing::warn!(
+                "more than {max} bans within one minute: in enforce this would fall back to dry-run"
+            );
+            return self.changed();
+        }
+        tracing::error!(
+            "more than {max} bans within one minute (response.max_per_minute): falling back to dry-run, nothing is \
+             dropped; look at `scanguard bans`, then `scanguard enforce`"
+        );
+        if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::CircuitBreaker, None, now, card) {
+            tracing::error!("the mode could not be changed: {error}");
+        }
+    }
+
+    /// Changes the mode; enforcing perhaps only until it is confirmed.
+    ///
+    /// # Errors
+    /// The gate could not be set; the mode stays as it was.
+    pub fn set_mode(
+        &mut self,
+        mode: Mode,
+        cause: ModeCause,
+        confirm: Option<Duration>,
+        now: Now,
+        card: &mut dyn Card,
+    ) -> Result<(), SensorError> {
+        let before = self.mode;
+        let drop_all = self.settings.drop == Drop::All;
+        // Who is to be dropped no more must not wait; who is to be dropped anew can.
+        if mode != Mode::Enforce {
+            card.set_gate(mode.gate(), drop_all)?;
+        }
+        self.mode = ModeState {
+            mode,
+            cause,
+            since: now.wall,
+            configured: self.settings.mode,
+            deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
+        };
+        if mode == Mode::Enforce {
+            for ban in self.book.remove_dry() {
+                if let Err(error) = self.lift(ban.net, card) {
+                    tracing::warn!("a ban that was made in dry-run could not be lifted: {error}");
+                }
+            }
+        }
+        self.write_all(now, card);
+        if mode == Mode::Enforce
+            && let Err(error) = card.set_gate(mode.gate(), drop_all)
+        {
+            self.mode = before;
+            return Err(error);
+        }
+        self.ban_listed(now, card);
+        match confirm {
+            Some(confirm) => tracing::warn!(
+                "mode {mode}, {cause}; back to dry-run unless `scanguard confirm` comes within {}",
+                Interval(confirm)
+            ),
+            None => tracing::warn!("mode {mode}, {cause}; it was {}", before.mode),
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// What is to be done now and then, at least once a second.
+    pub fn chores(&mut self, now: Now, card: &mut dyn Card) {
+        let ended = self.book.expire(now, self.settings.max_bans as usize);
+        for ban in &ended {
+            if let Err(error) = self.lift(ban.net, card) {
+                // The kernel has ended it by its own clock.
+                tracing::warn!("a ban that has ended could not be removed: {error}");
+            }
+            tracing::info!("the ban of {} has ended", report::name(ban.net));
+        }
+        self.book.forgive(self.settings.forgive, now.wall);
+        if !ended.is_empty() {
+            self.changed();
+        }
+        if self.mode.deadline.is_some_and(|deadline| deadline <= now.at) {
+            tracing::warn!("enforcing was not confirmed in time: back to dry-run, nothing is dropped");
+            if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::Unconfirmed, None, now, card) {
+                tracing::error!("the mode could not be changed: {error}");
+            }
+        }
+        if self.feeds.is_due(now.at) {
+            let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
+            let given = Circumstances { settings, mode: mode.mode, allowed, book, breaker, now, salt };
+            if let Err(error) = self.feeds.write(given, card) {
+                tracing::error!("not all networks on feeds are banned: {error}");
+            }
+        }
+    }
+
+    /// Takes other settings. Bans stay; the mode changes only if `response.mode` does.
+    pub fn reconfigure(&mut self, settings: Settings, now: Now, card: &mut dyn Card) {
+        let old = std::mem::replace(&mut self.settings, settings);
+        self.metrics.limit(self.settings.max_bans);
+        let result = if old.mode != self.settings.mode {
+            self.breaker.reset();
+            self.set_mode(self.settings.mode, ModeCause::Configuration, None, now, card)
+        } else {
+            card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)
+        };
+        if let Err(error) = result {
+            tracing::error!("the mode could not be changed: {error}");
+        }
+        self.allow(now, card);
+        self.ban_listed(now, card);
+        self.changed();
+    }
+
+    /// Packets that each ban dropped or counted.
+    pub(super) fn standing(&self, card: &dyn Card) -> BTreeMap<IpNet, crate::sensor::gate::Standing> {
+        let standing = |ban: &Ban| Some((ban.net, card.standing(ban.net).ok()??));
+        self.book.bans().filter_map(standing).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+use prometheus::Registry;
+
+use super::{
+    super::{
+        cause::Origin,
+        orders::{Order, OrderError},
+        testing::*,
+    },
+    *,
+};
+use crate::{
+    detect::{Confidence, findings::Spoofable},
+    export::metrics::Register,
+    sensor::gate::GateMode,
+};
+
+fn metrics() -> Arc<ResponseMetrics> {
+    Arc::new(ResponseMetrics::new(&Register(Registry::new())).unwrap())
+}
+
+fn settings(mode: Mode) -> Settings {
+    Settings { mode, jitter: 0, ..Settings::default() }
+}
+
+/// An agent without an agent.
+struct Bench {
+    responder: Responder,
+    card: FakeCard,
+}
+
+impl Bench {
+    fn new(mode: Mode) -> Self {
+        Self::restored(settings(mode), None, 0, FakeCard::default())
+    }
+
+    fn restored(settings: Settings, state: Option<State>, second: u64, card: FakeCard) -> Self {
+        let responder = Responder::new(settings, 64, state, metrics(), now(second));
+        let mut bench = Self { responder, card };
+        let found = Found { own: vec![net("192.0.2.1/32")], ..Found::default() };
+        bench.responder.surround(found, now(second), &mut bench.card);
+        bench.responder.enter(now(second), &mut bench.card).unwrap();
+        bench
+    }
+
+    /// A finding that may ban, by default.
+    fn find(&mut self, text: &str, second: u64) -> Decision {
+        let cause = Cause::Rule {
+            rule: "vertical_scan".to_owned(),
+            finding: "1-0".to_owned(),
+            confidence: Confidence::High,
+            spoofable: Spoofable::No { completed: 1 },
+            reason: "40 syn probes".to_owned(),
+        };
+        self.responder.make(net(text), &cause, now(second), &mut self.card)
+    }
+
+    fn order(&mut self, order: Order, second: u64) -> Result<report::Done, OrderError> {
+        self.responder.order(order, 0, now(second), &mut self.card)
+    }
+
+    fn ban(&mut self, text: &str, seconds: Option<u64>) -> Result<report::Done, OrderError> {
+        let lasts = seconds.map(Duration::from_secs);
+        self.order(Order::Ban { net: net(text), lasts, reason: "noise".to_owned() }, 0)
+    }
+
+    fn set(&mut self, mode: Mode, confirm: Option<u64>, second: u64) -> Result<report::Done, OrderError> {
+        self.order(Order::Mode { mode, confirm: confirm.map(Duration::from_secs) }, second)
+    }
+
+    fn chores(&mut self, second: u64) {
+        self.responder.chores(now(second), &mut self.card);
+    }
+
+    /// Seconds and whether it drops.
+    fn card(&self, text: &str) -> Option<(Option<u64>, bool)> {
+        self.card
+            .bans
+            .get(&net(text))
+            .map(|(lasts, enforced)| (lasts.map(|lasts| lasts.as_secs()), *enforced))
+    }
+}
+
+const SCANNER: &str = "198.51.100.7/32";
+
+#[test]
+fn what_was_banned_in_a_dry_run_never_drops() {
+    let mut bench = Bench::new(Mode::DryRun);
+    assert_eq!(bench.card.gate, GateMode::DryRun);
+    assert!(matches!(bench.find(SCANNER, 1), Decision::Ban(_)));
+    assert_eq!(bench.card(SCANNER), Some((Some(600), false)));
+    bench.ban("203.0.113.0/24", None).unwrap();
+    assert_eq!(bench.card("203.0.113.0/24"), Some((None, false)));
+
+    bench.set(Mode::Enforce, None, 2).unwrap();
+    assert_eq!(bench.card.gate, GateMode::Enforce);
+    assert_eq!(bench.card(SCANNER), None, "what the policy did in dry run is gone");
+    assert_eq!(bench.card("203.0.113.0/24"), Some((None, true)), "what was ordered holds");
+    assert!(matches!(bench.find(SCANNER, 3), Decision::Ban(Sentence { level: 0, .. })));
+    assert_eq!(bench.card(SCANNER), Some((Some(600), true)));
+
+    bench.set(Mode::DryRun, None, 4).unwrap();
+    assert_eq!(bench.card(SCANNER), Some((Some(599), false)));
+    bench.set(Mode::Observe, None, 5).unwrap();
+    assert_eq!(bench.card.gate, GateMode::Off);
+    assert!(matches!(bench.find("198.51.100.8/32", 6), Decision::Refused(Refusal::Observing)));
+}
+
+#[test]
+fn bans_end_and_the_next_one_is_longer() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.find(SCANNER, 0);
+    bench.chores(599);
+    assert!(bench.card(SCANNER).is_some());
+    bench.chores(600);
+    assert_eq!((bench.card(SCANNER), bench.responder.book.len()), (None, 0));
+    bench.find(SCANNER, 601);
+    assert_eq!(bench.card(SCANNER), Some((Some(3_600), true)));
+}
+
+#[test]
+fn unconfirmed_enforcing_falls_back_and_its_bans_end_even_without_the_agent() {
+    let mut bench = Bench::new(Mode::DryRun);
+    bench.ban("203.0.113.0/24", None).unwrap();
+    bench.set(Mode::Enforce, Some(30), 0).unwrap();
+    assert_eq!(bench.card("203.0.113.0/24"), Some((Some(30), true)));
+    bench.find(SCANNER, 10);
+    assert_eq!(bench.card(SCANNER), Some((Some(20), true)));
+    let saved = bench.responder.state(now(10)).mode;
+    assert_eq!((saved.mode, saved.cause), (Mode::DryRun, ModeCause::Unconfirmed));
+    bench.chores(29);
+    assert_eq!(bench.responder.mode(), Mode::Enforce);
+    bench.chores(30);
+    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
+    assert_eq!(bench.responder.mode.cause, ModeCause::Unconfirmed);
+    assert_eq!(bench.card("203.0.113.0/24"), Some((None, false)));
+
+    bench.set(Mode::Enforce, Some(30), 40).unwrap();
+    bench.order(Order::Confirm, 50).unwrap();
+    bench.chores(80);
+    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::Enforce, GateMode::Enforce));
+    assert_eq!(bench.card("203.0.113.0/24"), Some((None, true)));
+    assert!(matches!(bench.order(Order::Confirm, 81), Err(OrderError::NothingToConfirm(Mode::Enforce))));
+    for (mode, confirm) in [(Mode::DryRun, 30), (Mode::Enforce, 0), (Mode::Enforce, u64::MAX)] {
+        assert_eq!(bench.set(mode, Some(confirm), 82), Err(OrderError::Confirm), "{mode} {confirm}");
+    }
+}
+
+#[test]
+fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
+    let settings = Settings { max_per_minute: 3, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    bench.ban("203.0.113.0/24", None).unwrap();
+    for host in 1..=3 {
+        assert!(matches!(bench.find(&format!("198.51.100.{host}/32"), 1), Decision::Ban(_)));
+    }
+    assert!(matches!(bench.find("198.51.100.4/32", 2), Decision::Refused(Refusal::Breaker { max: 3 })));
+    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
+    let status = bench.responder.status(now(2), None);
+    assert!(status.circuit_breaker_open && status.mode_cause == ModeCause::CircuitBreaker);
+    assert!(bench.card.bans.values().all(|(_, enforced)| !enforced));
+
+    bench.set(Mode::Enforce, None, 3).unwrap();
+    assert!(!bench.responder.status(now(3), None).circuit_breaker_open);
+    assert!(matches!(bench.find("198.51.100.4/32", 4), Decision::Ban(_)));
+}
+
+#[test]
+fn orders_are_carried_out_or_refused_with_the_reason() {
+    let mut bench = Bench::new(Mode::Enforce);
+    let said = |result: Result<report::Done, OrderError>| match result {
+        Ok(done) => [vec![done.said], done.notes].concat().join("; "),
+        Err(error) => format!("no: {error}"),
+    };
+    assert_eq!(said(bench.ban(SCANNER, Some(60))), "198.51.100.7 is banned for 1m");
+    assert_eq!(bench.card(SCANNER), Some((Some(60), true)));
+    let own = said(bench.ban("192.0.2.1/32", None));
+    assert_eq!(own, "no: 192.0.2.1 is not banned: 192.0.2.1 is never banned: it is this host's own address");
+    assert!(said(bench.ban("198.51.100.9/24", None)).contains("is 198.51.100.0/24 meant"));
+    assert!(said(bench.ban(SCANNER, Some(0))).contains("a ban lasts from 1s"));
+    bench.ban("203.0.113.0/24", None).unwrap();
+    let part = said(bench.order(Order::Unban { net: net("203.0.113.9/32") }, 1));
+    assert!(part.starts_with("no: 203.0.113.9 is banned only as part of 203.0.113.0/24"), "{part}");
+    let none = said(bench.order(Order::Unban { net: net("192.0.2.99/32") }, 1));
+    assert_eq!(none, "no: 192.0.2.99 is not banned");
+    let lifted = said(bench.order(Order::Allow { net: net("198.51.100.0/24") }, 1));
+    assert_eq!(lifted, "198.51.100.0/24 is never banned; 1 bans were ended: 198.51.100.7");
+    assert_eq!(bench.card(SCANNER), None);
+    assert!(bench.card.allowed.contains(&net("198.51.100.0/24")));
+    assert!(said(bench.ban(SCANNER, None)).contains("allowed by hand"));
+    assert!(matches!(bench.find(SCANNER, 2), Decision::Refused(Refusal::Allowed { .. })));
+    let own = said(bench.order(Order::Disallow { net: net("192.0.2.1/32") }, 1));
+    assert!(own.contains("own address"), "{own}");
+    bench.order(Order::Disallow { net: net("198.51.100.0/24") }, 1).unwrap();
+    assert!(!bench.card.allowed.contains(&net("198.51.100.0/24")));
+    assert!(said(bench.order(Order::Allow { net: net("0.0.0.0/0") }, 1)).contains("every address"));
+    assert_eq!(
+        said(bench.order(Order::Unban { net: net("203.0.113.0/24") }, 2)),
+        "203.0.113.0/24 is no longer banned"
+    );
+}
+
+#[test]
+fn one_address_of_a_banned_ipv6_prefix_names_it() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.find("2001:db8::/64", 0);
+    let done = bench.order(Order::Unban { net: net("2001:db8::7/128") }, 1).unwrap();
+    assert_eq!(done.said, "2001:db8::/64 is no longer banned");
+    assert!(bench.card.bans.is_empty());
+}
+
+#[test]
+fn a_full_kernel_map_is_said_and_the_book_does_not_lie() {
+    let card = FakeCard { room: Some(0), ..FakeCard::default() };
+    let mut bench = Bench::restored(settings(Mode::Enforce), None, 0, card);
+    match bench.ban(SCANNER, None) {
+        Err(OrderError::Refused { refusal: Refusal::Kernel(why), .. }) => {
+            assert!(why.contains("BANS"), "{why}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(bench.responder.book.is_empty());
+}
+
+#[test]
+fn the_ban_that_ends_soonest_makes_room() {
+    let settings = Settings { max_bans: 2, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    bench.ban("203.0.113.1/32", Some(5)).unwrap();
+    bench.find("198.51.100.1/32", 0);
+    bench.find("198.51.100.2/32", 1);
+    assert_eq!((bench.card("198.51.100.1/32"), bench.responder.book.len()), (None, 2));
+}
+
+#[test]
+fn everything_that_is_to_last_outlives_a_restart() {
+    let mut bench = Bench::new(Mode::DryRun);
+    bench.set(Mode::Enforce, None, 0).unwrap();
+    bench.find(SCANNER, 0);
+    bench.find("198.51.100.9/32", 90);
+    bench.ban("203.0.113.0/24", None).unwrap();
+    bench.ban("192.0.2.200/32", None).unwrap();
+    bench.order(Order::Allow { net: net("198.51.100.128/25") }, 1).unwrap();
+    assert!(bench.responder.take_dirty() && !bench.responder.take_dirty());
+    let state = bench.responder.state(now(100));
+
+    // What the kernel had before it is another's or out of date.
+    let card = FakeCard { bans: [(net("10.9.9.9/32"), (None, true))].into(), ..FakeCard::default() };
+    let mut again = Bench::restored(settings(Mode::DryRun), Some(state.clone()), 650, card);
+    assert_eq!(again.responder.mode(), Mode::Enforce);
+    again.chores(650);
+    let expected: Vec<_> = ["192.0.2.200/32", "198.51.100.9/32", "203.0.113.0/24"].map(net).to_vec();
+    assert_eq!(again.card.banned(), expected);
+    assert_eq!(again.card("198.51.100.9/32"), Some((Some(40), true)));
+    again.find(SCANNER, 651);
+    assert_eq!(again.card(SCANNER), Some((Some(3_600), true)), "it is remembered");
+    assert!(again.card.allowed.contains(&net("198.51.100.128/25")));
+
+    let changed = Bench::restored(settings(Mode::Observe), Some(state), 650, FakeCard::default());
+    assert_eq!(changed.responder.mode(), Mode::Observe, "the file was changed: that holds");
+}
+
+#[test]
+fn other_settings_change_no_bans_and_the_mode_only_if_theirs_does() {
+    let mut bench = Bench::new(Mode::DryRun);
+    bench.set(Mode::Enforce, None, 0).unwrap();
+    bench.find(SCANNER, 1);
+    let drop_all = Settings { drop: Drop::All, max_bans: 1, ..settings(Mode::DryRun) };
+    bench.responder.reconfigure(drop_all.clone(), now(2), &mut bench.card);
+    assert_eq!((bench.card.gate, bench.card.drop_all), (GateMode::Enforce, true));
+    assert_eq!(bench.card(SCANNER), Some((Some(600), true)));
+    let observe = Settings { mode: Mode::Observe, ..drop_all };
+    bench.responder.reconfigure(observe, now(3), &mut bench.card);
+    assert_eq!((bench.card.gate, bench.responder.mode()), (GateMode::Off, Mode::Observe));
+    assert_eq!(bench.responder.book.len(), 1);
+}
+
+#[test]
+fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() {
+    use crate::{detect::feeds::Feeds, respond::settings::KnownBad};
+    let path = std::env::temp_dir().join(format!("scanguard-respond-{}.netset", std::process::id()));
+    std::fs::write(&path, "198.51.100.7\n203.0.113.0/24\n192.0.2.0/24\n").unwrap();
+    let (feeds, problems) = Feeds::load(std::slice::from_ref(&path), &Feeds::default());
+    std::fs::remove_file(&path).unwrap();
+    assert!(problems.is_empty());
+    let mut bench = Bench::new(Mode::DryRun);
+    bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
+    assert!(bench.card.bans.is_empty(), "they are observed only");
+
+    let dropping = Settings { known_bad: KnownBad::Drop, ..settings(Mode::DryRun) };
+    bench.responder.reconfigure(dropping, now(1), &mut bench.card);
+    assert_eq!(bench.card(SCANNER), Some((Some(86_400), false)));
+    assert_eq!(bench.card("192.0.2.0/24"), None, "an own address is in it");
+    bench.set(Mode::Enforce, None, 2).unwrap();
+    assert_eq!(bench.card("203.0.113.0/24"), Some((Some(86_400), true)));
+
+    bench.ban(SCANNER, Some(60)).unwrap();
+    assert_eq!(bench.card(SCANNER), Some((Some(60), true)));
+    bench.chores(60);
+    assert_eq!(bench.card(SCANNER), Some((Some(86_400), true)), "the list goes on");
+    match bench.order(Order::Unban { net: net("203.0.113.9/32") }, 61) {
+        Err(error @ OrderError::Listed { .. }) => {
+            assert!(error.to_string().contains("scanguard allow 203.0.113.9"))
+        }
+        other => panic!("{other:?}"),
+    }
+    let explanation = bench.responder.explain(
+        "203.0.113.9".parse().unwrap(),
+        &mut std::iter::empty(),
+        now(61),
+        &bench.card,
+    );
+    assert!(
+        explanation.banned && explanation.dropped && explanation.verdict.contains("lists 203.0.113.0/24")
+    );
+    bench.order(Order::Allow { net: net("203.0.113.9/32") }, 62).unwrap();
+    assert_eq!(bench.card("203.0.113.0/24"), None, "somebody in it is allowed");
+    bench.set(Mode::Observe, None, 63).unwrap();
+    assert!(bench.card.bans.is_empty());
+}
+
+#[test]
+fn it_is_explained_why_somebody_is_banned_or_not() {
+    let mut bench = Bench::new(Mode::Enforce);
+    let verdict = |bench: &Bench, text: &str, second| {
+        let ip = text.parse().unwrap();
+        bench.responder.explain(ip, &mut std::iter::empty(), now(second), &bench.card).verdict
+    };
+    assert_eq!(verdict(&bench, "198.51.100.7", 0), "not banned: there is no open finding of it");
+    let own = verdict(&bench, "192.0.2.1", 0);
+    assert_eq!(own, "not banned, and never will be: it is this host's own address (192.0.2.1)");
+    bench.find(SCANNER, 0);
+    assert_eq!(
+        verdict(&bench, "198.51.100.7", 60),
+        "banned by rule vertical_scan (finding 1-0) for 9m more, as 198.51.100.7: banned for 10m: vertical_scan, \
+         confidence high: 40 syn probes; its packets are dropped"
+    );
+    assert_eq!(bench.responder.bans(now(60), &bench.card).bans[0].origin.label(), "rule");
+    assert_eq!(bench.responder.book.bans().next().unwrap().origin.label(), Origin::LABELS[0]);
+}

@@ -1,0 +1,265 @@
+//! The file in which bans, the allow list made by hand and the mode outlive the agent.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, ModeCause, cause::Origin};
+
+/// The version of the file's format.
+const VERSION: u32 = 1;
+/// 60,000 bans with long reasons are 40 MiB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// What is kept. Ends are times of day, so that bans end also while the host is off.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    version: u32,
+    /// When it was written.
+    pub saved: Timestamp,
+    /// The mode in force.
+    pub mode: SavedMode,
+    /// Bans.
+    pub bans: Vec<SavedBan>,
+    /// Bans of the past, which make the next one longer.
+    pub past: Vec<SavedPast>,
+    /// What was allowed by hand.
+    pub allowed: Vec<IpNet>,
+}
+
+/// The mode.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedMode {
+    /// In force.
+    pub mode: Mode,
+    /// Who set it.
+    pub cause: ModeCause,
+    /// Since when.
+    pub since: Timestamp,
+    /// What `response.mode` said then: if it says something else by now, that holds.
+    pub configured: Mode,
+}
+
+/// A ban.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedBan {
+    /// Who.
+    pub net: IpNet,
+    /// Who made it.
+    pub origin: Origin,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends; none: when it is taken back.
+    pub ends: Option<Timestamp>,
+    /// See [`super::book::Ban::level`].
+    pub level: u32,
+    /// See [`super::book::Ban::dry`].
+    pub dry: bool,
+}
+
+/// A ban of the past.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedPast {
+    /// Who.
+    pub net: IpNet,
+    /// See [`super::book::Past::level`].
+    pub level: u32,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// See [`super::book::Past::dry`].
+    pub dry: bool,
+}
+
+impl State {
+    /// Nothing but the mode.
+    pub fn new(saved: Timestamp, mode: SavedMode) -> Self {
+        Self { version: VERSION, saved, mode, bans: Vec::new(), past: Vec::new(), allowed: Vec::new() }
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub enum Loaded {
+    /// A file that can be used.
+    State(Box<State>),
+    /// No file.
+    Nothing,
+    /// A file that cannot be used. It was moved aside.
+    Corrupt {
+        /// What is wrong with it.
+        why: String,
+        /// Where it is now; none where it could not be moved.
+        moved: Option<PathBuf>,
+    },
+    /// A file that could not be read.
+    Unreadable(io::Error),
+}
+
+/// Reads the file. One that is corrupt is moved aside, to `NAME.corrupt-TIME`.
+pub fn load(path: &Path, now: Timestamp) -> Loaded {
+    match read(path) {
+        Ok(Some(Ok(state))) => Loaded::State(Box::new(state)),
+        Ok(None) => Loaded::Nothing,
+        Ok(Some(Err(why))) => {
+            let mut aside = path.as_os_str().to_owned();
+            aside.push(format!(".corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+            let aside = PathBuf::from(aside);
+            let moved = fs::rename(path, &aside).is_ok().then_some(aside);
+            Loaded::Corrupt { why, moved }
+        }
+        Err(error) => Loaded::Unreadable(error),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Ok(Some(Err(format!("{} bytes are too many", metadata.len()))));
+    }
+    let bytes = fs::read(path)?;
+    Ok(Some(match serde_json::from_slice::<State>(&bytes) {
+        Ok(state) if state.version == VERSION => Ok(state),
+        Ok(state) => Err(format!("its version is {}, not {VERSION}", state.version)),
+        Err(error) => Err(error.to_string()),
+    }))
+}
+
+/// Writes the file: whole or not at all, also when the power fails.
+///
+/// # Errors
+/// It could not be written; what was there before still is.
+pub fn save(path: &Path, state: &State) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let bytes = serde_json::to_vec(state).map_err(io::Error::from)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&new, path)?;
+    // The name, too, has to reach the disk.
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("scanguard-state-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let mut names: Vec<_> = fs::read_dir(&self.0)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn state() -> State {
+        let epoch = Timestamp::UNIX_EPOCH;
+        let cause = ModeCause::Hand { uid: 7 };
+        let mode = SavedMode { mode: Mode::Enforce, cause, since: epoch, configured: Mode::Observe };
+        let mut state = State::new(epoch, mode);
+        state.bans.push(SavedBan {
+            net: "192.0.2.7/32".parse().unwrap(),
+            origin: Origin::Rule { rule: "vertical_scan".to_owned(), finding: "1-0".to_owned() },
+            reason: "40 syn probes".to_owned(),
+            since: epoch,
+            ends: Some(epoch),
+            level: 1,
+            dry: false,
+        });
+        state.past.push(SavedPast {
+            net: "2001:db8::/64".parse().unwrap(),
+            level: 0,
+            ended: epoch,
+            dry: true,
+        });
+        state.allowed.push("198.51.100.0/24".parse().unwrap());
+        state
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else_is_left() {
+        let directory = Directory::new("round");
+        let path = directory.0.join("deep/er/state.json");
+        assert!(matches!(load(&path, Timestamp::UNIX_EPOCH), Loaded::Nothing));
+        for _ in 0..2 {
+            save(&path, &state()).unwrap();
+        }
+        match load(&path, Timestamp::UNIX_EPOCH) {
+            Loaded::State(read) => assert_eq!(*read, state()),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_corrupt_file_is_moved_aside() {
+        let directory = Directory::new("corrupt");
+        let path = directory.0.join("state.json");
+        let whole = serde_json::to_string(&state()).unwrap();
+        let newer = whole.replace("\"version\":1", "\"version\":2");
+        let cut = &whole[..whole.len() / 2];
+        for (second, text) in ["", "{}", cut, &newer, "\u{0}\u{0}"].into_iter().enumerate() {
+            fs::write(&path, text).unwrap();
+            let now = Timestamp::from_second(i64::try_from(second).unwrap()).unwrap();
+            match load(&path, now) {
+                Loaded::Corrupt { moved: Some(moved), .. } => {
+                    assert_eq!(fs::read_to_string(moved).unwrap(), text);
+                }
+                other => panic!("{text:?}: {other:?}"),
+            }
+            assert!(matches!(load(&path, now), Loaded::Nothing));
+        }
+        assert_eq!(directory.names()[0], "state.json.corrupt-19700101T000000Z");
+        assert_eq!(directory.names().len(), 5);
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_written_is_said() {
+        let directory = Directory::new("unreadable");
+        assert!(matches!(load(&directory.0, Timestamp::UNIX_EPOCH), Loaded::Unreadable(_)));
+        let path = directory.0.join("file/state.json");
+        fs::write(directory.0.join("file"), "no directory").unwrap();
+        assert!(save(&path, &state()).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! What the tests of this module share.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+
+use super::card::{Card, KernelBan};
+use crate::{
+    clock::Now,
+    sensor::{
+        SensorError,
+        gate::{GateMode, Standing},
+    },
+};
+
+/// So many seconds after the start.
+pub(super) fn now(second: u64) -> Now {
+    let wall = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second.cast_signed());
+    Now { at: Duration::from_secs(second), wall }
+}
+
+pub(super) fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// A card without a kernel.
+#[derive(Debug, Default)]
+pub(super) struct FakeCard {
+    pub(super) gate: GateMode,
+    pub(super) drop_all: bool,
+    /// Lasts and enforced, by network.
+    pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
+    pub(super) allowed: std::collections::BTreeSet<IpNet>,
+    /// How many bans find room.
+    pub(super) room: Option<usize>,
+}
+
+impl Card for FakeCard {
+    fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
+        (self.gate, self.drop_all) = (mode, drop_all);
+        Ok(())
+    }
+
+    fn ban(&mut self, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError> {
+        for ban in bans {
+            if self.room.is_some_and(|room| self.bans.len() >= room) {
+                let error = std::io::Error::from_raw_os_error(libc::E2BIG);
+                return Err(SensorError::Call { call: "BPF_MAP_UPDATE_ELEM", map: "BANS", error });
+            }
+            self.bans.insert(ban.net, (ban.lasts, ban.enforced));
+        }
+        Ok(())
+    }
+
+    fn unban(&mut self, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError> {
+        bans.for_each(|net| {
+            self.bans.remove(&net);
+        });
+        Ok(())
+    }
+
+    fn standing(&self, net: IpNet) -> Result<Option<Standing>, SensorError> {
+        Ok(self.bans.get(&net).map(|(lasts, enforced)| Standing {
+            remaining: *lasts,
+            enforced: *enforced,
+            dropped: 0,
+            last: None,
+        }))
+    }
+
+    fn banned(&self) -> Vec<IpNet> {
+        self.bans.keys().copied().collect()
+    }
+
+    fn set_allowed(&mut self, allowed: &std::collections::BTreeSet<IpNet>) -> Result<(), SensorError> {
+        self.allowed.clone_from(allowed);
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! Bans: real scans are stopped, and nobody else is.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::{Agent, binary},
+    behind,
+    clients::at,
+    lab::{Lab, Namespace, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
+};
+
+use crate::{
+    counts::{ConfigFile, config_file},
+    trial,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for an answer over a veth pair, and for a second SYN.
+const TIMEOUT: Duration = Duration::from_millis(1_500);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("response: a scan is banned, and its second gets no answer", enforced),
+        trial("response: a dry run drops nothing and counts what it would", dry_run),
+        trial("response: a forged scan bans nobody unless that is wanted", forged),
+        trial("response: a banned address still answers this host", replies),
+        trial("response: the allow list and ssh connections go before any ban", allowed),
+        trial("response: enforcing that is not confirmed falls back", confirmed),
+        trial("response: bans outlive the agent, and a corrupt state file does not stop it", restarted),
+        trial("response: one agent at a time, and a killed one leaves no trouble", two_agents),
+        trial("response: a peer without the right is refused and logged", forbidden),
+        trial("response: orders that make no sense are refused with the reason", nonsense),
+        trial("response: a reload takes the response settings whole or not at all", reloaded),
+        trial("response: networks of feeds are dropped from the first packet on", feeds),
+    ]
+}
+
+fn configured(response: &str) -> Result<ConfigFile> {
+    config_file(&format!("[sensor]\npoll_interval = \"100ms\"\n[response]\n{response}\n"))
+}
+
+/// What nmap says of each port that it connects to, as `port/state/...`.
+fn scan(lab: &Lab, arguments: &str) -> Result<String> {
+    let mut command = lab.scanner.command("nmap");
+    command.args("-n -Pn -sT --max-retries 1 -oG -".split(' ')).args(arguments.split(' ')).arg(VICTIM);
+    Ok(String::from_utf8_lossy(&run(&mut command)?.stdout).into_owned())
+}
+
+fn connects(from: &Namespace, to: SocketAddr) -> Result<bool> {
+    from.enter(|| Ok(TcpStream::connect_timeout(&to, TIMEOUT).is_ok()))
+}
+
+/// Scans until the agent has made of it what it makes; gives the bans then.
+fn scan_until_banned(lab: &Lab, agent: &Agent<'_>) -> Result<serde_json::Value> {
+    scan(lab, "-p 1-1000")?;
+    wait_for("the ban", PATIENCE, || {
+        let bans = agent.json(&["bans"]).ok()?;
+        (bans["bans"].as_array()?.len() == 1).then_some(bans)
+    })
+}
+
+fn mode(agent: &Agent<'_>) -> Option<String> {
+    agent.json(&["status"]).ok()?["response"]["mode"].as_str().map(str::to_owned)
+}
+
+fn enforced() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"enforce\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let bans = scan_until_banned(&lab, &agent)?;
+    let ban = &bans["bans"][0];
+    ensure!(ban["net"] == "10.77.0.2/32" && ban["by"] == "rule" && ban["drops"] == true, "{ban}");
+    let left = ban["seconds_left"].as_u64().context("it ends")?;
+    ensure!((590..=660).contains(&left), "{left} s");
+    let second = scan(&lab, "-p 79-81")?;
+    ensure!(second.matches("/filtered/").count() == 3, "{second}");
+    let explained = agent.order(&["explain", SCANNER])?;
+    for word in ["its packets are dropped", "vertical_scan", "connections completed", "history"] {
+        ensure!(explained.contains(word), "{word}: {explained}");
+    }
+    let metrics = agent.settled()?;
+    ensure!(metrics.get("scanguard_response_mode{mode=\"enforce\"}") == 1.0);
+    ensure!(metrics.get("scanguard_bans{kind=\"rule\"}") == 1.0);
+    ensure!(metrics.get("scanguard_bans_total{by=\"rule\"}") == 1.0);
+    ensure!(metrics.exit("banned") > 0.0, "nothing was dropped");
+
+    agent.order(&["unban", SCANNER])?;
+    ensure!(scan(&lab, "-p 80")?.contains("80/open/"), "still banned");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn dry_run() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"dry-run\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let bans = scan_until_banned(&lab, &agent)?;
+    ensure!(bans["bans"][0]["drops"] == false, "{bans}");
+    let second = scan(&lab, "-p 79-81")?;
+    ensure!(second.contains("80/open/") && second.matches("/closed/").count() == 2, "{second}");
+    let metrics = agent.settled()?;
+    let (would, banned) = (metrics.get("scanguard_would_drop_packets_total"), metrics.exit("banned"));
+    ensure!(would >= 3.0 && banned == 0.0, "{would} would be dropped, {banned} were");
+
+    agent.order(&["enforce"])?;
+    ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]), "a ban of the dry run is left");
+    ensure!(scan(&lab, "-p 80")?.contains("80/open/"), "what was banned in dry run is dropped");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn forged() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = configured("mode = \"enforce\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    scan(&lab, "-sS -p 1-300")?;
+    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+    agent.settled()?;
+    let explained = agent.order(&["explain", SCANNER])?;
+    ensure!(
+        explained.contains("not banned") && explained.contains("response.allow_spoofable"),
+        "{explained}"
+    );
+    ensure!(agent.metrics()?.get("scanguard_bans_refused_total{reason=\"spoofable\"}") >= 1.0);
+
+    fs::write(
+        config.path(),
+        "[sensor]\npoll_interval = \"100ms\"\n[response]\nmode = \"enforce\"\nallow_spoofable = true\n",
+    )?;
+    agent.process.signal(libc::SIGHUP);
+    wait_for("the reload", PATIENCE, || agent.said().contains("read again and taken").then_some(()))?;
+    scan_until_banned(&lab, &agent)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn replies() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    behind::serve(&lab.scanner, 8080)?;
+    let config = configured("mode = \"enforce\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    agent.order(&["ban", SCANNER, "--for", "1h", "--reason", "test"])?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the banned one gets in");
+    ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "the banned one does not answer");
+    agent.order(&["unban", SCANNER])?;
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still banned");
+    // A network around it, and an end by itself.
+    agent.order(&["ban", "10.77.0.2/31", "--for", "2s"])?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the banned network gets in");
+    wait_for("the end of the ban", PATIENCE, || {
+        connects(&lab.scanner, at(VICTIM, 80)).ok().filter(|got| *got)
+    })?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn allowed() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    for (settings, why) in [
+        ("allow = [\"10.77.0.0/28\"]", "response.allow"),
+        ("allow_interfaces = [\"edge0\"]", "directly at edge0"),
+    ] {
+        let config = configured(&format!("mode = \"enforce\"\n{settings}"))?;
+        let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+        scan(&lab, "-p 1-1000")?;
+        wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+        agent.settled()?;
+        let (done, said) = agent.ask(&["ban", SCANNER])?;
+        ensure!(!done && said.contains(why), "{said}");
+        let explained = agent.order(&["explain", SCANNER])?;
+        ensure!(explained.contains("never will be") && explained.contains(why), "{explained}");
+        ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
+        ensure!(agent.metrics()?.get("scanguard_bans_refused_total{reason=\"allowed\"}") >= 1.0);
+        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    }
+
+    // Somebody is logged in when the agent starts.
+    let listener = lab.victim.enter(|| Ok(std::net::TcpListener::bind(("0.0.0.0", 22))?))?;
+    let session = lab.scanner.enter(|| Ok(TcpStream::connect_timeout(&at(VICTIM, 22), TIMEOUT)?))?;
+    let server = listener.accept()?;
+    let config = configured("mode = \"enforce\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    scan(&lab, "-p 1-1000")?;
+    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+    agent.settled()?;
+    let (done, said) = agent.ask(&["ban", "10.77.0.0/30"])?;
+    ensure!(!done, "a network with this host and the operator was banned: {said}");
+    let explained = agent.order(&["explain", SCANNER])?;
+    ensure!(explained.contains("never will be") && explained.contains("SSH"), "{explained}");
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "locked out");
+    drop((session, server));
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn confirmed() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"dry-run\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    agent.order(&["ban", SCANNER])?;
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped in dry run");
+    agent.order(&["enforce", "--confirm", "3s"])?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+    wait_for("the fallback", PATIENCE, || (mode(&agent)? == "dry-run").then_some(()))?;
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still dropped");
+    let status = agent.order(&["status"])?;
+    ensure!(status.contains("not confirmed in time"), "{status}");
+    let (done, said) = agent.ask(&["confirm"])?;
+    ensure!(!done && said.contains("nothing to confirm"), "{said}");
+
+    agent.order(&["enforce", "--confirm", "3s"])?;
+    agent.order(&["confirm"])?;
+    std::thread::sleep(Duration::from_secs(4));
+    ensure!(mode(&agent).as_deref() == Some("enforce"), "it fell back though it was confirmed");
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+    agent.order(&["observe"])?;
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped while observing");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn restarted() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"dry-run\"")?;
+    let start = || Agent::start(&lab.victim, &["--config", &config.path()]);
+    let mut agent = start()?;
+    agent.order(&["enforce"])?;
+    agent.order(&["allow", "192.0.2.7"])?;
+    scan_until_banned(&lab, &agent)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped without an agent");
+
+    let mut agent = start()?;
+    ensure!(mode(&agent).as_deref() == Some("enforce"), "{:?}", mode(&agent));
+    let bans = agent.json(&["bans"])?;
+    ensure!(bans["bans"][0]["net"] == "10.77.0.2/32" && bans["bans"][0]["by"] == "rule", "{bans}");
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban was not restored");
+    ensure!(agent.order(&["explain", "192.0.2.7"])?.contains("allowed by hand"));
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+
+    let state = lab.victim.directory().join("state.json");
+    let whole = fs::read_to_string(&state)?;
+    fs::write(&state, &whole[..whole.len() / 2])?;
+    let mut agent = start()?;
+    ensure!(agent.said().contains("moved aside"), "{}", agent.said());
+    ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
+    ensure!(agent.metrics()?.get("scanguard_state_file_errors_total{operation=\"corrupt\"}") == 1.0);
+    let names: Vec<_> = fs::read_dir(lab.victim.directory())?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    ensure!(names.iter().any(|name| name.starts_with("state.json.corrupt-")), "{names:?}");
+
+    // A state file that cannot be written is said, and nothing else.
+    fs::remove_file(&state).ok();
+    fs::create_dir(&state)?;
+    agent.order(&["ban", SCANNER])?;
+    let failed = "scanguard_state_file_errors_total{operation=\"write\"}";
+    wait_for("the error", PATIENCE, || (agent.metrics().ok()?.get(failed) >= 1.0).then_some(()))?;
+    ensure!(agent.order(&["status"])?.contains("NOT WRITTEN"));
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn two_agents() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut first = Agent::start(&lab.victim, &[])?;
+    let pid = first.process.child.id();
+    let mut second =
+        Agent::spawn(&lab.victim, &["run", "--iface", VICTIM_INTERFACE, "--listen", "127.0.0.1:9824"])?;
+    ensure!(second.exit_code()? == Some(8), "{}", second.said());
+    ensure!(second.said().contains(&format!("process {pid}")), "{}", second.said());
+    first.process.signal(libc::SIGKILL);
+    first.exit_code()?;
+    let (done, said) = first.ask(&["status"])?;
+    ensure!(!done && said.contains("Is `scanguard run` running?"), "{said}");
+    let mut third = Agent::start(&lab.victim, &[])?;
+    ensure!(third.order(&["status"])?.contains("mode        observe"));
+    ensure!(third.stop()? == Some(0), "{}", third.said());
+    let (done, said) = third.ask(&["bans"])?;
+    ensure!(!done && said.contains("no agent answers"), "{said}");
+    Ok(())
+}
+
+fn forbidden() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let socket = lab.victim.directory().join("control.sock");
+    let as_nobody = || -> Result<String> {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        // A Unix socket is found from any network namespace.
+        command.arg(binary()?).args(["status", "--socket"]).arg(&socket);
+        let output = command.output()?;
+        ensure!(!output.status.success(), "it was answered");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let said = as_nobody()?;
+    ensure!(said.contains("permission denied"), "{said}");
+    // Even where somebody has opened the socket to all.
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
+    let said = as_nobody()?;
+    ensure!(said.contains("you have no right"), "{said}");
+    ensure!(agent.said().contains("uid 65534"), "{}", agent.said());
+    ensure!(agent.metrics()?.get("scanguard_control_requests_total{outcome=\"forbidden\"}") == 1.0);
+
+    // What is no request does not get far either.
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"POST /v1/ban HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    ensure!(&answer == b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&answer));
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn nonsense() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.victim.ip("route add default via 10.77.0.9")?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    for (arguments, word) in [
+        (["ban", "0.0.0.0/0"].as_slice(), "every address there is"),
+        (&["ban", "::/0"], "every address there is"),
+        (&["ban", "16.0.0.0/7"], "too wide"),
+        (&["ban", VICTIM], "own address"),
+        (&["ban", "::ffff:10.77.0.1"], "own address"),
+        (&["ban", "10.77.0.9"], "default gateway"),
+        (&["ban", "10.77.0.0/16"], "is within it, which is never banned"),
+        (&["ban", "192.0.2.1/24"], "is 192.0.2.0/24 meant"),
+        (&["ban", "192.0.2.1", "--for", "0s"], "a ban lasts from 1s"),
+        (&["ban", "192.0.2.1", "--for", "200000000h"], "a ban lasts from 1s"),
+        (&["ban", "192.0.2.1", "--for", "99999999999999999999h"], "is no time"),
+        (&["ban", "192.0.2.1", "--for", "-5s"], "--for"),
+        (&["ban", "192.0.2.1", "--reason", "a\nb"], "one line"),
+        (&["ban", "me"], "no address or network"),
+        (&["unban", "192.0.2.1"], "is not banned"),
+        (&["allow", "0.0.0.0/0"], "every address"),
+        (&["disallow", "192.0.2.1"], "not allowed by hand"),
+        (&["enforce", "--confirm", "0s"], "within 1s to 24h"),
+        (&["confirm"], "nothing to confirm"),
+    ] {
+        let (done, said) = agent.ask(arguments)?;
+        ensure!(!done && said.contains(word), "{arguments:?}: {said}");
+    }
+    ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn reloaded() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"enforce\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    agent.order(&["ban", SCANNER])?;
+    let reload = |text: &str, said: &str| -> Result<()> {
+        let before = agent.said().matches(said).count();
+        fs::write(config.path(), format!("[sensor]\npoll_interval = \"100ms\"\n[response]\n{text}\n"))?;
+        agent.process.signal(libc::SIGHUP);
+        wait_for(said, PATIENCE, || (agent.said().matches(said).count() > before).then_some(()))
+    };
+    reload("mode = \"observe\"\ntimes = [\"never\"]", "the old configuration stays")?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a part of a wrong file was taken");
+    reload("mode = \"observe\"", "read again and taken")?;
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still enforcing");
+    reload("mode = \"enforce\"", "read again and taken")?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban is gone");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn feeds() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let feed = config_file("10.77.0.2\n10.77.0.0/24\n")?;
+    let config = config_file(&format!(
+        "[feeds]\nfiles = [\"{}\"]\n[response]\nmode = \"enforce\"\nknown_bad = \"drop\"\n",
+        feed.path()
+    ))?;
+    // The whole network would be one with this host in it: it is left out, and with it the address that was joined.
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ensure!(agent.json(&["status"])?["response"]["feed_networks_left_out"] == 1);
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "a network with this host in it was banned");
+    fs::write(feed.path(), "10.77.0.2\n")?;
+    agent.process.signal(libc::SIGHUP);
+    wait_for("the reload", PATIENCE, || agent.said().contains("read again and taken").then_some(()))?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a listed address gets in");
+    ensure!(agent.metrics()?.get("scanguard_bans{kind=\"feed\"}") == 1.0);
+    agent.order(&["allow", SCANNER])?;
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "an allowed address does not get in");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
