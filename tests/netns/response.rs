@@ -50,7 +50,7 @@ fn configured(response: &str) -> Result<ConfigFile> {
 /// What nmap says of each port that it connects to, as `port/state/...`.
 fn scan(lab: &Lab, arguments: &str) -> Result<String> {
     let mut command = lab.scanner.command("nmap");
-    command.args("-n -Pn -sT --max-retries 1 -oG -".split(' ')).args(arguments.split(' ')).arg(VICTIM);
+    command.args("-n -Pn --max-retries 1 -oG -".split(' ')).args(arguments.split(' ')).arg(VICTIM);
     Ok(String::from_utf8_lossy(&run(&mut command)?.stdout).into_owned())
 }
 
@@ -60,7 +60,8 @@ fn connects(from: &Namespace, to: SocketAddr) -> Result<bool> {
 
 /// Scans until the agent has made of it what it makes; gives the bans then.
 fn scan_until_banned(lab: &Lab, agent: &Agent<'_>) -> Result<serde_json::Value> {
-    scan(lab, "-p 1-1000")?;
+    // Once it is banned, it waits for each of the rest.
+    scan(lab, "-sT -p 1-300 --host-timeout 10s")?;
     wait_for("the ban", PATIENCE, || {
         let bans = agent.json(&["bans"]).ok()?;
         (bans["bans"].as_array()?.len() == 1).then_some(bans)
@@ -81,7 +82,7 @@ fn enforced() -> Result<()> {
     ensure!(ban["net"] == "10.77.0.2/32" && ban["by"] == "rule" && ban["drops"] == true, "{ban}");
     let left = ban["seconds_left"].as_u64().context("it ends")?;
     ensure!((590..=660).contains(&left), "{left} s");
-    let second = scan(&lab, "-p 79-81")?;
+    let second = scan(&lab, "-sT -p 79-81")?;
     ensure!(second.matches("/filtered/").count() == 3, "{second}");
     let explained = agent.order(&["explain", SCANNER])?;
     for word in ["its packets are dropped", "vertical_scan", "connections completed", "history"] {
@@ -94,7 +95,7 @@ fn enforced() -> Result<()> {
     ensure!(metrics.exit("banned") > 0.0, "nothing was dropped");
 
     agent.order(&["unban", SCANNER])?;
-    ensure!(scan(&lab, "-p 80")?.contains("80/open/"), "still banned");
+    ensure!(scan(&lab, "-sT -p 80")?.contains("80/open/"), "still banned");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
@@ -106,7 +107,7 @@ fn dry_run() -> Result<()> {
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
     let bans = scan_until_banned(&lab, &agent)?;
     ensure!(bans["bans"][0]["drops"] == false, "{bans}");
-    let second = scan(&lab, "-p 79-81")?;
+    let second = scan(&lab, "-sT -p 79-81")?;
     ensure!(second.contains("80/open/") && second.matches("/closed/").count() == 2, "{second}");
     let metrics = agent.settled()?;
     let (would, banned) = (metrics.get("scanguard_would_drop_packets_total"), metrics.exit("banned"));
@@ -114,7 +115,7 @@ fn dry_run() -> Result<()> {
 
     agent.order(&["enforce"])?;
     ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]), "a ban of the dry run is left");
-    ensure!(scan(&lab, "-p 80")?.contains("80/open/"), "what was banned in dry run is dropped");
+    ensure!(scan(&lab, "-sT -p 80")?.contains("80/open/"), "what was banned in dry run is dropped");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
@@ -174,7 +175,7 @@ fn allowed() -> Result<()> {
     ] {
         let config = configured(&format!("mode = \"enforce\"\n{settings}"))?;
         let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-        scan(&lab, "-p 1-1000")?;
+        scan(&lab, "-sT -p 1-1000")?;
         wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
         agent.settled()?;
         let (done, said) = agent.ask(&["ban", SCANNER])?;
@@ -192,7 +193,7 @@ fn allowed() -> Result<()> {
     let server = listener.accept()?;
     let config = configured("mode = \"enforce\"")?;
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    scan(&lab, "-p 1-1000")?;
+    scan(&lab, "-sT -p 1-1000")?;
     wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
     agent.settled()?;
     let (done, said) = agent.ask(&["ban", "10.77.0.0/30"])?;
@@ -320,7 +321,8 @@ fn forbidden() -> Result<()> {
     // What is no request does not get far either.
     let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"POST /v1/ban HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")?;
+    stream.write_all(b"POST /v1/ban HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n")?;
+    stream.write_all(&[b' '; 20_000])?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer)?;
     ensure!(&answer == b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&answer));
@@ -344,7 +346,7 @@ fn nonsense() -> Result<()> {
         (&["ban", "192.0.2.1", "--for", "0s"], "a ban lasts from 1s"),
         (&["ban", "192.0.2.1", "--for", "200000000h"], "a ban lasts from 1s"),
         (&["ban", "192.0.2.1", "--for", "99999999999999999999h"], "is no time"),
-        (&["ban", "192.0.2.1", "--for", "-5s"], "--for"),
+        (&["ban", "192.0.2.1", "--for=-5s"], "less than nothing"),
         (&["ban", "192.0.2.1", "--reason", "a\nb"], "one line"),
         (&["ban", "me"], "no address or network"),
         (&["unban", "192.0.2.1"], "is not banned"),
