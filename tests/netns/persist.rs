@@ -74,7 +74,7 @@ impl Setup {
         let Settings { persist, pin, .. } = &self.settings;
         let pin = pin.display();
         config_file(&format!(
-            "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{more}"
+            "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{more}[response]\nmode = \"enforce\"\n"
         ))
     }
 
@@ -93,16 +93,18 @@ impl Setup {
         Ok(())
     }
 
-    /// Bans, allows and enforces, while no agent runs.
+    /// Bans and allows by an agent that then ends.
     fn ban(&self) -> Result<()> {
-        let mut sensor = pinned::sensor(&self.settings)?;
-        sensor.set_gate(GateMode::Enforce, false)?;
-        sensor.set_allowed(&["10.77.0.70/32".parse()?].into())?;
-        for banned in ["10.77.0.66/32", "10.77.0.70/32"] {
-            sensor.ban(banned.parse()?, Some(Duration::from_secs(3600)), true)?;
+        let mut agent = self.start("")?;
+        for banned in ["10.77.0.66", "10.77.0.70"] {
+            agent.order(&["ban", banned, "--for", "1h"])?;
         }
-        sensor.ban("fd77:0:0:5::/64".parse()?, None, true)?;
-        sensor.ban("10.77.0.128/25".parse()?, None, true).context("the network")
+        for banned in ["fd77:0:0:5::/64", "10.77.0.128/25"] {
+            agent.order(&["ban", banned])?;
+        }
+        agent.order(&["allow", "10.77.0.70"])?;
+        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        Ok(())
     }
 
     fn layouts(&self) -> Result<Vec<PathBuf>> {
@@ -231,7 +233,8 @@ fn upgrade() -> Result<()> {
     let standing = sensor.standing("10.77.0.66/32".parse()?)?.context("the ban")?;
     let left = standing.remaining.context("an end")?;
     ensure!(left < Duration::from_secs(3600) && left > Duration::from_secs(3400), "{left:?}");
-    ensure!(sensor.banned().count() == 4);
+    // That of the address that was allowed ended then.
+    ensure!(sensor.banned().count() == 3);
     let six =
         sensor.standing("fd77:0:0:5::/64".parse()?)?.context("the ban of a network that was a source")?;
     ensure!(six.enforced && six.remaining.is_none(), "{six:?}");
@@ -319,12 +322,31 @@ fn two_agents() -> Result<()> {
     let first = setup.start("")?;
     let pid = format!("(pid {})", first.process.child.id());
     let file = setup.file("")?;
-    let arguments =
-        ["run", "--iface", VICTIM_INTERFACE, "--listen", "127.0.0.1:9824", "--config", &file.path()];
+    let beside =
+        |name: &str| std::env::temp_dir().join(format!("scanguard-second-{}-{name}", std::process::id()));
+    let (socket, state) = (beside("socket").display().to_string(), beside("state").display().to_string());
+    let arguments = [
+        "run",
+        "--iface",
+        VICTIM_INTERFACE,
+        "--listen",
+        "127.0.0.1:9824",
+        "--socket",
+        &socket,
+        "--state",
+        &state,
+        "--config",
+        &file.path(),
+    ];
     refused_in(&setup.lab, &arguments, 8, &["another agent", &pid, "sensor.pin"])?;
     // One that does not persist is told by the interface.
     fs::write(file.path(), format!("[sensor]\npin = \"{}\"\n", setup.settings.pin.display()))?;
-    refused_in(&setup.lab, &arguments, 6, &["does not replace", &pid])
+    refused_in(&setup.lab, &arguments, 6, &["does not replace", &pid])?;
+    for name in ["socket", "socket.lock", "state", "state.lock"] {
+        // Which of them there are is no matter of this test.
+        let _ = fs::remove_file(beside(name));
+    }
+    Ok(())
 }
 
 fn other_interfaces() -> Result<()> {
@@ -437,7 +459,7 @@ fn bad_places() -> Result<()> {
     let mut setup = Setup::new()?;
     let run = |setup: &Setup, words: &[&str]| -> Result<()> {
         let file = setup.file("")?;
-        refused(&["run", "--iface", VICTIM_INTERFACE, "--config", &file.path()], 8, words)
+        refused(&["run", "--iface", VICTIM_INTERFACE, "--config", &file.path()], 10, words)
     };
     fs::create_dir_all(setup.settings.pin.join("theirs"))?;
     run(&setup, &["theirs", "nothing that ScanGuard has pinned", "sensor.pin"])?;
@@ -459,7 +481,7 @@ fn corrupt() -> Result<()> {
     let attached = setup.lab.xdp_programs()?;
     let refuses = |words: &[&str]| {
         let arguments = ["run", "--iface", VICTIM_INTERFACE, "--config", &file.path()];
-        refused_in(&setup.lab, &arguments, 8, &[words, &["scanguard detach --pin"]].concat())
+        refused_in(&setup.lab, &arguments, 10, &[words, &["scanguard detach --pin"]].concat())
     };
     let swap = |one: &Path, other: &Path| -> Result<()> {
         let aside = layout.join("ASIDE");
