@@ -17,7 +17,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_5";
+pub const VERSION: &str = "SCANGUARD_ABI_6";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -79,9 +79,61 @@ pub struct Control {
     pub live_epochs: u32,
     /// For how many epochs an entry of [`PUBLISHED`] counts.
     pub published_epochs: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// What the gate does: one of [`GATE_OFF`], [`GATE_DRY_RUN`], [`GATE_ENFORCE`].
+    pub gate: u32,
+    /// 1 where a banned source's packets are dropped whatever they are, 0 where those that belong to this host's own
+    /// connections pass.
+    pub drop_all: u32,
+    /// Exact bans and banned networks that there are, so that nothing is looked up where there are none.
+    pub bans: u32,
+    /// As above: networks.
+    pub banned_networks: u32,
+    /// Version of the allow list, never 0; see [`Ban::cleared`].
+    pub allowed_version: u32,
 }
+
+/// [`Control::gate`]: bans are not looked at.
+pub const GATE_OFF: u32 = 0;
+/// [`Control::gate`], [`Ban::mode`]: what would be dropped is counted and passes.
+pub const GATE_DRY_RUN: u32 = 1;
+/// [`Control::gate`], [`Ban::mode`]: what is banned is dropped. Both must say so: a ban that was made in dry run never
+/// drops, whatever the gate does by then.
+pub const GATE_ENFORCE: u32 = 2;
+
+/// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: banned sources.
+pub const BANS: &str = "BANS";
+/// Bans that it holds unless the agent is told otherwise.
+pub const DEFAULT_MAX_BANS: u32 = 65_536;
+/// LPM trie of [`Address`] to [`Ban`]: banned networks, and IPv6 addresses longer than the mask of sources.
+pub const BANNED_NETWORKS: &str = "BANNED_NETWORKS";
+/// Networks that it holds.
+pub const MAX_BANNED_NETWORKS: u32 = 131_072;
+/// LPM trie of [`Address`] to a number that says nothing: who is never dropped, whatever ban there is.
+pub const ALLOWED: &str = "ALLOWED";
+/// Networks that it holds.
+pub const MAX_ALLOWED: u32 = 16_384;
+/// Name of the program that writes the kernel's `jiffies_64` into the first 8 bytes of the frame that it is run on, in
+/// host byte order: the clock by which bans end.
+pub const CLOCK_PROGRAM: &str = "scanguard_clock";
+
+/// A ban. It ends by itself, whether the agent lives or not.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Ban {
+    /// `jiffies_64` from which on it counts no more; [`NEVER`]: it does not end.
+    pub expires: u64,
+    /// [`GATE_DRY_RUN`] or [`GATE_ENFORCE`].
+    pub mode: u32,
+    /// The program's own: the [`Control::allowed_version`] for which the source was found not to be allowed.
+    pub cleared: u32,
+    /// Packets that were dropped, or would have been. Not exact when several CPUs count at once; the tally is.
+    pub dropped: u64,
+    /// `jiffies_64` of the last of them, 0 if there was none.
+    pub last: u64,
+}
+
+/// [`Ban::expires`] of a ban without an end.
+pub const NEVER: u64 = u64::MAX;
 
 /// Ring buffer of [`Trip`].
 pub const TRIPS: &str = "TRIPS";
@@ -99,15 +151,18 @@ pub struct Trip {
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 112 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 24);
-const _: () = assert!(size_of::<Tally>() == 8 * (21 + 22 + 3 + 4 + 4 + 9));
+const _: () = assert!(size_of::<Control>() == 40);
+const _: () = assert!(size_of::<Ban>() == 32);
+const _: () = assert!(size_of::<Tally>() == 8 * (22 + 22 + 5 + 4 + 4 + 9));
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Control, Tally};
+    use super::{Ban, Control, Tally};
 
     // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
     unsafe impl aya::Pod for Control {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Tally {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Ban {}
 }

@@ -66,6 +66,23 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
     }
 }
 
+/// The flow of a packet for which [`early`] found something.
+#[inline(always)]
+pub fn early_flow<P: Packet>(packet: &P) -> Option<Flow> {
+    let frame = packet.view::<PlainTcp4>(0)?;
+    let (source, destination, tcp) = match frame.ethernet.ethertype.get() {
+        ethertype::IPV4 => {
+            (Address::from_v4(&frame.ip.source), Address::from_v4(&frame.ip.destination), &frame.tcp)
+        }
+        _ => {
+            let frame = packet.view::<PlainTcp6>(0)?;
+            (Address::from_v6(&frame.ip.source), Address::from_v6(&frame.ip.destination), &frame.tcp)
+        }
+    };
+    let service = Service { protocol: protocol::TCP, port: tcp.destination.get() };
+    Some(Flow { source, destination, service, source_port: tcp.source.get(), reserved: 0 })
+}
+
 /// Length of a TCP header in bytes.
 #[inline(always)]
 fn header_len(data_offset: u8) -> usize {

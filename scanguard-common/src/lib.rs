@@ -15,6 +15,7 @@ pub mod address;
 pub mod classify;
 pub mod egress;
 pub mod flow;
+pub mod gate;
 pub mod oracle;
 pub mod outcome;
 pub mod packet;

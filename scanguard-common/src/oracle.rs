@@ -146,7 +146,7 @@ pub fn reach<O: Oracle>(oracle: &O, is_syn: bool, flow: &Flow) -> Reach {
 
 /// What a packet met that no socket wants.
 #[inline(always)]
-fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
+pub(crate) fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
     let has_sockets = matches!(flow.service.protocol, protocol::TCP | protocol::UDP);
     match oracle.home(flow.destination) {
         Home::Dark => Reach::Dark,

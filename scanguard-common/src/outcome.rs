@@ -98,6 +98,8 @@ numbered! {
         Probe = "probe",
         /// A probe whose source found no room in the table; it is in the totals by class only.
         TableFull = "table_full",
+        /// A packet of a banned source: dropped.
+        Banned = "banned",
         /// A TCP segment with ACK and without SYN, FIN or RST.
         TcpEstablished = "tcp_established",
         /// A TCP segment with FIN and ACK: the end of a connection.

@@ -22,6 +22,10 @@ pub struct Tally {
     pub trips: u64,
     /// Times that there was no room to tell it; the next poll sees to it.
     pub trips_lost: u64,
+    /// Packets that would have been dropped, were bans enforced; each left by its own exit.
+    pub would_drop: u64,
+    /// Packets of a source that is banned and allowed: they passed.
+    pub spared: u64,
     /// The same probes by what they met, see [`Reach`].
     pub reached: [u64; REACHES],
     /// Answers that left, by [`Answer`].
@@ -38,6 +42,8 @@ impl Tally {
         inserted: 0,
         trips: 0,
         trips_lost: 0,
+        would_drop: 0,
+        spared: 0,
         reached: [0; REACHES],
         answers: [0; ANSWERS],
         egress: [0; EGRESS_EXITS],
@@ -45,7 +51,8 @@ impl Tally {
 
     /// Adds what another CPU counted.
     pub fn add(&mut self, other: &Self) {
-        let Self { exits, probes, inserted, trips, trips_lost, reached, answers, egress } = other;
+        let Self { exits, probes, inserted, trips, trips_lost, would_drop, spared, reached, answers, egress } =
+            other;
         add(&mut self.exits, exits);
         add(&mut self.probes, probes);
         add(&mut self.reached, reached);
@@ -54,6 +61,8 @@ impl Tally {
         self.inserted = self.inserted.wrapping_add(*inserted);
         self.trips = self.trips.wrapping_add(*trips);
         self.trips_lost = self.trips_lost.wrapping_add(*trips_lost);
+        self.would_drop = self.would_drop.wrapping_add(*would_drop);
+        self.spared = self.spared.wrapping_add(*spared);
     }
 
     /// What was counted since `earlier`.
@@ -68,6 +77,8 @@ impl Tally {
         delta.inserted = delta.inserted.wrapping_sub(earlier.inserted);
         delta.trips = delta.trips.wrapping_sub(earlier.trips);
         delta.trips_lost = delta.trips_lost.wrapping_sub(earlier.trips_lost);
+        delta.would_drop = delta.would_drop.wrapping_sub(earlier.would_drop);
+        delta.spared = delta.spared.wrapping_sub(earlier.spared);
         delta
     }
 

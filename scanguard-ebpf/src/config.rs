@@ -6,7 +6,7 @@ use scanguard_common::{abi::Control, address::SourceMask};
 /// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_5: Global<u32> = Global::new(5);
+static SCANGUARD_ABI_6: Global<u32> = Global::new(6);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
@@ -27,6 +27,12 @@ pub(crate) fn source_mask() -> SourceMask {
 #[inline(always)]
 pub(crate) fn salt() -> u64 {
     SALT.load()
+}
+
+/// All of it. The agent replaces it as a whole, so that parts may be of two versions for an instant.
+#[inline(always)]
+pub(crate) fn control() -> Option<&'static Control> {
+    CONTROL.get(0)
 }
 
 /// For how many epochs it counts that an address answered.

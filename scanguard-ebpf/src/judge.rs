@@ -7,7 +7,7 @@ use scanguard_common::{
     outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
 };
 
-use crate::{account, config, flows, oracle::Kernel, tally};
+use crate::{account, config, flows, gate, oracle::Kernel, tally};
 
 /// Added to a segment's kind, to tell it from a probe's class.
 const SEGMENT: u32 = 64;
@@ -35,14 +35,23 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
     let Some(flow) = (unsafe { flow.as_ref() }) else {
         return Exit::TruncatedIp as u32;
     };
+    let Some(control) = config::control() else {
+        return Exit::TruncatedIp as u32;
+    };
     let kernel = Kernel::new(ctx.cast());
     if what < PROBE_CLASSES as u32 {
+        if gate::drops_probe(control, flow) {
+            return Exit::Banned as u32;
+        }
         let reach = oracle::reach(&kernel, what == ProbeClass::Syn as u32, flow);
         return count(what as usize, reach, flow) as u32;
     }
     let Some(kind) = SegmentKind::from_index(what.wrapping_sub(SEGMENT) as usize) else {
         return Exit::TruncatedIp as u32;
     };
+    if gate::drops_segment(control, &kernel, kind, flow) {
+        return Exit::Banned as u32;
+    }
     let tag = flow::tag(flow, config::salt());
     if matches!(kind, SegmentKind::Datagram | SegmentKind::EmptyDatagram) && flows::known(tag) {
         return Exit::UdpOwned as u32;

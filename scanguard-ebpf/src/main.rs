@@ -14,14 +14,20 @@ mod atomics;
 mod config;
 mod egress;
 mod flows;
+mod gate;
 mod judge;
+mod lpm;
 mod opaque;
 mod oracle;
 mod packet;
 mod tally;
 mod trip;
 
-use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    macros::xdp,
+    programs::XdpContext,
+};
 use scanguard_common::{
     classify::{self, Early},
     inspect,
@@ -35,19 +41,34 @@ use crate::packet::XdpPacket;
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
-    let packet = XdpPacket::new(&ctx);
-    let early = classify::early(&packet, config::salt());
-    let exit = match early {
-        Early::Established => Exit::TcpEstablished as u32,
-        Early::Acknowledgment { tag } if flows::known(tag) => Exit::TcpEstablished as u32,
-        Early::Acknowledgment { .. } | Early::Undecided => match inspect(&packet) {
-            Outcome::Exit(exit) => exit as u32,
-            Outcome::Probe(probe) => judge::probe(&ctx, &probe),
-            Outcome::Segment(segment) => judge::segment(&ctx, &segment),
-        },
-    };
+    let exit = exit(&ctx);
     tally::count_exit(exit);
-    XDP_PASS
+    if exit == Exit::Banned as u32 { XDP_DROP } else { XDP_PASS }
+}
+
+/// The number of the exit by which a packet leaves.
+#[inline(always)]
+fn exit(ctx: &XdpContext) -> u32 {
+    let packet = XdpPacket::new(ctx);
+    let early = classify::early(&packet, config::salt());
+    let is_running = match early {
+        Early::Established => true,
+        Early::Acknowledgment { tag } => flows::known(tag),
+        Early::Undecided => false,
+    };
+    let gate = config::control().filter(|control| gate::is_armed(control));
+    if is_running {
+        let drops = gate.is_some() && gate::drops_early(ctx);
+        return if drops { Exit::Banned } else { Exit::TcpEstablished } as u32;
+    }
+    match inspect(&packet) {
+        Outcome::Exit(exit) => {
+            let drops = gate.is_some_and(|control| gate::drops_other(ctx, control));
+            if drops { Exit::Banned as u32 } else { exit as u32 }
+        }
+        Outcome::Probe(probe) => judge::probe(ctx, &probe),
+        Outcome::Segment(segment) => judge::segment(ctx, &segment),
+    }
 }
 
 #[cfg(not(test))]

@@ -4,7 +4,7 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple},
-    btf_maps::{LpmTrie, LruHashMap, lpm_trie::Key},
+    btf_maps::{LpmTrie, LruHashMap},
     helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     macros::btf_map,
 };
@@ -16,7 +16,7 @@ use scanguard_common::{
     outcome::{Flow, Service},
 };
 
-use crate::config;
+use crate::{config, lpm::AddressKey};
 
 #[btf_map]
 static HOME: LpmTrie<Address, u32, { MAX_HOME as usize }> = LpmTrie::new();
@@ -113,7 +113,7 @@ fn key(address: Address, service: Service) -> ServiceKey {
 /// Notes for an address that is routed to this host that somebody is there.
 #[inline(always)]
 pub(crate) fn note_live(address: Address) {
-    if HOME.get(&Key::new(128, address)).copied() != Some(HOME_ROUTED) {
+    if HOME.get(AddressKey::new(address).key()).copied() != Some(HOME_ROUTED) {
         return;
     }
     note(LIVE.get_ptr_mut(address), |epoch| LIVE.insert(address, epoch, 0));
@@ -122,7 +122,7 @@ pub(crate) fn note_live(address: Address) {
 /// Notes for one of this host's own addresses that a service answered there, unless that has a socket here.
 #[inline(always)]
 pub(crate) fn note_published(ctx: *mut c_void, flow: &Flow) {
-    if HOME.get(&Key::new(128, flow.destination)).copied() != Some(HOME_LOCAL) {
+    if HOME.get(AddressKey::new(flow.destination).key()).copied() != Some(HOME_LOCAL) {
         return;
     }
     if socket_state(ctx, flow, tcp).is_some() {
@@ -166,7 +166,7 @@ impl Oracle for Kernel {
 
     #[inline(always)]
     fn home(&self, address: Address) -> Home {
-        match HOME.get(&Key::new(128, address)).copied() {
+        match HOME.get(AddressKey::new(address).key()).copied() {
             Some(HOME_LOCAL) => Home::Local,
             Some(HOME_ROUTED) if is_live(address) => Home::Live,
             Some(HOME_ROUTED) => Home::Dark,

@@ -67,3 +67,15 @@ pub(crate) fn count_trip(told: bool) {
 pub(crate) fn count_insert() {
     change(|tally| tally.inserted += 1);
 }
+
+/// One packet would have been dropped, were bans enforced.
+#[inline(always)]
+pub(crate) fn count_would_drop() {
+    change(|tally| tally.would_drop += 1);
+}
+
+/// One packet of a source that is banned and allowed.
+#[inline(always)]
+pub(crate) fn count_spared() {
+    change(|tally| tally.spared += 1);
+}

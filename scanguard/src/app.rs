@@ -60,7 +60,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     let salt = RandomState::new().hash_one("scanguard");
     let mut ebpf = program::load(&config.sensor, salt, KernelLogLevel::from_tracing())?;
     drain_kernel_log(&mut ebpf);
-    let mut sensor = KernelSensor::new(&mut ebpf)?;
+    let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
     let mut trips = Trips::new(&mut ebpf)?;
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.

@@ -2,6 +2,7 @@
 //! packet by packet and over all of them.
 
 mod egress;
+mod gate;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
     trials.extend(egress::trials());
+    trials.extend(gate::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

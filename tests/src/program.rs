@@ -33,7 +33,8 @@ pub const SALT: u64 = 0x5ca9;
 /// # Errors
 /// The kernel does not take it.
 pub fn load(settings: &Settings) -> Result<TestRunSensor> {
-    Ok(TestRunSensor::new(program::load(settings, SALT, KernelLogLevel(0))?)?)
+    let ebpf = program::load(settings, SALT, KernelLogLevel(0))?;
+    Ok(TestRunSensor::new(ebpf, settings.ipv6_prefix)?)
 }
 
 /// `union bpf_attr`, the part of `BPF_PROG_LOAD` that every kernel knows.

@@ -50,6 +50,8 @@ pub struct Metrics {
     poll_errors: IntCounter,
     trips: IntCounter,
     trips_lost: IntCounter,
+    would_drop: IntCounter,
+    spared: IntCounter,
     detection: Histogram,
     findings: IntCounterVec,
     findings_open: IntGaugeVec,
@@ -192,6 +194,14 @@ impl Metrics {
                 "scanguard_trips_lost_total",
                 "Times that there was no room to tell the agent of a source; the next poll saw to it.",
             )?,
+            would_drop: register.counter(
+                "scanguard_would_drop_packets_total",
+                "Packets of banned sources that would have been dropped, were bans enforced.",
+            )?,
+            spared: register.counter(
+                "scanguard_spared_packets_total",
+                "Packets of sources that are both banned and allowed: they passed.",
+            )?,
             detection: register.histogram(
                 "scanguard_detection_latency_seconds",
                 "Time from the packet that the kernel told of to the finding that it led to.",
@@ -312,6 +322,8 @@ impl Metrics {
         self.source_inserts.inc_by(delta.inserted);
         self.trips.inc_by(delta.trips);
         self.trips_lost.inc_by(delta.trips_lost);
+        self.would_drop.inc_by(delta.would_drop);
+        self.spared.inc_by(delta.spared);
         self.source_evictions.inc_by(evicted);
         self.polls.observe(took.as_secs_f64());
     }

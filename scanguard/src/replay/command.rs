@@ -40,7 +40,7 @@ pub fn run(arguments: &cli::Replay, stop: &AtomicBool) -> Result<Exit> {
         privileges::check()?;
         test_run::isolate().context("--through-kernel needs root: a network namespace of its own")?;
         let ebpf = program::load(&config.sensor, salt, KernelLogLevel(0))?;
-        replay(arguments, &config, TestRunSensor::new(ebpf)?, stop)
+        replay(arguments, &config, TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?, stop)
     } else {
         replay(arguments, &config, SoftwareSensor::new(&config.sensor, salt), stop)
     }

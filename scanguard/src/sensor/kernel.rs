@@ -1,6 +1,6 @@
 //! The live sensor: reads the maps of the loaded program.
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
 use ipnet::IpNet;
@@ -13,6 +13,7 @@ use crate::network::Local;
 use super::{
     Occupancy, Poll, Sensor, SensorError, Visit,
     batch::{self, BatchReader},
+    gate::{Gate, GateMode, Standing},
     home::Home,
     missing,
 };
@@ -32,19 +33,12 @@ pub struct KernelSensor {
     tally: PerCpuArray<MapData, Tally>,
     control: Array<MapData, abi::Control>,
     home: Home,
+    gate: Gate,
     live: Noted<Address>,
     published: Noted<abi::ServiceKey>,
     reader: BatchReader<Address, SourceState>,
-    /// The running epoch, as the program knows it.
-    epoch: u32,
-    /// Until it is told otherwise, ports without a socket may be somebody else's.
-    forwards: bool,
-    /// From how many news of a source on the agent is told at once; 0: never.
-    trip: u32,
-    /// In epochs: what was noted longer ago does not count.
-    live_epochs: u32,
-    /// As above.
-    published_epochs: u32,
+    /// What the program was told last.
+    told: abi::Control,
 }
 
 /// A map of what answered to the epoch in which it did so last.
@@ -55,11 +49,11 @@ struct Noted<K> {
 }
 
 impl KernelSensor {
-    /// Takes the maps out of the loaded program.
+    /// Takes the maps out of the loaded program, which keeps so many bits of an IPv6 source.
     ///
     /// # Errors
     /// A map is missing or has another type: the object is of another version.
-    pub fn new(ebpf: &mut aya::Ebpf) -> Result<Self, SensorError> {
+    pub fn new(ebpf: &mut aya::Ebpf, ipv6_prefix: u8) -> Result<Self, SensorError> {
         let map_error = |map| move |error| SensorError::Map { map, error };
         let Map::LruHashMap(sources) = take(ebpf, abi::SOURCES)? else {
             return Err(missing(abi::SOURCES));
@@ -80,20 +74,24 @@ impl KernelSensor {
             live: Noted::new(ebpf, abi::LIVE)?,
             published: Noted::new(ebpf, abi::PUBLISHED)?,
             reader,
-            epoch: 0,
-            forwards: true,
-            trip: 0,
-            // For ever, until the length of an epoch is known.
-            live_epochs: i32::MAX.cast_unsigned(),
-            published_epochs: i32::MAX.cast_unsigned(),
+            gate: Gate::new(ebpf, ipv6_prefix)?,
+            told: abi::Control {
+                epoch: 1,
+                // Until it is told otherwise, ports without a socket may be somebody else's.
+                forwards: 1,
+                // For ever, until the length of an epoch is known.
+                live_epochs: i32::MAX.cast_unsigned(),
+                published_epochs: i32::MAX.cast_unsigned(),
+                ..abi::Control::default()
+            },
         };
-        sensor.set_epoch(1)?;
+        sensor.tell(|_| {})?;
         Ok(sensor)
     }
 
     /// The running epoch.
     pub fn epoch(&self) -> u32 {
-        self.epoch
+        self.told.epoch
     }
 
     /// Tells the program which addresses are this host's, and whether it forwards.
@@ -101,8 +99,7 @@ impl KernelSensor {
     /// # Errors
     /// A map could not be changed.
     pub fn set_local(&mut self, local: &Local) -> Result<(), SensorError> {
-        self.forwards = local.forwards;
-        self.set_epoch(self.epoch)?;
+        self.tell(|control| control.forwards = u32::from(local.forwards))?;
         self.home.set(local)
     }
 
@@ -111,8 +108,7 @@ impl KernelSensor {
     /// # Errors
     /// A map could not be changed.
     pub fn set_trip(&mut self, news: u32) -> Result<(), SensorError> {
-        self.trip = news;
-        self.set_epoch(self.epoch)
+        self.tell(|control| control.trip = news)
     }
 
     /// Takes which networks are routed to this host; [`Self::set_local`] then tells the program.
@@ -130,8 +126,63 @@ impl KernelSensor {
                 .unwrap_or(u32::MAX)
                 .min(i32::MAX.cast_unsigned())
         };
-        (self.live_epochs, self.published_epochs) = (epochs(LIVE_AGE), epochs(PUBLISHED_AGE));
-        self.set_epoch(self.epoch)
+        self.tell(|control| {
+            (control.live_epochs, control.published_epochs) = (epochs(LIVE_AGE), epochs(PUBLISHED_AGE));
+        })
+    }
+
+    /// What the gate does with those who are banned, and whether it spares nothing of theirs.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
+        self.tell(|control| {
+            control.gate = mode.number();
+            control.drop_all = u32::from(drop_all);
+        })
+    }
+
+    /// Bans a network or address anew, or changes its ban: for so long (none: without an end), to drop
+    /// (`enforced`) or to count what would be dropped. What an earlier ban counted is lost.
+    ///
+    /// # Errors
+    /// The map is full or could not be changed.
+    pub fn ban(&mut self, banned: IpNet, lasts: Option<Duration>, enforced: bool) -> Result<(), SensorError> {
+        self.gate.ban(banned, lasts, enforced)?;
+        self.tell(|_| {})
+    }
+
+    /// Ends the ban of just this network or address; whether there was one.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn unban(&mut self, banned: IpNet) -> Result<bool, SensorError> {
+        let was_banned = self.gate.unban(banned)?;
+        self.tell(|_| {})?;
+        Ok(was_banned)
+    }
+
+    /// The ban of just this network or address, if there is one. One that has ended stays until
+    /// [`Self::unban`].
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn standing(&self, banned: IpNet) -> Result<Option<Standing>, SensorError> {
+        self.gate.standing(banned)
+    }
+
+    /// All that are in the maps of bans, also those whose ban has ended.
+    pub fn banned(&self) -> impl Iterator<Item = IpNet> {
+        self.gate.present()
+    }
+
+    /// Makes these, and nobody else, the ones that are never dropped.
+    ///
+    /// # Errors
+    /// The map is full or could not be changed; the list may then hold a part of them.
+    pub fn set_allowed(&mut self, allowed: &BTreeSet<IpNet>) -> Result<(), SensorError> {
+        self.gate.set_allowed(allowed)?;
+        self.tell(|_| {})
     }
 
     /// How full the maps of what answered are.
@@ -142,18 +193,11 @@ impl KernelSensor {
         Ok(Occupancy { live: self.live.len()?, published: self.published.len()? })
     }
 
-    fn set_epoch(&mut self, epoch: u32) -> Result<(), SensorError> {
-        let control = abi::Control {
-            epoch,
-            forwards: u32::from(self.forwards),
-            trip: self.trip,
-            live_epochs: self.live_epochs,
-            published_epochs: self.published_epochs,
-            reserved: 0,
-        };
-        self.control.set(0, control, 0).map_err(|error| SensorError::Map { map: abi::CONTROL, error })?;
-        self.epoch = epoch;
-        Ok(())
+    /// Changes what the program is told.
+    fn tell(&mut self, change: impl FnOnce(&mut abi::Control)) -> Result<(), SensorError> {
+        change(&mut self.told);
+        self.gate.describe(&mut self.told);
+        self.control.set(0, self.told, 0).map_err(|error| SensorError::Map { map: abi::CONTROL, error })
     }
 
     fn read_tally(&self) -> Result<Tally, SensorError> {
@@ -191,8 +235,8 @@ fn take(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<Map, SensorError> {
 
 impl Sensor for KernelSensor {
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
-        let ended_epoch = self.epoch;
-        self.set_epoch(ended_epoch.wrapping_add(1))?;
+        let ended_epoch = self.told.epoch;
+        self.tell(|control| control.epoch = ended_epoch.wrapping_add(1))?;
         // A packet that was under way on another CPU while the epoch before was ended may have been
         // counted after that poll: its source is handed on once more.
         let oldest = ended_epoch.wrapping_sub(1);
@@ -214,7 +258,7 @@ impl Sensor for KernelSensor {
             map: abi::SOURCES,
             error,
         })?;
-        Ok(state.map(|state| (state, self.epoch)))
+        Ok(state.map(|state| (state, self.told.epoch)))
     }
 
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {

@@ -7,6 +7,7 @@
 pub mod attach;
 mod batch;
 pub mod egress;
+pub mod gate;
 pub mod home;
 pub mod kernel;
 pub mod owner;

@@ -79,12 +79,14 @@ pub fn load(settings: &Settings, salt: u64, log: KernelLogLevel) -> Result<aya::
         .map_max_entries(abi::SOURCES, settings.max_sources)
         .load(OBJECT)
         .map_err(|error| explain(&error, settings))?;
-    let program: &mut Xdp = ebpf
-        .program_mut(abi::PROGRAM)
-        .ok_or(LoadError::Layout)?
-        .try_into()
-        .map_err(|_: ProgramError| LoadError::Layout)?;
-    program.load().map_err(|error| explain(&error, settings))?;
+    for name in [abi::PROGRAM, abi::CLOCK_PROGRAM] {
+        let program: &mut Xdp = ebpf
+            .program_mut(name)
+            .ok_or(LoadError::Layout)?
+            .try_into()
+            .map_err(|_: ProgramError| LoadError::Layout)?;
+        program.load().map_err(|error| explain(&error, settings))?;
+    }
     Ok(ebpf)
 }
 

@@ -84,6 +84,27 @@ fn run_with(program: BorrowedFd<'_>, frame: &[u8], context: &[u32], repeat: u32)
     }
 }
 
+/// Runs an XDP program once on a frame and reads what the frame has become.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_and_read(program: BorrowedFd<'_>, frame: &mut [u8]) -> io::Result<()> {
+    let size = u32::try_from(frame.len()).map_err(io::Error::other)?;
+    let place = frame.as_mut_ptr() as u64;
+    let mut attributes = Attributes {
+        program: program.as_raw_fd().cast_unsigned(),
+        size_in: size,
+        size_out: size,
+        data_in: place,
+        data_out: place,
+        repeat: 1,
+        ..Attributes::default()
+    };
+    // SAFETY: the attributes of this command; the frame is as long as both sizes say, and the kernel has copied it
+    // before it writes.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }.map(drop)
+}
+
 /// Moves this thread into a network namespace of its own. The program asks the sockets of the namespace that it
 /// is run in for those that want a packet, and the sockets of this host have not seen the packets of a capture.
 ///
@@ -107,12 +128,12 @@ pub struct TestRunSensor {
 }
 
 impl TestRunSensor {
-    /// From what [`super::program::load`] gives.
+    /// From what [`super::program::load`] gives, with the bits of an IPv6 source that it keeps.
     ///
     /// # Errors
     /// See [`KernelSensor::new`].
-    pub fn new(mut ebpf: Ebpf) -> Result<Self, SensorError> {
-        let kernel = KernelSensor::new(&mut ebpf)?;
+    pub fn new(mut ebpf: Ebpf, ipv6_prefix: u8) -> Result<Self, SensorError> {
+        let kernel = KernelSensor::new(&mut ebpf, ipv6_prefix)?;
         if let Err(error) = egress::load(&mut ebpf) {
             tracing::warn!("{error}; {}", egress::LOSS);
         }

@@ -1,0 +1,197 @@
+//! Who is banned, and the clock by which bans end.
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, xdp_action::XDP_PASS, xdp_md},
+    btf_maps::{HashMap, LpmTrie},
+    helpers::bpf_jiffies64,
+    macros::{btf_map, xdp},
+    programs::XdpContext,
+};
+use scanguard_common::{
+    abi::{
+        Ban, Control, DEFAULT_MAX_BANS, GATE_DRY_RUN, GATE_ENFORCE, GATE_OFF, MAX_ALLOWED,
+        MAX_BANNED_NETWORKS,
+    },
+    address::Address,
+    classify, gate,
+    outcome::{Flow, SegmentKind},
+    packet::Packet as _,
+    parse,
+    wire::{Ipv4, Ipv6},
+};
+
+use crate::{config, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, tally};
+
+/// Memory is taken as bans are made.
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map]
+static BANS: HashMap<Address, Ban, { DEFAULT_MAX_BANS as usize }, ON_DEMAND> = HashMap::new();
+
+#[btf_map]
+static BANNED_NETWORKS: LpmTrie<Address, Ban, { MAX_BANNED_NETWORKS as usize }> = LpmTrie::new();
+
+#[btf_map]
+static ALLOWED: LpmTrie<Address, u32, { MAX_ALLOWED as usize }> = LpmTrie::new();
+
+/// Writes the time by which bans end into the frame.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_clock(ctx: XdpContext) -> u32 {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + size_of::<u64>() <= end {
+        // SAFETY: within the frame, as checked.
+        unsafe { (start as *mut u64).write_unaligned(jiffies()) };
+    }
+    XDP_PASS
+}
+
+/// A load, not a call: the verifier puts it in place.
+#[inline(always)]
+fn jiffies() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_jiffies64() }
+}
+
+/// Whether anybody is banned.
+#[inline(always)]
+pub(crate) fn is_armed(control: &Control) -> bool {
+    control.gate != GATE_OFF && control.bans | control.banned_networks != 0
+}
+
+/// Whether a packet of this source is to be dropped, but for what `passes` finds.
+#[inline(always)]
+fn drops(control: &Control, source: Address, passes: impl FnOnce() -> bool) -> bool {
+    if !is_armed(control) {
+        return false;
+    }
+    let Some(ban) = exact(control, source).or_else(|| network(control, source)) else {
+        return false;
+    };
+    if passes() {
+        return false;
+    }
+    // SAFETY: a value of a map, aligned, valid while the program runs; all CPUs change it by plain writes.
+    let enforced = unsafe {
+        (&raw mut (*ban).dropped).write((&raw const (*ban).dropped).read().wrapping_add(1));
+        (&raw mut (*ban).last).write(jiffies());
+        (&raw const (*ban).mode).read() == GATE_ENFORCE
+    };
+    if enforced && control.gate == GATE_ENFORCE {
+        return true;
+    }
+    tally::count_would_drop();
+    false
+}
+
+/// The ban of just this source, if it counts.
+#[inline(always)]
+fn exact(control: &Control, source: Address) -> Option<*mut Ban> {
+    if control.bans == 0 {
+        return None;
+    }
+    let ban = BANS.get_ptr_mut(config::source_mask().apply(source))?;
+    // SAFETY: as in `drops`.
+    let (counts, cleared) = unsafe { (counts(ban), (&raw const (*ban).cleared).read()) };
+    if !counts {
+        return None;
+    }
+    // An exact ban of an IPv6 source is that of a network, of which a part may be allowed.
+    let is_one_address = source.v4().is_some();
+    if is_one_address && cleared == control.allowed_version {
+        return Some(ban);
+    }
+    if is_allowed(source) {
+        return None;
+    }
+    if is_one_address {
+        // SAFETY: as in `drops`.
+        unsafe { (&raw mut (*ban).cleared).write(control.allowed_version) };
+    }
+    Some(ban)
+}
+
+/// The ban of a network around this source, if it counts.
+#[inline(always)]
+fn network(control: &Control, source: Address) -> Option<*mut Ban> {
+    if control.banned_networks == 0 {
+        return None;
+    }
+    let ban = core::ptr::from_ref(BANNED_NETWORKS.get(AddressKey::new(source).key())?).cast_mut();
+    // SAFETY: as in `drops`.
+    if !unsafe { counts(ban) } || is_allowed(source) {
+        return None;
+    }
+    Some(ban)
+}
+
+/// Whether it has a mode that is known and has not ended.
+#[inline(always)]
+unsafe fn counts(ban: *const Ban) -> bool {
+    // SAFETY: as in `drops`.
+    unsafe {
+        let mode = (&raw const (*ban).mode).read();
+        matches!(mode, GATE_DRY_RUN | GATE_ENFORCE) && (&raw const (*ban).expires).read() > jiffies()
+    }
+}
+
+#[inline(always)]
+fn is_allowed(source: Address) -> bool {
+    let allowed = ALLOWED.get(AddressKey::new(source).key()).is_some();
+    if allowed {
+        tally::count_spared();
+    }
+    allowed
+}
+
+/// Whether a probe is to be dropped.
+#[inline(always)]
+pub(crate) fn drops_probe(control: &Control, flow: &Flow) -> bool {
+    drops(control, flow.source, || false)
+}
+
+/// Whether a segment or datagram is to be dropped.
+#[inline(always)]
+pub(crate) fn drops_segment(control: &Control, kernel: &Kernel, kind: SegmentKind, flow: &Flow) -> bool {
+    drops(control, flow.source, || control.drop_all == 0 && gate::passes(kernel, kind, flow))
+}
+
+/// Whether a segment that was taken for one of a connection early on is to be dropped.
+#[inline(always)]
+pub(crate) fn drops_early(ctx: &XdpContext) -> bool {
+    scanguard_gate_early(ctx.ctx) != 0
+}
+
+/// A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
+    let (Some(control), Some(flow)) =
+        (config::control(), classify::early_flow(&XdpPacket::new(&XdpContext::new(ctx))))
+    else {
+        return 0;
+    };
+    u32::from(drops_segment(control, &Kernel::new(ctx.cast()), SegmentKind::Acknowledgment, &flow))
+}
+
+/// Whether a packet is to be dropped that is nothing which a source begins: only where everything is.
+#[inline(always)]
+pub(crate) fn drops_other(ctx: &XdpContext, control: &Control) -> bool {
+    control.drop_all != 0 && scanguard_gate_other(ctx.ctx) != 0
+}
+
+/// As above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_gate_other(ctx: *mut xdp_md) -> u32 {
+    let packet = XdpPacket::new(&XdpContext::new(ctx));
+    let (Some(control), Ok(headers)) = (config::control(), parse::parse(&packet)) else {
+        return 0;
+    };
+    let source = if headers.is_v6 {
+        packet.view::<Ipv6>(headers.network).map(|ip| Address::from_v6(&ip.source))
+    } else {
+        packet.view::<Ipv4>(headers.network).map(|ip| Address::from_v4(&ip.source))
+    };
+    source.is_some_and(|source| drops(control, source, || false)).into()
+}

@@ -1,0 +1,24 @@
+//! Keys of tries.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use scanguard_common::address::Address;
+
+/// The key of one address. A key's address lies four bytes into it; the stack is written in words of eight,
+/// which the verifier takes only where they are aligned.
+#[repr(C, align(8))]
+pub(crate) struct AddressKey {
+    unused: u32,
+    key: Key<Address>,
+}
+
+impl AddressKey {
+    #[inline(always)]
+    pub(crate) fn new(address: Address) -> Self {
+        Self { unused: 0, key: Key::new(128, address) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn key(&self) -> &Key<Address> {
+        &self.key
+    }
+}

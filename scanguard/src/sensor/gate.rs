@@ -1,0 +1,299 @@
+//! Bans and the allow list, as the kernel program looks them up.
+//!
+//! The agent's plan of who is banned is elsewhere; this is the effect. Bans end by the kernel's own clock, in
+//! jiffies, so that they end also when the agent has died.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
+
+use aya::{
+    maps::{
+        HashMap, MapData, MapError,
+        lpm_trie::{Key, LpmTrie},
+    },
+    programs::{ProgramError, Xdp},
+};
+use ipnet::IpNet;
+use scanguard_common::{
+    abi::{self, Ban},
+    address::{Address, SourceMask},
+};
+
+use super::{SensorError, missing, test_run};
+
+/// What the gate does with those who are banned.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum GateMode {
+    /// Bans are not looked at.
+    #[default]
+    Off,
+    /// What would be dropped is counted.
+    DryRun,
+    /// What is banned is dropped.
+    Enforce,
+}
+
+impl GateMode {
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::Off => abi::GATE_OFF,
+            Self::DryRun => abi::GATE_DRY_RUN,
+            Self::Enforce => abi::GATE_ENFORCE,
+        }
+    }
+}
+
+/// A ban as it stands in the kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// How long it counts yet; none: it does not end. Zero: it has ended.
+    pub remaining: Option<Duration>,
+    /// Whether it was made to drop, rather than to count.
+    pub enforced: bool,
+    /// Packets that were dropped, or would have been.
+    pub dropped: u64,
+    /// How long ago the last of them came, if any did.
+    pub last: Option<Duration>,
+}
+
+/// The maps, and what is in them by number.
+pub(super) struct Gate {
+    bans: HashMap<MapData, [u8; 16], Ban>,
+    networks: LpmTrie<MapData, [u8; 16], Ban>,
+    allowed: LpmTrie<MapData, [u8; 16], u32>,
+    present: BTreeSet<IpNet>,
+    allow_list: BTreeSet<IpNet>,
+    allowed_version: u32,
+    /// Bits of an IPv6 source that are kept.
+    ipv6_prefix: u8,
+    clock: Clock,
+}
+
+/// How a network or address is banned.
+enum Place {
+    Exact(Address),
+    Network(Key<[u8; 16]>),
+}
+
+impl Gate {
+    pub(super) fn new(ebpf: &mut aya::Ebpf, ipv6_prefix: u8) -> Result<Self, SensorError> {
+        let mut take = |name| ebpf.take_map(name).ok_or_else(|| missing(name));
+        let error = |map| move |error| SensorError::Map { map, error };
+        let bans = HashMap::try_from(take(abi::BANS)?).map_err(error(abi::BANS))?;
+        let networks = LpmTrie::try_from(take(abi::BANNED_NETWORKS)?).map_err(error(abi::BANNED_NETWORKS))?;
+        let allowed = LpmTrie::try_from(take(abi::ALLOWED)?).map_err(error(abi::ALLOWED))?;
+        let mut gate = Self {
+            bans,
+            networks,
+            allowed,
+            present: BTreeSet::new(),
+            allow_list: BTreeSet::new(),
+            allowed_version: 1,
+            ipv6_prefix,
+            clock: Clock::new(ebpf)?,
+        };
+        gate.find_present()?;
+        Ok(gate)
+    }
+
+    /// What the maps held when they were taken over.
+    fn find_present(&mut self) -> Result<(), SensorError> {
+        for key in self.bans.keys() {
+            let key = key.map_err(|error| SensorError::Map { map: abi::BANS, error })?;
+            self.present.insert(self.exact_net(Address::from_v6(&key)));
+        }
+        for key in self.networks.keys() {
+            let key = key.map_err(|error| SensorError::Map { map: abi::BANNED_NETWORKS, error })?;
+            self.present.extend(net(key.prefix_len(), key.data()));
+        }
+        for key in self.allowed.keys() {
+            let key = key.map_err(|error| SensorError::Map { map: abi::ALLOWED, error })?;
+            self.allow_list.extend(net(key.prefix_len(), key.data()));
+        }
+        Ok(())
+    }
+
+    fn exact_net(&self, address: Address) -> IpNet {
+        let bits = if address.v4().is_some() { 32 } else { self.ipv6_prefix };
+        IpNet::new_assert(address.to_ip(), bits)
+    }
+
+    /// IPv4 addresses, and IPv6 networks of the length of the mask, are found by one look-up; all others by a trie.
+    fn place(&self, banned: IpNet) -> Place {
+        let address = Address::from(banned.network());
+        let is_exact = match banned {
+            IpNet::V4(net) => net.prefix_len() == 32,
+            IpNet::V6(net) => net.prefix_len() == self.ipv6_prefix,
+        };
+        if is_exact {
+            Place::Exact(SourceMask::new(self.ipv6_prefix).apply(address))
+        } else {
+            Place::Network(key(banned))
+        }
+    }
+
+    /// Bans anew, or changes a ban; what it counted is lost.
+    pub(super) fn ban(
+        &mut self,
+        banned: IpNet,
+        lasts: Option<Duration>,
+        enforced: bool,
+    ) -> Result<(), SensorError> {
+        let expires = match lasts {
+            None => abi::NEVER,
+            Some(lasts) => self.clock.now()?.saturating_add(self.clock.ticks(lasts)),
+        };
+        let mode = if enforced { abi::GATE_ENFORCE } else { abi::GATE_DRY_RUN };
+        let ban = Ban { expires, mode, ..Ban::default() };
+        let banned = banned.trunc();
+        match self.place(banned) {
+            Place::Exact(address) => self
+                .bans
+                .insert(address.bytes(), ban, 0)
+                .map_err(|error| SensorError::Map { map: abi::BANS, error })?,
+            Place::Network(key) => self
+                .networks
+                .insert(&key, ban, 0)
+                .map_err(|error| SensorError::Map { map: abi::BANNED_NETWORKS, error })?,
+        }
+        self.present.insert(banned);
+        Ok(())
+    }
+
+    /// Whether there was such a ban.
+    pub(super) fn unban(&mut self, banned: IpNet) -> Result<bool, SensorError> {
+        let banned = banned.trunc();
+        let (map, removed) = match self.place(banned) {
+            Place::Exact(address) => (abi::BANS, self.bans.remove(&address.bytes())),
+            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.remove(&key)),
+        };
+        self.present.remove(&banned);
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(SensorError::Map { map, error }),
+        }
+    }
+
+    /// The ban of just this network or address.
+    pub(super) fn standing(&self, banned: IpNet) -> Result<Option<Standing>, SensorError> {
+        let (map, found) = match self.place(banned.trunc()) {
+            Place::Exact(address) => (abi::BANS, self.bans.get(&address.bytes(), 0)),
+            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.get(&key, 0)),
+        };
+        match found {
+            Ok(ban) => Ok(Some(self.clock.standing(&ban)?)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(SensorError::Map { map, error }),
+        }
+    }
+
+    /// All that are banned, ended or not.
+    pub(super) fn present(&self) -> impl Iterator<Item = IpNet> {
+        self.present.iter().copied()
+    }
+
+    /// Makes the allow list hold exactly these.
+    pub(super) fn set_allowed(&mut self, wanted: &BTreeSet<IpNet>) -> Result<(), SensorError> {
+        let error = |error| SensorError::Map { map: abi::ALLOWED, error };
+        for net in wanted.iter().filter(|net| !self.allow_list.contains(net)) {
+            self.allowed.insert(&key(*net), 1, 0).map_err(error)?;
+        }
+        for net in self.allow_list.iter().filter(|net| !wanted.contains(net)) {
+            self.allowed.remove(&key(*net)).map_err(error)?;
+        }
+        self.allow_list.clone_from(wanted);
+        self.allowed_version = self.allowed_version.wrapping_add(1).max(1);
+        Ok(())
+    }
+
+    /// Writes what the program has to know of the maps.
+    pub(super) fn describe(&self, control: &mut abi::Control) {
+        let is_exact = |net: &&IpNet| matches!(self.place(**net), Place::Exact(_));
+        let exact = self.present.iter().filter(is_exact).count();
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        control.bans = count(exact);
+        control.banned_networks = count(self.present.len() - exact);
+        control.allowed_version = self.allowed_version;
+    }
+}
+
+fn is_absent(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound | MapError::ElementNotFound => true,
+        MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// IPv4 is v4-mapped, so that its prefixes are 96 bits longer.
+fn key(net: IpNet) -> Key<[u8; 16]> {
+    let bits = u32::from(net.prefix_len()) + if matches!(net, IpNet::V4(_)) { 96 } else { 0 };
+    Key::new(bits, Address::from(net.network()).bytes())
+}
+
+fn net(bits: u32, address: [u8; 16]) -> Option<IpNet> {
+    let address = Address::from_v6(&address);
+    let bits = if address.v4().is_some() { bits.checked_sub(96)? } else { bits };
+    IpNet::new(address.to_ip(), u8::try_from(bits).ok()?).ok()
+}
+
+/// The kernel's jiffies.
+struct Clock {
+    program: OwnedFd,
+    tick: Duration,
+}
+
+impl Clock {
+    fn new(ebpf: &aya::Ebpf) -> Result<Self, SensorError> {
+        let program = || -> Result<OwnedFd, ProgramError> {
+            let program = ebpf.program(abi::CLOCK_PROGRAM).ok_or(ProgramError::NotLoaded)?;
+            let program: &Xdp = program.try_into()?;
+            program.fd()?.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)
+        };
+        Ok(Self { program: program().map_err(|error| SensorError::Program { error })?, tick: tick() })
+    }
+
+    fn now(&self) -> Result<u64, SensorError> {
+        let mut frame = [0u8; *super::FRAME_LENGTHS.start()];
+        let length = frame.len();
+        test_run::run_and_read(self.program.as_fd(), &mut frame)
+            .map_err(|error| SensorError::Run { length, error })?;
+        Ok(frame.first_chunk().map_or(0, |ticks| u64::from_ne_bytes(*ticks)))
+    }
+
+    /// Rounded up: a ban lasts at least as long as was asked for.
+    fn ticks(&self, time: Duration) -> u64 {
+        u64::try_from(time.as_nanos().div_ceil(self.tick.as_nanos().max(1))).unwrap_or(u64::MAX)
+    }
+
+    fn time(&self, ticks: u64) -> Duration {
+        let nanoseconds = u128::from(ticks).saturating_mul(self.tick.as_nanos());
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
+    fn standing(&self, ban: &Ban) -> Result<Standing, SensorError> {
+        let now = self.now()?;
+        Ok(Standing {
+            remaining: (ban.expires != abi::NEVER).then(|| self.time(ban.expires.saturating_sub(now))),
+            enforced: ban.mode == abi::GATE_ENFORCE,
+            dropped: ban.dropped,
+            last: (ban.last != 0).then(|| self.time(now.saturating_sub(ban.last))),
+        })
+    }
+}
+
+/// Length of a jiffy: the coarse clock is moved on once in each.
+fn tick() -> Duration {
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a local variable of the type that the call writes.
+    let failed = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) } != 0;
+    let tick =
+        Duration::new(resolution.tv_sec.try_into().unwrap_or(0), resolution.tv_nsec.try_into().unwrap_or(0));
+    // It cannot fail with this clock; 100 Hz is the longest tick that Linux has.
+    if failed || tick.is_zero() { Duration::from_millis(10) } else { tick }
+}
