@@ -114,21 +114,7 @@ fn ticks_per_second() -> f64 {
     ticks as f64
 }
 
-/// CPU seconds of this thread.
-///
-/// # Errors
-/// The kernel does not say.
-pub(crate) fn thread_seconds() -> Result<f64> {
-    // SAFETY: all fields are numbers.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: room for the answer.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-    anyhow::ensure!(result == 0, "getrusage: {}", std::io::Error::last_os_error());
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    Ok(seconds(usage.ru_utime) + seconds(usage.ru_stime))
-}
-
-/// CPU nanoseconds of this thread, more finely than [`thread_seconds`].
+/// CPU nanoseconds of this thread.
 ///
 /// # Errors
 /// The kernel does not say.

@@ -1,47 +1,117 @@
 //! `cargo xtask bench`: what ScanGuard costs. Measurements, never tests.
 
+mod agent_costs;
+mod allocations;
 mod c_programs;
+mod end_to_end;
 mod latency;
+mod live;
 mod machine;
 mod model;
 mod packets;
+mod peers;
+mod report;
+mod scale;
+mod setups;
 mod subjects;
+mod throughput;
+mod wire;
+mod work;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use model::{Part, Report};
 use scanguard_tests::{cleanup, root};
+use work::Effort;
 
 /// What ScanGuard costs: nanoseconds a packet, unless something else is asked for.
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// Over a wire instead: frames a second, throughput of servers, CPU under masscan, what the agent takes
+    #[arg(long)]
+    end_to_end: bool,
+    /// The work of masscan beside nftables, iptables and Suricata instead
+    #[arg(long)]
+    peers: bool,
+    /// A table of so many sources instead: its memory, and what a poll takes
+    #[arg(long, value_name = "SOURCES", num_args = 0..=1, default_missing_value = SOURCES,
+        value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
+    scale: Option<u32>,
+    /// The time from a packet to the finding instead, while masscan runs at full speed
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "write"])]
+    latency: bool,
+    /// Measure all parts and write docs/performance.md
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale"])]
+    write: bool,
+    /// With --write: take the figures from files that --json wrote, and measure only the parts that they lack
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "write")]
+    from: Vec<PathBuf>,
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure the time from a packet to the finding instead, while masscan runs at full speed
-    #[arg(long)]
-    latency: bool,
-    /// Rounds
-    #[arg(long, default_value_t = 25)]
-    rounds: usize,
-    /// Packets of one kind in a round
-    #[arg(long, default_value_t = 200_000)]
+    /// Packet by packet: rounds
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Packet by packet: packets of one kind in a round
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     packets: u32,
+    /// Over a wire: seconds of one measurement
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// Over a wire: turns, each of which measures everything once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    turns: u32,
 }
+
+/// Sources of a large table, unless it is said how many.
+const SOURCES: &str = "1000000";
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(root::is_root(), "loading programs and making namespaces needs root");
-    ensure!(arguments.rounds > 0 && arguments.packets > 0, "at least one round and one packet");
     cleanup::on_signals()?;
     if arguments.latency {
         return latency::run();
     }
-    let report = packets::run(arguments.rounds, arguments.packets)?;
-    report.print();
-    if let Some(file) = &arguments.json {
-        model::write(&[report], file)?;
+    let mut reports = Vec::new();
+    for file in &arguments.from {
+        reports.extend(Report::read(file)?);
     }
-    Ok(())
+    for part in arguments.parts() {
+        if reports.iter().all(|report| report.part != part) {
+            let report = arguments.measure(part)?;
+            report.print();
+            reports.push(report);
+        }
+    }
+    if let Some(file) = &arguments.json {
+        model::write(&reports, file)?;
+    }
+    if arguments.write { report::write(reports) } else { Ok(()) }
+}
+
+impl Arguments {
+    fn parts(&self) -> Vec<Part> {
+        let asked = |part: &Part| match part {
+            Part::Packets => !(self.end_to_end || self.peers || self.scale.is_some()),
+            Part::EndToEnd => self.end_to_end,
+            Part::Peers => self.peers,
+            Part::Scale => self.scale.is_some(),
+        };
+        Part::ALL.into_iter().filter(|part| self.write || asked(part)).collect()
+    }
+
+    fn measure(&self, part: Part) -> Result<Report> {
+        let effort = Effort { seconds: self.seconds, turns: self.turns as usize };
+        match part {
+            Part::Packets => packets::run(self.rounds as usize, self.packets),
+            Part::EndToEnd => end_to_end::run(effort),
+            Part::Peers => peers::run(effort),
+            Part::Scale => scale::run(
+                self.scale.map_or_else(|| SOURCES.parse().map_err(Into::into), Ok::<_, anyhow::Error>)?,
+            ),
+        }
+    }
 }

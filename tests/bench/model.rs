@@ -21,6 +21,21 @@ pub(crate) enum Part {
     Scale,
 }
 
+impl Part {
+    /// All, in the order of the page.
+    pub(crate) const ALL: [Self; 4] = [Self::Packets, Self::EndToEnd, Self::Peers, Self::Scale];
+
+    /// Its chapter.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Packets => "The program, packet by packet",
+            Self::EndToEnd => "End to end",
+            Self::Peers => "Peers",
+            Self::Scale => "Scale",
+        }
+    }
+}
+
 /// Everything that a part found.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Report {

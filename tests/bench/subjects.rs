@@ -1,18 +1,19 @@
 //! The rows of `cargo xtask bench`: packets, and the programs that they are run through.
 
-use std::os::fd::AsFd as _;
+use std::{net::IpAddr, os::fd::AsFd as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, Xdp};
 use scanguard::sensor::{
     Sensor as _,
+    gate::GateMode,
     program::KernelLogLevel,
     settings::Settings,
     test_run::{self, TestRunSensor},
 };
 use scanguard_common::abi;
 use scanguard_tests::{
-    frames::{ethernet, icmp, tcp, udp, v4, v6},
+    frames::{SOURCE, ethernet, icmp, tcp, udp, v4, v6},
     program,
 };
 
@@ -20,6 +21,9 @@ use crate::{
     c_programs::{self, Fresh},
     packets::{Measure, Subject, nanoseconds},
 };
+
+/// `enum xdp_action`, include/uapi/linux/bpf.h.
+const XDP_DROP: u32 = 1;
 
 /// All rows; those that are compared are measured one after the other.
 pub(crate) fn all() -> Vec<Subject> {
@@ -82,7 +86,16 @@ fn new_sources() -> Subject {
 
 /// A packet of a banned source.
 fn dropped() -> Subject {
-    Subject::of("dropped", || anyhow::bail!("this sensor has no bans"))
+    Subject::of("dropped", || {
+        let mut loaded = program::load(&Settings::default())?;
+        loaded.kernel.set_gate(GateMode::Enforce, false)?;
+        loaded.kernel.ban(IpAddr::from(SOURCE).into(), None, true)?;
+        let frame = v4(6, &tcp(0x02, 443));
+        let verdict = loaded.run(&frame, 1)?.verdict;
+        ensure!(verdict == XDP_DROP, "verdict {verdict}: the ban does not drop");
+        let run = move |packets| Ok(loaded.run(&frame, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
 }
 
 /// The loaded sensor with its program.
@@ -90,7 +103,7 @@ fn sensor() -> Result<(TestRunSensor, ProgramFd)> {
     let ebpf = scanguard::sensor::program::load(&Settings::default(), program::SALT, KernelLogLevel(0))?;
     let xdp: &Xdp = ebpf.program(abi::PROGRAM).context(abi::PROGRAM)?.try_into()?;
     let program = xdp.fd()?.try_clone()?;
-    Ok((TestRunSensor::new(ebpf)?, program))
+    Ok((TestRunSensor::new(ebpf, Settings::default().ipv6_prefix)?, program))
 }
 
 /// An ordinary segment that leaves.
