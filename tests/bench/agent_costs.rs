@@ -60,14 +60,14 @@ pub(crate) fn run(effort: Effort) -> Result<Table> {
     );
     let columns = ["cpu_seconds", "cpu_percent", "resident_mib", "packets", "sources_in_table"];
     let mut table = Table::new("The agent", &about, &columns);
-    let lab = work::lab()?;
+    let work::Field { lab, .. } = &work::Field::new()?;
     let agent = Agent::start(&lab.victim, &["--format", "json"])?;
     let pid = agent.process.child.id();
     for load in [Load::Rest, Load::Scan, Load::Flood] {
         eprintln!("the agent: {}", load.name());
         let (before, packets) = (usage(pid)?, agent.metrics()?.packets());
         let start = std::time::Instant::now();
-        load.run(&lab, effort.seconds)?;
+        load.run(lab, effort.seconds)?;
         let (after, elapsed) = (usage(pid)?, start.elapsed().as_secs_f64());
         let metrics = agent.settled()?;
         let cpu = after.seconds - before.seconds;

@@ -133,12 +133,9 @@ impl Table {
         let cells = self.cells();
         // The reason of a row that was not measured may be long.
         let width = |column| {
-            cells
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(String::len)
-                .filter(|length| *length <= 30)
-                .max()
+            let limit = if column == 0 { 60 } else { 20 };
+            let lengths = cells.iter().filter_map(|row| row.get(column)).map(String::len);
+            lengths.filter(|length| *length <= limit).max()
         };
         let widths: Vec<_> = (0..self.columns.len()).map(|column| width(column).unwrap_or(0)).collect();
         let mut text = format!("\n{}\n", self.title);
@@ -240,7 +237,7 @@ impl Report {
         }
         for target in &self.targets {
             let [what, limit, figure, met] = target.cells();
-            println!("{what:<52} {limit:>16}  {figure:>12}  {met}");
+            println!("{what:<76} {limit:>16}  {figure:>12}  {met}");
         }
     }
 

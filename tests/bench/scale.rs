@@ -11,7 +11,7 @@ use scanguard::{
     observe::Observer,
     pipeline::Pipeline,
     sensor::{
-        Sensor as _,
+        Poll, Sensor, SensorError, Visit,
         kernel::KernelSensor,
         program::{self, BYTES_PER_SOURCE, KernelLogLevel},
         settings::Settings,
@@ -173,12 +173,36 @@ fn pipeline(sources: u32) -> Pipeline {
 
 /// One poll of the agent, but for what it tells.
 fn poll(pipeline: &mut Pipeline, sensor: &mut KernelSensor) -> Result<Cost> {
-    let clock = Clock::start();
+    let now = Clock::start().now();
     Cost::of(|| {
-        let mut findings = 0u64;
-        let outcome = pipeline.poll(sensor, clock.now(), &mut |_| findings += 1)?;
-        Ok(outcome.poll.entries)
+        let mut counted = Counted { sensor, handed_on: 0 };
+        pipeline.poll(&mut counted, now, &mut |_| {})?;
+        Ok(counted.handed_on)
     })
+}
+
+/// Counts what it hands on.
+struct Counted<'s> {
+    sensor: &'s mut KernelSensor,
+    handed_on: u64,
+}
+
+impl Sensor for Counted<'_> {
+    fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
+        let handed_on = &mut self.handed_on;
+        self.sensor.poll(&mut |source, state, epoch| {
+            *handed_on += 1;
+            each(source, state, epoch);
+        })
+    }
+
+    fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError> {
+        self.sensor.look(source)
+    }
+
+    fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
+        self.sensor.forget(source)
+    }
 }
 
 struct Memory {

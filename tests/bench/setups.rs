@@ -57,7 +57,7 @@ impl Setup {
             Self::Nothing => Running::Nothing,
             Self::EmptyXdp => Running::Xdp {
                 before: wire::received(&lab.victim)?,
-                program: attach_empty(lab)?,
+                _program: attach_empty(lab)?,
                 host: &lab.victim,
             },
             Self::ScanGuard => {
@@ -82,7 +82,7 @@ pub(crate) enum Running<'l> {
     /// A program on the interface, and what that had received before.
     Xdp {
         /// Attached as long as it lives.
-        program: Ebpf,
+        _program: Ebpf,
         /// Packets.
         before: u64,
         /// Where.

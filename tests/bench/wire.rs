@@ -1,7 +1,10 @@
 //! The wire of the lab: counts of its interfaces, and frames sent as fast as the kernel can (BPF_PROG_TEST_RUN with
 //! BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18).
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -43,15 +46,29 @@ pub(crate) struct Sent {
     pub(crate) dropped: u64,
 }
 
+impl Sent {
+    /// Both.
+    pub(crate) fn all(self) -> u64 {
+        self.packets + self.dropped
+    }
+}
+
 /// What the scanner's interface sent so far.
 ///
 /// # Errors
-/// `ip` does not say.
+/// The kernel does not say.
 pub(crate) fn sent(scanner: &Namespace) -> Result<Sent> {
-    let output = scanner.ip(&format!("-j -s link show dev {SCANNER_INTERFACE}"))?;
-    let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let count = |name: &str| links[0]["stats64"]["tx"][name].as_u64().with_context(|| format!("tx {name}"));
-    Ok(Sent { packets: count("packets")?, dropped: count("dropped")? })
+    scanner.enter(|| sent_here().context("the counts of the scanner's interface"))
+}
+
+/// The same, for a thread that is in the scanner's namespace.
+pub(crate) fn sent_here() -> Option<Sent> {
+    let text = fs::read_to_string("/proc/thread-self/net/dev").ok()?;
+    let line =
+        text.lines().find_map(|line| line.trim().strip_prefix(SCANNER_INTERFACE)?.strip_prefix(':'))?;
+    // Eight counts of what is received, then of what is sent: bytes, packets, errors, drops.
+    let counts: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
+    Some(Sent { packets: *counts.get(9)?, dropped: *counts.get(11)? })
 }
 
 /// Sends frames out of the scanner's interface.

@@ -1,11 +1,13 @@
 //! The work that sensor and peers are compared by: masscan, at a fixed rate.
 
-use std::{thread, time::Duration};
+use std::{process::Stdio, thread, time::Duration};
 
-use anyhow::{Context as _, Result};
-use scanguard_tests::lab::{Lab, ROUTED, SCANNER_INTERFACE, run_within};
+use anyhow::{Context as _, Result, ensure};
+use aya::{Ebpf, programs::XdpMode};
+use scanguard_tests::lab::{Lab, Process, ROUTED, SCANNER_INTERFACE, VICTIM_INTERFACE, wait_for};
 
 use crate::{
+    c_programs,
     machine::busy_seconds,
     model::{Cell, Table, median},
     setups::Setup,
@@ -39,30 +41,57 @@ pub(crate) struct Run {
     pub(crate) lost: u64,
 }
 
-/// The victim's two hosts, with the scanner's address known: nothing is asked for by ARP.
-///
-/// # Errors
-/// `ip` could not.
-pub(crate) fn lab() -> Result<Lab> {
-    let lab = Lab::new()?;
-    let mac = lab.scanner.mac(SCANNER_INTERFACE)?;
-    let interface = scanguard_tests::lab::VICTIM_INTERFACE;
-    lab.victim.ip(&format!("neigh replace {SOURCE} lladdr {mac} dev {interface} nud permanent"))?;
-    Ok(lab)
+/// The two hosts, for masscan.
+pub(crate) struct Field {
+    /// Both.
+    pub(crate) lab: Lab,
+    /// Drops what the scanner's interface receives, before masscan hears it: masscan answers every answer.
+    _deaf: Ebpf,
 }
 
-/// Runs masscan for about so long.
+impl Field {
+    /// Makes them, with masscan's address known, so that nothing is asked for by ARP.
+    ///
+    /// # Errors
+    /// `ip` could not, or there is no clang.
+    pub(crate) fn new() -> Result<Self> {
+        let lab = Lab::new()?;
+        let mac = lab.scanner.mac(SCANNER_INTERFACE)?;
+        lab.victim
+            .ip(&format!("neigh replace {SOURCE} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent"))?;
+        let mut deaf = c_programs::load("wire")?;
+        let drop_all = c_programs::program(&mut deaf, "drop_all")?;
+        lab.scanner.enter(|| Ok(drop_all.attach(SCANNER_INTERFACE, XdpMode::Driver).map(drop)?))?;
+        Ok(Self { lab, _deaf: deaf })
+    }
+}
+
+/// Has masscan send for about so long.
 ///
 /// # Errors
-/// It fails, or takes far too long.
+/// It ends early, or takes far too long.
 pub(crate) fn masscan(lab: &Lab, seconds: u32) -> Result<()> {
     let ports = (RATE * seconds / ADDRESSES).clamp(1, 65_535);
     let mut masscan = lab.scanner.command("masscan");
     masscan.args(["--interface", SCANNER_INTERFACE, "--adapter-ip", SOURCE, "--router-mac"]);
-    masscan.arg(lab.victim_mac()?).args(["--rate", &RATE.to_string(), "--wait", "0", "-p"]);
+    masscan.arg(lab.victim_mac()?).args(["--rate", &RATE.to_string(), "-p"]);
     masscan.arg(format!("1-{ports}")).arg(format!("{ROUTED}.0/24"));
-    run_within(&mut masscan, Duration::from_secs(u64::from(seconds) * 3 + 20))
-        .context("masscan; `cargo xtask setup --for bench` installs it")
+    masscan.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let until = wire::sent(&lab.scanner)?.all() + u64::from(ports * ADDRESSES);
+    let child = masscan.spawn().context("masscan; `cargo xtask setup --for bench` installs it")?;
+    // It would wait for answers, and does not end before it hears something.
+    let mut masscan = Process::new(child);
+    let limit = Duration::from_secs(u64::from(seconds) * 3 + 20);
+    let ended = lab.scanner.enter(|| {
+        wait_for("masscan has sent all", limit, || {
+            if masscan.child.try_wait().ok().flatten().is_some() {
+                return Some(true);
+            }
+            wire::sent_here().is_some_and(|sent| sent.all() >= until).then_some(false)
+        })
+    })?;
+    ensure!(!ended, "masscan ended before it had sent everything");
+    Ok(())
 }
 
 fn measure(lab: &Lab, setup: Setup, seconds: u32) -> Result<Run> {
@@ -76,7 +105,7 @@ fn measure(lab: &Lab, setup: Setup, seconds: u32) -> Result<Run> {
     let cpu = busy_seconds()? - start;
     let after = wire::sent(&lab.scanner)?;
     let dropped = after.dropped - before.dropped;
-    let sent = after.packets - before.packets + dropped;
+    let sent = after.all() - before.all();
     let lost = running.seen()?.map_or(dropped, |seen| sent.saturating_sub(seen));
     Ok(Run { cpu, sent, lost })
 }
@@ -89,15 +118,16 @@ pub(crate) type Runs = (Setup, Result<Vec<Run>, String>);
 /// # Errors
 /// The two hosts cannot be made.
 pub(crate) fn compare(setups: &[Setup], effort: Effort) -> Result<Vec<Runs>> {
-    let lab = lab()?;
+    let field = Field::new()?;
     let mut all: Vec<Runs> = setups.iter().map(|setup| (*setup, Ok(Vec::new()))).collect();
     for turn in 1..=effort.turns {
         for (setup, runs) in &mut all {
             let Ok(done) = runs else { continue };
             eprintln!("masscan, turn {turn} of {}: {}", effort.turns, setup.name());
-            match measure(&lab, *setup, effort.seconds) {
+            match measure(&field.lab, *setup, effort.seconds) {
                 Ok(run) => done.push(run),
-                Err(error) => *runs = Err(format!("{error:#}")),
+                // Whole commands, which may be in between, hold paths.
+                Err(error) => *runs = Err(error.root_cause().to_string()),
             }
         }
     }
@@ -124,7 +154,7 @@ pub(crate) fn lost(all: &[Runs], setup: Setup) -> Option<f64> {
 /// One row each.
 pub(crate) fn table(title: &str, all: &[Runs], effort: Effort) -> Table {
     let about = format!(
-        "masscan sends {RATE} SYNs a second for {} s from one address to ports without a listener, over a veth pair. CPU \
+        "masscan sends {RATE} SYNs a second for {} s from one address to ports without a listener, over a veth pair; it hears no answers, or it would answer those. CPU \
          seconds are those of the whole machine, masscan and the host's stack included (/proc/stat, median of {} turns); \
          `above nothing` is the median of the differences within each turn. Packets: what masscan's interface counted, all \
          turns together. Lost: what was sent and was not counted by the row's own means; for `nothing`, what did not get \
