@@ -2,7 +2,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{account::SourceState, address::Address, tally::Tally};
+use crate::{
+    account::{Sample, SourceState},
+    address::Address,
+    tally::Tally,
+};
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "scanguard_xdp";
@@ -90,6 +94,10 @@ pub struct Control {
     pub banned_networks: u32,
     /// Version of the allow list, never 0; see [`Ban::cleared`].
     pub allowed_version: u32,
+    /// New sources an epoch that enter the table on each CPU with their first probe, see [`crate::door`].
+    pub free_entries: u32,
+    /// Version of [`HOME`].
+    pub home_version: u32,
 }
 
 /// [`Control::gate`]: bans are not looked at.
@@ -135,6 +143,21 @@ pub struct Ban {
 /// [`Ban::expires`] of a ban without an end.
 pub const NEVER: u64 = u64::MAX;
 
+/// Per-CPU array with one [`TurnedAway`].
+pub const TURNED_AWAY: &str = "TURNED_AWAY";
+/// Examples a CPU.
+pub const TURNED_AWAY_SAMPLES: usize = 8;
+
+/// What those probed whom the doorkeeper turned away, see [`crate::door`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct TurnedAway {
+    /// Probes on this CPU since the program was loaded.
+    pub count: u64,
+    /// Some of the last of them.
+    pub samples: [Sample; TURNED_AWAY_SAMPLES],
+}
+
 /// Ring buffer of [`Trip`].
 pub const TRIPS: &str = "TRIPS";
 
@@ -150,14 +173,14 @@ pub struct Trip {
 
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 112 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 40);
+const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
+const _: () = assert!(size_of::<Control>() == 48);
 const _: () = assert!(size_of::<Ban>() == 32);
-const _: () = assert!(size_of::<Tally>() == 8 * (22 + 22 + 5 + 4 + 4 + 9));
+const _: () = assert!(size_of::<Tally>() == 8 * (23 + 22 + 5 + 4 + 4 + 9));
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Ban, Control, Tally};
+    use super::{Ban, Control, Tally, TurnedAway};
 
     // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
     unsafe impl aya::Pod for Control {}
@@ -165,4 +188,6 @@ mod pod {
     unsafe impl aya::Pod for Tally {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Ban {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TurnedAway {}
 }

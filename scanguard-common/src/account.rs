@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     address::Address,
     oracle::{REACHES, Reach},
-    outcome::{Flow, PROBE_CLASSES, ProbeClass},
+    outcome::{Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
 
@@ -27,12 +27,20 @@ pub struct Distinct {
     pub open_services: u64,
     /// Bitmap of addresses where a service was met, in one word.
     pub open_hosts: u64,
+    /// Bitmap of services whose handshakes the source aborted, in one word; see
+    /// [`crate::oracle::Handshake::Aborted`].
+    pub aborted_services: u64,
 }
 
 impl Distinct {
     /// Nothing seen.
-    pub const EMPTY: Self =
-        Self { services: [0; SERVICE_WORDS], hosts: [0; HOST_WORDS], open_services: 0, open_hosts: 0 };
+    pub const EMPTY: Self = Self {
+        services: [0; SERVICE_WORDS],
+        hosts: [0; HOST_WORDS],
+        open_services: 0,
+        open_hosts: 0,
+        aborted_services: 0,
+    };
 
     /// Adds what `other` saw.
     pub fn union(&mut self, other: &Self) {
@@ -44,6 +52,7 @@ impl Distinct {
         }
         self.open_services |= other.open_services;
         self.open_hosts |= other.open_hosts;
+        self.aborted_services |= other.aborted_services;
     }
 }
 
@@ -117,11 +126,12 @@ pub struct SourceState {
     pub reach: [u32; REACHES],
     /// Answers that went out to the source, see [`Answer`]; modulo 2^32.
     pub answers: [u32; ANSWERS],
-    /// Probes that met nothing and whose service or address was new in their epoch, and probes that no
-    /// stack sends; modulo 2^32. What the agent is woken by.
+    /// Probes that met nothing and whose service or address was new in their epoch, probes that no
+    /// stack sends, and handshakes that were aborted with a service new to that in its epoch; modulo 2^32. What the
+    /// agent is woken by.
     pub news: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// Handshakes that the source aborted, modulo 2^32; see [`crate::oracle::Handshake::Aborted`].
+    pub aborted: u32,
     /// Distinct things of the last two epochs.
     pub windows: [Distinct; 2],
     /// Examples of targets.
@@ -141,7 +151,7 @@ impl SourceState {
             reach: [0; REACHES],
             answers: [0; ANSWERS],
             news: 0,
-            reserved: 0,
+            aborted: 0,
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
         }
@@ -215,6 +225,41 @@ unsafe fn clear(window: *mut Distinct) {
     }
 }
 
+/// Moves the windows on to `epoch`, and gives that epoch's.
+///
+/// # Safety
+/// `state` is valid for reads and writes and aligned.
+#[inline(always)]
+unsafe fn window(state: *mut SourceState, epoch: u32) -> *mut Distinct {
+    // SAFETY: the caller's promise holds for the whole state, hence for each part of it.
+    unsafe {
+        let last = (&raw const (*state).epoch).read();
+        if last != epoch {
+            (&raw mut (*state).epoch).write(epoch);
+            clear(&raw mut (*state).windows[slot(epoch)]);
+            if epoch.wrapping_sub(last) != 1 {
+                clear(&raw mut (*state).windows[slot(epoch.wrapping_sub(1))]);
+            }
+        }
+        &raw mut (*state).windows[slot(epoch)]
+    }
+}
+
+/// Counts one more of what the agent is woken by, and gives their number so far.
+///
+/// # Safety
+/// `state` is valid for reads and writes and aligned.
+#[inline(always)]
+unsafe fn one_more(state: *mut SourceState) -> u32 {
+    // Not exact when several CPUs count at once: it only decides when the agent looks.
+    // SAFETY: the caller's promise.
+    unsafe {
+        let news = (&raw const (*state).news).read().wrapping_add(1);
+        (&raw mut (*state).news).write(news);
+        news
+    }
+}
+
 /// Counts one probe for its source.
 ///
 /// Counters are exact however many CPUs count at once. The bitmaps may lose a bit when the first
@@ -244,15 +289,7 @@ pub unsafe fn record<M: Memory>(
     // into it is made, since other CPUs may write to it.
     unsafe {
         M::increment(&raw mut (*state).counts[class]);
-        let last = (&raw const (*state).epoch).read();
-        if last != epoch {
-            (&raw mut (*state).epoch).write(epoch);
-            clear(&raw mut (*state).windows[slot(epoch)]);
-            if epoch.wrapping_sub(last) != 1 {
-                clear(&raw mut (*state).windows[slot(epoch.wrapping_sub(1))]);
-            }
-        }
-        let window = &raw mut (*state).windows[slot(epoch)];
+        let window = window(state, epoch);
         let service = sketch::service_bit(flow.service, salt);
         let host = sketch::host_bit(flow.destination, salt);
         let (services, hosts) = match reach {
@@ -300,10 +337,7 @@ pub unsafe fn record<M: Memory>(
         if matches!(reach, Reach::Open) && !is_odd {
             return None;
         }
-        // Not exact when several CPUs count at once: it only decides when the agent looks.
-        let news = (&raw const (*state).news).read().wrapping_add(1);
-        (&raw mut (*state).news).write(news);
-        Some(news)
+        Some(one_more(state))
     }
 }
 
@@ -327,14 +361,43 @@ const ODD_CLASSES: u32 = {
     bits
 };
 
-/// Notes that a connection with the source was completed.
+/// Notes that a connection with the source was completed. It may have begun long ago: the windows move on, so that
+/// whoever reads what changed in this epoch sees it.
 ///
 /// # Safety
 /// As [`record`].
 #[inline(always)]
-pub unsafe fn record_completed<M: Memory>(state: *mut SourceState) {
+pub unsafe fn record_completed<M: Memory>(state: *mut SourceState, epoch: u32) {
     // SAFETY: the caller's promise.
-    unsafe { M::increment(&raw mut (*state).completed) };
+    unsafe {
+        M::increment(&raw mut (*state).completed);
+        window(state, epoch);
+    }
+}
+
+/// Notes that the source aborted a handshake with a service. Gives the number of news so far if the service is new to
+/// that in this epoch.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_aborted<M: Memory>(
+    state: *mut SourceState,
+    service: Service,
+    epoch: u32,
+    salt: u64,
+) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        M::increment(&raw mut (*state).aborted);
+        let services = &raw mut (*window(state, epoch)).aborted_services;
+        let mask = sketch::service_bit(service, salt).mask;
+        if services.read() & mask != 0 {
+            return None;
+        }
+        M::set_bits(services, mask);
+        Some(one_more(state))
+    }
 }
 
 /// Notes an answer that went out to the source.

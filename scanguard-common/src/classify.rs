@@ -9,8 +9,8 @@ use crate::{
     packet::Packet,
     parse::{Fragment, Headers},
     wire::{
-        Icmp, Ipv4, Ipv6, PlainTcp4, PlainTcp6, Ports, Sctp, SctpChunk, Tcp, Udp, ethertype, icmp, icmp6,
-        protocol, sctp_chunk,
+        Ethernet, Icmp, Ipv4, Ipv6, PlainTcp4, PlainTcp6, Ports, Sctp, SctpChunk, Tcp, Udp, ethertype, icmp,
+        icmp6, protocol, sctp_chunk,
         tcp_flags::{ACK, CLASSIC, FIN, PSH, RST, SYN, URG},
     },
 };
@@ -26,6 +26,8 @@ pub enum Early {
         /// The tag.
         tag: u64,
     },
+    /// A SYN alone, its lengths in order: a probe of [`ProbeClass::Syn`] with the flow of [`early_flow`].
+    Opening,
     /// Something else: see what [`classify`] says.
     Undecided,
 }
@@ -40,11 +42,15 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
     };
     match frame.ethernet.ethertype.get() {
         ethertype::IPV4 => {
-            let plain_tcp = frame.ip.is_plain() && frame.ip.protocol == protocol::TCP;
-            if !plain_tcp || !is_established(frame.tcp.flags) {
+            if !frame.ip.is_plain() || frame.ip.protocol != protocol::TCP {
                 return Early::Undecided;
             }
-            let payload = usize::from(frame.ip.total_length.get()).wrapping_sub(size_of::<Ipv4>());
+            let total = usize::from(frame.ip.total_length.get());
+            let payload = total.wrapping_sub(size_of::<Ipv4>());
+            if !is_established(frame.tcp.flags) {
+                let is_sound = total >= size_of::<Ipv4>() && packet.holds(size_of::<Ethernet>() + total);
+                return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
+            }
             if payload > header_len(frame.tcp.data_offset) {
                 return Early::Established;
             }
@@ -54,15 +60,42 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
             let Some(frame) = packet.view::<PlainTcp6>(0) else {
                 return Early::Undecided;
             };
-            if frame.ip.next_header != protocol::TCP || !is_established(frame.tcp.flags) {
+            if frame.ip.next_header != protocol::TCP {
                 return Early::Undecided;
             }
-            if usize::from(frame.ip.payload_length.get()) > header_len(frame.tcp.data_offset) {
+            let payload = usize::from(frame.ip.payload_length.get());
+            if !is_established(frame.tcp.flags) {
+                let is_v6 = frame.ip.version_class_flow[0] >> 4 == 6;
+                let end = size_of::<Ethernet>() + size_of::<Ipv6>() + payload;
+                let is_sound = is_v6 && payload > 0 && packet.holds(end);
+                return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
+            }
+            if payload > header_len(frame.tcp.data_offset) {
                 return Early::Established;
             }
             Early::Acknowledgment { tag: flow::tag_v6(&frame.ip, &frame.tcp, salt) }
         }
         _ => Early::Undecided,
+    }
+}
+
+/// Whether a segment is a SYN alone with a header of a length that can be.
+#[inline(always)]
+fn opening(tcp: &Tcp, is_sound: bool, payload: usize) -> Early {
+    let header_len = header_len(tcp.data_offset);
+    if is_sound && tcp.flags & CLASSIC == SYN && header_len >= size_of::<Tcp>() && header_len <= payload {
+        return Early::Opening;
+    }
+    Early::Undecided
+}
+
+/// The source of a packet for which [`early`] found something.
+#[inline(always)]
+pub fn early_source<P: Packet>(packet: &P) -> Option<Address> {
+    let frame = packet.view::<PlainTcp4>(0)?;
+    match frame.ethernet.ethertype.get() {
+        ethertype::IPV4 => Some(Address::from_v4(&frame.ip.source)),
+        _ => packet.view::<PlainTcp6>(0).map(|frame| Address::from_v6(&frame.ip.source)),
     }
 }
 

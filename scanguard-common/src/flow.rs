@@ -10,8 +10,9 @@ use crate::{
 /// An odd number with its bits well spread: 2^64 divided by the golden ratio (Knuth, TAOCP 3, 6.4).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Mixes a word into a hash: its upper bits are the good ones.
 #[inline(always)]
-const fn stir(state: u64, word: u64) -> u64 {
+pub const fn stir(state: u64, word: u64) -> u64 {
     let state = (state ^ word).wrapping_mul(SPREAD);
     state ^ state >> 32
 }

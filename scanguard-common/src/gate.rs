@@ -4,7 +4,7 @@
 //! of this host pass, and so does what may be a connection of somebody behind this host.
 
 use crate::{
-    oracle::{Oracle, Reach, Socket, without_socket},
+    oracle::{Oracle, Reach, Socket},
     outcome::{EPHEMERAL_START, Flow, SegmentKind},
 };
 
@@ -16,7 +16,7 @@ pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
     match kind {
         SegmentKind::Acknowledgment | SegmentKind::Closing | SegmentKind::SynAck | SegmentKind::Reset => {
             match oracle.tcp(flow) {
-                Socket::Connected | Socket::Pending => true,
+                Socket::Connected | Socket::Pending | Socket::Calling => true,
                 Socket::Listening => false,
                 Socket::None => elsewhere(oracle, flow),
             }
@@ -30,7 +30,7 @@ pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
 /// Whether somebody else may want it: the address or port is not surely this host's own.
 #[inline(always)]
 fn elsewhere<O: Oracle>(oracle: &O, flow: &Flow) -> bool {
-    match without_socket(oracle, flow) {
+    match oracle.unwanted(flow) {
         Reach::Open | Reach::Unknown => true,
         Reach::Closed | Reach::Dark => false,
     }
@@ -98,6 +98,7 @@ mod tests {
             for (tcp, expected) in [
                 (Socket::Connected, true),
                 (Socket::Pending, true),
+                (Socket::Calling, true),
                 (Socket::Listening, false),
                 (Socket::None, false),
             ] {

@@ -13,6 +13,7 @@ pub mod abi;
 pub mod account;
 pub mod address;
 pub mod classify;
+pub mod door;
 pub mod egress;
 pub mod flow;
 pub mod gate;

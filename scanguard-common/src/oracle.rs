@@ -61,8 +61,10 @@ pub enum Home {
 pub enum Socket {
     /// One of this very flow, its handshake completed: the source's address is no forgery.
     Connected,
-    /// One of this very flow, its handshake not completed; for UDP any that wants it.
+    /// One of this very flow that answered a SYN, its handshake not completed.
     Pending,
+    /// One of this very flow by which this host itself asks for a connection that is not there yet.
+    Calling,
     /// One that waits for connections to the service.
     Listening,
     /// None.
@@ -82,6 +84,15 @@ pub trait Oracle {
     fn published(&self, address: Address, service: Service) -> bool;
     /// Whether this host forwards: ports without a socket may then be somebody else's.
     fn forwards(&self) -> bool;
+
+    /// What a packet met that no socket wants.
+    #[inline(always)]
+    fn unwanted(&self, flow: &Flow) -> Reach
+    where
+        Self: Sized,
+    {
+        without_socket(self, flow)
+    }
 }
 
 /// An oracle that knows nothing: everything is elsewhere.
@@ -109,6 +120,19 @@ impl Oracle for Blind {
     }
 }
 
+/// What a packet tells of the connection that it belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handshake {
+    /// Nothing.
+    Untold,
+    /// The handshake was completed.
+    Completed,
+    /// Whoever began the handshake ends it before it is complete: a RST in answer to our SYN and ACK. A half-open scan
+    /// does so (nmap -sS: its host knows of no such connection), and a client that gave up meanwhile. It is no
+    /// proof against the source: where the SYN was forged, the address's true owner sends that RST.
+    Aborted,
+}
+
 /// What becomes of a packet after the oracle was asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
@@ -116,8 +140,8 @@ pub enum Decision {
     Ordinary {
         /// How it leaves.
         exit: Exit,
-        /// It belongs to a connection whose handshake was completed.
-        completed: bool,
+        /// What it tells of its connection.
+        handshake: Handshake,
         /// The flow may be taken as known from now on.
         remember: bool,
     },
@@ -131,7 +155,7 @@ pub enum Decision {
 }
 
 const fn ordinary(exit: Exit, remember: bool) -> Decision {
-    Decision::Ordinary { exit, completed: false, remember }
+    Decision::Ordinary { exit, handshake: Handshake::Untold, remember }
 }
 
 /// What a probe met. Only a SYN asks for a service (`is_syn`); what else stacks do not send is judged by
@@ -141,12 +165,12 @@ pub fn reach<O: Oracle>(oracle: &O, is_syn: bool, flow: &Flow) -> Reach {
     if is_syn && !matches!(oracle.tcp(flow), Socket::None) {
         return Reach::Open;
     }
-    without_socket(oracle, flow)
+    oracle.unwanted(flow)
 }
 
-/// What a packet met that no socket wants.
+/// What a packet met that no socket wants, from what the oracle says of addresses and services.
 #[inline(always)]
-pub(crate) fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
+pub fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
     let has_sockets = matches!(flow.service.protocol, protocol::TCP | protocol::UDP);
     match oracle.home(flow.destination) {
         Home::Dark => Reach::Dark,
@@ -179,11 +203,16 @@ pub fn segment<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> Decisio
 #[inline(always)]
 fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>) -> Decision {
     match (oracle.tcp(flow), stray) {
-        (Socket::Connected, _) => Decision::Ordinary { exit, completed: true, remember: true },
-        (Socket::Pending, _) => ordinary(exit, true),
+        (Socket::Connected, _) => {
+            Decision::Ordinary { exit, handshake: Handshake::Completed, remember: true }
+        }
+        (Socket::Pending, None) => {
+            Decision::Ordinary { exit, handshake: Handshake::Aborted, remember: false }
+        }
+        (Socket::Pending, Some(_)) | (Socket::Calling, _) => ordinary(exit, true),
         (Socket::Listening, Some(_)) => ordinary(Exit::TcpStray, false),
         (Socket::Listening | Socket::None, None) => ordinary(exit, false),
-        (Socket::None, Some(class)) => match without_socket(oracle, flow) {
+        (Socket::None, Some(class)) => match oracle.unwanted(flow) {
             reach @ (Reach::Closed | Reach::Dark) => Decision::Probe { class, reach },
             // A connection of somebody else's, for all that can be told.
             Reach::Open | Reach::Unknown => ordinary(exit, true),
@@ -197,7 +226,7 @@ fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
         return ordinary(Exit::UdpOwned, true);
     }
     let looks_like_answer = flow.source_port < 1024 && flow.service.port >= EPHEMERAL_START;
-    match without_socket(oracle, flow) {
+    match oracle.unwanted(flow) {
         Reach::Open => ordinary(Exit::UdpOwned, true),
         // Answers come late, when the socket that asked has gone: resolvers see many of them.
         Reach::Closed | Reach::Unknown if looks_like_answer => ordinary(Exit::UdpReply, false),
@@ -290,9 +319,10 @@ mod tests {
             assert_eq!(of(HOST, kind), Decision::Probe { class, reach: Reach::Closed });
             assert_eq!(of(Host { tcp: Socket::Listening, ..HOST }, kind), ordinary(Exit::TcpStray, false));
             assert_eq!(of(Host { tcp: Socket::Pending, ..HOST }, kind), ordinary(exit, true));
+            assert_eq!(of(Host { tcp: Socket::Calling, ..HOST }, kind), ordinary(exit, true));
             assert_eq!(of(Host { forwards: true, ..HOST }, kind), ordinary(exit, true));
             assert_eq!(of(Host { home: Home::Elsewhere, ..HOST }, kind), ordinary(exit, true));
-            let connected = Decision::Ordinary { exit, completed: true, remember: true };
+            let connected = Decision::Ordinary { exit, handshake: Handshake::Completed, remember: true };
             assert_eq!(of(Host { tcp: Socket::Connected, ..HOST }, kind), connected);
         }
     }
@@ -304,8 +334,29 @@ mod tests {
         let connected = Host { tcp: Socket::Connected, ..HOST };
         assert!(matches!(
             segment(&connected, SegmentKind::Reset, &rst),
-            Decision::Ordinary { completed: true, .. }
+            Decision::Ordinary { handshake: Handshake::Completed, .. }
         ));
+    }
+
+    #[test]
+    fn a_reset_aborts_a_handshake_only_where_a_socket_had_answered() {
+        let rst = flow(protocol::TCP, 40_000, 80);
+        for (socket, aborts) in [
+            (Socket::Pending, true),
+            (Socket::Calling, false),
+            (Socket::Connected, false),
+            (Socket::Listening, false),
+            (Socket::None, false),
+        ] {
+            let decision = segment(&Host { tcp: socket, ..HOST }, SegmentKind::Reset, &rst);
+            let aborted = matches!(decision, Decision::Ordinary { handshake: Handshake::Aborted, .. });
+            assert_eq!(aborted, aborts, "{socket:?}");
+        }
+        let forwarded = Host { forwards: true, home: Home::Elsewhere, ..HOST };
+        for host in [forwarded, Host { published: true, ..HOST }] {
+            assert_eq!(segment(&host, SegmentKind::Reset, &rst), ordinary(Exit::TcpReset, false));
+        }
+        assert_eq!(segment(&Blind, SegmentKind::Reset, &rst), ordinary(Exit::TcpReset, false));
     }
 
     #[test]

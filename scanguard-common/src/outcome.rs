@@ -98,6 +98,8 @@ numbered! {
         Probe = "probe",
         /// A probe whose source found no room in the table; it is in the totals by class only.
         TableFull = "table_full",
+        /// A probe of a source that the doorkeeper has not let into the table yet; it is in the totals by class only.
+        AtTheDoor = "at_the_door",
         /// A packet of a banned source: dropped.
         Banned = "banned",
         /// A TCP segment with ACK and without SYN, FIN or RST.

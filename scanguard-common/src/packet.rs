@@ -12,6 +12,12 @@ pub trait Packet {
 
     /// Length of the whole frame in bytes, also of what cannot be viewed (XDP fragments).
     fn frame_len(&self) -> usize;
+
+    /// Whether the whole frame has at least so many bytes.
+    #[inline(always)]
+    fn holds(&self, len: usize) -> bool {
+        len <= self.frame_len()
+    }
 }
 
 /// Headers are looked for below this offset only: the verifier wants a constant bound, and

@@ -8,14 +8,14 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use scanguard_common::{
-    abi::DEFAULT_MAX_SOURCES,
+    abi::{Control, DEFAULT_MAX_SOURCES},
     account::{self, Answer, SourceState},
     address::Address,
     oracle::Reach,
-    outcome::Flow,
+    outcome::{Exit, Flow},
 };
 
-use crate::{atomics::Shared, config, opaque::opaque, tally, trip};
+use crate::{atomics::Shared, config, door, opaque::opaque, tally, trip};
 
 /// When it is full, the kernel evicts sources that were not probing lately.
 #[btf_map]
@@ -29,33 +29,53 @@ static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 /// the verifier's dismay.
 const NO_CONTEXT: &() = &();
 
-/// A source found no room in the table.
-pub(crate) struct TableFull;
-
-/// Counts a probe for its source.
+/// Counts a probe for its source; the exit by which it leaves.
 #[inline(always)]
-pub(crate) fn count(class: usize, reach: Reach, flow: &Flow) -> Result<(), TableFull> {
+pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) -> Exit {
     let source = config::source_mask().apply(flow.source);
-    let epoch = config::epoch();
     let state = match SOURCES.get_ptr_mut(source) {
         Some(state) => state,
-        None => insert(&source, epoch)?,
+        None if !door::admits(source, control) => {
+            door::note_turned_away(flow, control.epoch);
+            return Exit::AtTheDoor;
+        }
+        None => match insert(&source, control.epoch) {
+            Some(state) => state,
+            None => return Exit::TableFull,
+        },
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    let news = unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    let news = unsafe {
+        account::record::<Shared>(state, opaque(class), reach, flow, control.epoch, config::salt())
+    };
     if let Some(news) = news {
-        trip::news(source, news);
+        trip::news(source, news, control.trip);
     }
-    Ok(())
+    Exit::Probe
 }
 
 /// Notes that a connection with a source was completed, if the source is in the table.
 #[inline(always)]
-pub(crate) fn completed(flow: &Flow) {
+pub(crate) fn completed(control: &Control, flow: &Flow) {
     if let Some(state) = SOURCES.get_ptr_mut(config::source_mask().apply(flow.source)) {
         // SAFETY: as in `count`.
-        unsafe { account::record_completed::<Shared>(state) };
+        unsafe { account::record_completed::<Shared>(state, control.epoch) };
+    }
+}
+
+/// Notes that a source aborted a handshake, if the source is in the table.
+#[inline(always)]
+pub(crate) fn aborted(control: &Control, flow: &Flow) {
+    let source = config::source_mask().apply(flow.source);
+    let Some(state) = SOURCES.get_ptr_mut(source) else {
+        return;
+    };
+    // SAFETY: as in `count`.
+    let news =
+        unsafe { account::record_aborted::<Shared>(state, flow.service, control.epoch, config::salt()) };
+    if let Some(news) = news {
+        trip::news(source, news, control.trip);
     }
 }
 
@@ -71,8 +91,8 @@ pub(crate) fn answered(answer: Answer, flow: &Flow) -> bool {
 }
 
 #[inline(always)]
-fn insert(source: &Address, epoch: u32) -> Result<*mut SourceState, TableFull> {
-    let fresh = FRESH.get_ptr_mut(0).ok_or(TableFull)?;
+fn insert(source: &Address, epoch: u32) -> Option<*mut SourceState> {
+    let fresh = FRESH.get_ptr_mut(0)?;
     // SAFETY: this CPU's entry of a map. Only these two fields of it are ever written, the rest stays 0.
     unsafe {
         (&raw mut (*fresh).born_ns).write(bpf_ktime_get_ns());
@@ -86,8 +106,9 @@ fn insert(source: &Address, epoch: u32) -> Result<*mut SourceState, TableFull> {
         tally::count_insert();
         debug!(NO_CONTEXT, "new source");
     }
-    SOURCES.get_ptr_mut(source).ok_or_else(|| {
+    let state = SOURCES.get_ptr_mut(source);
+    if state.is_none() {
         warn!(NO_CONTEXT, "no room for a source: its probes are counted by class only");
-        TableFull
-    })
+    }
+    state
 }

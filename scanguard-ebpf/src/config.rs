@@ -34,33 +34,3 @@ pub(crate) fn salt() -> u64 {
 pub(crate) fn control() -> Option<&'static Control> {
     CONTROL.get(0)
 }
-
-/// For how many epochs it counts that an address answered.
-#[inline(always)]
-pub(crate) fn live_epochs() -> u32 {
-    CONTROL.get(0).map_or(0, |control| control.live_epochs)
-}
-
-/// For how many epochs it counts that a service without a socket answered.
-#[inline(always)]
-pub(crate) fn published_epochs() -> u32 {
-    CONTROL.get(0).map_or(0, |control| control.published_epochs)
-}
-
-/// Whether this host forwards.
-#[inline(always)]
-pub(crate) fn forwards() -> bool {
-    CONTROL.get(0).is_some_and(|control| control.forwards != 0)
-}
-
-/// From how many news of a source on the agent is to be told at once; 0: never.
-#[inline(always)]
-pub(crate) fn trip() -> u32 {
-    CONTROL.get(0).map_or(0, |control| control.trip)
-}
-
-/// The agent's poll number.
-#[inline(always)]
-pub(crate) fn epoch() -> u32 {
-    CONTROL.get(0).map_or(0, |control| control.epoch)
-}

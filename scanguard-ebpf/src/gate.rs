@@ -15,9 +15,7 @@ use scanguard_common::{
     address::Address,
     classify, gate,
     outcome::{Flow, SegmentKind},
-    packet::Packet as _,
     parse,
-    wire::{Ipv4, Ipv6},
 };
 
 use crate::{config, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, tally};
@@ -146,13 +144,13 @@ fn is_allowed(source: Address) -> bool {
 
 /// Whether a probe is to be dropped.
 #[inline(always)]
-pub(crate) fn drops_probe(control: &Control, flow: &Flow) -> bool {
-    drops(control, flow.source, || false)
+pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
+    drops(control, source, || false)
 }
 
 /// Whether a segment or datagram is to be dropped.
 #[inline(always)]
-pub(crate) fn drops_segment(control: &Control, kernel: &Kernel, kind: SegmentKind, flow: &Flow) -> bool {
+pub(crate) fn drops_segment(control: &Control, kernel: &Kernel<'_>, kind: SegmentKind, flow: &Flow) -> bool {
     drops(control, flow.source, || control.drop_all == 0 && gate::passes(kernel, kind, flow))
 }
 
@@ -171,7 +169,7 @@ extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
     else {
         return 0;
     };
-    u32::from(drops_segment(control, &Kernel::new(ctx.cast()), SegmentKind::Acknowledgment, &flow))
+    u32::from(drops_segment(control, &Kernel::new(ctx, control), SegmentKind::Acknowledgment, &flow))
 }
 
 /// Whether a packet is to be dropped that is nothing which a source begins: only where everything is.
@@ -184,14 +182,9 @@ pub(crate) fn drops_other(ctx: &XdpContext, control: &Control) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_gate_other(ctx: *mut xdp_md) -> u32 {
-    let packet = XdpPacket::new(&XdpContext::new(ctx));
-    let (Some(control), Ok(headers)) = (config::control(), parse::parse(&packet)) else {
+    let addresses = parse::addresses(&XdpPacket::new(&XdpContext::new(ctx)));
+    let (Some(control), Some((source, _))) = (config::control(), addresses) else {
         return 0;
     };
-    let source = if headers.is_v6 {
-        packet.view::<Ipv6>(headers.network).map(|ip| Address::from_v6(&ip.source))
-    } else {
-        packet.view::<Ipv4>(headers.network).map(|ip| Address::from_v4(&ip.source))
-    };
-    source.is_some_and(|source| drops(control, source, || false)).into()
+    drops(control, source, || false).into()
 }

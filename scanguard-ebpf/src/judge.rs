@@ -2,15 +2,25 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
+    abi::Control,
     flow,
-    oracle::{self, Decision, Reach},
+    oracle::{self, Decision, Handshake, Reach},
     outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
 };
 
-use crate::{account, config, flows, gate, oracle::Kernel, tally};
+use crate::{account, config, flows, gate, oracle::Kernel, reach, tally};
 
 /// Added to a segment's kind, to tell it from a probe's class.
 const SEGMENT: u32 = 64;
+
+/// Added to the class of a probe that has passed the gate.
+const PASSED: u32 = 128;
+
+/// A SYN that has passed the gate.
+#[inline(always)]
+pub(crate) fn opening(ctx: &XdpContext, flow: &Flow) -> u32 {
+    scanguard_judge(ctx.ctx, PASSED + ProbeClass::Syn as u32, core::ptr::from_ref(flow))
+}
 
 /// A probe, whatever the sockets say.
 #[inline(always)]
@@ -32,19 +42,17 @@ pub(crate) fn segment(ctx: &XdpContext, segment: &Segment) -> u32 {
 #[inline(never)]
 extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) -> u32 {
     // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
-    let Some(flow) = (unsafe { flow.as_ref() }) else {
+    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return Exit::TruncatedIp as u32;
     };
-    let Some(control) = config::control() else {
-        return Exit::TruncatedIp as u32;
-    };
-    let kernel = Kernel::new(ctx.cast());
-    if what < PROBE_CLASSES as u32 {
-        if gate::drops_probe(control, flow) {
+    let kernel = Kernel::new(ctx, control);
+    let class = what & !PASSED;
+    if class < PROBE_CLASSES as u32 {
+        if what & PASSED == 0 && gate::drops_probe(control, flow.source) {
             return Exit::Banned as u32;
         }
-        let reach = oracle::reach(&kernel, what == ProbeClass::Syn as u32, flow);
-        return count(what as usize, reach, flow) as u32;
+        let reach = reach::of(&kernel, control, class == ProbeClass::Syn as u32, flow);
+        return count(control, class as usize, reach, flow) as u32;
     }
     let Some(kind) = SegmentKind::from_index(what.wrapping_sub(SEGMENT) as usize) else {
         return Exit::TruncatedIp as u32;
@@ -57,10 +65,14 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
         return Exit::UdpOwned as u32;
     }
     match oracle::segment(&kernel, kind, flow) {
-        Decision::Probe { class, reach } => count(class as usize, reach, flow) as u32,
-        Decision::Ordinary { exit, completed, remember } => {
-            if completed && !matches!(kind, SegmentKind::Acknowledgment) {
-                account::completed(flow);
+        Decision::Probe { class, reach } => count(control, class as usize, reach, flow) as u32,
+        Decision::Ordinary { exit, handshake, remember } => {
+            match handshake {
+                Handshake::Untold => {}
+                // Counted once a connection: by its end.
+                Handshake::Completed if matches!(kind, SegmentKind::Acknowledgment) => {}
+                Handshake::Completed => account::completed(control, flow),
+                Handshake::Aborted => account::aborted(control, flow),
             }
             if remember {
                 flows::remember(tag);
@@ -71,10 +83,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
 }
 
 #[inline(always)]
-fn count(class: usize, reach: Reach, flow: &Flow) -> Exit {
+fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) -> Exit {
     tally::count_probe(class, reach);
-    match account::count(class, reach, flow) {
-        Ok(()) => Exit::Probe,
-        Err(account::TableFull) => Exit::TableFull,
-    }
+    account::count(control, class, reach, flow)
 }

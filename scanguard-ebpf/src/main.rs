@@ -12,6 +12,7 @@
 mod account;
 mod atomics;
 mod config;
+mod door;
 mod egress;
 mod flows;
 mod gate;
@@ -20,6 +21,7 @@ mod lpm;
 mod opaque;
 mod oracle;
 mod packet;
+mod reach;
 mod tally;
 mod trip;
 
@@ -41,30 +43,49 @@ use crate::packet::XdpPacket;
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
-    let exit = exit(&ctx);
-    tally::count_exit(exit);
-    if exit == Exit::Banned as u32 { XDP_DROP } else { XDP_PASS }
+    match exit(&ctx) {
+        BANNED => {
+            tally::count_banned();
+            XDP_DROP
+        }
+        exit => {
+            tally::count_exit(exit);
+            XDP_PASS
+        }
+    }
 }
+
+/// The one exit at which a packet is dropped.
+const BANNED: u32 = Exit::Banned as u32;
 
 /// The number of the exit by which a packet leaves.
 #[inline(always)]
 fn exit(ctx: &XdpContext) -> u32 {
     let packet = XdpPacket::new(ctx);
     let early = classify::early(&packet, config::salt());
+    let gate = config::control().filter(|control| gate::is_armed(control));
     let is_running = match early {
         Early::Established => true,
         Early::Acknowledgment { tag } => flows::known(tag),
+        Early::Opening => {
+            if let Some(control) = gate
+                && classify::early_source(&packet).is_some_and(|source| gate::drops_probe(control, source))
+            {
+                return BANNED;
+            }
+            let flow = classify::early_flow(&packet);
+            return flow.map_or(Exit::TruncatedIp as u32, |flow| judge::opening(ctx, &flow));
+        }
         Early::Undecided => false,
     };
-    let gate = config::control().filter(|control| gate::is_armed(control));
     if is_running {
         let drops = gate.is_some() && gate::drops_early(ctx);
-        return if drops { Exit::Banned } else { Exit::TcpEstablished } as u32;
+        return if drops { BANNED } else { Exit::TcpEstablished as u32 };
     }
     match inspect(&packet) {
         Outcome::Exit(exit) => {
             let drops = gate.is_some_and(|control| gate::drops_other(ctx, control));
-            if drops { Exit::Banned as u32 } else { exit as u32 }
+            if drops { BANNED } else { exit as u32 }
         }
         Outcome::Probe(probe) => judge::probe(ctx, &probe),
         Outcome::Segment(segment) => judge::segment(ctx, &segment),

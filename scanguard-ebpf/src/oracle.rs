@@ -3,20 +3,20 @@
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
-    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple},
+    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
     btf_maps::{LpmTrie, LruHashMap},
     helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     macros::btf_map,
 };
 use scanguard_common::{
-    abi::{HOME_LOCAL, HOME_ROUTED, MAX_HOME, MAX_LIVE, MAX_PUBLISHED, ServiceKey},
+    abi::{Control, HOME_LOCAL, HOME_ROUTED, MAX_HOME, MAX_LIVE, MAX_PUBLISHED, ServiceKey},
     address::Address,
     egress::is_fresh,
-    oracle::{Home, Oracle, Socket},
+    oracle::{Home, Oracle, Reach, Socket},
     outcome::{Flow, Service},
 };
 
-use crate::{config, lpm::AddressKey};
+use crate::{config, lpm::AddressKey, reach};
 
 #[btf_map]
 static HOME: LpmTrie<Address, u32, { MAX_HOME as usize }> = LpmTrie::new();
@@ -37,14 +37,22 @@ const LISTEN: u32 = 10;
 const NEW_SYN_RECV: u32 = 12;
 
 /// Asks the kernel, in the network namespace of the interface.
-pub(crate) struct Kernel {
-    ctx: *mut c_void,
+pub(crate) struct Kernel<'c> {
+    ctx: *mut xdp_md,
+    control: &'c Control,
 }
 
-impl Kernel {
+impl<'c> Kernel<'c> {
     #[inline(always)]
-    pub(crate) fn new(ctx: *mut c_void) -> Self {
-        Self { ctx }
+    pub(crate) fn new(ctx: *mut xdp_md, control: &'c Control) -> Self {
+        Self { ctx, control }
+    }
+
+    /// The number of the interface that the packet came in by: a socket may be bound to it.
+    #[inline(always)]
+    pub(crate) fn interface(&self) -> u32 {
+        // SAFETY: the program's context.
+        unsafe { (*self.ctx).ingress_ifindex }
     }
 }
 
@@ -99,9 +107,9 @@ fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
 }
 
 #[inline(always)]
-fn is_live(address: Address) -> bool {
+fn is_live(address: Address, control: &Control) -> bool {
     // SAFETY: a number that other CPUs may change; any of its values will do.
-    unsafe { LIVE.get(address) }.is_some_and(|noted| is_fresh(*noted, config::epoch(), config::live_epochs()))
+    unsafe { LIVE.get(address) }.is_some_and(|noted| is_fresh(*noted, control.epoch, control.live_epochs))
 }
 
 #[inline(always)]
@@ -116,7 +124,7 @@ pub(crate) fn note_live(address: Address) {
     if HOME.get(AddressKey::new(address).key()).copied() != Some(HOME_ROUTED) {
         return;
     }
-    note(LIVE.get_ptr_mut(address), |epoch| LIVE.insert(address, epoch, 0));
+    note(LIVE.get_ptr_mut(address), |control| control.live_epochs, |epoch| LIVE.insert(address, epoch, 0));
 }
 
 /// Notes for one of this host's own addresses that a service answered there, unless that has a socket here.
@@ -129,46 +137,67 @@ pub(crate) fn note_published(ctx: *mut c_void, flow: &Flow) {
         return;
     }
     let key = key(flow.destination, flow.service);
-    note(PUBLISHED.get_ptr_mut(key), |epoch| PUBLISHED.insert(key, epoch, 0));
+    note(
+        PUBLISHED.get_ptr_mut(key),
+        |control| control.published_epochs,
+        |epoch| PUBLISHED.insert(key, epoch, 0),
+    );
 }
 
-/// Brings an entry up to the running epoch. It is written once an epoch only, or the CPUs would fight for it.
+/// Brings an entry up to the running epoch. It is written once an epoch only, or the CPUs would fight for it. If it did
+/// not count until now, what was found to be closed or dark may not be.
 #[inline(always)]
-fn note(noted: Option<*mut u32>, insert: impl FnOnce(u32) -> Result<(), i32>) {
-    let epoch = config::epoch();
-    match noted {
+fn note(
+    noted: Option<*mut u32>,
+    max_age: impl FnOnce(&Control) -> u32,
+    insert: impl FnOnce(u32) -> Result<(), i32>,
+) {
+    let Some(control) = config::control() else {
+        return;
+    };
+    let epoch = control.epoch;
+    let was_fresh = match noted {
         // SAFETY: a value of a map, aligned; other CPUs write the same.
         Some(noted) => unsafe {
-            if noted.read() != epoch {
+            let before = noted.read();
+            if before != epoch {
                 noted.write(epoch);
             }
+            is_fresh(before, epoch, max_age(control))
         },
-        // It finds room: the map evicts.
-        None => _ = insert(epoch),
+        None => {
+            // It finds room: the map evicts.
+            _ = insert(epoch);
+            false
+        }
+    };
+    if !was_fresh {
+        reach::forget();
     }
 }
 
-impl Oracle for Kernel {
+impl Oracle for Kernel<'_> {
     #[inline(always)]
     fn tcp(&self, flow: &Flow) -> Socket {
-        match socket_state(self.ctx, flow, tcp) {
+        match socket_state(self.ctx.cast(), flow, tcp) {
             None => Socket::None,
             Some(LISTEN) => Socket::Listening,
-            Some(SYN_SENT | SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
+            Some(SYN_SENT) => Socket::Calling,
+            Some(SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
             Some(_) => Socket::Connected,
         }
     }
 
     #[inline(always)]
     fn udp(&self, flow: &Flow) -> bool {
-        socket_state(self.ctx, flow, udp).is_some()
+        socket_state(self.ctx.cast(), flow, udp).is_some()
     }
 
     #[inline(always)]
     fn home(&self, address: Address) -> Home {
         match HOME.get(AddressKey::new(address).key()).copied() {
             Some(HOME_LOCAL) => Home::Local,
-            Some(HOME_ROUTED) if is_live(address) => Home::Live,
+            Some(HOME_ROUTED) if is_live(address, self.control) => Home::Live,
             Some(HOME_ROUTED) => Home::Dark,
             _ => Home::Elsewhere,
         }
@@ -178,11 +207,16 @@ impl Oracle for Kernel {
     fn published(&self, address: Address, service: Service) -> bool {
         // SAFETY: a number that other CPUs may change; any of its values will do.
         unsafe { PUBLISHED.get(key(address, service)) }
-            .is_some_and(|noted| is_fresh(*noted, config::epoch(), config::published_epochs()))
+            .is_some_and(|noted| is_fresh(*noted, self.control.epoch, self.control.published_epochs))
     }
 
     #[inline(always)]
     fn forwards(&self) -> bool {
-        config::forwards()
+        self.control.forwards != 0
+    }
+
+    #[inline(always)]
+    fn unwanted(&self, flow: &Flow) -> Reach {
+        reach::of(self, self.control, false, flow)
     }
 }

@@ -74,4 +74,10 @@ impl Packet for XdpPacket {
         // SAFETY: the context is the one that the kernel passed in.
         unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
     }
+
+    #[inline(always)]
+    fn holds(&self, len: usize) -> bool {
+        // Most packets lie in one buffer, and asking for the length is a call.
+        len <= self.end - self.start || len <= self.frame_len()
+    }
 }

@@ -1,7 +1,7 @@
 //! The exact totals: one entry a CPU, so that adding needs no lock.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
-use scanguard_common::{oracle::Reach, tally::Tally};
+use scanguard_common::{oracle::Reach, outcome::Exit, tally::Tally};
 
 use crate::opaque::opaque;
 
@@ -27,6 +27,12 @@ fn add_one(counters: &mut [u64], index: usize) {
 #[inline(always)]
 pub(crate) fn count_exit(exit: u32) {
     change(|tally| add_one(&mut tally.exits, exit as usize));
+}
+
+/// One packet was dropped.
+#[inline(always)]
+pub(crate) fn count_banned() {
+    change(|tally| tally.exits[Exit::Banned as usize] += 1);
 }
 
 /// One probe was seen, of the class of this number, and met this.

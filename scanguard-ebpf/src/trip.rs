@@ -3,16 +3,15 @@
 use aya_ebpf::{btf_maps::RingBuf, helpers::bpf_ktime_get_ns, macros::btf_map};
 use scanguard_common::{abi::Trip, address::Address};
 
-use crate::{config, tally};
+use crate::tally;
 
 /// Room for 8,000 trips: each source has at most as many in an epoch as its bitmaps have bits.
 #[btf_map]
 static TRIPS: RingBuf<Trip, { 256 * 1024 }> = RingBuf::new();
 
-/// A source has shown something new, `news` times by now.
+/// A source has shown something new, `news` times by now; from `threshold` on (0: never) the agent is told.
 #[inline(always)]
-pub(crate) fn news(source: Address, news: u32) {
-    let threshold = config::trip();
+pub(crate) fn news(source: Address, news: u32, threshold: u32) {
     if threshold == 0 || news < threshold {
         return;
     }

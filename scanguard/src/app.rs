@@ -66,6 +66,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
     sensor.set_epoch_length(config.sensor.poll_interval)?;
+    let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
+    sensor.set_free_entries(config.sensor.free_entries(cpus.get()))?;
     sensor.set_routed(&config.network.home);
     sensor.set_local(&network.local().await?)?;
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone()).await?;
@@ -171,6 +173,7 @@ impl Agent {
     ) -> Result<Self> {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         read_feeds(&mut detector, config);
+        use_geo(&mut detector, config);
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let limits = Limits {
             sources: config.sensor.max_sources,
@@ -233,6 +236,7 @@ impl Agent {
         let Pipeline { observer, detector, .. } = &mut self.pipeline;
         detector.reconfigure(config.rules.rules(), config.findings);
         read_feeds(detector, &config);
+        use_geo(detector, &config);
         observer.reconfigure(config.history);
         self.metrics.add_rules(detector.rules());
         self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
@@ -364,6 +368,14 @@ pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) {
         tracing::warn!("feed {problem}");
     }
     detector.set_feeds(feeds);
+}
+
+/// Takes the databases that were read with the configuration.
+pub(crate) fn use_geo(detector: &mut Detector, config: &Config) {
+    for database in config.geo.described() {
+        tracing::info!("database {database}");
+    }
+    detector.set_geo(config.geo.clone());
 }
 
 /// The kernel's monotonic clock, by which the program stamps what it tells.

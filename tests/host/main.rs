@@ -7,12 +7,18 @@ use scanguard_common::{
     classify::{self, Early},
     egress::{self, Outgoing},
     inspect,
-    outcome::{EgressExit, Exit, Outcome, ProbeClass, Segment, SegmentKind},
+    outcome::{EgressExit, Exit, Outcome, Probe, ProbeClass, Segment, SegmentKind},
 };
 use scanguard_tests::{answers, frames, packets::table};
 
 fn outcome(frame: &[u8]) -> Outcome {
     inspect(&frame)
+}
+
+/// What a frame is that the early decision takes for a SYN.
+fn opening(frame: &[u8]) -> Option<Outcome> {
+    assert_eq!(classify::early_source(&frame), classify::early_flow(&frame).map(|flow| flow.source));
+    classify::early_flow(&frame).map(|flow| Outcome::Probe(Probe { class: ProbeClass::Syn, flow }))
 }
 
 #[test]
@@ -28,12 +34,12 @@ fn every_packet_of_the_table_becomes_what_the_table_says() {
 }
 
 #[test]
-fn the_table_has_every_probe_class_and_every_exit_that_needs_no_sockets() {
+fn the_table_has_every_probe_class_and_every_exit_that_needs_no_maps() {
     let need_sockets = [ProbeClass::Ack, ProbeClass::Maimon, ProbeClass::SynAck];
     let mut classes: HashSet<_> =
         ProbeClass::ALL.into_iter().filter(|class| !need_sockets.contains(class)).collect();
-    let need_sockets = [Exit::TcpStray, Exit::UdpOwned, Exit::TableFull];
-    let mut exits: HashSet<_> = Exit::ALL.into_iter().filter(|exit| !need_sockets.contains(exit)).collect();
+    let need_state = [Exit::TcpStray, Exit::UdpOwned, Exit::TableFull, Exit::AtTheDoor, Exit::Banned];
+    let mut exits: HashSet<_> = Exit::ALL.into_iter().filter(|exit| !need_state.contains(exit)).collect();
     let mut kinds: HashSet<_> = SegmentKind::ALL.into_iter().map(SegmentKind::index).collect();
     for case in table() {
         let (exit, class) = case.counted();
@@ -132,7 +138,24 @@ proptest! {
                     };
                     prop_assert_eq!(tag, scanguard_common::flow::tag(&flow, salt));
                 }
+                Early::Opening => prop_assert_eq!(Some(thorough), opening(frame)),
                 Early::Undecided => {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_for_a_syn_early_is_one_however_its_headers_were_changed(
+        changes in prop::collection::vec((0usize..74, any::<u8>()), 0..3), cut in 0usize..30
+    ) {
+        for mut frame in [frames::v4(6, &frames::tcp(2, 80)), frames::v6(6, &frames::tcp(2, 80))] {
+            for (at, byte) in &changes {
+                let at = at % frame.len();
+                frame[at] = *byte;
+            }
+            frame.truncate(frame.len() - cut);
+            if classify::early(&frame.as_slice(), 0) == Early::Opening {
+                prop_assert_eq!(Some(outcome(&frame)), opening(&frame));
             }
         }
     }

@@ -158,10 +158,13 @@ fn reload() -> Result<()> {
     SCANS[0].run(&lab)?;
     ensure!(agent.settled()?.probes("syn") >= 1000.0 && !found(&agent), "{:?}", agent.opened());
 
-    std::fs::write(config.path(), "[rules.vertical_scan]\nenabled = true\nservices = 0\n")?;
+    let wrong = "[rules.vertical_scan]\nenabled = true\nservices = 0\n[geo]\nasn = \"/nowhere.mmdb\"\n";
+    std::fs::write(config.path(), wrong)?;
     refused(&["reload", "--pid", &pid], 0, &[])?;
     wait_for("the refusal", PATIENCE, || (reloads(&agent, "failure") == 1.0).then_some(()))?;
-    ensure!(agent.said().contains("rules.vertical_scan.services"), "{}", agent.said());
+    for problem in ["rules.vertical_scan.services", "toml:5: geo.asn: /nowhere.mmdb: No such file"] {
+        ensure!(agent.said().contains(problem), "{}", agent.said());
+    }
 
     std::fs::write(config.path(), "[rules.vertical_scan]\nservices = 50\n[metrics]\nlisten = \"[::]:1\"\n")?;
     refused(&["reload", "--pid", &pid], 0, &[])?;

@@ -2,6 +2,7 @@
 
 mod counts;
 mod egress;
+mod half_open;
 mod lifecycle;
 mod output;
 mod quiet;
@@ -16,8 +17,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
-    let trials = [counts::trials(), egress::trials(), lifecycle::trials(), output::trials(), quiet::trials()]
-        .concat_trials();
+    let trials = [
+        counts::trials(),
+        egress::trials(),
+        half_open::trials(),
+        lifecycle::trials(),
+        output::trials(),
+        quiet::trials(),
+    ]
+    .concat_trials();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     trials.push(trial("the longest frames are taken and counted alike", longest));
     trials.push(trial("ipv6 sources are kept by the configured prefix", prefixes));
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
+    trials.push(trial("beyond its free entries the table takes a source with its second probe", door));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
     trials.extend(egress::trials());
     trials.extend(gate::trials());
@@ -144,6 +145,50 @@ fn overflow() -> Result<()> {
     ensure!(syns == u64::from(SOURCES), "{syns} SYNs");
     ensure!(poll.tally.packets() == u64::from(SOURCES), "{} packets", poll.tally.packets());
     ensure!(poll.entries <= 256 && poll.entries == seen, "{} entries, {seen} seen", poll.entries);
+    Ok(())
+}
+
+fn door() -> Result<()> {
+    use scanguard_common::outcome::Exit;
+    use scanguard_tests::frames::{V4, tcp, v4_with};
+    const FREE: u32 = 10;
+    const SOURCES: u32 = 1_000;
+    let syn = |source: u32| {
+        let source = Some(std::net::Ipv4Addr::from(0x0a00_0000 + source));
+        v4_with(&V4 { protocol: 6, source, ..V4::default() }, &tcp(2, 80))
+    };
+    // All on one CPU, since each has its free entries; the thread is the test's own.
+    pin_to_one_cpu()?;
+    let mut loaded = program::load(&Settings::default())?;
+    loaded.kernel.set_free_entries(FREE)?;
+    for source in 0..SOURCES {
+        loaded.run(&syn(source), 1)?;
+    }
+    let first = loaded.poll(&mut |_, _, _| {})?;
+    ensure!(first.entries == u64::from(FREE), "{} entries", first.entries);
+    ensure!(first.tally.exit(Exit::AtTheDoor) == u64::from(SOURCES - FREE), "{:?}", first.tally);
+    ensure!(first.tally.probe(ProbeClass::Syn) == u64::from(SOURCES), "{:?}", first.tally);
+    let turned_away = loaded.kernel.turned_away()?;
+    ensure!(turned_away.count == u64::from(SOURCES - FREE), "{turned_away:?}");
+    ensure!(turned_away.samples.iter().any(|sample| sample.port == 80), "{turned_away:?}");
+    // A new epoch has free entries again; those who knocked need none.
+    for source in 0..SOURCES {
+        loaded.run(&syn(source), 1)?;
+    }
+    let second = loaded.poll(&mut |_, _, _| {})?;
+    ensure!(second.entries == u64::from(SOURCES), "{} entries", second.entries);
+    ensure!(second.tally.exit(Exit::AtTheDoor) == first.tally.exit(Exit::AtTheDoor), "{:?}", second.tally);
+    Ok(())
+}
+
+fn pin_to_one_cpu() -> Result<()> {
+    // SAFETY: a set of CPUs is plain data; the call reads as much of it as it is told.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    ensure!(result == 0, "sched_setaffinity: {}", std::io::Error::last_os_error());
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsRawFd,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd as _, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::lab::{Namespace, VICTIM};
 
@@ -143,6 +143,49 @@ pub fn visit(server: SocketAddr) -> io::Result<()> {
 /// The server is not there.
 pub fn knock(server: SocketAddr) -> io::Result<()> {
     TcpStream::connect_timeout(&server, PATIENCE).map(drop)
+}
+
+/// Asks for a connection without a socket for it, so that this host aborts the handshake when the server answers: what
+/// a half-open check does, and what is left of a connect that a client cancelled.
+///
+/// # Errors
+/// There is no raw socket to be had.
+pub fn ask_and_forget(client: &str, source_port: u16, server: SocketAddr) -> Result<()> {
+    let (client, IpAddr::V4(ip)) = (client.parse::<Ipv4Addr>()?, server.ip()) else {
+        bail!("{server}: IPv4 is wanted");
+    };
+    let mut header = etherparse::TcpHeader::new(source_port, server.port(), 0x5ca9, 1024);
+    header.syn = true;
+    header.checksum = header.calc_checksum_ipv4_raw(client.octets(), ip.octets(), &[])?;
+    let segment = header.to_bytes();
+    let to = libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET)?,
+        sin_port: 0,
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: no memory; the descriptor that comes is owned below.
+    let descriptor = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP) };
+    ensure!(descriptor >= 0, "a raw socket: {}", io::Error::last_os_error());
+    // SAFETY: it is open and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // SAFETY: both buffers live through the call and are as long as said.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            segment.as_ptr().cast(),
+            segment.len(),
+            0,
+            (&raw const to).cast(),
+            libc::socklen_t::try_from(size_of_val(&to))?,
+        )
+    };
+    ensure!(
+        usize::try_from(sent).is_ok_and(|sent| sent == segment.len()),
+        "sendto: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
 }
 
 /// An address with a port.

@@ -78,3 +78,61 @@ fn epochs_may_wrap() {
     assert_eq!(bits(&state.distinct_since(u32::MAX).hosts), 2);
     assert_eq!(bits(&state.distinct_since(0).hosts), 1);
 }
+
+fn abort(state: &mut SourceState, port: u16, epoch: u32) -> Option<u32> {
+    // SAFETY: an exclusive reference.
+    unsafe { record_aborted::<Unshared>(state, Service { protocol: 6, port }, epoch, 7) }
+}
+
+#[test]
+fn handshakes_that_are_aborted_are_counted_and_their_services_are_distinct() {
+    let mut state = SourceState::new(1, 5);
+    assert_eq!(abort(&mut state, 22, 5), Some(1));
+    assert_eq!(abort(&mut state, 22, 5), None);
+    assert_eq!(abort(&mut state, 80, 5), Some(2));
+    assert_eq!(state.aborted, 3);
+    let seen = state.distinct_since(5);
+    assert_eq!(seen.aborted_services.count_ones(), 2);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts), seen.open_services, seen.open_hosts), (0, 0, 0, 0));
+    assert_eq!((state.counts, state.reach), ([0; COUNT_SLOTS], [0; REACHES]));
+}
+
+#[test]
+fn an_abort_after_the_epoch_of_its_probe_moves_the_windows_on() {
+    let mut state = SourceState::new(1, 5);
+    count(&mut state, &probe(1, 80), 5);
+    abort(&mut state, 80, 6);
+    assert_eq!(state.epoch, 6);
+    let (both, last) = (state.distinct_since(5), state.distinct_since(6));
+    assert_eq!((bits(&both.services), both.aborted_services.count_ones()), (1, 1));
+    assert_eq!((bits(&last.services), last.aborted_services.count_ones()), (0, 1));
+    assert_eq!(abort(&mut state, 80, 8), Some(3), "new again in this epoch");
+    assert_eq!(state.distinct_since(5).aborted_services.count_ones(), 1, "epoch 6 is gone");
+}
+
+#[test]
+fn a_connection_that_ends_later_moves_the_windows_on_and_is_no_probe() {
+    let mut state = SourceState::new(1, 5);
+    count(&mut state, &probe(1, 80), 5);
+    // SAFETY: an exclusive reference.
+    unsafe { record_completed::<Unshared>(&raw mut state, 9) };
+    assert_eq!((state.epoch, state.completed, state.news), (9, 1, 1));
+    assert_eq!(state.distinct_since(0), Distinct::EMPTY);
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_agent_finds_as_many_aborts_as_there_were(ports in proptest::collection::vec(1u16.., 0..200)) {
+        let mut state = SourceState::new(1, 5);
+        let mut expected = 0u64;
+        for port in &ports {
+            let mask = sketch::service_bit(Service { protocol: 6, port: *port }, 7).mask;
+            let is_new = expected & mask == 0;
+            expected |= mask;
+            proptest::prop_assert_eq!(abort(&mut state, *port, 5).is_some(), is_new);
+        }
+        proptest::prop_assert_eq!(state.aborted as usize, ports.len());
+        proptest::prop_assert_eq!(state.distinct_since(5).aborted_services, expected);
+        proptest::prop_assert_eq!(state.news, expected.count_ones());
+    }
+}

@@ -43,7 +43,7 @@ fn parse_v4<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
     if total_len < header_len {
         return Err(Exit::BadIpLength);
     }
-    if link.network + total_len > packet.frame_len() {
+    if !packet.holds(link.network + total_len) {
         return Err(Exit::TruncatedIp);
     }
     let fragment = ip.fragment.get();
@@ -70,7 +70,7 @@ fn parse_v6<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
         0 => packet.frame_len(),
         length => offset + length,
     };
-    if end > packet.frame_len() {
+    if !packet.holds(end) {
         return Err(Exit::TruncatedIp);
     }
     let mut next = ip.next_header;

@@ -63,6 +63,7 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Exit> {
 }
 
 /// Where an IP packet comes from and where it goes, also when nothing else of it can be read; nothing if it is none.
+#[inline(always)]
 pub fn addresses<P: Packet>(packet: &P) -> Option<(Address, Address)> {
     let link = ethernet::parse(packet).ok()?;
     match link.ethertype {

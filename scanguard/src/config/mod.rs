@@ -40,6 +40,8 @@ pub struct Config {
     pub rules: detect::rules::Settings,
     /// `[feeds]`.
     pub feeds: detect::feeds::Settings,
+    /// `[geo]`: the databases themselves, so that a configuration that was read is whole.
+    pub geo: detect::geo::Geo,
 }
 
 /// One thing that is wrong in the file.
@@ -174,6 +176,7 @@ impl Config {
                 metrics: export::settings::Settings::read(root.section("metrics")),
                 rules: detect::rules::Settings::read(root.section("rules")),
                 feeds: detect::feeds::Settings::read(root.section("feeds")),
+                geo: detect::geo::Geo::read(root.section("geo")),
             };
             // A window that is left at its default ends where the history does.
             for (rule, window) in config.rules.windows() {

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 use scanguard_common::{account::Sample, address::Address, oracle::Reach, outcome::ProbeClass};
 
-use super::{Confidence, Evidence, Rule, Severity, Technique};
+use super::{Confidence, Evidence, Rule, Severity, Technique, geo::Origin};
 use crate::{
     clock::Now,
     observe::{
@@ -46,6 +46,8 @@ pub struct Finding {
     pub spoofable: Spoofable,
     /// Who scans; an IPv6 source stands for its prefix. Of a campaign the one that did most when it was found.
     pub source: Address,
+    /// Where it comes from, as far as it was known when it was found.
+    pub origin: Origin,
     /// All that take part in a campaign; none where a source scans alone.
     pub sources: Sources,
     /// Examples of what was probed.
@@ -65,6 +67,8 @@ pub struct Finding {
     pub(super) covers: &'static [&'static str],
     /// Whether its evidence is certain.
     pub(super) proven: bool,
+    /// See [`Rule::is_forgeable`].
+    pub(super) forgeable: bool,
     /// When the rule matched last, by the clock that does not jump.
     pub(super) matched: Duration,
     /// When the source did something last, by the same clock.
@@ -143,6 +147,11 @@ impl Finding {
         self.seen.completed()
     }
 
+    /// Handshakes that the source aborted.
+    pub fn aborted(&self) -> u64 {
+        self.seen.aborted()
+    }
+
     /// Adds what the source did.
     pub(super) fn add(&mut self, delta: &Delta, now: Now) {
         if self.sources.count > 0 {
@@ -191,6 +200,7 @@ impl Finding {
     pub(super) fn judge(&mut self, lockstep: Option<u64>) -> bool {
         let (confidence, spoofable) = match (self.completed(), lockstep) {
             _ if self.sources.count > 0 => (self.certainty(), Spoofable::Yes),
+            (1.., _) if self.forgeable => (self.certainty(), Spoofable::Yes),
             (completed @ 1.., _) if self.proven => (Confidence::High, Spoofable::No { completed }),
             (completed @ 1.., _) => (Confidence::Medium, Spoofable::No { completed }),
             (0, Some(sources)) => (Confidence::Low, Spoofable::Decoys { sources }),

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use scanguard_common::address::Address;
 
 pub use super::finding::{Event, EventKind, Finding, MAX_TARGETS, Sources, Spoofable, Target};
-use super::{Confidence, Evidence, Rule, Severity, settings::Settings, told::Told};
+use super::{Confidence, Evidence, Rule, Severity, geo::Geo, settings::Settings, told::Told};
 use crate::{clock::Now, observe::Delta};
 
 /// A rule that matched.
@@ -29,6 +29,7 @@ pub struct Match<'d> {
 /// The open findings. Bounded: what finds no room is counted.
 pub struct Tracker {
     settings: Settings,
+    geo: Geo,
     /// By source. Several of one source are rules of which none covers another.
     open: HashMap<Address, Vec<Finding>>,
     count: usize,
@@ -42,12 +43,31 @@ impl Tracker {
     /// None open.
     pub fn new(settings: Settings) -> Self {
         let told = Told::new(settings.max_open as usize);
-        Self { settings, open: HashMap::new(), count: 0, told, opened: 0, refused: 0, suppressed: 0 }
+        Self {
+            settings,
+            geo: Geo::default(),
+            open: HashMap::new(),
+            count: 0,
+            told,
+            opened: 0,
+            refused: 0,
+            suppressed: 0,
+        }
     }
 
     /// Takes other settings.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
+    }
+
+    /// Takes other databases by which findings say where their sources are.
+    pub fn set_geo(&mut self, geo: Geo) {
+        self.geo = geo;
+    }
+
+    /// These databases.
+    pub fn geo(&self) -> &Geo {
+        &self.geo
     }
 
     /// The open findings.
@@ -140,6 +160,7 @@ impl Tracker {
             confidence: Confidence::Low,
             spoofable: Spoofable::Yes,
             source: address,
+            origin: self.geo.origin(&address),
             sources: found.campaign.unwrap_or_default(),
             targets: Vec::new(),
             counts: window.activity.counts.only(rule.classes()),
@@ -150,6 +171,7 @@ impl Tracker {
             last: now.wall,
             reason: String::new(),
             proven: found.evidence.proven,
+            forgeable: rule.is_forgeable(),
             matched: now.at,
             active: now.at,
             quiet: self.settings.quiet.max(rule.patience()),
@@ -209,6 +231,7 @@ fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: D
     finding.rule = rule.name();
     finding.techniques = rule.techniques();
     finding.covers = rule.covers();
+    finding.forgeable = rule.is_forgeable();
     finding.severity = finding.severity.max(found.severity);
     finding.quiet = finding.quiet.max(quiet).max(rule.patience());
     finding.proven |= found.evidence.proven;

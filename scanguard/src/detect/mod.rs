@@ -8,6 +8,7 @@ pub mod decoys;
 pub mod feeds;
 mod finding;
 pub mod findings;
+pub mod geo;
 pub mod missed;
 pub mod rules;
 pub mod settings;
@@ -23,12 +24,14 @@ use self::{
     decoys::Decoys,
     feeds::Feeds,
     findings::{Event, Match, Tracker},
+    geo::{Geo, Origin},
     rules::RuleSet,
 };
 use crate::{
     clock::Now,
     observe::{
         Delta,
+        activity::Activity,
         history::{History, Window},
     },
 };
@@ -115,13 +118,28 @@ pub struct Source<'h> {
     pub since: Duration,
     /// The feed of known-bad networks that lists it.
     pub listed: Option<&'h str>,
+    /// Where addresses are.
+    pub geo: &'h Geo,
 }
 
 impl Source<'_> {
     /// What it did in the last `length`, as far as it was not told.
     pub fn window(&self, length: Duration) -> Window {
-        let untold = self.at.saturating_sub(self.since);
-        self.history.window(self.at, length.min(untold))
+        self.history.window(self.at, length.min(self.untold()))
+    }
+
+    /// What it did before that.
+    pub fn before(&self, length: Duration) -> Activity {
+        self.history.before(self.at, length.min(self.untold()))
+    }
+
+    /// Where it comes from, as far as it is known. Looked up when it is asked for.
+    pub fn origin(&self) -> Origin {
+        self.geo.origin(&self.address)
+    }
+
+    fn untold(&self) -> Duration {
+        self.at.saturating_sub(self.since)
     }
 }
 
@@ -179,6 +197,15 @@ pub trait Rule: Send {
     /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
     fn covers(&self) -> &'static [&'static str] {
         &[]
+    }
+    /// Whether what is new of a source may make it match.
+    fn concerns(&self, new: &Activity) -> bool {
+        new.counts.of_any(self.classes()) > 0
+    }
+    /// Whether its evidence may be a forgery also where the source completed connections: it did not send what is
+    /// counted, or only in answer to what was sent in its name.
+    fn is_forgeable(&self) -> bool {
+        false
     }
     /// How long its findings stay open at least when it does not match any more.
     fn patience(&self) -> Duration {
@@ -248,6 +275,11 @@ impl Detector {
         self.feeds = feeds;
     }
 
+    /// Takes other databases of where addresses are, or none. Findings that are open keep what was known.
+    pub fn set_geo(&mut self, geo: Geo) {
+        self.tracker.set_geo(geo);
+    }
+
     /// Looks at a source that did something; hands on what is to be told.
     pub fn see(
         &mut self,
@@ -267,11 +299,12 @@ impl Detector {
         for InUse { rule, soonest } in &self.rules {
             // In a flood most sources have sent one probe: no rule need look closer.
             let too_soon = *soonest != NOT_AT_ONCE && probes < u64::from(*soonest);
-            if too_soon || delta.activity.counts.of_any(rule.classes()) == 0 {
+            if too_soon || !rule.concerns(&delta.activity) {
                 continue;
             }
             let since = self.tracker.told(rule.name(), &address);
-            let source = Source { address, history, delta, at: now.at, since, listed };
+            let geo = self.tracker.geo();
+            let source = Source { address, history, delta, at: now.at, since, listed, geo };
             if let Some(mut evidence) = rule.evaluate(&source) {
                 let mut severity = rule.severity();
                 if let Some(feed) = listed {

@@ -9,7 +9,10 @@ use bytes::{BufMut as _, BytesMut};
 use scanguard_common::{address::Address, oracle::Reach};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use crate::detect::findings::{Event, Target};
+use crate::detect::{
+    findings::{Event, Target},
+    geo::{Country, Origin},
+};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -82,13 +85,14 @@ fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
         (false, _) => ("", ""),
     };
     let mut line = format!(
-        "{:.3} {on}{:<7}{off} {:<6} {} {} {}: {}",
+        "{:.3} {on}{:<7}{off} {:<6} {} {} {}{}: {}",
         event.time,
         event.kind.label(),
         finding.severity.label(),
         finding.rule,
         techniques.join(","),
         SourceName { address: finding.source, ipv6_prefix },
+        Whence(&finding.origin),
         finding.reason,
     );
     if event.kind.label() == "closed" {
@@ -117,6 +121,15 @@ impl std::fmt::Display for SourceName {
             return ip.fmt(f);
         }
         write!(f, "{ip}/{}", self.ipv6_prefix)
+    }
+}
+
+/// " (DE, AS64500 Example)", or nothing.
+struct Whence<'f>(&'f Origin);
+
+impl std::fmt::Display for Whence<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self.0 == Origin::default() { Ok(()) } else { write!(f, " ({})", self.0) }
     }
 }
 
@@ -206,11 +219,18 @@ struct JsonEvent<'e> {
     spoofable: String,
     source: JsonSource,
     #[serde(skip_serializing_if = "Option::is_none")]
+    country: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asn: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_org: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sources: Option<JsonSources>,
     targets: Vec<JsonTarget>,
     counts: JsonCounts,
     reached: JsonReached,
     completed: u64,
+    aborted: u64,
     first_seen: jiff::Timestamp,
     last_seen: jiff::Timestamp,
     reason: &'e str,
@@ -219,6 +239,7 @@ struct JsonEvent<'e> {
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Event { time, kind, finding } = self.event;
+        let network = finding.origin.network.as_ref();
         JsonEvent {
             time: *time,
             event: kind.label(),
@@ -229,6 +250,9 @@ impl Serialize for Json<'_> {
             confidence: finding.confidence,
             spoofable: finding.spoofable.to_string(),
             source: json_source(&finding.source, self.ipv6_prefix),
+            country: finding.origin.country.as_ref().map(Country::as_str),
+            asn: network.map(|network| network.number),
+            as_org: network.and_then(|network| network.organization.as_deref()),
             sources: (finding.sources.count > 0).then(|| JsonSources {
                 count: finding.sources.count,
                 examples: finding
@@ -254,6 +278,7 @@ impl Serialize for Json<'_> {
                 dark: finding.reached(Reach::Dark),
             },
             completed: finding.completed(),
+            aborted: finding.aborted(),
             first_seen: finding.first,
             last_seen: finding.last,
             reason: &finding.reason,
@@ -274,7 +299,7 @@ fn json_target(target: &Target) -> JsonTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::testing::Script;
+    use crate::detect::{geo::Network, rules::testing::Script};
 
     fn first_event() -> Event {
         let rules = crate::detect::rules::Settings::default().rules().rules;
@@ -306,6 +331,7 @@ mod tests {
         assert_eq!(json["spoofable"], "yes: any address could have been written into these packets");
         let reached = serde_json::json!({ "open": 0, "closed": 40, "unknown": 0, "dark": 0 });
         assert_eq!((&json["reached"], &json["completed"]), (&reached, &0.into()));
+        assert_eq!(json["aborted"], 0);
         assert_eq!(json["counts"]["probes"], 40);
         assert_eq!(json["counts"]["by_class"], serde_json::json!({ "syn": 40 }));
         assert_eq!(json["counts"]["hosts"], 1);
@@ -313,6 +339,23 @@ mod tests {
         assert_eq!((&target["ip"], &target["protocol"]), (&"198.51.100.1".into(), &"tcp".into()));
         assert!(json["reason"].as_str().unwrap().contains("40 syn probes"));
         assert_eq!(json["time"], "1970-01-01T00:00:01Z");
+    }
+
+    #[test]
+    fn where_a_source_is_stands_in_the_line_if_it_is_known() {
+        let mut event = first_event();
+        let unknown: serde_json::Value = serde_json::from_str(&line(&event, true)).unwrap();
+        assert!(["country", "asn", "as_org"].iter().all(|field| unknown.get(field).is_none()), "{unknown}");
+        event.finding.origin = Origin {
+            country: Country::new("DE"),
+            network: Some(Network { number: 64_500, organization: Some("Example".to_owned()) }),
+        };
+        let json: serde_json::Value = serde_json::from_str(&line(&event, true)).unwrap();
+        assert_eq!(
+            (&json["country"], &json["asn"], &json["as_org"]),
+            (&"DE".into(), &64_500.into(), &"Example".into())
+        );
+        assert!(line(&event, false).contains(" 192.0.2.7 (DE, AS64500 Example): "));
     }
 
     #[test]

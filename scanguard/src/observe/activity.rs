@@ -82,12 +82,13 @@ pub struct Totals {
     reach: [u32; REACHES],
     answers: [u32; ANSWERS],
     completed: u32,
+    aborted: u32,
 }
 
 impl From<&SourceState> for Totals {
     fn from(state: &SourceState) -> Self {
-        let SourceState { counts, reach, answers, completed, .. } = *state;
-        Self { counts, reach, answers, completed }
+        let SourceState { counts, reach, answers, completed, aborted, .. } = *state;
+        Self { counts, reach, answers, completed, aborted }
     }
 }
 
@@ -102,6 +103,8 @@ pub struct Activity {
     answers: [u32; ANSWERS],
     /// Connections of which a segment was seen after their handshake.
     completed: u32,
+    /// Handshakes that the source aborted.
+    aborted: u32,
     /// What was distinct.
     pub distinct: Distinct,
     /// What kind of targets the examples are.
@@ -115,6 +118,7 @@ impl Activity {
         reach: [0; REACHES],
         answers: [0; ANSWERS],
         completed: 0,
+        aborted: 0,
         distinct: Distinct::EMPTY,
         sampled: Sampled::NONE,
     };
@@ -126,6 +130,7 @@ impl Activity {
             reach: since(&now.reach, &before.reach),
             answers: since(&now.answers, &before.answers),
             completed: now.completed.wrapping_sub(before.completed),
+            aborted: now.aborted.wrapping_sub(before.aborted),
             distinct,
             sampled: Sampled::NONE,
         }
@@ -143,6 +148,7 @@ impl Activity {
         add(&mut self.reach, &other.reach);
         add(&mut self.answers, &other.answers);
         self.completed = self.completed.saturating_add(other.completed);
+        self.aborted = self.aborted.saturating_add(other.aborted);
         self.distinct.union(&other.distinct);
         self.sampled.add(&other.sampled);
     }
@@ -160,6 +166,23 @@ impl Activity {
     /// Connections of which a segment was seen after their handshake: the source's address is no forgery.
     pub fn completed(&self) -> u64 {
         u64::from(self.completed)
+    }
+
+    /// Handshakes that the source aborted after this host's SYN and ACK. No proof against it: see
+    /// [`scanguard_common::oracle::Handshake::Aborted`].
+    pub fn aborted(&self) -> u64 {
+        u64::from(self.aborted)
+    }
+
+    /// Distinct services with which it did that.
+    pub fn aborted_services(&self) -> Estimate {
+        estimate(&[self.distinct.aborted_services]).at_most(self.aborted())
+    }
+
+    /// Of these services those that are not among the ones of another time.
+    pub fn aborted_services_not_in(&self, other: &Self) -> Estimate {
+        let new = self.distinct.aborted_services & !other.distinct.aborted_services;
+        estimate(&[new]).at_most(self.aborted())
     }
 
     /// Distinct services that were probed and not met: ports by protocol, and probed IP protocols.

@@ -80,6 +80,16 @@ impl History {
         window
     }
 
+    /// What was done before that window. Each bucket is in the one or in the other.
+    pub fn before(&self, at: Duration, length: Duration) -> Activity {
+        let start = at.saturating_sub(length);
+        let mut earlier = Activity::NONE;
+        for bucket in self.buckets.iter().take_while(|bucket| bucket.first < start) {
+            earlier.add(&bucket.activity);
+        }
+        earlier
+    }
+
     /// All probes that are remembered.
     pub fn probes(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.activity.counts.total()).sum()
@@ -162,7 +172,10 @@ mod tests {
                 history.add(&syns(1), seconds(now), HORIZON);
             }
             let exact = times.iter().filter(|time| now - **time <= length).count() as f64;
-            let saw = seen(history.window(seconds(now), seconds(length))) as f64;
+            let saw = seen(history.window(seconds(now), seconds(length)));
+            let earlier = history.before(seconds(now), seconds(length)).counts.of(ProbeClass::Syn);
+            prop_assert_eq!(saw + earlier, times.len() as u64);
+            let saw = saw as f64;
             prop_assert!(saw <= exact);
             // The bucket across the far end is no larger than what is nearer, divided by its peers.
             prop_assert!(saw >= exact * 0.6 - 1.0, "{saw} of {exact}");

@@ -40,6 +40,8 @@ struct Record {
     born_ns: u64,
     /// Totals at the last look.
     totals: Totals,
+    /// Whether it sent more than one probe.
+    repeated: bool,
     history: History,
 }
 
@@ -70,13 +72,17 @@ impl Observer {
         ended_epoch: u32,
         at: Duration,
     ) -> Option<(Delta, &History)> {
-        let record = match self.records.entry(*source) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Record {
-                born_ns: state.born_ns,
-                totals: Totals::default(),
-                history: History::default(),
-            }),
+        let (record, is_new) = match self.records.entry(*source) {
+            Entry::Occupied(entry) => (entry.into_mut(), false),
+            Entry::Vacant(entry) => {
+                let record = Record {
+                    born_ns: state.born_ns,
+                    totals: Totals::default(),
+                    repeated: false,
+                    history: History::default(),
+                };
+                (entry.insert(record), true)
+            }
         };
         if record.born_ns != state.born_ns {
             record.born_ns = state.born_ns;
@@ -88,6 +94,7 @@ impl Observer {
         }
         let activity = Activity::between(&record.totals, &totals, state.distinct_since(ended_epoch));
         record.totals = totals;
+        record.repeated |= !is_new || activity.counts.total() > 1;
         let mut samples = state.samples;
         for sample in &mut samples {
             let age = ended_epoch.wrapping_add(1).wrapping_sub(sample.epoch);
@@ -100,8 +107,8 @@ impl Observer {
         Some((Delta { activity, samples }, &record.history))
     }
 
-    /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that were
-    /// quiet longest. Has `forget` take them out of the kernel's table too, and gives how many were still
+    /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that showed least and of
+    /// them those that were quiet longest: a flood of sources that are seen once pushes out nobody else. Has `forget` take them out of the kernel's table too, and gives how many were still
     /// there.
     ///
     /// # Errors
@@ -124,10 +131,10 @@ impl Observer {
                 .records
                 .iter()
                 .filter(|(_, record)| !old(record))
-                .map(|(source, record)| (record.history.last(), *source))
+                .map(|(source, record)| (record.repeated, record.history.last(), *source))
                 .collect();
             by_age.select_nth_unstable(excess - 1);
-            quiet.extend(by_age.iter().take(excess).map(|(_, source)| *source));
+            quiet.extend(by_age.iter().take(excess).map(|(.., source)| *source));
             self.evictions += excess as u64;
         }
         let mut taken = 0;
@@ -296,6 +303,18 @@ mod tests {
         let gone = forgotten(&mut observer, 40 * SECOND);
         assert_eq!(gone, (0..10).map(address).collect::<Vec<_>>());
         assert_eq!((observer.len(), observer.evictions()), (30, 10));
+    }
+
+    #[test]
+    fn beyond_the_cap_those_that_were_seen_once_go_first() {
+        let mut observer = observer(32);
+        for last in 0..40 {
+            let mut state = SourceState::new(100, 1);
+            probed(&mut state, 0..if last < 3 { 2 } else { 1 }, 1);
+            observer.see(&address(last), &state, 1, SECOND * u32::from(last));
+        }
+        let gone = forgotten(&mut observer, 40 * SECOND);
+        assert_eq!(gone, (3..13).map(address).collect::<Vec<_>>());
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         sensor.set_home(&local)?;
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         crate::app::read_feeds(&mut detector, config);
+        crate::app::use_geo(&mut detector, config);
         let pipeline = Pipeline::new(Observer::new(config.history), detector);
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),

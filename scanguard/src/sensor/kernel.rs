@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::network::Local;
 
 use super::{
-    Occupancy, Poll, Sensor, SensorError, Visit,
+    Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit,
     batch::{self, BatchReader},
     gate::{Gate, GateMode, Standing},
     home::Home,
@@ -32,6 +32,7 @@ pub struct KernelSensor {
     sources: MapData,
     tally: PerCpuArray<MapData, Tally>,
     control: Array<MapData, abi::Control>,
+    turned_away: PerCpuArray<MapData, abi::TurnedAway>,
     home: Home,
     gate: Gate,
     live: Noted<Address>,
@@ -66,7 +67,10 @@ impl KernelSensor {
             error,
         })?;
         let home = LpmTrie::try_from(take(ebpf, abi::HOME)?).map_err(map_error(abi::HOME))?;
+        let turned_away =
+            PerCpuArray::try_from(take(ebpf, abi::TURNED_AWAY)?).map_err(map_error(abi::TURNED_AWAY))?;
         let mut sensor = Self {
+            turned_away,
             sources,
             tally,
             control,
@@ -82,6 +86,7 @@ impl KernelSensor {
                 // For ever, until the length of an epoch is known.
                 live_epochs: i32::MAX.cast_unsigned(),
                 published_epochs: i32::MAX.cast_unsigned(),
+                free_entries: u32::MAX,
                 ..abi::Control::default()
             },
         };
@@ -99,8 +104,11 @@ impl KernelSensor {
     /// # Errors
     /// A map could not be changed.
     pub fn set_local(&mut self, local: &Local) -> Result<(), SensorError> {
-        self.tell(|control| control.forwards = u32::from(local.forwards))?;
-        self.home.set(local)
+        self.home.set(local)?;
+        self.tell(|control| {
+            control.forwards = u32::from(local.forwards);
+            control.home_version = control.home_version.wrapping_add(1);
+        })
     }
 
     /// Has the program tell of a source at once from so many news on; 0: never.
@@ -183,6 +191,30 @@ impl KernelSensor {
     pub fn set_allowed(&mut self, allowed: &BTreeSet<IpNet>) -> Result<(), SensorError> {
         self.gate.set_allowed(allowed)?;
         self.tell(|_| {})
+    }
+
+    /// How many new sources an epoch enter the table on each CPU with their first probe; after that, with their
+    /// second. At first: all.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_free_entries(&mut self, free_entries: u32) -> Result<(), SensorError> {
+        self.tell(|control| control.free_entries = free_entries)
+    }
+
+    /// What those probed whom the doorkeeper turned away: how many probes since the program was loaded, and some of
+    /// the last.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn turned_away(&self) -> Result<TurnedAway, SensorError> {
+        let error = |error| SensorError::Map { map: abi::TURNED_AWAY, error };
+        let mut sum = TurnedAway::default();
+        for cpu in self.turned_away.get(&0, 0).map_err(error)?.iter() {
+            sum.count = sum.count.wrapping_add(cpu.count);
+            sum.samples.extend(cpu.samples.iter().filter(|sample| sample.taken != 0));
+        }
+        Ok(sum)
     }
 
     /// How full the maps of what answered are.

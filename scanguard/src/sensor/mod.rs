@@ -20,7 +20,11 @@ pub mod test_run;
 pub mod trips;
 
 use ipnet::IpNet;
-use scanguard_common::{account::SourceState, address::Address, tally::Tally};
+use scanguard_common::{
+    account::{Sample, SourceState},
+    address::Address,
+    tally::Tally,
+};
 
 /// What a poll found beyond the sources that it handed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +42,15 @@ pub struct Occupancy {
     pub live: u64,
     /// Services without a socket here that answered.
     pub published: u64,
+}
+
+/// What those probed whom the doorkeeper did not let into the table, see `scanguard_common::door`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TurnedAway {
+    /// Probes since the program was loaded.
+    pub count: u64,
+    /// Some of the last of them, a few for each CPU.
+    pub samples: Vec<Sample>,
 }
 
 /// Takes a source, its state, and the epoch that was just ended: distinct things of that are whole.

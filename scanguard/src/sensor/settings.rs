@@ -50,6 +50,19 @@ impl Default for Settings {
     }
 }
 
+/// The part of the table of sources that new sources may take in one epoch with their first probe.
+const FREE_PART: u32 = 16;
+
+impl Settings {
+    /// How many new sources an epoch enter the table on each of so many CPUs with their first probe: a sixteenth of
+    /// the table between them, so that those who are in it are not pushed out before they are looked at, however
+    /// many others come.
+    pub fn free_entries(&self, cpus: usize) -> u32 {
+        let cpus = u32::try_from(cpus.max(1)).unwrap_or(u32::MAX);
+        (self.max_sources / FREE_PART / cpus).max(1)
+    }
+}
+
 /// The table is preallocated: 2^24 entries are 8 GiB.
 const MAX_SOURCES_LIMIT: u32 = 1 << 24;
 /// `IFNAMSIZ` less the terminating zero, include/uapi/linux/if.h.

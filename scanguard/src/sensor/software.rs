@@ -123,10 +123,33 @@ impl SoftwareSensor {
 
     /// Notes that a connection with a source was completed, if the source is in the table.
     pub fn completed(&mut self, source: &Address) {
-        if let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) {
+        let epoch = epoch(self.period);
+        if let Some(state) = self.active(*source) {
             // SAFETY: an exclusive reference.
-            unsafe { account::record_completed::<Unshared>(&raw mut tracked.state) };
+            unsafe { account::record_completed::<Unshared>(state, epoch) };
         }
+    }
+
+    /// Notes that a source aborted a handshake, if the source is in the table. Captures do not tell: what lies between
+    /// two packets of a flow is not kept, and no socket can be asked.
+    pub fn aborted(&mut self, flow: &Flow) {
+        let (epoch, salt) = (epoch(self.period), self.salt);
+        if let Some(state) = self.active(flow.source) {
+            // SAFETY: an exclusive reference.
+            let _news = unsafe { account::record_aborted::<Unshared>(state, flow.service, epoch, salt) };
+        }
+    }
+
+    /// What is kept of a source that does something in this period, if it is in the table.
+    fn active(&mut self, source: Address) -> Option<&mut SourceState> {
+        let source = self.mask.apply(source);
+        let tracked = self.sources.get_mut(&source)?;
+        if tracked.period != self.period {
+            self.by_age.remove(&(tracked.period, source));
+            self.by_age.insert((self.period, source));
+            tracked.period = self.period;
+        }
+        Some(&mut tracked.state)
     }
 
     /// Notes an answer that went out to a source, if the source is in the table; says whether it was.

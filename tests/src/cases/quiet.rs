@@ -92,6 +92,20 @@ pub const CASES: &[Case] = &[
         services::short_monitoring,
     )
     .tested(),
+    client(
+        "a half-open check of four services each second for 8 s",
+        60,
+        services::small_ports,
+        services::half_open_check,
+    )
+    .tested(),
+    client(
+        "a browser that cancels 90 connects to three ports at six addresses",
+        300,
+        services::small_ports,
+        services::cancelled,
+    )
+    .tested(),
     datagrams("a DNS client: dig asks dnsmasq 400 names", 400, datagrams::dns_server),
     datagrams("a resolver's answers: dig on this host asks 400 names elsewhere", 400, datagrams::dns_client),
     datagrams("answers that come after the asker gave up, 100 of them", 100, datagrams::late_answers),

@@ -79,7 +79,7 @@ impl Rule for BlockScan {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["vertical_scan", "horizontal_sweep", "sequential_test", "slow_scan", "known_bad"]
+        &["vertical_scan", "horizontal_sweep", "half_open_scan", "sequential_test", "slow_scan", "known_bad"]
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {

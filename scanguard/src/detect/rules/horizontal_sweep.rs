@@ -78,7 +78,7 @@ impl Rule for HorizontalSweep {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["sequential_test", "slow_scan", "known_bad"]
+        &["half_open_scan", "sequential_test", "slow_scan", "known_bad"]
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {

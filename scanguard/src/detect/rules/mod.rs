@@ -2,6 +2,7 @@
 
 mod block_scan;
 pub(super) mod campaign;
+mod half_open_scan;
 mod horizontal_sweep;
 mod icmp_probe;
 mod icmp_sweep;
@@ -97,6 +98,8 @@ pub struct Settings {
     pub service_probe: service_probe::Settings,
     /// `[rules.sequential_test]`.
     pub sequential_test: sequential_test::Settings,
+    /// `[rules.half_open_scan]`.
+    pub half_open_scan: half_open_scan::Settings,
     /// `[rules.slow_scan]`.
     pub slow_scan: slow_scan::Settings,
     /// `[rules.known_bad]`.
@@ -128,6 +131,7 @@ impl Default for Settings {
             icmp_probe: icmp_probe::Settings::default(),
             service_probe: service_probe::Settings::default(),
             sequential_test: sequential_test::Settings::default(),
+            half_open_scan: half_open_scan::Settings::default(),
             slow_scan: slow_scan::Settings::default(),
             known_bad: known_bad::Settings::default(),
             never_seen: never_seen::Settings::default(),
@@ -160,6 +164,7 @@ impl Settings {
             icmp_probe: icmp_probe::Settings::read(section.section("icmp_probe")),
             service_probe: service_probe::Settings::read(section.section("service_probe")),
             sequential_test: sequential_test::Settings::read(section.section("sequential_test")),
+            half_open_scan: half_open_scan::Settings::read(section.section("half_open_scan")),
             slow_scan: slow_scan::Settings::read(section.section("slow_scan")),
             known_bad: known_bad::Settings::read(section.section("known_bad")),
             never_seen: never_seen::Settings::read(section.section("never_seen")),
@@ -223,6 +228,7 @@ impl Settings {
             (self.icmp_probe.common, Box::new(icmp_probe::IcmpProbe(self.icmp_probe))),
             (self.service_probe.common, Box::new(service_probe::ServiceProbe(self.service_probe))),
             (self.sequential_test.common, Box::new(sequential_test::SequentialTest(self.sequential_test))),
+            (self.half_open_scan.common, Box::new(half_open_scan::HalfOpenScan(self.half_open_scan))),
             (self.slow_scan.common, Box::new(slow_scan::SlowScan(self.slow_scan))),
             (self.known_bad.common, Box::new(known_bad::KnownBad(self.known_bad))),
             (self.never_seen.common, Box::new(never_seen::NeverSeen::new(self.never_seen))),
@@ -279,9 +285,11 @@ fn attempts_in_words(window: &Window, length: Duration, proven: bool) -> String 
     let activity = &window.activity;
     let (services, hosts) =
         (missed::services(activity, ATTEMPTS, Kind::TCP), missed::hosts(activity, ATTEMPTS, Kind::TCP));
-    let kind = match activity.completed() {
-        0 => "a SYN scan (nmap -sS)",
-        _ => "a connect scan (nmap -sT)",
+    // A connect scan completes every handshake; after a SYN scan others may be completed (nmap -sV).
+    let kind = if activity.completed() > 0 && activity.aborted() == 0 {
+        "a connect scan (nmap -sT)"
+    } else {
+        "a SYN scan (nmap -sS)"
     };
     format!(
         "{} to {} {} of {} {} within {}: {kind}{}",

@@ -1,7 +1,11 @@
 //! Never seen before: a service is met that nobody asked for while the sensor was learning (a back door that is used,
-//! a service that somebody started). Off by default: it needs to run for a while to know what is usual.
+//! a service that somebody started), or a connection is completed from a country or an autonomous system from which
+//! nobody completed one. Off by default: it needs to run for a while to know what is usual.
+//!
+//! Only who completes a connection shows where it is: with forged addresses anybody comes from everywhere, and would
+//! teach the sensor so.
 
-use std::{cell::RefCell, collections::HashSet, time::Duration};
+use std::{cell::RefCell, collections::HashSet, hash::Hash, time::Duration};
 
 use scanguard_common::{outcome::ProbeClass, wire::protocol};
 
@@ -10,8 +14,10 @@ use crate::{
     config::{Interval, Section},
     detect::{
         Evidence, Rule, Severity, Source, Technique,
+        geo::{Country, Origin},
         missed::{self, ATTEMPTS},
     },
+    observe::activity::Activity,
 };
 
 /// `[rules.never_seen]`.
@@ -21,6 +27,10 @@ pub struct Settings {
     pub common: Common,
     /// How long it learns after the start.
     pub learning: Duration,
+    /// Whether countries count, where there is a database.
+    pub countries: bool,
+    /// Whether autonomous systems count, where there is a database.
+    pub asns: bool,
 }
 
 impl Default for Settings {
@@ -28,6 +38,9 @@ impl Default for Settings {
         Self {
             common: Common { enabled: false, window: Duration::from_secs(60), severity: Severity::Low },
             learning: Duration::from_secs(24 * 60 * 60),
+            countries: true,
+            // Who serves everybody meets new ones each day.
+            asns: false,
         }
     }
 }
@@ -42,17 +55,46 @@ impl Settings {
                 default.learning,
                 Interval::between(Duration::from_secs(60), Duration::from_secs(60 * 24 * 60 * 60)),
             ),
+            countries: section.value("countries", default.countries, |_| Ok(())),
+            asns: section.value("asns", default.asns, |_| Ok(())),
         };
         section.finish();
         settings
     }
 }
 
-/// What was asked for so far: TCP ports, 65,536 at most.
+/// Autonomous systems that are remembered at most. There are about 80,000; a database that has more is not to be trusted.
+const MAX_ASNS: usize = 1 << 17;
+
+/// What was seen so far: TCP ports, 65,536 at most; countries, 676 at most; autonomous systems, [`MAX_ASNS`] at most.
 #[derive(Default)]
 struct Known {
     since: Option<Duration>,
     ports: HashSet<u16>,
+    countries: HashSet<Country>,
+    asns: HashSet<u32>,
+}
+
+impl Known {
+    /// What of where a source is was never seen before, in words; it is known from now on.
+    fn new_origin(&mut self, origin: &Origin, settings: &Settings) -> Option<String> {
+        let country = origin.country.filter(|_| settings.countries);
+        let network = origin.network.as_ref().filter(|_| settings.asns);
+        let new_country = country.filter(|country| is_new(&mut self.countries, *country, usize::MAX));
+        let new_network = network.filter(|network| is_new(&mut self.asns, network.number, MAX_ASNS));
+        match (new_country, new_network) {
+            (Some(country), Some(network)) => Some(format!("{country} and from {network}")),
+            (Some(country), None) => Some(country.to_string()),
+            (None, Some(network)) => Some(network.to_string()),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Whether something is new; it is known from now on. With no room for more nothing is new: what was forgotten
+/// would be told again.
+fn is_new<T: Eq + Hash>(known: &mut HashSet<T>, one: T, most: usize) -> bool {
+    (known.len() < most || known.contains(&one)) && known.insert(one)
 }
 
 /// The rule.
@@ -85,6 +127,11 @@ impl Rule for NeverSeen {
         ATTEMPTS
     }
 
+    fn concerns(&self, new: &Activity) -> bool {
+        // A connection may end long after it was asked for.
+        new.counts.of_any(self.classes()) > 0 || new.completed() > 0
+    }
+
     fn soonest(&self) -> u32 {
         crate::detect::NOT_AT_ONCE
     }
@@ -97,9 +144,21 @@ impl Rule for NeverSeen {
         let ports = samples
             .filter(|sample| sample.taken == 1 && sample.protocol == protocol::TCP)
             .map(|sample| sample.port);
+        let has_completed = source.delta.activity.completed() > 0;
+        let from = has_completed.then(|| known.new_origin(&source.origin(), &self.settings)).flatten();
         if is_learning {
             known.ports.extend(ports);
             return None;
+        }
+        let window = source.window(self.settings.common.window);
+        let learned = Interval(self.settings.learning);
+        if let Some(from) = from {
+            let reason = format!(
+                "a connection completed from {from}, where nobody completed one from in the {learned} that the \
+                 sensor learned"
+            );
+            // That somebody comes from there is certain, that he is up to no good is not.
+            return Some(Evidence { window, reason, proven: false });
         }
         // The examples do not say what they met: only where all met something it is certain.
         if missed::probes(&source.delta.activity, ATTEMPTS) > 0 {
@@ -108,17 +167,24 @@ impl Rule for NeverSeen {
         let new: Vec<_> = ports.filter(|port| known.ports.insert(*port)).collect();
         let first = new.first()?;
         let reason = format!(
-            "a connection to port {first}, which nobody asked for in the {} that the sensor learned",
-            Interval(self.settings.learning)
+            "a connection to port {first}, which nobody asked for in the {learned} that the sensor learned"
         );
-        Some(Evidence { window: source.window(self.settings.common.window), reason, proven: true })
+        Some(Evidence { window, reason, proven: true })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::testing::{NOBODY, found};
+    use crate::{
+        config::Config,
+        detect::{
+            Confidence,
+            geo::builder::{TempFile, asn, country, database},
+            rules::testing::{NOBODY, Script, found},
+            settings,
+        },
+    };
 
     const DAY: u64 = 24 * 60 * 60;
 
@@ -133,6 +199,92 @@ mod tests {
             script.at(2 * DAY + 600).open(4, 1, 31_337);
         });
         assert_eq!(found, [3]);
+    }
+
+    /// 192.0.2.1 to .7 are in DE and AS 64500, .8 to .15 in JP and AS 64501, .16 to .31 in DE and AS 64502.
+    fn located(settings: Settings) -> Script {
+        let countries = TempFile::new(&database(
+            "Test-Country",
+            &[
+                ("192.0.2.0/29", country("DE")),
+                ("192.0.2.8/29", country("JP")),
+                ("192.0.2.16/28", country("DE")),
+            ],
+        ));
+        let networks = TempFile::new(&database(
+            "Test-ASN",
+            &[
+                ("192.0.2.0/29", asn(64_500, "One")),
+                ("192.0.2.8/29", asn(64_501, "Two")),
+                ("192.0.2.16/28", asn(64_502, "Three")),
+            ],
+        ));
+        let (country, asn) = (countries.0.display(), networks.0.display());
+        let config = Config::parse(&format!("[geo]\ncountry = {country:?}\nasn = {asn:?}\n")).unwrap();
+        let mut script = Script::new(Box::new(NeverSeen::new(settings)), settings::Settings::default());
+        script.set_geo(config.geo);
+        script
+    }
+
+    fn said(script: &mut Script) -> Vec<(String, String)> {
+        let opened = script.events().into_iter().filter(|event| event.kind.label() == "opened");
+        opened.map(|event| (event.finding.source.to_ip().to_string(), event.finding.reason)).collect()
+    }
+
+    #[test]
+    fn a_country_that_is_new_after_learning_is_told_once_with_where_it_is() {
+        let mut script = located(Settings::default());
+        script.open(1, 1, 443).completed(1).at(2 * DAY);
+        script.open(2, 1, 443).completed(2).open(9, 1, 443).completed(9).open(17, 1, 443).completed(17);
+        script.at(2 * DAY + 600).open(10, 1, 443).completed(10);
+        let said = said(&mut script);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(said[0].0, "192.0.2.9");
+        assert!(said[0].1.contains("completed from JP, where nobody"), "{}", said[0].1);
+        let finding = &script.events()[0].finding;
+        assert_eq!(finding.origin.to_string(), "JP, AS64501 Two");
+        assert_eq!((finding.severity, finding.confidence), (Severity::Low, Confidence::Medium));
+    }
+
+    #[test]
+    fn an_autonomous_system_that_is_new_is_told_where_that_is_asked_for() {
+        let mut script = located(Settings { asns: true, ..Settings::default() });
+        script.open(1, 1, 443).completed(1).at(2 * DAY);
+        script.open(17, 1, 443).completed(17).open(9, 1, 443).completed(9);
+        let said = said(&mut script);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].1.contains("from JP and from AS64501 Two, where"), "{said:?}");
+        assert!(said[1].1.contains("from AS64502 Three, where"), "{said:?}");
+    }
+
+    #[test]
+    fn a_connection_that_ends_long_after_it_was_asked_for_tells_too() {
+        let mut script = located(Settings::default());
+        script.open(1, 1, 443).completed(1).at(DAY - 600).open(9, 1, 443).at(DAY + 600).completed(9);
+        assert_eq!(said(&mut script).len(), 1);
+    }
+
+    #[test]
+    fn addresses_that_may_be_forged_neither_teach_nor_tell() {
+        let mut script = located(Settings::default());
+        script.open(1, 1, 443).completed(1).open(9, 1, 443).at(2 * DAY).open(10, 1, 443);
+        assert_eq!(said(&mut script), []);
+        script.at(2 * DAY + 10).open(9, 1, 443).completed(9);
+        assert_eq!(said(&mut script).len(), 1, "the forged ones taught nothing");
+    }
+
+    #[test]
+    fn with_countries_turned_off_none_is_told() {
+        let mut script = located(Settings { countries: false, ..Settings::default() });
+        script.open(1, 1, 443).completed(1).at(2 * DAY).open(9, 1, 443).completed(9);
+        assert_eq!(said(&mut script), []);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_not_told() {
+        let mut known = HashSet::from([1, 2]);
+        assert_eq!([3, 1].map(|one| is_new(&mut known, one, 2)), [false, false]);
+        assert!(is_new(&mut known, 3, 3) && !is_new(&mut known, 3, 3));
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Rule for SequentialTest {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["slow_scan", "known_bad"]
+        &["half_open_scan", "slow_scan", "known_bad"]
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {

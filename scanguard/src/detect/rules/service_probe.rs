@@ -69,6 +69,10 @@ impl Rule for ServiceProbe {
         &[ProbeClass::Syn]
     }
 
+    fn covers(&self) -> &'static [&'static str] {
+        &["half_open_scan", "known_bad"]
+    }
+
     fn soonest(&self) -> u32 {
         // Services that are met are no news; the poll finds it.
         crate::detect::NOT_AT_ONCE

@@ -16,6 +16,7 @@ use crate::{
         Detector, Rule,
         feeds::Feeds,
         findings::{Event, Tracker},
+        geo::Geo,
         settings::Settings,
     },
     observe::{self, Observer},
@@ -90,15 +91,24 @@ impl Script {
         service: Service,
         reach: Reach,
     ) -> &mut Self {
-        let destination = Ipv4Addr::new(198, 51, 100, host).into();
-        let flow = Flow { source: address(source), destination, service, source_port: 40_000, reserved: 0 };
-        self.sensor.probe(class, reach, &flow);
+        self.sensor.probe(class, reach, &flow(source, host, service));
         self
     }
 
     /// A connection of the source was completed.
     pub(crate) fn completed(&mut self, source: u8) -> &mut Self {
         self.sensor.completed(&address(source));
+        self
+    }
+
+    /// The source asked for a service that is there, and aborted the handshake.
+    pub(crate) fn half_open(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
+        self.open(source, host, port).abort(source, host, port)
+    }
+
+    /// The source aborted a handshake.
+    pub(crate) fn abort(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
+        self.sensor.aborted(&flow(source, host, tcp(port)));
         self
     }
 
@@ -120,6 +130,11 @@ impl Script {
         self.pipeline.detector.set_feeds(feeds);
     }
 
+    /// Where addresses are.
+    pub(crate) fn set_geo(&mut self, geo: Geo) {
+        self.pipeline.detector.set_geo(geo);
+    }
+
     /// Everything that was told so far.
     pub(crate) fn events(&mut self) -> Vec<Event> {
         self.poll();
@@ -134,6 +149,11 @@ impl Script {
 /// 192.0.2.`last`.
 pub(crate) fn address(last: u8) -> Address {
     Ipv4Addr::new(192, 0, 2, last).into()
+}
+
+fn flow(source: u8, host: u8, service: Service) -> Flow {
+    let destination = Ipv4Addr::new(198, 51, 100, host).into();
+    Flow { source: address(source), destination, service, source_port: 40_000, reserved: 0 }
 }
 
 /// A TCP port.

@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    clients::{at, knock, serve, visit},
-    lab::{ROUTED, VICTIM, VICTIM6},
+    clients::{ask_and_forget, at, knock, serve, visit},
+    lab::{ROUTED, SCANNER, VICTIM, VICTIM6},
     stage::Stage,
 };
 
@@ -153,6 +153,35 @@ pub(super) fn short_monitoring(stage: &mut Stage<'_>) -> Result<()> {
         .lab
         .scanner
         .enter(|| each_second(6, || FIVE.iter().try_for_each(|port| Ok(knock(at(VICTIM, *port))?))))
+}
+
+/// As load balancers check: SYN, SYN and ACK, RST.
+pub(super) fn half_open_check(stage: &mut Stage<'_>) -> Result<()> {
+    let mut source_port = 20_000;
+    stage.lab.scanner.enter(|| {
+        each_second(8, || {
+            FIVE.iter().take(4).try_for_each(|port| {
+                source_port += 1;
+                ask_and_forget(SCANNER, source_port, at(VICTIM, *port))
+            })
+        })
+    })
+}
+
+/// Happy eyeballs that lose, and pages that are left before they came: some visits, more connects that came to nothing.
+pub(super) fn cancelled(stage: &mut Stage<'_>) -> Result<()> {
+    stage.lab.scanner.enter(|| {
+        for round in 0..5 {
+            for host in 1..=6 {
+                let server = format!("{ROUTED}.{host}");
+                for (number, port) in (0..).zip([80, 443, 8080]) {
+                    ask_and_forget(SCANNER, 20_000 + round * 100 + host * 10 + number, at(&server, port))?;
+                }
+                visit(at(&server, 443))?;
+            }
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn pings(stage: &mut Stage<'_>) -> Result<()> {

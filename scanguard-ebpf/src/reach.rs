@@ -1,0 +1,77 @@
+//! What probes of a service met, kept for the rest of the epoch: the sockets are asked once an epoch and CPU, not
+//! once a packet. Most SYNs go to few services.
+//!
+//! A socket that comes or goes within an epoch is seen with the next: a service that has just started may count as closed
+//! until then. Whoever answers for the first time is seen at once.
+
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray},
+    macros::btf_map,
+};
+use scanguard_common::{
+    abi::Control,
+    account::Memory as _,
+    flow::stir,
+    oracle::{Oracle as _, Reach, Socket, without_socket},
+    outcome::Flow,
+};
+
+use crate::{atomics::Shared, config, oracle::Kernel};
+
+/// Places, 8 bytes each; a power of two. A service that falls on the place of another takes it.
+const PLACES: usize = 4_096;
+/// The bits of an entry that hold the [`Reach`]; the rest is the tag of the service.
+const REACH_BITS: u64 = 3;
+
+#[btf_map]
+static MET: PerCpuArray<u64, PLACES> = PerCpuArray::new();
+
+/// How often all that was kept was forgotten.
+#[btf_map]
+static FORGOTTEN: Array<u32, 1> = Array::new();
+
+/// Forgets all that was kept, on all CPUs.
+#[inline(always)]
+pub(crate) fn forget() {
+    if let Some(times) = FORGOTTEN.get_ptr_mut(0) {
+        // SAFETY: an aligned number in a map.
+        unsafe { Shared::increment(times) };
+    }
+}
+
+/// What a probe meets; only a SYN asks for a socket (`is_syn`), see `scanguard_common::oracle::reach`.
+#[inline(always)]
+pub(crate) fn of(kernel: &Kernel<'_>, control: &Control, is_syn: bool, flow: &Flow) -> Reach {
+    let tag = tag(kernel.interface(), control, is_syn, flow);
+    let Some(entry) = MET.get_ptr_mut((tag >> 50) as u32 & (PLACES as u32 - 1)) else {
+        return Reach::Unknown;
+    };
+    // SAFETY: this CPU's entry of a map.
+    let held = unsafe { entry.read() };
+    if held | REACH_BITS == tag {
+        return match held & REACH_BITS {
+            0 => Reach::Open,
+            1 => Reach::Closed,
+            2 => Reach::Unknown,
+            _ => Reach::Dark,
+        };
+    }
+    let is_wanted = is_syn && !matches!(kernel.tcp(flow), Socket::None);
+    let reach = if is_wanted { Reach::Open } else { without_socket(kernel, flow) };
+    // SAFETY: as above.
+    unsafe { entry.write(tag & !REACH_BITS | reach as u64) };
+    reach
+}
+
+/// 62 bits by which a service at an address is recognized, in this epoch only; the bits of the reach are set.
+#[inline(always)]
+fn tag(interface: u32, control: &Control, is_syn: bool, flow: &Flow) -> u64 {
+    let [high, low] = flow.destination.words();
+    let forgotten = FORGOTTEN.get(0).copied().unwrap_or_default();
+    let state = u64::from(control.epoch) << 32 | u64::from(control.home_version.wrapping_add(forgotten));
+    let service = u64::from(interface) << 32
+        | u64::from(is_syn) << 24
+        | u64::from(flow.service.protocol) << 16
+        | u64::from(flow.service.port);
+    stir(stir(stir(config::salt() ^ state, low), high), service) | REACH_BITS
+}

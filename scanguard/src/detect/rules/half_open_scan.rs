@@ -1,0 +1,253 @@
+//! Half-open scan: one source asks many services that are there for a connection and, when they answer, aborts the
+//! handshake (nmap -sS of what is open, also before -sV; masscan; zmap).
+//!
+//! Clients abort handshakes too: who raced two addresses of a service (happy eyeballs), gave up, or went away. But those are
+//! handshakes of the few services that they use, however often; so do half-open health checks. Only distinct services
+//! count, and whoever aborts the same ones over and over is known after some rounds.
+//!
+//! It says nothing against the owner of an address that somebody else wrote into SYNs: the owner's stack aborts
+//! what it did not ask for.
+
+use std::time::Duration;
+
+use scanguard_common::outcome::ProbeClass;
+
+use super::{Common, plural};
+use crate::{
+    config::{Interval, Section},
+    detect::{Evidence, Rule, Severity, Source, Technique, missed::ATTEMPTS},
+    observe::activity::Activity,
+};
+
+/// `[rules.half_open_scan]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Distinct services whose handshakes the source aborted, from which on it is a scan. Eight services set six of the 64 bits
+    /// or more with a probability of 99.6 %.
+    pub services: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
+            services: 6,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            // Beyond 150 the bitmap of 64 bits says little.
+            services: section.number("services", default.services, 2..=150),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// How many times the aborts of one window make somebody known, if they are of services that were aborted before.
+const ROUNDS: u64 = 4;
+
+/// The rule.
+pub(super) struct HalfOpenScan(pub(super) Settings);
+
+impl Rule for HalfOpenScan {
+    fn name(&self) -> &'static str {
+        "half_open_scan"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::VulnerabilityScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn classes(&self) -> &'static [ProbeClass] {
+        ATTEMPTS
+    }
+
+    fn concerns(&self, new: &Activity) -> bool {
+        // The abort may come after the poll that saw the SYN.
+        new.aborted() > 0
+    }
+
+    fn soonest(&self) -> u32 {
+        self.0.services
+    }
+
+    fn covers(&self) -> &'static [&'static str] {
+        &["known_bad"]
+    }
+
+    fn is_forgeable(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
+        let length = self.0.common.window;
+        let window = source.window(length);
+        let (aborted, services) = (window.activity.aborted(), window.activity.aborted_services().value);
+        let least = u64::from(self.0.services);
+        if services < least {
+            return None;
+        }
+        let before = source.before(length);
+        let is_new = window.activity.aborted_services_not_in(&before).value >= least;
+        if !is_new && before.aborted() + aborted >= aborted * ROUNDS {
+            return None;
+        }
+        let reason = format!(
+            "{aborted} {} with about {services} {} that answered, aborted by the source within {}: a SYN scan of open \
+             services (nmap -sS), or forged SYNs that the address's owner refuses",
+            plural(aborted, "handshake"),
+            plural(services, "service"),
+            Interval(length),
+        );
+        Some(Evidence { window, reason, proven: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::{
+        Confidence,
+        findings::Spoofable,
+        rules::testing::{NOBODY, Script, found, told},
+        settings,
+    };
+
+    const EIGHT: [u16; 8] = [21, 22, 25, 80, 110, 143, 443, 3306];
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(HalfOpenScan(Settings::default()))
+    }
+
+    fn scan(script: &mut Script) {
+        for port in EIGHT {
+            script.half_open(1, 1, port);
+        }
+    }
+
+    #[test]
+    fn handshakes_aborted_with_many_services_are_found_and_say_that_they_may_be_forged() {
+        let mut script = Script::new(rule(), settings::Settings::default());
+        scan(&mut script);
+        for _ in 0..20 {
+            script.completed(1);
+        }
+        let events = script.events();
+        let finding = &events[0].finding;
+        assert_eq!((finding.rule, finding.aborted(), finding.completed()), ("half_open_scan", 8, 20));
+        // Connections that the owner of the address completed do not make the SYNs its own.
+        assert_eq!((finding.spoofable, finding.confidence), (Spoofable::Yes, Confidence::Medium));
+        assert!(finding.reason.starts_with("8 handshakes with about "), "{}", finding.reason);
+    }
+
+    #[test]
+    fn aborts_that_come_after_the_poll_that_saw_the_probes_count() {
+        let found = found(rule(), |script| {
+            for port in EIGHT {
+                script.open(1, 1, port);
+            }
+            script.at(1);
+            for port in EIGHT {
+                script.abort(1, 1, port);
+            }
+        });
+        assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn a_scan_by_one_who_retried_a_service_for_hours_is_found_all_the_same() {
+        let found = found(rule(), |script| {
+            for minute in 0..60 {
+                script.at(minute * 60);
+                for _ in 0..10 {
+                    script.half_open(1, 1, 22);
+                }
+            }
+            script.at(4_000);
+            scan(script);
+        });
+        assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn a_check_of_ten_services_that_goes_on_for_hours_is_told_once() {
+        let mut script = Script::new(rule(), settings::Settings::default());
+        for round in 0..2_000 {
+            script.at(round * 5);
+            for port in 1..=10 {
+                script.half_open(1, 1, port);
+            }
+        }
+        script.at(20_000);
+        let told: Vec<_> = script.events().iter().map(|event| event.kind.label()).collect();
+        assert_eq!((told.first(), told.last()), (Some(&"opened"), Some(&"closed")));
+        assert_eq!(told.iter().filter(|kind| **kind == "opened").count(), 1, "{told:?}");
+    }
+
+    #[test]
+    fn clients_are_not_found() {
+        type Play = fn(&mut Script);
+        let quiet: [(&str, Play); 5] = [
+            ("a half-open check of four services each second", |script| {
+                for second in 0..600 {
+                    for port in [22, 25, 80, 443] {
+                        script.at(second).half_open(1, 1, port);
+                    }
+                }
+            }),
+            ("happy eyeballs that lose at thirty addresses of two services", |script| {
+                for host in 1..=30 {
+                    script.at(u64::from(host)).half_open(1, host, 80).half_open(1, host, 443);
+                }
+            }),
+            ("a client that gives up one service five hundred times", |script| {
+                for second in 0..500 {
+                    script.at(second).half_open(1, 1, 443);
+                }
+            }),
+            ("a user of twelve services who completes all", |script| {
+                for port in 1..=12 {
+                    script.open(1, 1, port * 50).completed(1);
+                }
+            }),
+            ("another service every minute and a half", |script| {
+                for step in 0..40 {
+                    script.at(u64::from(step) * 90).half_open(1, 1, 1_000 + step);
+                }
+            }),
+        ];
+        for (name, play) in quiet {
+            assert_eq!(found(rule(), play), NOBODY, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_says_more_of_the_same_scan_takes_it_over() {
+        let versions = told(|script| {
+            scan(script);
+            for port in 1..=30 {
+                script.at(2).open(1, 1, 5_000 + port).completed(1).completed(1);
+            }
+        });
+        assert_eq!(versions, ["service_probe"]);
+        let many = told(|script| {
+            scan(script);
+            for port in 1_000..1_040 {
+                script.at(2).syn(1, 1, port);
+            }
+        });
+        assert_eq!(many, ["vertical_scan"]);
+    }
+}
