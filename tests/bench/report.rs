@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     machine::Machine,
-    model::{Part, Report},
+    model::{Part, Report, Table},
 };
 
 /// Where the page goes.
@@ -49,7 +49,7 @@ fn page(machine: &Machine, reports: &[Report]) -> String {
     }
     for report in reports {
         page += &format!("\n## {}\n", report.part.title());
-        page.extend(report.tables.iter().map(|table| table.markdown()));
+        page.extend(report.tables.iter().map(Table::markdown));
     }
     if !REASONING.trim().is_empty() {
         page += &format!("\n{}\n", REASONING.trim());

@@ -105,7 +105,12 @@ pub(crate) fn measure(effort: Effort) -> Result<(Table, Vec<Target>)> {
         eprintln!("throughput, turn {turn} of {}", effort.turns);
         for (client, rates) in CLIENTS.into_iter().zip(&mut rates) {
             client.prepare(&lab)?;
-            for (setup, rates) in SETUPS.into_iter().zip(rates) {
+            let mut row: Vec<_> = SETUPS.into_iter().zip(rates).collect();
+            if turn % 2 == 0 {
+                // Whoever comes first meets what the client before has left behind.
+                row.reverse();
+            }
+            for (setup, rates) in row {
                 let _running = setup.start(&lab)?;
                 rates.push(client.run(&lab, seconds).with_context(|| client.name())?);
             }
