@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what a packet costs.
+//! `cargo xtask bench`: what ScanGuard costs.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::{build::Profile, demo, setup::Purpose, workspace::Workspace};
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Passed on to the benchmark
+    /// Passed on to the benchmark: options such as --end-to-end, --peers, --scale and --write; see --help
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -17,5 +17,25 @@ pub(crate) struct Args {
 /// # Errors
 /// Without root, or when setup or the build fails; after that this process becomes the benchmark.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
-    demo::run_as_root(ws, "bench", Purpose::Test, Profile::Release, &args.args)
+    demo::run_as_root(ws, "bench", purpose(&args.args), Profile::Release, &args.args)
+}
+
+/// Packet by packet needs less than the rest, which CI need not install.
+fn purpose(args: &[String]) -> Purpose {
+    let is_long = |arg: &String| ["--end-to-end", "--peers", "--latency", "--write"].contains(&arg.as_str());
+    if args.iter().any(is_long) { Purpose::Bench } else { Purpose::Packets }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_goes_over_a_wire_needs_clients_and_servers() {
+        let purpose = |args: &[&str]| purpose(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
+        assert!(purpose(&["--rounds", "1"]) == Purpose::Packets);
+        assert!(purpose(&["--scale", "1000"]) == Purpose::Packets);
+        assert!(purpose(&["--seconds", "1", "--peers"]) == Purpose::Bench);
+        assert!(purpose(&["--write"]) == Purpose::Bench);
+    }
 }

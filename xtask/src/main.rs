@@ -38,7 +38,7 @@ enum Command {
     Demo(demo::Args),
     /// Play every scan and every honest case with real tools; a table of what is found (needs root)
     Matrix(matrix::Args),
-    /// Measure the costs per packet (needs root)
+    /// Measure what it costs: a packet, or --end-to-end, --peers, --scale; --write for the page (needs root)
     Bench(bench::Args),
 }
 

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// Arguments of `setup`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Install only what this command needs (demo and bench need the same as test)
+    /// Install only what this command needs (demo needs the same as test)
     #[arg(long = "for", value_name = "COMMAND", default_value = "all")]
     purpose: Purpose,
 }
@@ -29,7 +29,11 @@ pub(crate) enum Purpose {
     Test,
     /// Compile, and play the matrix: many tools, servers and clients.
     Matrix,
-    /// All of these but the matrix.
+    /// Compile, and measure packet by packet: a compiler for the C programs that are compared with.
+    Packets,
+    /// Compile, and measure everything: clients, servers and peers.
+    Bench,
+    /// Build, check and test; neither matrix nor bench.
     All,
 }
 
@@ -46,16 +50,23 @@ impl Purpose {
         if matches!(self, Self::Check | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DENY));
         }
-        if matches!(self, Self::Test | Self::Matrix | Self::All) {
+        if matches!(self, Self::Test | Self::Matrix | Self::Packets | Self::Bench | Self::All) {
             items.extend(system::TEST_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
         }
         if matches!(self, Self::Test | Self::All) {
             items.push(Box::new(extracted::PROMTOOL));
         }
-        // Not part of `all`: nothing but the matrix needs these.
+        // What follows is not part of `all`: nothing but the matrix or the bench needs it.
         if matches!(self, Self::Matrix) {
             items.extend(system::MATRIX_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
             items.extend(extracted::SERVERS.map(|program| Box::new(program) as Box<dyn Item>));
+        }
+        if matches!(self, Self::Packets | Self::Bench) {
+            items.push(Box::new(system::CLANG));
+        }
+        if matches!(self, Self::Bench) {
+            items.extend(system::BENCH_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
+            items.push(Box::new(extracted::NGINX));
         }
         items
     }

@@ -36,14 +36,17 @@ pub(super) const PROMTOOL: Extracted = Extracted {
     libraries: "",
 };
 
+/// The server that clients measure.
+pub(super) const NGINX: Extracted = Extracted {
+    name: "nginx",
+    packages: Packages::same_everywhere("nginx"),
+    path: "usr/sbin/nginx",
+    libraries: "libpcre2-8-0",
+};
+
 /// The servers of the matrix.
 pub(super) const SERVERS: [Extracted; 2] = [
-    Extracted {
-        name: "nginx",
-        packages: Packages::same_everywhere("nginx"),
-        path: "usr/sbin/nginx",
-        libraries: "libpcre2-8-0",
-    },
+    NGINX,
     Extracted {
         name: "haproxy",
         packages: Packages::same_everywhere("haproxy"),

@@ -101,6 +101,21 @@ pub(super) const MATRIX_TOOLS: [Program; 14] = [
     },
 ];
 
+/// Compiles the C programs that the bench compares with, against the kernel's own headers.
+pub(super) const CLANG: Program = Program {
+    name: "clang",
+    packages: Packages {
+        apt: "clang linux-libc-dev",
+        dnf: "clang kernel-headers",
+        pacman: "clang linux-api-headers",
+        apk: "clang linux-headers",
+    },
+};
+
+/// What the bench works with over a wire, and the peers that it compares with, beyond [`TEST_TOOLS`]. Suricata is not among
+/// them: it is measured where it is installed. Debian's iperf3 starts no server unless it is asked to.
+pub(super) const BENCH_TOOLS: [Program; 4] = [same("masscan"), same("iperf3"), same("wrk"), same("iptables")];
+
 /// A program whose package is called like it.
 const fn same(name: &'static str) -> Program {
     Program { name, packages: Packages::same_everywhere(name) }

@@ -1,0 +1,128 @@
+//! The rows of `cargo xtask bench`: packets, and the programs that they are run through.
+
+use std::{net::IpAddr, os::fd::AsFd as _};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{ProgramFd, Xdp};
+use scanguard::sensor::{
+    Sensor as _,
+    gate::GateMode,
+    program::KernelLogLevel,
+    settings::Settings,
+    test_run::{self, TestRunSensor},
+};
+use scanguard_common::abi;
+use scanguard_tests::{
+    frames::{SOURCE, ethernet, icmp, tcp, udp, v4, v6},
+    program,
+};
+
+use crate::{
+    c_programs::{self, Fresh},
+    packets::{Measure, Subject, nanoseconds},
+};
+
+/// `enum xdp_action`, include/uapi/linux/bpf.h.
+const XDP_DROP: u32 = 1;
+
+/// All rows; those that are compared are measured one after the other.
+pub(crate) fn all() -> Vec<Subject> {
+    vec![
+        empty(),
+        c_programs::parse(),
+        same_packet("tcp_established", v4(6, &tcp(0x10, 443))),
+        same_packet("tcp6_established", v6(6, &tcp(0x10, 443))),
+        same_packet("arp", ethernet(etherparse::EtherType::ARP, &[0; 46])),
+        c_programs::syn_known(),
+        same_packet("syn_known", v4(6, &tcp(0x02, 443))),
+        c_programs::syn_new(),
+        new_sources(),
+        c_programs::dropped(),
+        dropped(),
+        same_packet("icmp_echo", v4(1, &icmp(8))),
+        same_packet("udp", v4(17, &udp(40_000, 161, b"snmp"))),
+        egress_empty(),
+        egress_data(),
+    ]
+}
+
+fn empty() -> Subject {
+    Subject::of("empty", || {
+        let (program, frame) = (program::empty()?, v4(6, &tcp(0x10, 443)));
+        let run = move |packets| Ok(test_run::run(program.as_fd(), &frame, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}
+
+/// One frame, again and again.
+fn same_packet(name: &'static str, frame: Vec<u8>) -> Subject {
+    Subject::of(name, || {
+        let loaded = program::load(&Settings::default())?;
+        // What is to be known is known.
+        loaded.run(&frame, 1_000)?;
+        let run = move |packets| Ok(loaded.run(&frame, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}
+
+/// Every SYN from a source that was never seen, whatever the program makes of it. A round is an epoch, as the agent's polls
+/// make them. What it costs to give the frame a new source is measured in the same round, and taken off.
+fn new_sources() -> Subject {
+    Subject::of("syn_new", || {
+        let (mut sensor, program) = sensor()?;
+        let (fresh, nothing) = (Fresh::before(&program)?, Fresh::before_nothing()?);
+        let (empty, frame) = (program::empty()?, v4(6, &tcp(0x02, 443)));
+        // A table that is full stays so.
+        fresh.run(&frame, 2 * abi::DEFAULT_MAX_SOURCES)?;
+        Ok(Box::new(move |packets| {
+            sensor.kernel.poll(&mut |_, _, _| {})?;
+            let before = nanoseconds(packets, &|packets| nothing.run(&frame, packets))?;
+            let start = nanoseconds(packets, &|packets| Ok(test_run::run(empty.as_fd(), &frame, packets)?))?;
+            let both = nanoseconds(packets, &|packets| fresh.run(&frame, packets))?;
+            Ok(both - (before - start))
+        }) as Measure)
+    })
+}
+
+/// A packet of a banned source.
+fn dropped() -> Subject {
+    Subject::of("dropped", || {
+        let mut loaded = program::load(&Settings::default())?;
+        loaded.kernel.set_gate(GateMode::Enforce, false)?;
+        loaded.kernel.ban(IpAddr::from(SOURCE).into(), None, true)?;
+        let frame = v4(6, &tcp(0x02, 443));
+        let verdict = loaded.run(&frame, 1)?.verdict;
+        ensure!(verdict == XDP_DROP, "verdict {verdict}: the ban does not drop");
+        let run = move |packets| Ok(loaded.run(&frame, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}
+
+/// The loaded sensor with its program.
+fn sensor() -> Result<(TestRunSensor, ProgramFd)> {
+    let ebpf = scanguard::sensor::program::load(&Settings::default(), program::SALT, KernelLogLevel(0))?;
+    let xdp: &Xdp = ebpf.program(abi::PROGRAM).context(abi::PROGRAM)?.try_into()?;
+    let program = xdp.fd()?.try_clone()?;
+    Ok((TestRunSensor::new(ebpf, Settings::default().ipv6_prefix)?, program))
+}
+
+/// An ordinary segment that leaves.
+fn outgoing() -> Vec<u8> {
+    v4(6, &[tcp(0x18, 40_000), vec![0; 1_000]].concat())
+}
+
+fn egress_empty() -> Subject {
+    Subject::of("egress_empty", || {
+        let (program, frame) = (program::empty_egress()?, outgoing());
+        let run = move |packets| Ok(test_run::run(program.as_fd(), &frame, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}
+
+fn egress_data() -> Subject {
+    Subject::of("egress_data", || {
+        let (loaded, frame) = (program::load(&Settings::default())?, outgoing());
+        let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}

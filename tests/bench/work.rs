@@ -1,0 +1,185 @@
+//! The work that sensor and peers are compared by: masscan, at a fixed rate.
+
+use std::{process::Stdio, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{Ebpf, programs::XdpMode};
+use scanguard_tests::lab::{Lab, Process, ROUTED, SCANNER_INTERFACE, VICTIM_INTERFACE, wait_for};
+
+use crate::{
+    c_programs,
+    machine::busy_seconds,
+    model::{Cell, Table, median},
+    setups::Setup,
+    wire,
+};
+
+/// Packets a second that masscan is told to send.
+pub(crate) const RATE: u32 = 150_000;
+/// Whose packets they are: nobody's, so that only masscan hears the answers.
+const SOURCE: &str = "10.77.0.200";
+/// Addresses that are scanned.
+const ADDRESSES: u32 = 256;
+
+/// How long, and how often.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Of one measurement.
+    pub(crate) seconds: u32,
+    /// Turns, in each of which everything is measured once.
+    pub(crate) turns: usize,
+}
+
+/// What one run came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// CPU seconds of the whole machine, masscan's too.
+    pub(crate) cpu: f64,
+    /// Packets that masscan sent.
+    pub(crate) sent: u64,
+    /// Packets that whoever looks did not see; where nobody counts, those that did not get through the wire.
+    pub(crate) lost: u64,
+}
+
+/// The two hosts, for masscan.
+pub(crate) struct Field {
+    /// Both.
+    pub(crate) lab: Lab,
+    /// Drops what the scanner's interface receives, before masscan hears it: masscan answers every answer.
+    _deaf: Ebpf,
+}
+
+impl Field {
+    /// Makes them, with masscan's address known, so that nothing is asked for by ARP.
+    ///
+    /// # Errors
+    /// `ip` could not, or there is no clang.
+    pub(crate) fn new() -> Result<Self> {
+        let lab = Lab::new()?;
+        let mac = lab.scanner.mac(SCANNER_INTERFACE)?;
+        lab.victim
+            .ip(&format!("neigh replace {SOURCE} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent"))?;
+        let mut deaf = c_programs::load("wire")?;
+        let drop_all = c_programs::program(&mut deaf, "drop_all")?;
+        lab.scanner.enter(|| Ok(drop_all.attach(SCANNER_INTERFACE, XdpMode::Driver).map(drop)?))?;
+        Ok(Self { lab, _deaf: deaf })
+    }
+}
+
+/// Has masscan send for about so long.
+///
+/// # Errors
+/// It ends early, or takes far too long.
+pub(crate) fn masscan(lab: &Lab, seconds: u32) -> Result<()> {
+    let ports = (RATE * seconds / ADDRESSES).clamp(1, 65_535);
+    let mut masscan = lab.scanner.command("masscan");
+    masscan.args(["--interface", SCANNER_INTERFACE, "--adapter-ip", SOURCE, "--router-mac"]);
+    masscan.arg(lab.victim_mac()?).args(["--rate", &RATE.to_string(), "-p"]);
+    masscan.arg(format!("1-{ports}")).arg(format!("{ROUTED}.0/24"));
+    masscan.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let until = wire::sent(&lab.scanner)?.all() + u64::from(ports * ADDRESSES);
+    let child = masscan.spawn().context("masscan; `cargo xtask setup --for bench` installs it")?;
+    // It would wait for answers, and does not end before it hears something.
+    let mut masscan = Process::new(child);
+    let limit = Duration::from_secs(u64::from(seconds) * 3 + 20);
+    let ended = lab.scanner.enter(|| {
+        wait_for("masscan has sent all", limit, || {
+            if masscan.child.try_wait().ok().flatten().is_some() {
+                return Some(true);
+            }
+            wire::sent_here().is_some_and(|sent| sent.all() >= until).then_some(false)
+        })
+    })?;
+    ensure!(!ended, "masscan ended before it had sent everything");
+    Ok(())
+}
+
+fn measure(lab: &Lab, setup: Setup, seconds: u32) -> Result<Run> {
+    let mut running = setup.start(lab)?;
+    // Whatever was started is at rest.
+    thread::sleep(Duration::from_secs(1));
+    let (before, start) = (wire::sent(&lab.scanner)?, busy_seconds()?);
+    masscan(lab, seconds)?;
+    // Until what is under way has arrived, and the agent has read it.
+    thread::sleep(Duration::from_secs(1));
+    let cpu = busy_seconds()? - start;
+    let after = wire::sent(&lab.scanner)?;
+    let dropped = after.dropped - before.dropped;
+    let sent = after.all() - before.all();
+    let lost = running.seen()?.map_or(dropped, |seen| sent.saturating_sub(seen));
+    Ok(Run { cpu, sent, lost })
+}
+
+/// What the work came to with one setup: the runs of all turns, or why there are none.
+pub(crate) type Runs = (Setup, Result<Vec<Run>, String>);
+
+/// Does the work with each of these in turns.
+///
+/// # Errors
+/// The two hosts cannot be made.
+pub(crate) fn compare(setups: &[Setup], effort: Effort) -> Result<Vec<Runs>> {
+    let field = Field::new()?;
+    let mut all: Vec<Runs> = setups.iter().map(|setup| (*setup, Ok(Vec::new()))).collect();
+    for turn in 1..=effort.turns {
+        for (setup, runs) in &mut all {
+            let Ok(done) = runs else { continue };
+            eprintln!("masscan, turn {turn} of {}: {}", effort.turns, setup.name());
+            match measure(&field.lab, *setup, effort.seconds) {
+                Ok(run) => done.push(run),
+                // Whole commands, which may be in between, hold paths.
+                Err(error) => *runs = Err(error.root_cause().to_string()),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// CPU seconds above those of nothing in the same turn, the median of all turns.
+pub(crate) fn above(all: &[Runs], setup: Setup) -> Option<f64> {
+    let find = |wanted: Setup| all.iter().find(|(setup, _)| *setup == wanted)?.1.as_ref().ok();
+    let differences: Vec<_> = find(setup)?
+        .iter()
+        .zip(find(Setup::Nothing)?)
+        .map(|(with, without)| with.cpu - without.cpu)
+        .collect();
+    median(&differences)
+}
+
+/// Packets that were lost in all turns together.
+pub(crate) fn lost(all: &[Runs], setup: Setup) -> Option<f64> {
+    let (_, runs) = all.iter().find(|(other, _)| *other == setup)?;
+    Some(runs.as_ref().ok()?.iter().map(|run| run.lost).sum::<u64>() as f64)
+}
+
+/// One row each.
+pub(crate) fn table(title: &str, all: &[Runs], effort: Effort) -> Table {
+    let about = format!(
+        "masscan sends {RATE} SYNs a second for {} s from one address to ports without a listener, over a veth pair; it hears no answers, or it would answer those. CPU \
+         seconds are those of the whole machine, masscan and the host's stack included (/proc/stat, median of {} turns); \
+         `above nothing` is the median of the differences within each turn. Packets: what masscan's interface counted, all \
+         turns together. Lost: what was sent and was not counted by the row's own means; for `nothing`, what did not get \
+         through the wire.",
+        effort.seconds, effort.turns
+    );
+    let columns = ["cpu_seconds", "above_nothing", "packets_sent", "packets_lost", "lost_percent"];
+    let mut table = Table::new(title, &about, &columns);
+    for (setup, runs) in all {
+        match runs {
+            Err(why) => table.push_missing(setup.name(), why),
+            Ok(runs) => {
+                let cpu: Vec<_> = runs.iter().map(|run| run.cpu).collect();
+                let sent: u64 = runs.iter().map(|run| run.sent).sum();
+                let lost = lost(all, *setup).unwrap_or_default();
+                let cells = [
+                    median(&cpu).unwrap_or_default(),
+                    above(all, *setup).unwrap_or_default(),
+                    sent as f64,
+                    lost,
+                    100.0 * lost / sent.max(1) as f64,
+                ];
+                table.push(setup.name(), cells.map(Cell::from));
+            }
+        }
+    }
+    table
+}
