@@ -3,6 +3,7 @@
 mod agent_costs;
 mod allocations;
 mod c_programs;
+mod drop;
 mod end_to_end;
 mod latency;
 mod live;
@@ -42,6 +43,9 @@ struct Arguments {
     /// The time from a packet to the finding instead, while masscan runs at full speed
     #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "write"])]
     latency: bool,
+    /// The time from a packet to the first that is dropped instead, by real scanners
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "write", "latency"])]
+    drop: bool,
     /// Measure all parts and write docs/performance.md
     #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale"])]
     write: bool,
@@ -74,6 +78,9 @@ fn main() -> Result<()> {
     cleanup::on_signals()?;
     if arguments.latency {
         return latency::run();
+    }
+    if arguments.drop {
+        return drop::run(arguments.turns as usize);
     }
     let mut reports = Vec::new();
     for file in &arguments.from {

@@ -81,6 +81,17 @@ impl Capture {
     }
 }
 
+impl Capture {
+    /// What tcpdump says of each packet that matches a filter of its, a line each, the time first as seconds.
+    ///
+    /// # Errors
+    /// tcpdump does not take it.
+    pub fn lines(&self, filter: &str) -> Result<Vec<String>> {
+        let output = run(Command::new("tcpdump").args(["-n", "-tt", "-r"]).arg(&self.file).arg(filter))?;
+        Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+    }
+}
+
 impl Drop for Capture {
     fn drop(&mut self) {
         // It may not have been made.
