@@ -183,7 +183,7 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
     let none = said(bench.order(Order::Unban { net: net("192.0.2.99/32") }, 1));
     assert_eq!(none, "no: 192.0.2.99 is not banned");
     let lifted = said(bench.order(Order::Allow { net: net("198.51.100.0/24") }, 1));
-    assert_eq!(lifted, "198.51.100.0/24 is never banned; 1 bans were ended: 198.51.100.7");
+    assert_eq!(lifted, "198.51.100.0/24 is never banned; bans that were ended: 1, of 198.51.100.7");
     assert_eq!(bench.card(SCANNER), None);
     assert!(bench.card.allowed.contains(&net("198.51.100.0/24")));
     assert!(said(bench.ban(SCANNER, None)).contains("allowed by hand"));
