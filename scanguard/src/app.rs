@@ -422,6 +422,9 @@ impl Agent {
             for finding in findings {
                 responder.consider(&finding, clock.now(), sensor);
             }
+            // A finding that was open before is told only now and then, but its source may be banned now.
+            let going_on = pipeline.detector.tracker().of(source);
+            responder.reconsider(&mut going_on.iter(), clock.now(), sensor);
             if let Err(error) = result {
                 tracing::warn!("a source could not be looked at, the next poll will: {error}");
             }

@@ -79,17 +79,17 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| self.broken(error))?;
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
         self.send(Method::POST, path, body.into()).await
     }
 
-    fn broken(&self, why: impl ToString) -> ClientError {
+    fn broken(&self, why: &dyn std::fmt::Display) -> ClientError {
         ClientError::Broken { path: self.path.clone(), why: why.to_string() }
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let answer = timeout(PATIENCE, self.exchange(method, path, body));
-        answer.await.map_err(|_| self.broken("no answer in time"))?
+        answer.await.map_err(|_| self.broken(&"no answer in time"))?
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
@@ -99,7 +99,7 @@ impl Client {
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| self.broken(error))?;
+            .map_err(|error| self.broken(&error))?;
         // Its errors come out of the request, too.
         tokio::spawn(connection);
         let request = Request::builder()
@@ -108,16 +108,16 @@ impl Client {
             .header(header::HOST, "scanguard")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .map_err(|error| self.broken(error))?;
-        let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
+            .map_err(|error| self.broken(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let bytes = body.map_err(|error| self.broken(error))?.to_bytes();
+        let bytes = body.map_err(|error| self.broken(&error))?.to_bytes();
         match status {
             StatusCode::OK => Ok(bytes),
             _ => Err(match serde_json::from_slice::<ErrorBody>(&bytes) {
                 Ok(ErrorBody { error }) => ClientError::Refused(error),
-                Err(_) => self.broken(format!("{status}: {}", String::from_utf8_lossy(&bytes))),
+                Err(_) => self.broken(&format!("{status}: {}", String::from_utf8_lossy(&bytes))),
             }),
         }
     }

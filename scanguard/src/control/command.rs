@@ -205,6 +205,14 @@ fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {
     serde_json::from_slice(answer).context("the agent's answer (is it of another version?)")
 }
 
+/// "1 ban", "2 bans".
+fn count(number: impl TryInto<u64>, one: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    }
+}
+
 fn left(seconds: Option<u64>) -> String {
     seconds.map_or_else(|| "no end".to_owned(), |seconds| Interval(Duration::from_secs(seconds)).to_string())
 }
@@ -228,9 +236,9 @@ fn bans(answer: &Bans) -> String {
     };
     let mut text = format!("{:<24} {:<9} {:<12} {counted:>9}  REASON\n", "WHO", "BY", "LEFT");
     text.extend(answer.bans.iter().map(line));
-    text.push_str(&format!("mode {}; {} bans", answer.mode, answer.bans.len()));
+    text.push_str(&format!("mode {}; {}", answer.mode, count(answer.bans.len(), "ban")));
     if answer.feed_networks > 0 {
-        text.push_str(&format!(", and {} networks of feeds", answer.feed_networks));
+        text.push_str(&format!(", and {} of feeds", count(answer.feed_networks, "network")));
     }
     text + "\n"
 }
@@ -244,7 +252,7 @@ fn status(answer: &Status) -> String {
             answer.pid,
             left(Some(answer.uptime_seconds))
         ),
-        format!("mode        {}, {} since {}", response.mode, response.mode_cause, response.mode_since),
+        format!("mode        {}, {} since {:.0}", response.mode, response.mode_cause, response.mode_since),
     ];
     if let Some(seconds) = response.confirm_seconds_left {
         lines.push(format!("confirm     within {}, or it goes back to dry-run", left(Some(seconds))));
@@ -282,16 +290,16 @@ fn explanation(answer: &Explanation) -> String {
         lines.push(format!("feed      {feed} lists {net}"));
     }
     if let Some((ended, level)) = &answer.before {
-        lines.push(format!("before    its ban no. {} by a rule ended {ended}", u64::from(*level) + 1));
+        lines.push(format!("before    its ban no. {} by a rule ended {ended:.0}", u64::from(*level) + 1));
     }
     for finding in &answer.findings {
         lines.push(format!(
-            "finding   {} {}: severity {}, confidence {}, {} probes from {} to {}",
+            "finding   {} {}: severity {}, confidence {}, {} from {:.0} to {:.0}",
             finding.id,
             finding.rule,
             finding.severity.label(),
             finding.confidence.label(),
-            finding.probes,
+            count(finding.probes, "probe"),
             finding.first_seen,
             finding.last_seen
         ));
@@ -304,11 +312,11 @@ fn explanation(answer: &Explanation) -> String {
             let probes: Vec<_> =
                 history.probes.iter().map(|(class, count)| format!("{count} {class}")).collect();
             lines.push(format!(
-                "history   {} within {}, the last {} ago; {} connections completed",
+                "history   {} within {}, the last {} ago; {} completed",
                 if probes.is_empty() { "no probes".to_owned() } else { probes.join(", ") },
                 left(Some(history.seconds_since_first)),
                 left(Some(history.seconds_since_last)),
-                history.completed
+                count(history.completed, "connection")
             ));
         }
         None => lines.push("history   none: it has not probed, or that is long ago".to_owned()),

@@ -149,19 +149,19 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-fn error(status: StatusCode, error: impl ToString) -> Response {
+fn error(status: StatusCode, error: &dyn std::fmt::Display) -> Response {
     json(status, &ErrorBody { error: error.to_string() })
 }
 
 async fn forbidden() -> Result<Infallible, Response> {
     let said =
         "you have no right to use this socket: only root, the agent's user and members of control.group have";
-    Err(error(StatusCode::FORBIDDEN, said))
+    Err(error(StatusCode::FORBIDDEN, &said))
 }
 
 async fn unknown(State(shared): State<Shared>) -> Response {
     shared.metrics.requested(Outcome::Invalid);
-    error(StatusCode::NOT_FOUND, "there is nothing of this name")
+    error(StatusCode::NOT_FOUND, &"there is nothing of this name")
 }
 
 async fn status(State(shared): State<Shared>, Extension(peer): Extension<Peer>) -> Response {
@@ -267,7 +267,7 @@ impl Shared {
     async fn ask(&self, peer: Peer, ask: Result<Ask, String>) -> Response {
         let (outcome, response) = match ask {
             Ok(ask) => self.hand_on(peer, ask).await,
-            Err(wrong) => (Outcome::Invalid, error(StatusCode::BAD_REQUEST, wrong)),
+            Err(wrong) => (Outcome::Invalid, error(StatusCode::BAD_REQUEST, &wrong)),
         };
         self.metrics.requested(outcome);
         response
@@ -291,10 +291,12 @@ impl Shared {
             Ok(Some(Answer::Explanation(why))) => (Outcome::Done, json(StatusCode::OK, &why)),
             Ok(Some(Answer::Refused(refused))) => {
                 tracing::info!("refused: {refused}");
-                (Outcome::Refused, error(code(&refused), refused))
+                (Outcome::Refused, error(code(&refused), &refused))
             }
-            Ok(None) => (Outcome::Busy, error(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending")),
-            Err(_) => (Outcome::Busy, error(StatusCode::GATEWAY_TIMEOUT, "the agent did not answer in time")),
+            Ok(None) => (Outcome::Busy, error(StatusCode::SERVICE_UNAVAILABLE, &"the agent is ending")),
+            Err(_) => {
+                (Outcome::Busy, error(StatusCode::GATEWAY_TIMEOUT, &"the agent did not answer in time"))
+            }
         }
     }
 }

@@ -75,6 +75,11 @@ impl Tracker {
         self.open.values().flatten()
     }
 
+    /// The open findings of a source.
+    pub fn of(&self, source: &Address) -> &[Finding] {
+        self.open.get(source).map_or(&[], Vec::as_slice)
+    }
+
     /// Findings that found no room.
     pub fn refused(&self) -> u64 {
         self.refused

@@ -28,8 +28,8 @@ const MAX_NETWORKS: usize = (abi::MAX_BANNED_NETWORKS - MAX_BANS) as usize;
 pub struct FeedBans {
     /// With the names of their feeds.
     nets: BTreeMap<IpNet, String>,
-    /// When they were handed to the kernel last.
-    written: Option<Duration>,
+    /// When all of them were handed to the kernel last, and whether to drop; none: not all were.
+    written: Option<(Duration, bool)>,
 }
 
 /// What came of an attempt to ban what the feeds list.
@@ -103,8 +103,15 @@ impl FeedBans {
             .copied()
             .collect();
         card.unban(&mut gone.into_iter())?;
-        self.nets = wanted;
-        self.write(given, card)?;
+        let old = std::mem::replace(&mut self.nets, wanted);
+        if self.written.is_some_and(|(_, enforced)| enforced == (given.mode == Mode::Enforce)) {
+            // What the kernel has is not written again: there may be a hundred thousand.
+            let at = self.written.take();
+            card.ban(&mut self.kernel_bans(given).filter(|ban| !old.contains_key(&ban.net)))?;
+            self.written = at;
+        } else {
+            self.write(given, card)?;
+        }
         Ok(taken)
     }
 
@@ -113,15 +120,21 @@ impl FeedBans {
     /// # Errors
     /// The kernel did not take all of it.
     pub fn write(&mut self, given: Circumstances<'_>, card: &mut dyn Card) -> Result<(), SensorError> {
-        self.written = Some(given.now.at);
+        self.written = None;
+        card.ban(&mut self.kernel_bans(given))?;
+        self.written = Some((given.now.at, given.mode == Mode::Enforce));
+        Ok(())
+    }
+
+    fn kernel_bans<'a>(&'a self, given: Circumstances<'a>) -> impl Iterator<Item = KernelBan> + 'a {
         let enforced = given.mode == Mode::Enforce;
-        let nets = self.nets.keys().filter(|net| given.book.get(**net).is_none());
-        card.ban(&mut nets.map(|net| KernelBan { net: *net, lasts: Some(LASTS), enforced }))
+        let nets = self.nets.keys().filter(move |net| given.book.get(**net).is_none());
+        nets.map(move |net| KernelBan { net: *net, lasts: Some(LASTS), enforced })
     }
 
     /// Whether it is time to hand them on again.
     pub fn is_due(&self, at: Duration) -> bool {
-        !self.is_empty() && self.written.is_none_or(|written| at.saturating_sub(written) >= REFRESH)
+        !self.is_empty() && self.written.is_none_or(|(written, _)| at.saturating_sub(written) >= REFRESH)
     }
 
     /// What the kernel is told of one of them.

@@ -253,7 +253,7 @@ impl Responder {
         self.changed();
         let ended = (!within.is_empty()).then(|| {
             let names: Vec<_> = within.iter().take(8).map(|net| report::name(*net)).collect();
-            format!("{} bans were ended: {}", within.len(), names.join(", "))
+            format!("bans that were ended: {}, of {}", within.len(), names.join(", "))
         });
         Ok(done(format!("{} is never banned", report::name(net)), ended))
     }

@@ -83,6 +83,9 @@ impl World {
     }
 }
 
+/// What is different in a row of a table.
+type Change<'c> = &'c dyn Fn(&mut World);
+
 fn rule() -> Origin {
     Origin::Rule { rule: String::new(), finding: String::new() }
 }
@@ -92,7 +95,7 @@ fn what_a_finding_leads_to() {
     let no = Spoofable::No { completed: 1 };
     let decoys = Spoofable::Decoys { sources: 3 };
     let (low, medium, high) = (Confidence::Low, Confidence::Medium, Confidence::High);
-    let rows: [(&str, Cause, &dyn Fn(&mut World), &str); 13] = [
+    let rows: [(&str, Cause, Change<'_>, &str); 13] = [
         ("sure, and no forgery", found(), &|_| {}, "ban"),
         ("in dry run too", found(), &|world| world.mode = Mode::DryRun, "ban"),
         ("observe bans nobody", found(), &|world| world.mode = Mode::Observe, "observe"),

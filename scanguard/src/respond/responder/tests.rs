@@ -183,7 +183,7 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
     let none = said(bench.order(Order::Unban { net: net("192.0.2.99/32") }, 1));
     assert_eq!(none, "no: 192.0.2.99 is not banned");
     let lifted = said(bench.order(Order::Allow { net: net("198.51.100.0/24") }, 1));
-    assert_eq!(lifted, "198.51.100.0/24 is never banned; 1 bans were ended: 198.51.100.7");
+    assert_eq!(lifted, "198.51.100.0/24 is never banned; bans that were ended: 1, of 198.51.100.7");
     assert_eq!(bench.card(SCANNER), None);
     assert!(bench.card.allowed.contains(&net("198.51.100.0/24")));
     assert!(said(bench.ban(SCANNER, None)).contains("allowed by hand"));
@@ -214,7 +214,7 @@ fn a_full_kernel_map_is_said_and_the_book_does_not_lie() {
     let mut bench = Bench::restored(settings(Mode::Enforce), None, 0, card);
     match bench.ban(SCANNER, None) {
         Err(OrderError::Refused { refusal: Refusal::Kernel(why), .. }) => {
-            assert!(why.contains("BANS"), "{why}")
+            assert!(why.contains("BANS"), "{why}");
         }
         other => panic!("{other:?}"),
     }
@@ -299,7 +299,7 @@ fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() 
     assert_eq!(bench.card(SCANNER), Some((Some(86_400), true)), "the list goes on");
     match bench.order(Order::Unban { net: net("203.0.113.9/32") }, 61) {
         Err(error @ OrderError::Listed { .. }) => {
-            assert!(error.to_string().contains("scanguard allow 203.0.113.9"))
+            assert!(error.to_string().contains("scanguard allow 203.0.113.9"));
         }
         other => panic!("{other:?}"),
     }
