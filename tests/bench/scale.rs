@@ -11,7 +11,7 @@ use scanguard::{
     observe::Observer,
     pipeline::Pipeline,
     sensor::{
-        Poll, Sensor, SensorError, Visit,
+        Poll, Sensor, SensorError, TurnedAway, Visit,
         kernel::KernelSensor,
         program::{self, BYTES_PER_SOURCE, KernelLogLevel},
         settings::Settings,
@@ -202,6 +202,14 @@ impl Sensor for Counted<'_> {
 
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
         self.sensor.forget(source)
+    }
+
+    fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {
+        self.sensor.turned_away()
+    }
+
+    fn sees_handshakes(&self) -> bool {
+        self.sensor.sees_handshakes()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rows of `cargo xtask bench`: packets, and the programs that they are run through.
 
-use std::{net::IpAddr, os::fd::AsFd as _};
+use std::{net::IpAddr, os::fd::AsFd as _, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, Xdp};
@@ -70,6 +70,9 @@ fn same_packet(name: &'static str, frame: Vec<u8>) -> Subject {
 fn new_sources() -> Subject {
     Subject::of("syn_new", || {
         let (mut sensor, program) = sensor()?;
+        // As the agent sets it.
+        let free_entries = Settings::default().free_entries(thread::available_parallelism()?.get());
+        sensor.kernel.set_free_entries(free_entries)?;
         let (fresh, nothing) = (Fresh::before(&program)?, Fresh::before_nothing()?);
         let (empty, frame) = (program::empty()?, v4(6, &tcp(0x02, 443)));
         // A table that is full stays so.
