@@ -49,7 +49,15 @@ impl Exit {
             }
             match cause.downcast_ref::<PinsError>() {
                 Some(PinsError::Held { .. }) => return Self::Running,
-                Some(_) => return Self::Pins,
+                Some(
+                    PinsError::NotBpffs { .. }
+                    | PinsError::ReadOnly { .. }
+                    | PinsError::Foreign { .. }
+                    | PinsError::Corrupt { .. }
+                    | PinsError::Io { .. }
+                    | PinsError::Map { .. }
+                    | PinsError::Object(_),
+                ) => return Self::Pins,
                 None => {}
             }
             if cause.is::<AttachError>() {
