@@ -68,19 +68,29 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|number| number << 10)
 }
 
-/// Seconds that all processors together were busy since the machine was started.
+/// Seconds of all processors together since the machine was started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Processors {
+    /// At work.
+    pub(crate) busy: f64,
+    /// With nothing to do.
+    pub(crate) idle: f64,
+}
+
+/// Asks the kernel.
 ///
 /// # Errors
 /// /proc/stat is not there, or is another.
-pub(crate) fn busy_seconds() -> Result<f64> {
+pub(crate) fn processors() -> Result<Processors> {
     let text = fs::read_to_string("/proc/stat")?;
     // user nice system idle iowait irq softirq steal; see proc_stat(5).
-    let ticks: Vec<f64> =
-        text.lines().next().context("a line")?.split_whitespace().skip(1).flat_map(str::parse).collect();
-    let [user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks[..] else {
+    let line = text.lines().next().context("a line")?;
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+    let [user, nice, system, idle, iowait, irq, softirq, ..] = ticks[..] else {
         anyhow::bail!("/proc/stat has another form");
     };
-    Ok((user + nice + system + irq + softirq) / ticks_per_second())
+    let seconds = |ticks: f64| ticks / ticks_per_second();
+    Ok(Processors { busy: seconds(user + nice + system + irq + softirq), idle: seconds(idle + iowait) })
 }
 
 /// What a process used and holds.

@@ -8,7 +8,7 @@ use scanguard_tests::lab::{Lab, Process, ROUTED, SCANNER_INTERFACE, VICTIM_INTER
 
 use crate::{
     c_programs,
-    machine::busy_seconds,
+    machine::processors,
     model::{Cell, Table, median},
     setups::Setup,
     wire,
@@ -18,6 +18,8 @@ use crate::{
 pub(crate) const RATE: u32 = 150_000;
 /// Whose packets they are: nobody's, so that only masscan hears the answers.
 const SOURCE: &str = "10.77.0.200";
+/// The share of its time that the machine must be idle for differences of CPU time to mean anything.
+const LEAST_IDLE: f64 = 0.1;
 /// Addresses that are scanned.
 const ADDRESSES: u32 = 256;
 
@@ -98,11 +100,17 @@ fn measure(lab: &Lab, setup: Setup, seconds: u32) -> Result<Run> {
     let mut running = setup.start(lab)?;
     // Whatever was started is at rest.
     thread::sleep(Duration::from_secs(1));
-    let (before, start) = (wire::sent(&lab.scanner)?, busy_seconds()?);
+    let (before, start) = (wire::sent(&lab.scanner)?, processors()?);
     masscan(lab, seconds)?;
     // Until what is under way has arrived, and the agent has read it.
     thread::sleep(Duration::from_secs(1));
-    let cpu = busy_seconds()? - start;
+    let end = processors()?;
+    let (cpu, idle) = (end.busy - start.busy, end.idle - start.idle);
+    if idle < LEAST_IDLE * (idle + cpu) {
+        eprintln!(
+            "warning: the machine was never idle: what work takes more than other work is not to be seen"
+        );
+    }
     let after = wire::sent(&lab.scanner)?;
     let dropped = after.dropped - before.dropped;
     let sent = after.all() - before.all();
