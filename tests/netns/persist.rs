@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard::sensor::{Sensor as _, gate::GateMode, settings::Settings};
+use scanguard::sensor::{Sensor as _, settings::Settings};
 use scanguard_common::outcome::ProbeClass;
 use scanguard_tests::{
     agent::{Agent, LISTEN},
