@@ -6,11 +6,11 @@
 //! - `links/xdp_N`, `links/egress_N`: the links at the interface of index N. A new agent replaces the program in
 //!   them, in one step.
 //! - `scanguard_abi_V-HASH/`: the maps, under the version of the contract and a hash of all that is compiled into
-//!   them or set when they are made ([`layout`]), with [`meta`], which is pinned last: without it, a layout is not
+//!   them or set when they are made (`layout`), with `meta`, which is pinned last: without it, a layout is not
 //!   complete. The same name: the maps are used on. Another: new ones are made, and [`inherit`] copies what the
 //!   old ones say of bans and of who is allowed.
 //!
-//! The directory itself is the lock ([`lock`]): who has it locked may change what is in it.
+//! The directory itself is the lock (`lock`): who has it locked may change what is in it.
 
 mod bpffs;
 pub mod inherit;
