@@ -23,7 +23,7 @@ use scanguard_common::{
     address::{Address, SourceMask},
 };
 
-use super::{SensorError, missing, test_run};
+use super::{SensorError, missing, test_run, trie};
 
 /// What the gate does with those who are banned.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -122,11 +122,11 @@ impl Gate {
         }
         for key in self.networks.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANNED_NETWORKS, error })?;
-            self.present.extend(net(key.prefix_len(), key.data()));
+            self.present.extend(trie::net(key.prefix_len(), key.data()));
         }
         for key in self.allowed.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::ALLOWED, error })?;
-            self.allow_list.extend(net(key.prefix_len(), key.data()));
+            self.allow_list.extend(trie::net(key.prefix_len(), key.data()));
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Gate {
         if is_exact {
             Place::Exact(SourceMask::new(self.ipv6_prefix).apply(address))
         } else {
-            Place::Network(key(banned))
+            Place::Network(trie::key(banned.network(), banned.prefix_len()))
         }
     }
 
@@ -227,10 +227,10 @@ impl Gate {
     pub(super) fn set_allowed(&mut self, wanted: &BTreeSet<IpNet>) -> Result<(), SensorError> {
         let error = |error| SensorError::Map { map: abi::ALLOWED, error };
         for net in wanted.iter().filter(|net| !self.allow_list.contains(net)) {
-            self.allowed.insert(&key(*net), 1, 0).map_err(error)?;
+            self.allowed.insert(&trie::key(net.network(), net.prefix_len()), 1, 0).map_err(error)?;
         }
         for net in self.allow_list.iter().filter(|net| !wanted.contains(net)) {
-            self.allowed.remove(&key(*net)).map_err(error)?;
+            self.allowed.remove(&trie::key(net.network(), net.prefix_len())).map_err(error)?;
         }
         self.allow_list.clone_from(wanted);
         self.allowed_version = self.allowed_version.wrapping_add(1).max(1);
@@ -252,18 +252,6 @@ fn is_absent(error: &MapError) -> bool {
         MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
         _ => false,
     }
-}
-
-/// IPv4 is v4-mapped, so that its prefixes are 96 bits longer.
-fn key(net: IpNet) -> Key<[u8; 16]> {
-    let bits = u32::from(net.prefix_len()) + if matches!(net, IpNet::V4(_)) { 96 } else { 0 };
-    Key::new(bits, Address::from(net.network()).bytes())
-}
-
-pub(super) fn net(bits: u32, address: [u8; 16]) -> Option<IpNet> {
-    let address = Address::from_v6(&address);
-    let bits = if address.v4().is_some() { bits.checked_sub(96)? } else { bits };
-    IpNet::new(address.to_ip(), u8::try_from(bits).ok()?).ok()
 }
 
 /// The kernel's jiffies.

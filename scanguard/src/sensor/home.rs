@@ -2,14 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use aya::maps::{
-    MapData,
-    lpm_trie::{Key, LpmTrie},
-};
+use aya::maps::{MapData, lpm_trie::LpmTrie};
 use ipnet::IpNet;
-use scanguard_common::{abi, address::Address};
+use scanguard_common::abi;
 
-use super::{SensorError, gate};
+use super::{SensorError, trie};
 use crate::network::Local;
 
 /// The trie of addresses, and what is in it.
@@ -25,7 +22,7 @@ impl Home {
         let mut present = BTreeMap::new();
         for entry in &trie {
             let (key, whose) = entry.map_err(|error| SensorError::Map { map: abi::HOME, error })?;
-            if let Some(net) = gate::net(key.prefix_len(), key.data()) {
+            if let Some(net) = trie::net(key.prefix_len(), key.data()) {
                 present.insert((net.addr(), net.prefix_len()), whose);
             }
         }
@@ -44,11 +41,11 @@ impl Home {
         let wanted = wanted(&self.routed, local);
         for (prefix, whose) in &wanted {
             if self.present.get(prefix) != Some(whose) {
-                self.trie.insert(&key(*prefix), whose, 0).map_err(error)?;
+                self.trie.insert(&trie::key(prefix.0, prefix.1), whose, 0).map_err(error)?;
             }
         }
         for prefix in self.present.keys().filter(|prefix| !wanted.contains_key(prefix)) {
-            self.trie.remove(&key(*prefix)).map_err(error)?;
+            self.trie.remove(&trie::key(prefix.0, prefix.1)).map_err(error)?;
         }
         self.present = wanted;
         Ok(())
@@ -60,12 +57,6 @@ impl Home {
 fn wanted(routed: &[IpNet], local: &Local) -> BTreeMap<(IpAddr, u8), u32> {
     let routed = routed.iter().map(|net| ((net.network(), net.prefix_len()), abi::HOME_ROUTED));
     routed.chain(local.prefixes.iter().map(|prefix| (*prefix, abi::HOME_LOCAL))).collect()
-}
-
-/// IPv4 is v4-mapped, so that its prefixes are 96 bits longer.
-fn key((ip, bits): (IpAddr, u8)) -> Key<[u8; 16]> {
-    let bits = u32::from(bits) + if ip.is_ipv4() { 96 } else { 0 };
-    Key::new(bits, Address::from(ip).bytes())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod settings;
 pub mod software;
 mod syscall;
 pub mod test_run;
+mod trie;
 pub mod trips;
 
 use ipnet::IpNet;

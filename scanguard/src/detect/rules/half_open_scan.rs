@@ -12,44 +12,18 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, plural};
+use super::{Common, plural, services::Settings};
 use crate::{
-    config::{Interval, Section},
+    config::Interval,
     detect::{Evidence, Rule, Severity, Source, Technique, missed::ATTEMPTS},
     observe::activity::Activity,
 };
 
-/// `[rules.half_open_scan]`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
-    /// What every rule has.
-    pub common: Common,
-    /// Distinct services whose handshakes the source aborted, from which on it is a scan. Eight services set six of the 64 bits
-    /// or more with a probability of 99.6 %.
-    pub services: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
-            services: 6,
-        }
-    }
-}
-
-impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
-        let default = Self::default();
-        let settings = Self {
-            common: Common::read(&mut section, default.common),
-            // Beyond 150 the bitmap of 64 bits says little.
-            services: section.number("services", default.services, 2..=150),
-        };
-        section.finish();
-        settings
-    }
-}
+/// `[rules.half_open_scan]` unless it is set. Eight services set six of the 64 bits or more with a probability of 99.6 %.
+pub(crate) const HALF_OPEN_SCAN: Settings = Settings {
+    common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
+    services: 6,
+};
 
 /// How many times the aborts of one window make somebody known, if they are of services that were aborted before.
 const ROUNDS: u64 = 4;
@@ -128,7 +102,7 @@ mod tests {
     const EIGHT: [u16; 8] = [21, 22, 25, 80, 110, 143, 443, 3306];
 
     fn rule() -> Box<dyn Rule> {
-        Box::new(HalfOpenScan(Settings::default()))
+        Box::new(HalfOpenScan(HALF_OPEN_SCAN))
     }
 
     fn scan(script: &mut Script) {

@@ -16,6 +16,7 @@ mod os_fingerprint;
 mod rare_protocols;
 mod sequential_test;
 mod service_probe;
+pub(super) mod services;
 mod slow_scan;
 mod stray_segments;
 #[cfg(test)]
@@ -97,11 +98,11 @@ pub struct Settings {
     /// `[rules.icmp_probe]`.
     pub icmp_probe: icmp_probe::Settings,
     /// `[rules.service_probe]`.
-    pub service_probe: service_probe::Settings,
+    pub service_probe: services::Settings,
     /// `[rules.sequential_test]`.
     pub sequential_test: sequential_test::Settings,
     /// `[rules.half_open_scan]`.
-    pub half_open_scan: half_open_scan::Settings,
+    pub half_open_scan: services::Settings,
     /// `[rules.slow_scan]`.
     pub slow_scan: slow_scan::Settings,
     /// `[rules.known_bad]`.
@@ -135,9 +136,9 @@ impl Default for Settings {
             ip_protocol_scan: rare_protocols::IP_PROTOCOL,
             icmp_sweep: icmp_sweep::Settings::default(),
             icmp_probe: icmp_probe::Settings::default(),
-            service_probe: service_probe::Settings::default(),
+            service_probe: service_probe::SERVICE_PROBE,
             sequential_test: sequential_test::Settings::default(),
-            half_open_scan: half_open_scan::Settings::default(),
+            half_open_scan: half_open_scan::HALF_OPEN_SCAN,
             slow_scan: slow_scan::Settings::default(),
             known_bad: known_bad::Settings::default(),
             never_seen: never_seen::Settings::default(),
@@ -170,9 +171,15 @@ impl Settings {
             ),
             icmp_sweep: icmp_sweep::Settings::read(section.section("icmp_sweep")),
             icmp_probe: icmp_probe::Settings::read(section.section("icmp_probe")),
-            service_probe: service_probe::Settings::read(section.section("service_probe")),
+            service_probe: services::Settings::read(
+                section.section("service_probe"),
+                service_probe::SERVICE_PROBE,
+            ),
             sequential_test: sequential_test::Settings::read(section.section("sequential_test")),
-            half_open_scan: half_open_scan::Settings::read(section.section("half_open_scan")),
+            half_open_scan: services::Settings::read(
+                section.section("half_open_scan"),
+                half_open_scan::HALF_OPEN_SCAN,
+            ),
             slow_scan: slow_scan::Settings::read(section.section("slow_scan")),
             known_bad: known_bad::Settings::read(section.section("known_bad")),
             never_seen: never_seen::Settings::read(section.section("never_seen")),

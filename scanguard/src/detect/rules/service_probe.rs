@@ -7,44 +7,18 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, about};
+use super::{Common, about, services::Settings};
 use crate::{
-    config::{Interval, Section},
+    config::Interval,
     detect::{Evidence, Rule, Severity, Source, Technique},
     observe::sampled::Kind,
 };
 
-/// `[rules.service_probe]`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
-    /// What every rule has.
-    pub common: Common,
-    /// Distinct open services from which on it is probing. Mail clients use up to seven, users of all that a host
-    /// offers a dozen.
-    pub services: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
-            services: 20,
-        }
-    }
-}
-
-impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
-        let default = Self::default();
-        let settings = Self {
-            common: Common::read(&mut section, default.common),
-            // Beyond 150 the bitmap of 64 bits says little.
-            services: section.number("services", default.services, 2..=150),
-        };
-        section.finish();
-        settings
-    }
-}
+/// `[rules.service_probe]` unless it is set. Mail clients use up to seven services, users of all that a host offers a dozen.
+pub(crate) const SERVICE_PROBE: Settings = Settings {
+    common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
+    services: 20,
+};
 
 /// How many times the connections of one window make somebody known.
 const ROUNDS: u64 = 4;
@@ -105,7 +79,7 @@ mod tests {
     use crate::detect::rules::testing::{NOBODY, Script, found};
 
     fn rule() -> Box<dyn Rule> {
-        Box::new(ServiceProbe(Settings::default()))
+        Box::new(ServiceProbe(SERVICE_PROBE))
     }
 
     #[test]

@@ -10,7 +10,7 @@ use scanguard_common::{
 };
 
 use super::{
-    super::gate,
+    super::trie,
     PinsError,
     meta::{Meta, MetaMap},
 };
@@ -72,7 +72,7 @@ fn trie<V: aya::Pod>(directory: &Path, name: &str) -> Result<Vec<(IpNet, V)>, Pi
     let entries: Vec<_> = trie.iter().collect::<Result<_, _>>().map_err(error)?;
     Ok(entries
         .into_iter()
-        .filter_map(|(key, value)| Some((gate::net(key.prefix_len(), key.data())?, value)))
+        .filter_map(|(key, value)| Some((trie::net(key.prefix_len(), key.data())?, value)))
         .collect())
 }
 

@@ -1,0 +1,25 @@
+//! Settings of rules that count distinct services of which the bitmap has one word.
+
+use super::Common;
+use crate::config::Section;
+
+/// `[rules.service_probe]` and `[rules.half_open_scan]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Distinct services from which on it matches.
+    pub services: u32,
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>, default: Self) -> Self {
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            // Beyond 150 the bitmap of 64 bits says little.
+            services: section.number("services", default.services, 2..=150),
+        };
+        section.finish();
+        settings
+    }
+}
