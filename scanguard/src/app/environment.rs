@@ -1,0 +1,114 @@
+//! What is around the agent: interfaces that come and go, addresses, and whom this host cannot do without.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+
+use super::agent::Agent;
+use crate::{
+    network::Local,
+    respond::{responder::Found, surroundings},
+    sensor::attach::Change,
+};
+
+/// How often the local addresses are looked at, though nothing announced a change.
+const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Agent {
+    /// Has the kernel ban whom the state file and the feeds have.
+    pub(super) fn enter(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
+        self.responder.enter(now, &mut self.sensor).context("the gate")
+    }
+
+    /// Looks at whom this host cannot do without.
+    pub(super) async fn surround(&mut self, local: &Local) {
+        let found = match self.found(local).await {
+            Ok(found) => found,
+            Err(error) => {
+                return tracing::error!("whom not to ban could not be brought up to date: {error:#}");
+            }
+        };
+        self.responder.surround(found, self.clock.now(), &mut self.sensor);
+    }
+
+    async fn found(&self, local: &Local) -> Result<Found> {
+        let own = local.prefixes.iter().filter_map(|(ip, bits)| IpNet::new(*ip, *bits).ok()).collect();
+        let routes = self.network.routes().await?;
+        let mut attached = Vec::new();
+        let names = &self.config.response.allow_interfaces;
+        if !names.is_empty() {
+            let interfaces = self.network.interfaces().await?;
+            for name in names {
+                match interfaces.iter().find(|interface| interface.name == *name) {
+                    Some(interface) => {
+                        let nets = routes.attached.get(&interface.index).into_iter().flatten();
+                        attached.extend(nets.map(|net| (name.clone(), *net)));
+                    }
+                    None => tracing::warn!("response.allow_interfaces: there is no interface {name} now"),
+                }
+            }
+        }
+        // Reading /proc takes a while where there are many processes.
+        let (resolvers, ssh) =
+            tokio::task::block_in_place(|| (surroundings::resolvers(), surroundings::ssh_connections()));
+        Ok(Found { own, gateways: routes.gateways, resolvers, attached, ssh })
+    }
+
+    /// The kernel announces addresses, but not networks that are accepted as a whole.
+    pub(super) async fn refresh_addresses(&mut self) {
+        let is_recent = self.addresses_read.is_some_and(|read| read.elapsed() < ADDRESSES_INTERVAL);
+        if !self.network.addresses_changed() && is_recent {
+            return;
+        }
+        self.addresses_read = Some(Instant::now());
+        let result = match self.network.local().await {
+            Ok(local) => {
+                self.surround(&local).await;
+                self.sensor.set_local(&local).map_err(anyhow::Error::from)
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = result {
+            tracing::error!("the local addresses could not be brought up to date: {error:#}");
+        }
+    }
+
+    pub(super) async fn supervise(&mut self) {
+        let changes = match self.attachments.supervise().await {
+            Ok(changes) => changes,
+            Err(error) => return tracing::error!("the interfaces could not be looked at: {error}"),
+        };
+        for (interface, change) in changes {
+            match change {
+                Change::Lost => {
+                    tracing::error!(
+                        interface,
+                        "the interface is gone; the others go on, and it is attached again when it returns"
+                    );
+                    self.metrics.interface_lost(&interface);
+                }
+                Change::Returned(mode) => {
+                    tracing::info!(interface, %mode, "the interface is back: attached");
+                    self.metrics.attached(&interface, Some(mode));
+                }
+                Change::Failed(error) => {
+                    tracing::error!(
+                        interface,
+                        "the interface is back, but could not be attached; trying on: {error}"
+                    );
+                }
+            }
+        }
+        for (interface, attached) in self.attachments.egress_states() {
+            self.metrics.egress_attached(interface, attached);
+        }
+        let attached = self.attachments.states().any(|(_, mode)| mode.is_some());
+        self.health.attached.store(attached, Ordering::Relaxed);
+    }
+}

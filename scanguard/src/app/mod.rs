@@ -1,0 +1,143 @@
+//! Wires the parts together and runs them until a signal comes.
+
+mod agent;
+mod answers;
+mod environment;
+mod reload;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya_log::EbpfLogger;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use self::agent::Agent;
+pub(crate) use self::reload::{read_feeds, use_geo};
+use crate::{
+    cli::Run,
+    control::{self, server},
+    export::http,
+    network::Network,
+    sensor::{
+        attach::Attachments,
+        kernel::KernelSensor,
+        pins::Plan,
+        privileges,
+        program::{self, KernelLogLevel},
+        trips::Trips,
+    },
+};
+
+/// How often bans that have ended are cleared away, and the state file is written if it has to be.
+const CHORES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// `scanguard run`: returns when SIGTERM or SIGINT came and everything is detached.
+///
+/// # Errors
+/// Whatever keeps it from starting. Nothing is left behind then.
+pub async fn run(arguments: Run) -> Result<()> {
+    let config = reload::configuration(&arguments)?;
+    privileges::check()?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+
+    let control = control::socket::bind(&config.control, &config.response.state)?;
+    let listener = http::bind(config.metrics.listen).await?;
+    let address = listener.local_addr().context("the listener's address")?;
+    let plan = Plan::new(&config.sensor)?;
+    let log = KernelLogLevel::from_tracing();
+    let mut ebpf = program::load_with(&config.sensor, plan.salt(), log, &plan.reused())?;
+    let mut taken = plan.commit(&ebpf)?;
+    drain_kernel_log(&mut ebpf);
+    let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
+    let lost = sensor.resume(&mut taken)?;
+    if lost != 0 {
+        tracing::error!("{lost} bans could not be carried over: the map of bans is full");
+    }
+    let mut trips = Trips::new(&mut ebpf)?;
+    let network = Network::connect()?;
+    // Asked before it is listened to, so that a change in between is seen.
+    network.addresses_changed();
+    sensor.set_epoch_length(config.sensor.poll_interval)?;
+    let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
+    sensor.set_free_entries(config.sensor.free_entries(cpus.get()))?;
+    sensor.set_routed(&config.network.home);
+    let local = network.local().await?;
+    sensor.set_local(&local)?;
+    let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
+
+    let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
+    agent.surround(&local).await;
+    agent.enter()?;
+    let (stop, stopped) = watch::channel(());
+    let (ask, mut asked) = mpsc::channel(server::QUEUE);
+    let mut ending = stopped.clone();
+    let metrics = Arc::clone(&agent.metrics.response);
+    let controller =
+        tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, async move {
+            let _ = ending.changed().await;
+        }));
+    let server = tokio::spawn(http::serve(listener, agent.shared(), async move {
+        let mut stopped = stopped;
+        // An error means that the agent is gone, which is a reason to stop too.
+        let _ = stopped.changed().await;
+    }));
+    tracing::info!("metrics at http://{address}/metrics, control at {}", config.control.socket.display());
+
+    let mut polls = poll_timer(config.sensor.poll_interval);
+    let mut chores = poll_timer(CHORES_INTERVAL);
+    loop {
+        tokio::select! {
+            // In this order: a flood of trips must not keep the agent from polling, or from ending.
+            biased;
+            _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
+            _ = hangup.recv() => {
+                if let Some(interval) = agent.reload(&arguments) {
+                    polls = poll_timer(interval);
+                }
+            }
+            _ = chores.tick() => agent.chores().await,
+            _ = polls.tick() => agent.poll().await,
+            Some(request) = asked.recv() => agent.answer(request).await,
+            told = trips.next() => agent.look(&told?),
+        }
+    }
+    agent.finish().await;
+    drop(stop);
+    controller.await.context("the control socket")?;
+    drop(control.guard);
+    server.await.context("the metrics listener")?.context("the metrics listener")
+}
+
+fn poll_timer(every: Duration) -> Interval {
+    let mut polls = interval(every);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    polls
+}
+
+/// Has what the kernel program logs appear among what the agent logs.
+fn drain_kernel_log(ebpf: &mut aya::Ebpf) {
+    let logger = match EbpfLogger::init(ebpf) {
+        Ok(logger) => logger,
+        // At a log level that lets nothing through, the verifier has removed the map with its users.
+        Err(error) => return tracing::debug!("no log of the kernel program: {error}"),
+    };
+    tokio::spawn(async move {
+        // SAFETY: the logger owns its descriptor, which stays the same and open until it is dropped.
+        let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+        let Ok(mut logger) = logger else {
+            return tracing::warn!("the log of the kernel program cannot be read");
+        };
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+}
