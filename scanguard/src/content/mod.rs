@@ -1,0 +1,135 @@
+//! What clients say: requests, hellos and queries, as the rules look at them. Pure data.
+//!
+//! It comes from the wire (the kernel program samples the beginnings of payloads) and from access logs; both end up as
+//! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
+
+use std::net::IpAddr;
+
+use scanguard_common::address::Address;
+
+/// Something that a client said, or that it was answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Utterance {
+    /// The client, also where it is an answer; an IPv6 client stands for its prefix.
+    pub source: Address,
+    /// Where it was said.
+    pub service: Service,
+    /// How it is known that the client said it.
+    pub proof: Proof,
+    /// What was said.
+    pub said: Said,
+}
+
+/// A service of this host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Service {
+    /// The address and port that the packet went to.
+    Endpoint {
+        /// Address.
+        ip: IpAddr,
+        /// Port.
+        port: u16,
+        /// IP protocol number: TCP or UDP.
+        protocol: u8,
+    },
+    /// An access log names none: the server that wrote it.
+    Log,
+}
+
+/// How it is known that the client said it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Proof {
+    /// A socket of this host owned the connection, or its server logged a request of it: nobody else can have said it.
+    Connection,
+    /// Anybody could have written the address into the packet.
+    None,
+}
+
+/// What was said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Said {
+    /// An HTTP request.
+    Request(Request),
+    /// The status that an HTTP request was answered with. Logs give it with the request.
+    Status(u16),
+    /// A TLS ClientHello.
+    Hello(Hello),
+    /// A DNS query.
+    Query(Query),
+    /// The response code of a DNS answer, with the name that it answers.
+    Answer {
+        /// The response code; 3 is NXDOMAIN (RFC 6895, 2.3).
+        code: u16,
+        /// The name that was asked for, in lower case and without the last dot.
+        name: String,
+    },
+    /// It began like one of these, but was none: why.
+    Junk(Junk),
+}
+
+/// An HTTP request line and the headers that matter.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Request {
+    /// The method as it was written.
+    pub method: String,
+    /// The path, without query and fragment.
+    pub path: String,
+    /// The Host header, or the authority of an absolute target, without port and in lower case.
+    pub host: Option<String>,
+    /// The User-Agent header.
+    pub agent: Option<String>,
+    /// The Referer header's host.
+    pub referer: Option<String>,
+    /// What no browser writes.
+    pub oddities: Vec<Oddity>,
+    /// The status that it was answered with, where the same place says so (an access log).
+    pub status: Option<u16>,
+}
+
+/// Something in a request that no browser writes.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Oddity {
+    /// A method that HTTP has not (RFC 9110, WebDAV, and PATCH are known).
+    Method,
+    /// HTTP/1.1 without a Host header, in a request whose headers were seen whole.
+    NoHost,
+    /// An absolute target for another host: an open proxy is looked for.
+    Proxy,
+    /// `..` in the path, or an encoding of it.
+    Traversal,
+    /// `${jndi:` and its disguises, in path, query or headers.
+    Jndi,
+    /// Tell-tale parts of SQL, scripts or commands in path or query.
+    Injection,
+    /// Bytes that may not be in a request line.
+    Binary,
+}
+
+/// A TLS ClientHello.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Hello {
+    /// The server's name (SNI) in lower case.
+    pub server_name: Option<String>,
+    /// The JA4 fingerprint; none where the hello was not seen whole.
+    pub ja4: Option<String>,
+}
+
+/// A DNS query.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Query {
+    /// The name in lower case, without the last dot.
+    pub name: String,
+    /// The type's number (A is 1, ANY 255, AXFR 252).
+    pub kind: u16,
+    /// The class's number (IN is 1, CHAOS 3).
+    pub class: u16,
+}
+
+/// Why something was no request, hello or query.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Junk {
+    /// It breaks the protocol's syntax.
+    Syntax,
+    /// It ends before anything can be said of it.
+    Cut,
+}
