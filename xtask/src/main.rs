@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod docs;
 mod matrix;
 mod process;
 mod setup;
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Args),
     /// Play every scan and every honest case with real tools; a table of what is found (needs root)
     Matrix(matrix::Args),
+    /// Compare docs/metrics.md, the dashboard and the alerts with the code; --write writes what is generated
+    Docs(docs::Args),
     /// Measure what it costs: a packet, or --end-to-end, --peers, --scale; --write for the page (needs root)
     Bench(bench::Args),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::command(&ws, &args),
         Command::Demo(args) => demo::command(&ws, &args),
         Command::Matrix(args) => matrix::command(&ws, &args),
+        Command::Docs(args) => docs::command(&ws, &args),
         Command::Bench(args) => bench::command(&ws, &args),
     });
     match outcome {

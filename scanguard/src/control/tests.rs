@@ -1,6 +1,5 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
-use prometheus::Registry;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -56,7 +55,7 @@ impl Server {
         let control = directory.bind().unwrap();
         let (ask, mut asked) = mpsc::channel::<Request>(server::QUEUE);
         let (stop, mut stopped) = watch::channel(());
-        let metrics = std::sync::Arc::new(ResponseMetrics::new(&Register(Registry::new())).unwrap());
+        let metrics = std::sync::Arc::new(ResponseMetrics::new(&Register::default()).unwrap());
         let path = directory.settings().socket;
         tokio::spawn(async move {
             let rights = rights.unwrap_or(control.rights);

@@ -1,6 +1,7 @@
 //! All metrics, by Prometheus's naming rules. No source address is ever a label.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,7 +20,10 @@ use scanguard_common::{
     tally::Tally,
 };
 
-use super::response::ResponseMetrics;
+use super::{
+    reference::{Described, Kind},
+    response::ResponseMetrics,
+};
 use crate::{
     detect::{Detector, findings::EventKind},
     observe::Observer,
@@ -32,6 +36,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 /// The agent's metrics. Cheap to share by reference; every update is atomic.
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Described>,
     packets: IntCounterVec,
     probes: IntCounterVec,
     reached: IntCounterVec,
@@ -95,7 +100,7 @@ impl Metrics {
     /// # Errors
     /// Two metrics have one name: a mistake in this file.
     pub fn new(limits: Limits, rules: impl Iterator<Item = &'static str>) -> prometheus::Result<Self> {
-        let register = Register(Registry::new());
+        let register = Register::default();
         let build = register.gauges(
             "scanguard_build_info",
             "Version of the agent, as labels; always 1.",
@@ -255,7 +260,8 @@ impl Metrics {
             )?,
             response: Arc::new(ResponseMetrics::new(&register)?),
             rules: Mutex::default(),
-            registry: register.0,
+            described: register.described.into_inner(),
+            registry: register.registry,
         };
         for exit in Exit::ALL {
             metrics.packets.with_label_values(&[exit.label()]);
@@ -397,6 +403,14 @@ impl Metrics {
         self.attached(interface, None);
     }
 
+    /// What each of ScanGuard's own metrics is, in the order of their names. Those of the process are
+    /// [those of every Prometheus client](https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics).
+    pub fn described(&self) -> Vec<Described> {
+        let mut described = self.described.clone();
+        described.sort_by(|one, other| one.name.cmp(&other.name));
+        described
+    }
+
     /// The text that Prometheus scrapes.
     ///
     /// # Errors
@@ -413,17 +427,23 @@ fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 
-/// Makes metrics and registers them.
-pub(crate) struct Register(pub(crate) Registry);
+/// Makes metrics, registers them and notes what they are.
+#[derive(Default)]
+pub(crate) struct Register {
+    registry: Registry,
+    described: RefCell<Vec<Described>>,
+}
 
 impl Register {
-    fn keep<C: Collector + Clone + 'static>(&self, metric: C) -> prometheus::Result<C> {
-        self.0.register(Box::new(metric.clone()))?;
+    fn keep<C: Collector + Clone + 'static>(&self, kind: Kind, metric: C) -> prometheus::Result<C> {
+        self.registry.register(Box::new(metric.clone()))?;
+        let described = metric.desc().into_iter().map(|desc| Described::new(kind, desc));
+        self.described.borrow_mut().extend(described);
         Ok(metric)
     }
 
     pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.keep(IntCounter::new(name, help)?)
+        self.keep(Kind::Counter, IntCounter::new(name, help)?)
     }
 
     pub(super) fn counters(
@@ -432,18 +452,19 @@ impl Register {
         help: &str,
         labels: &[&str],
     ) -> prometheus::Result<IntCounterVec> {
-        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+        self.keep(Kind::Counter, IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.keep(IntGauge::new(name, help)?)
+        self.keep(Kind::Gauge, IntGauge::new(name, help)?)
     }
 
     pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.keep(Kind::Gauge, IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.keep(Kind::Histogram, Histogram::with_opts(options)?)
     }
 }

@@ -3,5 +3,6 @@
 pub mod findings;
 pub mod http;
 pub mod metrics;
+pub mod reference;
 pub mod response;
 pub mod settings;

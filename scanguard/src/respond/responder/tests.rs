@@ -1,5 +1,3 @@
-use prometheus::Registry;
-
 use super::{
     super::{
         cause::Origin,
@@ -15,7 +13,7 @@ use crate::{
 };
 
 fn metrics() -> Arc<ResponseMetrics> {
-    Arc::new(ResponseMetrics::new(&Register(Registry::new())).unwrap())
+    Arc::new(ResponseMetrics::new(&Register::default()).unwrap())
 }
 
 fn settings(mode: Mode) -> Settings {
