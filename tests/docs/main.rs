@@ -1,6 +1,7 @@
 //! What docs/ and deploy/ say is what the code has. With SCANGUARD_WRITE_DOCS=1 (`cargo xtask docs --write`) the generated
 //! pages are written instead.
 
+mod configuration;
 mod dashboard;
 mod metrics;
 

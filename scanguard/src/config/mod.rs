@@ -4,6 +4,7 @@
 //! collects what is wrong with it, all at once.
 
 mod interval;
+pub mod reference;
 mod section;
 
 use std::{

@@ -1,0 +1,99 @@
+//! docs/configuration.md, out of the commented defaults: the file that is tested to have every setting with its default.
+
+use std::fmt::Write as _;
+
+use super::COMMENTED_DEFAULTS;
+
+const HEAD: &str = "# Configuration
+
+Generated from the commented defaults, which `scanguard print-config` prints: `cargo xtask docs --write`.
+
+One TOML file, by default `/etc/scanguard/scanguard.toml`. Everything in it has a default; leave out what you do not change.
+`scanguard check-config FILE` says all that is wrong with it, by line. `scanguard reload` has a running agent take it, all or
+nothing; the agent's log says which changes wait for a restart.
+";
+
+/// The page.
+pub fn page() -> String {
+    let mut page = Page { text: HEAD.to_owned(), comment: Vec::new(), in_table: false, is_said: false };
+    for line in COMMENTED_DEFAULTS.lines() {
+        page.read(line);
+    }
+    page.text
+}
+
+struct Page {
+    text: String,
+    /// The comment that stands before what comes next.
+    comment: Vec<&'static str>,
+    /// Whether the rows of a table are being written.
+    in_table: bool,
+    /// Whether something was said of a setting of this table.
+    is_said: bool,
+}
+
+impl Page {
+    fn read(&mut self, line: &'static str) {
+        if let Some(comment) = line.strip_prefix('#') {
+            self.comment.push(comment.trim());
+        } else if line.starts_with('[') {
+            let comment = self.comment();
+            let paragraph = if comment.is_empty() { String::new() } else { format!("\n{comment}\n") };
+            self.write(&format!("\n## `{line}`\n{paragraph}"));
+            self.in_table = false;
+        } else if let Some((key, value)) = line.split_once('=') {
+            let comment = self.comment();
+            if !self.in_table {
+                self.write("\n| setting | default | meaning |\n|---|---|---|\n");
+                self.in_table = true;
+                self.is_said = false;
+            }
+            let (key, value) = (key.trim(), value.trim());
+            // What stands above several settings is said of all of them.
+            let meaning =
+                if comment.is_empty() && self.is_said { "together with the one above" } else { &comment };
+            self.write(&format!("| `{key}` | `{value}` | {meaning} |\n"));
+            self.is_said |= !comment.is_empty();
+        } else {
+            // Prose that belongs to no setting in particular; what stands at the file's top is in the head.
+            let comment = self.comment();
+            if !comment.is_empty() && self.text != HEAD {
+                self.write(&format!("\n{comment}\n"));
+                self.in_table = false;
+            }
+        }
+    }
+
+    fn comment(&mut self) -> String {
+        std::mem::take(&mut self.comment).join(" ").replace('|', "\\|")
+    }
+
+    fn write(&mut self, text: &str) {
+        // Writing to a string does not fail.
+        let _ = self.text.write_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_has_its_default_and_what_is_said_of_it() {
+        let page = page();
+        assert!(page.contains("\n## `[sensor]`\n"), "{page}");
+        assert!(page.contains("| `interfaces` | `[]` | Interfaces to watch, by name."), "{page}");
+    }
+
+    #[test]
+    fn every_setting_says_what_it_means() {
+        let page = page();
+        // Those that every rule has are explained once.
+        let everywhere = ["`enabled`", "`severity`", "`window`", "`probes`", "`services`", "`hosts`"];
+        let silent: Vec<_> = page
+            .lines()
+            .filter(|line| line.ends_with("|  |") && !everywhere.iter().any(|key| line.contains(key)))
+            .collect();
+        assert!(silent.is_empty(), "{silent:#?}");
+    }
+}
