@@ -3,6 +3,8 @@
 //! It comes from the wire (the kernel program samples the beginnings of payloads) and from access logs; both end up as
 //! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
 
+pub mod target;
+
 use std::net::IpAddr;
 
 use scanguard_common::address::Address;
@@ -72,7 +74,7 @@ pub enum Said {
 pub struct Request {
     /// The method as it was written.
     pub method: String,
-    /// The path, without query and fragment.
+    /// The path, decoded once, without query, fragment and session id; its beginning if it is long.
     pub path: String,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
@@ -93,7 +95,7 @@ pub enum Oddity {
     Method,
     /// HTTP/1.1 without a Host header, in a request whose headers were seen whole.
     NoHost,
-    /// An absolute target for another host: an open proxy is looked for.
+    /// An absolute target, or CONNECT, which clients write to a proxy only: an open one is looked for.
     Proxy,
     /// `..` in the path, or an encoding of it.
     Traversal,

