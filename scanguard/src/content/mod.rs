@@ -3,7 +3,14 @@
 //! It comes from the wire (the kernel program samples the beginnings of payloads) and from access logs; both end up as
 //! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
 
+mod dns;
+mod http;
+mod ja4;
+pub mod parse;
+pub mod sample;
 pub mod target;
+mod text;
+mod tls;
 
 use std::net::IpAddr;
 

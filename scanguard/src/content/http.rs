@@ -1,0 +1,136 @@
+//! HTTP/1 requests and status lines, as far as they were seen.
+//!
+//! Of a request, its target and three headers are looked at. Cookies, Authorization and all other headers, bodies and queries
+//! never leave this file. HTTP/2 without TLS begins with a preface that is no request, and nothing is said of it.
+
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+
+use super::{Junk, Oddity, Request, Said, target};
+
+/// Headers that are looked at in a request; those after them are not. A browser sends some twenty.
+const MAX_HEADERS: usize = 64;
+/// Requests that are looked at in a payload.
+const MAX_REQUESTS: usize = 32;
+/// Bytes of a header's value, of a method or of a target that are looked at.
+const MAX_VALUE: usize = 2048;
+/// What HTTP/2 begins with (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// Whether bytes begin as a method does: with a character of a token (RFC 9110, 5.6.2).
+pub(super) fn is_request(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+/// Whether bytes begin with a status line.
+pub(super) fn is_answer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HTTP/1.")
+}
+
+/// The requests of a payload, pipelined ones too. One that was cut within its headers is told with those that were seen; one that
+/// was cut within its request line is junk, unless its query had begun.
+pub(super) fn requests(mut bytes: &[u8]) -> Vec<Said> {
+    let mut said = Vec::new();
+    while said.len() < MAX_REQUESTS && !bytes.is_empty() && !bytes.starts_with(HTTP2_PREFACE) {
+        match request(bytes) {
+            Ok((request, next)) => {
+                said.push(Said::Request(request));
+                bytes = next;
+            }
+            // That a sample ends within a later request is as it should be.
+            Err(Junk::Cut) if !said.is_empty() => break,
+            Err(junk) => {
+                said.push(Said::Junk(junk));
+                break;
+            }
+        }
+    }
+    said
+}
+
+/// The status of an answer; interim ones are none (RFC 9110, 15.2).
+pub(super) fn status(bytes: &[u8]) -> Option<Said> {
+    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    // The status line comes first: what becomes of the rest does not matter.
+    _ = response.parse(bytes);
+    match response.code? {
+        100 | 102..200 => None,
+        code => Some(Said::Status(code)),
+    }
+}
+
+/// A request, and what follows it; nothing follows where its end is not known.
+fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
+    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let outcome =
+        ParserConfig::default().ignore_invalid_headers_in_requests(true).parse_request(&mut parsed, bytes);
+    match (outcome, parsed.method, parsed.path) {
+        (Ok(Status::Complete(length)), Some(method), Some(path)) => {
+            let mut request = examined(method.as_bytes(), path.as_bytes(), parsed.headers);
+            // HTTP/1.1 wants one (RFC 9112, 3.2).
+            if parsed.version == Some(1) && value(parsed.headers, "host").is_none() {
+                request.oddities.push(Oddity::NoHost);
+            }
+            let next = body(parsed.headers).and_then(|body| bytes.get(length.checked_add(body)?..));
+            Ok((request, next.unwrap_or_default()))
+        }
+        // Those headers that were seen whole are there.
+        (Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders), Some(method), Some(path)) => {
+            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers), &[]))
+        }
+        (outcome, ..) => by_hand(bytes, outcome.is_err()).map(|request| (request, &[][..])),
+    }
+}
+
+/// A request whose line breaks the syntax, or was cut: blanks or binary bytes in its target, no version, another one than 1.
+fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).ok_or(Junk::Cut)?;
+    let bytes = &bytes[start..];
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (line, rest) = end.map_or((bytes, &[][..]), |end| (&bytes[..end], &bytes[end + 1..]));
+    let line = line.trim_ascii_end();
+    let unreadable = if is_wrong || end.is_some() { Junk::Syntax } else { Junk::Cut };
+    let space = line.iter().position(|byte| *byte == b' ').ok_or(unreadable)?;
+    let (method, target) = (&line[..space], line[space..].trim_ascii_start());
+    if target.is_empty() || !method.iter().all(u8::is_ascii_graphic) {
+        return Err(unreadable);
+    }
+    // What ends too early has a whole path where a query has begun.
+    if end.is_none() && !is_wrong && !target.contains(&b'?') {
+        return Err(Junk::Cut);
+    }
+    let version = target.windows(6).rposition(|part| part == b" HTTP/");
+    let target = version.map_or(target, |at| target[..at].trim_ascii_end());
+    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+    // Those that were seen before anything went wrong are there.
+    _ = httparse::parse_headers(rest, &mut headers);
+    Ok(examined(method, target, &headers))
+}
+
+fn examined(method: &[u8], target: &[u8], headers: &[Header<'_>]) -> Request {
+    let [host, agent, referer] = ["host", "user-agent", "referer"].map(|name| value(headers, name));
+    target::examine(&text(method), &text(target), host.as_deref(), agent.as_deref(), referer.as_deref())
+}
+
+/// The first header of that name.
+fn value(headers: &[Header<'_>], name: &str) -> Option<String> {
+    let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+    Some(text(header.value.trim_ascii()))
+}
+
+/// Bounded; what is not UTF-8 is replaced.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_VALUE)]).into_owned()
+}
+
+/// Bytes of the body, where that is said in advance.
+fn body(headers: &[Header<'_>]) -> Option<usize> {
+    if value(headers, "transfer-encoding").is_some() {
+        return None;
+    }
+    value(headers, "content-length").map_or(Some(0), |length| length.parse().ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! Bytes of strangers as text that can be shown, compared and kept.
+
+use std::fmt::Write as _;
+
+/// Appends bytes in lower case, as DNS master files write them (RFC 1035, 5.1): what cannot be shown, blanks, backslashes
+/// and what `also` names as `\DDD`. Every byte becomes at most four characters.
+pub(super) fn push_escaped(text: &mut String, bytes: &[u8], also: &[u8]) {
+    for byte in bytes {
+        if byte.is_ascii_graphic() && *byte != b'\\' && !also.contains(byte) {
+            text.push(char::from(byte.to_ascii_lowercase()));
+        } else {
+            // Writing to a string cannot fail.
+            _ = write!(text, "\\{byte:03}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_shown_is_escaped_and_no_two_names_become_the_same() {
+        let escaped = |bytes: &[u8]| {
+            let mut text = String::new();
+            push_escaped(&mut text, bytes, b".");
+            text
+        };
+        assert_eq!(escaped(b"WWW-1_x"), "www-1_x");
+        assert_eq!(escaped(b"a.b"), r"a\046b");
+        assert_eq!(escaped(b"a\\046b"), r"a\092046b");
+        assert_eq!(escaped(b"\0 \x7f\xff\n"), r"\000\032\127\255\010");
+    }
+}
