@@ -82,11 +82,11 @@ pub async fn serve(
                     continue;
                 }
             };
-            let shared = shared.clone();
+            let Shared { requests, metrics } = shared.clone();
             tokio::spawn(async move {
                 let _permit = permit;
                 // Whoever is slower than this has gone, or is no friend.
-                let _ = timeout(CONNECTION, connection(stream, rights, shared)).await;
+                let _ = timeout(CONNECTION, connection(stream, rights, requests, metrics)).await;
             });
         }
     };
@@ -96,7 +96,14 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: UnixStream, rights: Rights, shared: Shared) {
+/// Answers the requests of one connection until its end, or the first that is no HTTP.
+pub async fn connection(
+    stream: UnixStream,
+    rights: Rights,
+    requests: mpsc::Sender<Request>,
+    metrics: Arc<ResponseMetrics>,
+) {
+    let shared = Shared { requests, metrics };
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(error) => return tracing::warn!("who is at the control socket cannot be told: {error}"),

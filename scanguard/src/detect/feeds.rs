@@ -108,6 +108,12 @@ impl Feeds {
         (Self(feeds), problems)
     }
 
+    /// One feed out of the text of a file, and the lines that are no networks, by their number from 1.
+    pub fn parse(name: &str, text: &str) -> (Self, Vec<(usize, String)>) {
+        let (ranges, wrong) = parse(text);
+        (Self(vec![Feed { path: PathBuf::new(), name: name.to_owned(), ranges: ranges.into() }]), wrong)
+    }
+
     /// The name of the first feed that lists an address.
     pub fn listing(&self, address: &Address) -> Option<&str> {
         let number = number(address.to_ip());
@@ -246,9 +252,8 @@ not an address
     }
 
     fn feeds(text: &str) -> (Feeds, Vec<usize>) {
-        let (ranges, wrong) = parse(text);
-        let feed = Feed { path: PathBuf::new(), name: "feed".to_owned(), ranges: ranges.into() };
-        (Feeds(vec![feed]), wrong.into_iter().map(|(line, _)| line).collect())
+        let (feeds, wrong) = Feeds::parse("feed", text);
+        (feeds, wrong.into_iter().map(|(line, _)| line).collect())
     }
 
     #[test]

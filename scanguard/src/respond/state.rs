@@ -88,6 +88,18 @@ impl State {
     pub fn new(saved: Timestamp, mode: SavedMode) -> Self {
         Self { version: VERSION, saved, mode, bans: Vec::new(), past: Vec::new(), allowed: Vec::new() }
     }
+
+    /// From what a file holds.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(state) if state.version == VERSION => Ok(state),
+            Ok(state) => Err(format!("its version is {}, not {VERSION}", state.version)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// What was found.
@@ -136,12 +148,7 @@ fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
     if metadata.len() > MAX_FILE_BYTES {
         return Ok(Some(Err(format!("{} bytes are too many", metadata.len()))));
     }
-    let bytes = fs::read(path)?;
-    Ok(Some(match serde_json::from_slice::<State>(&bytes) {
-        Ok(state) if state.version == VERSION => Ok(state),
-        Ok(state) => Err(format!("its version is {}, not {VERSION}", state.version)),
-        Err(error) => Err(error.to_string()),
-    }))
+    Ok(Some(State::parse(&fs::read(path)?)))
 }
 
 /// Writes the file: whole or not at all, also when the power fails.
