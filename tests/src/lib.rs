@@ -9,6 +9,7 @@ pub mod cases;
 pub mod cleanup;
 pub mod clients;
 pub mod frames;
+pub mod fuzz;
 pub mod lab;
 pub mod packets;
 pub mod pinned;

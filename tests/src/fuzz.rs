@@ -1,0 +1,211 @@
+//! What the fuzzers call: every parser of bytes that others write, with what must hold whatever they are.
+//!
+//! `cargo xtask fuzz` hands in what libFuzzer makes up; `tests/corpus` hands in the committed corpora, in CI.
+
+use std::{
+    hint::black_box,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use scanguard::{
+    config::Config,
+    content::{
+        Hello, Query, Request, Said, Service,
+        parse::parse,
+        sample::{Direction, Sample},
+    },
+    control::{Answer, peer::Rights, server},
+    detect::feeds::Feeds,
+    export::metrics::{Limits, Metrics},
+    replay::{capture::Capture, frame::Frames},
+    respond::{orders::OrderError, state::State},
+    sensor::FRAME_LENGTHS,
+};
+use scanguard_common::{
+    classify::{self, Early},
+    egress::{self, Outgoing},
+    flow, inspect,
+    outcome::{Outcome, Probe, ProbeClass, Segment, SegmentKind},
+    wire::protocol,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    runtime,
+    sync::mpsc,
+};
+
+/// A parser under test: its name, which is that of its corpus and of its file in `fuzz/targets`, and what is called. That
+/// panics where something does not hold.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All.
+pub const TARGETS: [Target; 9] = [
+    ("capture", capture),
+    ("config", config),
+    ("control", control),
+    ("dns", dns),
+    ("feed", feed),
+    ("http", http),
+    ("packet", packet),
+    ("state", state),
+    ("tls", tls),
+];
+
+/// A capture of either format: what is read of it are frames that every sensor takes.
+pub fn capture(bytes: &[u8]) {
+    let Ok(mut capture) = Capture::open(bytes) else { return };
+    let mut frames = Frames::default();
+    while let Ok(Some(packet)) = capture.next_packet() {
+        if let Some(frame) = frames.frame(&packet) {
+            assert!(FRAME_LENGTHS.contains(&frame.len()), "{} bytes", frame.len());
+            black_box(inspect(&frame));
+        }
+    }
+}
+
+/// A configuration file: what is wrong is said with a line that there is.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Err(problems) = Config::parse(text) else { return };
+    let lines = text.lines().count() + 1;
+    for problem in &problems {
+        assert!((1..=lines).contains(&problem.line), "{problem:?} of {lines} lines");
+    }
+    assert!(!problems.is_empty(), "refused without a reason");
+}
+
+/// What a client writes to the control socket: the server comes to an end, and all that it hands on is answered.
+pub fn control(bytes: &[u8]) {
+    // Nothing is waited for here: what the client has to say is there.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (server, mut client) = UnixStream::pair().expect("a pair of sockets");
+        let limits = Limits { sources: 1, history: 1, findings: 1 };
+        let metrics = Metrics::new(limits, std::iter::empty()).expect("metrics").response;
+        // SAFETY: no arguments; it cannot fail.
+        let rights = Rights { own: unsafe { libc::geteuid() }, group: None };
+        let (requests, mut asked) = mpsc::channel(server::QUEUE);
+        let agent = async {
+            while let Some(scanguard::control::Request { answer, .. }) = asked.recv().await {
+                // Whoever asked may have gone.
+                _ = answer.send(Answer::Refused(OrderError::Confirm));
+            }
+        };
+        let talk = async {
+            let (mut from, mut to) = client.split();
+            let mut answers = Vec::new();
+            let say = async {
+                // The server may hang up before it has read everything.
+                _ = to.write_all(bytes).await;
+                _ = to.shutdown().await;
+            };
+            let (_, heard) = tokio::join!(say, from.read_to_end(&mut answers));
+            if heard.is_ok() {
+                assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
+            }
+        };
+        tokio::join!(server::connection(server, rights, requests, metrics), agent, talk);
+    });
+}
+
+/// A DNS message over UDP, and the same bytes over TCP.
+pub fn dns(bytes: &[u8]) {
+    said(protocol::UDP, 53, bytes);
+    said(protocol::TCP, 53, bytes);
+}
+
+/// A list of networks: all that were read are listed.
+pub fn feed(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (feeds, wrong) = Feeds::parse("feed", &text);
+    for (net, _) in feeds.networks().take(100) {
+        for ip in [net.network(), net.broadcast()] {
+            assert!(feeds.listing(&ip.into()).is_some(), "{ip} of {net}");
+        }
+    }
+    assert!(wrong.len() <= text.lines().count());
+}
+
+/// The beginning of an HTTP request or answer.
+pub fn http(bytes: &[u8]) {
+    said(protocol::TCP, 80, bytes);
+}
+
+/// A frame: the early decision agrees with the thorough one, and where it looks at less, no other probe gets past it than one
+/// that is also broken.
+pub fn packet(frame: &[u8]) {
+    const SALT: u64 = 0x5ca9;
+    let thorough = inspect(&frame);
+    // Neither addresses nor the lengths of segments are compared early.
+    let is_overlooked = match thorough {
+        Outcome::Exit(_) => true,
+        Outcome::Probe(Probe { class, .. }) => matches!(class, ProbeClass::Land | ProbeClass::BadLength),
+        Outcome::Segment(_) => false,
+    };
+    assert_eq!(classify::early_source(&frame), classify::early_flow(&frame).map(|flow| flow.source));
+    match classify::early(&frame, SALT) {
+        Early::Established => assert!(is_overlooked, "{thorough:?}"),
+        Early::Acknowledgment { tag } => match thorough {
+            Outcome::Segment(Segment { kind: SegmentKind::Acknowledgment, flow }) => {
+                assert_eq!(tag, flow::tag(&flow, SALT));
+            }
+            Outcome::Segment(_) | Outcome::Probe(_) | Outcome::Exit(_) => {
+                assert!(is_overlooked, "{thorough:?}")
+            }
+        },
+        Early::Opening => {
+            let flow = classify::early_flow(&frame).expect("an opening has a flow");
+            assert_eq!(thorough, Outcome::Probe(Probe { class: ProbeClass::Syn, flow }));
+        }
+        Early::Undecided => {}
+    }
+    if egress::early(&frame).is_some() {
+        assert!(matches!(egress::outgoing(&frame), Outgoing::Exit(_)));
+    }
+}
+
+/// The file of bans: what can be read is the same when it was written and read again.
+pub fn state(bytes: &[u8]) {
+    let Ok(state) = State::parse(bytes) else { return };
+    let written = serde_json::to_vec(&state).expect("it was read");
+    assert_eq!(State::parse(&written), Ok(state));
+}
+
+/// The beginning of a TLS hello.
+pub fn tls(bytes: &[u8]) {
+    said(protocol::TCP, 443, bytes);
+}
+
+/// Whatever was said is no longer than what bytes can become, and only a client says anything but answers.
+fn said(protocol: u8, port: u16, bytes: &[u8]) {
+    /// A byte becomes an escape of four characters, or a replacement character of three bytes, at most.
+    const GROWTH: usize = 4;
+    for direction in [Direction::Request, Direction::Answer] {
+        let service = Service::Endpoint { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port, protocol };
+        let sample = Sample { source: Ipv4Addr::LOCALHOST.into(), service, direction, owned: true, bytes };
+        for utterance in parse(&sample) {
+            let (from, texts) = match utterance.said {
+                Said::Request(Request { method, path, host, agent, referer, oddities, status }) => {
+                    assert!(oddities.len() <= 7 && status.is_none());
+                    (Some(Direction::Request), vec![Some(method), Some(path), host, agent, referer])
+                }
+                Said::Status(code) => {
+                    assert!((100..1000).contains(&code), "{code}");
+                    (Some(Direction::Answer), Vec::new())
+                }
+                Said::Hello(Hello { server_name, ja4 }) => {
+                    assert!(server_name.is_some() || ja4.is_some(), "a hello that says nothing");
+                    assert!(ja4.is_none_or(|ja4| ja4.len() == 36));
+                    (Some(Direction::Request), vec![server_name])
+                }
+                Said::Query(Query { name, .. }) => (Some(Direction::Request), vec![Some(name)]),
+                Said::Answer { name, .. } => (Some(Direction::Answer), vec![Some(name)]),
+                Said::Junk(_) => (None, Vec::new()),
+            };
+            assert!(from.is_none_or(|from| from == direction));
+            let length: usize = texts.iter().flatten().map(String::len).sum();
+            assert!(length <= GROWTH * bytes.len().max(1), "{texts:?}");
+        }
+    }
+}
