@@ -1,6 +1,7 @@
 //! The real program under BPF_PROG_TEST_RUN: what it counts equals what the shared code counts on the host,
 //! packet by packet and over all of them.
 
+mod differential;
 mod egress;
 mod gate;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
     trials.push(trial("beyond its free entries the table takes a source with its second probe", door));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
+    trials.extend(differential::trials());
     trials.extend(egress::trials());
     trials.extend(gate::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

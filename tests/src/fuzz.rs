@@ -151,7 +151,7 @@ pub fn packet(frame: &[u8]) {
                 assert_eq!(tag, flow::tag(&flow, SALT));
             }
             Outcome::Segment(_) | Outcome::Probe(_) | Outcome::Exit(_) => {
-                assert!(is_overlooked, "{thorough:?}")
+                assert!(is_overlooked, "{thorough:?}");
             }
         },
         Early::Opening => {
