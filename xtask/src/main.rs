@@ -5,7 +5,9 @@ mod build;
 mod check;
 mod demo;
 mod docs;
+mod fuzz;
 mod matrix;
+mod miri;
 mod process;
 mod setup;
 mod test;
@@ -41,6 +43,10 @@ enum Command {
     Matrix(matrix::Args),
     /// Compare docs/metrics.md, the dashboard and the alerts with the code; --write writes what is generated
     Docs(docs::Args),
+    /// Fuzz every parser of outside data, or compare the kernel program with the host on random packets
+    Fuzz(fuzz::Args),
+    /// Run the tests of the code that kernel and agent share under Miri (needs a nightly toolchain)
+    Miri,
     /// Measure what it costs: a packet, or --end-to-end, --peers, --scale; --write for the page (needs root)
     Bench(bench::Args),
 }
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::command(&ws, &args),
         Command::Matrix(args) => matrix::command(&ws, &args),
         Command::Docs(args) => docs::command(&ws, &args),
+        Command::Fuzz(args) => fuzz::command(&ws, &args),
+        Command::Miri => miri::command(&ws),
         Command::Bench(args) => bench::command(&ws, &args),
     });
     match outcome {

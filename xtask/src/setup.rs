@@ -8,6 +8,7 @@ mod system;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+pub(crate) use self::rust::NIGHTLY;
 use crate::workspace::Workspace;
 
 /// Arguments of `setup`.
@@ -33,7 +34,11 @@ pub(crate) enum Purpose {
     Packets,
     /// Compile, and measure everything: clients, servers and peers.
     Bench,
-    /// Build, check and test; neither matrix nor bench.
+    /// Compile, and fuzz the parsers.
+    Fuzz,
+    /// Interpret the shared code's tests.
+    Miri,
+    /// Build, check and test; neither matrix, bench, fuzz nor Miri.
     All,
 }
 
@@ -56,10 +61,17 @@ impl Purpose {
         if matches!(self, Self::Test | Self::All) {
             items.push(Box::new(extracted::PROMTOOL));
         }
-        // What follows is not part of `all`: nothing but the matrix or the bench needs it.
+        // What follows is not part of `all`: nothing but one command needs it.
         if matches!(self, Self::Matrix) {
             items.extend(system::MATRIX_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
             items.extend(extracted::SERVERS.map(|program| Box::new(program) as Box<dyn Item>));
+        }
+        if matches!(self, Self::Fuzz) {
+            items.push(Box::new(cargo_tool::CARGO_FUZZ));
+            items.push(Box::new(system::CXX_COMPILER));
+        }
+        if matches!(self, Self::Miri) {
+            items.push(Box::new(rust::Miri));
         }
         if matches!(self, Self::Packets | Self::Bench) {
             items.push(Box::new(system::CLANG));

@@ -51,6 +51,16 @@ impl Workspace {
         self.root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| OsString::from("target")))
     }
 
+    /// The workspace of the fuzzers.
+    pub(crate) fn fuzz(&self) -> PathBuf {
+        self.root.join("fuzz")
+    }
+
+    /// What `Cargo.lock` is here.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("Cargo.lock")
+    }
+
     /// A path as people of this work tree would write it.
     pub(crate) fn display(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()

@@ -20,6 +20,9 @@ pub(super) const BPF_LINKER: CargoTool = CargoTool { name: "bpf-linker", version
 /// Looks at licences, sources and duplicates of dependencies.
 pub(super) const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version: "0.20.2" };
 
+/// Builds fuzzers with libFuzzer and runs them.
+pub(super) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13.1" };
+
 impl Item for CargoTool {
     fn name(&self, _: &Workspace) -> String {
         format!("{} {}", self.name, self.version)

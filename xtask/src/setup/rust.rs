@@ -25,6 +25,33 @@ pub(super) const RUSTFMT: Component = Component { name: "rustfmt", witness: "bin
 /// `cargo clippy`.
 pub(super) const CLIPPY: Component = Component { name: "clippy", witness: "bin/cargo-clippy" };
 
+/// Interprets programs; it comes with nightly toolchains only.
+pub(super) struct Miri;
+
+/// Whichever nightly toolchain there is.
+pub(crate) const NIGHTLY: &str = "nightly";
+
+impl Item for Miri {
+    fn name(&self, _: &Workspace) -> String {
+        format!("miri ({NIGHTLY})")
+    }
+
+    fn present(&self, ws: &Workspace) -> Option<String> {
+        let mut miri = ws.command("cargo");
+        miri.args(["miri", "--version"]).env("RUSTUP_TOOLCHAIN", NIGHTLY);
+        process::answer(&mut miri).map(|version| version.trim_end().to_owned())
+    }
+
+    fn install(&self, ws: &Workspace) -> Result<()> {
+        rustup(ws, &["toolchain", "install", NIGHTLY, "--profile", "minimal", "--no-self-update"])?;
+        rustup(ws, &["component", "add", "--toolchain", NIGHTLY, "miri", "rust-src"])
+    }
+
+    fn by_hand(&self, _: &Workspace) -> String {
+        format!("get rustup, then `rustup toolchain install {NIGHTLY} --component miri --component rust-src`")
+    }
+}
+
 // The compiler itself is asked, not rustup: so a toolchain that came by another way counts as well.
 impl Item for Toolchain {
     fn name(&self, ws: &Workspace) -> String {

@@ -41,6 +41,10 @@ pub(super) const C_COMPILER: Program = Program {
     packages: Packages { apt: "gcc libc6-dev", dnf: "gcc", pacman: "gcc", apk: "gcc musl-dev" },
 };
 
+/// Compiles libFuzzer.
+pub(super) const CXX_COMPILER: Program =
+    Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
+
 /// What the tests and the demo scan, look and set up with.
 pub(super) const TEST_TOOLS: [Program; 7] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
