@@ -139,8 +139,8 @@ impl Read {
     }
 }
 
-/// The host's name in a list of names; there is one at most, and no other kind of name. A length is at most two bytes, and a
-/// name that no host can have is escaped, not refused: what was asked for counts.
+/// The host's name in a list of names, in which there is one at most. One that no host can have is escaped, not refused: what
+/// was asked for counts.
 fn server_name(mut names: Reader<'_>) -> Option<Option<String>> {
     while !names.0.is_empty() {
         let [kind] = *names.take(1)? else { return None };
