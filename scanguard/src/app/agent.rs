@@ -11,6 +11,7 @@ use super::reload::{read_feeds, use_geo};
 use crate::{
     clock::{Clock, monotonic},
     config::Config,
+    content::Utterance,
     detect::{
         Detector,
         findings::{Event, EventKind, Finding},
@@ -20,6 +21,7 @@ use crate::{
         http::{Health, Shared},
         metrics::{Limits, Metrics},
     },
+    logs::task::Logs,
     network::Network,
     observe::Observer,
     pipeline::Pipeline,
@@ -113,6 +115,16 @@ impl Agent {
 
     pub(super) fn shared(&self) -> Shared {
         Shared { metrics: Arc::clone(&self.metrics), health: Arc::clone(&self.health) }
+    }
+
+    /// Follows the access logs as they are configured now.
+    pub(super) fn follow_logs(&self) -> Logs {
+        Logs::follow(&self.config.logs, self.config.sensor.ipv6_prefix, &self.metrics.logs)
+    }
+
+    /// Takes in what clients said.
+    pub(super) fn hear(&mut self, utterances: &[Utterance]) {
+        self.metrics.logs.heard(utterances.len());
     }
 
     pub(super) async fn chores(&mut self) {

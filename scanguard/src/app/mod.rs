@@ -90,6 +90,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     }));
     tracing::info!("metrics at http://{address}/metrics, control at {}", config.control.socket.display());
 
+    let mut logs = agent.follow_logs();
     let mut polls = poll_timer(config.sensor.poll_interval);
     let mut chores = poll_timer(CHORES_INTERVAL);
     loop {
@@ -99,16 +100,24 @@ pub async fn run(arguments: Run) -> Result<()> {
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
             _ = hangup.recv() => {
+                let followed = agent.config.logs.clone();
                 if let Some(interval) = agent.reload(&arguments) {
                     polls = poll_timer(interval);
+                }
+                if agent.config.logs != followed {
+                    logs.end(&mut |said| agent.hear(&said)).await;
+                    logs = agent.follow_logs();
                 }
             }
             _ = chores.tick() => agent.chores().await,
             _ = polls.tick() => agent.poll().await,
             Some(request) = asked.recv() => agent.answer(request).await,
+            // No more comes in a second than is heard in a fraction of it.
+            Some(said) = logs.next() => agent.hear(&said),
             told = trips.next() => agent.look(&told?),
         }
     }
+    logs.end(&mut |said| agent.hear(&said)).await;
     agent.finish().await;
     drop(stop);
     controller.await.context("the control socket")?;

@@ -4,6 +4,7 @@
 //! collects what is wrong with it, all at once.
 
 mod interval;
+mod network;
 pub mod reference;
 mod section;
 
@@ -12,8 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::{interval::Interval, section::Section};
-use crate::{control, detect, export, network, observe, respond, sensor};
+pub use self::{interval::Interval, network::network, section::Section};
+use crate::{control, detect, export, logs, observe, respond, sensor};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -30,7 +31,7 @@ pub struct Config {
     /// `[sensor]`.
     pub sensor: sensor::settings::Settings,
     /// `[network]`.
-    pub network: network::settings::Settings,
+    pub network: crate::network::settings::Settings,
     /// `[history]`.
     pub history: observe::settings::Settings,
     /// `[findings]`.
@@ -45,6 +46,8 @@ pub struct Config {
     pub geo: detect::geo::Geo,
     /// `[response]`.
     pub response: respond::settings::Settings,
+    /// `[logs]`.
+    pub logs: logs::settings::Settings,
     /// `[control]`.
     pub control: control::settings::Settings,
 }
@@ -180,7 +183,7 @@ impl Config {
         section::read(text, |mut root| {
             let config = Self {
                 sensor: sensor::settings::Settings::read(root.section("sensor")),
-                network: network::settings::Settings::read(root.section("network")),
+                network: crate::network::settings::Settings::read(root.section("network")),
                 history: observe::settings::Settings::read(root.section("history")),
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),
@@ -188,6 +191,7 @@ impl Config {
                 feeds: detect::feeds::Settings::read(root.section("feeds")),
                 geo: detect::geo::Geo::read(root.section("geo")),
                 response: respond::settings::Settings::read(root.section("response")),
+                logs: logs::settings::Settings::read(root.section("logs")),
                 control: control::settings::Settings::read(root.section("control")),
             };
             // A window that is left at its default ends where the history does.

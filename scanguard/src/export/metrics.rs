@@ -21,6 +21,7 @@ use scanguard_common::{
 };
 
 use super::{
+    logs::LogMetrics,
     reference::{Described, Kind},
     response::ResponseMetrics,
 };
@@ -73,6 +74,8 @@ pub struct Metrics {
     reload_successful: IntGauge,
     /// Those of bans and of the control socket.
     pub response: Arc<ResponseMetrics>,
+    /// Those of access logs.
+    pub logs: Arc<LogMetrics>,
 }
 
 /// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
@@ -259,6 +262,7 @@ impl Metrics {
                 "Whether the configuration was taken when it was read last.",
             )?,
             response: Arc::new(ResponseMetrics::new(&register)?),
+            logs: Arc::new(LogMetrics::new(&register)?),
             rules: Mutex::default(),
             described: register.described.into_inner(),
             registry: register.registry,

@@ -2,6 +2,7 @@
 
 pub mod findings;
 pub mod http;
+pub mod logs;
 pub mod metrics;
 pub mod reference;
 pub mod response;

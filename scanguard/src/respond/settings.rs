@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Mode, policy};
 use crate::{
-    config::{Interval, Section},
+    config::{Interval, Section, network},
     detect::{Confidence, rules},
     sensor::settings::check_interface_name,
 };
@@ -180,19 +180,11 @@ impl Settings {
 
 /// An address, or a network as it is written.
 fn allowed(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<std::net::IpAddr>() {
-        return Ok(address.into());
-    }
-    let net: IpNet = text.parse().map_err(|_| {
-        format!("\"{text}\" is no address or network such as \"192.0.2.7\" or \"2001:db8::/56\"")
-    })?;
+    let net = network(text)?;
     if net.prefix_len() == 0 {
         return Err(format!(
             "\"{text}\" is every address there is, so that nobody would be banned; mode = \"observe\" says that better"
         ));
-    }
-    if net.trunc() != net {
-        return Err(format!("\"{text}\" has bits beyond its prefix; is \"{}\" meant?", net.trunc()));
     }
     Ok(net)
 }

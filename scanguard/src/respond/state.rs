@@ -1,9 +1,7 @@
 //! The file in which bans, the allow list made by hand and the mode outlive the agent.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, ModeCause, cause::Origin};
+use crate::whole_file;
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
@@ -137,18 +136,11 @@ pub fn load(path: &Path, now: Timestamp) -> Loaded {
 }
 
 fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if !metadata.is_file() {
-        return Err(io::Error::other("not a file"));
+    match whole_file::read(path, MAX_FILE_BYTES) {
+        Ok(bytes) => Ok(bytes.map(|bytes| State::parse(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(Err(error.to_string()))),
+        Err(error) => Err(error),
     }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Ok(Some(Err(format!("{} bytes are too many", metadata.len()))));
-    }
-    Ok(Some(State::parse(&fs::read(path)?)))
 }
 
 /// Writes the file: whole or not at all, also when the power fails.
@@ -156,19 +148,7 @@ fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
 /// # Errors
 /// It could not be written; what was there before still is.
 pub fn save(path: &Path, state: &State) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    let bytes = serde_json::to_vec(state).map_err(io::Error::from)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&new, path)?;
-    // The name, too, has to reach the disk.
-    File::open(directory)?.sync_all()
+    whole_file::replace(path, &serde_json::to_vec(state).map_err(io::Error::from)?)
 }
 
 #[cfg(test)]

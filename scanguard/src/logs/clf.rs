@@ -1,0 +1,114 @@
+//! The common and combined log formats of Apache, nginx and Traefik, with a virtual host before them, and with
+//! X-Forwarded-For or anything else after them.
+//!
+//! Own code, since a parser that takes a request apart by the rules refuses the lines that matter here: those of
+//! requests that break them.
+
+use jiff::{Timestamp, fmt::strtime};
+
+use super::entry::{Entry, Peer, Unparsed, Words, address};
+
+/// `24/Nov/2026:10:21:48 +0000`.
+const TIME: &str = "%d/%b/%Y:%H:%M:%S %z";
+
+/// Reads a line.
+pub(super) fn parse(line: &str) -> Result<Entry, Unparsed> {
+    // The servers escape quotes within fields, so that the first one begins the request, whatever the user is called.
+    let quote = line.find('"').ok_or(Unparsed::Syntax)?;
+    let (head, rest) = line.split_at(quote);
+    let head = head.strip_suffix("] ").ok_or(Unparsed::Syntax)?;
+    let (who, time) = head.rsplit_once('[').ok_or(Unparsed::Syntax)?;
+    let (request, rest) = quoted(rest).ok_or(Unparsed::Syntax)?;
+    let (status, rest) = word(rest).ok_or(Unparsed::Syntax)?;
+    let status = match status.parse() {
+        Ok(status @ 100..=999) => Some(status),
+        // nginx has 000, Traefik 0 and Apache "-" where nothing was answered.
+        Ok(0) => None,
+        _ if status == "-" => None,
+        _ => return Err(Unparsed::Syntax),
+    };
+    // Bytes that were sent.
+    let rest = word(rest).map_or("", |(_, rest)| rest);
+    let (referer, rest) = optional(rest);
+    let (agent, rest) = optional(rest);
+    let (last, rest) = optional(rest);
+    // Only at the very end: there is more behind it in Traefik's lines, whose agents are not escaped.
+    let forwarded = last.filter(|_| rest.trim().is_empty());
+    let (host, peer, listed) = client(who)?;
+    let words =
+        Words { host, agent: agent.as_deref(), referer: referer.as_deref(), status, ..Words::default() };
+    Ok(Entry {
+        peer,
+        forwarded: listed.or(forwarded),
+        time: self::time(time),
+        said: words.examine_line(&request),
+    })
+}
+
+/// The virtual host, the client, and X-Forwarded-For where the server logs it in the client's place.
+fn client(who: &str) -> Result<(Option<&str>, Peer, Option<String>), Unparsed> {
+    let (first, rest) = word(who).ok_or(Unparsed::Syntax)?;
+    if let Some(ip) = address(first) {
+        // With a port it is a virtual host that has no name.
+        let next = word(rest).and_then(|(next, _)| address(next));
+        return match next {
+            Some(client) if first.parse::<std::net::IpAddr>().is_err() => {
+                Ok((Some(first), Peer::Address(client), None))
+            }
+            _ => Ok((None, Peer::Address(ip), None)),
+        };
+    }
+    // Traefik has the whole header there: "198.51.100.9, 203.0.113.5 - - [".
+    if first.ends_with(',') {
+        let list = who.split(" - ").next().unwrap_or_default();
+        return Ok((None, Peer::Proxy, Some(list.to_owned())));
+    }
+    let client = word(rest).and_then(|(client, _)| address(client)).ok_or(Unparsed::Address)?;
+    Ok((Some(first), Peer::Address(client), None))
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    strtime::parse(TIME, text).and_then(|time| time.to_timestamp()).ok()
+}
+
+/// The next word, and what comes after it.
+fn word(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_start_matches(' ');
+    let (word, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
+    (!word.is_empty()).then_some((word, rest))
+}
+
+/// The next quoted field if it is one; `-` is none.
+fn optional(text: &str) -> (Option<String>, &str) {
+    match quoted(text) {
+        Some((field, rest)) => (Some(field).filter(|field| field != "-" && !field.is_empty()), rest),
+        None => (None, text),
+    }
+}
+
+/// The next field in quotes without its escapes (`\"`, `\\`, `\n` and so on; `\xHH` for a byte), and what comes after it.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let text = text.trim_start_matches(' ').strip_prefix('"')?;
+    let mut field = Vec::new();
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return Some((String::from_utf8_lossy(&field).into_owned(), &text[at + 1..])),
+            b'\\' => match bytes.next()?.1 {
+                b'x' => {
+                    let digits = text.get(at + 2..at + 4)?;
+                    field.push(u8::from_str_radix(digits, 16).ok()?);
+                    bytes.nth(1);
+                }
+                b'n' => field.push(b'\n'),
+                b'r' => field.push(b'\r'),
+                b't' => field.push(b'\t'),
+                b'v' => field.push(0x0b),
+                b'b' => field.push(0x08),
+                other => field.push(other),
+            },
+            other => field.push(other),
+        }
+    }
+    None
+}

@@ -1,0 +1,165 @@
+//! One log file: reads what was added to it, sees when it is no longer the same.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    format::Format,
+    lines::{Line, Lines},
+    state::{HEAD_BYTES, Head, Id, Position},
+};
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Start {
+    /// With its first line.
+    Beginning,
+    /// With the line that is being written now.
+    End,
+    /// Here.
+    At(u64),
+}
+
+/// A file that is open.
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// Where it was found, or is by now.
+    pub(super) path: PathBuf,
+    pub(super) id: Id,
+    /// What its lines turned out to be.
+    pub(super) format: Format,
+    /// Looks in a row at which nothing was added.
+    pub(super) quiet: u32,
+    file: File,
+    /// The next byte to read.
+    offset: u64,
+    /// Bytes that it had at the last look.
+    length: u64,
+    head: Head,
+    lines: Lines,
+}
+
+impl Follower {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// It cannot be opened or read, or is no file.
+    pub(super) fn open(path: &Path, start: Start, format: Format) -> io::Result<Self> {
+        // A pipe would block, and a device may do worse: opened only if it is a file, and looked at again after that.
+        let is_file = |is_file: bool| if is_file { Ok(()) } else { Err(io::Error::other("not a file")) };
+        is_file(path.metadata()?.is_file())?;
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let metadata = file.metadata()?;
+        is_file(metadata.is_file())?;
+        let length = metadata.len();
+        let offset = match start {
+            Start::Beginning => 0,
+            Start::End => line_start(&file, length)?,
+            Start::At(offset) => offset,
+        };
+        let head = Head::of(&first_bytes(&file)?);
+        let (id, lines) = (Id::of(&metadata), Lines::default());
+        Ok(Self { path: path.to_owned(), id, format, quiet: 0, file, offset, length, head, lines })
+    }
+
+    /// Looks at the file again; whether it still is the one that it was, not truncated and written anew.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn is_same(&mut self) -> io::Result<bool> {
+        let length = self.file.metadata()?.len();
+        if length == self.length && length >= self.offset {
+            return Ok(true);
+        }
+        self.length = length;
+        let first = first_bytes(&self.file)?;
+        let same = length >= self.offset && self.head.is_of(&first);
+        if same {
+            self.head = Head::of(&first);
+        }
+        Ok(same)
+    }
+
+    /// Reads at most a buffer full of what was added; how many bytes there were.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        hand: &mut dyn FnMut(&mut Format, Line<'_>),
+    ) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        let format = &mut self.format;
+        self.lines.push(&buffer[..read], &mut |line| hand(format, line));
+        Ok(read)
+    }
+
+    /// Hands on the last line if it has no end: nothing more will come.
+    pub(super) fn finish(&mut self, hand: &mut dyn FnMut(&mut Format, Line<'_>)) {
+        let format = &mut self.format;
+        self.lines.end(&mut |line| hand(format, line));
+    }
+
+    /// Bytes that were not read yet.
+    pub(super) fn behind(&self) -> u64 {
+        self.length.saturating_sub(self.offset)
+    }
+
+    /// How far it was read: to the end of the last whole line.
+    pub(super) fn position(&self) -> Position {
+        let offset = self.offset - self.lines.pending();
+        Position { path: self.path.clone(), id: self.id, offset, head: self.head }
+    }
+}
+
+/// Where the line begins that has not ended yet. One that is longer than any line may be is not looked for.
+fn line_start(file: &File, length: u64) -> io::Result<u64> {
+    let mut last = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(super::lines::MAX_LINE)];
+    let from = length - last.len() as u64;
+    file.read_exact_at(&mut last, from)?;
+    Ok(match last.iter().rposition(|byte| *byte == b'\n') {
+        Some(end) => from + end as u64 + 1,
+        None => length,
+    })
+}
+
+fn first_bytes(file: &File) -> io::Result<Vec<u8>> {
+    let mut first = vec![0; HEAD_BYTES.into()];
+    let read = file.read_at(&mut first, 0)?;
+    first.truncate(read);
+    Ok(first)
+}
+
+/// The file that a position is of, which may have another name in the same directory by now: the same file, or a copy that
+/// was made before it was truncated.
+pub(super) fn find(position: &Position, format: Format) -> Option<Follower> {
+    /// Entries of a directory that are looked at.
+    const MOST: usize = 10_000;
+    let (directory, stem) = (position.path.parent()?, position.path.file_stem()?.as_encoded_bytes());
+    let entries = directory.read_dir().ok()?.take(MOST).flatten();
+    let named = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(stem));
+    let fits = |path: &PathBuf| {
+        let metadata = path.metadata().ok()?;
+        let is_file = metadata.is_file() && metadata.len() >= position.offset;
+        let same = Id::of(&metadata).may_be(position.id);
+        // Nothing tells a copy of an empty file.
+        is_file.then_some(same).filter(|same| *same || position.head.bytes > 0)
+    };
+    let mut candidates: Vec<_> =
+        named.map(|entry| entry.path()).filter_map(|path| fits(&path).map(|same| (!same, path))).collect();
+    candidates.sort();
+    candidates.into_iter().find_map(|(_, path)| resume(&path, position, format))
+}
+
+/// Opens a file where it was left off, if it still begins as it did.
+pub(super) fn resume(path: &Path, position: &Position, format: Format) -> Option<Follower> {
+    let follower = Follower::open(path, Start::At(position.offset), format).ok()?;
+    let first = first_bytes(&follower.file).ok()?;
+    (follower.length >= position.offset && position.head.is_of(&first)).then_some(follower)
+}

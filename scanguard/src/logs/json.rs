@@ -1,0 +1,123 @@
+//! The JSON access logs of Caddy and of Traefik. Of each line only what is looked at is taken: cookies, authorization
+//! and the rest of the headers are passed over.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::entry::{Entry, Peer, Unparsed, Words, address};
+
+/// Caddy 2.
+#[derive(Deserialize)]
+struct Caddy {
+    ts: Option<Time>,
+    status: Option<u16>,
+    request: CaddyRequest,
+}
+
+#[derive(Deserialize)]
+struct CaddyRequest {
+    /// Since 2.5; `client_ip` beside it is what Caddy believes of X-Forwarded-For, by default its first entry, which anybody
+    /// can write.
+    remote_ip: Option<String>,
+    /// Before 2.5, with the port.
+    remote_addr: Option<String>,
+    method: String,
+    host: Option<String>,
+    uri: String,
+    #[serde(default)]
+    headers: CaddyHeaders,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CaddyHeaders {
+    #[serde(rename = "User-Agent")]
+    agent: Vec<String>,
+    #[serde(rename = "Referer")]
+    referer: Vec<String>,
+    #[serde(rename = "X-Forwarded-For")]
+    forwarded: Vec<String>,
+}
+
+/// Seconds since 1970 unless `time_format` says otherwise.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Time {
+    Seconds(f64),
+    Text(String),
+}
+
+impl Time {
+    fn timestamp(&self) -> Option<Timestamp> {
+        match self {
+            Self::Seconds(seconds) => {
+                Timestamp::from_duration(jiff::SignedDuration::try_from_secs_f64(*seconds).ok()?).ok()
+            }
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+/// Reads a line of Caddy's.
+pub(super) fn caddy(line: &str) -> Result<Entry, Unparsed> {
+    let Caddy { ts, status, request } = serde_json::from_str(line).map_err(|_| Unparsed::Syntax)?;
+    let peer = request.remote_ip.as_deref().or(request.remote_addr.as_deref());
+    let peer = peer.and_then(address).ok_or(Unparsed::Address)?;
+    let words = Words {
+        method: &request.method,
+        target: &request.uri,
+        host: request.host.as_deref(),
+        agent: request.headers.agent.first().map(String::as_str),
+        referer: request.headers.referer.first().map(String::as_str),
+        status: status.filter(|status| *status != 0),
+    };
+    Ok(Entry {
+        peer: Peer::Address(peer),
+        // A header that is there twice is one list (RFC 9110, 5.3).
+        forwarded: Some(request.headers.forwarded.join(",")).filter(|list| !list.is_empty()),
+        time: ts.and_then(|time| time.timestamp()),
+        said: words.examine(),
+    })
+}
+
+/// Traefik 2 and 3.
+#[derive(Deserialize)]
+struct Traefik {
+    /// Address and port of the connection.
+    #[serde(rename = "ClientAddr")]
+    address: String,
+    /// The address without port, or X-Forwarded-For instead, if there was one: as it came, while the header's own field is
+    /// what Traefik made of it.
+    #[serde(rename = "ClientHost")]
+    client: Option<String>,
+    #[serde(rename = "StartUTC")]
+    start: Option<Timestamp>,
+    #[serde(rename = "RequestMethod")]
+    method: String,
+    #[serde(rename = "RequestPath")]
+    path: String,
+    #[serde(rename = "RequestHost")]
+    host: Option<String>,
+    #[serde(rename = "DownstreamStatus")]
+    status: Option<u16>,
+    #[serde(rename = "request_User-Agent")]
+    agent: Option<String>,
+    #[serde(rename = "request_Referer")]
+    referer: Option<String>,
+}
+
+/// Reads a line of Traefik's.
+pub(super) fn traefik(line: &str) -> Result<Entry, Unparsed> {
+    let line: Traefik = serde_json::from_str(line).map_err(|_| Unparsed::Syntax)?;
+    let peer = address(&line.address).ok_or(Unparsed::Address)?;
+    let instead = line.client.filter(|client| address(client) != Some(peer));
+    let words = Words {
+        method: &line.method,
+        target: &line.path,
+        host: line.host.as_deref(),
+        agent: line.agent.as_deref(),
+        referer: line.referer.as_deref(),
+        status: line.status.filter(|status| *status != 0),
+    };
+    Ok(Entry { peer: Peer::Address(peer), forwarded: instead, time: line.start, said: words.examine() })
+}

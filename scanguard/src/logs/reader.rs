@@ -1,0 +1,115 @@
+//! A line of an access log to what the rules look at.
+
+use std::{net::IpAddr, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use scanguard_common::address::{Address, SourceMask};
+
+use super::{client::Trusted, entry::Unparsed, format::Format, lines::Line, settings::Settings};
+use crate::content::{Proof, Service, Utterance};
+
+/// Why a line was skipped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Skipped {
+    /// It is longer than 16 KiB.
+    TooLong,
+    /// It has not the form of its file's format.
+    Syntax,
+    /// There is no address where the client's should be.
+    Address,
+    /// It is older than `logs.max_age`.
+    Old,
+    /// The client is this host itself: a proxy on it, whose network is not in `logs.trusted_proxies`.
+    Local,
+    /// It came by a trusted proxy that does not say whom from.
+    Proxy,
+}
+
+impl Skipped {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::TooLong, Self::Syntax, Self::Address, Self::Old, Self::Local, Self::Proxy];
+
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::Syntax => "syntax",
+            Self::Address => "address",
+            Self::Old => "old",
+            Self::Local => "local",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// Reads lines.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    format: Format,
+    trusted: Trusted,
+    max_age: SignedDuration,
+    mask: SourceMask,
+}
+
+impl Reader {
+    /// One as the settings say. Of IPv6 clients so many bits are kept.
+    pub fn new(settings: &Settings, ipv6_prefix: u8) -> Self {
+        Self {
+            format: settings.format,
+            trusted: Trusted(settings.trusted_proxies.clone()),
+            max_age: SignedDuration::try_from(settings.max_age).unwrap_or(SignedDuration::MAX),
+            mask: SourceMask::new(ipv6_prefix),
+        }
+    }
+
+    /// The format of a file of which nothing was read yet.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Reads a line of a file whose format is `format`, which may be settled by it.
+    ///
+    /// # Errors
+    /// Why there is nothing in it for the rules.
+    pub fn read(&self, format: &mut Format, line: &[u8], now: Timestamp) -> Result<Utterance, Skipped> {
+        let line = String::from_utf8_lossy(line);
+        let entry = format.parse(line.trim_start()).map_err(|why| match why {
+            Unparsed::Syntax => Skipped::Syntax,
+            Unparsed::Address => Skipped::Address,
+        })?;
+        if entry.time.is_some_and(|time| now.duration_since(time) > self.max_age) {
+            return Err(Skipped::Old);
+        }
+        let client = self.trusted.client(&entry).ok_or(Skipped::Proxy)?;
+        if is_local(client) {
+            return Err(Skipped::Local);
+        }
+        Ok(Utterance {
+            source: self.mask.apply(Address::from(client)),
+            service: Service::Log,
+            proof: Proof::Connection,
+            said: entry.said,
+        })
+    }
+
+    pub(super) fn read_line(
+        &self,
+        format: &mut Format,
+        line: &Line<'_>,
+        now: Timestamp,
+    ) -> Option<Result<Utterance, Skipped>> {
+        match line {
+            Line::Whole([]) => None,
+            Line::Whole(line) => Some(self.read(format, line, now)),
+            Line::TooLong => Some(Err(Skipped::TooLong)),
+        }
+    }
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+/// The default of `logs.max_age`: no longer than the windows of the rules, and longer than servers buffer lines.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(5 * 60);

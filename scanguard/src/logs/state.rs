@@ -1,0 +1,118 @@
+//! How far each file was read, so that the next agent goes on from there.
+
+use std::{
+    fs::Metadata,
+    hash::Hasher as _,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use fnv::FnvHasher;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::whole_file;
+
+/// The version of the file's format.
+const VERSION: u32 = 1;
+/// All files that can be followed, with long paths, are 2 MiB.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+/// Bytes at the beginning of a log that tell it from the one that takes its place: more than one line's time.
+pub(super) const HEAD_BYTES: u16 = 256;
+
+/// What is kept.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    version: u32,
+    /// When it was written.
+    pub(super) saved: Timestamp,
+    /// The files.
+    pub(super) files: Vec<Position>,
+}
+
+/// A file, and how far it was read.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Position {
+    /// Where it was seen last.
+    pub(super) path: PathBuf,
+    #[serde(flatten)]
+    pub(super) id: Id,
+    /// The next line begins here.
+    pub(super) offset: u64,
+    pub(super) head: Head,
+}
+
+/// What a file is, whatever its name.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub(super) struct Id {
+    device: u64,
+    inode: u64,
+}
+
+impl Id {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// Whether this is the other one, though the device's number may be another since the host was started.
+    pub(super) fn may_be(self, other: Self) -> bool {
+        self.inode == other.inode
+    }
+}
+
+/// The first bytes of a file. Inodes are used again, and copytruncate keeps them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head {
+    /// How many: at most [`HEAD_BYTES`].
+    pub(super) bytes: u16,
+    /// Their hash (FNV-1a). What they say of people is not kept.
+    pub(super) hash: u64,
+}
+
+impl Head {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let bytes = &bytes[..bytes.len().min(HEAD_BYTES.into())];
+        let mut hasher = FnvHasher::default();
+        hasher.write(bytes);
+        Self { bytes: u16::try_from(bytes.len()).unwrap_or(HEAD_BYTES), hash: hasher.finish() }
+    }
+
+    /// Whether a file that begins with these bytes is still the same.
+    pub(super) fn is_of(self, bytes: &[u8]) -> bool {
+        bytes.get(..self.bytes.into()).is_some_and(|bytes| Self::of(bytes) == self)
+    }
+}
+
+impl State {
+    pub(super) fn new(saved: Timestamp, files: Vec<Position>) -> Self {
+        Self { version: VERSION, saved, files }
+    }
+
+    /// Reads the file; none if there is none.
+    ///
+    /// # Errors
+    /// It could not be read, or is not what this version writes.
+    pub(super) fn load(path: &Path) -> io::Result<Option<Self>> {
+        let Some(bytes) = whole_file::read(path, MAX_FILE_BYTES)? else {
+            return Ok(None);
+        };
+        let state: Self = serde_json::from_slice(&bytes)?;
+        if state.version != VERSION {
+            let message = format!("its version is {}, not {VERSION}", state.version);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(Some(state))
+    }
+
+    /// Writes the file: whole or not at all.
+    ///
+    /// # Errors
+    /// It could not be written; what was there before still is.
+    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+        whole_file::replace(path, &serde_json::to_vec(self).map_err(io::Error::from)?)
+    }
+}

@@ -1,0 +1,363 @@
+//! All log files: which there are, what became of them, and what was added.
+//!
+//! Files are looked at once a second rather than waited for by inotify: a look costs one `stat` for each of at most 256
+//! files, works on every file system and for files behind links, needs nothing to be set up again when a directory is
+//! replaced, and finds what happened while the agent was not there by the same way. inotify's queue may overflow, after
+//! which all of this would have to be done anyway; and the rules look once a second.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+
+use super::{
+    follower::{self, Follower, Start},
+    format::Format,
+    lines::Line,
+    reader::Reader,
+    settings::Settings,
+    state::{Id, Position, State},
+};
+use crate::{
+    content::Utterance,
+    export::logs::{Failed, LogMetrics, Replaced},
+};
+
+/// Files that are followed at once.
+const MAX_FILES: usize = 256;
+/// Files that were renamed or removed, and may still be written to.
+const MAX_LEAVING: usize = 64;
+/// Looks at such a file without anything new, after which it is let go: servers open the new one within seconds.
+const LEAVING_LOOKS: u32 = 60;
+/// Positions of files that are no longer followed.
+const MAX_REMEMBERED: usize = 1_024;
+/// Patterns are looked up at every such look.
+const LOOKS_PER_PATTERN: u64 = 10;
+/// What is read of a file before it is another one's turn: bytes.
+const READ_BYTES: usize = 64 * 1024;
+/// What is read before it is handed on: bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+/// By how much the clock that stamps files is behind.
+const CLOCK_SLACK: Duration = Duration::from_millis(20);
+
+/// A path, and the file that is there.
+#[derive(Default)]
+struct Slot {
+    follower: Option<Follower>,
+    /// What was found there at this look.
+    there: Option<Id>,
+    /// What was said about it last.
+    said: Option<String>,
+}
+
+impl Slot {
+    /// Says what is wrong with a path, once.
+    fn fail(&mut self, path: &Path, error: &io::Error, failed: Failed, metrics: &LogMetrics) {
+        metrics.failed(failed);
+        let message = error.to_string();
+        if self.said.as_ref() != Some(&message) {
+            tracing::warn!("log {}: {message}; looking again every second", path.display());
+            self.said = Some(message);
+        }
+    }
+}
+
+/// The files.
+pub(super) struct Tail {
+    settings: Settings,
+    reader: Reader,
+    metrics: Arc<LogMetrics>,
+    slots: BTreeMap<PathBuf, Slot>,
+    /// Files that are no longer at their paths.
+    leaving: Vec<Follower>,
+    /// How far files were read that are not open now.
+    remembered: Vec<Position>,
+    /// Files that were made before this, and that nobody remembers, are old.
+    since: SystemTime,
+    is_first_start: bool,
+    looks: u64,
+    /// Whose turn it is.
+    turn: usize,
+    buffer: Vec<u8>,
+    heard: Vec<Utterance>,
+    saved: Vec<Position>,
+}
+
+impl Tail {
+    /// Goes on where the state file says. Whatever is wrong with it is reported, and no reason not to start.
+    pub(super) fn new(settings: Settings, ipv6_prefix: u8, metrics: Arc<LogMetrics>) -> Self {
+        let state = State::load(&settings.state).unwrap_or_else(|error| {
+            metrics.failed(Failed::State);
+            let name = settings.state.display();
+            tracing::error!(
+                "{name}: {error}; access logs are read from their ends, and it will be overwritten"
+            );
+            None
+        });
+        Self {
+            reader: Reader::new(&settings, ipv6_prefix),
+            settings,
+            metrics,
+            slots: BTreeMap::new(),
+            leaving: Vec::new(),
+            since: state.as_ref().map_or_else(SystemTime::now, |state| state.saved.into()),
+            is_first_start: state.is_none(),
+            remembered: state.map(|state| state.files).unwrap_or_default(),
+            looks: 0,
+            turn: 0,
+            buffer: vec![0; READ_BYTES],
+            heard: Vec::new(),
+            saved: Vec::new(),
+        }
+    }
+
+    /// Looks which files there are, and whether they are still the same.
+    pub(super) fn look(&mut self, now: Timestamp) {
+        if self.looks.is_multiple_of(LOOKS_PER_PATTERN) {
+            self.expand();
+        }
+        self.find_moved();
+        self.find_new();
+        if self.looks == 0 {
+            self.find_left_over();
+        }
+        self.find_truncated();
+        self.let_go(now);
+        self.looks += 1;
+        let followers = self.slots.values().filter_map(|slot| slot.follower.as_ref()).chain(&self.leaving);
+        let (count, behind) =
+            followers.fold((0, 0), |(count, behind), follower| (count + 1, behind + follower.behind()));
+        self.metrics.following(count, behind);
+    }
+
+    /// Reads some of what was added; how many bytes. What was said in it is to be [taken](Self::take).
+    pub(super) fn read(&mut self, now: Timestamp) -> usize {
+        let Self { reader, metrics, slots, leaving, turn, buffer, heard, .. } = self;
+        let mut followers: Vec<_> =
+            slots.values_mut().filter_map(|slot| slot.follower.as_mut()).chain(leaving).collect();
+        let (mut bytes, count) = (0, followers.len());
+        for _ in 0..count {
+            *turn = (*turn + 1) % count;
+            let follower = &mut followers[*turn];
+            let mut hand =
+                |format: &mut Format, line: Line<'_>| take_in(reader, metrics, heard, format, &line, now);
+            match follower.read(buffer, &mut hand) {
+                Ok(read) => bytes += read,
+                // The next look finds out more.
+                Err(error) => {
+                    metrics.failed(Failed::Read);
+                    tracing::debug!("log {}: {error}", follower.path.display());
+                }
+            }
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+        }
+        bytes
+    }
+
+    /// What was said in the lines that were read.
+    pub(super) fn take(&mut self) -> Vec<Utterance> {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Writes down how far the files were read, if that has changed.
+    pub(super) fn save(&mut self, now: Timestamp) {
+        let followers = self.slots.values().filter_map(|slot| slot.follower.as_ref()).chain(&self.leaving);
+        let positions: Vec<_> = followers.map(Follower::position).collect();
+        if positions == self.saved {
+            return;
+        }
+        let state = State::new(now, positions);
+        match state.save(&self.settings.state) {
+            Ok(()) => self.saved = state.files,
+            Err(error) => {
+                self.metrics.failed(Failed::State);
+                tracing::warn!("{} could not be written: {error}; trying on", self.settings.state.display());
+            }
+        }
+    }
+
+    /// Looks up the patterns.
+    fn expand(&mut self) {
+        let mut paths = Vec::new();
+        for pattern in &self.settings.files {
+            if !pattern.contains(['*', '?', '[']) {
+                paths.push(PathBuf::from(pattern));
+                continue;
+            }
+            // The configuration was refused if it were no pattern; what cannot be looked into has no logs for us.
+            let found = glob::glob(pattern).into_iter().flatten().flatten();
+            paths.extend(found.filter(|path| path.is_file()).take(MAX_FILES + 1));
+        }
+        paths.sort();
+        paths.dedup();
+        let left_out = paths.len().saturating_sub(MAX_FILES);
+        if self.metrics.left_out(left_out) {
+            tracing::warn!("logs.files: {left_out} files are left out, {MAX_FILES} are possible");
+        }
+        paths.truncate(MAX_FILES);
+        self.slots.retain(|path, slot| slot.follower.is_some() || paths.binary_search(path).is_ok());
+        for path in paths {
+            self.slots.entry(path).or_default();
+        }
+    }
+
+    /// Files that are no longer at their paths leave.
+    fn find_moved(&mut self) {
+        for (path, slot) in &mut self.slots {
+            slot.there = match fs::metadata(path) {
+                Ok(metadata) => Some(Id::of(&metadata)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && slot.follower.is_some() => None,
+                Err(error) => {
+                    slot.fail(path, &error, Failed::Open, &self.metrics);
+                    None
+                }
+            };
+            let there = slot.there;
+            if let Some(mut follower) = slot.follower.take_if(|follower| Some(follower.id) != there) {
+                self.metrics.replaced(Replaced::Renamed);
+                follower.quiet = 0;
+                self.leaving.push(follower);
+            }
+        }
+    }
+
+    /// Opens files that are new at their paths.
+    fn find_new(&mut self) {
+        let free = self.slots.iter().filter(|(_, slot)| slot.follower.is_none());
+        let free: Vec<_> = free.filter_map(|(path, slot)| Some((path.clone(), slot.there?))).collect();
+        for (path, id) in free {
+            // By another name it is followed already: a link, or a name that a pattern found too.
+            if self.follows(id) {
+                continue;
+            }
+            let left = self.leaving.iter().position(|follower| follower.id == id);
+            let opened = match left.map(|place| self.leaving.swap_remove(place)) {
+                Some(follower) => Ok(follower),
+                None => self.open(&path, id),
+            };
+            let Some(slot) = self.slots.get_mut(&path) else { continue };
+            match opened {
+                Ok(mut follower) => {
+                    follower.path.clone_from(&path);
+                    if slot.said.take().is_some() || self.looks == 0 {
+                        let behind = follower.behind();
+                        tracing::info!(
+                            "log {}: following, {behind} bytes are there to be read",
+                            path.display()
+                        );
+                    }
+                    slot.follower = Some(follower);
+                }
+                Err(error) => slot.fail(&path, &error, Failed::Open, &self.metrics),
+            }
+        }
+    }
+
+    fn open(&mut self, path: &Path, id: Id) -> io::Result<Follower> {
+        let format = self.reader.format();
+        let mut is_known = false;
+        for (place, position) in self.remembered.iter().enumerate().filter(|(_, it)| it.id.may_be(id)) {
+            if let Some(follower) = follower::resume(path, position, format) {
+                self.remembered.remove(place);
+                return Ok(follower);
+            }
+            is_known = true;
+        }
+        // It has the number of one that was read, but begins with something else: all of it is new.
+        let start = if is_known || self.is_new(path)? { Start::Beginning } else { Start::End };
+        Follower::open(path, start, format)
+    }
+
+    fn is_new(&self, path: &Path) -> io::Result<bool> {
+        if self.is_first_start && self.looks == 0 {
+            return Ok(self.settings.from_start);
+        }
+        Ok(match fs::metadata(path)?.created() {
+            Ok(created) => created + CLOCK_SLACK >= self.since,
+            // The file system does not say: what came while this agent was there is.
+            Err(_) => self.looks > 0,
+        })
+    }
+
+    /// Files that were rotated while no agent was there are read to their ends.
+    fn find_left_over(&mut self) {
+        let format = self.reader.format();
+        for position in std::mem::take(&mut self.remembered) {
+            match follower::find(&position, format) {
+                Some(follower) if self.follows(follower.id) => {}
+                Some(follower) => self.leaving.push(follower),
+                // It may be there again, or be allowed to be read, later.
+                None => self.remembered.push(position),
+            }
+        }
+    }
+
+    fn follows(&self, id: Id) -> bool {
+        self.slots.values().any(|slot| slot.follower.as_ref().is_some_and(|follower| follower.id == id))
+    }
+
+    /// Files that were truncated are read from their beginning, and what was not yet read of them in their copies.
+    fn find_truncated(&mut self) {
+        let format = self.reader.format();
+        for (path, slot) in &mut self.slots {
+            let Some(follower) = &mut slot.follower else { continue };
+            let result = follower.is_same().and_then(|is_same| {
+                if !is_same {
+                    self.metrics.replaced(Replaced::Truncated);
+                    let copy = follower::find(&follower.position(), format);
+                    self.leaving.extend(copy.filter(|copy| copy.id != follower.id));
+                    *follower = Follower::open(path, Start::Beginning, format)?;
+                }
+                Ok(())
+            });
+            if let Err(error) = result {
+                self.remembered.extend(slot.follower.take().map(|follower| follower.position()));
+                slot.fail(path, &error, Failed::Read, &self.metrics);
+            }
+        }
+    }
+
+    /// Lets go of files that left and to which nothing is added any more, and of the oldest if there are too many.
+    fn let_go(&mut self, now: Timestamp) {
+        let Self { reader, metrics, leaving, remembered, heard, .. } = self;
+        let mut place = 0;
+        while let Some(follower) = leaving.get_mut(place) {
+            let is_same = follower.is_same().unwrap_or(false);
+            follower.quiet = if follower.behind() == 0 { follower.quiet + 1 } else { 0 };
+            if is_same && follower.quiet <= LEAVING_LOOKS && leaving.len() <= MAX_LEAVING {
+                place += 1;
+                continue;
+            }
+            let mut follower = leaving.remove(place);
+            follower.finish(&mut |format, line| take_in(reader, metrics, heard, format, &line, now));
+            remembered.push(follower.position());
+        }
+        let excess = remembered.len().saturating_sub(MAX_REMEMBERED);
+        remembered.drain(..excess);
+    }
+}
+
+fn take_in(
+    reader: &Reader,
+    metrics: &LogMetrics,
+    heard: &mut Vec<Utterance>,
+    format: &mut Format,
+    line: &Line<'_>,
+    now: Timestamp,
+) {
+    match reader.read_line(format, line, now) {
+        Some(Ok(utterance)) => heard.push(utterance),
+        Some(Err(skipped)) => metrics.skipped(skipped),
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

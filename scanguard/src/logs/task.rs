@@ -1,0 +1,95 @@
+//! Follows the logs beside the agent's loop, and hands on what was said in them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, block_in_place},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{settings::Settings, tail::Tail};
+use crate::{content::Utterance, export::logs::LogMetrics};
+
+/// How often the files are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What is read at most between two looks: bytes. Some 20,000 lines, a flood of which must not take the CPU.
+const LOOK_BYTES: usize = 4 << 20;
+/// How often it is written down how far they were read.
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The logs that are followed.
+pub struct Logs {
+    heard: mpsc::Receiver<Vec<Utterance>>,
+    follower: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Logs {
+    /// Follows what the settings say, which may be nothing. Of IPv6 clients so many bits are kept.
+    pub fn follow(settings: &Settings, ipv6_prefix: u8, metrics: &Arc<LogMetrics>) -> Self {
+        // One batch waits while another is made.
+        let (hand, heard) = mpsc::channel(1);
+        let follower = (!settings.files.is_empty()).then(|| {
+            let (stop, stopped) = oneshot::channel();
+            let tail = Tail::new(settings.clone(), ipv6_prefix, Arc::clone(metrics));
+            (stop, tokio::spawn(follow(tail, hand, stopped)))
+        });
+        Self { heard, follower }
+    }
+
+    /// What was said in lines that were added; none if no logs are followed. May be given up and asked again.
+    pub async fn next(&mut self) -> Option<Vec<Utterance>> {
+        self.heard.recv().await
+    }
+
+    /// Ends it: what was read is handed to `hear`, and the next one goes on right after that.
+    pub async fn end(mut self, hear: &mut dyn FnMut(Vec<Utterance>)) {
+        let Some((stop, follower)) = self.follower.take() else {
+            return;
+        };
+        // It may have ended by itself, which is said below.
+        let _ = stop.send(());
+        while let Some(batch) = self.heard.recv().await {
+            hear(batch);
+        }
+        if let Err(error) = follower.await {
+            tracing::error!("the access logs were no longer followed: {error}");
+        }
+    }
+}
+
+async fn follow(mut tail: Tail, hand: mpsc::Sender<Vec<Utterance>>, mut stopped: oneshot::Receiver<()>) {
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut saved = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            _ = looks.tick() => {}
+        }
+        block_in_place(|| tail.look(Timestamp::now()));
+        let mut left = LOOK_BYTES;
+        while left > 0 && stopped.is_empty() {
+            let read = block_in_place(|| tail.read(Timestamp::now()));
+            let batch = tail.take();
+            // Only the agent's end closes it, and by then `end` takes what there is.
+            if !batch.is_empty() && hand.send(batch).await.is_err() {
+                return;
+            }
+            if read == 0 {
+                break;
+            }
+            left = left.saturating_sub(read);
+        }
+        if saved.elapsed() >= SAVE_INTERVAL {
+            saved = Instant::now();
+            block_in_place(|| tail.save(Timestamp::now()));
+        }
+    }
+    block_in_place(|| tail.save(Timestamp::now()));
+}
