@@ -5,6 +5,7 @@ mod egress;
 mod flood;
 mod half_open;
 mod lifecycle;
+mod logs;
 mod output;
 mod persist;
 mod quiet;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         flood::trials(),
         half_open::trials(),
         lifecycle::trials(),
+        logs::trials(),
         output::trials(),
         persist::trials(),
         quiet::trials(),

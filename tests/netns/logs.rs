@@ -1,0 +1,140 @@
+//! A real nginx writes its access log, which is rotated while the agent follows it, and while it does not.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::Agent,
+    lab::{Lab, VICTIM, wait_for},
+    stage::Stage,
+};
+
+use crate::{counts::config_file, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "requests in nginx's log are read once each, over rotations and restarts",
+            rotations_and_restarts,
+        ),
+        trial("logs are followed from a reload on", reload),
+    ]
+}
+
+/// How long a line may take: a second until the next look, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than it takes to look twice, so that what is read twice has been.
+const LONG_ENOUGH: Duration = Duration::from_millis(2_500);
+
+fn nginx(stage: &mut Stage<'_>) -> Result<()> {
+    let config = "daemon off; master_process off; pid nginx.pid;\n\
+        events {}\n\
+        http { access_log access.log combined; client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; \
+        uwsgi_temp_path tmp; scgi_temp_path tmp; server { listen 80; location / { return 404; } } }\n";
+    stage.file("nginx.conf", config)?;
+    let host = &stage.lab.victim;
+    stage.start("nginx", host, "nginx -p {dir} -e {dir}/error.log -c {dir}/nginx.conf")?;
+    stage.await_port("nginx", host, 80)
+}
+
+/// Asks for so many pages over one connection.
+fn ask(lab: &Lab, requests: usize) -> Result<()> {
+    lab.scanner.enter(|| {
+        let mut stream = TcpStream::connect((VICTIM, 80))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let one = "GET /.env?token=secret HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+        let last = "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
+        stream.write_all(format!("{}{last}", one.repeat(requests - 1)).as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.matches("HTTP/1.1 404").count() == requests, "{answer}");
+        Ok(())
+    })
+}
+
+fn rotate(stage: &Stage<'_>, from: &str, to: &str) -> Result<()> {
+    fs::rename(stage.directory().join(from), stage.directory().join(to)).context("rename")
+}
+
+fn reopen(stage: &Stage<'_>) -> Result<()> {
+    let command = "nginx -p {dir} -e {dir}/error.log -c {dir}/nginx.conf -s reopen";
+    stage.run(&stage.lab.victim, command, PATIENCE)?;
+    // It is a signal: the file is there once nginx has got it.
+    let log = stage.directory().join("access.log");
+    wait_for("nginx opens its log again", PATIENCE, || log.exists().then_some(()))
+}
+
+/// The agent has heard so many requests since it started, and hears no more.
+fn hears(agent: &Agent<'_>, requests: usize) -> Result<()> {
+    let heard = || agent.metrics().map(|metrics| metrics.get("scanguard_log_requests_total"));
+    let expected = requests as f64;
+    let done = wait_for("requests", PATIENCE, || heard().is_ok_and(|heard| heard >= expected).then_some(()));
+    std::thread::sleep(LONG_ENOUGH);
+    let heard = heard()?;
+    ensure!(done.is_ok() && heard == expected, "{heard} requests, not {expected}: {}", agent.said());
+    Ok(())
+}
+
+fn logs(stage: &Stage<'_>) -> String {
+    let directory = stage.directory().display();
+    format!("[logs]\nfiles = [\"{directory}/access.log\"]\nstate = \"{directory}/logs.json\"\n")
+}
+
+fn rotations_and_restarts() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut stage = Stage::new(&lab)?;
+    nginx(&mut stage)?;
+    ask(&lab, 9)?;
+    let config = config_file(&logs(&stage))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let following = || agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0);
+    wait_for("the log is followed", PATIENCE, || following().then_some(()))?;
+    ask(&lab, 50)?;
+    hears(&agent, 50)?;
+    rotate(&stage, "access.log", "access.log.1")?;
+    ask(&lab, 5)?;
+    reopen(&stage)?;
+    ask(&lab, 7)?;
+    hears(&agent, 62)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+
+    ask(&lab, 3)?;
+    rotate(&stage, "access.log.1", "access.log.2")?;
+    rotate(&stage, "access.log", "access.log.1")?;
+    reopen(&stage)?;
+    ask(&lab, 4)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    hears(&agent, 7)?;
+    ask(&lab, 2)?;
+    hears(&agent, 9)?;
+    let (_, page) = agent.get("/metrics")?;
+    ensure!(!page.contains("secret") && !page.contains("access.log"), "{page}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let state = fs::read_to_string(stage.directory().join("logs.json"))?;
+    ensure!(!state.contains("secret") && !state.contains("shop.example"), "{state}");
+    Ok(())
+}
+
+fn reload() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut stage = Stage::new(&lab)?;
+    nginx(&mut stage)?;
+    let config = config_file("[logs]\nfiles = []\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ask(&lab, 3)?;
+    fs::write(config.path(), logs(&stage))?;
+    agent.process.signal(libc::SIGHUP);
+    wait_for("the log is followed", PATIENCE, || {
+        agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0).then_some(())
+    })?;
+    ask(&lab, 4)?;
+    hears(&agent, 4)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
