@@ -183,6 +183,12 @@ impl Tail {
         }
     }
 
+    /// The agent ends, or follows other logs from now on.
+    pub(super) fn close(mut self, now: Timestamp) {
+        self.save(now);
+        self.metrics.following(0, 0);
+    }
+
     /// Looks up the patterns.
     fn expand(&mut self) {
         let mut paths = Vec::new();

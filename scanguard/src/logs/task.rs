@@ -43,7 +43,14 @@ impl Logs {
 
     /// What was said in lines that were added; none if no logs are followed. May be given up and asked again.
     pub async fn next(&mut self) -> Option<Vec<Utterance>> {
-        self.heard.recv().await
+        let said = self.heard.recv().await;
+        if said.is_none()
+            && let Some((_, follower)) = self.follower.take()
+            && let Err(error) = follower.await
+        {
+            tracing::error!("the access logs are no longer followed, until a reload changes [logs]: {error}");
+        }
+        said
     }
 
     /// Ends it: what was read is handed to `hear`, and the next one goes on right after that.
@@ -91,5 +98,5 @@ async fn follow(mut tail: Tail, hand: mpsc::Sender<Vec<Utterance>>, mut stopped:
             block_in_place(|| tail.save(Timestamp::now()));
         }
     }
-    block_in_place(|| tail.save(Timestamp::now()));
+    block_in_place(|| tail.close(Timestamp::now()));
 }
