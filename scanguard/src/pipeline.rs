@@ -4,6 +4,7 @@ use scanguard_common::{address::Address, outcome::Exit, tally::Tally};
 
 use crate::{
     clock::Now,
+    content::Utterance,
     detect::{Detector, findings::Event, flood::Arrived},
     observe::Observer,
     sensor::{Poll, Sensor, SensorError, TurnedAway},
@@ -62,6 +63,11 @@ impl Pipeline {
             self.detector.see(*source, &delta, history, now, tell);
         }
         Ok(())
+    }
+
+    /// Takes what a client said or was answered; hands on what is to be told.
+    pub fn hear(&mut self, utterance: &Utterance, now: Now, tell: &mut dyn FnMut(Event)) {
+        self.detector.hear(utterance, now, tell);
     }
 
     /// Reads the sensor and hands on what is to be told.

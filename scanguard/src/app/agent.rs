@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use scanguard_common::address::Address;
+
 use super::reload::{read_feeds, use_geo};
 use crate::{
     clock::{Clock, monotonic},
@@ -64,6 +66,7 @@ impl Agent {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         read_feeds(&mut detector, config);
         use_geo(&mut detector, config);
+        detector.set_content(config.content.clone());
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let mut pipeline = Pipeline::new(Observer::new(config.history), detector);
         let Pipeline { observer, detector, .. } = &mut pipeline;
@@ -73,6 +76,7 @@ impl Agent {
             sources: config.sensor.max_sources,
             history: config.history.max_sources,
             findings: config.findings.max_open,
+            visitors: config.content.max_visitors,
         };
         let metrics = Metrics::new(limits, detector.rules()).context("the metrics")?;
         if let Some(poll) = before.context("the sources that were taken over")? {
@@ -135,8 +139,8 @@ impl Agent {
 
     /// Looks at sources that the program told of.
     pub(super) fn look(&mut self, told: &Told) {
-        let Self { clock, sensor, pipeline, writer, metrics, responder, .. } = self;
         for (source, at) in &told.sources {
+            let Self { clock, sensor, pipeline, writer, metrics, .. } = self;
             let mut opened = false;
             let mut findings = Vec::new();
             let result = pipeline.look(sensor, source, clock.now(), &mut |event| {
@@ -144,19 +148,45 @@ impl Agent {
                 tell(writer, metrics, &event);
                 findings.extend(to_consider(event));
             });
-            for finding in findings {
-                responder.consider(&finding, clock.now(), sensor);
-            }
-            // A finding that was open before is told only now and then, but its source may be banned now.
-            let going_on = pipeline.detector.tracker().of(source);
-            responder.reconsider(&mut going_on.iter(), clock.now(), sensor);
+            self.respond(&findings, std::slice::from_ref(source));
             if let Err(error) = result {
                 tracing::warn!("a source could not be looked at, the next poll will: {error}");
             }
             if opened {
-                metrics.found_after(monotonic().saturating_sub(*at));
+                self.metrics.found_after(monotonic().saturating_sub(*at));
             }
         }
+    }
+
+    /// Takes what clients said.
+    #[expect(dead_code, reason = "what samples the wire and what reads the logs call it")]
+    pub(super) fn hear(&mut self, said: &[Utterance]) {
+        let Self { clock, pipeline, writer, metrics, .. } = self;
+        let now = clock.now();
+        let mut findings = Vec::new();
+        for utterance in said {
+            pipeline.hear(utterance, now, &mut |event| {
+                tell(writer, metrics, &event);
+                findings.extend(to_consider(event));
+            });
+        }
+        let mut sources: Vec<_> = said.iter().map(|utterance| utterance.source).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        self.respond(&findings, &sources);
+    }
+
+    /// Bans who is to be banned for findings that are new or changed, and for those of these sources that go on: they are
+    /// told only now and then, but their source may be banned now.
+    fn respond(&mut self, findings: &[Finding], sources: &[Address]) {
+        let Self { clock, sensor, pipeline, responder, .. } = self;
+        let now = clock.now();
+        for finding in findings {
+            responder.consider(finding, now, sensor);
+        }
+        let tracker = pipeline.detector.tracker();
+        let mut going_on = sources.iter().flat_map(|source| tracker.of(source));
+        responder.reconsider(&mut going_on, now, sensor);
     }
 
     pub(super) async fn poll(&mut self) {

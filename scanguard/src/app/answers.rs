@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::agent::Agent;
 use crate::{
+    content::{Proof, summary::Summary},
     control::{Answer, Ask, Request},
     pipeline::Pipeline,
     respond::report::{Explanation, HistoryReport, Status},
@@ -48,7 +49,10 @@ impl Agent {
         let Pipeline { observer, detector, .. } = &self.pipeline;
         let mut explanation =
             self.responder.explain(address, &mut detector.tracker().open(), now, &self.sensor);
-        explanation.history = observer.history(&self.responder.source(address)).map(|history| {
+        let source = self.responder.source(address);
+        let heard = detector.visitors().of(&source, Proof::Connection);
+        explanation.said = heard.map(|heard| Summary::from(heard).to_string());
+        explanation.history = observer.history(&source).map(|history| {
             let window = history.window(now.at, now.at);
             let counts = window.activity.counts.by_frequency();
             HistoryReport {

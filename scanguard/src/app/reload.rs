@@ -39,6 +39,7 @@ impl Agent {
         detector.reconfigure(config.rules.rules(), config.findings);
         read_feeds(detector, &config);
         use_geo(detector, &config);
+        detector.set_content(config.content.clone());
         observer.reconfigure(config.history);
         self.metrics.add_rules(detector.rules());
         self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;

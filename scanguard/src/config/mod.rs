@@ -14,7 +14,7 @@ use std::{
 };
 
 pub use self::{interval::Interval, network::network, section::Section};
-use crate::{control, detect, export, logs, observe, respond, sensor};
+use crate::{content, control, detect, export, logs, observe, respond, sensor};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -40,6 +40,8 @@ pub struct Config {
     pub metrics: export::settings::Settings,
     /// `[rules.*]`.
     pub rules: detect::rules::Settings,
+    /// `[content]`.
+    pub content: content::settings::Settings,
     /// `[feeds]`.
     pub feeds: detect::feeds::Settings,
     /// `[geo]`: the databases themselves, so that a configuration that was read is whole.
@@ -188,6 +190,7 @@ impl Config {
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),
                 rules: detect::rules::Settings::read(root.section("rules")),
+                content: content::settings::Settings::read(root.section("content")),
                 feeds: detect::feeds::Settings::read(root.section("feeds")),
                 geo: detect::geo::Geo::read(root.section("geo")),
                 response: respond::settings::Settings::read(root.section("response")),

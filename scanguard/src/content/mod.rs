@@ -4,17 +4,25 @@
 //! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
 
 mod dns;
+mod heard;
 mod http;
 mod ja4;
+pub mod lists;
+pub mod names;
 pub mod parse;
 pub mod sample;
+pub mod settings;
+pub mod summary;
 pub mod target;
 mod text;
 mod tls;
+pub mod visitors;
 
 use std::net::IpAddr;
 
 use scanguard_common::address::Address;
+
+pub use self::heard::{Dns, Heard, Tls, Web};
 
 /// Something that a client said, or that it was answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,7 +31,9 @@ pub struct Utterance {
     pub source: Address,
     /// Where it was said.
     pub service: Service,
-    /// How it is known that the client said it.
+    /// The client's port, by which an answer finds the request that it answers; an access log has none, and needs none.
+    pub client_port: Option<u16>,
+    /// How it is known that the client said it. That of an answer is that of what it answers.
     pub proof: Proof,
     /// What was said.
     pub said: Said,
@@ -46,12 +56,12 @@ pub enum Service {
 }
 
 /// How it is known that the client said it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Proof {
-    /// A socket of this host owned the connection, or its server logged a request of it: nobody else can have said it.
-    Connection,
     /// Anybody could have written the address into the packet.
     None,
+    /// A socket of this host owned the connection, or its server logged a request of it: nobody else can have said it.
+    Connection,
 }
 
 /// What was said.
@@ -112,6 +122,25 @@ pub enum Oddity {
     Injection,
     /// Bytes that may not be in a request line.
     Binary,
+}
+
+impl Oddity {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Method, Self::NoHost, Self::Proxy, Self::Traversal, Self::Jndi, Self::Injection, Self::Binary];
+
+    /// The name in findings.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::NoHost => "no_host",
+            Self::Proxy => "proxy",
+            Self::Traversal => "traversal",
+            Self::Jndi => "jndi",
+            Self::Injection => "injection",
+            Self::Binary => "binary",
+        }
+    }
 }
 
 /// A TLS ClientHello.

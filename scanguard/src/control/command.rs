@@ -299,7 +299,7 @@ fn explanation(answer: &Explanation) -> String {
             finding.rule,
             finding.severity.label(),
             finding.confidence.label(),
-            count(finding.probes, "probe"),
+            finding.said.clone().unwrap_or_else(|| count(finding.probes, "probe")),
             finding.first_seen,
             finding.last_seen
         ));
@@ -320,6 +320,9 @@ fn explanation(answer: &Explanation) -> String {
             ));
         }
         None => lines.push("history   none: it has not probed, or that is long ago".to_owned()),
+    }
+    if let Some(said) = &answer.said {
+        lines.push(format!("said      {said}"));
     }
     lines.join("\n") + "\n"
 }

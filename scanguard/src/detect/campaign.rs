@@ -16,14 +16,14 @@ use scanguard_common::{address::Address, outcome::ProbeClass, wire::protocol};
 
 use self::board::Board;
 use super::{
-    Evidence, Rule, Severity, Source, Technique,
+    Evidence, Rule, Severity, Technique,
     findings::{Sources, Tracker},
     rules::campaign::Settings,
 };
 use crate::{
     clock::Now,
     config::Interval,
-    detect::findings::{Event, Match},
+    detect::findings::{Event, Grounds, Match},
     observe::{Delta, history::Window, sampled::DYNAMIC_START},
 };
 
@@ -153,16 +153,13 @@ impl Campaigns {
             if let Some(address) = anchor {
                 let delta = work.delta;
                 let (severity, lockstep) = (self.rule.severity(), None);
-                let found = Match {
-                    address,
+                let grounds = Grounds::Probes {
                     delta: &delta,
-                    evidence,
-                    severity,
+                    evidence: &evidence,
                     lockstep,
-                    now,
                     campaign: Some(work.sources),
                 };
-                tracker.see(&self.rule, found, tell);
+                tracker.see(&self.rule, Match { address, grounds, severity, now }, tell);
             }
         }
     }
@@ -209,14 +206,6 @@ impl Rule for DistributedScan {
 
     fn classes(&self) -> &'static [ProbeClass] {
         CLASSES
-    }
-
-    fn soonest(&self) -> u32 {
-        crate::detect::NOT_AT_ONCE
-    }
-
-    fn evaluate(&self, _source: &Source<'_>) -> Option<Evidence> {
-        None
     }
 }
 

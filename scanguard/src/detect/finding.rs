@@ -5,9 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 use scanguard_common::{account::Sample, address::Address, oracle::Reach, outcome::ProbeClass};
 
-use super::{Confidence, Evidence, Rule, Severity, Technique, geo::Origin};
+use super::{Confidence, Evidence, Rule, Severity, Technique, findings::Grounds, geo::Origin};
 use crate::{
     clock::Now,
+    content::{Heard, Proof, Said, Service, Utterance, summary::Summary},
     observe::{
         Delta,
         activity::{Activity, Counts},
@@ -54,6 +55,8 @@ pub struct Finding {
     pub targets: Vec<Target>,
     /// Probes by class, of the classes that the rule counts.
     pub counts: Counts,
+    /// What the source said, where the rule goes by that.
+    pub content: Option<Content>,
     /// When the first of the probes came, as far back as the rule looked.
     pub first: Timestamp,
     /// When the last came.
@@ -79,6 +82,50 @@ pub struct Finding {
     pub(super) next_update: u64,
 }
 
+/// What a source said for which it is a finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// What it was, as it was told last.
+    pub summary: Summary,
+    /// How often it said something.
+    pub(super) said: u64,
+    /// How it is known that the source said it.
+    pub(super) proof: Proof,
+    /// How sure the rule is.
+    pub(super) confidence: Confidence,
+}
+
+impl Content {
+    pub(super) fn new(heard: &Heard, proof: Proof, confidence: Confidence) -> Self {
+        Self { summary: heard.into(), said: heard.said, proof, confidence }
+    }
+
+    /// Takes what the source said by now, where that is more than before.
+    pub(super) fn refresh(&mut self, heard: &Heard) {
+        let summary = Summary::from(heard);
+        if summary.said() >= self.summary.said() {
+            self.summary = summary;
+        }
+    }
+
+    /// Takes the rule's word again. Whether it is news that nobody else said it.
+    fn confirm(&mut self, heard: &Heard, proof: Proof, confidence: Confidence) -> bool {
+        if proof > self.proof {
+            *self = Self::new(heard, proof, confidence);
+            return true;
+        }
+        self.confidence = self.confidence.max(confidence);
+        false
+    }
+
+    fn known(&self) -> (Confidence, Spoofable) {
+        match self.proof {
+            Proof::Connection => (self.confidence, Spoofable::Said { times: self.said }),
+            Proof::None => (self.confidence.min(Confidence::Medium), Spoofable::Yes),
+        }
+    }
+}
+
 /// Sources that share the work.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Sources {
@@ -96,6 +143,11 @@ pub enum Spoofable {
         /// Connections of which a segment was seen after their handshake.
         completed: u64,
     },
+    /// It is none: it was said within connections with the source, so often.
+    Said {
+        /// Requests, hellos and queries.
+        times: u64,
+    },
     /// Anybody could have written any address into these packets.
     Yes,
     /// Sources sent the same probes in lockstep: decoys are likely.
@@ -109,7 +161,7 @@ impl Spoofable {
     /// Whether the packets may be somebody else's.
     pub const fn is_possible(&self) -> bool {
         match self {
-            Self::No { .. } => false,
+            Self::No { .. } | Self::Said { .. } => false,
             Self::Yes | Self::Decoys { .. } => true,
         }
     }
@@ -120,6 +172,10 @@ impl std::fmt::Display for Spoofable {
         match self {
             Self::No { completed: 1 } => write!(f, "no: 1 connection completed"),
             Self::No { completed } => write!(f, "no: {completed} connections completed"),
+            Self::Said { times: 1 } => write!(f, "no: it was said within a connection with this source"),
+            Self::Said { times } => {
+                write!(f, "no: {times} times it was said within connections with this source")
+            }
             Self::Yes => write!(f, "yes: any address could have been written into these packets"),
             Self::Decoys { sources } => write!(
                 f,
@@ -134,6 +190,11 @@ impl Finding {
     /// All probes.
     pub fn probes(&self) -> u64 {
         self.counts.total()
+    }
+
+    /// How much there is of it: probes, or how often the source said something.
+    pub fn size(&self) -> u64 {
+        self.content.as_ref().map_or_else(|| self.probes(), |content| content.said)
     }
 
     /// Distinct services: ports by protocol, and probed IP protocols. Those that were met are counted where
@@ -164,8 +225,8 @@ impl Finding {
 
     /// Adds what the source did.
     pub(super) fn add(&mut self, delta: &Delta, now: Now) {
-        if self.sources.count > 0 {
-            // What a campaign did is not what one of its sources did.
+        if self.sources.count > 0 || self.content.is_some() {
+            // What a campaign did is not what one of its sources did, and probes are not what was said.
             return;
         }
         self.counts.add(&delta.activity.counts.only(&self.classes));
@@ -175,16 +236,66 @@ impl Finding {
         self.add_targets(&delta.samples);
     }
 
+    /// Adds something that the source said.
+    pub(super) fn add_said(&mut self, utterance: &Utterance, now: Now) {
+        let Some(content) = self.content.as_mut().filter(|content| content.proof == utterance.proof) else {
+            return;
+        };
+        match utterance.said {
+            Said::Request(_) | Said::Hello(_) | Said::Query(_) | Said::Junk(_) => content.said += 1,
+            Said::Status(_) | Said::Answer { .. } => {}
+        }
+        self.last = now.wall;
+        self.active = now.at;
+        match utterance.service {
+            Service::Endpoint { ip, port, protocol } => {
+                self.add_target(Target { ip, port: Some(port), protocol });
+            }
+            Service::Log => {}
+        }
+    }
+
     pub(super) fn add_targets(&mut self, samples: &[Sample]) {
         for target in samples.iter().filter_map(target) {
-            if self.targets.len() < MAX_TARGETS && !self.targets.contains(&target) {
-                self.targets.push(target);
+            self.add_target(target);
+        }
+    }
+
+    fn add_target(&mut self, target: Target) {
+        if self.targets.len() < MAX_TARGETS && !self.targets.contains(&target) {
+            self.targets.push(target);
+        }
+    }
+
+    /// Takes what its rule says again. Whether it is news that the source is no forgery.
+    pub(super) fn confirm(&mut self, grounds: &Grounds<'_>, now: Now) -> bool {
+        match grounds {
+            Grounds::Probes { delta, evidence, campaign, .. } => {
+                self.proven |= evidence.proven;
+                if let Some(sources) = campaign {
+                    self.see_campaign(sources.clone(), evidence, delta, now);
+                }
+                false
+            }
+            Grounds::Said { heard, proof, confidence, .. } => {
+                let content = self.content.get_or_insert_with(|| Content::new(heard, *proof, *confidence));
+                content.confirm(heard, *proof, *confidence)
             }
         }
     }
 
+    /// How it is known that the source said it, where it is for what it said.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        self.content.as_ref().map(|content| content.proof)
+    }
+
+    /// Takes what its source said by now.
+    pub(super) fn refresh(&mut self, heard: &Heard) {
+        self.content.iter_mut().for_each(|content| content.refresh(heard));
+    }
+
     /// Takes what a campaign did lately, where that is more than before.
-    pub(super) fn see_campaign(&mut self, sources: Sources, evidence: &Evidence, delta: &Delta, now: Now) {
+    fn see_campaign(&mut self, sources: Sources, evidence: &Evidence, delta: &Delta, now: Now) {
         let counts = evidence.window.activity.counts.only(&self.classes);
         if counts.total() > self.counts.total() {
             self.counts = counts;
@@ -199,7 +310,12 @@ impl Finding {
     }
 
     /// Counts what a rule counts that this finding's covers.
-    pub(super) fn fold(&mut self, rule: &dyn Rule, evidence: &Evidence) {
+    pub(super) fn fold(&mut self, rule: &dyn Rule, grounds: &Grounds<'_>) {
+        let evidence = match grounds {
+            Grounds::Probes { evidence, .. } => evidence,
+            // All that was said is in the summary.
+            Grounds::Said { .. } => return,
+        };
         let new: Vec<_> =
             rule.classes().iter().copied().filter(|class| !self.classes.contains(class)).collect();
         self.counts.add(&evidence.window.activity.counts.only(&new));
@@ -208,7 +324,7 @@ impl Finding {
 
     /// Says how sure it is after what is known now; whether that is news.
     pub(super) fn judge(&mut self, lockstep: Option<u64>) -> bool {
-        let (confidence, spoofable) = match (self.known_by_connections(), lockstep) {
+        let (confidence, spoofable) = match (self.known_by_itself(), lockstep) {
             (Some(known), _) => known,
             (None, _) if self.sources.count > 0 || (self.forgeable && self.completed() > 0) => {
                 (self.certainty(), Spoofable::Yes)
@@ -225,7 +341,15 @@ impl Finding {
     /// How sure it is by now, and how easily the address may be a forgery: connections that were completed since it
     /// was told last count.
     pub fn known(&self) -> (Confidence, Spoofable) {
-        self.known_by_connections().unwrap_or((self.confidence, self.spoofable))
+        self.known_by_itself().unwrap_or((self.confidence, self.spoofable))
+    }
+
+    /// The same as far as it does not depend on what others do.
+    fn known_by_itself(&self) -> Option<(Confidence, Spoofable)> {
+        match &self.content {
+            Some(content) => Some(content.known()),
+            None => self.known_by_connections(),
+        }
     }
 
     /// The same where its source, which is one, completed connections, and that says who it is.

@@ -4,26 +4,78 @@ use std::{collections::HashMap, time::Duration};
 
 use scanguard_common::address::Address;
 
-pub use super::finding::{Event, EventKind, Finding, MAX_TARGETS, Sources, Spoofable, Target};
+pub use super::finding::{Content, Event, EventKind, Finding, MAX_TARGETS, Sources, Spoofable, Target};
 use super::{Confidence, Evidence, Rule, Severity, geo::Geo, settings::Settings, told::Told};
-use crate::{clock::Now, observe::Delta};
+use crate::{
+    clock::Now,
+    content::{Heard, Proof, Utterance, visitors::Visitors},
+    observe::{Delta, activity::Activity},
+};
 
 /// A rule that matched.
 pub struct Match<'d> {
     /// The source.
     pub address: Address,
-    /// What is new.
-    pub delta: &'d Delta,
-    /// The rule's answer.
-    pub evidence: Evidence,
+    /// Why it did.
+    pub grounds: Grounds<'d>,
     /// How bad it is.
     pub severity: Severity,
-    /// Sources that did the same at the same time, this one included.
-    pub lockstep: Option<u64>,
     /// When.
     pub now: Now,
-    /// Who takes part, where it is a campaign.
-    pub campaign: Option<Sources>,
+}
+
+/// Why a rule matched.
+pub enum Grounds<'d> {
+    /// By what was probed.
+    Probes {
+        /// What is new.
+        delta: &'d Delta,
+        /// The rule's answer.
+        evidence: &'d Evidence,
+        /// Sources that did the same at the same time, this one included.
+        lockstep: Option<u64>,
+        /// Who takes part, where it is a campaign.
+        campaign: Option<Sources>,
+    },
+    /// By what was said.
+    Said {
+        /// All that was, within the window.
+        heard: &'d Heard,
+        /// How it is known that the source said it.
+        proof: Proof,
+        /// How sure the rule is if it did.
+        confidence: Confidence,
+        /// The feed of known-bad networks that lists it.
+        listed: Option<&'d str>,
+    },
+}
+
+impl Grounds<'_> {
+    fn lockstep(&self) -> Option<u64> {
+        match self {
+            Self::Probes { lockstep, .. } => *lockstep,
+            Self::Said { .. } => None,
+        }
+    }
+
+    /// How it is known that the source said it, where it is for what it said.
+    fn proof(&self) -> Option<Proof> {
+        match self {
+            Self::Probes { .. } => None,
+            Self::Said { proof, .. } => Some(*proof),
+        }
+    }
+
+    /// Why, in one sentence: made only when it is told.
+    fn reason(&self, rule: &dyn Rule) -> String {
+        match self {
+            Self::Probes { evidence, .. } => evidence.reason.clone(),
+            Self::Said { heard, listed: None, .. } => rule.words(heard),
+            Self::Said { heard, listed: Some(feed), .. } => {
+                format!("{}; the source is listed in {feed}", rule.words(heard))
+            }
+        }
+    }
 }
 
 /// The open findings. Bounded: what finds no room is counted.
@@ -102,45 +154,58 @@ impl Tracker {
         }
     }
 
+    /// Takes something that a source said into its open findings.
+    pub fn absorb_said(&mut self, utterance: &Utterance, now: Now) {
+        for finding in self.open.get_mut(&utterance.source).into_iter().flatten() {
+            finding.add_said(utterance, now);
+        }
+    }
+
     /// Takes a rule's match, after [`Self::absorb`]; hands on what is to be told, if anything.
     pub fn see(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
         let now = found.now;
         let of_source = self.open.entry(found.address).or_default();
         let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
+        // What anybody could have written is no part of a finding for what was said within connections, nor does it hide one.
+        let proof = found.grounds.proof();
+        let is_part = |open: &Finding| rule.covers().contains(&open.rule) && open.proof() <= proof;
         if let Some(finding) = same {
-            finding.matched = now.at;
-            finding.proven |= found.evidence.proven;
-            finding.severity = finding.severity.max(found.severity);
-            if let Some(sources) = found.campaign {
-                finding.see_campaign(sources, &found.evidence, found.delta, now);
-            }
-            if finding.probes() < finding.next_update {
+            if proof < finding.proof() {
                 self.suppressed += 1;
                 return;
             }
-            finding.reason = found.evidence.reason;
-            update(finding, found.lockstep, now, tell);
-        } else if let Some(finding) = of_source.iter_mut().find(|finding| finding.covers(rule.name())) {
             finding.matched = now.at;
-            finding.fold(rule, &found.evidence);
-            self.suppressed += 1;
-            if finding.probes() >= finding.next_update {
-                update(finding, found.lockstep, now, tell);
+            finding.severity = finding.severity.max(found.severity);
+            let is_news = finding.confirm(&found.grounds, now);
+            if !is_news && finding.size() < finding.next_update {
+                self.suppressed += 1;
+                return;
             }
-        } else if let Some(place) = of_source.iter().position(|open| rule.covers().contains(&open.rule)) {
+            finding.reason = found.grounds.reason(rule);
+            update(finding, &found.grounds, now, tell);
+        } else if let Some(finding) =
+            of_source.iter_mut().find(|open| open.covers(rule.name()) && open.proof() >= proof)
+        {
+            finding.matched = now.at;
+            finding.fold(rule, &found.grounds);
+            self.suppressed += 1;
+            if finding.size() >= finding.next_update {
+                update(finding, &found.grounds, now, tell);
+            }
+        } else if let Some(place) = of_source.iter().position(is_part) {
             let mut finding = of_source.remove(place);
             // What else it covers is part of it from now on.
-            let parts = of_source.extract_if(.., |open| rule.covers().contains(&open.rule));
+            let parts = of_source.extract_if(.., |open| is_part(open));
             for mut part in parts {
                 self.count -= 1;
                 part.reason = format!("{}; goes on as part of {}", part.reason, finding.id);
                 tell(part.event(EventKind::Closed, now));
             }
-            finding.fold(rule, &found.evidence);
+            finding.fold(rule, &found.grounds);
             let quiet = self.settings.quiet;
             take_over(&mut finding, rule, &found, quiet);
-            finding.reason = found.evidence.reason;
-            update(&mut finding, found.lockstep, now, tell);
+            finding.reason = found.grounds.reason(rule);
+            update(&mut finding, &found.grounds, now, tell);
             of_source.push(finding);
         } else {
             self.open_new(rule, found, tell);
@@ -148,7 +213,7 @@ impl Tracker {
     }
 
     fn open_new(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
-        let Match { address, delta, now, .. } = found;
+        let Match { address, grounds, severity, now } = found;
         if self.count >= self.settings.max_open as usize {
             self.refused += 1;
             if self.open.get(&address).is_some_and(Vec::is_empty) {
@@ -156,38 +221,51 @@ impl Tracker {
             }
             return;
         }
-        let window = found.evidence.window;
+        let reason = grounds.reason(rule);
+        let lockstep = grounds.lockstep();
+        let (delta, seen, first, proven, sources, content) = match grounds {
+            Grounds::Probes { delta, evidence, campaign, .. } => {
+                let Evidence { window, proven, .. } = evidence;
+                (Some(delta), window.activity, window.first, *proven, campaign.unwrap_or_default(), None)
+            }
+            Grounds::Said { heard, proof, confidence, .. } => {
+                let content = Content::new(heard, proof, confidence);
+                (None, Activity::NONE, heard.since, false, Sources::default(), Some(content))
+            }
+        };
         let mut finding = Finding {
             id: format!("{:x}-{:x}", now.wall.as_millisecond(), self.opened),
             rule: rule.name(),
             techniques: rule.techniques(),
-            severity: found.severity,
+            severity,
             confidence: Confidence::Low,
             spoofable: Spoofable::Yes,
             source: address,
             origin: self.geo.origin(&address),
-            sources: found.campaign.unwrap_or_default(),
+            sources,
             targets: Vec::new(),
-            counts: window.activity.counts.only(rule.classes()),
-            seen: window.activity,
+            counts: seen.counts.only(rule.classes()),
+            content,
+            seen,
             classes: rule.classes().to_vec(),
             covers: rule.covers(),
-            first: now.wall_of(window.first),
+            first: now.wall_of(first),
             last: now.wall,
-            reason: String::new(),
-            proven: found.evidence.proven,
+            reason,
+            proven,
             forgeable: rule.is_forgeable(),
             matched: now.at,
             active: now.at,
             quiet: self.settings.quiet.max(rule.patience()),
             next_update: 0,
         };
-        finding.reason = found.evidence.reason;
         self.opened += 1;
         self.count += 1;
-        finding.add_targets(&delta.samples);
-        finding.next_update = next_update(finding.probes());
-        finding.judge(found.lockstep);
+        if let Some(delta) = delta {
+            finding.add_targets(&delta.samples);
+        }
+        finding.next_update = next_update(finding.size());
+        finding.judge(lockstep);
         tell(finding.event(EventKind::Opened, now));
         self.open.entry(address).or_default().push(finding);
     }
@@ -202,8 +280,8 @@ impl Tracker {
     }
 
     /// Closes what has been quiet.
-    pub fn close_quiet(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
-        self.close(now, tell, |finding| now.at.saturating_sub(finding.matched) >= finding.quiet);
+    pub fn close_quiet(&mut self, now: Now, visitors: &Visitors, tell: &mut dyn FnMut(Event)) {
+        self.close(now, visitors, tell, |finding| now.at.saturating_sub(finding.matched) >= finding.quiet);
     }
 
     /// When the next finding is over, if its rule does not match again.
@@ -212,11 +290,17 @@ impl Tracker {
     }
 
     /// Closes everything.
-    pub fn close_all(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
-        self.close(now, tell, |_| true);
+    pub fn close_all(&mut self, now: Now, visitors: &Visitors, tell: &mut dyn FnMut(Event)) {
+        self.close(now, visitors, tell, |_| true);
     }
 
-    fn close(&mut self, now: Now, tell: &mut dyn FnMut(Event), over: impl Fn(&Finding) -> bool) {
+    fn close(
+        &mut self,
+        now: Now,
+        visitors: &Visitors,
+        tell: &mut dyn FnMut(Event),
+        over: impl Fn(&Finding) -> bool,
+    ) {
         let mut closed = Vec::new();
         self.open.retain(|_, findings| {
             closed.extend(findings.extract_if(.., |finding| over(finding)));
@@ -224,7 +308,10 @@ impl Tracker {
         });
         self.count -= closed.len();
         closed.sort_by(|a, b| a.id.cmp(&b.id));
-        for finding in closed {
+        for mut finding in closed {
+            if let Some(heard) = finding.proof().and_then(|proof| visitors.of(&finding.source, proof)) {
+                finding.refresh(heard);
+            }
             self.told.add(finding.source, finding.rule, finding.covers, finding.active);
             tell(Event { time: now.wall, kind: EventKind::Closed, finding });
         }
@@ -239,13 +326,22 @@ fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: D
     finding.forgeable = rule.is_forgeable();
     finding.severity = finding.severity.max(found.severity);
     finding.quiet = finding.quiet.max(quiet).max(rule.patience());
-    finding.proven |= found.evidence.proven;
+    match &found.grounds {
+        Grounds::Probes { evidence, .. } => finding.proven |= evidence.proven,
+        Grounds::Said { heard, proof, confidence, .. } => {
+            finding.content = Some(Content::new(heard, *proof, *confidence));
+        }
+    }
     finding.matched = found.now.at;
 }
 
-fn update(finding: &mut Finding, lockstep: Option<u64>, now: Now, tell: &mut dyn FnMut(Event)) {
-    finding.next_update = next_update(finding.probes());
-    finding.judge(lockstep);
+fn update(finding: &mut Finding, grounds: &Grounds<'_>, now: Now, tell: &mut dyn FnMut(Event)) {
+    match grounds {
+        Grounds::Probes { .. } => {}
+        Grounds::Said { heard, .. } => finding.refresh(heard),
+    }
+    finding.next_update = next_update(finding.size());
+    finding.judge(grounds.lockstep());
     tell(finding.event(EventKind::Updated, now));
 }
 

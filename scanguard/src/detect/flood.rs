@@ -17,8 +17,8 @@ use scanguard_common::{
 };
 
 use super::{
-    Evidence, Rule, Severity, Source, Technique,
-    findings::{Event, Match, Sources, Tracker},
+    Evidence, Rule, Severity, Technique,
+    findings::{Event, Grounds, Match, Sources, Tracker},
     rules::flood::Settings,
 };
 use crate::{
@@ -102,14 +102,17 @@ impl Floods {
             let mut samples = [Sample::default(); SAMPLES];
             samples.iter_mut().zip(self.samples.iter().rev()).for_each(|(to, from)| *to = *from);
             let delta = Delta { activity: window.activity, samples };
+            let evidence = Evidence { reason: rule.reason(new, &window.activity), window, proven: true };
             let found = Match {
                 address: Address::UNSPECIFIED,
-                delta: &delta,
-                evidence: Evidence { reason: rule.reason(new, &window.activity), window, proven: true },
+                grounds: Grounds::Probes {
+                    delta: &delta,
+                    evidence: &evidence,
+                    lockstep: None,
+                    campaign: Some(Sources { count: new, examples: Vec::new() }),
+                },
                 severity: rule.severity(),
-                lockstep: None,
                 now,
-                campaign: Some(Sources { count: new, examples: Vec::new() }),
             };
             tracker.see(rule, found, tell);
         }
@@ -253,14 +256,6 @@ impl Rule for Flood {
 
     fn classes(&self) -> &'static [ProbeClass] {
         &ProbeClass::ALL
-    }
-
-    fn soonest(&self) -> u32 {
-        crate::detect::NOT_AT_ONCE
-    }
-
-    fn evaluate(&self, _source: &Source<'_>) -> Option<Evidence> {
-        None
     }
 }
 

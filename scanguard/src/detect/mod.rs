@@ -24,13 +24,14 @@ use self::{
     campaign::Campaigns,
     decoys::Decoys,
     feeds::Feeds,
-    findings::{Event, Match, Tracker},
+    findings::{Event, EventKind, Grounds, Match, Tracker},
     flood::{Arrived, Floods},
     geo::{Geo, Origin},
     rules::RuleSet,
 };
 use crate::{
     clock::Now,
+    content::{self, Heard, Utterance, visitors::Visitors},
     observe::{
         Delta,
         activity::Activity,
@@ -85,6 +86,9 @@ pub enum Technique {
     /// Active Scanning: Vulnerability Scanning.
     #[serde(rename = "T1595.002")]
     VulnerabilityScanning,
+    /// Active Scanning: Wordlist Scanning.
+    #[serde(rename = "T1595.003")]
+    WordlistScanning,
     /// Network Denial of Service.
     #[serde(rename = "T1498")]
     NetworkDenialOfService,
@@ -103,6 +107,7 @@ impl Technique {
             Self::ActiveScanning => "T1595",
             Self::ScanningIpBlocks => "T1595.001",
             Self::VulnerabilityScanning => "T1595.002",
+            Self::WordlistScanning => "T1595.003",
             Self::NetworkDenialOfService => "T1498",
             Self::GatherHostInformation => "T1592",
             Self::GatherSoftware => "T1592.002",
@@ -187,7 +192,7 @@ pub struct Evidence {
 /// What [`Rule::soonest`] says of a rule that polling is soon enough for.
 pub const NOT_AT_ONCE: u32 = u32::MAX;
 
-/// One way to tell scanning from other traffic.
+/// One way to tell scanning from other traffic: by probes ([`Self::evaluate`]), or by what is said ([`Self::hear`]).
 pub trait Rule: Send {
     /// Its name in findings, metrics and configuration.
     fn name(&self) -> &'static str;
@@ -196,10 +201,14 @@ pub trait Rule: Send {
     /// How bad that is.
     fn severity(&self) -> Severity;
     /// The probes that it counts; a source that sent none of them is not shown to it.
-    fn classes(&self) -> &'static [ProbeClass];
+    fn classes(&self) -> &'static [ProbeClass] {
+        &[]
+    }
     /// How many news of a source (distinct services or addresses that were not met, or odd probes) it
     /// takes at least until this rule can match; [`NOT_AT_ONCE`] if that is not what it goes by.
-    fn soonest(&self) -> u32;
+    fn soonest(&self) -> u32 {
+        NOT_AT_ONCE
+    }
     /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
     fn covers(&self) -> &'static [&'static str] {
         &[]
@@ -217,8 +226,18 @@ pub trait Rule: Send {
     fn patience(&self) -> Duration {
         Duration::ZERO
     }
-    /// Whether the source scans.
-    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence>;
+    /// Whether the source scans, by its probes.
+    fn evaluate(&self, _source: &Source<'_>) -> Option<Evidence> {
+        None
+    }
+    /// Whether a source scans, by what it said; how sure that is if nobody else said it.
+    fn hear(&self, _heard: &Heard) -> Option<Confidence> {
+        None
+    }
+    /// The same in one sentence.
+    fn words(&self, _heard: &Heard) -> String {
+        String::new()
+    }
 }
 
 /// A rule with what it says of itself, asked once rather than for each source.
@@ -235,6 +254,9 @@ fn in_use(rules: Vec<Box<dyn Rule>>) -> Vec<InUse> {
 /// All rules and the findings that they made.
 pub struct Detector {
     rules: Vec<InUse>,
+    /// Those that go by what is said.
+    content: Vec<Box<dyn Rule>>,
+    visitors: Visitors,
     campaigns: Option<Campaigns>,
     floods: Option<Floods>,
     decoys: Decoys,
@@ -245,15 +267,24 @@ pub struct Detector {
 impl Detector {
     /// With these rules.
     pub fn new(rules: impl Into<RuleSet>, settings: settings::Settings) -> Self {
-        let RuleSet { rules, campaigns, floods } = rules.into();
-        let (decoys, feeds) = (Decoys::default(), Feeds::default());
-        Self { rules: in_use(rules), campaigns, floods, decoys, feeds, tracker: Tracker::new(settings) }
+        let RuleSet { rules, content, campaigns, floods } = rules.into();
+        Self {
+            rules: in_use(rules),
+            content,
+            visitors: Visitors::default(),
+            campaigns,
+            floods,
+            decoys: Decoys::default(),
+            feeds: Feeds::default(),
+            tracker: Tracker::new(settings),
+        }
     }
 
     /// Takes other rules and settings. Open findings stay open until they have been quiet.
     pub fn reconfigure(&mut self, rules: impl Into<RuleSet>, settings: settings::Settings) {
-        let RuleSet { rules, campaigns, floods } = rules.into();
+        let RuleSet { rules, content, campaigns, floods } = rules.into();
         self.rules = in_use(rules);
+        self.content = content;
         let before = self.campaigns.take();
         self.campaigns = campaigns.map(|campaigns| campaigns.adopt(before));
         let before = self.floods.take();
@@ -266,6 +297,7 @@ impl Detector {
         self.rules
             .iter()
             .map(|InUse { rule, .. }| rule.name())
+            .chain(self.content.iter().map(|rule| rule.name()))
             .chain(self.campaigns.iter().map(Campaigns::name))
             .chain(self.floods.iter().flat_map(Floods::names))
     }
@@ -288,6 +320,16 @@ impl Detector {
     /// Takes other databases of where addresses are, or none. Findings that are open keep what was known.
     pub fn set_geo(&mut self, geo: Geo) {
         self.tracker.set_geo(geo);
+    }
+
+    /// Takes other settings of what is said, and other lists.
+    pub fn set_content(&mut self, settings: content::settings::Settings) {
+        self.visitors.reconfigure(settings);
+    }
+
+    /// What sources said lately.
+    pub fn visitors(&self) -> &Visitors {
+        &self.visitors
     }
 
     /// Looks at a source that did something; hands on what is to be told.
@@ -322,9 +364,26 @@ impl Detector {
                     evidence.reason.push_str(&format!("; the source is listed in {feed}"));
                 }
                 let lockstep = self.decoys.sources(&address);
-                let found = Match { address, delta, evidence, severity, lockstep, now, campaign: None };
-                self.tracker.see(rule.as_ref(), found, tell);
+                let grounds = Grounds::Probes { delta, evidence: &evidence, lockstep, campaign: None };
+                self.tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
             }
+        }
+    }
+
+    /// Looks at what a client said or was answered; hands on what is to be told.
+    pub fn hear(&mut self, utterance: &Utterance, now: Now, tell: &mut dyn FnMut(Event)) {
+        let Self { content, visitors, feeds, tracker, .. } = self;
+        let heard = visitors.hear(utterance, now.at);
+        let address = utterance.source;
+        tracker.absorb_said(utterance, now);
+        for rule in content {
+            let Some(confidence) = rule.hear(heard) else {
+                continue;
+            };
+            let listed = feeds.listing(&address);
+            let severity = if listed.is_some() { rule.severity().raised() } else { rule.severity() };
+            let grounds = Grounds::Said { heard, proof: utterance.proof, confidence, listed };
+            tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
         }
     }
 
@@ -343,7 +402,21 @@ impl Detector {
         if let Some(campaigns) = &mut self.campaigns {
             campaigns.tick(&mut self.tracker, now, tell);
         }
-        self.tracker.close_quiet(now, tell);
+        let Self { tracker, visitors, .. } = self;
+        let mut over = Vec::new();
+        tracker.close_quiet(now, visitors, &mut |event| {
+            if event.kind == EventKind::Closed && event.finding.content.is_some() {
+                over.push(event.finding.source);
+            }
+            tell(event);
+        });
+        // What was told is no evidence for another finding.
+        for source in over {
+            if tracker.of(&source).iter().all(|finding| finding.content.is_none()) {
+                visitors.forget(&source);
+            }
+        }
+        visitors.expire(now.at);
     }
 
     /// Looks at sources that were not compared for decoys because there were too many.
@@ -358,7 +431,7 @@ impl Detector {
 
     /// Closes all findings: the agent ends.
     pub fn close_all(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
-        self.tracker.close_all(now, tell);
+        self.tracker.close_all(now, &self.visitors, tell);
     }
 
     /// The open findings and what was left out.

@@ -9,6 +9,7 @@ use bytes::{BufMut as _, BytesMut};
 use scanguard_common::{address::Address, oracle::Reach};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
+use super::content::JsonContent;
 use crate::detect::{
     findings::{Event, Target},
     geo::{Country, Origin},
@@ -97,13 +98,16 @@ fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
     );
     if event.kind.label() == "closed" {
         // Writing to a String does not fail.
-        let _ = write!(
-            line,
-            "; in all {} probes, services {}, addresses {}",
-            finding.probes(),
-            finding.services(),
-            finding.hosts()
-        );
+        let _ = match &finding.content {
+            None => write!(
+                line,
+                "; in all {} probes, services {}, addresses {}",
+                finding.probes(),
+                finding.services(),
+                finding.hosts()
+            ),
+            Some(content) => write!(line, "; said in all {} times: {}", finding.size(), content.summary),
+        };
     }
     line
 }
@@ -236,6 +240,9 @@ struct JsonEvent<'e> {
     reached: JsonReached,
     completed: u64,
     aborted: u64,
+    /// Absent where the rule does not go by what is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<JsonContent<'e>>,
     first_seen: jiff::Timestamp,
     last_seen: jiff::Timestamp,
     reason: &'e str,
@@ -285,6 +292,10 @@ impl Serialize for Json<'_> {
             },
             completed: finding.completed(),
             aborted: finding.aborted(),
+            content: finding
+                .content
+                .as_ref()
+                .map(|content| JsonContent::new(finding.size(), &content.summary)),
             first_seen: finding.first,
             last_seen: finding.last,
             reason: &finding.reason,

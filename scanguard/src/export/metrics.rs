@@ -53,6 +53,8 @@ pub struct Metrics {
     source_evictions: IntCounter,
     history_sources: IntGauge,
     history_evictions: IntCounter,
+    visitors: IntGauge,
+    visitor_evictions: IntCounter,
     polls: Histogram,
     poll_errors: IntCounter,
     trips: IntCounter,
@@ -95,6 +97,8 @@ pub struct Limits {
     pub history: u32,
     /// Open findings.
     pub findings: u32,
+    /// Sources of which it is remembered what they said.
+    pub visitors: u32,
 }
 
 impl Metrics {
@@ -116,6 +120,12 @@ impl Metrics {
         register
             .gauge("scanguard_history_sources_limit", "Sources whose history can be kept.")?
             .set(limits.history.into());
+        register
+            .gauge(
+                "scanguard_content_visitors_limit",
+                "Sources of which it can be remembered what they said.",
+            )?
+            .set(limits.visitors.into());
         register
             .gauge("scanguard_findings_open_limit", "Findings that can be open at once.")?
             .set(limits.findings.into());
@@ -189,6 +199,12 @@ impl Metrics {
             history_evictions: register.counter(
                 "scanguard_history_evictions_total",
                 "Histories given up because there were too many.",
+            )?,
+            visitors: register
+                .gauge("scanguard_content_visitors", "Sources of which it is remembered what they said.")?,
+            visitor_evictions: register.counter(
+                "scanguard_content_visitor_evictions_total",
+                "Sources of which it was forgotten what they said because there were too many.",
             )?,
             polls: register.histogram(
                 "scanguard_poll_duration_seconds",
@@ -357,6 +373,8 @@ impl Metrics {
         let tracker = detector.tracker();
         self.history_sources.set(i64::try_from(observer.len()).unwrap_or(i64::MAX));
         raise(&self.history_evictions, observer.evictions());
+        self.visitors.set(i64::try_from(detector.visitors().len()).unwrap_or(i64::MAX));
+        raise(&self.visitor_evictions, detector.visitors().evictions());
         raise(&self.findings_refused, tracker.refused());
         raise(&self.findings_suppressed, tracker.suppressed());
         raise(&self.lockstep_left_out, detector.lockstep_left_out());

@@ -1,5 +1,6 @@
 //! What the agent tells: findings as lines, metrics and health over HTTP.
 
+mod content;
 pub mod findings;
 pub mod http;
 pub mod logs;

@@ -31,6 +31,29 @@ pub fn estimate(words: &[u64]) -> Estimate {
     Estimate { value, saturated: zero == 0 }
 }
 
+/// Distinct things in fixed memory: each sets a bit by its hash, whose salt nobody outside may know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sketch<const WORDS: usize>([u64; WORDS]);
+
+impl<const WORDS: usize> Sketch<WORDS> {
+    /// Nothing.
+    pub const EMPTY: Self = Self([0; WORDS]);
+
+    /// Adds a thing by its hash.
+    pub fn add(&mut self, hash: u64) {
+        // The upper half says which word, the lower which bit of it.
+        let word = (hash >> 32) % WORDS as u64;
+        if let Some(word) = usize::try_from(word).ok().and_then(|word| self.0.get_mut(word)) {
+            *word |= 1 << (hash % u64::from(u64::BITS));
+        }
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> Estimate {
+        estimate(&self.0)
+    }
+}
+
 impl std::fmt::Display for Estimate {
     /// Small numbers are exact for all practical purposes; larger ones say that they are estimates.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -66,6 +89,24 @@ mod tests {
         assert_eq!(estimate(&[0; SERVICE_WORDS]), Estimate { value: 0, saturated: false });
         assert!(estimate(&[u64::MAX; SERVICE_WORDS]).saturated);
         assert_eq!(estimate_of([80], 1).value, 1);
+    }
+
+    #[test]
+    fn a_thing_counts_once_however_often_it_is_added() {
+        let mut sketch = Sketch::<8>::EMPTY;
+        for round in 0..3 {
+            for thing in 0..100u64 {
+                sketch.add(hash(thing));
+            }
+            let count = sketch.count().value;
+            assert!((90..=110).contains(&count), "{count} after {round}");
+        }
+    }
+
+    /// Any hash will do whose bits are mixed.
+    fn hash(thing: u64) -> u64 {
+        use std::hash::BuildHasher as _;
+        std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(thing)
     }
 
     proptest! {

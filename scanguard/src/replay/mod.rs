@@ -90,6 +90,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         crate::app::read_feeds(&mut detector, config);
         crate::app::use_geo(&mut detector, config);
+        detector.set_content(config.content.clone());
         let pipeline = Pipeline::new(Observer::new(config.history), detector);
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),

@@ -338,7 +338,7 @@ impl Responder {
         }
     }
 
-    /// Why an address is banned or not. Its history is the caller's to add.
+    /// Why an address is banned or not. Its history, and what it said, are the caller's to add.
     pub fn explain(
         &self,
         ip: IpAddr,
@@ -366,6 +366,7 @@ impl Responder {
                 first_seen: finding.first,
                 last_seen: finding.last,
                 probes: finding.probes(),
+                said: finding.content.as_ref().map(|content| content.summary.to_string()),
                 reason: finding.reason.clone(),
                 policy: said,
             });
@@ -406,6 +407,7 @@ impl Responder {
             before: self.book.before(masked).map(|past| (past.ended, past.level)),
             findings: reports,
             history: None,
+            said: None,
         }
     }
 

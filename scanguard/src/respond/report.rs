@@ -183,6 +183,9 @@ pub struct Explanation {
     pub findings: Vec<FindingReport>,
     /// What it did, as far as that is remembered.
     pub history: Option<HistoryReport>,
+    /// What it said within connections, likewise.
+    #[serde(default)]
+    pub said: Option<String>,
 }
 
 /// A finding as evidence.
@@ -204,6 +207,9 @@ pub struct FindingReport {
     pub last_seen: Timestamp,
     /// Its probes.
     pub probes: u64,
+    /// What the source said, where it is a finding for that.
+    #[serde(default)]
+    pub said: Option<String>,
     /// Why it is one.
     pub reason: String,
     /// What the policy says of it now.

@@ -79,8 +79,9 @@ pub struct Settings {
 
 /// Rules that say who scans with enough certainty. Not among them: those about single probes (`icmp_probe`,
 /// `icmp_sweep`, `service_probe`), about what is merely unusual (`never_seen`, `known_bad`), and `distributed_scan`,
-/// whose sources are many and known less well.
-const RULES: [&str; 16] = [
+/// whose sources are many and known less well; nor, of those about content, `scanner_tls`, since libraries change, and those about
+/// DNS, since resolvers ask in the name of others.
+const RULES: [&str; 22] = [
     "block_scan",
     "vertical_scan",
     "horizontal_sweep",
@@ -97,6 +98,12 @@ const RULES: [&str; 16] = [
     "ip_protocol_scan",
     "sequential_test",
     "slow_scan",
+    "scanner_agent",
+    "sensitive_paths",
+    "odd_requests",
+    "wordlist_scan",
+    "virtual_host_scan",
+    "tls_enumeration",
 ];
 
 /// Bans that the kernel holds beside networks on feeds.

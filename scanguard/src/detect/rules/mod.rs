@@ -2,18 +2,29 @@
 
 mod block_scan;
 pub(super) mod campaign;
+mod dns_enumeration;
+mod dns_probe;
 pub(super) mod flood;
 mod half_open_scan;
+pub(super) mod heard;
+#[cfg(test)]
+pub(crate) mod hearing;
 mod horizontal_sweep;
 mod icmp_probe;
 mod icmp_sweep;
 mod known_bad;
 #[cfg(test)]
 mod known_quiet;
+#[cfg(test)]
+mod known_talk;
 mod never_seen;
+mod odd_requests;
 mod odd_segments;
 mod os_fingerprint;
 mod rare_protocols;
+mod scanner_agent;
+mod scanner_tls;
+mod sensitive_paths;
 mod sequential_test;
 mod service_probe;
 pub(super) mod services;
@@ -21,8 +32,11 @@ mod slow_scan;
 mod stray_segments;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls_enumeration;
 mod udp_scan;
 mod vertical_scan;
+mod virtual_host_scan;
+mod wordlist_scan;
 
 use std::time::Duration;
 
@@ -109,6 +123,24 @@ pub struct Settings {
     pub known_bad: known_bad::Settings,
     /// `[rules.never_seen]`.
     pub never_seen: never_seen::Settings,
+    /// `[rules.scanner_agent]`.
+    pub scanner_agent: scanner_agent::Settings,
+    /// `[rules.sensitive_paths]`.
+    pub sensitive_paths: sensitive_paths::Settings,
+    /// `[rules.odd_requests]`.
+    pub odd_requests: odd_requests::Settings,
+    /// `[rules.wordlist_scan]`.
+    pub wordlist_scan: wordlist_scan::Settings,
+    /// `[rules.virtual_host_scan]`.
+    pub virtual_host_scan: virtual_host_scan::Settings,
+    /// `[rules.tls_enumeration]`.
+    pub tls_enumeration: tls_enumeration::Settings,
+    /// `[rules.scanner_tls]`.
+    pub scanner_tls: scanner_tls::Settings,
+    /// `[rules.dns_enumeration]`.
+    pub dns_enumeration: dns_enumeration::Settings,
+    /// `[rules.dns_probe]`.
+    pub dns_probe: dns_probe::Settings,
     /// `[rules.distributed_scan]`.
     pub distributed_scan: campaign::Settings,
     /// `[rules.flood]`.
@@ -142,6 +174,15 @@ impl Default for Settings {
             slow_scan: slow_scan::Settings::default(),
             known_bad: known_bad::Settings::default(),
             never_seen: never_seen::Settings::default(),
+            scanner_agent: scanner_agent::Settings::default(),
+            sensitive_paths: sensitive_paths::Settings::default(),
+            odd_requests: odd_requests::Settings::default(),
+            wordlist_scan: wordlist_scan::Settings::default(),
+            virtual_host_scan: virtual_host_scan::Settings::default(),
+            tls_enumeration: tls_enumeration::Settings::default(),
+            scanner_tls: scanner_tls::Settings::default(),
+            dns_enumeration: dns_enumeration::Settings::default(),
+            dns_probe: dns_probe::Settings::default(),
             distributed_scan: campaign::Settings::default(),
             flood: flood::FLOOD,
             backscatter: flood::BACKSCATTER,
@@ -183,6 +224,15 @@ impl Settings {
             slow_scan: slow_scan::Settings::read(section.section("slow_scan")),
             known_bad: known_bad::Settings::read(section.section("known_bad")),
             never_seen: never_seen::Settings::read(section.section("never_seen")),
+            scanner_agent: scanner_agent::Settings::read(section.section("scanner_agent")),
+            sensitive_paths: sensitive_paths::Settings::read(section.section("sensitive_paths")),
+            odd_requests: odd_requests::Settings::read(section.section("odd_requests")),
+            wordlist_scan: wordlist_scan::Settings::read(section.section("wordlist_scan")),
+            virtual_host_scan: virtual_host_scan::Settings::read(section.section("virtual_host_scan")),
+            tls_enumeration: tls_enumeration::Settings::read(section.section("tls_enumeration")),
+            scanner_tls: scanner_tls::Settings::read(section.section("scanner_tls")),
+            dns_enumeration: dns_enumeration::Settings::read(section.section("dns_enumeration")),
+            dns_probe: dns_probe::Settings::read(section.section("dns_probe")),
             distributed_scan: campaign::Settings::read(section.section("distributed_scan")),
             flood: flood::Settings::read(section.section("flood"), flood::FLOOD),
             backscatter: flood::Settings::read(section.section("backscatter"), flood::BACKSCATTER),
@@ -252,13 +302,33 @@ impl Settings {
         ]
     }
 
+    /// The registry of rules about content: those that say more of a scan first.
+    fn content_registry(&self) -> Vec<(heard::Common, Box<dyn Rule>)> {
+        vec![
+            (self.scanner_agent.common, Box::new(scanner_agent::ScannerAgent(self.scanner_agent))),
+            (self.sensitive_paths.common, Box::new(sensitive_paths::SensitivePaths(self.sensitive_paths))),
+            (self.odd_requests.common, Box::new(odd_requests::OddRequests(self.odd_requests))),
+            (self.wordlist_scan.common, Box::new(wordlist_scan::WordlistScan(self.wordlist_scan))),
+            (
+                self.virtual_host_scan.common,
+                Box::new(virtual_host_scan::VirtualHostScan(self.virtual_host_scan)),
+            ),
+            (self.tls_enumeration.common, Box::new(tls_enumeration::TlsEnumeration(self.tls_enumeration))),
+            (self.scanner_tls.common, Box::new(scanner_tls::ScannerTls(self.scanner_tls))),
+            (self.dns_enumeration.common, Box::new(dns_enumeration::DnsEnumeration(self.dns_enumeration))),
+            (self.dns_probe.common, Box::new(dns_probe::DnsProbe(self.dns_probe))),
+        ]
+    }
+
     /// All rules that are enabled.
     pub fn rules(&self) -> RuleSet {
         let enabled = self.registry().into_iter().filter(|(common, _)| common.enabled);
         let rules = enabled.map(|(_, rule)| rule).collect();
+        let content = self.content_registry().into_iter().filter(|(common, _)| common.enabled);
         let distributed = self.distributed_scan;
         RuleSet {
             rules,
+            content: content.map(|(_, rule)| rule).collect(),
             campaigns: distributed.common.enabled.then(|| Campaigns::new(distributed)),
             floods: (self.flood.common.enabled || self.backscatter.common.enabled)
                 .then(|| Floods::new(self.flood, self.backscatter)),
@@ -276,13 +346,16 @@ impl Settings {
 pub fn names() -> Vec<&'static str> {
     let settings = Settings::default();
     let single = settings.registry().into_iter().map(|(_, rule)| rule.name());
-    single.chain([Campaigns::new(settings.distributed_scan).name()]).collect()
+    let content = settings.content_registry().into_iter().map(|(_, rule)| rule.name());
+    single.chain(content).chain([Campaigns::new(settings.distributed_scan).name()]).collect()
 }
 
 /// Rules that are in use.
 pub struct RuleSet {
     /// Those that look at one source.
     pub rules: Vec<Box<dyn Rule>>,
+    /// Those that go by what is said.
+    pub content: Vec<Box<dyn Rule>>,
     /// The one that looks across sources.
     pub campaigns: Option<Campaigns>,
     /// The ones that look at totals.
@@ -291,7 +364,7 @@ pub struct RuleSet {
 
 impl From<Vec<Box<dyn Rule>>> for RuleSet {
     fn from(rules: Vec<Box<dyn Rule>>) -> Self {
-        Self { rules, campaigns: None, floods: None }
+        Self { rules, content: Vec::new(), campaigns: None, floods: None }
     }
 }
 
@@ -349,9 +422,10 @@ fn probes_in_words(counts: &crate::observe::activity::Counts) -> String {
 }
 
 fn plural(count: u64, one: &str) -> String {
-    match (count, one.ends_with('s')) {
-        (1, _) => one.to_owned(),
-        (_, true) => format!("{one}es"),
-        (_, false) => format!("{one}s"),
+    match (count, one.strip_suffix("ry"), one.ends_with('s')) {
+        (1, ..) => one.to_owned(),
+        (_, Some(stem), _) => format!("{stem}ries"),
+        (_, None, true) => format!("{one}es"),
+        (_, None, false) => format!("{one}s"),
     }
 }

@@ -1,0 +1,448 @@
+//! What one source said within some time, in bounded memory.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Junk, Oddity, lists::Sensitivity, names};
+use crate::observe::distinct::{Estimate, Sketch};
+
+/// Tools that are kept by name.
+const MAX_TOOLS: usize = 8;
+/// Examples that are kept.
+const MAX_EXAMPLES: usize = 8;
+
+/// What an HTTP status says of what was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    /// It is there.
+    Met,
+    /// It is not there, or not for anybody.
+    Missed,
+    /// Neither: a redirect (to a login, to HTTPS), a wanted password, too many requests, a server that is ill.
+    Moot,
+}
+
+impl Verdict {
+    /// RFC 9110, 15; 444 is what nginx writes where it closed the connection rather than answer, 451 is RFC 7725.
+    pub(super) const fn of(status: u16) -> Self {
+        match status {
+            200..=299 | 304 => Self::Met,
+            400 | 403..=406 | 410 | 414 | 421 | 444 | 451 => Self::Missed,
+            _ => Self::Moot,
+        }
+    }
+}
+
+/// A request, digested.
+pub(super) struct Asked<'u> {
+    pub(super) path: u64,
+    pub(super) host: Option<(names::Key, Option<&'u str>)>,
+    pub(super) sensitivity: Option<Sensitivity>,
+    pub(super) tool: Option<&'u Arc<str>>,
+    pub(super) is_referred: bool,
+    pub(super) oddities: &'u [Oddity],
+}
+
+/// A request and what became of it, as far as that is remembered.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) path: u64,
+    pub(super) host: Option<names::Key>,
+    pub(super) sensitivity: Option<Sensitivity>,
+    /// The path, if it may be an example.
+    pub(super) example: Option<Box<str>>,
+}
+
+/// What was said by HTTP.
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// Requests.
+    pub requests: u64,
+    /// Of those whose status is known: what was asked for is there.
+    pub met: u64,
+    /// What was asked for is not there, or not for anybody (404, 403, 400, 405 and the like).
+    pub missed: u64,
+    /// Neither: a redirect, a wanted password, an error of the server.
+    pub moot: u64,
+    /// Requests with a Referer header.
+    pub referred: u64,
+    /// Virtual hosts.
+    pub hosts: names::Names,
+    /// Scanners that were named as the agent.
+    pub tools: Vec<Arc<str>>,
+    /// Requests with such an agent.
+    pub by_tools: u64,
+    paths: Sketch<8>,
+    missed_paths: Sketch<8>,
+    asked_sensitive: Sketch<2>,
+    missed_sensitive: Sketch<2>,
+    certain_sensitive: Sketch<2>,
+    oddities: [u32; Oddity::ALL.len()],
+}
+
+impl Web {
+    const EMPTY: Self = Self {
+        requests: 0,
+        met: 0,
+        missed: 0,
+        moot: 0,
+        referred: 0,
+        hosts: names::Names::EMPTY,
+        tools: Vec::new(),
+        by_tools: 0,
+        paths: Sketch::EMPTY,
+        missed_paths: Sketch::EMPTY,
+        asked_sensitive: Sketch::EMPTY,
+        missed_sensitive: Sketch::EMPTY,
+        certain_sensitive: Sketch::EMPTY,
+        oddities: [0; Oddity::ALL.len()],
+    };
+
+    /// Distinct paths.
+    pub fn paths(&self) -> Estimate {
+        self.paths.count().at_most(self.requests)
+    }
+
+    /// Distinct paths that were not there.
+    pub fn missed_paths(&self) -> Estimate {
+        self.missed_paths.count().at_most(self.missed)
+    }
+
+    /// Distinct sensitive paths, whatever was answered.
+    pub fn sensitive(&self) -> Estimate {
+        self.asked_sensitive.count().at_most(self.requests)
+    }
+
+    /// Those that were not there.
+    pub fn missed_sensitive(&self) -> Estimate {
+        self.missed_sensitive.count().at_most(self.missed)
+    }
+
+    /// Distinct paths that nobody asks for honestly.
+    pub fn certain_sensitive(&self) -> Estimate {
+        self.certain_sensitive.count().at_most(self.requests)
+    }
+
+    /// Requests with this oddity.
+    pub fn odd(&self, oddity: Oddity) -> u64 {
+        self.oddities[oddity as usize].into()
+    }
+
+    /// Kinds of oddities that there were.
+    pub fn odd_kinds(&self) -> usize {
+        self.oddities.iter().filter(|count| **count > 0).count()
+    }
+
+    fn ask(&mut self, asked: &Asked<'_>) {
+        self.requests += 1;
+        self.referred += u64::from(asked.is_referred);
+        self.paths.add(asked.path);
+        if let Some((key, spelt)) = asked.host {
+            self.hosts.ask(key, spelt);
+        }
+        if let Some(tool) = asked.tool {
+            self.by_tools += 1;
+            keep(&mut self.tools, tool);
+        }
+        match asked.sensitivity {
+            None => {}
+            Some(Sensitivity::Somewhere) => self.asked_sensitive.add(asked.path),
+            Some(Sensitivity::Nowhere) => {
+                self.asked_sensitive.add(asked.path);
+                self.certain_sensitive.add(asked.path);
+            }
+        }
+        for oddity in asked.oddities {
+            let count = &mut self.oddities[*oddity as usize];
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn settle(&mut self, verdict: Verdict, request: Option<&Pending>) {
+        match verdict {
+            Verdict::Met => self.met += 1,
+            Verdict::Moot => self.moot += 1,
+            Verdict::Missed => {
+                self.missed += 1;
+                let Some(request) = request else { return };
+                self.missed_paths.add(request.path);
+                if let Some(key) = request.host {
+                    self.hosts.miss(key);
+                }
+                if request.sensitivity.is_some() {
+                    self.missed_sensitive.add(request.path);
+                }
+            }
+        }
+    }
+}
+
+/// What was said by TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// ClientHellos.
+    pub hellos: u64,
+    /// Names of servers.
+    pub names: names::Names,
+    /// Scanners whose fingerprint it was.
+    pub tools: Vec<Arc<str>>,
+    /// Hellos with such a fingerprint.
+    pub by_tools: u64,
+    ja4: Sketch<2>,
+    /// A bit for each version, in the order of [`VERSIONS`].
+    versions: u8,
+}
+
+/// Versions as JA4 writes them, after "t" for TCP.
+const VERSIONS: [&str; 6] = ["s2", "s3", "10", "11", "12", "13"];
+
+impl Tls {
+    const EMPTY: Self = Self {
+        hellos: 0,
+        names: names::Names::EMPTY,
+        tools: Vec::new(),
+        by_tools: 0,
+        ja4: Sketch::EMPTY,
+        versions: 0,
+    };
+
+    /// Distinct fingerprints.
+    pub fn fingerprints(&self) -> Estimate {
+        self.ja4.count().at_most(self.hellos)
+    }
+
+    /// Distinct versions that were the highest of a hello.
+    pub fn versions(&self) -> u32 {
+        self.versions.count_ones()
+    }
+
+    fn greet(&mut self, greeted: &Greeted<'_>) {
+        self.hellos += 1;
+        if let Some((key, spelt)) = greeted.name {
+            self.names.ask(key, spelt);
+        }
+        if let Some((hash, text)) = greeted.ja4 {
+            self.ja4.add(hash);
+            let version = text.get(1..3).and_then(|version| VERSIONS.iter().position(|one| *one == version));
+            self.versions |= version.map_or(0, |place| 1 << place);
+        }
+        if let Some(tool) = greeted.tool {
+            self.by_tools += 1;
+            keep(&mut self.tools, tool);
+        }
+    }
+}
+
+/// A ClientHello, digested.
+pub(super) struct Greeted<'u> {
+    pub(super) name: Option<(names::Key, Option<&'u str>)>,
+    pub(super) ja4: Option<(u64, &'u str)>,
+    pub(super) tool: Option<&'u Arc<str>>,
+}
+
+/// What was said by DNS.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Queries.
+    pub queries: u64,
+    /// Answers with a name that is there (NOERROR).
+    pub met: u64,
+    /// Answers that the name is not there (NXDOMAIN).
+    pub missed: u64,
+    /// Names.
+    pub names: names::Names,
+    /// Queries for the server's version.
+    pub version: u64,
+    /// Queries for all that there is of a name (ANY).
+    pub any: u64,
+    /// Zone transfers that were asked for and refused.
+    pub refused_transfers: u64,
+}
+
+impl Dns {
+    const EMPTY: Self = Self {
+        queries: 0,
+        met: 0,
+        missed: 0,
+        names: names::Names::EMPTY,
+        version: 0,
+        any: 0,
+        refused_transfers: 0,
+    };
+}
+
+/// What a DNS query asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wish {
+    /// The server's version.
+    Version,
+    /// All that there is of a name.
+    Any,
+    /// Anything else.
+    Name,
+}
+
+/// What one source said within some time.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// When that time began.
+    pub since: Duration,
+    /// When it said something last.
+    pub last: Duration,
+    /// How often it said something; answers are not counted.
+    pub said: u64,
+    /// By HTTP.
+    pub web: Web,
+    /// By TLS.
+    pub tls: Tls,
+    /// By DNS.
+    pub dns: Dns,
+    /// What looked like one of these and broke its syntax.
+    pub broken: u64,
+    /// Examples of paths and names, the most telling ones; printable, without queries.
+    pub examples: Vec<Box<str>>,
+    /// How many of them, at the beginning, were not there or are sensitive; the others are the first that there were.
+    telling: usize,
+}
+
+impl Heard {
+    pub(super) const fn new(since: Duration) -> Self {
+        Self {
+            since,
+            last: since,
+            said: 0,
+            web: Web::EMPTY,
+            tls: Tls::EMPTY,
+            dns: Dns::EMPTY,
+            broken: 0,
+            examples: Vec::new(),
+            telling: 0,
+        }
+    }
+
+    pub(super) fn ask(&mut self, asked: &Asked<'_>) {
+        self.said += 1;
+        self.web.ask(asked);
+    }
+
+    pub(super) fn settle(&mut self, verdict: Verdict, request: Option<&Pending>) {
+        self.web.settle(verdict, request);
+    }
+
+    pub(super) fn greet(&mut self, greeted: &Greeted<'_>) {
+        self.said += 1;
+        self.tls.greet(greeted);
+    }
+
+    pub(super) fn query(&mut self, wish: Wish, name: Option<(names::Key, Option<&str>)>) {
+        self.said += 1;
+        self.dns.queries += 1;
+        match wish {
+            Wish::Version => self.dns.version += 1,
+            Wish::Any => self.dns.any += 1,
+            Wish::Name => {}
+        }
+        if let Some((key, spelt)) = name {
+            self.dns.names.ask(key, spelt);
+        }
+    }
+
+    pub(super) fn answer(&mut self, code: u16, name: Option<names::Key>) {
+        match code {
+            NOERROR => self.dns.met += 1,
+            NXDOMAIN => {
+                self.dns.missed += 1;
+                if let Some(key) = name {
+                    self.dns.names.miss(key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn refuse_transfer(&mut self) {
+        self.dns.refused_transfers += 1;
+    }
+
+    pub(super) fn stammer(&mut self, junk: Junk) {
+        self.said += 1;
+        match junk {
+            Junk::Syntax => self.broken += 1,
+            // The end may have been lost on the way here.
+            Junk::Cut => {}
+        }
+    }
+
+    /// Whether another example of this kind is wanted: those that tell push others out.
+    pub(super) fn wants_example(&self, tells: bool) -> bool {
+        self.examples.len() < MAX_EXAMPLES || (tells && self.telling < MAX_EXAMPLES)
+    }
+
+    pub(super) fn add_example(&mut self, example: &str, tells: bool) {
+        if !self.wants_example(tells) || self.examples.iter().take(self.telling).any(|one| **one == *example)
+        {
+            return;
+        }
+        self.examples.retain(|one| **one != *example);
+        if tells {
+            self.examples.insert(self.telling, example.into());
+            self.telling += 1;
+            self.examples.truncate(MAX_EXAMPLES);
+        } else if self.examples.len() < MAX_EXAMPLES {
+            self.examples.push(example.into());
+        }
+    }
+}
+
+/// RFC 6895, 2.3.
+pub(super) const NOERROR: u16 = 0;
+const NXDOMAIN: u16 = 3;
+
+fn keep(tools: &mut Vec<Arc<str>>, tool: &Arc<str>) {
+    if tools.len() < MAX_TOOLS && !tools.contains(tool) {
+        tools.push(Arc::clone(tool));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_that_something_is_there_or_not_or_nothing_of_that() {
+        for (status, expected) in [
+            (200, Verdict::Met),
+            (206, Verdict::Met),
+            (304, Verdict::Met),
+            (301, Verdict::Moot),
+            (302, Verdict::Moot),
+            (401, Verdict::Moot),
+            (403, Verdict::Missed),
+            (404, Verdict::Missed),
+            (405, Verdict::Missed),
+            (429, Verdict::Moot),
+            (500, Verdict::Moot),
+            (503, Verdict::Moot),
+            (0, Verdict::Moot),
+        ] {
+            assert_eq!(Verdict::of(status), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn examples_that_tell_push_out_others_and_there_are_few() {
+        let mut heard = Heard::new(Duration::ZERO);
+        for step in 0..20 {
+            heard.add_example(&format!("/{step}"), false);
+        }
+        heard.add_example("/3", true);
+        heard.add_example("/.env", true);
+        heard.add_example("/.env", true);
+        assert_eq!(heard.examples.len(), MAX_EXAMPLES);
+        assert_eq!((&*heard.examples[0], &*heard.examples[1], &*heard.examples[2]), ("/3", "/.env", "/0"));
+        for step in 0..20 {
+            heard.add_example(&format!("/missed{step}"), true);
+        }
+        assert_eq!(heard.examples.len(), MAX_EXAMPLES);
+        assert!(!heard.wants_example(true));
+    }
+}

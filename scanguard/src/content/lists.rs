@@ -1,0 +1,428 @@
+//! `[content.lists]`: agents of scanners, paths that nobody asks for honestly, fingerprints of scanners' TLS. Plain files,
+//! one entry a line, read with the configuration, which is wrong where they are; the ones in `deploy/lists` are built in.
+
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+};
+
+use aho_corasick::{AhoCorasick, BuildError};
+
+use crate::config::Section;
+
+/// A file larger than this is no such list.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Entries of a list.
+const MAX_ENTRIES: usize = 10_000;
+/// Characters of an entry at least: shorter ones are part of every other request.
+const MIN_LENGTH: usize = 3;
+/// Characters of an entry at most.
+const MAX_LENGTH: usize = 200;
+/// Wrong lines of a file that are named.
+const MAX_NAMED: usize = 10;
+
+const AGENTS: &str = include_str!("../../../deploy/lists/scanner-agents.txt");
+const PATHS: &str = include_str!("../../../deploy/lists/sensitive-paths.txt");
+const JA4: &str = include_str!("../../../deploy/lists/scanner-ja4.txt");
+
+/// The lists in use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lists {
+    /// Agents of scanners.
+    pub agents: Arc<Agents>,
+    /// Paths that nobody asks for honestly.
+    pub paths: Arc<Paths>,
+    /// Fingerprints of scanners' TLS.
+    pub ja4: Arc<Fingerprints>,
+}
+
+/// Those that are built in. A test says that nothing is wrong with them.
+static BUILT_IN: LazyLock<Lists> = LazyLock::new(|| Lists {
+    agents: Arc::new(Agents::parse(AGENTS).unwrap_or_default()),
+    paths: Arc::new(Paths::parse(PATHS).unwrap_or_default()),
+    ja4: Arc::new(Fingerprints::parse(JA4).unwrap_or_default()),
+});
+
+impl Default for Lists {
+    fn default() -> Self {
+        BUILT_IN.clone()
+    }
+}
+
+impl Lists {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let mut lists = Self::default();
+        read_one(&mut section, "agents", &mut lists.agents, Agents::parse);
+        read_one(&mut section, "paths", &mut lists.paths, Paths::parse);
+        read_one(&mut section, "ja4", &mut lists.ja4, Fingerprints::parse);
+        section.finish();
+        lists
+    }
+}
+
+fn read_one<T>(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    list: &mut Arc<T>,
+    parse: impl FnOnce(&str) -> Result<T, ListError>,
+) {
+    section.value(key, PathBuf::new(), |path| {
+        if !path.as_os_str().is_empty() {
+            let read = load(path).and_then(|text| parse(&text));
+            *list = Arc::new(read.map_err(|error| format!("{}: {error}", path.display()))?);
+        }
+        Ok(())
+    });
+}
+
+fn load(path: &Path) -> Result<String, ListError> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+        return Err(ListError::NoFile);
+    }
+    Ok(fs::read_to_string(path)?)
+}
+
+/// Why a list cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// It cannot be read.
+    #[error("{0}")]
+    Read(#[from] std::io::Error),
+    /// It cannot be a list.
+    #[error("it is not a file of at most 1 MiB")]
+    NoFile,
+    /// There is no entry in it.
+    #[error("there is nothing in it; `enabled = false` turns the rule off that goes by it")]
+    Empty,
+    /// There are too many.
+    #[error("more than {MAX_ENTRIES} entries")]
+    TooMany,
+    /// Lines are wrong: number from 1, and what is wrong.
+    #[error("{}", WrongLines(.0))]
+    Lines(Vec<(usize, String)>),
+    /// All of it cannot be looked for at once.
+    #[error("it is too large to be looked for: {0}")]
+    Build(#[from] BuildError),
+}
+
+struct WrongLines<'e>(&'e [(usize, String)]);
+
+impl fmt::Display for WrongLines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (line, message)) in self.0.iter().take(MAX_NAMED).enumerate() {
+            let separator = if place == 0 { "" } else { "; " };
+            write!(f, "{separator}line {line}: {message}")?;
+        }
+        match self.0.len().saturating_sub(MAX_NAMED) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+/// The entries of a text: lines without comments and blanks, each made something of by `read`.
+fn entries<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ListError> {
+    let (mut entries, mut wrong) = (Vec::new(), Vec::new());
+    for (place, line) in text.lines().enumerate() {
+        let line = line.trim().trim_start_matches('\u{feff}');
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let length = line.chars().count();
+        let entry = match () {
+            () if line.chars().any(char::is_control) => Err("there are control characters in it".to_owned()),
+            () if !(MIN_LENGTH..=MAX_LENGTH).contains(&length) => {
+                Err(format!("{length} characters: {MIN_LENGTH} to {MAX_LENGTH} are possible"))
+            }
+            () => read(line),
+        };
+        match entry {
+            Ok(entry) => entries.push(entry),
+            Err(message) => wrong.push((place + 1, message)),
+        }
+    }
+    match entries.len() {
+        _ if !wrong.is_empty() => Err(ListError::Lines(wrong)),
+        0 => Err(ListError::Empty),
+        1..=MAX_ENTRIES => Ok(entries),
+        _ => Err(ListError::TooMany),
+    }
+}
+
+/// Looks for texts whatever the case of their letters, all at once.
+fn searcher(texts: &[&str]) -> Result<AhoCorasick, BuildError> {
+    AhoCorasick::builder().ascii_case_insensitive(true).build(texts)
+}
+
+/// Parts of the User-Agent header by which scanners name themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Agents {
+    tools: Vec<Arc<str>>,
+    /// The place of each: only at the beginning.
+    at_start: Vec<bool>,
+    search: Option<AhoCorasick>,
+}
+
+impl PartialEq for Agents {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.tools, &self.at_start) == (&other.tools, &other.at_start)
+    }
+}
+
+impl Agents {
+    /// Reads a list: a part of the header a line, in any case; `^` before it: the header begins with it.
+    ///
+    /// # Errors
+    /// All wrong lines.
+    pub fn parse(text: &str) -> Result<Self, ListError> {
+        let entries = entries(text, |line| {
+            let (tool, at_start) = line.strip_prefix('^').map_or((line, false), |rest| (rest.trim(), true));
+            if tool.len() < MIN_LENGTH {
+                return Err(format!("{line:?} is part of too many agents"));
+            }
+            Ok((Arc::<str>::from(tool), at_start))
+        })?;
+        let (tools, at_start): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        let search = Some(searcher(&tools.iter().map(|tool| &**tool).collect::<Vec<_>>())?);
+        Ok(Self { tools, at_start, search })
+    }
+
+    /// The entry that an agent is one of.
+    pub fn tool(&self, agent: &str) -> Option<&Arc<str>> {
+        let found = self.search.as_ref()?.find_overlapping_iter(agent);
+        let place = found
+            .filter(|found| found.start() == 0 || !self.at_start[found.pattern().as_usize()])
+            .map(|found| found.pattern().as_usize())
+            .next()?;
+        self.tools.get(place)
+    }
+}
+
+/// How sure it is that a path is asked for by those alone who look for ways in.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Sensitivity {
+    /// The users of some sites ask for it, too; of others nobody.
+    Somewhere,
+    /// Nobody asks for it honestly.
+    Nowhere,
+}
+
+/// Paths that are asked for by those who look for ways in.
+#[derive(Clone, Debug, Default)]
+pub struct Paths {
+    entries: Vec<PathEntry>,
+    search: Option<AhoCorasick>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct PathEntry {
+    text: Box<str>,
+    /// Whatever comes after it.
+    is_prefix: bool,
+    sensitivity: Sensitivity,
+}
+
+impl PartialEq for Paths {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Paths {
+    /// Reads a list: the end of a path a line, from a slash on, in any case, so that `/.env` is `/app/.env`, too; with `*`
+    /// at its end whatever follows it; `!` before it: nobody asks for it honestly.
+    ///
+    /// # Errors
+    /// All wrong lines.
+    pub fn parse(text: &str) -> Result<Self, ListError> {
+        let entries = entries(text, |line| {
+            let (rest, sensitivity) = match line.strip_prefix('!') {
+                Some(rest) => (rest.trim(), Sensitivity::Nowhere),
+                None => (line, Sensitivity::Somewhere),
+            };
+            let (text, is_prefix) = rest.strip_suffix('*').map_or((rest, false), |text| (text, true));
+            if !text.starts_with('/') || text.contains(['*', '?', '#', ' ']) {
+                return Err(format!("{line:?} is no path such as /.env, /.git/* or !/etc/passwd"));
+            }
+            if text.len() < MIN_LENGTH {
+                return Err(format!("{line:?} is part of too many paths"));
+            }
+            Ok(PathEntry { text: text.into(), is_prefix, sensitivity })
+        })?;
+        let search = Some(searcher(&entries.iter().map(|entry| &*entry.text).collect::<Vec<_>>())?);
+        Ok(Self { entries, search })
+    }
+
+    /// How sensitive a path is, if it is.
+    pub fn sensitivity(&self, path: &str) -> Option<Sensitivity> {
+        let found = self.search.as_ref()?.find_overlapping_iter(path);
+        found
+            .filter_map(|found| {
+                let entry = &self.entries[found.pattern().as_usize()];
+                (entry.is_prefix || found.end() == path.len()).then_some(entry.sensitivity)
+            })
+            .max()
+    }
+}
+
+/// JA4 fingerprints, and whose they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fingerprints(HashMap<Box<str>, Arc<str>>);
+
+impl Fingerprints {
+    /// Reads a list: a fingerprint a line, and after it whose it is.
+    ///
+    /// # Errors
+    /// All wrong lines.
+    pub fn parse(text: &str) -> Result<Self, ListError> {
+        let entries = entries(text, |line| {
+            let (fingerprint, tool) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            if !is_ja4(fingerprint) {
+                return Err(format!(
+                    "{fingerprint:?} is no JA4 fingerprint such as t13d1516h2_8daaf6152771_b186095e22b6"
+                ));
+            }
+            if tool.trim().is_empty() {
+                return Err(format!("{fingerprint}: whose it is has to come after it"));
+            }
+            Ok((fingerprint.into(), tool.trim().into()))
+        })?;
+        Ok(Self(entries.into_iter().collect()))
+    }
+
+    /// One of the fingerprints that are built in.
+    #[cfg(test)]
+    pub(crate) fn any() -> String {
+        let built_in = Lists::default();
+        built_in.ja4.0.keys().next().expect("there are some").to_string()
+    }
+
+    /// Whose a fingerprint is.
+    pub fn tool(&self, ja4: &str) -> Option<&Arc<str>> {
+        self.0.get(ja4)
+    }
+}
+
+/// Ten characters, twelve hexadecimal digits, and again twelve.
+fn is_ja4(text: &str) -> bool {
+    let parts: Vec<_> = text.split('_').collect();
+    let hex = |part: &str| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(parts.as_slice(), [shape, ciphers, extensions]
+        if shape.len() == 10 && shape.is_ascii() && hex(ciphers) && hex(extensions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong_lines(error: ListError) -> Vec<usize> {
+        match error {
+            ListError::Lines(lines) => lines.into_iter().map(|(line, _)| line).collect(),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_the_lists_that_are_built_in() {
+        assert!(Agents::parse(AGENTS).expect("agents").tools.len() > 50);
+        assert!(Paths::parse(PATHS).expect("paths").entries.len() > 50);
+        assert!(!Fingerprints::parse(JA4).expect("fingerprints").0.is_empty());
+    }
+
+    #[test]
+    fn tools_are_known_by_their_agents_and_browsers_bots_and_libraries_are_not() {
+        let lists = Lists::default();
+        for agent in [
+            "sqlmap/1.8.11#stable (https://sqlmap.org)",
+            "Mozilla/5.00 (Nikto/2.5.0) (Evasions:None) (Test:Port Check)",
+            "Mozilla/5.0 (compatible; Nmap Scripting Engine; https://nmap.org/book/nse.html)",
+            "Nuclei - Open-source project (github.com/projectdiscovery/nuclei)",
+            "gobuster/3.6",
+            "Fuzz Faster U Fool v2.1.0-dev",
+            "Wfuzz/3.1.0",
+            "WhatWeb/0.5.5",
+            "Mozilla/5.0 zgrab/0.x",
+            "masscan/1.3 (https://github.com/robertdavidgraham/masscan)",
+            "Mozilla/5.0 (l9scan/2.0.130313; +https://leakix.net)",
+            "feroxbuster/2.10.4",
+            "Mozilla/5.0 (compatible; DirBuster-1.0-RC1 (http://www.owasp.org/index.php/Category:OWASP_DirBuster_Project))",
+        ] {
+            assert!(lists.agents.tool(agent).is_some(), "{agent}");
+        }
+        for agent in [
+            "",
+            "curl/8.5.0",
+            "Wget/1.21.4",
+            "python-requests/2.31.0",
+            "Go-http-client/1.1",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+            "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+            "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)",
+            "Mozilla/5.0 (compatible; LinkChecker/10.2; +https://linkchecker.github.io/linkchecker/)",
+            "Blackbox Exporter/0.25.0",
+            "Prometheus/2.53.0",
+        ] {
+            assert_eq!(lists.agents.tool(agent), None, "{agent}");
+        }
+    }
+
+    #[test]
+    fn paths_are_sensitive_wherever_the_site_begins() {
+        let paths = Lists::default().paths;
+        for (path, expected) in [
+            ("/.env", Some(Sensitivity::Nowhere)),
+            ("/app/.ENV", Some(Sensitivity::Nowhere)),
+            ("/.git/HEAD", Some(Sensitivity::Nowhere)),
+            ("/static/.git/config", Some(Sensitivity::Nowhere)),
+            ("/.aws/credentials", Some(Sensitivity::Nowhere)),
+            ("/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php", Some(Sensitivity::Nowhere)),
+            ("/cgi-bin/../../etc/passwd", Some(Sensitivity::Nowhere)),
+            ("/wp-login.php", Some(Sensitivity::Somewhere)),
+            ("/blog/xmlrpc.php", Some(Sensitivity::Somewhere)),
+            ("/phpMyAdmin/index.php", Some(Sensitivity::Somewhere)),
+            ("/server-status", Some(Sensitivity::Somewhere)),
+            ("/actuator/env", Some(Sensitivity::Somewhere)),
+            ("/", None),
+            ("/environment", None),
+            ("/docs/.env.html", None),
+            ("/blog/how-to-hide-.git/", None),
+            ("/.well-known/acme-challenge/x", None),
+            ("/robots.txt", None),
+            ("/favicon.ico", None),
+        ] {
+            assert_eq!(paths.sensitivity(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_named_with_their_numbers() {
+        let agents = Agents::parse("# tools\nab\nsqlmap\n^x\n\u{7}bell\n").expect_err("agents");
+        assert_eq!(wrong_lines(agents), [2, 4, 5]);
+        let paths = Paths::parse("/.env\nadmin\n/a*b\n!/x y\n/*\n").expect_err("paths");
+        assert_eq!(wrong_lines(paths), [2, 3, 4, 5]);
+        let ja4 =
+            "t13d1516h2_8daaf6152771_b186095e22b6 tool\nt13d1516h2_8daaf6152771_b186095e22b6\nabc tool\n";
+        assert_eq!(wrong_lines(Fingerprints::parse(ja4).expect_err("fingerprints")), [2, 3]);
+        assert!(matches!(Agents::parse("# nothing\n\n"), Err(ListError::Empty)));
+        let many = format!("{}\n", "x").repeat(12);
+        let said = Paths::parse(&many).expect_err("paths").to_string();
+        assert!(said.starts_with("line 1: ") && said.ends_with("and 2 more"), "{said}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_wrong(text in ".*", said in ".*") {
+            if let Ok(agents) = Agents::parse(&text) {
+                let _ = agents.tool(&said);
+            }
+            if let Ok(paths) = Paths::parse(&text) {
+                let _ = paths.sensitivity(&said);
+            }
+            let _ = Fingerprints::parse(&text);
+        }
+    }
+}

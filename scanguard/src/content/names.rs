@@ -1,0 +1,164 @@
+//! Distinct names of one source (virtual hosts, DNS names), and which of them have one parent.
+//!
+//! Whoever guesses names guesses them under one parent. A resolver, or a crawler of many sites, asks for names of
+//! many parents. The parent is the name without its first label: that needs no list of public suffixes, and a sweep of
+//! reverse names (`7.2.0.192.in-addr.arpa`) has one parent for each /24.
+
+use std::{hash::BuildHasher, net::IpAddr};
+
+use crate::observe::distinct::{Estimate, Sketch};
+
+/// Parents of which names are counted apart. For one more, the one with the fewest names asked gives way: whoever
+/// guesses asks for one parent again and again.
+const MAX_PARENTS: usize = 8;
+
+/// A name as its hashes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    name: u64,
+    parent: u64,
+}
+
+/// The part of a name below which its first label was chosen; a name of one or two labels is its own.
+pub fn parent(name: &str) -> &str {
+    match name.split_once('.') {
+        Some((_, rest)) if rest.contains('.') => rest,
+        Some(_) | None => name,
+    }
+}
+
+/// The hashes of a name; none for an address, which is no name of anything.
+pub(super) fn key(name: &str, salt: &impl BuildHasher) -> Option<Key> {
+    let is_address = name.starts_with('[') || name.parse::<IpAddr>().is_ok();
+    (!is_address && !name.is_empty())
+        .then(|| Key { name: salt.hash_one(name), parent: salt.hash_one(parent(name)) })
+}
+
+/// Names that have one parent.
+#[derive(Clone, Debug)]
+pub struct Siblings {
+    key: u64,
+    /// The parent, unless nothing may be named.
+    pub parent: Option<Box<str>>,
+    /// How often one of them was asked for.
+    pub asked: u64,
+    names: Sketch<4>,
+    missed: Sketch<4>,
+}
+
+impl Siblings {
+    /// Distinct names.
+    pub fn names(&self) -> Estimate {
+        self.names.count().at_most(self.asked)
+    }
+
+    /// Distinct names that there are not.
+    pub fn missed(&self) -> Estimate {
+        self.missed.count().at_most(self.asked)
+    }
+
+    /// " of example.org", or nothing if that may not be named.
+    pub fn whose(&self) -> String {
+        self.parent.as_deref().map(|parent| format!(" of {parent}")).unwrap_or_default()
+    }
+}
+
+/// Distinct names.
+#[derive(Clone, Debug)]
+pub struct Names {
+    all: Sketch<4>,
+    missed: Sketch<4>,
+    parents: Vec<Siblings>,
+}
+
+impl Names {
+    /// None.
+    pub(super) const EMPTY: Self = Self { all: Sketch::EMPTY, missed: Sketch::EMPTY, parents: Vec::new() };
+
+    /// All distinct names, of whatever parent.
+    pub fn all(&self) -> Estimate {
+        self.all.count()
+    }
+
+    /// Those that there are not.
+    pub fn missed(&self) -> Estimate {
+        self.missed.count()
+    }
+
+    /// The names of the parent of which most were asked for.
+    pub fn most(&self) -> Option<&Siblings> {
+        self.parents.iter().max_by_key(|siblings| siblings.asked)
+    }
+
+    /// A name was asked for. `spelt` is the name, unless nothing may be named.
+    pub(super) fn ask(&mut self, key: Key, spelt: Option<&str>) {
+        self.all.add(key.name);
+        let place = self.parents.iter().position(|siblings| siblings.key == key.parent);
+        let siblings = match place {
+            Some(place) => &mut self.parents[place],
+            None => {
+                if self.parents.len() == MAX_PARENTS {
+                    // The first of the least is the one that was met least recently: new ones are at the end.
+                    let least = self.parents.iter().enumerate().min_by_key(|(_, siblings)| siblings.asked);
+                    let least = least.map_or(0, |(place, _)| place);
+                    self.parents.remove(least);
+                }
+                let parent = spelt.map(|name| super::summary::printable(parent(name)));
+                let (names, missed) = (Sketch::EMPTY, Sketch::EMPTY);
+                self.parents.push_mut(Siblings { key: key.parent, parent, asked: 0, names, missed })
+            }
+        };
+        siblings.asked += 1;
+        siblings.names.add(key.name);
+    }
+
+    /// A name that was asked for turned out not to be there.
+    pub(super) fn miss(&mut self, key: Key) {
+        self.missed.add(key.name);
+        if let Some(siblings) = self.parents.iter_mut().find(|siblings| siblings.key == key.parent) {
+            siblings.missed.add(key.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::RandomState;
+
+    use super::*;
+
+    #[test]
+    fn the_parent_is_what_the_first_label_was_put_before() {
+        for (name, expected) in [
+            ("www.example.org", "example.org"),
+            ("a.example.co.uk", "example.co.uk"),
+            ("a.b.example.org", "b.example.org"),
+            ("example.org", "example.org"),
+            ("org", "org"),
+            ("", ""),
+            ("7.2.0.192.in-addr.arpa", "2.0.192.in-addr.arpa"),
+        ] {
+            assert_eq!(parent(name), expected, "{name}");
+        }
+        for address in ["192.0.2.1", "[2001:db8::1]", "2001:db8::1", ""] {
+            assert!(key(address, &RandomState::new()).is_none(), "{address}");
+        }
+    }
+
+    #[test]
+    fn guessed_names_stand_out_among_those_of_many_parents_in_bounded_memory() {
+        let (salt, mut names) = (RandomState::new(), Names::EMPTY);
+        let mut ask = |name: &str| names.ask(key(name, &salt).expect("a name"), Some(name));
+        for step in 0..200 {
+            for other in 0..5 {
+                ask(&format!("www.other{other}-{step}.example"));
+            }
+            ask(&format!("host{step}.example.org"));
+            ask(&format!("mail{step}.example.org"));
+        }
+        let most = names.most().expect("some were asked for");
+        assert_eq!(most.parent.as_deref(), Some("example.org"));
+        assert!((300..=400).contains(&most.names().value), "{}", most.names());
+        assert_eq!(names.parents.len(), MAX_PARENTS);
+    }
+}

@@ -1,0 +1,131 @@
+//! What a finding tells of what its source said.
+
+use std::sync::Arc;
+
+use super::{Heard, Oddity};
+use crate::observe::distinct::Estimate;
+
+/// Characters of an example that are kept.
+const MAX_CHARACTERS: usize = 120;
+
+/// A text of somebody else's, cut, and without anything that a terminal or a log would take for more than text.
+pub fn printable(text: &str) -> Box<str> {
+    let mut printable = String::new();
+    for (place, character) in text.chars().enumerate() {
+        match place {
+            0..MAX_CHARACTERS => printable.extend(character.escape_debug()),
+            _ => {
+                printable.push('…');
+                break;
+            }
+        }
+    }
+    printable.into()
+}
+
+/// What a source said, as a finding tells it: within the window, at its height.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// HTTP requests.
+    pub requests: u64,
+    /// Those that did not find what they asked for: 404, 403, 400, 405 and the like.
+    pub failed: u64,
+    /// Distinct paths.
+    pub paths: Estimate,
+    /// Those that were not there.
+    pub missed_paths: Estimate,
+    /// Those by which ways in are looked for.
+    pub sensitive_paths: Estimate,
+    /// Distinct virtual hosts.
+    pub hosts: Estimate,
+    /// Requests with what no browser writes, by its kind.
+    pub oddities: Vec<(Oddity, u64)>,
+    /// Messages that broke the syntax of their protocol.
+    pub broken: u64,
+    /// TLS ClientHellos.
+    pub hellos: u64,
+    /// Distinct names of servers in them.
+    pub server_names: Estimate,
+    /// Distinct JA4 fingerprints.
+    pub fingerprints: Estimate,
+    /// DNS queries.
+    pub queries: u64,
+    /// Distinct names in them.
+    pub names: Estimate,
+    /// Those that there are not.
+    pub missed_names: Estimate,
+    /// Tools that agents and fingerprints name, as the lists do.
+    pub tools: Vec<Arc<str>>,
+    /// Examples of paths and names; none where nothing may be named.
+    pub examples: Vec<Box<str>>,
+}
+
+impl Summary {
+    /// How much was said.
+    pub fn said(&self) -> u64 {
+        self.requests + self.hellos + self.queries + self.broken
+    }
+}
+
+impl From<&Heard> for Summary {
+    fn from(heard: &Heard) -> Self {
+        let Heard { web, tls, dns, broken, examples, .. } = heard;
+        let odd = Oddity::ALL.into_iter().map(|oddity| (oddity, web.odd(oddity)));
+        let mut tools = web.tools.clone();
+        tools.extend(tls.tools.iter().cloned());
+        Self {
+            requests: web.requests,
+            failed: web.missed,
+            paths: web.paths(),
+            missed_paths: web.missed_paths(),
+            sensitive_paths: web.sensitive(),
+            hosts: web.hosts.all().at_most(web.requests),
+            oddities: odd.filter(|(_, count)| *count > 0).collect(),
+            broken: *broken,
+            hellos: tls.hellos,
+            server_names: tls.names.all().at_most(tls.hellos),
+            fingerprints: tls.fingerprints(),
+            queries: dns.queries,
+            names: dns.names.all().at_most(dns.queries),
+            missed_names: dns.names.missed().at_most(dns.missed),
+            tools,
+            examples: examples.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    /// "1000 requests for about 990 paths, 980 failed; 3 queries for 3 names, 2 of them not there".
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = Vec::new();
+        if self.requests > 0 {
+            parts
+                .push(format!("{} requests for {} paths, {} failed", self.requests, self.paths, self.failed));
+        }
+        if self.hellos > 0 {
+            parts.push(format!("{} TLS hellos with {} fingerprints", self.hellos, self.fingerprints));
+        }
+        if self.queries > 0 {
+            parts.push(format!(
+                "{} DNS queries for {} names, {} of them not there",
+                self.queries, self.names, self.missed_names
+            ));
+        }
+        if self.broken > 0 {
+            parts.push(format!("{} messages with broken syntax", self.broken));
+        }
+        f.write_str(&parts.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_be_more_than_text() {
+        assert_eq!(&*printable("/\x1b[31mred\n\u{202e}x"), "/\\u{1b}[31mred\\n\\u{202e}x");
+        assert_eq!(&*printable("/straße"), "/straße");
+        assert_eq!(printable(&"a".repeat(500)).chars().count(), MAX_CHARACTERS + 1);
+    }
+}

@@ -1,0 +1,139 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::content::{Junk, Service};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn said(last: u8, proof: Proof, said: Said) -> Utterance {
+    let source = Ipv4Addr::new(192, 0, 2, last).into();
+    let service = Service::Endpoint { ip: Ipv4Addr::new(198, 51, 100, 1).into(), port: 80, protocol: 6 };
+    Utterance { source, service, client_port: Some(40_000), proof, said }
+}
+
+fn get(path: &str) -> Said {
+    Said::Request(Request { method: "GET".to_owned(), path: path.to_owned(), ..Request::default() })
+}
+
+fn visitors(max_visitors: u32, redact: bool) -> Visitors {
+    let mut visitors = Visitors::default();
+    visitors.reconfigure(Settings { max_visitors, redact, ..Settings::default() });
+    visitors
+}
+
+#[test]
+fn a_rule_sees_at_least_half_a_window_and_never_more_than_one() {
+    let mut visitors = visitors(100, false);
+    for minute in 0..600u32 {
+        let utterance = said(1, Proof::Connection, get(&format!("/{minute}")));
+        let heard = visitors.hear(&utterance, MINUTE * minute);
+        let seen = heard.web.requests;
+        assert!(seen <= 60 && seen >= u64::from((minute + 1).min(30)), "{seen} at {minute}");
+    }
+    let after_quiet = visitors.hear(&said(1, Proof::Connection, get("/")), MINUTE * 10_000);
+    assert_eq!(after_quiet.web.requests, 1);
+}
+
+#[test]
+fn an_answer_is_of_the_request_of_its_connection() {
+    let mut visitors = visitors(100, false);
+    let on =
+        |port: u16, what: Said| Utterance { client_port: Some(port), ..said(1, Proof::Connection, what) };
+    for utterance in [
+        on(1, get("/there")),
+        on(2, get("/not-there")),
+        on(2, Said::Status(404)),
+        on(1, Said::Status(200)),
+        // The answer to the first was not seen, and the last is of no request that was.
+        on(3, get("/lost")),
+        on(3, get("/.git/HEAD")),
+        on(3, Said::Status(403)),
+        on(4, Said::Status(404)),
+    ] {
+        visitors.hear(&utterance, MINUTE);
+    }
+    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+    assert_eq!((heard.web.met, heard.web.missed, heard.web.missed_paths().value), (1, 3, 2));
+    assert_eq!(heard.web.missed_sensitive().value, 1);
+    assert_eq!(
+        heard.examples.iter().take(2).map(|one| &**one).collect::<Vec<_>>(),
+        ["/not-there", "/.git/HEAD"]
+    );
+}
+
+#[test]
+fn more_connections_than_are_remembered_are_bounded() {
+    let mut visitors = visitors(100, false);
+    for port in 0..1_000 {
+        let utterance = Utterance { client_port: Some(port), ..said(1, Proof::Connection, get("/")) };
+        visitors.hear(&utterance, MINUTE);
+    }
+    let visitor = visitors.by_source.values().next().unwrap();
+    assert_eq!(visitor.pending.len(), MAX_PENDING);
+}
+
+#[test]
+fn packets_in_somebodys_name_are_kept_apart_from_his_requests() {
+    let mut visitors = visitors(100, false);
+    for _ in 0..3 {
+        visitors.hear(&said(1, Proof::None, get("/.env")), MINUTE);
+    }
+    let heard = visitors.hear(&said(1, Proof::Connection, get("/")), MINUTE);
+    assert_eq!((heard.web.requests, heard.web.sensitive().value), (1, 0));
+}
+
+#[test]
+fn a_flood_of_forged_sources_pushes_out_nobody_who_is_not() {
+    let mut visitors = visitors(64, false);
+    for last in 0..40 {
+        visitors.hear(&said(last, Proof::Connection, get("/")), MINUTE);
+    }
+    for step in 0..10_000u32 {
+        let source = Ipv4Addr::from(0x0a00_0000 + step).into();
+        let utterance = Utterance { source, ..said(0, Proof::None, get("/")) };
+        visitors.hear(&utterance, MINUTE * 2);
+        assert!(visitors.len() <= 64);
+    }
+    let kept = visitors.by_source.keys().filter(|(_, proof)| *proof == Proof::Connection).count();
+    assert_eq!(kept, 40);
+    assert!(visitors.evictions() > 9_000);
+    visitors.expire(MINUTE * 1_000);
+    assert!(visitors.is_empty());
+}
+
+#[test]
+fn where_nothing_may_be_named_it_is_counted_all_the_same() {
+    let mut visitors = visitors(100, true);
+    let query = Query { name: "a.b.example.org".to_owned(), kind: 1, class: 1 };
+    let request =
+        Request { path: "/.env".to_owned(), host: Some("a.b.example".to_owned()), ..Request::default() };
+    let mut all = String::new();
+    for what in [
+        Said::Query(query),
+        Said::Request(Request { status: Some(404), ..request.clone() }),
+        Said::Request(request),
+        Said::Status(404),
+        Said::Junk(Junk::Syntax),
+    ] {
+        let heard = visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+        all = format!("{heard:?}");
+        assert!(heard.examples.is_empty());
+    }
+    assert!(!all.contains("example") || !all.contains("b.example"), "{all}");
+    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+    assert_eq!((heard.web.requests, heard.dns.queries, heard.broken), (2, 1, 1));
+    assert_eq!((heard.web.missed_sensitive().value, heard.web.hosts.all().value), (1, 1));
+}
+
+#[test]
+fn a_transfer_counts_where_it_was_refused() {
+    let mut visitors = visitors(100, false);
+    let zone = "example.org";
+    let transfer = || Said::Query(Query { name: zone.to_owned(), kind: AXFR, class: 1 });
+    let answer = |code| Said::Answer { code, name: zone.to_owned() };
+    for what in [transfer(), answer(0), transfer(), answer(5), answer(5), transfer()] {
+        visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+    }
+    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+    assert_eq!(heard.dns.refused_transfers, 1);
+}

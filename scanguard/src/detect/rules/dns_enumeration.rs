@@ -1,0 +1,150 @@
+//! DNS enumeration: many names of one zone are asked for, most of which there are not (dnsrecon, dnsenum, gobuster dns).
+//!
+//! A resolver asks for what its users ask for: many names of many zones, most of which there are. Only names under one parent
+//! count, and only with the answers: where those are not seen, nothing is said. Who guesses through a resolver is not the
+//! one whose address is seen; and any address can be written into a UDP packet. So it bans nobody by default.
+
+use super::heard::{Common, count, estimate};
+use crate::{
+    config::Section,
+    content::Heard,
+    detect::{Confidence, Rule, Severity, Technique},
+};
+
+/// `[rules.dns_enumeration]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule about content has.
+    pub common: Common,
+    /// Distinct names under one parent that there are not from which on it matches.
+    pub names: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { common: Common::new(Severity::Medium), names: 50 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            // Beyond 700 the bitmap of 256 bits says little.
+            names: section.number("names", default.names, 2..=700),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// Of the names under the parent, how many there are not at least, in tenths.
+const MISSED_TENTHS: u64 = 8;
+
+/// The rule.
+pub(super) struct DnsEnumeration(pub(super) Settings);
+
+impl Rule for DnsEnumeration {
+    fn name(&self) -> &'static str {
+        "dns_enumeration"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::WordlistScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+        if heard.dns.missed < u64::from(self.0.names) {
+            return None;
+        }
+        let most = heard.dns.names.most()?;
+        let missed = most.missed().value;
+        let is_one = missed >= u64::from(self.0.names) && missed * 10 >= most.names().value * MISSED_TENTHS;
+        is_one.then_some(Confidence::Medium)
+    }
+
+    fn words(&self, heard: &Heard) -> String {
+        let Some(most) = heard.dns.names.most() else {
+            return String::new();
+        };
+        format!(
+            "{} for {}{}, of which {} are not there: names are guessed",
+            count(most.asked, "DNS query"),
+            estimate(most.names(), "name"),
+            most.whose(),
+            most.missed(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::hearing::{NOBODY, Script, found};
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(DnsEnumeration(Settings::default()))
+    }
+
+    #[test]
+    fn guessed_names_are_found() {
+        let scans: [(&str, Script); 2] = [
+            ("a word list", |play| {
+                for word in 0..200 {
+                    let code = if word % 20 == 0 { 0 } else { 3 };
+                    play.at(word / 50).looked_up(1, &format!("word{word}.example.org"), 1, code);
+                }
+            }),
+            ("reverse names of a network", |play| {
+                for host in 0..=255 {
+                    play.looked_up(1, &format!("{host}.2.0.192.in-addr.arpa"), 12, 3);
+                }
+            }),
+        ];
+        for (name, script) in scans {
+            assert_eq!(found(rule(), script), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn resolvers_are_not() {
+        let quiet: [(&str, Script); 5] = [
+            ("many names of many zones", |play| {
+                for zone in 0..2_000 {
+                    play.looked_up(1, &format!("www.zone{zone}.example"), 1, 0);
+                    play.looked_up(1, &format!("mail.zone{zone}.example"), 1, 3);
+                }
+            }),
+            ("a large zone", |play| {
+                for host in 0..2_000 {
+                    let code = if host % 3 == 0 { 3 } else { 0 };
+                    play.looked_up(1, &format!("host{host}.example.org"), 1, code);
+                }
+            }),
+            ("a name that there is not, again and again", |play| {
+                for _ in 0..2_000 {
+                    play.looked_up(1, "wpad.example.org", 1, 3);
+                }
+            }),
+            ("a mail server that asks a blocklist", |play| {
+                for host in 0..2_000 {
+                    let (third, fourth) = (host / 250, host % 250);
+                    play.looked_up(1, &format!("{fourth}.{}.{third}.10.bl.example.org", host % 7), 1, 3);
+                }
+            }),
+            ("answers that are not seen", |play| {
+                for word in 0..2_000 {
+                    play.asked_for(1, &format!("word{word}.example.org"), 1, 1);
+                }
+            }),
+        ];
+        for (name, script) in quiet {
+            assert_eq!(found(rule(), script), NOBODY, "{name}");
+        }
+    }
+}

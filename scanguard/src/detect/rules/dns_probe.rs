@@ -1,0 +1,139 @@
+//! DNS probe: the server is asked for its version, or for all names of a zone (nmap -sV, dnsrecon, dnsenum).
+//!
+//! Only who wants to know what runs there asks for version.bind (CHAOS). A zone transfer is asked for by secondaries, too, which get it: it
+//! counts where it was refused. ANY asks for all that there is of a name; honest software did so once, and who floods others by
+//! this host's answers does, in their name: it takes three. Like all of UDP it is spoofable, and bans nobody by default.
+
+use super::{heard::Common, plural};
+use crate::{
+    config::Section,
+    content::Heard,
+    detect::{Confidence, Rule, Severity, Technique},
+};
+
+/// `[rules.dns_probe]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule about content has.
+    pub common: Common,
+    /// Queries for the version, and refused zone transfers, from which on it matches.
+    pub probes: u32,
+    /// Queries for ANY from which on it matches.
+    pub any: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { common: Common::new(Severity::Low), probes: 1, any: 3 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            probes: section.number("probes", default.probes, 1..=1_000_000),
+            any: section.number("any", default.any, 1..=1_000_000),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// The rule.
+pub(super) struct DnsProbe(pub(super) Settings);
+
+impl Rule for DnsProbe {
+    fn name(&self) -> &'static str {
+        "dns_probe"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::VulnerabilityScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+        let dns = &heard.dns;
+        let is_one = dns.version + dns.refused_transfers >= u64::from(self.0.probes)
+            || dns.any >= u64::from(self.0.any);
+        is_one.then_some(Confidence::Medium)
+    }
+
+    fn words(&self, heard: &Heard) -> String {
+        let dns = &heard.dns;
+        let parts = [
+            (dns.version, "query", "for the server's version"),
+            (dns.refused_transfers, "refused zone transfer", ""),
+            (dns.any, "query", "for all that there is of a name (ANY)"),
+        ];
+        let parts = parts.into_iter().filter(|(times, ..)| *times > 0);
+        let parts: Vec<_> = parts
+            .map(|(times, one, of)| format!("{times} {} {of}", plural(times, one)).trim_end().to_owned())
+            .collect();
+        parts.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::hearing::{NOBODY, Script, found};
+
+    const TXT: u16 = 16;
+    const ANY: u16 = 255;
+    const AXFR: u16 = 252;
+    const CHAOS: u16 = 3;
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(DnsProbe(Settings::default()))
+    }
+
+    #[test]
+    fn questions_about_the_server_are_found() {
+        let scans: [(&str, Script); 3] = [
+            ("its version", |play| {
+                play.asked_for(1, "version.bind", TXT, CHAOS);
+            }),
+            ("a transfer that is refused", |play| {
+                play.looked_up(1, "example.org", AXFR, 5);
+            }),
+            ("all that there is", |play| {
+                for name in ["example.org", "www.example.org", "example.net"] {
+                    play.looked_up(1, name, ANY, 0);
+                }
+            }),
+        ];
+        for (name, script) in scans {
+            assert_eq!(found(rule(), script), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn secondaries_and_those_who_measure_are_not() {
+        let quiet: [(&str, Script); 3] = [
+            ("a secondary", |play| {
+                for _ in 0..100 {
+                    play.looked_up(1, "example.org", 6, 0).looked_up(1, "example.org", AXFR, 0);
+                }
+            }),
+            ("which instance answers", |play| {
+                for _ in 0..100 {
+                    play.asked_for(1, "hostname.bind", TXT, CHAOS).asked_for(1, "id.server", TXT, CHAOS);
+                }
+            }),
+            ("a resolver", |play| {
+                for zone in 0..100 {
+                    play.looked_up(1, &format!("www.zone{zone}.example"), 1, 0);
+                }
+            }),
+        ];
+        for (name, script) in quiet {
+            assert_eq!(found(rule(), script), NOBODY, "{name}");
+        }
+    }
+}

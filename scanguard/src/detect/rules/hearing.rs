@@ -1,0 +1,204 @@
+//! Drives rules about content by what sources say and when, through the same detector as live traffic.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+
+use jiff::Timestamp;
+
+pub(crate) use super::testing::NOBODY;
+use super::{RuleSet, testing::address};
+use crate::{
+    clock::Now,
+    content::{self, Hello, Oddity, Proof, Query, Request, Said, Service, Utterance},
+    detect::{Detector, Rule, findings::Event, settings::Settings},
+};
+
+/// What sources say, as rows of a table have it.
+pub(crate) type Script = fn(&mut Play);
+
+/// What sources say, second by second.
+pub(crate) struct Play {
+    pub(crate) detector: Detector,
+    second: u64,
+    events: Vec<Event>,
+    /// The connection of the next request: scanners have ten.
+    connection: u16,
+}
+
+impl Play {
+    pub(crate) fn new(rule: Box<dyn Rule>) -> Self {
+        Self::with(RuleSet { content: vec![rule], ..RuleSet::from(Vec::new()) })
+    }
+
+    pub(crate) fn all_rules() -> Self {
+        Self::with(super::Settings::default().rules())
+    }
+
+    fn with(rules: RuleSet) -> Self {
+        let detector = Detector::new(rules, Settings::default());
+        Self { detector, second: 0, events: Vec::new(), connection: 0 }
+    }
+
+    /// With other settings of `[content]`.
+    pub(crate) fn set_content(&mut self, settings: content::settings::Settings) {
+        self.detector.set_content(settings);
+    }
+
+    /// Lets time pass until this second.
+    pub(crate) fn at(&mut self, second: u64) -> &mut Self {
+        if second != self.second {
+            self.second = second;
+            let now = self.now();
+            let Self { detector, events, .. } = self;
+            detector.tick(now, &mut |event| events.push(event));
+        }
+        self
+    }
+
+    fn now(&self) -> Now {
+        let at = Duration::from_secs(self.second + 1);
+        Now { at, wall: Timestamp::UNIX_EPOCH + at }
+    }
+
+    fn utter(&mut self, source: u8, proof: Proof, service: Service, client_port: Option<u16>, said: Said) {
+        let now = self.now();
+        let utterance = Utterance { source: address(source), service, client_port, proof, said };
+        let Self { detector, events, .. } = self;
+        detector.hear(&utterance, now, &mut |event| events.push(event));
+    }
+
+    /// 192.0.2.`source` says something within a connection.
+    pub(crate) fn say(&mut self, source: u8, said: Said) -> &mut Self {
+        let connection = Some(40_000 + self.connection);
+        self.utter(source, Proof::Connection, endpoint(80, 6), connection, said);
+        self
+    }
+
+    /// Somebody says something in its name.
+    pub(crate) fn forge(&mut self, source: u8, said: Said) -> &mut Self {
+        self.utter(source, Proof::None, endpoint(80, 6), Some(50_000), said);
+        self
+    }
+
+    /// It asks, and is answered, as the wire shows it.
+    pub(crate) fn asked(&mut self, source: u8, said: Said, status: u16) -> &mut Self {
+        self.connection = (self.connection + 1) % 10;
+        self.say(source, said).say(source, Said::Status(status))
+    }
+
+    /// The same as an access log shows it.
+    pub(crate) fn logged(&mut self, source: u8, said: Said, status: u16) -> &mut Self {
+        let said = match said {
+            Said::Request(request) => Said::Request(Request { status: Some(status), ..request }),
+            other => other,
+        };
+        self.utter(source, Proof::Connection, Service::Log, None, said);
+        self
+    }
+
+    /// A request with this agent.
+    pub(crate) fn by(&mut self, agent: &str, source: u8, said: Said) -> &mut Self {
+        match said {
+            Said::Request(request) => {
+                self.say(source, Said::Request(Request { agent: Some(agent.to_owned()), ..request }))
+            }
+            other => self.say(source, other),
+        }
+    }
+
+    /// It asks for a name by DNS over UDP.
+    pub(crate) fn asked_for(&mut self, source: u8, name: &str, kind: u16, class: u16) -> &mut Self {
+        let query = Query { name: name.to_owned(), kind, class };
+        self.utter(source, Proof::None, endpoint(53, 17), Some(40_000), Said::Query(query));
+        self
+    }
+
+    /// The same, and it is answered.
+    pub(crate) fn looked_up(&mut self, source: u8, name: &str, kind: u16, code: u16) -> &mut Self {
+        self.asked_for(source, name, kind, 1);
+        let answer = Said::Answer { code, name: name.to_owned() };
+        self.utter(source, Proof::None, endpoint(53, 17), Some(40_000), answer);
+        self
+    }
+
+    /// A browser that looks at so many pages of a site, each with pictures, some of which are missing.
+    pub(crate) fn browse(&mut self, source: u8, pages: u64) {
+        for page in 0..pages {
+            self.at(page * 10);
+            self.say(source, hello("www.example.org", Some("t13d1516h2_8daaf6152771_b186095e22b6")));
+            self.asked(source, to("www.example.org", &format!("/page{page}")), 200);
+            for picture in 0..10 {
+                let status = if picture == 7 { 404 } else { 200 };
+                self.asked(source, from_link(&format!("/{page}/{picture}.jpg")), status);
+            }
+        }
+        self.asked(source, get("/favicon.ico"), 404);
+    }
+
+    /// One of many sources asks, and is answered.
+    pub(crate) fn asked_of(&mut self, source: usize, said: Said, status: u16) {
+        let number = u32::try_from(source).expect("few sources");
+        let source = Ipv4Addr::from(0x0a00_0000 + number).into();
+        let now = self.now();
+        let Self { detector, events, .. } = self;
+        for said in [said, Said::Status(status)] {
+            let (service, proof) = (endpoint(80, 6), Proof::Connection);
+            let utterance = Utterance { source, service, client_port: Some(40_000), proof, said };
+            detector.hear(&utterance, now, &mut |event| events.push(event));
+        }
+    }
+
+    /// Everything that was told so far.
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
+    }
+}
+
+fn endpoint(port: u16, protocol: u8) -> Service {
+    Service::Endpoint { ip: Ipv4Addr::new(198, 51, 100, 1).into(), port, protocol }
+}
+
+/// A request for a path.
+pub(crate) fn get(path: &str) -> Said {
+    Said::Request(Request { method: "GET".to_owned(), path: path.to_owned(), ..Request::default() })
+}
+
+fn with(said: Said, change: impl FnOnce(&mut Request)) -> Said {
+    match said {
+        Said::Request(mut request) => {
+            change(&mut request);
+            Said::Request(request)
+        }
+        other => other,
+    }
+}
+
+/// A request to which a page of the same site sent the client.
+pub(crate) fn from_link(path: &str) -> Said {
+    with(get(path), |request| request.referer = Some("www.example.org".to_owned()))
+}
+
+/// A request to a virtual host.
+pub(crate) fn to(host: &str, path: &str) -> Said {
+    with(get(path), |request| request.host = Some(host.to_owned()))
+}
+
+/// A request with what no browser writes.
+pub(crate) fn odd(path: &str, oddity: Oddity) -> Said {
+    with(get(path), |request| request.oddities.push(oddity))
+}
+
+/// A ClientHello.
+pub(crate) fn hello(name: &str, ja4: Option<&str>) -> Said {
+    Said::Hello(Hello { server_name: Some(name.to_owned()), ja4: ja4.map(str::to_owned) })
+}
+
+/// The sources (their last byte) that a rule found.
+pub(crate) fn found(rule: Box<dyn Rule>, script: impl FnOnce(&mut Play)) -> Vec<u8> {
+    let mut play = Play::new(rule);
+    script(&mut play);
+    let last = |event: &Event| match event.finding.source.to_ip() {
+        std::net::IpAddr::V4(ip) => ip.octets()[3],
+        std::net::IpAddr::V6(_) => 0,
+    };
+    play.events().iter().map(last).collect::<BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,180 @@
+//! Odd requests: what no browser writes, and no honest client often (nikto, wapiti, sqlmap, nuclei).
+//!
+//! Ways out of the directory, Log4Shell strings and targets of other hosts are attempts: three are enough, since a broken link
+//! or a curious user makes one. What looks like injected SQL, scripts or commands may be the search of a developer: ten.
+//! Unknown methods, missing Host headers, binary junk and broken syntax are what a broken client repeats, always the same way:
+//! they count from five on if they are of two kinds at least.
+
+use super::heard::{Common, count};
+use crate::{
+    config::Section,
+    content::{Heard, Oddity},
+    detect::{Confidence, Rule, Severity, Technique},
+};
+
+/// `[rules.odd_requests]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule about content has.
+    pub common: Common,
+    /// Requests with traversal, Log4Shell strings or another host's target from which on it matches.
+    pub attempts: u32,
+    /// Requests with what looks injected from which on it matches.
+    pub injections: u32,
+    /// Requests with any oddities, of two kinds at least, from which on it matches.
+    pub oddities: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { common: Common::new(Severity::Medium), attempts: 3, injections: 10, oddities: 5 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            attempts: section.number("attempts", default.attempts, 1..=1_000_000),
+            injections: section.number("injections", default.injections, 1..=1_000_000),
+            oddities: section.number("oddities", default.oddities, 1..=1_000_000),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// The rule.
+pub(super) struct OddRequests(pub(super) Settings);
+
+impl Rule for OddRequests {
+    fn name(&self) -> &'static str {
+        "odd_requests"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::VulnerabilityScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn covers(&self) -> &'static [&'static str] {
+        &["sensitive_paths"]
+    }
+
+    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+        let web = &heard.web;
+        let of = |oddities: &[Oddity]| oddities.iter().map(|oddity| web.odd(*oddity)).sum::<u64>();
+        if of(&[Oddity::Traversal, Oddity::Jndi, Oddity::Proxy]) >= u64::from(self.0.attempts)
+            || of(&[Oddity::Injection]) >= u64::from(self.0.injections)
+        {
+            return Some(Confidence::High);
+        }
+        let kinds = web.odd_kinds() + usize::from(heard.broken > 0);
+        let all = of(&Oddity::ALL) + heard.broken;
+        (kinds >= 2 && all >= u64::from(self.0.oddities)).then_some(Confidence::Medium)
+    }
+
+    fn words(&self, heard: &Heard) -> String {
+        let web = &heard.web;
+        let mut kinds: Vec<_> = Oddity::ALL
+            .into_iter()
+            .map(|oddity| (web.odd(oddity), in_words(oddity)))
+            .chain([(heard.broken, "broken syntax")])
+            .filter(|(times, _)| *times > 0)
+            .collect();
+        kinds.sort_by_key(|(times, _)| std::cmp::Reverse(*times));
+        let kinds: Vec<_> = kinds.into_iter().map(|(times, words)| format!("{times} with {words}")).collect();
+        format!("{}, of these {}", count(web.requests + heard.broken, "request"), kinds.join(", "))
+    }
+}
+
+const fn in_words(oddity: Oddity) -> &'static str {
+    match oddity {
+        Oddity::Method => "a method that HTTP has not",
+        Oddity::NoHost => "no Host header",
+        Oddity::Proxy => "another host's target",
+        Oddity::Traversal => "a way out of the directory",
+        Oddity::Jndi => "a Log4Shell string",
+        Oddity::Injection => "what looks like injected SQL, scripts or commands",
+        Oddity::Binary => "bytes that no request has",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        content::{Junk, Said},
+        detect::rules::hearing::{NOBODY, Script, found, odd},
+    };
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(OddRequests(Settings::default()))
+    }
+
+    #[test]
+    fn attempts_are_found() {
+        let scans: [(&str, Script); 4] = [
+            ("ways out of the directory", |play| {
+                for path in ["/../../etc/passwd", "/..%2f..%2fetc/passwd", "/static/../../x"] {
+                    play.logged(1, odd(path, Oddity::Traversal), 400);
+                }
+            }),
+            ("Log4Shell in several headers", |play| {
+                for _ in 0..3 {
+                    play.logged(1, odd("/", Oddity::Jndi), 200);
+                }
+            }),
+            ("sqlmap with a browser's agent", |play| {
+                for _ in 0..30 {
+                    play.logged(1, odd("/item", Oddity::Injection), 200);
+                }
+            }),
+            ("a bit of everything", |play| {
+                for oddity in [Oddity::Method, Oddity::NoHost, Oddity::Binary] {
+                    play.logged(1, odd("/", oddity), 400);
+                }
+                play.say(1, Said::Junk(Junk::Syntax)).say(1, Said::Junk(Junk::Syntax));
+            }),
+        ];
+        for (name, script) in scans {
+            assert_eq!(found(rule(), script), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn broken_clients_and_curious_users_are_not() {
+        let quiet: [(&str, Script); 5] = [
+            ("a health check without a Host header", |play| {
+                for _ in 0..1_000 {
+                    play.logged(1, odd("/", Oddity::NoHost), 400);
+                }
+            }),
+            ("a purge of the cache", |play| {
+                for _ in 0..1_000 {
+                    play.logged(1, odd("/page", Oddity::Method), 200);
+                }
+            }),
+            ("a link that goes too far up", |play| {
+                play.logged(1, odd("/../style.css", Oddity::Traversal), 400);
+            }),
+            ("a developer who searches for SQL", |play| {
+                for _ in 0..5 {
+                    play.logged(1, odd("/search", Oddity::Injection), 200);
+                }
+            }),
+            ("TLS at a port without", |play| {
+                for _ in 0..1_000 {
+                    play.say(1, Said::Junk(Junk::Syntax)).say(1, Said::Junk(Junk::Cut));
+                }
+            }),
+        ];
+        for (name, script) in quiet {
+            assert_eq!(found(rule(), script), NOBODY, "{name}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Scanner TLS: the JA4 fingerprint of the ClientHello is that of a tool that scans.
+//!
+//! A fingerprint is that of a library as a program uses it. On the list are only those that no general client has: tools written in
+//! Go mostly say hello as every program in Go, and are not. Nobody is sure, since a library may change what it says.
+
+use super::heard::{Common, count};
+use crate::{
+    config::Section,
+    content::Heard,
+    detect::{Confidence, Rule, Severity, Technique},
+};
+
+/// `[rules.scanner_tls]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule about content has.
+    pub common: Common,
+    /// Hellos from which on it matches.
+    pub hellos: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { common: Common::new(Severity::Low), hellos: 1 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            hellos: section.number("hellos", default.hellos, 1..=1_000_000),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// The rule.
+pub(super) struct ScannerTls(pub(super) Settings);
+
+impl Rule for ScannerTls {
+    fn name(&self) -> &'static str {
+        "scanner_tls"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::VulnerabilityScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+        (heard.tls.by_tools >= u64::from(self.0.hellos)).then_some(Confidence::Medium)
+    }
+
+    fn words(&self, heard: &Heard) -> String {
+        let tls = &heard.tls;
+        format!(
+            "{} with the fingerprint of a scanner: {}",
+            count(tls.by_tools, "TLS hello"),
+            tls.tools.join(", ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::hearing::{NOBODY, found, hello};
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(ScannerTls(Settings::default()))
+    }
+
+    #[test]
+    fn a_listed_fingerprint_is_found() {
+        let listed = crate::content::lists::Fingerprints::any();
+        assert_eq!(
+            found(rule(), |play| {
+                play.say(1, hello("www.example.org", Some(&listed)));
+            }),
+            [1]
+        );
+    }
+
+    #[test]
+    fn browsers_and_libraries_are_not() {
+        // Chrome, Firefox, Safari (FoxIO's ja4 database), and a hello that was not seen whole.
+        for ja4 in [
+            Some("t13d1516h2_8daaf6152771_b186095e22b6"),
+            Some("t13d1715h2_5b57614c22b0_5c2c66f702b0"),
+            Some("t13d2014h2_a09f3c656075_14788d8d241b"),
+            None,
+        ] {
+            assert_eq!(
+                found(rule(), |play| {
+                    play.say(1, hello("www.example.org", ja4));
+                }),
+                NOBODY
+            );
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Sensitive paths: what is asked for by those who look for ways in (/.env, /.git/HEAD, /wp-login.php, ...).
+//!
+//! The users of some sites ask for some of these, and get them: a WordPress site's own for /wp-login.php. So a path counts
+//! where it was not there. There are others that nobody asks for honestly: one of them is enough, whatever was
+//! answered. Where no answers are seen, it takes twice as many different ones, and the finding is not sure.
+
+use super::heard::{Common, estimate, failed};
+use crate::{
+    config::Section,
+    content::Heard,
+    detect::{Confidence, Rule, Severity, Technique},
+};
+
+/// `[rules.sensitive_paths]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule about content has.
+    pub common: Common,
+    /// Distinct ones that were not there from which on it matches.
+    pub paths: u32,
+    /// Distinct ones that nobody asks for honestly from which on it matches.
+    pub certain_paths: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { common: Common::new(Severity::Medium), paths: 3, certain_paths: 1 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            // Beyond 200 the bitmap of 128 bits says little.
+            paths: section.number("paths", default.paths, 1..=200),
+            certain_paths: section.number("certain_paths", default.certain_paths, 1..=200),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// The rule.
+pub(super) struct SensitivePaths(pub(super) Settings);
+
+impl Rule for SensitivePaths {
+    fn name(&self) -> &'static str {
+        "sensitive_paths"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::VulnerabilityScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+        let web = &heard.web;
+        let (paths, certain) = (u64::from(self.0.paths), u64::from(self.0.certain_paths));
+        if web.certain_sensitive().value >= certain || web.missed_sensitive().value >= paths {
+            return Some(Confidence::High);
+        }
+        let is_unanswered = web.met + web.missed + web.moot == 0;
+        (is_unanswered && web.sensitive().value >= 2 * paths).then_some(Confidence::Low)
+    }
+
+    fn words(&self, heard: &Heard) -> String {
+        let web = &heard.web;
+        let mut words = format!(
+            "{} by which ways in are looked for, among {} asked for{}",
+            estimate(web.sensitive(), "path"),
+            web.paths(),
+            failed(web)
+        );
+        if let Some(example) = heard.examples.first() {
+            words.push_str(&format!(", such as {example}"));
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::hearing::{NOBODY, Script, found, get};
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(SensitivePaths(Settings::default()))
+    }
+
+    #[test]
+    fn looking_for_ways_in_is_found() {
+        let scans: [(&str, Script); 5] = [
+            ("one that nobody asks for", |play| {
+                play.logged(1, get("/.env"), 404);
+            }),
+            ("the same on a site that answers 200 to all", |play| {
+                play.logged(1, get("/.git/HEAD"), 200);
+            }),
+            ("three that are not there", |play| {
+                for path in ["/wp-login.php", "/phpmyadmin/", "/server-status"] {
+                    play.logged(1, get(path), 404);
+                }
+            }),
+            ("the same as the wire shows it", |play| {
+                for path in ["/wp-login.php", "/phpmyadmin/", "/server-status"] {
+                    play.asked(1, get(path), 403);
+                }
+            }),
+            ("without answers", |play| {
+                for path in [
+                    "/wp-login.php",
+                    "/xmlrpc.php",
+                    "/pma/",
+                    "/server-status",
+                    "/actuator/env",
+                    "/solr/admin/x",
+                ] {
+                    play.say(1, get(path));
+                }
+            }),
+        ];
+        for (name, script) in scans {
+            assert_eq!(found(rule(), script), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn the_users_of_sites_that_have_them_are_not() {
+        let quiet: [(&str, Script); 5] = [
+            ("an author of a WordPress site", |play| {
+                for path in ["/wp-login.php", "/wp-admin/", "/wp-admin/post.php", "/xmlrpc.php"] {
+                    play.logged(1, get(path), 200).logged(1, get(path), 302);
+                }
+            }),
+            ("somebody who forgot that it is no WordPress site", |play| {
+                for _ in 0..20 {
+                    play.logged(1, get("/wp-login.php"), 404).logged(1, get("/wp-admin/"), 404);
+                }
+            }),
+            ("a reader of a code forge", |play| {
+                for path in
+                    ["Dockerfile", "package.json", "composer.lock", ".env.example", "docker-compose.yml"]
+                {
+                    play.logged(1, get(&format!("/user/project/src/branch/main/{path}")), 200);
+                }
+            }),
+            ("a monitor", |play| {
+                for _ in 0..100 {
+                    play.logged(1, get("/actuator/health"), 200).logged(1, get("/server-status"), 403);
+                }
+            }),
+            ("a browser", |play| play.browse(1, 100)),
+        ];
+        for (name, script) in quiet {
+            assert_eq!(found(rule(), script), NOBODY, "{name}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Virtual host scan: many names under one parent are asked of one server (gobuster vhost, ffuf on the Host header).
+//!
+//! A crawler of many sites, and a proxy of many users, ask for names of many parents, and for many paths of each. Whoever
+//! guesses asks once for each name under one parent. Where the answers say that the names are not there, that is certain.
+//! Servers mostly answer as for their first site, and TLS hellos (SNI) have no such answer: then very many names, each
+//! asked for once or twice, faster than monitors are, are evidence that is not sure.
+
+use super::heard::{Common, HASTE_OF_TOOLS, count, estimate, failed, is_faster};
+use crate::{
+    config::Section,
+    content::{Heard, names::Siblings},
+    detect::{Confidence, Rule, Severity, Technique, rules::least},
+};
+
+/// `[rules.virtual_host_scan]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule about content has.
+    pub common: Common,
+    /// Distinct names under one parent that were not there from which on it matches.
+    pub hosts: u32,
+    /// Distinct names under one parent where it is unknown whether they were there.
+    pub unknown_hosts: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { common: Common::new(Severity::Medium), hosts: 30, unknown_hosts: 100 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            // Beyond 700 the bitmap of 256 bits says little.
+            hosts: section.number("hosts", default.hosts, 2..=700),
+            unknown_hosts: section.number("unknown_hosts", default.unknown_hosts, 2..=700),
+        };
+        least(&section, ("hosts", settings.hosts), ("unknown_hosts", settings.unknown_hosts));
+        section.finish();
+        settings
+    }
+}
+
+/// Of the names under the parent, how many are not there at least, in tenths.
+const MISSED_TENTHS: u64 = 7;
+/// How often a name that is guessed is asked for at most, on average.
+const ASKED_TWICE: u64 = 2;
+
+/// The rule.
+pub(super) struct VirtualHostScan(pub(super) Settings);
+
+impl VirtualHostScan {
+    fn certain<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
+        let most = heard.web.hosts.most()?;
+        if most.asked < u64::from(self.0.hosts) {
+            return None;
+        }
+        let missed = most.missed().value;
+        (missed >= u64::from(self.0.hosts) && missed * 10 >= most.names().value * MISSED_TENTHS)
+            .then_some(most)
+    }
+
+    fn likely<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
+        let by_most = [heard.web.hosts.most(), heard.tls.names.most()].into_iter().flatten();
+        let mut guessed = by_most.filter(|most| {
+            if most.asked < u64::from(self.0.unknown_hosts) {
+                return false;
+            }
+            let names = most.names().value;
+            names >= u64::from(self.0.unknown_hosts)
+                && most.asked <= names * ASKED_TWICE
+                && is_faster(heard, names, HASTE_OF_TOOLS)
+        });
+        guessed.next()
+    }
+}
+
+impl Rule for VirtualHostScan {
+    fn name(&self) -> &'static str {
+        "virtual_host_scan"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::WordlistScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+        match self.certain(heard) {
+            Some(_) => Some(Confidence::High),
+            None => self.likely(heard).map(|_| Confidence::Low),
+        }
+    }
+
+    fn words(&self, heard: &Heard) -> String {
+        let Some(most) = self.certain(heard).or_else(|| self.likely(heard)) else {
+            return String::new();
+        };
+        format!(
+            "{} with {}{} as the host, {} of which were not there{}: names of virtual hosts are guessed",
+            count(most.asked, "request or TLS hello"),
+            estimate(most.names(), "name"),
+            most.whose(),
+            most.missed(),
+            failed(&heard.web),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::hearing::{NOBODY, Script, found, hello, to};
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(VirtualHostScan(Settings::default()))
+    }
+
+    #[test]
+    fn guessed_names_are_found() {
+        let scans: [(&str, Script); 3] = [
+            ("answered with 404", |play| {
+                for word in 0..60 {
+                    play.at(word / 10).asked(1, to(&format!("word{word}.example.org"), "/"), 404);
+                }
+            }),
+            ("answered as for the first site", |play| {
+                for word in 0..300 {
+                    play.at(word / 100).asked(1, to(&format!("word{word}.example.org"), "/"), 200);
+                }
+            }),
+            ("as names of TLS servers", |play| {
+                for word in 0..300 {
+                    play.at(word / 100).say(1, hello(&format!("word{word}.example.org"), None));
+                }
+            }),
+        ];
+        for (name, script) in scans {
+            assert_eq!(found(rule(), script), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn those_who_visit_many_sites_are_not() {
+        let quiet: [(&str, Script); 5] = [
+            ("a crawler of a thousand sites", |play| {
+                for site in 0..1_000 {
+                    play.at(site).asked(1, to(&format!("www.site{site}.example"), "/robots.txt"), 404);
+                    play.asked(1, to(&format!("www.site{site}.example"), "/"), 200);
+                }
+            }),
+            ("a monitor of the shops of one host", |play| {
+                for check in 0..1_500 {
+                    let shop = check % 150;
+                    play.at(check * 60 / 150).asked(1, to(&format!("shop{shop}.example.org"), "/"), 200);
+                }
+            }),
+            ("a proxy of many users", |play| {
+                for step in 0..5_000 {
+                    play.at(step / 50).say(1, hello(&format!("cdn{}.example.org", step % 40), None));
+                }
+            }),
+            ("one that asks by address", |play| {
+                for _ in 0..1_000 {
+                    play.asked(1, to("198.51.100.1", "/"), 404);
+                }
+            }),
+            ("a browser", |play| play.browse(1, 100)),
+        ];
+        for (name, script) in quiet {
+            assert_eq!(found(rule(), script), NOBODY, "{name}");
+        }
+    }
+}

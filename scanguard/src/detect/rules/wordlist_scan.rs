@@ -1,0 +1,269 @@
+//! Wordlist scan: many paths are asked for, most of which are not there (gobuster, ffuf, dirb, feroxbuster, wfuzz).
+//!
+//! Crawlers follow links, so that most of what they ask for is there; monitors ask for the same few paths. Some honest
+//! clients fail often, too: a crawler of a site whose links are dead fails slowly, and a browser on a page whose pictures are
+//! gone says by its Referer where it was sent. Both take four times as many.
+//!
+//! A status that says neither (a redirect of everything to a login or to HTTPS, a wanted password) is no failure. Then,
+//! and where no answers are seen, very many paths at a speed and in a manner that no browser has are evidence that is not sure.
+//! A site that answers 200 to everything hides wordlist scans from this rule; those of sensitive paths not.
+
+use super::heard::{Common, HASTE_OF_TOOLS, count, estimate, failed, is_faster};
+use crate::{
+    config::Section,
+    content::{Heard, Web},
+    detect::{Confidence, Rule, Severity, Technique, rules::least},
+};
+
+/// `[rules.wordlist_scan]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule about content has.
+    pub common: Common,
+    /// Distinct paths that were not there from which on it matches.
+    pub paths: u32,
+    /// The same where the source is slow, or says where it was sent from.
+    pub slow_paths: u32,
+    /// Distinct paths where it is unknown whether they were there.
+    pub unknown_paths: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { common: Common::new(Severity::Medium), paths: 50, slow_paths: 200, unknown_paths: 300 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            // Beyond 1,500 the bitmap of 512 bits says little.
+            paths: section.number("paths", default.paths, 2..=1_500),
+            slow_paths: section.number("slow_paths", default.slow_paths, 2..=1_500),
+            unknown_paths: section.number("unknown_paths", default.unknown_paths, 2..=1_500),
+        };
+        least(&section, ("paths", settings.paths), ("slow_paths", settings.slow_paths));
+        least(&section, ("paths", settings.paths), ("unknown_paths", settings.unknown_paths));
+        section.finish();
+        settings
+    }
+}
+
+/// Of requests whose status says something, how many fail at least, in tenths: crawls of sites with many dead links stay below.
+const FAILED_TENTHS: u64 = 7;
+/// Of all requests, how many have a status that says nothing, or none that was seen, in tenths.
+const UNKNOWN_TENTHS: u64 = 9;
+/// Faster than this many paths a second that fail is hasty. Search engines ask a host about once a second; list tools
+/// a hundred times as often unless they are told not to.
+const HASTE: u64 = 1;
+
+/// The rule.
+pub(super) struct WordlistScan(pub(super) Settings);
+
+impl WordlistScan {
+    fn is_certain(&self, heard: &Heard) -> bool {
+        let web = &heard.web;
+        // Cheap, and true of most.
+        if web.missed < u64::from(self.0.paths) || web.missed * 10 < (web.missed + web.met) * FAILED_TENTHS {
+            return false;
+        }
+        let missed = web.missed_paths().value;
+        let is_plain = is_faster(heard, missed, HASTE) && !is_sent(web);
+        missed >= u64::from(if is_plain { self.0.paths } else { self.0.slow_paths })
+    }
+
+    fn is_likely(&self, heard: &Heard) -> bool {
+        let web = &heard.web;
+        let unknown = web.requests.saturating_sub(web.met + web.missed);
+        if unknown < u64::from(self.0.unknown_paths)
+            || unknown * 10 < web.requests * UNKNOWN_TENTHS
+            || is_sent(web)
+        {
+            return false;
+        }
+        let paths = web.paths().value;
+        // Whoever tries a list asks once for each; a client asks again for what it uses.
+        paths >= u64::from(self.0.unknown_paths)
+            && paths * 3 >= web.requests
+            && is_faster(heard, paths, HASTE_OF_TOOLS)
+    }
+}
+
+/// Whether more than half of the requests say where they were sent from.
+const fn is_sent(web: &Web) -> bool {
+    web.referred * 2 > web.requests
+}
+
+impl Rule for WordlistScan {
+    fn name(&self) -> &'static str {
+        "wordlist_scan"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::WordlistScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+        if self.is_certain(heard) {
+            return Some(Confidence::High);
+        }
+        self.is_likely(heard).then_some(Confidence::Low)
+    }
+
+    fn words(&self, heard: &Heard) -> String {
+        let web = &heard.web;
+        let what = if self.is_certain(heard) {
+            "a wordlist scan (gobuster, ffuf)"
+        } else {
+            "as in a wordlist scan, though it is not known whether they were there"
+        };
+        format!(
+            "{} for {}{}: {what}",
+            count(web.requests, "request"),
+            estimate(web.paths(), "path"),
+            failed(web)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, from_link, get};
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(WordlistScan(Settings::default()))
+    }
+
+    #[test]
+    fn words_of_a_list_are_found() {
+        let scans: [(&str, Script); 7] = [
+            ("in the log", |play| {
+                for word in 0..100 {
+                    play.at(word / 50).logged(1, get(&format!("/word{word}")), 404);
+                }
+            }),
+            ("on the wire, over ten connections, with a site behind it", |play| {
+                for word in 0..200 {
+                    let status = if word % 10 == 0 { 200 } else { 404 };
+                    play.at(word / 100).asked(1, get(&format!("/word{word}")), status);
+                }
+            }),
+            ("refused rather than not found", |play| {
+                for word in 0..100 {
+                    play.at(word / 50).logged(1, get(&format!("/word{word}")), 403);
+                }
+            }),
+            ("slowly", |play| {
+                for word in 0..400 {
+                    play.at(word * 2).logged(1, get(&format!("/word{word}")), 404);
+                }
+            }),
+            ("with a referer", |play| {
+                for word in 0..400 {
+                    play.at(word / 50).logged(1, from_link(&format!("/word{word}")), 404);
+                }
+            }),
+            ("all redirected to a login", |play| {
+                for word in 0..600 {
+                    play.at(word / 50).logged(1, get(&format!("/word{word}")), 302);
+                }
+            }),
+            ("no answers seen", |play| {
+                for word in 0..600 {
+                    play.at(word / 50).say(1, get(&format!("/word{word}")));
+                }
+            }),
+        ];
+        for (name, script) in scans {
+            assert_eq!(found(rule(), script), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_sure_says_so() {
+        let confidence = |status: u16| {
+            let mut play = Play::new(rule());
+            for word in 0..600 {
+                play.at(word / 50).logged(1, get(&format!("/word{word}")), status);
+            }
+            play.events().first().map(|event| event.finding.confidence)
+        };
+        assert_eq!(confidence(404), Some(Confidence::High));
+        assert_eq!(confidence(302), Some(Confidence::Low));
+        assert_eq!(confidence(401), Some(Confidence::Low));
+        assert_eq!(confidence(200), None, "a site that answers 200 to everything hides it");
+    }
+
+    #[test]
+    fn crawlers_monitors_and_browsers_are_not() {
+        let quiet: [(&str, Script); 11] = [
+            ("wget --mirror", |play| {
+                for page in 0..3_000 {
+                    let status = if page % 5 == 0 { 404 } else { 200 };
+                    play.at(page / 100).asked(1, from_link(&format!("/page{page}")), status);
+                }
+            }),
+            ("wget --mirror, whose answers are not seen", |play| {
+                for page in 0..3_000 {
+                    play.at(page / 100).say(1, from_link(&format!("/page{page}")));
+                }
+            }),
+            ("a link checker of a site with many dead links", |play| {
+                for page in 0..3_000 {
+                    let status = if page % 2 == 0 { 404 } else { 200 };
+                    play.at(page / 20).logged(1, get(&format!("/page{page}")), status);
+                }
+            }),
+            ("a search engine that asks for what was there long ago", |play| {
+                for page in 0..150 {
+                    play.at(page * 10).logged(1, get(&format!("/old/{page}")), 404);
+                }
+            }),
+            ("a search engine on the port that sends everybody to HTTPS", |play| {
+                for page in 0..3_000 {
+                    play.at(page).logged(1, get(&format!("/page{page}")), 301);
+                }
+            }),
+            ("a browser on a page whose pictures are gone", |play| {
+                for picture in 0..150 {
+                    play.logged(1, from_link(&format!("/thumbnail{picture}.jpg")), 404);
+                }
+            }),
+            ("wrk", |play| {
+                for request in 0..20_000 {
+                    play.at(request / 10_000).asked(1, get("/"), 200);
+                }
+            }),
+            ("wrk on a page that is not there", |play| {
+                for request in 0..20_000 {
+                    play.at(request / 10_000).asked(1, get("/gone"), 404);
+                }
+            }),
+            ("a monitor of a page that is not there", |play| {
+                for minute in 0..600 {
+                    play.at(minute * 60).logged(1, get("/health"), 404).logged(1, get("/"), 200);
+                }
+            }),
+            ("a client whose password has expired", |play| {
+                for item in 0..1_000 {
+                    play.at(item / 2).logged(1, get(&format!("/api/item/{item}")), 401);
+                }
+            }),
+            ("clients of a server that is ill", |play| {
+                for item in 0..1_000 {
+                    play.at(item / 5).logged(1, get(&format!("/api/item/{item}")), 503);
+                }
+            }),
+        ];
+        for (name, script) in quiet {
+            assert_eq!(found(rule(), script), NOBODY, "{name}");
+        }
+    }
+}
