@@ -8,7 +8,7 @@ use crate::observe::distinct::{Estimate, Sketch};
 /// Tools that are kept by name.
 const MAX_TOOLS: usize = 8;
 /// Examples that are kept.
-const MAX_EXAMPLES: usize = 8;
+pub(super) const MAX_EXAMPLES: usize = 8;
 
 /// What an HTTP status says of what was asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

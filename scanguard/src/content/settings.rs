@@ -46,3 +46,35 @@ impl Settings {
         settings
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::config::Config;
+
+    #[test]
+    fn lists_are_read_with_the_file_and_what_is_wrong_with_them_is_said() {
+        let directory = std::env::temp_dir().join(format!("scanguard-lists-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (right, wrong) = (directory.join("right.txt"), directory.join("wrong.txt"));
+        fs::write(&right, "# mine\nmy-scanner\n").unwrap();
+        fs::write(&wrong, "/right\nwrong\n").unwrap();
+        let text = |agents: &std::path::Path, paths: &std::path::Path| {
+            format!(
+                "[content.lists]\nagents = \"{}\"\npaths = \"{}\"\nja4 = \"/nowhere/ja4.txt\"\n",
+                agents.display(),
+                paths.display()
+            )
+        };
+        let problems = Config::parse(&text(&right, &wrong)).expect_err("two are wrong");
+        let mine = Config::parse(&format!("[content.lists]\nagents = \"{}\"\n", right.display()));
+        fs::remove_dir_all(&directory).unwrap();
+        let said: Vec<_> = problems.iter().map(|problem| (problem.line, problem.message.as_str())).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].0 == 3 && said[0].1.contains("wrong.txt: line 2: \"wrong\""), "{said:?}");
+        assert!(said[1].0 == 4 && said[1].1.contains("/nowhere/ja4.txt: No such file"), "{said:?}");
+        let agents = mine.expect("a configuration").content.lists.agents;
+        assert!(agents.tool("My-Scanner/1.0").is_some() && agents.tool("sqlmap/1.8").is_none());
+    }
+}

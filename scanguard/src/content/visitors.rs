@@ -17,7 +17,7 @@ use scanguard_common::address::Address;
 
 use super::{
     Hello, Proof, Query, Request, Said, Utterance,
-    heard::{Asked, Greeted, Heard, NOERROR, Pending, Verdict, Wish},
+    heard::{Asked, Greeted, Heard, MAX_EXAMPLES, NOERROR, Pending, Verdict, Wish},
     names,
     settings::Settings,
     summary::printable,
@@ -242,7 +242,8 @@ impl Listener<'_> {
             path: hash,
             host: asked.host.map(|(key, _)| key),
             sensitivity: asked.sensitivity,
-            example: (names_it && visitor.wants_example(true)).then(|| printable(path)),
+            example: (names_it && visitor.pending.len() < MAX_EXAMPLES && visitor.wants_example(true))
+                .then(|| printable(path)),
         };
         match (status, client_port) {
             (Some(status), _) => visitor.settle(*status, Some(&pending)),

@@ -62,6 +62,17 @@ fn an_answer_is_of_the_request_of_its_connection() {
 }
 
 #[test]
+fn a_visitor_takes_no_more_memory_than_the_configuration_says() {
+    // Two tallies, each with the names of three times eight parents and with eight examples, and what waits.
+    let names = 3 * 8 * (size_of::<names::Siblings>() + 124);
+    let tally = size_of::<Heard>() + names + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
+    let all =
+        size_of::<Visitor>() + 2 * tally + MAX_PENDING * size_of::<(u16, Pending)>() + MAX_EXAMPLES * 124;
+    assert!(all <= 20 * 1024, "{all}");
+    assert!(size_of::<Heard>() <= 1024, "{}", size_of::<Heard>());
+}
+
+#[test]
 fn more_connections_than_are_remembered_are_bounded() {
     let mut visitors = visitors(100, false);
     for port in 0..1_000 {

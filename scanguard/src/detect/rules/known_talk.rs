@@ -142,7 +142,7 @@ fn a_listed_source_is_worse() {
     assert!(finding.reason.contains("listed in scanguard-known-talk"), "{}", finding.reason);
 }
 
-/// What one utterance costs; run by hand: `cargo test -p scanguard --release -- --ignored --nocapture utterance`.
+/// What one utterance costs. Run by hand, optimized: docs/performance.md is about the kernel.
 #[test]
 #[ignore = "a measurement"]
 fn utterance_cost() {
