@@ -7,7 +7,8 @@ use scanguard::export::{
 
 /// The metrics of an agent.
 pub(crate) fn metrics() -> Metrics {
-    Metrics::new(Limits { sources: 1, history: 1, findings: 1, visitors: 1 }, ["vertical_scan"].into_iter()).unwrap()
+    Metrics::new(Limits { sources: 1, history: 1, findings: 1, visitors: 1 }, ["vertical_scan"].into_iter())
+        .unwrap()
 }
 
 #[test]

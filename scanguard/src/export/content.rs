@@ -147,10 +147,7 @@ mod tests {
         let mut play = Play::all_rules();
         scan(&mut play);
         let lines = lines(&play, false);
-        assert!(
-            lines[0].contains(" opened  medium wordlist_scan T1595.003 192.0.2.1: 50 requests for "),
-            "{lines:?}"
-        );
+        assert!(lines[0].contains(" opened  medium wordlist_scan T1595.003 192.0.2.1: "), "{lines:?}");
         assert!(lines.last().unwrap().contains("; said in all 100 times: 100 requests for "), "{lines:?}");
         assert!(!lines.concat().contains('\x1b'));
     }

@@ -53,7 +53,9 @@ fn an_answer_is_of_the_request_of_its_connection() {
         visitors.hear(&utterance, MINUTE);
     }
     let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
-    assert_eq!((heard.web.met, heard.web.missed, heard.web.missed_paths().value), (1, 3, 2));
+    assert_eq!((heard.web.met, heard.web.missed), (1, 3));
+    // Of two things both may set the same bit.
+    assert!((1..=2).contains(&heard.web.missed_paths().value), "{}", heard.web.missed_paths());
     assert_eq!(heard.web.missed_sensitive().value, 1);
     assert_eq!(
         heard.examples.iter().take(2).map(|one| &**one).collect::<Vec<_>>(),
@@ -68,7 +70,7 @@ fn a_visitor_takes_no_more_memory_than_the_configuration_says() {
     let tally = size_of::<Heard>() + names + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
     let all =
         size_of::<Visitor>() + 2 * tally + MAX_PENDING * size_of::<(u16, Pending)>() + MAX_EXAMPLES * 124;
-    assert!(all <= 20 * 1024, "{all}");
+    assert!(all <= 24 * 1024, "{all}");
     assert!(size_of::<Heard>() <= 1024, "{}", size_of::<Heard>());
 }
 

@@ -124,7 +124,9 @@ fn a_finding_that_is_over_is_not_told_again_for_the_same() {
     play.at(1_001).logged(1, get("/gone"), 404);
     let kinds: Vec<_> = play.events().iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::Opened, EventKind::Updated, EventKind::Closed]);
-    assert_eq!(play.events().iter().map(|event| event.finding.size()).collect::<Vec<_>>(), [50, 100, 100]);
+    let sizes: Vec<_> = play.events().iter().map(|event| event.finding.size()).collect();
+    assert!((40..=60).contains(&sizes[0]), "distinct paths are estimated: {sizes:?}");
+    assert_eq!(sizes[1..], [100, 100]);
 }
 
 #[test]
