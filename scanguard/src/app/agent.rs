@@ -126,11 +126,6 @@ impl Agent {
         Logs::follow(&self.config.logs, self.config.sensor.ipv6_prefix, &self.metrics.logs)
     }
 
-    /// Takes in what clients said.
-    pub(super) fn hear(&mut self, utterances: &[Utterance]) {
-        self.metrics.logs.heard(utterances.len());
-    }
-
     pub(super) async fn chores(&mut self) {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
@@ -159,7 +154,6 @@ impl Agent {
     }
 
     /// Takes what clients said.
-    #[expect(dead_code, reason = "what samples the wire and what reads the logs call it")]
     pub(super) fn hear(&mut self, said: &[Utterance]) {
         let Self { clock, pipeline, writer, metrics, .. } = self;
         let now = clock.now();

@@ -16,9 +16,10 @@ const DNS: u16 = 53;
 /// What it is follows from how it begins. The port matters only where nothing else tells: on port 53 over TCP, what is neither
 /// HTTP nor TLS is DNS.
 pub fn parse<B: AsRef<[u8]>>(sample: &Sample<B>) -> Vec<Utterance> {
-    let Sample { source, service, direction, owned, bytes } = sample;
+    let Sample { source, service, client_port, direction, owned, bytes } = sample;
     let proof = if *owned { Proof::Connection } else { Proof::None };
-    let utterance = |said| Utterance { source: *source, service: service.clone(), proof, said };
+    let client_port = Some(*client_port);
+    let utterance = |said| Utterance { source: *source, service: service.clone(), client_port, proof, said };
     said(service, *direction, bytes.as_ref()).into_iter().map(utterance).collect()
 }
 

@@ -11,6 +11,8 @@ pub struct Sample<B> {
     pub source: Address,
     /// The service of this host that it was said to, or by.
     pub service: Service,
+    /// The client's port, in host byte order.
+    pub client_port: u16,
     /// Who said it.
     pub direction: Direction,
     /// Whether a socket of this host owns the connection, so that nobody else can have written it.
