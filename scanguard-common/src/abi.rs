@@ -21,7 +21,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_6";
+pub const VERSION: &str = "SCANGUARD_ABI_7";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -98,6 +98,10 @@ pub struct Control {
     pub free_entries: u32,
     /// Version of [`HOME`].
     pub home_version: u32,
+    /// Samples of one source an epoch, of what it says and again of what it is answered, see [`crate::sample`].
+    pub source_samples: u32,
+    /// Samples an epoch on each CPU.
+    pub cpu_samples: u32,
 }
 
 /// [`Control::gate`]: bans are not looked at.
@@ -171,12 +175,44 @@ pub struct Trip {
     pub time_ns: u64,
 }
 
+/// Ring buffer of samples: a [`SampleHeader`], then the bytes.
+pub const SAMPLES: &str = "SAMPLES";
+/// Global, `[u64; PORT_WORDS]`: the [`crate::sample::Ports`] of TCP at which payloads are looked at; none: nowhere.
+pub const TCP_PORTS: &str = "TCP_PORTS";
+/// Global, as above: the ports at which DNS is spoken, over TCP and UDP. The other ones of TCP speak HTTP or TLS.
+pub const DNS_PORTS: &str = "DNS_PORTS";
+/// Global, `u32`: 0 where nothing is sampled, so that the verifier takes all of it out of the program.
+pub const SAMPLING: &str = "SAMPLING";
+
+/// What precedes the bytes of a sample in the ring buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct SampleHeader {
+    /// The client, masked as sources are.
+    pub source: Address,
+    /// The address of this host's side.
+    pub host: Address,
+    /// The port of this host's side, in host byte order.
+    pub port: u16,
+    /// The port of the client's side, in host byte order.
+    pub client_port: u16,
+    /// Protocol.
+    pub protocol: u8,
+    /// Number of [`crate::content::Begins`].
+    pub begins: u8,
+    /// 1 where it was said by whom it seems to be: a socket of this host owns the connection.
+    pub owned: u8,
+    /// Explicit padding.
+    pub reserved: u8,
+}
+
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 48);
+const _: () = assert!(size_of::<Control>() == 56);
 const _: () = assert!(size_of::<Ban>() == 32);
-const _: () = assert!(size_of::<Tally>() == 8 * (23 + 22 + 6 + 4 + 4 + 9));
+const _: () = assert!(size_of::<SampleHeader>() == 40);
+const _: () = assert!(size_of::<Tally>() == 8 * (23 + 22 + 6 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

@@ -51,7 +51,7 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
                 let is_sound = total >= size_of::<Ipv4>() && packet.holds(size_of::<Ethernet>() + total);
                 return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
             }
-            if payload > header_len(frame.tcp.data_offset) {
+            if payload > frame.tcp.header_len() {
                 return Early::Established;
             }
             Early::Acknowledgment { tag: flow::tag_v4(&frame.ip, &frame.tcp, salt) }
@@ -70,7 +70,7 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
                 let is_sound = is_v6 && payload > 0 && packet.holds(end);
                 return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
             }
-            if payload > header_len(frame.tcp.data_offset) {
+            if payload > frame.tcp.header_len() {
                 return Early::Established;
             }
             Early::Acknowledgment { tag: flow::tag_v6(&frame.ip, &frame.tcp, salt) }
@@ -82,7 +82,7 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
 /// Whether a segment is a SYN alone with a header of a length that can be.
 #[inline(always)]
 fn opening(tcp: &Tcp, is_sound: bool, payload: usize) -> Early {
-    let header_len = header_len(tcp.data_offset);
+    let header_len = tcp.header_len();
     if is_sound && tcp.flags & CLASSIC == SYN && header_len >= size_of::<Tcp>() && header_len <= payload {
         return Early::Opening;
     }
@@ -97,6 +97,17 @@ pub fn early_source<P: Packet>(packet: &P) -> Option<Address> {
         ethertype::IPV4 => Some(Address::from_v4(&frame.ip.source)),
         _ => packet.view::<PlainTcp6>(0).map(|frame| Address::from_v6(&frame.ip.source)),
     }
+}
+
+/// The port to which a packet goes for which [`early`] found something, and the offset of what the segment carries.
+#[inline(always)]
+pub fn early_payload<P: Packet>(packet: &P) -> Option<(u16, usize)> {
+    let frame = packet.view::<PlainTcp4>(0)?;
+    let (tcp, offset) = match frame.ethernet.ethertype.get() {
+        ethertype::IPV4 => (&frame.tcp, size_of::<PlainTcp4>()),
+        _ => (&packet.view::<PlainTcp6>(0)?.tcp, size_of::<PlainTcp6>()),
+    };
+    Some((tcp.destination.get(), offset - size_of::<Tcp>() + tcp.header_len()))
 }
 
 /// The flow of a packet for which [`early`] found something.
@@ -114,12 +125,6 @@ pub fn early_flow<P: Packet>(packet: &P) -> Option<Flow> {
     };
     let service = Service { protocol: protocol::TCP, port: tcp.destination.get() };
     Some(Flow { source, destination, service, source_port: tcp.source.get(), reserved: 0 })
-}
-
-/// Length of a TCP header in bytes.
-#[inline(always)]
-fn header_len(data_offset: u8) -> usize {
-    usize::from(data_offset >> 4) * 4
 }
 
 #[inline(always)]
@@ -180,16 +185,7 @@ fn finish<P: Packet>(packet: &P, headers: &Headers, verdict: Verdict) -> Outcome
         Ok(found) => found,
         Err(exit) => return Outcome::Exit(exit),
     };
-    let addresses = if headers.is_v6 {
-        packet
-            .view::<Ipv6>(headers.network)
-            .map(|ip| (Address::from_v6(&ip.source), Address::from_v6(&ip.destination)))
-    } else {
-        packet
-            .view::<Ipv4>(headers.network)
-            .map(|ip| (Address::from_v4(&ip.source), Address::from_v4(&ip.destination)))
-    };
-    let Some((source, destination)) = addresses else {
+    let Some((source, destination)) = headers.addresses(packet) else {
         return Outcome::Exit(Exit::TruncatedIp);
     };
     let flow = Flow {
@@ -241,7 +237,7 @@ fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
         return bad_length(packet, headers);
     };
     let ports = ports(header.source, header.destination);
-    let header_len = header_len(header.data_offset);
+    let header_len = header.header_len();
     let whole = matches!(headers.fragment, Fragment::Whole);
     if header_len < size_of::<Tcp>() || (whole && header_len > headers.transport_len) {
         return probe(ProbeClass::BadLength, ports);

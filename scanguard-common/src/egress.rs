@@ -2,12 +2,11 @@
 
 use crate::{
     account::Answer,
-    address::Address,
     outcome::{EgressExit, Exit, Flow, Service},
     packet::Packet,
     parse::{self, Fragment, Headers},
     wire::{
-        Icmp, Ipv4, Ipv6, PlainTcp4, PlainTcp6, Tcp, ethertype, icmp, icmp6, protocol,
+        Icmp, PlainTcp4, PlainTcp6, Tcp, ethertype, icmp, icmp6, protocol,
         tcp_flags::{ACK, FIN, RST, SYN},
     },
 };
@@ -25,24 +24,27 @@ pub enum Outgoing {
     Exit(EgressExit),
 }
 
-/// The early decision: recognizes nearly all that is no answer by one bounds check and a few comparisons.
+/// The early decision: recognizes nearly all that is no answer by one bounds check and a few comparisons. With the
+/// port that it leaves from; where the headers are not plain, that may be any number.
 #[inline(always)]
-pub fn early<P: Packet>(packet: &P) -> Option<EgressExit> {
+pub fn early<P: Packet>(packet: &P) -> Option<(EgressExit, u16)> {
     let frame = packet.view::<PlainTcp4>(0)?;
-    let (next, flags) = match frame.ethernet.ethertype.get() {
+    // UDP has its ports where TCP has them.
+    let (next, flags, port) = match frame.ethernet.ethertype.get() {
         ethertype::IPV4 => {
             // The flags are where they are looked for, or nothing is decided.
-            (frame.ip.protocol, if frame.ip.is_plain() { frame.tcp.flags } else { SYN })
+            let flags = if frame.ip.is_plain() { frame.tcp.flags } else { SYN };
+            (frame.ip.protocol, flags, frame.tcp.source)
         }
         ethertype::IPV6 => {
             let frame = packet.view::<PlainTcp6>(0)?;
-            (frame.ip.next_header, frame.tcp.flags)
+            (frame.ip.next_header, frame.tcp.flags, frame.tcp.source)
         }
         _ => return None,
     };
     match next {
-        protocol::TCP if flags & (SYN | RST) == 0 => Some(EgressExit::Tcp),
-        protocol::UDP => Some(EgressExit::Udp),
+        protocol::TCP if flags & (SYN | RST) == 0 => Some((EgressExit::Tcp, port.get())),
+        protocol::UDP => Some((EgressExit::Udp, port.get())),
         _ => None,
     }
 }
@@ -125,13 +127,7 @@ fn icmp6_answer(kind: u8) -> Option<Answer> {
 /// The flow that a packet answers.
 #[inline(always)]
 fn answered<P: Packet>(packet: &P, headers: &Headers, local_port: u16, remote_port: u16) -> Option<Flow> {
-    let (local, remote) = if headers.is_v6 {
-        let ip = packet.view::<Ipv6>(headers.network)?;
-        (Address::from_v6(&ip.source), Address::from_v6(&ip.destination))
-    } else {
-        let ip = packet.view::<Ipv4>(headers.network)?;
-        (Address::from_v4(&ip.source), Address::from_v4(&ip.destination))
-    };
+    let (local, remote) = headers.addresses(packet)?;
     Some(Flow {
         source: remote,
         destination: local,

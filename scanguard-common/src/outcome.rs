@@ -38,6 +38,7 @@ macro_rules! numbered {
         pub const $count: usize = $name::ALL.len();
     };
 }
+pub(crate) use numbered;
 
 numbered! {
     /// What a packet probes for, in the words of nmap and hping. ECN's flags are disregarded.
@@ -195,6 +196,21 @@ pub struct Flow {
     pub source_port: u16,
     /// Explicit padding.
     pub reserved: u16,
+}
+
+impl Flow {
+    /// The way back.
+    #[inline(always)]
+    pub fn turned(&self) -> Self {
+        let service = Service { port: self.source_port, ..self.service };
+        Self {
+            source: self.destination,
+            destination: self.source,
+            service,
+            source_port: self.service.port,
+            reserved: 0,
+        }
+    }
 }
 
 /// A packet that is a probe only if no socket wants it.

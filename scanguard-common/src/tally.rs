@@ -4,8 +4,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     account::{ANSWERS, Answer},
+    content::{BEGINNINGS, Begins},
     oracle::{REACHES, Reach},
     outcome::{EGRESS_EXITS, EXITS, EgressExit, Exit, PROBE_CLASSES, ProbeClass},
+    sample::{LEFT_OUTS, LeftOut},
 };
 
 /// One CPU's totals since the program was loaded; the agent adds the CPUs up.
@@ -35,6 +37,10 @@ pub struct Tally {
     pub answers: [u64; ANSWERS],
     /// Packets that left, by [`EgressExit`]. Their sum is the number of packets that the egress program saw.
     pub egress: [u64; EGRESS_EXITS],
+    /// Payloads that were sampled, by [`Begins`].
+    pub sampled: [u64; BEGINNINGS],
+    /// Payloads that were not, though they begin like something, by [`LeftOut`].
+    pub left_out: [u64; LEFT_OUTS],
 }
 
 impl Tally {
@@ -51,6 +57,8 @@ impl Tally {
         reached: [0; REACHES],
         answers: [0; ANSWERS],
         egress: [0; EGRESS_EXITS],
+        sampled: [0; BEGINNINGS],
+        left_out: [0; LEFT_OUTS],
     };
 
     /// Adds what another CPU counted.
@@ -67,12 +75,16 @@ impl Tally {
             reached,
             answers,
             egress,
+            sampled,
+            left_out,
         } = other;
         add(&mut self.exits, exits);
         add(&mut self.probes, probes);
         add(&mut self.reached, reached);
         add(&mut self.answers, answers);
         add(&mut self.egress, egress);
+        add(&mut self.sampled, sampled);
+        add(&mut self.left_out, left_out);
         self.inserted = self.inserted.wrapping_add(*inserted);
         self.trips = self.trips.wrapping_add(*trips);
         self.trips_lost = self.trips_lost.wrapping_add(*trips_lost);
@@ -90,6 +102,8 @@ impl Tally {
         subtract(&mut delta.reached, &earlier.reached);
         subtract(&mut delta.answers, &earlier.answers);
         subtract(&mut delta.egress, &earlier.egress);
+        subtract(&mut delta.sampled, &earlier.sampled);
+        subtract(&mut delta.left_out, &earlier.left_out);
         delta.inserted = delta.inserted.wrapping_sub(earlier.inserted);
         delta.trips = delta.trips.wrapping_sub(earlier.trips);
         delta.trips_lost = delta.trips_lost.wrapping_sub(earlier.trips_lost);
@@ -122,6 +136,16 @@ impl Tally {
     /// Packets that left by `exit` of the egress program.
     pub fn egress(&self, exit: EgressExit) -> u64 {
         self.egress[exit.index()]
+    }
+
+    /// Samples of what begins so.
+    pub fn sampled(&self, begins: Begins) -> u64 {
+        self.sampled[begins.index()]
+    }
+
+    /// Payloads that were left out of the samples for this reason.
+    pub fn left_out(&self, why: LeftOut) -> u64 {
+        self.left_out[why.index()]
     }
 
     /// All packets.

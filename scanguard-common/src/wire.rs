@@ -5,6 +5,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, network_endian::U16
 /// A header that may be viewed in place: any bytes are a valid value, at any alignment.
 pub trait Wire: FromBytes + Immutable + KnownLayout + Unaligned {}
 
+impl<const N: usize> Wire for [u8; N] {}
+
 macro_rules! wire {
     ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty),+ $(,)? })+) => {$(
         $(#[$meta])*
@@ -174,6 +176,14 @@ wire! {
         ip: Ipv6,
         /// TCP header.
         tcp: Tcp,
+    }
+}
+
+impl Tcp {
+    /// Length in bytes, options included.
+    #[inline(always)]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.data_offset >> 4) * 4
     }
 }
 

@@ -1,18 +1,29 @@
 //! What the agent sets before the program is loaded (constants to the verifier) and while it runs.
 
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
-use scanguard_common::{abi::Control, address::SourceMask};
+use scanguard_common::{abi::Control, address::SourceMask, sample};
 
 /// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_6: Global<u32> = Global::new(6);
+static SCANGUARD_ABI_7: Global<u32> = Global::new(7);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
 
 #[unsafe(no_mangle)]
 static SALT: Global<u64> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static SAMPLING: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static TCP_PORTS: Global<PortWords> = Global::new([0; sample::PORT_WORDS]);
+
+#[unsafe(no_mangle)]
+static DNS_PORTS: Global<PortWords> = Global::new([0; sample::PORT_WORDS]);
+
+type PortWords = [u64; sample::PORT_WORDS];
 
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
@@ -33,4 +44,31 @@ pub(crate) fn salt() -> u64 {
 #[inline(always)]
 pub(crate) fn control() -> Option<&'static Control> {
     CONTROL.get(0)
+}
+
+/// Whether anything is sampled.
+#[inline(always)]
+pub(crate) fn sampling() -> bool {
+    SAMPLING.load() != 0
+}
+
+/// Whether HTTP, TLS or DNS is spoken at this port of TCP.
+#[inline(always)]
+pub(crate) fn samples_tcp(port: u16) -> bool {
+    contains(&TCP_PORTS, port)
+}
+
+/// Whether DNS is spoken at this port.
+#[inline(always)]
+pub(crate) fn speaks_dns(port: u16) -> bool {
+    contains(&DNS_PORTS, port)
+}
+
+/// One word is read, not the set.
+#[inline(always)]
+fn contains(ports: &'static Global<PortWords>, port: u16) -> bool {
+    let (word, bit) = sample::place(port);
+    let words = core::ptr::from_ref(ports).cast::<u64>();
+    // SAFETY: a word of the set, which has one for each 64 ports. Volatile: the agent has set it before the load.
+    unsafe { words.add(word).read_volatile() & bit != 0 }
 }

@@ -11,7 +11,7 @@ use scanguard_common::{
     outcome::{EgressExit, Flow},
 };
 
-use crate::{account, oracle, packet::SkbPacket, tally};
+use crate::{account, oracle, packet::SkbPacket, sample, tally};
 
 /// A SYN, told from the kinds of answers.
 const OPENING: u32 = 64;
@@ -23,8 +23,15 @@ const OPENING: u32 = 64;
 pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     let packet = SkbPacket::new(&ctx);
     let exit = match egress::early(&packet) {
-        Some(exit) => exit as u32,
+        Some((exit, port)) => {
+            sample::leaves_from(&ctx, port);
+            exit as u32
+        }
         None => match egress::outgoing(&packet) {
+            Outgoing::Exit(exit @ (EgressExit::Tcp | EgressExit::Udp)) => {
+                sample::leaves(&ctx);
+                exit as u32
+            }
             Outgoing::Exit(exit) => exit as u32,
             Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
             Outgoing::Opening(flow) => scanguard_note(ctx.skb.skb, OPENING, &raw const flow),

@@ -3,7 +3,7 @@
 //!
 //! This file is the way of a packet and holds the only place where a verdict is given. Parsing,
 //! classification and what is kept of a source are `scanguard-common`'s; here they meet the
-//! packet's memory ([`packet`]), the sockets ([`oracle`]) and the maps ([`account`], [`flows`], [`tally`]).
+//! packet's memory ([`packet`]), the sockets ([`oracle`]) and the maps ([`account`], [`flows`], [`sample`], [`tally`]).
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "atomic additions exist for this target as intrinsics only")]
@@ -22,6 +22,7 @@ mod opaque;
 mod oracle;
 mod packet;
 mod reach;
+mod sample;
 mod tally;
 mod trip;
 
@@ -64,9 +65,15 @@ fn exit(ctx: &XdpContext) -> u32 {
     let packet = XdpPacket::new(ctx);
     let early = classify::early(&packet, config::salt());
     let gate = config::control().filter(|control| gate::is_armed(control));
-    let is_running = match early {
-        Early::Established => true,
-        Early::Acknowledgment { tag } => flows::known(tag),
+    match early {
+        Early::Established => {
+            let exit = running(ctx, gate.is_some());
+            if exit != BANNED {
+                sample::arrived_early(ctx, &packet);
+            }
+            return exit;
+        }
+        Early::Acknowledgment { tag } if flows::known(tag) => return running(ctx, gate.is_some()),
         Early::Opening => {
             if let Some(control) = gate
                 && classify::early_source(&packet).is_some_and(|source| gate::drops_probe(control, source))
@@ -76,20 +83,34 @@ fn exit(ctx: &XdpContext) -> u32 {
             let flow = classify::early_flow(&packet);
             return flow.map_or(Exit::TruncatedIp as u32, |flow| judge::opening(ctx, &flow));
         }
-        Early::Undecided => false,
-    };
-    if is_running {
-        let drops = gate.is_some() && gate::drops_early(ctx);
-        return if drops { BANNED } else { Exit::TcpEstablished as u32 };
+        Early::Acknowledgment { .. } | Early::Undecided => {}
     }
     match inspect(&packet) {
         Outcome::Exit(exit) => {
-            let drops = gate.is_some_and(|control| gate::drops_other(ctx, control));
-            if drops { BANNED } else { exit as u32 }
+            if gate.is_some_and(|control| gate::drops_other(ctx, control)) {
+                return BANNED;
+            }
+            // With tags or options, or it would have been known above.
+            if matches!(exit, Exit::TcpEstablished) {
+                sample::arrived(ctx);
+            }
+            exit as u32
         }
         Outcome::Probe(probe) => judge::probe(ctx, &probe),
-        Outcome::Segment(segment) => judge::segment(ctx, &segment),
+        Outcome::Segment(segment) => {
+            let exit = judge::segment(ctx, &segment);
+            if exit != BANNED {
+                sample::judged(ctx, &segment);
+            }
+            exit
+        }
     }
+}
+
+/// The exit of a segment that was taken for one of a connection early on.
+#[inline(always)]
+fn running(ctx: &XdpContext, is_armed: bool) -> u32 {
+    if is_armed && gate::drops_early(ctx) { BANNED } else { Exit::TcpEstablished as u32 }
 }
 
 #[cfg(not(test))]

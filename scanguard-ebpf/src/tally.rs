@@ -1,7 +1,7 @@
 //! The exact totals: one entry a CPU, so that adding needs no lock.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
-use scanguard_common::{oracle::Reach, outcome::Exit, tally::Tally};
+use scanguard_common::{content::Begins, oracle::Reach, outcome::Exit, sample::LeftOut, tally::Tally};
 
 use crate::opaque::opaque;
 
@@ -90,4 +90,16 @@ pub(crate) fn count_spared() {
 #[inline(always)]
 pub(crate) fn count_completion() {
     change(|tally| tally.completions += 1);
+}
+
+/// A payload was sampled.
+#[inline(always)]
+pub(crate) fn count_sampled(begins: Begins) {
+    change(|tally| add_one(&mut tally.sampled, begins.index()));
+}
+
+/// A payload was left out of the samples.
+#[inline(always)]
+pub(crate) fn count_left_out(why: LeftOut) {
+    change(|tally| add_one(&mut tally.left_out, why.index()));
 }

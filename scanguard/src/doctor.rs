@@ -8,6 +8,7 @@ use aya::{maps::MapType, programs::ProgramType, sys};
 
 use crate::{
     config::Config,
+    content,
     exit::Exit,
     network::{Interface, Network},
     sensor::{
@@ -136,7 +137,8 @@ fn features() -> Vec<Line> {
 fn load() -> Vec<Line> {
     const TAKEN: &str = "the kernel takes it (loaded and let go again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
-    let mut ebpf = match program::load(&small, 0, KernelLogLevel(0)) {
+    let mut ebpf = match program::load(&small, &content::sampling::Settings::default(), 0, KernelLogLevel(0))
+    {
         Ok(ebpf) => ebpf,
         Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
     };

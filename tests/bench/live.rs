@@ -7,6 +7,7 @@ use aya::{
     Ebpf,
     programs::{Xdp, XdpMode},
 };
+use scanguard::content::sampling::Settings as Sampling;
 use scanguard::sensor::{gate::GateMode, kernel::KernelSensor, program::KernelLogLevel, settings::Settings};
 use scanguard_common::abi;
 use scanguard_tests::{
@@ -51,7 +52,15 @@ impl Receiver {
             Self::Pass => (c_programs::load("wire")?, "pass_all"),
             Self::Observing | Self::Dropping => {
                 let settings = Settings::default();
-                (scanguard::sensor::program::load(&settings, SALT, KernelLogLevel(0))?, abi::PROGRAM)
+                (
+                    scanguard::sensor::program::load(
+                        &settings,
+                        &Sampling::default(),
+                        SALT,
+                        KernelLogLevel(0),
+                    )?,
+                    abi::PROGRAM,
+                )
             }
         };
         let program: &mut Xdp = match self {

@@ -7,6 +7,7 @@ use aya::maps::{HashMap, Map, MapData};
 use scanguard::{
     clock::Clock,
     config::Config,
+    content::sampling::Settings as Sampling,
     detect::Detector,
     observe::Observer,
     pipeline::Pipeline,
@@ -94,7 +95,7 @@ pub(crate) fn run(sources: u32) -> Result<Report> {
     thread::sleep(Duration::from_secs(2));
     let free = memory("MemAvailable")?;
     let settings = Settings { max_sources: sources, ..Settings::default() };
-    let mut ebpf = program::load(&settings, SALT, KernelLogLevel(0))?;
+    let mut ebpf = program::load(&settings, &Sampling::default(), SALT, KernelLogLevel(0))?;
     let (mut filler, memlock) = filler(&ebpf)?;
     let mut sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;
     let memory = Memory { free_before: free, free_after: memory("MemAvailable")?, memlock };

@@ -4,8 +4,9 @@ use std::{net::IpAddr, os::fd::AsFd as _, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, Xdp};
+use scanguard::content::sampling::Settings as Sampling;
 use scanguard::sensor::{
-    Sensor as _,
+    Feed as _, Sensor as _,
     gate::GateMode,
     program::KernelLogLevel,
     settings::Settings,
@@ -41,8 +42,15 @@ pub(crate) fn all() -> Vec<Subject> {
         dropped(),
         same_packet("icmp_echo", v4(1, &icmp(8))),
         same_packet("udp", v4(17, &udp(40_000, 161, b"snmp"))),
+        unsampled("tcp_data_sampling_off", data(22), &Sampling { enabled: false, ..Sampling::default() }),
+        unsampled("tcp_data_unsampled_port", data(22), &Sampling::default()),
+        unsampled("tls_data_no_match", with(443, &[0x17, 3, 3, 4, 0]), &Sampling::default()),
+        unsampled("tcp_data_no_match", data(443), &Sampling::default()),
+        unsampled("http_over_budget", request(), &Sampling { source_budget: 1, ..Sampling::default() }),
+        http_sampled(),
         egress_empty(),
         egress_data(),
+        egress_no_match(),
     ]
 }
 
@@ -103,7 +111,12 @@ fn dropped() -> Subject {
 
 /// The loaded sensor with its program.
 fn sensor() -> Result<(TestRunSensor, ProgramFd)> {
-    let ebpf = scanguard::sensor::program::load(&Settings::default(), program::SALT, KernelLogLevel(0))?;
+    let ebpf = scanguard::sensor::program::load(
+        &Settings::default(),
+        &Sampling::default(),
+        program::SALT,
+        KernelLogLevel(0),
+    )?;
     let xdp: &Xdp = ebpf.program(abi::PROGRAM).context(abi::PROGRAM)?.try_into()?;
     let program = xdp.fd()?.try_clone()?;
     Ok((TestRunSensor::new(ebpf, Settings::default().ipv6_prefix)?, program))
@@ -112,6 +125,57 @@ fn sensor() -> Result<(TestRunSensor, ProgramFd)> {
 /// An ordinary segment that leaves.
 fn outgoing() -> Vec<u8> {
     v4(6, &[tcp(0x18, 40_000), vec![0; 1_000]].concat())
+}
+
+/// A segment of a connection to this port, with so many bytes behind what it begins with.
+fn with(port: u16, beginning: &[u8]) -> Vec<u8> {
+    v4(6, &[tcp(0x18, port), beginning.to_vec(), vec![b'x'; 1_000]].concat())
+}
+
+/// The middle of a text that is uploaded: what looks most like the beginning of something.
+fn data(port: u16) -> Vec<u8> {
+    with(port, b"and so on")
+}
+
+/// A request as long as those of gobuster.
+fn request() -> Vec<u8> {
+    let request = b"GET /administrator HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: gobuster/3.6\r\n\
+                    Accept-Encoding: gzip\r\n\r\n";
+    v4(6, &[tcp(0x18, 80).as_slice(), request].concat())
+}
+
+/// A segment with data, again and again, of which no sample is taken.
+fn unsampled(name: &'static str, frame: Vec<u8>, content: &Sampling) -> Subject {
+    Subject::of(name, || {
+        let loaded = program::load_sampling(&Settings::default(), content)?;
+        loaded.run(&frame, 1_000)?;
+        let run = move |packets| Ok(loaded.run(&frame, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}
+
+/// Samples that the ring buffer has room for at once.
+const ROOM: u32 = 4_000;
+
+/// A request of which each is sampled. The agent reads along: the ring buffer is emptied, untimed, before it is full.
+fn http_sampled() -> Subject {
+    Subject::of("http_sampled", || {
+        let mut loaded = program::load(&Settings::default())?;
+        loaded.kernel.set_samples((u32::MAX, u32::MAX))?;
+        let frame = request();
+        Ok(Box::new(move |packets: u32| {
+            let mut sum = 0.0;
+            let turns = packets.div_ceil(ROOM);
+            for _ in 0..turns {
+                // A budget has an end, an epoch another one.
+                loaded.kernel.poll(&mut |_, _, _| {})?;
+                let sampled = loaded.samples().len();
+                sum += nanoseconds(ROOM, &|packets| Ok(loaded.run(&frame, packets)?))?;
+                ensure!(sampled == 0 || sampled == ROOM as usize + 2, "{sampled} samples were taken");
+            }
+            Ok(sum / f64::from(turns))
+        }) as Measure)
+    })
 }
 
 fn egress_empty() -> Subject {
@@ -125,6 +189,18 @@ fn egress_empty() -> Subject {
 fn egress_data() -> Subject {
     Subject::of("egress_data", || {
         let (loaded, frame) = (program::load(&Settings::default())?, outgoing());
+        let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}
+
+/// The middle of a page that leaves from a port of HTTP.
+fn egress_no_match() -> Subject {
+    Subject::of("egress_no_match", || {
+        let mut segment = tcp(0x18, 40_000);
+        segment[..2].copy_from_slice(&80u16.to_be_bytes());
+        let frame = v4(6, &[segment, vec![b'x'; 1_000]].concat());
+        let loaded = program::load(&Settings::default())?;
         let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })

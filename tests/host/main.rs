@@ -57,7 +57,7 @@ fn the_table_has_every_probe_class_and_every_exit_that_needs_no_maps() {
 fn every_packet_that_leaves_becomes_what_the_table_of_answers_says() {
     for row in answers::table() {
         let outcome = match egress::early(&row.frame.as_slice()) {
-            Some(exit) => Err(exit),
+            Some((exit, _)) => Err(exit),
             None => match egress::outgoing(&row.frame.as_slice()) {
                 Outgoing::Answer(answer, flow) => {
                     assert!(flow.source == frames::SOURCE.into() || !flow.source.is_v4(), "{}", row.name);

@@ -1,6 +1,7 @@
 //! The real program under BPF_PROG_TEST_RUN: what it counts equals what the shared code counts on the host,
 //! packet by packet and over all of them.
 
+mod content;
 mod differential;
 mod egress;
 mod gate;
@@ -13,13 +14,17 @@ use std::{
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use scanguard::sensor::{
-    FRAME_LENGTHS, Poll, Sensor, settings::Settings, software::SoftwareSensor, test_run::TestRunSensor,
+use scanguard::{
+    content::sampling::Settings as Sampling,
+    sensor::{
+        FRAME_LENGTHS, Feed as _, Poll, Sensor, settings::Settings, software::SoftwareSensor,
+        test_run::TestRunSensor,
+    },
 };
 use scanguard_common::{account::SourceState, address::Address, outcome::ProbeClass};
 use scanguard_tests::{
     packets::{Case, table},
-    program::{self, SALT, XDP_PASS},
+    program::{self, EPOCH, SALT, XDP_PASS},
     root,
 };
 
@@ -31,6 +36,7 @@ fn main() -> ExitCode {
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
     trials.push(trial("beyond its free entries the table takes a source with its second probe", door));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
+    trials.extend(content::trials());
     trials.extend(differential::trials());
     trials.extend(egress::trials());
     trials.extend(gate::trials());
@@ -58,7 +64,8 @@ type Counted = (Poll, BTreeMap<Address, SourceState>);
 
 impl Pair {
     fn new(settings: &Settings) -> Result<Self> {
-        Ok(Self { kernel: program::load(settings)?, software: SoftwareSensor::new(settings, SALT) })
+        let software = SoftwareSensor::new(settings, SALT).sampling(&Sampling::default(), EPOCH);
+        Ok(Self { kernel: program::load(settings)?, software })
     }
 
     fn count(&mut self, case: &Case) -> Result<()> {
@@ -75,6 +82,8 @@ impl Pair {
     fn compare(&mut self) -> Result<()> {
         let (kernel, software) = (counted(&mut self.kernel)?, counted(&mut self.software)?);
         ensure!(kernel == software, "the kernel counted {kernel:?}, the software {software:?}");
+        let (kernel, software) = (self.kernel.samples(), self.software.samples());
+        ensure!(kernel == software, "the kernel sampled {kernel:?}, the software {software:?}");
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ use scanguard_tests::{
 use serde_json::Value;
 
 use crate::{
-    scenes::{jumping_times, port_scan, scenes},
+    scenes::{jumping_times, port_scan, requests, scenes},
     trial,
 };
 
@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("pcap and pcapng give the same lines", formats),
         trial("text lines are for people", text),
         trial("only packets to local addresses are looked at", local),
+        trial("requests and what they are answered are sampled within the budget", sampled),
         trial("standard input is read", standard_input),
         trial("a truncated capture gives its findings, says the packet and fails", truncated),
         trial("what cannot be read is said in one line each, and the rest is read", unreadable),
@@ -155,6 +156,17 @@ fn text() -> Result<()> {
     let expected = format!("2024-05-14T12:00:01.002Z opened  medium vertical_scan T1595.002 {SOURCE}: ");
     ensure!(ran.stdout.starts_with(&expected) && ran.stdout.lines().count() == 2, "{}", ran.stdout);
     Ok(())
+}
+
+fn sampled() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = scratch.file("requests.pcap", &pcap(ETHERNET, &requests()))?;
+    let ran = run(&["--local", &DESTINATION.to_string(), &file])?;
+    ran.says(
+        "samples: 401 (200 http_request, 200 http_status, 1 dns_query)\n  200 more were beyond the budgets",
+    )?;
+    let off = scratch.file("off.toml", b"[samples]\nenabled = false\n")?;
+    run(&["--config", &off, &file])?.says("samples: 0\n")
 }
 
 fn local() -> Result<()> {

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use libtest_mimic::{Failed, Trial};
 use scanguard::{
     config::Config,
+    content::{sample::Sample, sampling::Settings as Sampling},
     sensor::{
         Feed, Poll, Sensor, SensorError, TurnedAway, Visit, software::SoftwareSensor, test_run::isolate,
     },
@@ -18,7 +19,7 @@ use scanguard::{
 use scanguard_common::{account::SourceState, address::Address};
 use scanguard_tests::{
     frames::{DESTINATION, DESTINATION6},
-    program::{self, SALT},
+    program::{self, EPOCH, SALT},
     root,
 };
 
@@ -86,6 +87,10 @@ impl<S: Feed> Feed for Recorder<'_, S> {
         self.sensor.feed_leaving(frame)
     }
 
+    fn samples(&mut self) -> Vec<Sample<Vec<u8>>> {
+        self.sensor.samples()
+    }
+
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
         self.sensor.set_home(home)
     }
@@ -101,7 +106,7 @@ fn isolated(check: impl FnOnce() -> Result<()> + Send) -> Result<()> {
 fn agree(scene: &Scene, local: &[IpNet]) -> Result<()> {
     let settings = Config::default().sensor;
     let (mut counted, mut ran) = (Vec::new(), Vec::new());
-    let software = SoftwareSensor::new(&settings, SALT);
+    let software = SoftwareSensor::new(&settings, SALT).sampling(&Sampling::default(), EPOCH);
     let software = replay_at(local, &[&scene.file], Recorder { sensor: software, polls: &mut counted })?;
     // A socket here that would want one of the packets, if it were asked.
     let _listener = TcpListener::bind("0.0.0.0:77").ok();

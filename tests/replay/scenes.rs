@@ -31,6 +31,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
         scene("the packet table", pcap(ETHERNET, &packet_table())),
         scene("many sources at once", pcap(ETHERNET, &many_sources())),
         scene("hours of quiet between scans", pcapng(ETHERNET, &quiet_hours())),
+        scene("requests and their answers", pcap(ETHERNET, &requests())),
         scene("packets cut by the capture", pcap(ETHERNET, &cut())),
         scene("times that jump", pcap(ETHERNET, &jumping_times())),
         scene("raw ip", pcap(101, &raw())),
@@ -76,6 +77,23 @@ pub(crate) fn client() -> Vec<Timed> {
             ]
         })
         .collect()
+}
+
+/// 300 requests in a connection within a second, more than are sampled, and what they are answered; then a query.
+pub(crate) fn requests() -> Vec<Timed> {
+    let mut packets: Vec<_> = (0..300u64)
+        .flat_map(|number| {
+            let request = format!("GET /{number} HTTP/1.1\r\nHost: victim\r\n\r\n");
+            let status = b"HTTP/1.1 404 Not Found\r\n\r\n";
+            [
+                Timed::new(number * 2, v4(6, &[tcp(0x18, 80).as_slice(), request.as_bytes()].concat())),
+                Timed::new(number * 2 + 1, turned(v4(6, &[from_port(0x18, 80).as_slice(), status].concat()))),
+            ]
+        })
+        .collect();
+    let query = [7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 1];
+    packets.push(Timed::new(1_500, v4(17, &udp(40_000, 53, &query))));
+    packets
 }
 
 /// Every packet of the table, one in 300 ms.

@@ -58,8 +58,9 @@ pub fn capture(bytes: &[u8]) {
     let mut frames = Frames::default();
     while let Ok(Some(packet)) = capture.next_packet() {
         if let Some(frame) = frames.frame(&packet) {
-            assert!(FRAME_LENGTHS.contains(&frame.len()), "{} bytes", frame.len());
-            black_box(inspect(&frame));
+            assert!(FRAME_LENGTHS.contains(&frame.bytes.len()), "{} bytes", frame.bytes.len());
+            assert!(frame.captured <= frame.bytes.len(), "{} captured", frame.captured);
+            black_box(inspect(&frame.bytes));
         }
     }
 }
@@ -81,7 +82,7 @@ pub fn control(bytes: &[u8]) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (server, mut client) = UnixStream::pair().expect("a pair of sockets");
-        let limits = Limits { sources: 1, history: 1, findings: 1 };
+        let limits = Limits { sources: 1, history: 1, findings: 1, visitors: 1 };
         let metrics = Metrics::new(limits, std::iter::empty()).expect("metrics").response;
         // SAFETY: no arguments; it cannot fail.
         let rights = Rights { own: unsafe { libc::geteuid() }, group: None };
@@ -183,7 +184,14 @@ fn said(protocol: u8, port: u16, bytes: &[u8]) {
     const GROWTH: usize = 4;
     for direction in [Direction::Request, Direction::Answer] {
         let service = Service::Endpoint { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port, protocol };
-        let sample = Sample { source: Ipv4Addr::LOCALHOST.into(), service, direction, owned: true, bytes };
+        let sample = Sample {
+            source: Ipv4Addr::LOCALHOST.into(),
+            service,
+            client_port: 40_000,
+            direction,
+            owned: true,
+            bytes,
+        };
         for utterance in parse(&sample) {
             let (from, texts) = match utterance.said {
                 Said::Request(Request { method, path, host, agent, referer, oddities, status }) => {

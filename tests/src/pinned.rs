@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use scanguard::content::sampling::Settings as Sampling;
 use scanguard::sensor::{
     kernel::KernelSensor,
     pins::Plan,
@@ -90,7 +91,8 @@ pub(crate) fn unmount_all() {
 pub fn sensor(settings: &Settings) -> Result<KernelSensor> {
     let plan = Plan::new(settings)?;
     ensure!(!plan.reused().is_empty(), "nothing is pinned that these settings go with");
-    let mut ebpf = program::load_with(settings, plan.salt(), KernelLogLevel(0), &plan.reused())?;
+    let mut ebpf =
+        program::load_with(settings, &Sampling::default(), plan.salt(), KernelLogLevel(0), &plan.reused())?;
     let mut taken = plan.commit(&ebpf)?;
     let mut sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;
     sensor.resume(&mut taken)?;

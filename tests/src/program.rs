@@ -3,13 +3,17 @@
 use std::{
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
 };
 
 use anyhow::Result;
-use scanguard::sensor::{
-    program::{self, KernelLogLevel},
-    settings::Settings,
-    test_run::TestRunSensor,
+use scanguard::{
+    content::sampling::Settings as Sampling,
+    sensor::{
+        program::{self, KernelLogLevel},
+        settings::Settings,
+        test_run::TestRunSensor,
+    },
 };
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
@@ -28,13 +32,26 @@ pub const TCX_NEXT: u32 = u32::MAX;
 /// The salt of all test programs, so that host and kernel set the same bits.
 pub const SALT: u64 = 0x5ca9;
 
+/// The epoch that budgets of samples are for.
+pub const EPOCH: Duration = Duration::from_secs(1);
+
 /// The real program, loaded and attached to nothing.
 ///
 /// # Errors
 /// The kernel does not take it.
 pub fn load(settings: &Settings) -> Result<TestRunSensor> {
-    let ebpf = program::load(settings, SALT, KernelLogLevel(0))?;
-    Ok(TestRunSensor::new(ebpf, settings.ipv6_prefix)?)
+    load_sampling(settings, &Sampling::default())
+}
+
+/// As [`load`], with other settings of what is sampled and budgets for an [`EPOCH`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_sampling(settings: &Settings, content: &Sampling) -> Result<TestRunSensor> {
+    let ebpf = program::load(settings, content, SALT, KernelLogLevel(0))?;
+    let mut loaded = TestRunSensor::new(ebpf, settings.ipv6_prefix)?;
+    loaded.kernel.set_samples(content.budgets(EPOCH))?;
+    Ok(loaded)
 }
 
 /// `union bpf_attr`, the part of `BPF_PROG_LOAD` that every kernel knows.

@@ -29,6 +29,25 @@ pub struct Headers {
     pub to_group: bool,
 }
 
+impl Headers {
+    /// Where the packet comes from and where it goes.
+    #[inline(always)]
+    pub fn addresses<P: Packet>(&self, packet: &P) -> Option<(Address, Address)> {
+        addresses_at(packet, self.is_v6, self.network)
+    }
+}
+
+#[inline(always)]
+fn addresses_at<P: Packet>(packet: &P, is_v6: bool, network: usize) -> Option<(Address, Address)> {
+    if is_v6 {
+        let ip = packet.view::<Ipv6>(network)?;
+        Some((Address::from_v6(&ip.source), Address::from_v6(&ip.destination)))
+    } else {
+        let ip = packet.view::<Ipv4>(network)?;
+        Some((Address::from_v4(&ip.source), Address::from_v4(&ip.destination)))
+    }
+}
+
 /// Which part of an IP datagram a packet carries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fragment {
@@ -67,12 +86,8 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Exit> {
 pub fn addresses<P: Packet>(packet: &P) -> Option<(Address, Address)> {
     let link = ethernet::parse(packet).ok()?;
     match link.ethertype {
-        ethertype::IPV4 => packet
-            .view::<Ipv4>(link.network)
-            .map(|ip| (Address::from_v4(&ip.source), Address::from_v4(&ip.destination))),
-        ethertype::IPV6 => packet
-            .view::<Ipv6>(link.network)
-            .map(|ip| (Address::from_v6(&ip.source), Address::from_v6(&ip.destination))),
+        ethertype::IPV4 => addresses_at(packet, false, link.network),
+        ethertype::IPV6 => addresses_at(packet, true, link.network),
         _ => None,
     }
 }

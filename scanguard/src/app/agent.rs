@@ -13,7 +13,7 @@ use super::reload::{read_feeds, use_geo};
 use crate::{
     clock::{Clock, monotonic},
     config::Config,
-    content::Utterance,
+    content::{Utterance, parse::parse, sample::Sample},
     detect::{
         Detector,
         findings::{Event, EventKind, Finding},
@@ -153,8 +153,20 @@ impl Agent {
         }
     }
 
-    /// Takes what clients said.
-    pub(super) fn hear(&mut self, said: &[Utterance]) {
+    /// Takes what the program copied of what clients said and were answered.
+    pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
+        self.metrics.heard(samples.len());
+        let said: Vec<_> = samples.iter().flat_map(parse).collect();
+        self.hear(&said);
+    }
+
+    /// Takes what access logs have.
+    pub(super) fn hear_logs(&mut self, said: &[Utterance]) {
+        self.metrics.logs.heard(said.len());
+        self.hear(said);
+    }
+
+    fn hear(&mut self, said: &[Utterance]) {
         let Self { clock, pipeline, writer, metrics, .. } = self;
         let now = clock.now();
         let mut findings = Vec::new();

@@ -29,6 +29,7 @@ use crate::{
         pins::Plan,
         privileges,
         program::{self, KernelLogLevel},
+        samples::Samples,
         trips::Trips,
     },
 };
@@ -52,7 +53,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     let address = listener.local_addr().context("the listener's address")?;
     let plan = Plan::new(&config.sensor)?;
     let log = KernelLogLevel::from_tracing();
-    let mut ebpf = program::load_with(&config.sensor, plan.salt(), log, &plan.reused())?;
+    let mut ebpf = program::load_with(&config.sensor, &config.samples, plan.salt(), log, &plan.reused())?;
     let mut taken = plan.commit(&ebpf)?;
     drain_kernel_log(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
@@ -61,10 +62,12 @@ pub async fn run(arguments: Run) -> Result<()> {
         tracing::error!("{lost} bans could not be carried over: the map of bans is full");
     }
     let mut trips = Trips::new(&mut ebpf)?;
+    let mut samples = Samples::new(&mut ebpf)?;
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
     sensor.set_epoch_length(config.sensor.poll_interval)?;
+    sensor.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
     let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
     sensor.set_free_entries(config.sensor.free_entries(cpus.get()))?;
     sensor.set_routed(&config.network.home);
@@ -105,7 +108,7 @@ pub async fn run(arguments: Run) -> Result<()> {
                     polls = poll_timer(interval);
                 }
                 if agent.config.logs != followed {
-                    logs.end(&mut |said| agent.hear(&said)).await;
+                    logs.end(&mut |said| agent.hear_logs(&said)).await;
                     logs = agent.follow_logs();
                 }
             }
@@ -113,11 +116,12 @@ pub async fn run(arguments: Run) -> Result<()> {
             _ = polls.tick() => agent.poll().await,
             Some(request) = asked.recv() => agent.answer(request).await,
             // No more comes in a second than is heard in a fraction of it.
-            Some(said) = logs.next() => agent.hear(&said),
+            Some(said) = logs.next() => agent.hear_logs(&said),
             told = trips.next() => agent.look(&told?),
+            samples = samples.next() => agent.hear_samples(&samples?),
         }
     }
-    logs.end(&mut |said| agent.hear(&said)).await;
+    logs.end(&mut |said| agent.hear_logs(&said)).await;
     agent.finish().await;
     drop(stop);
     controller.await.context("the control socket")?;

@@ -44,6 +44,9 @@ impl Agent {
         self.metrics.add_rules(detector.rules());
         self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         self.sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
+        self.sensor
+            .set_samples(config.samples.budgets(config.sensor.poll_interval))
+            .context("the budgets of samples")?;
         self.sensor.set_routed(&config.network.home);
         self.addresses_read = None;
         let (now, detector) = (self.clock.now(), &self.pipeline.detector);

@@ -32,6 +32,8 @@ pub struct Config {
     pub sensor: sensor::settings::Settings,
     /// `[network]`.
     pub network: crate::network::settings::Settings,
+    /// `[samples]`.
+    pub samples: content::sampling::Settings,
     /// `[history]`.
     pub history: observe::settings::Settings,
     /// `[findings]`.
@@ -173,6 +175,9 @@ impl Config {
             ("sensor.ipv6_prefix", old.ipv6_prefix != sensor.ipv6_prefix),
             ("sensor.persist", old.persist != sensor.persist),
             ("sensor.pin", old.pin != sensor.pin),
+            ("samples.enabled", self.samples.enabled != new.samples.enabled),
+            ("samples.web_ports", self.samples.web_ports != new.samples.web_ports),
+            ("samples.dns_ports", self.samples.dns_ports != new.samples.dns_ports),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
             ("response.state", self.response.state != new.response.state),
             ("control.socket", self.control.socket != new.control.socket),
@@ -186,6 +191,7 @@ impl Config {
             let config = Self {
                 sensor: sensor::settings::Settings::read(root.section("sensor")),
                 network: crate::network::settings::Settings::read(root.section("network")),
+                samples: content::sampling::Settings::read(root.section("samples")),
                 history: observe::settings::Settings::read(root.section("history")),
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),

@@ -11,6 +11,7 @@ pub mod lists;
 pub mod names;
 pub mod parse;
 pub mod sample;
+pub mod sampling;
 pub mod settings;
 pub mod summary;
 pub mod target;

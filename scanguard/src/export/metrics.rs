@@ -15,8 +15,10 @@ use prometheus::{
 use scanguard_common::{
     abi,
     account::Answer,
+    content::Begins,
     oracle::Reach,
     outcome::{EgressExit, Exit, ProbeClass},
+    sample::LeftOut,
     tally::Tally,
 };
 
@@ -59,6 +61,9 @@ pub struct Metrics {
     poll_errors: IntCounter,
     trips: IntCounter,
     trips_lost: IntCounter,
+    samples: IntCounterVec,
+    samples_left_out: IntCounterVec,
+    samples_heard: IntCounter,
     would_drop: IntCounter,
     spared: IntCounter,
     detection: Histogram,
@@ -221,6 +226,18 @@ impl Metrics {
                 "scanguard_trips_lost_total",
                 "Times that there was no room to tell the agent of a source; the next poll saw to it.",
             )?,
+            samples: register.counters(
+                "scanguard_samples_total",
+                "Payloads whose beginning the kernel program handed to the agent, by what they begin like.",
+                &["begins"],
+            )?,
+            samples_left_out: register.counters(
+                "scanguard_samples_left_out_total",
+                "Payloads that begin like something and were not handed to the agent, by the reason.",
+                &["reason"],
+            )?,
+            samples_heard: register
+                .counter("scanguard_samples_heard_total", "Samples that the agent read.")?,
             would_drop: register.counter(
                 "scanguard_would_drop_packets_total",
                 "Packets of banned sources that would have been dropped, were bans enforced.",
@@ -302,6 +319,12 @@ impl Metrics {
         for exit in EgressExit::ALL {
             metrics.egress.with_label_values(&[exit.label()]);
         }
+        for begins in Begins::ALL {
+            metrics.samples.with_label_values(&[begins.label()]);
+        }
+        for why in LeftOut::ALL {
+            metrics.samples_left_out.with_label_values(&[why.label()]);
+        }
         metrics.reload_successful.set(1);
         metrics.add_process_metrics()?;
         Ok(metrics)
@@ -348,6 +371,12 @@ impl Metrics {
         for exit in EgressExit::ALL {
             self.egress.with_label_values(&[exit.label()]).inc_by(delta.egress(exit));
         }
+        for begins in Begins::ALL {
+            self.samples.with_label_values(&[begins.label()]).inc_by(delta.sampled(begins));
+        }
+        for why in LeftOut::ALL {
+            self.samples_left_out.with_label_values(&[why.label()]).inc_by(delta.left_out(why));
+        }
         self.sources.set(poll.entries.cast_signed());
         self.source_inserts.inc_by(delta.inserted);
         self.trips.inc_by(delta.trips);
@@ -356,6 +385,11 @@ impl Metrics {
         self.spared.inc_by(delta.spared);
         self.source_evictions.inc_by(evicted);
         self.polls.observe(took.as_secs_f64());
+    }
+
+    /// So many samples were read.
+    pub fn heard(&self, count: usize) {
+        self.samples_heard.inc_by(count as u64);
     }
 
     /// A finding was opened so long after the packet that the kernel told of.

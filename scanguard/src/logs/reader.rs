@@ -88,6 +88,7 @@ impl Reader {
         Ok(Utterance {
             source: self.mask.apply(Address::from(client)),
             service: Service::Log,
+            client_port: None,
             proof: Proof::Connection,
             said: entry.said,
         })

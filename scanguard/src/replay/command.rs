@@ -39,10 +39,14 @@ pub fn run(arguments: &cli::Replay, stop: &AtomicBool) -> Result<Exit> {
     if arguments.through_kernel {
         privileges::check()?;
         test_run::isolate().context("--through-kernel needs root: a network namespace of its own")?;
-        let ebpf = program::load(&config.sensor, salt, KernelLogLevel(0))?;
-        replay(arguments, &config, TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?, stop)
+        let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0))?;
+        let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
+        sensor.kernel.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
+        replay(arguments, &config, sensor, stop)
     } else {
-        replay(arguments, &config, SoftwareSensor::new(&config.sensor, salt), stop)
+        let sensor = SoftwareSensor::new(&config.sensor, salt);
+        let sensor = sensor.sampling(&config.samples, config.sensor.poll_interval);
+        replay(arguments, &config, sensor, stop)
     }
 }
 

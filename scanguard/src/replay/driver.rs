@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::clock::PacketClock;
+use super::{clock::PacketClock, frame::Frame};
 use crate::{
     clock::Now,
+    content::parse::parse,
     detect::findings::Event,
     pipeline::{Outcome, Pipeline},
     sensor::{Feed, SensorError},
@@ -36,19 +37,32 @@ impl<S: Feed> Driver<S> {
     pub fn packet(
         &mut self,
         time: Option<Timestamp>,
-        frame: &[u8],
+        frame: Frame<'_>,
         tell: &mut dyn FnMut(Event),
     ) -> Result<(), SensorError> {
         self.pass(time, tell)?;
-        self.sensor.feed(frame)
+        self.sensor.feed(frame.bytes)?;
+        self.hear(frame, tell);
+        Ok(())
     }
 
     /// Takes a packet that leaves, at the time that has passed.
     ///
     /// # Errors
     /// See [`Feed::feed_leaving`].
-    pub fn leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
-        self.sensor.feed_leaving(frame)
+    pub fn leaving(&mut self, frame: Frame<'_>, tell: &mut dyn FnMut(Event)) -> Result<(), SensorError> {
+        self.sensor.feed_leaving(frame.bytes)?;
+        self.hear(frame, tell);
+        Ok(())
+    }
+
+    fn hear(&mut self, frame: Frame<'_>, tell: &mut dyn FnMut(Event)) {
+        let mut samples = self.sensor.samples();
+        frame.trim(&mut samples);
+        let now = self.now(self.clock.elapsed());
+        for utterance in samples.iter().flat_map(parse) {
+            self.pipeline.hear(&utterance, now, tell);
+        }
     }
 
     /// Lets time pass until a packet that is not for the sensor.
@@ -78,8 +92,12 @@ impl<S: Feed> Driver<S> {
         self.poll(at, tell).map(drop)
     }
 
+    fn now(&self, at: Duration) -> Now {
+        Now { at, wall: self.clock.wall(at) }
+    }
+
     fn poll(&mut self, at: Duration, tell: &mut dyn FnMut(Event)) -> Result<Outcome, SensorError> {
-        let now = Now { at, wall: self.clock.wall(at) };
+        let now = self.now(at);
         let outcome = self.pipeline.poll(&mut self.sensor, now, tell)?;
         self.evicted += outcome.evicted;
         Ok(outcome)
@@ -92,7 +110,8 @@ impl<S: Feed> Driver<S> {
     pub fn finish(mut self, tell: &mut dyn FnMut(Event)) -> Result<Ended, SensorError> {
         let at = self.clock.elapsed();
         let outcome = self.poll(at, tell)?;
-        self.pipeline.detector.close_all(Now { at, wall: self.clock.wall(at) }, tell);
+        let now = self.now(at);
+        self.pipeline.detector.close_all(now, tell);
         Ok(Ended {
             outcome,
             evicted: self.evicted,

@@ -1,9 +1,40 @@
 //! From what was captured of a packet to a frame that every sensor takes.
 
-use scanguard_common::{packet::Packet, wire::Wire};
+use scanguard_common::{content, packet::Packet, wire::Wire};
 
 use super::capture;
-use crate::sensor::{FRAME_LENGTHS, software::judge_blindly};
+use crate::{
+    content::sample::Sample,
+    sensor::{FRAME_LENGTHS, software::judge_blindly},
+};
+
+/// A frame as sensors take it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Frame<'f> {
+    /// All of it.
+    pub bytes: &'f [u8],
+    /// So many of the bytes were captured; the rest is filled up.
+    pub captured: usize,
+}
+
+impl<'f> Frame<'f> {
+    /// One that was captured whole.
+    pub fn whole(bytes: &'f [u8]) -> Self {
+        Self { bytes, captured: bytes.len() }
+    }
+
+    /// Takes out of samples of this frame what was not captured.
+    pub fn trim(&self, samples: &mut Vec<Sample<Vec<u8>>>) {
+        if self.captured == self.bytes.len() {
+            return;
+        }
+        let offset = content::payload(&self.bytes).map_or(0, |payload| payload.offset);
+        for sample in &mut *samples {
+            sample.bytes.truncate(self.captured.saturating_sub(offset));
+        }
+        samples.retain(|sample| !sample.bytes.is_empty());
+    }
+}
 
 /// Frames are put together here, so that memory is asked for once.
 #[derive(Default)]
@@ -32,9 +63,10 @@ impl Frames {
     /// The frame of a packet; nothing if it is too short to be one.
     ///
     /// A capture may hold the beginning of a packet only (tcpdump -s). Where that is enough to tell what it is,
-    /// the rest is filled with zeros, as no sensor looks at it. Otherwise the frame stays cut, and is
-    /// counted as such: nothing is read out of zeros that nobody sent.
-    pub fn frame<'f>(&'f mut self, packet: &capture::Packet<'f>) -> Option<&'f [u8]> {
+    /// the rest is filled with zeros, of which no sensor makes anything but parts of samples, see
+    /// [`Frame::trim`]. Otherwise the frame stays cut, and is counted as such: nothing is read out of zeros that nobody
+    /// sent.
+    pub fn frame<'f>(&'f mut self, packet: &capture::Packet<'f>) -> Option<Frame<'f>> {
         let Self { ethernet, whole } = self;
         let captured = packet.link.ethernet(packet.data, ethernet)?;
         let (shortest, longest) = (*FRAME_LENGTHS.start(), *FRAME_LENGTHS.end());
@@ -45,25 +77,33 @@ impl Frames {
         let missing = packet.wire_len.saturating_sub(packet.data.len());
         let frame_len = captured.len().saturating_add(missing).min(longest);
         if frame_len == captured.len() {
-            return Some(captured);
+            return Some(Frame::whole(captured));
         }
         whole.clear();
         whole.extend_from_slice(captured);
         whole.resize(frame_len, 0);
         let seen = judge_blindly(&Cut { captured, frame_len });
-        Some(if seen == judge_blindly(&whole.as_slice()) { whole } else { captured })
+        if seen != judge_blindly(&whole.as_slice()) {
+            return Some(Frame::whole(captured));
+        }
+        Some(Frame { bytes: whole, captured: captured.len() })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use scanguard_common::{
         oracle::Reach,
         outcome::{Exit, Flow, ProbeClass},
     };
 
     use super::*;
-    use crate::replay::capture::Link;
+    use crate::{
+        replay::capture::Link,
+        sensor::{Feed as _, settings::Settings, software::SoftwareSensor},
+    };
 
     /// A SYN with 1,000 bytes of data, in an IPv4 packet.
     fn syn() -> Vec<u8> {
@@ -82,7 +122,7 @@ mod tests {
     fn outcome(data: &[u8], wire_len: usize) -> Option<Outcome> {
         let mut frames = Frames::default();
         let packet = capture::Packet { time: None, link: Link::Raw, data, wire_len };
-        frames.frame(&packet).map(|frame| judge_blindly(&frame))
+        frames.frame(&packet).map(|frame| judge_blindly(&frame.bytes))
     }
 
     fn is_syn(outcome: Option<Outcome>) -> bool {
@@ -108,10 +148,37 @@ mod tests {
     }
 
     #[test]
+    fn samples_hold_nothing_that_was_not_captured() {
+        let mut packet = syn();
+        packet[33] = 0x10;
+        packet[22..24].copy_from_slice(&80u16.to_be_bytes());
+        packet[40..56].copy_from_slice(b"GET /secret HTTP");
+        for captured in 40..packet.len() {
+            let mut frames = Frames::default();
+            let cut = capture::Packet {
+                time: None,
+                link: Link::Raw,
+                data: &packet[..captured],
+                wire_len: packet.len(),
+            };
+            let frame = frames.frame(&cut).unwrap();
+            let content = crate::content::sampling::Settings::default();
+            let mut sensor = SoftwareSensor::new(&Settings::default(), 7).sampling(&content, Duration::MAX);
+            sensor.packet(frame.bytes);
+            let mut samples = sensor.samples();
+            frame.trim(&mut samples);
+            let sampled: Vec<_> = samples.iter().map(|sample| sample.bytes.as_slice()).collect();
+            let expected = &packet[40..captured.min(40 + 512)];
+            // The method, the space and the target are there.
+            assert_eq!(sampled, if captured >= 45 { vec![expected] } else { vec![] }, "{captured}");
+        }
+    }
+
+    #[test]
     fn lengths_that_nobody_can_have_sent_cost_no_memory() {
         let packet = syn();
         let mut frames = Frames::default();
         let packet = capture::Packet { time: None, link: Link::Raw, data: &packet, wire_len: usize::MAX };
-        assert_eq!(frames.frame(&packet).map(<[u8]>::len), Some(*FRAME_LENGTHS.end()));
+        assert_eq!(frames.frame(&packet).map(|frame| frame.bytes.len()), Some(*FRAME_LENGTHS.end()));
     }
 }

@@ -130,15 +130,15 @@ impl<S: Feed, W: Write> Replay<S, W> {
             driver.pass(packet.time, &mut |event| teller.tell(&event))?;
             return teller.error.take().map_or(Ok(()), |error| Err(error.into()));
         };
-        match way(frame, local) {
+        match way(frame.bytes, local) {
             Way::Inbound => {
                 driver.packet(packet.time, frame, &mut |event| teller.tell(&event))?;
-                teller.summary.saw(frame, packet.time);
+                teller.summary.saw(frame.bytes, packet.time);
             }
             Way::Leaving => {
                 teller.summary.not_ours += 1;
                 driver.pass(packet.time, &mut |event| teller.tell(&event))?;
-                driver.leaving(frame)?;
+                driver.leaving(frame, &mut |event| teller.tell(&event))?;
             }
             Way::Elsewhere => {
                 teller.summary.not_ours += 1;

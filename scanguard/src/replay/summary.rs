@@ -9,6 +9,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use scanguard_common::{
     address::{Address, SourceMask},
+    content::Begins,
     outcome::{Exit, PROBE_CLASSES, ProbeClass},
     tally::Tally,
 };
@@ -114,6 +115,14 @@ impl Summary {
         self.write_packets(ended, output)?;
         writeln!(output, "probes: {}", classes(&tally.probes))?;
         writeln!(output, "other packets: {}", others(tally))?;
+        writeln!(output, "samples: {}", samples(tally))?;
+        let left_out = tally.left_out.iter().sum::<u64>();
+        if left_out > 0 {
+            writeln!(
+                output,
+                "  {left_out} more were beyond the budgets (samples.source_budget, samples.cpu_budget)"
+            )?;
+        }
         self.write_sources(ended, output)?;
         writeln!(
             output,
@@ -181,6 +190,10 @@ fn classes(counts: &[u64; PROBE_CLASSES]) -> Parts {
 fn others(tally: &Tally) -> Parts {
     let others = Exit::ALL.into_iter().filter(|exit| *exit != Exit::Probe);
     Parts::new(others.map(|exit| (exit.label(), tally.exit(exit))))
+}
+
+fn samples(tally: &Tally) -> Parts {
+    Parts::new(Begins::ALL.into_iter().map(|begins| (begins.label(), tally.sampled(begins))))
 }
 
 /// "1000 (990 syn, 10 fin)", the most frequent first.

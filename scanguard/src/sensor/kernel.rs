@@ -193,6 +193,14 @@ impl KernelSensor {
         })
     }
 
+    /// How many samples are taken in an epoch: of one source, and on each CPU. At first: none.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_samples(&mut self, (of_source, of_cpu): (u32, u32)) -> Result<(), SensorError> {
+        self.tell(|control| (control.source_samples, control.cpu_samples) = (of_source, of_cpu))
+    }
+
     /// What the gate does with those who are banned, and whether it spares nothing of theirs.
     ///
     /// # Errors

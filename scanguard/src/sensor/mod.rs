@@ -14,6 +14,8 @@ pub mod owner;
 pub mod pins;
 pub mod privileges;
 pub mod program;
+mod sampler;
+pub mod samples;
 pub mod settings;
 pub mod software;
 mod syscall;
@@ -23,10 +25,12 @@ pub mod trips;
 
 use ipnet::IpNet;
 use scanguard_common::{
-    account::{Sample, SourceState},
+    account::{self, SourceState},
     address::Address,
     tally::Tally,
 };
+
+use crate::content::sample::Sample;
 
 /// What a poll found beyond the sources that it handed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,7 +56,7 @@ pub struct TurnedAway {
     /// Probes since the program was loaded.
     pub count: u64,
     /// Some of the last of them, a few for each CPU.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<account::Sample>,
 }
 
 /// Takes a source, its state, and the epoch that was just ended: distinct things of that are whole.
@@ -108,6 +112,9 @@ pub trait Feed: Sensor {
     /// # Errors
     /// As [`Self::feed`].
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError>;
+
+    /// What was sampled of the frames since it was asked last, the oldest first.
+    fn samples(&mut self) -> Vec<Sample<Vec<u8>>>;
 
     /// Takes which addresses are ours. A host behind a capture may always publish ports for others: one
     /// without a socket is unknown.

@@ -9,6 +9,7 @@ use aya::{
 use scanguard_common::{abi, address::SourceMask};
 
 use super::{pins::Shape, settings::Settings};
+use crate::content;
 
 /// The object that `build.rs` built, aligned as the ELF parser wants it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
@@ -71,8 +72,13 @@ impl KernelLogLevel {
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load(settings: &Settings, salt: u64, log: KernelLogLevel) -> Result<aya::Ebpf, LoadError> {
-    load_with(settings, salt, log, &[])
+pub fn load(
+    settings: &Settings,
+    sampling: &content::sampling::Settings,
+    salt: u64,
+    log: KernelLogLevel,
+) -> Result<aya::Ebpf, LoadError> {
+    load_with(settings, sampling, salt, log, &[])
 }
 
 /// As [`load`], with pinned maps, by name, in the place of new ones.
@@ -81,11 +87,13 @@ pub fn load(settings: &Settings, salt: u64, log: KernelLogLevel) -> Result<aya::
 /// See [`LoadError`].
 pub fn load_with(
     settings: &Settings,
+    sampling: &content::sampling::Settings,
     salt: u64,
     log: KernelLogLevel,
     pinned: &[(String, PathBuf)],
 ) -> Result<aya::Ebpf, LoadError> {
     let mask = SourceMask::new(settings.ipv6_prefix).words();
+    let (enabled, tcp, dns) = (u32::from(sampling.enabled), sampling.tcp(), sampling.dns());
     let mut loader = EbpfLoader::new();
     for (name, entries) in max_entries(settings) {
         loader.map_max_entries(name, entries);
@@ -97,6 +105,9 @@ pub fn load_with(
         .override_global(abi::VERSION, &1u32, true)
         .override_global(abi::SOURCE_MASK, &mask, true)
         .override_global(abi::SALT, &salt, true)
+        .override_global(abi::SAMPLING, &enabled, true)
+        .override_global(abi::TCP_PORTS, tcp.words(), true)
+        .override_global(abi::DNS_PORTS, dns.words(), true)
         .override_global(aya_log::LEVEL, &log.0, false)
         .load(OBJECT)
         .map_err(|error| explain(&error, settings))?;
@@ -155,6 +166,7 @@ const MAX_REASON: usize = 600;
 pub(super) fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     // The verifier says last what it did not like.
     let skipped = line.chars().count().saturating_sub(MAX_REASON);

@@ -3,7 +3,10 @@
 //! Parser, classifier and accounting are those that the program is compiled from. What is written twice is
 //! the table of sources around them, and the tests run both on the same packets.
 
-use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -19,7 +22,8 @@ use scanguard_common::{
     tally::Tally,
 };
 
-use super::{Feed, Poll, Sensor, SensorError, TurnedAway, Visit, settings::Settings};
+use super::{Feed, Poll, Sensor, SensorError, TurnedAway, Visit, sampler::Sampler, settings::Settings};
+use crate::content::{sample::Sample, sampling::Settings as Sampling};
 
 /// A bounded table of sources, and totals.
 pub struct SoftwareSensor {
@@ -32,6 +36,7 @@ pub struct SoftwareSensor {
     by_age: BTreeSet<(u64, Address)>,
     tally: Tally,
     heard: Heard,
+    sampler: Sampler,
     /// Counts polls from 1 and, unlike the epoch, never wraps.
     period: u64,
 }
@@ -53,12 +58,20 @@ impl SoftwareSensor {
             by_age: BTreeSet::new(),
             tally: Tally::ZERO,
             heard: Heard::default(),
+            sampler: Sampler::default(),
             period: 1,
         }
     }
 
+    /// Takes samples by these settings, as many as in epochs of this length. At first: none.
+    #[must_use]
+    pub fn sampling(self, settings: &Sampling, epoch: Duration) -> Self {
+        Self { sampler: Sampler::new(settings, epoch, self.mask, self.salt), ..self }
+    }
+
     /// Counts a frame of any length.
     pub fn packet(&mut self, frame: &[u8]) {
+        self.sampler.arrived(&frame, epoch(self.period), &mut self.tally);
         match judge(&frame, &self.heard) {
             Ok((class, reach, flow)) => self.probe(class, reach, &flow),
             Err(exit) => self.tally.exits[exit.index()] += 1,
@@ -100,8 +113,9 @@ impl SoftwareSensor {
 
     /// Notes what a frame that leaves says of those who asked, as the egress program does.
     pub fn leaving(&mut self, frame: &[u8]) {
+        self.sampler.leaves(&frame, epoch(self.period), &mut self.tally);
         let exit = match egress::early(&frame) {
-            Some(exit) => exit,
+            Some((exit, _)) => exit,
             None => match egress::outgoing(&frame) {
                 Outgoing::Exit(exit) => exit,
                 Outgoing::Opening(_) => EgressExit::Tcp,
@@ -293,6 +307,10 @@ impl Feed for SoftwareSensor {
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.leaving(frame);
         Ok(())
+    }
+
+    fn samples(&mut self) -> Vec<Sample<Vec<u8>>> {
+        self.sampler.taken()
     }
 
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {

@@ -14,9 +14,12 @@ use scanguard_common::{abi, account::SourceState, address::Address};
 
 use ipnet::IpNet;
 
-use crate::network::Local;
+use crate::{content::sample::Sample, network::Local};
 
-use super::{Feed, Poll, Sensor, SensorError, TurnedAway, Visit, egress, kernel::KernelSensor, syscall::bpf};
+use super::{
+    Feed, Poll, Sensor, SensorError, TurnedAway, Visit, egress, kernel::KernelSensor, samples::SampleRing,
+    syscall::bpf,
+};
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
@@ -123,6 +126,7 @@ pub struct TestRunSensor {
     ebpf: Ebpf,
     /// Its maps.
     pub kernel: KernelSensor,
+    samples: SampleRing,
     /// What a poll found; kept for its memory.
     found: Vec<(Address, SourceState)>,
 }
@@ -134,10 +138,11 @@ impl TestRunSensor {
     /// See [`KernelSensor::new`].
     pub fn new(mut ebpf: Ebpf, ipv6_prefix: u8) -> Result<Self, SensorError> {
         let kernel = KernelSensor::new(&mut ebpf, ipv6_prefix)?;
+        let samples = SampleRing::new(&mut ebpf)?;
         if let Err(error) = egress::load(&mut ebpf) {
             tracing::warn!("{error}; {}", egress::LOSS);
         }
-        Ok(Self { ebpf, kernel, found: Vec::new() })
+        Ok(Self { ebpf, kernel, samples, found: Vec::new() })
     }
 
     fn program(&self) -> Result<BorrowedFd<'_>, ProgramError> {
@@ -220,6 +225,10 @@ impl Feed for TestRunSensor {
 
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.run_egress(frame, false, 1).map(drop)
+    }
+
+    fn samples(&mut self) -> Vec<Sample<Vec<u8>>> {
+        self.samples.by_ref().collect()
     }
 
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {

@@ -13,6 +13,7 @@ fn sample(protocol: u8, port: u16, direction: Direction, bytes: &[u8]) -> Sample
     Sample {
         source: Ipv4Addr::new(192, 0, 2, 1).into(),
         service: Service::Endpoint { ip: IpAddr::from([198, 51, 100, 1]), port, protocol },
+        client_port: 40_000,
         direction,
         owned: true,
         bytes,

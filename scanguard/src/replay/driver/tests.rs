@@ -48,7 +48,9 @@ fn time(milliseconds: i64) -> Option<Timestamp> {
 fn events(mut driver: Driver<SoftwareSensor>, packets: &[(i64, u8, u16)]) -> (Vec<Event>, Ended) {
     let mut events = Vec::new();
     for (at, source, port) in packets {
-        driver.packet(time(*at), &null(*source, *port), &mut |event| events.push(event)).unwrap();
+        driver
+            .packet(time(*at), Frame::whole(&null(*source, *port)), &mut |event| events.push(event))
+            .unwrap();
     }
     let ended = driver.finish(&mut |event| events.push(event)).unwrap();
     (events, ended)
@@ -94,7 +96,7 @@ fn absurd_times_neither_hang_nor_overflow() {
     let mut told = 0;
     for time in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX, Timestamp::MIN, Timestamp::MAX] {
         for _ in 0..3 {
-            driver.packet(Some(time), &frame, &mut |_| told += 1).unwrap();
+            driver.packet(Some(time), Frame::whole(&frame), &mut |_| told += 1).unwrap();
         }
     }
     let ended = driver.finish(&mut |_| told += 1).unwrap();

@@ -20,7 +20,7 @@ use super::{
 const PREFIX: &str = "scanguard_abi_";
 
 /// Maps that hold nothing beyond a packet: each program has its own.
-const SCRATCH: [&str; 1] = ["FRESH"];
+const SCRATCH: [&str; 2] = ["FRESH", "DRAFT"];
 
 /// The maps of the program in this binary, as these settings make them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -125,11 +125,14 @@ mod tests {
             abi::LIVE,
             abi::PUBLISHED,
             abi::TRIPS,
+            abi::SAMPLES,
         ] {
             assert!(maps.contains_key(name), "{name}: {maps:?}");
         }
         assert!(
-            !maps.keys().any(|name| name == "FRESH" || name.contains("LOG") || name.contains('.')),
+            !maps
+                .keys()
+                .any(|name| SCRATCH.contains(&name.as_str()) || name.contains("LOG") || name.contains('.')),
             "{maps:?}"
         );
     }

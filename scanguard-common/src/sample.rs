@@ -1,0 +1,130 @@
+//! How many samples are taken, and of which ports.
+
+use crate::{address::Address, flow::stir, outcome::numbered};
+
+numbered! {
+    /// Why a payload that begins like something was not sampled.
+    LeftOut[LEFT_OUTS] {
+        /// Its source has used its budget of this epoch up.
+        SourceBudget = "source_budget",
+        /// This CPU has used its budget of this epoch up.
+        CpuBudget = "cpu_budget",
+        /// The ring buffer had no room: the agent does not keep up, or is gone.
+        RingFull = "ring_full",
+        /// The packet's bytes could not be read.
+        Unreadable = "unreadable",
+    }
+}
+
+/// A set of ports, a bit each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ports([u64; PORT_WORDS]);
+
+/// Words of [`Ports`].
+pub const PORT_WORDS: usize = 65_536 / 64;
+
+impl Ports {
+    /// None.
+    pub const NONE: Self = Self([0; PORT_WORDS]);
+
+    /// These.
+    pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
+        let mut set = Self::NONE;
+        for port in ports {
+            let (word, bit) = place(port);
+            set.0[word] |= bit;
+        }
+        set
+    }
+
+    /// The words, see [`place`].
+    pub const fn words(&self) -> &[u64; PORT_WORDS] {
+        &self.0
+    }
+
+    /// Whether this one is among them.
+    pub fn contains(&self, port: u16) -> bool {
+        let (word, bit) = place(port);
+        self.0[word] & bit != 0
+    }
+}
+
+/// The word and the bit of a port.
+#[inline(always)]
+pub const fn place(port: u16) -> (usize, u64) {
+    (port as usize / 64, 1 << (port % 64))
+}
+
+/// Places of the table of budgets, 8 bytes each; a power of two. A source that falls on the place of another begins anew,
+/// which the budget of the CPU bounds.
+pub const BUDGETS: usize = 16_384;
+
+/// Where the budget of a source is kept: place and tag.
+#[inline(always)]
+pub fn budget_place(source: Address, is_answer: bool, salt: u64) -> (u32, u32) {
+    let [high, low] = source.words();
+    let hash = stir(stir(stir(salt, high), low), u64::from(is_answer));
+    ((hash >> 50) as u32 & (BUDGETS as u32 - 1), hash as u32)
+}
+
+/// Takes one from a budget: what is to be kept of it now, or none if it is used up. `held` is what was kept before: tag,
+/// epoch and how many were taken. Budgets end at 65,535 an epoch.
+#[inline(always)]
+pub fn charge(held: u64, tag: u32, epoch: u32, budget: u32) -> Option<u64> {
+    let owner = u64::from(tag) << 32 | u64::from((epoch & 0xffff) << 16);
+    let taken = if held & !0xffff == owner { held & 0xffff } else { 0 };
+    let left = u64::from(budget.min(0xffff)) > taken;
+    left.then_some(owner | (taken + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_set_holds_its_ports_and_no_others() {
+        let ports = [0, 53, 63, 64, 80, 443, 8080, 65_535];
+        let set = Ports::new(ports);
+        for port in 0..=u16::MAX {
+            assert_eq!(set.contains(port), ports.contains(&port), "{port}");
+        }
+    }
+
+    /// How many of so many are taken, and what is kept then.
+    fn taken(mut held: u64, tag: u32, epoch: u32, budget: u32, wanted: u32) -> (u32, u64) {
+        let mut count = 0;
+        for _ in 0..wanted {
+            if let Some(now) = charge(held, tag, epoch, budget) {
+                held = now;
+                count += 1;
+            }
+        }
+        (count, held)
+    }
+
+    #[test]
+    fn a_budget_is_for_one_epoch_and_one_source() {
+        let (count, held) = taken(0, 7, 1, 10, 100);
+        assert_eq!(count, 10);
+        assert_eq!(taken(held, 7, 1, 10, 100).0, 0);
+        assert_eq!(taken(held, 7, 2, 10, 100).0, 10, "the next epoch");
+        assert_eq!(taken(held, 8, 1, 10, 100).0, 10, "another source");
+        assert_eq!(taken(held, 7, 1, 12, 100).0, 2, "a larger budget");
+        assert_eq!(taken(0, 7, 1, 0, 100).0, 0, "none");
+    }
+
+    #[test]
+    fn the_largest_budget_ends_too() {
+        assert_eq!(taken(0, u32::MAX, u32::MAX, u32::MAX, 70_000).0, 65_535);
+    }
+
+    #[test]
+    fn both_directions_of_a_source_have_budgets_of_their_own() {
+        let source = Ipv4Addr::new(192, 0, 2, 1).into();
+        let (asked, answered) = (budget_place(source, false, 7), budget_place(source, true, 7));
+        assert_ne!(asked, answered);
+        assert!((asked.0.max(answered.0) as usize) < BUDGETS);
+    }
+}

@@ -1,0 +1,302 @@
+//! Copies the beginnings of what clients say, and of what they are answered, for the agent to read.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, xdp_md},
+    btf_maps::{Array, PerCpuArray, RingBuf},
+    helpers::{bpf_skb_load_bytes, bpf_xdp_load_bytes},
+    macros::btf_map,
+    programs::{TcContext, XdpContext},
+};
+use scanguard_common::{
+    abi::{Control, SampleHeader},
+    classify,
+    content::{self, Begins, HEAD, Head, MAX_SAMPLE, Payload, Speaks, Start},
+    oracle::{Oracle as _, Socket},
+    outcome::{Flow, Segment, SegmentKind},
+    packet::Packet,
+    sample::{BUDGETS, LeftOut, budget_place, charge},
+    wire::protocol,
+};
+
+use crate::{
+    config,
+    opaque::opaque,
+    oracle::Kernel,
+    packet::{SkbPacket, XdpPacket},
+    tally,
+};
+
+/// Room for 7,000 requests of 512 bytes, or 1,700 of the longest hellos.
+#[btf_map]
+static SAMPLES: RingBuf<SampleHeader, { 4 << 20 }> = RingBuf::new();
+
+/// Where a sample is put together: it is too large for the stack.
+#[repr(C)]
+struct Draft {
+    header: SampleHeader,
+    bytes: [u8; MAX_SAMPLE],
+}
+
+#[btf_map]
+static DRAFT: PerCpuArray<Draft, 1> = PerCpuArray::new();
+
+/// What sources have used of their budgets, see `scanguard_common::sample`. Shared: the packets of one source may arrive
+/// on any CPU. Two that change a place at once give a sample too many.
+#[btf_map]
+static BUDGET: Array<u64, BUDGETS> = Array::new();
+
+/// What this CPU has used of its budget.
+#[btf_map]
+static CPU_BUDGET: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// A segment that arrived, which [`content`] has a closer look at.
+#[inline(always)]
+pub(crate) fn arrived(ctx: &XdpContext) {
+    if config::sampling() {
+        scanguard_sample(ctx.ctx);
+    }
+}
+
+/// As above, of one that was taken for one of a connection early on.
+#[inline(always)]
+pub(crate) fn arrived_early(ctx: &XdpContext, packet: &XdpPacket) {
+    if config::sampling()
+        && let Some((port, offset)) = classify::early_payload(packet)
+        && let Some(speaks) = speaks(protocol::TCP, port)
+        && starts(packet, speaks, offset)
+    {
+        scanguard_sample(ctx.ctx);
+    }
+}
+
+/// As above, if something that is sampled is spoken at this port of TCP.
+#[inline(always)]
+fn arrived_at(ctx: &XdpContext, port: u16) {
+    if config::sampling() && config::samples_tcp(port) {
+        scanguard_sample(ctx.ctx);
+    }
+}
+
+/// A segment or datagram that may carry something, after it was judged.
+#[inline(always)]
+pub(crate) fn judged(ctx: &XdpContext, segment: &Segment) {
+    match segment.kind {
+        SegmentKind::Closing => arrived_at(ctx, segment.flow.service.port),
+        SegmentKind::Datagram if config::sampling() && config::speaks_dns(segment.flow.service.port) => {
+            scanguard_sample(ctx.ctx);
+        }
+        SegmentKind::Datagram
+        | SegmentKind::Acknowledgment
+        | SegmentKind::SynAck
+        | SegmentKind::Reset
+        | SegmentKind::EmptyDatagram => {}
+    }
+}
+
+/// A segment or datagram that leaves from a port where something may be answered.
+#[inline(always)]
+pub(crate) fn leaves_from(ctx: &TcContext, port: u16) {
+    if config::sampling() && (config::samples_tcp(port) || config::speaks_dns(port)) {
+        scanguard_sample_answer(ctx.skb.skb);
+    }
+}
+
+/// As above, where the port is not known yet.
+#[inline(always)]
+pub(crate) fn leaves(ctx: &TcContext) {
+    if config::sampling() {
+        scanguard_sample_answer(ctx.skb.skb);
+    }
+}
+
+/// What is spoken at a port of this host.
+#[inline(always)]
+fn speaks(protocol: u8, port: u16) -> Option<Speaks> {
+    content::speaks(protocol, port, config::samples_tcp, config::speaks_dns)
+}
+
+/// Whether what a client says is worth a closer look.
+#[inline(always)]
+fn starts(packet: &XdpPacket, speaks: Speaks, offset: usize) -> bool {
+    packet.view::<Start>(offset).is_some_and(|start| content::may_begin(speaks, start))
+}
+
+/// A global function, for the reason that [`crate::judge`] gives. 1 if something was sampled.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_sample(ctx: *mut xdp_md) -> u32 {
+    let packet = XdpPacket::new(&XdpContext::new(ctx));
+    let (Some(control), Some(payload)) = (config::control(), content::payload(&packet)) else {
+        return 0;
+    };
+    let Payload { flow, offset, .. } = payload;
+    let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
+        return 0;
+    };
+    if !starts(&packet, speaks, offset) {
+        return 0;
+    }
+    let sample = Sample { control, speaks, is_answer: false, flow, offset, len: payload.len };
+    sample
+        .take(
+            &packet,
+            // SAFETY: the program's context; the kernel checks the packet's end, the verifier that of the memory.
+            |offset, into, len| unsafe { bpf_xdp_load_bytes(ctx, offset, into, len) == 0 },
+            |flow| {
+                flow.service.protocol == protocol::TCP
+                    && matches!(Kernel::new(ctx, control).tcp(flow), Socket::Connected)
+            },
+        )
+        .into()
+}
+
+/// As above, for what leaves. The flow is turned, so that its source is the client.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
+    let packet = SkbPacket::new(&TcContext::new(ctx));
+    let (Some(control), Some(payload)) = (config::control(), content::payload(&packet)) else {
+        return 0;
+    };
+    let Payload { flow, offset, len } = payload;
+    let Some(speaks) = speaks(flow.service.protocol, flow.source_port) else {
+        return 0;
+    };
+    let flow = flow.turned();
+    let sample = Sample { control, speaks, is_answer: true, flow, offset, len };
+    sample
+        .take(
+            &packet,
+            // SAFETY: as above.
+            |offset, into, len| unsafe { bpf_skb_load_bytes(ctx.cast(), offset, into, len) == 0 },
+            // What this host itself says in a connection is its own; what it forwards is not known to be.
+            // SAFETY: the program's context.
+            |flow| flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0,
+        )
+        .into()
+}
+
+/// A payload that may be sampled.
+struct Sample<'c> {
+    control: &'c Control,
+    speaks: Speaks,
+    is_answer: bool,
+    /// From the client to this host.
+    flow: Flow,
+    offset: usize,
+    len: usize,
+}
+
+impl Sample<'_> {
+    /// What it begins like.
+    #[inline(always)]
+    fn begins(&self, head: &Head) -> Option<Begins> {
+        content::begins(self.speaks, self.flow.service.protocol, self.is_answer, head, self.len)
+    }
+
+    /// Takes the sample, if it is one. `load` copies bytes of the packet from an offset on; `is_owned` says whether a
+    /// connection of this host's own carries it, and is only asked where the answer is sent.
+    #[inline(always)]
+    fn take(
+        &self,
+        packet: &impl Packet,
+        load: impl Fn(u32, *mut c_void, u32) -> bool,
+        is_owned: impl FnOnce(&Flow) -> bool,
+    ) -> bool {
+        let Self { control, is_answer, ref flow, offset, len, .. } = *self;
+        // Where it lies in the first buffer it is looked at in place: a call costs as much as all else.
+        let begins = if len >= HEAD
+            && let Some(head) = packet.view::<Head>(offset)
+        {
+            self.begins(head)
+        } else {
+            let mut head = [0; HEAD];
+            let Some(head_len) = bounded(len, HEAD) else {
+                return false;
+            };
+            if !load(offset as u32, head.as_mut_ptr().cast(), head_len as u32) {
+                tally::count_left_out(LeftOut::Unreadable);
+                return false;
+            }
+            self.begins(&head)
+        };
+        let Some(begins) = begins else {
+            return false;
+        };
+        if let Err(why) = pay(control, flow, is_answer) {
+            tally::count_left_out(why);
+            return false;
+        }
+        match send(begins, flow, is_owned(flow), |into| {
+            let len = bounded(len.min(begins.limit()), MAX_SAMPLE)?;
+            load(offset as u32, into, len as u32).then_some(len)
+        }) {
+            Ok(()) => {
+                tally::count_sampled(begins);
+                true
+            }
+            Err(why) => {
+                tally::count_left_out(why);
+                false
+            }
+        }
+    }
+}
+
+/// A length from 1 to `limit`, in comparisons that the verifier can follow.
+#[inline(always)]
+fn bounded(len: usize, limit: usize) -> Option<usize> {
+    let len = opaque(len.min(limit));
+    if len == 0 {
+        return None;
+    }
+    let len = opaque(len);
+    (len <= limit).then_some(len)
+}
+
+/// Takes one sample from the budgets: the source's first, so that one who has none left costs others nothing.
+#[inline(always)]
+fn pay(control: &Control, flow: &Flow, is_answer: bool) -> Result<(), LeftOut> {
+    let source = config::source_mask().apply(flow.source);
+    let (place, tag) = budget_place(source, is_answer, config::salt());
+    pay_from(BUDGET.get_ptr_mut(place), tag, control.epoch, control.source_samples, LeftOut::SourceBudget)?;
+    pay_from(CPU_BUDGET.get_ptr_mut(0), 0, control.epoch, control.cpu_samples, LeftOut::CpuBudget)
+}
+
+#[inline(always)]
+fn pay_from(held: Option<*mut u64>, tag: u32, epoch: u32, budget: u32, why: LeftOut) -> Result<(), LeftOut> {
+    let held = held.ok_or(why)?;
+    // SAFETY: an aligned number in a map, read and written whole.
+    unsafe { held.write(charge(held.read(), tag, epoch, budget).ok_or(why)?) };
+    Ok(())
+}
+
+/// Puts header and bytes together, and sends them.
+#[inline(always)]
+fn send(
+    begins: Begins,
+    flow: &Flow,
+    is_owned: bool,
+    load: impl FnOnce(*mut c_void) -> Option<usize>,
+) -> Result<(), LeftOut> {
+    let draft = DRAFT.get_ptr_mut(0).ok_or(LeftOut::Unreadable)?;
+    // SAFETY: this CPU's entry of a map.
+    let len = unsafe {
+        (&raw mut (*draft).header).write(SampleHeader {
+            source: config::source_mask().apply(flow.source),
+            host: flow.destination,
+            port: flow.service.port,
+            client_port: flow.source_port,
+            protocol: flow.service.protocol,
+            begins: begins as u8,
+            owned: is_owned.into(),
+            reserved: 0,
+        });
+        load((&raw mut (*draft).bytes).cast()).ok_or(LeftOut::Unreadable)?
+    };
+    // SAFETY: the header, which was written, and as many of the bytes behind it as were loaded.
+    let sample: &[u8] = unsafe { core::slice::from_raw_parts(draft.cast(), size_of::<SampleHeader>() + len) };
+    SAMPLES.output_untyped::<[u8]>(sample, 0).map_err(|_| LeftOut::RingFull)
+}

@@ -1,0 +1,159 @@
+//! Takes samples as the program does, of frames that are handed in.
+
+use std::time::Duration;
+
+use scanguard_common::{
+    abi::SampleHeader,
+    address::SourceMask,
+    content::{self, Begins, HEAD, Payload, Start, begins, may_begin, speaks},
+    inspect,
+    outcome::{Exit, Flow, Outcome, SegmentKind},
+    packet::Packet as _,
+    sample::{BUDGETS, LeftOut, Ports, budget_place, charge},
+    tally::Tally,
+};
+
+use super::samples;
+use crate::content::{sample::Sample, sampling::Settings};
+
+/// Ports, budgets, and what was taken.
+pub(super) struct Sampler {
+    tcp: Ports,
+    dns: Ports,
+    mask: SourceMask,
+    salt: u64,
+    of_source: u32,
+    of_cpu: u32,
+    /// As the program's table.
+    sources: Vec<u64>,
+    cpu: u64,
+    taken: Vec<Sample<Vec<u8>>>,
+}
+
+/// Samples that wait at most, about what the program's ring buffer holds.
+const MOST: usize = 8_192;
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self {
+            tcp: Ports::NONE,
+            dns: Ports::NONE,
+            mask: SourceMask::new(128),
+            salt: 0,
+            of_source: 0,
+            of_cpu: 0,
+            sources: Vec::new(),
+            cpu: 0,
+            taken: Vec::new(),
+        }
+    }
+}
+
+impl Sampler {
+    pub(super) fn new(settings: &Settings, epoch: Duration, mask: SourceMask, salt: u64) -> Self {
+        let (of_source, of_cpu) = settings.budgets(epoch);
+        let sources = vec![0; BUDGETS];
+        Self {
+            tcp: settings.tcp(),
+            dns: settings.dns(),
+            mask,
+            salt,
+            of_source,
+            of_cpu,
+            sources,
+            ..Self::default()
+        }
+    }
+
+    /// What was taken since the last call.
+    pub(super) fn taken(&mut self) -> Vec<Sample<Vec<u8>>> {
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Samples a frame that arrived.
+    pub(super) fn arrived(&mut self, frame: &&[u8], epoch: u32, tally: &mut Tally) {
+        if let Some((payload, begins)) = self.beginning(frame, false) {
+            self.take(frame, &payload, payload.flow, begins, epoch, tally);
+        }
+    }
+
+    /// Samples a frame that leaves.
+    pub(super) fn leaves(&mut self, frame: &&[u8], epoch: u32, tally: &mut Tally) {
+        if let Some((payload, begins)) = self.beginning(frame, true) {
+            self.take(frame, &payload, payload.flow.turned(), begins, epoch, tally);
+        }
+    }
+
+    fn beginning(&self, frame: &&[u8], is_answer: bool) -> Option<(Payload, Begins)> {
+        let payload = content::payload(frame)?;
+        let Payload { flow, offset, len } = payload;
+        let protocol = flow.service.protocol;
+        let port = if is_answer { flow.source_port } else { flow.service.port };
+        let speaks = speaks(protocol, port, |port| self.tcp.contains(port), |port| self.dns.contains(port))?;
+        if !is_answer {
+            let start = frame.view::<Start>(offset)?;
+            if !carries(&inspect(frame)) || !may_begin(speaks, start) {
+                return None;
+            }
+        }
+        let captured = frame.get(offset..)?;
+        let mut head = [0; HEAD];
+        let head_len = len.min(HEAD).min(captured.len());
+        head[..head_len].copy_from_slice(&captured[..head_len]);
+        Some((payload, begins(speaks, protocol, is_answer, &head, len)?))
+    }
+
+    fn take(
+        &mut self,
+        frame: &[u8],
+        payload: &Payload,
+        flow: Flow,
+        begins: Begins,
+        epoch: u32,
+        tally: &mut Tally,
+    ) {
+        match self.pay(&flow, begins, epoch) {
+            Ok(()) => {
+                let len = payload.len.min(begins.limit());
+                let bytes = frame.get(payload.offset..).unwrap_or_default();
+                let header = SampleHeader {
+                    source: self.mask.apply(flow.source),
+                    host: flow.destination,
+                    port: flow.service.port,
+                    client_port: flow.source_port,
+                    protocol: flow.service.protocol,
+                    begins: begins as u8,
+                    // There are no sockets to ask.
+                    owned: 0,
+                    reserved: 0,
+                };
+                self.taken.extend(samples::sample(&header, &bytes[..len.min(bytes.len())]));
+                tally.sampled[begins.index()] += 1;
+            }
+            Err(why) => tally.left_out[why.index()] += 1,
+        }
+    }
+
+    fn pay(&mut self, flow: &Flow, begins: Begins, epoch: u32) -> Result<(), LeftOut> {
+        let (place, tag) = budget_place(self.mask.apply(flow.source), begins.is_answer(), self.salt);
+        let held = self.sources.get_mut(place as usize).ok_or(LeftOut::SourceBudget)?;
+        *held = charge(*held, tag, epoch, self.of_source).ok_or(LeftOut::SourceBudget)?;
+        self.cpu = charge(self.cpu, 0, epoch, self.of_cpu).ok_or(LeftOut::CpuBudget)?;
+        if self.taken.len() < MOST { Ok(()) } else { Err(LeftOut::RingFull) }
+    }
+}
+
+/// Whether the program looks into a packet of which it found this.
+fn carries(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Exit(exit) => *exit == Exit::TcpEstablished,
+        Outcome::Probe(_) => false,
+        Outcome::Segment(segment) => match segment.kind {
+            SegmentKind::Closing | SegmentKind::Datagram => true,
+            SegmentKind::Acknowledgment
+            | SegmentKind::SynAck
+            | SegmentKind::Reset
+            | SegmentKind::EmptyDatagram => false,
+        },
+    }
+}
