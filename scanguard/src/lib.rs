@@ -5,7 +5,7 @@
 //!                         |         |
 //!                         +-> export, control
 //! ```
-//! Data flows one way; what comes back to the kernel is bans. `sensor` alone knows aya; `observe` and `detect` are pure; `app` wires them up.
+//! Data flows one way; what comes back to the kernel is bans. `crowdsec` shares findings with other hosts, and takes theirs. `sensor` alone knows aya; `observe` and `detect` are pure; `app` wires them up.
 
 pub mod app;
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod content;
 pub mod control;
+pub mod crowdsec;
 pub mod detach;
 pub mod detect;
 pub mod doctor;

@@ -14,7 +14,7 @@ use std::{
 };
 
 pub use self::{interval::Interval, network::network, section::Section};
-use crate::{content, control, detect, export, logs, observe, respond, sensor};
+use crate::{content, control, crowdsec, detect, export, logs, observe, respond, sensor};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -54,6 +54,8 @@ pub struct Config {
     pub logs: logs::settings::Settings,
     /// `[control]`.
     pub control: control::settings::Settings,
+    /// `[crowdsec]`, with the secrets, so that a configuration that was read is whole.
+    pub crowdsec: crowdsec::settings::Settings,
 }
 
 /// One thing that is wrong in the file.
@@ -202,6 +204,7 @@ impl Config {
                 response: respond::settings::Settings::read(root.section("response")),
                 logs: logs::settings::Settings::read(root.section("logs")),
                 control: control::settings::Settings::read(root.section("control")),
+                crowdsec: crowdsec::settings::Settings::read(root.section("crowdsec")),
             };
             // A window that is left at its default ends where the history does.
             for (rule, window) in config.rules.windows() {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
 };
 use scanguard_common::{
@@ -23,6 +23,7 @@ use scanguard_common::{
 };
 
 use super::{
+    crowdsec::CrowdsecMetrics,
     logs::LogMetrics,
     reference::{Described, Kind},
     response::ResponseMetrics,
@@ -81,6 +82,8 @@ pub struct Metrics {
     reload_successful: IntGauge,
     /// Those of bans and of the control socket.
     pub response: Arc<ResponseMetrics>,
+    /// Those of what is exchanged with CrowdSec.
+    pub crowdsec: Arc<CrowdsecMetrics>,
     /// Those of access logs.
     pub logs: Arc<LogMetrics>,
 }
@@ -295,6 +298,7 @@ impl Metrics {
                 "Whether the configuration was taken when it was read last.",
             )?,
             response: Arc::new(ResponseMetrics::new(&register)?),
+            crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
             logs: Arc::new(LogMetrics::new(&register)?),
             rules: Mutex::default(),
             described: register.described.into_inner(),
@@ -513,6 +517,10 @@ impl Register {
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.keep(Kind::Gauge, IntGauge::new(name, help)?)
+    }
+
+    pub(super) fn real_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.keep(Kind::Gauge, Gauge::new(name, help)?)
     }
 
     pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {

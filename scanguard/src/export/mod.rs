@@ -1,6 +1,7 @@
 //! What the agent tells: findings as lines, metrics and health over HTTP.
 
 mod content;
+pub mod crowdsec;
 pub mod findings;
 pub mod http;
 pub mod logs;

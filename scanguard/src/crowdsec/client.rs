@@ -1,0 +1,256 @@
+//! The Local API's requests. Whatever is at the other end: an answer comes in time and is not too large, or it is an
+//! error.
+
+use std::{convert::Infallible, io, time::Duration};
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    client::conn::http1::{self, SendRequest},
+    header::{self, HeaderName, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    alerts::Alert,
+    decisions::Stream,
+    settings::{Endpoint, Secret},
+};
+
+/// Bytes of an answer: a hundred thousand decisions.
+const MAX_ANSWER: usize = 16 << 20;
+/// Characters of what the other end says of an error.
+const MAX_SAID: usize = 200;
+/// Who asks, as the Local API logs it and `cscli` lists it.
+const AGENT: &str = concat!("scanguard/v", env!("CARGO_PKG_VERSION"));
+/// The header of a bouncer's key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A request that came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody is there.
+    #[error("{endpoint} cannot be reached: {error}")]
+    Unreachable {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        error: io::Error,
+    },
+    /// It took too long.
+    #[error("{endpoint} did not answer within {} s", .limit.as_secs_f64())]
+    Timeout {
+        /// Where.
+        endpoint: Endpoint,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// It broke off, or is no HTTP.
+    #[error("{endpoint}: {error}")]
+    Broken {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        error: hyper::Error,
+    },
+    /// The answer is too large.
+    #[error("the answer is larger than {} MiB", MAX_ANSWER >> 20)]
+    TooLarge,
+    /// The answer is an error.
+    #[error("status {status}: {said}")]
+    Status {
+        /// HTTP's status.
+        status: StatusCode,
+        /// The Local API's words.
+        said: String,
+    },
+    /// The answer is not what it should be.
+    #[error("the answer is none of a Local API: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// What was to be sent cannot be.
+    #[error("the request: {0}")]
+    Request(#[from] hyper::http::Error),
+}
+
+impl ClientError {
+    /// All names that [`Self::label`] gives.
+    pub const LABELS: [&'static str; 7] =
+        ["unreachable", "timeout", "broken", "too_large", "status", "malformed", "request"];
+
+    /// The name in metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Timeout { .. } => "timeout",
+            Self::Broken { .. } => "broken",
+            Self::TooLarge => "too_large",
+            Self::Status { .. } => "status",
+            Self::Malformed(_) => "malformed",
+            Self::Request(_) => "request",
+        }
+    }
+
+    /// Whether the login has to be renewed.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::UNAUTHORIZED)
+    }
+
+    /// Whether it is what was sent that was not taken, as far as that can be told: the Local API says 500 to what it
+    /// cannot read.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => {
+                !matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+                    && !self.is_unauthorized()
+            }
+            Self::Malformed(_) | Self::Request(_) => true,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Broken { .. } | Self::TooLarge => false,
+        }
+    }
+}
+
+/// What a machine that has logged in shows with each request.
+#[derive(Clone, Debug)]
+pub struct Token {
+    value: Secret,
+    /// When it is worth nothing any more.
+    pub expires: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Login<'a> {
+    machine_id: &'a str,
+    password: &'a str,
+    scenarios: [&'a str; 0],
+}
+
+#[derive(Deserialize)]
+struct LoggedIn {
+    token: String,
+    expire: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    message: String,
+}
+
+/// A Local API to ask.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    limit: Duration,
+}
+
+impl Client {
+    /// At an address; an answer may take so long.
+    pub fn new(endpoint: Endpoint, limit: Duration) -> Self {
+        Self { endpoint, limit }
+    }
+
+    /// Logs a machine in.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn login(&self, machine: &str, password: &Secret) -> Result<Token, ClientError> {
+        let body = serde_json::to_vec(&Login { machine_id: machine, password: password.reveal(), scenarios: [] })?;
+        let LoggedIn { token, expire } = self.ask(Method::POST, "/v1/watchers/login", None, body.into()).await?;
+        Ok(Token { value: token.into(), expires: expire })
+    }
+
+    /// Pushes alerts.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; some of them may have been taken.
+    pub async fn push(&self, token: &Token, alerts: &[Alert]) -> Result<(), ClientError> {
+        let body = serde_json::to_vec(alerts)?;
+        let authorization = format!("Bearer {}", token.value.reveal());
+        let header = (header::AUTHORIZATION, authorization);
+        // The numbers of the alerts, which nobody wants to know.
+        self.ask::<Vec<String>>(Method::POST, "/v1/alerts", Some(header), body.into()).await.map(drop)
+    }
+
+    /// All decisions that hold (`full`), or what changed since they were asked for last.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. What changed since may be lost then: the next time all of them have to be asked for.
+    pub async fn decisions(&self, key: &Secret, full: bool) -> Result<Stream, ClientError> {
+        // Without dedup=false only the longest decision of each address is told, and not those that are left when it ends.
+        let path = format!("/v1/decisions/stream?startup={full}&scopes=ip,range&dedup=false");
+        let header = (API_KEY, key.reveal().to_owned());
+        self.ask(Method::GET, &path, Some(header), Bytes::new()).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        secret: Option<(HeaderName, String)>,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let host = self.endpoint.to_string().split_off("http://".len());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::USER_AGENT, AGENT)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONNECTION, "close");
+        if let Some((name, value)) = secret {
+            let mut value = HeaderValue::try_from(value).map_err(hyper::http::Error::from)?;
+            value.set_sensitive(true);
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body))?;
+        let (status, answer) = timeout(self.limit, self.exchange(request)).await.map_err(|_| {
+            ClientError::Timeout { endpoint: self.endpoint.clone(), limit: self.limit }
+        })??;
+        if status.is_success() { Ok(serde_json::from_slice(&answer)?) } else { Err(refused(status, &answer)) }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
+        let endpoint = || self.endpoint.clone();
+        let stream = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port))
+            .await
+            .map_err(|error| ClientError::Unreachable { endpoint: endpoint(), error })?;
+        let broken = |error| ClientError::Broken { endpoint: endpoint(), error };
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Driven here, so that nothing is left of it when the time is over. Its errors come out of the request, too.
+        let drive = async {
+            let _ = connection.await;
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            answer = read(sender, request) => answer.map_err(|error| error.map_or(ClientError::TooLarge, broken)),
+            never = drive => match never {},
+        }
+    }
+}
+
+/// The error is none where the answer is too large.
+async fn read(
+    mut sender: SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Option<hyper::Error>> {
+    let response = sender.send_request(request).await.map_err(Some)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| error.downcast().ok().map(|error| *error))?;
+    Ok((status, body.to_bytes()))
+}
+
+fn refused(status: StatusCode, answer: &[u8]) -> ClientError {
+    let said = match serde_json::from_slice::<Said>(answer) {
+        Ok(Said { message }) => message,
+        Err(_) => String::from_utf8_lossy(answer).into_owned(),
+    };
+    let said = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SAID).collect();
+    ClientError::Status { status, said }
+}
+
+#[cfg(test)]
+mod tests;

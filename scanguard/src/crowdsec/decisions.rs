@@ -1,0 +1,349 @@
+//! What the Local API's stream says, as orders. Pure: time is not asked for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use super::alerts::is_own;
+use crate::respond::{cause::Cause, policy, report::parse_net};
+
+/// Characters of a scenario that are kept.
+const MAX_SCENARIO: usize = 200;
+
+/// The answer of `GET /v1/decisions/stream`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Stream {
+    new: Option<Vec<Decision>>,
+    deleted: Option<Vec<Decision>>,
+}
+
+/// A decision as it is told.
+#[derive(Clone, Debug, Deserialize)]
+struct Decision {
+    id: u64,
+    duration: String,
+    origin: String,
+    scenario: String,
+    scope: String,
+    #[serde(rename = "type")]
+    kind: String,
+    value: String,
+}
+
+/// What became of a decision that was new.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Fate {
+    /// It is kept, for the policy to judge.
+    Kept,
+    /// It follows from what this machine pushed.
+    Own,
+    /// It is about something else than an address or a network.
+    Scope,
+    /// It is no ban.
+    Kind,
+    /// It cannot be read.
+    Malformed,
+    /// There is no room.
+    LeftOut,
+}
+
+impl Fate {
+    /// All.
+    pub const ALL: [Self; 6] = [Self::Kept, Self::Own, Self::Scope, Self::Kind, Self::Malformed, Self::LeftOut];
+
+    /// The name in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Own => "own",
+            Self::Scope => "other_scope",
+            Self::Kind => "other_type",
+            Self::Malformed => "malformed",
+            Self::LeftOut => "left_out",
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Orders {
+    /// Whom to ban, and why.
+    pub bans: Vec<(IpNet, Cause)>,
+    /// Whose ban by CrowdSec ends.
+    pub lifts: Lifts,
+    /// What became of the decisions that are new.
+    pub fates: BTreeMap<Fate, u64>,
+    /// Decisions that are kept now.
+    pub kept: usize,
+}
+
+/// Whose ban by CrowdSec ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lifts {
+    /// Of these.
+    These(Vec<IpNet>),
+    /// Of all but these.
+    AllBut(BTreeSet<IpNet>),
+}
+
+impl Default for Lifts {
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
+}
+
+/// The decisions that hold, at most so many. There may be several about one network.
+#[derive(Debug)]
+pub struct Decisions {
+    machine: String,
+    most: usize,
+    by_id: HashMap<u64, IpNet>,
+    by_net: BTreeMap<IpNet, BTreeMap<u64, Kept>>,
+    /// The newest that was seen: what is older is not counted again.
+    newest: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    scenario: String,
+    /// When it ends, by the clock that does not jump.
+    ends: Duration,
+}
+
+impl Decisions {
+    /// None yet. What `machine` pushed is its own.
+    pub fn new(machine: &str, most: u32) -> Self {
+        Self {
+            machine: machine.to_owned(),
+            most: most as usize,
+            by_id: HashMap::new(),
+            by_net: BTreeMap::new(),
+            newest: 0,
+        }
+    }
+
+    /// Takes an answer: all that holds (`full`), or what has changed.
+    pub fn take(&mut self, stream: Stream, full: bool, at: Duration) -> Orders {
+        let mut new = stream.new.unwrap_or_default();
+        // Where there is no room for all, those that were made here go before lists of the whole world.
+        new.sort_by_key(|decision| decision.is_listed());
+        let newest = new.iter().map(|decision| decision.id).max().unwrap_or(0);
+        let mut touched = BTreeSet::new();
+        if full {
+            self.by_id.clear();
+            self.by_net.clear();
+            // The Local API's numbers began anew.
+            self.newest = if newest < self.newest { 0 } else { self.newest };
+        } else {
+            for decision in stream.deleted.unwrap_or_default() {
+                touched.extend(self.remove(decision.id));
+            }
+        }
+        let mut fates = BTreeMap::new();
+        for decision in new {
+            let (id, fate) = (decision.id, self.keep(decision, at, &mut touched));
+            if id > self.newest {
+                *fates.entry(fate).or_default() += 1;
+            }
+        }
+        self.newest = self.newest.max(newest);
+        let longest = |net: &IpNet| Some((*net, self.cause(*net, at)?));
+        let bans: Vec<_> = touched.iter().filter_map(longest).collect();
+        let lifts = if full {
+            Lifts::AllBut(self.by_net.keys().copied().collect())
+        } else {
+            Lifts::These(touched.into_iter().filter(|net| !self.by_net.contains_key(net)).collect())
+        };
+        Orders { bans, lifts, fates, kept: self.by_id.len() }
+    }
+
+    fn keep(&mut self, decision: Decision, at: Duration, touched: &mut BTreeSet<IpNet>) -> Fate {
+        let id = decision.id;
+        let (net, kept) = match decision.read(&self.machine, at) {
+            Ok(read) => read,
+            Err(fate) => return fate,
+        };
+        touched.extend(self.remove(id));
+        if self.by_id.len() >= self.most {
+            return Fate::LeftOut;
+        }
+        self.by_id.insert(id, net);
+        self.by_net.entry(net).or_default().insert(id, kept);
+        touched.insert(net);
+        Fate::Kept
+    }
+
+    fn remove(&mut self, id: u64) -> Option<IpNet> {
+        let net = self.by_id.remove(&id)?;
+        if let Some(of_net) = self.by_net.get_mut(&net) {
+            of_net.remove(&id);
+            if of_net.is_empty() {
+                self.by_net.remove(&net);
+            }
+        }
+        Some(net)
+    }
+
+    /// The decision that lasts longest.
+    fn cause(&self, net: IpNet, at: Duration) -> Option<Cause> {
+        let (id, kept) = self.by_net.get(&net)?.iter().max_by_key(|(_, kept)| kept.ends)?;
+        let lasts = kept.ends.saturating_sub(at);
+        Some(Cause::Crowdsec { decision: *id, scenario: kept.scenario.clone(), lasts })
+    }
+}
+
+impl Decision {
+    /// Whether it is from a list that CrowdSec hands to everybody.
+    fn is_listed(&self) -> bool {
+        self.origin == "CAPI" || self.origin.starts_with("lists")
+    }
+
+    fn read(self, machine: &str, at: Duration) -> Result<(IpNet, Kept), Fate> {
+        if is_own(&self.scenario, machine) {
+            return Err(Fate::Own);
+        }
+        if !self.scope.eq_ignore_ascii_case("ip") && !self.scope.eq_ignore_ascii_case("range") {
+            return Err(Fate::Scope);
+        }
+        if !self.kind.eq_ignore_ascii_case("ban") {
+            return Err(Fate::Kind);
+        }
+        let net = parse_net(&self.value).map_err(|_| Fate::Malformed)?.trunc();
+        let lasts = self.duration.parse().ok().and_then(|lasts: SignedDuration| Duration::try_from(lasts).ok());
+        // What has ended already is none.
+        let lasts = lasts.filter(|lasts| !lasts.is_zero()).ok_or(Fate::Malformed)?.min(policy::LONGEST);
+        let visible = self.scenario.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Ok((net, Kept { scenario: visible.take(MAX_SCENARIO).collect(), ends: at.saturating_add(lasts) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600;
+
+    fn decision(id: u64, value: &str, duration: &str, scenario: &str) -> serde_json::Value {
+        let scope = if value.contains('/') { "Range" } else { "Ip" };
+        serde_json::json!({
+            "id": id, "duration": duration, "origin": "cscli", "scenario": scenario, "scope": scope, "type": "ban",
+            "value": value,
+        })
+    }
+
+    fn stream(new: &[serde_json::Value], deleted: &[serde_json::Value]) -> Stream {
+        serde_json::from_value(serde_json::json!({ "new": new, "deleted": deleted })).unwrap()
+    }
+
+    /// Who is banned, by which decision, and for how many seconds; whose ban ends.
+    fn said(orders: &Orders) -> (Vec<(String, u64, u64)>, Vec<String>) {
+        let ban = |(net, cause): &(IpNet, Cause)| match cause {
+            Cause::Crowdsec { decision, lasts, .. } => (net.to_string(), *decision, lasts.as_secs()),
+            Cause::Rule { .. } | Cause::Feed { .. } | Cause::Hand { .. } => panic!("{cause:?}"),
+        };
+        let lifts = match &orders.lifts {
+            Lifts::These(nets) => nets.iter().map(ToString::to_string).collect(),
+            Lifts::AllBut(nets) => nets.iter().map(|net| format!("not {net}")).collect(),
+        };
+        (orders.bans.iter().map(ban).collect(), lifts)
+    }
+
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    #[test]
+    fn answers_as_crowdsec_gives_them_are_read() {
+        let answer = r#"{"deleted":[{"duration":"-11.735871ms","id":2,"origin":"cscli","scenario":"test","scope":"Ip",
+            "type":"ban","value":"1.2.3.4"}],"new":[{"duration":"58m1.099368413s","id":3,"origin":"crowdsec",
+            "scenario":"crowdsecurity/ssh-bf","scope":"Ip","type":"ban","value":"192.0.2.7","uuid":"x"},{"duration":
+            "1h29m59.099365535s","id":4,"origin":"cscli","scenario":"test","scope":"Range","type":"ban",
+            "value":"198.51.100.9/24"},{"duration":"3h59m59.9µs","id":7,"origin":"cscli","scenario":"b","scope":"Ip",
+            "type":"ban","value":"fd77::5"}]}"#;
+        let mut decisions = Decisions::new("edge-1", 9);
+        let orders = decisions.take(serde_json::from_str(answer).unwrap(), true, at(100));
+        let (mut bans, lifts) = said(&orders);
+        bans.sort();
+        let owned = |net: &str, id, seconds| (net.to_owned(), id, seconds);
+        assert_eq!(
+            bans,
+            [owned("192.0.2.7/32", 3, 3_481), owned("198.51.100.0/24", 4, 5_399), owned("fd77::5/128", 7, 14_399)]
+        );
+        assert_eq!(lifts.len(), 3);
+        let nothing = decisions.take(serde_json::from_str(r#"{"deleted":null,"new":null}"#).unwrap(), false, at(110));
+        assert_eq!((said(&nothing), nothing.kept), ((vec![], vec![]), 3));
+    }
+
+    #[test]
+    fn what_is_no_ban_of_an_address_or_follows_from_our_own_is_counted_and_no_more() {
+        let with = |key: &str, value: &str| {
+            let mut decision = decision(1, "192.0.2.7", "1h", "s");
+            decision[key] = value.into();
+            decision
+        };
+        for (wrong, fate) in [
+            (with("scope", "Country"), Fate::Scope),
+            (with("type", "captcha"), Fate::Kind),
+            (with("value", "me"), Fate::Malformed),
+            (with("duration", "soon"), Fate::Malformed),
+            (with("duration", "-1h"), Fate::Malformed),
+            (with("duration", "0s"), Fate::Malformed),
+            (with("scenario", "scanguard/slow_scan@edge-1"), Fate::Own),
+            (with("scenario", "scanguard/slow_scan@edge-2"), Fate::Kept),
+            (with("scope", "ip"), Fate::Kept),
+        ] {
+            for full in [true, false] {
+                let mut decisions = Decisions::new("edge-1", 9);
+                let orders = decisions.take(stream(&[wrong.clone()], &[]), full, at(0));
+                assert_eq!(orders.fates, BTreeMap::from([(fate, 1)]), "{wrong}");
+                assert_eq!(orders.bans.len(), usize::from(fate == Fate::Kept), "{wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_decisions_the_longest_holds_until_it_is_deleted() {
+        let mut decisions = Decisions::new("", 9);
+        let (short, long) = (decision(1, "192.0.2.7", "1h", "a"), decision(2, "192.0.2.7", "4h", "b"));
+        let net = "192.0.2.7/32".to_owned();
+        let orders = decisions.take(stream(&[short.clone(), long.clone()], &[]), true, at(0));
+        assert_eq!(said(&orders).0, [(net.clone(), 2, 4 * HOUR)]);
+        let orders = decisions.take(stream(&[], &[long]), false, at(60));
+        assert_eq!(said(&orders), (vec![(net.clone(), 1, HOUR - 60)], vec![]));
+        let orders = decisions.take(stream(&[], &[short.clone()]), false, at(70));
+        assert_eq!((said(&orders), orders.kept), ((vec![], vec![net]), 0));
+        let orders = decisions.take(stream(&[], &[short]), false, at(80));
+        assert_eq!(said(&orders), (vec![], vec![]), "what was never known ends nothing");
+    }
+
+    #[test]
+    fn a_full_answer_says_who_is_left_and_counts_nothing_twice() {
+        let mut decisions = Decisions::new("", 9);
+        let (one, two) = (decision(8, "192.0.2.7", "1h", "a"), decision(9, "192.0.2.8", "1h", "a"));
+        assert_eq!(decisions.take(stream(&[one, two.clone()], &[]), true, at(0)).fates[&Fate::Kept], 2);
+        let orders = decisions.take(stream(&[two], &[]), true, at(0));
+        assert_eq!(said(&orders), (vec![("192.0.2.8/32".to_owned(), 9, HOUR)], vec!["not 192.0.2.8/32".to_owned()]));
+        assert!(orders.fates.is_empty());
+        // A Local API that was set up anew.
+        let orders = decisions.take(stream(&[decision(1, "192.0.2.9", "1h", "a")], &[]), true, at(0));
+        assert_eq!(orders.fates[&Fate::Kept], 1);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_those_made_here_come_first() {
+        let mut decisions = Decisions::new("", 2);
+        let mut new: Vec<_> = (1..=5).map(|id| decision(id, &format!("192.0.2.{id}"), "1h", "a")).collect();
+        new[..4].iter_mut().for_each(|listed| listed["origin"] = "CAPI".into());
+        let orders = decisions.take(stream(&new, &[]), true, at(0));
+        assert_eq!((orders.kept, orders.fates[&Fate::LeftOut]), (2, 3));
+        assert_eq!(said(&orders).0.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(), [1, 5]);
+        assert_eq!((decisions.by_id.len(), decisions.by_net.len()), (2, 2));
+        decisions.take(stream(&[], &new), false, at(1));
+        assert_eq!((decisions.by_id.len(), decisions.by_net.len()), (0, 0));
+    }
+}

@@ -1,0 +1,252 @@
+//! `[crowdsec]` of the configuration.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hyper::{Uri, http::uri::Scheme};
+use serde::Deserialize;
+
+use crate::{
+    config::{Interval, Section},
+    respond::settings::MAX_BANS,
+};
+
+/// Keys and passwords are shorter.
+const MAX_SECRET: u64 = 4_096;
+/// Characters of a machine's name.
+const MAX_MACHINE: usize = 64;
+
+/// Where the Local API listens.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct Endpoint {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        // What CrowdSec listens at when it is installed.
+        Self { host: "127.0.0.1".to_owned(), port: 8080 }
+    }
+}
+
+impl Endpoint {
+    /// Whether what is sent stays on this host, as far as its name says.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "http://[{host}]:{port}") } else { write!(f, "http://{host}:{port}") }
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no URL such as \"http://127.0.0.1:8080\"");
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let scheme = uri.scheme().ok_or_else(wrong)?;
+        if *scheme == Scheme::HTTPS {
+            return Err(format!(
+                "{text:?}: https is not spoken; have the Local API listen on loopback, or reach it through a tunnel \
+                 that ends there (WireGuard, ssh -L, stunnel)"
+            ));
+        }
+        let authority = uri.authority().ok_or_else(wrong)?;
+        let is_bare = uri.path().trim_matches('/').is_empty() && uri.query().is_none();
+        if *scheme != Scheme::HTTP || !is_bare || authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(wrong());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { host, port: authority.port_u16().unwrap_or(80) })
+    }
+}
+
+/// A password or key, which no log shows.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What is not to be shown.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// `[crowdsec]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// Where the Local API listens.
+    pub url: Endpoint,
+    /// Findings are pushed.
+    pub push: bool,
+    /// The name under which they are.
+    pub machine: String,
+    /// The file of its password.
+    pub password_file: PathBuf,
+    /// What it says; none where nothing is pushed.
+    pub password: Option<Secret>,
+    /// Decisions are pulled.
+    pub pull: bool,
+    /// The file of the bouncer's key.
+    pub key_file: PathBuf,
+    /// What it says; none where nothing is pulled.
+    pub key: Option<Secret>,
+    /// How often decisions are asked for.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Decisions that are kept; those beyond are left out.
+    pub max_decisions: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: Endpoint::default(),
+            push: false,
+            machine: String::new(),
+            password_file: PathBuf::new(),
+            password: None,
+            pull: false,
+            key_file: PathBuf::new(),
+            key: None,
+            // As CrowdSec's own bouncers.
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            max_decisions: 5_000,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let mut settings = Self {
+            url: section.value("url", default.url, |_| Ok(())),
+            push: section.value("push", default.push, |_| Ok(())),
+            machine: section.value("machine", default.machine, |name: &String| machine(name)),
+            password_file: section.value("password_file", default.password_file, |_| Ok(())),
+            password: None,
+            pull: section.value("pull", default.pull, |_| Ok(())),
+            key_file: section.value("bouncer_key_file", default.key_file, |_| Ok(())),
+            key: None,
+            interval: section.interval(
+                "interval",
+                default.interval,
+                Interval::between(Duration::from_secs(1), Duration::from_secs(3_600)),
+            ),
+            timeout: section.interval(
+                "timeout",
+                default.timeout,
+                Interval::between(Duration::from_millis(100), Duration::from_secs(60)),
+            ),
+            max_decisions: section.number("max_decisions", default.max_decisions, 1..=MAX_BANS),
+        };
+        let mut secret = |key: &str, wanted_by: &str, path: &Path| match secret(path) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                section.contradiction(&[key, wanted_by], format!("{key}: {error}"));
+                None
+            }
+        };
+        if settings.push {
+            settings.password = secret("password_file", "push", &settings.password_file);
+        }
+        if settings.pull {
+            settings.key = secret("bouncer_key_file", "pull", &settings.key_file);
+        }
+        if settings.push && settings.machine.is_empty() {
+            section.contradiction(
+                &["push"],
+                "findings are pushed under a name: set machine (`cscli machines add NAME`)",
+            );
+        }
+        section.finish();
+        settings
+    }
+}
+
+fn machine(name: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if name.len() <= MAX_MACHINE && name.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(format!("a name has at most {MAX_MACHINE} letters, digits, or one of _.-"))
+}
+
+/// A secret cannot be taken from its file.
+#[derive(Debug, thiserror::Error)]
+enum SecretError {
+    #[error("no file is named")]
+    Unnamed,
+    #[error("{}: {error}", .path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("{} is not a file", .0.display())]
+    NoFile(PathBuf),
+    #[error(
+        "{} has mode {mode:03o}, so that others can read or change it: `chmod 600` it", .path.display()
+    )]
+    Open { path: PathBuf, mode: u32 },
+    #[error("{} belongs to uid {owner}, who can change it: `chown` it to root or to the agent's user", .path.display())]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error("{} is not one line of visible characters", .0.display())]
+    NoSecret(PathBuf),
+}
+
+/// Reads a secret: one line, which nobody but root and this process's user can read or change.
+fn secret(path: &Path) -> Result<Secret, SecretError> {
+    if path.as_os_str().is_empty() {
+        return Err(SecretError::Unnamed);
+    }
+    let failed = |error| SecretError::Read { path: path.to_owned(), error };
+    // A pipe would be waited for.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(SecretError::NoFile(path.to_owned()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Open { path: path.to_owned(), mode });
+    }
+    // SAFETY: no arguments; it cannot fail.
+    let own = unsafe { libc::geteuid() };
+    if metadata.uid() != 0 && metadata.uid() != own {
+        return Err(SecretError::Foreign { path: path.to_owned(), owner: metadata.uid() });
+    }
+    let mut text = String::new();
+    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(failed)?;
+    let line = text.trim_end_matches(['\n', '\r']);
+    let is_secret = !line.is_empty() && line.len() as u64 <= MAX_SECRET && line.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_secret { Ok(Secret(line.to_owned())) } else { Err(SecretError::NoSecret(path.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests;
