@@ -11,12 +11,13 @@ use scanguard_common::address::Address;
 
 use super::reload::{read_feeds, use_geo};
 use crate::{
-    clock::{Clock, monotonic},
+    clock::{Clock, Now, monotonic},
     config::Config,
     content::{Utterance, parse::parse, sample::Sample},
+    crowdsec::{Link, decisions::Orders},
     detect::{
         Detector,
-        findings::{Event, EventKind, Finding},
+        findings::{Event, EventKind},
     },
     export::{
         findings::{FindingsWriter, Format},
@@ -51,6 +52,7 @@ pub(super) struct Agent {
     pub(super) health: Arc<Health>,
     pub(super) responder: Responder,
     pub(super) keeper: Keeper,
+    pub(super) crowdsec: Link,
     /// The time of day of the poll before.
     pub(super) last_poll: jiff::Timestamp,
 }
@@ -82,23 +84,13 @@ impl Agent {
         if let Some(poll) = before.context("the sources that were taken over")? {
             pipeline.resume(&poll);
         }
-        for (interface, mode) in attachments.states() {
-            metrics.attached(interface, mode);
-            if let Some(mode) = mode {
-                tracing::info!(interface, %mode, "attached");
-            }
-        }
-        for (interface, attached) in attachments.egress_states() {
-            metrics.egress_attached(interface, attached);
-        }
-        let health = Health::default();
-        health.attached.store(true, Ordering::Relaxed);
         let clock = Clock::start();
         let now = clock.now();
         let of_response = &metrics.response;
         let (keeper, state) = Keeper::open(config.response.state.clone(), Arc::clone(of_response), now);
         let prefix = config.sensor.ipv6_prefix;
         let responder = Responder::new(config.response.clone(), prefix, state, Arc::clone(of_response), now);
+        let crowdsec = Link::start(&config.crowdsec, clock, Arc::clone(&metrics.crowdsec));
         Ok(Self {
             config: config.clone(),
             clock,
@@ -110,11 +102,35 @@ impl Agent {
             pipeline,
             writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
             metrics: Arc::new(metrics),
-            health: Arc::new(health),
+            health: Arc::default(),
             responder,
             keeper,
+            crowdsec,
             last_poll: now.wall,
         })
+    }
+
+    /// Puts the programs where packets come by.
+    pub(super) async fn attach(&mut self) -> Result<()> {
+        self.attachments.attach_all().await?;
+        for (interface, mode) in self.attachments.states() {
+            self.metrics.attached(interface, mode);
+            if let Some(mode) = mode {
+                tracing::info!(interface, %mode, "attached");
+            }
+        }
+        for (interface, attached) in self.attachments.egress_states() {
+            self.metrics.egress_attached(interface, attached);
+        }
+        self.health.attached.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Does what CrowdSec decided.
+    pub(super) fn take_decisions(&mut self, orders: Orders) {
+        let now = self.clock.now();
+        // There may be thousands.
+        tokio::task::block_in_place(|| self.responder.take_decisions(orders, now, &mut self.sensor));
     }
 
     pub(super) fn shared(&self) -> Shared {
@@ -130,20 +146,17 @@ impl Agent {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
         self.keeper.keep(&mut self.responder, now).await;
+        self.crowdsec.observe();
     }
 
     /// Looks at sources that the program told of.
     pub(super) fn look(&mut self, told: &Told) {
         for (source, at) in &told.sources {
-            let Self { clock, sensor, pipeline, writer, metrics, .. } = self;
-            let mut opened = false;
-            let mut findings = Vec::new();
-            let result = pipeline.look(sensor, source, clock.now(), &mut |event| {
-                opened |= event.kind == EventKind::Opened;
-                tell(writer, metrics, &event);
-                findings.extend(to_consider(event));
-            });
-            self.respond(&findings, std::slice::from_ref(source));
+            let Self { clock, sensor, pipeline, .. } = self;
+            let mut events = Vec::new();
+            let result = pipeline.look(sensor, source, clock.now(), &mut |event| events.push(event));
+            let opened = events.iter().any(|event| event.kind == EventKind::Opened);
+            self.respond(&events, std::slice::from_ref(source));
             if let Err(error) = result {
                 tracing::warn!("a source could not be looked at, the next poll will: {error}");
             }
@@ -167,32 +180,50 @@ impl Agent {
     }
 
     fn hear(&mut self, said: &[Utterance]) {
-        let Self { clock, pipeline, writer, metrics, .. } = self;
+        let Self { clock, pipeline, .. } = self;
         let now = clock.now();
-        let mut findings = Vec::new();
+        let mut events = Vec::new();
         for utterance in said {
-            pipeline.hear(utterance, now, &mut |event| {
-                tell(writer, metrics, &event);
-                findings.extend(to_consider(event));
-            });
+            pipeline.hear(utterance, now, &mut |event| events.push(event));
         }
         let mut sources: Vec<_> = said.iter().map(|utterance| utterance.source).collect();
         sources.sort_unstable();
         sources.dedup();
-        self.respond(&findings, &sources);
+        self.respond(&events, &sources);
     }
 
     /// Bans who is to be banned for findings that are new or changed, and for those of these sources that go on: they are
-    /// told only now and then, but their source may be banned now.
-    fn respond(&mut self, findings: &[Finding], sources: &[Address]) {
-        let Self { clock, sensor, pipeline, responder, .. } = self;
-        let now = clock.now();
-        for finding in findings {
-            responder.consider(finding, now, sensor);
-        }
-        let tracker = pipeline.detector.tracker();
+    /// told only now and then, but their source may be banned now. Tells then, since whoever listens may be slow.
+    fn respond(&mut self, events: &[Event], sources: &[Address]) {
+        let now = self.clock.now();
+        self.consider(events, now);
+        let tracker = self.pipeline.detector.tracker();
         let mut going_on = sources.iter().flat_map(|source| tracker.of(source));
-        responder.reconsider(&mut going_on, now, sensor);
+        self.responder.reconsider(&mut going_on, now, &mut self.sensor);
+        self.tell(events);
+    }
+
+    /// Has the response do what is to be done after these events, and CrowdSec hear of them.
+    fn consider(&mut self, events: &[Event], now: Now) {
+        let Self { responder, sensor, crowdsec, .. } = self;
+        for event in events {
+            match event.kind {
+                EventKind::Opened | EventKind::Updated => responder.consider(&event.finding, now, sensor),
+                EventKind::Closed => {}
+            }
+            crowdsec.see(event, |finding| responder.recommended(finding));
+        }
+    }
+
+    fn tell(&mut self, events: &[Event]) {
+        for event in events {
+            self.metrics.told(event.finding.rule, event.kind);
+            if let Err(error) = self.writer.write(event) {
+                self.metrics.output_failed();
+                // The reader of a pipe may have gone; the metrics still tell.
+                tracing::warn!("a finding could not be written: {error}");
+            }
+        }
     }
 
     pub(super) async fn poll(&mut self) {
@@ -203,22 +234,18 @@ impl Agent {
     }
 
     fn read(&mut self) {
-        let Self { clock, sensor, pipeline, writer, metrics, health, responder, last_poll, .. } = self;
         let started = Instant::now();
-        let now = clock.now();
-        // No more than findings can be open.
-        let mut findings = Vec::new();
-        let result = pipeline.poll(sensor, now, &mut |event| {
-            tell(writer, metrics, &event);
-            findings.extend(to_consider(event));
-        });
-        for finding in findings {
-            responder.consider(&finding, now, sensor);
-        }
+        let now = self.clock.now();
+        // No more than findings can be open, and as many can be closed.
+        let mut events = Vec::new();
+        let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
+        self.consider(&events, now);
+        let Self { pipeline, metrics, responder, sensor, .. } = self;
+        let lately = self.last_poll;
         let open = pipeline.detector.tracker().open();
-        responder.reconsider(&mut open.filter(|finding| finding.last >= *last_poll), now, sensor);
-        *last_poll = now.wall;
-        health.polled.store(result.is_ok(), Ordering::Relaxed);
+        responder.reconsider(&mut open.filter(|finding| finding.last >= lately), now, sensor);
+        self.last_poll = now.wall;
+        self.health.polled.store(result.is_ok(), Ordering::Relaxed);
         match result {
             Ok(outcome) => {
                 metrics.polled(&outcome.poll, &outcome.delta, outcome.evicted, started.elapsed());
@@ -229,6 +256,7 @@ impl Agent {
             }
         }
         metrics.state(&pipeline.observer, &pipeline.detector);
+        self.tell(&events);
         self.read_occupancy();
     }
 
@@ -247,8 +275,11 @@ impl Agent {
     pub(super) async fn finish(mut self) {
         self.read();
         self.keeper.close(&mut self.responder, self.clock.now()).await;
-        let Self { clock, mut pipeline, mut writer, metrics, attachments, .. } = self;
-        pipeline.detector.close_all(clock.now(), &mut |event| tell(&mut writer, &metrics, &event));
+        let (now, mut events) = (self.clock.now(), Vec::new());
+        self.pipeline.detector.close_all(now, &mut |event| events.push(event));
+        self.tell(&events);
+        self.crowdsec.close().await;
+        let attachments = self.attachments;
         let names = attachments.states().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
         if let Some(path) = attachments.persists_at() {
             let path = path.display();
@@ -260,22 +291,5 @@ impl Agent {
         }
         drop(attachments);
         tracing::info!("detached from {names}");
-    }
-}
-
-/// The finding of an event after which somebody may have to be banned.
-fn to_consider(event: Event) -> Option<Finding> {
-    match event.kind {
-        EventKind::Opened | EventKind::Updated => Some(event.finding),
-        EventKind::Closed => None,
-    }
-}
-
-fn tell(writer: &mut FindingsWriter<std::io::Stdout>, metrics: &Metrics, event: &Event) {
-    metrics.told(event.finding.rule, event.kind);
-    if let Err(error) = writer.write(event) {
-        metrics.output_failed();
-        // The reader of a pipe may have gone; the metrics still tell.
-        tracing::warn!("a finding could not be written: {error}");
     }
 }

@@ -41,6 +41,7 @@ impl Agent {
                 .collect(),
             findings_open: self.pipeline.detector.tracker().open().count(),
             response: self.responder.status(now, self.keeper.error()),
+            crowdsec: self.crowdsec.status(),
         }
     }
 

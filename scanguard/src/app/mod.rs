@@ -77,7 +77,9 @@ pub async fn run(arguments: Run) -> Result<()> {
 
     let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
     agent.surround(&local).await;
+    // Before the program is where packets come by, so that none of who is banned passes.
     agent.enter()?;
+    agent.attach().await?;
     let (stop, stopped) = watch::channel(());
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
     let mut ending = stopped.clone();
@@ -117,6 +119,7 @@ pub async fn run(arguments: Run) -> Result<()> {
             Some(request) = asked.recv() => agent.answer(request).await,
             // No more comes in a second than is heard in a fraction of it.
             Some(said) = logs.next() => agent.hear_logs(&said),
+            orders = agent.crowdsec.next() => agent.take_decisions(orders),
             told = trips.next() => agent.look(&told?),
             samples = samples.next() => agent.hear_samples(&samples?),
         }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, DEFAULT_PATH, Interval},
+    crowdsec::CrowdsecStatus,
     respond::{
         Mode,
         report::{BanReport, Bans, Done, Explanation, Status, name, parse_net},
@@ -262,9 +263,16 @@ fn status(answer: &Status) -> String {
     }
     let counts = response.bans;
     lines.push(format!(
-        "bans        {} by rules, {} by hand, {} by CrowdSec; at most {}; drop = \"{}\"",
-        counts.rule, counts.hand, counts.crowdsec, response.max_bans, response.drop
+        "bans        {} by rules, {} by hand, {} by CrowdSec{}; at most {}; drop = \"{}\"",
+        counts.rule,
+        counts.hand,
+        counts.crowdsec,
+        // Which is rare.
+        if counts.adopted > 0 { format!(", {} adopted", counts.adopted) } else { String::new() },
+        response.max_bans,
+        response.drop
     ));
+    lines.extend(answer.crowdsec.iter().flat_map(crowdsec));
     lines.push(format!(
         "feeds       {} networks banned, {} not",
         response.feed_networks, response.feed_networks_left_out
@@ -282,6 +290,29 @@ fn status(answer: &Status) -> String {
         response.allowed.iter().map(|allowed| format!("  {:<24}  {}", name(allowed.net), allowed.why)),
     );
     lines.join("\n") + "\n"
+}
+
+fn crowdsec(answer: &CrowdsecStatus) -> Vec<String> {
+    let trouble =
+        |error: &Option<String>| error.as_ref().map_or(String::new(), |error| format!(": FAILS: {error}"));
+    let mut lines = vec![format!("crowdsec    {}", answer.url)];
+    lines.extend(answer.pull.as_ref().map(|pull| {
+        let age = match pull.seconds_since_pull {
+            Some(seconds) => format!("{} ago", left(Some(seconds))),
+            None => "never".to_owned(),
+        };
+        format!("  pull      {}, pulled {age}{}", count(pull.decisions, "decision"), trouble(&pull.error))
+    }));
+    lines.extend(answer.push.as_ref().map(|push| {
+        format!(
+            "  push      {} pushed, {} waiting, {} left out{}",
+            count(push.pushed, "finding"),
+            push.queued,
+            push.left_out,
+            trouble(&push.error)
+        )
+    }));
+    lines
 }
 
 fn explanation(answer: &Explanation) -> String {

@@ -177,7 +177,10 @@ mod tests {
         };
         let one = json("192.0.2.7/32", true);
         assert_eq!(one["scenario"], "scanguard/vertical_scan@edge-1");
-        assert_eq!(one["source"], serde_json::json!({ "scope": "Ip", "value": "192.0.2.7", "ip": "192.0.2.7" }));
+        assert_eq!(
+            one["source"],
+            serde_json::json!({ "scope": "Ip", "value": "192.0.2.7", "ip": "192.0.2.7" })
+        );
         assert_eq!((&one["remediation"], &one["simulated"]), (&true.into(), &false.into()));
         assert_eq!((&one["events_count"], &one["labels"]), (&40.into(), &serde_json::json!(["T1595.002"])));
         assert!(one["message"].as_str().unwrap().starts_with("192.0.2.7: 40 syn probes"), "{one}");
@@ -197,7 +200,9 @@ mod tests {
     #[test]
     fn only_what_this_machine_pushed_is_its_own() {
         assert!(is_own(&scenario("slow_scan", "edge-1"), "edge-1"));
-        for other in ["scanguard/slow_scan@edge-2", "scanguard/slow_scan", "crowdsecurity/ssh-bf@edge-1", "", "edge-1"] {
+        for other in
+            ["scanguard/slow_scan@edge-2", "scanguard/slow_scan", "crowdsecurity/ssh-bf@edge-1", "", "edge-1"]
+        {
             assert!(!is_own(other, "edge-1"), "{other}");
         }
     }
@@ -208,7 +213,14 @@ mod tests {
         let updated = Event { kind: EventKind::Updated, ..opened.clone() };
         let closed = Event { kind: EventKind::Closed, ..opened.clone() };
         let mut pushed = Pushed::default();
-        let told = [(&opened, false), (&updated, false), (&updated, true), (&updated, true), (&updated, false), (&closed, true)];
+        let told = [
+            (&opened, false),
+            (&updated, false),
+            (&updated, true),
+            (&updated, true),
+            (&updated, false),
+            (&closed, true),
+        ];
         let news = told.map(|(event, remediation)| pushed.is_news(event, remediation));
         assert_eq!(news, [true, false, true, false, false, false]);
         assert!(pushed.0.is_empty());

@@ -157,8 +157,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn login(&self, machine: &str, password: &Secret) -> Result<Token, ClientError> {
-        let body = serde_json::to_vec(&Login { machine_id: machine, password: password.reveal(), scenarios: [] })?;
-        let LoggedIn { token, expire } = self.ask(Method::POST, "/v1/watchers/login", None, body.into()).await?;
+        let body =
+            serde_json::to_vec(&Login { machine_id: machine, password: password.reveal(), scenarios: [] })?;
+        let LoggedIn { token, expire } =
+            self.ask(Method::POST, "/v1/watchers/login", None, body.into()).await?;
         Ok(Token { value: token.into(), expires: expire })
     }
 
@@ -206,9 +208,9 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(body))?;
-        let (status, answer) = timeout(self.limit, self.exchange(request)).await.map_err(|_| {
-            ClientError::Timeout { endpoint: self.endpoint.clone(), limit: self.limit }
-        })??;
+        let (status, answer) = timeout(self.limit, self.exchange(request))
+            .await
+            .map_err(|_| ClientError::Timeout { endpoint: self.endpoint.clone(), limit: self.limit })??;
         if status.is_success() { Ok(serde_json::from_slice(&answer)?) } else { Err(refused(status, &answer)) }
     }
 

@@ -54,7 +54,8 @@ pub enum Fate {
 
 impl Fate {
     /// All.
-    pub const ALL: [Self; 6] = [Self::Kept, Self::Own, Self::Scope, Self::Kind, Self::Malformed, Self::LeftOut];
+    pub const ALL: [Self; 6] =
+        [Self::Kept, Self::Own, Self::Scope, Self::Kind, Self::Malformed, Self::LeftOut];
 
     /// The name in metrics.
     pub const fn label(self) -> &'static str {
@@ -86,14 +87,14 @@ pub struct Orders {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lifts {
     /// Of these.
-    These(Vec<IpNet>),
+    These(BTreeSet<IpNet>),
     /// Of all but these.
     AllBut(BTreeSet<IpNet>),
 }
 
 impl Default for Lifts {
     fn default() -> Self {
-        Self::These(Vec::new())
+        Self::These(BTreeSet::new())
     }
 }
 
@@ -214,7 +215,8 @@ impl Decision {
             return Err(Fate::Kind);
         }
         let net = parse_net(&self.value).map_err(|_| Fate::Malformed)?.trunc();
-        let lasts = self.duration.parse().ok().and_then(|lasts: SignedDuration| Duration::try_from(lasts).ok());
+        let lasts =
+            self.duration.parse().ok().and_then(|lasts: SignedDuration| Duration::try_from(lasts).ok());
         // What has ended already is none.
         let lasts = lasts.filter(|lasts| !lasts.is_zero()).ok_or(Fate::Malformed)?.min(policy::LONGEST);
         let visible = self.scenario.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -263,7 +265,7 @@ mod tests {
             "type":"ban","value":"1.2.3.4"}],"new":[{"duration":"58m1.099368413s","id":3,"origin":"crowdsec",
             "scenario":"crowdsecurity/ssh-bf","scope":"Ip","type":"ban","value":"192.0.2.7","uuid":"x"},{"duration":
             "1h29m59.099365535s","id":4,"origin":"cscli","scenario":"test","scope":"Range","type":"ban",
-            "value":"198.51.100.9/24"},{"duration":"3h59m59.9µs","id":7,"origin":"cscli","scenario":"b","scope":"Ip",
+            "value":"198.51.100.9/24"},{"duration":"3h59m59.9s","id":7,"origin":"cscli","scenario":"b","scope":"Ip",
             "type":"ban","value":"fd77::5"}]}"#;
         let mut decisions = Decisions::new("edge-1", 9);
         let orders = decisions.take(serde_json::from_str(answer).unwrap(), true, at(100));
@@ -272,10 +274,15 @@ mod tests {
         let owned = |net: &str, id, seconds| (net.to_owned(), id, seconds);
         assert_eq!(
             bans,
-            [owned("192.0.2.7/32", 3, 3_481), owned("198.51.100.0/24", 4, 5_399), owned("fd77::5/128", 7, 14_399)]
+            [
+                owned("192.0.2.7/32", 3, 3_481),
+                owned("198.51.100.0/24", 4, 5_399),
+                owned("fd77::5/128", 7, 14_399)
+            ]
         );
         assert_eq!(lifts.len(), 3);
-        let nothing = decisions.take(serde_json::from_str(r#"{"deleted":null,"new":null}"#).unwrap(), false, at(110));
+        let nothing =
+            decisions.take(serde_json::from_str(r#"{"deleted":null,"new":null}"#).unwrap(), false, at(110));
         assert_eq!((said(&nothing), nothing.kept), ((vec![], vec![]), 3));
     }
 
@@ -327,7 +334,10 @@ mod tests {
         let (one, two) = (decision(8, "192.0.2.7", "1h", "a"), decision(9, "192.0.2.8", "1h", "a"));
         assert_eq!(decisions.take(stream(&[one, two.clone()], &[]), true, at(0)).fates[&Fate::Kept], 2);
         let orders = decisions.take(stream(&[two], &[]), true, at(0));
-        assert_eq!(said(&orders), (vec![("192.0.2.8/32".to_owned(), 9, HOUR)], vec!["not 192.0.2.8/32".to_owned()]));
+        assert_eq!(
+            said(&orders),
+            (vec![("192.0.2.8/32".to_owned(), 9, HOUR)], vec!["not 192.0.2.8/32".to_owned()])
+        );
         assert!(orders.fates.is_empty());
         // A Local API that was set up anew.
         let orders = decisions.take(stream(&[decision(1, "192.0.2.9", "1h", "a")], &[]), true, at(0));

@@ -12,6 +12,8 @@ pub mod client;
 pub mod decisions;
 pub mod settings;
 mod task;
+#[cfg(test)]
+mod testing;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -136,7 +138,9 @@ impl Link {
         if settings.push || settings.pull {
             tracing::info!(push = settings.push, pull = settings.pull, "CrowdSec's Local API: {url}");
             if !url.is_loopback() {
-                tracing::warn!("crowdsec.url: what is sent to {url} is not encrypted, nor are the password and the key");
+                tracing::warn!(
+                    "crowdsec.url: what is sent to {url} is not encrypted, nor are the password and the key"
+                );
             }
         }
         let client = Client::new(url.clone(), *timeout);

@@ -49,7 +49,11 @@ impl Endpoint {
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { host, port } = self;
-        if host.contains(':') { write!(f, "http://[{host}]:{port}") } else { write!(f, "http://{host}:{port}") }
+        if host.contains(':') {
+            write!(f, "http://[{host}]:{port}")
+        } else {
+            write!(f, "http://{host}:{port}")
+        }
     }
 }
 
@@ -67,12 +71,19 @@ impl TryFrom<String> for Endpoint {
             ));
         }
         let authority = uri.authority().ok_or_else(wrong)?;
-        let is_bare = uri.path().trim_matches('/').is_empty() && uri.query().is_none();
-        if *scheme != Scheme::HTTP || !is_bare || authority.as_str().contains('@') || authority.host().is_empty() {
+        let port = authority.port_u16();
+        // A number that is no port is not taken for a part of the name.
+        let is_port = port.is_some() || authority.as_str() == authority.host();
+        let is_bare = is_port && uri.path().trim_matches('/').is_empty() && uri.query().is_none();
+        if *scheme != Scheme::HTTP
+            || !is_bare
+            || authority.as_str().contains('@')
+            || authority.host().is_empty()
+        {
             return Err(wrong());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(80) })
+        Ok(Self { host, port: port.unwrap_or(80) })
     }
 }
 
@@ -169,7 +180,7 @@ impl Settings {
             ),
             max_decisions: section.number("max_decisions", default.max_decisions, 1..=MAX_BANS),
         };
-        let mut secret = |key: &str, wanted_by: &str, path: &Path| match secret(path) {
+        let secret = |key: &str, wanted_by: &str, path: &Path| match secret(path) {
             Ok(secret) => Some(secret),
             Err(error) => {
                 section.contradiction(&[key, wanted_by], format!("{key}: {error}"));
@@ -244,7 +255,9 @@ fn secret(path: &Path) -> Result<Secret, SecretError> {
     let mut text = String::new();
     file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(failed)?;
     let line = text.trim_end_matches(['\n', '\r']);
-    let is_secret = !line.is_empty() && line.len() as u64 <= MAX_SECRET && line.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_secret = !line.is_empty()
+        && line.len() as u64 <= MAX_SECRET
+        && line.bytes().all(|byte| byte.is_ascii_graphic());
     if is_secret { Ok(Secret(line.to_owned())) } else { Err(SecretError::NoSecret(path.to_owned())) }
 }
 

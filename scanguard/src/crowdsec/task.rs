@@ -79,7 +79,10 @@ pub(super) async fn push(
                 Err(error) if error.is_refusal() => {
                     refusals += 1;
                     if refusals >= TRIES {
-                        tracing::error!("CrowdSec refuses {} alerts, which are left out: {error}", batch.len());
+                        tracing::error!(
+                            "CrowdSec refuses {} alerts, which are left out: {error}",
+                            batch.len()
+                        );
                         shared.lock().left_out += batch.len() as u64;
                         metrics.alerts(AlertOutcome::Refused, batch.len());
                         break;

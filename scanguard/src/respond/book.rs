@@ -109,7 +109,9 @@ impl Book {
     pub fn victim(&self) -> Option<IpNet> {
         let by_hand = |net: &IpNet| match self.bans.get(net).map(|ban| &ban.origin) {
             Some(Origin::Hand { .. }) | None => true,
-            Some(Origin::Rule { .. } | Origin::Feed { .. } | Origin::Crowdsec { .. }) => false,
+            Some(Origin::Rule { .. } | Origin::Feed { .. } | Origin::Crowdsec { .. } | Origin::Adopted) => {
+                false
+            }
         };
         self.ends.iter().map(|(_, net)| *net).find(|net| !by_hand(net))
     }

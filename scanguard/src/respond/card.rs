@@ -32,7 +32,7 @@ pub trait Card {
     /// Makes bans, or changes them.
     ///
     /// # Errors
-    /// A map is full or could not be changed; those before are made.
+    /// A map is full or could not be changed; some of them may be made.
     fn ban(&mut self, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError>;
 
     /// Ends bans; those that are not there are none the worse.
@@ -46,6 +46,12 @@ pub trait Card {
     /// # Errors
     /// A map could not be read.
     fn standing(&self, net: IpNet) -> Result<Option<Standing>, SensorError>;
+
+    /// As [`KernelSensor::standings`].
+    ///
+    /// # Errors
+    /// A map could not be read.
+    fn standings(&self, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError>;
 
     /// All that are in the maps, also those whose ban has ended.
     fn banned(&self) -> Vec<IpNet>;
@@ -72,6 +78,10 @@ impl Card for KernelSensor {
 
     fn standing(&self, net: IpNet) -> Result<Option<Standing>, SensorError> {
         Self::standing(self, net)
+    }
+
+    fn standings(&self, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        Self::standings(self, nets)
     }
 
     fn banned(&self) -> Vec<IpNet> {

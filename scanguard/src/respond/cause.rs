@@ -85,11 +85,13 @@ pub enum Origin {
         /// Number of the decision.
         decision: u64,
     },
+    /// An agent before this one, as the kernel's maps say; the state file, which would say why, is not there.
+    Adopted,
 }
 
 impl Origin {
     /// All names that [`Self::label`] gives.
-    pub const LABELS: [&'static str; 4] = ["rule", "feed", "hand", "crowdsec"];
+    pub const LABELS: [&'static str; 5] = ["rule", "feed", "hand", "crowdsec", "adopted"];
 
     /// The name in output and metrics.
     pub const fn label(&self) -> &'static str {
@@ -98,14 +100,15 @@ impl Origin {
             Self::Feed { .. } => "feed",
             Self::Hand { .. } => "hand",
             Self::Crowdsec { .. } => "crowdsec",
+            Self::Adopted => "adopted",
         }
     }
 
-    /// Whether somebody decided it, rather than this agent: it is kept whatever the mode, and makes nobody's next
-    /// ban longer.
+    /// Whether somebody decided it, rather than this agent, or may have: it is kept whatever the mode, and makes nobody's
+    /// next ban longer.
     pub const fn is_order(&self) -> bool {
         match self {
-            Self::Hand { .. } | Self::Crowdsec { .. } => true,
+            Self::Hand { .. } | Self::Crowdsec { .. } | Self::Adopted => true,
             Self::Rule { .. } | Self::Feed { .. } => false,
         }
     }
@@ -118,6 +121,7 @@ impl std::fmt::Display for Origin {
             Self::Feed { feed } => write!(f, "feed {feed}"),
             Self::Hand { uid } => write!(f, "hand (uid {uid})"),
             Self::Crowdsec { decision } => write!(f, "CrowdSec (decision {decision})"),
+            Self::Adopted => f.write_str("an agent before this one"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Findings and orders to bans.
 //!
 //! ```text
-//! finding, feed, order -> policy (pure) -> book -> card (the kernel's maps)
+//! finding, feed, order, CrowdSec -> policy (pure) -> book -> card (the kernel's maps)
 //! ```
 //! [`policy`] decides and says why; [`book`] remembers who is banned; [`responder`] alone has an effect, through the
 //! small trait [`card::Card`]. Time is passed in.
@@ -11,6 +11,7 @@ pub mod book;
 pub mod breaker;
 pub mod card;
 pub mod cause;
+mod decided;
 pub mod feed;
 pub mod keeper;
 mod mode;

@@ -316,6 +316,7 @@ impl Responder {
                 Origin::Rule { .. } | Origin::Feed { .. } => bans.rule += 1,
                 Origin::Hand { .. } => bans.hand += 1,
                 Origin::Crowdsec { .. } => bans.crowdsec += 1,
+                Origin::Adopted => bans.adopted += 1,
             }
         }
         ResponseStatus {

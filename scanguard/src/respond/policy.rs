@@ -8,10 +8,20 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Mode, allow::AllowList, book::Book, breaker::Breaker, cause::Cause, refusal::Refusal, report,
+    Mode,
+    allow::AllowList,
+    book::{Ban, Book},
+    breaker::Breaker,
+    cause::{Cause, Origin},
+    refusal::Refusal,
+    report,
     settings::Settings,
 };
-use crate::{clock::Now, config::Interval};
+use crate::{
+    clock::Now,
+    config::Interval,
+    detect::{Confidence, findings::Spoofable},
+};
 
 /// A ban lasts at least this long.
 pub const SHORTEST: Duration = Duration::from_secs(1);
@@ -21,6 +31,9 @@ pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 pub const WIDEST_V4: u8 = 8;
 /// The widest IPv6 network that can be banned.
 pub const WIDEST_V6: u8 = 16;
+
+/// By so much the ends of one decision of CrowdSec differ when it is told twice.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// What the policy goes by.
 #[derive(Clone, Copy)]
@@ -99,6 +112,25 @@ pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     }
 }
 
+/// Refuses what is not certain enough to ban somebody for, here or elsewhere.
+pub fn qualify(
+    rule: &str,
+    confidence: Confidence,
+    spoofable: Spoofable,
+    settings: &Settings,
+) -> Result<(), Refusal> {
+    if !settings.rules.iter().any(|one| one == rule) {
+        return Err(Refusal::Rule { rule: rule.to_owned() });
+    }
+    if confidence < settings.min_confidence {
+        return Err(Refusal::Confidence { has: confidence, wanted: settings.min_confidence });
+    }
+    if spoofable.is_possible() && !settings.allow_spoofable {
+        return Err(Refusal::Spoofable(spoofable));
+    }
+    Ok(())
+}
+
 fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decision, Refusal> {
     let Circumstances { settings, mode, allowed, book, breaker, now, .. } = given;
     check(net, allowed)?;
@@ -107,15 +139,7 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             if mode == Mode::Observe {
                 return Err(Refusal::Observing);
             }
-            if !settings.rules.contains(rule) {
-                return Err(Refusal::Rule { rule: rule.clone() });
-            }
-            if *confidence < settings.min_confidence {
-                return Err(Refusal::Confidence { has: *confidence, wanted: settings.min_confidence });
-            }
-            if spoofable.is_possible() && !settings.allow_spoofable {
-                return Err(Refusal::Spoofable(*spoofable));
-            }
+            qualify(rule, *confidence, *spoofable, settings)?;
             if let Some(ban) = book.covering(net) {
                 return Ok(Decision::Stands { net: ban.net });
             }
@@ -144,13 +168,21 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             let lasts = lasts.map(checked).transpose()?;
             Sentence { lasts, level: 0, dry: false, evicts: None, reason: reason.clone() }
         }
-        Cause::Crowdsec { scenario, lasts, .. } => {
-            let (lasts, reason) = (Some(checked(*lasts)?), format!("CrowdSec: {scenario}"));
+        Cause::Crowdsec { decision, scenario, lasts } => {
+            let lasts = checked(*lasts)?;
             match book.get(net) {
-                // What was ordered here goes before what was decided elsewhere.
-                Some(ban) if ban.ends.is_none() => return Ok(Decision::Stands { net: ban.net }),
-                Some(_) | None => Sentence { lasts, level: 0, dry: false, evicts: None, reason },
+                Some(ban) if outweighs(ban, *decision, lasts, now) => {
+                    return Ok(Decision::Stands { net: ban.net });
+                }
+                Some(_) => {}
+                // Lists of others are long: nobody who was banned here goes to make room for them.
+                None if book.len() >= settings.max_bans as usize => {
+                    return Err(Refusal::Full { max: settings.max_bans });
+                }
+                None => {}
             }
+            let reason = format!("CrowdSec: {scenario}");
+            Sentence { lasts: Some(lasts), level: 0, dry: false, evicts: None, reason }
         }
     };
     let evicts = room(net, given)?;
@@ -164,6 +196,18 @@ fn room(net: IpNet, given: Circumstances<'_>) -> Result<Option<IpNet>, Refusal> 
         return Ok(None);
     }
     given.book.victim().map(Some).ok_or(Refusal::Full { max })
+}
+
+/// Whether a ban goes before what CrowdSec decided: it was ordered here, or it lasts longer, or is the same decision.
+fn outweighs(ban: &Ban, decision: u64, lasts: Duration, now: Now) -> bool {
+    let left = ban.left(now.at);
+    match ban.origin {
+        Origin::Hand { .. } => true,
+        Origin::Crowdsec { decision: before } => {
+            before == decision && left.is_some_and(|left| left.abs_diff(lasts) < SLACK)
+        }
+        Origin::Rule { .. } | Origin::Feed { .. } | Origin::Adopted => left.is_none_or(|left| left >= lasts),
+    }
 }
 
 fn checked(lasts: Duration) -> Result<Duration, Refusal> {

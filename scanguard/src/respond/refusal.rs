@@ -68,7 +68,7 @@ pub enum Refusal {
     )]
     Time,
     /// There is no room.
-    #[error("there are {max} bans already, all of them made by hand (response.max_bans)")]
+    #[error("there are {max} bans already, and none of them gives way (response.max_bans)")]
     Full {
         /// The cap.
         max: u32,

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, ModeCause, cause::Origin};
-use crate::detect::{Confidence, Severity};
+use crate::{
+    crowdsec::CrowdsecStatus,
+    detect::{Confidence, Severity},
+};
 
 /// A network as people write it: a single address without its prefix.
 pub fn name(net: IpNet) -> String {
@@ -69,7 +72,7 @@ pub struct BanReport {
     pub level: u32,
     /// Whether packets are dropped, rather than counted.
     pub drops: bool,
-    /// Packets that were dropped, or would have been, since the kernel was told of it last.
+    /// Packets that were dropped, or would have been, since the network is banned.
     pub packets: Option<u64>,
     /// Seconds since the last of them.
     pub seconds_since_last: Option<u64>,
@@ -101,6 +104,9 @@ pub struct Status {
     pub findings_open: usize,
     /// What is done about those who scan.
     pub response: ResponseStatus,
+    /// What is exchanged with CrowdSec; none: nothing.
+    #[serde(default)]
+    pub crowdsec: Option<CrowdsecStatus>,
 }
 
 /// What is done about those who scan.
@@ -149,6 +155,9 @@ pub struct BanCounts {
     pub hand: usize,
     /// CrowdSec's.
     pub crowdsec: usize,
+    /// Of an agent before this one, whose state file was lost.
+    #[serde(default)]
+    pub adopted: usize,
 }
 
 /// Somebody who is never banned.

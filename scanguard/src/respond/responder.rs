@@ -18,7 +18,7 @@ use super::{
     book::{Ban, Book, Past},
     breaker::Breaker,
     card::{Card, KernelBan},
-    cause::Cause,
+    cause::{Cause, Origin},
     feed::{FeedBans, Taken},
     policy::{self, Circumstances, Decision, Sentence},
     refusal::Refusal,
@@ -32,7 +32,7 @@ use crate::{
     config::Interval,
     detect::{feeds::Feeds, findings::Finding},
     export::response::ResponseMetrics,
-    sensor::SensorError,
+    sensor::{SensorError, gate::Standing},
 };
 
 /// Networks that can be allowed by hand.
@@ -71,6 +71,8 @@ pub struct Responder {
     salt: RandomState,
     pub(super) metrics: Arc<ResponseMetrics>,
     dirty: bool,
+    /// There was no state file: what the kernel has is all that is known of bans.
+    bereft: bool,
 }
 
 impl Responder {
@@ -100,6 +102,7 @@ impl Responder {
             salt: RandomState::new(),
             metrics,
             dirty: true,
+            bereft: state.is_none(),
         };
         if let Some(state) = state {
             responder.restore(state, now);
@@ -185,6 +188,7 @@ impl Responder {
             ("rule", count("rule")),
             ("hand", count("hand")),
             ("crowdsec", count("crowdsec")),
+            ("adopted", count("adopted")),
             ("feed", self.feeds.len()),
         ]);
         self.metrics.allowed(self.allowed.len());
@@ -212,12 +216,14 @@ impl Responder {
         if self.mode.mode == Mode::Enforce {
             self.book.remove_dry();
         }
-        let strays: Vec<_> = card.banned().into_iter().filter(|net| self.book.get(*net).is_none()).collect();
+        let mut strays = card.banned();
+        // Feeds are banned beside the book.
+        strays.retain(|net| self.book.get(*net).is_none() && self.feeds.get(*net).is_none());
+        if std::mem::take(&mut self.bereft) {
+            self.adopt(&mut strays, now, card);
+        }
         if !strays.is_empty() {
-            tracing::info!(
-                "{} bans in the kernel that the state file does not have are lifted",
-                strays.len()
-            );
+            tracing::info!("{} bans in the kernel that are not to be there are lifted", strays.len());
         }
         card.unban(&mut strays.into_iter())?;
         self.write_all(now, card);
@@ -226,6 +232,41 @@ impl Responder {
         tracing::info!("mode {}, {}; {} bans", self.mode.mode, self.mode.cause, self.book.len());
         self.changed();
         Ok(())
+    }
+
+    /// Takes bans over that an agent before this one left in the kernel, with the time that is left of them; those that it
+    /// does not take stay among the strays. What only counted there does not come to drop.
+    fn adopt(&mut self, strays: &mut Vec<IpNet>, now: Now, card: &dyn Card) {
+        let standings = match card.standings(strays) {
+            Ok(standings) => standings,
+            Err(error) => return tracing::error!("the bans in the kernel cannot be read: {error}"),
+        };
+        let enforcing = self.mode.mode == Mode::Enforce;
+        for (net, Standing { remaining, enforced, .. }) in standings {
+            let is_over = remaining.is_some_and(|remaining| remaining < policy::SHORTEST);
+            let has_room = self.book.len() < self.settings.max_bans as usize;
+            if is_over || !has_room || (enforcing && !enforced) || policy::check(net, &self.allowed).is_err()
+            {
+                continue;
+            }
+            self.book.insert(Ban {
+                net,
+                origin: Origin::Adopted,
+                reason: "it was in the kernel; the state file, which would say why, is lost".to_owned(),
+                since: now.wall,
+                ends: remaining.map(|remaining| now.at.saturating_add(remaining)),
+                level: 0,
+                dry: !enforced,
+            });
+        }
+        let found = strays.len();
+        strays.retain(|net| self.book.get(*net).is_none());
+        if found > 0 {
+            tracing::warn!(
+                "there is no state file: {} of {found} bans in the kernel are taken over",
+                found - strays.len()
+            );
+        }
     }
 
     /// Takes whom this host cannot do without. Bans that overlap with them stay, but the kernel spares them.
@@ -357,7 +398,7 @@ impl Responder {
         now: Now,
         card: &mut dyn Card,
     ) -> Result<(), SensorError> {
-        let Sentence { lasts, level, dry, evicts, reason } = sentence;
+        let Sentence { evicts, reason, .. } = sentence;
         if let Some(evicted) = evicts {
             self.book.remove(*evicted);
             self.lift(*evicted, card)?;
@@ -367,15 +408,7 @@ impl Responder {
                 report::name(*evicted)
             );
         }
-        let ban = Ban {
-            net,
-            origin: cause.origin(),
-            reason: reason.clone(),
-            since: now.wall,
-            ends: lasts.map(|lasts| now.at.saturating_add(lasts)),
-            level: *level,
-            dry: *dry,
-        };
+        let ban = ban(net, cause, sentence, now);
         card.ban(&mut std::iter::once(self.kernel_ban(&ban, now)))?;
         if let Cause::Rule { .. } = cause {
             self.breaker.made(now.at, self.settings.max_per_minute);
@@ -390,7 +423,7 @@ impl Responder {
 
     /// What the kernel is told of a ban. Until enforcing is confirmed, bans end with the time to confirm it, so that
     /// nobody stays locked out though the agent dies.
-    fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
+    pub(super) fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
         let lasts = match (ban.left(now.at), self.mode.left(now)) {
             (Some(left), Some(confirm)) => Some(left.min(confirm)),
             (left, None) => left,
@@ -399,7 +432,7 @@ impl Responder {
         KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
     }
 
-    /// Tells the kernel of all bans anew. What they counted is lost.
+    /// Tells the kernel of all bans anew.
     pub(super) fn write_all(&mut self, now: Now, card: &mut dyn Card) {
         let bans: Vec<_> = self.book.bans().map(|ban| self.kernel_ban(ban, now)).collect();
         if let Err(error) = card.ban(&mut bans.into_iter()) {
@@ -533,12 +566,27 @@ impl Responder {
         self.changed();
     }
 
-    /// Packets that each ban dropped or counted.
-    pub(super) fn standing(&self, card: &dyn Card) -> BTreeMap<IpNet, crate::sensor::gate::Standing> {
-        let standing = |ban: &Ban| Some((ban.net, card.standing(ban.net).ok()??));
-        self.book.bans().filter_map(standing).collect()
+    /// Packets that each ban dropped or counted, as far as the kernel tells.
+    pub(super) fn standing(&self, card: &dyn Card) -> BTreeMap<IpNet, Standing> {
+        let nets: Vec<_> = self.book.bans().map(|ban| ban.net).collect();
+        card.standings(&nets).map(|standings| standings.into_iter().collect()).unwrap_or_default()
     }
 }
 
+/// The ban that a sentence makes.
+pub(super) fn ban(net: IpNet, cause: &Cause, sentence: &Sentence, now: Now) -> Ban {
+    Ban {
+        net,
+        origin: cause.origin(),
+        reason: sentence.reason.clone(),
+        since: now.wall,
+        ends: sentence.lasts.map(|lasts| now.at.saturating_add(lasts)),
+        level: sentence.level,
+        dry: sentence.dry,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

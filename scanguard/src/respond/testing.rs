@@ -69,6 +69,10 @@ impl Card for FakeCard {
         }))
     }
 
+    fn standings(&self, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        Ok(nets.iter().filter_map(|net| Some((*net, self.standing(*net).ok()??))).collect())
+    }
+
     fn banned(&self) -> Vec<IpNet> {
         self.bans.keys().copied().collect()
     }

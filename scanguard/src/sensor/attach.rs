@@ -155,12 +155,11 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// Attaches the loaded program to all interfaces named, or to that of the default route; and the egress
-    /// program, if it is wanted and possible. Where an agent before this one has left its links pinned, the programs
-    /// in them are replaced, so that no packet meets none; links that are not needed any more are detached.
+    /// Finds out where the loaded program is to be attached: at all interfaces named, or at that of the default route; and
+    /// loads the egress program, if it is wanted and possible. Nothing is attached until [`Self::attach_all`].
     ///
     /// # Errors
-    /// The first interface that did not work; the program is then attached nowhere.
+    /// There is no such interface.
     pub async fn new(
         mut ebpf: Ebpf,
         settings: &Settings,
@@ -178,23 +177,32 @@ impl Attachments {
             && egress::load(&mut ebpf)
                 .inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS))
                 .is_ok();
-        let mut attachments = Self { ebpf, mode: settings.mode, egress, network, wanted: Vec::new(), pins };
+        let mut wanted: Vec<Wanted> = Vec::new();
         for name in names {
-            if attachments.wanted.iter().any(|wanted| wanted.name == name) {
-                continue;
+            find(&present, &name)?;
+            if wanted.iter().all(|wanted| wanted.name != name) {
+                wanted.push(Wanted { name, state: State::Lost { told: false } });
             }
-            let interface = present
-                .iter()
-                .find(|interface| interface.name == name)
-                .ok_or_else(|| AttachError::Unknown { name: name.clone(), known: known(&present) })?;
-            let state = attachments.attach(interface)?;
-            attachments.wanted.push(Wanted { name, state });
         }
-        let links = attachments.links();
-        if let Err(error) = attachments.pins.settle(&links) {
+        Ok(Self { ebpf, mode: settings.mode, egress, network, wanted, pins })
+    }
+
+    /// Attaches the programs. Where an agent before this one has left its links pinned, the programs in them are replaced,
+    /// so that no packet meets none; links that are not needed any more are detached.
+    ///
+    /// # Errors
+    /// The first interface that did not work. Dropping this then detaches from all others.
+    pub async fn attach_all(&mut self) -> Result<(), AttachError> {
+        let present = self.network.interfaces().await?;
+        for place in 0..self.wanted.len() {
+            let interface = find(&present, &self.wanted[place].name)?;
+            self.wanted[place].state = self.attach(interface)?;
+        }
+        let links = self.links();
+        if let Err(error) = self.pins.settle(&links) {
             tracing::warn!("what is not needed any more stays pinned: {error}");
         }
-        Ok(attachments)
+        Ok(())
     }
 
     /// Where program and maps are pinned, if they stay when the agent ends.
@@ -422,6 +430,11 @@ async fn default_interface(network: &Network, present: &[Interface]) -> Result<S
         .find_map(|index| present.iter().find(|interface| interface.index == *index))
         .map(|interface| interface.name.clone())
         .ok_or_else(|| AttachError::NoDefaultRoute { known: known(present) })
+}
+
+fn find<'p>(present: &'p [Interface], name: &str) -> Result<&'p Interface, AttachError> {
+    let found = present.iter().find(|interface| interface.name == name);
+    found.ok_or_else(|| AttachError::Unknown { name: name.to_owned(), known: known(present) })
 }
 
 fn known(present: &[Interface]) -> Vec<String> {

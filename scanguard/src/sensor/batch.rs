@@ -1,4 +1,4 @@
-//! Reading a hash map in batches, and taking an entry out: calls of bpf(2) that aya does not make.
+//! Reading and writing maps in batches, and taking an entry out: calls of bpf(2) that aya does not make.
 //!
 //! A batch costs one system call for thousands of entries and, unlike the walk from key to key, does
 //! not start over when an entry goes away under it (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
@@ -18,6 +18,8 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 /// As above.
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+/// As above.
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 
 /// `union bpf_attr`, the struct named `batch`.
 #[repr(C)]
@@ -110,6 +112,37 @@ where
             place = next_place;
             first = false;
         }
+    }
+}
+
+/// Writes entries of a hash map or trie, in one call; so many of `keys` as there are `values`.
+///
+/// # Errors
+/// One of them was not taken, with its place: those before it were.
+pub(super) fn write<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), (usize, io::Error)> {
+    let count = keys.len().min(values.len());
+    if count == 0 {
+        return Ok(());
+    }
+    let mut attributes = BatchAttributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: u32::try_from(count).map_err(|error| (0, io::Error::other(error)))?,
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes of this command; both slices are at least as long as `count` says, and of the types that
+    // the map has.
+    match unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attributes) } {
+        Ok(_) => Ok(()),
+        Err(error) => Err(((attributes.count as usize).min(count), error)),
     }
 }
 

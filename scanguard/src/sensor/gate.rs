@@ -6,13 +6,13 @@
 use std::{
     collections::BTreeSet,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
 use aya::{
     maps::{
-        HashMap, MapData, MapError,
+        HashMap, Map, MapData, MapError,
         lpm_trie::{Key, LpmTrie},
     },
     programs::{ProgramError, Xdp},
@@ -23,7 +23,7 @@ use scanguard_common::{
     address::{Address, SourceMask},
 };
 
-use super::{SensorError, missing, test_run, trie};
+use super::{SensorError, batch, missing, test_run, trie};
 
 /// What the gate does with those who are banned.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -63,7 +63,11 @@ pub struct Standing {
 /// The maps, and what is in them by number.
 pub(super) struct Gate {
     bans: HashMap<MapData, [u8; 16], Ban>,
+    /// The same map, for calls that aya does not make.
+    bans_fd: OwnedFd,
     networks: LpmTrie<MapData, [u8; 16], Ban>,
+    /// As above.
+    networks_fd: OwnedFd,
     allowed: LpmTrie<MapData, [u8; 16], u32>,
     present: BTreeSet<IpNet>,
     /// How many of them are found by one look-up.
@@ -96,12 +100,22 @@ impl Gate {
     ) -> Result<Self, SensorError> {
         let mut take = |name| ebpf.take_map(name).ok_or_else(|| missing(name));
         let error = |map| move |error| SensorError::Map { map, error };
-        let bans = HashMap::try_from(take(abi::BANS)?).map_err(error(abi::BANS))?;
-        let networks = LpmTrie::try_from(take(abi::BANNED_NETWORKS)?).map_err(error(abi::BANNED_NETWORKS))?;
+        let Map::HashMap(bans) = take(abi::BANS)? else {
+            return Err(missing(abi::BANS));
+        };
+        let Map::LpmTrie(networks) = take(abi::BANNED_NETWORKS)? else {
+            return Err(missing(abi::BANNED_NETWORKS));
+        };
+        let bans_fd = descriptor(&bans, abi::BANS)?;
+        let networks_fd = descriptor(&networks, abi::BANNED_NETWORKS)?;
+        let bans = HashMap::try_from(Map::HashMap(bans)).map_err(error(abi::BANS))?;
+        let networks = LpmTrie::try_from(Map::LpmTrie(networks)).map_err(error(abi::BANNED_NETWORKS))?;
         let allowed = LpmTrie::try_from(take(abi::ALLOWED)?).map_err(error(abi::ALLOWED))?;
         let mut gate = Self {
             bans,
+            bans_fd,
             networks,
+            networks_fd,
             allowed,
             present: BTreeSet::new(),
             exact: 0,
@@ -150,19 +164,38 @@ impl Gate {
         }
     }
 
-    /// Bans anew, or changes a ban; what it counted is lost.
-    pub(super) fn ban(
+    /// Bans anew, or changes bans; what a ban that has not ended counted stays, but for packets that come meanwhile. One
+    /// call for each of the two maps, since feeds have a hundred thousand networks.
+    ///
+    /// # Errors
+    /// The first that a map did not take, if one did not; those of that map before it, and all of the other map, are made.
+    pub(super) fn ban_all(
         &mut self,
-        banned: IpNet,
-        lasts: Option<Duration>,
-        enforced: bool,
+        bans: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
     ) -> Result<(), SensorError> {
-        let expires = match lasts {
-            None => abi::NEVER,
-            Some(lasts) => self.clock.now()?.saturating_add(self.clock.ticks(lasts)),
-        };
-        let mode = if enforced { abi::GATE_ENFORCE } else { abi::GATE_DRY_RUN };
-        self.put(banned, Ban { expires, mode, ..Ban::default() })
+        let now = self.clock.now()?;
+        let (mut exact, mut networks) = (Entries::new(), Entries::new());
+        for (banned, lasts, enforced) in bans {
+            let banned = banned.trunc();
+            let place = self.place(banned);
+            let before = if self.present.contains(&banned) { self.get(&place)? } else { None };
+            let ban = Ban {
+                expires: lasts.map_or(abi::NEVER, |lasts| now.saturating_add(self.clock.ticks(lasts))),
+                mode: if enforced { abi::GATE_ENFORCE } else { abi::GATE_DRY_RUN },
+                ..before.filter(|before| before.expires > now).unwrap_or_default()
+            };
+            match place {
+                Place::Exact(address) => exact.push(banned, address.bytes(), ban),
+                Place::Network(key) => networks.push(banned, key, ban),
+            }
+        }
+        let made = exact.write(self.bans_fd.as_fd(), abi::BANS);
+        let before = self.present.len();
+        self.present.extend(made.0);
+        self.exact += self.present.len() - before;
+        let made_too = networks.write(self.networks_fd.as_fd(), abi::BANNED_NETWORKS);
+        self.present.extend(made_too.0);
+        made.1.and(made_too.1)
     }
 
     /// Takes over a ban from other maps, with its end and what it counted.
@@ -188,6 +221,18 @@ impl Gate {
         Ok(())
     }
 
+    fn get(&self, place: &Place) -> Result<Option<Ban>, SensorError> {
+        let (map, found) = match place {
+            Place::Exact(address) => (abi::BANS, self.bans.get(&address.bytes(), 0)),
+            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.get(key, 0)),
+        };
+        match found {
+            Ok(ban) => Ok(Some(ban)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(SensorError::Map { map, error }),
+        }
+    }
+
     /// Whether there was such a ban.
     pub(super) fn unban(&mut self, banned: IpNet) -> Result<bool, SensorError> {
         let banned = banned.trunc();
@@ -207,15 +252,18 @@ impl Gate {
 
     /// The ban of just this network or address.
     pub(super) fn standing(&self, banned: IpNet) -> Result<Option<Standing>, SensorError> {
-        let (map, found) = match self.place(banned.trunc()) {
-            Place::Exact(address) => (abi::BANS, self.bans.get(&address.bytes(), 0)),
-            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.get(&key, 0)),
-        };
-        match found {
-            Ok(ban) => Ok(Some(self.clock.standing(&ban)?)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(SensorError::Map { map, error }),
+        Ok(self.standings(&[banned])?.pop().map(|(_, standing)| standing))
+    }
+
+    /// The bans of just these networks or addresses, as far as there are any, at one moment.
+    pub(super) fn standings(&self, banned: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        let now = self.clock.now()?;
+        let mut standings = Vec::with_capacity(banned.len());
+        for net in banned {
+            let ban = self.get(&self.place(net.trunc()))?;
+            standings.extend(ban.map(|ban| (*net, self.clock.standing(&ban, now))));
         }
+        Ok(standings)
     }
 
     /// All that are banned, ended or not.
@@ -243,6 +291,40 @@ impl Gate {
         control.bans = count(self.exact);
         control.banned_networks = count(self.present.len() - self.exact);
         control.allowed_version = self.allowed_version;
+    }
+}
+
+/// A descriptor of its own of a map.
+fn descriptor(map: &MapData, name: &'static str) -> Result<OwnedFd, SensorError> {
+    let descriptor = map.fd().as_fd().try_clone_to_owned();
+    descriptor.map_err(|error| SensorError::Call { call: "fcntl", map: name, error })
+}
+
+/// Entries of a map that are to be written, with whose bans they are.
+struct Entries<K> {
+    banned: Vec<IpNet>,
+    keys: Vec<K>,
+    bans: Vec<Ban>,
+}
+
+impl<K: aya::Pod> Entries<K> {
+    const fn new() -> Self {
+        Self { banned: Vec::new(), keys: Vec::new(), bans: Vec::new() }
+    }
+
+    fn push(&mut self, banned: IpNet, key: K, ban: Ban) {
+        self.banned.push(banned);
+        self.keys.push(key);
+        self.bans.push(ban);
+    }
+
+    /// Gives whose bans were made, and why not all were.
+    fn write(mut self, fd: BorrowedFd<'_>, map: &'static str) -> (Vec<IpNet>, Result<(), SensorError>) {
+        let result = batch::write(fd, &self.keys, &self.bans).map_err(|(made, error)| {
+            self.banned.truncate(made);
+            SensorError::Call { call: "BPF_MAP_UPDATE_BATCH", map, error }
+        });
+        (self.banned, result)
     }
 }
 
@@ -288,14 +370,13 @@ impl Clock {
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    fn standing(&self, ban: &Ban) -> Result<Standing, SensorError> {
-        let now = self.now()?;
-        Ok(Standing {
+    fn standing(&self, ban: &Ban, now: u64) -> Standing {
+        Standing {
             remaining: (ban.expires != abi::NEVER).then(|| self.time(ban.expires.saturating_sub(now))),
             enforced: ban.mode == abi::GATE_ENFORCE,
             dropped: ban.dropped,
             last: (ban.last != 0).then(|| self.time(now.saturating_sub(ban.last))),
-        })
+        }
     }
 }
 

@@ -213,25 +213,23 @@ impl KernelSensor {
     }
 
     /// Bans a network or address anew, or changes its ban: for so long (none: without an end), to drop
-    /// (`enforced`) or to count what would be dropped. What an earlier ban counted is lost.
+    /// (`enforced`) or to count what would be dropped. What a ban that holds has counted stays.
     ///
     /// # Errors
     /// The map is full or could not be changed.
     pub fn ban(&mut self, banned: IpNet, lasts: Option<Duration>, enforced: bool) -> Result<(), SensorError> {
-        self.gate.ban(banned, lasts, enforced)?;
-        self.tell(|_| {})
+        self.ban_all(&mut std::iter::once((banned, lasts, enforced)))
     }
 
     /// As [`Self::ban`], for many: who, for how long, whether to drop.
     ///
     /// # Errors
-    /// A map is full or could not be changed. Those before it are banned.
+    /// A map is full or could not be changed. Those before it in its map, and those in the other map, are banned.
     pub fn ban_all(
         &mut self,
-        mut bans: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
+        bans: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
     ) -> Result<(), SensorError> {
-        let gate = &mut self.gate;
-        let result = (&mut bans).try_for_each(|(banned, lasts, enforced)| gate.ban(banned, lasts, enforced));
+        let result = self.gate.ban_all(bans);
         self.tell(|_| {})?;
         result
     }
@@ -264,6 +262,14 @@ impl KernelSensor {
     /// The map could not be read.
     pub fn standing(&self, banned: IpNet) -> Result<Option<Standing>, SensorError> {
         self.gate.standing(banned)
+    }
+
+    /// As [`Self::standing`], for many, at one moment: those that there are.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn standings(&self, banned: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        self.gate.standings(banned)
     }
 
     /// All that are in the maps of bans, also those whose ban has ended.

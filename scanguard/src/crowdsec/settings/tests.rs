@@ -40,7 +40,9 @@ fn where_the_local_api_is_is_said_by_a_plain_url() {
         assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.is_loopback()), (host, port, loopback));
         assert_eq!(Endpoint::try_from(endpoint.to_string()), Ok(endpoint));
     }
-    for text in ["", "127.0.0.1:8080", "http://", "ftp://a:1", "http://a:1/v1", "http://u:p@a:1", "http://a:99999"] {
+    for text in
+        ["", "127.0.0.1:8080", "http://", "ftp://a:1", "http://a:1/v1", "http://u:p@a:1", "http://a:99999"]
+    {
         assert!(Endpoint::try_from(text.to_owned()).is_err(), "{text}");
     }
     let https = Endpoint::try_from("https://127.0.0.1:8080".to_owned()).unwrap_err();

@@ -234,3 +234,22 @@ fn where_there_is_no_room_the_one_that_ends_soonest_goes_but_none_made_by_hand()
     assert_eq!(world.said("192.0.2.7/32", &by_hand(None)), "full");
     assert_eq!(world.said("192.0.2.2/32", &by_hand(Some(5))), "ban", "its own place is free");
 }
+
+#[test]
+fn a_decision_of_crowdsec_gives_way_to_orders_and_to_what_lasts_longer() {
+    let decision = |decision| Origin::Crowdsec { decision };
+    for (origin, ends, said) in [
+        (Origin::Hand { uid: 0 }, Some(110), "stands"),
+        (Origin::Hand { uid: 0 }, None, "stands"),
+        (rule(), Some(150), "ban"),
+        (rule(), Some(5_000), "stands"),
+        (Origin::Adopted, Some(150), "ban"),
+        (decision(7), Some(705), "stands"),
+        (decision(7), Some(9_000), "ban"),
+        (decision(8), Some(9_000), "ban"),
+    ] {
+        let mut world = World::new();
+        world.ban("192.0.2.7/32", origin.clone(), ends);
+        assert_eq!(world.said("192.0.2.7/32", &from_crowdsec(600)), said, "{origin} until {ends:?}");
+    }
+}

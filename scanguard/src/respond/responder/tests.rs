@@ -4,79 +4,10 @@ use super::{
         orders::{Order, OrderError},
         testing::*,
     },
+    testing::*,
     *,
 };
-use crate::{
-    detect::{Confidence, findings::Spoofable},
-    export::metrics::Register,
-    sensor::gate::GateMode,
-};
-
-fn metrics() -> Arc<ResponseMetrics> {
-    Arc::new(ResponseMetrics::new(&Register::default()).unwrap())
-}
-
-fn settings(mode: Mode) -> Settings {
-    Settings { mode, jitter: 0, ..Settings::default() }
-}
-
-/// An agent without an agent.
-struct Bench {
-    responder: Responder,
-    card: FakeCard,
-}
-
-impl Bench {
-    fn new(mode: Mode) -> Self {
-        Self::restored(settings(mode), None, 0, FakeCard::default())
-    }
-
-    fn restored(settings: Settings, state: Option<State>, second: u64, card: FakeCard) -> Self {
-        let responder = Responder::new(settings, 64, state, metrics(), now(second));
-        let mut bench = Self { responder, card };
-        let found = Found { own: vec![net("192.0.2.1/32")], ..Found::default() };
-        bench.responder.surround(found, now(second), &mut bench.card);
-        bench.responder.enter(now(second), &mut bench.card).unwrap();
-        bench
-    }
-
-    /// A finding that may ban, by default.
-    fn find(&mut self, text: &str, second: u64) -> Decision {
-        let cause = Cause::Rule {
-            rule: "vertical_scan".to_owned(),
-            finding: "1-0".to_owned(),
-            confidence: Confidence::High,
-            spoofable: Spoofable::No { completed: 1 },
-            reason: "40 syn probes".to_owned(),
-        };
-        self.responder.make(net(text), &cause, now(second), &mut self.card)
-    }
-
-    fn order(&mut self, order: Order, second: u64) -> Result<report::Done, OrderError> {
-        self.responder.order(order, 0, now(second), &mut self.card)
-    }
-
-    fn ban(&mut self, text: &str, seconds: Option<u64>) -> Result<report::Done, OrderError> {
-        let lasts = seconds.map(Duration::from_secs);
-        self.order(Order::Ban { net: net(text), lasts, reason: "noise".to_owned() }, 0)
-    }
-
-    fn set(&mut self, mode: Mode, confirm: Option<u64>, second: u64) -> Result<report::Done, OrderError> {
-        self.order(Order::Mode { mode, confirm: confirm.map(Duration::from_secs) }, second)
-    }
-
-    fn chores(&mut self, second: u64) {
-        self.responder.chores(now(second), &mut self.card);
-    }
-
-    /// Seconds and whether it drops.
-    fn card(&self, text: &str) -> Option<(Option<u64>, bool)> {
-        self.card
-            .bans
-            .get(&net(text))
-            .map(|(lasts, enforced)| (lasts.map(|lasts| lasts.as_secs()), *enforced))
-    }
-}
+use crate::sensor::gate::GateMode;
 
 const SCANNER: &str = "198.51.100.7/32";
 
@@ -334,4 +265,55 @@ fn it_is_explained_why_somebody_is_banned_or_not() {
     );
     assert_eq!(bench.responder.bans(now(60), &bench.card).bans[0].origin.label(), "rule");
     assert_eq!(bench.responder.book.bans().next().unwrap().origin.label(), Origin::LABELS[0]);
+}
+
+#[test]
+fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_where_it_is_not() {
+    let found = || {
+        let mut card = FakeCard::default();
+        for (text, left, enforced) in [
+            (SCANNER, Some(300), true),
+            ("203.0.113.0/24", None, true),
+            ("198.51.100.8/32", Some(0), true),
+            ("198.51.100.9/32", Some(60), false),
+            ("192.0.2.0/24", None, true),
+        ] {
+            card.bans.insert(net(text), (left.map(Duration::from_secs), enforced));
+        }
+        card
+    };
+    let bench = Bench::restored(settings(Mode::Enforce), None, 7, found());
+    assert_eq!(bench.card(SCANNER), Some((Some(300), true)));
+    assert_eq!(bench.card("203.0.113.0/24"), Some((None, true)));
+    assert_eq!(
+        bench.card.bans.len(),
+        2,
+        "one was over, one only counted, one is never banned: {:?}",
+        bench.card.bans
+    );
+    let ban = bench.responder.book.get(net(SCANNER)).unwrap();
+    assert_eq!((ban.origin.clone(), ban.ends), (Origin::Adopted, Some(Duration::from_secs(307))));
+
+    let known = Bench::new(Mode::Enforce).responder.state(now(0));
+    let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, found());
+    assert_eq!((bench.card.bans.len(), bench.responder.book.len()), (0, 0));
+
+    let small = Settings { max_bans: 1, ..settings(Mode::Enforce) };
+    let bench = Bench::restored(small, None, 7, found());
+    assert_eq!((bench.card.bans.len(), bench.responder.book.len()), (1, 1));
+}
+
+#[test]
+fn networks_of_feeds_stay_banned_when_the_kernel_is_brought_to_what_the_book_says() {
+    let path = std::env::temp_dir().join(format!("scanguard-feed-at-start-{}", std::process::id()));
+    std::fs::write(&path, "198.51.100.0/24\n").unwrap();
+    let (feeds, problems) = Feeds::load(std::slice::from_ref(&path), &Feeds::default());
+    std::fs::remove_file(&path).unwrap();
+    assert!(problems.is_empty());
+    let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
+    let mut bench =
+        Bench { responder: Responder::new(settings, 64, None, metrics(), now(0)), card: FakeCard::default() };
+    bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
+    bench.responder.enter(now(0), &mut bench.card).unwrap();
+    assert!(bench.card("198.51.100.0/24").is_some_and(|(_, enforced)| enforced), "{:?}", bench.card.bans);
 }

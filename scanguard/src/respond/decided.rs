@@ -1,0 +1,103 @@
+//! What CrowdSec decided, and what it is told.
+
+use ipnet::IpNet;
+use scanguard_common::address::Address;
+
+use super::{
+    card::Card,
+    cause::Origin,
+    policy::{self, Decision},
+    report,
+    responder::{self, Responder},
+};
+use crate::{
+    clock::Now,
+    crowdsec::decisions::{Lifts, Orders},
+    detect::findings::Finding,
+};
+
+impl Responder {
+    /// Whom a finding is about, and whether the policy would have them banned, whatever the mode: others who hear of it
+    /// are to be as careful as this host.
+    pub fn recommended(&self, finding: &Finding) -> Vec<(IpNet, bool)> {
+        // All sources are forged.
+        if finding.source == Address::UNSPECIFIED {
+            return Vec::new();
+        }
+        let (confidence, spoofable) = finding.known();
+        let qualifies = policy::qualify(finding.rule, confidence, spoofable, &self.settings).is_ok();
+        let causes = self.causes(finding).into_iter();
+        causes.map(|(net, _)| (net, qualifies && policy::check(net, &self.allowed).is_ok())).collect()
+    }
+
+    /// Bans whom CrowdSec bans, as far as the policy goes along, and ends bans that it took back: those that it made, and no
+    /// others.
+    pub fn take_decisions(&mut self, orders: Orders, now: Now, card: &mut dyn Card) {
+        let Orders { bans, lifts, .. } = orders;
+        let lifted = self.lift_decided(lifts, card);
+        let (mut made, mut refused) = (Vec::new(), 0);
+        for (net, cause) in bans {
+            match policy::judge(net, &cause, self.given(now)) {
+                Decision::Ban(sentence) => {
+                    let ban = responder::ban(net, &cause, &sentence, now);
+                    tracing::debug!(by = ban.origin.label(), "ban of {}: {}", report::name(net), ban.reason);
+                    made.push(self.kernel_ban(&ban, now));
+                    self.book.insert(ban);
+                }
+                Decision::Stands { .. } => {}
+                Decision::Refused(refusal) => {
+                    tracing::debug!("{} is not banned: {refusal}", report::name(net));
+                    self.metrics.refused(&refusal);
+                    refused += 1;
+                }
+            }
+        }
+        if made.is_empty() && refused == 0 && lifted == 0 {
+            return;
+        }
+        // All at once: there may be thousands.
+        if let Err(error) = card.ban(&mut made.iter().copied()) {
+            tracing::error!("not all whom CrowdSec bans are banned: {error}");
+            made.retain(|ban| {
+                let is_there = matches!(card.standing(ban.net), Ok(Some(_)));
+                if !is_there {
+                    self.book.remove(ban.net);
+                }
+                is_there
+            });
+        }
+        for ban in made.iter().filter_map(|ban| self.book.get(ban.net)) {
+            self.metrics.banned(&ban.origin);
+        }
+        tracing::info!("CrowdSec: {} bans made, {refused} refused, {lifted} ended", made.len());
+        self.changed();
+    }
+
+    /// How many were lifted.
+    fn lift_decided(&mut self, lifts: Lifts, card: &mut dyn Card) -> usize {
+        let is_decided = |origin: &Origin| match origin {
+            Origin::Crowdsec { .. } => true,
+            Origin::Rule { .. } | Origin::Feed { .. } | Origin::Hand { .. } | Origin::Adopted => false,
+        };
+        let decided = self.book.bans().filter(|ban| is_decided(&ban.origin)).map(|ban| ban.net);
+        let lifted: Vec<_> = match lifts {
+            Lifts::These(nets) => decided.filter(|net| nets.contains(net)).collect(),
+            Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
+        };
+        for net in &lifted {
+            match self.lift(*net, card) {
+                Ok(()) => {
+                    self.book.remove(*net);
+                }
+                // It stays in the book, and ends by itself.
+                Err(error) => {
+                    tracing::error!("the ban of {} could not be lifted: {error}", report::name(*net))
+                }
+            }
+        }
+        lifted.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! A responder on a card without a kernel.
+
+use prometheus::Registry;
+
+use super::{
+    super::{
+        orders::{Order, OrderError},
+        testing::*,
+    },
+    *,
+};
+use crate::{
+    detect::{Confidence, findings::Spoofable},
+    export::metrics::Register,
+};
+
+pub(in crate::respond) fn metrics() -> Arc<ResponseMetrics> {
+    Arc::new(ResponseMetrics::new(&Register(Registry::new())).unwrap())
+}
+
+pub(in crate::respond) fn settings(mode: Mode) -> Settings {
+    Settings { mode, jitter: 0, ..Settings::default() }
+}
+
+/// An agent without an agent.
+pub(in crate::respond) struct Bench {
+    pub(in crate::respond) responder: Responder,
+    pub(in crate::respond) card: FakeCard,
+}
+
+impl Bench {
+    pub(in crate::respond) fn new(mode: Mode) -> Self {
+        Self::restored(settings(mode), None, 0, FakeCard::default())
+    }
+
+    pub(in crate::respond) fn restored(
+        settings: Settings,
+        state: Option<State>,
+        second: u64,
+        card: FakeCard,
+    ) -> Self {
+        let responder = Responder::new(settings, 64, state, metrics(), now(second));
+        let mut bench = Self { responder, card };
+        let found = Found { own: vec![net("192.0.2.1/32")], ..Found::default() };
+        bench.responder.surround(found, now(second), &mut bench.card);
+        bench.responder.enter(now(second), &mut bench.card).unwrap();
+        bench
+    }
+
+    /// A finding that may ban, by default.
+    pub(in crate::respond) fn find(&mut self, text: &str, second: u64) -> Decision {
+        let cause = Cause::Rule {
+            rule: "vertical_scan".to_owned(),
+            finding: "1-0".to_owned(),
+            confidence: Confidence::High,
+            spoofable: Spoofable::No { completed: 1 },
+            reason: "40 syn probes".to_owned(),
+        };
+        self.responder.make(net(text), &cause, now(second), &mut self.card)
+    }
+
+    pub(in crate::respond) fn order(
+        &mut self,
+        order: Order,
+        second: u64,
+    ) -> Result<report::Done, OrderError> {
+        self.responder.order(order, 0, now(second), &mut self.card)
+    }
+
+    pub(in crate::respond) fn ban(
+        &mut self,
+        text: &str,
+        seconds: Option<u64>,
+    ) -> Result<report::Done, OrderError> {
+        let lasts = seconds.map(Duration::from_secs);
+        self.order(Order::Ban { net: net(text), lasts, reason: "noise".to_owned() }, 0)
+    }
+
+    pub(in crate::respond) fn set(
+        &mut self,
+        mode: Mode,
+        confirm: Option<u64>,
+        second: u64,
+    ) -> Result<report::Done, OrderError> {
+        self.order(Order::Mode { mode, confirm: confirm.map(Duration::from_secs) }, second)
+    }
+
+    pub(in crate::respond) fn chores(&mut self, second: u64) {
+        self.responder.chores(now(second), &mut self.card);
+    }
+
+    /// Seconds and whether it drops.
+    pub(in crate::respond) fn card(&self, text: &str) -> Option<(Option<u64>, bool)> {
+        self.card
+            .bans
+            .get(&net(text))
+            .map(|(lasts, enforced)| (lasts.map(|lasts| lasts.as_secs()), *enforced))
+    }
+}
