@@ -2,6 +2,7 @@
 
 mod content;
 mod counts;
+mod crowdsec;
 mod egress;
 mod flood;
 mod half_open;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let trials = [
         content::trials(),
         counts::trials(),
+        crowdsec::trials(),
         egress::trials(),
         flood::trials(),
         half_open::trials(),

@@ -8,6 +8,7 @@ pub mod captures;
 pub mod cases;
 pub mod cleanup;
 pub mod clients;
+pub mod crowdsec;
 pub mod frames;
 pub mod fuzz;
 pub mod lab;
