@@ -63,12 +63,23 @@ pub enum Command {
     Control(command::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
-    /// Say what this kernel, these interfaces and these privileges allow. Changes nothing.
-    Doctor {
-        /// Interface to look at; may be given several times. Without: all but the loopback.
-        #[arg(long = "iface", value_name = "NAME", value_parser = interface_name)]
-        interfaces: Vec<String>,
-    },
+    /// Say what this kernel, these interfaces and these privileges allow, and whether the configured agent finds what
+    /// it needs. Changes nothing.
+    Doctor(Doctor),
+}
+
+/// `scanguard doctor`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Doctor {
+    /// Interface to look at; may be given several times. Without: those that are configured, or all but the loopback.
+    #[arg(long = "iface", value_name = "NAME", value_parser = interface_name)]
+    pub interfaces: Vec<String>,
+    /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where it is to be possible to pin. Without: as configured.
+    #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
+    pub pin: Option<PathBuf>,
 }
 
 /// `scanguard run`: what is given here goes before the configuration file.

@@ -1,12 +1,19 @@
 //! `scanguard doctor`: what this kernel, these interfaces and these privileges allow. Changes nothing: the
 //! program is loaded, which is the one sure answer, but attached to nothing.
 
-use std::{collections::BTreeSet, fmt};
+mod configured;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use aya::{maps::MapType, programs::ProgramType, sys};
 
 use crate::{
+    cli::Doctor,
     config::Config,
     content,
     exit::Exit,
@@ -55,11 +62,13 @@ impl Line {
     }
 }
 
-/// Prints the report. The exit code is that of the first thing that keeps the sensor from running.
+/// Prints the report, for the configuration of this file or the usual one. The exit code is that of the first thing
+/// that keeps the sensor from running.
 ///
 /// # Errors
 /// The interfaces could not be listed.
-pub async fn run(interfaces: &[String]) -> Result<Exit> {
+pub async fn run(arguments: Doctor) -> Result<Exit> {
+    let Doctor { mut interfaces, config, pin } = arguments;
     let mut exit = Exit::Success;
     let mut say = |code: Exit, lines: Vec<Line>| {
         for Line { verdict, subject, words } in lines {
@@ -69,14 +78,40 @@ pub async fn run(interfaces: &[String]) -> Result<Exit> {
             }
         }
     };
+    let (line, config) = configuration(config.as_deref(), pin);
+    say(Exit::Config, vec![line]);
+    if interfaces.is_empty() {
+        interfaces.clone_from(&config.sensor.interfaces);
+    }
     say(Exit::Privileges, vec![capabilities()]);
     say(Exit::Kernel, vec![release(), jit(), btf()]);
     say(Exit::Kernel, features());
     say(Exit::Kernel, load());
-    let (line, own) = pins();
+    let (line, own) = pins(&config.sensor);
     say(Exit::Pins, vec![line]);
-    say(Exit::Interface, interface_lines(interfaces, &own).await?);
+    say(Exit::Control, configured::files(&config));
+    say(Exit::Success, configured::crowdsec(&config.crowdsec).await);
+    say(Exit::Interface, interface_lines(&interfaces, &own).await?);
     Ok(exit)
+}
+
+/// The configuration that the agent would have; the defaults where it is wrong. Who names a directory for pins means
+/// to pin there.
+fn configuration(named: Option<&Path>, pin: Option<PathBuf>) -> (Line, Config) {
+    let (line, mut config) = match Config::find(named) {
+        Ok((config, Some(path))) => {
+            (Line::new(Verdict::Good, "configuration", path.display().to_string()), config)
+        }
+        Ok((config, None)) => (Line::new(Verdict::Good, "configuration", "no file: defaults"), config),
+        Err(error) => {
+            let words = format!("{error}; what follows is about the defaults");
+            (Line::new(Verdict::Bad, "configuration", words), Config::default())
+        }
+    };
+    if let Some(pin) = pin {
+        (config.sensor.pin, config.sensor.persist) = (pin, true);
+    }
+    (line, config)
 }
 
 fn capabilities() -> Line {
@@ -104,7 +139,7 @@ fn jit() -> Line {
 }
 
 fn btf() -> Line {
-    if std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+    if Path::new("/sys/kernel/btf/vmlinux").exists() {
         Line::new(Verdict::Good, "kernel types (BTF)", "present")
     } else {
         Line::new(Verdict::Loss, "kernel types (BTF)", "absent: bpftool shows maps without field names")
@@ -158,8 +193,7 @@ fn egress_line(loaded: Result<(), String>) -> Line {
 
 /// Whether anything can be pinned, and what is: which only an agent needs that persists. With the programs that an
 /// agent has left attached.
-fn pins() -> (Line, BTreeSet<u32>) {
-    let settings = Config::find(None).map(|(config, _)| config.sensor).unwrap_or_default();
+fn pins(settings: &Settings) -> (Line, BTreeSet<u32>) {
     let path = settings.pin.display();
     let line = match report::look(&settings.pin) {
         Ok(report) => {

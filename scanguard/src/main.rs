@@ -46,6 +46,6 @@ async fn run(cli: Cli) -> Result<Exit> {
             print!("{COMMENTED_DEFAULTS}");
             Ok(Exit::Success)
         }
-        Command::Doctor { interfaces } => doctor::run(&interfaces).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
     }
 }

@@ -25,7 +25,10 @@ const TIMEOUT: Duration = Duration::from_millis(1_500);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("crowdsec: a scan becomes an alert, and its decision does not come back as a ban", pushed),
-        trial("crowdsec: a decision is dropped, also while the local api is down, and ends when it is deleted", pulled),
+        trial(
+            "crowdsec: a decision is dropped, also while the local api is down, and ends when it is deleted",
+            pulled,
+        ),
         trial("crowdsec: a secret that others can read, or https, is exit code 3", wrong_settings),
     ]
 }
@@ -53,7 +56,18 @@ fn pushed() -> Result<()> {
     let config = configured(&crowdsec, "push = true\npull = true", "allow_spoofable = true")?;
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
     let mut nmap = lab.scanner.command("nmap");
-    run(nmap.args(["-n", "-Pn", "-sS", "-p", "1-300", "--max-retries", "0", "--host-timeout", "5s", VICTIM]))?;
+    run(nmap.args([
+        "-n",
+        "-Pn",
+        "-sS",
+        "-p",
+        "1-300",
+        "--max-retries",
+        "0",
+        "--host-timeout",
+        "5s",
+        VICTIM,
+    ]))?;
 
     let alert = wait_for("the alert", PATIENCE, || {
         let alerts = crowdsec.json(&["alerts", "list"]).ok()?;

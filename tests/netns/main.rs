@@ -3,6 +3,7 @@
 mod content;
 mod counts;
 mod crowdsec;
+mod doctor;
 mod egress;
 mod flood;
 mod half_open;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         content::trials(),
         counts::trials(),
         crowdsec::trials(),
+        doctor::trials(),
         egress::trials(),
         flood::trials(),
         half_open::trials(),

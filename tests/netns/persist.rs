@@ -43,6 +43,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("persist: across restarts and a kill no packet is lost and none passes a ban", restart),
         trial("persist: across upgrades of the layout none passes a ban", upgrade),
+        trial(
+            "persist: where the maps of a layout are lost, none passes a ban of the state file",
+            lost_layout,
+        ),
+        trial(
+            "persist: where the state file is lost or corrupt, bans in the kernel are taken over",
+            lost_state,
+        ),
         trial("persist: what was told before a restart is not told again", told_once),
         trial("persist: a scan while no agent ran is found by the next", scan_without_agent),
         trial("persist: detach removes all, once, and not while an agent runs", detach),
@@ -238,6 +246,64 @@ fn upgrade() -> Result<()> {
     let six =
         sensor.standing("fd77:0:0:5::/64".parse()?)?.context("the ban of a network that was a source")?;
     ensure!(six.enforced && six.remaining.is_none(), "{six:?}");
+    Ok(())
+}
+
+fn lost_layout() -> Result<()> {
+    let setup = Setup::new()?;
+    setup.leave_attached()?;
+    setup.ban()?;
+    let [layout] = setup.layouts()?.try_into().ok().context("one layout")?;
+    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
+    let (sent, agent) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+        pause();
+        // Without it the layout is not complete: there is nothing to copy bans from. The program goes on with them.
+        fs::remove_file(layout.join("meta"))?;
+        let agent = setup.start("")?;
+        pause();
+        Ok(agent)
+    })?;
+    ensure!(!agent.said().contains("using the pinned maps on"), "{}", agent.said());
+    capture.stop()?;
+    let got = passed(&capture)?;
+    ensure!(got == [0, 0, sent, sent], "{sent} of each were sent, {got:?} passed");
+    Ok(())
+}
+
+fn lost_state() -> Result<()> {
+    let setup = Setup::new()?;
+    setup.leave_attached()?;
+    setup.ban()?;
+    let state = setup.lab.victim.directory().join("state.json");
+    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
+    let banned = &SOURCES[..2];
+    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, banned, || {
+        for damage in ["", "{\"version\":1,"] {
+            match damage {
+                "" => fs::remove_file(&state)?,
+                damage => fs::write(&state, damage)?,
+            }
+            let mut agent = setup.start("")?;
+            ensure!(agent.said().contains("3 of 3 bans in the kernel are taken over"), "{}", agent.said());
+            let bans = agent.json(&["bans"])?;
+            let bans = bans["bans"].as_array().context("bans")?;
+            ensure!(
+                bans.len() == 3 && bans.iter().all(|ban| ban["by"] == "adopted" && ban["drops"] == true),
+                "{bans:?}"
+            );
+            let ban = bans.iter().find(|ban| ban["net"] == "10.77.0.66/32").context("the ban")?;
+            ensure!(ban["seconds_left"].as_u64().is_some_and(|left| (3_400..3_600).contains(&left)), "{ban}");
+            ensure!(ban["packets"].as_u64() > Some(0), "what it counted is lost: {ban}");
+            ensure!(agent.metrics()?.get("scanguard_bans{kind=\"adopted\"}") == 3.0);
+            ensure!(agent.order(&["status"])?.contains("3 adopted"));
+            pause();
+            ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        }
+        Ok(())
+    })?;
+    capture.stop()?;
+    let got = passed(&capture)?;
+    ensure!(got == [0; 4], "{sent} of each were sent, {got:?} passed");
     Ok(())
 }
 

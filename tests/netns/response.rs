@@ -35,6 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("response: the allow list and ssh connections go before any ban", allowed),
         trial("response: enforcing that is not confirmed falls back", confirmed),
         trial("response: bans outlive the agent, and a corrupt state file does not stop it", restarted),
+        trial("response: a change of the mode keeps what bans counted", recounted),
         trial("response: one agent at a time, and a killed one leaves no trouble", two_agents),
         trial("response: a peer without the right is refused and logged", forbidden),
         trial("response: orders that make no sense are refused with the reason", nonsense),
@@ -276,6 +277,28 @@ fn restarted() -> Result<()> {
     Ok(())
 }
 
+fn recounted() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"dry-run\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    agent.order(&["ban", SCANNER])?;
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped in dry run");
+    let counted = || anyhow::Ok(agent.json(&["bans"])?["bans"][0]["packets"].as_u64().context("a count")?);
+    let mut before = counted()?;
+    ensure!(before > 0, "nothing was counted");
+    for (mode, passes) in [("enforce", false), ("dry-run", true), ("observe", true), ("enforce", false)] {
+        agent.order(&[mode])?;
+        let kept = counted()?;
+        ensure!(kept >= before, "{mode}: {before} were counted, {kept} are left");
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))? == passes, "{mode}");
+        before = counted()?;
+        ensure!(mode == "observe" || before > kept, "{mode}: {kept} were counted, and no more");
+    }
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
 fn two_agents() -> Result<()> {
     let lab = Lab::new()?;
     let mut first = Agent::start(&lab.victim, &[])?;
@@ -402,6 +425,10 @@ fn feeds() -> Result<()> {
     wait_for("the reload", PATIENCE, || agent.said().contains("read again and taken").then_some(()))?;
     ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a listed address gets in");
     ensure!(agent.metrics()?.get("scanguard_bans{kind=\"feed\"}") == 1.0);
+    // An agent that starts with it, too.
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a listed address gets in after a start");
     agent.order(&["allow", SCANNER])?;
     ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "an allowed address does not get in");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());

@@ -1,6 +1,11 @@
 //! The gate: who is dropped, and who never is.
 
-use std::{collections::BTreeSet, net::IpAddr, thread::sleep, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
@@ -9,7 +14,7 @@ use scanguard::{
     network::Local,
     sensor::{Sensor as _, gate::GateMode, settings::Settings, test_run::TestRunSensor},
 };
-use scanguard_common::{outcome::Exit, tally::Tally};
+use scanguard_common::{abi, outcome::Exit, tally::Tally};
 use scanguard_tests::{
     frames::{DESTINATION, DESTINATION6, ethernet, icmp, tcp, udp, v4, v6},
     program::{self, XDP_PASS},
@@ -36,6 +41,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("gate: drop_all drops what answers this host too, and never ARP", all),
         trial("gate: an unban ends it, and a ban tells what it dropped", unban),
         trial("gate: the segments of a connection through this host pass", forwarded),
+        trial(
+            "gate: a ban that is changed goes on counting, and one that is made anew begins anew",
+            recounted,
+        ),
+        trial(
+            "gate: a hundred thousand networks are banned at once, and nothing beyond what finds room",
+            many,
+        ),
     ]
 }
 
@@ -251,6 +264,68 @@ fn forwarded() -> Result<()> {
         ("query", v4(UDP, &udp(40_000, 53, b"query")), true),
     ] {
         ensure!(drops(&loaded, &frame)? == expected, "{name}");
+    }
+    Ok(())
+}
+
+fn recounted() -> Result<()> {
+    let mut loaded = loaded(GateMode::DryRun)?;
+    let frame = v4(TCP, &tcp(SYN, 80));
+    for banned in ["192.0.2.7/32", "192.0.2.0/24"].map(net) {
+        let dropped = |loaded: &TestRunSensor| {
+            anyhow::Ok(loaded.kernel.standing(banned)?.map(|standing| (standing.dropped, standing.enforced)))
+        };
+        loaded.kernel.ban(banned, HOUR, false)?;
+        ensure!(!drops(&loaded, &frame)? && dropped(&loaded)? == Some((1, false)));
+        // As a change of the mode does it.
+        loaded.kernel.set_gate(GateMode::Enforce, false)?;
+        loaded.kernel.ban(banned, HOUR, true)?;
+        ensure!(dropped(&loaded)? == Some((1, true)), "{:?}", dropped(&loaded)?);
+        ensure!(drops(&loaded, &frame)? && dropped(&loaded)? == Some((2, true)));
+        // One that has ended is another one.
+        loaded.kernel.ban(banned, Some(Duration::ZERO), true)?;
+        sleep(Duration::from_millis(30));
+        loaded.kernel.ban(banned, HOUR, true)?;
+        ensure!(dropped(&loaded)? == Some((0, true)), "{:?}", dropped(&loaded)?);
+        loaded.kernel.unban(banned)?;
+        loaded.kernel.ban(banned, HOUR, false)?;
+        ensure!(dropped(&loaded)? == Some((0, false)));
+        loaded.kernel.unban(banned)?;
+        loaded.kernel.set_gate(GateMode::DryRun, false)?;
+    }
+    Ok(())
+}
+
+fn many() -> Result<()> {
+    let mut loaded = loaded(GateMode::Enforce)?;
+    let network =
+        |number: u32| IpNet::new_assert(IpAddr::from((0x0b00_0000 + number * 256).to_be_bytes()), 24);
+    let single = |number: u32| IpNet::new_assert(IpAddr::from((0x0b00_0000 + number).to_be_bytes()), 32);
+    let most = [abi::MAX_BANNED_NETWORKS, abi::DEFAULT_MAX_BANS];
+    for (count, most, net) in
+        [(100_000, most[0], &network as &dyn Fn(u32) -> IpNet), (50_000, most[1], &single)]
+    {
+        let bans = || (0..count).map(|number| (net(number), HOUR, true));
+        for again in [false, true] {
+            let started = Instant::now();
+            loaded.kernel.ban_all(&mut bans())?;
+            println!("{count} bans such as {} in {:?}; again: {again}", net(0), started.elapsed());
+        }
+        for number in [0, count - 1] {
+            let standing = loaded.kernel.standing(net(number))?;
+            ensure!(standing.is_some_and(|standing| standing.enforced && standing.remaining <= HOUR));
+        }
+        ensure!(loaded.kernel.banned().count() == count as usize);
+        // More than there is room for: all before are there, and the rest is said.
+        let more = (count..=most).map(|number| (net(number), HOUR, true));
+        let error = loaded.kernel.ban_all(&mut { more }).expect_err("there is no room");
+        ensure!(error.to_string().contains("BPF_MAP_UPDATE_BATCH"), "{error}");
+        ensure!(loaded.kernel.banned().count() == most as usize, "{}", loaded.kernel.banned().count());
+        ensure!(
+            loaded.kernel.standing(net(most - 1))?.is_some() && loaded.kernel.standing(net(most))?.is_none()
+        );
+        loaded.kernel.unban_all(&mut (0..most).map(net))?;
+        ensure!(loaded.kernel.banned().count() == 0);
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
@@ -185,6 +188,17 @@ impl Client {
         let path = format!("/v1/decisions/stream?startup={full}&scopes=ip,range&dedup=false");
         let header = (API_KEY, key.reveal().to_owned());
         self.ask(Method::GET, &path, Some(header), Bytes::new()).await
+    }
+
+    /// Whether a bouncer's key is taken. Unlike [`Self::decisions`], this has no effect on what a running agent is told next.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn check_key(&self, key: &Secret) -> Result<(), ClientError> {
+        let header = (API_KEY, key.reveal().to_owned());
+        // An address that nobody has (RFC 5737): the answer is short.
+        let path = "/v1/decisions?ip=192.0.2.0";
+        self.ask::<IgnoredAny>(Method::GET, path, Some(header), Bytes::new()).await.map(drop)
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -1,4 +1,6 @@
 //! Single programs out of packages that would bring a server which starts at once.
+//!
+//! CrowdSec's package would also register this machine at the central service, and fail where it cannot be reached.
 
 use std::{
     fs,
@@ -13,12 +15,12 @@ use super::{
 };
 use crate::{process, workspace::Workspace};
 
-/// The one program that is wanted from a package.
+/// The programs that are wanted from a package.
 pub(super) struct Extracted {
     name: &'static str,
     packages: Packages,
-    /// Where the program is in Debian's package.
-    path: &'static str,
+    /// Where they are in Debian's package.
+    paths: &'static [&'static str],
     /// Debian's packages of the libraries that it needs beyond a base system's.
     libraries: &'static str,
 }
@@ -32,15 +34,23 @@ pub(super) const PROMTOOL: Extracted = Extracted {
         pacman: "prometheus",
         apk: "prometheus",
     },
-    path: "usr/bin/promtool",
+    paths: &["usr/bin/promtool"],
     libraries: "",
+};
+
+/// Whom the agent shares findings with, and its command.
+pub(super) const CROWDSEC: Extracted = Extracted {
+    name: "crowdsec",
+    packages: Packages::same_everywhere("crowdsec"),
+    paths: &["usr/bin/crowdsec", "usr/bin/cscli"],
+    libraries: "libsqlite3-0",
 };
 
 /// The server that clients measure.
 pub(super) const NGINX: Extracted = Extracted {
     name: "nginx",
     packages: Packages::same_everywhere("nginx"),
-    path: "usr/sbin/nginx",
+    paths: &["usr/sbin/nginx"],
     libraries: "libpcre2-8-0",
 };
 
@@ -50,7 +60,7 @@ pub(super) const SERVERS: [Extracted; 2] = [
     Extracted {
         name: "haproxy",
         packages: Packages::same_everywhere("haproxy"),
-        path: "usr/sbin/haproxy",
+        paths: &["usr/sbin/haproxy"],
         libraries: "liblua5.3-0 libopentracing-c-wrapper0 libpcre2-posix3",
     },
 ];
@@ -61,10 +71,11 @@ impl Item for Extracted {
     }
 
     fn present(&self, ws: &Workspace) -> Option<String> {
-        ws.find_program(self.name).map(|path| ws.display(&path))
+        let found: Option<Vec<_>> = self.paths.iter().map(|path| ws.find_program(program(path))).collect();
+        found?.first().map(|path| ws.display(path))
     }
 
-    /// Takes the program out of the package instead of installing that: the package brings a server that
+    /// Takes the programs out of the package instead of installing that: the package brings a server that
     /// starts at once, a user, and a dozen dependencies, none of which a test needs. Needs no root, but for
     /// libraries.
     fn install(&self, ws: &Workspace) -> Result<()> {
@@ -84,8 +95,10 @@ impl Item for Extracted {
 
         let bin = ws.tools().join("bin");
         fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-        fs::rename(scratch.join(self.path), bin.join(self.name))
-            .with_context(|| format!("the package holds no {}", self.path))?;
+        for path in self.paths {
+            fs::rename(scratch.join(path), bin.join(program(path)))
+                .with_context(|| format!("the package holds no {path}"))?;
+        }
         _ = fs::remove_dir_all(&scratch);
         Ok(())
     }
@@ -94,6 +107,11 @@ impl Item for Extracted {
         let Self { name, packages, .. } = self;
         format!("{} (only {name} is used; the service may stay off)", system::by_hand(ws, packages))
     }
+}
+
+/// The name of a program.
+fn program(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 fn only_file_in(dir: &Path) -> Result<PathBuf> {
