@@ -66,7 +66,7 @@ fn doctor() -> Result<()> {
     let locked = report(&lab, &["--config", &config.path(), "--pin", &pin], 10)?;
     ensure!(locked.contains("BAD pins") && locked.contains("read-only"), "{locked}");
     let text = "[response]\nstate = \"/proc/scanguard/state.json\"\n[control]\nsocket = \"/proc/scanguard/socket\"\n\
-                group = \"no such group\"\n";
+                group = \"nosuchgroup\"\n";
     let config = config_file(text)?;
     let denied = report(&lab, &["--config", &config.path()], 9)?;
     for line in ["BAD state file /proc", "BAD control socket /proc", "BAD control group"] {

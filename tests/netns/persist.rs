@@ -258,7 +258,7 @@ fn lost_layout() -> Result<()> {
     let (sent, agent) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
         pause();
         // Without it the layout is not complete: there is nothing to copy bans from. The program goes on with them.
-        fs::remove_file(layout.join("meta"))?;
+        fs::remove_file(layout.join("META"))?;
         let agent = setup.start("")?;
         pause();
         Ok(agent)
