@@ -65,11 +65,18 @@ fn doctor() -> Result<()> {
     bpffs.make_read_only()?;
     let locked = report(&lab, &["--config", &config.path(), "--pin", &pin], 10)?;
     ensure!(locked.contains("BAD pins") && locked.contains("read-only"), "{locked}");
-    let text = "[response]\nstate = \"/proc/scanguard/state.json\"\n[control]\nsocket = \"/proc/scanguard/socket\"\n\
-                group = \"nosuchgroup\"\n";
-    let config = config_file(text)?;
+    let config = config_file(&format!(
+        "[response]\nstate = \"{pin}/state.json\"\n[control]\nsocket = \"{}/socket\"\ngroup = \"nosuchgroup\"\n",
+        config.path()
+    ))?;
     let denied = report(&lab, &["--config", &config.path()], 9)?;
-    for line in ["BAD state file /proc", "BAD control socket /proc", "BAD control group"] {
+    for line in [
+        "BAD state file",
+        "Read-only file system",
+        "BAD control socket",
+        "is not a directory",
+        "BAD control group",
+    ] {
         ensure!(denied.contains(line), "{line}: {denied}");
     }
     let config = config_file("[sensor]\nmode = \"fast\"\n")?;

@@ -132,7 +132,7 @@ impl Decisions {
     pub fn take(&mut self, stream: Stream, full: bool, at: Duration) -> Orders {
         let mut new = stream.new.unwrap_or_default();
         // Where there is no room for all, those that were made here go before lists of the whole world.
-        new.sort_by_key(|decision| decision.is_listed());
+        new.sort_by_key(Decision::is_listed);
         let newest = new.iter().map(|decision| decision.id).max().unwrap_or(0);
         let mut touched = BTreeSet::new();
         if full {
@@ -226,6 +226,8 @@ impl Decision {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     const HOUR: u64 = 3_600;
@@ -306,7 +308,7 @@ mod tests {
         ] {
             for full in [true, false] {
                 let mut decisions = Decisions::new("edge-1", 9);
-                let orders = decisions.take(stream(&[wrong.clone()], &[]), full, at(0));
+                let orders = decisions.take(stream(from_ref(&wrong), &[]), full, at(0));
                 assert_eq!(orders.fates, BTreeMap::from([(fate, 1)]), "{wrong}");
                 assert_eq!(orders.bans.len(), usize::from(fate == Fate::Kept), "{wrong}");
             }
@@ -322,7 +324,7 @@ mod tests {
         assert_eq!(said(&orders).0, [(net.clone(), 2, 4 * HOUR)]);
         let orders = decisions.take(stream(&[], &[long]), false, at(60));
         assert_eq!(said(&orders), (vec![(net.clone(), 1, HOUR - 60)], vec![]));
-        let orders = decisions.take(stream(&[], &[short.clone()]), false, at(70));
+        let orders = decisions.take(stream(&[], from_ref(&short)), false, at(70));
         assert_eq!((said(&orders), orders.kept), ((vec![], vec![net]), 0));
         let orders = decisions.take(stream(&[], &[short]), false, at(80));
         assert_eq!(said(&orders), (vec![], vec![]), "what was never known ends nothing");

@@ -1,4 +1,3 @@
-use prometheus::Registry;
 use tokio::time::sleep;
 
 use super::{
@@ -22,7 +21,7 @@ fn settings(server: &Server) -> Settings {
 }
 
 fn start(settings: &Settings) -> Link {
-    let metrics = Arc::new(CrowdsecMetrics::new(&Register(Registry::new())).unwrap());
+    let metrics = Arc::new(CrowdsecMetrics::new(&Register::default()).unwrap());
     Link::start(settings, Clock::start(), metrics)
 }
 

@@ -91,7 +91,7 @@ impl Responder {
                 }
                 // It stays in the book, and ends by itself.
                 Err(error) => {
-                    tracing::error!("the ban of {} could not be lifted: {error}", report::name(*net))
+                    tracing::error!("the ban of {} could not be lifted: {error}", report::name(*net));
                 }
             }
         }

@@ -1,7 +1,5 @@
 //! A responder on a card without a kernel.
 
-use prometheus::Registry;
-
 use super::{
     super::{
         orders::{Order, OrderError},
@@ -15,7 +13,7 @@ use crate::{
 };
 
 pub(in crate::respond) fn metrics() -> Arc<ResponseMetrics> {
-    Arc::new(ResponseMetrics::new(&Register(Registry::new())).unwrap())
+    Arc::new(ResponseMetrics::new(&Register::default()).unwrap())
 }
 
 pub(in crate::respond) fn settings(mode: Mode) -> Settings {
