@@ -274,10 +274,10 @@ impl Agent {
     /// Reads what is left, closes all findings and detaches.
     pub(super) async fn finish(mut self) {
         self.read();
-        self.keeper.close(&mut self.responder, self.clock.now()).await;
         let (now, mut events) = (self.clock.now(), Vec::new());
         self.pipeline.detector.close_all(now, &mut |event| events.push(event));
         self.tell(&events);
+        self.keeper.close(&mut self.responder, now).await;
         self.crowdsec.close().await;
         let attachments = self.attachments;
         let names = attachments.states().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
