@@ -102,6 +102,14 @@ pub struct Control {
     pub source_samples: u32,
     /// Samples an epoch on each CPU.
     pub cpu_samples: u32,
+    /// From how many services on that a source missed for certain within an epoch it is held, see [`crate::hold`]; 0: never.
+    pub reflex: u32,
+    /// Within how many epochs it must have completed a connection; 0: it need not have.
+    pub reflex_completed: u32,
+    /// For how many jiffies it is held.
+    pub reflex_ticks: u32,
+    /// How many sources are held in an epoch at most.
+    pub reflex_most: u32,
 }
 
 /// [`Control::gate`]: bans are not looked at.
@@ -208,11 +216,11 @@ pub struct SampleHeader {
 
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 16 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 56);
+const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
+const _: () = assert!(size_of::<Control>() == 72);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);
-const _: () = assert!(size_of::<Tally>() == 8 * (23 + 22 + 6 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<Tally>() == 8 * (24 + 22 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

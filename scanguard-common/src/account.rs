@@ -4,8 +4,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     address::Address,
+    hold::HELD_ALREADY,
     oracle::{REACHES, Reach},
-    outcome::{Flow, PROBE_CLASSES, ProbeClass, Service},
+    outcome::{EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
 
@@ -120,6 +121,13 @@ pub struct SourceState {
     /// Connections of which a segment was seen after their handshake was completed: proof that the
     /// source's address is no forgery. Modulo 2^32.
     pub completed: u32,
+    /// Epoch of the last of them.
+    pub completed_epoch: u32,
+    /// Services that are surely closed and new to this epoch, which SYNs asked for; of one that was held already, see
+    /// [`crate::hold`].
+    pub missed: u32,
+    /// Until when the program holds the source, as [`crate::hold::hold`] has it.
+    pub held: u64,
     /// Probes by class since the insertion, modulo 2^32.
     pub counts: [u32; COUNT_SLOTS],
     /// The same probes by what they met, see [`Reach`].
@@ -147,6 +155,9 @@ impl SourceState {
             born_ns,
             epoch,
             completed: 0,
+            completed_epoch: 0,
+            missed: 0,
+            held: 0,
             counts: [0; COUNT_SLOTS],
             reach: [0; REACHES],
             answers: [0; ANSWERS],
@@ -236,6 +247,7 @@ unsafe fn window(state: *mut SourceState, epoch: u32) -> *mut Distinct {
         let last = (&raw const (*state).epoch).read();
         if last != epoch {
             (&raw mut (*state).epoch).write(epoch);
+            (&raw mut (*state).missed).write(0);
             clear(&raw mut (*state).windows[slot(epoch)]);
             if epoch.wrapping_sub(last) != 1 {
                 clear(&raw mut (*state).windows[slot(epoch.wrapping_sub(1))]);
@@ -257,6 +269,33 @@ unsafe fn one_more(state: *mut SourceState) -> u32 {
         let news = (&raw const (*state).news).read().wrapping_add(1);
         (&raw mut (*state).news).write(news);
         news
+    }
+}
+
+/// Whether a SYN failed for certain. Not on ephemeral ports: a client of passive FTP behind a filter fails on another
+/// one each time.
+#[inline(always)]
+fn is_surely_closed(reach: Reach, service: Service) -> bool {
+    service.port < EPHEMERAL_START
+        && match reach {
+            Reach::Closed | Reach::Dark => true,
+            Reach::Open | Reach::Unknown => false,
+        }
+}
+
+/// Counts one more service that was missed, unless the source was held in this epoch.
+///
+/// # Safety
+/// `state` is valid for reads and writes and aligned.
+#[inline(always)]
+unsafe fn one_more_missed(state: *mut SourceState) {
+    // As with news, not exact when several CPUs count at once: the source is then held a little later.
+    // SAFETY: the caller's promise.
+    unsafe {
+        let missed = (&raw const (*state).missed).read();
+        if missed != HELD_ALREADY {
+            (&raw mut (*state).missed).write(missed + 1);
+        }
     }
 }
 
@@ -314,6 +353,9 @@ pub unsafe fn record<M: Memory>(
         let new_host = hosts.read() & host.mask == 0;
         if new_service {
             M::set_bits(services, service.mask);
+            if class == ProbeClass::Syn as usize && is_surely_closed(reach, flow.service) {
+                one_more_missed(state);
+            }
         }
         if new_host {
             M::set_bits(hosts, host.mask);
@@ -371,6 +413,7 @@ pub unsafe fn record_completed<M: Memory>(state: *mut SourceState, epoch: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         M::increment(&raw mut (*state).completed);
+        (&raw mut (*state).completed_epoch).write(epoch);
         window(state, epoch);
     }
 }

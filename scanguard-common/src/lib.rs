@@ -18,6 +18,7 @@ pub mod door;
 pub mod egress;
 pub mod flow;
 pub mod gate;
+pub mod hold;
 pub mod oracle;
 pub mod outcome;
 pub mod packet;

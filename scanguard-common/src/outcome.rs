@@ -103,6 +103,8 @@ numbered! {
         AtTheDoor = "at_the_door",
         /// A packet of a banned source: dropped.
         Banned = "banned",
+        /// A probe of a source that is held until the agent has judged, counted for it and dropped; see [`crate::hold`].
+        Held = "held",
         /// A TCP segment with ACK and without SYN, FIN or RST.
         TcpEstablished = "tcp_established",
         /// A TCP segment with FIN and ACK: the end of a connection.

@@ -28,6 +28,10 @@ pub struct Tally {
     pub would_drop: u64,
     /// Packets of a source that is banned and allowed: they passed.
     pub spared: u64,
+    /// Sources that were held, see [`crate::hold`], or would have been in a dry run.
+    pub holds: u64,
+    /// Sources that were not held because as many were in that epoch as may be.
+    pub holds_refused: u64,
     /// Segments of which the sockets, when they were asked, said that their connection's handshake was completed: a few for
     /// each connection.
     pub completions: u64,
@@ -53,6 +57,8 @@ impl Tally {
         trips_lost: 0,
         would_drop: 0,
         spared: 0,
+        holds: 0,
+        holds_refused: 0,
         completions: 0,
         reached: [0; REACHES],
         answers: [0; ANSWERS],
@@ -71,6 +77,8 @@ impl Tally {
             trips_lost,
             would_drop,
             spared,
+            holds,
+            holds_refused,
             completions,
             reached,
             answers,
@@ -90,6 +98,8 @@ impl Tally {
         self.trips_lost = self.trips_lost.wrapping_add(*trips_lost);
         self.would_drop = self.would_drop.wrapping_add(*would_drop);
         self.spared = self.spared.wrapping_add(*spared);
+        self.holds = self.holds.wrapping_add(*holds);
+        self.holds_refused = self.holds_refused.wrapping_add(*holds_refused);
         self.completions = self.completions.wrapping_add(*completions);
     }
 
@@ -109,6 +119,8 @@ impl Tally {
         delta.trips_lost = delta.trips_lost.wrapping_sub(earlier.trips_lost);
         delta.would_drop = delta.would_drop.wrapping_sub(earlier.would_drop);
         delta.spared = delta.spared.wrapping_sub(earlier.spared);
+        delta.holds = delta.holds.wrapping_sub(earlier.holds);
+        delta.holds_refused = delta.holds_refused.wrapping_sub(earlier.holds_refused);
         delta.completions = delta.completions.wrapping_sub(earlier.completions);
         delta
     }

@@ -15,7 +15,7 @@ use scanguard_common::{
     outcome::{Exit, Flow},
 };
 
-use crate::{atomics::Shared, config, door, opaque::opaque, tally, trip};
+use crate::{atomics::Shared, config, door, hold, opaque::opaque, tally, trip};
 
 /// When it is full, the kernel evicts sources that were not probing lately.
 #[btf_map]
@@ -52,7 +52,8 @@ pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) 
     if let Some(news) = news {
         trip::news(source, news, control.trip);
     }
-    Exit::Probe
+    // SAFETY: a value of the table.
+    if unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
 }
 
 /// Notes that a connection with a source was completed, if the source is in the table.

@@ -46,7 +46,7 @@ pub(crate) fn scanguard_clock(ctx: XdpContext) -> u32 {
 
 /// A load, not a call: the verifier puts it in place.
 #[inline(always)]
-fn jiffies() -> u64 {
+pub(crate) fn jiffies() -> u64 {
     // SAFETY: no arguments.
     unsafe { bpf_jiffies64() }
 }
@@ -133,8 +133,9 @@ unsafe fn counts(ban: *const Ban) -> bool {
     }
 }
 
+/// Whether it is never dropped.
 #[inline(always)]
-fn is_allowed(source: Address) -> bool {
+pub(crate) fn is_allowed(source: Address) -> bool {
     let allowed = ALLOWED.get(AddressKey::new(source).key()).is_some();
     if allowed {
         tally::count_spared();

@@ -16,6 +16,7 @@ mod door;
 mod egress;
 mod flows;
 mod gate;
+mod hold;
 mod judge;
 mod lpm;
 mod opaque;
@@ -51,13 +52,15 @@ pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
         }
         exit => {
             tally::count_exit(exit);
-            XDP_PASS
+            if exit == HELD { XDP_DROP } else { XDP_PASS }
         }
     }
 }
 
-/// The one exit at which a packet is dropped.
+/// The exits at which a packet is dropped.
 const BANNED: u32 = Exit::Banned as u32;
+/// As above.
+const HELD: u32 = Exit::Held as u32;
 
 /// The number of the exit by which a packet leaves.
 #[inline(always)]

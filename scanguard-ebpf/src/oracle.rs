@@ -73,10 +73,10 @@ const CURRENT_NAMESPACE: u64 = BPF_F_CURRENT_NETNS as i64 as u64;
 /// The state of the socket that wants a flow.
 #[inline(always)]
 fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
-    let mut tuple = MaybeUninit::<bpf_sock_tuple>::zeroed();
+    let mut tuple = MaybeUninit::<bpf_sock_tuple>::uninit();
     let tuple = tuple.as_mut_ptr();
-    // SAFETY: a local union that is all zero; the parts that are written belong to the family whose
-    // size is passed on. A socket that is found is released once, after its state was read.
+    // SAFETY: a local union; all of the family is written whose size is passed on. Not made all zero before, which
+    // would be a call that writes byte by byte. A socket that is found is released once, after its state was read.
     unsafe {
         let size = match (flow.source.v4(), flow.destination.v4()) {
             (Some(source), Some(destination)) => {
@@ -108,6 +108,9 @@ fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
 
 #[inline(always)]
 fn is_live(address: Address, control: &Control) -> bool {
+    if reach::is_nothing_noted() {
+        return false;
+    }
     // SAFETY: a number that other CPUs may change; any of its values will do.
     unsafe { LIVE.get(address) }.is_some_and(|noted| is_fresh(*noted, control.epoch, control.live_epochs))
 }
@@ -205,6 +208,9 @@ impl Oracle for Kernel<'_> {
 
     #[inline(always)]
     fn published(&self, address: Address, service: Service) -> bool {
+        if reach::is_nothing_noted() {
+            return false;
+        }
         // SAFETY: a number that other CPUs may change; any of its values will do.
         unsafe { PUBLISHED.get(key(address, service)) }
             .is_some_and(|noted| is_fresh(*noted, self.control.epoch, self.control.published_epochs))

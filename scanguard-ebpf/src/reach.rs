@@ -26,7 +26,7 @@ const REACH_BITS: u64 = 3;
 #[btf_map]
 static MET: PerCpuArray<u64, PLACES> = PerCpuArray::new();
 
-/// How often all that was kept was forgotten.
+/// How often all that was kept was forgotten: once for each that answered and was not known to.
 #[btf_map]
 static FORGOTTEN: Array<u32, 1> = Array::new();
 
@@ -37,6 +37,18 @@ pub(crate) fn forget() {
         // SAFETY: an aligned number in a map.
         unsafe { Shared::increment(times) };
     }
+}
+
+/// Whether nobody has ever answered whom no socket here is for: then there is no need to look who did. The look-ups are
+/// those of a port scan, which asks for each port once.
+#[inline(always)]
+pub(crate) fn is_nothing_noted() -> bool {
+    times_forgotten() == 0
+}
+
+#[inline(always)]
+fn times_forgotten() -> u32 {
+    FORGOTTEN.get(0).copied().unwrap_or_default()
 }
 
 /// What a probe meets; only a SYN asks for a socket (`is_syn`), see `scanguard_common::oracle::reach`.
@@ -67,8 +79,8 @@ pub(crate) fn of(kernel: &Kernel<'_>, control: &Control, is_syn: bool, flow: &Fl
 #[inline(always)]
 fn tag(interface: u32, control: &Control, is_syn: bool, flow: &Flow) -> u64 {
     let [high, low] = flow.destination.words();
-    let forgotten = FORGOTTEN.get(0).copied().unwrap_or_default();
-    let state = u64::from(control.epoch) << 32 | u64::from(control.home_version.wrapping_add(forgotten));
+    let version = control.home_version.wrapping_add(times_forgotten());
+    let state = u64::from(control.epoch) << 32 | u64::from(version);
     let service = u64::from(interface) << 32
         | u64::from(is_syn) << 24
         | u64::from(flow.service.protocol) << 16

@@ -86,6 +86,18 @@ pub(crate) fn count_spared() {
     change(|tally| tally.spared += 1);
 }
 
+/// One source is held, or is not because as many are as may be.
+#[inline(always)]
+pub(crate) fn count_hold(has_room: bool) {
+    change(|tally| {
+        if has_room {
+            tally.holds += 1;
+        } else {
+            tally.holds_refused += 1;
+        }
+    });
+}
+
 /// A segment of a connection whose handshake was completed.
 #[inline(always)]
 pub(crate) fn count_completion() {

@@ -1,20 +1,31 @@
 //! `cargo xtask bench --drop`: from the packet that crosses a threshold to the first that is dropped, and how many ports a
 //! scan got answers for, by real scanners. A measurement, never a test.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use scanguard_tests::{
     agent::Agent,
     capture::Capture,
-    lab::{Lab, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within},
+    lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE},
 };
+
+use crate::wire;
 
 /// Ports that each scan tries.
 const PORTS: u16 = 1_000;
 /// The number of the probe at which a rule may match at the earliest: of `sequential_test`, the least of all.
 const CROSSING: usize = 9;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A scanner that has sent nothing for so long has sent all.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// A scanner, and how it is told to scan [`PORTS`] ports of the victim.
 struct Scanner {
@@ -106,9 +117,11 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
     let mut passed = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
     let mut command = lab.scanner.command(name);
-    command.args(arguments.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments.split_whitespace());
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // What it finds, and so how it ends, is not what is measured.
-    let _ = run_within(&mut command, PATIENCE);
+    let scanner = Process::new(quiet.spawn().with_context(|| name.to_owned())?);
+    until_quiet(&lab, scanner)?;
     sent.stop()?;
     passed.stop()?;
     answers.stop()?;
@@ -124,9 +137,25 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
         .filter_map(|line| Some(line.split(' ').nth(2)?.rsplit_once('.')?.1.to_owned()))
         .collect();
     ensure!(all.len() > CROSSING, "{name} sent {} SYNs", all.len());
+    // The packet that crosses may be the first that is dropped.
     let until_dropped =
-        (through < all.len()).then(|| all[through.max(CROSSING)].saturating_sub(all[CROSSING - 1]));
+        (through < all.len()).then(|| all[through.max(CROSSING - 1)].saturating_sub(all[CROSSING - 1]));
     Ok(Outcome { until_dropped, answered: answered.len(), sent: PORTS.into() })
+}
+
+/// Waits until the scanner has ended, or has sent nothing for a while: masscan does not end before it hears something.
+fn until_quiet(lab: &Lab, mut scanner: Process) -> Result<()> {
+    let start = Instant::now();
+    let mut last = (wire::sent(&lab.scanner)?.all(), start);
+    while scanner.child.try_wait()?.is_none() && last.1.elapsed() < QUIET {
+        ensure!(start.elapsed() < PATIENCE, "the scan goes on after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(50));
+        let sent = wire::sent(&lab.scanner)?.all();
+        if sent != last.0 {
+            last = (sent, Instant::now());
+        }
+    }
+    Ok(())
 }
 
 /// The time of a packet, since 1970.

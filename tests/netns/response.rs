@@ -13,6 +13,7 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     agent::{Agent, binary},
     behind,
+    capture::Capture,
     clients::at,
     lab::{Lab, Namespace, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
 };
@@ -29,6 +30,7 @@ const TIMEOUT: Duration = Duration::from_millis(1_500);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("response: a scan is banned, and its second gets no answer", enforced),
+        trial("response: a fast scan of 1,000 ports gets answers from a few of them", reflex),
         trial("response: a dry run drops nothing and counts what it would", dry_run),
         trial("response: a forged scan bans nobody unless that is wanted", forged),
         trial("response: a banned address still answers this host", replies),
@@ -97,6 +99,37 @@ fn enforced() -> Result<()> {
 
     agent.order(&["unban", SCANNER])?;
     ensure!(scan(&lab, "-sT -p 80")?.contains("80/open/"), "still banned");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// What is banned within milliseconds by the agent is held by the kernel at once.
+fn reflex() -> Result<()> {
+    const FAST: &str = "-T5 --host-timeout 10s -p 1-1000";
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = config_file("[response]\nmode = \"enforce\"\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ensure!(agent.order(&["status"])?.contains("held for 200 ms, if it completed a connection"));
+    let found = scan(&lab, &format!("-sS {FAST}"))?;
+    let metrics = agent.settled()?;
+    ensure!(metrics.exit("held") == 0.0, "held though it may be forged: {found}");
+    scan(&lab, "-sT -r -p 80-300 --host-timeout 5s")?;
+    let metrics = agent.settled()?;
+    ensure!(metrics.get("scanguard_holds_total") >= 1.0, "not held though it completed a connection");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+
+    // Another, where nobody is banned yet.
+    let lab = Lab::new()?;
+    let config = config_file("[response]\nmode = \"enforce\"\nallow_spoofable = true\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
+    scan(&lab, &format!("-sS {FAST}"))?;
+    answers.stop()?;
+    let metrics = agent.settled()?;
+    ensure!(metrics.exit("held") > 0.0 && metrics.get("scanguard_bans_total{by=\"rule\"}") == 1.0);
+    let answered = answers.count(&format!("dst host {SCANNER} and tcp"))?;
+    ensure!((1..50).contains(&answered), "{answered} answers");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }

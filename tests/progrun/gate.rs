@@ -24,10 +24,10 @@ use crate::trial;
 
 /// `enum xdp_action`.
 const XDP_DROP: u32 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SYN: u8 = 2;
-const ACK: u8 = 16;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const ACK: u8 = 16;
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -52,12 +52,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn net(text: &str) -> IpNet {
+pub(crate) fn net(text: &str) -> IpNet {
     text.parse().expect("a network")
 }
 
 /// Both destinations are this host's; nobody listens.
-fn loaded(mode: GateMode) -> Result<TestRunSensor> {
+pub(crate) fn loaded(mode: GateMode) -> Result<TestRunSensor> {
     let mut loaded = program::load(&Settings::default())?;
     let prefixes = [(IpAddr::from(DESTINATION), 32), (IpAddr::from(DESTINATION6), 128)].into();
     loaded.kernel.set_local(&Local { prefixes, forwards: false })?;
@@ -65,13 +65,13 @@ fn loaded(mode: GateMode) -> Result<TestRunSensor> {
     Ok(loaded)
 }
 
-fn drops(loaded: &TestRunSensor, frame: &[u8]) -> Result<bool> {
+pub(crate) fn drops(loaded: &TestRunSensor, frame: &[u8]) -> Result<bool> {
     let verdict = loaded.run(frame, 1)?.verdict;
     ensure!(verdict == XDP_DROP || verdict == XDP_PASS, "verdict {verdict}");
     Ok(verdict == XDP_DROP)
 }
 
-fn tally(loaded: &mut TestRunSensor) -> Result<Tally> {
+pub(crate) fn tally(loaded: &mut TestRunSensor) -> Result<Tally> {
     Ok(loaded.poll(&mut |_, _, _| {})?.tally)
 }
 

@@ -5,6 +5,7 @@ mod content;
 mod differential;
 mod egress;
 mod gate;
+mod hold;
 
 use std::{
     collections::BTreeMap,
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     trials.extend(differential::trials());
     trials.extend(egress::trials());
     trials.extend(gate::trials());
+    trials.extend(hold::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

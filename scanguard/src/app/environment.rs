@@ -23,6 +23,7 @@ impl Agent {
     pub(super) fn enter(&mut self) -> Result<()> {
         let now = self.clock.now();
         self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
+        self.responder.set_plain(self.pipeline.detector.plain(), now, &mut self.sensor);
         self.responder.enter(now, &mut self.sensor).context("the gate")
     }
 

@@ -51,6 +51,7 @@ impl Agent {
         self.addresses_read = None;
         let (now, detector) = (self.clock.now(), &self.pipeline.detector);
         self.responder.reconfigure(config.response.clone(), now, &mut self.sensor);
+        self.responder.set_plain(detector.plain(), now, &mut self.sensor);
         self.responder.set_feeds(detector.feeds(), now, &mut self.sensor);
         self.crowdsec.restart(&config.crowdsec, self.clock);
         self.config = config;

@@ -21,7 +21,7 @@ use crate::{
     crowdsec::CrowdsecStatus,
     respond::{
         Mode,
-        report::{BanReport, Bans, Done, Explanation, Status, name, parse_net},
+        report::{BanReport, Bans, Done, Explanation, ReflexReport, Status, name, parse_net},
     },
 };
 
@@ -272,6 +272,7 @@ fn status(answer: &Status) -> String {
         response.max_bans,
         response.drop
     ));
+    lines.push(format!("reflex      {}", response.reflex.map_or_else(|| "off".to_owned(), reflex)));
     lines.extend(answer.crowdsec.iter().flat_map(crowdsec));
     lines.push(format!(
         "feeds       {} networks banned, {} not",
@@ -313,6 +314,12 @@ fn crowdsec(answer: &CrowdsecStatus) -> Vec<String> {
         )
     }));
     lines
+}
+
+/// Whom the kernel holds by itself.
+fn reflex(reflex: ReflexReport) -> String {
+    let who = if reflex.completed { ", if it completed a connection" } else { "" };
+    format!("at {} closed services a source is held for {} ms{who}", reflex.services, reflex.milliseconds)
 }
 
 fn explanation(answer: &Explanation) -> String {

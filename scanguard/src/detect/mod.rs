@@ -192,6 +192,19 @@ pub struct Evidence {
 /// What [`Rule::soonest`] says of a rule that polling is soon enough for.
 pub const NOT_AT_ONCE: u32 = u32::MAX;
 
+/// Evidence so plain that a rule matches on it whatever else is known: distinct services (no ephemeral ports) that are
+/// surely closed, tried by SYNs within one poll interval, as many as `services` and one more for each probe that met
+/// a service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Plain {
+    /// The rule.
+    pub rule: &'static str,
+    /// Distinct services.
+    pub services: u32,
+    /// How far back the rule looks.
+    pub window: Duration,
+}
+
 /// One way to tell scanning from other traffic: by probes ([`Self::evaluate`]), or by what is said ([`Self::hear`]).
 pub trait Rule: Send {
     /// Its name in findings, metrics and configuration.
@@ -208,6 +221,10 @@ pub trait Rule: Send {
     /// takes at least until this rule can match; [`NOT_AT_ONCE`] if that is not what it goes by.
     fn soonest(&self) -> u32 {
         NOT_AT_ONCE
+    }
+    /// What is so plain that it matches for certain, for the kernel's reflex; none: nothing that the kernel can tell.
+    fn plain(&self) -> Option<Plain> {
+        None
     }
     /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
     fn covers(&self) -> &'static [&'static str] {
@@ -305,6 +322,11 @@ impl Detector {
     /// How many news of a source it takes at least until any rule can match; 0 without rules.
     pub fn soonest(&self) -> u32 {
         self.rules.iter().map(|InUse { soonest, .. }| *soonest).min().unwrap_or(0)
+    }
+
+    /// What is so plain that rules match on it for certain.
+    pub fn plain(&self) -> Vec<Plain> {
+        self.rules.iter().filter_map(|InUse { rule, .. }| rule.plain()).collect()
     }
 
     /// The known-bad networks.

@@ -67,6 +67,8 @@ pub struct Metrics {
     samples_heard: IntCounter,
     would_drop: IntCounter,
     spared: IntCounter,
+    holds: IntCounter,
+    holds_refused: IntCounter,
     detection: Histogram,
     findings: IntCounterVec,
     findings_open: IntGaugeVec,
@@ -243,11 +245,19 @@ impl Metrics {
                 .counter("scanguard_samples_heard_total", "Samples that the agent read.")?,
             would_drop: register.counter(
                 "scanguard_would_drop_packets_total",
-                "Packets of banned sources that would have been dropped, were bans enforced.",
+                "Packets of sources banned or held that would have been dropped, were bans enforced.",
             )?,
             spared: register.counter(
                 "scanguard_spared_packets_total",
                 "Packets of sources that are both banned and allowed: they passed.",
+            )?,
+            holds: register.counter(
+                "scanguard_holds_total",
+                "Sources that the kernel program held until they were judged, or would have in a dry run.",
+            )?,
+            holds_refused: register.counter(
+                "scanguard_holds_refused_total",
+                "Sources that were not held because as many were as may be banned within a minute.",
             )?,
             detection: register.histogram(
                 "scanguard_detection_latency_seconds",
@@ -387,6 +397,8 @@ impl Metrics {
         self.trips_lost.inc_by(delta.trips_lost);
         self.would_drop.inc_by(delta.would_drop);
         self.spared.inc_by(delta.spared);
+        self.holds.inc_by(delta.holds);
+        self.holds_refused.inc_by(delta.holds_refused);
         self.source_evictions.inc_by(evicted);
         self.polls.observe(took.as_secs_f64());
     }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::sensor::{
     SensorError,
-    gate::{GateMode, Standing},
+    gate::{GateMode, Reflex, Standing},
     kernel::KernelSensor,
 };
 
@@ -28,6 +28,12 @@ pub trait Card {
     /// # Errors
     /// The map could not be changed.
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError>;
+
+    /// As [`KernelSensor::set_reflex`].
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError>;
 
     /// Makes bans, or changes them.
     ///
@@ -66,6 +72,10 @@ pub trait Card {
 impl Card for KernelSensor {
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
         Self::set_gate(self, mode, drop_all)
+    }
+
+    fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError> {
+        Self::set_reflex(self, reflex)
     }
 
     fn ban(&mut self, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError> {

@@ -14,7 +14,8 @@ use super::{
     policy::{self, Decision},
     refusal::Refusal,
     report::{
-        self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ResponseStatus,
+        self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ReflexReport,
+        ResponseStatus,
     },
     responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
@@ -326,6 +327,11 @@ impl Responder {
             mode_configured: self.settings.mode,
             confirm_seconds_left: self.mode.left(now).map(|left| left.as_secs()),
             drop: self.settings.drop.label().to_owned(),
+            reflex: self.reflex.map(|reflex| ReflexReport {
+                services: reflex.services,
+                completed: reflex.completed_within.is_some(),
+                milliseconds: u64::try_from(reflex.lasts.as_millis()).unwrap_or(u64::MAX),
+            }),
             bans,
             max_bans: self.settings.max_bans,
             feed_networks: self.feeds.len(),

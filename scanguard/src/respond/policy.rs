@@ -20,7 +20,8 @@ use super::{
 use crate::{
     clock::Now,
     config::Interval,
-    detect::{Confidence, findings::Spoofable},
+    detect::{Confidence, Plain, findings::Spoofable},
+    sensor::gate::Reflex,
 };
 
 /// A ban lasts at least this long.
@@ -129,6 +130,25 @@ pub fn qualify(
         return Err(Refusal::Spoofable(spoofable));
     }
     Ok(())
+}
+
+/// Decides what may be held: only on evidence on which a rule matches for certain that may ban for it, of sources that
+/// may be banned, and no more of them than may still be banned within this minute. None: nobody.
+pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<Reflex> {
+    let Circumstances { settings, mode, breaker, now, .. } = given;
+    let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
+    if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
+        return None;
+    }
+    // Services that are surely closed are proven; what is known of the source beside is whether it completed a connection.
+    let must_be_known = !settings.allow_spoofable || settings.min_confidence == Confidence::High;
+    let plain = plain.iter().filter(|plain| settings.rules.iter().any(|rule| rule == plain.rule));
+    plain.min_by_key(|plain| plain.services).map(|plain| Reflex {
+        services: plain.services,
+        completed_within: must_be_known.then_some(plain.window),
+        lasts: settings.reflex,
+        most,
+    })
 }
 
 fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decision, Refusal> {

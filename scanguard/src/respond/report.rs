@@ -109,6 +109,17 @@ pub struct Status {
     pub crowdsec: Option<CrowdsecStatus>,
 }
 
+/// Whom the kernel holds until it has been judged.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ReflexReport {
+    /// Who missed so many services for certain within a poll interval.
+    pub services: u32,
+    /// Only who completed a connection lately, so that the address is no forgery.
+    pub completed: bool,
+    /// For so many milliseconds.
+    pub milliseconds: u64,
+}
+
 /// What is done about those who scan.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ResponseStatus {
@@ -124,6 +135,8 @@ pub struct ResponseStatus {
     pub confirm_seconds_left: Option<u64>,
     /// `response.drop`.
     pub drop: String,
+    /// Whom the kernel holds until it has been judged; none: nobody.
+    pub reflex: Option<ReflexReport>,
     /// Bans by who made them.
     pub bans: BanCounts,
     /// `response.max_bans`.

@@ -30,9 +30,12 @@ use super::{
 use crate::{
     clock::Now,
     config::Interval,
-    detect::{feeds::Feeds, findings::Finding},
+    detect::{Plain, feeds::Feeds, findings::Finding},
     export::response::ResponseMetrics,
-    sensor::{SensorError, gate::Standing},
+    sensor::{
+        SensorError,
+        gate::{Reflex, Standing},
+    },
 };
 
 /// Networks that can be allowed by hand.
@@ -68,6 +71,10 @@ pub struct Responder {
     listed: Feeds,
     pub(super) feeds: FeedBans,
     pub(super) feeds_taken: Taken,
+    /// What is so plain that rules match on it.
+    plain: Vec<Plain>,
+    /// What the kernel was told to hold.
+    pub(super) reflex: Option<Reflex>,
     salt: RandomState,
     pub(super) metrics: Arc<ResponseMetrics>,
     dirty: bool,
@@ -99,6 +106,8 @@ impl Responder {
             listed: Feeds::default(),
             feeds: FeedBans::default(),
             feeds_taken: Taken::default(),
+            plain: Vec::new(),
+            reflex: None,
             salt: RandomState::new(),
             metrics,
             dirty: true,
@@ -229,6 +238,7 @@ impl Responder {
         self.write_all(now, card);
         self.ban_listed(now, card);
         card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
+        self.arm(now, card);
         tracing::info!("mode {}, {}; {} bans", self.mode.mode, self.mode.cause, self.book.len());
         self.changed();
         Ok(())
@@ -324,6 +334,24 @@ impl Responder {
         self.metrics.feeds(self.feeds_taken.refused, self.feeds_taken.left_out);
     }
 
+    /// Takes what is so plain that rules match on it.
+    pub fn set_plain(&mut self, plain: Vec<Plain>, now: Now, card: &mut dyn Card) {
+        self.plain = plain;
+        self.arm(now, card);
+    }
+
+    /// Tells the kernel whom it may hold, where that has changed.
+    fn arm(&mut self, now: Now, card: &mut dyn Card) {
+        let reflex = policy::reflex(&self.plain, self.given(now));
+        if reflex == self.reflex {
+            return;
+        }
+        match card.set_reflex(reflex) {
+            Ok(()) => self.reflex = reflex,
+            Err(error) => tracing::error!("the kernel was not told whom to hold: {error}"),
+        }
+    }
+
     /// What came of a finding that is new or changed.
     pub fn consider(&mut self, finding: &Finding, now: Now, card: &mut dyn Card) {
         for (net, cause) in self.causes(finding) {
@@ -412,6 +440,7 @@ impl Responder {
         card.ban(&mut std::iter::once(self.kernel_ban(&ban, now)))?;
         if let Cause::Rule { .. } = cause {
             self.breaker.made(now.at, self.settings.max_per_minute);
+            self.arm(now, card);
         }
         self.metrics.banned(&ban.origin);
         let mode = self.mode.mode;
@@ -508,6 +537,7 @@ impl Responder {
             return Err(error);
         }
         self.ban_listed(now, card);
+        self.arm(now, card);
         match confirm {
             Some(confirm) => tracing::warn!(
                 "mode {mode}, {cause}; back to dry-run unless `scanguard confirm` comes within {}",
@@ -521,6 +551,7 @@ impl Responder {
 
     /// What is to be done now and then, at least once a second.
     pub fn chores(&mut self, now: Now, card: &mut dyn Card) {
+        self.arm(now, card);
         let ended = self.book.expire(now, self.settings.max_bans as usize);
         for ban in &ended {
             if let Err(error) = self.lift(ban.net, card) {
@@ -563,6 +594,7 @@ impl Responder {
         }
         self.allow(now, card);
         self.ban_listed(now, card);
+        self.arm(now, card);
         self.changed();
     }
 

@@ -71,6 +71,8 @@ pub struct Settings {
     pub max_bans: u32,
     /// Bans by rules within one minute, beyond which it falls back to dry run.
     pub max_per_minute: u32,
+    /// For how long the kernel holds who plainly scans, until it has been judged; zero: not at all.
+    pub reflex: Duration,
     /// What is done about networks on the feeds.
     pub known_bad: KnownBad,
     /// Where bans are kept over a restart.
@@ -108,6 +110,8 @@ const RULES: [&str; 22] = [
 
 /// Bans that the kernel holds beside networks on feeds.
 pub const MAX_BANS: u32 = 60_000;
+/// The longest that the kernel holds anybody by itself: a client's second SYN comes after a second.
+const LONGEST_HOLD: Duration = Duration::from_millis(900);
 /// Entries of `allow`.
 const MAX_ALLOW: usize = 4_096;
 /// Entries of `times`.
@@ -131,6 +135,7 @@ impl Default for Settings {
             jitter: 10,
             max_bans: 10_000,
             max_per_minute: 100,
+            reflex: Duration::from_millis(200),
             known_bad: KnownBad::default(),
             state: PathBuf::from("/var/lib/scanguard/state.json"),
         }
@@ -168,6 +173,11 @@ impl Settings {
             jitter: section.number("jitter", default.jitter, 0..=100),
             max_bans: section.number("max_bans", default.max_bans, 1..=MAX_BANS),
             max_per_minute: section.number("max_per_minute", default.max_per_minute, 1..=MAX_BANS),
+            reflex: section.interval(
+                "reflex",
+                default.reflex,
+                Interval::between(Duration::ZERO, LONGEST_HOLD),
+            ),
             known_bad: section.value("known_bad", default.known_bad, |_| Ok(())),
             state: section.value("state", default.state, |path: &PathBuf| {
                 let named = path.is_absolute() && path.file_name().is_some();

@@ -10,7 +10,7 @@ use crate::{
     clock::Now,
     sensor::{
         SensorError,
-        gate::{GateMode, Standing},
+        gate::{GateMode, Reflex, Standing},
     },
 };
 
@@ -29,6 +29,7 @@ pub(super) fn net(text: &str) -> IpNet {
 pub(super) struct FakeCard {
     pub(super) gate: GateMode,
     pub(super) drop_all: bool,
+    pub(super) reflex: Option<Reflex>,
     /// Lasts and enforced, by network.
     pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
     pub(super) allowed: std::collections::BTreeSet<IpNet>,
@@ -39,6 +40,11 @@ pub(super) struct FakeCard {
 impl Card for FakeCard {
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
         (self.gate, self.drop_all) = (mode, drop_all);
+        Ok(())
+    }
+
+    fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError> {
+        self.reflex = reflex;
         Ok(())
     }
 

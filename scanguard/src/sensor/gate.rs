@@ -47,6 +47,19 @@ impl GateMode {
     }
 }
 
+/// What the kernel may do by itself to a source on plain evidence, until it has been judged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reflex {
+    /// From so many services on that it missed for certain within a poll interval.
+    pub services: u32,
+    /// Within how long the source must have completed a connection; none: it need not have.
+    pub completed_within: Option<Duration>,
+    /// For how long it is held.
+    pub lasts: Duration,
+    /// How many sources are held within a poll interval at most.
+    pub most: u32,
+}
+
 /// A ban as it stands in the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Standing {
@@ -283,6 +296,11 @@ impl Gate {
         self.allow_list.clone_from(wanted);
         self.allowed_version = self.allowed_version.wrapping_add(1).max(1);
         Ok(())
+    }
+
+    /// Jiffies that last at least so long.
+    pub(super) fn ticks(&self, time: Duration) -> u64 {
+        self.clock.ticks(time)
     }
 
     /// Writes what the program has to know of the maps.

@@ -13,7 +13,7 @@ use crate::{clock::monotonic, network::Local};
 use super::{
     Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit,
     batch::{self, BatchReader},
-    gate::{Gate, GateMode, Standing},
+    gate::{Gate, GateMode, Reflex, Standing},
     home::Home,
     missing,
     pins::{MetaMap, Taken},
@@ -41,6 +41,10 @@ pub struct KernelSensor {
     reader: BatchReader<Address, SourceState>,
     /// What the program was told last.
     told: abi::Control,
+    /// Whom it holds by itself.
+    reflex: Option<Reflex>,
+    /// From one poll to the next.
+    epoch_length: Duration,
     /// What is noted for the next agent.
     meta: Option<MetaMap>,
     /// When an agent before this one last read the sources that are there.
@@ -99,6 +103,8 @@ impl KernelSensor {
             reader,
             gate: Gate::new(ebpf, ipv6_prefix, told.allowed_version)?,
             told: if is_new { first } else { told },
+            reflex: None,
+            epoch_length: Duration::from_secs(1),
             meta: None,
             read_before: None,
         };
@@ -183,6 +189,7 @@ impl KernelSensor {
     /// # Errors
     /// The map could not be changed.
     pub fn set_epoch_length(&mut self, length: Duration) -> Result<(), SensorError> {
+        self.epoch_length = length;
         let epochs = |age: Duration| {
             u32::try_from(age.as_nanos().div_ceil(length.as_nanos().max(1)))
                 .unwrap_or(u32::MAX)
@@ -210,6 +217,15 @@ impl KernelSensor {
             control.gate = mode.number();
             control.drop_all = u32::from(drop_all);
         })
+    }
+
+    /// Whom the program holds by itself until the agent has judged; none: nobody. After [`Self::set_epoch_length`].
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError> {
+        self.reflex = reflex;
+        self.tell(|_| {})
     }
 
     /// Bans a network or address anew, or changes its ban: for so long (none: without an end), to drop
@@ -307,11 +323,28 @@ impl KernelSensor {
     fn tell(&mut self, change: impl FnOnce(&mut abi::Control)) -> Result<(), SensorError> {
         change(&mut self.told);
         self.gate.describe(&mut self.told);
+        self.describe_reflex();
         self.control.set(0, self.told, 0).map_err(|error| SensorError::Map { map: abi::CONTROL, error })?;
         if let Some(meta) = &mut self.meta {
             meta.note_told(&self.told);
         }
         Ok(())
+    }
+
+    fn describe_reflex(&mut self) {
+        let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let Some(Reflex { services, completed_within, lasts, most }) = self.reflex else {
+            self.told.reflex = 0;
+            return;
+        };
+        // Whole epochs, at least one, since none would mean that no connection is asked for.
+        let epochs = |within: Duration| within.as_nanos() / self.epoch_length.as_nanos().max(1);
+        self.told.reflex = services;
+        self.told.reflex_completed = completed_within.map_or(0, |within| {
+            u32::try_from(epochs(within)).unwrap_or(u32::MAX).clamp(1, i32::MAX.cast_unsigned())
+        });
+        self.told.reflex_ticks = number(self.gate.ticks(lasts));
+        self.told.reflex_most = most;
     }
 
     fn read_tally(&self) -> Result<Tally, SensorError> {

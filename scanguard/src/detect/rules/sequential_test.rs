@@ -16,7 +16,7 @@ use super::{Common, about, plural};
 use crate::{
     config::{Interval, Section},
     detect::{
-        Evidence, Rule, Severity, Source, Technique,
+        Evidence, Plain, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
@@ -112,6 +112,12 @@ impl Rule for SequentialTest {
         failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
     }
 
+    fn plain(&self) -> Option<Plain> {
+        // A success must weigh no more than a failure: the kernel asks for one more failure for each.
+        let even = self.0.walk(1, 1) >= 0.0;
+        even.then(|| Plain { rule: self.name(), services: self.soonest(), window: self.0.common.window })
+    }
+
     fn covers(&self) -> &'static [&'static str] {
         &["half_open_scan", "slow_scan", "known_bad"]
     }
@@ -157,6 +163,25 @@ mod tests {
     #[test]
     fn nine_failures_without_a_success_are_enough() {
         assert_eq!(rule().soonest(), 9);
+    }
+
+    #[test]
+    fn what_is_said_to_be_plain_is_found_and_one_less_is_not() {
+        let plain = rule().plain().unwrap();
+        let misses = u16::try_from(plain.services).unwrap();
+        for (successes, less, expected) in [(0, 0, vec![1]), (0, 1, NOBODY.to_vec()), (3, 0, vec![1])] {
+            let found = found(rule(), |script| {
+                for port in 0..successes {
+                    script.open(1, 1, 5_000 + port);
+                }
+                for port in 0..misses + successes - less {
+                    script.syn(1, 1, 1_000 + port);
+                }
+            });
+            assert_eq!(found, expected, "{successes} successes, {less} less");
+        }
+        let uneven = Settings { theta1: 0.1, theta0: 0.7, ..Settings::default() };
+        assert_eq!(SequentialTest(uneven).plain(), None);
     }
 
     #[test]

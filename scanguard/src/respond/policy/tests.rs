@@ -2,7 +2,7 @@ use super::{
     super::{allow::Why, book::Ban, book::Past, cause::Origin, testing::*},
     *,
 };
-use crate::detect::{Confidence, findings::Spoofable};
+use crate::detect::findings::Spoofable;
 
 /// A finding that may ban, by default.
 fn found() -> Cause {
@@ -55,10 +55,13 @@ impl World {
         }
     }
 
-    fn judge(&self, text: &str, cause: &Cause, second: u64) -> Decision {
+    fn given(&self, second: u64) -> Circumstances<'_> {
         let Self { settings, mode, allowed, book, breaker, salt } = self;
-        let given = Circumstances { settings, mode: *mode, allowed, book, breaker, now: now(second), salt };
-        judge(net(text), cause, given)
+        Circumstances { settings, mode: *mode, allowed, book, breaker, now: now(second), salt }
+    }
+
+    fn judge(&self, text: &str, cause: &Cause, second: u64) -> Decision {
+        judge(net(text), cause, self.given(second))
     }
 
     /// What is said: the refusal's label, or "ban", or "stands".
@@ -252,4 +255,39 @@ fn a_decision_of_crowdsec_gives_way_to_orders_and_to_what_lasts_longer() {
         world.ban("192.0.2.7/32", origin.clone(), ends);
         assert_eq!(world.said("192.0.2.7/32", &from_crowdsec(600)), said, "{origin} until {ends:?}");
     }
+}
+
+#[test]
+fn the_kernel_may_hold_only_whom_a_rule_would_ban() {
+    let plain = |rule, services| Plain { rule, services, window: Duration::from_secs(600) };
+    let rules = [plain("vertical_scan", 20), plain("sequential_test", 9), plain("service_probe", 2)];
+    let world = World::new();
+    let held = |world: &World| reflex(&rules, world.given(100));
+    let expected = Reflex {
+        services: 9,
+        completed_within: Some(Duration::from_secs(600)),
+        lasts: Duration::from_millis(200),
+        most: 100,
+    };
+    assert_eq!(held(&world), Some(expected), "never on what may be forged, unless that is wanted");
+    let with = |change: fn(&mut World)| {
+        let mut world = World::new();
+        change(&mut world);
+        held(&world)
+    };
+    let forged = Some(Reflex { completed_within: None, ..expected });
+    assert_eq!(with(|world| world.settings.allow_spoofable = true), forged);
+    let sure = with(|world| {
+        (world.settings.allow_spoofable, world.settings.min_confidence) = (true, Confidence::High);
+    });
+    assert_eq!(sure, Some(expected), "high confidence takes a connection");
+    assert_eq!(with(|world| world.mode = Mode::DryRun), Some(expected), "counted only");
+    assert_eq!(with(|world| world.mode = Mode::Observe), None);
+    assert_eq!(with(|world| world.settings.reflex = Duration::ZERO), None);
+    assert_eq!(with(|world| world.settings.rules = vec!["udp_scan".to_owned()]), None);
+    let fewer = with(|world| world.settings.rules = vec!["vertical_scan".to_owned()]);
+    assert_eq!(fewer.map(|reflex| reflex.services), Some(20));
+    let some = with(|world| (0..99).for_each(|_| world.breaker.made(Duration::from_secs(90), 100)));
+    assert_eq!(some.map(|reflex| reflex.most), Some(1), "no more than may be banned yet");
+    assert_eq!(with(|world| (0..100).for_each(|_| world.breaker.made(Duration::from_secs(90), 100))), None);
 }

@@ -317,3 +317,24 @@ fn networks_of_feeds_stay_banned_when_the_kernel_is_brought_to_what_the_book_say
     bench.responder.enter(now(0), &mut bench.card).unwrap();
     assert!(bench.card("198.51.100.0/24").is_some_and(|(_, enforced)| enforced), "{:?}", bench.card.bans);
 }
+
+#[test]
+fn the_kernel_is_told_whom_to_hold_as_mode_settings_and_the_breaker_change() {
+    let mut bench = Bench::new(Mode::Observe);
+    let plain = Plain { rule: "sequential_test", services: 9, window: Duration::from_secs(600) };
+    bench.responder.set_plain(vec![plain], now(0), &mut bench.card);
+    assert_eq!(bench.card.reflex, None);
+    bench.set(Mode::Enforce, None, 1).unwrap();
+    assert_eq!(bench.card.reflex.map(|reflex| reflex.most), Some(100));
+    bench.find("198.51.100.1/32", 2);
+    assert_eq!(bench.card.reflex.map(|reflex| reflex.most), Some(99), "one of them is banned");
+    bench.chores(63);
+    assert_eq!(bench.card.reflex.map(|reflex| reflex.most), Some(100), "a minute later");
+    let off = Settings { reflex: Duration::ZERO, ..settings(Mode::Enforce) };
+    bench.responder.reconfigure(off, now(64), &mut bench.card);
+    assert_eq!(bench.card.reflex, None);
+    bench.responder.reconfigure(settings(Mode::Enforce), now(65), &mut bench.card);
+    assert!(bench.card.reflex.is_some());
+    bench.set(Mode::Observe, None, 66).unwrap();
+    assert_eq!(bench.card.reflex, None);
+}

@@ -1,0 +1,94 @@
+//! Who is held until the agent has judged, see `scanguard_common::hold`.
+
+use aya_ebpf::{btf_maps::Array, macros::btf_map};
+use scanguard_common::{
+    abi::{Control, GATE_ENFORCE, GATE_OFF},
+    account::{Memory as _, SourceState},
+    address::Address,
+    hold::{self, Evidence},
+    oracle::Reach,
+};
+
+use crate::{atomics::Shared, gate, tally};
+
+/// How many are held.
+#[repr(C)]
+struct Begun {
+    /// In this epoch.
+    epoch: u32,
+    /// So many.
+    count: u32,
+}
+
+/// Shared: the bound is one of the whole host.
+#[btf_map]
+static BEGUN: Array<Begun, 1> = Array::new();
+
+/// Whether a probe, which is counted already, is to be dropped: its source is held, or is from now on.
+///
+/// # Safety
+/// `state` is a value of the table of sources.
+#[inline(always)]
+pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: Address) -> bool {
+    if control.reflex == 0 || control.gate == GATE_OFF {
+        return false;
+    }
+    // SAFETY: aligned numbers, valid while the program runs; all CPUs change them by plain writes.
+    let (held, evidence) = unsafe {
+        let held = (&raw const (*state).held).read();
+        let evidence = Evidence {
+            missed: (&raw const (*state).missed).read(),
+            met: (&raw const (*state).reach[Reach::Open as usize]).read(),
+            completed: (&raw const (*state).completed).read(),
+            completed_epoch: (&raw const (*state).completed_epoch).read(),
+        };
+        (held, evidence)
+    };
+    let is_held = held != 0 && hold::lasts(held, gate::jiffies());
+    if !is_held && !hold::is_due(control, evidence) || gate::is_allowed(source) {
+        return false;
+    }
+    let held = if is_held {
+        held
+    } else {
+        // SAFETY: as above.
+        match unsafe { begin(control, state) } {
+            Some(held) => held,
+            None => return false,
+        }
+    };
+    if hold::is_enforced(held) && control.gate == GATE_ENFORCE {
+        return true;
+    }
+    tally::count_would_drop();
+    false
+}
+
+/// Begins to hold a source, unless so many were in this epoch that it is more likely a forgery than all of them scanning.
+#[inline(always)]
+unsafe fn begin(control: &Control, state: *mut SourceState) -> Option<u64> {
+    // SAFETY: as in `drops`.
+    unsafe { (&raw mut (*state).missed).write(hold::HELD_ALREADY) };
+    let begun = BEGUN.get_ptr_mut(0)?;
+    // SAFETY: aligned numbers in a map. Two CPUs that start an epoch at once may let one more in.
+    let count = unsafe {
+        if (&raw const (*begun).epoch).read() != control.epoch {
+            (&raw mut (*begun).count).write(0);
+            (&raw mut (*begun).epoch).write(control.epoch);
+        }
+        (&raw const (*begun).count).read()
+    };
+    let has_room = count < control.reflex_most;
+    tally::count_hold(has_room);
+    if !has_room {
+        return None;
+    }
+    let until = gate::jiffies().wrapping_add(u64::from(control.reflex_ticks));
+    let held = hold::hold(until, control.gate == GATE_ENFORCE);
+    // SAFETY: as above.
+    unsafe {
+        Shared::increment(&raw mut (*begun).count);
+        (&raw mut (*state).held).write(held);
+    }
+    Some(held)
+}

@@ -1,0 +1,145 @@
+//! The reflex: who is held until the agent has judged, and who never is.
+
+use std::{collections::BTreeSet, thread::sleep, time::Duration};
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use scanguard::sensor::{
+    gate::{GateMode, Reflex},
+    test_run::TestRunSensor,
+};
+use scanguard_common::outcome::Exit;
+use scanguard_tests::frames::{icmp, tcp, udp, v4, v6};
+
+use crate::{
+    gate::{ACK, SYN, TCP, UDP, drops, loaded, net, tally},
+    trial,
+};
+
+/// Of which the services fall on bits of their own, whatever the salt of the tests makes of them.
+const ENOUGH: u16 = 12;
+const REFLEX: Reflex =
+    Reflex { services: 9, completed_within: None, lasts: Duration::from_millis(300), most: 5 };
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("hold: who plainly scans is dropped and still counted, for a moment", held),
+        trial("hold: once in an epoch, and again in the next", once),
+        trial("hold: a dry run counts and drops nothing, nor does what it held drop later", dry),
+        trial("hold: who is allowed never is", allowed),
+        trial("hold: who may be forged is not, unless that is wanted", forged),
+        trial("hold: no more sources in an epoch than it is told", most),
+        trial("hold: ephemeral ports and services of unknown fate are no misses", unknown),
+    ]
+}
+
+fn armed(mode: GateMode, reflex: Reflex) -> Result<TestRunSensor> {
+    let mut loaded = loaded(mode)?;
+    loaded.kernel.set_reflex(Some(reflex))?;
+    Ok(loaded)
+}
+
+/// SYNs to so many ports; how many of them were dropped.
+fn scan(loaded: &TestRunSensor, first: u16, ports: u16) -> Result<u16> {
+    let mut dropped = 0;
+    for port in first..first + ports {
+        dropped += u16::from(drops(loaded, &v4(TCP, &tcp(SYN, port)))?);
+    }
+    Ok(dropped)
+}
+
+fn held() -> Result<()> {
+    let mut loaded = armed(GateMode::Enforce, REFLEX)?;
+    let start = tally(&mut loaded)?;
+    ensure!(scan(&loaded, 1, 8)? == 0, "dropped too soon");
+    let dropped = scan(&loaded, 9, ENOUGH)?;
+    ensure!((ENOUGH - 3..=ENOUGH).contains(&dropped), "{dropped} dropped");
+    let begun = [
+        ("the same again", v4(TCP, &tcp(SYN, 1))),
+        ("ack probe", v4(TCP, &tcp(ACK, 80))),
+        ("datagram", v4(UDP, &udp(40_000, 161, b"snmp"))),
+        ("ping", v4(1, &icmp(8))),
+    ];
+    for (name, frame) in &begun {
+        ensure!(drops(&loaded, frame)?, "{name} passed");
+    }
+    for (name, frame) in [("echo reply", v4(1, &icmp(0))), ("neighbour", v6(TCP, &tcp(SYN, 80)))] {
+        ensure!(!drops(&loaded, &frame)?, "{name} dropped");
+    }
+    let seen = tally(&mut loaded)?.since(&start);
+    let expected = u64::from(dropped) + begun.len() as u64;
+    ensure!(seen.exit(Exit::Held) == expected && seen.holds == 1, "{seen:?}");
+    ensure!(seen.probes.iter().sum::<u64>() == u64::from(8 + ENOUGH) + begun.len() as u64 + 1, "{seen:?}");
+    ensure!(seen.would_drop == 0 && seen.exit(Exit::Banned) == 0, "{seen:?}");
+    sleep(REFLEX.lasts + Duration::from_millis(100));
+    ensure!(!drops(&loaded, &v4(TCP, &tcp(SYN, 80)))?, "it did not end");
+    Ok(())
+}
+
+fn once() -> Result<()> {
+    let mut loaded = armed(GateMode::Enforce, REFLEX)?;
+    ensure!(scan(&loaded, 1, 8 + ENOUGH)? > 0);
+    sleep(REFLEX.lasts + Duration::from_millis(100));
+    ensure!(scan(&loaded, 100, 100)? == 0, "held again though the agent has not looked");
+    let seen = tally(&mut loaded)?;
+    ensure!(seen.holds == 1, "{seen:?}");
+    ensure!(scan(&loaded, 300, 8 + ENOUGH)? > 0, "not held in the next epoch");
+    loaded.kernel.set_reflex(None)?;
+    ensure!(scan(&loaded, 300, 8 + ENOUGH)? == 0, "held though the reflex is off");
+    Ok(())
+}
+
+fn dry() -> Result<()> {
+    let mut loaded = armed(GateMode::DryRun, Reflex { lasts: Duration::from_secs(5), ..REFLEX })?;
+    ensure!(scan(&loaded, 1, 8 + ENOUGH)? == 0, "dropped in a dry run");
+    let seen = tally(&mut loaded)?;
+    ensure!(seen.would_drop >= u64::from(ENOUGH) - 3 && seen.holds == 1, "{seen:?}");
+    ensure!(seen.exit(Exit::Held) == 0, "{seen:?}");
+    loaded.kernel.set_gate(GateMode::Enforce, false)?;
+    ensure!(!drops(&loaded, &v4(TCP, &tcp(SYN, 1)))?, "what was held in a dry run drops");
+    let mut loaded = armed(GateMode::Off, REFLEX)?;
+    ensure!(
+        scan(&loaded, 1, 8 + ENOUGH)? == 0 && tally(&mut loaded)?.holds == 0,
+        "held though the gate is off"
+    );
+    Ok(())
+}
+
+fn allowed() -> Result<()> {
+    let mut loaded = armed(GateMode::Enforce, REFLEX)?;
+    loaded.kernel.set_allowed(&BTreeSet::from([net("192.0.2.0/24")]))?;
+    ensure!(scan(&loaded, 1, 100)? == 0 && tally(&mut loaded)?.holds == 0, "held though allowed");
+    loaded.kernel.set_allowed(&BTreeSet::new())?;
+    ensure!(scan(&loaded, 1, 100)? > 0, "not held");
+    loaded.kernel.set_allowed(&BTreeSet::from([net("192.0.2.7/32")]))?;
+    ensure!(!drops(&loaded, &v4(TCP, &tcp(SYN, 1)))?, "dropped though allowed meanwhile");
+    Ok(())
+}
+
+fn forged() -> Result<()> {
+    let known = Reflex { completed_within: Some(Duration::from_secs(600)), ..REFLEX };
+    let mut loaded = armed(GateMode::Enforce, known)?;
+    ensure!(scan(&loaded, 1, 200)? == 0 && tally(&mut loaded)?.holds == 0, "held though it may be forged");
+    Ok(())
+}
+
+fn most() -> Result<()> {
+    let mut loaded = armed(GateMode::Enforce, Reflex { most: 1, ..REFLEX })?;
+    ensure!(scan(&loaded, 1, 100)? > 0, "not held");
+    for port in 1..100 {
+        ensure!(!drops(&loaded, &v6(TCP, &tcp(SYN, port)))?, "one more than it was told");
+    }
+    let seen = tally(&mut loaded)?;
+    ensure!((seen.holds, seen.holds_refused) == (1, 1), "{seen:?}");
+    Ok(())
+}
+
+fn unknown() -> Result<()> {
+    let mut loaded = armed(GateMode::Enforce, REFLEX)?;
+    ensure!(scan(&loaded, 40_000, 200)? == 0, "ephemeral ports");
+    let prefixes = [(scanguard_tests::frames::DESTINATION.into(), 32)].into();
+    loaded.kernel.set_local(&scanguard::network::Local { prefixes, forwards: true })?;
+    ensure!(scan(&loaded, 1, 200)? == 0, "on a host that forwards");
+    ensure!(tally(&mut loaded)?.holds == 0);
+    Ok(())
+}
