@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use jiff::Timestamp;
 use scanguard::{
     config::Config,
     content::{
@@ -17,6 +18,7 @@ use scanguard::{
     control::{Answer, peer::Rights, server},
     detect::feeds::Feeds,
     export::metrics::{Limits, Metrics},
+    logs::{self, format::Format, reader::Reader},
     replay::{capture::Capture, frame::Frames},
     respond::{orders::OrderError, state::State},
     sensor::FRAME_LENGTHS,
@@ -40,13 +42,14 @@ use tokio::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("capture", capture),
     ("config", config),
     ("control", control),
     ("dns", dns),
     ("feed", feed),
     ("http", http),
+    ("log_line", log_line),
     ("packet", packet),
     ("state", state),
     ("tls", tls),
@@ -131,6 +134,22 @@ pub fn feed(bytes: &[u8]) {
 /// The beginning of an HTTP request or answer.
 pub fn http(bytes: &[u8]) {
     said(protocol::TCP, 80, bytes);
+}
+
+/// A line of an access log, of any format: whoever it is laid to is no address of this host's own.
+pub fn log_line(bytes: &[u8]) {
+    let settings = logs::settings::Settings {
+        trusted_proxies: vec!["192.0.2.0/24".parse().expect("a network")],
+        ..Default::default()
+    };
+    let reader = Reader::new(&settings, 64);
+    for mut format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik] {
+        if let Ok(said) = reader.read(&mut format, bytes, Timestamp::UNIX_EPOCH) {
+            assert!(format != Format::Auto, "it was read");
+            let ip = said.source.to_ip();
+            assert!(!ip.is_loopback() && !settings.trusted_proxies[0].contains(&ip), "{ip}");
+        }
+    }
 }
 
 /// A frame: the early decision agrees with the thorough one, and where it looks at less, no other probe gets past it than one
