@@ -81,6 +81,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a million times is too much for an interpreter")]
     fn of_a_million_forged_sources_none_enters() {
         let mut door = Door::new();
         let entered = forged(1_000_000).filter(|source| door.enters(*source)).count();
@@ -88,6 +89,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a flood is too much for an interpreter")]
     fn under_a_flood_a_source_is_known_for_as_long_as_the_formula_says() {
         for between in [PLACES as u32 / 8, PLACES as u32, 2 * PLACES as u32] {
             let mut door = Door::new();
