@@ -19,6 +19,7 @@ pub mod detect;
 pub mod doctor;
 pub mod exit;
 pub mod export;
+pub mod http_client;
 pub mod logs;
 pub mod network;
 pub mod observe;

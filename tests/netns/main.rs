@@ -13,6 +13,7 @@ mod output;
 mod persist;
 mod quiet;
 mod response;
+mod sinks;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         persist::trials(),
         quiet::trials(),
         response::trials(),
+        sinks::trials(),
     ]
     .concat_trials();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -7,7 +7,10 @@ use ipnet::IpNet;
 use libtest_mimic::Trial;
 use scanguard::{
     config::Config,
-    export::findings::FindingsWriter,
+    export::{
+        findings::{FindingsWriter, Format},
+        forms::{Context, Formatter},
+    },
     replay::{Replay, ReplayError, capture::CaptureError},
     sensor::{Feed, software::SoftwareSensor},
 };
@@ -41,7 +44,10 @@ pub(crate) fn replay(files: &[&[u8]], sensor: impl Feed) -> Result<Replayed> {
 pub(crate) fn replay_at(local: &[IpNet], files: &[&[u8]], sensor: impl Feed) -> Result<Replayed> {
     let config = Config::default();
     let (mut lines, mut summary, mut error) = (Vec::new(), Vec::new(), None);
-    let writer = FindingsWriter::new(&mut lines, true, false, config.sensor.ipv6_prefix);
+    let writer = FindingsWriter::new(
+        &mut lines,
+        Formatter::plain(Format::Json, Context::here(config.sensor.ipv6_prefix)),
+    );
     let mut replay = Replay::new(&config, sensor, local.to_vec(), writer)?;
     for file in files {
         error = error.or(replay.capture(*file, &AtomicBool::new(false)).err());

@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpStream,
+    os::fd::AsRawFd as _,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -57,6 +58,7 @@ pub struct Agent<'n> {
     pub process: Process,
     stdout: Lines,
     stderr: Lines,
+    stalled: Option<ChildStdout>,
 }
 
 impl<'n> Agent<'n> {
@@ -65,15 +67,31 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// It did not become ready; what it said is part of the error.
     pub fn start(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
-        let common = ["--iface", VICTIM_INTERFACE, "--listen", LISTEN];
-        let mut agent = Self::spawn(namespace, &[&["run"], common.as_slice(), arguments].concat())?;
+        Self::spawn(namespace, &on_the_victim(arguments))?.ready()
+    }
+
+    /// The same, with a standard output that nobody reads and that takes a page of text.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_stalled(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
+        let (mut agent, pipe) = Self::spawn_unread(namespace, &on_the_victim(arguments))?;
+        // SAFETY: no memory; the descriptor is open.
+        let size = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+        ensure!(size == 4096, "the pipe takes {size} bytes");
+        agent.stalled = Some(pipe);
+        agent.ready()
+    }
+
+    fn ready(mut self) -> Result<Self> {
+        let agent = &mut self;
         let ready = wait_for("the agent is ready", PATIENCE, || {
             let ended = agent.process.child.try_wait().ok().flatten().is_some();
             (ended || agent.get("/readyz").is_ok_and(|(status, _)| status == 200)).then_some(ended)
         });
         match ready {
-            Ok(false) => Ok(agent),
-            _ => anyhow::bail!("the agent did not become ready: {}", agent.said()),
+            Ok(false) => Ok(self),
+            _ => anyhow::bail!("the agent did not become ready: {}", self.said()),
         }
     }
 
@@ -82,14 +100,21 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// It could not be started.
     pub fn spawn(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
+        let (mut agent, pipe) = Self::spawn_unread(namespace, arguments)?;
+        agent.stdout = collect(pipe);
+        Ok(agent)
+    }
+
+    fn spawn_unread(namespace: &'n Namespace, arguments: &[&str]) -> Result<(Self, ChildStdout)> {
         let mut child = scanguard(namespace, arguments)?
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let stdout = collect(child.stdout.take().context("stdout")?);
+        let pipe = child.stdout.take().context("stdout")?;
         let stderr = collect(child.stderr.take().context("stderr")?);
-        Ok(Self { namespace, process: Process::new(child), stdout, stderr })
+        let process = Process::new(child);
+        Ok((Self { namespace, process, stdout: Lines::default(), stderr, stalled: None }, pipe))
     }
 
     /// Runs a command that asks this agent, to its end; whether it worked, and what it said on either output.
@@ -126,16 +151,7 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// Nobody answers.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        self.namespace.enter(|| {
-            let mut stream = TcpStream::connect(LISTEN)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: sensor\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            let (head, body) = answer.split_once("\r\n\r\n").context("a whole answer")?;
-            let status = head.split(' ').nth(1).context("a status")?.parse()?;
-            Ok((status, body.to_owned()))
-        })
+        get(self.namespace, LISTEN, path)
     }
 
     /// The metrics as they are now.
@@ -212,6 +228,27 @@ impl<'n> Agent<'n> {
         thread::sleep(Duration::from_millis(50));
         Ok(status.code())
     }
+}
+
+fn on_the_victim<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["run", "--iface", VICTIM_INTERFACE, "--listen", LISTEN], arguments].concat()
+}
+
+/// Status and body of what is served at an address within a namespace.
+///
+/// # Errors
+/// Nobody answers.
+pub fn get(namespace: &Namespace, address: &str, path: &str) -> Result<(u16, String)> {
+    namespace.enter(|| {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: sensor\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("a whole answer")?;
+        let status = head.split(' ').nth(1).context("a status")?.parse()?;
+        Ok((status, body.to_owned()))
+    })
 }
 
 fn collect(pipe: impl Read + Send + 'static) -> Lines {

@@ -61,6 +61,7 @@ impl Purpose {
         if matches!(self, Self::Test | Self::All) {
             items.push(Box::new(extracted::PROMTOOL));
             items.push(Box::new(extracted::CROWDSEC));
+            items.push(Box::new(extracted::ALERTMANAGER));
         }
         // What follows is not part of `all`: nothing but one command needs it.
         if matches!(self, Self::Matrix) {

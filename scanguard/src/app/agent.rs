@@ -20,9 +20,9 @@ use crate::{
         findings::{Event, EventKind},
     },
     export::{
-        findings::{FindingsWriter, Format},
         http::{Health, Shared},
         metrics::{Limits, Metrics},
+        sinks::Sinks,
     },
     logs::task::Logs,
     network::Network,
@@ -47,7 +47,7 @@ pub(super) struct Agent {
     /// When the occupancy of the maps of what answered was looked at last.
     pub(super) occupancy_read: Option<Instant>,
     pub(super) pipeline: Pipeline,
-    pub(super) writer: FindingsWriter<std::io::Stdout>,
+    pub(super) sinks: Sinks,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
     pub(super) responder: Responder,
@@ -63,7 +63,6 @@ impl Agent {
         mut sensor: KernelSensor,
         attachments: Attachments,
         network: Network,
-        format: Format,
     ) -> Result<Self> {
         let mut detector = Detector::new(config.rules.rules(), config.findings);
         read_feeds(&mut detector, config);
@@ -100,7 +99,7 @@ impl Agent {
             addresses_read: Some(Instant::now()),
             occupancy_read: None,
             pipeline,
-            writer: FindingsWriter::stdout(format, config.sensor.ipv6_prefix),
+            sinks: Sinks::start(&config.sinks, prefix, Arc::clone(&metrics.sinks)),
             metrics: Arc::new(metrics),
             health: Arc::default(),
             responder,
@@ -156,7 +155,7 @@ impl Agent {
             let mut events = Vec::new();
             let result = pipeline.look(sensor, source, clock.now(), &mut |event| events.push(event));
             let opened = events.iter().any(|event| event.kind == EventKind::Opened);
-            self.respond(&events, std::slice::from_ref(source));
+            self.respond(events, std::slice::from_ref(source));
             if let Err(error) = result {
                 tracing::warn!("a source could not be looked at, the next poll will: {error}");
             }
@@ -189,14 +188,14 @@ impl Agent {
         let mut sources: Vec<_> = said.iter().map(|utterance| utterance.source).collect();
         sources.sort_unstable();
         sources.dedup();
-        self.respond(&events, &sources);
+        self.respond(events, &sources);
     }
 
     /// Bans who is to be banned for findings that are new or changed, and for those of these sources that go on: they are
     /// told only now and then, but their source may be banned now. Tells then, since whoever listens may be slow.
-    fn respond(&mut self, events: &[Event], sources: &[Address]) {
+    fn respond(&mut self, events: Vec<Event>, sources: &[Address]) {
         let now = self.clock.now();
-        self.consider(events, now);
+        self.consider(&events, now);
         let tracker = self.pipeline.detector.tracker();
         let mut going_on = sources.iter().flat_map(|source| tracker.of(source));
         self.responder.reconsider(&mut going_on, now, &mut self.sensor);
@@ -215,14 +214,10 @@ impl Agent {
         }
     }
 
-    fn tell(&mut self, events: &[Event]) {
+    fn tell(&self, events: Vec<Event>) {
         for event in events {
             self.metrics.told(event.finding.rule, event.kind);
-            if let Err(error) = self.writer.write(event) {
-                self.metrics.output_failed();
-                // The reader of a pipe may have gone; the metrics still tell.
-                tracing::warn!("a finding could not be written: {error}");
-            }
+            self.sinks.tell(event);
         }
     }
 
@@ -256,7 +251,7 @@ impl Agent {
             }
         }
         metrics.state(&pipeline.observer, &pipeline.detector);
-        self.tell(&events);
+        self.tell(events);
         self.read_occupancy();
     }
 
@@ -276,20 +271,26 @@ impl Agent {
         self.read();
         let (now, mut events) = (self.clock.now(), Vec::new());
         self.pipeline.detector.close_all(now, &mut |event| events.push(event));
-        self.tell(&events);
+        self.tell(events);
         self.keeper.close(&mut self.responder, now).await;
         self.crowdsec.close().await;
-        let attachments = self.attachments;
-        let names = attachments.states().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
-        if let Some(path) = attachments.persists_at() {
-            let path = path.display();
-            tracing::info!(
-                "stays attached to {names}: counting and dropping go on until an agent takes over, or `scanguard \
-                 detach --pin {path}` ends it"
-            );
-            return;
-        }
-        drop(attachments);
-        tracing::info!("detached from {names}");
+        // What is told waits for others: it comes last.
+        detach(self.attachments);
+        self.sinks.finish().await;
     }
+}
+
+/// Detaches, unless it is to stay.
+fn detach(attachments: Attachments) {
+    let names = attachments.states().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    if let Some(path) = attachments.persists_at() {
+        let path = path.display();
+        tracing::info!(
+            "stays attached to {names}: counting and dropping go on until an agent takes over, or `scanguard \
+             detach --pin {path}` ends it"
+        );
+        return;
+    }
+    drop(attachments);
+    tracing::info!("detached from {names}");
 }

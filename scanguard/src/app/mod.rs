@@ -75,7 +75,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     sensor.set_local(&local)?;
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
-    let mut agent = Agent::new(&config, sensor, attachments, network, arguments.format)?;
+    let mut agent = Agent::new(&config, sensor, attachments, network)?;
     agent.surround(&local).await;
     // Before the program is where packets come by, so that none of who is banned passes.
     agent.enter()?;

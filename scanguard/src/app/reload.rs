@@ -54,6 +54,7 @@ impl Agent {
         self.responder.set_plain(detector.plain(), now, &mut self.sensor);
         self.responder.set_feeds(detector.feeds(), now, &mut self.sensor);
         self.crowdsec.restart(&config.crowdsec, self.clock);
+        self.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
         self.config = config;
         Ok(())
     }
@@ -71,6 +72,7 @@ pub(super) fn configuration(arguments: &Run) -> Result<Config> {
     }
     config.sensor.mode = arguments.mode.unwrap_or(config.sensor.mode);
     config.metrics.listen = arguments.listen.unwrap_or(config.metrics.listen);
+    config.sinks.set_stdout_format(arguments.format);
     if let Some(socket) = &arguments.socket {
         config.control.socket.clone_from(socket);
     }

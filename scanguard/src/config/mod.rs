@@ -56,6 +56,8 @@ pub struct Config {
     pub control: control::settings::Settings,
     /// `[crowdsec]`, with the secrets, so that a configuration that was read is whole.
     pub crowdsec: crowdsec::settings::Settings,
+    /// `[[sinks]]`.
+    pub sinks: export::sinks::settings::Settings,
 }
 
 /// One thing that is wrong in the file.
@@ -205,6 +207,7 @@ impl Config {
                 logs: logs::settings::Settings::read(root.section("logs")),
                 control: control::settings::Settings::read(root.section("control")),
                 crowdsec: crowdsec::settings::Settings::read(root.section("crowdsec")),
+                sinks: export::sinks::settings::Settings::read(&mut root),
             };
             // A window that is left at its default ends where the history does.
             for (rule, window) in config.rules.windows() {
@@ -234,7 +237,7 @@ mod tests {
         assert_eq!(Config::parse(COMMENTED_DEFAULTS), Ok(Config::default()));
         let mut section = String::new();
         let mut shown = Vec::new();
-        for line in COMMENTED_DEFAULTS.lines() {
+        for line in COMMENTED_DEFAULTS.lines().filter(|line| !line.starts_with('#')) {
             if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
                 name.clone_into(&mut section);
             } else if let Some((key, _)) = line.split_once(" = ") {
@@ -242,6 +245,14 @@ mod tests {
             }
         }
         assert_eq!(shown, Config::settings(), "deploy/scanguard.toml shows the settings in their order");
+    }
+
+    #[test]
+    fn the_sinks_in_the_commented_file_are_right_once_they_are_no_comment() {
+        let (_, sinks) = COMMENTED_DEFAULTS.split_once("\n# [[sinks]]\n").expect("there are some");
+        let text = format!("[[sinks]]\n{}", format!("\n{sinks}").replace("\n# ", "\n"));
+        let config = Config::parse(&text).expect("it is right");
+        assert_eq!(config.sinks.0.len(), 2, "{text}");
     }
 
     #[test]
@@ -320,6 +331,64 @@ theta1 = 0.9
         let said = problems(text);
         assert!(said[0].starts_with("2: rules.null_scan.probes: 0 is not within"), "{said:#?}");
         assert!(said[1].starts_with("4: rules.slow_scan.window: "), "{said:#?}");
+    }
+
+    #[test]
+    fn every_problem_of_a_sink_is_said_where_it_stands() {
+        let text = "\
+[[sinks]]
+kind = \"file\"
+format = \"xml\"
+
+[[sinks]]
+kind = \"pigeon\"
+[[sinks]]
+kind = \"webhook\"
+url = \"ftp://example.net\"
+template = \"{{ reason\"
+secret_file = \"/nowhere/secret\"
+headers = [\"X-One: 1\", \"nothing\"]
+[[sinks]]
+kind = \"syslog\"
+address = \"http://example.net\"
+name = \"webhook\"
+[[sinks]]
+kind = \"stdout\"
+[[sinks]]
+kind = \"stdout\"
+name = \"again\"
+";
+        let said = problems(text);
+        let starts = [
+            "1: sinks[0]: path is missing",
+            "3: sinks[0].format: ",
+            "6: sinks[1].kind: \"pigeon\" is no kind of sink; there are: stdout, ",
+            "9: sinks[2].url: ",
+            "10: sinks[2].template: ",
+            "11: sinks[2].secret_file: /nowhere/secret: No such file",
+            "12: sinks[2].headers: a header is written",
+            "13: sinks[3]: another sink is called webhook",
+            "15: sinks[3].address: ",
+            "19: sinks[5]: another sink writes to standard output, too",
+        ];
+        assert_eq!(said.len(), starts.len(), "{said:#?}");
+        for (said, start) in said.iter().zip(starts) {
+            assert!(said.starts_with(start), "{said}");
+        }
+        assert!(problems("sinks = 3\n")[0].starts_with("1: sinks: tables [[sinks]] are wanted"));
+    }
+
+    #[test]
+    fn without_sinks_findings_go_to_standard_output_and_an_empty_list_is_none() {
+        let named = |text| {
+            let config = Config::parse(text).expect("it is right");
+            config.sinks.0.into_iter().map(|sink| sink.name).collect::<Vec<_>>()
+        };
+        assert_eq!(named("# nothing\n"), ["stdout"]);
+        assert_eq!(named("sinks = []\n"), [""; 0]);
+        let text =
+            "[[sinks]]\nkind = \"journald\"\n[[sinks]]\nkind = \"syslog\"\naddress = \"udp://[::1]\"\n";
+        assert_eq!(named(text), ["journald", "syslog"]);
     }
 
     #[test]

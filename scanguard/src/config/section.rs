@@ -36,6 +36,8 @@ pub struct Section<'r, 'i> {
     /// With dots, empty for the file itself.
     name: String,
     table: DeTable<'i>,
+    /// Where it begins in the file.
+    start: usize,
     known: Vec<&'static str>,
 }
 
@@ -47,7 +49,13 @@ pub(super) fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Re
     for error in errors {
         report.add(error.span().map_or(0, |span| span.start), error.message().to_owned());
     }
-    let root = Section { report: &report, name: String::new(), table: table.into_inner(), known: Vec::new() };
+    let root = Section {
+        report: &report,
+        name: String::new(),
+        table: table.into_inner(),
+        start: 0,
+        known: Vec::new(),
+    };
     let value = read(root);
     let mut problems = report.problems.into_inner();
     problems.sort_by_key(|problem| problem.line);
@@ -67,16 +75,48 @@ impl<'r, 'i> Section<'r, 'i> {
     /// A table within this one; an empty one where the file has none.
     pub fn section(&mut self, key: &'static str) -> Section<'r, 'i> {
         let name = self.path(key);
-        let table = match self.take(key).map(|value| (value.span(), value.into_inner())) {
-            None => DeTable::new(),
-            Some((_, DeValue::Table(table))) => table,
-            Some((span, other)) => {
+        let (start, table) = match self.take(key).map(|value| (value.span().start, value.into_inner())) {
+            None => (0, DeTable::new()),
+            Some((start, DeValue::Table(table))) => (start, table),
+            Some((start, other)) => {
                 let message = format!("{name}: a section [{name}] is wanted, not {}", other.type_str());
-                self.report.add(span.start, message);
-                DeTable::new()
+                self.report.add(start, message);
+                (start, DeTable::new())
             }
         };
-        Section { report: self.report, name, table, known: Vec::new() }
+        Section { report: self.report, name, table, start, known: Vec::new() }
+    }
+
+    /// The tables `[[key]]`, at most `limit`; none where the file does not say any.
+    pub fn tables(&mut self, key: &'static str, limit: usize) -> Option<Vec<Section<'r, 'i>>> {
+        let path = self.path(key);
+        let value = self.take(key)?;
+        let start = value.span().start;
+        let items = match value.into_inner() {
+            DeValue::Array(items) if items.len() <= limit => items,
+            DeValue::Array(items) => {
+                self.report.add(start, format!("{path}: {} tables, {limit} are possible", items.len()));
+                return None;
+            }
+            other => {
+                let message = format!("{path}: tables [[{path}]] are wanted, not {}", other.type_str());
+                self.report.add(start, message);
+                return None;
+            }
+        };
+        let table = |(place, item): (usize, Spanned<DeValue<'i>>)| {
+            let (start, name) = (item.span().start, format!("{path}[{place}]"));
+            match item.into_inner() {
+                DeValue::Table(table) => {
+                    Some(Section { report: self.report, name, table, start, known: Vec::new() })
+                }
+                other => {
+                    self.report.add(start, format!("{name}: a table is wanted, not {}", other.type_str()));
+                    None
+                }
+            }
+        };
+        Some(items.into_iter().enumerate().filter_map(table).collect())
     }
 
     /// A setting of any type, or its default. `check` says what is wrong with a value.
@@ -102,6 +142,36 @@ impl<'r, 'i> Section<'r, 'i> {
                 default
             }
         }
+    }
+
+    /// A setting that has no default: `read` makes something of its text, or says what is wrong with it.
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.known.push(key);
+            self.problem(format_args!("{key} is missing"));
+            return None;
+        }
+        self.optional(key, read)
+    }
+
+    /// A setting that may be absent, likewise.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let mut result = None;
+        self.value(key, String::new(), |text: &String| read(text).map(|value| result = Some(value)));
+        result
+    }
+
+    /// Reports what is wrong with the table as a whole, where it begins.
+    pub fn problem(&self, message: impl Display) {
+        self.report.add(self.start, format!("{}: {message}", self.name));
     }
 
     /// A list of at most `limit` texts, or its default. `read` makes something of each, or says what is wrong

@@ -187,6 +187,11 @@ impl std::fmt::Display for Spoofable {
 }
 
 impl Finding {
+    /// The address of the source; none where all sources are forged.
+    pub fn source_ip(&self) -> Option<IpAddr> {
+        (self.source != Address::UNSPECIFIED).then(|| self.source.to_ip())
+    }
+
     /// All probes.
     pub fn probes(&self) -> u64 {
         self.counts.total()

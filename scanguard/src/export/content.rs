@@ -108,12 +108,17 @@ mod tests {
     use crate::{
         content::settings::Settings,
         detect::rules::hearing::{Play, get},
-        export::findings::FindingsWriter,
+        export::{
+            findings::{FindingsWriter, Format},
+            forms::{Context, Formatter},
+        },
     };
 
     fn lines(play: &Play, json: bool) -> Vec<String> {
         let mut output = Vec::new();
-        let mut writer = FindingsWriter::new(&mut output, json, false, 64);
+        let format = if json { Format::Json } else { Format::Text };
+        let formatter = Formatter::new(format, false, false, Context::here(64));
+        let mut writer = FindingsWriter::new(&mut output, formatter);
         play.events().iter().for_each(|event| writer.write(event).unwrap());
         String::from_utf8(output).unwrap().lines().map(str::to_owned).collect()
     }

@@ -1,60 +1,66 @@
 //! Findings as lines: JSON for machines, text for people.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
 };
 
-use bytes::{BufMut as _, BytesMut};
 use scanguard_common::{address::Address, oracle::Reach};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
-use super::content::JsonContent;
+use super::{
+    content::JsonContent,
+    forms::{Context, Formatter},
+};
 use crate::detect::{
     findings::{Event, Target},
     geo::{Country, Origin},
 };
 
 /// How lines look.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Text on a terminal, JSON elsewhere.
     #[default]
     Auto,
     /// One readable line an event.
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line, as docs/findings.md describes it.
     Json,
+    /// Detection Finding of the Open Cybersecurity Schema Framework.
+    Ocsf,
+    /// Alert of Suricata's EVE log.
+    Eve,
+    /// Elastic Common Schema.
+    Ecs,
 }
 
-/// Writes lines to standard output.
+/// Writes lines to an output.
 pub struct FindingsWriter<W> {
     output: W,
-    json: bool,
-    colour: bool,
-    ipv6_prefix: u8,
-    line: BytesMut,
+    formatter: Formatter,
 }
 
 impl FindingsWriter<io::Stdout> {
     /// To standard output.
     pub fn stdout(format: Format, ipv6_prefix: u8) -> Self {
-        let output = io::stdout();
-        let terminal = output.is_terminal();
-        let json = match format {
-            Format::Auto => !terminal,
-            Format::Text => false,
-            Format::Json => true,
-        };
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self::new(output, json, colour, ipv6_prefix)
+        Self::new(io::stdout(), stdout_formatter(format, Context::here(ipv6_prefix)))
     }
+}
+
+/// The form of lines on standard output: what it is decides on text or JSON, and on colour.
+pub(super) fn stdout_formatter(format: Format, context: Context) -> Formatter {
+    let terminal = io::stdout().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Formatter::new(format, terminal, colour, context)
 }
 
 impl<W: Write> FindingsWriter<W> {
     /// To any output.
-    pub fn new(output: W, json: bool, colour: bool, ipv6_prefix: u8) -> Self {
-        Self { output, json, colour, ipv6_prefix, line: BytesMut::new() }
+    pub fn new(output: W, formatter: Formatter) -> Self {
+        Self { output, formatter }
     }
 
     /// Writes one event as a line, whole.
@@ -62,21 +68,15 @@ impl<W: Write> FindingsWriter<W> {
     /// # Errors
     /// The output did not take it.
     pub fn write(&mut self, event: &Event) -> io::Result<()> {
-        self.line.clear();
-        if self.json {
-            let json = Json { event, ipv6_prefix: self.ipv6_prefix };
-            serde_json::to_writer((&mut self.line).writer(), &json).map_err(io::Error::from)?;
-        } else {
-            self.line.put_slice(text(event, self.ipv6_prefix, self.colour).as_bytes());
-        }
-        self.line.put_u8(b'\n');
-        self.output.write_all(&self.line)?;
+        let mut line = self.formatter.line(event)?;
+        line.push('\n');
+        self.output.write_all(line.as_bytes())?;
         self.output.flush()
     }
 }
 
 /// The line for people.
-fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
+pub(super) fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
     let finding = &event.finding;
     let techniques: Vec<_> = finding.techniques.iter().map(|technique| technique.id()).collect();
     let (on, off) = match (colour, event.kind.label()) {
@@ -140,8 +140,13 @@ impl std::fmt::Display for Whence<'_> {
     }
 }
 
+/// The event as JSON.
+pub(super) fn json(event: &Event, ipv6_prefix: u8) -> Json<'_> {
+    Json { event, ipv6_prefix }
+}
+
 /// An event as JSON; `docs/findings.md` describes it.
-struct Json<'e> {
+pub(super) struct Json<'e> {
     event: &'e Event,
     ipv6_prefix: u8,
 }
@@ -159,22 +164,18 @@ struct JsonTarget {
     ip: std::net::IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
-    protocol: ProtocolName,
+    protocol: Cow<'static, str>,
 }
 
 /// The transport by its name in /etc/protocols, others by number.
-struct ProtocolName(u8);
-
-impl Serialize for ProtocolName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            1 => serializer.serialize_str("icmp"),
-            6 => serializer.serialize_str("tcp"),
-            17 => serializer.serialize_str("udp"),
-            58 => serializer.serialize_str("ipv6-icmp"),
-            132 => serializer.serialize_str("sctp"),
-            other => serializer.collect_str(&other),
-        }
+pub(super) fn protocol_name(number: u8) -> Cow<'static, str> {
+    match number {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        58 => "ipv6-icmp".into(),
+        132 => "sctp".into(),
+        other => other.to_string().into(),
     }
 }
 
@@ -261,8 +262,7 @@ impl Serialize for Json<'_> {
             severity: finding.severity,
             confidence: finding.confidence,
             spoofable: finding.spoofable.to_string(),
-            source: (finding.source != Address::UNSPECIFIED)
-                .then(|| json_source(&finding.source, self.ipv6_prefix)),
+            source: finding.source_ip().map(|_| json_source(&finding.source, self.ipv6_prefix)),
             country: finding.origin.country.as_ref().map(Country::as_str),
             asn: network.map(|network| network.number),
             as_org: network.and_then(|network| network.organization.as_deref()),
@@ -310,7 +310,7 @@ fn json_source(address: &Address, ipv6_prefix: u8) -> JsonSource {
 }
 
 fn json_target(target: &Target) -> JsonTarget {
-    JsonTarget { ip: target.ip, port: target.port, protocol: ProtocolName(target.protocol) }
+    JsonTarget { ip: target.ip, port: target.port, protocol: protocol_name(target.protocol) }
 }
 
 #[cfg(test)]
@@ -330,7 +330,9 @@ mod tests {
 
     fn line(event: &Event, json: bool) -> String {
         let mut output = Vec::new();
-        FindingsWriter::new(&mut output, json, false, 64).write(event).unwrap();
+        let format = if json { Format::Json } else { Format::Text };
+        let context = Context { ipv6_prefix: 64, host: "edge1".to_owned() };
+        FindingsWriter::new(&mut output, Formatter::plain(format, context)).write(event).unwrap();
         String::from_utf8(output).unwrap()
     }
 

@@ -27,6 +27,7 @@ use super::{
     logs::LogMetrics,
     reference::{Described, Kind},
     response::ResponseMetrics,
+    sinks::metrics::SinkMetrics,
 };
 use crate::{
     detect::{Detector, findings::EventKind},
@@ -79,7 +80,6 @@ pub struct Metrics {
     lockstep_left_out: IntCounter,
     campaigns_given_up: IntCounter,
     feed_networks: IntGauge,
-    output_errors: IntCounter,
     reloads: IntCounterVec,
     reload_successful: IntGauge,
     /// Those of bans and of the control socket.
@@ -88,6 +88,8 @@ pub struct Metrics {
     pub crowdsec: Arc<CrowdsecMetrics>,
     /// Those of access logs.
     pub logs: Arc<LogMetrics>,
+    /// Those of alert sinks.
+    pub sinks: Arc<SinkMetrics>,
 }
 
 /// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
@@ -294,10 +296,6 @@ impl Metrics {
                 "scanguard_feed_networks",
                 "Networks in the feeds of known-bad sources, those that touch each other joined.",
             )?,
-            output_errors: register.counter(
-                "scanguard_output_errors_total",
-                "Findings that could not be written to the output.",
-            )?,
             reloads: register.counters(
                 "scanguard_config_reloads_total",
                 "Times that the configuration was read again, by outcome.",
@@ -310,6 +308,7 @@ impl Metrics {
             response: Arc::new(ResponseMetrics::new(&register)?),
             crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
             logs: Arc::new(LogMetrics::new(&register)?),
+            sinks: Arc::new(SinkMetrics::new(&register)?),
             rules: Mutex::default(),
             described: register.described.into_inner(),
             registry: register.registry,
@@ -445,11 +444,6 @@ impl Metrics {
         self.findings.with_label_values(&[rule, event.label()]).inc();
     }
 
-    /// A finding could not be written.
-    pub fn output_failed(&self) {
-        self.output_errors.inc();
-    }
-
     /// The program is attached to an interface in this mode, or not at all.
     pub fn attached(&self, interface: &str, mode: Option<AttachedMode>) {
         for one in AttachedMode::ALL {
@@ -502,7 +496,7 @@ fn raise(counter: &IntCounter, total: u64) {
 /// Makes metrics, registers them and notes what they are.
 #[derive(Default)]
 pub(crate) struct Register {
-    registry: Registry,
+    pub(super) registry: Registry,
     described: RefCell<Vec<Described>>,
 }
 

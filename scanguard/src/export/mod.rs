@@ -1,11 +1,13 @@
-//! What the agent tells: findings as lines, metrics and health over HTTP.
+//! What the agent tells: findings to alert sinks, metrics and health over HTTP.
 
 mod content;
 pub mod crowdsec;
 pub mod findings;
+pub mod forms;
 pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod reference;
 pub mod response;
 pub mod settings;
+pub mod sinks;

@@ -46,6 +46,19 @@ pub(super) const CROWDSEC: Extracted = Extracted {
     libraries: "libsqlite3-0",
 };
 
+/// Findings become alerts in one that a test starts.
+pub(super) const ALERTMANAGER: Extracted = Extracted {
+    name: "prometheus-alertmanager",
+    packages: Packages {
+        apt: "prometheus-alertmanager",
+        dnf: "golang-github-prometheus-alertmanager",
+        pacman: "alertmanager",
+        apk: "alertmanager",
+    },
+    paths: &["usr/bin/prometheus-alertmanager"],
+    libraries: "",
+};
+
 /// The server that clients measure.
 pub(super) const NGINX: Extracted = Extracted {
     name: "nginx",

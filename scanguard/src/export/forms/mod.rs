@@ -1,0 +1,212 @@
+//! The forms that an event is told in. Pure: an event and what is known of this host in, one line out.
+
+mod attack;
+mod ecs;
+mod eve;
+mod ocsf;
+
+use serde_json::Value;
+
+use super::findings::{Format, json, text};
+use crate::detect::findings::Event;
+
+/// The name of this program in forms that ask for a product.
+const PRODUCT: &str = "ScanGuard";
+/// Who made it, likewise.
+const VENDOR: &str = "ScanGuard";
+/// Its version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A form.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    Text { colour: bool },
+    Json,
+    Ocsf,
+    Eve,
+    Ecs,
+}
+
+/// What a form says beside the event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Context {
+    /// Bits of an IPv6 source that are known.
+    pub ipv6_prefix: u8,
+    /// The name of this host.
+    pub host: String,
+}
+
+impl Context {
+    /// This host, with sources of IPv6 known to so many bits.
+    pub fn here(ipv6_prefix: u8) -> Self {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = name.trim();
+        Self { ipv6_prefix, host: if name.is_empty() { "localhost" } else { name }.to_owned() }
+    }
+}
+
+/// Makes lines of events.
+#[derive(Clone, Debug)]
+pub struct Formatter {
+    form: Form,
+    context: Context,
+}
+
+impl Formatter {
+    /// For a terminal or not, which decides what [`Format::Auto`] is; text is coloured on request.
+    pub fn new(format: Format, terminal: bool, colour: bool, context: Context) -> Self {
+        let form = match format {
+            Format::Auto if terminal => Form::Text { colour },
+            Format::Text => Form::Text { colour },
+            Format::Auto | Format::Json => Form::Json,
+            Format::Ocsf => Form::Ocsf,
+            Format::Eve => Form::Eve,
+            Format::Ecs => Form::Ecs,
+        };
+        Self { form, context }
+    }
+
+    /// For machines: never coloured.
+    pub fn plain(format: Format, context: Context) -> Self {
+        Self::new(format, false, false, context)
+    }
+
+    /// What it says beside the event.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The event as one line, without its end.
+    ///
+    /// # Errors
+    /// The event is no JSON: a mistake in this module.
+    pub fn line(&self, event: &Event) -> serde_json::Result<String> {
+        match self.form {
+            Form::Text { colour } => Ok(text(event, self.context.ipv6_prefix, colour)),
+            Form::Json => serde_json::to_string(&json(event, self.context.ipv6_prefix)),
+            Form::Ocsf => serde_json::to_string(&ocsf::event(event, &self.context)),
+            Form::Eve => serde_json::to_string(&eve::event(event, &self.context)),
+            Form::Ecs => serde_json::to_string(&ecs::event(event, &self.context)),
+        }
+    }
+}
+
+/// Puts what is known into an object; what is not known is left out.
+fn put(object: &mut Value, key: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        object[key] = value.into();
+    }
+}
+
+/// Every form of one finding's life, compared with files in `golden/`: `SCANGUARD_WRITE_GOLDEN=1` has them written anew.
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+    use crate::detect::{
+        findings::EventKind,
+        geo::{Country, Network, Origin},
+        rules::testing::Script,
+    };
+
+    /// Opened and closed, of a source that is known to the databases.
+    fn life() -> [Event; 2] {
+        let rules = crate::detect::rules::Settings::default().rules().rules;
+        let rule = rules.into_iter().find(|rule| rule.name() == "vertical_scan").unwrap();
+        let mut script = Script::new(rule, crate::detect::settings::Settings::default());
+        for port in 1..=40 {
+            script.syn(7, 1, port);
+        }
+        let mut opened = script.events().remove(0);
+        opened.finding.id = "3f9a0c11-1".to_owned();
+        opened.finding.targets.truncate(2);
+        opened.finding.origin = Origin {
+            country: Country::new("DE"),
+            network: Some(Network { number: 64_500, organization: Some("Example".to_owned()) }),
+        };
+        let closed = Event {
+            time: opened.time.checked_add(jiff::SignedDuration::from_secs(300)).unwrap(),
+            kind: EventKind::Closed,
+            finding: opened.finding.clone(),
+        };
+        [opened, closed]
+    }
+
+    fn context() -> Context {
+        Context { ipv6_prefix: 64, host: "edge1".to_owned() }
+    }
+
+    fn value(format: Format, event: &Event) -> Value {
+        serde_json::from_str(&Formatter::plain(format, context()).line(event).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_form_is_as_the_golden_files_have_it() {
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/export/forms/golden");
+        for event in life() {
+            for (name, format) in
+                [("json", Format::Json), ("ocsf", Format::Ocsf), ("eve", Format::Eve), ("ecs", Format::Ecs)]
+            {
+                let path = directory.join(format!("{name}-{}.json", event.kind.label()));
+                let now = serde_json::to_string_pretty(&value(format, &event)).unwrap() + "\n";
+                // The files and the page need not change with every release.
+                let now = now.replace(&format!("\"{VERSION}\""), "\"0.1.0\"");
+                if std::env::var_os("SCANGUARD_WRITE_GOLDEN").is_some() {
+                    fs::write(&path, &now).unwrap();
+                }
+                let golden = fs::read_to_string(&path).unwrap_or_default();
+                assert_eq!(now, golden, "{}", path.display());
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_of_alert_forms_shows_the_golden_files() {
+        let page = include_str!("../../../../docs/alerts.md");
+        for golden in [
+            include_str!("golden/ocsf-opened.json"),
+            include_str!("golden/eve-opened.json"),
+            include_str!("golden/ecs-opened.json"),
+        ] {
+            assert!(page.contains(golden), "docs/alerts.md does not show this any more:\n{golden}");
+        }
+    }
+
+    #[test]
+    fn sources_that_are_all_forged_have_no_address_in_any_form() {
+        let [mut event, _] = life();
+        event.finding.source = scanguard_common::address::Address::UNSPECIFIED;
+        event.finding.targets.clear();
+        for format in [Format::Json, Format::Ocsf, Format::Eve, Format::Ecs] {
+            let line = value(format, &event).to_string();
+            assert!(!line.contains("\"::\"") && !line.contains("0.0.0.0\""), "{line}");
+        }
+        let evidences = &value(Format::Ocsf, &event)["evidences"];
+        assert!(evidences.is_null(), "{evidences}");
+    }
+
+    #[test]
+    fn an_ipv6_source_is_an_address_and_its_prefix_apart() {
+        let [mut event, _] = life();
+        event.finding.source = "2001:db8::".parse::<std::net::IpAddr>().unwrap().into();
+        let ocsf = value(Format::Ocsf, &event);
+        assert_eq!(ocsf["evidences"][0]["src_endpoint"]["ip"], "2001:db8::");
+        assert_eq!(ocsf["unmapped"]["source"]["prefix"], 64);
+        let ecs = value(Format::Ecs, &event);
+        assert_eq!(
+            (&ecs["source"]["ip"], &ecs["scanguard"]["source"]["prefix"]),
+            (&"2001:db8::".into(), &64.into())
+        );
+        assert_eq!(value(Format::Eve, &event)["src_ip"], "2001:db8::");
+    }
+
+    #[test]
+    fn every_rule_has_a_signature_id_of_its_own() {
+        let rules = crate::detect::rules::Settings::default().rules().rules;
+        let mut ids: Vec<_> = rules.iter().map(|rule| eve::signature_id(rule.name())).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), rules.len());
+    }
+}

@@ -1,0 +1,115 @@
+//! The journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): one datagram an event, each field by its
+//! own name, so that `journalctl SCANGUARD_SOURCE=192.0.2.7` finds it.
+
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixDatagram;
+
+use super::{
+    super::{
+        findings::{Format, SourceName},
+        forms::{Context, Formatter},
+    },
+    worker::{Deliver, Failure},
+};
+use crate::detect::{
+    Severity,
+    findings::{Event, EventKind},
+};
+
+/// Marks all that is told of findings: `journalctl MESSAGE_ID=...`. A random number, as sd-id128(1) makes them.
+const MESSAGE_ID: &str = "b1cda20bc90f461e86cdcb290ade4354";
+
+/// The sink.
+pub(super) struct Journald {
+    socket: PathBuf,
+    formatter: Formatter,
+    open: Option<UnixDatagram>,
+}
+
+impl Journald {
+    /// The journal that listens at this socket.
+    pub(super) fn new(socket: &Path, context: &Context) -> Self {
+        let formatter = Formatter::plain(Format::Json, context.clone());
+        Self { socket: socket.to_owned(), formatter, open: None }
+    }
+
+    fn entry(&self, event: &Event) -> Result<Vec<u8>, Failure> {
+        let Event { kind, finding, .. } = event;
+        let context = self.formatter.context();
+        let source = SourceName { address: finding.source, ipv6_prefix: context.ipv6_prefix };
+        let message = format!("{} {} from {source}: {}", finding.rule, kind.label(), finding.reason);
+        let mut entry = Vec::new();
+        for (name, value) in [
+            ("MESSAGE", message.as_str()),
+            ("MESSAGE_ID", MESSAGE_ID),
+            ("PRIORITY", priority(event)),
+            ("SYSLOG_IDENTIFIER", "scanguard"),
+            ("SCANGUARD_ID", &finding.id),
+            ("SCANGUARD_EVENT", kind.label()),
+            ("SCANGUARD_RULE", finding.rule),
+            ("SCANGUARD_SEVERITY", finding.severity.label()),
+            ("SCANGUARD_CONFIDENCE", finding.confidence.label()),
+            ("SCANGUARD_SOURCE", &source.to_string()),
+            ("SCANGUARD_FINDING", &self.formatter.line(event)?),
+        ] {
+            field(&mut entry, name, value);
+        }
+        // A field may be there several times.
+        for technique in finding.techniques {
+            field(&mut entry, "SCANGUARD_TECHNIQUE", technique.id());
+        }
+        Ok(entry)
+    }
+}
+
+/// By syslog(3).
+fn priority(event: &Event) -> &'static str {
+    match (event.kind, event.finding.severity) {
+        (EventKind::Closed, _) | (EventKind::Opened | EventKind::Updated, Severity::Info) => "6",
+        (EventKind::Opened | EventKind::Updated, Severity::Low) => "5",
+        (EventKind::Opened | EventKind::Updated, Severity::Medium) => "4",
+        (EventKind::Opened | EventKind::Updated, Severity::High) => "3",
+    }
+}
+
+/// A value with several lines is preceded by its length.
+fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
+    entry.extend_from_slice(name.as_bytes());
+    if value.contains('\n') {
+        entry.push(b'\n');
+        entry.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        entry.push(b'=');
+    }
+    entry.extend_from_slice(value.as_bytes());
+    entry.push(b'\n');
+}
+
+impl Deliver for Journald {
+    async fn deliver(&mut self, event: &Event) -> Result<(), Failure> {
+        let entry = self.entry(event)?;
+        // A journal that was started again listens at a new socket of the same name.
+        let socket = match self.open.take() {
+            Some(socket) => socket,
+            None => UnixDatagram::unbound()?,
+        };
+        let sent = socket.send_to(&entry, &self.socket).await;
+        sent.map_err(|error| Failure::Away(format!("{}: {error}", self.socket.display())))?;
+        self.open = Some(socket);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_one_line_follows_an_equals_sign_and_others_their_length() {
+        let mut entry = Vec::new();
+        field(&mut entry, "MESSAGE", "one");
+        field(&mut entry, "OTHER", "two\nlines");
+        assert_eq!(entry, b"MESSAGE=one\nOTHER\n\x09\0\0\0\0\0\0\0two\nlines\n");
+    }
+}

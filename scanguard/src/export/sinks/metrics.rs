@@ -1,0 +1,128 @@
+//! Metrics of the sinks.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus::{IntCounterVec, IntGaugeVec};
+
+use super::super::metrics::Register;
+
+/// Why an event was never delivered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lost {
+    /// There was no room in the queue.
+    Full,
+    /// The receiver did not want it.
+    Refused,
+    /// The agent ended, or the sink was configured away.
+    Ended,
+}
+
+impl Lost {
+    const ALL: [Self; 3] = [Self::Full, Self::Refused, Self::Ended];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Refused => "refused",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// The metrics, by sink.
+pub struct SinkMetrics {
+    sent: IntCounterVec,
+    failed: IntCounterVec,
+    dropped: IntCounterVec,
+    queue: IntGaugeVec,
+    limit: IntGaugeVec,
+    last_success: IntGaugeVec,
+}
+
+impl SinkMetrics {
+    pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
+        Ok(Self {
+            sent: register.counters("scanguard_sink_sent_total", "Events that a sink delivered.", &["sink"])?,
+            failed: register.counters(
+                "scanguard_sink_failed_total",
+                "Attempts of a sink that failed; most are repeated.",
+                &["sink"],
+            )?,
+            dropped: register.counters(
+                "scanguard_sink_dropped_total",
+                "Events that a sink never delivered: its queue was full, the receiver refused them, or the agent ended.",
+                &["sink", "reason"],
+            )?,
+            queue: register.gauges(
+                "scanguard_sink_queue_length",
+                "Events that wait in a sink; of Alertmanager: alerts that fire, or whose end was not told yet.",
+                &["sink"],
+            )?,
+            limit: register.gauges("scanguard_sink_queue_limit", "Events that a sink has room for.", &["sink"])?,
+            last_success: register.gauges(
+                "scanguard_sink_last_success_timestamp_seconds",
+                "When a sink delivered something last; 0: never.",
+                &["sink"],
+            )?,
+        })
+    }
+
+    /// The series of a sink, shown from now on.
+    pub(super) fn of(self: &Arc<Self>, sink: &str, limit: u32) -> Series {
+        let series = Series { sink: sink.into(), metrics: Arc::clone(self) };
+        let label = [sink];
+        self.sent.with_label_values(&label);
+        self.failed.with_label_values(&label);
+        for lost in Lost::ALL {
+            self.dropped.with_label_values(&[sink, lost.label()]);
+        }
+        self.queue.with_label_values(&label).set(0);
+        self.limit.with_label_values(&label).set(limit.into());
+        self.last_success.with_label_values(&label);
+        series
+    }
+}
+
+/// The series of one sink.
+#[derive(Clone)]
+pub(super) struct Series {
+    sink: Arc<str>,
+    metrics: Arc<SinkMetrics>,
+}
+
+impl Series {
+    /// One event was delivered.
+    pub(super) fn sent(&self) {
+        self.sent_many(1);
+    }
+
+    /// So many were delivered at once.
+    pub(super) fn sent_many(&self, count: usize) {
+        self.metrics.sent.with_label_values(&[&*self.sink]).inc_by(count as u64);
+        self.metrics.last_success.with_label_values(&[&*self.sink]).set(Timestamp::now().as_second());
+    }
+
+    /// An attempt failed.
+    pub(super) fn failed(&self) {
+        self.metrics.failed.with_label_values(&[&*self.sink]).inc();
+    }
+
+    /// Events were lost.
+    pub(super) fn dropped(&self, why: Lost, count: usize) {
+        self.metrics.dropped.with_label_values(&[&*self.sink, why.label()]).inc_by(count as u64);
+    }
+
+    /// So many events wait.
+    pub(super) fn queued(&self, count: usize) {
+        self.metrics.queue.with_label_values(&[&*self.sink]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The sink is no more: what is now is nothing; what was counted stays.
+    pub(super) fn forget(&self) {
+        for gauge in [&self.metrics.queue, &self.metrics.limit, &self.metrics.last_success] {
+            // It may not have been shown yet.
+            let _ = gauge.remove_label_values(&[&*self.sink]);
+        }
+    }
+}

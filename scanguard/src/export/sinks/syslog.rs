@@ -1,0 +1,177 @@
+//! Syslog: RFC 5424 over UDP (RFC 5426) and TCP (RFC 6587, octet counting), and what syslog(3) writes over the local socket.
+
+use std::io;
+
+use serde::Deserialize;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpStream, UdpSocket, UnixDatagram},
+};
+
+use super::{
+    super::forms::Formatter,
+    settings::Transport,
+    worker::{Deliver, Failure},
+};
+use crate::detect::{
+    Severity,
+    findings::{Event, EventKind},
+};
+
+/// RFC 5424 allows no more of a host's name.
+const MAX_HOST: usize = 255;
+const APP: &str = "scanguard";
+
+/// Who is said to speak, of RFC 5424 section 6.2.1.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Facility {
+    /// System daemons.
+    #[default]
+    Daemon,
+    /// Security and authorization messages.
+    Auth,
+    /// The same, for few eyes.
+    Authpriv,
+    /// For local use, as the following.
+    Local0,
+    /// As above.
+    Local1,
+    /// As above.
+    Local2,
+    /// As above.
+    Local3,
+    /// As above.
+    Local4,
+    /// As above.
+    Local5,
+    /// As above.
+    Local6,
+    /// As above.
+    Local7,
+}
+
+impl Facility {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Daemon => 3,
+            Self::Auth => 4,
+            Self::Authpriv => 10,
+            Self::Local0 => 16,
+            Self::Local1 => 17,
+            Self::Local2 => 18,
+            Self::Local3 => 19,
+            Self::Local4 => 20,
+            Self::Local5 => 21,
+            Self::Local6 => 22,
+            Self::Local7 => 23,
+        }
+    }
+}
+
+/// The sink.
+pub(super) struct Syslog {
+    transport: Transport,
+    facility: Facility,
+    formatter: Formatter,
+    stream: Option<TcpStream>,
+}
+
+impl Syslog {
+    /// The server at the other end of this transport.
+    pub(super) fn new(transport: Transport, facility: Facility, formatter: Formatter) -> Self {
+        Self { transport, facility, formatter, stream: None }
+    }
+
+    /// RFC 5424, section 6.
+    fn message(&self, event: &Event) -> Result<String, Failure> {
+        Ok(format!(
+            "<{}>1 {:.6} {} {APP} {} {} [origin software=\"scanguard\" swVersion=\"{}\"] {}",
+            self.priority(event),
+            event.time,
+            host(&self.formatter.context().host),
+            std::process::id(),
+            event.kind.label(),
+            env!("CARGO_PKG_VERSION"),
+            self.formatter.line(event)?,
+        ))
+    }
+
+    /// What syslog(3) writes; journald and rsyslog read nothing else at the local socket, and stamp it themselves.
+    fn local_message(&self, event: &Event) -> Result<String, Failure> {
+        let line = self.formatter.line(event)?;
+        Ok(format!("<{}>{APP}[{}]: {line}", self.priority(event), std::process::id()))
+    }
+
+    fn priority(&self, event: &Event) -> u8 {
+        let severity = match (event.kind, event.finding.severity) {
+            (EventKind::Closed, _) | (EventKind::Opened | EventKind::Updated, Severity::Info) => 6,
+            (EventKind::Opened | EventKind::Updated, Severity::Low) => 5,
+            (EventKind::Opened | EventKind::Updated, Severity::Medium) => 4,
+            (EventKind::Opened | EventKind::Updated, Severity::High) => 3,
+        };
+        self.facility.number() * 8 + severity
+    }
+
+    async fn send(&mut self, event: &Event) -> Result<(), Failure> {
+        match self.transport.clone() {
+            Transport::Udp(address) => {
+                let message = self.message(event)?;
+                // Resolved anew each time: events are rare, and names may move.
+                let server = tokio::net::lookup_host(&address).await?.next();
+                let server = server.ok_or_else(|| io::Error::other("the name has no address"))?;
+                let own = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                datagram(UdpSocket::bind(own).await?.send_to(message.as_bytes(), server).await)
+            }
+            Transport::Tcp(address) => {
+                let message = self.message(event)?;
+                // Taken out, so that a connection on which half a message was sent is not used again.
+                let mut stream = match self.stream.take().filter(is_open) {
+                    Some(stream) => stream,
+                    None => TcpStream::connect(&address).await?,
+                };
+                stream.write_all(format!("{} {message}", message.len()).as_bytes()).await?;
+                self.stream = Some(stream);
+                Ok(())
+            }
+            Transport::Unix(path) => {
+                let message = self.local_message(event)?;
+                datagram(UnixDatagram::unbound()?.send_to(message.as_bytes(), path).await)
+            }
+        }
+    }
+}
+
+/// A datagram that is too large will always be.
+fn datagram(sent: io::Result<usize>) -> Result<(), Failure> {
+    match sent {
+        Ok(_) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+            Err(Failure::Refused("the event is too large for a datagram".to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the server has not closed the connection: what is written then would be lost without an error. (It never says
+/// anything.)
+fn is_open(stream: &TcpStream) -> bool {
+    let mut byte = [0];
+    matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// A name with nothing that RFC 5424 does not allow there.
+fn host(name: &str) -> String {
+    let name: String = name.chars().filter(char::is_ascii_graphic).take(MAX_HOST).collect();
+    if name.is_empty() { "-".to_owned() } else { name }
+}
+
+impl Deliver for Syslog {
+    async fn deliver(&mut self, event: &Event) -> Result<(), Failure> {
+        self.send(event).await.map_err(|failure| match failure {
+            Failure::Away(why) => Failure::Away(format!("{}: {why}", self.transport)),
+            Failure::Unable(why) => Failure::Unable(why),
+            Failure::Refused(why) => Failure::Refused(why),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! A small HTTP client for those whom the agent calls: http and https, each request within a time, each answer within a size.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::time::timeout;
+
+/// Connections that nobody used for so long are closed: servers close theirs a little later.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// There is no answer, or not all of one.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The certificates that this host trusts could not be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// Nobody could be reached, or the connection broke.
+    #[error("{}", causes(.0))]
+    Connection(#[from] legacy::Error),
+    /// The answer broke off, or is larger than anybody needs.
+    #[error("the answer: {0}")]
+    Answer(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The error with what caused it: hyper's own words alone say little.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// What was answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The client. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    patience: Duration,
+    max_answer: usize,
+}
+
+impl HttpClient {
+    /// That waits so long for a whole answer, of so many bytes at most. It trusts whom the host trusts (`SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name others); a host without certificates can still use http.
+    ///
+    /// # Errors
+    /// [`HttpError::Tls`]: no version of TLS can be used, which is a mistake of the build.
+    pub fn new(patience: Duration, max_answer: usize) -> Result<Self, HttpError> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        let (trusted, _) = roots.add_parsable_certificates(found.certs);
+        if trusted == 0 {
+            tracing::warn!(
+                "this host trusts no certificate authority: https will not work (package ca-certificates)"
+            );
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(1)
+            .build(connector);
+        Ok(Self { client, patience, max_answer })
+    }
+
+    /// Sends a request and waits for the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+        let exchange = async {
+            let response = self.client.request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), self.max_answer).collect().await;
+            Ok(Answer { status, body: body.map_err(HttpError::Answer)?.to_bytes() })
+        };
+        timeout(self.patience, exchange).await.unwrap_or(Err(HttpError::Timeout(self.patience)))
+    }
+}

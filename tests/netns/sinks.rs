@@ -1,0 +1,366 @@
+//! Findings reach those who are to be told: the real Alertmanager, the real rsyslog, files; and nobody who does not listen
+//! holds up the sensor.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::{Agent, get},
+    lab::{Lab, Namespace, Process, SCANNER, run, wait_for},
+    scans::SCANS,
+};
+use serde_json::Value;
+
+use crate::{counts::config_file, trial};
+
+/// Long enough for anything that is not broken, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+const ALERTMANAGER: &str = "127.0.0.1:9093";
+/// Where Alertmanager tells in its turn.
+const RECEIVER: &str = "127.0.0.1:9094";
+/// Findings close soon.
+const QUICK: &str = "[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"2s\"\n";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a finding is an alert in a real alertmanager until it is closed", alertmanager),
+        trial("a real rsyslog gets findings by udp, by tcp and at its local socket", rsyslog),
+        trial("findings in ocsf form are valid by its schema", ocsf),
+        trial("a standard output that nobody reads stops neither the sensor nor its end", stalled),
+        trial("a full disk leaves no half line, and the file goes on when there is room", full_disk),
+        trial("a reload takes all sinks of a right configuration and none of a wrong one", reload),
+    ]
+}
+
+/// A directory for the files of a test; it goes with the namespace.
+fn directory(namespace: &Namespace) -> Result<PathBuf> {
+    let directory = namespace.directory();
+    fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
+
+/// A server in a namespace.
+fn serve(namespace: &Namespace, program: &str, arguments: &[&str], log: &Path) -> Result<Process> {
+    let log = fs::File::create(log)?;
+    let mut command = namespace.command(program);
+    let command = command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let child = command.spawn().with_context(|| format!("{program}: cargo xtask setup installs it"))?;
+    Ok(Process::new(child))
+}
+
+/// Takes what Alertmanager posts, each as one JSON value, until the namespace goes.
+fn receiver(namespace: &Namespace) -> Result<mpsc::Receiver<Value>> {
+    let listener = namespace.enter(|| Ok(TcpListener::bind(RECEIVER)?))?;
+    let (tell, told) = mpsc::channel();
+    // Ends with the process at the latest: it waits for nothing but a connection.
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let Ok(body) = body(&stream) else { continue };
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            if tell.send(body).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(told)
+}
+
+fn body(stream: &std::net::TcpStream) -> Result<Value> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.trim_end().to_lowercase().split_once(": ") {
+            Some(("content-length", value)) => length = value.parse()?,
+            Some(_) => {}
+            None if line.trim_end().is_empty() => break,
+            None => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+fn alertmanager() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = directory(&lab.victim)?;
+    let told = receiver(&lab.victim)?;
+    let file = directory.join("alertmanager.yml");
+    fs::write(
+        &file,
+        format!(
+            "route: {{receiver: test, group_wait: 100ms, group_interval: 1s, repeat_interval: 1h, group_by: [source]}}\n\
+             receivers:\n- name: test\n  webhook_configs: [{{url: 'http://{RECEIVER}/', send_resolved: true}}]\n"
+        ),
+    )?;
+    let arguments = [
+        &format!("--config.file={}", file.display()),
+        &format!("--storage.path={}", directory.join("data").display()),
+        &format!("--web.listen-address={ALERTMANAGER}"),
+        "--cluster.listen-address=",
+    ];
+    let log = directory.join("alertmanager.log");
+    let _server = serve(&lab.victim, "prometheus-alertmanager", &arguments, &log)?;
+    wait_for("Alertmanager is ready", PATIENCE, || {
+        get(&lab.victim, ALERTMANAGER, "/-/ready").is_ok_and(|(status, _)| status == 200).then_some(())
+    })
+    .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+
+    let sink =
+        format!("[[sinks]]\nkind = \"alertmanager\"\nurl = \"http://{ALERTMANAGER}\"\nresend = \"1s\"\n");
+    let config = config_file(&format!("{QUICK}{sink}"))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    SCANS[0].run(&lab)?;
+    let firing = wait_for("the alert fires", PATIENCE, || {
+        let (_, page) = get(&lab.victim, ALERTMANAGER, "/api/v2/alerts").ok()?;
+        // Alertmanager's answers are chunked.
+        let start = page.find('[')?;
+        let alerts: Value = serde_json::Deserializer::from_str(&page[start..]).into_iter().next()?.ok()?;
+        alerts.as_array()?.iter().find(|alert| alert["labels"]["rule"] == "vertical_scan").cloned()
+    })?;
+    ensure!(firing["labels"]["source"] == SCANNER && firing["status"]["state"] == "active", "{firing}");
+    ensure!(
+        firing["annotations"]["description"].as_str().is_some_and(|why| why.contains("syn probes")),
+        "{firing}"
+    );
+
+    let deadline = Instant::now() + PATIENCE;
+    let mut statuses = Vec::new();
+    while statuses.last().map(String::as_str) != Some("resolved") {
+        ensure!(Instant::now() < deadline, "told: {statuses:?}: {}", agent.said());
+        let Ok(told) = told.recv_timeout(Duration::from_secs(1)) else { continue };
+        statuses.push(told["status"].as_str().context("a status")?.to_owned());
+    }
+    ensure!(statuses[0] == "firing", "{statuses:?}");
+    let page = agent.metrics()?;
+    ensure!(page.sum("scanguard_sink_dropped_total{") == 0.0, "{page:?}");
+    ensure!(page.get("scanguard_sink_queue_length{sink=\"alertmanager\"}") == 0.0, "{page:?}");
+    ensure!(agent.lines().is_empty(), "no sink says standard output: {:?}", agent.lines());
+    ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn rsyslog() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = directory(&lab.victim)?;
+    let path = |name: &str| directory.join(name).display().to_string();
+    let (file, out, socket) = (path("rsyslog.conf"), path("out"), path("log"));
+    fs::write(
+        &file,
+        format!(
+            "module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"5514\")\n\
+             module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"5515\")\n\
+             module(load=\"imuxsock\" SysSock.Use=\"off\")\ninput(type=\"imuxsock\" Socket=\"{socket}\")\n\
+             global(workDirectory=\"{}\" maxMessageSize=\"16k\")\n\
+             template(name=\"t\" type=\"string\" string=\"%inputname%|%pri-text%|%app-name%|%msgid%|%structured-data%|%msg%\\n\")\n\
+             action(type=\"omfile\" file=\"{out}\" template=\"t\")\n",
+            directory.display()
+        ),
+    )?;
+    let log = directory.join("rsyslog.log");
+    let _server = serve(&lab.victim, "rsyslogd", &["-n", "-f", &file, "-i", &path("pid")], &log)?;
+    let mut text = QUICK.to_owned();
+    for (name, address) in [
+        ("udp", "udp://127.0.0.1:5514"),
+        ("tcp", "tcp://127.0.0.1:5515"),
+        ("local", &format!("unix:{socket}")),
+    ] {
+        text += &format!("[[sinks]]\nkind = \"syslog\"\nname = \"{name}\"\naddress = \"{address}\"\n");
+    }
+    wait_for("rsyslog listens", PATIENCE, || fs::exists(&socket).unwrap_or(false).then_some(()))
+        .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+    let config = config_file(&text)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    SCANS[0].run(&lab)?;
+    let lines = wait_for("all three have the end", PATIENCE, || {
+        let text = fs::read_to_string(&out).ok()?;
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        let closed = |input: &&str| {
+            lines.iter().any(|line| line.starts_with(*input) && line.contains("\"event\":\"closed\""))
+        };
+        ["imudp", "imtcp", "imuxsock"].iter().all(closed).then_some(lines)
+    })
+    .with_context(|| format!("{:?}: {}", fs::read_to_string(&out), agent.said()))?;
+    for line in &lines {
+        let parts: Vec<_> = line.splitn(6, '|').collect();
+        let finding: Value = serde_json::from_str(parts[5].trim()).with_context(|| line.clone())?;
+        ensure!(parts[2] == "scanguard" && finding["source"]["ip"] == SCANNER, "{line}");
+        ensure!(parts[1].starts_with("daemon."), "{line}");
+        if parts[0] != "imuxsock" {
+            ensure!(finding["event"] == parts[3], "{line}");
+            ensure!(parts[4].starts_with("[origin software=\"scanguard\""), "{line}");
+        }
+    }
+    ensure!(agent.metrics()?.sum("scanguard_sink_dropped_total{") == 0.0);
+    ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn ocsf() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = directory(&lab.victim)?;
+    let out = directory.join("ocsf.json");
+    let sink = format!("[[sinks]]\nkind = \"file\"\nformat = \"ocsf\"\npath = \"{}\"\n", out.display());
+    let config = config_file(&format!("{QUICK}{sink}"))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    for scan in [&SCANS[0], &SCANS[7]] {
+        scan.run(&lab)?;
+    }
+    lab.scanner.command("ping").args(["-6", "-c", "1", scanguard_tests::lab::VICTIM6]).output()?;
+    ensure!(agent.stop()? == Some(0));
+    let schema = directory.join("schema.json");
+    fs::write(&schema, include_str!("ocsf-detection-finding.json"))?;
+    let lines = fs::read_to_string(&out)?;
+    let mut activities = Vec::new();
+    for (number, line) in lines.lines().enumerate() {
+        let instance = directory.join(format!("instance-{number}.json"));
+        fs::write(&instance, line)?;
+        run(Command::new("jsonschema").arg("-i").arg(&instance).arg(&schema))
+            .with_context(|| line.to_owned())?;
+        let event: Value = serde_json::from_str(line)?;
+        activities.push(event["activity_name"].as_str().unwrap_or_default().to_owned());
+    }
+    for wanted in ["Create", "Close"] {
+        ensure!(activities.iter().any(|activity| activity == wanted), "{activities:?}");
+    }
+    Ok(())
+}
+
+fn stalled() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = config_file(&format!("{QUICK}[[sinks]]\nkind = \"stdout\"\nqueue = 2\n"))?;
+    let mut agent = Agent::start_stalled(&lab.victim, &["--config", &config.path()])?;
+    // Each of these is a finding that is opened, and some are told more than once: far more than a page.
+    for scan in [0, 2, 3, 4, 6, 7].map(|place| &SCANS[place]) {
+        scan.run(&lab)?;
+    }
+    let lost = "scanguard_sink_dropped_total{reason=\"full\",sink=\"stdout\"}";
+    wait_for("something is lost", PATIENCE, || (agent.metrics().ok()?.get(lost) > 0.0).then_some(()))?;
+    let before = agent.settled()?;
+    let polls = before.get("scanguard_poll_duration_seconds_count");
+    SCANS[0].run(&lab)?;
+    let after = agent.settled()?;
+    ensure!(after.get("scanguard_poll_duration_seconds_count") > polls, "it polls on");
+    ensure!(after.probes("syn") >= before.probes("syn") + 1000.0, "it counts on");
+    let started = Instant::now();
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(started.elapsed() < Duration::from_secs(8), "ended within {:?}", started.elapsed());
+    ensure!(agent.said().contains("sink stdout: ended with"), "{}", agent.said());
+    Ok(())
+}
+
+/// A file system of a few pages, which goes away.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn new(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path)?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "scanguard-test"]).arg(&path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: the agent may still have the file open.
+        let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
+    }
+}
+
+fn full_disk() -> Result<()> {
+    let lab = Lab::new()?;
+    let tmpfs = Tmpfs::new(directory(&lab.victim)?.join("small"))?;
+    let (filler, out) = (tmpfs.0.join("filler"), tmpfs.0.join("findings.json"));
+    // A page is left, and a line is shorter than that: it fills up within one.
+    fs::write(&filler, vec![0; 60 << 10])?;
+    let sink = format!("[[sinks]]\nkind = \"file\"\npath = \"{}\"\n", out.display());
+    let config = config_file(&format!("{QUICK}{sink}"))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    for scan in [0, 2, 3, 4, 6].map(|place| &SCANS[place]) {
+        scan.run(&lab)?;
+    }
+    let series = |name: &str| format!("scanguard_sink_{name}_total{{sink=\"file\"}}");
+    let told = wait_for("the disk is full", PATIENCE, || {
+        let page = agent.metrics().ok()?;
+        (page.get(&series("failed")) >= 2.0).then_some(page.get(&series("sent")))
+    })
+    .with_context(|| agent.said())?;
+    ensure!(agent.said().contains("sink file: "), "{}", agent.said());
+    let whole = |text: &str| {
+        text.ends_with('\n') && text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok())
+    };
+    let text = fs::read_to_string(&out)?;
+    ensure!(whole(&text) && text.lines().count() >= 1, "{told} told: {text}");
+    fs::remove_file(&filler)?;
+    wait_for("the file goes on", PATIENCE, || {
+        let page = agent.metrics().ok()?;
+        let waiting = page.get("scanguard_sink_queue_length{sink=\"file\"}");
+        (page.get(&series("sent")) > told && waiting == 0.0).then_some(())
+    })
+    .with_context(|| agent.said())?;
+    ensure!(agent.stop()? == Some(0));
+    let text = fs::read_to_string(&out)?;
+    let findings: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    // Nothing was lost, and the order is kept.
+    let events = |kind: &str| findings.iter().filter(|finding| finding["event"] == kind).count();
+    ensure!(whole(&text) && events("opened") == events("closed") && events("opened") >= 4, "{text}");
+    Ok(())
+}
+
+fn reload() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = directory(&lab.victim)?;
+    let path = |name: &str| directory.join(name).display().to_string();
+    let sink =
+        |name: &str| format!("[[sinks]]\nkind = \"file\"\nname = \"{name}\"\npath = \"{}\"\n", path(name));
+    let config = config_file(&format!("{QUICK}{}", sink("one")))?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let closed = |name: &str, times: usize| {
+        wait_for(&format!("{name} has {times} ends"), PATIENCE, || {
+            let text = fs::read_to_string(path(name)).ok()?;
+            (text.matches("\"event\":\"closed\"").count() >= times).then_some(())
+        })
+    };
+    SCANS[0].run(&lab)?;
+    closed("one", 1)?;
+
+    let reloads = |outcome: &str| {
+        let series = format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}");
+        wait_for(&format!("the reload: {outcome}"), PATIENCE, || {
+            (agent.metrics().ok()?.get(&series) == 1.0).then_some(())
+        })
+    };
+    fs::write(config.path(), format!("{QUICK}{}[[sinks]]\nkind = \"file\"\n", sink("two")))?;
+    // As logrotate does it: another name, then a signal.
+    fs::rename(path("one"), path("one.1"))?;
+    agent.process.signal(libc::SIGHUP);
+    reloads("failure")?;
+    ensure!(agent.said().contains("path is missing"), "{}", agent.said());
+    SCANS[0].run(&lab)?;
+    closed("one", 1)?;
+    ensure!(!fs::exists(path("two"))?, "nothing of a wrong configuration is taken");
+
+    fs::write(config.path(), format!("{QUICK}{}", sink("two")))?;
+    agent.process.signal(libc::SIGHUP);
+    reloads("success")?;
+    SCANS[0].run(&lab)?;
+    closed("two", 1)?;
+    ensure!(fs::read_to_string(path("one"))?.matches("\"event\":\"closed\"").count() == 1);
+    let page = agent.metrics()?;
+    ensure!(page.get("scanguard_sink_queue_limit{sink=\"two\"}") == 1024.0, "{page:?}");
+    ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
