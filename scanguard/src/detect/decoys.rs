@@ -61,6 +61,8 @@ pub struct Decoys {
     began: Duration,
     /// Whether there is anything new to compare.
     changed: bool,
+    /// Whether nobody in this round gives way: nobody who has probed more will have probed less.
+    full: bool,
     marked: HashMap<Address, (Duration, u64)>,
     left_out: u64,
 }
@@ -73,9 +75,12 @@ impl Decoys {
             return;
         }
         if self.round.len() >= MAX_COMPARED && !self.round.contains_key(&address) {
-            // Sources of a single probe give way.
-            self.round.retain(|_, probed| probed.count() > 2);
-            if self.round.len() >= MAX_COMPARED {
+            if !self.full {
+                // Sources of a single probe give way.
+                self.round.retain(|_, probed| probed.count() > 2);
+                self.full = self.round.len() >= MAX_COMPARED;
+            }
+            if self.full {
                 self.left_out += 1;
                 return;
             }
@@ -104,6 +109,7 @@ impl Decoys {
         if at.saturating_sub(self.began) >= ROUND {
             self.began = at;
             self.round.clear();
+            self.full = false;
             self.marked.retain(|_, (seen, _)| at.saturating_sub(*seen) < MEMORY);
         }
         for (address, sources) in &found {

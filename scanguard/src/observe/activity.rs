@@ -7,13 +7,17 @@ use scanguard_common::{
     tally::Tally,
 };
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
+
 use super::{
     distinct::{Estimate, estimate},
+    packed::Packed,
     sampled::Sampled,
 };
 
 /// Numbers of probes by class.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(transparent)]
 pub struct Counts([u32; COUNT_SLOTS]);
 
 impl Counts {
@@ -77,7 +81,8 @@ fn since<const N: usize>(now: &[u32; N], before: &[u32; N]) -> [u32; N] {
 }
 
 /// The counters of a source as they were at some time.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
 pub struct Totals {
     counts: [u32; COUNT_SLOTS],
     reach: [u32; REACHES],
@@ -93,8 +98,31 @@ impl From<&SourceState> for Totals {
     }
 }
 
+/// [`Totals`] for as long as nothing new comes of a source.
+pub(super) type PackedTotals = Packed<4>;
+
+impl Totals {
+    pub(super) fn pack(&self) -> PackedTotals {
+        let words: &[u32; COUNTERS] = transmute_ref!(self);
+        Packed::of(words)
+    }
+
+    pub(super) fn unpack(packed: &PackedTotals) -> Self {
+        let mut totals = Self::default();
+        let words: &mut [u32; COUNTERS] = transmute_mut!(&mut totals);
+        packed.iter().for_each(|(place, word)| words[place] = word);
+        totals
+    }
+}
+
+/// Counters of a source.
+const COUNTERS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
+/// Words of an activity: counters first, bitmaps after them.
+const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
+
 /// What a source did in some time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
 pub struct Activity {
     /// Probes by class.
     pub counts: Counts,
@@ -151,6 +179,20 @@ impl Activity {
     #[must_use]
     pub fn with_samples(self, samples: &[Sample]) -> Self {
         Self { sampled: Sampled::of(samples), ..self }
+    }
+
+    pub(super) fn pack(&self) -> PackedActivity {
+        let words: &[u32; WORDS] = transmute_ref!(self);
+        Packed::of(words)
+    }
+
+    /// As [`Self::add`].
+    pub(super) fn add_packed(&mut self, packed: &PackedActivity) {
+        let words: &mut [u32; WORDS] = transmute_mut!(self);
+        for (place, more) in packed.iter() {
+            let word = &mut words[place];
+            *word = if place < COUNTERS { word.saturating_add(more) } else { *word | more };
+        }
     }
 
     /// Adds what was done in another time.
@@ -214,5 +256,46 @@ impl Activity {
     /// Distinct addresses where a service was met.
     pub fn open_hosts(&self) -> Estimate {
         estimate(&[self.distinct.open_hosts]).at_most(self.counts.total())
+    }
+}
+
+/// An [`Activity`] that is over. Room for a probe: its class, what it met and was answered, its service and address, and
+/// what kind of target that was.
+pub(super) type PackedActivity = Packed<8>;
+
+impl PackedActivity {
+    /// See [`Counts::total`].
+    pub(super) fn probes(&self) -> u64 {
+        let counts = self.iter().take_while(|(place, _)| *place < COUNT_SLOTS);
+        counts.map(|(_, count)| u64::from(count)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn activity(words: &[u32]) -> Activity {
+        let mut activity = Activity::NONE;
+        let all: &mut [u32; WORDS] = transmute_mut!(&mut activity);
+        all.copy_from_slice(&words[..WORDS]);
+        activity
+    }
+
+    proptest! {
+        #[test]
+        fn packed_activities_add_up_as_others_do(
+            one in prop::collection::vec(prop_oneof![Just(0u32), any::<u32>()], WORDS),
+            other in prop::collection::vec(prop_oneof![Just(0u32), any::<u32>()], WORDS),
+        ) {
+            let (one, other) = (activity(&one), activity(&other));
+            let (mut packed, mut sum) = (one, one);
+            packed.add_packed(&other.pack());
+            sum.add(&other);
+            prop_assert_eq!(packed, sum);
+            prop_assert_eq!(other.pack().probes(), other.counts.total());
+        }
     }
 }

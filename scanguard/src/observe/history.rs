@@ -8,24 +8,33 @@
 
 use std::time::Duration;
 
-use super::activity::Activity;
+use smallvec::SmallVec;
+
+use super::activity::{Activity, PackedActivity};
 
 /// Buckets of one size that are kept apart.
 const PER_SIZE: usize = 4;
 
 #[derive(Clone, Debug)]
 struct Bucket {
-    first: Duration,
-    last: Duration,
+    /// Nanoseconds, as all times here: half of what a [`Duration`] takes.
+    first: u64,
+    last: u64,
     /// Two to this power polls.
     size: u8,
-    activity: Activity,
+    activity: PackedActivity,
 }
 
-/// The history of one source; the newest bucket is the last.
+/// Nanoseconds; the last there is, for times in the year 2554.
+fn nanoseconds(at: Duration) -> u64 {
+    u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The history of one source; the newest bucket is the last. Most sources are seen once, in a flood nearly all: a single
+/// bucket takes no memory beyond this.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    buckets: Vec<Bucket>,
+    buckets: SmallVec<[Bucket; 1]>,
 }
 
 /// What a source did in a window of time.
@@ -40,12 +49,9 @@ pub struct Window {
 impl History {
     /// Adds what was seen at a poll, and lets go what is older than the horizon.
     pub fn add(&mut self, activity: &Activity, at: Duration, horizon: Duration) {
-        self.buckets.retain(|bucket| at.saturating_sub(bucket.last) <= horizon);
-        if self.buckets.capacity() == 0 {
-            // Most sources are seen once, in a flood nearly all: no room for four.
-            self.buckets.reserve_exact(1);
-        }
-        self.buckets.push(Bucket { first: at, last: at, size: 0, activity: *activity });
+        let (now, horizon) = (nanoseconds(at), nanoseconds(horizon));
+        self.buckets.retain(|bucket| now.saturating_sub(bucket.last) <= horizon);
+        self.buckets.push(Bucket { first: now, last: now, size: 0, activity: activity.pack() });
         let mut size = 0;
         loop {
             let mut alike = self
@@ -64,40 +70,43 @@ impl History {
             let merged = &mut self.buckets[oldest];
             merged.last = newer.last;
             merged.size += 1;
-            merged.activity.add(&newer.activity);
+            let mut both = Activity::NONE;
+            both.add_packed(&merged.activity);
+            both.add_packed(&newer.activity);
+            merged.activity = both.pack();
             size += 1;
         }
     }
 
     /// What was done within `length` before `at`.
     pub fn window(&self, at: Duration, length: Duration) -> Window {
-        let start = at.saturating_sub(length);
+        let start = nanoseconds(at.saturating_sub(length));
         let mut window = Window { activity: Activity::NONE, first: at };
         for bucket in self.buckets.iter().rev().take_while(|bucket| bucket.first >= start) {
-            window.activity.add(&bucket.activity);
-            window.first = bucket.first;
+            window.activity.add_packed(&bucket.activity);
+            window.first = Duration::from_nanos(bucket.first);
         }
         window
     }
 
     /// What was done before that window. Each bucket is in the one or in the other.
     pub fn before(&self, at: Duration, length: Duration) -> Activity {
-        let start = at.saturating_sub(length);
+        let start = nanoseconds(at.saturating_sub(length));
         let mut earlier = Activity::NONE;
         for bucket in self.buckets.iter().take_while(|bucket| bucket.first < start) {
-            earlier.add(&bucket.activity);
+            earlier.add_packed(&bucket.activity);
         }
         earlier
     }
 
     /// All probes that are remembered.
     pub fn probes(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.activity.counts.total()).sum()
+        self.buckets.iter().map(|bucket| bucket.activity.probes()).sum()
     }
 
     /// When the source probed last; zero if it never did.
     pub fn last(&self) -> Duration {
-        self.buckets.last().map_or(Duration::ZERO, |bucket| bucket.last)
+        self.buckets.last().map_or(Duration::ZERO, |bucket| Duration::from_nanos(bucket.last))
     }
 }
 

@@ -6,21 +6,20 @@
 pub mod activity;
 pub mod distinct;
 pub mod history;
+mod packed;
 pub mod sampled;
 pub mod settings;
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    time::Duration,
-};
+use std::time::Duration;
 
+use indexmap::{IndexMap, map::Entry};
 use scanguard_common::{
     account::{Distinct, SAMPLES, Sample, SourceState},
     address::Address,
 };
 
 use self::{
-    activity::{Activity, Totals},
+    activity::{Activity, PackedTotals, Totals},
     history::History,
     settings::Settings,
 };
@@ -42,23 +41,35 @@ struct Record {
     /// Tells the kernel's entry from an earlier one of the same source.
     born_ns: u64,
     /// Totals at the last look.
-    totals: Totals,
+    totals: PackedTotals,
     /// Whether it sent more than one probe.
     repeated: bool,
     history: History,
 }
 
+/// What a source takes of which a single probe was seen, at least: its record with its address and hash, and a place in the
+/// index.
+pub const BYTES_PER_SOURCE: usize = size_of::<Record>() + size_of::<Address>() + 2 * size_of::<u64>() + 1;
+
+/// Records that are looked at in one [`Observer::expire`], at least.
+const LEAST_SWEPT: usize = 4_096;
+/// All of them are looked at in no more calls than this.
+const MOST_SWEEPS: usize = 64;
+
 /// The histories of all sources.
 pub struct Observer {
     settings: Settings,
-    records: HashMap<Address, Record>,
+    /// In an order, so that they can be gone through by and by.
+    records: IndexMap<Address, Record>,
+    /// Up to where they were.
+    swept: usize,
     evictions: u64,
 }
 
 impl Observer {
     /// Nothing seen yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, records: HashMap::new(), evictions: 0 }
+        Self { settings, records: IndexMap::new(), swept: 0, evictions: 0 }
     }
 
     /// What is known of a source.
@@ -85,7 +96,7 @@ impl Observer {
             Entry::Vacant(entry) => {
                 let record = Record {
                     born_ns: state.born_ns,
-                    totals: Totals::default(),
+                    totals: PackedTotals::default(),
                     repeated: false,
                     history: History::default(),
                 };
@@ -94,14 +105,14 @@ impl Observer {
         };
         if record.born_ns != state.born_ns {
             record.born_ns = state.born_ns;
-            record.totals = Totals::default();
+            record.totals = PackedTotals::default();
         }
-        let totals = Totals::from(state);
-        if totals == record.totals {
+        let (before, totals) = (Totals::unpack(&record.totals), Totals::from(state));
+        if totals == before {
             return None;
         }
-        let activity = Activity::between(&record.totals, &totals, state.distinct_since(ended_epoch));
-        record.totals = totals;
+        let activity = Activity::between(&before, &totals, state.distinct_since(ended_epoch));
+        record.totals = totals.pack();
         record.repeated |= !is_new || activity.counts.total() > 1;
         let mut samples = state.samples;
         for sample in &mut samples {
@@ -126,17 +137,19 @@ impl Observer {
         }
         let totals = Totals::from(state);
         let repeated = Activity::between(&Totals::default(), &totals, Distinct::EMPTY).counts.total() > 1;
-        let record = Record { born_ns: state.born_ns, totals, repeated, history: History::default() };
+        let record =
+            Record { born_ns: state.born_ns, totals: totals.pack(), repeated, history: History::default() };
         self.records.insert(*source, record);
     }
 
     /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that showed least and of
     /// them those that were quiet longest: a flood of sources that are seen once pushes out nobody else. Has `forget`
-    /// take them out of the kernel's table too, and gives how many were still
-    /// there.
+    /// take them out of the kernel's table too, and gives how many were still there.
+    ///
+    /// A call looks at a part of them, unless there are too many: all are looked at within 64 calls.
     ///
     /// # Errors
-    /// That of `forget`; the sources that were not reached are tried again next time.
+    /// That of `forget`; the sources that were not reached are tried again later.
     pub fn expire<E>(
         &mut self,
         at: Duration,
@@ -144,10 +157,17 @@ impl Observer {
     ) -> Result<u64, E> {
         let horizon = self.settings.horizon;
         let old = |record: &Record| at.saturating_sub(record.history.last()) > horizon;
-        let mut quiet: Vec<_> =
-            self.records.iter().filter(|(_, record)| old(record)).map(|(source, _)| *source).collect();
-        let left = self.records.len() - quiet.len();
-        let cap = self.settings.max_sources as usize;
+        let (all, cap) = (self.records.len(), self.settings.max_sources as usize);
+        let part = if all > cap { all } else { LEAST_SWEPT.max(all.div_ceil(MOST_SWEEPS)).min(all) };
+        let mut quiet = Vec::new();
+        for _ in 0..part {
+            self.swept = if self.swept < all { self.swept } else { 0 };
+            if let Some((source, _)) = self.records.get_index(self.swept).filter(|(_, record)| old(record)) {
+                quiet.push(*source);
+            }
+            self.swept += 1;
+        }
+        let left = all - quiet.len();
         if left > cap {
             // One in sixteen goes, so that this is not done at each poll of a flood.
             let excess = left - (cap - cap / 16);
@@ -176,16 +196,16 @@ impl Observer {
             return;
         };
         let record = entry.get_mut();
-        let news =
-            last.filter(|state| state.born_ns == record.born_ns && Totals::from(*state) != record.totals);
+        let before = Totals::unpack(&record.totals);
+        let news = last.filter(|state| state.born_ns == record.born_ns && Totals::from(*state) != before);
         let Some(state) = news else {
-            entry.remove();
+            entry.swap_remove();
             return;
         };
         let totals = Totals::from(state);
-        let activity = Activity::between(&record.totals, &totals, state.distinct_since(state.epoch));
+        let activity = Activity::between(&before, &totals, state.distinct_since(state.epoch));
         record.history.add(&activity, at, self.settings.horizon);
-        record.totals = totals;
+        record.totals = totals.pack();
     }
 
     /// Sources whose history is kept.

@@ -6,6 +6,7 @@
 //! answers, data channels and traceroute arrive.
 
 use scanguard_common::{account::Sample, outcome::EPHEMERAL_START, wire::protocol};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::distinct::estimate;
 
@@ -55,7 +56,8 @@ const KINDS: usize = 7;
 
 /// Distinct examples by their kind: bitmaps, for a source that comes back to one target each second must not
 /// make that kind look as frequent as a hundred targets of another.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
 pub struct Sampled {
     services: [u64; KINDS],
     hosts: [u64; KINDS],

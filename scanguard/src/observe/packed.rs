@@ -1,0 +1,71 @@
+//! Counters and bitmaps in little memory: of the many words that an [`Activity`] has, most sources use a handful.
+//!
+//! Only the words that are not zero are kept, with a bit for each that says which they are. A few find room without
+//! memory of their own, which is enough for whoever sent one probe.
+
+use smallvec::SmallVec;
+
+/// Words that can be told apart.
+const MOST: usize = 128;
+
+/// Words of which the most are zero; up to `ROOM` others take no memory beyond this.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Packed<const ROOM: usize> {
+    present: [u64; MOST / 64],
+    words: SmallVec<[u32; ROOM]>,
+}
+
+impl<const ROOM: usize> Packed<ROOM> {
+    /// Of these.
+    pub(super) fn of<const N: usize>(words: &[u32; N]) -> Self {
+        const { assert!(N <= MOST, "a bit for each word") };
+        let count = words.iter().filter(|word| **word != 0).count();
+        let mut packed = Self { present: [0; MOST / 64], words: SmallVec::with_capacity(count) };
+        for (place, word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
+            packed.present[place / 64] |= 1 << (place % 64);
+            packed.words.push(*word);
+        }
+        packed
+    }
+
+    /// Those that are not zero, with their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
+        let places = self.present.iter().enumerate().flat_map(|(word, bits)| {
+            let mut bits = *bits;
+            std::iter::from_fn(move || {
+                let place = (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)?;
+                bits &= bits - 1;
+                Some(place)
+            })
+        });
+        places.zip(self.words.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_packed_comes_out(
+            words in prop::array::uniform32(prop_oneof![3 => Just(0u32), 1 => any::<u32>()])
+        ) {
+            let mut out = [0; 32];
+            for (place, word) in Packed::<4>::of(&words).iter() {
+                out[place] = word;
+            }
+            prop_assert_eq!(out, words);
+        }
+    }
+
+    #[test]
+    fn all_places_can_be_told_apart() {
+        let mut words = [0; MOST];
+        (words[0], words[63], words[64], words[MOST - 1]) = (1, 2, 3, 4);
+        let all: Vec<_> = Packed::<2>::of(&words).iter().collect();
+        assert_eq!(all, [(0, 1), (63, 2), (64, 3), (MOST - 1, 4)]);
+    }
+}
