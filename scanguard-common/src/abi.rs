@@ -30,6 +30,48 @@ pub const SALT: &str = "SALT";
 /// Sources that the table holds unless the agent is told otherwise.
 pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
 
+/// Array of [`Address`] with [`change_places`] entries: a ring of the sources that did something. A source is written
+/// with the first thing that it does in an epoch.
+pub const CHANGES: &str = "CHANGES";
+/// Array with one `u64`: how many were ever written to [`CHANGES`]. The next goes to the place of this number, modulo
+/// the size of the ring: whoever reads knows by it what was overwritten before it was read.
+pub const CHANGE_COUNT: &str = "CHANGE_COUNT";
+/// Global, `u32`: the places of [`CHANGES`], less one.
+pub const CHANGES_MASK: &str = "CHANGES_MASK";
+/// Name of the program that copies the states of sources in [`CHANGES`] to [`READ`]. The frame that it is run on begins
+/// with a [`ReadRequest`]; it returns how many it copied.
+pub const READ_PROGRAM: &str = "scanguard_read";
+/// Array of [`Reading`] that can be mapped into memory.
+pub const READ: &str = "READ";
+/// Entries of [`READ`], and the most that [`READ_PROGRAM`] takes in one run, during which its CPU does nothing else: a
+/// tenth of a millisecond. What it reads then fits into the second cache.
+pub const READ_AT_ONCE: u32 = 256;
+
+/// Places of [`CHANGES`] for a table of so many sources: more than there can be sources in an epoch, and a power of two.
+pub const fn change_places(max_sources: u32) -> u32 {
+    max_sources.saturating_add(1).next_power_of_two()
+}
+
+/// Which of [`CHANGES`] are to be read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct ReadRequest {
+    /// The first, by [`CHANGE_COUNT`].
+    pub first: u64,
+    /// How many, at most [`READ_AT_ONCE`].
+    pub count: u64,
+}
+
+/// A source as it was when it was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Reading {
+    /// The source.
+    pub source: Address,
+    /// Its state.
+    pub state: SourceState,
+}
+
 /// LPM trie of [`Address`] to a number: which addresses are ours, see [`HOME_LOCAL`] and [`HOME_ROUTED`].
 pub const HOME: &str = "HOME";
 /// This host's own addresses.

@@ -116,7 +116,7 @@ pub struct SourceState {
     /// Kernel monotonic time of the insertion in nanoseconds. It tells an entry from the one
     /// of the same source before it, whose counters are gone.
     pub born_ns: u64,
-    /// Epoch of the last probe.
+    /// Epoch in which something was counted last.
     pub epoch: u32,
     /// Connections of which a segment was seen after their handshake was completed: proof that the
     /// source's address is no forgery. Modulo 2^32.
@@ -245,7 +245,9 @@ unsafe fn window(state: *mut SourceState, epoch: u32) -> *mut Distinct {
     // SAFETY: the caller's promise holds for the whole state, hence for each part of it.
     unsafe {
         let last = (&raw const (*state).epoch).read();
-        if last != epoch {
+        // A packet that was under way when its epoch ended may come after one of the next: then its window is the one
+        // before, and is not to be emptied.
+        if last != epoch && last.wrapping_sub(epoch) != 1 {
             (&raw mut (*state).epoch).write(epoch);
             (&raw mut (*state).missed).write(0);
             clear(&raw mut (*state).windows[slot(epoch)]);
@@ -443,14 +445,15 @@ pub unsafe fn record_aborted<M: Memory>(
     }
 }
 
-/// Notes an answer that went out to the source.
+/// Notes an answer that went out to the source. The windows move on, as in [`record_completed`].
 ///
 /// # Safety
 /// As [`record`].
 #[inline(always)]
-pub unsafe fn record_answer<M: Memory>(state: *mut SourceState, answer: Answer) {
+pub unsafe fn record_answer<M: Memory>(state: *mut SourceState, answer: Answer, epoch: u32) {
     // SAFETY: the caller's promise.
     unsafe {
+        window(state, epoch);
         match answer {
             Answer::SynAck => M::increment(&raw mut (*state).answers[Answer::SynAck as usize]),
             Answer::Reset => M::increment(&raw mut (*state).answers[Answer::Reset as usize]),

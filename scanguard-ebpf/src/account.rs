@@ -15,7 +15,7 @@ use scanguard_common::{
     outcome::{Exit, Flow},
 };
 
-use crate::{atomics::Shared, config, door, hold, opaque::opaque, tally, trip};
+use crate::{atomics::Shared, changes, config, door, hold, opaque::opaque, tally, trip};
 
 /// When it is full, the kernel evicts sources that were not probing lately.
 #[btf_map]
@@ -33,22 +33,25 @@ const NO_CONTEXT: &() = &();
 #[inline(always)]
 pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) -> Exit {
     let source = config::source_mask().apply(flow.source);
+    let epoch = running(control);
     let state = match SOURCES.get_ptr_mut(source) {
-        Some(state) => state,
+        Some(state) => {
+            list_first(state, &source, epoch);
+            state
+        }
         None if !door::admits(source, control) => {
-            door::note_turned_away(flow, control.epoch);
+            door::note_turned_away(flow, epoch);
             return Exit::AtTheDoor;
         }
-        None => match insert(&source, control.epoch) {
+        None => match insert(&source, epoch) {
             Some(state) => state,
             None => return Exit::TableFull,
         },
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    let news = unsafe {
-        account::record::<Shared>(state, opaque(class), reach, flow, control.epoch, config::salt())
-    };
+    let news = unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    list_late(control, &source, epoch);
     if let Some(news) = news {
         trip::news(source, news, control.trip);
     }
@@ -59,36 +62,77 @@ pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) 
 /// Notes that a connection with a source was completed, if the source is in the table.
 #[inline(always)]
 pub(crate) fn completed(control: &Control, flow: &Flow) {
-    if let Some(state) = SOURCES.get_ptr_mut(config::source_mask().apply(flow.source)) {
+    let _is_known = change(control, flow, |state, epoch| {
         // SAFETY: as in `count`.
-        unsafe { account::record_completed::<Shared>(state, control.epoch) };
-    }
+        unsafe { account::record_completed::<Shared>(state, epoch) };
+    });
 }
 
 /// Notes that a source aborted a handshake, if the source is in the table.
 #[inline(always)]
 pub(crate) fn aborted(control: &Control, flow: &Flow) {
-    let source = config::source_mask().apply(flow.source);
-    let Some(state) = SOURCES.get_ptr_mut(source) else {
-        return;
-    };
-    // SAFETY: as in `count`.
-    let news =
-        unsafe { account::record_aborted::<Shared>(state, flow.service, control.epoch, config::salt()) };
-    if let Some(news) = news {
-        trip::news(source, news, control.trip);
+    let news = change(control, flow, |state, epoch| {
+        // SAFETY: as in `count`.
+        unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
+    });
+    if let Some(Some(news)) = news {
+        trip::news(config::source_mask().apply(flow.source), news, control.trip);
     }
 }
 
 /// Notes an answer that went to a source; whether it is in the table.
 #[inline(always)]
-pub(crate) fn answered(answer: Answer, flow: &Flow) -> bool {
-    let Some(state) = SOURCES.get_ptr_mut(config::source_mask().apply(flow.source)) else {
-        return false;
-    };
+pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
+    let noted = change(control, flow, |state, epoch| {
+        // SAFETY: as in `count`.
+        unsafe { account::record_answer::<Shared>(state, answer, epoch) };
+    });
+    noted.is_some()
+}
+
+/// Changes what is kept of a source, if it is in the table, in the running epoch.
+#[inline(always)]
+fn change<R>(control: &Control, flow: &Flow, record: impl FnOnce(*mut SourceState, u32) -> R) -> Option<R> {
+    let source = config::source_mask().apply(flow.source);
+    let epoch = running(control);
+    let state = SOURCES.get_ptr_mut(source)?;
+    list_first(state, &source, epoch);
+    let recorded = record(state, epoch);
+    list_late(control, &source, epoch);
+    Some(recorded)
+}
+
+/// The running epoch, as it is now.
+#[inline(always)]
+fn running(control: &Control) -> u32 {
+    // SAFETY: a reference. Volatile, since the agent changes it meanwhile.
+    unsafe { (&raw const control.epoch).read_volatile() }
+}
+
+/// Lists a source with the first thing that it does in an epoch. Before that is counted, so that whoever finds it
+/// counted finds the source listed. Several CPUs may list it at once.
+#[inline(always)]
+fn list_first(state: *const SourceState, source: &Address, epoch: u32) {
     // SAFETY: as in `count`.
-    unsafe { account::record_answer::<Shared>(state, answer) };
-    true
+    if unsafe { (&raw const (*state).epoch).read() } != epoch {
+        changes::list(source);
+    }
+}
+
+/// Lists a source once more if the epoch ended before all was counted: the agent may have read it by then. Locked additions
+/// keep the order of things on x86; elsewhere what was counted may be seen a moment later than the epoch was read, which is
+/// far less than it takes the agent from ending an epoch to reading.
+#[inline(always)]
+fn list_late(control: &Control, source: &Address, epoch: u32) {
+    if running(control) != epoch {
+        changes::list(source);
+    }
+}
+
+/// The state of a source, for whoever reads it.
+#[inline(always)]
+pub(crate) fn of(source: &Address) -> Option<*mut SourceState> {
+    SOURCES.get_ptr_mut(source)
 }
 
 #[inline(always)]
@@ -105,6 +149,7 @@ fn insert(source: &Address, epoch: u32) -> Option<*mut SourceState> {
     // Otherwise another CPU was faster, or the look-up below fails.
     if inserted.is_ok() {
         tally::count_insert();
+        changes::list(source);
         debug!(NO_CONTEXT, "new source");
     }
     let state = SOURCES.get_ptr_mut(source);

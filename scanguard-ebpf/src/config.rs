@@ -1,7 +1,11 @@
 //! What the agent sets before the program is loaded (constants to the verifier) and while it runs.
 
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
-use scanguard_common::{abi::Control, address::SourceMask, sample};
+use scanguard_common::{
+    abi::{Control, DEFAULT_MAX_SOURCES, change_places},
+    address::SourceMask,
+    sample,
+};
 
 /// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
@@ -25,6 +29,9 @@ static DNS_PORTS: Global<PortWords> = Global::new([0; sample::PORT_WORDS]);
 
 type PortWords = [u64; sample::PORT_WORDS];
 
+#[unsafe(no_mangle)]
+static CHANGES_MASK: Global<u32> = Global::new(change_places(DEFAULT_MAX_SOURCES) - 1);
+
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 
@@ -38,6 +45,12 @@ pub(crate) fn source_mask() -> SourceMask {
 #[inline(always)]
 pub(crate) fn salt() -> u64 {
     SALT.load()
+}
+
+/// The places of the ring of changes, less one.
+#[inline(always)]
+pub(crate) fn changes_mask() -> u32 {
+    CHANGES_MASK.load()
 }
 
 /// All of it. The agent replaces it as a whole, so that parts may be of two versions for an instant.

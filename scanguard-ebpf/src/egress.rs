@@ -11,7 +11,7 @@ use scanguard_common::{
     outcome::{EgressExit, Flow},
 };
 
-use crate::{account, oracle, packet::SkbPacket, sample, tally};
+use crate::{account, config, oracle, packet::SkbPacket, sample, tally};
 
 /// A SYN, told from the kinds of answers.
 const OPENING: u32 = 64;
@@ -68,6 +68,7 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         oracle::note_published(ctx.cast(), flow);
     }
     tally::count_answer(answer as usize);
-    let exit = if account::answered(answer, flow) { EgressExit::Answer } else { EgressExit::AnswerUnmatched };
+    let is_noted = config::control().is_some_and(|control| account::answered(control, answer, flow));
+    let exit = if is_noted { EgressExit::Answer } else { EgressExit::AnswerUnmatched };
     exit as u32
 }

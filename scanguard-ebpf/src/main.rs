@@ -7,10 +7,11 @@
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "atomic additions exist for this target as intrinsics only")]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 
 mod account;
 mod atomics;
+mod changes;
 mod config;
 mod door;
 mod egress;

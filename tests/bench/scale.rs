@@ -1,9 +1,18 @@
 //! `cargo xtask bench --scale N`: a table of N sources, its memory, and what a poll of it takes.
 
-use std::{fs, os::fd::AsRawFd as _, thread, time::Duration};
+use std::{
+    fs,
+    ops::Range,
+    os::fd::{AsFd as _, AsRawFd as _},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
+use aya::{
+    maps::Map,
+    programs::{ProgramFd, Xdp},
+};
 use scanguard::{
     clock::Clock,
     config::Config,
@@ -14,13 +23,16 @@ use scanguard::{
     sensor::{
         Poll, Sensor, SensorError, TurnedAway, Visit,
         kernel::KernelSensor,
-        program::{self, BYTES_PER_SOURCE, KernelLogLevel},
+        program::{self, KernelLogLevel},
         settings::Settings,
+        test_run,
     },
 };
-use scanguard_common::{abi, account::SourceState, address::Address, outcome::ProbeClass};
-use scanguard_tests::program::SALT;
-use zerocopy::IntoBytes as _;
+use scanguard_common::{abi, account::SourceState, address::Address};
+use scanguard_tests::{
+    frames::{tcp, v4},
+    program::SALT,
+};
 
 use crate::{
     allocations,
@@ -30,8 +42,8 @@ use crate::{
 
 /// Sources that changed, of a table of which most did not.
 const FEW: u32 = 1_000;
-/// Polls that hand a source on after its last probe, see `Sensor::poll`; so many measurements there are.
-const POLLS: u32 = 3;
+/// Measurements of one kind.
+const ROUNDS: usize = 3;
 /// Milliseconds that a poll may take, for so many sources.
 const LIMIT: f64 = 250.0;
 /// As above.
@@ -39,18 +51,26 @@ const LIMIT_SOURCES: f64 = 1e6;
 /// A mebibyte.
 const MIB: f64 = 1_048_576.0;
 
-/// Writes states into the sensor's own table, as its program would have left them.
-struct Filler(HashMap<MapData, [u8; size_of::<Address>()], [u8; size_of::<SourceState>()]>);
+/// Has the sensor's own program see packets.
+struct Senders {
+    program: ProgramFd,
+    frame: Vec<u8>,
+}
 
-impl Filler {
-    /// Every one of the first `count` sources has sent `probes` by now, the last one in `epoch`.
-    fn fill(&mut self, count: u32, probes: u32, epoch: u32) -> Result<()> {
-        let mut state = SourceState::new(1, epoch);
-        state.counts[ProbeClass::Syn as usize] = probes;
-        let state: [u8; size_of::<SourceState>()] = state.as_bytes().try_into()?;
+/// Where the source lies in an untagged frame of IPv4.
+const SOURCE: Range<usize> = 26..30;
+
+impl Senders {
+    fn of(ebpf: &aya::Ebpf) -> Result<Self> {
+        let program: &Xdp = ebpf.program(abi::PROGRAM).context(abi::PROGRAM)?.try_into()?;
+        Ok(Self { program: program.fd()?.try_clone()?, frame: v4(6, &tcp(0x02, 443)) })
+    }
+
+    /// Each of the first `count` sources sends one SYN.
+    fn send(&mut self, count: u32) -> Result<()> {
         for number in 0..count {
-            let address = Address::from_v4(&(0x0a00_0000 + number).to_be_bytes());
-            self.0.insert(<[u8; 16]>::try_from(address.as_bytes())?, state, 0)?;
+            self.frame[SOURCE].copy_from_slice(&(0x0a00_0000 + number).to_be_bytes());
+            test_run::run(self.program.as_fd(), &self.frame, 1)?;
         }
         Ok(())
     }
@@ -96,67 +116,87 @@ pub(crate) fn run(sources: u32) -> Result<Report> {
     let free = memory("MemAvailable")?;
     let settings = Settings { max_sources: sources, ..Settings::default() };
     let mut ebpf = program::load(&settings, &Sampling::default(), SALT, KernelLogLevel(0))?;
-    let (mut filler, memlock) = filler(&ebpf)?;
+    let (mut senders, memlock) = (Senders::of(&ebpf)?, memlock(&ebpf)?);
     let mut sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;
     let memory = Memory { free_before: free, free_after: memory("MemAvailable")?, memlock };
-
-    let next = |sensor: &KernelSensor| sensor.epoch().wrapping_add(1);
-    filler.fill(sources, 1, next(&sensor))?;
-    let read_all = read(&mut sensor)?;
-    filler.fill(FEW.min(sources), 2, next(&sensor))?;
-    let read_few = read(&mut sensor)?;
+    let few = FEW.min(sources);
 
     let mut pipeline = pipeline(sources);
     let resident = usage(std::process::id())?.resident;
-    filler.fill(sources, 3, next(&sensor))?;
+    let grown = || Ok::<_, anyhow::Error>(usage(std::process::id())?.resident.saturating_sub(resident));
+    senders.send(sources)?;
     let first = poll(&mut pipeline, &mut sensor)?;
-    filler.fill(sources, 4, next(&sensor))?;
-    let again = poll(&mut pipeline, &mut sensor)?;
-    // Those of before are handed on, unchanged, as long as an epoch is not whole.
-    for _ in 0..POLLS {
-        poll(&mut pipeline, &mut sensor)?;
+    let seen_once = grown()?;
+    let mut again = Vec::new();
+    let mut seen_twice = 0;
+    for round in 0..ROUNDS {
+        senders.send(sources)?;
+        again.push(poll(&mut pipeline, &mut sensor)?);
+        if round == 0 {
+            seen_twice = grown()?;
+        }
     }
-    filler.fill(FEW.min(sources), 5, next(&sensor))?;
-    let few = poll(&mut pipeline, &mut sensor)?;
-    let histories = usage(std::process::id())?.resident.saturating_sub(resident);
+    let mut a_few = Vec::new();
+    for _ in 0..ROUNDS {
+        senders.send(few)?;
+        a_few.push(poll(&mut pipeline, &mut sensor)?);
+    }
+    let mut nothing = Vec::new();
+    for _ in 0..ROUNDS {
+        nothing.push(poll(&mut pipeline, &mut sensor)?);
+    }
+    drop(pipeline);
+    let read_all = read(&mut sensor, || senders.send(sources))?;
+    let read_few = read(&mut sensor, || senders.send(few))?;
+    let overflowing = abi::change_places(sources).saturating_add(1);
+    let read_whole = read(&mut sensor, || senders.send(overflowing))?;
 
     let mut polls = Table::new(
         "Polls",
-        "CPU milliseconds of the polling thread. Reading: the kernel's table by batches, up to the states of those sources that \
-         may have changed. Whole poll: reading, history of each source, rules. Allocations: calls of the allocator in one poll.",
+        "CPU milliseconds of the polling thread, medians of three. Reading: the states of the sources that have changed, and a part \
+         of the table to count it. Whole poll: reading, history of each source, rules. The last row is what a poll falls back to \
+         when more sources changed than their list holds: all of the table by batches. Allocations: calls of the allocator in \
+         one poll.",
         &["cpu_ms", "sources_handed_on", "allocations"],
     );
     polls.push("reading, all changed", read_all.cells());
     polls.push(&format!("reading, {FEW} changed"), read_few.cells());
     polls.push("whole poll, all new", first.cells());
-    polls.push("whole poll, all changed", again.cells());
-    polls.push(&format!("whole poll, {FEW} changed"), few.cells());
+    polls.push("whole poll, all seen again", again[0].cells());
+    polls.push("whole poll, all changed", Cost::median(&again).cells());
+    polls.push(&format!("whole poll, {FEW} changed"), Cost::median(&a_few).cells());
+    polls.push("whole poll, none changed", Cost::median(&nothing).cells());
+    polls.push("reading, list overflowed", read_whole.cells());
 
     let limit = LIMIT * f64::from(sources) / LIMIT_SOURCES;
     let target = |what: String, figure| Target::new(&what, Some(figure), Bound::AtMost, limit, "ms");
     let targets = vec![
         target(format!("{sources} sources: reading all of them"), read_all.milliseconds),
-        target(format!("{sources} sources: whole poll, {FEW} changed"), few.milliseconds),
+        target(format!("{sources} sources: whole poll, {FEW} changed"), Cost::median(&a_few).milliseconds),
     ];
-    let tables = vec![memory.table(sources, histories), polls];
+    let tables = vec![memory.table(sources, [seen_once, seen_twice]), polls];
     Ok(Report { part: Part::Scale, machine: Machine::this()?, tables, targets })
 }
 
-/// Another descriptor of the table, and what the kernel says that it takes.
-fn filler(ebpf: &aya::Ebpf) -> Result<(Filler, u64)> {
-    let Some(Map::LruHashMap(map)) = ebpf.map(abi::SOURCES) else {
-        anyhow::bail!("{} is no LRU map", abi::SOURCES);
-    };
-    let map = MapData::from_id(map.info()?.id())?;
-    let info =
-        fs::read_to_string(format!("/proc/self/fdinfo/{}", std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd()))?;
-    let line = info.lines().find_map(|line| line.strip_prefix("memlock:")).context("memlock")?;
-    Ok((Filler(HashMap::try_from(Map::LruHashMap(map))?), line.trim().parse()?))
+/// What the kernel says that the maps take which grow with the number of sources.
+fn memlock(ebpf: &aya::Ebpf) -> Result<u64> {
+    let mut sum = 0;
+    for name in [abi::SOURCES, abi::CHANGES] {
+        let (Map::LruHashMap(map) | Map::Array(map)) = ebpf.map(name).context(name)? else {
+            anyhow::bail!("{name} is of another kind");
+        };
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
+        let line = info.lines().find_map(|line| line.strip_prefix("memlock:")).context("memlock")?;
+        sum += line.trim().parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
-fn read(sensor: &mut KernelSensor) -> Result<Cost> {
+/// Reading alone, after what `send` does.
+fn read(sensor: &mut KernelSensor, mut send: impl FnMut() -> Result<()>) -> Result<Cost> {
     let mut costs = Vec::new();
-    for _ in 0..POLLS {
+    for _ in 0..ROUNDS {
+        send()?;
         costs.push(Cost::of(|| {
             let mut handed_on = 0;
             sensor.poll(&mut |_, _, _| handed_on += 1)?;
@@ -223,22 +263,24 @@ struct Memory {
 }
 
 impl Memory {
-    fn table(&self, sources: u32, histories: u64) -> Table {
+    fn table(&self, sources: u32, [seen_once, seen_twice]: [u64; 2]) -> Table {
         let mut table = Table::new(
             "Memory",
-            "All of the kernel's table is taken when it is made. `map`: what the kernel says of it (fdinfo, memlock). `machine`: by \
-             how much less memory was available after loading, all other maps included. Histories: the agent's, what its resident \
-             memory grew by once every source had one of two polls.",
+            "All of the kernel's table, and of the list of what has changed in it, is taken when they are made. `map`: what the \
+             kernel says of them (fdinfo, memlock). `machine`: by how much less memory was available after loading, all other \
+             maps included. Histories: the agent's, what its resident memory grew by once every source had been seen in one \
+             poll, and in two.",
             &["mib", "bytes_per_source"],
         );
         let mut row = |name: &str, bytes: u64| {
             let bytes = bytes as f64;
             table.push(name, [bytes / MIB, bytes / f64::from(sources)].map(Cell::from));
         };
-        row("table, computed", u64::from(sources) * BYTES_PER_SOURCE);
+        row("table, computed", program::bytes(sources));
         row("table, measured: map", self.memlock);
         row("table, measured: machine", self.free_before.saturating_sub(self.free_after));
-        row("histories, measured", histories);
+        row("histories of one poll, measured", seen_once);
+        row("histories of two polls, measured", seen_twice);
         table
     }
 }

@@ -136,7 +136,7 @@ pub(crate) mod tests {
     fn answered(state: &mut SourceState, answer: Answer, times: u32) {
         for _ in 0..times {
             // SAFETY: an exclusive reference.
-            unsafe { account::record_answer::<Unshared>(state, answer) };
+            unsafe { account::record_answer::<Unshared>(state, answer, 1) };
         }
     }
 

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     detect::{Detector, findings::EventKind},
     observe::Observer,
-    sensor::{Occupancy, Poll, attach::AttachedMode},
+    sensor::{Occupancy, Poll, Whole, attach::AttachedMode},
 };
 
 /// The media type of [`Metrics::encode`].
@@ -61,6 +61,7 @@ pub struct Metrics {
     visitor_evictions: IntCounter,
     polls: Histogram,
     poll_errors: IntCounter,
+    whole_reads: IntCounterVec,
     trips: IntCounter,
     trips_lost: IntCounter,
     samples: IntCounterVec,
@@ -225,6 +226,11 @@ impl Metrics {
             )?,
             poll_errors: register
                 .counter("scanguard_poll_errors_total", "Polls that failed; the next one makes up for it.")?,
+            whole_reads: register.counters(
+                "scanguard_whole_table_reads_total",
+                "Polls that read all of the kernel's table rather than what has changed in it, by why.",
+                &["reason"],
+            )?,
             trips: register.counter(
                 "scanguard_trips_total",
                 "Times that the kernel program told the agent of a source at once.",
@@ -338,6 +344,9 @@ impl Metrics {
         for why in LeftOut::ALL {
             metrics.samples_left_out.with_label_values(&[why.label()]);
         }
+        for whole in Whole::ALL {
+            metrics.whole_reads.with_label_values(&[whole.label()]);
+        }
         metrics.reload_successful.set(1);
         metrics.add_process_metrics()?;
         Ok(metrics)
@@ -399,6 +408,9 @@ impl Metrics {
         self.holds.inc_by(delta.holds);
         self.holds_refused.inc_by(delta.holds_refused);
         self.source_evictions.inc_by(evicted);
+        if let Some(whole) = poll.whole {
+            self.whole_reads.with_label_values(&[whole.label()]).inc();
+        }
         self.polls.observe(took.as_secs_f64());
     }
 

@@ -72,15 +72,28 @@ where
     /// Calls `each` for every entry and returns how many there were. Entries that come or go meanwhile
     /// may be seen or not; all others are seen once.
     pub(super) fn read(&mut self, map: BorrowedFd<'_>, mut each: impl FnMut(&K, &V)) -> io::Result<u64> {
-        // The kernel's place in the map: a bucket number, for hash maps.
-        let mut place = 0u32;
-        let mut next_place = 0u32;
-        let mut first = true;
-        let mut seen = 0u64;
+        let mut place = Place::default();
+        let mut seen = 0;
         loop {
+            let (keys, values) = self.next(map, &mut place)?;
+            for (key, value) in keys.iter().zip(values) {
+                each(key, value);
+            }
+            seen += keys.len() as u64;
+            if place == Place::default() {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// The entries from a place in the map on, as many as the buffers hold, and moves the place on; after the last
+    /// entry, to the beginning.
+    pub(super) fn next(&mut self, map: BorrowedFd<'_>, place: &mut Place) -> io::Result<(&[K], &[V])> {
+        let mut next = 0u32;
+        let end = loop {
             let mut attributes = BatchAttributes {
-                in_batch: if first { 0 } else { (&raw const place) as u64 },
-                out_batch: (&raw mut next_place) as u64,
+                in_batch: place.0.as_ref().map_or(0, |place| std::ptr::from_ref(place) as u64),
+                out_batch: (&raw mut next) as u64,
                 keys: self.keys.as_mut_ptr() as u64,
                 values: self.values.as_mut_ptr() as u64,
                 count: u32::try_from(self.keys.len()).unwrap_or(u32::MAX),
@@ -89,29 +102,24 @@ where
                 flags: 0,
             };
             // SAFETY: the attributes of this command; the buffers are as long as `count` says.
-            let end = match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) } {
-                Ok(_) => false,
-                // The end of the map; what was read before it counts.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-                // One bucket holds more entries than the buffers.
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                    self.grow(self.keys.len() * 2)?;
-                    continue;
+            match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) } {
+                Ok(_) => {
+                    place.0 = Some(next);
+                    break attributes.count;
                 }
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+                // The end of the map; what was read before it counts.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    place.0 = None;
+                    break attributes.count;
+                }
+                // One bucket holds more entries than the buffers.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => self.grow(self.keys.len() * 2)?,
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 Err(error) => return Err(error),
-            };
-            let count = attributes.count as usize;
-            for (key, value) in self.keys.iter().zip(&self.values).take(count) {
-                each(key, value);
             }
-            seen += count as u64;
-            if end {
-                return Ok(seen);
-            }
-            place = next_place;
-            first = false;
-        }
+        };
+        let end = (end as usize).min(self.keys.len());
+        Ok((&self.keys[..end], &self.values[..end]))
     }
 }
 
@@ -145,6 +153,10 @@ pub(super) fn write<K: aya::Pod, V: aya::Pod>(
         Err(error) => Err(((attributes.count as usize).min(count), error)),
     }
 }
+
+/// A place in a map: the number of a bucket, for hash maps. By default the beginning.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Place(Option<u32>);
 
 /// Reads one entry of a hash map.
 pub(super) fn look<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>

@@ -11,8 +11,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::{clock::monotonic, network::Local};
 
 use super::{
-    Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit,
-    batch::{self, BatchReader},
+    Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit, Whole,
+    batch::{self, BatchReader, Place},
+    census::Census,
+    changes::{Changes, Found},
     gate::{Gate, GateMode, Reflex, Standing},
     home::Home,
     missing,
@@ -39,6 +41,12 @@ pub struct KernelSensor {
     live: Noted<Address>,
     published: Noted<abi::ServiceKey>,
     reader: BatchReader<Address, SourceState>,
+    changes: Changes,
+    census: Census,
+    /// Where the census is.
+    counted: Place,
+    /// Sources that the agent took out of the table.
+    removed: u64,
     /// What the program was told last.
     told: abi::Control,
     /// Whom it holds by itself.
@@ -92,8 +100,13 @@ impl KernelSensor {
         };
         let turned_away =
             PerCpuArray::try_from(take(ebpf, abi::TURNED_AWAY)?).map_err(map_error(abi::TURNED_AWAY))?;
+        let capacity = sources.info().map_err(map_error(abi::SOURCES))?.max_entries();
         let mut sensor = Self {
             turned_away,
+            changes: Changes::new(ebpf, is_new)?,
+            census: Census::new(capacity),
+            counted: Place::default(),
+            removed: 0,
             sources,
             tally,
             control,
@@ -151,7 +164,36 @@ impl KernelSensor {
             }
         });
         let entries = read.map_err(|error| call_failed(abi::SOURCES, error))?;
-        Ok(Some(Poll { tally: self.read_tally()?, entries }))
+        let tally = self.read_tally()?;
+        self.census.know(entries, tally.inserted, self.removed);
+        Ok(Some(Poll { tally, entries, whole: Some(Whole::Takeover) }))
+    }
+
+    /// Hands on every source of the whole table that may have done something since the epoch before this one began.
+    fn read_whole(&mut self, ended_epoch: u32, each: &mut Visit<'_>) -> Result<(), SensorError> {
+        let oldest = ended_epoch.wrapping_sub(1);
+        let read = self.reader.read(self.sources.fd().as_fd(), |source, state| {
+            if state.epoch.wrapping_sub(oldest) <= 2 {
+                each(source, state, ended_epoch);
+            }
+        });
+        read.map(drop).map_err(|error| call_failed(abi::SOURCES, error))
+    }
+
+    /// Counts a part of the table; how many entries there are.
+    fn count_entries(&mut self, inserted: u64) -> Result<u64, SensorError> {
+        let mut part = 0;
+        loop {
+            let (keys, _) = self
+                .reader
+                .next(self.sources.fd().as_fd(), &mut self.counted)
+                .map_err(|error| call_failed(abi::SOURCES, error))?;
+            part += keys.len() as u64;
+            let is_last = self.counted == Place::default();
+            if is_last || part >= self.census.part() {
+                return Ok(self.census.count(part, is_last, inserted, self.removed));
+            }
+        }
     }
 
     /// The running epoch.
@@ -383,22 +425,31 @@ fn take(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<Map, SensorError> {
 impl Sensor for KernelSensor {
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
         let ended_epoch = self.told.epoch;
+        let before = self.changes.count()?;
         self.tell(|control| control.epoch = ended_epoch.wrapping_add(1))?;
-        // A packet that was under way on another CPU while the epoch before was ended may have been
-        // counted after that poll: its source is handed on once more.
-        let oldest = ended_epoch.wrapping_sub(1);
-        let entries = self
-            .reader
-            .read(self.sources.fd().as_fd(), |source, state| {
-                if state.epoch.wrapping_sub(oldest) <= 2 {
-                    each(source, state, ended_epoch);
-                }
-            })
-            .map_err(|error| SensorError::Call { call: "BPF_MAP_LOOKUP_BATCH", map: abi::SOURCES, error })?;
+        // What is counted in the ended epoch from here on is listed once more, in the next.
+        let end = self.changes.count()?;
+        let whole = match self.changes.read(end, |source, state| each(source, state, ended_epoch))? {
+            Found::All => None,
+            Found::Unknown => Some(Whole::Takeover),
+            Found::Overwritten(lost) => {
+                tracing::warn!(
+                    "{lost} of the sources that did something were overwritten in the list of them: the whole table is read"
+                );
+                Some(Whole::Overflow)
+            }
+        };
+        if whole.is_some() {
+            self.read_whole(ended_epoch, each)?;
+        }
+        // Those that were listed around the end of the epoch may have been read before they were counted in the next.
+        self.changes.goes_on(before);
         if let Some(meta) = &mut self.meta {
             meta.note_polled(monotonic());
         }
-        Ok(Poll { tally: self.read_tally()?, entries })
+        let tally = self.read_tally()?;
+        let entries = self.count_entries(tally.inserted)?;
+        Ok(Poll { tally, entries, whole })
     }
 
     fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError> {
@@ -412,11 +463,14 @@ impl Sensor for KernelSensor {
     }
 
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
-        batch::take(self.sources.fd().as_fd(), source).map_err(|error| SensorError::Call {
+        let taken = batch::take(self.sources.fd().as_fd(), source);
+        let taken = taken.map_err(|error| SensorError::Call {
             call: "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
             map: abi::SOURCES,
             error,
-        })
+        })?;
+        self.removed += u64::from(taken.is_some());
+        Ok(taken)
     }
 
     fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {

@@ -6,6 +6,8 @@
 
 pub mod attach;
 mod batch;
+mod census;
+mod changes;
 pub mod egress;
 pub mod gate;
 pub mod home;
@@ -39,6 +41,30 @@ pub struct Poll {
     pub tally: Tally,
     /// Entries in the table of sources.
     pub entries: u64,
+    /// Whether the whole table was read, rather than what has changed in it.
+    pub whole: Option<Whole>,
+}
+
+/// Why the whole table of sources was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whole {
+    /// An agent before this one used the table: what it has read is not known.
+    Takeover,
+    /// So many sources did something that the list of them was overwritten before it was read.
+    Overflow,
+}
+
+impl Whole {
+    /// All.
+    pub const ALL: [Self; 2] = [Self::Takeover, Self::Overflow];
+
+    /// The name in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Takeover => "takeover",
+            Self::Overflow => "overflow",
+        }
+    }
 }
 
 /// How full the maps are that hold evidence of who answers.
@@ -64,8 +90,8 @@ pub type Visit<'v> = dyn FnMut(&Address, &SourceState, u32) + 'v;
 
 /// Where counts come from.
 pub trait Sensor {
-    /// Ends the running epoch and hands on every source that may have probed during it or just before,
-    /// with its state and the number of that epoch.
+    /// Ends the running epoch and hands on every source of which something was counted in it, some of them more than
+    /// once, with its state and the number of that epoch.
     ///
     /// # Errors
     /// A map could not be read. What was handed on until then stays valid: states are totals, not

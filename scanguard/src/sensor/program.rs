@@ -6,7 +6,10 @@ use aya::{
     EbpfError, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
-use scanguard_common::{abi, address::SourceMask};
+use scanguard_common::{
+    abi,
+    address::{Address, SourceMask},
+};
 
 use super::{pins::Shape, settings::Settings};
 use crate::content;
@@ -49,6 +52,12 @@ pub enum LoadError {
 
 /// What the kernel takes for one entry of the table: key, value and its hash element of 48 bytes.
 pub const BYTES_PER_SOURCE: u64 = 16 + size_of::<scanguard_common::account::SourceState>() as u64 + 48;
+
+/// What the maps take that grow with the number of sources: the table, and the ring of changes.
+pub fn bytes(max_sources: u32) -> u64 {
+    let places = abi::change_places(max_sources);
+    u64::from(max_sources) * BYTES_PER_SOURCE + u64::from(places) * size_of::<Address>() as u64
+}
 
 /// How loud the kernel program may log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -108,10 +117,11 @@ pub fn load_with(
         .override_global(abi::SAMPLING, &enabled, true)
         .override_global(abi::TCP_PORTS, tcp.words(), true)
         .override_global(abi::DNS_PORTS, dns.words(), true)
+        .override_global(abi::CHANGES_MASK, &(abi::change_places(settings.max_sources) - 1), true)
         .override_global(aya_log::LEVEL, &log.0, false)
         .load(OBJECT)
         .map_err(|error| explain(&error, settings))?;
-    for name in [abi::PROGRAM, abi::CLOCK_PROGRAM] {
+    for name in [abi::PROGRAM, abi::CLOCK_PROGRAM, abi::READ_PROGRAM] {
         let program: &mut Xdp = ebpf
             .program_mut(name)
             .ok_or(LoadError::Layout)?
@@ -123,8 +133,8 @@ pub fn load_with(
 }
 
 /// Entries of maps that are set when they are made.
-pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 1] {
-    [(abi::SOURCES, settings.max_sources)]
+pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 2] {
+    [(abi::SOURCES, settings.max_sources), (abi::CHANGES, abi::change_places(settings.max_sources))]
 }
 
 /// The maps of the object as they are defined there, by name.
@@ -153,7 +163,7 @@ fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> Lo
         Some(libc::EPERM | libc::EACCES) => LoadError::Denied(shorten(error)),
         Some(libc::ENOMEM) => LoadError::Memory {
             sources: settings.max_sources,
-            mebibytes: (u64::from(settings.max_sources) * BYTES_PER_SOURCE).div_ceil(1 << 20),
+            mebibytes: bytes(settings.max_sources).div_ceil(1 << 20),
         },
         _ => LoadError::Unsupported { release: kernel_release(), reason: shorten(error) },
     }

@@ -168,11 +168,12 @@ impl SoftwareSensor {
 
     /// Notes an answer that went out to a source, if the source is in the table; says whether it was.
     pub fn answered(&mut self, source: &Address, answer: Answer) -> bool {
-        let Some(tracked) = self.sources.get_mut(&self.mask.apply(*source)) else {
+        let epoch = epoch(self.period);
+        let Some(state) = self.active(*source) else {
             return false;
         };
         // SAFETY: an exclusive reference.
-        unsafe { account::record_answer::<Unshared>(&raw mut tracked.state, answer) };
+        unsafe { account::record_answer::<Unshared>(state, answer, epoch) };
         true
     }
 
@@ -264,8 +265,7 @@ impl Sensor for SoftwareSensor {
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
         let ended = self.period;
         self.period += 1;
-        // Those of the period before once more, as the live sensor does it.
-        let oldest = (ended - 1, Address::UNSPECIFIED);
+        let oldest = (ended, Address::UNSPECIFIED);
         let mut active: Vec<_> = self.by_age.range(oldest..).map(|(_, source)| *source).collect();
         active.sort_unstable();
         for source in active {
@@ -273,7 +273,7 @@ impl Sensor for SoftwareSensor {
                 each(&source, &tracked.state, epoch(ended));
             }
         }
-        Ok(Poll { tally: self.tally, entries: self.sources.len() as u64 })
+        Ok(Poll { tally: self.tally, entries: self.sources.len() as u64, whole: None })
     }
 
     fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError> {
@@ -351,14 +351,14 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_handed_on_at_the_poll_after_its_probe_and_once_more() {
+    fn a_source_is_handed_on_at_the_poll_after_what_it_did_and_what_was_answered() {
         let mut sensor = sensor(10);
         syn(&mut sensor, 2);
         syn(&mut sensor, 1);
         assert_eq!(polled(&mut sensor).0, [address(1), address(2)]);
         syn(&mut sensor, 3);
-        assert_eq!(polled(&mut sensor).0, [address(1), address(2), address(3)]);
-        assert_eq!(polled(&mut sensor).0, [address(3)]);
+        assert!(sensor.answered(&address(1), Answer::Reset));
+        assert_eq!(polled(&mut sensor).0, [address(1), address(3)]);
         assert_eq!(polled(&mut sensor).0, []);
     }
 

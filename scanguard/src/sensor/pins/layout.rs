@@ -20,7 +20,7 @@ use super::{
 const PREFIX: &str = "scanguard_abi_";
 
 /// Maps that hold nothing beyond a packet: each program has its own.
-const SCRATCH: [&str; 2] = ["FRESH", "DRAFT"];
+const SCRATCH: [&str; 3] = ["FRESH", "DRAFT", abi::READ];
 
 /// The maps of the program in this binary, as these settings make them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -116,6 +116,8 @@ mod tests {
         let maps = layout(&Settings::default()).maps;
         for name in [
             abi::SOURCES,
+            abi::CHANGES,
+            abi::CHANGE_COUNT,
             abi::TALLY,
             abi::CONTROL,
             abi::BANS,
