@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
 use libtest_mimic::Trial;
+use scanguard::content::sampling::Settings as Sampling;
 use scanguard::sensor::{
     Poll, Sensor, Whole,
     kernel::KernelSensor,
