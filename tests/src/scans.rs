@@ -52,7 +52,8 @@ pub const SCANS: &[Scan] = &[
     scan("nmap -n -Pn -sX -p 1-100 --max-retries 1 {victim}", &[Xmas], &["xmas_scan"]),
     scan("nmap -n -Pn -sA -p 1-100 {victim}", &[Ack], &["ack_scan"]),
     scan("nmap -n -Pn -sM -p 1-100 {victim}", &[Maimon], &["maimon_scan"]),
-    scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], &["udp_scan"]),
+    // Port 53 is asked for its version.
+    scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], &["dns_probe", "udp_scan"]),
     scan("nmap -n -Pn -sY -p 1-100 --max-retries 1 {victim}", &[SctpInit], &["sctp_scan"]),
     scan("nmap -n -Pn -sZ -p 1-100 --max-retries 1 {victim}", &[SctpCookieEcho], &["sctp_scan"]),
     scan(
@@ -69,7 +70,7 @@ pub const SCANS: &[Scan] = &[
     scan("nmap -n -Pn -sS -p 22 --send-ip {routed}.0/26", &[Syn], &["horizontal_sweep"]),
     scan("nmap -6 -n -Pn -sS -p 1-200 {victim6}", &[Syn], VERTICAL),
     scan("nmap -6 -n -Pn -sX -p 1-60 --max-retries 1 {victim6}", &[Xmas], &["xmas_scan"]),
-    scan("nmap -6 -n -Pn -sU -p 50-100 --max-retries 1 {victim6}", &[UdpEmpty], &["udp_scan"]),
+    scan("nmap -6 -n -Pn -sU -p 50-100 --max-retries 1 {victim6}", &[UdpEmpty], &["dns_probe", "udp_scan"]),
     scan("nmap -6 -n -sn -PE {victim6}", &[], &[]),
     hping("hping3 -c 5 -i u1000 -q -S -F -p 80 {victim}", &[SynFin], ODD),
     hping("hping3 -c 5 -i u1000 -q -S -R -p 80 {victim}", &[SynRst], ODD),

@@ -143,27 +143,3 @@ fn a_listed_source_is_worse() {
     assert_eq!(finding.severity, Severity::High);
     assert!(finding.reason.contains("listed in scanguard-known-talk"), "{}", finding.reason);
 }
-
-/// What one utterance costs. Run by hand, optimized: docs/performance.md is about the kernel.
-#[test]
-#[ignore = "a measurement"]
-fn utterance_cost() {
-    for (name, sources, path) in
-        [("one client", 1, false), ("one scanner", 1, true), ("many clients", 10_000, false)]
-    {
-        let mut play = Play::all_rules();
-        let rounds = 200_000u32;
-        let said: Vec<_> = (0..rounds)
-            .map(|round| {
-                let path = if path { format!("/word{round}") } else { format!("/page{}", round % 50) };
-                let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
-                by(agent, to("www.example.org", &path))
-            })
-            .collect();
-        let started = std::time::Instant::now();
-        for (round, said) in said.into_iter().enumerate() {
-            play.asked_of(round % sources, said, if path { 404 } else { 200 });
-        }
-        println!("{name}: {:?} for a request and its status", started.elapsed() / rounds);
-    }
-}
