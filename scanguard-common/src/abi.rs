@@ -21,7 +21,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_7";
+pub const VERSION: &str = "SCANGUARD_ABI_8";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -144,6 +144,8 @@ pub struct Control {
     pub source_samples: u32,
     /// Samples an epoch on each CPU.
     pub cpu_samples: u32,
+    /// For how many epochs both are saved.
+    pub sample_epochs: u32,
     /// From how many services on that a source missed for certain within an epoch it is held, see [`crate::hold`]; 0: never.
     pub reflex: u32,
     /// Within how many epochs it must have completed a connection; 0: it need not have.
@@ -259,7 +261,7 @@ pub struct SampleHeader {
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 72);
+const _: () = assert!(size_of::<Control>() == 76);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);
 const _: () = assert!(size_of::<Tally>() == 8 * (24 + 22 + 8 + 4 + 4 + 9 + 5 + 4));

@@ -67,14 +67,30 @@ pub fn budget_place(source: Address, is_answer: bool, salt: u64) -> (u32, u32) {
     ((hash >> 50) as u32 & (BUDGETS as u32 - 1), hash as u32)
 }
 
+/// How many samples may be taken: so many come back with each epoch, and what is not used is saved for some epochs, so
+/// that a burst is seen as well where epochs are short. At most 65,535 are saved.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Budget {
+    /// Samples an epoch.
+    pub samples: u32,
+    /// For how many epochs they are saved, at least one.
+    pub epochs: u32,
+}
+
 /// Takes one from a budget: what is to be kept of it now, or none if it is used up. `held` is what was kept before: tag,
-/// epoch and how many were taken. Budgets end at 65,535 an epoch.
+/// epoch and how many are taken. Who comes again after a multiple of 65,536 epochs finds less than he has; nobody finds more.
 #[inline(always)]
-pub fn charge(held: u64, tag: u32, epoch: u32, budget: u32) -> Option<u64> {
-    let owner = u64::from(tag) << 32 | u64::from((epoch & 0xffff) << 16);
-    let taken = if held & !0xffff == owner { held & 0xffff } else { 0 };
-    let left = u64::from(budget.min(0xffff)) > taken;
-    left.then_some(owner | (taken + 1))
+pub fn charge(held: u64, tag: u32, epoch: u32, budget: Budget) -> Option<u64> {
+    let Budget { samples, epochs } = budget;
+    let taken = if held >> 32 == u64::from(tag) {
+        let passed = epoch.wrapping_sub((held >> 16) as u32) & 0xffff;
+        (held & 0xffff).saturating_sub(u64::from(passed) * u64::from(samples))
+    } else {
+        0
+    };
+    let saved = u64::from(samples) * u64::from(epochs.max(1));
+    let is_left = saved.min(0xffff) > taken;
+    is_left.then_some(u64::from(tag) << 32 | u64::from((epoch & 0xffff) << 16) | (taken + 1))
 }
 
 #[cfg(test)]
@@ -93,7 +109,11 @@ mod tests {
     }
 
     /// How many of so many are taken, and what is kept then.
-    fn taken(mut held: u64, tag: u32, epoch: u32, budget: u32, wanted: u32) -> (u32, u64) {
+    fn taken(held: u64, tag: u32, epoch: u32, samples: u32, wanted: u32) -> (u32, u64) {
+        taken_of_saved(held, tag, epoch, Budget { samples, epochs: 1 }, wanted)
+    }
+
+    fn taken_of_saved(mut held: u64, tag: u32, epoch: u32, budget: Budget, wanted: u32) -> (u32, u64) {
         let mut count = 0;
         for _ in 0..wanted {
             if let Some(now) = charge(held, tag, epoch, budget) {
@@ -113,6 +133,27 @@ mod tests {
         assert_eq!(taken(held, 8, 1, 10, 100).0, 10, "another source");
         assert_eq!(taken(held, 7, 1, 12, 100).0, 2, "a larger budget");
         assert_eq!(taken(0, 7, 1, 0, 100).0, 0, "none");
+    }
+
+    #[test]
+    fn what_is_not_used_is_saved_for_some_epochs_and_then_comes_back_by_and_by() {
+        let budget = Budget { samples: 10, epochs: 5 };
+        let (mut held, mut counts) = (0, [0; 6]);
+        for (count, epoch) in counts.iter_mut().zip([1, 1, 2, 4, 5, 100]) {
+            (*count, held) = taken_of_saved(held, 7, epoch, budget, 100);
+        }
+        assert_eq!(counts, [50, 0, 10, 20, 10, 50]);
+        assert_eq!(taken_of_saved(held, 7, 100 + 0x1_0000, budget, 100).0, 0, "never more");
+        assert_eq!(taken_of_saved(0, 7, 1, Budget::default(), 100).0, 0, "none");
+        let largest = Budget { samples: u32::MAX, epochs: u32::MAX };
+        assert_eq!(taken_of_saved(0, 7, 1, largest, 70_000).0, 65_535);
+    }
+
+    #[test]
+    fn an_epoch_that_goes_round_gives_back_as_any_other() {
+        let budget = Budget { samples: 10, epochs: 5 };
+        let (_, held) = taken_of_saved(0, 7, 0xffff, budget, 100);
+        assert_eq!(taken_of_saved(held, 7, 0x1_0001, budget, 100).0, 20);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use scanguard_common::{
 /// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_7: Global<u32> = Global::new(7);
+static SCANGUARD_ABI_8: Global<u32> = Global::new(8);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());

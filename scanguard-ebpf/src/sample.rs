@@ -16,7 +16,7 @@ use scanguard_common::{
     oracle::{Oracle as _, Socket},
     outcome::{Flow, Segment, SegmentKind},
     packet::Packet,
-    sample::{BUDGETS, LeftOut, budget_place, charge},
+    sample::{BUDGETS, Budget, LeftOut, budget_place, charge},
     wire::protocol,
 };
 
@@ -261,12 +261,21 @@ fn bounded(len: usize, limit: usize) -> Option<usize> {
 fn pay(control: &Control, flow: &Flow, is_answer: bool) -> Result<(), LeftOut> {
     let source = config::source_mask().apply(flow.source);
     let (place, tag) = budget_place(source, is_answer, config::salt());
-    pay_from(BUDGET.get_ptr_mut(place), tag, control.epoch, control.source_samples, LeftOut::SourceBudget)?;
-    pay_from(CPU_BUDGET.get_ptr_mut(0), 0, control.epoch, control.cpu_samples, LeftOut::CpuBudget)
+    let Control { epoch, source_samples, cpu_samples, sample_epochs, .. } = *control;
+    let of_source = Budget { samples: source_samples, epochs: sample_epochs };
+    let of_cpu = Budget { samples: cpu_samples, epochs: sample_epochs };
+    pay_from(BUDGET.get_ptr_mut(place), tag, epoch, of_source, LeftOut::SourceBudget)?;
+    pay_from(CPU_BUDGET.get_ptr_mut(0), 0, epoch, of_cpu, LeftOut::CpuBudget)
 }
 
 #[inline(always)]
-fn pay_from(held: Option<*mut u64>, tag: u32, epoch: u32, budget: u32, why: LeftOut) -> Result<(), LeftOut> {
+fn pay_from(
+    held: Option<*mut u64>,
+    tag: u32,
+    epoch: u32,
+    budget: Budget,
+    why: LeftOut,
+) -> Result<(), LeftOut> {
     let held = held.ok_or(why)?;
     // SAFETY: an aligned number in a map, read and written whole.
     unsafe { held.write(charge(held.read(), tag, epoch, budget).ok_or(why)?) };

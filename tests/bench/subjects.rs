@@ -4,7 +4,7 @@ use std::{net::IpAddr, os::fd::AsFd as _, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, Xdp};
-use scanguard::content::sampling::Settings as Sampling;
+use scanguard::content::sampling::{Budgets, Settings as Sampling};
 use scanguard::sensor::{
     Feed as _, Sensor as _,
     gate::GateMode,
@@ -12,7 +12,7 @@ use scanguard::sensor::{
     settings::Settings,
     test_run::{self, TestRunSensor},
 };
-use scanguard_common::abi;
+use scanguard_common::{abi, sample::Budget};
 use scanguard_tests::{
     frames::{SOURCE, ethernet, icmp, tcp, udp, v4, v6},
     program,
@@ -154,6 +154,9 @@ fn unsampled(name: &'static str, frame: Vec<u8>, content: &Sampling) -> Subject 
     })
 }
 
+/// As large as budgets are.
+const ENDLESS: Budget = Budget { samples: u32::MAX, epochs: 1 };
+
 /// Samples that the ring buffer has room for at once.
 const ROOM: u32 = 4_000;
 
@@ -161,7 +164,7 @@ const ROOM: u32 = 4_000;
 fn http_sampled() -> Subject {
     Subject::of("http_sampled", || {
         let mut loaded = program::load(&Settings::default())?;
-        loaded.kernel.set_samples((u32::MAX, u32::MAX))?;
+        loaded.kernel.set_samples(Budgets { source: ENDLESS, cpu: ENDLESS })?;
         let frame = request();
         Ok(Box::new(move |packets: u32| {
             let mut sum = 0.0;

@@ -151,7 +151,7 @@ fn budget() -> Result<()> {
     let lab = Lab::new()?;
     let mut stage = Stage::new(&lab)?;
     nginx(&mut stage)?;
-    // One sample an epoch, and no end of the epoch before the test's.
+    // Ten samples at once and one more each epoch.
     let little = "[sensor]\npoll_interval = \"100ms\"\n[samples]\nsource_budget = 10\n";
     let config = config_file(little)?;
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scanguard_common::sample::Ports;
+use scanguard_common::sample::{Budget, Ports};
 
 use crate::config::Section;
 
@@ -31,6 +31,15 @@ impl Default for Settings {
             cpu_budget: 5_000,
         }
     }
+}
+
+/// What may be sampled in an epoch.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Budgets {
+    /// Of what one source says, and as much of what it is answered.
+    pub source: Budget,
+    /// On each CPU; saved for as many epochs as the source's.
+    pub cpu: Budget,
 }
 
 /// At this many a second the agent is busy with nothing else.
@@ -64,13 +73,16 @@ impl Settings {
         Ports::new(self.dns_ports.iter().copied().filter(|_| self.enabled))
     }
 
-    /// The budgets of a source and of a CPU in an epoch of this length, at least one sample each.
-    pub fn budgets(&self, epoch: Duration) -> (u32, u32) {
+    /// The budgets of a source and of a CPU with epochs of this length, at least one sample each. What is not used is saved
+    /// for a second: scanners with lists of words send hundreds of requests within one short epoch.
+    pub fn budgets(&self, epoch: Duration) -> Budgets {
+        let epochs = 1_000_000_000 / epoch.as_nanos().clamp(1, 1_000_000_000);
+        let epochs = u32::try_from(epochs).unwrap_or(u32::MAX);
         let of = |per_second: u32| {
             let samples = u128::from(per_second).saturating_mul(epoch.as_nanos()) / 1_000_000_000;
-            u32::try_from(samples).unwrap_or(u32::MAX).max(1)
+            Budget { samples: u32::try_from(samples).unwrap_or(u32::MAX).max(1), epochs }
         };
-        (of(self.source_budget), of(self.cpu_budget))
+        Budgets { source: of(self.source_budget), cpu: of(self.cpu_budget) }
     }
 }
 
@@ -86,13 +98,16 @@ mod tests {
     fn budgets_go_by_the_length_of_an_epoch() {
         let settings = Settings { source_budget: 200, cpu_budget: 5_000, ..Settings::default() };
         for (epoch, budgets) in [
-            (Duration::from_secs(1), (200, 5_000)),
-            (Duration::from_millis(10), (2, 50)),
-            (Duration::from_millis(1), (1, 5)),
-            (Duration::from_secs(60), (12_000, 300_000)),
-            (Duration::MAX, (u32::MAX, u32::MAX)),
+            (Duration::from_secs(1), (200, 5_000, 1)),
+            (Duration::from_millis(300), (60, 1_500, 3)),
+            (Duration::from_millis(10), (2, 50, 100)),
+            (Duration::from_millis(1), (1, 5, 1_000)),
+            (Duration::from_secs(60), (12_000, 300_000, 1)),
+            (Duration::MAX, (u32::MAX, u32::MAX, 1)),
         ] {
-            assert_eq!(settings.budgets(epoch), budgets, "{epoch:?}");
+            let (source, cpu, epochs) = budgets;
+            let of = |samples| Budget { samples, epochs };
+            assert_eq!(settings.budgets(epoch), Budgets { source: of(source), cpu: of(cpu) }, "{epoch:?}");
         }
     }
 

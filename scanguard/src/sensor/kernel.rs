@@ -8,7 +8,7 @@ use scanguard_common::{abi, account::SourceState, address::Address, tally::Tally
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{clock::monotonic, network::Local};
+use crate::{clock::monotonic, content::sampling::Budgets, network::Local};
 
 use super::{
     Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit, Whole,
@@ -242,12 +242,16 @@ impl KernelSensor {
         })
     }
 
-    /// How many samples are taken in an epoch: of one source, and on each CPU. At first: none.
+    /// How many samples are taken: of one source, and on each CPU. At first: none.
     ///
     /// # Errors
     /// The map could not be changed.
-    pub fn set_samples(&mut self, (of_source, of_cpu): (u32, u32)) -> Result<(), SensorError> {
-        self.tell(|control| (control.source_samples, control.cpu_samples) = (of_source, of_cpu))
+    pub fn set_samples(&mut self, budgets: Budgets) -> Result<(), SensorError> {
+        let Budgets { source, cpu } = budgets;
+        self.tell(|control| {
+            (control.source_samples, control.cpu_samples) = (source.samples, cpu.samples);
+            control.sample_epochs = source.epochs;
+        })
     }
 
     /// What the gate does with those who are banned, and whether it spares nothing of theirs.

@@ -14,7 +14,10 @@ use scanguard_common::{
 };
 
 use super::samples;
-use crate::content::{sample::Sample, sampling::Settings};
+use crate::content::{
+    sample::Sample,
+    sampling::{Budgets, Settings},
+};
 
 /// Ports, budgets, and what was taken.
 pub(super) struct Sampler {
@@ -22,8 +25,7 @@ pub(super) struct Sampler {
     dns: Ports,
     mask: SourceMask,
     salt: u64,
-    of_source: u32,
-    of_cpu: u32,
+    budgets: Budgets,
     /// As the program's table.
     sources: Vec<u64>,
     cpu: u64,
@@ -40,8 +42,7 @@ impl Default for Sampler {
             dns: Ports::NONE,
             mask: SourceMask::new(128),
             salt: 0,
-            of_source: 0,
-            of_cpu: 0,
+            budgets: Budgets::default(),
             sources: Vec::new(),
             cpu: 0,
             taken: Vec::new(),
@@ -51,18 +52,9 @@ impl Default for Sampler {
 
 impl Sampler {
     pub(super) fn new(settings: &Settings, epoch: Duration, mask: SourceMask, salt: u64) -> Self {
-        let (of_source, of_cpu) = settings.budgets(epoch);
+        let budgets = settings.budgets(epoch);
         let sources = vec![0; BUDGETS];
-        Self {
-            tcp: settings.tcp(),
-            dns: settings.dns(),
-            mask,
-            salt,
-            of_source,
-            of_cpu,
-            sources,
-            ..Self::default()
-        }
+        Self { tcp: settings.tcp(), dns: settings.dns(), mask, salt, budgets, sources, ..Self::default() }
     }
 
     /// What was taken since the last call.
@@ -137,8 +129,8 @@ impl Sampler {
     fn pay(&mut self, flow: &Flow, begins: Begins, epoch: u32) -> Result<(), LeftOut> {
         let (place, tag) = budget_place(self.mask.apply(flow.source), begins.is_answer(), self.salt);
         let held = self.sources.get_mut(place as usize).ok_or(LeftOut::SourceBudget)?;
-        *held = charge(*held, tag, epoch, self.of_source).ok_or(LeftOut::SourceBudget)?;
-        self.cpu = charge(self.cpu, 0, epoch, self.of_cpu).ok_or(LeftOut::CpuBudget)?;
+        *held = charge(*held, tag, epoch, self.budgets.source).ok_or(LeftOut::SourceBudget)?;
+        self.cpu = charge(self.cpu, 0, epoch, self.budgets.cpu).ok_or(LeftOut::CpuBudget)?;
         if self.taken.len() < MOST { Ok(()) } else { Err(LeftOut::RingFull) }
     }
 }
