@@ -5,7 +5,7 @@
 //! Servers mostly answer as for their first site, and TLS hellos (SNI) have no such answer: then very many names, each
 //! asked for once or twice, faster than monitors are, are evidence that is not sure.
 
-use super::heard::{Common, HASTE_OF_TOOLS, count, estimate, failed, is_faster};
+use super::heard::{Common, HASTE_OF_TOOLS, estimate, failed, is_faster};
 use crate::{
     config::Section,
     content::{Heard, names::Siblings},
@@ -103,8 +103,8 @@ impl Rule for VirtualHostScan {
             return String::new();
         };
         format!(
-            "{} with {}{} as the host, {} of which were not there{}: names of virtual hosts are guessed",
-            count(most.asked, "request or TLS hello"),
+            "{} requests or TLS hellos with {}{} as the host, {} of which were not there{}: names of virtual hosts are guessed",
+            most.asked,
             estimate(most.names(), "name"),
             most.whose(),
             most.missed(),
@@ -116,7 +116,7 @@ impl Rule for VirtualHostScan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found, hello, to};
+    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, hello, to};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(VirtualHostScan(Settings::default()))
@@ -144,6 +144,16 @@ mod tests {
         for (name, script) in scans {
             assert_eq!(found(rule(), script), [1], "{name}");
         }
+    }
+
+    #[test]
+    fn the_reason_counts_in_plain_words() {
+        let mut play = Play::new(rule());
+        for word in 0..60 {
+            play.at(word / 10).asked(1, to(&format!("word{word}.example.org"), "/"), 404);
+        }
+        let reason = &play.events()[0].finding.reason;
+        assert!(reason.contains(" requests or TLS hellos with about 30 names of example.org"), "{reason}");
     }
 
     #[test]
