@@ -68,13 +68,19 @@ pub(super) const NGINX: Extracted = Extracted {
 };
 
 /// The servers of the matrix.
-pub(super) const SERVERS: [Extracted; 2] = [
+pub(super) const SERVERS: [Extracted; 3] = [
     NGINX,
     Extracted {
         name: "haproxy",
         packages: Packages::same_everywhere("haproxy"),
         paths: &["usr/sbin/haproxy"],
         libraries: "liblua5.3-0 libopentracing-c-wrapper0 libpcre2-posix3",
+    },
+    Extracted {
+        name: "nsd",
+        packages: Packages::same_everywhere("nsd"),
+        paths: &["usr/sbin/nsd"],
+        libraries: "libevent-2.1-7 libfstrm0 libprotobuf-c1",
     },
 ];
 

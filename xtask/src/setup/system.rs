@@ -45,8 +45,8 @@ pub(super) const C_COMPILER: Program = Program {
 pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
-/// What the tests and the demo scan, look and set up with.
-pub(super) const TEST_TOOLS: [Program; 9] = [
+/// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
+pub(super) const TEST_TOOLS: [Program; 13] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -71,24 +71,8 @@ pub(super) const TEST_TOOLS: [Program; 9] = [
             apk: "py3-jsonschema",
         },
     },
-];
-
-/// What the matrix scans with, serves with and visits with, beyond [`TEST_TOOLS`]. None of these packages
-/// starts anything: Debian's rsync leaves its daemon off, and dnsmasq-base has no service.
-pub(super) const MATRIX_TOOLS: [Program; 14] = [
-    same("masscan"),
-    same("zmap"),
-    same("fping"),
-    // Debian, Fedora and Arch have it in nmap's package.
-    Program {
-        name: "nping",
-        packages: Packages { apt: "nmap", dnf: "nmap", pacman: "nmap", apk: "nmap-nping" },
-    },
     same("curl"),
-    same("wrk"),
-    same("rsync"),
-    same("traceroute"),
-    Program { name: "mtr", packages: Packages { apt: "mtr-tiny", dnf: "mtr", pacman: "mtr", apk: "mtr" } },
+    same("gobuster"),
     Program {
         name: "dig",
         packages: Packages { apt: "bind9-dnsutils", dnf: "bind-utils", pacman: "bind", apk: "bind-tools" },
@@ -97,6 +81,23 @@ pub(super) const MATRIX_TOOLS: [Program; 14] = [
         name: "dnsmasq",
         packages: Packages { apt: "dnsmasq-base", dnf: "dnsmasq", pacman: "dnsmasq", apk: "dnsmasq" },
     },
+];
+
+/// What the matrix scans with, serves with and visits with, beyond [`TEST_TOOLS`]. None of these packages
+/// starts anything: Debian's rsync leaves its daemon off.
+pub(super) const MATRIX_TOOLS: [Program; 24] = [
+    same("masscan"),
+    same("zmap"),
+    same("fping"),
+    // Debian, Fedora and Arch have it in nmap's package.
+    Program {
+        name: "nping",
+        packages: Packages { apt: "nmap", dnf: "nmap", pacman: "nmap", apk: "nmap-nping" },
+    },
+    same("wrk"),
+    same("rsync"),
+    same("traceroute"),
+    Program { name: "mtr", packages: Packages { apt: "mtr-tiny", dnf: "mtr", pacman: "mtr", apk: "mtr" } },
     Program {
         name: "ping",
         packages: Packages { apt: "iputils-ping", dnf: "iputils", pacman: "iputils", apk: "iputils" },
@@ -114,6 +115,24 @@ pub(super) const MATRIX_TOOLS: [Program; 14] = [
             apk: "conntrack-tools",
         },
     },
+    // Scanners of web sites, of TLS and of name servers. Not every distribution has all of them.
+    same("ffuf"),
+    same("dirb"),
+    same("wfuzz"),
+    // Debian's lacks one that it needs.
+    Program {
+        name: "dirsearch",
+        packages: Packages { apt: "dirsearch python3-chardet", ..Packages::same_everywhere("dirsearch") },
+    },
+    same("whatweb"),
+    same("wapiti"),
+    same("sqlmap"),
+    same("sslscan"),
+    Program { name: "testssl", packages: Packages::same_everywhere("testssl.sh") },
+    same("dnsrecon"),
+    same("dnsenum"),
+    same("wget"),
+    same("openssl"),
 ];
 
 /// Compiles the C programs that the bench compares with, against the kernel's own headers.
