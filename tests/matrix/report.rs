@@ -69,7 +69,7 @@ pub(crate) struct About {
 }
 
 /// Packages whose versions matter.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 30] = [
     "nmap",
     "masscan",
     "zmap",
@@ -86,6 +86,20 @@ const PACKAGES: [&str; 16] = [
     "conntrack",
     "traceroute",
     "mtr-tiny",
+    "gobuster",
+    "ffuf",
+    "dirb",
+    "wfuzz",
+    "dirsearch",
+    "whatweb",
+    "sqlmap",
+    "wapiti",
+    "sslscan",
+    "testssl.sh",
+    "dnsrecon",
+    "dnsenum",
+    "nsd",
+    "wget",
 ];
 
 impl About {
@@ -128,7 +142,7 @@ pub(crate) fn markdown(about: &About, cases: &[Case], outcomes: &[Option<Outcome
          * kernel: {kernel}, native XDP on veth; the agent is built for debugging\n\
          * tools: {tools}\n\
          * *probes before*: probes that the sensor had seen of the source when the first finding was opened, of all \
-         that it saw in the case\n\
+         that it saw in the case; where the rule\n  goes by what is said: requests, hellos and queries\n\
          * *latency*: from the first packet on the wire (tcpdump) to the time of that finding; the time that the tool \
          takes to send\n  so many probes is part of it\n\
          * addresses: the scanned host is 10.77.0.1 (fd77::1), 10.78.0.0/24 (fd78::/64) are routed to it\n",
@@ -174,11 +188,11 @@ fn row(case: &Case, outcome: Option<&Outcome>) -> String {
     let or_none = |text: Option<String>| text.unwrap_or_default();
     match &outcome.verdict {
         Verdict::Found => {
-            let before = outcome.probes_before().map(|before| format!("{before} of {probes}"));
+            let before = outcome.probes_before().map(|before| format!("{before} of {}", outcome.evidence()));
             let latency = or_none(outcome.latency().map(short));
             format!("| {name} | yes | {} | {} | {latency} |\n", outcome.rules(), or_none(before))
         }
-        Verdict::Missed => format!("| {name} | **no** | | never, of {probes} | |\n"),
+        Verdict::Missed => format!("| {name} | **no** | {} | never, of {probes} | |\n", outcome.rules()),
         Verdict::Quiet => format!("| {name} | no | | {packets} | {probes} |\n"),
         Verdict::Flagged => format!("| {name} | **yes** | {} | {packets} | {probes} |\n", outcome.rules()),
         Verdict::Failed(_) => format!("| {name} | **could not be played** | | | |\n"),

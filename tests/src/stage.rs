@@ -1,7 +1,7 @@
 //! What a case of the matrix plays on: the two hosts, servers that end with it, a directory that goes with it.
 
 use std::{
-    fs,
+    env, fs,
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -21,6 +21,8 @@ use crate::{
 
 /// An IPv6 network that is routed to the victim, every address of which it answers for.
 pub const ROUTED6: &str = "fd78::";
+/// The User-Agent of Firefox 128.
+const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
 /// Long enough for any server to start, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -70,9 +72,14 @@ impl<'l> Stage<'l> {
         Ok(path.display().to_string())
     }
 
-    /// Splits a command at its spaces and fills in `{victim}`, `{victim6}`, `{routed}`, `{routed6}`,
-    /// `{scanner}`, `{scanner6}`, `{interface}` (the scanner's), `{mac}` (the victim's) and `{dir}`.
+    /// Splits a command at its spaces and fills in, see [`Self::fill`].
     pub fn words(&self, command: &str) -> Vec<String> {
+        command.split_whitespace().map(|word| self.fill(word)).collect()
+    }
+
+    /// Fills in `{victim}`, `{victim6}`, `{routed}`, `{routed6}`, `{scanner}`, `{scanner6}`, `{interface}` (the
+    /// scanner's), `{mac}` (the victim's), `{dir}`, and `{browser}`, what a browser says that it is.
+    pub fn fill(&self, text: &str) -> String {
         let directory = self.directory().display().to_string();
         let values = [
             ("{victim}", VICTIM),
@@ -84,17 +91,19 @@ impl<'l> Stage<'l> {
             ("{interface}", SCANNER_INTERFACE),
             ("{mac}", &self.router_mac),
             ("{dir}", &directory),
+            ("{browser}", BROWSER),
         ];
-        let fill =
-            |word: &str| values.iter().fold(word.to_owned(), |word, (name, value)| word.replace(name, value));
-        command.split_whitespace().map(fill).collect()
+        values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
     fn command(&self, host: &Namespace, command: &str) -> Result<Command> {
         let words = self.words(command);
         let (program, arguments) = words.split_first().context("a command")?;
         let mut command = host.command(program);
-        command.args(arguments).current_dir(self.directory());
+        command.args(arguments).current_dir(self.directory()).env("HOME", self.directory());
+        // What a distribution packages in Python is for the distribution's own.
+        let path = env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("/usr/sbin:/usr/bin:/sbin:/bin:{path}"));
         Ok(command)
     }
 
@@ -213,5 +222,5 @@ impl Drop for Scratch {
 
 /// Where the directories of this process's stages are.
 pub fn scratch_root() -> PathBuf {
-    std::env::temp_dir().join(format!("scanguard-stage-{}", std::process::id()))
+    env::temp_dir().join(format!("scanguard-stage-{}", std::process::id()))
 }

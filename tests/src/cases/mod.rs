@@ -1,9 +1,11 @@
 //! The cases of `cargo xtask matrix`: what must be found, and what must not. One table each.
 
+mod content;
 pub mod outcome;
 pub mod play;
 pub mod quiet;
 pub mod scans;
+mod servers;
 
 use std::time::Duration;
 
@@ -18,6 +20,15 @@ pub enum Expect {
     Found,
     /// None at all.
     Quiet,
+}
+
+/// As what a scan must be found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Told {
+    /// The rule.
+    pub rule: &'static str,
+    /// The technique of MITRE ATT&CK.
+    pub technique: &'static str,
 }
 
 /// What happens.
@@ -40,6 +51,10 @@ pub struct Case {
     pub group: &'static str,
     /// What is to come of it.
     pub expect: Expect,
+    /// All that a scan must be told as; where there is nothing, any finding will do.
+    pub told: &'static [Told],
+    /// What the agent's configuration has beyond the defaults; [`Stage::fill`] fills in.
+    pub config: &'static str,
     /// Takes minutes: only where that is asked for.
     pub slow: bool,
     /// Short, and needs no tools but those of the tests: is one of them, too.
@@ -71,6 +86,18 @@ impl Case {
         Self { prepare, ..self }
     }
 
+    /// Must be told as all of these.
+    #[must_use]
+    pub const fn told(self, told: &'static [Told]) -> Self {
+        Self { told, ..self }
+    }
+
+    /// With such a configuration.
+    #[must_use]
+    pub const fn with(self, config: &'static str) -> Self {
+        Self { config, ..self }
+    }
+
     /// Lets it happen.
     ///
     /// # Errors
@@ -98,7 +125,7 @@ fn nothing(_: &mut Stage<'_>) -> Result<()> {
 
 /// All cases, scans first.
 pub fn all() -> impl Iterator<Item = Case> {
-    scans::all().chain(quiet::CASES.iter().copied())
+    scans::all().chain(content::CASES.iter().copied()).chain(quiet::all())
 }
 
 #[cfg(test)]

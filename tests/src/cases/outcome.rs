@@ -1,12 +1,16 @@
 //! What came of a case.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Case, Expect};
+use super::{Case, Expect, Told};
 
 /// In a word.
 #[derive(Clone, Debug)]
@@ -45,8 +49,10 @@ pub struct Opened {
     pub source: String,
     /// In words.
     pub reason: String,
-    /// Probes that the sensor had seen of this source, of the rule's classes.
+    /// Probes that the sensor had seen of this source, of the rule's classes; or what it had heard the source say.
     pub probes: u64,
+    /// Whether it is about what the source said.
+    pub is_about_content: bool,
     /// When.
     pub time: Timestamp,
 }
@@ -60,11 +66,13 @@ impl Opened {
         let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
         // A campaign of many sources may name none.
         let source = line["source"]["ip"].as_str().unwrap_or("several sources").to_owned();
+        let said = line["content"]["said"].as_u64();
         Ok(Self {
             rule: text(&line["rule"])?,
             source,
             reason: text(&line["reason"])?,
-            probes: line["counts"]["probes"].as_u64().context("counts.probes")?,
+            probes: said.or(line["counts"]["probes"].as_u64()).context("counts.probes")?,
+            is_about_content: said.is_some(),
             time: text(&line["time"])?.parse()?,
         })
     }
@@ -77,6 +85,10 @@ pub struct Seen {
     pub packets: u64,
     /// Those that the sensor took for probes.
     pub probes: u64,
+    /// Requests, hellos and queries, on the wire and in logs.
+    pub said: u64,
+    /// Rules and techniques of all lines.
+    pub told: BTreeSet<(String, String)>,
     /// When the first packet came, by tcpdump's clock, which is that of the agent's lines.
     pub first: Option<Timestamp>,
     /// Findings, in the order in which they were opened.
@@ -106,8 +118,8 @@ impl Outcome {
             Verdict::Failed(format!("only {} packets came", seen.packets))
         } else {
             match (case.expect, seen.opened.is_empty()) {
-                (Expect::Found, false) => Verdict::Found,
-                (Expect::Found, true) => Verdict::Missed,
+                (Expect::Found, false) if missing(case, &seen).is_none() => Verdict::Found,
+                (Expect::Found, _) => Verdict::Missed,
                 (Expect::Quiet, true) => Verdict::Quiet,
                 (Expect::Quiet, false) => Verdict::Flagged,
             }
@@ -131,11 +143,21 @@ impl Outcome {
         for opened in self.opened() {
             *rules.entry(opened.rule.as_str()).or_default() += 1;
         }
+        // Those that took a finding over.
+        for (rule, _) in &self.seen.told {
+            rules.entry(rule).or_insert(1);
+        }
         let named = rules.iter().map(|(rule, count)| match count {
             1 => (*rule).to_owned(),
             count => format!("{rule} x {count}"),
         });
         named.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What was there to be seen of the kind that the first finding is about: messages, or probes.
+    pub fn evidence(&self) -> u64 {
+        let about_content = self.opened().first().is_some_and(|opened| opened.is_about_content);
+        if about_content { self.seen.said } else { self.seen.probes }
     }
 
     /// Probes that were seen when the first finding was opened.
@@ -148,6 +170,12 @@ impl Outcome {
         let (opened, first) = (self.opened().first()?, self.seen.first?);
         Duration::try_from(opened.time.duration_since(first)).ok()
     }
+}
+
+/// What a scan should have been told as, and was not.
+fn missing(case: &Case, seen: &Seen) -> Option<Told> {
+    let is_told = |told: &Told| seen.told.contains(&(told.rule.to_owned(), told.technique.to_owned()));
+    case.told.iter().find(|told| !is_told(told)).copied()
 }
 
 /// Tools that draw their progress say much.
@@ -171,9 +199,10 @@ impl fmt::Display for Outcome {
         match &self.verdict {
             Verdict::Failed(why) => write!(f, "{why}")?,
             Verdict::Found | Verdict::Quiet | Verdict::Missed | Verdict::Flagged => {
-                write!(f, "{} packets, {} probes", self.seen.packets, self.seen.probes)?;
-                if let (Some(probes), Some(latency)) = (self.probes_before(), self.latency()) {
-                    write!(f, "; {} after {probes} probes and {}", self.rules(), short(latency))?;
+                let Seen { packets, probes, said, .. } = &self.seen;
+                write!(f, "{packets} packets, {probes} probes, {said} messages")?;
+                if let (Some(before), Some(latency)) = (self.probes_before(), self.latency()) {
+                    write!(f, "; {} after {before} of them and {}", self.rules(), short(latency))?;
                 }
             }
         }
@@ -195,11 +224,12 @@ mod tests {
 
     fn seen(packets: u64, opened: &[Opened]) -> Seen {
         let first = "2026-01-01T00:00:00Z".parse().ok();
-        Seen { packets, probes: 100, first, opened: opened.to_vec() }
+        let told = opened.iter().map(|opened| (opened.rule.clone(), "T1595".to_owned())).collect();
+        Seen { packets, probes: 100, said: 0, told, first, opened: opened.to_vec() }
     }
 
     fn judged(expect: Expect, seen: Result<Seen>) -> Outcome {
-        let case = Case { expect, packets: 50, ..super::super::quiet::CASES[0] };
+        let case = Case { expect, packets: 50, ..super::super::quiet::all().next().unwrap() };
         Outcome::new(&case, seen, Duration::ZERO)
     }
 
@@ -211,6 +241,18 @@ mod tests {
         assert_eq!(label(Expect::Found, &[]), "MISSED");
         assert_eq!(label(Expect::Quiet, &[]), "quiet");
         assert_eq!(label(Expect::Quiet, &found), "FLAGGED");
+    }
+
+    #[test]
+    fn a_scan_that_is_found_as_something_else_is_missed() {
+        let found = [line("vertical_scan", "2026-01-01T00:00:01.5Z")];
+        let label = |told| {
+            let case = Case { expect: Expect::Found, told, ..super::super::all().next().unwrap() };
+            Outcome::new(&case, Ok(seen(50, &found)), Duration::ZERO).verdict.label()
+        };
+        assert_eq!(label(&[Told { rule: "vertical_scan", technique: "T1595" }]), "found");
+        assert_eq!(label(&[Told { rule: "vertical_scan", technique: "T1595.003" }]), "MISSED");
+        assert_eq!(label(&[Told { rule: "wordlist_scan", technique: "T1595" }]), "MISSED");
     }
 
     #[test]

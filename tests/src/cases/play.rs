@@ -19,13 +19,21 @@ use super::{
     outcome::{Opened, Outcome, Seen},
 };
 use crate::{
-    agent::Agent,
+    agent::{Agent, Metrics},
     lab::{Lab, Namespace, Process, VICTIM_INTERFACE, wait_for},
     stage::Stage,
 };
 
 /// Short, so that the latency that is seen is the rules'.
 pub const POLL_INTERVAL: &str = "100ms";
+
+/// What clients say.
+const SAID: [&str; 4] = [
+    "scanguard_samples_total{begins=\"http_request\"}",
+    "scanguard_samples_total{begins=\"tls_hello\"}",
+    "scanguard_samples_total{begins=\"dns_query\"}",
+    "scanguard_log_requests_total",
+];
 
 /// Plays it to its end. A panic fails the case, not the matrix.
 pub fn play(case: &Case, poll_interval: &str) -> Outcome {
@@ -41,28 +49,39 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
     let lab = Lab::new()?;
     let mut stage = Stage::new(&lab)?;
     (case.prepare)(&mut stage).context("before the sensor was started")?;
-    let config = stage.file("scanguard.toml", &format!("[sensor]\npoll_interval = \"{poll_interval}\"\n"))?;
+    let config = format!("[sensor]\npoll_interval = \"{poll_interval}\"\n{}", stage.fill(case.config));
+    let config = stage.file("scanguard.toml", &config)?;
     let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config])?;
     let before = agent.metrics()?;
     let first = FirstPacket::watch(&lab.victim)?;
     case.act(&mut stage)?;
-    // Several polls after the last packet, whatever it was; a second at least.
-    thread::sleep(Duration::from_secs(1));
+    // Several polls after the last packet, whatever it was; a second at least. Logs are looked at once a second.
+    thread::sleep(Duration::from_secs(if case.config.is_empty() { 1 } else { 3 }));
     let polls = "scanguard_poll_duration_seconds_count";
     let ended = agent.metrics()?;
     let after = wait_for("three polls more", Duration::from_secs(60), || {
         agent.metrics().ok().filter(|now| now.get(polls) >= ended.get(polls) + 3.0)
     })?;
     ensure!(agent.stop()? == Some(0), "the agent did not end well: {}", agent.said());
-    let opened = agent.findings();
-    let opened = opened.iter().filter(|finding| finding["event"] == "opened");
+    let findings = agent.findings();
+    let opened = findings.iter().filter(|finding| finding["event"] == "opened");
     let probes = "scanguard_probes_total{";
+    let said = |metrics: &Metrics| SAID.iter().map(|series| metrics.get(series)).sum::<f64>();
     Ok(Seen {
         packets: whole(after.packets() - before.packets()),
         probes: whole(after.sum(probes) - before.sum(probes)),
+        said: whole(said(&after) - said(&before)),
+        told: findings.iter().flat_map(told).collect(),
         first: first.time(),
         opened: opened.map(Opened::read).collect::<Result<_>>()?,
     })
+}
+
+/// Rule and technique; a rule that takes a finding over tells it as updated.
+fn told(finding: &serde_json::Value) -> Vec<(String, String)> {
+    let rule = finding["rule"].as_str().unwrap_or_default();
+    let techniques = finding["techniques"].as_array().into_iter().flatten();
+    techniques.filter_map(|technique| Some((rule.to_owned(), technique.as_str()?.to_owned()))).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter, and not that large")]

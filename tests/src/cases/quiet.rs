@@ -3,9 +3,10 @@
 mod broken;
 mod datagrams;
 mod forwarded;
+mod pages;
 mod services;
 
-use super::{Act, Case, Expect, nothing};
+use super::{Act, Case, Expect, nothing, servers};
 use crate::stage::Stage;
 
 const fn quiet(
@@ -18,6 +19,8 @@ const fn quiet(
         name,
         group,
         expect: Expect::Quiet,
+        told: &[],
+        config: "",
         slow: false,
         tested: false,
         prepare: nothing,
@@ -56,8 +59,25 @@ const fn forwarded(
     quiet("forwarding to another namespace", name, packets, act).after(prepare)
 }
 
+const fn pages(name: &'static str, packets: u32, act: fn(&mut Stage<'_>) -> anyhow::Result<()>) -> Case {
+    quiet("visitors of a web site", name, packets, act).after(servers::site)
+}
+
+const fn names(
+    name: &'static str,
+    packets: u32,
+    prepare: fn(&mut Stage<'_>) -> anyhow::Result<()>,
+    act: fn(&mut Stage<'_>) -> anyhow::Result<()>,
+) -> Case {
+    quiet("who asks a name server", name, packets, act).after(prepare)
+}
+
 /// All of them.
-pub const CASES: &[Case] = &[
+pub(super) fn all() -> impl Iterator<Item = Case> {
+    CASES.iter().copied()
+}
+
+const CASES: &[Case] = &[
     client(
         "a browser: curl, 200 short connections to two ports of nginx",
         800,
@@ -106,6 +126,30 @@ pub const CASES: &[Case] = &[
         services::cancelled,
     )
     .tested(),
+    pages("wget --mirror of 60 pages, one link in 25 dead", 100, pages::mirror),
+    pages("wget --mirror over TLS, with nginx's access log", 100, pages::mirror_tls).with(servers::LOG),
+    pages("a load test of one page: wrk, 20 connections", 10_000, pages::load),
+    pages(
+        "a browser: 60 pages, icons and robots.txt that are not there, a guess at /wp-login.php",
+        140,
+        pages::browser,
+    ),
+    pages("a monitor: curl asks for one page every 200 ms for 10 s", 200, pages::monitor),
+    pages("a monitor of a page that is gone, every 200 ms for 10 s", 200, pages::monitor_gone),
+    pages("an editor of a WordPress site: two wrong passwords, then 80 calls", 100, pages::editor),
+    pages("clients of many kinds behind one address, over TLS", 100, pages::many_kinds),
+    names(
+        "a resolver: dig asks for 600 names of 20 zones, one in ten is not there",
+        600,
+        servers::zones,
+        pages::resolver,
+    ),
+    names(
+        "a secondary: zone transfers that are allowed, and their SOA",
+        30,
+        servers::zones,
+        pages::secondary,
+    ),
     datagrams("a DNS client: dig asks dnsmasq 400 names", 400, datagrams::dns_server),
     datagrams("a resolver's answers: dig on this host asks 400 names elsewhere", 400, datagrams::dns_client),
     datagrams("answers that come after the asker gave up, 100 of them", 100, datagrams::late_answers),

@@ -7,11 +7,13 @@ use crate::{
     stage::Stage,
 };
 
-const fn scan(group: &'static str, name: &'static str) -> Case {
+pub(super) const fn scan(group: &'static str, name: &'static str) -> Case {
     Case {
         name,
         group,
         expect: Expect::Found,
+        told: &[],
+        config: "",
         slow: false,
         tested: false,
         prepare: nothing,
