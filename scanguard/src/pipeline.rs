@@ -45,6 +45,11 @@ impl Pipeline {
         self.evicted = poll.tally.inserted.saturating_sub(poll.entries);
     }
 
+    /// The totals as they were read last.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Looks at one source now, since the sensor told of it.
     ///
     /// # Errors

@@ -1,11 +1,17 @@
 //! What the control socket is answered.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
+
+use scanguard_common::address::Address;
 
 use super::agent::Agent;
 use crate::{
     content::{Proof, summary::Summary},
-    control::{Answer, Ask, Request},
+    control::{
+        Answer, Ask, Request,
+        listing::{ACTIVE, Findings, RATE, Sort, SourceReport, Sources},
+    },
+    observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
     respond::report::{Explanation, HistoryReport, Status},
 };
@@ -23,6 +29,11 @@ impl Agent {
             Ask::Bans => Answer::Bans(tokio::task::block_in_place(|| self.responder.bans(now, &self.sensor))),
             Ask::Status => Answer::Status(Box::new(self.status())),
             Ask::Explain(address) => Answer::Explanation(Box::new(self.explain(address))),
+            // All that is remembered is looked through once: up to a million histories.
+            Ask::Sources { rows, sort } => {
+                Answer::Sources(tokio::task::block_in_place(|| self.sources(rows, sort)))
+            }
+            Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| self.findings(rows))),
         };
         // Who asked may have gone.
         let _ = request.answer.send(answer);
@@ -55,9 +66,8 @@ impl Agent {
         explanation.said = heard.map(|heard| Summary::from(heard).to_string());
         explanation.history = observer.history(&source).map(|history| {
             let window = history.window(now.at, now.at);
-            let counts = window.activity.counts.by_frequency();
             HistoryReport {
-                probes: counts.iter().map(|(class, count)| (class.label().to_owned(), *count)).collect(),
+                probes: by_class(&window.activity.counts),
                 completed: window.activity.completed(),
                 seconds_since_first: now.at.saturating_sub(window.first).as_secs(),
                 seconds_since_last: now.at.saturating_sub(history.last()).as_secs(),
@@ -65,4 +75,69 @@ impl Agent {
         });
         explanation
     }
+
+    fn sources(&self, rows: usize, sort: Sort) -> Sources {
+        let at = self.clock.now().at;
+        let Pipeline { observer, .. } = &self.pipeline;
+        let since = at.saturating_sub(ACTIVE);
+        let (sources, active) = observer.greatest(since, rows, |history| {
+            let first = match sort {
+                Sort::Rate => history.probes_within(at, RATE),
+                Sort::Probes => history.probes(),
+                Sort::Last => 0,
+            };
+            (first, history.last())
+        });
+        let tally = self.pipeline.tally();
+        Sources {
+            polled: self.last_poll,
+            packets: tally.exits.iter().sum(),
+            probes: tally.probes.iter().sum(),
+            remembered: observer.len(),
+            active,
+            sources: sources.into_iter().map(|(source, history)| self.source(&source, history, at)).collect(),
+        }
+    }
+
+    fn source(&self, source: &Address, history: &History, at: Duration) -> SourceReport {
+        let tracker = self.pipeline.detector.tracker();
+        let window = history.window(at, at);
+        let activity = &window.activity;
+        let origin = tracker.geo().origin(source);
+        let net = self.responder.net(source);
+        SourceReport {
+            net,
+            per_second: history.probes_within(at, RATE) as f64 / RATE.as_secs_f64(),
+            probes: activity.counts.total(),
+            classes: by_class(&activity.counts),
+            services: activity.services().value.max(activity.open_services().value),
+            hosts: activity.hosts().value.max(activity.open_hosts().value),
+            completed: activity.completed(),
+            seconds_since_first: at.saturating_sub(window.first).as_secs(),
+            seconds_since_last: at.saturating_sub(history.last()).as_secs(),
+            country: origin.country.map(|country| country.to_string()),
+            network: origin.network.map(|network| network.to_string()),
+            rules: tracker.of(source).iter().map(|finding| finding.rule.to_owned()).collect(),
+            ban: self.responder.ban_state(net),
+        }
+    }
+
+    fn findings(&self, rows: usize) -> Findings {
+        let now = self.clock.now();
+        let tracker = self.pipeline.detector.tracker();
+        let mut open = 0;
+        let keys = tracker.open().map(|finding| (finding.last, finding.source, finding.id.as_str()));
+        let latest = greatest(keys.inspect(|_| open += 1), rows);
+        let findings = latest.into_iter().filter_map(|(_, source, id)| {
+            let finding = tracker.of(&source).iter().find(|finding| finding.id == id)?;
+            Some(self.responder.open_finding(finding, now))
+        });
+        let findings = findings.collect();
+        Findings { open, findings }
+    }
+}
+
+/// Probes by the names of their classes, the most frequent first.
+fn by_class(counts: &Counts) -> Vec<(String, u64)> {
+    counts.by_frequency().into_iter().map(|(class, count)| (class.label().to_owned(), count)).collect()
 }

@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     client::Client,
+    listing::{self, ROWS, Sort},
     server::{BanBody, ModeBody, NetBody},
     settings::Settings,
 };
@@ -35,7 +36,8 @@ pub struct At {
 }
 
 impl At {
-    fn client(&self) -> Client {
+    /// Whom to ask.
+    pub(crate) fn client(&self) -> Client {
         // Members of the group may not be able to read the file; then the socket is where it usually is.
         let configured = || match Config::load(Path::new(DEFAULT_PATH)) {
             Ok(config) => config.control.socket,
@@ -119,6 +121,33 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
+    /// Say who probed within the last 15 minutes, and how.
+    Sources {
+        /// Who comes first.
+        #[arg(long, value_enum, default_value_t)]
+        sort: Sort,
+        /// At most so many, up to 200.
+        #[arg(long, value_name = "NUMBER", default_value_t = ROWS)]
+        limit: u16,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+    /// Say which findings are open.
+    Findings {
+        /// At most so many, up to 200; the latest come first.
+        #[arg(long, value_name = "NUMBER", default_value_t = ROWS)]
+        limit: u16,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
     /// Drop packets of those who are banned.
     Enforce {
         /// Go back to dry-run unless `scanguard confirm` comes within this time, such as 30s.
@@ -168,6 +197,13 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Confirm { at } => order(&at, "/v1/confirm", &serde_json::Map::new()).await,
         Command::Bans { json, at } => ask(&at, "/v1/bans", json, bans).await,
         Command::Status { json, at } => ask(&at, "/v1/status", json, status).await,
+        Command::Sources { sort, limit, json, at } => {
+            let path = format!("/v1/sources?limit={limit}&sort={}", sort.label());
+            ask(&at, &path, json, listing::sources_text).await
+        }
+        Command::Findings { limit, json, at } => {
+            ask(&at, &format!("/v1/findings?limit={limit}"), json, listing::findings_text).await
+        }
         Command::Explain { address, json, at } => {
             ask(&at, &format!("/v1/explain/{}", address.to_canonical()), json, explanation).await
         }
@@ -202,19 +238,24 @@ async fn ask<T: DeserializeOwned>(
     Ok(())
 }
 
-fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {
+/// Reads an answer.
+///
+/// # Errors
+/// It is of another version.
+pub(crate) fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {
     serde_json::from_slice(answer).context("the agent's answer (is it of another version?)")
 }
 
 /// "1 ban", "2 bans".
-fn count(number: impl TryInto<u64>, one: &str) -> String {
+pub(crate) fn count(number: impl TryInto<u64>, one: &str) -> String {
     match number.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {one}"),
         many => format!("{many} {one}s"),
     }
 }
 
-fn left(seconds: Option<u64>) -> String {
+/// A time in words.
+pub(crate) fn left(seconds: Option<u64>) -> String {
     seconds.map_or_else(|| "no end".to_owned(), |seconds| Interval(Duration::from_secs(seconds)).to_string())
 }
 
@@ -322,7 +363,8 @@ fn reflex(reflex: ReflexReport) -> String {
     format!("at {} closed services a source is held for {} ms{who}", reflex.services, reflex.milliseconds)
 }
 
-fn explanation(answer: &Explanation) -> String {
+/// Why an address is banned or not, in lines.
+pub(crate) fn explanation(answer: &Explanation) -> String {
     let mut lines = vec![format!("{}: {}", answer.address, answer.verdict)];
     if let (Some(_), Some((feed, net))) = (&answer.ban, &answer.feed) {
         lines.push(format!("feed      {feed} lists {net}"));

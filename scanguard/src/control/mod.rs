@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod command;
+pub mod listing;
 mod lock;
 pub mod peer;
 pub mod server;
@@ -18,7 +19,10 @@ use std::net::IpAddr;
 
 use tokio::sync::oneshot;
 
-use self::peer::Peer;
+use self::{
+    listing::{Findings, Sort, Sources},
+    peer::Peer,
+};
 use crate::respond::{
     orders::{Order, OrderError},
     report::{Bans, Done, Explanation, Status},
@@ -35,6 +39,15 @@ pub enum Ask {
     Status,
     /// Why an address is banned or not.
     Explain(IpAddr),
+    /// Who probed lately.
+    Sources {
+        /// At most so many.
+        rows: usize,
+        /// Who comes first.
+        sort: Sort,
+    },
+    /// The open findings, at most so many.
+    Findings(usize),
 }
 
 /// What the agent says.
@@ -50,6 +63,10 @@ pub enum Answer {
     Status(Box<Status>),
     /// Why.
     Explanation(Box<Explanation>),
+    /// Who probed lately.
+    Sources(Sources),
+    /// Open findings.
+    Findings(Findings),
 }
 
 /// A question with whom to answer.

@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, net::IpAddr, sync::Arc, time::Dur
 use axum::{
     Extension, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     Answer, Ask, Outcome, Request,
+    listing::ListQuery,
     peer::{Peer, Rights},
 };
 use crate::{
@@ -131,6 +132,8 @@ fn router(shared: Shared) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/bans", get(bans))
         .route("/v1/explain/{address}", get(explain))
+        .route("/v1/sources", get(sources))
+        .route("/v1/findings", get(findings))
         .route("/v1/ban", post(ban))
         .route("/v1/unban", post(unban))
         .route("/v1/allow", post(allow))
@@ -186,6 +189,32 @@ async fn explain(
 ) -> Response {
     let address = address.parse::<IpAddr>().map(|ip| Ask::Explain(ip.to_canonical()));
     shared.ask(peer, address.map_err(|_| "no address".to_owned())).await
+}
+
+async fn sources(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Response {
+    let ask = listed(query)
+        .and_then(|query| Ok(Ask::Sources { rows: query.rows()?, sort: query.sort.unwrap_or_default() }));
+    shared.ask(peer, ask).await
+}
+
+async fn findings(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Response {
+    let ask = listed(query).and_then(|query| match query.sort {
+        Some(_) => Err("findings come by when their sources were seen last: sort is for sources".to_owned()),
+        None => query.rows().map(Ask::Findings),
+    });
+    shared.ask(peer, ask).await
+}
+
+fn listed(query: Result<Query<ListQuery>, QueryRejection>) -> Result<ListQuery, String> {
+    query.map(|Query(query)| query).map_err(|rejection| rejection.body_text())
 }
 
 /// The body of `POST /v1/ban`.
@@ -283,7 +312,9 @@ impl Shared {
     async fn hand_on(&self, peer: Peer, ask: Ask) -> (Outcome, Response) {
         match &ask {
             Ask::Order(order) => tracing::info!("{peer} asks for {order:?}"),
-            Ask::Bans | Ask::Status | Ask::Explain(_) => tracing::debug!("{peer} asks for {ask:?}"),
+            Ask::Bans | Ask::Status | Ask::Explain(_) | Ask::Sources { .. } | Ask::Findings(_) => {
+                tracing::debug!("{peer} asks for {ask:?}")
+            }
         }
         let (answer, answered) = oneshot::channel();
         let handed_on = async {
@@ -296,6 +327,8 @@ impl Shared {
             Ok(Some(Answer::Bans(bans))) => (Outcome::Done, json(StatusCode::OK, &bans)),
             Ok(Some(Answer::Status(status))) => (Outcome::Done, json(StatusCode::OK, &status)),
             Ok(Some(Answer::Explanation(why))) => (Outcome::Done, json(StatusCode::OK, &why)),
+            Ok(Some(Answer::Sources(sources))) => (Outcome::Done, json(StatusCode::OK, &sources)),
+            Ok(Some(Answer::Findings(findings))) => (Outcome::Done, json(StatusCode::OK, &findings)),
             Ok(Some(Answer::Refused(refused))) => {
                 tracing::info!("refused: {refused}");
                 (Outcome::Refused, error(code(&refused), &refused))

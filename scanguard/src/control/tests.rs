@@ -98,6 +98,14 @@ async fn orders_arrive_as_they_were_given_with_who_gave_them() {
     assert!(said.contains("Mode { mode: Enforce, confirm: Some(30s) }"), "{said}");
     let said = server.client.get("/v1/explain/192.0.2.7").await.unwrap();
     assert!(String::from_utf8_lossy(&said).contains("Explain(192.0.2.7)"));
+    for (path, ask) in [
+        ("/v1/sources", "Sources { rows: 50, sort: Rate }"),
+        ("/v1/sources?limit=200&sort=last", "Sources { rows: 200, sort: Last }"),
+        ("/v1/findings?limit=1", "Findings(1)"),
+    ] {
+        let said = server.client.get(path).await.unwrap();
+        assert!(String::from_utf8_lossy(&said).contains(ask), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -123,6 +131,19 @@ async fn what_is_no_request_is_refused_with_the_reason() {
         match result {
             Err(ClientError::Refused(said)) => assert!(said.contains(word), "{said}"),
             other => panic!("{word}: {other:?}"),
+        }
+    }
+    for (path, word) in [
+        ("/v1/sources?limit=0", "not from 1 to 200"),
+        ("/v1/sources?limit=201", "not from 1 to 200"),
+        ("/v1/sources?limit=-1", "invalid"),
+        ("/v1/sources?sort=name", "unknown variant"),
+        ("/v1/findings?sort=rate", "sort is for sources"),
+        ("/v1/findings?all", "unknown field"),
+    ] {
+        match server.client.get(path).await {
+            Err(ClientError::Refused(said)) => assert!(said.contains(word), "{path}: {said}"),
+            other => panic!("{path}: {other:?}"),
         }
     }
     // Times that overflow or are none go to the policy as such.

@@ -104,6 +104,13 @@ impl History {
         self.buckets.iter().map(|bucket| bucket.activity.probes()).sum()
     }
 
+    /// The probes within `length` before `at`.
+    pub fn probes_within(&self, at: Duration, length: Duration) -> u64 {
+        let start = at.saturating_sub(length);
+        let recent = self.buckets.iter().rev().take_while(|bucket| bucket.first >= start);
+        recent.map(|bucket| bucket.activity.counts.total()).sum()
+    }
+
     /// When the source probed last; zero if it never did.
     pub fn last(&self) -> Duration {
         self.buckets.last().map_or(Duration::ZERO, |bucket| Duration::from_nanos(bucket.last))

@@ -10,7 +10,7 @@ mod packed;
 pub mod sampled;
 pub mod settings;
 
-use std::time::Duration;
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use indexmap::{IndexMap, map::Entry};
 use scanguard_common::{
@@ -75,6 +75,22 @@ impl Observer {
     /// What is known of a source.
     pub fn history(&self, source: &Address) -> Option<&History> {
         self.records.get(source).map(|record| &record.history)
+    }
+
+    /// The sources that probed since some time: those with the greatest key first, at most so many, and how many there
+    /// are in all. One pass over all that is remembered, which keeps no more than `most`.
+    pub fn greatest<K: Ord>(
+        &self,
+        since: Duration,
+        most: usize,
+        key: impl Fn(&History) -> K,
+    ) -> (Vec<(Address, &History)>, usize) {
+        let mut active = 0;
+        let lately = self.records.iter().filter(|(_, record)| record.history.last() >= since);
+        let keys = lately.inspect(|_| active += 1).map(|(source, record)| (key(&record.history), *source));
+        let sources = greatest(keys, most);
+        let known = sources.into_iter().filter_map(|(_, source)| Some((source, self.history(&source)?)));
+        (known.collect(), active)
     }
 
     /// Takes other settings; what they no longer allow goes at the next [`Self::expire`].
@@ -222,6 +238,21 @@ impl Observer {
     pub fn evictions(&self) -> u64 {
         self.evictions
     }
+}
+
+/// The greatest of many, at most so many, the greatest first; never more than that are kept on the way.
+pub fn greatest<T: Ord>(of: impl Iterator<Item = T>, most: usize) -> Vec<T> {
+    // The least of those that are kept is on top.
+    let mut kept = BinaryHeap::with_capacity(most + 1);
+    for one in of {
+        if kept.len() < most || kept.peek().is_some_and(|Reverse(least)| *least < one) {
+            kept.push(Reverse(one));
+        }
+        if kept.len() > most {
+            kept.pop();
+        }
+    }
+    kept.into_sorted_vec().into_iter().map(|Reverse(one)| one).collect()
 }
 
 #[cfg(test)]
@@ -381,6 +412,21 @@ mod tests {
         }
         let gone = forgotten(&mut observer, 40 * SECOND);
         assert_eq!(gone, (3..13).map(address).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_greatest_come_first_and_who_is_long_quiet_not_at_all() {
+        let mut observer = observer(10);
+        for last in 0..8 {
+            let mut state = SourceState::new(100, 1);
+            probed(&mut state, 0..u16::from(last % 4) + 1, 1);
+            observer.see(&address(last), &state, 1, SECOND * u32::from(last));
+        }
+        let (sources, active) = observer.greatest(2 * SECOND, 3, History::probes);
+        let sources: Vec<_> = sources.into_iter().map(|(source, _)| source).collect();
+        assert_eq!((sources, active), (vec![address(7), address(3), address(6)], 6));
+        assert_eq!(greatest([1, 5, 2].into_iter(), 0), [0; 0]);
+        assert_eq!(greatest([1, 5, 2].into_iter(), 9), [5, 2, 1]);
     }
 
     #[test]

@@ -19,7 +19,13 @@ use super::{
     },
     responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
-use crate::{clock::Now, config::Interval, detect::findings::Finding, sensor::gate::Standing};
+use crate::{
+    clock::Now,
+    config::Interval,
+    control::listing::{BanState, OpenFinding},
+    detect::findings::Finding,
+    sensor::gate::Standing,
+};
 
 /// An order.
 #[derive(Clone, Debug, PartialEq)]
@@ -355,28 +361,15 @@ impl Responder {
     ) -> Explanation {
         let host = report::host(ip);
         let source = self.source(ip);
-        let masked = policy::net_of(&source, self.ipv6_prefix);
+        let masked = self.net(&source);
         let mut reports = Vec::new();
         let mut policy_says = None;
         for finding in
             findings.filter(|finding| finding.source == source || finding.sources.examples.contains(&source))
         {
-            let said = self.policy_of(finding, masked, now);
-            policy_says.get_or_insert_with(|| format!("{}: {said}", finding.rule));
-            let (confidence, spoofable) = finding.known();
-            reports.push(FindingReport {
-                id: finding.id.clone(),
-                rule: finding.rule.to_owned(),
-                severity: finding.severity,
-                confidence,
-                spoofable: spoofable.to_string(),
-                first_seen: finding.first,
-                last_seen: finding.last,
-                probes: finding.probes(),
-                said: finding.content.as_ref().map(|content| content.summary.to_string()),
-                reason: finding.reason.clone(),
-                policy: said,
-            });
+            let report = self.finding(finding, masked, now);
+            policy_says.get_or_insert_with(|| format!("{}: {}", report.rule, report.policy));
+            reports.push(report);
         }
         let allowed = around(host)
             .find_map(|net| self.allowed.entries().find(|(entry, _)| *entry == net))
@@ -415,6 +408,53 @@ impl Responder {
             findings: reports,
             history: None,
             said: None,
+        }
+    }
+
+    /// A finding as evidence against a network.
+    fn finding(&self, finding: &Finding, net: IpNet, now: Now) -> FindingReport {
+        let (confidence, spoofable) = finding.known();
+        FindingReport {
+            id: finding.id.clone(),
+            rule: finding.rule.to_owned(),
+            severity: finding.severity,
+            confidence,
+            spoofable: spoofable.to_string(),
+            first_seen: finding.first,
+            last_seen: finding.last,
+            probes: finding.probes(),
+            said: finding.content.as_ref().map(|content| content.summary.to_string()),
+            reason: finding.reason.clone(),
+            policy: self.policy_of(finding, net, now),
+        }
+    }
+
+    /// An open finding with whose it is.
+    pub fn open_finding(&self, finding: &Finding, now: Now) -> OpenFinding {
+        let net = self.net(&finding.source);
+        OpenFinding {
+            source: finding.source_ip().map(|_| net),
+            sources: finding.sources.count,
+            country: finding.origin.country.map(|country| country.to_string()),
+            finding: self.finding(finding, net, now),
+        }
+    }
+
+    /// The network that is banned for what a source does.
+    pub fn net(&self, source: &Address) -> IpNet {
+        policy::net_of(source, self.ipv6_prefix)
+    }
+
+    /// Whether a network is banned.
+    pub fn ban_state(&self, net: IpNet) -> BanState {
+        let ban = self.book.covering(net);
+        let banned = ban.is_some() || self.feeds.covering(net).is_some();
+        let drops = self.mode.mode == Mode::Enforce && ban.is_none_or(|ban| !ban.dry);
+        match (self.allowed.conflict(net), banned, drops) {
+            (Some(_), ..) => BanState::Allowed,
+            (None, true, true) => BanState::Dropped,
+            (None, true, false) => BanState::Counted,
+            (None, false, _) => BanState::None,
         }
     }
 
