@@ -12,6 +12,7 @@ use crate::{
     control::command,
     export::findings::Format,
     sensor::settings::{Mode, check_interface_name, check_pin},
+    top::Top,
 };
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SCANGUARD_REVISION"), ")");
@@ -58,6 +59,8 @@ pub enum Command {
         #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
         pin: Option<PathBuf>,
     },
+    /// Watch who scans, what was found and who is banned, on a terminal; ban and allow from there.
+    Top(Top),
     #[command(flatten)]
     #[expect(missing_docs, reason = "they are documented there")]
     Control(command::Command),

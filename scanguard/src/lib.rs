@@ -28,4 +28,5 @@ pub mod reload;
 pub mod replay;
 pub mod respond;
 pub mod sensor;
+pub mod top;
 mod whole_file;

@@ -10,7 +10,7 @@ use scanguard::{
     config::{COMMENTED_DEFAULTS, Config},
     control, detach, doctor,
     exit::Exit,
-    reload, replay,
+    reload, replay, top,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -28,9 +28,16 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<Exit> {
     let filter = EnvFilter::try_new(&cli.log).with_context(|| format!("--log {}", cli.log))?;
-    let colour =
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let on_terminal = std::io::stderr().is_terminal();
+    // The screen of `top` would be torn by them.
+    if !(on_terminal && matches!(cli.command, Command::Top(_))) {
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(colour && on_terminal)
+            .init();
+    }
     match cli.command {
         Command::Run(arguments) => app::run(arguments).await.map(|()| Exit::Success),
         Command::Replay(arguments) => replay::command::run(&arguments, replay::command::interrupted()?),
@@ -41,6 +48,7 @@ async fn run(cli: Cli) -> Result<Exit> {
         }
         Command::Reload { pid } => reload::run(pid).map(|()| Exit::Success),
         Command::Detach { pin } => detach::run(pin),
+        Command::Top(arguments) => top::run(arguments, colour).await.map(|()| Exit::Success),
         Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),
         Command::PrintConfig => {
             print!("{COMMENTED_DEFAULTS}");

@@ -313,7 +313,7 @@ impl Shared {
         match &ask {
             Ask::Order(order) => tracing::info!("{peer} asks for {order:?}"),
             Ask::Bans | Ask::Status | Ask::Explain(_) | Ask::Sources { .. } | Ask::Findings(_) => {
-                tracing::debug!("{peer} asks for {ask:?}")
+                tracing::debug!("{peer} asks for {ask:?}");
             }
         }
         let (answer, answered) = oneshot::channel();
