@@ -14,6 +14,7 @@ mod persist;
 mod quiet;
 mod response;
 mod sinks;
+mod top;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         quiet::trials(),
         response::trials(),
         sinks::trials(),
+        top::trials(),
     ]
     .concat_trials();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -106,9 +106,9 @@ impl History {
 
     /// The probes within `length` before `at`.
     pub fn probes_within(&self, at: Duration, length: Duration) -> u64 {
-        let start = at.saturating_sub(length);
+        let start = nanoseconds(at.saturating_sub(length));
         let recent = self.buckets.iter().rev().take_while(|bucket| bucket.first >= start);
-        recent.map(|bucket| bucket.activity.counts.total()).sum()
+        recent.map(|bucket| bucket.activity.probes()).sum()
     }
 
     /// When the source probed last; zero if it never did.

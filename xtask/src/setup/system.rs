@@ -46,7 +46,7 @@ pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 13] = [
+pub(super) const TEST_TOOLS: [Program; 14] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -60,6 +60,7 @@ pub(super) const TEST_TOOLS: [Program; 13] = [
     Program { name: "nft", packages: Packages::same_everywhere("nftables") },
     Program { name: "ethtool", packages: Packages::same_everywhere("ethtool") },
     Program { name: "nsenter", packages: Packages::same_everywhere("util-linux") },
+    Program { name: "tmux", packages: Packages::same_everywhere("tmux") },
     // Findings are sent to one that a test starts; the service of the package, which most Debian hosts have, is left alone.
     Program { name: "rsyslogd", packages: Packages::same_everywhere("rsyslog") },
     Program {

@@ -61,7 +61,9 @@ fn a_question_can_be_read_to_its_end_on_a_narrow_screen() {
 #[test]
 fn no_size_of_the_screen_is_too_small() {
     for keys in ["", "2", "3", "?", "b", "a", "/x", "p"] {
-        for (width, height) in (0..40).flat_map(|width| (0..14).map(move |height| (width, height))) {
+        for (width, height) in
+            (0..42).step_by(3).flat_map(|width| (0..12).step_by(2).map(move |height| (width, height)))
+        {
             let mut model = model();
             press(&mut model, &typed(keys));
             terminal(&mut model, width, height);

@@ -1,0 +1,179 @@
+//! `scanguard top` on a real terminal, that of tmux, over a real agent.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::{Agent, binary},
+    lab::{Lab, Namespace, SCANNER, VICTIM, run, wait_for},
+};
+
+use crate::trial;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "top: a scan appears, is banned from the keyboard, and q leaves the terminal as it was",
+            watched,
+        ),
+        trial("top: SIGTERM leaves the terminal as it was, and NO_COLOR is respected", ended),
+        trial("top: without an agent or a terminal it says so", without),
+    ]
+}
+
+/// A server of tmux with one shell in the namespace; it ends with this.
+struct Terminal {
+    socket: PathBuf,
+}
+
+impl Terminal {
+    fn start(namespace: &Namespace, columns: u16, rows: u16) -> Result<Self> {
+        let directory = namespace.directory();
+        std::fs::create_dir_all(&directory)?;
+        let terminal = Self { socket: directory.join("tmux.sock") };
+        let mut command = namespace.command("tmux");
+        command.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);
+        command.args(["-x", &columns.to_string(), "-y", &rows.to_string()]);
+        command.args(["env", "PS1=ready> ", "sh"]);
+        command
+            .env("SCANGUARD_SOCKET", directory.join("control.sock"))
+            .env_remove("TMUX")
+            .env_remove("NO_COLOR")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
+        run(&mut command).context("tmux")?;
+        terminal.shows("ready>")?;
+        Ok(terminal)
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Result<String> {
+        let output = run(Command::new("tmux").arg("-S").arg(&self.socket).args(arguments))?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn press(&self, keys: &[&str]) -> Result<()> {
+        self.tmux(&[&["send-keys"], keys].concat()).map(|_| ())
+    }
+
+    fn screen(&self) -> Result<String> {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Waits until the screen has this, and gives it.
+    fn shows(&self, text: &str) -> Result<String> {
+        let mut last = String::new();
+        let shown = wait_for(text, PATIENCE, || {
+            last = self.screen().ok()?;
+            last.contains(text).then(|| last.clone())
+        });
+        shown.with_context(|| format!("{text:?} is not on the screen:\n{last}"))
+    }
+
+    /// What of the terminal a program can leave changed: its modes, whether the other screen is on, whether the cursor shows.
+    fn state(&self) -> Result<String> {
+        let tty = self.tmux(&["display-message", "-p", "#{pane_tty}"])?;
+        let modes = run(Command::new("stty").args(["-a", "-F", tty.trim()]))?;
+        let flags =
+            self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag} #{mouse_any_flag}"])?;
+        // The shell itself is at its prompt both times.
+        Ok(format!("{flags}{}", String::from_utf8_lossy(&modes.stdout)))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // If it has ended already, all the better.
+        let _ = self.tmux(&["kill-server"]);
+    }
+}
+
+fn scan(lab: &Lab) -> Result<()> {
+    let mut command = lab.scanner.command("nmap");
+    run(command.args("-n -Pn -sS -p 1-300 --max-retries 1".split(' ')).arg(VICTIM)).map(|_| ())
+}
+
+fn watched() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let terminal = Terminal::start(&lab.victim, 110, 24)?;
+    let before = terminal.state()?;
+    let top = format!("{} top", binary()?.display());
+    terminal.press(&[&top, "Enter"])?;
+    terminal.shows("Nobody has probed")?;
+    ensure!(terminal.state()?.starts_with("1 0"), "the other screen is not on: {}", terminal.state()?);
+
+    scan(&lab)?;
+    let screen = terminal.shows("vertical_scan")?;
+    let row = screen.lines().find(|line| line.contains(SCANNER)).context("the scanner's row")?;
+    ensure!(row.contains("300"), "its probes: {row}");
+    println!("{screen}");
+    ensure!(agent.json(&["sources"])?["sources"][0]["net"] == "10.77.0.2/32");
+    ensure!(agent.order(&["sources", "--sort", "probes"])?.contains("300 syn"));
+    ensure!(agent.json(&["findings"])?["findings"][0]["rule"] == "vertical_scan");
+    ensure!(agent.order(&["findings"])?.contains("1 of 1 open finding"));
+    ensure!(!agent.ask(&["findings", "--limit", "201"])?.0, "more than there may be");
+
+    terminal.tmux(&["resize-window", "-x", "20", "-y", "10"])?;
+    terminal.shows("Sources")?;
+    terminal.tmux(&["resize-window", "-x", "110", "-y", "24"])?;
+    terminal.press(&["Enter"])?;
+    terminal.shows("history   ")?;
+    terminal.press(&["b"])?;
+    terminal.shows(&format!("Ban {SCANNER}"))?;
+    ensure!(agent.json(&["bans"])?["bans"].as_array().is_some_and(Vec::is_empty), "banned unasked");
+    terminal.press(&["h"])?;
+    terminal.shows("is banned by hand")?;
+    ensure!(agent.json(&["bans"])?["bans"][0]["by"] == "hand");
+    terminal.press(&["Escape"])?;
+    terminal.press(&["3"])?;
+    terminal.shows("from scanguard top")?;
+    terminal.press(&["q"])?;
+    let screen = terminal.shows("ready> \n")?;
+    ensure!(!screen.contains("vertical_scan"), "its picture is left:\n{screen}");
+    wait_for("the terminal is as it was", PATIENCE, || (terminal.state().ok()? == before).then_some(()))?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn ended() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let terminal = Terminal::start(&lab.victim, 80, 24)?;
+    let before = terminal.state()?;
+    let top = format!("NO_COLOR=1 {} top; echo over $?", binary()?.display());
+    terminal.press(&[&top, "Enter"])?;
+    terminal.shows("Nobody has probed")?;
+    scan(&lab)?;
+    terminal.shows("vertical_scan")?;
+    let coloured = terminal.tmux(&["capture-pane", "-p", "-e"])?;
+    ensure!(!coloured.contains("\u{1b}[3") && !coloured.contains("\u{1b}[38"), "coloured: {coloured:?}");
+    // The agent goes, the picture stays and says so.
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    terminal.shows("OLD PICTURE")?;
+    let shell = terminal.tmux(&["display-message", "-p", "#{pane_pid}"])?;
+    let child = run(Command::new("pgrep").args(["-P", shell.trim()]))?;
+    run(Command::new("kill").args(["-TERM", String::from_utf8_lossy(&child.stdout).trim()]))?;
+    terminal.shows("over 0")?;
+    wait_for("the terminal is as it was", PATIENCE, || (terminal.state().ok()? == before).then_some(()))
+}
+
+fn without() -> Result<()> {
+    let namespace = Namespace::new("alone")?;
+    let terminal = Terminal::start(&namespace, 120, 24)?;
+    let binary = binary()?;
+    terminal.press(&[&format!("{} top; echo over $?", binary.display()), "Enter"])?;
+    let screen = terminal.shows("over 1")?;
+    ensure!(screen.contains("no agent answers at"), "{screen}");
+    let output =
+        namespace.command(binary.to_str().context("UTF-8")?).arg("top").stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1) && said.contains("top needs a terminal"), "{said}");
+    Ok(())
+}
