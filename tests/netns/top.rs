@@ -129,7 +129,7 @@ fn watched() -> Result<()> {
     terminal.shows(&format!("Ban {SCANNER}"))?;
     ensure!(agent.json(&["bans"])?["bans"].as_array().is_some_and(Vec::is_empty), "banned unasked");
     terminal.press(&["h"])?;
-    terminal.shows("is banned by hand")?;
+    terminal.shows("is banned for 1h")?;
     ensure!(agent.json(&["bans"])?["bans"][0]["by"] == "hand");
     terminal.press(&["Escape"])?;
     terminal.press(&["3"])?;
@@ -153,7 +153,10 @@ fn ended() -> Result<()> {
     scan(&lab)?;
     terminal.shows("vertical_scan")?;
     let coloured = terminal.tmux(&["capture-pane", "-p", "-e"])?;
-    ensure!(!coloured.contains("\u{1b}[3") && !coloured.contains("\u{1b}[38"), "coloured: {coloured:?}");
+    let sequences = coloured.split("\u{1b}[").skip(1).filter_map(|rest| Some(rest.split_once('m')?.0));
+    let is_colour = |code: u8| matches!(code, 30..=38 | 40..=48 | 90..=107);
+    let colours = sequences.flat_map(|codes| codes.split(';')).filter_map(|code| code.parse().ok());
+    ensure!(!colours.into_iter().any(is_colour), "coloured: {coloured:?}");
     // The agent goes, the picture stays and says so.
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     terminal.shows("OLD PICTURE")?;

@@ -133,6 +133,8 @@ pub enum BanState {
     None,
     /// It never is.
     Allowed,
+    /// It is, and the mode is observe: nothing is done.
+    Banned,
     /// It is, and its packets are counted.
     Counted,
     /// It is, and its packets are dropped.
@@ -145,6 +147,7 @@ impl BanState {
         match self {
             Self::None => "",
             Self::Allowed => "allowed",
+            Self::Banned => "banned",
             Self::Counted => "counted",
             Self::Dropped => "dropped",
         }

@@ -449,12 +449,12 @@ impl Responder {
     pub fn ban_state(&self, net: IpNet) -> BanState {
         let ban = self.book.covering(net);
         let banned = ban.is_some() || self.feeds.covering(net).is_some();
-        let drops = self.mode.mode == Mode::Enforce && ban.is_none_or(|ban| !ban.dry);
-        match (self.allowed.conflict(net), banned, drops) {
+        match (self.allowed.conflict(net), banned, self.mode.mode) {
             (Some(_), ..) => BanState::Allowed,
-            (None, true, true) => BanState::Dropped,
-            (None, true, false) => BanState::Counted,
             (None, false, _) => BanState::None,
+            (None, true, Mode::Enforce) if ban.is_none_or(|ban| !ban.dry) => BanState::Dropped,
+            (None, true, Mode::Enforce | Mode::DryRun) => BanState::Counted,
+            (None, true, Mode::Observe) => BanState::Banned,
         }
     }
 

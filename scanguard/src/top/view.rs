@@ -24,8 +24,7 @@ use crate::{
     respond::report::{Status, name},
 };
 
-const HINTS: &str =
-    "q quit  Tab list  Enter detail  / filter  s sort  p pause  b ban  u unban  a allow  ? help";
+const HINTS: &str = "q quit  ? help  / filter  s sort  p pause  Enter detail  b ban  u unban  a allow";
 const HELP: &str = "\
 q, Ctrl-C   quit
 1 2 3, Tab  sources, findings, bans
@@ -50,7 +49,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
     let footer = footer(model);
     // Of a low screen the list has the most.
     let above = if area.height >= 10 { 2 } else { 1 };
-    let below = wrapped(&footer.0, area.width).clamp(1, (area.height / 2).max(1));
+    // Hints that are cut are better than a list that is.
+    let below = if footer.0 == HINTS { 1 } else { wrapped(&footer.0, area.width) };
+    let below = below.clamp(1, (area.height / 2).max(1));
     let [top, tabs, body, bottom] = Layout::vertical([
         Constraint::Length(above),
         Constraint::Length(1),
@@ -145,7 +146,6 @@ fn footer(model: &Model) -> (String, Style) {
     if let Some(error) = &model.error {
         return (format!("OLD PICTURE: {error}"), coloured(model, Color::Red).add_modifier(Modifier::BOLD));
     }
-    // Hints that are cut are better than a list that is.
     (HINTS.to_owned(), coloured(model, Color::DarkGray))
 }
 
@@ -172,8 +172,8 @@ fn style(model: &Model, row: Row<'_>) -> Style {
         Row::Source(source) => match source.ban {
             BanState::Dropped => coloured(model, Color::Red),
             BanState::Allowed => coloured(model, Color::Green),
-            BanState::None | BanState::Counted if source.rules.is_empty() => Style::new(),
-            BanState::None | BanState::Counted => coloured(model, Color::Yellow),
+            BanState::None | BanState::Banned | BanState::Counted if source.rules.is_empty() => Style::new(),
+            BanState::None | BanState::Banned | BanState::Counted => coloured(model, Color::Yellow),
         },
         Row::Finding(open) => severe(open.finding.severity),
         Row::Ban(ban) if ban.drops => coloured(model, Color::Red),

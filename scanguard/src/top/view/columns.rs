@@ -5,7 +5,7 @@ use ratatui::layout::Constraint;
 use super::super::model::{Model, Row};
 use crate::{
     control::{command::left, listing::classes},
-    respond::report::name,
+    respond::{Mode, report::name},
 };
 
 /// Widths of the first column, which says who.
@@ -43,7 +43,7 @@ const SOURCES: [Column; 12] = [
     right_of("DONE", 5, 8),
     right_of("LAST", 6, 5),
     left_of("BAN", 7, 4),
-    left_of("FINDING", 15, 3),
+    left_of("FINDING", 18, 3),
     left_of("PROBES BY CLASS", 15, 11),
 ];
 
@@ -62,8 +62,8 @@ const BANS: [Column; 6] = [
     left_of("WHO", 0, 0),
     left_of("BY", 8, 2),
     left_of("LEFT", 12, 1),
-    right_of("PACKETS", 9, 3),
-    left_of("DROPS", 7, 5),
+    right_of("NUMBER", 9, 3),
+    left_of("PACKETS", 7, 5),
     left_of("WHY", 20, 4),
 ];
 
@@ -152,7 +152,12 @@ fn texts(model: &Model, row: Row<'_>) -> Vec<String> {
             ban.origin.label().to_owned(),
             left(ban.seconds_left),
             ban.packets.map_or_else(String::new, |packets| packets.to_string()),
-            if ban.drops { "dropped" } else { "counted" }.to_owned(),
+            match (ban.drops, model.bans.as_ref().map(|bans| bans.mode)) {
+                (true, _) => "dropped",
+                (false, Some(Mode::Observe)) => "pass",
+                (false, Some(Mode::DryRun | Mode::Enforce) | None) => "counted",
+            }
+            .to_owned(),
             ban.reason.clone(),
         ],
     }
