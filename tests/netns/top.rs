@@ -104,7 +104,7 @@ fn watched() -> Result<()> {
     let mut agent = Agent::start(&lab.victim, &[])?;
     let terminal = Terminal::start(&lab.victim, 110, 24)?;
     let before = terminal.state()?;
-    let top = format!("{} top", binary()?.display());
+    let top = format!("{} top; echo over $?", binary()?.display());
     terminal.press(&[&top, "Enter"])?;
     terminal.shows("Nobody has probed")?;
     ensure!(terminal.state()?.starts_with("1 0"), "the other screen is not on: {}", terminal.state()?);
@@ -135,7 +135,7 @@ fn watched() -> Result<()> {
     terminal.press(&["3"])?;
     terminal.shows("from scanguard top")?;
     terminal.press(&["q"])?;
-    let screen = terminal.shows("ready> \n")?;
+    let screen = terminal.shows("over 0")?;
     ensure!(!screen.contains("vertical_scan"), "its picture is left:\n{screen}");
     wait_for("the terminal is as it was", PATIENCE, || (terminal.state().ok()? == before).then_some(()))?;
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
