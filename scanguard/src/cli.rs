@@ -66,6 +66,17 @@ pub enum Command {
     Control(command::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
+    /// Print completions for a shell.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages and completions, for packagers.
+    #[command(hide = true)]
+    Manual {
+        /// Where to: man/ and completions/ are made in it.
+        directory: PathBuf,
+    },
     /// Say what this kernel, these interfaces and these privileges allow, and whether the configured agent finds what
     /// it needs. Changes nothing.
     Doctor(Doctor),

@@ -10,7 +10,7 @@ use scanguard::{
     config::{COMMENTED_DEFAULTS, Config},
     control, detach, doctor,
     exit::Exit,
-    reload, replay, top,
+    manual, reload, replay, top,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -52,6 +52,14 @@ async fn run(cli: Cli) -> Result<Exit> {
         Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),
         Command::PrintConfig => {
             print!("{COMMENTED_DEFAULTS}");
+            Ok(Exit::Success)
+        }
+        Command::Completions { shell } => {
+            manual::completions(shell, &mut std::io::stdout())?;
+            Ok(Exit::Success)
+        }
+        Command::Manual { directory } => {
+            manual::write(&directory).with_context(|| directory.display().to_string())?;
             Ok(Exit::Success)
         }
         Command::Doctor(arguments) => doctor::run(arguments).await,

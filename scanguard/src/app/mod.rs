@@ -5,7 +5,10 @@ mod answers;
 mod environment;
 mod reload;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
@@ -32,6 +35,7 @@ use crate::{
         samples::Samples,
         trips::Trips,
     },
+    service::ServiceManager,
 };
 
 /// How often bans that have ended are cleared away, and the state file is written if it has to be.
@@ -96,6 +100,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     tracing::info!("metrics at http://{address}/metrics, control at {}", config.control.socket.display());
 
     let mut logs = agent.follow_logs();
+    let mut service = ServiceManager::new();
+    service.ready("attached");
     let mut polls = poll_timer(config.sensor.poll_interval);
     let mut chores = poll_timer(CHORES_INTERVAL);
     loop {
@@ -105,16 +111,23 @@ pub async fn run(arguments: Run) -> Result<()> {
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
             _ = hangup.recv() => {
+                service.reloading();
                 let followed = agent.config.logs.clone();
                 if let Some(interval) = agent.reload(&arguments) {
                     polls = poll_timer(interval);
+                    service.ready("attached; the configuration was read again");
+                } else {
+                    service.ready("attached; the new configuration is wrong, the old one is in force");
                 }
                 if agent.config.logs != followed {
                     logs.end(&mut |said| agent.hear_logs(&said)).await;
                     logs = agent.follow_logs();
                 }
             }
-            _ = chores.tick() => agent.chores().await,
+            _ = chores.tick() => {
+                service.alive(Instant::now());
+                agent.chores().await;
+            }
             _ = polls.tick() => agent.poll().await,
             Some(request) = asked.recv() => agent.answer(request).await,
             // No more comes in a second than is heard in a fraction of it.
@@ -124,6 +137,7 @@ pub async fn run(arguments: Run) -> Result<()> {
             samples = samples.next() => agent.hear_samples(&samples?),
         }
     }
+    service.ending();
     logs.end(&mut |said| agent.hear_logs(&said)).await;
     agent.finish().await;
     drop(stop);
