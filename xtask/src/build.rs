@@ -34,7 +34,8 @@ impl Profile {
         }
     }
 
-    fn directory(self) -> &'static str {
+    /// Where its results lie below the target directory.
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",

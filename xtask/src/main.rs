@@ -8,6 +8,7 @@ mod docs;
 mod fuzz;
 mod matrix;
 mod miri;
+mod package;
 mod process;
 mod setup;
 mod test;
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::Args),
     /// Play every scan and every honest case with real tools; a table of what is found (needs root)
     Matrix(matrix::Args),
+    /// Make the Debian package: target/package/scanguard_VERSION_ARCH.deb
+    Package(package::Args),
     /// Compare docs/metrics.md, the dashboard and the alerts with the code; --write writes what is generated
     Docs(docs::Args),
     /// Fuzz every parser of outside data, or compare the kernel program with the host on random packets
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::command(&ws, &args),
         Command::Demo(args) => demo::command(&ws, &args),
         Command::Matrix(args) => matrix::command(&ws, &args),
+        Command::Package(args) => package::command(&ws, &args),
         Command::Docs(args) => docs::command(&ws, &args),
         Command::Fuzz(args) => fuzz::command(&ws, &args),
         Command::Miri => miri::command(&ws),

@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
     Packets,
     /// Compile, and measure everything: clients, servers and peers.
     Bench,
+    /// Compile, and make the Debian package.
+    Package,
     /// Compile, and fuzz the parsers.
     Fuzz,
     /// Interpret the shared code's tests.
@@ -62,6 +64,9 @@ impl Purpose {
             items.push(Box::new(extracted::PROMTOOL));
             items.push(Box::new(extracted::CROWDSEC));
             items.push(Box::new(extracted::ALERTMANAGER));
+        }
+        if matches!(self, Self::Package | Self::Test | Self::All) {
+            items.push(Box::new(cargo_tool::CARGO_DEB));
         }
         // What follows is not part of `all`: nothing but one command needs it.
         if matches!(self, Self::Matrix) {

@@ -23,6 +23,9 @@ pub(super) const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version
 /// Builds fuzzers with libFuzzer and runs them.
 pub(super) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13.1" };
 
+/// Makes the Debian package.
+pub(super) const CARGO_DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0" };
+
 impl Item for CargoTool {
     fn name(&self, _: &Workspace) -> String {
         format!("{} {}", self.name, self.version)
