@@ -16,8 +16,14 @@ nothing; the agent's log says which changes wait for a restart.
 /// The page.
 pub fn page() -> String {
     let mut page = Page { text: HEAD.to_owned(), comment: Vec::new(), in_table: false, is_said: false };
-    for line in COMMENTED_DEFAULTS.lines() {
-        page.read(line);
+    let mut lines = COMMENTED_DEFAULTS.lines();
+    while let Some(line) = lines.next() {
+        if line.ends_with("= [") {
+            let items: Vec<_> = lines.by_ref().take_while(|line| *line != "]").map(str::trim).collect();
+            page.read(&format!("{line}{}]", items.join(" ").trim_end_matches(',')));
+        } else {
+            page.read(line);
+        }
     }
     page.text
 }
@@ -25,7 +31,7 @@ pub fn page() -> String {
 struct Page {
     text: String,
     /// The comment that stands before what comes next.
-    comment: Vec<&'static str>,
+    comment: Vec<String>,
     /// Whether the rows of a table are being written.
     in_table: bool,
     /// Whether something was said of a setting of this table.
@@ -33,9 +39,9 @@ struct Page {
 }
 
 impl Page {
-    fn read(&mut self, line: &'static str) {
+    fn read(&mut self, line: &str) {
         if let Some(comment) = line.strip_prefix('#') {
-            self.comment.push(comment.trim());
+            self.comment.push(comment.trim().to_owned());
         } else if line.starts_with('[') {
             let comment = self.comment();
             let paragraph = if comment.is_empty() { String::new() } else { format!("\n{comment}\n") };
