@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    process,
+    build::Profile,
+    package, process,
     setup::{self, Purpose},
     workspace::{Workspace, is_root},
 };
@@ -38,6 +39,8 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
     setup::ensure(ws, Purpose::Test)?;
     // `cargo test` builds the binaries of a package for that package's own tests only; ours run the agent.
     process::run(ws.cargo("build").args(HOST_CRATES).arg("--bins"))?;
+    // One of them installs the package.
+    package::package(ws, Profile::Dev, None)?;
 
     let mut test = ws.cargo("test");
     test.args(HOST_CRATES).arg("--no-fail-fast").arg("--").args(&args.args);

@@ -46,7 +46,7 @@ pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 14] = [
+pub(super) const TEST_TOOLS: [Program; 16] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -63,6 +63,9 @@ pub(super) const TEST_TOOLS: [Program; 14] = [
     Program { name: "tmux", packages: Packages::same_everywhere("tmux") },
     // Findings are sent to one that a test starts; the service of the package, which most Debian hosts have, is left alone.
     Program { name: "rsyslogd", packages: Packages::same_everywhere("rsyslog") },
+    Program { name: "systemd-analyze", packages: Packages::same_everywhere("systemd") },
+    // The package is installed by it, in a mount namespace.
+    Program { name: "dpkg", packages: Packages::same_everywhere("dpkg") },
     Program {
         name: "jsonschema",
         packages: Packages {

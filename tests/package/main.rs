@@ -1,0 +1,134 @@
+//! The Debian package: installed, started as its unit would, and purged, on a machine of its own.
+
+mod kubernetes;
+mod machine;
+mod service;
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
+use scanguard_tests::{
+    agent::binary,
+    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within},
+    root,
+};
+
+use self::{
+    machine::Machine,
+    service::{Service, UNIT},
+};
+
+const CONFIGURATION: &str = "/etc/scanguard/scanguard.toml";
+const STATE: &str = "/var/lib/scanguard";
+const PINS: &str = "/sys/fs/bpf/scanguard";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let trials = vec![
+        trial("package: the unit passes systemd-analyze verify, and security with at most 3.0", unit),
+        trial(
+            "package: installed, it runs with the unit's capabilities, finds a scan, and purged leaves nothing",
+            life,
+        ),
+        kubernetes::trial(),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
+    root::trial(name, move || test().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+/// What `cargo xtask package --debug` made.
+fn package() -> Result<PathBuf> {
+    let binary = binary()?;
+    let directory = binary.parent().and_then(|debug| debug.parent()).context("a target directory")?;
+    let directory = directory.join("package/debug");
+    let files = fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut packages = files.filter(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    packages.next().with_context(|| {
+        format!("no package in {}: `cargo xtask package --debug` makes it", directory.display())
+    })
+}
+
+fn install(machine: &Machine<'_>) -> Result<()> {
+    fs::copy(package()?, machine.path("/tmp/scanguard.deb"))?;
+    machine.run("dpkg -i /tmp/scanguard.deb").map(drop)
+}
+
+fn unit() -> Result<()> {
+    let lab = Lab::new()?;
+    let machine = Machine::new(&lab.victim)?;
+    install(&machine)?;
+    // It exits with 0 where it only warns, such as of settings that it does not know.
+    let said = machine.run(&format!("systemd-analyze verify --man=no {UNIT}"))?;
+    ensure!(!said.contains("scanguard"), "{said}");
+    machine.run(&format!("systemd-analyze security --offline=true --threshold=30 --no-pager {UNIT}"))?;
+    Ok(())
+}
+
+/// Has the installed configuration watch the victim's interface, and the program stay when the agent ends.
+fn configure(machine: &Machine<'_>) -> Result<String> {
+    let path = machine.path(CONFIGURATION);
+    let mut text = fs::read_to_string(&path)?;
+    let interfaces = format!("interfaces = [\"{VICTIM_INTERFACE}\"]");
+    for (default, wanted) in [("interfaces = []", interfaces.as_str()), ("persist = false", "persist = true")]
+    {
+        ensure!(text.contains(default), "no {default} in {CONFIGURATION}");
+        text = text.replacen(default, wanted, 1);
+    }
+    fs::write(path, &text)?;
+    Ok(text)
+}
+
+fn life() -> Result<()> {
+    let lab = Lab::new()?;
+    let machine = Machine::new(&lab.victim)?;
+    install(&machine)?;
+    machine.run("getent group scanguard")?;
+    machine.run("/usr/bin/scanguard check-config /etc/scanguard/scanguard.toml")?;
+    let installed = machine.run("dpkg -L scanguard")?;
+    for file in ["man1/scanguard-run.1.gz", "bash-completion/completions/scanguard", "scanguard.rules.yml"] {
+        ensure!(installed.contains(file), "{file} is not in the package:\n{installed}");
+    }
+
+    let configuration = configure(&machine)?;
+    // As an upgrade does.
+    install(&machine)?;
+    ensure!(
+        fs::read_to_string(machine.path(CONFIGURATION))? == configuration,
+        "the configuration was replaced"
+    );
+
+    let mut service = Service::start(&machine)?;
+    service.says(&["READY=1", "WATCHDOG=1", "WATCHDOG=1"])?;
+    run_within(lab.scanner.command("nmap").args(["-n", "-Pn", "-sS", "-p", "1-200", VICTIM]), PATIENCE)?;
+    service.finds("vertical_scan")?;
+
+    service.process.signal(libc::SIGHUP);
+    let said = service.says(&["RELOADING=1", "READY=1"])?;
+    ensure!(said.contains("STATUS=attached; the configuration was read again"), "{said}");
+    fs::write(machine.path(CONFIGURATION), "[sensor]\npersit = true\n")?;
+    service.process.signal(libc::SIGHUP);
+    let said = service.says(&["RELOADING=1", "READY=1"])?;
+    ensure!(said.contains("the old one is in force"), "{said}");
+    fs::write(machine.path(CONFIGURATION), configuration)?;
+
+    service.process.signal(libc::SIGTERM);
+    service.says(&["STOPPING=1"])?;
+    let status = service.process.wait_within(PATIENCE)?;
+    ensure!(status.success(), "{status}: {}", service.log());
+    ensure!(lab.xdp_programs()?.len() == 1, "nothing outlives the agent: {}", service.log());
+    ensure!(machine.path(PINS).exists(), "nothing is pinned: {}", service.log());
+    ensure!(machine.path(STATE).exists(), "no state: {}", service.log());
+
+    let said = machine.run("dpkg --purge scanguard")?;
+    ensure!(lab.xdp_programs()?.is_empty(), "still attached: {said}");
+    let configured = PathBuf::from(CONFIGURATION);
+    let configured = configured.parent().and_then(|directory| directory.to_str()).context("a directory")?;
+    let gone = installed.lines().filter(|line| line.contains("scanguard")).chain([PINS, STATE, configured]);
+    let left: Vec<_> = gone.filter(|path| machine.path(path).exists()).collect();
+    ensure!(left.is_empty(), "left behind: {left:?}: {said}");
+    Ok(())
+}
