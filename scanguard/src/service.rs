@@ -105,8 +105,10 @@ mod tests {
         }
         let path = env::temp_dir().join(format!("scanguard-service-{}", std::process::id()));
         let socket = UnixDatagram::bind(&path).unwrap();
-        let mut agent = Command::new(env::current_exe().unwrap());
-        agent.args([NAME, "--exact"]).env("NOTIFY_SOCKET", &path).env_remove("WATCHDOG_PID");
+        // The watchdog is meant for one process, as systemd says it.
+        let mut agent = Command::new("sh");
+        agent.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]).arg(env::current_exe().unwrap());
+        agent.args([NAME, "--exact"]).env("NOTIFY_SOCKET", &path);
         let status =
             agent.env("WATCHDOG_USEC", (3 * SECOND).as_micros().to_string()).output().unwrap().status;
         socket.set_nonblocking(true).unwrap();
