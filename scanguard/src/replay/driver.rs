@@ -59,6 +59,8 @@ impl<S: Feed> Driver<S> {
     fn hear(&mut self, frame: Frame<'_>, tell: &mut dyn FnMut(Event)) {
         let mut samples = self.sensor.samples();
         frame.trim(&mut samples);
+        // A capture has no sockets: who said something is not proven, whatever the kernel that counts along would say.
+        samples.iter_mut().for_each(|sample| sample.owned = false);
         let now = self.now(self.clock.elapsed());
         for utterance in samples.iter().flat_map(parse) {
             self.pipeline.hear(&utterance, now, tell);

@@ -134,19 +134,6 @@ impl Play {
         self.asked(source, get("/favicon.ico"), 404);
     }
 
-    /// One of many sources asks, and is answered.
-    pub(crate) fn asked_of(&mut self, source: usize, said: Said, status: u16) {
-        let number = u32::try_from(source).expect("few sources");
-        let source = Ipv4Addr::from(0x0a00_0000 + number).into();
-        let now = self.now();
-        let Self { detector, events, .. } = self;
-        for said in [said, Said::Status(status)] {
-            let (service, proof) = (endpoint(80, 6), Proof::Connection);
-            let utterance = Utterance { source, service, client_port: Some(40_000), proof, said };
-            detector.hear(&utterance, now, &mut |event| events.push(event));
-        }
-    }
-
     /// Everything that was told so far.
     pub(crate) fn events(&self) -> &[Event] {
         &self.events
