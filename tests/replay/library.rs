@@ -48,7 +48,7 @@ pub(crate) fn replay_at(local: &[IpNet], files: &[&[u8]], sensor: impl Feed) -> 
         &mut lines,
         Formatter::plain(Format::Json, Context::here(config.sensor.ipv6_prefix)),
     );
-    let mut replay = Replay::new(&config, sensor, local.to_vec(), writer)?;
+    let mut replay = Replay::new(&config, SALT, sensor, local.to_vec(), writer)?;
     for file in files {
         error = error.or(replay.capture(*file, &AtomicBool::new(false)).err());
     }

@@ -10,6 +10,7 @@ mod ja4;
 pub mod lists;
 pub mod names;
 pub mod parse;
+pub mod salt;
 pub mod sample;
 pub mod sampling;
 pub mod settings;

@@ -7,11 +7,7 @@
 //! What was said within a connection is kept apart from what anybody could have written: nobody is blamed for packets in his name
 //! together with his own requests.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 
 use scanguard_common::address::Address;
 
@@ -19,6 +15,7 @@ use super::{
     Hello, Proof, Query, Request, Said, Utterance,
     heard::{Asked, Greeted, Heard, MAX_EXAMPLES, NOERROR, Pending, Verdict, Wish},
     names,
+    salt::Salt,
     settings::Settings,
     summary::printable,
 };
@@ -103,7 +100,7 @@ impl Visitor {
 /// All sources.
 pub struct Visitors {
     settings: Settings,
-    salt: RandomState,
+    salt: Salt,
     by_source: HashMap<(Address, Proof), Visitor>,
     evictions: u64,
     swept: Duration,
@@ -113,7 +110,7 @@ impl Default for Visitors {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
-            salt: RandomState::new(),
+            salt: Salt::default(),
             by_source: HashMap::new(),
             evictions: 0,
             swept: Duration::ZERO,
@@ -122,6 +119,11 @@ impl Default for Visitors {
 }
 
 impl Visitors {
+    /// Hashes with this from now on: before anything was said.
+    pub fn set_salt(&mut self, salt: Salt) {
+        self.salt = salt;
+    }
+
     /// Takes other settings. What was said so far stays.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
@@ -213,7 +215,7 @@ impl Visitors {
 /// Digests what is said.
 struct Listener<'v> {
     settings: &'v Settings,
-    salt: &'v RandomState,
+    salt: &'v Salt,
 }
 
 impl Listener<'_> {

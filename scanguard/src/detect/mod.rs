@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     clock::Now,
-    content::{self, Heard, Utterance, visitors::Visitors},
+    content::{self, Heard, Utterance, salt::Salt, visitors::Visitors},
     observe::{
         Delta,
         activity::Activity,
@@ -342,6 +342,11 @@ impl Detector {
     /// Takes other databases of where addresses are, or none. Findings that are open keep what was known.
     pub fn set_geo(&mut self, geo: Geo) {
         self.tracker.set_geo(geo);
+    }
+
+    /// Hashes what is said with this, before anything was: for runs that are to be the same again.
+    pub fn set_salt(&mut self, salt: Salt) {
+        self.visitors.set_salt(salt);
     }
 
     /// Takes other settings of what is said, and other lists.

@@ -42,17 +42,23 @@ pub fn run(arguments: &cli::Replay, stop: &AtomicBool) -> Result<Exit> {
         let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0))?;
         let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
         sensor.kernel.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
-        replay(arguments, &config, sensor, stop)
+        replay(arguments, &config, salt, sensor, stop)
     } else {
         let sensor = SoftwareSensor::new(&config.sensor, salt);
         let sensor = sensor.sampling(&config.samples, config.sensor.poll_interval);
-        replay(arguments, &config, sensor, stop)
+        replay(arguments, &config, salt, sensor, stop)
     }
 }
 
-fn replay(arguments: &cli::Replay, config: &Config, sensor: impl Feed, stop: &AtomicBool) -> Result<Exit> {
+fn replay(
+    arguments: &cli::Replay,
+    config: &Config,
+    salt: u64,
+    sensor: impl Feed,
+    stop: &AtomicBool,
+) -> Result<Exit> {
     let writer = FindingsWriter::stdout(arguments.format, config.sensor.ipv6_prefix);
-    let mut replay = Replay::new(config, sensor, arguments.local.clone(), writer)?;
+    let mut replay = Replay::new(config, salt, sensor, arguments.local.clone(), writer)?;
     let mut exit = Exit::Success;
     for file in &arguments.files {
         let result = match open(file) {

@@ -29,6 +29,7 @@ use self::{
 };
 use crate::{
     config::Config,
+    content::salt::Salt,
     detect::{Detector, findings::Event},
     export::findings::FindingsWriter,
     observe::Observer,
@@ -76,12 +77,13 @@ fn after(packets: u64) -> String {
 
 impl<S: Feed, W: Write> Replay<S, W> {
     /// Findings go to `writer`. Only packets to `local` are looked at, and the answers from there; if there is
-    /// none, all packets are.
+    /// none, all packets are. With the same `salt` what is estimated comes out the same again.
     ///
     /// # Errors
     /// The sensor could not be told which addresses are ours.
     pub fn new(
         config: &Config,
+        salt: u64,
         mut sensor: S,
         local: Vec<IpNet>,
         writer: FindingsWriter<W>,
@@ -91,6 +93,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         crate::app::read_feeds(&mut detector, config);
         crate::app::use_geo(&mut detector, config);
         detector.set_content(config.content.clone());
+        detector.set_salt(Salt(salt));
         let pipeline = Pipeline::new(Observer::new(config.history), detector);
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),

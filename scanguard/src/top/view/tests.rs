@@ -14,7 +14,8 @@ fn terminal(model: &mut Model, width: u16, height: u16) -> Terminal<TestBackend>
 /// The screen as text, without the blanks at the ends of lines.
 fn picture(model: &mut Model, width: u16, height: u16) -> String {
     let terminal = terminal(model, width, height);
-    let cells: Vec<_> = terminal.backend().buffer().content().iter().map(ratatui::buffer::Cell::symbol).collect();
+    let cells: Vec<_> =
+        terminal.backend().buffer().content().iter().map(ratatui::buffer::Cell::symbol).collect();
     let lines = cells.chunks(width.into()).map(|line| line.concat().trim_end().to_owned() + "\n");
     lines.collect()
 }
