@@ -1,17 +1,21 @@
-//! A small HTTP client for those whom the agent calls: http and https, each request within a time, each answer within a size.
+//! A small HTTP client for those whom the agent calls: http and https, each request within a time, each answer within a size. For
+//! connections that somebody else makes there is [`exchange`].
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, StatusCode};
+use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 /// Connections that nobody used for so long are closed: servers close theirs a little later.
 const IDLE: Duration = Duration::from_secs(30);
@@ -102,5 +106,48 @@ impl HttpClient {
             Ok(Answer { status, body: body.map_err(HttpError::Answer)?.to_bytes() })
         };
         timeout(self.patience, exchange).await.unwrap_or(Err(HttpError::Timeout(self.patience)))
+    }
+}
+
+/// What came over a connection is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// It broke off, or is no HTTP.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// It is too large.
+    #[error("length limit exceeded")]
+    TooLarge,
+}
+
+/// Sends a request over a connection that was just made, and reads the whole answer, of so many bytes at most. Nothing of it goes
+/// on when it is dropped.
+///
+/// # Errors
+/// See [`ExchangeError`].
+pub async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Full<Bytes>>,
+    max_answer: usize,
+) -> Result<Answer, ExchangeError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its errors come out of the request, too.
+    let drive = async {
+        let _ = connection.await;
+        pending::<Infallible>().await
+    };
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), max_answer).collect().await;
+        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+            Ok(error) => ExchangeError::Broken(*error),
+            Err(_) => ExchangeError::TooLarge,
+        })?;
+        Ok(Answer { status, body: body.to_bytes() })
+    };
+    tokio::select! {
+        answer = answer => answer,
+        never = drive => match never {},
     }
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use axum::body::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::{net::UnixStream, time::timeout};
 
 use super::server::ErrorBody;
+use crate::http_client::{Answer, exchange};
 
 /// 60,000 bans with long reasons are not more.
 const MAX_ANSWER: usize = 64 << 20;
@@ -88,20 +88,15 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let answer = timeout(PATIENCE, self.exchange(method, path, body));
+        let answer = timeout(PATIENCE, self.ask(method, path, body));
         answer.await.map_err(|_| self.broken(&"no answer in time"))?
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => ClientError::Denied(self.path.clone()),
             _ => ClientError::NoAgent { path: self.path.clone(), error },
         })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.broken(&error))?;
-        // Its errors come out of the request, too.
-        tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -109,15 +104,13 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| self.broken(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let bytes = body.map_err(|error| self.broken(&error))?.to_bytes();
+        let Answer { status, body } =
+            exchange(stream, request, MAX_ANSWER).await.map_err(|error| self.broken(&error))?;
         match status {
-            StatusCode::OK => Ok(bytes),
-            _ => Err(match serde_json::from_slice::<ErrorBody>(&bytes) {
+            StatusCode::OK => Ok(body),
+            _ => Err(match serde_json::from_slice::<ErrorBody>(&body) {
                 Ok(ErrorBody { error }) => ClientError::Refused(error),
-                Err(_) => self.broken(&format!("{status}: {}", String::from_utf8_lossy(&bytes))),
+                Err(_) => self.broken(&format!("{status}: {}", String::from_utf8_lossy(&body))),
             }),
         }
     }

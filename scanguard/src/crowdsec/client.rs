@@ -1,16 +1,14 @@
 //! The Local API's requests. Whatever is at the other end: an answer comes in time and is not too large, or it is an
 //! error.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{io, time::Duration};
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::{
     Method, Request, StatusCode,
     body::Bytes,
-    client::conn::http1::{self, SendRequest},
     header::{self, HeaderName, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde::{
     Deserialize, Serialize,
@@ -23,6 +21,7 @@ use super::{
     decisions::Stream,
     settings::{Endpoint, Secret},
 };
+use crate::http_client::{Answer, ExchangeError, exchange};
 
 /// Bytes of an answer: a hundred thousand decisions.
 const MAX_ANSWER: usize = 16 << 20;
@@ -222,41 +221,22 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(body))?;
-        let (status, answer) = timeout(self.limit, self.exchange(request))
+        let Answer { status, body } = timeout(self.limit, self.send(request))
             .await
             .map_err(|_| ClientError::Timeout { endpoint: self.endpoint.clone(), limit: self.limit })??;
-        if status.is_success() { Ok(serde_json::from_slice(&answer)?) } else { Err(refused(status, &answer)) }
+        if status.is_success() { Ok(serde_json::from_slice(&body)?) } else { Err(refused(status, &body)) }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let endpoint = || self.endpoint.clone();
         let stream = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port))
             .await
             .map_err(|error| ClientError::Unreachable { endpoint: endpoint(), error })?;
-        let broken = |error| ClientError::Broken { endpoint: endpoint(), error };
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Driven here, so that nothing is left of it when the time is over. Its errors come out of the request, too.
-        let drive = async {
-            let _ = connection.await;
-            std::future::pending::<Infallible>().await
-        };
-        tokio::select! {
-            answer = read(sender, request) => answer.map_err(|error| error.map_or(ClientError::TooLarge, broken)),
-            never = drive => match never {},
-        }
+        exchange(stream, request, MAX_ANSWER).await.map_err(|error| match error {
+            ExchangeError::Broken(error) => ClientError::Broken { endpoint: endpoint(), error },
+            ExchangeError::TooLarge => ClientError::TooLarge,
+        })
     }
-}
-
-/// The error is none where the answer is too large.
-async fn read(
-    mut sender: SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Option<hyper::Error>> {
-    let response = sender.send_request(request).await.map_err(Some)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    let body = body.map_err(|error| error.downcast().ok().map(|error| *error))?;
-    Ok((status, body.to_bytes()))
 }
 
 fn refused(status: StatusCode, answer: &[u8]) -> ClientError {
