@@ -18,6 +18,7 @@ use crate::{
     content,
     exit::Exit,
     network::{Interface, Network},
+    sandbox,
     sensor::{
         egress,
         owner::Owner,
@@ -87,6 +88,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     say(Exit::Kernel, vec![release(), jit(), btf()]);
     say(Exit::Kernel, features());
     say(Exit::Kernel, load());
+    say(Exit::Success, sandbox_lines(&config));
     let (line, own) = pins(&config.sensor);
     say(Exit::Pins, vec![line]);
     say(Exit::Control, configured::files(&config));
@@ -181,6 +183,22 @@ fn load() -> Vec<Line> {
         Line::new(Verdict::Good, "program", TAKEN),
         egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
     ]
+}
+
+/// What the agent can be confined by, see [`sandbox`].
+fn sandbox_lines(config: &Config) -> Vec<Line> {
+    if !config.security.sandbox {
+        return vec![Line::new(
+            Verdict::Loss,
+            "sandbox",
+            "off (security.sandbox): the agent keeps all it has",
+        )];
+    }
+    let line = |(part, found): (&str, Result<String, String>)| match found {
+        Ok(words) => Line::new(Verdict::Good, part, words),
+        Err(lost) => Line::new(Verdict::Loss, part, lost),
+    };
+    sandbox::of_this_kernel().map(line).into()
 }
 
 fn egress_line(loaded: Result<(), String>) -> Line {

@@ -28,6 +28,7 @@ pub mod pipeline;
 pub mod reload;
 pub mod replay;
 pub mod respond;
+pub mod sandbox;
 pub mod sensor;
 pub mod service;
 pub mod top;

@@ -4,6 +4,7 @@
 mod configuration;
 mod dashboard;
 mod metrics;
+mod reliability;
 
 use std::{fs, path::PathBuf};
 

@@ -5,6 +5,7 @@ mod counts;
 mod crowdsec;
 mod doctor;
 mod egress;
+mod faults;
 mod flood;
 mod half_open;
 mod lifecycle;
@@ -13,6 +14,7 @@ mod output;
 mod persist;
 mod quiet;
 mod response;
+mod sandbox;
 mod sinks;
 mod top;
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         crowdsec::trials(),
         doctor::trials(),
         egress::trials(),
+        faults::trials(),
         flood::trials(),
         half_open::trials(),
         lifecycle::trials(),
@@ -40,10 +43,15 @@ fn main() -> ExitCode {
         persist::trials(),
         quiet::trials(),
         response::trials(),
+        sandbox::trials(),
         sinks::trials(),
         top::trials(),
     ]
     .concat_trials();
+    if let Err(error) = faults::check(&trials) {
+        eprintln!("the table of faults: {error}");
+        return ExitCode::FAILURE;
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -9,6 +9,7 @@ pub mod cases;
 pub mod cleanup;
 pub mod clients;
 pub mod crowdsec;
+pub mod faults;
 pub mod frames;
 pub mod fuzz;
 pub mod lab;

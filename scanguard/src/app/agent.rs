@@ -11,10 +11,11 @@ use scanguard_common::address::Address;
 
 use super::reload::{read_feeds, use_geo};
 use crate::{
+    cli::Run,
     clock::{Clock, Now, monotonic},
     config::Config,
     content::{Utterance, parse::parse, sample::Sample},
-    crowdsec::{Link, decisions::Orders},
+    crowdsec::{self, Link, decisions::Orders},
     detect::{
         Detector,
         findings::{Event, EventKind},
@@ -28,7 +29,8 @@ use crate::{
     network::Network,
     observe::Observer,
     pipeline::Pipeline,
-    respond::{keeper::Keeper, responder::Responder},
+    respond::{keeper::Keeper, responder::Responder, surroundings::Known},
+    sandbox::Sandbox,
     sensor::{attach::Attachments, kernel::KernelSensor, trips::Told},
 };
 
@@ -53,6 +55,10 @@ pub(super) struct Agent {
     pub(super) responder: Responder,
     pub(super) keeper: Keeper,
     pub(super) crowdsec: Link,
+    /// None: not yet.
+    pub(super) sandbox: Option<Sandbox>,
+    /// What of this host was found out when it could be.
+    pub(super) known: Known,
     /// The time of day of the poll before.
     pub(super) last_poll: jiff::Timestamp,
 }
@@ -89,7 +95,8 @@ impl Agent {
         let (keeper, state) = Keeper::open(config.response.state.clone(), Arc::clone(of_response), now);
         let prefix = config.sensor.ipv6_prefix;
         let responder = Responder::new(config.response.clone(), prefix, state, Arc::clone(of_response), now);
-        let crowdsec = Link::start(&config.crowdsec, clock, Arc::clone(&metrics.crowdsec));
+        let nothing = crowdsec::settings::Settings::default();
+        let crowdsec = Link::start(&nothing, clock, Arc::clone(&metrics.crowdsec));
         Ok(Self {
             config: config.clone(),
             clock,
@@ -99,7 +106,9 @@ impl Agent {
             addresses_read: Some(Instant::now()),
             occupancy_read: None,
             pipeline,
-            sinks: Sinks::start(&config.sinks, prefix, Arc::clone(&metrics.sinks)),
+            sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
+            sandbox: None,
+            known: Known::default(),
             metrics: Arc::new(metrics),
             health: Arc::default(),
             responder,
@@ -122,6 +131,18 @@ impl Agent {
             self.metrics.egress_attached(interface, attached);
         }
         self.health.attached.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives up what is not needed any more, and then starts what talks with others: its threads must not have more.
+    pub(super) async fn confine(&mut self, arguments: &Run) -> Result<()> {
+        let sandbox = Sandbox::enter(&self.config, arguments.config.as_deref()).await?;
+        self.metrics.sandbox.confined(sandbox.report());
+        self.sandbox = Some(sandbox);
+        let now = self.clock.now();
+        let open = &mut self.pipeline.detector.tracker().open();
+        self.sinks.reconfigure(&self.config.sinks, open, now);
+        self.crowdsec.restart(&self.config.crowdsec, self.clock);
         Ok(())
     }
 

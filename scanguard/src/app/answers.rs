@@ -53,6 +53,7 @@ impl Agent {
             findings_open: self.pipeline.detector.tracker().open().count(),
             response: self.responder.status(now, self.keeper.error()),
             crowdsec: self.crowdsec.status(),
+            sandbox: self.sandbox.as_ref().map(|sandbox| sandbox.report().clone()),
         }
     }
 

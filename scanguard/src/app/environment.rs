@@ -9,11 +9,7 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
 use super::agent::Agent;
-use crate::{
-    network::Local,
-    respond::{responder::Found, surroundings},
-    sensor::attach::Change,
-};
+use crate::{network::Local, respond::responder::Found, sensor::attach::Change};
 
 /// How often the local addresses are looked at, though nothing announced a change.
 const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
@@ -38,7 +34,7 @@ impl Agent {
         self.responder.surround(found, self.clock.now(), &mut self.sensor);
     }
 
-    async fn found(&self, local: &Local) -> Result<Found> {
+    async fn found(&mut self, local: &Local) -> Result<Found> {
         let own = local.prefixes.iter().filter_map(|(ip, bits)| IpNet::new(*ip, *bits).ok()).collect();
         let routes = self.network.routes().await?;
         let mut attached = Vec::new();
@@ -57,7 +53,7 @@ impl Agent {
         }
         // Reading /proc takes a while where there are many processes.
         let (resolvers, ssh) =
-            tokio::task::block_in_place(|| (surroundings::resolvers(), surroundings::ssh_connections()));
+            tokio::task::block_in_place(|| (self.known.resolvers(), self.known.ssh_connections()));
         Ok(Found { own, gateways: routes.gateways, resolvers, attached, ssh })
     }
 

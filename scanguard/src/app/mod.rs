@@ -84,6 +84,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     // Before the program is where packets come by, so that none of who is banned passes.
     agent.enter()?;
     agent.attach().await?;
+    agent.confine(&arguments).await?;
     let (stop, stopped) = watch::channel(());
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
     let mut ending = stopped.clone();

@@ -16,7 +16,7 @@ impl Agent {
     /// Reads the configuration again: all of it is taken, or nothing. Counters, histories and findings are
     /// kept. Gives the new interval of polls if it was taken.
     pub(super) fn reload(&mut self, arguments: &Run) -> Option<Duration> {
-        let taken = configuration(arguments).and_then(|config| self.reconfigure(config));
+        let taken = self.read_again(arguments).and_then(|config| self.reconfigure(config));
         self.metrics.reloaded(taken.is_ok());
         match taken {
             Ok(()) => {
@@ -28,6 +28,18 @@ impl Agent {
                 None
             }
         }
+    }
+
+    /// The configuration, if the sandbox lets everything that it names be used.
+    fn read_again(&self, arguments: &Run) -> Result<Config> {
+        let file = arguments.config.as_deref();
+        let Some(sandbox) = &self.sandbox else {
+            return configuration(arguments);
+        };
+        sandbox.check_file(file)?;
+        let config = configuration(arguments)?;
+        sandbox.check_config(&config, file)?;
+        Ok(config)
     }
 
     fn reconfigure(&mut self, config: Config) -> Result<()> {

@@ -14,7 +14,7 @@ use std::{
 };
 
 pub use self::{interval::Interval, network::network, section::Section};
-use crate::{content, control, crowdsec, detect, export, logs, observe, respond, sensor};
+use crate::{content, control, crowdsec, detect, export, logs, observe, respond, sandbox, sensor};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -54,6 +54,8 @@ pub struct Config {
     pub logs: logs::settings::Settings,
     /// `[control]`.
     pub control: control::settings::Settings,
+    /// `[security]`.
+    pub security: sandbox::settings::Settings,
     /// `[crowdsec]`, with the secrets, so that a configuration that was read is whole.
     pub crowdsec: crowdsec::settings::Settings,
     /// `[[sinks]]`.
@@ -186,6 +188,7 @@ impl Config {
             ("response.state", self.response.state != new.response.state),
             ("control.socket", self.control.socket != new.control.socket),
             ("control.group", self.control.group != new.control.group),
+            ("security.sandbox", self.security != new.security),
         ];
         checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -206,6 +209,7 @@ impl Config {
                 response: respond::settings::Settings::read(root.section("response")),
                 logs: logs::settings::Settings::read(root.section("logs")),
                 control: control::settings::Settings::read(root.section("control")),
+                security: sandbox::settings::Settings::read(root.section("security")),
                 crowdsec: crowdsec::settings::Settings::read(root.section("crowdsec")),
                 sinks: export::sinks::settings::Settings::read(&mut root),
             };

@@ -24,6 +24,7 @@ use crate::{
         Mode,
         report::{BanReport, Bans, Done, Explanation, ReflexReport, Status, name, parse_net},
     },
+    sandbox::{self, landlock::Enforced},
 };
 
 /// Where the agent is asked.
@@ -324,6 +325,7 @@ fn status(answer: &Status) -> String {
         "breaker     {breaker}: {} bans within the last minute, at most {}",
         response.bans_last_minute, response.max_per_minute
     ));
+    lines.extend(answer.sandbox.as_ref().map(confined));
     lines.push(format!("findings    {} open", answer.findings_open));
     let error = response.state_file_error.as_ref().map(|error| format!(": NOT WRITTEN: {error}"));
     lines.push(format!("state file  {}{}", response.state_file, error.unwrap_or_default()));
@@ -355,6 +357,20 @@ fn crowdsec(answer: &CrowdsecStatus) -> Vec<String> {
         )
     }));
     lines
+}
+
+/// What the agent has given up.
+fn confined(report: &sandbox::Report) -> String {
+    if !report.enabled {
+        return "sandbox     OFF: all privileges are kept".to_owned();
+    }
+    let files = match report.landlock {
+        Enforced::Fully => "files by Landlock",
+        Enforced::Partly => "files by an older Landlock",
+        Enforced::Not => "NO LANDLOCK",
+    };
+    let calls = if report.seccomp { "system calls filtered" } else { "NO SECCOMP" };
+    format!("sandbox     capabilities: {}; {calls}; {files}", sandbox::kept(&report.capabilities))
 }
 
 /// Whom the kernel holds by itself.

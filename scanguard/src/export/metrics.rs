@@ -27,6 +27,7 @@ use super::{
     logs::LogMetrics,
     reference::{Described, Kind},
     response::ResponseMetrics,
+    sandbox::SandboxMetrics,
     sinks::metrics::SinkMetrics,
 };
 use crate::{
@@ -89,6 +90,8 @@ pub struct Metrics {
     pub crowdsec: Arc<CrowdsecMetrics>,
     /// Those of access logs.
     pub logs: Arc<LogMetrics>,
+    /// Those of what the agent has given up.
+    pub sandbox: SandboxMetrics,
     /// Those of alert sinks.
     pub sinks: Arc<SinkMetrics>,
 }
@@ -314,6 +317,7 @@ impl Metrics {
             response: Arc::new(ResponseMetrics::new(&register)?),
             crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
             logs: Arc::new(LogMetrics::new(&register)?),
+            sandbox: SandboxMetrics::new(&register)?,
             sinks: Arc::new(SinkMetrics::new(&register)?),
             rules: Mutex::default(),
             described: register.described.into_inner(),

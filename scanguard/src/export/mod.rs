@@ -9,5 +9,6 @@ pub mod logs;
 pub mod metrics;
 pub mod reference;
 pub mod response;
+pub mod sandbox;
 pub mod settings;
 pub mod sinks;

@@ -10,6 +10,7 @@ use super::{Mode, ModeCause, cause::Origin};
 use crate::{
     crowdsec::CrowdsecStatus,
     detect::{Confidence, Severity},
+    sandbox,
 };
 
 /// A network as people write it: a single address without its prefix.
@@ -107,6 +108,9 @@ pub struct Status {
     /// What is exchanged with CrowdSec; none: nothing.
     #[serde(default)]
     pub crowdsec: Option<CrowdsecStatus>,
+    /// What the agent has given up; none: it has not come so far.
+    #[serde(default)]
+    pub sandbox: Option<sandbox::Report>,
 }
 
 /// Whom the kernel holds until it has been judged.

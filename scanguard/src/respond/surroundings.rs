@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::ssh::{Connection, MAX_PEERS};
@@ -23,14 +23,55 @@ const SSH_PORT: u16 = 22;
 const ESTABLISHED: &str = "01";
 const LISTEN: &str = "0A";
 
-/// The resolvers of this host.
-pub fn resolvers() -> BTreeSet<IpAddr> {
-    let read = |path: &str| {
-        let small =
-            fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_FILE_BYTES);
-        if small { fs::read_to_string(path).unwrap_or_default() } else { String::new() }
-    };
-    RESOLVERS.iter().flat_map(|path| parse_resolvers(&read(path))).collect()
+/// What was found out when it could be: in its sandbox the agent cannot look into other processes, nor read a file that
+/// has taken the place of /etc/resolv.conf. What cannot be looked at is taken to be as it was.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    resolvers: [Vec<IpAddr>; RESOLVERS.len()],
+    ssh_ports: BTreeSet<u16>,
+}
+
+impl Known {
+    /// The resolvers of this host.
+    pub fn resolvers(&mut self) -> BTreeSet<IpAddr> {
+        for (known, path) in self.resolvers.iter_mut().zip(RESOLVERS) {
+            if let Some(text) = read_small(path) {
+                *known = parse_resolvers(&text);
+            }
+        }
+        self.resolvers.iter().flatten().copied().collect()
+    }
+
+    /// The connections to the SSH server of this host that are established now, in the network namespace of this process.
+    pub fn ssh_connections(&mut self) -> BTreeSet<Connection> {
+        let tables: Vec<_> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
+            .iter()
+            .flat_map(|path| parse_sockets(&fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>())
+            .collect();
+        if let Some(ports) = ssh_ports(&tables) {
+            self.ssh_ports = ports;
+        }
+        let is_ssh = |port| port == SSH_PORT || self.ssh_ports.contains(&port);
+        let ssh = tables.iter().filter(|socket| !socket.listens && is_ssh(socket.own.port()));
+        let mut connections: BTreeSet<_> =
+            ssh.map(|socket| (socket.peer, socket.own)).take(MAX_PEERS).collect();
+        // Who starts the agent by hand is whoever must not be locked out, wherever its server listens.
+        connections.extend(std::env::var("SSH_CONNECTION").ok().as_deref().and_then(parse_ssh_connection));
+        connections
+    }
+}
+
+/// A file's text, empty if there is no such file or it is too large; none if it may not be read.
+fn read_small(path: &str) -> Option<String> {
+    let small =
+        fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_FILE_BYTES);
+    if !small {
+        return Some(String::new());
+    }
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        read => Some(read.unwrap_or_default()),
+    }
 }
 
 /// resolv.conf(5): the keyword begins the line; an IPv6 address may have a zone.
@@ -41,20 +82,6 @@ fn parse_resolvers(text: &str) -> Vec<IpAddr> {
         word.split('%').next()?.parse().ok()
     };
     text.lines().filter_map(address).take(MAX_RESOLVERS).collect()
-}
-
-/// The connections to the SSH server of this host that are established now, in the network namespace of this process.
-pub fn ssh_connections() -> BTreeSet<Connection> {
-    let tables: Vec<_> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
-        .iter()
-        .flat_map(|path| parse_sockets(&fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>())
-        .collect();
-    let ports = ssh_ports(&tables);
-    let ssh = tables.iter().filter(|socket| !socket.listens && ports.contains(&socket.own.port()));
-    let mut connections: BTreeSet<_> = ssh.map(|socket| (socket.peer, socket.own)).take(MAX_PEERS).collect();
-    // Who starts the agent by hand is whoever must not be locked out, wherever its server listens.
-    connections.extend(std::env::var("SSH_CONNECTION").ok().as_deref().and_then(parse_ssh_connection));
-    connections
 }
 
 /// "peer port own port", as sshd(8) sets it.
@@ -68,17 +95,19 @@ fn parse_ssh_connection(text: &str) -> Option<Connection> {
     Some((address(peer, peer_port)?, address(own, own_port)?))
 }
 
-/// 22, and where processes listen that are SSH servers by their name.
-fn ssh_ports(sockets: &[Socket]) -> BTreeSet<u16> {
-    let mut ports = BTreeSet::from([SSH_PORT]);
-    let listening: Vec<_> = sockets.iter().filter(|socket| socket.listens).collect();
-    for inode in ssh_servers().iter().flat_map(|process| socket_inodes(process)) {
-        ports.extend(listening.iter().filter(|socket| socket.inode == inode).map(|socket| socket.own.port()));
+/// Where processes listen that are SSH servers by their name; none if this process may look into none of them.
+fn ssh_ports(sockets: &[Socket]) -> Option<BTreeSet<u16>> {
+    let servers = ssh_servers();
+    let inodes: Vec<_> = servers.iter().filter_map(|process| socket_inodes(process)).collect();
+    if inodes.is_empty() && !servers.is_empty() {
+        return None;
     }
-    ports
+    let inodes: BTreeSet<_> = inodes.into_iter().flatten().collect();
+    let is_theirs = |socket: &&Socket| socket.listens && inodes.contains(&socket.inode);
+    Some(sockets.iter().filter(is_theirs).map(|socket| socket.own.port()).collect())
 }
 
-fn ssh_servers() -> Vec<std::path::PathBuf> {
+fn ssh_servers() -> Vec<PathBuf> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -94,15 +123,11 @@ fn ssh_servers() -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Its sockets, as far as this process may look: links such as `socket:[12345]`.
-fn socket_inodes(process: &Path) -> Vec<u64> {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
-        return Vec::new();
-    };
-    descriptors
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
-        .collect()
+/// Its sockets: links such as `socket:[12345]`. None if this process may not look.
+fn socket_inodes(process: &Path) -> Option<Vec<u64>> {
+    let descriptors = fs::read_dir(process.join("fd")).ok()?;
+    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    Some(descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).filter_map(inode).collect())
 }
 
 /// A row of /proc/net/tcp that listens or is connected.

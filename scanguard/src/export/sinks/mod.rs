@@ -97,11 +97,9 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Starts the sinks. One that cannot work now goes on trying.
-    pub fn start(settings: &Settings, ipv6_prefix: u8, metrics: Arc<SinkMetrics>) -> Self {
-        let context = Context::here(ipv6_prefix);
-        let running = settings.0.iter().map(|sink| start(sink, &context, &metrics)).collect();
-        Self { running, metrics, context }
+    /// No sinks, until they are configured.
+    pub fn new(ipv6_prefix: u8, metrics: Arc<SinkMetrics>) -> Self {
+        Self { running: Vec::new(), metrics, context: Context::here(ipv6_prefix) }
     }
 
     /// Tells of a finding. Returns at once.
@@ -112,7 +110,7 @@ impl Sinks {
         }
     }
 
-    /// Takes other settings: sinks that stay as they are go on undisturbed, the others end (which is waited for elsewhere) and
+    /// Takes other settings, or the first: sinks that stay as they are go on undisturbed, the others end (which is waited for elsewhere) and
     /// new ones start, with `open` as what is going on.
     pub fn reconfigure(&mut self, settings: &Settings, open: &mut dyn Iterator<Item = &Finding>, now: Now) {
         let mut before = std::mem::take(&mut self.running);

@@ -61,7 +61,9 @@ fn settings(text: &str) -> Settings {
 
 fn start(text: &str) -> (Sinks, Registry) {
     let (registry, metrics) = metrics();
-    (Sinks::start(&settings(text), 64, metrics), registry)
+    let mut sinks = Sinks::new(64, metrics);
+    sinks.reconfigure(&settings(text), &mut std::iter::empty(), Clock::start().now());
+    (sinks, registry)
 }
 
 /// The value of a series; of all sinks and reasons together.

@@ -1,0 +1,184 @@
+//! Which files and directories the agent reads and writes.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::{
+    config::{Config, DEFAULT_PATH},
+    export::sinks::settings::Kind,
+};
+
+/// What every process that resolves names and speaks TLS reads, and what the agent finds out about this host.
+const OF_THE_SYSTEM: [&str; 21] = [
+    "/proc",
+    "/sys",
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/nsswitch.conf",
+    "/etc/services",
+    "/etc/localtime",
+    "/etc/ld.so.cache",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/zoneinfo",
+    "/usr/lib",
+    "/lib",
+    "/lib64",
+    "/usr/lib64",
+];
+
+/// Directories that hold what is none of the agent's business: of files in them, only these themselves.
+const SHARED: [&str; 3] = ["/", "/etc", "/root"];
+
+/// Paths that were there: of directories, all that is beneath them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Places {
+    pub(super) read: BTreeSet<PathBuf>,
+    pub(super) write: BTreeSet<PathBuf>,
+    /// Directories to write in that are not there.
+    pub(super) missing: BTreeSet<PathBuf>,
+}
+
+impl Places {
+    /// Those of a configuration, and of the file that it was read from.
+    pub(super) fn of(config: &Config, file: &Path) -> Self {
+        let mut places = Self { read: OF_THE_SYSTEM.iter().map(PathBuf::from).collect(), ..Self::default() };
+        let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);
+        places.read.extend(certificates.map(PathBuf::from));
+        places.read.extend(named(file));
+        let sinks = config.sinks.0.iter().filter_map(|sink| match &sink.kind {
+            Kind::File { path, .. } => Some(path),
+            Kind::Stdout { .. }
+            | Kind::Journald { .. }
+            | Kind::Syslog { .. }
+            | Kind::Webhook(_)
+            | Kind::Alertmanager(_) => None,
+        });
+        let mut write = vec![&config.response.state, &config.control.socket];
+        if !config.logs.files.is_empty() {
+            write.push(&config.logs.state);
+        }
+        let directories = write.into_iter().chain(sinks).filter_map(|path| path.parent());
+        let pins = config.sensor.persist.then_some(config.sensor.pin.as_path());
+        for directory in directories.chain(pins) {
+            match fs::canonicalize(directory) {
+                Ok(path) => places.write.insert(path),
+                Err(_) => places.missing.insert(directory.to_owned()),
+            };
+        }
+        places.read.retain(|path| path.exists());
+        places
+    }
+
+    /// What a file names that these places do not let be read.
+    pub(super) fn unreadable(&self, file: &Path) -> Vec<PathBuf> {
+        named(file).into_iter().filter(|path| path.exists() && !self.has_in_reach(path)).collect()
+    }
+
+    /// Where a configuration wants to write and these places do not let it.
+    pub(super) fn unwritable(&self, new: &Self) -> Vec<PathBuf> {
+        let beneath = |path: &&PathBuf| !path.ancestors().any(|above| self.write.contains(above));
+        new.write.iter().filter(beneath).cloned().collect()
+    }
+
+    fn has_in_reach(&self, path: &Path) -> bool {
+        path.ancestors().any(|above| self.read.contains(above) || self.write.contains(above))
+    }
+}
+
+/// The file, and every path that it names: whatever setting it is of, so that none can be forgotten. Of most files it is
+/// their directory, since they are replaced by renaming; where they are links, also where these lead.
+fn named(file: &Path) -> Vec<PathBuf> {
+    let mut texts = Vec::new();
+    if let Some(table) = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok()) {
+        table.values().for_each(|value| texts_of(value, &mut texts));
+    }
+    let is_path = |text: &String| text.starts_with('/') || Path::new(text).is_file();
+    let paths = texts.into_iter().filter(is_path).map(PathBuf::from);
+    let mut all = Vec::new();
+    for path in paths.chain([file.to_owned()]) {
+        let path = std::path::absolute(before_pattern(&path)).unwrap_or(path);
+        all.extend(fs::canonicalize(&path).ok().map(|path| reach(&path)));
+        all.push(reach(&path));
+    }
+    all
+}
+
+fn texts_of(value: &toml::Value, texts: &mut Vec<String>) {
+    match value {
+        toml::Value::String(text) => texts.push(text.clone()),
+        toml::Value::Array(items) => items.iter().for_each(|item| texts_of(item, texts)),
+        toml::Value::Table(table) => table.values().for_each(|item| texts_of(item, texts)),
+        toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_) => {}
+    }
+}
+
+/// A pattern of files as far as it is none.
+fn before_pattern(path: &Path) -> PathBuf {
+    let is_plain =
+        |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
+    path.components().take_while(is_plain).collect()
+}
+
+fn reach(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !path.is_dir() && !SHARED.iter().any(|shared| parent == Path::new(shared)) => {
+            parent.to_owned()
+        }
+        Some(_) | None => path.to_owned(),
+    }
+}
+
+/// The file that the agent reads its configuration from.
+pub(super) fn configuration(named: Option<&Path>) -> &Path {
+    named.unwrap_or(Path::new(DEFAULT_PATH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_in_the_file_is_found_whatever_it_is_for() {
+        let directory = std::env::temp_dir().join(format!("scanguard-places-{}", std::process::id()));
+        fs::create_dir_all(directory.join("logs")).unwrap();
+        let here = fs::canonicalize(&directory).unwrap();
+        let shown = here.display();
+        let file = here.join("scanguard.toml");
+        let text = format!(
+            "[feeds]\nfiles = [\"{shown}/feeds/a.txt\"]\n[logs]\nfiles = [\"{shown}/logs/*/access.log\"]\n\
+             [[sinks]]\nkind = \"webhook\"\nsecret_file = \"/etc/secret\"\n"
+        );
+        fs::write(&file, text).unwrap();
+        let found: BTreeSet<_> = named(&file).into_iter().collect();
+        fs::remove_dir_all(&directory).unwrap();
+        let wanted = [here.join("feeds"), here.join("logs"), here, PathBuf::from("/etc/secret")];
+        assert_eq!(found, BTreeSet::from(wanted));
+    }
+
+    #[test]
+    fn what_is_beneath_a_place_is_in_reach_and_its_neighbour_is_not() {
+        let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        let places = Places {
+            read: set(&["/etc/scanguard"]),
+            write: set(&["/var/lib/scanguard"]),
+            ..Places::default()
+        };
+        assert!(places.has_in_reach(Path::new("/etc/scanguard/feeds/a")));
+        assert!(!places.has_in_reach(Path::new("/etc/scanguard2")));
+        let new = Places { write: set(&["/var/lib/scanguard", "/etc/scanguard"]), ..Places::default() };
+        assert_eq!(places.unwritable(&new), [PathBuf::from("/etc/scanguard")]);
+    }
+}

@@ -1,0 +1,212 @@
+//! Which system calls are left: what reads and writes files and sockets, waits, makes threads, and uses maps.
+//!
+//! A list of what is allowed, since a list of what is not would leave what kernels add, and what other calling
+//! conventions call otherwise (x32). What is not on it fails with EPERM.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+/// Calls that are allowed whatever their arguments.
+const ALLOWED: &[libc::c_long] = &[
+    // Files.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_fcntl,
+    libc::SYS_flock,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_newfstatat,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_getdents64,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_getcwd,
+    libc::SYS_umask,
+    libc::SYS_pipe2,
+    // What happens.
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_timerfd_gettime,
+    // Sockets; which kinds can be made is below.
+    libc::SYS_socketpair,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_shutdown,
+    // Memory; libraries are loaded when names are resolved. A large entry for the journal is such a file.
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_membarrier,
+    libc::SYS_memfd_create,
+    // Threads; that only they can be made is below. clone3 has a filter of its own.
+    libc::SYS_clone3,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_rseq,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_prlimit64,
+    libc::SYS_getrusage,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+    libc::SYS_getrandom,
+    libc::SYS_getcpu,
+    libc::SYS_capget,
+    // Time.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+];
+
+/// What newer architectures have no numbers for.
+#[cfg(target_arch = "x86_64")]
+const LEGACY: &[libc::c_long] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_readlink,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_unlink,
+    libc::SYS_rename,
+    libc::SYS_chmod,
+    libc::SYS_poll,
+    libc::SYS_select,
+    libc::SYS_epoll_wait,
+    libc::SYS_dup2,
+    libc::SYS_pipe,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const LEGACY: &[libc::c_long] = &[];
+
+/// Commands of bpf(2), include/uapi/linux/bpf.h: what is done with maps, links and programs that are there. No program
+/// can be loaded and no map made.
+const BPF_COMMANDS: [u64; 16] = [
+    1, 2, 3, 4, 21, // BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, GET_NEXT_KEY, LOOKUP_AND_DELETE_ELEM
+    24, 25, 26, 27, // BPF_MAP_{LOOKUP,LOOKUP_AND_DELETE,UPDATE,DELETE}_BATCH
+    6, 7,  // BPF_OBJ_PIN, BPF_OBJ_GET
+    15, // BPF_OBJ_GET_INFO_BY_FD
+    16, // BPF_PROG_QUERY
+    28, 29, 34, // BPF_LINK_{CREATE,UPDATE,DETACH}: an interface that returns
+];
+
+/// Requests of ioctl(2): whether a descriptor waits, a terminal's state, and the numbers of interfaces.
+const IOCTLS: [u64; 6] =
+    [libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::TCGETS, libc::SIOCGIFINDEX, libc::SIOCGIFNAME];
+
+/// Families of sockets.
+const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// Options of prctl(2): the names of threads and of memory.
+const PRCTLS: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
+
+/// The filters, in the order in which they are installed.
+///
+/// # Errors
+/// There are none for this architecture.
+pub(super) fn filters() -> Result<[BpfProgram; 2], BackendError> {
+    let architecture: TargetArch = std::env::consts::ARCH.try_into()?;
+    let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
+    // Its flags are in memory that a filter cannot read. The C library takes this for an old kernel, and uses clone.
+    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let clone3 = SeccompFilter::new(clone3, SeccompAction::Allow, errno(libc::ENOSYS), architecture)?;
+    let rest = SeccompFilter::new(rules()?, errno(libc::EPERM), SeccompAction::Allow, architecture)?;
+    Ok([clone3.try_into()?, rest.try_into()?])
+}
+
+fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, BackendError> {
+    let mut rules: BTreeMap<_, _> = ALLOWED.iter().chain(LEGACY).map(|call| (*call, Vec::new())).collect();
+    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
+    let of_int =
+        |values: &[libc::c_int]| values.iter().map(|value| u64::from(value.unsigned_abs())).collect();
+    let own_pid = vec![u64::from(std::process::id())];
+    rules.insert(libc::SYS_clone, vec![rule(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
+    for (call, argument, values) in [
+        (libc::SYS_bpf, 0, BPF_COMMANDS.to_vec()),
+        (libc::SYS_ioctl, 1, IOCTLS.to_vec()),
+        (libc::SYS_socket, 0, of_int(&FAMILIES)),
+        (libc::SYS_prctl, 0, of_int(&PRCTLS)),
+        // A panic aborts.
+        (libc::SYS_tgkill, 0, own_pid),
+    ] {
+        let of_call: Result<Vec<_>, _> =
+            values.into_iter().map(|value| rule(argument, SeccompCmpOp::Eq, value)).collect();
+        rules.insert(call, of_call?);
+    }
+    Ok(rules)
+}
+
+fn rule(argument: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compare, value)?])
+}
+
+/// Whether this kernel has filters of system calls.
+pub(super) fn is_supported() -> bool {
+    std::path::Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
+}

@@ -1,0 +1,84 @@
+//! Every thread of the process.
+
+use std::{
+    fs,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use caps::CapsHashSet;
+use tokio::{runtime::Handle, task::JoinSet};
+
+use super::{Confinement, Report, SandboxError};
+
+/// How long the workers may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Has each worker of the runtime, and this thread, put a confinement on. One task for each worker, none of which ends
+/// before all have begun: so no worker can have taken two.
+pub(super) async fn confine_all(
+    confinement: Confinement,
+) -> Result<(Report, Arc<Confinement>), SandboxError> {
+    let confinement = Arc::new(confinement);
+    let workers = Handle::current().metrics().num_workers();
+    let arrived = Arc::new((Mutex::new(0), Condvar::new()));
+    let mut tasks = JoinSet::new();
+    for _ in 0..workers {
+        let (confinement, arrived) = (Arc::clone(&confinement), Arc::clone(&arrived));
+        tasks.spawn(async move {
+            meet(&arrived, workers)?;
+            confinement.put_on()
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.map_err(std::io::Error::other)??;
+    }
+    Ok((confinement.put_on()?, confinement))
+}
+
+/// Waits until all workers are here.
+fn meet((arrived, all_are): &(Mutex<usize>, Condvar), workers: usize) -> Result<(), SandboxError> {
+    let mut number = arrived.lock().unwrap_or_else(PoisonError::into_inner);
+    *number += 1;
+    all_are.notify_all();
+    let met = all_are.wait_timeout_while(number, PATIENCE, |number| *number < workers);
+    let (number, late) = met.unwrap_or_else(PoisonError::into_inner);
+    drop(number);
+    if late.timed_out() { Err(SandboxError::Busy(PATIENCE.as_secs())) } else { Ok(()) }
+}
+
+/// Looks at every thread: one that is not confined would be a way out for all of them.
+pub(super) fn check(confinement: &Confinement) -> Result<(), SandboxError> {
+    let capabilities = mask(&confinement.capabilities);
+    let mut wanted =
+        vec![("CapPrm", capabilities.clone()), ("CapEff", capabilities), ("NoNewPrivs", "1".to_owned())];
+    if confinement.filters.is_some() {
+        // SECCOMP_MODE_FILTER.
+        wanted.push(("Seccomp", "2".to_owned()));
+    }
+    for entry in fs::read_dir("/proc/self/task")? {
+        let entry = entry?;
+        // It may have ended.
+        let Ok(status) = fs::read_to_string(entry.path().join("status")) else {
+            continue;
+        };
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        if let Some((name, value)) = wanted.iter().find(|(name, value)| field(name) != *value) {
+            return Err(SandboxError::Free {
+                id: entry.file_name().to_string_lossy().into_owned(),
+                name: field("Name"),
+                what: format!("{name} is {}, not {value}", field(name)),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// As /proc shows it.
+fn mask(capabilities: &CapsHashSet) -> String {
+    let bits = capabilities.iter().fold(0_u64, |bits, capability| bits | capability.bitmask());
+    format!("{bits:016x}")
+}

@@ -1,0 +1,255 @@
+//! Things go wrong around the agent, on purpose: see the table in tests/src/faults.rs.
+
+use std::{fs, io::Write as _, net::TcpStream, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::{Agent, LISTEN, Metrics},
+    capture::Capture,
+    faults::FAULTS,
+    lab::{Lab, VICTIM_INTERFACE, run, wait_for},
+    scans::SCANS,
+};
+
+use crate::trial;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const RELOADS: u32 = 1_000;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("fault: an interface that is renamed is lost, and attached again by its old name", renamed),
+        trial("fault: down and up and another MTU leave the program where it is", down_and_mtu),
+        trial("fault: with a table that is full the totals stay exact and a scan is found", table_full),
+        trial("fault: an agent that stood still has lost nothing of the totals", stood_still),
+        trial(
+            "fault: a full disk does not stop bans, and the state is written when there is room",
+            disk_full,
+        ),
+        trial(
+            "fault: without file descriptors it goes on, and answers again when there are some",
+            descriptors,
+        ),
+        trial("fault: a thousand reloads leave no descriptor, thread or memory behind", reloads),
+    ]
+}
+
+/// Whether every row of the table has its test.
+pub(crate) fn check(trials: &[Trial]) -> Result<()> {
+    for fault in FAULTS {
+        ensure!(trials.iter().any(|trial| trial.name() == fault.test), "no test is called {:?}", fault.test);
+    }
+    Ok(())
+}
+
+fn start<'n>(lab: &'n Lab, config: &str) -> Result<(Agent<'n>, std::path::PathBuf)> {
+    let directory = lab.victim.directory();
+    fs::create_dir_all(&directory)?;
+    let file = directory.join("scanguard.toml");
+    fs::write(&file, config)?;
+    let path = file.to_str().context("UTF-8")?;
+    Ok((Agent::start(&lab.victim, &["--format", "json", "--config", path])?, file))
+}
+
+fn attached(page: &Metrics) -> bool {
+    page.get(&format!("scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"native\"}}")) == 1.0
+}
+
+fn found(agent: &Agent<'_>, rule: &str) -> Result<()> {
+    let is_told = || agent.findings().iter().any(|finding| finding["rule"] == rule).then_some(());
+    wait_for(rule, PATIENCE, is_told).with_context(|| agent.said())
+}
+
+fn renamed() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.victim.ip("link add other0 type veth peer name other1")?;
+    let mut agent = Agent::start(&lab.victim, &["--iface", "other0"])?;
+    let rename = |from: &str, to: &str| {
+        lab.victim.ip(&format!("link set {from} down"))?;
+        lab.victim.ip(&format!("link set {from} name {to}"))?;
+        lab.victim.ip(&format!("link set {to} up"))
+    };
+    rename(VICTIM_INTERFACE, "edge9")?;
+    wait_for("the loss", PATIENCE, || agent.metrics().ok().filter(|page| !attached(page)))?;
+    ensure!(agent.said().contains("is gone"), "{}", agent.said());
+    rename("edge9", VICTIM_INTERFACE)?;
+    wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(attached))?;
+    ensure!(lab.xdp_programs()?.len() == 1);
+    let before = agent.settled()?.probes("syn");
+    SCANS[1].run(&lab)?;
+    let counted = agent.settled()?.probes("syn") - before;
+    ensure!(counted >= 200.0, "{counted}: {}", agent.said());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn down_and_mtu() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let program = lab.xdp_programs()?;
+    for change in ["mtu 1300", "down", "up", "mtu 1500"] {
+        lab.victim.ip(&format!("link set {VICTIM_INTERFACE} {change}"))?;
+    }
+    let mac = lab.scanner.mac(scanguard_tests::lab::SCANNER_INTERFACE)?;
+    lab.victim.ip(&format!(
+        "neigh replace {} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent",
+        scanguard_tests::lab::SCANNER
+    ))?;
+    let before = agent.settled()?.probes("syn");
+    let mut capture = Capture::start(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    SCANS[0].run(&lab)?;
+    let after = agent.settled()?;
+    capture.stop()?;
+    let sent = capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?;
+    same(after.probes("syn") - before, sent)?;
+    ensure!(lab.xdp_programs()? == program, "another program");
+    ensure!(attached(&after) && !agent.said().contains("is gone"), "{}", agent.said());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn same(counted: f64, sent: u64) -> Result<()> {
+    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+    let sent = sent as f64;
+    ensure!(counted == sent && sent > 0.0, "{sent} were sent, {counted} counted");
+    Ok(())
+}
+
+fn table_full() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, _) = start(&lab, "[sensor]\nmax_sources = 1024\n")?;
+    let mut capture = Capture::start(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    // Far more sources than there is room for, each with a few probes.
+    let flood = "--rand-source -S -q -i u50 -c 20000 -p 81 10.77.0.1";
+    // It fails when nobody answers.
+    let _ = run(lab.scanner.command("hping3").args(flood.split(' ')));
+    SCANS[0].run(&lab)?;
+    found(&agent, "vertical_scan")?;
+    let page = agent.settled()?;
+    capture.stop()?;
+    same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
+    let held = page.get("scanguard_sources");
+    ensure!(held > 0.0 && held <= 1024.0, "{held} sources in a table of 1024");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn stood_still() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, _) = start(&lab, "")?;
+    let mut capture = Capture::start(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    agent.process.signal(libc::SIGSTOP);
+    let flood = "--rand-source -S -q -i u50 -c 20000 -p ++1 10.77.0.1";
+    let _ = run(lab.scanner.command("hping3").args(flood.split(' ')));
+    SCANS[0].run(&lab)?;
+    agent.process.signal(libc::SIGCONT);
+    found(&agent, "vertical_scan")?;
+    let page = agent.settled()?;
+    capture.stop()?;
+    same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// A small file system; it goes with its guard.
+struct Tmpfs(std::path::PathBuf);
+
+impl Tmpfs {
+    fn mount(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path)?;
+        let path_text = path.to_str().context("UTF-8")?;
+        run(std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs", path_text]))?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: a test that failed may have left an agent in it.
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn disk_full() -> Result<()> {
+    let lab = Lab::new()?;
+    let disk = Tmpfs::mount(&lab.victim.directory().join("disk"))?;
+    let state = disk.0.join("state.json");
+    let state = state.to_str().context("UTF-8")?;
+    let mut agent = Agent::start(&lab.victim, &["--state", state])?;
+    let filler = disk.0.join("filler");
+    // Until there is no room for one byte more.
+    let mut file = fs::File::create(&filler)?;
+    while file.write_all(&[0; 512]).is_ok() {}
+    agent.order(&["ban", "192.0.2.7"])?;
+    let error = |agent: &Agent<'_>| agent.order(&["status"]).ok().map(|said| said.contains("NOT WRITTEN"));
+    wait_for("it is said", PATIENCE, || error(&agent).filter(|said| *said))?;
+    ensure!(agent.order(&["bans"])?.contains("192.0.2.7"));
+    fs::remove_file(&filler)?;
+    drop(file);
+    wait_for("it is written", PATIENCE, || error(&agent).filter(|said| !said))?;
+    ensure!(fs::read_to_string(state)?.contains("192.0.2.7"));
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// Entries of a directory of the agent's in /proc.
+fn entries(agent: &Agent<'_>, of: &str) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{}/{of}", agent.process.child.id()))?.count())
+}
+
+fn descriptors() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, _) = start(&lab, "")?;
+    let pid = agent.process.child.id().to_string();
+    let limit = entries(&agent, "fd")? + 4;
+    run(std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:{limit}")]))?;
+    // More than it can take; what it does not is still connected, to the kernel's queue.
+    let connections = lab.victim.enter(|| {
+        (0..16).map(|_| TcpStream::connect(LISTEN).map_err(Into::into)).collect::<Result<Vec<_>>>()
+    })?;
+    wait_for("it has none left", PATIENCE, || entries(&agent, "fd").ok().filter(|open| *open >= limit))?;
+    SCANS[0].run(&lab)?;
+    found(&agent, "vertical_scan")?;
+    drop(connections);
+    let page = agent.settled()?;
+    ensure!(page.probes("syn") >= 1000.0, "{}", agent.said());
+    ensure!(agent.order(&["status"])?.contains("process"));
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn reloads() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, file) = start(&lab, "")?;
+    let taken = |agent: &Agent<'_>| {
+        let series = "scanguard_config_reloads_total{outcome=\"success\"}";
+        agent.metrics().map_or(0.0, |page| page.get(series))
+    };
+    let memory = |agent: &Agent<'_>| agent.metrics().map(|page| page.get("process_resident_memory_bytes"));
+    let reload = |agent: &Agent<'_>, number: u32| {
+        // Every second one is another.
+        fs::write(&file, format!("[rules.vertical_scan]\nservices = {}\n", 20 + number % 2))?;
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the reload", PATIENCE, || (taken(agent) >= f64::from(number)).then_some(()))
+    };
+    for number in 1..=RELOADS / 10 {
+        reload(&agent, number)?;
+    }
+    let before = (entries(&agent, "fd")?, entries(&agent, "task")?, memory(&agent)?);
+    for number in RELOADS / 10 + 1..=RELOADS {
+        reload(&agent, number)?;
+    }
+    let after = (entries(&agent, "fd")?, entries(&agent, "task")?, memory(&agent)?);
+    println!(
+        "descriptors, threads and bytes after {} reloads: {before:?}, after {RELOADS}: {after:?}",
+        RELOADS / 10
+    );
+    // A connection of the test may be open at either time.
+    ensure!(after.0 <= before.0 + 2 && after.1 <= before.1 + 2, "{before:?}, then {after:?}");
+    ensure!(after.2 <= before.2 + 4e6, "{before:?}, then {after:?}");
+    SCANS[0].run(&lab)?;
+    found(&agent, "vertical_scan")?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Least privilege: what the real agent has given up once it is attached, thread by thread, and what it says of that.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::Agent,
+    lab::{Lab, wait_for},
+    scans::SCANS,
+};
+
+use crate::trial;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// `CAP_DAC_READ_SEARCH`, include/uapi/linux/capability.h.
+const READ_SEARCH: u64 = 1 << 2;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("sandbox: no thread has a capability, and all have their system calls filtered", confined),
+        trial("sandbox: where logs are read, reading them is the one capability left", with_logs),
+        trial("sandbox: switched off it keeps all, and says so", switched_off),
+        trial("sandbox: a reload that names files elsewhere is refused and says what to do", elsewhere),
+    ]
+}
+
+/// What /proc says of each thread.
+fn threads(agent: &Agent<'_>) -> Result<Vec<BTreeMap<String, String>>> {
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{}/task", agent.process.child.id()))? {
+        // It may have ended.
+        let Ok(status) = fs::read_to_string(entry?.path().join("status")) else {
+            continue;
+        };
+        let fields = status.lines().filter_map(|line| line.split_once(':'));
+        threads.push(fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect());
+    }
+    ensure!(threads.len() > 2, "{threads:?}");
+    Ok(threads)
+}
+
+/// Every thread has these capabilities and no others, and no way to more.
+fn ensure_confined(agent: &Agent<'_>, capabilities: u64) -> Result<()> {
+    for thread in threads(agent)? {
+        let field = |name: &str| thread.get(name).with_context(|| format!("{name}: {thread:?}"));
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            ensure!(u64::from_str_radix(field(set)?, 16)? == capabilities, "{set}: {thread:?}");
+        }
+        for set in ["CapInh", "CapAmb"] {
+            ensure!(u64::from_str_radix(field(set)?, 16)? == 0, "{set}: {thread:?}");
+        }
+        ensure!(field("NoNewPrivs")? == "1" && field("Seccomp")? == "2", "{thread:?}");
+    }
+    Ok(())
+}
+
+fn enforced(agent: &Agent<'_>, part: &str) -> Result<bool> {
+    let page = agent.metrics()?;
+    Ok(page.get(&format!("scanguard_sandbox_enforced{{part=\"{part}\"}}")) == 1.0)
+}
+
+fn start<'n>(lab: &'n Lab, config: &str) -> Result<(Agent<'n>, String)> {
+    let directory = lab.victim.directory();
+    fs::create_dir_all(&directory)?;
+    let file = directory.join("scanguard.toml").display().to_string();
+    fs::write(&file, config)?;
+    Ok((Agent::start(&lab.victim, &["--format", "json", "--config", &file])?, file))
+}
+
+fn confined() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, _) = start(&lab, "")?;
+    ensure_confined(&agent, 0)?;
+    for part in ["capabilities", "seccomp"] {
+        ensure!(enforced(&agent, part)?, "{part}");
+    }
+    let report = agent.json(&["status"])?;
+    ensure!(report["sandbox"]["enabled"] == true && report["sandbox"]["seccomp"] == true, "{report}");
+    // It does its work: counts, finds, bans, writes its state. What that takes of threads is confined, too.
+    SCANS[0].run(&lab)?;
+    wait_for("the finding", PATIENCE, || (!agent.findings().is_empty()).then_some(()))?;
+    agent.order(&["ban", "192.0.2.7"])?;
+    let state = lab.victim.directory().join("state.json");
+    let kept = || fs::read_to_string(&state).is_ok_and(|text| text.contains("192.0.2.7"));
+    wait_for("the state is written", PATIENCE, || kept().then_some(()))?;
+    ensure_confined(&agent, 0)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(
+        !agent.said().contains("ermission denied") && !agent.said().contains("not permitted"),
+        "{}",
+        agent.said()
+    );
+    ensure!(!lab.victim.directory().join("control.sock").exists(), "the socket is left");
+    Ok(())
+}
+
+fn with_logs() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.victim.directory();
+    let shown = directory.display();
+    let config = format!("[logs]\nfiles = [\"{shown}/*.log\"]\nstate = \"{shown}/logs.json\"\n");
+    let (mut agent, _) = start(&lab, &config)?;
+    ensure_confined(&agent, READ_SEARCH)?;
+    let said = agent.order(&["status"])?;
+    ensure!(said.contains("capabilities: CAP_DAC_READ_SEARCH"), "{said}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn switched_off() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, _) = start(&lab, "[security]\nsandbox = false\n")?;
+    for thread in threads(&agent)? {
+        ensure!(thread.get("Seccomp").is_some_and(|mode| mode == "0"), "{thread:?}");
+    }
+    ensure!(!enforced(&agent, "capabilities")? && !enforced(&agent, "seccomp")?);
+    ensure!(agent.said().contains("security.sandbox is off"), "{}", agent.said());
+    let said = agent.order(&["status"])?;
+    ensure!(said.contains("sandbox     OFF"), "{said}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn elsewhere() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, file) = start(&lab, "")?;
+    if !enforced(&agent, "landlock")? {
+        return Ok(());
+    }
+    let reloads = |agent: &Agent<'_>, outcome: &str, times: f64| {
+        let series = format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}");
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the reload", PATIENCE, || (agent.metrics().ok()?.get(&series) == times).then_some(()))
+    };
+    // A test of its own directory, which goes with the namespace of that name.
+    let other = Lab::new()?;
+    let directory = other.victim.directory();
+    fs::create_dir_all(&directory)?;
+    let feed = directory.join("feed.txt").display().to_string();
+    fs::write(&feed, "192.0.2.0/24\n")?;
+    fs::write(&file, format!("[feeds]\nfiles = [\"{feed}\"]\n"))?;
+    reloads(&agent, "failure", 1.0)?;
+    let said = agent.said();
+    ensure!(said.contains(&directory.display().to_string()) && said.contains("restart the agent"), "{said}");
+    // To write elsewhere is refused likewise, and beside the file it can still be read.
+    let sink = format!("[[sinks]]\nkind = \"file\"\nformat = \"json\"\npath = \"{feed}\"\n");
+    fs::write(&file, sink)?;
+    reloads(&agent, "failure", 2.0)?;
+    let near = lab.victim.directory().join("feed.txt").display().to_string();
+    fs::write(&near, "192.0.2.0/24\n")?;
+    fs::write(&file, format!("[feeds]\nfiles = [\"{near}\"]\n"))?;
+    reloads(&agent, "success", 1.0)?;
+    ensure!(agent.metrics()?.get("scanguard_feed_networks") == 1.0, "{}", agent.said());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}

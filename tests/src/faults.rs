@@ -1,0 +1,150 @@
+//! What may go wrong around a sensor, what happens then, and the test that shows it: docs/reliability.md is made of this.
+
+use std::fmt::Write as _;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// What.
+    pub fault: &'static str,
+    /// What the sensor does then.
+    pub outcome: &'static str,
+    /// The test of the layer `netns` that shows it.
+    pub test: &'static str,
+}
+
+const fn fault(fault: &'static str, outcome: &'static str, test: &'static str) -> Fault {
+    Fault { fault, outcome, test }
+}
+
+/// All of them.
+pub const FAULTS: &[Fault] = &[
+    fault(
+        "the agent is killed in a scan, and started again (`sensor.persist`)",
+        "the kernel goes on counting and dropping; the next agent goes on with its counts: nothing is lost, nothing counted twice, no banned packet passes",
+        "persist: across restarts and a kill no packet is lost and none passes a ban",
+    ),
+    fault(
+        "the same, for findings",
+        "what was told before is not told again",
+        "persist: what was told before a restart is not told again",
+    ),
+    fault(
+        "a scan while no agent runs (`sensor.persist`)",
+        "the next agent finds it",
+        "persist: a scan while no agent ran is found by the next",
+    ),
+    fault(
+        "the agent is killed (without `sensor.persist`)",
+        "the kernel detaches the program; the next agent starts as the first did",
+        "a killed agent leaves nothing and can be started again",
+    ),
+    fault(
+        "two agents",
+        "the second does not start, names the first, exit code 8",
+        "response: one agent at a time, and a killed one leaves no trouble",
+    ),
+    fault(
+        "two agents, one of them persisting",
+        "likewise",
+        "persist: of two agents the second says who the first is, exit code 8",
+    ),
+    fault(
+        "the interface goes away and comes back",
+        "the loss is told, other interfaces go on, and it is attached again when it returns",
+        "an interface that goes away is told, and attached again when it returns",
+    ),
+    fault(
+        "the interface is renamed, and named back",
+        "it is lost by its name, and attached again when there is one of that name",
+        "fault: an interface that is renamed is lost, and attached again by its old name",
+    ),
+    fault(
+        "the interface goes down and up, its MTU changes",
+        "the program stays, and every probe is counted",
+        "fault: down and up and another MTU leave the program where it is",
+    ),
+    fault(
+        "the driver has no native XDP",
+        "exit code 6 and the way out; generic mode only when it is asked for",
+        "generic mode is only taken when it is asked for",
+    ),
+    fault(
+        "another XDP program is there",
+        "it is never replaced: exit code 6, with its name and owner",
+        "another xdp program is never replaced, exit code 6",
+    ),
+    fault(
+        "tcx cannot be had",
+        "the loss is said, everything else works",
+        "egress: where it cannot be attached, the loss is said and all else works",
+    ),
+    fault(
+        "no bpffs, a read-only one, or another's pins",
+        "exit code 10, nothing is changed",
+        "persist: no bpffs, a read-only one, and what others pinned are exit code 10",
+    ),
+    fault(
+        "the table of sources is full",
+        "totals stay exact, evictions are counted, and a scanner is still found",
+        "fault: with a table that is full the totals stay exact and a scan is found",
+    ),
+    fault(
+        "the agent stands still (SIGSTOP) and the ring buffer runs over",
+        "trips that found no room are counted, totals stay exact, and the scan is found at the next poll",
+        "fault: an agent that stood still has lost nothing of the totals",
+    ),
+    fault(
+        "the disk with the state file is full",
+        "bans work, `status` says that the state is not written, and it is written as soon as there is room",
+        "fault: a full disk does not stop bans, and the state is written when there is room",
+    ),
+    fault(
+        "the disk with the findings is full",
+        "no half line is written, what waits is written when there is room",
+        "a full disk leaves no half line, and the file goes on when there is room",
+    ),
+    fault(
+        "nobody reads the standard output",
+        "neither the sensor nor its end waits",
+        "a standard output that nobody reads stops neither the sensor nor its end",
+    ),
+    fault(
+        "the state file is corrupt",
+        "it is moved aside and said, the agent starts",
+        "response: bans outlive the agent, and a corrupt state file does not stop it",
+    ),
+    fault(
+        "the agent has no file descriptors left",
+        "it goes on counting and finding, and answers again when connections end",
+        "fault: without file descriptors it goes on, and answers again when there are some",
+    ),
+    fault(
+        "1,000 reloads",
+        "each is taken; threads, descriptors and memory stay where they were",
+        "fault: a thousand reloads leave no descriptor, thread or memory behind",
+    ),
+    fault(
+        "a wrong configuration at a reload",
+        "the old one stays whole, every problem is said with its line",
+        "a reload takes all of a right configuration and nothing of a wrong one",
+    ),
+];
+
+/// docs/reliability.md.
+pub fn page() -> String {
+    let mut page = "# What may go wrong
+
+Generated from the table in tests/src/faults.rs: `cargo xtask docs --write`. Each row names the test that does it to the real
+agent on real interfaces (`cargo xtask test netns`, as root); a row whose test there is not fails the run.
+
+| what goes wrong | what happens | shown by |
+|---|---|---|
+"
+    .to_owned();
+    for Fault { fault, outcome, test } in FAULTS {
+        // Writing to a string does not fail.
+        let _ = writeln!(page, "| {fault} | {outcome} | `{test}` |");
+    }
+    page
+}
