@@ -15,6 +15,8 @@ use scanguard_tests::{
 use crate::trial;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A file with nothing in it is taken for a mistake.
+const DEFAULTS: &str = "# all defaults\n";
 const RELOADS: u32 = 1_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -97,7 +99,7 @@ fn down_and_mtu() -> Result<()> {
         scanguard_tests::lab::SCANNER
     ))?;
     let before = agent.settled()?.probes("syn");
-    let mut capture = Capture::start(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    let mut capture = Capture::outgoing(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
     SCANS[0].run(&lab)?;
     let after = agent.settled()?;
     capture.stop()?;
@@ -119,7 +121,7 @@ fn same(counted: f64, sent: u64) -> Result<()> {
 fn table_full() -> Result<()> {
     let lab = Lab::new()?;
     let (mut agent, _) = start(&lab, "[sensor]\nmax_sources = 1024\n")?;
-    let mut capture = Capture::start(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    let mut capture = Capture::outgoing(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
     // Far more sources than there is room for, each with a few probes.
     let flood = "--rand-source -S -q -i u50 -c 20000 -p 81 10.77.0.1";
     // It fails when nobody answers.
@@ -137,8 +139,8 @@ fn table_full() -> Result<()> {
 
 fn stood_still() -> Result<()> {
     let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, "")?;
-    let mut capture = Capture::start(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    let (mut agent, _) = start(&lab, DEFAULTS)?;
+    let mut capture = Capture::outgoing(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
     agent.process.signal(libc::SIGSTOP);
     let flood = "--rand-source -S -q -i u50 -c 20000 -p ++1 10.77.0.1";
     let _ = run(lab.scanner.command("hping3").args(flood.split(' ')));
@@ -200,7 +202,7 @@ fn entries(agent: &Agent<'_>, of: &str) -> Result<usize> {
 
 fn descriptors() -> Result<()> {
     let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, "")?;
+    let (mut agent, _) = start(&lab, DEFAULTS)?;
     let pid = agent.process.child.id().to_string();
     let limit = entries(&agent, "fd")? + 4;
     run(std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:{limit}")]))?;
@@ -221,7 +223,7 @@ fn descriptors() -> Result<()> {
 
 fn reloads() -> Result<()> {
     let lab = Lab::new()?;
-    let (mut agent, file) = start(&lab, "")?;
+    let (mut agent, file) = start(&lab, DEFAULTS)?;
     let taken = |agent: &Agent<'_>| {
         let series = "scanguard_config_reloads_total{outcome=\"success\"}";
         agent.metrics().map_or(0.0, |page| page.get(series))

@@ -70,7 +70,7 @@ fn start<'n>(lab: &'n Lab, config: &str) -> Result<(Agent<'n>, String)> {
 
 fn confined() -> Result<()> {
     let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, "")?;
+    let (mut agent, _) = start(&lab, "# all defaults\n")?;
     ensure_confined(&agent, 0)?;
     for part in ["capabilities", "seccomp"] {
         ensure!(enforced(&agent, part)?, "{part}");
@@ -124,7 +124,7 @@ fn switched_off() -> Result<()> {
 
 fn elsewhere() -> Result<()> {
     let lab = Lab::new()?;
-    let (mut agent, file) = start(&lab, "")?;
+    let (mut agent, file) = start(&lab, "# all defaults\n")?;
     if !enforced(&agent, "landlock")? {
         return Ok(());
     }

@@ -147,10 +147,11 @@ const LEGACY: &[libc::c_long] = &[];
 
 /// Commands of bpf(2), include/uapi/linux/bpf.h: what is done with maps, links and programs that are there. No program
 /// can be loaded and no map made.
-const BPF_COMMANDS: [u64; 16] = [
+const BPF_COMMANDS: [u64; 17] = [
     1, 2, 3, 4, 21, // BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, GET_NEXT_KEY, LOOKUP_AND_DELETE_ELEM
     24, 25, 26, 27, // BPF_MAP_{LOOKUP,LOOKUP_AND_DELETE,UPDATE,DELETE}_BATCH
     6, 7,  // BPF_OBJ_PIN, BPF_OBJ_GET
+    10, // BPF_PROG_TEST_RUN: asks the program for the kernel's clock
     15, // BPF_OBJ_GET_INFO_BY_FD
     16, // BPF_PROG_QUERY
     28, 29, 34, // BPF_LINK_{CREATE,UPDATE,DETACH}: an interface that returns
