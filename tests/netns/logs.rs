@@ -125,7 +125,9 @@ fn reload() -> Result<()> {
     let lab = Lab::new()?;
     let mut stage = Stage::new(&lab)?;
     nginx(&mut stage)?;
-    let config = config_file("[logs]\nfiles = []\n")?;
+    // Where the state is to be, the sandbox has to know from the start.
+    let state = stage.directory().join("logs.json");
+    let config = config_file(&format!("[logs]\nfiles = []\nstate = \"{}\"\n", state.display()))?;
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
     ask(&lab, 3)?;
     fs::write(config.path(), logs(&stage))?;

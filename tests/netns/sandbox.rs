@@ -151,7 +151,8 @@ fn elsewhere() -> Result<()> {
     fs::write(&near, "192.0.2.0/24\n")?;
     fs::write(&file, format!("[feeds]\nfiles = [\"{near}\"]\n"))?;
     reloads(&agent, "success", 1.0)?;
-    ensure!(agent.metrics()?.get("scanguard_feed_networks") == 1.0, "{}", agent.said());
+    let is_read = || agent.metrics().ok().filter(|page| page.get("scanguard_feed_networks") == 1.0);
+    wait_for("the feed", PATIENCE, is_read).with_context(|| agent.said())?;
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }

@@ -18,6 +18,7 @@ mod tests;
 mod threads;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -63,7 +64,7 @@ pub enum SandboxError {
         "{}: out of reach of the sandbox, since it was not named when the agent started: restart the agent",
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
-    OutOfReach(Vec<PathBuf>),
+    OutOfReach(BTreeSet<PathBuf>),
 }
 
 const HINT: &str = "; `sandbox = false` in [security] does without";
@@ -154,7 +155,7 @@ impl Sandbox {
     }
 }
 
-fn in_reach(out_of_reach: Option<Vec<PathBuf>>) -> Result<(), SandboxError> {
+fn in_reach(out_of_reach: Option<BTreeSet<PathBuf>>) -> Result<(), SandboxError> {
     match out_of_reach {
         Some(paths) if !paths.is_empty() => Err(SandboxError::OutOfReach(paths)),
         Some(_) | None => Ok(()),

@@ -63,11 +63,12 @@ impl Places {
             | Kind::Webhook(_)
             | Kind::Alertmanager(_) => None,
         });
-        let mut write = vec![&config.response.state, &config.control.socket];
-        if !config.logs.files.is_empty() {
-            write.push(&config.logs.state);
-        }
-        let directories = write.into_iter().chain(sinks).filter_map(|path| path.parent());
+        // Logs may be configured by a reload: then their state is to be written, if its directory is there by now.
+        let logs = &config.logs;
+        let logs =
+            (!logs.files.is_empty() || logs.state.parent().is_some_and(Path::exists)).then_some(&logs.state);
+        let own = [&config.response.state, &config.control.socket];
+        let directories = own.into_iter().chain(logs).chain(sinks).filter_map(|path| path.parent());
         let pins = config.sensor.persist.then_some(config.sensor.pin.as_path());
         for directory in directories.chain(pins) {
             match fs::canonicalize(directory) {
@@ -80,12 +81,12 @@ impl Places {
     }
 
     /// What a file names that these places do not let be read.
-    pub(super) fn unreadable(&self, file: &Path) -> Vec<PathBuf> {
+    pub(super) fn unreadable(&self, file: &Path) -> BTreeSet<PathBuf> {
         named(file).into_iter().filter(|path| path.exists() && !self.has_in_reach(path)).collect()
     }
 
     /// Where a configuration wants to write and these places do not let it.
-    pub(super) fn unwritable(&self, new: &Self) -> Vec<PathBuf> {
+    pub(super) fn unwritable(&self, new: &Self) -> BTreeSet<PathBuf> {
         let beneath = |path: &&PathBuf| !path.ancestors().any(|above| self.write.contains(above));
         new.write.iter().filter(beneath).cloned().collect()
     }
@@ -97,18 +98,18 @@ impl Places {
 
 /// The file, and every path that it names: whatever setting it is of, so that none can be forgotten. Of most files it is
 /// their directory, since they are replaced by renaming; where they are links, also where these lead.
-fn named(file: &Path) -> Vec<PathBuf> {
+fn named(file: &Path) -> BTreeSet<PathBuf> {
     let mut texts = Vec::new();
     if let Some(table) = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok()) {
         table.values().for_each(|value| texts_of(value, &mut texts));
     }
     let is_path = |text: &String| text.starts_with('/') || Path::new(text).is_file();
     let paths = texts.into_iter().filter(is_path).map(PathBuf::from);
-    let mut all = Vec::new();
+    let mut all = BTreeSet::new();
     for path in paths.chain([file.to_owned()]) {
         let path = std::path::absolute(before_pattern(&path)).unwrap_or(path);
         all.extend(fs::canonicalize(&path).ok().map(|path| reach(&path)));
-        all.push(reach(&path));
+        all.insert(reach(&path));
     }
     all
 }
@@ -162,7 +163,7 @@ mod tests {
              [[sinks]]\nkind = \"webhook\"\nsecret_file = \"/etc/secret\"\n"
         );
         fs::write(&file, text).unwrap();
-        let found: BTreeSet<_> = named(&file).into_iter().collect();
+        let found = named(&file);
         fs::remove_dir_all(&directory).unwrap();
         let wanted = [here.join("feeds"), here.join("logs"), here, PathBuf::from("/etc/secret")];
         assert_eq!(found, BTreeSet::from(wanted));
@@ -179,6 +180,6 @@ mod tests {
         assert!(places.has_in_reach(Path::new("/etc/scanguard/feeds/a")));
         assert!(!places.has_in_reach(Path::new("/etc/scanguard2")));
         let new = Places { write: set(&["/var/lib/scanguard", "/etc/scanguard"]), ..Places::default() };
-        assert_eq!(places.unwritable(&new), [PathBuf::from("/etc/scanguard")]);
+        assert_eq!(places.unwritable(&new), set(&["/etc/scanguard"]));
     }
 }
