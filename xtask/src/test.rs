@@ -28,6 +28,9 @@ pub(crate) struct Args {
 /// All that can be built for the host.
 const HOST_CRATES: [&str; 3] = ["--workspace", "--exclude", "scanguard-ebpf"];
 
+/// Lines of failures that are said again at the end: enough for several, and the end of a long log is where one looks.
+const FAILURE_LINES: usize = 200;
+
 /// How long the output may go on after cargo has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -89,12 +92,21 @@ struct Tally {
     ignored: u64,
     /// Names of ignored tests, with the reason if one was given.
     ignored_names: Vec<String>,
+    /// What the harness says of failed tests, to be said again at the end.
+    failures: Vec<String>,
+    /// Whether the lines that come now tell of failures.
+    in_failures: bool,
 }
 
 impl Tally {
     /// Reads one line in the format of Rust's own harness, which libtest-mimic writes as well.
     fn read(&mut self, line: &str) {
         let line = line.trim_end();
+        let ended = line.starts_with("test result: ");
+        self.in_failures = !ended && (self.in_failures || line == "failures:");
+        if self.in_failures && self.failures.len() < FAILURE_LINES {
+            self.failures.push(line.to_owned());
+        }
         if let Some(result) = line.strip_prefix("test result: ") {
             self.passed += count_of("passed", result);
             self.failed += count_of("failed", result);
@@ -108,8 +120,11 @@ impl Tally {
     }
 
     fn report(&self, root: bool) -> String {
-        let Self { passed, failed, ignored, ignored_names } = self;
+        let Self { passed, failed, ignored, ignored_names, failures, in_failures: _ } = self;
         let mut text = String::new();
+        if !failures.is_empty() {
+            text += &format!("\nagain, what failed:\n{}\n", failures.join("\n"));
+        }
         if !ignored_names.is_empty() {
             let why = if root { "" } else { " (not root, which some tests need)" };
             text += &format!("\nskipped{why}:\n");
@@ -140,6 +155,15 @@ test slow   ... ignored, takes an hour
 test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s
 
 test other ... FAILED
+
+failures:
+
+---- other ----
+nobody was found
+
+failures:
+    other
+
 test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.10s
 ";
 
@@ -158,6 +182,13 @@ test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 7 filtered out; 
     #[test]
     fn ignored_tests_are_named_with_their_reason() {
         assert_eq!(tally().ignored_names, ["netns::nmap_is_seen", "slow, takes an hour"]);
+    }
+
+    #[test]
+    fn what_failed_is_said_again_at_the_end() {
+        assert!(tally().report(true).contains("---- other ----\nnobody was found\n"));
+        assert!(!tally().report(true).contains("parse::"));
+        assert!(!Tally::default().report(true).contains("failed:"));
     }
 
     #[test]
