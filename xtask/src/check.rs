@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// Also ask the database of security advisories, which is downloaded
     #[arg(long)]
     advisories: bool,
+    /// Also lint the Containerfile and the Kubernetes manifests; the linters come from PyPI
+    #[arg(long)]
+    deploy: bool,
 }
 
 /// Runs `cargo xtask check`: every step, also after one has failed.
@@ -23,14 +26,18 @@ pub(crate) struct Args {
 /// # Errors
 /// When setup fails, or with the first step that failed.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
-    setup::ensure(ws, Purpose::Check)?;
-    let steps = [
+    setup::ensure(ws, if args.deploy { Purpose::Deploy } else { Purpose::Check })?;
+    let mut steps = vec![
         ("format", format(ws)),
         ("lints", lints(ws)),
         ("lints of the eBPF program", ebpf_lints(ws)),
         ("documentation", documentation(ws)),
         ("dependencies", dependencies(ws, args.advisories)),
     ];
+    if args.deploy {
+        steps.push(("Containerfile", containerfile(ws)));
+        steps.push(("Kubernetes manifests", manifests(ws)));
+    }
     let count = steps.len();
     let mut failed: Vec<(&str, Error)> = Vec::new();
     for (number, (name, mut command)) in (1..).zip(steps) {
@@ -88,5 +95,18 @@ fn dependencies(ws: &Workspace, advisories: bool) -> Command {
     if advisories {
         command.arg("advisories");
     }
+    command
+}
+
+fn containerfile(ws: &Workspace) -> Command {
+    let mut command = ws.command("hadolint");
+    command.arg("deploy/container/Containerfile");
+    command
+}
+
+/// Against the newest version of Kubernetes that the linter knows; unknown fields are errors.
+fn manifests(ws: &Workspace) -> Command {
+    let mut command = ws.command("kubernetes-validate");
+    command.args(["--strict", "deploy/kubernetes/daemonset.yaml"]);
     command
 }

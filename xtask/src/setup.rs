@@ -2,6 +2,7 @@
 
 mod cargo_tool;
 mod extracted;
+mod python_tool;
 mod rust;
 mod system;
 
@@ -26,6 +27,8 @@ pub(crate) enum Purpose {
     Build,
     /// Compile, and look at licences and duplicates of dependencies.
     Check,
+    /// The same, and look at what containers are made of and deployed with.
+    Deploy,
     /// Compile, and scan the sensor with real tools.
     Test,
     /// Compile, and play the matrix: many tools, servers and clients.
@@ -54,7 +57,7 @@ impl Purpose {
             Box::new(rust::CLIPPY),
             Box::new(cargo_tool::BPF_LINKER),
         ];
-        if matches!(self, Self::Check | Self::All) {
+        if matches!(self, Self::Check | Self::Deploy | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DENY));
         }
         if matches!(self, Self::Test | Self::Matrix | Self::Packets | Self::Bench | Self::All) {
@@ -72,6 +75,10 @@ impl Purpose {
         if matches!(self, Self::Matrix) {
             items.extend(system::MATRIX_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
             items.extend(extracted::SERVERS.map(|program| Box::new(program) as Box<dyn Item>));
+        }
+        if matches!(self, Self::Deploy) {
+            items.push(Box::new(python_tool::HADOLINT));
+            items.push(Box::new(python_tool::KUBERNETES_VALIDATE));
         }
         if matches!(self, Self::Fuzz) {
             items.push(Box::new(cargo_tool::CARGO_FUZZ));
