@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::{
@@ -29,9 +29,28 @@ pub struct Cli {
     /// What to log, to standard error: error, warn, info, debug, trace, or a tracing filter.
     #[arg(long, global = true, env = "SCANGUARD_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
+    /// Log errors only, and show no progress: the same as --log error.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log more: -v is --log debug, -vv is --log trace.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// The tracing filter that was asked for: the shorter options go before `--log` and its variable.
+    #[must_use]
+    pub fn filter(&self) -> &str {
+        match (self.quiet, self.verbose) {
+            (true, _) => "error",
+            (false, 0) => &self.log,
+            (false, 1) => "debug",
+            (false, _) => "trace",
+        }
+    }
 }
 
 /// What can be done.
@@ -171,7 +190,21 @@ fn pin(text: &str) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    fn filter(options: &[&str]) -> String {
+        let line = ["scanguard"].iter().chain(options).chain(&["print-config"]);
+        super::Cli::try_parse_from(line).unwrap().filter().to_owned()
+    }
+
+    #[test]
+    fn quiet_and_verbose_go_before_log() {
+        assert_eq!(filter(&["--log", "warn"]), "warn");
+        assert_eq!(filter(&["--log", "warn", "-q"]), "error");
+        assert_eq!(filter(&["-v"]), "debug");
+        assert_eq!(filter(&["--log", "warn", "-vv"]), "trace");
+        assert!(super::Cli::try_parse_from(["scanguard", "-q", "-v", "print-config"]).is_err());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

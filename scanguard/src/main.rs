@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<Exit> {
-    let filter = EnvFilter::try_new(&cli.log).with_context(|| format!("--log {}", cli.log))?;
+    let filter = EnvFilter::try_new(cli.filter()).with_context(|| format!("--log {}", cli.filter()))?;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let on_terminal = std::io::stderr().is_terminal();
     // The screen of `top` would be torn by them.
@@ -40,7 +40,9 @@ async fn run(cli: Cli) -> Result<Exit> {
     }
     match cli.command {
         Command::Run(arguments) => app::run(arguments).await.map(|()| Exit::Success),
-        Command::Replay(arguments) => replay::command::run(&arguments, replay::command::interrupted()?),
+        Command::Replay(arguments) => {
+            replay::command::run(&arguments, !cli.quiet, replay::command::interrupted()?)
+        }
         Command::CheckConfig { file } => {
             Config::load(&file)?;
             println!("{}: ok", file.display());

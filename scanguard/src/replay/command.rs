@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use indicatif::ProgressBar;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Replay, ReplayError, capture::CaptureError};
+use super::{Replay, ReplayError, capture::CaptureError, progress};
 use crate::{
     cli,
     config::Config,
@@ -25,12 +26,13 @@ use crate::{
     },
 };
 
-/// `scanguard replay`: to the end of all captures, or until `stop` is set.
+/// `scanguard replay`: to the end of all captures, or until `stop` is set. How far it is is shown if `progress` is wanted
+/// and a terminal has room for it.
 ///
 /// # Errors
 /// Whatever keeps it from starting or going on. A capture that cannot be read is none of it: that is said
 /// when it happens, and by the exit code.
-pub fn run(arguments: &cli::Replay, stop: &AtomicBool) -> Result<Exit> {
+pub fn run(arguments: &cli::Replay, progress: bool, stop: &AtomicBool) -> Result<Exit> {
     let (config, path) = Config::find(arguments.config.as_deref())?;
     if let Some(path) = path {
         tracing::info!("configuration: {}", path.display());
@@ -42,11 +44,11 @@ pub fn run(arguments: &cli::Replay, stop: &AtomicBool) -> Result<Exit> {
         let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0))?;
         let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
         sensor.kernel.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
-        replay(arguments, &config, salt, sensor, stop)
+        replay(arguments, &config, salt, sensor, progress, stop)
     } else {
         let sensor = SoftwareSensor::new(&config.sensor, salt);
         let sensor = sensor.sampling(&config.samples, config.sensor.poll_interval);
-        replay(arguments, &config, salt, sensor, stop)
+        replay(arguments, &config, salt, sensor, progress, stop)
     }
 }
 
@@ -55,25 +57,28 @@ fn replay(
     config: &Config,
     salt: u64,
     sensor: impl Feed,
+    progress: bool,
     stop: &AtomicBool,
 ) -> Result<Exit> {
     let writer = FindingsWriter::stdout(arguments.format, config.sensor.ipv6_prefix);
     let mut replay = Replay::new(config, salt, sensor, arguments.local.clone(), writer)?;
     let mut exit = Exit::Success;
+    let bar = if progress { progress::bar(&arguments.files) } else { ProgressBar::hidden() };
     for file in &arguments.files {
         let result = match open(file) {
-            Ok(reader) => replay.capture(reader, stop),
+            Ok(reader) => replay.capture(bar.wrap_read(reader), stop),
             Err(error) => Err(ReplayError::Capture { packets: 0, error: CaptureError::Read(error) }),
         };
         match result {
             Ok(()) => {}
             Err(error @ ReplayError::Capture { .. }) => {
-                eprintln!("scanguard: {}: {error}", file.display());
+                bar.suspend(|| eprintln!("scanguard: {}: {error}", file.display()));
                 exit = Exit::Failure;
             }
             Err(error) => return Err(error).with_context(|| file.display().to_string()),
         }
     }
+    bar.finish_and_clear();
     let mut summary = io::stderr().lock();
     replay.finish(&mut summary)?;
     summary.flush().context("the summary")?;

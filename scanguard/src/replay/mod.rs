@@ -11,6 +11,7 @@ pub mod clock;
 pub mod command;
 pub mod driver;
 pub mod frame;
+mod progress;
 pub mod summary;
 
 use std::{

@@ -54,7 +54,7 @@ fn what_the_agent_has_no_use_for_is_refused() {
 fn threads_can_still_be_made_and_names_resolved() {
     use std::net::ToSocketAddrs as _;
     let worked = confined(Config::default(), PathBuf::new(), || {
-        let thread = thread::spawn(|| ("localhost", 80).to_socket_addrs().map(|found| found.count()));
+        let thread = thread::spawn(|| ("localhost", 80).to_socket_addrs().map(Iterator::count));
         thread.join().expect("no panic")
     });
     assert!(worked.expect("localhost has an address") > 0);
