@@ -23,7 +23,7 @@ const TCP: u8 = 6;
 const SYN: u8 = 2;
 
 /// Sends SYNs of these sources, by turns, to ports of the victim where nobody listens, for as long as `meanwhile`
-/// takes; gives how many each source sent, and what that gave.
+/// takes, and at least one of each, however short that was; gives how many each source sent, and what that gave.
 ///
 /// # Errors
 /// What `meanwhile` says, or the wire.
@@ -45,7 +45,7 @@ pub fn during<T>(
             let started = Instant::now();
             let mut rounds = 0;
             let mut next = started;
-            while !end.load(Ordering::Relaxed) && started.elapsed() < LIMIT {
+            while rounds == 0 || !end.load(Ordering::Relaxed) && started.elapsed() < LIMIT {
                 let port = 1_000 + u16::try_from(rounds % 20_000).unwrap_or(0);
                 for source in sources {
                     wire.send(&frame(source, port))?;
