@@ -29,6 +29,7 @@ pub mod reload;
 pub mod replay;
 pub mod respond;
 pub mod sandbox;
+pub mod secret;
 pub mod sensor;
 pub mod service;
 pub mod top;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use tokio::sync::watch;
 
-use scanguard_common::address::Address;
+use scanguard_common::{address::Address, outcome::Exit};
 
 use super::reload::{read_feeds, use_geo};
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     clock::{Clock, Now, monotonic},
     config::Config,
     content::{Utterance, parse::parse, sample::Sample},
+    control::desk::Desk,
     crowdsec::{self, Link, decisions::Orders},
     detect::{
         Detector,
@@ -23,6 +25,10 @@ use crate::{
     export::{
         http::{Health, Shared},
         metrics::{Limits, Metrics},
+        page::{
+            Page,
+            history::{Levels, Totals},
+        },
         sinks::Sinks,
     },
     logs::task::Logs,
@@ -54,6 +60,8 @@ pub(super) struct Agent {
     pub(super) health: Arc<Health>,
     pub(super) responder: Responder,
     pub(super) keeper: Keeper,
+    /// None: it is switched off.
+    pub(super) page: Option<Page>,
     pub(super) crowdsec: Link,
     /// None: not yet.
     pub(super) sandbox: Option<Sandbox>,
@@ -109,6 +117,7 @@ impl Agent {
             sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
             sandbox: None,
             known: Known::default(),
+            page: Page::new(&config.page, Arc::clone(&metrics.page)),
             metrics: Arc::new(metrics),
             health: Arc::default(),
             responder,
@@ -153,8 +162,14 @@ impl Agent {
         tokio::task::block_in_place(|| self.responder.take_decisions(orders, now, &mut self.sensor));
     }
 
-    pub(super) fn shared(&self) -> Shared {
-        Shared { metrics: Arc::clone(&self.metrics), health: Arc::clone(&self.health) }
+    /// What the metrics listener answers from. The page asks at the desk, until `stopped`.
+    pub(super) fn shared(&self, desk: Desk, stopped: watch::Receiver<()>) -> Shared {
+        let response = Arc::clone(&self.metrics.response);
+        Shared {
+            metrics: Arc::clone(&self.metrics),
+            health: Arc::clone(&self.health),
+            page: self.page.as_ref().map(|page| page.serve(desk, response, stopped)),
+        }
     }
 
     /// Follows the access logs as they are configured now.
@@ -272,8 +287,28 @@ impl Agent {
             }
         }
         metrics.state(&pipeline.observer, &pipeline.detector);
+        self.note(now);
         self.tell(events);
         self.read_occupancy();
+    }
+
+    /// Keeps for the page's charts how it stands.
+    fn note(&self, now: Now) {
+        let (Some(page), Pipeline { observer, detector, .. }) = (&self.page, &self.pipeline) else {
+            return;
+        };
+        let tally = self.pipeline.tally();
+        let totals = Totals {
+            packets: tally.packets(),
+            probes: tally.probes.iter().sum(),
+            dropped: tally.exit(Exit::Banned) + tally.exit(Exit::Held),
+        };
+        let levels = Levels {
+            sources: observer.len(),
+            findings: detector.tracker().open().count(),
+            bans: self.responder.bans_held(),
+        };
+        page.note(now, totals, levels);
     }
 
     fn read_occupancy(&mut self) {

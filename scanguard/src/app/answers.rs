@@ -2,14 +2,17 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use scanguard_common::address::Address;
+use scanguard_common::{
+    address::Address,
+    outcome::{Exit, ProbeClass},
+};
 
 use super::agent::Agent;
 use crate::{
     content::{Proof, summary::Summary},
     control::{
         Answer, Ask, Request,
-        listing::{ACTIVE, Findings, RATE, Sort, SourceReport, Sources},
+        listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources},
     },
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
@@ -26,7 +29,9 @@ impl Agent {
                 Err(error) => Answer::Refused(error),
             },
             // Each ban is looked up in the kernel.
-            Ask::Bans => Answer::Bans(tokio::task::block_in_place(|| self.responder.bans(now, &self.sensor))),
+            Ask::Bans => {
+                Answer::Bans(tokio::task::block_in_place(|| self.responder.bans(None, now, &self.sensor)))
+            }
             Ask::Status => Answer::Status(Box::new(self.status())),
             Ask::Explain(address) => Answer::Explanation(Box::new(self.explain(address))),
             // All that is remembered is looked through once: up to a million histories.
@@ -34,6 +39,14 @@ impl Agent {
                 Answer::Sources(tokio::task::block_in_place(|| self.sources(rows, sort)))
             }
             Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| self.findings(rows))),
+            Ask::Picture(rows) => Answer::Picture(tokio::task::block_in_place(|| {
+                Box::new(Picture {
+                    status: self.status(),
+                    sources: self.sources(rows, Sort::Rate),
+                    findings: self.findings(rows),
+                    bans: self.responder.bans(Some(rows), now, &self.sensor),
+                })
+            })),
         };
         // Who asked may have gone.
         let _ = request.answer.send(answer);
@@ -43,6 +56,7 @@ impl Agent {
     fn status(&self) -> Status {
         let now = self.clock.now();
         let attached = self.attachments.states();
+        let tally = self.pipeline.tally();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -50,6 +64,8 @@ impl Agent {
             interfaces: attached
                 .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
                 .collect(),
+            packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
+            probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
             findings_open: self.pipeline.detector.tracker().open().count(),
             response: self.responder.status(now, self.keeper.error()),
             crowdsec: self.crowdsec.status(),
@@ -136,6 +152,14 @@ impl Agent {
         let findings = findings.collect();
         Findings { open, findings }
     }
+}
+
+/// Those of which there are any, by name, the most frequent first.
+fn some<const N: usize>(counts: [(&str, u64); N]) -> Vec<(String, u64)> {
+    let mut some: Vec<_> =
+        counts.into_iter().filter(|(_, n)| *n > 0).map(|(label, n)| (label.to_owned(), n)).collect();
+    some.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    some
 }
 
 /// Probes by the names of their classes, the most frequent first.

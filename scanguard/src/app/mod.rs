@@ -23,7 +23,7 @@ use self::agent::Agent;
 pub(crate) use self::reload::{read_feeds, use_geo};
 use crate::{
     cli::Run,
-    control::{self, server},
+    control::{self, desk::Desk, server},
     export::http,
     network::Network,
     sensor::{
@@ -87,17 +87,23 @@ pub async fn run(arguments: Run) -> Result<()> {
     agent.confine(&arguments).await?;
     let (stop, stopped) = watch::channel(());
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
+    let shared = agent.shared(Desk::new(ask.clone()), stopped.clone());
     let mut ending = stopped.clone();
     let metrics = Arc::clone(&agent.metrics.response);
     let controller =
         tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, async move {
             let _ = ending.changed().await;
         }));
-    let server = tokio::spawn(http::serve(listener, agent.shared(), async move {
+    let server = tokio::spawn(http::serve(listener, shared, async move {
         let mut stopped = stopped;
         // An error means that the agent is gone, which is a reason to stop too.
         let _ = stopped.changed().await;
     }));
+    if agent.page.is_some() && !address.ip().is_loopback() {
+        tracing::info!(
+            "the page at http://{address}/ shows findings to whoever reaches it: `enabled = false` in [page] switches it off"
+        );
+    }
     tracing::info!("metrics at http://{address}/metrics, control at {}", config.control.socket.display());
 
     let mut logs = agent.follow_logs();

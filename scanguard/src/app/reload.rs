@@ -66,6 +66,9 @@ impl Agent {
         self.responder.set_plain(detector.plain(), now, &mut self.sensor);
         self.responder.set_feeds(detector.feeds(), now, &mut self.sensor);
         self.crowdsec.restart(&config.crowdsec, self.clock);
+        if let Some(page) = &self.page {
+            page.set_token(config.page.admin_token.as_ref());
+        }
         self.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
         self.config = config;
         Ok(())

@@ -40,6 +40,8 @@ pub struct Config {
     pub findings: detect::settings::Settings,
     /// `[metrics]`.
     pub metrics: export::settings::Settings,
+    /// `[page]`, with the token, so that a configuration that was read is whole.
+    pub page: export::page::settings::Settings,
     /// `[rules.*]`.
     pub rules: detect::rules::Settings,
     /// `[content]`.
@@ -185,6 +187,9 @@ impl Config {
             ("samples.web_ports", self.samples.web_ports != new.samples.web_ports),
             ("samples.dns_ports", self.samples.dns_ports != new.samples.dns_ports),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
+            ("page.enabled", self.page.enabled != new.page.enabled),
+            ("page.history", self.page.history != new.page.history),
+            ("page.max_clients", self.page.max_clients != new.page.max_clients),
             ("response.state", self.response.state != new.response.state),
             ("control.socket", self.control.socket != new.control.socket),
             ("control.group", self.control.group != new.control.group),
@@ -202,6 +207,7 @@ impl Config {
                 history: observe::settings::Settings::read(root.section("history")),
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),
+                page: export::page::settings::Settings::read(root.section("page")),
                 rules: detect::rules::Settings::read(root.section("rules")),
                 content: content::settings::Settings::read(root.section("content")),
                 feeds: detect::feeds::Settings::read(root.section("feeds")),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::{count, left};
-use crate::respond::report::{FindingReport, name};
+use crate::respond::report::{Bans, FindingReport, Status, name};
 
 /// Rows of an answer at most. More could nobody read, and an answer is to stay cheap.
 pub const MAX_ROWS: u16 = 200;
@@ -191,6 +191,19 @@ impl OpenFinding {
     pub fn size(&self) -> String {
         self.finding.said.clone().unwrap_or_else(|| count(self.finding.probes, "probe"))
     }
+}
+
+/// `GET /v1/picture?limit=N`: what the page shows.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Picture {
+    /// How it stands.
+    pub status: Status,
+    /// Who probes fastest.
+    pub sources: Sources,
+    /// The open findings whose sources were seen last.
+    pub findings: Findings,
+    /// The bans that were made last, the last one first.
+    pub bans: Bans,
 }
 
 /// Classes with their numbers, in words: `950 syn, 3 fin`.

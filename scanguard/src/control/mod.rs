@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod command;
+pub mod desk;
 pub mod listing;
 mod lock;
 pub mod peer;
@@ -20,7 +21,7 @@ use std::net::IpAddr;
 use tokio::sync::oneshot;
 
 use self::{
-    listing::{Findings, Sort, Sources},
+    listing::{Findings, Picture, Sort, Sources},
     peer::Peer,
 };
 use crate::respond::{
@@ -48,6 +49,8 @@ pub enum Ask {
     },
     /// The open findings, at most so many.
     Findings(usize),
+    /// All of that at one moment, at most so many of each.
+    Picture(usize),
 }
 
 /// What the agent says.
@@ -67,6 +70,8 @@ pub enum Answer {
     Sources(Sources),
     /// Open findings.
     Findings(Findings),
+    /// All of that.
+    Picture(Box<Picture>),
 }
 
 /// A question with whom to answer.

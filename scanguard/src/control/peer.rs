@@ -31,6 +31,13 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
+    /// This process itself: for whom it answers by its own means.
+    pub fn this_process() -> Self {
+        // SAFETY: no arguments; it cannot fail.
+        let uid = unsafe { libc::geteuid() };
+        Self { uid, pid: i32::try_from(std::process::id()).ok(), groups: Vec::new() }
+    }
+
     /// Who is connected.
     ///
     /// # Errors

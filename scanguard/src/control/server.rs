@@ -17,12 +17,13 @@ use hyper_util::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc},
     time::{sleep, timeout},
 };
 
 use super::{
     Answer, Ask, Outcome, Request,
+    desk::{Desk, NoAnswer},
     listing::ListQuery,
     peer::{Peer, Rights},
 };
@@ -45,8 +46,6 @@ pub const QUEUE: usize = 32;
 const HEAD: Duration = Duration::from_secs(5);
 /// How long a connection lives, whatever is done with it.
 const CONNECTION: Duration = Duration::from_secs(30);
-/// How long the main task may take.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Characters of a reason.
 const MAX_REASON: usize = 500;
 /// After an error of accept(2), such as too many open files.
@@ -55,7 +54,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// What requests are answered from.
 #[derive(Clone)]
 struct Shared {
-    requests: mpsc::Sender<Request>,
+    desk: Desk,
     metrics: Arc<ResponseMetrics>,
 }
 
@@ -67,7 +66,7 @@ pub async fn serve(
     metrics: Arc<ResponseMetrics>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let shared = Shared { requests, metrics };
+    let shared = Shared { desk: Desk::new(requests), metrics };
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accept = async {
         loop {
@@ -83,11 +82,11 @@ pub async fn serve(
                     continue;
                 }
             };
-            let Shared { requests, metrics } = shared.clone();
+            let shared = shared.clone();
             tokio::spawn(async move {
                 let _permit = permit;
                 // Whoever is slower than this has gone, or is no friend.
-                let _ = timeout(CONNECTION, connection(stream, rights, requests, metrics)).await;
+                let _ = timeout(CONNECTION, answer(stream, rights, shared)).await;
             });
         }
     };
@@ -104,7 +103,10 @@ pub async fn connection(
     requests: mpsc::Sender<Request>,
     metrics: Arc<ResponseMetrics>,
 ) {
-    let shared = Shared { requests, metrics };
+    answer(stream, rights, Shared { desk: Desk::new(requests), metrics }).await;
+}
+
+async fn answer(stream: UnixStream, rights: Rights, shared: Shared) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(error) => return tracing::warn!("who is at the control socket cannot be told: {error}"),
@@ -134,15 +136,24 @@ fn router(shared: Shared) -> Router {
         .route("/v1/explain/{address}", get(explain))
         .route("/v1/sources", get(sources))
         .route("/v1/findings", get(findings))
-        .route("/v1/ban", post(ban))
-        .route("/v1/unban", post(unban))
-        .route("/v1/allow", post(allow))
+        .route("/v1/picture", get(picture))
+        .nest("/v1", by_hand())
         .route("/v1/disallow", post(disallow))
         .route("/v1/mode", post(mode))
         .route("/v1/confirm", post(confirm))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)
+}
+
+/// What the page may do, too.
+fn by_hand() -> Router<Shared> {
+    Router::new().route("/ban", post(ban)).route("/unban", post(unban)).route("/allow", post(allow))
+}
+
+/// `POST /ban`, `/unban` and `/allow` for another server, which checks who asks and adds the [`Peer`] as whom they ask.
+pub fn orders(desk: Desk, metrics: Arc<ResponseMetrics>) -> Router {
+    by_hand().layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Shared { desk, metrics })
 }
 
 /// A request that is not carried out, as it is answered.
@@ -159,7 +170,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-fn error(status: StatusCode, error: &dyn std::fmt::Display) -> Response {
+pub(crate) fn error(status: StatusCode, error: &dyn std::fmt::Display) -> Response {
     json(status, &ErrorBody { error: error.to_string() })
 }
 
@@ -209,6 +220,18 @@ async fn findings(
     let ask = listed(query).and_then(|query| match query.sort {
         Some(_) => Err("findings come by when their sources were seen last: sort is for sources".to_owned()),
         None => query.rows().map(Ask::Findings),
+    });
+    shared.ask(peer, ask).await
+}
+
+async fn picture(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Response {
+    let ask = listed(query).and_then(|query| match query.sort {
+        Some(_) => Err("of a picture, each list has its own order".to_owned()),
+        None => query.rows().map(Ask::Picture),
     });
     shared.ask(peer, ask).await
 }
@@ -312,31 +335,29 @@ impl Shared {
     async fn hand_on(&self, peer: Peer, ask: Ask) -> (Outcome, Response) {
         match &ask {
             Ask::Order(order) => tracing::info!("{peer} asks for {order:?}"),
-            Ask::Bans | Ask::Status | Ask::Explain(_) | Ask::Sources { .. } | Ask::Findings(_) => {
+            Ask::Bans
+            | Ask::Status
+            | Ask::Explain(_)
+            | Ask::Sources { .. }
+            | Ask::Findings(_)
+            | Ask::Picture(_) => {
                 tracing::debug!("{peer} asks for {ask:?}");
             }
         }
-        let (answer, answered) = oneshot::channel();
-        let handed_on = async {
-            let sent = self.requests.send(Request { peer, ask, answer }).await;
-            sent.ok()?;
-            answered.await.ok()
-        };
-        match timeout(ANSWER, handed_on).await {
-            Ok(Some(Answer::Done(done))) => (Outcome::Done, json(StatusCode::OK, &done)),
-            Ok(Some(Answer::Bans(bans))) => (Outcome::Done, json(StatusCode::OK, &bans)),
-            Ok(Some(Answer::Status(status))) => (Outcome::Done, json(StatusCode::OK, &status)),
-            Ok(Some(Answer::Explanation(why))) => (Outcome::Done, json(StatusCode::OK, &why)),
-            Ok(Some(Answer::Sources(sources))) => (Outcome::Done, json(StatusCode::OK, &sources)),
-            Ok(Some(Answer::Findings(findings))) => (Outcome::Done, json(StatusCode::OK, &findings)),
-            Ok(Some(Answer::Refused(refused))) => {
+        match self.desk.ask(peer, ask).await {
+            Ok(Answer::Done(done)) => (Outcome::Done, json(StatusCode::OK, &done)),
+            Ok(Answer::Bans(bans)) => (Outcome::Done, json(StatusCode::OK, &bans)),
+            Ok(Answer::Status(status)) => (Outcome::Done, json(StatusCode::OK, &status)),
+            Ok(Answer::Explanation(why)) => (Outcome::Done, json(StatusCode::OK, &why)),
+            Ok(Answer::Sources(sources)) => (Outcome::Done, json(StatusCode::OK, &sources)),
+            Ok(Answer::Findings(findings)) => (Outcome::Done, json(StatusCode::OK, &findings)),
+            Ok(Answer::Picture(picture)) => (Outcome::Done, json(StatusCode::OK, &picture)),
+            Ok(Answer::Refused(refused)) => {
                 tracing::info!("refused: {refused}");
                 (Outcome::Refused, error(code(&refused), &refused))
             }
-            Ok(None) => (Outcome::Busy, error(StatusCode::SERVICE_UNAVAILABLE, &"the agent is ending")),
-            Err(_) => {
-                (Outcome::Busy, error(StatusCode::GATEWAY_TIMEOUT, &"the agent did not answer in time"))
-            }
+            Err(none @ NoAnswer::Ending) => (Outcome::Busy, error(StatusCode::SERVICE_UNAVAILABLE, &none)),
+            Err(none @ NoAnswer::Late) => (Outcome::Busy, error(StatusCode::GATEWAY_TIMEOUT, &none)),
         }
     }
 }

@@ -16,12 +16,11 @@ use serde::{
 };
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{
-    alerts::Alert,
-    decisions::Stream,
-    settings::{Endpoint, Secret},
+use super::{alerts::Alert, decisions::Stream, settings::Endpoint};
+use crate::{
+    http_client::{Answer, ExchangeError, exchange},
+    secret::Secret,
 };
-use crate::http_client::{Answer, ExchangeError, exchange};
 
 /// Bytes of an answer: a hundred thousand decisions.
 const MAX_ANSWER: usize = 16 << 20;

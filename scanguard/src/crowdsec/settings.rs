@@ -1,9 +1,6 @@
 //! `[crowdsec]` of the configuration.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,10 +11,9 @@ use serde::Deserialize;
 use crate::{
     config::{Interval, Section},
     respond::settings::MAX_BANS,
+    secret::{self, Secret},
 };
 
-/// Keys and passwords are shorter.
-const MAX_SECRET: u64 = 4_096;
 /// Characters of a machine's name.
 const MAX_MACHINE: usize = 64;
 
@@ -84,29 +80,6 @@ impl TryFrom<String> for Endpoint {
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self { host, port: port.unwrap_or(80) })
-    }
-}
-
-/// A password or key, which no log shows.
-#[derive(Clone, Default, Eq, PartialEq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// What is not to be shown.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
     }
 }
 
@@ -180,7 +153,7 @@ impl Settings {
             ),
             max_decisions: section.number("max_decisions", default.max_decisions, 1..=MAX_BANS),
         };
-        let secret = |key: &str, wanted_by: &str, path: &Path| match secret(path) {
+        let secret = |key: &str, wanted_by: &str, path: &Path| match secret::read(path) {
             Ok(secret) => Some(secret),
             Err(error) => {
                 section.contradiction(&[key, wanted_by], format!("{key}: {error}"));
@@ -210,55 +183,6 @@ fn machine(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("a name has at most {MAX_MACHINE} letters, digits, or one of _.-"))
-}
-
-/// A secret cannot be taken from its file.
-#[derive(Debug, thiserror::Error)]
-enum SecretError {
-    #[error("no file is named")]
-    Unnamed,
-    #[error("{}: {error}", .path.display())]
-    Read { path: PathBuf, error: io::Error },
-    #[error("{} is not a file", .0.display())]
-    NoFile(PathBuf),
-    #[error(
-        "{} has mode {mode:03o}, so that others can read or change it: `chmod 600` it", .path.display()
-    )]
-    Open { path: PathBuf, mode: u32 },
-    #[error("{} belongs to uid {owner}, who can change it: `chown` it to root or to the agent's user", .path.display())]
-    Foreign { path: PathBuf, owner: u32 },
-    #[error("{} is not one line of visible characters", .0.display())]
-    NoSecret(PathBuf),
-}
-
-/// Reads a secret: one line, which nobody but root and this process's user can read or change.
-fn secret(path: &Path) -> Result<Secret, SecretError> {
-    if path.as_os_str().is_empty() {
-        return Err(SecretError::Unnamed);
-    }
-    let failed = |error| SecretError::Read { path: path.to_owned(), error };
-    // A pipe would be waited for.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(SecretError::NoFile(path.to_owned()));
-    }
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(SecretError::Open { path: path.to_owned(), mode });
-    }
-    // SAFETY: no arguments; it cannot fail.
-    let own = unsafe { libc::geteuid() };
-    if metadata.uid() != 0 && metadata.uid() != own {
-        return Err(SecretError::Foreign { path: path.to_owned(), owner: metadata.uid() });
-    }
-    let mut text = String::new();
-    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(failed)?;
-    let line = text.trim_end_matches(['\n', '\r']);
-    let is_secret = !line.is_empty()
-        && line.len() as u64 <= MAX_SECRET
-        && line.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_secret { Ok(Secret(line.to_owned())) } else { Err(SecretError::NoSecret(path.to_owned())) }
 }
 
 #[cfg(test)]

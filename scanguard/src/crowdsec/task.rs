@@ -14,11 +14,11 @@ use super::{
     alerts::Alert,
     client::{Client, ClientError, Token},
     decisions::{Decisions, Orders},
-    settings::Secret,
 };
 use crate::{
     clock::Clock,
     export::crowdsec::{AlertOutcome, CrowdsecMetrics, Request},
+    secret::Secret,
 };
 
 /// Alerts of one request.

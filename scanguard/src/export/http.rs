@@ -1,4 +1,4 @@
-//! The metrics listener: /metrics, /healthz, /readyz and a page that says so.
+//! The metrics listener: /metrics, /healthz, /readyz and the page, or one that says what there is.
 
 use std::{
     future::Future,
@@ -37,6 +37,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Whether the agent works.
     pub health: Arc<Health>,
+    /// What is served at / and below /page; none: a list of the rest.
+    pub page: Option<Router>,
 }
 
 /// The listener could not be had.
@@ -84,12 +86,13 @@ pub async fn serve(
     shared: Shared,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let page = shared.page.clone().unwrap_or_else(|| Router::new().route("/", get(landing)));
     let router = Router::new()
-        .route("/", get(landing))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(shared);
+        .with_state(shared)
+        .merge(page);
     axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 

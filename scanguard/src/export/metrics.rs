@@ -25,6 +25,7 @@ use scanguard_common::{
 use super::{
     crowdsec::CrowdsecMetrics,
     logs::LogMetrics,
+    page::metrics::PageMetrics,
     reference::{Described, Kind},
     response::ResponseMetrics,
     sandbox::SandboxMetrics,
@@ -90,6 +91,8 @@ pub struct Metrics {
     pub crowdsec: Arc<CrowdsecMetrics>,
     /// Those of access logs.
     pub logs: Arc<LogMetrics>,
+    /// Those of the page.
+    pub page: Arc<PageMetrics>,
     /// Those of what the agent has given up.
     pub sandbox: SandboxMetrics,
     /// Those of alert sinks.
@@ -317,6 +320,7 @@ impl Metrics {
             response: Arc::new(ResponseMetrics::new(&register)?),
             crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
             logs: Arc::new(LogMetrics::new(&register)?),
+            page: Arc::new(PageMetrics::new(&register)?),
             sandbox: SandboxMetrics::new(&register)?,
             sinks: Arc::new(SinkMetrics::new(&register)?),
             rules: Mutex::default(),

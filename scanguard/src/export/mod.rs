@@ -7,6 +7,7 @@ pub mod forms;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod page;
 pub mod reference;
 pub mod response;
 pub mod sandbox;

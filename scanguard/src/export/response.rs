@@ -93,7 +93,7 @@ impl ResponseMetrics {
             )?,
             requests: register.counters(
                 "scanguard_control_requests_total",
-                "Requests at the control socket, by outcome.",
+                "Requests at the control socket, and orders from the page, by outcome.",
                 &["outcome"],
             )?,
         };

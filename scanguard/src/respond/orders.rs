@@ -1,6 +1,6 @@
 //! Orders by hand, and questions.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use scanguard_common::address::{Address, SourceMask};
@@ -24,6 +24,7 @@ use crate::{
     config::Interval,
     control::listing::{BanState, OpenFinding},
     detect::findings::Finding,
+    observe::greatest,
     sensor::gate::Standing,
 };
 
@@ -304,13 +305,26 @@ impl Responder {
         }
     }
 
-    /// All bans.
-    pub fn bans(&self, now: Now, card: &dyn Card) -> Bans {
-        let standing = self.standing(card);
-        let report = |ban: &Ban| self.report(ban, standing.get(&ban.net).copied(), now);
+    /// How many bans there are, without those of feeds.
+    pub fn bans_held(&self) -> usize {
+        self.book.len()
+    }
+
+    /// The bans that were made last, at most so many, the last one first; without a number all bans, by network.
+    pub fn bans(&self, rows: Option<usize>, now: Now, card: &dyn Card) -> Bans {
+        let nets: Vec<_> = match rows {
+            None => self.book.bans().map(|ban| ban.net).collect(),
+            Some(rows) => greatest(self.book.bans().map(|ban| (ban.since, ban.net)), rows)
+                .into_iter()
+                .map(|(_, net)| net)
+                .collect(),
+        };
+        let standing: BTreeMap<_, _> =
+            card.standings(&nets).map(|standings| standings.into_iter().collect()).unwrap_or_default();
+        let bans = nets.iter().filter_map(|net| self.book.get(*net));
         Bans {
             mode: self.mode.mode,
-            bans: self.book.bans().map(report).collect(),
+            bans: bans.map(|ban| self.report(ban, standing.get(&ban.net).copied(), now)).collect(),
             feed_networks: self.feeds.len(),
         }
     }

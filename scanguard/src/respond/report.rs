@@ -84,7 +84,7 @@ pub struct BanReport {
 pub struct Bans {
     /// The mode in force.
     pub mode: Mode,
-    /// All of them, by network.
+    /// All of them, by network; or those that were made last, as they were asked for.
     pub bans: Vec<BanReport>,
     /// Networks that are banned because feeds list them, beside these.
     pub feed_networks: usize,
@@ -101,6 +101,12 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Interfaces, with how the program is attached; none: it is not.
     pub interfaces: Vec<(String, Option<String>)>,
+    /// Packets since the program was loaded, by how they left it, the most frequent first.
+    #[serde(default)]
+    pub packets: Vec<(String, u64)>,
+    /// Probes since then by class, likewise.
+    #[serde(default)]
+    pub probes: Vec<(String, u64)>,
     /// Open findings.
     pub findings_open: usize,
     /// What is done about those who scan.

@@ -1,12 +1,6 @@
 //! The effect: makes and ends bans as the policy decides, and keeps kernel, book and state file of one mind.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    hash::RandomState,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, hash::RandomState, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -596,12 +590,6 @@ impl Responder {
         self.ban_listed(now, card);
         self.arm(now, card);
         self.changed();
-    }
-
-    /// Packets that each ban dropped or counted, as far as the kernel tells.
-    pub(super) fn standing(&self, card: &dyn Card) -> BTreeMap<IpNet, Standing> {
-        let nets: Vec<_> = self.book.bans().map(|ban| ban.net).collect();
-        card.standings(&nets).map(|standings| standings.into_iter().collect()).unwrap_or_default()
     }
 }
 

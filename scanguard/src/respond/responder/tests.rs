@@ -263,7 +263,7 @@ fn it_is_explained_why_somebody_is_banned_or_not() {
         "banned by rule vertical_scan (finding 1-0) for 9m more, as 198.51.100.7: banned for 10m: vertical_scan, \
          confidence high: 40 syn probes; its packets are dropped"
     );
-    assert_eq!(bench.responder.bans(now(60), &bench.card).bans[0].origin.label(), "rule");
+    assert_eq!(bench.responder.bans(None, now(60), &bench.card).bans[0].origin.label(), "rule");
     assert_eq!(bench.responder.book.bans().next().unwrap().origin.label(), Origin::LABELS[0]);
 }
 

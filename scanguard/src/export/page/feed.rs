@@ -1,0 +1,189 @@
+//! Keeps browsers up to date by server-sent events.
+//!
+//! ```text
+//! main task -> picture, once a second while anybody looks -> watch channel -> each browser: what has changed for it
+//! ```
+//! The picture is made and written once, however many look. A browser that is slow misses pictures, it has no queue.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::response::sse::Event;
+use serde::Serialize;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    time::sleep,
+};
+
+use super::{gate::Gate, history::History, metrics::PageMetrics, overview::Overview};
+use crate::control::{
+    Answer, Ask,
+    desk::{Desk, NoAnswer},
+    listing::MAX_ROWS,
+    peer::Peer,
+};
+
+/// How often a picture is made.
+const PACE: Duration = Duration::from_secs(1);
+/// After so long a browser asks again when it has lost the connection.
+const RETRY: Duration = Duration::from_secs(3);
+/// Rows of each list.
+const ROWS: usize = 50;
+const _: () = assert!(ROWS <= MAX_ROWS as usize, "no more than at the socket");
+
+/// The parts of a picture, each by the name of its event, as JSON.
+const PARTS: [&str; 5] = ["overview", "findings", "sources", "bans", "sample"];
+type Parts = [Arc<str>; PARTS.len()];
+
+/// Makes pictures.
+pub(super) struct Feed {
+    desk: Desk,
+    history: Arc<Mutex<History>>,
+    gate: Arc<Gate>,
+    seats: Arc<Semaphore>,
+    metrics: Arc<PageMetrics>,
+    /// The last one; none: nobody looked.
+    pictures: watch::Sender<Option<Parts>>,
+    /// Somebody has come.
+    wanted: Notify,
+}
+
+/// There is no picture.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("the agent answered something else")]
+    OffTheSubject,
+    #[error("it cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Feed {
+    pub(super) fn new(
+        desk: Desk,
+        history: Arc<Mutex<History>>,
+        gate: Arc<Gate>,
+        max_clients: u32,
+        metrics: Arc<PageMetrics>,
+    ) -> Self {
+        let seats = Arc::new(Semaphore::new(max_clients as usize));
+        Self {
+            desk,
+            history,
+            gate,
+            seats,
+            metrics,
+            pictures: watch::Sender::new(None),
+            wanted: Notify::new(),
+        }
+    }
+
+    /// Makes pictures for as long as there is somebody to see them.
+    pub(super) async fn run(&self) {
+        loop {
+            if self.pictures.receiver_count() == 0 {
+                // Who comes later is to see no old one.
+                self.pictures.send_replace(None);
+                self.wanted.notified().await;
+            }
+            match self.look().await {
+                Ok(parts) => {
+                    self.pictures.send_replace(Some(parts));
+                }
+                Err(error) => tracing::warn!("there is no picture for the page: {error}"),
+            }
+            sleep(PACE).await;
+        }
+    }
+
+    async fn look(&self) -> Result<Parts, FeedError> {
+        let picture = match self.desk.ask(Peer::this_process(), Ask::Picture(ROWS)).await? {
+            Answer::Picture(picture) => picture,
+            Answer::Done(_)
+            | Answer::Refused(_)
+            | Answer::Bans(_)
+            | Answer::Status(_)
+            | Answer::Explanation(_)
+            | Answer::Sources(_)
+            | Answer::Findings(_) => return Err(FeedError::OffTheSubject),
+        };
+        let sample = self.history.lock().unwrap_or_else(PoisonError::into_inner).last();
+        Ok([
+            json(&Overview::of(&picture, self.gate.has_token()))?,
+            json(&picture.findings)?,
+            json(&picture.sources.sources)?,
+            json(&picture.bans.bans)?,
+            json(&sample)?,
+        ])
+    }
+
+    /// Gives a browser a seat, if there is one.
+    pub(super) fn seat(&self, stopped: watch::Receiver<()>) -> Option<Client> {
+        let Ok(permit) = Arc::clone(&self.seats).try_acquire_owned() else {
+            self.metrics.refused();
+            return None;
+        };
+        self.metrics.clients.inc();
+        let seat = Seat { _permit: permit, metrics: Arc::clone(&self.metrics) };
+        let mut pictures = self.pictures.subscribe();
+        // If there is one already, it is as good as new.
+        pictures.mark_changed();
+        self.wanted.notify_one();
+        Some(Client { pictures, stopped, sent: None, _seat: seat })
+    }
+}
+
+fn json(part: &impl Serialize) -> Result<Arc<str>, serde_json::Error> {
+    serde_json::to_string(part).map(Arc::from)
+}
+
+/// A browser's place, free again when this is dropped.
+struct Seat {
+    _permit: OwnedSemaphorePermit,
+    metrics: Arc<PageMetrics>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.metrics.clients.dec();
+    }
+}
+
+/// A browser that looks.
+pub(super) struct Client {
+    pictures: watch::Receiver<Option<Parts>>,
+    stopped: watch::Receiver<()>,
+    /// What it has been told last.
+    sent: Option<Parts>,
+    _seat: Seat,
+}
+
+impl Client {
+    /// What is new for it; none: the agent ends.
+    pub(super) async fn next(&mut self) -> Option<Vec<Event>> {
+        loop {
+            tokio::select! {
+                changed = self.pictures.changed() => changed.ok()?,
+                // An error means that the agent has gone.
+                _ = self.stopped.changed() => return None,
+            }
+            let Some(parts) = self.pictures.borrow_and_update().clone() else {
+                continue;
+            };
+            let before = self.sent.replace(parts.clone());
+            let is_new = |place: usize| before.as_ref().is_none_or(|before| before[place] != parts[place]);
+            let changed = PARTS.iter().zip(&parts).enumerate().filter(|(place, _)| is_new(*place));
+            let mut events: Vec<_> =
+                changed.map(|(_, (name, part))| Event::default().event(name).data(&**part)).collect();
+            if before.is_none() {
+                events.insert(0, Event::default().retry(RETRY));
+            }
+            if !events.is_empty() {
+                return Some(events);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Who may do something from the page: who has the admin token.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::time::Instant;
+
+use super::metrics::{PageMetrics, TurnedAway};
+use crate::{
+    control::{peer::Peer, server::error},
+    secret::Secret,
+};
+
+/// Wrong tokens that are looked at in each [`WINDOW`].
+const MAX_WRONG: u32 = 10;
+/// After so long others are.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The token, and how often a wrong one came lately.
+pub(super) struct Gate {
+    lock: Mutex<Lock>,
+    metrics: Arc<PageMetrics>,
+}
+
+#[derive(Default)]
+struct Lock {
+    /// The token's hash: of equal length whatever the token is, so that a comparison tells nothing of it.
+    token: Option<[u8; 32]>,
+    /// Since when wrong ones are counted, and how many there were.
+    wrong: Option<(Instant, u32)>,
+}
+
+impl Gate {
+    pub(super) fn new(token: Option<&Secret>, metrics: Arc<PageMetrics>) -> Self {
+        let gate = Self { lock: Mutex::default(), metrics };
+        gate.set(token);
+        gate
+    }
+
+    /// Takes another token.
+    pub(super) fn set(&self, token: Option<&Secret>) {
+        let hash = token.map(|token| Sha256::digest(token.reveal().as_bytes()).into());
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).token = hash;
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_token(&self) -> bool {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).token.is_some()
+    }
+
+    fn check(&self, headers: &HeaderMap, now: Instant) -> Result<(), TurnedAway> {
+        // A form of a strange page cannot send JSON; a script of one has to ask first, and gets no answer.
+        let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().trim_ascii());
+        let is_json = content_type.is_some_and(|value| value.eq_ignore_ascii_case(b"application/json"));
+        if !is_json {
+            return Err(TurnedAway::ContentType);
+        }
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = lock.token.ok_or(TurnedAway::NoToken)?;
+        let wrong = match lock.wrong {
+            Some((since, wrong)) if now.duration_since(since) < WINDOW => (since, wrong),
+            Some(_) | None => (now, 0),
+        };
+        // Not even the right one is taken then: else guessing would go on.
+        if wrong.1 >= MAX_WRONG {
+            return Err(TurnedAway::TooMany);
+        }
+        let said = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        let is_right = said.is_some_and(|said| Sha256::digest(said).as_slice().ct_eq(&token).into());
+        if is_right {
+            return Ok(());
+        }
+        lock.wrong = Some((wrong.0, wrong.1 + 1));
+        Err(TurnedAway::Wrong)
+    }
+}
+
+/// The token of `Bearer TOKEN`; RFC 6750, 2.1.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
+/// Lets only who has the token pass. What is ordered then is ordered by the agent's own user.
+pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+    match gate.check(request.headers(), Instant::now()) {
+        Ok(()) => {
+            tracing::info!("{} {}: with the page's admin token", request.method(), request.uri().path());
+            request.extensions_mut().insert(Peer::this_process());
+            next.run(request).await
+        }
+        Err(why) => {
+            gate.metrics.turned_away(why);
+            tracing::warn!("an order from the page was refused: {}", words(why));
+            refusal(why)
+        }
+    }
+}
+
+const fn words(why: TurnedAway) -> &'static str {
+    match why {
+        TurnedAway::NoToken => "no admin token is configured: set admin_token_file in [page]",
+        TurnedAway::Wrong => "this is not the admin token",
+        TurnedAway::TooMany => "too many wrong tokens: wait a minute, or use `scanguard` on the host",
+        TurnedAway::ContentType => "the body has to be application/json",
+    }
+}
+
+fn refusal(why: TurnedAway) -> Response {
+    let status = match why {
+        TurnedAway::NoToken => StatusCode::FORBIDDEN,
+        TurnedAway::Wrong => StatusCode::UNAUTHORIZED,
+        TurnedAway::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        TurnedAway::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    };
+    let response = error(status, &words(why));
+    match why {
+        TurnedAway::Wrong => ([(header::WWW_AUTHENTICATE, "Bearer")], response).into_response(),
+        TurnedAway::TooMany => ([(header::RETRY_AFTER, "60")], response).into_response(),
+        TurnedAway::NoToken | TurnedAway::ContentType => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::export::metrics::Register;
+
+    fn gate(token: Option<&str>) -> Gate {
+        let token = token.map(|token| Secret::from(token.to_owned()));
+        Gate::new(token.as_ref(), Arc::new(PageMetrics::new(&Register::default()).unwrap()))
+    }
+
+    fn headers(token: &str) -> HeaderMap {
+        HeaderMap::from_iter([
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (header::AUTHORIZATION, HeaderValue::from_str(token).unwrap()),
+        ])
+    }
+
+    #[test]
+    fn only_the_token_itself_opens() {
+        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
+        assert_eq!(gate.check(&headers("Bearer 0123456789abcdef"), now), Ok(()));
+        assert_eq!(gate.check(&headers("bearer 0123456789abcdef"), now), Ok(()));
+        for wrong in ["Bearer 0123456789abcdeF", "Bearer 0123456789abcde", "Bearer ", "0123456789abcdef", ""]
+        {
+            assert_eq!(gate.check(&headers(wrong), now), Err(TurnedAway::Wrong), "{wrong}");
+        }
+        let mut none = headers("");
+        none.remove(header::AUTHORIZATION);
+        assert_eq!(gate.check(&none, now), Err(TurnedAway::Wrong));
+        let mut form = headers("Bearer 0123456789abcdef");
+        form.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        assert_eq!(gate.check(&form, now), Err(TurnedAway::ContentType));
+    }
+
+    #[test]
+    fn guessing_is_stopped_for_the_rest_of_the_minute() {
+        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
+        for _ in 0..MAX_WRONG {
+            assert_eq!(gate.check(&headers("Bearer guess"), now), Err(TurnedAway::Wrong));
+        }
+        let right = headers("Bearer 0123456789abcdef");
+        assert_eq!(gate.check(&right, now + WINDOW / 2), Err(TurnedAway::TooMany));
+        assert_eq!(gate.check(&right, now + WINDOW), Ok(()));
+    }
+
+    #[test]
+    fn another_token_replaces_the_old_one_and_without_one_nothing_opens() {
+        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
+        gate.set(Some(&Secret::from("fedcba9876543210".to_owned())));
+        assert_eq!(gate.check(&headers("Bearer 0123456789abcdef"), now), Err(TurnedAway::Wrong));
+        assert_eq!(gate.check(&headers("Bearer fedcba9876543210"), now), Ok(()));
+        gate.set(None);
+        assert_eq!(gate.check(&headers("Bearer fedcba9876543210"), now), Err(TurnedAway::NoToken));
+        assert!(!gate.has_token());
+    }
+}

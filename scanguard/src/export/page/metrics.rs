@@ -1,0 +1,78 @@
+//! Metrics of the page.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use crate::export::metrics::Register;
+
+/// Why an order from the page was not looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TurnedAway {
+    /// No token is configured.
+    NoToken,
+    /// The token was wrong, or there was none.
+    Wrong,
+    /// There were too many wrong ones.
+    TooMany,
+    /// It was no JSON, as a form of a strange page would send it.
+    ContentType,
+}
+
+impl TurnedAway {
+    const ALL: [Self; 4] = [Self::NoToken, Self::Wrong, Self::TooMany, Self::ContentType];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::Wrong => "wrong_token",
+            Self::TooMany => "too_many",
+            Self::ContentType => "content_type",
+        }
+    }
+}
+
+/// The metrics.
+pub struct PageMetrics {
+    /// Browsers that are kept up to date.
+    pub(super) clients: IntGauge,
+    limit: IntGauge,
+    refused: IntCounter,
+    turned_away: IntCounterVec,
+}
+
+impl PageMetrics {
+    pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
+        let metrics = Self {
+            clients: register
+                .gauge("scanguard_page_clients", "Browsers that the page is kept up to date in.")?,
+            limit: register.gauge(
+                "scanguard_page_clients_limit",
+                "Browsers that it can be kept up to date in at once; 0: there is no page.",
+            )?,
+            refused: register.counter(
+                "scanguard_page_clients_refused_total",
+                "Browsers that were refused because there were as many as there may be.",
+            )?,
+            turned_away: register.counters(
+                "scanguard_page_orders_refused_total",
+                "Orders from the page that were not looked at, by reason.",
+                &["reason"],
+            )?,
+        };
+        for reason in TurnedAway::ALL {
+            metrics.turned_away.with_label_values(&[reason.label()]);
+        }
+        Ok(metrics)
+    }
+
+    pub(super) fn limit(&self, clients: u32) {
+        self.limit.set(clients.into());
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.inc();
+    }
+
+    pub(super) fn turned_away(&self, why: TurnedAway) {
+        self.turned_away.with_label_values(&[why.label()]).inc();
+    }
+}
