@@ -11,6 +11,7 @@ mod half_open;
 mod lifecycle;
 mod logs;
 mod output;
+mod page;
 mod persist;
 mod quiet;
 mod response;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         lifecycle::trials(),
         logs::trials(),
         output::trials(),
+        page::trials(),
         persist::trials(),
         quiet::trials(),
         response::trials(),

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod answers;
 pub mod behind;
+pub mod browser;
 pub mod capture;
 pub mod captures;
 pub mod cases;

@@ -46,7 +46,7 @@ pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 16] = [
+pub(super) const TEST_TOOLS: [Program; 18] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -77,6 +77,17 @@ pub(super) const TEST_TOOLS: [Program; 16] = [
     },
     same("curl"),
     same("gobuster"),
+    // The browser that the page is looked at in, and what drives it.
+    same("chromium"),
+    Program {
+        name: "chromedriver",
+        packages: Packages {
+            apt: "chromium-driver",
+            dnf: "chromedriver",
+            pacman: "chromium",
+            apk: "chromium-chromedriver",
+        },
+    },
     Program {
         name: "dig",
         packages: Packages { apt: "bind9-dnsutils", dnf: "bind-utils", pacman: "bind", apk: "bind-tools" },
