@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod exit;
 pub mod export;
 pub mod http_client;
+pub mod http_server;
 pub mod logs;
 pub mod manual;
 pub mod network;

@@ -10,6 +10,7 @@ mod flood;
 mod half_open;
 mod lifecycle;
 mod logs;
+mod malice;
 mod output;
 mod page;
 mod persist;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         half_open::trials(),
         lifecycle::trials(),
         logs::trials(),
+        malice::trials(),
         output::trials(),
         page::trials(),
         persist::trials(),

@@ -120,6 +120,16 @@ pub const FAULTS: &[Fault] = &[
         "fault: without file descriptors it goes on, and answers again when there are some",
     ),
     fault(
+        "clients of the metrics listener say nothing, say it byte by byte, never read, send 10 MiB or no HTTP, by the thousand",
+        "they are cut off and counted, who waits longest first; scrapes are answered meanwhile, polls go on, memory and descriptors stay bounded",
+        "fault: hostile clients of the metrics listener keep nobody from a scrape",
+    ),
+    fault(
+        "clients of the control socket do the same",
+        "likewise; `scanguard status` is answered meanwhile",
+        "fault: hostile clients of the control socket keep nobody from an answer",
+    ),
+    fault(
         "1,000 reloads",
         "each is taken; threads, descriptors and memory stay where they were",
         "fault: a thousand reloads leave no descriptor, thread or memory behind",

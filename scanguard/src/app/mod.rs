@@ -24,7 +24,7 @@ pub(crate) use self::reload::{read_feeds, use_geo};
 use crate::{
     cli::Run,
     control::{self, desk::Desk, server},
-    export::http,
+    export::{http, listeners::Listener},
     network::Network,
     sensor::{
         attach::Attachments,
@@ -90,11 +90,12 @@ pub async fn run(arguments: Run) -> Result<()> {
     let shared = agent.shared(Desk::new(ask.clone()), stopped.clone());
     let mut ending = stopped.clone();
     let metrics = Arc::clone(&agent.metrics.response);
+    let served = agent.metrics.listeners.of(Listener::Control);
     let controller =
-        tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, async move {
+        tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, served, async move {
             let _ = ending.changed().await;
         }));
-    let server = tokio::spawn(http::serve(listener, shared, async move {
+    let server = tokio::spawn(http::serve(listener, shared, config.metrics, async move {
         let mut stopped = stopped;
         // An error means that the agent is gone, which is a reason to stop too.
         let _ = stopped.changed().await;
@@ -150,7 +151,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     drop(stop);
     controller.await.context("the control socket")?;
     drop(control.guard);
-    server.await.context("the metrics listener")?.context("the metrics listener")
+    server.await.context("the metrics listener")
 }
 
 fn poll_timer(every: Duration) -> Interval {

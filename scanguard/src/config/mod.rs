@@ -187,6 +187,7 @@ impl Config {
             ("samples.web_ports", self.samples.web_ports != new.samples.web_ports),
             ("samples.dns_ports", self.samples.dns_ports != new.samples.dns_ports),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
+            ("metrics.max_connections", self.metrics.max_connections != new.metrics.max_connections),
             ("page.enabled", self.page.enabled != new.page.enabled),
             ("page.history", self.page.history != new.page.history),
             ("page.max_clients", self.page.max_clients != new.page.max_clients),

@@ -1,6 +1,6 @@
 //! Answers requests at the socket.
 
-use std::{convert::Infallible, future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -10,15 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    sync::{mpsc, watch},
 };
 
 use super::{
@@ -28,7 +23,8 @@ use super::{
     peer::{Peer, Rights},
 };
 use crate::{
-    export::response::ResponseMetrics,
+    export::{listeners::ServerMetrics, response::ResponseMetrics},
+    http_server::{self, Limits, State as ConnectionState},
     respond::{
         Mode,
         orders::{Order, OrderError},
@@ -38,18 +34,19 @@ use crate::{
 
 /// Bytes that the body of a request has at most.
 pub const MAX_BODY: usize = 16 * 1024;
-/// Connections at once; more wait.
-const MAX_CONNECTIONS: usize = 16;
 /// Requests that wait for the main task.
 pub const QUEUE: usize = 32;
-/// Within this long the head of a request has to come.
-const HEAD: Duration = Duration::from_secs(5);
-/// How long a connection lives, whatever is done with it.
-const CONNECTION: Duration = Duration::from_secs(30);
+/// Clients are on this host and ask for one thing at a time.
+const LIMITS: Limits = Limits {
+    connections: 32,
+    head: Duration::from_secs(5),
+    request: Duration::from_secs(30),
+    stall: Duration::from_secs(10),
+    max_head: 16 * 1024,
+    max_body: MAX_BODY,
+};
 /// Characters of a reason.
 const MAX_REASON: usize = 500;
-/// After an error of accept(2), such as too many open files.
-const RETRY: Duration = Duration::from_millis(200);
 
 /// What requests are answered from.
 #[derive(Clone)]
@@ -64,36 +61,12 @@ pub async fn serve(
     rights: Rights,
     requests: mpsc::Sender<Request>,
     metrics: Arc<ResponseMetrics>,
+    served: ServerMetrics,
     shutdown: impl Future<Output = ()>,
 ) {
     let shared = Shared { desk: Desk::new(requests), metrics };
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let accept = async {
-        loop {
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-                return;
-            };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!("the control socket: {error}");
-                    sleep(RETRY).await;
-                    continue;
-                }
-            };
-            let shared = shared.clone();
-            tokio::spawn(async move {
-                let _permit = permit;
-                // Whoever is slower than this has gone, or is no friend.
-                let _ = timeout(CONNECTION, answer(stream, rights, shared)).await;
-            });
-        }
-    };
-    tokio::select! {
-        () = accept => {}
-        () = shutdown => {}
-    }
+    let open = |stream| open(stream, rights, shared.clone());
+    http_server::serve(listener, LIMITS, served, open, shutdown).await;
 }
 
 /// Answers the requests of one connection until its end, or the first that is no HTTP.
@@ -103,14 +76,18 @@ pub async fn connection(
     requests: mpsc::Sender<Request>,
     metrics: Arc<ResponseMetrics>,
 ) {
-    answer(stream, rights, Shared { desk: Desk::new(requests), metrics }).await;
+    let (_stop, stopped) = watch::channel(());
+    let state = Arc::new(watch::Sender::new(ConnectionState::new()));
+    let opening = open(stream, rights, Shared { desk: Desk::new(requests), metrics });
+    // Why it was cut off is of no interest where there is but one.
+    let _ = http_server::hold(opening, LIMITS, state, stopped).await;
 }
 
-async fn answer(stream: UnixStream, rights: Rights, shared: Shared) {
-    let peer = match Peer::of(&stream) {
-        Ok(peer) => peer,
-        Err(error) => return tracing::warn!("who is at the control socket cannot be told: {error}"),
-    };
+/// Who may do what over a connection.
+async fn open(stream: UnixStream, rights: Rights, shared: Shared) -> io::Result<(UnixStream, Router)> {
+    let peer = Peer::of(&stream).inspect_err(|error| {
+        tracing::warn!("who is at the control socket cannot be told: {error}");
+    })?;
     let router = if rights.permit(&peer) {
         router(shared).layer(Extension(peer))
     } else {
@@ -118,15 +95,7 @@ async fn answer(stream: UnixStream, rights: Rights, shared: Shared) {
         shared.metrics.requested(Outcome::Forbidden);
         Router::new().fallback(forbidden)
     };
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(4 * MAX_BODY)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
-        tracing::debug!("a connection at the control socket: {error}");
-    }
+    Ok((stream, router))
 }
 
 fn router(shared: Shared) -> Router {

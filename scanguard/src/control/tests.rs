@@ -13,7 +13,11 @@ use super::{
     *,
 };
 use crate::{
-    export::{metrics::Register, response::ResponseMetrics},
+    export::{
+        listeners::{Listener, ListenerMetrics},
+        metrics::Register,
+        response::ResponseMetrics,
+    },
     respond::{Mode, report::Done},
 };
 
@@ -56,10 +60,11 @@ impl Server {
         let (ask, mut asked) = mpsc::channel::<Request>(server::QUEUE);
         let (stop, mut stopped) = watch::channel(());
         let metrics = std::sync::Arc::new(ResponseMetrics::new(&Register::default()).unwrap());
+        let served = ListenerMetrics::new(&Register::default()).unwrap().of(Listener::Control);
         let path = directory.settings().socket;
         tokio::spawn(async move {
             let rights = rights.unwrap_or(control.rights);
-            server::serve(control.listener, rights, ask, metrics, async move {
+            server::serve(control.listener, rights, ask, metrics, served, async move {
                 let _ = stopped.changed().await;
             })
             .await;

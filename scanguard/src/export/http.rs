@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -19,7 +20,22 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::metrics::{CONTENT_TYPE, Metrics};
+use super::{
+    listeners::Listener,
+    metrics::{CONTENT_TYPE, Metrics},
+    settings::Settings,
+};
+use crate::http_server::{self, Limits};
+
+/// Prometheus's own time limit is 10 s by default; a slow line may take a while for a page.
+const LIMITS: Limits = Limits {
+    connections: 0,
+    head: Duration::from_secs(10),
+    request: Duration::from_secs(30),
+    stall: Duration::from_secs(10),
+    max_head: 16 * 1024,
+    max_body: 16 * 1024,
+};
 
 /// What the rest of the agent says about itself.
 #[derive(Default)]
@@ -78,14 +94,13 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 }
 
 /// Answers requests until `shutdown`, then finishes those under way.
-///
-/// # Errors
-/// The listener failed.
 pub async fn serve(
     listener: TcpListener,
     shared: Shared,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) {
+    let served = shared.metrics.listeners.of(Listener::Metrics);
     let page = shared.page.clone().unwrap_or_else(|| Router::new().route("/", get(landing)));
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -93,7 +108,12 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .with_state(shared)
         .merge(page);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    let limits = Limits { connections: settings.max_connections as usize, ..LIMITS };
+    let open = |stream| {
+        let router = router.clone();
+        async { Ok((stream, router)) }
+    };
+    http_server::serve(listener, limits, served, open, shutdown).await;
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

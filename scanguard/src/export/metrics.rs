@@ -24,6 +24,7 @@ use scanguard_common::{
 
 use super::{
     crowdsec::CrowdsecMetrics,
+    listeners::ListenerMetrics,
     logs::LogMetrics,
     page::metrics::PageMetrics,
     reference::{Described, Kind},
@@ -89,6 +90,8 @@ pub struct Metrics {
     pub response: Arc<ResponseMetrics>,
     /// Those of what is exchanged with CrowdSec.
     pub crowdsec: Arc<CrowdsecMetrics>,
+    /// Those of who connects.
+    pub listeners: ListenerMetrics,
     /// Those of access logs.
     pub logs: Arc<LogMetrics>,
     /// Those of the page.
@@ -319,6 +322,7 @@ impl Metrics {
             )?,
             response: Arc::new(ResponseMetrics::new(&register)?),
             crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
+            listeners: ListenerMetrics::new(&register)?,
             logs: Arc::new(LogMetrics::new(&register)?),
             page: Arc::new(PageMetrics::new(&register)?),
             sandbox: SandboxMetrics::new(&register)?,

@@ -5,6 +5,7 @@ pub mod crowdsec;
 pub mod findings;
 pub mod forms;
 pub mod http;
+pub mod listeners;
 pub mod logs;
 pub mod metrics;
 pub mod page;

@@ -12,12 +12,14 @@ pub const DEFAULT_PORT: u16 = 9823;
 pub struct Settings {
     /// Where /metrics is served.
     pub listen: SocketAddr,
+    /// Connections at once.
+    pub max_connections: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // Both families, where the host has them.
-        Self { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)) }
+        Self { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)), max_connections: 64 }
     }
 }
 
@@ -29,7 +31,8 @@ impl Settings {
                 .map(drop)
                 .map_err(|_| format!("\"{text}\" is no address with port, such as \"127.0.0.1:9823\""))
         });
+        let max_connections = section.number("max_connections", default.max_connections, 4..=4096);
         section.finish();
-        Self { listen: listen.parse().unwrap_or(default.listen) }
+        Self { listen: listen.parse().unwrap_or(default.listen), max_connections }
     }
 }

@@ -103,7 +103,7 @@ mod tests {
         results.push(said(&directory.join("none")));
         fs::remove_dir_all(&directory).unwrap();
         let good = results[0].as_ref().expect("it is right");
-        assert_eq!(good.page.admin_token.as_ref().map(|token| token.reveal()), Some("0123456789abcdef"));
+        assert_eq!(good.page.admin_token.as_ref().map(Secret::reveal), Some("0123456789abcdef"));
         assert!(!format!("{good:?}").contains("0123456789abcdef"), "the token is shown");
         for (result, word) in results[1..].iter().zip(["at least 16", "chmod 600", "No such file"]) {
             let said = result.as_ref().expect_err(word);

@@ -1,0 +1,175 @@
+//! HTTP over connections of strangers: each has a time for everything, a size for everything, and there are only so many.
+//!
+//! Who is slow is cut off. When there is no room, who has kept the server waiting longest makes some: somebody who opens
+//! connections and says nothing keeps nobody out.
+
+mod connection;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, future::Future, io, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::watch,
+    task::{AbortHandle, Id, JoinSet},
+    time::{Instant, sleep, timeout},
+};
+
+pub(crate) use self::connection::hold;
+pub(crate) use self::state::State;
+use crate::export::listeners::{CutOff, ServerMetrics};
+
+/// After an error of accept(2), such as too many open files.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long requests that are under way may take when the server ends.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// What a client gets at most.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// From the beginning of a connection, or the end of an answer, to the end of the next request's head. The handshake
+    /// of TLS is within it.
+    pub head: Duration,
+    /// From there to the end of the answer. Answers without an end (server-sent events) have none.
+    pub request: Duration,
+    /// A client that takes nothing of what it is sent for so long has gone.
+    pub stall: Duration,
+    /// Bytes of a head; hyper wants 8 KiB at least.
+    pub max_head: usize,
+    /// Bytes of a request's body.
+    pub max_body: usize,
+}
+
+/// Where connections come from.
+pub trait Listener: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves until `shutdown`, then finishes what is under way, within a time. `open` says over what a connection speaks
+/// HTTP, and who answers.
+pub async fn serve<L, O, F, S>(
+    listener: L,
+    limits: Limits,
+    metrics: ServerMetrics,
+    open: O,
+    shutdown: impl Future<Output = ()>,
+) where
+    L: Listener,
+    O: Fn(L::Stream) -> F,
+    F: Future<Output = io::Result<(S, Router)>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    metrics.limit(limits.connections);
+    let (stop, stopped) = watch::channel(());
+    let mut room = Room { limits, metrics, seats: HashMap::new(), tasks: JoinSet::new() };
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            // In this order: a flood of connections must not keep it from ending, or from noticing who has left.
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = room.tasks.join_next_with_id() => room.left(ended),
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => room.take(open(stream), stopped.clone()),
+                Err(error) => {
+                    room.metrics.accept_failed();
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    sleep(RETRY).await;
+                }
+            },
+        }
+    }
+    drop((listener, stop, stopped));
+    let drained = async {
+        while let Some(ended) = room.tasks.join_next_with_id().await {
+            room.left(ended);
+        }
+    };
+    if timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("{} connections were cut off in the middle of an answer", room.seats.len());
+    }
+}
+
+/// The connections that there are.
+struct Room {
+    limits: Limits,
+    metrics: ServerMetrics,
+    seats: HashMap<Id, Seat>,
+    tasks: JoinSet<Result<(), CutOff>>,
+}
+
+struct Seat {
+    state: watch::Receiver<State>,
+    task: AbortHandle,
+}
+
+impl Room {
+    /// Gives a new connection a seat, if need be that of who has kept us longest.
+    fn take<S>(
+        &mut self,
+        opening: impl Future<Output = io::Result<(S, Router)>> + Send + 'static,
+        stopped: watch::Receiver<()>,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        self.metrics.accepted();
+        if self.seats.len() >= self.limits.connections {
+            let now = Instant::now();
+            let longest = self
+                .seats
+                .iter()
+                .filter_map(|(id, seat)| Some((seat.state.borrow().kept_since(now)?, *id)))
+                .min_by_key(|(since, _)| *since);
+            let Some(seat) = longest.and_then(|(_, id)| self.seats.remove(&id)) else {
+                return self.metrics.cut_off(CutOff::NoRoom);
+            };
+            seat.task.abort();
+            self.metrics.cut_off(CutOff::Displaced);
+        }
+        let state = Arc::new(watch::Sender::new(State::new()));
+        let seat = state.subscribe();
+        let task = self.tasks.spawn(hold(opening, self.limits, state, stopped));
+        self.seats.insert(task.id(), Seat { state: seat, task });
+        self.metrics.connections(self.seats.len());
+    }
+
+    fn left(&mut self, ended: Result<(Id, Result<(), CutOff>), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, Ok(()))) => id,
+            Ok((id, Err(why))) => {
+                self.metrics.cut_off(why);
+                id
+            }
+            // It was displaced, which has been counted, or a handler panicked, which has been said.
+            Err(error) => error.id(),
+        };
+        self.seats.remove(&id);
+        self.metrics.connections(self.seats.len());
+    }
+}
