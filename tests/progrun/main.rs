@@ -1,6 +1,7 @@
 //! The real program under BPF_PROG_TEST_RUN: what it counts equals what the shared code counts on the host,
 //! packet by packet and over all of them.
 
+mod bench;
 mod changes;
 mod content;
 mod differential;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
     trials.push(trial("beyond its free entries the table takes a source with its second probe", door));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
+    trials.extend(bench::trials());
     trials.extend(content::trials());
     trials.extend(changes::trials());
     trials.extend(differential::trials());

@@ -200,15 +200,24 @@ impl Drop for Stage<'_> {
 }
 
 /// A directory that goes away.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self> {
+    /// Makes it, empty.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new() -> Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = scratch_root().join(number.to_string());
         fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
