@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -72,15 +72,21 @@ impl State {
     }
 }
 
+/// Bytes of an answer that hyper gets at once. It lets go of a body as soon as it has all of it, taken by the client or
+/// not: in pieces, all but the last of them have been taken by then.
+const PIECE: usize = 16 * 1024;
+
 /// The body of an answer; when it has gone, the client is waited for again.
 pub(super) struct Answer {
     body: Body,
+    /// What is left of a frame of it.
+    rest: Bytes,
     state: Arc<watch::Sender<State>>,
 }
 
 impl Answer {
     pub(super) fn new(body: Body, state: Arc<watch::Sender<State>>) -> Self {
-        Self { body, state }
+        Self { body, rest: Bytes::new(), state }
     }
 }
 
@@ -98,14 +104,30 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)?) else {
+                return Poll::Ready(None);
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let piece = PIECE.min(self.rest.len());
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (left, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(left.lower() + rest);
+        if let Some(upper) = left.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

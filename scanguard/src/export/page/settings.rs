@@ -77,7 +77,7 @@ fn token(settings: &Settings) -> Result<Secret, String> {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-    use crate::config::Config;
+    use crate::{config::Config, secret::Secret};
 
     fn said(path: &Path) -> Result<Config, String> {
         let text = format!("[page]\nadmin_token_file = \"{}\"\n", path.display());
