@@ -96,7 +96,7 @@ pub async fn serve<L, O, F, S>(
             () = &mut shutdown => break,
             Some(ended) = room.tasks.join_next_with_id() => room.left(ended),
             accepted = listener.accept() => match accepted {
-                Ok(stream) => room.take(open(stream), stopped.clone()),
+                Ok(stream) => room.take(open(stream), stopped.clone()).await,
                 Err(error) => {
                     room.metrics.accept_failed();
                     tracing::warn!("a connection could not be accepted: {error}");
@@ -131,7 +131,7 @@ struct Seat {
 
 impl Room {
     /// Gives a new connection a seat, if need be that of who has kept us longest.
-    fn take<S>(
+    async fn take<S>(
         &mut self,
         opening: impl Future<Output = io::Result<(S, Router)>> + Send + 'static,
         stopped: watch::Receiver<()>,
@@ -151,6 +151,12 @@ impl Room {
             };
             seat.task.abort();
             self.metrics.cut_off(CutOff::Displaced);
+            // Its descriptor is to be free before the next one is taken.
+            while self.tasks.len() >= self.limits.connections
+                && let Some(ended) = self.tasks.join_next_with_id().await
+            {
+                self.left(ended);
+            }
         }
         let state = Arc::new(watch::Sender::new(State::new()));
         let seat = state.subscribe();
