@@ -14,6 +14,7 @@ mod malice;
 mod output;
 mod page;
 mod persist;
+mod prometheus;
 mod quiet;
 mod response;
 mod sandbox;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         output::trials(),
         page::trials(),
         persist::trials(),
+        prometheus::trials(),
         quiet::trials(),
         response::trials(),
         sandbox::trials(),

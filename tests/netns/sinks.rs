@@ -24,8 +24,9 @@ use serde_json::Value;
 use crate::{counts::config_file, trial};
 
 /// Long enough for anything that is not broken, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-const ALERTMANAGER: &str = "127.0.0.1:9093";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Where Alertmanager listens, within the namespace.
+pub(crate) const ALERTMANAGER: &str = "127.0.0.1:9093";
 /// Where Alertmanager tells in its turn.
 const RECEIVER: &str = "127.0.0.1:9094";
 /// Findings close soon.
@@ -33,7 +34,7 @@ const QUICK: &str = "[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a finding is an alert in a real alertmanager until it is closed", alertmanager),
+        trial("a finding is an alert in a real alertmanager until it is closed", alerted),
         trial("a real rsyslog gets findings by udp, by tcp and at its local socket", rsyslog),
         trial("findings in ocsf form are valid by its schema", ocsf),
         trial("a standard output that nobody reads stops neither the sensor nor its end", stalled),
@@ -43,14 +44,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A directory for the files of a test; it goes with the namespace.
-fn directory(namespace: &Namespace) -> Result<PathBuf> {
+pub(crate) fn directory(namespace: &Namespace) -> Result<PathBuf> {
     let directory = namespace.directory();
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }
 
 /// A server in a namespace.
-fn serve(namespace: &Namespace, program: &str, arguments: &[&str], log: &Path) -> Result<Process> {
+pub(crate) fn serve(namespace: &Namespace, program: &str, arguments: &[&str], log: &Path) -> Result<Process> {
     let log = fs::File::create(log)?;
     let mut command = namespace.command(program);
     let command = command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -94,10 +95,10 @@ fn body(stream: &std::net::TcpStream) -> Result<Value> {
     Ok(serde_json::from_slice(&body)?)
 }
 
-fn alertmanager() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
-    let told = receiver(&lab.victim)?;
+/// Alertmanager, and what it tells in its turn.
+pub(crate) fn alertmanager(namespace: &Namespace) -> Result<(Process, mpsc::Receiver<Value>)> {
+    let directory = directory(namespace)?;
+    let told = receiver(namespace)?;
     let file = directory.join("alertmanager.yml");
     fs::write(
         &file,
@@ -113,24 +114,32 @@ fn alertmanager() -> Result<()> {
         "--cluster.listen-address=",
     ];
     let log = directory.join("alertmanager.log");
-    let _server = serve(&lab.victim, "prometheus-alertmanager", &arguments, &log)?;
+    let server = serve(namespace, "prometheus-alertmanager", &arguments, &log)?;
     wait_for("Alertmanager is ready", PATIENCE, || {
-        get(&lab.victim, ALERTMANAGER, "/-/ready").is_ok_and(|(status, _)| status == 200).then_some(())
+        get(namespace, ALERTMANAGER, "/-/ready").is_ok_and(|(status, _)| status == 200).then_some(())
     })
     .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+    Ok((server, told))
+}
 
+/// The first alert that Alertmanager has with this label.
+pub(crate) fn alert(namespace: &Namespace, label: &str, value: &str) -> Option<Value> {
+    let (_, page) = get(namespace, ALERTMANAGER, "/api/v2/alerts").ok()?;
+    // Alertmanager's answers are chunked.
+    let start = page.find('[')?;
+    let alerts: Value = serde_json::Deserializer::from_str(&page[start..]).into_iter().next()?.ok()?;
+    alerts.as_array()?.iter().find(|alert| alert["labels"][label] == value).cloned()
+}
+
+fn alerted() -> Result<()> {
+    let lab = Lab::new()?;
+    let (_server, told) = alertmanager(&lab.victim)?;
     let sink =
         format!("[[sinks]]\nkind = \"alertmanager\"\nurl = \"http://{ALERTMANAGER}\"\nresend = \"1s\"\n");
     let config = config_file(&format!("{QUICK}{sink}"))?;
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
     SCANS[0].run(&lab)?;
-    let firing = wait_for("the alert fires", PATIENCE, || {
-        let (_, page) = get(&lab.victim, ALERTMANAGER, "/api/v2/alerts").ok()?;
-        // Alertmanager's answers are chunked.
-        let start = page.find('[')?;
-        let alerts: Value = serde_json::Deserializer::from_str(&page[start..]).into_iter().next()?.ok()?;
-        alerts.as_array()?.iter().find(|alert| alert["labels"]["rule"] == "vertical_scan").cloned()
-    })?;
+    let firing = wait_for("the alert fires", PATIENCE, || alert(&lab.victim, "rule", "vertical_scan"))?;
     ensure!(firing["labels"]["source"] == SCANNER && firing["status"]["state"] == "active", "{firing}");
     ensure!(
         firing["annotations"]["description"].as_str().is_some_and(|why| why.contains("syn probes")),

@@ -64,7 +64,7 @@ impl Purpose {
             items.extend(system::TEST_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
         }
         if matches!(self, Self::Test | Self::All) {
-            items.push(Box::new(extracted::PROMTOOL));
+            items.push(Box::new(extracted::PROMETHEUS));
             items.push(Box::new(extracted::CROWDSEC));
             items.push(Box::new(extracted::ALERTMANAGER));
         }

@@ -25,16 +25,16 @@ pub(super) struct Extracted {
     libraries: &'static str,
 }
 
-/// Checks our metrics and alert rules as Prometheus would.
-pub(super) const PROMTOOL: Extracted = Extracted {
-    name: "promtool",
+/// Scrapes the agent in a test that starts it, and checks our metrics and alert rules.
+pub(super) const PROMETHEUS: Extracted = Extracted {
+    name: "prometheus",
     packages: Packages {
         apt: "prometheus",
         dnf: "golang-github-prometheus",
         pacman: "prometheus",
         apk: "prometheus",
     },
-    paths: &["usr/bin/promtool"],
+    paths: &["usr/bin/prometheus", "usr/bin/promtool"],
     libraries: "",
 };
 
