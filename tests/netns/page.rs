@@ -8,7 +8,6 @@ use scanguard_tests::{
     agent::{Agent, LISTEN},
     browser::Browser,
     lab::{Lab, SCANNER, VICTIM, run},
-    stage::Stage,
 };
 use serde_json::json;
 
@@ -39,8 +38,6 @@ fn open<'n>(lab: &'n Lab) -> Result<Browser<'n>> {
 
 fn watched() -> Result<()> {
     let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
-    stage.nginx(&lab.victim, &[80])?;
     let mut agent = Agent::start(&lab.victim, &[])?;
     let browser = open(&lab)?;
     browser.sees("!document.getElementById('findings-empty').hidden")?;
@@ -58,21 +55,24 @@ fn watched() -> Result<()> {
     browser.sees(&format!("document.getElementById('sources-rows').innerText.includes('{SCANNER}')"))?;
     browser.sees("document.getElementById('probes-by').innerText.includes('syn')")?;
 
-    // What a client says, and what an operator writes.
-    let url = format!("http://{VICTIM}/");
-    run(lab.scanner.command("curl").args([
-        "-s",
-        "-o",
-        "/dev/null",
-        "-A",
-        &format!("sqlmap/1.0 {MARKUP}"),
-        &url,
-    ]))?;
+    // What an operator writes, and what a source could say at worst: every text of a finding and of a source is markup.
     agent.order(&["ban", "203.0.113.7", "--for", "1h", "--reason", MARKUP])?;
     browser.sees("document.getElementById('bans-rows').textContent.includes('<script>window.pwned=1')")?;
-    browser.sees("document.getElementById('findings-rows').textContent.includes('<img src=x')")?;
+    let forged = format!(
+        "const markup = {};
+         const tainted = (item) => JSON.parse(JSON.stringify(item, (key, value) => typeof value === 'string' && !key.endsWith('_seen') ? markup : value));
+         const findings = {{ open: 1, findings: state.findings.findings.slice(0, 1).map(tainted) }};
+         TAKE.findings(findings);
+         TAKE.sources(state.sources.slice(0, 1).map(tainted));
+         return ['findings', 'sources'].map((name) => document.getElementById(name + '-rows').textContent.includes(markup));",
+        json!(MARKUP)
+    );
+    ensure!(browser.run(&forged)? == json!([true, true]), "markup is not shown as text");
     browser.sees("document.querySelectorAll('main img, main script').length === 0")?;
     browser.sees("window.pwned === undefined")?;
+    // And the true finding again, with a browser that has been told nothing yet.
+    browser.open(&format!("http://{LISTEN}/"))?;
+    browser.sees(&row)?;
     // The policy itself stops what the page would not do.
     let inline = "const script = document.createElement('script'); try { script.textContent = 'window.pwned = 1' } \
                   catch { return 'trusted types' } document.body.append(script); return 'none'";

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::Stdio,
     time::Duration,
@@ -134,7 +134,7 @@ impl<'n> Browser<'n> {
 
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map(ToString::to_string).unwrap_or_default();
-        let answer = self.namespace.enter(|| {
+        let (head, body) = self.namespace.enter(|| {
             let mut stream = TcpStream::connect(DRIVER)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             write!(
@@ -143,12 +143,21 @@ impl<'n> Browser<'n> {
                  Content-Length: {}\r\n\r\n{body}",
                 body.len()
             )?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
+            let mut reader = BufReader::new(stream);
+            let (mut head, mut length) = (String::new(), 0);
+            // chromedriver says that it closes the connection, and does not.
+            while !head.ends_with("\r\n\r\n") {
+                let start = head.len();
+                ensure!(reader.read_line(&mut head)? > 0, "it ended: {head}");
+                if let Some(("content-length", value)) = head[start..].to_lowercase().split_once(':') {
+                    length = value.trim().parse()?;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            Ok((head, body))
         })?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("a whole answer")?;
-        let mut body: Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
+        let mut body: Value = serde_json::from_slice(&body)?;
         let value = body["value"].take();
         ensure!(head.starts_with("HTTP/1.1 200"), "{path}: {value}");
         if let Some(error) = value["error"].as_str() {
