@@ -70,7 +70,11 @@ fn toolchain(workspace: &Path) -> Result<String> {
 
 /// The commit, for `scanguard --version` and the build-info metric; "unknown" outside a checkout.
 fn revision(workspace: &Path) {
-    println!("cargo:rerun-if-changed={}", workspace.join(".git/HEAD").display());
+    let head = workspace.join(".git/HEAD");
+    // In a further work tree of git's it is elsewhere; what is watched and not there would have this run every time.
+    if head.exists() {
+        println!("cargo:rerun-if-changed={}", head.display());
+    }
     let revision = std::process::Command::new("git")
         .args([
             "-C".as_ref(),

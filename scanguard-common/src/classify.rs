@@ -51,7 +51,8 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
                 let is_sound = total >= size_of::<Ipv4>() && packet.holds(size_of::<Ethernet>() + total);
                 return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
             }
-            if payload > frame.tcp.header_len() {
+            // Not by the payload: of a total length of 0 that is anything.
+            if total > size_of::<Ipv4>() + frame.tcp.header_len() {
                 return Early::Established;
             }
             Early::Acknowledgment { tag: flow::tag_v4(&frame.ip, &frame.tcp, salt) }

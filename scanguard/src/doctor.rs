@@ -20,7 +20,7 @@ use crate::{
     network::{Interface, Network},
     sandbox,
     sensor::{
-        egress,
+        egress, footprint,
         owner::Owner,
         pins::{PinsError, report},
         privileges,
@@ -88,6 +88,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     say(Exit::Kernel, vec![release(), jit(), btf()]);
     say(Exit::Kernel, features());
     say(Exit::Kernel, load());
+    say(Exit::Failure, vec![memory_line(&config.sensor)]);
     say(Exit::Success, sandbox_lines(&config));
     let (line, own) = pins(&config.sensor);
     say(Exit::Pins, vec![line]);
@@ -183,6 +184,17 @@ fn load() -> Vec<Line> {
         Line::new(Verdict::Good, "program", TAKEN),
         egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
     ]
+}
+
+/// Whether the tables of an agent that starts anew would fit.
+fn memory_line(settings: &Settings) -> Line {
+    match footprint::check(settings) {
+        Ok(bytes) => {
+            let words = format!("the kernel's tables take {} MiB", bytes.div_ceil(1 << 20));
+            Line::new(Verdict::Good, "memory", words)
+        }
+        Err(error) => Line::new(Verdict::Bad, "memory", error.to_string()),
+    }
 }
 
 /// What the agent can be confined by, see [`sandbox`].

@@ -23,6 +23,7 @@ pub mod http_client;
 pub mod http_server;
 pub mod logs;
 pub mod manual;
+pub mod memory;
 pub mod network;
 pub mod observe;
 pub mod pipeline;

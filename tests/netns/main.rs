@@ -9,6 +9,7 @@ mod faults;
 mod flood;
 mod half_open;
 mod lifecycle;
+mod limits;
 mod logs;
 mod malice;
 mod output;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         flood::trials(),
         half_open::trials(),
         lifecycle::trials(),
+        limits::trials(),
         logs::trials(),
         malice::trials(),
         output::trials(),

@@ -106,11 +106,40 @@ impl<'n> Agent<'n> {
     }
 
     fn spawn_unread(namespace: &'n Namespace, arguments: &[&str]) -> Result<(Self, ChildStdout)> {
-        let mut child = scanguard(namespace, arguments)?
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        Self::spawn_command(namespace, scanguard(namespace, arguments)?)
+    }
+
+    /// Starts an agent on the victim's interface by a command that was made of [`scanguard`] and changed, and waits until it
+    /// is ready.
+    ///
+    /// # Errors
+    /// It did not become ready; what it said is part of the error.
+    pub fn start_as(
+        namespace: &'n Namespace,
+        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        Self::spawn_as(namespace, &on_the_victim(arguments), change)?.ready()
+    }
+
+    /// As [`Self::spawn`], by such a command.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn spawn_as(
+        namespace: &'n Namespace,
+        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let mut command = scanguard(namespace, arguments)?;
+        change(&mut command);
+        let (mut agent, pipe) = Self::spawn_command(namespace, command)?;
+        agent.stdout = collect(pipe);
+        Ok(agent)
+    }
+
+    fn spawn_command(namespace: &'n Namespace, mut command: Command) -> Result<(Self, ChildStdout)> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let pipe = child.stdout.take().context("stdout")?;
         let stderr = collect(child.stderr.take().context("stderr")?);
         let process = Process::new(child);

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -16,6 +17,8 @@ use crate::lab::{Namespace, Process, run};
 pub struct Capture {
     process: Process,
     file: PathBuf,
+    /// What it says, once it has ended.
+    said: Option<JoinHandle<Vec<String>>>,
 }
 
 impl Capture {
@@ -48,12 +51,12 @@ impl Capture {
             .stderr(Stdio::piped())
             .spawn()?;
         let stderr = child.stderr.take().context("stderr")?;
-        let capture = Self { process: Process::new(child), file };
+        let mut capture = Self { process: Process::new(child), file, said: None };
         let mut lines = BufReader::new(stderr).lines();
         let listening = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("listening on")));
         ensure!(listening.is_some(), "tcpdump does not listen");
         // It goes on writing there; a closed pipe would end it.
-        std::thread::spawn(move || lines.for_each(drop));
+        capture.said = Some(std::thread::spawn(move || lines.map_while(Result::ok).collect()));
         Ok(capture)
     }
 
@@ -67,6 +70,19 @@ impl Capture {
         self.process.signal(libc::SIGINT);
         self.process.wait_within(Duration::from_secs(20))?;
         Ok(())
+    }
+
+    /// Packets that it missed, once it was stopped.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub fn dropped(&mut self) -> Result<u64> {
+        let said = self.said.take().context("not stopped yet, or asked before")?;
+        let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let line = said.iter().find_map(|line| line.strip_suffix(" packets dropped by kernel"));
+        let line =
+            line.or_else(|| said.iter().find_map(|line| line.strip_suffix(" packet dropped by kernel")));
+        Ok(line.with_context(|| said.join(" | "))?.parse()?)
     }
 
     /// Packets that match a filter of tcpdump's.

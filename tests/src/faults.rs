@@ -130,7 +130,27 @@ pub const FAULTS: &[Fault] = &[
         "fault: hostile clients of the control socket keep nobody from an answer",
     ),
     fault(
-        "1,000 reloads",
+        "a table of more memory than the host or the control group has",
+        "exit code 1 with both figures, before anything is made; doctor says it too",
+        "fault: a table of more memory than there is is refused with both figures",
+    ),
+    fault(
+        "a control group with little memory to spare",
+        "the tables are there from the start: it goes on in a flood, totals stay exact, and a scan is found",
+        "fault: with little memory left in its control group it goes on counting and finding",
+    ),
+    fault(
+        "the clock is set forward by a year, and back by two",
+        "bans end when they are due, scans are found; at the next start bans of a clock that ran ahead have left what they had",
+        "fault: a clock that is set forward and back neither prolongs nor ends a ban",
+    ),
+    fault(
+        "all of it, for long: scans, a flood, honest clients, reloads, a kill",
+        "every packet is counted, nobody honest is blamed, memory stays; [half an hour of it](soak.md)",
+        "fault: a short soak loses nothing",
+    ),
+    fault(
+        "1,000 reloads (10,000 in the soak)",
         "each is taken; threads, descriptors and memory stay where they were",
         "fault: a thousand reloads leave no descriptor, thread or memory behind",
     ),

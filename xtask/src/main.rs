@@ -11,6 +11,7 @@ mod miri;
 mod package;
 mod process;
 mod setup;
+mod soak;
 mod test;
 mod workspace;
 
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::Args),
     /// Play every scan and every honest case with real tools; a table of what is found (needs root)
     Matrix(matrix::Args),
+    /// Keep a sensor under mixed traffic for half an hour; nothing may be lost or grow (needs root)
+    Soak(soak::Args),
     /// Make the Debian package: target/package/scanguard_VERSION_ARCH.deb
     Package(package::Args),
     /// Compare docs/metrics.md, the dashboard and the alerts with the code; --write writes what is generated
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::command(&ws, &args),
         Command::Demo(args) => demo::command(&ws, &args),
         Command::Matrix(args) => matrix::command(&ws, &args),
+        Command::Soak(args) => soak::command(&ws, &args),
         Command::Package(args) => package::command(&ws, &args),
         Command::Docs(args) => docs::command(&ws, &args),
         Command::Fuzz(args) => fuzz::command(&ws, &args),

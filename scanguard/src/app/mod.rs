@@ -27,7 +27,9 @@ use crate::{
     export::{http, listeners::Listener},
     network::Network,
     sensor::{
+        self,
         attach::Attachments,
+        footprint,
         kernel::KernelSensor,
         pins::Plan,
         privileges,
@@ -56,6 +58,10 @@ pub async fn run(arguments: Run) -> Result<()> {
     let listener = http::bind(config.metrics.listen).await?;
     let address = listener.local_addr().context("the listener's address")?;
     let plan = Plan::new(&config.sensor)?;
+    // Those that an agent before this one has left are there already.
+    if plan.reused().is_empty() {
+        footprint::check(&config.sensor)?;
+    }
     let log = KernelLogLevel::from_tracing();
     let mut ebpf = program::load_with(&config.sensor, &config.samples, plan.salt(), log, &plan.reused())?;
     let mut taken = plan.commit(&ebpf)?;
@@ -72,8 +78,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     network.addresses_changed();
     sensor.set_epoch_length(config.sensor.poll_interval)?;
     sensor.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
-    let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
-    sensor.set_free_entries(config.sensor.free_entries(cpus.get()))?;
+    let cpus = sensor::online_cpus().context("the number of CPUs")?;
+    sensor.set_free_entries(config.sensor.free_entries(cpus))?;
     sensor.set_routed(&config.network.home);
     let local = network.local().await?;
     sensor.set_local(&local)?;

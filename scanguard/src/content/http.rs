@@ -54,7 +54,8 @@ pub(super) fn status(bytes: &[u8]) -> Option<Said> {
     // The status line comes first: what becomes of the rest does not matter.
     _ = response.parse(bytes);
     match response.code? {
-        100 | 102..200 => None,
+        // Below 100: three digits, but no status (RFC 9110, 15).
+        ..=100 | 102..200 => None,
         code => Some(Said::Status(code)),
     }
 }

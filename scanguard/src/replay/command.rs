@@ -19,7 +19,7 @@ use crate::{
     exit::Exit,
     export::findings::FindingsWriter,
     sensor::{
-        Feed, privileges,
+        Feed, footprint, privileges,
         program::{self, KernelLogLevel},
         software::SoftwareSensor,
         test_run::{self, TestRunSensor},
@@ -41,6 +41,7 @@ pub fn run(arguments: &cli::Replay, progress: bool, stop: &AtomicBool) -> Result
     if arguments.through_kernel {
         privileges::check()?;
         test_run::isolate().context("--through-kernel needs root: a network namespace of its own")?;
+        footprint::check(&config.sensor)?;
         let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0))?;
         let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
         sensor.kernel.set_samples(config.samples.budgets(config.sensor.poll_interval))?;

@@ -133,10 +133,14 @@ impl Responder {
             // What lies ahead was written by a clock that was wrong.
             self.book.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
         }
+        // One that lies ahead is of a clock that was wrong: how long ago that was nobody knows, but not how much was left.
+        let since_then = now.wall.max(state.saved);
         for SavedBan { net, origin, reason, since, ends, level, dry } in state.bans.into_iter().take(most) {
-            let left = ends.map(|ends| Duration::try_from(ends.duration_since(now.wall)).unwrap_or_default());
+            let left =
+                ends.map(|ends| Duration::try_from(ends.duration_since(since_then)).unwrap_or_default());
             // One that ended meanwhile is taken out, and remembered, as any other.
             let ends = left.map(|left| now.at.saturating_add(left.min(policy::LONGEST)));
+            let since = since.min(now.wall);
             self.book.insert(Ban { net: net.trunc(), origin, reason, since, ends, level, dry });
         }
         self.by_hand.extend(state.allowed.iter().take(MAX_ALLOWED_BY_HAND).map(IpNet::trunc));

@@ -9,6 +9,7 @@ mod batch;
 mod census;
 mod changes;
 pub mod egress;
+pub mod footprint;
 pub mod gate;
 pub mod home;
 pub mod kernel;
@@ -33,6 +34,14 @@ use scanguard_common::{
 };
 
 use crate::content::sample::Sample;
+
+/// CPUs that packets may come by now. Not those that this process may use: it may be held to a few of many.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn online_cpus() -> std::io::Result<usize> {
+    aya::util::online_cpus().map(|cpus| cpus.len()).map_err(|(_, error)| error)
+}
 
 /// What a poll found beyond the sources that it handed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

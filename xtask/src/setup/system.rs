@@ -46,7 +46,7 @@ pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 18] = [
+pub(super) const TEST_TOOLS: [Program; 19] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -59,6 +59,8 @@ pub(super) const TEST_TOOLS: [Program; 18] = [
     Program { name: "tcpdump", packages: Packages::same_everywhere("tcpdump") },
     Program { name: "nft", packages: Packages::same_everywhere("nftables") },
     Program { name: "ethtool", packages: Packages::same_everywhere("ethtool") },
+    // Sets the clock of one agent; the kernel has no namespace for the time of day.
+    Program { name: "faketime", packages: Packages::same_everywhere("faketime") },
     Program { name: "nsenter", packages: Packages::same_everywhere("util-linux") },
     Program { name: "tmux", packages: Packages::same_everywhere("tmux") },
     // Findings are sent to one that a test starts; the service of the package, which most Debian hosts have, is left alone.

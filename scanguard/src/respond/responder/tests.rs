@@ -189,6 +189,17 @@ fn everything_that_is_to_last_outlives_a_restart() {
 }
 
 #[test]
+fn a_ban_that_a_clock_wrote_which_ran_ahead_lasts_as_long_as_was_left() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.find(SCANNER, 1_000_000);
+    let state = bench.responder.state(now(1_000_100));
+    let mut again = Bench::restored(settings(Mode::Enforce), Some(state), 50, FakeCard::default());
+    assert_eq!(again.card(SCANNER), Some((Some(500), true)));
+    again.chores(550);
+    assert_eq!(again.card(SCANNER), None);
+}
+
+#[test]
 fn other_settings_change_no_bans_and_the_mode_only_if_theirs_does() {
     let mut bench = Bench::new(Mode::DryRun);
     bench.set(Mode::Enforce, None, 0).unwrap();

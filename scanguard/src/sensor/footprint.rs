@@ -1,0 +1,132 @@
+//! What the maps take of the kernel's memory, all of it when they are made, and whether there is so much.
+
+use aya_obj::generated::bpf_map_type::{self, *};
+
+use super::{pins::Shape, program, settings::Settings};
+use crate::memory::{self, Room};
+
+/// `struct htab_elem` before its key, kernel/bpf/hashtab.c.
+const HASH_ELEMENT: u64 = 48;
+/// `struct bucket`, as above.
+const HASH_BUCKET: u64 = 16;
+/// `BPF_F_NO_PREALLOC`, include/uapi/linux/bpf.h.
+const NO_PREALLOC: u32 = 1;
+/// The map itself, and that memory is taken in pages.
+const PAGE: u64 = 4096;
+
+/// There is not so much memory.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the kernel's tables take {} MiB with sensor.max_sources = {max_sources}, and {} MiB are {}: lower \
+     sensor.max_sources, or raise the limit",
+    .needed.div_ceil(1 << 20), .room.bytes >> 20, .room.bound
+)]
+pub struct TooLittle {
+    /// The setting.
+    pub max_sources: u32,
+    /// Bytes that the maps take.
+    pub needed: u64,
+    /// What there is.
+    pub room: Room,
+}
+
+/// Bytes that the maps of the embedded program take with these settings, on a host that may have so many CPUs.
+///
+/// # Errors
+/// The object cannot be read: the reason.
+pub fn bytes(settings: &Settings, possible_cpus: u64) -> Result<u64, String> {
+    let mut maps = program::maps()?;
+    for (name, entries) in program::max_entries(settings) {
+        if let Some(shape) = maps.get_mut(name) {
+            shape.max_entries = entries;
+        }
+    }
+    Ok(maps.values().map(|shape| of(shape, possible_cpus)).sum())
+}
+
+/// Whether new maps would fit; gives what they take. Where the host does not tell what it has, the kernel is left to say
+/// no.
+///
+/// # Errors
+/// They would not.
+pub fn check(settings: &Settings) -> Result<u64, TooLittle> {
+    let cpus = aya::util::nr_cpus().unwrap_or(1) as u64;
+    // An object that cannot be read is said when it is loaded.
+    let needed = bytes(settings, cpus).unwrap_or(0);
+    fits(settings.max_sources, needed, memory::room())
+}
+
+fn fits(max_sources: u32, needed: u64, room: Option<Room>) -> Result<u64, TooLittle> {
+    match room {
+        Some(room) if room.bytes < needed => Err(TooLittle { max_sources, needed, room }),
+        Some(_) | None => Ok(needed),
+    }
+}
+
+/// What one map takes, in bytes.
+fn of(shape: &Shape, possible_cpus: u64) -> u64 {
+    let Shape { kind, key_size, value_size, max_entries, flags } = *shape;
+    let (key, value) = (u64::from(key_size).next_multiple_of(8), u64::from(value_size).next_multiple_of(8));
+    let entries = u64::from(max_entries);
+    let buckets = entries.next_power_of_two() * HASH_BUCKET;
+    let is = |wanted: bpf_map_type| kind == wanted as u32;
+    let content = if is(BPF_MAP_TYPE_LRU_HASH) {
+        entries * (HASH_ELEMENT + key + value) + buckets
+    } else if is(BPF_MAP_TYPE_HASH) && flags & NO_PREALLOC == 0 {
+        // One more for each CPU, so that an update always finds a free element.
+        (entries + possible_cpus) * (HASH_ELEMENT + key + value) + buckets
+    } else if is(BPF_MAP_TYPE_HASH) {
+        buckets
+    } else if is(BPF_MAP_TYPE_PERCPU_ARRAY) {
+        entries * value * possible_cpus
+    } else if is(BPF_MAP_TYPE_LPM_TRIE) {
+        // Its entries are made one by one.
+        0
+    } else if is(BPF_MAP_TYPE_RINGBUF) {
+        // The size in bytes.
+        entries
+    } else {
+        // Arrays, and whatever else the program may come to have: at least this.
+        entries * value
+    };
+    content + PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Bound;
+
+    fn with(max_sources: u32) -> Settings {
+        Settings { max_sources, ..Settings::default() }
+    }
+
+    #[test]
+    fn what_maps_take_grows_with_the_table_and_with_cpus() {
+        let (small, large) = (bytes(&with(1 << 10), 2).unwrap(), bytes(&with(1 << 20), 2).unwrap());
+        let table = program::bytes(1 << 20) - program::bytes(1 << 10);
+        let buckets = ((1 << 20) - (1 << 10)) * HASH_BUCKET;
+        assert_eq!(large - small, table + buckets);
+        // Far more CPUs than there are here: what is there once for each grows, and nothing else.
+        let (few, many) = (bytes(&with(1 << 10), 1).unwrap(), bytes(&with(1 << 10), 1024).unwrap());
+        assert!(many > few && many < 1024 * few, "{few}, {many}");
+    }
+
+    #[test]
+    fn too_little_memory_is_said_with_both_figures() {
+        let group = |bytes| {
+            Some(Room { bytes, bound: Bound::Group { path: "/sys/fs/cgroup/unit".into(), limit: 256 << 20 } })
+        };
+        assert!(matches!(fits(7, 64 << 20, group(64 << 20)), Ok(needed) if needed == 64 << 20));
+        assert!(fits(7, 64 << 20, None).is_ok());
+        let said = fits(1_000_000, (540 << 20) - 1, group(200 << 20)).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "the kernel's tables take 540 MiB with sensor.max_sources = 1000000, and 200 MiB are left of the limit of \
+             256 MiB that /sys/fs/cgroup/unit sets: lower sensor.max_sources, or raise the limit"
+        );
+        let host = Room { bytes: 1 << 20, bound: Bound::Host };
+        let said = fits(1, 2 << 20, Some(host)).unwrap_err().to_string();
+        assert!(said.contains("take 2 MiB") && said.contains("1 MiB are available on this host"), "{said}");
+    }
+}
