@@ -46,7 +46,7 @@ pub fn room() -> Option<Room> {
     let host = Meminfo::current().ok().and_then(|memory| memory.mem_available);
     let host = host.map(|bytes| Room { bytes, bound: Bound::Host });
     let groups = groups().unwrap_or_default();
-    let groups = groups.iter().flat_map(|group| group.rooms());
+    let groups = groups.iter().flat_map(Group::rooms);
     host.into_iter().chain(groups).min_by_key(|room| room.bytes)
 }
 
