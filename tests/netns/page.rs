@@ -113,7 +113,7 @@ fn watched() -> Result<()> {
 
 /// Scans for a picture that has something to show.
 fn liven(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
-    agent.order(&["ban", "198.51.100.0/24", "--for", "1d", "--reason", "brute force at another site"])?;
+    agent.order(&["ban", "198.51.100.0/24", "--for", "24h", "--reason", "brute force at another site"])?;
     agent.order(&["unban", "203.0.113.7"])?;
     for arguments in
         ["-n -Pn -sX -p 1-200 --max-retries 1", "-n -Pn -sU -p 60-200 --max-retries 1 --max-rate 20"]
