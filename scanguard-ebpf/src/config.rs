@@ -1,5 +1,7 @@
 //! What the agent sets before the program is loaded (constants to the verifier) and while it runs.
 
+use core::arch::asm;
+
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES, change_places},
@@ -80,7 +82,11 @@ pub(crate) fn speaks_dns(port: u16) -> bool {
 /// One word is read, not the set.
 #[inline(always)]
 fn contains(ports: &'static Global<PortWords>, port: u16) -> bool {
-    let (word, bit) = sample::place(port);
+    let (mut word, bit) = sample::place(port);
+    // The compiler knows the bound by the type of a port and would leave it out; the verifier of Linux 6.1 does not know
+    // the bound of a port that was turned to this byte order.
+    // SAFETY: it changes a register, and no number that is within the set.
+    unsafe { asm!("{word} &= {mask}", word = inout(reg) word, mask = const sample::PORT_WORDS - 1) };
     let words = core::ptr::from_ref(ports).cast::<u64>();
     // SAFETY: a word of the set, which has one for each 64 ports. Volatile: the agent has set it before the load.
     unsafe { words.add(word).read_volatile() & bit != 0 }

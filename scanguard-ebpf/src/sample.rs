@@ -245,15 +245,12 @@ impl Sample<'_> {
     }
 }
 
-/// A length from 1 to `limit`, in comparisons that the verifier can follow.
+/// A length from 1 to `limit`, in comparisons that the verifier can follow. Before Linux 6.8 it does not learn from a
+/// comparison with 0 that a number is not 0; from one with a bound it learns both ends.
 #[inline(always)]
 fn bounded(len: usize, limit: usize) -> Option<usize> {
-    let len = opaque(len.min(limit));
-    if len == 0 {
-        return None;
-    }
-    let len = opaque(len);
-    (len <= limit).then_some(len)
+    let less_one = opaque(len.min(limit).wrapping_sub(1));
+    (less_one < limit).then(|| less_one + 1)
 }
 
 /// Takes one sample from the budgets: the source's first, so that one who has none left costs others nothing.
