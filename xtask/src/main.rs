@@ -13,6 +13,7 @@ mod process;
 mod setup;
 mod soak;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     Miri,
     /// Measure what it costs: a packet, or --end-to-end, --peers, --scale; --write for the page (needs root)
     Bench(bench::Args),
+    /// Boot other kernels in qemu and run doctor, tests and scans there; --write for docs/kernels.md
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::command(&ws, &args),
         Command::Miri => miri::command(&ws),
         Command::Bench(args) => bench::command(&ws, &args),
+        Command::Vm(args) => vm::command(&ws, &args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

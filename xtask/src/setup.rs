@@ -43,7 +43,9 @@ pub(crate) enum Purpose {
     Fuzz,
     /// Interpret the shared code's tests.
     Miri,
-    /// Build, check and test; neither matrix, bench, fuzz nor Miri.
+    /// Compile, and boot other kernels in virtual machines.
+    Vm,
+    /// Build, check and test; neither matrix, bench, fuzz, vm nor Miri.
     All,
 }
 
@@ -60,7 +62,7 @@ impl Purpose {
         if matches!(self, Self::Check | Self::Deploy | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DENY));
         }
-        if matches!(self, Self::Test | Self::Matrix | Self::Packets | Self::Bench | Self::All) {
+        if matches!(self, Self::Test | Self::Matrix | Self::Packets | Self::Bench | Self::Vm | Self::All) {
             items.extend(system::TEST_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
         }
         if matches!(self, Self::Test | Self::All) {
@@ -83,6 +85,9 @@ impl Purpose {
         if matches!(self, Self::Fuzz) {
             items.push(Box::new(cargo_tool::CARGO_FUZZ));
             items.push(Box::new(system::CXX_COMPILER));
+        }
+        if matches!(self, Self::Vm) {
+            items.extend(system::VM_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
         }
         if matches!(self, Self::Miri) {
             items.push(Box::new(rust::Miri));

@@ -137,7 +137,7 @@ impl Tally {
 }
 
 /// The 3 before ` passed` in `ok. 3 passed; 0 failed`, 0 if there is none.
-fn count_of(what: &str, result: &str) -> u64 {
+pub(crate) fn count_of(what: &str, result: &str) -> u64 {
     let words: Vec<&str> = result.split([' ', ';']).collect();
     let before = words.windows(2).find(|pair| pair[1] == what).map(|pair| pair[0]);
     before.and_then(|number| number.parse().ok()).unwrap_or(0)

@@ -56,6 +56,11 @@ impl Workspace {
         self.root.join("fuzz")
     }
 
+    /// Pages for people.
+    pub(crate) fn docs(&self) -> PathBuf {
+        self.root.join("docs")
+    }
+
     /// What `Cargo.lock` is here.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("Cargo.lock")

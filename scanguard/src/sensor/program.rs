@@ -25,7 +25,7 @@ pub enum LoadError {
     Denied(String),
     /// The kernel lacks something that the program needs.
     #[error(
-        "this kernel ({release}) does not take the program; ScanGuard needs Linux 5.18 or newer. \
+        "this kernel ({release}) does not take the program; ScanGuard needs Linux 6.1 or newer. \
          `scanguard doctor` says what is missing. The kernel's words: {reason}"
     )]
     Unsupported {
@@ -160,13 +160,27 @@ fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> Lo
         .find_map(|error| error.downcast_ref::<std::io::Error>())
         .and_then(std::io::Error::raw_os_error);
     match os_error {
+        // The verifier says EACCES too, of a program, and why.
+        Some(libc::EACCES) if chain().any(is_verdict) => unsupported(error),
         Some(libc::EPERM | libc::EACCES) => LoadError::Denied(shorten(error)),
         Some(libc::ENOMEM) => LoadError::Memory {
             sources: settings.max_sources,
             mebibytes: bytes(settings.max_sources).div_ceil(1 << 20),
         },
-        _ => LoadError::Unsupported { release: kernel_release(), reason: shorten(error) },
+        _ => unsupported(error),
     }
+}
+
+fn unsupported(error: &(dyn std::error::Error + 'static)) -> LoadError {
+    LoadError::Unsupported { release: kernel_release(), reason: shorten(error) }
+}
+
+/// Whether the verifier has looked at the program before it was refused.
+fn is_verdict(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ProgramError::LoadError { verifier_log, .. }) if !verifier_log.to_string().trim().is_empty()
+    )
 }
 
 /// Characters of the kernel's words that are shown.

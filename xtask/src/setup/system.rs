@@ -167,6 +167,26 @@ pub(super) const CLANG: Program = Program {
 /// them: it is measured where it is installed. Debian's iperf3 starts no server unless it is asked to.
 pub(super) const BENCH_TOOLS: [Program; 4] = [same("masscan"), same("iperf3"), same("wrk"), same("iptables")];
 
+/// Boots other kernels, and packs what runs there, beyond [`TEST_TOOLS`].
+pub(super) const VM_TOOLS: [Program; 5] = [
+    Program {
+        name: "qemu-system-x86_64",
+        packages: Packages {
+            apt: "qemu-system-x86",
+            dnf: "qemu-system-x86-core",
+            pacman: "qemu-system-x86",
+            apk: "qemu-system-x86_64",
+        },
+    },
+    Program {
+        name: "busybox",
+        packages: Packages { apt: "busybox-static", ..Packages::same_everywhere("busybox") },
+    },
+    same("cpio"),
+    Program { name: "xz", packages: Packages { apt: "xz-utils", ..Packages::same_everywhere("xz") } },
+    Program { name: "strip", packages: Packages::same_everywhere("binutils") },
+];
+
 /// A program whose package is called like it.
 const fn same(name: &'static str) -> Program {
     Program { name, packages: Packages::same_everywhere(name) }

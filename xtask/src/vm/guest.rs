@@ -1,0 +1,217 @@
+//! What runs in a guest, and what its console says of it.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    kernels::{Kernel, Support},
+    tree::MODULES,
+};
+use crate::{process, workspace::Workspace};
+
+/// One thing that is tried.
+pub(super) struct Step {
+    /// Its name on the console.
+    name: &'static str,
+    /// What the page calls it.
+    pub(super) title: &'static str,
+    /// What it runs, as a line of the shell.
+    command: &'static str,
+    /// In how many seconds it must end there.
+    seconds: u32,
+}
+
+/// All, in their order; the first is the doctor.
+pub(super) const STEPS: [Step; 6] = [
+    Step { name: "doctor", title: "doctor", command: "scanguard doctor --iface edge0", seconds: 120 },
+    Step {
+        name: "run",
+        title: "run",
+        // Ended by a signal after it has been seen to run; without a program it ends by itself.
+        command: "timeout -s TERM 60 scanguard run --iface edge0 --mode native --listen 127.0.0.1:9823 --socket /tmp/s --state /tmp/st",
+        seconds: 120,
+    },
+    Step { name: "progrun", title: "prog-run: packet table", command: "progrun packet", seconds: 600 },
+    Step {
+        name: "native",
+        title: "veth, native",
+        command: "netns --exact 'native: every packet of the table on the wire'",
+        seconds: 240,
+    },
+    Step {
+        name: "generic",
+        title: "veth, generic",
+        command: "netns --exact 'generic: every packet of the table on the wire'",
+        seconds: 240,
+    },
+    Step {
+        name: "scan",
+        title: "nmap scan found",
+        command: "netns --exact 'native: nmap -n -Pn -sS -p 1-1000 {victim}'",
+        seconds: 240,
+    },
+];
+
+/// How long a guest may take in all.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// Begins the lines that the script writes of a step, and ends the last.
+const MARK: &str = "@@";
+
+/// What a step came to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Outcome {
+    /// Its exit code; none: it was never reached, or the guest stopped in it.
+    pub(super) code: Option<i32>,
+    /// Tests that passed and that failed, if it ran any.
+    pub(super) tests: (u64, u64),
+    /// What it said.
+    said: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether it ended well; of tests, at least one ran.
+    pub(super) fn is_good(&self, step: &Step) -> bool {
+        let tests = step.command.starts_with("progrun") || step.command.starts_with("netns");
+        self.code == Some(0) && self.tests.1 == 0 && (!tests || self.tests.0 > 0)
+    }
+}
+
+/// What each of [`STEPS`] came to.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Results(pub(super) Vec<Outcome>);
+
+impl Results {
+    /// One line for each step.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let line = |(step, outcome): (&Step, &Outcome)| {
+            let (passed, failed) = outcome.tests;
+            format!("{:<24} exit {:?}, tests: {passed} passed, {failed} failed", step.title, outcome.code)
+        };
+        STEPS.iter().zip(&self.0).map(line).collect()
+    }
+
+    /// Whether all came as is expected of the kernel.
+    pub(super) fn is_as(&self, support: Support) -> bool {
+        match support {
+            Support::Runs => STEPS.iter().zip(&self.0).all(|(step, outcome)| outcome.is_good(step)),
+            Support::Refused => self.0.iter().take(2).all(|outcome| outcome.code == Some(5)),
+        }
+    }
+
+    /// What doctor says is lost or bad, as it says it.
+    pub(super) fn losses(&self) -> Vec<String> {
+        let doctor = self.0.first().map_or(&[][..], |doctor| &doctor.said);
+        doctor
+            .iter()
+            .filter(|line| line.starts_with("loss ") || line.starts_with("BAD "))
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+}
+
+/// The first process of the guest: tries every step, then turns it off.
+pub(super) fn script() -> String {
+    let mut text = "#!/bin/sh
+export PATH=/bin:/sbin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp
+mount -t tmpfs run /run; mkdir -p /run/netns; mount -t bpf bpf /sys/fs/bpf
+exec </dev/null >/dev/ttyS0 2>&1
+"
+    .to_owned();
+    for module in MODULES {
+        let file = module.rsplit('/').next().unwrap_or(module);
+        text += &format!("insmod /modules/{file}\n");
+    }
+    text += "ip link set lo up; ip link add edge0 type veth peer name peer0; ip link set edge0 up; ip link set peer0 up\n";
+    for Step { name, command, seconds, .. } in STEPS {
+        text += &format!(
+            "echo '{MARK} begin {name}'; timeout {seconds} {command}; echo \"{MARK} end {name} $?\"\n"
+        );
+    }
+    text + "poweroff -f\n"
+}
+
+/// Runs the guest to its end, or to the end of its time; its console goes to `log`.
+///
+/// # Errors
+/// qemu cannot be started, or the guest never came to the first step.
+pub(super) fn boot(ws: &Workspace, kernel: &Kernel, image: &Path, log: &Path) -> Result<Results> {
+    let mut qemu = ws.command("qemu-system-x86_64");
+    qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"]);
+    qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nic", "none"]);
+    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
+    qemu.args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off"]);
+    println!("$ {}", process::shown(&qemu));
+    let mut guest =
+        qemu.stdin(Stdio::null()).stdout(File::create(log)?).spawn().context("cannot start qemu")?;
+    let deadline = Instant::now() + LIMIT;
+    while guest.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            println!("{}: not done after {} min, ended", kernel.release, LIMIT.as_secs() / 60);
+            guest.kill()?;
+            guest.wait()?;
+            break;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    let said = String::from_utf8_lossy(&fs::read(log)?).replace('\r', "");
+    if !said.contains(MARK) {
+        bail!("{} did not boot, see {}", kernel.release, ws.display(log));
+    }
+    Ok(read(&said))
+}
+
+/// Reads the console.
+fn read(said: &str) -> Results {
+    let outcome = |step: &Step| {
+        let mut outcome = Outcome::default();
+        let Some((_, rest)) = said.split_once(&format!("{MARK} begin {}\n", step.name)) else {
+            return outcome;
+        };
+        let end = format!("{MARK} end {} ", step.name);
+        let (inside, after) = rest.split_once(&end).unwrap_or((rest, ""));
+        outcome.code = after.split_whitespace().next().and_then(|code| code.parse().ok());
+        outcome.said = inside.lines().map(str::to_owned).collect();
+        for line in inside.lines().filter_map(|line| line.strip_prefix("test result: ")) {
+            let count = |what| crate::test::count_of(what, line);
+            outcome.tests = (outcome.tests.0 + count("passed"), outcome.tests.1 + count("failed"));
+        }
+        outcome
+    };
+    Results(STEPS.iter().map(outcome).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_is_read_step_by_step_and_one_that_was_not_reached_is_not_good() {
+        let said = "boot\n@@ begin doctor\nok    kernel 6.1\nloss  egress   gone;  lost\n@@ end doctor 0\n\
+                    @@ begin progrun\ntest result: ok. 3 passed; 1 failed; 0 ignored\n@@ end progrun 101\n\
+                    @@ begin native\ntest result: ok. 1 passed; 0 failed\n@@ end native 0\n@@ begin scan\n";
+        let results = read(said);
+        let codes: Vec<_> = results.0.iter().map(|outcome| outcome.code).collect();
+        assert_eq!(codes, [Some(0), None, Some(101), Some(0), None, None]);
+        assert_eq!(results.0[2].tests, (3, 1));
+        assert_eq!(results.losses(), ["loss egress gone; lost"]);
+        let good: Vec<_> =
+            STEPS.iter().zip(&results.0).map(|(step, outcome)| outcome.is_good(step)).collect();
+        assert_eq!(good, [true, false, false, true, false, false]);
+        assert!(!results.is_as(Support::Runs) && !results.is_as(Support::Refused));
+    }
+
+    #[test]
+    fn a_test_step_that_ran_no_test_is_not_good() {
+        let outcome = Outcome { code: Some(0), ..Outcome::default() };
+        assert!(!outcome.is_good(&STEPS[2]) && outcome.is_good(&STEPS[0]));
+    }
+}

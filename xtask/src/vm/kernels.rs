@@ -1,0 +1,212 @@
+//! Kernels of Debian's archive, unpacked; the system's own package lists and sources are left alone.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{process, workspace::Workspace};
+
+/// Kernels of one series: the newest that there is runs.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Series {
+    /// Its name: the first numbers of its releases.
+    pub(super) name: &'static str,
+    /// Who has it.
+    pub(super) users: &'static str,
+    /// What is expected of it.
+    pub(super) support: Support,
+}
+
+/// What is expected of a kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Support {
+    /// Everything that is tried there works; what is lost, doctor says.
+    Runs,
+    /// The agent says that this kernel does not do, and ends with exit code 5.
+    Refused,
+}
+
+/// All, the oldest first.
+pub(super) const ALL: [Series; 4] = [
+    Series { name: "5.10", users: "Debian 11", support: Support::Refused },
+    Series { name: "6.1", users: "Debian 12", support: Support::Runs },
+    Series { name: "6.12", users: "Debian 13", support: Support::Runs },
+    Series { name: "7.3", users: "Debian 13 backports", support: Support::Runs },
+];
+
+/// Those of these names, or all.
+pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Series>> {
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let known = || ALL.map(|series| series.name).join(", ");
+    let find = |name: &String| ALL.iter().find(|series| series.name == *name);
+    names
+        .iter()
+        .map(|name| find(name).with_context(|| format!("no series {name}; there are {}", known())))
+        .collect()
+}
+
+/// Releases whose kernels are looked at, with the suite that they are in and the label of its archive.
+const SUITES: [(&str, &str); 5] = [
+    ("bullseye", "Debian"),
+    ("bullseye-security", "Debian-Security"),
+    ("bookworm", "Debian"),
+    ("trixie", "Debian"),
+    ("trixie-backports", "Debian"),
+];
+
+/// The keys of all releases: Debian's package debian-archive-keyring.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// An unpacked kernel.
+pub(super) struct Kernel {
+    /// `uname -r`.
+    pub(super) release: String,
+    /// What is booted.
+    pub(super) image: PathBuf,
+    /// Its modules.
+    pub(super) modules: PathBuf,
+}
+
+/// Debian's archive, by way of apt with a state of its own.
+pub(super) struct Archive {
+    directory: PathBuf,
+    names: Vec<String>,
+}
+
+impl Archive {
+    /// Fetches the package lists.
+    ///
+    /// # Errors
+    /// This machine gets no packages from Debian, or its archive cannot be reached.
+    pub(super) fn open(ws: &Workspace, directory: &Path) -> Result<Self> {
+        let directory = directory.join("apt");
+        for part in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(directory.join(part)).with_context(|| directory.display().to_string())?;
+        }
+        let format = "$(LABEL) $(REPO_URI)";
+        let said = process::answer(ws.command("apt-get").args([
+            "indextargets",
+            "--format",
+            format,
+            "Created-By: Packages",
+        ]))
+        .context("apt-get does not say where this machine's packages come from")?;
+        fs::write(directory.join("sources.list"), sources(&said)?)?;
+        let mut archive = Self { directory, names: Vec::new() };
+        process::run_with_retries(archive.apt(ws, "apt-get").args(["-qq", "update"]))?;
+        let pattern = "^linux-image-[0-9].*-cloud-amd64$";
+        let found = process::answer(archive.apt(ws, "apt-cache").args(["search", "--names-only", pattern]));
+        let found = found.context("apt-cache search")?;
+        archive.names = found.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
+        Ok(archive)
+    }
+
+    fn apt(&self, ws: &Workspace, program: &str) -> Command {
+        let mut command = ws.command(program);
+        let at = |part: &str| self.directory.join(part).display().to_string();
+        for (option, value) in [
+            ("Dir::Etc::SourceList", at("sources.list")),
+            ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
+            ("Dir::Etc::PreferencesParts", "/dev/null".to_owned()),
+            ("Dir::State::Lists", at("lists")),
+            ("Dir::Cache", at("cache")),
+            // The lists are this user's own, and so is who fetches them.
+            ("APT::Sandbox::User", "".to_owned()),
+            ("Acquire::Languages", "none".to_owned()),
+        ] {
+            command.args(["-o", &format!("{option}={value}")]);
+        }
+        command
+    }
+
+    /// The newest kernel of a series; downloaded once.
+    ///
+    /// # Errors
+    /// There is none, or it could not be fetched.
+    pub(super) fn get(&self, ws: &Workspace, series: &Series) -> Result<Kernel> {
+        let package = newest(&self.names, series.name)
+            .with_context(|| format!("Debian has no kernel {} any more", series.name))?;
+        let release = package.trim_start_matches("linux-image-").to_owned();
+        let place = self.directory.with_file_name(&release);
+        let image = place.join("boot").join(format!("vmlinuz-{release}"));
+        if !image.is_file() {
+            let parcels = self.directory.join("cache");
+            let mut download = self.apt(ws, "apt-get");
+            process::run_with_retries(download.args(["-q", "download", package]).current_dir(&parcels))?;
+            let parcel = fs::read_dir(&parcels)?
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(package)))
+                .context("the package was downloaded and is not there")?;
+            process::run(ws.command("dpkg-deb").arg("-x").args([&parcel, &place]))?;
+            fs::remove_file(parcel)?;
+        }
+        let modules = ["lib/modules", "usr/lib/modules"].map(|part| place.join(part).join(&release));
+        let modules = modules.into_iter().find(|path| path.is_dir()).context("the kernel has no modules")?;
+        ensure!(image.is_file(), "{} is not there", image.display());
+        Ok(Kernel { release, image, modules })
+    }
+}
+
+/// The sources of apt for [`SUITES`], from where this machine gets its own.
+fn sources(said: &str) -> Result<String> {
+    let mut text = String::new();
+    for (suite, label) in SUITES {
+        let known = said.lines().find_map(|line| line.split_once(' ').filter(|(found, _)| *found == label));
+        // Some machines do without the archive of security updates.
+        if let Some((_, uri)) = known {
+            text += &format!("deb [signed-by={KEYS}] {uri} {suite} main\n");
+        }
+    }
+    if text.is_empty() {
+        bail!("this machine gets no packages from Debian (or `apt-get update` was never run): no kernels");
+    }
+    Ok(text)
+}
+
+/// The newest package of a series.
+fn newest<'n>(names: &'n [String], series: &str) -> Option<&'n str> {
+    let prefix = format!("linux-image-{series}.");
+    names.iter().filter(|name| name.starts_with(&prefix)).max_by_key(|name| numbers(name)).map(String::as_str)
+}
+
+/// All numbers in a name, in their order.
+fn numbers(name: &str) -> Vec<u64> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_a_series_is_taken() {
+        let names = ["6.1.0-9", "6.1.0-50", "6.1.0-0.deb11.52", "6.12.9+deb13", "6.12.10+deb13"];
+        let names = names.map(|release| format!("linux-image-{release}-cloud-amd64"));
+        assert_eq!(newest(&names, "6.1"), Some("linux-image-6.1.0-50-cloud-amd64"));
+        assert_eq!(newest(&names, "6.12"), Some("linux-image-6.12.10+deb13-cloud-amd64"));
+        assert_eq!(newest(&names, "6"), Some("linux-image-6.12.10+deb13-cloud-amd64"));
+        assert_eq!(newest(&names, "5.10"), None);
+    }
+
+    #[test]
+    fn sources_come_from_where_this_machine_has_its_own() {
+        let text = sources("Debian http://a.example/debian/\nOther http://b.example/\n").unwrap();
+        assert!(text.contains(&format!("deb [signed-by={KEYS}] http://a.example/debian/ trixie main\n")));
+        assert!(!text.contains("b.example") && !text.contains("security"));
+        assert!(sources("Other http://b.example/\n").is_err());
+    }
+
+    #[test]
+    fn a_series_that_is_not_known_is_refused_with_those_that_are() {
+        let error = chosen(&["4.19".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("4.19") && error.contains("6.12"), "{error}");
+        assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
+    }
+}
