@@ -120,9 +120,12 @@ fn metrics_page() -> Result<()> {
 fn pages() -> Result<()> {
     let lab = Lab::new()?;
     let agent = Agent::start(&lab.victim, &[])?;
-    for (path, status, words) in
-        [("/", 200, "/metrics"), ("/healthz", 200, "ok"), ("/readyz", 200, "ok"), ("/nothing", 404, "")]
-    {
+    for (path, status, words) in [
+        ("/", 200, "href=\"metrics\""),
+        ("/healthz", 200, "ok"),
+        ("/readyz", 200, "ok"),
+        ("/nothing", 404, ""),
+    ] {
         let (got, body) = agent.get(path)?;
         ensure!(got == status && body.contains(words), "{path}: {got}: {body}");
     }

@@ -253,8 +253,10 @@ impl<'n> Agent<'n> {
     /// It did not end.
     pub fn exit_code(&mut self) -> Result<Option<i32>> {
         let status = self.process.wait_within(PATIENCE)?;
-        // Whatever it wrote last is read by the threads that collect.
-        thread::sleep(Duration::from_millis(50));
+        // The threads that collect hold what they collect into until they have read all of it.
+        let is_read =
+            || (Arc::strong_count(&self.stdout) == 1 && Arc::strong_count(&self.stderr) == 1).then_some(());
+        wait_for("the end of what it says", PATIENCE, is_read)?;
         Ok(status.code())
     }
 }
