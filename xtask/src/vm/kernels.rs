@@ -31,11 +31,10 @@ pub(super) enum Support {
 }
 
 /// All, the oldest first.
-pub(super) const ALL: [Series; 4] = [
+pub(super) const ALL: [Series; 3] = [
     Series { name: "5.10", users: "Debian 11", support: Support::Refused },
     Series { name: "6.1", users: "Debian 12", support: Support::Runs },
     Series { name: "6.12", users: "Debian 13", support: Support::Runs },
-    Series { name: "7.3", users: "Debian 13 backports", support: Support::Runs },
 ];
 
 /// Those of these names, or all.
@@ -52,12 +51,11 @@ pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Series>> {
 }
 
 /// Releases whose kernels are looked at, with the suite that they are in and the label of its archive.
-const SUITES: [(&str, &str); 5] = [
+const SUITES: [(&str, &str); 4] = [
     ("bullseye", "Debian"),
     ("bullseye-security", "Debian-Security"),
     ("bookworm", "Debian"),
     ("trixie", "Debian"),
-    ("trixie-backports", "Debian"),
 ];
 
 /// The keys of all releases: Debian's package debian-archive-keyring.
