@@ -159,9 +159,10 @@ impl Maker {
         self.flows += 1;
         let [_, high, port @ ..] = self.flows.to_be_bytes();
         frame[ports..ports + 2].copy_from_slice(&port);
-        // Both addresses alike, so that a packet from oneself stays one.
+        // Both addresses alike, so that a packet from oneself stays one; set, not changed by it: addresses differ already, and two
+        // of them could become one.
         for place in [addresses, addresses + length] {
-            frame[place + 1] ^= high;
+            frame[place + 1] = high;
         }
     }
 
