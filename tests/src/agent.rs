@@ -109,7 +109,7 @@ impl<'n> Agent<'n> {
         Self::spawn_command(namespace, scanguard(namespace, arguments)?)
     }
 
-    /// Starts an agent on the victim's interface by a command that was made of [`scanguard`] and changed, and waits until it
+    /// Starts an agent on the victim's interface by a command that was made of [`scanguard()`] and changed, and waits until it
     /// is ready.
     ///
     /// # Errors

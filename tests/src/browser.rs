@@ -1,4 +1,4 @@
-//! A real browser, headless Chromium, driven over WebDriver (https://www.w3.org/TR/webdriver2/) by chromedriver.
+//! A real browser, headless Chromium, driven over WebDriver (<https://www.w3.org/TR/webdriver2/>) by chromedriver.
 //!
 //! The protocol is a few requests with JSON; crates for it bring a licence that is not ours, or a second HTTP stack.
 
