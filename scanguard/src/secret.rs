@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::sensor::privileges::effective_user;
+
 /// Keys and passwords are shorter.
 const MAX_SECRET: u64 = 4_096;
 
@@ -68,8 +70,7 @@ pub(crate) fn read(path: &Path) -> Result<Secret, SecretError> {
     if mode & 0o077 != 0 {
         return Err(SecretError::Open { path: path.to_owned(), mode });
     }
-    // SAFETY: no arguments; it cannot fail.
-    let own = unsafe { libc::geteuid() };
+    let own = effective_user();
     if metadata.uid() != 0 && metadata.uid() != own {
         return Err(SecretError::Foreign { path: path.to_owned(), owner: metadata.uid() });
     }

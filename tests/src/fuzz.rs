@@ -21,7 +21,7 @@ use scanguard::{
     logs::{self, format::Format, reader::Reader},
     replay::{capture::Capture, frame::Frames},
     respond::{orders::OrderError, state::State},
-    sensor::FRAME_LENGTHS,
+    sensor::{FRAME_LENGTHS, privileges::effective_user},
 };
 use scanguard_common::{
     classify::{self, Early},
@@ -87,8 +87,7 @@ pub fn control(bytes: &[u8]) {
         let (server, mut client) = UnixStream::pair().expect("a pair of sockets");
         let limits = Limits { sources: 1, history: 1, findings: 1, visitors: 1 };
         let metrics = Metrics::new(limits, std::iter::empty()).expect("metrics").response;
-        // SAFETY: no arguments; it cannot fail.
-        let rights = Rights { own: unsafe { libc::geteuid() }, group: None };
+        let rights = Rights { own: effective_user(), group: None };
         let (requests, mut asked) = mpsc::channel(server::QUEUE);
         let agent = async {
             while let Some(scanguard::control::Request { answer, .. }) = asked.recv().await {

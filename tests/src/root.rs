@@ -1,14 +1,14 @@
 //! Tests that need root: without it they are skipped by name, unless skipping is forbidden.
 
 use libtest_mimic::{Failed, Trial};
+use scanguard::sensor::privileges::effective_user;
 
 /// Set in CI: a test that cannot run fails.
 const NO_SKIP: &str = "SCANGUARD_NO_SKIP";
 
 /// Whether this process is root.
 pub fn is_root() -> bool {
-    // SAFETY: no arguments, no memory.
-    unsafe { libc::geteuid() == 0 }
+    effective_user() == 0
 }
 
 /// A test that needs root.

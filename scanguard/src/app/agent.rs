@@ -294,9 +294,10 @@ impl Agent {
 
     /// Keeps for the page's charts how it stands.
     fn note(&self, now: Now) {
-        let (Some(page), Pipeline { observer, detector, .. }) = (&self.page, &self.pipeline) else {
+        let Some(page) = &self.page else {
             return;
         };
+        let Pipeline { observer, detector, .. } = &self.pipeline;
         let tally = self.pipeline.tally();
         let totals = Totals {
             packets: tally.packets(),

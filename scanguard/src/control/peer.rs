@@ -4,6 +4,8 @@ use std::{fmt, io, os::fd::AsRawFd as _};
 
 use tokio::net::UnixStream;
 
+use crate::sensor::privileges::effective_user;
+
 /// `SO_PEERGROUPS`: include/uapi/asm-generic/socket.h; libc has it for some targets only.
 const SO_PEERGROUPS: libc::c_int = 59;
 /// `NGROUPS_MAX`, include/uapi/linux/limits.h.
@@ -33,9 +35,7 @@ impl fmt::Display for Peer {
 impl Peer {
     /// This process itself: for whom it answers by its own means.
     pub fn this_process() -> Self {
-        // SAFETY: no arguments; it cannot fail.
-        let uid = unsafe { libc::geteuid() };
-        Self { uid, pid: i32::try_from(std::process::id()).ok(), groups: Vec::new() }
+        Self { uid: effective_user(), pid: i32::try_from(std::process::id()).ok(), groups: Vec::new() }
     }
 
     /// Who is connected.

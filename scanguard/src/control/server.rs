@@ -186,11 +186,8 @@ async fn findings(
     Extension(peer): Extension<Peer>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
-    let ask = listed(query).and_then(|query| match query.sort {
-        Some(_) => Err("findings come by when their sources were seen last: sort is for sources".to_owned()),
-        None => query.rows().map(Ask::Findings),
-    });
-    shared.ask(peer, ask).await
+    let order = "findings come by when their sources were seen last: sort is for sources";
+    shared.ask(peer, in_own_order(query, order).map(Ask::Findings)).await
 }
 
 async fn picture(
@@ -198,11 +195,14 @@ async fn picture(
     Extension(peer): Extension<Peer>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
-    let ask = listed(query).and_then(|query| match query.sort {
-        Some(_) => Err("of a picture, each list has its own order".to_owned()),
-        None => query.rows().map(Ask::Picture),
-    });
-    shared.ask(peer, ask).await
+    let order = "of a picture, each list has its own order";
+    shared.ask(peer, in_own_order(query, order).map(Ask::Picture)).await
+}
+
+/// The rows that are wanted of what cannot be sorted otherwise, for the reason that is said.
+fn in_own_order(query: Result<Query<ListQuery>, QueryRejection>, order: &str) -> Result<usize, String> {
+    let query = listed(query)?;
+    if query.sort.is_some() { Err(order.to_owned()) } else { query.rows() }
 }
 
 fn listed(query: Result<Query<ListQuery>, QueryRejection>) -> Result<ListQuery, String> {

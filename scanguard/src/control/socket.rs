@@ -14,6 +14,7 @@ use super::{
     peer::{self, Rights},
     settings::Settings,
 };
+use crate::sensor::privileges::effective_user;
 
 /// By what the socket's name is lengthened while it is made.
 pub(super) const NEW: &str = ".new";
@@ -122,11 +123,9 @@ pub fn bind(settings: &Settings, state: &Path) -> Result<Control, ControlError> 
         let _ = fs::remove_file(&new);
         return Err(failed(error));
     }
-    // SAFETY: no arguments; it cannot fail.
-    let own = unsafe { libc::geteuid() };
     Ok(Control {
         listener,
-        rights: Rights { own, group },
+        rights: Rights { own: effective_user(), group },
         guard: Guard { path: path.clone(), _locks: locks },
     })
 }

@@ -19,6 +19,7 @@ use crate::{
         response::ResponseMetrics,
     },
     respond::{Mode, report::Done},
+    sensor::privileges::effective_user,
 };
 
 struct Directory(PathBuf);
@@ -84,18 +85,13 @@ impl Server {
     }
 }
 
-fn own() -> u32 {
-    // SAFETY: no arguments; it cannot fail.
-    unsafe { libc::geteuid() }
-}
-
 #[tokio::test]
 async fn orders_arrive_as_they_were_given_with_who_gave_them() {
     let server = Server::start("orders", None);
     let body = BanBody { net: "192.0.2.0/24".to_owned(), seconds: Some(1.5), reason: None };
     let said = server.post("/v1/ban", &body).await.unwrap();
     let order = "Order(Ban { net: 192.0.2.0/24, lasts: Some(1.5s), reason: \\\"by hand\\\" })";
-    assert!(said.contains(&format!("{} {order}", own())), "{said}");
+    assert!(said.contains(&format!("{} {order}", effective_user())), "{said}");
     let said = server.post("/v1/unban", &NetBody { net: "::ffff:192.0.2.7".to_owned() }).await.unwrap();
     assert!(said.contains("Unban { net: 192.0.2.7/32 }"), "{said}");
     let mode = ModeBody { mode: Mode::Enforce, confirm_seconds: Some(30.0) };
@@ -162,10 +158,10 @@ async fn what_is_no_request_is_refused_with_the_reason() {
 #[tokio::test]
 async fn a_peer_without_the_right_is_refused() {
     // Root may always; whoever runs this as somebody else is the one without the right.
-    if own() == 0 {
+    if effective_user() == 0 {
         return;
     }
-    let server = Server::start("forbidden", Some(peer::Rights { own: own() + 1, group: None }));
+    let server = Server::start("forbidden", Some(peer::Rights { own: effective_user() + 1, group: None }));
     match server.client.get("/v1/status").await {
         Err(ClientError::Refused(said)) => assert!(said.contains("no right"), "{said}"),
         other => panic!("{other:?}"),

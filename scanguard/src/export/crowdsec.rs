@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec, IntGauge};
 
-use super::metrics::Register;
+use super::metrics::{Register, level};
 use crate::crowdsec::{
     QUEUE,
     client::ClientError,
@@ -97,7 +97,7 @@ impl CrowdsecMetrics {
         };
         register
             .gauge("scanguard_crowdsec_queued_alerts_limit", "Findings that can wait to be pushed.")?
-            .set(i64::try_from(QUEUE).unwrap_or(i64::MAX));
+            .set(level(QUEUE));
         for request in Request::ALL {
             for outcome in ClientError::LABELS.into_iter().chain(["ok"]) {
                 metrics.requests.with_label_values(&[request.label(), outcome]);
@@ -125,12 +125,12 @@ impl CrowdsecMetrics {
 
     /// Alerts that wait.
     pub fn queue(&self, count: usize) {
-        self.queue.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.queue.set(level(count));
     }
 
     /// What was decided.
     pub fn decided(&self, orders: &Orders) {
-        self.decisions.set(i64::try_from(orders.kept).unwrap_or(i64::MAX));
+        self.decisions.set(level(orders.kept));
         for (fate, count) in &orders.fates {
             self.fates.with_label_values(&[fate.label()]).inc_by(*count);
         }

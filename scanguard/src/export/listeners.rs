@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounterVec, IntGaugeVec};
 
-use super::metrics::Register;
+use super::metrics::{Register, level};
 
 /// Who listens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -144,12 +144,12 @@ pub struct ServerMetrics {
 impl ServerMetrics {
     /// Connections that there are.
     pub fn connections(&self, count: usize) {
-        self.all.connections.with_label_values(&[self.listener]).set(number(count));
+        self.all.connections.with_label_values(&[self.listener]).set(level(count));
     }
 
     /// Connections that there can be.
     pub fn limit(&self, count: usize) {
-        self.all.limit.with_label_values(&[self.listener]).set(number(count));
+        self.all.limit.with_label_values(&[self.listener]).set(level(count));
     }
 
     /// A connection was accepted.
@@ -166,8 +166,4 @@ impl ServerMetrics {
     pub fn cut_off(&self, why: CutOff) {
         self.all.cut_off.with_label_values(&[self.listener, why.label()]).inc();
     }
-}
-
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

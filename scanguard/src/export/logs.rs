@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use super::metrics::Register;
+use super::metrics::{Register, level};
 use crate::logs::reader::Skipped;
 
 /// What could not be done.
@@ -113,13 +113,13 @@ impl LogMetrics {
 
     /// So many files are followed, and so many bytes of them are still to be read.
     pub fn following(&self, files: usize, behind: u64) {
-        self.files.set(i64::try_from(files).unwrap_or(i64::MAX));
-        self.behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        self.files.set(level(files));
+        self.behind.set(level(behind));
     }
 
     /// So many files are left out; whether that is more than before.
     pub fn left_out(&self, files: usize) -> bool {
-        let files = i64::try_from(files).unwrap_or(i64::MAX);
+        let files = level(files);
         let before = self.left_out.get();
         self.left_out.set(files);
         files > before

@@ -444,15 +444,15 @@ impl Metrics {
     /// The state of the histories and findings after a poll.
     pub fn state(&self, observer: &Observer, detector: &Detector) {
         let tracker = detector.tracker();
-        self.history_sources.set(i64::try_from(observer.len()).unwrap_or(i64::MAX));
+        self.history_sources.set(level(observer.len()));
         raise(&self.history_evictions, observer.evictions());
-        self.visitors.set(i64::try_from(detector.visitors().len()).unwrap_or(i64::MAX));
+        self.visitors.set(level(detector.visitors().len()));
         raise(&self.visitor_evictions, detector.visitors().evictions());
         raise(&self.findings_refused, tracker.refused());
         raise(&self.findings_suppressed, tracker.suppressed());
         raise(&self.lockstep_left_out, detector.lockstep_left_out());
         raise(&self.campaigns_given_up, detector.campaigns_given_up());
-        self.feed_networks.set(i64::try_from(detector.feeds().len()).unwrap_or(i64::MAX));
+        self.feed_networks.set(level(detector.feeds().len()));
         // Counted anew, since a finding may go from one rule to another.
         let mut open: HashMap<_, i64> = HashMap::new();
         for finding in tracker.open() {
@@ -515,6 +515,11 @@ impl Metrics {
 /// Brings a counter up to a total that is counted elsewhere.
 fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// A count, as a gauge takes it.
+pub(super) fn level(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 /// Makes metrics, registers them and notes what they are.

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::metrics::Register;
+use super::metrics::{Register, level};
 use crate::{
     control::Outcome,
     respond::{Mode, cause::Origin, refusal::Refusal},
@@ -128,7 +128,7 @@ impl ResponseMetrics {
     /// Bans that there are, by kind.
     pub fn bans(&self, counts: &[(&str, usize)]) {
         for (kind, count) in counts {
-            self.bans.with_label_values(&[kind]).set(number(*count));
+            self.bans.with_label_values(&[kind]).set(level(*count));
         }
     }
 
@@ -160,7 +160,7 @@ impl ResponseMetrics {
 
     /// Networks that are never banned.
     pub fn allowed(&self, count: usize) {
-        self.allowed.set(number(count));
+        self.allowed.set(level(count));
     }
 
     /// Whether the circuit breaker has tripped.
@@ -182,8 +182,4 @@ impl ResponseMetrics {
     pub fn requested(&self, outcome: Outcome) {
         self.requests.with_label_values(&[outcome.label()]).inc();
     }
-}
-
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

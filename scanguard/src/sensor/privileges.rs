@@ -23,6 +23,12 @@ const NEEDED: [(Capability, bool); 3] = [
     (Capability::CAP_NET_ADMIN, false),
 ];
 
+/// The user that this process acts as.
+pub fn effective_user() -> u32 {
+    // SAFETY: no arguments; it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Checks the effective capabilities of this process.
 ///
 /// # Errors

@@ -45,6 +45,8 @@ const MEMORY_DRIFT: u64 = 8 * 1024;
 const DRIFT: usize = 2;
 /// Rounds after a start in which memory grows to what it is then: histories, findings, what visitors said.
 const WARM_UP: usize = 2;
+/// The kill is in one of them, and memory is compared after the warm-up.
+const MIN_ROUNDS: u32 = 4;
 /// For anything that is to happen soon.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -98,7 +100,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
     soak.write(0)?;
     let mut agent = soak.start()?;
     let start = Instant::now();
-    let rounds = (plan.length.as_secs_f64() / plan.round.as_secs_f64()).ceil().max(4.0);
+    let rounds = (plan.length.as_secs_f64() / plan.round.as_secs_f64()).ceil().max(f64::from(MIN_ROUNDS));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some rounds")]
     let killed_in = (rounds / 4.0) as u32;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some rounds")]
@@ -106,7 +108,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
     let mut samples = Vec::new();
     let mut failures = Vec::new();
     for round in 0.. {
-        if start.elapsed() >= plan.length && f64::from(round) >= rounds.min(4.0) {
+        if start.elapsed() >= plan.length && round >= MIN_ROUNDS {
             break;
         }
         let done;

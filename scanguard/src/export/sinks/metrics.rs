@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use prometheus::{IntCounterVec, IntGaugeVec};
 
-use super::super::metrics::Register;
+use super::super::metrics::{Register, level};
 
 /// Why an event was never delivered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,7 +115,7 @@ impl Series {
 
     /// So many events wait.
     pub(super) fn queued(&self, count: usize) {
-        self.metrics.queue.with_label_values(&[&*self.sink]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.metrics.queue.with_label_values(&[&*self.sink]).set(level(count));
     }
 
     /// The sink is no more: what is now is nothing; what was counted stays.
