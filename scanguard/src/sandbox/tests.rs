@@ -1,4 +1,4 @@
-use std::{fs, io, path::PathBuf, ptr::null, thread};
+use std::{fs, io, path::PathBuf, ptr::null, thread, time::Duration};
 
 use super::{places::Places, *};
 
@@ -101,4 +101,27 @@ fn files_that_are_not_named_are_out_of_reach() {
     for (what, result) in refused {
         assert_eq!(*result, Err(io::ErrorKind::PermissionDenied), "{what}");
     }
+}
+
+#[test]
+fn a_thread_that_is_just_ending_is_waited_for_and_one_that_stays_is_named() {
+    let threads = std::env::temp_dir().join(format!("scanguard-threads-{}", std::process::id()));
+    let ending = threads.join("7");
+    fs::create_dir_all(&ending).expect("it can be made");
+    fs::write(ending.join("status"), "Name:\tasked\nNoNewPrivs:\t0\n").expect("it can be written");
+    let wanted = [("NoNewPrivs", "1".to_owned())];
+
+    let error = threads::check_all(&threads, &wanted, Duration::ZERO).expect_err("it is free");
+    assert!(
+        error.to_string().starts_with("thread asked (7) is not confined: NoNewPrivs is 0, not 1"),
+        "{error}"
+    );
+
+    let end = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        fs::remove_dir_all(ending)
+    });
+    threads::check_all(&threads, &wanted, Duration::from_secs(60)).expect("it has ended");
+    end.join().expect("no panic").expect("it can be removed");
+    fs::remove_dir(threads).expect("it is empty");
 }

@@ -1,9 +1,11 @@
 //! Every thread of the process.
 
 use std::{
-    fs,
+    fs, io,
+    path::Path,
     sync::{Arc, Condvar, Mutex, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use caps::CapsHashSet;
@@ -11,8 +13,11 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{Confinement, Report, SandboxError};
 
-/// How long the workers may take to come.
+/// How long the workers may take to come, and threads that have ended to go.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at the threads.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Has each worker of the runtime, and this thread, put a confinement on. One task for each worker, none of which ends
 /// before all have begun: so no worker can have taken two.
@@ -31,7 +36,7 @@ pub(super) async fn confine_all(
         });
     }
     while let Some(task) = tasks.join_next().await {
-        task.map_err(std::io::Error::other)??;
+        task.map_err(io::Error::other)??;
     }
     Ok((confinement.put_on()?, confinement))
 }
@@ -56,7 +61,29 @@ pub(super) fn check(confinement: &Confinement) -> Result<(), SandboxError> {
         // SECCOMP_MODE_FILTER.
         wanted.push(("Seccomp", "2".to_owned()));
     }
-    for entry in fs::read_dir("/proc/self/task")? {
+    check_all(Path::new("/proc/self/task"), &wanted, PATIENCE)
+}
+
+/// A thread that was joined is still listed until the kernel has taken it down, so those that are not confined may
+/// take this long to go.
+pub(super) fn check_all(
+    threads: &Path,
+    wanted: &[(&str, String)],
+    patience: Duration,
+) -> Result<(), SandboxError> {
+    let until = Instant::now() + patience;
+    loop {
+        match free(threads, wanted)? {
+            None => return Ok(()),
+            Some(thread) if Instant::now() >= until => return Err(thread),
+            Some(_) => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// A thread that is not confined, if there is one.
+fn free(threads: &Path, wanted: &[(&str, String)]) -> io::Result<Option<SandboxError>> {
+    for entry in fs::read_dir(threads)? {
         let entry = entry?;
         // It may have ended.
         let Ok(status) = fs::read_to_string(entry.path().join("status")) else {
@@ -67,14 +94,14 @@ pub(super) fn check(confinement: &Confinement) -> Result<(), SandboxError> {
             line.unwrap_or_default().trim().to_owned()
         };
         if let Some((name, value)) = wanted.iter().find(|(name, value)| field(name) != *value) {
-            return Err(SandboxError::Free {
+            return Ok(Some(SandboxError::Free {
                 id: entry.file_name().to_string_lossy().into_owned(),
                 name: field("Name"),
                 what: format!("{name} is {}, not {value}", field(name)),
-            });
+            }));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// As /proc shows it.
