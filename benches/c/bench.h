@@ -31,6 +31,7 @@ static struct bpf_sock *(*const skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple
 						__u64 flags) = (void *)BPF_FUNC_skc_lookup_tcp;
 static long (*const sk_release)(struct bpf_sock *sock) = (void *)BPF_FUNC_sk_release;
 static long (*const tail_call)(void *ctx, void *programs, __u32 index) = (void *)BPF_FUNC_tail_call;
+static long (*const adjust_tail)(void *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_tail;
 
 /* As many sources as the sensor's table holds by default. */
 #define MAX_SOURCES 65536

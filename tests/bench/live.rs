@@ -19,7 +19,7 @@ use scanguard_tests::{
 use crate::{
     c_programs,
     model::{Cell, Table, median},
-    wire::Sender,
+    wire::{Change, Sender},
     work::Effort,
 };
 
@@ -107,7 +107,7 @@ pub(crate) fn run(effort: Effort) -> Result<Table> {
         return Ok(table);
     }
     let lab = Lab::new()?;
-    let sender = Sender::new(&lab)?;
+    let sender = Sender::new(&lab, Change::None)?;
     // A second is millions of frames.
     let time = Duration::from_secs(u64::from(effort.seconds.min(2)));
     let mut rates = ROWS.map(|_| (Vec::new(), 0));

@@ -5,6 +5,7 @@ mod allocations;
 mod c_programs;
 mod drop;
 mod end_to_end;
+mod flood;
 mod latency;
 mod live;
 mod machine;
@@ -40,14 +41,17 @@ struct Arguments {
     #[arg(long, value_name = "SOURCES", num_args = 0..=1, default_missing_value = SOURCES,
         value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
     scale: Option<u32>,
+    /// Real scans within a flood of ten million forged sources, and within garbage, at full speed instead
+    #[arg(long)]
+    flood: bool,
     /// The time from a packet to the finding instead, while masscan runs at full speed
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "write"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "write"])]
     latency: bool,
     /// The time from a packet to the first that is dropped instead, by real scanners
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "write", "latency"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "write", "latency"])]
     drop: bool,
     /// Measure all parts and write docs/performance.md
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood"])]
     write: bool,
     /// With --write: take the figures from files that --json wrote, and measure only the parts that they lack
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "write")]
@@ -102,10 +106,11 @@ fn main() -> Result<()> {
 impl Arguments {
     fn parts(&self) -> Vec<Part> {
         let asked = |part: &Part| match part {
-            Part::Packets => !(self.end_to_end || self.peers || self.scale.is_some()),
+            Part::Packets => !(self.end_to_end || self.peers || self.scale.is_some() || self.flood),
             Part::EndToEnd => self.end_to_end,
             Part::Peers => self.peers,
             Part::Scale => self.scale.is_some(),
+            Part::Flood => self.flood,
         };
         Part::ALL.into_iter().filter(|part| self.write || asked(part)).collect()
     }
@@ -119,6 +124,7 @@ impl Arguments {
             Part::Scale => scale::run(
                 self.scale.map_or_else(|| SOURCES.parse().map_err(Into::into), Ok::<_, anyhow::Error>)?,
             ),
+            Part::Flood => flood::run(effort),
         }
     }
 }

@@ -19,11 +19,13 @@ pub(crate) enum Part {
     Peers,
     /// A large table.
     Scale,
+    /// An attack on the sensor.
+    Flood,
 }
 
 impl Part {
     /// All, in the order of the page.
-    pub(crate) const ALL: [Self; 4] = [Self::Packets, Self::EndToEnd, Self::Peers, Self::Scale];
+    pub(crate) const ALL: [Self; 5] = [Self::Packets, Self::EndToEnd, Self::Peers, Self::Scale, Self::Flood];
 
     /// Its chapter.
     pub(crate) const fn title(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Part {
             Self::EndToEnd => "End to end",
             Self::Peers => "Peers",
             Self::Scale => "Scale",
+            Self::Flood => "A scan within a flood",
         }
     }
 }

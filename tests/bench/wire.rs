@@ -71,10 +71,37 @@ pub(crate) fn sent_here() -> Option<Sent> {
     Some(Sent { packets: *counts.get(9)?, dropped: *counts.get(11)? })
 }
 
+/// What is done to each frame before it is sent; see `benches/c/wire.c`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Change {
+    /// Nothing.
+    None,
+    /// Another source for each, of [`FORGED`].
+    Forged,
+    /// Noise throughout, and cut. Frames must have [`GARBAGE`] bytes.
+    Garbage,
+}
+
+/// How many sources [`Change::Forged`] has.
+pub(crate) const FORGED: u64 = 10_000_000;
+/// Bytes of a frame of [`Change::Garbage`].
+pub(crate) const GARBAGE: usize = 256;
+
+impl Change {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::None => "transmit",
+            Self::Forged => "transmit_forged",
+            Self::Garbage => "transmit_garbage",
+        }
+    }
+}
+
 /// Sends frames out of the scanner's interface.
 pub(crate) struct Sender<'l> {
     lab: &'l Lab,
     ebpf: Ebpf,
+    change: Change,
 }
 
 /// What arrived.
@@ -91,12 +118,12 @@ impl<'l> Sender<'l> {
     ///
     /// # Errors
     /// There is no clang, or the kernel does not know live frames.
-    pub(crate) fn new(lab: &'l Lab) -> Result<Self> {
+    pub(crate) fn new(lab: &'l Lab, change: Change) -> Result<Self> {
         let mut ebpf = c_programs::load("wire")?;
-        c_programs::program(&mut ebpf, "transmit")?;
+        c_programs::program(&mut ebpf, change.program())?;
         let pass = c_programs::program(&mut ebpf, "pass_all")?;
         lab.scanner.enter(|| Ok(pass.attach(SCANNER_INTERFACE, XdpMode::Driver).map(drop)?))?;
-        Ok(Self { lab, ebpf })
+        Ok(Self { lab, ebpf, change })
     }
 
     /// Sends one frame again and again for so long. The victim's interface must have a program in native mode: else
@@ -105,13 +132,27 @@ impl<'l> Sender<'l> {
     /// # Errors
     /// The kernel does not send them, or nobody counts them.
     pub(crate) fn send(&self, frame: &[u8], time: Duration) -> Result<Arrived> {
-        let transmit: &Xdp = self.ebpf.program("transmit").context("transmit")?.try_into()?;
+        let start = Instant::now();
+        self.send_while(frame, |_| start.elapsed() < time)
+    }
+
+    /// As [`Self::send`], as long as it is to go on after so many frames.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn send_while(
+        &self,
+        frame: &[u8],
+        mut goes_on: impl FnMut(u64) -> bool + Send,
+    ) -> Result<Arrived> {
+        let name = self.change.program();
+        let transmit: &Xdp = self.ebpf.program(name).context(name)?.try_into()?;
         let before = received(&self.lab.victim)?;
         let start = Instant::now();
         let frames = self.lab.scanner.enter(|| {
             let context = context(frame, index(SCANNER_INTERFACE)?)?;
             let mut frames = 0;
-            while start.elapsed() < time {
+            while goes_on(frames) {
                 transmit.test_run(TestRunOptions {
                     data_in: Some(frame),
                     ctx_in: Some(&context),

@@ -27,7 +27,15 @@ impl Capture {
     /// # Errors
     /// It does not.
     pub fn start(namespace: &Namespace, interface: &str) -> Result<Self> {
-        Self::in_direction(namespace, interface, "in")
+        Self::in_direction(namespace, interface, "in", "")
+    }
+
+    /// As [`Self::start`], of what matches a filter of tcpdump's: the rest is sorted out in the kernel.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn start_filtered(namespace: &Namespace, interface: &str, filter: &str) -> Result<Self> {
+        Self::in_direction(namespace, interface, "in", filter)
     }
 
     /// As [`Self::start`], of what leaves.
@@ -35,10 +43,10 @@ impl Capture {
     /// # Errors
     /// It does not.
     pub fn outgoing(namespace: &Namespace, interface: &str) -> Result<Self> {
-        Self::in_direction(namespace, interface, "out")
+        Self::in_direction(namespace, interface, "out", "")
     }
 
-    fn in_direction(namespace: &Namespace, interface: &str, direction: &str) -> Result<Self> {
+    fn in_direction(namespace: &Namespace, interface: &str, direction: &str, filter: &str) -> Result<Self> {
         let number = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
         let file = std::env::temp_dir().join(format!("scanguard-{}-{number}.pcap", std::process::id()));
         let mut child = namespace
@@ -46,6 +54,7 @@ impl Capture {
             .args(["-Z", "root", "-n", "-U", "-Q", direction, "-s", "192", "-B", "16384"])
             .args(["-i", interface, "-w"])
             .arg(&file)
+            .arg(filter)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
