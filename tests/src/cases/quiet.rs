@@ -171,7 +171,7 @@ const CASES: &[Case] = &[
     measured("mtr by ICMP", 20, services::mtr_icmp),
     measured("mtr by UDP", 20, services::mtr_udp),
     measured("mtr by TCP to an open port", 20, services::mtr_tcp),
-    forwarded("300 clients of a service behind DNAT", 1_500, forwarded::one_service, forwarded::clients),
+    forwarded("300 clients of a service behind DNAT", 1_200, forwarded::one_service, forwarded::clients),
     forwarded("monitoring of 25 services behind DNAT", 500, forwarded::many_services, forwarded::monitoring),
-    forwarded("300 connections routed to another host", 1_500, forwarded::routed, forwarded::routed_clients),
+    forwarded("300 connections routed to another host", 1_200, forwarded::routed, forwarded::routed_clients),
 ];
