@@ -35,6 +35,10 @@ const QUICK: &str = "[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a finding is an alert in a real alertmanager until it is closed", alerted),
+        trial(
+            "an alertmanager that speaks https is told where its certificate is trusted, and not else",
+            secretly,
+        ),
         trial("a real rsyslog gets findings by udp, by tcp and at its local socket", rsyslog),
         trial("findings in ocsf form are valid by its schema", ocsf),
         trial("a standard output that nobody reads stops neither the sensor nor its end", stalled),
@@ -97,6 +101,15 @@ fn body(stream: &std::net::TcpStream) -> Result<Value> {
 
 /// Alertmanager, and what it tells in its turn.
 pub(crate) fn alertmanager(namespace: &Namespace) -> Result<(Process, mpsc::Receiver<Value>)> {
+    alertmanager_with(namespace, &[], 200)
+}
+
+/// The same with more arguments, once it answers with this status when it is asked whether it is ready, by http.
+fn alertmanager_with(
+    namespace: &Namespace,
+    more: &[&str],
+    ready: u16,
+) -> Result<(Process, mpsc::Receiver<Value>)> {
     let directory = directory(namespace)?;
     let told = receiver(namespace)?;
     let file = directory.join("alertmanager.yml");
@@ -108,15 +121,16 @@ pub(crate) fn alertmanager(namespace: &Namespace) -> Result<(Process, mpsc::Rece
         ),
     )?;
     let arguments = [
-        &format!("--config.file={}", file.display()),
-        &format!("--storage.path={}", directory.join("data").display()),
-        &format!("--web.listen-address={ALERTMANAGER}"),
-        "--cluster.listen-address=",
+        format!("--config.file={}", file.display()),
+        format!("--storage.path={}", directory.join("data").display()),
+        format!("--web.listen-address={ALERTMANAGER}"),
+        "--cluster.listen-address=".to_owned(),
     ];
     let log = directory.join("alertmanager.log");
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
     let server = serve(namespace, "prometheus-alertmanager", &arguments, &log)?;
     wait_for("Alertmanager is ready", PATIENCE, || {
-        get(namespace, ALERTMANAGER, "/-/ready").is_ok_and(|(status, _)| status == 200).then_some(())
+        get(namespace, ALERTMANAGER, "/-/ready").is_ok_and(|(status, _)| status == ready).then_some(())
     })
     .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
     Ok((server, told))
@@ -158,6 +172,57 @@ fn alerted() -> Result<()> {
     ensure!(page.sum("scanguard_sink_dropped_total{") == 0.0, "{page:?}");
     ensure!(page.get("scanguard_sink_queue_length{sink=\"alertmanager\"}") == 0.0, "{page:?}");
     ensure!(agent.lines().is_empty(), "no sink says standard output: {:?}", agent.lines());
+    ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn secretly() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = directory(&lab.victim)?;
+    let [certificate, key, file] =
+        ["cert.pem", "key.pem", "web.yml"].map(|name| directory.join(name).display().to_string());
+    run(Command::new("openssl").args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=alerts",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ]))?;
+    fs::write(&file, format!("tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n"))?;
+    // 400: the client spoke HTTP to a server that speaks HTTPS.
+    let (_server, told) = alertmanager_with(&lab.victim, &[&format!("--web.config.file={file}")], 400)?;
+    let sink =
+        format!("[[sinks]]\nkind = \"alertmanager\"\nurl = \"https://{ALERTMANAGER}\"\nresend = \"1s\"\n");
+    let config = config_file(&format!("{QUICK}{sink}"))?;
+    let arguments = ["--config", &config.path()];
+
+    let mut wary = Agent::start(&lab.victim, &arguments)?;
+    SCANS[0].run(&lab)?;
+    wait_for("it says why not", PATIENCE, || wary.said().contains("invalid peer certificate").then_some(()))
+        .with_context(|| wary.said())?;
+    ensure!(wary.stop()? == Some(0));
+    ensure!(told.try_recv().is_err(), "it was told all the same");
+
+    let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
+        command.env("SSL_CERT_FILE", &certificate);
+    })?;
+    SCANS[0].run(&lab)?;
+    let alert = told.recv_timeout(PATIENCE).with_context(|| agent.said())?;
+    ensure!(alert["status"] == "firing" && alert["alerts"][0]["labels"]["source"] == SCANNER, "{alert}");
     ensure!(agent.stop()? == Some(0));
     Ok(())
 }
