@@ -3,17 +3,20 @@
 use std::{
     io::Write as _,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::Agent,
-    lab::{Lab, SCANNER, VICTIM},
+    agent::{Agent, Metrics},
+    lab::{Lab, SCANNER, VICTIM, wait_for},
     scans::{DECOYS, SCANS},
 };
 
 use crate::{counts::config_file, trial};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -21,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a scan is found at once, not at the next poll", found_at_once),
         trial("decoys are each doubted", decoys),
         trial("the metrics page passes promtool and names no address", metrics_page),
+        trial("the metrics page names the fastest sources where it is asked to", top_sources),
         trial("the landing page and health pages answer", pages),
         trial("the kernel program's log appears in the agent's", kernel_log),
     ]
@@ -31,7 +35,7 @@ fn life_of_a_finding() -> Result<()> {
     let config = config_file("[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"1s\"\n")?;
     let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
     SCANS[0].run(&lab)?;
-    scanguard_tests::lab::wait_for("the finding is closed", std::time::Duration::from_secs(20), || {
+    wait_for("the finding is closed", PATIENCE, || {
         agent.findings().iter().any(|finding| finding["event"] == "closed").then_some(())
     })?;
     let findings = agent.findings();
@@ -61,9 +65,7 @@ fn found_at_once() -> Result<()> {
     let config = config_file("[sensor]\npoll_interval = \"60s\"\n")?;
     let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
     SCANS[0].run(&lab)?;
-    let opened = scanguard_tests::lab::wait_for("the finding", std::time::Duration::from_secs(20), || {
-        agent.findings().into_iter().next()
-    })?;
+    let opened = wait_for("the finding", PATIENCE, || agent.findings().into_iter().next())?;
     let first = ["sequential_test", "vertical_scan"].iter().any(|rule| opened["rule"] == *rule);
     ensure!(first && opened["event"] == "opened", "{opened}");
     // At the ninth or twentieth port, give or take what the estimate is off, not at the end of the scan.
@@ -80,7 +82,7 @@ fn decoys() -> Result<()> {
     let mut agent = Agent::start(&lab.victim, &["--format", "json"])?;
     DECOYS.run(&lab)?;
     // Of each source what was said last.
-    scanguard_tests::lab::wait_for("three doubted sources", std::time::Duration::from_secs(20), || {
+    wait_for("three doubted sources", PATIENCE, || {
         let findings = agent.findings();
         let last: std::collections::BTreeMap<_, _> =
             findings.iter().map(|finding| (finding["source"]["ip"].as_str(), finding)).collect();
@@ -114,6 +116,21 @@ fn metrics_page() -> Result<()> {
     let output = promtool.wait_with_output()?;
     let said = [output.stdout, output.stderr].concat();
     ensure!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+fn top_sources() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = config_file("[metrics]\ntop_sources = 1\n")?;
+    let agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let series = format!("scanguard_top_source_probes_per_second{{source=\"{SCANNER}\"}}");
+    SCANS[0].run(&lab)?;
+    let rate = |page: &Metrics| page.get(&series);
+    wait_for("the scanner's rate", PATIENCE, || agent.metrics().ok().filter(|page| rate(page) >= 100.0))?;
+    // The rate is one of ten seconds.
+    wait_for("its end", PATIENCE, || agent.metrics().ok().filter(|page| rate(page) == 0.0))?;
+    let (_, page) = agent.get("/metrics")?;
+    ensure!(!page.contains(SCANNER), "a series is left: {page}");
     Ok(())
 }
 

@@ -182,6 +182,7 @@ impl Agent {
         self.responder.chores(now, &mut self.sensor);
         self.keeper.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
+        self.show_top_sources();
     }
 
     /// Looks at sources that the program told of.

@@ -1,6 +1,6 @@
 //! What the control socket is answered.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use scanguard_common::{
     address::Address,
@@ -16,7 +16,7 @@ use crate::{
     },
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
-    respond::report::{Explanation, HistoryReport, Status},
+    respond::report::{Explanation, HistoryReport, Status, name},
 };
 
 impl Agent {
@@ -114,6 +114,21 @@ impl Agent {
             active,
             sources: sources.into_iter().map(|(source, history)| self.source(&source, history, at)).collect(),
         }
+    }
+
+    /// Brings the metrics of the sources that probe fastest up to date, if they are asked for.
+    pub(super) fn show_top_sources(&self) {
+        let top = match self.config.metrics.top_sources {
+            0 => BTreeMap::new(),
+            // As above.
+            rows => tokio::task::block_in_place(|| self.sources(rows as usize, Sort::Rate))
+                .sources
+                .into_iter()
+                .filter(|source| source.per_second > 0.0)
+                .map(|source| (name(source.net), source.per_second))
+                .collect(),
+        };
+        self.metrics.top_sources.show(top);
     }
 
     fn source(&self, source: &Address, history: &History, at: Duration) -> SourceReport {

@@ -1,4 +1,4 @@
-//! All metrics, by Prometheus's naming rules. No source address is ever a label.
+//! All metrics, by Prometheus's naming rules. No source address is a label, but in [`TopSources`].
 
 use std::{
     cell::RefCell,
@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 use scanguard_common::{
     abi,
@@ -31,6 +31,7 @@ use super::{
     response::ResponseMetrics,
     sandbox::SandboxMetrics,
     sinks::metrics::SinkMetrics,
+    top_sources::TopSources,
 };
 use crate::{
     detect::{Detector, findings::EventKind},
@@ -100,6 +101,8 @@ pub struct Metrics {
     pub sandbox: SandboxMetrics,
     /// Those of alert sinks.
     pub sinks: Arc<SinkMetrics>,
+    /// The sources that probe fastest.
+    pub top_sources: TopSources,
 }
 
 /// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
@@ -326,6 +329,7 @@ impl Metrics {
             logs: Arc::new(LogMetrics::new(&register)?),
             page: Arc::new(PageMetrics::new(&register)?),
             sandbox: SandboxMetrics::new(&register)?,
+            top_sources: TopSources::new(&register)?,
             sinks: Arc::new(SinkMetrics::new(&register)?),
             rules: Mutex::default(),
             described: register.described.into_inner(),
@@ -556,6 +560,15 @@ impl Register {
 
     pub(super) fn real_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
         self.keep(Kind::Gauge, Gauge::new(name, help)?)
+    }
+
+    pub(super) fn real_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
+        self.keep(Kind::Gauge, GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {

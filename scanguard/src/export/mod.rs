@@ -14,3 +14,4 @@ pub mod response;
 pub mod sandbox;
 pub mod settings;
 pub mod sinks;
+pub mod top_sources;

@@ -65,7 +65,7 @@ pub fn page(described: &[Described]) -> String {
         "# Metrics\n\n\
          Generated from the code: `cargo xtask docs --write`. Served at `/metrics` of `metrics.listen`, by default \
          port 9823 on all addresses.\n\n\
-         No address is ever a label. Counters begin anew with the agent, unless `sensor.persist` lets the next agent go \
+         No address is a label, unless `metrics.top_sources` asks for it. Counters begin anew with the agent, unless `sensor.persist` lets the next agent go \
          on with the kernel's. The process's own metrics (`process_*`) are those of every Prometheus client.\n\n\
          Alerts on these are in [deploy/prometheus](../deploy/prometheus), a dashboard in \
          [deploy/grafana](../deploy/grafana).\n\n\

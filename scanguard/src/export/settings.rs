@@ -2,6 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
+use super::top_sources::MAX_TOP_SOURCES;
 use crate::config::Section;
 
 /// Left free by Prometheus's list of exporter ports.
@@ -14,12 +15,18 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Connections at once.
     pub max_connections: u32,
+    /// Of so many sources, those that probe fastest, there are metrics by name.
+    pub top_sources: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // Both families, where the host has them.
-        Self { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)), max_connections: 64 }
+        Self {
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
+            max_connections: 64,
+            top_sources: 0,
+        }
     }
 }
 
@@ -32,7 +39,8 @@ impl Settings {
                 .map_err(|_| format!("\"{text}\" is no address with port, such as \"127.0.0.1:9823\""))
         });
         let max_connections = section.number("max_connections", default.max_connections, 4..=4096);
+        let top_sources = section.number("top_sources", default.top_sources, 0..=MAX_TOP_SOURCES);
         section.finish();
-        Self { listen: listen.parse().unwrap_or(default.listen), max_connections }
+        Self { listen: listen.parse().unwrap_or(default.listen), max_connections, top_sources }
     }
 }
