@@ -20,6 +20,25 @@ use tokio::{
 /// Connections that nobody used for so long are closed: servers close theirs a little later.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How TLS is spoken with those whom the agent calls: with whom the host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+///
+/// # Errors
+/// No version of TLS can be used, which is a mistake of the build.
+pub fn tls() -> Result<ClientConfig, rustls::Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (trusted, _) = roots.add_parsable_certificates(found.certs);
+    if trusted == 0 {
+        tracing::warn!(
+            "this host trusts no certificate authority: https will not work (package ca-certificates)"
+        );
+    }
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// There is no answer, or not all of one.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -66,26 +85,14 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// That waits so long for a whole answer, of so many bytes at most. It trusts whom the host trusts (`SSL_CERT_FILE` and
-    /// `SSL_CERT_DIR` name others); a host without certificates can still use http.
+    /// That waits so long for a whole answer, of so many bytes at most. For https see [`tls`]; a host without certificates can
+    /// still use http.
     ///
     /// # Errors
     /// [`HttpError::Tls`]: no version of TLS can be used, which is a mistake of the build.
     pub fn new(patience: Duration, max_answer: usize) -> Result<Self, HttpError> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (trusted, _) = roots.add_parsable_certificates(found.certs);
-        if trusted == 0 {
-            tracing::warn!(
-                "this host trusts no certificate authority: https will not work (package ca-certificates)"
-            );
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let connector =
-            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+            HttpsConnectorBuilder::new().with_tls_config(tls()?).https_or_http().enable_http1().build();
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)

@@ -29,7 +29,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             "crowdsec: a decision is dropped, also while the local api is down, and ends when it is deleted",
             pulled,
         ),
-        trial("crowdsec: a secret that others can read, or https, is exit code 3", wrong_settings),
+        trial(
+            "crowdsec: https is spoken with a local api whose certificate is trusted, and not else",
+            by_https,
+        ),
+        trial("crowdsec: a secret that others can read, or a wrong url, is exit code 3", wrong_settings),
     ]
 }
 
@@ -149,12 +153,40 @@ fn pulled() -> Result<()> {
     Ok(())
 }
 
+fn by_https() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut crowdsec = Crowdsec::start(&lab.victim)?;
+    // Before, since cscli is not told of certificates.
+    crowdsec.cscli(&["decisions", "add", "--ip", SCANNER, "--duration", "1h"])?;
+    crowdsec.stop();
+    let certificate = crowdsec.resume_with_tls()?;
+    let config = configured(&crowdsec, "pull = true", "")?;
+    let arguments = ["--config", &config.path()];
+
+    let mut wary = Agent::start(&lab.victim, &arguments)?;
+    wait_for("it says why not", PATIENCE, || {
+        wary.order(&["status"]).ok().filter(|said| said.contains("invalid peer certificate"))
+    })
+    .with_context(|| wary.said())?;
+    let page = wary.metrics()?;
+    ensure!(page.get("scanguard_bans{kind=\"crowdsec\"}") == 0.0, "{page:?}");
+    ensure!(wary.stop()? == Some(0));
+
+    let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
+        command.env("SSL_CERT_FILE", &certificate);
+    })?;
+    wait_until(&agent, "the ban", |page| page.get("scanguard_bans{kind=\"crowdsec\"}") == 1.0)?;
+    ensure!(!agent.said().contains("not encrypted"), "{}", agent.said());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
 fn wrong_settings() -> Result<()> {
     // Anybody can read the file of this very test's configuration.
     let open = config_file("key\n")?;
     for (text, word) in [
         (format!("pull = true\nbouncer_key_file = \"{}\"", open.path()), "chmod 600"),
-        (format!("url = \"https://{LISTEN}\""), "https is not spoken"),
+        (format!("url = \"{LISTEN}\""), "is no URL"),
         ("push = true".to_owned(), "password_file"),
     ] {
         let config = config_file(&format!("[crowdsec]\n{text}\n"))?;

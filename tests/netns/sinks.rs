@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
     agent::{Agent, get},
+    certificate::{Certificate, certificate},
     lab::{Lab, Namespace, Process, SCANNER, run, wait_for},
     scans::SCANS,
 };
@@ -179,30 +180,13 @@ fn alerted() -> Result<()> {
 fn secretly() -> Result<()> {
     let lab = Lab::new()?;
     let directory = directory(&lab.victim)?;
-    let [certificate, key, file] =
-        ["cert.pem", "key.pem", "web.yml"].map(|name| directory.join(name).display().to_string());
-    run(Command::new("openssl").args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=alerts",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-        "-keyout",
-        &key,
-        "-out",
-        &certificate,
-    ]))?;
-    fs::write(&file, format!("tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n"))?;
+    let Certificate { certificate, key } = certificate(&directory)?;
+    let file = directory.join("web.yml");
+    let (certificate, key, file) = (certificate.display(), key.display(), file.display());
+    fs::write(
+        file.to_string(),
+        format!("tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n"),
+    )?;
     // 400: the client spoke HTTP to a server that speaks HTTPS.
     let (_server, told) = alertmanager_with(&lab.victim, &[&format!("--web.config.file={file}")], 400)?;
     let sink =
@@ -218,7 +202,7 @@ fn secretly() -> Result<()> {
     ensure!(told.try_recv().is_err(), "it was told all the same");
 
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
-        command.env("SSL_CERT_FILE", &certificate);
+        command.env("SSL_CERT_FILE", certificate.to_string());
     })?;
     SCANS[0].run(&lab)?;
     let alert = told.recv_timeout(PATIENCE).with_context(|| agent.said())?;

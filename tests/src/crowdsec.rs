@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::lab::{Namespace, Process, run, wait_for};
+use crate::{
+    certificate::certificate,
+    lab::{Namespace, Process, run, wait_for},
+};
 
 /// Where it listens, within its namespace.
 pub const LISTEN: &str = "127.0.0.1:8080";
@@ -26,6 +29,7 @@ const PASSWORD: &str = "a-password-of-a-test";
 pub struct Crowdsec<'n> {
     namespace: &'n Namespace,
     directory: PathBuf,
+    is_tls: bool,
     process: Option<Process>,
 }
 
@@ -39,13 +43,13 @@ impl<'n> Crowdsec<'n> {
         for part in ["data", "hub", "notifications", "plugins"] {
             fs::create_dir_all(directory.join(part))?;
         }
-        fs::write(directory.join("config.yaml"), config(&directory))?;
+        fs::write(directory.join("config.yaml"), config(&directory, ""))?;
         // As the package brings them.
         fs::write(directory.join("simulation.yaml"), "simulation: false\n")?;
         fs::write(directory.join("profiles.yaml"), PROFILES)?;
         fs::write(directory.join("hub/.index.json"), "{}")?;
         fs::write(directory.join("cscli.yaml"), "")?;
-        let mut crowdsec = Self { namespace, directory, process: None };
+        let mut crowdsec = Self { namespace, directory, is_tls: false, process: None };
         let own = crowdsec.directory.join("cscli.yaml").display().to_string();
         crowdsec.cscli(&["machines", "add", "cscli", "--auto", "--file", &own])?;
         crowdsec.cscli(&["machines", "add", MACHINE, "--password", PASSWORD, "--file", "/dev/null"])?;
@@ -79,6 +83,23 @@ impl<'n> Crowdsec<'n> {
         Ok(())
     }
 
+    /// Starts it again, with TLS from now on; the file of its certificate.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resume_with_tls(&mut self) -> Result<PathBuf> {
+        let certificate = certificate(&self.directory)?;
+        let tls = format!(
+            "    tls:\n      cert_file: {}\n      key_file: {}\n",
+            certificate.certificate.display(),
+            certificate.key.display()
+        );
+        fs::write(self.directory.join("config.yaml"), config(&self.directory, &tls))?;
+        self.is_tls = true;
+        self.resume()?;
+        Ok(certificate.certificate)
+    }
+
     /// Ends it; what it knows stays.
     pub fn stop(&mut self) {
         self.process = None;
@@ -105,8 +126,9 @@ impl<'n> Crowdsec<'n> {
     /// The agent's section `[crowdsec]`, without a line's end.
     pub fn settings(&self) -> String {
         let directory = self.directory.display();
+        let scheme = if self.is_tls { "https" } else { "http" };
         format!(
-            "[crowdsec]\nurl = \"http://{LISTEN}\"\nmachine = \"{MACHINE}\"\npassword_file = \"{directory}/password\"\n\
+            "[crowdsec]\nurl = \"{scheme}://{LISTEN}\"\nmachine = \"{MACHINE}\"\npassword_file = \"{directory}/password\"\n\
              bouncer_key_file = \"{directory}/key\"\ninterval = \"1s\""
         )
     }
@@ -125,7 +147,7 @@ impl<'n> Crowdsec<'n> {
 }
 
 /// What Debian's package has, but for paths: without the central API, without metrics, in the foreground.
-fn config(directory: &Path) -> String {
+fn config(directory: &Path, tls: &str) -> String {
     let directory = directory.display();
     format!(
         "common:
@@ -158,7 +180,7 @@ api:
     log_level: info
     listen_uri: {LISTEN}
     profiles_path: {directory}/profiles.yaml
-prometheus:
+{tls}prometheus:
   enabled: false
 "
     )

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod capture;
 pub mod captures;
 pub mod cases;
+pub mod certificate;
 pub mod cgroup;
 pub mod cleanup;
 pub mod clients;

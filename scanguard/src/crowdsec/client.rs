@@ -1,7 +1,7 @@
 //! The Local API's requests. Whatever is at the other end: an answer comes in time and is not too large, or it is an
 //! error.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -14,11 +14,19 @@ use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
 
 use super::{alerts::Alert, decisions::Stream, settings::Endpoint};
 use crate::{
-    http_client::{Answer, ExchangeError, exchange},
+    http_client::{self, Answer, ExchangeError, exchange},
     secret::Secret,
 };
 
@@ -37,6 +45,14 @@ pub enum ClientError {
     /// Nobody is there.
     #[error("{endpoint} cannot be reached: {error}")]
     Unreachable {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        error: io::Error,
+    },
+    /// There is no TLS with whoever is there: its certificate is none that this host trusts, as a rule.
+    #[error("{endpoint}: no TLS: {error}")]
+    Tls {
         /// Where.
         endpoint: Endpoint,
         /// Why.
@@ -79,13 +95,14 @@ pub enum ClientError {
 
 impl ClientError {
     /// All names that [`Self::label`] gives.
-    pub const LABELS: [&'static str; 7] =
-        ["unreachable", "timeout", "broken", "too_large", "status", "malformed", "request"];
+    pub const LABELS: [&'static str; 8] =
+        ["unreachable", "tls", "timeout", "broken", "too_large", "status", "malformed", "request"];
 
     /// The name in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
+            Self::Tls { .. } => "tls",
             Self::Timeout { .. } => "timeout",
             Self::Broken { .. } => "broken",
             Self::TooLarge => "too_large",
@@ -109,7 +126,11 @@ impl ClientError {
                     && !self.is_unauthorized()
             }
             Self::Malformed(_) | Self::Request(_) => true,
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Broken { .. } | Self::TooLarge => false,
+            Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::Timeout { .. }
+            | Self::Broken { .. }
+            | Self::TooLarge => false,
         }
     }
 }
@@ -145,12 +166,16 @@ struct Said {
 pub struct Client {
     endpoint: Endpoint,
     limit: Duration,
+    /// How TLS is spoken, if it is; what keeps it from being.
+    tls: Option<Result<Arc<ClientConfig>, String>>,
 }
 
 impl Client {
     /// At an address; an answer may take so long.
     pub fn new(endpoint: Endpoint, limit: Duration) -> Self {
-        Self { endpoint, limit }
+        let config = || http_client::tls().map(Arc::new).map_err(|error| error.to_string());
+        let tls = endpoint.is_tls.then(config);
+        Self { endpoint, limit, tls }
     }
 
     /// Logs a machine in.
@@ -206,11 +231,10 @@ impl Client {
         secret: Option<(HeaderName, String)>,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let host = self.endpoint.to_string().split_off("http://".len());
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, host)
+            .header(header::HOST, self.endpoint.authority())
             .header(header::USER_AGENT, AGENT)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONNECTION, "close");
@@ -231,8 +255,25 @@ impl Client {
         let stream = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port))
             .await
             .map_err(|error| ClientError::Unreachable { endpoint: endpoint(), error })?;
+        let Some(tls) = &self.tls else {
+            return self.exchange(stream, request).await;
+        };
+        let secured = async {
+            let tls = tls.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+            let name = ServerName::try_from(self.endpoint.host.clone()).map_err(io::Error::other)?;
+            TlsConnector::from(Arc::clone(tls)).connect(name, stream).await
+        };
+        let stream = secured.await.map_err(|error| ClientError::Tls { endpoint: endpoint(), error })?;
+        self.exchange(stream, request).await
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, ClientError> {
         exchange(stream, request, MAX_ANSWER).await.map_err(|error| match error {
-            ExchangeError::Broken(error) => ClientError::Broken { endpoint: endpoint(), error },
+            ExchangeError::Broken(error) => ClientError::Broken { endpoint: self.endpoint.clone(), error },
             ExchangeError::TooLarge => ClientError::TooLarge,
         })
     }

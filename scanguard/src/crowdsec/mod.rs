@@ -137,7 +137,7 @@ impl Link {
         let Settings { url, timeout, machine, interval, max_decisions, .. } = settings;
         if settings.push || settings.pull {
             tracing::info!(push = settings.push, pull = settings.pull, "CrowdSec's Local API: {url}");
-            if !url.is_loopback() {
+            if !url.is_private() {
                 tracing::warn!(
                     "crowdsec.url: what is sent to {url} is not encrypted, nor are the password and the key"
                 );

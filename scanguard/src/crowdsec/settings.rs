@@ -21,6 +21,8 @@ const MAX_MACHINE: usize = 64;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct Endpoint {
+    /// Whether TLS is spoken: https.
+    pub is_tls: bool,
     /// Name or address.
     pub host: String,
     /// TCP port.
@@ -30,13 +32,24 @@ pub struct Endpoint {
 impl Default for Endpoint {
     fn default() -> Self {
         // What CrowdSec listens at when it is installed.
-        Self { host: "127.0.0.1".to_owned(), port: 8080 }
+        Self { is_tls: false, host: "127.0.0.1".to_owned(), port: 8080 }
     }
 }
 
 impl Endpoint {
+    /// Name or address, with the port.
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// Whether nobody on the way can read what is sent.
+    pub fn is_private(&self) -> bool {
+        self.is_tls || self.is_loopback()
+    }
+
     /// Whether what is sent stays on this host, as far as its name says.
-    pub fn is_loopback(&self) -> bool {
+    fn is_loopback(&self) -> bool {
         self.host == "localhost"
             || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     }
@@ -44,12 +57,8 @@ impl Endpoint {
 
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "http://[{host}]:{port}")
-        } else {
-            write!(f, "http://{host}:{port}")
-        }
+        let scheme = if self.is_tls { Scheme::HTTPS } else { Scheme::HTTP };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -60,18 +69,13 @@ impl TryFrom<String> for Endpoint {
         let wrong = || format!("{text:?} is no URL such as \"http://127.0.0.1:8080\"");
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let scheme = uri.scheme().ok_or_else(wrong)?;
-        if *scheme == Scheme::HTTPS {
-            return Err(format!(
-                "{text:?}: https is not spoken; have the Local API listen on loopback, or reach it through a tunnel \
-                 that ends there (WireGuard, ssh -L, stunnel)"
-            ));
-        }
+        let is_tls = *scheme == Scheme::HTTPS;
         let authority = uri.authority().ok_or_else(wrong)?;
         let port = authority.port_u16();
         // A number that is no port is not taken for a part of the name.
         let is_port = port.is_some() || authority.as_str() == authority.host();
         let is_bare = is_port && uri.path().trim_matches('/').is_empty() && uri.query().is_none();
-        if *scheme != Scheme::HTTP
+        if !(is_tls || *scheme == Scheme::HTTP)
             || !is_bare
             || authority.as_str().contains('@')
             || authority.host().is_empty()
@@ -79,7 +83,7 @@ impl TryFrom<String> for Endpoint {
             return Err(wrong());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: port.unwrap_or(80) })
+        Ok(Self { is_tls, host, port: port.unwrap_or(if is_tls { 443 } else { 80 }) })
     }
 }
 

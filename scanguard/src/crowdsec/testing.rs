@@ -51,7 +51,7 @@ impl Server {
                 tokio::spawn(answer(number, request, stream));
             }
         });
-        Self { endpoint: Endpoint { host: "127.0.0.1".to_owned(), port }, asked, task }
+        Self { endpoint: Endpoint { port, ..Endpoint::default() }, asked, task }
     }
 
     pub(super) fn asked(&self) -> Vec<String> {
