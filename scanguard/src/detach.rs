@@ -14,6 +14,7 @@ use crate::{
         },
         settings::DEFAULT_PIN,
     },
+    stdio::say,
 };
 
 /// Detaches, removes, and says what.
@@ -24,7 +25,7 @@ pub fn run(pin: Option<PathBuf>) -> Result<Exit> {
     let path = pin.unwrap_or_else(configured);
     let removed = remove::detach(&path)?;
     for line in lines(&path, &removed) {
-        println!("{line}");
+        say(line)?;
     }
     Ok(if removed.left.is_empty() { Exit::Success } else { Exit::Failure })
 }

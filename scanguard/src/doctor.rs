@@ -27,6 +27,7 @@ use crate::{
         program::{self, KernelLogLevel},
         settings::Settings,
     },
+    stdio::{OutputError, say},
 };
 
 /// How a check came out.
@@ -71,30 +72,31 @@ impl Line {
 pub async fn run(arguments: Doctor) -> Result<Exit> {
     let Doctor { mut interfaces, config, pin } = arguments;
     let mut exit = Exit::Success;
-    let mut say = |code: Exit, lines: Vec<Line>| {
+    let mut tell = |code: Exit, lines: Vec<Line>| {
         for Line { verdict, subject, words } in lines {
-            println!("{verdict:<5} {subject:<22} {words}");
+            say(format_args!("{verdict:<5} {subject:<22} {words}"))?;
             if verdict == Verdict::Bad && exit == Exit::Success {
                 exit = code;
             }
         }
+        Ok::<_, OutputError>(())
     };
     let (line, config) = configuration(config.as_deref(), pin);
-    say(Exit::Config, vec![line]);
+    tell(Exit::Config, vec![line])?;
     if interfaces.is_empty() {
         interfaces.clone_from(&config.sensor.interfaces);
     }
-    say(Exit::Privileges, vec![capabilities()]);
-    say(Exit::Kernel, vec![release(), jit(), btf()]);
-    say(Exit::Kernel, features());
-    say(Exit::Kernel, load());
-    say(Exit::Failure, vec![memory_line(&config.sensor)]);
-    say(Exit::Success, sandbox_lines(&config));
+    tell(Exit::Privileges, vec![capabilities()])?;
+    tell(Exit::Kernel, vec![release(), jit(), btf()])?;
+    tell(Exit::Kernel, features())?;
+    tell(Exit::Kernel, load())?;
+    tell(Exit::Failure, vec![memory_line(&config.sensor)])?;
+    tell(Exit::Success, sandbox_lines(&config))?;
     let (line, own) = pins(&config.sensor);
-    say(Exit::Pins, vec![line]);
-    say(Exit::Control, configured::files(&config));
-    say(Exit::Success, configured::crowdsec(&config.crowdsec).await);
-    say(Exit::Interface, interface_lines(&interfaces, &own).await?);
+    tell(Exit::Pins, vec![line])?;
+    tell(Exit::Control, configured::files(&config))?;
+    tell(Exit::Success, configured::crowdsec(&config.crowdsec).await)?;
+    tell(Exit::Interface, interface_lines(&interfaces, &own).await?)?;
     Ok(exit)
 }
 

@@ -34,5 +34,6 @@ pub mod sandbox;
 pub mod secret;
 pub mod sensor;
 pub mod service;
+pub mod stdio;
 pub mod top;
 mod whole_file;

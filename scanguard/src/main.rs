@@ -10,7 +10,9 @@ use scanguard::{
     config::{COMMENTED_DEFAULTS, Config},
     control, detach, doctor,
     exit::Exit,
-    manual, reload, replay, top,
+    manual, reload, replay,
+    stdio::{Log, OutputError, complain, say},
+    top,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -19,22 +21,26 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli).await {
         Ok(exit) => exit.into(),
+        // Who reads has read enough.
+        Err(error) if error.downcast_ref().is_some_and(OutputError::is_closed) => Exit::Success.into(),
         Err(error) => {
-            eprintln!("scanguard: {error:#}");
+            complain(format_args!("scanguard: {error:#}"));
             Exit::of(&error).into()
         }
     }
 }
 
 async fn run(cli: Cli) -> Result<Exit> {
-    let filter = EnvFilter::try_new(cli.filter()).with_context(|| format!("--log {}", cli.filter()))?;
+    // It takes every kind of message that it does not know for an error: the kernel tells of more than it knows.
+    let filter = format!("{},netlink_proto::codecs=off", cli.filter());
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {}", cli.filter()))?;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let on_terminal = std::io::stderr().is_terminal();
     // The screen of `top` would be torn by them.
     if !(on_terminal && matches!(cli.command, Command::Top(_))) {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(|| Log)
             .with_ansi(colour && on_terminal)
             .init();
     }
@@ -45,7 +51,7 @@ async fn run(cli: Cli) -> Result<Exit> {
         }
         Command::CheckConfig { file } => {
             Config::load(&file)?;
-            println!("{}: ok", file.display());
+            say(format_args!("{}: ok", file.display()))?;
             Ok(Exit::Success)
         }
         Command::Reload { pid } => reload::run(pid).map(|()| Exit::Success),
@@ -53,11 +59,11 @@ async fn run(cli: Cli) -> Result<Exit> {
         Command::Top(arguments) => top::run(arguments, colour).await.map(|()| Exit::Success),
         Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),
         Command::PrintConfig => {
-            print!("{COMMENTED_DEFAULTS}");
+            say(COMMENTED_DEFAULTS.trim_end())?;
             Ok(Exit::Success)
         }
         Command::Completions { shell } => {
-            manual::completions(shell, &mut std::io::stdout())?;
+            say(manual::completions(shell).trim_end())?;
             Ok(Exit::Success)
         }
         Command::Manual { directory } => {

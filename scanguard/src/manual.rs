@@ -7,14 +7,11 @@ use clap_complete::{Shell, generate, generate_to};
 
 use crate::cli::Cli;
 
-/// Writes the completions of one shell.
-///
-/// # Errors
-/// The writer's.
-pub fn completions(shell: Shell, to: &mut impl io::Write) -> io::Result<()> {
+/// The completions of one shell.
+pub fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "scanguard", &mut script);
-    to.write_all(&script)
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Writes a manual page for the command and each of its subcommands into `directory`/man, and completions into

@@ -1,6 +1,11 @@
 //! Bad input and bad luck: a clear line, the documented exit code, and nothing left behind.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -16,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        trial("an agent whose log cannot be written runs on, and counts what is lost", unlogged),
+        trial("a command whose output nobody reads ends quietly, and says when it cannot be written", unread),
         trial("sigterm and sigint end it with 0 and detach", signals),
         trial("an unknown interface is exit code 6 and says which there are", || {
             refused(&["run", "--iface", "nosuch0", "--listen", LISTEN], 6, &["nosuch0", VICTIM_INTERFACE])
@@ -234,5 +241,44 @@ fn interface_returns() -> Result<()> {
     lab.victim.ip("link del other0")?;
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     ensure!(lab.xdp_programs()?.is_empty());
+    Ok(())
+}
+
+fn unlogged() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start_as(&lab.victim, &[], |command| {
+        // SAFETY: nothing but system calls between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                let full = libc::open(c"/dev/full".as_ptr(), libc::O_WRONLY);
+                if full < 0 || libc::dup2(full, libc::STDERR_FILENO) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+    })?;
+    let lost = "scanguard_log_lines_lost_total";
+    wait_for("the count", PATIENCE, || (agent.metrics().ok()?.get(lost) >= 3.0).then_some(()))?;
+    agent.order(&["ban", "192.0.2.1"])?;
+    ensure!(agent.stop()? == Some(0));
+    Ok(())
+}
+
+fn unread() -> Result<()> {
+    for arguments in [&["print-config"][..], &["completions", "bash"], &["doctor"]] {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let output =
+            Command::new(binary()?).args(arguments).stdout(writer).stderr(Stdio::piped()).output()?;
+        ensure!(output.status.code() == Some(0) && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+        let full = std::fs::File::options().write(true).open("/dev/full")?;
+        let output = Command::new(binary()?).args(arguments).stdout(full).stderr(Stdio::piped()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code() == Some(1) && said.contains("standard output: "),
+            "{arguments:?}: {said}"
+        );
+    }
     Ok(())
 }

@@ -25,6 +25,7 @@ use crate::{
         report::{BanReport, Bans, Done, Explanation, ReflexReport, Status, name, parse_net},
     },
     sandbox::{self, landlock::Enforced},
+    stdio::say,
 };
 
 /// Where the agent is asked.
@@ -217,9 +218,9 @@ async fn mode(at: &At, mode: Mode, confirm_seconds: Option<f64>) -> Result<()> {
 
 async fn order(at: &At, path: &str, body: &impl Serialize) -> Result<()> {
     let done: Done = read(&at.client().post(path, body).await?)?;
-    println!("{}", done.said);
+    say(done.said)?;
     for note in done.notes {
-        println!("note: {note}");
+        say(format_args!("note: {note}"))?;
     }
     Ok(())
 }
@@ -232,9 +233,9 @@ async fn ask<T: DeserializeOwned>(
 ) -> Result<()> {
     let answer = at.client().get(path).await?;
     if json {
-        println!("{}", String::from_utf8_lossy(&answer));
+        say(String::from_utf8_lossy(&answer))?;
     } else {
-        print!("{}", text(&read(&answer)?));
+        say(text(&read(&answer)?).trim_end())?;
     }
     Ok(())
 }

@@ -37,6 +37,7 @@ use crate::{
     detect::{Detector, findings::EventKind},
     observe::Observer,
     sensor::{Occupancy, Poll, Whole, attach::AttachedMode},
+    stdio,
 };
 
 /// The media type of [`Metrics::encode`].
@@ -87,6 +88,7 @@ pub struct Metrics {
     feed_networks: IntGauge,
     reloads: IntCounterVec,
     reload_successful: IntGauge,
+    log_lines_lost: IntCounter,
     /// Those of bans and of the control socket.
     pub response: Arc<ResponseMetrics>,
     /// Those of what is exchanged with CrowdSec.
@@ -323,6 +325,10 @@ impl Metrics {
                 "scanguard_config_last_reload_successful",
                 "Whether the configuration was taken when it was read last.",
             )?,
+            log_lines_lost: register.counter(
+                "scanguard_log_lines_lost_total",
+                "Lines of the agent's own log that could not be written to standard error.",
+            )?,
             response: Arc::new(ResponseMetrics::new(&register)?),
             crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
             listeners: ListenerMetrics::new(&register)?,
@@ -450,6 +456,7 @@ impl Metrics {
         let tracker = detector.tracker();
         self.history_sources.set(level(observer.len()));
         raise(&self.history_evictions, observer.evictions());
+        raise(&self.log_lines_lost, stdio::lost());
         self.visitors.set(level(detector.visitors().len()));
         raise(&self.visitor_evictions, detector.visitors().evictions());
         raise(&self.findings_refused, tracker.refused());

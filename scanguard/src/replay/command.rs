@@ -24,6 +24,7 @@ use crate::{
         software::SoftwareSensor,
         test_run::{self, TestRunSensor},
     },
+    stdio::complain,
 };
 
 /// `scanguard replay`: to the end of all captures, or until `stop` is set. How far it is is shown if `progress` is wanted
@@ -73,7 +74,7 @@ fn replay(
         match result {
             Ok(()) => {}
             Err(error @ ReplayError::Capture { .. }) => {
-                bar.suspend(|| eprintln!("scanguard: {}: {error}", file.display()));
+                bar.suspend(|| complain(format_args!("scanguard: {}: {error}", file.display())));
                 exit = Exit::Failure;
             }
             Err(error) => return Err(error).with_context(|| file.display().to_string()),
