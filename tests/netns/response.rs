@@ -32,6 +32,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("response: a scan is banned, and its second gets no answer", enforced),
         trial("response: a fast scan of 1,000 ports gets answers from a few of them", reflex),
         trial("response: a dry run drops nothing and counts what it would", dry_run),
+        trial(
+            "response: nobody is banned for what was before enforcing began, or before an unban",
+            begun_anew,
+        ),
         trial("response: a forged scan bans nobody unless that is wanted", forged),
         trial("response: a banned address still answers this host", replies),
         trial("response: the allow list and ssh connections go before any ban", allowed),
@@ -99,6 +103,34 @@ fn enforced() -> Result<()> {
 
     agent.order(&["unban", SCANNER])?;
     ensure!(scan(&lab, "-sT -p 80")?.contains("80/open/"), "still banned");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn begun_anew() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"dry-run\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    scan_until_banned(&lab, &agent)?;
+    agent.order(&["enforce"])?;
+    let is_left_alone = || {
+        for _ in 0..3 {
+            ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped");
+            agent.settled()?;
+        }
+        let bans = agent.json(&["bans"])?;
+        ensure!(bans["bans"] == serde_json::json!([]), "{bans}");
+        let explained = agent.order(&["explain", SCANNER])?;
+        ensure!(explained.contains("is no ground"), "{explained}");
+        Ok(())
+    };
+    is_left_alone().context("after enforce")?;
+    scan_until_banned(&lab, &agent)?;
+    agent.order(&["unban", SCANNER])?;
+    is_left_alone().context("after unban")?;
+    let page = agent.metrics()?;
+    ensure!(page.get("scanguard_bans_total{by=\"rule\"}") == 2.0, "{page:?}");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }

@@ -35,7 +35,11 @@ use crate::{
     network::Network,
     observe::Observer,
     pipeline::Pipeline,
-    respond::{keeper::Keeper, responder::Responder, surroundings::Known},
+    respond::{
+        keeper::Keeper,
+        responder::{LetGo, Responder},
+        surroundings::Known,
+    },
     sandbox::Sandbox,
     sensor::{attach::Attachments, kernel::KernelSensor, trips::Told},
 };
@@ -177,9 +181,25 @@ impl Agent {
         Logs::follow(&self.config.logs, self.config.sensor.ipv6_prefix, &self.metrics.logs)
     }
 
+    /// Has those begin anew whose ban has ended, or all when enforcing begins.
+    pub(super) fn let_go(&mut self) {
+        let now = self.clock.now();
+        let Self { responder, pipeline, .. } = self;
+        for let_go in responder.let_go() {
+            match let_go {
+                LetGo::Network(net) => {
+                    let is_in = |source: &Address| net.contains(&responder.net(source));
+                    pipeline.detector.settle(Some(&is_in), now);
+                }
+                LetGo::Everybody => pipeline.detector.settle(None, now),
+            }
+        }
+    }
+
     pub(super) async fn chores(&mut self) {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
+        self.let_go();
         self.keeper.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
         self.show_top_sources();

@@ -48,6 +48,7 @@ impl Agent {
                 })
             })),
         };
+        self.let_go();
         // Who asked may have gone.
         let _ = request.answer.send(answer);
         self.keeper.keep(&mut self.responder, now).await;

@@ -71,6 +71,8 @@ impl Agent {
         }
         self.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
         self.config = config;
+        // The mode may have become enforce.
+        self.let_go();
         Ok(())
     }
 }

@@ -74,6 +74,8 @@ pub struct Finding {
     pub(super) forgeable: bool,
     /// When the rule matched last, by the clock that does not jump.
     pub(super) matched: Duration,
+    /// Until when whatever the source did is no ground for a ban any more, by the same clock; none: all of it is.
+    pub(super) settled: Option<Duration>,
     /// When the source did something last, by the same clock.
     pub(super) active: Duration,
     /// How long it stays open without a match.
@@ -187,6 +189,11 @@ impl std::fmt::Display for Spoofable {
 }
 
 impl Finding {
+    /// Whether its rule has matched on what the source did since it was let go.
+    pub fn has_grounds(&self) -> bool {
+        self.settled.is_none_or(|settled| self.matched > settled)
+    }
+
     /// The address of the source; none where all sources are forged.
     pub fn source_ip(&self) -> Option<IpAddr> {
         (self.source != Address::UNSPECIFIED).then(|| self.source.to_ip())

@@ -147,6 +147,23 @@ impl Tracker {
         self.told.until(rule, address)
     }
 
+    /// What these sources did until then is no ground for a ban any more, nor evidence for a rule; their findings go on.
+    /// None: all sources. Those of which something is open.
+    pub fn settle(&mut self, who: Option<&dyn Fn(&Address) -> bool>, at: Duration) -> Vec<Address> {
+        let mut settled = Vec::new();
+        for (address, findings) in &mut self.open {
+            if who.is_none_or(|who| who(address)) {
+                findings.iter_mut().for_each(|finding| finding.settled = Some(at));
+                settled.push(*address);
+            }
+        }
+        match who {
+            Some(_) => settled.iter().for_each(|address| self.told.settle(*address, at)),
+            None => self.told.settle_all(at),
+        }
+        settled
+    }
+
     /// Takes what a source did into its open findings.
     pub fn absorb(&mut self, address: &Address, delta: &Delta, now: Now) {
         for finding in self.open.get_mut(address).into_iter().flatten() {
@@ -255,6 +272,7 @@ impl Tracker {
             proven,
             forgeable: rule.is_forgeable(),
             matched: now.at,
+            settled: None,
             active: now.at,
             quiet: self.settings.quiet.max(rule.patience()),
             next_update: 0,

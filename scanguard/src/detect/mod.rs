@@ -414,6 +414,13 @@ impl Detector {
         }
     }
 
+    /// Sources are let go (none: all of them): what they did and said until now is no ground for a ban any more.
+    pub fn settle(&mut self, who: Option<&dyn Fn(&Address) -> bool>, now: Now) {
+        for address in self.tracker.settle(who, now.at) {
+            self.visitors.forget(&address);
+        }
+    }
+
     /// Looks at what came in all since the last time.
     pub fn see_all(&mut self, arrived: Arrived<'_>, now: Now, tell: &mut dyn FnMut(Event)) {
         if let Some(floods) = &mut self.floods {

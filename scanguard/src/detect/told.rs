@@ -1,8 +1,11 @@
-//! What was told already: findings that are over. It is no evidence for another finding of the same kind.
+//! What is no evidence any more: of findings that are over, for others of the same kind; and of whom was let go, for any.
 
 use std::{collections::HashMap, time::Duration};
 
 use scanguard_common::address::Address;
+
+/// No rule's name: all of them.
+const EVERY: &str = "";
 
 /// A finding that is over.
 #[derive(Clone, Copy, Debug)]
@@ -18,22 +21,33 @@ struct Over {
 pub(super) struct Told {
     over: HashMap<Address, Vec<Over>>,
     max_sources: usize,
+    /// Until when whatever anybody did is no evidence.
+    all: Duration,
 }
 
 impl Told {
     /// Nothing told yet.
     pub(super) fn new(max_sources: usize) -> Self {
-        Self { over: HashMap::new(), max_sources }
+        Self { over: HashMap::new(), max_sources, all: Duration::ZERO }
     }
 
     /// Until when what a source did was told, by this rule or one that covers it; zero if it never was.
     pub(super) fn until(&self, rule: &str, address: &Address) -> Duration {
-        let Some(over) = self.over.get(address) else {
-            return Duration::ZERO;
-        };
-        let told = over.iter().filter(|over| over.rule == rule || over.covers.contains(&rule));
+        let over = self.over.get(address).into_iter().flatten();
+        let told = over.filter(|over| [rule, EVERY].contains(&over.rule) || over.covers.contains(&rule));
         // What was seen at that very time was told too.
-        told.map(|over| over.until + Duration::from_nanos(1)).max().unwrap_or_default()
+        told.map(|over| over.until + Duration::from_nanos(1)).max().unwrap_or_default().max(self.all)
+    }
+
+    /// What a source did until then is no evidence for any rule.
+    pub(super) fn settle(&mut self, address: Address, until: Duration) {
+        self.add(address, EVERY, &[], until);
+    }
+
+    /// What anybody did until then is no evidence for any rule.
+    pub(super) fn settle_all(&mut self, until: Duration) {
+        self.all = until + Duration::from_nanos(1);
+        self.over.clear();
     }
 
     /// A finding is over.
@@ -81,6 +95,18 @@ mod tests {
             assert_eq!(told.until(rule, &address(1)).as_secs(), seconds, "{rule}");
         }
         assert_eq!(told.until("general", &address(2)), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_settled_is_no_evidence_for_any_rule() {
+        let mut told = Told::new(10);
+        told.settle(address(1), Duration::from_secs(5));
+        assert_eq!(told.until("any", &address(1)).as_secs(), 5);
+        assert_eq!(told.until("any", &address(2)), Duration::ZERO);
+        told.settle_all(Duration::from_secs(7));
+        for last in [1, 2] {
+            assert_eq!(told.until("any", &address(last)).as_secs(), 7);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
         self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ReflexReport,
         ResponseStatus,
     },
-    responder::{MAX_ALLOWED_BY_HAND, Responder},
+    responder::{LetGo, MAX_ALLOWED_BY_HAND, Responder},
 };
 use crate::{
     clock::Now,
@@ -237,6 +237,7 @@ impl Responder {
     fn unban(&mut self, net: IpNet, card: &mut dyn Card) -> Result<(), OrderError> {
         self.lift(net, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
         self.book.remove(net);
+        self.let_go.push(LetGo::Network(net));
         tracing::info!("the ban of {} was ended by hand", report::name(net));
         self.changed();
         Ok(())

@@ -155,13 +155,16 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
     let Circumstances { settings, mode, allowed, book, breaker, now, .. } = given;
     check(net, allowed)?;
     let sentence = match cause {
-        Cause::Rule { rule, confidence, spoofable, reason, .. } => {
+        Cause::Rule { rule, confidence, spoofable, has_grounds, reason, .. } => {
             if mode == Mode::Observe {
                 return Err(Refusal::Observing);
             }
             qualify(rule, *confidence, *spoofable, settings)?;
             if let Some(ban) = book.covering(net) {
                 return Ok(Decision::Stands { net: ban.net });
+            }
+            if !has_grounds {
+                return Err(Refusal::LetGo);
             }
             if breaker.is_full(now.at, settings.max_per_minute) {
                 return Err(Refusal::Breaker { max: settings.max_per_minute });

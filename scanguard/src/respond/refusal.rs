@@ -33,6 +33,11 @@ pub enum Refusal {
     /// The address may be a forgery.
     #[error("its address may be forged ({0}), and a ban would hit somebody else (response.allow_spoofable)")]
     Spoofable(Spoofable),
+    /// It was let go, and has done too little since.
+    #[error(
+        "what it did before its last ban ended, or before enforcing began, is no ground, and since then no rule has matched"
+    )]
+    LetGo,
     /// It is allowed, or a part of it is.
     #[error("{}", overlap(*.net, *.allowed, .why))]
     Allowed {
@@ -95,11 +100,12 @@ fn overlap(net: IpNet, allowed: IpNet, why: &Why) -> String {
 
 impl Refusal {
     /// All names that [`Self::label`] gives.
-    pub const LABELS: [&'static str; 12] = [
+    pub const LABELS: [&'static str; 13] = [
         "observe",
         "rule",
         "confidence",
         "spoofable",
+        "let_go",
         "allowed",
         "everybody",
         "too_wide",
@@ -117,6 +123,7 @@ impl Refusal {
             Self::Rule { .. } => "rule",
             Self::Confidence { .. } => "confidence",
             Self::Spoofable(_) => "spoofable",
+            Self::LetGo => "let_go",
             Self::Allowed { .. } => "allowed",
             Self::Everybody(_) => "everybody",
             Self::TooWide { .. } => "too_wide",

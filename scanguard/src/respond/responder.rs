@@ -74,6 +74,7 @@ pub struct Responder {
     dirty: bool,
     /// There was no state file: what the kernel has is all that is known of bans.
     bereft: bool,
+    pub(super) let_go: Vec<LetGo>,
 }
 
 impl Responder {
@@ -106,6 +107,7 @@ impl Responder {
             metrics,
             dirty: true,
             bereft: state.is_none(),
+            let_go: Vec::new(),
         };
         if let Some(state) = state {
             responder.restore(state, now);
@@ -392,6 +394,7 @@ impl Responder {
             finding: finding.id.clone(),
             confidence,
             spoofable,
+            has_grounds: finding.has_grounds(),
             reason: finding.reason.clone(),
         };
         sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
@@ -521,6 +524,7 @@ impl Responder {
             deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
         };
         if mode == Mode::Enforce {
+            self.let_go.push(LetGo::Everybody);
             for ban in self.book.remove_dry() {
                 if let Err(error) = self.lift(ban.net, card) {
                     tracing::warn!("a ban that was made in dry-run could not be lifted: {error}");
@@ -547,6 +551,11 @@ impl Responder {
         Ok(())
     }
 
+    /// Who was let go since this was asked last: a ban ended, or none was in force.
+    pub fn let_go(&mut self) -> Vec<LetGo> {
+        std::mem::take(&mut self.let_go)
+    }
+
     /// What is to be done now and then, at least once a second.
     pub fn chores(&mut self, now: Now, card: &mut dyn Card) {
         self.arm(now, card);
@@ -557,6 +566,7 @@ impl Responder {
                 tracing::warn!("a ban that has ended could not be removed: {error}");
             }
             tracing::info!("the ban of {} has ended", report::name(ban.net));
+            self.let_go.push(LetGo::Network(ban.net));
         }
         self.book.forgive(self.settings.forgive, now.wall);
         if !ended.is_empty() {
@@ -595,6 +605,15 @@ impl Responder {
         self.arm(now, card);
         self.changed();
     }
+}
+
+/// Who begins anew: what was done before is no ground for a ban.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LetGo {
+    /// A ban of these ended.
+    Network(IpNet),
+    /// Enforcing begins: nobody was dropped for anything so far.
+    Everybody,
 }
 
 /// The ban that a sentence makes.

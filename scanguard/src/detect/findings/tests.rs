@@ -2,7 +2,10 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::*;
 use crate::{
-    detect::{Technique, rules::testing::Script},
+    detect::{
+        Technique,
+        rules::testing::{Script, address},
+    },
     observe::settings,
 };
 
@@ -88,4 +91,41 @@ fn targets_are_a_bounded_sample() {
     let closed = &events.last().unwrap().finding;
     assert_eq!(closed.targets.len(), MAX_TARGETS);
     assert!(closed.targets.iter().all(|target| target.port.is_some() && target.protocol == 6));
+}
+
+#[test]
+fn who_is_let_go_is_accused_again_only_for_what_it_does_from_then_on() {
+    let mut script = Script::all_rules();
+    let scan = |script: &mut Script, second: u64, source: u8, ports: std::ops::Range<u16>| {
+        script.at(second);
+        for port in ports {
+            script.syn(source, 1, port);
+        }
+    };
+    let accused = |script: &mut Script| {
+        script.events();
+        [1, 2].map(|source| script.tracker().of(&address(source)).iter().any(Finding::has_grounds))
+    };
+    for source in [1, 2] {
+        scan(&mut script, 0, source, 1..41);
+    }
+    assert_eq!(accused(&mut script), [true, true]);
+
+    script.let_go(Some(1));
+    for source in [1, 2] {
+        scan(&mut script, 10, source, 100..101);
+    }
+    assert_eq!(accused(&mut script), [false, true], "one probe more is nothing");
+    scan(&mut script, 20, 1, 200..240);
+    assert_eq!(accused(&mut script), [true, true]);
+
+    script.let_go(None);
+    for source in [1, 2] {
+        scan(&mut script, 30, source, 300..301);
+    }
+    assert_eq!(accused(&mut script), [false, false]);
+    scan(&mut script, 40, 2, 400..440);
+    assert_eq!(accused(&mut script), [false, true]);
+    let opened = script.events().iter().filter(|event| event.kind == EventKind::Opened).count();
+    assert_eq!(opened, 2, "the findings go on");
 }

@@ -118,9 +118,21 @@ impl Script {
         self
     }
 
-    fn poll(&mut self) {
+    /// A source is let go; all are, where none is named.
+    pub(crate) fn let_go(&mut self, source: Option<u8>) {
+        self.poll();
+        let is_it = |one: &Address| source.is_some_and(|source| *one == address(source));
+        let who: Option<&dyn Fn(&Address) -> bool> = if source.is_some() { Some(&is_it) } else { None };
+        self.pipeline.detector.settle(who, self.now());
+    }
+
+    fn now(&self) -> Now {
         let at = Duration::from_secs(self.second + 1);
-        let now = Now { at, wall: Timestamp::UNIX_EPOCH + at };
+        Now { at, wall: Timestamp::UNIX_EPOCH + at }
+    }
+
+    fn poll(&mut self) {
+        let now = self.now();
         let Self { sensor, pipeline, events, .. } = self;
         pipeline.poll(sensor, now, &mut |event| events.push(event)).expect("there is no kernel to fail");
     }

@@ -11,14 +11,15 @@ fn found() -> Cause {
         finding: "1-0".to_owned(),
         confidence: Confidence::High,
         spoofable: Spoofable::No { completed: 1 },
+        has_grounds: true,
         reason: "40 syn probes".to_owned(),
     }
 }
 
 fn with(confidence: Confidence, spoofable: Spoofable) -> Cause {
     match found() {
-        Cause::Rule { rule, finding, reason, .. } => {
-            Cause::Rule { rule, finding, confidence, spoofable, reason }
+        Cause::Rule { rule, finding, has_grounds, reason, .. } => {
+            Cause::Rule { rule, finding, confidence, spoofable, has_grounds, reason }
         }
         other => other,
     }
@@ -290,4 +291,15 @@ fn the_kernel_may_hold_only_whom_a_rule_would_ban() {
     let some = with(|world| (0..99).for_each(|_| world.breaker.made(Duration::from_secs(90), 100)));
     assert_eq!(some.map(|reflex| reflex.most), Some(1), "no more than may be banned yet");
     assert_eq!(with(|world| (0..100).for_each(|_| world.breaker.made(Duration::from_secs(90), 100))), None);
+}
+
+#[test]
+fn a_finding_from_before_its_source_was_let_go_bans_nobody() {
+    let cause = match found() {
+        Cause::Rule { rule, finding, confidence, spoofable, reason, .. } => {
+            Cause::Rule { rule, finding, confidence, spoofable, has_grounds: false, reason }
+        }
+        other => other,
+    };
+    assert_eq!(World::new().said("198.51.100.7/32", &cause), "let_go");
 }

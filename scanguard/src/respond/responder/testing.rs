@@ -52,6 +52,7 @@ impl Bench {
             finding: "1-0".to_owned(),
             confidence: Confidence::High,
             spoofable: Spoofable::No { completed: 1 },
+            has_grounds: true,
             reason: "40 syn probes".to_owned(),
         };
         self.responder.make(net(text), &cause, now(second), &mut self.card)

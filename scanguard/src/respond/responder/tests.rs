@@ -349,3 +349,21 @@ fn the_kernel_is_told_whom_to_hold_as_mode_settings_and_the_breaker_change() {
     bench.set(Mode::Observe, None, 66).unwrap();
     assert_eq!(bench.card.reflex, None);
 }
+
+#[test]
+fn who_begins_anew_is_handed_on_once() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.responder.let_go();
+    let [by_hand, by_time] = ["198.51.100.8/32", "198.51.100.9/32"];
+    bench.ban(by_hand, None).unwrap();
+    bench.order(Order::Unban { net: net(by_hand) }, 1).unwrap();
+    bench.ban(by_time, Some(10)).unwrap();
+    bench.chores(11);
+    let [by_hand, by_time] = [by_hand, by_time].map(|text| LetGo::Network(net(text)));
+    assert_eq!(bench.responder.let_go(), [by_hand, by_time]);
+    assert_eq!(bench.responder.let_go(), []);
+    bench.set(Mode::DryRun, None, 12).unwrap();
+    assert_eq!(bench.responder.let_go(), [], "nothing is dropped");
+    bench.set(Mode::Enforce, None, 13).unwrap();
+    assert_eq!(bench.responder.let_go(), [LetGo::Everybody]);
+}
