@@ -7,13 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
+
 use crate::sensor::privileges::effective_user;
 
 /// Keys and passwords are shorter.
 const MAX_SECRET: u64 = 4_096;
 
 /// A password or key, which no log shows.
-#[derive(Clone, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Deserialize, Eq, PartialEq)]
 pub struct Secret(String);
 
 impl Secret {

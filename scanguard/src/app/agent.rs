@@ -30,6 +30,7 @@ use crate::{
             history::{Levels, Totals},
         },
         sinks::Sinks,
+        web::Door,
     },
     logs::task::Logs,
     network::Network,
@@ -64,6 +65,8 @@ pub(super) struct Agent {
     pub(super) health: Arc<Health>,
     pub(super) responder: Responder,
     pub(super) keeper: Keeper,
+    /// That of the metrics listener.
+    pub(super) door: Arc<Door>,
     /// None: it is switched off.
     pub(super) page: Option<Page>,
     pub(super) crowdsec: Link,
@@ -121,6 +124,7 @@ impl Agent {
             sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
             sandbox: None,
             known: Known::default(),
+            door: Arc::new(Door::new(config.metrics.web.clone(), metrics.listeners.clone())),
             page: Page::new(&config.page, Arc::clone(&metrics.page)),
             metrics: Arc::new(metrics),
             health: Arc::default(),
@@ -173,6 +177,7 @@ impl Agent {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
             page: self.page.as_ref().map(|page| page.serve(desk, response, stopped)),
+            door: Arc::clone(&self.door),
         }
     }
 

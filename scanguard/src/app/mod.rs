@@ -101,17 +101,26 @@ pub async fn run(arguments: Run) -> Result<()> {
         tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, served, async move {
             let _ = ending.changed().await;
         }));
-    let server = tokio::spawn(http::serve(listener, shared, config.metrics, async move {
+    let served = config.metrics.clone();
+    let server = tokio::spawn(async move {
         let mut stopped = stopped;
         // An error means that the agent is gone, which is a reason to stop too.
-        let _ = stopped.changed().await;
-    }));
-    if agent.page.is_some() && !address.ip().is_loopback() {
+        let end = async { stopped.changed().await.unwrap_or_default() };
+        http::serve(listener, shared, &served, end).await;
+    });
+    let (web, is_local) = (&config.metrics.web, address.ip().is_loopback());
+    let scheme = web.scheme();
+    if agent.page.is_some() && web.is_open() && !is_local {
         tracing::info!(
-            "the page at http://{address}/ shows findings to whoever reaches it: `enabled = false` in [page] switches it off"
+            "the page at {scheme}://{address}/ shows findings to whoever reaches it: `enabled = false` in [page] switches it off"
         );
     }
-    tracing::info!("metrics at http://{address}/metrics, control at {}", config.control.socket.display());
+    if web.tells_passwords() && !is_local {
+        tracing::warn!(
+            "passwords for {scheme}://{address}/ can be read on the way: have TLS in metrics.web_config, too"
+        );
+    }
+    tracing::info!("metrics at {scheme}://{address}/metrics, control at {}", config.control.socket.display());
 
     let mut logs = agent.follow_logs();
     let mut service = ServiceManager::new();

@@ -66,6 +66,7 @@ impl Agent {
         self.responder.set_plain(detector.plain(), now, &mut self.sensor);
         self.responder.set_feeds(detector.feeds(), now, &mut self.sensor);
         self.crowdsec.restart(&config.crowdsec, self.clock);
+        self.door.set(config.metrics.web.clone());
         if let Some(page) = &self.page {
             page.set_token(config.page.admin_token.as_ref());
         }

@@ -15,6 +15,7 @@ use axum::{
     Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -24,6 +25,7 @@ use super::{
     listeners::Listener,
     metrics::{CONTENT_TYPE, Metrics},
     settings::Settings,
+    web::{self, Door},
 };
 use crate::http_server::{self, Limits};
 
@@ -55,6 +57,8 @@ pub struct Shared {
     pub health: Arc<Health>,
     /// What is served at / and below /page; none: a list of the rest.
     pub page: Option<Router>,
+    /// Who may ask, and over what.
+    pub door: Arc<Door>,
 }
 
 /// The listener could not be had.
@@ -97,21 +101,23 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 pub async fn serve(
     listener: TcpListener,
     shared: Shared,
-    settings: Settings,
+    settings: &Settings,
     shutdown: impl Future<Output = ()>,
 ) {
     let served = shared.metrics.listeners.of(Listener::Metrics);
+    let door = Arc::clone(&shared.door);
     let page = shared.page.clone().unwrap_or_else(|| Router::new().route("/", get(landing)));
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(shared)
-        .merge(page);
+        .merge(page)
+        .layer(from_fn_with_state(Arc::clone(&door), web::guard));
     let limits = Limits { connections: settings.max_connections as usize, ..LIMITS };
     let open = |stream| {
-        let router = router.clone();
-        async { Ok((stream, router)) }
+        let (router, door) = (router.clone(), Arc::clone(&door));
+        async move { Ok((door.open(stream).await?, router)) }
     };
     http_server::serve(listener, limits, served, open, shutdown).await;
 }

@@ -75,6 +75,29 @@ impl CutOff {
     }
 }
 
+/// Why a request to the metrics listener was not answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unauthorized {
+    /// It named no user.
+    NoCredentials,
+    /// There is no such user, or the password is another.
+    Wrong,
+    /// More passwords are waiting to be compared than may.
+    Busy,
+}
+
+impl Unauthorized {
+    const ALL: [Self; 3] = [Self::NoCredentials, Self::Wrong, Self::Busy];
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no_credentials",
+            Self::Wrong => "wrong_credentials",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 /// The metrics of all listeners.
 #[derive(Clone)]
 pub struct ListenerMetrics {
@@ -83,6 +106,7 @@ pub struct ListenerMetrics {
     accepted: IntCounterVec,
     accept_errors: IntCounterVec,
     cut_off: IntCounterVec,
+    unauthorized: IntCounterVec,
 }
 
 impl ListenerMetrics {
@@ -113,6 +137,11 @@ impl ListenerMetrics {
                 "Connections that the agent ended, by why: too slow, too large, no HTTP, or to make room.",
                 &["listener", "reason"],
             )?,
+            unauthorized: register.counters(
+                "scanguard_listener_unauthorized_total",
+                "Requests to the metrics listener that were refused for want of a user's password, by reason.",
+                &["reason"],
+            )?,
         };
         for listener in Listener::ALL {
             let of = metrics.of(listener);
@@ -125,7 +154,15 @@ impl ListenerMetrics {
                 metrics.cut_off.with_label_values(&[label, reason.label()]);
             }
         }
+        for reason in Unauthorized::ALL {
+            metrics.unauthorized.with_label_values(&[reason.label()]);
+        }
         Ok(metrics)
+    }
+
+    /// A request to the metrics listener was refused.
+    pub fn unauthorized(&self, why: Unauthorized) {
+        self.unauthorized.with_label_values(&[why.label()]).inc();
     }
 
     /// Those of one listener.

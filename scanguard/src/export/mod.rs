@@ -15,3 +15,4 @@ pub mod sandbox;
 pub mod settings;
 pub mod sinks;
 pub mod top_sources;
+pub mod web;

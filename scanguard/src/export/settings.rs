@@ -1,15 +1,18 @@
 //! `[metrics]` of the configuration.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use super::top_sources::MAX_TOP_SOURCES;
+use super::{top_sources::MAX_TOP_SOURCES, web::WebConfig};
 use crate::config::Section;
 
 /// Left free by Prometheus's list of exporter ports.
 pub const DEFAULT_PORT: u16 = 9823;
 
 /// `[metrics]`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Where /metrics is served.
     pub listen: SocketAddr,
@@ -17,6 +20,10 @@ pub struct Settings {
     pub max_connections: u32,
     /// Of so many sources, those that probe fastest, there are metrics by name.
     pub top_sources: u32,
+    /// The file of TLS and passwords; empty: plain HTTP for everybody.
+    pub web_config: PathBuf,
+    /// What it says, so that a configuration that was read is whole.
+    pub web: WebConfig,
 }
 
 impl Default for Settings {
@@ -26,6 +33,8 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
             max_connections: 64,
             top_sources: 0,
+            web_config: PathBuf::new(),
+            web: WebConfig::default(),
         }
     }
 }
@@ -40,7 +49,15 @@ impl Settings {
         });
         let max_connections = section.number("max_connections", default.max_connections, 4..=4096);
         let top_sources = section.number("top_sources", default.top_sources, 0..=MAX_TOP_SOURCES);
+        let mut web = default.web;
+        let web_config = section.value("web_config", default.web_config, |path| {
+            if !path.as_os_str().is_empty() {
+                web = WebConfig::read(path).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        });
         section.finish();
-        Self { listen: listen.parse().unwrap_or(default.listen), max_connections, top_sources }
+        let listen = listen.parse().unwrap_or(default.listen);
+        Self { listen, max_connections, top_sources, web_config, web }
     }
 }

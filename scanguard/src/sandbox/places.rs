@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     config::{Config, DEFAULT_PATH},
-    export::sinks::settings::Kind,
+    export::{sinks::settings::Kind, web},
 };
 
 /// What every process that resolves names and speaks TLS reads, and what the agent finds out about this host.
@@ -100,13 +100,19 @@ impl Places {
 /// their directory, since they are replaced by renaming; where they are links, also where these lead.
 fn named(file: &Path) -> BTreeSet<PathBuf> {
     let mut texts = Vec::new();
-    if let Some(table) = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok()) {
+    let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    if let Some(table) = &table {
         table.values().for_each(|value| texts_of(value, &mut texts));
+    }
+    let mut beyond = Vec::new();
+    // What a file names that this one names; every other path stands here.
+    if let Some(path) = table.as_ref().and_then(|table| table.get("metrics")?.get("web_config")?.as_str()) {
+        beyond = web::named(Path::new(path));
     }
     let is_path = |text: &String| text.starts_with('/') || Path::new(text).is_file();
     let paths = texts.into_iter().filter(is_path).map(PathBuf::from);
     let mut all = BTreeSet::new();
-    for path in paths.chain([file.to_owned()]) {
+    for path in paths.chain(beyond).chain([file.to_owned()]) {
         let path = std::path::absolute(before_pattern(&path)).unwrap_or(path);
         all.extend(fs::canonicalize(&path).ok().map(|path| reach(&path)));
         all.insert(reach(&path));

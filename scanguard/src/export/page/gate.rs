@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -25,6 +25,9 @@ use crate::{
 const MAX_WRONG: u32 = 10;
 /// After so long others are.
 const WINDOW: Duration = Duration::from_secs(60);
+
+/// Where the token is said; `Authorization` may be taken by the user of the listener, and be set by the browser itself.
+const TOKEN: HeaderName = HeaderName::from_static("scanguard-token");
 
 /// The token, and how often a wrong one came lately.
 pub(super) struct Gate {
@@ -75,7 +78,10 @@ impl Gate {
         if wrong.1 >= MAX_WRONG {
             return Err(TurnedAway::TooMany);
         }
-        let said = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        let said = match headers.get(TOKEN) {
+            Some(token) => Some(token.as_bytes()),
+            None => headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes())),
+        };
         let is_right = said.is_some_and(|said| Sha256::digest(said).as_slice().ct_eq(&token).into());
         if is_right {
             return Ok(());
@@ -159,6 +165,11 @@ mod tests {
         {
             assert_eq!(gate.check(&headers(wrong), now), Err(TurnedAway::Wrong), "{wrong}");
         }
+        let mut beside = headers("Basic dXNlcjpwYXNzd29yZA==");
+        beside.insert(TOKEN, HeaderValue::from_static("0123456789abcdef"));
+        assert_eq!(gate.check(&beside, now), Ok(()));
+        beside.insert(TOKEN, HeaderValue::from_static("0123456789abcdeF"));
+        assert_eq!(gate.check(&beside, now), Err(TurnedAway::Wrong));
         let mut none = headers("");
         none.remove(header::AUTHORIZATION);
         assert_eq!(gate.check(&none, now), Err(TurnedAway::Wrong));

@@ -413,7 +413,7 @@ byId("order-form").addEventListener("submit", async (event) => {
   try {
     const answer = await fetch(`page/orders/${order}`, {
       method: "POST",
-      headers: { "Content-Type": "application/json", Authorization: `Bearer ${byId("token").value}` },
+      headers: { "Content-Type": "application/json", "Scanguard-Token": byId("token").value },
       body: JSON.stringify(body),
     });
     const { said: done, notes = [], error } = await answer.json();

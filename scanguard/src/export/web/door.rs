@@ -1,0 +1,113 @@
+//! The door of the metrics listener: what is in force of the configuration, at each connection and each request.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{WebConfig, passwords::Comparer, tls::Tls};
+use crate::export::listeners::{ListenerMetrics, Unauthorized};
+
+/// The first byte of a TLS connection: a record of a handshake; RFC 8446, 5.1.
+const HANDSHAKE: u8 = 0x16;
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+    this is an https address, and the request was plain http\n";
+
+/// With TLS or without.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+
+/// What is in force, and who has been let in by it.
+pub struct Door {
+    in_force: RwLock<Arc<WebConfig>>,
+    comparer: Comparer,
+    metrics: ListenerMetrics,
+}
+
+impl Door {
+    /// One by a configuration.
+    pub fn new(config: WebConfig, metrics: ListenerMetrics) -> Self {
+        Self { in_force: RwLock::new(Arc::new(config)), comparer: Comparer::new(), metrics }
+    }
+
+    /// Takes another configuration: its certificates for connections to come, its users for requests to come.
+    pub fn set(&self, config: WebConfig) {
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.comparer.forget();
+    }
+
+    fn in_force(&self) -> Arc<WebConfig> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a connection speaks HTTP over, once its handshake is done.
+    ///
+    /// # Errors
+    /// It did not come to that.
+    pub(crate) async fn open(&self, stream: TcpStream) -> io::Result<Pin<Box<dyn Stream>>> {
+        let Some(config) = self.in_force().tls.as_ref().map(Tls::config) else {
+            return Ok(Box::pin(stream));
+        };
+        let mut first = [HANDSHAKE];
+        if stream.peek(&mut first).await? == 1 && first[0].is_ascii_alphabetic() {
+            return Err(refuse_plain(stream).await);
+        }
+        Ok(Box::pin(TlsAcceptor::from(config).accept(stream).await?))
+    }
+}
+
+/// A browser at http://HOST:9823/ is told what is wrong.
+async fn refuse_plain(mut stream: TcpStream) -> io::Error {
+    // Read first: what is not read when a connection is closed takes the answer with it.
+    let mut request = [0; 4096];
+    let told = async {
+        let _ = stream.read(&mut request).await?;
+        stream.write_all(PLAIN).await?;
+        stream.shutdown().await
+    };
+    told.await.err().unwrap_or_else(|| io::Error::other("plain HTTP where TLS is wanted"))
+}
+
+/// Lets only users pass, where there are any.
+pub(crate) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let config = door.in_force();
+    let mut response = match door.comparer.check(&config.users, request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(why) => {
+            door.metrics.unauthorized(why);
+            tracing::debug!("{} {}: {}", request.method(), request.uri().path(), why.label());
+            refusal(why)
+        }
+    };
+    for (name, value) in &config.headers {
+        response.headers_mut().entry(name).or_insert_with(|| value.clone());
+    }
+    response
+}
+
+fn refusal(why: Unauthorized) -> Response {
+    match why {
+        Unauthorized::NoCredentials | Unauthorized::Wrong => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"ScanGuard\", charset=\"UTF-8\"")];
+            (StatusCode::UNAUTHORIZED, challenge, "user and password are wanted\n").into_response()
+        }
+        Unauthorized::Busy => {
+            let wait = [(header::RETRY_AFTER, "5")];
+            (StatusCode::SERVICE_UNAVAILABLE, wait, "too many passwords at once\n").into_response()
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Over what the metrics listener speaks, and with whom: TLS and passwords, as a file says that has the format of Prometheus's
+//! exporter-toolkit (<https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>).
+//!
+//! ```text
+//! file -> WebConfig (with its certificates) -> Door -> each connection (TLS) -> each request (password) -> router
+//! ```
+//! A reload puts another configuration into the door.
+
+mod door;
+mod file;
+mod passwords;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use axum::http::{HeaderName, HeaderValue};
+
+pub use self::door::Door;
+pub(crate) use self::door::guard;
+use self::{passwords::Users, tls::Tls};
+use crate::whole_file;
+
+/// Neither certificates nor lists of users are larger.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What the file says, with the certificates that it names. The default is plain HTTP for everybody.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WebConfig {
+    tls: Option<Tls>,
+    users: Users,
+    /// Said with every answer that does not say them itself.
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl WebConfig {
+    /// Reads the file and all that it names.
+    ///
+    /// # Errors
+    /// See [`WebError`].
+    pub fn read(path: &Path) -> Result<Self, WebError> {
+        let wrong = |Wrong { key, why }| WebError::Wrong { path: path.to_owned(), key, why };
+        let file = file::File::read(path)?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let config = Self {
+            tls: tls::tls(&file, directory).map_err(wrong)?,
+            users: Users::new(&file).map_err(wrong)?,
+            headers: file.headers().map_err(wrong)?,
+        };
+        // Whoever names a file wants to be protected by it.
+        if config == Self::default() {
+            return Err(WebError::Empty(path.to_owned()));
+        }
+        Ok(config)
+    }
+
+    /// How addresses of the listener begin.
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether everybody who reaches the listener is answered.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty() && !self.tls.as_ref().is_some_and(Tls::asks_for_certificates)
+    }
+
+    /// Whether passwords can be read on the way.
+    pub fn tells_passwords(&self) -> bool {
+        self.tls.is_none() && !self.users.is_empty()
+    }
+}
+
+/// The files that such a file names, as far as it can be read.
+pub(crate) fn named(path: &Path) -> Vec<PathBuf> {
+    file::File::read(path).map(|file| file.named(path.parent().unwrap_or(Path::new("")))).unwrap_or_default()
+}
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    /// It could not be read.
+    #[error("{}: {error}", .path.display())]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is no YAML, or has what is unknown.
+    #[error("{}: {said}", .path.display())]
+    Form {
+        /// File.
+        path: PathBuf,
+        /// What, with line and column.
+        said: String,
+    },
+    /// There is nothing in it.
+    #[error("{}: it has neither tls_server_config nor basic_auth_users: without both, leave web_config empty", .0.display())]
+    Empty(PathBuf),
+    /// Something in it is wrong.
+    #[error("{}: {key}: {why}", .path.display())]
+    Wrong {
+        /// File.
+        path: PathBuf,
+        /// Setting.
+        key: String,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+}
+
+/// Something in the file is wrong.
+#[derive(Debug)]
+struct Wrong {
+    key: String,
+    why: String,
+}
+
+fn wrong(key: impl Into<String>, why: impl Into<String>) -> Wrong {
+    Wrong { key: key.into(), why: why.into() }
+}
+
+/// All of a small file.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    whole_file::read(path, MAX_FILE)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+}
