@@ -161,18 +161,23 @@ mod tests {
     fn every_path_in_the_file_is_found_whatever_it_is_for() {
         let directory = std::env::temp_dir().join(format!("scanguard-places-{}", std::process::id()));
         fs::create_dir_all(directory.join("logs")).unwrap();
+        fs::create_dir_all(directory.join("web")).unwrap();
+        let web = "tls_server_config: {cert_file: tls/a.pem, key_file: /srv/keys/a.key}\n";
+        fs::write(directory.join("web/web.yml"), web).unwrap();
         let here = fs::canonicalize(&directory).unwrap();
         let shown = here.display();
         let file = here.join("scanguard.toml");
         let text = format!(
-            "[feeds]\nfiles = [\"{shown}/feeds/a.txt\"]\n[logs]\nfiles = [\"{shown}/logs/*/access.log\"]\n\
+            "[metrics]\nweb_config = \"{shown}/web/web.yml\"\n[feeds]\nfiles = [\"{shown}/feeds/a.txt\"]\n[logs]\nfiles = [\"{shown}/logs/*/access.log\"]\n\
              [[sinks]]\nkind = \"webhook\"\nsecret_file = \"/etc/secret\"\n"
         );
         fs::write(&file, text).unwrap();
         let found = named(&file);
         fs::remove_dir_all(&directory).unwrap();
-        let wanted = [here.join("feeds"), here.join("logs"), here, PathBuf::from("/etc/secret")];
-        assert_eq!(found, BTreeSet::from(wanted));
+        let beyond = [here.join("web"), here.join("web/tls"), PathBuf::from("/srv/keys")];
+        let own = [here.join("feeds"), here.join("logs"), here, PathBuf::from("/etc/secret")];
+        let wanted = own.into_iter().chain(beyond).collect::<BTreeSet<_>>();
+        assert_eq!(found, wanted);
     }
 
     #[test]

@@ -94,7 +94,8 @@ fn provider(said: &TlsServer) -> Result<CryptoProvider, Wrong> {
     if let Some(wanted) = said.cipher_suites.as_ref().filter(|wanted| !wanted.is_empty()) {
         let all = &provider.cipher_suites;
         // Rustls writes TLS13_ where others write TLS_.
-        let name = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
+        let name =
+            |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
         let named: Vec<_> = all.iter().map(|suite| (name(suite), *suite)).collect();
         let chosen = choose("tls_server_config.cipher_suites", wanted, &named)?;
         // Those of TLS 1.3 are all good, and as in Go always there.
