@@ -21,6 +21,7 @@ mod response;
 mod sandbox;
 mod sinks;
 mod top;
+mod web;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         sandbox::trials(),
         sinks::trials(),
         top::trials(),
+        web::trials(),
     ]
     .concat_trials();
     if let Err(error) = faults::check(&trials) {

@@ -1,0 +1,176 @@
+//! TLS and passwords of the metrics listener: a real Prometheus and curl come by them, in a real sandbox.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::{Agent, LISTEN, get},
+    lab::{Lab, Namespace, VICTIM_INTERFACE, run, wait_for},
+};
+
+use crate::{
+    sinks::{directory, serve},
+    trial,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PROMETHEUS: &str = "127.0.0.1:9090";
+/// `htpasswd -nbBC 4 prometheus 'a true password'`
+const USERS: &str =
+    "basic_auth_users:\n  prometheus: $2y$04$MKBO3oFDZmEGSXgdbZMRvuuJ0Gs28gPw1by.GnO0KF7Hg7iqL/o5O\n";
+const USER: &str = "prometheus:a true password";
+/// What a misconfiguration ends with.
+const CONFIGURATION: i32 = 3;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "web: prometheus scrapes by TLS with a password, and a reload takes another certificate",
+            scraped,
+        ),
+        trial("web: a file that cannot be used is said at the start, and nothing is opened", refused),
+    ]
+}
+
+/// A certificate authority and what it has signed for this machine: `NAME-ca.pem`, `NAME.pem`, `NAME.key`.
+fn certificate(directory: &Path, name: &str) -> Result<()> {
+    fs::write(directory.join("openssl.cnf"), "[req]\ndistinguished_name = name\n[name]\n")?;
+    let make = |arguments: String| {
+        let common =
+            "req -x509 -config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 ";
+        let arguments = common.to_owned() + &arguments;
+        run(Command::new("openssl").args(arguments.split_whitespace()).current_dir(directory))
+    };
+    make(format!(
+        "-subj /CN=ca -keyout {name}-ca.key -out {name}-ca.pem -addext basicConstraints=critical,CA:TRUE"
+    ))?;
+    make(format!(
+        "-subj /CN=edge -keyout {name}.key -out {name}.pem -CA {name}-ca.pem -CAkey {name}-ca.key \
+         -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
+    ))
+    .map(drop)
+}
+
+fn tls(name: &str) -> String {
+    format!("tls_server_config: {{cert_file: {name}.pem, key_file: {name}.key}}\n")
+}
+
+/// An agent that reads its configuration in a directory with certificates.
+fn start<'n>(namespace: &'n Namespace, web: &str) -> Result<(Agent<'n>, PathBuf)> {
+    let directory = directory(namespace)?;
+    for name in ["first", "second"] {
+        certificate(&directory, name)?;
+    }
+    let file = directory.join("scanguard.toml");
+    fs::write(directory.join("web.yml"), web)?;
+    let text = format!("sinks = []\n[metrics]\nweb_config = \"{}\"\n", directory.join("web.yml").display());
+    fs::write(&file, text)?;
+    let file = file.display().to_string();
+    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--listen", LISTEN, "--config", &file];
+    Ok((Agent::spawn(namespace, &arguments)?, directory))
+}
+
+/// The status and the body that curl gets.
+fn curl(namespace: &Namespace, directory: &Path, arguments: &[&str]) -> Result<(String, String)> {
+    let mut command = namespace.command("curl");
+    command.args(["-sS", "-i", "--max-time", "20"]).args(arguments).current_dir(directory);
+    let output = run(&mut command)?;
+    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    Ok((status, answer))
+}
+
+fn scraped() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, directory) = start(&lab.victim, &(tls("first") + USERS))?;
+    let url = format!("https://{LISTEN}/metrics");
+    let by = |authority: &str, more: &[&str]| {
+        curl(&lab.victim, &directory, &[&["--cacert", authority, &url][..], more].concat())
+    };
+    let page = |authority: &str| by(authority, &["-u", USER]).ok().filter(|(status, _)| status == "200");
+    wait_for("the agent answers", PATIENCE, || page("first-ca.pem")).with_context(|| agent.said())?;
+
+    for more in [&[][..], &["-u", "prometheus:another"], &["-u", "root:a true password"]] {
+        let (status, answer) = by("first-ca.pem", more)?;
+        ensure!(status == "401" && answer.to_lowercase().contains("\nwww-authenticate: basic"), "{answer}");
+        ensure!(!answer.contains("scanguard_"), "{answer}");
+    }
+    for path in ["/healthz", "/readyz", "/", "/page/events", "/none"] {
+        let (status, _) =
+            curl(&lab.victim, &directory, &["--cacert", "first-ca.pem", &format!("https://{LISTEN}{path}")])?;
+        ensure!(status == "401", "{path}: {status}");
+    }
+    ensure!(by("second-ca.pem", &["-u", USER]).is_err(), "a certificate of another authority");
+    let (status, answer) = get(&lab.victim, LISTEN, "/metrics")?;
+    ensure!(status == 400 && !answer.contains("scanguard_"), "plain HTTP: {answer}");
+    let (_, metrics) = page("first-ca.pem").context("the metrics")?;
+    for series in [
+        "scanguard_listener_unauthorized_total{reason=\"no_credentials\"} 6",
+        "scanguard_listener_unauthorized_total{reason=\"wrong_credentials\"} 2",
+        "scanguard_sandbox_enforced{part=\"seccomp\"} 1",
+    ] {
+        ensure!(metrics.contains(series), "{series}\n{metrics}");
+    }
+
+    let log = directory.join("prometheus.log");
+    let file = directory.join("prometheus.yml");
+    fs::write(
+        &file,
+        format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: scanguard\n  scheme: https\n  \
+             tls_config: {{ca_file: first-ca.pem}}\n  basic_auth: {{username: prometheus, password: a true password}}\n  \
+             static_configs: [{{targets: ['{LISTEN}']}}]\n"
+        ),
+    )?;
+    let arguments = [
+        &format!("--config.file={}", file.display()),
+        &format!("--storage.tsdb.path={}", directory.join("prometheus").display()),
+        &format!("--web.listen-address={PROMETHEUS}"),
+    ];
+    let _prometheus = serve(&lab.victim, "prometheus", &arguments.map(String::as_str), &log)?;
+    let up = |value: &str| {
+        let found = get(&lab.victim, PROMETHEUS, "/api/v1/query?query=up").ok()?.1;
+        found.contains(&format!(",\"{value}\"]")).then_some(())
+    };
+    wait_for("prometheus scrapes", PATIENCE, || up("1"))
+        .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+
+    // A file that cannot be used changes nothing.
+    fs::write(directory.join("web.yml"), tls("none") + USERS)?;
+    agent.process.signal(libc::SIGHUP);
+    wait_for("the reload is refused", PATIENCE, || {
+        agent.said().contains("the old configuration stays").then_some(())
+    })?;
+    ensure!(agent.said().contains("none.pem: No such file"), "{}", agent.said());
+    page("first-ca.pem").context("as before")?;
+
+    fs::write(directory.join("web.yml"), tls("second") + USERS)?;
+    agent.process.signal(libc::SIGHUP);
+    wait_for("the new certificate", PATIENCE, || page("second-ca.pem")).with_context(|| agent.said())?;
+    ensure!(page("first-ca.pem").is_none(), "the old certificate is still shown");
+    wait_for("prometheus does not trust it", PATIENCE, || up("0"))?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let lab = Lab::new()?;
+    for (web, word) in [
+        (tls("none"), "none.pem: No such file"),
+        ("basic_auth_users: {prometheus: clear}\n".to_owned(), "this is no bcrypt hash"),
+    ] {
+        let (mut agent, _) = start(&lab.victim, &web)?;
+        let code = agent.exit_code()?;
+        let said = agent.said();
+        ensure!(code == Some(CONFIGURATION), "{code:?}: {said}");
+        ensure!(said.contains("scanguard.toml:3: metrics.web_config: ") && said.contains(word), "{said}");
+        ensure!(get(&lab.victim, LISTEN, "/healthz").is_err(), "somebody listens");
+    }
+    Ok(())
+}
