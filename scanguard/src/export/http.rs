@@ -112,12 +112,14 @@ pub async fn serve(
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(shared)
-        .merge(page)
-        .layer(from_fn_with_state(Arc::clone(&door), web::guard));
+        .merge(page);
     let limits = Limits { connections: settings.max_connections as usize, ..LIMITS };
     let open = |stream| {
         let (router, door) = (router.clone(), Arc::clone(&door));
-        async move { Ok((door.open(stream).await?, router)) }
+        async move {
+            let (stream, visit) = door.open(stream).await?;
+            Ok((stream, router.layer(from_fn_with_state(visit, web::guard))))
+        }
     };
     http_server::serve(listener, limits, served, open, shutdown).await;
 }

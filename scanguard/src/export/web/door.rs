@@ -1,19 +1,19 @@
 //! The door of the metrics listener: what is in force of the configuration, at each connection and each request.
 
 use std::{
-    io,
+    io::{Error, Result},
     pin::Pin,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +25,8 @@ use crate::export::listeners::{ListenerMetrics, Unauthorized};
 const HANDSHAKE: u8 = 0x16;
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
     this is an https address, and the request was plain http\n";
+/// Of a plain request it is read so much at most.
+const MAX_REQUEST: u64 = 64 * 1024;
 
 /// With TLS or without.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
@@ -54,36 +56,47 @@ impl Door {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a connection speaks HTTP over, once its handshake is done.
+    /// What a connection speaks HTTP over, once its handshake is done, and what its requests are looked at by.
     ///
     /// # Errors
     /// It did not come to that.
-    pub(crate) async fn open(&self, stream: TcpStream) -> io::Result<Pin<Box<dyn Stream>>> {
-        let Some(config) = self.in_force().tls.as_ref().map(Tls::config) else {
-            return Ok(Box::pin(stream));
+    pub(crate) async fn open(self: &Arc<Self>, stream: TcpStream) -> Result<(Pin<Box<dyn Stream>>, Visit)> {
+        let begun_by = self.in_force();
+        let tls = begun_by.tls.as_ref().map(Tls::config);
+        let visit = Visit { door: Arc::clone(self), begun_by };
+        let Some(config) = tls else {
+            return Ok((Box::pin(stream), visit));
         };
         let mut first = [HANDSHAKE];
         if stream.peek(&mut first).await? == 1 && first[0].is_ascii_alphabetic() {
             return Err(refuse_plain(stream).await);
         }
-        Ok(Box::pin(TlsAcceptor::from(config).accept(stream).await?))
+        Ok((Box::pin(TlsAcceptor::from(config).accept(stream).await?), visit))
     }
 }
 
-/// A browser at http://HOST:9823/ is told what is wrong.
-async fn refuse_plain(mut stream: TcpStream) -> io::Error {
-    // Read first: what is not read when a connection is closed takes the answer with it.
-    let mut request = [0; 4096];
-    let told = async {
-        let _ = stream.read(&mut request).await?;
-        stream.write_all(PLAIN).await?;
-        stream.shutdown().await
-    };
-    told.await.err().unwrap_or_else(|| io::Error::other("plain HTTP where TLS is wanted"))
+/// A connection, and by which configuration it was opened.
+#[derive(Clone)]
+pub(crate) struct Visit {
+    door: Arc<Door>,
+    begun_by: Arc<WebConfig>,
 }
 
-/// Lets only users pass, where there are any.
-pub(crate) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+/// A browser at http://HOST:9823/ is told what is wrong.
+async fn refuse_plain(mut stream: TcpStream) -> Error {
+    let told = async {
+        stream.write_all(PLAIN).await?;
+        stream.shutdown().await?;
+        // What is not read when a connection is closed takes the answer with it.
+        io::copy(&mut stream.take(MAX_REQUEST), &mut io::sink()).await
+    };
+    told.await.err().unwrap_or_else(|| Error::other("plain HTTP where TLS is wanted"))
+}
+
+/// Lets only users pass, where there are any. A connection that was opened by another configuration than is in force now
+/// has this answer and no other: whoever asks often enough would else stay for ever with an old certificate.
+pub(crate) async fn guard(State(visit): State<Visit>, request: Request, next: Next) -> Response {
+    let Visit { door, begun_by } = visit;
     let config = door.in_force();
     let mut response = match door.comparer.check(&config.users, request.headers()).await {
         Ok(()) => next.run(request).await,
@@ -95,6 +108,9 @@ pub(crate) async fn guard(State(door): State<Arc<Door>>, request: Request, next:
     };
     for (name, value) in &config.headers {
         response.headers_mut().entry(name).or_insert_with(|| value.clone());
+    }
+    if !Arc::ptr_eq(&config, &begun_by) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -220,8 +220,7 @@ impl Site {
         let door = Arc::new(Door::new(config, metrics.listeners.clone()));
         let router = Router::new()
             .route("/", get(|| async { "inside" }))
-            .route("/own", get(|| async { ([("x-frame-options", "DENY")], "inside") }))
-            .layer(from_fn_with_state(Arc::clone(&door), guard));
+            .route("/own", get(|| async { ([("x-frame-options", "DENY")], "inside") }));
         let limits = Limits {
             connections: 64,
             head: Duration::from_millis(800),
@@ -234,7 +233,10 @@ impl Site {
         let server = tokio::spawn(async move {
             let open = |stream| {
                 let (router, door) = (router.clone(), Arc::clone(&opens));
-                async move { Ok((door.open(stream).await?, router)) }
+                async move {
+                    let (stream, visit) = door.open(stream).await?;
+                    Ok((stream, router.layer(from_fn_with_state(visit, guard))))
+                }
             };
             http_server::serve(listener, limits, served, open, std::future::pending()).await;
         });
@@ -384,7 +386,19 @@ async fn other_users_are_asked_for_after_a_reload() {
     site.door.set(users("bob"));
     assert!(site.ask("/", &basic("alice", "right")).await.starts_with("HTTP/1.1 401"));
     assert!(site.ask("/", &basic("bob", "right")).await.starts_with("HTTP/1.1 200"));
+    let mut kept = TcpStream::connect(site.address).await.unwrap();
+    let mut said = [0; 1024];
+    let often = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", basic("bob", "right"));
+    for _ in 0..2 {
+        kept.write_all(often.as_bytes()).await.unwrap();
+        let length = kept.read(&mut said).await.unwrap();
+        assert!(said[..length].ends_with(b"inside"));
+    }
     site.door.set(WebConfig::default());
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut last = String::new();
+    timeout(Duration::from_secs(10), kept.read_to_string(&mut last)).await.expect("it ends").unwrap();
+    assert!(last.contains("connection: close") && last.ends_with("inside"), "{last}");
     assert!(site.ask("/", "").await.starts_with("HTTP/1.1 200"));
 }
 
