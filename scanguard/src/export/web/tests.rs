@@ -1,14 +1,19 @@
-use std::{fs, net::SocketAddr, process::Command, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, middleware::from_fn_with_state, routing::get};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
