@@ -86,7 +86,9 @@ impl Observer {
         key: impl Fn(&History) -> K,
     ) -> (Vec<(Address, &History)>, usize) {
         let mut active = 0;
-        let lately = self.records.iter().filter(|(_, record)| record.history.last() >= since);
+        // Of who was there before this agent nothing is remembered.
+        let probed = |history: &History| history.last() >= since && history.probes() > 0;
+        let lately = self.records.iter().filter(|(_, record)| probed(&record.history));
         let keys = lately.inspect(|_| active += 1).map(|(source, record)| (key(&record.history), *source));
         let sources = greatest(keys, most);
         let known = sources.into_iter().filter_map(|(_, source)| Some((source, self.history(&source)?)));
@@ -422,6 +424,10 @@ mod tests {
             probed(&mut state, 0..u16::from(last % 4) + 1, 1);
             observer.see(&address(last), &state, 1, SECOND * u32::from(last));
         }
+        let mut state = SourceState::new(100, 1);
+        probed(&mut state, 0..2, 1);
+        observer.resume(&address(9), &state, 1);
+        assert_eq!(observer.greatest(Duration::ZERO, 9, History::probes).1, 8, "only who probed since");
         let (sources, active) = observer.greatest(2 * SECOND, 3, History::probes);
         let sources: Vec<_> = sources.into_iter().map(|(source, _)| source).collect();
         assert_eq!((sources, active), (vec![address(7), address(3), address(6)], 6));
