@@ -278,8 +278,9 @@ fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) 
             Line::new(Verdict::Good, &interface.name, format!("{words}; ScanGuard is attached, and pinned"))
         }
         Some(id) => {
-            let owner = Owner::of(id);
-            Line::new(Verdict::Bad, &interface.name, format!("{words}; XDP is taken: {owner}"))
+            let owner = Owner::of(id, interface);
+            let way_out = owner.way_out(&interface.name);
+            Line::new(Verdict::Bad, &interface.name, format!("{words}; XDP is taken: {owner}; {way_out}"))
         }
         None => Line::new(
             Verdict::Good,

@@ -70,7 +70,9 @@ pub enum AttachError {
     },
     /// Somebody else's program is there. It is never replaced.
     #[error(
-        "{name} already has an XDP {owner}; ScanGuard does not replace it: stop its owner, or `ip link set dev {name} xdp off`"
+        "{name} already has an XDP {owner}; ScanGuard does not replace it, and there can be but one: {}; docs/coexistence.md \
+         has other ways",
+        .owner.way_out(.name)
     )]
     Busy {
         /// Interface.
@@ -292,7 +294,7 @@ impl Attachments {
         };
         let found = self.pins.find(LinkKind::Xdp, interface.index).map_err(pins_error(interface))?;
         let Some((link, _)) = found.filter(|(_, program)| *program == id) else {
-            return Err(AttachError::Busy { name: interface.name.clone(), owner: Owner::of(id) });
+            return Err(AttachError::Busy { name: interface.name.clone(), owner: Owner::of(id, interface) });
         };
         let mode = if interface.xdp_generic { AttachedMode::Generic } else { AttachedMode::Native };
         if modes.contains(&mode) {

@@ -13,6 +13,7 @@ pub mod footprint;
 pub mod gate;
 pub mod home;
 pub mod kernel;
+mod links;
 pub mod owner;
 pub mod pins;
 pub mod privileges;

@@ -1,0 +1,107 @@
+//! The BPF links of this kernel: which program is attached, and to what.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use aya::programs::links::{LinkError, LinkType};
+use aya::programs::loaded_links;
+use aya_obj::generated::bpf_link_info;
+
+use super::syscall::bpf;
+
+/// `enum bpf_cmd`, include/uapi/linux/bpf.h.
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+/// As above.
+const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+
+/// A link whose target is known here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Link {
+    pub(super) id: u32,
+    /// The program that it attaches.
+    pub(super) program: u32,
+    pub(super) target: Target,
+}
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Target {
+    /// An interface, by its index.
+    Interface(u32),
+    /// A function of another program, by the id of that.
+    Program(u32),
+}
+
+/// All links of XDP programs, and of programs that take the place of functions of others.
+///
+/// # Errors
+/// It takes CAP_SYS_ADMIN.
+pub(super) fn all() -> io::Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for link in loaded_links() {
+        let link = match link {
+            Ok(link) => link,
+            Err(LinkError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return Err(error.io_error);
+            }
+            // It went away in between, or is of a later kernel's kind.
+            Err(_) => continue,
+        };
+        // The kinds that aya does not tell the targets of.
+        if let Ok(kind @ (LinkType::Xdp | LinkType::Tracing)) = link.link_type()
+            && let Ok(info) = info(link.id())
+        {
+            links.push(Link { id: info.id, program: info.prog_id, target: target(kind, &info) });
+        }
+    }
+    Ok(links)
+}
+
+fn target(kind: LinkType, info: &bpf_link_info) -> Target {
+    // SAFETY: the kernel has filled in the part of this kind; all of it are numbers.
+    unsafe {
+        match kind {
+            LinkType::Xdp => Target::Interface(info.__bindgen_anon_1.xdp.ifindex),
+            _ => Target::Program(info.__bindgen_anon_1.tracing.target_obj_id),
+        }
+    }
+}
+
+/// `union bpf_attr`, the anonymous struct of the commands by id.
+#[repr(C)]
+struct IdAttributes {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// `union bpf_attr`, the struct named `info`.
+#[repr(C)]
+struct InfoAttributes {
+    descriptor: u32,
+    len: u32,
+    info: u64,
+}
+
+fn info(id: u32) -> io::Result<bpf_link_info> {
+    let mut attributes = IdAttributes { id, next: 0, flags: 0 };
+    // SAFETY: the attributes are those of the command.
+    let descriptor = unsafe { bpf(BPF_LINK_GET_FD_BY_ID, &mut attributes) }?;
+    let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // SAFETY: all zero is a value of this structure.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attributes = InfoAttributes {
+        descriptor: link.as_raw_fd().cast_unsigned(),
+        len: u32::try_from(size_of_val(&info)).map_err(io::Error::other)?,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the attributes of the command; the kernel writes at most as much as is said, which is how large it is.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+    Ok(info)
+}
