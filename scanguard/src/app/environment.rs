@@ -90,6 +90,13 @@ impl Agent {
                     );
                     self.metrics.interface_lost(&interface);
                 }
+                Change::Detached => {
+                    tracing::error!(
+                        interface,
+                        "somebody has taken the program off the interface: what arrived since was not seen; attaching again"
+                    );
+                    self.metrics.interface_lost(&interface);
+                }
                 Change::Returned(mode) => {
                     tracing::info!(interface, %mode, "the interface is back: attached");
                     self.metrics.attached(&interface, Some(mode));
@@ -97,7 +104,7 @@ impl Agent {
                 Change::Failed(error) => {
                     tracing::error!(
                         interface,
-                        "the interface is back, but could not be attached; trying on: {error}"
+                        "the interface is there, but the program could not be attached; trying on: {error}"
                     );
                 }
             }

@@ -211,7 +211,7 @@ impl Metrics {
             )?,
             interface_losses: register.counters(
                 "scanguard_interface_losses_total",
-                "Times that an interface went away while the program was attached to it.",
+                "Times that an interface went away, or the program was taken off it by force.",
                 &["interface"],
             )?,
             sources: register.gauge("scanguard_sources", "Sources in the kernel's table.")?,

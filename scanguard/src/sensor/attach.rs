@@ -103,6 +103,9 @@ pub enum AttachError {
         /// The kernel's words.
         reason: String,
     },
+    /// The kernel does not say which program it has loaded.
+    #[error("the kernel tells nothing of the loaded program: {0}")]
+    Program(String),
     /// The interfaces could not be listed.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -121,6 +124,8 @@ pub enum AttachError {
 pub enum Change {
     /// It went away, or another one took its name.
     Lost,
+    /// It is there, but somebody took the program off it by force (`bpftool link detach`).
+    Detached,
     /// It is there again, and the program is attached.
     Returned(AttachedMode),
     /// It is there again, but the program could not be attached; it is tried again at each look.
@@ -150,6 +155,7 @@ pub struct Attachments {
     mode: Mode,
     /// The egress program is loaded.
     egress: bool,
+    program_id: u32,
     network: Network,
     wanted: Vec<Wanted>,
     /// Dropped last: what an agent that could not start has pinned is removed with it.
@@ -186,7 +192,8 @@ impl Attachments {
                 wanted.push(Wanted { name, state: State::Lost { told: false } });
             }
         }
-        Ok(Self { ebpf, mode: settings.mode, egress, network, wanted, pins })
+        let program_id = program_id(&ebpf).map_err(|error| AttachError::Program(words(&error)))?;
+        Ok(Self { ebpf, mode: settings.mode, egress, program_id, network, wanted, pins })
     }
 
     /// Attaches the programs. Where an agent before this one has left its links pinned, the programs in them are replaced,
@@ -253,13 +260,13 @@ impl Attachments {
             let name = self.wanted[place].name.clone();
             let interface = present.iter().find(|interface| interface.name == name);
             if let State::Attached { index, .. } = self.wanted[place].state
-                && interface.is_none_or(|interface| interface.index != index)
+                && let Some(change) = loss(index, self.program_id, interface)
             {
                 self.wanted[place].state = State::Lost { told: false };
                 for kind in [LinkKind::Xdp, LinkKind::Egress] {
                     self.pins.forget(kind, index);
                 }
-                changes.push((name.clone(), Change::Lost));
+                changes.push((name.clone(), change));
             }
             let (State::Lost { told }, Some(interface)) = (&self.wanted[place].state, interface) else {
                 continue;
@@ -411,6 +418,21 @@ impl Attachments {
         // a killed agent. Turning it into a link fails and detaches it.
         FdLink::try_from(link).map_err(|_| "the kernel has no XDP links (Linux 5.9)".to_owned())
     }
+}
+
+/// What has become of the program on an interface, if it is not there any more.
+fn loss(index: u32, program_id: u32, interface: Option<&Interface>) -> Option<Change> {
+    match interface {
+        Some(interface) if interface.index == index => {
+            (interface.xdp_program != Some(program_id)).then_some(Change::Detached)
+        }
+        _ => Some(Change::Lost),
+    }
+}
+
+fn program_id(ebpf: &Ebpf) -> Result<u32, ProgramError> {
+    let program: &Xdp = ebpf.program(abi::PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()?;
+    Ok(program.info()?.id())
 }
 
 /// The last of the causes.
