@@ -235,7 +235,7 @@ fn fragment<P: Packet>(packet: &P, headers: &Headers) -> Option<Verdict> {
 #[inline(always)]
 fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Tcp>(packet, headers) else {
-        return bad_length(packet, headers);
+        return missing::<Tcp>(headers, view_ports(packet, headers));
     };
     let ports = ports(header.source, header.destination);
     let header_len = header.header_len();
@@ -278,7 +278,7 @@ fn tcp_flags(flags: u8, empty: bool) -> Result<Kind, Exit> {
 #[inline(always)]
 fn udp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Udp>(packet, headers) else {
-        return bad_length(packet, headers);
+        return missing::<Udp>(headers, view_ports(packet, headers));
     };
     let ports = ports(header.source, header.destination);
     let whole = matches!(headers.fragment, Fragment::Whole);
@@ -299,7 +299,7 @@ fn udp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
 #[inline(always)]
 fn icmp_v4<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Icmp>(packet, headers) else {
-        return probe(ProbeClass::BadLength, NO_PORT);
+        return missing::<Icmp>(headers, NO_PORT);
     };
     match header.kind {
         icmp::ECHO => probe(ProbeClass::IcmpEcho, NO_PORT),
@@ -313,7 +313,7 @@ fn icmp_v4<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
 #[inline(always)]
 fn icmp_v6<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Icmp>(packet, headers) else {
-        return probe(ProbeClass::BadLength, NO_PORT);
+        return missing::<Icmp>(headers, NO_PORT);
     };
     match header.kind {
         icmp6::ECHO => probe(ProbeClass::IcmpEcho, NO_PORT),
@@ -325,7 +325,7 @@ fn icmp_v6<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
 #[inline(always)]
 fn sctp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     let Some(header) = view_within::<P, Sctp>(packet, headers) else {
-        return bad_length(packet, headers);
+        return missing::<Sctp>(headers, view_ports(packet, headers));
     };
     let ports = ports(header.source, header.destination);
     let first = size_of::<Sctp>() + size_of::<SctpChunk>();
@@ -333,7 +333,7 @@ fn sctp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
         return probe(ProbeClass::BadLength, ports);
     }
     let Some(chunk) = packet.view::<SctpChunk>(headers.transport + size_of::<Sctp>()) else {
-        return probe(ProbeClass::BadLength, ports);
+        return Err(Exit::TruncatedIp);
     };
     match chunk.kind {
         sctp_chunk::INIT => probe(ProbeClass::SctpInit, ports),
@@ -367,10 +367,14 @@ fn ip_protocol(protocol: u8, headers: &Headers) -> Verdict {
     probe(ProbeClass::IpProtocol, NO_PORT)
 }
 
-/// A transport header that is cut short by the IP length, with its port if that much is there.
+/// A transport header that is not there to be read: the IP length cuts it short; or the frame holds it, but not in its
+/// first buffer, which is the driver's doing and no probe.
 #[inline(always)]
-fn bad_length<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
-    probe(ProbeClass::BadLength, view_ports(packet, headers))
+fn missing<T>(headers: &Headers, ports: Ports16) -> Verdict {
+    if headers.transport_len < size_of::<T>() {
+        return probe(ProbeClass::BadLength, ports);
+    }
+    Err(Exit::TruncatedIp)
 }
 
 #[inline(always)]

@@ -139,7 +139,8 @@ numbered! {
         UnsupportedExtension = "unsupported_extension",
         /// The frame ends within its Ethernet header or tags.
         TruncatedEthernet = "truncated_ethernet",
-        /// The frame ends within its IP header or extension headers, or before the IP length.
+        /// The frame ends within its IP header or extension headers, or before the IP length; or its first buffer ends
+        /// before the transport header does.
         TruncatedIp = "truncated_ip",
         /// The IP version does not match the EtherType.
         BadIpVersion = "bad_ip_version",

@@ -2,6 +2,7 @@
 //! packet by packet and over all of them.
 
 mod bench;
+mod buffers;
 mod changes;
 mod content;
 mod differential;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     trials.push(trial("beyond its free entries the table takes a source with its second probe", door));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
     trials.extend(bench::trials());
+    trials.extend(buffers::trials());
     trials.extend(content::trials());
     trials.extend(changes::trials());
     trials.extend(differential::trials());

@@ -158,7 +158,23 @@ impl TestRunSensor {
         let program = self.program().map_err(|error| SensorError::Program { error })?;
         run(program, frame, repeat).map_err(|error| SensorError::Run { length: frame.len(), error })
     }
+
+    /// Runs it once on a frame of which only so many bytes lie in the first buffer, as some drivers hand them over.
+    ///
+    /// # Errors
+    /// See [`run`]; the kernel is older than Linux 6.18, or wants more bytes in the first buffer.
+    pub fn run_split(&self, frame: &[u8], first: u32) -> Result<Run, SensorError> {
+        let program = self.program().map_err(|error| SensorError::Program { error })?;
+        let mut context = [0u32; XDP_WORDS];
+        context[XDP_DATA_END] = first;
+        run_with(program, frame, &context, 1).map_err(|error| SensorError::Run { length: frame.len(), error })
+    }
 }
+
+/// Words of `struct xdp_md`, and the place of `data_end` among them.
+const XDP_WORDS: usize = 6;
+/// As above.
+const XDP_DATA_END: usize = 1;
 
 /// Words of `struct __sk_buff`, and the place of `ingress_ifindex` among them.
 const SKB_WORDS: usize = 48;
