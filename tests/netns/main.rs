@@ -1,5 +1,6 @@
 //! Real packets on real (veth) interfaces: real tools scan, the real agent watches, tcpdump counts beside it.
 
+mod coexistence;
 mod content;
 mod counts;
 mod crowdsec;
@@ -8,6 +9,7 @@ mod egress;
 mod faults;
 mod flood;
 mod half_open;
+mod jumbo;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
     let trials = [
+        coexistence::trials(),
         content::trials(),
         counts::trials(),
         crowdsec::trials(),
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         faults::trials(),
         flood::trials(),
         half_open::trials(),
+        jumbo::trials(),
         lifecycle::trials(),
         limits::trials(),
         logs::trials(),

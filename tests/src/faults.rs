@@ -75,6 +75,26 @@ pub const FAULTS: &[Fault] = &[
         "another xdp program is never replaced, exit code 6",
     ),
     fault(
+        "a program of libxdp is there, alone or in its dispatcher",
+        "exit code 6; it is named with all that the dispatcher runs, and the command that ends it: [coexistence](coexistence.md)",
+        "coexistence: behind xdp-filter in native mode it does not start and says the way out",
+    ),
+    fault(
+        "libxdp or iproute2 want the interface of a running sensor",
+        "the kernel refuses them; the sensor counts on",
+        "coexistence: libxdp and iproute2 cannot take its place, and it counts on",
+    ),
+    fault(
+        "somebody takes the program off by force (`bpftool link detach`)",
+        "the loss is told and counted, and it is attached again at the next poll",
+        "coexistence: taken off by force it says so and attaches again",
+    ),
+    fault(
+        "jumbo frames, which lie in several buffers",
+        "they are counted as any other, in both modes; what must be in the first buffer: [coexistence](coexistence.md#jumbo-frames)",
+        "jumbo: with an MTU of 9000, native mode, a scan among bulk transfers is found, nothing is junk",
+    ),
+    fault(
         "tcx cannot be had",
         "the loss is said, everything else works",
         "egress: where it cannot be attached, the loss is said and all else works",

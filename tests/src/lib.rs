@@ -25,3 +25,4 @@ pub mod soak;
 pub mod stage;
 pub mod stream;
 pub mod wire;
+pub mod xsk;

@@ -34,6 +34,11 @@ impl Bpffs {
         Ok(Self(path))
     }
 
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// A directory in it, which may not be there yet, for an agent to pin in.
     pub fn pin(&self) -> PathBuf {
         self.0.join("agent")

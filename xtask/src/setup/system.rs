@@ -46,7 +46,7 @@ pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 19] = [
+pub(super) const TEST_TOOLS: [Program; 23] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -78,6 +78,12 @@ pub(super) const TEST_TOOLS: [Program; 19] = [
         },
     },
     same("curl"),
+    // Sends bulk data over links of jumbo frames. Debian's starts no server unless it is asked to.
+    same("iperf3"),
+    // libxdp's tools, whose programs are on an interface before or after the agent's.
+    Program { name: "xdp-loader", packages: Packages::same_everywhere("xdp-tools") },
+    Program { name: "xdp-filter", packages: Packages::same_everywhere("xdp-tools") },
+    Program { name: "bpftool", packages: Packages { pacman: "bpf", ..Packages::same_everywhere("bpftool") } },
     same("gobuster"),
     // The browser that the page is looked at in, and what drives it.
     same("chromium"),
@@ -164,8 +170,8 @@ pub(super) const CLANG: Program = Program {
 };
 
 /// What the bench works with over a wire, and the peers that it compares with, beyond [`TEST_TOOLS`]. Suricata is not among
-/// them: it is measured where it is installed. Debian's iperf3 starts no server unless it is asked to.
-pub(super) const BENCH_TOOLS: [Program; 4] = [same("masscan"), same("iperf3"), same("wrk"), same("iptables")];
+/// them: it is measured where it is installed.
+pub(super) const BENCH_TOOLS: [Program; 3] = [same("masscan"), same("wrk"), same("iptables")];
 
 /// Boots other kernels, and packs what runs there, beyond [`TEST_TOOLS`].
 pub(super) const VM_TOOLS: [Program; 5] = [
