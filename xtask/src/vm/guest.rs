@@ -38,7 +38,12 @@ pub(super) const STEPS: [Step; 6] = [
         command: "timeout -s TERM 60 scanguard run --iface edge0 --mode native --listen 127.0.0.1:9823 --socket /tmp/s --state /tmp/st",
         seconds: 120,
     },
-    Step { name: "progrun", title: "prog-run: packet table", command: "progrun packet", seconds: 600 },
+    Step {
+        name: "progrun",
+        title: "prog-run: packet table",
+        command: "progrun packet --skip bench",
+        seconds: 600,
+    },
     Step {
         name: "native",
         title: "veth, native",
