@@ -66,12 +66,6 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
-    /// Have a running agent read its configuration again (SIGHUP): all of it is taken, or nothing.
-    Reload {
-        /// The agent's process id, where several are running.
-        #[arg(long, value_name = "PID")]
-        pid: Option<u32>,
-    },
     /// Detach what an agent with `sensor.persist = true` left attached when it ended, and remove all that it pinned.
     Detach {
         /// Where it is pinned. Without: as /etc/scanguard/scanguard.toml says, or else /sys/fs/bpf/scanguard.

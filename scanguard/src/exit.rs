@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     config::ConfigError,
-    control::socket::ControlError,
+    control::{client::ClientError, socket::ControlError},
     export::http::ListenError,
     sensor::{attach::AttachError, pins::PinsError, privileges::MissingPrivileges, program::LoadError},
 };
@@ -43,6 +43,16 @@ impl Exit {
         for cause in error.chain() {
             if cause.is::<ConfigError>() {
                 return Self::Config;
+            }
+            match cause.downcast_ref::<ClientError>() {
+                Some(ClientError::Misconfigured { .. }) => return Self::Config,
+                Some(
+                    ClientError::NoAgent { .. }
+                    | ClientError::Denied(_)
+                    | ClientError::Refused(_)
+                    | ClientError::Broken { .. },
+                )
+                | None => {}
             }
             if cause.is::<MissingPrivileges>() {
                 return Self::Privileges;

@@ -27,7 +27,6 @@ pub mod memory;
 pub mod network;
 pub mod observe;
 pub mod pipeline;
-pub mod reload;
 pub mod replay;
 pub mod respond;
 pub mod sandbox;

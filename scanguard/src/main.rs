@@ -10,7 +10,7 @@ use scanguard::{
     config::{COMMENTED_DEFAULTS, Config},
     control, detach, doctor,
     exit::Exit,
-    manual, reload, replay,
+    manual, replay,
     stdio::{Log, OutputError, complain, say},
     top,
 };
@@ -54,7 +54,6 @@ async fn run(cli: Cli) -> Result<Exit> {
             say(format_args!("{}: ok", file.display()))?;
             Ok(Exit::Success)
         }
-        Command::Reload { pid } => reload::run(pid).map(|()| Exit::Success),
         Command::Detach { pin } => detach::run(pin),
         Command::Top(arguments) => top::run(arguments, colour).await.map(|()| Exit::Success),
         Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),

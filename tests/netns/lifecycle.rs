@@ -171,7 +171,6 @@ fn reload() -> Result<()> {
     let lab = Lab::new()?;
     let config = config_file("[rules.vertical_scan]\nenabled = false\n")?;
     let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
-    let pid = agent.process.child.id().to_string();
     let reloads = |agent: &Agent<'_>, outcome: &str| {
         agent
             .metrics()
@@ -183,15 +182,18 @@ fn reload() -> Result<()> {
 
     let wrong = "[rules.vertical_scan]\nenabled = true\nservices = 0\n[geo]\nasn = \"/nowhere.mmdb\"\n";
     std::fs::write(config.path(), wrong)?;
-    refused(&["reload", "--pid", &pid], 0, &[])?;
-    wait_for("the refusal", PATIENCE, || (reloads(&agent, "failure") == 1.0).then_some(()))?;
-    for problem in ["rules.vertical_scan.services", "toml:5: geo.asn: /nowhere.mmdb: No such file"] {
+    let problems = ["rules.vertical_scan.services", "toml:5: geo.asn: /nowhere.mmdb: No such file"];
+    refused_in(&lab, &["reload"], 3, &problems)?;
+    ensure!(reloads(&agent, "failure") == 1.0);
+    for problem in problems {
         ensure!(agent.said().contains(problem), "{}", agent.said());
     }
+    agent.process.signal(libc::SIGHUP);
+    wait_for("the refusal", PATIENCE, || (reloads(&agent, "failure") == 2.0).then_some(()))?;
 
     std::fs::write(config.path(), "[rules.vertical_scan]\nservices = 50\n[metrics]\nlisten = \"[::]:1\"\n")?;
-    refused(&["reload", "--pid", &pid], 0, &[])?;
-    wait_for("the reload", PATIENCE, || (reloads(&agent, "success") == 1.0).then_some(()))?;
+    refused_in(&lab, &["reload"], 0, &[])?;
+    ensure!(reloads(&agent, "success") == 1.0);
     // The command line goes before the file, so that the listener has not changed.
     ensure!(!agent.said().contains("metrics.listen"), "{}", agent.said());
     let before = agent.metrics()?.probes("syn");

@@ -7,7 +7,10 @@ use scanguard_common::{
     outcome::{Exit, ProbeClass},
 };
 
-use super::agent::Agent;
+use super::{
+    agent::Agent,
+    reload::{NotReloaded, Rhythm},
+};
 use crate::{
     content::{Proof, summary::Summary},
     control::{
@@ -16,17 +19,25 @@ use crate::{
     },
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
-    respond::report::{Explanation, HistoryReport, Status, name},
+    respond::{
+        orders::OrderError,
+        report::{Explanation, HistoryReport, Status, name},
+    },
 };
 
 impl Agent {
     /// Answers a request of the control socket.
-    pub(super) async fn answer(&mut self, request: Request) {
+    pub(super) async fn answer(&mut self, request: Request, rhythm: &mut Rhythm) {
         let now = self.clock.now();
         let answer = match request.ask {
             Ask::Order(order) => match self.responder.order(order, request.peer.uid, now, &mut self.sensor) {
                 Ok(done) => Answer::Done(done),
                 Err(error) => Answer::Refused(error),
+            },
+            Ask::Reload => match rhythm.reload(self, "as was asked").await {
+                Ok(done) => Answer::Done(done),
+                Err(NotReloaded::Wrong(problems)) => Answer::Misconfigured(problems),
+                Err(NotReloaded::Kernel(error)) => Answer::Refused(OrderError::Kernel(error)),
             },
             // Each ban is looked up in the kernel.
             Ask::Bans => {

@@ -19,8 +19,8 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use self::agent::Agent;
 pub(crate) use self::reload::{read_feeds, use_geo};
+use self::{agent::Agent, reload::Rhythm};
 use crate::{
     cli::Run,
     control::{self, desk::Desk, server},
@@ -37,7 +37,6 @@ use crate::{
         samples::Samples,
         trips::Trips,
     },
-    service::ServiceManager,
 };
 
 /// How often bans that have ended are cleared away, and the state file is written if it has to be.
@@ -122,10 +121,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     }
     tracing::info!("metrics at {scheme}://{address}/metrics, control at {}", config.control.socket.display());
 
-    let mut logs = agent.follow_logs();
-    let mut service = ServiceManager::new();
-    service.ready("attached");
-    let mut polls = poll_timer(config.sensor.poll_interval);
+    let mut rhythm = Rhythm::new(arguments, &agent);
+    rhythm.service.ready("attached");
     let mut chores = poll_timer(CHORES_INTERVAL);
     loop {
         tokio::select! {
@@ -134,34 +131,24 @@ pub async fn run(arguments: Run) -> Result<()> {
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
             _ = hangup.recv() => {
-                service.reloading();
-                let followed = agent.config.logs.clone();
-                if let Some(interval) = agent.reload(&arguments) {
-                    polls = poll_timer(interval);
-                    service.ready("attached; the configuration was read again");
-                } else {
-                    service.ready("attached; the new configuration is wrong, the old one is in force");
-                }
-                if agent.config.logs != followed {
-                    logs.end(&mut |said| agent.hear_logs(&said)).await;
-                    logs = agent.follow_logs();
-                }
+                // It is logged what came of it, and the service manager hears of it.
+                let _ = rhythm.reload(&mut agent, "SIGHUP").await;
             }
             _ = chores.tick() => {
-                service.alive(Instant::now());
+                rhythm.service.alive(Instant::now());
                 agent.chores().await;
             }
-            _ = polls.tick() => agent.poll().await,
-            Some(request) = asked.recv() => agent.answer(request).await,
+            _ = rhythm.polls.tick() => agent.poll().await,
+            Some(request) = asked.recv() => agent.answer(request, &mut rhythm).await,
             // No more comes in a second than is heard in a fraction of it.
-            Some(said) = logs.next() => agent.hear_logs(&said),
+            Some(said) = rhythm.logs.next() => agent.hear_logs(&said),
             orders = agent.crowdsec.next() => agent.take_decisions(orders),
             told = trips.next() => agent.look(&told?),
             samples = samples.next() => agent.hear_samples(&samples?),
         }
     }
-    service.ending();
-    logs.end(&mut |said| agent.hear_logs(&said)).await;
+    rhythm.service.ending();
+    rhythm.logs.end(&mut |said| agent.hear_logs(&said)).await;
     agent.finish().await;
     drop(stop);
     controller.await.context("the control socket")?;

@@ -1,33 +1,85 @@
-//! Reads the configuration, at the start and again at SIGHUP.
-
-use std::time::Duration;
+//! Reads the configuration, at the start and again when it is asked for: by SIGHUP, or at the control socket.
 
 use anyhow::{Context as _, Result};
+use tokio::time::Interval;
 
-use super::agent::Agent;
+use super::{agent::Agent, poll_timer};
 use crate::{
     cli::Run,
     config::Config,
     detect::{Detector, feeds::Feeds},
+    logs::task::Logs,
     pipeline::Pipeline,
+    respond::report::Done,
+    service::ServiceManager,
 };
 
-impl Agent {
-    /// Reads the configuration again: all of it is taken, or nothing. Counters, histories and findings are
-    /// kept. Gives the new interval of polls if it was taken.
-    pub(super) fn reload(&mut self, arguments: &Run) -> Option<Duration> {
-        let taken = self.read_again(arguments).and_then(|config| self.reconfigure(config));
-        self.metrics.reloaded(taken.is_ok());
-        match taken {
-            Ok(()) => {
-                tracing::info!("SIGHUP: the configuration was read again and taken");
-                Some(self.config.sensor.poll_interval)
+/// Why the old configuration stays.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReloaded {
+    /// All that is wrong with the new one.
+    #[error("the old configuration stays, the new one is wrong: {}", .0.join("\n"))]
+    Wrong(Vec<String>),
+    /// It could not be put into force.
+    #[error("the new configuration could not be put into force: {0}")]
+    Kernel(String),
+}
+
+/// What the main loop goes by, and a reload changes with the configuration.
+pub(super) struct Rhythm {
+    arguments: Run,
+    pub(super) service: ServiceManager,
+    pub(super) polls: Interval,
+    pub(super) logs: Logs,
+}
+
+impl Rhythm {
+    /// As the agent is configured by now.
+    pub(super) fn new(arguments: Run, agent: &Agent) -> Self {
+        Self {
+            arguments,
+            service: ServiceManager::new(),
+            polls: poll_timer(agent.config.sensor.poll_interval),
+            logs: agent.follow_logs(),
+        }
+    }
+
+    /// Has the agent read its configuration again: all of it is taken, or nothing. Says what was taken.
+    ///
+    /// # Errors
+    /// It is wrong, and the old one is in force; that is logged, exported, and told to the service manager.
+    pub(super) async fn reload(&mut self, agent: &mut Agent, cause: &str) -> Result<Done, NotReloaded> {
+        self.service.reloading();
+        let followed = agent.config.logs.clone();
+        let taken = agent.reload(&self.arguments);
+        match &taken {
+            Ok(_) => {
+                tracing::info!("{cause}: the configuration was read again and taken");
+                self.polls = poll_timer(agent.config.sensor.poll_interval);
+                self.service.ready("attached; the configuration was read again");
             }
             Err(error) => {
-                tracing::error!("SIGHUP: the old configuration stays, the new one is wrong: {error:#}");
-                None
+                tracing::error!("{cause}: {error}");
+                self.service.ready("attached; the new configuration is wrong, the old one is in force");
             }
         }
+        if agent.config.logs != followed {
+            self.logs.end(&mut |said| agent.hear_logs(&said)).await;
+            self.logs = agent.follow_logs();
+        }
+        taken
+    }
+}
+
+impl Agent {
+    /// Counters, histories and findings are kept.
+    fn reload(&mut self, arguments: &Run) -> Result<Done, NotReloaded> {
+        let read = self.read_again(arguments).map_err(|error| NotReloaded::Wrong(problems(&error)));
+        let taken = read.and_then(|config| {
+            self.reconfigure(config).map_err(|error| NotReloaded::Kernel(format!("{error:#}")))
+        });
+        self.metrics.reloaded(taken.is_ok());
+        taken
     }
 
     /// The configuration, if the sandbox lets everything that it names be used.
@@ -42,14 +94,18 @@ impl Agent {
         Ok(config)
     }
 
-    fn reconfigure(&mut self, config: Config) -> Result<()> {
+    fn reconfigure(&mut self, config: Config) -> Result<Done> {
+        let mut notes = Vec::new();
         let needs_restart = self.config.needs_restart(&config);
         if !needs_restart.is_empty() {
-            tracing::warn!("these settings are taken at the next start only: {}", needs_restart.join(", "));
+            let note =
+                format!("these settings are taken at the next start only: {}", needs_restart.join(", "));
+            tracing::warn!("{note}");
+            notes.push(note);
         }
         let Pipeline { observer, detector, .. } = &mut self.pipeline;
         detector.reconfigure(config.rules.rules(), config.findings);
-        read_feeds(detector, &config);
+        notes.extend(read_feeds(detector, &config));
         use_geo(detector, &config);
         detector.set_content(config.content.clone());
         observer.reconfigure(config.history);
@@ -74,7 +130,7 @@ impl Agent {
         self.config = config;
         // The mode may have become enforce.
         self.let_go();
-        Ok(())
+        Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })
     }
 }
 
@@ -100,13 +156,20 @@ pub(super) fn configuration(arguments: &Run) -> Result<Config> {
     Ok(config)
 }
 
-/// Reads the feeds of known-bad sources; one that is wrong stays as it was.
-pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) {
+/// All that is wrong, one by one.
+fn problems(error: &anyhow::Error) -> Vec<String> {
+    format!("{error:#}").lines().map(str::to_owned).collect()
+}
+
+/// Reads the feeds of known-bad sources; one that is wrong stays as it was. Gives what it warned of.
+pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) -> Vec<String> {
     let (feeds, problems) = Feeds::load(&config.feeds.files, detector.feeds());
-    for problem in problems {
-        tracing::warn!("feed {problem}");
+    let warnings: Vec<_> = problems.iter().map(|problem| format!("feed {problem}")).collect();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
     }
     detector.set_feeds(feeds);
+    warnings
 }
 
 /// Takes the databases that were read with the configuration.

@@ -10,7 +10,7 @@ Generated from the commented defaults, which `scanguard print-config` prints: `c
 
 One TOML file, by default `/etc/scanguard/scanguard.toml`. Everything in it has a default; leave out what you do not change.
 `scanguard check-config FILE` says all that is wrong with it, by line. `scanguard reload` has a running agent take it, all or
-nothing; the agent's log says which changes wait for a restart.
+nothing; it says what is wrong with it (exit code 3), or which changes wait for a restart. SIGHUP does the same, and says it in the log.
 ";
 
 /// The page.

@@ -44,6 +44,14 @@ pub enum ClientError {
     /// The agent said no.
     #[error("{0}")]
     Refused(String),
+    /// The agent did not take its configuration.
+    #[error("{error}:\n{}", .problems.join("\n"))]
+    Misconfigured {
+        /// What became of it.
+        error: String,
+        /// All that is wrong.
+        problems: Vec<String>,
+    },
     /// The connection failed, or what came is no answer of an agent.
     #[error("the agent at {}: {why}", .path.display())]
     Broken {
@@ -109,7 +117,8 @@ impl Client {
         match status {
             StatusCode::OK => Ok(body),
             _ => Err(match serde_json::from_slice::<ErrorBody>(&body) {
-                Ok(ErrorBody { error }) => ClientError::Refused(error),
+                Ok(ErrorBody { error, problems }) if problems.is_empty() => ClientError::Refused(error),
+                Ok(ErrorBody { error, problems }) => ClientError::Misconfigured { error, problems },
                 Err(_) => self.broken(&format!("{status}: {}", String::from_utf8_lossy(&body))),
             }),
         }

@@ -165,6 +165,12 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
+    /// Have the agent read its configuration again: all of it is taken, or nothing (exit code 3, with all that is wrong).
+    Reload {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
     /// Ban, but only count what would be dropped.
     DryRun {
         #[command(flatten)]
@@ -197,6 +203,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::DryRun { at } => mode(&at, Mode::DryRun, None).await,
         Command::Observe { at } => mode(&at, Mode::Observe, None).await,
         Command::Confirm { at } => order(&at, "/v1/confirm", &serde_json::Map::new()).await,
+        Command::Reload { at } => order(&at, "/v1/reload", &serde_json::Map::new()).await,
         Command::Bans { json, at } => ask(&at, "/v1/bans", json, bans).await,
         Command::Status { json, at } => ask(&at, "/v1/status", json, status).await,
         Command::Sources { sort, limit, json, at } => {

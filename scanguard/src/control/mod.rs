@@ -34,6 +34,8 @@ use crate::respond::{
 pub enum Ask {
     /// Something is to be done.
     Order(Order),
+    /// The configuration is to be read again.
+    Reload,
     /// All bans.
     Bans,
     /// How it stands.
@@ -60,6 +62,8 @@ pub enum Answer {
     Done(Done),
     /// It was not.
     Refused(OrderError),
+    /// The old configuration stays: all that is wrong with the new one.
+    Misconfigured(Vec<String>),
     /// All bans.
     Bans(Bans),
     /// How it stands.

@@ -110,6 +110,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/disallow", post(disallow))
         .route("/v1/mode", post(mode))
         .route("/v1/confirm", post(confirm))
+        .route("/v1/reload", post(reload))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)
@@ -130,6 +131,9 @@ pub fn orders(desk: Desk, metrics: Arc<ResponseMetrics>) -> Router {
 pub struct ErrorBody {
     /// Why, in words.
     pub error: String,
+    /// All that is wrong with a configuration that was not taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
@@ -140,7 +144,12 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
 }
 
 pub(crate) fn error(status: StatusCode, error: &dyn std::fmt::Display) -> Response {
-    json(status, &ErrorBody { error: error.to_string() })
+    json(status, &ErrorBody { error: error.to_string(), problems: Vec::new() })
+}
+
+fn misconfigured(problems: Vec<String>) -> Response {
+    let error = "the old configuration stays, the new one is wrong".to_owned();
+    json(StatusCode::UNPROCESSABLE_ENTITY, &ErrorBody { error, problems })
 }
 
 async fn forbidden() -> Result<Infallible, Response> {
@@ -276,6 +285,10 @@ async fn confirm(State(shared): State<Shared>, Extension(peer): Extension<Peer>)
     shared.ask(peer, Ok(Ask::Order(Order::Confirm))).await
 }
 
+async fn reload(State(shared): State<Shared>, Extension(peer): Extension<Peer>) -> Response {
+    shared.ask(peer, Ok(Ask::Reload)).await
+}
+
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| error.to_string())
 }
@@ -304,6 +317,7 @@ impl Shared {
     async fn hand_on(&self, peer: Peer, ask: Ask) -> (Outcome, Response) {
         match &ask {
             Ask::Order(order) => tracing::info!("{peer} asks for {order:?}"),
+            Ask::Reload => tracing::info!("{peer} asks for a reload"),
             Ask::Bans
             | Ask::Status
             | Ask::Explain(_)
@@ -325,6 +339,8 @@ impl Shared {
                 tracing::info!("refused: {refused}");
                 (Outcome::Refused, error(code(&refused), &refused))
             }
+            // The agent has logged them.
+            Ok(Answer::Misconfigured(problems)) => (Outcome::Refused, misconfigured(problems)),
             Err(none @ NoAnswer::Ending) => (Outcome::Busy, error(StatusCode::SERVICE_UNAVAILABLE, &none)),
             Err(none @ NoAnswer::Late) => (Outcome::Busy, error(StatusCode::GATEWAY_TIMEOUT, &none)),
         }

@@ -13,6 +13,7 @@ use super::{
     *,
 };
 use crate::{
+    exit::Exit,
     export::{
         listeners::{Listener, ListenerMetrics},
         metrics::Register,
@@ -74,7 +75,11 @@ impl Server {
         tokio::spawn(async move {
             while let Some(request) = asked.recv().await {
                 let said = format!("{} {:?}", request.peer.uid, request.ask);
-                let _ = request.answer.send(Answer::Done(Done { said, notes: Vec::new() }));
+                let answer = match request.ask {
+                    Ask::Reload => Answer::Misconfigured(vec!["x:1: wrong".to_owned(), said]),
+                    _ => Answer::Done(Done { said, notes: Vec::new() }),
+                };
+                let _ = request.answer.send(answer);
             }
         });
         Self { client: Client::new(&path), path, _stop: stop, _directory: directory }
@@ -107,6 +112,18 @@ async fn orders_arrive_as_they_were_given_with_who_gave_them() {
         let said = server.client.get(path).await.unwrap();
         assert!(String::from_utf8_lossy(&said).contains(ask), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_not_taken_is_told_with_all_that_is_wrong() {
+    let server = Server::start("reload", None);
+    let error = server.post("/v1/reload", &serde_json::Map::new()).await.unwrap_err();
+    let ClientError::Misconfigured { problems, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(problems[0], "x:1: wrong");
+    assert!(problems[1].contains(&format!("{} Reload", effective_user())), "{problems:?}");
+    assert!(error.to_string().contains("the old configuration stays"), "{error}");
+    assert!(error.to_string().ends_with(&problems.join("\n")), "{error}");
+    assert_eq!(Exit::of(&error.into()), Exit::Config);
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ impl Logs {
     }
 
     /// Ends it: what was read is handed to `hear`, and the next one goes on right after that.
-    pub async fn end(mut self, hear: &mut dyn FnMut(Vec<Utterance>)) {
+    pub async fn end(&mut self, hear: &mut dyn FnMut(Vec<Utterance>)) {
         let Some((stop, follower)) = self.follower.take() else {
             return;
         };

@@ -104,6 +104,7 @@ impl Feed {
             Answer::Picture(picture) => picture,
             Answer::Done(_)
             | Answer::Refused(_)
+            | Answer::Misconfigured(_)
             | Answer::Bans(_)
             | Answer::Status(_)
             | Answer::Explanation(_)
