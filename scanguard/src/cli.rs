@@ -128,10 +128,10 @@ pub struct Run {
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// Where the control socket is to be.
-    #[arg(long, value_name = "PATH", env = "SCANGUARD_SOCKET")]
+    #[arg(long, value_name = "PATH", env = "SCANGUARD_SOCKET", value_parser = file)]
     pub socket: Option<PathBuf>,
     /// The file in which bans outlive the agent.
-    #[arg(long, value_name = "FILE", env = "SCANGUARD_STATE")]
+    #[arg(long, value_name = "FILE", env = "SCANGUARD_STATE", value_parser = file)]
     pub state: Option<PathBuf>,
 }
 
@@ -177,6 +177,15 @@ fn interface_name(text: &str) -> Result<String, String> {
     check_interface_name(text).map(|()| text.to_owned())
 }
 
+/// What is relative is so to the working directory, as everywhere on a command line. In the agent a path has a directory.
+fn file(text: &str) -> Result<PathBuf, String> {
+    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+    if path.file_name().is_none() {
+        return Err(format!("{} is no path of a file", path.display()));
+    }
+    Ok(path)
+}
+
 fn pin(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     check_pin(&path).map(|()| path)
@@ -198,6 +207,25 @@ mod tests {
         assert_eq!(filter(&["-v"]), "debug");
         assert_eq!(filter(&["--log", "warn", "-vv"]), "trace");
         assert!(super::Cli::try_parse_from(["scanguard", "-q", "-v", "print-config"]).is_err());
+    }
+
+    #[test]
+    fn relative_files_are_those_of_the_working_directory() {
+        let parse = |value: &str| {
+            let line = ["scanguard", "run", "--socket", value, "--state", "/run/state.json"];
+            match super::Cli::try_parse_from(line)?.command {
+                super::Command::Run(run) => Ok((run.socket.unwrap(), run.state.unwrap())),
+                other => panic!("{other:?}"),
+            }
+        };
+        let here = std::env::current_dir().unwrap();
+        let (socket, state) = parse("control.sock").unwrap();
+        assert_eq!(socket, here.join("control.sock"));
+        assert_eq!(state.to_str(), Some("/run/state.json"));
+        for wrong in ["", "/", ".."] {
+            let parsed: Result<_, clap::Error> = parse(wrong);
+            assert_eq!(parsed.unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
     }
 
     #[test]
