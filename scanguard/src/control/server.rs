@@ -349,7 +349,7 @@ impl Shared {
 
 fn code(error: &OrderError) -> StatusCode {
     match error {
-        OrderError::NotBanned(_) | OrderError::NotAllowedByHand(..) => StatusCode::NOT_FOUND,
+        OrderError::NotBanned(_) | OrderError::NotAllowedByHand { .. } => StatusCode::NOT_FOUND,
         OrderError::Refused { .. }
         | OrderError::BannedAround { .. }
         | OrderError::Listed { .. }

@@ -117,8 +117,13 @@ pub enum OrderError {
     #[error("{MAX_ALLOWED_BY_HAND} networks are allowed by hand already")]
     AllowedFull,
     /// It is not allowed by hand.
-    #[error("{}", not_by_hand(*.0, .1.as_ref()))]
-    NotAllowedByHand(IpNet, Option<Why>),
+    #[error("{}", not_by_hand(*.net, .allowed.as_ref()))]
+    NotAllowedByHand {
+        /// What was not to be allowed any more.
+        net: IpNet,
+        /// What around it or within it is allowed, and why.
+        allowed: Option<(IpNet, Why)>,
+    },
     /// There is nothing to confirm.
     #[error("there is nothing to confirm: the mode is {0}")]
     NothingToConfirm(Mode),
@@ -130,11 +135,21 @@ pub enum OrderError {
     Kernel(String),
 }
 
-fn not_by_hand(net: IpNet, why: Option<&Why>) -> String {
+fn not_by_hand(net: IpNet, allowed: Option<&(IpNet, Why)>) -> String {
     let name = report::name(net);
-    match why {
+    match allowed {
         None => format!("{name} is not allowed by hand"),
-        Some(why) => format!("{name} is not allowed by hand; {why}"),
+        Some((allowed, why)) if *allowed == net => format!("{name} is not allowed by hand; {why}"),
+        Some((allowed, Why::Hand)) => {
+            let part = if allowed.contains(&net) { "only as part of" } else { "not as a whole: only" };
+            let allowed = report::name(*allowed);
+            format!(
+                "{name} is allowed by hand {part} {allowed}: `scanguard disallow {allowed}` takes that back"
+            )
+        }
+        Some((allowed, why)) => {
+            format!("{name} is not allowed by hand; {} is never banned: {why}", report::name(*allowed))
+        }
     }
 }
 
@@ -159,9 +174,12 @@ impl Responder {
             Order::Unban { net } => self.order_unban(net, card),
             Order::Allow { net } => self.order_allow(net, now, card),
             Order::Disallow { net } => {
+                if net.trunc() != net {
+                    return Err(OrderError::HostBits { net });
+                }
                 if !self.by_hand.remove(&net) {
-                    let why = self.allowed.conflict(net).map(|(_, why)| why.clone());
-                    return Err(OrderError::NotAllowedByHand(net, why));
+                    let allowed = self.allowed.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
+                    return Err(OrderError::NotAllowedByHand { net, allowed });
                 }
                 self.allow(now, card);
                 let still = self.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));

@@ -119,6 +119,29 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
     assert!(matches!(bench.find(SCANNER, 2), Decision::Refused(Refusal::Allowed { .. })));
     let own = said(bench.order(Order::Disallow { net: net("192.0.2.1/32") }, 1));
     assert!(own.contains("own address"), "{own}");
+    for (asked, answer) in [
+        (
+            "198.51.100.7/32",
+            "no: 198.51.100.7 is allowed by hand only as part of 198.51.100.0/24: `scanguard disallow 198.51.100.0/24` \
+             takes that back",
+        ),
+        (
+            "198.51.0.0/16",
+            "no: 198.51.0.0/16 is allowed by hand not as a whole: only 198.51.100.0/24: `scanguard disallow \
+             198.51.100.0/24` takes that back",
+        ),
+        (
+            "198.51.100.7/24",
+            "no: 198.51.100.7/24 has bits beyond its prefix; is 198.51.100.0/24 meant, or the address 198.51.100.7?",
+        ),
+        (
+            "192.0.2.0/24",
+            "no: 192.0.2.0/24 is not allowed by hand; 192.0.2.1 is never banned: it is this host's own address",
+        ),
+        ("203.0.113.200/32", "no: 203.0.113.200 is not allowed by hand"),
+    ] {
+        assert_eq!(said(bench.order(Order::Disallow { net: net(asked) }, 1)), answer);
+    }
     bench.order(Order::Disallow { net: net("198.51.100.0/24") }, 1).unwrap();
     assert!(!bench.card.allowed.contains(&net("198.51.100.0/24")));
     assert!(said(bench.order(Order::Allow { net: net("0.0.0.0/0") }, 1)).contains("every address"));
