@@ -36,7 +36,7 @@ impl LinkKind {
     }
 
     /// The name of a pin. Names of interfaces may have dots, those of pins may not.
-    fn name(self, index: u32) -> String {
+    pub(super) fn name(self, index: u32) -> String {
         format!("{}_{index}", self.label())
     }
 

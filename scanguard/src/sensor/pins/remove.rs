@@ -33,12 +33,14 @@ impl Removed {
 /// What others have put there stays.
 ///
 /// # Errors
-/// An agent is running that uses it, or something could not be removed.
+/// It is not on a BPF file system, an agent is running that uses it, or something could not be removed.
 pub fn detach(root: &Path) -> Result<Removed, PinsError> {
     let mut removed = Removed::default();
     if !root.exists() {
         return Ok(removed);
     }
+    // Names alone do not make pins: elsewhere they are somebody's files.
+    bpffs::check(root)?;
     let _lock = lock::lock(root)?;
     let links = root.join(LINKS);
     for name in names(&links)? {
@@ -117,5 +119,24 @@ fn directory(path: &Path) -> Result<(), PinsError> {
     match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinsError::io("removing", path)(error)),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_called_like_pins_are_no_pins() {
+        let root = std::env::temp_dir().join(format!("scanguard-detach-{}", std::process::id()));
+        let links = root.join(LINKS);
+        fs::create_dir_all(&links).unwrap();
+        let file = links.join(LinkKind::Xdp.name(3));
+        fs::write(&file, "a file").unwrap();
+        let refused = detach(&root);
+        let kept = file.exists();
+        fs::remove_dir_all(&root).unwrap();
+        assert!(matches!(refused, Err(PinsError::NotBpffs { .. })), "{refused:?}");
+        assert!(kept, "it was deleted");
     }
 }
