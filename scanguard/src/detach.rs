@@ -45,7 +45,10 @@ fn lines(path: &Path, removed: &Removed) -> Vec<String> {
     if removed.is_nothing() {
         return vec![format!("{}: nothing is pinned", path.display())];
     }
-    let links = removed.links.iter().map(|(kind, index)| format!("detached {}", report::said(kind, *index)));
+    let links = removed
+        .links
+        .iter()
+        .map(|(kind, index)| format!("detached {}", report::said(kind, *index, removed.is_own_namespace)));
     let layouts = removed.layouts.iter().map(|name| format!("removed the maps of {name}"));
     let left =
         removed.left.iter().map(|path| format!("left {}: nothing that ScanGuard pinned", path.display()));

@@ -370,6 +370,16 @@ fn detach() -> Result<()> {
     let mut again = Agent::spawn(&setup.lab.victim, &["detach", "--pin", &path])?;
     ensure!(again.exit_code()? == Some(0), "{}", again.said());
     ensure!(again.lines().join("").contains("nothing is pinned"), "{:?}", again.lines());
+    // From where the interface has another name, or none.
+    setup.leave_attached()?;
+    let mut away = Agent::spawn(&setup.lab.scanner, &["detach", "--pin", &path])?;
+    ensure!(away.exit_code()? == Some(0), "{}", away.said());
+    let lines = away.lines().join("\n");
+    ensure!(
+        lines.contains("detached xdp at interface ")
+            && lines.contains("(as its network namespace numbers it)"),
+        "{lines}"
+    );
     // What others put there stays.
     setup.leave_attached()?;
     fs::create_dir(setup.settings.pin.join("theirs"))?;

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use aya::maps::{Array, Map, MapData};
 use scanguard_common::abi::Control;
 
-use super::PinsError;
+use super::{PinsError, namespace};
 
 /// Name of its pin.
 pub(super) const NAME: &str = "META";
@@ -36,7 +36,9 @@ pub(super) struct Meta {
     pub(super) gate: u32,
     /// As above.
     pub(super) drop_all: u32,
-    reserved: [u64; 11],
+    /// The network namespace of the agent that used it last, as [`namespace::own`] has it; 0: it was not noted.
+    pub(super) namespace: u64,
+    reserved: [u64; 10],
 }
 
 const _: () = assert!(size_of::<Meta>() == 128);
@@ -55,7 +57,8 @@ impl Meta {
             polled_ns: 0,
             gate: 0,
             drop_all: 0,
-            reserved: [0; 11],
+            namespace: namespace::own(),
+            reserved: [0; 10],
         }
     }
 
@@ -106,6 +109,11 @@ impl MetaMap {
     /// Notes what the program was told.
     pub(in crate::sensor) fn note_told(&mut self, told: &Control) {
         self.change(|meta| (meta.gate, meta.drop_all) = (told.gate, told.drop_all));
+    }
+
+    /// Notes who uses it now.
+    pub(super) fn note_namespace(&mut self) {
+        self.change(|meta| meta.namespace = namespace::own());
     }
 
     /// Notes that all sources were read by this time.

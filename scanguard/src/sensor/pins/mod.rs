@@ -18,6 +18,7 @@ mod layout;
 mod links;
 mod lock;
 mod meta;
+mod namespace;
 pub mod remove;
 pub mod report;
 mod takeover;

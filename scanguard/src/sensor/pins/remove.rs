@@ -8,7 +8,7 @@ use std::{
 use super::{
     LINKS, LinkKind, PinsError,
     bpffs::{self, Pinned},
-    layout, lock, meta, names,
+    layout, lock, meta, names, namespace,
 };
 
 /// What was removed.
@@ -16,6 +16,8 @@ use super::{
 pub struct Removed {
     /// Links that were detached: which program, and from which interface, by its index; 0: it had gone.
     pub links: Vec<(&'static str, u32)>,
+    /// Whether the indexes are of this network namespace.
+    pub is_own_namespace: bool,
     /// Layouts whose maps were removed.
     pub layouts: Vec<String>,
     /// What lies there and was not pinned by ScanGuard.
@@ -42,6 +44,7 @@ pub fn detach(root: &Path) -> Result<Removed, PinsError> {
     // Names alone do not make pins: elsewhere they are somebody's files.
     bpffs::check(root)?;
     let _lock = lock::lock(root)?;
+    removed.is_own_namespace = namespace::is_own(root);
     let links = root.join(LINKS);
     for name in names(&links)? {
         match LinkKind::of_name(&name) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, path::Path};
 use super::{
     LINKS, LinkKind, PinsError,
     bpffs::{self, Pinned},
-    layout, lock, names,
+    layout, lock, names, namespace,
 };
 
 /// What is pinned in a directory.
@@ -13,6 +13,8 @@ use super::{
 pub struct Report {
     /// Links: which of the programs, and the index of its interface; 0 where that has gone.
     pub links: Vec<(&'static str, u32)>,
+    /// Whether the indexes are of this network namespace.
+    pub is_own_namespace: bool,
     /// Ids of the programs in them.
     pub programs: BTreeSet<u32>,
     /// Names of layouts.
@@ -26,7 +28,8 @@ impl fmt::Display for Report {
         if self.links.is_empty() && self.layouts.is_empty() {
             return f.write_str("can be written, nothing is pinned");
         }
-        let links: Vec<_> = self.links.iter().map(|(kind, index)| said(kind, *index)).collect();
+        let links: Vec<_> =
+            self.links.iter().map(|(kind, index)| said(kind, *index, self.is_own_namespace)).collect();
         let links = if links.is_empty() { "nothing attached".to_owned() } else { links.join(", ") };
         write!(f, "{links}; maps {}", self.layouts.join(", "))?;
         match self.holder {
@@ -36,10 +39,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// A link for people: which program, where.
-pub fn said(kind: &str, interface: u32) -> String {
+/// A link for people: which program, where. The name that an index has here is that of another interface, if it is not of
+/// this network namespace.
+pub fn said(kind: &str, interface: u32, is_own_namespace: bool) -> String {
     if interface == 0 {
         return format!("{kind} at an interface that has gone");
+    }
+    if !is_own_namespace {
+        return format!("{kind} at interface {interface} (as its network namespace numbers it)");
     }
     let mut name = [0u8; libc::IF_NAMESIZE];
     // SAFETY: room for a name with its terminating zero.
@@ -61,6 +68,7 @@ pub fn look(root: &Path) -> Result<Report, PinsError> {
     let mut report = Report {
         layouts: names(root)?.into_iter().filter(|name| layout::is_name(name)).collect(),
         holder: lock::holder(root),
+        is_own_namespace: namespace::is_own(root),
         ..Report::default()
     };
     for name in names(&links)? {
@@ -75,4 +83,16 @@ pub fn look(root: &Path) -> Result<Report, PinsError> {
         report.links.push((kind.label(), index));
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_of_another_namespace_is_not_called_by_a_name_from_here() {
+        assert_eq!(said("xdp", 1, true), "xdp at lo");
+        assert_eq!(said("xdp", 1, false), "xdp at interface 1 (as its network namespace numbers it)");
+        assert_eq!(said("xdp", 0, false), "xdp at an interface that has gone");
+    }
 }

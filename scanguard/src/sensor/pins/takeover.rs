@@ -122,10 +122,11 @@ impl Plan {
         let mut taken = Taken { pins: Pins { held: None }, meta: None, inherited: None, polled: None };
         let mut meta = Meta::new(ipv6_prefix, salt);
         match found {
-            Found::Same(old) => {
+            Found::Same(mut old) => {
                 tracing::info!("using the pinned maps on: {}", layout.name);
                 let polled = old.value().polled_ns;
                 taken.polled = (polled != 0).then(|| Duration::from_nanos(polled));
+                old.note_namespace();
                 taken.meta = keep.is_some().then_some(old);
                 taken.pins.held = held;
                 return Ok(taken);
