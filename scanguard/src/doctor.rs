@@ -95,6 +95,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     let (line, own) = pins(&config.sensor);
     tell(Exit::Pins, vec![line])?;
     tell(Exit::Control, configured::files(&config))?;
+    tell(Exit::Config, configured::names(&config))?;
     tell(Exit::Success, configured::crowdsec(&config.crowdsec).await)?;
     tell(Exit::Interface, interface_lines(&interfaces, &own).await?)?;
     Ok(exit)

@@ -78,9 +78,9 @@ impl Exit {
             }
             match cause.downcast_ref::<ControlError>() {
                 Some(ControlError::Held { .. }) => return Self::Running,
-                Some(ControlError::Io { .. } | ControlError::Occupied(_) | ControlError::Group { .. }) => {
-                    return Self::Control;
-                }
+                // Another start would not mend it.
+                Some(ControlError::Group { .. }) => return Self::Config,
+                Some(ControlError::Io { .. } | ControlError::Occupied(_)) => return Self::Control,
                 None => {}
             }
             match cause.downcast_ref::<LoadError>() {

@@ -5,9 +5,9 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use scanguard::{
-    app,
+    app, check_config,
     cli::{Cli, Command},
-    config::{COMMENTED_DEFAULTS, Config},
+    config::COMMENTED_DEFAULTS,
     control, detach, doctor,
     exit::Exit,
     manual, replay,
@@ -49,11 +49,7 @@ async fn run(cli: Cli) -> Result<Exit> {
         Command::Replay(arguments) => {
             replay::command::run(&arguments, !cli.quiet, replay::command::interrupted()?)
         }
-        Command::CheckConfig { file } => {
-            Config::load(&file)?;
-            say(format_args!("{}: ok", file.display()))?;
-            Ok(Exit::Success)
-        }
+        Command::CheckConfig { file } => check_config::run(&file).map(|()| Exit::Success),
         Command::Detach { pin } => detach::run(pin),
         Command::Top(arguments) => top::run(arguments, colour).await.map(|()| Exit::Success),
         Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),

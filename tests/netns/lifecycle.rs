@@ -100,7 +100,13 @@ fn check_config() -> Result<()> {
     let wrong = config_file("[sensor]\nmode = \"fast\"\n")?;
     let right = config_file("[sensor]\nmode = \"auto\"\n")?;
     refused(&["check-config", &wrong.path()], 3, &["2: sensor.mode"])?;
-    refused(&["check-config", &right.path()], 0, &[])
+    refused(&["check-config", &right.path()], 0, &[])?;
+    let group = config_file("[control]\ngroup = \"nosuchgroup\"\n")?;
+    for command in [&["check-config"][..], &["run", "--config"]] {
+        refused(&[command, &[&group.path()]].concat(), 3, &["control.group: the group nosuchgroup"])?;
+    }
+    let lacking = config_file("[feeds]\nfiles = [\"/nowhere/drop.txt\"]\n")?;
+    refused(&["check-config", &lacking.path()], 0, &["warning: feed /nowhere/drop.txt: No such file"])
 }
 
 fn privileges() -> Result<()> {

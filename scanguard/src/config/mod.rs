@@ -3,6 +3,7 @@
 //! Each part's struct, defaults and limits live with that part; this module reads the file and
 //! collects what is wrong with it, all at once.
 
+pub mod host;
 mod interval;
 mod network;
 pub mod reference;
@@ -295,6 +296,12 @@ severity = 7
         assert!(said[4].starts_with("8: rules.vertical_scan.window: "), "{}", said[4]);
         assert!(said[5].starts_with("9: rules.vertical_scan.severity: "), "{}", said[5]);
         assert!(said[6].starts_with("10: colour: no such"), "{}", said[6]);
+    }
+
+    #[test]
+    fn an_interface_that_is_named_twice_is_said() {
+        let said = problems("[sensor]\ninterfaces = [\"eth0\", \"eth1\", \"eth0\"]\n");
+        assert_eq!(said, ["2: sensor.interfaces: eth0 is named twice"]);
     }
 
     #[test]

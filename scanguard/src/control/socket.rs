@@ -82,19 +82,27 @@ impl Drop for Guard {
     }
 }
 
+/// The number of the configured group; none: there is none.
+///
+/// # Errors
+/// [`ControlError::Group`].
+pub fn group(settings: &Settings) -> Result<Option<u32>, ControlError> {
+    match settings.group.as_str() {
+        "" => Ok(None),
+        name => {
+            let number = peer::group(name);
+            number.map(Some).map_err(|error| ControlError::Group { name: name.to_owned(), error })
+        }
+    }
+}
+
 /// Locks the socket and the state file against other agents, and makes the socket: for root, the agent's user and the
 /// configured group.
 ///
 /// # Errors
 /// See [`ControlError`].
 pub fn bind(settings: &Settings, state: &Path) -> Result<Control, ControlError> {
-    let group = match settings.group.as_str() {
-        "" => None,
-        name => {
-            let number = peer::group(name);
-            Some(number.map_err(|error| ControlError::Group { name: name.to_owned(), error })?)
-        }
-    };
+    let group = group(settings)?;
     let path = &settings.socket;
     let locks = [lock(path, 0o755, "--socket")?, lock(state, 0o750, "--state")?];
     let failed = |error| ControlError::Io { path: path.clone(), error, option: "--socket" };

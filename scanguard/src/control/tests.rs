@@ -236,4 +236,6 @@ async fn one_agent_at_a_time_and_a_dead_ones_socket_is_replaced() {
     let unknown = settings::Settings { group: "no-such-group".to_owned(), ..directory.settings() };
     let error = bind(&unknown, &directory.0.join("state.json")).expect_err("there is no such group");
     assert!(error.to_string().contains("groupadd --system no-such-group"), "{error}");
+    // The unit starts it again after other codes.
+    assert_eq!(Exit::of(&error.into()), Exit::Config);
 }

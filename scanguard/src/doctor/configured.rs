@@ -4,8 +4,8 @@ use std::{ffi::CString, fs, io, os::unix::ffi::OsStrExt as _, path::Path};
 
 use super::{Line, Verdict};
 use crate::{
-    config::Config,
-    control::peer,
+    config::{Config, host},
+    control::socket,
     crowdsec::{client::Client, settings::Settings},
 };
 
@@ -24,13 +24,15 @@ pub(super) fn files(config: &Config) -> Vec<Line> {
         Ok(()) => Line::new(Verdict::Good, "control socket", format!("{} can be made", socket.display())),
         Err(error) => Line::new(Verdict::Bad, "control socket", format!("{error}: see control.socket")),
     });
-    let group = config.control.group.as_str();
-    if !group.is_empty()
-        && let Err(error) = peer::group(group)
-    {
-        lines.push(Line::new(Verdict::Bad, "control group", format!("{group}: {error}: see control.group")));
-    }
     lines
+}
+
+/// What the file names and this host has not.
+pub(super) fn names(config: &Config) -> Vec<Line> {
+    let group = socket::group(&config.control).err();
+    let group = group.map(|error| Line::new(Verdict::Bad, "control group", error.to_string()));
+    let lacks = host::lacks(config).into_iter().map(|lack| Line::new(Verdict::Loss, "configuration", lack));
+    group.into_iter().chain(lacks).collect()
 }
 
 /// Whether a file can be made where its directory, or the first one above it that is there, lets this user.

@@ -105,7 +105,9 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             interfaces: section.value("interfaces", default.interfaces, |names: &Vec<String>| {
-                names.iter().try_for_each(|name| check_interface_name(name))
+                names.iter().try_for_each(|name| check_interface_name(name))?;
+                let again = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
+                again.map_or(Ok(()), |(_, name)| Err(format!("{name} is named twice")))
             }),
             mode: section.value("mode", default.mode, |_| Ok(())),
             egress: section.value("egress", default.egress, |_| Ok(())),

@@ -171,6 +171,18 @@ impl Settings {
         }
     }
 
+    /// The files that are written to.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|sink| match &sink.kind {
+            Kind::File { path, .. } => Some(path.as_path()),
+            Kind::Stdout { .. }
+            | Kind::Journald { .. }
+            | Kind::Syslog { .. }
+            | Kind::Alertmanager(_)
+            | Kind::Webhook(_) => None,
+        })
+    }
+
     pub(crate) fn read(root: &mut Section<'_, '_>) -> Self {
         let Some(tables) = root.tables("sinks", MAX_SINKS) else {
             return Self::default();

@@ -1,0 +1,24 @@
+//! `scanguard check-config`: whether the agent would start with a file, and what of it this host has not.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{
+    config::{Config, host},
+    control::socket,
+    stdio::{complain, say},
+};
+
+/// Says all that is wrong.
+///
+/// # Errors
+/// The agent would not start.
+pub fn run(file: &Path) -> Result<()> {
+    let config = Config::load(file)?;
+    socket::group(&config.control)?;
+    for lack in host::lacks(&config) {
+        complain(format_args!("scanguard: warning: {lack}"));
+    }
+    Ok(say(format_args!("{}: ok", file.display()))?)
+}

@@ -1,0 +1,37 @@
+//! What a configuration names and this host has not, without which the agent runs all the same.
+
+use std::path::Path;
+
+use super::Config;
+use crate::detect::feeds::Feeds;
+
+/// All that is missing or wrong of it, one by one. Only looks.
+pub fn lacks(config: &Config) -> Vec<String> {
+    let (_, problems) = Feeds::load(&config.feeds.files, &Feeds::default());
+    let feeds = problems.iter().map(|problem| format!("feed {problem}"));
+    let directories = config.sinks.files().filter_map(Path::parent).filter(|directory| !directory.is_dir());
+    let sinks = directories.map(|directory| {
+        format!(
+            "{} is no directory: the sink that writes there tells nothing until it is",
+            directory.display()
+        )
+    });
+    feeds.chain(sinks).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_and_a_directory_that_are_missing_are_said() {
+        let config = |text: &str| Config::parse(text).unwrap();
+        let text = "[feeds]\nfiles = [\"/nowhere/drop.txt\"]\n[[sinks]]\nkind = \"file\"\npath = \"/nowhere/else/a.log\"\n";
+        let said = lacks(&config(text));
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("feed /nowhere/drop.txt: No such file"), "{said:?}");
+        assert!(said[1].starts_with("/nowhere/else is no directory"), "{said:?}");
+        let there = config("[[sinks]]\nkind = \"file\"\npath = \"/tmp/a.log\"\n");
+        assert_eq!(lacks(&there), Vec::<String>::new());
+    }
+}
