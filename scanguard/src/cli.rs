@@ -1,14 +1,13 @@
 //! The command line.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand};
 use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
 
 use crate::{
+    config::network,
     control::command,
     export::findings::Format,
     sensor::settings::{Mode, check_interface_name, check_pin},
@@ -27,7 +26,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong command line, 3 wrong configurat
 #[command(name = "scanguard", version = VERSION, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to log, to standard error: error, warn, info, debug, trace, or a tracing filter.
-    #[arg(long, global = true, env = "SCANGUARD_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, global = true, env = "SCANGUARD_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
     pub log: String,
     /// Log errors only, and show no progress: the same as --log error.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -166,11 +165,8 @@ pub struct Replay {
     pub salt: Option<u64>,
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
-    let address = text.parse::<IpAddr>().map(IpNet::from);
-    address
-        .or_else(|_| text.parse())
-        .map_err(|_| "not a network such as 192.0.2.0/24 or 2001:db8::/32".to_owned())
+fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn interface_name(text: &str) -> Result<String, String> {
@@ -207,6 +203,19 @@ mod tests {
         assert_eq!(filter(&["-v"]), "debug");
         assert_eq!(filter(&["--log", "warn", "-vv"]), "trace");
         assert!(super::Cli::try_parse_from(["scanguard", "-q", "-v", "print-config"]).is_err());
+    }
+
+    #[test]
+    fn what_is_written_wrongly_is_a_wrong_command_line_and_says_what_is_meant() {
+        for (line, said) in [
+            (&["--log", "a=b=c", "print-config"][..], "invalid value 'a=b=c'"),
+            (&["replay", "--local", "10.66.0.7/24", "x.pcap"], "is \"10.66.0.0/24\" meant?"),
+            (&["ban", "192.0.2.7", "--for", "1x"], "\"1h 30m\" or \"7d\""),
+        ] {
+            let error = super::Cli::try_parse_from([&["scanguard"], line].concat()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

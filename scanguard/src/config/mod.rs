@@ -299,6 +299,14 @@ severity = 7
     }
 
     #[test]
+    fn a_number_that_is_too_large_for_its_type_is_said_with_the_limits() {
+        let said = problems("[response]\njitter = 500\nmax_bans = -1\nmax_per_minute = \"many\"\n");
+        assert_eq!(said[0], "2: response.jitter: 500 is not within 0 to 100");
+        assert_eq!(said[1], "3: response.max_bans: -1 is not within 1 to 60000");
+        assert!(said[2].starts_with("4: response.max_per_minute: invalid type: string"), "{said:?}");
+    }
+
+    #[test]
     fn an_interface_that_is_named_twice_is_said() {
         let said = problems("[sensor]\ninterfaces = [\"eth0\", \"eth1\", \"eth0\"]\n");
         assert_eq!(said, ["2: sensor.interfaces: eth0 is named twice"]);

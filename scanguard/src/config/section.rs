@@ -126,15 +126,27 @@ impl<'r, 'i> Section<'r, 'i> {
         default: T,
         check: impl FnOnce(&T) -> Result<(), String>,
     ) -> T {
+        self.read_value(key, default, |value| {
+            let value =
+                T::deserialize(value.into_deserializer()).map_err(|error| error.message().to_owned())?;
+            check(&value).map(|()| value)
+        })
+    }
+
+    /// A setting that `read` makes something of, or its default.
+    fn read_value<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(Spanned<DeValue<'i>>) -> Result<T, String>,
+    ) -> T {
         self.report.asked.borrow_mut().push(self.path(key));
         let Some(value) = self.take(key) else {
             return default;
         };
         let start = value.span().start;
         self.report.places.borrow_mut().insert(self.path(key), start);
-        let read = T::deserialize(value.into_deserializer())
-            .map_err(|error| error.message().to_owned())
-            .and_then(|value| check(&value).map(|()| value));
+        let read = read(value);
         match read {
             Ok(value) => value,
             Err(message) => {
@@ -218,7 +230,19 @@ impl<'r, 'i> Section<'r, 'i> {
     where
         T: DeserializeOwned + Display + PartialOrd,
     {
-        self.value(key, default, |value| within(value, &limits))
+        self.read_value(key, default, |value| {
+            // One that its type does not have room for is beyond the limits, too.
+            let written = match value.get_ref() {
+                DeValue::Integer(written) => Some(written.to_string()),
+                _ => None,
+            };
+            let read = T::deserialize(value.into_deserializer());
+            let value = read.map_err(|error| match written {
+                Some(written) => beyond(&written, &limits),
+                None => error.message().to_owned(),
+            })?;
+            within(&value, &limits).map(|()| value)
+        })
     }
 
     /// A length of time within limits.
@@ -271,7 +295,11 @@ fn within<T: Display + PartialOrd>(value: &T, limits: &RangeInclusive<T>) -> Res
     if limits.contains(value) {
         return Ok(());
     }
-    Err(format!("{value} is not within {} to {}", limits.start(), limits.end()))
+    Err(beyond(value, limits))
+}
+
+fn beyond<T: Display>(value: &impl Display, limits: &RangeInclusive<T>) -> String {
+    format!("{value} is not within {} to {}", limits.start(), limits.end())
 }
 
 /// The known key that `key` is most likely a slip of: it starts alike, or the one starts with the other.

@@ -57,7 +57,7 @@ pub enum Command {
         /// Address or network, such as 192.0.2.7 or 2001:db8::/64.
         #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
         net: IpNet,
-        /// For how long, such as 1h; without: until `scanguard unban`.
+        /// For how long, such as 1h or 7d; without: until `scanguard unban`.
         #[arg(long = "for", value_name = "TIME", value_parser = clap::value_parser!(Interval))]
         lasts: Option<Interval>,
         /// Why, for those who ask later.
