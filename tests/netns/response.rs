@@ -429,7 +429,7 @@ fn nonsense() -> Result<()> {
         (&["ban", VICTIM], "own address"),
         (&["ban", "::ffff:10.77.0.1"], "own address"),
         (&["ban", "10.77.0.9"], "default gateway"),
-        (&["ban", "10.77.0.0/16"], "is within it, which is never banned"),
+        (&["ban", "10.77.0.0/16"], "which is never banned, is within 10.77.0.0/16"),
         (&["ban", "192.0.2.1/24"], "is 192.0.2.0/24 meant"),
         (&["ban", "192.0.2.1", "--for", "0s"], "a ban lasts from 1s"),
         (&["ban", "192.0.2.1", "--for", "200000000h"], "a ban lasts from 1s"),
@@ -440,7 +440,7 @@ fn nonsense() -> Result<()> {
         (&["unban", "192.0.2.1"], "is not banned"),
         (&["allow", "0.0.0.0/0"], "every address"),
         (&["disallow", "192.0.2.1"], "not allowed by hand"),
-        (&["enforce", "--confirm", "0s"], "within 1s to 24h"),
+        (&["enforce", "--confirm", "0s"], "from 1s to 24h"),
         (&["confirm"], "nothing to confirm"),
     ] {
         let (done, said) = agent.ask(arguments)?;

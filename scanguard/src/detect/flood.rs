@@ -207,10 +207,22 @@ fn may_be_clients(activity: &Activity, sees_handshakes: bool) -> bool {
 /// Of the bitmaps of targets: nobody chooses what is sampled.
 const SALT: u64 = 0;
 
+/// The names of both.
+pub const NAMES: [&str; 2] = [Kind::Flood.name(), Kind::Backscatter.name()];
+
 #[derive(Clone, Copy)]
 enum Kind {
     Flood,
     Backscatter,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Flood => "flood",
+            Self::Backscatter => "backscatter",
+        }
+    }
 }
 
 /// The rules by whose names findings are told. They look at totals, not at single sources.
@@ -240,10 +252,7 @@ impl Flood {
 
 impl Rule for Flood {
     fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Flood => "flood",
-            Kind::Backscatter => "backscatter",
-        }
+        self.kind.name()
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -128,7 +128,7 @@ pub enum OrderError {
     #[error("there is nothing to confirm: the mode is {0}")]
     NothingToConfirm(Mode),
     /// A mode that takes no confirmation, or too much or too little time for it.
-    #[error("only enforce is confirmed, within 1s to 24h")]
+    #[error("the time within which enforcing has to be confirmed is from 1s to 24h; other modes have none")]
     Confirm,
     /// The kernel did not take it.
     #[error("the kernel did not take it: {0}")]

@@ -67,7 +67,7 @@ pub enum Refusal {
     },
     /// It would last too long or not at all.
     #[error(
-        "a ban lasts from {} to {}; without --for it lasts until it is taken back",
+        "a ban lasts from {} to {}; if no time is said, until it is taken back",
         Interval(super::policy::SHORTEST),
         Interval(super::policy::LONGEST)
     )]
@@ -94,7 +94,9 @@ fn overlap(net: IpNet, allowed: IpNet, why: &Why) -> String {
     match (allowed.contains(&net), allowed == net) {
         (_, true) => format!("{allowed_name} is never banned: {why}"),
         (true, false) => format!("it is within {allowed_name}, which is never banned: {why}"),
-        (false, false) => format!("{allowed_name} is within it, which is never banned: {why}"),
+        (false, false) => {
+            format!("{allowed_name}, which is never banned, is within {}: {why}", super::report::name(net))
+        }
     }
 }
 

@@ -211,6 +211,9 @@ fn rule(name: &str) -> Result<String, String> {
     if names.contains(&name) {
         return Ok(name.to_owned());
     }
+    if rules::without_source().any(|one| one == name) {
+        return Err(format!("\"{name}\" looks at totals: its findings have no source that could be banned"));
+    }
     Err(format!("\"{name}\" is no rule; there are: {}", names.join(", ")))
 }
 
@@ -227,7 +230,7 @@ mode = \"block\"
 drop = \"some\"
 allow = [\"192.0.2.7\", \"192.0.2.7/24\", \"0.0.0.0/0\", \"me\"]
 allow_interfaces = [\"a/b\"]
-rules = [\"vertical_scan\", \"vertical\"]
+rules = [\"vertical_scan\", \"vertical\", \"flood\"]
 times = [\"0s\", \"10m\", \"soon\"]
 max_bans = 0
 state = \"state.json\"
@@ -235,10 +238,11 @@ colour = 1
 ";
         let problems = Config::parse(text).expect_err("it is wrong");
         let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
-        assert_eq!(lines, [2, 3, 4, 4, 4, 5, 6, 7, 7, 8, 9, 10], "{problems:#?}");
+        assert_eq!(lines, [2, 3, 4, 4, 4, 5, 6, 6, 7, 7, 8, 9, 10], "{problems:#?}");
         let said = |place: usize| problems[place].message.as_str();
         assert!(said(2).contains("192.0.2.0/24"), "{}", said(2));
         assert!(said(6).contains("vertical_scan, "), "{}", said(6));
+        assert!(said(7).contains("\"flood\" looks at totals"), "{}", said(7));
     }
 
     #[test]

@@ -342,7 +342,12 @@ impl Settings {
     }
 }
 
-/// The names of all rules, whether they are enabled or not.
+/// The names of the rules that look at totals, whose findings have no source.
+pub fn without_source() -> impl Iterator<Item = &'static str> {
+    crate::detect::flood::NAMES.into_iter()
+}
+
+/// The names of all rules that look at sources, whether they are enabled or not.
 pub fn names() -> Vec<&'static str> {
     let settings = Settings::default();
     let single = settings.registry().into_iter().map(|(_, rule)| rule.name());
