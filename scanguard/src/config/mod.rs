@@ -141,23 +141,16 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = |error| ConfigError::Read { path: path.to_owned(), error };
-        let metadata = fs::metadata(path).map_err(read)?;
-        // A device or pipe may never end.
-        if !metadata.is_file() {
-            return Err(read(io::Error::other("not a file")));
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(ConfigError::Huge { path: path.to_owned() });
-        }
-        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => read(io::Error::other("not UTF-8 text")),
-            _ => read(error),
-        })?;
-        if text.trim().is_empty() {
-            return Err(ConfigError::Empty { path: path.to_owned() });
-        }
-        Self::parse(&text).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+        Self::parse(&text(path)?).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+    }
+
+    /// `[control]` of a file, whatever else is wrong with it: who asks for a reload is to hear of that from the agent. None: it
+    /// cannot be read.
+    pub fn control(path: &Path) -> Option<control::settings::Settings> {
+        let text = text(path).ok()?;
+        section::read(&text, |mut root| control::settings::Settings::read(root.section("control")))
+            .result
+            .ok()
     }
 
     /// Reads the text of a file.
@@ -235,6 +228,27 @@ impl Config {
     }
 }
 
+/// The text of a file that may be a configuration.
+fn text(path: &Path) -> Result<String, ConfigError> {
+    let read = |error| ConfigError::Read { path: path.to_owned(), error };
+    let metadata = fs::metadata(path).map_err(read)?;
+    // A device or pipe may never end.
+    if !metadata.is_file() {
+        return Err(read(io::Error::other("not a file")));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(ConfigError::Huge { path: path.to_owned() });
+    }
+    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => read(io::Error::other("not UTF-8 text")),
+        _ => read(error),
+    })?;
+    if text.trim().is_empty() {
+        return Err(ConfigError::Empty { path: path.to_owned() });
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +318,17 @@ severity = 7
         assert_eq!(said[0], "2: response.jitter: 500 is not within 0 to 100");
         assert_eq!(said[1], "3: response.max_bans: -1 is not within 1 to 60000");
         assert!(said[2].starts_with("4: response.max_per_minute: invalid type: string"), "{said:?}");
+    }
+
+    #[test]
+    fn the_control_socket_of_a_wrong_file_is_known() {
+        let path = std::env::temp_dir().join(format!("scanguard-control-{}.toml", std::process::id()));
+        fs::write(&path, "[sensor]\nmode = \"fast\"\n[control]\nsocket = \"/run/other.sock\"\n").unwrap();
+        let (control, config) = (Config::control(&path), Config::load(&path));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(control.map(|control| control.socket), Some(PathBuf::from("/run/other.sock")));
+        assert!(matches!(config, Err(ConfigError::Wrong { .. })), "{config:?}");
+        assert_eq!(Config::control(&path), None);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use super::{
     client::Client,
     listing::{self, ROWS, Sort},
     server::{BanBody, ModeBody, NetBody},
-    settings::Settings,
 };
 use crate::{
     config::{Config, DEFAULT_PATH, Interval},
@@ -41,10 +40,7 @@ impl At {
     /// Whom to ask.
     pub(crate) fn client(&self) -> Client {
         // Members of the group may not be able to read the file; then the socket is where it usually is.
-        let configured = || match Config::load(Path::new(DEFAULT_PATH)) {
-            Ok(config) => config.control.socket,
-            Err(_) => Settings::default().socket,
-        };
+        let configured = || Config::control(Path::new(DEFAULT_PATH)).unwrap_or_default().socket;
         Client::new(&self.socket.clone().unwrap_or_else(configured))
     }
 }
