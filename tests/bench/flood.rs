@@ -34,8 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// A finding is to be there within one poll, at the latest.
 const LATENCY_LIMIT: f64 = 1_000.0;
-/// What the agent's memory may grow by, in MiB: 200 bytes for each of the 131,072 histories that it keeps by default.
-const GROWTH_LIMIT: f64 = 25.0;
+/// What the agent's memory may grow by, in MiB: 300 bytes for each of the 131,072 histories that it keeps by default, of which 200 are
+/// a history of one look, the rest room in a hash table that has just doubled.
+const GROWTH_LIMIT: f64 = 37.5;
 /// The probe of a scan by which a rule matches at the latest: of `vertical_scan`, the twentieth distinct service.
 const CROSSING: usize = 20;
 /// A mebibyte.
