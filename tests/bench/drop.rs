@@ -14,10 +14,16 @@ use anyhow::{Context as _, Result, ensure};
 use scanguard_tests::{
     agent::Agent,
     capture::Capture,
+    clients::{Service, serve_banners},
     lab::{Lab, Process, ROUTED, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE},
 };
 
-use crate::wire;
+use crate::{
+    machine::Machine,
+    model::{Bound, Cell, Part, Report, Table, Target},
+    wire,
+    work::Effort,
+};
 
 /// Ports that a scan of one host tries.
 const PORTS: usize = 1_000;
@@ -25,41 +31,79 @@ const PORTS: usize = 1_000;
 const HOSTS: usize = 256;
 /// The number of the probe at which a rule may match at the earliest: of `sequential_test`, the least of all.
 const CROSSING: usize = 9;
+/// Scans of each kind in a turn.
+const SCANS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A scanner that has sent nothing for so long has sent all.
 const QUIET: Duration = Duration::from_secs(3);
+/// Milliseconds to the first packet that is dropped, of half of the scans.
+const MEDIAN_LIMIT: f64 = 3.0;
+/// The same, of 99 in a hundred.
+const P99_LIMIT: f64 = 30.0;
+/// Percent of the services from which a scan may hear.
+const ANSWERED_LIMIT: f64 = 5.0;
+/// What a SYN scan is banned by: it completes no connection.
+const SPOOFABLE: &str = "allow_spoofable = true\n";
 
-/// A scanner, how it is told to scan, and how many services it tries.
+/// A scanner, how it is told to scan, and whom.
 struct Scanner {
     name: &'static str,
+    program: &'static str,
     arguments: String,
+    /// How many services it tries.
     services: usize,
+    /// What is configured beside the mode.
+    response: &'static str,
+    /// Whether the scanned host forwards, and has a service that listens: by defaults only who completed a connection is banned.
+    forwards: bool,
+    listens: bool,
 }
 
-fn scanners(mac: &str) -> [Scanner; 3] {
-    let ports = format!("1-{PORTS}");
+fn scanners(mac: &str) -> [Scanner; 5] {
+    let nmap = |how: &str| format!("-n -Pn {how} -T5 --host-timeout 5s -oG - -p 1-{PORTS} {VICTIM}");
+    let syn_scan = Scanner {
+        name: "nmap -sS -T5",
+        program: "nmap",
+        arguments: nmap("-sS"),
+        services: PORTS,
+        response: SPOOFABLE,
+        forwards: false,
+        listens: false,
+    };
     [
         Scanner {
-            name: "nmap",
-            arguments: format!("-n -Pn -sS -T5 --host-timeout 5s -oG - -p {ports} {VICTIM}"),
-            services: PORTS,
-        },
-        Scanner {
-            name: "masscan",
+            name: "masscan, 10,000 a second",
+            program: "masscan",
             arguments: format!(
                 "--interface {SCANNER_INTERFACE} --adapter-ip {SCANNER} --router-mac {mac} --rate 10000 --wait 1 \
-                 -oG - -p {ports} {VICTIM}/32"
+                 -oG - -p 1-{PORTS} {VICTIM}/32"
             ),
-            services: PORTS,
+            ..syn_scan
         },
         // Before version 4 it takes one port, so it scans a block.
         Scanner {
-            name: "zmap",
+            name: "zmap, 10,000 a second, a block",
+            program: "zmap",
             arguments: format!(
                 "-q -i {SCANNER_INTERFACE} -S {SCANNER} -G {mac} -r 10000 -c 1 -b /dev/null -p 80 {ROUTED}.0/24"
             ),
             services: HOSTS,
+            ..syn_scan
         },
+        Scanner {
+            name: "nmap -sT -T5, by default a connection is asked for",
+            arguments: nmap("-sT"),
+            response: "",
+            listens: true,
+            ..syn_scan
+        },
+        Scanner {
+            name: "nmap -sS -T5, the host forwards",
+            arguments: nmap("-sS"),
+            forwards: true,
+            ..syn_scan
+        },
+        syn_scan,
     ]
 }
 
@@ -71,50 +115,74 @@ struct Outcome {
     answered: usize,
 }
 
-/// Measures and prints.
-pub(crate) fn run(turns: usize) -> Result<()> {
-    println!(
-        "{PORTS} ports of a host, or one of {HOSTS} hosts; {turns} scans each; allow_spoofable, since a SYN scan completes no connection"
+/// Measures.
+///
+/// # Errors
+/// Something that is needed is missing.
+pub(crate) fn run(effort: Effort) -> Result<Report> {
+    let scans = SCANS * effort.turns;
+    let about = format!(
+        "{scans} scans each of {PORTS} ports of a host, or of one port of {HOSTS} hosts, each of a fresh host with a fresh agent that \
+         enforces; with `allow_spoofable`, since a SYN scan completes no connection, but where the row says otherwise. Time: from the \
+         packet of the scan by which a rule may match at the earliest (the ninth SYN; of `-sT`, also the first completed connection) to the \
+         first SYN that was dropped, as tcpdump saw both; 0 where that was the next. Answered: of how many services the scan that \
+         heard most heard anything, RST included; beside it, of how many without a sensor. Not stopped: scans of which all passed, which the \
+         times leave out."
     );
-    println!(
-        "{:<10} {:>12} {:>12} {:>12} {:>22} {:>22}",
-        "scanner", "median ms", "p99 ms", "max ms", "answered, max", "without a sensor"
-    );
+    let columns = [
+        "median_ms",
+        "p99_ms",
+        "slowest_ms",
+        "answered_percent_at_most",
+        "without_a_sensor_percent",
+        "not_stopped",
+    ];
+    let mut table = Table::new("From the threshold to the drop", &about, &columns);
+    let mut targets = Vec::new();
     let mac = Lab::new()?.victim_mac()?;
     for place in 0..scanners(&mac).len() {
+        let Scanner { name, services, .. } = scanners(&mac)[place];
+        eprintln!("{scans} scans: {name}");
+        let percent = |answered: usize| 100.0 * answered as f64 / services as f64;
         let unwatched = scan(place, false)?;
-        let mut outcomes = Vec::new();
-        for _ in 0..turns {
-            outcomes.push(scan(place, true)?);
-        }
+        let outcomes = (0..scans).map(|_| scan(place, true)).collect::<Result<Vec<_>>>()?;
         let mut times: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.until_dropped).collect();
-        ensure!(times.len() == outcomes.len(), "a scan was not banned");
         times.sort();
         let at = |part: f64| {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a list")]
-            let place = ((times.len() - 1) as f64 * part).ceil() as usize;
-            times[place].as_secs_f64() * 1e3
+            let place = (times.len().saturating_sub(1) as f64 * part).ceil() as usize;
+            times.get(place).map(|time| time.as_secs_f64() * 1e3)
         };
         let most = outcomes.iter().map(|outcome| outcome.answered).max().unwrap_or(0);
-        let Scanner { name, services, .. } = &scanners(&mac)[place];
-        println!(
-            "{name:<10} {:>12.2} {:>12.2} {:>12.2} {:>22} {:>22}",
-            at(0.5),
-            at(0.99),
-            at(1.0),
-            format!("{most} of {services}"),
-            format!("{} of {services}", unwatched.answered),
+        let not_stopped = (scans - times.len()) as f64;
+        let times = [at(0.5), at(0.99), at(1.0)];
+        let cells = times.map(|time| time.map_or(Cell::from("none"), Cell::from)).into_iter();
+        table.push(
+            name,
+            cells.chain([percent(most), percent(unwatched.answered), not_stopped].map(Cell::from)),
         );
+        let mut target = |what: &str, figure, limit, unit| {
+            targets.push(Target::new(&format!("{name}: {what}"), figure, Bound::AtMost, limit, unit));
+        };
+        target("threshold to drop, median", times[0], MEDIAN_LIMIT, "ms");
+        target("threshold to drop, p99", times[1], P99_LIMIT, "ms");
+        target("services that answered", Some(percent(most)), ANSWERED_LIMIT, "%");
+        target("scans not stopped", Some(not_stopped), 0.0, "");
     }
-    Ok(())
+    Ok(Report { part: Part::Drop, machine: Machine::this()?, tables: vec![table], targets })
 }
 
 /// One scan of a fresh victim, watched by an agent that enforces or by nobody.
 fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     let lab = Lab::new()?;
     let scanners = scanners(&lab.victim_mac()?);
-    let Scanner { name, arguments, .. } = &scanners[place];
-    let config = Configuration::new()?;
+    let Scanner { name, program, arguments, response, forwards, listens, .. } = &scanners[place];
+    if *forwards {
+        lab.victim.sysctl("ipv4/ip_forward", "1")?;
+    }
+    let service = Service { port: 80, banner: "" };
+    let _service = if *listens { Some(serve_banners(&lab.victim, &[service])?) } else { None };
+    let config = Configuration::new(response)?;
     let path = config.0.display().to_string();
     let mut agent = match is_watched {
         true => Some(Agent::start(&lab.victim, &["--format", "json", "--config", &path])?),
@@ -123,7 +191,7 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     let mut sent = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
     let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
     let mut passed = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
-    let mut command = lab.scanner.command(name);
+    let mut command = lab.scanner.command(program);
     command.args(arguments.split_whitespace());
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // What it finds, and so how it ends, is not what is measured.
@@ -144,9 +212,15 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
         .filter_map(|line| Some(line.split(' ').nth(2)?.to_owned()))
         .collect();
     ensure!(all.len() > CROSSING, "{name} sent {} SYNs", all.len());
+    let mut crossing = all[CROSSING - 1];
+    if *listens {
+        let completed = sent.lines(&format!("src host {SCANNER} and tcp[tcpflags] == tcp-ack"))?;
+        let completed = completed.first().and_then(|line| time(line));
+        crossing = crossing.max(completed.context("no connection was completed")?);
+    }
     // The packet that crosses may be the first that is dropped.
     let until_dropped =
-        (through < all.len()).then(|| all[through.max(CROSSING - 1)].saturating_sub(all[CROSSING - 1]));
+        (through < all.len()).then(|| all[through.max(CROSSING - 1)].saturating_sub(crossing));
     Ok(Outcome { until_dropped, answered: answered.len() })
 }
 
@@ -175,10 +249,9 @@ fn time(line: &str) -> Option<Duration> {
 struct Configuration(PathBuf);
 
 impl Configuration {
-    fn new() -> Result<Self> {
+    fn new(response: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("scanguard-drop-{}.toml", std::process::id()));
-        fs::write(&path, "[response]\nmode = \"enforce\"\nallow_spoofable = true\n")
-            .context("configuration")?;
+        fs::write(&path, format!("[response]\nmode = \"enforce\"\n{response}")).context("configuration")?;
         Ok(Self(path))
     }
 }

@@ -34,9 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// A finding is to be there within one poll, at the latest.
 const LATENCY_LIMIT: f64 = 1_000.0;
-/// What the agent's memory may grow by, in MiB: 300 bytes for each of the 131,072 histories that it keeps by default, of which 200 are
-/// a history of one look, the rest room in a hash table that has just doubled.
-const GROWTH_LIMIT: f64 = 37.5;
+/// What the agent's memory may grow by, in MiB: 400 bytes for each of the 131,072 histories that it keeps by default, which is
+/// what one of two looks takes, with its room in the hash table.
+const GROWTH_LIMIT: f64 = 50.0;
 /// The probe of a scan by which a rule matches at the latest: of `vertical_scan`, the twentieth distinct service.
 const CROSSING: usize = 20;
 /// A mebibyte.
@@ -47,16 +47,18 @@ const MIB: f64 = 1_048_576.0;
 enum Beside {
     Nothing,
     Forged,
+    ForgedTwice,
     Garbage,
 }
 
 impl Beside {
-    const ALL: [Self; 3] = [Self::Nothing, Self::Forged, Self::Garbage];
+    const ALL: [Self; 4] = [Self::Nothing, Self::Forged, Self::ForgedTwice, Self::Garbage];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Forged => "SYNs of ten million forged sources",
+            Self::ForgedTwice => "the same, two SYNs of each",
             Self::Garbage => "garbage",
         }
     }
@@ -66,9 +68,10 @@ impl Beside {
         let syn = V4 { protocol: 6, destination: Some(VICTIM.parse()?), ..V4::default() };
         Ok(match self {
             Self::Nothing => None,
-            Self::Forged => {
+            Self::Forged | Self::ForgedTwice => {
                 let frame = to(lab.victim_mac_bytes()?, &v4_packet(&syn, &tcp(0x02, 80)));
-                Some((frame, Change::Forged, FORGED))
+                let is_once = self == Self::Forged;
+                Some((frame, if is_once { Change::Forged } else { Change::ForgedTwice }, FORGED))
             }
             Self::Garbage => Some((vec![0; GARBAGE], Change::Garbage, FORGED)),
         })

@@ -45,13 +45,13 @@ struct Arguments {
     #[arg(long)]
     flood: bool,
     /// The time from a packet to the finding instead, while masscan runs at full speed
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "write"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "drop", "write"])]
     latency: bool,
     /// The time from a packet to the first that is dropped instead, by real scanners
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "write", "latency"])]
+    #[arg(long)]
     drop: bool,
     /// Measure all parts and write docs/performance.md
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "drop"])]
     write: bool,
     /// With --write: take the figures from files that --json wrote, and measure only the parts that they lack
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "write")]
@@ -83,9 +83,6 @@ fn main() -> Result<()> {
     if arguments.latency {
         return latency::run();
     }
-    if arguments.drop {
-        return drop::run(arguments.turns as usize);
-    }
     let mut reports = Vec::new();
     for file in &arguments.from {
         reports.extend(Report::read(file)?);
@@ -106,11 +103,14 @@ fn main() -> Result<()> {
 impl Arguments {
     fn parts(&self) -> Vec<Part> {
         let asked = |part: &Part| match part {
-            Part::Packets => !(self.end_to_end || self.peers || self.scale.is_some() || self.flood),
+            Part::Packets => {
+                !(self.end_to_end || self.peers || self.scale.is_some() || self.flood || self.drop)
+            }
             Part::EndToEnd => self.end_to_end,
             Part::Peers => self.peers,
             Part::Scale => self.scale.is_some(),
             Part::Flood => self.flood,
+            Part::Drop => self.drop,
         };
         Part::ALL.into_iter().filter(|part| self.write || asked(part)).collect()
     }
@@ -125,6 +125,7 @@ impl Arguments {
                 self.scale.map_or_else(|| SOURCES.parse().map_err(Into::into), Ok::<_, anyhow::Error>)?,
             ),
             Part::Flood => flood::run(effort),
+            Part::Drop => drop::run(effort),
         }
     }
 }

@@ -21,11 +21,14 @@ pub(crate) enum Part {
     Scale,
     /// An attack on the sensor.
     Flood,
+    /// How long a scan goes on.
+    Drop,
 }
 
 impl Part {
     /// All, in the order of the page.
-    pub(crate) const ALL: [Self; 5] = [Self::Packets, Self::EndToEnd, Self::Peers, Self::Scale, Self::Flood];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Packets, Self::EndToEnd, Self::Peers, Self::Scale, Self::Flood, Self::Drop];
 
     /// Its chapter.
     pub(crate) const fn title(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Part {
             Self::Peers => "Peers",
             Self::Scale => "Scale",
             Self::Flood => "A scan within a flood",
+            Self::Drop => "Time to drop",
         }
     }
 }

@@ -78,6 +78,8 @@ pub(crate) enum Change {
     None,
     /// Another source for each, of [`FORGED`].
     Forged,
+    /// The same, but each source twice in succession.
+    ForgedTwice,
     /// Noise throughout, and cut. Frames must have [`GARBAGE`] bytes.
     Garbage,
 }
@@ -92,6 +94,7 @@ impl Change {
         match self {
             Self::None => "transmit",
             Self::Forged => "transmit_forged",
+            Self::ForgedTwice => "transmit_forged_twice",
             Self::Garbage => "transmit_garbage",
         }
     }

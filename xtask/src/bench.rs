@@ -22,7 +22,9 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
 
 /// Packet by packet needs less than the rest, which CI need not install.
 fn purpose(args: &[String]) -> Purpose {
-    let is_long = |arg: &String| ["--end-to-end", "--peers", "--latency", "--write"].contains(&arg.as_str());
+    let is_long = |arg: &String| {
+        ["--end-to-end", "--peers", "--latency", "--flood", "--drop", "--write"].contains(&arg.as_str())
+    };
     if args.iter().any(is_long) { Purpose::Bench } else { Purpose::Packets }
 }
 
@@ -35,6 +37,7 @@ mod tests {
         let purpose = |args: &[&str]| purpose(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
         assert!(purpose(&["--rounds", "1"]) == Purpose::Packets);
         assert!(purpose(&["--scale", "1000"]) == Purpose::Packets);
+        assert!(purpose(&["--drop"]) == Purpose::Bench);
         assert!(purpose(&["--seconds", "1", "--peers"]) == Purpose::Bench);
         assert!(purpose(&["--write"]) == Purpose::Bench);
     }

@@ -167,7 +167,7 @@ pub(super) const CLANG: Program = Program {
 
 /// What the bench works with over a wire, and the peers that it compares with, beyond [`TEST_TOOLS`]. Suricata is not among
 /// them: it is measured where it is installed.
-pub(super) const BENCH_TOOLS: [Program; 3] = [same("masscan"), same("wrk"), same("iptables")];
+pub(super) const BENCH_TOOLS: [Program; 4] = [same("masscan"), same("zmap"), same("wrk"), same("iptables")];
 
 /// Boots other kernels, and packs what runs there, beyond [`TEST_TOOLS`].
 pub(super) const VM_TOOLS: [Program; 5] = [
