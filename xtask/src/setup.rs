@@ -69,6 +69,7 @@ impl Purpose {
             items.push(Box::new(extracted::PROMETHEUS));
             items.push(Box::new(extracted::CROWDSEC));
             items.push(Box::new(extracted::ALERTMANAGER));
+            items.push(Box::new(extracted::NGINX));
         }
         if matches!(self, Self::Package | Self::Test | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DEB));

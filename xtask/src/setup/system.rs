@@ -46,7 +46,7 @@ pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 23] = [
+pub(super) const TEST_TOOLS: [Program; 24] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -58,6 +58,10 @@ pub(super) const TEST_TOOLS: [Program; 23] = [
     },
     Program { name: "tcpdump", packages: Packages::same_everywhere("tcpdump") },
     Program { name: "nft", packages: Packages::same_everywhere("nftables") },
+    Program {
+        name: "ping",
+        packages: Packages { apt: "iputils-ping", dnf: "iputils", pacman: "iputils", apk: "iputils" },
+    },
     Program { name: "ethtool", packages: Packages::same_everywhere("ethtool") },
     // Sets the clock of one agent; the kernel has no namespace for the time of day.
     Program { name: "faketime", packages: Packages::same_everywhere("faketime") },
@@ -108,7 +112,7 @@ pub(super) const TEST_TOOLS: [Program; 23] = [
 
 /// What the matrix scans with, serves with and visits with, beyond [`TEST_TOOLS`]. None of these packages
 /// starts anything: Debian's rsync leaves its daemon off.
-pub(super) const MATRIX_TOOLS: [Program; 24] = [
+pub(super) const MATRIX_TOOLS: [Program; 22] = [
     same("masscan"),
     same("zmap"),
     same("fping"),
@@ -121,14 +125,6 @@ pub(super) const MATRIX_TOOLS: [Program; 24] = [
     same("rsync"),
     same("traceroute"),
     Program { name: "mtr", packages: Packages { apt: "mtr-tiny", dnf: "mtr", pacman: "mtr", apk: "mtr" } },
-    Program {
-        name: "ping",
-        packages: Packages { apt: "iputils-ping", dnf: "iputils", pacman: "iputils", apk: "iputils" },
-    },
-    Program {
-        name: "nft",
-        packages: Packages { apt: "nftables", dnf: "nftables", pacman: "nftables", apk: "nftables" },
-    },
     Program {
         name: "conntrack",
         packages: Packages {
