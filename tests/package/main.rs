@@ -1,5 +1,6 @@
 //! The Debian package: installed, started by systemd, and purged, on a machine of its own.
 
+mod guide;
 mod kubernetes;
 mod machine;
 mod service;
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         trial(
             "package: installed, systemd runs it as its unit says, it finds a scan, and purged leaves nothing",
             life,
+        ),
+        trial(
+            "package: docs/getting-started.md leads from the package to an alert in a real Alertmanager",
+            guide::followed,
         ),
         kubernetes::trial(),
     ];
