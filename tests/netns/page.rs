@@ -70,6 +70,12 @@ fn watched() -> Result<()> {
     ensure!(browser.run(&forged)? == json!([true, true]), "markup is not shown as text");
     browser.sees("document.querySelectorAll('main img, main script').length === 0")?;
     browser.sees("window.pwned === undefined")?;
+    // This agent only observes: what the banned send is not counted either.
+    browser.sees("document.getElementById('bans-rows').textContent.includes('nothing')")?;
+    // A clock that was set back: the charts go on with what the agent has.
+    browser
+        .run("state.samples = [[9e9, 0, 0, 0, 0, 0, 0]]; addSample([1, 0, 0, 0, 0, 0, 0]); return null")?;
+    browser.sees("state.samples.at(-1)?.[0] !== 9e9")?;
     // And the true finding again, with a browser that has been told nothing yet.
     browser.open(&format!("http://{LISTEN}/"))?;
     browser.sees(&row)?;
