@@ -372,6 +372,11 @@ function connect() {
       say("Live", false);
     });
   }
+  source.addEventListener("displaced", () => {
+    disconnect();
+    say("Another browser has taken this one's place: as many look as may (page.max_clients). It is tried again soon.", true);
+    again = setTimeout(connect, AGAIN);
+  });
   source.addEventListener("error", () => {
     lost();
     // The browser itself goes on trying, unless it was refused.
@@ -387,7 +392,7 @@ function disconnect() {
 
 function lost() {
   const since = state.heard ? `This picture is of ${new Date(state.heard).toLocaleTimeString()}` : "There is no picture yet";
-  say(`Not connected: the agent does not answer, or as many browsers look as may. ${since}`, true);
+  say(`Not connected: the agent does not answer. ${since}`, true);
 }
 
 setInterval(() => {
