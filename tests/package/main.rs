@@ -5,13 +5,13 @@ mod kubernetes;
 mod machine;
 mod service;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard_tests::{
     agent::binary,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within},
+    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
     root,
 };
 
@@ -22,6 +22,7 @@ use self::{
 
 const CONFIGURATION: &str = "/etc/scanguard/scanguard.toml";
 const STATE: &str = "/var/lib/scanguard";
+const FINDINGS: &str = "/var/log/scanguard/findings.json";
 const PINS: &str = "/sys/fs/bpf/scanguard";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,6 +84,9 @@ fn configure(machine: &Machine) -> Result<String> {
         ensure!(text.contains(default), "no {default} in {CONFIGURATION}");
         text = text.replacen(default, wanted, 1);
     }
+    for sink in ["kind = \"stdout\"".to_owned(), format!("kind = \"file\"\npath = \"{FINDINGS}\"")] {
+        text += &format!("\n[[sinks]]\n{sink}\n");
+    }
     fs::write(path, &text)?;
     Ok(text)
 }
@@ -106,6 +110,11 @@ fn life() -> Result<()> {
     service.becomes(told, |last| last != first)?;
     run_within(lab.scanner.command("nmap").args(["-n", "-Pn", "-sS", "-p", "1-200", VICTIM]), PATIENCE)?;
     service.finds("vertical_scan")?;
+    // The unit's umask would leave nothing to those who collect it.
+    let mode = wait_for("the file of findings", PATIENCE, || {
+        fs::metadata(machine.path(FINDINGS)).ok().map(|file| file.permissions().mode() & 0o777)
+    })?;
+    ensure!(mode == 0o640, "the mode of {FINDINGS} is {mode:o}");
 
     service.control("reload")?;
     service.becomes("StatusText", |said| said == "attached; the configuration was read again")?;
