@@ -11,7 +11,7 @@ use scanguard_tests::{
 };
 use serde_json::json;
 
-use crate::{counts::config_file, trial};
+use crate::{PICTURES, counts::config_file, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -22,8 +22,6 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Would run, were what it is in taken for markup.
 const MARKUP: &str = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>";
-/// Set, screenshots are written there, with more scans before: docs/pictures is made so.
-const PICTURES: &str = "SCANGUARD_WRITE_PICTURES";
 
 fn scan(lab: &Lab, arguments: &str) -> Result<()> {
     run(lab.scanner.command("nmap").args(arguments.split(' ')).arg(VICTIM)).map(drop)

@@ -21,6 +21,7 @@ pub mod pinned;
 pub mod program;
 pub mod root;
 pub mod scans;
+pub mod screen;
 pub mod soak;
 pub mod stage;
 pub mod stream;
