@@ -12,6 +12,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard_tests::{
     agent::binary,
     lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+    links::links,
     root,
 };
 
@@ -91,6 +92,20 @@ fn configure(machine: &Machine) -> Result<String> {
     Ok(text)
 }
 
+/// The pages that were installed lead to one another as they do in the tree.
+fn links_hold(machine: &Machine, installed: &str) -> Result<()> {
+    let mut broken = Vec::new();
+    for page in installed.lines().filter(|path| path.ends_with(".md")) {
+        let page = machine.path(page);
+        let directory = page.parent().context("a directory")?;
+        let text = fs::read_to_string(&page)?;
+        let files = links(&text).into_iter().map(|link| directory.join(link.file));
+        broken.extend(files.filter(|file| !file.exists()));
+    }
+    ensure!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+    Ok(())
+}
+
 fn life() -> Result<()> {
     let lab = Lab::new()?;
     let machine = Machine::start(&lab.victim)?;
@@ -101,6 +116,8 @@ fn life() -> Result<()> {
     for file in ["man1/scanguard-run.1.gz", "bash-completion/completions/scanguard", "scanguard.rules.yml"] {
         ensure!(installed.contains(file), "{file} is not in the package:\n{installed}");
     }
+
+    links_hold(&machine, &installed)?;
 
     let configuration = configure(&machine)?;
     let service = Service::start(&machine)?;

@@ -16,6 +16,7 @@ pub mod faults;
 pub mod frames;
 pub mod fuzz;
 pub mod lab;
+pub mod links;
 pub mod packets;
 pub mod pinned;
 pub mod program;
