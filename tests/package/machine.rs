@@ -20,6 +20,9 @@ set -e
 mount -t tmpfs scanguard-test "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" scanguard-test "$1/root"
+# A package manager at work on this machine would change files beneath the overlay, which that does not stand.
+cp -a /var/lib/dpkg "$1/dpkg"
+mount --bind "$1/dpkg" "$1/root/var/lib/dpkg"
 cd "$1/root"
 rm -rf etc/systemd/system/* usr/sbin/policy-rc.d
 : > etc/fstab
