@@ -3,6 +3,7 @@
 
 mod configuration;
 mod dashboard;
+mod links;
 mod metrics;
 mod reliability;
 

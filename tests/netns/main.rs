@@ -31,6 +31,9 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard_tests::root;
 
+/// Set, pictures of the page and of `top` are written there, with more scans before: docs/pictures is made so.
+pub(crate) const PICTURES: &str = "SCANGUARD_WRITE_PICTURES";
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.

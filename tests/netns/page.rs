@@ -11,7 +11,7 @@ use scanguard_tests::{
 };
 use serde_json::json;
 
-use crate::{counts::config_file, trial};
+use crate::{PICTURES, counts::config_file, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -22,8 +22,6 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Would run, were what it is in taken for markup.
 const MARKUP: &str = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>";
-/// Set, screenshots are written there, with more scans before: docs/pictures is made so.
-const PICTURES: &str = "SCANGUARD_WRITE_PICTURES";
 
 fn scan(lab: &Lab, arguments: &str) -> Result<()> {
     run(lab.scanner.command("nmap").args(arguments.split(' ')).arg(VICTIM)).map(drop)
@@ -70,6 +68,12 @@ fn watched() -> Result<()> {
     ensure!(browser.run(&forged)? == json!([true, true]), "markup is not shown as text");
     browser.sees("document.querySelectorAll('main img, main script').length === 0")?;
     browser.sees("window.pwned === undefined")?;
+    // This agent only observes: what the banned send is not counted either.
+    browser.sees("document.getElementById('bans-rows').textContent.includes('nothing')")?;
+    // A clock that was set back: the charts go on with what the agent has.
+    browser
+        .run("state.samples = [[9e9, 0, 0, 0, 0, 0, 0]]; addSample([1, 0, 0, 0, 0, 0, 0]); return null")?;
+    browser.sees("state.samples.at(-1)?.[0] !== 9e9")?;
     // And the true finding again, with a browser that has been told nothing yet.
     browser.open(&format!("http://{LISTEN}/"))?;
     browser.sees(&row)?;

@@ -291,7 +291,7 @@ fn ocsf() -> Result<()> {
         let event: Value = serde_json::from_str(line)?;
         activities.push(event["activity_name"].as_str().unwrap_or_default().to_owned());
     }
-    for wanted in ["Create", "Close"] {
+    for wanted in ["Create", "Update", "Close"] {
         ensure!(activities.iter().any(|activity| activity == wanted), "{activities:?}");
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! `scanguard top` on a real terminal, that of tmux, over a real agent.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -10,10 +12,11 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
     agent::{Agent, binary},
-    lab::{Lab, Namespace, SCANNER, VICTIM, run, wait_for},
+    lab::{Lab, Namespace, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    screen,
 };
 
-use crate::trial;
+use crate::{PICTURES, counts::config_file, trial};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             watched,
         ),
         trial("top: SIGTERM leaves the terminal as it was, and NO_COLOR is respected", ended),
+        trial("top: filter, sort, pause, detail and allow from the keyboard", driven),
         trial("top: without an agent or a terminal it says so", without),
     ]
 }
@@ -36,7 +40,7 @@ struct Terminal {
 impl Terminal {
     fn start(namespace: &Namespace, columns: u16, rows: u16) -> Result<Self> {
         let directory = namespace.directory();
-        std::fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&directory)?;
         let terminal = Self { socket: directory.join("tmux.sock") };
         let mut command = namespace.command("tmux");
         command.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);
@@ -60,6 +64,13 @@ impl Terminal {
 
     fn press(&self, keys: &[&str]) -> Result<()> {
         self.tmux(&[&["send-keys"], keys].concat()).map(|_| ())
+    }
+
+    /// Presses Escape, which with a key right behind it would be another key.
+    fn leave(&self) -> Result<()> {
+        self.press(&["Escape"])?;
+        thread::sleep(Duration::from_millis(200));
+        Ok(())
     }
 
     fn screen(&self) -> Result<String> {
@@ -94,6 +105,10 @@ impl Drop for Terminal {
     }
 }
 
+/// A screen that is shown in the docs.
+const COLUMNS: u16 = 110;
+const ROWS: u16 = 18;
+
 fn scan(lab: &Lab) -> Result<()> {
     let mut command = lab.scanner.command("nmap");
     run(command.args("-n -Pn -sS -p 1-300 --max-retries 1".split(' ')).arg(VICTIM)).map(|_| ())
@@ -102,7 +117,7 @@ fn scan(lab: &Lab) -> Result<()> {
 fn watched() -> Result<()> {
     let lab = Lab::new()?;
     let mut agent = Agent::start(&lab.victim, &[])?;
-    let terminal = Terminal::start(&lab.victim, 110, 24)?;
+    let terminal = Terminal::start(&lab.victim, COLUMNS, 24)?;
     let before = terminal.state()?;
     let top = format!("{} top; echo over $?", binary()?.display());
     terminal.press(&[&top, "Enter"])?;
@@ -113,7 +128,6 @@ fn watched() -> Result<()> {
     let screen = terminal.shows("vertical_scan")?;
     let row = screen.lines().find(|line| line.contains(SCANNER)).context("the scanner's row")?;
     ensure!(row.contains("300"), "its probes: {row}");
-    println!("{screen}");
     ensure!(agent.json(&["sources"])?["sources"][0]["net"] == "10.77.0.2/32");
     ensure!(agent.order(&["sources", "--sort", "probes"])?.contains("300 syn"));
     ensure!(agent.json(&["findings"])?["findings"][0]["rule"] == "vertical_scan");
@@ -140,6 +154,90 @@ fn watched() -> Result<()> {
     wait_for("the terminal is as it was", PATIENCE, || (terminal.state().ok()? == before).then_some(()))?;
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
+}
+
+/// In dry-run, with several sources: keys do what docs/top.md says. The pictures there are of this.
+fn driven() -> Result<()> {
+    const OTHER: &str = "10.77.0.9";
+    let lab = Lab::new()?;
+    let config = config_file("[response]\nmode = \"dry-run\"\nallow_spoofable = true\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    lab.scanner.ip(&format!("addr add {OTHER}/24 dev {SCANNER_INTERFACE}"))?;
+    agent.order(&["ban", "198.51.100.0/24", "--for", "24h", "--reason", "brute force at another site"])?;
+    let other =
+        ["-n", "-Pn", "-sX", "-p", "1-150", "--max-retries", "1", "-S", OTHER, "-e", SCANNER_INTERFACE];
+    run(lab.scanner.command("nmap").args(other).arg(VICTIM))?;
+    // Goes on meanwhile, and is ended with this.
+    let mut slow = lab.scanner.command("nmap");
+    slow.args("-n -Pn -sS -p 1-20000 --max-retries 0 --max-rate 150".split(' ')).arg(VICTIM);
+    let _slow = Process::new(slow.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+
+    let terminal = Terminal::start(&lab.victim, COLUMNS, ROWS)?;
+    terminal.press(&[&format!("clear; {} top", binary()?.display()), "Enter"])?;
+    terminal.shows("vertical_scan")?;
+    terminal.shows("xmas_scan")?;
+    if let Some(directory) = std::env::var_os(PICTURES) {
+        pictures(&terminal, Path::new(&directory))?;
+    }
+    let first_row = |screen: &str| screen.lines().nth(4).unwrap_or_default().to_owned();
+    ensure!(first_row(&terminal.screen()?).starts_with(SCANNER), "by rate the one that goes on is the first");
+    terminal.press(&["/xmas", "Enter"])?;
+    wait_for("the filter hides the other", PATIENCE, || {
+        let screen = terminal.screen().ok()?;
+        (screen.contains(OTHER) && !screen.contains(&format!("{SCANNER} "))).then_some(())
+    })?;
+    terminal.leave()?;
+    terminal.shows(&format!("{SCANNER} "))?;
+    terminal.press(&["s"])?;
+    terminal.shows("by probes")?;
+
+    terminal.press(&["p"])?;
+    terminal.shows("PAUSED")?;
+    let paused = terminal.screen()?;
+    thread::sleep(Duration::from_secs(3));
+    ensure!(terminal.screen()? == paused, "what is paused moves:\n{}", terminal.screen()?);
+    terminal.press(&["p"])?;
+    wait_for("it goes on", PATIENCE, || (terminal.screen().ok()? != paused).then_some(()))?;
+
+    terminal.press(&["/vertical", "Enter", "a"])?;
+    terminal.shows(&format!("Never ban {SCANNER}"))?;
+    terminal.press(&["y"])?;
+    terminal.shows("allowed")?;
+    ensure!(
+        agent.ask(&["explain", SCANNER])?.1.contains("never banned"),
+        "{:?}",
+        agent.ask(&["explain", SCANNER])?
+    );
+    terminal.leave()?;
+    terminal.press(&["3"])?;
+    terminal.shows("brute force")?;
+    terminal.press(&["/brute", "Enter", "u"])?;
+    terminal.shows("End the ban of 198.51.100.0/24?")?;
+    terminal.press(&["y"])?;
+    terminal.shows("Nothing here has the text of the filter")?;
+    terminal.press(&["q"])?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// What docs/top.md shows: the sources after a while, and one in detail.
+fn pictures(terminal: &Terminal, directory: &Path) -> Result<()> {
+    let draw = |name: &str, title: &str| {
+        let screen = terminal.tmux(&["capture-pane", "-p", "-e"])?;
+        Ok::<_, anyhow::Error>(fs::write(directory.join(name), screen::svg(&screen, COLUMNS.into(), title))?)
+    };
+    terminal.press(&["Home"])?;
+    thread::sleep(Duration::from_secs(25));
+    draw("top-sources.svg", "scanguard top: sources, with rates as lines, classes and findings")?;
+    terminal.press(&["Enter"])?;
+    terminal.shows("history   ")?;
+    draw("top-detail.svg", "scanguard top: what is known of one source")?;
+    terminal.leave()?;
+    terminal.press(&["2"])?;
+    terminal.shows("xmas_scan")?;
+    draw("top-findings.svg", "scanguard top: open findings")?;
+    terminal.press(&["1"])?;
+    terminal.shows("vertical_scan").map(drop)
 }
 
 fn ended() -> Result<()> {

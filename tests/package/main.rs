@@ -1,16 +1,18 @@
-//! The Debian package: installed, started as its unit would, and purged, on a machine of its own.
+//! The Debian package: installed, started by systemd, and purged, on a machine of its own.
 
+mod guide;
 mod kubernetes;
 mod machine;
 mod service;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard_tests::{
     agent::binary,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within},
+    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+    links::links,
     root,
 };
 
@@ -21,6 +23,7 @@ use self::{
 
 const CONFIGURATION: &str = "/etc/scanguard/scanguard.toml";
 const STATE: &str = "/var/lib/scanguard";
+const FINDINGS: &str = "/var/log/scanguard/findings.json";
 const PINS: &str = "/sys/fs/bpf/scanguard";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,8 +31,12 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("package: the unit passes systemd-analyze verify, and security with at most 3.0", unit),
         trial(
-            "package: installed, it runs with the unit's capabilities, finds a scan, and purged leaves nothing",
+            "package: installed, systemd runs it as its unit says, it finds a scan, and purged leaves nothing",
             life,
+        ),
+        trial(
+            "package: docs/getting-started.md leads from the package to an alert in a real Alertmanager",
+            guide::followed,
         ),
         kubernetes::trial(),
     ];
@@ -52,14 +59,14 @@ fn package() -> Result<PathBuf> {
     })
 }
 
-fn install(machine: &Machine<'_>) -> Result<()> {
+fn install(machine: &Machine) -> Result<()> {
     fs::copy(package()?, machine.path("/tmp/scanguard.deb"))?;
     machine.run("dpkg -i /tmp/scanguard.deb").map(drop)
 }
 
 fn unit() -> Result<()> {
     let lab = Lab::new()?;
-    let machine = Machine::new(&lab.victim)?;
+    let machine = Machine::start(&lab.victim)?;
     install(&machine)?;
     // It exits with 0 where it only warns, such as of settings that it does not know.
     let said = machine.run(&format!("systemd-analyze verify --man=no {UNIT}"))?;
@@ -69,7 +76,7 @@ fn unit() -> Result<()> {
 }
 
 /// Has the installed configuration watch the victim's interface, and the program stay when the agent ends.
-fn configure(machine: &Machine<'_>) -> Result<String> {
+fn configure(machine: &Machine) -> Result<String> {
     let path = machine.path(CONFIGURATION);
     let mut text = fs::read_to_string(&path)?;
     let interfaces = format!("interfaces = [\"{VICTIM_INTERFACE}\"]");
@@ -78,52 +85,81 @@ fn configure(machine: &Machine<'_>) -> Result<String> {
         ensure!(text.contains(default), "no {default} in {CONFIGURATION}");
         text = text.replacen(default, wanted, 1);
     }
+    for sink in ["kind = \"stdout\"".to_owned(), format!("kind = \"file\"\npath = \"{FINDINGS}\"")] {
+        text += &format!("\n[[sinks]]\n{sink}\n");
+    }
     fs::write(path, &text)?;
     Ok(text)
 }
 
+/// The pages that were installed lead to one another as they do in the tree.
+fn links_hold(machine: &Machine, installed: &str) -> Result<()> {
+    let mut broken = Vec::new();
+    for page in installed.lines().filter(|path| path.ends_with(".md")) {
+        let page = machine.path(page);
+        let directory = page.parent().context("a directory")?;
+        let text = fs::read_to_string(&page)?;
+        let files = links(&text).into_iter().map(|link| directory.join(link.file));
+        broken.extend(files.filter(|file| !file.exists()));
+    }
+    ensure!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+    Ok(())
+}
+
 fn life() -> Result<()> {
     let lab = Lab::new()?;
-    let machine = Machine::new(&lab.victim)?;
+    let machine = Machine::start(&lab.victim)?;
     install(&machine)?;
     machine.run("getent group scanguard")?;
-    machine.run("/usr/bin/scanguard check-config /etc/scanguard/scanguard.toml")?;
+    machine.run("scanguard check-config /etc/scanguard/scanguard.toml")?;
     let installed = machine.run("dpkg -L scanguard")?;
     for file in ["man1/scanguard-run.1.gz", "bash-completion/completions/scanguard", "scanguard.rules.yml"] {
         ensure!(installed.contains(file), "{file} is not in the package:\n{installed}");
     }
 
+    links_hold(&machine, &installed)?;
+
     let configuration = configure(&machine)?;
-    // As an upgrade does.
+    let service = Service::start(&machine)?;
+    service.is("StatusText", "attached")?;
+    let told = "WatchdogTimestampMonotonic";
+    let first = service.property(told)?;
+    service.becomes(told, |last| last != first)?;
+    run_within(lab.scanner.command("nmap").args(["-n", "-Pn", "-sS", "-p", "1-200", VICTIM]), PATIENCE)?;
+    service.finds("vertical_scan")?;
+    // The unit's umask would leave nothing to those who collect it.
+    let mode = wait_for("the file of findings", PATIENCE, || {
+        fs::metadata(machine.path(FINDINGS)).ok().map(|file| file.permissions().mode() & 0o777)
+    })?;
+    ensure!(mode == 0o640, "the mode of {FINDINGS} is {mode:o}");
+
+    service.control("reload")?;
+    service.becomes("StatusText", |said| said == "attached; the configuration was read again")?;
+    fs::write(machine.path(CONFIGURATION), "[sensor]\npersit = true\n")?;
+    service.control("reload")?;
+    service.becomes("StatusText", |said| said.contains("the old one is in force"))?;
+    fs::write(machine.path(CONFIGURATION), &configuration)?;
+
+    // An upgrade starts it again, and leaves what was configured.
+    let before = service.property("MainPID")?;
     install(&machine)?;
+    service.becomes("SubState", |state| state == "running")?;
+    ensure!(service.property("MainPID")? != before, "the old one still runs: {}", service.journal());
     ensure!(
         fs::read_to_string(machine.path(CONFIGURATION))? == configuration,
         "the configuration was replaced"
     );
 
-    let mut service = Service::start(&machine)?;
-    service.says(&["READY=1", "WATCHDOG=1", "WATCHDOG=1"])?;
-    run_within(lab.scanner.command("nmap").args(["-n", "-Pn", "-sS", "-p", "1-200", VICTIM]), PATIENCE)?;
-    service.finds("vertical_scan")?;
+    service.control("stop")?;
+    service.is("Result", "success")?;
+    ensure!(lab.xdp_programs()?.len() == 1, "nothing outlives the agent: {}", service.journal());
+    ensure!(machine.path(PINS).exists(), "nothing is pinned: {}", service.journal());
+    ensure!(machine.path(STATE).exists(), "no state: {}", service.journal());
 
-    service.process.signal(libc::SIGHUP);
-    let said = service.says(&["RELOADING=1", "READY=1"])?;
-    ensure!(said.contains("STATUS=attached; the configuration was read again"), "{said}");
-    fs::write(machine.path(CONFIGURATION), "[sensor]\npersit = true\n")?;
-    service.process.signal(libc::SIGHUP);
-    let said = service.says(&["RELOADING=1", "READY=1"])?;
-    ensure!(said.contains("the old one is in force"), "{said}");
-    fs::write(machine.path(CONFIGURATION), configuration)?;
-
-    service.process.signal(libc::SIGTERM);
-    service.says(&["STOPPING=1"])?;
-    let status = service.process.wait_within(PATIENCE)?;
-    ensure!(status.success(), "{status}: {}", service.log());
-    ensure!(lab.xdp_programs()?.len() == 1, "nothing outlives the agent: {}", service.log());
-    ensure!(machine.path(PINS).exists(), "nothing is pinned: {}", service.log());
-    ensure!(machine.path(STATE).exists(), "no state: {}", service.log());
-
+    // While it runs.
+    service.control("start")?;
     let said = machine.run("dpkg --purge scanguard")?;
+    service.is("ActiveState", "inactive")?;
     ensure!(lab.xdp_programs()?.is_empty(), "still attached: {said}");
     let configured = PathBuf::from(CONFIGURATION);
     let configured = configured.parent().and_then(|directory| directory.to_str()).context("a directory")?;

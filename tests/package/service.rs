@@ -1,93 +1,68 @@
-//! Starts the agent as its unit has it started, where no systemd runs: same command line, same capabilities.
+//! The service, as systemd has it run.
 
-use std::{fs, os::unix::net::UnixDatagram, path::PathBuf, process::Stdio, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use scanguard_tests::lab::{Process, wait_for};
+use anyhow::{Context as _, Result, ensure};
+use scanguard_tests::lab::wait_for;
 
 use crate::machine::Machine;
 
 /// Where the unit is installed.
 pub(crate) const UNIT: &str = "/usr/lib/systemd/system/scanguard.service";
-/// Where the agent says how it goes.
-const NOTIFY: &str = "/run/notify";
-/// The watchdog is meant for one process, as systemd says it.
-const WITH_ITS_PID: &str = "WATCHDOG_PID=$$ exec \"$@\"";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The running service.
-pub(crate) struct Service {
-    /// The agent.
-    pub(crate) process: Process,
-    socket: UnixDatagram,
-    heard: Vec<String>,
-    findings: PathBuf,
-    log: PathBuf,
+/// The service on a machine.
+pub(crate) struct Service<'m> {
+    machine: &'m Machine,
 }
 
-impl Service {
-    /// Starts it.
-    pub(crate) fn start(machine: &Machine<'_>) -> Result<Self> {
-        let unit = fs::read_to_string(machine.path(UNIT))?;
-        let setting = |name: &str| {
-            let line = unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.with_context(|| format!("{name} in {UNIT}"))
-        };
-        let capabilities: Vec<_> = setting("CapabilityBoundingSet")?
-            .split(' ')
-            .map(|name| name.trim_start_matches("CAP_").to_lowercase())
-            .collect();
-        let bounded = format!("--bounding-set=-all,+{}", capabilities.join(",+"));
-
-        let socket = UnixDatagram::bind(machine.path(NOTIFY))?;
-        socket.set_nonblocking(true)?;
-        let (findings, log) = (machine.path("/tmp/findings"), machine.path("/tmp/log"));
-        let mut command = machine.command("setpriv");
-        command.args([&bounded, "--inh-caps=-all", "--no-new-privs", "--"]);
-        command.args(["sh", "-c", WITH_ITS_PID, "sh"]).args(setting("ExecStart")?.split(' '));
-        command.env("NOTIFY_SOCKET", NOTIFY).env("WATCHDOG_USEC", "3000000");
-        command.stdin(Stdio::null()).stdout(fs::File::create(&findings)?).stderr(fs::File::create(&log)?);
-        let process = Process::new(command.spawn()?);
-        Ok(Self { process, socket, heard: Vec::new(), findings, log })
+impl<'m> Service<'m> {
+    /// Has systemd start it, which returns when the agent has said that it is ready.
+    pub(crate) fn start(machine: &'m Machine) -> Result<Self> {
+        let service = Self { machine };
+        service.control("start")?;
+        service.is("ActiveState", "active")?;
+        service.is("SubState", "running")?;
+        Ok(service)
     }
 
-    /// Waits until it has said all of this, in this order, since the last time; the last message whole.
-    pub(crate) fn says(&mut self, words: &[&str]) -> Result<String> {
-        let mut words = words.iter();
-        let mut wanted = words.next();
-        let mut last = String::new();
-        let all = wait_for("the agent says how it goes", PATIENCE, || {
-            let mut message = [0; 512];
-            while let Ok(length) = self.socket.recv(&mut message) {
-                let said = String::from_utf8_lossy(&message[..length]).into_owned();
-                self.heard.push(said.clone());
-                if wanted.is_some_and(|wanted| said.lines().any(|line| line == *wanted)) {
-                    last = said;
-                    wanted = words.next();
-                }
-                if wanted.is_none() {
-                    return Some(());
-                }
-            }
-            None
-        });
-        all.with_context(|| format!("{wanted:?} after {:?}; log: {}", self.heard, self.log()))?;
-        Ok(last)
+    /// Runs `systemctl VERB scanguard`.
+    pub(crate) fn control(&self, verb: &str) -> Result<()> {
+        self.machine.run(&format!("systemctl {verb} scanguard")).map(drop).with_context(|| self.journal())
     }
 
-    /// Waits for a finding of a rule.
+    /// What systemd knows of it by this name.
+    pub(crate) fn property(&self, name: &str) -> Result<String> {
+        let said = self.machine.run(&format!("systemctl show --value --property={name} scanguard"))?;
+        Ok(said.trim().to_owned())
+    }
+
+    /// Fails unless systemd knows this of it.
+    pub(crate) fn is(&self, name: &str, value: &str) -> Result<()> {
+        let known = self.property(name)?;
+        ensure!(known == value, "{name} is {known}, not {value}: {}", self.journal());
+        Ok(())
+    }
+
+    /// Waits until what systemd knows of it is as wanted.
+    pub(crate) fn becomes(&self, name: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let known = wait_for(name, PATIENCE, || self.property(name).ok().filter(|known| wanted(known)));
+        known.map(drop).with_context(|| format!("{:?}: {}", self.property(name), self.journal()))
+    }
+
+    /// Waits for a finding of a rule, which the standard output takes to the journal.
     pub(crate) fn finds(&self, rule: &str) -> Result<()> {
         let found = wait_for(rule, PATIENCE, || {
-            let lines = fs::read_to_string(&self.findings).ok()?;
+            let journal = self.journal();
             let findings =
-                lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+                journal.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
             findings.into_iter().any(|finding| finding["rule"] == rule).then_some(())
         });
-        found.with_context(|| self.log())
+        found.with_context(|| self.journal())
     }
 
-    /// What it logged.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+    /// What it said on both outputs, and systemd of it.
+    pub(crate) fn journal(&self) -> String {
+        self.machine.run("journalctl --unit=scanguard --output=cat --no-pager").unwrap_or_default()
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a scan in a capture is found, as json lines and in the summary", scan),
         trial("pcap and pcapng give the same lines", formats),
         trial("text lines are for people", text),
+        trial("on a terminal the bar makes way for findings, and goes in the end", on_a_terminal),
         trial("only packets to local addresses are looked at", local),
         trial("requests and what they are answered are sampled within the budget", sampled),
         trial("standard input is read", standard_input),
@@ -167,6 +168,33 @@ fn sampled() -> Result<()> {
     )?;
     let off = scratch.file("off.toml", b"[samples]\nenabled = false\n")?;
     run(&["--config", &off, &file])?.says("samples: 0\n")
+}
+
+/// script(1) gives it a terminal, and what is written there as it is.
+fn on_a_terminal() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?;
+    let typescript = scratch.file("typescript", b"")?;
+    let terminal = |options: &str| {
+        let line = format!("(cat {file}; sleep 1) | {} {options} replay --salt 5 -", binary()?.display());
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--command", &line, &typescript]).env("TERM", "xterm").stdin(Stdio::null());
+        let output = script.output().context("script(1)")?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let shown = terminal("--log=warn")?;
+    ensure!(shown.contains("B/s"), "no bar: {shown:?}");
+    // What is left of a line when it is written over.
+    let rest = |line: &str| line.rsplit(['\r', '\n']).next().unwrap_or_default().replace("\u{1b}[2K", "");
+    for word in ["opened", "closed"] {
+        let (before, _) = shown.split_once(word).with_context(|| format!("nothing {word}: {shown:?}"))?;
+        ensure!(rest(before).starts_with("2024-05-14T"), "torn: {:?} in {shown:?}", rest(before));
+    }
+    let (_, summary) = shown.split_once("packets: 300").with_context(|| shown.clone())?;
+    ensure!(!summary.contains("B/s"), "the bar is left: {summary:?}");
+    ensure!(!terminal("--quiet")?.contains("B/s"), "quiet, and a bar");
+    Ok(())
 }
 
 fn local() -> Result<()> {

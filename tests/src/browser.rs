@@ -119,11 +119,16 @@ impl<'n> Browser<'n> {
         Ok(complaints.map(ToString::to_string).collect())
     }
 
-    /// What the window shows, as PNG.
+    /// The page from its beginning to its end, as PNG.
     ///
     /// # Errors
     /// The browser does not say.
     pub fn picture(&self) -> Result<Vec<u8>> {
+        let size =
+            self.run("return [document.documentElement.clientWidth, document.documentElement.scrollHeight]")?;
+        // Zero: as it is.
+        let size = json!({ "width": size[0], "height": size[1], "deviceScaleFactor": 0, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", &size)?;
         let picture = self.request("GET", &format!("/session/{}/screenshot", self.session), None)?;
         Ok(STANDARD.decode(picture.as_str().context("a picture")?)?)
     }

@@ -1,7 +1,7 @@
 //! The agent: what a poll needs, and what is done with what it gives.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,8 @@ use crate::{
         findings::{Event, EventKind},
     },
     export::{
-        http::{Health, Shared},
+        health::Health,
+        http::Shared,
         metrics::{Limits, Metrics},
         page::{
             Page,
@@ -127,7 +128,7 @@ impl Agent {
             door: Arc::new(Door::new(config.metrics.web.clone(), metrics.listeners.clone())),
             page: Page::new(&config.page, Arc::clone(&metrics.page)),
             metrics: Arc::new(metrics),
-            health: Arc::default(),
+            health: Arc::new(Health::new(Instant::now())),
             responder,
             keeper,
             crowdsec,
@@ -147,7 +148,7 @@ impl Agent {
         for (interface, attached) in self.attachments.egress_states() {
             self.metrics.egress_attached(interface, attached);
         }
-        self.health.attached.store(true, Ordering::Relaxed);
+        self.health.attached(true);
         Ok(())
     }
 
@@ -302,7 +303,7 @@ impl Agent {
         let open = pipeline.detector.tracker().open();
         responder.reconsider(&mut open.filter(|finding| finding.last >= lately), now, sensor);
         self.last_poll = now.wall;
-        self.health.polled.store(result.is_ok(), Ordering::Relaxed);
+        self.health.polled(Instant::now(), result.is_ok(), self.config.sensor.poll_interval);
         match result {
             Ok(outcome) => {
                 metrics.polled(&outcome.poll, &outcome.delta, outcome.evicted, started.elapsed());

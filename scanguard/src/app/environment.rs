@@ -1,9 +1,6 @@
 //! What is around the agent: interfaces that come and go, addresses, and whom this host cannot do without.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
@@ -113,6 +110,6 @@ impl Agent {
             self.metrics.egress_attached(interface, attached);
         }
         let attached = self.attachments.states().any(|(_, mode)| mode.is_some());
-        self.health.attached.store(attached, Ordering::Relaxed);
+        self.health.attached(attached);
     }
 }

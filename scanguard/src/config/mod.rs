@@ -222,6 +222,15 @@ impl Config {
                     root.contradiction(&[&format!("rules.{rule}.window")], message);
                 }
             }
+            // Streams of the page have no end, and are to leave room for scrapes and probes.
+            let (clients, connections) = (config.page.max_clients, config.metrics.max_connections);
+            if config.page.enabled && clients > connections / 2 {
+                let message = format!(
+                    "{clients} browsers are more than half of the {connections} connections of the listener \
+                     (page.max_clients, metrics.max_connections): scrapes would find no room"
+                );
+                root.contradiction(&["page.max_clients", "metrics.max_connections"], message);
+            }
             root.finish();
             config
         })
@@ -318,6 +327,22 @@ severity = 7
         assert_eq!(said[0], "2: response.jitter: 500 is not within 0 to 100");
         assert_eq!(said[1], "3: response.max_bans: -1 is not within 1 to 60000");
         assert!(said[2].starts_with("4: response.max_per_minute: invalid type: string"), "{said:?}");
+    }
+
+    #[test]
+    fn browsers_leave_half_of_the_connections_to_scrapes() {
+        let said = problems("[page]\nmax_clients = 33\n");
+        assert!(
+            said[0].starts_with("2: page.max_clients: 33 browsers are more than half of the 64"),
+            "{said:?}"
+        );
+        let said = problems("[metrics]\nmax_connections = 15\n");
+        assert!(said[0].starts_with("2: metrics.max_connections: 8 browsers"), "{said:?}");
+        for right in
+            ["[page]\nmax_clients = 32\n", "[page]\nenabled = false\n[metrics]\nmax_connections = 4\n"]
+        {
+            assert_eq!(Config::parse(right).map(drop), Ok(()), "{right}");
+        }
     }
 
     #[test]

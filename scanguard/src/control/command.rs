@@ -279,7 +279,9 @@ fn line(ban: &BanReport) -> String {
 fn bans(answer: &Bans) -> String {
     let counted = match answer.mode {
         Mode::Enforce => "DROPPED",
-        Mode::DryRun | Mode::Observe => "COUNTED",
+        Mode::DryRun => "COUNTED",
+        // Nothing is done with packets; what was counted in another mode stays.
+        Mode::Observe => "PACKETS",
     };
     let mut text = format!("{:<24} {:<9} {:<12} {counted:>9}  REASON\n", "WHO", "BY", "LEFT");
     text.extend(answer.bans.iter().map(line));

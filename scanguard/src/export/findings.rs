@@ -43,13 +43,6 @@ pub struct FindingsWriter<W> {
     formatter: Formatter,
 }
 
-impl FindingsWriter<io::Stdout> {
-    /// To standard output.
-    pub fn stdout(format: Format, ipv6_prefix: u8) -> Self {
-        Self::new(io::stdout(), stdout_formatter(format, Context::here(ipv6_prefix)))
-    }
-}
-
 /// The form of lines on standard output: what it is decides on text or JSON, and on colour.
 pub(super) fn stdout_formatter(format: Format, context: Context) -> Formatter {
     let terminal = io::stdout().is_terminal();
@@ -58,6 +51,11 @@ pub(super) fn stdout_formatter(format: Format, context: Context) -> Formatter {
 }
 
 impl<W: Write> FindingsWriter<W> {
+    /// In the form of standard output, to what leads there.
+    pub fn stdout(output: W, format: Format, ipv6_prefix: u8) -> Self {
+        Self::new(output, stdout_formatter(format, Context::here(ipv6_prefix)))
+    }
+
     /// To any output.
     pub fn new(output: W, formatter: Formatter) -> Self {
         Self { output, formatter }

@@ -4,11 +4,8 @@ use std::{
     future::Future,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -22,6 +19,7 @@ use axum::{
 use tokio::net::TcpListener;
 
 use super::{
+    health::{Health, Unwell},
     listeners::Listener,
     metrics::{CONTENT_TYPE, Metrics},
     settings::Settings,
@@ -38,15 +36,6 @@ const LIMITS: Limits = Limits {
     max_head: 16 * 1024,
     max_body: 16 * 1024,
 };
-
-/// What the rest of the agent says about itself.
-#[derive(Default)]
-pub struct Health {
-    /// The program is attached to at least one interface.
-    pub attached: AtomicBool,
-    /// The last poll worked.
-    pub polled: AtomicBool,
-}
 
 /// What requests are answered from.
 #[derive(Clone)]
@@ -131,19 +120,20 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// Alive: requests are answered.
-async fn healthz() -> &'static str {
-    "ok\n"
+/// Alive: the main loop goes round.
+async fn healthz(State(shared): State<Shared>) -> Response {
+    well(shared.health.alive(Instant::now()))
 }
 
 /// Ready: it sees packets.
 async fn readyz(State(shared): State<Shared>) -> Response {
-    let attached = shared.health.attached.load(Ordering::Relaxed);
-    let polled = shared.health.polled.load(Ordering::Relaxed);
-    match (attached, polled) {
-        (true, true) => "ok\n".into_response(),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not attached to any interface\n").into_response(),
-        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "the last poll did not work\n").into_response(),
+    well(shared.health.ready(Instant::now()))
+}
+
+fn well(health: Result<(), Unwell>) -> Response {
+    match health {
+        Ok(()) => "ok\n".into_response(),
+        Err(unwell) => (StatusCode::SERVICE_UNAVAILABLE, format!("{unwell}\n")).into_response(),
     }
 }
 

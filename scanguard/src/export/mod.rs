@@ -4,6 +4,7 @@ mod content;
 pub mod crowdsec;
 pub mod findings;
 pub mod forms;
+pub mod health;
 pub mod http;
 pub mod listeners;
 pub mod logs;

@@ -62,10 +62,11 @@ fn replay(
     progress: bool,
     stop: &AtomicBool,
 ) -> Result<Exit> {
-    let writer = FindingsWriter::stdout(arguments.format, config.sensor.ipv6_prefix);
+    let bar = if progress { progress::bar(&arguments.files) } else { ProgressBar::hidden() };
+    let output = progress::Beside::new(bar.clone(), io::stdout());
+    let writer = FindingsWriter::stdout(output, arguments.format, config.sensor.ipv6_prefix);
     let mut replay = Replay::new(config, salt, sensor, arguments.local.clone(), writer)?;
     let mut exit = Exit::Success;
-    let bar = if progress { progress::bar(&arguments.files) } else { ProgressBar::hidden() };
     for file in &arguments.files {
         let result = match open(file) {
             Ok(reader) => replay.capture(bar.wrap_read(reader), stop),

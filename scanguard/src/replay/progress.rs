@@ -1,8 +1,8 @@
-//! How far a replay is.
+//! How far a replay is, and lines beside it.
 
 use std::{
     fs,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write},
     path::PathBuf,
 };
 
@@ -12,10 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 const OF_A_LENGTH: &str = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} to go";
 const WITHOUT_LENGTH: &str = "{spinner} {bytes}, {bytes_per_sec}";
 
-/// A bar on standard error, if that is a terminal. Where standard output is one as well it would tear the findings:
-/// then there is none.
+/// A bar on standard error, if that is a terminal.
 pub(super) fn bar(captures: &[PathBuf]) -> ProgressBar {
-    if !io::stderr().is_terminal() || io::stdout().is_terminal() {
+    if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let lengths: Option<Vec<u64>> = captures
@@ -29,5 +28,32 @@ pub(super) fn bar(captures: &[PathBuf]) -> ProgressBar {
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+/// An output that may be on the same terminal as a bar, which makes way for each write.
+pub(super) struct Beside<W> {
+    bar: ProgressBar,
+    output: W,
+}
+
+impl<W: Write> Beside<W> {
+    pub(super) fn new(bar: ProgressBar, output: W) -> Self {
+        Self { bar, output }
+    }
+}
+
+impl<W: Write> Write for Beside<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let Self { bar, output } = self;
+        // To the terminal before the bar is there again.
+        bar.suspend(|| {
+            let written = output.write(text)?;
+            output.flush().map(|()| written)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
     }
 }

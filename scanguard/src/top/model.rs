@@ -205,7 +205,8 @@ impl Model {
         let Snapshot { wanted, status, sources, findings, bans, detail } = snapshot;
         self.error = None;
         self.answered = Some(wanted);
-        if detail.is_some() {
+        // Another source's may be open by now.
+        if detail.is_some() && wanted.detail == self.wanted().detail {
             self.detail = detail;
         }
         if findings.is_some() && (!self.paused || self.findings.is_none()) {
@@ -358,6 +359,9 @@ impl Model {
             Action::Move(rows) => self.go(|place| place.saturating_add_signed(rows)),
             Action::First => self.go(|_| 0),
             Action::Last => self.go(|_| usize::MAX),
+            Action::Sort if self.tab != Tab::Sources => {
+                self.message = Some("only sources (1) are sorted".to_owned());
+            }
             Action::Sort => {
                 self.sort = self.sort.next();
                 return Some(Effect::Refresh);

@@ -60,7 +60,7 @@ pub(super) const ALERTMANAGER: Extracted = Extracted {
         pacman: "alertmanager",
         apk: "alertmanager",
     },
-    paths: &["usr/bin/prometheus-alertmanager"],
+    paths: &["usr/bin/prometheus-alertmanager", "usr/bin/amtool"],
     libraries: "",
     shared: Some("prometheus/alertmanager"),
 };

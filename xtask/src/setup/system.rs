@@ -66,6 +66,16 @@ pub(super) const TEST_TOOLS: [Program; 24] = [
     // Sets the clock of one agent; the kernel has no namespace for the time of day.
     Program { name: "faketime", packages: Packages::same_everywhere("faketime") },
     Program { name: "nsenter", packages: Packages::same_everywhere("util-linux") },
+    // A terminal for replay.
+    Program {
+        name: "script",
+        packages: Packages {
+            apt: "bsdutils",
+            dnf: "util-linux-script",
+            pacman: "util-linux",
+            apk: "util-linux-misc",
+        },
+    },
     Program { name: "tmux", packages: Packages::same_everywhere("tmux") },
     // Findings are sent to one that a test starts; the service of the package, which most Debian hosts have, is left alone.
     Program { name: "rsyslogd", packages: Packages::same_everywhere("rsyslog") },

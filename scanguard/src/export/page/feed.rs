@@ -1,23 +1,28 @@
 //! Keeps browsers up to date by server-sent events.
 //!
 //! ```text
-//! main task -> picture, once a second while anybody looks -> watch channel -> each browser: what has changed for it
+//! main task -> picture, once a second at most, while anybody looks -> watch channel -> each browser: what has changed for it
 //! ```
 //! The picture is made and written once, however many look. A browser that is slow misses pictures, it has no queue.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::response::sse::Event;
 use serde::Serialize;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, watch},
     time::sleep,
 };
 
-use super::{gate::Gate, history::History, metrics::PageMetrics, overview::Overview};
+use super::{
+    gate::Gate,
+    history::History,
+    overview::Overview,
+    seats::{Seat, Seats},
+};
 use crate::control::{
     Answer, Ask,
     desk::{Desk, NoAnswer},
@@ -27,6 +32,8 @@ use crate::control::{
 
 /// How often a picture is made.
 const PACE: Duration = Duration::from_secs(1);
+/// One that takes long is followed by a rest of so many times as long: looking is not to slow down what is looked at.
+const REST: u32 = 10;
 /// After so long a browser asks again when it has lost the connection.
 const RETRY: Duration = Duration::from_secs(3);
 /// Rows of each list.
@@ -36,14 +43,15 @@ const _: () = assert!(ROWS <= MAX_ROWS as usize, "no more than at the socket");
 /// The parts of a picture, each by the name of its event, as JSON.
 const PARTS: [&str; 5] = ["overview", "findings", "sources", "bans", "sample"];
 type Parts = [Arc<str>; PARTS.len()];
+/// The last event for a browser whose seat another has taken.
+const DISPLACED: &str = "displaced";
 
 /// Makes pictures.
 pub(super) struct Feed {
     desk: Desk,
     history: Arc<Mutex<History>>,
     gate: Arc<Gate>,
-    seats: Arc<Semaphore>,
-    metrics: Arc<PageMetrics>,
+    seats: Arc<Seats>,
     /// The last one; none: nobody looked.
     pictures: watch::Sender<Option<Parts>>,
     /// Somebody has come.
@@ -62,23 +70,8 @@ enum FeedError {
 }
 
 impl Feed {
-    pub(super) fn new(
-        desk: Desk,
-        history: Arc<Mutex<History>>,
-        gate: Arc<Gate>,
-        max_clients: u32,
-        metrics: Arc<PageMetrics>,
-    ) -> Self {
-        let seats = Arc::new(Semaphore::new(max_clients as usize));
-        Self {
-            desk,
-            history,
-            gate,
-            seats,
-            metrics,
-            pictures: watch::Sender::new(None),
-            wanted: Notify::new(),
-        }
+    pub(super) fn new(desk: Desk, history: Arc<Mutex<History>>, gate: Arc<Gate>, seats: Arc<Seats>) -> Self {
+        Self { desk, history, gate, seats, pictures: watch::Sender::new(None), wanted: Notify::new() }
     }
 
     /// Makes pictures for as long as there is somebody to see them.
@@ -89,13 +82,14 @@ impl Feed {
                 self.pictures.send_replace(None);
                 self.wanted.notified().await;
             }
+            let started = Instant::now();
             match self.look().await {
                 Ok(parts) => {
                     self.pictures.send_replace(Some(parts));
                 }
                 Err(error) => tracing::warn!("there is no picture for the page: {error}"),
             }
-            sleep(PACE).await;
+            sleep(rest(started.elapsed())).await;
         }
     }
 
@@ -121,36 +115,23 @@ impl Feed {
         ])
     }
 
-    /// Gives a browser a seat, if there is one.
-    pub(super) fn seat(&self, stopped: watch::Receiver<()>) -> Option<Client> {
-        let Ok(permit) = Arc::clone(&self.seats).try_acquire_owned() else {
-            self.metrics.refused();
-            return None;
-        };
-        self.metrics.clients.inc();
-        let seat = Seat { _permit: permit, metrics: Arc::clone(&self.metrics) };
+    /// Gives a browser a seat.
+    pub(super) fn seat(&self, stopped: watch::Receiver<()>) -> Client {
         let mut pictures = self.pictures.subscribe();
         // If there is one already, it is as good as new.
         pictures.mark_changed();
         self.wanted.notify_one();
-        Some(Client { pictures, stopped, sent: None, _seat: seat })
+        Client { pictures, stopped, sent: None, seat: Some(self.seats.take()) }
     }
+}
+
+/// How long to wait after a picture that took so long.
+fn rest(took: Duration) -> Duration {
+    PACE.max(took * REST)
 }
 
 fn json(part: &impl Serialize) -> Result<Arc<str>, serde_json::Error> {
     serde_json::to_string(part).map(Arc::from)
-}
-
-/// A browser's place, free again when this is dropped.
-struct Seat {
-    _permit: OwnedSemaphorePermit,
-    metrics: Arc<PageMetrics>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.metrics.clients.dec();
-    }
 }
 
 /// A browser that looks.
@@ -159,14 +140,21 @@ pub(super) struct Client {
     stopped: watch::Receiver<()>,
     /// What it has been told last.
     sent: Option<Parts>,
-    _seat: Seat,
+    /// None: another browser has it.
+    seat: Option<Seat>,
 }
 
 impl Client {
-    /// What is new for it; none: the agent ends.
+    /// What is new for it; none: the agent ends, or it has been told that its seat is another's.
     pub(super) async fn next(&mut self) -> Option<Vec<Event>> {
         loop {
+            let seat = self.seat.as_mut()?;
             tokio::select! {
+                biased;
+                () = seat.lost() => {
+                    self.seat = None;
+                    return Some(vec![Event::default().event(DISPLACED).data("{}")]);
+                }
                 changed = self.pictures.changed() => changed.ok()?,
                 // An error means that the agent has gone.
                 _ = self.stopped.changed() => return None,
@@ -186,5 +174,16 @@ impl Client {
                 return Some(events);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_takes_long_for_a_picture_is_left_alone_for_longer() {
+        assert_eq!(rest(Duration::from_millis(3)), PACE);
+        assert_eq!(rest(Duration::from_millis(400)), Duration::from_secs(4));
     }
 }

@@ -1,6 +1,7 @@
 //! Who may do something from the page: who has the admin token.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -41,6 +42,8 @@ struct Lock {
     token: Option<[u8; 32]>,
     /// Since when wrong ones are counted, and how many there were.
     wrong: Option<(Instant, u32)>,
+    /// When each reason was last said in the log.
+    said: BTreeMap<TurnedAway, Instant>,
 }
 
 impl Gate {
@@ -89,6 +92,16 @@ impl Gate {
         lock.wrong = Some((wrong.0, wrong.1 + 1));
         Err(TurnedAway::Wrong)
     }
+
+    /// Whether this is to be said in the log: once in each [`WINDOW`], since strangers could fill it.
+    fn is_news(&self, why: TurnedAway, now: Instant) -> bool {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = lock.said.get(&why).is_none_or(|said| now.duration_since(*said) >= WINDOW);
+        if is_news {
+            lock.said.insert(why, now);
+        }
+        is_news
+    }
 }
 
 /// The token of `Bearer TOKEN`; RFC 6750, 2.1.
@@ -99,7 +112,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 /// Lets only who has the token pass. What is ordered then is ordered by the agent's own user.
 pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
-    match gate.check(request.headers(), Instant::now()) {
+    let now = Instant::now();
+    match gate.check(request.headers(), now) {
         Ok(()) => {
             tracing::info!("{} {}: with the page's admin token", request.method(), request.uri().path());
             request.extensions_mut().insert(Peer::this_process());
@@ -107,7 +121,13 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, n
         }
         Err(why) => {
             gate.metrics.turned_away(why);
-            tracing::warn!("an order from the page was refused: {}", words(why));
+            if gate.is_news(why, now) {
+                tracing::warn!(
+                    "an order from the page was refused: {}; what is refused alike within a minute is only counted \
+                     (scanguard_page_orders_refused_total)",
+                    words(why)
+                );
+            }
             refusal(why)
         }
     }
@@ -187,6 +207,15 @@ mod tests {
         let right = headers("Bearer 0123456789abcdef");
         assert_eq!(gate.check(&right, now + WINDOW / 2), Err(TurnedAway::TooMany));
         assert_eq!(gate.check(&right, now + WINDOW), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_is_said_once_a_minute_for_each_reason_and_counted_each_time() {
+        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
+        let said = |why, at| (0..1_000).filter(|_| gate.is_news(why, at)).count();
+        assert_eq!((said(TurnedAway::ContentType, now), said(TurnedAway::Wrong, now)), (1, 1));
+        assert_eq!(said(TurnedAway::ContentType, now + WINDOW / 2), 0);
+        assert_eq!(said(TurnedAway::ContentType, now + WINDOW), 1);
     }
 
     #[test]

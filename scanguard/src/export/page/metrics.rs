@@ -5,7 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use crate::export::metrics::Register;
 
 /// Why an order from the page was not looked at.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum TurnedAway {
     /// No token is configured.
     NoToken,
@@ -35,7 +35,7 @@ pub struct PageMetrics {
     /// Browsers that are kept up to date.
     pub(super) clients: IntGauge,
     limit: IntGauge,
-    refused: IntCounter,
+    displaced: IntCounter,
     turned_away: IntCounterVec,
 }
 
@@ -48,9 +48,9 @@ impl PageMetrics {
                 "scanguard_page_clients_limit",
                 "Browsers that it can be kept up to date in at once; 0: there is no page.",
             )?,
-            refused: register.counter(
-                "scanguard_page_clients_refused_total",
-                "Browsers that were refused because there were as many as there may be.",
+            displaced: register.counter(
+                "scanguard_page_clients_displaced_total",
+                "Browsers whose place a newer one took, since there were as many as there may be.",
             )?,
             turned_away: register.counters(
                 "scanguard_page_orders_refused_total",
@@ -68,8 +68,13 @@ impl PageMetrics {
         self.limit.set(clients.into());
     }
 
-    pub(super) fn refused(&self) {
-        self.refused.inc();
+    pub(super) fn displaced(&self) {
+        self.displaced.inc();
+    }
+
+    #[cfg(test)]
+    pub(super) fn displaced_so_far(&self) -> u64 {
+        self.displaced.get()
     }
 
     pub(super) fn turned_away(&self, why: TurnedAway) {

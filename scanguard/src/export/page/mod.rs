@@ -12,6 +12,7 @@ mod gate;
 pub mod history;
 pub mod metrics;
 mod overview;
+mod seats;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use self::{
     gate::Gate,
     history::{History, Levels, Totals},
     metrics::PageMetrics,
+    seats::Seats,
     settings::Settings,
 };
 use crate::{
@@ -103,14 +105,8 @@ impl Page {
     pub fn serve(&self, desk: Desk, response: Arc<ResponseMetrics>, stopped: watch::Receiver<()>) -> Router {
         let Self { history, gate, max_clients, metrics } = self;
         let (history, gate) = (Arc::clone(history), Arc::clone(gate));
-        let feed = Feed::new(
-            desk.clone(),
-            Arc::clone(&history),
-            Arc::clone(&gate),
-            *max_clients,
-            Arc::clone(metrics),
-        );
-        let feed = Arc::new(feed);
+        let seats = Seats::new(*max_clients, Arc::clone(metrics));
+        let feed = Arc::new(Feed::new(desk.clone(), Arc::clone(&history), Arc::clone(&gate), seats));
         let (pace, mut end) = (Arc::clone(&feed), stopped.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -144,15 +140,9 @@ async fn with_headers(mut response: Response) -> Response {
 }
 
 async fn events(State((feed, stopped)): State<(Arc<Feed>, watch::Receiver<()>)>) -> Response {
-    let Some(client) = feed.seat(stopped) else {
-        let said = "as many browsers look at this as may (page.max_clients)\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], said).into_response();
-    };
-    let pictures =
-        stream::unfold(
-            client,
-            |mut client| async move { client.next().await.map(|events| (events, client)) },
-        );
+    let pictures = stream::unfold(feed.seat(stopped), |mut client| async move {
+        client.next().await.map(|events| (events, client))
+    });
     let events = pictures.flat_map(|events| stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
     Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }

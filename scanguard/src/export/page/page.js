@@ -153,6 +153,9 @@ function showSources() {
   list("sources", state.sources, state.active ?? state.sources.length, (s) => s.net, cells, (s) => host(s.net));
 }
 
+// What becomes of the packets of a ban that does not drop, by the mode.
+const NOT_DROPPED = { "dry-run": "counted", observe: "nothing" };
+
 function showBans() {
   const cells = (b) => [
     host(b.net),
@@ -161,7 +164,7 @@ function showBans() {
     new Date(b.since).toLocaleString(),
     b.seconds_left === null ? "when it is taken back" : `in ${span(b.seconds_left)}`,
     [b.packets === null ? "" : whole(b.packets), "number"],
-    b.drops ? ["dropped", "bad"] : ["counted", "warn"],
+    b.drops ? ["dropped", "bad"] : [NOT_DROPPED[state.mode] ?? "not dropped", "warn"],
   ];
   list("bans", state.bans, state.banned ?? state.bans.length, (b) => b.net, cells, (b) => host(b.net));
 }
@@ -204,6 +207,10 @@ function showOverview(o) {
   document.body.classList.toggle("has-token", o.has_token);
   state.active = o.sources_active;
   state.banned = bans;
+  if (state.mode !== o.mode) {
+    state.mode = o.mode;
+    showBans();
+  }
   const title = o.findings_open > 0 ? `(${o.findings_open}) ScanGuard` : "ScanGuard";
   if (document.title !== title) document.title = title;
 }
@@ -306,7 +313,13 @@ function draw() {
 
 function addSample(sample) {
   const { samples, capacity } = state;
-  if (!sample || (samples.length > 0 && sample[0] <= samples.at(-1)[0])) return;
+  const last = samples.at(-1)?.[0] ?? -Infinity;
+  if (!sample || sample[0] === last) return;
+  if (sample[0] < last) {
+    // The clock of the host was set back: the agent's own history says what is still to be shown.
+    void loadHistory().catch(() => {});
+    return;
+  }
   samples.push(sample);
   samples.splice(0, Math.max(0, samples.length - capacity));
   draw();
@@ -359,6 +372,11 @@ function connect() {
       say("Live", false);
     });
   }
+  source.addEventListener("displaced", () => {
+    disconnect();
+    say("Another browser has taken this one's place: as many look as may (page.max_clients). It is tried again soon.", true);
+    again = setTimeout(connect, AGAIN);
+  });
   source.addEventListener("error", () => {
     lost();
     // The browser itself goes on trying, unless it was refused.
@@ -374,7 +392,7 @@ function disconnect() {
 
 function lost() {
   const since = state.heard ? `This picture is of ${new Date(state.heard).toLocaleTimeString()}` : "There is no picture yet";
-  say(`Not connected: the agent does not answer, or as many browsers look as may. ${since}`, true);
+  say(`Not connected: the agent does not answer. ${since}`, true);
 }
 
 setInterval(() => {

@@ -201,16 +201,20 @@ async fn a_browser_is_told_everything_once_and_then_what_changes() {
 }
 
 #[tokio::test]
-async fn browsers_have_limited_seats_and_pictures_are_made_only_while_somebody_looks() {
+async fn the_newest_browsers_have_the_seats_and_pictures_are_made_only_while_somebody_looks() {
     let site = Site::start(1, None).await;
     assert_eq!(*site.asked.borrow(), 0);
     let mut browser = site.look().await;
     browser.reads("event: overview").await;
     assert_eq!(site.metrics.clients.get(), 1);
-    let refused = site.get("/page/events").await;
-    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 10"), "{refused}");
-    assert!(refused.contains("page.max_clients"), "{refused}");
-    drop(browser);
+    let mut newer = site.look().await;
+    newer.reads("event: overview").await;
+    // It is told why, and its stream ends.
+    browser.reads("event: displaced\ndata: {}").await;
+    browser.reads("\r\n0\r\n\r\n").await;
+    assert_eq!((site.metrics.clients.get(), site.metrics.displaced_so_far()), (1, 1));
+    newer.reads("event: overview").await;
+    drop((browser, newer));
     let free = async {
         while site.metrics.clients.get() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -50,7 +50,18 @@ fn is_at(file: &fs::File, path: &Path) -> bool {
 }
 
 fn open(path: &Path) -> io::Result<fs::File> {
-    let file = fs::File::options().append(true).create(true).mode(MODE).open(path)?;
+    let file = match fs::File::options().append(true).create_new(true).mode(MODE).open(path) {
+        Ok(file) => {
+            // The umask of a service may leave its group nothing.
+            file.set_permissions(fs::Permissions::from_mode(MODE))?;
+            file
+        }
+        // Created after all if it was a link to nothing, or has gone again.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::File::options().append(true).create(true).mode(MODE).open(path)?
+        }
+        Err(error) => return Err(error),
+    };
     match file.try_lock() {
         Ok(()) => Ok(file),
         // A line of the other's could be cut with one of ours.

@@ -10,7 +10,7 @@ use super::{
         findings::{Format, SourceName},
         forms::{Context, Formatter},
     },
-    worker::{Deliver, Failure},
+    worker::{Deliver, Failure, datagram},
 };
 use crate::detect::{
     Severity,
@@ -94,8 +94,11 @@ impl Deliver for Journald {
             Some(socket) => socket,
             None => UnixDatagram::unbound()?,
         };
-        let sent = socket.send_to(&entry, &self.socket).await;
-        sent.map_err(|error| Failure::Away(format!("{}: {error}", self.socket.display())))?;
+        datagram(socket.send_to(&entry, &self.socket).await).map_err(|failure| match failure {
+            Failure::Away(why) => Failure::Away(format!("{}: {why}", self.socket.display())),
+            Failure::Unable(why) => Failure::Unable(why),
+            Failure::Refused(why) => Failure::Refused(why),
+        })?;
         self.open = Some(socket);
         Ok(())
     }
@@ -103,7 +106,19 @@ impl Deliver for Journald {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::testing::event, *};
+
+    #[tokio::test]
+    async fn an_event_that_is_larger_than_any_datagram_is_given_up_rather_than_tried_for_ever() {
+        let path = std::env::temp_dir().join(format!("scanguard-journal-{}", std::process::id()));
+        let _journal = UnixDatagram::bind(&path).unwrap();
+        let mut sink = Journald::new(&path, &Context::here(64));
+        let mut huge = event(7);
+        huge.finding.reason = "a".repeat(16 << 20);
+        let outcome = sink.deliver(&huge).await;
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(outcome, Err(Failure::Refused(_))), "{outcome:?}");
+    }
 
     #[test]
     fn a_value_of_one_line_follows_an_equals_sign_and_others_their_length() {

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     super::forms::Formatter,
     settings::Transport,
-    worker::{Deliver, Failure},
+    worker::{Deliver, Failure, datagram},
 };
 use crate::detect::{
     Severity,
@@ -139,17 +139,6 @@ impl Syslog {
                 datagram(UnixDatagram::unbound()?.send_to(message.as_bytes(), path).await)
             }
         }
-    }
-}
-
-/// A datagram that is too large will always be.
-fn datagram(sent: io::Result<usize>) -> Result<(), Failure> {
-    match sent {
-        Ok(_) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-            Err(Failure::Refused("the event is too large for a datagram".to_owned()))
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

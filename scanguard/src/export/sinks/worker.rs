@@ -1,6 +1,6 @@
 //! Delivers the events of a queue one after the other, and tries again where that fails.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::time::{sleep, timeout};
@@ -37,8 +37,8 @@ pub(super) enum Failure {
     Refused(String),
 }
 
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
         Self::Away(error.to_string())
     }
 }
@@ -46,6 +46,17 @@ impl From<std::io::Error> for Failure {
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::Refused(error.to_string())
+    }
+}
+
+/// What came of sending a datagram. One that is too large will always be.
+pub(super) fn datagram(sent: io::Result<usize>) -> Result<(), Failure> {
+    match sent {
+        Ok(_) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+            Err(Failure::Refused("the event is too large for a datagram".to_owned()))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

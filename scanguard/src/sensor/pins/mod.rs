@@ -51,8 +51,8 @@ pub enum PinsError {
     },
     /// The file system is mounted read-only.
     #[error(
-        "{} is on a BPF file system that is mounted read-only: `mount -o remount,rw` it (a systemd unit that protects \
-         /sys wants ReadWritePaths=/sys/fs/bpf), or do without (sensor.persist = false)",
+        "{} is on a BPF file system that is mounted read-only: `mount -o remount,rw` it (a systemd unit wants \
+         ReadWritePaths=/sys/fs/bpf, and not ProtectKernelTunables=yes, which goes before it), or do without (sensor.persist = false)",
         .path.display()
     )]
     ReadOnly {

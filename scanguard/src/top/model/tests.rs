@@ -124,3 +124,32 @@ fn what_was_asked_before_the_tab_changed_is_asked_again() {
     model.take(snapshot(model.wanted(), 10));
     assert!(!model.stale() && model.rows().unwrap().len() == 1);
 }
+
+#[test]
+fn a_detail_that_comes_late_is_not_shown_as_that_of_another_source() {
+    let mut model = model();
+    model.press(KeyCode::Enter.into());
+    let late = snapshot(model.wanted(), 9);
+    for key in [KeyCode::Esc, KeyCode::Down, KeyCode::Enter] {
+        model.press(key.into());
+    }
+    model.take(late);
+    assert_eq!(
+        (model.page, model.detail.is_none()),
+        (Some(Page::Detail(net("2001:db8:1234:5678::/64"))), true)
+    );
+    assert!(model.stale(), "what is wanted now is asked for");
+}
+
+#[test]
+fn what_is_not_sorted_says_so_and_leaves_the_sources_as_they_were() {
+    let mut model = model();
+    for tab in ["2", "3"] {
+        press(&mut model, &typed(tab));
+        let before = model.sort;
+        assert_eq!(press(&mut model, &typed("s")), None);
+        assert!(model.sort == before && model.message.is_some(), "{tab}");
+    }
+    press(&mut model, &typed("1"));
+    assert_eq!(press(&mut model, &typed("s")), Some(Effect::Refresh));
+}

@@ -1,0 +1,100 @@
+//! Places of browsers that look. There are so many; when all are taken, who has sat longest makes room: else eight connections that
+//! anybody can make would keep the operator out for ever.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::metrics::PageMetrics;
+
+/// The places.
+pub(super) struct Seats {
+    room: usize,
+    metrics: Arc<PageMetrics>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    /// Who came first is first: its number, and what is dropped to have it go.
+    by_age: VecDeque<(u64, oneshot::Sender<()>)>,
+    next: u64,
+}
+
+/// A place, free again when this is dropped.
+pub(super) struct Seat {
+    number: u64,
+    seats: Arc<Seats>,
+    displaced: oneshot::Receiver<()>,
+}
+
+impl Seats {
+    /// So many.
+    pub(super) fn new(room: u32, metrics: Arc<PageMetrics>) -> Arc<Self> {
+        Arc::new(Self { room: room as usize, metrics, taken: Mutex::default() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives one, if need be that of who has sat longest.
+    pub(super) fn take(self: &Arc<Self>) -> Seat {
+        let (keep, displaced) = oneshot::channel();
+        let mut taken = self.taken();
+        if taken.by_age.len() >= self.room {
+            taken.by_age.pop_front();
+            self.metrics.displaced();
+        }
+        let number = taken.next;
+        taken.next += 1;
+        taken.by_age.push_back((number, keep));
+        self.metrics.clients.set(i64::try_from(taken.by_age.len()).unwrap_or(i64::MAX));
+        Seat { number, seats: Arc::clone(self), displaced }
+    }
+}
+
+impl Seat {
+    /// Waits until somebody else has it.
+    pub(super) async fn lost(&mut self) {
+        // Nothing is ever sent: what keeps it open is dropped.
+        let _ = (&mut self.displaced).await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken();
+        taken.by_age.retain(|(number, _)| *number != self.number);
+        self.seats.metrics.clients.set(i64::try_from(taken.by_age.len()).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::export::metrics::Register;
+
+    #[test]
+    fn who_has_sat_longest_makes_room_and_who_leaves_does_too() {
+        let metrics = Arc::new(PageMetrics::new(&Register::default()).unwrap());
+        let seats = Seats::new(2, Arc::clone(&metrics));
+        let (mut first, second) = (seats.take(), seats.take());
+        assert!(first.lost().now_or_never().is_none());
+        let mut third = seats.take();
+        assert!(first.lost().now_or_never().is_some(), "the oldest goes");
+        assert_eq!(metrics.clients.get(), 2);
+        // The displaced one has no place to give back.
+        drop(first);
+        assert_eq!(metrics.clients.get(), 2);
+        drop(second);
+        let _fourth = seats.take();
+        assert!(third.lost().now_or_never().is_none(), "there was room");
+        assert_eq!((metrics.clients.get(), metrics.displaced_so_far()), (2, 1));
+    }
+}
