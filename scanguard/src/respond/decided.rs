@@ -34,7 +34,7 @@ impl Responder {
     /// others.
     pub fn take_decisions(&mut self, orders: Orders, now: Now, card: &mut dyn Card) {
         let Orders { bans, lifts, .. } = orders;
-        let lifted = self.lift_decided(lifts, card);
+        let lifted = self.lift_decided(lifts, now, card);
         let (mut made, mut refused) = (Vec::new(), 0);
         for (net, cause) in bans {
             match policy::judge(net, &cause, self.given(now)) {
@@ -74,7 +74,7 @@ impl Responder {
     }
 
     /// How many were lifted.
-    fn lift_decided(&mut self, lifts: Lifts, card: &mut dyn Card) -> usize {
+    fn lift_decided(&mut self, lifts: Lifts, now: Now, card: &mut dyn Card) -> usize {
         let is_decided = |origin: &Origin| match origin {
             Origin::Crowdsec { .. } => true,
             Origin::Rule { .. } | Origin::Feed { .. } | Origin::Hand { .. } | Origin::Adopted => false,
@@ -85,7 +85,7 @@ impl Responder {
             Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
         };
         for net in &lifted {
-            match self.lift(*net, card) {
+            match self.lift(*net, now, card) {
                 Ok(()) => {
                     self.book.remove(*net);
                 }

@@ -6,13 +6,13 @@ use ipnet::IpNet;
 use scanguard_common::abi;
 
 use super::{
-    Mode,
+    Mode, ModeState,
     card::{Card, KernelBan},
     cause::Cause,
     policy::{self, Circumstances, Decision},
     settings::{KnownBad, MAX_BANS},
 };
-use crate::{detect::feeds::Feeds, sensor::SensorError};
+use crate::{clock::Now, detect::feeds::Feeds, sensor::SensorError};
 
 /// How long a listed network stays banned when the agent is dead.
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
@@ -28,8 +28,31 @@ const MAX_NETWORKS: usize = (abi::MAX_BANNED_NETWORKS - MAX_BANS) as usize;
 pub struct FeedBans {
     /// With the names of their feeds.
     nets: BTreeMap<IpNet, String>,
-    /// When all of them were handed to the kernel last, and whether to drop; none: not all were.
-    written: Option<(Duration, bool)>,
+    /// How all of them were handed to the kernel last; none: not all were.
+    written: Option<Written>,
+}
+
+/// How networks were handed to the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    at: Duration,
+    /// To drop, rather than to count.
+    enforced: bool,
+    /// As [`ModeState::deadline`]: their bans end then.
+    deadline: Option<Duration>,
+}
+
+impl Written {
+    fn by(given: Circumstances<'_>) -> Self {
+        let ModeState { mode, deadline, .. } = given.mode;
+        Self { at: given.now.at, enforced: mode == Mode::Enforce, deadline }
+    }
+
+    /// Whether it still holds: nothing is written by now as it would not have been then, and none of it ends soon.
+    fn holds(&self, given: Circumstances<'_>) -> bool {
+        let Self { at, enforced, deadline } = Self::by(given);
+        (enforced, deadline) == (self.enforced, self.deadline) && at.saturating_sub(self.at) < REFRESH
+    }
 }
 
 /// What came of an attempt to ban what the feeds list.
@@ -75,7 +98,7 @@ impl FeedBans {
         let mut taken = Taken::default();
         let mut wanted = BTreeMap::new();
         let (mut single, mut networks) = (MAX_SINGLE, MAX_NETWORKS);
-        if given.settings.known_bad == KnownBad::Drop && given.mode != Mode::Observe {
+        if given.settings.known_bad == KnownBad::Drop && given.mode.mode != Mode::Observe {
             for (net, feed) in feeds.networks() {
                 match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
                     Decision::Ban(_) => {}
@@ -104,41 +127,37 @@ impl FeedBans {
             .collect();
         card.unban(&mut gone.into_iter())?;
         let old = std::mem::replace(&mut self.nets, wanted);
-        if self.written.is_some_and(|(_, enforced)| enforced == (given.mode == Mode::Enforce)) {
+        match self.written.take().filter(|written| written.holds(given)) {
             // What the kernel has is not written again: there may be a hundred thousand.
-            let at = self.written.take();
-            card.ban(&mut self.kernel_bans(given).filter(|ban| !old.contains_key(&ban.net)))?;
-            self.written = at;
-        } else {
-            self.write(given, card)?;
+            Some(written) => {
+                card.ban(&mut self.kernel_bans(given).filter(|ban| !old.contains_key(&ban.net)))?;
+                self.written = Some(written);
+            }
+            None => {
+                card.ban(&mut self.kernel_bans(given))?;
+                self.written = Some(Written::by(given));
+            }
         }
         Ok(taken)
     }
 
-    /// Hands them to the kernel: those that the book does not ban itself.
-    ///
-    /// # Errors
-    /// The kernel did not take all of it.
-    pub fn write(&mut self, given: Circumstances<'_>, card: &mut dyn Card) -> Result<(), SensorError> {
-        self.written = None;
-        card.ban(&mut self.kernel_bans(given))?;
-        self.written = Some((given.now.at, given.mode == Mode::Enforce));
-        Ok(())
-    }
-
+    /// Those that the book does not ban itself.
     fn kernel_bans<'a>(&'a self, given: Circumstances<'a>) -> impl Iterator<Item = KernelBan> + 'a {
-        let enforced = given.mode == Mode::Enforce;
         let nets = self.nets.keys().filter(move |net| given.book.get(**net).is_none());
-        nets.map(move |net| KernelBan { net: *net, lasts: Some(LASTS), enforced })
+        nets.map(move |net| kernel_ban(*net, &given.mode, given.now))
     }
 
     /// Whether it is time to hand them on again.
     pub fn is_due(&self, at: Duration) -> bool {
-        !self.is_empty() && self.written.is_none_or(|(written, _)| at.saturating_sub(written) >= REFRESH)
+        !self.is_empty() && self.written.is_none_or(|written| at.saturating_sub(written.at) >= REFRESH)
     }
 
     /// What the kernel is told of one of them.
-    pub fn kernel(&self, net: IpNet, mode: Mode) -> Option<KernelBan> {
-        self.get(net).map(|_| KernelBan { net, lasts: Some(LASTS), enforced: mode == Mode::Enforce })
+    pub fn kernel(&self, net: IpNet, mode: &ModeState, now: Now) -> Option<KernelBan> {
+        self.get(net).map(|_| kernel_ban(net, mode, now))
     }
+}
+
+fn kernel_ban(net: IpNet, mode: &ModeState, now: Now) -> KernelBan {
+    KernelBan { net, lasts: mode.kept(Some(LASTS), now), enforced: mode.mode == Mode::Enforce }
 }

@@ -171,7 +171,7 @@ impl Responder {
     ) -> Result<Done, OrderError> {
         match order {
             Order::Ban { net, lasts, reason } => self.order_ban(net, lasts, reason, uid, now, card),
-            Order::Unban { net } => self.order_unban(net, card),
+            Order::Unban { net } => self.order_unban(net, now, card),
             Order::Allow { net } => self.order_allow(net, now, card),
             Order::Disallow { net } => {
                 if net.trunc() != net {
@@ -190,6 +190,7 @@ impl Responder {
                 None => Err(OrderError::NothingToConfirm(self.mode.mode)),
                 Some(_) => {
                     self.write_all(now, card);
+                    self.ban_listed(now, card);
                     self.changed();
                     tracing::warn!("mode {}: confirmed by uid {uid}", self.mode.mode);
                     Ok(done(format!("confirmed: the mode stays {}", self.mode.mode), None))
@@ -228,7 +229,7 @@ impl Responder {
         }
     }
 
-    fn order_unban(&mut self, net: IpNet, card: &mut dyn Card) -> Result<Done, OrderError> {
+    fn order_unban(&mut self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<Done, OrderError> {
         if net.trunc() != net {
             return Err(OrderError::HostBits { net });
         }
@@ -246,14 +247,14 @@ impl Responder {
             }
             return Err(OrderError::NotBanned(net));
         }
-        self.unban(meant, card)?;
+        self.unban(meant, now, card)?;
         let rest = self.book.covering(net).map(|ban| format!("it is still banned as part of {}", ban.net));
         let listed = self.feeds.covering(net).map(|(around, feed)| format!("{feed} still lists {around}"));
         Ok(done(format!("{} is no longer banned", report::name(meant)), rest.or(listed)))
     }
 
-    fn unban(&mut self, net: IpNet, card: &mut dyn Card) -> Result<(), OrderError> {
-        self.lift(net, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
+    fn unban(&mut self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<(), OrderError> {
+        self.lift(net, now, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
         self.book.remove(net);
         self.let_go.push(LetGo::Network(net));
         tracing::info!("the ban of {} was ended by hand", report::name(net));
@@ -275,7 +276,7 @@ impl Responder {
         self.allow(now, card);
         let within: Vec<_> = self.book.bans().map(|ban| ban.net).filter(|ban| net.contains(ban)).collect();
         for ban in &within {
-            self.unban(*ban, card)?;
+            self.unban(*ban, now, card)?;
         }
         self.changed();
         let ended = (!within.is_empty()).then(|| {

@@ -208,7 +208,7 @@ impl Responder {
     pub(super) fn given(&self, now: Now) -> Circumstances<'_> {
         Circumstances {
             settings: &self.settings,
-            mode: self.mode.mode,
+            mode: self.mode,
             allowed: &self.allowed,
             book: &self.book,
             breaker: &self.breaker,
@@ -321,7 +321,7 @@ impl Responder {
 
     pub(super) fn ban_listed(&mut self, now: Now, card: &mut dyn Card) {
         let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
-        let given = Circumstances { settings, mode: mode.mode, allowed, book, breaker, now, salt };
+        let given = Circumstances { settings, mode: *mode, allowed, book, breaker, now, salt };
         match self.feeds.set(&self.listed, given, card) {
             Ok(taken) => {
                 if taken.left_out > 0 && taken != self.feeds_taken {
@@ -329,7 +329,7 @@ impl Responder {
                 }
                 self.feeds_taken = taken;
             }
-            Err(error) => tracing::error!("not all networks on feeds are banned: {error}"),
+            Err(error) => tracing::error!("not all networks on feeds are banned, trying on: {error}"),
         }
         self.metrics.feeds(self.feeds_taken.refused, self.feeds_taken.left_out);
     }
@@ -430,7 +430,7 @@ impl Responder {
         let Sentence { evicts, reason, .. } = sentence;
         if let Some(evicted) = evicts {
             self.book.remove(*evicted);
-            self.lift(*evicted, card)?;
+            self.lift(*evicted, now, card)?;
             self.metrics.evicted();
             tracing::warn!(
                 "{} is banned no more: there is no room (response.max_bans)",
@@ -451,14 +451,9 @@ impl Responder {
         Ok(())
     }
 
-    /// What the kernel is told of a ban. Until enforcing is confirmed, bans end with the time to confirm it, so that
-    /// nobody stays locked out though the agent dies.
+    /// What the kernel is told of a ban.
     pub(super) fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
-        let lasts = match (ban.left(now.at), self.mode.left(now)) {
-            (Some(left), Some(confirm)) => Some(left.min(confirm)),
-            (left, None) => left,
-            (None, confirm) => confirm,
-        };
+        let lasts = self.mode.kept(ban.left(now.at), now);
         KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
     }
 
@@ -471,8 +466,8 @@ impl Responder {
     }
 
     /// Has the kernel end a ban, unless a feed lists the same.
-    pub(super) fn lift(&self, net: IpNet, card: &mut dyn Card) -> Result<(), SensorError> {
-        match self.feeds.kernel(net, self.mode.mode) {
+    pub(super) fn lift(&self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+        match self.feeds.kernel(net, &self.mode, now) {
             Some(ban) => card.ban(&mut std::iter::once(ban)),
             None => card.unban(&mut std::iter::once(net)),
         }
@@ -526,7 +521,7 @@ impl Responder {
         if mode == Mode::Enforce {
             self.let_go.push(LetGo::Everybody);
             for ban in self.book.remove_dry() {
-                if let Err(error) = self.lift(ban.net, card) {
+                if let Err(error) = self.lift(ban.net, now, card) {
                     tracing::warn!("a ban that was made in dry-run could not be lifted: {error}");
                 }
             }
@@ -561,7 +556,7 @@ impl Responder {
         self.arm(now, card);
         let ended = self.book.expire(now, self.settings.max_bans as usize);
         for ban in &ended {
-            if let Err(error) = self.lift(ban.net, card) {
+            if let Err(error) = self.lift(ban.net, now, card) {
                 // The kernel has ended it by its own clock.
                 tracing::warn!("a ban that has ended could not be removed: {error}");
             }
@@ -579,11 +574,7 @@ impl Responder {
             }
         }
         if self.feeds.is_due(now.at) {
-            let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
-            let given = Circumstances { settings, mode: mode.mode, allowed, book, breaker, now, salt };
-            if let Err(error) = self.feeds.write(given, card) {
-                tracing::error!("not all networks on feeds are banned: {error}");
-            }
+            self.ban_listed(now, card);
         }
     }
 

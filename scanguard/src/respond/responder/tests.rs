@@ -282,6 +282,27 @@ fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() 
 }
 
 #[test]
+fn until_enforcing_is_confirmed_networks_on_feeds_are_banned_no_longer_than_there_is_time_to_confirm_it() {
+    use crate::{detect::feeds::Feeds, respond::settings::KnownBad};
+    let [other, later] = ["203.0.113.0/24", "203.0.114.0/24"];
+    let dropping = Settings { known_bad: KnownBad::Drop, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(dropping, None, 0, FakeCard::default());
+    let list = |text: &str| Feeds::parse("list", text).0;
+    bench.responder.set_feeds(&list("198.51.100.7\n203.0.113.0/24\n"), now(0), &mut bench.card);
+    assert_eq!(bench.card(other), Some((Some(86_400), true)));
+    bench.set(Mode::Enforce, Some(30), 10).unwrap();
+    assert_eq!(bench.card(other), Some((Some(30), true)), "what was banned before");
+    let longer = list("198.51.100.7\n203.0.113.0/24\n203.0.114.0/24\n");
+    bench.responder.set_feeds(&longer, now(15), &mut bench.card);
+    assert_eq!(bench.card(later), Some((Some(25), true)), "what is listed since");
+    bench.ban(SCANNER, Some(60)).unwrap();
+    bench.order(Order::Unban { net: net(SCANNER) }, 20).unwrap();
+    assert_eq!(bench.card(SCANNER), Some((Some(20), true)), "what is handed back to the list");
+    bench.order(Order::Confirm, 30).unwrap();
+    assert_eq!([other, later, SCANNER].map(|text| bench.card(text)), [Some((Some(86_400), true)); 3]);
+}
+
+#[test]
 fn it_is_explained_why_somebody_is_banned_or_not() {
     let mut bench = Bench::new(Mode::Enforce);
     let verdict = |bench: &Bench, text: &str, second| {
