@@ -133,6 +133,11 @@ pub enum OrderError {
     /// The kernel did not take it.
     #[error("the kernel did not take it: {0}")]
     Kernel(String),
+    /// Who is never banned was changed, but the kernel does not know yet.
+    #[error(
+        "the list of who is never banned is changed, but the kernel did not take it, which is tried again: {0}"
+    )]
+    Untold(String),
 }
 
 fn not_by_hand(net: IpNet, allowed: Option<&(IpNet, Why)>) -> String {
@@ -161,7 +166,7 @@ impl Responder {
     /// Carries out an order of a user.
     ///
     /// # Errors
-    /// See [`OrderError`]; nothing was changed then.
+    /// See [`OrderError`]; nothing was changed then, but for [`OrderError::Untold`].
     pub fn order(
         &mut self,
         order: Order,
@@ -181,7 +186,9 @@ impl Responder {
                     let allowed = self.allowed.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
                     return Err(OrderError::NotAllowedByHand { net, allowed });
                 }
-                self.allow(now, card);
+                let told = self.allow(now, card);
+                self.changed();
+                told.map_err(|error| OrderError::Untold(error.to_string()))?;
                 let still = self.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
                 Ok(done(format!("{} is no longer allowed by hand", report::name(net)), still))
             }
@@ -273,12 +280,13 @@ impl Responder {
             return Err(OrderError::AllowedFull);
         }
         self.by_hand.insert(net);
-        self.allow(now, card);
+        let told = self.allow(now, card);
         let within: Vec<_> = self.book.bans().map(|ban| ban.net).filter(|ban| net.contains(ban)).collect();
         for ban in &within {
             self.unban(*ban, now, card)?;
         }
         self.changed();
+        told.map_err(|error| OrderError::Untold(error.to_string()))?;
         let ended = (!within.is_empty()).then(|| {
             let names: Vec<_> = within.iter().take(8).map(|net| report::name(*net)).collect();
             format!("bans that were ended: {}, of {}", within.len(), names.join(", "))

@@ -61,6 +61,8 @@ pub struct Responder {
     found: Found,
     ssh: SshPeers,
     pub(super) allowed: AllowList,
+    /// Why the kernel did not take all of `allowed` the last time; none: it did.
+    untold: Option<String>,
     pub(super) breaker: Breaker,
     listed: Feeds,
     pub(super) feeds: FeedBans,
@@ -97,6 +99,7 @@ impl Responder {
             found: Found::default(),
             ssh: SshPeers::default(),
             allowed: AllowList::default(),
+            untold: None,
             breaker: Breaker::default(),
             listed: Feeds::default(),
             feeds: FeedBans::default(),
@@ -283,11 +286,26 @@ impl Responder {
     pub fn surround(&mut self, found: Found, now: Now, card: &mut dyn Card) {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
-        self.allow(now, card);
+        self.allow_as_known(now, card);
     }
 
-    /// Makes the allow list anew, and has the kernel take it where it changed.
-    pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) {
+    /// As [`Self::allow`], where nobody waits to hear what came of it.
+    fn allow_as_known(&mut self, now: Now, card: &mut dyn Card) {
+        let before = self.untold.clone();
+        match self.allow(now, card) {
+            Ok(()) if before.is_some() => tracing::info!("the kernel took who is never banned"),
+            Err(error) if self.untold != before => {
+                tracing::error!("the kernel did not take all who are never banned, trying on: {error}");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Makes the allow list anew, and has the kernel take it where it changed, or was not taken before.
+    ///
+    /// # Errors
+    /// The kernel did not take all of it. The policy goes by it all the same, and the next call tries again.
+    pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
         let mut allowed = AllowList::default();
         let Found { own, gateways, resolvers, attached, .. } = &self.found;
         own.iter().for_each(|net| allowed.add(*net, Why::Own));
@@ -297,19 +315,21 @@ impl Responder {
         gateways.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Gateway));
         resolvers.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Resolver));
         attached.iter().for_each(|(name, net)| allowed.add(*net, Why::Interface(name.clone())));
-        if allowed == self.allowed {
-            return;
+        if allowed == self.allowed && self.untold.is_none() {
+            return Ok(());
         }
         let most = abi::MAX_ALLOWED as usize;
         if allowed.len() > most {
             tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
         }
-        if let Err(error) = card.set_allowed(&allowed.nets(most)) {
-            tracing::error!("the kernel did not take who is never banned: {error}");
+        let told = card.set_allowed(&allowed.nets(most));
+        self.untold = told.as_ref().err().map(ToString::to_string);
+        if allowed != self.allowed {
+            self.allowed = allowed;
+            self.ban_listed(now, card);
+            self.changed();
         }
-        self.allowed = allowed;
-        self.ban_listed(now, card);
-        self.changed();
+        told
     }
 
     /// Takes the networks on feeds.
@@ -554,6 +574,9 @@ impl Responder {
     /// What is to be done now and then, at least once a second.
     pub fn chores(&mut self, now: Now, card: &mut dyn Card) {
         self.arm(now, card);
+        if self.untold.is_some() {
+            self.allow_as_known(now, card);
+        }
         let ended = self.book.expire(now, self.settings.max_bans as usize);
         for ban in &ended {
             if let Err(error) = self.lift(ban.net, now, card) {
@@ -591,7 +614,7 @@ impl Responder {
         if let Err(error) = result {
             tracing::error!("the mode could not be changed: {error}");
         }
-        self.allow(now, card);
+        self.allow_as_known(now, card);
         self.ban_listed(now, card);
         self.arm(now, card);
         self.changed();

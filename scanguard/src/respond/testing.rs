@@ -33,6 +33,8 @@ pub(super) struct FakeCard {
     /// Lasts and enforced, by network.
     pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
     pub(super) allowed: std::collections::BTreeSet<IpNet>,
+    /// It takes nobody as allowed.
+    pub(super) refuses_allowed: bool,
     /// How many bans find room.
     pub(super) room: Option<usize>,
 }
@@ -83,7 +85,15 @@ impl Card for FakeCard {
         self.bans.keys().copied().collect()
     }
 
+    fn allowed(&self) -> std::collections::BTreeSet<IpNet> {
+        self.allowed.clone()
+    }
+
     fn set_allowed(&mut self, allowed: &std::collections::BTreeSet<IpNet>) -> Result<(), SensorError> {
+        if self.refuses_allowed {
+            let error = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            return Err(SensorError::Call { call: "BPF_MAP_UPDATE_ELEM", map: "ALLOWED", error });
+        }
         self.allowed.clone_from(allowed);
         Ok(())
     }

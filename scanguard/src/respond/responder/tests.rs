@@ -152,6 +152,21 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
 }
 
 #[test]
+fn who_is_allowed_is_told_to_the_kernel_until_it_takes_it() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.card.refuses_allowed = true;
+    let allow = Order::Allow { net: net(SCANNER) };
+    assert!(matches!(bench.order(allow.clone(), 1), Err(OrderError::Untold(why)) if why.contains("ALLOWED")));
+    assert!(matches!(bench.find(SCANNER, 2), Decision::Refused(Refusal::Allowed { .. })));
+    assert!(matches!(bench.order(allow, 3), Err(OrderError::Untold(_))), "asked for again");
+    bench.chores(4);
+    assert!(!bench.card.allowed.contains(&net(SCANNER)));
+    bench.card.refuses_allowed = false;
+    bench.chores(5);
+    assert!(bench.card.allowed.contains(&net(SCANNER)));
+}
+
+#[test]
 fn one_address_of_a_banned_ipv6_prefix_names_it() {
     let mut bench = Bench::new(Mode::Enforce);
     bench.find("2001:db8::/64", 0);
