@@ -301,6 +301,7 @@ fn lost_state() -> Result<()> {
             ensure!(ban["packets"].as_u64() > Some(0), "what it counted is lost: {ban}");
             ensure!(agent.metrics()?.get("scanguard_bans{kind=\"adopted\"}") == 3.0);
             ensure!(agent.order(&["status"])?.contains("3 adopted"));
+            ensure!(agent.order(&["explain", "10.77.0.70"])?.contains("allowed by hand"), "{}", agent.said());
             pause();
             ensure!(agent.stop()? == Some(0), "{}", agent.said());
         }

@@ -12,7 +12,7 @@ use super::{
     book::{Ban, Book, Past},
     breaker::Breaker,
     card::{Card, KernelBan},
-    cause::{Cause, Origin},
+    cause::Cause,
     feed::{FeedBans, Taken},
     policy::{self, Circumstances, Decision, Sentence},
     refusal::Refusal,
@@ -26,10 +26,7 @@ use crate::{
     config::Interval,
     detect::{Plain, feeds::Feeds, findings::Finding},
     export::response::ResponseMetrics,
-    sensor::{
-        SensorError,
-        gate::{Reflex, Standing},
-    },
+    sensor::{SensorError, gate::Reflex},
 };
 
 /// Networks that can be allowed by hand.
@@ -247,45 +244,13 @@ impl Responder {
         Ok(())
     }
 
-    /// Takes bans over that an agent before this one left in the kernel, with the time that is left of them; those that it
-    /// does not take stay among the strays. What only counted there does not come to drop.
-    fn adopt(&mut self, strays: &mut Vec<IpNet>, now: Now, card: &dyn Card) {
-        let standings = match card.standings(strays) {
-            Ok(standings) => standings,
-            Err(error) => return tracing::error!("the bans in the kernel cannot be read: {error}"),
-        };
-        let enforcing = self.mode.mode == Mode::Enforce;
-        for (net, Standing { remaining, enforced, .. }) in standings {
-            let is_over = remaining.is_some_and(|remaining| remaining < policy::SHORTEST);
-            let has_room = self.book.len() < self.settings.max_bans as usize;
-            if is_over || !has_room || (enforcing && !enforced) || policy::check(net, &self.allowed).is_err()
-            {
-                continue;
-            }
-            self.book.insert(Ban {
-                net,
-                origin: Origin::Adopted,
-                reason: "it was in the kernel; the state file, which would say why, is lost".to_owned(),
-                since: now.wall,
-                ends: remaining.map(|remaining| now.at.saturating_add(remaining)),
-                level: 0,
-                dry: !enforced,
-            });
-        }
-        let found = strays.len();
-        strays.retain(|net| self.book.get(*net).is_none());
-        if found > 0 {
-            tracing::warn!(
-                "there is no state file: {} of {found} bans in the kernel are taken over",
-                found - strays.len()
-            );
-        }
-    }
-
     /// Takes whom this host cannot do without. Bans that overlap with them stay, but the kernel spares them.
     pub fn surround(&mut self, found: Found, now: Now, card: &mut dyn Card) {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
+        if self.bereft {
+            self.adopt_allowed(card);
+        }
         self.allow_as_known(now, card);
     }
 
@@ -306,15 +271,7 @@ impl Responder {
     /// # Errors
     /// The kernel did not take all of it. The policy goes by it all the same, and the next call tries again.
     pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
-        let mut allowed = AllowList::default();
-        let Found { own, gateways, resolvers, attached, .. } = &self.found;
-        own.iter().for_each(|net| allowed.add(*net, Why::Own));
-        self.settings.allow.iter().for_each(|net| allowed.add(*net, Why::Configured));
-        self.by_hand.iter().for_each(|net| allowed.add(*net, Why::Hand));
-        self.ssh.addresses().for_each(|ip| allowed.add(report::host(ip), Why::Ssh));
-        gateways.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Gateway));
-        resolvers.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Resolver));
-        attached.iter().for_each(|(name, net)| allowed.add(*net, Why::Interface(name.clone())));
+        let allowed = self.allow_list();
         if allowed == self.allowed && self.untold.is_none() {
             return Ok(());
         }
@@ -330,6 +287,20 @@ impl Responder {
             self.changed();
         }
         told
+    }
+
+    /// Who is never banned, as all that is known says.
+    pub(super) fn allow_list(&self) -> AllowList {
+        let mut allowed = AllowList::default();
+        let Found { own, gateways, resolvers, attached, .. } = &self.found;
+        own.iter().for_each(|net| allowed.add(*net, Why::Own));
+        self.settings.allow.iter().for_each(|net| allowed.add(*net, Why::Configured));
+        self.by_hand.iter().for_each(|net| allowed.add(*net, Why::Hand));
+        self.ssh.addresses().for_each(|ip| allowed.add(report::host(ip), Why::Ssh));
+        gateways.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Gateway));
+        resolvers.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Resolver));
+        attached.iter().for_each(|(name, net)| allowed.add(*net, Why::Interface(name.clone())));
+        allowed
     }
 
     /// Takes the networks on feeds.

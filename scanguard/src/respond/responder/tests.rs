@@ -365,8 +365,21 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
     assert_eq!((ban.origin.clone(), ban.ends), (Origin::Adopted, Some(Duration::from_secs(307))));
 
     let known = Bench::new(Mode::Enforce).responder.state(now(0));
-    let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, found());
+    let bench = Bench::restored(settings(Mode::Enforce), Some(known.clone()), 7, found());
     assert_eq!((bench.card.bans.len(), bench.responder.book.len()), (0, 0));
+
+    // Whom that agent spared is as important as whom it banned.
+    let sparing = || {
+        let allowed = ["192.0.2.1/32", "203.0.113.9/32", "198.51.100.128/25"].map(net).into();
+        FakeCard { allowed, ..found() }
+    };
+    let mut bench = Bench::restored(settings(Mode::Enforce), None, 7, sparing());
+    assert_eq!(bench.card.allowed, sparing().allowed);
+    assert_eq!(bench.responder.by_hand.len(), 2, "this host's own address is on the list anyway");
+    assert_eq!(bench.card("203.0.113.0/24"), None, "it overlaps with one of them");
+    bench.order(Order::Disallow { net: net("203.0.113.9/32") }, 8).unwrap();
+    let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, sparing());
+    assert_eq!(bench.card.allowed, [net("192.0.2.1/32")].into());
 
     let small = Settings { max_bans: 1, ..settings(Mode::Enforce) };
     let bench = Bench::restored(small, None, 7, found());
