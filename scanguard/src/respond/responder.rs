@@ -18,7 +18,7 @@ use super::{
     refusal::Refusal,
     report,
     settings::{Drop, Settings},
-    ssh::{Connection, SshPeers},
+    ssh::{Connections, SshPeers},
     state::{SavedBan, SavedMode, SavedPast, State},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub struct Found {
     /// Networks directly at the interfaces of `response.allow_interfaces`.
     pub attached: Vec<(String, IpNet)>,
     /// Connections to the SSH server.
-    pub ssh: BTreeSet<Connection>,
+    pub ssh: Connections,
 }
 
 /// All that is known of bans.
