@@ -56,7 +56,7 @@ async fn nobody_there_and_errors_are_said() {
 
 #[tokio::test]
 async fn garbage_is_no_answer() {
-    for body in ["", "[]", "{\"new\":7}", "<html>", "{\"new\":[{\"id\":-1}]}", &"[".repeat(100_000)] {
+    for body in ["", "[]", "{}", "{\"message\":\"hello\"}", "{\"new\":7}", "<html>", "{\"new\":[{\"id\":-1}]}", &"[".repeat(100_000)] {
         let text = body.to_owned();
         let server = Server::new(move |_, _, stream| {
             let text = text.clone();
