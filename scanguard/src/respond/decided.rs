@@ -84,17 +84,15 @@ impl Responder {
             Lifts::These(nets) => decided.filter(|net| nets.contains(net)).collect(),
             Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
         };
-        for net in &lifted {
-            match self.lift(*net, now, card) {
-                Ok(()) => {
-                    self.book.remove(*net);
-                }
-                // It stays in the book, and ends by itself.
-                Err(error) => {
-                    tracing::error!("the ban of {} could not be lifted: {error}", report::name(*net));
-                }
-            }
+        if let Err(error) = self.lift(&lifted, now, card) {
+            // They stay in the book, and end by themselves.
+            tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
+            return 0;
         }
+        for net in &lifted {
+            self.book.remove(*net);
+        }
+        self.let_go.add(&lifted);
         lifted.len()
     }
 }

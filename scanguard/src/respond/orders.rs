@@ -17,7 +17,7 @@ use super::{
         self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ReflexReport,
         ResponseStatus,
     },
-    responder::{LetGo, MAX_ALLOWED_BY_HAND, Responder},
+    responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
 use crate::{
     clock::Now,
@@ -261,9 +261,9 @@ impl Responder {
     }
 
     fn unban(&mut self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<(), OrderError> {
-        self.lift(net, now, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
+        self.lift(&[net], now, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
         self.book.remove(net);
-        self.let_go.push(LetGo::Network(net));
+        self.let_go.add(&[net]);
         tracing::info!("the ban of {} was ended by hand", report::name(net));
         self.changed();
         Ok(())
@@ -287,10 +287,8 @@ impl Responder {
         }
         self.changed();
         told.map_err(|error| OrderError::Untold(error.to_string()))?;
-        let ended = (!within.is_empty()).then(|| {
-            let names: Vec<_> = within.iter().take(8).map(|net| report::name(*net)).collect();
-            format!("bans that were ended: {}, of {}", within.len(), names.join(", "))
-        });
+        let ended = (!within.is_empty())
+            .then(|| format!("bans that were ended: {}, of {}", within.len(), report::names(&within)));
         Ok(done(format!("{} is never banned", report::name(net)), ended))
     }
 

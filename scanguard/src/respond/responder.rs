@@ -8,7 +8,7 @@ use scanguard_common::abi;
 
 use super::{
     Mode, ModeCause, ModeState,
-    allow::{AllowList, Why},
+    allow::{AllowList, Why, around},
     book::{Ban, Book, Past},
     breaker::Breaker,
     card::{Card, KernelBan},
@@ -73,7 +73,7 @@ pub struct Responder {
     dirty: bool,
     /// There was no state file: what the kernel has is all that is known of bans.
     bereft: bool,
-    pub(super) let_go: Vec<LetGo>,
+    pub(super) let_go: LetGo,
 }
 
 impl Responder {
@@ -107,7 +107,7 @@ impl Responder {
             metrics,
             dirty: true,
             bereft: state.is_none(),
-            let_go: Vec::new(),
+            let_go: LetGo::default(),
         };
         if let Some(state) = state {
             responder.restore(state, now);
@@ -421,7 +421,7 @@ impl Responder {
         let Sentence { evicts, reason, .. } = sentence;
         if let Some(evicted) = evicts {
             self.book.remove(*evicted);
-            self.lift(*evicted, now, card)?;
+            self.lift(&[*evicted], now, card)?;
             self.metrics.evicted();
             tracing::warn!(
                 "{} is banned no more: there is no room (response.max_bans)",
@@ -456,12 +456,14 @@ impl Responder {
         }
     }
 
-    /// Has the kernel end a ban, unless a feed lists the same.
-    pub(super) fn lift(&self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
-        match self.feeds.kernel(net, &self.mode, now) {
-            Some(ban) => card.ban(&mut std::iter::once(ban)),
-            None => card.unban(&mut std::iter::once(net)),
-        }
+    /// Has the kernel end bans, unless a feed lists the same. There may be thousands.
+    ///
+    /// # Errors
+    /// A map could not be changed; some of them may have ended.
+    pub(super) fn lift(&self, nets: &[IpNet], now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+        let listed = |net: &IpNet| self.feeds.kernel(*net, &self.mode, now);
+        card.unban(&mut nets.iter().filter(|net| listed(net).is_none()).copied())?;
+        card.ban(&mut nets.iter().filter_map(listed))
     }
 
     fn trip(&mut self, max: u32, now: Now, card: &mut dyn Card) {
@@ -510,11 +512,10 @@ impl Responder {
             deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
         };
         if mode == Mode::Enforce {
-            self.let_go.push(LetGo::Everybody);
-            for ban in self.book.remove_dry() {
-                if let Err(error) = self.lift(ban.net, now, card) {
-                    tracing::warn!("a ban that was made in dry-run could not be lifted: {error}");
-                }
+            self.let_go = LetGo::Everybody;
+            let dry: Vec<_> = self.book.remove_dry().iter().map(|ban| ban.net).collect();
+            if let Err(error) = self.lift(&dry, now, card) {
+                tracing::warn!("bans that were made in dry-run could not be lifted: {error}");
             }
         }
         self.write_all(now, card);
@@ -537,9 +538,9 @@ impl Responder {
         Ok(())
     }
 
-    /// Who was let go since this was asked last: a ban ended, or none was in force.
-    pub fn let_go(&mut self) -> Vec<LetGo> {
-        std::mem::take(&mut self.let_go)
+    /// Who was let go since this was asked last: a ban ended, or none was in force. None: nobody.
+    pub fn let_go(&mut self) -> Option<LetGo> {
+        Some(std::mem::take(&mut self.let_go)).filter(|let_go| *let_go != LetGo::default())
     }
 
     /// What is to be done now and then, at least once a second.
@@ -549,18 +550,20 @@ impl Responder {
             self.allow_as_known(now, card);
         }
         let ended = self.book.expire(now, self.settings.max_bans as usize);
-        for ban in &ended {
-            if let Err(error) = self.lift(ban.net, now, card) {
-                // The kernel has ended it by its own clock.
-                tracing::warn!("a ban that has ended could not be removed: {error}");
-            }
-            tracing::info!("the ban of {} has ended", report::name(ban.net));
-            self.let_go.push(LetGo::Network(ban.net));
-        }
-        self.book.forgive(self.settings.forgive, now.wall);
         if !ended.is_empty() {
+            let ended: Vec<_> = ended.iter().map(|ban| ban.net).collect();
+            if let Err(error) = self.lift(&ended, now, card) {
+                // The kernel has ended them by its own clock.
+                tracing::warn!("bans that have ended could not be removed: {error}");
+            }
+            match ended.as_slice() {
+                [one] => tracing::info!("the ban of {} has ended", report::name(*one)),
+                many => tracing::info!("{} bans have ended: {}", many.len(), report::names(many)),
+            }
+            self.let_go.add(&ended);
             self.changed();
         }
+        self.book.forgive(self.settings.forgive, now.wall);
         if self.mode.deadline.is_some_and(|deadline| deadline <= now.at) {
             tracing::warn!("enforcing was not confirmed in time: back to dry-run, nothing is dropped");
             if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::Unconfirmed, None, now, card) {
@@ -593,12 +596,36 @@ impl Responder {
 }
 
 /// Who begins anew: what was done before is no ground for a ban.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LetGo {
-    /// A ban of these ended.
-    Network(IpNet),
+    /// Bans of these ended.
+    Networks(BTreeSet<IpNet>),
     /// Enforcing begins: nobody was dropped for anything so far.
     Everybody,
+}
+
+impl Default for LetGo {
+    fn default() -> Self {
+        Self::Networks(BTreeSet::new())
+    }
+}
+
+impl LetGo {
+    /// These, too.
+    pub(super) fn add(&mut self, nets: &[IpNet]) {
+        match self {
+            Self::Networks(all) => all.extend(nets),
+            Self::Everybody => {}
+        }
+    }
+
+    /// Whether all of a network begins anew.
+    pub fn has(&self, net: IpNet) -> bool {
+        match self {
+            Self::Networks(nets) => around(net).any(|around| nets.contains(&around)),
+            Self::Everybody => true,
+        }
+    }
 }
 
 /// The ban that a sentence makes.
