@@ -419,17 +419,11 @@ impl Responder {
         card: &mut dyn Card,
     ) -> Result<(), SensorError> {
         let Sentence { evicts, reason, .. } = sentence;
-        if let Some(evicted) = evicts {
-            self.book.remove(*evicted);
-            self.lift(&[*evicted], now, card)?;
-            self.metrics.evicted();
-            tracing::warn!(
-                "{} is banned no more: there is no room (response.max_bans)",
-                report::name(*evicted)
-            );
-        }
         let ban = ban(net, cause, sentence, now);
         card.ban(&mut std::iter::once(self.kernel_ban(&ban, now)))?;
+        if let Some(evicted) = evicts {
+            self.evict(*evicted, now, card);
+        }
         if let Cause::Rule { .. } = cause {
             self.breaker.made(now.at, self.settings.max_per_minute);
             self.arm(now, card);
@@ -440,6 +434,20 @@ impl Responder {
         self.book.insert(ban);
         self.changed();
         Ok(())
+    }
+
+    /// Gives a ban up for one that was made.
+    fn evict(&mut self, net: IpNet, now: Now, card: &mut dyn Card) {
+        let name = report::name(net);
+        match self.lift(&[net], now, card) {
+            Ok(()) => {
+                self.book.remove(net);
+                self.metrics.evicted();
+                tracing::warn!("{name} is banned no more: there is no room (response.max_bans)");
+            }
+            // It stays in the book, and ends by itself.
+            Err(error) => tracing::error!("the ban of {name}, for which there is no room, stays: {error}"),
+        }
     }
 
     /// What the kernel is told of a ban.
@@ -467,10 +475,14 @@ impl Responder {
     }
 
     fn trip(&mut self, max: u32, now: Now, card: &mut dyn Card) {
-        if !self.breaker.trip() {
+        let is_news = self.breaker.trip();
+        // Where it is none, and the mode is still enforce, falling back failed: it is tried again.
+        if !is_news && self.mode.mode != Mode::Enforce {
             return;
         }
-        self.metrics.tripped();
+        if is_news {
+            self.metrics.tripped();
+        }
         if self.mode.mode != Mode::Enforce {
             tracing::warn!(
                 "more than {max} bans within one minute: in enforce this would fall back to dry-run"

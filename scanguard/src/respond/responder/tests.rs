@@ -94,6 +94,19 @@ fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
 }
 
 #[test]
+fn falling_back_is_tried_again_with_the_next_ban_that_is_one_too_many() {
+    let settings = Settings { max_per_minute: 1, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    bench.find("198.51.100.1/32", 1);
+    bench.card.refuses_gate = true;
+    bench.find("198.51.100.2/32", 2);
+    assert_eq!(bench.responder.mode(), Mode::Enforce, "the kernel goes on dropping");
+    bench.card.refuses_gate = false;
+    bench.find("198.51.100.3/32", 3);
+    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
+}
+
+#[test]
 fn orders_are_carried_out_or_refused_with_the_reason() {
     let mut bench = Bench::new(Mode::Enforce);
     let said = |result: Result<report::Done, OrderError>| match result {
@@ -196,6 +209,10 @@ fn the_ban_that_ends_soonest_makes_room() {
     bench.find("198.51.100.1/32", 0);
     bench.find("198.51.100.2/32", 1);
     assert_eq!((bench.card("198.51.100.1/32"), bench.responder.book.len()), (None, 2));
+    bench.card.room = Some(2);
+    assert!(matches!(bench.find("198.51.100.3/32", 2), Decision::Refused(Refusal::Kernel(_))));
+    assert!(bench.card("198.51.100.2/32").is_some(), "it went for one that was not made");
+    assert_eq!(bench.responder.book.len(), 2);
 }
 
 #[test]
