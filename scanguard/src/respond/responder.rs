@@ -124,6 +124,9 @@ impl Responder {
         let SavedMode { mode, cause, since, configured } = state.mode;
         if configured == self.settings.mode {
             self.mode = ModeState { mode, cause, since, configured, deadline: None };
+            if cause == ModeCause::CircuitBreaker {
+                self.breaker.trip();
+            }
         } else {
             tracing::info!(
                 "response.mode was changed to {}: that holds, not the {mode} of the state file",

@@ -88,6 +88,10 @@ fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
     assert!(status.circuit_breaker_open && status.mode_cause == ModeCause::CircuitBreaker);
     assert!(bench.card.bans.values().all(|(_, enforced)| !enforced));
 
+    let settings = Settings { max_per_minute: 3, ..self::settings(Mode::Enforce) };
+    let again = Bench::restored(settings, Some(bench.responder.state(now(2))), 3, FakeCard::default());
+    assert!(again.responder.status(now(3), None).circuit_breaker_open, "nobody has set the mode since");
+
     bench.set(Mode::Enforce, None, 3).unwrap();
     assert!(!bench.responder.status(now(3), None).circuit_breaker_open);
     assert!(matches!(bench.find("198.51.100.4/32", 4), Decision::Ban(_)));
