@@ -18,6 +18,10 @@ use crate::{clock::Now, detect::feeds::Feeds, sensor::SensorError};
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often they are banned anew.
 const REFRESH: Duration = Duration::from_secs(6 * 60 * 60);
+/// How soon what the kernel did not take is tried again for the first time; each further time after twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest that is waited.
+const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// Single addresses that find room beside the book's.
 const MAX_SINGLE: usize = (abi::DEFAULT_MAX_BANS - MAX_BANS) as usize;
 /// Networks that find room beside the book's.
@@ -30,6 +34,16 @@ pub struct FeedBans {
     nets: BTreeMap<IpNet, String>,
     /// How all of them were handed to the kernel last; none: not all were.
     written: Option<Written>,
+    /// The kernel did not take all of it.
+    retry: Option<Retry>,
+}
+
+/// When it is tried again.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    /// Since the last time.
+    wait: Duration,
+    at: Duration,
 }
 
 /// How networks were handed to the kernel.
@@ -88,44 +102,36 @@ impl FeedBans {
     /// Bans what the feeds list, and nothing else of what they listed before.
     ///
     /// # Errors
-    /// The kernel did not take all of it.
+    /// The kernel did not take all of it; [`Self::is_due`] says when to try again.
     pub fn set(
         &mut self,
         feeds: &Feeds,
         given: Circumstances<'_>,
         card: &mut dyn Card,
     ) -> Result<Taken, SensorError> {
-        let mut taken = Taken::default();
-        let mut wanted = BTreeMap::new();
-        let (mut single, mut networks) = (MAX_SINGLE, MAX_NETWORKS);
-        if given.settings.known_bad == KnownBad::Drop && given.mode.mode != Mode::Observe {
-            for (net, feed) in feeds.networks() {
-                match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
-                    Decision::Ban(_) => {}
-                    Decision::Stands { .. } | Decision::Refused(_) => {
-                        taken.refused += 1;
-                        continue;
-                    }
-                }
-                // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
-                let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
-                let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
-                if (is_single && single == 0) || (is_network && networks == 0) {
-                    taken.left_out += 1;
-                    continue;
-                }
-                single -= usize::from(is_single);
-                networks -= usize::from(is_network);
-                wanted.entry(net).or_insert_with(|| feed.to_owned());
+        let (wanted, taken) = wanted(feeds, given);
+        match self.tell(wanted, given, card) {
+            Ok(()) => {
+                self.retry = None;
+                Ok(taken)
+            }
+            Err(error) => {
+                self.written = None;
+                let wait = self.retry.map_or(FIRST_WAIT, |retry| (retry.wait * 2).min(LAST_WAIT));
+                self.retry = Some(Retry { wait, at: given.now.at.saturating_add(wait) });
+                Err(error)
             }
         }
-        let gone: Vec<_> = self
-            .nets
-            .keys()
-            .filter(|net| !wanted.contains_key(net) && given.book.get(**net).is_none())
-            .copied()
-            .collect();
-        card.unban(&mut gone.into_iter())?;
+    }
+
+    fn tell(
+        &mut self,
+        wanted: BTreeMap<IpNet, String>,
+        given: Circumstances<'_>,
+        card: &mut dyn Card,
+    ) -> Result<(), SensorError> {
+        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.book.get(**net).is_none();
+        card.unban(&mut self.nets.keys().filter(is_gone).copied())?;
         let old = std::mem::replace(&mut self.nets, wanted);
         match self.written.take().filter(|written| written.holds(given)) {
             // What the kernel has is not written again: there may be a hundred thousand.
@@ -138,7 +144,7 @@ impl FeedBans {
                 self.written = Some(Written::by(given));
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Those that the book does not ban itself.
@@ -147,15 +153,48 @@ impl FeedBans {
         nets.map(move |net| kernel_ban(*net, &given.mode, given.now))
     }
 
-    /// Whether it is time to hand them on again.
+    /// Whether it is time to hand them on again, by [`Self::set`].
     pub fn is_due(&self, at: Duration) -> bool {
-        !self.is_empty() && self.written.is_none_or(|written| at.saturating_sub(written.at) >= REFRESH)
+        match (self.retry, self.written) {
+            (Some(retry), _) => retry.at <= at,
+            (None, Some(written)) => !self.is_empty() && at.saturating_sub(written.at) >= REFRESH,
+            (None, None) => false,
+        }
     }
 
     /// What the kernel is told of one of them.
     pub fn kernel(&self, net: IpNet, mode: &ModeState, now: Now) -> Option<KernelBan> {
         self.get(net).map(|_| kernel_ban(net, mode, now))
     }
+}
+
+/// What is to be banned, and what came of the rest.
+fn wanted(feeds: &Feeds, given: Circumstances<'_>) -> (BTreeMap<IpNet, String>, Taken) {
+    let (mut wanted, mut taken) = (BTreeMap::new(), Taken::default());
+    if given.settings.known_bad != KnownBad::Drop || given.mode.mode == Mode::Observe {
+        return (wanted, taken);
+    }
+    let (mut single, mut networks) = (MAX_SINGLE, MAX_NETWORKS);
+    for (net, feed) in feeds.networks() {
+        match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
+            Decision::Ban(_) => {}
+            Decision::Stands { .. } | Decision::Refused(_) => {
+                taken.refused += 1;
+                continue;
+            }
+        }
+        // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
+        let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
+        let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
+        if (is_single && single == 0) || (is_network && networks == 0) {
+            taken.left_out += 1;
+            continue;
+        }
+        single -= usize::from(is_single);
+        networks -= usize::from(is_network);
+        wanted.entry(net).or_insert_with(|| feed.to_owned());
+    }
+    (wanted, taken)
 }
 
 fn kernel_ban(net: IpNet, mode: &ModeState, now: Now) -> KernelBan {

@@ -408,6 +408,25 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
 }
 
 #[test]
+fn networks_on_feeds_that_the_kernel_did_not_take_are_tried_again_ever_more_seldom() {
+    let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard { room: Some(0), ..FakeCard::default() });
+    let (feeds, _) = Feeds::parse("list", SCANNER);
+    bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
+    bench.chores(1);
+    bench.card.room = None;
+    bench.chores(2);
+    assert_eq!(bench.card(SCANNER), None, "two seconds after the second time");
+    bench.chores(3);
+    assert_eq!(bench.card(SCANNER), Some((Some(86_400), true)));
+    bench.card.bans.clear();
+    bench.chores(3 + 6 * 3_600 - 1);
+    assert_eq!(bench.card(SCANNER), None, "what was taken is handed on anew only now and then");
+    bench.chores(3 + 6 * 3_600);
+    assert!(bench.card(SCANNER).is_some());
+}
+
+#[test]
 fn networks_of_feeds_stay_banned_when_the_kernel_is_brought_to_what_the_book_says() {
     let path = std::env::temp_dir().join(format!("scanguard-feed-at-start-{}", std::process::id()));
     std::fs::write(&path, "198.51.100.0/24\n").unwrap();
