@@ -10,7 +10,7 @@ use super::{
     card::{Card, KernelBan},
     cause::Cause,
     policy::{self, Circumstances, Decision},
-    settings::{KnownBad, MAX_BANS},
+    settings::KnownBad,
 };
 use crate::{clock::Now, detect::feeds::Feeds, sensor::SensorError};
 
@@ -22,10 +22,6 @@ const REFRESH: Duration = Duration::from_secs(6 * 60 * 60);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest that is waited.
 const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
-/// Single addresses that find room beside the book's.
-const MAX_SINGLE: usize = (abi::DEFAULT_MAX_BANS - MAX_BANS) as usize;
-/// Networks that find room beside the book's.
-const MAX_NETWORKS: usize = (abi::MAX_BANNED_NETWORKS - MAX_BANS) as usize;
 
 /// What of the feeds is banned.
 #[derive(Clone, Debug, Default)]
@@ -168,14 +164,46 @@ impl FeedBans {
     }
 }
 
+/// Places in the kernel's maps.
+struct Places {
+    single: usize,
+    networks: usize,
+}
+
+impl Places {
+    /// Those that the book cannot come to need: it may have more than `max_bans` where that was lowered, and for a moment one
+    /// more, since a ban that takes another's place is made first.
+    fn beside_the_book(given: Circumstances<'_>) -> Self {
+        let of_the_book = given.book.len().max(given.settings.max_bans as usize) + 1;
+        let beside = |places: u32| (places as usize).saturating_sub(of_the_book);
+        Self { single: beside(abi::DEFAULT_MAX_BANS), networks: beside(abi::MAX_BANNED_NETWORKS) }
+    }
+
+    /// Whether there is one for this.
+    fn take(&mut self, net: IpNet) -> bool {
+        // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
+        let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
+        let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
+        if (is_single && self.single == 0) || (is_network && self.networks == 0) {
+            return false;
+        }
+        self.single -= usize::from(is_single);
+        self.networks -= usize::from(is_network);
+        true
+    }
+}
+
 /// What is to be banned, and what came of the rest.
 fn wanted(feeds: &Feeds, given: Circumstances<'_>) -> (BTreeMap<IpNet, String>, Taken) {
     let (mut wanted, mut taken) = (BTreeMap::new(), Taken::default());
     if given.settings.known_bad != KnownBad::Drop || given.mode.mode == Mode::Observe {
         return (wanted, taken);
     }
-    let (mut single, mut networks) = (MAX_SINGLE, MAX_NETWORKS);
+    let mut places = Places::beside_the_book(given);
     for (net, feed) in feeds.networks() {
+        if wanted.contains_key(&net) {
+            continue;
+        }
         match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
             Decision::Ban(_) => {}
             Decision::Stands { .. } | Decision::Refused(_) => {
@@ -183,16 +211,11 @@ fn wanted(feeds: &Feeds, given: Circumstances<'_>) -> (BTreeMap<IpNet, String>, 
                 continue;
             }
         }
-        // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
-        let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
-        let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
-        if (is_single && single == 0) || (is_network && networks == 0) {
+        if places.take(net) {
+            wanted.insert(net, feed.to_owned());
+        } else {
             taken.left_out += 1;
-            continue;
         }
-        single -= usize::from(is_single);
-        networks -= usize::from(is_network);
-        wanted.entry(net).or_insert_with(|| feed.to_owned());
     }
     (wanted, taken)
 }

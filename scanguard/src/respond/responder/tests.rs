@@ -427,6 +427,30 @@ fn networks_on_feeds_that_the_kernel_did_not_take_are_tried_again_ever_more_seld
 }
 
 #[test]
+fn feeds_have_the_places_that_bans_do_not_need_and_what_two_of_them_list_takes_one() {
+    // Every other address, so that none are joined.
+    let first = u32::from(std::net::Ipv4Addr::new(11, 0, 0, 0));
+    let lines: Vec<_> =
+        (0..60_000).map(|place| std::net::Ipv4Addr::from(first + 2 * place).to_string()).collect();
+    let paths = ["one", "other"]
+        .map(|name| std::env::temp_dir().join(format!("scanguard-places-{name}-{}", std::process::id())));
+    for path in &paths {
+        std::fs::write(path, lines.join("\n")).unwrap();
+    }
+    let (feeds, _) = Feeds::load(&paths, &Feeds::default());
+    paths.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let taken = |max_bans| {
+        let known_bad = super::super::settings::KnownBad::Drop;
+        let settings = Settings { known_bad, max_bans, ..settings(Mode::Enforce) };
+        let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+        bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
+        (bench.card.bans.len(), bench.responder.feeds_taken.left_out)
+    };
+    assert_eq!(taken(5_000), (60_000, 0));
+    assert_eq!(taken(60_000), (5_535, 2 * (60_000 - 5_535)));
+}
+
+#[test]
 fn networks_of_feeds_stay_banned_when_the_kernel_is_brought_to_what_the_book_says() {
     let path = std::env::temp_dir().join(format!("scanguard-feed-at-start-{}", std::process::id()));
     std::fs::write(&path, "198.51.100.0/24\n").unwrap();
