@@ -5,7 +5,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -51,6 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "persist: where the state file is lost or corrupt, bans in the kernel are taken over",
             lost_state,
         ),
+        trial("persist: enforcing that is not confirmed ends though the agent is killed", unconfirmed),
         trial("persist: what was told before a restart is not told again", told_once),
         trial("persist: a scan while no agent ran is found by the next", scan_without_agent),
         trial("persist: detach removes all, once, and not while an agent runs", detach),
@@ -79,10 +80,14 @@ impl Setup {
     }
 
     fn file(&self, more: &str) -> Result<ConfigFile> {
+        self.file_of(more, "mode = \"enforce\"")
+    }
+
+    fn file_of(&self, sensor: &str, response: &str) -> Result<ConfigFile> {
         let Settings { persist, pin, .. } = &self.settings;
         let pin = pin.display();
         config_file(&format!(
-            "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{more}[response]\nmode = \"enforce\"\n"
+            "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{sensor}[response]\n{response}\n"
         ))
     }
 
@@ -296,6 +301,7 @@ fn lost_state() -> Result<()> {
             ensure!(ban["packets"].as_u64() > Some(0), "what it counted is lost: {ban}");
             ensure!(agent.metrics()?.get("scanguard_bans{kind=\"adopted\"}") == 3.0);
             ensure!(agent.order(&["status"])?.contains("3 adopted"));
+            ensure!(agent.order(&["explain", "10.77.0.70"])?.contains("allowed by hand"), "{}", agent.said());
             pause();
             ensure!(agent.stop()? == Some(0), "{}", agent.said());
         }
@@ -305,6 +311,38 @@ fn lost_state() -> Result<()> {
     let got = passed(&capture)?;
     ensure!(got == [0; 4], "{sent} of each were sent, {got:?} passed");
     Ok(())
+}
+
+fn unconfirmed() -> Result<()> {
+    const CONFIRM: Duration = Duration::from_secs(8);
+    let setup = Setup::new()?;
+    let feed = config_file("10.77.0.128/25\n")?;
+    let response =
+        format!("mode = \"dry-run\"\nknown_bad = \"drop\"\n[feeds]\nfiles = [\"{}\"]", feed.path());
+    let file = setup.file_of("", &response)?;
+    let agent = Agent::start(&setup.lab.victim, &["--config", &file.path()])?;
+    agent.order(&["ban", "10.77.0.66", "--for", "1h"])?;
+    let order = Instant::now();
+    agent.order(&["enforce", "--confirm", "8s"])?;
+    kill(agent)?;
+    let served = || -> Result<[bool; 4]> {
+        let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
+        let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+            pause();
+            Ok(())
+        })?;
+        capture.stop()?;
+        let got = passed(&capture)?;
+        ensure!(got.iter().all(|got| [0, sent].contains(got)), "{sent} of each were sent, {got:?} passed");
+        Ok(got.map(|got| got > 0))
+    };
+    let before = served()?;
+    ensure!(order.elapsed() < CONFIRM, "too slow to tell");
+    ensure!(before == [false, false, true, true], "banned, listed, and two others: {before:?}");
+    std::thread::sleep((CONFIRM + Duration::from_secs(1)).saturating_sub(order.elapsed()));
+    let after = served()?;
+    ensure!(after == [true; 4], "banned, listed, and two others: {after:?}");
+    setup.detach()
 }
 
 fn told_once() -> Result<()> {

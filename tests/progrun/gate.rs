@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -38,6 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("gate: a ban that was made in dry run never drops", dry_ban),
         trial("gate: a ban ends by the kernel's clock, and one without an end does not", ends),
         trial("gate: who is allowed is never dropped, whatever ban there is", allowed),
+        trial("gate: who finds room on the allow list is spared though others do not", allow_list_full),
         trial("gate: drop_all drops what answers this host too, and never ARP", all),
         trial("gate: an unban ends it, and a ban tells what it dropped", unban),
         trial("gate: the segments of a connection through this host pass", forwarded),
@@ -217,6 +218,22 @@ fn allowed() -> Result<()> {
     ensure!(!drops(&loaded, &syn6)?, "a part of a banned prefix was allowed");
     loaded.kernel.set_allowed(&BTreeSet::from([net("2001:db8:7:7:1:2:3:5/128")]))?;
     ensure!(drops(&loaded, &syn6)?, "another part of it");
+    Ok(())
+}
+
+fn allow_list_full() -> Result<()> {
+    let mut loaded = loaded(GateMode::Enforce)?;
+    ban_both(&mut loaded, true)?;
+    let probe = v4(TCP, &tcp(SYN, 80));
+    ensure!(drops(&loaded, &probe)?, "and with it found not to be allowed");
+    // Of ever higher addresses: the source comes first.
+    let first = u32::from(Ipv4Addr::new(198, 51, 0, 0));
+    let mut allowed: BTreeSet<_> =
+        (0..abi::MAX_ALLOWED).map(|host| IpNet::from(IpAddr::from(Ipv4Addr::from(first + host)))).collect();
+    allowed.insert(net("192.0.2.7/32"));
+    ensure!(loaded.kernel.set_allowed(&allowed).is_err(), "one too many");
+    ensure!(loaded.kernel.allowed().len() == abi::MAX_ALLOWED as usize);
+    ensure!(!drops(&loaded, &probe)?, "dropped by what was looked up before");
     Ok(())
 }
 

@@ -169,6 +169,7 @@ impl Agent {
         let now = self.clock.now();
         // There may be thousands.
         tokio::task::block_in_place(|| self.responder.take_decisions(orders, now, &mut self.sensor));
+        self.let_go();
     }
 
     /// What the metrics listener answers from. The page asks at the desk, until `stopped`.
@@ -191,14 +192,13 @@ impl Agent {
     pub(super) fn let_go(&mut self) {
         let now = self.clock.now();
         let Self { responder, pipeline, .. } = self;
-        for let_go in responder.let_go() {
-            match let_go {
-                LetGo::Network(net) => {
-                    let is_in = |source: &Address| net.contains(&responder.net(source));
-                    pipeline.detector.settle(Some(&is_in), now);
-                }
-                LetGo::Everybody => pipeline.detector.settle(None, now),
+        match responder.let_go() {
+            Some(LetGo::Everybody) => pipeline.detector.settle(None, now),
+            Some(some @ LetGo::Networks(_)) => {
+                let is_in = |source: &Address| some.has(responder.net(source));
+                pipeline.detector.settle(Some(&is_in), now);
             }
+            None => {}
         }
     }
 

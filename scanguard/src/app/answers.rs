@@ -28,6 +28,10 @@ use crate::{
 impl Agent {
     /// Answers a request of the control socket.
     pub(super) async fn answer(&mut self, request: Request, rhythm: &mut Rhythm) {
+        // Who asked was told that it came too late, or has gone: it is not done behind their back.
+        if request.answer.is_closed() {
+            return tracing::info!(peer = %request.peer, "nobody waits for the answer any more: {:?} is not done", request.ask);
+        }
         let now = self.clock.now();
         let answer = match request.ask {
             Ask::Order(order) => match self.responder.order(order, request.peer.uid, now, &mut self.sensor) {

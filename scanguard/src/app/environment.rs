@@ -21,14 +21,13 @@ impl Agent {
     }
 
     /// Looks at whom this host cannot do without.
-    pub(super) async fn surround(&mut self, local: &Local) {
-        let found = match self.found(local).await {
-            Ok(found) => found,
-            Err(error) => {
-                return tracing::error!("whom not to ban could not be brought up to date: {error:#}");
-            }
-        };
+    ///
+    /// # Errors
+    /// It cannot be told; who was known before is spared on.
+    pub(super) async fn surround(&mut self, local: &Local) -> Result<()> {
+        let found = self.found(local).await.context("whom not to ban (gateways, attached networks)")?;
         self.responder.surround(found, self.clock.now(), &mut self.sensor);
+        Ok(())
     }
 
     async fn found(&mut self, local: &Local) -> Result<Found> {
@@ -63,7 +62,9 @@ impl Agent {
         self.addresses_read = Some(Instant::now());
         let result = match self.network.local().await {
             Ok(local) => {
-                self.surround(&local).await;
+                if let Err(error) = self.surround(&local).await {
+                    tracing::error!("the allow list could not be brought up to date: {error:#}");
+                }
                 self.sensor.set_local(&local).map_err(anyhow::Error::from)
             }
             Err(error) => Err(error.into()),

@@ -85,7 +85,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
     let mut agent = Agent::new(&config, sensor, attachments, network)?;
-    agent.surround(&local).await;
+    // Nobody is banned before it is known whom not to ban: without that the agent does not start.
+    agent.surround(&local).await?;
     // Before the program is where packets come by, so that none of who is banned passes.
     agent.enter()?;
     agent.attach().await?;

@@ -357,6 +357,6 @@ fn code(error: &OrderError) -> StatusCode {
         | OrderError::HostBits { .. }
         | OrderError::Confirm => StatusCode::UNPROCESSABLE_ENTITY,
         OrderError::AllowedFull | OrderError::NothingToConfirm(_) => StatusCode::CONFLICT,
-        OrderError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        OrderError::Kernel(_) | OrderError::Untold(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

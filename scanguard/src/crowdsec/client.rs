@@ -118,15 +118,18 @@ impl ClientError {
     }
 
     /// Whether it is what was sent that was not taken, as far as that can be told: the Local API says 500 to what it
-    /// cannot read.
+    /// cannot read. A gateway in between that has nobody to ask, or answers itself, says nothing of it.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Status { status, .. } => {
-                !matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-                    && !self.is_unauthorized()
+                let is_of_the_moment =
+                    matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+                        || status.is_server_error() && *status != StatusCode::INTERNAL_SERVER_ERROR;
+                !is_of_the_moment && !self.is_unauthorized()
             }
-            Self::Malformed(_) | Self::Request(_) => true,
-            Self::Unreachable { .. }
+            Self::Request(_) => true,
+            Self::Malformed(_)
+            | Self::Unreachable { .. }
             | Self::Tls { .. }
             | Self::Timeout { .. }
             | Self::Broken { .. }

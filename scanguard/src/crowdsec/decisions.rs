@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::alerts::is_own;
 use crate::respond::{cause::Cause, policy, report::parse_net};
@@ -15,11 +15,39 @@ use crate::respond::{cause::Cause, policy, report::parse_net};
 /// Characters of a scenario that are kept.
 const MAX_SCENARIO: usize = 200;
 
-/// The answer of `GET /v1/decisions/stream`.
+/// The answer of `GET /v1/decisions/stream`. Where there is nothing to tell, the Local API says `null`. What has neither is
+/// some other JSON, which would read as "there are no decisions": the end of all bans.
 #[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "Told")]
 pub struct Stream {
+    new: Vec<Decision>,
+    deleted: Vec<Decision>,
+}
+
+/// As it comes. A key that is missing is none; one that is `null` is empty.
+#[derive(Deserialize)]
+struct Told {
+    #[serde(default, deserialize_with = "present")]
     new: Option<Vec<Decision>>,
+    #[serde(default, deserialize_with = "present")]
     deleted: Option<Vec<Decision>>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Decision>>, D::Error> {
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
+}
+
+impl TryFrom<Told> for Stream {
+    type Error = &'static str;
+
+    fn try_from(told: Told) -> Result<Self, Self::Error> {
+        match told {
+            Told { new: None, deleted: None } => Err("neither \"new\" nor \"deleted\" is in it"),
+            Told { new, deleted } => {
+                Ok(Self { new: new.unwrap_or_default(), deleted: deleted.unwrap_or_default() })
+            }
+        }
+    }
 }
 
 /// A decision as it is told.
@@ -130,7 +158,7 @@ impl Decisions {
 
     /// Takes an answer: all that holds (`full`), or what has changed.
     pub fn take(&mut self, stream: Stream, full: bool, at: Duration) -> Orders {
-        let mut new = stream.new.unwrap_or_default();
+        let Stream { mut new, deleted } = stream;
         // Where there is no room for all, those that were made here go before lists of the whole world.
         new.sort_by_key(Decision::is_listed);
         let newest = new.iter().map(|decision| decision.id).max().unwrap_or(0);
@@ -141,7 +169,7 @@ impl Decisions {
             // The Local API's numbers began anew.
             self.newest = if newest < self.newest { 0 } else { self.newest };
         } else {
-            for decision in stream.deleted.unwrap_or_default() {
+            for decision in deleted {
                 touched.extend(self.remove(decision.id));
             }
         }

@@ -147,7 +147,7 @@ async fn decisions_are_asked_for_whole_at_first_and_after_each_failure() {
 
 #[tokio::test]
 async fn other_settings_begin_anew_and_nothing_is_asked_where_all_is_off() {
-    let server = Server::new(|_, _, stream| send(stream, "200 OK", "{}")).await;
+    let server = Server::new(|_, _, stream| send(stream, "200 OK", "{\"new\":null}")).await;
     let off = settings(&server);
     let mut link = start(&off);
     assert_eq!(link.status(), None);

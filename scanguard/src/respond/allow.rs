@@ -82,6 +82,11 @@ impl AllowList {
         self.0.is_empty()
     }
 
+    /// Whether all of a network is allowed.
+    pub fn covers(&self, net: IpNet) -> bool {
+        around(net).any(|around| self.0.contains_key(&around))
+    }
+
     /// What of a network is allowed, or what allowed network it is within.
     pub fn conflict(&self, net: IpNet) -> Option<(IpNet, &Why)> {
         let within = around(net).find_map(|around| self.0.get_key_value(&around));

@@ -62,6 +62,9 @@ pub trait Card {
     /// All that are in the maps, also those whose ban has ended.
     fn banned(&self) -> Vec<IpNet>;
 
+    /// As [`KernelSensor::allowed`].
+    fn allowed(&self) -> BTreeSet<IpNet>;
+
     /// As [`KernelSensor::set_allowed`].
     ///
     /// # Errors
@@ -96,6 +99,10 @@ impl Card for KernelSensor {
 
     fn banned(&self) -> Vec<IpNet> {
         Self::banned(self).collect()
+    }
+
+    fn allowed(&self) -> BTreeSet<IpNet> {
+        Self::allowed(self).clone()
     }
 
     fn set_allowed(&mut self, allowed: &BTreeSet<IpNet>) -> Result<(), SensorError> {

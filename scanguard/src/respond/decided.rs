@@ -34,7 +34,7 @@ impl Responder {
     /// others.
     pub fn take_decisions(&mut self, orders: Orders, now: Now, card: &mut dyn Card) {
         let Orders { bans, lifts, .. } = orders;
-        let lifted = self.lift_decided(lifts, card);
+        let lifted = self.lift_decided(lifts, now, card);
         let (mut made, mut refused) = (Vec::new(), 0);
         for (net, cause) in bans {
             match policy::judge(net, &cause, self.given(now)) {
@@ -74,7 +74,7 @@ impl Responder {
     }
 
     /// How many were lifted.
-    fn lift_decided(&mut self, lifts: Lifts, card: &mut dyn Card) -> usize {
+    fn lift_decided(&mut self, lifts: Lifts, now: Now, card: &mut dyn Card) -> usize {
         let is_decided = |origin: &Origin| match origin {
             Origin::Crowdsec { .. } => true,
             Origin::Rule { .. } | Origin::Feed { .. } | Origin::Hand { .. } | Origin::Adopted => false,
@@ -84,17 +84,15 @@ impl Responder {
             Lifts::These(nets) => decided.filter(|net| nets.contains(net)).collect(),
             Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
         };
-        for net in &lifted {
-            match self.lift(*net, card) {
-                Ok(()) => {
-                    self.book.remove(*net);
-                }
-                // It stays in the book, and ends by itself.
-                Err(error) => {
-                    tracing::error!("the ban of {} could not be lifted: {error}", report::name(*net));
-                }
-            }
+        if let Err(error) = self.lift(&lifted, now, card) {
+            // They stay in the book, and end by themselves.
+            tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
+            return 0;
         }
+        for net in &lifted {
+            self.book.remove(*net);
+        }
+        self.let_go.add(&lifted);
         lifted.len()
     }
 }

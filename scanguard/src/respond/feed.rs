@@ -6,30 +6,63 @@ use ipnet::IpNet;
 use scanguard_common::abi;
 
 use super::{
-    Mode,
+    Mode, ModeState,
     card::{Card, KernelBan},
     cause::Cause,
     policy::{self, Circumstances, Decision},
-    settings::{KnownBad, MAX_BANS},
+    settings::KnownBad,
 };
-use crate::{detect::feeds::Feeds, sensor::SensorError};
+use crate::{clock::Now, detect::feeds::Feeds, sensor::SensorError};
 
 /// How long a listed network stays banned when the agent is dead.
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often they are banned anew.
 const REFRESH: Duration = Duration::from_secs(6 * 60 * 60);
-/// Single addresses that find room beside the book's.
-const MAX_SINGLE: usize = (abi::DEFAULT_MAX_BANS - MAX_BANS) as usize;
-/// Networks that find room beside the book's.
-const MAX_NETWORKS: usize = (abi::MAX_BANNED_NETWORKS - MAX_BANS) as usize;
+/// How soon what the kernel did not take is tried again for the first time; each further time after twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest that is waited.
+const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// What of the feeds is banned.
 #[derive(Clone, Debug, Default)]
 pub struct FeedBans {
     /// With the names of their feeds.
     nets: BTreeMap<IpNet, String>,
-    /// When all of them were handed to the kernel last, and whether to drop; none: not all were.
-    written: Option<(Duration, bool)>,
+    /// How all of them were handed to the kernel last; none: not all were.
+    written: Option<Written>,
+    /// The kernel did not take all of it.
+    retry: Option<Retry>,
+}
+
+/// When it is tried again.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    /// Since the last time.
+    wait: Duration,
+    at: Duration,
+}
+
+/// How networks were handed to the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    at: Duration,
+    /// To drop, rather than to count.
+    enforced: bool,
+    /// As [`ModeState::deadline`]: their bans end then.
+    deadline: Option<Duration>,
+}
+
+impl Written {
+    fn by(given: Circumstances<'_>) -> Self {
+        let ModeState { mode, deadline, .. } = given.mode;
+        Self { at: given.now.at, enforced: mode == Mode::Enforce, deadline }
+    }
+
+    /// Whether it still holds: nothing is written by now as it would not have been then, and none of it ends soon.
+    fn holds(&self, given: Circumstances<'_>) -> bool {
+        let Self { at, enforced, deadline } = Self::by(given);
+        (enforced, deadline) == (self.enforced, self.deadline) && at.saturating_sub(self.at) < REFRESH
+    }
 }
 
 /// What came of an attempt to ban what the feeds list.
@@ -65,80 +98,128 @@ impl FeedBans {
     /// Bans what the feeds list, and nothing else of what they listed before.
     ///
     /// # Errors
-    /// The kernel did not take all of it.
+    /// The kernel did not take all of it; [`Self::is_due`] says when to try again.
     pub fn set(
         &mut self,
         feeds: &Feeds,
         given: Circumstances<'_>,
         card: &mut dyn Card,
     ) -> Result<Taken, SensorError> {
-        let mut taken = Taken::default();
-        let mut wanted = BTreeMap::new();
-        let (mut single, mut networks) = (MAX_SINGLE, MAX_NETWORKS);
-        if given.settings.known_bad == KnownBad::Drop && given.mode != Mode::Observe {
-            for (net, feed) in feeds.networks() {
-                match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
-                    Decision::Ban(_) => {}
-                    Decision::Stands { .. } | Decision::Refused(_) => {
-                        taken.refused += 1;
-                        continue;
-                    }
-                }
-                // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
-                let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
-                let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
-                if (is_single && single == 0) || (is_network && networks == 0) {
-                    taken.left_out += 1;
-                    continue;
-                }
-                single -= usize::from(is_single);
-                networks -= usize::from(is_network);
-                wanted.entry(net).or_insert_with(|| feed.to_owned());
+        let (wanted, taken) = wanted(feeds, given);
+        match self.tell(wanted, given, card) {
+            Ok(()) => {
+                self.retry = None;
+                Ok(taken)
+            }
+            Err(error) => {
+                self.written = None;
+                let wait = self.retry.map_or(FIRST_WAIT, |retry| (retry.wait * 2).min(LAST_WAIT));
+                self.retry = Some(Retry { wait, at: given.now.at.saturating_add(wait) });
+                Err(error)
             }
         }
-        let gone: Vec<_> = self
-            .nets
-            .keys()
-            .filter(|net| !wanted.contains_key(net) && given.book.get(**net).is_none())
-            .copied()
-            .collect();
-        card.unban(&mut gone.into_iter())?;
-        let old = std::mem::replace(&mut self.nets, wanted);
-        if self.written.is_some_and(|(_, enforced)| enforced == (given.mode == Mode::Enforce)) {
-            // What the kernel has is not written again: there may be a hundred thousand.
-            let at = self.written.take();
-            card.ban(&mut self.kernel_bans(given).filter(|ban| !old.contains_key(&ban.net)))?;
-            self.written = at;
-        } else {
-            self.write(given, card)?;
-        }
-        Ok(taken)
     }
 
-    /// Hands them to the kernel: those that the book does not ban itself.
-    ///
-    /// # Errors
-    /// The kernel did not take all of it.
-    pub fn write(&mut self, given: Circumstances<'_>, card: &mut dyn Card) -> Result<(), SensorError> {
-        self.written = None;
-        card.ban(&mut self.kernel_bans(given))?;
-        self.written = Some((given.now.at, given.mode == Mode::Enforce));
+    fn tell(
+        &mut self,
+        wanted: BTreeMap<IpNet, String>,
+        given: Circumstances<'_>,
+        card: &mut dyn Card,
+    ) -> Result<(), SensorError> {
+        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.book.get(**net).is_none();
+        card.unban(&mut self.nets.keys().filter(is_gone).copied())?;
+        let old = std::mem::replace(&mut self.nets, wanted);
+        match self.written.take().filter(|written| written.holds(given)) {
+            // What the kernel has is not written again: there may be a hundred thousand.
+            Some(written) => {
+                card.ban(&mut self.kernel_bans(given).filter(|ban| !old.contains_key(&ban.net)))?;
+                self.written = Some(written);
+            }
+            None => {
+                card.ban(&mut self.kernel_bans(given))?;
+                self.written = Some(Written::by(given));
+            }
+        }
         Ok(())
     }
 
+    /// Those that the book does not ban itself.
     fn kernel_bans<'a>(&'a self, given: Circumstances<'a>) -> impl Iterator<Item = KernelBan> + 'a {
-        let enforced = given.mode == Mode::Enforce;
         let nets = self.nets.keys().filter(move |net| given.book.get(**net).is_none());
-        nets.map(move |net| KernelBan { net: *net, lasts: Some(LASTS), enforced })
+        nets.map(move |net| kernel_ban(*net, &given.mode, given.now))
     }
 
-    /// Whether it is time to hand them on again.
+    /// Whether it is time to hand them on again, by [`Self::set`].
     pub fn is_due(&self, at: Duration) -> bool {
-        !self.is_empty() && self.written.is_none_or(|(written, _)| at.saturating_sub(written) >= REFRESH)
+        match (self.retry, self.written) {
+            (Some(retry), _) => retry.at <= at,
+            (None, Some(written)) => !self.is_empty() && at.saturating_sub(written.at) >= REFRESH,
+            (None, None) => false,
+        }
     }
 
     /// What the kernel is told of one of them.
-    pub fn kernel(&self, net: IpNet, mode: Mode) -> Option<KernelBan> {
-        self.get(net).map(|_| KernelBan { net, lasts: Some(LASTS), enforced: mode == Mode::Enforce })
+    pub fn kernel(&self, net: IpNet, mode: &ModeState, now: Now) -> Option<KernelBan> {
+        self.get(net).map(|_| kernel_ban(net, mode, now))
     }
+}
+
+/// Places in the kernel's maps.
+struct Places {
+    single: usize,
+    networks: usize,
+}
+
+impl Places {
+    /// Those that the book cannot come to need: it may have more than `max_bans` where that was lowered, and for a moment one
+    /// more, since a ban that takes another's place is made first.
+    fn beside_the_book(given: Circumstances<'_>) -> Self {
+        let of_the_book = given.book.len().max(given.settings.max_bans as usize) + 1;
+        let beside = |places: u32| (places as usize).saturating_sub(of_the_book);
+        Self { single: beside(abi::DEFAULT_MAX_BANS), networks: beside(abi::MAX_BANNED_NETWORKS) }
+    }
+
+    /// Whether there is one for this.
+    fn take(&mut self, net: IpNet) -> bool {
+        // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
+        let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
+        let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
+        if (is_single && self.single == 0) || (is_network && self.networks == 0) {
+            return false;
+        }
+        self.single -= usize::from(is_single);
+        self.networks -= usize::from(is_network);
+        true
+    }
+}
+
+/// What is to be banned, and what came of the rest.
+fn wanted(feeds: &Feeds, given: Circumstances<'_>) -> (BTreeMap<IpNet, String>, Taken) {
+    let (mut wanted, mut taken) = (BTreeMap::new(), Taken::default());
+    if given.settings.known_bad != KnownBad::Drop || given.mode.mode == Mode::Observe {
+        return (wanted, taken);
+    }
+    let mut places = Places::beside_the_book(given);
+    for (net, feed) in feeds.networks() {
+        if wanted.contains_key(&net) {
+            continue;
+        }
+        match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
+            Decision::Ban(_) => {}
+            Decision::Stands { .. } | Decision::Refused(_) => {
+                taken.refused += 1;
+                continue;
+            }
+        }
+        if places.take(net) {
+            wanted.insert(net, feed.to_owned());
+        } else {
+            taken.left_out += 1;
+        }
+    }
+    (wanted, taken)
+}
+
+fn kernel_ban(net: IpNet, mode: &ModeState, now: Now) -> KernelBan {
+    KernelBan { net, lasts: mode.kept(Some(LASTS), now), enforced: mode.mode == Mode::Enforce }
 }

@@ -1,7 +1,12 @@
 //! Writes the state file beside the agent's work: a slow disk must not delay a ban.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use jiff::Timestamp;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
@@ -20,6 +25,8 @@ pub struct Keeper {
     writing: Option<JoinHandle<io::Result<()>>>,
     /// Why the last one failed.
     error: Option<String>,
+    /// What is there could not be read, nor moved aside: it is not overwritten.
+    blocked: bool,
     metrics: Arc<ResponseMetrics>,
 }
 
@@ -27,6 +34,7 @@ impl Keeper {
     /// Reads the file. Whatever is wrong with it is reported, and no reason not to start.
     pub fn open(path: PathBuf, metrics: Arc<ResponseMetrics>, now: Now) -> (Self, Option<State>) {
         let name = path.display();
+        let mut blocked = false;
         let state = match state::load(&path, now.wall) {
             Loaded::State(state) => {
                 tracing::info!("{name}: {} bans, written {}", state.bans.len(), state.saved);
@@ -49,13 +57,25 @@ impl Keeper {
                 }
                 None
             }
-            Loaded::Unreadable(error) => {
+            Loaded::Unreadable { error, moved } => {
                 metrics.state_failed(StateError::Read);
-                tracing::error!("{name} could not be read: {error}; no bans are restored");
+                match moved {
+                    Ok(moved) => tracing::error!(
+                        "{name} could not be read ({error}): moved aside to {}; no bans are restored",
+                        moved.display()
+                    ),
+                    Err(why) => {
+                        blocked = true;
+                        tracing::error!(
+                            "{name} could not be read ({error}), nor moved aside ({why}), which is tried again: until then \
+                             nothing is written; no bans are restored"
+                        );
+                    }
+                }
                 None
             }
         };
-        (Self { path, writing: None, error: None, metrics }, state)
+        (Self { path, writing: None, error: None, blocked, metrics }, state)
     }
 
     /// Why the file could not be written last.
@@ -70,9 +90,19 @@ impl Keeper {
         }
         self.finish_writing(responder).await;
         if responder.take_dirty() {
-            let (path, state) = (self.path.clone(), responder.state(now));
-            self.writing = Some(spawn_blocking(move || state::save(&path, &state)));
+            self.write(responder, now);
         }
+    }
+
+    fn write(&mut self, responder: &Responder, now: Now) {
+        let (path, state) = (self.path.clone(), responder.state(now));
+        let blocked = self.blocked;
+        self.writing = Some(spawn_blocking(move || {
+            if blocked {
+                free(&path, now.wall)?;
+            }
+            state::save(&path, &state)
+        }));
     }
 
     /// Writes what is left, and waits for it.
@@ -80,8 +110,7 @@ impl Keeper {
         self.finish_writing(responder).await;
         // Once more even if nothing changed: a write that failed may succeed by now.
         if responder.take_dirty() {
-            let (path, state) = (self.path.clone(), responder.state(now));
-            self.writing = Some(spawn_blocking(move || state::save(&path, &state)));
+            self.write(responder, now);
             self.finish_writing(responder).await;
         }
     }
@@ -92,6 +121,7 @@ impl Keeper {
         };
         match writing.await.map_err(io::Error::other).flatten() {
             Ok(()) => {
+                self.blocked = false;
                 if self.error.take().is_some() {
                     tracing::info!("{} is written again", self.path.display());
                 }
@@ -108,3 +138,16 @@ impl Keeper {
         }
     }
 }
+
+/// Makes place where a file is that could not be read.
+fn free(path: &Path, now: Timestamp) -> io::Result<()> {
+    match state::move_aside(path, state::UNREADABLE, now) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::other(format!("what is there could not be read, nor moved aside: {error}")))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

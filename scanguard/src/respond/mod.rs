@@ -6,6 +6,7 @@
 //! [`policy`] decides and says why; [`book`] remembers who is banned; [`responder`] alone has an effect, through the
 //! small trait [`card::Card`]. Time is passed in.
 
+mod adopt;
 pub mod allow;
 pub mod book;
 pub mod breaker;

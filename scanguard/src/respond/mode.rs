@@ -63,4 +63,14 @@ impl ModeState {
     pub fn left(&self, now: Now) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_sub(now.at))
     }
+
+    /// How long the kernel keeps a ban that is to last so long (none: without an end). Until enforcing is confirmed, no
+    /// longer than there is time to confirm it, so that nobody stays locked out though the agent dies.
+    pub fn kept(&self, lasts: Option<Duration>, now: Now) -> Option<Duration> {
+        match (lasts, self.left(now)) {
+            (Some(lasts), Some(confirm)) => Some(lasts.min(confirm)),
+            (lasts, None) => lasts,
+            (None, confirm) => confirm,
+        }
+    }
 }

@@ -17,7 +17,7 @@ use super::{
         self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ReflexReport,
         ResponseStatus,
     },
-    responder::{LetGo, MAX_ALLOWED_BY_HAND, Responder},
+    responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
 use crate::{
     clock::Now,
@@ -133,6 +133,11 @@ pub enum OrderError {
     /// The kernel did not take it.
     #[error("the kernel did not take it: {0}")]
     Kernel(String),
+    /// Who is never banned was changed, but the kernel does not know yet.
+    #[error(
+        "the list of who is never banned is changed, but the kernel did not take it, which is tried again: {0}"
+    )]
+    Untold(String),
 }
 
 fn not_by_hand(net: IpNet, allowed: Option<&(IpNet, Why)>) -> String {
@@ -161,7 +166,7 @@ impl Responder {
     /// Carries out an order of a user.
     ///
     /// # Errors
-    /// See [`OrderError`]; nothing was changed then.
+    /// See [`OrderError`]; nothing was changed then, but for [`OrderError::Untold`].
     pub fn order(
         &mut self,
         order: Order,
@@ -171,7 +176,7 @@ impl Responder {
     ) -> Result<Done, OrderError> {
         match order {
             Order::Ban { net, lasts, reason } => self.order_ban(net, lasts, reason, uid, now, card),
-            Order::Unban { net } => self.order_unban(net, card),
+            Order::Unban { net } => self.order_unban(net, now, card),
             Order::Allow { net } => self.order_allow(net, now, card),
             Order::Disallow { net } => {
                 if net.trunc() != net {
@@ -181,7 +186,9 @@ impl Responder {
                     let allowed = self.allowed.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
                     return Err(OrderError::NotAllowedByHand { net, allowed });
                 }
-                self.allow(now, card);
+                let told = self.allow(now, card);
+                self.changed();
+                told.map_err(|error| OrderError::Untold(error.to_string()))?;
                 let still = self.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
                 Ok(done(format!("{} is no longer allowed by hand", report::name(net)), still))
             }
@@ -190,6 +197,7 @@ impl Responder {
                 None => Err(OrderError::NothingToConfirm(self.mode.mode)),
                 Some(_) => {
                     self.write_all(now, card);
+                    self.ban_listed(now, card);
                     self.changed();
                     tracing::warn!("mode {}: confirmed by uid {uid}", self.mode.mode);
                     Ok(done(format!("confirmed: the mode stays {}", self.mode.mode), None))
@@ -228,7 +236,7 @@ impl Responder {
         }
     }
 
-    fn order_unban(&mut self, net: IpNet, card: &mut dyn Card) -> Result<Done, OrderError> {
+    fn order_unban(&mut self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<Done, OrderError> {
         if net.trunc() != net {
             return Err(OrderError::HostBits { net });
         }
@@ -246,16 +254,16 @@ impl Responder {
             }
             return Err(OrderError::NotBanned(net));
         }
-        self.unban(meant, card)?;
+        self.unban(meant, now, card)?;
         let rest = self.book.covering(net).map(|ban| format!("it is still banned as part of {}", ban.net));
         let listed = self.feeds.covering(net).map(|(around, feed)| format!("{feed} still lists {around}"));
         Ok(done(format!("{} is no longer banned", report::name(meant)), rest.or(listed)))
     }
 
-    fn unban(&mut self, net: IpNet, card: &mut dyn Card) -> Result<(), OrderError> {
-        self.lift(net, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
+    fn unban(&mut self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<(), OrderError> {
+        self.lift(&[net], now, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
         self.book.remove(net);
-        self.let_go.push(LetGo::Network(net));
+        self.let_go.add(&[net]);
         tracing::info!("the ban of {} was ended by hand", report::name(net));
         self.changed();
         Ok(())
@@ -272,16 +280,15 @@ impl Responder {
             return Err(OrderError::AllowedFull);
         }
         self.by_hand.insert(net);
-        self.allow(now, card);
+        let told = self.allow(now, card);
         let within: Vec<_> = self.book.bans().map(|ban| ban.net).filter(|ban| net.contains(ban)).collect();
         for ban in &within {
-            self.unban(*ban, card)?;
+            self.unban(*ban, now, card)?;
         }
         self.changed();
-        let ended = (!within.is_empty()).then(|| {
-            let names: Vec<_> = within.iter().take(8).map(|net| report::name(*net)).collect();
-            format!("bans that were ended: {}, of {}", within.len(), names.join(", "))
-        });
+        told.map_err(|error| OrderError::Untold(error.to_string()))?;
+        let ended = (!within.is_empty())
+            .then(|| format!("bans that were ended: {}, of {}", within.len(), report::names(&within)));
         Ok(done(format!("{} is never banned", report::name(net)), ended))
     }
 

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Mode,
+    Mode, ModeState,
     allow::AllowList,
     book::{Ban, Book},
     breaker::Breaker,
@@ -42,7 +42,7 @@ pub struct Circumstances<'a> {
     /// `[response]`.
     pub settings: &'a Settings,
     /// The mode in force.
-    pub mode: Mode,
+    pub mode: ModeState,
     /// Who is never banned.
     pub allowed: &'a AllowList,
     /// Who is banned.
@@ -135,7 +135,7 @@ pub fn qualify(
 /// Decides what may be held: only on evidence on which a rule matches for certain that may ban for it, of sources that
 /// may be banned, and no more of them than may still be banned within this minute. None: nobody.
 pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<Reflex> {
-    let Circumstances { settings, mode, breaker, now, .. } = given;
+    let Circumstances { settings, mode: ModeState { mode, .. }, breaker, now, .. } = given;
     let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
     if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
         return None;
@@ -152,7 +152,7 @@ pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<Reflex> {
 }
 
 fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decision, Refusal> {
-    let Circumstances { settings, mode, allowed, book, breaker, now, .. } = given;
+    let Circumstances { settings, mode: ModeState { mode, .. }, allowed, book, breaker, now, .. } = given;
     check(net, allowed)?;
     let sentence = match cause {
         Cause::Rule { rule, confidence, spoofable, has_grounds, reason, .. } => {

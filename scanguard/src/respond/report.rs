@@ -18,6 +18,14 @@ pub fn name(net: IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
+/// Networks as people write them, the first of them where there are many.
+pub fn names(nets: &[IpNet]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<_> = nets.iter().take(SHOWN).map(|net| name(*net)).collect();
+    let more = if nets.len() > SHOWN { ", ..." } else { "" };
+    shown.join(", ") + more
+}
+
 /// The network that is just one address.
 pub fn host(ip: IpAddr) -> IpNet {
     IpNet::from(ip.to_canonical())

@@ -8,17 +8,17 @@ use scanguard_common::abi;
 
 use super::{
     Mode, ModeCause, ModeState,
-    allow::{AllowList, Why},
+    allow::{AllowList, Why, around},
     book::{Ban, Book, Past},
     breaker::Breaker,
     card::{Card, KernelBan},
-    cause::{Cause, Origin},
+    cause::Cause,
     feed::{FeedBans, Taken},
     policy::{self, Circumstances, Decision, Sentence},
     refusal::Refusal,
     report,
     settings::{Drop, Settings},
-    ssh::{Connection, SshPeers},
+    ssh::{Connections, SshPeers},
     state::{SavedBan, SavedMode, SavedPast, State},
 };
 use crate::{
@@ -26,10 +26,7 @@ use crate::{
     config::Interval,
     detect::{Plain, feeds::Feeds, findings::Finding},
     export::response::ResponseMetrics,
-    sensor::{
-        SensorError,
-        gate::{Reflex, Standing},
-    },
+    sensor::{SensorError, gate::Reflex},
 };
 
 /// Networks that can be allowed by hand.
@@ -47,7 +44,7 @@ pub struct Found {
     /// Networks directly at the interfaces of `response.allow_interfaces`.
     pub attached: Vec<(String, IpNet)>,
     /// Connections to the SSH server.
-    pub ssh: BTreeSet<Connection>,
+    pub ssh: Connections,
 }
 
 /// All that is known of bans.
@@ -61,6 +58,8 @@ pub struct Responder {
     found: Found,
     ssh: SshPeers,
     pub(super) allowed: AllowList,
+    /// Why the kernel did not take all of `allowed` the last time; none: it did.
+    untold: Option<String>,
     pub(super) breaker: Breaker,
     listed: Feeds,
     pub(super) feeds: FeedBans,
@@ -74,7 +73,7 @@ pub struct Responder {
     dirty: bool,
     /// There was no state file: what the kernel has is all that is known of bans.
     bereft: bool,
-    pub(super) let_go: Vec<LetGo>,
+    pub(super) let_go: LetGo,
 }
 
 impl Responder {
@@ -97,6 +96,7 @@ impl Responder {
             found: Found::default(),
             ssh: SshPeers::default(),
             allowed: AllowList::default(),
+            untold: None,
             breaker: Breaker::default(),
             listed: Feeds::default(),
             feeds: FeedBans::default(),
@@ -107,7 +107,7 @@ impl Responder {
             metrics,
             dirty: true,
             bereft: state.is_none(),
-            let_go: Vec::new(),
+            let_go: LetGo::default(),
         };
         if let Some(state) = state {
             responder.restore(state, now);
@@ -124,6 +124,9 @@ impl Responder {
         let SavedMode { mode, cause, since, configured } = state.mode;
         if configured == self.settings.mode {
             self.mode = ModeState { mode, cause, since, configured, deadline: None };
+            if cause == ModeCause::CircuitBreaker {
+                self.breaker.trip();
+            }
         } else {
             tracing::info!(
                 "response.mode was changed to {}: that holds, not the {mode} of the state file",
@@ -208,7 +211,7 @@ impl Responder {
     pub(super) fn given(&self, now: Now) -> Circumstances<'_> {
         Circumstances {
             settings: &self.settings,
-            mode: self.mode.mode,
+            mode: self.mode,
             allowed: &self.allowed,
             book: &self.book,
             breaker: &self.breaker,
@@ -244,50 +247,53 @@ impl Responder {
         Ok(())
     }
 
-    /// Takes bans over that an agent before this one left in the kernel, with the time that is left of them; those that it
-    /// does not take stay among the strays. What only counted there does not come to drop.
-    fn adopt(&mut self, strays: &mut Vec<IpNet>, now: Now, card: &dyn Card) {
-        let standings = match card.standings(strays) {
-            Ok(standings) => standings,
-            Err(error) => return tracing::error!("the bans in the kernel cannot be read: {error}"),
-        };
-        let enforcing = self.mode.mode == Mode::Enforce;
-        for (net, Standing { remaining, enforced, .. }) in standings {
-            let is_over = remaining.is_some_and(|remaining| remaining < policy::SHORTEST);
-            let has_room = self.book.len() < self.settings.max_bans as usize;
-            if is_over || !has_room || (enforcing && !enforced) || policy::check(net, &self.allowed).is_err()
-            {
-                continue;
-            }
-            self.book.insert(Ban {
-                net,
-                origin: Origin::Adopted,
-                reason: "it was in the kernel; the state file, which would say why, is lost".to_owned(),
-                since: now.wall,
-                ends: remaining.map(|remaining| now.at.saturating_add(remaining)),
-                level: 0,
-                dry: !enforced,
-            });
-        }
-        let found = strays.len();
-        strays.retain(|net| self.book.get(*net).is_none());
-        if found > 0 {
-            tracing::warn!(
-                "there is no state file: {} of {found} bans in the kernel are taken over",
-                found - strays.len()
-            );
-        }
-    }
-
     /// Takes whom this host cannot do without. Bans that overlap with them stay, but the kernel spares them.
     pub fn surround(&mut self, found: Found, now: Now, card: &mut dyn Card) {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
-        self.allow(now, card);
+        if self.bereft {
+            self.adopt_allowed(card);
+        }
+        self.allow_as_known(now, card);
     }
 
-    /// Makes the allow list anew, and has the kernel take it where it changed.
-    pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) {
+    /// As [`Self::allow`], where nobody waits to hear what came of it.
+    fn allow_as_known(&mut self, now: Now, card: &mut dyn Card) {
+        let before = self.untold.clone();
+        match self.allow(now, card) {
+            Ok(()) if before.is_some() => tracing::info!("the kernel took who is never banned"),
+            Err(error) if self.untold != before => {
+                tracing::error!("the kernel did not take all who are never banned, trying on: {error}");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Makes the allow list anew, and has the kernel take it where it changed, or was not taken before.
+    ///
+    /// # Errors
+    /// The kernel did not take all of it. The policy goes by it all the same, and the next call tries again.
+    pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+        let allowed = self.allow_list();
+        if allowed == self.allowed && self.untold.is_none() {
+            return Ok(());
+        }
+        let most = abi::MAX_ALLOWED as usize;
+        if allowed.len() > most {
+            tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
+        }
+        let told = card.set_allowed(&allowed.nets(most));
+        self.untold = told.as_ref().err().map(ToString::to_string);
+        if allowed != self.allowed {
+            self.allowed = allowed;
+            self.ban_listed(now, card);
+            self.changed();
+        }
+        told
+    }
+
+    /// Who is never banned, as all that is known says.
+    pub(super) fn allow_list(&self) -> AllowList {
         let mut allowed = AllowList::default();
         let Found { own, gateways, resolvers, attached, .. } = &self.found;
         own.iter().for_each(|net| allowed.add(*net, Why::Own));
@@ -297,19 +303,7 @@ impl Responder {
         gateways.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Gateway));
         resolvers.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Resolver));
         attached.iter().for_each(|(name, net)| allowed.add(*net, Why::Interface(name.clone())));
-        if allowed == self.allowed {
-            return;
-        }
-        let most = abi::MAX_ALLOWED as usize;
-        if allowed.len() > most {
-            tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
-        }
-        if let Err(error) = card.set_allowed(&allowed.nets(most)) {
-            tracing::error!("the kernel did not take who is never banned: {error}");
-        }
-        self.allowed = allowed;
-        self.ban_listed(now, card);
-        self.changed();
+        allowed
     }
 
     /// Takes the networks on feeds.
@@ -321,7 +315,7 @@ impl Responder {
 
     pub(super) fn ban_listed(&mut self, now: Now, card: &mut dyn Card) {
         let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
-        let given = Circumstances { settings, mode: mode.mode, allowed, book, breaker, now, salt };
+        let given = Circumstances { settings, mode: *mode, allowed, book, breaker, now, salt };
         match self.feeds.set(&self.listed, given, card) {
             Ok(taken) => {
                 if taken.left_out > 0 && taken != self.feeds_taken {
@@ -329,7 +323,7 @@ impl Responder {
                 }
                 self.feeds_taken = taken;
             }
-            Err(error) => tracing::error!("not all networks on feeds are banned: {error}"),
+            Err(error) => tracing::error!("not all networks on feeds are banned, trying on: {error}"),
         }
         self.metrics.feeds(self.feeds_taken.refused, self.feeds_taken.left_out);
     }
@@ -428,17 +422,11 @@ impl Responder {
         card: &mut dyn Card,
     ) -> Result<(), SensorError> {
         let Sentence { evicts, reason, .. } = sentence;
-        if let Some(evicted) = evicts {
-            self.book.remove(*evicted);
-            self.lift(*evicted, card)?;
-            self.metrics.evicted();
-            tracing::warn!(
-                "{} is banned no more: there is no room (response.max_bans)",
-                report::name(*evicted)
-            );
-        }
         let ban = ban(net, cause, sentence, now);
         card.ban(&mut std::iter::once(self.kernel_ban(&ban, now)))?;
+        if let Some(evicted) = evicts {
+            self.evict(*evicted, now, card);
+        }
         if let Cause::Rule { .. } = cause {
             self.breaker.made(now.at, self.settings.max_per_minute);
             self.arm(now, card);
@@ -451,14 +439,23 @@ impl Responder {
         Ok(())
     }
 
-    /// What the kernel is told of a ban. Until enforcing is confirmed, bans end with the time to confirm it, so that
-    /// nobody stays locked out though the agent dies.
+    /// Gives a ban up for one that was made.
+    fn evict(&mut self, net: IpNet, now: Now, card: &mut dyn Card) {
+        let name = report::name(net);
+        match self.lift(&[net], now, card) {
+            Ok(()) => {
+                self.book.remove(net);
+                self.metrics.evicted();
+                tracing::warn!("{name} is banned no more: there is no room (response.max_bans)");
+            }
+            // It stays in the book, and ends by itself.
+            Err(error) => tracing::error!("the ban of {name}, for which there is no room, stays: {error}"),
+        }
+    }
+
+    /// What the kernel is told of a ban.
     pub(super) fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
-        let lasts = match (ban.left(now.at), self.mode.left(now)) {
-            (Some(left), Some(confirm)) => Some(left.min(confirm)),
-            (left, None) => left,
-            (None, confirm) => confirm,
-        };
+        let lasts = self.mode.kept(ban.left(now.at), now);
         KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
     }
 
@@ -470,19 +467,25 @@ impl Responder {
         }
     }
 
-    /// Has the kernel end a ban, unless a feed lists the same.
-    pub(super) fn lift(&self, net: IpNet, card: &mut dyn Card) -> Result<(), SensorError> {
-        match self.feeds.kernel(net, self.mode.mode) {
-            Some(ban) => card.ban(&mut std::iter::once(ban)),
-            None => card.unban(&mut std::iter::once(net)),
-        }
+    /// Has the kernel end bans, unless a feed lists the same. There may be thousands.
+    ///
+    /// # Errors
+    /// A map could not be changed; some of them may have ended.
+    pub(super) fn lift(&self, nets: &[IpNet], now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+        let listed = |net: &IpNet| self.feeds.kernel(*net, &self.mode, now);
+        card.unban(&mut nets.iter().filter(|net| listed(net).is_none()).copied())?;
+        card.ban(&mut nets.iter().filter_map(listed))
     }
 
     fn trip(&mut self, max: u32, now: Now, card: &mut dyn Card) {
-        if !self.breaker.trip() {
+        let is_news = self.breaker.trip();
+        // Where it is none, and the mode is still enforce, falling back failed: it is tried again.
+        if !is_news && self.mode.mode != Mode::Enforce {
             return;
         }
-        self.metrics.tripped();
+        if is_news {
+            self.metrics.tripped();
+        }
         if self.mode.mode != Mode::Enforce {
             tracing::warn!(
                 "more than {max} bans within one minute: in enforce this would fall back to dry-run"
@@ -524,11 +527,10 @@ impl Responder {
             deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
         };
         if mode == Mode::Enforce {
-            self.let_go.push(LetGo::Everybody);
-            for ban in self.book.remove_dry() {
-                if let Err(error) = self.lift(ban.net, card) {
-                    tracing::warn!("a ban that was made in dry-run could not be lifted: {error}");
-                }
+            self.let_go = LetGo::Everybody;
+            let dry: Vec<_> = self.book.remove_dry().iter().map(|ban| ban.net).collect();
+            if let Err(error) = self.lift(&dry, now, card) {
+                tracing::warn!("bans that were made in dry-run could not be lifted: {error}");
             }
         }
         self.write_all(now, card);
@@ -551,27 +553,32 @@ impl Responder {
         Ok(())
     }
 
-    /// Who was let go since this was asked last: a ban ended, or none was in force.
-    pub fn let_go(&mut self) -> Vec<LetGo> {
-        std::mem::take(&mut self.let_go)
+    /// Who was let go since this was asked last: a ban ended, or none was in force. None: nobody.
+    pub fn let_go(&mut self) -> Option<LetGo> {
+        Some(std::mem::take(&mut self.let_go)).filter(|let_go| *let_go != LetGo::default())
     }
 
     /// What is to be done now and then, at least once a second.
     pub fn chores(&mut self, now: Now, card: &mut dyn Card) {
         self.arm(now, card);
-        let ended = self.book.expire(now, self.settings.max_bans as usize);
-        for ban in &ended {
-            if let Err(error) = self.lift(ban.net, card) {
-                // The kernel has ended it by its own clock.
-                tracing::warn!("a ban that has ended could not be removed: {error}");
-            }
-            tracing::info!("the ban of {} has ended", report::name(ban.net));
-            self.let_go.push(LetGo::Network(ban.net));
+        if self.untold.is_some() {
+            self.allow_as_known(now, card);
         }
-        self.book.forgive(self.settings.forgive, now.wall);
+        let ended = self.book.expire(now, self.settings.max_bans as usize);
         if !ended.is_empty() {
+            let ended: Vec<_> = ended.iter().map(|ban| ban.net).collect();
+            if let Err(error) = self.lift(&ended, now, card) {
+                // The kernel has ended them by its own clock.
+                tracing::warn!("bans that have ended could not be removed: {error}");
+            }
+            match ended.as_slice() {
+                [one] => tracing::info!("the ban of {} has ended", report::name(*one)),
+                many => tracing::info!("{} bans have ended: {}", many.len(), report::names(many)),
+            }
+            self.let_go.add(&ended);
             self.changed();
         }
+        self.book.forgive(self.settings.forgive, now.wall);
         if self.mode.deadline.is_some_and(|deadline| deadline <= now.at) {
             tracing::warn!("enforcing was not confirmed in time: back to dry-run, nothing is dropped");
             if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::Unconfirmed, None, now, card) {
@@ -579,11 +586,7 @@ impl Responder {
             }
         }
         if self.feeds.is_due(now.at) {
-            let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
-            let given = Circumstances { settings, mode: mode.mode, allowed, book, breaker, now, salt };
-            if let Err(error) = self.feeds.write(given, card) {
-                tracing::error!("not all networks on feeds are banned: {error}");
-            }
+            self.ban_listed(now, card);
         }
     }
 
@@ -600,7 +603,7 @@ impl Responder {
         if let Err(error) = result {
             tracing::error!("the mode could not be changed: {error}");
         }
-        self.allow(now, card);
+        self.allow_as_known(now, card);
         self.ban_listed(now, card);
         self.arm(now, card);
         self.changed();
@@ -608,12 +611,36 @@ impl Responder {
 }
 
 /// Who begins anew: what was done before is no ground for a ban.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LetGo {
-    /// A ban of these ended.
-    Network(IpNet),
+    /// Bans of these ended.
+    Networks(BTreeSet<IpNet>),
     /// Enforcing begins: nobody was dropped for anything so far.
     Everybody,
+}
+
+impl Default for LetGo {
+    fn default() -> Self {
+        Self::Networks(BTreeSet::new())
+    }
+}
+
+impl LetGo {
+    /// These, too.
+    pub(super) fn add(&mut self, nets: &[IpNet]) {
+        match self {
+            Self::Networks(all) => all.extend(nets),
+            Self::Everybody => {}
+        }
+    }
+
+    /// Whether all of a network begins anew.
+    pub fn has(&self, net: IpNet) -> bool {
+        match self {
+            Self::Networks(nets) => around(net).any(|around| nets.contains(&around)),
+            Self::Everybody => true,
+        }
+    }
 }
 
 /// The ban that a sentence makes.

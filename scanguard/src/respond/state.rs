@@ -16,6 +16,8 @@ use crate::whole_file;
 const VERSION: u32 = 1;
 /// 60,000 bans with long reasons are 40 MiB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
+/// What a file is called that could not be read.
+pub const UNREADABLE: &str = "unreadable";
 
 /// What is kept. Ends are times of day, so that bans end also while the host is off.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -115,24 +117,36 @@ pub enum Loaded {
         /// Where it is now; none where it could not be moved.
         moved: Option<PathBuf>,
     },
-    /// A file that could not be read.
-    Unreadable(io::Error),
+    /// A file that could not be read. It was moved aside, too: what is in it may yet be of use.
+    Unreadable {
+        /// Why not.
+        error: io::Error,
+        /// Where it is now, or why it is still there.
+        moved: io::Result<PathBuf>,
+    },
 }
 
-/// Reads the file. One that is corrupt is moved aside, to `NAME.corrupt-TIME`.
+/// Reads the file. One that is corrupt is moved aside, to `NAME.corrupt-TIME`, one that cannot be read to
+/// `NAME.unreadable-TIME`.
 pub fn load(path: &Path, now: Timestamp) -> Loaded {
     match read(path) {
         Ok(Some(Ok(state))) => Loaded::State(Box::new(state)),
         Ok(None) => Loaded::Nothing,
-        Ok(Some(Err(why))) => {
-            let mut aside = path.as_os_str().to_owned();
-            aside.push(format!(".corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ")));
-            let aside = PathBuf::from(aside);
-            let moved = fs::rename(path, &aside).is_ok().then_some(aside);
-            Loaded::Corrupt { why, moved }
-        }
-        Err(error) => Loaded::Unreadable(error),
+        Ok(Some(Err(why))) => Loaded::Corrupt { why, moved: move_aside(path, "corrupt", now).ok() },
+        Err(error) => Loaded::Unreadable { error, moved: move_aside(path, UNREADABLE, now) },
     }
+}
+
+/// Moves what is there aside, to `NAME.WHY-TIME`.
+///
+/// # Errors
+/// It is still there.
+pub fn move_aside(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{why}-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+    let aside = PathBuf::from(aside);
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
@@ -244,7 +258,14 @@ mod tests {
     #[test]
     fn what_cannot_be_read_or_written_is_said() {
         let directory = Directory::new("unreadable");
-        assert!(matches!(load(&directory.0, Timestamp::UNIX_EPOCH), Loaded::Unreadable(_)));
+        let unreadable = directory.0.join("state.json");
+        fs::create_dir(&unreadable).unwrap();
+        match load(&unreadable, Timestamp::UNIX_EPOCH) {
+            Loaded::Unreadable { moved: Ok(moved), .. } => {
+                assert!(moved.ends_with("state.json.unreadable-19700101T000000Z") && moved.exists());
+            }
+            other => panic!("{other:?}"),
+        }
         let path = directory.0.join("file/state.json");
         fs::write(directory.0.join("file"), "no directory").unwrap();
         assert!(save(&path, &state()).is_err());

@@ -1,13 +1,14 @@
 //! Whom this host cannot do without, as it is found in /proc and /etc.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::ssh::{Connection, MAX_PEERS};
+use super::ssh::{Connection, Connections, LOGGED_IN, LOGGED_IN_DROPBEAR, MAX_PEERS};
 
 /// Where resolvers are named; the second is what systemd-resolved asks itself.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
@@ -15,10 +16,11 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 const MAX_RESOLVERS: usize = 16;
 /// A larger file names no resolvers.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// `sshd`, and the process that each of its connections has from OpenSSH 9.8 on.
-const SSH_SERVERS: [&str; 3] = ["sshd", "sshd-session", "dropbear"];
-/// RFC 4253.
-const SSH_PORT: u16 = 22;
+/// SSH servers by the names of their processes, and how long a connection has to live to be that of somebody who has logged
+/// in.
+const SSH_SERVERS: [(&str, Duration); 2] = [("sshd", LOGGED_IN), ("dropbear", LOGGED_IN_DROPBEAR)];
+/// RFC 4253. Where a server listens, as far as that is not known.
+const SSH_PORT: (u16, Duration) = (22, LOGGED_IN);
 /// `TCP_ESTABLISHED`, `TCP_LISTEN`: include/net/tcp_states.h.
 const ESTABLISHED: &str = "01";
 const LISTEN: &str = "0A";
@@ -28,7 +30,28 @@ const LISTEN: &str = "0A";
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     resolvers: [Vec<IpAddr>; RESOLVERS.len()],
-    ssh_ports: BTreeSet<u16>,
+    ssh_ports: SshPorts,
+}
+
+/// Where SSH servers were seen to listen. A server that is not seen is restarting, as a rule, and whoever is connected to it
+/// is still to be spared: what is known is never forgotten.
+#[derive(Clone, Debug, Default)]
+struct SshPorts(BTreeMap<u16, Duration>);
+
+impl SshPorts {
+    fn learn(&mut self, seen: impl IntoIterator<Item = (u16, Duration)>) {
+        self.0.extend(seen);
+    }
+
+    /// How long a connection to this port has to live to count; none: it is not one to an SSH server. Port 22 counts only as
+    /// long as no server is known: what listens there where the server listens elsewhere may be a trap, which holds
+    /// scanners for longer than that.
+    fn patience(&self, port: u16) -> Option<Duration> {
+        match self.0.get(&port) {
+            None if self.0.is_empty() && port == SSH_PORT.0 => Some(SSH_PORT.1),
+            known => known.copied(),
+        }
+    }
 }
 
 impl Known {
@@ -43,20 +66,19 @@ impl Known {
     }
 
     /// The connections to the SSH server of this host that are established now, in the network namespace of this process.
-    pub fn ssh_connections(&mut self) -> BTreeSet<Connection> {
+    pub fn ssh_connections(&mut self) -> Connections {
         let tables: Vec<_> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
             .iter()
             .flat_map(|path| parse_sockets(&fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>())
             .collect();
-        if let Some(ports) = ssh_ports(&tables) {
-            self.ssh_ports = ports;
-        }
-        let is_ssh = |port| port == SSH_PORT || self.ssh_ports.contains(&port);
-        let ssh = tables.iter().filter(|socket| !socket.listens && is_ssh(socket.own.port()));
-        let mut connections: BTreeSet<_> =
-            ssh.map(|socket| (socket.peer, socket.own)).take(MAX_PEERS).collect();
+        self.ssh_ports.learn(ssh_ports(&tables));
+        let ssh = tables.iter().filter(|socket| !socket.listens).filter_map(|socket| {
+            Some(((socket.peer, socket.own), self.ssh_ports.patience(socket.own.port())?))
+        });
+        let mut connections: Connections = ssh.take(MAX_PEERS).collect();
         // Who starts the agent by hand is whoever must not be locked out, wherever its server listens.
-        connections.extend(std::env::var("SSH_CONNECTION").ok().as_deref().and_then(parse_ssh_connection));
+        let own = std::env::var("SSH_CONNECTION").ok().as_deref().and_then(parse_ssh_connection);
+        connections.extend(own.map(|connection| (connection, LOGGED_IN)));
         connections
     }
 }
@@ -95,39 +117,42 @@ fn parse_ssh_connection(text: &str) -> Option<Connection> {
     Some((address(peer, peer_port)?, address(own, own_port)?))
 }
 
-/// Where processes listen that are SSH servers by their name; none if this process may look into none of them.
-fn ssh_ports(sockets: &[Socket]) -> Option<BTreeSet<u16>> {
-    let servers = ssh_servers();
-    let inodes: Vec<_> = servers.iter().filter_map(|process| socket_inodes(process)).collect();
-    if inodes.is_empty() && !servers.is_empty() {
-        return None;
-    }
-    let inodes: BTreeSet<_> = inodes.into_iter().flatten().collect();
-    let is_theirs = |socket: &&Socket| socket.listens && inodes.contains(&socket.inode);
-    Some(sockets.iter().filter(is_theirs).map(|socket| socket.own.port()).collect())
+/// Where processes listen that are SSH servers by their name, as far as this process may look into them.
+fn ssh_ports(sockets: &[Socket]) -> Vec<(u16, Duration)> {
+    let servers = ssh_servers().into_iter();
+    let inodes: BTreeMap<u64, Duration> = servers
+        .flat_map(|(process, patience)| {
+            socket_inodes(&process).into_iter().map(move |inode| (inode, patience))
+        })
+        .collect();
+    let listening = sockets.iter().filter(|socket| socket.listens);
+    listening.filter_map(|socket| Some((socket.own.port(), *inodes.get(&socket.inode)?))).collect()
 }
 
-fn ssh_servers() -> Vec<PathBuf> {
+fn ssh_servers() -> Vec<(PathBuf, Duration)> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let is_server = |path: &Path| {
-        fs::read_to_string(path.join("comm")).is_ok_and(|name| SSH_SERVERS.contains(&name.trim_end()))
+    let server = |path: PathBuf| {
+        let name = fs::read_to_string(path.join("comm")).ok()?;
+        let (_, patience) = SSH_SERVERS.iter().find(|(server, _)| *server == name.trim_end())?;
+        Some((path, *patience))
     };
     processes
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        .map(|entry| entry.path())
-        .filter(|path| is_server(path))
+        .filter_map(|entry| server(entry.path()))
         .take(MAX_PEERS)
         .collect()
 }
 
-/// Its sockets: links such as `socket:[12345]`. None if this process may not look.
-fn socket_inodes(process: &Path) -> Option<Vec<u64>> {
-    let descriptors = fs::read_dir(process.join("fd")).ok()?;
+/// Its sockets: links such as `socket:[12345]`; nothing if this process may not look.
+fn socket_inodes(process: &Path) -> Vec<u64> {
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
+        return Vec::new();
+    };
     let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    Some(descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).filter_map(inode).collect())
+    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).filter_map(inode).collect()
 }
 
 /// A row of /proc/net/tcp that listens or is connected.
@@ -207,6 +232,17 @@ mod tests {
             ["0.0.0.0:22 0.0.0.0:0", "10.0.0.1:22 0.0.100.7:49153", "[2001:db8::1]:22 198.51.100.7:54321"]
         );
         assert_eq!(found.iter().map(|socket| socket.listens).collect::<Vec<_>>(), [true, false, false]);
+    }
+
+    #[test]
+    fn where_an_ssh_server_was_seen_is_not_forgotten_and_port_22_counts_while_none_was() {
+        let mut ports = SshPorts::default();
+        assert_eq!((ports.patience(22), ports.patience(2222)), (Some(LOGGED_IN), None));
+        ports.learn([(2222, LOGGED_IN)]);
+        ports.learn([]);
+        assert_eq!((ports.patience(22), ports.patience(2222)), (None, Some(LOGGED_IN)), "it is restarting");
+        ports.learn([(22, LOGGED_IN_DROPBEAR)]);
+        assert_eq!((ports.patience(22), ports.patience(2222)), (Some(LOGGED_IN_DROPBEAR), Some(LOGGED_IN)));
     }
 
     #[test]

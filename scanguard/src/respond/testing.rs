@@ -33,12 +33,20 @@ pub(super) struct FakeCard {
     /// Lasts and enforced, by network.
     pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
     pub(super) allowed: std::collections::BTreeSet<IpNet>,
+    /// It takes nobody as allowed.
+    pub(super) refuses_allowed: bool,
+    /// Its gate stays as it is.
+    pub(super) refuses_gate: bool,
     /// How many bans find room.
     pub(super) room: Option<usize>,
 }
 
 impl Card for FakeCard {
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
+        if self.refuses_gate {
+            let error = std::io::Error::from_raw_os_error(libc::EPERM);
+            return Err(SensorError::Call { call: "BPF_MAP_UPDATE_ELEM", map: "CONTROL", error });
+        }
         (self.gate, self.drop_all) = (mode, drop_all);
         Ok(())
     }
@@ -83,7 +91,15 @@ impl Card for FakeCard {
         self.bans.keys().copied().collect()
     }
 
+    fn allowed(&self) -> std::collections::BTreeSet<IpNet> {
+        self.allowed.clone()
+    }
+
     fn set_allowed(&mut self, allowed: &std::collections::BTreeSet<IpNet>) -> Result<(), SensorError> {
+        if self.refuses_allowed {
+            let error = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            return Err(SensorError::Call { call: "BPF_MAP_UPDATE_ELEM", map: "ALLOWED", error });
+        }
         self.allowed.clone_from(allowed);
         Ok(())
     }

@@ -284,18 +284,36 @@ impl Gate {
         self.present.iter().copied()
     }
 
-    /// Makes the allow list hold exactly these.
+    /// Who is never dropped, as the map has it.
+    pub(super) fn allowed(&self) -> &BTreeSet<IpNet> {
+        &self.allow_list
+    }
+
+    /// Makes the allow list hold exactly these, as far as the map lets it; the first error, if there is one. Those that go are
+    /// taken out last, so that nobody is dropped in between who is on both lists.
     pub(super) fn set_allowed(&mut self, wanted: &BTreeSet<IpNet>) -> Result<(), SensorError> {
-        let error = |error| SensorError::Map { map: abi::ALLOWED, error };
-        for net in wanted.iter().filter(|net| !self.allow_list.contains(net)) {
-            self.allowed.insert(&trie::key(net.network(), net.prefix_len()), 1, 0).map_err(error)?;
+        let mut result = Ok(());
+        let (new, gone): (Vec<IpNet>, Vec<IpNet>) =
+            wanted.symmetric_difference(&self.allow_list).copied().partition(|net| wanted.contains(net));
+        for net in new {
+            match self.allowed.insert(&trie::key(net.network(), net.prefix_len()), 1, 0) {
+                Ok(()) => {
+                    self.allow_list.insert(net);
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        for net in self.allow_list.iter().filter(|net| !wanted.contains(net)) {
-            self.allowed.remove(&trie::key(net.network(), net.prefix_len())).map_err(error)?;
+        for net in gone {
+            match self.allowed.remove(&trie::key(net.network(), net.prefix_len())) {
+                Ok(()) => {
+                    self.allow_list.remove(&net);
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        self.allow_list.clone_from(wanted);
+        // Also where only a part was taken: no ban is to go by what was looked up before.
         self.allowed_version = self.allowed_version.wrapping_add(1).max(1);
-        Ok(())
+        result.map_err(|error| SensorError::Map { map: abi::ALLOWED, error })
     }
 
     /// Jiffies that last at least so long.

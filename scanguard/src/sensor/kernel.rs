@@ -344,8 +344,13 @@ impl KernelSensor {
     /// # Errors
     /// The map is full or could not be changed; the list may then hold a part of them.
     pub fn set_allowed(&mut self, allowed: &BTreeSet<IpNet>) -> Result<(), SensorError> {
-        self.gate.set_allowed(allowed)?;
-        self.tell(|_| {})
+        let set = self.gate.set_allowed(allowed);
+        self.tell(|_| {}).and(set)
+    }
+
+    /// Who is never dropped, as the map has it; that of an agent before this one, until it is set.
+    pub fn allowed(&self) -> &BTreeSet<IpNet> {
+        self.gate.allowed()
     }
 
     /// How many new sources an epoch enter the table on each CPU with their first probe; after that, with their

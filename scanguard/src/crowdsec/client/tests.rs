@@ -56,7 +56,16 @@ async fn nobody_there_and_errors_are_said() {
 
 #[tokio::test]
 async fn garbage_is_no_answer() {
-    for body in ["", "[]", "{\"new\":7}", "<html>", "{\"new\":[{\"id\":-1}]}", &"[".repeat(100_000)] {
+    for body in [
+        "",
+        "[]",
+        "{}",
+        "{\"message\":\"hello\"}",
+        "{\"new\":7}",
+        "<html>",
+        "{\"new\":[{\"id\":-1}]}",
+        &"[".repeat(100_000),
+    ] {
         let text = body.to_owned();
         let server = Server::new(move |_, _, stream| {
             let text = text.clone();
@@ -112,8 +121,13 @@ async fn an_endless_answer_ends_at_the_limit() {
 fn only_what_a_local_api_says_of_the_request_is_a_refusal() {
     let status =
         |code| ClientError::Status { status: StatusCode::from_u16(code).unwrap(), said: String::new() };
-    for (code, refusal) in [(400, true), (403, true), (500, true), (401, false), (429, false), (503, false)] {
-        assert_eq!(status(code).is_refusal(), refusal, "{code}");
+    for code in [400, 403, 413, 500] {
+        assert!(status(code).is_refusal(), "{code}");
     }
+    for code in [401, 408, 429, 502, 503, 504, 521] {
+        assert!(!status(code).is_refusal(), "{code}");
+    }
+    let html = serde_json::from_str::<Vec<String>>("<html>").unwrap_err();
+    assert!(!ClientError::Malformed(html).is_refusal(), "some other server answers");
     assert!(!ClientError::TooLarge.is_refusal() && status(401).is_unauthorized());
 }

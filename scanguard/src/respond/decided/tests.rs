@@ -1,7 +1,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    super::{Mode, cause::Cause, responder::testing::*, testing::*},
+    super::{
+        Mode,
+        cause::Cause,
+        responder::{LetGo, testing::*},
+        testing::*,
+    },
     *,
 };
 
@@ -53,8 +58,14 @@ fn what_crowdsec_takes_back_ends_only_what_it_made() {
         ["hand", "rule", "crowdsec"],
         "the longer one holds"
     );
+    bench.responder.let_go();
     bench.decide(vec![], lifts(&all), 1);
     assert_eq!(all.map(|text| bench.card(text).is_some()), [true, true, false]);
+    assert_eq!(
+        bench.responder.let_go(),
+        Some(LetGo::Networks([net(all[2])].into())),
+        "what it did before is no ground for another ban"
+    );
     // The same by an answer that says all that holds.
     bench.decide(vec![decided(all[2], 2, 60), decided("198.51.100.4/32", 3, 60)], lifts(&[]), 2);
     bench.decide(vec![], all_but(&["198.51.100.4/32"]), 3);

@@ -58,7 +58,9 @@ impl World {
 
     fn given(&self, second: u64) -> Circumstances<'_> {
         let Self { settings, mode, allowed, book, breaker, salt } = self;
-        Circumstances { settings, mode: *mode, allowed, book, breaker, now: now(second), salt }
+        let now = now(second);
+        let mode = ModeState::configured(*mode, now);
+        Circumstances { settings, mode, allowed, book, breaker, now, salt }
     }
 
     fn judge(&self, text: &str, cause: &Cause, second: u64) -> Decision {

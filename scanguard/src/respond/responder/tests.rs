@@ -88,9 +88,26 @@ fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
     assert!(status.circuit_breaker_open && status.mode_cause == ModeCause::CircuitBreaker);
     assert!(bench.card.bans.values().all(|(_, enforced)| !enforced));
 
+    let settings = Settings { max_per_minute: 3, ..self::settings(Mode::Enforce) };
+    let again = Bench::restored(settings, Some(bench.responder.state(now(2))), 3, FakeCard::default());
+    assert!(again.responder.status(now(3), None).circuit_breaker_open, "nobody has set the mode since");
+
     bench.set(Mode::Enforce, None, 3).unwrap();
     assert!(!bench.responder.status(now(3), None).circuit_breaker_open);
     assert!(matches!(bench.find("198.51.100.4/32", 4), Decision::Ban(_)));
+}
+
+#[test]
+fn falling_back_is_tried_again_with_the_next_ban_that_is_one_too_many() {
+    let settings = Settings { max_per_minute: 1, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    bench.find("198.51.100.1/32", 1);
+    bench.card.refuses_gate = true;
+    bench.find("198.51.100.2/32", 2);
+    assert_eq!(bench.responder.mode(), Mode::Enforce, "the kernel goes on dropping");
+    bench.card.refuses_gate = false;
+    bench.find("198.51.100.3/32", 3);
+    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
 }
 
 #[test]
@@ -152,6 +169,21 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
 }
 
 #[test]
+fn who_is_allowed_is_told_to_the_kernel_until_it_takes_it() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.card.refuses_allowed = true;
+    let allow = Order::Allow { net: net(SCANNER) };
+    assert!(matches!(bench.order(allow.clone(), 1), Err(OrderError::Untold(why)) if why.contains("ALLOWED")));
+    assert!(matches!(bench.find(SCANNER, 2), Decision::Refused(Refusal::Allowed { .. })));
+    assert!(matches!(bench.order(allow, 3), Err(OrderError::Untold(_))), "asked for again");
+    bench.chores(4);
+    assert!(!bench.card.allowed.contains(&net(SCANNER)));
+    bench.card.refuses_allowed = false;
+    bench.chores(5);
+    assert!(bench.card.allowed.contains(&net(SCANNER)));
+}
+
+#[test]
 fn one_address_of_a_banned_ipv6_prefix_names_it() {
     let mut bench = Bench::new(Mode::Enforce);
     bench.find("2001:db8::/64", 0);
@@ -181,6 +213,10 @@ fn the_ban_that_ends_soonest_makes_room() {
     bench.find("198.51.100.1/32", 0);
     bench.find("198.51.100.2/32", 1);
     assert_eq!((bench.card("198.51.100.1/32"), bench.responder.book.len()), (None, 2));
+    bench.card.room = Some(2);
+    assert!(matches!(bench.find("198.51.100.3/32", 2), Decision::Refused(Refusal::Kernel(_))));
+    assert!(bench.card("198.51.100.2/32").is_some(), "it went for one that was not made");
+    assert_eq!(bench.responder.book.len(), 2);
 }
 
 #[test]
@@ -282,6 +318,27 @@ fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() 
 }
 
 #[test]
+fn until_enforcing_is_confirmed_networks_on_feeds_are_banned_no_longer_than_there_is_time_to_confirm_it() {
+    use crate::{detect::feeds::Feeds, respond::settings::KnownBad};
+    let [other, later] = ["203.0.113.0/24", "203.0.114.0/24"];
+    let dropping = Settings { known_bad: KnownBad::Drop, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(dropping, None, 0, FakeCard::default());
+    let list = |text: &str| Feeds::parse("list", text).0;
+    bench.responder.set_feeds(&list("198.51.100.7\n203.0.113.0/24\n"), now(0), &mut bench.card);
+    assert_eq!(bench.card(other), Some((Some(86_400), true)));
+    bench.set(Mode::Enforce, Some(30), 10).unwrap();
+    assert_eq!(bench.card(other), Some((Some(30), true)), "what was banned before");
+    let longer = list("198.51.100.7\n203.0.113.0/24\n203.0.114.0/24\n");
+    bench.responder.set_feeds(&longer, now(15), &mut bench.card);
+    assert_eq!(bench.card(later), Some((Some(25), true)), "what is listed since");
+    bench.ban(SCANNER, Some(60)).unwrap();
+    bench.order(Order::Unban { net: net(SCANNER) }, 20).unwrap();
+    assert_eq!(bench.card(SCANNER), Some((Some(20), true)), "what is handed back to the list");
+    bench.order(Order::Confirm, 30).unwrap();
+    assert_eq!([other, later, SCANNER].map(|text| bench.card(text)), [Some((Some(86_400), true)); 3]);
+}
+
+#[test]
 fn it_is_explained_why_somebody_is_banned_or_not() {
     let mut bench = Bench::new(Mode::Enforce);
     let verdict = |bench: &Bench, text: &str, second| {
@@ -329,12 +386,68 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
     assert_eq!((ban.origin.clone(), ban.ends), (Origin::Adopted, Some(Duration::from_secs(307))));
 
     let known = Bench::new(Mode::Enforce).responder.state(now(0));
-    let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, found());
+    let bench = Bench::restored(settings(Mode::Enforce), Some(known.clone()), 7, found());
     assert_eq!((bench.card.bans.len(), bench.responder.book.len()), (0, 0));
+
+    // Whom that agent spared is as important as whom it banned.
+    let sparing = || {
+        let allowed = ["192.0.2.1/32", "203.0.113.9/32", "198.51.100.128/25"].map(net).into();
+        FakeCard { allowed, ..found() }
+    };
+    let mut bench = Bench::restored(settings(Mode::Enforce), None, 7, sparing());
+    assert_eq!(bench.card.allowed, sparing().allowed);
+    assert_eq!(bench.responder.by_hand.len(), 2, "this host's own address is on the list anyway");
+    assert_eq!(bench.card("203.0.113.0/24"), None, "it overlaps with one of them");
+    bench.order(Order::Disallow { net: net("203.0.113.9/32") }, 8).unwrap();
+    let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, sparing());
+    assert_eq!(bench.card.allowed, [net("192.0.2.1/32")].into());
 
     let small = Settings { max_bans: 1, ..settings(Mode::Enforce) };
     let bench = Bench::restored(small, None, 7, found());
     assert_eq!((bench.card.bans.len(), bench.responder.book.len()), (1, 1));
+}
+
+#[test]
+fn networks_on_feeds_that_the_kernel_did_not_take_are_tried_again_ever_more_seldom() {
+    let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard { room: Some(0), ..FakeCard::default() });
+    let (feeds, _) = Feeds::parse("list", SCANNER);
+    bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
+    bench.chores(1);
+    bench.card.room = None;
+    bench.chores(2);
+    assert_eq!(bench.card(SCANNER), None, "two seconds after the second time");
+    bench.chores(3);
+    assert_eq!(bench.card(SCANNER), Some((Some(86_400), true)));
+    bench.card.bans.clear();
+    bench.chores(3 + 6 * 3_600 - 1);
+    assert_eq!(bench.card(SCANNER), None, "what was taken is handed on anew only now and then");
+    bench.chores(3 + 6 * 3_600);
+    assert!(bench.card(SCANNER).is_some());
+}
+
+#[test]
+fn feeds_have_the_places_that_bans_do_not_need_and_what_two_of_them_list_takes_one() {
+    // Every other address, so that none are joined.
+    let first = u32::from(std::net::Ipv4Addr::new(11, 0, 0, 0));
+    let lines: Vec<_> =
+        (0..60_000).map(|place| std::net::Ipv4Addr::from(first + 2 * place).to_string()).collect();
+    let paths = ["one", "other"]
+        .map(|name| std::env::temp_dir().join(format!("scanguard-places-{name}-{}", std::process::id())));
+    for path in &paths {
+        std::fs::write(path, lines.join("\n")).unwrap();
+    }
+    let (feeds, _) = Feeds::load(&paths, &Feeds::default());
+    paths.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let taken = |max_bans| {
+        let known_bad = super::super::settings::KnownBad::Drop;
+        let settings = Settings { known_bad, max_bans, ..settings(Mode::Enforce) };
+        let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+        bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
+        (bench.card.bans.len(), bench.responder.feeds_taken.left_out)
+    };
+    assert_eq!(taken(5_000), (60_000, 0));
+    assert_eq!(taken(60_000), (5_535, 2 * (60_000 - 5_535)));
 }
 
 #[test]
@@ -382,11 +495,12 @@ fn who_begins_anew_is_handed_on_once() {
     bench.order(Order::Unban { net: net(by_hand) }, 1).unwrap();
     bench.ban(by_time, Some(10)).unwrap();
     bench.chores(11);
-    let [by_hand, by_time] = [by_hand, by_time].map(|text| LetGo::Network(net(text)));
-    assert_eq!(bench.responder.let_go(), [by_hand, by_time]);
-    assert_eq!(bench.responder.let_go(), []);
+    let let_go = bench.responder.let_go().unwrap();
+    assert_eq!(let_go, LetGo::Networks([by_hand, by_time].map(net).into()));
+    assert!(let_go.has(net(by_hand)) && !let_go.has(net("198.51.100.10/32")));
+    assert_eq!(bench.responder.let_go(), None);
     bench.set(Mode::DryRun, None, 12).unwrap();
-    assert_eq!(bench.responder.let_go(), [], "nothing is dropped");
+    assert_eq!(bench.responder.let_go(), None, "nothing is dropped");
     bench.set(Mode::Enforce, None, 13).unwrap();
-    assert_eq!(bench.responder.let_go(), [LetGo::Everybody]);
+    assert_eq!(bench.responder.let_go(), Some(LetGo::Everybody));
 }
