@@ -10,11 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use etherparse::EtherType;
 use libtest_mimic::Trial;
 use scanguard::{
-    content::{
-        Service,
-        sample::{Direction, Sample},
-        sampling::Settings as Sampling,
-    },
+    content::{Service, sample::Sample, sampling::Settings as Sampling},
     sensor::{
         Feed as _, Sensor, gate::GateMode, settings::Settings, software::SoftwareSensor,
         test_run::TestRunSensor,
@@ -77,7 +73,7 @@ fn every_request() -> Result<()> {
             source: SOURCE.into(),
             service: Service::Endpoint { ip: DESTINATION.into(), port: 80, protocol: TCP },
             client_port: 40_000,
-            direction: Direction::Request,
+            begins: Begins::Request,
             owned: false,
             bytes: request.into_bytes(),
         };
@@ -240,7 +236,7 @@ fn alike() -> Result<()> {
                 sample.source.to_ip() == IpAddr::from(SOURCE) || !sample.source.is_v4(),
                 "{name}: {sample:?}"
             );
-            ensure!(!sample.owned || sample.direction == Direction::Answer, "{name}: owned");
+            ensure!(!sample.owned || sample.begins.is_answer(), "{name}: owned");
             sample.owned = false;
         }
         ensure!(samples.len() == usize::from(expected.is_some()), "{name}: {samples:?}");

@@ -16,16 +16,6 @@ const MAX_VALUE: usize = 2048;
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// Whether bytes begin as a method does: with a character of a token (RFC 9110, 5.6.2).
-pub(super) fn is_request(bytes: &[u8]) -> bool {
-    bytes.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-}
-
-/// Whether bytes begin with a status line.
-pub(super) fn is_answer(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"HTTP/1.")
-}
-
 /// The requests of a payload, pipelined ones too. One that was cut within its headers is told with those that were seen; one that
 /// was cut within its request line is junk, unless its query had begun.
 pub(super) fn requests(mut bytes: &[u8]) -> Vec<Said> {

@@ -59,7 +59,11 @@ fn client(who: &str) -> Result<(Option<&str>, Peer, Option<String>), Unparsed> {
     if let Some((client, rest)) = word(rest).and_then(|(second, rest)| Some((address(second)?, rest))) {
         // `%h %l %u`, with an ident answer that the client made up (mod_ident), or a host and its client: nobody is blamed.
         let is_either = address(first).is_some() && word(rest).is_some_and(|(_, rest)| word(rest).is_none());
-        return if is_either { Err(Unparsed::Address) } else { Ok((Some(first), Peer::Address(client), None)) };
+        return if is_either {
+            Err(Unparsed::Address)
+        } else {
+            Ok((Some(first), Peer::Address(client), None))
+        };
     }
     address(first).map(|ip| (None, Peer::Address(ip), None)).ok_or(Unparsed::Address)
 }
