@@ -110,6 +110,16 @@ fn a_line_that_breaks_the_syntax_is_told_as_far_as_it_can_be_read() {
 }
 
 #[test]
+fn what_servers_skip_before_and_within_a_line_is_skipped() {
+    let line = "/.env HTTP/1.1\r\nHost: x\r\nUser-Agent: y\r\n\r\n";
+    for begin in ["\r\nGET ", "\n\r\n\nGET ", "GET  ", "\r\nGET    "] {
+        let request = only(format!("{begin}{line}").as_bytes());
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/.env"), "{begin:?}");
+        assert_eq!((request.host.as_deref(), request.agent.as_deref()), (Some("x"), Some("y")), "{begin:?}");
+    }
+}
+
+#[test]
 fn what_is_no_request_is_junk() {
     assert_eq!(junk(NMAP_JDWP), Junk::Syntax);
     assert_eq!(junk(b"GET\r\n\r\n"), Junk::Syntax);
