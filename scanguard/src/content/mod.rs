@@ -95,6 +95,8 @@ pub struct Request {
     pub method: String,
     /// The path, decoded once, without query, fragment and session id; its beginning if it is long.
     pub path: String,
+    /// Whether the path goes on beyond what was seen: then it is not known which one it is.
+    pub is_cut: bool,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
     /// The User-Agent header.

@@ -40,11 +40,13 @@ struct Visitor {
     pending: Vec<(u16, Pending)>,
     /// The name of which a zone transfer was asked for last.
     transfer: Option<u64>,
+    /// Requests whose path was cut.
+    cut: u64,
 }
 
 impl Visitor {
     fn new(at: Duration) -> Self {
-        Self { older: Heard::new(at), younger: None, pending: Vec::new(), transfer: None }
+        Self { older: Heard::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
     }
 
     /// Lets go what is older than the window.
@@ -224,9 +226,11 @@ impl Listener<'_> {
     }
 
     fn request(&self, visitor: &mut Visitor, request: &Request, client_port: Option<u16>) {
-        let Request { path, host, agent, referer, oddities, status, method: _ } = request;
+        let Request { path, is_cut, host, agent, referer, oddities, status, method: _ } = request;
         let lists = &self.settings.lists;
-        let hash = self.salt.hash_one(path.as_str());
+        // What may be behind a long beginning is another path each time: `/././` and so on is the same as nothing to a server.
+        visitor.cut += u64::from(*is_cut);
+        let hash = self.salt.hash_one((path.as_str(), is_cut.then_some(visitor.cut)));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),

@@ -64,6 +64,26 @@ fn a_line_that_is_cut_is_told_once_its_query_has_begun() {
 }
 
 #[test]
+fn a_line_that_is_longer_than_what_is_taken_is_told_by_its_beginning() {
+    let taken = |begin: &str| {
+        let line = format!("{begin}{}word HTTP/1.1\r\nHost: x\r\n\r\n", "./".repeat(260));
+        line.into_bytes()[..Begins::Request.limit()].to_vec()
+    };
+    let request = only(&taken("GET /"));
+    assert!(request.is_cut && request.path.starts_with("/./././"), "{request:?}");
+    assert!(only(&taken("GET  /")).is_cut, "two blanks");
+    assert_eq!(only(&taken("FOO /..%2f..%2f")).oddities, [Oddity::Method, Oddity::Traversal]);
+    let request = only(&taken("GET /item?id="));
+    assert!(!request.is_cut && request.path == "/item", "{request:?}");
+    // One byte less, and the rest comes in the next segment.
+    assert_eq!(junk(&taken("GET /")[..511]), Junk::Cut);
+    // A later request is cut by chance.
+    let pipelined = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".as_slice(), &taken("GET /")].concat();
+    assert_eq!(requests(&pipelined[..512]).len(), 1);
+    assert!(!only(b"GET / HTTP/1.1\r\n").is_cut);
+}
+
+#[test]
 fn http11_without_a_host_is_odd_if_the_headers_ended() {
     assert_eq!(only(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").oddities, [Oddity::NoHost]);
     assert_eq!(only(b"GET / HTTP/1.1\r\nAccept: */*\r\n").oddities, []);

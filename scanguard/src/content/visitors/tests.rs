@@ -139,6 +139,21 @@ fn where_nothing_may_be_named_it_is_counted_all_the_same() {
 }
 
 #[test]
+fn paths_that_were_cut_may_each_be_another() {
+    let mut visitors = visitors(100, false);
+    let request = Request { path: "/./././".to_owned(), status: Some(404), ..Request::default() };
+    for _ in 0..100 {
+        for is_cut in [false, true] {
+            let what = Said::Request(Request { is_cut, ..request.clone() });
+            visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+        }
+    }
+    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+    let paths = heard.web.missed_paths().value;
+    assert!((80..=120).contains(&paths), "{paths}");
+}
+
+#[test]
 fn a_transfer_counts_where_it_was_refused() {
     let mut visitors = visitors(100, false);
     let zone = "example.org";
