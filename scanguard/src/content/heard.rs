@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Junk, Oddity, lists::Sensitivity, names};
+use super::{Junk, Oddity, haste, lists::Sensitivity, names};
 use crate::observe::distinct::{Estimate, Sketch};
 
 /// Tools that are kept by name.
@@ -72,7 +72,9 @@ pub struct Web {
     /// Requests with such an agent.
     pub by_tools: u64,
     paths: Sketch<8>,
+    met_paths: Sketch<8>,
     missed_paths: Sketch<8>,
+    hasty: haste::Paths,
     asked_sensitive: Sketch<2>,
     missed_sensitive: Sketch<2>,
     certain_sensitive: Sketch<2>,
@@ -90,7 +92,9 @@ impl Web {
         tools: Vec::new(),
         by_tools: 0,
         paths: Sketch::EMPTY,
+        met_paths: Sketch::EMPTY,
         missed_paths: Sketch::EMPTY,
+        hasty: haste::Paths::EMPTY,
         asked_sensitive: Sketch::EMPTY,
         missed_sensitive: Sketch::EMPTY,
         certain_sensitive: Sketch::EMPTY,
@@ -105,6 +109,21 @@ impl Web {
     /// Distinct paths that were not there.
     pub fn missed_paths(&self) -> Estimate {
         self.missed_paths.count().at_most(self.missed)
+    }
+
+    /// Distinct paths that were there.
+    pub fn met_paths(&self) -> Estimate {
+        self.met_paths.count().at_most(self.met)
+    }
+
+    /// Paths that were not there and that were asked for in haste, as only list tools do.
+    pub fn guessed_paths(&self) -> u64 {
+        self.hasty.guessed()
+    }
+
+    /// The same where it is unknown whether they were there.
+    pub fn hasty_paths(&self) -> u64 {
+        self.hasty.likely()
     }
 
     /// Distinct sensitive paths, whatever was answered.
@@ -132,12 +151,13 @@ impl Web {
         self.oddities.iter().filter(|count| **count > 0).count()
     }
 
-    fn ask(&mut self, asked: &Asked<'_>) {
+    fn ask(&mut self, asked: &Asked<'_>, at: Duration) {
         self.requests += 1;
         self.referred += u64::from(asked.is_referred);
         self.paths.add(asked.path);
+        self.hasty.ask(asked.path, asked.is_referred, at);
         if let Some((key, spelt)) = asked.host {
-            self.hosts.ask(key, spelt);
+            self.hosts.ask(key, spelt, at);
         }
         if let Some(tool) = asked.tool {
             self.by_tools += 1;
@@ -157,12 +177,18 @@ impl Web {
         }
     }
 
-    fn settle(&mut self, verdict: Verdict, request: Option<&Pending>) {
+    fn settle(&mut self, verdict: Verdict, request: Option<&Pending>, at: Duration) {
+        let path = request.map(|request| request.path);
         match verdict {
-            Verdict::Met => self.met += 1,
+            Verdict::Met => {
+                self.met += 1;
+                self.hasty.meet(path, at);
+                path.into_iter().for_each(|path| self.met_paths.add(path));
+            }
             Verdict::Moot => self.moot += 1,
             Verdict::Missed => {
                 self.missed += 1;
+                self.hasty.miss(path, at);
                 let Some(request) = request else { return };
                 self.missed_paths.add(request.path);
                 if let Some(key) = request.host {
@@ -215,10 +241,10 @@ impl Tls {
         self.versions.count_ones()
     }
 
-    fn greet(&mut self, greeted: &Greeted<'_>) {
+    fn greet(&mut self, greeted: &Greeted<'_>, at: Duration) {
         self.hellos += 1;
         if let Some((key, spelt)) = greeted.name {
-            self.names.ask(key, spelt);
+            self.names.ask(key, spelt, at);
         }
         if let Some((hash, text)) = greeted.ja4 {
             self.ja4.add(hash);
@@ -321,16 +347,16 @@ impl Heard {
 
     pub(super) fn ask(&mut self, asked: &Asked<'_>) {
         self.said += 1;
-        self.web.ask(asked);
+        self.web.ask(asked, self.last);
     }
 
     pub(super) fn settle(&mut self, verdict: Verdict, request: Option<&Pending>) {
-        self.web.settle(verdict, request);
+        self.web.settle(verdict, request, self.last);
     }
 
     pub(super) fn greet(&mut self, greeted: &Greeted<'_>) {
         self.said += 1;
-        self.tls.greet(greeted);
+        self.tls.greet(greeted, self.last);
     }
 
     pub(super) fn query(&mut self, wish: Wish, name: Option<(names::Key, Option<&str>)>) {
@@ -342,7 +368,7 @@ impl Heard {
             Wish::Name => {}
         }
         if let Some((key, spelt)) = name {
-            self.dns.names.ask(key, spelt);
+            self.dns.names.ask(key, spelt, self.last);
         }
     }
 

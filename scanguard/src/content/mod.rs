@@ -4,6 +4,7 @@
 //! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
 
 mod dns;
+pub mod haste;
 mod heard;
 mod http;
 mod ja4;
