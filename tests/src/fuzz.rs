@@ -211,16 +211,7 @@ fn said(protocol: u8, port: u16, bytes: &[u8]) {
         };
         for utterance in parse(&sample) {
             let (from, texts) = match utterance.said {
-                Said::Request(Request {
-                    method,
-                    path,
-                    host,
-                    agent,
-                    referer,
-                    oddities,
-                    status,
-                    is_cut: _,
-                }) => {
+                Said::Request(Request { method, path, host, agent, referer, oddities, status, .. }) => {
                     assert!(oddities.len() <= 7 && status.is_none());
                     (Some(Begins::Request), vec![Some(method), Some(path), host, agent, referer])
                 }

@@ -48,6 +48,10 @@ pub(super) struct Pending {
     pub(super) path: u64,
     pub(super) host: Option<names::Key>,
     pub(super) sensitivity: Option<Sensitivity>,
+    /// Whether its body may go on.
+    pub(super) is_open: bool,
+    /// Whether it was written as to a proxy.
+    pub(super) is_proxied: bool,
     /// The path, if it may be an example.
     pub(super) example: Option<Box<str>>,
 }
@@ -78,6 +82,8 @@ pub struct Web {
     asked_sensitive: Sketch<2>,
     missed_sensitive: Sketch<2>,
     certain_sensitive: Sketch<2>,
+    /// Requests as to a proxy that were brought, and refused.
+    proxied: [u32; 2],
     oddities: [u32; Oddity::ALL.len()],
 }
 
@@ -98,6 +104,7 @@ impl Web {
         asked_sensitive: Sketch::EMPTY,
         missed_sensitive: Sketch::EMPTY,
         certain_sensitive: Sketch::EMPTY,
+        proxied: [0; 2],
         oddities: [0; Oddity::ALL.len()],
     };
 
@@ -141,14 +148,16 @@ impl Web {
         self.certain_sensitive.count().at_most(self.requests)
     }
 
-    /// Requests with this oddity.
+    /// Requests with this oddity. Of one who was brought what he asked a proxy for, asking for it is none: he is a client of it.
     pub fn odd(&self, oddity: Oddity) -> u64 {
-        self.oddities[oddity as usize].into()
+        let [brought, _] = self.proxied;
+        if oddity == Oddity::Proxy && brought > 0 { 0 } else { self.oddities[oddity as usize].into() }
     }
 
-    /// Kinds of oddities that there were.
-    pub fn odd_kinds(&self) -> usize {
-        self.oddities.iter().filter(|count| **count > 0).count()
+    /// Requests as to a proxy that were refused, of somebody to whom none was brought.
+    pub fn refused_proxied(&self) -> u64 {
+        let [brought, refused] = self.proxied;
+        if brought > 0 { 0 } else { refused.into() }
     }
 
     fn ask(&mut self, asked: &Asked<'_>, at: Duration) {
@@ -165,7 +174,7 @@ impl Web {
         }
         match asked.sensitivity {
             None => {}
-            Some(Sensitivity::Somewhere) => self.asked_sensitive.add(asked.path),
+            Some(Sensitivity::Somewhere | Sensitivity::Deeper) => self.asked_sensitive.add(asked.path),
             Some(Sensitivity::Nowhere) => {
                 self.asked_sensitive.add(asked.path);
                 self.certain_sensitive.add(asked.path);
@@ -179,15 +188,19 @@ impl Web {
 
     fn settle(&mut self, verdict: Verdict, request: Option<&Pending>, at: Duration) {
         let path = request.map(|request| request.path);
+        let proxied = u32::from(request.is_some_and(|request| request.is_proxied));
+        let [brought, refused] = &mut self.proxied;
         match verdict {
             Verdict::Met => {
                 self.met += 1;
+                *brought = brought.saturating_add(proxied);
                 self.hasty.meet(path, at);
                 path.into_iter().for_each(|path| self.met_paths.add(path));
             }
             Verdict::Moot => self.moot += 1,
             Verdict::Missed => {
                 self.missed += 1;
+                *refused = refused.saturating_add(proxied);
                 self.hasty.miss(path, at);
                 let Some(request) = request else { return };
                 self.missed_paths.add(request.path);
@@ -196,6 +209,9 @@ impl Web {
                 }
                 if request.sensitivity.is_some() {
                     self.missed_sensitive.add(request.path);
+                }
+                if request.sensitivity == Some(Sensitivity::Deeper) {
+                    self.certain_sensitive.add(request.path);
                 }
             }
         }

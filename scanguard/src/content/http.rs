@@ -15,6 +15,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_REQUESTS: usize = 32;
 /// Bytes of a header's value, of a method or of a target that are looked at.
 const MAX_VALUE: usize = 2048;
+/// Methods with a body (RFC 9110, 9.3; RFC 5789): of a request whose headers are cut, nothing else says whether there is one.
+const WITH_BODY: [&str; 3] = ["POST", "PUT", "PATCH"];
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
@@ -67,11 +69,13 @@ fn request(bytes: &[u8], is_too_long: bool) -> Result<(Request, &[u8]), Junk> {
                 request.oddities.push(Oddity::NoHost);
             }
             let next = body(parsed.headers).and_then(|body| bytes.get(length.checked_add(body)?..));
+            request.is_open = next.is_none();
             Ok((request, next.unwrap_or_default()))
         }
         // Those headers that were seen whole are there.
         (Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders), Some(method), Some(path)) => {
-            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers), &[]))
+            let is_open = WITH_BODY.contains(&method);
+            Ok((Request { is_open, ..examined(method.as_bytes(), path.as_bytes(), parsed.headers) }, &[]))
         }
         (outcome, ..) => by_hand(bytes, outcome.is_err(), is_too_long).map(|request| (request, &[][..])),
     }

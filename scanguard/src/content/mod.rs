@@ -98,6 +98,8 @@ pub struct Request {
     pub path: String,
     /// Whether the path goes on beyond what was seen: then it is not known which one it is.
     pub is_cut: bool,
+    /// Whether a body follows that was not seen to its end: what comes next on the connection may be more of it.
+    pub is_open: bool,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
     /// The User-Agent header.
@@ -117,7 +119,7 @@ pub enum Oddity {
     Method,
     /// HTTP/1.1 without a Host header, in a request whose headers were seen whole.
     NoHost,
-    /// An absolute target, or CONNECT, which clients write to a proxy only: an open one is looked for.
+    /// An absolute target, or CONNECT, which clients write to a proxy only: where it is refused, an open one is looked for.
     Proxy,
     /// `..` in the path, or an encoding of it.
     Traversal,

@@ -12,8 +12,9 @@ use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    Hello, Proof, Query, Request, Said, Utterance,
+    Hello, Oddity, Proof, Query, Request, Said, Utterance,
     heard::{Asked, Greeted, Heard, MAX_EXAMPLES, NOERROR, Pending, Verdict, Wish},
+    lists::Sensitivity,
     names,
     salt::Salt,
     settings::Settings,
@@ -89,6 +90,11 @@ impl Visitor {
         self.pending.push((port, request));
     }
 
+    /// Whether something on a connection is still the body of what was asked there.
+    fn is_uploading(&self, port: Option<u16>) -> bool {
+        self.pending.iter().any(|(one, request)| Some(*one) == port && request.is_open)
+    }
+
     fn settle(&mut self, status: u16, request: Option<&Pending>) {
         let verdict = Verdict::of(status);
         self.each(|heard| heard.settle(verdict, request));
@@ -106,6 +112,8 @@ pub struct Visitors {
     by_source: HashMap<(Address, Proof), Visitor>,
     evictions: u64,
     swept: Duration,
+    /// Whether answers are seen on the wire: only then is it known that a request has none yet.
+    sees_answers: bool,
 }
 
 impl Default for Visitors {
@@ -116,6 +124,7 @@ impl Default for Visitors {
             by_source: HashMap::new(),
             evictions: 0,
             swept: Duration::ZERO,
+            sees_answers: false,
         }
     }
 }
@@ -143,12 +152,15 @@ impl Visitors {
         if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
             self.evict();
         }
-        let Self { settings, salt, by_source, .. } = self;
+        self.sees_answers |= matches!(said, Said::Status(_));
+        let Self { settings, salt, by_source, sees_answers, .. } = self;
         let visitor = by_source.entry(key).or_insert_with(|| Visitor::new(at));
         visitor.turn(at, settings.window);
         visitor.each(|heard| heard.last = at);
         let listener = Listener { settings, salt };
         match said {
+            // A line of what is uploaded, at the beginning of a segment.
+            Said::Request(_) if *sees_answers && visitor.is_uploading(*client_port) => {}
             Said::Request(request) => listener.request(visitor, request, *client_port),
             Said::Status(status) => {
                 let place =
@@ -226,7 +238,7 @@ impl Listener<'_> {
     }
 
     fn request(&self, visitor: &mut Visitor, request: &Request, client_port: Option<u16>) {
-        let Request { path, is_cut, host, agent, referer, oddities, status, method: _ } = request;
+        let Request { path, is_cut, is_open, host, agent, referer, oddities, status, method: _ } = request;
         let lists = &self.settings.lists;
         // What may be behind a long beginning is another path each time: `/././` and so on is the same as nothing to a server.
         visitor.cut += u64::from(*is_cut);
@@ -234,7 +246,11 @@ impl Listener<'_> {
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
-            sensitivity: lists.paths.sensitivity(path),
+            // Who was sent by a page does not know what he asks for: any page may have it for a picture.
+            sensitivity: lists.paths.sensitivity(path).map(|sensitivity| match referer {
+                Some(_) => Sensitivity::Somewhere,
+                None => sensitivity,
+            }),
             tool: agent.as_deref().and_then(|agent| lists.agents.tool(agent)),
             is_referred: referer.is_some(),
             oddities,
@@ -248,6 +264,8 @@ impl Listener<'_> {
             path: hash,
             host: asked.host.map(|(key, _)| key),
             sensitivity: asked.sensitivity,
+            is_open: *is_open,
+            is_proxied: oddities.contains(&Oddity::Proxy),
             example: (names_it && visitor.pending.len() < MAX_EXAMPLES && visitor.wants_example(true))
                 .then(|| printable(path)),
         };

@@ -84,6 +84,21 @@ fn a_line_that_is_longer_than_what_is_taken_is_told_by_its_beginning() {
 }
 
 #[test]
+fn a_body_that_was_not_seen_to_its_end_may_go_on() {
+    let open = |bytes: &str| only(bytes.as_bytes()).is_open;
+    for (headers, expected) in [
+        ("\r\n", false),
+        ("Content-Length: 3\r\n\r\nabc", false),
+        ("Content-Length: 3\r\n\r\nab", true),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true),
+        ("Cookie: and then it was cut", true),
+    ] {
+        assert_eq!(open(&format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}")), expected, "{headers:?}");
+    }
+    assert!(!open("GET / HTTP/1.1\r\nHost: x\r\nCookie: and then it was cut"));
+}
+
+#[test]
 fn http11_without_a_host_is_odd_if_the_headers_ended() {
     assert_eq!(only(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").oddities, [Oddity::NoHost]);
     assert_eq!(only(b"GET / HTTP/1.1\r\nAccept: */*\r\n").oddities, []);

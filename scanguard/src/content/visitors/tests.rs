@@ -154,6 +154,31 @@ fn paths_that_were_cut_may_each_be_another() {
 }
 
 #[test]
+fn lines_of_an_upload_that_look_like_requests_are_none() {
+    let count = |sees_answers: bool, is_open: bool, answered: bool| {
+        let mut visitors = visitors(100, false);
+        if sees_answers {
+            visitors.hear(&said(2, Proof::Connection, Said::Status(200)), MINUTE);
+        }
+        let post =
+            Request { method: "POST".to_owned(), path: "/logs".to_owned(), is_open, ..Request::default() };
+        visitors.hear(&said(1, Proof::Connection, Said::Request(post)), MINUTE);
+        if answered {
+            visitors.hear(&said(1, Proof::Connection, Said::Status(204)), MINUTE);
+        }
+        for _ in 0..10 {
+            visitors.hear(&said(1, Proof::Connection, get("/.env")), MINUTE);
+        }
+        let other = Utterance { client_port: Some(40_001), ..said(1, Proof::Connection, get("/other")) };
+        visitors.hear(&other, MINUTE).web.requests
+    };
+    assert_eq!(count(true, true, false), 2, "lines of its body");
+    assert_eq!(count(true, true, true), 12, "it was answered");
+    assert_eq!(count(true, false, false), 12, "it had no body");
+    assert_eq!(count(false, true, false), 12, "nobody would see its answer");
+}
+
+#[test]
 fn a_transfer_counts_where_it_was_refused() {
     let mut visitors = visitors(100, false);
     let zone = "example.org";
