@@ -39,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("content: samples are as long as their kind may be", lengths),
         trial("content: a source beyond its budget is left out until the next epoch", source_budget),
         trial("content: a CPU beyond its budget is left out until the next epoch", cpu_budget),
+        trial("content: forged queries leave a CPU's budget for requests", udp_budget),
         trial("content: what finds no room is counted", ring_full),
         trial("content: off, nothing is sampled", off),
         trial("content: other ports are as they were configured", ports),
@@ -319,6 +320,26 @@ fn cpu_budget() -> Result<()> {
         ensure!(tally.sampled(Begins::Request) == 50 * epoch, "{:?}", tally.sampled);
         ensure!(tally.left_out(LeftOut::CpuBudget) == 150 * epoch, "{:?}", tally.left_out);
     }
+    Ok(())
+}
+
+fn udp_budget() -> Result<()> {
+    crate::pin_to_one_cpu()?;
+    let content = Sampling { cpu_budget: 50, ..Sampling::default() };
+    let mut loaded = program::load_sampling(&Settings::default(), &content)?;
+    for source in 0..200 {
+        let source = Some(Ipv4Addr::from(0x0a00_0000 + source));
+        let with = V4 { protocol: UDP, source, ..V4::default() };
+        loaded.run(&v4_with(&with, &udp(40_000, 53, &dns(1))), 1)?;
+    }
+    for source in 0..200 {
+        loaded.run(&request_from(Ipv4Addr::from(0x0a01_0000 + source)), 1)?;
+    }
+    let tally = tally(&mut loaded)?;
+    for begins in [Begins::Query, Begins::Request] {
+        ensure!(tally.sampled(begins) == 50, "{begins:?}: {:?}", tally.sampled);
+    }
+    ensure!(tally.left_out(LeftOut::CpuBudget) == 300, "{:?}", tally.left_out);
     Ok(())
 }
 
