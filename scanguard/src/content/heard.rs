@@ -34,7 +34,8 @@ impl Verdict {
 
 /// A request, digested.
 pub(super) struct Asked<'u> {
-    pub(super) path: u64,
+    /// None where it says nothing whether it is there.
+    pub(super) path: Option<u64>,
     pub(super) host: Option<(names::Key, Option<&'u str>)>,
     pub(super) sensitivity: Option<Sensitivity>,
     pub(super) tool: Option<&'u Arc<str>>,
@@ -45,7 +46,8 @@ pub(super) struct Asked<'u> {
 /// A request and what became of it, as far as that is remembered.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    pub(super) path: u64,
+    /// None where it says nothing whether it is there.
+    pub(super) path: Option<u64>,
     pub(super) host: Option<names::Key>,
     pub(super) sensitivity: Option<Sensitivity>,
     /// Whether its body may go on.
@@ -163,8 +165,9 @@ impl Web {
     fn ask(&mut self, asked: &Asked<'_>, at: Duration) {
         self.requests += 1;
         self.referred += u64::from(asked.is_referred);
-        self.paths.add(asked.path);
-        self.hasty.ask(asked.path, asked.is_referred, at);
+        if let Some(path) = asked.path {
+            self.ask_path(path, asked, at);
+        }
         if let Some((key, spelt)) = asked.host {
             self.hosts.ask(key, spelt, at);
         }
@@ -172,22 +175,27 @@ impl Web {
             self.by_tools += 1;
             keep(&mut self.tools, tool);
         }
-        match asked.sensitivity {
-            None => {}
-            Some(Sensitivity::Somewhere | Sensitivity::Deeper) => self.asked_sensitive.add(asked.path),
-            Some(Sensitivity::Nowhere) => {
-                self.asked_sensitive.add(asked.path);
-                self.certain_sensitive.add(asked.path);
-            }
-        }
         for oddity in asked.oddities {
             let count = &mut self.oddities[*oddity as usize];
             *count = count.saturating_add(1);
         }
     }
 
+    fn ask_path(&mut self, path: u64, asked: &Asked<'_>, at: Duration) {
+        self.paths.add(path);
+        self.hasty.ask(path, asked.is_referred, at);
+        match asked.sensitivity {
+            None => {}
+            Some(Sensitivity::Somewhere | Sensitivity::Deeper) => self.asked_sensitive.add(path),
+            Some(Sensitivity::Nowhere) => {
+                self.asked_sensitive.add(path);
+                self.certain_sensitive.add(path);
+            }
+        }
+    }
+
     fn settle(&mut self, verdict: Verdict, request: Option<&Pending>, at: Duration) {
-        let path = request.map(|request| request.path);
+        let path = request.and_then(|request| request.path);
         let proxied = u32::from(request.is_some_and(|request| request.is_proxied));
         let [brought, refused] = &mut self.proxied;
         match verdict {
@@ -202,16 +210,16 @@ impl Web {
                 self.missed += 1;
                 *refused = refused.saturating_add(proxied);
                 self.hasty.miss(path, at);
-                let Some(request) = request else { return };
-                self.missed_paths.add(request.path);
+                let (Some(request), Some(path)) = (request, path) else { return };
+                self.missed_paths.add(path);
                 if let Some(key) = request.host {
                     self.hosts.miss(key);
                 }
                 if request.sensitivity.is_some() {
-                    self.missed_sensitive.add(request.path);
+                    self.missed_sensitive.add(path);
                 }
                 if request.sensitivity == Some(Sensitivity::Deeper) {
-                    self.certain_sensitive.add(request.path);
+                    self.certain_sensitive.add(path);
                 }
             }
         }
@@ -411,6 +419,15 @@ impl Heard {
             Junk::Syntax => self.broken += 1,
             // The end may have been lost on the way here.
             Junk::Cut => {}
+        }
+    }
+
+    /// Forgets what names anything.
+    pub(super) fn redact(&mut self) {
+        self.examples.clear();
+        self.telling = 0;
+        for names in [&mut self.web.hosts, &mut self.tls.names, &mut self.dns.names] {
+            names.redact();
         }
     }
 

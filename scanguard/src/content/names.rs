@@ -97,6 +97,11 @@ impl Names {
         self.parents.iter()
     }
 
+    /// Forgets how parents are spelt.
+    pub(super) fn redact(&mut self) {
+        self.parents.iter_mut().for_each(|siblings| siblings.parent = None);
+    }
+
     /// A name was asked for. `spelt` is the name, unless nothing may be named.
     pub(super) fn ask(&mut self, key: Key, spelt: Option<&str>, at: Duration) {
         self.all.add(key.name);

@@ -70,6 +70,12 @@ impl Visitor {
         self.younger.as_deref_mut().into_iter().for_each(add);
     }
 
+    /// Forgets what names anything.
+    fn redact(&mut self) {
+        self.each(Heard::redact);
+        self.pending.iter_mut().for_each(|(_, request)| request.example = None);
+    }
+
     fn wants_example(&self, tells: bool) -> bool {
         self.older.wants_example(tells)
             || self.younger.as_deref().is_some_and(|heard| heard.wants_example(tells))
@@ -96,7 +102,10 @@ impl Visitor {
     }
 
     fn settle(&mut self, status: u16, request: Option<&Pending>) {
-        let verdict = Verdict::of(status);
+        let verdict = match request {
+            Some(Pending { path: None, .. }) => Verdict::Moot,
+            Some(_) | None => Verdict::of(status),
+        };
         self.each(|heard| heard.settle(verdict, request));
         let example = request.and_then(|request| request.example.as_deref());
         if let (Verdict::Missed, Some(example)) = (verdict, example) {
@@ -135,8 +144,11 @@ impl Visitors {
         self.salt = salt;
     }
 
-    /// Takes other settings. What was said so far stays.
+    /// Takes other settings. What was said so far stays, but for what may no longer be named.
     pub fn reconfigure(&mut self, settings: Settings) {
+        if settings.redact {
+            self.by_source.values_mut().for_each(Visitor::redact);
+        }
         self.settings = settings;
     }
 
@@ -242,7 +254,8 @@ impl Listener<'_> {
         let lists = &self.settings.lists;
         // What may be behind a long beginning is another path each time: `/././` and so on is the same as nothing to a server.
         visitor.cut += u64::from(*is_cut);
-        let hash = self.salt.hash_one((path.as_str(), is_cut.then_some(visitor.cut)));
+        let is_ignored = self.settings.ignore.has(path);
+        let hash = (!is_ignored).then(|| self.salt.hash_one((path.as_str(), is_cut.then_some(visitor.cut))));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
@@ -266,8 +279,11 @@ impl Listener<'_> {
             sensitivity: asked.sensitivity,
             is_open: *is_open,
             is_proxied: oddities.contains(&Oddity::Proxy),
-            example: (names_it && visitor.pending.len() < MAX_EXAMPLES && visitor.wants_example(true))
-                .then(|| printable(path)),
+            example: (names_it
+                && !is_ignored
+                && visitor.pending.len() < MAX_EXAMPLES
+                && visitor.wants_example(true))
+            .then(|| printable(path)),
         };
         match (status, client_port) {
             (Some(status), _) => visitor.settle(*status, Some(&pending)),

@@ -154,6 +154,29 @@ fn paths_that_were_cut_may_each_be_another() {
 }
 
 #[test]
+fn what_was_named_before_is_forgotten_once_nothing_may_be_named() {
+    let mut visitors = visitors(100, false);
+    let request = Request {
+        path: "/secret".to_owned(),
+        host: Some("www.secret.example".to_owned()),
+        ..Request::default()
+    };
+    let query = Query { name: "www.secret.example".to_owned(), kind: 1, class: 1 };
+    for what in [Said::Request(request), Said::Query(query), get("/waits")] {
+        visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+    }
+    let shown = |visitors: &Visitors| {
+        let visitor = visitors.by_source.values().next().unwrap();
+        format!("{:?} {:?} {:?}", visitor.older, visitor.younger, visitor.pending)
+    };
+    assert!(shown(&visitors).contains("secret") && shown(&visitors).contains("waits"));
+    visitors.reconfigure(Settings { redact: true, ..Settings::default() });
+    assert!(!shown(&visitors).contains("secret") && !shown(&visitors).contains("waits"));
+    visitors.hear(&said(1, Proof::Connection, Said::Status(404)), MINUTE);
+    assert!(!shown(&visitors).contains("waits"));
+}
+
+#[test]
 fn lines_of_an_upload_that_look_like_requests_are_none() {
     let count = |sees_answers: bool, is_open: bool, answered: bool| {
         let mut visitors = visitors(100, false);

@@ -211,6 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_whether_something_is_there_where_that_is_ignored_is_not() {
+        let confidence = |ignore: &str| {
+            let mut play = Play::new(rule());
+            let config = format!("[content]\nignore = [{ignore}]\n");
+            play.set_content(crate::config::Config::parse(&config).expect("a configuration").content);
+            for item in 0..1_000 {
+                play.at(item / 50).asked(1, get(&format!("/{item}.narinfo")), 404);
+            }
+            play.events().first().map(|event| event.finding.confidence)
+        };
+        assert_eq!(confidence(""), Some(Confidence::High));
+        assert_eq!(confidence("\"*.narinfo\""), None);
+    }
+
+    #[test]
     fn crawlers_monitors_and_browsers_are_not() {
         let quiet: [(&str, Script); 14] = [
             ("wget --mirror", |play| {
