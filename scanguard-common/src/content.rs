@@ -137,11 +137,15 @@ pub fn speaks(
 }
 
 /// Whether what a client says at such a port is worth a closer look, by its first two bytes: what TLS encrypts, and most
-/// of what is uploaded, is not.
+/// of what is uploaded, is not. Before a request there may be ends of lines.
 #[inline(always)]
 pub fn may_begin(speaks: Speaks, start: &Start) -> bool {
     match speaks {
-        Speaks::Web => start[0] == HANDSHAKE || is_token(start[0]),
+        Speaks::Web => match *start {
+            [b'\r', b'\n'] => true,
+            [b'\n', next] => is_token(next) || matches!(next, b'\r' | b'\n'),
+            [first, _] => first == HANDSHAKE || is_token(first),
+        },
         Speaks::Dns => true,
     }
 }
@@ -172,34 +176,96 @@ fn is_hello(head: &Head) -> bool {
     head[0] == HANDSHAKE && head[1] == 3 && head[2] <= 4 && head[5] == CLIENT_HELLO
 }
 
-/// Bytes of the longest method that is looked for: UPDATEREDIRECTREF (RFC 4437) has 17, scanners make longer ones up.
-const MAX_METHOD: usize = 20;
-
-/// A method, a space and what may be a target.
+/// A method, a space and what may be a target, all within the head; ends of lines before it and further spaces are skipped, as
+/// servers do (RFC 9112, 2.2).
 ///
 /// Three capitals or more may be followed by anything visible, since requests are sampled that no browser writes. Whatever
 /// else could be a method (`get`, `M-SEARCH`, `X`) must be followed by a path: so begin words of uploaded text, too.
 #[inline(always)]
 fn is_request(head: &Head) -> bool {
-    let mut is_plain = true;
-    for (place, byte) in head.iter().enumerate().take(MAX_METHOD + 1) {
-        match *byte {
-            b'A'..=b'Z' => {}
-            b' ' => {
-                // Within the head, as the method is shorter: the bound is for those who cannot follow.
-                let Some(target) = head.get(place + 1) else {
-                    return false;
-                };
-                return match target {
-                    b'/' => place > 0,
-                    _ => is_plain && place >= 3 && *target > b' ' && *target != 0x7f,
-                };
-            }
-            byte if is_token(byte) => is_plain = false,
-            _ => return false,
+    let mut state = request::START;
+    for byte in head {
+        state = request::next(state, *byte);
+        if state >= request::YES {
+            break;
         }
     }
-    false
+    state == request::YES
+}
+
+/// How a request is told: by a table rather than by comparisons, of which the verifier would follow every way, through every byte.
+mod request {
+    use super::is_token;
+
+    /// Nothing but ends of lines.
+    pub(super) const START: u8 = 0;
+    /// So many capitals.
+    const ONE: u8 = 1;
+    const TWO: u8 = 2;
+    const THREE_OR_MORE: u8 = 3;
+    /// Something else that could be a method.
+    const ODD: u8 = 4;
+    /// A space behind a method that anything may follow.
+    const BEFORE_TARGET: u8 = 5;
+    /// A space behind one that a path must follow.
+    const BEFORE_PATH: u8 = 6;
+    /// It is one. From here on nothing changes.
+    pub(super) const YES: u8 = 7;
+    /// It is none.
+    const NO: u8 = 8;
+
+    const CONTROL: u8 = 0;
+    const LINE_END: u8 = 1;
+    const SPACE: u8 = 2;
+    const CAPITAL: u8 = 3;
+    const TOKEN: u8 = 4;
+    const SLASH: u8 = 5;
+    const VISIBLE: u8 = 6;
+
+    /// What a byte is.
+    static KINDS: [u8; 256] = {
+        let mut kinds = [VISIBLE; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            kinds[byte] = match byte as u8 {
+                b'\r' | b'\n' => LINE_END,
+                b' ' => SPACE,
+                b'/' => SLASH,
+                b'A'..=b'Z' => CAPITAL,
+                token if is_token(token) => TOKEN,
+                0..b' ' | 0x7f => CONTROL,
+                _ => VISIBLE,
+            };
+            byte += 1;
+        }
+        kinds
+    };
+
+    /// The state after a byte of a kind: sixteen places for each state.
+    static STATES: [u8; 256] = {
+        let mut states = [NO; 256];
+        let mut place = 0;
+        while place < 256 {
+            states[place] = match ((place / 16) as u8, (place % 16) as u8) {
+                (START, LINE_END) => START,
+                (START, CAPITAL) => ONE,
+                (ONE, CAPITAL) => TWO,
+                (TWO | THREE_OR_MORE, CAPITAL) => THREE_OR_MORE,
+                (START | ONE | TWO | THREE_OR_MORE, TOKEN) | (ODD, TOKEN | CAPITAL) => ODD,
+                (THREE_OR_MORE | BEFORE_TARGET, SPACE) => BEFORE_TARGET,
+                (ONE | TWO | ODD | BEFORE_PATH, SPACE) => BEFORE_PATH,
+                (BEFORE_TARGET | BEFORE_PATH, SLASH) | (BEFORE_TARGET, CAPITAL | TOKEN | VISIBLE) => YES,
+                _ => NO,
+            };
+            place += 1;
+        }
+        states
+    };
+
+    #[inline(always)]
+    pub(super) fn next(state: u8, byte: u8) -> u8 {
+        STATES[usize::from(state << 4 | KINDS[usize::from(byte)])]
+    }
 }
 
 /// What methods are made of; of the marks that RFC 9110 (5.6.2) would allow, those that registered methods use.

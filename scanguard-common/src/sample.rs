@@ -1,6 +1,6 @@
 //! How many samples are taken, and of which ports.
 
-use crate::{address::Address, flow::stir, outcome::numbered};
+use crate::{address::Address, flow::stir, outcome::numbered, wire::protocol};
 
 numbered! {
     /// Why a payload that begins like something was not sampled.
@@ -65,6 +65,15 @@ pub fn budget_place(source: Address, is_answer: bool, salt: u64) -> (u32, u32) {
     let [high, low] = source.words();
     let hash = stir(stir(stir(salt, high), low), u64::from(is_answer));
     ((hash >> 50) as u32 & (BUDGETS as u32 - 1), hash as u32)
+}
+
+/// Budgets of each CPU, of the same size: one for TCP, one for all else.
+pub const CPU_BUDGETS: usize = 2;
+
+/// Which budget of a CPU pays. UDP has one of its own: queries from anybody's address use up no more than that.
+#[inline(always)]
+pub const fn cpu_place(protocol: u8) -> u32 {
+    (protocol != protocol::TCP) as u32
 }
 
 /// How many samples may be taken: so many come back with each epoch, and what is not used is saved for some epochs, so

@@ -16,7 +16,7 @@ use scanguard_common::{
     oracle::{Oracle as _, Socket},
     outcome::{Flow, Segment, SegmentKind},
     packet::Packet,
-    sample::{BUDGETS, Budget, LeftOut, budget_place, charge},
+    sample::{BUDGETS, Budget, CPU_BUDGETS, LeftOut, budget_place, charge, cpu_place},
     wire::protocol,
 };
 
@@ -47,9 +47,9 @@ static DRAFT: PerCpuArray<Draft, 1> = PerCpuArray::new();
 #[btf_map]
 static BUDGET: Array<u64, BUDGETS> = Array::new();
 
-/// What this CPU has used of its budget.
+/// What this CPU has used of its budgets.
 #[btf_map]
-static CPU_BUDGET: PerCpuArray<u64, 1> = PerCpuArray::new();
+static CPU_BUDGET: PerCpuArray<u64, CPU_BUDGETS> = PerCpuArray::new();
 
 /// A segment that arrived, which [`content`] has a closer look at.
 #[inline(always)]
@@ -262,7 +262,7 @@ fn pay(control: &Control, flow: &Flow, is_answer: bool) -> Result<(), LeftOut> {
     let of_source = Budget { samples: source_samples, epochs: sample_epochs };
     let of_cpu = Budget { samples: cpu_samples, epochs: sample_epochs };
     pay_from(BUDGET.get_ptr_mut(place), tag, epoch, of_source, LeftOut::SourceBudget)?;
-    pay_from(CPU_BUDGET.get_ptr_mut(0), 0, epoch, of_cpu, LeftOut::CpuBudget)
+    pay_from(CPU_BUDGET.get_ptr_mut(cpu_place(flow.service.protocol)), 0, epoch, of_cpu, LeftOut::CpuBudget)
 }
 
 #[inline(always)]

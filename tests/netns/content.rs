@@ -2,11 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
     agent::{Agent, Metrics},
-    lab::{Lab, wait_for},
+    lab::{Lab, SCANNER, wait_for},
     stage::Stage,
 };
 
@@ -19,12 +19,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             kept_alive,
         ),
         trial("content: gobuster's requests are sampled as often as nginx logged them", gobuster),
+        trial("content: gobuster is found by its agent, and by its words with a browser's", words_are_found),
+        trial("content: gobuster's names of DNS are found", names_are_found),
+        trial("content: who tries words is banned by nginx's log alone, and dropped", banned_by_a_log),
         trial("content: a hello at the port of TLS is sampled, also over IPv6", hello),
         trial("content: queries and answers of DNS are sampled over UDP and TCP", dns),
         trial("content: what the budget leaves out is counted, and a reload changes the budget", budget),
     ]
 }
 
+/// Long enough for anything that is not broken, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Budgets that no test reaches.
 const PLENTY: &str =
     "[sensor]\npoll_interval = \"100ms\"\n[samples]\nsource_budget = 100000\ncpu_budget = 500000\n";
@@ -108,6 +113,104 @@ fn gobuster() -> Result<()> {
     Ok(())
 }
 
+/// Waits until a finding by a rule, of a technique, is opened; the finding.
+fn opened(agent: &Agent<'_>, rule: &str, technique: &str) -> Result<serde_json::Value> {
+    let is_it = |finding: &serde_json::Value| {
+        let techniques = finding["techniques"].as_array().into_iter().flatten();
+        finding["event"] == "opened"
+            && finding["rule"] == rule
+            && techniques.into_iter().any(|one| *one == technique)
+    };
+    let found = wait_for(rule, PATIENCE, || agent.findings().into_iter().find(is_it));
+    found.with_context(|| format!("{technique}: {}", agent.said()))
+}
+
+/// Whether it is of the scanner, and says so of its evidence.
+fn is_of_scanner(finding: &serde_json::Value, spoofable: &str) -> bool {
+    let says = finding["spoofable"].as_str().unwrap_or_default();
+    finding["source"]["ip"] == SCANNER && says.starts_with(spoofable)
+}
+
+/// Words that are no pages.
+fn words(stage: &Stage<'_>) -> Result<()> {
+    let words: String = (0..400).map(|number| format!("word{number}\n")).collect();
+    stage.file("words.txt", &words).map(drop)
+}
+
+fn words_are_found() -> Result<()> {
+    for (agent_option, rules) in [
+        ("", &[("scanner_agent", "T1595.002"), ("wordlist_scan", "T1595.003")][..]),
+        ("-a {browser}", &[("wordlist_scan", "T1595.003")]),
+    ] {
+        let lab = Lab::new()?;
+        let mut stage = Stage::new(&lab)?;
+        nginx(&mut stage)?;
+        words(&stage)?;
+        let config = config_file(PLENTY)?;
+        let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
+        // An honest visit, long enough before that it is another slice of time.
+        stage.client("curl -s -o /dev/null http://{victim}/page1")?;
+        stage
+            .client(&format!("gobuster dir -q {agent_option} -u http://{{victim}}/ -w {{dir}}/words.txt"))?;
+        for (rule, technique) in rules {
+            let finding = opened(&agent, rule, technique)?;
+            ensure!(is_of_scanner(&finding, "no: "), "{finding}");
+        }
+        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    }
+    Ok(())
+}
+
+fn names_are_found() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut stage = Stage::new(&lab)?;
+    dnsmasq(&mut stage)?;
+    words(&stage)?;
+    let config = config_file(PLENTY)?;
+    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
+    stage.client("gobuster dns -q -d zone.test -r {victim}:53 -w {dir}/words.txt")?;
+    let finding = opened(&agent, "dns_enumeration", "T1595.003")?;
+    ensure!(is_of_scanner(&finding, "yes: "), "{finding}");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn banned_by_a_log() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut stage = Stage::new(&lab)?;
+    nginx(&mut stage)?;
+    words(&stage)?;
+    let directory = stage.directory().display();
+    // Nothing is looked at on the wire, as with TLS.
+    let config = config_file(&format!(
+        "[sensor]\npoll_interval = \"100ms\"\n[samples]\nenabled = false\n[response]\nmode = \"enforce\"\n\
+         [logs]\nfiles = [\"{directory}/access.log\"]\nstate = \"{directory}/logs.json\"\n",
+    ))?;
+    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
+    wait_for("the log is followed", PATIENCE, || {
+        agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0).then_some(())
+    })?;
+    let visit = "curl -s -o /dev/null --max-time 3 http://{victim}/page1";
+    stage.client(visit)?;
+    stage.client("gobuster dir -q -a {browser} -u http://{victim}/ -w {dir}/words.txt")?;
+    let finding = opened(&agent, "wordlist_scan", "T1595.003")?;
+    ensure!(finding["confidence"] == "high" && is_of_scanner(&finding, "no: "), "{finding}");
+    let bans = wait_for("the ban", PATIENCE, || {
+        let bans = agent.json(&["bans"]).ok()?;
+        (bans["bans"].as_array()?.len() == 1).then_some(bans)
+    })?;
+    let ban = &bans["bans"][0];
+    ensure!(ban["net"] == format!("{SCANNER}/32") && ban["by"] == "rule" && ban["drops"] == true, "{ban}");
+    ensure!(stage.client(visit).is_err(), "it is still answered");
+    let metrics = agent.settled()?;
+    ensure!(metrics.exit("banned") > 0.0, "nothing was dropped");
+    ensure!(metrics.sum("scanguard_samples_total{") == 0.0, "something was sampled");
+    agent.order(&["unban", SCANNER])?;
+    stage.client(visit)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
 fn hello() -> Result<()> {
     let lab = Lab::new()?;
     let mut stage = Stage::new(&lab)?;
@@ -125,16 +228,22 @@ fn hello() -> Result<()> {
     Ok(())
 }
 
-fn dns() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+/// A name server of one name.
+fn dnsmasq(stage: &mut Stage<'_>) -> Result<()> {
+    let victim = &stage.lab.victim;
     stage.start(
         "dnsmasq",
-        &lab.victim,
+        victim,
         "dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file= \
          --port=53 --local=/test/ --address=/known.test/192.0.2.1",
     )?;
-    stage.await_port("dnsmasq", &lab.victim, 53)?;
+    stage.await_port("dnsmasq", victim, 53)
+}
+
+fn dns() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut stage = Stage::new(&lab)?;
+    dnsmasq(&mut stage)?;
     let config = config_file(PLENTY)?;
     let agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
     for query in ["known.test", "unknown.test", "+tcp known.test", "+tcp unknown.test"] {

@@ -10,11 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use etherparse::EtherType;
 use libtest_mimic::Trial;
 use scanguard::{
-    content::{
-        Service,
-        sample::{Direction, Sample},
-        sampling::Settings as Sampling,
-    },
+    content::{Service, sample::Sample, sampling::Settings as Sampling},
     sensor::{
         Feed as _, Sensor, gate::GateMode, settings::Settings, software::SoftwareSensor,
         test_run::TestRunSensor,
@@ -43,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("content: samples are as long as their kind may be", lengths),
         trial("content: a source beyond its budget is left out until the next epoch", source_budget),
         trial("content: a CPU beyond its budget is left out until the next epoch", cpu_budget),
+        trial("content: forged queries leave a CPU's budget for requests", udp_budget),
         trial("content: what finds no room is counted", ring_full),
         trial("content: off, nothing is sampled", off),
         trial("content: other ports are as they were configured", ports),
@@ -77,7 +74,7 @@ fn every_request() -> Result<()> {
             source: SOURCE.into(),
             service: Service::Endpoint { ip: DESTINATION.into(), port: 80, protocol: TCP },
             client_port: 40_000,
-            direction: Direction::Request,
+            begins: Begins::Request,
             owned: false,
             bytes: request.into_bytes(),
         };
@@ -151,6 +148,15 @@ fn arriving() -> Vec<(&'static str, Vec<u8>, Option<Begins>)> {
         ("the shortest of HTTP/0.9", v4(TCP, &data(8080, b"GET /")), Some(Request)),
         ("plain HTTP at a port of TLS", v4(TCP, &data(443, REQUEST)), Some(Request)),
         ("an odd method", v4(TCP, &data(80, b"QUALYS / HTTP/1.1\r\n\r\n")), Some(Request)),
+        ("behind the end of a line", v4(TCP, &data(80, b"\r\nGET /.env HTTP/1.1\r\n\r\n")), Some(Request)),
+        ("behind the ends of two", v4(TCP, &data(80, b"\n\nGET /.env")), Some(Request)),
+        (
+            "with two blanks",
+            v4(TCP, &data(80, b"GET  /.env HTTP/1.1\r\nHost: victim\r\n\r\n")),
+            Some(Request),
+        ),
+        ("a long method", v4(TCP, &data(80, b"AMETHODTHATFILLSALMOSTALLOFIT /")), Some(Request)),
+        ("an empty line of an upload", v4(TCP, &data(80, b"\r\nand this is the rest of the upload")), None),
         ("binary junk", v4(TCP, &data(80, b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0")), None),
         ("one byte", v4(TCP, &data(80, b"G")), None),
         ("no data", v4(TCP, &tcp(0x10, 80)), None),
@@ -240,7 +246,7 @@ fn alike() -> Result<()> {
                 sample.source.to_ip() == IpAddr::from(SOURCE) || !sample.source.is_v4(),
                 "{name}: {sample:?}"
             );
-            ensure!(!sample.owned || sample.direction == Direction::Answer, "{name}: owned");
+            ensure!(!sample.owned || sample.begins.is_answer(), "{name}: owned");
             sample.owned = false;
         }
         ensure!(samples.len() == usize::from(expected.is_some()), "{name}: {samples:?}");
@@ -314,6 +320,26 @@ fn cpu_budget() -> Result<()> {
         ensure!(tally.sampled(Begins::Request) == 50 * epoch, "{:?}", tally.sampled);
         ensure!(tally.left_out(LeftOut::CpuBudget) == 150 * epoch, "{:?}", tally.left_out);
     }
+    Ok(())
+}
+
+fn udp_budget() -> Result<()> {
+    crate::pin_to_one_cpu()?;
+    let content = Sampling { cpu_budget: 50, ..Sampling::default() };
+    let mut loaded = program::load_sampling(&Settings::default(), &content)?;
+    for source in 0..200 {
+        let source = Some(Ipv4Addr::from(0x0a00_0000 + source));
+        let with = V4 { protocol: UDP, source, ..V4::default() };
+        loaded.run(&v4_with(&with, &udp(40_000, 53, &dns(1))), 1)?;
+    }
+    for source in 0..200 {
+        loaded.run(&request_from(Ipv4Addr::from(0x0a01_0000 + source)), 1)?;
+    }
+    let tally = tally(&mut loaded)?;
+    for begins in [Begins::Query, Begins::Request] {
+        ensure!(tally.sampled(begins) == 50, "{begins:?}: {:?}", tally.sampled);
+    }
+    ensure!(tally.left_out(LeftOut::CpuBudget) == 300, "{:?}", tally.left_out);
     Ok(())
 }
 

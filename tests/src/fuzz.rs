@@ -10,11 +10,7 @@ use std::{
 use jiff::Timestamp;
 use scanguard::{
     config::Config,
-    content::{
-        Hello, Query, Request, Said, Service,
-        parse::parse,
-        sample::{Direction, Sample},
-    },
+    content::{Hello, Query, Request, Said, Service, parse::parse, sample::Sample},
     control::{Answer, peer::Rights, server},
     detect::feeds::Feeds,
     export::metrics::{Limits, Metrics},
@@ -25,6 +21,7 @@ use scanguard::{
 };
 use scanguard_common::{
     classify::{self, Early},
+    content::Begins,
     egress::{self, Outgoing},
     flow, inspect,
     outcome::{Outcome, Probe, ProbeClass, Segment, SegmentKind},
@@ -196,42 +193,42 @@ pub fn tls(bytes: &[u8]) {
     said(protocol::TCP, 443, bytes);
 }
 
-/// Whatever was said is no longer than what bytes can become, and only a client says anything but answers.
+/// Whatever was said is no longer than what bytes can become, and it is of the kind that it begins like.
 fn said(protocol: u8, port: u16, bytes: &[u8]) {
     /// A byte becomes an escape of four characters, or a replacement character of three bytes, at most.
     const GROWTH: usize = 4;
     /// Bytes of a name of DNS (RFC 1035, 2.3.4): a few that point back at others can make one.
     const NAME: usize = 255;
-    for direction in [Direction::Request, Direction::Answer] {
+    for begins in Begins::ALL {
         let service = Service::Endpoint { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port, protocol };
         let sample = Sample {
             source: Ipv4Addr::LOCALHOST.into(),
             service,
             client_port: 40_000,
-            direction,
+            begins,
             owned: true,
             bytes,
         };
         for utterance in parse(&sample) {
             let (from, texts) = match utterance.said {
-                Said::Request(Request { method, path, host, agent, referer, oddities, status }) => {
+                Said::Request(Request { method, path, host, agent, referer, oddities, status, .. }) => {
                     assert!(oddities.len() <= 7 && status.is_none());
-                    (Some(Direction::Request), vec![Some(method), Some(path), host, agent, referer])
+                    (Some(Begins::Request), vec![Some(method), Some(path), host, agent, referer])
                 }
                 Said::Status(code) => {
                     assert!((100..1000).contains(&code), "{code}");
-                    (Some(Direction::Answer), Vec::new())
+                    (Some(Begins::Status), Vec::new())
                 }
                 Said::Hello(Hello { server_name, ja4 }) => {
                     assert!(server_name.is_some() || ja4.is_some(), "a hello that says nothing");
                     assert!(ja4.is_none_or(|ja4| ja4.len() == 36));
-                    (Some(Direction::Request), vec![server_name])
+                    (Some(Begins::Hello), vec![server_name])
                 }
-                Said::Query(Query { name, .. }) => (Some(Direction::Request), vec![Some(name)]),
-                Said::Answer { name, .. } => (Some(Direction::Answer), vec![Some(name)]),
+                Said::Query(Query { name, .. }) => (Some(Begins::Query), vec![Some(name)]),
+                Said::Answer { name, .. } => (Some(Begins::Answer), vec![Some(name)]),
                 Said::Junk(_) => (None, Vec::new()),
             };
-            assert!(from.is_none_or(|from| from == direction));
+            assert!(from.is_none_or(|from| from == begins));
             let length: usize = texts.iter().flatten().map(String::len).sum();
             assert!(length <= GROWTH * bytes.len().max(NAME), "{texts:?}");
         }

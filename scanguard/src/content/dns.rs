@@ -3,8 +3,9 @@
 //! `domain` reads a message lazily, question by question, so that one that was cut after its question is as good as a whole one.
 
 use domain::base::{Message, ParsedName, Question, iana::Opcode};
+use scanguard_common::content::Begins;
 
-use super::{Junk, Query, Said, sample::Direction, text};
+use super::{Junk, Query, Said, text};
 
 /// Questions that are looked at in a message. Servers answer one (RFC 9619).
 const MAX_QUESTIONS: usize = 4;
@@ -12,14 +13,14 @@ const MAX_QUESTIONS: usize = 4;
 const MAX_MESSAGES: usize = 16;
 
 /// What a datagram says.
-pub(super) fn datagram(bytes: &[u8], direction: Direction) -> Vec<Said> {
+pub(super) fn datagram(bytes: &[u8], begins: Begins) -> Vec<Said> {
     let mut said = Vec::new();
-    message(bytes, direction, &mut said);
+    message(bytes, begins, &mut said);
     said
 }
 
 /// What a segment says: messages with their lengths before them (RFC 1035, 4.2.2), the last one perhaps cut.
-pub(super) fn segment(mut bytes: &[u8], direction: Direction) -> Vec<Said> {
+pub(super) fn segment(mut bytes: &[u8], begins: Begins) -> Vec<Said> {
     let mut said = Vec::new();
     for _ in 0..MAX_MESSAGES {
         let Some((length, rest)) = bytes.split_first_chunk::<2>() else { break };
@@ -29,7 +30,7 @@ pub(super) fn segment(mut bytes: &[u8], direction: Direction) -> Vec<Said> {
             said.push(Said::Junk(Junk::Syntax));
             break;
         }
-        message(content, direction, &mut said);
+        message(content, begins, &mut said);
         bytes = after;
     }
     if said.is_empty() && bytes.len() == 1 {
@@ -41,15 +42,15 @@ pub(super) fn segment(mut bytes: &[u8], direction: Direction) -> Vec<Said> {
 /// Bytes of a message's header (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
 
-fn message(bytes: &[u8], direction: Direction, said: &mut Vec<Said>) {
+fn message(bytes: &[u8], begins: Begins, said: &mut Vec<Said>) {
     let Ok(message) = Message::from_slice(bytes) else {
         return said.push(Said::Junk(Junk::Cut));
     };
-    match (direction, message.header().qr()) {
-        (Direction::Request, false) => query(message, said),
-        (Direction::Answer, true) => said.push(answer(message)),
+    match (begins.is_answer(), message.header().qr()) {
+        (false, false) => query(message, said),
+        (true, true) => said.push(answer(message)),
         // An answer that nobody asked for, or a query of this host's own.
-        (Direction::Request, true) | (Direction::Answer, false) => {}
+        (false, true) | (true, false) => {}
     }
 }
 

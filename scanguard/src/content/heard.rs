@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Junk, Oddity, lists::Sensitivity, names};
+use super::{Junk, Oddity, haste, lists::Sensitivity, names};
 use crate::observe::distinct::{Estimate, Sketch};
 
 /// Tools that are kept by name.
@@ -34,7 +34,8 @@ impl Verdict {
 
 /// A request, digested.
 pub(super) struct Asked<'u> {
-    pub(super) path: u64,
+    /// None where it says nothing whether it is there.
+    pub(super) path: Option<u64>,
     pub(super) host: Option<(names::Key, Option<&'u str>)>,
     pub(super) sensitivity: Option<Sensitivity>,
     pub(super) tool: Option<&'u Arc<str>>,
@@ -45,9 +46,14 @@ pub(super) struct Asked<'u> {
 /// A request and what became of it, as far as that is remembered.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    pub(super) path: u64,
+    /// None where it says nothing whether it is there.
+    pub(super) path: Option<u64>,
     pub(super) host: Option<names::Key>,
     pub(super) sensitivity: Option<Sensitivity>,
+    /// Whether its body may go on.
+    pub(super) is_open: bool,
+    /// Whether it was written as to a proxy.
+    pub(super) is_proxied: bool,
     /// The path, if it may be an example.
     pub(super) example: Option<Box<str>>,
 }
@@ -72,10 +78,14 @@ pub struct Web {
     /// Requests with such an agent.
     pub by_tools: u64,
     paths: Sketch<8>,
+    met_paths: Sketch<8>,
     missed_paths: Sketch<8>,
+    hasty: haste::Paths,
     asked_sensitive: Sketch<2>,
     missed_sensitive: Sketch<2>,
     certain_sensitive: Sketch<2>,
+    /// Requests as to a proxy that were brought, and refused.
+    proxied: [u32; 2],
     oddities: [u32; Oddity::ALL.len()],
 }
 
@@ -90,10 +100,13 @@ impl Web {
         tools: Vec::new(),
         by_tools: 0,
         paths: Sketch::EMPTY,
+        met_paths: Sketch::EMPTY,
         missed_paths: Sketch::EMPTY,
+        hasty: haste::Paths::EMPTY,
         asked_sensitive: Sketch::EMPTY,
         missed_sensitive: Sketch::EMPTY,
         certain_sensitive: Sketch::EMPTY,
+        proxied: [0; 2],
         oddities: [0; Oddity::ALL.len()],
     };
 
@@ -105,6 +118,21 @@ impl Web {
     /// Distinct paths that were not there.
     pub fn missed_paths(&self) -> Estimate {
         self.missed_paths.count().at_most(self.missed)
+    }
+
+    /// Distinct paths that were there.
+    pub fn met_paths(&self) -> Estimate {
+        self.met_paths.count().at_most(self.met)
+    }
+
+    /// Paths that were not there and that were asked for in haste, as only list tools do.
+    pub fn guessed_paths(&self) -> u64 {
+        self.hasty.guessed()
+    }
+
+    /// The same where it is unknown whether they were there.
+    pub fn hasty_paths(&self) -> u64 {
+        self.hasty.likely()
     }
 
     /// Distinct sensitive paths, whatever was answered.
@@ -122,34 +150,30 @@ impl Web {
         self.certain_sensitive.count().at_most(self.requests)
     }
 
-    /// Requests with this oddity.
+    /// Requests with this oddity. Of one who was brought what he asked a proxy for, asking for it is none: he is a client of it.
     pub fn odd(&self, oddity: Oddity) -> u64 {
-        self.oddities[oddity as usize].into()
+        let [brought, _] = self.proxied;
+        if oddity == Oddity::Proxy && brought > 0 { 0 } else { self.oddities[oddity as usize].into() }
     }
 
-    /// Kinds of oddities that there were.
-    pub fn odd_kinds(&self) -> usize {
-        self.oddities.iter().filter(|count| **count > 0).count()
+    /// Requests as to a proxy that were refused, of somebody to whom none was brought.
+    pub fn refused_proxied(&self) -> u64 {
+        let [brought, refused] = self.proxied;
+        if brought > 0 { 0 } else { refused.into() }
     }
 
-    fn ask(&mut self, asked: &Asked<'_>) {
+    fn ask(&mut self, asked: &Asked<'_>, at: Duration) {
         self.requests += 1;
         self.referred += u64::from(asked.is_referred);
-        self.paths.add(asked.path);
+        if let Some(path) = asked.path {
+            self.ask_path(path, asked, at);
+        }
         if let Some((key, spelt)) = asked.host {
-            self.hosts.ask(key, spelt);
+            self.hosts.ask(key, spelt, at);
         }
         if let Some(tool) = asked.tool {
             self.by_tools += 1;
             keep(&mut self.tools, tool);
-        }
-        match asked.sensitivity {
-            None => {}
-            Some(Sensitivity::Somewhere) => self.asked_sensitive.add(asked.path),
-            Some(Sensitivity::Nowhere) => {
-                self.asked_sensitive.add(asked.path);
-                self.certain_sensitive.add(asked.path);
-            }
         }
         for oddity in asked.oddities {
             let count = &mut self.oddities[*oddity as usize];
@@ -157,19 +181,45 @@ impl Web {
         }
     }
 
-    fn settle(&mut self, verdict: Verdict, request: Option<&Pending>) {
+    fn ask_path(&mut self, path: u64, asked: &Asked<'_>, at: Duration) {
+        self.paths.add(path);
+        self.hasty.ask(path, asked.is_referred, at);
+        match asked.sensitivity {
+            None => {}
+            Some(Sensitivity::Somewhere | Sensitivity::Deeper) => self.asked_sensitive.add(path),
+            Some(Sensitivity::Nowhere) => {
+                self.asked_sensitive.add(path);
+                self.certain_sensitive.add(path);
+            }
+        }
+    }
+
+    fn settle(&mut self, verdict: Verdict, request: Option<&Pending>, at: Duration) {
+        let path = request.and_then(|request| request.path);
+        let proxied = u32::from(request.is_some_and(|request| request.is_proxied));
+        let [brought, refused] = &mut self.proxied;
         match verdict {
-            Verdict::Met => self.met += 1,
+            Verdict::Met => {
+                self.met += 1;
+                *brought = brought.saturating_add(proxied);
+                self.hasty.meet(path, at);
+                path.into_iter().for_each(|path| self.met_paths.add(path));
+            }
             Verdict::Moot => self.moot += 1,
             Verdict::Missed => {
                 self.missed += 1;
-                let Some(request) = request else { return };
-                self.missed_paths.add(request.path);
+                *refused = refused.saturating_add(proxied);
+                self.hasty.miss(path, at);
+                let (Some(request), Some(path)) = (request, path) else { return };
+                self.missed_paths.add(path);
                 if let Some(key) = request.host {
                     self.hosts.miss(key);
                 }
                 if request.sensitivity.is_some() {
-                    self.missed_sensitive.add(request.path);
+                    self.missed_sensitive.add(path);
+                }
+                if request.sensitivity == Some(Sensitivity::Deeper) {
+                    self.certain_sensitive.add(path);
                 }
             }
         }
@@ -215,10 +265,10 @@ impl Tls {
         self.versions.count_ones()
     }
 
-    fn greet(&mut self, greeted: &Greeted<'_>) {
+    fn greet(&mut self, greeted: &Greeted<'_>, at: Duration) {
         self.hellos += 1;
         if let Some((key, spelt)) = greeted.name {
-            self.names.ask(key, spelt);
+            self.names.ask(key, spelt, at);
         }
         if let Some((hash, text)) = greeted.ja4 {
             self.ja4.add(hash);
@@ -321,16 +371,16 @@ impl Heard {
 
     pub(super) fn ask(&mut self, asked: &Asked<'_>) {
         self.said += 1;
-        self.web.ask(asked);
+        self.web.ask(asked, self.last);
     }
 
     pub(super) fn settle(&mut self, verdict: Verdict, request: Option<&Pending>) {
-        self.web.settle(verdict, request);
+        self.web.settle(verdict, request, self.last);
     }
 
     pub(super) fn greet(&mut self, greeted: &Greeted<'_>) {
         self.said += 1;
-        self.tls.greet(greeted);
+        self.tls.greet(greeted, self.last);
     }
 
     pub(super) fn query(&mut self, wish: Wish, name: Option<(names::Key, Option<&str>)>) {
@@ -342,7 +392,7 @@ impl Heard {
             Wish::Name => {}
         }
         if let Some((key, spelt)) = name {
-            self.dns.names.ask(key, spelt);
+            self.dns.names.ask(key, spelt, self.last);
         }
     }
 
@@ -369,6 +419,15 @@ impl Heard {
             Junk::Syntax => self.broken += 1,
             // The end may have been lost on the way here.
             Junk::Cut => {}
+        }
+    }
+
+    /// Forgets what names anything.
+    pub(super) fn redact(&mut self) {
+        self.examples.clear();
+        self.telling = 0;
+        for names in [&mut self.web.hosts, &mut self.tls.names, &mut self.dns.names] {
+            names.redact();
         }
     }
 

@@ -5,6 +5,8 @@
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
+use scanguard_common::content::Begins;
+
 use super::{Junk, Oddity, Request, Said, target};
 
 /// Headers that are looked at in a request; those after them are not. A browser sends some twenty.
@@ -13,25 +15,18 @@ const MAX_HEADERS: usize = 64;
 const MAX_REQUESTS: usize = 32;
 /// Bytes of a header's value, of a method or of a target that are looked at.
 const MAX_VALUE: usize = 2048;
+/// Methods with a body (RFC 9110, 9.3; RFC 5789): of a request whose headers are cut, nothing else says whether there is one.
+const WITH_BODY: [&str; 3] = ["POST", "PUT", "PATCH"];
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// Whether bytes begin as a method does: with a character of a token (RFC 9110, 5.6.2).
-pub(super) fn is_request(bytes: &[u8]) -> bool {
-    bytes.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-}
-
-/// Whether bytes begin with a status line.
-pub(super) fn is_answer(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"HTTP/1.")
-}
-
 /// The requests of a payload, pipelined ones too. One that was cut within its headers is told with those that were seen; one that
-/// was cut within its request line is junk, unless its query had begun.
+/// was cut within its request line is junk, unless its query had begun, or the line is longer than what is taken.
 pub(super) fn requests(mut bytes: &[u8]) -> Vec<Said> {
     let mut said = Vec::new();
     while said.len() < MAX_REQUESTS && !bytes.is_empty() && !bytes.starts_with(HTTP2_PREFACE) {
-        match request(bytes) {
+        let is_too_long = said.is_empty() && bytes.len() >= Begins::Request.limit();
+        match request(bytes, is_too_long) {
             Ok((request, next)) => {
                 said.push(Said::Request(request));
                 bytes = next;
@@ -60,8 +55,8 @@ pub(super) fn status(bytes: &[u8]) -> Option<Said> {
     }
 }
 
-/// A request, and what follows it; nothing follows where its end is not known.
-fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
+/// A request, and what follows it; nothing follows where its end is not known. What is too long ends where no more was taken.
+fn request(bytes: &[u8], is_too_long: bool) -> Result<(Request, &[u8]), Junk> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let outcome =
@@ -74,18 +69,20 @@ fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
                 request.oddities.push(Oddity::NoHost);
             }
             let next = body(parsed.headers).and_then(|body| bytes.get(length.checked_add(body)?..));
+            request.is_open = next.is_none();
             Ok((request, next.unwrap_or_default()))
         }
         // Those headers that were seen whole are there.
         (Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders), Some(method), Some(path)) => {
-            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers), &[]))
+            let is_open = WITH_BODY.contains(&method);
+            Ok((Request { is_open, ..examined(method.as_bytes(), path.as_bytes(), parsed.headers) }, &[]))
         }
-        (outcome, ..) => by_hand(bytes, outcome.is_err()).map(|request| (request, &[][..])),
+        (outcome, ..) => by_hand(bytes, outcome.is_err(), is_too_long).map(|request| (request, &[][..])),
     }
 }
 
 /// A request whose line breaks the syntax, or was cut: blanks or binary bytes in its target, no version, another one than 1.
-fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
+fn by_hand(bytes: &[u8], is_wrong: bool, is_too_long: bool) -> Result<Request, Junk> {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).ok_or(Junk::Cut)?;
     let bytes = &bytes[start..];
     let end = bytes.iter().position(|byte| *byte == b'\n');
@@ -98,7 +95,8 @@ fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
         return Err(unreadable);
     }
     // What ends too early has a whole path where a query has begun.
-    if end.is_none() && !is_wrong && !target.contains(&b'?') {
+    let is_cut = end.is_none() && !target.contains(&b'?');
+    if is_cut && !is_wrong && !is_too_long {
         return Err(Junk::Cut);
     }
     let version = target.windows(6).rposition(|part| part == b" HTTP/");
@@ -106,7 +104,7 @@ fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     // Those that were seen before anything went wrong are there.
     _ = httparse::parse_headers(rest, &mut headers);
-    Ok(examined(method, target, &headers))
+    Ok(Request { is_cut, ..examined(method, target, &headers) })
 }
 
 fn examined(method: &[u8], target: &[u8], headers: &[Header<'_>]) -> Request {

@@ -206,6 +206,8 @@ impl Agents {
 pub enum Sensitivity {
     /// The users of some sites ask for it, too; of others nobody.
     Somewhere,
+    /// Nobody asks for it honestly, unless the site has it: it lies deeper, as in the sources that a code forge shows.
+    Deeper,
     /// Nobody asks for it honestly.
     Nowhere,
 }
@@ -262,7 +264,11 @@ impl Paths {
         found
             .filter_map(|found| {
                 let entry = &self.entries[found.pattern().as_usize()];
-                (entry.is_prefix || found.end() == path.len()).then_some(entry.sensitivity)
+                let sensitivity = match entry.sensitivity {
+                    Sensitivity::Nowhere if found.start() > 0 => Sensitivity::Deeper,
+                    other => other,
+                };
+                (entry.is_prefix || found.end() == path.len()).then_some(sensitivity)
             })
             .max()
     }
@@ -375,12 +381,16 @@ mod tests {
         let paths = Lists::default().paths;
         for (path, expected) in [
             ("/.env", Some(Sensitivity::Nowhere)),
-            ("/app/.ENV", Some(Sensitivity::Nowhere)),
+            ("/app/.ENV", Some(Sensitivity::Deeper)),
             ("/.git/HEAD", Some(Sensitivity::Nowhere)),
-            ("/static/.git/config", Some(Sensitivity::Nowhere)),
+            ("/static/.git/config", Some(Sensitivity::Deeper)),
             ("/.aws/credentials", Some(Sensitivity::Nowhere)),
             ("/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php", Some(Sensitivity::Nowhere)),
             ("/cgi-bin/../../etc/passwd", Some(Sensitivity::Nowhere)),
+            ("/user/project/src/branch/main/.env", Some(Sensitivity::Deeper)),
+            ("/downloads/backup.zip", Some(Sensitivity::Somewhere)),
+            ("/backup.tar.gz", Some(Sensitivity::Somewhere)),
+            ("/docs/credentials.json", Some(Sensitivity::Somewhere)),
             ("/wp-login.php", Some(Sensitivity::Somewhere)),
             ("/blog/xmlrpc.php", Some(Sensitivity::Somewhere)),
             ("/phpMyAdmin/index.php", Some(Sensitivity::Somewhere)),

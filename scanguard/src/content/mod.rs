@@ -4,6 +4,7 @@
 //! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
 
 mod dns;
+pub mod haste;
 mod heard;
 mod http;
 mod ja4;
@@ -95,6 +96,10 @@ pub struct Request {
     pub method: String,
     /// The path, decoded once, without query, fragment and session id; its beginning if it is long.
     pub path: String,
+    /// Whether the path goes on beyond what was seen: then it is not known which one it is.
+    pub is_cut: bool,
+    /// Whether a body follows that was not seen to its end: what comes next on the connection may be more of it.
+    pub is_open: bool,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
     /// The User-Agent header.
@@ -114,7 +119,7 @@ pub enum Oddity {
     Method,
     /// HTTP/1.1 without a Host header, in a request whose headers were seen whole.
     NoHost,
-    /// An absolute target, or CONNECT, which clients write to a proxy only: an open one is looked for.
+    /// An absolute target, or CONNECT, which clients write to a proxy only: where it is refused, an open one is looked for.
     Proxy,
     /// `..` in the path, or an encoding of it.
     Traversal,

@@ -4,8 +4,9 @@
 //! many parents. The parent is the name without its first label: that needs no list of public suffixes, and a sweep of
 //! reverse names (`7.2.0.192.in-addr.arpa`) has one parent for each /24.
 
-use std::{hash::BuildHasher, net::IpAddr};
+use std::{hash::BuildHasher, net::IpAddr, time::Duration};
 
+use super::haste;
 use crate::observe::distinct::{Estimate, Sketch};
 
 /// Parents of which names are counted apart. For one more, the one with the fewest names asked gives way: whoever
@@ -44,6 +45,7 @@ pub struct Siblings {
     pub asked: u64,
     names: Sketch<4>,
     missed: Sketch<4>,
+    hasty: haste::Names,
 }
 
 impl Siblings {
@@ -55,6 +57,11 @@ impl Siblings {
     /// Distinct names that there are not.
     pub fn missed(&self) -> Estimate {
         self.missed.count().at_most(self.asked)
+    }
+
+    /// Names that were asked for in haste, as only list tools do.
+    pub fn hasty(&self) -> u64 {
+        self.hasty.guessed(self.names.count().value)
     }
 
     /// " of example.org", or nothing if that may not be named.
@@ -85,13 +92,18 @@ impl Names {
         self.missed.count()
     }
 
-    /// The names of the parent of which most were asked for.
-    pub fn most(&self) -> Option<&Siblings> {
-        self.parents.iter().max_by_key(|siblings| siblings.asked)
+    /// Names of one parent each, of those parents of which most were asked for.
+    pub fn by_parent(&self) -> impl Iterator<Item = &Siblings> {
+        self.parents.iter()
+    }
+
+    /// Forgets how parents are spelt.
+    pub(super) fn redact(&mut self) {
+        self.parents.iter_mut().for_each(|siblings| siblings.parent = None);
     }
 
     /// A name was asked for. `spelt` is the name, unless nothing may be named.
-    pub(super) fn ask(&mut self, key: Key, spelt: Option<&str>) {
+    pub(super) fn ask(&mut self, key: Key, spelt: Option<&str>, at: Duration) {
         self.all.add(key.name);
         let place = self.parents.iter().position(|siblings| siblings.key == key.parent);
         let siblings = match place {
@@ -104,10 +116,17 @@ impl Names {
                     self.parents.remove(least);
                 }
                 let parent = spelt.map(|name| super::summary::printable(parent(name)));
-                let (names, missed) = (Sketch::EMPTY, Sketch::EMPTY);
-                self.parents.push_mut(Siblings { key: key.parent, parent, asked: 0, names, missed })
+                self.parents.push_mut(Siblings {
+                    key: key.parent,
+                    parent,
+                    asked: 0,
+                    names: Sketch::EMPTY,
+                    missed: Sketch::EMPTY,
+                    hasty: haste::Names::default(),
+                })
             }
         };
+        siblings.hasty.ask(siblings.names.count().value, at);
         siblings.asked += 1;
         siblings.names.add(key.name);
     }
@@ -148,7 +167,7 @@ mod tests {
     #[test]
     fn guessed_names_stand_out_among_those_of_many_parents_in_bounded_memory() {
         let (salt, mut names) = (RandomState::new(), Names::EMPTY);
-        let mut ask = |name: &str| names.ask(key(name, &salt).expect("a name"), Some(name));
+        let mut ask = |name: &str| names.ask(key(name, &salt).expect("a name"), Some(name), Duration::ZERO);
         for step in 0..200 {
             for other in 0..5 {
                 ask(&format!("www.other{other}-{step}.example"));
@@ -156,7 +175,7 @@ mod tests {
             ask(&format!("host{step}.example.org"));
             ask(&format!("mail{step}.example.org"));
         }
-        let most = names.most().expect("some were asked for");
+        let most = names.by_parent().max_by_key(|siblings| siblings.asked).expect("some were asked for");
         assert_eq!(most.parent.as_deref(), Some("example.org"));
         assert!((300..=400).contains(&most.names().value), "{}", most.names());
         assert_eq!(names.parents.len(), MAX_PARENTS);

@@ -1,6 +1,6 @@
 //! What the kernel program copied of a payload.
 
-use scanguard_common::address::Address;
+use scanguard_common::{address::Address, content::Begins};
 
 use super::Service;
 
@@ -13,19 +13,10 @@ pub struct Sample<B> {
     pub service: Service,
     /// The client's port, in host byte order.
     pub client_port: u16,
-    /// Who said it.
-    pub direction: Direction,
+    /// What it begins like, which also says who said it.
+    pub begins: Begins,
     /// Whether a socket of this host owns the connection, so that nobody else can have written it.
     pub owned: bool,
     /// The bytes: `Vec<u8>` or `&[u8]`.
     pub bytes: B,
-}
-
-/// Who said something.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Direction {
-    /// The client.
-    Request,
-    /// This host.
-    Answer,
 }

@@ -17,7 +17,7 @@ pub struct Settings {
     pub dns_ports: Vec<u16>,
     /// Samples a second of what one source says, and as many of what it is answered.
     pub source_budget: u32,
-    /// Samples a second on each CPU.
+    /// Samples a second on each CPU of what is said over TCP, and again of what is over UDP.
     pub cpu_budget: u32,
 }
 
@@ -38,7 +38,7 @@ impl Default for Settings {
 pub struct Budgets {
     /// Of what one source says, and as much of what it is answered.
     pub source: Budget,
-    /// On each CPU; saved for as many epochs as the source's.
+    /// On each CPU, of each protocol; saved for as many epochs as the source's.
     pub cpu: Budget,
 }
 

@@ -12,6 +12,8 @@ pub struct Settings {
     pub window: Duration,
     /// Sources of which it is remembered what they said.
     pub max_visitors: u32,
+    /// Paths that say nothing where they are not there.
+    pub ignore: Ignored,
     /// Whether findings name no paths and no names, but count them.
     pub redact: bool,
     /// `[content.lists]`: the lists themselves, so that a configuration that was read is whole.
@@ -23,6 +25,7 @@ impl Default for Settings {
         Self {
             window: Duration::from_secs(60 * 60),
             max_visitors: 16_384,
+            ignore: Ignored::default(),
             redact: false,
             lists: Lists::default(),
         }
@@ -39,6 +42,7 @@ impl Settings {
                 Interval::between(Duration::from_secs(60), Duration::from_secs(24 * 60 * 60)),
             ),
             max_visitors: section.number("max_visitors", default.max_visitors, 16..=1 << 20),
+            ignore: Ignored(section.list("ignore", MAX_IGNORED, Vec::new(), Ignore::parse)),
             redact: section.value("redact", default.redact, |_| Ok(())),
             lists: Lists::read(section.section("lists")),
         };
@@ -47,11 +51,69 @@ impl Settings {
     }
 }
 
+/// Entries of `ignore`.
+const MAX_IGNORED: usize = 64;
+
+/// Paths that honest clients ask for to find out whether they are there: whether they are says nothing of who asks.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Ignored(Vec<Ignore>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Ignore {
+    /// `/buildid/*`
+    Beginning(Box<str>),
+    /// `*.narinfo`
+    End(Box<str>),
+}
+
+impl Ignore {
+    fn parse(text: &str) -> Result<Self, String> {
+        let parsed = match (text.strip_prefix('*'), text.strip_suffix('*')) {
+            (Some(end), None) if end.len() >= 3 => Some(Self::End(end.into())),
+            (None, Some(beginning)) if beginning.starts_with('/') && beginning.len() >= 3 => {
+                Some(Self::Beginning(beginning.into()))
+            }
+            _ => None,
+        };
+        parsed.filter(|_| text.matches('*').count() == 1).ok_or_else(|| {
+            format!("\"{text}\" is no beginning of a path such as \"/buildid/*\", and no end such as \"*.narinfo\"")
+        })
+    }
+}
+
+impl Ignored {
+    /// Whether a path is one of them.
+    pub fn has(&self, path: &str) -> bool {
+        self.0.iter().any(|ignore| match ignore {
+            Ignore::Beginning(beginning) => path.starts_with(&**beginning),
+            Ignore::End(end) => path.ends_with(&**end),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use crate::config::Config;
+
+    #[test]
+    fn paths_are_ignored_by_their_beginnings_and_ends() {
+        let config = Config::parse("[content]\nignore = [\"/buildid/*\", \"*.narinfo\"]\n").unwrap();
+        for (path, expected) in [
+            ("/buildid/0123/debuginfo", true),
+            ("/0123.narinfo", true),
+            ("/x/buildid/0123", false),
+            ("/narinfo", false),
+            ("/", false),
+        ] {
+            assert_eq!(config.content.ignore.has(path), expected, "{path}");
+        }
+        for wrong in ["*", "/*", "**", "/a/*/b", "*a", "/whole", "buildid/*", "/buildid/**", "*x*"] {
+            let problems = Config::parse(&format!("[content]\nignore = [\"{wrong}\"]\n")).expect_err(wrong);
+            assert!(problems[0].line == 2 && problems[0].message.contains(wrong), "{problems:?}");
+        }
+    }
 
     #[test]
     fn lists_are_read_with_the_file_and_what_is_wrong_with_them_is_said() {

@@ -27,11 +27,6 @@ pub(super) const SUPPORTED_VERSIONS: u16 = 43;
 /// `NameType.host_name` (RFC 6066, 3).
 const HOST_NAME: u8 = 0;
 
-/// Whether bytes begin like a TLS handshake.
-pub(super) fn is_handshake(bytes: &[u8]) -> bool {
-    matches!(bytes, [HANDSHAKE, MAJOR_VERSION, ..])
-}
-
 /// The hello that a connection begins with. Of one that was cut, the server's name if it was seen.
 ///
 /// # Errors

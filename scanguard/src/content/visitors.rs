@@ -12,8 +12,9 @@ use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    Hello, Proof, Query, Request, Said, Utterance,
+    Hello, Oddity, Proof, Query, Request, Said, Utterance,
     heard::{Asked, Greeted, Heard, MAX_EXAMPLES, NOERROR, Pending, Verdict, Wish},
+    lists::Sensitivity,
     names,
     salt::Salt,
     settings::Settings,
@@ -40,11 +41,13 @@ struct Visitor {
     pending: Vec<(u16, Pending)>,
     /// The name of which a zone transfer was asked for last.
     transfer: Option<u64>,
+    /// Requests whose path was cut.
+    cut: u64,
 }
 
 impl Visitor {
     fn new(at: Duration) -> Self {
-        Self { older: Heard::new(at), younger: None, pending: Vec::new(), transfer: None }
+        Self { older: Heard::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
     }
 
     /// Lets go what is older than the window.
@@ -67,6 +70,12 @@ impl Visitor {
         self.younger.as_deref_mut().into_iter().for_each(add);
     }
 
+    /// Forgets what names anything.
+    fn redact(&mut self) {
+        self.each(Heard::redact);
+        self.pending.iter_mut().for_each(|(_, request)| request.example = None);
+    }
+
     fn wants_example(&self, tells: bool) -> bool {
         self.older.wants_example(tells)
             || self.younger.as_deref().is_some_and(|heard| heard.wants_example(tells))
@@ -87,8 +96,16 @@ impl Visitor {
         self.pending.push((port, request));
     }
 
+    /// Whether something on a connection is still the body of what was asked there.
+    fn is_uploading(&self, port: Option<u16>) -> bool {
+        self.pending.iter().any(|(one, request)| Some(*one) == port && request.is_open)
+    }
+
     fn settle(&mut self, status: u16, request: Option<&Pending>) {
-        let verdict = Verdict::of(status);
+        let verdict = match request {
+            Some(Pending { path: None, .. }) => Verdict::Moot,
+            Some(_) | None => Verdict::of(status),
+        };
         self.each(|heard| heard.settle(verdict, request));
         let example = request.and_then(|request| request.example.as_deref());
         if let (Verdict::Missed, Some(example)) = (verdict, example) {
@@ -104,6 +121,8 @@ pub struct Visitors {
     by_source: HashMap<(Address, Proof), Visitor>,
     evictions: u64,
     swept: Duration,
+    /// Whether answers are seen on the wire: only then is it known that a request has none yet.
+    sees_answers: bool,
 }
 
 impl Default for Visitors {
@@ -114,6 +133,7 @@ impl Default for Visitors {
             by_source: HashMap::new(),
             evictions: 0,
             swept: Duration::ZERO,
+            sees_answers: false,
         }
     }
 }
@@ -124,8 +144,11 @@ impl Visitors {
         self.salt = salt;
     }
 
-    /// Takes other settings. What was said so far stays.
+    /// Takes other settings. What was said so far stays, but for what may no longer be named.
     pub fn reconfigure(&mut self, settings: Settings) {
+        if settings.redact {
+            self.by_source.values_mut().for_each(Visitor::redact);
+        }
         self.settings = settings;
     }
 
@@ -141,12 +164,15 @@ impl Visitors {
         if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
             self.evict();
         }
-        let Self { settings, salt, by_source, .. } = self;
+        self.sees_answers |= matches!(said, Said::Status(_));
+        let Self { settings, salt, by_source, sees_answers, .. } = self;
         let visitor = by_source.entry(key).or_insert_with(|| Visitor::new(at));
         visitor.turn(at, settings.window);
         visitor.each(|heard| heard.last = at);
         let listener = Listener { settings, salt };
         match said {
+            // A line of what is uploaded, at the beginning of a segment.
+            Said::Request(_) if *sees_answers && visitor.is_uploading(*client_port) => {}
             Said::Request(request) => listener.request(visitor, request, *client_port),
             Said::Status(status) => {
                 let place =
@@ -224,13 +250,20 @@ impl Listener<'_> {
     }
 
     fn request(&self, visitor: &mut Visitor, request: &Request, client_port: Option<u16>) {
-        let Request { path, host, agent, referer, oddities, status, method: _ } = request;
+        let Request { path, is_cut, is_open, host, agent, referer, oddities, status, method: _ } = request;
         let lists = &self.settings.lists;
-        let hash = self.salt.hash_one(path.as_str());
+        // What may be behind a long beginning is another path each time: `/././` and so on is the same as nothing to a server.
+        visitor.cut += u64::from(*is_cut);
+        let is_ignored = self.settings.ignore.has(path);
+        let hash = (!is_ignored).then(|| self.salt.hash_one((path.as_str(), is_cut.then_some(visitor.cut))));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
-            sensitivity: lists.paths.sensitivity(path),
+            // Who was sent by a page does not know what he asks for: any page may have it for a picture.
+            sensitivity: lists.paths.sensitivity(path).map(|sensitivity| match referer {
+                Some(_) => Sensitivity::Somewhere,
+                None => sensitivity,
+            }),
             tool: agent.as_deref().and_then(|agent| lists.agents.tool(agent)),
             is_referred: referer.is_some(),
             oddities,
@@ -244,8 +277,13 @@ impl Listener<'_> {
             path: hash,
             host: asked.host.map(|(key, _)| key),
             sensitivity: asked.sensitivity,
-            example: (names_it && visitor.pending.len() < MAX_EXAMPLES && visitor.wants_example(true))
-                .then(|| printable(path)),
+            is_open: *is_open,
+            is_proxied: oddities.contains(&Oddity::Proxy),
+            example: (names_it
+                && !is_ignored
+                && visitor.pending.len() < MAX_EXAMPLES
+                && visitor.wants_example(true))
+            .then(|| printable(path)),
         };
         match (status, client_port) {
             (Some(status), _) => visitor.settle(*status, Some(&pending)),

@@ -46,25 +46,26 @@ pub(super) fn parse(line: &str) -> Result<Entry, Unparsed> {
 }
 
 /// The virtual host, the client, and X-Forwarded-For where the server logs it in the client's place.
+///
+/// A virtual host may be an address, since the client writes it. It is told by what comes after it: in these formats the second
+/// word is `-`, or an address behind a host.
 fn client(who: &str) -> Result<(Option<&str>, Peer, Option<String>), Unparsed> {
     let (first, rest) = word(who).ok_or(Unparsed::Syntax)?;
-    if let Some(ip) = address(first) {
-        // With a port it is a virtual host that has no name.
-        let next = word(rest).and_then(|(next, _)| address(next));
-        return match next {
-            Some(client) if first.parse::<std::net::IpAddr>().is_err() => {
-                Ok((Some(first), Peer::Address(client), None))
-            }
-            _ => Ok((None, Peer::Address(ip), None)),
-        };
-    }
     // Traefik has the whole header there: "198.51.100.9, 203.0.113.5 - - [".
     if first.ends_with(',') {
         let list = who.split(" - ").next().unwrap_or_default();
         return Ok((None, Peer::Proxy, Some(list.to_owned())));
     }
-    let client = word(rest).and_then(|(client, _)| address(client)).ok_or(Unparsed::Address)?;
-    Ok((Some(first), Peer::Address(client), None))
+    if let Some((client, rest)) = word(rest).and_then(|(second, rest)| Some((address(second)?, rest))) {
+        // `%h %l %u`, with an ident answer that the client made up (mod_ident), or a host and its client: nobody is blamed.
+        let is_either = address(first).is_some() && word(rest).is_some_and(|(_, rest)| word(rest).is_none());
+        return if is_either {
+            Err(Unparsed::Address)
+        } else {
+            Ok((Some(first), Peer::Address(client), None))
+        };
+    }
+    address(first).map(|ip| (None, Peer::Address(ip), None)).ok_or(Unparsed::Address)
 }
 
 fn time(text: &str) -> Option<Timestamp> {

@@ -6,7 +6,8 @@
 //! which all of this would have to be done anyway; and the rules look once a second.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -30,6 +31,8 @@ use crate::{
 
 /// Files that are followed at once.
 const MAX_FILES: usize = 256;
+/// Files that a pattern finds, of which the newest are followed.
+const MAX_FOUND: usize = 10_000;
 /// Files that were renamed or removed, and may still be written to.
 const MAX_LEAVING: usize = 64;
 /// Looks at such a file without anything new, after which it is let go: servers open the new one within seconds.
@@ -169,7 +172,9 @@ impl Tail {
     /// Writes down how far the files were read, if that has changed.
     pub(super) fn save(&mut self, now: Timestamp) {
         let followers = self.slots.values().filter_map(|slot| slot.follower.as_ref()).chain(&self.leaving);
-        let positions: Vec<_> = followers.map(Follower::position).collect();
+        // Also of files that could not be opened this time; the newest of those that were let go.
+        let others = self.remembered.iter().rev().take(MAX_FILES).cloned();
+        let positions: Vec<_> = followers.map(Follower::position).chain(others).collect();
         if positions == self.saved {
             return;
         }
@@ -189,27 +194,45 @@ impl Tail {
         self.metrics.following(0, 0);
     }
 
-    /// Looks up the patterns.
+    /// Looks up the patterns. Of too many files those are followed that are named, then those that were written to last: a server that
+    /// makes a new file each day is followed however many old ones there are.
     fn expand(&mut self) {
         let mut paths = Vec::new();
         for pattern in &self.settings.files {
             if !pattern.contains(['*', '?', '[']) {
-                paths.push(PathBuf::from(pattern));
+                paths.push((None, PathBuf::from(pattern)));
                 continue;
             }
             // The configuration was refused if it were no pattern; what cannot be looked into has no logs for us.
-            let found = glob::glob(pattern).into_iter().flatten().flatten();
-            paths.extend(found.filter(|path| path.is_file()).take(MAX_FILES + 1));
+            let found = glob::glob(pattern).into_iter().flatten().flatten().take(MAX_FOUND);
+            paths.extend(found.filter_map(|path| {
+                let metadata = path.metadata().ok().filter(fs::Metadata::is_file)?;
+                Some((Some(Reverse(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH))), path))
+            }));
         }
         paths.sort();
-        paths.dedup();
-        let left_out = paths.len().saturating_sub(MAX_FILES);
-        if self.metrics.left_out(left_out) {
-            tracing::warn!("logs.files: {left_out} files are left out, {MAX_FILES} are possible");
+        let (mut wanted, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+        for (_, path) in paths {
+            if wanted.len() < MAX_FILES {
+                wanted.insert(path);
+            } else if !wanted.contains(&path) {
+                left_out.insert(path);
+            }
         }
-        paths.truncate(MAX_FILES);
-        self.slots.retain(|path, slot| slot.follower.is_some() || paths.binary_search(path).is_ok());
-        for path in paths {
+        if self.metrics.left_out(left_out.len()) {
+            let left_out = left_out.len();
+            tracing::warn!(
+                "logs.files: {left_out} files are left out, which were not written to for longest; {MAX_FILES} are possible"
+            );
+        }
+        for path in left_out {
+            if let Some(slot) = self.slots.get_mut(&path) {
+                let follower = slot.follower.take_if(|follower| follower.behind() == 0);
+                self.remembered.extend(follower.map(|follower| follower.position()));
+            }
+        }
+        self.slots.retain(|path, slot| slot.follower.is_some() || wanted.contains(path));
+        for path in wanted {
             self.slots.entry(path).or_default();
         }
     }

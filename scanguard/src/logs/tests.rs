@@ -239,6 +239,26 @@ fn who_is_called_like_a_line_does_not_forge_one() {
 }
 
 #[test]
+fn the_host_that_was_asked_for_is_not_the_client_though_it_may_be_an_address() {
+    for who in [
+        "203.0.113.9 192.0.2.7 - - ",
+        "203.0.113.9 192.0.2.7 - 198.51.100.1 ",
+        "203.0.113.9:80 192.0.2.7 - - ",
+        "[2001:db8::9] 192.0.2.7 - - ",
+        "2001:db8::9 192.0.2.7 - - ",
+        "203.0.113.9 192.0.2.7 ",
+        "- 192.0.2.7 - - ",
+        "192.0.2.7 - 203.0.113.9 ",
+    ] {
+        let log = format!(r#"{who}[24/Nov/2026:10:22:50 +0000] "GET /.env HTTP/1.1" 404 3 "-" "-""#);
+        assert_eq!(shorts(&log), ["192.0.2.7 GET /.env 404 []"], "{who}");
+    }
+    // Of three the second may be an ident answer, which the client made up, or the client behind its host.
+    let log = r#"203.0.113.9 192.0.2.7 - [24/Nov/2026:10:22:50 +0000] "GET /.env HTTP/1.1" 404 3"#;
+    assert_eq!(read_all(&reader(&[]), log).1, [Err(Skipped::Address)]);
+}
+
+#[test]
 fn a_time_that_is_none_or_to_come_is_now() {
     for time in ["yesterday", "24/Nov/2036:10:22:50 +0000", "99/Nov/2026:10:22:50 +0000"] {
         let log = format!("192.0.2.7 - - [{time}] \"GET /real HTTP/1.1\" 200 3");

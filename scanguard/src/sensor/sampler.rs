@@ -9,7 +9,7 @@ use scanguard_common::{
     inspect,
     outcome::{Exit, Flow, Outcome, SegmentKind},
     packet::Packet as _,
-    sample::{BUDGETS, LeftOut, Ports, budget_place, charge},
+    sample::{BUDGETS, CPU_BUDGETS, LeftOut, Ports, budget_place, charge, cpu_place},
     tally::Tally,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Sampler {
     budgets: Budgets,
     /// As the program's table.
     sources: Vec<u64>,
-    cpu: u64,
+    cpu: [u64; CPU_BUDGETS],
     taken: Vec<Sample<Vec<u8>>>,
 }
 
@@ -44,7 +44,7 @@ impl Default for Sampler {
             salt: 0,
             budgets: Budgets::default(),
             sources: Vec::new(),
-            cpu: 0,
+            cpu: [0; CPU_BUDGETS],
             taken: Vec::new(),
         }
     }
@@ -130,7 +130,8 @@ impl Sampler {
         let (place, tag) = budget_place(self.mask.apply(flow.source), begins.is_answer(), self.salt);
         let held = self.sources.get_mut(place as usize).ok_or(LeftOut::SourceBudget)?;
         *held = charge(*held, tag, epoch, self.budgets.source).ok_or(LeftOut::SourceBudget)?;
-        self.cpu = charge(self.cpu, 0, epoch, self.budgets.cpu).ok_or(LeftOut::CpuBudget)?;
+        let cpu = &mut self.cpu[cpu_place(flow.service.protocol) as usize];
+        *cpu = charge(*cpu, 0, epoch, self.budgets.cpu).ok_or(LeftOut::CpuBudget)?;
         if self.taken.len() < MOST { Ok(()) } else { Err(LeftOut::RingFull) }
     }
 }

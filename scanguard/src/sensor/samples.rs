@@ -11,10 +11,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes as _;
 
 use super::SensorError;
-use crate::content::{
-    Service,
-    sample::{Direction, Sample},
-};
+use crate::content::{Service, sample::Sample};
 
 /// The reading end.
 pub struct SampleRing(RingBuf<MapData>);
@@ -58,12 +55,11 @@ fn parse(item: &[u8]) -> Option<Sample<Vec<u8>>> {
 
 /// A sample from its parts.
 pub(super) fn sample(header: &SampleHeader, bytes: &[u8]) -> Option<Sample<Vec<u8>>> {
-    let is_answer = Begins::from_index(header.begins)?.is_answer();
     Some(Sample {
         source: header.source,
         service: Service::Endpoint { ip: header.host.to_ip(), port: header.port, protocol: header.protocol },
         client_port: header.client_port,
-        direction: if is_answer { Direction::Answer } else { Direction::Request },
+        begins: Begins::from_index(header.begins)?,
         owned: header.owned != 0,
         bytes: bytes.to_owned(),
     })

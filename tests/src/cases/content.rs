@@ -63,6 +63,7 @@ pub(super) const CASES: &[Case] = &[
     words("ffuf -s -H User-Agent:{browser} -u http://{victim}/FUZZ -w {dir}/words", &[WORDS]),
     words("dirb http://{victim}/ {dir}/words -S -r", &[WORDS]),
     words("wfuzz -w {dir}/words --hc 404 http://{victim}/FUZZ", &[AGENT, WORDS]),
+    words("wfuzz -H User-Agent:{browser} -w {dir}/words --hc 404 http://{victim}/FUZZ", &[WORDS]),
     words("dirsearch -u http://{victim}/ -w {dir}/words -e php -o {dir}/report --format=plain", &[WORDS]),
     hosts(
         "gobuster vhost -q -u http://{victim}/ --domain shop.test --append-domain -w {dir}/words",
@@ -95,6 +96,12 @@ pub(super) const CASES: &[Case] = &[
     logged("gobuster dir -q -k -u https://{victim}/ -w {dir}/words", &[AGENT, WORDS]),
     logged("ffuf -s -k -H User-Agent:{browser} -u https://{victim}/FUZZ -w {dir}/words", &[WORDS]),
     logged("dirsearch -u https://{victim}/ -w {dir}/words -e php -o {dir}/report --format=plain", &[WORDS]),
+    logged("dirb https://{victim}/ {dir}/words -S -r", &[WORDS]),
+    logged(
+        "gobuster vhost -q -k -a {browser} -u https://{victim}/ --domain shop.test --append-domain -w {dir}/words",
+        &[HOSTS],
+    )
+    .after(servers::site_that_logs_names),
     logged("sqlmap --batch --random-agent --level=2 -u https://{victim}/item?id=1", &[ODD]),
     tls("sslscan --no-colour {victim}", &[HELLOS]),
     // One kind of hello after another: with all of them tls_enumeration, which covers it, may come first.

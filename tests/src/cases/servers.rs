@@ -19,15 +19,20 @@ const WORDS: &str = include_str!("content/words.txt");
 
 /// A site of 60 pages on ports 80 and 443, nothing under other names.
 pub(super) fn site(stage: &mut Stage<'_>) -> Result<()> {
-    nginx(stage, "return 404;")
+    nginx(stage, "return 404;", "combined")
 }
 
 /// The same, which is what other names get, too.
 pub(super) fn site_of_all_names(stage: &mut Stage<'_>) -> Result<()> {
-    nginx(stage, "root www;")
+    nginx(stage, "root www;", "combined")
 }
 
-fn nginx(stage: &mut Stage<'_>, other_names: &str) -> Result<()> {
+/// The same as [`site`], and the log says which name was asked for.
+pub(super) fn site_that_logs_names(stage: &mut Stage<'_>) -> Result<()> {
+    nginx(stage, "return 404;", "names")
+}
+
+fn nginx(stage: &mut Stage<'_>, other_names: &str, format: &str) -> Result<()> {
     let www = stage.directory().join("www");
     fs::create_dir_all(www.join("news"))?;
     fs::write(www.join("style.css"), "body { margin: 1em }\n")?;
@@ -45,7 +50,8 @@ fn nginx(stage: &mut Stage<'_>, other_names: &str) -> Result<()> {
     )?;
     let config = format!(
         "daemon off; master_process off; pid nginx.pid;\nevents {{ worker_connections 1024; }}\n\
-         http {{\naccess_log access.log combined; default_type text/html;\n\
+         http {{\nlog_format names '$host:$server_port $remote_addr - $remote_user [$time_local] \"$request\" $status \
+         $body_bytes_sent \"$http_referer\" \"$http_user_agent\"';\naccess_log access.log {format}; default_type text/html;\n\
          client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
          ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2 TLSv1.3;\n\
          server {{ listen 80; listen [::]:80; listen 443 ssl; server_name shop.test 10.77.0.1; root www;\n\

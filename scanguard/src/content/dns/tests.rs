@@ -12,7 +12,7 @@ const NXDOMAIN: &[u8] = include_bytes!("../../../../fuzz/corpus/dns/nxdomain");
 const TCP_AXFR: &[u8] = include_bytes!("../../../../fuzz/corpus/dns/tcp_axfr");
 
 fn asked(bytes: &[u8]) -> Vec<Said> {
-    datagram(bytes, Direction::Request)
+    datagram(bytes, Begins::Query)
 }
 
 fn query(name: &str, kind: u16, class: u16) -> Said {
@@ -34,7 +34,7 @@ fn queries_of_real_tools_are_read() {
     assert_eq!(asked(DIG), [query("www.example.org", 1, 1)]);
     assert_eq!(asked(DIG_ANY), [query("example.org", 255, 1)]);
     assert_eq!(asked(DIG_CHAOS), [query("version.bind", 16, 3)]);
-    assert_eq!(segment(TCP_AXFR, Direction::Request), [query("example.org", 252, 1)]);
+    assert_eq!(segment(TCP_AXFR, Begins::Query), [query("example.org", 252, 1)]);
 }
 
 #[test]
@@ -44,16 +44,16 @@ fn bytes_that_no_host_is_called_are_escaped() {
 
 #[test]
 fn answers_give_their_code_and_name() {
-    let said = datagram(NXDOMAIN, Direction::Answer);
+    let said = datagram(NXDOMAIN, Begins::Answer);
     assert_eq!(said, [Said::Answer { code: 3, name: "www.example.org".to_owned() }]);
     let refused = message(0x8005, 0, 0, &[]);
-    assert_eq!(datagram(&refused, Direction::Answer), [Said::Answer { code: 5, name: String::new() }]);
+    assert_eq!(datagram(&refused, Begins::Answer), [Said::Answer { code: 5, name: String::new() }]);
 }
 
 #[test]
 fn what_goes_the_other_way_says_nothing() {
-    assert_eq!(datagram(NXDOMAIN, Direction::Request), []);
-    assert_eq!(datagram(DIG, Direction::Answer), []);
+    assert_eq!(datagram(NXDOMAIN, Begins::Query), []);
+    assert_eq!(datagram(DIG, Begins::Answer), []);
 }
 
 #[test]
@@ -106,21 +106,21 @@ fn several_questions_are_told_and_called_junk_and_their_number_is_bounded() {
 #[test]
 fn messages_in_a_segment_are_told_one_by_one() {
     let two = [TCP_AXFR, TCP_AXFR].concat();
-    assert_eq!(segment(&two, Direction::Request).len(), 2);
+    assert_eq!(segment(&two, Begins::Query).len(), 2);
     let cut = &two[..two.len() - 45];
-    assert_eq!(segment(cut, Direction::Request), [query("example.org", 252, 1), junk(Junk::Cut)]);
-    assert_eq!(segment(&[0, 3, 1, 2, 3], Direction::Request), [junk(Junk::Syntax)]);
-    assert_eq!(segment(&TCP_AXFR.repeat(99), Direction::Request).len(), MAX_MESSAGES);
+    assert_eq!(segment(cut, Begins::Query), [query("example.org", 252, 1), junk(Junk::Cut)]);
+    assert_eq!(segment(&[0, 3, 1, 2, 3], Begins::Query), [junk(Junk::Syntax)]);
+    assert_eq!(segment(&TCP_AXFR.repeat(99), Begins::Query).len(), MAX_MESSAGES);
     for short in [&[][..], &[0]] {
-        assert!(segment(short, Direction::Request).len() <= 1);
+        assert!(segment(short, Begins::Query).len() <= 1);
     }
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_safe_and_what_comes_out_is_bounded(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        for direction in [Direction::Request, Direction::Answer] {
-            for said in [datagram(&bytes, direction), segment(&bytes, direction)].concat() {
+        for begins in [Begins::Query, Begins::Answer] {
+            for said in [datagram(&bytes, begins), segment(&bytes, begins)].concat() {
                 if let Said::Query(Query { name, .. }) | Said::Answer { name, .. } = said {
                     prop_assert!(name.len() <= 4 * MAX_NAME);
                 }

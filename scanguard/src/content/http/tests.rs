@@ -64,6 +64,41 @@ fn a_line_that_is_cut_is_told_once_its_query_has_begun() {
 }
 
 #[test]
+fn a_line_that_is_longer_than_what_is_taken_is_told_by_its_beginning() {
+    let taken = |begin: &str| {
+        let line = format!("{begin}{}word HTTP/1.1\r\nHost: x\r\n\r\n", "./".repeat(260));
+        line.into_bytes()[..Begins::Request.limit()].to_vec()
+    };
+    let request = only(&taken("GET /"));
+    assert!(request.is_cut && request.path.starts_with("/./././"), "{request:?}");
+    assert!(only(&taken("GET  /")).is_cut, "two blanks");
+    assert_eq!(only(&taken("FOO /..%2f..%2f")).oddities, [Oddity::Method, Oddity::Traversal]);
+    let request = only(&taken("GET /item?id="));
+    assert!(!request.is_cut && request.path == "/item", "{request:?}");
+    // One byte less, and the rest comes in the next segment.
+    assert_eq!(junk(&taken("GET /")[..511]), Junk::Cut);
+    // A later request is cut by chance.
+    let pipelined = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".as_slice(), &taken("GET /")].concat();
+    assert_eq!(requests(&pipelined[..512]).len(), 1);
+    assert!(!only(b"GET / HTTP/1.1\r\n").is_cut);
+}
+
+#[test]
+fn a_body_that_was_not_seen_to_its_end_may_go_on() {
+    let open = |bytes: &str| only(bytes.as_bytes()).is_open;
+    for (headers, expected) in [
+        ("\r\n", false),
+        ("Content-Length: 3\r\n\r\nabc", false),
+        ("Content-Length: 3\r\n\r\nab", true),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true),
+        ("Cookie: and then it was cut", true),
+    ] {
+        assert_eq!(open(&format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}")), expected, "{headers:?}");
+    }
+    assert!(!open("GET / HTTP/1.1\r\nHost: x\r\nCookie: and then it was cut"));
+}
+
+#[test]
 fn http11_without_a_host_is_odd_if_the_headers_ended() {
     assert_eq!(only(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").oddities, [Oddity::NoHost]);
     assert_eq!(only(b"GET / HTTP/1.1\r\nAccept: */*\r\n").oddities, []);
@@ -106,6 +141,16 @@ fn a_line_that_breaks_the_syntax_is_told_as_far_as_it_can_be_read() {
         let request = only(format!("{line}\r\nHost: x\r\nUser-Agent: y\r\n").as_bytes());
         assert!(request.path.starts_with("/a"), "{request:?}");
         assert_eq!((request.host.as_deref(), request.agent.as_deref()), (Some("x"), Some("y")), "{line}");
+    }
+}
+
+#[test]
+fn what_servers_skip_before_and_within_a_line_is_skipped() {
+    let line = "/.env HTTP/1.1\r\nHost: x\r\nUser-Agent: y\r\n\r\n";
+    for begin in ["\r\nGET ", "\n\r\n\nGET ", "GET  ", "\r\nGET    "] {
+        let request = only(format!("{begin}{line}").as_bytes());
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/.env"), "{begin:?}");
+        assert_eq!((request.host.as_deref(), request.agent.as_deref()), (Some("x"), Some("y")), "{begin:?}");
     }
 }
 

@@ -112,8 +112,7 @@ fn an_old_hello_without_extensions_is_whole() {
 
 #[test]
 fn ssl2_is_no_tls() {
-    assert!(!is_handshake(SSLSCAN_SSL2));
-    assert!(is_handshake(CURL));
+    assert!(hello(SSLSCAN_SSL2).is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::heard::{Common, count, estimate};
 use crate::{
     config::Section,
-    content::Heard,
+    content::{Heard, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique},
 };
 
@@ -45,6 +45,19 @@ const MISSED_TENTHS: u64 = 8;
 /// The rule.
 pub(super) struct DnsEnumeration(pub(super) Settings);
 
+impl DnsEnumeration {
+    fn guessed<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
+        let least = u64::from(self.0.names);
+        if heard.dns.missed < least {
+            return None;
+        }
+        heard.dns.names.by_parent().find(|names| {
+            let missed = names.missed().value;
+            missed >= least && missed * 10 >= names.names().value * MISSED_TENTHS
+        })
+    }
+}
+
 impl Rule for DnsEnumeration {
     fn name(&self) -> &'static str {
         "dns_enumeration"
@@ -59,25 +72,19 @@ impl Rule for DnsEnumeration {
     }
 
     fn hear(&self, heard: &Heard) -> Option<Confidence> {
-        if heard.dns.missed < u64::from(self.0.names) {
-            return None;
-        }
-        let most = heard.dns.names.most()?;
-        let missed = most.missed().value;
-        let is_one = missed >= u64::from(self.0.names) && missed * 10 >= most.names().value * MISSED_TENTHS;
-        is_one.then_some(Confidence::Medium)
+        self.guessed(heard).map(|_| Confidence::Medium)
     }
 
     fn words(&self, heard: &Heard) -> String {
-        let Some(most) = heard.dns.names.most() else {
+        let Some(names) = self.guessed(heard) else {
             return String::new();
         };
         format!(
             "{} for {}{}, of which {} are not there: names are guessed",
-            count(most.asked, "DNS query"),
-            estimate(most.names(), "name"),
-            most.whose(),
-            most.missed(),
+            count(names.asked, "DNS query"),
+            estimate(names.names(), "name"),
+            names.whose(),
+            names.missed(),
         )
     }
 }
@@ -93,11 +100,17 @@ mod tests {
 
     #[test]
     fn guessed_names_are_found() {
-        let scans: [(&str, Script); 2] = [
+        let scans: [(&str, Script); 3] = [
             ("a word list", |play| {
                 for word in 0..200 {
                     let code = if word % 20 == 0 { 0 } else { 3 };
                     play.at(word / 50).looked_up(1, &format!("word{word}.example.org"), 1, code);
+                }
+            }),
+            ("a word list, behind a name that there is of another zone", |play| {
+                for word in 0..200 {
+                    play.at(word / 50).looked_up(1, &format!("word{word}.example.org"), 1, 3);
+                    play.looked_up(1, "www.example.net", 1, 0).looked_up(1, "www.example.net", 1, 0);
                 }
             }),
             ("reverse names of a network", |play| {

@@ -1,18 +1,7 @@
 //! What rules about content have in common.
 
-use std::time::Duration;
-
 use super::plural;
-use crate::{
-    config::Section,
-    content::{Heard, Web},
-    detect::Severity,
-    observe::distinct::Estimate,
-};
-
-/// Different things a second, where it is unknown whether they were there: no crawler, link checker or monitor is as fast by
-/// default, list tools are ten times faster.
-pub(super) const HASTE_OF_TOOLS: u64 = 10;
+use crate::{config::Section, content::Web, detect::Severity, observe::distinct::Estimate};
 
 /// What every rule about content has; how far back it looks is `content.window`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,12 +23,6 @@ impl Common {
             severity: section.value("severity", default.severity, |_| Ok(())),
         }
     }
-}
-
-/// Whether so many within the time are more than so many a second.
-pub(super) fn is_faster(heard: &Heard, many: u64, a_second: u64) -> bool {
-    let took = heard.last.saturating_sub(heard.since).max(Duration::from_secs(1));
-    u128::from(many) * 1_000 > u128::from(a_second) * took.as_millis()
 }
 
 /// "12 requests".

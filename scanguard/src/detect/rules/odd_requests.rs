@@ -1,9 +1,10 @@
 //! Odd requests: what no browser writes, and no honest client often (nikto, wapiti, sqlmap, nuclei).
 //!
-//! Ways out of the directory, Log4Shell strings and targets of other hosts are attempts: three are enough, since a broken link
-//! or a curious user makes one. What looks like injected SQL, scripts or commands may be the search of a developer: ten.
-//! Unknown methods, missing Host headers, binary junk and broken syntax are what a broken client repeats, always the same way:
-//! they count from five on if they are of two kinds at least.
+//! Ways out of the directory, Log4Shell strings and refused targets of other hosts are attempts: three are enough, since a broken link
+//! or a curious user makes one. Who is brought what another host has is the client of a proxy, open or not, and makes none. What looks
+//! like injected SQL, scripts or commands may be the search of a developer: ten. Unknown methods, missing Host headers, binary junk and
+//! broken syntax are what a broken client repeats, always the same way: they count from five on if two at least are not of the most
+//! frequent kind.
 
 use super::heard::{Common, count};
 use crate::{
@@ -17,11 +18,11 @@ use crate::{
 pub struct Settings {
     /// What every rule about content has.
     pub common: Common,
-    /// Requests with traversal, Log4Shell strings or another host's target from which on it matches.
+    /// Requests with traversal, Log4Shell strings or another host's target that was refused, from which on it matches.
     pub attempts: u32,
     /// Requests with what looks injected from which on it matches.
     pub injections: u32,
-    /// Requests with any oddities, of two kinds at least, from which on it matches.
+    /// Requests with any oddities, two at least of other kinds than the rest, from which on it matches.
     pub oddities: u32,
 }
 
@@ -44,6 +45,9 @@ impl Settings {
         settings
     }
 }
+
+/// Oddities that are not of the most frequent kind, at least: one may be an accident.
+const OF_OTHER_KINDS: u64 = 2;
 
 /// The rule.
 pub(super) struct OddRequests(pub(super) Settings);
@@ -68,14 +72,14 @@ impl Rule for OddRequests {
     fn hear(&self, heard: &Heard) -> Option<Confidence> {
         let web = &heard.web;
         let of = |oddities: &[Oddity]| oddities.iter().map(|oddity| web.odd(*oddity)).sum::<u64>();
-        if of(&[Oddity::Traversal, Oddity::Jndi, Oddity::Proxy]) >= u64::from(self.0.attempts)
-            || of(&[Oddity::Injection]) >= u64::from(self.0.injections)
+        let attempts = of(&[Oddity::Traversal, Oddity::Jndi]) + web.refused_proxied();
+        if attempts >= u64::from(self.0.attempts) || of(&[Oddity::Injection]) >= u64::from(self.0.injections)
         {
             return Some(Confidence::High);
         }
-        let kinds = web.odd_kinds() + usize::from(heard.broken > 0);
-        let all = of(&Oddity::ALL) + heard.broken;
-        (kinds >= 2 && all >= u64::from(self.0.oddities)).then_some(Confidence::Medium)
+        let kinds = || Oddity::ALL.into_iter().map(|oddity| web.odd(oddity)).chain([heard.broken]);
+        let (all, most) = (kinds().sum::<u64>(), kinds().max().unwrap_or_default());
+        (all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities)).then_some(Confidence::Medium)
     }
 
     fn words(&self, heard: &Heard) -> String {
@@ -118,7 +122,7 @@ mod tests {
 
     #[test]
     fn attempts_are_found() {
-        let scans: [(&str, Script); 4] = [
+        let scans: [(&str, Script); 5] = [
             ("ways out of the directory", |play| {
                 for path in ["/../../etc/passwd", "/..%2f..%2fetc/passwd", "/static/../../x"] {
                     play.logged(1, odd(path, Oddity::Traversal), 400);
@@ -132,6 +136,11 @@ mod tests {
             ("sqlmap with a browser's agent", |play| {
                 for _ in 0..30 {
                     play.logged(1, odd("/item", Oddity::Injection), 200);
+                }
+            }),
+            ("looking for an open proxy", |play| {
+                for _ in 0..3 {
+                    play.asked(1, odd("/", Oddity::Proxy), 405);
                 }
             }),
             ("a bit of everything", |play| {
@@ -148,10 +157,28 @@ mod tests {
 
     #[test]
     fn broken_clients_and_curious_users_are_not() {
-        let quiet: [(&str, Script); 5] = [
+        let quiet: [(&str, Script); 8] = [
             ("a health check without a Host header", |play| {
                 for _ in 0..1_000 {
                     play.logged(1, odd("/", Oddity::NoHost), 400);
+                }
+            }),
+            ("the same, and one accident", |play| {
+                for _ in 0..1_000 {
+                    play.logged(1, odd("/", Oddity::NoHost), 400);
+                }
+                play.say(1, Said::Junk(Junk::Syntax));
+            }),
+            ("the client of a proxy on this host, who also asks for what is not there", |play| {
+                for step in 0..100 {
+                    let status = if step % 3 == 0 { 404 } else { 200 };
+                    play.asked(1, odd(&format!("/{step}"), Oddity::Proxy), 200);
+                    play.asked(1, odd("/", Oddity::Proxy), status).asked(1, odd("/", Oddity::Method), 200);
+                }
+            }),
+            ("a proxy whose answers are not seen", |play| {
+                for step in 0..100 {
+                    play.say(1, odd(&format!("/{step}"), Oddity::Proxy));
                 }
             }),
             ("a purge of the cache", |play| {

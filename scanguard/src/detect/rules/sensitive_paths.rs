@@ -2,7 +2,8 @@
 //!
 //! The users of some sites ask for some of these, and get them: a WordPress site's own for /wp-login.php. So a path counts
 //! where it was not there. There are others that nobody asks for honestly: one of them is enough, whatever was
-//! answered. Where no answers are seen, it takes twice as many different ones, and the finding is not sure.
+//! answered; below another path, where a code forge may show one, if it was not there. Whoever says by a Referer that a page sent him there
+//! has not asked by himself: so that a page with `<img src=http://host/.env>` has no visitor banned by one. Where no answers are seen, it takes twice as many different ones, and the finding is not sure.
 
 use super::heard::{Common, estimate, failed};
 use crate::{
@@ -86,7 +87,7 @@ impl Rule for SensitivePaths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found, get};
+    use crate::detect::rules::hearing::{NOBODY, Script, found, from_link, get};
 
     /// More than it takes, since of distinct things two may set the same bit.
     const PATHS: [&str; 10] = [
@@ -108,12 +109,20 @@ mod tests {
 
     #[test]
     fn looking_for_ways_in_is_found() {
-        let scans: [(&str, Script); 5] = [
+        let scans: [(&str, Script); 7] = [
             ("one that nobody asks for", |play| {
                 play.logged(1, get("/.env"), 404);
             }),
             ("the same on a site that answers 200 to all", |play| {
                 play.logged(1, get("/.git/HEAD"), 200);
+            }),
+            ("the same below another path, where it is not", |play| {
+                play.asked(1, get("/app/.env"), 404);
+            }),
+            ("several, sent there", |play| {
+                for path in ["/.env", "/.git/HEAD", "/.aws/credentials", "/wp-config.php.bak", "/id_rsa"] {
+                    play.asked(1, from_link(path), 404);
+                }
             }),
             ("several that are not there", |play| {
                 for path in PATHS {
@@ -138,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_users_of_sites_that_have_them_are_not() {
-        let quiet: [(&str, Script); 5] = [
+        let quiet: [(&str, Script); 8] = [
             ("an author of a WordPress site", |play| {
                 for path in ["/wp-login.php", "/wp-admin/", "/wp-admin/post.php", "/xmlrpc.php"] {
                     play.logged(1, get(path), 200).logged(1, get(path), 302);
@@ -154,6 +163,21 @@ mod tests {
                     ["Dockerfile", "package.json", "composer.lock", ".env.example", "docker-compose.yml"]
                 {
                     play.logged(1, get(&format!("/user/project/src/branch/main/{path}")), 200);
+                }
+            }),
+            ("a reader of the sources that a code forge shows", |play| {
+                for path in ["/.env", "/.git/config", "/.env.local", "/web.config.bak"] {
+                    play.asked(1, get(&format!("/user/project/src/branch/main{path}")), 200);
+                }
+            }),
+            ("the visitor of a page that has it for a picture", |play| {
+                for _ in 0..20 {
+                    play.asked(1, from_link("/.env"), 404);
+                }
+            }),
+            ("somebody who downloads a backup", |play| {
+                for path in ["/files/backup.zip", "/backup.tar.gz", "/app/credentials.json"] {
+                    play.asked(1, get(path), 200);
                 }
             }),
             ("a monitor", |play| {

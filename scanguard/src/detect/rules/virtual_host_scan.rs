@@ -5,7 +5,7 @@
 //! Servers mostly answer as for their first site, and TLS hellos (SNI) have no such answer: then very many names, each
 //! asked for once or twice, faster than monitors are, are evidence that is not sure.
 
-use super::heard::{Common, HASTE_OF_TOOLS, estimate, failed, is_faster};
+use super::heard::{Common, estimate, failed};
 use crate::{
     config::Section,
     content::{Heard, names::Siblings},
@@ -46,35 +46,23 @@ impl Settings {
 
 /// Of the names under the parent, how many are not there at least, in tenths.
 const MISSED_TENTHS: u64 = 7;
-/// How often a name that is guessed is asked for at most, on average.
-const ASKED_TWICE: u64 = 2;
 
 /// The rule.
 pub(super) struct VirtualHostScan(pub(super) Settings);
 
 impl VirtualHostScan {
     fn certain<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
-        let most = heard.web.hosts.most()?;
-        if most.asked < u64::from(self.0.hosts) {
-            return None;
-        }
-        let missed = most.missed().value;
-        (missed >= u64::from(self.0.hosts) && missed * 10 >= most.names().value * MISSED_TENTHS)
-            .then_some(most)
+        let least = u64::from(self.0.hosts);
+        heard.web.hosts.by_parent().find(|names| {
+            let missed = names.missed().value;
+            missed >= least && missed * 10 >= names.names().value * MISSED_TENTHS
+        })
     }
 
     fn likely<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
-        let by_most = [heard.web.hosts.most(), heard.tls.names.most()].into_iter().flatten();
-        let mut guessed = by_most.filter(|most| {
-            if most.asked < u64::from(self.0.unknown_hosts) {
-                return false;
-            }
-            let names = most.names().value;
-            names >= u64::from(self.0.unknown_hosts)
-                && most.asked <= names * ASKED_TWICE
-                && is_faster(heard, names, HASTE_OF_TOOLS)
-        });
-        guessed.next()
+        let least = u64::from(self.0.unknown_hosts);
+        let mut all = heard.web.hosts.by_parent().chain(heard.tls.names.by_parent());
+        all.find(|names| names.asked >= least && names.hasty() >= least && names.names().value >= least)
     }
 }
 
@@ -99,15 +87,15 @@ impl Rule for VirtualHostScan {
     }
 
     fn words(&self, heard: &Heard) -> String {
-        let Some(most) = self.certain(heard).or_else(|| self.likely(heard)) else {
+        let Some(names) = self.certain(heard).or_else(|| self.likely(heard)) else {
             return String::new();
         };
         format!(
             "{} requests or TLS hellos with {}{} as the host, {} of which were not there{}: names of virtual hosts are guessed",
-            most.asked,
-            estimate(most.names(), "name"),
-            most.whose(),
-            most.missed(),
+            names.asked,
+            estimate(names.names(), "name"),
+            names.whose(),
+            names.missed(),
             failed(&heard.web),
         )
     }
@@ -124,7 +112,7 @@ mod tests {
 
     #[test]
     fn guessed_names_are_found() {
-        let scans: [(&str, Script); 3] = [
+        let scans: [(&str, Script); 7] = [
             ("answered with 404", |play| {
                 for word in 0..60 {
                     play.at(word / 10).asked(1, to(&format!("word{word}.example.org"), "/"), 404);
@@ -133,6 +121,32 @@ mod tests {
             ("answered as for the first site", |play| {
                 for word in 0..300 {
                     play.at(word / 100).asked(1, to(&format!("word{word}.example.org"), "/"), 200);
+                }
+            }),
+            ("behind a name that is there, of another parent", |play| {
+                for word in 0..60 {
+                    play.at(word / 10).asked(1, to(&format!("word{word}.example.org"), "/"), 404);
+                    for _ in 0..3 {
+                        play.asked(1, to("www.example.net", "/"), 200);
+                    }
+                }
+            }),
+            ("answered as for the first site, behind a name of another parent", |play| {
+                for word in 0..300 {
+                    play.at(word / 100).asked(1, to(&format!("word{word}.example.org"), "/"), 200);
+                    play.asked(1, to("www.example.net", "/"), 200).asked(1, to("www.example.net", "/"), 200);
+                }
+            }),
+            ("answered as for the first site, after a visit long before", |play| {
+                play.asked(1, to("www.example.org", "/"), 200);
+                for word in 0..300 {
+                    play.at(1_700 + word / 100).asked(1, to(&format!("word{word}.example.org"), "/"), 200);
+                }
+            }),
+            ("as names of TLS servers, by somebody who has often come", |play| {
+                play.browse(1, 150);
+                for word in 0..300 {
+                    play.at(1_700 + word / 100).say(1, hello(&format!("word{word}.example.org"), None));
                 }
             }),
             ("as names of TLS servers", |play| {

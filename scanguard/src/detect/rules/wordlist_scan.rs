@@ -2,16 +2,18 @@
 //!
 //! Crawlers follow links, so that most of what they ask for is there; monitors ask for the same few paths. Some honest
 //! clients fail often, too: a crawler of a site whose links are dead fails slowly, and a browser on a page whose pictures are
-//! gone says by its Referer where it was sent. Both take four times as many.
+//! gone says by its Referer where it was sent. Both take four times as many. What is hasty is judged in slices of ten seconds, so
+//! that a scan is found whatever its source asked for before; distinct paths are compared, so that one that is there, again and
+//! again, hides nothing.
 //!
 //! A status that says neither (a redirect of everything to a login or to HTTPS, a wanted password) is no failure. Then,
 //! and where no answers are seen, very many paths at a speed and in a manner that no browser has are evidence that is not sure.
 //! A site that answers 200 to everything hides wordlist scans from this rule; those of sensitive paths not.
 
-use super::heard::{Common, HASTE_OF_TOOLS, count, estimate, failed, is_faster};
+use super::heard::{Common, count, estimate, failed};
 use crate::{
     config::Section,
-    content::{Heard, Web},
+    content::{Heard, haste::mostly_missed},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
 };
 
@@ -51,14 +53,6 @@ impl Settings {
     }
 }
 
-/// Of requests whose status says something, how many fail at least, in tenths: crawls of sites with many dead links stay below.
-const FAILED_TENTHS: u64 = 7;
-/// Of all requests, how many have a status that says nothing, or none that was seen, in tenths.
-const UNKNOWN_TENTHS: u64 = 9;
-/// Faster than this many paths a second that fail is hasty. Search engines ask a host about once a second; list tools
-/// a hundred times as often unless they are told not to.
-const HASTE: u64 = 1;
-
 /// The rule.
 pub(super) struct WordlistScan(pub(super) Settings);
 
@@ -66,34 +60,18 @@ impl WordlistScan {
     fn is_certain(&self, heard: &Heard) -> bool {
         let web = &heard.web;
         // Cheap, and true of most.
-        if web.missed < u64::from(self.0.paths) || web.missed * 10 < (web.missed + web.met) * FAILED_TENTHS {
+        if web.missed < u64::from(self.0.paths) {
             return false;
         }
         let missed = web.missed_paths().value;
-        let is_plain = is_faster(heard, missed, HASTE) && !is_sent(web);
-        missed >= u64::from(if is_plain { self.0.paths } else { self.0.slow_paths })
+        let is_hasty = missed >= self.0.paths.into() && web.guessed_paths() >= self.0.paths.into();
+        is_hasty || (missed >= self.0.slow_paths.into() && mostly_missed(missed, web.met_paths().value))
     }
 
     fn is_likely(&self, heard: &Heard) -> bool {
-        let web = &heard.web;
-        let unknown = web.requests.saturating_sub(web.met + web.missed);
-        if unknown < u64::from(self.0.unknown_paths)
-            || unknown * 10 < web.requests * UNKNOWN_TENTHS
-            || is_sent(web)
-        {
-            return false;
-        }
-        let paths = web.paths().value;
-        // Whoever tries a list asks once for each; a client asks again for what it uses.
-        paths >= u64::from(self.0.unknown_paths)
-            && paths * 3 >= web.requests
-            && is_faster(heard, paths, HASTE_OF_TOOLS)
+        let (web, least) = (&heard.web, u64::from(self.0.unknown_paths));
+        web.requests >= least && web.hasty_paths() >= least && web.paths().value >= least
     }
-}
-
-/// Whether more than half of the requests say where they were sent from.
-const fn is_sent(web: &Web) -> bool {
-    web.referred * 2 > web.requests
 }
 
 impl Rule for WordlistScan {
@@ -143,7 +121,7 @@ mod tests {
 
     #[test]
     fn words_of_a_list_are_found() {
-        let scans: [(&str, Script); 7] = [
+        let scans: [(&str, Script); 12] = [
             ("in the log", |play| {
                 for word in 0..100 {
                     play.at(word / 50).logged(1, get(&format!("/word{word}")), 404);
@@ -175,6 +153,37 @@ mod tests {
                     play.at(word / 50).logged(1, get(&format!("/word{word}")), 302);
                 }
             }),
+            ("after a visit, long before", |play| {
+                play.asked(1, get("/"), 200);
+                for word in 0..100 {
+                    play.at(1_700 + word / 50).logged(1, get(&format!("/word{word}")), 404);
+                }
+            }),
+            ("all redirected, after a visit long before", |play| {
+                play.asked(1, get("/"), 200);
+                for word in 0..600 {
+                    play.at(1_700 + word / 50).logged(1, get(&format!("/word{word}")), 302);
+                }
+            }),
+            ("by somebody who has read all of the site", |play| {
+                play.browse(1, 150);
+                for word in 0..100 {
+                    play.at(1_700 + word / 50).logged(1, get(&format!("/word{word}")), 404);
+                }
+            }),
+            ("with the first page asked for once for every two words", |play| {
+                for word in 0..200 {
+                    if word % 2 == 0 {
+                        play.logged(1, get("/"), 200);
+                    }
+                    play.at(word / 50).logged(1, get(&format!("/word{word}")), 404);
+                }
+            }),
+            ("the same, slowly", |play| {
+                for word in 0..400 {
+                    play.at(word * 2).logged(1, get(&format!("/word{word}")), 404).logged(1, get("/"), 200);
+                }
+            }),
             ("no answers seen", |play| {
                 for word in 0..600 {
                     play.at(word / 50).say(1, get(&format!("/word{word}")));
@@ -202,8 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_whether_something_is_there_where_that_is_ignored_is_not() {
+        let confidence = |ignore: &str| {
+            let mut play = Play::new(rule());
+            let config = format!("[content]\nignore = [{ignore}]\n");
+            play.set_content(crate::config::Config::parse(&config).expect("a configuration").content);
+            for item in 0..1_000 {
+                play.at(item / 50).asked(1, get(&format!("/{item}.narinfo")), 404);
+            }
+            play.events().first().map(|event| event.finding.confidence)
+        };
+        assert_eq!(confidence(""), Some(Confidence::High));
+        assert_eq!(confidence("\"*.narinfo\""), None);
+    }
+
+    #[test]
     fn crawlers_monitors_and_browsers_are_not() {
-        let quiet: [(&str, Script); 11] = [
+        let quiet: [(&str, Script); 14] = [
             ("wget --mirror", |play| {
                 for page in 0..3_000 {
                     let status = if page % 5 == 0 { 404 } else { 200 };
@@ -234,6 +258,27 @@ mod tests {
             ("a browser on a page whose pictures are gone", |play| {
                 for picture in 0..150 {
                     play.logged(1, from_link(&format!("/thumbnail{picture}.jpg")), 404);
+                }
+            }),
+            ("a fast crawl of a site that is too large for the bitmaps", |play| {
+                for page in 0..30_000 {
+                    let status = if page % 10 == 0 { 404 } else { 200 };
+                    play.at(page / 500).logged(1, get(&format!("/page{page}")), status);
+                }
+            }),
+            ("a monitor of twenty pages that are not there", |play| {
+                for check in 0..600 {
+                    for page in 0..20 {
+                        play.at(check * 10).logged(1, get(&format!("/health{page}")), 404);
+                    }
+                }
+            }),
+            ("a browser that misses a dozen pictures now and then", |play| {
+                for page in 0..10 {
+                    play.at(page * 300).logged(1, get(&format!("/page{page}")), 200);
+                    for picture in 0..12 {
+                        play.logged(1, from_link(&format!("/{page}/{picture}.jpg")), 404);
+                    }
                 }
             }),
             ("wrk", |play| {

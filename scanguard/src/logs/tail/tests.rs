@@ -287,6 +287,54 @@ fn a_pattern_finds_files_that_are_made_later() {
 }
 
 #[test]
+fn of_too_many_files_the_newest_are_followed() {
+    const OLD: usize = MAX_FILES + 44;
+    let mut place = Place::new(&["*.log", "named"], |directory| {
+        for day in 0..OLD {
+            let file = File::create(directory.join(format!("{day:04}.log"))).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(86_400 * (OLD - day) as u64)).unwrap();
+        }
+        let file = File::create(directory.join("named")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    });
+    let followed = |place: &Place| place.tail.slots.values().filter(|slot| slot.follower.is_some()).count();
+    let written = [place.write(&format!("{:04}.log", OLD - 1), 2), place.write("named", 1)].concat();
+    assert_eq!(place.heard(), written);
+    assert_eq!(followed(&place), MAX_FILES);
+    // The next days, each with a file of its own; and one from before that is written to again.
+    let until_looked_for = |place: &mut Place| -> Vec<u32> {
+        let mut heard: Vec<_> = (0..LOOKS_PER_PATTERN).flat_map(|_| place.heard()).collect();
+        heard.sort_unstable();
+        heard
+    };
+    for day in OLD..OLD + 3 {
+        let written = place.write(&format!("{day:04}.log"), 2);
+        assert_eq!(until_looked_for(&mut place), written, "{day}");
+        assert_eq!(followed(&place), MAX_FILES);
+    }
+    let first = format!("{:04}.log", OLD - MAX_FILES + 2);
+    let written = place.write(&first, 1);
+    assert_eq!(until_looked_for(&mut place), written, "{first}");
+}
+
+#[test]
+fn a_log_that_cannot_be_read_over_a_start_keeps_its_place() {
+    let mut place = Place::new(&["access.log"], old_log);
+    assert_eq!(place.write("access.log", 3), place.heard());
+    place.stop();
+    place.rename("access.log", "hidden");
+    let mut written = place.write("hidden", 2);
+    place.start();
+    assert_eq!(place.heard(), NOTHING);
+    place.stop();
+    sleep(CLOCK_SLACK * 2);
+    place.rename("hidden", "access.log");
+    written.extend(place.write("access.log", 1));
+    place.start();
+    assert_eq!(place.heard(), written);
+}
+
+#[test]
 fn what_is_no_log_stops_nothing() {
     let mut place = Place::new(&["pipe", "directory", "nowhere", "access.log"], |directory| {
         old_log(directory);
