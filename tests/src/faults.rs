@@ -179,6 +179,11 @@ pub const FAULTS: &[Fault] = &[
         "the old one stays whole, every problem is said with its line",
         "a reload takes all of a right configuration and nothing of a wrong one",
     ),
+    fault(
+        "a pipe, a device, a directory, 1 GiB or rotten bytes where a file is read, at a reload",
+        "it is refused by name and not waited for, the old configuration stays, the agent goes on counting",
+        "fault: a hostile file in any place that a reload reads is refused, and nothing waits for it",
+    ),
 ];
 
 /// docs/reliability.md.

@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
-    config::{Config, DEFAULT_PATH},
+    config::{Config, DEFAULT_PATH, MAX_FILE_BYTES},
     export::{sinks::settings::Kind, web},
+    whole_file,
 };
 
 /// What every process that resolves names and speaks TLS reads, and what the agent finds out about this host.
@@ -100,7 +101,9 @@ impl Places {
 /// their directory, since they are replaced by renaming; where they are links, also where these lead.
 fn named(file: &Path) -> BTreeSet<PathBuf> {
     let mut texts = Vec::new();
-    let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let table = whole_file::read(file, MAX_FILE_BYTES)
+        .ok()
+        .and_then(|bytes| toml::from_slice::<toml::Table>(&bytes).ok());
     if let Some(table) = &table {
         table.values().for_each(|value| texts_of(value, &mut texts));
     }
