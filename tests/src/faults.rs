@@ -140,6 +140,11 @@ pub const FAULTS: &[Fault] = &[
         "fault: without file descriptors it goes on, and answers again when there are some",
     ),
     fault(
+        "it is started with too few file descriptors for its maps",
+        "exit code 1 and the limit to raise; nothing is attached",
+        "fault: with too few file descriptors to start it says which limit to raise",
+    ),
+    fault(
         "clients of the metrics listener say nothing, say it byte by byte, never read, send 10 MiB or no HTTP, by the thousand",
         "they are cut off and counted, who waits longest first; scrapes are answered meanwhile, polls go on, memory and descriptors stay bounded",
         "fault: hostile clients of the metrics listener keep nobody from a scrape",
