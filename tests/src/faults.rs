@@ -90,6 +90,11 @@ pub const FAULTS: &[Fault] = &[
         "coexistence: taken off by force it says so and attaches again",
     ),
     fault(
+        "the same, of the egress program",
+        "likewise, and what is lost without it is said; where there was no room for it, it is attached as soon as there is",
+        "egress: taken off by force it says so and attaches again",
+    ),
+    fault(
         "jumbo frames, which lie in several buffers",
         "they are counted as any other, in both modes; what must be in the first buffer: [coexistence](coexistence.md#jumbo-frames)",
         "jumbo: with an MTU of 9000, native mode, a scan among bulk transfers is found, nothing is junk",
