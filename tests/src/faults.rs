@@ -112,12 +112,12 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the table of sources is full",
         "totals stay exact, evictions are counted, and a scanner is still found",
-        "fault: with a table that is full the totals stay exact and a scan is found",
+        "fault: with a table that is full evictions are counted, totals stay exact and a scan is found",
     ),
     fault(
         "the agent stands still (SIGSTOP) and the ring buffer runs over",
-        "trips that found no room are counted, totals stay exact, and the scan is found at the next poll",
-        "fault: an agent that stood still has lost nothing of the totals",
+        "trips that found no room are counted, totals stay exact, and every scan is found at the next poll",
+        "fault: an agent that stood still counts the trips it lost, and finds every scan",
     ),
     fault(
         "the disk with the state file is full",
