@@ -43,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "fault: a full disk does not stop bans, and the state is written when there is room",
             disk_full,
         ),
+        trial("fault: a disk that hangs keeps neither bans nor the end waiting, and is said", disk_hangs),
         trial(
             "fault: without file descriptors it goes on, and answers again when there are some",
             descriptors,
@@ -230,6 +231,25 @@ fn disk_full() -> Result<()> {
     wait_for("it is written", PATIENCE, || error(&agent).filter(|said| !said))?;
     ensure!(fs::read_to_string(state)?.contains("192.0.2.7"));
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// A pipe that nobody reads, where the next state file is to be written, makes its writer wait as a dead disk would.
+fn disk_hangs() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let next = lab.victim.directory().join("state.json.new");
+    run(std::process::Command::new("mkfifo").arg(&next))?;
+    agent.order(&["ban", "192.0.2.7"])?;
+    let hangs = |said: &String| said.contains("NOT WRITTEN: the disk has not answered since");
+    wait_for("it is said", PATIENCE, || agent.order(&["status"]).ok().filter(hangs))?;
+    agent.order(&["ban", "192.0.2.8"])?;
+    ensure!(agent.order(&["bans"])?.contains("192.0.2.8"), "it does not ban");
+    let asked = std::time::Instant::now();
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(asked.elapsed() < Duration::from_secs(15), "it took {:?} to end", asked.elapsed());
+    ensure!(agent.said().contains("the disk does not answer, and is not waited for"), "{}", agent.said());
+    ensure!(lab.xdp_programs()?.is_empty(), "still attached");
     Ok(())
 }
 

@@ -125,6 +125,11 @@ pub const FAULTS: &[Fault] = &[
         "fault: a full disk does not stop bans, and the state is written when there is room",
     ),
     fault(
+        "the disk with the state file hangs",
+        "bans work, `status` says since when it hangs, and SIGTERM ends the agent after a moment: detached, with a word of what may be lost",
+        "fault: a disk that hangs keeps neither bans nor the end waiting, and is said",
+    ),
+    fault(
         "the disk with the findings is full",
         "no half line is written, what waits is written when there is room",
         "a full disk leaves no half line, and the file goes on when there is room",
