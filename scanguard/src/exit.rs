@@ -86,7 +86,7 @@ impl Exit {
             match cause.downcast_ref::<LoadError>() {
                 Some(LoadError::Denied(_)) => return Self::Privileges,
                 Some(LoadError::Unsupported { .. } | LoadError::Layout) => return Self::Kernel,
-                Some(LoadError::Memory { .. }) => return Self::Failure,
+                Some(LoadError::Memory { .. } | LoadError::Descriptors(_)) => return Self::Failure,
                 None => {}
             }
         }

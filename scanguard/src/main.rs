@@ -16,10 +16,16 @@ use scanguard::{
 };
 use tracing_subscriber::EnvFilter;
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli).await {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = runtime.context("the runtime cannot be started").and_then(|runtime| {
+        let ended = runtime.block_on(run(cli));
+        // A thread that waits for a disk is not waited for: what it would write was said to be lost.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(exit) => exit.into(),
         // Who reads has read enough.
         Err(error) if error.downcast_ref().is_some_and(OutputError::is_closed) => Exit::Success.into(),

@@ -1,7 +1,6 @@
 //! Secrets that are read from files: keys, passwords, tokens.
 
 use std::{
-    fs::File,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -9,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::sensor::privileges::effective_user;
+use crate::{sensor::privileges::effective_user, whole_file};
 
 /// Keys and passwords are shorter.
 const MAX_SECRET: u64 = 4_096;
@@ -44,8 +43,6 @@ pub(crate) enum SecretError {
     Unnamed,
     #[error("{}: {error}", .path.display())]
     Read { path: PathBuf, error: io::Error },
-    #[error("{} is not a file", .0.display())]
-    NoFile(PathBuf),
     #[error(
         "{} has mode {mode:03o}, so that others can read or change it: `chmod 600` it", .path.display()
     )]
@@ -62,11 +59,7 @@ pub(crate) fn read(path: &Path) -> Result<Secret, SecretError> {
         return Err(SecretError::Unnamed);
     }
     let failed = |error| SecretError::Read { path: path.to_owned(), error };
-    // A pipe would be waited for.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(SecretError::NoFile(path.to_owned()));
-    }
-    let file = File::open(path).map_err(failed)?;
+    let file = whole_file::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {

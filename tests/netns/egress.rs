@@ -1,6 +1,6 @@
 //! What leaves: answers are counted, published services are recognized, dark addresses are told from live ones.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -8,7 +8,8 @@ use scanguard_tests::{
     agent::{Agent, Metrics},
     behind::{self, HOME},
     capture::Capture,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+    lab::{Lab, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for},
+    pinned::Bpffs,
     program, wire,
 };
 
@@ -28,6 +29,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("egress: a port that is redirected to another is open", redirected),
         trial("egress: where it cannot be attached, the loss is said and all else works", crowded),
         trial("egress: it is attached again when the interface returns", returns),
+        trial("egress: taken off by force it says so and attaches again", taken_off),
+        trial("egress: where there was no room for it, it is attached as soon as there is", room_later),
         trial("egress: a killed agent leaves nothing behind", killed),
     ]
 }
@@ -280,6 +283,61 @@ fn returns() -> Result<()> {
     let resets = answers(&agent.settled()?, "reset") - before;
     ensure!(resets >= 200.0, "{resets} resets");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// Detaches the egress program as `bpftool link detach` does it, which needs no more than the number of its link.
+fn take_off(lab: &Lab) -> Result<()> {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    let query = || Ok(SchedClassifier::query_tcx(VICTIM_INTERFACE, TcAttachType::Egress)?);
+    let (_, programs) = lab.victim.enter(query)?;
+    let program = programs.first().context("an egress program")?.id();
+    let links = run(Command::new("bpftool").args(["--json", "link", "list"]))?;
+    let links: Vec<serde_json::Value> = serde_json::from_slice(&links.stdout)?;
+    let link = links.iter().find(|link| link["prog_id"] == program).context("its link")?;
+    run(Command::new("bpftool").args(["link", "detach", "id", &link["id"].to_string()])).map(drop)
+}
+
+fn taken_off() -> Result<()> {
+    let lab = Lab::new()?;
+    for persist in [false, true] {
+        let pins = Bpffs::mount()?;
+        let pin = pins.pin();
+        let config = config_file(&format!("{FAST}persist = {persist}\npin = \"{}\"\n", pin.display()))?;
+        let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+        let losses = |metrics: &Metrics| {
+            metrics.get(&format!("scanguard_egress_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"))
+        };
+        for times in [1.0, 2.0] {
+            take_off(&lab)?;
+            let is_back = |metrics: &Metrics| losses(metrics) == times && attached(metrics);
+            wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_back))
+                .with_context(|| agent.said())?;
+            ensure!(tcx_programs(&lab)?.len() == 1, "{:?}", tcx_programs(&lab)?);
+        }
+        ensure!(agent.said().contains("taken the egress program off"), "{}", agent.said());
+        let before = answers(&agent.settled()?, "reset");
+        nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
+        let resets = answers(&agent.settled()?, "reset") - before;
+        ensure!(resets >= 200.0, "{resets} resets");
+        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    }
+    Ok(())
+}
+
+fn room_later() -> Result<()> {
+    let lab = Lab::new()?;
+    let index = || wire::index(VICTIM_INTERFACE);
+    let other = lab.victim.enter(|| Ok(program::crowd_egress(index()?)?))?;
+    let config = config_file(FAST)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ensure!(!attached(&agent.settled()?), "attached");
+    lab.victim.enter(|| Ok(program::leave_egress(index()?, &other)?))?;
+    wait_for("attached", PATIENCE, || agent.metrics().ok().filter(attached)).with_context(|| agent.said())?;
+    let said = agent.said();
+    let losses = said.matches("answers of this host are not seen").count();
+    ensure!(losses == 1 && said.contains("what leaves by the interface is looked at"), "{said}");
+    ensure!(agent.stop()? == Some(0), "{said}");
     Ok(())
 }
 

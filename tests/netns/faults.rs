@@ -1,6 +1,13 @@
 //! Things go wrong around the agent, on purpose: see the table in tests/src/faults.rs.
 
-use std::{fs, io::Write as _, net::TcpStream, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -8,8 +15,10 @@ use scanguard_tests::{
     agent::{Agent, LISTEN, Metrics},
     capture::Capture,
     faults::FAULTS,
-    lab::{Lab, VICTIM_INTERFACE, run, wait_for},
+    frames::{V4, tcp, to, v4_packet},
+    lab::{Lab, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
     scans::SCANS,
+    wire::Wire,
 };
 
 use crate::trial;
@@ -18,17 +27,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A file with nothing in it is taken for a mistake.
 const DEFAULTS: &str = "# all defaults\n";
 const RELOADS: u32 = 1_000;
+/// Sources that scan at once while the agent stands still.
+const SCANNERS: u16 = 40;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("fault: an interface that is renamed is lost, and attached again by its old name", renamed),
         trial("fault: down and up and another MTU leave the program where it is", down_and_mtu),
-        trial("fault: with a table that is full the totals stay exact and a scan is found", table_full),
-        trial("fault: an agent that stood still has lost nothing of the totals", stood_still),
+        trial(
+            "fault: with a table that is full evictions are counted, totals stay exact and a scan is found",
+            table_full,
+        ),
+        trial("fault: an agent that stood still counts the trips it lost, and finds every scan", stood_still),
         trial(
             "fault: a full disk does not stop bans, and the state is written when there is room",
             disk_full,
         ),
+        trial("fault: a disk that hangs keeps neither bans nor the end waiting, and is said", disk_hangs),
         trial(
             "fault: without file descriptors it goes on, and answers again when there are some",
             descriptors,
@@ -93,13 +108,10 @@ fn down_and_mtu() -> Result<()> {
     for change in ["mtu 1300", "down", "up", "mtu 1500"] {
         lab.victim.ip(&format!("link set {VICTIM_INTERFACE} {change}"))?;
     }
-    let mac = lab.scanner.mac(scanguard_tests::lab::SCANNER_INTERFACE)?;
-    lab.victim.ip(&format!(
-        "neigh replace {} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent",
-        scanguard_tests::lab::SCANNER
-    ))?;
+    let mac = lab.scanner.mac(SCANNER_INTERFACE)?;
+    lab.victim.ip(&format!("neigh replace {} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent", SCANNER))?;
     let before = agent.settled()?.probes("syn");
-    let mut capture = Capture::outgoing(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
     SCANS[0].run(&lab)?;
     let after = agent.settled()?;
     capture.stop()?;
@@ -118,14 +130,31 @@ fn same(counted: f64, sent: u64) -> Result<()> {
     Ok(())
 }
 
+/// SYNs to each of these ports, one after the other, from each of so many sources that nobody answers.
+fn probes(lab: &Lab, sources: u16, ports: std::ops::RangeInclusive<u16>) -> Result<()> {
+    let (mac, victim) = (lab.victim_mac_bytes()?, VICTIM.parse()?);
+    let wire = lab.scanner.enter(|| Wire::open(SCANNER_INTERFACE))?;
+    for port in ports {
+        for source in 0..sources {
+            let [high, low] = source.to_be_bytes();
+            let source = Some(Ipv4Addr::new(198, 18, high, low));
+            let with = V4 { protocol: 6, source, destination: Some(victim), ..V4::default() };
+            wire.send(&to(mac, &v4_packet(&with, &tcp(2, port))))?;
+            // The other end of the pair has room for 256.
+            if low % 16 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn table_full() -> Result<()> {
     let lab = Lab::new()?;
     let (mut agent, _) = start(&lab, "[sensor]\nmax_sources = 1024\n")?;
-    let mut capture = Capture::outgoing(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
-    // Far more sources than there is room for, each with a few probes.
-    let flood = "--rand-source -S -q -i u50 -c 20000 -p 81 10.77.0.1";
-    // It fails when nobody answers.
-    let _ = run(lab.scanner.command("hping3").args(flood.split(' ')));
+    let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
+    // Far more sources than there is room for. The door lets in those that come again.
+    probes(&lab, 4_000, 81..=82)?;
     SCANS[0].run(&lab)?;
     found(&agent, "vertical_scan")?;
     let page = agent.settled()?;
@@ -133,6 +162,8 @@ fn table_full() -> Result<()> {
     same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
     let held = page.get("scanguard_sources");
     ensure!(held > 0.0 && held <= 1024.0, "{held} sources in a table of 1024");
+    let evicted = page.get("scanguard_source_evictions_total");
+    ensure!(evicted >= 1.0, "of 4,000 sources that came again, a table of 1024 evicted {evicted}");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
@@ -140,16 +171,24 @@ fn table_full() -> Result<()> {
 fn stood_still() -> Result<()> {
     let lab = Lab::new()?;
     let (mut agent, _) = start(&lab, DEFAULTS)?;
-    let mut capture = Capture::outgoing(&lab.scanner, scanguard_tests::lab::SCANNER_INTERFACE)?;
+    let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
     agent.process.signal(libc::SIGSTOP);
-    let flood = "--rand-source -S -q -i u50 -c 20000 -p ++1 10.77.0.1";
-    let _ = run(lab.scanner.command("hping3").args(flood.split(' ')));
+    // Each is told of some 350 times, with what its bitmap of 512 bits takes of 600 ports: the ring has room for 8,192.
+    probes(&lab, SCANNERS, 1..=600)?;
     SCANS[0].run(&lab)?;
     agent.process.signal(libc::SIGCONT);
-    found(&agent, "vertical_scan")?;
+    let scanners = || {
+        let scans = agent.findings().into_iter().filter(|finding| finding["rule"] == "vertical_scan");
+        scans.map(|finding| finding["source"]["ip"].to_string()).collect::<BTreeSet<_>>().len()
+    };
+    let all = usize::from(SCANNERS) + 1;
+    wait_for("every scan is found", PATIENCE, || (scanners() == all).then_some(()))
+        .with_context(|| format!("{} of {all}: {}", scanners(), agent.said()))?;
     let page = agent.settled()?;
     capture.stop()?;
     same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
+    let lost = page.get("scanguard_trips_lost_total");
+    ensure!(lost >= 1.0, "the ring buffer did not run over");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
@@ -192,6 +231,25 @@ fn disk_full() -> Result<()> {
     wait_for("it is written", PATIENCE, || error(&agent).filter(|said| !said))?;
     ensure!(fs::read_to_string(state)?.contains("192.0.2.7"));
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// A pipe that nobody reads, where the next state file is to be written, makes its writer wait as a dead disk would.
+fn disk_hangs() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let next = lab.victim.directory().join("state.json.new");
+    run(std::process::Command::new("mkfifo").arg(&next))?;
+    agent.order(&["ban", "192.0.2.7"])?;
+    let hangs = |said: &String| said.contains("NOT WRITTEN: the disk has not answered since");
+    wait_for("it is said", PATIENCE, || agent.order(&["status"]).ok().filter(hangs))?;
+    agent.order(&["ban", "192.0.2.8"])?;
+    ensure!(agent.order(&["bans"])?.contains("192.0.2.8"), "it does not ban");
+    let asked = std::time::Instant::now();
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(asked.elapsed() < Duration::from_secs(15), "it took {:?} to end", asked.elapsed());
+    ensure!(agent.said().contains("the disk does not answer, and is not waited for"), "{}", agent.said());
+    ensure!(lab.xdp_programs()?.is_empty(), "still attached");
     Ok(())
 }
 

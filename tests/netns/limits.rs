@@ -1,6 +1,6 @@
 //! Little memory, clocks that jump, and a short soak.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{fs, os::unix::process::CommandExt as _, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "fault: with little memory left in its control group it goes on counting and finding",
             little_memory,
         ),
+        trial("fault: with too few file descriptors to start it says which limit to raise", few_descriptors),
         trial("fault: a clock that is set forward and back neither prolongs nor ends a ban", clock),
         trial("fault: a short soak loses nothing", short_soak),
     ]
@@ -52,6 +53,34 @@ fn too_large() -> Result<()> {
     }
     ensure!(lab.xdp_programs()?.is_empty(), "a program was left behind");
     Ok(())
+}
+
+fn few_descriptors() -> Result<()> {
+    let lab = Lab::new()?;
+    // Enough to begin with, and too few for the first map, one in the midst, and the program.
+    for limit in [16, 32, 44] {
+        let arguments = ["run", "--iface", VICTIM_INTERFACE, "--listen", LISTEN];
+        let mut agent =
+            Agent::spawn_as(&lab.victim, &arguments, |command| limit_descriptors(command, limit))?;
+        let code = agent.exit_code()?;
+        let said = agent.said();
+        for words in ["no file descriptors left", "LimitNOFILE"] {
+            ensure!(code == Some(1) && said.contains(words), "{limit}: {words}, exit code {code:?}: {said}");
+        }
+    }
+    ensure!(lab.xdp_programs()?.is_empty(), "a program was left behind");
+    Ok(())
+}
+
+fn limit_descriptors(command: &mut Command, limit: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: one system call between fork and exec, of a structure that the closure owns.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
 }
 
 /// CPUs that this host may have.

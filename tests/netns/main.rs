@@ -9,6 +9,7 @@ mod egress;
 mod faults;
 mod flood;
 mod half_open;
+mod hostile_files;
 mod jumbo;
 mod lifecycle;
 mod limits;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         faults::trials(),
         flood::trials(),
         half_open::trials(),
+        hostile_files::trials(),
         jumbo::trials(),
         lifecycle::trials(),
         limits::trials(),

@@ -7,6 +7,7 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     agent::Agent,
     lab::{Lab, wait_for},
+    root::skipped,
     scans::SCANS,
 };
 
@@ -126,7 +127,7 @@ fn elsewhere() -> Result<()> {
     let lab = Lab::new()?;
     let (mut agent, file) = start(&lab, "# all defaults\n")?;
     if !enforced(&agent, "landlock")? {
-        return Ok(());
+        return skipped("Landlock");
     }
     let reloads = |agent: &Agent<'_>, outcome: &str, times: f64| {
         let series = format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}");

@@ -90,6 +90,11 @@ pub const FAULTS: &[Fault] = &[
         "coexistence: taken off by force it says so and attaches again",
     ),
     fault(
+        "the same, of the egress program",
+        "likewise, and what is lost without it is said; where there was no room for it, it is attached as soon as there is",
+        "egress: taken off by force it says so and attaches again",
+    ),
+    fault(
         "jumbo frames, which lie in several buffers",
         "they are counted as any other, in both modes; what must be in the first buffer: [coexistence](coexistence.md#jumbo-frames)",
         "jumbo: with an MTU of 9000, native mode, a scan among bulk transfers is found, nothing is junk",
@@ -107,17 +112,22 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the table of sources is full",
         "totals stay exact, evictions are counted, and a scanner is still found",
-        "fault: with a table that is full the totals stay exact and a scan is found",
+        "fault: with a table that is full evictions are counted, totals stay exact and a scan is found",
     ),
     fault(
         "the agent stands still (SIGSTOP) and the ring buffer runs over",
-        "trips that found no room are counted, totals stay exact, and the scan is found at the next poll",
-        "fault: an agent that stood still has lost nothing of the totals",
+        "trips that found no room are counted, totals stay exact, and every scan is found at the next poll",
+        "fault: an agent that stood still counts the trips it lost, and finds every scan",
     ),
     fault(
         "the disk with the state file is full",
         "bans work, `status` says that the state is not written, and it is written as soon as there is room",
         "fault: a full disk does not stop bans, and the state is written when there is room",
+    ),
+    fault(
+        "the disk with the state file hangs",
+        "bans work, `status` says since when it hangs, and SIGTERM ends the agent after a moment: detached, with a word of what may be lost",
+        "fault: a disk that hangs keeps neither bans nor the end waiting, and is said",
     ),
     fault(
         "the disk with the findings is full",
@@ -138,6 +148,11 @@ pub const FAULTS: &[Fault] = &[
         "the agent has no file descriptors left",
         "it goes on counting and finding, and answers again when connections end",
         "fault: without file descriptors it goes on, and answers again when there are some",
+    ),
+    fault(
+        "it is started with too few file descriptors for its maps",
+        "exit code 1 and the limit to raise; nothing is attached",
+        "fault: with too few file descriptors to start it says which limit to raise",
     ),
     fault(
         "clients of the metrics listener say nothing, say it byte by byte, never read, send 10 MiB or no HTTP, by the thousand",
@@ -178,6 +193,11 @@ pub const FAULTS: &[Fault] = &[
         "a wrong configuration at a reload",
         "the old one stays whole, every problem is said with its line",
         "a reload takes all of a right configuration and nothing of a wrong one",
+    ),
+    fault(
+        "a pipe, a device, a directory, 1 GiB or rotten bytes where a file is read, at a reload",
+        "it is refused by name and not waited for, the old configuration stays, the agent goes on counting",
+        "fault: a hostile file in any place that a reload reads is refused, and nothing waits for it",
     ),
 ];
 

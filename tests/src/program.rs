@@ -20,6 +20,8 @@ use scanguard::{
 const BPF_PROG_LOAD: libc::c_long = 5;
 /// As above.
 const BPF_PROG_ATTACH: libc::c_long = 8;
+/// As above.
+const BPF_PROG_DETACH: libc::c_long = 9;
 /// `enum bpf_prog_type`.
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 /// As above.
@@ -124,25 +126,37 @@ struct AttachAttributes {
 const BPF_TCX_EGRESS: u32 = 47;
 
 /// Attaches programs that do nothing to what leaves by an interface of the calling thread's namespace, for as
-/// long as that exists, until the kernel takes no more.
+/// long as that exists, until the kernel takes no more. Gives the first.
 ///
 /// # Errors
 /// The kernel does not take a single one, or more than one would think.
-pub fn crowd_egress(interface: u32) -> io::Result<()> {
+pub fn crowd_egress(interface: u32) -> io::Result<OwnedFd> {
+    let first = empty_egress()?;
+    attach_egress(interface, &first)?;
     // BPF_MPROG_MAX is 64.
-    for place in 0..100 {
-        let program = empty_egress()?;
-        let mut attributes = AttachAttributes {
-            interface,
-            program: program.as_raw_fd().cast_unsigned(),
-            kind: BPF_TCX_EGRESS,
-            ..AttachAttributes::default()
-        };
-        match bpf(BPF_PROG_ATTACH, &mut attributes) {
-            Ok(_) => {}
-            Err(_) if place > 0 => return Ok(()),
-            Err(error) => return Err(error),
+    for _ in 0..100 {
+        if attach_egress(interface, &empty_egress()?).is_err() {
+            return Ok(first);
         }
     }
     Err(io::Error::other("a hundred programs, and still room"))
+}
+
+fn attach_egress(interface: u32, program: &OwnedFd) -> io::Result<()> {
+    bpf(BPF_PROG_ATTACH, &mut AttachAttributes::of_egress(interface, program)).map(drop)
+}
+
+/// Takes a program off what leaves by an interface.
+///
+/// # Errors
+/// It is not there.
+pub fn leave_egress(interface: u32, program: &OwnedFd) -> io::Result<()> {
+    bpf(BPF_PROG_DETACH, &mut AttachAttributes::of_egress(interface, program)).map(drop)
+}
+
+impl AttachAttributes {
+    fn of_egress(interface: u32, program: &OwnedFd) -> Self {
+        let program = program.as_raw_fd().cast_unsigned();
+        Self { interface, program, kind: BPF_TCX_EGRESS, ..Self::default() }
+    }
 }

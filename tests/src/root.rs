@@ -11,6 +11,16 @@ pub fn is_root() -> bool {
     effective_user() == 0
 }
 
+/// For a test of what this kernel has not: it may be left out, unless skipping is forbidden.
+///
+/// # Errors
+/// Skipping is forbidden.
+pub fn skipped(missing: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(std::env::var_os(NO_SKIP).is_none(), "no {missing}, and skipping is forbidden here");
+    println!("skipped: no {missing}");
+    Ok(())
+}
+
 /// A test that needs root.
 pub fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
     let skip = !is_root() && std::env::var_os(NO_SKIP).is_none();

@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
 use super::agent::Agent;
-use crate::{network::Local, respond::responder::Found, sensor::attach::Change};
+use crate::{
+    network::Local,
+    respond::responder::Found,
+    sensor::{attach::Change, egress},
+};
 
 /// How often the local addresses are looked at, though nothing announced a change.
 const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
@@ -103,6 +107,23 @@ impl Agent {
                     tracing::error!(
                         interface,
                         "the interface is there, but the program could not be attached; trying on: {error}"
+                    );
+                }
+                Change::EgressDetached => {
+                    tracing::error!(
+                        interface,
+                        "somebody has taken the egress program off the interface: answers since were not seen; attaching again"
+                    );
+                    self.metrics.egress_lost(&interface);
+                }
+                Change::EgressReturned => {
+                    tracing::info!(interface, "what leaves by the interface is looked at");
+                }
+                Change::EgressFailed(error) => {
+                    tracing::error!(
+                        interface,
+                        "the egress program could not be attached again; trying on: {error:#}; {}",
+                        egress::LOSS
                     );
                 }
             }

@@ -1,11 +1,11 @@
-//! What a configuration names and this host has not, without which the agent runs all the same.
+//! What a configuration names and this host has not, without which the agent runs all the same; and what it had better not name.
 
 use std::path::Path;
 
 use super::Config;
-use crate::detect::feeds::Feeds;
+use crate::{detect::feeds::Feeds, sandbox};
 
-/// All that is missing or wrong of it, one by one. Only looks.
+/// All that is missing, wrong or unwise of it, one by one. Only looks.
 pub fn lacks(config: &Config) -> Vec<String> {
     let (_, problems) = Feeds::load(&config.feeds.files, &Feeds::default());
     let feeds = problems.iter().map(|problem| format!("feed {problem}"));
@@ -16,7 +16,7 @@ pub fn lacks(config: &Config) -> Vec<String> {
             directory.display()
         )
     });
-    feeds.chain(sinks).collect()
+    feeds.chain(sinks).chain(sandbox::too_wide(config)).collect()
 }
 
 #[cfg(test)]
@@ -33,5 +33,9 @@ mod tests {
         assert!(said[1].starts_with("/nowhere/else is no directory"), "{said:?}");
         let there = config("[[sinks]]\nkind = \"file\"\npath = \"/tmp/a.log\"\n");
         assert_eq!(lacks(&there), Vec::<String>::new());
+        let unwise = lacks(&config("[[sinks]]\nkind = \"file\"\npath = \"/etc/a.log\"\n"));
+        assert!(unwise.len() == 1 && unwise[0].contains("write anything in /etc,"), "{unwise:?}");
+        let open = config("[security]\nsandbox = false\n[[sinks]]\nkind = \"file\"\npath = \"/etc/a.log\"\n");
+        assert_eq!(lacks(&open), Vec::<String>::new());
     }
 }

@@ -10,12 +10,14 @@ pub mod reference;
 mod section;
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 pub use self::{interval::Interval, network::network, section::Section};
-use crate::{content, control, crowdsec, detect, export, logs, observe, respond, sandbox, sensor};
+use crate::{
+    content, control, crowdsec, detect, export, logs, observe, respond, sandbox, sensor, whole_file,
+};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
@@ -24,7 +26,7 @@ pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
 pub const COMMENTED_DEFAULTS: &str = include_str!("../../../deploy/scanguard.toml");
 
 /// A file larger than this is no configuration.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -240,18 +242,11 @@ impl Config {
 /// The text of a file that may be a configuration.
 fn text(path: &Path) -> Result<String, ConfigError> {
     let read = |error| ConfigError::Read { path: path.to_owned(), error };
-    let metadata = fs::metadata(path).map_err(read)?;
-    // A device or pipe may never end.
-    if !metadata.is_file() {
-        return Err(read(io::Error::other("not a file")));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(ConfigError::Huge { path: path.to_owned() });
-    }
-    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => read(io::Error::other("not UTF-8 text")),
+    let bytes = whole_file::read(path, MAX_FILE_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => ConfigError::Huge { path: path.to_owned() },
         _ => read(error),
     })?;
+    let text = String::from_utf8(bytes).map_err(|_| read(io::Error::other("not UTF-8 text")))?;
     if text.trim().is_empty() {
         return Err(ConfigError::Empty { path: path.to_owned() });
     }
@@ -260,6 +255,8 @@ fn text(path: &Path) -> Result<String, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {

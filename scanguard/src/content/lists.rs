@@ -3,14 +3,14 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
 };
 
 use aho_corasick::{AhoCorasick, BuildError};
 
-use crate::config::Section;
+use crate::{config::Section, whole_file};
 
 /// A file larger than this is no such list.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -78,11 +78,7 @@ fn read_one<T>(
 }
 
 fn load(path: &Path) -> Result<String, ListError> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        return Err(ListError::NoFile);
-    }
-    Ok(fs::read_to_string(path)?)
+    String::from_utf8(whole_file::read(path, MAX_FILE_BYTES)?).map_err(|_| ListError::NoText)
 }
 
 /// Why a list cannot be used.
@@ -92,8 +88,8 @@ pub enum ListError {
     #[error("{0}")]
     Read(#[from] std::io::Error),
     /// It cannot be a list.
-    #[error("it is not a file of at most 1 MiB")]
-    NoFile,
+    #[error("it is not UTF-8 text")]
+    NoText,
     /// There is no entry in it.
     #[error("there is nothing in it; `enabled = false` turns the rule off that goes by it")]
     Empty,

@@ -4,7 +4,7 @@
 //! Sorted ranges rather than a trie: a feed is loaded once and asked often, and a hundred thousand networks are 4 MiB.
 
 use std::{
-    fmt, fs,
+    fmt,
     net::{IpAddr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use scanguard_common::address::Address;
 use serde::Deserialize;
 
-use crate::config::Section;
+use crate::{config::Section, whole_file};
 
 /// A file larger than this is no feed.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -143,11 +143,7 @@ impl Feeds {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        return Err("not a file of at most 64 MiB".to_owned());
-    }
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = whole_file::read(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
     // A line that is no text is wrong; the others are not.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -231,6 +227,8 @@ fn number(ip: IpAddr) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const FEED: &str = "\u{feff}# comment

@@ -4,7 +4,7 @@
 //! Looked up are sources that are of interest: those of findings, and for `never_seen` those that completed connections.
 
 use std::{
-    fmt, fs,
+    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,7 +14,7 @@ use maxminddb::{Reader, WithinOptions};
 use scanguard_common::address::Address;
 use serde::Deserialize;
 
-use crate::config::Section;
+use crate::{config::Section, whole_file};
 
 /// A file larger than this is no such database: the largest of MaxMind's has a few hundred MiB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -136,8 +136,6 @@ enum Kind {
 enum OpenError {
     #[error("{0}")]
     Read(#[from] std::io::Error),
-    #[error("it is not a file of at most 1 GiB")]
-    NoFile,
     #[error("it is no whole MaxMind database: {0}")]
     Broken(#[from] maxminddb::MaxMindDbError),
     #[error("it is of the type {0:?}, which does not hold what is asked for")]
@@ -201,11 +199,7 @@ impl AsnRecord {
 
 impl Database {
     fn open(path: &Path, kind: Kind) -> Result<Self, OpenError> {
-        let metadata = fs::metadata(path)?;
-        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(OpenError::NoFile);
-        }
-        Self::new(path, fs::read(path)?, kind)
+        Self::new(path, whole_file::read(path, MAX_FILE_BYTES)?, kind)
     }
 
     fn new(path: &Path, bytes: Vec<u8>, kind: Kind) -> Result<Self, OpenError> {

@@ -57,6 +57,7 @@ pub struct Metrics {
     live: IntGauge,
     published: IntGauge,
     interface_losses: IntCounterVec,
+    egress_losses: IntCounterVec,
     sources: IntGauge,
     source_inserts: IntCounter,
     source_evictions: IntCounter,
@@ -194,6 +195,11 @@ impl Metrics {
             egress_attached: register.gauges(
                 "scanguard_egress_attached",
                 "Whether what leaves by the interface is looked at.",
+                &["interface"],
+            )?,
+            egress_losses: register.counters(
+                "scanguard_egress_losses_total",
+                "Times that the egress program was taken off the interface by force.",
                 &["interface"],
             )?,
             live: register.gauge(
@@ -490,6 +496,12 @@ impl Metrics {
     /// What leaves by an interface is looked at, or not.
     pub fn egress_attached(&self, interface: &str, attached: bool) {
         self.egress_attached.with_label_values(&[interface]).set(attached.into());
+        self.egress_losses.with_label_values(&[interface]);
+    }
+
+    /// The egress program was taken off an interface.
+    pub fn egress_lost(&self, interface: &str) {
+        self.egress_losses.with_label_values(&[interface]).inc();
     }
 
     /// How full the maps of what answered are.

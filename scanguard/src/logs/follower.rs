@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use super::{
     lines::{Line, Lines},
     state::{HEAD_BYTES, Head, Id, Position},
 };
+use crate::whole_file;
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,12 +50,8 @@ impl Follower {
     /// # Errors
     /// It cannot be opened or read, or is no file.
     pub(super) fn open(path: &Path, start: Start, format: Format) -> io::Result<Self> {
-        // A pipe would block, and a device may do worse: opened only if it is a file, and looked at again after that.
-        let is_file = |is_file: bool| if is_file { Ok(()) } else { Err(io::Error::other("not a file")) };
-        is_file(path.metadata()?.is_file())?;
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let file = whole_file::open(path)?;
         let metadata = file.metadata()?;
-        is_file(metadata.is_file())?;
         let length = metadata.len();
         let offset = match start {
             Start::Beginning => 0,

@@ -97,7 +97,7 @@ impl State {
     /// # Errors
     /// It could not be read, or is not what this version writes.
     pub(super) fn load(path: &Path) -> io::Result<Option<Self>> {
-        let Some(bytes) = whole_file::read(path, MAX_FILE_BYTES)? else {
+        let Some(bytes) = whole_file::read_if_there(path, MAX_FILE_BYTES)? else {
             return Ok(None);
         };
         let state: Self = serde_json::from_slice(&bytes)?;

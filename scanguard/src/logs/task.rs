@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, block_in_place},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{settings::Settings, tail::Tail};
@@ -21,6 +21,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_BYTES: usize = 4 << 20;
 /// How often it is written down how far they were read.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long it may take to write this down in the end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The logs that are followed.
 pub struct Logs {
@@ -60,11 +63,18 @@ impl Logs {
         };
         // It may have ended by itself, which is said below.
         let _ = stop.send(());
-        while let Some(batch) = self.heard.recv().await {
-            hear(batch);
-        }
-        if let Err(error) = follower.await {
-            tracing::error!("the access logs were no longer followed: {error}");
+        let ended = async {
+            while let Some(batch) = self.heard.recv().await {
+                hear(batch);
+            }
+            follower.await
+        };
+        match timeout(PATIENCE, ended).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("the access logs were no longer followed: {error}"),
+            Err(_) => tracing::error!(
+                "the disk does not answer, and is not waited for: some lines of access logs may be read again"
+            ),
         }
     }
 }

@@ -4,10 +4,14 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
 use super::{
     responder::Responder,
@@ -18,16 +22,25 @@ use crate::{
     export::response::{ResponseMetrics, StateError},
 };
 
+/// How long a write may take before it is said, and the agent's end may wait for one.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The state file.
 pub struct Keeper {
     path: PathBuf,
-    /// A write that is under way.
-    writing: Option<JoinHandle<io::Result<()>>>,
-    /// Why the last one failed.
+    writing: Option<Writing>,
+    /// Why it is not written: the last time, or by now.
     error: Option<String>,
     /// What is there could not be read, nor moved aside: it is not overwritten.
     blocked: bool,
     metrics: Arc<ResponseMetrics>,
+}
+
+/// A write that is under way.
+struct Writing {
+    task: JoinHandle<io::Result<()>>,
+    /// When it began.
+    since: Now,
 }
 
 impl Keeper {
@@ -85,41 +98,58 @@ impl Keeper {
 
     /// Writes what has changed, unless a write is under way: then the next call does.
     pub async fn keep(&mut self, responder: &mut Responder, now: Now) {
-        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+        if let Some(Writing { since, .. }) =
+            self.writing.as_ref().filter(|writing| !writing.task.is_finished())
+        {
+            if now.at.saturating_sub(since.at) >= PATIENCE {
+                let began = since.wall.strftime("%FT%TZ");
+                // Once for a write, however often it is looked at.
+                if self.failed(format!("the disk has not answered since {began}")) {
+                    self.metrics.state_failed(StateError::Write);
+                }
+            }
             return;
         }
         self.finish_writing(responder).await;
-        if responder.take_dirty() {
+        self.write(responder, now);
+    }
+
+    /// Writes what is left, and waits for it, but not for ever: whoever ends the agent wants the programs detached.
+    pub async fn close(mut self, responder: &mut Responder, now: Now) {
+        let path = self.path.clone();
+        let written = async {
+            self.finish_writing(responder).await;
+            // Once more even if nothing changed: a write that failed may succeed by now.
             self.write(responder, now);
+            self.finish_writing(responder).await;
+        };
+        if timeout(PATIENCE, written).await.is_err() {
+            tracing::error!(
+                "{}: the disk does not answer, and is not waited for: what was banned or let go lately may be forgotten",
+                path.display()
+            );
         }
     }
 
-    fn write(&mut self, responder: &Responder, now: Now) {
-        let (path, state) = (self.path.clone(), responder.state(now));
-        let blocked = self.blocked;
-        self.writing = Some(spawn_blocking(move || {
-            if blocked {
-                free(&path, now.wall)?;
-            }
-            state::save(&path, &state)
-        }));
-    }
-
-    /// Writes what is left, and waits for it.
-    pub async fn close(mut self, responder: &mut Responder, now: Now) {
-        self.finish_writing(responder).await;
-        // Once more even if nothing changed: a write that failed may succeed by now.
+    fn write(&mut self, responder: &mut Responder, now: Now) {
         if responder.take_dirty() {
-            self.write(responder, now);
-            self.finish_writing(responder).await;
+            let (path, state) = (self.path.clone(), responder.state(now));
+            let blocked = self.blocked;
+            let task = spawn_blocking(move || {
+                if blocked {
+                    free(&path, now.wall)?;
+                }
+                state::save(&path, &state)
+            });
+            self.writing = Some(Writing { task, since: now });
         }
     }
 
     async fn finish_writing(&mut self, responder: &mut Responder) {
-        let Some(writing) = self.writing.take() else {
+        let Some(Writing { task, .. }) = self.writing.take() else {
             return;
         };
-        match writing.await.map_err(io::Error::other).flatten() {
+        match task.await.map_err(io::Error::other).flatten() {
             Ok(()) => {
                 self.blocked = false;
                 if self.error.take().is_some() {
@@ -129,13 +159,19 @@ impl Keeper {
             Err(error) => {
                 responder.stay_dirty();
                 self.metrics.state_failed(StateError::Write);
-                let said = error.to_string();
-                if self.error.as_ref() != Some(&said) {
-                    tracing::warn!("{} could not be written: {said}; trying on", self.path.display());
-                }
-                self.error = Some(said);
+                self.failed(error.to_string());
             }
         }
+    }
+
+    /// Says it, unless it was said just before; whether it was not.
+    fn failed(&mut self, said: String) -> bool {
+        let is_new = self.error.as_ref() != Some(&said);
+        if is_new {
+            tracing::warn!("{} could not be written: {said}; trying on", self.path.display());
+        }
+        self.error = Some(said);
+        is_new
     }
 }
 

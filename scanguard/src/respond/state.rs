@@ -150,9 +150,9 @@ pub fn move_aside(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf>
 }
 
 fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
-    match whole_file::read(path, MAX_FILE_BYTES) {
+    match whole_file::read_if_there(path, MAX_FILE_BYTES) {
         Ok(bytes) => Ok(bytes.map(|bytes| State::parse(&bytes))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(Err(error.to_string()))),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Some(Err(error.to_string()))),
         Err(error) => Err(error),
     }
 }

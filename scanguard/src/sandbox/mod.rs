@@ -110,6 +110,9 @@ impl Sandbox {
                 directory.display()
             );
         }
+        for warning in too_wide(config) {
+            tracing::warn!("{warning}");
+        }
         let confinement = Confinement::new(config, &places)?;
         let (report, confinement) = threads::confine_all(confinement).await?;
         threads::check(&confinement)?;
@@ -160,6 +163,21 @@ fn in_reach(out_of_reach: Option<BTreeSet<PathBuf>>) -> Result<(), SandboxError>
         Some(paths) if !paths.is_empty() => Err(SandboxError::OutOfReach(paths)),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Where the agent may write more than it needs, because of where a file is to be.
+pub fn too_wide(config: &Config) -> Vec<String> {
+    if !config.security.sandbox {
+        return Vec::new();
+    }
+    let warning = |(file, directory): (&Path, PathBuf)| {
+        format!(
+            "{}: the sandbox lets the agent write anything in {}, which others use: give the file a directory of its own",
+            file.display(),
+            directory.display()
+        )
+    };
+    places::among_others(config).map(warning).collect()
 }
 
 /// The names of capabilities, sorted.

@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
-    config::{Config, DEFAULT_PATH},
-    export::{sinks::settings::Kind, web},
+    config::{Config, DEFAULT_PATH, MAX_FILE_BYTES},
+    export::web,
+    whole_file,
 };
 
 /// What every process that resolves names and speaks TLS reads, and what the agent finds out about this host.
@@ -39,6 +40,23 @@ const OF_THE_SYSTEM: [&str; 21] = [
 /// Directories that hold what is none of the agent's business: of files in them, only these themselves.
 const SHARED: [&str; 3] = ["/", "/etc", "/root"];
 
+/// Directories that others write in, beside the homes of users: to be able to write all that is beneath them is to be able
+/// to do almost anything.
+const USED_BY_OTHERS: [&str; 12] = [
+    "/",
+    "/etc",
+    "/home",
+    "/opt",
+    "/root",
+    "/run",
+    "/srv",
+    "/usr",
+    "/usr/local",
+    "/var",
+    "/var/lib",
+    "/var/log",
+];
+
 /// Paths that were there: of directories, all that is beneath them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Places {
@@ -55,22 +73,8 @@ impl Places {
         let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);
         places.read.extend(certificates.map(PathBuf::from));
         places.read.extend(named(file));
-        let sinks = config.sinks.0.iter().filter_map(|sink| match &sink.kind {
-            Kind::File { path, .. } => Some(path),
-            Kind::Stdout { .. }
-            | Kind::Journald { .. }
-            | Kind::Syslog { .. }
-            | Kind::Webhook(_)
-            | Kind::Alertmanager(_) => None,
-        });
-        // Logs may be configured by a reload: then their state is to be written, if its directory is there by now.
-        let logs = &config.logs;
-        let logs =
-            (!logs.files.is_empty() || logs.state.parent().is_some_and(Path::exists)).then_some(&logs.state);
-        let own = [&config.response.state, &config.control.socket];
-        let directories = own.into_iter().chain(logs).chain(sinks).filter_map(|path| path.parent());
         let pins = config.sensor.persist.then_some(config.sensor.pin.as_path());
-        for directory in directories.chain(pins) {
+        for directory in written(config).filter_map(Path::parent).chain(pins) {
             match fs::canonicalize(directory) {
                 Ok(path) => places.write.insert(path),
                 Err(_) => places.missing.insert(directory.to_owned()),
@@ -96,11 +100,34 @@ impl Places {
     }
 }
 
+/// The files that the agent writes. New ones take their place, so that what has to be open is their directory.
+fn written(config: &Config) -> impl Iterator<Item = &Path> {
+    // Logs may be configured by a reload: then their state is to be written, if its directory is there by now.
+    let logs = &config.logs;
+    let logs =
+        (!logs.files.is_empty() || logs.state.parent().is_some_and(Path::exists)).then_some(&logs.state);
+    let own = [&config.response.state, &config.control.socket];
+    own.into_iter().chain(logs).map(PathBuf::as_path).chain(config.sinks.files())
+}
+
+/// The files for which a directory is open to the agent that others use, too; each with the directory.
+pub(super) fn among_others(config: &Config) -> impl Iterator<Item = (&Path, PathBuf)> {
+    written(config).filter_map(|file| {
+        let directory = file.parent()?;
+        let directory = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        let is_home = directory.parent() == Some(Path::new("/home"));
+        let is_used = is_home || USED_BY_OTHERS.iter().any(|used| directory == Path::new(used));
+        is_used.then_some((file, directory))
+    })
+}
+
 /// The file, and every path that it names: whatever setting it is of, so that none can be forgotten. Of most files it is
 /// their directory, since they are replaced by renaming; where they are links, also where these lead.
 fn named(file: &Path) -> BTreeSet<PathBuf> {
     let mut texts = Vec::new();
-    let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let table = whole_file::read(file, MAX_FILE_BYTES)
+        .ok()
+        .and_then(|bytes| toml::from_slice::<toml::Table>(&bytes).ok());
     if let Some(table) = &table {
         table.values().for_each(|value| texts_of(value, &mut texts));
     }
@@ -178,6 +205,27 @@ mod tests {
         let own = [here.join("feeds"), here.join("logs"), here, PathBuf::from("/etc/secret")];
         let wanted = own.into_iter().chain(beyond).collect::<BTreeSet<_>>();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn a_file_among_those_of_others_is_named_and_one_in_a_directory_of_its_own_is_not() {
+        let sink = |path: &str| {
+            let text = format!("[[sinks]]\nkind = \"file\"\npath = \"{path}\"\n");
+            let config = Config::parse(&text).unwrap();
+            among_others(&config).map(|(file, directory)| (file.to_owned(), directory)).collect::<Vec<_>>()
+        };
+        for (path, directory) in [
+            ("/root/a.json", "/root"),
+            ("/home/me/a.json", "/home/me"),
+            ("/var/log/../log/a.json", "/var/log"),
+        ] {
+            assert_eq!(sink(path), [(PathBuf::from(path), PathBuf::from(directory))]);
+        }
+        for path in ["/var/log/scanguard/a.json", "/root/findings/a.json", "/home/me/findings/a.json"] {
+            assert_eq!(sink(path), []);
+        }
+        let defaults = Config::default();
+        assert_eq!(among_others(&defaults).count(), 0, "what the defaults write");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use scanguard_common::abi;
 
 use super::{
     egress,
+    links::TcxLink,
     owner::Owner,
     pins::{LinkKind, Pins, PinsError},
     settings::{Mode, Settings},
@@ -130,6 +131,12 @@ pub enum Change {
     Returned(AttachedMode),
     /// It is there again, but the program could not be attached; it is tried again at each look.
     Failed(AttachError),
+    /// Somebody took the egress program off it by force.
+    EgressDetached,
+    /// What leaves by it is looked at again.
+    EgressReturned,
+    /// The egress program could not be attached again; it is tried again at each look.
+    EgressFailed(anyhow::Error),
 }
 
 enum State {
@@ -138,7 +145,7 @@ enum State {
         mode: AttachedMode,
         _link: FdLink,
         /// What leaves is looked at too.
-        egress: Option<FdLink>,
+        egress: Option<TcxLink>,
     },
     /// `told`: the reason why it could not be attached again was reported.
     Lost { told: bool },
@@ -249,7 +256,8 @@ impl Attachments {
         })
     }
 
-    /// Looks which interfaces have gone or come back, and attaches to the latter.
+    /// Looks which interfaces have gone or come back, and attaches to the latter; and where the egress program has been taken
+    /// off, or could not be attached before.
     ///
     /// # Errors
     /// The interfaces could not be listed; nothing was changed.
@@ -268,10 +276,15 @@ impl Attachments {
                 }
                 changes.push((name.clone(), change));
             }
-            let (State::Lost { told }, Some(interface)) = (&self.wanted[place].state, interface) else {
-                continue;
+            let Some(interface) = interface else { continue };
+            let told = match self.wanted[place].state {
+                State::Lost { told } => told,
+                State::Attached { .. } => {
+                    let of_egress = self.supervise_egress(place, interface);
+                    changes.extend(of_egress.into_iter().map(|change| (name.clone(), change)));
+                    continue;
+                }
             };
-            let told = *told;
             match self.attach(interface) {
                 Ok(state) => {
                     if let State::Attached { mode, .. } = state {
@@ -288,6 +301,34 @@ impl Attachments {
             }
         }
         Ok(changes)
+    }
+
+    /// Attaches the egress program to an interface where it is not, if it is wanted there.
+    fn supervise_egress(&mut self, place: usize, interface: &Interface) -> Vec<Change> {
+        let State::Attached { egress, .. } = &mut self.wanted[place].state else {
+            return Vec::new();
+        };
+        // What cannot be looked at is left as it is.
+        let is_off = |link: &mut TcxLink| link.interface().is_ok_and(|index| index != interface.index);
+        let was_detached = egress.take_if(is_off).is_some();
+        if egress.is_some() || !self.egress {
+            return Vec::new();
+        }
+        if was_detached {
+            self.pins.forget(LinkKind::Egress, interface.index);
+        }
+        let attached = self.link_egress(interface);
+        let outcome = match attached {
+            Ok(link) => {
+                if let State::Attached { egress, .. } = &mut self.wanted[place].state {
+                    *egress = Some(link);
+                }
+                Some(Change::EgressReturned)
+            }
+            // Else it was said before.
+            Err(error) => was_detached.then_some(Change::EgressFailed(error)),
+        };
+        was_detached.then_some(Change::EgressDetached).into_iter().chain(outcome).collect()
     }
 
     fn attach(&mut self, interface: &Interface) -> Result<State, AttachError> {
@@ -377,7 +418,7 @@ impl Attachments {
         }))
     }
 
-    fn attach_egress(&mut self, interface: &Interface) -> Option<FdLink> {
+    fn attach_egress(&mut self, interface: &Interface) -> Option<TcxLink> {
         if !self.egress {
             return None;
         }
@@ -388,13 +429,16 @@ impl Attachments {
             .ok()
     }
 
-    fn link_egress(&mut self, interface: &Interface) -> anyhow::Result<FdLink> {
+    fn link_egress(&mut self, interface: &Interface) -> anyhow::Result<TcxLink> {
         let index = interface.index;
-        if let Some((link, _)) = self.pins.find(LinkKind::Egress, index)? {
-            return Ok(egress::replace(&mut self.ebpf, link)?);
-        }
-        let link = egress::attach(&mut self.ebpf, &interface.name)?;
-        Ok(self.pins.pin(LinkKind::Egress, index, link)?)
+        let link = match self.pins.find(LinkKind::Egress, index)? {
+            Some((link, _)) => egress::replace(&mut self.ebpf, link)?,
+            None => {
+                let link = egress::attach(&mut self.ebpf, &interface.name)?;
+                self.pins.pin(LinkKind::Egress, index, link)?
+            }
+        };
+        Ok(TcxLink::new(link)?)
     }
 
     fn program(&mut self) -> Result<&mut Xdp, String> {

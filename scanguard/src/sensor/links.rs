@@ -1,11 +1,11 @@
-//! The BPF links of this kernel: which program is attached, and to what.
+//! The BPF links of this kernel: which program is attached, and to what; and one that this process holds.
 
 use std::{
-    io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    fs, io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
 
-use aya::programs::links::{LinkError, LinkType};
+use aya::programs::links::{FdLink, LinkError, LinkType};
 use aya::programs::loaded_links;
 use aya_obj::generated::bpf_link_info;
 
@@ -23,6 +23,50 @@ pub(super) struct Link {
     /// The program that it attaches.
     pub(super) program: u32,
     pub(super) target: Target,
+}
+
+/// A link of a tcx program that this process holds, and can look at without any privilege: it may have been detached by
+/// force, which leaves the link, at no interface.
+pub(super) struct TcxLink {
+    _link: FdLink,
+    /// Open as long as the link is. Aya does not give it away.
+    descriptor: RawFd,
+}
+
+impl TcxLink {
+    /// Of a link that was just made or taken over.
+    ///
+    /// # Errors
+    /// The kernel, or /proc, does not tell of it.
+    pub(super) fn new(link: FdLink) -> io::Result<Self> {
+        let id = link.info().map_err(io::Error::other)?.id();
+        Ok(Self { descriptor: descriptor_of(id)?, _link: link })
+    }
+
+    /// The index of the interface that it is attached to; 0 once it is detached.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(super) fn interface(&self) -> io::Result<u32> {
+        let info = info_of(self.descriptor)?;
+        // SAFETY: the kernel has filled in the part of this kind; all of it are numbers.
+        Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+    }
+}
+
+/// The descriptor by which this process holds a link.
+fn descriptor_of(link: u32) -> io::Result<RawFd> {
+    let line = format!("link_id:\t{link}");
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        let entry = entry?;
+        // It may be closed by now, as that of this directory will be.
+        let info = fs::read_to_string(entry.path()).unwrap_or_default();
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(number) = number.filter(|_| info.lines().any(|other| other == line)) {
+            return Ok(number);
+        }
+    }
+    Err(io::Error::other(format!("link {link} is not among the descriptors of this process")))
 }
 
 /// What a program is attached to.
@@ -94,10 +138,15 @@ fn info(id: u32) -> io::Result<bpf_link_info> {
     let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
     // SAFETY: a new descriptor that nobody else owns.
     let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    info_of(link.as_raw_fd())
+}
+
+/// What the kernel tells of a link by its descriptor, to anybody who has one.
+fn info_of(link: RawFd) -> io::Result<bpf_link_info> {
     // SAFETY: all zero is a value of this structure.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attributes = InfoAttributes {
-        descriptor: link.as_raw_fd().cast_unsigned(),
+        descriptor: link.cast_unsigned(),
         len: u32::try_from(size_of_val(&info)).map_err(io::Error::other)?,
         info: (&raw mut info) as u64,
     };

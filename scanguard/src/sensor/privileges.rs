@@ -2,8 +2,6 @@
 
 use caps::{CapSet, Capability};
 
-use super::syscall::bpf;
-
 /// Which capabilities are missing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
@@ -43,25 +41,4 @@ pub fn check() -> Result<(), MissingPrivileges> {
         .map(|(capability, _)| capability.to_string())
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(MissingPrivileges(missing)) }
-}
-
-/// `BPF_MAP_LOOKUP_ELEM`: include/uapi/linux/bpf.h.
-const MAP_LOOKUP_ELEM: libc::c_long = 1;
-
-/// Whether this thread, with the capabilities that it has, may use maps whose descriptors it has.
-pub fn may_use_maps() -> bool {
-    /// The part of `bpf_attr` that looking up uses.
-    #[repr(C)]
-    struct LookUp {
-        map: i32,
-        _pad: u32,
-        key: u64,
-        value: u64,
-        flags: u64,
-    }
-    let mut nothing = LookUp { map: -1, _pad: 0, key: 0, value: 0, flags: 0 };
-    // SAFETY: laid out as for this command; there is no map of that number, so that nothing is read or written.
-    let result = unsafe { bpf(MAP_LOOKUP_ELEM, &mut nothing) };
-    // Who may look up is told that there is no such map.
-    result.is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
 }

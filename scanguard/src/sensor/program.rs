@@ -37,6 +37,12 @@ pub enum LoadError {
     /// The object was built for another agent.
     #[error("the kernel program in this binary has another map layout than the agent: build both together")]
     Layout,
+    /// Each map and program takes a file descriptor.
+    #[error(
+        "no file descriptors left for the program and its maps: raise the limit (LimitNOFILE= of the unit, or \
+         `ulimit -n`) to 1024 or more. The kernel's words: {0}"
+    )]
+    Descriptors(String),
     /// No memory for the maps.
     #[error(
         "no memory for a table of {sources} sources ({mebibytes} MiB): lower sensor.max_sources, \
@@ -163,6 +169,7 @@ fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> Lo
         // The verifier says EACCES too, of a program, and why.
         Some(libc::EACCES) if chain().any(is_verdict) => unsupported(error),
         Some(libc::EPERM | libc::EACCES) => LoadError::Denied(shorten(error)),
+        Some(libc::EMFILE | libc::ENFILE) => LoadError::Descriptors(shorten(error)),
         Some(libc::ENOMEM) => LoadError::Memory {
             sources: settings.max_sources,
             mebibytes: bytes(settings.max_sources).div_ceil(1 << 20),

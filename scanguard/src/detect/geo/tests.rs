@@ -86,7 +86,7 @@ fn a_file_that_is_no_database_is_a_wrong_setting_with_line_cause_and_next_step()
     let missing = config("[geo]\nasn = \"/nowhere/asn.mmdb\"\ncountry = \"/tmp\"\n").unwrap_err();
     assert!(missing[0].starts_with("2: geo.asn: /nowhere/asn.mmdb: No such file"), "{missing:?}");
     assert!(missing[0].contains("GeoLite2-ASN.mmdb"), "{missing:?}");
-    assert!(missing[1].starts_with("3: geo.country: /tmp: it is not a file"), "{missing:?}");
+    assert!(missing[1].starts_with("3: geo.country: /tmp: not a file"), "{missing:?}");
 }
 
 proptest::proptest! {

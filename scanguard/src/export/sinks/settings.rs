@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, fs,
-    io::Read as _,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,14 +22,13 @@ use crate::{
     config::{Interval, Section},
     detect::Severity,
     export::findings::Format,
+    secret,
 };
 
 /// Sinks at once.
 const MAX_SINKS: usize = 32;
 /// Headers of one sink.
 const MAX_HEADERS: usize = 32;
-/// Secrets and templates are small.
-const MAX_FILE: u64 = 64 << 10;
 /// Events that wait in a sink unless configured otherwise: some 3 kB each, and shared by the sinks.
 const QUEUE: u32 = 1024;
 /// Where the journal listens; systemd's own name for it.
@@ -265,7 +263,10 @@ fn read_webhook(section: &mut Section<'_, '_>) -> Option<webhook::Settings> {
     let content_type = content_type.unwrap_or(JSON);
     let json = content_type.to_str().is_ok_and(|text| text.contains("json"));
     let template = section.optional("template", |text| Template::parse(text.to_owned(), json));
-    let secret = section.optional("secret_file", |text| Secret::parse(&small_file(&absolute(text)?)?));
+    let secret = section.optional("secret_file", |text| {
+        let secret = secret::read(&absolute(text)?).map_err(|error| error.to_string())?;
+        Secret::parse(secret.reveal())
+    });
     let headers = headers(section);
     Some(webhook::Settings { url: url?, format, template, content_type, headers, secret })
 }
@@ -276,16 +277,6 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
         return Ok(path.to_owned());
     }
     Err(format!("{text:?} is no absolute path of a file"))
-}
-
-fn small_file(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    read.map_err(|error| format!("{}: {error}", path.display()))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("{}: more than {MAX_FILE} bytes", path.display()));
-    }
-    Ok(bytes)
 }
 
 fn http_url(text: &str) -> Result<Uri, String> {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -198,6 +199,7 @@ async fn a_webhook_is_tried_until_it_answers_and_each_attempt_has_the_same_id() 
     let scratch = Scratch::new();
     let secret = scratch.path("secret");
     fs::write(&secret, "hunter2\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(
         "[[sinks]]\nkind = \"webhook\"\nurl = \"{url}\"\nsecret_file = \"{secret}\"\nheaders = [\"X-Team: edge\"]\n\
          template = '{{\"text\": {{{{ reason }}}}, \"rule\": {{{{ rule }}}}}}'\n"

@@ -161,7 +161,7 @@ fn what_cannot_be_done_is_refused_by_name_and_without_a_secret() {
         ),
         (with("cert: PEM"), "tls_server_config.cert: there is cert_file, too"),
         (TLS.replace("server.pem", "none.pem"), "certs/none.pem: No such file"),
-        (TLS.replace("server.pem", "server.key"), "no certificate in PEM"),
+        (TLS.replace("server.pem", "server.key"), "tls_server_config.cert_file: no certificate in PEM"),
         (TLS.replace("server.key", "server.pem"), "no private key in PEM"),
         (TLS.replace("server.key", "client.key"), "it does not go with the certificate"),
         (with("client_auth_type: RequireAnyClientCert"), "say RequireAndVerifyClientCert"),

@@ -72,8 +72,8 @@ pub(super) fn tls(file: &File, directory: &Path) -> Result<Option<Tls>, Wrong> {
     let provider = Arc::new(provider(said)?);
     let verifier = verifier(said, directory, &provider)?;
     let asks_for_certificates = verifier.client_auth_mandatory();
-    let (_, certificates) = pem("cert", &said.cert, &said.cert_file, directory)?;
-    let certificates = certificates_of("cert", &certificates)?;
+    let (name, certificates) = pem("cert", &said.cert, &said.cert_file, directory)?;
+    let certificates = certificates_of(&name, &certificates)?;
     let (key_name, key) = pem("key", &said.key, &said.key_file, directory)?;
     let key = PrivateKeyDer::from_pem_slice(&key)
         .map_err(|error| wrong(key_name.clone(), format!("no private key in PEM: {error}")))?;
@@ -170,7 +170,7 @@ fn verifier(
     };
     let (name, authorities) = pem("client_ca", &said.client_ca, &said.client_ca_file, directory)?;
     let mut roots = RootCertStore::empty();
-    for authority in certificates_of("client_ca", &authorities)? {
+    for authority in certificates_of(&name, &authorities)? {
         roots.add(authority).map_err(|error| wrong(name.clone(), error.to_string()))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
@@ -202,7 +202,6 @@ fn pem(key: &str, text: &Secret, file: &Path, directory: &Path) -> Result<(Strin
 }
 
 fn certificates_of(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Wrong> {
-    let key = format!("tls_server_config.{key}");
     let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),

@@ -12,7 +12,7 @@ use super::{
 /// Keeps until that came to an end.
 async fn kept(keeper: &mut Keeper, bench: &mut Bench) {
     keeper.keep(&mut bench.responder, now(1)).await;
-    while keeper.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+    while keeper.writing.as_ref().is_some_and(|writing| !writing.task.is_finished()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     keeper.finish_writing(&mut bench.responder).await;
