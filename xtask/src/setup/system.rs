@@ -46,7 +46,7 @@ pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 24] = [
+pub(super) const TEST_TOOLS: [Program; 25] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
