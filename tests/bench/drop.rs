@@ -40,7 +40,7 @@ const QUIET: Duration = Duration::from_secs(3);
 const MEDIAN_LIMIT: f64 = 3.0;
 /// The same, of 99 in a hundred.
 const P99_LIMIT: f64 = 30.0;
-/// Percent of the services from which a scan may hear.
+/// Percent of [`PORTS`] from which a scan may hear.
 const ANSWERED_LIMIT: f64 = 5.0;
 /// What a SYN scan is banned by: it completes no connection.
 const SPOOFABLE: &str = "allow_spoofable = true\n";
@@ -141,7 +141,7 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
     let mut targets = Vec::new();
     let mac = Lab::new()?.victim_mac()?;
     for place in 0..scanners(&mac).len() {
-        let Scanner { name, services, .. } = scanners(&mac)[place];
+        let Scanner { name, services, forwards, .. } = scanners(&mac)[place];
         eprintln!("{scans} scans: {name}");
         let percent = |answered: usize| 100.0 * answered as f64 / services as f64;
         let unwatched = scan(place, false)?;
@@ -161,13 +161,19 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
             name,
             cells.chain([percent(most), percent(unwatched.answered), not_stopped].map(Cell::from)),
         );
+        // Where it forwards, nothing is held before the agent has judged: the row shows what that is worth.
+        if forwards {
+            continue;
+        }
         let mut target = |what: &str, figure, limit, unit| {
             targets.push(Target::new(&format!("{name}: {what}"), figure, Bound::AtMost, limit, unit));
         };
         target("threshold to drop, median", times[0], MEDIAN_LIMIT, "ms");
         target("threshold to drop, p99", times[1], P99_LIMIT, "ms");
-        target("services that answered", Some(percent(most)), ANSWERED_LIMIT, "%");
         target("scans not stopped", Some(not_stopped), 0.0, "");
+        if services == PORTS {
+            target("services that answered", Some(percent(most)), ANSWERED_LIMIT, "%");
+        }
     }
     Ok(Report { part: Part::Drop, machine: Machine::this()?, tables: vec![table], targets })
 }
