@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt as _,
     time::Duration,
 };
@@ -16,6 +16,7 @@ use scanguard_tests::{
     capture::Capture,
     clients::at,
     lab::{Lab, Namespace, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
+    stream,
 };
 
 use crate::{
@@ -26,6 +27,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough for an answer over a veth pair, and for a second SYN.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
+const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// Forged ones.
+const SOURCES: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -46,6 +51,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("response: a peer without the right is refused and logged", forbidden),
         trial("response: orders that make no sense are refused with the reason", nonsense),
         trial("response: a reload takes the response settings whole or not at all", reloaded),
+        trial(
+            "response: too many bans in a minute fall back to dry-run until somebody sets the mode",
+            breaker,
+        ),
+        trial("response: where there is no room a ban by a rule makes room, and none by hand", full),
+        trial("response: who is banned again is banned for longer", escalation),
+        trial("response: drop = all drops the answers of a banned address, too", drop_all),
         trial("response: networks of feeds are dropped from the first packet on", feeds),
     ]
 }
@@ -469,6 +481,93 @@ fn reloaded() -> Result<()> {
     ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still enforcing");
     reload("mode = \"enforce\"", "read again and taken")?;
     ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban is gone");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// Each of the sources scans, by turns, until that is so.
+fn scan_until(
+    lab: &Lab,
+    sources: &[Ipv4Addr],
+    what: &str,
+    mut is_so: impl FnMut() -> Option<bool>,
+) -> Result<()> {
+    let until = || wait_for(what, PATIENCE, || is_so().filter(|is_so| *is_so));
+    stream::during(lab, VICTIM_ADDRESS, sources, until).map(drop)
+}
+
+fn breaker() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.victim, 80)?;
+    let config = configured("mode = \"enforce\"\nallow_spoofable = true\nmax_per_minute = 2")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    agent.order(&["ban", SCANNER])?;
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+    scan_until(&lab, &SOURCES, "the fallback", || Some(mode(&agent)? == "dry-run"))?;
+    let page = agent.metrics()?;
+    ensure!(page.get("scanguard_circuit_breaker_open") == 1.0, "{page:?}");
+    ensure!(page.get("scanguard_bans_total{by=\"rule\"}") == 2.0, "{page:?}");
+    let status = agent.order(&["status"])?;
+    ensure!(status.contains("by the circuit breaker"), "{status}");
+    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still dropped");
+    // It is still open after a restart.
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ensure!(mode(&agent).as_deref() == Some("dry-run"), "{}", agent.said());
+    ensure!(agent.metrics()?.get("scanguard_circuit_breaker_open") == 1.0);
+    agent.order(&["enforce"])?;
+    ensure!(agent.metrics()?.get("scanguard_circuit_breaker_open") == 0.0);
+    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn full() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = configured("mode = \"enforce\"\nallow_spoofable = true\nmax_bans = 2")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    agent.order(&["ban", SCANNER])?;
+    let evicted = || Some(agent.metrics().ok()?.get("scanguard_bans_evicted_total") >= 1.0);
+    scan_until(&lab, &SOURCES[..2], "an eviction", evicted)?;
+    let bans = agent.json(&["bans"])?;
+    let bans = bans["bans"].as_array().context("bans")?;
+    let by = |who| bans.iter().filter(|ban| ban["by"] == who).count();
+    ensure!(bans.len() == 2 && by("hand") == 1 && by("rule") == 1, "{bans:?}");
+    ensure!(agent.said().contains("response.max_bans"), "{}", agent.said());
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn escalation() -> Result<()> {
+    let lab = Lab::new()?;
+    let config =
+        configured("mode = \"enforce\"\nallow_spoofable = true\ntimes = [\"1s\", \"1h\"]\njitter = 0")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let again = || Some(agent.json(&["bans"]).ok()?["bans"][0]["level"] == 1);
+    scan_until(&lab, &SOURCES[..1], "the second ban", again)?;
+    let bans = agent.json(&["bans"])?;
+    let ban = &bans["bans"][0];
+    ensure!(ban["seconds_left"].as_u64().is_some_and(|left| (3_500..=3_600).contains(&left)), "{ban}");
+    ensure!(
+        ban["reason"].as_str().is_some_and(|reason| reason.starts_with("banned for the 2nd time for 1h")),
+        "{ban}"
+    );
+    ensure!(agent.metrics()?.get("scanguard_bans_total{by=\"rule\"}") == 2.0);
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn drop_all() -> Result<()> {
+    let lab = Lab::new()?;
+    behind::serve(&lab.scanner, 8080)?;
+    let config = configured("mode = \"enforce\"\ndrop = \"all\"")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "dropped without a ban");
+    agent.order(&["ban", SCANNER])?;
+    ensure!(!connects(&lab.victim, at(SCANNER, 8080))?, "the banned one answers");
+    ensure!(agent.order(&["status"])?.contains("drop = \"all\""));
+    agent.order(&["unban", SCANNER])?;
+    ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "still banned");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
