@@ -16,6 +16,7 @@ mod view;
 
 use std::{
     io::{IsTerminal as _, stdin, stdout},
+    panic::resume_unwind,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    task::JoinSet,
     time::sleep_until,
 };
 
@@ -70,7 +72,8 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
     let mut screen = Screen::enter().context("the terminal")?;
     let (send, mut inputs) = mpsc::channel(QUEUE);
     terminal::listen(send);
-    let (tell, mut news) = mpsc::channel::<News>(QUEUE);
+    // What is asked and ordered; the end of each is news.
+    let mut asking = JoinSet::new();
     let mut asked: Option<Instant> = None;
     let mut due = Instant::now() + INTERVAL;
     loop {
@@ -86,8 +89,9 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
                 // The terminal has gone.
                 None => return Ok(()),
             },
-            Some(news) = news.recv() => {
-                match news {
+            Some(ended) = asking.join_next() => {
+                // A panic there is one here: the hook has left the screen, which is not to be drawn on again.
+                match ended.unwrap_or_else(|error| resume_unwind(error.into_panic())) {
                     News::Snapshot(snapshot) => {
                         let took = asked.take().map_or(Duration::ZERO, |asked| asked.elapsed());
                         due = Instant::now() + INTERVAL.max(took * REST);
@@ -118,18 +122,12 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
             Some(Effect::Refresh) if asked.is_some() => {}
             Some(Effect::Refresh) => {
                 asked = Some(Instant::now());
-                let (client, wanted, tell) = (client.clone(), model.wanted(), tell.clone());
-                tokio::spawn(async move {
-                    let snapshot = Box::new(fetch(&client, &wanted).await);
-                    // If nobody listens any more, nobody needs it.
-                    let _ = tell.send(News::Snapshot(snapshot)).await;
-                });
+                let (client, wanted) = (client.clone(), model.wanted());
+                asking.spawn(async move { News::Snapshot(Box::new(fetch(&client, &wanted).await)) });
             }
             Some(Effect::Order(order)) => {
-                let (client, tell) = (client.clone(), tell.clone());
-                tokio::spawn(async move {
-                    let _ = tell.send(News::Said(order.give(&client).await)).await;
-                });
+                let client = client.clone();
+                asking.spawn(async move { News::Said(order.give(&client).await) });
             }
         }
     }
