@@ -23,6 +23,8 @@ pub mod oracle;
 pub mod outcome;
 pub mod packet;
 pub mod parse;
+#[cfg(test)]
+mod proofs;
 pub mod sample;
 pub mod sketch;
 pub mod tally;

@@ -15,7 +15,7 @@ use scanguard_tests::{
     scans::SCANS,
 };
 
-use crate::{counts::config_file, trial};
+use crate::{counts::config_file, faults::scan_is_counted, trial};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -243,8 +243,7 @@ fn interface_returns() -> Result<()> {
     ensure!(agent.get("/readyz")?.0 == 200, "it still sees packets");
     lab.connect()?;
     wait_for("attached again", PATIENCE, || attached(&agent, VICTIM_INTERFACE).then_some(()))?;
-    SCANS[0].run(&lab)?;
-    ensure!(agent.settled()?.probes("syn") >= 1000.0, "it counts no more");
+    scan_is_counted(&lab, &agent)?;
     ensure!(agent.said().contains("is gone") && agent.said().contains("is back"), "{}", agent.said());
     lab.victim.ip("link del other0")?;
     ensure!(agent.stop()? == Some(0), "{}", agent.said());

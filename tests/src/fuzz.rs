@@ -5,18 +5,29 @@
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use scanguard::{
     config::Config,
-    content::{Hello, Query, Request, Said, Service, parse::parse, sample::Sample},
+    content::{
+        Hello, Query, Request, Said, Service,
+        lists::{Agents, Fingerprints, Paths},
+        parse::parse,
+        sample::Sample,
+    },
     control::{Answer, peer::Rights, server},
+    crowdsec::decisions::{Decisions, Lifts, Stream},
     detect::feeds::Feeds,
-    export::metrics::{Limits, Metrics},
+    export::{
+        metrics::{Limits, Metrics},
+        web::WebConfig,
+    },
     logs::{self, format::Format, reader::Reader},
     replay::{capture::Capture, frame::Frames},
-    respond::{orders::OrderError, state::State},
+    respond::{cause::Cause, orders::OrderError, policy, state::State, surroundings},
     sensor::{FRAME_LENGTHS, privileges::effective_user},
 };
 use scanguard_common::{
@@ -39,17 +50,22 @@ use tokio::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 15] = [
     ("capture", capture),
     ("config", config),
     ("control", control),
+    ("decisions", decisions),
     ("dns", dns),
     ("feed", feed),
+    ("host_tables", host_tables),
     ("http", http),
+    ("list", list),
     ("log_line", log_line),
+    ("log_state", log_state),
     ("packet", packet),
     ("state", state),
     ("tls", tls),
+    ("web_config", web_config),
 ];
 
 /// A capture of either format: what is read of it are frames that every sensor takes.
@@ -109,6 +125,28 @@ pub fn control(bytes: &[u8]) {
     });
 }
 
+/// An answer of CrowdSec's Local API, as all that holds and as what has changed: no more is kept than there is room for, a ban
+/// lasts for a time that there is, and nobody is banned and let go at once.
+pub fn decisions(bytes: &[u8]) {
+    const MOST: u32 = 3;
+    let mut decisions = Decisions::new("edge", MOST);
+    for (full, minute) in [(false, 0), (true, 1), (false, 2)] {
+        let Ok(stream) = serde_json::from_slice::<Stream>(bytes) else { return };
+        let orders = decisions.take(stream, full, Duration::from_secs(60 * minute));
+        assert!(orders.kept <= MOST as usize, "{orders:?}");
+        for (net, cause) in &orders.bans {
+            let Cause::Crowdsec { scenario, lasts, .. } = cause else { panic!("{cause:?}") };
+            assert!(!scenario.contains(char::is_control), "{scenario:?}");
+            assert!(!lasts.is_zero() && *lasts <= policy::LONGEST, "{lasts:?}");
+            let is_lifted = match &orders.lifts {
+                Lifts::These(nets) => nets.contains(net),
+                Lifts::AllBut(nets) => !nets.contains(net),
+            };
+            assert!(!is_lifted && net.trunc() == *net, "{net}");
+        }
+    }
+}
+
 /// A DNS message over UDP, and the same bytes over TCP.
 pub fn dns(bytes: &[u8]) {
     said(protocol::UDP, 53, bytes);
@@ -127,9 +165,41 @@ pub fn feed(bytes: &[u8]) {
     assert!(wrong.len() <= text.lines().count());
 }
 
+/// What is read of /etc/resolv.conf and /proc/net/tcp: no more than there are lines.
+pub fn host_tables(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().count();
+    assert!(surroundings::parse_resolvers(&text).len() <= lines);
+    assert!(surroundings::parse_sockets(&text).count() <= lines.saturating_sub(1), "the head is a row");
+}
+
 /// The beginning of an HTTP request or answer.
 pub fn http(bytes: &[u8]) {
     said(protocol::TCP, 80, bytes);
+}
+
+/// A list of scanners' agents, of paths, of fingerprints: what was read of it is found.
+pub fn list(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let lines = || text.lines().map(|line| line.trim().trim_start_matches('\u{feff}'));
+    let entries = || lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    if let Ok(agents) = Agents::parse(text) {
+        for entry in entries() {
+            let agent = entry.strip_prefix('^').map_or(entry, str::trim);
+            assert!(agents.tool(agent).is_some(), "{entry:?}");
+        }
+    }
+    if let Ok(paths) = Paths::parse(text) {
+        for entry in entries() {
+            let path = entry.strip_prefix('!').map_or(entry, str::trim).trim_end_matches('*');
+            assert!(paths.sensitivity(path).is_some(), "{entry:?}");
+        }
+    }
+    if let Ok(fingerprints) = Fingerprints::parse(text) {
+        for fingerprint in entries().filter_map(|entry| entry.split_whitespace().next()) {
+            assert!(fingerprints.tool(fingerprint).is_some(), "{fingerprint:?}");
+        }
+    }
 }
 
 /// A line of an access log, of any format: whoever it is laid to is no address of this host's own.
@@ -146,6 +216,13 @@ pub fn log_line(bytes: &[u8]) {
             assert!(!ip.is_loopback() && !settings.trusted_proxies[0].contains(&ip), "{ip}");
         }
     }
+}
+
+/// The file that says how far logs were read: what can be read is the same when it was written and read again.
+pub fn log_state(bytes: &[u8]) {
+    let Ok(state) = logs::state::State::parse(bytes) else { return };
+    let written = serde_json::to_vec(&state).expect("it was read");
+    assert_eq!(logs::state::State::parse(&written).expect("it was written"), state);
 }
 
 /// A frame: the early decision agrees with the thorough one, and where it looks at less, no other probe gets past it than one
@@ -191,6 +268,15 @@ pub fn state(bytes: &[u8]) {
 /// The beginning of a TLS hello.
 pub fn tls(bytes: &[u8]) {
     said(protocol::TCP, 443, bytes);
+}
+
+/// A web.config file with what is said in it of keys and passwords: whoever names one is protected by it or told why not.
+pub fn web_config(bytes: &[u8]) {
+    let path = Path::new("/nonexistent/web.yml");
+    match WebConfig::parse(bytes, path) {
+        Ok(config) => assert!(config != WebConfig::default(), "it protects nothing"),
+        Err(error) => assert!(error.to_string().starts_with("/nonexistent/web.yml: "), "{error}"),
+    }
 }
 
 /// Whatever was said is no longer than what bytes can become, and it is of the kind that it begins like.

@@ -109,6 +109,41 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// What was told last is never evidence again; nothing that is added makes what was told evidence, but for want of room.
+        #[test]
+        fn what_was_told_stays_told_and_what_is_kept_has_a_bound(
+            steps in proptest::collection::vec((0u8..6, 0usize..3, 0u64..100, 0u8..12), 0..60),
+        ) {
+            const RULES: [&str; 3] = ["general", "special", "other"];
+            const ROOM: usize = 4;
+            let mut told = Told::new(ROOM);
+            let (mut at, mut all) = (0, Duration::ZERO);
+            for (source, rule, pause, what) in steps {
+                at += pause;
+                let now = Duration::from_secs(at);
+                match what {
+                    0 => {
+                        told.settle_all(now);
+                        all = now;
+                    }
+                    1 => told.settle(address(source), now),
+                    _ => told.add(address(source), RULES[rule], &["special"], now),
+                }
+                let is_told = |rule| told.until(rule, &address(source)) > now;
+                match what {
+                    0 | 1 => proptest::prop_assert!(RULES.into_iter().all(is_told)),
+                    _ => proptest::prop_assert!(is_told(RULES[rule]) && is_told("special")),
+                }
+                proptest::prop_assert!(told.over.len() <= ROOM);
+                for source in 0..6 {
+                    let until = told.until("general", &address(source));
+                    proptest::prop_assert!(until >= all && until <= now + Duration::from_nanos(1));
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_oldest_are_forgotten_when_there_is_no_room() {
         let mut told = Told::new(4);

@@ -15,7 +15,7 @@ mod json;
 mod lines;
 pub mod reader;
 pub mod settings;
-mod state;
+pub mod state;
 mod tail;
 pub mod task;
 

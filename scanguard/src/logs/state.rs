@@ -24,7 +24,7 @@ pub(super) const HEAD_BYTES: u16 = 256;
 /// What is kept.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct State {
+pub struct State {
     version: u32,
     /// When it was written.
     pub(super) saved: Timestamp,
@@ -100,12 +100,20 @@ impl State {
         let Some(bytes) = whole_file::read_if_there(path, MAX_FILE_BYTES)? else {
             return Ok(None);
         };
-        let state: Self = serde_json::from_slice(&bytes)?;
+        Self::parse(&bytes).map(Some)
+    }
+
+    /// Reads what such a file has.
+    ///
+    /// # Errors
+    /// It is not what this version writes.
+    pub fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let state: Self = serde_json::from_slice(bytes)?;
         if state.version != VERSION {
             let message = format!("its version is {}, not {VERSION}", state.version);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        Ok(Some(state))
+        Ok(state)
     }
 
     /// Writes the file: whole or not at all.

@@ -15,6 +15,8 @@ pub mod cause;
 mod decided;
 pub mod feed;
 pub mod keeper;
+#[cfg(test)]
+mod laws;
 mod mode;
 pub mod orders;
 pub mod policy;

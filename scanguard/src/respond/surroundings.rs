@@ -96,8 +96,8 @@ fn read_small(path: &str) -> Option<String> {
     }
 }
 
-/// resolv.conf(5): the keyword begins the line; an IPv6 address may have a zone.
-fn parse_resolvers(text: &str) -> Vec<IpAddr> {
+/// The resolvers that a text names. resolv.conf(5): the keyword begins the line; an IPv6 address may have a zone.
+pub fn parse_resolvers(text: &str) -> Vec<IpAddr> {
     let address = |line: &str| {
         let rest = line.strip_prefix("nameserver")?;
         let word = rest.starts_with([' ', '\t']).then(|| rest.split_whitespace().next())??;
@@ -157,15 +157,18 @@ fn socket_inodes(process: &Path) -> Vec<u64> {
 
 /// A row of /proc/net/tcp that listens or is connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Socket {
-    own: SocketAddr,
-    peer: SocketAddr,
-    listens: bool,
+pub struct Socket {
+    /// This host's end.
+    pub own: SocketAddr,
+    /// The other end; unspecified where it listens.
+    pub peer: SocketAddr,
+    /// Whether it listens; else it is connected.
+    pub listens: bool,
     inode: u64,
 }
 
-/// Documentation/networking/proc_net_tcp.rst. A reader of our own, since the crates that there are read all of /proc.
-fn parse_sockets(table: &str) -> impl Iterator<Item = Socket> {
+/// The sockets of a table, as Documentation/networking/proc_net_tcp.rst has it. A reader of our own, since the crates that there are read all of /proc.
+pub fn parse_sockets(table: &str) -> impl Iterator<Item = Socket> {
     table.lines().skip(1).filter_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         let listens = match *words.get(3)? {

@@ -60,8 +60,12 @@ struct HttpServer {
 impl File {
     pub(super) fn read(path: &Path) -> Result<Self, WebError> {
         let text = read_file(path).map_err(|error| WebError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    pub(super) fn parse(text: &[u8], path: &Path) -> Result<Self, WebError> {
         // What stands around the place could be a secret.
-        serde_saphyr::from_slice(&text).map_err(|error| WebError::Form {
+        serde_saphyr::from_slice(text).map_err(|error| WebError::Form {
             path: path.to_owned(),
             said: error.without_snippet().to_string(),
         })

@@ -43,12 +43,23 @@ impl WebConfig {
     /// # Errors
     /// See [`WebError`].
     pub fn read(path: &Path) -> Result<Self, WebError> {
+        Self::of(&file::File::read(path)?, path)
+    }
+
+    /// As [`Self::read`], of a text that the file has.
+    ///
+    /// # Errors
+    /// See [`WebError`].
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self, WebError> {
+        Self::of(&file::File::parse(text, path)?, path)
+    }
+
+    fn of(file: &file::File, path: &Path) -> Result<Self, WebError> {
         let wrong = |Wrong { key, why }| WebError::Wrong { path: path.to_owned(), key, why };
-        let file = file::File::read(path)?;
         let directory = path.parent().unwrap_or(Path::new(""));
         let config = Self {
-            tls: tls::tls(&file, directory).map_err(wrong)?,
-            users: Users::new(&file).map_err(wrong)?,
+            tls: tls::tls(file, directory).map_err(wrong)?,
+            users: Users::new(file).map_err(wrong)?,
             headers: file.headers().map_err(wrong)?,
         };
         // Whoever names a file wants to be protected by it.

@@ -1,0 +1,217 @@
+//! What a model checker would be asked about this code: that no index leaves its array, that nothing overflows, that what
+//! decides about a source is monotonic. Where there are few cases all of them are tried, elsewhere ones at random.
+//! CONTRIBUTING.md says why there is no Kani.
+
+use core::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use crate::{
+    abi::Control,
+    account::{
+        ANSWERS, Answer, SourceState, Unshared, record, record_aborted, record_answer, record_completed,
+    },
+    address::Address,
+    door::{Knock, PLACES},
+    flow::{stir, tag},
+    gate::passes,
+    hold::{Evidence, HELD_ALREADY, hold, is_due, is_enforced, lasts},
+    oracle::{Home, Oracle, Reach, Socket},
+    outcome::{EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
+    sketch::{HOST_WORDS, SERVICE_WORDS, host_bit, service_bit},
+};
+
+fn address() -> impl Strategy<Value = Address> {
+    let v4 = any::<u32>().prop_map(|ip| Ipv4Addr::from(ip).into());
+    prop_oneof![v4, any::<[u8; 16]>().prop_map(|bytes| Address::from_v6(&bytes))]
+}
+
+fn flow() -> impl Strategy<Value = Flow> {
+    let parts = (address(), address(), any::<u8>(), any::<u16>(), any::<u16>());
+    parts.prop_map(|(source, destination, protocol, port, source_port)| Flow {
+        source,
+        destination,
+        service: Service { protocol, port },
+        source_port,
+        reserved: 0,
+    })
+}
+
+/// Numbers, those at which arithmetic turns over among them.
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![any::<u32>(), 0u32..1_100, (u32::MAX - 3)..=u32::MAX]
+}
+
+proptest! {
+    #[test]
+    fn a_bit_lies_within_its_bitmap(flow in flow(), salt: u64) {
+        let (service, host) = (service_bit(flow.service, salt), host_bit(flow.destination, salt));
+        prop_assert!(service.word < SERVICE_WORDS && service.mask.is_power_of_two());
+        prop_assert!(host.word < HOST_WORDS && host.mask.is_power_of_two());
+    }
+
+    #[test]
+    fn a_tag_is_none_of_an_empty_place_and_its_parts_are_not_mixed_up(flow in flow(), salt: u64, other: u64) {
+        prop_assert_ne!(tag(&flow, salt), 0);
+        prop_assert_eq!(stir(salt, other) == stir(salt, other ^ 1), false, "two words are one");
+    }
+
+    #[test]
+    fn a_knock_lies_within_the_door_and_is_known_by_itself_alone(source in address(), salt: u64, held: u32) {
+        let knock = Knock::new(source, salt);
+        prop_assert!((knock.place as usize) < PLACES);
+        prop_assert!(knock.is_known(knock.fingerprint) && !knock.is_known(0));
+        prop_assert_eq!(knock.is_known(held), held == knock.fingerprint);
+    }
+
+    /// More that was missed never acquits, more that was met never convicts, and no numbers make it overflow.
+    #[test]
+    fn who_is_held_stays_so_with_more_misses_and_not_with_more_that_was_met(
+        (reflex, reflex_completed, epoch) in (number(), number(), number()),
+        (missed, met, completed, completed_epoch) in (number(), number(), number(), number()),
+        (more, luck) in (number(), number()),
+    ) {
+        let control = Control { epoch, reflex, reflex_completed, ..Control::default() };
+        let evidence = Evidence { missed, met, completed, completed_epoch };
+        let worse = Evidence { missed: missed.saturating_add(more).min(HELD_ALREADY - 1), ..evidence };
+        let better = Evidence { met: met.saturating_add(luck), ..evidence };
+        if is_due(&control, evidence) {
+            prop_assert!(is_due(&control, worse));
+            prop_assert!(reflex != 0 && missed >= reflex && missed != HELD_ALREADY);
+        } else if missed != HELD_ALREADY {
+            prop_assert!(!is_due(&control, better));
+        }
+    }
+
+    #[test]
+    fn a_hold_keeps_its_end_and_its_kind(until in 0u64..1 << 63, enforced: bool, jiffies: u64) {
+        let held = hold(until, enforced);
+        prop_assert_eq!(lasts(held, jiffies), until > jiffies);
+        prop_assert_eq!(is_enforced(held), enforced);
+    }
+
+    /// Whatever comes, also packets of the epoch before and numbers that are no class: every probe is counted once by
+    /// class and once by what it met, and what was missed stays far from the number that means something else.
+    #[test]
+    fn an_account_counts_everything_once_and_overflows_nowhere(
+        start in number(),
+        salt: u64,
+        steps in prop::collection::vec((flow(), 0..PROBE_CLASSES + 2, 0usize..4, -1i32..3, 0u8..6), 0..60),
+    ) {
+        let (mut epoch, mut state) = (start, SourceState::new(1, start));
+        let (mut probes, mut news, mut answers) = (0, 0, 0);
+        for (flow, class, reach, pace, what) in steps {
+            // Time goes on; some packets are late by one.
+            epoch = epoch.wrapping_add(pace.max(0).cast_unsigned());
+            let epoch = if pace < 0 { epoch.wrapping_sub(1) } else { epoch };
+            // SAFETY: exclusive references.
+            unsafe {
+                match what {
+                    0 => record_completed::<Unshared>(&raw mut state, epoch),
+                    1 => {
+                        record_answer::<Unshared>(&raw mut state, Answer::ALL[reach % ANSWERS], epoch);
+                        answers += 1;
+                    }
+                    2 => {
+                        let told = record_aborted::<Unshared>(&raw mut state, flow.service, epoch, salt);
+                        news += u32::from(told.is_some());
+                    }
+                    _ => {
+                        let told =
+                            record::<Unshared>(&raw mut state, class, Reach::ALL[reach], &flow, epoch, salt);
+                        probes += u32::from(class < PROBE_CLASSES);
+                        news += u32::from(told.is_some());
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(state.counts.iter().sum::<u32>(), probes);
+        prop_assert_eq!(state.reach.iter().sum::<u32>(), probes);
+        prop_assert_eq!(state.answers.iter().sum::<u32>(), answers);
+        prop_assert_eq!(state.news, news);
+        // Each bit of both windows once.
+        prop_assert!(state.missed <= 2 * 64 * u32::try_from(SERVICE_WORDS).unwrap());
+        let seen = state.distinct_since(state.epoch.wrapping_sub(1));
+        let bits = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
+        prop_assert!(bits(&seen.services) + bits(&[seen.open_services]) <= probes);
+        prop_assert!(state.samples.iter().all(|sample| sample.taken <= 1));
+    }
+}
+
+/// All that an oracle can say.
+#[derive(Clone, Copy, Debug)]
+struct Says {
+    tcp: Socket,
+    udp: bool,
+    home: Home,
+    published: bool,
+    forwards: bool,
+}
+
+impl Oracle for Says {
+    fn tcp(&self, _flow: &Flow) -> Socket {
+        self.tcp
+    }
+    fn udp(&self, _flow: &Flow) -> bool {
+        self.udp
+    }
+    fn home(&self, _address: Address) -> Home {
+        self.home
+    }
+    fn published(&self, _address: Address, _service: Service) -> bool {
+        self.published
+    }
+    fn forwards(&self) -> bool {
+        self.forwards
+    }
+}
+
+fn everything() -> impl Iterator<Item = Says> {
+    const NO_YES: [bool; 2] = [false, true];
+    let sockets = [Socket::Connected, Socket::Pending, Socket::Calling, Socket::Listening, Socket::None];
+    let homes = [Home::Local, Home::Live, Home::Dark, Home::Elsewhere];
+    sockets.into_iter().flat_map(move |tcp| {
+        homes.into_iter().flat_map(move |home| {
+            NO_YES.into_iter().flat_map(move |udp| {
+                NO_YES.into_iter().flat_map(move |published| {
+                    NO_YES.map(|forwards| Says { tcp, udp, home, published, forwards })
+                })
+            })
+        })
+    })
+}
+
+/// All cases: 5 sockets, 4 kinds of addresses, 8 of the rest, 6 kinds of segments, and ports on both sides of each bound.
+#[test]
+fn a_ban_never_drops_what_a_connection_of_this_host_wants() {
+    const PORTS: [u16; 8] =
+        [0, 1, 1_023, 1_024, EPHEMERAL_START - 1, EPHEMERAL_START, EPHEMERAL_START + 1, 65_535];
+    let mut cases = 0;
+    for says in everything() {
+        for kind in SegmentKind::ALL {
+            let is_datagram = matches!(kind, SegmentKind::Datagram | SegmentKind::EmptyDatagram);
+            for (source_port, port) in PORTS.iter().flat_map(|from| PORTS.map(|to| (*from, to))) {
+                let flow = Flow {
+                    source: Ipv4Addr::new(192, 0, 2, 1).into(),
+                    destination: Ipv4Addr::new(198, 51, 100, 1).into(),
+                    service: Service { protocol: if is_datagram { 17 } else { 6 }, port },
+                    source_port,
+                    reserved: 0,
+                };
+                let passes = |says: &Says| passes(says, kind, &flow);
+                if !is_datagram {
+                    let own = matches!(says.tcp, Socket::Connected | Socket::Pending | Socket::Calling);
+                    assert!(passes(&says) || !own, "{says:?} {kind:?} {flow:?}");
+                }
+                // Somebody who wants it never makes it be dropped.
+                if passes(&says) {
+                    assert!(passes(&Says { udp: true, ..says }), "{says:?} {kind:?} {flow:?}");
+                    assert!(passes(&Says { tcp: Socket::Connected, ..says }), "{says:?} {kind:?} {flow:?}");
+                    assert!(passes(&Says { published: true, ..says }), "{says:?} {kind:?} {flow:?}");
+                }
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(cases, 5 * 4 * 8 * 6 * PORTS.len() * PORTS.len());
+}

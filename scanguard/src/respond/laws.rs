@@ -1,0 +1,150 @@
+//! What holds whatever happens in whatever order: policy, book and breaker together, driven at random as the responder drives
+//! them.
+
+use std::{hash::RandomState, time::Duration};
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+use super::{
+    Mode,
+    allow::{AllowList, Why},
+    book::{Ban, Book},
+    breaker::Breaker,
+    cause::{Cause, Origin},
+    policy::{Circumstances, Decision, Sentence, judge},
+    settings::Settings,
+    testing::{net, now},
+};
+use crate::detect::{Confidence, findings::Spoofable};
+
+const MAX_BANS: u32 = 5;
+const MAX_PER_MINUTE: u32 = 3;
+/// Long enough to be banned again within it, short enough to pass.
+const FORGIVE: Duration = Duration::from_secs(400);
+
+/// Something that asks for a ban.
+#[derive(Clone, Debug)]
+struct Step {
+    /// Seconds since the step before.
+    pause: u64,
+    host: u8,
+    prefix: u8,
+    by: By,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Rule(Mode),
+    Hand(Option<u64>),
+    Crowdsec(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let mode = prop_oneof![Just(Mode::Enforce), Just(Mode::DryRun), Just(Mode::Observe)];
+    let by = prop_oneof![
+        6 => mode.prop_map(By::Rule),
+        1 => prop::option::of(0u64..500).prop_map(By::Hand),
+        1 => (0u64..500).prop_map(By::Crowdsec),
+    ];
+    let pause = prop_oneof![3 => 0u64..5, 2 => 0u64..90, 1 => 0u64..1_000];
+    let prefix = prop_oneof![8 => Just(32u8), 1 => 0u8..=32];
+    let step = (pause, 0u8..10, prefix, by);
+    prop::collection::vec(step.prop_map(|(pause, host, prefix, by)| Step { pause, host, prefix, by }), 1..80)
+}
+
+fn cause(by: By, number: u64) -> Cause {
+    match by {
+        By::Rule(_) => Cause::Rule {
+            rule: "vertical_scan".to_owned(),
+            finding: number.to_string(),
+            confidence: Confidence::High,
+            spoofable: Spoofable::No { completed: 1 },
+            has_grounds: true,
+            reason: String::new(),
+        },
+        By::Hand(lasts) => {
+            Cause::Hand { uid: 0, lasts: lasts.map(Duration::from_secs), reason: String::new() }
+        }
+        By::Crowdsec(lasts) => {
+            Cause::Crowdsec { decision: number, scenario: String::new(), lasts: Duration::from_secs(lasts) }
+        }
+    }
+}
+
+fn origin(by: By, number: u64) -> Origin {
+    match by {
+        By::Rule(_) => Origin::Rule { rule: "vertical_scan".to_owned(), finding: number.to_string() },
+        By::Hand(_) => Origin::Hand { uid: 0 },
+        By::Crowdsec(_) => Origin::Crowdsec { decision: number },
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_cap_is_exceeded_nobody_allowed_is_banned_and_who_comes_again_is_banned_for_longer(steps in steps()) {
+        let times = [10, 60, 120].map(Duration::from_secs).to_vec();
+        let settings = Settings {
+            times, jitter: 0, max_bans: MAX_BANS, max_per_minute: MAX_PER_MINUTE, forgive: FORGIVE,
+            ..Settings::default()
+        };
+        let mut allowed = AllowList::default();
+        allowed.add(net("192.0.2.3/32"), Why::Own);
+        allowed.add(net("192.0.2.8/31"), Why::Own);
+        let (mut book, mut breaker, salt) = (Book::default(), Breaker::default(), RandomState::new());
+        let (mut second, mut by_rules) = (0, Vec::new());
+        for (number, Step { pause, host, prefix, by }) in (0u64..).zip(steps) {
+            second += pause;
+            let now = now(second);
+            book.expire(now, MAX_BANS as usize);
+            book.forgive(FORGIVE, now.wall);
+            let wanted = IpNet::new([192, 0, 2, host].into(), prefix).expect("at most 32 bits").trunc();
+            let mode = if let By::Rule(mode) = by { mode } else { Mode::Enforce };
+            let given = Circumstances {
+                settings: &settings, mode, allowed: &allowed, book: &book, breaker: &breaker, now, salt: &salt,
+            };
+            let Decision::Ban(sentence) = judge(wanted, &cause(by, number), given) else { continue };
+            let Sentence { lasts, level, dry, evicts, reason } = sentence;
+            if let By::Rule(mode) = by {
+                prop_assert!(mode != Mode::Observe && dry == (mode == Mode::DryRun));
+                // Whoever has not been quiet for long enough goes up by one, to at least as long a ban.
+                match book.before(wanted) {
+                    Some(past) => {
+                        let left = past.level(FORGIVE, now.wall);
+                        prop_assert_eq!(level, left.map_or(0, |left| left + 1));
+                        prop_assert!(level <= past.level + 1);
+                        if left == Some(past.level) {
+                            prop_assert!(lasts >= Some(settings.time(past.level)), "{lasts:?}");
+                        }
+                    }
+                    None => prop_assert_eq!(level, 0),
+                }
+                prop_assert_eq!(lasts, Some(settings.time(level)));
+                breaker.made(now.at, MAX_PER_MINUTE);
+                by_rules.push(second);
+            }
+            if let Some(victim) = evicts {
+                let gone = book.remove(victim);
+                let is_by_hand = gone.as_ref().is_some_and(|ban| matches!(ban.origin, Origin::Hand { .. }));
+                prop_assert!(gone.is_some() && !is_by_hand && victim != wanted, "{gone:?}");
+            }
+            let ends = lasts.map(|lasts| now.at + lasts);
+            let origin = origin(by, number);
+            book.insert(Ban { net: wanted, origin, reason, since: now.wall, ends, level, dry });
+
+            prop_assert!(book.len() <= MAX_BANS as usize && book.past().count() <= MAX_BANS as usize);
+            for ban in book.bans() {
+                prop_assert!(allowed.conflict(ban.net).is_none(), "{} is allowed", ban.net);
+                prop_assert!(ban.ends.is_none_or(|ends| ends > now.at), "{} has ended", ban.net);
+            }
+            let lately = by_rules.iter().filter(|made| second - **made < 60).count();
+            prop_assert!(lately <= MAX_PER_MINUTE as usize, "{lately} bans within a minute");
+        }
+        // In the end all is over and forgiven.
+        let late = now(second + 1_000_000);
+        book.expire(late, MAX_BANS as usize);
+        book.forgive(FORGIVE, super::testing::now(second + 2_000_000).wall);
+        prop_assert_eq!(book.past().count(), 0);
+        prop_assert!(book.bans().all(|ban| ban.ends.is_none()));
+    }
+}
