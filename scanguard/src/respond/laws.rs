@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::{
-    Mode,
+    Mode, ModeState,
     allow::{AllowList, Why},
     book::{Ban, Book},
     breaker::Breaker,
@@ -100,8 +100,9 @@ proptest! {
             book.forgive(FORGIVE, now.wall);
             let wanted = IpNet::new([192, 0, 2, host].into(), prefix).expect("at most 32 bits").trunc();
             let mode = if let By::Rule(mode) = by { mode } else { Mode::Enforce };
+            let in_force = ModeState::configured(mode, now);
             let given = Circumstances {
-                settings: &settings, mode, allowed: &allowed, book: &book, breaker: &breaker, now, salt: &salt,
+                settings: &settings, mode: in_force, allowed: &allowed, book: &book, breaker: &breaker, now, salt: &salt,
             };
             let Decision::Ban(sentence) = judge(wanted, &cause(by, number), given) else { continue };
             let Sentence { lasts, level, dry, evicts, reason } = sentence;
@@ -143,7 +144,7 @@ proptest! {
         // In the end all is over and forgiven.
         let late = now(second + 1_000_000);
         book.expire(late, MAX_BANS as usize);
-        book.forgive(FORGIVE, super::testing::now(second + 2_000_000).wall);
+        book.forgive(FORGIVE, now(second + 2_000_000).wall);
         prop_assert_eq!(book.past().count(), 0);
         prop_assert!(book.bans().all(|ban| ban.ends.is_none()));
     }
