@@ -146,7 +146,7 @@ pub struct Control {
     pub cpu_samples: u32,
     /// For how many epochs both are saved.
     pub sample_epochs: u32,
-    /// From how many services on that a source missed for certain within an epoch it is held, see [`crate::hold`]; 0: never.
+    /// From how many services or addresses on that a source missed for certain within an epoch it is held, see [`crate::hold`]; 0: never.
     pub reflex: u32,
     /// Within how many epochs it must have completed a connection; 0: it need not have.
     pub reflex_completed: u32,

@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     address::Address,
-    hold::HELD_ALREADY,
+    hold::{HELD_ALREADY, MISSED_HOST, MISSED_SERVICE},
     oracle::{REACHES, Reach},
     outcome::{EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
@@ -123,8 +123,8 @@ pub struct SourceState {
     pub completed: u32,
     /// Epoch of the last of them.
     pub completed_epoch: u32,
-    /// Services that are surely closed and new to this epoch, which SYNs asked for; of one that was held already, see
-    /// [`crate::hold`].
+    /// Services that are surely closed and new to this epoch, which SYNs asked for, and addresses where they are; two halves, see
+    /// [`crate::hold`], also for what it is of one that was held already.
     pub missed: u32,
     /// Until when the program holds the source, as [`crate::hold::hold`] has it.
     pub held: u64,
@@ -285,18 +285,18 @@ fn is_surely_closed(reach: Reach, service: Service) -> bool {
         }
 }
 
-/// Counts one more service that was missed, unless the source was held in this epoch.
+/// Counts what was missed for the first time in an epoch, unless the source was held in it.
 ///
 /// # Safety
 /// `state` is valid for reads and writes and aligned.
 #[inline(always)]
-unsafe fn one_more_missed(state: *mut SourceState) {
+unsafe fn more_missed(state: *mut SourceState, more: u32) {
     // As with news, not exact when several CPUs count at once: the source is then held a little later.
     // SAFETY: the caller's promise.
     unsafe {
         let missed = (&raw const (*state).missed).read();
         if missed != HELD_ALREADY {
-            (&raw mut (*state).missed).write(missed + 1);
+            (&raw mut (*state).missed).write(missed + more);
         }
     }
 }
@@ -353,14 +353,17 @@ pub unsafe fn record<M: Memory>(
         };
         let new_service = services.read() & service.mask == 0;
         let new_host = hosts.read() & host.mask == 0;
+        let mut missed = 0;
         if new_service {
             M::set_bits(services, service.mask);
-            if class == ProbeClass::Syn as usize && is_surely_closed(reach, flow.service) {
-                one_more_missed(state);
-            }
+            missed += MISSED_SERVICE;
         }
         if new_host {
             M::set_bits(hosts, host.mask);
+            missed += MISSED_HOST;
+        }
+        if missed != 0 && class == ProbeClass::Syn as usize && is_surely_closed(reach, flow.service) {
+            more_missed(state, missed);
         }
         let is_odd = ODD_CLASSES & (1 << (class & 31)) != 0;
         if !(new_service || new_host || is_odd) {

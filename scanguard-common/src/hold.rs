@@ -10,6 +10,19 @@ use crate::{abi::Control, egress::is_fresh};
 /// [`crate::account::SourceState::missed`] of a source that was held in this epoch already.
 pub const HELD_ALREADY: u32 = u32::MAX;
 
+/// One more service in [`crate::account::SourceState::missed`]: services are its lower half. Neither half can overflow: a window
+/// has 512 bits of services and 256 of addresses, and an epoch sees two windows at most.
+pub const MISSED_SERVICE: u32 = 1;
+/// One more address there: addresses are its upper half.
+pub const MISSED_HOST: u32 = 1 << 16;
+
+/// Distinct things that were missed: services or addresses, whichever are more, as the rules reckon.
+#[inline(always)]
+pub const fn distinct(missed: u32) -> u32 {
+    let (services, hosts) = (missed & 0xffff, missed >> 16);
+    if services > hosts { services } else { hosts }
+}
+
 /// What is known of a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Evidence {
@@ -27,7 +40,11 @@ pub struct Evidence {
 #[inline(always)]
 pub fn is_due(control: &Control, evidence: Evidence) -> bool {
     let Evidence { missed, met, completed, completed_epoch } = evidence;
-    if control.reflex == 0 || missed < control.reflex || missed == HELD_ALREADY {
+    if control.reflex == 0 || missed == HELD_ALREADY {
+        return false;
+    }
+    let missed = distinct(missed);
+    if missed < control.reflex {
         return false;
     }
     // The services that were met are not told apart: each probe counts for one, in the source's favour.
@@ -80,6 +97,17 @@ mod tests {
         }
         assert!(!is_due(&control(0, 0), NINE), "it is off");
         assert!(!is_due(&control(9, 0), Evidence { missed: HELD_ALREADY, ..NINE }), "once an epoch");
+    }
+
+    #[test]
+    fn services_and_addresses_are_not_added_up() {
+        let evidence =
+            |services, hosts| Evidence { missed: services * MISSED_SERVICE + hosts * MISSED_HOST, ..NINE };
+        for (services, hosts, due) in
+            [(9, 9, true), (1, 9, true), (9, 1, true), (8, 8, false), (0, 512, true)]
+        {
+            assert_eq!(is_due(&control(9, 0), evidence(services, hosts)), due, "{services}, {hosts}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     door::{Knock, PLACES},
     flow::{stir, tag},
     gate::passes,
-    hold::{Evidence, HELD_ALREADY, hold, is_due, is_enforced, lasts},
+    hold::{Evidence, HELD_ALREADY, MISSED_HOST, MISSED_SERVICE, hold, is_due, is_enforced, lasts},
     oracle::{Home, Oracle, Reach, Socket},
     outcome::{EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
     sketch::{HOST_WORDS, SERVICE_WORDS, host_bit, service_bit},
@@ -68,19 +68,24 @@ proptest! {
     #[test]
     fn who_is_held_stays_so_with_more_misses_and_not_with_more_that_was_met(
         (reflex, reflex_completed, epoch) in (number(), number(), number()),
-        (missed, met, completed, completed_epoch) in (number(), number(), number(), number()),
-        (more, luck) in (number(), number()),
+        (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, number()),
+        (completed, completed_epoch) in (number(), number()),
+        (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, number()),
     ) {
         let control = Control { epoch, reflex, reflex_completed, ..Control::default() };
-        let evidence = Evidence { missed, met, completed, completed_epoch };
-        let worse = Evidence { missed: missed.saturating_add(more).min(HELD_ALREADY - 1), ..evidence };
+        let missed = |services: u32, hosts: u32| services.min(0xfffe) * MISSED_SERVICE + hosts * MISSED_HOST;
+        let evidence = Evidence { missed: missed(services, hosts), met, completed, completed_epoch };
+        let worse = missed(services + more_services, (hosts + more_hosts).min(0xffff));
+        let worse = Evidence { missed: worse, ..evidence };
         let better = Evidence { met: met.saturating_add(luck), ..evidence };
         if is_due(&control, evidence) {
             prop_assert!(is_due(&control, worse));
-            prop_assert!(reflex != 0 && missed >= reflex && missed != HELD_ALREADY);
-        } else if missed != HELD_ALREADY {
+            prop_assert!(reflex != 0 && services.max(hosts) >= reflex);
+        } else {
             prop_assert!(!is_due(&control, better));
         }
+        let held = Evidence { missed: HELD_ALREADY, ..evidence };
+        prop_assert!(!is_due(&control, held));
     }
 
     #[test]
@@ -130,7 +135,9 @@ proptest! {
         prop_assert_eq!(state.answers.iter().sum::<u32>(), answers);
         prop_assert_eq!(state.news, news);
         // Each bit of both windows once.
-        prop_assert!(state.missed <= 2 * 64 * u32::try_from(SERVICE_WORDS).unwrap());
+        let most = |words: usize| 2 * 64 * u32::try_from(words).unwrap();
+        prop_assert!(state.missed % MISSED_HOST <= most(SERVICE_WORDS));
+        prop_assert!(state.missed / MISSED_HOST <= most(HOST_WORDS));
         let seen = state.distinct_since(state.epoch.wrapping_sub(1));
         let bits = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
         prop_assert!(bits(&seen.services) + bits(&[seen.open_services]) <= probes);

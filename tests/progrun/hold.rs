@@ -1,15 +1,19 @@
 //! The reflex: who is held until the agent has judged, and who never is.
 
-use std::{collections::BTreeSet, thread::sleep, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, thread::sleep, time::Duration};
 
 use anyhow::{Result, ensure};
+use ipnet::IpNet;
 use libtest_mimic::Trial;
-use scanguard::sensor::{
-    gate::{GateMode, Reflex},
-    test_run::TestRunSensor,
+use scanguard::{
+    network::Local,
+    sensor::{
+        gate::{GateMode, Reflex},
+        test_run::TestRunSensor,
+    },
 };
 use scanguard_common::outcome::Exit;
-use scanguard_tests::frames::{icmp, tcp, udp, v4, v6};
+use scanguard_tests::frames::{V4, icmp, tcp, udp, v4, v4_with, v6};
 
 use crate::{
     gate::{ACK, SYN, TCP, UDP, drops, loaded, net, tally},
@@ -24,6 +28,7 @@ const REFLEX: Reflex =
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("hold: who plainly scans is dropped and still counted, for a moment", held),
+        trial("hold: who asks for one service at many addresses is, and no sum of both counts", swept),
         trial("hold: once in an epoch, and again in the next", once),
         trial("hold: a dry run counts and drops nothing, nor does what it held drop later", dry),
         trial("hold: who is allowed never is", allowed),
@@ -73,6 +78,27 @@ fn held() -> Result<()> {
     ensure!(seen.would_drop == 0 && seen.exit(Exit::Banned) == 0, "{seen:?}");
     sleep(REFLEX.lasts + Duration::from_millis(100));
     ensure!(!drops(&loaded, &v4(TCP, &tcp(SYN, 80)))?, "it did not end");
+    Ok(())
+}
+
+fn swept() -> Result<()> {
+    let block: IpNet = "10.9.0.0/24".parse()?;
+    let swept = |ports: u16, hosts: u8| -> Result<u16> {
+        let mut loaded = armed(GateMode::Enforce, REFLEX)?;
+        let prefixes = [(block.network(), block.prefix_len())].into();
+        loaded.kernel.set_local(&Local { prefixes, forwards: false })?;
+        let mut dropped = 0;
+        for host in 1..=hosts {
+            let destination = Some(Ipv4Addr::new(10, 9, 0, host));
+            let port = 80 + u16::from(host) % ports;
+            let frame = v4_with(&V4 { protocol: TCP, destination, ..V4::default() }, &tcp(SYN, port));
+            dropped += u16::from(drops(&loaded, &frame)?);
+        }
+        Ok(dropped)
+    };
+    let dropped = swept(1, 30)?;
+    ensure!((19..=22).contains(&dropped), "{dropped} of 30 dropped");
+    ensure!(swept(8, 8)? == 0, "eight services at eight addresses are eight, not sixteen");
     Ok(())
 }
 
@@ -138,7 +164,7 @@ fn unknown() -> Result<()> {
     let mut loaded = armed(GateMode::Enforce, REFLEX)?;
     ensure!(scan(&loaded, 40_000, 200)? == 0, "ephemeral ports");
     let prefixes = [(scanguard_tests::frames::DESTINATION.into(), 32)].into();
-    loaded.kernel.set_local(&scanguard::network::Local { prefixes, forwards: true })?;
+    loaded.kernel.set_local(&Local { prefixes, forwards: true })?;
     ensure!(scan(&loaded, 1, 200)? == 0, "on a host that forwards");
     ensure!(tally(&mut loaded)?.holds == 0);
     Ok(())

@@ -382,7 +382,10 @@ fn confined(report: &sandbox::Report) -> String {
 /// Whom the kernel holds by itself.
 fn reflex(reflex: ReflexReport) -> String {
     let who = if reflex.completed { ", if it completed a connection" } else { "" };
-    format!("at {} closed services a source is held for {} ms{who}", reflex.services, reflex.milliseconds)
+    format!(
+        "at {} closed services, or addresses without one, a source is held for {} ms{who}",
+        reflex.services, reflex.milliseconds
+    )
 }
 
 /// Why an address is banned or not, in lines.

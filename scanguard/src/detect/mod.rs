@@ -193,13 +193,13 @@ pub struct Evidence {
 pub const NOT_AT_ONCE: u32 = u32::MAX;
 
 /// Evidence so plain that a rule matches on it whatever else is known: distinct services (no ephemeral ports) that are
-/// surely closed, tried by SYNs within one poll interval, as many as `services` and one more for each probe that met
-/// a service.
+/// surely closed, or distinct addresses where they are, tried by SYNs within one poll interval, as many as `services` and one
+/// more for each probe that met a service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plain {
     /// The rule.
     pub rule: &'static str,
-    /// Distinct services.
+    /// Distinct services, or distinct addresses.
     pub services: u32,
     /// How far back the rule looks.
     pub window: Duration,

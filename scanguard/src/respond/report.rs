@@ -130,7 +130,7 @@ pub struct Status {
 /// Whom the kernel holds until it has been judged.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ReflexReport {
-    /// Who missed so many services for certain within a poll interval.
+    /// Who missed so many services, or addresses, for certain within a poll interval.
     pub services: u32,
     /// Only who completed a connection lately, so that the address is no forgery.
     pub completed: bool,

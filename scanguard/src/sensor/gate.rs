@@ -50,7 +50,7 @@ impl GateMode {
 /// What the kernel may do by itself to a source on plain evidence, until it has been judged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reflex {
-    /// From so many services on that it missed for certain within a poll interval.
+    /// From so many services on, or addresses, that it missed for certain within a poll interval.
     pub services: u32,
     /// Within how long the source must have completed a connection; none: it need not have.
     pub completed_within: Option<Duration>,

@@ -180,6 +180,14 @@ mod tests {
             });
             assert_eq!(found, expected, "{successes} successes, {less} less");
         }
+        for (less, expected) in [(0, [1].as_slice()), (1, &NOBODY)] {
+            let swept = found(rule(), |script| {
+                for host in 0..misses - less {
+                    script.syn(1, u8::try_from(host).unwrap(), 80);
+                }
+            });
+            assert_eq!(swept, expected, "one service at {less} addresses less");
+        }
         let uneven = Settings { theta1: 0.1, theta0: 0.7, ..Settings::default() };
         assert_eq!(SequentialTest(uneven).plain(), None);
     }
