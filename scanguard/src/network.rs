@@ -1,12 +1,13 @@
 //! What the kernel says of this host's interfaces and routes (rtnetlink).
 
+mod dump;
 pub mod routes;
 pub mod settings;
 
 use std::{
     collections::BTreeSet,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,17 +16,22 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
+    Handle, MulticastGroup, new_multicast_connection,
     packet_route::{
+        AddressFamily,
         link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp, XdpAttached},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
 };
+use tokio::sync::Mutex;
+
+use self::dump::Dump;
 
 /// A connection to the kernel's routing tables.
 #[derive(Clone)]
 pub struct Network {
     handle: Handle,
+    dump: Arc<Mutex<Dump>>,
     addresses_changed: Arc<AtomicBool>,
 }
 
@@ -56,12 +62,15 @@ pub struct Interface {
 /// The kernel did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// No netlink socket.
-    #[error("no netlink socket: {0}")]
-    Connect(#[from] io::Error),
+    /// No netlink socket, or it does not work.
+    #[error("netlink socket: {0}")]
+    Socket(#[from] io::Error),
     /// A request failed.
     #[error("rtnetlink: {0}")]
     Request(#[from] rtnetlink::Error),
+    /// What the kernel said cannot be read.
+    #[error("rtnetlink: an answer that cannot be read: {0}")]
+    Answer(String),
 }
 
 impl Network {
@@ -84,7 +93,8 @@ impl Network {
                 flag.store(true, Ordering::Relaxed);
             }
         });
-        Ok(Self { handle, addresses_changed })
+        let dump = Arc::new(Mutex::new(Dump::new()?));
+        Ok(Self { handle, dump, addresses_changed })
     }
 
     /// Whether addresses or forwarding changed since this was asked last; true the first time.
@@ -99,15 +109,20 @@ impl Network {
     /// The kernel did not answer.
     pub async fn local(&self) -> Result<Local, NetworkError> {
         let mut local = Local { forwards: forwards(), ..Local::default() };
-        let mut requests =
-            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
-        for request in &mut requests {
-            request.header.table = RT_TABLE_LOCAL;
-            let routes: Vec<RouteMessage> =
-                self.handle.route().get(request.clone()).execute().try_collect().await?;
-            local.prefixes.extend(routes.iter().filter_map(local_route));
+        for family in FAMILIES {
+            self.each_route(family, RouteType::Local, |route| local.prefixes.extend(local_route(&route)))
+                .await?;
         }
         Ok(local)
+    }
+
+    async fn each_route(
+        &self,
+        family: AddressFamily,
+        kind: RouteType,
+        mut take: impl FnMut(RouteMessage) + Send,
+    ) -> Result<(), NetworkError> {
+        self.dump.lock().await.routes(family, kind, &mut take).await
     }
 
     /// All interfaces.
@@ -116,11 +131,8 @@ impl Network {
     /// The kernel did not answer.
     pub async fn interfaces(&self) -> Result<Vec<Interface>, NetworkError> {
         // Statistics of virtual functions are of no use here, and large.
-        let links = self
-            .handle
-            .link()
-            .get()
-            .set_filter_mask(rtnetlink::packet_route::AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+        let links =
+            self.handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
         let links: Vec<LinkMessage> = links.execute().try_collect().await?;
         Ok(links.iter().map(interface).collect())
     }
@@ -130,12 +142,11 @@ impl Network {
     /// # Errors
     /// The kernel did not answer.
     pub async fn default_route_interfaces(&self) -> Result<Vec<u32>, NetworkError> {
-        let requests =
-            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         let mut found = Vec::new();
-        for request in requests {
-            let routes: Vec<RouteMessage> = self.handle.route().get(request).execute().try_collect().await?;
-            let mut defaults: Vec<(u32, u32)> = routes.iter().filter_map(default_route).collect();
+        for family in FAMILIES {
+            let mut defaults: Vec<(u32, u32)> = Vec::new();
+            self.each_route(family, RouteType::Unicast, |route| defaults.extend(default_route(&route)))
+                .await?;
             defaults.sort_unstable();
             found.extend(defaults.into_iter().map(|(_metric, index)| index));
         }
@@ -207,7 +218,7 @@ fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
     interface.filter(|index| *index != LOOPBACK).map(|index| (metric, index))
 }
 
-/// include/uapi/linux/rtnetlink.h.
-const RT_TABLE_LOCAL: u8 = 255;
+/// Those that have routes.
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 /// `LOOPBACK_IFINDEX`, include/net/flow.h.
 const LOOPBACK: u32 = 1;

@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             little_memory,
         ),
         trial("fault: with too few file descriptors to start it says which limit to raise", few_descriptors),
+        trial("fault: a hundred thousand routes take no memory of the agent", many_routes),
         trial("fault: a clock that is set forward and back neither prolongs nor ends a ban", clock),
         trial("fault: a short soak loses nothing", short_soak),
     ]
@@ -135,6 +136,37 @@ fn little_memory() -> Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
     let sent = capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")? as f64;
     ensure!(counted == sent && sent > 20_000.0, "{sent} were sent, {counted} counted");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// The most memory that a process had so far, in bytes.
+fn peak(agent: &Agent<'_>) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.process.child.id()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1_024)
+}
+
+fn many_routes() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let before = peak(&agent)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let routes: String = (0..100_000_u32)
+        .map(|number| {
+            let [_, a, b, c] = number.to_be_bytes();
+            format!("route add 11.{a}.{b}.{c}/32 via 10.77.0.2\n")
+        })
+        .collect();
+    let batch = config_file(&routes)?;
+    run(lab.victim.command("ip").args(["-batch", &batch.path()]))?;
+    lab.victim.ip("route add default via 10.77.0.9")?;
+    let mut agent = Agent::start(&lab.victim, &[])?;
+    let after = peak(&agent)?;
+    println!("at most {before} bytes without routes, {after} with them");
+    ensure!(after < before + 16 * MIB, "{before} bytes without routes, {after} with them");
+    let (done, said) = agent.ask(&["ban", "10.77.0.9"])?;
+    ensure!(!done && said.contains("default gateway"), "{said}");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }

@@ -30,6 +30,11 @@ pub const FAULTS: &[Fault] = &[
         "persist: what was told before a restart is not told again",
     ),
     fault(
+        "the agent is killed before enforcing is confirmed (`enforce --confirm`, `sensor.persist`)",
+        "the kernel drops nothing any more when the time to confirm is over, of bans and of feeds",
+        "persist: enforcing that is not confirmed ends though the agent is killed",
+    ),
+    fault(
         "a scan while no agent runs (`sensor.persist`)",
         "the next agent finds it",
         "persist: a scan while no agent ran is found by the next",
@@ -173,6 +178,11 @@ pub const FAULTS: &[Fault] = &[
         "a control group with little memory to spare",
         "the tables are there from the start: it goes on in a flood, totals stay exact, and a scan is found",
         "fault: with little memory left in its control group it goes on counting and finding",
+    ),
+    fault(
+        "a routing table of a hundred thousand routes",
+        "they are looked through as they are read, and take no memory of the agent",
+        "fault: a hundred thousand routes take no memory of the agent",
     ),
     fault(
         "the clock is set forward by a year, and back by two",

@@ -2,17 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
 };
 
-use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
-use rtnetlink::{
-    RouteMessageBuilder,
-    packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
-};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
 
-use super::{Network, NetworkError};
+use super::{FAMILIES, Network, NetworkError};
 
 /// What the routes say.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -29,13 +25,9 @@ impl Network {
     /// # Errors
     /// The kernel did not answer.
     pub async fn routes(&self) -> Result<Routes, NetworkError> {
-        let requests =
-            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         let mut routes = Routes::default();
-        for request in requests {
-            let messages: Vec<RouteMessage> =
-                self.handle.route().get(request).execute().try_collect().await?;
-            messages.iter().for_each(|message| routes.add(message));
+        for family in FAMILIES {
+            self.each_route(family, RouteType::Unicast, |message| routes.add(&message)).await?;
         }
         Ok(routes)
     }

@@ -1,0 +1,106 @@
+//! Routes, handed on as they are read. The kernel makes the next part of them only when there is room for it in the socket, so
+//! that a million routes take no memory here; the requests of rtnetlink queue whatever comes.
+
+use std::io;
+
+use rtnetlink::{
+    Error,
+    packet_core::{DecodeError, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        route::{RouteMessage, RouteType},
+    },
+    sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
+};
+
+use super::NetworkError;
+
+/// The kernel sends at most 32 KiB at once: `netlink_dump`, net/netlink/af_netlink.c.
+const BUFFER: usize = 64 << 10;
+/// `NLMSG_ALIGNTO`, include/uapi/linux/netlink.h.
+const ALIGNMENT: usize = 4;
+
+/// A socket for one such request at a time.
+pub(super) struct Dump {
+    socket: TokioSocket,
+    buffer: Vec<u8>,
+    /// Of the last request.
+    sequence: u32,
+}
+
+impl Dump {
+    pub(super) fn new() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_mut().connect(&SocketAddr::new(0, 0))?;
+        // Only then does the kernel leave out what is not asked for.
+        socket.socket_mut().set_netlink_get_strict_chk(true)?;
+        Ok(Self { socket, buffer: Vec::with_capacity(BUFFER), sequence: 0 })
+    }
+
+    /// Hands on the routes of all tables that are of one kind.
+    ///
+    /// # Errors
+    /// The kernel did not answer, or said no.
+    pub(super) async fn routes(
+        &mut self,
+        family: AddressFamily,
+        kind: RouteType,
+        take: &mut (dyn FnMut(RouteMessage) + Send),
+    ) -> Result<(), NetworkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut wanted = RouteMessage::default();
+        (wanted.header.address_family, wanted.header.kind) = (family, kind);
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(wanted));
+        (request.header.flags, request.header.sequence_number) = (NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes).await?;
+        loop {
+            self.buffer.clear();
+            self.socket.recv(&mut self.buffer).await?;
+            if self.take(take)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What was received; whether that was all.
+    fn take(&self, take: &mut (dyn FnMut(RouteMessage) + Send)) -> Result<bool, NetworkError> {
+        let mut rest = self.buffer.as_slice();
+        while !rest.is_empty() {
+            let length = NetlinkBuffer::new_checked(rest)?.length() as usize;
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
+            rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+            let (header, payload) = match message {
+                Ok(message) => message.into_parts(),
+                Err(error) => {
+                    tracing::warn!("a route that cannot be read is left out: {error}");
+                    continue;
+                }
+            };
+            // What is left of a request that was given up.
+            if header.sequence_number != self.sequence {
+                continue;
+            }
+            match payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => take(route),
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    return Err(io::Error::from_raw_os_error(-done.code).into());
+                }
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::Error(error) => return Err(Error::NetlinkError(error).into()),
+                // Nothing else is an answer to this.
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl From<DecodeError> for NetworkError {
+    fn from(error: DecodeError) -> Self {
+        Self::Answer(error.to_string())
+    }
+}
