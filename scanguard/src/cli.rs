@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::network,
+    content::lists::BuiltIn,
     control::command,
     export::findings::Format,
     sensor::settings::{Mode, check_interface_name, check_pin},
@@ -78,6 +79,11 @@ pub enum Command {
     Control(command::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
+    /// Print a list of `[content.lists]` that is built in, to be changed and named there.
+    PrintList {
+        /// Which.
+        list: BuiltIn,
+    },
     /// Print completions for a shell.
     Completions {
         /// Which.

@@ -63,6 +63,10 @@ async fn run(cli: Cli) -> Result<Exit> {
             say(COMMENTED_DEFAULTS.trim_end())?;
             Ok(Exit::Success)
         }
+        Command::PrintList { list } => {
+            say(list.text().trim_end())?;
+            Ok(Exit::Success)
+        }
         Command::Completions { shell } => {
             say(manual::completions(shell).trim_end())?;
             Ok(Exit::Success)

@@ -273,7 +273,8 @@ fn unlogged() -> Result<()> {
 }
 
 fn unread() -> Result<()> {
-    for arguments in [&["print-config"][..], &["completions", "bash"], &["doctor"]] {
+    for arguments in [&["print-config"][..], &["print-list", "paths"], &["completions", "bash"], &["doctor"]]
+    {
         let (reader, writer) = std::io::pipe()?;
         drop(reader);
         let output =

@@ -5,8 +5,6 @@
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
-use scanguard_common::content::Begins;
-
 use super::{Junk, Oddity, Request, Said, target};
 
 /// Headers that are looked at in a request; those after them are not. A browser sends some twenty.
@@ -20,18 +18,18 @@ const WITH_BODY: [&str; 3] = ["POST", "PUT", "PATCH"];
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// The requests of a payload, pipelined ones too. One that was cut within its headers is told with those that were seen; one that
-/// was cut within its request line is junk, unless its query had begun, or the line is longer than what is taken.
+/// The requests of a payload, pipelined ones too. One that was cut within its headers is told with those that were seen, one that was
+/// cut within its target with the beginning of that; what was cut before is junk.
 pub(super) fn requests(mut bytes: &[u8]) -> Vec<Said> {
     let mut said = Vec::new();
     while said.len() < MAX_REQUESTS && !bytes.is_empty() && !bytes.starts_with(HTTP2_PREFACE) {
-        let is_too_long = said.is_empty() && bytes.len() >= Begins::Request.limit();
-        match request(bytes, is_too_long) {
+        match request(bytes) {
+            // That a sample ends within a later request is as it should be.
+            Ok((request, _)) if request.is_cut && !said.is_empty() => break,
             Ok((request, next)) => {
                 said.push(Said::Request(request));
                 bytes = next;
             }
-            // That a sample ends within a later request is as it should be.
             Err(Junk::Cut) if !said.is_empty() => break,
             Err(junk) => {
                 said.push(Said::Junk(junk));
@@ -55,8 +53,8 @@ pub(super) fn status(bytes: &[u8]) -> Option<Said> {
     }
 }
 
-/// A request, and what follows it; nothing follows where its end is not known. What is too long ends where no more was taken.
-fn request(bytes: &[u8], is_too_long: bool) -> Result<(Request, &[u8]), Junk> {
+/// A request, and what follows it; nothing follows where its end is not known.
+fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let outcome =
@@ -77,12 +75,12 @@ fn request(bytes: &[u8], is_too_long: bool) -> Result<(Request, &[u8]), Junk> {
             let is_open = WITH_BODY.contains(&method);
             Ok((Request { is_open, ..examined(method.as_bytes(), path.as_bytes(), parsed.headers) }, &[]))
         }
-        (outcome, ..) => by_hand(bytes, outcome.is_err(), is_too_long).map(|request| (request, &[][..])),
+        (outcome, ..) => by_hand(bytes, outcome.is_err()).map(|request| (request, &[][..])),
     }
 }
 
 /// A request whose line breaks the syntax, or was cut: blanks or binary bytes in its target, no version, another one than 1.
-fn by_hand(bytes: &[u8], is_wrong: bool, is_too_long: bool) -> Result<Request, Junk> {
+fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).ok_or(Junk::Cut)?;
     let bytes = &bytes[start..];
     let end = bytes.iter().position(|byte| *byte == b'\n');
@@ -96,9 +94,6 @@ fn by_hand(bytes: &[u8], is_wrong: bool, is_too_long: bool) -> Result<Request, J
     }
     // What ends too early has a whole path where a query has begun.
     let is_cut = end.is_none() && !target.contains(&b'?');
-    if is_cut && !is_wrong && !is_too_long {
-        return Err(Junk::Cut);
-    }
     let version = target.windows(6).rposition(|part| part == b" HTTP/");
     let target = version.map_or(target, |at| target[..at].trim_ascii_end());
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];

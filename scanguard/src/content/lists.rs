@@ -27,6 +27,28 @@ const AGENTS: &str = include_str!("../../../deploy/lists/scanner-agents.txt");
 const PATHS: &str = include_str!("../../../deploy/lists/sensitive-paths.txt");
 const JA4: &str = include_str!("../../../deploy/lists/scanner-ja4.txt");
 
+/// A list that is built in, to be copied and changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum BuiltIn {
+    /// Agents of scanners.
+    Agents,
+    /// Paths that nobody asks for honestly.
+    Paths,
+    /// Fingerprints of scanners' TLS.
+    Ja4,
+}
+
+impl BuiltIn {
+    /// The file as it is in `deploy/lists`.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Agents => AGENTS,
+            Self::Paths => PATHS,
+            Self::Ja4 => JA4,
+        }
+    }
+}
+
 /// The lists in use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lists {

@@ -28,6 +28,8 @@ const MAX_PENDING: usize = 64;
 const CHAOS: u16 = 3;
 const ANY: u16 = 255;
 const AXFR: u16 = 252;
+/// What has changed in a zone since (RFC 1995).
+const IXFR: u16 = 251;
 /// Names of the class CHAOS that ask for the version. Others (hostname.bind, id.server: RFC 4892) are asked by those who
 /// measure networks.
 const VERSIONS: [&str; 3] = ["version.bind", "version.server", "authors.bind"];
@@ -259,10 +261,12 @@ impl Listener<'_> {
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
-            // Who was sent by a page does not know what he asks for: any page may have it for a picture.
-            sensitivity: lists.paths.sensitivity(path).map(|sensitivity| match referer {
-                Some(_) => Sensitivity::Somewhere,
-                None => sensitivity,
+            sensitivity: lists.paths.sensitivity(path).map(|sensitivity| match sensitivity {
+                // Who was sent by a page does not know what he asks for: any page may have it for a picture.
+                _ if referer.is_some() => Sensitivity::Somewhere,
+                // What is asked for by a way out of the directory is not deeper within the site.
+                Sensitivity::Deeper if oddities.contains(&Oddity::Traversal) => Sensitivity::Nowhere,
+                other => other,
             }),
             tool: agent.as_deref().and_then(|agent| lists.agents.tool(agent)),
             is_referred: referer.is_some(),
@@ -309,7 +313,7 @@ impl Listener<'_> {
             (_, ANY) => Wish::Any,
             _ => Wish::Name,
         };
-        if *kind == AXFR {
+        if matches!(*kind, AXFR | IXFR) {
             visitor.transfer = Some(self.salt.hash_one(name.as_str()));
         }
         let of_zone = (*class != CHAOS).then(|| self.name(name)).flatten();

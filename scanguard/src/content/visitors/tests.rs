@@ -203,13 +203,15 @@ fn lines_of_an_upload_that_look_like_requests_are_none() {
 
 #[test]
 fn a_transfer_counts_where_it_was_refused() {
-    let mut visitors = visitors(100, false);
-    let zone = "example.org";
-    let transfer = || Said::Query(Query { name: zone.to_owned(), kind: AXFR, class: 1 });
-    let answer = |code| Said::Answer { code, name: zone.to_owned() };
-    for what in [transfer(), answer(0), transfer(), answer(5), answer(5), transfer()] {
-        visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+    for kind in [AXFR, IXFR] {
+        let mut visitors = visitors(100, false);
+        let zone = "example.org";
+        let transfer = || Said::Query(Query { name: zone.to_owned(), kind, class: 1 });
+        let answer = |code| Said::Answer { code, name: zone.to_owned() };
+        for what in [transfer(), answer(0), transfer(), answer(5), answer(5), transfer()] {
+            visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+        }
+        let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+        assert_eq!(heard.dns.refused_transfers, 1, "{kind}");
     }
-    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
-    assert_eq!(heard.dns.refused_transfers, 1);
 }

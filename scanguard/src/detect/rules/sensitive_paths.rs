@@ -87,7 +87,8 @@ impl Rule for SensitivePaths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found, from_link, get};
+    use crate::content::Oddity;
+    use crate::detect::rules::hearing::{NOBODY, Script, found, from_link, get, odd};
 
     /// More than it takes, since of distinct things two may set the same bit.
     const PATHS: [&str; 10] = [
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn looking_for_ways_in_is_found() {
-        let scans: [(&str, Script); 7] = [
+        let scans: [(&str, Script); 8] = [
             ("one that nobody asks for", |play| {
                 play.logged(1, get("/.env"), 404);
             }),
@@ -118,6 +119,9 @@ mod tests {
             }),
             ("the same below another path, where it is not", |play| {
                 play.asked(1, get("/app/.env"), 404);
+            }),
+            ("the same by a way out of the directory, whatever is answered", |play| {
+                play.asked(1, odd("/static/../../etc/passwd", Oddity::Traversal), 200);
             }),
             ("several, sent there", |play| {
                 for path in ["/.env", "/.git/HEAD", "/.aws/credentials", "/wp-config.php.bak", "/id_rsa"] {
