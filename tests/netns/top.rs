@@ -66,11 +66,10 @@ impl Terminal {
         self.tmux(&[&["send-keys"], keys].concat()).map(|_| ())
     }
 
-    /// Presses Escape, which with a key right behind it would be another key.
-    fn leave(&self) -> Result<()> {
+    /// Presses Escape, and waits for what that shows: with a key right behind it it would be another key.
+    fn leave(&self, shows: &str) -> Result<()> {
         self.press(&["Escape"])?;
-        thread::sleep(Duration::from_millis(200));
-        Ok(())
+        self.shows(shows).map(drop)
     }
 
     fn screen(&self) -> Result<String> {
@@ -145,7 +144,7 @@ fn watched() -> Result<()> {
     terminal.press(&["h"])?;
     terminal.shows("is banned for 1h")?;
     ensure!(agent.json(&["bans"])?["bans"][0]["by"] == "hand");
-    terminal.press(&["Escape"])?;
+    terminal.leave("SOURCE")?;
     terminal.press(&["3"])?;
     terminal.shows("from scanguard top")?;
     terminal.press(&["q"])?;
@@ -180,14 +179,15 @@ fn driven() -> Result<()> {
         pictures(&terminal, Path::new(&directory))?;
     }
     let first_row = |screen: &str| screen.lines().nth(4).unwrap_or_default().to_owned();
-    ensure!(first_row(&terminal.screen()?).starts_with(SCANNER), "by rate the one that goes on is the first");
+    wait_for("by rate the one that goes on is the first", PATIENCE, || {
+        first_row(&terminal.screen().ok()?).starts_with(&format!("{SCANNER} ")).then_some(())
+    })?;
     terminal.press(&["/xmas", "Enter"])?;
     wait_for("the filter hides the other", PATIENCE, || {
         let screen = terminal.screen().ok()?;
         (screen.contains(OTHER) && !screen.contains(&format!("{SCANNER} "))).then_some(())
     })?;
-    terminal.leave()?;
-    terminal.shows(&format!("{SCANNER} "))?;
+    terminal.leave(&format!("{SCANNER} "))?;
     terminal.press(&["s"])?;
     terminal.shows("by probes")?;
 
@@ -208,7 +208,7 @@ fn driven() -> Result<()> {
         "{:?}",
         agent.ask(&["explain", SCANNER])?
     );
-    terminal.leave()?;
+    terminal.leave(OTHER)?;
     terminal.press(&["3"])?;
     terminal.shows("brute force")?;
     terminal.press(&["/brute", "Enter", "u"])?;
@@ -232,7 +232,7 @@ fn pictures(terminal: &Terminal, directory: &Path) -> Result<()> {
     terminal.press(&["Enter"])?;
     terminal.shows("history   ")?;
     draw("top-detail.svg", "scanguard top: what is known of one source")?;
-    terminal.leave()?;
+    terminal.leave("SOURCE")?;
     terminal.press(&["2"])?;
     terminal.shows("xmas_scan")?;
     draw("top-findings.svg", "scanguard top: open findings")?;
