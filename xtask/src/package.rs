@@ -32,7 +32,8 @@ pub(crate) struct Args {
 /// # Errors
 /// When setup, the build or the packaging fails.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
-    setup::ensure(ws, Purpose::Package)?;
+    let is_static = args.target.as_deref().is_some_and(|target| target.ends_with("-musl"));
+    setup::ensure(ws, if is_static { Purpose::Static } else { Purpose::Package })?;
     let profile = if args.debug { Profile::Dev } else { Profile::Release };
     if let Some(target) = &args.target {
         process::run(ws.command("rustup").args(["target", "add", target]))?;

@@ -39,6 +39,8 @@ pub(crate) enum Purpose {
     Bench,
     /// Compile, and make the Debian package.
     Package,
+    /// The same, linked statically with musl.
+    Static,
     /// Compile, and fuzz the parsers.
     Fuzz,
     /// Interpret the shared code's tests.
@@ -71,7 +73,7 @@ impl Purpose {
             items.push(Box::new(extracted::ALERTMANAGER));
             items.push(Box::new(extracted::NGINX));
         }
-        if matches!(self, Self::Package | Self::Test | Self::All) {
+        if matches!(self, Self::Package | Self::Static | Self::Test | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DEB));
         }
         // What follows is not part of `all`: nothing but one command needs it.
@@ -82,6 +84,9 @@ impl Purpose {
         if matches!(self, Self::Deploy) {
             items.push(Box::new(python_tool::HADOLINT));
             items.push(Box::new(python_tool::KUBERNETES_VALIDATE));
+        }
+        if matches!(self, Self::Static) {
+            items.push(Box::new(system::MUSL));
         }
         if matches!(self, Self::Fuzz) {
             items.push(Box::new(cargo_tool::CARGO_FUZZ));

@@ -157,9 +157,13 @@ const BPF_COMMANDS: [u64; 17] = [
     28, 29, 34, // BPF_LINK_{CREATE,UPDATE,DETACH}: an interface that returns
 ];
 
-/// Requests of ioctl(2): whether a descriptor waits, a terminal's state, and the numbers of interfaces.
-const IOCTLS: [u64; 6] =
-    [libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::TCGETS, libc::SIOCGIFINDEX, libc::SIOCGIFNAME];
+/// Requests of ioctl(2), include/uapi/asm-generic/ioctls.h and include/uapi/linux/sockios.h: whether a descriptor waits, a
+/// terminal's state, and the numbers of interfaces. By number, since C libraries do not agree on their type.
+const IOCTLS: [u64; 6] = [
+    0x5421, 0x541b, 0x5451, // FIONBIO, FIONREAD, FIOCLEX
+    0x5401, // TCGETS
+    0x8933, 0x8910, // SIOCGIFINDEX, SIOCGIFNAME
+];
 
 /// Families of sockets.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];

@@ -45,6 +45,12 @@ pub(super) const C_COMPILER: Program = Program {
 pub(super) const CXX_COMPILER: Program =
     Program { name: "c++", packages: Packages { apt: "g++", dnf: "gcc-c++", pacman: "gcc", apk: "g++" } };
 
+/// Compiles the C in the agent's cryptography against musl, for a static binary.
+pub(super) const MUSL: Program = Program {
+    name: "musl-gcc",
+    packages: Packages { apt: "musl-tools", dnf: "musl-gcc", pacman: "musl", apk: "musl-dev gcc" },
+};
+
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
 pub(super) const TEST_TOOLS: [Program; 25] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
