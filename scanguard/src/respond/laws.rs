@@ -143,7 +143,7 @@ proptest! {
         // In the end all is over and forgiven.
         let late = now(second + 1_000_000);
         book.expire(late, MAX_BANS as usize);
-        book.forgive(FORGIVE, super::testing::now(second + 2_000_000).wall);
+        book.forgive(FORGIVE, now(second + 2_000_000).wall);
         prop_assert_eq!(book.past().count(), 0);
         prop_assert!(book.bans().all(|ban| ban.ends.is_none()));
     }
