@@ -191,13 +191,15 @@ fn everything() -> impl Iterator<Item = Says> {
 /// All cases: 5 sockets, 4 kinds of addresses, 8 of the rest, 6 kinds of segments, and ports on both sides of each bound.
 #[test]
 fn a_ban_never_drops_what_a_connection_of_this_host_wants() {
-    const PORTS: [u16; 8] =
-        [0, 1, 1_023, 1_024, EPHEMERAL_START - 1, EPHEMERAL_START, EPHEMERAL_START + 1, 65_535];
+    const BOUNDS: [u16; 8] =
+        [0, EPHEMERAL_START, 1, 1_023, 1_024, EPHEMERAL_START - 1, EPHEMERAL_START + 1, 65_535];
+    // An interpreter has no time for all of them.
+    const PORTS: &[u16] = BOUNDS.split_at(if cfg!(miri) { 2 } else { BOUNDS.len() }).0;
     let mut cases = 0;
     for says in everything() {
         for kind in SegmentKind::ALL {
             let is_datagram = matches!(kind, SegmentKind::Datagram | SegmentKind::EmptyDatagram);
-            for (source_port, port) in PORTS.iter().flat_map(|from| PORTS.map(|to| (*from, to))) {
+            for (source_port, port) in PORTS.iter().flat_map(|from| PORTS.iter().map(|to| (*from, *to))) {
                 let flow = Flow {
                     source: Ipv4Addr::new(192, 0, 2, 1).into(),
                     destination: Ipv4Addr::new(198, 51, 100, 1).into(),

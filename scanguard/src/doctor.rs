@@ -20,7 +20,7 @@ use crate::{
     network::{Interface, Network},
     sandbox,
     sensor::{
-        egress, footprint,
+        egress, footprint, frags,
         owner::Owner,
         pins::{PinsError, report},
         privileges,
@@ -152,6 +152,9 @@ fn btf() -> Line {
     }
 }
 
+/// Without it the kernel refuses the program without a word.
+const FRAGS: &str = "frags (Linux 5.18)";
+
 /// What the program is made of.
 fn features() -> Vec<Line> {
     let maps = [
@@ -171,7 +174,8 @@ fn features() -> Vec<Line> {
     let maps = maps
         .into_iter()
         .map(|(name, kind)| line(name, sys::is_map_supported(kind).map_err(|error| error.to_string())));
-    programs.chain(maps).collect()
+    let frags = frags::are_supported().map_err(|error| error.to_string());
+    programs.chain([line(FRAGS, frags)]).chain(maps).collect()
 }
 
 /// Loads both programs.

@@ -41,6 +41,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trial("fault: an agent that stood still counts the trips it lost, and finds every scan", stood_still),
         trial(
+            "fault: with as many bans as there may be one more is refused, and those that there are stay",
+            bans_full,
+        ),
+        trial(
             "fault: a full disk does not stop bans, and the state is written when there is room",
             disk_full,
         ),
@@ -201,6 +205,27 @@ fn stood_still() -> Result<()> {
     same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
     let lost = page.get("scanguard_trips_lost_total");
     ensure!(lost >= 1.0, "the ring buffer did not run over");
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+fn bans_full() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mut agent, _) = start(&lab, "[response]\nmode = \"enforce\"\nmax_bans = 2\n")?;
+    for banned in ["192.0.2.1", "192.0.2.2"] {
+        agent.order(&["ban", banned])?;
+    }
+    let (done, said) = agent.ask(&["ban", "192.0.2.3"])?;
+    ensure!(!done && said.contains("response.max_bans"), "{said}");
+    let page = agent.metrics()?;
+    let (bans, limit) = (page.sum("scanguard_bans{"), page.get("scanguard_bans_limit"));
+    ensure!(bans == 2.0 && limit == 2.0, "{bans} bans of {limit}");
+    let refused = page.get("scanguard_bans_refused_total{reason=\"full\"}");
+    ensure!(refused == 1.0, "{refused} were refused");
+    agent.order(&["unban", "192.0.2.1"])?;
+    agent.order(&["ban", "192.0.2.3"])?;
+    let listed = agent.order(&["bans"])?;
+    ensure!(listed.contains("192.0.2.2") && listed.contains("192.0.2.3"), "{listed}");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }

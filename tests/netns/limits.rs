@@ -58,8 +58,8 @@ fn too_large() -> Result<()> {
 
 fn few_descriptors() -> Result<()> {
     let lab = Lab::new()?;
-    // Enough to begin with, and too few for the first map, one in the midst, and the program.
-    for limit in [16, 32, 44] {
+    // Enough to begin with, and too few for one of the first maps, one in the midst, and the program.
+    for limit in [20, 32, 44] {
         let arguments = ["run", "--iface", VICTIM_INTERFACE, "--listen", LISTEN];
         let mut agent =
             Agent::spawn_as(&lab.victim, &arguments, |command| limit_descriptors(command, limit))?;

@@ -120,6 +120,11 @@ pub const FAULTS: &[Fault] = &[
         "fault: with a table that is full evictions are counted, totals stay exact and a scan is found",
     ),
     fault(
+        "there are as many bans as there may be (`response.max_bans`)",
+        "whoever is free soonest makes room, but for those banned by hand: where nobody can, the ban is refused, said and counted",
+        "fault: with as many bans as there may be one more is refused, and those that there are stay",
+    ),
+    fault(
         "the agent stands still (SIGSTOP) and the ring buffer runs over",
         "trips that found no room are counted, totals stay exact, and every scan is found at the next poll",
         "fault: an agent that stood still counts the trips it lost, and finds every scan",

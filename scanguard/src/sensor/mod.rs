@@ -10,6 +10,7 @@ mod census;
 mod changes;
 pub mod egress;
 pub mod footprint;
+pub mod frags;
 pub mod gate;
 pub mod home;
 pub mod kernel;

@@ -81,8 +81,11 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
         "[sensor]\npoll_interval = \"200ms\"\nmax_sources = 8192\npersist = true\npin = \"{}\"\n\
          [history]\nmax_sources = 8192\n[findings]\nquiet = \"30s\"\n\
          [response]\nmode = \"enforce\"\nallow_spoofable = true\ntimes = [\"5s\"]\njitter = 0\n\
-         max_per_minute = 10000\nreflex = \"0s\"\n",
-        bpffs.pin().display()
+         max_per_minute = 10000\nreflex = \"0s\"\n\
+         [logs]\nfiles = [\"{}\"]\nstate = \"{}\"\n",
+        bpffs.pin().display(),
+        traffic::access_log(&lab).display(),
+        directory.join("logs.json").display()
     );
     let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
     let before = transmitted(&lab)?;
@@ -123,6 +126,9 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
         samples.push(sample);
     }
     let served_again = soak.bans_end(&agent, &mut failures)?;
+    if served_again == 0 && plan.length > 2 * WINDOW {
+        failures.push("no scan was long enough ago to see its source served again".to_owned());
+    }
     let last = soak.counted(&agent, before.packets + early)?;
     capture.stop()?;
     soak.note(&agent);
@@ -136,6 +142,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
         counted: last.0,
         transmitted: last.1,
         bans: agent.metrics()?.sum("scanguard_bans_total{"),
+        heard: agent.metrics()?.sum("scanguard_log_requests_total"),
         rules: soak.findings.iter().map(|(_, rule, _)| rule.clone()).collect(),
         served_again,
         samples,
@@ -155,6 +162,10 @@ pub struct Done {
     pub pings: u64,
     /// Bytes that went over the connection that lasts, and came back.
     pub bytes: u64,
+    /// Events that the page sent to somebody who watches it.
+    pub events: u64,
+    /// Lines that were written into the access log.
+    pub lines: u64,
 }
 
 impl<'l> Soak<'l> {
@@ -194,6 +205,8 @@ impl<'l> Soak<'l> {
             let pages = scope.spawn(move || traffic::read_pages(lab, until));
             let pings = scope.spawn(move || traffic::ping(lab, traffic::PINGER, pings));
             let bytes = scope.spawn(move || call.speak(until));
+            let events = scope.spawn(move || traffic::watch(lab, until));
+            let lines = scope.spawn(move || traffic::write_log(lab, until));
             let (agent, reloaded) = match reloads {
                 Some(reloads) => {
                     self.reload(&agent, reloads, until)?;
@@ -210,6 +223,8 @@ impl<'l> Soak<'l> {
                 pages: join("pages", pages.join())?,
                 pings: join("pings", pings.join())?,
                 bytes: join("the connection that lasts", bytes.join())?,
+                events: join("the page", events.join())?,
+                lines: join("the access log", lines.join())?,
             };
             others.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             scans.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("scans")?;

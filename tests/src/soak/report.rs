@@ -91,6 +91,8 @@ pub struct Report {
     pub transmitted: u64,
     /// Bans that the last agent made.
     pub bans: f64,
+    /// Lines of access logs that the last agent read.
+    pub heard: f64,
     /// Those who were banned and are served again.
     pub served_again: usize,
     /// Rules that found something.
@@ -108,11 +110,23 @@ impl Report {
         if counted != transmitted {
             self.failures.push(format!("{transmitted} packets came, {counted} were counted"));
         }
-        // Where tcpdump missed some, the driver's count alone is exact.
-        if missed == 0 && captured != counted + lost {
+        // What tcpdump missed it counts itself: no more than that may be between the two.
+        if !(captured..=captured + missed).contains(&(counted + lost)) {
             self.failures.push(format!(
-                "tcpdump saw {captured} packets, {counted} were counted and {lost} had no room"
+                "tcpdump saw {captured} packets and missed {missed}, {counted} were counted and {lost} had no room"
             ));
+        }
+        let total = |of: fn(&Done) -> u64| self.samples.iter().map(|sample| of(&sample.done)).sum::<u64>();
+        for (what, number) in [
+            ("events of the page", total(|done| done.events)),
+            ("lines in the access log", total(|done| done.lines)),
+        ] {
+            if number == 0 {
+                self.failures.push(format!("no {what}"));
+            }
+        }
+        if self.heard == 0.0 {
+            self.failures.push("the access log was not read".to_owned());
         }
         let blamed: BTreeMap<_, _> = findings
             .filter(|(_, source)| traffic::HONEST.contains(source))
@@ -155,8 +169,9 @@ impl Report {
         let mut page = format!(
             "# The soak\n\n\
              Written by `cargo xtask soak --write`; {about}. A short one runs in CI (`cargo xtask test netns`).\n\n\
-             Real scans by turns (nmap, hping3), a flood of random sources, pages of nginx with their requests sampled, somebody who \
-             asks it for what it should not serve, pings, and a connection that lasts from the first round to the last; bans of five \
+             Real scans by turns (nmap, hping3; TCP, UDP, SCTP, ICMP; IPv4 and IPv6), a flood of random sources, pages of nginx with \
+             their requests sampled, somebody who asks it for what it should not serve, pings, a connection that lasts from the \
+             first round to the last, somebody who watches the page, and an access log that grows and is moved aside; bans of five \
              seconds, reloads all the time, and in round {} a kill (`SIGKILL`) and a restart, under `sensor.persist`. The sender's \
              driver and tcpdump count beside the sensor.\n\n\
              | what | figure |\n|---|---|\n",
@@ -185,6 +200,10 @@ impl Report {
             (
                 "pages served; pings answered, none lost",
                 format!("{}; {}", total(|d| d.pages), total(|d| d.pings)),
+            ),
+            (
+                "events that the page sent; lines of the access log, read since the restart",
+                format!("{}; {}, {}", total(|d| d.events), total(|d| d.lines), self.heard),
             ),
             ("KiB said and heard over the connection that lasted", (total(|d| d.bytes) / 1024).to_string()),
             (

@@ -1,8 +1,10 @@
 //! What goes over the wire in a round of a soak: scans by real tools, and what honest clients do beside them.
 
 use std::{
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -10,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    agent::LISTEN,
     clients::{at, listen},
     lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, run_within},
     scans::{SCANS, Scan},
@@ -57,20 +60,32 @@ const PATHS: [&str; 6] =
 /// `ip` could not.
 pub fn addresses(lab: &Lab) -> Result<()> {
     let mac = lab.scanner.mac(SCANNER_INTERFACE)?;
+    let known = |address: &str| {
+        lab.victim.ip(&format!("neigh replace {address} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent"))
+    };
     for address in SCANNERS.iter().chain(&HONEST).chain([&PROWLER]) {
         lab.scanner.ip(&format!("addr add {address}/32 dev {SCANNER_INTERFACE}"))?;
-        lab.victim
-            .ip(&format!("neigh replace {address} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent"))?;
+        known(address)?;
+    }
+    for address in SCANNERS.map(ipv6) {
+        lab.scanner.ip(&format!("addr add {address}/128 dev {SCANNER_INTERFACE} nodad"))?;
+        known(&address)?;
     }
     Ok(())
+}
+
+/// The IPv6 address of one of [`SCANNERS`].
+fn ipv6(scanner: &str) -> String {
+    scanner.replace("10.77.0.", "fd77::")
 }
 
 /// The scans of a round: by packets of their own, so that they can come from any address.
 pub fn scans(round: u32) -> Vec<(&'static Scan, &'static str)> {
     let is_raw = |scan: &&Scan| {
         let tool = scan.command;
-        let takes_minutes = tool.contains("-sU") || tool.contains("-O ");
-        tool.starts_with("hping3") || (tool.starts_with("nmap -n") && !tool.contains("-sT") && !takes_minutes)
+        let takes_minutes = tool.contains("-O ");
+        let is_nmap = ["nmap -n", "nmap -6"].iter().any(|start| tool.starts_with(start));
+        tool.starts_with("hping3") || (is_nmap && !tool.contains("-sT") && !takes_minutes)
     };
     let raw: Vec<_> = SCANS.iter().filter(is_raw).collect();
     let first = 2 * round as usize;
@@ -83,6 +98,8 @@ pub fn scans(round: u32) -> Vec<(&'static Scan, &'static str)> {
 /// The tool is not there, fails, or does not end.
 pub fn scan(lab: &Lab, scan: &Scan, from: &str) -> Result<()> {
     let mut words = scan.words();
+    let from6 = ipv6(from);
+    let from = if words.iter().any(|word| word == "-6") { &from6 } else { from };
     let source: &[&str] = if words[0] == "hping3" {
         &["-a", from]
     } else {
@@ -164,6 +181,70 @@ pub fn prowl(lab: &Lab) {
             return;
         }
     }
+}
+
+/// Has the page keep it up to date until a time, whatever becomes of the agent; gives how many events came.
+///
+/// # Errors
+/// The victim's host cannot be entered.
+pub fn watch(lab: &Lab, until: Instant) -> Result<u64> {
+    let mut events = 0;
+    while Instant::now() < until {
+        // The agent may be gone for a moment.
+        if let Ok(stream) = lab.victim.enter(|| Ok(TcpStream::connect(LISTEN)?)) {
+            events += take_events(stream, until).unwrap_or_default();
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(events)
+}
+
+fn take_events(mut stream: TcpStream, until: Instant) -> Result<u64> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /page/events HTTP/1.1\r\nHost: sensor\r\n\r\n")?;
+    let mut events = 0;
+    for line in io::BufRead::lines(io::BufReader::new(stream)) {
+        // The agent was killed.
+        let Ok(line) = line else { break };
+        events += u64::from(line.starts_with("data:"));
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    Ok(events)
+}
+
+/// The access log that the agent follows.
+pub fn access_log(lab: &Lab) -> PathBuf {
+    lab.victim.directory().join("access.log")
+}
+
+/// Writes a web server's access log until a time, and moves it aside in the middle as logrotate does; gives how many lines.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_log(lab: &Lab, until: Instant) -> Result<u64> {
+    let path = access_log(lab);
+    let middle = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+    let (mut lines, mut moved) = (0, false);
+    let open = || File::options().create(true).append(true).open(&path);
+    let mut log = open()?;
+    while Instant::now() < until {
+        let time = jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z");
+        let page = lines % 5;
+        writeln!(
+            log,
+            "{READER} - - [{time}] \"GET /articles/{page} HTTP/1.1\" 200 33 \"-\" \"Mozilla/5.0 (X11; Linux x86_64)\""
+        )?;
+        lines += 1;
+        if !moved && Instant::now() >= middle {
+            moved = true;
+            fs::rename(&path, path.with_extension("log.1"))?;
+            log = open()?;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(lines)
 }
 
 /// A connection that lasts as long as the soak.

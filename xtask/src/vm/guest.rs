@@ -29,7 +29,7 @@ pub(super) struct Step {
 }
 
 /// All, in their order; the first is the doctor.
-pub(super) const STEPS: [Step; 6] = [
+pub(super) const STEPS: [Step; 8] = [
     Step { name: "doctor", title: "doctor", command: "scanguard doctor --iface edge0", seconds: 120 },
     Step {
         name: "run",
@@ -60,6 +60,18 @@ pub(super) const STEPS: [Step; 6] = [
         name: "scan",
         title: "nmap scan found",
         command: "netns --exact 'native: nmap -n -Pn -sS -p 1-1000 {victim}'",
+        seconds: 240,
+    },
+    Step {
+        name: "persist",
+        title: "taken over (persist)",
+        command: "netns --exact 'persist: without it, the next agent takes over and leaves nothing'",
+        seconds: 240,
+    },
+    Step {
+        name: "sandbox",
+        title: "sandbox",
+        command: "netns --exact 'sandbox: no thread has a capability, and all have their system calls filtered'",
         seconds: 240,
     },
 ];
@@ -205,12 +217,12 @@ mod tests {
                     @@ begin native\ntest result: ok. 1 passed; 0 failed\n@@ end native 0\n@@ begin scan\n";
         let results = read(said);
         let codes: Vec<_> = results.0.iter().map(|outcome| outcome.code).collect();
-        assert_eq!(codes, [Some(0), None, Some(101), Some(0), None, None]);
+        assert_eq!(codes, [Some(0), None, Some(101), Some(0), None, None, None, None]);
         assert_eq!(results.0[2].tests, (3, 1));
         assert_eq!(results.losses(), ["loss egress gone; lost"]);
         let good: Vec<_> =
             STEPS.iter().zip(&results.0).map(|(step, outcome)| outcome.is_good(step)).collect();
-        assert_eq!(good, [true, false, false, true, false, false]);
+        assert_eq!(good, [true, false, false, true, false, false, false, false]);
         assert!(!results.is_as(Support::Runs) && !results.is_as(Support::Refused));
     }
 

@@ -17,8 +17,11 @@ const INTRODUCTION: &str = "\
 
 On each kernel run `scanguard doctor`, `scanguard run` on a veth interface in native mode, the packet table under
 BPF_PROG_TEST_RUN (kernel program and host code count alike), the same table on the wire in native and in generic mode
-(the counts equal tcpdump's), and a SYN scan by nmap, which must be found. The last column is what doctor says there.
-Other kernels between these are not measured. `ok (N)`: N tests passed.
+(the counts equal tcpdump's), a SYN scan by nmap, which must be found, a restart that takes over what is pinned, and the
+sandbox. The last column is what doctor says there. `ok (N)`: N tests passed.
+
+Kernels between these are not measured. 5.15 was only in the backports of Debian 11, which the archive has no more; what 5.10
+lacks, XDP programs for frames in several buffers (frags), came with 5.18, so that 5.15 refuses the program likewise.
 
 ";
 
