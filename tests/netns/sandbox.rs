@@ -142,8 +142,12 @@ fn elsewhere() -> Result<()> {
     fs::write(&feed, "192.0.2.0/24\n")?;
     fs::write(&file, format!("[feeds]\nfiles = [\"{feed}\"]\n"))?;
     reloads(&agent, "failure", 1.0)?;
-    let said = agent.said();
-    ensure!(said.contains(&directory.display().to_string()) && said.contains("restart the agent"), "{said}");
+    // It is counted before it is said.
+    let is_said = || {
+        let said = agent.said();
+        (said.contains(&directory.display().to_string()) && said.contains("restart the agent")).then_some(())
+    };
+    wait_for("the reason", PATIENCE, is_said).with_context(|| agent.said())?;
     // To write elsewhere is refused likewise, and beside the file it can still be read.
     let sink = format!("[[sinks]]\nkind = \"file\"\nformat = \"json\"\npath = \"{feed}\"\n");
     fs::write(&file, sink)?;
