@@ -93,7 +93,7 @@ pub(super) fn zones(stage: &mut Stage<'_>) -> Result<()> {
 
 fn nsd(stage: &mut Stage<'_>, zones: &[String], allowed: &str) -> Result<()> {
     let mut config = "server:\n ip-address: 0.0.0.0\n username: \"\"\n zonesdir: {dir}\n database: \"\"\n pidfile: {dir}/nsd.pid\n \
-         xfrdfile: {dir}/xfrd\n zonelistfile: {dir}/zones\n server-count: 1\nremote-control:\n control-enable: no\n"
+         xfrdfile: {dir}/xfrd\n xfrdir: {dir}\n zonelistfile: {dir}/zones\n server-count: 1\nremote-control:\n control-enable: no\n"
         .to_owned();
     for zone in zones {
         let mut text = format!(
