@@ -49,35 +49,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        address::Address,
-        oracle::{Blind, Home},
+        oracle::{
+            Blind,
+            testing::{HOST, Host},
+        },
         outcome::Service,
         wire::protocol,
     };
-
-    /// An end host: all its own addresses, nothing forwarded.
-    struct Host {
-        tcp: Socket,
-        udp: bool,
-    }
-
-    impl Oracle for Host {
-        fn tcp(&self, _flow: &Flow) -> Socket {
-            self.tcp
-        }
-        fn udp(&self, _flow: &Flow) -> bool {
-            self.udp
-        }
-        fn home(&self, _address: Address) -> Home {
-            Home::Local
-        }
-        fn published(&self, _address: Address, _service: Service) -> bool {
-            false
-        }
-        fn forwards(&self) -> bool {
-            false
-        }
-    }
 
     fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
         Flow {
@@ -102,7 +80,7 @@ mod tests {
                 (Socket::Listening, false),
                 (Socket::None, false),
             ] {
-                assert_eq!(passes(&Host { tcp, udp: false }, kind, &segment), expected, "{kind:?} {tcp:?}");
+                assert_eq!(passes(&Host { tcp, ..HOST }, kind, &segment), expected, "{kind:?} {tcp:?}");
             }
             assert!(passes(&Blind, kind, &segment), "forwarded");
         }
@@ -110,8 +88,8 @@ mod tests {
 
     #[test]
     fn datagrams_pass_only_as_answers_that_somebody_wants() {
-        let owner = Host { tcp: Socket::None, udp: true };
-        let nobody = Host { tcp: Socket::None, udp: false };
+        let owner = Host { udp: true, ..HOST };
+        let nobody = HOST;
         for (source, port, owned, unowned) in [
             (53, 40_000, true, false),
             (53, 2_000, true, false),

@@ -235,22 +235,21 @@ fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
 }
 
 #[cfg(test)]
-mod tests {
-    use core::net::Ipv4Addr;
-
+pub(crate) mod testing {
     use super::*;
 
     /// A host whose answers are set.
-    #[derive(Clone, Copy)]
-    struct Host {
-        tcp: Socket,
-        udp: bool,
-        home: Home,
-        published: bool,
-        forwards: bool,
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Host {
+        pub(crate) tcp: Socket,
+        pub(crate) udp: bool,
+        pub(crate) home: Home,
+        pub(crate) published: bool,
+        pub(crate) forwards: bool,
     }
 
-    const HOST: Host =
+    /// An end host without sockets: all its own addresses, nothing forwarded.
+    pub(crate) const HOST: Host =
         Host { tcp: Socket::None, udp: false, home: Home::Local, published: false, forwards: false };
 
     impl Oracle for Host {
@@ -270,6 +269,16 @@ mod tests {
             self.forwards
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::{
+        testing::{HOST, Host},
+        *,
+    };
 
     fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
         Flow {

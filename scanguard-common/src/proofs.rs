@@ -16,7 +16,7 @@ use crate::{
     flow::{stir, tag},
     gate::passes,
     hold::{Evidence, HELD_ALREADY, MISSED_HOST, MISSED_SERVICE, hold, is_due, is_enforced, lasts},
-    oracle::{Home, Oracle, Reach, Socket},
+    oracle::{Home, Reach, Socket, testing::Host},
     outcome::{EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
     sketch::{HOST_WORDS, SERVICE_WORDS, host_bit, service_bit},
 };
@@ -149,34 +149,7 @@ proptest! {
 }
 
 /// All that an oracle can say.
-#[derive(Clone, Copy, Debug)]
-struct Says {
-    tcp: Socket,
-    udp: bool,
-    home: Home,
-    published: bool,
-    forwards: bool,
-}
-
-impl Oracle for Says {
-    fn tcp(&self, _flow: &Flow) -> Socket {
-        self.tcp
-    }
-    fn udp(&self, _flow: &Flow) -> bool {
-        self.udp
-    }
-    fn home(&self, _address: Address) -> Home {
-        self.home
-    }
-    fn published(&self, _address: Address, _service: Service) -> bool {
-        self.published
-    }
-    fn forwards(&self) -> bool {
-        self.forwards
-    }
-}
-
-fn everything() -> impl Iterator<Item = Says> {
+fn everything() -> impl Iterator<Item = Host> {
     const NO_YES: [bool; 2] = [false, true];
     let sockets = [Socket::Connected, Socket::Pending, Socket::Calling, Socket::Listening, Socket::None];
     let homes = [Home::Local, Home::Live, Home::Dark, Home::Elsewhere];
@@ -184,7 +157,7 @@ fn everything() -> impl Iterator<Item = Says> {
         homes.into_iter().flat_map(move |home| {
             NO_YES.into_iter().flat_map(move |udp| {
                 NO_YES.into_iter().flat_map(move |published| {
-                    NO_YES.map(|forwards| Says { tcp, udp, home, published, forwards })
+                    NO_YES.map(|forwards| Host { tcp, udp, home, published, forwards })
                 })
             })
         })
@@ -210,16 +183,16 @@ fn a_ban_never_drops_what_a_connection_of_this_host_wants() {
                     source_port,
                     reserved: 0,
                 };
-                let passes = |says: &Says| passes(says, kind, &flow);
+                let passes = |says: &Host| passes(says, kind, &flow);
                 if !is_datagram {
                     let own = matches!(says.tcp, Socket::Connected | Socket::Pending | Socket::Calling);
                     assert!(passes(&says) || !own, "{says:?} {kind:?} {flow:?}");
                 }
                 // Somebody who wants it never makes it be dropped.
                 if passes(&says) {
-                    assert!(passes(&Says { udp: true, ..says }), "{says:?} {kind:?} {flow:?}");
-                    assert!(passes(&Says { tcp: Socket::Connected, ..says }), "{says:?} {kind:?} {flow:?}");
-                    assert!(passes(&Says { published: true, ..says }), "{says:?} {kind:?} {flow:?}");
+                    assert!(passes(&Host { udp: true, ..says }), "{says:?} {kind:?} {flow:?}");
+                    assert!(passes(&Host { tcp: Socket::Connected, ..says }), "{says:?} {kind:?} {flow:?}");
+                    assert!(passes(&Host { published: true, ..says }), "{says:?} {kind:?} {flow:?}");
                 }
                 cases += 1;
             }
