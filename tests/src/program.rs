@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use anyhow::Result;
 use scanguard::{
     content::sampling::Settings as Sampling,
     sensor::{
+        least,
         program::{self, KernelLogLevel},
         settings::Settings,
         test_run::TestRunSensor,
@@ -17,8 +18,6 @@ use scanguard::{
 };
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
-const BPF_PROG_LOAD: libc::c_long = 5;
-/// As above.
 const BPF_PROG_ATTACH: libc::c_long = 8;
 /// As above.
 const BPF_PROG_DETACH: libc::c_long = 9;
@@ -56,21 +55,6 @@ pub fn load_sampling(settings: &Settings, content: &Sampling) -> Result<TestRunS
     Ok(loaded)
 }
 
-/// `union bpf_attr`, the part of `BPF_PROG_LOAD` that every kernel knows.
-#[repr(C)]
-#[derive(Default)]
-struct LoadAttributes {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-}
-
 fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: the attributes are those of the command; what they point to outlives the call.
     let result =
@@ -83,7 +67,7 @@ fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
 /// # Errors
 /// The kernel does not take it.
 pub fn empty() -> io::Result<OwnedFd> {
-    empty_of(BPF_PROG_TYPE_XDP, XDP_PASS)
+    least::load(BPF_PROG_TYPE_XDP, XDP_PASS, 0)
 }
 
 /// The same for what leaves: `r0 = TCX_NEXT; exit`.
@@ -91,22 +75,7 @@ pub fn empty() -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel does not take it.
 pub fn empty_egress() -> io::Result<OwnedFd> {
-    empty_of(BPF_PROG_TYPE_SCHED_CLS, TCX_NEXT)
-}
-
-fn empty_of(kind: u32, verdict: u32) -> io::Result<OwnedFd> {
-    let [a, b, c, d] = verdict.to_ne_bytes();
-    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-    let mut attributes = LoadAttributes {
-        kind,
-        instruction_count: 2,
-        instructions: instructions.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        ..LoadAttributes::default()
-    };
-    let descriptor = bpf(BPF_PROG_LOAD, &mut attributes)?;
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    least::load(BPF_PROG_TYPE_SCHED_CLS, TCX_NEXT, 0)
 }
 
 /// `union bpf_attr`, the anonymous struct of `BPF_PROG_ATTACH`.

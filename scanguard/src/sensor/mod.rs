@@ -14,6 +14,7 @@ pub mod frags;
 pub mod gate;
 pub mod home;
 pub mod kernel;
+pub mod least;
 mod links;
 pub mod owner;
 pub mod pins;
