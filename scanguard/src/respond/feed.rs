@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use ipnet::IpNet;
 use scanguard_common::abi;
 
@@ -24,7 +25,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// What of the feeds is banned.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct FeedBans {
     /// With the names of their feeds.
     nets: BTreeMap<IpNet, String>,
@@ -35,11 +36,24 @@ pub struct FeedBans {
 }
 
 /// When it is tried again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Retry {
-    /// Since the last time.
-    wait: Duration,
+    /// How long after each further time.
+    waits: ExponentialBackoff,
     at: Duration,
+}
+
+impl Retry {
+    /// After a failure at this time, the one before included.
+    fn after(before: Option<Self>, now: Duration) -> Self {
+        let waits = || {
+            let waits = ExponentialBuilder::new().with_factor(2.0).without_max_times();
+            waits.with_min_delay(FIRST_WAIT).with_max_delay(LAST_WAIT).build()
+        };
+        let mut waits = before.map_or_else(waits, |before| before.waits);
+        let wait = waits.next().unwrap_or(LAST_WAIT);
+        Self { waits, at: now.saturating_add(wait) }
+    }
 }
 
 /// How networks were handed to the kernel.
@@ -113,8 +127,7 @@ impl FeedBans {
             }
             Err(error) => {
                 self.written = None;
-                let wait = self.retry.map_or(FIRST_WAIT, |retry| (retry.wait * 2).min(LAST_WAIT));
-                self.retry = Some(Retry { wait, at: given.now.at.saturating_add(wait) });
+                self.retry = Some(Retry::after(self.retry.take(), given.now.at));
                 Err(error)
             }
         }
@@ -151,7 +164,7 @@ impl FeedBans {
 
     /// Whether it is time to hand them on again, by [`Self::set`].
     pub fn is_due(&self, at: Duration) -> bool {
-        match (self.retry, self.written) {
+        match (&self.retry, &self.written) {
             (Some(retry), _) => retry.at <= at,
             (None, Some(written)) => !self.is_empty() && at.saturating_sub(written.at) >= REFRESH,
             (None, None) => false,
