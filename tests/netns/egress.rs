@@ -268,6 +268,15 @@ fn crowded() -> Result<()> {
     Ok(())
 }
 
+/// A scan of closed ports is answered by resets, which are counted.
+fn answers_are_seen(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
+    let before = answers(&agent.settled()?, "reset");
+    nmap(lab, &format!("-sS -p 1-200 {VICTIM}"))?;
+    let resets = answers(&agent.settled()?, "reset") - before;
+    ensure!(resets >= 200.0, "{resets} resets");
+    Ok(())
+}
+
 fn returns() -> Result<()> {
     let lab = Lab::new()?;
     let config = config_file(FAST)?;
@@ -278,10 +287,7 @@ fn returns() -> Result<()> {
     wait_for("the loss is told", PATIENCE, || (!is_attached(&agent)).then_some(()))?;
     lab.connect()?;
     wait_for("attached again", PATIENCE, || is_attached(&agent).then_some(()))?;
-    let before = answers(&agent.settled()?, "reset");
-    nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
-    let resets = answers(&agent.settled()?, "reset") - before;
-    ensure!(resets >= 200.0, "{resets} resets");
+    answers_are_seen(&lab, &agent)?;
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }
@@ -316,10 +322,7 @@ fn taken_off() -> Result<()> {
             ensure!(tcx_programs(&lab)?.len() == 1, "{:?}", tcx_programs(&lab)?);
         }
         ensure!(agent.said().contains("taken the egress program off"), "{}", agent.said());
-        let before = answers(&agent.settled()?, "reset");
-        nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
-        let resets = answers(&agent.settled()?, "reset") - before;
-        ensure!(resets >= 200.0, "{resets} resets");
+        answers_are_seen(&lab, &agent)?;
         ensure!(agent.stop()? == Some(0), "{}", agent.said());
     }
     Ok(())
