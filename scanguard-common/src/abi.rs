@@ -21,11 +21,23 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_8";
+pub const VERSION: &str = "SCANGUARD_ABI_9";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
 pub const SALT: &str = "SALT";
+/// Global, `[u32; FIELDS]`: where the [`crate::proof::Field`]s lie in their structures, in bytes.
+pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
+/// Global, `u32`: 0 where the offsets are not known. Then nothing is proven, and the verifier takes what would prove it out
+/// of the program.
+pub const PROOF: &str = "PROOF";
+/// Global, `u32`: the number of the network namespace whose connections count, see
+/// [`crate::proof::Field::NamespaceNumber`].
+pub const NAMESPACE: &str = "NAMESPACE";
+/// Name of the program that hears of connections, for the raw tracepoint [`CONNECTIONS_TRACEPOINT`].
+pub const CONNECTIONS_PROGRAM: &str = "scanguard_connections";
+/// The tracepoint at which the kernel says that a TCP socket changes its state (include/trace/events/sock.h).
+pub const CONNECTIONS_TRACEPOINT: &str = "inet_sock_set_state";
 
 /// Sources that the table holds unless the agent is told otherwise.
 pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
@@ -252,7 +264,8 @@ pub struct SampleHeader {
     pub protocol: u8,
     /// Number of [`crate::content::Begins`].
     pub begins: u8,
-    /// 1 where it was said by whom it seems to be: a socket of this host owns the connection.
+    /// 1 where it was said by the source that it names: the segment's numbers fit the socket of the connection
+    /// ([`crate::proof`]); of an answer: this host sent it.
     pub owned: u8,
     /// Explicit padding.
     pub reserved: u8,
@@ -260,7 +273,7 @@ pub struct SampleHeader {
 
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
+const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 76);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);

@@ -23,6 +23,7 @@ pub mod oracle;
 pub mod outcome;
 pub mod packet;
 pub mod parse;
+pub mod proof;
 #[cfg(test)]
 mod proofs;
 pub mod sample;

@@ -173,6 +173,10 @@ numbered! {
     }
 }
 
+/// From here on ports are handed out rather than assigned: FTP data, RPC, RTP, and, from [`EPHEMERAL_START`] on, the
+/// client side of connections.
+pub const DYNAMIC_START: u16 = 10_000;
+
 /// The first port of Linux's default `ip_local_port_range`.
 pub const EPHEMERAL_START: u16 = 32_768;
 

@@ -115,7 +115,10 @@ proptest! {
             // SAFETY: exclusive references.
             unsafe {
                 match what {
-                    0 => record_completed::<Unshared>(&raw mut state, epoch),
+                    0 => {
+                        let service = (reach % 2 == 0).then_some(flow.service);
+                        record_completed::<Unshared>(&raw mut state, service, epoch, salt);
+                    }
                     1 => {
                         record_answer::<Unshared>(&raw mut state, Answer::ALL[reach % ANSWERS], epoch);
                         answers += 1;

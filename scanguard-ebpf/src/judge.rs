@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
     abi::Control,
     flow,
-    oracle::{self, Decision, Handshake, Reach},
+    oracle::{self, Decision, Reach},
     outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
 };
 
@@ -66,17 +66,9 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
     }
     match oracle::segment(&kernel, kind, flow) {
         Decision::Probe { class, reach } => count(control, class as usize, reach, flow) as u32,
-        Decision::Ordinary { exit, handshake, remember } => {
-            match handshake {
-                Handshake::Untold => {}
-                Handshake::Completed => {
-                    tally::count_completion();
-                    // Its source's are counted once a connection: by its end.
-                    if !matches!(kind, SegmentKind::Acknowledgment) {
-                        account::completed(control, flow);
-                    }
-                }
-                Handshake::Aborted => account::aborted(control, flow),
+        Decision::Ordinary { exit, aborts, remember } => {
+            if aborts {
+                account::aborted(control, flow);
             }
             if remember {
                 flows::remember(tag);

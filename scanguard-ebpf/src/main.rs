@@ -1,5 +1,5 @@
 //! ScanGuard's XDP program: looks at each packet that arrives, counts it, and passes it on. Beside it lies the
-//! program that looks at what leaves ([`egress`]).
+//! program that looks at what leaves ([`egress`]), and the one that hears of connections ([`connections`]).
 //!
 //! This file is the way of a packet and holds the only place where a verdict is given. Parsing,
 //! classification and what is kept of a source are `scanguard-common`'s; here they meet the
@@ -13,6 +13,7 @@ mod account;
 mod atomics;
 mod changes;
 mod config;
+mod connections;
 mod door;
 mod egress;
 mod flows;

@@ -148,6 +148,7 @@ impl Agent {
         for (interface, attached) in self.attachments.egress_states() {
             self.metrics.egress_attached(interface, attached);
         }
+        self.metrics.connections_attached(self.sensor.hears_connections());
         self.health.attached(true);
         Ok(())
     }

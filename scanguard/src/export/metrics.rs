@@ -54,6 +54,7 @@ pub struct Metrics {
     egress: IntCounterVec,
     attached: IntGaugeVec,
     egress_attached: IntGaugeVec,
+    connections_attached: IntGauge,
     live: IntGauge,
     published: IntGauge,
     interface_losses: IntCounterVec,
@@ -196,6 +197,10 @@ impl Metrics {
                 "scanguard_egress_attached",
                 "Whether what leaves by the interface is looked at.",
                 &["interface"],
+            )?,
+            connections_attached: register.gauge(
+                "scanguard_connections_attached",
+                "Whether the kernel says which connections are completed; if not, nothing on the wire is proven.",
             )?,
             egress_losses: register.counters(
                 "scanguard_egress_losses_total",
@@ -491,6 +496,11 @@ impl Metrics {
             self.attached.with_label_values(&[interface, one.label()]).set(i64::from(mode == Some(one)));
         }
         self.interface_losses.with_label_values(&[interface]);
+    }
+
+    /// The kernel says which connections are completed, or does not.
+    pub fn connections_attached(&self, attached: bool) {
+        self.connections_attached.set(attached.into());
     }
 
     /// What leaves by an interface is looked at, or not.

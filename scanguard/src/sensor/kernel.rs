@@ -57,6 +57,8 @@ pub struct KernelSensor {
     meta: Option<MetaMap>,
     /// When an agent before this one last read the sources that are there.
     read_before: Option<Duration>,
+    /// Whether the program hears of connections.
+    hears_connections: bool,
 }
 
 /// A map of what answered to the epoch in which it did so last.
@@ -120,6 +122,7 @@ impl KernelSensor {
             epoch_length: Duration::from_secs(1),
             meta: None,
             read_before: None,
+            hears_connections: false,
         };
         sensor.tell(|_| {})?;
         Ok(sensor)
@@ -194,6 +197,16 @@ impl KernelSensor {
                 return Ok(self.census.count(part, is_last, inserted, self.removed));
             }
         }
+    }
+
+    /// Takes whether the program hears of connections ([`super::connections`]). At first: no.
+    pub fn hear_connections(&mut self, heard: bool) {
+        self.hears_connections = heard;
+    }
+
+    /// Whether it does.
+    pub fn hears_connections(&self) -> bool {
+        self.hears_connections
     }
 
     /// The running epoch.
@@ -493,6 +506,6 @@ impl Sensor for KernelSensor {
     }
 
     fn sees_handshakes(&self) -> bool {
-        true
+        self.hears_connections
     }
 }
