@@ -55,8 +55,9 @@ unsafe fn peer_of(socket: *const u8) -> Option<(Address, u16)> {
         }
         let port = read(socket, Field::LocalPort)?;
         let peer = match read::<u16>(socket, Field::Family)? {
-            AF_INET => Address::from_v4(&read(socket, Field::RemoteV4)?),
-            AF_INET6 => Address::from_v6(&read(socket, Field::RemoteV6)?),
+            // As numbers, whose place on the stack is aligned: the verifier refuses any other.
+            AF_INET => Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes()),
+            AF_INET6 => Address::from_words(read(socket, Field::RemoteV6)?),
             _ => return None,
         };
         Some((peer, port))

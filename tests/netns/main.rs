@@ -19,6 +19,7 @@ mod output;
 mod page;
 mod persist;
 mod prometheus;
+mod proof;
 mod quiet;
 mod response;
 mod sandbox;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         page::trials(),
         persist::trials(),
         prometheus::trials(),
+        proof::trials(),
         quiet::trials(),
         response::trials(),
         sandbox::trials(),
