@@ -66,7 +66,10 @@ fn elsewhere() -> Result<()> {
     let _server = serve(&lab.victim, [PORT])?;
     let config = config_file(CONFIG)?;
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    lab.scanner.enter(|| [VICTIM, VICTIM6].into_iter().try_for_each(|ip| Ok(visit(at(ip, PORT))?)))?;
+    for ip in [VICTIM, VICTIM6] {
+        // The route of an IPv6 address may take a moment longer than the address.
+        wait_for("the client is served", PATIENCE, || lab.scanner.enter(|| Ok(visit(at(ip, PORT))?)).ok())?;
+    }
     let counted = wait_for("both addresses of the client are known", PATIENCE, || {
         let known = completed(&agent).ok()?;
         (known.iter().map(|(_, count)| *count).collect::<Vec<_>>() == [1, 1]).then_some(known)
