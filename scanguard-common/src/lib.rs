@@ -26,6 +26,7 @@ pub mod parse;
 #[cfg(test)]
 mod proofs;
 pub mod sample;
+pub mod shield;
 pub mod sketch;
 pub mod tally;
 pub mod wire;

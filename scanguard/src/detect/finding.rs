@@ -230,6 +230,11 @@ impl Finding {
         self.seen.completed()
     }
 
+    /// Whether its source has had real connections within `history.horizon`.
+    pub fn had_connections(&self) -> bool {
+        self.completed() > 0
+    }
+
     /// Handshakes that the source aborted.
     pub fn aborted(&self) -> u64 {
         self.seen.aborted()
