@@ -22,6 +22,7 @@ mod prometheus;
 mod quiet;
 mod response;
 mod sandbox;
+mod shield;
 mod sinks;
 mod top;
 mod web;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         prometheus::trials(),
         quiet::trials(),
         response::trials(),
+        shield::trials(),
         sandbox::trials(),
         sinks::trials(),
         top::trials(),

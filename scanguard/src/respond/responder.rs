@@ -211,6 +211,11 @@ impl Responder {
         std::mem::take(&mut self.dirty)
     }
 
+    /// The state file has to be written if shields changed, though that is not yet due: there is no later.
+    pub fn keep_shields(&mut self) {
+        self.dirty |= std::mem::take(&mut self.shields_unsaved);
+    }
+
     /// The state file could not be written: it is to be tried again.
     pub fn stay_dirty(&mut self) {
         self.dirty = true;

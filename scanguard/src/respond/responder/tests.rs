@@ -635,6 +635,9 @@ fn the_state_file_is_written_for_shields_only_now_and_then() {
     assert!(!bench.responder.take_dirty(), "whoever forges addresses makes ever new ones");
     bench.chores(31);
     assert!(bench.responder.take_dirty() && !bench.responder.take_dirty());
+    bench.find_unproven("198.51.100.67/32", 32);
+    bench.responder.keep_shields();
+    assert!(bench.responder.take_dirty(), "before the agent ends");
     bench.find(SCANNER, 32);
     assert!(bench.responder.take_dirty(), "a ban is written at once");
 }
