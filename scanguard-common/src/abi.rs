@@ -146,6 +146,8 @@ pub struct Control {
     pub bans: u32,
     /// As above: networks.
     pub banned_networks: u32,
+    /// As above: sources that are shielded from.
+    pub shields: u32,
     /// Version of the allow list, never 0; see [`Ban::cleared`].
     pub allowed_version: u32,
     /// New sources an epoch that enter the table on each CPU with their first probe, see [`crate::door`].
@@ -160,8 +162,6 @@ pub struct Control {
     pub sample_epochs: u32,
     /// From how many services or addresses on that a source missed for certain within an epoch it is held, see [`crate::hold`]; 0: never.
     pub reflex: u32,
-    /// Within how many epochs it must have completed a connection; 0: it need not have.
-    pub reflex_completed: u32,
     /// For how many jiffies it is held.
     pub reflex_ticks: u32,
     /// How many sources are held in an epoch at most.
@@ -184,6 +184,11 @@ pub const DEFAULT_MAX_BANS: u32 = 65_536;
 pub const BANNED_NETWORKS: &str = "BANNED_NETWORKS";
 /// Networks that it holds.
 pub const MAX_BANNED_NETWORKS: u32 = 131_072;
+/// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: sources that are shielded from, see [`crate::shield`]. A map of
+/// its own: whoever forges addresses can fill this one, and none of [`BANS`] goes for it.
+pub const SHIELDS: &str = "SHIELDS";
+/// Sources that it holds.
+pub const MAX_SHIELDS: u32 = 65_536;
 /// LPM trie of [`Address`] to a number that says nothing: who is never dropped, whatever ban there is.
 pub const ALLOWED: &str = "ALLOWED";
 /// Networks that it holds.
@@ -192,7 +197,7 @@ pub const MAX_ALLOWED: u32 = 16_384;
 /// host byte order: the clock by which bans end.
 pub const CLOCK_PROGRAM: &str = "scanguard_clock";
 
-/// A ban. It ends by itself, whether the agent lives or not.
+/// A ban or a shield. It ends by itself, whether the agent lives or not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Ban {
@@ -277,7 +282,7 @@ const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 12
 const _: () = assert!(size_of::<Control>() == 76);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);
-const _: () = assert!(size_of::<Tally>() == 8 * (24 + 22 + 8 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<Tally>() == 8 * (25 + 22 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

@@ -126,8 +126,8 @@ pub struct SourceState {
     /// Connections with the source that the kernel's TCP established. They prove that somebody is at that address, not
     /// that he sent the probes. Modulo 2^32.
     pub completed: u32,
-    /// Epoch of the last of them.
-    pub completed_epoch: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// Services that are surely closed and new to this epoch, which SYNs asked for, and addresses where they are; two halves, see
     /// [`crate::hold`], also for what it is of one that was held already.
     pub missed: u32,
@@ -160,7 +160,7 @@ impl SourceState {
             born_ns,
             epoch,
             completed: 0,
-            completed_epoch: 0,
+            reserved: 0,
             missed: 0,
             held: 0,
             counts: [0; COUNT_SLOTS],
@@ -428,7 +428,6 @@ pub unsafe fn record_completed<M: Memory>(
     // SAFETY: the caller's promise.
     unsafe {
         M::increment(&raw mut (*state).completed);
-        (&raw mut (*state).completed_epoch).write(epoch);
         let window = window(state, epoch);
         if let Some(service) = service.filter(|service| service.port < DYNAMIC_START) {
             M::set_bits(&raw mut (*window).connected_services, sketch::service_bit(service, salt).mask);

@@ -27,6 +27,7 @@ pub mod proof;
 #[cfg(test)]
 mod proofs;
 pub mod sample;
+pub mod shield;
 pub mod sketch;
 pub mod tally;
 pub mod wire;

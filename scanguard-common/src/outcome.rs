@@ -103,8 +103,11 @@ numbered! {
         AtTheDoor = "at_the_door",
         /// A packet of a banned source: dropped.
         Banned = "banned",
-        /// A probe of a source that is held until the agent has judged, counted for it and dropped; see [`crate::hold`].
+        /// A probe that meets nobody, of a source that is held until the agent has judged: counted for it and dropped; see
+        /// [`crate::hold`].
         Held = "held",
+        /// What meets nobody, of a source that is shielded from: counted for it and dropped; see [`crate::shield`].
+        Shielded = "shielded",
         /// A TCP segment with ACK and without SYN, FIN or RST.
         TcpEstablished = "tcp_established",
         /// A TCP segment with FIN and ACK: the end of a connection.

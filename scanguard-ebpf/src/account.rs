@@ -29,9 +29,9 @@ static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 /// the verifier's dismay.
 const NO_CONTEXT: &() = &();
 
-/// Counts a probe for its source; the exit by which it leaves.
+/// Counts a probe for its source; the exit by which it leaves. Where it meets nobody (`holds`), its source may be held.
 #[inline(always)]
-pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) -> Exit {
+pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow, holds: bool) -> Exit {
     let source = config::source_mask().apply(flow.source);
     let epoch = running(control);
     let state = match SOURCES.get_ptr_mut(source) {
@@ -56,7 +56,7 @@ pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) 
         trip::news(source, news, control.trip);
     }
     // SAFETY: a value of the table.
-    if unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
+    if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
 }
 
 /// Notes that a connection with a source was completed, and with which service of this host, if the source is in the table.

@@ -6,6 +6,7 @@ use scanguard_common::{
     flow,
     oracle::{self, Decision, Reach},
     outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
+    shield,
 };
 
 use crate::{account, config, flows, gate, oracle::Kernel, reach, tally};
@@ -73,6 +74,9 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
             if remember {
                 flows::remember(tag);
             }
+            if gate::answers_nobody(control, &kernel, exit, flow) {
+                return Exit::Shielded as u32;
+            }
             exit as u32
         }
     }
@@ -81,5 +85,8 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
 #[inline(always)]
 fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) -> Exit {
     tally::count_probe(class, reach);
-    account::count(control, class, reach, flow)
+    let meets_nobody = shield::class_meets_nobody(class, reach);
+    let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
+    let exit = account::count(control, class, reach, flow, meets_nobody && !is_shielded);
+    if is_shielded { Exit::Shielded } else { exit }
 }

@@ -54,7 +54,7 @@ pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
         }
         exit => {
             tally::count_exit(exit);
-            if exit == HELD { XDP_DROP } else { XDP_PASS }
+            if exit == HELD || exit == SHIELDED { XDP_DROP } else { XDP_PASS }
         }
     }
 }
@@ -63,6 +63,8 @@ pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
 const BANNED: u32 = Exit::Banned as u32;
 /// As above.
 const HELD: u32 = Exit::Held as u32;
+/// As above.
+const SHIELDED: u32 = Exit::Shielded as u32;
 
 /// The number of the exit by which a packet leaves.
 #[inline(always)]

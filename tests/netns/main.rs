@@ -23,6 +23,7 @@ mod proof;
 mod quiet;
 mod response;
 mod sandbox;
+mod shield;
 mod sinks;
 mod top;
 mod web;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         proof::trials(),
         quiet::trials(),
         response::trials(),
+        shield::trials(),
         sandbox::trials(),
         sinks::trials(),
         top::trials(),

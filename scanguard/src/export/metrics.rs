@@ -278,11 +278,11 @@ impl Metrics {
                 .counter("scanguard_samples_heard_total", "Samples that the agent read.")?,
             would_drop: register.counter(
                 "scanguard_would_drop_packets_total",
-                "Packets of sources banned or held that would have been dropped, were bans enforced.",
+                "Packets of sources banned, held or shielded from that would have been dropped, were that enforced.",
             )?,
             spared: register.counter(
                 "scanguard_spared_packets_total",
-                "Packets of sources that are both banned and allowed: they passed.",
+                "Packets of sources that are allowed, and banned, held or shielded from: they passed.",
             )?,
             holds: register.counter(
                 "scanguard_holds_total",
