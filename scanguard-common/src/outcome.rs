@@ -149,6 +149,9 @@ numbered! {
         BadIpVersion = "bad_ip_version",
         /// The IPv4 header or total length is impossible.
         BadIpLength = "bad_ip_length",
+        /// The source is no address that a host can have: an IPv4 address within IPv6 (::ffff:0:0/96), or a group. Nobody is
+        /// accused by it.
+        BadSource = "bad_source",
     }
 }
 

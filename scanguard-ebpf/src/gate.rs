@@ -212,10 +212,12 @@ extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
     u32::from(drops_segment(control, &Kernel::new(ctx, control), SegmentKind::Acknowledgment, &flow))
 }
 
-/// Whether a packet is to be dropped that is nothing which a source begins: only where everything is.
+/// Whether a packet is to be dropped that is nothing which a source begins: only where everything is, or where it cannot be
+/// followed to its transport header, since anything may be behind that.
 #[inline(always)]
-pub(crate) fn drops_other(ctx: &XdpContext, control: &Control) -> bool {
-    control.drop_all != 0 && scanguard_gate_other(ctx.ctx) != 0
+pub(crate) fn drops_other(ctx: &XdpContext, control: &Control, exit: Exit) -> bool {
+    let is_unfollowed = matches!(exit, Exit::UnsupportedExtension | Exit::TruncatedIp);
+    (control.drop_all != 0 || is_unfollowed) && scanguard_gate_other(ctx.ctx) != 0
 }
 
 /// As above.

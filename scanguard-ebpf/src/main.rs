@@ -94,7 +94,7 @@ fn exit(ctx: &XdpContext) -> u32 {
     }
     match inspect(&packet) {
         Outcome::Exit(exit) => {
-            if gate.is_some_and(|control| gate::drops_other(ctx, control)) {
+            if gate.is_some_and(|control| gate::drops_other(ctx, control, exit)) {
                 return BANNED;
             }
             // With tags or options, or it would have been known above.
