@@ -24,6 +24,9 @@ const HOPS: [(&str, &str); 2] = [("10.66.0.2", "fd66:0:0:2::2"), ("10.66.0.3", "
 const ROUTED: [(&str, &str); 2] =
     [("10.66.1.0/24", "fd66:0:0:1000::/52"), ("10.66.2.0/24", "fd66:0:0:2000::/52")];
 
+/// More addresses of the server, every one of which it answers for.
+const HOME: (&str, &str) = ("10.67.0.0/24", "fd67::/64");
+
 /// One of the two families of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Family {
@@ -42,6 +45,14 @@ impl Family {
         match self {
             Self::V4 => SERVER.into(),
             Self::V6 => SERVER6.into(),
+        }
+    }
+
+    /// Another address of the server.
+    pub fn home(self, number: u8) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(10, 67, 0, number).into(),
+            Self::V6 => Ipv6Addr::new(0xfd67, 0, 0, 0, 0, 0, 0, number.into()).into(),
         }
     }
 
@@ -128,7 +139,9 @@ impl Bridge {
         };
         let mut commands = format!(
             "link set {VICTIM_INTERFACE} addrgenmode none\naddr add {SERVER}/24 dev {VICTIM_INTERFACE}\n\
-             addr add {SERVER6}/48 dev {VICTIM_INTERFACE} nodad\nlink set {VICTIM_INTERFACE} up\n"
+             addr add {SERVER6}/48 dev {VICTIM_INTERFACE} nodad\nlink set {VICTIM_INTERFACE} up\n\
+             route add local {} dev lo\nroute add local {} dev lo\n",
+            HOME.0, HOME.1
         );
         for ((hop, routed), mac) in HOPS.iter().zip(ROUTED).zip(&macs[1..]) {
             commands += &neighbours(VICTIM_INTERFACE, *hop, mac);

@@ -156,6 +156,15 @@ pub fn destination_options(socket: &Socket, bytes: usize) -> Result<()> {
     set_option(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &options(0, bytes)?)
 }
 
+/// Gives the packets of a socket, from its SYN on, all the options that an IPv4 header has room for: 40 that mean nothing.
+///
+/// # Errors
+/// The kernel does not take it.
+pub fn ip_options(socket: &Socket) -> Result<()> {
+    const NO_OPERATION: u8 = 1;
+    set_option(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_OPTIONS, &[NO_OPERATION; 40])
+}
+
 /// A header of destination options of at least so many bytes before a next one: of type 0x1e, which is for experiments (RFC
 /// 4727) and to be skipped by those who do not know it.
 ///
@@ -199,6 +208,15 @@ pub fn request(path: &str, agent: Option<&str>, goes_on: bool) -> Vec<u8> {
         "GET {path} HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: {agent}\r\nConnection: {connection}\r\n\r\n"
     )
     .into_bytes()
+}
+
+/// A hello of SSL 3.0 to TLS 1.2, by turns, with as many ciphers as its kind says.
+pub fn hello(kind: u8) -> Vec<u8> {
+    let ciphers: Vec<u8> = (0..=kind).flat_map(|n| [0xc0, 0x10 + n]).collect();
+    let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let body = [&[3, kind % 4], [kind; 32].as_slice(), &[0], &length(&ciphers), &ciphers, &[1, 0]].concat();
+    let message = [&[1, 0], length(&body).as_slice(), &body].concat();
+    [&[22, 3, 1], length(&message).as_slice(), &message].concat()
 }
 
 /// One request by a connection of its own; the status of the answer.

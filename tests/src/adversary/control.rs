@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::{
     Role, Row,
     bridge::Family,
-    client::{self, is_answered},
+    client::{self, Client, hello, is_answered, request},
     outcome::Verdict,
     scene::Scene,
 };
@@ -27,6 +27,24 @@ pub(super) const ROWS: &[Row] = &[
         "it is banned and gets no answer any more, over IPv4 and IPv6",
         says_sqlmap,
     ),
+    control(
+        "the same in the second request of a connection",
+        "it is banned, over IPv4 and IPv6",
+        says_it_later,
+    ),
+    control(
+        "the same where the server answers with SYN cookies",
+        "it is banned and gets no answer any more, over IPv4 and IPv6",
+        |scene| {
+            scene.bridge.server.sysctl("ipv4/tcp_syncookies", "2")?;
+            says_sqlmap(scene)
+        },
+    ),
+    control(
+        "a scanner of TLS: 20 kinds of hellos, each by a connection of its own",
+        "it is banned, over IPv4 and IPv6",
+        hellos,
+    ),
     control("nmap -sS", "the scan is found", half_open_scan),
     control("nmap -sN, which is to be a NULL scan", "the scan is found", null_scan),
     control("clients that ask for a page", "they are served, and there is no finding", honest),
@@ -39,6 +57,22 @@ fn says_sqlmap(scene: &mut Scene<'_>) -> Result<Verdict> {
         wrong.extend(is_punished(scene, family, scanner)?);
         let client = family.client(11);
         wrong.extend(scene.wrongs(client, family)?);
+    }
+    Ok(Verdict::of(&wrong))
+}
+
+fn says_it_later(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let mut wrong = Vec::new();
+    for family in Family::BOTH {
+        let scanner = family.attacker(1);
+        let mut client = Client::connect(&scene.bridge.attacker, scanner, Scene::web(family))?;
+        for agent in [None, Some(SCANNER)] {
+            client.say(&request("/", agent, true))?;
+            ensure!(client.status()? == 200, "the scanner was not served");
+        }
+        if !scene.is_banned_soon(scanner)? {
+            wrong.push(format!("{scanner} is not banned; findings: {:?}", scene.rules(scanner)));
+        }
     }
     Ok(Verdict::of(&wrong))
 }
@@ -60,6 +94,27 @@ pub(super) fn is_punished(
     }
     let answered = is_answered(attacker, scanner, Scene::web(family));
     Ok(answered.then(|| format!("{scanner}, a banned scanner, is answered")))
+}
+
+fn hellos(scene: &mut Scene<'_>) -> Result<Verdict> {
+    let mut wrong = Vec::new();
+    for family in Family::BOTH {
+        let scanner = family.attacker(1);
+        for kind in 0..20 {
+            // It may be banned before all is said.
+            let Ok(mut client) = Client::connect(&scene.bridge.attacker, scanner, Scene::web(family)) else {
+                break;
+            };
+            client.say(&hello(kind))?;
+            if scene.banned(scanner)?.is_some() {
+                break;
+            }
+        }
+        if !scene.is_banned_soon(scanner)? {
+            wrong.push(format!("{scanner} is not banned; findings: {:?}", scene.rules(scanner)));
+        }
+    }
+    Ok(Verdict::of(&wrong))
 }
 
 fn half_open_scan(scene: &mut Scene<'_>) -> Result<Verdict> {

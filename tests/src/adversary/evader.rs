@@ -12,7 +12,7 @@ use scanguard_common::wire::{protocol, tcp_flags::*};
 use super::{
     Position, Role, Row,
     bridge::Family,
-    client::{Client, destination_options, get, is_answered_with, options, request},
+    client::{Client, destination_options, ip_options, is_answered, is_answered_with, options, request},
     control::SCANNER,
     forge::{self, Forger, JUNK, Segment},
     outcome::Verdict,
@@ -128,6 +128,28 @@ pub(super) const ROWS: &[Row] = &[
             Ok(())
         })
     }),
+    scan("a SYN scan that asks an open port after each closed one", |scene| {
+        both(scene, |scene, family, scanner| {
+            each_port(scene, family, scanner, |forger, from, to| {
+                forger.tcp(from, to, &syn())?;
+                forger.tcp(SocketAddr::new(from.ip(), to.port()), Scene::web(family), &syn())
+            })
+        })
+    }),
+    scan("a SYN scan of 240 ports, each from another /64 of one network", |scene| {
+        for n in 1..=240 {
+            let from = SocketAddr::new(Family::V6.attacker(n), 40_000);
+            scene.forger.tcp(from, SocketAddr::new(Family::V6.server(), FIRST + u16::from(n)), &syn())?;
+        }
+        let scanners: Vec<_> = (1..=240).map(|n| Family::V6.attacker(n)).collect();
+        scene.judged()?;
+        let found = !scene.agent.findings().is_empty();
+        Ok(Verdict::of(&if found { vec![] } else { vec![format!("no finding about {} sources", scanners.len())] }))
+    })
+    .limit(
+        "sources of IPv6 are told apart by their /64 (`sensor.ipv6_prefix`), and one probe of each is less than `distributed_scan` \
+         takes for one scan (300 in two minutes). A wider `ipv6_prefix` finds it",
+    ),
     evasion(
         "a scanner's request behind a short header of IPv6 destination options",
         "the scanner is banned for what it says",
@@ -155,9 +177,12 @@ pub(super) const ROWS: &[Row] = &[
     evasion(
         "a request of a banned network, behind 1 KB of IPv6 options",
         "there is no answer",
-        |scene| around_a_ban(scene, LONG),
+        |scene| around_a_ban(scene, Family::V6, |socket| destination_options(socket, LONG)),
     ),
-    evasion("the same behind a short header", "there is no answer", |scene| around_a_ban(scene, 8)),
+    evasion("the same over IPv4 with 40 bytes of options", "there is no answer", |scene| {
+        around_a_ban(scene, Family::V4, |socket| ip_options(socket))
+    }),
+    evasion("the same behind a short header", "there is no answer", |scene| around_a_ban(scene, Family::V6, |socket| destination_options(socket, 8))),
     evasion("the same behind three VLAN tags, and in fragments", "there is no answer", raw_around_a_ban)
         .from(Position::SameLink),
 ];
@@ -291,18 +316,21 @@ fn in_pieces(scene: &Scene<'_>, lengths: &[usize]) -> Result<Verdict> {
 }
 
 /// Bans the attacker's network by hand, and asks for a page with options before all that is said.
-fn around_a_ban(scene: &Scene<'_>, bytes: usize) -> Result<Verdict> {
-    let (banned, to) = (Family::V6.attacker(1), Scene::web(Family::V6));
+fn around_a_ban(
+    scene: &Scene<'_>,
+    family: Family,
+    change: fn(&socket2::Socket) -> Result<()>,
+) -> Result<Verdict> {
+    let (banned, to) = (family.attacker(1), Scene::web(family));
     let attacker = &scene.bridge.attacker;
-    let change = move |socket: &socket2::Socket| destination_options(socket, bytes);
     ensure!(is_answered_with(attacker, banned, to, change), "the server does not take the options");
     ban(scene, banned)?;
     let mut wrong = Vec::new();
-    if get(attacker, banned, to, "/", None).is_ok() {
+    if is_answered(attacker, banned, to) {
         wrong.push("it is answered without options".to_owned());
     }
     if is_answered_with(attacker, banned, to, change) {
-        wrong.push(format!("it is answered with {bytes} bytes of options"));
+        wrong.push("it is answered with options".to_owned());
     }
     Ok(Verdict::of(&wrong))
 }
@@ -336,10 +364,15 @@ fn raw_around_a_ban(scene: &mut Scene<'_>) -> Result<Verdict> {
             let (_, packet) = forge::ip(banned, to.ip(), protocol::TCP, &forge::tcp(ends[0], to, &syn())?)?;
             let (tag, content) = tagged(3, ether_type, &packet);
             scene.forger.frame(tag, &content)?;
-            let segment = forge::tcp(ends[1], to, &syn())?;
-            let (first, rest) = segment.split_at(16);
+            let segment = forge::tcp(ends[1], to, &Segment { data: b"12345678", ..syn() })?;
+            // IPv6 takes no first fragment without the whole header (RFC 7112).
+            let units = match family {
+                Family::V4 => 2,
+                Family::V6 => 3,
+            };
+            let (first, rest) = segment.split_at(usize::from(units) * 8);
             scene.forger.fragment(banned, to.ip(), protocol::TCP, (0, true), first)?;
-            scene.forger.fragment(banned, to.ip(), protocol::TCP, (2, false), rest)?;
+            scene.forger.fragment(banned, to.ip(), protocol::TCP, (units, false), rest)?;
             scene.judged()?;
             answers.stop()?;
             let to =

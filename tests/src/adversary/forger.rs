@@ -1,21 +1,24 @@
 //! Evidence in other people's names. Whatever is forged, the client in whose name it is goes on being served and is not
 //! banned; what is forged may shield its address, which costs a client nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use scanguard_common::wire::{protocol, tcp_flags::*};
 
 use super::{
     DEFAULT, Expect, Play, Position, Role, Row,
-    bridge::{Family, SERVER, SERVER6},
-    client::request,
+    bridge::{Bridge, Family, SERVER, SERVER6},
+    client::{Client, hello, request},
     control::SCANNER,
     forge::{Forger, JUNK, Segment},
     outcome::Verdict,
     scene::{OPEN, Scene, Target},
 };
-use crate::frames;
+use crate::{clients, frames};
 
 /// ECN-Echo and Congestion Window Reduced (RFC 3168).
 const ECN: u8 = 0xc0;
@@ -40,6 +43,8 @@ const fn script(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>)
     Row::script(Role::Forger, name, must, play).from(Position::OffPath)
 }
 
+/// All that is said is looked at.
+const PLENTY: &str = "[samples]\nsource_budget = 5000\n";
 /// Bans also on evidence that anybody can forge.
 const SPOOFABLE: &str = "allow_spoofable = true";
 
@@ -53,6 +58,32 @@ pub(super) const ROWS: &[Row] = &[
     forged("SYNs to 30 closed ports", |forger, target| syns(forger, target, (0..30).map(|n| CLOSED + 37 * n))),
     forged("SYNs to nine ports one after another, as the sequential test counts", |forger, target| {
         syns(forger, target, CLOSED..CLOSED + 10)
+    }),
+    forged("SYNs to ten closed ports, one every 100 ms", |forger, target| {
+        forger.pace(Duration::from_millis(100));
+        syns(forger, target, (0..10).map(|n| CLOSED + 101 * n))
+    }),
+    forged("SYNs to one port of 40 addresses, as in a sweep", |forger, target| {
+        homes(forger, target, |forger, ip| {
+            forger.tcp(target.from(40_000), SocketAddr::new(ip, 22), &Segment { acknowledgment: 0, ..Segment::junk(SYN) })
+        })
+    }),
+    forged("SYNs to twelve ports of 40 addresses, as of a block", |forger, target| {
+        homes(forger, target, |forger, ip| {
+            for port in CLOSED..CLOSED + 12 {
+                let segment = Segment { acknowledgment: 0, ..Segment::junk(SYN) };
+                forger.tcp(target.from(40_000), SocketAddr::new(ip, port), &segment)?;
+            }
+            Ok(())
+        })
+    }),
+    forged("ACK segments, empty datagrams and pings to 40 addresses", |forger, target| {
+        let (number, echo) = echo(target.family);
+        homes(forger, target, |forger, ip| {
+            forger.tcp(target.from(40_000), SocketAddr::new(ip, 22), &Segment::junk(ACK))?;
+            forger.udp(target.from(40_000), SocketAddr::new(ip, 161), b"")?;
+            forger.ip(target.client.ip(), ip, number, &frames::icmp(echo))
+        })
     }),
     forged("SYNs to closed ports with ECN, and with data", |forger, target| {
         for port in CLOSED..CLOSED + 30 {
@@ -150,7 +181,8 @@ pub(super) const ROWS: &[Row] = &[
     forged("400 paths of a wordlist in the client's connection, with junk numbers", |forger, target| {
         let requests: Vec<_> = (0..400).map(|n| request(&format!("/word{n}"), None, true)).collect();
         say(forger, target, &requests, |_| Numbered::Junk)
-    }),
+    })
+    .with("", PLENTY),
     forged("paths by which ways in are looked for, likewise", |forger, target| {
         let paths = ["/.env", "/.git/config", "/wp-config.php.bak", "/.aws/credentials", "/phpmyadmin/", "/actuator/env"];
         say(forger, target, &paths.map(|path| request(path, None, true)), |_| Numbered::Junk)
@@ -166,8 +198,8 @@ pub(super) const ROWS: &[Row] = &[
         let requests: Vec<_> = paths.iter().cycle().take(20).map(|path| request(path, None, true)).collect();
         say(forger, target, &requests, |_| Numbered::Junk)
     }),
-    forged("60 names of hosts, likewise", |forger, target| {
-        let requests: Vec<_> = (0..60)
+    forged("120 names of hosts, likewise", |forger, target| {
+        let requests: Vec<_> = (0..120)
             .map(|n| format!("GET / HTTP/1.1\r\nHost: word{n}.shop.test\r\nUser-Agent: Mozilla/5.0\r\n\r\n").into_bytes())
             .collect();
         say(forger, target, &requests, |_| Numbered::Junk)
@@ -208,6 +240,11 @@ pub(super) const ROWS: &[Row] = &[
         "NULL segments in the names of 20 clients at once, as those of a CDN",
         "each of the clients is served and none is banned",
         many_clients,
+    ),
+    script(
+        "all kinds of scan in the name of a host that this server asks (a resolver, a database)",
+        "the server's own connections and queries to it are answered",
+        upstream,
     ),
     script(
         "NULL segments from ::ffff:a.b.c.d against the IPv4 client a.b.c.d",
@@ -296,10 +333,7 @@ fn fingerprint(forger: &Forger<'_>, target: &Target) -> Result<()> {
         (CLOSED, ACK),
         (CLOSED, FIN | PSH | URG),
     ];
-    let (number, echo) = match target.family {
-        Family::V4 => (protocol::ICMP, 8),
-        Family::V6 => (protocol::ICMPV6, 128),
-    };
+    let (number, echo) = echo(target.family);
     for round in 0..2 {
         for (n, (port, flags)) in (0..).zip(kinds) {
             forger.tcp(target.from(45_000 + 10 * round + n), target.to(port), &Segment::junk(flags))?;
@@ -310,6 +344,23 @@ fn fingerprint(forger: &Forger<'_>, target: &Target) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The protocol, and the type of an echo request.
+fn echo(family: Family) -> (u8, u8) {
+    match family {
+        Family::V4 => (protocol::ICMP, 8),
+        Family::V6 => (protocol::ICMPV6, 128),
+    }
+}
+
+/// Sends to 40 addresses of the server.
+fn homes(
+    forger: &Forger<'_>,
+    target: &Target,
+    send: impl Fn(&Forger<'_>, IpAddr) -> Result<()>,
+) -> Result<()> {
+    (1..=40).try_for_each(|n| send(forger, target.family.home(n)))
 }
 
 /// A junk segment in the connection, then evidence that would ban a source that is known to be no forgery.
@@ -357,24 +408,6 @@ fn say(
     Ok(())
 }
 
-/// A hello of TLS 1.2 with ciphers of its own kind.
-fn hello(kind: u8) -> Vec<u8> {
-    let ciphers: Vec<u8> = (0..=kind).flat_map(|n| [0xc0, 0x10 + n]).collect();
-    let mut body = vec![3, 3];
-    body.extend([kind; 32]);
-    body.push(0);
-    body.extend(u16::try_from(ciphers.len()).unwrap_or(0).to_be_bytes());
-    body.extend(ciphers);
-    body.extend([1, 0]);
-    let length = u16::try_from(body.len()).unwrap_or(0);
-    let mut record = vec![22, 3, 1];
-    record.extend((length + 4).to_be_bytes());
-    record.extend([1, 0]);
-    record.extend(length.to_be_bytes());
-    record.extend(body);
-    record
-}
-
 /// A query of one name.
 fn query(name: &str, kind: u16, class: u16) -> Vec<u8> {
     let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -413,6 +446,42 @@ fn many_clients(scene: &mut Scene<'_>) -> Result<Verdict> {
             break;
         }
     }
+    Ok(Verdict::of(&wrong))
+}
+
+fn upstream(scene: &mut Scene<'_>) -> Result<Verdict> {
+    const PORT: u16 = 8_080;
+    let Bridge { clients: host, server, .. } = scene.bridge;
+    let services = clients::serve(host, [PORT])?;
+    let mut wrong = Vec::new();
+    for family in Family::BOTH {
+        let upstream = SocketAddr::new(family.client(13), PORT);
+        let answers = host.enter(|| Ok(UdpSocket::bind(upstream)?))?;
+        let asks = server.enter(|| Ok(UdpSocket::bind(SocketAddr::new(family.server(), 0))?))?;
+        asks.connect(upstream)?;
+        for socket in [&answers, &asks] {
+            socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+        }
+        let asked = || -> Result<()> {
+            let mut client = Client::connect(server, family.server(), upstream)?;
+            client.say(b"hello")?;
+            asks.send(b"which?")?;
+            let mut message = [0; 64];
+            let (_, from) = answers.recv_from(&mut message).context("the query does not arrive")?;
+            answers.send_to(b"this", from)?;
+            ensure!(asks.recv(&mut message).context("the answer does not arrive")? == 4, "another answer");
+            Ok(())
+        };
+        asked().context("before")?;
+        let target = Target { client: upstream, ..stranger(family, upstream.ip()) };
+        flags(&scene.forger, &target, &[0, FIN, FIN | PSH | URG, SYN | FIN])?;
+        syns(&scene.forger, &target, CLOSED..CLOSED + 30)?;
+        datagrams(&scene.forger, &target, b"")?;
+        strays(&scene.forger, &target, ACK, b"")?;
+        scene.judged()?;
+        wrong.extend(asked().err().map(|error| format!("{upstream}: {error:#}")));
+    }
+    drop(services);
     Ok(Verdict::of(&wrong))
 }
 

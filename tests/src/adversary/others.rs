@@ -1,7 +1,7 @@
 //! Attacks from other places: from within the machine, from the browser of a client, between two agents.
 
 use std::{
-    io::Read as _,
+    io::{self, Read as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
@@ -177,13 +177,17 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
     scene.judged()?;
     scene.agent.process.signal(libc::SIGKILL);
     scene.agent.exit_code()?;
-    for family in Family::BOTH {
-        for port in SERVICES {
-            let from = SocketAddr::new(family.attacker(1), 40_000);
-            let to = SocketAddr::new(family.server(), port);
-            scene.forger.tcp(from, to, &Segment { acknowledgment: 0, ..Segment::junk(SYN) })?;
+    // What a port met is remembered by each CPU.
+    on_each_cpu(|| {
+        for family in Family::BOTH {
+            for port in SERVICES {
+                let from = SocketAddr::new(family.attacker(1), 40_000);
+                let to = SocketAddr::new(family.server(), port);
+                scene.forger.tcp(from, to, &Segment { acknowledgment: 0, ..Segment::junk(SYN) })?;
+            }
         }
-    }
+        Ok(())
+    })?;
     thread::sleep(OVER);
     let services = clients::serve(&scene.bridge.server, SERVICES)?;
     for family in Family::BOTH {
@@ -207,6 +211,36 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
     drop(services);
     ensure!(scene.agent.stop()? == Some(0), "{}", scene.agent.said());
     Ok(Verdict::of(&wrong))
+}
+
+/// Does something on each CPU that this thread may run on, one after another: what is sent over a veth pair arrives where it was sent.
+fn on_each_cpu(act: impl Fn() -> Result<()>) -> Result<()> {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: a set of bits, for which zero is the empty set.
+    let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: room for a set of that size; 0 is this thread.
+    ensure!(
+        unsafe { libc::sched_getaffinity(0, size, &raw mut before) } == 0,
+        "{}",
+        io::Error::last_os_error()
+    );
+    let bind = |set: &libc::cpu_set_t| {
+        // SAFETY: a set of that size; 0 is this thread.
+        ensure!(unsafe { libc::sched_setaffinity(0, size, set) } == 0, "{}", io::Error::last_os_error());
+        Ok(())
+    };
+    for cpu in 0..usize::try_from(libc::CPU_SETSIZE)? {
+        // SAFETY: the number is below that of the set's bits.
+        if unsafe { libc::CPU_ISSET(cpu, &before) } {
+            // SAFETY: as above.
+            let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+            // SAFETY: as above.
+            unsafe { libc::CPU_SET(cpu, &mut one) };
+            bind(&one)?;
+            act()?;
+        }
+    }
+    bind(&before)
 }
 
 fn never_logs_in(scene: &mut Scene<'_>) -> Result<Verdict> {
