@@ -77,7 +77,10 @@ fn matches(row: &Row, pattern: Option<&str>) -> bool {
 
 /// Outcomes in the order of the rows; none for those that are left out as slow.
 fn play_all(rows: &[Row], arguments: &Arguments) -> Vec<Option<Outcome>> {
-    let next = Mutex::new(rows.iter().enumerate());
+    let mut order: Vec<_> = rows.iter().enumerate().collect();
+    // The longest first, so that none of them is played alone at the end.
+    order.sort_by_key(|(_, row)| !row.slow);
+    let next = Mutex::new(order.into_iter());
     let done: Mutex<Vec<Option<Outcome>>> = Mutex::new(rows.iter().map(|_| None).collect());
     thread::scope(|scope| {
         for _ in 0..arguments.jobs {

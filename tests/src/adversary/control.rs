@@ -28,12 +28,12 @@ pub(super) const ROWS: &[Row] = &[
         says_sqlmap,
     ),
     control(
-        "the same in the second request of a connection",
+        "a scanner that says who it is in the second request of a connection",
         "it is banned, over IPv4 and IPv6",
         says_it_later,
     ),
     control(
-        "the same where the server answers with SYN cookies",
+        "a scanner that says who it is, where the server answers with SYN cookies",
         "it is banned and gets no answer any more, over IPv4 and IPv6",
         |scene| {
             scene.bridge.server.sysctl("ipv4/tcp_syncookies", "2")?;

@@ -44,8 +44,8 @@ const fn evasion(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>
 
 pub(super) const ROWS: &[Row] = &[
     scan("a SYN scan behind seven IPv6 destination options headers", |scene| behind_headers(scene, 7)),
-    scan("the same behind 20 headers", |scene| behind_headers(scene, 20)),
-    scan("the same behind 150 headers", |scene| behind_headers(scene, 150)),
+    scan("a SYN scan behind 20 IPv6 destination options headers", |scene| behind_headers(scene, 20)),
+    scan("a SYN scan behind 150 IPv6 destination options headers", |scene| behind_headers(scene, 150)),
     scan("a SYN scan behind one IPv6 destination options header of 1,100 bytes", |scene| {
         let header = options(protocol::TCP, LONG)?;
         behind(scene, &header, protocol::DESTINATION_OPTIONS)
@@ -55,7 +55,7 @@ pub(super) const ROWS: &[Row] = &[
         behind(scene, &header, protocol::HOP_BY_HOP)
     }),
     scan("a SYN scan behind three VLAN tags", |scene| behind_tags(scene, 3)).from(Position::SameLink),
-    scan("the same behind eight tags", |scene| behind_tags(scene, 8)).from(Position::SameLink),
+    scan("a SYN scan behind eight VLAN tags", |scene| behind_tags(scene, 8)).from(Position::SameLink),
     scan("a SYN scan in IPv6 fragments that could be whole (atomic fragments)", |scene| {
         let (family, scanner) = (Family::V6, Family::V6.attacker(1));
         each_port(scene, family, scanner, |forger, from, to| {
@@ -179,11 +179,11 @@ pub(super) const ROWS: &[Row] = &[
         "there is no answer",
         |scene| around_a_ban(scene, Family::V6, |socket| destination_options(socket, LONG)),
     ),
-    evasion("the same over IPv4 with 40 bytes of options", "there is no answer", |scene| {
-        around_a_ban(scene, Family::V4, |socket| ip_options(socket))
+    evasion("a request of a banned address over IPv4, with 40 bytes of options", "there is no answer", |scene| {
+        around_a_ban(scene, Family::V4, ip_options)
     }),
-    evasion("the same behind a short header", "there is no answer", |scene| around_a_ban(scene, Family::V6, |socket| destination_options(socket, 8))),
-    evasion("the same behind three VLAN tags, and in fragments", "there is no answer", raw_around_a_ban)
+    evasion("a request of a banned network, behind a short header of IPv6 options", "there is no answer", |scene| around_a_ban(scene, Family::V6, |socket| destination_options(socket, 8))),
+    evasion("SYNs of a banned network behind three VLAN tags, and in fragments", "there is no answer", raw_around_a_ban)
         .from(Position::SameLink),
 ];
 

@@ -1,5 +1,5 @@
-//! Evidence in other people's names. Whatever is forged, the client in whose name it is goes on being served and is not
-//! banned; what is forged may shield its address, which costs a client nothing.
+//! Evidence in other people's names. The client whose name is used goes on being served and is not
+//! banned; forged evidence may shield its address, which costs a client nothing.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -38,7 +38,7 @@ const fn forged(name: &'static str, attack: fn(&Forger<'_>, &Target) -> Result<(
     }
 }
 
-/// In the place of the rule of what it must hold.
+/// A row whose attack and verdict are its own.
 const fn script(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<Verdict>) -> Row {
     Row::script(Role::Forger, name, must, play).from(Position::OffPath)
 }
@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
         flags(forger, target, &[SYN | FIN, SYN | RST, FIN | URG, PSH, URG, CLASSIC, SYN | FIN | ECN])
     }),
     forged("SYNs to 30 closed ports", |forger, target| syns(forger, target, (0..30).map(|n| CLOSED + 37 * n))),
-    forged("SYNs to nine ports one after another, as the sequential test counts", |forger, target| {
+    forged("SYNs to ten ports one after another, as the sequential test counts", |forger, target| {
         syns(forger, target, CLOSED..CLOSED + 10)
     }),
     forged("SYNs to ten closed ports, one every 100 ms", |forger, target| {
@@ -95,14 +95,14 @@ pub(super) const ROWS: &[Row] = &[
     forged("ACK segments of no connection to 30 closed ports", |forger, target| {
         strays(forger, target, ACK, b"")
     }),
-    forged("the same with data", |forger, target| strays(forger, target, ACK | PSH, b"data")),
+    forged("ACK segments of no connection with data", |forger, target| strays(forger, target, ACK | PSH, b"data")),
     forged("Maimon segments (FIN+ACK) to 30 closed ports", |forger, target| {
         strays(forger, target, FIN | ACK, b"")
     }),
     forged("SYN+ACK segments to 30 closed ports", |forger, target| strays(forger, target, SYN | ACK, b"")),
     forged("RST segments to 30 ports", |forger, target| strays(forger, target, RST, b"")),
-    forged("21 empty UDP datagrams to closed ports", |forger, target| datagrams(forger, target, b"")),
-    forged("21 UDP datagrams with data to closed ports", |forger, target| datagrams(forger, target, b"hello")),
+    forged("40 empty UDP datagrams to closed ports", |forger, target| datagrams(forger, target, b"")),
+    forged("40 UDP datagrams with data to closed ports", |forger, target| datagrams(forger, target, b"hello")),
     forged("SCTP INIT to 20 ports", |forger, target| {
         for port in CLOSED..CLOSED + 20 {
             forger.ip(target.client.ip(), target.server.ip(), SCTP, &frames::sctp(port, 1))?;
@@ -168,13 +168,13 @@ pub(super) const ROWS: &[Row] = &[
     forged("a scanner's request in the client's connection, with junk numbers", |forger, target| {
         say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Junk)
     }),
-    forged("the same with the right sequence number and a junk acknowledgment", |forger, target| {
+    forged("a scanner's request with the connection's right sequence number and a junk acknowledgment", |forger, target| {
         say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Sequence)
     }),
-    forged("the same with the right acknowledgment and a junk sequence number", |forger, target| {
+    forged("a scanner's request with the connection's right acknowledgment and a junk sequence number", |forger, target| {
         say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Acknowledgment)
     }),
-    forged("the same just below and far above the window", |forger, target| {
+    forged("a scanner's request with sequence numbers just below the window and far above it", |forger, target| {
         say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(0_u32.wrapping_sub(600)))?;
         say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(1 << 30))
     }),
@@ -183,11 +183,11 @@ pub(super) const ROWS: &[Row] = &[
         say(forger, target, &requests, |_| Numbered::Junk)
     })
     .with("", PLENTY),
-    forged("paths by which ways in are looked for, likewise", |forger, target| {
+    forged("paths by which ways in are looked for, in the client's connection with junk numbers", |forger, target| {
         let paths = ["/.env", "/.git/config", "/wp-config.php.bak", "/.aws/credentials", "/phpmyadmin/", "/actuator/env"];
         say(forger, target, &paths.map(|path| request(path, None, true)), |_| Numbered::Junk)
     }),
-    forged("injections and ways out of the directory, likewise", |forger, target| {
+    forged("injections and ways out of the directory, in the client's connection with junk numbers", |forger, target| {
         let paths = [
             "/../../../../etc/passwd",
             "/item?id=1%27%20UNION%20SELECT%20password%20FROM%20users--",
@@ -198,13 +198,13 @@ pub(super) const ROWS: &[Row] = &[
         let requests: Vec<_> = paths.iter().cycle().take(20).map(|path| request(path, None, true)).collect();
         say(forger, target, &requests, |_| Numbered::Junk)
     }),
-    forged("120 names of hosts, likewise", |forger, target| {
+    forged("120 names of hosts, in the client's connection with junk numbers", |forger, target| {
         let requests: Vec<_> = (0..120)
             .map(|n| format!("GET / HTTP/1.1\r\nHost: word{n}.shop.test\r\nUser-Agent: Mozilla/5.0\r\n\r\n").into_bytes())
             .collect();
         say(forger, target, &requests, |_| Numbered::Junk)
     }),
-    forged("TLS hellos of 20 kinds, likewise", |forger, target| {
+    forged("TLS hellos of 20 kinds, in the client's connection with junk numbers", |forger, target| {
         let hellos: Vec<_> = (0..20).map(hello).collect();
         say(forger, target, &hellos, |_| Numbered::Junk)
     }),
@@ -229,7 +229,7 @@ pub(super) const ROWS: &[Row] = &[
         }
         Ok(())
     }),
-    forged("a flood of UDP and SYNs, one of each kind of scan at once", |forger, target| {
+    forged("several kinds of scan at once", |forger, target| {
         flags(forger, target, &[0, FIN, FIN | PSH | URG, SYN | FIN])?;
         syns(forger, target, CLOSED..CLOSED + 30)?;
         datagrams(forger, target, b"")?;
@@ -268,7 +268,7 @@ pub(super) const ROWS: &[Row] = &[
     )
     .with(SPOOFABLE, ""),
     script(
-        "with allow_spoofable: the same of an address that never connected",
+        "with allow_spoofable: NULL segments in the name of an address that never connected",
         "it is banned: this is what the option asks for",
         spoofable_stranger,
     )
@@ -314,7 +314,7 @@ fn strays(forger: &Forger<'_>, target: &Target, flags: u8, data: &[u8]) -> Resul
 }
 
 fn datagrams(forger: &Forger<'_>, target: &Target, data: &[u8]) -> Result<()> {
-    for port in CLOSED..CLOSED + 21 {
+    for port in CLOSED..CLOSED + 40 {
         forger.udp(target.from(40_000), target.to(port), data)?;
     }
     Ok(())

@@ -219,14 +219,12 @@ fn on_each_cpu(act: impl Fn() -> Result<()>) -> Result<()> {
     // SAFETY: a set of bits, for which zero is the empty set.
     let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: room for a set of that size; 0 is this thread.
-    ensure!(
-        unsafe { libc::sched_getaffinity(0, size, &raw mut before) } == 0,
-        "{}",
-        io::Error::last_os_error()
-    );
+    let result = unsafe { libc::sched_getaffinity(0, size, &raw mut before) };
+    ensure!(result == 0, "sched_getaffinity: {}", io::Error::last_os_error());
     let bind = |set: &libc::cpu_set_t| {
         // SAFETY: a set of that size; 0 is this thread.
-        ensure!(unsafe { libc::sched_setaffinity(0, size, set) } == 0, "{}", io::Error::last_os_error());
+        let result = unsafe { libc::sched_setaffinity(0, size, set) };
+        ensure!(result == 0, "sched_setaffinity: {}", io::Error::last_os_error());
         Ok(())
     };
     for cpu in 0..usize::try_from(libc::CPU_SETSIZE)? {
