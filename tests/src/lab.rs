@@ -103,6 +103,16 @@ impl Namespace {
         links[0]["address"].as_str().map(str::to_owned).context("the interface has a MAC address")
     }
 
+    /// The same as six bytes.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn mac_bytes(&self, interface: &str) -> Result<[u8; 6]> {
+        let text = self.mac(interface)?;
+        let bytes: Result<Vec<_>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+        bytes?.try_into().ok().context("six bytes")
+    }
+
     /// Joins an interface of this host to a new one of another host, both up with their addresses.
     ///
     /// # Errors
@@ -217,9 +227,7 @@ impl Lab {
     /// # Errors
     /// `ip` could not.
     pub fn victim_mac_bytes(&self) -> Result<[u8; 6]> {
-        let text = self.victim_mac()?;
-        let bytes: Result<Vec<_>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
-        bytes?.try_into().ok().context("six bytes")
+        self.victim.mac_bytes(VICTIM_INTERFACE)
     }
 
     /// Ids of the XDP programs on the victim's interface.

@@ -1,5 +1,6 @@
 //! What the tests, the demo and the bench share: one packet table for all layers, and real networks.
 
+pub mod adversary;
 pub mod agent;
 pub mod answers;
 pub mod behind;

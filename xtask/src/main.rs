@@ -1,5 +1,6 @@
 //! `cargo xtask CMD`: what people would otherwise type by hand. One file per command.
 
+mod adversary;
 mod bench;
 mod build;
 mod check;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Args),
     /// Scan a sensor in namespaces of its own and watch what it finds (needs root)
     Demo(demo::Args),
+    /// Attack a sensor and its clients as forgers, evaders and exhausters do; --write for docs/adversary.md (needs root)
+    Adversary(adversary::Args),
     /// Play every scan and every honest case with real tools; a table of what is found (needs root)
     Matrix(matrix::Args),
     /// Keep a sensor under mixed traffic for half an hour; nothing may be lost or grow (needs root)
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::command(&ws, &args),
         Command::Test(args) => test::command(&ws, &args),
         Command::Demo(args) => demo::command(&ws, &args),
+        Command::Adversary(args) => adversary::command(&ws, &args),
         Command::Matrix(args) => matrix::command(&ws, &args),
         Command::Soak(args) => soak::command(&ws, &args),
         Command::Package(args) => package::command(&ws, &args),
