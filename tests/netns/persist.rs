@@ -87,7 +87,7 @@ impl Setup {
         let Settings { persist, pin, .. } = &self.settings;
         let pin = pin.display();
         config_file(&format!(
-            "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{sensor}[response]\n{response}\n"
+            "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{sensor}[response]\nshield = false\nreflex = \"0s\"\n{response}\n"
         ))
     }
 
