@@ -23,6 +23,7 @@ mod quiet;
 mod response;
 mod sandbox;
 mod sinks;
+mod ssh;
 mod top;
 mod web;
 
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         response::trials(),
         sandbox::trials(),
         sinks::trials(),
+        ssh::trials(),
         top::trials(),
         web::trials(),
     ]
