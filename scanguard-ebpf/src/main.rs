@@ -15,6 +15,7 @@ mod changes;
 mod config;
 mod door;
 mod egress;
+mod epoch;
 mod flows;
 mod gate;
 mod hold;
