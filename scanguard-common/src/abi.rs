@@ -26,6 +26,18 @@ pub const VERSION: &str = "SCANGUARD_ABI_9";
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
 pub const SALT: &str = "SALT";
+/// Global, `[u32; FIELDS]`: where the [`crate::proof::Field`]s lie in their structures, in bytes.
+pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
+/// Global, `u32`: 0 where the offsets are not known. Then nothing is proven, and the verifier takes what would prove it out
+/// of the program.
+pub const PROOF: &str = "PROOF";
+/// Global, `u32`: the number of the network namespace whose connections count, see
+/// [`crate::proof::Field::NamespaceNumber`].
+pub const NAMESPACE: &str = "NAMESPACE";
+/// Name of the program that hears of connections, for the raw tracepoint [`CONNECTIONS_TRACEPOINT`].
+pub const CONNECTIONS_PROGRAM: &str = "scanguard_connections";
+/// The tracepoint at which the kernel says that a TCP socket changes its state (include/trace/events/sock.h).
+pub const CONNECTIONS_TRACEPOINT: &str = "inet_sock_set_state";
 
 /// Sources that the table holds unless the agent is told otherwise.
 pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
@@ -134,6 +146,8 @@ pub struct Control {
     pub bans: u32,
     /// As above: networks.
     pub banned_networks: u32,
+    /// As above: sources that are shielded from.
+    pub shields: u32,
     /// Version of the allow list, never 0; see [`Ban::cleared`].
     pub allowed_version: u32,
     /// New sources an epoch that enter the table on each CPU with their first probe, see [`crate::door`].
@@ -148,8 +162,6 @@ pub struct Control {
     pub sample_epochs: u32,
     /// From how many services or addresses on that a source missed for certain within an epoch it is held, see [`crate::hold`]; 0: never.
     pub reflex: u32,
-    /// Within how many epochs it must have completed a connection; 0: it need not have.
-    pub reflex_completed: u32,
     /// For how many jiffies it is held.
     pub reflex_ticks: u32,
     /// How many sources are held in an epoch at most.
@@ -190,6 +202,11 @@ pub const DEFAULT_MAX_BANS: u32 = 65_536;
 pub const BANNED_NETWORKS: &str = "BANNED_NETWORKS";
 /// Networks that it holds.
 pub const MAX_BANNED_NETWORKS: u32 = 131_072;
+/// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: sources that are shielded from, see [`crate::shield`]. A map of
+/// its own: whoever forges addresses can fill this one, and none of [`BANS`] goes for it.
+pub const SHIELDS: &str = "SHIELDS";
+/// Sources that it holds.
+pub const MAX_SHIELDS: u32 = 65_536;
 /// LPM trie of [`Address`] to a number that says nothing: who is never dropped, whatever ban there is.
 pub const ALLOWED: &str = "ALLOWED";
 /// Networks that it holds.
@@ -198,7 +215,7 @@ pub const MAX_ALLOWED: u32 = 16_384;
 /// host byte order: the clock by which bans end.
 pub const CLOCK_PROGRAM: &str = "scanguard_clock";
 
-/// A ban. It ends by itself, whether the agent lives or not.
+/// A ban or a shield. It ends by itself, whether the agent lives or not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Ban {
@@ -270,7 +287,8 @@ pub struct SampleHeader {
     pub protocol: u8,
     /// Number of [`crate::content::Begins`].
     pub begins: u8,
-    /// 1 where it was said by whom it seems to be: a socket of this host owns the connection.
+    /// 1 where it was said by the source that it names: the segment's numbers fit the socket of the connection
+    /// ([`crate::proof`]); of an answer: this host sent it.
     pub owned: u8,
     /// Explicit padding.
     pub reserved: u8,
@@ -278,12 +296,12 @@ pub struct SampleHeader {
 
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 120 + 4 * 24);
+const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 80);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);
-const _: () = assert!(size_of::<Tally>() == 8 * (24 + 22 + 8 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<Tally>() == 8 * (26 + 22 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

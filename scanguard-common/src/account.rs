@@ -6,7 +6,7 @@ use crate::{
     address::Address,
     hold::{HELD_ALREADY, MISSED_HOST, MISSED_SERVICE},
     oracle::{REACHES, Reach},
-    outcome::{EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
+    outcome::{DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
 
@@ -29,8 +29,11 @@ pub struct Distinct {
     /// Bitmap of addresses where a service was met, in one word.
     pub open_hosts: u64,
     /// Bitmap of services whose handshakes the source aborted, in one word; see
-    /// [`crate::oracle::Handshake::Aborted`].
+    /// [`crate::oracle::Decision::Ordinary::aborts`].
     pub aborted_services: u64,
+    /// Bitmap of services on assigned ports (below [`DYNAMIC_START`]) with which the source completed connections, in one
+    /// word.
+    pub connected_services: u64,
 }
 
 impl Distinct {
@@ -41,6 +44,7 @@ impl Distinct {
         open_services: 0,
         open_hosts: 0,
         aborted_services: 0,
+        connected_services: 0,
     };
 
     /// Adds what `other` saw.
@@ -54,6 +58,7 @@ impl Distinct {
         self.open_services |= other.open_services;
         self.open_hosts |= other.open_hosts;
         self.aborted_services |= other.aborted_services;
+        self.connected_services |= other.connected_services;
     }
 }
 
@@ -118,11 +123,11 @@ pub struct SourceState {
     pub born_ns: u64,
     /// Epoch in which something was counted last.
     pub epoch: u32,
-    /// Connections of which a segment was seen after their handshake was completed: proof that the
-    /// source's address is no forgery. Modulo 2^32.
+    /// Connections with the source that the kernel's TCP established. They prove that somebody is at that address, not
+    /// that he sent the probes. Modulo 2^32.
     pub completed: u32,
-    /// Epoch of the last of them.
-    pub completed_epoch: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// Services that are surely closed and new to this epoch, which SYNs asked for, and addresses where they are; two halves, see
     /// [`crate::hold`], also for what it is of one that was held already.
     pub missed: u32,
@@ -138,7 +143,7 @@ pub struct SourceState {
     /// stack sends, and handshakes that were aborted with a service new to that in its epoch; modulo 2^32. What the
     /// agent is woken by.
     pub news: u32,
-    /// Handshakes that the source aborted, modulo 2^32; see [`crate::oracle::Handshake::Aborted`].
+    /// Handshakes that the source aborted, modulo 2^32; see [`crate::oracle::Decision::Ordinary::aborts`].
     pub aborted: u32,
     /// Distinct things of the last two epochs.
     pub windows: [Distinct; 2],
@@ -155,7 +160,7 @@ impl SourceState {
             born_ns,
             epoch,
             completed: 0,
-            completed_epoch: 0,
+            reserved: 0,
             missed: 0,
             held: 0,
             counts: [0; COUNT_SLOTS],
@@ -408,18 +413,25 @@ const ODD_CLASSES: u32 = {
     bits
 };
 
-/// Notes that a connection with the source was completed. It may have begun long ago: the windows move on, so that
-/// whoever reads what changed in this epoch sees it.
+/// Notes that a connection with the source was completed, with the service of this host that it is with (none: this host
+/// began it). The windows move on, so that the change is seen with those of this epoch.
 ///
 /// # Safety
 /// As [`record`].
 #[inline(always)]
-pub unsafe fn record_completed<M: Memory>(state: *mut SourceState, epoch: u32) {
+pub unsafe fn record_completed<M: Memory>(
+    state: *mut SourceState,
+    service: Option<Service>,
+    epoch: u32,
+    salt: u64,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         M::increment(&raw mut (*state).completed);
-        (&raw mut (*state).completed_epoch).write(epoch);
-        window(state, epoch);
+        let window = window(state, epoch);
+        if let Some(service) = service.filter(|service| service.port < DYNAMIC_START) {
+            M::set_bits(&raw mut (*window).connected_services, sketch::service_bit(service, salt).mask);
+        }
     }
 }
 

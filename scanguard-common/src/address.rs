@@ -54,6 +54,12 @@ impl Address {
         }
     }
 
+    /// The address of which these are the two native words.
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 2]) -> Self {
+        Self { words }
+    }
+
     /// The two native words.
     #[inline(always)]
     pub fn words(&self) -> [u64; 2] {

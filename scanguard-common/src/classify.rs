@@ -7,7 +7,7 @@ use crate::{
     flow,
     outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Segment, SegmentKind, Service},
     packet::Packet,
-    parse::{Fragment, Headers},
+    parse::{Fragment, Headers, is_bad_v4, is_bad_v6},
     wire::{
         Ethernet, Icmp, Ipv4, Ipv6, PlainTcp4, PlainTcp6, Ports, Sctp, SctpChunk, Tcp, Udp, ethertype, icmp,
         icmp6, protocol, sctp_chunk,
@@ -48,7 +48,9 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
             let total = usize::from(frame.ip.total_length.get());
             let payload = total.wrapping_sub(size_of::<Ipv4>());
             if !is_established(frame.tcp.flags) {
-                let is_sound = total >= size_of::<Ipv4>() && packet.holds(size_of::<Ethernet>() + total);
+                let is_sound = total >= size_of::<Ipv4>()
+                    && !is_bad_v4(&frame.ip.source)
+                    && packet.holds(size_of::<Ethernet>() + total);
                 return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
             }
             // Not by the payload: of a total length of 0 that is anything.
@@ -68,7 +70,7 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
             if !is_established(frame.tcp.flags) {
                 let is_v6 = frame.ip.version_class_flow[0] >> 4 == 6;
                 let end = size_of::<Ethernet>() + size_of::<Ipv6>() + payload;
-                let is_sound = is_v6 && payload > 0 && packet.holds(end);
+                let is_sound = is_v6 && payload > 0 && !is_bad_v6(&frame.ip.source) && packet.holds(end);
                 return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
             }
             if payload > frame.tcp.header_len() {

@@ -8,6 +8,7 @@ use crate::{
     outcome::{Flow, Service, numbered},
     packet::Packet,
     parse::{self, Fragment},
+    proof::Numbers,
     wire::{Tcp, Udp, protocol},
 };
 
@@ -88,6 +89,8 @@ pub struct Payload {
     pub offset: usize,
     /// Bytes, by the lengths that the headers give.
     pub len: usize,
+    /// The numbers of its segment; 0 for a datagram.
+    pub numbers: Numbers,
 }
 
 /// Finds the payload of TCP and UDP; none of fragments.
@@ -97,14 +100,18 @@ pub fn payload<P: Packet>(packet: &P) -> Option<Payload> {
     if !matches!(headers.fragment, Fragment::Whole) {
         return None;
     }
-    let (source_port, port, header_len) = match headers.protocol {
+    let (source_port, port, header_len, numbers) = match headers.protocol {
         protocol::TCP => {
             let header = packet.view::<Tcp>(headers.transport)?;
-            (header.source, header.destination, header.header_len())
+            let numbers = Numbers {
+                sequence: u32::from_be_bytes(header.sequence),
+                acknowledgment: u32::from_be_bytes(header.acknowledgment),
+            };
+            (header.source, header.destination, header.header_len(), numbers)
         }
         protocol::UDP => {
             let header = packet.view::<Udp>(headers.transport)?;
-            (header.source, header.destination, size_of::<Udp>())
+            (header.source, header.destination, size_of::<Udp>(), Numbers::default())
         }
         _ => return None,
     };
@@ -117,6 +124,7 @@ pub fn payload<P: Packet>(packet: &P) -> Option<Payload> {
         flow: Flow { source, destination, service, source_port: source_port.get(), reserved: 0 },
         offset: headers.transport + header_len,
         len: headers.transport_len - header_len,
+        numbers,
     })
 }
 

@@ -1,11 +1,12 @@
 //! The reflex: whom the program holds by itself, until the agent has judged.
 //!
 //! An agent takes milliseconds to wake on a busy machine, in which a scan at full speed has its answers. The agent
-//! therefore tells the program beforehand from which evidence on it will ban for certain ([`Control::reflex`]); a source
-//! that gets there is held: the probes that it goes on to send are dropped for a moment, and counted as ever. A source is
-//! held once an epoch at most. Epochs end by the agent's polls: without an agent, nobody is held a second time.
+//! therefore tells the program beforehand from which evidence on it will do something for certain ([`Control::reflex`]); a
+//! source that gets there is held: for a moment it is shielded from ([`crate::shield`]), and counted as ever. Whatever a service
+//! wants passes, since the address may be a forgery. A source is held once an epoch at most. Epochs end by the agent's polls:
+//! without an agent, nobody is held a second time.
 
-use crate::{abi::Control, egress::is_fresh};
+use crate::abi::Control;
 
 /// [`crate::account::SourceState::missed`] of a source that was held in this epoch already.
 pub const HELD_ALREADY: u32 = u32::MAX;
@@ -30,16 +31,12 @@ pub struct Evidence {
     pub missed: u32,
     /// Probes that met a socket, since its insertion.
     pub met: u32,
-    /// Connections that it completed, since its insertion.
-    pub completed: u32,
-    /// The epoch of the last of them.
-    pub completed_epoch: u32,
 }
 
-/// Whether the agent will ban a source of which this is known, as far as the program can tell.
+/// Whether the agent will do something about a source of which this is known, as far as the program can tell.
 #[inline(always)]
 pub fn is_due(control: &Control, evidence: Evidence) -> bool {
-    let Evidence { missed, met, completed, completed_epoch } = evidence;
+    let Evidence { missed, met } = evidence;
     if control.reflex == 0 || missed == HELD_ALREADY {
         return false;
     }
@@ -48,11 +45,7 @@ pub fn is_due(control: &Control, evidence: Evidence) -> bool {
         return false;
     }
     // The services that were met are not told apart: each probe counts for one, in the source's favour.
-    if missed - control.reflex < met {
-        return false;
-    }
-    control.reflex_completed == 0
-        || (completed != 0 && is_fresh(completed_epoch, control.epoch, control.reflex_completed))
+    missed - control.reflex >= met
 }
 
 /// A hold as it is kept: the `jiffies_64` of its end, twice, and 1 more if it was begun to drop rather than to count.
@@ -77,26 +70,21 @@ pub const fn is_enforced(hold: u64) -> bool {
 mod tests {
     use super::*;
 
-    fn control(reflex: u32, reflex_completed: u32) -> Control {
-        Control { epoch: 100, reflex, reflex_completed, ..Control::default() }
+    fn control(reflex: u32) -> Control {
+        Control { epoch: 100, reflex, ..Control::default() }
     }
 
-    const NINE: Evidence = Evidence { missed: 9, met: 0, completed: 0, completed_epoch: 0 };
-    const KNOWN: Evidence = Evidence { completed: 1, completed_epoch: 95, ..NINE };
+    const NINE: Evidence = Evidence { missed: 9, met: 0 };
 
     #[test]
     fn so_many_misses_are_enough_and_each_success_asks_for_one_more() {
         for (missed, met, due) in
             [(8, 0, false), (9, 0, true), (9, 1, false), (10, 1, true), (500, 600, false)]
         {
-            assert_eq!(
-                is_due(&control(9, 0), Evidence { missed, met, ..NINE }),
-                due,
-                "{missed} missed, {met} met"
-            );
+            assert_eq!(is_due(&control(9), Evidence { missed, met }), due, "{missed} missed, {met} met");
         }
-        assert!(!is_due(&control(0, 0), NINE), "it is off");
-        assert!(!is_due(&control(9, 0), Evidence { missed: HELD_ALREADY, ..NINE }), "once an epoch");
+        assert!(!is_due(&control(0), NINE), "it is off");
+        assert!(!is_due(&control(9), Evidence { missed: HELD_ALREADY, ..NINE }), "once an epoch");
     }
 
     #[test]
@@ -106,15 +94,8 @@ mod tests {
         for (services, hosts, due) in
             [(9, 9, true), (1, 9, true), (9, 1, true), (8, 8, false), (0, 512, true)]
         {
-            assert_eq!(is_due(&control(9, 0), evidence(services, hosts)), due, "{services}, {hosts}");
+            assert_eq!(is_due(&control(9), evidence(services, hosts)), due, "{services}, {hosts}");
         }
-    }
-
-    #[test]
-    fn where_addresses_must_be_proven_a_connection_must_have_been_completed_lately() {
-        assert!(!is_due(&control(9, 10), NINE), "it may be forged");
-        assert!(is_due(&control(9, 10), KNOWN));
-        assert!(!is_due(&control(9, 10), Evidence { completed_epoch: 89, ..KNOWN }), "long ago");
     }
 
     #[test]

@@ -24,9 +24,11 @@ pub mod oracle;
 pub mod outcome;
 pub mod packet;
 pub mod parse;
+pub mod proof;
 #[cfg(test)]
 mod proofs;
 pub mod sample;
+pub mod shield;
 pub mod sketch;
 pub mod tally;
 pub mod wire;

@@ -59,7 +59,7 @@ pub enum Home {
 /// What the socket tables say of a flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Socket {
-    /// One of this very flow, its handshake completed: the source's address is no forgery.
+    /// One of this very flow, its handshake completed.
     Connected,
     /// One of this very flow that answered a SYN, its handshake not completed.
     Pending,
@@ -120,19 +120,6 @@ impl Oracle for Blind {
     }
 }
 
-/// What a packet tells of the connection that it belongs to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Handshake {
-    /// Nothing.
-    Untold,
-    /// The handshake was completed.
-    Completed,
-    /// Whoever began the handshake ends it before it is complete: a RST in answer to our SYN and ACK. A half-open scan
-    /// does so (nmap -sS: its host knows of no such connection), and a client that gave up meanwhile. It is no
-    /// proof against the source: where the SYN was forged, the address's true owner sends that RST.
-    Aborted,
-}
-
 /// What becomes of a packet after the oracle was asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
@@ -140,8 +127,10 @@ pub enum Decision {
     Ordinary {
         /// How it leaves.
         exit: Exit,
-        /// What it tells of its connection.
-        handshake: Handshake,
+        /// Whether it ends a handshake before that is complete: a RST in answer to our SYN and ACK. A half-open scan does
+        /// so (nmap -sS: its host knows of no such connection), and a client that gave up meanwhile. It is no proof
+        /// against the source: where the SYN was forged, the true owner of the address sends that RST.
+        aborts: bool,
         /// The flow may be taken as known from now on.
         remember: bool,
     },
@@ -155,7 +144,7 @@ pub enum Decision {
 }
 
 const fn ordinary(exit: Exit, remember: bool) -> Decision {
-    Decision::Ordinary { exit, handshake: Handshake::Untold, remember }
+    Decision::Ordinary { exit, aborts: false, remember }
 }
 
 /// What a probe met. Only a SYN asks for a service (`is_syn`); what else stacks do not send is judged by
@@ -203,13 +192,8 @@ pub fn segment<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> Decisio
 #[inline(always)]
 fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>) -> Decision {
     match (oracle.tcp(flow), stray) {
-        (Socket::Connected, _) => {
-            Decision::Ordinary { exit, handshake: Handshake::Completed, remember: true }
-        }
-        (Socket::Pending, None) => {
-            Decision::Ordinary { exit, handshake: Handshake::Aborted, remember: false }
-        }
-        (Socket::Pending, Some(_)) | (Socket::Calling, _) => ordinary(exit, true),
+        (Socket::Pending, None) => Decision::Ordinary { exit, aborts: true, remember: false },
+        (Socket::Connected | Socket::Calling, _) | (Socket::Pending, Some(_)) => ordinary(exit, true),
         (Socket::Listening, Some(_)) => ordinary(Exit::TcpStray, false),
         (Socket::Listening | Socket::None, None) => ordinary(exit, false),
         (Socket::None, Some(class)) => match oracle.unwanted(flow) {
@@ -331,20 +315,16 @@ mod tests {
             assert_eq!(of(Host { tcp: Socket::Calling, ..HOST }, kind), ordinary(exit, true));
             assert_eq!(of(Host { forwards: true, ..HOST }, kind), ordinary(exit, true));
             assert_eq!(of(Host { home: Home::Elsewhere, ..HOST }, kind), ordinary(exit, true));
-            let connected = Decision::Ordinary { exit, handshake: Handshake::Completed, remember: true };
-            assert_eq!(of(Host { tcp: Socket::Connected, ..HOST }, kind), connected);
+            assert_eq!(of(Host { tcp: Socket::Connected, ..HOST }, kind), ordinary(exit, true));
         }
     }
 
     #[test]
-    fn a_reset_is_never_a_probe_but_proves_a_connection() {
+    fn a_reset_is_never_a_probe() {
         let rst = flow(protocol::TCP, 40_000, 80);
         assert_eq!(segment(&HOST, SegmentKind::Reset, &rst), ordinary(Exit::TcpReset, false));
         let connected = Host { tcp: Socket::Connected, ..HOST };
-        assert!(matches!(
-            segment(&connected, SegmentKind::Reset, &rst),
-            Decision::Ordinary { handshake: Handshake::Completed, .. }
-        ));
+        assert_eq!(segment(&connected, SegmentKind::Reset, &rst), ordinary(Exit::TcpReset, true));
     }
 
     #[test]
@@ -358,7 +338,7 @@ mod tests {
             (Socket::None, false),
         ] {
             let decision = segment(&Host { tcp: socket, ..HOST }, SegmentKind::Reset, &rst);
-            let aborted = matches!(decision, Decision::Ordinary { handshake: Handshake::Aborted, .. });
+            let aborted = matches!(decision, Decision::Ordinary { aborts: true, .. });
             assert_eq!(aborted, aborts, "{socket:?}");
         }
         let forwarded = Host { forwards: true, home: Home::Elsewhere, ..HOST };

@@ -103,8 +103,11 @@ numbered! {
         AtTheDoor = "at_the_door",
         /// A packet of a banned source: dropped.
         Banned = "banned",
-        /// A probe of a source that is held until the agent has judged, counted for it and dropped; see [`crate::hold`].
+        /// A probe that meets nobody, of a source that is held until the agent has judged: counted for it and dropped; see
+        /// [`crate::hold`].
         Held = "held",
+        /// What meets nobody, of a source that is shielded from: counted for it and dropped; see [`crate::shield`].
+        Shielded = "shielded",
         /// A TCP segment with ACK and without SYN, FIN or RST.
         TcpEstablished = "tcp_established",
         /// A TCP segment with FIN and ACK: the end of a connection.
@@ -146,6 +149,9 @@ numbered! {
         BadIpVersion = "bad_ip_version",
         /// The IPv4 header or total length is impossible.
         BadIpLength = "bad_ip_length",
+        /// The source is no address that a host can have: an IPv4 address within IPv6 (::ffff:0:0/96), or a group. Nobody is
+        /// accused by it.
+        BadSource = "bad_source",
     }
 }
 
@@ -172,6 +178,10 @@ numbered! {
         Unreadable = "unreadable",
     }
 }
+
+/// From here on ports are handed out rather than assigned: FTP data, RPC, RTP, and, from [`EPHEMERAL_START`] on, the
+/// client side of connections.
+pub const DYNAMIC_START: u16 = 10_000;
 
 /// The first port of Linux's default `ip_local_port_range`.
 pub const EPHEMERAL_START: u16 = 32_768;

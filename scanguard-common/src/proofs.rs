@@ -70,14 +70,13 @@ proptest! {
     /// More that was missed never acquits, more that was met never convicts, and no numbers make it overflow.
     #[test]
     fn who_is_held_stays_so_with_more_misses_and_not_with_more_that_was_met(
-        (reflex, reflex_completed, epoch) in (number(), number(), number()),
+        (reflex, epoch) in (number(), number()),
         (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, number()),
-        (completed, completed_epoch) in (number(), number()),
         (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, number()),
     ) {
-        let control = Control { epoch, reflex, reflex_completed, ..Control::default() };
+        let control = Control { epoch, reflex, ..Control::default() };
         let missed = |services: u32, hosts: u32| services.min(0xfffe) * MISSED_SERVICE + hosts * MISSED_HOST;
-        let evidence = Evidence { missed: missed(services, hosts), met, completed, completed_epoch };
+        let evidence = Evidence { missed: missed(services, hosts), met };
         let worse = missed(services + more_services, (hosts + more_hosts).min(0xffff));
         let worse = Evidence { missed: worse, ..evidence };
         let better = Evidence { met: met.saturating_add(luck), ..evidence };
@@ -115,7 +114,10 @@ proptest! {
             // SAFETY: exclusive references.
             unsafe {
                 match what {
-                    0 => record_completed::<Unshared>(&raw mut state, epoch),
+                    0 => {
+                        let service = (reach % 2 == 0).then_some(flow.service);
+                        record_completed::<Unshared>(&raw mut state, service, epoch, salt);
+                    }
                     1 => {
                         record_answer::<Unshared>(&raw mut state, Answer::ALL[reach % ANSWERS], epoch);
                         answers += 1;

@@ -59,21 +59,42 @@ pub const fn place(port: u16) -> (usize, u64) {
 /// which the budget of the CPU bounds.
 pub const BUDGETS: usize = 16_384;
 
+/// Which budget pays for a sample. Samples that anybody can forge use up none of what the others have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Purse {
+    /// The source said it, as the connection proves ([`crate::proof`]).
+    Proven,
+    /// Anybody may have said it in the name of the source.
+    Unproven,
+    /// This host said it to the source.
+    Answer,
+}
+
+impl Purse {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Proven, Self::Unproven, Self::Answer];
+}
+
 /// Where the budget of a source is kept: place and tag.
 #[inline(always)]
-pub fn budget_place(source: Address, is_answer: bool, salt: u64) -> (u32, u32) {
+pub fn budget_place(source: Address, purse: Purse, salt: u64) -> (u32, u32) {
     let [high, low] = source.words();
-    let hash = stir(stir(stir(salt, high), low), u64::from(is_answer));
+    let hash = stir(stir(stir(salt, high), low), purse as u64);
     ((hash >> 50) as u32 & (BUDGETS as u32 - 1), hash as u32)
 }
 
-/// Budgets of each CPU, of the same size: one for TCP, one for all else.
-pub const CPU_BUDGETS: usize = 2;
+/// Budgets of each CPU, of the same size: what connections of TCP carry, UDP, and segments that no connection proves.
+pub const CPU_BUDGETS: usize = 3;
 
-/// Which budget of a CPU pays. UDP has one of its own: queries from anybody's address use up no more than that.
+/// Which budget of a CPU pays. Queries by UDP and segments with forged numbers use up no more than their own.
 #[inline(always)]
-pub const fn cpu_place(protocol: u8) -> u32 {
-    (protocol != protocol::TCP) as u32
+pub const fn cpu_place(protocol: u8, purse: Purse) -> u32 {
+    match purse {
+        _ if protocol != protocol::TCP => 1,
+        Purse::Proven | Purse::Answer => 0,
+        Purse::Unproven => 2,
+    }
 }
 
 /// How many samples may be taken: so many come back with each epoch, and what is not used is saved for some epochs, so
@@ -171,10 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_of_a_source_have_budgets_of_their_own() {
+    fn what_is_proven_unproven_and_answered_have_budgets_of_their_own() {
         let source = Ipv4Addr::new(192, 0, 2, 1).into();
-        let (asked, answered) = (budget_place(source, false, 7), budget_place(source, true, 7));
-        assert_ne!(asked, answered);
-        assert!((asked.0.max(answered.0) as usize) < BUDGETS);
+        let places = Purse::ALL.map(|purse| budget_place(source, purse, 7));
+        let [proven, unproven, answer] = places;
+        assert!(proven != unproven && unproven != answer && answer != proven);
+        assert!(places.iter().all(|(place, _)| (*place as usize) < BUDGETS));
+        let of_cpu = |protocol| Purse::ALL.map(|purse| cpu_place(protocol, purse));
+        assert_eq!((of_cpu(protocol::TCP), of_cpu(protocol::UDP)), ([0, 2, 0], [1; 3]));
+        assert!(of_cpu(protocol::TCP).iter().all(|place| (*place as usize) < CPU_BUDGETS));
     }
 }

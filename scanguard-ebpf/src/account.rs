@@ -12,7 +12,7 @@ use scanguard_common::{
     account::{self, Answer, SourceState},
     address::Address,
     oracle::Reach,
-    outcome::{Exit, Flow},
+    outcome::{Exit, Flow, Service},
 };
 
 use crate::{atomics::Shared, changes, config, door, epoch, hold, opaque::opaque, tally, trip};
@@ -29,9 +29,9 @@ static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 /// the verifier's dismay.
 const NO_CONTEXT: &() = &();
 
-/// Counts a probe for its source; the exit by which it leaves.
+/// Counts a probe for its source; the exit by which it leaves. Where it meets nobody (`holds`), its source may be held.
 #[inline(always)]
-pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) -> Exit {
+pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow, holds: bool) -> Exit {
     let source = config::source_mask().apply(flow.source);
     let epoch = epoch::running(control);
     let state = match SOURCES.get_ptr_mut(source) {
@@ -56,22 +56,22 @@ pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) 
         trip::news(source, news, control.trip);
     }
     // SAFETY: a value of the table.
-    if unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
+    if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
 }
 
-/// Notes that a connection with a source was completed, if the source is in the table.
+/// Notes that a connection with a source was completed, and with which service of this host, if the source is in the table.
 #[inline(always)]
-pub(crate) fn completed(control: &Control, flow: &Flow) {
-    let _is_known = change(control, flow, |state, epoch| {
+pub(crate) fn completed(control: &Control, source: Address, service: Option<Service>) {
+    let _is_known = change(control, source, |state, epoch| {
         // SAFETY: as in `count`.
-        unsafe { account::record_completed::<Shared>(state, epoch) };
+        unsafe { account::record_completed::<Shared>(state, service, epoch, config::salt()) };
     });
 }
 
 /// Notes that a source aborted a handshake, if the source is in the table.
 #[inline(always)]
 pub(crate) fn aborted(control: &Control, flow: &Flow) {
-    let news = change(control, flow, |state, epoch| {
+    let news = change(control, flow.source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
@@ -83,7 +83,7 @@ pub(crate) fn aborted(control: &Control, flow: &Flow) {
 /// Notes an answer that went to a source; whether it is in the table.
 #[inline(always)]
 pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
-    let noted = change(control, flow, |state, epoch| {
+    let noted = change(control, flow.source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_answer::<Shared>(state, answer, epoch) };
     });
@@ -92,8 +92,12 @@ pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
 
 /// Changes what is kept of a source, if it is in the table, in the running epoch.
 #[inline(always)]
-fn change<R>(control: &Control, flow: &Flow, record: impl FnOnce(*mut SourceState, u32) -> R) -> Option<R> {
-    let source = config::source_mask().apply(flow.source);
+fn change<R>(
+    control: &Control,
+    source: Address,
+    record: impl FnOnce(*mut SourceState, u32) -> R,
+) -> Option<R> {
+    let source = config::source_mask().apply(source);
     let epoch = epoch::running(control);
     let state = SOURCES.get_ptr_mut(source)?;
     list_first(state, &source, epoch);

@@ -6,6 +6,7 @@ use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES, change_places},
     address::SourceMask,
+    proof::{FIELDS, Field},
     sample,
 };
 
@@ -19,6 +20,15 @@ static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
 
 #[unsafe(no_mangle)]
 static SALT: Global<u64> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static FIELD_OFFSETS: Global<[u32; FIELDS]> = Global::new([0; FIELDS]);
+
+#[unsafe(no_mangle)]
+static PROOF: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static NAMESPACE: Global<u32> = Global::new(0);
 
 #[unsafe(no_mangle)]
 static SAMPLING: Global<u32> = Global::new(0);
@@ -59,6 +69,26 @@ pub(crate) fn changes_mask() -> u32 {
 #[inline(always)]
 pub(crate) fn control() -> Option<&'static Control> {
     CONTROL.get(0)
+}
+
+/// Whether it is known where the fields lie.
+#[inline(always)]
+pub(crate) fn proof() -> bool {
+    PROOF.load() != 0
+}
+
+/// The number of the network namespace whose connections count.
+#[inline(always)]
+pub(crate) fn namespace() -> u32 {
+    NAMESPACE.load()
+}
+
+/// Where a field lies in its structure. One word is read, not all of them.
+#[inline(always)]
+pub(crate) fn offset(field: Field) -> usize {
+    let words = core::ptr::from_ref(&FIELD_OFFSETS).cast::<u32>();
+    // SAFETY: the words are as many as there are fields. Volatile: the agent has set them before the load.
+    unsafe { words.add(field as usize).read_volatile() as usize }
 }
 
 /// Whether anything is sampled.

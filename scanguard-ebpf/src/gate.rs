@@ -1,4 +1,4 @@
-//! Who is banned, and the clock by which bans end.
+//! Who is banned, who is shielded from, and the clock by which both end.
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, xdp_action::XDP_PASS, xdp_md},
@@ -10,12 +10,13 @@ use aya_ebpf::{
 use scanguard_common::{
     abi::{
         Ban, Control, DEFAULT_MAX_BANS, GATE_DRY_RUN, GATE_ENFORCE, GATE_OFF, MAX_ALLOWED,
-        MAX_BANNED_NETWORKS,
+        MAX_BANNED_NETWORKS, MAX_SHIELDS,
     },
     address::Address,
     classify, gate,
-    outcome::{Flow, SegmentKind},
-    parse,
+    oracle::Oracle as _,
+    outcome::{Exit, Flow, SegmentKind},
+    parse, shield,
 };
 
 use crate::{config, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, tally};
@@ -28,6 +29,9 @@ static BANS: HashMap<Address, Ban, { DEFAULT_MAX_BANS as usize }, ON_DEMAND> = H
 
 #[btf_map]
 static BANNED_NETWORKS: LpmTrie<Address, Ban, { MAX_BANNED_NETWORKS as usize }> = LpmTrie::new();
+
+#[btf_map]
+static SHIELDS: HashMap<Address, Ban, { MAX_SHIELDS as usize }, ON_DEMAND> = HashMap::new();
 
 #[btf_map]
 static ALLOWED: LpmTrie<Address, u32, { MAX_ALLOWED as usize }> = LpmTrie::new();
@@ -66,9 +70,12 @@ fn drops(control: &Control, source: Address, passes: impl FnOnce() -> bool) -> b
     let Some(ban) = exact(control, source).or_else(|| network(control, source)) else {
         return false;
     };
-    if passes() {
-        return false;
-    }
+    !passes() && applies(control, ban)
+}
+
+/// Counts a packet that a ban or shield is for; whether it is to be dropped.
+#[inline(always)]
+fn applies(control: &Control, ban: *mut Ban) -> bool {
     // SAFETY: a value of a map, aligned, valid while the program runs; all CPUs change it by plain writes.
     let enforced = unsafe {
         (&raw mut (*ban).dropped).write((&raw const (*ban).dropped).read().wrapping_add(1));
@@ -88,7 +95,21 @@ fn exact(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.bans == 0 {
         return None;
     }
-    let ban = BANS.get_ptr_mut(config::source_mask().apply(source))?;
+    standing(control, source, BANS.get_ptr_mut(config::source_mask().apply(source))?)
+}
+
+/// The shield against just this source, if it counts.
+#[inline(always)]
+fn shield_of(control: &Control, source: Address) -> Option<*mut Ban> {
+    if control.gate == GATE_OFF || control.shields == 0 {
+        return None;
+    }
+    standing(control, source, SHIELDS.get_ptr_mut(config::source_mask().apply(source))?)
+}
+
+/// What stands against this source, if it counts and the source is not spared.
+#[inline(always)]
+fn standing(control: &Control, source: Address, ban: *mut Ban) -> Option<*mut Ban> {
     // SAFETY: as in `drops`.
     let (counts, cleared) = unsafe { (counts(ban), (&raw const (*ban).cleared).read()) };
     if !counts {
@@ -143,6 +164,24 @@ pub(crate) fn is_allowed(source: Address) -> bool {
     allowed
 }
 
+/// Whether a probe that meets nobody is to be dropped because its source is shielded from.
+#[inline(always)]
+pub(crate) fn is_shielded(control: &Control, source: Address) -> bool {
+    shield_of(control, source).is_some_and(|shield| applies(control, shield))
+}
+
+/// The same of what leaves as ordinary by this exit; what it meets is asked for only where its source is shielded from.
+#[inline(always)]
+pub(crate) fn answers_nobody(control: &Control, kernel: &Kernel<'_>, exit: Exit, flow: &Flow) -> bool {
+    if !matches!(exit, Exit::UdpReply) {
+        return false;
+    }
+    let Some(standing) = shield_of(control, flow.source) else {
+        return false;
+    };
+    shield::answers_nobody(exit, kernel.unwanted(flow)) && applies(control, standing)
+}
+
 /// Whether a probe is to be dropped.
 #[inline(always)]
 pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
@@ -173,10 +212,12 @@ extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
     u32::from(drops_segment(control, &Kernel::new(ctx, control), SegmentKind::Acknowledgment, &flow))
 }
 
-/// Whether a packet is to be dropped that is nothing which a source begins: only where everything is.
+/// Whether a packet is to be dropped that is nothing which a source begins: only where everything is, or where it cannot be
+/// followed to its transport header, since anything may be behind that.
 #[inline(always)]
-pub(crate) fn drops_other(ctx: &XdpContext, control: &Control) -> bool {
-    control.drop_all != 0 && scanguard_gate_other(ctx.ctx) != 0
+pub(crate) fn drops_other(ctx: &XdpContext, control: &Control, exit: Exit) -> bool {
+    let is_unfollowed = matches!(exit, Exit::UnsupportedExtension | Exit::TruncatedIp);
+    (control.drop_all != 0 || is_unfollowed) && scanguard_gate_other(ctx.ctx) != 0
 }
 
 /// As above.

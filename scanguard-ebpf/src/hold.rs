@@ -24,7 +24,7 @@ struct Begun {
 #[btf_map]
 static BEGUN: Array<Begun, 1> = Array::new();
 
-/// Whether a probe, which is counted already, is to be dropped: its source is held, or is from now on.
+/// Whether a probe that meets nobody, and is counted already, is to be dropped: its source is held, or is from now on.
 ///
 /// # Safety
 /// `state` is a value of the table of sources.
@@ -39,8 +39,6 @@ pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: A
         let evidence = Evidence {
             missed: (&raw const (*state).missed).read(),
             met: (&raw const (*state).reach[Reach::Open as usize]).read(),
-            completed: (&raw const (*state).completed).read(),
-            completed_epoch: (&raw const (*state).completed_epoch).read(),
         };
         (held, evidence)
     };

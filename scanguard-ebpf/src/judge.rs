@@ -4,8 +4,9 @@ use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
     abi::Control,
     flow,
-    oracle::{self, Decision, Handshake, Reach},
+    oracle::{self, Decision, Reach},
     outcome::{Exit, Flow, PROBE_CLASSES, Probe, ProbeClass, Segment, SegmentKind},
+    shield,
 };
 
 use crate::{account, config, flows, gate, oracle::Kernel, reach, tally};
@@ -66,20 +67,15 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
     }
     match oracle::segment(&kernel, kind, flow) {
         Decision::Probe { class, reach } => count(control, class as usize, reach, flow) as u32,
-        Decision::Ordinary { exit, handshake, remember } => {
-            match handshake {
-                Handshake::Untold => {}
-                Handshake::Completed => {
-                    tally::count_completion();
-                    // Its source's are counted once a connection: by its end.
-                    if !matches!(kind, SegmentKind::Acknowledgment) {
-                        account::completed(control, flow);
-                    }
-                }
-                Handshake::Aborted => account::aborted(control, flow),
+        Decision::Ordinary { exit, aborts, remember } => {
+            if aborts {
+                account::aborted(control, flow);
             }
             if remember {
                 flows::remember(tag);
+            }
+            if gate::answers_nobody(control, &kernel, exit, flow) {
+                return Exit::Shielded as u32;
             }
             exit as u32
         }
@@ -89,5 +85,8 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
 #[inline(always)]
 fn count(control: &Control, class: usize, reach: Reach, flow: &Flow) -> Exit {
     tally::count_probe(class, reach);
-    account::count(control, class, reach, flow)
+    let meets_nobody = shield::class_meets_nobody(class, reach);
+    let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
+    let exit = account::count(control, class, reach, flow, meets_nobody && !is_shielded);
+    if is_shielded { Exit::Shielded } else { exit }
 }

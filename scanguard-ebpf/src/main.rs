@@ -1,5 +1,5 @@
 //! ScanGuard's XDP program: looks at each packet that arrives, counts it, and passes it on. Beside it lies the
-//! program that looks at what leaves ([`egress`]).
+//! program that looks at what leaves ([`egress`]), and the one that hears of connections ([`connections`]).
 //!
 //! This file is the way of a packet and holds the only place where a verdict is given. Parsing,
 //! classification and what is kept of a source are `scanguard-common`'s; here they meet the
@@ -13,6 +13,7 @@ mod account;
 mod atomics;
 mod changes;
 mod config;
+mod connections;
 mod door;
 mod egress;
 mod epoch;
@@ -54,7 +55,7 @@ pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
         }
         exit => {
             tally::count_exit(exit);
-            if exit == HELD { XDP_DROP } else { XDP_PASS }
+            if exit == HELD || exit == SHIELDED { XDP_DROP } else { XDP_PASS }
         }
     }
 }
@@ -63,6 +64,8 @@ pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
 const BANNED: u32 = Exit::Banned as u32;
 /// As above.
 const HELD: u32 = Exit::Held as u32;
+/// As above.
+const SHIELDED: u32 = Exit::Shielded as u32;
 
 /// The number of the exit by which a packet leaves.
 #[inline(always)]
@@ -92,7 +95,7 @@ fn exit(ctx: &XdpContext) -> u32 {
     }
     match inspect(&packet) {
         Outcome::Exit(exit) => {
-            if gate.is_some_and(|control| gate::drops_other(ctx, control)) {
+            if gate.is_some_and(|control| gate::drops_other(ctx, control, exit)) {
                 return BANNED;
             }
             // With tags or options, or it would have been known above.

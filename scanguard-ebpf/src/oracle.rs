@@ -5,7 +5,10 @@ use core::{ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
     btf_maps::{LpmTrie, LruHashMap},
-    helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
+    helpers::{
+        bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_request_sock,
+        bpf_skc_to_tcp_sock,
+    },
     macros::btf_map,
 };
 use scanguard_common::{
@@ -14,9 +17,10 @@ use scanguard_common::{
     egress::is_fresh,
     oracle::{Home, Oracle, Reach, Socket},
     outcome::{Flow, Service},
+    proof::{self, Expected, Field, Numbers},
 };
 
-use crate::{config, lpm::AddressKey, reach};
+use crate::{config, connections::read, lpm::AddressKey, reach};
 
 #[btf_map]
 static HOME: LpmTrie<Address, u32, { MAX_HOME as usize }> = LpmTrie::new();
@@ -35,6 +39,10 @@ const SYN_RECV: u32 = 3;
 const LISTEN: u32 = 10;
 /// As above.
 const NEW_SYN_RECV: u32 = 12;
+/// No state of any socket.
+const NO_SOCKET: u32 = 0;
+/// As above: a socket without a connection.
+const CLOSED: u32 = 7;
 
 /// Asks the kernel, in the network namespace of the interface.
 pub(crate) struct Kernel<'c> {
@@ -56,6 +64,49 @@ impl<'c> Kernel<'c> {
     }
 }
 
+impl Kernel<'_> {
+    /// Whether the numbers of a segment prove that the source of its flow sent it, see `scanguard_common::proof`.
+    #[inline(always)]
+    pub(crate) fn proves(&self, flow: &Flow, numbers: Numbers) -> bool {
+        if !config::proof() {
+            return false;
+        }
+        // SAFETY: a socket, as long as it is not released.
+        socket(self.ctx.cast(), flow, tcp, |socket| unsafe { fits(socket, numbers) }).unwrap_or_default()
+    }
+}
+
+/// Whether the numbers of a segment fit a socket, which has its handshake behind it or not. A socket in TIME_WAIT is neither.
+#[inline(always)]
+unsafe fn fits(socket: *mut bpf_sock, numbers: Numbers) -> bool {
+    // SAFETY: the caller's socket, and the fields that the kernel's BTF says it has.
+    unsafe {
+        // These have no numbers of a connection: all are 0, or were chosen by this host alone.
+        if matches!((*socket).state, LISTEN | CLOSED | SYN_SENT) {
+            return false;
+        }
+        let connected: *const u8 = bpf_skc_to_tcp_sock(socket.cast()).cast();
+        if !connected.is_null() {
+            let (Some(wanted), Some(unacknowledged), Some(next_sent)) = (
+                read(connected, Field::Wanted),
+                read(connected, Field::Unacknowledged),
+                read(connected, Field::NextSent),
+            ) else {
+                return false;
+            };
+            return proof::fits(numbers, Expected { wanted, unacknowledged, next_sent });
+        }
+        let request: *const u8 = bpf_skc_to_tcp_request_sock(socket.cast()).cast();
+        if request.is_null() {
+            return false;
+        }
+        match (read(request, Field::ClientFirst), read(request, Field::OurFirst)) {
+            (Some(client_first), Some(our_first)) => proof::fits_request(numbers, client_first, our_first),
+            _ => false,
+        }
+    }
+}
+
 type LookUp = unsafe fn(*mut c_void, *mut bpf_sock_tuple, u32) -> *mut bpf_sock;
 
 unsafe fn tcp(ctx: *mut c_void, tuple: *mut bpf_sock_tuple, size: u32) -> *mut bpf_sock {
@@ -73,10 +124,29 @@ const CURRENT_NAMESPACE: u64 = BPF_F_CURRENT_NETNS as i64 as u64;
 /// The state of the socket that wants a flow.
 #[inline(always)]
 fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
+    // SAFETY: a socket, as long as it is not released.
+    socket(ctx, flow, look_up, |socket| unsafe { (*socket).state })
+}
+
+/// The state of the socket that wants a TCP segment, [`NO_SOCKET`] if there is none. One function, not one for each place that
+/// asks: inlined several times, the compiler keeps parts of addresses in registers that the verifier finds unset.
+#[inline(never)]
+fn tcp_state(ctx: *mut c_void, flow: &Flow) -> u32 {
+    socket_state(ctx, flow, tcp).unwrap_or(NO_SOCKET)
+}
+
+/// What is to be known of the socket that wants a flow.
+#[inline(always)]
+fn socket<R>(
+    ctx: *mut c_void,
+    flow: &Flow,
+    look_up: LookUp,
+    ask: impl FnOnce(*mut bpf_sock) -> R,
+) -> Option<R> {
     let mut tuple = MaybeUninit::<bpf_sock_tuple>::uninit();
     let tuple = tuple.as_mut_ptr();
     // SAFETY: a local union; all of the family is written whose size is passed on. Not made all zero before, which
-    // would be a call that writes byte by byte. A socket that is found is released once, after its state was read.
+    // would be a call that writes byte by byte. A socket that is found is released once, after it was asked.
     unsafe {
         let size = match (flow.source.v4(), flow.destination.v4()) {
             (Some(source), Some(destination)) => {
@@ -100,9 +170,9 @@ fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
         if socket.is_null() {
             return None;
         }
-        let state = (*socket).state;
+        let answer = ask(socket);
         bpf_sk_release(socket.cast());
-        Some(state)
+        Some(answer)
     }
 }
 
@@ -182,12 +252,12 @@ fn note(
 impl Oracle for Kernel<'_> {
     #[inline(always)]
     fn tcp(&self, flow: &Flow) -> Socket {
-        match socket_state(self.ctx.cast(), flow, tcp) {
-            None => Socket::None,
-            Some(LISTEN) => Socket::Listening,
-            Some(SYN_SENT) => Socket::Calling,
-            Some(SYN_RECV | NEW_SYN_RECV) => Socket::Pending,
-            Some(_) => Socket::Connected,
+        match tcp_state(self.ctx.cast(), flow) {
+            NO_SOCKET => Socket::None,
+            LISTEN => Socket::Listening,
+            SYN_SENT => Socket::Calling,
+            SYN_RECV | NEW_SYN_RECV => Socket::Pending,
+            _ => Socket::Connected,
         }
     }
 

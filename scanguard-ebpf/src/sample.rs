@@ -13,10 +13,9 @@ use scanguard_common::{
     abi::{Control, SampleHeader},
     classify,
     content::{self, Begins, HEAD, Head, MAX_SAMPLE, Payload, Speaks, Start},
-    oracle::{Oracle as _, Socket},
     outcome::{Flow, Segment, SegmentKind},
     packet::Packet,
-    sample::{BUDGETS, Budget, CPU_BUDGETS, LeftOut, budget_place, charge, cpu_place},
+    sample::{BUDGETS, Budget, CPU_BUDGETS, LeftOut, Purse, budget_place, charge, cpu_place},
     wire::protocol,
 };
 
@@ -131,23 +130,20 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md) -> u32 {
     let (Some(control), Some(payload)) = (config::control(), content::payload(&packet)) else {
         return 0;
     };
-    let Payload { flow, offset, .. } = payload;
+    let Payload { flow, offset, len, numbers } = payload;
     let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
         return 0;
     };
     if !starts(&packet, speaks, offset) {
         return 0;
     }
-    let sample = Sample { control, speaks, is_answer: false, flow, offset, len: payload.len };
+    let sample = Sample { control, speaks, is_answer: false, flow, offset, len };
     sample
         .take(
             &packet,
             // SAFETY: the program's context; the kernel checks the packet's end, the verifier that of the memory.
             |offset, into, len| unsafe { bpf_xdp_load_bytes(ctx, offset, into, len) == 0 },
-            |flow| {
-                flow.service.protocol == protocol::TCP
-                    && matches!(Kernel::new(ctx, control).tcp(flow), Socket::Connected)
-            },
+            |flow| flow.service.protocol == protocol::TCP && Kernel::new(ctx, control).proves(flow, numbers),
         )
         .into()
 }
@@ -160,7 +156,7 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
     let (Some(control), Some(payload)) = (config::control(), content::payload(&packet)) else {
         return 0;
     };
-    let Payload { flow, offset, len } = payload;
+    let Payload { flow, offset, len, .. } = payload;
     let Some(speaks) = speaks(flow.service.protocol, flow.source_port) else {
         return 0;
     };
@@ -196,14 +192,14 @@ impl Sample<'_> {
         content::begins(self.speaks, self.flow.service.protocol, self.is_answer, head, self.len)
     }
 
-    /// Takes the sample, if it is one. `load` copies bytes of the packet from an offset on; `is_owned` says whether a
-    /// connection of this host's own carries it, and is only asked where the answer is sent.
+    /// Takes the sample, if it is one. `load` copies bytes of the packet from an offset on; `is_proven` says whether nobody
+    /// else can have said it, and is only asked of what begins like something that is sampled.
     #[inline(always)]
     fn take(
         &self,
         packet: &impl Packet,
         load: impl Fn(u32, *mut c_void, u32) -> bool,
-        is_owned: impl FnOnce(&Flow) -> bool,
+        is_proven: impl FnOnce(&Flow) -> bool,
     ) -> bool {
         let Self { control, is_answer, ref flow, offset, len, .. } = *self;
         // Where it lies in the first buffer it is looked at in place: a call costs as much as all else.
@@ -225,11 +221,17 @@ impl Sample<'_> {
         let Some(begins) = begins else {
             return false;
         };
-        if let Err(why) = pay(control, flow, is_answer) {
+        let is_proven = is_proven(flow);
+        let purse = match (is_answer, is_proven) {
+            (true, _) => Purse::Answer,
+            (false, true) => Purse::Proven,
+            (false, false) => Purse::Unproven,
+        };
+        if let Err(why) = pay(control, flow, purse) {
             tally::count_left_out(why);
             return false;
         }
-        match send(begins, flow, is_owned(flow), |into| {
+        match send(begins, flow, is_proven, |into| {
             let len = bounded(len.min(begins.limit()), MAX_SAMPLE)?;
             load(offset as u32, into, len as u32).then_some(len)
         }) {
@@ -255,14 +257,15 @@ fn bounded(len: usize, limit: usize) -> Option<usize> {
 
 /// Takes one sample from the budgets: the source's first, so that one who has none left costs others nothing.
 #[inline(always)]
-fn pay(control: &Control, flow: &Flow, is_answer: bool) -> Result<(), LeftOut> {
+fn pay(control: &Control, flow: &Flow, purse: Purse) -> Result<(), LeftOut> {
     let source = config::source_mask().apply(flow.source);
-    let (place, tag) = budget_place(source, is_answer, config::salt());
+    let (place, tag) = budget_place(source, purse, config::salt());
     let Control { epoch, source_samples, cpu_samples, sample_epochs, .. } = *control;
     let of_source = Budget { samples: source_samples, epochs: sample_epochs };
     let of_cpu = Budget { samples: cpu_samples, epochs: sample_epochs };
     pay_from(BUDGET.get_ptr_mut(place), tag, epoch, of_source, LeftOut::SourceBudget)?;
-    pay_from(CPU_BUDGET.get_ptr_mut(cpu_place(flow.service.protocol)), 0, epoch, of_cpu, LeftOut::CpuBudget)
+    let of_this_cpu = CPU_BUDGET.get_ptr_mut(cpu_place(flow.service.protocol, purse));
+    pay_from(of_this_cpu, 0, epoch, of_cpu, LeftOut::CpuBudget)
 }
 
 #[inline(always)]
@@ -284,7 +287,7 @@ fn pay_from(
 fn send(
     begins: Begins,
     flow: &Flow,
-    is_owned: bool,
+    is_proven: bool,
     load: impl FnOnce(*mut c_void) -> Option<usize>,
 ) -> Result<(), LeftOut> {
     let draft = DRAFT.get_ptr_mut(0).ok_or(LeftOut::Unreadable)?;
@@ -297,7 +300,7 @@ fn send(
             client_port: flow.source_port,
             protocol: flow.service.protocol,
             begins: begins as u8,
-            owned: is_owned.into(),
+            owned: is_proven.into(),
             reserved: 0,
         });
         load((&raw mut (*draft).bytes).cast()).ok_or(LeftOut::Unreadable)?

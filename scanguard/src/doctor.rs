@@ -20,6 +20,7 @@ use crate::{
     network::{Interface, Network},
     sandbox,
     sensor::{
+        connections::{self, ConnectionsError},
         egress, footprint, frags,
         owner::Owner,
         pins::{PinsError, report},
@@ -178,18 +179,19 @@ fn features() -> Vec<Line> {
     programs.chain([line(FRAGS, frags)]).chain(maps).collect()
 }
 
-/// Loads both programs.
+/// Loads all programs.
 fn load() -> Vec<Line> {
     const TAKEN: &str = "the kernel takes it (loaded and let go again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
-    let mut ebpf = match program::load(&small, &content::sampling::Settings::default(), 0, KernelLogLevel(0))
-    {
-        Ok(ebpf) => ebpf,
+    let sampling = content::sampling::Settings::default();
+    let (mut ebpf, heard) = match program::load_and_hear(&small, &sampling, 0, KernelLogLevel(0), &[]) {
+        Ok(loaded) => loaded,
         Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
     };
     vec![
         Line::new(Verdict::Good, "program", TAKEN),
         egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
+        connections_line(heard),
     ]
 }
 
@@ -218,6 +220,18 @@ fn sandbox_lines(config: &Config) -> Vec<Line> {
         Err(lost) => Line::new(Verdict::Loss, part, lost),
     };
     sandbox::of_this_kernel().map(line).into()
+}
+
+fn connections_line(heard: Result<(), ConnectionsError>) -> Line {
+    const NAME: &str = "proof of connections";
+    match heard {
+        Ok(()) => Line::new(
+            Verdict::Good,
+            NAME,
+            "the kernel says when one is established, and its numbers can be read",
+        ),
+        Err(error) => Line::new(Verdict::Loss, NAME, format!("{error}; {}", connections::LOSS)),
+    }
 }
 
 fn egress_line(loaded: Result<(), String>) -> Line {

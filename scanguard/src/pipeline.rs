@@ -72,7 +72,8 @@ impl Pipeline {
 
     /// Takes what a client said or was answered; hands on what is to be told.
     pub fn hear(&mut self, utterance: &Utterance, now: Now, tell: &mut dyn FnMut(Event)) {
-        self.detector.hear(utterance, now, tell);
+        let history = self.observer.history(&utterance.source);
+        self.detector.hear(utterance, history, now, tell);
     }
 
     /// Reads the sensor and hands on what is to be told.

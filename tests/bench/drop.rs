@@ -1,5 +1,5 @@
 //! `cargo xtask bench --drop`: from the packet that crosses a threshold to the first that is dropped, and how many ports a
-//! scan got answers for, by real scanners. A measurement, never a test.
+//! scan got answers for, by real scanners, which are shielded from as by default. A measurement, never a test.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,6 @@ use anyhow::{Context as _, Result, ensure};
 use scanguard_tests::{
     agent::Agent,
     capture::Capture,
-    clients::{Service, serve_banners},
     lab::{Lab, Process, ROUTED, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE},
 };
 
@@ -42,8 +41,10 @@ const MEDIAN_LIMIT: f64 = 3.0;
 const P99_LIMIT: f64 = 30.0;
 /// Percent of [`PORTS`] from which a scan may hear.
 const ANSWERED_LIMIT: f64 = 5.0;
-/// What a SYN scan is banned by: it completes no connection.
+/// Where the host forwards, a closed port may be somebody else's: there only a ban stops a scan of it.
 const SPOOFABLE: &str = "allow_spoofable = true\n";
+/// What the agent does by itself.
+const NO_REFLEX: &str = "reflex = \"0s\"\n";
 
 /// A scanner, how it is told to scan, and whom.
 struct Scanner {
@@ -54,21 +55,26 @@ struct Scanner {
     services: usize,
     /// What is configured beside the mode.
     response: &'static str,
-    /// Whether the scanned host forwards, and has a service that listens: by defaults only who completed a connection is banned.
+    /// Whether the scanned host forwards.
     forwards: bool,
-    listens: bool,
 }
 
-fn scanners(mac: &str) -> [Scanner; 5] {
+impl Scanner {
+    /// Whether it is stopped by the reflex, within whose times the targets are.
+    fn meets_reflex(&self) -> bool {
+        !self.forwards && self.response != NO_REFLEX
+    }
+}
+
+fn scanners(mac: &str) -> [Scanner; 6] {
     let nmap = |how: &str| format!("-n -Pn {how} -T5 --host-timeout 5s -oG - -p 1-{PORTS} {VICTIM}");
     let syn_scan = Scanner {
         name: "nmap -sS -T5",
         program: "nmap",
         arguments: nmap("-sS"),
         services: PORTS,
-        response: SPOOFABLE,
+        response: "",
         forwards: false,
-        listens: false,
     };
     [
         Scanner {
@@ -90,16 +96,17 @@ fn scanners(mac: &str) -> [Scanner; 5] {
             services: HOSTS,
             ..syn_scan
         },
+        Scanner { name: "nmap -sT -T5", arguments: nmap("-sT"), ..syn_scan },
         Scanner {
-            name: "nmap -sT -T5, by default a connection is asked for",
-            arguments: nmap("-sT"),
-            response: "",
-            listens: true,
+            name: "nmap -sS -T5, without the reflex",
+            arguments: nmap("-sS"),
+            response: NO_REFLEX,
             ..syn_scan
         },
         Scanner {
-            name: "nmap -sS -T5, the host forwards",
+            name: "nmap -sS -T5, the host forwards, `allow_spoofable`",
             arguments: nmap("-sS"),
+            response: SPOOFABLE,
             forwards: true,
             ..syn_scan
         },
@@ -123,9 +130,8 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
     let scans = SCANS * effort.turns;
     let about = format!(
         "{scans} scans each of {PORTS} ports of a host, or of one port of {HOSTS} hosts, each of a fresh host with a fresh agent that \
-         enforces; with `allow_spoofable`, since a SYN scan completes no connection, but where the row says otherwise. Time: from the \
-         packet of the scan by which a rule may match at the earliest (the ninth SYN; of `-sT`, also the first completed connection) to the \
-         first SYN that was dropped, as tcpdump saw both; 0 where that was the next. Answered: of how many services the scan that \
+         enforces and shields, as by default. Time: from the packet of the scan by which a rule may match at the earliest (the ninth SYN) to \
+         the first SYN that was dropped, as tcpdump saw both; 0 where that was the next. Answered: of how many services the scan that \
          heard most heard anything, RST included; beside it, of how many without a sensor. Not stopped: scans of which all passed, which the \
          times leave out."
     );
@@ -141,7 +147,8 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
     let mut targets = Vec::new();
     let mac = Lab::new()?.victim_mac()?;
     for place in 0..scanners(&mac).len() {
-        let Scanner { name, services, forwards, .. } = scanners(&mac)[place];
+        let scanner = &scanners(&mac)[place];
+        let Scanner { name, services, .. } = *scanner;
         eprintln!("{scans} scans: {name}");
         let percent = |answered: usize| 100.0 * answered as f64 / services as f64;
         let unwatched = scan(place, false)?;
@@ -161,8 +168,8 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
             name,
             cells.chain([percent(most), percent(unwatched.answered), not_stopped].map(Cell::from)),
         );
-        // Where it forwards, nothing is held before the agent has judged: the row shows what that is worth.
-        if forwards {
+        // Where nothing is held before the agent has judged, the row shows what that is worth.
+        if !scanner.meets_reflex() {
             continue;
         }
         let mut target = |what: &str, figure, limit, unit| {
@@ -182,12 +189,10 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
 fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     let lab = Lab::new()?;
     let scanners = scanners(&lab.victim_mac()?);
-    let Scanner { name, program, arguments, response, forwards, listens, .. } = &scanners[place];
+    let Scanner { name, program, arguments, response, forwards, .. } = &scanners[place];
     if *forwards {
         lab.victim.sysctl("ipv4/ip_forward", "1")?;
     }
-    let service = Service { port: 80, banner: "" };
-    let _service = if *listens { Some(serve_banners(&lab.victim, &[service])?) } else { None };
     let config = Configuration::new(response)?;
     let path = config.0.display().to_string();
     let mut agent = match is_watched {
@@ -218,12 +223,7 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
         .filter_map(|line| Some(line.split(' ').nth(2)?.to_owned()))
         .collect();
     ensure!(all.len() > CROSSING, "{name} sent {} SYNs", all.len());
-    let mut crossing = all[CROSSING - 1];
-    if *listens {
-        let completed = sent.lines(&format!("src host {SCANNER} and tcp[tcpflags] == tcp-ack"))?;
-        let completed = completed.first().and_then(|line| time(line));
-        crossing = crossing.max(completed.context("no connection was completed")?);
-    }
+    let crossing = all[CROSSING - 1];
     // The packet that crosses may be the first that is dropped.
     let until_dropped =
         (through < all.len()).then(|| all[through.max(CROSSING - 1)].saturating_sub(crossing));

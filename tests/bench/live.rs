@@ -8,7 +8,9 @@ use aya::{
     programs::{Xdp, XdpMode},
 };
 use scanguard::content::sampling::Settings as Sampling;
-use scanguard::sensor::{gate::GateMode, kernel::KernelSensor, program::KernelLogLevel, settings::Settings};
+use scanguard::sensor::{
+    connections::Ground, gate::GateMode, kernel::KernelSensor, program::KernelLogLevel, settings::Settings,
+};
 use scanguard_common::abi;
 use scanguard_tests::{
     frames::{SOURCE, tcp, v4},
@@ -58,6 +60,7 @@ impl Receiver {
                         &Sampling::default(),
                         SALT,
                         KernelLogLevel(0),
+                        &Ground::of_kernel()?,
                     )?,
                     abi::PROGRAM,
                 )

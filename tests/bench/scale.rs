@@ -22,6 +22,7 @@ use scanguard::{
     pipeline::Pipeline,
     sensor::{
         Poll, Sensor, SensorError, TurnedAway, Visit,
+        connections::Ground,
         kernel::KernelSensor,
         program::{self, KernelLogLevel},
         settings::Settings,
@@ -115,7 +116,8 @@ pub(crate) fn run(sources: u32) -> Result<Report> {
     thread::sleep(Duration::from_secs(2));
     let free = memory("MemAvailable")?;
     let settings = Settings { max_sources: sources, ..Settings::default() };
-    let mut ebpf = program::load(&settings, &Sampling::default(), SALT, KernelLogLevel(0))?;
+    let mut ebpf =
+        program::load(&settings, &Sampling::default(), SALT, KernelLogLevel(0), &Ground::of_kernel()?)?;
     let (mut senders, memlock) = (Senders::of(&ebpf)?, memlock(&ebpf)?);
     let mut sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;
     let memory = Memory { free_before: free, free_after: memory("MemAvailable")?, memlock };

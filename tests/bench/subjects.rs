@@ -7,6 +7,7 @@ use aya::programs::{ProgramFd, Xdp};
 use scanguard::content::sampling::{Budgets, Settings as Sampling};
 use scanguard::sensor::{
     Feed as _, Sensor as _,
+    connections::Ground,
     gate::GateMode,
     program::KernelLogLevel,
     settings::Settings,
@@ -116,6 +117,7 @@ fn sensor() -> Result<(TestRunSensor, ProgramFd)> {
         &Sampling::default(),
         program::SALT,
         KernelLogLevel(0),
+        &Ground::of_kernel()?,
     )?;
     let xdp: &Xdp = ebpf.program(abi::PROGRAM).context(abi::PROGRAM)?.try_into()?;
     let program = xdp.fd()?.try_clone()?;

@@ -38,8 +38,15 @@ fn the_table_has_every_probe_class_and_every_exit_that_needs_no_maps() {
     let need_sockets = [ProbeClass::Ack, ProbeClass::Maimon, ProbeClass::SynAck];
     let mut classes: HashSet<_> =
         ProbeClass::ALL.into_iter().filter(|class| !need_sockets.contains(class)).collect();
-    let need_state =
-        [Exit::TcpStray, Exit::UdpOwned, Exit::TableFull, Exit::AtTheDoor, Exit::Banned, Exit::Held];
+    let need_state = [
+        Exit::TcpStray,
+        Exit::UdpOwned,
+        Exit::TableFull,
+        Exit::AtTheDoor,
+        Exit::Banned,
+        Exit::Held,
+        Exit::Shielded,
+    ];
     let mut exits: HashSet<_> = Exit::ALL.into_iter().filter(|exit| !need_state.contains(exit)).collect();
     let mut kinds: HashSet<_> = SegmentKind::ALL.into_iter().map(SegmentKind::index).collect();
     for case in table() {

@@ -19,9 +19,11 @@ mod output;
 mod page;
 mod persist;
 mod prometheus;
+mod proof;
 mod quiet;
 mod response;
 mod sandbox;
+mod shield;
 mod sinks;
 mod ssh;
 mod top;
@@ -60,8 +62,10 @@ fn main() -> ExitCode {
         page::trials(),
         persist::trials(),
         prometheus::trials(),
+        proof::trials(),
         quiet::trials(),
         response::trials(),
+        shield::trials(),
         sandbox::trials(),
         sinks::trials(),
         ssh::trials(),

@@ -14,6 +14,7 @@ use libtest_mimic::Trial;
 use scanguard::content::sampling::Settings as Sampling;
 use scanguard::sensor::{
     Poll, Sensor, Whole,
+    connections::Ground,
     kernel::KernelSensor,
     program::{KernelLogLevel, load},
     settings::Settings,
@@ -132,7 +133,7 @@ fn epochs_end() -> Result<()> {
     const OWN: u32 = 20;
     const ROUNDS: u32 = 3_000;
     let settings = Settings { max_sources: 4_096, ..Settings::default() };
-    let mut ebpf = load(&settings, &Sampling::default(), SALT, KernelLogLevel(0))?;
+    let mut ebpf = load(&settings, &Sampling::default(), SALT, KernelLogLevel(0), &Ground::of_kernel()?)?;
     let xdp: &Xdp = ebpf.program(abi::PROGRAM).context(abi::PROGRAM)?.try_into()?;
     let xdp = xdp.fd()?.try_clone()?;
     let mut sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;

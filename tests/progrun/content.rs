@@ -1,5 +1,5 @@
-//! What clients say is sampled: every request, by kind, within budgets, and owned only where a socket of this host owns
-//! the connection.
+//! What clients say is sampled: every request, by kind, within budgets, and owned only where its numbers fit a
+//! connection of this host.
 
 use std::{
     io::Write as _,
@@ -23,6 +23,7 @@ use scanguard_tests::{
         DESTINATION, SOURCE, V4, extension, fragment6, tagged, tcp, udp, v4, v4_packet, v4_with, v6,
         v6_packet,
     },
+    numbers,
     program::{self, EPOCH, SALT},
 };
 
@@ -44,7 +45,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("content: off, nothing is sampled", off),
         trial("content: other ports are as they were configured", ports),
         trial("content: a banned source is not sampled", banned),
-        trial("content: a connection of this host is its own, a forged segment is not", owned),
+        trial(
+            "content: what a client says is its own if the numbers of its connection fit, and else not",
+            owned,
+        ),
         trial("content: IPv6 clients stand for their prefix", prefix),
     ]
 }
@@ -403,11 +407,17 @@ fn banned() -> Result<()> {
     Ok(())
 }
 
-/// A request in this connection's name, but for its source port.
-fn forged(client: SocketAddr, server: SocketAddr, port: u16) -> Result<Vec<u8>> {
+/// A request from a client to a server in a segment with these numbers.
+fn request(
+    client: SocketAddr,
+    server: SocketAddr,
+    (sequence, acknowledgment): (u32, u32),
+) -> Result<Vec<u8>> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (client.ip(), server.ip()) else { bail!("IPv4") };
     let mut segment = data(server.port(), REQUEST);
-    segment[..2].copy_from_slice(&port.to_be_bytes());
+    segment[..2].copy_from_slice(&client.port().to_be_bytes());
+    segment[4..8].copy_from_slice(&sequence.to_be_bytes());
+    segment[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
     let with = V4 { protocol: TCP, source: Some(source), destination: Some(destination), ..V4::default() };
     Ok(v4_with(&with, &segment))
 }
@@ -418,13 +428,26 @@ fn owned() -> Result<()> {
     let content = Sampling { web_ports: vec![server.port()], ..Sampling::default() };
     let mut loaded = program::load_sampling(&Settings::default(), &content)?;
     let mut client = TcpStream::connect(server)?;
-    let (_accepted, _) = listener.accept()?;
+    let (accepted, _) = listener.accept()?;
     client.write_all(REQUEST)?;
     let address = client.local_addr()?;
-    for (port, expected) in [(address.port(), true), (address.port() ^ 1, false)] {
-        let samples = sampled(&mut loaded, &forged(address, server, port)?)?;
+    let nobody = SocketAddr::new(address.ip(), address.port() ^ 1);
+    let (wanted, next) = numbers::of(&accepted)?;
+    for (name, from, sequence, acknowledgment, expected) in [
+        ("the next segment", address, wanted, next, true),
+        ("one behind others that are under way", address, wanted.wrapping_add(1_460), next, true),
+        ("one of before", address, wanted.wrapping_sub(1), next, false),
+        ("a false acknowledgment", address, wanted, next.wrapping_add(1), false),
+        ("an old acknowledgment", address, wanted, next.wrapping_sub(1), false),
+        ("a guessed sequence number", address, wanted ^ 0x1111_1111, next, false),
+        ("a guessed acknowledgment", address, wanted, next ^ 0x1111_1111, false),
+        ("no numbers", address, 0, 0, false),
+        ("another port, where only the listener is", nobody, wanted, next, false),
+        ("the same without numbers, as a listener has none", nobody, 0, 0, false),
+    ] {
+        let samples = sampled(&mut loaded, &request(from, server, (sequence, acknowledgment))?)?;
         let sample = samples.first().context("a sample")?;
-        ensure!(sample.owned == expected && sample.bytes == REQUEST, "port {port}: {sample:?}");
+        ensure!(sample.owned == expected && sample.bytes == REQUEST, "{name}: {sample:?}");
     }
     // What this host says is its own, what it forwards is not known to be.
     for is_forwarded in [false, true] {

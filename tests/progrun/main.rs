@@ -10,6 +10,7 @@ mod differential;
 mod egress;
 mod gate;
 mod hold;
+mod shield;
 
 use std::{
     collections::BTreeMap,
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     trials.extend(egress::trials());
     trials.extend(gate::trials());
     trials.extend(hold::trials());
+    trials.extend(shield::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

@@ -1,6 +1,6 @@
 //! A third host behind the scanned one, which forwards to it.
 
-use std::{net::TcpListener, thread};
+use std::{net::TcpListener, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -33,13 +33,24 @@ pub fn join(lab: &Lab) -> Result<Namespace> {
     Ok(behind)
 }
 
-/// Accepts connections at a port of all addresses of a host, for as long as the test runs.
+/// How long a client may be silent before it is let go.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Accepts connections at a port of all addresses of a host, and reads what is said, for as long as the test runs.
 ///
 /// # Errors
 /// The port is taken.
 pub fn serve(host: &Namespace, port: u16) -> Result<()> {
     let listener = host.enter(|| TcpListener::bind(("0.0.0.0", port)).context("bind"))?;
-    thread::spawn(move || listener.incoming().for_each(drop));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                // Until the client has nothing more to say; a server that closes at once would accept nothing of it.
+                let _ = stream.set_read_timeout(Some(SILENCE));
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            });
+        }
+    });
     Ok(())
 }
 

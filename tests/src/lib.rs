@@ -17,6 +17,7 @@ pub mod frames;
 pub mod fuzz;
 pub mod lab;
 pub mod links;
+pub mod numbers;
 pub mod packets;
 pub mod pinned;
 pub mod program;

@@ -337,6 +337,9 @@ fn malformed() -> Vec<Case> {
             tagged(&[EtherType::VLAN_TAGGED_FRAME], EtherType::IPV4, &[])[..16].to_vec(),
             Exit::TruncatedEthernet,
         ),
+        exit("ipv4 within ipv6 as the source", mapped(syn6.clone()), Exit::BadSource),
+        exit("ipv4 from a group", with(syn.clone(), 26, 224), Exit::BadSource),
+        exit("ipv6 from a group", with(syn6.clone(), 22, 0xff), Exit::BadSource),
         exit("ip version 5", with(syn.clone(), 14, 0x55), Exit::BadIpVersion),
         exit("ipv6 in an ipv4 frame", ethernet(EtherType::IPV4, &syn6[14..]), Exit::BadIpVersion),
         exit("ip header of four words", with(syn.clone(), 14, 0x44), Exit::BadIpLength),
@@ -352,5 +355,11 @@ fn malformed() -> Vec<Case> {
 /// A frame with one byte changed.
 fn with(mut frame: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
     frame[at] = byte;
+    frame
+}
+
+/// The same IPv6 frame from ::ffff:192.0.2.7, which is nobody's address.
+fn mapped(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[22..38].copy_from_slice(&std::net::Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped().octets());
     frame
 }

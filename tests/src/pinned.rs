@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use scanguard::content::sampling::Settings as Sampling;
 use scanguard::sensor::{
+    connections::Ground,
     kernel::KernelSensor,
     pins::Plan,
     program::{self, KernelLogLevel},
@@ -96,8 +97,14 @@ pub(crate) fn unmount_all() {
 pub fn sensor(settings: &Settings) -> Result<KernelSensor> {
     let plan = Plan::new(settings)?;
     ensure!(!plan.reused().is_empty(), "nothing is pinned that these settings go with");
-    let mut ebpf =
-        program::load_with(settings, &Sampling::default(), plan.salt(), KernelLogLevel(0), &plan.reused())?;
+    let mut ebpf = program::load_with(
+        settings,
+        &Sampling::default(),
+        plan.salt(),
+        KernelLogLevel(0),
+        &Ground::of_kernel()?,
+        &plan.reused(),
+    )?;
     let mut taken = plan.commit(&ebpf)?;
     let mut sensor = KernelSensor::new(&mut ebpf, settings.ipv6_prefix)?;
     sensor.resume(&mut taken)?;

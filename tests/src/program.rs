@@ -10,6 +10,7 @@ use anyhow::Result;
 use scanguard::{
     content::sampling::Settings as Sampling,
     sensor::{
+        connections::Ground,
         least,
         program::{self, KernelLogLevel},
         settings::Settings,
@@ -49,7 +50,7 @@ pub fn load(settings: &Settings) -> Result<TestRunSensor> {
 /// # Errors
 /// As [`load`].
 pub fn load_sampling(settings: &Settings, content: &Sampling) -> Result<TestRunSensor> {
-    let ebpf = program::load(settings, content, SALT, KernelLogLevel(0))?;
+    let ebpf = program::load(settings, content, SALT, KernelLogLevel(0), &Ground::of_kernel()?)?;
     let mut loaded = TestRunSensor::new(ebpf, settings.ipv6_prefix)?;
     loaded.kernel.set_samples(content.budgets(EPOCH))?;
     Ok(loaded)

@@ -111,13 +111,21 @@ fn an_abort_after_the_epoch_of_its_probe_moves_the_windows_on() {
 }
 
 #[test]
-fn a_connection_that_ends_later_moves_the_windows_on_and_is_no_probe() {
+fn a_connection_moves_the_windows_on_and_is_no_probe() {
     let mut state = SourceState::new(1, 5);
     count(&mut state, &probe(1, 80), 5);
     // SAFETY: an exclusive reference.
-    unsafe { record_completed::<Unshared>(&raw mut state, 9) };
+    unsafe { record_completed::<Unshared>(&raw mut state, None, 9, 7) };
     assert_eq!((state.epoch, state.completed, state.news), (9, 1, 1));
-    assert_eq!(state.distinct_since(0), Distinct::EMPTY);
+    assert_eq!(state.distinct_since(0), Distinct::EMPTY, "this host began it");
+    for port in [80, 80, 443] {
+        let service = Service { protocol: 6, port };
+        // SAFETY: an exclusive reference.
+        unsafe { record_completed::<Unshared>(&raw mut state, Some(service), 9, 7) };
+    }
+    let distinct = state.distinct_since(9);
+    assert_eq!((state.completed, distinct.connected_services.count_ones()), (4, 2));
+    assert_eq!((distinct.open_services, bits(&distinct.services)), (0, 0), "an account of its own");
 }
 
 proptest::proptest! {

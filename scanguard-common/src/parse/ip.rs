@@ -2,6 +2,7 @@
 
 use super::{Fragment, Headers, ethernet::Link};
 use crate::{
+    address::Address,
     outcome::Exit,
     packet::Packet,
     wire::{Extension, Ipv4, Ipv6, Ipv6Fragment, ethertype, protocol},
@@ -30,6 +31,9 @@ fn parse_v4<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
     let ip = packet.view::<Ipv4>(link.network).ok_or(Exit::TruncatedIp)?;
     if ip.version_ihl >> 4 != 4 {
         return Err(Exit::BadIpVersion);
+    }
+    if is_bad_v4(&ip.source) {
+        return Err(Exit::BadSource);
     }
     let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
     if header_len < size_of::<Ipv4>() {
@@ -63,6 +67,9 @@ fn parse_v6<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
     let ip = packet.view::<Ipv6>(link.network).ok_or(Exit::TruncatedIp)?;
     if ip.version_class_flow[0] >> 4 != 6 {
         return Err(Exit::BadIpVersion);
+    }
+    if is_bad_v6(&ip.source) {
+        return Err(Exit::BadSource);
     }
     let mut offset = link.network + size_of::<Ipv6>();
     // A length of 0 belongs to jumbograms and to merged segments of more than 64 KiB.
@@ -109,6 +116,19 @@ fn parse_v6<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
         fragment,
         to_group: link.to_group,
     })
+}
+
+/// Whether no host can have this IPv4 address: groups, and what lies beyond them (RFC 1112, 4).
+#[inline(always)]
+pub(crate) fn is_bad_v4(source: &[u8; 4]) -> bool {
+    source[0] >= 224
+}
+
+/// Whether no host can have this IPv6 address: groups, and IPv4 addresses within IPv6, which Linux refuses as sources
+/// (`ip6_rcv_core`) and which are the keys of IPv4 sources here.
+#[inline(always)]
+pub(crate) fn is_bad_v6(source: &[u8; 16]) -> bool {
+    source[0] == 0xff || Address::from_v6(source).is_v4()
 }
 
 #[inline(always)]

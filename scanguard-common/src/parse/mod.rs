@@ -10,6 +10,8 @@ use crate::{
     wire::{Ipv4, Ipv6, ethertype},
 };
 
+pub(crate) use self::ip::{is_bad_v4, is_bad_v6};
+
 /// What the link and network headers say of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Headers {

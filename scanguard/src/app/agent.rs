@@ -147,6 +147,7 @@ impl Agent {
         for (interface, attached) in self.attachments.egress_states() {
             self.metrics.egress_attached(interface, attached);
         }
+        self.metrics.connections_attached(self.sensor.hears_connections());
         self.health.attached(true);
         Ok(())
     }
@@ -253,7 +254,7 @@ impl Agent {
         self.respond(events, &sources);
     }
 
-    /// Bans who is to be banned for findings that are new or changed, and for those of these sources that go on: they are
+    /// Bans or shields from who is to be for findings that are new or changed, and for those of these sources that go on: they are
     /// told only now and then, but their source may be banned now. Tells then, since whoever listens may be slow.
     fn respond(&mut self, events: Vec<Event>, sources: &[Address]) {
         let now = self.clock.now();
@@ -328,7 +329,7 @@ impl Agent {
         let totals = Totals {
             packets: tally.packets(),
             probes: tally.probes.iter().sum(),
-            dropped: tally.exit(Exit::Banned) + tally.exit(Exit::Held),
+            dropped: [Exit::Banned, Exit::Held, Exit::Shielded].map(|exit| tally.exit(exit)).iter().sum(),
         };
         let levels = Levels {
             sources: observer.len(),

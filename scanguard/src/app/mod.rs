@@ -29,7 +29,7 @@ use crate::{
     sensor::{
         self,
         attach::Attachments,
-        footprint,
+        connections, footprint,
         kernel::KernelSensor,
         pins::Plan,
         privileges,
@@ -62,10 +62,15 @@ pub async fn run(arguments: Run) -> Result<()> {
         footprint::check(&config.sensor)?;
     }
     let log = KernelLogLevel::from_tracing();
-    let mut ebpf = program::load_with(&config.sensor, &config.samples, plan.salt(), log, &plan.reused())?;
+    let (mut ebpf, heard) =
+        program::load_and_hear(&config.sensor, &config.samples, plan.salt(), log, &plan.reused())?;
+    if let Err(error) = &heard {
+        tracing::warn!("{error}; {}", connections::LOSS);
+    }
     let mut taken = plan.commit(&ebpf)?;
     drain_kernel_log(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
+    sensor.hear_connections(heard.is_ok());
     let lost = sensor.resume(&mut taken)?;
     if lost != 0 {
         tracing::error!("{lost} bans could not be carried over: the map of bans is full");

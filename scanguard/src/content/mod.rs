@@ -58,12 +58,14 @@ pub enum Service {
     Log,
 }
 
-/// How it is known that the client said it.
+/// How it is known that something was done by the source that it is held against. What is proven and what is not are two
+/// accounts, which are never added.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Proof {
     /// Anybody could have written the address into the packet.
     None,
-    /// A socket of this host owned the connection, or its server logged a request of it: nobody else can have said it.
+    /// It happened within a connection: the kernel's TCP established it, the numbers of the segment fit its socket, or the
+    /// server logged the request. Nobody else can have done it.
     Connection,
 }
 

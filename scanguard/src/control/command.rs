@@ -20,8 +20,8 @@ use crate::{
     config::{Config, DEFAULT_PATH, Interval},
     crowdsec::CrowdsecStatus,
     respond::{
-        Mode,
-        report::{BanReport, Bans, Done, Explanation, ReflexReport, Status, name, parse_net},
+        Extent, Mode,
+        report::{BanReport, Bans, Done, Explanation, ReflexReport, ShieldCounts, Status, name, parse_net},
     },
     sandbox::{self, landlock::Enforced},
     stdio::say,
@@ -63,7 +63,7 @@ pub enum Command {
         #[expect(missing_docs, reason = "documentation would become the help of all commands")]
         at: At,
     },
-    /// End the ban of an address or a network.
+    /// End the ban of an address or a network, or the shield from it.
     Unban {
         /// As it was banned; an IPv6 address stands for its prefix where that is banned.
         #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
@@ -90,7 +90,7 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say who is banned, by whom, and for how long.
+    /// Say who is banned or shielded from, by whom, and for how long.
     Bans {
         /// As JSON.
         #[arg(long)]
@@ -267,8 +267,9 @@ pub(crate) fn left(seconds: Option<u64>) -> String {
 fn line(ban: &BanReport) -> String {
     let packets = ban.packets.map_or_else(String::new, |packets| packets.to_string());
     format!(
-        "{:<24} {:<9} {:<12} {:>9}  {}\n",
+        "{:<24} {:<8} {:<9} {:<12} {:>9}  {}\n",
         name(ban.net),
+        ban.response.label(),
         ban.origin.label(),
         left(ban.seconds_left),
         packets,
@@ -283,9 +284,15 @@ fn bans(answer: &Bans) -> String {
         // Nothing is done with packets; what was counted in another mode stays.
         Mode::Observe => "PACKETS",
     };
-    let mut text = format!("{:<24} {:<9} {:<12} {counted:>9}  REASON\n", "WHO", "BY", "LEFT");
+    let mut text =
+        format!("{:<24} {:<8} {:<9} {:<12} {counted:>9}  REASON\n", "WHO", "RESPONSE", "BY", "LEFT");
     text.extend(answer.bans.iter().map(line));
-    text.push_str(&format!("mode {}; {}", answer.mode, count(answer.bans.len(), "ban")));
+    let [bans, shields] =
+        Extent::ALL.map(|extent| answer.bans.iter().filter(|ban| ban.response == extent).count());
+    text.push_str(&format!("mode {}; {}", answer.mode, count(bans, "ban")));
+    if shields > 0 {
+        text.push_str(&format!(", {}", count(shields, "shield")));
+    }
     if answer.feed_networks > 0 {
         text.push_str(&format!(", and {} of feeds", count(answer.feed_networks, "network")));
     }
@@ -320,6 +327,9 @@ fn status(answer: &Status) -> String {
         response.max_bans,
         response.drop
     ));
+    let ShieldCounts { on, held, most } = response.shields;
+    let off = if on { "" } else { "; no new ones (response.shield)" };
+    lines.push(format!("shields     {held}; at most {most}{off}"));
     lines.push(format!("reflex      {}", response.reflex.map_or_else(|| "off".to_owned(), reflex)));
     lines.extend(answer.crowdsec.iter().flat_map(crowdsec));
     lines.push(format!(
@@ -381,9 +391,8 @@ fn confined(report: &sandbox::Report) -> String {
 
 /// Whom the kernel holds by itself.
 fn reflex(reflex: ReflexReport) -> String {
-    let who = if reflex.completed { ", if it completed a connection" } else { "" };
     format!(
-        "at {} closed services, or addresses without one, a source is held for {} ms{who}",
+        "at {} closed services, or addresses without one, a source is shielded from for {} ms",
         reflex.services, reflex.milliseconds
     )
 }

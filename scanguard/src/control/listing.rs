@@ -125,7 +125,7 @@ pub struct SourceReport {
     pub ban: BanState,
 }
 
-/// Whether a source is banned, in a word.
+/// Whether a source is banned or shielded from, in a word.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BanState {
@@ -133,6 +133,8 @@ pub enum BanState {
     None,
     /// It never is.
     Allowed,
+    /// It is not, but what of its packets meets no service here is dropped, or counted.
+    Shielded,
     /// It is, and the mode is observe: nothing is done.
     Banned,
     /// It is, and its packets are counted.
@@ -147,6 +149,7 @@ impl BanState {
         match self {
             Self::None => "",
             Self::Allowed => "allowed",
+            Self::Shielded => "shield",
             Self::Banned => "banned",
             Self::Counted => "counted",
             Self::Dropped => "dropped",

@@ -12,11 +12,15 @@ mod board;
 
 use std::{collections::HashMap, time::Duration};
 
-use scanguard_common::{address::Address, outcome::ProbeClass, wire::protocol};
+use scanguard_common::{
+    address::Address,
+    outcome::{DYNAMIC_START, ProbeClass},
+    wire::protocol,
+};
 
 use self::board::Board;
 use super::{
-    Evidence, Rule, Severity, Technique,
+    Evidence, Proof, Rule, Severity, Technique,
     findings::{Sources, Tracker},
     rules::campaign::Settings,
 };
@@ -24,7 +28,7 @@ use crate::{
     clock::Now,
     config::Interval,
     detect::findings::{Event, Grounds, Match},
-    observe::{Delta, history::Window, sampled::DYNAMIC_START},
+    observe::{Delta, history::Window},
 };
 
 /// Boards that are kept at most; the one that was quiet longest gives way.
@@ -147,7 +151,8 @@ impl Campaigns {
             let evidence = Evidence {
                 window: Window { activity: work.activity, first: work.first },
                 reason,
-                proven: work.proven,
+                certain: work.certain,
+                proof: Proof::None,
             };
             let anchor = self.boards.get_mut(&target).and_then(|board| board.anchor(&work.sources.examples));
             if let Some(address) = anchor {
@@ -158,6 +163,7 @@ impl Campaigns {
                     evidence: &evidence,
                     lockstep,
                     campaign: Some(work.sources),
+                    connected: false,
                 };
                 tracker.see(&self.rule, Match { address, grounds, severity, now }, tell);
             }
@@ -171,7 +177,7 @@ struct Work {
     items: u64,
     activity: crate::observe::activity::Activity,
     first: Duration,
-    proven: bool,
+    certain: bool,
     /// Examples of targets.
     delta: Delta,
 }

@@ -68,10 +68,12 @@ pub struct Finding {
     /// The classes that are counted: the rule's and those of rules that it covers and that matched.
     pub(super) classes: Vec<ProbeClass>,
     pub(super) covers: &'static [&'static str],
-    /// Whether its evidence is certain.
-    pub(super) proven: bool,
-    /// See [`Rule::is_forgeable`].
-    pub(super) forgeable: bool,
+    /// See [`Evidence::certain`].
+    pub(super) certain: bool,
+    /// From which account it is: see [`Evidence::proof`].
+    pub(super) proof: Proof,
+    /// See [`Self::had_connections`].
+    pub(super) connected: bool,
     /// When the rule matched last, by the clock that does not jump.
     pub(super) matched: Duration,
     /// Until when whatever the source did is no ground for a ban any more, by the same clock; none: all of it is.
@@ -91,15 +93,13 @@ pub struct Content {
     pub summary: Summary,
     /// How often it said something.
     pub(super) said: u64,
-    /// How it is known that the source said it.
-    pub(super) proof: Proof,
     /// How sure the rule is.
     pub(super) confidence: Confidence,
 }
 
 impl Content {
-    pub(super) fn new(heard: &Heard, proof: Proof, confidence: Confidence) -> Self {
-        Self { summary: heard.into(), said: heard.said, proof, confidence }
+    pub(super) fn new(heard: &Heard, confidence: Confidence) -> Self {
+        Self { summary: heard.into(), said: heard.said, confidence }
     }
 
     /// Takes what the source said by now, where that is more than before.
@@ -107,23 +107,6 @@ impl Content {
         let summary = Summary::from(heard);
         if summary.said() >= self.summary.said() {
             self.summary = summary;
-        }
-    }
-
-    /// Takes the rule's word again. Whether it is news that nobody else said it.
-    fn confirm(&mut self, heard: &Heard, proof: Proof, confidence: Confidence) -> bool {
-        if proof > self.proof {
-            *self = Self::new(heard, proof, confidence);
-            return true;
-        }
-        self.confidence = self.confidence.max(confidence);
-        false
-    }
-
-    fn known(&self) -> (Confidence, Spoofable) {
-        match self.proof {
-            Proof::Connection => (self.confidence, Spoofable::Said { times: self.said }),
-            Proof::None => (self.confidence.min(Confidence::Medium), Spoofable::Yes),
         }
     }
 }
@@ -140,9 +123,9 @@ pub struct Sources {
 /// How easily the address of a source may be a forgery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Spoofable {
-    /// It is none: so many connections were completed.
+    /// It is none: what is counted are connections with the source that the kernel established, so many.
     No {
-        /// Connections of which a segment was seen after their handshake.
+        /// Connections.
         completed: u64,
     },
     /// It is none: it was said within connections with the source, so often.
@@ -172,8 +155,10 @@ impl Spoofable {
 impl std::fmt::Display for Spoofable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::No { completed: 1 } => write!(f, "no: 1 connection completed"),
-            Self::No { completed } => write!(f, "no: {completed} connections completed"),
+            Self::No { completed: 1 } => write!(f, "no: it is about 1 connection that was completed"),
+            Self::No { completed } => {
+                write!(f, "no: it is about {completed} connections that were completed")
+            }
             Self::Said { times: 1 } => write!(f, "no: it was said within a connection with this source"),
             Self::Said { times } => {
                 write!(f, "no: {times} times it was said within connections with this source")
@@ -225,6 +210,11 @@ impl Finding {
         self.seen.reached(reach)
     }
 
+    /// Whether its source has had connections with this host within `history.horizon`.
+    pub fn had_connections(&self) -> bool {
+        self.connected || self.completed() > 0
+    }
+
     /// Connections that the source completed.
     pub fn completed(&self) -> u64 {
         self.seen.completed()
@@ -250,7 +240,7 @@ impl Finding {
 
     /// Adds something that the source said.
     pub(super) fn add_said(&mut self, utterance: &Utterance, now: Now) {
-        let Some(content) = self.content.as_mut().filter(|content| content.proof == utterance.proof) else {
+        let Some(content) = self.content.as_mut().filter(|_| self.proof == utterance.proof) else {
             return;
         };
         match utterance.said {
@@ -283,22 +273,34 @@ impl Finding {
     pub(super) fn confirm(&mut self, grounds: &Grounds<'_>, now: Now) -> bool {
         match grounds {
             Grounds::Probes { delta, evidence, campaign, .. } => {
-                self.proven |= evidence.proven;
+                self.certain |= evidence.certain;
+                let is_news = evidence.proof > self.proof;
+                if is_news {
+                    // What anybody may have done is not added to what the source did.
+                    self.proof = evidence.proof;
+                    self.seen = evidence.window.activity;
+                    self.counts = self.seen.counts.only(&self.classes);
+                }
                 if let Some(sources) = campaign {
                     self.see_campaign(sources.clone(), evidence, delta, now);
                 }
-                false
+                is_news
             }
             Grounds::Said { heard, proof, confidence, .. } => {
-                let content = self.content.get_or_insert_with(|| Content::new(heard, *proof, *confidence));
-                content.confirm(heard, *proof, *confidence)
+                let is_news = *proof > self.proof;
+                match self.content.as_mut().filter(|_| !is_news) {
+                    Some(content) => content.confidence = content.confidence.max(*confidence),
+                    None => self.content = Some(Content::new(heard, *confidence)),
+                }
+                self.proof = self.proof.max(*proof);
+                is_news
             }
         }
     }
 
-    /// How it is known that the source said it, where it is for what it said.
-    pub(super) fn proof(&self) -> Option<Proof> {
-        self.content.as_ref().map(|content| content.proof)
+    /// From which account it is.
+    pub fn proof(&self) -> Proof {
+        self.proof
     }
 
     /// Takes what its source said by now.
@@ -338,11 +340,11 @@ impl Finding {
     pub(super) fn judge(&mut self, lockstep: Option<u64>) -> bool {
         let (confidence, spoofable) = match (self.known_by_itself(), lockstep) {
             (Some(known), _) => known,
-            (None, _) if self.sources.count > 0 || (self.forgeable && self.completed() > 0) => {
-                (self.certainty(), Spoofable::Yes)
+            // A campaign has many sources as it is; decoys complete no connections.
+            (None, Some(sources)) if self.sources.count == 0 && self.completed() == 0 => {
+                (Confidence::Low, Spoofable::Decoys { sources })
             }
-            (None, Some(sources)) => (Confidence::Low, Spoofable::Decoys { sources }),
-            (None, None) => (self.certainty(), Spoofable::Yes),
+            (None, _) => (self.certainty(), Spoofable::Yes),
         };
         let news = self.confidence != confidence;
         self.confidence = confidence;
@@ -350,32 +352,30 @@ impl Finding {
         news
     }
 
-    /// How sure it is by now, and how easily the address may be a forgery: connections that were completed since it
-    /// was told last count.
+    /// How sure it is by now, and how easily the address may be a forgery.
     pub fn known(&self) -> (Confidence, Spoofable) {
         self.known_by_itself().unwrap_or((self.confidence, self.spoofable))
     }
 
     /// The same as far as it does not depend on what others do.
     fn known_by_itself(&self) -> Option<(Confidence, Spoofable)> {
-        match &self.content {
-            Some(content) => Some(content.known()),
-            None => self.known_by_connections(),
-        }
-    }
-
-    /// The same where its source, which is one, completed connections, and that says who it is.
-    fn known_by_connections(&self) -> Option<(Confidence, Spoofable)> {
-        match self.completed() {
-            0 => None,
-            _ if self.sources.count > 0 || self.forgeable => None,
-            completed if self.proven => Some((Confidence::High, Spoofable::No { completed })),
-            completed => Some((Confidence::Medium, Spoofable::No { completed })),
+        match (self.proof, &self.content) {
+            (Proof::Connection, Some(content)) => {
+                Some((content.confidence, Spoofable::Said { times: content.said }))
+            }
+            (Proof::None, Some(content)) => {
+                Some((content.confidence.min(Confidence::Medium), Spoofable::Yes))
+            }
+            (Proof::Connection, None) => {
+                let confidence = if self.certain { Confidence::High } else { Confidence::Medium };
+                Some((confidence, Spoofable::No { completed: self.completed() }))
+            }
+            (Proof::None, None) => None,
         }
     }
 
     fn certainty(&self) -> Confidence {
-        if self.proven { Confidence::Medium } else { Confidence::Low }
+        if self.certain { Confidence::Medium } else { Confidence::Low }
     }
 
     pub(super) fn covers(&self, rule: &str) -> bool {

@@ -36,6 +36,8 @@ pub enum Grounds<'d> {
         lockstep: Option<u64>,
         /// Who takes part, where it is a campaign.
         campaign: Option<Sources>,
+        /// Whether the source has had connections with this host within the horizon of histories.
+        connected: bool,
     },
     /// By what was said.
     Said {
@@ -47,6 +49,8 @@ pub enum Grounds<'d> {
         confidence: Confidence,
         /// The feed of known-bad networks that lists it.
         listed: Option<&'d str>,
+        /// As above.
+        connected: bool,
     },
 }
 
@@ -58,11 +62,17 @@ impl Grounds<'_> {
         }
     }
 
-    /// How it is known that the source said it, where it is for what it said.
-    fn proof(&self) -> Option<Proof> {
+    /// From which account it is.
+    fn proof(&self) -> Proof {
         match self {
-            Self::Probes { .. } => None,
-            Self::Said { proof, .. } => Some(*proof),
+            Self::Probes { evidence, .. } => evidence.proof,
+            Self::Said { proof, .. } => *proof,
+        }
+    }
+
+    fn connected(&self) -> bool {
+        match self {
+            Self::Probes { connected, .. } | Self::Said { connected, .. } => *connected,
         }
     }
 
@@ -183,7 +193,7 @@ impl Tracker {
         let now = found.now;
         let of_source = self.open.entry(found.address).or_default();
         let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
-        // What anybody could have written is no part of a finding for what was said within connections, nor does it hide one.
+        // What anybody may have done is no part of a finding of what is proven, nor does it hide one.
         let proof = found.grounds.proof();
         let is_part = |open: &Finding| rule.covers().contains(&open.rule) && open.proof() <= proof;
         if let Some(finding) = same {
@@ -192,6 +202,7 @@ impl Tracker {
                 return;
             }
             finding.matched = now.at;
+            finding.connected |= found.grounds.connected();
             finding.severity = finding.severity.max(found.severity);
             let is_news = finding.confirm(&found.grounds, now);
             if !is_news && finding.size() < finding.next_update {
@@ -201,7 +212,7 @@ impl Tracker {
             finding.reason = found.grounds.reason(rule);
             update(finding, &found.grounds, now, tell);
         } else if let Some(finding) =
-            of_source.iter_mut().find(|open| open.covers(rule.name()) && open.proof() >= proof)
+            of_source.iter_mut().find(|open| open.covers(rule.name()) && open.proof() == proof)
         {
             finding.matched = now.at;
             finding.fold(rule, &found.grounds);
@@ -218,7 +229,6 @@ impl Tracker {
                 part.reason = format!("{}; goes on as part of {}", part.reason, finding.id);
                 tell(part.event(EventKind::Closed, now));
             }
-            finding.fold(rule, &found.grounds);
             let quiet = self.settings.quiet;
             take_over(&mut finding, rule, &found, quiet);
             finding.reason = found.grounds.reason(rule);
@@ -240,13 +250,14 @@ impl Tracker {
         }
         let reason = grounds.reason(rule);
         let lockstep = grounds.lockstep();
-        let (delta, seen, first, proven, sources, content) = match grounds {
+        let (proof, connected) = (grounds.proof(), grounds.connected());
+        let (delta, seen, first, certain, sources, content) = match grounds {
             Grounds::Probes { delta, evidence, campaign, .. } => {
-                let Evidence { window, proven, .. } = evidence;
-                (Some(delta), window.activity, window.first, *proven, campaign.unwrap_or_default(), None)
+                let Evidence { window, certain, .. } = evidence;
+                (Some(delta), window.activity, window.first, *certain, campaign.unwrap_or_default(), None)
             }
-            Grounds::Said { heard, proof, confidence, .. } => {
-                let content = Content::new(heard, proof, confidence);
+            Grounds::Said { heard, confidence, .. } => {
+                let content = Content::new(heard, confidence);
                 (None, Activity::NONE, heard.since, false, Sources::default(), Some(content))
             }
         };
@@ -269,8 +280,9 @@ impl Tracker {
             first: now.wall_of(first),
             last: now.wall,
             reason,
-            proven,
-            forgeable: rule.is_forgeable(),
+            certain,
+            proof,
+            connected,
             matched: now.at,
             settled: None,
             active: now.at,
@@ -327,7 +339,7 @@ impl Tracker {
         self.count -= closed.len();
         closed.sort_by(|a, b| a.id.cmp(&b.id));
         for mut finding in closed {
-            if let Some(heard) = finding.proof().and_then(|proof| visitors.of(&finding.source, proof)) {
+            if let Some(heard) = visitors.of(&finding.source, finding.proof()) {
                 finding.refresh(heard);
             }
             self.told.add(finding.source, finding.rule, finding.covers, finding.active);
@@ -341,15 +353,25 @@ fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: D
     finding.rule = rule.name();
     finding.techniques = rule.techniques();
     finding.covers = rule.covers();
-    finding.forgeable = rule.is_forgeable();
     finding.severity = finding.severity.max(found.severity);
     finding.quiet = finding.quiet.max(quiet).max(rule.patience());
+    finding.connected |= found.grounds.connected();
     match &found.grounds {
-        Grounds::Probes { evidence, .. } => finding.proven |= evidence.proven,
-        Grounds::Said { heard, proof, confidence, .. } => {
-            finding.content = Some(Content::new(heard, *proof, *confidence));
+        Grounds::Probes { evidence, .. } if evidence.proof > finding.proof => {
+            // What anybody may have done is not added to what the source did.
+            finding.certain = evidence.certain;
+            finding.seen = evidence.window.activity;
+            finding.classes = rule.classes().to_vec();
+            finding.counts = finding.seen.counts.only(&finding.classes);
+            finding.content = None;
         }
+        Grounds::Probes { evidence, .. } => {
+            finding.certain |= evidence.certain;
+            finding.fold(rule, &found.grounds);
+        }
+        Grounds::Said { heard, confidence, .. } => finding.content = Some(Content::new(heard, *confidence)),
     }
+    finding.proof = found.grounds.proof();
     finding.matched = found.now.at;
 }
 

@@ -17,7 +17,7 @@ use scanguard_common::{
 };
 
 use super::{
-    Evidence, Rule, Severity, Technique,
+    Evidence, Proof, Rule, Severity, Technique,
     findings::{Event, Grounds, Match, Sources, Tracker},
     rules::flood::Settings,
 };
@@ -102,7 +102,8 @@ impl Floods {
             let mut samples = [Sample::default(); SAMPLES];
             samples.iter_mut().zip(self.samples.iter().rev()).for_each(|(to, from)| *to = *from);
             let delta = Delta { activity: window.activity, samples };
-            let evidence = Evidence { reason: rule.reason(new, &window.activity), window, proven: true };
+            let reason = rule.reason(new, &window.activity);
+            let evidence = Evidence { reason, window, certain: true, proof: Proof::None };
             let found = Match {
                 address: Address::UNSPECIFIED,
                 grounds: Grounds::Probes {
@@ -110,6 +111,7 @@ impl Floods {
                     evidence: &evidence,
                     lockstep: None,
                     campaign: Some(Sources { count: new, examples: Vec::new() }),
+                    connected: false,
                 },
                 severity: rule.severity(),
                 now,

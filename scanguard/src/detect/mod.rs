@@ -20,6 +20,8 @@ use std::time::Duration;
 use scanguard_common::{address::Address, outcome::ProbeClass};
 use serde::{Deserialize, Serialize};
 
+pub use crate::content::Proof;
+
 use self::{
     campaign::Campaigns,
     decoys::Decoys,
@@ -186,7 +188,9 @@ pub struct Evidence {
     pub reason: String,
     /// Whether it is certain that its probes met nothing, or that nobody sends such probes in earnest. If
     /// not, services that this host cannot see may have been met.
-    pub proven: bool,
+    pub certain: bool,
+    /// Whether the source did it for certain, or anybody may have written its address into the packets.
+    pub proof: Proof,
 }
 
 /// What [`Rule::soonest`] says of a rule that polling is soon enough for.
@@ -234,11 +238,6 @@ pub trait Rule: Send {
     fn concerns(&self, new: &Activity) -> bool {
         new.counts.of_any(self.classes()) > 0
     }
-    /// Whether its evidence may be a forgery also where the source completed connections: it did not send what is
-    /// counted, or only in answer to what was sent in its name.
-    fn is_forgeable(&self) -> bool {
-        false
-    }
     /// How long its findings stay open at least when it does not match any more.
     fn patience(&self) -> Duration {
         Duration::ZERO
@@ -255,6 +254,11 @@ pub trait Rule: Send {
     fn words(&self, _heard: &Heard) -> String {
         String::new()
     }
+}
+
+/// Whether a source has completed connections, as far back as histories go.
+fn had_connections(history: &History, now: Now) -> bool {
+    history.window(now.at, Duration::MAX).activity.completed() > 0
 }
 
 /// A rule with what it says of itself, asked once rather than for each source.
@@ -391,14 +395,22 @@ impl Detector {
                     evidence.reason.push_str(&format!("; the source is listed in {feed}"));
                 }
                 let lockstep = self.decoys.sources(&address);
-                let grounds = Grounds::Probes { delta, evidence: &evidence, lockstep, campaign: None };
+                let connected = had_connections(history, now);
+                let grounds =
+                    Grounds::Probes { delta, evidence: &evidence, lockstep, campaign: None, connected };
                 self.tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
             }
         }
     }
 
-    /// Looks at what a client said or was answered; hands on what is to be told.
-    pub fn hear(&mut self, utterance: &Utterance, now: Now, tell: &mut dyn FnMut(Event)) {
+    /// Looks at what a client said or was answered, with its history if there is one; hands on what is to be told.
+    pub fn hear(
+        &mut self,
+        utterance: &Utterance,
+        history: Option<&History>,
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) {
         let Self { content, visitors, feeds, tracker, .. } = self;
         let heard = visitors.hear(utterance, now.at);
         let address = utterance.source;
@@ -409,7 +421,10 @@ impl Detector {
             };
             let listed = feeds.listing(&address);
             let severity = if listed.is_some() { rule.severity().raised() } else { rule.severity() };
-            let grounds = Grounds::Said { heard, proof: utterance.proof, confidence, listed };
+            let proof = utterance.proof;
+            let connected =
+                proof == Proof::Connection || history.is_some_and(|history| had_connections(history, now));
+            let grounds = Grounds::Said { heard, proof, confidence, listed, connected };
             tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
         }
     }

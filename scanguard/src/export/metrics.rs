@@ -54,6 +54,7 @@ pub struct Metrics {
     egress: IntCounterVec,
     attached: IntGaugeVec,
     egress_attached: IntGaugeVec,
+    connections_attached: IntGauge,
     live: IntGauge,
     published: IntGauge,
     interface_losses: IntCounterVec,
@@ -197,6 +198,10 @@ impl Metrics {
                 "Whether what leaves by the interface is looked at.",
                 &["interface"],
             )?,
+            connections_attached: register.gauge(
+                "scanguard_connections_attached",
+                "Whether the kernel says which connections are completed; if not, nothing on the wire is proven.",
+            )?,
             egress_losses: register.counters(
                 "scanguard_egress_losses_total",
                 "Times that the egress program was taken off the interface by force.",
@@ -273,11 +278,11 @@ impl Metrics {
                 .counter("scanguard_samples_heard_total", "Samples that the agent read.")?,
             would_drop: register.counter(
                 "scanguard_would_drop_packets_total",
-                "Packets of sources banned or held that would have been dropped, were bans enforced.",
+                "Packets of sources banned, held or shielded from that would have been dropped, were that enforced.",
             )?,
             spared: register.counter(
                 "scanguard_spared_packets_total",
-                "Packets of sources that are both banned and allowed: they passed.",
+                "Packets of sources that are allowed, and banned, held or shielded from: they passed.",
             )?,
             holds: register.counter(
                 "scanguard_holds_total",
@@ -491,6 +496,11 @@ impl Metrics {
             self.attached.with_label_values(&[interface, one.label()]).set(i64::from(mode == Some(one)));
         }
         self.interface_losses.with_label_values(&[interface]);
+    }
+
+    /// The kernel says which connections are completed, or does not.
+    pub fn connections_attached(&self, attached: bool) {
+        self.connections_attached.set(attached.into());
     }
 
     /// What leaves by an interface is looked at, or not.

@@ -39,6 +39,10 @@ pub struct ResponseMetrics {
     bans_total: IntCounterVec,
     refused: IntCounterVec,
     evicted: IntCounter,
+    shields: IntGauge,
+    shields_limit: IntGauge,
+    shields_total: IntCounter,
+    shields_evicted: IntCounter,
     feeds_left_out: IntGaugeVec,
     allowed: IntGauge,
     breaker_open: IntGauge,
@@ -70,6 +74,19 @@ impl ResponseMetrics {
             evicted: register.counter(
                 "scanguard_bans_evicted_total",
                 "Bans that were given up to make room for others.",
+            )?,
+            shields: register.gauge(
+                "scanguard_shields",
+                "Shields that there are: sources of which only what meets no service here is dropped.",
+            )?,
+            shields_limit: register.gauge("scanguard_shields_limit", "Shields that there can be.")?,
+            shields_total: register.counter(
+                "scanguard_shields_total",
+                "Shields that were made; one that is renewed is the same.",
+            )?,
+            shields_evicted: register.counter(
+                "scanguard_shields_evicted_total",
+                "Shields that were given up to make room for others.",
             )?,
             feeds_left_out: register.gauges(
                 "scanguard_feed_networks_not_banned",
@@ -132,9 +149,25 @@ impl ResponseMetrics {
         }
     }
 
-    /// The cap.
-    pub fn limit(&self, max: u32) {
-        self.limit.set(max.into());
+    /// The caps.
+    pub fn limits(&self, max_bans: u32, max_shields: u32) {
+        self.limit.set(max_bans.into());
+        self.shields_limit.set(max_shields.into());
+    }
+
+    /// Shields that there are.
+    pub fn shields(&self, count: usize) {
+        self.shields.set(level(count));
+    }
+
+    /// A shield was made.
+    pub fn shielded(&self) {
+        self.shields_total.inc();
+    }
+
+    /// A shield was given up.
+    pub fn shield_evicted(&self) {
+        self.shields_evicted.inc();
     }
 
     /// A ban was made.

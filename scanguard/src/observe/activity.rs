@@ -130,7 +130,7 @@ pub struct Activity {
     reach: [u32; REACHES],
     /// What was answered.
     answers: [u32; ANSWERS],
-    /// Connections of which a segment was seen after their handshake.
+    /// Connections that the kernel established.
     completed: u32,
     /// Handshakes that the source aborted.
     aborted: u32,
@@ -216,13 +216,14 @@ impl Activity {
         u64::from(self.answers[answer as usize])
     }
 
-    /// Connections of which a segment was seen after their handshake: the source's address is no forgery.
+    /// Connections with the source that the kernel established. They prove that somebody is at the address, not that he
+    /// sent the probes.
     pub fn completed(&self) -> u64 {
         u64::from(self.completed)
     }
 
     /// Handshakes that the source aborted after this host's SYN and ACK. No proof against it: see
-    /// [`scanguard_common::oracle::Handshake::Aborted`].
+    /// [`scanguard_common::oracle::Decision::Ordinary::aborts`].
     pub fn aborted(&self) -> u64 {
         u64::from(self.aborted)
     }
@@ -236,6 +237,11 @@ impl Activity {
     pub fn aborted_services_not_in(&self, other: &Self) -> Estimate {
         let new = self.distinct.aborted_services & !other.distinct.aborted_services;
         estimate(&[new]).at_most(self.aborted())
+    }
+
+    /// Distinct services on assigned ports (below 10,000) with which connections were completed.
+    pub fn connected_services(&self) -> Estimate {
+        estimate(&[self.distinct.connected_services]).at_most(self.completed())
     }
 
     /// Distinct services that were probed and not met: ports by protocol, and probed IP protocols.

@@ -5,14 +5,14 @@
 //! distinct services are TCP ports, and how many are ports that systems hand out by themselves, where late
 //! answers, data channels and traceroute arrive.
 
-use scanguard_common::{account::Sample, outcome::EPHEMERAL_START, wire::protocol};
+use scanguard_common::{
+    account::Sample,
+    outcome::{DYNAMIC_START, EPHEMERAL_START},
+    wire::protocol,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::distinct::estimate;
-
-/// From here on ports are handed out rather than assigned: FTP data, RPC, RTP, and, from
-/// [`EPHEMERAL_START`] on, the client side of connections.
-pub const DYNAMIC_START: u16 = 10_000;
 
 /// A kind of target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -19,7 +19,9 @@ use crate::{
     exit::Exit,
     export::findings::FindingsWriter,
     sensor::{
-        Feed, footprint, privileges,
+        Feed,
+        connections::Ground,
+        footprint, privileges,
         program::{self, KernelLogLevel},
         software::SoftwareSensor,
         test_run::{self, TestRunSensor},
@@ -43,7 +45,7 @@ pub fn run(arguments: &cli::Replay, progress: bool, stop: &AtomicBool) -> Result
         privileges::check()?;
         test_run::isolate().context("--through-kernel needs root: a network namespace of its own")?;
         footprint::check(&config.sensor)?;
-        let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0))?;
+        let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0), &Ground::NONE)?;
         let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
         sensor.kernel.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
         replay(arguments, &config, salt, sensor, progress, stop)

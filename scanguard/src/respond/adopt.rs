@@ -10,26 +10,40 @@ use super::{
     policy,
     responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
-use crate::{clock::Now, sensor::gate::Standing};
+use crate::{
+    clock::Now,
+    sensor::gate::{Extent, Standing},
+};
 
 impl Responder {
-    /// Takes bans over that an agent before this one left in the kernel, with the time that is left of them; those that it
-    /// does not take stay among the strays. What only counted there does not come to drop.
-    pub(super) fn adopt(&mut self, strays: &mut Vec<IpNet>, now: Now, card: &dyn Card) {
-        let standings = match card.standings(strays) {
+    /// Takes bans or shields over that an agent before this one left in the kernel, with the time that is left of them; those
+    /// that it does not take stay among the strays. What only counted there does not come to drop.
+    pub(super) fn adopt(&mut self, extent: Extent, strays: &mut Vec<IpNet>, now: Now, card: &dyn Card) {
+        let what = extent.label();
+        let standings = match card.standings(extent, strays) {
             Ok(standings) => standings,
-            Err(error) => return tracing::error!("the bans in the kernel cannot be read: {error}"),
+            Err(error) => return tracing::error!("the {what}s in the kernel cannot be read: {error}"),
+        };
+        let most = match extent {
+            Extent::Full => self.settings.max_bans,
+            Extent::Shield => self.settings.max_shields,
         };
         let enforcing = self.mode.mode == Mode::Enforce;
         for (net, Standing { remaining, enforced, .. }) in standings {
             let is_over = remaining.is_some_and(|remaining| remaining < policy::SHORTEST);
-            let has_room = self.book.len() < self.settings.max_bans as usize;
-            if is_over || !has_room || (enforcing && !enforced) || policy::check(net, &self.allowed).is_err()
+            let has_room = self.book.len(extent) < most as usize;
+            let is_banned = self.book.banned(net).is_some();
+            if is_over
+                || !has_room
+                || is_banned
+                || (enforcing && !enforced)
+                || policy::check(net, &self.allowed).is_err()
             {
                 continue;
             }
             self.book.insert(Ban {
                 net,
+                extent,
                 origin: Origin::Adopted,
                 reason: "it was in the kernel; the state file, which would say why, is lost".to_owned(),
                 since: now.wall,
@@ -39,10 +53,10 @@ impl Responder {
             });
         }
         let found = strays.len();
-        strays.retain(|net| self.book.get(*net).is_none());
+        strays.retain(|net| self.book.get(*net).is_none_or(|ban| ban.extent != extent));
         if found > 0 {
             tracing::warn!(
-                "there is no state file: {} of {found} bans in the kernel are taken over",
+                "there is no state file: {} of {found} {what}s in the kernel are taken over",
                 found - strays.len()
             );
         }

@@ -1,4 +1,4 @@
-//! Who is banned, since when, why, and how often before. Bounded.
+//! Who is banned or shielded from, since when, why, and how often before. Bounded.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,13 +9,15 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{allow::around, cause::Origin};
-use crate::clock::Now;
+use crate::{clock::Now, sensor::gate::Extent};
 
-/// A ban.
+/// A ban or shield.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ban {
-    /// Who is banned.
+    /// Who is banned or shielded from.
     pub net: IpNet,
+    /// Which of the two.
+    pub extent: Extent,
     /// Who made it.
     pub origin: Origin,
     /// Why, in words.
@@ -58,29 +60,36 @@ impl Past {
     }
 }
 
-/// All bans, and those of the past that are not forgiven.
+/// All bans and shields, and bans of the past that are not forgiven. A network has one of the two at most.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     bans: BTreeMap<IpNet, Ban>,
-    /// Those that end, by when.
+    /// How many of them are shields.
+    shields: usize,
+    /// Bans that end, by when.
     ends: BTreeSet<(Duration, IpNet)>,
+    /// The same of shields.
+    shield_ends: BTreeSet<(Duration, IpNet)>,
     past: HashMap<IpNet, Past>,
     /// The same, by when they ended.
     past_by_end: BTreeSet<(Timestamp, IpNet)>,
 }
 
 impl Book {
-    /// Bans that there are.
-    pub fn len(&self) -> usize {
-        self.bans.len()
+    /// How many there are of this kind.
+    pub fn len(&self, extent: Extent) -> usize {
+        match extent {
+            Extent::Full => self.bans.len() - self.shields,
+            Extent::Shield => self.shields,
+        }
     }
 
-    /// Whether nobody is banned.
+    /// Whether there is neither ban nor shield.
     pub fn is_empty(&self) -> bool {
         self.bans.is_empty()
     }
 
-    /// All bans, by network.
+    /// All bans and shields, by network.
     pub fn bans(&self) -> impl Iterator<Item = &Ban> {
         self.bans.values()
     }
@@ -90,14 +99,20 @@ impl Book {
         self.past.iter().map(|(net, past)| (*net, past))
     }
 
-    /// The ban of just this network.
+    /// The ban or shield of just this network.
     pub fn get(&self, net: IpNet) -> Option<&Ban> {
         self.bans.get(&net)
     }
 
-    /// The narrowest ban of this network or one around it.
+    /// The ban of just this network; a shield is none.
+    pub fn banned(&self, net: IpNet) -> Option<&Ban> {
+        self.get(net).filter(|ban| ban.extent == Extent::Full)
+    }
+
+    /// The narrowest ban of this network or one around it; where there is none, the narrowest shield.
     pub fn covering(&self, net: IpNet) -> Option<&Ban> {
-        around(net).find_map(|around| self.bans.get(&around))
+        let banned = around(net).find_map(|around| self.banned(around));
+        banned.or_else(|| around(net).find_map(|around| self.get(around)))
     }
 
     /// What is remembered of earlier bans of this network.
@@ -105,45 +120,63 @@ impl Book {
         self.past.get(&net)
     }
 
-    /// The ban to give up where there is no room: of those that nobody made by hand, the one that ends soonest.
-    pub fn victim(&self) -> Option<IpNet> {
+    /// What of this kind to give up where there is no room: of those that nobody made by hand, the one that ends soonest.
+    pub fn victim(&self, extent: Extent) -> Option<IpNet> {
         let by_hand = |net: &IpNet| match self.bans.get(net).map(|ban| &ban.origin) {
             Some(Origin::Hand { .. }) | None => true,
             Some(Origin::Rule { .. } | Origin::Feed { .. } | Origin::Crowdsec { .. } | Origin::Adopted) => {
                 false
             }
         };
-        self.ends.iter().map(|(_, net)| *net).find(|net| !by_hand(net))
+        let ends = match extent {
+            Extent::Full => &self.ends,
+            Extent::Shield => &self.shield_ends,
+        };
+        ends.iter().map(|(_, net)| *net).find(|net| !by_hand(net))
     }
 
-    /// Puts a ban in; one of the same network is replaced.
-    pub fn insert(&mut self, ban: Ban) {
-        self.remove(ban.net);
-        if let Some(ends) = ban.ends {
-            self.ends.insert((ends, ban.net));
+    fn ends_mut(&mut self, extent: Extent) -> &mut BTreeSet<(Duration, IpNet)> {
+        match extent {
+            Extent::Full => &mut self.ends,
+            Extent::Shield => &mut self.shield_ends,
         }
-        self.bans.insert(ban.net, ban);
     }
 
-    /// Takes a ban out, as if it had never been.
+    /// Puts a ban or shield in; the one of the same network, which it gives, is replaced.
+    pub fn insert(&mut self, ban: Ban) -> Option<Ban> {
+        let before = self.remove(ban.net);
+        if let Some(ends) = ban.ends {
+            self.ends_mut(ban.extent).insert((ends, ban.net));
+        }
+        self.shields += usize::from(ban.extent == Extent::Shield);
+        self.bans.insert(ban.net, ban);
+        before
+    }
+
+    /// Takes a ban or shield out, as if it had never been.
     pub fn remove(&mut self, net: IpNet) -> Option<Ban> {
         let ban = self.bans.remove(&net)?;
         if let Some(ends) = ban.ends {
-            self.ends.remove(&(ends, net));
+            self.ends_mut(ban.extent).remove(&(ends, net));
         }
+        self.shields -= usize::from(ban.extent == Extent::Shield);
         Some(ban)
     }
 
-    /// Takes out the bans that have ended; at most `most` of the past are remembered.
+    /// Takes out what has ended; at most `most` bans of the past are remembered. A shield may have been for what another did:
+    /// it is not remembered.
     pub fn expire(&mut self, now: Now, most: usize) -> Vec<Ban> {
         let mut ended = Vec::new();
-        while let Some((ends, net)) = self.ends.first().copied()
-            && ends <= now.at
-        {
-            self.ends.remove(&(ends, net));
-            ended.extend(self.bans.remove(&net));
+        for extent in Extent::ALL {
+            while let Some((ends, net)) = self.ends_mut(extent).first().copied()
+                && ends <= now.at
+            {
+                self.ends_mut(extent).remove(&(ends, net));
+                ended.extend(self.remove(net));
+            }
         }
-        for ban in ended.iter().filter(|ban| !ban.origin.is_order()) {
+        let banned = |ban: &&Ban| ban.extent == Extent::Full && !ban.origin.is_order();
+        for ban in ended.iter().filter(banned) {
             let past = Past { level: ban.level, ended: now.wall, dry: ban.dry };
             self.remember(ban.net, past, most);
         }
@@ -198,6 +231,7 @@ mod tests {
     fn ban(text: &str, ends: Option<u64>, origin: Origin, dry: bool) -> Ban {
         Ban {
             net: net(text),
+            extent: Extent::Full,
             origin,
             reason: String::new(),
             since: Timestamp::UNIX_EPOCH,
@@ -220,7 +254,7 @@ mod tests {
         book.insert(ban("192.0.2.9/32", Some(1), Origin::Hand { uid: 0 }, false));
         book.insert(ban("192.0.2.10/32", None, rule(), false));
         assert_eq!(book.expire(now(4), 3).len(), 5);
-        assert_eq!((book.len(), book.past().count()), (2, 3));
+        assert_eq!((book.len(Extent::Full), book.past().count()), (2, 3));
         assert!(book.before(net("192.0.2.9/32")).is_none(), "what was ordered is not held against it");
         assert!(book.before(net("192.0.2.1/32")).is_none(), "the oldest is forgotten");
     }
@@ -243,11 +277,12 @@ mod tests {
     #[test]
     fn the_victim_is_whoever_is_free_soonest_but_for_those_banned_by_hand() {
         let mut book = Book::default();
-        assert_eq!(book.victim(), None);
+        assert_eq!(book.victim(Extent::Full), None);
         book.insert(ban("192.0.2.1/32", Some(1), Origin::Hand { uid: 0 }, false));
         book.insert(ban("192.0.2.2/32", Some(9), rule(), false));
         book.insert(ban("192.0.2.3/32", Some(5), rule(), false));
-        assert_eq!(book.victim(), Some(net("192.0.2.3/32")));
+        assert_eq!(book.victim(Extent::Full), Some(net("192.0.2.3/32")));
+        assert_eq!(book.victim(Extent::Shield), None);
     }
 
     #[test]
@@ -270,6 +305,40 @@ mod tests {
         book.insert(ban("192.0.2.3/32", Some(9), rule(), true));
         book.expire(now(2), 9);
         assert_eq!(book.remove_dry().len(), 1);
-        assert_eq!((book.len(), book.past().count(), book.ends.len(), book.past_by_end.len()), (1, 0, 1, 0));
+        let left = (book.len(Extent::Full), book.past().count(), book.ends.len(), book.past_by_end.len());
+        assert_eq!(left, (1, 0, 1, 0));
+    }
+
+    fn shield(text: &str, ends: u64) -> Ban {
+        Ban { extent: Extent::Shield, ..ban(text, Some(ends), rule(), false) }
+    }
+
+    #[test]
+    fn shields_and_bans_are_counted_apart_and_neither_goes_for_the_other() {
+        let mut book = Book::default();
+        book.insert(shield("192.0.2.1/32", 1));
+        book.insert(shield("192.0.2.2/32", 2));
+        book.insert(ban("192.0.2.3/32", Some(9), rule(), false));
+        let counts = |book: &Book| (book.len(Extent::Full), book.len(Extent::Shield));
+        assert_eq!(counts(&book), (1, 2));
+        assert_eq!(book.victim(Extent::Full), Some(net("192.0.2.3/32")));
+        assert_eq!(book.victim(Extent::Shield), Some(net("192.0.2.1/32")));
+        let before = book.insert(ban("192.0.2.1/32", Some(5), rule(), false));
+        assert_eq!(before.map(|ban| ban.extent), Some(Extent::Shield));
+        assert_eq!((counts(&book), book.victim(Extent::Shield)), ((2, 1), Some(net("192.0.2.2/32"))));
+        assert_eq!(book.expire(now(9), 9).len(), 3);
+        assert_eq!((counts(&book), book.past().count()), ((0, 0), 2), "a shield makes nobody's ban longer");
+        assert!(book.is_empty() && book.ends.is_empty() && book.shield_ends.is_empty());
+    }
+
+    #[test]
+    fn a_shield_hides_no_ban_around_it() {
+        let mut book = Book::default();
+        book.insert(shield("192.0.2.1/32", 9));
+        let found = |book: &Book| book.covering(net("192.0.2.1/32")).map(|ban| ban.net.to_string());
+        assert_eq!(found(&book).as_deref(), Some("192.0.2.1/32"));
+        book.insert(ban("192.0.0.0/16", None, rule(), false));
+        assert_eq!(found(&book).as_deref(), Some("192.0.0.0/16"));
+        assert!(book.banned(net("192.0.2.1/32")).is_none() && book.get(net("192.0.2.1/32")).is_some());
     }
 }

@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 use crate::sensor::{
     SensorError,
-    gate::{GateMode, Reflex, Standing},
+    gate::{Extent, GateMode, Reflex, Standing},
     kernel::KernelSensor,
 };
 
-/// A ban as the kernel is told it.
+/// A ban or shield as the kernel is told it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KernelBan {
     /// Who.
@@ -35,32 +35,34 @@ pub trait Card {
     /// The map could not be changed.
     fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError>;
 
-    /// Makes bans, or changes them.
+    /// Makes bans or shields, or changes them.
     ///
     /// # Errors
     /// A map is full or could not be changed; some of them may be made.
-    fn ban(&mut self, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError>;
+    fn ban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError>;
 
-    /// Ends bans; those that are not there are none the worse.
+    /// Ends bans or shields; those that are not there are none the worse.
     ///
     /// # Errors
     /// A map could not be changed.
-    fn unban(&mut self, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError>;
+    fn unban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError>;
 
-    /// As [`KernelSensor::standing`].
+    /// Those of just these networks or addresses, at one moment, as far as there are any.
     ///
     /// # Errors
     /// A map could not be read.
-    fn standing(&self, net: IpNet) -> Result<Option<Standing>, SensorError>;
+    fn standings(&self, extent: Extent, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError>;
 
-    /// As [`KernelSensor::standings`].
+    /// That of just this network or address.
     ///
     /// # Errors
     /// A map could not be read.
-    fn standings(&self, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError>;
+    fn standing(&self, extent: Extent, net: IpNet) -> Result<Option<Standing>, SensorError> {
+        Ok(self.standings(extent, &[net])?.pop().map(|(_, standing)| standing))
+    }
 
-    /// All that are in the maps, also those whose ban has ended.
-    fn banned(&self) -> Vec<IpNet>;
+    /// All that are in the maps, also those that have ended.
+    fn banned(&self, extent: Extent) -> Vec<IpNet>;
 
     /// As [`KernelSensor::allowed`].
     fn allowed(&self) -> BTreeSet<IpNet>;
@@ -81,24 +83,33 @@ impl Card for KernelSensor {
         Self::set_reflex(self, reflex)
     }
 
-    fn ban(&mut self, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError> {
-        self.ban_all(&mut bans.map(|ban| (ban.net, ban.lasts, ban.enforced)))
+    fn ban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError> {
+        let mut bans = bans.map(|ban| (ban.net, ban.lasts, ban.enforced));
+        match extent {
+            Extent::Full => self.ban_all(&mut bans),
+            Extent::Shield => self.shield_all(&mut bans),
+        }
     }
 
-    fn unban(&mut self, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError> {
-        self.unban_all(bans)
+    fn unban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError> {
+        match extent {
+            Extent::Full => self.unban_all(bans),
+            Extent::Shield => self.unshield_all(bans),
+        }
     }
 
-    fn standing(&self, net: IpNet) -> Result<Option<Standing>, SensorError> {
-        Self::standing(self, net)
+    fn standings(&self, extent: Extent, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        match extent {
+            Extent::Full => Self::standings(self, nets),
+            Extent::Shield => self.shield_standings(nets),
+        }
     }
 
-    fn standings(&self, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
-        Self::standings(self, nets)
-    }
-
-    fn banned(&self) -> Vec<IpNet> {
-        Self::banned(self).collect()
+    fn banned(&self, extent: Extent) -> Vec<IpNet> {
+        match extent {
+            Extent::Full => Self::banned(self).collect(),
+            Extent::Shield => self.shielded().collect(),
+        }
     }
 
     fn allowed(&self) -> BTreeSet<IpNet> {

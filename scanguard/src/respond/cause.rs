@@ -19,6 +19,8 @@ pub enum Cause {
         confidence: Confidence,
         /// How easily the address may be a forgery.
         spoofable: Spoofable,
+        /// See [`crate::detect::findings::Finding::had_connections`].
+        had_connections: bool,
         /// Whether it is for what its source did since it was let go.
         has_grounds: bool,
         /// The finding's words.

@@ -14,18 +14,21 @@ use crate::{
     clock::Now,
     crowdsec::decisions::{Lifts, Orders},
     detect::findings::Finding,
+    sensor::gate::Extent,
 };
 
 impl Responder {
     /// Whom a finding is about, and whether the policy would have them banned, whatever the mode: others who hear of it
-    /// are to be as careful as this host.
+    /// are to be as careful as this host. They know of no shields.
     pub fn recommended(&self, finding: &Finding) -> Vec<(IpNet, bool)> {
         // All sources are forged.
         if finding.source == Address::UNSPECIFIED {
             return Vec::new();
         }
         let (confidence, spoofable) = finding.known();
-        let qualifies = policy::qualify(finding.rule, confidence, spoofable, &self.settings).is_ok();
+        let had_connections = finding.had_connections();
+        let qualified = policy::qualify(finding.rule, confidence, spoofable, had_connections, &self.settings);
+        let qualifies = qualified == Ok(Extent::Full);
         let causes = self.causes(finding).into_iter();
         causes.map(|(net, _)| (net, qualifies && policy::check(net, &self.allowed).is_ok())).collect()
     }
@@ -42,7 +45,7 @@ impl Responder {
                     let ban = responder::ban(net, &cause, &sentence, now);
                     tracing::debug!(by = ban.origin.label(), "ban of {}: {}", report::name(net), ban.reason);
                     made.push(self.kernel_ban(&ban, now));
-                    self.book.insert(ban);
+                    self.enter_in_book(ban, card);
                 }
                 Decision::Stands { .. } => {}
                 Decision::Refused(refusal) => {
@@ -56,10 +59,10 @@ impl Responder {
             return;
         }
         // All at once: there may be thousands.
-        if let Err(error) = card.ban(&mut made.iter().copied()) {
+        if let Err(error) = card.ban(Extent::Full, &mut made.iter().copied()) {
             tracing::error!("not all whom CrowdSec bans are banned: {error}");
             made.retain(|ban| {
-                let is_there = matches!(card.standing(ban.net), Ok(Some(_)));
+                let is_there = matches!(card.standing(Extent::Full, ban.net), Ok(Some(_)));
                 if !is_there {
                     self.book.remove(ban.net);
                 }
@@ -84,7 +87,8 @@ impl Responder {
             Lifts::These(nets) => decided.filter(|net| nets.contains(net)).collect(),
             Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
         };
-        if let Err(error) = self.lift(&lifted, now, card) {
+        let ended: Vec<_> = lifted.iter().map(|net| (*net, Extent::Full)).collect();
+        if let Err(error) = self.lift(&ended, now, card) {
             // They stay in the book, and end by themselves.
             tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
             return 0;

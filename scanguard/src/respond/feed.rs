@@ -13,7 +13,11 @@ use super::{
     policy::{self, Circumstances, Decision},
     settings::KnownBad,
 };
-use crate::{clock::Now, detect::feeds::Feeds, sensor::SensorError};
+use crate::{
+    clock::Now,
+    detect::feeds::Feeds,
+    sensor::{SensorError, gate::Extent},
+};
 
 /// How long a listed network stays banned when the agent is dead.
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
@@ -139,17 +143,18 @@ impl FeedBans {
         given: Circumstances<'_>,
         card: &mut dyn Card,
     ) -> Result<(), SensorError> {
-        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.book.get(**net).is_none();
-        card.unban(&mut self.nets.keys().filter(is_gone).copied())?;
+        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.book.banned(**net).is_none();
+        card.unban(Extent::Full, &mut self.nets.keys().filter(is_gone).copied())?;
         let old = std::mem::replace(&mut self.nets, wanted);
         match self.written.take().filter(|written| written.holds(given)) {
             // What the kernel has is not written again: there may be a hundred thousand.
             Some(written) => {
-                card.ban(&mut self.kernel_bans(given).filter(|ban| !old.contains_key(&ban.net)))?;
+                let new = |ban: &KernelBan| !old.contains_key(&ban.net);
+                card.ban(Extent::Full, &mut self.kernel_bans(given).filter(new))?;
                 self.written = Some(written);
             }
             None => {
-                card.ban(&mut self.kernel_bans(given))?;
+                card.ban(Extent::Full, &mut self.kernel_bans(given))?;
                 self.written = Some(Written::by(given));
             }
         }
@@ -158,7 +163,7 @@ impl FeedBans {
 
     /// Those that the book does not ban itself.
     fn kernel_bans<'a>(&'a self, given: Circumstances<'a>) -> impl Iterator<Item = KernelBan> + 'a {
-        let nets = self.nets.keys().filter(move |net| given.book.get(**net).is_none());
+        let nets = self.nets.keys().filter(move |net| given.book.banned(**net).is_none());
         nets.map(move |net| kernel_ban(*net, &given.mode, given.now))
     }
 
@@ -187,7 +192,7 @@ impl Places {
     /// Those that the book cannot come to need: it may have more than `max_bans` where that was lowered, and for a moment one
     /// more, since a ban that takes another's place is made first.
     fn beside_the_book(given: Circumstances<'_>) -> Self {
-        let of_the_book = given.book.len().max(given.settings.max_bans as usize) + 1;
+        let of_the_book = given.book.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
         let beside = |places: u32| (places as usize).saturating_sub(of_the_book);
         Self { single: beside(abi::DEFAULT_MAX_BANS), networks: beside(abi::MAX_BANNED_NETWORKS) }
     }

@@ -119,6 +119,7 @@ impl Keeper {
         let path = self.path.clone();
         let written = async {
             self.finish_writing(responder).await;
+            responder.keep_shields();
             // Once more even if nothing changed: a write that failed may succeed by now.
             self.write(responder, now);
             self.finish_writing(responder).await;

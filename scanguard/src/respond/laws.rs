@@ -16,9 +16,13 @@ use super::{
     settings::Settings,
     testing::{net, now},
 };
-use crate::detect::{Confidence, findings::Spoofable};
+use crate::{
+    detect::{Confidence, findings::Spoofable},
+    sensor::gate::Extent,
+};
 
 const MAX_BANS: u32 = 5;
+const MAX_SHIELDS: u32 = 3;
 const MAX_PER_MINUTE: u32 = 3;
 /// Long enough to be banned again within it, short enough to pass.
 const FORGIVE: Duration = Duration::from_secs(400);
@@ -36,6 +40,8 @@ struct Step {
 #[derive(Clone, Copy, Debug)]
 enum By {
     Rule(Mode),
+    /// A rule, on evidence that may be forged.
+    Forged,
     Hand(Option<u64>),
     Crowdsec(u64),
 }
@@ -44,6 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let mode = prop_oneof![Just(Mode::Enforce), Just(Mode::DryRun), Just(Mode::Observe)];
     let by = prop_oneof![
         6 => mode.prop_map(By::Rule),
+        3 => Just(By::Forged),
         1 => prop::option::of(0u64..500).prop_map(By::Hand),
         1 => (0u64..500).prop_map(By::Crowdsec),
     ];
@@ -55,11 +62,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn cause(by: By, number: u64) -> Cause {
     match by {
-        By::Rule(_) => Cause::Rule {
+        By::Rule(_) | By::Forged => Cause::Rule {
             rule: "vertical_scan".to_owned(),
             finding: number.to_string(),
             confidence: Confidence::High,
-            spoofable: Spoofable::No { completed: 1 },
+            spoofable: match by {
+                By::Forged => Spoofable::Yes,
+                By::Rule(_) | By::Hand(_) | By::Crowdsec(_) => Spoofable::No { completed: 1 },
+            },
+            had_connections: false,
             has_grounds: true,
             reason: String::new(),
         },
@@ -74,7 +85,9 @@ fn cause(by: By, number: u64) -> Cause {
 
 fn origin(by: By, number: u64) -> Origin {
     match by {
-        By::Rule(_) => Origin::Rule { rule: "vertical_scan".to_owned(), finding: number.to_string() },
+        By::Rule(_) | By::Forged => {
+            Origin::Rule { rule: "vertical_scan".to_owned(), finding: number.to_string() }
+        }
         By::Hand(_) => Origin::Hand { uid: 0 },
         By::Crowdsec(_) => Origin::Crowdsec { decision: number },
     }
@@ -85,7 +98,7 @@ proptest! {
     fn no_cap_is_exceeded_nobody_allowed_is_banned_and_who_comes_again_is_banned_for_longer(steps in steps()) {
         let times = [10, 60, 120].map(Duration::from_secs).to_vec();
         let settings = Settings {
-            times, jitter: 0, max_bans: MAX_BANS, max_per_minute: MAX_PER_MINUTE, forgive: FORGIVE,
+            times, jitter: 0, max_bans: MAX_BANS, max_shields: MAX_SHIELDS, max_per_minute: MAX_PER_MINUTE, forgive: FORGIVE,
             ..Settings::default()
         };
         let mut allowed = AllowList::default();
@@ -105,7 +118,12 @@ proptest! {
                 settings: &settings, mode: in_force, allowed: &allowed, book: &book, breaker: &breaker, now, salt: &salt,
             };
             let Decision::Ban(sentence) = judge(wanted, &cause(by, number), given) else { continue };
-            let Sentence { lasts, level, dry, evicts, reason } = sentence;
+            let Sentence { extent, lasts, level, dry, evicts, reason } = sentence;
+            prop_assert_eq!(extent == Extent::Shield, matches!(by, By::Forged));
+            if extent == Extent::Shield {
+                prop_assert!(book.banned(wanted).is_none() && level == 0, "a shield in place of a ban");
+                prop_assert_eq!(lasts, Some(settings.time(0)));
+            }
             if let By::Rule(mode) = by {
                 prop_assert!(mode != Mode::Observe && dry == (mode == Mode::DryRun));
                 // Whoever has not been quiet for long enough goes up by one, to at least as long a ban.
@@ -127,13 +145,15 @@ proptest! {
             if let Some(victim) = evicts {
                 let gone = book.remove(victim);
                 let is_by_hand = gone.as_ref().is_some_and(|ban| matches!(ban.origin, Origin::Hand { .. }));
-                prop_assert!(gone.is_some() && !is_by_hand && victim != wanted, "{gone:?}");
+                let is_same = gone.as_ref().is_some_and(|ban| ban.extent == extent);
+                prop_assert!(is_same && !is_by_hand && victim != wanted, "{gone:?}");
             }
             let ends = lasts.map(|lasts| now.at + lasts);
             let origin = origin(by, number);
-            book.insert(Ban { net: wanted, origin, reason, since: now.wall, ends, level, dry });
+            book.insert(Ban { net: wanted, extent, origin, reason, since: now.wall, ends, level, dry });
 
-            prop_assert!(book.len() <= MAX_BANS as usize && book.past().count() <= MAX_BANS as usize);
+            prop_assert!(book.len(Extent::Shield) <= MAX_SHIELDS as usize);
+            prop_assert!(book.len(Extent::Full) <= MAX_BANS as usize && book.past().count() <= MAX_BANS as usize);
             for ban in book.bans() {
                 prop_assert!(allowed.conflict(ban.net).is_none(), "{} is allowed", ban.net);
                 prop_assert!(ban.ends.is_none_or(|ends| ends > now.at), "{} has ended", ban.net);

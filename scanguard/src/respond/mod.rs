@@ -34,6 +34,7 @@ mod testing;
 use serde::{Deserialize, Serialize};
 
 pub use self::mode::{ModeCause, ModeState};
+pub use crate::sensor::gate::Extent;
 use crate::sensor::gate::GateMode;
 
 /// What is done about those who scan.

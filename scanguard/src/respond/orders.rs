@@ -15,7 +15,7 @@ use super::{
     refusal::Refusal,
     report::{
         self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ReflexReport,
-        ResponseStatus,
+        ResponseStatus, ShieldCounts,
     },
     responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
@@ -25,7 +25,7 @@ use crate::{
     control::listing::{BanState, OpenFinding},
     detect::findings::Finding,
     observe::greatest,
-    sensor::gate::Standing,
+    sensor::gate::{Extent, Standing},
 };
 
 /// An order.
@@ -77,7 +77,7 @@ pub enum OrderError {
         /// Why not.
         refusal: Refusal,
     },
-    /// There is no such ban, nor one around it.
+    /// There is no such ban or shield, nor one around it.
     #[error("{} is not banned", report::name(*.0))]
     NotBanned(IpNet),
     /// It is banned as part of something else.
@@ -228,7 +228,9 @@ impl Responder {
                 };
                 Ok(done(format!("{} is banned {until}", report::name(net)), note.map(str::to_owned)))
             }
-            Decision::Stands { net } => Ok(done(format!("{} is banned already", report::name(net)), None)),
+            Decision::Stands { net, .. } => {
+                Ok(done(format!("{} is banned already", report::name(net)), None))
+            }
             Decision::Refused(refusal) => {
                 self.metrics.refused(&refusal);
                 Err(OrderError::Refused { net, refusal })
@@ -254,17 +256,28 @@ impl Responder {
             }
             return Err(OrderError::NotBanned(net));
         }
-        self.unban(meant, now, card)?;
+        let extent = self.book.get(meant).map_or(Extent::Full, |ban| ban.extent);
+        self.unban(&[(meant, extent)], now, card)?;
         let rest = self.book.covering(net).map(|ban| format!("it is still banned as part of {}", ban.net));
         let listed = self.feeds.covering(net).map(|(around, feed)| format!("{feed} still lists {around}"));
-        Ok(done(format!("{} is no longer banned", report::name(meant)), rest.or(listed)))
+        let what = match extent {
+            Extent::Full => "banned",
+            Extent::Shield => "shielded from",
+        };
+        Ok(done(format!("{} is no longer {what}", report::name(meant)), rest.or(listed)))
     }
 
-    fn unban(&mut self, net: IpNet, now: Now, card: &mut dyn Card) -> Result<(), OrderError> {
-        self.lift(&[net], now, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
-        self.book.remove(net);
-        self.let_go.add(&[net]);
-        tracing::info!("the ban of {} was ended by hand", report::name(net));
+    /// Ends bans and shields of just these networks. There may be thousands.
+    fn unban(&mut self, ended: &[(IpNet, Extent)], now: Now, card: &mut dyn Card) -> Result<(), OrderError> {
+        self.lift(ended, now, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
+        for (net, extent) in ended {
+            self.book.remove(*net);
+            self.let_go.add(&[*net]);
+            match extent {
+                Extent::Full => tracing::info!("the ban of {} was ended by hand", report::name(*net)),
+                Extent::Shield => tracing::debug!("the shield from {} was ended by hand", report::name(*net)),
+            }
+        }
         self.changed();
         Ok(())
     }
@@ -281,14 +294,14 @@ impl Responder {
         }
         self.by_hand.insert(net);
         let told = self.allow(now, card);
-        let within: Vec<_> = self.book.bans().map(|ban| ban.net).filter(|ban| net.contains(ban)).collect();
-        for ban in &within {
-            self.unban(*ban, now, card)?;
-        }
-        self.changed();
+        let within = self.book.bans().filter(|ban| net.contains(&ban.net));
+        let ended: Vec<_> = within.map(|ban| (ban.net, ban.extent)).collect();
+        self.unban(&ended, now, card)?;
+        let within: Vec<_> = ended.iter().map(|(net, _)| *net).collect();
         told.map_err(|error| OrderError::Untold(error.to_string()))?;
-        let ended = (!within.is_empty())
-            .then(|| format!("bans that were ended: {}, of {}", within.len(), report::names(&within)));
+        let ended = (!within.is_empty()).then(|| {
+            format!("bans and shields that were ended: {}, of {}", within.len(), report::names(&within))
+        });
         Ok(done(format!("{} is never banned", report::name(net)), ended))
     }
 
@@ -320,6 +333,7 @@ impl Responder {
     fn report(&self, ban: &Ban, standing: Option<Standing>, now: Now) -> BanReport {
         BanReport {
             net: ban.net,
+            response: ban.extent,
             origin: ban.origin.clone(),
             reason: ban.reason.clone(),
             since: ban.since,
@@ -333,20 +347,31 @@ impl Responder {
 
     /// How many bans there are, without those of feeds.
     pub fn bans_held(&self) -> usize {
-        self.book.len()
+        self.book.len(Extent::Full)
     }
 
-    /// The bans that were made last, at most so many, the last one first; without a number all bans, by network.
+    /// What the kernel has of these, which are bans and shields.
+    fn standings(&self, nets: &[IpNet], card: &dyn Card) -> BTreeMap<IpNet, Standing> {
+        let mut standings = BTreeMap::new();
+        for extent in Extent::ALL {
+            let is_one = |net: &&IpNet| self.book.get(**net).is_some_and(|ban| ban.extent == extent);
+            let nets: Vec<_> = nets.iter().filter(is_one).copied().collect();
+            standings.extend(card.standings(extent, &nets).unwrap_or_default());
+        }
+        standings
+    }
+
+    /// The bans that were made last, at most so many, the last one first, and likewise shields after them, of which anybody can
+    /// have thousands made; without a number all, by network.
     pub fn bans(&self, rows: Option<usize>, now: Now, card: &dyn Card) -> Bans {
         let nets: Vec<_> = match rows {
             None => self.book.bans().map(|ban| ban.net).collect(),
-            Some(rows) => greatest(self.book.bans().map(|ban| (ban.since, ban.net)), rows)
-                .into_iter()
-                .map(|(_, net)| net)
-                .collect(),
+            Some(rows) => {
+                let rank = |ban: &Ban| (ban.extent == Extent::Full, ban.since, ban.net);
+                greatest(self.book.bans().map(rank), rows).into_iter().map(|(_, _, net)| net).collect()
+            }
         };
-        let standing: BTreeMap<_, _> =
-            card.standings(&nets).map(|standings| standings.into_iter().collect()).unwrap_or_default();
+        let standing = self.standings(&nets, card);
         let bans = nets.iter().filter_map(|net| self.book.get(*net));
         Bans {
             mode: self.mode.mode,
@@ -358,7 +383,7 @@ impl Responder {
     /// How it stands.
     pub fn status(&self, now: Now, state_file_error: Option<String>) -> ResponseStatus {
         let mut bans = BanCounts::default();
-        for ban in self.book.bans() {
+        for ban in self.book.bans().filter(|ban| ban.extent == Extent::Full) {
             match ban.origin {
                 Origin::Rule { .. } | Origin::Feed { .. } => bans.rule += 1,
                 Origin::Hand { .. } => bans.hand += 1,
@@ -375,11 +400,15 @@ impl Responder {
             drop: self.settings.drop.label().to_owned(),
             reflex: self.reflex.map(|reflex| ReflexReport {
                 services: reflex.services,
-                completed: reflex.completed_within.is_some(),
                 milliseconds: u64::try_from(reflex.lasts.as_millis()).unwrap_or(u64::MAX),
             }),
             bans,
             max_bans: self.settings.max_bans,
+            shields: ShieldCounts {
+                on: self.settings.shield,
+                held: self.book.len(Extent::Shield),
+                most: self.settings.max_shields,
+            },
             feed_networks: self.feeds.len(),
             feed_networks_left_out: self.feeds_taken.refused + self.feeds_taken.left_out,
             allowed: self.allowed.entries().map(|(net, why)| allowed_report(net, why)).collect(),
@@ -414,17 +443,28 @@ impl Responder {
         let allowed = around(host)
             .find_map(|net| self.allowed.entries().find(|(entry, _)| *entry == net))
             .map(|(net, why)| allowed_report(net, why));
-        let ban =
-            self.book.covering(host).map(|ban| self.report(ban, card.standing(ban.net).ok().flatten(), now));
         let feed = self.feeds.covering(host).map(|(net, feed)| (feed.to_owned(), net));
+        // A ban for a feed goes before a shield.
+        let ban = self.book.covering(host).filter(|ban| ban.extent == Extent::Full || feed.is_none());
+        let ban = ban.map(|ban| self.report(ban, card.standing(ban.extent, ban.net).ok().flatten(), now));
         let drops = ban.as_ref().map_or(self.mode.mode == Mode::Enforce, |ban| ban.drops);
-        let banned = ban.is_some() || feed.is_some();
+        let response = match (&ban, &feed) {
+            (Some(ban), _) => Some(ban.response),
+            (None, Some(_)) => Some(Extent::Full),
+            (None, None) => None,
+        };
+        let banned = response == Some(Extent::Full);
         let dropped = banned && drops && allowed.is_none();
         let verdict = match (&ban, &feed, &allowed) {
+            (Some(BanReport { response: Extent::Shield, .. }), _, Some(allowed)) => format!(
+                "shielded from, but spared: {} is never dropped: {}",
+                report::name(allowed.net),
+                allowed.why
+            ),
             (Some(_), _, Some(allowed)) | (None, Some(_), Some(allowed)) => {
                 format!("banned, but spared: {} is never dropped: {}", report::name(allowed.net), allowed.why)
             }
-            (Some(ban), _, None) => banned_verdict(ban, self.mode.mode),
+            (Some(ban), _, None) => verdict_of(ban, self.mode.mode),
             (None, Some((feed, net)), None) => {
                 format!("banned: {feed} lists {net}; the mode is {}", self.mode.mode)
             }
@@ -438,6 +478,7 @@ impl Responder {
         };
         Explanation {
             address: ip,
+            response,
             banned,
             dropped,
             verdict,
@@ -485,12 +526,14 @@ impl Responder {
         policy::net_of(source, self.ipv6_prefix)
     }
 
-    /// Whether a network is banned.
+    /// Whether a network is banned or shielded from.
     pub fn ban_state(&self, net: IpNet) -> BanState {
-        let ban = self.book.covering(net);
+        let covering = self.book.covering(net);
+        let ban = covering.filter(|ban| ban.extent == Extent::Full);
         let banned = ban.is_some() || self.feeds.covering(net).is_some();
         match (self.allowed.conflict(net), banned, self.mode.mode) {
             (Some(_), ..) => BanState::Allowed,
+            (None, false, _) if covering.is_some() => BanState::Shielded,
             (None, false, _) => BanState::None,
             (None, true, Mode::Enforce) if ban.is_none_or(|ban| !ban.dry) => BanState::Dropped,
             (None, true, Mode::Enforce | Mode::DryRun) => BanState::Counted,
@@ -505,23 +548,36 @@ impl Responder {
         };
         match policy::judge(net, cause, self.given(now)) {
             Decision::Ban(sentence) => format!("to be {}", sentence.reason),
-            Decision::Stands { net } => format!("{} is banned already", report::name(net)),
+            Decision::Stands { net, extent: Extent::Full } => {
+                format!("{} is banned already", report::name(net))
+            }
+            Decision::Stands { net, extent: Extent::Shield } => {
+                format!("{} is shielded from already", report::name(net))
+            }
             Decision::Refused(refusal) => refusal.to_string(),
         }
     }
 }
 
-fn banned_verdict(ban: &BanReport, mode: Mode) -> String {
+fn verdict_of(ban: &BanReport, mode: Mode) -> String {
     let until = match ban.seconds_left {
         Some(left) => format!("for {} more", Interval(Duration::from_secs(left))),
         None => "until `scanguard unban`".to_owned(),
     };
-    let effect = match (mode, ban.drops) {
-        (Mode::Enforce, true) => "its packets are dropped",
-        (Mode::Enforce | Mode::DryRun, _) => "the mode is dry-run: its packets are counted, not dropped",
-        (Mode::Observe, _) => "the mode is observe: nothing is dropped",
+    let (what, packets, pass) = match ban.response {
+        Extent::Full => ("banned", "its packets", ""),
+        Extent::Shield => {
+            ("shielded from", "those of its packets that meet no service here", ", all others pass")
+        }
     };
-    format!("banned by {} {until}, as {}: {}; {effect}", ban.origin, report::name(ban.net), ban.reason)
+    let effect = match (mode, ban.drops) {
+        (Mode::Enforce, true) => format!("{packets} are dropped{pass}"),
+        (Mode::Enforce | Mode::DryRun, _) => {
+            format!("the mode is dry-run: {packets} are counted, not dropped")
+        }
+        (Mode::Observe, _) => "the mode is observe: nothing is dropped".to_owned(),
+    };
+    format!("{what} by {} {until}, as {}: {}; {effect}", ban.origin, report::name(ban.net), ban.reason)
 }
 
 fn allowed_report(net: IpNet, why: &Why) -> AllowedReport {

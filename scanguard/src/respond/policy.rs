@@ -1,4 +1,4 @@
-//! Whether somebody is banned, for how long, and why. Pure: time and everything else is passed in.
+//! Whether somebody is banned or shielded from, for how long, and why. Pure: time and everything else is passed in.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -21,7 +21,7 @@ use crate::{
     clock::Now,
     config::Interval,
     detect::{Confidence, Plain, findings::Spoofable},
-    sensor::gate::Reflex,
+    sensor::gate::{Extent, Reflex},
 };
 
 /// A ban lasts at least this long.
@@ -58,20 +58,24 @@ pub struct Circumstances<'a> {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// A ban.
+    /// A ban, or a shield.
     Ban(Sentence),
-    /// Nothing: it is banned already.
+    /// Nothing: it is banned, or shielded from, already.
     Stands {
         /// The network that is.
         net: IpNet,
+        /// Which of the two.
+        extent: Extent,
     },
     /// Nothing, for this reason.
     Refused(Refusal),
 }
 
-/// A ban to be made.
+/// A ban or shield to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
+    /// Which of the two.
+    pub extent: Extent,
     /// For how long; none: until it is taken back.
     pub lasts: Option<Duration>,
     /// See [`super::book::Ban::level`].
@@ -113,39 +117,52 @@ pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses what is not certain enough to ban somebody for, here or elsewhere.
+/// What a finding is certain enough for, here or elsewhere. A ban is for evidence that nobody else can have made; a shield harms
+/// nobody, and takes no more than medium confidence, which is all that such evidence can give.
+///
+/// # Errors
+/// Neither: the reason.
 pub fn qualify(
     rule: &str,
     confidence: Confidence,
     spoofable: Spoofable,
+    had_connections: bool,
     settings: &Settings,
-) -> Result<(), Refusal> {
+) -> Result<Extent, Refusal> {
     if !settings.rules.iter().any(|one| one == rule) {
         return Err(Refusal::Rule { rule: rule.to_owned() });
     }
-    if confidence < settings.min_confidence {
-        return Err(Refusal::Confidence { has: confidence, wanted: settings.min_confidence });
+    let is_sure = confidence >= settings.min_confidence;
+    if !spoofable.is_possible() {
+        let refusal = Refusal::Confidence { has: confidence, wanted: settings.min_confidence };
+        return if is_sure { Ok(Extent::Full) } else { Err(refusal) };
     }
-    if spoofable.is_possible() && !settings.allow_spoofable {
-        return Err(Refusal::Spoofable(spoofable));
+    let wanted = settings.min_confidence.min(Confidence::Medium);
+    if confidence < wanted {
+        return Err(Refusal::Confidence { has: confidence, wanted });
     }
-    Ok(())
+    if settings.allow_spoofable && is_sure && !had_connections {
+        return Ok(Extent::Full);
+    }
+    if settings.shield { Ok(Extent::Shield) } else { Err(Refusal::Spoofable(spoofable)) }
 }
 
-/// Decides what may be held: only on evidence on which a rule matches for certain that may ban for it, of sources that
-/// may be banned, and no more of them than may still be banned within this minute. None: nobody.
+/// Decides what may be held: only on evidence on which a rule matches for certain that may ban or shield for it, and no more
+/// sources than may still be banned within this minute. None: nobody.
 pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<Reflex> {
     let Circumstances { settings, mode: ModeState { mode, .. }, breaker, now, .. } = given;
     let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
     if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
         return None;
     }
-    // Services that are surely closed are proven; what is known of the source beside is whether it completed a connection.
-    let must_be_known = !settings.allow_spoofable || settings.min_confidence == Confidence::High;
+    // Services that are surely closed make medium confidence, whoever asked for them.
+    let bans = settings.allow_spoofable && settings.min_confidence <= Confidence::Medium;
+    if !settings.shield && !bans {
+        return None;
+    }
     let plain = plain.iter().filter(|plain| settings.rules.iter().any(|rule| rule == plain.rule));
     plain.min_by_key(|plain| plain.services).map(|plain| Reflex {
         services: plain.services,
-        completed_within: must_be_known.then_some(plain.window),
         lasts: settings.reflex,
         most,
     })
@@ -155,16 +172,35 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
     let Circumstances { settings, mode: ModeState { mode, .. }, allowed, book, breaker, now, .. } = given;
     check(net, allowed)?;
     let sentence = match cause {
-        Cause::Rule { rule, confidence, spoofable, has_grounds, reason, .. } => {
+        Cause::Rule { rule, confidence, spoofable, had_connections, has_grounds, reason, .. } => {
             if mode == Mode::Observe {
                 return Err(Refusal::Observing);
             }
-            qualify(rule, *confidence, *spoofable, settings)?;
-            if let Some(ban) = book.covering(net) {
-                return Ok(Decision::Stands { net: ban.net });
+            let extent = qualify(rule, *confidence, *spoofable, *had_connections, settings)?;
+            if let Some(ban) = book.covering(net).filter(|ban| stands(ban, extent, settings, now)) {
+                return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
             }
             if !has_grounds {
                 return Err(Refusal::LetGo);
+            }
+            if extent == Extent::Shield {
+                let lasts = settings.time(0);
+                let lasts = spread(lasts, settings.jitter, given.salt.hash_one((net, now.at)));
+                let reason = format!(
+                    "shielded from for {}: {rule}, confidence {}: {reason}",
+                    Interval(settings.time(0)),
+                    confidence.label()
+                );
+                let evicts = room(net, extent, given)?;
+                let dry = mode == Mode::DryRun;
+                return Ok(Decision::Ban(Sentence {
+                    extent,
+                    lasts: Some(lasts),
+                    level: 0,
+                    dry,
+                    evicts,
+                    reason,
+                }));
             }
             if breaker.is_full(now.at, settings.max_per_minute) {
                 return Err(Refusal::Breaker { max: settings.max_per_minute });
@@ -179,46 +215,63 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
                 Interval(lasts),
                 confidence.label()
             );
-            Sentence { lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
+            Sentence { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
         }
         Cause::Feed { feed } => {
             // The kernel holds these beside the book: they take nobody's room and last as long as they are listed.
             let reason = format!("listed in {feed}");
             let dry = mode != Mode::Enforce;
-            return Ok(Decision::Ban(Sentence { lasts: None, level: 0, dry, evicts: None, reason }));
+            let extent = Extent::Full;
+            return Ok(Decision::Ban(Sentence { extent, lasts: None, level: 0, dry, evicts: None, reason }));
         }
         Cause::Hand { lasts, reason, .. } => {
             let lasts = lasts.map(checked).transpose()?;
-            Sentence { lasts, level: 0, dry: false, evicts: None, reason: reason.clone() }
+            let (extent, reason) = (Extent::Full, reason.clone());
+            Sentence { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
         Cause::Crowdsec { decision, scenario, lasts } => {
             let lasts = checked(*lasts)?;
-            match book.get(net) {
+            match book.banned(net) {
                 Some(ban) if outweighs(ban, *decision, lasts, now) => {
-                    return Ok(Decision::Stands { net: ban.net });
+                    return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
                 }
                 Some(_) => {}
                 // Lists of others are long: nobody who was banned here goes to make room for them.
-                None if book.len() >= settings.max_bans as usize => {
-                    return Err(Refusal::Full { max: settings.max_bans });
+                None if book.len(Extent::Full) >= settings.max_bans as usize => {
+                    return Err(Refusal::Full { max: settings.max_bans, extent: Extent::Full });
                 }
                 None => {}
             }
             let reason = format!("CrowdSec: {scenario}");
-            Sentence { lasts: Some(lasts), level: 0, dry: false, evicts: None, reason }
+            let (extent, lasts) = (Extent::Full, Some(lasts));
+            Sentence { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
     };
-    let evicts = room(net, given)?;
+    let evicts = room(net, Extent::Full, given)?;
     Ok(Decision::Ban(Sentence { evicts, ..sentence }))
 }
 
-/// Whose ban has to go, if anybody's.
-fn room(net: IpNet, given: Circumstances<'_>) -> Result<Option<IpNet>, Refusal> {
-    let max = given.settings.max_bans;
-    if given.book.get(net).is_some() || given.book.len() < max as usize {
+/// Whether what is there already is all that is to be. A ban goes before a shield, and a shield is renewed in the second half of
+/// its time, for it lasts as long as its source goes on.
+fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
+    match (ban.extent, wanted) {
+        (Extent::Full, Extent::Full | Extent::Shield) => true,
+        (Extent::Shield, Extent::Full) => false,
+        (Extent::Shield, Extent::Shield) => ban.left(now.at).is_none_or(|left| left > settings.time(0) / 2),
+    }
+}
+
+/// Whose ban has to go, if anybody's; or whose shield.
+fn room(net: IpNet, extent: Extent, given: Circumstances<'_>) -> Result<Option<IpNet>, Refusal> {
+    let max = match extent {
+        Extent::Full => given.settings.max_bans,
+        Extent::Shield => given.settings.max_shields,
+    };
+    let is_there = given.book.get(net).is_some_and(|ban| ban.extent == extent);
+    if is_there || given.book.len(extent) < max as usize {
         return Ok(None);
     }
-    given.book.victim().map(Some).ok_or(Refusal::Full { max })
+    given.book.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
 }
 
 /// Whether a ban goes before what CrowdSec decided: it was ordered here, or it lasts longer, or is the same decision.

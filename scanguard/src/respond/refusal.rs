@@ -6,6 +6,7 @@ use super::allow::Why;
 use crate::{
     config::Interval,
     detect::{Confidence, findings::Spoofable},
+    sensor::gate::Extent,
 };
 
 /// A ban that is not made, with the reason in words.
@@ -31,7 +32,9 @@ pub enum Refusal {
         wanted: Confidence,
     },
     /// The address may be a forgery.
-    #[error("its address may be forged ({0}), and a ban would hit somebody else (response.allow_spoofable)")]
+    #[error(
+        "its address may be forged ({0}), and a ban would hit somebody else (response.shield, response.allow_spoofable)"
+    )]
     Spoofable(Spoofable),
     /// It was let go, and has done too little since.
     #[error(
@@ -73,10 +76,12 @@ pub enum Refusal {
     )]
     Time,
     /// There is no room.
-    #[error("there are {max} bans already, and none of them gives way (response.max_bans)")]
+    #[error("there are {max} {}s already, and none of them gives way (response.max_{}s)", .extent.label(), .extent.label())]
     Full {
         /// The cap.
         max: u32,
+        /// Of bans or of shields.
+        extent: Extent,
     },
     /// There were too many in the last minute.
     #[error("there were {max} bans within one minute already (response.max_per_minute)")]

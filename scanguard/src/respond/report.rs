@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, ModeCause, cause::Origin};
+use crate::sensor::gate::Extent;
 use crate::{
     crowdsec::CrowdsecStatus,
     detect::{Confidence, Severity},
@@ -63,11 +64,14 @@ pub struct Done {
     pub notes: Vec<String>,
 }
 
-/// A ban.
+/// A ban or shield.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct BanReport {
     /// Who.
     pub net: IpNet,
+    /// Which of the two.
+    #[serde(default)]
+    pub response: Extent,
     /// Who made it.
     #[serde(flatten)]
     pub origin: Origin,
@@ -132,8 +136,6 @@ pub struct Status {
 pub struct ReflexReport {
     /// Who missed so many services, or addresses, for certain within a poll interval.
     pub services: u32,
-    /// Only who completed a connection lately, so that the address is no forgery.
-    pub completed: bool,
     /// For so many milliseconds.
     pub milliseconds: u64,
 }
@@ -159,6 +161,9 @@ pub struct ResponseStatus {
     pub bans: BanCounts,
     /// `response.max_bans`.
     pub max_bans: u32,
+    /// Shields.
+    #[serde(default)]
+    pub shields: ShieldCounts,
     /// Networks that are banned because feeds list them.
     pub feed_networks: usize,
     /// Networks on feeds that are not banned: they overlap with who is never banned, or there is no room.
@@ -175,6 +180,17 @@ pub struct ResponseStatus {
     pub state_file: String,
     /// Why it could not be written last.
     pub state_file_error: Option<String>,
+}
+
+/// Shields.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ShieldCounts {
+    /// `response.shield`.
+    pub on: bool,
+    /// How many there are.
+    pub held: usize,
+    /// `response.max_shields`.
+    pub most: u32,
 }
 
 /// Bans by who made them.
@@ -205,13 +221,16 @@ pub struct AllowedReport {
 pub struct Explanation {
     /// Who was asked about.
     pub address: IpAddr,
+    /// Whether it is banned or shielded from, whatever the mode; none: neither.
+    #[serde(default)]
+    pub response: Option<Extent>,
     /// Whether a ban holds for it, whatever the mode.
     pub banned: bool,
     /// Whether its packets are dropped now.
     pub dropped: bool,
     /// The same in words.
     pub verdict: String,
-    /// The ban that holds.
+    /// The ban or shield that holds.
     pub ban: Option<BanReport>,
     /// The feed for which it is banned, and the network there.
     pub feed: Option<(String, IpNet)>,

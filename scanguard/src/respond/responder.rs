@@ -26,8 +26,15 @@ use crate::{
     config::Interval,
     detect::{Plain, feeds::Feeds, findings::Finding},
     export::response::ResponseMetrics,
-    sensor::{SensorError, gate::Reflex},
+    sensor::{
+        SensorError,
+        gate::{Extent, Reflex},
+    },
 };
+
+/// How often the state file is written for shields alone: whoever forges addresses makes ever new ones, and what of them is lost
+/// comes again.
+const SHIELDS_KEPT: Duration = Duration::from_secs(30);
 
 /// Networks that can be allowed by hand.
 pub const MAX_ALLOWED_BY_HAND: usize = 4_096;
@@ -71,6 +78,10 @@ pub struct Responder {
     salt: RandomState,
     pub(super) metrics: Arc<ResponseMetrics>,
     dirty: bool,
+    /// Shields were made since the state file was written for them last, which is not yet due.
+    shields_unsaved: bool,
+    /// When that was.
+    shields_saved: Duration,
     /// There was no state file: what the kernel has is all that is known of bans.
     bereft: bool,
     pub(super) let_go: LetGo,
@@ -86,7 +97,7 @@ impl Responder {
         now: Now,
     ) -> Self {
         let mode = ModeState::configured(settings.mode, now);
-        metrics.limit(settings.max_bans);
+        metrics.limits(settings.max_bans, settings.max_shields);
         let mut responder = Self {
             settings,
             ipv6_prefix,
@@ -106,6 +117,8 @@ impl Responder {
             salt: RandomState::new(),
             metrics,
             dirty: true,
+            shields_unsaved: false,
+            shields_saved: now.at,
             bereft: state.is_none(),
             let_go: LetGo::default(),
         };
@@ -140,13 +153,22 @@ impl Responder {
         }
         // One that lies ahead is of a clock that was wrong: how long ago that was nobody knows, but not how much was left.
         let since_then = now.wall.max(state.saved);
-        for SavedBan { net, origin, reason, since, ends, level, dry } in state.bans.into_iter().take(most) {
+        for SavedBan { net, extent, origin, reason, since, ends, level, dry } in state.bans {
+            // Shields are of sources as they are counted, which the length of the IPv6 prefix decides.
+            let is_source = net == self.net(&self.source(net.addr()));
+            let (most, fits) = match extent {
+                Extent::Full => (most, true),
+                Extent::Shield => (self.settings.max_shields as usize, is_source),
+            };
+            if !fits || self.book.len(extent) >= most {
+                continue;
+            }
             let left =
                 ends.map(|ends| Duration::try_from(ends.duration_since(since_then)).unwrap_or_default());
             // One that ended meanwhile is taken out, and remembered, as any other.
             let ends = left.map(|left| now.at.saturating_add(left.min(policy::LONGEST)));
             let since = since.min(now.wall);
-            self.book.insert(Ban { net: net.trunc(), origin, reason, since, ends, level, dry });
+            self.book.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
         }
         self.by_hand.extend(state.allowed.iter().take(MAX_ALLOWED_BY_HAND).map(IpNet::trunc));
     }
@@ -165,6 +187,7 @@ impl Responder {
             .bans()
             .map(|ban| SavedBan {
                 net: ban.net,
+                extent: ban.extent,
                 origin: ban.origin.clone(),
                 reason: ban.reason.clone(),
                 since: ban.since,
@@ -188,14 +211,27 @@ impl Responder {
         std::mem::take(&mut self.dirty)
     }
 
+    /// The state file has to be written if shields changed, though that is not yet due: there is no later.
+    pub fn keep_shields(&mut self) {
+        self.dirty |= std::mem::take(&mut self.shields_unsaved);
+    }
+
     /// The state file could not be written: it is to be tried again.
     pub fn stay_dirty(&mut self) {
         self.dirty = true;
     }
 
+    /// Shields changed, and nothing else.
+    fn shields_changed(&mut self) {
+        self.shields_unsaved = true;
+        self.metrics.shields(self.book.len(Extent::Shield));
+    }
+
     pub(super) fn changed(&mut self) {
         self.dirty = true;
-        let count = |label| self.book.bans().filter(|ban| ban.origin.label() == label).count();
+        let bans = || self.book.bans().filter(|ban| ban.extent == Extent::Full);
+        let count = |label| bans().filter(|ban| ban.origin.label() == label).count();
+        self.metrics.shields(self.book.len(Extent::Shield));
         self.metrics.bans(&[
             ("rule", count("rule")),
             ("hand", count("hand")),
@@ -228,21 +264,34 @@ impl Responder {
         if self.mode.mode == Mode::Enforce {
             self.book.remove_dry();
         }
-        let mut strays = card.banned();
-        // Feeds are banned beside the book.
-        strays.retain(|net| self.book.get(*net).is_none() && self.feeds.get(*net).is_none());
-        if std::mem::take(&mut self.bereft) {
-            self.adopt(&mut strays, now, card);
+        let is_bereft = std::mem::take(&mut self.bereft);
+        for extent in Extent::ALL {
+            let mut strays = card.banned(extent);
+            strays.retain(|net| match extent {
+                // Feeds are banned beside the book.
+                Extent::Full => self.book.banned(*net).is_none() && self.feeds.get(*net).is_none(),
+                Extent::Shield => self.book.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
+            });
+            if is_bereft {
+                self.adopt(extent, &mut strays, now, card);
+            }
+            if !strays.is_empty() {
+                let (count, what) = (strays.len(), extent.label());
+                tracing::info!("{count} {what}s in the kernel that are not to be there are lifted");
+            }
+            card.unban(extent, &mut strays.into_iter())?;
         }
-        if !strays.is_empty() {
-            tracing::info!("{} bans in the kernel that are not to be there are lifted", strays.len());
-        }
-        card.unban(&mut strays.into_iter())?;
         self.write_all(now, card);
         self.ban_listed(now, card);
         card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
         self.arm(now, card);
-        tracing::info!("mode {}, {}; {} bans", self.mode.mode, self.mode.cause, self.book.len());
+        tracing::info!(
+            "mode {}, {}; {} bans, {} shields",
+            self.mode.mode,
+            self.mode.cause,
+            self.book.len(Extent::Full),
+            self.book.len(Extent::Shield)
+        );
         self.changed();
         Ok(())
     }
@@ -375,7 +424,7 @@ impl Responder {
         }
     }
 
-    /// Who is to be banned for a finding: its source, or those that are known of a campaign.
+    /// Who is to be banned, or shielded from, for a finding: its source, or those that are known of a campaign.
     pub(super) fn causes(&self, finding: &Finding) -> Vec<(IpNet, Cause)> {
         let sources = if finding.sources.count > 0 {
             finding.sources.examples.as_slice()
@@ -388,13 +437,14 @@ impl Responder {
             finding: finding.id.clone(),
             confidence,
             spoofable,
+            had_connections: finding.had_connections(),
             has_grounds: finding.has_grounds(),
             reason: finding.reason.clone(),
         };
         sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
     }
 
-    /// Judges, and makes the ban if that is the decision.
+    /// Judges, and makes the ban or shield if that is the decision.
     pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, card: &mut dyn Card) -> Decision {
         let decision = policy::judge(net, cause, self.given(now));
         match &decision {
@@ -421,35 +471,70 @@ impl Responder {
         now: Now,
         card: &mut dyn Card,
     ) -> Result<(), SensorError> {
-        let Sentence { evicts, reason, .. } = sentence;
+        let Sentence { extent, evicts, reason, .. } = sentence;
         let ban = ban(net, cause, sentence, now);
-        card.ban(&mut std::iter::once(self.kernel_ban(&ban, now)))?;
+        card.ban(*extent, &mut std::iter::once(self.kernel_ban(&ban, now)))?;
         if let Some(evicted) = evicts {
-            self.evict(*evicted, now, card);
+            self.evict(*extent, *evicted, now, card);
         }
-        if let Cause::Rule { .. } = cause {
-            self.breaker.made(now.at, self.settings.max_per_minute);
-            self.arm(now, card);
+        let (mode, by, name) = (self.mode.mode, ban.origin.label(), report::name(net));
+        match extent {
+            Extent::Full => {
+                if let Cause::Rule { .. } = cause {
+                    self.breaker.made(now.at, self.settings.max_per_minute);
+                    self.arm(now, card);
+                }
+                self.metrics.banned(&ban.origin);
+                tracing::info!(%mode, by, "ban of {name}: {reason}");
+                self.enter_in_book(ban, card);
+                self.changed();
+            }
+            Extent::Shield => {
+                if self.enter_in_book(ban, card).is_none() {
+                    self.metrics.shielded();
+                }
+                // Whoever forges addresses makes thousands.
+                tracing::debug!(%mode, by, "shield from {name}: {reason}");
+                self.shields_changed();
+            }
         }
-        self.metrics.banned(&ban.origin);
-        let mode = self.mode.mode;
-        tracing::info!(%mode, by = ban.origin.label(), "ban of {}: {reason}", report::name(net));
-        self.book.insert(ban);
-        self.changed();
         Ok(())
     }
 
-    /// Gives a ban up for one that was made.
-    fn evict(&mut self, net: IpNet, now: Now, card: &mut dyn Card) {
+    /// Puts a ban or shield that the kernel has into the book. The shield that a ban takes the place of ends. Gives what was
+    /// there before.
+    pub(super) fn enter_in_book(&mut self, ban: Ban, card: &mut dyn Card) -> Option<Ban> {
+        let (net, extent) = (ban.net, ban.extent);
+        let before = self.book.insert(ban);
+        if let Some(Ban { extent: Extent::Shield, .. }) = before
+            && extent == Extent::Full
+            && let Err(error) = card.unban(Extent::Shield, &mut std::iter::once(net))
+        {
+            // It drops nothing that the ban does not, and ends by itself.
+            tracing::warn!("the shield from {} stays beside its ban: {error}", report::name(net));
+        }
+        before
+    }
+
+    /// Gives a ban or shield up for one that was made.
+    fn evict(&mut self, extent: Extent, net: IpNet, now: Now, card: &mut dyn Card) {
         let name = report::name(net);
-        match self.lift(&[net], now, card) {
-            Ok(()) => {
+        match (self.lift(&[(net, extent)], now, card), extent) {
+            (Ok(()), Extent::Full) => {
                 self.book.remove(net);
                 self.metrics.evicted();
                 tracing::warn!("{name} is banned no more: there is no room (response.max_bans)");
             }
+            (Ok(()), Extent::Shield) => {
+                self.book.remove(net);
+                self.metrics.shield_evicted();
+                tracing::debug!("{name} is shielded from no more: there is no room (response.max_shields)");
+            }
             // It stays in the book, and ends by itself.
-            Err(error) => tracing::error!("the ban of {name}, for which there is no room, stays: {error}"),
+            (Err(error), _) => {
+                let what = extent.label();
+                tracing::error!("the {what} of {name}, for which there is no room, stays: {error}");
+            }
         }
     }
 
@@ -459,22 +544,32 @@ impl Responder {
         KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
     }
 
-    /// Tells the kernel of all bans anew.
+    /// Tells the kernel of all bans and shields anew.
     pub(super) fn write_all(&mut self, now: Now, card: &mut dyn Card) {
-        let bans: Vec<_> = self.book.bans().map(|ban| self.kernel_ban(ban, now)).collect();
-        if let Err(error) = card.ban(&mut bans.into_iter()) {
-            tracing::error!("the kernel did not take all bans: {error}");
+        for extent in Extent::ALL {
+            let bans = self.book.bans().filter(|ban| ban.extent == extent);
+            let bans: Vec<_> = bans.map(|ban| self.kernel_ban(ban, now)).collect();
+            if let Err(error) = card.ban(extent, &mut bans.into_iter()) {
+                tracing::error!("the kernel did not take all {}s: {error}", extent.label());
+            }
         }
     }
 
-    /// Has the kernel end bans, unless a feed lists the same. There may be thousands.
+    /// Has the kernel end bans, unless a feed lists the same, and shields. There may be thousands.
     ///
     /// # Errors
     /// A map could not be changed; some of them may have ended.
-    pub(super) fn lift(&self, nets: &[IpNet], now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+    pub(super) fn lift(
+        &self,
+        ended: &[(IpNet, Extent)],
+        now: Now,
+        card: &mut dyn Card,
+    ) -> Result<(), SensorError> {
+        let of = |wanted| ended.iter().filter(move |(_, extent)| *extent == wanted).map(|(net, _)| *net);
         let listed = |net: &IpNet| self.feeds.kernel(*net, &self.mode, now);
-        card.unban(&mut nets.iter().filter(|net| listed(net).is_none()).copied())?;
-        card.ban(&mut nets.iter().filter_map(listed))
+        card.unban(Extent::Full, &mut of(Extent::Full).filter(|net| listed(net).is_none()))?;
+        card.ban(Extent::Full, &mut of(Extent::Full).filter_map(|net| listed(&net)))?;
+        card.unban(Extent::Shield, &mut of(Extent::Shield))
     }
 
     fn trip(&mut self, max: u32, now: Now, card: &mut dyn Card) {
@@ -528,7 +623,7 @@ impl Responder {
         };
         if mode == Mode::Enforce {
             self.let_go = LetGo::Everybody;
-            let dry: Vec<_> = self.book.remove_dry().iter().map(|ban| ban.net).collect();
+            let dry: Vec<_> = self.book.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();
             if let Err(error) = self.lift(&dry, now, card) {
                 tracing::warn!("bans that were made in dry-run could not be lifted: {error}");
             }
@@ -566,17 +661,29 @@ impl Responder {
         }
         let ended = self.book.expire(now, self.settings.max_bans as usize);
         if !ended.is_empty() {
-            let ended: Vec<_> = ended.iter().map(|ban| ban.net).collect();
-            if let Err(error) = self.lift(&ended, now, card) {
+            let lifted: Vec<_> = ended.iter().map(|ban| (ban.net, ban.extent)).collect();
+            if let Err(error) = self.lift(&lifted, now, card) {
                 // The kernel has ended them by its own clock.
-                tracing::warn!("bans that have ended could not be removed: {error}");
+                tracing::warn!("bans and shields that have ended could not be removed: {error}");
             }
-            match ended.as_slice() {
+            let bans = lifted.iter().filter(|(_, extent)| *extent == Extent::Full);
+            let bans: Vec<_> = bans.map(|(net, _)| *net).collect();
+            match bans.as_slice() {
+                [] => {}
                 [one] => tracing::info!("the ban of {} has ended", report::name(*one)),
                 many => tracing::info!("{} bans have ended: {}", many.len(), report::names(many)),
             }
-            self.let_go.add(&ended);
-            self.changed();
+            if bans.len() < lifted.len() {
+                tracing::debug!("{} shields have ended", lifted.len() - bans.len());
+                self.shields_changed();
+            }
+            if !bans.is_empty() {
+                self.let_go.add(&bans);
+                self.changed();
+            }
+        }
+        if self.shields_unsaved && now.at.saturating_sub(self.shields_saved) >= SHIELDS_KEPT {
+            (self.shields_unsaved, self.shields_saved, self.dirty) = (false, now.at, true);
         }
         self.book.forgive(self.settings.forgive, now.wall);
         if self.mode.deadline.is_some_and(|deadline| deadline <= now.at) {
@@ -593,7 +700,7 @@ impl Responder {
     /// Takes other settings. Bans stay; the mode changes only if `response.mode` does.
     pub fn reconfigure(&mut self, settings: Settings, now: Now, card: &mut dyn Card) {
         let old = std::mem::replace(&mut self.settings, settings);
-        self.metrics.limit(self.settings.max_bans);
+        self.metrics.limits(self.settings.max_bans, self.settings.max_shields);
         let result = if old.mode != self.settings.mode {
             self.breaker.reset();
             self.set_mode(self.settings.mode, ModeCause::Configuration, None, now, card)
@@ -643,10 +750,11 @@ impl LetGo {
     }
 }
 
-/// The ban that a sentence makes.
+/// The ban or shield that a sentence makes.
 pub(super) fn ban(net: IpNet, cause: &Cause, sentence: &Sentence, now: Now) -> Ban {
     Ban {
         net,
+        extent: sentence.extent,
         origin: cause.origin(),
         reason: sentence.reason.clone(),
         since: now.wall,

@@ -59,8 +59,10 @@ pub struct Settings {
     pub rules: Vec<String>,
     /// How sure a finding has to be.
     pub min_confidence: Confidence,
-    /// Whether a finding may ban an address that may be forged.
+    /// Whether a finding on evidence that may be forged may ban, unless its source has had real connections.
     pub allow_spoofable: bool,
+    /// Whether a finding on evidence that may be forged shields from its source.
+    pub shield: bool,
     /// How long the first ban lasts, the second, and so on; the last for all that follow. Never empty.
     pub times: Vec<Duration>,
     /// After how long without a ban the next is one step shorter.
@@ -69,6 +71,8 @@ pub struct Settings {
     pub jitter: u8,
     /// Bans at once, those of feeds not among them.
     pub max_bans: u32,
+    /// Shields at once.
+    pub max_shields: u32,
     /// Bans by rules within one minute, beyond which it falls back to dry run.
     pub max_per_minute: u32,
     /// For how long the kernel holds who plainly scans, until it has been judged; zero: not at all.
@@ -110,6 +114,9 @@ const RULES: [&str; 22] = [
 
 /// Bans that the kernel holds beside networks on feeds.
 pub const MAX_BANS: u32 = 60_000;
+/// Shields that the kernel holds: one more than can be made at once fits, since a shield that takes another's place is made
+/// first.
+pub const MAX_SHIELDS: u32 = 60_000;
 /// The longest that the kernel holds anybody by itself: a client's second SYN comes after a second.
 const LONGEST_HOLD: Duration = Duration::from_millis(900);
 /// Entries of `allow`.
@@ -130,10 +137,12 @@ impl Default for Settings {
             rules: RULES.map(str::to_owned).to_vec(),
             min_confidence: Confidence::Medium,
             allow_spoofable: false,
+            shield: true,
             times: vec![minutes(10), minutes(60), minutes(24 * 60)],
             forgive: minutes(24 * 60),
             jitter: 10,
             max_bans: 10_000,
+            max_shields: 10_000,
             max_per_minute: 100,
             reflex: Duration::from_millis(200),
             known_bad: KnownBad::default(),
@@ -162,6 +171,7 @@ impl Settings {
             rules: section.list("rules", MAX_NAMES, default.rules, rule),
             min_confidence: section.value("min_confidence", default.min_confidence, |_| Ok(())),
             allow_spoofable: section.value("allow_spoofable", default.allow_spoofable, |_| Ok(())),
+            shield: section.value("shield", default.shield, |_| Ok(())),
             times: section.list("times", MAX_TIMES, default.times.clone(), |text| {
                 let time: Interval = text.parse()?;
                 if longest.contains(&time) {
@@ -172,6 +182,7 @@ impl Settings {
             forgive: section.interval("forgive", default.forgive, longest.clone()),
             jitter: section.number("jitter", default.jitter, 0..=100),
             max_bans: section.number("max_bans", default.max_bans, 1..=MAX_BANS),
+            max_shields: section.number("max_shields", default.max_shields, 1..=MAX_SHIELDS),
             max_per_minute: section.number("max_per_minute", default.max_per_minute, 1..=MAX_BANS),
             reflex: section.interval(
                 "reflex",

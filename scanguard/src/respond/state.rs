@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, ModeCause, cause::Origin};
-use crate::whole_file;
+use crate::{sensor::gate::Extent, whole_file};
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
@@ -28,7 +28,7 @@ pub struct State {
     pub saved: Timestamp,
     /// The mode in force.
     pub mode: SavedMode,
-    /// Bans.
+    /// Bans and shields.
     pub bans: Vec<SavedBan>,
     /// Bans of the past, which make the next one longer.
     pub past: Vec<SavedPast>,
@@ -50,12 +50,15 @@ pub struct SavedMode {
     pub configured: Mode,
 }
 
-/// A ban.
+/// A ban or shield.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedBan {
     /// Who.
     pub net: IpNet,
+    /// Which of the two. Not written of bans, so that an agent from before there were shields reads a file without any.
+    #[serde(default, skip_serializing_if = "is_ban")]
+    pub extent: Extent,
     /// Who made it.
     pub origin: Origin,
     /// Why.
@@ -68,6 +71,10 @@ pub struct SavedBan {
     pub level: u32,
     /// See [`super::book::Ban::dry`].
     pub dry: bool,
+}
+
+fn is_ban(extent: &Extent) -> bool {
+    *extent == Extent::Full
 }
 
 /// A ban of the past.
@@ -201,6 +208,7 @@ mod tests {
         let mut state = State::new(epoch, mode);
         state.bans.push(SavedBan {
             net: "192.0.2.7/32".parse().unwrap(),
+            extent: Extent::Full,
             origin: Origin::Rule { rule: "vertical_scan".to_owned(), finding: "1-0".to_owned() },
             reason: "40 syn probes".to_owned(),
             since: epoch,
@@ -231,6 +239,18 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_from_before_there_were_shields_has_bans_only_and_one_with_shields_keeps_them() {
+        let mut state = state();
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(!text.contains("extent"), "{text}");
+        assert_eq!(State::parse(text.as_bytes()).unwrap(), state);
+        state.bans[0].extent = Extent::Shield;
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(text.contains("\"extent\":\"shield\""), "{text}");
+        assert_eq!(State::parse(text.as_bytes()).unwrap(), state);
     }
 
     #[test]

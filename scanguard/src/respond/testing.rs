@@ -10,7 +10,7 @@ use crate::{
     clock::Now,
     sensor::{
         SensorError,
-        gate::{GateMode, Reflex, Standing},
+        gate::{Extent, GateMode, Reflex, Standing},
     },
 };
 
@@ -32,6 +32,8 @@ pub(super) struct FakeCard {
     pub(super) reflex: Option<Reflex>,
     /// Lasts and enforced, by network.
     pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
+    /// The same of shields.
+    pub(super) shields: BTreeMap<IpNet, (Option<Duration>, bool)>,
     pub(super) allowed: std::collections::BTreeSet<IpNet>,
     /// It takes nobody as allowed.
     pub(super) refuses_allowed: bool,
@@ -39,6 +41,15 @@ pub(super) struct FakeCard {
     pub(super) refuses_gate: bool,
     /// How many bans find room.
     pub(super) room: Option<usize>,
+}
+
+impl FakeCard {
+    fn of(&self, extent: Extent) -> &BTreeMap<IpNet, (Option<Duration>, bool)> {
+        match extent {
+            Extent::Full => &self.bans,
+            Extent::Shield => &self.shields,
+        }
+    }
 }
 
 impl Card for FakeCard {
@@ -56,8 +67,12 @@ impl Card for FakeCard {
         Ok(())
     }
 
-    fn ban(&mut self, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError> {
+    fn ban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError> {
         for ban in bans {
+            if extent == Extent::Shield {
+                self.shields.insert(ban.net, (ban.lasts, ban.enforced));
+                continue;
+            }
             if self.room.is_some_and(|room| self.bans.len() >= room) {
                 let error = std::io::Error::from_raw_os_error(libc::E2BIG);
                 return Err(SensorError::Call { call: "BPF_MAP_UPDATE_ELEM", map: "BANS", error });
@@ -67,28 +82,27 @@ impl Card for FakeCard {
         Ok(())
     }
 
-    fn unban(&mut self, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError> {
+    fn unban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError> {
+        let map = match extent {
+            Extent::Full => &mut self.bans,
+            Extent::Shield => &mut self.shields,
+        };
         bans.for_each(|net| {
-            self.bans.remove(&net);
+            map.remove(&net);
         });
         Ok(())
     }
 
-    fn standing(&self, net: IpNet) -> Result<Option<Standing>, SensorError> {
-        Ok(self.bans.get(&net).map(|(lasts, enforced)| Standing {
-            remaining: *lasts,
-            enforced: *enforced,
-            dropped: 0,
-            last: None,
-        }))
+    fn standings(&self, extent: Extent, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        let standing = |net: &IpNet| {
+            let (remaining, enforced) = *self.of(extent).get(net)?;
+            Some((*net, Standing { remaining, enforced, dropped: 0, last: None }))
+        };
+        Ok(nets.iter().filter_map(standing).collect())
     }
 
-    fn standings(&self, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
-        Ok(nets.iter().filter_map(|net| Some((*net, self.standing(*net).ok()??))).collect())
-    }
-
-    fn banned(&self) -> Vec<IpNet> {
-        self.bans.keys().copied().collect()
+    fn banned(&self, extent: Extent) -> Vec<IpNet> {
+        self.of(extent).keys().copied().collect()
     }
 
     fn allowed(&self) -> std::collections::BTreeSet<IpNet> {

@@ -1,4 +1,4 @@
-//! Bans and the allow list, as the kernel program looks them up.
+//! Bans, shields and the allow list, as the kernel program looks them up.
 //!
 //! The agent's plan of who is banned is elsewhere; this is the effect. Bans end by the kernel's own clock, in
 //! jiffies, so that they end also when the agent has died.
@@ -22,8 +22,34 @@ use scanguard_common::{
     abi::{self, Ban},
     address::{Address, SourceMask},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{SensorError, batch, missing, test_run, trie};
+
+/// How much of what a source sends is dropped.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extent {
+    /// What it begins, and what no socket wants: it is banned.
+    #[default]
+    #[serde(rename = "ban")]
+    Full,
+    /// Only what meets nobody here, see [`scanguard_common::shield`]: it is shielded from.
+    Shield,
+}
+
+impl Extent {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Shield];
+
+    /// The name in output and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "ban",
+            Self::Shield => "shield",
+        }
+    }
+}
 
 /// What the gate does with those who are banned.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -52,15 +78,13 @@ impl GateMode {
 pub struct Reflex {
     /// From so many services on, or addresses, that it missed for certain within a poll interval.
     pub services: u32,
-    /// Within how long the source must have completed a connection; none: it need not have.
-    pub completed_within: Option<Duration>,
     /// For how long it is held.
     pub lasts: Duration,
     /// How many sources are held within a poll interval at most.
     pub most: u32,
 }
 
-/// A ban as it stands in the kernel.
+/// A ban or shield as it stands in the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Standing {
     /// How long it counts yet; none: it does not end. Zero: it has ended.
@@ -81,8 +105,13 @@ pub(super) struct Gate {
     networks: LpmTrie<MapData, [u8; 16], Ban>,
     /// As above.
     networks_fd: OwnedFd,
+    shields: HashMap<MapData, [u8; 16], Ban>,
+    /// As above.
+    shields_fd: OwnedFd,
     allowed: LpmTrie<MapData, [u8; 16], u32>,
     present: BTreeSet<IpNet>,
+    /// Those in `shields`.
+    shielded: BTreeSet<IpNet>,
     /// How many of them are found by one look-up.
     exact: usize,
     allow_list: BTreeSet<IpNet>,
@@ -119,7 +148,12 @@ impl Gate {
         let Map::LpmTrie(networks) = take(abi::BANNED_NETWORKS)? else {
             return Err(missing(abi::BANNED_NETWORKS));
         };
+        let Map::HashMap(shields) = take(abi::SHIELDS)? else {
+            return Err(missing(abi::SHIELDS));
+        };
         let bans_fd = descriptor(&bans, abi::BANS)?;
+        let shields_fd = descriptor(&shields, abi::SHIELDS)?;
+        let shields = HashMap::try_from(Map::HashMap(shields)).map_err(error(abi::SHIELDS))?;
         let networks_fd = descriptor(&networks, abi::BANNED_NETWORKS)?;
         let bans = HashMap::try_from(Map::HashMap(bans)).map_err(error(abi::BANS))?;
         let networks = LpmTrie::try_from(Map::LpmTrie(networks)).map_err(error(abi::BANNED_NETWORKS))?;
@@ -129,8 +163,11 @@ impl Gate {
             bans_fd,
             networks,
             networks_fd,
+            shields,
+            shields_fd,
             allowed,
             present: BTreeSet::new(),
+            shielded: BTreeSet::new(),
             exact: 0,
             allow_list: BTreeSet::new(),
             allowed_version: allowed_version.max(1),
@@ -146,6 +183,10 @@ impl Gate {
         for key in self.bans.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANS, error })?;
             self.exact += usize::from(self.present.insert(self.exact_net(Address::from_v6(&key))));
+        }
+        for key in self.shields.keys() {
+            let key = key.map_err(|error| SensorError::Map { map: abi::SHIELDS, error })?;
+            self.shielded.insert(self.exact_net(Address::from_v6(&key)));
         }
         for key in self.networks.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANNED_NETWORKS, error })?;
@@ -192,11 +233,7 @@ impl Gate {
             let banned = banned.trunc();
             let place = self.place(banned);
             let before = if self.present.contains(&banned) { self.get(&place)? } else { None };
-            let ban = Ban {
-                expires: lasts.map_or(abi::NEVER, |lasts| now.saturating_add(self.clock.ticks(lasts))),
-                mode: if enforced { abi::GATE_ENFORCE } else { abi::GATE_DRY_RUN },
-                ..before.filter(|before| before.expires > now).unwrap_or_default()
-            };
+            let ban = self.clock.ban(lasts, enforced, before, now);
             match place {
                 Place::Exact(address) => exact.push(banned, address.bytes(), ban),
                 Place::Network(key) => networks.push(banned, key, ban),
@@ -209,6 +246,64 @@ impl Gate {
         let made_too = networks.write(self.networks_fd.as_fd(), abi::BANNED_NETWORKS);
         self.present.extend(made_too.0);
         made.1.and(made_too.1)
+    }
+
+    /// Shields from sources anew, or changes that, as [`Self::ban_all`] bans. Only what a source is can be shielded from: an
+    /// IPv4 address, or an IPv6 prefix of the length of the mask; all else is left out.
+    ///
+    /// # Errors
+    /// The first that the map did not take; those before it are made.
+    pub(super) fn shield_all(
+        &mut self,
+        shields: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
+    ) -> Result<(), SensorError> {
+        let now = self.clock.now()?;
+        let mut entries = Entries::new();
+        for (shielded, lasts, enforced) in shields {
+            let shielded = shielded.trunc();
+            let Place::Exact(address) = self.place(shielded) else {
+                continue;
+            };
+            let before = if self.shielded.contains(&shielded) { self.get_shield(&address)? } else { None };
+            entries.push(shielded, address.bytes(), self.clock.ban(lasts, enforced, before, now));
+        }
+        let (made, result) = entries.write(self.shields_fd.as_fd(), abi::SHIELDS);
+        self.shielded.extend(made);
+        result
+    }
+
+    fn get_shield(&self, address: &Address) -> Result<Option<Ban>, SensorError> {
+        found(abi::SHIELDS, self.shields.get(&address.bytes(), 0))
+    }
+
+    /// Whether there was such a shield.
+    pub(super) fn unshield(&mut self, shielded: IpNet) -> Result<bool, SensorError> {
+        let shielded = shielded.trunc();
+        let Place::Exact(address) = self.place(shielded) else {
+            return Ok(false);
+        };
+        let was_there = removed(abi::SHIELDS, self.shields.remove(&address.bytes()))?;
+        self.shielded.remove(&shielded);
+        Ok(was_there)
+    }
+
+    /// The shields from just these sources, as far as there are any, at one moment.
+    pub(super) fn shield_standings(&self, shielded: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        let now = self.clock.now()?;
+        let mut standings = Vec::with_capacity(shielded.len());
+        for net in shielded {
+            let Place::Exact(address) = self.place(net.trunc()) else {
+                continue;
+            };
+            let shield = self.get_shield(&address)?;
+            standings.extend(shield.map(|shield| (*net, self.clock.standing(&shield, now))));
+        }
+        Ok(standings)
+    }
+
+    /// All that are shielded from, ended or not.
+    pub(super) fn shielded(&self) -> impl Iterator<Item = IpNet> {
+        self.shielded.iter().copied()
     }
 
     /// Takes over a ban from other maps, with its end and what it counted.
@@ -235,14 +330,9 @@ impl Gate {
     }
 
     fn get(&self, place: &Place) -> Result<Option<Ban>, SensorError> {
-        let (map, found) = match place {
-            Place::Exact(address) => (abi::BANS, self.bans.get(&address.bytes(), 0)),
-            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.get(key, 0)),
-        };
-        match found {
-            Ok(ban) => Ok(Some(ban)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(SensorError::Map { map, error }),
+        match place {
+            Place::Exact(address) => found(abi::BANS, self.bans.get(&address.bytes(), 0)),
+            Place::Network(key) => found(abi::BANNED_NETWORKS, self.networks.get(key, 0)),
         }
     }
 
@@ -250,15 +340,10 @@ impl Gate {
     pub(super) fn unban(&mut self, banned: IpNet) -> Result<bool, SensorError> {
         let banned = banned.trunc();
         let place = self.place(banned);
-        let (map, removed) = match &place {
-            Place::Exact(address) => (abi::BANS, self.bans.remove(&address.bytes())),
-            Place::Network(key) => (abi::BANNED_NETWORKS, self.networks.remove(key)),
-        };
-        let was_there = match removed {
-            Ok(()) => true,
-            Err(error) if is_absent(&error) => false,
-            Err(error) => return Err(SensorError::Map { map, error }),
-        };
+        let was_there = match &place {
+            Place::Exact(address) => removed(abi::BANS, self.bans.remove(&address.bytes())),
+            Place::Network(key) => removed(abi::BANNED_NETWORKS, self.networks.remove(key)),
+        }?;
         self.exact -= usize::from(self.present.remove(&banned) && place.is_exact());
         Ok(was_there)
     }
@@ -326,6 +411,7 @@ impl Gate {
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
         control.bans = count(self.exact);
         control.banned_networks = count(self.present.len() - self.exact);
+        control.shields = count(self.shielded.len());
         control.allowed_version = self.allowed_version;
     }
 }
@@ -361,6 +447,24 @@ impl<K: aya::Pod> Entries<K> {
             SensorError::Call { call: "BPF_MAP_UPDATE_BATCH", map, error }
         });
         (self.banned, result)
+    }
+}
+
+/// What a look-up gave, if it is there.
+fn found(map: &'static str, found: Result<Ban, MapError>) -> Result<Option<Ban>, SensorError> {
+    match found {
+        Ok(ban) => Ok(Some(ban)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(SensorError::Map { map, error }),
+    }
+}
+
+/// Whether what was taken out was there.
+fn removed(map: &'static str, removed: Result<(), MapError>) -> Result<bool, SensorError> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(SensorError::Map { map, error }),
     }
 }
 
@@ -404,6 +508,15 @@ impl Clock {
     fn time(&self, ticks: u64) -> Duration {
         let nanoseconds = u128::from(ticks).saturating_mul(self.tick.as_nanos());
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
+    /// A ban as the kernel has it; what one before it counted stays, unless that has ended.
+    fn ban(&self, lasts: Option<Duration>, enforced: bool, before: Option<Ban>, now: u64) -> Ban {
+        Ban {
+            expires: lasts.map_or(abi::NEVER, |lasts| now.saturating_add(self.ticks(lasts))),
+            mode: if enforced { abi::GATE_ENFORCE } else { abi::GATE_DRY_RUN },
+            ..before.filter(|before| before.expires > now).unwrap_or_default()
+        }
     }
 
     fn standing(&self, ban: &Ban, now: u64) -> Standing {

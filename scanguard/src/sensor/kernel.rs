@@ -58,14 +58,16 @@ pub struct KernelSensor {
     told: abi::Control,
     /// Whom it holds by itself.
     reflex: Option<Reflex>,
-    /// From one poll to the next.
-    epoch_length: Duration,
     /// What is noted for the next agent.
     meta: Option<MetaMap>,
+    /// From one poll to the next.
+    epoch_length: Duration,
     /// When an agent before this one last read the sources that are there.
     read_before: Option<Duration>,
     /// The epoch that ran when sources were read last, by this agent or by one before it: all before that is known.
     stopped: u32,
+    /// Whether the program hears of connections.
+    hears_connections: bool,
 }
 
 /// How long an epoch lasts at most where polls come in such a distance.
@@ -137,6 +139,7 @@ impl KernelSensor {
             meta: None,
             read_before: None,
             stopped: if is_new { first.epoch } else { told.epoch },
+            hears_connections: false,
         };
         sensor.tell(|_| {})?;
         Ok(sensor)
@@ -224,6 +227,16 @@ impl KernelSensor {
         }
     }
 
+    /// Takes whether the program hears of connections ([`super::connections`]). At first: no.
+    pub fn hear_connections(&mut self, heard: bool) {
+        self.hears_connections = heard;
+    }
+
+    /// Whether it does.
+    pub fn hears_connections(&self) -> bool {
+        self.hears_connections
+    }
+
     /// Tells the program which addresses are this host's, and whether it forwards.
     ///
     /// # Errors
@@ -299,7 +312,7 @@ impl KernelSensor {
         })
     }
 
-    /// Whom the program holds by itself until the agent has judged; none: nobody. After [`Self::set_epoch_length`].
+    /// Whom the program holds by itself until the agent has judged; none: nobody.
     ///
     /// # Errors
     /// The map could not be changed.
@@ -373,6 +386,45 @@ impl KernelSensor {
         self.gate.present()
     }
 
+    /// Shields from sources, or changes that: whom, for how long (none: without an end), whether to drop or to count what
+    /// would be dropped. Only sources as they are counted can be: an IPv4 address, or an IPv6 prefix of the length of the
+    /// mask.
+    ///
+    /// # Errors
+    /// The map is full or could not be changed. Those before it are shielded from.
+    pub fn shield_all(
+        &mut self,
+        shields: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
+    ) -> Result<(), SensorError> {
+        let result = self.gate.shield_all(shields);
+        self.tell(|_| {})?;
+        result
+    }
+
+    /// Ends shields; those that are not there are none the worse.
+    ///
+    /// # Errors
+    /// The map could not be changed. The shields before it have ended.
+    pub fn unshield_all(&mut self, mut shielded: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError> {
+        let gate = &mut self.gate;
+        let result = (&mut shielded).try_for_each(|shielded| gate.unshield(shielded).map(drop));
+        self.tell(|_| {})?;
+        result
+    }
+
+    /// The shields from just these sources, at one moment: those that there are.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn shield_standings(&self, shielded: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
+        self.gate.shield_standings(shielded)
+    }
+
+    /// All that are in the map of shields, also those whose shield has ended.
+    pub fn shielded(&self) -> impl Iterator<Item = IpNet> {
+        self.gate.shielded()
+    }
+
     /// Makes these, and nobody else, the ones that are never dropped.
     ///
     /// # Errors
@@ -428,16 +480,11 @@ impl KernelSensor {
 
     fn describe_reflex(&mut self) {
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let Some(Reflex { services, completed_within, lasts, most }) = self.reflex else {
+        let Some(Reflex { services, lasts, most }) = self.reflex else {
             self.told.reflex = 0;
             return;
         };
-        // Whole epochs, at least one, since none would mean that no connection is asked for.
-        let epochs = |within: Duration| within.as_nanos() / self.epoch_length.as_nanos().max(1);
         self.told.reflex = services;
-        self.told.reflex_completed = completed_within.map_or(0, |within| {
-            u32::try_from(epochs(within)).unwrap_or(u32::MAX).clamp(1, i32::MAX.cast_unsigned())
-        });
         self.told.reflex_ticks = number(self.gate.ticks(lasts));
         self.told.reflex_most = most;
     }
@@ -543,6 +590,6 @@ impl Sensor for KernelSensor {
     }
 
     fn sees_handshakes(&self) -> bool {
-        true
+        self.hears_connections
     }
 }

@@ -6,8 +6,10 @@
 
 pub mod attach;
 mod batch;
+pub mod btf;
 mod census;
 mod changes;
+pub mod connections;
 pub mod egress;
 pub mod footprint;
 pub mod frags;

@@ -11,7 +11,11 @@ use scanguard_common::{
     address::{Address, SourceMask},
 };
 
-use super::{pins::Shape, settings::Settings};
+use super::{
+    connections::{self, ConnectionsError, Ground},
+    pins::Shape,
+    settings::Settings,
+};
 use crate::content;
 
 /// The object that `build.rs` built, aligned as the ELF parser wants it.
@@ -83,7 +87,8 @@ impl KernelLogLevel {
     }
 }
 
-/// Loads the program and makes its maps; attaches nothing. All is gone when the result is dropped.
+/// Loads the program and makes its maps; attaches nothing. All is gone when the result is dropped. `ground` is what is known
+/// of the kernel's structures.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -92,8 +97,39 @@ pub fn load(
     sampling: &content::sampling::Settings,
     salt: u64,
     log: KernelLogLevel,
+    ground: &Ground,
 ) -> Result<aya::Ebpf, LoadError> {
-    load_with(settings, sampling, salt, log, &[])
+    load_with(settings, sampling, salt, log, ground, &[])
+}
+
+/// As [`load_with`], and hears of connections from then on, if that can be had; else the program is loaded without what
+/// would prove anything, and the reason comes with it.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn load_and_hear(
+    settings: &Settings,
+    sampling: &content::sampling::Settings,
+    salt: u64,
+    log: KernelLogLevel,
+    pinned: &[(String, PathBuf)],
+) -> Result<(aya::Ebpf, Result<(), ConnectionsError>), LoadError> {
+    let load = |ground: &Ground| load_with(settings, sampling, salt, log, ground, pinned);
+    let ground = match Ground::of_kernel() {
+        Ok(ground) => ground,
+        Err(error) => return Ok((load(&Ground::NONE)?, Err(error))),
+    };
+    match load(&ground) {
+        Ok(mut ebpf) => {
+            let heard = connections::load(&mut ebpf).and_then(|()| connections::attach(&mut ebpf));
+            Ok((ebpf, heard))
+        }
+        // A kernel that is locked down lets nobody read its memory.
+        Err(LoadError::Unsupported { reason, .. }) => {
+            Ok((load(&Ground::NONE)?, Err(ConnectionsError::Refused(reason))))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// As [`load`], with pinned maps, by name, in the place of new ones.
@@ -105,6 +141,7 @@ pub fn load_with(
     sampling: &content::sampling::Settings,
     salt: u64,
     log: KernelLogLevel,
+    ground: &Ground,
     pinned: &[(String, PathBuf)],
 ) -> Result<aya::Ebpf, LoadError> {
     let mask = SourceMask::new(settings.ipv6_prefix).words();
@@ -116,6 +153,7 @@ pub fn load_with(
     for (name, path) in pinned {
         loader.map_pin_path(name, path);
     }
+    ground.tell(&mut loader);
     let mut ebpf = loader
         .override_global(abi::VERSION, &1u32, true)
         .override_global(abi::SOURCE_MASK, &mask, true)

@@ -9,7 +9,7 @@ use scanguard_common::{
     inspect,
     outcome::{Exit, Flow, Outcome, SegmentKind},
     packet::Packet as _,
-    sample::{BUDGETS, CPU_BUDGETS, LeftOut, Ports, budget_place, charge, cpu_place},
+    sample::{BUDGETS, CPU_BUDGETS, LeftOut, Ports, Purse, budget_place, charge, cpu_place},
     tally::Tally,
 };
 
@@ -78,7 +78,7 @@ impl Sampler {
 
     fn beginning(&self, frame: &&[u8], is_answer: bool) -> Option<(Payload, Begins)> {
         let payload = content::payload(frame)?;
-        let Payload { flow, offset, len } = payload;
+        let Payload { flow, offset, len, .. } = payload;
         let protocol = flow.service.protocol;
         let port = if is_answer { flow.source_port } else { flow.service.port };
         let speaks = speaks(protocol, port, |port| self.tcp.contains(port), |port| self.dns.contains(port))?;
@@ -127,10 +127,11 @@ impl Sampler {
     }
 
     fn pay(&mut self, flow: &Flow, begins: Begins, epoch: u32) -> Result<(), LeftOut> {
-        let (place, tag) = budget_place(self.mask.apply(flow.source), begins.is_answer(), self.salt);
+        let purse = if begins.is_answer() { Purse::Answer } else { Purse::Unproven };
+        let (place, tag) = budget_place(self.mask.apply(flow.source), purse, self.salt);
         let held = self.sources.get_mut(place as usize).ok_or(LeftOut::SourceBudget)?;
         *held = charge(*held, tag, epoch, self.budgets.source).ok_or(LeftOut::SourceBudget)?;
-        let cpu = &mut self.cpu[cpu_place(flow.service.protocol) as usize];
+        let cpu = &mut self.cpu[cpu_place(flow.service.protocol, purse) as usize];
         *cpu = charge(*cpu, 0, epoch, self.budgets.cpu).ok_or(LeftOut::CpuBudget)?;
         if self.taken.len() < MOST { Ok(()) } else { Err(LeftOut::RingFull) }
     }

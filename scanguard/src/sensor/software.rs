@@ -135,12 +135,13 @@ impl SoftwareSensor {
         self.tally.egress[exit.index()] += 1;
     }
 
-    /// Notes that a connection with a source was completed, if the source is in the table.
-    pub fn completed(&mut self, source: &Address) {
-        let epoch = epoch(self.period);
+    /// Notes that a connection with a source was completed, and with which service (none: this host began it), if the source
+    /// is in the table. Captures do not tell: there is no kernel that accepted anything.
+    pub fn completed(&mut self, source: &Address, service: Option<Service>) {
+        let (epoch, salt) = (epoch(self.period), self.salt);
         if let Some(state) = self.active(*source) {
             // SAFETY: an exclusive reference.
-            unsafe { account::record_completed::<Unshared>(state, epoch) };
+            unsafe { account::record_completed::<Unshared>(state, service, epoch, salt) };
         }
     }
 

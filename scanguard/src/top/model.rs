@@ -114,7 +114,12 @@ impl Row<'_> {
                 open.country.clone().unwrap_or_default(),
                 open.finding.reason.clone(),
             ],
-            Self::Ban(ban) => vec![name(ban.net), ban.origin.label().to_owned(), ban.reason.clone()],
+            Self::Ban(ban) => vec![
+                name(ban.net),
+                ban.response.label().to_owned(),
+                ban.origin.label().to_owned(),
+                ban.reason.clone(),
+            ],
         };
         words.join(" ").to_lowercase()
     }

@@ -19,7 +19,7 @@ fn status() -> Status {
         "response": {
             "mode": "dry-run", "mode_cause": {"by": "configuration"}, "mode_since": "2026-01-01T00:00:00Z",
             "mode_configured": "dry-run", "confirm_seconds_left": null, "drop": "new", "reflex": null,
-            "bans": {"rule": 1, "hand": 1, "crowdsec": 0, "adopted": 0}, "max_bans": 100, "feed_networks": 0,
+            "bans": {"rule": 1, "hand": 1, "crowdsec": 0, "adopted": 0}, "max_bans": 100, "shields": {"on": true, "held": 1, "most": 100}, "feed_networks": 0,
             "feed_networks_left_out": 0, "allowed": [], "bans_last_minute": 0, "max_per_minute": 60,
             "circuit_breaker_open": false, "state_file": "/var/lib/scanguard/state.json", "state_file_error": null
         }
@@ -71,8 +71,12 @@ fn bans() -> Bans {
     serde_json::from_value(json!({
         "mode": "dry-run", "feed_networks": 0,
         "bans": [{
-            "net": "192.0.2.7/32", "by": "hand", "uid": 0, "reason": "by hand", "since": "2026-01-01T00:00:00Z",
+            "net": "192.0.2.7/32", "response": "ban", "by": "hand", "uid": 0, "reason": "by hand", "since": "2026-01-01T00:00:00Z",
             "seconds_left": 600, "level": 0, "drops": false, "packets": 12, "seconds_since_last": 1
+        }, {
+            "net": "198.51.100.9/32", "response": "shield", "by": "rule", "rule": "vertical_scan", "finding": "1-1",
+            "reason": "shielded from for 10m", "since": "2026-01-01T00:00:00Z",
+            "seconds_left": 500, "level": 0, "drops": false, "packets": 3, "seconds_since_last": 1
         }]
     }))
     .unwrap()

@@ -21,7 +21,10 @@ use crate::{
         listing::BanState,
     },
     detect::Severity,
-    respond::report::{Status, name},
+    respond::{
+        Extent,
+        report::{Status, name},
+    },
 };
 
 const HINTS: &str = "q quit  ? help  / filter  s sort  p pause  Enter detail  b ban  u unban  a allow";
@@ -102,10 +105,11 @@ fn header(model: &Model) -> Vec<Line<'static>> {
     let active = model.sources.as_ref().map_or(0, |sources| sources.active);
     let breaker = if response.circuit_breaker_open { "  CIRCUIT BREAKER OPEN" } else { "" };
     let second = format!(
-        "{traffic}  {}  {}  {}{breaker}",
+        "{traffic}  {}  {}  {}  {}{breaker}",
         count(active, "source"),
         count(*findings_open, "open finding"),
-        count(bans, "ban")
+        count(bans, "ban"),
+        count(response.shields.held, "shield")
     );
     vec![first, Line::raw(second)]
 }
@@ -172,12 +176,21 @@ fn style(model: &Model, row: Row<'_>) -> Style {
         Row::Source(source) => match source.ban {
             BanState::Dropped => coloured(model, Color::Red),
             BanState::Allowed => coloured(model, Color::Green),
-            BanState::None | BanState::Banned | BanState::Counted if source.rules.is_empty() => Style::new(),
-            BanState::None | BanState::Banned | BanState::Counted => coloured(model, Color::Yellow),
+            BanState::None | BanState::Shielded | BanState::Banned | BanState::Counted
+                if source.rules.is_empty() =>
+            {
+                Style::new()
+            }
+            BanState::None | BanState::Shielded | BanState::Banned | BanState::Counted => {
+                coloured(model, Color::Yellow)
+            }
         },
         Row::Finding(open) => severe(open.finding.severity),
-        Row::Ban(ban) if ban.drops => coloured(model, Color::Red),
-        Row::Ban(_) => Style::new(),
+        Row::Ban(ban) => match (ban.drops, ban.response) {
+            (true, Extent::Full) => coloured(model, Color::Red),
+            (true, Extent::Shield) => coloured(model, Color::Yellow),
+            (false, Extent::Full | Extent::Shield) => Style::new(),
+        },
     }
 }
 
@@ -190,7 +203,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, model: &mut Model) {
             (false, _) => "Nothing here has the text of the filter.",
             (true, Tab::Sources) => "Nobody has probed within the last 15 minutes.",
             (true, Tab::Findings) => "No finding is open.",
-            (true, Tab::Bans) => "Nobody is banned.",
+            (true, Tab::Bans) => "Nobody is banned or shielded from.",
         };
         return frame.render_widget(Paragraph::new(said).wrap(Wrap { trim: true }), area);
     }

@@ -133,7 +133,7 @@ impl Board {
             sources: Sources { count: workers.len() as u64, examples },
             items,
             first: members.iter().map(|member| member.first).min().unwrap_or_default(),
-            proven: activity.reached(Reach::Unknown) * 2 < activity.counts.total(),
+            certain: activity.reached(Reach::Unknown) * 2 < activity.counts.total(),
             activity,
             delta: Delta {
                 activity: Activity::NONE,

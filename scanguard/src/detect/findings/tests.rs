@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     detect::{
         Technique,
-        rules::testing::{Script, address},
+        rules::testing::{Script, address, tcp, udp},
     },
     observe::settings,
 };
@@ -30,7 +30,7 @@ impl Rule for Always {
     }
     fn evaluate(&self, source: &crate::detect::Source<'_>) -> Option<Evidence> {
         let window = source.window(settings::Settings::default().horizon);
-        Some(Evidence { window, reason: "always".to_owned(), proven: true })
+        Some(Evidence { window, reason: "always".to_owned(), certain: true, proof: Proof::None })
     }
 }
 
@@ -128,4 +128,54 @@ fn who_is_let_go_is_accused_again_only_for_what_it_does_from_then_on() {
     assert_eq!(accused(&mut script), [false, true]);
     let opened = script.events().iter().filter(|event| event.kind == EventKind::Opened).count();
     assert_eq!(opened, 2, "the findings go on");
+}
+
+/// Forged packets in the name of a client.
+type Forgery = (&'static str, fn(&mut Script));
+
+#[test]
+fn connections_of_a_client_prove_nothing_of_probes_in_its_name() {
+    let forgeries: [Forgery; 5] = [
+        ("three NULL segments", |script| {
+            for port in 1..=3 {
+                script.probe(1, ProbeClass::Null, 1, tcp(port));
+            }
+        }),
+        ("SYNs to closed ports", |script| {
+            for port in 1..=40 {
+                script.syn(1, 1, port);
+            }
+        }),
+        ("UDP", |script| {
+            for port in 1..=40 {
+                script.probe(1, ProbeClass::Udp, 1, udp(port));
+            }
+        }),
+        ("aborted handshakes", |script| {
+            for port in [21, 22, 25, 80, 110, 143, 443, 3306] {
+                script.half_open(1, 1, port);
+            }
+        }),
+        ("a sweep", |script| {
+            for host in 1..=100 {
+                script.syn(1, host, 22);
+            }
+        }),
+    ];
+    for (name, forge) in forgeries {
+        let mut script = Script::all_rules();
+        for second in 0..100 {
+            script.at(second).open(1, 1, 443).completed(1);
+        }
+        forge(&mut script);
+        script.at(101).open(1, 1, 443).completed(1).at(110);
+        script.events();
+        let open = script.tracker().of(&address(1));
+        assert!(!open.is_empty(), "{name}");
+        for finding in open {
+            let (confidence, spoofable) = finding.known();
+            assert!(spoofable == Spoofable::Yes && confidence <= Confidence::Medium, "{name}: {finding:?}");
+            assert!(finding.had_connections(), "{name}");
+        }
+    }
 }

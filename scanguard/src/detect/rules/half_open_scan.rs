@@ -15,7 +15,7 @@ use scanguard_common::outcome::ProbeClass;
 use super::{Common, plural, services::Settings};
 use crate::{
     config::Interval,
-    detect::{Evidence, Rule, Severity, Source, Technique, missed::ATTEMPTS},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed::ATTEMPTS},
     observe::activity::Activity,
 };
 
@@ -61,10 +61,6 @@ impl Rule for HalfOpenScan {
         &["known_bad"]
     }
 
-    fn is_forgeable(&self) -> bool {
-        true
-    }
-
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);
@@ -85,7 +81,7 @@ impl Rule for HalfOpenScan {
             plural(services, "service"),
             Interval(length),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 
@@ -121,7 +117,7 @@ mod tests {
         let events = script.events();
         let finding = &events[0].finding;
         assert_eq!((finding.rule, finding.aborted(), finding.completed()), ("half_open_scan", 8, 20));
-        // Connections that the owner of the address completed do not make the SYNs its own.
+        // Connections of the owner of the address do not make the SYNs its own.
         assert_eq!((finding.spoofable, finding.confidence), (Spoofable::Yes, Confidence::Medium));
         assert!(finding.reason.starts_with("8 handshakes with about "), "{}", finding.reason);
     }

@@ -63,7 +63,7 @@ impl Play {
         let now = self.now();
         let utterance = Utterance { source: address(source), service, client_port, proof, said };
         let Self { detector, events, .. } = self;
-        detector.hear(&utterance, now, &mut |event| events.push(event));
+        detector.hear(&utterance, None, now, &mut |event| events.push(event));
     }
 
     /// 192.0.2.`source` says something within a connection.

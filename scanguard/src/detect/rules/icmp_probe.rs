@@ -9,7 +9,7 @@ use scanguard_common::outcome::ProbeClass;
 use super::{Common, probes_in_words};
 use crate::{
     config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique},
 };
 
 /// `[rules.icmp_probe]`.
@@ -83,7 +83,7 @@ impl Rule for IcmpProbe {
             probes_in_words(&window.activity.counts.only(OBSOLETE)),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Common, probes_in_words};
 use crate::{
     config::{Interval, Section},
     detect::{
-        Evidence, Rule, Severity, Source, Technique,
+        Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, REQUESTS},
     },
     observe::sampled::Kind,
@@ -84,7 +84,7 @@ impl Rule for IcmpSweep {
             super::about(hosts.possible),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

@@ -7,7 +7,7 @@ use scanguard_common::{oracle::Reach, outcome::ProbeClass};
 use super::{Common, probes_in_words};
 use crate::{
     config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique},
 };
 
 /// `[rules.known_bad]`.
@@ -79,7 +79,7 @@ impl Rule for KnownBad {
         }
         let reason = format!("{} within {}", probes_in_words(counts), Interval(self.0.common.window));
         let proven = window.activity.reached(Reach::Closed) + window.activity.reached(Reach::Dark) > 0;
-        Some(Evidence { window, reason, proven })
+        Some(Evidence { window, reason, certain: proven, proof: Proof::None })
     }
 }
 

@@ -13,7 +13,7 @@ use super::Common;
 use crate::{
     config::{Interval, Section},
     detect::{
-        Evidence, Rule, Severity, Source, Technique,
+        Evidence, Proof, Rule, Severity, Source, Technique,
         geo::{Country, Origin},
         missed::{self, ATTEMPTS},
     },
@@ -158,7 +158,7 @@ impl Rule for NeverSeen {
                  sensor learned"
             );
             // That somebody comes from there is certain, that he is up to no good is not.
-            return Some(Evidence { window, reason, proven: false });
+            return Some(Evidence { window, reason, certain: false, proof: Proof::Connection });
         }
         // The examples do not say what they met: only where all met something it is certain.
         if missed::probes(&source.delta.activity, ATTEMPTS) > 0 {
@@ -169,7 +169,7 @@ impl Rule for NeverSeen {
         let reason = format!(
             "a connection to port {first}, which nobody asked for in the {learned} that the sensor learned"
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

@@ -9,7 +9,7 @@ use scanguard_common::outcome::ProbeClass::{self, Fin, Null, OddFlags, SynFin, S
 use super::{Common, about, plural, probes_in_words};
 use crate::{
     config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique},
 };
 
 /// `[rules.null_scan]` and its like.
@@ -126,7 +126,7 @@ impl Rule for OddSegments {
             plural(hosts.min(probes), "address"),
             Interval(settings.common.window),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

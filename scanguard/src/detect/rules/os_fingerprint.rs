@@ -11,7 +11,7 @@ use scanguard_common::outcome::ProbeClass::{self, Ack, IcmpEcho, Null, SynFin, U
 use super::{Common, probes_in_words};
 use crate::{
     config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique},
 };
 
 /// `[rules.os_fingerprint]`.
@@ -98,7 +98,7 @@ impl Rule for OsFingerprint {
             probes_in_words(&counts.only(CLASSES)),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

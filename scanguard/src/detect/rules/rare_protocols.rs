@@ -10,7 +10,7 @@ use scanguard_common::outcome::ProbeClass::{self, IpProtocol, SctpCookieEcho, Sc
 use super::{Common, about, plural, probes_in_words};
 use crate::{
     config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique, missed},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
     observe::sampled::Kind as Target,
 };
 
@@ -115,7 +115,7 @@ impl Rule for RareProtocols {
             Interval(settings.common.window),
             kind.words,
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Common, about, plural};
 use crate::{
     config::{Interval, Section},
     detect::{
-        Evidence, Plain, Rule, Severity, Source, Technique,
+        Evidence, Plain, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
@@ -143,7 +143,7 @@ impl Rule for SequentialTest {
             about(hosts),
             plural(hosts, "address"),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Service probing: one source completes connections to many open services (nmap -sV, banner grabbing, nuclei).
 //!
-//! Only distinct services on ports below 10,000 count: FTP and RPC open further ports as they go. Somebody who does
+//! Only services with which the kernel completed connections count, since SYNs to open ports may be forged; of them only
+//! those on ports below 10,000: FTP and RPC open further ports as they go. Somebody who does
 //! the same over and over, as monitoring does, is known after some rounds and found no more.
 
 use std::time::Duration;
@@ -10,8 +11,8 @@ use scanguard_common::outcome::ProbeClass;
 use super::{Common, about, services::Settings};
 use crate::{
     config::Interval,
-    detect::{Evidence, Rule, Severity, Source, Technique},
-    observe::sampled::Kind,
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique},
+    observe::activity::Activity,
 };
 
 /// `[rules.service_probe]` unless it is set. Mail clients use up to seven services, users of all that a host offers a dozen.
@@ -52,11 +53,15 @@ impl Rule for ServiceProbe {
         crate::detect::NOT_AT_ONCE
     }
 
+    fn concerns(&self, new: &Activity) -> bool {
+        new.completed() > 0
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         let activity = &window.activity;
-        let services = activity.sampled.share_of_services(activity.open_services().value, &[Kind::TcpFixed]);
-        if services < u64::from(self.0.services) || activity.completed() < services {
+        let services = activity.connected_services().value;
+        if services < u64::from(self.0.services) {
             return None;
         }
         let ever = source.history.window(source.at, Duration::MAX).activity.completed();
@@ -69,14 +74,19 @@ impl Rule for ServiceProbe {
             about(services),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::Connection })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::testing::{NOBODY, Script, found};
+    use crate::detect::{
+        Confidence,
+        findings::Spoofable,
+        rules::testing::{NOBODY, Script, found},
+        settings,
+    };
 
     fn rule() -> Box<dyn Rule> {
         Box::new(ServiceProbe(SERVICE_PROBE))
@@ -90,6 +100,26 @@ mod tests {
             }
         });
         assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn what_is_counted_is_proven() {
+        let mut script = Script::new(rule(), settings::Settings::default());
+        for port in 1..=40 {
+            script.open(1, 1, port * 100).completed(1);
+        }
+        let known = script.events()[0].finding.known();
+        assert_eq!(known, (Confidence::High, Spoofable::No { completed: 40 }));
+    }
+
+    #[test]
+    fn syns_in_the_name_of_a_client_to_services_that_it_does_not_use_count_for_nothing() {
+        let found = found(rule(), |script| {
+            for second in 0..40u16 {
+                script.at(second.into()).open(1, 1, second * 100 + 1).open(1, 1, 443).completed(1);
+            }
+        });
+        assert_eq!(found, NOBODY);
     }
 
     #[test]

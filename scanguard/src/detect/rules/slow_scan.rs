@@ -11,7 +11,7 @@ use super::{Common, about, plural, probes_in_words};
 use crate::{
     config::{Interval, Section},
     detect::{
-        Evidence, Rule, Severity, Source, Technique,
+        Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS, DATAGRAMS},
     },
     observe::sampled::Kind,
@@ -116,7 +116,7 @@ impl Rule for SlowScan {
             plural(hosts, "address"),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

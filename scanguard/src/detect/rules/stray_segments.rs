@@ -12,7 +12,7 @@ use scanguard_common::outcome::ProbeClass::{self, Ack, Maimon};
 use super::{Common, about, plural, probes_in_words};
 use crate::{
     config::{Interval, Section},
-    detect::{Evidence, Rule, Severity, Source, Technique, missed},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
     observe::sampled::Kind as Target,
 };
 
@@ -119,7 +119,7 @@ impl Rule for StraySegments {
             plural(hosts, "address"),
             Interval(settings.common.window),
         );
-        Some(Evidence { window, reason, proven: true })
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Script {
     sensor: SoftwareSensor,
     pipeline: Pipeline,
     second: u64,
+    /// The service that was met last.
+    met: Option<Service>,
     events: Vec<Event>,
 }
 
@@ -49,6 +51,7 @@ impl Script {
             sensor: SoftwareSensor::new(&sensor::settings::Settings::default(), 99),
             pipeline: Pipeline::new(observer, detector),
             second: 0,
+            met: None,
             events: Vec::new(),
         }
     }
@@ -92,12 +95,15 @@ impl Script {
         reach: Reach,
     ) -> &mut Self {
         self.sensor.probe(class, reach, &flow(source, host, service));
+        if reach == Reach::Open {
+            self.met = Some(service);
+        }
         self
     }
 
-    /// A connection of the source was completed.
+    /// A connection of the source was completed, with the service that was met last.
     pub(crate) fn completed(&mut self, source: u8) -> &mut Self {
-        self.sensor.completed(&address(source));
+        self.sensor.completed(&address(source), self.met);
         self
     }
 

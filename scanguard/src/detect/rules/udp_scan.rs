@@ -14,7 +14,7 @@ use super::{Common, about, least, probes_in_words};
 use crate::{
     config::{Interval, Section},
     detect::{
-        Evidence, Rule, Severity, Source, Technique,
+        Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, DATAGRAMS},
     },
     observe::sampled::Kind,
@@ -118,7 +118,7 @@ impl Rule for UdpScan {
             super::plural(hosts, "address"),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason, proven })
+        Some(Evidence { window, reason, certain: proven, proof: Proof::None })
     }
 }
 

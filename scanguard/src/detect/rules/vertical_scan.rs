@@ -8,7 +8,7 @@ use super::{Common, attempts_in_words, least};
 use crate::{
     config::Section,
     detect::{
-        Evidence, Rule, Severity, Source, Technique,
+        Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
@@ -91,7 +91,7 @@ impl Rule for VerticalScan {
             return None;
         }
         let reason = attempts_in_words(&window, self.0.common.window, proven);
-        Some(Evidence { window, reason, proven })
+        Some(Evidence { window, reason, certain: proven, proof: Proof::None })
     }
 }
 

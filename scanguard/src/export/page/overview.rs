@@ -9,7 +9,7 @@ use crate::{
     control::listing::Picture,
     respond::{
         Mode,
-        report::{BanCounts, Status},
+        report::{BanCounts, ShieldCounts, Status},
     },
 };
 
@@ -34,6 +34,7 @@ pub(super) struct Overview<'a> {
     findings_open: usize,
     bans: BanCounts,
     max_bans: u32,
+    shields: ShieldCounts,
     feed_networks: usize,
     circuit_breaker_open: bool,
     /// Whether there is a token with which something can be done from the page.
@@ -60,6 +61,7 @@ impl<'a> Overview<'a> {
             findings_open: *findings_open,
             bans: response.bans,
             max_bans: response.max_bans,
+            shields: response.shields,
             feed_networks: response.feed_networks,
             circuit_breaker_open: response.circuit_breaker_open,
             has_token,

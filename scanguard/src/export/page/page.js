@@ -134,7 +134,7 @@ function showFindings() {
   list("findings", findings, open, (f) => f.id, cells, (f) => (f.source ? host(f.source) : ""));
 }
 
-const BAN = { none: "", allowed: "good", banned: "warn", counted: "warn", dropped: "bad" };
+const BAN = { none: "", allowed: "good", shielded: "warn", banned: "warn", counted: "warn", dropped: "bad" };
 
 function showSources() {
   const cells = (s) => [
@@ -159,6 +159,7 @@ const NOT_DROPPED = { "dry-run": "counted", observe: "nothing" };
 function showBans() {
   const cells = (b) => [
     host(b.net),
+    b.response,
     b.by === "rule" ? `rule ${b.rule}` : b.by,
     [b.reason, "wide"],
     new Date(b.since).toLocaleString(),
@@ -188,6 +189,7 @@ function showOverview(o) {
   figure(figures, "mode", "Mode", o.mode);
   figure(figures, "findings", "Open findings", whole(o.findings_open));
   figure(figures, "bans", "Bans", `${whole(bans)} of ${whole(o.max_bans)}`);
+  figure(figures, "shields", "Shields", `${whole(o.shields.held)} of ${whole(o.shields.most)}`);
   figure(figures, "feeds", "Banned by feeds", whole(o.feed_networks));
   figure(figures, "sources", "Sources remembered", whole(o.sources_remembered));
   figure(figures, "active", "Active sources", whole(o.sources_active));
@@ -206,7 +208,7 @@ function showOverview(o) {
   byId("orders").hidden = !o.has_token;
   document.body.classList.toggle("has-token", o.has_token);
   state.active = o.sources_active;
-  state.banned = bans;
+  state.banned = bans + o.shields.held;
   if (state.mode !== o.mode) {
     state.mode = o.mode;
     showBans();

@@ -11,6 +11,7 @@ fn found() -> Cause {
         finding: "1-0".to_owned(),
         confidence: Confidence::High,
         spoofable: Spoofable::No { completed: 1 },
+        had_connections: false,
         has_grounds: true,
         reason: "40 syn probes".to_owned(),
     }
@@ -18,8 +19,8 @@ fn found() -> Cause {
 
 fn with(confidence: Confidence, spoofable: Spoofable) -> Cause {
     match found() {
-        Cause::Rule { rule, finding, has_grounds, reason, .. } => {
-            Cause::Rule { rule, finding, confidence, spoofable, has_grounds, reason }
+        Cause::Rule { rule, finding, had_connections, has_grounds, reason, .. } => {
+            Cause::Rule { rule, finding, confidence, spoofable, had_connections, has_grounds, reason }
         }
         other => other,
     }
@@ -67,18 +68,23 @@ impl World {
         judge(net(text), cause, self.given(second))
     }
 
-    /// What is said: the refusal's label, or "ban", or "stands".
+    /// What is said: the refusal's label, or "ban", "shield" or "stands".
     fn said(&self, text: &str, cause: &Cause) -> &'static str {
         match self.judge(text, cause, 100) {
-            Decision::Ban(_) => "ban",
+            Decision::Ban(sentence) => sentence.extent.label(),
             Decision::Stands { .. } => "stands",
             Decision::Refused(refusal) => refusal.label(),
         }
     }
 
     fn ban(&mut self, text: &str, origin: Origin, ends: Option<u64>) {
+        self.put(Extent::Full, text, origin, ends);
+    }
+
+    fn put(&mut self, extent: Extent, text: &str, origin: Origin, ends: Option<u64>) {
         self.book.insert(Ban {
             net: net(text),
+            extent,
             origin,
             reason: String::new(),
             since: now(0).wall,
@@ -101,7 +107,13 @@ fn what_a_finding_leads_to() {
     let no = Spoofable::No { completed: 1 };
     let decoys = Spoofable::Decoys { sources: 3 };
     let (low, medium, high) = (Confidence::Low, Confidence::Medium, Confidence::High);
-    let rows: [(&str, Cause, Change<'_>, &str); 13] = [
+    let known = || match with(high, Spoofable::Yes) {
+        Cause::Rule { rule, finding, confidence, spoofable, has_grounds, reason, .. } => {
+            Cause::Rule { rule, finding, confidence, spoofable, had_connections: true, has_grounds, reason }
+        }
+        other => other,
+    };
+    let rows: [(&str, Cause, Change<'_>, &str); 23] = [
         ("sure, and no forgery", found(), &|_| {}, "ban"),
         ("in dry run too", found(), &|world| world.mode = Mode::DryRun, "ban"),
         ("observe bans nobody", found(), &|world| world.mode = Mode::Observe, "observe"),
@@ -109,13 +121,58 @@ fn what_a_finding_leads_to() {
         ("not sure enough", with(low, no), &|_| {}, "confidence"),
         ("sure enough", with(medium, no), &|_| {}, "ban"),
         ("more is wanted", with(medium, no), &|world| world.settings.min_confidence = high, "confidence"),
-        ("anybody's address", with(high, Spoofable::Yes), &|_| {}, "spoofable"),
-        ("decoys", with(high, decoys), &|_| {}, "spoofable"),
+        ("anybody's address", with(high, Spoofable::Yes), &|_| {}, "shield"),
+        ("in dry run too", with(medium, Spoofable::Yes), &|world| world.mode = Mode::DryRun, "shield"),
+        ("in observe not", with(medium, Spoofable::Yes), &|world| world.mode = Mode::Observe, "observe"),
+        ("decoys that are sure", with(medium, decoys), &|_| {}, "shield"),
+        ("decoys as they are", with(low, decoys), &|_| {}, "confidence"),
+        (
+            "more is wanted than it can have",
+            with(medium, Spoofable::Yes),
+            &|world| world.settings.min_confidence = high,
+            "shield",
+        ),
+        (
+            "not sure enough for a shield",
+            with(low, Spoofable::Yes),
+            &|world| world.settings.min_confidence = high,
+            "confidence",
+        ),
+        (
+            "no shields are wanted",
+            with(high, Spoofable::Yes),
+            &|world| world.settings.shield = false,
+            "spoofable",
+        ),
         (
             "anybody's, and that is allowed",
             with(high, Spoofable::Yes),
             &|world| world.settings.allow_spoofable = true,
             "ban",
+        ),
+        (
+            "the same of a client with connections",
+            known(),
+            &|world| world.settings.allow_spoofable = true,
+            "shield",
+        ),
+        (
+            "and without shields",
+            known(),
+            &|world| (world.settings.allow_spoofable, world.settings.shield) = (true, false),
+            "spoofable",
+        ),
+        (
+            "allowed, but not sure enough for that",
+            with(medium, Spoofable::Yes),
+            &|world| (world.settings.allow_spoofable, world.settings.min_confidence) = (true, high),
+            "shield",
+        ),
+        (
+            "a breaker that is full stops no shield",
+            with(high, Spoofable::Yes),
+            &|world| world.settings.max_per_minute = 0,
+            "shield",
         ),
         ("banned already", found(), &|world| world.ban("192.0.2.7/32", rule(), None), "stands"),
         ("in a network that is", found(), &|world| world.ban("192.0.0.0/16", rule(), None), "stands"),
@@ -265,29 +322,26 @@ fn a_decision_of_crowdsec_gives_way_to_orders_and_to_what_lasts_longer() {
 }
 
 #[test]
-fn the_kernel_may_hold_only_whom_a_rule_would_ban() {
+fn the_kernel_may_hold_only_those_about_whom_a_rule_would_do_something() {
     let plain = |rule, services| Plain { rule, services, window: Duration::from_secs(600) };
     let rules = [plain("vertical_scan", 20), plain("sequential_test", 9), plain("service_probe", 2)];
     let world = World::new();
     let held = |world: &World| reflex(&rules, world.given(100));
-    let expected = Reflex {
-        services: 9,
-        completed_within: Some(Duration::from_secs(600)),
-        lasts: Duration::from_millis(200),
-        most: 100,
-    };
-    assert_eq!(held(&world), Some(expected), "never on what may be forged, unless that is wanted");
+    let expected = Reflex { services: 9, lasts: Duration::from_millis(200), most: 100 };
+    assert_eq!(held(&world), Some(expected));
     let with = |change: fn(&mut World)| {
         let mut world = World::new();
         change(&mut world);
         held(&world)
     };
-    let forged = Some(Reflex { completed_within: None, ..expected });
-    assert_eq!(with(|world| world.settings.allow_spoofable = true), forged);
+    assert_eq!(with(|world| world.settings.shield = false), None, "nothing is done about it");
+    let banned = with(|world| (world.settings.allow_spoofable, world.settings.shield) = (true, false));
+    assert_eq!(banned, Some(expected));
     let sure = with(|world| {
-        (world.settings.allow_spoofable, world.settings.min_confidence) = (true, Confidence::High);
+        (world.settings.allow_spoofable, world.settings.shield) = (true, false);
+        world.settings.min_confidence = Confidence::High;
     });
-    assert_eq!(sure, Some(expected), "high confidence takes a connection");
+    assert_eq!(sure, None, "high confidence takes more than what was missed");
     assert_eq!(with(|world| world.mode = Mode::DryRun), Some(expected), "counted only");
     assert_eq!(with(|world| world.mode = Mode::Observe), None);
     assert_eq!(with(|world| world.settings.reflex = Duration::ZERO), None);
@@ -302,10 +356,74 @@ fn the_kernel_may_hold_only_whom_a_rule_would_ban() {
 #[test]
 fn a_finding_from_before_its_source_was_let_go_bans_nobody() {
     let cause = match found() {
-        Cause::Rule { rule, finding, confidence, spoofable, reason, .. } => {
-            Cause::Rule { rule, finding, confidence, spoofable, has_grounds: false, reason }
+        Cause::Rule { rule, finding, confidence, spoofable, had_connections, reason, .. } => {
+            Cause::Rule { rule, finding, confidence, spoofable, had_connections, has_grounds: false, reason }
         }
         other => other,
     };
     assert_eq!(World::new().said("198.51.100.7/32", &cause), "let_go");
+}
+
+fn unproven() -> Cause {
+    with(Confidence::Medium, Spoofable::Yes)
+}
+
+#[test]
+fn a_shield_lasts_as_long_as_the_first_ban_and_is_renewed_in_the_second_half_of_that() {
+    let mut world = World::new();
+    match world.judge("192.0.2.7/32", &unproven(), 0) {
+        Decision::Ban(Sentence {
+            extent: Extent::Shield,
+            lasts,
+            level: 0,
+            dry: false,
+            evicts: None,
+            reason,
+        }) => {
+            assert_eq!(lasts, Some(Duration::from_secs(600)));
+            assert_eq!(reason, "shielded from for 10m: vertical_scan, confidence medium: 40 syn probes");
+        }
+        other => panic!("{other:?}"),
+    }
+    // However often it was banned before, and however long that was.
+    world.book.remember(net("192.0.2.7/32"), Past { level: 2, ended: now(0).wall, dry: false }, 9);
+    assert_eq!(world.said("192.0.2.7/32", &unproven()), "shield");
+    for (ends, said) in [(100 + 301, "stands"), (100 + 300, "shield"), (101, "shield")] {
+        world.put(Extent::Shield, "192.0.2.7/32", rule(), Some(ends));
+        assert_eq!(world.said("192.0.2.7/32", &unproven()), said, "until {ends}");
+    }
+}
+
+#[test]
+fn a_ban_goes_before_a_shield_and_a_shield_before_none() {
+    let mut world = World::new();
+    world.put(Extent::Shield, "192.0.2.7/32", rule(), Some(5_000));
+    for cause in [found(), by_hand(None), from_crowdsec(60)] {
+        assert_eq!(world.said("192.0.2.7/32", &cause), "ban", "{:?}", cause.origin());
+    }
+    for text in ["192.0.2.7/32", "192.0.0.0/16"] {
+        let mut world = World::new();
+        world.ban(text, rule(), Some(5_000));
+        assert_eq!(world.said("192.0.2.7/32", &unproven()), "stands", "{text}");
+    }
+}
+
+#[test]
+fn shields_and_bans_have_rooms_of_their_own() {
+    let mut world = World::new();
+    (world.settings.max_bans, world.settings.max_shields) = (1, 1);
+    world.ban("192.0.2.1/32", rule(), Some(500));
+    world.put(Extent::Shield, "192.0.2.2/32", rule(), Some(5_000));
+    let evicted = |world: &World, text: &str, cause: &Cause| match world.judge(text, cause, 1) {
+        Decision::Ban(sentence) => sentence.evicts,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(evicted(&world, "192.0.2.7/32", &unproven()), Some(net("192.0.2.2/32")));
+    assert_eq!(evicted(&world, "192.0.2.7/32", &found()), Some(net("192.0.2.1/32")));
+    assert_eq!(evicted(&world, "192.0.2.2/32", &found()), Some(net("192.0.2.1/32")), "it had a shield only");
+    world.put(Extent::Shield, "192.0.2.2/32", rule(), Some(100));
+    assert_eq!(evicted(&world, "192.0.2.2/32", &unproven()), None, "its own place");
+    world.ban("192.0.2.1/32", Origin::Hand { uid: 0 }, None);
+    assert_eq!(world.said("192.0.2.7/32", &found()), "full");
+    assert_eq!(world.said("192.0.2.7/32", &unproven()), "shield");
 }

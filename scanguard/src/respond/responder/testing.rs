@@ -47,11 +47,21 @@ impl Bench {
 
     /// A finding that may ban, by default.
     pub(in crate::respond) fn find(&mut self, text: &str, second: u64) -> Decision {
+        self.find_by(text, Spoofable::No { completed: 1 }, second)
+    }
+
+    /// One on evidence into which anybody can have written the address.
+    pub(in crate::respond) fn find_unproven(&mut self, text: &str, second: u64) -> Decision {
+        self.find_by(text, Spoofable::Yes, second)
+    }
+
+    fn find_by(&mut self, text: &str, spoofable: Spoofable, second: u64) -> Decision {
         let cause = Cause::Rule {
             rule: "vertical_scan".to_owned(),
             finding: "1-0".to_owned(),
             confidence: Confidence::High,
-            spoofable: Spoofable::No { completed: 1 },
+            spoofable,
+            had_connections: false,
             has_grounds: true,
             reason: "40 syn probes".to_owned(),
         };
@@ -86,6 +96,12 @@ impl Bench {
 
     pub(in crate::respond) fn chores(&mut self, second: u64) {
         self.responder.chores(now(second), &mut self.card);
+    }
+
+    /// The same of a shield.
+    pub(in crate::respond) fn shield(&self, text: &str) -> Option<(Option<u64>, bool)> {
+        let shield = self.card.shields.get(&net(text));
+        shield.map(|(lasts, enforced)| (lasts.map(|lasts| lasts.as_secs()), *enforced))
     }
 
     /// Seconds and whether it drops.

@@ -41,7 +41,7 @@ fn bans_end_and_the_next_one_is_longer() {
     bench.chores(599);
     assert!(bench.card(SCANNER).is_some());
     bench.chores(600);
-    assert_eq!((bench.card(SCANNER), bench.responder.book.len()), (None, 0));
+    assert_eq!((bench.card(SCANNER), bench.responder.book.len(Extent::Full)), (None, 0));
     bench.find(SCANNER, 601);
     assert_eq!(bench.card(SCANNER), Some((Some(3_600), true)));
 }
@@ -129,7 +129,10 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
     let none = said(bench.order(Order::Unban { net: net("192.0.2.99/32") }, 1));
     assert_eq!(none, "no: 192.0.2.99 is not banned");
     let lifted = said(bench.order(Order::Allow { net: net("198.51.100.0/24") }, 1));
-    assert_eq!(lifted, "198.51.100.0/24 is never banned; bans that were ended: 1, of 198.51.100.7");
+    assert_eq!(
+        lifted,
+        "198.51.100.0/24 is never banned; bans and shields that were ended: 1, of 198.51.100.7"
+    );
     assert_eq!(bench.card(SCANNER), None);
     assert!(bench.card.allowed.contains(&net("198.51.100.0/24")));
     assert!(said(bench.ban(SCANNER, None)).contains("allowed by hand"));
@@ -212,11 +215,11 @@ fn the_ban_that_ends_soonest_makes_room() {
     bench.ban("203.0.113.1/32", Some(5)).unwrap();
     bench.find("198.51.100.1/32", 0);
     bench.find("198.51.100.2/32", 1);
-    assert_eq!((bench.card("198.51.100.1/32"), bench.responder.book.len()), (None, 2));
+    assert_eq!((bench.card("198.51.100.1/32"), bench.responder.book.len(Extent::Full)), (None, 2));
     bench.card.room = Some(2);
     assert!(matches!(bench.find("198.51.100.3/32", 2), Decision::Refused(Refusal::Kernel(_))));
     assert!(bench.card("198.51.100.2/32").is_some(), "it went for one that was not made");
-    assert_eq!(bench.responder.book.len(), 2);
+    assert_eq!(bench.responder.book.len(Extent::Full), 2);
 }
 
 #[test]
@@ -237,7 +240,7 @@ fn everything_that_is_to_last_outlives_a_restart() {
     assert_eq!(again.responder.mode(), Mode::Enforce);
     again.chores(650);
     let expected: Vec<_> = ["192.0.2.200/32", "198.51.100.9/32", "203.0.113.0/24"].map(net).to_vec();
-    assert_eq!(again.card.banned(), expected);
+    assert_eq!(again.card.banned(Extent::Full), expected);
     assert_eq!(again.card("198.51.100.9/32"), Some((Some(40), true)));
     again.find(SCANNER, 651);
     assert_eq!(again.card(SCANNER), Some((Some(3_600), true)), "it is remembered");
@@ -270,7 +273,7 @@ fn other_settings_change_no_bans_and_the_mode_only_if_theirs_does() {
     let observe = Settings { mode: Mode::Observe, ..drop_all };
     bench.responder.reconfigure(observe, now(3), &mut bench.card);
     assert_eq!((bench.card.gate, bench.responder.mode()), (GateMode::Off, Mode::Observe));
-    assert_eq!(bench.responder.book.len(), 1);
+    assert_eq!(bench.responder.book.len(Extent::Full), 1);
 }
 
 #[test]
@@ -387,7 +390,7 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
 
     let known = Bench::new(Mode::Enforce).responder.state(now(0));
     let bench = Bench::restored(settings(Mode::Enforce), Some(known.clone()), 7, found());
-    assert_eq!((bench.card.bans.len(), bench.responder.book.len()), (0, 0));
+    assert_eq!((bench.card.bans.len(), bench.responder.book.len(Extent::Full)), (0, 0));
 
     // Whom that agent spared is as important as whom it banned.
     let sparing = || {
@@ -404,7 +407,7 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
 
     let small = Settings { max_bans: 1, ..settings(Mode::Enforce) };
     let bench = Bench::restored(small, None, 7, found());
-    assert_eq!((bench.card.bans.len(), bench.responder.book.len()), (1, 1));
+    assert_eq!((bench.card.bans.len(), bench.responder.book.len(Extent::Full)), (1, 1));
 }
 
 #[test]
@@ -503,4 +506,188 @@ fn who_begins_anew_is_handed_on_once() {
     assert_eq!(bench.responder.let_go(), None, "nothing is dropped");
     bench.set(Mode::Enforce, None, 13).unwrap();
     assert_eq!(bench.responder.let_go(), Some(LetGo::Everybody));
+}
+
+/// A source that is shielded from on evidence that may be forged.
+const SHIELDED: &str = "198.51.100.66/32";
+
+#[test]
+fn a_shield_is_made_renewed_while_its_source_goes_on_and_leaves_nothing_behind() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.responder.let_go();
+    bench.find_unproven(SHIELDED, 0);
+    assert_eq!((bench.card(SHIELDED), bench.shield(SHIELDED)), (None, Some((Some(600), true))));
+    let ends = |bench: &Bench| bench.responder.book.get(net(SHIELDED)).and_then(|ban| ban.ends);
+    bench.find_unproven(SHIELDED, 200);
+    assert_eq!(ends(&bench), Some(Duration::from_secs(600)), "it stands");
+    bench.find_unproven(SHIELDED, 400);
+    assert_eq!(ends(&bench), Some(Duration::from_secs(1_000)), "it is renewed");
+    bench.chores(999);
+    assert!(bench.shield(SHIELDED).is_some());
+    bench.chores(1_000);
+    assert_eq!((bench.shield(SHIELDED), bench.responder.book.is_empty()), (None, true));
+    assert_eq!(bench.responder.let_go(), None, "its source does not begin anew");
+    bench.find(SHIELDED, 1_001);
+    assert_eq!(bench.card(SHIELDED), Some((Some(600), true)), "the first ban, not the second");
+}
+
+#[test]
+fn a_ban_takes_the_place_of_a_shield_and_a_shield_of_none() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.find_unproven(SHIELDED, 0);
+    bench.find(SHIELDED, 1);
+    assert_eq!((bench.card(SHIELDED), bench.shield(SHIELDED)), (Some((Some(600), true)), None));
+    assert!(matches!(bench.find_unproven(SHIELDED, 2), Decision::Stands { extent: Extent::Full, .. }));
+    bench.find_unproven("198.51.100.67/32", 2);
+    bench.ban("198.51.100.67/32", None).unwrap();
+    assert_eq!(bench.shield("198.51.100.67/32"), None);
+    assert_eq!(bench.card("198.51.100.67/32"), Some((None, true)), "by hand it is a ban");
+}
+
+#[test]
+fn forged_scans_without_number_ban_nobody_open_no_breaker_and_take_no_bans_place() {
+    let settings = Settings { max_bans: 1, max_shields: 3, max_per_minute: 2, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    bench.find(SCANNER, 0);
+    for host in 1..=200 {
+        bench.find_unproven(&format!("203.0.113.{host}/32"), host);
+    }
+    assert_eq!((bench.card.bans.len(), bench.card.shields.len()), (1, 3));
+    assert!(bench.card(SCANNER).is_some() && bench.shield("203.0.113.200/32").is_some());
+    let status = bench.responder.status(now(200), None);
+    assert!(!status.circuit_breaker_open && status.mode == Mode::Enforce, "{status:?}");
+    assert_eq!((status.bans.rule, status.shields.held, status.shields.most), (1, 3, 3));
+    assert!(matches!(bench.find("198.51.100.8/32", 201), Decision::Ban(_)));
+    assert_eq!(bench.responder.book.len(Extent::Shield), 3);
+}
+
+#[test]
+fn shields_outlive_a_restart_and_what_the_kernel_has_of_them_a_lost_state_file() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.find_unproven(SHIELDED, 0);
+    bench.find(SCANNER, 0);
+    let state = bench.responder.state(now(100));
+    let again = Bench::restored(settings(Mode::Enforce), Some(state), 100, FakeCard::default());
+    assert_eq!(again.shield(SHIELDED), Some((Some(500), true)));
+    assert_eq!((again.card(SCANNER), again.card(SHIELDED)), (Some((Some(500), true)), None));
+
+    let shields = || [(net(SHIELDED), (Some(Duration::from_secs(300)), true))].into();
+    let card = || FakeCard { shields: shields(), ..FakeCard::default() };
+    let adopted = Bench::restored(settings(Mode::Enforce), None, 7, card());
+    assert_eq!(adopted.shield(SHIELDED), Some((Some(300), true)));
+    assert_eq!(adopted.responder.book.get(net(SHIELDED)).unwrap().origin, Origin::Adopted);
+    let known = Bench::new(Mode::Enforce).responder.state(now(0));
+    let lifted = Bench::restored(settings(Mode::Enforce), Some(known), 7, card());
+    assert_eq!((lifted.shield(SHIELDED), lifted.responder.book.is_empty()), (None, true));
+}
+
+#[test]
+fn shields_that_do_not_fit_the_settings_any_more_are_not_restored() {
+    let mut bench = Bench::new(Mode::Enforce);
+    for text in ["2001:db8::/64", "198.51.100.1/32", "198.51.100.2/32"] {
+        bench.find_unproven(text, 0);
+    }
+    let state = bench.responder.state(now(1));
+    let few = Settings { max_shields: 1, ..settings(Mode::Enforce) };
+    let again = Bench::restored(few, Some(state.clone()), 2, FakeCard::default());
+    assert_eq!(again.card.shields.len(), 1);
+    // Sources of IPv6 are of another length by now.
+    let mut card = FakeCard::default();
+    let mut responder = Responder::new(settings(Mode::Enforce), 56, Some(state), metrics(), now(2));
+    responder.enter(now(2), &mut card).unwrap();
+    assert_eq!(card.banned(Extent::Shield), ["198.51.100.1/32", "198.51.100.2/32"].map(net).to_vec());
+}
+
+#[test]
+fn a_dry_run_shields_dry_and_nothing_of_it_is_left_when_enforcing_begins() {
+    let mut bench = Bench::new(Mode::DryRun);
+    bench.find_unproven(SHIELDED, 0);
+    assert_eq!(bench.shield(SHIELDED), Some((Some(600), false)));
+    bench.set(Mode::Enforce, None, 1).unwrap();
+    assert_eq!((bench.shield(SHIELDED), bench.responder.book.is_empty()), (None, true));
+    bench.find_unproven(SHIELDED, 2);
+    assert_eq!(bench.shield(SHIELDED), Some((Some(600), true)));
+    bench.set(Mode::DryRun, None, 3).unwrap();
+    assert_eq!(bench.shield(SHIELDED), Some((Some(599), false)));
+}
+
+#[test]
+fn shields_are_lifted_by_hand_and_then_their_source_begins_anew() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.responder.let_go();
+    bench.find_unproven(SHIELDED, 0);
+    let done = bench.order(Order::Unban { net: net(SHIELDED) }, 1).unwrap();
+    assert_eq!(done.said, "198.51.100.66 is no longer shielded from");
+    assert_eq!(bench.shield(SHIELDED), None);
+    assert!(bench.responder.let_go().is_some_and(|let_go| let_go.has(net(SHIELDED))));
+    bench.find_unproven(SHIELDED, 2);
+    let done = bench.order(Order::Allow { net: net("198.51.100.0/24") }, 3).unwrap();
+    assert_eq!(done.notes, ["bans and shields that were ended: 1, of 198.51.100.66"]);
+    assert!(bench.card.shields.is_empty() && bench.responder.book.is_empty());
+}
+
+#[test]
+fn the_state_file_is_written_for_shields_only_now_and_then() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.responder.take_dirty();
+    bench.find_unproven(SHIELDED, 1);
+    bench.chores(2);
+    assert!(!bench.responder.take_dirty(), "whoever forges addresses makes ever new ones");
+    bench.chores(31);
+    assert!(bench.responder.take_dirty() && !bench.responder.take_dirty());
+    bench.find_unproven("198.51.100.67/32", 32);
+    bench.responder.keep_shields();
+    assert!(bench.responder.take_dirty(), "before the agent ends");
+    bench.find(SCANNER, 32);
+    assert!(bench.responder.take_dirty(), "a ban is written at once");
+}
+
+#[test]
+fn it_is_said_which_of_the_two_it_is() {
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.find_unproven(SHIELDED, 0);
+    bench.find(SCANNER, 10);
+    bench.find_unproven("198.51.100.67/32", 20);
+    let explain = |bench: &Bench, text: &str| {
+        bench.responder.explain(text.parse().unwrap(), &mut std::iter::empty(), now(60), &bench.card)
+    };
+    let shielded = explain(&bench, "198.51.100.66");
+    assert_eq!((shielded.response, shielded.banned, shielded.dropped), (Some(Extent::Shield), false, false));
+    assert_eq!(
+        shielded.verdict,
+        "shielded from by rule vertical_scan (finding 1-0) for 9m more, as 198.51.100.66: shielded from for 10m: \
+         vertical_scan, confidence high: 40 syn probes; those of its packets that meet no service here are dropped, all \
+         others pass"
+    );
+    let banned = explain(&bench, "198.51.100.7");
+    assert_eq!((banned.response, banned.banned, banned.dropped), (Some(Extent::Full), true, true));
+    let all = bench.responder.bans(None, now(60), &bench.card).bans;
+    assert_eq!(all.iter().map(|ban| ban.response.label()).collect::<Vec<_>>(), ["ban", "shield", "shield"]);
+    // Shields, of which there may be thousands, do not push bans off a list that has an end.
+    let first = bench.responder.bans(Some(2), now(60), &bench.card).bans;
+    let first: Vec<_> = first.iter().map(|ban| ban.net).collect();
+    assert_eq!(first, [net(SCANNER), net("198.51.100.67/32")]);
+    use crate::control::listing::BanState;
+    let states = ["198.51.100.66/32", "198.51.100.7/32", "198.51.100.8/32"];
+    assert_eq!(
+        states.map(|text| bench.responder.ban_state(net(text))),
+        [BanState::Shielded, BanState::Dropped, BanState::None]
+    );
+    let text = crate::control::command::explanation(&shielded);
+    assert!(text.starts_with("198.51.100.66: shielded from by rule"), "{text}");
+}
+
+#[test]
+fn what_a_feed_lists_stays_banned_whatever_shield_there_is() {
+    let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    bench.find_unproven(SHIELDED, 0);
+    let (feeds, _) = Feeds::parse("list", SHIELDED);
+    bench.responder.set_feeds(&feeds, now(1), &mut bench.card);
+    assert_eq!(bench.card(SHIELDED), Some((Some(86_400), true)));
+    let ip = "198.51.100.66".parse().unwrap();
+    let explained = bench.responder.explain(ip, &mut std::iter::empty(), now(1), &bench.card);
+    assert!(explained.response == Some(Extent::Full) && explained.dropped, "{explained:?}");
+    bench.chores(600);
+    assert_eq!((bench.shield(SHIELDED), bench.card(SHIELDED).is_some()), (None, true));
 }

@@ -15,7 +15,8 @@ use super::{
     meta::{Meta, MetaMap},
 };
 
-/// Bans, who is allowed, and what the gate does: as maps of another layout had them.
+/// Bans, who is allowed, and what the gate does: as maps of another layout had them. Shields are left behind: whoever goes
+/// on to probe is shielded from again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Inherited {
     pub(in crate::sensor) bans: Vec<(IpNet, Ban)>,

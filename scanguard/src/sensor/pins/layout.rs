@@ -122,6 +122,7 @@ mod tests {
             abi::CONTROL,
             abi::BANS,
             abi::BANNED_NETWORKS,
+            abi::SHIELDS,
             abi::ALLOWED,
             abi::HOME,
             abi::LIVE,

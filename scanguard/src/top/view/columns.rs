@@ -58,13 +58,14 @@ const FINDINGS: [Column; 8] = [
     left_of("WHY", 20, 6),
 ];
 
-const BANS: [Column; 6] = [
+const BANS: [Column; 7] = [
     left_of("WHO", 0, 0),
-    left_of("BY", 8, 2),
+    left_of("RESPONSE", 8, 2),
+    left_of("BY", 8, 3),
     left_of("LEFT", 12, 1),
-    right_of("NUMBER", 9, 3),
-    left_of("PACKETS", 7, 5),
-    left_of("WHY", 20, 4),
+    right_of("NUMBER", 9, 4),
+    left_of("PACKETS", 7, 6),
+    left_of("WHY", 20, 5),
 ];
 
 /// A table as it is drawn.
@@ -149,6 +150,7 @@ fn texts(model: &Model, row: Row<'_>) -> Vec<String> {
         ],
         Row::Ban(ban) => vec![
             name(ban.net),
+            ban.response.label().to_owned(),
             ban.origin.label().to_owned(),
             left(ban.seconds_left),
             ban.packets.map_or_else(String::new, |packets| packets.to_string()),

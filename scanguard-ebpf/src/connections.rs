@@ -1,0 +1,75 @@
+//! The program that hears of connections: the kernel's TCP says when one is established, once for each.
+//!
+//! That a connection was completed is believed of nobody else: a segment that looks like one of a connection can be written
+//! by anybody. Only connections of the network namespace of the agent count. In a namespace of its own any user may make
+//! connections with any address.
+
+use aya_ebpf::{helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext};
+use scanguard_common::{address::Address, outcome::Service, proof::Field, wire::protocol};
+
+use crate::{account, config, tally};
+
+/// States of a socket (include/net/tcp_states.h).
+const ESTABLISHED: i32 = 1;
+/// As above: a SYN was answered, and the acknowledgment of the answer is here.
+const SYN_RECV: i32 = 3;
+/// Address families (include/linux/socket.h).
+const AF_INET: u16 = 2;
+/// As above.
+const AF_INET6: u16 = 10;
+
+/// Sees each change of state of the sockets of TCP: old and new state lie behind the socket.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
+    let (before, now) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    if now == ESTABLISHED && config::proof() {
+        established(ctx.arg(0), before == SYN_RECV);
+    }
+    0
+}
+
+/// A connection is established; `by_peer`: with a service of this host, rather than by this host.
+#[inline(always)]
+fn established(socket: *const u8, by_peer: bool) {
+    // SAFETY: the kernel's socket. Fields lie where the kernel's BTF says; what cannot be read is refused.
+    let Some((peer, port)) = (unsafe { peer_of(socket) }) else {
+        return;
+    };
+    if by_peer {
+        tally::count_completion();
+    }
+    if let Some(control) = config::control() {
+        account::completed(control, peer, by_peer.then_some(Service { protocol: protocol::TCP, port }));
+    }
+}
+
+/// The other side of a connection of our namespace, and the port of this side.
+#[inline(always)]
+unsafe fn peer_of(socket: *const u8) -> Option<(Address, u16)> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let namespace: *const u8 = read(socket, Field::Namespace)?;
+        if read::<u32>(namespace, Field::NamespaceNumber)? != config::namespace() {
+            return None;
+        }
+        let port = read(socket, Field::LocalPort)?;
+        let peer = match read::<u16>(socket, Field::Family)? {
+            // As numbers, whose place on the stack is aligned: the verifier refuses any other.
+            AF_INET => Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes()),
+            AF_INET6 => Address::from_words(read(socket, Field::RemoteV6)?),
+            _ => return None,
+        };
+        Some((peer, port))
+    }
+}
+
+/// A field of one of the kernel's structures.
+///
+/// # Safety
+/// It has this type.
+#[inline(always)]
+pub(crate) unsafe fn read<T: Copy>(structure: *const u8, field: Field) -> Option<T> {
+    // SAFETY: the helper checks the address, the caller knows the type.
+    unsafe { bpf_probe_read_kernel(structure.wrapping_add(config::offset(field)).cast::<T>()).ok() }
+}
