@@ -166,6 +166,24 @@ pub struct Control {
     pub reflex_ticks: u32,
     /// How many sources are held in an epoch at most.
     pub reflex_most: u32,
+    /// For how many jiffies an epoch lasts at most: then the agent is gone, and the program moves on by itself, see [`RUNNING`];
+    /// 0: until the agent ends it.
+    pub epoch_ticks: u32,
+}
+
+/// Array with one [`Running`].
+pub const RUNNING: &str = "RUNNING";
+
+/// The epoch by which the distinct things of sources are kept, see [`crate::epoch`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Running {
+    /// Since when it runs, in jiffies.
+    pub since: u64,
+    /// Its number.
+    pub epoch: u32,
+    /// [`Control::epoch`] when that was looked at last: another number now is the agent's, and runs instead.
+    pub told: u32,
 }
 
 /// [`Control::gate`]: bans are not looked at.
@@ -279,17 +297,20 @@ pub struct SampleHeader {
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 76);
+const _: () = assert!(size_of::<Control>() == 80);
+const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);
 const _: () = assert!(size_of::<Tally>() == 8 * (26 + 22 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Ban, Control, Tally, TurnedAway};
+    use super::{Ban, Control, Running, Tally, TurnedAway};
 
     // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
     unsafe impl aya::Pod for Control {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Running {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Tally {}
     // SAFETY: as above.

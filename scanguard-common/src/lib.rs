@@ -16,6 +16,7 @@ pub mod classify;
 pub mod content;
 pub mod door;
 pub mod egress;
+pub mod epoch;
 pub mod flow;
 pub mod gate;
 pub mod hold;

@@ -15,7 +15,7 @@ use scanguard_common::{
     outcome::{Exit, Flow, Service},
 };
 
-use crate::{atomics::Shared, changes, config, door, hold, opaque::opaque, tally, trip};
+use crate::{atomics::Shared, changes, config, door, epoch, hold, opaque::opaque, tally, trip};
 
 /// When it is full, the kernel evicts sources that were not probing lately.
 #[btf_map]
@@ -33,7 +33,7 @@ const NO_CONTEXT: &() = &();
 #[inline(always)]
 pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow, holds: bool) -> Exit {
     let source = config::source_mask().apply(flow.source);
-    let epoch = running(control);
+    let epoch = epoch::running(control);
     let state = match SOURCES.get_ptr_mut(source) {
         Some(state) => {
             list_first(state, &source, epoch);
@@ -98,19 +98,12 @@ fn change<R>(
     record: impl FnOnce(*mut SourceState, u32) -> R,
 ) -> Option<R> {
     let source = config::source_mask().apply(source);
-    let epoch = running(control);
+    let epoch = epoch::running(control);
     let state = SOURCES.get_ptr_mut(source)?;
     list_first(state, &source, epoch);
     let recorded = record(state, epoch);
     list_late(control, &source, epoch);
     Some(recorded)
-}
-
-/// The running epoch, as it is now.
-#[inline(always)]
-fn running(control: &Control) -> u32 {
-    // SAFETY: a reference. Volatile, since the agent changes it meanwhile.
-    unsafe { (&raw const control.epoch).read_volatile() }
 }
 
 /// Lists a source with the first thing that it does in an epoch. Before that is counted, so that whoever finds it
@@ -128,7 +121,7 @@ fn list_first(state: *const SourceState, source: &Address, epoch: u32) {
 /// far less than it takes the agent from ending an epoch to reading.
 #[inline(always)]
 fn list_late(control: &Control, source: &Address, epoch: u32) {
-    if running(control) != epoch {
+    if epoch::has_ended(control, epoch) {
         changes::list(source);
     }
 }

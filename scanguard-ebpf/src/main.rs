@@ -16,6 +16,7 @@ mod config;
 mod connections;
 mod door;
 mod egress;
+mod epoch;
 mod flows;
 mod gate;
 mod hold;

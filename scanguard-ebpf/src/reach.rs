@@ -1,8 +1,8 @@
-//! What probes of a service met, kept for the rest of the epoch: the sockets are asked once an epoch and CPU, not
-//! once a packet. Most SYNs go to few services.
+//! What probes of a service met, kept for the rest of the epoch, and by the kernel's clock for no longer than some seconds:
+//! the sockets are asked once an epoch and CPU, not once a packet. Most SYNs go to few services.
 //!
 //! A socket that comes or goes within an epoch is seen with the next: a service that has just started may count as closed
-//! until then. Whoever answers for the first time is seen at once.
+//! until then. Whoever answers for the first time is seen at once. When the agent is gone, no epoch ends for a while.
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
@@ -11,17 +11,21 @@ use aya_ebpf::{
 use scanguard_common::{
     abi::Control,
     account::Memory as _,
+    epoch::MEMORY_SHIFT,
     flow::stir,
     oracle::{Oracle as _, Reach, Socket, without_socket},
     outcome::Flow,
 };
 
-use crate::{atomics::Shared, config, oracle::Kernel};
+use crate::{atomics::Shared, config, gate, oracle::Kernel};
 
 /// Places, 8 bytes each; a power of two. A service that falls on the place of another takes it.
 const PLACES: usize = 4_096;
 /// The bits of an entry that hold the [`Reach`]; the rest is the tag of the service.
 const REACH_BITS: u64 = 3;
+/// 2^64 divided by the golden ratio, odd: spreads the time over all bits of a tag, so that no time with one version of what is known
+/// makes the tag of another time with another version (Knuth, The Art of Computer Programming, 6.4).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[btf_map]
 static MET: PerCpuArray<u64, PLACES> = PerCpuArray::new();
@@ -75,12 +79,14 @@ pub(crate) fn of(kernel: &Kernel<'_>, control: &Control, is_syn: bool, flow: &Fl
     reach
 }
 
-/// 62 bits by which a service at an address is recognized, in this epoch only; the bits of the reach are set.
+/// 62 bits by which a service at an address is recognized, in this epoch only, and for [`MEMORY_SHIFT`] at most; the bits of the
+/// reach are set.
 #[inline(always)]
 fn tag(interface: u32, control: &Control, is_syn: bool, flow: &Flow) -> u64 {
     let [high, low] = flow.destination.words();
     let version = control.home_version.wrapping_add(times_forgotten());
-    let state = u64::from(control.epoch) << 32 | u64::from(version);
+    let time = (gate::jiffies() >> MEMORY_SHIFT).wrapping_mul(SPREAD);
+    let state = time ^ (u64::from(control.epoch) << 32 | u64::from(version));
     let service = u64::from(interface) << 32
         | u64::from(is_syn) << 24
         | u64::from(flow.service.protocol) << 16

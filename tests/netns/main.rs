@@ -25,6 +25,7 @@ mod response;
 mod sandbox;
 mod shield;
 mod sinks;
+mod ssh;
 mod top;
 mod web;
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         shield::trials(),
         sandbox::trials(),
         sinks::trials(),
+        ssh::trials(),
         top::trials(),
         web::trials(),
     ]

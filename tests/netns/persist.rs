@@ -2,6 +2,7 @@
 //! all can be removed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -11,11 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard::sensor::{Sensor as _, settings::Settings};
-use scanguard_common::outcome::ProbeClass;
+use scanguard_common::{epoch::MEMORY_SHIFT, outcome::ProbeClass};
 use scanguard_tests::{
     agent::{Agent, LISTEN},
+    behind,
     capture::Capture,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+    lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
     pinned::{self, Bpffs},
     scans::SCANS,
     stream,
@@ -54,6 +56,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("persist: enforcing that is not confirmed ends though the agent is killed", unconfirmed),
         trial("persist: what was told before a restart is not told again", told_once),
         trial("persist: a scan while no agent ran is found by the next", scan_without_agent),
+        trial(
+            "persist: whom a service that started while no agent ran has served is no scanner",
+            new_services,
+        ),
+        trial(
+            "persist: what somebody did by and by while no agent ran is no scan, and a scan is one",
+            by_and_by,
+        ),
         trial("persist: detach removes all, once, and not while an agent runs", detach),
         trial("persist: of two agents the second says who the first is, exit code 8", two_agents),
         trial("persist: interfaces that are gone or not wanted any more are let go", other_interfaces),
@@ -386,6 +396,65 @@ fn scan_without_agent() -> Result<()> {
     let mut agent = setup.start("")?;
     wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
     ensure!(agent.settled()?.probes("syn") >= 1000.0, "{:?}", agent.metrics()?);
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// Somebody probes ports where services start soon after, and their client finds them.
+fn new_services() -> Result<()> {
+    const PROBER: &str = "10.77.0.3";
+    const FIRST: u16 = 8_081;
+    const SERVICES: u16 = 14;
+    let setup = Setup::new()?;
+    kill(setup.start("")?)?;
+    // What a port met is remembered on each CPU. hping3 fails when nobody answers: the prober is not there.
+    for cpu in 0..std::thread::available_parallelism()?.get() {
+        let mut probes = setup.lab.scanner.command("taskset");
+        probes.args(["-c", &cpu.to_string(), "hping3", "-a", PROBER, "-S", "-p", &format!("++{FIRST}")]);
+        let _ = run_within(probes.args(["-c", &SERVICES.to_string(), "-i", "u10000", VICTIM]), PATIENCE);
+    }
+    for port in FIRST..FIRST + SERVICES {
+        behind::serve(&setup.lab.victim, port)?;
+    }
+    // As long as that is remembered where the kernel's clock is slowest.
+    std::thread::sleep(Duration::from_millis((1_000 / 100) << MEMORY_SHIFT));
+    for port in FIRST..FIRST + SERVICES {
+        behind::connect(&setup.lab, VICTIM, port, 1)?;
+    }
+    let mut agent = setup.start("")?;
+    agent.settled()?;
+    let accused: Vec<_> =
+        agent.findings().into_iter().filter(|finding| finding["source"]["ip"] == SCANNER).collect();
+    ensure!(accused.is_empty(), "{accused:?}");
+    let explained = agent.order(&["explain", SCANNER])?;
+    ensure!(explained.contains("not banned"), "{explained}");
+    behind::connect(&setup.lab, VICTIM, FIRST, 1)?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// Somebody asks for one port after the other, each in an epoch of its own, after another has scanned.
+fn by_and_by() -> Result<()> {
+    const CLIENT: &str = "10.77.0.3";
+    let setup = Setup::new()?;
+    kill(setup.start("")?)?;
+    // Rather than wait for half a minute each time.
+    pinned::sensor(&setup.settings)?.set_longest_epoch(Duration::from_secs(2))?;
+    SCANS[0].run(&setup.lab)?;
+    // It fails when nobody answers: the client is not there.
+    let mut probes = setup.lab.scanner.command("hping3");
+    let _ =
+        run_within(probes.args(["-a", CLIENT, "-S", "-p", "++81", "-c", "14", "-i", "1", VICTIM]), PATIENCE);
+    let mut agent = setup.start("")?;
+    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+    let metrics = agent.settled()?;
+    ensure!(metrics.probes("syn") >= 1014.0, "{} probes", metrics.probes("syn"));
+    let sources: BTreeSet<_> = agent
+        .findings()
+        .iter()
+        .filter_map(|finding| finding["source"]["ip"].as_str().map(str::to_owned))
+        .collect();
+    ensure!(sources.iter().eq([SCANNER]), "{:?}", agent.findings());
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The real program under BPF_PROG_TEST_RUN: what it counts equals what the shared code counts on the host,
 //! packet by packet and over all of them.
 
+mod alone;
 mod bench;
 mod buffers;
 mod changes;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
     trials.push(trial("beyond its free entries the table takes a source with its second probe", door));
     trials.push(trial("a source that is forgotten gives its last state and starts anew", forget));
+    trials.extend(alone::trials());
     trials.extend(bench::trials());
     trials.extend(buffers::trials());
     trials.extend(content::trials());

@@ -40,6 +40,16 @@ pub const FAULTS: &[Fault] = &[
         "persist: a scan while no agent ran is found by the next",
     ),
     fault(
+        "no agent runs for long (`sensor.persist`), and services start meanwhile where ports were probed",
+        "what a port met is forgotten within seconds: the clients of these services are not accused",
+        "persist: whom a service that started while no agent ran has served is no scanner",
+    ),
+    fault(
+        "no agent runs for long, and somebody asks for one port now and then",
+        "the next agent reads what each source did in its last two half minutes: what was done over hours is no burst, a scan is one",
+        "persist: what somebody did by and by while no agent ran is no scan, and a scan is one",
+    ),
+    fault(
         "the agent is killed (without `sensor.persist`)",
         "the kernel detaches the program; the next agent starts as the first did",
         "a killed agent leaves nothing and can be started again",

@@ -72,6 +72,7 @@ impl Purpose {
             items.push(Box::new(extracted::CROWDSEC));
             items.push(Box::new(extracted::ALERTMANAGER));
             items.push(Box::new(extracted::NGINX));
+            items.push(Box::new(extracted::SSHD));
         }
         if matches!(self, Self::Package | Self::Static | Self::Test | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DEB));

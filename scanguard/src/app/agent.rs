@@ -93,8 +93,7 @@ impl Agent {
         sensor.set_trip(detector.soonest()).context("the trip threshold")?;
         let mut pipeline = Pipeline::new(Observer::new(config.history), detector);
         let Pipeline { observer, detector, .. } = &mut pipeline;
-        let epoch = sensor.epoch();
-        let before = sensor.read_before(&mut |source, state| observer.resume(source, state, epoch));
+        let before = sensor.read_before(&mut |source, state, unread| observer.resume(source, state, unread));
         let limits = Limits {
             sources: config.sensor.max_sources,
             history: config.history.max_sources,

@@ -81,6 +81,9 @@ pub async fn run(arguments: Run) -> Result<()> {
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
     sensor.set_epoch_length(config.sensor.poll_interval)?;
+    if sensor.was_alone() {
+        samples.drop_old();
+    }
     sensor.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
     let cpus = sensor::online_cpus().context("the number of CPUs")?;
     sensor.set_free_entries(config.sensor.free_entries(cpus))?;

@@ -145,10 +145,10 @@ impl Observer {
     }
 
     /// Takes the state of a source that an agent before this one has read: what it counted until now is not new,
-    /// and nothing is remembered of it. Unless it did so much in the running epoch, at which nobody has looked yet,
+    /// and nothing is remembered of it. Unless it did so much from the epoch `unread` on, at which nobody has looked yet,
     /// that this looks like a scan: then it is left to be seen as a whole, rather than missed.
-    pub fn resume(&mut self, source: &Address, state: &SourceState, running_epoch: u32) {
-        let unseen = state.distinct_since(running_epoch);
+    pub fn resume(&mut self, source: &Address, state: &SourceState, unread: u32) {
+        let unseen = state.distinct_since(unread);
         let set = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
         if set(&unseen.services).max(set(&unseen.hosts)) >= LIKE_A_SCAN {
             return;

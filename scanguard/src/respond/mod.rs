@@ -25,6 +25,7 @@ pub mod report;
 pub mod responder;
 pub mod settings;
 pub mod ssh;
+mod ssh_servers;
 pub mod state;
 pub mod surroundings;
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Whose connections to the SSH server this host has: those people are not locked out.
 //!
-//! A connection that is there when the agent starts counts at once; a later one only when it has lived longer than the
-//! server lets anybody stay who has not logged in, after which only those who have are still connected.
+//! A connection is its socket: one that comes back from the same port is another. It counts when its server's process says
+//! that somebody has logged in, or when it has lived longer than the server lets anybody stay who has not. At the start, one
+//! whose process cannot be looked at counts, too. Attempts count for nothing, also of an address that counts already.
 //! Pure: what is connected is passed in.
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     time::Duration,
 };
 
@@ -17,19 +19,59 @@ pub const LOGGED_IN: Duration = Duration::from_secs(150);
 pub const LOGGED_IN_DROPBEAR: Duration = Duration::from_secs(330);
 /// How long its address is spared after its last connection has ended: long enough to come back.
 pub const KEPT: Duration = Duration::from_secs(60 * 60);
-/// Connections that are looked at, and addresses that are remembered.
+/// Connections that are remembered, and addresses.
 pub const MAX_PEERS: usize = 1_024;
 
-/// A connection to the server: the peer, and the server's end.
-pub type Connection = (SocketAddr, SocketAddr);
-/// Connections, with how long each has to live to count.
-pub type Connections = BTreeMap<Connection, Duration>;
+/// A connection to the server, which is there as long as its socket.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Connection {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The server's end.
+    pub own: SocketAddr,
+    /// The server's socket. None: one that is not among the sockets of this network namespace. The kernel numbers sockets
+    /// modulo 2^32 (`get_next_ino`, fs/inode.c), so that none has the number of one that was there at the last look.
+    pub inode: Option<NonZeroU64>,
+}
+
+/// Whether somebody has logged in by a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Login {
+    /// The server says so.
+    Done,
+    /// The server does not say so; its process for this connection has been there for so long.
+    Open(Duration),
+    /// The server's processes could not be looked at.
+    Unknown,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Session {
+    /// How long it has to live to count though the server does not say that somebody has logged in.
+    pub needed: Duration,
+    /// What the server says.
+    pub login: Login,
+}
+
+/// Connections that a server has accepted.
+pub type Connections = BTreeMap<Connection, Session>;
+
+/// What is remembered of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    /// When it was seen first.
+    seen: Duration,
+    /// How old it was then, at least.
+    age: Duration,
+    /// Whether it counts however old it is.
+    counts: bool,
+}
 
 /// The connections, and who is spared.
 #[derive(Clone, Debug, Default)]
 pub struct SshPeers {
-    /// Since when each connection is known; none: since before the start.
-    connections: HashMap<Connection, Option<Duration>>,
+    connections: HashMap<Connection, Life>,
     /// When a connection that counts was seen last.
     spared: HashMap<IpAddr, Duration>,
     started: bool,
@@ -38,18 +80,28 @@ pub struct SshPeers {
 impl SshPeers {
     /// Takes what is connected now.
     pub fn see(&mut self, connected: &Connections, at: Duration) {
-        let since = self.started.then_some(at);
-        self.started = true;
+        let is_start = !std::mem::replace(&mut self.started, true);
         self.connections.retain(|connection, _| connected.contains_key(connection));
-        for connection in connected.keys() {
-            if self.connections.len() < MAX_PEERS {
-                self.connections.entry(*connection).or_insert(since);
+        // Where there is no room for all, those who have logged in go first.
+        let (done, others): (Vec<_>, Vec<_>) =
+            connected.iter().partition(|(_, session)| session.login == Login::Done);
+        for (connection, session) in done.into_iter().chain(others) {
+            let (age, counts) = match session.login {
+                Login::Done => (Duration::ZERO, true),
+                Login::Open(age) => (age, false),
+                Login::Unknown => (Duration::ZERO, is_start),
+            };
+            if let Some(life) = self.connections.get_mut(connection) {
+                life.counts |= session.login == Login::Done;
+            } else if self.connections.len() < MAX_PEERS {
+                self.connections.insert(*connection, Life { seen: at, age, counts });
             }
         }
-        for (connection @ (peer, _), since) in &self.connections {
-            let needed = connected.get(connection).copied().unwrap_or(LOGGED_IN_DROPBEAR);
-            let counts = since.is_none_or(|since| at.saturating_sub(since) >= needed);
-            let ip = peer.ip().to_canonical();
+        for (connection, life) in &self.connections {
+            let age = at.saturating_sub(life.seen).saturating_add(life.age);
+            let counts =
+                life.counts || connected.get(connection).is_some_and(|session| age >= session.needed);
+            let ip = connection.peer.ip().to_canonical();
             if counts && (self.spared.len() < MAX_PEERS || self.spared.contains_key(&ip)) {
                 self.spared.insert(ip, at);
             }
@@ -67,16 +119,20 @@ impl SshPeers {
 mod tests {
     use super::*;
 
-    fn connection(peer: &str) -> Connection {
-        (peer.parse().unwrap(), "192.0.2.1:22".parse().unwrap())
+    fn connection(peer: &str, inode: u64) -> Connection {
+        Connection {
+            peer: peer.parse().unwrap(),
+            own: "192.0.2.1:22".parse().unwrap(),
+            inode: NonZeroU64::new(inode),
+        }
     }
 
-    fn connected(to_openssh: &[Connection], to_dropbear: &[Connection]) -> Connections {
-        let with = |connections: &[Connection], needed| {
-            connections.iter().map(|connection| (*connection, needed)).collect::<Vec<_>>()
-        };
-        let (openssh, dropbear) = (with(to_openssh, LOGGED_IN), with(to_dropbear, LOGGED_IN_DROPBEAR));
-        openssh.into_iter().chain(dropbear).collect()
+    fn to_openssh(connections: &[Connection], login: Login) -> Connections {
+        connections.iter().map(|connection| (*connection, Session { needed: LOGGED_IN, login })).collect()
+    }
+
+    fn unknown(connections: &[Connection]) -> Connections {
+        to_openssh(connections, Login::Unknown)
     }
 
     fn spared(peers: &SshPeers) -> Vec<String> {
@@ -85,22 +141,39 @@ mod tests {
         names
     }
 
-    #[test]
-    fn those_at_the_start_are_spared_and_later_ones_once_they_must_have_logged_in() {
-        let at = Duration::from_secs;
+    /// Seconds.
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Peers of an agent that was started when nobody was connected.
+    fn started() -> SshPeers {
         let mut peers = SshPeers::default();
-        let (first, second) = (connection("198.51.100.1:4000"), connection("[::ffff:198.51.100.2]:4000"));
-        let third = connection("198.51.100.3:4000");
-        peers.see(&connected(&[first], &[]), at(0));
+        peers.see(&Connections::new(), at(0));
+        peers
+    }
+
+    #[test]
+    fn whom_nothing_is_known_of_is_spared_at_the_start_and_later_once_he_must_have_logged_in() {
+        let mut peers = SshPeers::default();
+        let (first, second) =
+            (connection("198.51.100.1:4000", 11), connection("[::ffff:198.51.100.2]:4000", 12));
+        let third = connection("198.51.100.3:4000", 13);
+        let dropbear = Session { needed: LOGGED_IN_DROPBEAR, login: Login::Unknown };
+        peers.see(&unknown(&[first]), at(0));
         assert_eq!(spared(&peers), ["198.51.100.1"]);
-        peers.see(&connected(&[first, second], &[third]), at(30));
-        peers.see(&connected(&[second], &[third]), at(179));
+        let and_third = |mut others: Connections| {
+            others.insert(third, dropbear);
+            others
+        };
+        peers.see(&and_third(unknown(&[first, second])), at(30));
+        peers.see(&and_third(unknown(&[second])), at(179));
         assert_eq!(spared(&peers), ["198.51.100.1"], "the second may be guessing passwords");
-        peers.see(&connected(&[second], &[third]), at(180));
+        peers.see(&and_third(unknown(&[second])), at(180));
         assert_eq!(spared(&peers), ["198.51.100.1", "198.51.100.2"]);
-        peers.see(&connected(&[], &[third]), at(359));
+        peers.see(&and_third(Connections::new()), at(359));
         assert_eq!(spared(&peers), ["198.51.100.1", "198.51.100.2"], "dropbear waits longer for a login");
-        peers.see(&connected(&[], &[third]), at(360));
+        peers.see(&and_third(Connections::new()), at(360));
         assert_eq!(spared(&peers), ["198.51.100.1", "198.51.100.2", "198.51.100.3"]);
         peers.see(&Connections::new(), at(30 + 3_600));
         assert_eq!(spared(&peers), ["198.51.100.2", "198.51.100.3"], "kept for an hour");
@@ -109,18 +182,75 @@ mod tests {
     }
 
     #[test]
-    fn many_short_connections_never_count_and_are_bounded() {
+    fn a_connection_that_comes_back_from_the_same_port_is_a_new_one() {
+        let mut peers = started();
+        for round in 0..100 {
+            // A hundred seconds each, seen every ten: never as long as only somebody who logs in may stay.
+            let held = connection("198.51.100.1:4000", 100 + round);
+            for look in 0..10 {
+                peers.see(&unknown(&[held]), at(100 * round + 10 * look));
+                assert!(spared(&peers).is_empty(), "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_not_logged_in_is_not_spared_because_the_agent_starts() {
         let mut peers = SshPeers::default();
-        peers.see(&Connections::new(), Duration::ZERO);
-        for round in 0..20_u64 {
-            let connected = (0..2_000_u16).map(|port| connection(&format!("198.51.100.1:{}", 10_000 + port)));
-            // Each round its own ports on the server's side stand for new connections.
-            let connected = connected.map(|(peer, mut own)| {
-                own.set_port(u16::try_from(round).unwrap());
-                ((peer, own), LOGGED_IN)
-            });
-            peers.see(&connected.collect(), Duration::from_secs(30 * round));
+        let (held, older) = (connection("198.51.100.1:4000", 11), connection("198.51.100.2:4000", 12));
+        let mut connected = to_openssh(&[held], Login::Open(at(100)));
+        connected.extend(to_openssh(&[older], Login::Open(at(150))));
+        peers.see(&connected, at(0));
+        assert_eq!(spared(&peers), ["198.51.100.2"], "the process of the older one tells its age");
+        // In its sandbox the agent does not see processes any more.
+        peers.see(&unknown(&[held, older]), at(49));
+        assert_eq!(spared(&peers), ["198.51.100.2"]);
+        peers.see(&unknown(&[held, older]), at(50));
+        assert_eq!(spared(&peers), ["198.51.100.1", "198.51.100.2"]);
+    }
+
+    #[test]
+    fn who_has_logged_in_is_spared_at_once() {
+        let mut peers = started();
+        let session = connection("198.51.100.1:4000", 11);
+        peers.see(&to_openssh(&[session], Login::Open(at(1))), at(10));
+        assert!(spared(&peers).is_empty());
+        peers.see(&to_openssh(&[session], Login::Done), at(20));
+        assert_eq!(spared(&peers), ["198.51.100.1"]);
+    }
+
+    #[test]
+    fn attempts_beside_an_old_session_renew_nothing() {
+        let mut peers = started();
+        let session = connection("198.51.100.1:4000", 1);
+        let attempts =
+            |round: u64| (0..100).map(move |one| connection("198.51.100.1:5000", 100 * round + one + 2));
+        for round in 0..10 {
+            let connected: Vec<_> = attempts(round).chain([session]).collect();
+            peers.see(&unknown(&connected), at(30 * round));
+        }
+        assert_eq!(spared(&peers), ["198.51.100.1"]);
+        let last = 30 * 9;
+        for round in 10..=128 {
+            peers.see(&unknown(&attempts(round).collect::<Vec<_>>()), at(30 * round));
+        }
+        assert_eq!(spared(&peers), ["198.51.100.1"], "an hour is not over");
+        peers.see(&unknown(&attempts(129).collect::<Vec<_>>()), at(last + 3_600));
+        assert!(spared(&peers).is_empty(), "attempts have renewed it");
+    }
+
+    #[test]
+    fn many_short_connections_never_count_are_bounded_and_keep_nobody_out_who_has_logged_in() {
+        let mut peers = started();
+        for round in 0..20 {
+            let short = (0..2_000).map(|one| connection("198.51.100.1:4000", 1 + 2_000 * round + one));
+            peers.see(&unknown(&short.collect::<Vec<_>>()), at(30 * round));
         }
         assert!(spared(&peers).is_empty() && peers.connections.len() == MAX_PEERS);
+        let mut connected =
+            unknown(&(0..2_000).map(|one| connection("198.51.100.1:4000", 50_000 + one)).collect::<Vec<_>>());
+        connected.extend(to_openssh(&[connection("198.51.100.9:4000", 99_999)], Login::Done));
+        peers.see(&connected, at(600));
+        assert_eq!(spared(&peers), ["198.51.100.9"]);
     }
 }

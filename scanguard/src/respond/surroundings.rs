@@ -4,11 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
+    num::NonZeroU64,
     time::Duration,
 };
 
-use super::ssh::{Connection, Connections, LOGGED_IN, LOGGED_IN_DROPBEAR, MAX_PEERS};
+use super::{
+    ssh::{Connection, Connections, LOGGED_IN, Login, Session},
+    ssh_servers::SshServers,
+};
 
 /// Where resolvers are named; the second is what systemd-resolved asks itself.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
@@ -16,9 +19,6 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 const MAX_RESOLVERS: usize = 16;
 /// A larger file names no resolvers.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// SSH servers by the names of their processes, and how long a connection has to live to be that of somebody who has logged
-/// in.
-const SSH_SERVERS: [(&str, Duration); 2] = [("sshd", LOGGED_IN), ("dropbear", LOGGED_IN_DROPBEAR)];
 /// RFC 4253. Where a server listens, as far as that is not known.
 const SSH_PORT: (u16, Duration) = (22, LOGGED_IN);
 /// `TCP_ESTABLISHED`, `TCP_LISTEN`: include/net/tcp_states.h.
@@ -31,7 +31,46 @@ const LISTEN: &str = "0A";
 pub struct Known {
     resolvers: [Vec<IpAddr>; RESOLVERS.len()],
     ssh_ports: SshPorts,
+    starter: Starter,
 }
+
+/// The connection by which the agent was started by hand, as sshd(8) tells the commands that it starts.
+#[derive(Clone, Copy, Debug, Default)]
+enum Starter {
+    /// Nobody has looked yet.
+    #[default]
+    Unasked,
+    /// It was not started by one, or by one that is not among the sockets here.
+    None,
+    /// This one.
+    Found(Connection),
+}
+
+impl Starter {
+    /// What of it is connected now. One that cannot be found among the sockets is connected at the first look only: whether it
+    /// is there any more nobody can say.
+    fn connected(&mut self, sockets: &[Socket], told: impl FnOnce() -> Option<Ends>) -> Option<Connection> {
+        match *self {
+            Self::None => None,
+            Self::Found(connection) => {
+                sockets.iter().filter_map(Socket::connection).find(|one| *one == connection)
+            }
+            Self::Unasked => {
+                let Some((peer, own)) = told() else {
+                    *self = Self::None;
+                    return None;
+                };
+                let mut connections = sockets.iter().filter_map(Socket::connection);
+                let found = connections.find(|one| (one.peer, one.own) == (peer, own));
+                *self = found.map_or(Self::None, Self::Found);
+                found.or(Some(Connection { peer, own, inode: None }))
+            }
+        }
+    }
+}
+
+/// The other end of a connection, and this host's.
+type Ends = (SocketAddr, SocketAddr);
 
 /// Where SSH servers were seen to listen. A server that is not seen is restarting, as a rule, and whoever is connected to it
 /// is still to be spared: what is known is never forgotten.
@@ -65,20 +104,35 @@ impl Known {
         self.resolvers.iter().flatten().copied().collect()
     }
 
-    /// The connections to the SSH server of this host that are established now, in the network namespace of this process.
+    /// The connections that the SSH server of this host has accepted and that are established now, in the network namespace of
+    /// this process.
     pub fn ssh_connections(&mut self) -> Connections {
-        let tables: Vec<_> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
+        let sockets: Vec<_> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
             .iter()
             .flat_map(|path| parse_sockets(&fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>())
             .collect();
-        self.ssh_ports.learn(ssh_ports(&tables));
-        let ssh = tables.iter().filter(|socket| !socket.listens).filter_map(|socket| {
-            Some(((socket.peer, socket.own), self.ssh_ports.patience(socket.own.port())?))
+        self.connections(&sockets, &SshServers::find(), || {
+            std::env::var("SSH_CONNECTION").ok().as_deref().and_then(parse_ssh_connection)
+        })
+    }
+
+    /// As above, of these sockets, with what the servers' processes say and what the environment says of the starter.
+    fn connections(
+        &mut self,
+        sockets: &[Socket],
+        servers: &SshServers,
+        told: impl FnOnce() -> Option<Ends>,
+    ) -> Connections {
+        self.ssh_ports.learn(servers.ports(sockets));
+        let ssh = sockets.iter().filter_map(Socket::connection).filter_map(|connection| {
+            let needed = self.ssh_ports.patience(connection.own.port())?;
+            Some((connection, Session { needed, login: servers.login(connection.inode?, sockets) }))
         });
-        let mut connections: Connections = ssh.take(MAX_PEERS).collect();
-        // Who starts the agent by hand is whoever must not be locked out, wherever its server listens.
-        let own = std::env::var("SSH_CONNECTION").ok().as_deref().and_then(parse_ssh_connection);
-        connections.extend(own.map(|connection| (connection, LOGGED_IN)));
+        let mut connections: Connections = ssh.collect();
+        // Somebody who starts the agent by hand must not be locked out, wherever the server listens.
+        let starter = self.starter.connected(sockets, told);
+        let session = Session { needed: LOGGED_IN, login: Login::Done };
+        connections.extend(starter.map(|connection| (connection, session)));
         connections
     }
 }
@@ -107,52 +161,16 @@ pub fn parse_resolvers(text: &str) -> Vec<IpAddr> {
 }
 
 /// "peer port own port", as sshd(8) sets it.
-fn parse_ssh_connection(text: &str) -> Option<Connection> {
+fn parse_ssh_connection(text: &str) -> Option<Ends> {
     let words: Vec<_> = text.split(' ').collect();
     let [peer, peer_port, own, own_port] = words.as_slice() else {
         return None;
     };
-    let address =
-        |ip: &str, port: &str| Some(SocketAddr::new(ip.split('%').next()?.parse().ok()?, port.parse().ok()?));
+    let address = |ip: &str, port: &str| {
+        let ip: IpAddr = ip.split('%').next()?.parse().ok()?;
+        Some(SocketAddr::new(ip.to_canonical(), port.parse().ok()?))
+    };
     Some((address(peer, peer_port)?, address(own, own_port)?))
-}
-
-/// Where processes listen that are SSH servers by their name, as far as this process may look into them.
-fn ssh_ports(sockets: &[Socket]) -> Vec<(u16, Duration)> {
-    let servers = ssh_servers().into_iter();
-    let inodes: BTreeMap<u64, Duration> = servers
-        .flat_map(|(process, patience)| {
-            socket_inodes(&process).into_iter().map(move |inode| (inode, patience))
-        })
-        .collect();
-    let listening = sockets.iter().filter(|socket| socket.listens);
-    listening.filter_map(|socket| Some((socket.own.port(), *inodes.get(&socket.inode)?))).collect()
-}
-
-fn ssh_servers() -> Vec<(PathBuf, Duration)> {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let server = |path: PathBuf| {
-        let name = fs::read_to_string(path.join("comm")).ok()?;
-        let (_, patience) = SSH_SERVERS.iter().find(|(server, _)| *server == name.trim_end())?;
-        Some((path, *patience))
-    };
-    processes
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        .filter_map(|entry| server(entry.path()))
-        .take(MAX_PEERS)
-        .collect()
-}
-
-/// Its sockets: links such as `socket:[12345]`; nothing if this process may not look.
-fn socket_inodes(process: &Path) -> Vec<u64> {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
-        return Vec::new();
-    };
-    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).filter_map(inode).collect()
 }
 
 /// A row of /proc/net/tcp that listens or is connected.
@@ -164,7 +182,17 @@ pub struct Socket {
     pub peer: SocketAddr,
     /// Whether it listens; else it is connected.
     pub listens: bool,
-    inode: u64,
+    /// Its number. None: no process has it, such as a connection that its server has not accepted yet.
+    pub inode: Option<NonZeroU64>,
+}
+
+impl Socket {
+    /// The connection that it is, if it is one that was accepted. One that waits for that has no number yet, and its time does not
+    /// count: nobody can log in by it, and no server ends it.
+    fn connection(&self) -> Option<Connection> {
+        let is_one = !self.listens && self.inode.is_some();
+        is_one.then_some(Connection { peer: self.peer, own: self.own, inode: self.inode })
+    }
 }
 
 /// The sockets of a table, as Documentation/networking/proc_net_tcp.rst has it. A reader of our own, since the crates that there are read all of /proc.
@@ -177,7 +205,8 @@ pub fn parse_sockets(table: &str) -> impl Iterator<Item = Socket> {
             _ => return None,
         };
         let (own, peer) = (parse_end(words.get(1)?)?, parse_end(words.get(2)?)?);
-        Some(Socket { own, peer, listens, inode: words.get(9)?.parse().ok()? })
+        let inode = NonZeroU64::new(words.get(9)?.parse().ok()?);
+        Some(Socket { own, peer, listens, inode })
     })
 }
 
@@ -206,6 +235,7 @@ fn parse_end(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::respond::ssh::LOGGED_IN_DROPBEAR;
 
     #[test]
     fn resolvers_are_read_as_the_resolver_reads_them() {
@@ -246,6 +276,41 @@ mod tests {
         assert_eq!((ports.patience(22), ports.patience(2222)), (None, Some(LOGGED_IN)), "it is restarting");
         ports.learn([(22, LOGGED_IN_DROPBEAR)]);
         assert_eq!((ports.patience(22), ports.patience(2222)), (Some(LOGGED_IN_DROPBEAR), Some(LOGGED_IN)));
+    }
+
+    fn socket(peer: &str, own: &str, inode: u64) -> Socket {
+        let (peer, own): Ends = (peer.parse().unwrap(), own.parse().unwrap());
+        Socket { own, peer, listens: false, inode: NonZeroU64::new(inode) }
+    }
+
+    /// Which inodes are connected, and whether by them somebody has logged in for certain.
+    fn seen(known: &mut Known, sockets: &[Socket], told: Option<Ends>) -> Vec<(u64, bool)> {
+        let connections = known.connections(sockets, &SshServers::default(), || told);
+        let inode = |connection: &Connection| connection.inode.map_or(0, NonZeroU64::get);
+        connections.iter().map(|(one, session)| (inode(one), session.login == Login::Done)).collect()
+    }
+
+    #[test]
+    fn a_connection_that_no_server_has_accepted_is_none() {
+        let waiting = socket("198.51.100.1:4000", "192.0.2.1:22", 0);
+        let accepted = socket("198.51.100.1:4000", "192.0.2.1:22", 12);
+        assert_eq!(seen(&mut Known::default(), &[waiting], None), []);
+        assert_eq!(seen(&mut Known::default(), &[accepted], None), [(12, false)]);
+    }
+
+    #[test]
+    fn the_connection_of_the_starter_is_found_among_the_sockets_and_ends_with_its_socket() {
+        let told = parse_ssh_connection("::ffff:198.51.100.1 4000 192.0.2.1 2222");
+        let first = socket("198.51.100.1:4000", "192.0.2.1:2222", 12);
+        let again = socket("198.51.100.1:4000", "192.0.2.1:2222", 13);
+        let mut known = Known::default();
+        assert_eq!(seen(&mut known, &[first], told), [(12, true)]);
+        assert_eq!(seen(&mut known, &[first], told), [(12, true)], "as long as it lives");
+        assert_eq!(seen(&mut known, &[again], told), [], "another from the same port");
+
+        let mut known = Known::default();
+        assert_eq!(seen(&mut known, &[], told), [(0, true)], "its socket is elsewhere");
+        assert_eq!(seen(&mut known, &[again], told), [], "it is not looked for again");
     }
 
     #[test]

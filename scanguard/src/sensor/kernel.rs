@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
 use ipnet::IpNet;
-use scanguard_common::{abi, account::SourceState, address::Address, tally::Tally};
+use scanguard_common::{abi, account::SourceState, address::Address, epoch, tally::Tally};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -30,11 +30,18 @@ const LIVE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// not known to meet a service; that alone makes nobody a scanner.
 const PUBLISHED_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// After how long without a poll, at least, the program takes the agent to be gone and moves the epoch on by itself: as long as
+/// the watchdog of the service waits. What a source does within two such epochs is a burst by the rules that look at a minute.
+const EPOCH_LASTS: Duration = Duration::from_secs(30);
+/// As above, in polls.
+const EPOCH_POLLS: u32 = 4;
+
 /// The maps of a loaded program.
 pub struct KernelSensor {
     sources: MapData,
     tally: PerCpuArray<MapData, Tally>,
     control: Array<MapData, abi::Control>,
+    running: Array<MapData, abi::Running>,
     turned_away: PerCpuArray<MapData, abi::TurnedAway>,
     home: Home,
     gate: Gate,
@@ -53,10 +60,19 @@ pub struct KernelSensor {
     reflex: Option<Reflex>,
     /// What is noted for the next agent.
     meta: Option<MetaMap>,
+    /// From one poll to the next.
+    epoch_length: Duration,
     /// When an agent before this one last read the sources that are there.
     read_before: Option<Duration>,
+    /// The epoch that ran when sources were read last, by this agent or by one before it: all before that is known.
+    stopped: u32,
     /// Whether the program hears of connections.
     hears_connections: bool,
+}
+
+/// How long an epoch lasts at most where polls come in such a distance.
+fn longest_epoch(poll_interval: Duration) -> Duration {
+    EPOCH_LASTS.max(poll_interval.saturating_mul(EPOCH_POLLS))
 }
 
 /// A map of what answered to the epoch in which it did so last.
@@ -81,6 +97,7 @@ impl KernelSensor {
         let control: Array<_, abi::Control> =
             Array::try_from(take(ebpf, abi::CONTROL)?).map_err(map_error(abi::CONTROL))?;
         let told = control.get(&0, 0).map_err(map_error(abi::CONTROL))?;
+        let running = Array::try_from(take(ebpf, abi::RUNNING)?).map_err(map_error(abi::RUNNING))?;
         let is_new = told.epoch == 0;
         let reader = BatchReader::new(BATCH).map_err(|error| SensorError::Call {
             call: "reading",
@@ -110,6 +127,7 @@ impl KernelSensor {
             sources,
             tally,
             control,
+            running,
             home: Home::new(home)?,
             live: Noted::new(ebpf, abi::LIVE)?,
             published: Noted::new(ebpf, abi::PUBLISHED)?,
@@ -117,8 +135,10 @@ impl KernelSensor {
             gate: Gate::new(ebpf, ipv6_prefix, told.allowed_version)?,
             told: if is_new { first } else { told },
             reflex: None,
+            epoch_length: Duration::from_secs(1),
             meta: None,
             read_before: None,
+            stopped: if is_new { first.epoch } else { told.epoch },
             hears_connections: false,
         };
         sensor.tell(|_| {})?;
@@ -133,6 +153,7 @@ impl KernelSensor {
     pub fn resume(&mut self, taken: &mut Taken) -> Result<usize, SensorError> {
         self.meta = taken.meta.take();
         self.read_before = taken.polled;
+        self.stopped = taken.stopped.unwrap_or(self.told.epoch);
         let mut lost = 0;
         if let Some(inherited) = taken.inherited.take() {
             self.gate.set_allowed(&inherited.allowed)?;
@@ -145,22 +166,29 @@ impl KernelSensor {
         Ok(lost)
     }
 
-    /// Hands on every source that an agent before this one has read, with its state as it is now. Those that came
-    /// later are as new to this agent as they were to that one: the next poll hands them on. Gives what such a poll
-    /// would, but does not end an epoch; nothing where nothing was taken over.
+    /// Whether the program ran for longer than an epoch lasts without an agent before this one took over: nobody knows when
+    /// it took the samples that are there. Until [`Self::read_before`].
+    pub fn was_alone(&self) -> bool {
+        let alone = self.read_before.map(|before| monotonic().saturating_sub(before));
+        alone.is_some_and(|alone| alone >= longest_epoch(self.epoch_length))
+    }
+
+    /// Hands on every source that an agent before this one has read, with its state as it is now, and the epoch from which on its
+    /// distinct things are new. Those that came later are as new to this agent as they were to that one: the next poll hands
+    /// them on. Unless the program has moved the epoch on: then all are handed on, since nobody knows when what is counted of
+    /// them was done. Gives what such a poll would, but does not end an epoch; nothing where nothing was taken over.
     ///
     /// # Errors
     /// The map could not be read.
-    pub fn read_before(
-        &mut self,
-        each: &mut dyn FnMut(&Address, &SourceState),
-    ) -> Result<Option<Poll>, SensorError> {
+    pub fn read_before(&mut self, each: &mut Visit<'_>) -> Result<Option<Poll>, SensorError> {
         let Some(before) = self.read_before.take() else {
             return Ok(None);
         };
+        self.catch_up()?;
+        let (stopped, running) = (self.stopped, self.told.epoch);
         let read = self.reader.read(self.sources.fd().as_fd(), |source, state| {
-            if Duration::from_nanos(state.born_ns) < before {
-                each(source, state);
+            if stopped != running || Duration::from_nanos(state.born_ns) < before {
+                each(source, state, epoch::unread(state.epoch, stopped, running));
             }
         });
         let entries = read.map_err(|error| call_failed(abi::SOURCES, error))?;
@@ -169,12 +197,15 @@ impl KernelSensor {
         Ok(Some(Poll { tally, entries, whole: Some(Whole::Takeover) }))
     }
 
-    /// Hands on every source of the whole table that may have done something since the epoch before this one began.
+    /// Hands on every source of the whole table that may have done something since the epoch before this one began, or the
+    /// last that was read.
     fn read_whole(&mut self, ended_epoch: u32, each: &mut Visit<'_>) -> Result<(), SensorError> {
-        let oldest = ended_epoch.wrapping_sub(1);
+        let stopped = self.stopped;
+        let oldest = stopped.wrapping_sub(1);
+        let newest = ended_epoch.wrapping_add(1).wrapping_sub(oldest);
         let read = self.reader.read(self.sources.fd().as_fd(), |source, state| {
-            if state.epoch.wrapping_sub(oldest) <= 2 {
-                each(source, state, ended_epoch);
+            if state.epoch.wrapping_sub(oldest) <= newest {
+                each(source, state, epoch::unread(state.epoch, stopped, ended_epoch));
             }
         });
         read.map(drop).map_err(|error| call_failed(abi::SOURCES, error))
@@ -204,11 +235,6 @@ impl KernelSensor {
     /// Whether it does.
     pub fn hears_connections(&self) -> bool {
         self.hears_connections
-    }
-
-    /// The running epoch.
-    pub fn epoch(&self) -> u32 {
-        self.told.epoch
     }
 
     /// Tells the program which addresses are this host's, and whether it forwards.
@@ -241,6 +267,7 @@ impl KernelSensor {
     /// # Errors
     /// The map could not be changed.
     pub fn set_epoch_length(&mut self, length: Duration) -> Result<(), SensorError> {
+        self.epoch_length = length;
         let epochs = |age: Duration| {
             u32::try_from(age.as_nanos().div_ceil(length.as_nanos().max(1)))
                 .unwrap_or(u32::MAX)
@@ -248,7 +275,18 @@ impl KernelSensor {
         };
         self.tell(|control| {
             (control.live_epochs, control.published_epochs) = (epochs(LIVE_AGE), epochs(PUBLISHED_AGE));
-        })
+        })?;
+        self.set_longest_epoch(longest_epoch(length))
+    }
+
+    /// After how long without a poll the program moves the epoch on by itself, see [`abi::Control::epoch_ticks`].
+    /// [`Self::set_epoch_length`] sets it, too.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_longest_epoch(&mut self, longest: Duration) -> Result<(), SensorError> {
+        let ticks = u32::try_from(self.gate.ticks(longest)).unwrap_or(u32::MAX);
+        self.tell(|control| control.epoch_ticks = ticks)
     }
 
     /// How many samples are taken: of one source, and on each CPU. At first: none.
@@ -430,6 +468,16 @@ impl KernelSensor {
         Ok(())
     }
 
+    /// Takes the running epoch from the program, which may have moved on from the one that it was told last.
+    fn catch_up(&mut self) -> Result<(), SensorError> {
+        let running = self.running.get(&0, 0);
+        let running = running.map_err(|error| SensorError::Map { map: abi::RUNNING, error })?;
+        if running.told == self.told.epoch && epoch::is_after(running.epoch, running.told) {
+            self.told.epoch = running.epoch;
+        }
+        Ok(())
+    }
+
     fn describe_reflex(&mut self) {
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let Some(Reflex { services, lasts, most }) = self.reflex else {
@@ -476,12 +524,16 @@ fn take(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<Map, SensorError> {
 
 impl Sensor for KernelSensor {
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
-        let ended_epoch = self.told.epoch;
+        self.catch_up()?;
+        let (ended_epoch, stopped) = (self.told.epoch, self.stopped);
         let before = self.changes.count()?;
         self.tell(|control| control.epoch = ended_epoch.wrapping_add(1))?;
         // What is counted in the ended epoch from here on is listed once more, in the next.
         let end = self.changes.count()?;
-        let whole = match self.changes.read(end, |source, state| each(source, state, ended_epoch))? {
+        let read = self.changes.read(end, |source, state| {
+            each(source, state, epoch::unread(state.epoch, stopped, ended_epoch));
+        })?;
+        let whole = match read {
             Found::All => None,
             Found::Unknown => Some(Whole::Takeover),
             Found::Overwritten(lost) => {
@@ -496,8 +548,9 @@ impl Sensor for KernelSensor {
         }
         // Those that were listed around the end of the epoch may have been read before they were counted in the next.
         self.changes.goes_on(before);
+        self.stopped = self.told.epoch;
         if let Some(meta) = &mut self.meta {
-            meta.note_polled(monotonic());
+            meta.note_polled(monotonic(), self.stopped);
         }
         let tally = self.read_tally()?;
         let entries = self.count_entries(tally.inserted)?;
@@ -511,7 +564,8 @@ impl Sensor for KernelSensor {
             map: abi::SOURCES,
             error,
         })?;
-        Ok(state.map(|state| (state, self.told.epoch)))
+        let unread = |state: &SourceState| epoch::unread(state.epoch, self.stopped, self.told.epoch);
+        Ok(state.map(|state| (state, unread(&state))))
     }
 
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {

@@ -99,20 +99,21 @@ pub struct TurnedAway {
     pub samples: Vec<account::Sample>,
 }
 
-/// Takes a source, its state, and the epoch that was just ended: distinct things of that are whole.
+/// Takes a source, its state, and the epoch from which on its distinct things are new: the one that was just ended and is
+/// whole, or an earlier one where nobody looked for long.
 pub type Visit<'v> = dyn FnMut(&Address, &SourceState, u32) + 'v;
 
 /// Where counts come from.
 pub trait Sensor {
     /// Ends the running epoch and hands on every source of which something was counted in it, some of them more than
-    /// once, with its state and the number of that epoch.
+    /// once, with its state and the epoch from which on its distinct things are new.
     ///
     /// # Errors
     /// A map could not be read. What was handed on until then stays valid: states are totals, not
     /// deltas, so that the next poll makes up for it.
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError>;
 
-    /// The state of one source as it is now, if it is in the table, with the running epoch.
+    /// The state of one source as it is now, if it is in the table, with the epoch from which on its distinct things are new.
     ///
     /// # Errors
     /// The map could not be read.

@@ -90,6 +90,12 @@ impl Samples {
         Ok(Self { ring })
     }
 
+    /// Drops what is there: nobody knows when it was said. The budgets, which stand still, bound how much that is.
+    pub fn drop_old(&mut self) {
+        let dropped = self.ring.get_mut().by_ref().count();
+        tracing::info!("{dropped} samples that were taken while no agent ran are not looked at");
+    }
+
     /// Waits until there is something, and reads it, the oldest first. What found no room is counted by the program.
     ///
     /// # Errors

@@ -65,6 +65,20 @@ pub(super) const ALERTMANAGER: Extracted = Extracted {
     shared: Some("prometheus/alertmanager"),
 };
 
+/// Whose users are not locked out.
+pub(super) const SSHD: Extracted = Extracted {
+    name: "sshd",
+    packages: Packages {
+        apt: "openssh-server",
+        dnf: "openssh-server",
+        pacman: "openssh",
+        apk: "openssh-server",
+    },
+    paths: &["usr/sbin/sshd"],
+    libraries: "libwrap0",
+    shared: None,
+};
+
 /// The server whose requests are sampled, whose logs are followed, and that clients measure.
 pub(super) const NGINX: Extracted = Extracted {
     name: "nginx",

@@ -52,7 +52,7 @@ pub(super) const MUSL: Program = Program {
 };
 
 /// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 25] = [
+pub(super) const TEST_TOOLS: [Program; 26] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -67,6 +67,16 @@ pub(super) const TEST_TOOLS: [Program; 25] = [
     Program {
         name: "ping",
         packages: Packages { apt: "iputils-ping", dnf: "iputils", pacman: "iputils", apk: "iputils" },
+    },
+    // Somebody who logs in.
+    Program {
+        name: "ssh",
+        packages: Packages {
+            apt: "openssh-client",
+            dnf: "openssh-clients",
+            pacman: "openssh",
+            apk: "openssh-client",
+        },
     },
     Program { name: "ethtool", packages: Packages::same_everywhere("ethtool") },
     // Sets the clock of one agent; the kernel has no namespace for the time of day.

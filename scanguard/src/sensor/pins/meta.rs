@@ -38,7 +38,9 @@ pub(super) struct Meta {
     pub(super) drop_all: u32,
     /// The network namespace of the agent that used it last, as [`namespace::own`] has it; 0: it was not noted.
     pub(super) namespace: u64,
-    reserved: [u64; 10],
+    /// The epoch that ran when an agent last finished reading the table of sources; 0: it was not noted.
+    pub(super) stopped: u32,
+    reserved: [u32; 19],
 }
 
 const _: () = assert!(size_of::<Meta>() == 128);
@@ -58,7 +60,8 @@ impl Meta {
             gate: 0,
             drop_all: 0,
             namespace: namespace::own(),
-            reserved: [0; 10],
+            stopped: 0,
+            reserved: [0; 19],
         }
     }
 
@@ -116,9 +119,11 @@ impl MetaMap {
         self.change(|meta| meta.namespace = namespace::own());
     }
 
-    /// Notes that all sources were read by this time.
-    pub(in crate::sensor) fn note_polled(&mut self, at: Duration) {
-        self.change(|meta| meta.polled_ns = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
+    /// Notes that all sources were read by this time, and which epoch ran then.
+    pub(in crate::sensor) fn note_polled(&mut self, at: Duration, epoch: u32) {
+        self.change(|meta| {
+            (meta.polled_ns, meta.stopped) = (u64::try_from(at.as_nanos()).unwrap_or(u64::MAX), epoch);
+        });
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Meta)) {

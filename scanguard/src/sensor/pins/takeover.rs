@@ -50,6 +50,8 @@ pub struct Taken {
     pub(in crate::sensor) inherited: Option<Inherited>,
     /// When an agent before this one last read the table of sources that goes on being used.
     pub(in crate::sensor) polled: Option<Duration>,
+    /// Which epoch ran then.
+    pub(in crate::sensor) stopped: Option<u32>,
 }
 
 impl Plan {
@@ -119,13 +121,16 @@ impl Plan {
     pub fn commit(self, ebpf: &Ebpf) -> Result<Taken, PinsError> {
         let Self { layout, ipv6_prefix, salt, found, held } = self;
         let keep = held.as_ref().filter(|held| held.keep);
-        let mut taken = Taken { pins: Pins { held: None }, meta: None, inherited: None, polled: None };
+        let mut taken =
+            Taken { pins: Pins { held: None }, meta: None, inherited: None, polled: None, stopped: None };
         let mut meta = Meta::new(ipv6_prefix, salt);
         match found {
             Found::Same(mut old) => {
                 tracing::info!("using the pinned maps on: {}", layout.name);
                 let polled = old.value().polled_ns;
                 taken.polled = (polled != 0).then(|| Duration::from_nanos(polled));
+                let stopped = old.value().stopped;
+                taken.stopped = (stopped != 0).then_some(stopped);
                 old.note_namespace();
                 taken.meta = keep.is_some().then_some(old);
                 taken.pins.held = held;

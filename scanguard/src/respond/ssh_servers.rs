@@ -1,0 +1,244 @@
+//! What the processes of this host's SSH servers tell: where they listen, and whether somebody has logged in.
+
+use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
+
+use procfs::{
+    Current as _, Uptime,
+    process::{FDTarget, Process, Stat},
+};
+
+use super::{
+    ssh::{LOGGED_IN, LOGGED_IN_DROPBEAR, Login, MAX_PEERS},
+    surroundings::Socket,
+};
+
+/// Servers by the names of their processes, and how long a connection has to live to be that of somebody who has logged in.
+/// OpenSSH serves a connection by processes of other names from 9.8 (`sshd-session`) and 10.0 (`sshd-auth`) on.
+const SERVERS: [(&str, Duration); 4] = [
+    ("sshd", LOGGED_IN),
+    ("sshd-session", LOGGED_IN),
+    ("sshd-auth", LOGGED_IN),
+    ("dropbear", LOGGED_IN_DROPBEAR),
+];
+/// What the titles begin with that OpenSSH gives its processes.
+const TITLES: [&str; 3] = ["sshd: ", "sshd-session: ", "sshd-auth: "];
+
+/// What a process is there for, by its title.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Role {
+    /// It waits for connections, or its title says nothing.
+    Listener,
+    /// Nobody has logged in by its connection, as far as it knows.
+    Attempt,
+    /// Somebody has.
+    Session,
+}
+
+impl Role {
+    /// OpenSSH names who has logged in ("sshd: user@pts/0", "sshd: user"); all others of its processes have brackets:
+    /// "[accepted]", "user [net]", "user [priv]", "[listener]". The names of users who have not logged in stand before brackets, too.
+    fn of(title: &str) -> Self {
+        let Some(rest) = TITLES.iter().find_map(|prefix| title.strip_prefix(prefix)) else {
+            return Self::Listener;
+        };
+        match rest {
+            listener if listener.contains("[listener]") => Self::Listener,
+            attempt if attempt.contains('[') => Self::Attempt,
+            _ => Self::Session,
+        }
+    }
+}
+
+/// A process of a server.
+#[derive(Clone, Debug)]
+struct ServerProcess {
+    /// How long a connection to it has to live to count.
+    patience: Duration,
+    role: Role,
+    /// Whether it may do everything.
+    is_root: bool,
+    /// Whether it started something that is no server: a shell or a command.
+    has_command: bool,
+    /// How long ago it was started.
+    age: Duration,
+    /// Its sockets; none if this process may not look.
+    sockets: Vec<NonZeroU64>,
+}
+
+impl ServerProcess {
+    fn holds(&self, inode: NonZeroU64) -> bool {
+        self.sockets.contains(&inode)
+    }
+
+    fn listens(&self, sockets: &[Socket]) -> bool {
+        sockets.iter().any(|socket| socket.listens && socket.inode.is_some_and(|inode| self.holds(inode)))
+    }
+}
+
+/// The processes of this host's SSH servers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SshServers(Vec<ServerProcess>);
+
+impl SshServers {
+    /// Those that run now, as far as this process may look into them.
+    pub(super) fn find() -> Self {
+        let (Ok(processes), Ok(uptime)) = (procfs::process::all_processes(), Uptime::current()) else {
+            return Self::default();
+        };
+        let processes: Vec<_> = processes
+            .filter_map(|process| {
+                let process = process.ok()?;
+                let stat = process.stat().ok()?;
+                Some((process, stat))
+            })
+            .collect();
+        let patience =
+            |stat: &Stat| SERVERS.iter().find(|(name, _)| *name == stat.comm).map(|(_, patience)| *patience);
+        let others = processes.iter().filter(|(_, stat)| patience(stat).is_none());
+        let with_commands: BTreeSet<i32> = others.map(|(_, stat)| stat.ppid).collect();
+        let servers = processes.iter().filter_map(|(process, stat)| {
+            let started = Duration::from_secs(stat.starttime / procfs::ticks_per_second());
+            Some(ServerProcess {
+                patience: patience(stat)?,
+                role: Role::of(&process.cmdline().ok()?.join(" ")),
+                is_root: process.status().ok()?.euid == 0,
+                has_command: with_commands.contains(&stat.pid),
+                age: uptime.uptime_duration().saturating_sub(started),
+                sockets: sockets(process),
+            })
+        });
+        Self(servers.take(MAX_PEERS).collect())
+    }
+
+    /// The ports at which servers listen, and how long a connection there has to live to count. Only those of root: any user
+    /// can name a process sshd, and those who have logged in have sshd listen for them (`ssh -R`).
+    pub(super) fn ports(&self, sockets: &[Socket]) -> Vec<(u16, Duration)> {
+        let servers = self.0.iter().filter(|process| process.is_root && process.role == Role::Listener);
+        servers
+            .flat_map(|process| {
+                let own =
+                    |socket: &&Socket| socket.listens && socket.inode.is_some_and(|one| process.holds(one));
+                sockets.iter().filter(own).map(|socket| (socket.own.port(), process.patience))
+            })
+            .collect()
+    }
+
+    /// Whether somebody has logged in by the connection of this number.
+    pub(super) fn login(&self, inode: NonZeroU64, sockets: &[Socket]) -> Login {
+        let holders = self.0.iter().filter(|process| process.holds(inode));
+        let login = holders.map(|process| match process.role {
+            Role::Session => Login::Done,
+            Role::Attempt => Login::Open(process.age),
+            // It has just accepted, and was there long before.
+            Role::Listener if process.listens(sockets) => Login::Open(Duration::ZERO),
+            // Dropbear has one title for all. It starts nothing before somebody has logged in.
+            Role::Listener if process.has_command => Login::Done,
+            Role::Listener => Login::Open(process.age),
+        });
+        login.reduce(surer).unwrap_or(Login::Unknown)
+    }
+}
+
+/// Of what two processes of one connection say, what is said with more certainty: the oldest is as old as the connection.
+fn surer(one: Login, other: Login) -> Login {
+    match (one, other) {
+        (Login::Open(one), Login::Open(other)) => Login::Open(one.max(other)),
+        (Login::Done, _) | (_, Login::Done) => Login::Done,
+        (known, Login::Unknown) | (Login::Unknown, known) => known,
+    }
+}
+
+fn sockets(process: &Process) -> Vec<NonZeroU64> {
+    let Ok(descriptors) = process.fd() else {
+        return Vec::new();
+    };
+    let inode = |target| match target {
+        FDTarget::Socket(inode) => NonZeroU64::new(inode),
+        _ => None,
+    };
+    descriptors.filter_map(|descriptor| inode(descriptor.ok()?.target)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inode(number: u64) -> NonZeroU64 {
+        NonZeroU64::new(number).unwrap()
+    }
+
+    fn process(title: &str, age: u64, sockets: &[u64]) -> ServerProcess {
+        ServerProcess {
+            patience: LOGGED_IN,
+            role: Role::of(title),
+            is_root: true,
+            has_command: false,
+            age: Duration::from_secs(age),
+            sockets: sockets.iter().copied().map(inode).collect(),
+        }
+    }
+
+    fn listening(port: u16, number: u64) -> Socket {
+        let own = ([0, 0, 0, 0], port).into();
+        Socket { own, peer: ([0, 0, 0, 0], 0).into(), listens: true, inode: Some(inode(number)) }
+    }
+
+    const LISTENER: &str = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups";
+
+    #[test]
+    fn titles_of_openssh_are_understood() {
+        for (title, role) in [
+            (LISTENER, Role::Listener),
+            ("/usr/sbin/sshd -D", Role::Listener),
+            ("/usr/sbin/dropbear -F", Role::Listener),
+            ("/usr/lib/openssh/sshd-session -D -R", Role::Listener),
+            ("sshd: [accepted]", Role::Attempt),
+            ("sshd: [net]", Role::Attempt),
+            ("sshd: unknown [priv]", Role::Attempt),
+            ("sshd: root [net]", Role::Attempt),
+            ("sshd-session: root [priv]", Role::Attempt),
+            ("sshd-auth: root [net]", Role::Attempt),
+            ("sshd: root@pts/0", Role::Session),
+            ("sshd: user@notty", Role::Session),
+            ("sshd-session: user@pts/0,pts/1", Role::Session),
+            ("sshd: user", Role::Session),
+        ] {
+            assert_eq!(Role::of(title), role, "{title}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_what_the_processes_of_its_connection_say() {
+        let seconds = Duration::from_secs;
+        let mut dropbear = process("/usr/sbin/dropbear -F", 80, &[14]);
+        dropbear.has_command = true;
+        let servers = SshServers(vec![
+            process(LISTENER, 9_000, &[1, 15]),
+            process("sshd: user [priv]", 20, &[11]),
+            process("sshd: user@pts/0", 19, &[11]),
+            process("sshd: unknown [priv]", 100, &[12]),
+            process("sshd: unknown [net]", 99, &[12]),
+            process("/usr/sbin/dropbear -F", 80, &[13]),
+            dropbear,
+        ]);
+        let login = |number| servers.login(inode(number), &[listening(22, 1)]);
+        assert_eq!(login(11), Login::Done);
+        assert_eq!(login(12), Login::Open(seconds(100)));
+        assert_eq!(login(13), Login::Open(seconds(80)), "as old as its process");
+        assert_eq!(login(14), Login::Done, "a shell");
+        assert_eq!(login(15), Login::Open(Duration::ZERO), "the listener is older than what it accepts");
+        assert_eq!(login(99), Login::Unknown);
+    }
+
+    #[test]
+    fn only_what_root_listens_for_is_an_ssh_server() {
+        let sockets = [listening(22, 1), listening(2_222, 2), listening(4_444, 3), listening(8_080, 4)];
+        let mut of_user = process("sshd: ./sshd [listener]", 10, &[3]);
+        of_user.is_root = false;
+        let forwarding = process("sshd: root@pts/0", 10, &[4]);
+        let two = process("/usr/sbin/dropbear", 10, &[2]);
+        let servers = SshServers(vec![process(LISTENER, 10, &[1]), two, of_user, forwarding]);
+        let ports: Vec<_> = servers.ports(&sockets).into_iter().map(|(port, _)| port).collect();
+        assert_eq!(ports, [22, 2_222]);
+    }
+}

@@ -1,0 +1,118 @@
+//! A real sshd: a login spares, an attempt does not.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use scanguard_tests::{
+    agent::Agent,
+    clients::at,
+    lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+};
+
+use crate::{counts::config_file, trial};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Where somebody logs in from, on the host that scans.
+const OPERATOR: &str = "10.77.0.3";
+/// Starts sshd where there is its user, its directory and nothing else of /run, in a mount namespace of its own. sshd wants its
+/// own path whole.
+const START: &str = r#"mount --bind passwd /etc/passwd && mount -t tmpfs none /run && mkdir /run/sshd &&
+    exec "$(command -v sshd)" -D -e -f /dev/null -p 22 -h "$PWD/host" -o AuthorizedKeysFile="$PWD/user.pub" -o PidFile=none \
+        -o StrictModes=no -o UsePAM=no -o LoginGraceTime=120"#;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial(
+        "ssh: who has logged in when the agent starts is spared, who has only connected is not",
+        started,
+    )]
+}
+
+/// An SSH server on the victim, with its keys in a directory.
+fn sshd(lab: &Lab, directory: &Path) -> Result<Process> {
+    for key in ["host", "user"] {
+        let mut generate = Command::new("ssh-keygen");
+        run(generate.args(["-q", "-t", "ed25519", "-N", "", "-f", key]).current_dir(directory))?;
+    }
+    let mut users = fs::read_to_string("/etc/passwd")?;
+    if !users.lines().any(|line| line.starts_with("sshd:")) {
+        users.push_str("sshd:x:65533:65534::/run/sshd:/bin/false\n");
+    }
+    fs::write(directory.join("passwd"), users)?;
+    let mut command = lab.victim.command("unshare");
+    command.args(["--mount", "sh", "-c", START]).current_dir(directory).stdin(Stdio::null());
+    let log = fs::File::create(directory.join("log"))?;
+    Ok(Process::new(command.stderr(log).spawn().context("sshd")?))
+}
+
+/// An open connection to the server, which has said who it is.
+fn connect(lab: &Lab) -> Result<TcpStream> {
+    wait_for("sshd", PATIENCE, || {
+        lab.scanner
+            .enter(|| {
+                let mut connection = TcpStream::connect(at(VICTIM, 22))?;
+                let mut banner = [0; 8];
+                connection.read_exact(&mut banner)?;
+                ensure!(&banner == b"SSH-2.0-");
+                Ok(connection)
+            })
+            .ok()
+    })
+}
+
+/// Somebody who has logged in, and stays as long as its guard.
+fn log_in(lab: &Lab, directory: &Path) -> Result<Process> {
+    lab.scanner.ip(&format!("addr add {OPERATOR}/24 dev {SCANNER_INTERFACE}"))?;
+    let mut command = lab.scanner.command("ssh");
+    command
+        .args(["-F", "none", "-i", "user", "-b", OPERATOR, "-o", "BatchMode=yes"])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+        ])
+        .args([&format!("root@{VICTIM}"), "cat"])
+        .current_dir(directory);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("ssh")?;
+    let mut session = Process::new(child);
+    session.child.stdin.as_mut().context("stdin")?.write_all(b"here\n")?;
+    let mut line = String::new();
+    BufReader::new(session.child.stdout.as_mut().context("stdout")?).read_line(&mut line)?;
+    ensure!(line == "here\n", "not logged in: {}", fs::read_to_string(directory.join("log"))?);
+    Ok(session)
+}
+
+fn started() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.victim.directory();
+    fs::create_dir_all(&directory)?;
+    let _sshd = sshd(&lab, &directory)?;
+    let attempt = connect(&lab)?;
+    let _session = log_in(&lab, &directory)?;
+    let config = config_file("[response]\nmode = \"enforce\"\n")?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+
+    let explained = agent.order(&["explain", OPERATOR])?;
+    ensure!(explained.contains("never will be") && explained.contains("SSH"), "{explained}");
+    let (done, said) = agent.ask(&["ban", OPERATOR])?;
+    ensure!(!done && said.contains("SSH"), "{said}");
+    let explained = agent.order(&["explain", SCANNER])?;
+    ensure!(
+        !explained.contains("never will be"),
+        "spared for a connection by which nobody logged in: {explained}"
+    );
+    agent.order(&["ban", SCANNER])?;
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    drop(attempt);
+    Ok(())
+}
