@@ -273,14 +273,8 @@ impl Finding {
     pub(super) fn confirm(&mut self, grounds: &Grounds<'_>, now: Now) -> bool {
         match grounds {
             Grounds::Probes { delta, evidence, campaign, .. } => {
+                let is_news = self.rise(evidence, self.classes.clone());
                 self.certain |= evidence.certain;
-                let is_news = evidence.proof > self.proof;
-                if is_news {
-                    // What anybody may have done is not added to what the source did.
-                    self.proof = evidence.proof;
-                    self.seen = evidence.window.activity;
-                    self.counts = self.seen.counts.only(&self.classes);
-                }
                 if let Some(sources) = campaign {
                     self.see_campaign(sources.clone(), evidence, delta, now);
                 }
@@ -296,6 +290,21 @@ impl Finding {
                 is_news
             }
         }
+    }
+
+    /// Begins anew with evidence of these classes if that is proven and the finding is not: what anybody may have done is not
+    /// added to what the source did. Whether it did.
+    pub(super) fn rise(&mut self, evidence: &Evidence, classes: Vec<ProbeClass>) -> bool {
+        let rises = evidence.proof > self.proof;
+        if rises {
+            self.proof = evidence.proof;
+            self.certain = evidence.certain;
+            self.seen = evidence.window.activity;
+            self.counts = self.seen.counts.only(&classes);
+            self.classes = classes;
+            self.content = None;
+        }
+        rises
     }
 
     /// From which account it is.

@@ -357,21 +357,17 @@ fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: D
     finding.quiet = finding.quiet.max(quiet).max(rule.patience());
     finding.connected |= found.grounds.connected();
     match &found.grounds {
-        Grounds::Probes { evidence, .. } if evidence.proof > finding.proof => {
-            // What anybody may have done is not added to what the source did.
-            finding.certain = evidence.certain;
-            finding.seen = evidence.window.activity;
-            finding.classes = rule.classes().to_vec();
-            finding.counts = finding.seen.counts.only(&finding.classes);
-            finding.content = None;
-        }
         Grounds::Probes { evidence, .. } => {
+            if !finding.rise(evidence, rule.classes().to_vec()) {
+                finding.fold(rule, &found.grounds);
+            }
             finding.certain |= evidence.certain;
-            finding.fold(rule, &found.grounds);
         }
-        Grounds::Said { heard, confidence, .. } => finding.content = Some(Content::new(heard, *confidence)),
+        Grounds::Said { heard, proof, confidence, .. } => {
+            finding.content = Some(Content::new(heard, *confidence));
+            finding.proof = *proof;
+        }
     }
-    finding.proof = found.grounds.proof();
     finding.matched = found.now.at;
 }
 

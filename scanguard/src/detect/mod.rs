@@ -15,7 +15,7 @@ pub mod rules;
 pub mod settings;
 mod told;
 
-use std::time::Duration;
+use std::{cell::LazyCell, time::Duration};
 
 use scanguard_common::{address::Address, outcome::ProbeClass};
 use serde::{Deserialize, Serialize};
@@ -379,6 +379,8 @@ impl Detector {
         }
         let listed = self.feeds.listing(&address);
         let probes = history.probes();
+        // The whole history is looked at only where a rule matches, and once for all that do.
+        let connected = LazyCell::new(|| had_connections(history, now));
         for InUse { rule, soonest } in &self.rules {
             // In a flood most sources have sent one probe: no rule need look closer.
             let too_soon = *soonest != NOT_AT_ONCE && probes < u64::from(*soonest);
@@ -395,7 +397,7 @@ impl Detector {
                     evidence.reason.push_str(&format!("; the source is listed in {feed}"));
                 }
                 let lockstep = self.decoys.sources(&address);
-                let connected = had_connections(history, now);
+                let connected = *connected;
                 let grounds =
                     Grounds::Probes { delta, evidence: &evidence, lockstep, campaign: None, connected };
                 self.tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
@@ -415,15 +417,17 @@ impl Detector {
         let heard = visitors.hear(utterance, now.at);
         let address = utterance.source;
         tracker.absorb_said(utterance, now);
+        let proof = utterance.proof;
+        let connected = LazyCell::new(|| {
+            proof == Proof::Connection || history.is_some_and(|history| had_connections(history, now))
+        });
         for rule in content {
             let Some(confidence) = rule.hear(heard) else {
                 continue;
             };
             let listed = feeds.listing(&address);
             let severity = if listed.is_some() { rule.severity().raised() } else { rule.severity() };
-            let proof = utterance.proof;
-            let connected =
-                proof == Proof::Connection || history.is_some_and(|history| had_connections(history, now));
+            let connected = *connected;
             let grounds = Grounds::Said { heard, proof, confidence, listed, connected };
             tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
         }

@@ -179,3 +179,38 @@ fn connections_of_a_client_prove_nothing_of_probes_in_its_name() {
         }
     }
 }
+
+/// Matches on probes, which are certain, and on connections, which are proven and may be something else.
+struct Either;
+
+impl Rule for Either {
+    fn name(&self) -> &'static str {
+        "either"
+    }
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::ActiveScanning]
+    }
+    fn severity(&self) -> Severity {
+        Severity::Info
+    }
+    fn classes(&self) -> &'static [ProbeClass] {
+        &[ProbeClass::Syn]
+    }
+    fn evaluate(&self, source: &crate::detect::Source<'_>) -> Option<Evidence> {
+        let window = source.window(settings::Settings::default().horizon);
+        let is_connected = window.activity.completed() > 0;
+        let proof = if is_connected { Proof::Connection } else { Proof::None };
+        Some(Evidence { window, reason: "either".to_owned(), certain: !is_connected, proof })
+    }
+}
+
+#[test]
+fn what_was_certain_of_forged_probes_makes_nothing_certain_of_what_is_proven() {
+    let mut script = Script::new(Box::new(Either), Settings { quiet: Duration::from_secs(60), max_open: 10 });
+    script.syn(1, 1, 80).at(1).open(1, 1, 443).completed(1).at(2);
+    let events = script.events();
+    assert_eq!(kinds(&events), [EventKind::Opened, EventKind::Updated]);
+    let known = events.iter().map(|event| event.finding.known()).collect::<Vec<_>>();
+    let proven = (Confidence::Medium, Spoofable::No { completed: 1 });
+    assert_eq!(known, [(Confidence::Medium, Spoofable::Yes), proven]);
+}
