@@ -45,27 +45,14 @@ fn looks_like_answer(flow: &Flow) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
-
     use super::*;
     use crate::{
         oracle::{
             Blind,
-            testing::{HOST, Host},
+            testing::{HOST, Host, flow},
         },
-        outcome::Service,
         wire::protocol,
     };
-
-    fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
-        Flow {
-            source: Ipv4Addr::new(192, 0, 2, 1).into(),
-            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
-            service: Service { protocol, port },
-            source_port,
-            reserved: 0,
-        }
-    }
 
     #[test]
     fn segments_pass_only_where_a_connection_wants_them() {

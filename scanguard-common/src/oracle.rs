@@ -220,6 +220,8 @@ fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
 
 #[cfg(test)]
 pub(crate) mod testing {
+    use core::net::Ipv4Addr;
+
     use super::*;
 
     /// A host whose answers are set.
@@ -235,6 +237,17 @@ pub(crate) mod testing {
     /// An end host without sockets: all its own addresses, nothing forwarded.
     pub(crate) const HOST: Host =
         Host { tcp: Socket::None, udp: false, home: Home::Local, published: false, forwards: false };
+
+    /// From somewhere to somewhere.
+    pub(crate) fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
+        Flow {
+            source: Ipv4Addr::new(192, 0, 2, 1).into(),
+            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
+            service: Service { protocol, port },
+            source_port,
+            reserved: 0,
+        }
+    }
 
     impl Oracle for Host {
         fn tcp(&self, _flow: &Flow) -> Socket {
@@ -257,22 +270,10 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
-
     use super::{
-        testing::{HOST, Host},
+        testing::{HOST, Host, flow},
         *,
     };
-
-    fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
-        Flow {
-            source: Ipv4Addr::new(192, 0, 2, 1).into(),
-            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
-            service: Service { protocol, port },
-            source_port,
-            reserved: 0,
-        }
-    }
 
     #[test]
     fn a_syn_meets_what_the_socket_tables_say() {

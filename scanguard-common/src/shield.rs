@@ -105,27 +105,15 @@ pub const fn answers_nobody(exit: Exit, reach: Reach) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
-
     use super::*;
     use crate::{
         oracle::{
             Decision, Home, Oracle, Socket, reach, segment,
-            testing::{HOST, Host},
+            testing::{HOST, Host, flow},
         },
-        outcome::{Flow, SegmentKind, Service},
+        outcome::{Flow, SegmentKind},
         wire::protocol,
     };
-
-    fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
-        Flow {
-            source: Ipv4Addr::new(192, 0, 2, 1).into(),
-            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
-            service: Service { protocol, port },
-            source_port,
-            reserved: 0,
-        }
-    }
 
     /// Whether a probe that does not depend on sockets is dropped.
     fn drops(host: &Host, class: ProbeClass, protocol: u8) -> bool {

@@ -39,10 +39,10 @@ const SYN_RECV: u32 = 3;
 const LISTEN: u32 = 10;
 /// As above.
 const NEW_SYN_RECV: u32 = 12;
-/// No state of any socket.
-const NO_SOCKET: u32 = 0;
 /// As above: a socket without a connection.
 const CLOSED: u32 = 7;
+/// No state of any socket.
+const NO_SOCKET: u32 = 0;
 
 /// Asks the kernel, in the network namespace of the interface.
 pub(crate) struct Kernel<'c> {
@@ -62,9 +62,7 @@ impl<'c> Kernel<'c> {
         // SAFETY: the program's context.
         unsafe { (*self.ctx).ingress_ifindex }
     }
-}
 
-impl Kernel<'_> {
     /// Whether the numbers of a segment prove that the source of its flow sent it, see `scanguard_common::proof`.
     #[inline(always)]
     pub(crate) fn proves(&self, flow: &Flow, numbers: Numbers) -> bool {

@@ -3,19 +3,14 @@
 
 mod report;
 
-use std::{
-    process::ExitCode,
-    sync::{Mutex, PoisonError},
-    thread,
-    time::Instant,
-};
+use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use scanguard_tests::{
     adversary::{self, Expect, Row, outcome::Outcome, scene},
     cases::play::POLL_INTERVAL,
-    cleanup, root,
+    cleanup, root, side_by_side,
 };
 
 /// Attacks sensors, and those whom they serve, in network namespaces.
@@ -77,27 +72,16 @@ fn matches(row: &Row, pattern: Option<&str>) -> bool {
 
 /// Outcomes in the order of the rows; none for those that are left out as slow.
 fn play_all(rows: &[Row], arguments: &Arguments) -> Vec<Option<Outcome>> {
-    let mut order: Vec<_> = rows.iter().enumerate().collect();
     // The longest first, so that none of them is played alone at the end.
-    order.sort_by_key(|(_, row)| !row.slow);
-    let next = Mutex::new(order.into_iter());
-    let done: Mutex<Vec<Option<Outcome>>> = Mutex::new(rows.iter().map(|_| None).collect());
-    thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
-            scope.spawn(|| {
-                loop {
-                    let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((number, row)) = taken else { return };
-                    if row.slow && !arguments.slow {
-                        println!("{:<8} {}: {}", "slow", row.role.label(), row.name);
-                        continue;
-                    }
-                    let outcome = scene::play(row, &arguments.poll_interval);
-                    println!("{:<8} {}: {} ({outcome})", outcome.label(), row.role.label(), row.name);
-                    done.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(outcome);
-                }
-            });
+    let mut order: Vec<_> = (0..rows.len()).collect();
+    order.sort_by_key(|number| !rows[*number].slow);
+    side_by_side::play(rows, order, arguments.jobs, |row| {
+        if row.slow && !arguments.slow {
+            println!("{:<8} {}: {}", "slow", row.role.label(), row.name);
+            return None;
         }
-    });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let outcome = scene::play(row, &arguments.poll_interval);
+        println!("{:<8} {}: {} ({outcome})", outcome.label(), row.role.label(), row.name);
+        Some(outcome)
+    })
 }

@@ -3,13 +3,7 @@
 
 mod report;
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-    sync::{Mutex, PoisonError},
-    thread,
-    time::Instant,
-};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -19,7 +13,7 @@ use scanguard_tests::{
         outcome::{Outcome, Verdict},
         play,
     },
-    cleanup, root,
+    cleanup, root, side_by_side,
 };
 
 /// Scans sensors, and spares them, with real tools in network namespaces.
@@ -81,26 +75,15 @@ fn matches(case: &Case, pattern: Option<&str>) -> bool {
 
 /// Outcomes in the order of the cases; none for those that are left out as slow.
 fn play_all(cases: &[Case], arguments: &Arguments) -> Vec<Option<Outcome>> {
-    let next = Mutex::new(cases.iter().enumerate());
-    let done: Mutex<Vec<Option<Outcome>>> = Mutex::new(cases.iter().map(|_| None).collect());
-    thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
-            scope.spawn(|| {
-                loop {
-                    let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((number, case)) = taken else { return };
-                    if case.slow && !arguments.slow {
-                        println!("{:<8} {}", "slow", case.name);
-                        continue;
-                    }
-                    let outcome = play::play(case, &arguments.poll_interval);
-                    tell(case, &outcome, arguments.verbose);
-                    done.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(outcome);
-                }
-            });
+    side_by_side::play(cases, (0..cases.len()).collect(), arguments.jobs, |case| {
+        if case.slow && !arguments.slow {
+            println!("{:<8} {}", "slow", case.name);
+            return None;
         }
-    });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let outcome = play::play(case, &arguments.poll_interval);
+        tell(case, &outcome, arguments.verbose);
+        Some(outcome)
+    })
 }
 
 fn tell(case: &Case, outcome: &Outcome, verbose: bool) {

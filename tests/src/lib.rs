@@ -25,6 +25,7 @@ pub mod program;
 pub mod root;
 pub mod scans;
 pub mod screen;
+pub mod side_by_side;
 pub mod soak;
 pub mod stage;
 pub mod stream;

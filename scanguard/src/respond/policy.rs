@@ -183,35 +183,21 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             if !has_grounds {
                 return Err(Refusal::LetGo);
             }
-            if extent == Extent::Shield {
-                let lasts = settings.time(0);
-                let lasts = spread(lasts, settings.jitter, given.salt.hash_one((net, now.at)));
-                let reason = format!(
-                    "shielded from for {}: {rule}, confidence {}: {reason}",
-                    Interval(settings.time(0)),
-                    confidence.label()
-                );
-                let evicts = room(net, extent, given)?;
-                let dry = mode == Mode::DryRun;
-                return Ok(Decision::Ban(Sentence {
-                    extent,
-                    lasts: Some(lasts),
-                    level: 0,
-                    dry,
-                    evicts,
-                    reason,
-                }));
-            }
-            if breaker.is_full(now.at, settings.max_per_minute) {
-                return Err(Refusal::Breaker { max: settings.max_per_minute });
-            }
-            let before = book.before(net).and_then(|past| past.level(settings.forgive, now.wall));
-            let level = before.map_or(0, |level| level.saturating_add(1));
+            let (level, done) = match extent {
+                Extent::Shield => (0, "shielded from".to_owned()),
+                Extent::Full => {
+                    if breaker.is_full(now.at, settings.max_per_minute) {
+                        return Err(Refusal::Breaker { max: settings.max_per_minute });
+                    }
+                    let before = book.before(net).and_then(|past| past.level(settings.forgive, now.wall));
+                    let level = before.map_or(0, |level| level.saturating_add(1));
+                    (level, nth(level))
+                }
+            };
             let lasts = settings.time(level);
             let spread = spread(lasts, settings.jitter, given.salt.hash_one((net, now.at)));
             let reason = format!(
-                "{} for {}: {rule}, confidence {}: {reason}",
-                nth(level),
+                "{done} for {}: {rule}, confidence {}: {reason}",
                 Interval(lasts),
                 confidence.label()
             );
@@ -247,7 +233,7 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             Sentence { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
     };
-    let evicts = room(net, Extent::Full, given)?;
+    let evicts = room(net, sentence.extent, given)?;
     Ok(Decision::Ban(Sentence { evicts, ..sentence }))
 }
 

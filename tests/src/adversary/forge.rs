@@ -45,6 +45,22 @@ impl<'d> Segment<'d> {
     }
 }
 
+/// Both ends of a packet.
+enum Ends {
+    V4([u8; 4], [u8; 4]),
+    V6([u8; 16], [u8; 16]),
+}
+
+fn ends(from: IpAddr, to: IpAddr) -> Result<Ends> {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => Ok(Ends::V4(from.octets(), to.octets())),
+        (IpAddr::V6(from), IpAddr::V6(to)) => Ok(Ends::V6(from.octets(), to.octets())),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            bail!("{from} and {to}: two families")
+        }
+    }
+}
+
 /// A segment with its checksum.
 ///
 /// # Errors
@@ -62,16 +78,9 @@ pub fn tcp(from: SocketAddr, to: SocketAddr, segment: &Segment<'_>) -> Result<Ve
     header.urg = has(tcp_flags::URG);
     header.ece = has(0x40);
     header.cwr = has(0x80);
-    header.checksum = match (from.ip(), to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            header.calc_checksum_ipv4_raw(from.octets(), to.octets(), data)?
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            header.calc_checksum_ipv6_raw(from.octets(), to.octets(), data)?
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-            bail!("{from} and {to}: two families")
-        }
+    header.checksum = match ends(from.ip(), to.ip())? {
+        Ends::V4(from, to) => header.calc_checksum_ipv4_raw(from, to, data)?,
+        Ends::V6(from, to) => header.calc_checksum_ipv6_raw(from, to, data)?,
     };
     Ok([&header.to_bytes(), data].concat())
 }
@@ -87,16 +96,9 @@ pub fn udp(from: SocketAddr, to: SocketAddr, data: &[u8]) -> Result<Vec<u8>> {
         length: u16::try_from(8 + data.len())?,
         checksum: 0,
     };
-    header.checksum = match (from.ip(), to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            header.calc_checksum_ipv4_raw(from.octets(), to.octets(), data)?
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            header.calc_checksum_ipv6_raw(from.octets(), to.octets(), data)?
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-            bail!("{from} and {to}: two families")
-        }
+    header.checksum = match ends(from.ip(), to.ip())? {
+        Ends::V4(from, to) => header.calc_checksum_ipv4_raw(from, to, data)?,
+        Ends::V6(from, to) => header.calc_checksum_ipv6_raw(from, to, data)?,
     };
     Ok([&header.to_bytes(), data].concat())
 }
@@ -106,34 +108,35 @@ pub fn udp(from: SocketAddr, to: SocketAddr, data: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// The ends are of two families.
 pub fn ip(from: IpAddr, to: IpAddr, number: u8, payload: &[u8]) -> Result<(EtherType, Vec<u8>)> {
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let mut header = Ipv4Header::new(
-                u16::try_from(payload.len())?,
-                64,
-                IpNumber(number),
-                from.octets(),
-                to.octets(),
-            )?;
-            header.header_checksum = header.calc_header_checksum();
-            Ok((EtherType::IPV4, [header.to_bytes().as_slice(), payload].concat()))
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
+    match ends(from, to)? {
+        Ends::V4(from, to) => ipv4(from, to, number, payload, |_| Ok(())),
+        Ends::V6(source, destination) => {
             let header = Ipv6Header {
                 traffic_class: 0,
                 flow_label: Ipv6FlowLabel::ZERO,
                 payload_length: u16::try_from(payload.len())?,
                 next_header: IpNumber(number),
                 hop_limit: 64,
-                source: from.octets(),
-                destination: to.octets(),
+                source,
+                destination,
             };
             Ok((EtherType::IPV6, [header.to_bytes().as_slice(), payload].concat()))
         }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-            bail!("{from} and {to}: two families")
-        }
     }
+}
+
+/// The same over IPv4, with a change of the header before its checksum is made.
+fn ipv4(
+    from: [u8; 4],
+    to: [u8; 4],
+    number: u8,
+    payload: &[u8],
+    change: impl FnOnce(&mut Ipv4Header) -> Result<()>,
+) -> Result<(EtherType, Vec<u8>)> {
+    let mut header = Ipv4Header::new(u16::try_from(payload.len())?, 64, IpNumber(number), from, to)?;
+    change(&mut header)?;
+    header.header_checksum = header.calc_header_checksum();
+    Ok((EtherType::IPV4, [header.to_bytes().as_slice(), payload].concat()))
 }
 
 /// A fragment of a packet; the offset is in units of eight bytes.
@@ -147,28 +150,15 @@ pub fn fragment(
     (offset, more): (u16, bool),
     payload: &[u8],
 ) -> Result<(EtherType, Vec<u8>)> {
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let mut header = Ipv4Header::new(
-                u16::try_from(payload.len())?,
-                64,
-                IpNumber(number),
-                from.octets(),
-                to.octets(),
-            )?;
+    match ends(from, to)? {
+        Ends::V4(from, to) => ipv4(from, to, number, payload, |header| {
             header.identification = 7;
             header.dont_fragment = false;
             header.fragment_offset = IpFragOffset::try_new(offset)?;
             header.more_fragments = more;
-            header.header_checksum = header.calc_header_checksum();
-            Ok((EtherType::IPV4, [header.to_bytes().as_slice(), payload].concat()))
-        }
-        (IpAddr::V6(_), IpAddr::V6(_)) => {
-            ip(from, to, FRAGMENT6, &crate::frames::fragment6(number, offset, more, payload))
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-            bail!("{from} and {to}: two families")
-        }
+            Ok(())
+        }),
+        Ends::V6(..) => ip(from, to, FRAGMENT6, &crate::frames::fragment6(number, offset, more, payload)),
     }
 }
 
