@@ -95,7 +95,7 @@ pub enum Expect {
 #[derive(Clone, Copy)]
 pub enum Play {
     /// The same is forged in the name of six clients: before their first connection, while one is open, and after several, over
-    /// IPv4 and over IPv6. Each must be served throughout, and none may be banned. See [`scene::in_their_names`].
+    /// IPv4 and over IPv6. Each must be served throughout, and none may be banned.
     InTheirNames(fn(&Forger<'_>, &Target) -> Result<()>),
     /// Something else.
     Script(fn(&mut Scene<'_>) -> Result<Verdict>),
