@@ -21,7 +21,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: the version of this contract, by its name. An object of another layout lacks
 /// it, and the agent refuses to load that.
-pub const VERSION: &str = "SCANGUARD_ABI_9";
+pub const VERSION: &str = "SCANGUARD_ABI_10";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -296,12 +296,12 @@ pub struct SampleHeader {
 
 // The sizes that the maps are made with. A change here is a change of `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 88 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
+const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 80);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);
-const _: () = assert!(size_of::<Tally>() == 8 * (26 + 22 + 8 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<Tally>() == 8 * (25 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

@@ -403,6 +403,7 @@ const ODD_CLASSES: u32 = {
         ProbeClass::SynRst,
         ProbeClass::OddFlags,
         ProbeClass::TinyFragment,
+        ProbeClass::HeaderChain,
     ];
     let mut bits = 0;
     let mut place = 0;

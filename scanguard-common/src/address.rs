@@ -80,6 +80,24 @@ impl Address {
         self.is_v4().then_some((((self.words[1] >> shift) & 0xffff_ffff) as u32).to_ne_bytes())
     }
 
+    /// Whether it stands for no address: `::`, or one of 0.0.0.0/8 (RFC 1122, 3.2.1.3).
+    #[inline(always)]
+    pub fn is_unspecified(&self) -> bool {
+        match self.v4() {
+            Some([first, ..]) => first == 0,
+            None => *self == Self::UNSPECIFIED,
+        }
+    }
+
+    /// Whether it is a host's name for itself: `::1`, or one of 127.0.0.0/8.
+    #[inline(always)]
+    pub fn is_loopback(&self) -> bool {
+        match self.v4() {
+            Some([first, ..]) => first == 127,
+            None => self.words == [0, u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 1])],
+        }
+    }
+
     /// The 16 bytes in network order.
     pub fn bytes(self) -> [u8; 16] {
         let [high, low] = self.words.map(u64::to_ne_bytes);
@@ -149,6 +167,25 @@ impl SourceMask {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_other_hosts_address_is_known() {
+        let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
+        for (text, unspecified, loopback) in [
+            ("0.0.0.0", true, false),
+            ("0.1.2.3", true, false),
+            ("::", true, false),
+            ("127.0.0.1", false, true),
+            ("127.255.0.9", false, true),
+            ("::1", false, true),
+            ("::2", false, false),
+            ("192.0.2.127", false, false),
+            ("2001:db8::1", false, false),
+        ] {
+            let found = (address(text).is_unspecified(), address(text).is_loopback());
+            assert_eq!(found, (unspecified, loopback), "{text}");
+        }
+    }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

@@ -6,8 +6,11 @@
 
 use crate::{
     outcome::{Flow, Service, numbered},
-    packet::Packet,
-    parse::{self, Fragment},
+    packet::{MAX_OFFSET, Packet},
+    parse::{
+        self, Fragment, Headers, Unread,
+        deep::{self, Deep},
+    },
     proof::Numbers,
     wire::{Tcp, Udp, protocol},
 };
@@ -96,7 +99,27 @@ pub struct Payload {
 /// Finds the payload of TCP and UDP; none of fragments.
 #[inline(always)]
 pub fn payload<P: Packet>(packet: &P) -> Option<Payload> {
-    let headers = parse::parse(packet).ok()?;
+    match parse::parse(packet) {
+        Ok(headers) if headers.transport <= MAX_OFFSET => payload_behind(packet, &headers),
+        Ok(_) | Err(Unread::Deeper) => {
+            let mut deep = Deep::EMPTY;
+            deep::find(packet, &mut deep, deep::link, deep::follow).ok()?;
+            deep_payload(&deep)
+        }
+        Err(Unread::Exit(_)) => None,
+    }
+}
+
+/// As [`payload`], where [`parse::parse`] says that the headers lie deeper and [`deep::find`] found this.
+#[inline(always)]
+pub fn deep_payload(deep: &Deep) -> Option<Payload> {
+    let payload = payload_behind(deep, &deep.headers()?)?;
+    Some(Payload { offset: deep.in_frame(payload.offset), ..payload })
+}
+
+/// The payload behind these headers.
+#[inline(always)]
+pub fn payload_behind<P: Packet>(packet: &P, headers: &Headers) -> Option<Payload> {
     if !matches!(headers.fragment, Fragment::Whole) {
         return None;
     }

@@ -4,7 +4,7 @@ use crate::{
     account::Answer,
     outcome::{EgressExit, Exit, Flow, Service},
     packet::Packet,
-    parse::{self, Fragment, Headers},
+    parse::{self, Fragment, Headers, Unread},
     wire::{
         Icmp, PlainTcp4, PlainTcp6, Tcp, ethertype, icmp, icmp6, protocol,
         tcp_flags::{ACK, FIN, RST, SYN},
@@ -54,7 +54,7 @@ pub fn early<P: Packet>(packet: &P) -> Option<(EgressExit, u16)> {
 pub fn outgoing<P: Packet>(packet: &P) -> Outgoing {
     let headers = match parse::parse(packet) {
         Ok(headers) => headers,
-        Err(Exit::NotIp) => return Outgoing::Exit(EgressExit::NotIp),
+        Err(Unread::Exit(Exit::NotIp)) => return Outgoing::Exit(EgressExit::NotIp),
         Err(_) => return Outgoing::Exit(EgressExit::Unreadable),
     };
     if let Fragment::Later(_) = headers.fragment {

@@ -5,7 +5,7 @@
 //! the kernel's verifier takes nothing else.
 //!
 //! ```text
-//! frame -> parse::parse -> classify::classify -> Outcome -> oracle -> Decision -> account::record
+//! frame -> parse -> classify::classify -> Outcome -> oracle -> Decision -> account::record
 //! ```
 #![no_std]
 
@@ -33,14 +33,48 @@ pub mod sketch;
 pub mod tally;
 pub mod wire;
 
-use outcome::Outcome;
+use outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Service};
 use packet::Packet;
+use parse::{
+    Unread,
+    deep::{self, Deep},
+};
 
 /// Parses and classifies one frame: all that can be said of it without asking for sockets.
 #[inline(always)]
 pub fn inspect<P: Packet>(packet: &P) -> Outcome {
+    inspect_shallow(packet).unwrap_or_else(|| {
+        let mut deep = Deep::EMPTY;
+        match deep::find(packet, &mut deep, deep::link, deep::follow) {
+            Ok(()) => inspect_deep(&deep),
+            Err(exit) => Outcome::Exit(exit),
+        }
+    })
+}
+
+/// As [`inspect`]; nothing where the transport header lies deeper than is looked in place.
+#[inline(always)]
+pub fn inspect_shallow<P: Packet>(packet: &P) -> Option<Outcome> {
     match parse::parse(packet) {
-        Ok(headers) => classify::classify(packet, &headers),
-        Err(exit) => Outcome::Exit(exit),
+        Ok(headers) => match classify::classify(packet, &headers) {
+            // The first buffer ends before the transport header does.
+            Outcome::Exit(Exit::TruncatedIp) => None,
+            outcome => Some(outcome),
+        },
+        Err(Unread::Exit(exit)) => Some(Outcome::Exit(exit)),
+        Err(Unread::Deeper) => None,
     }
+}
+
+/// As [`inspect`], where [`inspect_shallow`] says nothing and [`deep::find`] found this.
+#[inline(always)]
+pub fn inspect_deep(deep: &Deep) -> Outcome {
+    if let Some(headers) = deep.headers() {
+        return classify::classify(deep, &headers);
+    }
+    let Some((source, destination)) = deep.addresses() else {
+        return Outcome::Exit(Exit::TruncatedIp);
+    };
+    let flow = Flow { source, destination, service: Service::default(), source_port: 0, reserved: 0 };
+    Outcome::Probe(Probe { class: ProbeClass::HeaderChain, flow })
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     address::Address,
-    outcome::{EPHEMERAL_START, Exit, Flow, ProbeClass, SegmentKind, Service},
+    outcome::{DYNAMIC_START, EPHEMERAL_START, Exit, Flow, ProbeClass, SegmentKind, Service},
     wire::protocol,
 };
 
@@ -184,7 +184,7 @@ pub fn segment<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> Decisio
         SegmentKind::EmptyDatagram => datagram(oracle, ProbeClass::UdpEmpty, flow),
         SegmentKind::Acknowledgment => tcp(oracle, flow, Exit::TcpEstablished, Some(ProbeClass::Ack)),
         SegmentKind::Closing => tcp(oracle, flow, Exit::TcpClosing, Some(ProbeClass::Maimon)),
-        SegmentKind::SynAck => tcp(oracle, flow, Exit::TcpSynAck, Some(ProbeClass::SynAck)),
+        SegmentKind::SynAck => tcp(oracle, flow, Exit::TcpSynAck, Some(syn_ack(flow))),
         SegmentKind::Reset => tcp(oracle, flow, Exit::TcpReset, None),
     }
 }
@@ -202,6 +202,24 @@ fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>
             Reach::Open | Reach::Unknown => ordinary(exit, true),
         },
     }
+}
+
+/// What a SYN and ACK is that no socket wants: servers answer from the ports of services to the ports of clients. Some listen on
+/// ports of clients, and whoever forged the SYN may have chosen any port: one alone says nothing.
+#[inline(always)]
+fn syn_ack(flow: &Flow) -> ProbeClass {
+    if flow.source_port >= EPHEMERAL_START && flow.service.port < DYNAMIC_START {
+        ProbeClass::SynAckProbe
+    } else {
+        ProbeClass::SynAck
+    }
+}
+
+/// Whether no other host can have this address: nobody is to be accused of what carries it. Packets that this host sends to
+/// itself by its loopback interface do.
+#[inline(always)]
+pub fn is_bad_source<O: Oracle>(oracle: &O, source: Address) -> bool {
+    source.is_unspecified() || source.is_loopback() || matches!(oracle.home(source), Home::Local)
 }
 
 #[inline(always)]
@@ -302,13 +320,44 @@ mod tests {
     }
 
     #[test]
+    fn answers_that_nobody_asked_for_are_probes_where_no_server_would_send_them() {
+        for (from, to, class) in [
+            (40_000, 80, ProbeClass::SynAckProbe),
+            (32_768, 9_999, ProbeClass::SynAckProbe),
+            (32_767, 80, ProbeClass::SynAck),
+            (443, 80, ProbeClass::SynAck),
+            (25_565, 80, ProbeClass::SynAck),
+            (40_000, 10_000, ProbeClass::SynAck),
+            (443, 50_000, ProbeClass::SynAck),
+        ] {
+            let decision = segment(&HOST, SegmentKind::SynAck, &flow(protocol::TCP, from, to));
+            assert_eq!(decision, Decision::Probe { class, reach: Reach::Closed }, "from {from} to {to}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_no_other_host_are_bad_sources() {
+        let address = |text: &str| Address::from(text.parse::<core::net::IpAddr>().unwrap());
+        let elsewhere = Host { home: Home::Elsewhere, ..HOST };
+        for text in ["0.0.0.0", "127.0.0.1", "::", "::1"] {
+            assert!(is_bad_source(&elsewhere, address(text)), "{text}");
+        }
+        assert!(!is_bad_source(&elsewhere, address("192.0.2.1")));
+        assert!(is_bad_source(&HOST, address("192.0.2.1")), "this host's own");
+        assert!(
+            !is_bad_source(&Host { home: Home::Dark, ..HOST }, address("192.0.2.1")),
+            "routed to this host"
+        );
+    }
+
+    #[test]
     fn stray_segments_are_probes_only_where_nothing_listens() {
         let ack = flow(protocol::TCP, 40_000, 80);
         let of = |host: Host, kind| segment(&host, kind, &ack);
         for (kind, class, exit) in [
             (SegmentKind::Acknowledgment, ProbeClass::Ack, Exit::TcpEstablished),
             (SegmentKind::Closing, ProbeClass::Maimon, Exit::TcpClosing),
-            (SegmentKind::SynAck, ProbeClass::SynAck, Exit::TcpSynAck),
+            (SegmentKind::SynAck, ProbeClass::SynAckProbe, Exit::TcpSynAck),
         ] {
             assert_eq!(of(HOST, kind), Decision::Probe { class, reach: Reach::Closed });
             assert_eq!(of(Host { tcp: Socket::Listening, ..HOST }, kind), ordinary(Exit::TcpStray, false));

@@ -89,6 +89,12 @@ numbered! {
         /// TCP SYN and ACK that no socket wants: a probe, or the answer to a SYN with this host's
         /// address forged into it (backscatter).
         SynAck = "syn_ack",
+        /// TCP SYN and ACK that no socket wants, from a port that clients use to one that services use: no server answers
+        /// so, hence it is no backscatter but a probe (nmap --scanflags SYNACK).
+        SynAckProbe = "syn_ack_probe",
+        /// IPv6 with extension headers that cannot be followed to their end: more than fit into a packet of 1,500 bytes, or not
+        /// all in the first fragment (RFC 7112). No stack sends that, and anything may be behind them.
+        HeaderChain = "header_chain",
     }
 }
 
@@ -136,21 +142,18 @@ numbered! {
         ProtocolOther = "protocol_other",
         /// ARP and other frames that are not IP.
         NotIp = "not_ip",
-        /// More VLAN tags than the two that are followed.
+        /// More VLAN tags than are followed, see [`crate::parse::deep::MAX_TAGS`].
         UnsupportedVlan = "unsupported_vlan",
-        /// More IPv6 extension headers than are followed.
-        UnsupportedExtension = "unsupported_extension",
         /// The frame ends within its Ethernet header or tags.
         TruncatedEthernet = "truncated_ethernet",
-        /// The frame ends within its IP header or extension headers, or before the IP length; or its first buffer ends
-        /// before the transport header does.
+        /// The frame ends within its IP header or extension headers, or before the IP length.
         TruncatedIp = "truncated_ip",
         /// The IP version does not match the EtherType.
         BadIpVersion = "bad_ip_version",
         /// The IPv4 header or total length is impossible.
         BadIpLength = "bad_ip_length",
-        /// The source is no address that a host can have: an IPv4 address within IPv6 (::ffff:0:0/96), or a group. Nobody is
-        /// accused by it.
+        /// The source is no address that another host can have: an IPv4 address within IPv6 (::ffff:0:0/96), a group; or, of what
+        /// would be a probe, the unspecified address, loopback, or an address of this host. Nobody is accused by it.
         BadSource = "bad_source",
     }
 }

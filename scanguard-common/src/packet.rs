@@ -10,6 +10,17 @@ pub trait Packet {
     /// The header `T` at `offset`, or nothing if it does not lie wholly in memory that can be read.
     fn view<T: Wire>(&self, offset: usize) -> Option<&T>;
 
+    /// Copies bytes from `offset` on, also where they cannot be viewed; whether the frame holds all of them.
+    /// Dearer than [`Self::view`]: for the kernel program it is a call.
+    fn load(&self, offset: usize, into: &mut [u8]) -> bool;
+
+    /// As [`Self::load`]: the header `T`.
+    #[inline(always)]
+    fn copy<T: Wire>(&self, offset: usize) -> Option<T> {
+        let mut header = T::new_zeroed();
+        self.load(offset, header.as_mut_bytes()).then_some(header)
+    }
+
     /// Length of the whole frame in bytes, also of what cannot be viewed (XDP fragments).
     fn frame_len(&self) -> usize;
 
@@ -20,8 +31,8 @@ pub trait Packet {
     }
 }
 
-/// Headers are looked for below this offset only: the verifier wants a constant bound, and
-/// two tags, the longest IPv4 header and the extension headers that are followed fit well below it.
+/// Headers are viewed below this offset only: the verifier wants a constant bound, and two tags, the longest IPv4 header and
+/// a few extension headers fit well below it. What lies deeper is copied, see [`crate::parse::deep`].
 pub const MAX_OFFSET: usize = 1024;
 
 impl Packet for &[u8] {
@@ -30,6 +41,11 @@ impl Packet for &[u8] {
             return None;
         }
         T::ref_from_prefix(self.get(offset..)?).ok().map(|(header, _rest)| header)
+    }
+
+    fn load(&self, offset: usize, into: &mut [u8]) -> bool {
+        let bytes = self.get(offset..).and_then(|rest| rest.get(..into.len()));
+        bytes.map(|bytes| into.copy_from_slice(bytes)).is_some()
     }
 
     fn frame_len(&self) -> usize {

@@ -33,6 +33,7 @@ pub const fn meets_nobody(class: ProbeClass, reach: Reach) -> bool {
             | ProbeClass::Ack
             | ProbeClass::Maimon
             | ProbeClass::SynAck
+            | ProbeClass::SynAckProbe
             | ProbeClass::Udp
             | ProbeClass::UdpEmpty,
         ) => true,
@@ -42,6 +43,7 @@ pub const fn meets_nobody(class: ProbeClass, reach: Reach) -> bool {
             | ProbeClass::Ack
             | ProbeClass::Maimon
             | ProbeClass::SynAck
+            | ProbeClass::SynAckProbe
             | ProbeClass::Udp
             | ProbeClass::UdpEmpty,
         )
@@ -56,7 +58,8 @@ pub const fn meets_nobody(class: ProbeClass, reach: Reach) -> bool {
             | ProbeClass::IpProtocol
             | ProbeClass::TinyFragment
             | ProbeClass::Land
-            | ProbeClass::BadLength,
+            | ProbeClass::BadLength
+            | ProbeClass::HeaderChain,
         ) => false,
     }
 }
@@ -221,6 +224,7 @@ mod tests {
             (ProbeClass::TinyFragment, protocol::TCP),
             (ProbeClass::Land, protocol::TCP),
             (ProbeClass::BadLength, protocol::TCP),
+            (ProbeClass::HeaderChain, 0),
         ] {
             assert!(!drops(&HOST, class, number), "{class:?}");
             assert!(!drops(&Host { home: Home::Live, ..HOST }, class, number), "{class:?}");

@@ -1,16 +1,16 @@
 //! Header layouts as they are on the wire. All are unaligned and valid for any bytes.
 
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, network_endian::U16};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, network_endian::U16};
 
 /// A header that may be viewed in place: any bytes are a valid value, at any alignment.
-pub trait Wire: FromBytes + Immutable + KnownLayout + Unaligned {}
+pub trait Wire: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 
 impl<const N: usize> Wire for [u8; N] {}
 
 macro_rules! wire {
     ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty),+ $(,)? })+) => {$(
         $(#[$meta])*
-        #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+        #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
         #[repr(C)]
         pub struct $name { $($(#[$field_meta])* pub $field: $type),+ }
         impl Wire for $name {}
@@ -72,23 +72,15 @@ wire! {
         /// Destination address.
         destination: [u8; 16],
     }
-    /// Start of an IPv6 hop-by-hop, routing or destination options header, or of an IPv4 or IPv6
-    /// authentication header.
+    /// Start of an IPv6 extension header: each kind has eight bytes at least (RFC 8200, RFC 4302).
     Extension {
         /// See [`protocol`].
         next_header: u8,
-        /// Length, in units and from a start that depend on the kind of header.
+        /// Length, in units and from a start that depend on the kind of header; a fragment header has none.
         length: u8,
-    }
-    /// IPv6 fragment header (RFC 8200, 4.5).
-    Ipv6Fragment {
-        /// See [`protocol`].
-        next_header: u8,
-        /// Reserved.
-        reserved: u8,
-        /// Offset in units of 8 bytes in the upper 13 bits; bit 0: more fragments.
+        /// Of a fragment header (RFC 8200, 4.5): offset in units of 8 bytes in the upper 13 bits; bit 0: more fragments.
         fragment: U16,
-        /// Identification.
+        /// Of a fragment header: identification.
         id: [u8; 4],
     }
     /// TCP header without options (RFC 9293).

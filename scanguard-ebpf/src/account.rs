@@ -15,7 +15,9 @@ use scanguard_common::{
     outcome::{Exit, Flow, Service},
 };
 
-use crate::{atomics::Shared, changes, config, door, epoch, hold, opaque::opaque, tally, trip};
+use crate::{
+    atomics::Shared, changes, config, door, epoch, hold, opaque::opaque, oracle::Kernel, tally, trip,
+};
 
 /// When it is full, the kernel evicts sources that were not probing lately.
 #[btf_map]
@@ -31,7 +33,14 @@ const NO_CONTEXT: &() = &();
 
 /// Counts a probe for its source; the exit by which it leaves. Where it meets nobody (`holds`), its source may be held.
 #[inline(always)]
-pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow, holds: bool) -> Exit {
+pub(crate) fn count(
+    control: &Control,
+    kernel: &Kernel<'_>,
+    class: usize,
+    reach: Reach,
+    flow: &Flow,
+    holds: bool,
+) -> Exit {
     let source = config::source_mask().apply(flow.source);
     let epoch = epoch::running(control);
     let state = match SOURCES.get_ptr_mut(source) {
@@ -43,6 +52,8 @@ pub(crate) fn count(control: &Control, class: usize, reach: Reach, flow: &Flow, 
             door::note_turned_away(flow, epoch);
             return Exit::AtTheDoor;
         }
+        // Asked once for a source that enters, not for each packet.
+        None if kernel.is_bad_source(flow.source) => return Exit::BadSource,
         None => match insert(&source, epoch) {
             Some(state) => state,
             None => return Exit::TableFull,

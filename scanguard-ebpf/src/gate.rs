@@ -16,10 +16,10 @@ use scanguard_common::{
     classify, gate,
     oracle::Oracle as _,
     outcome::{Exit, Flow, SegmentKind},
-    parse, shield,
+    shield,
 };
 
-use crate::{config, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, tally};
+use crate::{config, deep, judge::What, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, tally};
 
 /// Memory is taken as bans are made.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -188,9 +188,30 @@ pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
     drops(control, source, || false)
 }
 
+/// Whether a probe or segment is to be dropped.
+#[inline(always)]
+pub(crate) fn drops_any(ctx: &XdpContext, what: u32, flow: &Flow) -> bool {
+    scanguard_gate(ctx.ctx, what, core::ptr::from_ref(flow)) != 0
+}
+
+/// A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_gate(ctx: *mut xdp_md, what: u32, flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
+    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+        return 0;
+    };
+    let drops = match What::as_segment(what) {
+        Some(kind) => drops_segment(control, &Kernel::new(ctx, control), kind, flow),
+        None => drops_probe(control, flow.source),
+    };
+    drops.into()
+}
+
 /// Whether a segment or datagram is to be dropped.
 #[inline(always)]
-pub(crate) fn drops_segment(control: &Control, kernel: &Kernel<'_>, kind: SegmentKind, flow: &Flow) -> bool {
+fn drops_segment(control: &Control, kernel: &Kernel<'_>, kind: SegmentKind, flow: &Flow) -> bool {
     drops(control, flow.source, || control.drop_all == 0 && gate::passes(kernel, kind, flow))
 }
 
@@ -213,19 +234,23 @@ extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
 }
 
 /// Whether a packet is to be dropped that is nothing which a source begins: only where everything is, or where it cannot be
-/// followed to its transport header, since anything may be behind that.
+/// read, since anything may be behind that.
 #[inline(always)]
 pub(crate) fn drops_other(ctx: &XdpContext, control: &Control, exit: Exit) -> bool {
-    let is_unfollowed = matches!(exit, Exit::UnsupportedExtension | Exit::TruncatedIp);
-    (control.drop_all != 0 || is_unfollowed) && scanguard_gate_other(ctx.ctx) != 0
+    (control.drop_all != 0 || matches!(exit, Exit::TruncatedIp)) && drops_unread(ctx)
+}
+
+/// Whether a packet is to be dropped of which no more is known than that it has headers that lie deep.
+#[inline(always)]
+pub(crate) fn drops_unread(ctx: &XdpContext) -> bool {
+    scanguard_gate_other(ctx.ctx) != 0
 }
 
 /// As above.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_gate_other(ctx: *mut xdp_md) -> u32 {
-    let addresses = parse::addresses(&XdpPacket::new(&XdpContext::new(ctx)));
-    let (Some(control), Some((source, _))) = (config::control(), addresses) else {
+    let (Some(control), Some(source)) = (config::control(), deep::source(ctx)) else {
         return 0;
     };
     drops(control, source, || false).into()

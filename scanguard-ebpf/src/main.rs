@@ -14,6 +14,7 @@ mod atomics;
 mod changes;
 mod config;
 mod connections;
+mod deep;
 mod door;
 mod egress;
 mod epoch;
@@ -37,11 +38,11 @@ use aya_ebpf::{
 };
 use scanguard_common::{
     classify::{self, Early},
-    inspect,
-    outcome::{Exit, Outcome},
+    inspect_shallow,
+    outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Segment},
 };
 
-use crate::packet::XdpPacket;
+use crate::{judge::What, packet::XdpPacket, sample::Headers};
 
 /// Sees every packet of the interfaces it is attached to. `frags`: it may also be attached where the
 /// MTU exceeds a page, packets then being in several buffers, their headers in the first.
@@ -89,30 +90,64 @@ fn exit(ctx: &XdpContext) -> u32 {
                 return BANNED;
             }
             let flow = classify::early_flow(&packet);
-            return flow.map_or(Exit::TruncatedIp as u32, |flow| judge::opening(ctx, &flow));
+            return flow.map_or(Exit::TruncatedIp as u32, |flow| {
+                judge::judge(ctx, What::probe(ProbeClass::Syn), &flow)
+            });
         }
         Early::Acknowledgment { .. } | Early::Undecided => {}
     }
-    match inspect(&packet) {
+    let Some(outcome) = inspect_shallow(&packet) else {
+        return deep(ctx, gate.is_some());
+    };
+    match outcome {
         Outcome::Exit(exit) => {
             if gate.is_some_and(|control| gate::drops_other(ctx, control, exit)) {
                 return BANNED;
             }
             // With tags or options, or it would have been known above.
             if matches!(exit, Exit::TcpEstablished) {
-                sample::arrived(ctx);
+                sample::arrived(ctx, Headers::Shallow);
             }
             exit as u32
         }
-        Outcome::Probe(probe) => judge::probe(ctx, &probe),
-        Outcome::Segment(segment) => {
-            let exit = judge::segment(ctx, &segment);
+        Outcome::Probe(Probe { class, flow }) => judge(ctx, gate.is_some(), What::probe(class), &flow),
+        Outcome::Segment(Segment { kind, flow }) => {
+            let exit = judge(ctx, gate.is_some(), What::segment(kind), &flow);
             if exit != BANNED {
-                sample::judged(ctx, &segment);
+                sample::judged(ctx, kind, &flow, Headers::Shallow);
             }
             exit
         }
     }
+}
+
+/// The exit of what may be a probe.
+#[inline(always)]
+fn judge(ctx: &XdpContext, is_armed: bool, what: u32, flow: &Flow) -> u32 {
+    if is_armed && gate::drops_any(ctx, what, flow) { BANNED } else { judge::judge(ctx, what, flow) }
+}
+
+/// The exit of a packet whose headers lie deeper than is looked in place. Of a banned source it is dropped before they are
+/// followed.
+#[inline(always)]
+fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
+    if is_armed && gate::drops_unread(ctx) {
+        return BANNED;
+    }
+    let Some((what, flow)) = deep::inspect(ctx) else {
+        return Exit::TruncatedIp as u32;
+    };
+    if let Some(exit) = What::as_exit(what) {
+        if exit == Exit::TcpEstablished as u32 {
+            sample::arrived(ctx, Headers::Deep);
+        }
+        return exit;
+    }
+    let exit = judge::judge(ctx, what, flow);
+    if let Some(kind) = What::as_segment(what) {
+        sample::judged(ctx, kind, flow, Headers::Deep);
+    }
+    exit
 }
 
 /// The exit of a segment that was taken for one of a connection early on.

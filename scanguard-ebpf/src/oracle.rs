@@ -15,7 +15,7 @@ use scanguard_common::{
     abi::{Control, HOME_LOCAL, HOME_ROUTED, MAX_HOME, MAX_LIVE, MAX_PUBLISHED, ServiceKey},
     address::Address,
     egress::is_fresh,
-    oracle::{Home, Oracle, Reach, Socket},
+    oracle::{self, Home, Oracle, Reach, Socket},
     outcome::{Flow, Service},
     proof::{self, Expected, Field, Numbers},
 };
@@ -44,6 +44,9 @@ const CLOSED: u32 = 7;
 /// No state of any socket.
 const NO_SOCKET: u32 = 0;
 
+/// The number of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
+const LOOPBACK: u32 = 1;
+
 /// Asks the kernel, in the network namespace of the interface.
 pub(crate) struct Kernel<'c> {
     ctx: *mut xdp_md,
@@ -61,6 +64,13 @@ impl<'c> Kernel<'c> {
     pub(crate) fn interface(&self) -> u32 {
         // SAFETY: the program's context.
         unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// Whether no other host can have this address, see [`oracle::is_bad_source`]. A function of its own, whose stack is not
+    /// added to that of the callers' other ways.
+    #[inline(never)]
+    pub(crate) fn is_bad_source(&self, source: Address) -> bool {
+        self.interface() != LOOPBACK && oracle::is_bad_source(self, source)
     }
 
     /// Whether the numbers of a segment prove that the source of its flow sent it, see `scanguard_common::proof`.

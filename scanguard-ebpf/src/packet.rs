@@ -1,8 +1,8 @@
 //! The packet's memory: the one bounds check of both programs.
 
 use aya_ebpf::{
-    bindings::xdp_md,
-    helpers::bpf_xdp_get_buff_len,
+    bindings::{__sk_buff, xdp_md},
+    helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     programs::{TcContext, XdpContext},
 };
 use scanguard_common::{
@@ -26,6 +26,7 @@ impl XdpPacket {
 
 /// The first buffer of a packet that leaves: what the stack builds has all its headers there.
 pub(crate) struct SkbPacket {
+    skb: *mut __sk_buff,
     start: usize,
     end: usize,
     len: usize,
@@ -34,7 +35,7 @@ pub(crate) struct SkbPacket {
 impl SkbPacket {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end(), len: ctx.len() as usize }
+        Self { skb: ctx.skb.skb, start: ctx.data(), end: ctx.data_end(), len: ctx.len() as usize }
     }
 }
 
@@ -58,6 +59,13 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn load(&self, offset: usize, into: &mut [u8]) -> bool {
+        let (start, len) = (into.as_mut_ptr().cast(), into.len() as u32);
+        // SAFETY: the program's context; the kernel checks the packet's end.
+        unsafe { bpf_skb_load_bytes(self.skb.cast(), offset as u32, start, len) == 0 }
+    }
+
+    #[inline(always)]
     fn frame_len(&self) -> usize {
         self.len
     }
@@ -67,6 +75,13 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn view<T: Wire>(&self, offset: usize) -> Option<&T> {
         view(self.start, self.end, offset)
+    }
+
+    #[inline(always)]
+    fn load(&self, offset: usize, into: &mut [u8]) -> bool {
+        let (start, len) = (into.as_mut_ptr().cast(), into.len() as u32);
+        // SAFETY: the program's context; the kernel checks the packet's end.
+        unsafe { bpf_xdp_load_bytes(self.ctx, offset as u32, start, len) == 0 }
     }
 
     #[inline(always)]

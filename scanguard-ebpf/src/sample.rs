@@ -13,14 +13,15 @@ use scanguard_common::{
     abi::{Control, SampleHeader},
     classify,
     content::{self, Begins, HEAD, Head, MAX_SAMPLE, Payload, Speaks, Start},
-    outcome::{Flow, Segment, SegmentKind},
+    outcome::{Flow, SegmentKind},
     packet::Packet,
+    parse,
     sample::{BUDGETS, Budget, CPU_BUDGETS, LeftOut, Purse, budget_place, charge, cpu_place},
     wire::protocol,
 };
 
 use crate::{
-    config,
+    config, deep,
     opaque::opaque,
     oracle::Kernel,
     packet::{SkbPacket, XdpPacket},
@@ -50,11 +51,20 @@ static BUDGET: Array<u64, BUDGETS> = Array::new();
 #[btf_map]
 static CPU_BUDGET: PerCpuArray<u64, CPU_BUDGETS> = PerCpuArray::new();
 
+/// Where the headers of a packet were found.
+#[derive(Clone, Copy)]
+pub(crate) enum Headers {
+    /// In place.
+    Shallow = 0,
+    /// By [`deep::inspect`].
+    Deep = 1,
+}
+
 /// A segment that arrived, which [`content`] has a closer look at.
 #[inline(always)]
-pub(crate) fn arrived(ctx: &XdpContext) {
+pub(crate) fn arrived(ctx: &XdpContext, headers: Headers) {
     if config::sampling() {
-        scanguard_sample(ctx.ctx);
+        scanguard_sample(ctx.ctx, headers as u32);
     }
 }
 
@@ -66,25 +76,25 @@ pub(crate) fn arrived_early(ctx: &XdpContext, packet: &XdpPacket) {
         && let Some(speaks) = speaks(protocol::TCP, port)
         && starts(packet, speaks, offset)
     {
-        scanguard_sample(ctx.ctx);
+        scanguard_sample(ctx.ctx, Headers::Shallow as u32);
     }
 }
 
 /// As above, if something that is sampled is spoken at this port of TCP.
 #[inline(always)]
-fn arrived_at(ctx: &XdpContext, port: u16) {
+fn arrived_at(ctx: &XdpContext, port: u16, headers: Headers) {
     if config::sampling() && config::samples_tcp(port) {
-        scanguard_sample(ctx.ctx);
+        scanguard_sample(ctx.ctx, headers as u32);
     }
 }
 
 /// A segment or datagram that may carry something, after it was judged.
 #[inline(always)]
-pub(crate) fn judged(ctx: &XdpContext, segment: &Segment) {
-    match segment.kind {
-        SegmentKind::Closing => arrived_at(ctx, segment.flow.service.port),
-        SegmentKind::Datagram if config::sampling() && config::speaks_dns(segment.flow.service.port) => {
-            scanguard_sample(ctx.ctx);
+pub(crate) fn judged(ctx: &XdpContext, kind: SegmentKind, flow: &Flow, headers: Headers) {
+    match kind {
+        SegmentKind::Closing => arrived_at(ctx, flow.service.port, headers),
+        SegmentKind::Datagram if config::sampling() && config::speaks_dns(flow.service.port) => {
+            scanguard_sample(ctx.ctx, headers as u32);
         }
         SegmentKind::Datagram
         | SegmentKind::Acknowledgment
@@ -116,6 +126,12 @@ fn speaks(protocol: u8, port: u16) -> Option<Speaks> {
     content::speaks(protocol, port, config::samples_tcp, config::speaks_dns)
 }
 
+/// What a packet carries whose headers are found in place.
+#[inline(always)]
+fn payload(packet: &impl Packet) -> Option<Payload> {
+    content::payload_behind(packet, &parse::parse(packet).ok()?)
+}
+
 /// Whether what a client says is worth a closer look.
 #[inline(always)]
 fn starts(packet: &XdpPacket, speaks: Speaks, offset: usize) -> bool {
@@ -125,16 +141,17 @@ fn starts(packet: &XdpPacket, speaks: Speaks, offset: usize) -> bool {
 /// A global function, for the reason that [`crate::judge`] gives. 1 if something was sampled.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_sample(ctx: *mut xdp_md) -> u32 {
+extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
     let packet = XdpPacket::new(&XdpContext::new(ctx));
-    let (Some(control), Some(payload)) = (config::control(), content::payload(&packet)) else {
+    let payload = if headers == Headers::Deep as u32 { deep::payload() } else { payload(&packet) };
+    let (Some(control), Some(payload)) = (config::control(), payload) else {
         return 0;
     };
     let Payload { flow, offset, len, numbers } = payload;
     let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
         return 0;
     };
-    if !starts(&packet, speaks, offset) {
+    if !packet.copy::<Start>(offset).is_some_and(|start| content::may_begin(speaks, &start)) {
         return 0;
     }
     let sample = Sample { control, speaks, is_answer: false, flow, offset, len };
@@ -143,7 +160,11 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md) -> u32 {
             &packet,
             // SAFETY: the program's context; the kernel checks the packet's end, the verifier that of the memory.
             |offset, into, len| unsafe { bpf_xdp_load_bytes(ctx, offset, into, len) == 0 },
-            |flow| flow.service.protocol == protocol::TCP && Kernel::new(ctx, control).proves(flow, numbers),
+            |flow| {
+                let kernel = Kernel::new(ctx, control);
+                let is_proven = flow.service.protocol == protocol::TCP && kernel.proves(flow, numbers);
+                (is_proven || !kernel.is_bad_source(flow.source)).then_some(is_proven)
+            },
         )
         .into()
 }
@@ -153,7 +174,7 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
     let packet = SkbPacket::new(&TcContext::new(ctx));
-    let (Some(control), Some(payload)) = (config::control(), content::payload(&packet)) else {
+    let (Some(control), Some(payload)) = (config::control(), payload(&packet)) else {
         return 0;
     };
     let Payload { flow, offset, len, .. } = payload;
@@ -169,7 +190,7 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
             |offset, into, len| unsafe { bpf_skb_load_bytes(ctx.cast(), offset, into, len) == 0 },
             // What this host itself says in a connection is its own; what it forwards is not known to be.
             // SAFETY: the program's context.
-            |flow| flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0,
+            |flow| Some(flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0),
         )
         .into()
 }
@@ -193,13 +214,13 @@ impl Sample<'_> {
     }
 
     /// Takes the sample, if it is one. `load` copies bytes of the packet from an offset on; `is_proven` says whether nobody
-    /// else can have said it, and is only asked of what begins like something that is sampled.
+    /// else can have said it, nothing if nobody at all can; it is only asked of what begins like something that is sampled.
     #[inline(always)]
     fn take(
         &self,
         packet: &impl Packet,
         load: impl Fn(u32, *mut c_void, u32) -> bool,
-        is_proven: impl FnOnce(&Flow) -> bool,
+        is_proven: impl FnOnce(&Flow) -> Option<bool>,
     ) -> bool {
         let Self { control, is_answer, ref flow, offset, len, .. } = *self;
         // Where it lies in the first buffer it is looked at in place: a call costs as much as all else.
@@ -221,7 +242,9 @@ impl Sample<'_> {
         let Some(begins) = begins else {
             return false;
         };
-        let is_proven = is_proven(flow);
+        let Some(is_proven) = is_proven(flow) else {
+            return false;
+        };
         let purse = match (is_answer, is_proven) {
             (true, _) => Purse::Answer,
             (false, true) => Purse::Proven,

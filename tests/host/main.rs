@@ -35,7 +35,7 @@ fn every_packet_of_the_table_becomes_what_the_table_says() {
 
 #[test]
 fn the_table_has_every_probe_class_and_every_exit_that_needs_no_maps() {
-    let need_sockets = [ProbeClass::Ack, ProbeClass::Maimon, ProbeClass::SynAck];
+    let need_sockets = [ProbeClass::Ack, ProbeClass::Maimon, ProbeClass::SynAck, ProbeClass::SynAckProbe];
     let mut classes: HashSet<_> =
         ProbeClass::ALL.into_iter().filter(|class| !need_sockets.contains(class)).collect();
     let need_state = [

@@ -20,8 +20,8 @@ use scanguard_common::{content::Begins, outcome::Exit, sample::LeftOut, tally::T
 use scanguard_tests::{
     answers::{from_port, turned},
     frames::{
-        DESTINATION, SOURCE, V4, extension, fragment6, tagged, tcp, udp, v4, v4_packet, v4_with, v6,
-        v6_packet,
+        DESTINATION, SOURCE, V4, extension, fragment6, long_extension, tagged, tcp, udp, v4, v4_packet,
+        v4_with, v6, v6_packet,
     },
     numbers,
     program::{self, EPOCH, SALT},
@@ -133,7 +133,23 @@ fn arriving() -> Vec<(&'static str, Vec<u8>, Option<Begins>)> {
             Some(Request),
         ),
         ("tagged twice", tagged(&tags(2), EtherType::IPV6, &v6_packet(TCP, &request)), Some(Request)),
-        ("tagged thrice", tagged(&tags(3), EtherType::IPV6, &v6_packet(TCP, &request)), None),
+        ("tagged thrice", tagged(&tags(3), EtherType::IPV6, &v6_packet(TCP, &request)), Some(Request)),
+        ("behind 2,048 bytes of options", v6(60, &long_extension(TCP, &request)), Some(Request)),
+        (
+            "a query behind 2,048 bytes of options",
+            v6(60, &long_extension(UDP, &udp(40_000, 53, &dns(1)))),
+            Some(Query),
+        ),
+        (
+            "with the end of its connection, behind 2,048 bytes of options",
+            v6(60, &long_extension(TCP, &[tcp(0x19, 80).as_slice(), REQUEST].concat())),
+            Some(Request),
+        ),
+        (
+            "binary junk behind 2,048 bytes of options",
+            v6(60, &long_extension(TCP, &data(80, b"\x03\0\0"))),
+            None,
+        ),
         (
             "with the end of its connection",
             v4(TCP, &[tcp(0x19, 80).as_slice(), REQUEST].concat()),

@@ -160,7 +160,8 @@ pub fn filter(class: ProbeClass) -> Option<String> {
         // Which segments no socket wants, tcpdump cannot say. The scanned host has no connections.
         ProbeClass::Ack => flags("= 0x10"),
         ProbeClass::Maimon => flags("= 0x11"),
-        ProbeClass::SynAck => flags("= 0x12"),
-        ProbeClass::Land | ProbeClass::BadLength => return None,
+        ProbeClass::SynAck => flags("= 0x12 and not (tcp[0:2] >= 32768 and tcp[2:2] < 10000)"),
+        ProbeClass::SynAckProbe => flags("= 0x12 and tcp[0:2] >= 32768 and tcp[2:2] < 10000"),
+        ProbeClass::Land | ProbeClass::BadLength | ProbeClass::HeaderChain => return None,
     })
 }

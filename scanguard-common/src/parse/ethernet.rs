@@ -1,5 +1,6 @@
-//! Ethernet with up to two VLAN tags.
+//! Ethernet with VLAN tags.
 
+use super::Unread;
 use crate::{
     outcome::Exit,
     packet::Packet,
@@ -7,38 +8,50 @@ use crate::{
 };
 
 /// What the link header says.
-pub(super) struct Link {
-    /// What lies at `network`.
-    pub(super) ethertype: u16,
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct Link {
     /// Offset of the network header.
-    pub(super) network: usize,
-    /// Whether the destination is a group.
-    pub(super) to_group: bool,
+    pub network: u32,
+    /// What lies there, see [`ethertype`].
+    pub ethertype: u16,
+    /// 1 if the frame was sent to a link-layer group (multicast or broadcast), else 0.
+    pub to_group: u16,
 }
 
-/// How many tags are followed: a service tag and a customer tag (802.1ad).
+impl Link {
+    #[inline(always)]
+    pub(super) fn new(header: &Ethernet) -> Self {
+        let to_group = u16::from(header.destination[0] & 1);
+        Self { network: size_of::<Ethernet>() as u32, ethertype: header.ethertype.get(), to_group }
+    }
+
+    /// Whether a tag lies at `network`.
+    #[inline(always)]
+    pub(super) fn is_tag(self) -> bool {
+        matches!(self.ethertype, ethertype::VLAN | ethertype::SERVICE_VLAN | ethertype::OLD_SERVICE_VLAN)
+    }
+
+    /// What lies behind this tag.
+    #[inline(always)]
+    pub(super) fn behind(self, tag: &VlanTag) -> Self {
+        let network = self.network + size_of::<VlanTag>() as u32;
+        Self { network, ethertype: tag.ethertype.get(), ..self }
+    }
+}
+
+/// How many tags are followed in place: a service tag and a customer tag (802.1ad).
 const MAX_TAGS: usize = 2;
 
 #[inline(always)]
-fn is_tag(ethertype: u16) -> bool {
-    matches!(ethertype, ethertype::VLAN | ethertype::SERVICE_VLAN | ethertype::OLD_SERVICE_VLAN)
-}
-
-#[inline(always)]
-pub(super) fn parse<P: Packet>(packet: &P) -> Result<Link, Exit> {
-    let header = packet.view::<Ethernet>(0).ok_or(Exit::TruncatedEthernet)?;
-    let mut ethertype = header.ethertype.get();
-    let mut network = size_of::<Ethernet>();
+pub(super) fn parse<P: Packet>(packet: &P) -> Result<Link, Unread> {
+    let mut link = Link::new(packet.view::<Ethernet>(0).ok_or(Exit::TruncatedEthernet)?);
     for _ in 0..MAX_TAGS {
-        if !is_tag(ethertype) {
+        if !link.is_tag() {
             break;
         }
-        let tag = packet.view::<VlanTag>(network).ok_or(Exit::TruncatedEthernet)?;
-        ethertype = tag.ethertype.get();
-        network += size_of::<VlanTag>();
+        let tag = packet.view::<VlanTag>(link.network as usize).ok_or(Unread::Deeper)?;
+        link = link.behind(tag);
     }
-    if is_tag(ethertype) {
-        return Err(Exit::UnsupportedVlan);
-    }
-    Ok(Link { ethertype, network, to_group: header.destination[0] & 1 != 0 })
+    if link.is_tag() { Err(Unread::Deeper) } else { Ok(link) }
 }

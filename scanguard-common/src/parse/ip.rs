@@ -1,15 +1,15 @@
 //! IPv4 with options and fragments, IPv6 with extension headers.
 
-use super::{Fragment, Headers, ethernet::Link};
+use super::{Fragment, Headers, Unread, ethernet::Link};
 use crate::{
     address::Address,
     outcome::Exit,
     packet::Packet,
-    wire::{Extension, Ipv4, Ipv6, Ipv6Fragment, ethertype, protocol},
+    wire::{Extension, Ipv4, Ipv6, ethertype, protocol},
 };
 
-/// How many IPv6 extension headers are followed. RFC 8200 knows six kinds, each sensible once
-/// but for destination options; the kernel's own limit of options is in the same range.
+/// How many IPv6 extension headers are followed in place. RFC 8200 knows six kinds, each sensible once
+/// but for destination options.
 const MAX_EXTENSIONS: usize = 6;
 
 /// More fragments (IPv4 flags and offset field).
@@ -18,17 +18,36 @@ const V4_MORE_FRAGMENTS: u16 = 0x2000;
 const V4_FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
-pub(super) fn parse<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
+pub(super) fn parse<P: Packet>(packet: &P, link: Link) -> Result<Headers, Unread> {
+    let network = link.network as usize;
     match link.ethertype {
-        ethertype::IPV4 => parse_v4(packet, link),
-        ethertype::IPV6 => parse_v6(packet, link),
-        _ => Err(Exit::NotIp),
+        ethertype::IPV4 => {
+            let ip = packet.view::<Ipv4>(network).ok_or(Unread::Deeper)?;
+            Ok(v4(packet, link, ip)?)
+        }
+        ethertype::IPV6 => {
+            let ip = packet.view::<Ipv6>(network).ok_or(Unread::Deeper)?;
+            let end = v6_end(packet, link, ip)?;
+            let mut chain = Chain::new(link, ip);
+            for _ in 0..MAX_EXTENSIONS {
+                if !chain.goes_on() {
+                    break;
+                }
+                chain = chain.behind(packet.view::<Extension>(chain.offset as usize).ok_or(Unread::Deeper)?);
+            }
+            if chain.goes_on() {
+                return Err(Unread::Deeper);
+            }
+            Ok(v6(link, chain, end)?)
+        }
+        _ => Err(Exit::NotIp.into()),
     }
 }
 
+/// What an IPv4 header says.
 #[inline(always)]
-fn parse_v4<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
-    let ip = packet.view::<Ipv4>(link.network).ok_or(Exit::TruncatedIp)?;
+pub(super) fn v4<P: Packet>(packet: &P, link: Link, ip: &Ipv4) -> Result<Headers, Exit> {
+    let network = link.network as usize;
     if ip.version_ihl >> 4 != 4 {
         return Err(Exit::BadIpVersion);
     }
@@ -41,81 +60,119 @@ fn parse_v4<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
     }
     // Segmentation offload hands up merged segments with a length of 0 when they exceed 64 KiB.
     let total_len = match usize::from(ip.total_length.get()) {
-        0 => packet.frame_len().saturating_sub(link.network),
+        0 => packet.frame_len().saturating_sub(network),
         length => length,
     };
     if total_len < header_len {
         return Err(Exit::BadIpLength);
     }
-    if !packet.holds(link.network + total_len) {
+    if !packet.holds(network + total_len) {
         return Err(Exit::TruncatedIp);
     }
     let fragment = ip.fragment.get();
     Ok(Headers {
         is_v6: false,
-        network: link.network,
-        transport: link.network + header_len,
+        network,
+        transport: network + header_len,
         transport_len: total_len - header_len,
         protocol: ip.protocol,
         fragment: Fragment::new(fragment & V4_FRAGMENT_OFFSET, fragment & V4_MORE_FRAGMENTS != 0),
-        to_group: link.to_group,
+        to_group: link.to_group != 0,
     })
 }
 
+/// The offset at which an IPv6 packet ends.
 #[inline(always)]
-fn parse_v6<P: Packet>(packet: &P, link: &Link) -> Result<Headers, Exit> {
-    let ip = packet.view::<Ipv6>(link.network).ok_or(Exit::TruncatedIp)?;
+pub(super) fn v6_end<P: Packet>(packet: &P, link: Link, ip: &Ipv6) -> Result<usize, Exit> {
     if ip.version_class_flow[0] >> 4 != 6 {
         return Err(Exit::BadIpVersion);
     }
     if is_bad_v6(&ip.source) {
         return Err(Exit::BadSource);
     }
-    let mut offset = link.network + size_of::<Ipv6>();
     // A length of 0 belongs to jumbograms and to merged segments of more than 64 KiB.
     let end = match usize::from(ip.payload_length.get()) {
         0 => packet.frame_len(),
-        length => offset + length,
+        length => link.network as usize + size_of::<Ipv6>() + length,
     };
-    if !packet.holds(end) {
-        return Err(Exit::TruncatedIp);
-    }
-    let mut next = ip.next_header;
-    let mut fragment = Fragment::Whole;
-    for _ in 0..MAX_EXTENSIONS {
-        match extension(packet, next, offset)? {
-            Step::Transport => break,
-            Step::Extension { next_header, len } => {
-                next = next_header;
-                offset += len;
-            }
-            Step::Fragment { next_header, part } => {
-                next = next_header;
-                offset += size_of::<Ipv6Fragment>();
-                fragment = part;
-                // What follows a later fragment's header is the middle of something.
-                if let Fragment::Later(_) = part {
-                    break;
-                }
-            }
-        }
-    }
-    if is_extension(next) && !matches!(fragment, Fragment::Later(_)) {
-        return Err(Exit::UnsupportedExtension);
-    }
-    // The padding of a short Ethernet frame is no payload, though a length of 0 seems to include it.
-    if offset > end {
+    if packet.holds(end) { Ok(end) } else { Err(Exit::TruncatedIp) }
+}
+
+/// What an IPv6 header and those behind it say, after all were followed.
+#[inline(always)]
+pub(super) fn v6(link: Link, chain: Chain, end: usize) -> Result<Headers, Exit> {
+    let transport = chain.offset as usize;
+    // The padding of a short Ethernet frame is no payload, though a length of 0 seems to include it. A first fragment may end
+    // within its options, so that the transport header is in another one.
+    if transport > end && !chain.is_first_fragment() {
         return Err(Exit::TruncatedIp);
     }
     Ok(Headers {
         is_v6: true,
-        network: link.network,
-        transport: offset,
-        transport_len: end - offset,
-        protocol: next,
-        fragment,
-        to_group: link.to_group,
+        network: link.network as usize,
+        transport,
+        transport_len: end.saturating_sub(transport),
+        protocol: chain.next,
+        fragment: Fragment::from_field(chain.fragment),
+        to_group: link.to_group != 0,
     })
+}
+
+/// How far the extension headers of an IPv6 packet were followed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct Chain {
+    /// Offset of what comes next.
+    pub offset: u32,
+    /// The field of the last fragment header, as [`Extension`] has it; 0 without one.
+    pub fragment: u16,
+    /// What comes next, see [`protocol`].
+    pub next: u8,
+    /// Explicit padding.
+    pub reserved: u8,
+}
+
+impl Chain {
+    /// Behind the IPv6 header itself.
+    #[inline(always)]
+    pub(super) fn new(link: Link, ip: &Ipv6) -> Self {
+        let offset = link.network + size_of::<Ipv6>() as u32;
+        Self { offset, fragment: 0, next: ip.next_header, reserved: 0 }
+    }
+
+    /// Whether an extension header comes next. What follows the header of a later fragment is the middle of something.
+    #[inline(always)]
+    pub(super) fn goes_on(self) -> bool {
+        self.fragment >> 3 == 0
+            && matches!(
+                self.next,
+                protocol::HOP_BY_HOP
+                    | protocol::ROUTING
+                    | protocol::FRAGMENT
+                    | protocol::AUTHENTICATION
+                    | protocol::DESTINATION_OPTIONS
+            )
+    }
+
+    /// Whether all that follows is in the first of several fragments.
+    #[inline(always)]
+    pub(super) fn is_first_fragment(self) -> bool {
+        self.fragment & 1 != 0 && self.fragment >> 3 == 0
+    }
+
+    /// Behind the extension header that comes next, of which this is the start.
+    #[inline(always)]
+    pub(super) fn behind(self, header: &Extension) -> Self {
+        let units = u32::from(header.length);
+        let (len, fragment) = match self.next {
+            protocol::FRAGMENT => (8, header.fragment.get()),
+            // RFC 4302: in 4-byte units, less 2.
+            protocol::AUTHENTICATION => ((units + 2) * 4, self.fragment),
+            // RFC 8200: in 8-byte units, the first not counted.
+            _ => ((units + 1) * 8, self.fragment),
+        };
+        Self { offset: self.offset + len, fragment, next: header.next_header, reserved: 0 }
+    }
 }
 
 /// Whether no host can have this IPv4 address: groups, and what lies beyond them (RFC 1112, 4).
@@ -129,45 +186,4 @@ pub(crate) fn is_bad_v4(source: &[u8; 4]) -> bool {
 #[inline(always)]
 pub(crate) fn is_bad_v6(source: &[u8; 16]) -> bool {
     source[0] == 0xff || Address::from_v6(source).is_v4()
-}
-
-#[inline(always)]
-fn is_extension(next: u8) -> bool {
-    matches!(
-        next,
-        protocol::HOP_BY_HOP
-            | protocol::ROUTING
-            | protocol::FRAGMENT
-            | protocol::AUTHENTICATION
-            | protocol::DESTINATION_OPTIONS
-    )
-}
-
-/// What a next-header value leads to.
-enum Step {
-    Transport,
-    Extension { next_header: u8, len: usize },
-    Fragment { next_header: u8, part: Fragment },
-}
-
-#[inline(always)]
-fn extension<P: Packet>(packet: &P, next: u8, offset: usize) -> Result<Step, Exit> {
-    if !is_extension(next) {
-        return Ok(Step::Transport);
-    }
-    if next == protocol::FRAGMENT {
-        let header = packet.view::<Ipv6Fragment>(offset).ok_or(Exit::TruncatedIp)?;
-        let field = header.fragment.get();
-        let part = Fragment::new(field >> 3, field & 1 != 0);
-        return Ok(Step::Fragment { next_header: header.next_header, part });
-    }
-    let header = packet.view::<Extension>(offset).ok_or(Exit::TruncatedIp)?;
-    let units = usize::from(header.length);
-    let len = match next {
-        // RFC 4302: in 4-byte units, less 2.
-        protocol::AUTHENTICATION => (units + 2) * 4,
-        // RFC 8200: in 8-byte units, the first not counted.
-        _ => (units + 1) * 8,
-    };
-    Ok(Step::Extension { next_header: header.next_header, len })
 }

@@ -1,5 +1,6 @@
 //! Bytes to [`Headers`]: where the transport header of a frame lies, and what it is.
 
+pub mod deep;
 mod ethernet;
 mod ip;
 
@@ -7,10 +8,11 @@ use crate::{
     address::Address,
     outcome::Exit,
     packet::Packet,
-    wire::{Ipv4, Ipv6, ethertype},
+    wire::{Ipv4, Ipv6},
 };
 
 pub(crate) use self::ip::{is_bad_v4, is_bad_v6};
+pub use self::{ethernet::Link, ip::Chain};
 
 /// What the link and network headers say of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,25 +73,52 @@ impl Fragment {
             (offset, _) => Self::Later(offset),
         }
     }
+
+    /// From the field of an IPv6 fragment header; 0 without one.
+    #[inline(always)]
+    fn from_field(field: u16) -> Self {
+        Self::new(field >> 3, field & 1 != 0)
+    }
+
+    /// As the field of an IPv6 fragment header has it.
+    #[inline(always)]
+    fn field(self) -> u16 {
+        match self {
+            Self::Whole => 0,
+            Self::First => 1,
+            Self::Later(offset) => offset << 3,
+        }
+    }
 }
 
-/// Finds the transport header.
+/// Why the transport header of a frame was not found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unread {
+    /// There is none: the frame is not IP, or malformed. It is counted under this exit.
+    Exit(Exit),
+    /// It lies deeper than [`parse`] looks, if it is there: see [`deep`].
+    Deeper,
+}
+
+impl From<Exit> for Unread {
+    #[inline(always)]
+    fn from(exit: Exit) -> Self {
+        Self::Exit(exit)
+    }
+}
+
+/// Finds the transport header where nearly all packets have it: in place, behind two tags and a few extension headers at most.
 ///
 /// # Errors
-/// The exit under which a frame is counted that is not IP, is malformed or goes beyond what is followed.
+/// See [`Unread`].
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Exit> {
+pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Unread> {
     let link = ethernet::parse(packet)?;
-    ip::parse(packet, &link)
+    ip::parse(packet, link)
 }
 
 /// Where an IP packet comes from and where it goes, also when nothing else of it can be read; nothing if it is none.
 #[inline(always)]
 pub fn addresses<P: Packet>(packet: &P) -> Option<(Address, Address)> {
-    let link = ethernet::parse(packet).ok()?;
-    match link.ethertype {
-        ethertype::IPV4 => addresses_at(packet, false, link.network),
-        ethertype::IPV6 => addresses_at(packet, true, link.network),
-        _ => None,
-    }
+    deep::addresses(packet, deep::link(packet).ok()?)
 }

@@ -54,6 +54,10 @@ impl Packet for Cut<'_> {
         self.captured.view(offset)
     }
 
+    fn load(&self, offset: usize, into: &mut [u8]) -> bool {
+        self.captured.load(offset, into)
+    }
+
     fn frame_len(&self) -> usize {
         self.frame_len
     }

@@ -83,8 +83,8 @@ impl Sampler {
         let port = if is_answer { flow.source_port } else { flow.service.port };
         let speaks = speaks(protocol, port, |port| self.tcp.contains(port), |port| self.dns.contains(port))?;
         if !is_answer {
-            let start = frame.view::<Start>(offset)?;
-            if !carries(&inspect(frame)) || !may_begin(speaks, start) {
+            let start = frame.copy::<Start>(offset)?;
+            if !carries(&inspect(frame)) || !may_begin(speaks, &start) {
                 return None;
             }
         }

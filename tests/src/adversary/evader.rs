@@ -74,6 +74,19 @@ pub(super) const ROWS: &[Row] = &[
             })
         })
     }),
+    scan("a SYN scan in IPv6 fragments of which the first ends within its options", |scene| {
+        let (family, scanner) = (Family::V6, Family::V6.attacker(1));
+        each_port(scene, family, scanner, |forger, from, to| {
+            // 16 bytes of destination options, of which the first fragment holds half.
+            let options = [&[protocol::TCP, 1, 1, 12][..], &[0; 12]].concat();
+            let packet = [options, forge::tcp(from, to, &syn())?].concat();
+            let (first, rest) = packet.split_at(8);
+            let options = protocol::DESTINATION_OPTIONS;
+            forger.fragment(from.ip(), to.ip(), options, (0, true), first)?;
+            forger.fragment(from.ip(), to.ip(), options, (1, false), rest)
+        })?;
+        found(scene, &[scanner])
+    }),
     scan("nmap -sS -f", |scene| {
         let scanner = Family::V4.attacker(1);
         let mut nmap = scene.bridge.attacker.command("nmap");

@@ -1,0 +1,148 @@
+//! Packets whose headers lie deeper than is looked in place, see `scanguard_common::parse::deep`.
+//!
+//! Each loop is in a global function, which the verifier looks at once, for any arguments.
+
+use aya_ebpf::{bindings::xdp_md, btf_maps::PerCpuArray, macros::btf_map, programs::XdpContext};
+use scanguard_common::{
+    address::Address,
+    content::{self, Payload},
+    inspect_deep,
+    outcome::{Exit, Flow, Outcome},
+    parse::{
+        Chain, Link,
+        deep::{self, Deep},
+    },
+};
+
+use crate::{judge::What, packet::XdpPacket};
+
+/// What is found of a packet: the stack has no room for it.
+#[repr(C)]
+struct Found {
+    headers: Deep,
+    flow: Flow,
+}
+
+#[btf_map]
+static DEEP: PerCpuArray<Found, 1> = PerCpuArray::new();
+
+/// No exit: all went well.
+const FOUND: u32 = u32::MAX;
+
+#[inline(always)]
+fn packet(ctx: *mut xdp_md) -> XdpPacket {
+    XdpPacket::new(&XdpContext::new(ctx))
+}
+
+/// What a packet is, and its flow, of a probe or of what may be one.
+#[inline(always)]
+pub(crate) fn inspect<'m>(ctx: &XdpContext) -> Option<(u32, &'m Flow)> {
+    let what = scanguard_deep(ctx.ctx);
+    Some((what, &found()?.flow))
+}
+
+/// This CPU's entry.
+#[inline(always)]
+fn found<'m>() -> Option<&'m mut Found> {
+    // SAFETY: this CPU's entry of a map, used by one packet at a time.
+    DEEP.get_ptr_mut(0).map(|found| unsafe { &mut *found })
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_deep(ctx: *mut xdp_md) -> u32 {
+    let exit = scanguard_deep_find(ctx);
+    if exit != FOUND {
+        return What::leaves(exit);
+    }
+    let Some(Found { headers, flow }) = found() else {
+        return What::leaves(Exit::TruncatedIp as u32);
+    };
+    match inspect_deep(headers) {
+        Outcome::Exit(exit) => What::leaves(exit as u32),
+        Outcome::Probe(probe) => {
+            *flow = probe.flow;
+            What::probe(probe.class)
+        }
+        Outcome::Segment(segment) => {
+            *flow = segment.flow;
+            What::segment(segment.kind)
+        }
+    }
+}
+
+/// Where a packet comes from.
+#[inline(always)]
+pub(crate) fn source(ctx: *mut xdp_md) -> Option<Address> {
+    let (source, _) = deep::addresses(&packet(ctx), link(ctx).ok()?)?;
+    Some(source)
+}
+
+/// What a packet carries that was just inspected.
+#[inline(always)]
+pub(crate) fn payload() -> Option<Payload> {
+    content::deep_payload(&found()?.headers)
+}
+
+/// Finds the headers; [`FOUND`], or the exit of a packet that has none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_deep_find(ctx: *mut xdp_md) -> u32 {
+    let Some(found) = found() else {
+        return Exit::TruncatedIp as u32;
+    };
+    match deep::find(&packet(ctx), &mut found.headers, |_| link(ctx), |_, chain| follow(ctx, chain)) {
+        Ok(()) => FOUND,
+        Err(exit) => exit as u32,
+    }
+}
+
+#[inline(always)]
+fn link(ctx: *mut xdp_md) -> Result<Link, Exit> {
+    let mut link = Link::default();
+    match scanguard_deep_link(ctx, &raw mut link) {
+        FOUND => Ok(link),
+        exit if exit == Exit::UnsupportedVlan as u32 => Err(Exit::UnsupportedVlan),
+        _ => Err(Exit::TruncatedEthernet),
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_deep_link(ctx: *mut xdp_md, link: *mut Link) -> u32 {
+    // SAFETY: the caller's, of which the verifier knows the size but not that it is there.
+    let Some(link) = (unsafe { link.as_mut() }) else {
+        return Exit::TruncatedEthernet as u32;
+    };
+    match deep::link(&packet(ctx)) {
+        Ok(found) => {
+            *link = found;
+            FOUND
+        }
+        Err(exit) => exit as u32,
+    }
+}
+
+#[inline(always)]
+fn follow(ctx: *mut xdp_md, mut chain: Chain) -> Result<Chain, Exit> {
+    match scanguard_deep_follow(ctx, &raw mut chain) {
+        FOUND => Ok(chain),
+        _ => Err(Exit::TruncatedIp),
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_deep_follow(ctx: *mut xdp_md, chain: *mut Chain) -> u32 {
+    // SAFETY: as above.
+    let Some(chain) = (unsafe { chain.as_mut() }) else {
+        return Exit::TruncatedIp as u32;
+    };
+    match deep::follow(&packet(ctx), *chain) {
+        Ok(found) => {
+            *chain = found;
+            FOUND
+        }
+        Err(exit) => exit as u32,
+    }
+}
