@@ -50,6 +50,9 @@ struct Step {
     sees_handshakes: bool,
 }
 
+/// Answers that nobody asked for: those of a flooded server, whatever ports it and the flood use.
+const BACKSCATTER_CLASSES: &[ProbeClass] = &[ProbeClass::SynAck, ProbeClass::SynAckProbe];
+
 /// Steps that are kept at most: beyond that the oldest goes, and the window is shorter than it should be.
 const MAX_STEPS: usize = 1_024;
 
@@ -182,7 +185,7 @@ impl Floods {
         if new * 2 < probes {
             return None;
         }
-        let is_backscatter = activity.counts.of(ProbeClass::SynAck) * 2 > probes;
+        let is_backscatter = activity.counts.of_any(BACKSCATTER_CLASSES) * 2 > probes;
         match rule.kind {
             Kind::Backscatter => is_backscatter,
             // Whoever's connections go through this host completes them unseen.
@@ -246,7 +249,7 @@ impl Flood {
             Kind::Backscatter => format!(
                 "backscatter: {} answers to handshakes that this host did not begin, from about {new} sources within \
                  {window}: somebody floods others with this host's addresses as the source",
-                activity.counts.of(ProbeClass::SynAck)
+                activity.counts.of_any(BACKSCATTER_CLASSES)
             ),
         }
     }

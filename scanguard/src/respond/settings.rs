@@ -87,7 +87,7 @@ pub struct Settings {
 /// `icmp_sweep`, `service_probe`), about what is merely unusual (`never_seen`, `known_bad`), and `distributed_scan`,
 /// whose sources are many and known less well; nor, of those about content, `scanner_tls`, since libraries change, and those about
 /// DNS, since resolvers ask in the name of others.
-const RULES: [&str; 22] = [
+const RULES: [&str; 24] = [
     "block_scan",
     "vertical_scan",
     "horizontal_sweep",
@@ -97,8 +97,10 @@ const RULES: [&str; 22] = [
     "xmas_scan",
     "odd_flags",
     "fragment_scan",
+    "header_chain_scan",
     "ack_scan",
     "maimon_scan",
+    "syn_ack_scan",
     "udp_scan",
     "sctp_scan",
     "ip_protocol_scan",

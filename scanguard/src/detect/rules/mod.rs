@@ -30,6 +30,7 @@ mod service_probe;
 pub(super) mod services;
 mod slow_scan;
 mod stray_segments;
+mod syn_ack_scan;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls_enumeration;
@@ -97,10 +98,14 @@ pub struct Settings {
     pub odd_flags: odd_segments::Settings,
     /// `[rules.fragment_scan]`.
     pub fragment_scan: odd_segments::Settings,
+    /// `[rules.header_chain_scan]`.
+    pub header_chain_scan: odd_segments::Settings,
     /// `[rules.ack_scan]`.
     pub ack_scan: stray_segments::Settings,
     /// `[rules.maimon_scan]`.
     pub maimon_scan: stray_segments::Settings,
+    /// `[rules.syn_ack_scan]`.
+    pub syn_ack_scan: syn_ack_scan::Settings,
     /// `[rules.udp_scan]`.
     pub udp_scan: udp_scan::Settings,
     /// `[rules.sctp_scan]`.
@@ -161,8 +166,10 @@ impl Default for Settings {
             xmas_scan: odd_segments::Settings::default(),
             odd_flags: odd_segments::Settings::default(),
             fragment_scan: odd_segments::Settings::default(),
+            header_chain_scan: odd_segments::Settings::default(),
             ack_scan: stray_segments::Settings::default(),
             maimon_scan: stray_segments::Settings::default(),
+            syn_ack_scan: syn_ack_scan::Settings::default(),
             udp_scan: udp_scan::Settings::default(),
             sctp_scan: rare_protocols::SCTP,
             ip_protocol_scan: rare_protocols::IP_PROTOCOL,
@@ -202,8 +209,10 @@ impl Settings {
             xmas_scan: odd_segments::Settings::read(section.section("xmas_scan")),
             odd_flags: odd_segments::Settings::read(section.section("odd_flags")),
             fragment_scan: odd_segments::Settings::read(section.section("fragment_scan")),
+            header_chain_scan: odd_segments::Settings::read(section.section("header_chain_scan")),
             ack_scan: stray_segments::Settings::read(section.section("ack_scan")),
             maimon_scan: stray_segments::Settings::read(section.section("maimon_scan")),
+            syn_ack_scan: syn_ack_scan::Settings::read(section.section("syn_ack_scan")),
             udp_scan: udp_scan::Settings::read(section.section("udp_scan")),
             sctp_scan: rare_protocols::Settings::read(section.section("sctp_scan"), rare_protocols::SCTP),
             ip_protocol_scan: rare_protocols::Settings::read(
@@ -272,6 +281,10 @@ impl Settings {
                 Box::new(odd_segments::OddSegments(odd_segments::FRAGMENT_SCAN, self.fragment_scan)),
             ),
             (
+                self.header_chain_scan.common,
+                Box::new(odd_segments::OddSegments(odd_segments::HEADER_CHAIN_SCAN, self.header_chain_scan)),
+            ),
+            (
                 self.ack_scan.common,
                 Box::new(stray_segments::StraySegments(stray_segments::ACK_SCAN, self.ack_scan)),
             ),
@@ -279,6 +292,7 @@ impl Settings {
                 self.maimon_scan.common,
                 Box::new(stray_segments::StraySegments(stray_segments::MAIMON_SCAN, self.maimon_scan)),
             ),
+            (self.syn_ack_scan.common, Box::new(syn_ack_scan::SynAckScan(self.syn_ack_scan))),
             (self.udp_scan.common, Box::new(udp_scan::UdpScan(self.udp_scan))),
             (
                 self.sctp_scan.common,

@@ -1,10 +1,13 @@
-//! Packets that no stack sends, whatever they meet: NULL, FIN and Xmas scans, other odd flags, headers in fragments.
+//! Packets that no stack sends, whatever they meet: NULL, FIN and Xmas scans, other odd flags, headers in fragments or behind
+//! chains of other headers.
 //!
 //! One logic, one line of the table for each rule.
 
 use std::time::Duration;
 
-use scanguard_common::outcome::ProbeClass::{self, Fin, Null, OddFlags, SynFin, SynRst, TinyFragment, Xmas};
+use scanguard_common::outcome::ProbeClass::{
+    self, Fin, HeaderChain, Null, OddFlags, SynFin, SynRst, TinyFragment, Xmas,
+};
 
 use super::{Common, about, plural, probes_in_words};
 use crate::{
@@ -81,6 +84,13 @@ pub(super) const FRAGMENT_SCAN: Kind = Kind {
     words: "fragments too small for their transport header, to slip through filters (nmap -f)",
 };
 
+/// Extension headers by the hundred, or in several fragments.
+pub(super) const HEADER_CHAIN_SCAN: Kind = Kind {
+    name: "header_chain_scan",
+    classes: &[HeaderChain],
+    words: "IPv6 extension headers that hide what is behind them from filters and sensors: no stack sends so many, or in fragments",
+};
+
 /// The rule.
 pub(super) struct OddSegments(pub(super) Kind, pub(super) Settings);
 
@@ -135,8 +145,8 @@ mod tests {
     use super::*;
     use crate::detect::rules::testing::{NOBODY, found, tcp};
 
-    fn rules() -> [Box<dyn Rule>; 5] {
-        [NULL_SCAN, FIN_SCAN, XMAS_SCAN, ODD_FLAGS, FRAGMENT_SCAN]
+    fn rules() -> [Box<dyn Rule>; 6] {
+        [NULL_SCAN, FIN_SCAN, XMAS_SCAN, ODD_FLAGS, FRAGMENT_SCAN, HEADER_CHAIN_SCAN]
             .map(|kind| Box::new(OddSegments(kind, Settings::default())) as Box<dyn Rule>)
     }
 

@@ -1,0 +1,152 @@
+//! SYN+ACK scans: answers that nobody asked for, to many closed services (nmap --scanflags SYNACK). A host answers with a RST,
+//! and filters without state let such segments in.
+//!
+//! Most such segments are backscatter: somebody floods a server with SYNs in this host's name, and the server answers. It
+//! answers from one port, and to the ports that were forged: mostly random ones, or few. So only those count that go from a
+//! port of clients to one of services ([`SynAckProbe`]), and only where nearly all do: of random ports, most are ports of clients.
+
+use std::time::Duration;
+
+use scanguard_common::outcome::ProbeClass::{self, SynAck, SynAckProbe};
+
+use super::{Common, about, plural, probes_in_words};
+use crate::{
+    config::{Interval, Section},
+    detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
+    observe::sampled::Kind as Target,
+};
+
+/// `[rules.syn_ack_scan]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// What every rule has.
+    pub common: Common,
+    /// Distinct closed services, below the ephemeral ports, from which on it is a scan.
+    pub services: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
+            services: 10,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let default = Self::default();
+        let settings = Self {
+            common: Common::read(&mut section, default.common),
+            services: section.number("services", default.services, 2..=1_500),
+        };
+        section.finish();
+        settings
+    }
+}
+
+/// How many times as many must go from a port of clients to one of services as go elsewhere. Of those that go to random ports,
+/// six of seven go elsewhere.
+const PROBES_TIMES: u64 = 4;
+
+/// The rule.
+pub(super) struct SynAckScan(pub(super) Settings);
+
+impl Rule for SynAckScan {
+    fn name(&self) -> &'static str {
+        "syn_ack_scan"
+    }
+
+    fn techniques(&self) -> &'static [Technique] {
+        &[Technique::ActiveScanning]
+    }
+
+    fn severity(&self) -> Severity {
+        self.0.common.severity
+    }
+
+    fn classes(&self) -> &'static [ProbeClass] {
+        &[SynAckProbe]
+    }
+
+    fn soonest(&self) -> u32 {
+        self.0.services
+    }
+
+    fn covers(&self) -> &'static [&'static str] {
+        &["known_bad"]
+    }
+
+    fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
+        let window = source.window(self.0.common.window);
+        let counts = &window.activity.counts;
+        let assigned = &[Target::TcpFixed, Target::TcpDynamic];
+        let services = missed::services(&window.activity, self.classes(), assigned).proven;
+        let is_backscatter = counts.of(SynAckProbe) < counts.of(SynAck).saturating_mul(PROBES_TIMES);
+        if services < u64::from(self.0.services) || is_backscatter {
+            return None;
+        }
+        let reason = format!(
+            "{} to {} closed {} within {}: a SYN+ACK scan (nmap --scanflags SYNACK); servers answer from other ports than clients use",
+            probes_in_words(&counts.only(self.classes())),
+            about(services),
+            plural(services, "service"),
+            Interval(self.0.common.window),
+        );
+        Some(Evidence { window, reason, certain: true, proof: Proof::None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rules::testing::{NOBODY, Script, found, tcp};
+
+    fn rule() -> Box<dyn Rule> {
+        Box::new(SynAckScan(Settings::default()))
+    }
+
+    #[test]
+    fn answers_that_nobody_asked_for_to_many_services_are_a_scan() {
+        let found = found(rule(), |script| {
+            for port in 1..=20 {
+                script.probe(1, SynAckProbe, 1, tcp(port));
+            }
+        });
+        assert_eq!(found, [1]);
+    }
+
+    /// A sequence of ports as random as a flood's.
+    fn random_ports(count: u32) -> impl Iterator<Item = u16> {
+        (1..=count).map(|number| (number.wrapping_mul(0x9e37_79b9) >> 16) as u16)
+    }
+
+    /// What the kernel program makes of an answer from a port.
+    fn answer(script: &mut Script, from: u16, to: u16) {
+        let is_probe = from >= 32_768 && to < 10_000;
+        script.probe(1, if is_probe { SynAckProbe } else { SynAck }, 1, tcp(to));
+    }
+
+    #[test]
+    fn a_flooded_server_is_not_accused_whatever_port_it_answers_from() {
+        for from in [22, 80, 443, 8_080, 25_565, 40_000, 51_820] {
+            let found = found(rule(), |script| {
+                for (second, to) in random_ports(3_000).enumerate() {
+                    script.at(second as u64 / 100);
+                    answer(script, from, to);
+                }
+            });
+            assert_eq!(found, NOBODY, "random ports, answered from {from}");
+        }
+        for from in [80, 443, 40_000] {
+            let found = found(rule(), |script| {
+                for time in 0..600 {
+                    script.at(time / 10);
+                    answer(script, from, [22, 53, 80, 123, 443, 1_024][(time % 6) as usize]);
+                }
+            });
+            assert_eq!(found, NOBODY, "few ports, answered from {from}");
+        }
+    }
+}
