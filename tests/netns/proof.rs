@@ -1,7 +1,9 @@
 //! What the kernel itself says of connections.
 
 use std::{
+    io::Read as _,
     net::{TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     time::Duration,
 };
 
@@ -12,12 +14,14 @@ use scanguard_tests::{
     clients::{at, serve, visit},
     lab::{Lab, Namespace, SCANNER, SCANNER6, VICTIM, VICTIM6, wait_for},
 };
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::{counts::config_file, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("proof: a connection counts once it is established, however silent it stays", established),
+        trial("proof: what is unusual in TCP counts as one connection, like all else", unusual),
         trial("proof: connections in another network namespace vouch for nobody", elsewhere),
     ]
 }
@@ -59,6 +63,121 @@ fn established() -> Result<()> {
     ensure!(counts == [2, 1], "their ends count for nothing: {counts:?}");
     ensure!(agent.stop()? == Some(0), "{}", agent.said());
     Ok(())
+}
+
+/// `IPPROTO_MPTCP` (include/uapi/linux/in.h).
+const MPTCP: i32 = 262;
+/// Asks for TCP Fast Open on both sides, without cookies (Documentation/networking/ip-sysctl.rst, `tcp_fastopen`).
+const FAST_OPEN: &str = "0x207";
+
+fn unusual() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.victim.sysctl("ipv4/tcp_fastopen", FAST_OPEN)?;
+    lab.scanner.sysctl("ipv4/tcp_fastopen", FAST_OPEN)?;
+    let config = config_file(CONFIG)?;
+    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    ensure!(agent.settled()?.get("scanguard_connections_attached") == 1.0, "{}", agent.said());
+    let mut connections = 0;
+    for (name, play) in UNUSUAL {
+        connections += play(&lab).context(*name)?;
+        wait_for(name, PATIENCE, || {
+            let counted: Vec<_> = completed(&agent).ok()?.into_iter().map(|(_, count)| count).collect();
+            (counted == [connections]).then_some(())
+        })
+        .with_context(|| format!("{connections} expected: {:?}", completed(&agent)))?;
+        agent.settled()?;
+        let counted: Vec<_> = completed(&agent)?.into_iter().map(|(_, count)| count).collect();
+        ensure!(counted == [connections], "{name}: {counted:?}, not {connections}");
+    }
+    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    Ok(())
+}
+
+/// Each plays connections, and says how many.
+const UNUSUAL: &[(&str, fn(&Lab) -> Result<u64>)] = &[
+    ("SYN cookies", |lab| {
+        lab.victim.sysctl("ipv4/tcp_syncookies", "2")?;
+        let _open = open(lab, Protocol::TCP, |_| Ok(()))?;
+        lab.victim.sysctl("ipv4/tcp_syncookies", "1")?;
+        Ok(1)
+    }),
+    ("Multipath TCP", |lab| {
+        let _open = open(lab, Protocol::from(MPTCP), |_| Ok(()))?;
+        Ok(1)
+    }),
+    ("Fast Open", |lab| {
+        let listener = listen(lab, Protocol::TCP)?;
+        let one = 1_i32;
+        // SAFETY: a socket that is open, and an option of an int.
+        let set = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_FASTOPEN,
+                (&raw const one).cast(),
+                size_of::<i32>() as u32,
+            )
+        };
+        ensure!(set == 0, "{}", std::io::Error::last_os_error());
+        lab.scanner.enter(|| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            let sent = client.send_to_with_flags(b"hello", &at(VICTIM, PORT).into(), libc::MSG_FASTOPEN)?;
+            ensure!(sent == 5, "{sent} bytes");
+            let mut accepted = listener.accept()?.0;
+            let mut said = [0; 5];
+            accepted.read_exact(&mut said)?;
+            ensure!(said == *b"hello", "{said:?}");
+            Ok(())
+        })?;
+        Ok(1)
+    }),
+    ("the same ports again, while the server waits (TIME_WAIT)", |lab| {
+        for _ in 0..2 {
+            let (client, server) = open(lab, Protocol::TCP, |client| {
+                client.set_reuse_address(true)?;
+                Ok(client.bind(&at(SCANNER, 45_000).into())?)
+            })?;
+            // The side that ends first waits.
+            drop(server);
+            std::thread::sleep(Duration::from_millis(100));
+            drop(client);
+        }
+        Ok(2)
+    }),
+    ("keep-alive probes", |lab| {
+        let second = Duration::from_secs(1);
+        let _open = open(lab, Protocol::TCP, |client| {
+            Ok(client.set_tcp_keepalive(&TcpKeepalive::new().with_time(second).with_interval(second))?)
+        })?;
+        std::thread::sleep(3 * second);
+        Ok(1)
+    }),
+];
+
+fn listen(lab: &Lab, protocol: Protocol) -> Result<Socket> {
+    lab.victim.enter(|| {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(protocol))?;
+        listener.set_reuse_address(true)?;
+        listener.bind(&at(VICTIM, PORT).into())?;
+        listener.listen(8)?;
+        Ok(listener)
+    })
+}
+
+/// A connection, both ends of it.
+fn open(
+    lab: &Lab,
+    protocol: Protocol,
+    prepare: impl FnOnce(&Socket) -> Result<()> + Send,
+) -> Result<(Socket, Socket)> {
+    let listener = listen(lab, protocol)?;
+    let client = lab.scanner.enter(|| {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, Some(protocol))?;
+        prepare(&client)?;
+        client.connect(&at(VICTIM, PORT).into())?;
+        Ok(client)
+    })?;
+    Ok((client, listener.accept()?.0))
 }
 
 fn elsewhere() -> Result<()> {
