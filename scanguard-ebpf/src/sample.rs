@@ -151,7 +151,12 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
     let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
         return 0;
     };
-    if !packet.copy::<Start>(offset).is_some_and(|start| content::may_begin(speaks, &start)) {
+    // A copy is a call, which costs as much as all else.
+    let may_begin = match packet.view::<Start>(offset) {
+        Some(start) => content::may_begin(speaks, start),
+        None => packet.copy::<Start>(offset).is_some_and(|start| content::may_begin(speaks, &start)),
+    };
+    if !may_begin {
         return 0;
     }
     let sample = Sample { control, speaks, is_answer: false, flow, offset, len };

@@ -20,8 +20,8 @@ use scanguard_common::{content::Begins, outcome::Exit, sample::LeftOut, tally::T
 use scanguard_tests::{
     answers::{from_port, turned},
     frames::{
-        DESTINATION, SOURCE, V4, extension, fragment6, long_extension, tagged, tcp, udp, v4, v4_packet,
-        v4_with, v6, v6_packet,
+        DESTINATION, SOURCE, V4, extension, fragment6, long_extension, options, tagged, tcp, udp, v4,
+        v4_packet, v4_with, v6, v6_packet,
     },
     numbers,
     program::{self, EPOCH, SALT},
@@ -134,6 +134,7 @@ fn arriving() -> Vec<(&'static str, Vec<u8>, Option<Begins>)> {
         ),
         ("tagged twice", tagged(&tags(2), EtherType::IPV6, &v6_packet(TCP, &request)), Some(Request)),
         ("tagged thrice", tagged(&tags(3), EtherType::IPV6, &v6_packet(TCP, &request)), Some(Request)),
+        ("just beyond what is looked at in place", v6(60, &options(1_000, TCP, &request)), Some(Request)),
         ("behind 2,048 bytes of options", v6(60, &long_extension(TCP, &request)), Some(Request)),
         (
             "a query behind 2,048 bytes of options",

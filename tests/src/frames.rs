@@ -126,13 +126,18 @@ pub fn extension(next_header: u8, payload: &[u8]) -> Vec<u8> {
     [&[next_header, 0, 1, 4, 0, 0, 0, 0], payload].concat()
 }
 
-/// The longest extension header, of 2,048 bytes, before `payload`: options that are padding (RFC 8200, 4.2).
+/// The longest extension header, of 2,048 bytes, before `payload`.
 pub fn long_extension(next_header: u8, payload: &[u8]) -> Vec<u8> {
-    let mut header = vec![next_header, 255];
-    while header.len() < 2_048 {
-        let len = (2_048 - header.len()).min(257) - 2;
-        header.extend([1, u8::try_from(len).expect("at most 255")]);
-        header.extend(vec![0; len]);
+    options(2_048, next_header, payload)
+}
+
+/// An extension header of so many bytes, a multiple of 8, before `payload`: options that are padding (RFC 8200, 4.2).
+pub fn options(len: usize, next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = vec![next_header, u8::try_from(len / 8 - 1).expect("at most 2,048 bytes")];
+    while header.len() < len {
+        let padding = (len - header.len()).min(257) - 2;
+        header.extend([1, u8::try_from(padding).expect("at most 255")]);
+        header.extend(vec![0; padding]);
     }
     [header.as_slice(), payload].concat()
 }
