@@ -36,8 +36,8 @@ fn packet(ctx: *mut xdp_md) -> XdpPacket {
 
 /// What a packet is, and its flow, of a probe or of what may be one.
 #[inline(always)]
-pub(crate) fn inspect<'m>(ctx: &XdpContext) -> Option<(u32, &'m Flow)> {
-    let what = scanguard_deep(ctx.ctx);
+pub(crate) fn inspect<'m>(ctx: &XdpContext) -> Option<(What, &'m Flow)> {
+    let what = What::from_word(scanguard_deep(ctx.ctx));
     Some((what, &found()?.flow))
 }
 
@@ -53,22 +53,23 @@ fn found<'m>() -> Option<&'m mut Found> {
 extern "C" fn scanguard_deep(ctx: *mut xdp_md) -> u32 {
     let exit = scanguard_deep_find(ctx);
     if exit != FOUND {
-        return What::leaves(exit);
+        return What::Exit(exit).word();
     }
     let Some(Found { headers, flow }) = found() else {
-        return What::leaves(Exit::TruncatedIp as u32);
+        return What::Exit(Exit::TruncatedIp as u32).word();
     };
-    match inspect_deep(headers) {
-        Outcome::Exit(exit) => What::leaves(exit as u32),
+    let what = match inspect_deep(headers) {
+        Outcome::Exit(exit) => What::Exit(exit as u32),
         Outcome::Probe(probe) => {
             *flow = probe.flow;
             What::probe(probe.class)
         }
         Outcome::Segment(segment) => {
             *flow = segment.flow;
-            What::segment(segment.kind)
+            What::Segment(segment.kind)
         }
-    }
+    };
+    what.word()
 }
 
 /// Where a packet comes from.

@@ -11,51 +11,60 @@ use scanguard_common::{
 
 use crate::{account, config, flows, gate, oracle::Kernel, reach, tally};
 
-/// What a packet is, as the number that is handed to a global function and by one.
-pub(crate) struct What;
+/// What a packet is. Global functions take and give it as a word, since the verifier lets them have numbers and pointers only.
+#[derive(Clone, Copy)]
+pub(crate) enum What {
+    /// A probe of the class with this index, whatever the sockets say. A number, not a class: the verifier must see it
+    /// compared with a bound.
+    Probe(u32),
+    /// A probe only if no socket wants it.
+    Segment(SegmentKind),
+    /// Neither: it leaves by the exit of this number.
+    Exit(u32),
+}
 
-/// Added to a segment's kind, to tell it from a probe's class.
-const SEGMENT: u32 = 64;
+/// Where the numbers of segments begin in a word; those of probes begin at 0.
+const SEGMENTS: u32 = 64;
+/// Where the numbers of exits begin in a word.
+const EXITS: u32 = 128;
 
-/// Added to the exit of a packet that is neither.
-const LEAVES: u32 = 128;
+const _: () =
+    assert!(PROBE_CLASSES as u32 <= SEGMENTS && SEGMENTS as usize + SegmentKind::ALL.len() <= EXITS as usize);
 
 impl What {
-    /// A probe, whatever the sockets say.
+    /// A probe of this class.
     #[inline(always)]
-    pub(crate) fn probe(class: ProbeClass) -> u32 {
-        class as u32
+    pub(crate) fn probe(class: ProbeClass) -> Self {
+        Self::Probe(class as u32)
     }
 
-    /// A probe only if no socket wants it.
+    /// The word that stands for it.
     #[inline(always)]
-    pub(crate) fn segment(kind: SegmentKind) -> u32 {
-        SEGMENT + kind as u32
+    pub(crate) fn word(self) -> u32 {
+        match self {
+            Self::Probe(class) => class,
+            Self::Segment(kind) => SEGMENTS + kind as u32,
+            Self::Exit(exit) => EXITS + exit,
+        }
     }
 
-    /// Neither.
+    /// What a word stands for.
     #[inline(always)]
-    pub(crate) fn leaves(exit: u32) -> u32 {
-        LEAVES + exit
-    }
-
-    /// The exit of what is neither.
-    #[inline(always)]
-    pub(crate) fn as_exit(what: u32) -> Option<u32> {
-        (what >= LEAVES).then_some(what - LEAVES)
-    }
-
-    /// The kind of a segment.
-    #[inline(always)]
-    pub(crate) fn as_segment(what: u32) -> Option<SegmentKind> {
-        SegmentKind::from_index(what.wrapping_sub(SEGMENT) as usize)
+    pub(crate) fn from_word(word: u32) -> Self {
+        if word >= EXITS {
+            return Self::Exit(word - EXITS);
+        }
+        match SegmentKind::from_index(word.wrapping_sub(SEGMENTS) as usize) {
+            Some(kind) => Self::Segment(kind),
+            None => Self::Probe(word),
+        }
     }
 }
 
 /// The number of the exit by which a packet leaves that has passed the gate.
 #[inline(always)]
-pub(crate) fn judge(ctx: &XdpContext, what: u32, flow: &Flow) -> u32 {
-    scanguard_judge(ctx.ctx, what, core::ptr::from_ref(flow))
+pub(crate) fn judge(ctx: &XdpContext, what: What, flow: &Flow) -> u32 {
+    scanguard_judge(ctx.ctx, what.word(), core::ptr::from_ref(flow))
 }
 
 /// A global function: the verifier looks at it once, for any arguments, rather than again for each of
@@ -68,12 +77,14 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) ->
         return Exit::TruncatedIp as u32;
     };
     let kernel = Kernel::new(ctx, control);
-    if what < PROBE_CLASSES as u32 {
-        let reach = reach::of(&kernel, control, what == ProbeClass::Syn as u32, flow);
-        return count(control, &kernel, what as usize, reach, flow) as u32;
-    }
-    let Some(kind) = What::as_segment(what) else {
-        return Exit::TruncatedIp as u32;
+    let kind = match What::from_word(what) {
+        What::Probe(class) => {
+            let is_syn = class == ProbeClass::Syn as u32;
+            let reach = reach::of(&kernel, kernel.interface(), control, is_syn, flow);
+            return count(control, &kernel, class as usize, reach, flow) as u32;
+        }
+        What::Segment(kind) => kind,
+        What::Exit(exit) => return exit,
     };
     let tag = flow::tag(flow, config::salt());
     if matches!(kind, SegmentKind::Datagram | SegmentKind::EmptyDatagram) && flows::known(tag) {

@@ -12,6 +12,7 @@
 mod account;
 mod atomics;
 mod changes;
+mod clock;
 mod config;
 mod connections;
 mod deep;
@@ -27,6 +28,7 @@ mod opaque;
 mod oracle;
 mod packet;
 mod reach;
+mod read;
 mod sample;
 mod tally;
 mod trip;
@@ -112,7 +114,7 @@ fn exit(ctx: &XdpContext) -> u32 {
         }
         Outcome::Probe(Probe { class, flow }) => judge(ctx, gate.is_some(), What::probe(class), &flow),
         Outcome::Segment(Segment { kind, flow }) => {
-            let exit = judge(ctx, gate.is_some(), What::segment(kind), &flow);
+            let exit = judge(ctx, gate.is_some(), What::Segment(kind), &flow);
             if exit != BANNED {
                 sample::judged(ctx, kind, &flow, Headers::Shallow);
             }
@@ -123,7 +125,7 @@ fn exit(ctx: &XdpContext) -> u32 {
 
 /// The exit of what may be a probe.
 #[inline(always)]
-fn judge(ctx: &XdpContext, is_armed: bool, what: u32, flow: &Flow) -> u32 {
+fn judge(ctx: &XdpContext, is_armed: bool, what: What, flow: &Flow) -> u32 {
     if is_armed && gate::drops_any(ctx, what, flow) { BANNED } else { judge::judge(ctx, what, flow) }
 }
 
@@ -137,17 +139,20 @@ fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
     let Some((what, flow)) = deep::inspect(ctx) else {
         return Exit::TruncatedIp as u32;
     };
-    if let Some(exit) = What::as_exit(what) {
-        if exit == Exit::TcpEstablished as u32 {
-            sample::arrived(ctx, Headers::Deep);
+    match what {
+        What::Exit(exit) => {
+            if exit == Exit::TcpEstablished as u32 {
+                sample::arrived(ctx, Headers::Deep);
+            }
+            exit
         }
-        return exit;
+        What::Probe(_) => judge::judge(ctx, what, flow),
+        What::Segment(kind) => {
+            let exit = judge::judge(ctx, what, flow);
+            sample::judged(ctx, kind, flow, Headers::Deep);
+            exit
+        }
     }
-    let exit = judge::judge(ctx, what, flow);
-    if let Some(kind) = What::as_segment(what) {
-        sample::judged(ctx, kind, flow, Headers::Deep);
-    }
-    exit
 }
 
 /// The exit of a segment that was taken for one of a connection early on.

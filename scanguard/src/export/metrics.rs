@@ -14,10 +14,9 @@ use prometheus::{
 };
 use scanguard_common::{
     abi,
-    account::Answer,
     content::Begins,
     oracle::Reach,
-    outcome::{EgressExit, Exit, ProbeClass},
+    outcome::{Answer, EgressExit, Exit, ProbeClass},
     sample::LeftOut,
     tally::Tally,
 };

@@ -97,7 +97,10 @@ impl Rule for VerticalScan {
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::{account::Answer, oracle::Reach, outcome::Service};
+    use scanguard_common::{
+        oracle::Reach,
+        outcome::{Answer, Service},
+    };
 
     use super::*;
     use crate::detect::rules::testing::{NOBODY, Script, found, tcp};
