@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::network,
+    cidr::network,
     content::lists::BuiltIn,
     control::command,
     export::findings::Format,

@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod check_config;
+pub mod cidr;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -34,6 +35,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod sensor;
 pub mod service;
+pub mod settings;
 pub mod stdio;
 pub mod top;
 mod whole_file;

@@ -12,6 +12,7 @@ use super::{
     reload::{NotReloaded, Rhythm},
 };
 use crate::{
+    cidr::name,
     content::{Proof, summary::Summary},
     control::{
         Answer, Ask, Request,
@@ -21,7 +22,7 @@ use crate::{
     pipeline::Pipeline,
     respond::{
         orders::OrderError,
-        report::{Explanation, HistoryReport, Status, name},
+        report::{Explanation, HistoryReport, Status},
     },
 };
 

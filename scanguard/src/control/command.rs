@@ -17,13 +17,15 @@ use super::{
     server::{BanBody, ModeBody, NetBody},
 };
 use crate::{
-    config::{Config, DEFAULT_PATH, Interval},
+    cidr::{name, parse_net},
+    config::{Config, DEFAULT_PATH},
     crowdsec::CrowdsecStatus,
     respond::{
         Extent, Mode,
-        report::{BanReport, Bans, Done, Explanation, ReflexReport, ShieldCounts, Status, name, parse_net},
+        report::{BanReport, Bans, Done, Explanation, ReflexReport, ShieldCounts, Status},
     },
     sandbox::{self, landlock::Enforced},
+    settings::Interval,
     stdio::say,
 };
 

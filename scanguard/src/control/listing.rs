@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::{count, left};
-use crate::respond::report::{Bans, FindingReport, Status, name};
+use crate::{
+    cidr::name,
+    respond::report::{Bans, FindingReport, Status},
+};
 
 /// Rows of an answer at most. More could nobody read, and an answer is to stay cheap.
 pub const MAX_ROWS: u16 = 200;

@@ -23,12 +23,12 @@ use super::{
     peer::{Peer, Rights},
 };
 use crate::{
+    cidr::parse_net,
     export::{listeners::ServerMetrics, response::ResponseMetrics},
     http_server::{self, Limits, State as ConnectionState},
     respond::{
         Mode,
         orders::{Order, OrderError},
-        report::parse_net,
     },
 };
 

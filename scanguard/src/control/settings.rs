@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::Section;
+use crate::settings::Section;
 
 /// Where the socket is unless configured otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/scanguard/control.sock";

@@ -10,7 +10,10 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
 use super::alerts::is_own;
-use crate::respond::{cause::Cause, policy, report::parse_net};
+use crate::{
+    cidr::parse_net,
+    respond::{cause::Cause, policy},
+};
 
 /// Characters of a scenario that are kept.
 const MAX_SCENARIO: usize = 200;

@@ -26,9 +26,9 @@ use super::{
 };
 use crate::{
     clock::Now,
-    config::Interval,
     detect::findings::{Event, Grounds, Match},
     observe::{Delta, history::Window},
+    settings::Interval,
 };
 
 /// Boards that are kept at most; the one that was quiet longest gives way.

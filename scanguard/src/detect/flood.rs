@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     clock::Now,
-    config::Interval,
     observe::{Delta, activity::Activity, history::Window},
+    settings::Interval,
 };
 
 /// What came since the poll before.

@@ -8,7 +8,10 @@ use std::{
 use ipnet::IpNet;
 
 use super::{format::Format, reader::MAX_AGE};
-use crate::config::{Interval, Section, network};
+use crate::{
+    cidr::network,
+    settings::{Interval, Section},
+};
 
 /// Entries of `files`, and of `trusted_proxies`.
 const MAX_ENTRIES: usize = 256;

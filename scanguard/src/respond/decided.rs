@@ -7,10 +7,10 @@ use super::{
     card::Card,
     cause::Origin,
     policy::{self, Decision},
-    report,
     responder::{self, Responder},
 };
 use crate::{
+    cidr,
     clock::Now,
     crowdsec::decisions::{Lifts, Orders},
     detect::findings::Finding,
@@ -43,13 +43,13 @@ impl Responder {
             match policy::judge(net, &cause, self.given(now)) {
                 Decision::Ban(sentence) => {
                     let ban = responder::ban(net, &cause, &sentence, now);
-                    tracing::debug!(by = ban.origin.label(), "ban of {}: {}", report::name(net), ban.reason);
+                    tracing::debug!(by = ban.origin.label(), "ban of {}: {}", cidr::name(net), ban.reason);
                     made.push(self.kernel_ban(&ban, now));
                     self.enter_in_book(ban, card);
                 }
                 Decision::Stands { .. } => {}
                 Decision::Refused(refusal) => {
-                    tracing::debug!("{} is not banned: {refusal}", report::name(net));
+                    tracing::debug!("{} is not banned: {refusal}", cidr::name(net));
                     self.metrics.refused(&refusal);
                     refused += 1;
                 }

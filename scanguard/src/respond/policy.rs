@@ -14,14 +14,14 @@ use super::{
     breaker::Breaker,
     cause::{Cause, Origin},
     refusal::Refusal,
-    report,
     settings::Settings,
 };
 use crate::{
+    cidr,
     clock::Now,
-    config::Interval,
     detect::{Confidence, Plain, findings::Spoofable},
     sensor::gate::{Extent, Reflex},
+    settings::Interval,
 };
 
 /// A ban lasts at least this long.
@@ -297,7 +297,7 @@ fn nth(level: u32) -> String {
 /// What is banned of the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
 pub fn net_of(source: &scanguard_common::address::Address, ipv6_prefix: u8) -> IpNet {
     let bits = if source.is_v4() { 32 } else { ipv6_prefix.min(128) };
-    IpNet::new(source.to_ip(), bits).map_or_else(|_| report::host(source.to_ip()), |net| net.trunc())
+    IpNet::new(source.to_ip(), bits).map_or_else(|_| cidr::host(source.to_ip()), |net| net.trunc())
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use ipnet::IpNet;
 
 use super::allow::Why;
 use crate::{
-    config::Interval,
+    cidr,
     detect::{Confidence, findings::Spoofable},
     sensor::gate::Extent,
+    settings::Interval,
 };
 
 /// A ban that is not made, with the reason in words.
@@ -95,12 +96,12 @@ pub enum Refusal {
 }
 
 fn overlap(net: IpNet, allowed: IpNet, why: &Why) -> String {
-    let allowed_name = super::report::name(allowed);
+    let allowed_name = cidr::name(allowed);
     match (allowed.contains(&net), allowed == net) {
         (_, true) => format!("{allowed_name} is never banned: {why}"),
         (true, false) => format!("it is within {allowed_name}, which is never banned: {why}"),
         (false, false) => {
-            format!("{allowed_name}, which is never banned, is within {}: {why}", super::report::name(net))
+            format!("{allowed_name}, which is never banned, is within {}: {why}", cidr::name(net))
         }
     }
 }

@@ -7,9 +7,10 @@ use serde::Deserialize;
 
 use super::{Mode, policy};
 use crate::{
-    config::{Interval, Section, network},
+    cidr::network,
     detect::{Confidence, rules},
     sensor::settings::check_interface_name,
+    settings::{Interval, Section},
 };
 
 /// What of a banned source is dropped.

@@ -8,13 +8,14 @@ use serde::de::DeserializeOwned;
 
 use super::model::Tab;
 use crate::{
+    cidr::name,
     control::{
         client::Client,
         command::read,
         listing::{Findings, MAX_ROWS, Sort, Sources},
         server::{BanBody, NetBody},
     },
-    respond::report::{Bans, Done, Explanation, Status, name},
+    respond::report::{Bans, Done, Explanation, Status},
 };
 
 /// What is to be on the screen.

@@ -10,8 +10,9 @@ use super::{
     keys::{Action, Mode, action},
 };
 use crate::{
+    cidr::name,
     control::listing::{Findings, OpenFinding, Sort, SourceReport, Sources, classes},
-    respond::report::{BanReport, Bans, Done, Explanation, Status, name},
+    respond::report::{BanReport, Bans, Done, Explanation, Status},
 };
 
 /// Rates of a source that are kept for its sparkline.

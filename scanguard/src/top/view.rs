@@ -16,15 +16,13 @@ use super::{
     model::{Model, Page, Question, Row, Tab},
 };
 use crate::{
+    cidr::name,
     control::{
         command::{count, explanation, left},
         listing::BanState,
     },
     detect::Severity,
-    respond::{
-        Extent,
-        report::{Status, name},
-    },
+    respond::{Extent, report::Status},
 };
 
 const HINTS: &str = "q quit  ? help  / filter  s sort  p pause  Enter detail  b ban  u unban  a allow";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Common, least};
-use crate::{config::Section, detect::Severity};
+use crate::{detect::Severity, settings::Section};
 
 /// `[rules.distributed_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Common;
-use crate::{config::Section, detect::Severity};
+use crate::{detect::Severity, settings::Section};
 
 /// Their settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

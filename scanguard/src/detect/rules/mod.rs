@@ -47,8 +47,8 @@ use super::{
     missed::{self, ATTEMPTS},
 };
 use crate::{
-    config::{Interval, Section},
     observe::{distinct::Estimate, history::Window, sampled::Kind},
+    settings::{Interval, Section},
 };
 
 /// What every rule has.

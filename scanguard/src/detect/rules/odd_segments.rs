@@ -8,8 +8,8 @@ use scanguard_common::outcome::ProbeClass::{self, Fin, Null, OddFlags, SynFin, S
 
 use super::{Common, about, plural, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
+    settings::{Interval, Section},
 };
 
 /// `[rules.null_scan]` and its like.

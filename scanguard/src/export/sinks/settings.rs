@@ -19,10 +19,10 @@ use super::{
     webhook::{self, Secret, Template},
 };
 use crate::{
-    config::{Interval, Section},
     detect::Severity,
     export::findings::Format,
     secret,
+    settings::{Interval, Section},
 };
 
 /// Sinks at once.

@@ -113,7 +113,7 @@ fn falling_back_is_tried_again_with_the_next_ban_that_is_one_too_many() {
 #[test]
 fn orders_are_carried_out_or_refused_with_the_reason() {
     let mut bench = Bench::new(Mode::Enforce);
-    let said = |result: Result<report::Done, OrderError>| match result {
+    let said = |result: Result<crate::respond::report::Done, OrderError>| match result {
         Ok(done) => [vec![done.said], done.notes].concat().join("; "),
         Err(error) => format!("no: {error}"),
     };

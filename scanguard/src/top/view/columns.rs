@@ -4,8 +4,9 @@ use ratatui::layout::Constraint;
 
 use super::super::model::{Model, Row};
 use crate::{
+    cidr::name,
     control::{command::left, listing::classes},
-    respond::{Mode, report::name},
+    respond::Mode,
 };
 
 /// Widths of the first column, which says who.

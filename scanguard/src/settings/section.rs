@@ -42,7 +42,7 @@ pub struct Section<'r, 'i> {
 }
 
 /// Reads a file's text by `read`, which asks for what it knows.
-pub(super) fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Reading<T> {
+pub fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Reading<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let report =
         Report { text, problems: RefCell::default(), asked: RefCell::default(), places: RefCell::default() };
@@ -64,11 +64,11 @@ pub(super) fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Re
 }
 
 /// What came out of a file.
-pub(super) struct Reading<T> {
+pub struct Reading<T> {
     /// The configuration, or all that is wrong with the file.
-    pub(super) result: Result<T, Vec<Problem>>,
+    pub result: Result<T, Vec<Problem>>,
     /// Every setting that there is.
-    pub(super) settings: Vec<String>,
+    pub settings: Vec<String>,
 }
 
 impl<'r, 'i> Section<'r, 'i> {
