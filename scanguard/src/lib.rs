@@ -26,6 +26,7 @@ pub mod http_server;
 pub mod logs;
 pub mod manual;
 pub mod memory;
+pub mod metrics;
 pub mod network;
 pub mod observe;
 pub mod pipeline;

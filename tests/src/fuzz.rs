@@ -99,7 +99,7 @@ pub fn control(bytes: &[u8]) {
     runtime.block_on(async {
         let (server, mut client) = UnixStream::pair().expect("a pair of sockets");
         let limits = Limits { sources: 1, history: 1, findings: 1, visitors: 1 };
-        let metrics = Metrics::new(limits, std::iter::empty()).expect("metrics").response;
+        let metrics = Metrics::new(limits, std::iter::empty()).expect("metrics").control;
         let rights = Rights { own: effective_user(), group: None };
         let (requests, mut asked) = mpsc::channel(server::QUEUE);
         let agent = async {

@@ -174,11 +174,11 @@ impl Agent {
 
     /// What the metrics listener answers from. The page asks at the desk, until `stopped`.
     pub(super) fn shared(&self, desk: Desk, stopped: watch::Receiver<()>) -> Shared {
-        let response = Arc::clone(&self.metrics.response);
+        let control = Arc::clone(&self.metrics.control);
         Shared {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
-            page: self.page.as_ref().map(|page| page.serve(desk, response, stopped)),
+            page: self.page.as_ref().map(|page| page.serve(desk, control, stopped)),
             door: Arc::clone(&self.door),
         }
     }

@@ -24,7 +24,8 @@ use self::{agent::Agent, reload::Rhythm};
 use crate::{
     cli::Run,
     control::{self, desk::Desk, server},
-    export::{http, listeners::Listener},
+    export::http,
+    http_server::metrics::Listener,
     network::Network,
     sensor::{
         self,
@@ -103,7 +104,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
     let shared = agent.shared(Desk::new(ask.clone()), stopped.clone());
     let mut ending = stopped.clone();
-    let metrics = Arc::clone(&agent.metrics.response);
+    let metrics = Arc::clone(&agent.metrics.control);
     let served = agent.metrics.listeners.of(Listener::Control);
     let controller =
         tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, served, async move {

@@ -11,6 +11,7 @@ pub mod command;
 pub mod desk;
 pub mod listing;
 mod lock;
+pub mod metrics;
 pub mod peer;
 pub mod server;
 pub mod settings;

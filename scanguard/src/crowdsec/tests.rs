@@ -4,7 +4,7 @@ use super::{
     testing::{Server, send},
     *,
 };
-use crate::{detect::rules::testing::Script, export::metrics::Register, respond::cause::Cause};
+use crate::{detect::rules::testing::Script, metrics::Register, respond::cause::Cause};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

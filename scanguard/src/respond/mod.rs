@@ -17,6 +17,7 @@ pub mod feed;
 pub mod keeper;
 #[cfg(test)]
 mod laws;
+pub mod metrics;
 mod mode;
 pub mod orders;
 pub mod policy;

@@ -24,7 +24,7 @@ use crate::{
     cidr,
     clock::Now,
     detect::{Plain, feeds::Feeds, findings::Finding},
-    export::response::ResponseMetrics,
+    respond::metrics::ResponseMetrics,
     sensor::{
         SensorError,
         gate::{Extent, Reflex},

@@ -10,6 +10,7 @@
 
 mod capabilities;
 pub mod landlock;
+pub mod metrics;
 mod places;
 mod seccomp;
 pub mod settings;

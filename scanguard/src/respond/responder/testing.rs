@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     detect::{Confidence, findings::Spoofable},
-    export::metrics::Register,
+    metrics::Register,
 };
 
 pub(in crate::respond) fn metrics() -> Arc<ResponseMetrics> {

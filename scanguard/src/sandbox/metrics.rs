@@ -2,8 +2,8 @@
 
 use prometheus::IntGaugeVec;
 
-use super::metrics::Register;
-use crate::sandbox::{Report, landlock::Enforced};
+use super::{Report, landlock::Enforced};
+use crate::metrics::Register;
 
 /// The metrics.
 pub struct SandboxMetrics {
@@ -11,7 +11,7 @@ pub struct SandboxMetrics {
 }
 
 impl SandboxMetrics {
-    pub(super) fn new(register: &Register) -> prometheus::Result<Self> {
+    pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
         let enforced = register.gauges(
             "scanguard_sandbox_enforced",
             "Whether a part of the sandbox is in force: capabilities (1: dropped), seccomp, landlock (1: all of its rules).",

@@ -1,12 +1,9 @@
-//! Metrics of bans and of the control socket. No address is ever a label.
+//! Metrics of bans and shields. No address is ever a label.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::metrics::{Register, level};
-use crate::{
-    control::Outcome,
-    respond::{Mode, cause::Origin, refusal::Refusal},
-};
+use super::{Mode, cause::Origin, refusal::Refusal};
+use crate::metrics::{Register, level};
 
 /// What went wrong with the state file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +45,6 @@ pub struct ResponseMetrics {
     breaker_open: IntGauge,
     breaker_trips: IntCounter,
     state_errors: IntCounterVec,
-    requests: IntCounterVec,
 }
 
 impl ResponseMetrics {
@@ -108,11 +104,6 @@ impl ResponseMetrics {
                 "Times that the state file could not be read or written, or was corrupt.",
                 &["operation"],
             )?,
-            requests: register.counters(
-                "scanguard_control_requests_total",
-                "Requests at the control socket, and orders from the page, by outcome.",
-                &["outcome"],
-            )?,
         };
         for by in Origin::LABELS {
             metrics.bans.with_label_values(&[by]);
@@ -126,9 +117,6 @@ impl ResponseMetrics {
         }
         for operation in StateError::ALL {
             metrics.state_errors.with_label_values(&[operation.label()]);
-        }
-        for outcome in Outcome::ALL {
-            metrics.requests.with_label_values(&[outcome.label()]);
         }
         metrics.feeds(0, 0);
         metrics.mode(Mode::default());
@@ -209,10 +197,5 @@ impl ResponseMetrics {
     /// Trouble with the state file.
     pub fn state_failed(&self, error: StateError) {
         self.state_errors.with_label_values(&[error.label()]).inc();
-    }
-
-    /// A request at the control socket.
-    pub fn requested(&self, outcome: Outcome) {
-        self.requests.with_label_values(&[outcome.label()]).inc();
     }
 }

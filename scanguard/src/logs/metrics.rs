@@ -2,8 +2,8 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use super::metrics::{Register, level};
-use crate::logs::reader::Skipped;
+use super::reader::Skipped;
+use crate::metrics::{Register, level};
 
 /// What could not be done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounterVec, IntGaugeVec};
 
-use super::metrics::{Register, level};
+use crate::metrics::{Register, level};
 
 /// Who listens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,7 +89,7 @@ pub enum Unauthorized {
 impl Unauthorized {
     const ALL: [Self; 3] = [Self::NoCredentials, Self::Wrong, Self::Busy];
 
-    pub(super) const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::NoCredentials => "no_credentials",
             Self::Wrong => "wrong_credentials",

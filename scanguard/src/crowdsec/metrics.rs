@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec, IntGauge};
 
-use super::metrics::{Register, level};
-use crate::crowdsec::{
+use super::{
     QUEUE,
     client::ClientError,
     decisions::{Fate, Orders},
 };
+use crate::metrics::{Register, level};
 
 /// What the Local API is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
