@@ -14,7 +14,7 @@ use super::reload::{read_feeds, use_geo};
 use crate::{
     cli::Run,
     clock::{Clock, Now, monotonic},
-    config::Config,
+    config::{Config, access},
     content::{Utterance, parse::parse, sample::Sample},
     control::desk::Desk,
     crowdsec::{self, Link, decisions::Orders},
@@ -154,7 +154,15 @@ impl Agent {
 
     /// Gives up what is not needed any more, and then starts what talks with others: its threads must not have more.
     pub(super) async fn confine(&mut self, arguments: &Run) -> Result<()> {
-        let sandbox = Sandbox::enter(&self.config, arguments.config.as_deref()).await?;
+        let sandbox = if self.config.security.sandbox {
+            for warning in access::warnings(&self.config) {
+                tracing::warn!("{warning}");
+            }
+            let file = access::file(arguments.config.as_deref());
+            Sandbox::enter(access::needed(&self.config, file)).await?
+        } else {
+            Sandbox::off()?
+        };
         self.metrics.sandbox.confined(sandbox.report());
         self.sandbox = Some(sandbox);
         let now = self.clock.now();

@@ -6,7 +6,7 @@ use tokio::time::Interval;
 use super::{agent::Agent, poll_timer};
 use crate::{
     cli::Run,
-    config::Config,
+    config::{Config, access},
     detect::{Detector, feeds::Feeds},
     logs::task::Logs,
     pipeline::Pipeline,
@@ -84,13 +84,13 @@ impl Agent {
 
     /// The configuration, if the sandbox lets everything that it names be used.
     fn read_again(&self, arguments: &Run) -> Result<Config> {
-        let file = arguments.config.as_deref();
+        let file = access::file(arguments.config.as_deref());
         let Some(sandbox) = &self.sandbox else {
             return configuration(arguments);
         };
-        sandbox.check_file(file)?;
+        sandbox.check_reading(access::named(file))?;
         let config = configuration(arguments)?;
-        sandbox.check_config(&config, file)?;
+        sandbox.check_writing(access::needed(&config, file).write)?;
         Ok(config)
     }
 

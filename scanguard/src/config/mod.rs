@@ -3,6 +3,7 @@
 //! Each part's struct, defaults and limits live with that part; this module reads the file and
 //! collects what is wrong with it, all at once.
 
+pub mod access;
 pub mod host;
 pub mod reference;
 

@@ -1,4 +1,4 @@
-//! Which files and directories the agent reads and writes.
+//! Which files, directories and capabilities the agent needs with a configuration once it is attached.
 
 use std::{
     collections::BTreeSet,
@@ -6,11 +6,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::{
-    config::{Config, DEFAULT_PATH, MAX_FILE_BYTES},
-    export::web,
-    whole_file,
-};
+use caps::{Capability, CapsHashSet};
+
+use super::{Config, DEFAULT_PATH, MAX_FILE_BYTES};
+use crate::{export::web, sandbox::Access, whole_file};
 
 /// What every process that resolves names and speaks TLS reads, and what the agent finds out about this host.
 const OF_THE_SYSTEM: [&str; 21] = [
@@ -57,47 +56,55 @@ const USED_BY_OTHERS: [&str; 12] = [
     "/var/log",
 ];
 
-/// Paths that were there: of directories, all that is beneath them.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Places {
-    pub(super) read: BTreeSet<PathBuf>,
-    pub(super) write: BTreeSet<PathBuf>,
-    /// Directories to write in that are not there.
-    pub(super) missing: BTreeSet<PathBuf>,
+/// What the agent needs with this configuration, which was read from this file.
+pub fn needed(config: &Config, file: &Path) -> Access {
+    let mut read: BTreeSet<_> = OF_THE_SYSTEM.iter().map(PathBuf::from).collect();
+    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);
+    read.extend(certificates.map(PathBuf::from));
+    read.extend(named(file));
+    read.retain(|path| path.exists());
+    let write = directories(config).filter_map(|directory| fs::canonicalize(directory).ok()).collect();
+    Access { read, write, capabilities: capabilities(config) }
 }
 
-impl Places {
-    /// Those of a configuration, and of the file that it was read from.
-    pub(super) fn of(config: &Config, file: &Path) -> Self {
-        let mut places = Self { read: OF_THE_SYSTEM.iter().map(PathBuf::from).collect(), ..Self::default() };
-        let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);
-        places.read.extend(certificates.map(PathBuf::from));
-        places.read.extend(named(file));
-        let pins = config.sensor.persist.then_some(config.sensor.pin.as_path());
-        for directory in written(config).filter_map(Path::parent).chain(pins) {
-            match fs::canonicalize(directory) {
-                Ok(path) => places.write.insert(path),
-                Err(_) => places.missing.insert(directory.to_owned()),
-            };
-        }
-        places.read.retain(|path| path.exists());
-        places
-    }
+/// None, but for logs. Every kernel that takes the program lets anybody use the maps whose descriptors he has.
+fn capabilities(config: &Config) -> CapsHashSet {
+    // Logs belong to their servers, and logrotate makes new ones.
+    let for_logs = (!config.logs.files.is_empty()).then_some(Capability::CAP_DAC_READ_SEARCH);
+    for_logs.into_iter().collect()
+}
 
-    /// What a file names that these places do not let be read.
-    pub(super) fn unreadable(&self, file: &Path) -> BTreeSet<PathBuf> {
-        named(file).into_iter().filter(|path| path.exists() && !self.has_in_reach(path)).collect()
-    }
+/// What is to be said of this configuration's sandbox when it is entered.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let missing = directories(config).filter(|directory| fs::canonicalize(directory).is_err()).map(|directory| {
+        format!(
+            "{} is not there: the sandbox will not let anything be written to it; make it, and restart the agent",
+            directory.display()
+        )
+    });
+    let missing: BTreeSet<_> = missing.collect();
+    missing.into_iter().chain(too_wide(config)).collect()
+}
 
-    /// Where a configuration wants to write and these places do not let it.
-    pub(super) fn unwritable(&self, new: &Self) -> BTreeSet<PathBuf> {
-        let beneath = |path: &&PathBuf| !path.ancestors().any(|above| self.write.contains(above));
-        new.write.iter().filter(beneath).cloned().collect()
+/// Where the agent may write more than it needs, because of where a file is to be.
+pub(super) fn too_wide(config: &Config) -> Vec<String> {
+    if !config.security.sandbox {
+        return Vec::new();
     }
+    let warning = |(file, directory): (&Path, PathBuf)| {
+        format!(
+            "{}: the sandbox lets the agent write anything in {}, which others use: give the file a directory of its own",
+            file.display(),
+            directory.display()
+        )
+    };
+    among_others(config).map(warning).collect()
+}
 
-    fn has_in_reach(&self, path: &Path) -> bool {
-        path.ancestors().any(|above| self.read.contains(above) || self.write.contains(above))
-    }
+/// The directories that the agent writes in.
+fn directories(config: &Config) -> impl Iterator<Item = &Path> {
+    let pins = config.sensor.persist.then_some(config.sensor.pin.as_path());
+    written(config).filter_map(Path::parent).chain(pins)
 }
 
 /// The files that the agent writes. New ones take their place, so that what has to be open is their directory.
@@ -111,7 +118,7 @@ fn written(config: &Config) -> impl Iterator<Item = &Path> {
 }
 
 /// The files for which a directory is open to the agent that others use, too; each with the directory.
-pub(super) fn among_others(config: &Config) -> impl Iterator<Item = (&Path, PathBuf)> {
+fn among_others(config: &Config) -> impl Iterator<Item = (&Path, PathBuf)> {
     written(config).filter_map(|file| {
         let directory = file.parent()?;
         let directory = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
@@ -123,7 +130,7 @@ pub(super) fn among_others(config: &Config) -> impl Iterator<Item = (&Path, Path
 
 /// The file, and every path that it names: whatever setting it is of, so that none can be forgotten. Of most files it is
 /// their directory, since they are replaced by renaming; where they are links, also where these lead.
-fn named(file: &Path) -> BTreeSet<PathBuf> {
+pub fn named(file: &Path) -> BTreeSet<PathBuf> {
     let mut texts = Vec::new();
     let table = whole_file::read(file, MAX_FILE_BYTES)
         .ok()
@@ -176,7 +183,7 @@ fn reach(path: &Path) -> PathBuf {
 }
 
 /// The file that the agent reads its configuration from.
-pub(super) fn configuration(named: Option<&Path>) -> &Path {
+pub fn file(named: Option<&Path>) -> &Path {
     named.unwrap_or(Path::new(DEFAULT_PATH))
 }
 
@@ -226,19 +233,5 @@ mod tests {
         }
         let defaults = Config::default();
         assert_eq!(among_others(&defaults).count(), 0, "what the defaults write");
-    }
-
-    #[test]
-    fn what_is_beneath_a_place_is_in_reach_and_its_neighbour_is_not() {
-        let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
-        let places = Places {
-            read: set(&["/etc/scanguard"]),
-            write: set(&["/var/lib/scanguard"]),
-            ..Places::default()
-        };
-        assert!(places.has_in_reach(Path::new("/etc/scanguard/feeds/a")));
-        assert!(!places.has_in_reach(Path::new("/etc/scanguard2")));
-        let new = Places { write: set(&["/var/lib/scanguard", "/etc/scanguard"]), ..Places::default() };
-        assert_eq!(places.unwritable(&new), set(&["/etc/scanguard"]));
     }
 }
