@@ -26,9 +26,10 @@ use scanguard::{
         web::WebConfig,
     },
     logs::{self, format::Format, reader::Reader},
+    privileges::effective_user,
     replay::{capture::Capture, frame::Frames},
     respond::{cause::Cause, orders::OrderError, policy, state::State, surroundings},
-    sensor::{FRAME_LENGTHS, privileges::effective_user},
+    sensor::FRAME_LENGTHS,
 };
 use scanguard_common::{
     classify::{self, Early},

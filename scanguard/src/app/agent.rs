@@ -10,9 +10,11 @@ use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
 
-use super::reload::{read_feeds, use_geo};
+use super::{
+    arguments::Arguments,
+    reload::{read_feeds, use_geo},
+};
 use crate::{
-    cli::Run,
     clock::{Clock, Now, monotonic},
     config::{Config, access},
     content::{Utterance, parse::parse, sample::Sample},
@@ -153,7 +155,7 @@ impl Agent {
     }
 
     /// Gives up what is not needed any more, and then starts what talks with others: its threads must not have more.
-    pub(super) async fn confine(&mut self, arguments: &Run) -> Result<()> {
+    pub(super) async fn confine(&mut self, arguments: &Arguments) -> Result<()> {
         let sandbox = if self.config.security.sandbox {
             for warning in access::warnings(&self.config) {
                 tracing::warn!("{warning}");

@@ -16,13 +16,13 @@ use crate::{
     content::{Proof, summary::Summary},
     control::{
         Answer, Ask, Request,
-        listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources},
+        listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources, Status},
     },
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
     respond::{
         orders::OrderError,
-        report::{Explanation, HistoryReport, Status},
+        report::{Explanation, HistoryReport},
     },
 };
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod answers;
+pub mod arguments;
 mod environment;
 mod reload;
 
@@ -20,20 +21,19 @@ use tokio::{
 };
 
 pub(crate) use self::reload::{read_feeds, use_geo};
-use self::{agent::Agent, reload::Rhythm};
+use self::{agent::Agent, arguments::Arguments, reload::Rhythm};
 use crate::{
-    cli::Run,
     control::{self, desk::Desk, server},
     export::http,
     http_server::metrics::Listener,
     network::Network,
+    privileges,
     sensor::{
         self,
         attach::Attachments,
         connections, footprint,
         kernel::KernelSensor,
         pins::Plan,
-        privileges,
         program::{self, KernelLogLevel},
         samples::Samples,
         trips::Trips,
@@ -47,7 +47,7 @@ const CHORES_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Whatever keeps it from starting. Nothing is left behind then.
-pub async fn run(arguments: Run) -> Result<()> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     let config = reload::configuration(&arguments)?;
     privileges::check()?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;

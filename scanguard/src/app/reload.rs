@@ -3,9 +3,8 @@
 use anyhow::{Context as _, Result};
 use tokio::time::Interval;
 
-use super::{agent::Agent, poll_timer};
+use super::{agent::Agent, arguments::Arguments, poll_timer};
 use crate::{
-    cli::Run,
     config::{Config, access},
     detect::{Detector, feeds::Feeds},
     logs::task::Logs,
@@ -27,7 +26,7 @@ pub(super) enum NotReloaded {
 
 /// What the main loop goes by, and a reload changes with the configuration.
 pub(super) struct Rhythm {
-    arguments: Run,
+    arguments: Arguments,
     pub(super) service: ServiceManager,
     pub(super) polls: Interval,
     pub(super) logs: Logs,
@@ -35,7 +34,7 @@ pub(super) struct Rhythm {
 
 impl Rhythm {
     /// As the agent is configured by now.
-    pub(super) fn new(arguments: Run, agent: &Agent) -> Self {
+    pub(super) fn new(arguments: Arguments, agent: &Agent) -> Self {
         Self {
             arguments,
             service: ServiceManager::new(),
@@ -73,7 +72,7 @@ impl Rhythm {
 
 impl Agent {
     /// Counters, histories and findings are kept.
-    fn reload(&mut self, arguments: &Run) -> Result<Done, NotReloaded> {
+    fn reload(&mut self, arguments: &Arguments) -> Result<Done, NotReloaded> {
         let read = self.read_again(arguments).map_err(|error| NotReloaded::Wrong(problems(&error)));
         let taken = read.and_then(|config| {
             self.reconfigure(config).map_err(|error| NotReloaded::Kernel(format!("{error:#}")))
@@ -83,7 +82,7 @@ impl Agent {
     }
 
     /// The configuration, if the sandbox lets everything that it names be used.
-    fn read_again(&self, arguments: &Run) -> Result<Config> {
+    fn read_again(&self, arguments: &Arguments) -> Result<Config> {
         let file = access::file(arguments.config.as_deref());
         let Some(sandbox) = &self.sandbox else {
             return configuration(arguments);
@@ -135,7 +134,7 @@ impl Agent {
 }
 
 /// The file's settings with those of the command line put over them.
-pub(super) fn configuration(arguments: &Run) -> Result<Config> {
+pub(super) fn configuration(arguments: &Arguments) -> Result<Config> {
     let (mut config, path) = Config::find(arguments.config.as_deref())?;
     match path {
         Some(path) => tracing::info!("configuration: {}", path.display()),

@@ -14,11 +14,11 @@ use super::{
     *,
 };
 use crate::{
-    exit::Exit,
+    cli::exit::Exit,
     http_server::metrics::{Listener, ListenerMetrics},
     metrics::Register,
+    privileges::effective_user,
     respond::{Mode, report::Done},
-    sensor::privileges::effective_user,
 };
 
 struct Directory(PathBuf);

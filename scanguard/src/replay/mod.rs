@@ -8,10 +8,8 @@
 
 pub mod capture;
 pub mod clock;
-pub mod command;
 pub mod driver;
 pub mod frame;
-mod progress;
 pub mod summary;
 
 use std::{

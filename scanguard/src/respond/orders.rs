@@ -14,15 +14,14 @@ use super::{
     policy::{self, Decision},
     refusal::Refusal,
     report::{
-        AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ReflexReport,
-        ResponseStatus, ShieldCounts,
+        AllowedReport, BanCounts, BanReport, BanState, Bans, Done, Explanation, FindingReport, OpenFinding,
+        ReflexReport, ResponseStatus, ShieldCounts,
     },
     responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
 use crate::{
     cidr,
     clock::Now,
-    control::listing::{BanState, OpenFinding},
     detect::findings::Finding,
     observe::greatest,
     sensor::gate::{Extent, Standing},

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, ModeCause, cause::Origin};
-use crate::sensor::gate::Extent;
 use crate::{
-    crowdsec::CrowdsecStatus,
+    cidr::name,
     detect::{Confidence, Severity},
-    sandbox,
+    sensor::gate::Extent,
+    words::count,
 };
 
 /// The order was carried out.
@@ -60,35 +60,6 @@ pub struct Bans {
     pub bans: Vec<BanReport>,
     /// Networks that are banned because feeds list them, beside these.
     pub feed_networks: usize,
-}
-
-/// `GET /v1/status`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Status {
-    /// The agent's version.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// Seconds since it started.
-    pub uptime_seconds: u64,
-    /// Interfaces, with how the program is attached; none: it is not.
-    pub interfaces: Vec<(String, Option<String>)>,
-    /// Packets since the program was loaded, by how they left it, the most frequent first.
-    #[serde(default)]
-    pub packets: Vec<(String, u64)>,
-    /// Probes since then by class, likewise.
-    #[serde(default)]
-    pub probes: Vec<(String, u64)>,
-    /// Open findings.
-    pub findings_open: usize,
-    /// What is done about those who scan.
-    pub response: ResponseStatus,
-    /// What is exchanged with CrowdSec; none: nothing.
-    #[serde(default)]
-    pub crowdsec: Option<CrowdsecStatus>,
-    /// What the agent has given up; none: it has not come so far.
-    #[serde(default)]
-    pub sandbox: Option<sandbox::Report>,
 }
 
 /// Whom the kernel holds until it has been judged.
@@ -246,4 +217,66 @@ pub struct HistoryReport {
     pub seconds_since_first: u64,
     /// Seconds since the last.
     pub seconds_since_last: u64,
+}
+
+/// Whether a source is banned or shielded from, in a word.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BanState {
+    /// It is not.
+    None,
+    /// It never is.
+    Allowed,
+    /// It is not, but what of its packets meets no service here is dropped, or counted.
+    Shielded,
+    /// It is, and the mode is observe: nothing is done.
+    Banned,
+    /// It is, and its packets are counted.
+    Counted,
+    /// It is, and its packets are dropped.
+    Dropped,
+}
+
+impl BanState {
+    /// The word; nothing where there is nothing to say.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Allowed => "allowed",
+            Self::Shielded => "shield",
+            Self::Banned => "banned",
+            Self::Counted => "counted",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// An open finding with whose it is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct OpenFinding {
+    /// Who; none where all addresses are forged.
+    pub source: Option<IpNet>,
+    /// How many take part in a campaign; 0 where the source scans alone.
+    pub sources: u64,
+    /// The country of the source, if a database knows it.
+    pub country: Option<String>,
+    /// The rest.
+    #[serde(flatten)]
+    pub finding: FindingReport,
+}
+
+impl OpenFinding {
+    /// Whose it is, in words.
+    pub fn who(&self) -> String {
+        match (self.source, self.sources) {
+            (_, 2..) => count(self.sources, "source"),
+            (Some(net), _) => name(net),
+            (None, _) => "forged".to_owned(),
+        }
+    }
+
+    /// How much there is of it, in words.
+    pub fn size(&self) -> String {
+        self.finding.said.clone().unwrap_or_else(|| count(self.finding.probes, "probe"))
+    }
 }

@@ -20,7 +20,6 @@ pub mod least;
 mod links;
 pub mod owner;
 pub mod pins;
-pub mod privileges;
 pub mod program;
 mod sampler;
 pub mod samples;

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     cidr::name,
-    control::listing::{Findings, OpenFinding, Sort, SourceReport, Sources, classes},
-    respond::report::{BanReport, Bans, Done, Explanation, Status},
+    control::listing::{Findings, Sort, SourceReport, Sources, Status},
+    respond::report::{BanReport, Bans, Done, Explanation, OpenFinding},
+    words::classes,
 };
 
 /// Rates of a source that are kept for its sparkline.

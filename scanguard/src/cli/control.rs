@@ -3,7 +3,6 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -11,22 +10,23 @@ use axum::body::Bytes;
 use ipnet::IpNet;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    client::Client,
-    listing::{self, ROWS, Sort},
-    server::{BanBody, ModeBody, NetBody},
-};
 use crate::{
     cidr::{name, parse_net},
     config::{Config, DEFAULT_PATH},
+    control::{
+        client::Client,
+        listing::{ACTIVE, Findings, ROWS, Sort, Sources, Status},
+        server::{BanBody, ModeBody, NetBody},
+    },
     crowdsec::CrowdsecStatus,
     respond::{
         Extent, Mode,
-        report::{BanReport, Bans, Done, Explanation, ReflexReport, ShieldCounts, Status},
+        report::{BanReport, Bans, Done, Explanation, ReflexReport, ShieldCounts},
     },
     sandbox::{self, landlock::Enforced},
     settings::Interval,
     stdio::say,
+    words::{classes, count, left},
 };
 
 /// Where the agent is asked.
@@ -206,10 +206,10 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Status { json, at } => ask(&at, "/v1/status", json, status).await,
         Command::Sources { sort, limit, json, at } => {
             let path = format!("/v1/sources?limit={limit}&sort={}", sort.label());
-            ask(&at, &path, json, listing::sources_text).await
+            ask(&at, &path, json, sources).await
         }
         Command::Findings { limit, json, at } => {
-            ask(&at, &format!("/v1/findings?limit={limit}"), json, listing::findings_text).await
+            ask(&at, &format!("/v1/findings?limit={limit}"), json, findings).await
         }
         Command::Explain { address, json, at } => {
             ask(&at, &format!("/v1/explain/{}", address.to_canonical()), json, explanation).await
@@ -251,19 +251,6 @@ async fn ask<T: DeserializeOwned>(
 /// It is of another version.
 pub(crate) fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {
     serde_json::from_slice(answer).context("the agent's answer (is it of another version?)")
-}
-
-/// "1 ban", "2 bans".
-pub(crate) fn count(number: impl TryInto<u64>, one: &str) -> String {
-    match number.try_into().unwrap_or(u64::MAX) {
-        1 => format!("1 {one}"),
-        many => format!("{many} {one}s"),
-    }
-}
-
-/// A time in words.
-pub(crate) fn left(seconds: Option<u64>) -> String {
-    seconds.map_or_else(|| "no end".to_owned(), |seconds| Interval(Duration::from_secs(seconds)).to_string())
 }
 
 fn line(ban: &BanReport) -> String {
@@ -441,4 +428,55 @@ pub(crate) fn explanation(answer: &Explanation) -> String {
         lines.push(format!("said      {said}"));
     }
     lines.join("\n") + "\n"
+}
+
+fn sources(answer: &Sources) -> String {
+    let mut text = format!(
+        "{:<24} {:>8} {:>10} {:>8} {:>6} {:>9} {:>9} {:<2} {:<8} {:<24} PROBES BY CLASS\n",
+        "SOURCE", "RATE/S", "PROBES", "SERVICES", "HOSTS", "COMPLETED", "LAST", "CC", "BAN", "FINDINGS"
+    );
+    for source in &answer.sources {
+        text.push_str(&format!(
+            "{:<24} {:>8.1} {:>10} {:>8} {:>6} {:>9} {:>9} {:<2} {:<8} {:<24} {}\n",
+            name(source.net),
+            source.per_second,
+            source.probes,
+            source.services,
+            source.hosts,
+            source.completed,
+            left(Some(source.seconds_since_last)),
+            source.country.as_deref().unwrap_or(""),
+            source.ban.label(),
+            source.rules.join(", "),
+            classes(&source.classes)
+        ));
+    }
+    text + &format!(
+        "{} of {} that probed within the last {} minutes; {} remembered\n",
+        answer.sources.len(),
+        count(answer.active, "source"),
+        ACTIVE.as_secs() / 60,
+        answer.remembered
+    )
+}
+
+fn findings(answer: &Findings) -> String {
+    let mut text = format!(
+        "{:<24} {:<20} {:<8} {:<10} {:<20} WHY\n",
+        "SOURCE", "RULE", "SEVERITY", "CONFIDENCE", "LAST"
+    );
+    for open in &answer.findings {
+        let finding = &open.finding;
+        text.push_str(&format!(
+            "{:<24} {:<20} {:<8} {:<10} {:<20.0} {}: {}\n",
+            open.who(),
+            finding.rule,
+            finding.severity.label(),
+            finding.confidence.label(),
+            finding.last_seen,
+            open.size(),
+            finding.reason
+        ));
+    }
+    text + &format!("{} of {}\n", answer.findings.len(), count(answer.open, "open finding"))
 }

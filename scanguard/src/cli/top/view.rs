@@ -17,12 +17,11 @@ use super::{
 };
 use crate::{
     cidr::name,
-    control::{
-        command::{count, explanation, left},
-        listing::BanState,
-    },
+    cli::control::explanation,
+    control::listing::Status,
     detect::Severity,
-    respond::{Extent, report::Status},
+    respond::{Extent, report::BanState},
+    words::{count, left},
 };
 
 const HINTS: &str = "q quit  ? help  / filter  s sort  p pause  Enter detail  b ban  u unban  a allow";

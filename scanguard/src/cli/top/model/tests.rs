@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use ratatui::crossterm::event::KeyCode;
 
 use super::*;
-use crate::top::testing::{model, press, snapshot, sources, typed};
+use crate::cli::top::testing::{model, press, snapshot, sources, typed};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()

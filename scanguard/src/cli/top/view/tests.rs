@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use ratatui::{Terminal, backend::TestBackend, crossterm::event::KeyCode, style::Color};
 
 use super::*;
-use crate::top::testing::{model, press, typed};
+use crate::cli::top::testing::{model, press, typed};
 
 fn terminal(model: &mut Model, width: u16, height: u16) -> Terminal<TestBackend> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -22,7 +22,7 @@ fn picture(model: &mut Model, width: u16, height: u16) -> String {
 
 /// Compares with a file beside this one; with SCANGUARD_WRITE_DOCS it is written instead.
 fn golden(model: &mut Model, name: &str, width: u16, height: u16) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/top/view/{name}.txt"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/top/view/{name}.txt"));
     let drawn = picture(model, width, height);
     if std::env::var_os("SCANGUARD_WRITE_DOCS").is_some() {
         fs::write(&path, &drawn).unwrap();

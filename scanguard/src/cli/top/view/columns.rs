@@ -5,8 +5,8 @@ use ratatui::layout::Constraint;
 use super::super::model::{Model, Row};
 use crate::{
     cidr::name,
-    control::{command::left, listing::classes},
     respond::Mode,
+    words::{classes, left},
 };
 
 /// Widths of the first column, which says who.

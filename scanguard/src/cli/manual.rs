@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use clap::CommandFactory as _;
 use clap_complete::{Shell, generate, generate_to};
 
-use crate::cli::Cli;
+use super::Cli;
 
 /// The completions of one shell.
 pub fn completions(shell: Shell) -> String {

@@ -6,7 +6,8 @@ use crate::{
     config::ConfigError,
     control::{client::ClientError, socket::ControlError},
     export::http::ListenError,
-    sensor::{attach::AttachError, pins::PinsError, privileges::MissingPrivileges, program::LoadError},
+    privileges::MissingPrivileges,
+    sensor::{attach::AttachError, pins::PinsError, program::LoadError},
 };
 
 /// How the process ends.

@@ -12,16 +12,16 @@ use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Replay, ReplayError, capture::CaptureError, progress};
+use super::{exit::Exit, progress};
 use crate::{
-    cli,
     config::Config,
-    exit::Exit,
     export::findings::FindingsWriter,
+    privileges,
+    replay::{Replay, ReplayError, capture::CaptureError},
     sensor::{
         Feed,
         connections::Ground,
-        footprint, privileges,
+        footprint,
         program::{self, KernelLogLevel},
         software::SoftwareSensor,
         test_run::{self, TestRunSensor},
@@ -35,7 +35,7 @@ use crate::{
 /// # Errors
 /// Whatever keeps it from starting or going on. A capture that cannot be read is none of it: that is said
 /// when it happens, and by the exit code.
-pub fn run(arguments: &cli::Replay, progress: bool, stop: &AtomicBool) -> Result<Exit> {
+pub fn run(arguments: &super::Replay, progress: bool, stop: &AtomicBool) -> Result<Exit> {
     let (config, path) = Config::find(arguments.config.as_deref())?;
     if let Some(path) = path {
         tracing::info!("configuration: {}", path.display());
@@ -57,7 +57,7 @@ pub fn run(arguments: &cli::Replay, progress: bool, stop: &AtomicBool) -> Result
 }
 
 fn replay(
-    arguments: &cli::Replay,
+    arguments: &super::Replay,
     config: &Config,
     salt: u64,
     sensor: impl Feed,

@@ -9,13 +9,13 @@ use serde::de::DeserializeOwned;
 use super::model::Tab;
 use crate::{
     cidr::name,
+    cli::control::read,
     control::{
         client::Client,
-        command::read,
-        listing::{Findings, MAX_ROWS, Sort, Sources},
+        listing::{Findings, MAX_ROWS, Sort, Sources, Status},
         server::{BanBody, NetBody},
     },
-    respond::report::{Bans, Done, Explanation, Status},
+    respond::report::{Bans, Done, Explanation},
 };
 
 /// What is to be on the screen.

@@ -1,18 +1,28 @@
-//! The command line.
+//! The command line: what can be given on it, and the commands.
 
-use std::{net::SocketAddr, path::PathBuf};
+pub mod check_config;
+pub mod control;
+pub mod detach;
+pub mod doctor;
+pub mod exit;
+pub mod manual;
+mod progress;
+pub mod replay;
+pub mod top;
+
+use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+use self::top::Top;
 use crate::{
+    app::arguments::{Arguments as Run, interface_name},
     cidr::network,
     content::lists::BuiltIn,
-    control::command,
     export::findings::Format,
-    sensor::settings::{Mode, check_interface_name, check_pin},
-    top::Top,
+    sensor::settings::check_pin,
 };
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SCANGUARD_REVISION"), ")");
@@ -76,7 +86,7 @@ pub enum Command {
     Top(Top),
     #[command(flatten)]
     #[expect(missing_docs, reason = "they are documented there")]
-    Control(command::Command),
+    Control(control::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
     /// Print a list of `[content.lists]` that is built in, to be changed and named there.
@@ -114,32 +124,6 @@ pub struct Doctor {
     pub pin: Option<PathBuf>,
 }
 
-/// `scanguard run`: what is given here goes before the configuration file.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Run {
-    /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Interface to watch; may be given several times. Without: the one of the default route.
-    #[arg(long = "iface", value_name = "NAME", value_parser = interface_name)]
-    pub interfaces: Vec<String>,
-    /// How to attach.
-    #[arg(long, value_enum)]
-    pub mode: Option<Mode>,
-    /// Where to serve metrics, such as 127.0.0.1:9823.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// How findings look on standard output.
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-    /// Where the control socket is to be.
-    #[arg(long, value_name = "PATH", env = "SCANGUARD_SOCKET", value_parser = file)]
-    pub socket: Option<PathBuf>,
-    /// The file in which bans outlive the agent.
-    #[arg(long, value_name = "FILE", env = "SCANGUARD_STATE", value_parser = file)]
-    pub state: Option<PathBuf>,
-}
-
 const REPLAY_EXIT_CODES: &str = "\
 Exit codes: 0 all captures were read; 1 one could not be read, or not to its end (what was
 found until then is printed, and the others are read); 2 wrong command line, 3 wrong
@@ -173,19 +157,6 @@ pub struct Replay {
 
 fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
-fn interface_name(text: &str) -> Result<String, String> {
-    check_interface_name(text).map(|()| text.to_owned())
-}
-
-/// What is relative is so to the working directory, as everywhere on a command line. In the agent a path has a directory.
-fn file(text: &str) -> Result<PathBuf, String> {
-    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
-    if path.file_name().is_none() {
-        return Err(format!("{} is no path of a file", path.display()));
-    }
-    Ok(path)
 }
 
 fn pin(text: &str) -> Result<PathBuf, String> {

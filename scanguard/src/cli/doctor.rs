@@ -12,19 +12,17 @@ use std::{
 use anyhow::Result;
 use aya::{maps::MapType, programs::ProgramType, sys};
 
+use super::{Doctor, exit::Exit};
 use crate::{
-    cli::Doctor,
     config::Config,
     content,
-    exit::Exit,
     network::{Interface, Network},
-    sandbox,
+    privileges, sandbox,
     sensor::{
         connections::{self, ConnectionsError},
         egress, footprint, frags,
         owner::Owner,
         pins::{PinsError, report},
-        privileges,
         program::{self, KernelLogLevel},
         settings::Settings,
     },

@@ -33,7 +33,7 @@ use self::{
     model::{Effect, Model},
     terminal::{Input, Screen},
 };
-use crate::control::command::At;
+use super::control::At;
 
 /// How often the agent is asked.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::exit::Exit;
 use crate::{
     config::Config,
-    exit::Exit,
     sensor::{
         pins::{
             remove::{self, Removed},

@@ -8,8 +8,8 @@ use super::{
     model::{Effect, Model, Tab},
 };
 use crate::{
-    control::listing::{Findings, Sources},
-    respond::report::{Bans, Explanation, Status},
+    control::listing::{Findings, Sources, Status},
+    respond::report::{Bans, Explanation},
 };
 
 fn status() -> Status {
