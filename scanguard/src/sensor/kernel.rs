@@ -12,13 +12,13 @@ use crate::{clock::monotonic, content::sampling::Budgets, network::Local};
 
 use super::{
     Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit, Whole,
-    batch::{self, BatchReader, Place},
     census::Census,
     changes::{Changes, Found},
     gate::{Gate, GateMode, Reflex, Standing},
     home::Home,
     missing,
     pins::{MetaMap, Taken},
+    sys::batch::{self, BatchReader, Place},
 };
 
 /// Entries read at once: 11 ms for 60,000 entries where it was tried, against 55 ms one by one.

@@ -5,7 +5,6 @@
 //! code that the program shares with it; [`test_run::TestRunSensor`] has the loaded program count them.
 
 pub mod attach;
-mod batch;
 pub mod btf;
 mod census;
 mod changes;
@@ -18,14 +17,16 @@ pub mod home;
 pub mod kernel;
 pub mod least;
 mod links;
+mod object;
 pub mod owner;
 pub mod pins;
 pub mod program;
+mod reason;
 mod sampler;
 pub mod samples;
 pub mod settings;
 pub mod software;
-mod syscall;
+mod sys;
 pub mod test_run;
 mod trie;
 pub mod trips;

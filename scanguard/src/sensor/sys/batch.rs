@@ -10,7 +10,7 @@ use std::{
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::syscall::bpf;
+use super::bpf;
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -45,7 +45,7 @@ struct ElementAttributes {
 }
 
 /// Buffers for reading a map whose keys are `K` and values are `V`; kept between polls.
-pub(super) struct BatchReader<K, V> {
+pub(in crate::sensor) struct BatchReader<K, V> {
     keys: Vec<K>,
     values: Vec<V>,
 }
@@ -56,7 +56,7 @@ where
     V: FromBytes + IntoBytes + Immutable,
 {
     /// `size` entries at once; it grows if a bucket of the map holds more.
-    pub(super) fn new(size: usize) -> io::Result<Self> {
+    pub(in crate::sensor) fn new(size: usize) -> io::Result<Self> {
         let mut reader = Self { keys: Vec::new(), values: Vec::new() };
         reader.grow(size)?;
         Ok(reader)
@@ -71,7 +71,11 @@ where
 
     /// Calls `each` for every entry and returns how many there were. Entries that come or go meanwhile
     /// may be seen or not; all others are seen once.
-    pub(super) fn read(&mut self, map: BorrowedFd<'_>, mut each: impl FnMut(&K, &V)) -> io::Result<u64> {
+    pub(in crate::sensor) fn read(
+        &mut self,
+        map: BorrowedFd<'_>,
+        mut each: impl FnMut(&K, &V),
+    ) -> io::Result<u64> {
         let mut place = Place::default();
         let mut seen = 0;
         loop {
@@ -88,7 +92,11 @@ where
 
     /// The entries from a place in the map on, as many as the buffers hold, and moves the place on; after the last
     /// entry, to the beginning.
-    pub(super) fn next(&mut self, map: BorrowedFd<'_>, place: &mut Place) -> io::Result<(&[K], &[V])> {
+    pub(in crate::sensor) fn next(
+        &mut self,
+        map: BorrowedFd<'_>,
+        place: &mut Place,
+    ) -> io::Result<(&[K], &[V])> {
         let mut next = 0u32;
         let end = loop {
             let mut attributes = BatchAttributes {
@@ -127,7 +135,7 @@ where
 ///
 /// # Errors
 /// One of them was not taken, with its place: those before it were.
-pub(super) fn write<K: aya::Pod, V: aya::Pod>(
+pub(in crate::sensor) fn write<K: aya::Pod, V: aya::Pod>(
     map: BorrowedFd<'_>,
     keys: &[K],
     values: &[V],
@@ -156,10 +164,10 @@ pub(super) fn write<K: aya::Pod, V: aya::Pod>(
 
 /// A place in a map: the number of a bucket, for hash maps. By default the beginning.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Place(Option<u32>);
+pub(in crate::sensor) struct Place(Option<u32>);
 
 /// Reads one entry of a hash map.
-pub(super) fn look<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+pub(in crate::sensor) fn look<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
 where
     K: IntoBytes + Immutable,
     V: FromBytes + IntoBytes,
@@ -168,7 +176,7 @@ where
 }
 
 /// Takes one entry out of a hash map, atomically with reading it (Linux 5.14).
-pub(super) fn take<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+pub(in crate::sensor) fn take<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
 where
     K: IntoBytes + Immutable,
     V: FromBytes + IntoBytes,
