@@ -1,9 +1,9 @@
-//! `[rules.flood]` and `[rules.backscatter]`; see [`crate::detect::flood`].
+//! `[rules.flood]` and `[rules.backscatter]`.
 
 use std::time::Duration;
 
-use super::Common;
-use crate::{detect::Severity, settings::Section};
+use super::super::{Severity, common::Common};
+use crate::settings::Section;
 
 /// Their settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

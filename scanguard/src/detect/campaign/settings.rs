@@ -1,9 +1,12 @@
-//! `[rules.distributed_scan]`; see [`crate::detect::campaign`].
+//! `[rules.distributed_scan]`.
 
 use std::time::Duration;
 
-use super::{Common, least};
-use crate::{detect::Severity, settings::Section};
+use super::super::{
+    Severity,
+    common::{Common, least},
+};
+use crate::settings::Section;
 
 /// `[rules.distributed_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
