@@ -19,7 +19,7 @@ use scanguard::{
         sample::Sample,
     },
     control::{Answer, peer::Rights, server},
-    crowdsec::decisions::{Decisions, Lifts, Stream},
+    crowdsec::decisions::{Decisions, Stream},
     detect::feeds::Feeds,
     export::{
         metrics::{Limits, Metrics},
@@ -28,7 +28,9 @@ use scanguard::{
     logs::{self, format::Format, reader::Reader},
     privileges::effective_user,
     replay::{capture::Capture, frame::Frames},
-    respond::{cause::Cause, orders::OrderError, policy, state::State, surroundings},
+    respond::{
+        LONGEST_BAN, cause::Cause, decided::Lifts, orders::OrderError, sockets, state::State, surroundings,
+    },
     sensor::FRAME_LENGTHS,
 };
 use scanguard_common::{
@@ -135,11 +137,11 @@ pub fn decisions(bytes: &[u8]) {
         let Ok(stream) = serde_json::from_slice::<Stream>(bytes) else { return };
         let orders = decisions.take(stream, full, Duration::from_secs(60 * minute));
         assert!(orders.kept <= MOST as usize, "{orders:?}");
-        for (net, cause) in &orders.bans {
+        for (net, cause) in &orders.decided.bans {
             let Cause::Crowdsec { scenario, lasts, .. } = cause else { panic!("{cause:?}") };
             assert!(!scenario.contains(char::is_control), "{scenario:?}");
-            assert!(!lasts.is_zero() && *lasts <= policy::LONGEST, "{lasts:?}");
-            let is_lifted = match &orders.lifts {
+            assert!(!lasts.is_zero() && *lasts <= LONGEST_BAN, "{lasts:?}");
+            let is_lifted = match &orders.decided.lifts {
                 Lifts::These(nets) => nets.contains(net),
                 Lifts::AllBut(nets) => !nets.contains(net),
             };
@@ -171,7 +173,7 @@ pub fn host_tables(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().count();
     assert!(surroundings::parse_resolvers(&text).len() <= lines);
-    assert!(surroundings::parse_sockets(&text).count() <= lines.saturating_sub(1), "the head is a row");
+    assert!(sockets::parse_sockets(&text).count() <= lines.saturating_sub(1), "the head is a row");
 }
 
 /// The beginning of an HTTP request or answer.

@@ -178,7 +178,7 @@ impl Agent {
     pub(super) fn take_decisions(&mut self, orders: Orders) {
         let now = self.clock.now();
         // There may be thousands.
-        tokio::task::block_in_place(|| self.responder.take_decisions(orders, now, &mut self.sensor));
+        tokio::task::block_in_place(|| self.responder.take_decisions(orders.decided, now, &mut self.sensor));
         self.let_go();
     }
 

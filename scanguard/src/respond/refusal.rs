@@ -72,8 +72,8 @@ pub enum Refusal {
     /// It would last too long or not at all.
     #[error(
         "a ban lasts from {} to {}; if no time is said, until it is taken back",
-        Interval(super::policy::SHORTEST),
-        Interval(super::policy::LONGEST)
+        Interval(super::SHORTEST_BAN),
+        Interval(super::LONGEST_BAN)
     )]
     Time,
     /// There is no room.

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use scanguard_common::abi;
 
 use super::{
-    Mode, ModeCause, ModeState,
+    LONGEST_BAN, Mode, ModeCause, ModeState,
     allow::{AllowList, Why, around},
     book::{Ban, Book, Past},
     breaker::Breaker,
@@ -166,7 +166,7 @@ impl Responder {
             let left =
                 ends.map(|ends| Duration::try_from(ends.duration_since(since_then)).unwrap_or_default());
             // One that ended meanwhile is taken out, and remembered, as any other.
-            let ends = left.map(|left| now.at.saturating_add(left.min(policy::LONGEST)));
+            let ends = left.map(|left| now.at.saturating_add(left.min(LONGEST_BAN)));
             let since = since.min(now.wall);
             self.book.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
         }
