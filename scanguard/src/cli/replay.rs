@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{exit::Exit, progress};
 use crate::{
     config::Config,
-    export::findings::FindingsWriter,
+    export::writer::FindingsWriter,
     privileges,
     replay::{Replay, ReplayError, capture::CaptureError},
     sensor::{

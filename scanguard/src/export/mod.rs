@@ -12,3 +12,4 @@ pub mod settings;
 pub mod sinks;
 pub mod top_sources;
 pub mod web;
+pub mod writer;

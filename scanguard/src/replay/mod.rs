@@ -30,7 +30,7 @@ use crate::{
     config::Config,
     content::salt::Salt,
     detect::{Detector, findings::Event},
-    export::findings::FindingsWriter,
+    export::writer::FindingsWriter,
     observe::Observer,
     pipeline::Pipeline,
     sensor::{Feed, SensorError},

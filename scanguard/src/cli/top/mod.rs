@@ -9,6 +9,7 @@
 mod fetch;
 mod keys;
 mod model;
+mod snapshot;
 mod terminal;
 #[cfg(test)]
 mod testing;
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use self::{
-    fetch::{News, fetch},
+    fetch::{News, fetch, give},
     model::{Effect, Model},
     terminal::{Input, Screen},
 };
@@ -127,7 +128,7 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
             }
             Some(Effect::Order(order)) => {
                 let client = client.clone();
-                asking.spawn(async move { News::Said(order.give(&client).await) });
+                asking.spawn(async move { News::Said(give(&client, order).await) });
             }
         }
     }

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use ratatui::{crossterm::event::KeyEvent, widgets::TableState};
 
 use super::{
-    fetch::{Order, Snapshot, Wanted},
     keys::{Action, Mode, action},
+    snapshot::{Order, Snapshot, Tab, Wanted},
 };
 use crate::{
     cidr::name,
@@ -20,30 +20,6 @@ use crate::{
 pub(super) const SPARKS: usize = 60;
 /// Characters of a filter.
 const MAX_FILTER: usize = 60;
-
-/// What is listed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Tab {
-    Sources,
-    Findings,
-    Bans,
-}
-
-impl Tab {
-    pub(super) const ALL: [Self; 3] = [Self::Sources, Self::Findings, Self::Bans];
-
-    pub(super) const fn title(self) -> &'static str {
-        match self {
-            Self::Sources => "Sources",
-            Self::Findings => "Findings",
-            Self::Bans => "Bans",
-        }
-    }
-
-    fn beside(self, steps: usize) -> Self {
-        Self::ALL[(self as usize + steps) % Self::ALL.len()]
-    }
-}
 
 /// A page over the list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,8 +4,8 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
 use super::{
-    fetch::{Snapshot, Wanted},
-    model::{Effect, Model, Tab},
+    model::{Effect, Model},
+    snapshot::{Snapshot, Tab, Wanted},
 };
 use crate::{
     control::listing::{Findings, Sources, Status},

@@ -12,8 +12,8 @@ use ratatui::{
 
 use self::columns::{Columns, table};
 use super::{
-    fetch::Order,
-    model::{Model, Page, Question, Row, Tab},
+    model::{Model, Page, Question, Row},
+    snapshot::{Order, Tab},
 };
 use crate::{
     cidr::name,
