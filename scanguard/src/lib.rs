@@ -8,6 +8,7 @@
 //! Data flows one way; what comes back to the kernel is bans. `crowdsec` shares findings with other hosts, and takes theirs. `sensor` alone knows aya; `observe` and `detect` are pure; `app` wires them up.
 
 pub mod app;
+pub mod apply;
 pub mod cidr;
 pub mod cli;
 pub mod clock;

@@ -10,20 +10,14 @@ use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
 
-use super::{
-    arguments::Arguments,
-    reload::{read_feeds, use_geo},
-};
+use super::arguments::Arguments;
 use crate::{
     clock::{Clock, Now, monotonic},
     config::{Config, access},
     content::{Utterance, parse::parse, sample::Sample},
     control::desk::Desk,
     crowdsec::{self, Link, decisions::Orders},
-    detect::{
-        Detector,
-        findings::{Event, EventKind},
-    },
+    detect::findings::{Event, EventKind},
     export::{
         health::Health,
         http::Shared,
@@ -37,7 +31,6 @@ use crate::{
     },
     logs::task::Logs,
     network::Network,
-    observe::Observer,
     pipeline::Pipeline,
     respond::{
         keeper::Keeper,
@@ -84,16 +77,11 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(
         config: &Config,
+        mut pipeline: Pipeline,
         mut sensor: KernelSensor,
         attachments: Attachments,
         network: Network,
     ) -> Result<Self> {
-        let mut detector = Detector::new(config.rules.rules(), config.findings);
-        read_feeds(&mut detector, config);
-        use_geo(&mut detector, config);
-        detector.set_content(config.content.clone());
-        sensor.set_trip(detector.soonest()).context("the trip threshold")?;
-        let mut pipeline = Pipeline::new(Observer::new(config.history), detector);
         let Pipeline { observer, detector, .. } = &mut pipeline;
         let before = sensor.read_before(&mut |source, state, unread| observer.resume(source, state, unread));
         let limits = Limits {

@@ -1,14 +1,13 @@
 //! Reads the configuration, at the start and again when it is asked for: by SIGHUP, or at the control socket.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::time::Interval;
 
 use super::{agent::Agent, arguments::Arguments, poll_timer};
 use crate::{
+    apply,
     config::{Config, access},
-    detect::{Detector, feeds::Feeds},
     logs::task::Logs,
-    pipeline::Pipeline,
     respond::report::Done,
     service::ServiceManager,
 };
@@ -102,19 +101,9 @@ impl Agent {
             tracing::warn!("{note}");
             notes.push(note);
         }
-        let Pipeline { observer, detector, .. } = &mut self.pipeline;
-        detector.reconfigure(config.rules.rules(), config.findings);
-        notes.extend(read_feeds(detector, &config));
-        use_geo(detector, &config);
-        detector.set_content(config.content.clone());
-        observer.reconfigure(config.history);
-        self.metrics.add_rules(detector.rules());
-        self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
-        self.sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
-        self.sensor
-            .set_samples(config.samples.budgets(config.sensor.poll_interval))
-            .context("the budgets of samples")?;
-        self.sensor.set_routed(&config.network.home);
+        notes.extend(apply::to_pipeline(&config, &mut self.pipeline));
+        self.metrics.add_rules(self.pipeline.detector.rules());
+        apply::to_sensor(&config, &self.pipeline.detector, &mut self.sensor)?;
         self.addresses_read = None;
         let (now, detector) = (self.clock.now(), &self.pipeline.detector);
         self.responder.reconfigure(config.response.clone(), now, &mut self.sensor);
@@ -158,23 +147,4 @@ pub(super) fn configuration(arguments: &Arguments) -> Result<Config> {
 /// All that is wrong, one by one.
 fn problems(error: &anyhow::Error) -> Vec<String> {
     format!("{error:#}").lines().map(str::to_owned).collect()
-}
-
-/// Reads the feeds of known-bad sources; one that is wrong stays as it was. Gives what it warned of.
-pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) -> Vec<String> {
-    let (feeds, problems) = Feeds::load(&config.feeds.files, detector.feeds());
-    let warnings: Vec<_> = problems.iter().map(|problem| format!("feed {problem}")).collect();
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
-    detector.set_feeds(feeds);
-    warnings
-}
-
-/// Takes the databases that were read with the configuration.
-pub(crate) fn use_geo(detector: &mut Detector, config: &Config) {
-    for database in config.geo.described() {
-        tracing::info!("database {database}");
-    }
-    detector.set_geo(config.geo.clone());
 }

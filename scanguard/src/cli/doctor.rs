@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::Result;
-use aya::{maps::MapType, programs::ProgramType, sys};
 
 use super::{Doctor, exit::Exit};
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     privileges, sandbox,
     sensor::{
         connections::{self, ConnectionsError},
-        egress, footprint, frags,
+        egress, features, footprint,
         owner::Owner,
         pins::{PinsError, report},
         program::{self, KernelLogLevel},
@@ -151,30 +150,14 @@ fn btf() -> Line {
     }
 }
 
-/// Without it the kernel refuses the program without a word.
-const FRAGS: &str = "frags (Linux 5.18)";
-
 /// What the program is made of.
 fn features() -> Vec<Line> {
-    let maps = [
-        ("table of sources", MapType::LruHash),
-        ("per-CPU totals", MapType::PerCpuArray),
-        ("kernel log", MapType::RingBuf),
-    ];
-    let programs = [("XDP programs", ProgramType::Xdp)];
-    let line = |name: &str, supported: Result<bool, String>| match supported {
+    let line = |(name, supported): (&str, Result<bool, String>)| match supported {
         Ok(true) => Line::new(Verdict::Good, name, "supported"),
         Ok(false) => Line::new(Verdict::Bad, name, "not supported by this kernel"),
         Err(error) => Line::new(Verdict::Loss, name, format!("cannot be told: {error}")),
     };
-    let programs = programs
-        .into_iter()
-        .map(|(name, kind)| line(name, sys::is_program_supported(kind).map_err(|error| error.to_string())));
-    let maps = maps
-        .into_iter()
-        .map(|(name, kind)| line(name, sys::is_map_supported(kind).map_err(|error| error.to_string())));
-    let frags = frags::are_supported().map_err(|error| error.to_string());
-    programs.chain([line(FRAGS, frags)]).chain(maps).collect()
+    features::needed().into_iter().map(line).collect()
 }
 
 /// Loads all programs.

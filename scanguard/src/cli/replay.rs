@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit::Exit, progress};
 use crate::{
+    apply,
     config::Config,
     export::writer::FindingsWriter,
     privileges,
@@ -23,7 +24,6 @@ use crate::{
         connections::Ground,
         footprint,
         program::{self, KernelLogLevel},
-        software::SoftwareSensor,
         test_run::{self, TestRunSensor},
     },
     stdio::complain,
@@ -47,11 +47,10 @@ pub fn run(arguments: &super::Replay, progress: bool, stop: &AtomicBool) -> Resu
         footprint::check(&config.sensor)?;
         let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0), &Ground::NONE)?;
         let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
-        sensor.kernel.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
+        apply::to_replaying_sensor(&config, &mut sensor.kernel)?;
         replay(arguments, &config, salt, sensor, progress, stop)
     } else {
-        let sensor = SoftwareSensor::new(&config.sensor, salt);
-        let sensor = sensor.sampling(&config.samples, config.sensor.poll_interval);
+        let sensor = apply::software_sensor(&config, salt);
         replay(arguments, &config, salt, sensor, progress, stop)
     }
 }
