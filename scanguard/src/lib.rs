@@ -5,7 +5,9 @@
 //!                         |         |
 //!                         +-> export, control
 //! ```
-//! Data flows one way; what comes back to the kernel is bans. `crowdsec` shares findings with other hosts, and takes theirs. `sensor` alone knows aya; `observe` and `detect` are pure; `app` wires them up.
+//! Data flows one way; what comes back to the kernel is bans. `crowdsec` shares findings with other hosts, and takes theirs. `sensor`
+//! alone knows aya; `observe` and `detect` are pure; `app` wires them up. A module uses only those below it: ARCHITECTURE.md has the
+//! order, and a test holds it.
 
 pub mod app;
 pub mod apply;
