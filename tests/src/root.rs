@@ -1,7 +1,7 @@
 //! Tests that need root: without it they are skipped by name, unless skipping is forbidden.
 
 use libtest_mimic::{Failed, Trial};
-use scanguard::sensor::privileges::effective_user;
+use scanguard::privileges::effective_user;
 
 /// Set in CI: a test that cannot run fails.
 const NO_SKIP: &str = "SCANGUARD_NO_SKIP";
