@@ -18,7 +18,9 @@ use scanguard_common::{
     shield,
 };
 
-use crate::{clock, config, deep, judge::What, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, tally};
+use crate::{
+    clock, config, deep, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, packet_kind::PacketKind, tally,
+};
 
 /// Memory is taken as bans are made.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -170,22 +172,22 @@ pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
 
 /// Whether a probe or segment is to be dropped.
 #[inline(always)]
-pub(crate) fn drops_any(ctx: &XdpContext, what: What, flow: &Flow) -> bool {
-    scanguard_gate(ctx.ctx, what.word(), core::ptr::from_ref(flow)) != 0
+pub(crate) fn drops_any(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> bool {
+    scanguard_gate(ctx.ctx, packet.word(), core::ptr::from_ref(flow)) != 0
 }
 
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_gate(ctx: *mut xdp_md, what: u32, flow: *const Flow) -> u32 {
+extern "C" fn scanguard_gate(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -> u32 {
     // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return 0;
     };
-    let drops = match What::from_word(what) {
-        What::Segment(kind) => drops_segment(control, &Kernel::new(ctx, control), kind, flow),
-        What::Probe(_) => drops_probe(control, flow.source),
-        What::Exit(_) => false,
+    let drops = match PacketKind::from_word(packet) {
+        PacketKind::Segment(kind) => drops_segment(control, &Kernel::new(ctx, control), kind, flow),
+        PacketKind::Probe(_) => drops_probe(control, flow.source),
+        PacketKind::Exit(_) => false,
     };
     drops.into()
 }

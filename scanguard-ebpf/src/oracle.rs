@@ -20,7 +20,7 @@ use scanguard_common::{
     proof::{self, Expected, Field, Numbers},
 };
 
-use crate::{config, connections::read, lpm::AddressKey, reach};
+use crate::{config, fields::read, lpm::AddressKey, reach};
 
 #[btf_map]
 static HOME: LpmTrie<Address, u32, { MAX_HOME as usize }> = LpmTrie::new();

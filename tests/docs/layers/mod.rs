@@ -11,12 +11,6 @@ use self::uses::{Crate, Module, Target, Use};
 /// The crates whose names nobody but one module has in its code.
 const KEPT: [(&str, &str); 3] = [("aya", "sensor"), ("aya_log", "sensor"), ("aya_obj", "sensor")];
 
-/// Modules that use each other still, by crate.
-const TOLERATED: [(&str, &[&str]); 2] = [
-    ("scanguard-common", &["abi", "account", "hold", "tally"]),
-    ("scanguard-ebpf", &["account", "changes", "connections", "epoch", "gate", "hold", "oracle", "reach"]),
-];
-
 fn read(name: &str) -> Crate {
     let source = crate::path(name).join("src");
     Crate::read(name, &|file| std::fs::read_to_string(source.join(file)).ok())
@@ -53,7 +47,7 @@ fn upwards(name: &str, order: &[&str], uses: &[Use]) -> Vec<String> {
 }
 
 /// Uses by which modules of one of these folders use each other in a circle.
-fn circles(folders: &[&Module], name: &str, uses: &[Use], tolerated: &[&str]) -> Vec<String> {
+fn circles(folders: &[&Module], name: &str, uses: &[Use]) -> Vec<String> {
     let mut wrong = Vec::new();
     for folder in folders {
         // Who is used by whom, with where.
@@ -65,7 +59,7 @@ fn circles(folders: &[&Module], name: &str, uses: &[Use], tolerated: &[&str]) ->
                 continue;
             }
             let (user, target) = (at.by[folder.len()].as_str(), target[folder.len()].as_str());
-            if user != target && !(tolerated.contains(&user) && tolerated.contains(&target)) {
+            if user != target {
                 used.entry(user).or_default().entry(target).or_insert(at);
             }
         }
@@ -126,13 +120,11 @@ fn a_module_of_the_agent_uses_only_those_below_it() {
 fn no_files_of_one_folder_use_each_other_in_a_circle() {
     let mut wrong = Vec::new();
     for name in ["scanguard", "scanguard-common", "scanguard-ebpf"] {
-        let tolerated =
-            TOLERATED.iter().find(|(one, _)| *one == name).map_or(&[][..], |(_, modules)| modules);
         let all = read(name);
         // The agent's folders stand in an order, which is the other test's.
         let is_ordered = name == "scanguard";
         let folders: Vec<_> = all.modules().filter(|folder| !(is_ordered && folder.is_empty())).collect();
-        wrong.extend(circles(&folders, name, &all.uses(), tolerated));
+        wrong.extend(circles(&folders, name, &all.uses()));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -192,7 +184,7 @@ mod examples {
             ("folder/three.rs", "use crate::folder; pub struct Three; fn three() { folder::one::one() }"),
             ("folder/apart.rs", "use super::one;"),
         ]);
-        let wrong = circles(&of.modules().collect::<Vec<_>>(), "example", &of.uses(), &[]);
+        let wrong = circles(&of.modules().collect::<Vec<_>>(), "example", &of.uses());
         let users: Vec<_> = wrong.iter().map(|wrong| wrong.split('`').nth(1).unwrap_or_default()).collect();
         assert_eq!(users, ["one", "three", "two"], "{wrong:#?}");
     }
