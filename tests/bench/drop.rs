@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     capture::Capture,
     lab::{Lab, Process, ROUTED, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE},

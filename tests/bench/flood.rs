@@ -10,11 +10,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use scanguard_common::outcome::Exit;
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    capture::Capture,
-    cases::outcome::Opened,
-    frames::{V4, tcp, to, v4_packet},
-    lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within},
+    fixtures::{
+        agent::{Agent, Metrics},
+        capture::Capture,
+        frames::{V4, tcp, to, v4_packet},
+        lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within},
+    },
+    matrix::cases::outcome::Opened,
 };
 
 use crate::{

@@ -4,7 +4,7 @@
 use std::{net::Ipv4Addr, process::Stdio, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
     frames::{V4, tcp, to, v4_packet},
     lab::{Lab, Process, SCANNER_INTERFACE, VICTIM},

@@ -14,7 +14,7 @@ use scanguard::sensor::{
     test_run::{self, TestRunSensor},
 };
 use scanguard_common::{abi, sample::Budget};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{SOURCE, ethernet, icmp, tcp, udp, v4, v6},
     program,
 };

@@ -5,11 +5,13 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use scanguard_common::outcome::ProbeClass;
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    capture::{self, Capture},
-    lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE},
-    root,
-    scans::{SCANS, Scan},
+    fixtures::{
+        agent::{Agent, Metrics},
+        capture::{self, Capture},
+        lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE},
+        root,
+    },
+    tables::scans::{SCANS, Scan},
 };
 
 /// Scans a host of its own making with nmap and shows what the sensor makes of it.
@@ -63,7 +65,7 @@ fn main() -> Result<()> {
     for scan in SHOWN.iter().filter_map(|shown| SCANS.iter().find(|scan| scan.command.contains(shown))) {
         show(&lab, &agent, scan)?;
     }
-    println!("\n$ curl http://{}/metrics", scanguard_tests::agent::LISTEN);
+    println!("\n$ curl http://{}/metrics", scanguard_tests::fixtures::agent::LISTEN);
     let (_, page) = agent.get("/metrics")?;
     for line in page.lines().filter(|line| arguments.all_metrics || worth_showing(line)) {
         println!("{line}");

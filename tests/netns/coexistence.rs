@@ -9,14 +9,16 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, Metrics, scanguard},
-    capture::Capture,
-    clients::serve,
-    frames::{V4, tcp, to, udp, v4_packet},
-    lab::{Lab, Namespace, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
-    pinned::Bpffs,
-    scans::SCANS,
-    xsk::Xsk,
+    fixtures::{
+        agent::{Agent, LISTEN, Metrics, scanguard},
+        capture::Capture,
+        clients::serve,
+        frames::{V4, tcp, to, udp, v4_packet},
+        lab::{Lab, Namespace, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
+        pinned::Bpffs,
+        xsk::Xsk,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::{lifecycle::refused_in, trial};

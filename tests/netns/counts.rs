@@ -6,12 +6,16 @@ use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_common::outcome::{Exit, ProbeClass};
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    capture::{self, Capture},
-    lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
-    packets::table,
-    scans::{SCANS, Scan},
-    wire,
+    fixtures::{
+        agent::{Agent, Metrics},
+        capture::{self, Capture},
+        lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
+        wire,
+    },
+    tables::{
+        packets::table,
+        scans::{SCANS, Scan},
+    },
 };
 
 use crate::trial;

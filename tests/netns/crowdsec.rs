@@ -4,7 +4,7 @@ use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
     behind,
     clients::at,

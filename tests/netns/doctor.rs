@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     crowdsec::Crowdsec,
     lab::{Lab, VICTIM_INTERFACE},

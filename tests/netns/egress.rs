@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
     behind::{self, HOME},
     capture::Capture,
@@ -88,7 +88,7 @@ fn resets() -> Result<()> {
 }
 
 fn all_answers() -> Result<()> {
-    use scanguard_tests::lab::VICTIM6;
+    use scanguard_tests::fixtures::lab::VICTIM6;
     let scans = |lab: &Lab| {
         nmap(lab, &format!("-sT -p 80-90 {VICTIM}"))?;
         nmap(lab, &format!("-6 -sS -p 1-50 {VICTIM6}"))?;

@@ -1,4 +1,4 @@
-//! Things go wrong around the agent, on purpose: see the table in tests/src/faults.rs.
+//! Things go wrong around the agent, on purpose: see the table in tests/src/tables/faults.rs.
 
 use std::{
     collections::BTreeSet,
@@ -13,13 +13,14 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, Metrics},
-    capture::Capture,
-    faults::FAULTS,
-    frames::{V4, tcp, to, v4_packet},
-    lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
-    scans::SCANS,
-    wire::Wire,
+    fixtures::{
+        agent::{Agent, LISTEN, Metrics},
+        capture::Capture,
+        frames::{V4, tcp, to, v4_packet},
+        lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
+        wire::Wire,
+    },
+    tables::{faults::FAULTS, scans::SCANS},
 };
 
 use crate::trial;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     clients::{ask_and_forget, at, serve, visit},
     lab::{Lab, SCANNER, VICTIM, wait_for},

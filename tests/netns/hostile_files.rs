@@ -11,9 +11,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, scanguard},
-    lab::{Lab, Process, run},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, scanguard},
+        lab::{Lab, Process, run},
+    },
+    tables::scans::SCANS,
 };
 
 use crate::trial;

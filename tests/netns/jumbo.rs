@@ -6,11 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_common::outcome::Exit;
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    capture::Capture,
-    lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
-    scans::SCANS,
-    stage::Stage,
+    fixtures::{
+        agent::{Agent, Metrics},
+        capture::Capture,
+        lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
+        stage::Stage,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::trial;

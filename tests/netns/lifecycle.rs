@@ -10,9 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, binary},
-    lab::{Lab, VICTIM_INTERFACE, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, LISTEN, binary},
+        lab::{Lab, VICTIM_INTERFACE, wait_for},
+    },
+    tables::scans::SCANS,
 };
 
 use crate::{counts::config_file, faults::scan_is_counted, trial};

@@ -6,12 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard::sensor::{footprint, settings::Settings};
 use scanguard_tests::{
-    agent::{Agent, LISTEN},
-    capture::Capture,
-    cgroup::MemoryGroup,
-    lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, LISTEN},
+        capture::Capture,
+        cgroup::MemoryGroup,
+        lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
+    },
     soak::{self, Plan},
+    tables::scans::SCANS,
 };
 
 use crate::{counts::config_file, trial};

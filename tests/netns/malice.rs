@@ -14,9 +14,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, Metrics},
-    lab::{Lab, Namespace, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, LISTEN, Metrics},
+        lab::{Lab, Namespace, wait_for},
+    },
+    tables::scans::SCANS,
 };
 
 use crate::trial;

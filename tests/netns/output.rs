@@ -9,9 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    lab::{Lab, SCANNER, VICTIM, wait_for},
-    scans::{DECOYS, SCANS},
+    fixtures::{
+        agent::{Agent, Metrics},
+        lab::{Lab, SCANNER, VICTIM, wait_for},
+    },
+    tables::scans::{DECOYS, SCANS},
 };
 
 use crate::{counts::config_file, trial};

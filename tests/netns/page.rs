@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Durat
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, LISTEN},
     browser::Browser,
     lab::{Lab, SCANNER, VICTIM, run},
@@ -236,7 +236,7 @@ fn ordered() -> Result<()> {
     // Another token is taken by a reload, within the sandbox.
     fs::write(&file, "another-token-of-the-test")?;
     agent.process.signal(libc::SIGHUP);
-    scanguard_tests::lab::wait_for("the new token is in force", Duration::from_secs(30), || {
+    scanguard_tests::fixtures::lab::wait_for("the new token is in force", Duration::from_secs(30), || {
         order(&token, "unban").ok()?;
         says("not the admin token").ok()
     })?;

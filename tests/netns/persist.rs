@@ -14,13 +14,15 @@ use libtest_mimic::Trial;
 use scanguard::sensor::{Sensor as _, settings::Settings};
 use scanguard_common::{epoch::MEMORY_SHIFT, outcome::ProbeClass};
 use scanguard_tests::{
-    agent::{Agent, LISTEN},
-    behind,
-    capture::Capture,
-    lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
-    pinned::{self, Bpffs},
-    scans::SCANS,
-    stream,
+    fixtures::{
+        agent::{Agent, LISTEN},
+        behind,
+        capture::Capture,
+        lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+        pinned::{self, Bpffs},
+        stream,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::{
@@ -199,7 +201,8 @@ fn restart() -> Result<()> {
     println!("{sent} packets of each source, across a restart and a kill");
     let got = passed(&capture)?;
     ensure!(got == [0, 0, sent, sent], "{sent} of each were sent, {got:?} passed");
-    let grown = |what: &dyn Fn(&scanguard_tests::agent::Metrics) -> f64| what(&after) - what(&before);
+    let grown =
+        |what: &dyn Fn(&scanguard_tests::fixtures::agent::Metrics) -> f64| what(&after) - what(&before);
     let banned = grown(&|page| page.exit("banned"));
     let counted = grown(&|page| page.probes("syn"));
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]

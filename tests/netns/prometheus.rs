@@ -6,9 +6,11 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, get},
-    lab::{Lab, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, LISTEN, get},
+        lab::{Lab, wait_for},
+    },
+    tables::scans::SCANS,
 };
 use serde_yaml_ng::{Mapping, Value as Yaml};
 

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::Agent,
-    lab::{Lab, wait_for},
-    root::skipped,
-    scans::SCANS,
+    fixtures::{
+        agent::Agent,
+        lab::{Lab, wait_for},
+        root::skipped,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::trial;

@@ -15,10 +15,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, get},
-    certificate::{Certificate, certificate},
-    lab::{Lab, Namespace, Process, SCANNER, run, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, get},
+        certificate::{Certificate, certificate},
+        lab::{Lab, Namespace, Process, SCANNER, run, wait_for},
+    },
+    tables::scans::SCANS,
 };
 use serde_json::Value;
 
@@ -277,7 +279,7 @@ fn ocsf() -> Result<()> {
     for scan in [&SCANS[0], &SCANS[7]] {
         scan.run(&lab)?;
     }
-    lab.scanner.command("ping").args(["-6", "-c", "1", scanguard_tests::lab::VICTIM6]).output()?;
+    lab.scanner.command("ping").args(["-6", "-c", "1", scanguard_tests::fixtures::lab::VICTIM6]).output()?;
     ensure!(agent.stop()? == Some(0));
     let schema = directory.join("schema.json");
     fs::write(&schema, include_str!("ocsf-detection-finding.json"))?;

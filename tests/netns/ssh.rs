@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     clients::at,
     lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use scanguard_tests::lab::{Lab, Process, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for};
+use scanguard_tests::fixtures::lab::{Lab, Process, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for};
 
 use crate::{CONFIGURATION, install, machine::Machine};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use scanguard_tests::lab::{Namespace, Process, wait_for};
+use scanguard_tests::fixtures::lab::{Namespace, Process, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -10,10 +10,12 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCod
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard_tests::{
-    agent::binary,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+    fixtures::{
+        agent::binary,
+        lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+        root,
+    },
     links::links,
-    root,
 };
 
 use self::{

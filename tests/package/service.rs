@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use scanguard_tests::lab::wait_for;
+use scanguard_tests::fixtures::lab::wait_for;
 
 use crate::machine::Machine;
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::binary,
     captures::{ETHERNET, pcap, pcapng},
     frames::{DESTINATION, SOURCE},

@@ -18,7 +18,7 @@ use self::{
     report::{Report, Sample},
     traffic::Call,
 };
-use crate::{
+use crate::fixtures::{
     agent::Agent,
     capture::Capture,
     lab::{Lab, SCANNER_INTERFACE, wait_for},
