@@ -32,6 +32,7 @@ const HOSTS: usize = 256;
 const CROSSING: usize = 9;
 /// Scans of each kind in a turn.
 const SCANS: usize = 10;
+/// A scan without a sensor, of a host that drops nothing, may take so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A scanner that has sent nothing for so long has sent all.
 const QUIET: Duration = Duration::from_secs(3);

@@ -14,7 +14,9 @@ use scanguard_tests::{
         capture::Capture,
         clients::serve,
         frames::{V4, tcp, to, udp, v4_packet},
-        lab::{Lab, Namespace, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
+        lab::{
+            Lab, Namespace, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for,
+        },
         pinned::Bpffs,
         xsk::Xsk,
     },
@@ -22,8 +24,6 @@ use scanguard_tests::{
 };
 
 use crate::{lifecycle::refused_in, trial};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();

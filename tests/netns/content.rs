@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
-    lab::{Lab, SCANNER, wait_for},
+    lab::{Lab, PATIENCE, SCANNER, wait_for},
     stage::Stage,
 };
 
@@ -28,8 +28,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Long enough for anything that is not broken, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Budgets that no test reaches.
 const PLENTY: &str =
     "[sensor]\npoll_interval = \"100ms\"\n[samples]\nsource_budget = 100000\ncpu_budget = 500000\n";

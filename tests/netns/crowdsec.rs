@@ -9,7 +9,7 @@ use scanguard_tests::fixtures::{
     behind,
     clients::at,
     crowdsec::{Crowdsec, LISTEN, MACHINE},
-    lab::{Lab, Namespace, SCANNER, SCANNER6, VICTIM, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, SCANNER, SCANNER6, VICTIM, run, wait_for},
 };
 
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
     trial,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for an answer over a veth pair, and for a second SYN.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 

@@ -8,14 +8,12 @@ use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
     behind::{self, HOME},
     capture::Capture,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for},
+    lab::{Lab, PATIENCE, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for},
     pinned::Bpffs,
     program, wire,
 };
 
 use crate::{counts::config_file, trial};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

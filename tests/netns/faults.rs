@@ -17,7 +17,7 @@ use scanguard_tests::{
         agent::{Agent, LISTEN, Metrics},
         capture::Capture,
         frames::{V4, tcp, to, v4_packet},
-        lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
+        lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
         wire::Wire,
     },
     tables::{faults::FAULTS, scans::SCANS},
@@ -25,7 +25,6 @@ use scanguard_tests::{
 
 use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// A file with nothing in it is taken for a mistake.
 const DEFAULTS: &str = "# all defaults\n";
 const RELOADS: u32 = 1_000;

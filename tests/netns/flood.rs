@@ -1,12 +1,10 @@
 //! Floods of forged sources: named what they are, and no cover for a scan.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::Agent,
-    lab::{Lab, Process, SCANNER, VICTIM, run_within, wait_for},
+    lab::{Lab, PATIENCE, Process, SCANNER, VICTIM, run_within, wait_for},
 };
 
 use crate::{counts::config_file, trial};
@@ -21,7 +19,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// A small table, so that a short flood fills it many times over.
 const CONFIG: &str =
     "[sensor]\nmax_sources = 4096\npoll_interval = \"200ms\"\n[history]\nmax_sources = 4096\n";

@@ -1,16 +1,13 @@
 //! Handshakes that are aborted, as the sockets of the real kernel know them.
 
-use std::{
-    net::{IpAddr, TcpStream},
-    time::Duration,
-};
+use std::net::{IpAddr, TcpStream};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::Agent,
     clients::{ask_and_forget, at, serve, visit},
-    lab::{Lab, SCANNER, VICTIM, wait_for},
+    lab::{Lab, PATIENCE, SCANNER, VICTIM, wait_for},
 };
 
 use crate::{counts::config_file, trial};
@@ -22,7 +19,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const CONFIG: &str = "[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"1s\"\n";
 
 fn aborted() -> Result<()> {

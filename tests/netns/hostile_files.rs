@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,15 +12,13 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     fixtures::{
         agent::{Agent, scanguard},
-        lab::{Lab, Process, run},
+        lab::{Lab, PATIENCE, Process, run},
     },
     tables::scans::SCANS,
 };
 
 use crate::trial;
 
-/// An answer comes within milliseconds; a database that is refused for its size is not read.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any place takes; a hole, which takes no room on the disk.
 const HUGE: u64 = (1 << 30) + 1;
 

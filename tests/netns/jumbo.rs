@@ -1,7 +1,5 @@
 //! Frames larger than a page: the driver hands them over in several buffers, of which the program reads the first.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_common::outcome::Exit;
@@ -9,15 +7,13 @@ use scanguard_tests::{
     fixtures::{
         agent::{Agent, Metrics},
         capture::Capture,
-        lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
+        lab::{Lab, PATIENCE, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
         stage::Stage,
     },
     tables::scans::SCANS,
 };
 
 use crate::trial;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let modes = ["native", "generic"];

@@ -4,7 +4,6 @@ use std::{
     net::TcpListener,
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,14 +11,12 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     fixtures::{
         agent::{Agent, LISTEN, binary},
-        lab::{Lab, VICTIM_INTERFACE, wait_for},
+        lab::{Lab, PATIENCE, VICTIM_INTERFACE, wait_for},
     },
     tables::scans::SCANS,
 };
 
 use crate::{counts::config_file, faults::scan_is_counted, trial};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -10,7 +10,7 @@ use scanguard_tests::{
         agent::{Agent, LISTEN},
         capture::Capture,
         cgroup::MemoryGroup,
-        lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
+        lab::{Lab, PATIENCE, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
     },
     soak::{self, Plan},
     tables::scans::SCANS,
@@ -18,7 +18,6 @@ use scanguard_tests::{
 
 use crate::{counts::config_file, trial};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 
 pub(crate) fn trials() -> Vec<Trial> {

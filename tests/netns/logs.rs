@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::Agent,
-    lab::{Lab, VICTIM, wait_for},
+    lab::{Lab, PATIENCE, VICTIM, wait_for},
     stage::Stage,
 };
 
@@ -27,8 +27,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// How long a line may take: a second until the next look, and the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than it takes to look twice, so that what is read twice has been.
 const LONG_ENOUGH: Duration = Duration::from_millis(2_500);
 

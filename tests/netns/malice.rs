@@ -16,14 +16,13 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     fixtures::{
         agent::{Agent, LISTEN, Metrics},
-        lab::{Lab, Namespace, wait_for},
+        lab::{Lab, Namespace, PATIENCE, wait_for},
     },
     tables::scans::SCANS,
 };
 
 use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Of heads and bodies.
 const HUGE: usize = 10 << 20;
 /// One after the other, each left open as long as the agent lets it.

@@ -3,7 +3,6 @@
 use std::{
     io::Write as _,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,14 +10,12 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     fixtures::{
         agent::{Agent, Metrics},
-        lab::{Lab, SCANNER, VICTIM, wait_for},
+        lab::{Lab, PATIENCE, SCANNER, VICTIM, wait_for},
     },
     tables::scans::{DECOYS, SCANS},
 };
 
 use crate::{counts::config_file, trial};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

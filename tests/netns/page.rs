@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::{Agent, LISTEN},
     browser::Browser,
-    lab::{Lab, SCANNER, VICTIM, run},
+    lab::{Lab, PATIENCE, SCANNER, VICTIM, run, wait_for},
 };
 use serde_json::json;
 
@@ -236,7 +236,7 @@ fn ordered() -> Result<()> {
     // Another token is taken by a reload, within the sandbox.
     fs::write(&file, "another-token-of-the-test")?;
     agent.process.signal(libc::SIGHUP);
-    scanguard_tests::fixtures::lab::wait_for("the new token is in force", Duration::from_secs(30), || {
+    wait_for("the new token is in force", PATIENCE, || {
         order(&token, "unban").ok()?;
         says("not the admin token").ok()
     })?;

@@ -18,7 +18,7 @@ use scanguard_tests::{
         agent::{Agent, LISTEN},
         behind,
         capture::Capture,
-        lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+        lab::{Lab, PATIENCE, SCANNER, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
         pinned::{self, Bpffs},
         stream,
     },
@@ -31,7 +31,6 @@ use crate::{
     trial,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Banned by itself, within a banned network, banned and allowed, and none of it.
 const SOURCES: [Ipv4Addr; 4] = [
     Ipv4Addr::new(10, 77, 0, 66),

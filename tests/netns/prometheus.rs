@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use scanguard_tests::{
     fixtures::{
         agent::{Agent, LISTEN, get},
-        lab::{Lab, wait_for},
+        lab::{Lab, PATIENCE, wait_for},
     },
     tables::scans::SCANS,
 };
@@ -16,7 +16,7 @@ use serde_yaml_ng::{Mapping, Value as Yaml};
 
 use crate::{
     counts::config_file,
-    sinks::{ALERTMANAGER, PATIENCE, alert, alertmanager, directory, serve},
+    sinks::{ALERTMANAGER, alert, alertmanager, directory, serve},
     trial,
 };
 

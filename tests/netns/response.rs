@@ -15,7 +15,7 @@ use scanguard_tests::fixtures::{
     behind,
     capture::Capture,
     clients::{self, at},
-    lab::{Lab, Namespace, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
     stream,
 };
 
@@ -24,7 +24,6 @@ use crate::{
     trial,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough for an answer over a veth pair, and for a second SYN.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);

@@ -1,13 +1,13 @@
 //! Least privilege: what the real agent has given up once it is attached, thread by thread, and what it says of that.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
     fixtures::{
         agent::Agent,
-        lab::{Lab, wait_for},
+        lab::{Lab, PATIENCE, wait_for},
         root::skipped,
     },
     tables::scans::SCANS,
@@ -15,7 +15,6 @@ use scanguard_tests::{
 
 use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// `CAP_DAC_READ_SEARCH`, include/uapi/linux/capability.h.
 const READ_SEARCH: u64 = 1 << 2;
 

@@ -14,7 +14,7 @@ use scanguard_tests::fixtures::{
     capture::Capture,
     clients::at,
     frames::{self, V4},
-    lab::{Lab, Namespace, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, wait_for},
+    lab::{Lab, Namespace, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, wait_for},
     stream, wire,
 };
 
@@ -24,7 +24,6 @@ use crate::{
     trial,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SCANNER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const TCP: u8 = 6;

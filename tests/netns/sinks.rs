@@ -18,7 +18,7 @@ use scanguard_tests::{
     fixtures::{
         agent::{Agent, get},
         certificate::{Certificate, certificate},
-        lab::{Lab, Namespace, Process, SCANNER, run, wait_for},
+        lab::{Lab, Namespace, PATIENCE, Process, SCANNER, run, wait_for},
     },
     tables::scans::SCANS,
 };
@@ -26,8 +26,6 @@ use serde_json::Value;
 
 use crate::{counts::config_file, trial};
 
-/// Long enough for anything that is not broken, also on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Where Alertmanager listens, within the namespace.
 pub(crate) const ALERTMANAGER: &str = "127.0.0.1:9093";
 /// Where Alertmanager tells in its turn.

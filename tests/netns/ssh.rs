@@ -6,7 +6,6 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,12 +13,11 @@ use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::Agent,
     clients::at,
-    lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
 };
 
 use crate::{counts::config_file, trial};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Where somebody logs in from, on the host that scans.
 const OPERATOR: &str = "10.77.0.3";
 /// Starts sshd where there is its user, its directory and nothing else of /run, in a mount namespace of its own. sshd wants its

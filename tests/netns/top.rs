@@ -12,13 +12,11 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::{Agent, binary},
-    lab::{Lab, Namespace, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
     screen,
 };
 
 use crate::{PICTURES, counts::config_file, trial};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

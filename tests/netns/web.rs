@@ -4,14 +4,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::{Agent, LISTEN, get},
-    lab::{Lab, Namespace, VICTIM_INTERFACE, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, VICTIM_INTERFACE, run, wait_for},
 };
 
 use crate::{
@@ -19,7 +18,6 @@ use crate::{
     trial,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const PROMETHEUS: &str = "127.0.0.1:9090";
 /// `htpasswd -nbBC 4 prometheus 'a true password'`
 const USERS: &str =

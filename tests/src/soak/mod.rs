@@ -47,7 +47,7 @@ const DRIFT: usize = 2;
 const WARM_UP: usize = 2;
 /// The kill is in one of them, and memory is compared after the warm-up.
 const MIN_ROUNDS: u32 = 4;
-/// For anything that is to happen soon.
+/// For anything that is to happen soon, beside all that traffic.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest window of the rules that find these scans: whoever says anything within it after a ban is banned again.

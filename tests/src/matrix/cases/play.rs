@@ -20,7 +20,7 @@ use super::{
 };
 use crate::fixtures::{
     agent::{Agent, Metrics},
-    lab::{Lab, Namespace, Process, VICTIM_INTERFACE, wait_for},
+    lab::{Lab, Namespace, PATIENCE, Process, VICTIM_INTERFACE, wait_for},
     stage::Stage,
 };
 
@@ -124,8 +124,7 @@ impl FirstPacket {
             *into.lock().unwrap_or_else(PoisonError::into_inner) = Timestamp::from_microsecond(micros).ok();
             Some(())
         });
-        let patience = Duration::from_secs(20);
-        wait_for("tcpdump listens", patience, || listening.load(Ordering::Relaxed).then_some(()))?;
+        wait_for("tcpdump listens", PATIENCE, || listening.load(Ordering::Relaxed).then_some(()))?;
         Ok(Self { _process: process, time })
     }
 
