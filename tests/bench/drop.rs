@@ -3,8 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    path::PathBuf,
     process::Stdio,
     thread,
     time::{Duration, Instant},
@@ -15,6 +13,7 @@ use scanguard_tests::fixtures::{
     agent::Agent,
     capture::Capture,
     lab::{Lab, Process, ROUTED, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE},
+    scratch,
 };
 
 use crate::{
@@ -194,8 +193,8 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     if *forwards {
         lab.victim.sysctl("ipv4/ip_forward", "1")?;
     }
-    let config = Configuration::new(response)?;
-    let path = config.0.display().to_string();
+    let config = scratch::file(".toml", format!("[response]\nmode = \"enforce\"\n{response}"))?;
+    let path = config.display().to_string();
     let mut agent = match is_watched {
         true => Some(Agent::start(&lab.victim, &["--format", "json", "--config", &path])?),
         false => None,
@@ -250,22 +249,4 @@ fn until_quiet(lab: &Lab, mut scanner: Process) -> Result<()> {
 fn time(line: &str) -> Option<Duration> {
     let (seconds, fraction) = line.split(' ').next()?.split_once('.')?;
     Some(Duration::new(seconds.parse().ok()?, fraction.parse::<u32>().ok()?.checked_mul(1_000)?))
-}
-
-/// A file that is removed when it is dropped.
-struct Configuration(PathBuf);
-
-impl Configuration {
-    fn new(response: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("scanguard-drop-{}.toml", std::process::id()));
-        fs::write(&path, format!("[response]\nmode = \"enforce\"\n{response}")).context("configuration")?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Configuration {
-    fn drop(&mut self) {
-        // Nobody is left to tell if it fails.
-        let _ = fs::remove_file(&self.0);
-    }
 }

@@ -9,7 +9,7 @@ use scanguard_tests::{
         agent::{Agent, Metrics},
         capture::{self, Capture},
         lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE},
-        root,
+        root, scratch,
     },
     tables::scans::{SCANS, Scan},
 };
@@ -51,14 +51,11 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(root::is_root(), "network namespaces and XDP need root");
     let lab = Lab::new()?;
+    let config = scratch::file(".toml", CONFIG)?;
     println!("victim {VICTIM} ({VICTIM_INTERFACE}), scanner {SCANNER}, in namespaces of their own");
-    let config = std::env::temp_dir().join(format!("scanguard-demo-{}.toml", std::process::id()));
-    std::fs::write(&config, CONFIG)?;
     let path = config.display().to_string();
-    let agent =
-        Agent::start(&lab.victim, &["--mode", &arguments.mode, "--format", "text", "--config", &path]);
-    std::fs::remove_file(&config)?;
-    let mut agent = agent?;
+    let mut agent =
+        Agent::start(&lab.victim, &["--mode", &arguments.mode, "--format", "text", "--config", &path])?;
     for line in agent.said().lines() {
         println!("  {line}");
     }

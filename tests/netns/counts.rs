@@ -10,13 +10,15 @@ use scanguard_tests::{
         agent::{Agent, Metrics},
         capture::{self, Capture},
         lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
-        wire,
+        scratch, wire,
     },
     tables::{
         packets::table,
         scans::{SCANS, Scan},
     },
 };
+
+use tempfile::TempPath;
 
 use crate::trial;
 
@@ -77,32 +79,16 @@ impl Watched {
     }
 }
 
-pub(crate) fn config_file(text: &str) -> Result<ConfigFile> {
-    ConfigFile::new(text)
-}
-
 /// A configuration file that goes away.
-pub(crate) struct ConfigFile(std::path::PathBuf);
+pub(crate) struct ConfigFile(TempPath);
+
+pub(crate) fn config_file(text: &str) -> Result<ConfigFile> {
+    Ok(ConfigFile(scratch::file(".toml", text)?))
+}
 
 impl ConfigFile {
-    fn new(text: &str) -> Result<Self> {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("scanguard-test-{}-{number}.toml", std::process::id()));
-        std::fs::write(&path, text)?;
-        Ok(Self(path))
-    }
-
     pub(crate) fn path(&self) -> String {
         self.0.display().to_string()
-    }
-}
-
-impl Drop for ConfigFile {
-    fn drop(&mut self) {
-        // Nothing depends on it.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     fs,
     io::Write as _,
     net::{Ipv4Addr, TcpStream},
-    path::Path,
     process::Stdio,
     time::Duration,
 };
@@ -18,6 +17,7 @@ use scanguard_tests::{
         capture::Capture,
         frames::{V4, tcp, to, v4_packet},
         lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
+        scratch::SmallDisk,
         wire::Wire,
     },
     tables::{faults::FAULTS, scans::SCANS},
@@ -67,7 +67,6 @@ pub(crate) fn check(trials: &[Trial]) -> Result<()> {
 
 fn start<'n>(lab: &'n Lab, config: &str) -> Result<(Agent<'n>, std::path::PathBuf)> {
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let file = directory.join("scanguard.toml");
     fs::write(&file, config)?;
     let path = file.to_str().context("UTF-8")?;
@@ -230,32 +229,13 @@ fn bans_full() -> Result<()> {
     Ok(())
 }
 
-/// A small file system; it goes with its guard.
-struct Tmpfs(std::path::PathBuf);
-
-impl Tmpfs {
-    fn mount(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path)?;
-        let path_text = path.to_str().context("UTF-8")?;
-        run(std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs", path_text]))?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Lazily: a test that failed may have left an agent in it.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 fn disk_full() -> Result<()> {
     let lab = Lab::new()?;
-    let disk = Tmpfs::mount(&lab.victim.directory().join("disk"))?;
-    let state = disk.0.join("state.json");
+    let disk = SmallDisk::mount(lab.victim.directory().join("disk"))?;
+    let state = disk.path().join("state.json");
     let state = state.to_str().context("UTF-8")?;
     let mut agent = Agent::start(&lab.victim, &["--state", state])?;
-    let filler = disk.0.join("filler");
+    let filler = disk.path().join("filler");
     // Until there is no room for one byte more.
     let mut file = fs::File::create(&filler)?;
     while file.write_all(&[0; 512]).is_ok() {}

@@ -102,7 +102,6 @@ fn reload(lab: &Lab) -> Result<(Option<i32>, String)> {
 fn hostile_files() -> Result<()> {
     let lab = Lab::new()?;
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let [config, hostile, web] = ["scanguard.toml", "hostile", "web.yml"].map(|name| directory.join(name));
     let [hostile_path, web_path] = [&hostile, &web].map(|path| path.to_str());
     let (hostile_path, web_path) = (hostile_path.context("UTF-8")?, web_path.context("UTF-8")?);

@@ -191,7 +191,6 @@ fn library() -> Result<&'static str> {
 fn clock() -> Result<()> {
     let lab = Lab::new()?;
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let offset = directory.join("offset");
     let library = library()?;
     // The library reads its file, which a confined agent may not.

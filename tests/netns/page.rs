@@ -203,7 +203,6 @@ fn ordered() -> Result<()> {
     const TOKEN: &str = "a token of the test!";
     let lab = Lab::new()?;
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let file = directory.join("token");
     let token = TOKEN.replace(' ', "-");
     fs::write(&file, &token)?;

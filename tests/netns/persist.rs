@@ -507,9 +507,8 @@ fn two_agents() -> Result<()> {
     let first = setup.start("")?;
     let pid = format!("(pid {})", first.process.child.id());
     let file = setup.file("")?;
-    let beside =
-        |name: &str| std::env::temp_dir().join(format!("scanguard-second-{}-{name}", std::process::id()));
-    let (socket, state) = (beside("socket").display().to_string(), beside("state").display().to_string());
+    let beside = |name: &str| setup.lab.victim.directory().join(name).display().to_string();
+    let (socket, state) = (beside("second.sock"), beside("second.json"));
     let arguments = [
         "run",
         "--iface",
@@ -527,10 +526,6 @@ fn two_agents() -> Result<()> {
     // One that does not persist is told by the interface.
     fs::write(file.path(), format!("[sensor]\npin = \"{}\"\n", setup.settings.pin.display()))?;
     refused_in(&setup.lab, &arguments, 6, &["does not replace", &pid])?;
-    for name in ["socket", "socket.lock", "state", "state.lock"] {
-        // Which of them there are is no matter of this test.
-        let _ = fs::remove_file(beside(name));
-    }
     Ok(())
 }
 
@@ -652,7 +647,7 @@ fn bad_places() -> Result<()> {
     fs::remove_dir(setup.settings.pin.join("theirs"))?;
     setup.bpffs.make_read_only()?;
     run(&setup, &["read-only", "remount,rw"])?;
-    setup.settings.pin = std::env::temp_dir().join("scanguard-no-bpffs");
+    setup.settings.pin = setup.lab.victim.directory().join("no-bpffs");
     run(&setup, &["not on a BPF file system", "mount -t bpf"])?;
     ensure!(!setup.settings.pin.exists(), "the directory was made");
     refused(&["detach", "--pin", "relative/path"], 2, &["absolute path"])

@@ -16,7 +16,7 @@ use serde_yaml_ng::{Mapping, Value as Yaml};
 
 use crate::{
     counts::config_file,
-    sinks::{ALERTMANAGER, alert, alertmanager, directory, serve},
+    sinks::{ALERTMANAGER, alert, alertmanager, serve},
     trial,
 };
 
@@ -43,7 +43,7 @@ fn hasty(rules: &str) -> Result<String> {
 
 fn scanned() -> Result<()> {
     let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let directory = lab.victim.directory();
     let (_alertmanager, told) = alertmanager(&lab.victim)?;
     let rules = directory.join("rules.yml");
     fs::write(&rules, hasty(RULES)?)?;

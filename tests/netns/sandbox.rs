@@ -64,7 +64,6 @@ fn enforced(agent: &Agent<'_>, part: &str) -> Result<bool> {
 
 fn start<'n>(lab: &'n Lab, config: &str) -> Result<(Agent<'n>, String)> {
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let file = directory.join("scanguard.toml").display().to_string();
     fs::write(&file, config)?;
     Ok((Agent::start(&lab.victim, &["--format", "json", "--config", &file])?, file))
@@ -138,7 +137,6 @@ fn elsewhere() -> Result<()> {
     // A test of its own directory, which goes with the namespace of that name.
     let other = Lab::new()?;
     let directory = other.victim.directory();
-    fs::create_dir_all(&directory)?;
     let feed = directory.join("feed.txt").display().to_string();
     fs::write(&feed, "192.0.2.0/24\n")?;
     fs::write(&file, format!("[feeds]\nfiles = [\"{feed}\"]\n"))?;

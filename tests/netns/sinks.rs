@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::mpsc,
     thread,
@@ -19,6 +19,7 @@ use scanguard_tests::{
         agent::{Agent, get},
         certificate::{Certificate, certificate},
         lab::{Lab, Namespace, PATIENCE, Process, SCANNER, run, wait_for},
+        scratch::SmallDisk,
     },
     tables::scans::SCANS,
 };
@@ -46,13 +47,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a full disk leaves no half line, and the file goes on when there is room", full_disk),
         trial("a reload takes all sinks of a right configuration and none of a wrong one", reload),
     ]
-}
-
-/// A directory for the files of a test; it goes with the namespace.
-pub(crate) fn directory(namespace: &Namespace) -> Result<PathBuf> {
-    let directory = namespace.directory();
-    fs::create_dir_all(&directory)?;
-    Ok(directory)
 }
 
 /// A server in a namespace.
@@ -111,7 +105,7 @@ fn alertmanager_with(
     more: &[&str],
     ready: u16,
 ) -> Result<(Process, mpsc::Receiver<Value>)> {
-    let directory = directory(namespace)?;
+    let directory = namespace.directory();
     let told = receiver(namespace)?;
     let file = directory.join("alertmanager.yml");
     fs::write(
@@ -179,8 +173,8 @@ fn alerted() -> Result<()> {
 
 fn secretly() -> Result<()> {
     let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
-    let Certificate { certificate, key } = certificate(&directory)?;
+    let directory = lab.victim.directory();
+    let Certificate { certificate, key } = certificate(directory)?;
     let file = directory.join("web.yml");
     let (certificate, key, file) = (certificate.display(), key.display(), file.display());
     fs::write(
@@ -213,7 +207,7 @@ fn secretly() -> Result<()> {
 
 fn rsyslog() -> Result<()> {
     let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let directory = lab.victim.directory();
     let path = |name: &str| directory.join(name).display().to_string();
     let (file, out, socket) = (path("rsyslog.conf"), path("out"), path("log"));
     fs::write(
@@ -269,7 +263,7 @@ fn rsyslog() -> Result<()> {
 
 fn ocsf() -> Result<()> {
     let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let directory = lab.victim.directory();
     let out = directory.join("ocsf.json");
     let sink = format!("[[sinks]]\nkind = \"file\"\nformat = \"ocsf\"\npath = \"{}\"\n", out.display());
     let config = config_file(&format!("{QUICK}{sink}"))?;
@@ -320,28 +314,10 @@ fn stalled() -> Result<()> {
     Ok(())
 }
 
-/// A file system of a few pages, which goes away.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn new(path: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&path)?;
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "scanguard-test"]).arg(&path))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Lazily: the agent may still have the file open.
-        let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
-    }
-}
-
 fn full_disk() -> Result<()> {
     let lab = Lab::new()?;
-    let tmpfs = Tmpfs::new(directory(&lab.victim)?.join("small"))?;
-    let (filler, out) = (tmpfs.0.join("filler"), tmpfs.0.join("findings.json"));
+    let disk = SmallDisk::mount(lab.victim.directory().join("small"))?;
+    let (filler, out) = (disk.path().join("filler"), disk.path().join("findings.json"));
     // A page is left, and a line is shorter than that: it fills up within one.
     fs::write(&filler, vec![0; 60 << 10])?;
     let sink = format!("[[sinks]]\nkind = \"file\"\npath = \"{}\"\n", out.display());
@@ -380,7 +356,7 @@ fn full_disk() -> Result<()> {
 
 fn reload() -> Result<()> {
     let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let directory = lab.victim.directory();
     let path = |name: &str| directory.join(name).display().to_string();
     let sink =
         |name: &str| format!("[[sinks]]\nkind = \"file\"\nname = \"{name}\"\npath = \"{}\"\n", path(name));

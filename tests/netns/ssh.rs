@@ -93,10 +93,9 @@ fn log_in(lab: &Lab, directory: &Path) -> Result<Process> {
 fn started() -> Result<()> {
     let lab = Lab::new()?;
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
-    let _sshd = sshd(&lab, &directory)?;
+    let _sshd = sshd(&lab, directory)?;
     let attempt = connect(&lab)?;
-    let _session = log_in(&lab, &directory)?;
+    let _session = log_in(&lab, directory)?;
     let config = config_file("[response]\nmode = \"enforce\"\n")?;
     let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
 

@@ -38,7 +38,6 @@ struct Terminal {
 impl Terminal {
     fn start(namespace: &Namespace, columns: u16, rows: u16) -> Result<Self> {
         let directory = namespace.directory();
-        fs::create_dir_all(&directory)?;
         let terminal = Self { socket: directory.join("tmux.sock") };
         let mut command = namespace.command("tmux");
         command.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);

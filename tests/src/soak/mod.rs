@@ -76,7 +76,6 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
     let mut stage = Stage::new(&lab)?;
     stage.nginx(&lab.victim, &[traffic::WEB])?;
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let settings = format!(
         "[sensor]\npoll_interval = \"200ms\"\nmax_sources = 8192\npersist = true\npin = \"{}\"\n\
          [history]\nmax_sources = 8192\n[findings]\nquiet = \"30s\"\n\
