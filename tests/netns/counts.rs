@@ -10,6 +10,7 @@ use scanguard_tests::{
         agent::{Agent, Metrics},
         capture::{self, Capture},
         lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
+        scenario::Scenario,
         scratch, wire,
     },
     tables::{
@@ -51,19 +52,16 @@ fn watch(
     traffic: impl FnOnce(&Lab) -> Result<()>,
     check: impl FnOnce(&Agent<'_>, &Watched) -> Result<()>,
 ) -> Result<()> {
-    let lab = Lab::new()?;
-    let config = config_file("[sensor]\npoll_interval = \"100ms\"\n")?;
-    let mut agent =
-        Agent::start(&lab.victim, &["--mode", mode, "--format", "json", "--config", &config.path()])?;
-    let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
-    let before = agent.settled()?;
-    ensure!(before.packets() == 0.0, "{} packets before there were any", before.packets());
-    traffic(&lab)?;
-    capture.stop()?;
-    let after = agent.settled()?;
-    check(&agent, &Watched { metrics: after, capture })?;
-    ensure!(agent.stop()? == Some(0), "the agent did not end well: {}", agent.said());
-    Ok(())
+    let scenario = Scenario::new("[sensor]\npoll_interval = \"100ms\"\n")?;
+    scenario.with(&["--mode", mode, "--format", "json"]).run(|lab, agent| {
+        let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
+        let before = agent.settled()?;
+        ensure!(before.packets() == 0.0, "{} packets before there were any", before.packets());
+        traffic(lab)?;
+        capture.stop()?;
+        let after = agent.settled()?;
+        check(agent, &Watched { metrics: after, capture })
+    })
 }
 
 struct Watched {
