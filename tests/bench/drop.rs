@@ -212,7 +212,7 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     passed.stop()?;
     answers.stop()?;
     if let Some(agent) = &mut agent {
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        agent.end()?;
     }
     let syns = format!("src host {SCANNER} and tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn");
     let all: Vec<_> = sent.lines(&syns)?.iter().filter_map(|line| time(line)).collect();

@@ -243,7 +243,7 @@ fn measure(beside: Beside, scans: usize) -> Result<Outcome> {
     let given = received(&lab.victim)? - given;
     sent.stop()?;
     arrived.stop()?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     let opened: Vec<_> =
         agent.findings().into_iter().filter(|finding| finding["event"] == "opened").collect();
     let mut outcome = Outcome {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use self::{
     report::{Report, Sample},
@@ -148,7 +148,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
         failures,
     };
     report.judge(soak.findings.iter().map(|(_, rule, source)| (rule.as_str(), source.as_str())));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(report)
 }
 

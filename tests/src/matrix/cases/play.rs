@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
 use super::{
@@ -62,7 +62,7 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
     let after = wait_for("three polls more", Duration::from_secs(60), || {
         agent.metrics().ok().filter(|now| now.get(polls) >= ended.get(polls) + 3.0)
     })?;
-    ensure!(agent.stop()? == Some(0), "the agent did not end well: {}", agent.said());
+    agent.end()?;
     let findings = agent.findings();
     let opened = findings.iter().filter(|finding| finding["event"] == "opened");
     let probes = "scanguard_probes_total{";
