@@ -19,7 +19,7 @@ use scanguard_common::{
     parse::deep::{MAX_EXTENSIONS, MAX_TAGS},
     sample::Budget,
 };
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{SOURCE, V4, ethernet, extension, icmp, long_extension, tagged, tcp, udp, v4, v4_packet, v6},
     program,
 };
