@@ -4,9 +4,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     address::Address,
-    hold::{HELD_ALREADY, MISSED_HOST, MISSED_SERVICE},
     oracle::{REACHES, Reach},
-    outcome::{DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
+    outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
 
@@ -62,37 +61,14 @@ impl Distinct {
     }
 }
 
-/// What was sent back to a source.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub enum Answer {
-    /// TCP SYN and ACK: a service is there.
-    SynAck,
-    /// TCP RST: none is.
-    Reset,
-    /// ICMP destination unreachable: none is, or it is not for everybody.
-    Unreachable,
-    /// ICMP echo reply and the like: the address is there.
-    Reply,
-}
+/// [`SourceState::missed`] of a source that was held in this epoch already, see [`crate::hold`].
+pub const HELD_ALREADY: u32 = u32::MAX;
 
-impl Answer {
-    /// All, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::SynAck, Self::Reset, Self::Unreachable, Self::Reply];
-
-    /// The name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::SynAck => "syn_ack",
-            Self::Reset => "reset",
-            Self::Unreachable => "unreachable",
-            Self::Reply => "reply",
-        }
-    }
-}
-
-/// How many [`Answer`] there are.
-pub const ANSWERS: usize = Answer::ALL.len();
+/// One more service in [`SourceState::missed`]: services are its lower half. Neither half can overflow: a window
+/// has 512 bits of services and 256 of addresses, and an epoch sees two windows at most.
+pub const MISSED_SERVICE: u32 = 1;
+/// One more address there: addresses are its upper half.
+pub const MISSED_HOST: u32 = 1 << 16;
 
 /// A probed target, kept as an example.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]

@@ -1,8 +1,7 @@
 //! What leaves this host, as far as it says something about those who asked: answers.
 
 use crate::{
-    account::Answer,
-    outcome::{EgressExit, Exit, Flow, Service},
+    outcome::{Answer, EgressExit, Exit, Flow, Service},
     packet::Packet,
     parse::{self, Fragment, Headers, Unread},
     wire::{
@@ -135,31 +134,4 @@ fn answered<P: Packet>(packet: &P, headers: &Headers, local_port: u16, remote_po
         source_port: remote_port,
         reserved: 0,
     })
-}
-
-/// Whether something that was noted in an epoch still counts: for `age` epochs it does.
-///
-/// Another CPU may have noted it in an epoch that is new to this one.
-#[inline(always)]
-pub const fn is_fresh(noted: u32, now: u32, age: u32) -> bool {
-    now.wrapping_sub(noted).cast_signed() <= age.cast_signed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_noted_counts_for_as_long_as_it_should() {
-        for (noted, now, fresh) in [
-            (5, 5, true),
-            (6, 5, true),
-            (5, 15, true),
-            (5, 16, false),
-            (u32::MAX - 1, 8, true),
-            (u32::MAX - 1, 9, false),
-        ] {
-            assert_eq!(is_fresh(noted, now, 10), fresh, "noted in {noted}, now {now}");
-        }
-    }
 }

@@ -39,6 +39,14 @@ pub const fn unread(last: u32, stopped: u32, ended: u32) -> u32 {
     }
 }
 
+/// Whether something that was noted in an epoch still counts: for `age` epochs it does.
+///
+/// Another CPU may have noted it in an epoch that is new to this one.
+#[inline(always)]
+pub const fn is_fresh(noted: u32, now: u32, age: u32) -> bool {
+    now.wrapping_sub(noted).cast_signed() <= age.cast_signed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +73,19 @@ mod tests {
         assert_eq!(unread(50, 8, 100), 49);
         assert_eq!(unread(100, 8, 100), 99);
         assert_eq!(unread(3, u32::MAX - 1, 5), 2, "the numbers may wrap");
+    }
+
+    #[test]
+    fn what_was_noted_counts_for_as_long_as_it_should() {
+        for (noted, now, fresh) in [
+            (5, 5, true),
+            (6, 5, true),
+            (5, 15, true),
+            (5, 16, false),
+            (u32::MAX - 1, 8, true),
+            (u32::MAX - 1, 9, false),
+        ] {
+            assert_eq!(is_fresh(noted, now, 10), fresh, "noted in {noted}, now {now}");
+        }
     }
 }

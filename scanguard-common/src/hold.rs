@@ -6,16 +6,7 @@
 //! wants passes, since the address may be a forgery. A source is held once an epoch at most. Epochs end by the agent's polls:
 //! without an agent, nobody is held a second time.
 
-use crate::abi::Control;
-
-/// [`crate::account::SourceState::missed`] of a source that was held in this epoch already.
-pub const HELD_ALREADY: u32 = u32::MAX;
-
-/// One more service in [`crate::account::SourceState::missed`]: services are its lower half. Neither half can overflow: a window
-/// has 512 bits of services and 256 of addresses, and an epoch sees two windows at most.
-pub const MISSED_SERVICE: u32 = 1;
-/// One more address there: addresses are its upper half.
-pub const MISSED_HOST: u32 = 1 << 16;
+use crate::{abi::Control, account::HELD_ALREADY};
 
 /// Distinct things that were missed: services or addresses, whichever are more, as the rules reckon.
 #[inline(always)]
@@ -69,6 +60,7 @@ pub const fn is_enforced(hold: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::{MISSED_HOST, MISSED_SERVICE};
 
     fn control(reflex: u32) -> Control {
         Control { epoch: 100, reflex, ..Control::default() }

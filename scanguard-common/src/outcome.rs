@@ -182,6 +182,20 @@ numbered! {
     }
 }
 
+numbered! {
+    /// What was sent back to a source.
+    Answer[ANSWERS] {
+        /// TCP SYN and ACK: a service is there.
+        SynAck = "syn_ack",
+        /// TCP RST: none is.
+        Reset = "reset",
+        /// ICMP destination unreachable: none is, or it is not for everybody.
+        Unreachable = "unreachable",
+        /// ICMP echo reply and the like: the address is there.
+        Reply = "reply",
+    }
+}
+
 /// From here on ports are handed out rather than assigned: FTP data, RPC, RTP, and, from [`EPHEMERAL_START`] on, the
 /// client side of connections.
 pub const DYNAMIC_START: u16 = 10_000;

@@ -9,15 +9,16 @@ use proptest::prelude::*;
 use crate::{
     abi::Control,
     account::{
-        ANSWERS, Answer, SourceState, Unshared, record, record_aborted, record_answer, record_completed,
+        HELD_ALREADY, MISSED_HOST, MISSED_SERVICE, SourceState, Unshared, record, record_aborted,
+        record_answer, record_completed,
     },
     address::Address,
     door::{Knock, PLACES},
     flow::{stir, tag},
     gate::passes,
-    hold::{Evidence, HELD_ALREADY, MISSED_HOST, MISSED_SERVICE, hold, is_due, is_enforced, lasts},
+    hold::{Evidence, hold, is_due, is_enforced, lasts},
     oracle::{Home, Reach, Socket, testing::Host},
-    outcome::{EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
+    outcome::{ANSWERS, Answer, EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
     sketch::{HOST_WORDS, SERVICE_WORDS, host_bit, service_bit},
 };
 

@@ -3,10 +3,9 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    account::{ANSWERS, Answer},
     content::{BEGINNINGS, Begins},
     oracle::{REACHES, Reach},
-    outcome::{EGRESS_EXITS, EXITS, EgressExit, Exit, PROBE_CLASSES, ProbeClass},
+    outcome::{ANSWERS, Answer, EGRESS_EXITS, EXITS, EgressExit, Exit, PROBE_CLASSES, ProbeClass},
     sample::{LEFT_OUTS, LeftOut},
 };
 

@@ -9,10 +9,10 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES},
-    account::{self, Answer, SourceState},
+    account::{self, SourceState},
     address::Address,
     oracle::Reach,
-    outcome::{Exit, Flow, Service},
+    outcome::{Answer, Exit, Flow, Service},
 };
 
 use crate::{

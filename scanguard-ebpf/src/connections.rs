@@ -4,10 +4,10 @@
 //! by anybody. Only connections of the network namespace of the agent count. In a namespace of its own any user may make
 //! connections with any address.
 
-use aya_ebpf::{helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use scanguard_common::{address::Address, outcome::Service, proof::Field, wire::protocol};
 
-use crate::{account, config, tally};
+use crate::{account, config, fields::read, tally};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
@@ -62,14 +62,4 @@ unsafe fn peer_of(socket: *const u8) -> Option<(Address, u16)> {
         };
         Some((peer, port))
     }
-}
-
-/// A field of one of the kernel's structures.
-///
-/// # Safety
-/// It has this type.
-#[inline(always)]
-pub(crate) unsafe fn read<T: Copy>(structure: *const u8, field: Field) -> Option<T> {
-    // SAFETY: the helper checks the address, the caller knows the type.
-    unsafe { bpf_probe_read_kernel(structure.wrapping_add(config::offset(field)).cast::<T>()).ok() }
 }

@@ -14,7 +14,7 @@ use scanguard_common::{
     },
 };
 
-use crate::{judge::What, packet::XdpPacket};
+use crate::{packet::XdpPacket, packet_kind::PacketKind};
 
 /// What is found of a packet: the stack has no room for it.
 #[repr(C)]
@@ -36,9 +36,9 @@ fn packet(ctx: *mut xdp_md) -> XdpPacket {
 
 /// What a packet is, and its flow, of a probe or of what may be one.
 #[inline(always)]
-pub(crate) fn inspect<'m>(ctx: &XdpContext) -> Option<(u32, &'m Flow)> {
-    let what = scanguard_deep(ctx.ctx);
-    Some((what, &found()?.flow))
+pub(crate) fn inspect<'m>(ctx: &XdpContext) -> Option<(PacketKind, &'m Flow)> {
+    let kind = PacketKind::from_word(scanguard_deep(ctx.ctx));
+    Some((kind, &found()?.flow))
 }
 
 /// This CPU's entry.
@@ -53,22 +53,23 @@ fn found<'m>() -> Option<&'m mut Found> {
 extern "C" fn scanguard_deep(ctx: *mut xdp_md) -> u32 {
     let exit = scanguard_deep_find(ctx);
     if exit != FOUND {
-        return What::leaves(exit);
+        return PacketKind::Exit(exit).word();
     }
     let Some(Found { headers, flow }) = found() else {
-        return What::leaves(Exit::TruncatedIp as u32);
+        return PacketKind::Exit(Exit::TruncatedIp as u32).word();
     };
-    match inspect_deep(headers) {
-        Outcome::Exit(exit) => What::leaves(exit as u32),
+    let kind = match inspect_deep(headers) {
+        Outcome::Exit(exit) => PacketKind::Exit(exit as u32),
         Outcome::Probe(probe) => {
             *flow = probe.flow;
-            What::probe(probe.class)
+            PacketKind::probe(probe.class)
         }
         Outcome::Segment(segment) => {
             *flow = segment.flow;
-            What::segment(segment.kind)
+            PacketKind::Segment(segment.kind)
         }
-    }
+    };
+    kind.word()
 }
 
 /// Where a packet comes from.

@@ -6,9 +6,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use scanguard_common::{
-    account::Answer,
     egress::{self, Outgoing},
-    outcome::{EgressExit, Flow},
+    outcome::{Answer, EgressExit, Flow},
 };
 
 use crate::{account, config, oracle, packet::SkbPacket, sample, tally};

@@ -7,7 +7,7 @@ use scanguard_common::{
     epoch,
 };
 
-use crate::gate;
+use crate::clock;
 
 /// Shared: all CPUs go by one epoch.
 #[btf_map]
@@ -25,19 +25,19 @@ pub(crate) fn running(control: &Control) -> u32 {
     unsafe {
         let (since, now) = (&raw mut (*running).since, &raw mut (*running).epoch);
         if (&raw const (*running).told).read_volatile() != told {
-            since.write_volatile(gate::jiffies());
+            since.write_volatile(clock::jiffies());
             now.write_volatile(told);
             (&raw mut (*running).told).write_volatile(told);
             return told;
         }
         let epoch = now.read_volatile();
-        let passed = gate::jiffies().wrapping_sub(since.read_volatile());
+        let passed = clock::jiffies().wrapping_sub(since.read_volatile());
         let more = epoch::overdue(passed, control.epoch_ticks);
         if more == 0 {
             return epoch;
         }
         let next = epoch.wrapping_add(more);
-        since.write_volatile(gate::jiffies());
+        since.write_volatile(clock::jiffies());
         now.write_volatile(next);
         next
     }

@@ -1,10 +1,9 @@
-//! Who is banned, who is shielded from, and the clock by which both end.
+//! Who is banned and who is shielded from.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, xdp_action::XDP_PASS, xdp_md},
+    bindings::{BPF_F_NO_PREALLOC, xdp_md},
     btf_maps::{HashMap, LpmTrie},
-    helpers::bpf_jiffies64,
-    macros::{btf_map, xdp},
+    macros::btf_map,
     programs::XdpContext,
 };
 use scanguard_common::{
@@ -19,7 +18,9 @@ use scanguard_common::{
     shield,
 };
 
-use crate::{config, deep, judge::What, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, tally};
+use crate::{
+    clock, config, deep, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, packet_kind::PacketKind, tally,
+};
 
 /// Memory is taken as bans are made.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -35,25 +36,6 @@ static SHIELDS: HashMap<Address, Ban, { MAX_SHIELDS as usize }, ON_DEMAND> = Has
 
 #[btf_map]
 static ALLOWED: LpmTrie<Address, u32, { MAX_ALLOWED as usize }> = LpmTrie::new();
-
-/// Writes the time by which bans end into the frame.
-#[xdp(frags)]
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
-pub(crate) fn scanguard_clock(ctx: XdpContext) -> u32 {
-    let (start, end) = (ctx.data(), ctx.data_end());
-    if start + size_of::<u64>() <= end {
-        // SAFETY: within the frame, as checked.
-        unsafe { (start as *mut u64).write_unaligned(jiffies()) };
-    }
-    XDP_PASS
-}
-
-/// A load, not a call: the verifier puts it in place.
-#[inline(always)]
-pub(crate) fn jiffies() -> u64 {
-    // SAFETY: no arguments.
-    unsafe { bpf_jiffies64() }
-}
 
 /// Whether anybody is banned.
 #[inline(always)]
@@ -79,7 +61,7 @@ fn applies(control: &Control, ban: *mut Ban) -> bool {
     // SAFETY: a value of a map, aligned, valid while the program runs; all CPUs change it by plain writes.
     let enforced = unsafe {
         (&raw mut (*ban).dropped).write((&raw const (*ban).dropped).read().wrapping_add(1));
-        (&raw mut (*ban).last).write(jiffies());
+        (&raw mut (*ban).last).write(clock::jiffies());
         (&raw const (*ban).mode).read() == GATE_ENFORCE
     };
     if enforced && control.gate == GATE_ENFORCE {
@@ -150,7 +132,7 @@ unsafe fn counts(ban: *const Ban) -> bool {
     // SAFETY: as in `drops`.
     unsafe {
         let mode = (&raw const (*ban).mode).read();
-        matches!(mode, GATE_DRY_RUN | GATE_ENFORCE) && (&raw const (*ban).expires).read() > jiffies()
+        matches!(mode, GATE_DRY_RUN | GATE_ENFORCE) && (&raw const (*ban).expires).read() > clock::jiffies()
     }
 }
 
@@ -190,21 +172,22 @@ pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
 
 /// Whether a probe or segment is to be dropped.
 #[inline(always)]
-pub(crate) fn drops_any(ctx: &XdpContext, what: u32, flow: &Flow) -> bool {
-    scanguard_gate(ctx.ctx, what, core::ptr::from_ref(flow)) != 0
+pub(crate) fn drops_any(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> bool {
+    scanguard_gate(ctx.ctx, packet.word(), core::ptr::from_ref(flow)) != 0
 }
 
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_gate(ctx: *mut xdp_md, what: u32, flow: *const Flow) -> u32 {
+extern "C" fn scanguard_gate(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -> u32 {
     // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return 0;
     };
-    let drops = match What::as_segment(what) {
-        Some(kind) => drops_segment(control, &Kernel::new(ctx, control), kind, flow),
-        None => drops_probe(control, flow.source),
+    let drops = match PacketKind::from_word(packet) {
+        PacketKind::Segment(kind) => drops_segment(control, &Kernel::new(ctx, control), kind, flow),
+        PacketKind::Probe(_) => drops_probe(control, flow.source),
+        PacketKind::Exit(_) => false,
     };
     drops.into()
 }

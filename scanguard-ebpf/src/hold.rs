@@ -3,13 +3,13 @@
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use scanguard_common::{
     abi::{Control, GATE_ENFORCE, GATE_OFF},
-    account::{Memory as _, SourceState},
+    account::{HELD_ALREADY, Memory as _, SourceState},
     address::Address,
     hold::{self, Evidence},
     oracle::Reach,
 };
 
-use crate::{atomics::Shared, gate, tally};
+use crate::{atomics::Shared, clock, gate, tally};
 
 /// How many are held.
 #[repr(C)]
@@ -42,7 +42,7 @@ pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: A
         };
         (held, evidence)
     };
-    let is_held = held != 0 && hold::lasts(held, gate::jiffies());
+    let is_held = held != 0 && hold::lasts(held, clock::jiffies());
     if !is_held && !hold::is_due(control, evidence) || gate::is_allowed(source) {
         return false;
     }
@@ -66,7 +66,7 @@ pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: A
 #[inline(always)]
 unsafe fn begin(control: &Control, state: *mut SourceState) -> Option<u64> {
     // SAFETY: as in `drops`.
-    unsafe { (&raw mut (*state).missed).write(hold::HELD_ALREADY) };
+    unsafe { (&raw mut (*state).missed).write(HELD_ALREADY) };
     let begun = BEGUN.get_ptr_mut(0)?;
     // SAFETY: aligned numbers in a map. Two CPUs that start an epoch at once may let one more in.
     let count = unsafe {
@@ -81,7 +81,7 @@ unsafe fn begin(control: &Control, state: *mut SourceState) -> Option<u64> {
     if !has_room {
         return None;
     }
-    let until = gate::jiffies().wrapping_add(u64::from(control.reflex_ticks));
+    let until = clock::jiffies().wrapping_add(u64::from(control.reflex_ticks));
     let held = hold::hold(until, control.gate == GATE_ENFORCE);
     // SAFETY: as above.
     unsafe {

@@ -9,71 +9,32 @@ use scanguard_common::{
     shield,
 };
 
-use crate::{account, config, flows, gate, oracle::Kernel, reach, tally};
-
-/// What a packet is, as the number that is handed to a global function and by one.
-pub(crate) struct What;
-
-/// Added to a segment's kind, to tell it from a probe's class.
-const SEGMENT: u32 = 64;
-
-/// Added to the exit of a packet that is neither.
-const LEAVES: u32 = 128;
-
-impl What {
-    /// A probe, whatever the sockets say.
-    #[inline(always)]
-    pub(crate) fn probe(class: ProbeClass) -> u32 {
-        class as u32
-    }
-
-    /// A probe only if no socket wants it.
-    #[inline(always)]
-    pub(crate) fn segment(kind: SegmentKind) -> u32 {
-        SEGMENT + kind as u32
-    }
-
-    /// Neither.
-    #[inline(always)]
-    pub(crate) fn leaves(exit: u32) -> u32 {
-        LEAVES + exit
-    }
-
-    /// The exit of what is neither.
-    #[inline(always)]
-    pub(crate) fn as_exit(what: u32) -> Option<u32> {
-        (what >= LEAVES).then_some(what - LEAVES)
-    }
-
-    /// The kind of a segment.
-    #[inline(always)]
-    pub(crate) fn as_segment(what: u32) -> Option<SegmentKind> {
-        SegmentKind::from_index(what.wrapping_sub(SEGMENT) as usize)
-    }
-}
+use crate::{account, config, flows, gate, oracle::Kernel, packet_kind::PacketKind, reach, tally};
 
 /// The number of the exit by which a packet leaves that has passed the gate.
 #[inline(always)]
-pub(crate) fn judge(ctx: &XdpContext, what: u32, flow: &Flow) -> u32 {
-    scanguard_judge(ctx.ctx, what, core::ptr::from_ref(flow))
+pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> u32 {
+    scanguard_judge(ctx.ctx, packet.word(), core::ptr::from_ref(flow))
 }
 
 /// A global function: the verifier looks at it once, for any arguments, rather than again for each of
 /// the many ways through the parser that lead here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_judge(ctx: *mut xdp_md, what: u32, flow: *const Flow) -> u32 {
+extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -> u32 {
     // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return Exit::TruncatedIp as u32;
     };
     let kernel = Kernel::new(ctx, control);
-    if what < PROBE_CLASSES as u32 {
-        let reach = reach::of(&kernel, control, what == ProbeClass::Syn as u32, flow);
-        return count(control, &kernel, what as usize, reach, flow) as u32;
-    }
-    let Some(kind) = What::as_segment(what) else {
-        return Exit::TruncatedIp as u32;
+    let kind = match PacketKind::from_word(packet) {
+        PacketKind::Probe(class) => {
+            let is_syn = class == ProbeClass::Syn as u32;
+            let reach = reach::of(&kernel, kernel.interface(), control, is_syn, flow);
+            return count(control, &kernel, class as usize, reach, flow) as u32;
+        }
+        PacketKind::Segment(kind) => kind,
+        PacketKind::Exit(exit) => return exit,
     };
     let tag = flow::tag(flow, config::salt());
     if matches!(kind, SegmentKind::Datagram | SegmentKind::EmptyDatagram) && flows::known(tag) {

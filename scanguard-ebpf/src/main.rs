@@ -12,12 +12,14 @@
 mod account;
 mod atomics;
 mod changes;
+mod clock;
 mod config;
 mod connections;
 mod deep;
 mod door;
 mod egress;
 mod epoch;
+mod fields;
 mod flows;
 mod gate;
 mod hold;
@@ -26,7 +28,9 @@ mod lpm;
 mod opaque;
 mod oracle;
 mod packet;
+mod packet_kind;
 mod reach;
+mod read;
 mod sample;
 mod tally;
 mod trip;
@@ -42,7 +46,7 @@ use scanguard_common::{
     outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Segment},
 };
 
-use crate::{judge::What, packet::XdpPacket, sample::Headers};
+use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers};
 
 /// Sees every packet of the interfaces it is attached to. `frags`: it may also be attached where the
 /// MTU exceeds a page, packets then being in several buffers, their headers in the first.
@@ -91,7 +95,7 @@ fn exit(ctx: &XdpContext) -> u32 {
             }
             let flow = classify::early_flow(&packet);
             return flow.map_or(Exit::TruncatedIp as u32, |flow| {
-                judge::judge(ctx, What::probe(ProbeClass::Syn), &flow)
+                judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), &flow)
             });
         }
         Early::Acknowledgment { .. } | Early::Undecided => {}
@@ -110,9 +114,9 @@ fn exit(ctx: &XdpContext) -> u32 {
             }
             exit as u32
         }
-        Outcome::Probe(Probe { class, flow }) => judge(ctx, gate.is_some(), What::probe(class), &flow),
+        Outcome::Probe(Probe { class, flow }) => judge(ctx, gate.is_some(), PacketKind::probe(class), &flow),
         Outcome::Segment(Segment { kind, flow }) => {
-            let exit = judge(ctx, gate.is_some(), What::segment(kind), &flow);
+            let exit = judge(ctx, gate.is_some(), PacketKind::Segment(kind), &flow);
             if exit != BANNED {
                 sample::judged(ctx, kind, &flow, Headers::Shallow);
             }
@@ -123,8 +127,8 @@ fn exit(ctx: &XdpContext) -> u32 {
 
 /// The exit of what may be a probe.
 #[inline(always)]
-fn judge(ctx: &XdpContext, is_armed: bool, what: u32, flow: &Flow) -> u32 {
-    if is_armed && gate::drops_any(ctx, what, flow) { BANNED } else { judge::judge(ctx, what, flow) }
+fn judge(ctx: &XdpContext, is_armed: bool, packet: PacketKind, flow: &Flow) -> u32 {
+    if is_armed && gate::drops_any(ctx, packet, flow) { BANNED } else { judge::judge(ctx, packet, flow) }
 }
 
 /// The exit of a packet whose headers lie deeper than is looked in place. Of a banned source it is dropped before they are
@@ -134,20 +138,23 @@ fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
     if is_armed && gate::drops_unread(ctx) {
         return BANNED;
     }
-    let Some((what, flow)) = deep::inspect(ctx) else {
+    let Some((packet, flow)) = deep::inspect(ctx) else {
         return Exit::TruncatedIp as u32;
     };
-    if let Some(exit) = What::as_exit(what) {
-        if exit == Exit::TcpEstablished as u32 {
-            sample::arrived(ctx, Headers::Deep);
+    match packet {
+        PacketKind::Exit(exit) => {
+            if exit == Exit::TcpEstablished as u32 {
+                sample::arrived(ctx, Headers::Deep);
+            }
+            exit
         }
-        return exit;
+        PacketKind::Probe(_) => judge::judge(ctx, packet, flow),
+        PacketKind::Segment(kind) => {
+            let exit = judge::judge(ctx, packet, flow);
+            sample::judged(ctx, kind, flow, Headers::Deep);
+            exit
+        }
     }
-    let exit = judge::judge(ctx, what, flow);
-    if let Some(kind) = What::as_segment(what) {
-        sample::judged(ctx, kind, flow, Headers::Deep);
-    }
-    exit
 }
 
 /// The exit of a segment that was taken for one of a connection early on.

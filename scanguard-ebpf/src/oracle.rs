@@ -14,13 +14,13 @@ use aya_ebpf::{
 use scanguard_common::{
     abi::{Control, HOME_LOCAL, HOME_ROUTED, MAX_HOME, MAX_LIVE, MAX_PUBLISHED, ServiceKey},
     address::Address,
-    egress::is_fresh,
+    epoch::is_fresh,
     oracle::{self, Home, Oracle, Reach, Socket},
     outcome::{Flow, Service},
     proof::{self, Expected, Field, Numbers},
 };
 
-use crate::{config, connections::read, lpm::AddressKey, reach};
+use crate::{config, fields::read, lpm::AddressKey, reach};
 
 #[btf_map]
 static HOME: LpmTrie<Address, u32, { MAX_HOME as usize }> = LpmTrie::new();
@@ -301,6 +301,6 @@ impl Oracle for Kernel<'_> {
 
     #[inline(always)]
     fn unwanted(&self, flow: &Flow) -> Reach {
-        reach::of(self, self.control, false, flow)
+        reach::of(self, self.interface(), self.control, false, flow)
     }
 }

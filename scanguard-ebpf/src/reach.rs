@@ -13,11 +13,11 @@ use scanguard_common::{
     account::Memory as _,
     epoch::MEMORY_SHIFT,
     flow::stir,
-    oracle::{Oracle as _, Reach, Socket, without_socket},
+    oracle::{Oracle, Reach, Socket, without_socket},
     outcome::Flow,
 };
 
-use crate::{atomics::Shared, config, gate, oracle::Kernel};
+use crate::{atomics::Shared, clock, config};
 
 /// Places, 8 bytes each; a power of two. A service that falls on the place of another takes it.
 const PLACES: usize = 4_096;
@@ -55,10 +55,17 @@ fn times_forgotten() -> u32 {
     FORGOTTEN.get(0).copied().unwrap_or_default()
 }
 
-/// What a probe meets; only a SYN asks for a socket (`is_syn`), see `scanguard_common::oracle::reach`.
+/// What a probe meets that came in by an interface, from memory or by asking; only a SYN asks for a socket (`is_syn`), see
+/// `scanguard_common::oracle::reach`.
 #[inline(always)]
-pub(crate) fn of(kernel: &Kernel<'_>, control: &Control, is_syn: bool, flow: &Flow) -> Reach {
-    let tag = tag(kernel.interface(), control, is_syn, flow);
+pub(crate) fn of<O: Oracle>(
+    oracle: &O,
+    interface: u32,
+    control: &Control,
+    is_syn: bool,
+    flow: &Flow,
+) -> Reach {
+    let tag = tag(interface, control, is_syn, flow);
     let Some(entry) = MET.get_ptr_mut((tag >> 50) as u32 & (PLACES as u32 - 1)) else {
         return Reach::Unknown;
     };
@@ -72,8 +79,8 @@ pub(crate) fn of(kernel: &Kernel<'_>, control: &Control, is_syn: bool, flow: &Fl
             _ => Reach::Dark,
         };
     }
-    let is_wanted = is_syn && !matches!(kernel.tcp(flow), Socket::None);
-    let reach = if is_wanted { Reach::Open } else { without_socket(kernel, flow) };
+    let is_wanted = is_syn && !matches!(oracle.tcp(flow), Socket::None);
+    let reach = if is_wanted { Reach::Open } else { without_socket(oracle, flow) };
     // SAFETY: as above.
     unsafe { entry.write(tag & !REACH_BITS | reach as u64) };
     reach
@@ -85,7 +92,7 @@ pub(crate) fn of(kernel: &Kernel<'_>, control: &Control, is_syn: bool, flow: &Fl
 fn tag(interface: u32, control: &Control, is_syn: bool, flow: &Flow) -> u64 {
     let [high, low] = flow.destination.words();
     let version = control.home_version.wrapping_add(times_forgotten());
-    let time = (gate::jiffies() >> MEMORY_SHIFT).wrapping_mul(SPREAD);
+    let time = (clock::jiffies() >> MEMORY_SHIFT).wrapping_mul(SPREAD);
     let state = time ^ (u64::from(control.epoch) << 32 | u64::from(version));
     let service = u64::from(interface) << 32
         | u64::from(is_syn) << 24

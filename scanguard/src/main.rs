@@ -5,14 +5,10 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use scanguard::{
-    app, check_config,
-    cli::{Cli, Command},
+    app,
+    cli::{Cli, Command, check_config, control, detach, doctor, exit::Exit, manual, replay, top},
     config::COMMENTED_DEFAULTS,
-    control, detach, doctor,
-    exit::Exit,
-    manual, replay,
     stdio::{Log, OutputError, complain, say},
-    top,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -52,13 +48,11 @@ async fn run(cli: Cli) -> Result<Exit> {
     }
     match cli.command {
         Command::Run(arguments) => app::run(arguments).await.map(|()| Exit::Success),
-        Command::Replay(arguments) => {
-            replay::command::run(&arguments, !cli.quiet, replay::command::interrupted()?)
-        }
+        Command::Replay(arguments) => replay::run(&arguments, !cli.quiet, replay::interrupted()?),
         Command::CheckConfig { file } => check_config::run(&file).map(|()| Exit::Success),
         Command::Detach { pin } => detach::run(pin),
         Command::Top(arguments) => top::run(arguments, colour).await.map(|()| Exit::Success),
-        Command::Control(command) => control::command::run(command).await.map(|()| Exit::Success),
+        Command::Control(command) => control::run(command).await.map(|()| Exit::Success),
         Command::PrintConfig => {
             say(COMMENTED_DEFAULTS.trim_end())?;
             Ok(Exit::Success)

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{sensor::privileges::effective_user, whole_file};
+use crate::{privileges::effective_user, whole_file};
 
 /// Keys and passwords are shorter.
 const MAX_SECRET: u64 = 4_096;

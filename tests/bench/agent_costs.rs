@@ -54,8 +54,9 @@ impl Load {
 /// The agent does not start, or a tool is missing.
 pub(crate) fn run(effort: Effort) -> Result<Table> {
     let about = format!(
-        "One agent with its defaults, one after the other, {} s each. CPU is that of the agent's process, without the kernel's \
-         part; memory is what is resident at the end. Packets: what the sensor counted meanwhile.",
+        "One agent runs with its defaults; the loads follow one after the other, {} s each. CPU is that of the \
+         agent's process, without the kernel's part. Memory is the resident memory at the end. Packets are those \
+         that the sensor counted meanwhile.",
         effort.seconds
     );
     let columns = ["cpu_seconds", "cpu_percent", "resident_mib", "packets", "sources_in_table"];

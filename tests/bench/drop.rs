@@ -129,11 +129,12 @@ struct Outcome {
 pub(crate) fn run(effort: Effort) -> Result<Report> {
     let scans = SCANS * effort.turns;
     let about = format!(
-        "{scans} scans each of {PORTS} ports of a host, or of one port of {HOSTS} hosts, each of a fresh host with a fresh agent that \
-         enforces and shields, as by default. Time: from the packet of the scan by which a rule may match at the earliest (the ninth SYN) to \
-         the first SYN that was dropped, as tcpdump saw both; 0 where that was the next. Answered: of how many services the scan that \
-         heard most heard anything, RST included; beside it, of how many without a sensor. Not stopped: scans of which all passed, which the \
-         times leave out."
+        "{scans} scans, each of {PORTS} ports of a host, or of one port of {HOSTS} hosts. Each comes from a fresh \
+         host and meets a fresh agent that enforces and shields, as by default. Time: from the packet of the scan \
+         by which a rule may match at the earliest (the ninth SYN) to the first SYN that was dropped, as tcpdump \
+         saw both; 0 if that was the next packet. Answered: the share of services that the most successful scan \
+         heard from, RST included; beside it, the same share without a sensor. Not stopped: scans of which all \
+         packets passed; the times leave these out."
     );
     let columns = [
         "median_ms",

@@ -143,12 +143,13 @@ fn worst(latencies: &[f64]) -> f64 {
 
 fn found(outcomes: &[(Beside, Outcome)], scans: usize) -> Table {
     let about = format!(
-        "{scans} scans (nmap -sS -p {PORTS}), each of an address of its own, one after the other, while live frames \
-         (BPF_F_TEST_XDP_LIVE_FRAMES) come in by the same interface as fast as one core sends them, {FORGED} at least. One agent with \
-         its defaults, which hold 65,536 sources. Time: from the arrival of the scan's twentieth packet (tcpdump), by \
-         which a rule has to match, to its finding; 0 where it was found before. \
-         Packets lost: of the scans, on the way, where the flood had filled the interface's queue. Garbage: noise, three \
-         quarters of which begin as IPv4, IPv6 or with a VLAN tag, most of it cut somewhere."
+        "{scans} scans (nmap -sS -p {PORTS}), each from an address of its own, one after the other. Meanwhile live \
+         frames (BPF_F_TEST_XDP_LIVE_FRAMES) arrive on the same interface as fast as one core sends them, {FORGED} \
+         at least. One agent runs with its defaults, which hold 65,536 sources. Time: from the arrival of the \
+         scan's twentieth packet (tcpdump), by which a rule has to match, to its finding; 0 if it was found \
+         before. Packets lost: packets of the scans that were lost because the flood had filled the interface's \
+         queue. Garbage: noise, three quarters of which begin as IPv4, IPv6 or with a VLAN tag, most of it cut \
+         somewhere."
     );
     let columns = [
         "frames_per_second",
@@ -159,7 +160,7 @@ fn found(outcomes: &[(Beside, Outcome)], scans: usize) -> Table {
         "findings_without_source",
         "others_accused",
     ];
-    let mut table = Table::new("Who is found", &about, &columns);
+    let mut table = Table::new("Scans found", &about, &columns);
     for (beside, outcome) in outcomes {
         let cells = [
             outcome.rate,
@@ -178,8 +179,9 @@ fn found(outcomes: &[(Beside, Outcome)], scans: usize) -> Table {
 fn agent(outcomes: &[(Beside, Outcome)]) -> Table {
     let mut table = Table::new(
         "The agent meanwhile",
-        "Frames given: what the driver handed to XDP programs on the interface. Resident memory in MiB. Evictions: sources that the \
-         kernel's table gave up, all of which had come in past the doorkeeper; histories that the agent gave up.",
+        "Frames given: frames that the driver handed to XDP programs on the interface. Memory is resident memory \
+         in MiB. Evictions: sources that the kernel's table gave up, all of which had passed the admission filter; \
+         histories that the agent gave up.",
         &[
             "frames_given",
             "frames_counted",
@@ -207,7 +209,7 @@ fn exits(outcomes: &[(Beside, Outcome)]) -> Table {
     let columns: Vec<_> = columns.iter().map(String::as_str).collect();
     let mut table = Table::new(
         "Packets by exit",
-        "Of the sensor's program; exits that nobody took are left out.",
+        "Packets by exit of the sensor's program. Unused exits are left out.",
         &columns,
     );
     for (place, exit) in Exit::ALL.iter().enumerate() {

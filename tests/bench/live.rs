@@ -97,9 +97,10 @@ struct Attached {
 /// The two hosts cannot be made, or the kernel does not send frames.
 pub(crate) fn run(effort: Effort) -> Result<Table> {
     let about = format!(
-        "Live frames of 60 bytes (BPF_F_TEST_XDP_LIVE_FRAMES) over a veth pair in native mode; sender and receiver share one \
-         CPU. Frames a second that the receiving program was given (the driver's count), median of {} turns. Where frames \
-         pass, the host's stack takes them and finds that they are for another MAC address.",
+        "Live frames of 60 bytes (BPF_F_TEST_XDP_LIVE_FRAMES) over a veth pair in native mode; sender and receiver \
+         share one CPU. The figure is the number of frames a second that the receiving program got (the driver's \
+         count), median of {} turns. If frames pass, the host's stack takes them and finds that they are for \
+         another MAC address.",
         effort.turns
     );
     let mut table = Table::new("Frames into the interface", &about, &["frames_per_second", "frames_lost"]);

@@ -164,7 +164,7 @@ impl Table {
 
     /// For the page.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = format!("\n### {}\n\n{}\n\n", self.title, self.about);
+        let mut text = format!("\n### {}\n\n{}\n\n", self.title, wrapped(&self.about));
         for (number, row) in self.cells().iter().enumerate() {
             text += &format!("| {} |\n", row.join(" | "));
             if number == 0 {
@@ -173,6 +173,21 @@ impl Table {
         }
         text
     }
+}
+
+/// A paragraph in lines of at most 118 columns.
+fn wrapped(paragraph: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in paragraph.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= 118 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// From which side a figure is bounded.

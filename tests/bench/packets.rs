@@ -118,8 +118,8 @@ fn ratio(ours: Option<&[f64]>, theirs: Option<&[f64]>, of: fn(&[f64]) -> Option<
 
 fn costs(subjects: &[Subject], rounds: usize, packets: u32) -> Table {
     let about = format!(
-        "CPU nanoseconds a packet under BPF_PROG_TEST_RUN: {rounds} rounds of {packets} packets of each kind, all kinds in \
-         turns. `c_*` are the C programs of benches/c (clang -O2), `empty` does nothing."
+        "CPU nanoseconds a packet under BPF_PROG_TEST_RUN: {rounds} rounds of {packets} packets of each kind, all \
+         kinds in turn. `c_*` are the C programs of benches/c (clang -O2); `empty` does nothing."
     );
     let columns = ["ns_median", "ns_min", "ns_max", "ratio_to_empty"];
     let mut table = Table::new("The cost of a packet", &about, &columns);
@@ -140,9 +140,9 @@ fn costs(subjects: &[Subject], rounds: usize, packets: u32) -> Table {
 
 /// Both ways to compare, so that one can see how far apart they are.
 fn ratios(subjects: &[Subject]) -> Table {
-    let about = "Each program against the C program that does the least that is needed. `of minima`: the quietest round of \
-                 the one by that of the other, which is what the targets are about, since noise only ever adds. `median of \
-                 rounds`: the median of the ratios within each round.";
+    let about = "Each program is compared with the C program that does the minimum for the same job. `of minima` is the \
+                 ratio of the quietest rounds; the targets are about this ratio, because noise only adds time. \
+                 `median of rounds` is the median of the ratios within each round.";
     let columns = ["of_minima", "median_of_rounds", "limit"];
     let mut table = Table::new("Ratios to C", about, &columns);
     for (ours, theirs, limit) in TARGETS {

@@ -155,10 +155,10 @@ pub(crate) fn run(sources: u32) -> Result<Report> {
 
     let mut polls = Table::new(
         "Polls",
-        "CPU milliseconds of the polling thread, medians of three. Reading: the states of the sources that have changed, and a part \
-         of the table to count it. Whole poll: reading, history of each source, rules. The last row is what a poll falls back to \
-         when more sources changed than their list holds: all of the table by batches. Allocations: calls of the allocator in \
-         one poll.",
+        "CPU milliseconds of the polling thread, medians of three. Reading: the states of the sources that have \
+         changed, and a part of the table to count it. Whole poll: reading, the history of each source, rules. The \
+         last row is the fallback of a poll when more sources have changed than their list holds: it reads the \
+         whole table by batches. Allocations: calls of the allocator in one poll.",
         &["cpu_ms", "sources_handed_on", "allocations"],
     );
     polls.push("reading, all changed", read_all.cells());
@@ -268,10 +268,10 @@ impl Memory {
     fn table(&self, sources: u32, [seen_once, seen_twice]: [u64; 2]) -> Table {
         let mut table = Table::new(
             "Memory",
-            "All of the kernel's table, and of the list of what has changed in it, is taken when they are made. `map`: what the \
-             kernel says of them (fdinfo, memlock). `machine`: by how much less memory was available after loading, all other \
-             maps included. Histories: the agent's, what its resident memory grew by once every source had been seen in one \
-             poll, and in two.",
+            "The kernel allocates all of its table, and of the list of changes, when they are made. `map`: the \
+             kernel's own figure (fdinfo, memlock). `machine`: the decrease of available memory after loading, \
+             including all other maps. Histories: the growth of the agent's resident memory after it has seen every \
+             source in one poll, and in two.",
             &["mib", "bytes_per_source"],
         );
         let mut row = |name: &str, bytes: u64| {

@@ -123,10 +123,10 @@ type Rates = [[Vec<f64>; SETUPS.len()]; CLIENTS.len()];
 
 fn report(rates: &Rates, turns: usize, seconds: u32) -> (Table, Vec<Target>) {
     let about = format!(
-        "A client on one end of a veth pair, the server with the sensor on the other; {seconds} s each, {turns} turns, medians. \
-         Ratios are medians of the ratios within each turn. An XDP program of any kind changes how veth works: it no longer \
-         hands on segments of 64 KiB, and copies each packet of a TCP socket to make room for the program. The row with an empty \
-         program has that cost without ours."
+        "A client is on one end of a veth pair, the server with the sensor on the other; {seconds} s each, {turns} \
+         turns, medians. Ratios are medians of the ratios within each turn. Any XDP program changes how veth \
+         works: veth no longer passes segments of 64 KiB, and it copies each packet of a TCP socket to make room \
+         for the program. The row with an empty program has that cost without the sensor's."
     );
     let columns = ["nothing", "empty_program", "scanguard", "to_nothing", "to_empty_program"];
     let mut table = Table::new("Throughput", &about, &columns);

@@ -162,11 +162,12 @@ pub(crate) fn lost(all: &[Runs], setup: Setup) -> Option<f64> {
 /// One row each.
 pub(crate) fn table(title: &str, all: &[Runs], effort: Effort) -> Table {
     let about = format!(
-        "masscan sends {RATE} SYNs a second for {} s from one address to ports without a listener, over a veth pair; it hears no answers, or it would answer those. CPU \
-         seconds are those of the whole machine, masscan and the host's stack included (/proc/stat, median of {} turns); \
-         `above nothing` is the median of the differences within each turn. Packets: what masscan's interface counted, all \
-         turns together. Lost: what was sent and was not counted by the row's own means; for `nothing`, what did not get \
-         through the wire.",
+        "masscan sends {RATE} SYNs a second for {} s from one address to ports without a listener, over a veth \
+         pair. It does not hear the answers, because it would answer them. CPU seconds are those of the whole \
+         machine, including masscan and the host's stack (/proc/stat, median of {} turns). `above nothing` is the \
+         median of the differences within each turn. Packets sent are counted by masscan's interface, all turns \
+         together. Packets lost are packets that were sent but that the row's own means did not count; for \
+         `nothing`, packets that did not get through the wire.",
         effort.seconds, effort.turns
     );
     let columns = ["cpu_seconds", "above_nothing", "packets_sent", "packets_lost", "lost_percent"];

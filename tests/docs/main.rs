@@ -3,6 +3,7 @@
 
 mod configuration;
 mod dashboard;
+mod layers;
 mod links;
 mod metrics;
 mod reliability;

@@ -1,8 +1,11 @@
 //! docs/metrics.md is what the metrics say of themselves.
 
-use scanguard::export::{
-    metrics::{Limits, Metrics},
-    reference,
+use scanguard::{
+    export::{
+        metrics::{Limits, Metrics},
+        reference,
+    },
+    metrics::Kind,
 };
 
 /// The metrics of an agent.
@@ -22,7 +25,7 @@ fn every_metric_follows_the_conventions_of_prometheus() {
         .described()
         .into_iter()
         .filter(|metric| {
-            let is_counter = metric.kind == reference::Kind::Counter;
+            let is_counter = metric.kind == Kind::Counter;
             !metric.name.starts_with("scanguard_")
                 || is_counter != metric.name.ends_with("_total")
                 || !metric.help.ends_with('.')

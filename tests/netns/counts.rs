@@ -130,7 +130,13 @@ fn packet_table(mode: &str) -> Result<()> {
     }
     watch(
         mode,
-        |lab| wire::send(&lab.scanner, SCANNER_INTERFACE, &frames),
+        |lab| {
+            // Some packets have more headers than fit into 1,500 bytes.
+            for (host, interface) in [(&lab.victim, VICTIM_INTERFACE), (&lab.scanner, SCANNER_INTERFACE)] {
+                host.ip(&format!("link set {interface} mtu 9000"))?;
+            }
+            wire::send(&lab.scanner, SCANNER_INTERFACE, &frames)
+        },
         |_, watched| {
             let (seen, captured) = (watched.metrics.packets(), watched.capture.count("")?);
             ensure!(seen == frames.len() as f64, "sent {} packets, the sensor saw {seen}", frames.len());

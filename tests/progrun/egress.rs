@@ -9,9 +9,8 @@ use scanguard::{
     sensor::{Occupancy, Sensor as _, settings::Settings, test_run::TestRunSensor},
 };
 use scanguard_common::{
-    account::Answer,
     oracle::Reach,
-    outcome::EgressExit,
+    outcome::{Answer, EgressExit},
     tally::Tally,
     wire::{
         protocol::TCP,

@@ -8,8 +8,9 @@ use libtest_mimic::Trial;
 use scanguard::{
     config::Config,
     export::{
-        findings::{FindingsWriter, Format},
+        findings::Format,
         forms::{Context, Formatter},
+        writer::FindingsWriter,
     },
     replay::{Replay, ReplayError, capture::CaptureError},
     sensor::{Feed, software::SoftwareSensor},

@@ -19,16 +19,19 @@ use scanguard::{
         sample::Sample,
     },
     control::{Answer, peer::Rights, server},
-    crowdsec::decisions::{Decisions, Lifts, Stream},
+    crowdsec::decisions::{Decisions, Stream},
     detect::feeds::Feeds,
     export::{
         metrics::{Limits, Metrics},
         web::WebConfig,
     },
     logs::{self, format::Format, reader::Reader},
+    privileges::effective_user,
     replay::{capture::Capture, frame::Frames},
-    respond::{cause::Cause, orders::OrderError, policy, state::State, surroundings},
-    sensor::{FRAME_LENGTHS, privileges::effective_user},
+    respond::{
+        LONGEST_BAN, cause::Cause, decided::Lifts, orders::OrderError, sockets, state::State, surroundings,
+    },
+    sensor::FRAME_LENGTHS,
 };
 use scanguard_common::{
     classify::{self, Early},
@@ -99,7 +102,7 @@ pub fn control(bytes: &[u8]) {
     runtime.block_on(async {
         let (server, mut client) = UnixStream::pair().expect("a pair of sockets");
         let limits = Limits { sources: 1, history: 1, findings: 1, visitors: 1 };
-        let metrics = Metrics::new(limits, std::iter::empty()).expect("metrics").response;
+        let metrics = Metrics::new(limits, std::iter::empty()).expect("metrics").control;
         let rights = Rights { own: effective_user(), group: None };
         let (requests, mut asked) = mpsc::channel(server::QUEUE);
         let agent = async {
@@ -134,11 +137,11 @@ pub fn decisions(bytes: &[u8]) {
         let Ok(stream) = serde_json::from_slice::<Stream>(bytes) else { return };
         let orders = decisions.take(stream, full, Duration::from_secs(60 * minute));
         assert!(orders.kept <= MOST as usize, "{orders:?}");
-        for (net, cause) in &orders.bans {
+        for (net, cause) in &orders.decided.bans {
             let Cause::Crowdsec { scenario, lasts, .. } = cause else { panic!("{cause:?}") };
             assert!(!scenario.contains(char::is_control), "{scenario:?}");
-            assert!(!lasts.is_zero() && *lasts <= policy::LONGEST, "{lasts:?}");
-            let is_lifted = match &orders.lifts {
+            assert!(!lasts.is_zero() && *lasts <= LONGEST_BAN, "{lasts:?}");
+            let is_lifted = match &orders.decided.lifts {
                 Lifts::These(nets) => nets.contains(net),
                 Lifts::AllBut(nets) => !nets.contains(net),
             };
@@ -170,7 +173,7 @@ pub fn host_tables(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().count();
     assert!(surroundings::parse_resolvers(&text).len() <= lines);
-    assert!(surroundings::parse_sockets(&text).count() <= lines.saturating_sub(1), "the head is a row");
+    assert!(sockets::parse_sockets(&text).count() <= lines.saturating_sub(1), "the head is a row");
 }
 
 /// The beginning of an HTTP request or answer.

@@ -10,18 +10,14 @@ use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
 
-use super::reload::{read_feeds, use_geo};
+use super::arguments::Arguments;
 use crate::{
-    cli::Run,
     clock::{Clock, Now, monotonic},
-    config::Config,
+    config::{Config, access},
     content::{Utterance, parse::parse, sample::Sample},
     control::desk::Desk,
     crowdsec::{self, Link, decisions::Orders},
-    detect::{
-        Detector,
-        findings::{Event, EventKind},
-    },
+    detect::findings::{Event, EventKind},
     export::{
         health::Health,
         http::Shared,
@@ -35,7 +31,6 @@ use crate::{
     },
     logs::task::Logs,
     network::Network,
-    observe::Observer,
     pipeline::Pipeline,
     respond::{
         keeper::Keeper,
@@ -82,16 +77,11 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(
         config: &Config,
+        mut pipeline: Pipeline,
         mut sensor: KernelSensor,
         attachments: Attachments,
         network: Network,
     ) -> Result<Self> {
-        let mut detector = Detector::new(config.rules.rules(), config.findings);
-        read_feeds(&mut detector, config);
-        use_geo(&mut detector, config);
-        detector.set_content(config.content.clone());
-        sensor.set_trip(detector.soonest()).context("the trip threshold")?;
-        let mut pipeline = Pipeline::new(Observer::new(config.history), detector);
         let Pipeline { observer, detector, .. } = &mut pipeline;
         let before = sensor.read_before(&mut |source, state, unread| observer.resume(source, state, unread));
         let limits = Limits {
@@ -153,8 +143,16 @@ impl Agent {
     }
 
     /// Gives up what is not needed any more, and then starts what talks with others: its threads must not have more.
-    pub(super) async fn confine(&mut self, arguments: &Run) -> Result<()> {
-        let sandbox = Sandbox::enter(&self.config, arguments.config.as_deref()).await?;
+    pub(super) async fn confine(&mut self, arguments: &Arguments) -> Result<()> {
+        let sandbox = if self.config.security.sandbox {
+            for warning in access::warnings(&self.config) {
+                tracing::warn!("{warning}");
+            }
+            let file = access::file(arguments.config.as_deref());
+            Sandbox::enter(access::needed(&self.config, file)).await?
+        } else {
+            Sandbox::off()?
+        };
         self.metrics.sandbox.confined(sandbox.report());
         self.sandbox = Some(sandbox);
         let now = self.clock.now();
@@ -168,17 +166,17 @@ impl Agent {
     pub(super) fn take_decisions(&mut self, orders: Orders) {
         let now = self.clock.now();
         // There may be thousands.
-        tokio::task::block_in_place(|| self.responder.take_decisions(orders, now, &mut self.sensor));
+        tokio::task::block_in_place(|| self.responder.take_decisions(orders.decided, now, &mut self.sensor));
         self.let_go();
     }
 
     /// What the metrics listener answers from. The page asks at the desk, until `stopped`.
     pub(super) fn shared(&self, desk: Desk, stopped: watch::Receiver<()>) -> Shared {
-        let response = Arc::clone(&self.metrics.response);
+        let control = Arc::clone(&self.metrics.control);
         Shared {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
-            page: self.page.as_ref().map(|page| page.serve(desk, response, stopped)),
+            page: self.page.as_ref().map(|page| page.serve(desk, control, stopped)),
             door: Arc::clone(&self.door),
         }
     }

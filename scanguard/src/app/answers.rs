@@ -12,16 +12,17 @@ use super::{
     reload::{NotReloaded, Rhythm},
 };
 use crate::{
+    cidr::name,
     content::{Proof, summary::Summary},
     control::{
         Answer, Ask, Request,
-        listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources},
+        listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources, Status},
     },
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
     respond::{
         orders::OrderError,
-        report::{Explanation, HistoryReport, Status, name},
+        report::{Explanation, HistoryReport},
     },
 };
 

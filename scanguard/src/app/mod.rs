@@ -2,6 +2,7 @@
 
 mod agent;
 mod answers;
+pub mod arguments;
 mod environment;
 mod reload;
 
@@ -11,28 +12,27 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya_log::EbpfLogger;
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval},
 };
 
-pub(crate) use self::reload::{read_feeds, use_geo};
-use self::{agent::Agent, reload::Rhythm};
+use self::{agent::Agent, arguments::Arguments, reload::Rhythm};
 use crate::{
-    cli::Run,
+    apply,
     control::{self, desk::Desk, server},
-    export::{http, listeners::Listener},
+    export::http,
+    http_server::metrics::Listener,
     network::Network,
+    privileges,
     sensor::{
         self,
         attach::Attachments,
         connections, footprint,
         kernel::KernelSensor,
+        kernel_log,
         pins::Plan,
-        privileges,
         program::{self, KernelLogLevel},
         samples::Samples,
         trips::Trips,
@@ -46,7 +46,7 @@ const CHORES_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Whatever keeps it from starting. Nothing is left behind then.
-pub async fn run(arguments: Run) -> Result<()> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     let config = reload::configuration(&arguments)?;
     privileges::check()?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -68,7 +68,7 @@ pub async fn run(arguments: Run) -> Result<()> {
         tracing::warn!("{error}; {}", connections::LOSS);
     }
     let mut taken = plan.commit(&ebpf)?;
-    drain_kernel_log(&mut ebpf);
+    kernel_log::drain(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
     sensor.hear_connections(heard.is_ok());
     let lost = sensor.resume(&mut taken)?;
@@ -80,19 +80,18 @@ pub async fn run(arguments: Run) -> Result<()> {
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.
     network.addresses_changed();
-    sensor.set_epoch_length(config.sensor.poll_interval)?;
-    if sensor.was_alone() {
+    let (pipeline, _) = apply::pipeline(&config);
+    if sensor.was_alone(config.sensor.poll_interval) {
         samples.drop_old();
     }
-    sensor.set_samples(config.samples.budgets(config.sensor.poll_interval))?;
+    apply::to_sensor(&config, &pipeline.detector, &mut sensor)?;
     let cpus = sensor::online_cpus().context("the number of CPUs")?;
     sensor.set_free_entries(config.sensor.free_entries(cpus))?;
-    sensor.set_routed(&config.network.home);
     let local = network.local().await?;
     sensor.set_local(&local)?;
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
-    let mut agent = Agent::new(&config, sensor, attachments, network)?;
+    let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     // Nobody is banned before it is known whom not to ban: without that the agent does not start.
     agent.surround(&local).await?;
     // Before the program is where packets come by, so that none of who is banned passes.
@@ -103,7 +102,7 @@ pub async fn run(arguments: Run) -> Result<()> {
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
     let shared = agent.shared(Desk::new(ask.clone()), stopped.clone());
     let mut ending = stopped.clone();
-    let metrics = Arc::clone(&agent.metrics.response);
+    let metrics = Arc::clone(&agent.metrics.control);
     let served = agent.metrics.listeners.of(Listener::Control);
     let controller =
         tokio::spawn(server::serve(control.listener, control.rights, ask, metrics, served, async move {
@@ -169,24 +168,4 @@ fn poll_timer(every: Duration) -> Interval {
     let mut polls = interval(every);
     polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     polls
-}
-
-/// Has what the kernel program logs appear among what the agent logs.
-fn drain_kernel_log(ebpf: &mut aya::Ebpf) {
-    let logger = match EbpfLogger::init(ebpf) {
-        Ok(logger) => logger,
-        // At a log level that lets nothing through, the verifier has removed the map with its users.
-        Err(error) => return tracing::debug!("no log of the kernel program: {error}"),
-    };
-    tokio::spawn(async move {
-        // SAFETY: the logger owns its descriptor, which stays the same and open until it is dropped.
-        let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
-        let Ok(mut logger) = logger else {
-            return tracing::warn!("the log of the kernel program cannot be read");
-        };
-        while let Ok(mut ready) = logger.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
-        }
-    });
 }

@@ -1,15 +1,13 @@
 //! Reads the configuration, at the start and again when it is asked for: by SIGHUP, or at the control socket.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::time::Interval;
 
-use super::{agent::Agent, poll_timer};
+use super::{agent::Agent, arguments::Arguments, poll_timer};
 use crate::{
-    cli::Run,
-    config::Config,
-    detect::{Detector, feeds::Feeds},
+    apply,
+    config::{Config, access},
     logs::task::Logs,
-    pipeline::Pipeline,
     respond::report::Done,
     service::ServiceManager,
 };
@@ -27,7 +25,7 @@ pub(super) enum NotReloaded {
 
 /// What the main loop goes by, and a reload changes with the configuration.
 pub(super) struct Rhythm {
-    arguments: Run,
+    arguments: Arguments,
     pub(super) service: ServiceManager,
     pub(super) polls: Interval,
     pub(super) logs: Logs,
@@ -35,7 +33,7 @@ pub(super) struct Rhythm {
 
 impl Rhythm {
     /// As the agent is configured by now.
-    pub(super) fn new(arguments: Run, agent: &Agent) -> Self {
+    pub(super) fn new(arguments: Arguments, agent: &Agent) -> Self {
         Self {
             arguments,
             service: ServiceManager::new(),
@@ -73,7 +71,7 @@ impl Rhythm {
 
 impl Agent {
     /// Counters, histories and findings are kept.
-    fn reload(&mut self, arguments: &Run) -> Result<Done, NotReloaded> {
+    fn reload(&mut self, arguments: &Arguments) -> Result<Done, NotReloaded> {
         let read = self.read_again(arguments).map_err(|error| NotReloaded::Wrong(problems(&error)));
         let taken = read.and_then(|config| {
             self.reconfigure(config).map_err(|error| NotReloaded::Kernel(format!("{error:#}")))
@@ -83,14 +81,14 @@ impl Agent {
     }
 
     /// The configuration, if the sandbox lets everything that it names be used.
-    fn read_again(&self, arguments: &Run) -> Result<Config> {
-        let file = arguments.config.as_deref();
+    fn read_again(&self, arguments: &Arguments) -> Result<Config> {
+        let file = access::file(arguments.config.as_deref());
         let Some(sandbox) = &self.sandbox else {
             return configuration(arguments);
         };
-        sandbox.check_file(file)?;
+        sandbox.check_reading(access::named(file))?;
         let config = configuration(arguments)?;
-        sandbox.check_config(&config, file)?;
+        sandbox.check_writing(access::needed(&config, file).write)?;
         Ok(config)
     }
 
@@ -103,19 +101,9 @@ impl Agent {
             tracing::warn!("{note}");
             notes.push(note);
         }
-        let Pipeline { observer, detector, .. } = &mut self.pipeline;
-        detector.reconfigure(config.rules.rules(), config.findings);
-        notes.extend(read_feeds(detector, &config));
-        use_geo(detector, &config);
-        detector.set_content(config.content.clone());
-        observer.reconfigure(config.history);
-        self.metrics.add_rules(detector.rules());
-        self.sensor.set_trip(detector.soonest()).context("the trip threshold")?;
-        self.sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
-        self.sensor
-            .set_samples(config.samples.budgets(config.sensor.poll_interval))
-            .context("the budgets of samples")?;
-        self.sensor.set_routed(&config.network.home);
+        notes.extend(apply::to_pipeline(&config, &mut self.pipeline));
+        self.metrics.add_rules(self.pipeline.detector.rules());
+        apply::to_sensor(&config, &self.pipeline.detector, &mut self.sensor)?;
         self.addresses_read = None;
         let (now, detector) = (self.clock.now(), &self.pipeline.detector);
         self.responder.reconfigure(config.response.clone(), now, &mut self.sensor);
@@ -135,7 +123,7 @@ impl Agent {
 }
 
 /// The file's settings with those of the command line put over them.
-pub(super) fn configuration(arguments: &Run) -> Result<Config> {
+pub(super) fn configuration(arguments: &Arguments) -> Result<Config> {
     let (mut config, path) = Config::find(arguments.config.as_deref())?;
     match path {
         Some(path) => tracing::info!("configuration: {}", path.display()),
@@ -159,23 +147,4 @@ pub(super) fn configuration(arguments: &Run) -> Result<Config> {
 /// All that is wrong, one by one.
 fn problems(error: &anyhow::Error) -> Vec<String> {
     format!("{error:#}").lines().map(str::to_owned).collect()
-}
-
-/// Reads the feeds of known-bad sources; one that is wrong stays as it was. Gives what it warned of.
-pub(crate) fn read_feeds(detector: &mut Detector, config: &Config) -> Vec<String> {
-    let (feeds, problems) = Feeds::load(&config.feeds.files, detector.feeds());
-    let warnings: Vec<_> = problems.iter().map(|problem| format!("feed {problem}")).collect();
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
-    detector.set_feeds(feeds);
-    warnings
-}
-
-/// Takes the databases that were read with the configuration.
-pub(crate) fn use_geo(detector: &mut Detector, config: &Config) {
-    for database in config.geo.described() {
-        tracing::info!("database {database}");
-    }
-    detector.set_geo(config.geo.clone());
 }

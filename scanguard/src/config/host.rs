@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Config;
-use crate::{detect::feeds::Feeds, sandbox};
+use super::{Config, access};
+use crate::detect::feeds::Feeds;
 
 /// All that is missing, wrong or unwise of it, one by one. Only looks.
 pub fn lacks(config: &Config) -> Vec<String> {
@@ -16,7 +16,7 @@ pub fn lacks(config: &Config) -> Vec<String> {
             directory.display()
         )
     });
-    feeds.chain(sinks).chain(sandbox::too_wide(config)).collect()
+    feeds.chain(sinks).chain(access::too_wide(config)).collect()
 }
 
 #[cfg(test)]

@@ -3,20 +3,19 @@
 //! Each part's struct, defaults and limits live with that part; this module reads the file and
 //! collects what is wrong with it, all at once.
 
+pub mod access;
 pub mod host;
-mod interval;
-mod network;
 pub mod reference;
-mod section;
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
 
-pub use self::{interval::Interval, network::network, section::Section};
 use crate::{
-    content, control, crowdsec, detect, export, logs, observe, respond, sandbox, sensor, whole_file,
+    content, control, crowdsec, detect, export, logs, observe, respond, sandbox, sensor,
+    settings::{self, Interval, Problem},
+    whole_file,
 };
 
 /// Where the configuration is looked for when none is named.
@@ -65,15 +64,6 @@ pub struct Config {
     pub crowdsec: crowdsec::settings::Settings,
     /// `[[sinks]]`.
     pub sinks: export::sinks::settings::Settings,
-}
-
-/// One thing that is wrong in the file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Problem {
-    /// Line, counted from 1.
-    pub line: usize,
-    /// What is wrong, and what would be right.
-    pub message: String,
 }
 
 /// The configuration cannot be used.
@@ -150,7 +140,7 @@ impl Config {
     /// cannot be read.
     pub fn control(path: &Path) -> Option<control::settings::Settings> {
         let text = text(path).ok()?;
-        section::read(&text, |mut root| control::settings::Settings::read(root.section("control")))
+        settings::read(&text, |mut root| control::settings::Settings::read(root.section("control")))
             .result
             .ok()
     }
@@ -195,8 +185,8 @@ impl Config {
         checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
-    fn reading(text: &str) -> section::Reading<Self> {
-        section::read(text, |mut root| {
+    fn reading(text: &str) -> settings::Reading<Self> {
+        settings::read(text, |mut root| {
             let config = Self {
                 sensor: sensor::settings::Settings::read(root.section("sensor")),
                 network: crate::network::settings::Settings::read(root.section("network")),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::tls::{ALPN, SERVER_NAME};
+use super::extension::{ALPN, SERVER_NAME};
 
 /// What a fingerprint is made of. Values of GREASE are left out everywhere.
 #[derive(Debug, Default)]

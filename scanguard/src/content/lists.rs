@@ -10,7 +10,7 @@ use std::{
 
 use aho_corasick::{AhoCorasick, BuildError};
 
-use crate::{config::Section, whole_file};
+use crate::{settings::Section, whole_file};
 
 /// A file larger than this is no such list.
 const MAX_FILE_BYTES: u64 = 1 << 20;

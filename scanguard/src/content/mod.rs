@@ -4,6 +4,7 @@
 //! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
 
 mod dns;
+mod extension;
 pub mod haste;
 mod heard;
 mod http;

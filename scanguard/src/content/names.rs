@@ -115,7 +115,7 @@ impl Names {
                     let least = least.map_or(0, |(place, _)| place);
                     self.parents.remove(least);
                 }
-                let parent = spelt.map(|name| super::summary::printable(parent(name)));
+                let parent = spelt.map(|name| super::text::printable(parent(name)));
                 self.parents.push_mut(Siblings {
                     key: key.parent,
                     parent,

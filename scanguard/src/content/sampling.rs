@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scanguard_common::sample::{Budget, Ports};
 
-use crate::config::Section;
+use crate::settings::Section;
 
 /// `[samples]`.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::lists::Lists;
-use crate::config::{Interval, Section};
+use crate::settings::{Interval, Section};
 
 /// `[content]`.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,25 +5,6 @@ use std::sync::Arc;
 use super::{Heard, Oddity};
 use crate::observe::distinct::Estimate;
 
-/// Bytes of an example after which it is cut.
-const MAX_BYTES: usize = 120;
-
-/// A text of somebody else's, cut, and without anything that a terminal or a log would take for more than text.
-pub fn printable(text: &str) -> Box<str> {
-    let mut printable = String::new();
-    for character in text.chars() {
-        if printable.len() >= MAX_BYTES {
-            printable.push('…');
-            break;
-        }
-        match character {
-            '\'' | '"' => printable.push(character),
-            _ => printable.extend(character.escape_debug()),
-        }
-    }
-    printable.into()
-}
-
 /// What a source said, as a finding tells it: within the window, at its height.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
@@ -116,19 +97,5 @@ impl std::fmt::Display for Summary {
             parts.push(format!("{} messages with broken syntax", self.broken));
         }
         f.write_str(&parts.join("; "))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_others_wrote_cannot_be_more_than_text() {
-        assert_eq!(&*printable("/\x1b[31mred\n\u{202e}x"), "/\\u{1b}[31mred\\n\\u{202e}x");
-        assert_eq!(&*printable("/straße"), "/straße");
-        assert_eq!(&*printable("/?it's"), "/?it's");
-        assert_eq!(printable(&"a".repeat(500)).chars().count(), MAX_BYTES + 1);
-        assert!(printable(&"\u{10ffff}".repeat(500)).len() < MAX_BYTES + 16);
     }
 }

@@ -15,6 +15,25 @@ pub(super) fn push_escaped(text: &mut String, bytes: &[u8], also: &[u8]) {
     }
 }
 
+/// Bytes of an example after which it is cut.
+const MAX_BYTES: usize = 120;
+
+/// A text of somebody else's, cut, and without anything that a terminal or a log would take for more than text.
+pub(super) fn printable(text: &str) -> Box<str> {
+    let mut printable = String::new();
+    for character in text.chars() {
+        if printable.len() >= MAX_BYTES {
+            printable.push('…');
+            break;
+        }
+        match character {
+            '\'' | '"' => printable.push(character),
+            _ => printable.extend(character.escape_debug()),
+        }
+    }
+    printable.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +49,14 @@ mod tests {
         assert_eq!(escaped(b"a.b"), r"a\046b");
         assert_eq!(escaped(b"a\\046b"), r"a\092046b");
         assert_eq!(escaped(b"\0 \x7f\xff\n"), r"\000\032\127\255\010");
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_be_more_than_text() {
+        assert_eq!(&*printable("/\x1b[31mred\n\u{202e}x"), "/\\u{1b}[31mred\\n\\u{202e}x");
+        assert_eq!(&*printable("/straße"), "/straße");
+        assert_eq!(&*printable("/?it's"), "/?it's");
+        assert_eq!(printable(&"a".repeat(500)).chars().count(), MAX_BYTES + 1);
+        assert!(printable(&"\u{10ffff}".repeat(500)).len() < MAX_BYTES + 16);
     }
 }

@@ -4,7 +4,12 @@
 //! than a segment: of what was cut, the server's name is worth having. QUIC hides its hello in encrypted packets, and DTLS
 //! has its own records: neither is read. An SSL 2.0 hello is no TLS record.
 
-use super::{Hello, Junk, ja4::Ja4, text};
+use super::{
+    Hello, Junk,
+    extension::{ALPN, SERVER_NAME, SIGNATURE_ALGORITHMS, SUPPORTED_VERSIONS},
+    ja4::Ja4,
+    text,
+};
 
 /// Content type of a record that carries handshake messages (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
@@ -14,15 +19,6 @@ const MAJOR_VERSION: u8 = 3;
 const MAX_FRAGMENT: usize = 1 << 14;
 /// Handshake type (RFC 8446, 4).
 const CLIENT_HELLO: u8 = 1;
-
-/// Extension `server_name` (RFC 6066, 3).
-pub(super) const SERVER_NAME: u16 = 0;
-/// Extension `signature_algorithms` (RFC 8446, 4.2.3).
-pub(super) const SIGNATURE_ALGORITHMS: u16 = 13;
-/// Extension `application_layer_protocol_negotiation` (RFC 7301, 3.1).
-pub(super) const ALPN: u16 = 16;
-/// Extension `supported_versions` (RFC 8446, 4.2.1).
-pub(super) const SUPPORTED_VERSIONS: u16 = 43;
 
 /// `NameType.host_name` (RFC 6066, 3).
 const HOST_NAME: u8 = 0;

@@ -18,7 +18,7 @@ use super::{
     names,
     salt::Salt,
     settings::Settings,
-    summary::printable,
+    text::printable,
 };
 
 /// Requests of one source that wait for their answer at most: more connections than scanners and browsers open at once.

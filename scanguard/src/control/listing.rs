@@ -1,4 +1,4 @@
-//! What is told of many sources and findings at once: questions, answers, and the answers in words.
+//! How the agent stands, and many sources and findings at once: questions and answers.
 
 use std::time::Duration;
 
@@ -6,8 +6,11 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::command::{count, left};
-use crate::respond::report::{Bans, FindingReport, Status, name};
+use crate::{
+    crowdsec::CrowdsecStatus,
+    respond::report::{BanState, Bans, OpenFinding, ResponseStatus},
+    sandbox,
+};
 
 /// Rows of an answer at most. More could nobody read, and an answer is to stay cheap.
 pub const MAX_ROWS: u16 = 200;
@@ -77,6 +80,35 @@ impl ListQuery {
     }
 }
 
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Interfaces, with how the program is attached; none: it is not.
+    pub interfaces: Vec<(String, Option<String>)>,
+    /// Packets since the program was loaded, by how they left it, the most frequent first.
+    #[serde(default)]
+    pub packets: Vec<(String, u64)>,
+    /// Probes since then by class, likewise.
+    #[serde(default)]
+    pub probes: Vec<(String, u64)>,
+    /// Open findings.
+    pub findings_open: usize,
+    /// What is done about those who scan.
+    pub response: ResponseStatus,
+    /// What is exchanged with CrowdSec; none: nothing.
+    #[serde(default)]
+    pub crowdsec: Option<CrowdsecStatus>,
+    /// What the agent has given up; none: it has not come so far.
+    #[serde(default)]
+    pub sandbox: Option<sandbox::Report>,
+}
+
 /// `GET /v1/sources?limit=N&sort=rate|probes|last`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Sources {
@@ -125,38 +157,6 @@ pub struct SourceReport {
     pub ban: BanState,
 }
 
-/// Whether a source is banned or shielded from, in a word.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BanState {
-    /// It is not.
-    None,
-    /// It never is.
-    Allowed,
-    /// It is not, but what of its packets meets no service here is dropped, or counted.
-    Shielded,
-    /// It is, and the mode is observe: nothing is done.
-    Banned,
-    /// It is, and its packets are counted.
-    Counted,
-    /// It is, and its packets are dropped.
-    Dropped,
-}
-
-impl BanState {
-    /// The word; nothing where there is nothing to say.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Allowed => "allowed",
-            Self::Shielded => "shield",
-            Self::Banned => "banned",
-            Self::Counted => "counted",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
 /// `GET /v1/findings?limit=N`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Findings {
@@ -164,36 +164,6 @@ pub struct Findings {
     pub open: usize,
     /// Those whose sources were seen last, the latest first.
     pub findings: Vec<OpenFinding>,
-}
-
-/// An open finding with whose it is.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct OpenFinding {
-    /// Who; none where all addresses are forged.
-    pub source: Option<IpNet>,
-    /// How many take part in a campaign; 0 where the source scans alone.
-    pub sources: u64,
-    /// The country of the source, if a database knows it.
-    pub country: Option<String>,
-    /// The rest.
-    #[serde(flatten)]
-    pub finding: FindingReport,
-}
-
-impl OpenFinding {
-    /// Whose it is, in words.
-    pub fn who(&self) -> String {
-        match (self.source, self.sources) {
-            (_, 2..) => count(self.sources, "source"),
-            (Some(net), _) => name(net),
-            (None, _) => "forged".to_owned(),
-        }
-    }
-
-    /// How much there is of it, in words.
-    pub fn size(&self) -> String {
-        self.finding.said.clone().unwrap_or_else(|| count(self.finding.probes, "probe"))
-    }
 }
 
 /// `GET /v1/picture?limit=N`: what the page shows.
@@ -207,61 +177,4 @@ pub struct Picture {
     pub findings: Findings,
     /// The bans that were made last, the last one first.
     pub bans: Bans,
-}
-
-/// Classes with their numbers, in words: `950 syn, 3 fin`.
-pub fn classes(of: &[(String, u64)]) -> String {
-    let words: Vec<_> = of.iter().map(|(class, number)| format!("{number} {class}")).collect();
-    words.join(", ")
-}
-
-pub(super) fn sources_text(answer: &Sources) -> String {
-    let mut text = format!(
-        "{:<24} {:>8} {:>10} {:>8} {:>6} {:>9} {:>9} {:<2} {:<8} {:<24} PROBES BY CLASS\n",
-        "SOURCE", "RATE/S", "PROBES", "SERVICES", "HOSTS", "COMPLETED", "LAST", "CC", "BAN", "FINDINGS"
-    );
-    for source in &answer.sources {
-        text.push_str(&format!(
-            "{:<24} {:>8.1} {:>10} {:>8} {:>6} {:>9} {:>9} {:<2} {:<8} {:<24} {}\n",
-            name(source.net),
-            source.per_second,
-            source.probes,
-            source.services,
-            source.hosts,
-            source.completed,
-            left(Some(source.seconds_since_last)),
-            source.country.as_deref().unwrap_or(""),
-            source.ban.label(),
-            source.rules.join(", "),
-            classes(&source.classes)
-        ));
-    }
-    text + &format!(
-        "{} of {} that probed within the last {} minutes; {} remembered\n",
-        answer.sources.len(),
-        count(answer.active, "source"),
-        ACTIVE.as_secs() / 60,
-        answer.remembered
-    )
-}
-
-pub(super) fn findings_text(answer: &Findings) -> String {
-    let mut text = format!(
-        "{:<24} {:<20} {:<8} {:<10} {:<20} WHY\n",
-        "SOURCE", "RULE", "SEVERITY", "CONFIDENCE", "LAST"
-    );
-    for open in &answer.findings {
-        let finding = &open.finding;
-        text.push_str(&format!(
-            "{:<24} {:<20} {:<8} {:<10} {:<20.0} {}: {}\n",
-            open.who(),
-            finding.rule,
-            finding.severity.label(),
-            finding.confidence.label(),
-            finding.last_seen,
-            open.size(),
-            finding.reason
-        ));
-    }
-    text + &format!("{} of {}\n", answer.findings.len(), count(answer.open, "open finding"))
 }

@@ -1,4 +1,4 @@
-//! The local control socket: HTTP and JSON over a Unix socket, and the commands that use it.
+//! The local control socket: HTTP and JSON over a Unix socket.
 //!
 //! ```text
 //! scanguard ban ... -> client -> socket -> server -> bounded channel -> the agent's main task -> answer
@@ -7,10 +7,10 @@
 //! the peer, and logged.
 
 pub mod client;
-pub mod command;
 pub mod desk;
 pub mod listing;
 mod lock;
+pub mod metrics;
 pub mod peer;
 pub mod server;
 pub mod settings;
@@ -21,12 +21,12 @@ use std::net::IpAddr;
 use tokio::sync::oneshot;
 
 use self::{
-    listing::{Findings, Picture, Sort, Sources},
+    listing::{Findings, Picture, Sort, Sources, Status},
     peer::Peer,
 };
 use crate::respond::{
     orders::{Order, OrderError},
-    report::{Bans, Done, Explanation, Status},
+    report::{Bans, Done, Explanation},
 };
 
 /// What is asked of the agent.

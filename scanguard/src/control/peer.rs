@@ -4,7 +4,7 @@ use std::{fmt, io, os::fd::AsRawFd as _};
 
 use tokio::net::UnixStream;
 
-use crate::sensor::privileges::effective_user;
+use crate::privileges::effective_user;
 
 /// `SO_PEERGROUPS`: include/uapi/asm-generic/socket.h; libc has it for some targets only.
 const SO_PEERGROUPS: libc::c_int = 59;

@@ -20,15 +20,15 @@ use super::{
     Answer, Ask, Outcome, Request,
     desk::{Desk, NoAnswer},
     listing::ListQuery,
+    metrics::ControlMetrics,
     peer::{Peer, Rights},
 };
 use crate::{
-    export::{listeners::ServerMetrics, response::ResponseMetrics},
-    http_server::{self, Limits, State as ConnectionState},
+    cidr::parse_net,
+    http_server::{self, Limits, State as ConnectionState, metrics::ServerMetrics},
     respond::{
         Mode,
         orders::{Order, OrderError},
-        report::parse_net,
     },
 };
 
@@ -52,7 +52,7 @@ const MAX_REASON: usize = 500;
 #[derive(Clone)]
 struct Shared {
     desk: Desk,
-    metrics: Arc<ResponseMetrics>,
+    metrics: Arc<ControlMetrics>,
 }
 
 /// Serves until `shutdown`.
@@ -60,7 +60,7 @@ pub async fn serve(
     listener: UnixListener,
     rights: Rights,
     requests: mpsc::Sender<Request>,
-    metrics: Arc<ResponseMetrics>,
+    metrics: Arc<ControlMetrics>,
     served: ServerMetrics,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -74,7 +74,7 @@ pub async fn connection(
     stream: UnixStream,
     rights: Rights,
     requests: mpsc::Sender<Request>,
-    metrics: Arc<ResponseMetrics>,
+    metrics: Arc<ControlMetrics>,
 ) {
     let (_stop, stopped) = watch::channel(());
     let state = Arc::new(watch::Sender::new(ConnectionState::new()));
@@ -122,7 +122,7 @@ fn by_hand() -> Router<Shared> {
 }
 
 /// `POST /ban`, `/unban` and `/allow` for another server, which checks who asks and adds the [`Peer`] as whom they ask.
-pub fn orders(desk: Desk, metrics: Arc<ResponseMetrics>) -> Router {
+pub fn orders(desk: Desk, metrics: Arc<ControlMetrics>) -> Router {
     by_hand().layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Shared { desk, metrics })
 }
 

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::config::Section;
+use crate::settings::Section;
 
 /// Where the socket is unless configured otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/scanguard/control.sock";
 
+/// What is added to the path of the socket while it is made.
+pub(super) const NEW: &str = ".new";
+
 /// `sun_path` less the terminating zero and what the name is lengthened by while it is made; unix(7).
-const MAX_PATH: usize = 107 - super::socket::NEW.len();
+const MAX_PATH: usize = 107 - NEW.len();
 
 /// `[control]`.
 #[derive(Clone, Debug, Eq, PartialEq)]

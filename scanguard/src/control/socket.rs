@@ -12,12 +12,9 @@ use tokio::net::UnixListener;
 use super::{
     lock::{Lock, LockError},
     peer::{self, Rights},
-    settings::Settings,
+    settings::{NEW, Settings},
 };
-use crate::sensor::privileges::effective_user;
-
-/// By what the socket's name is lengthened while it is made.
-pub(super) const NEW: &str = ".new";
+use crate::privileges::effective_user;
 
 /// The socket could not be had.
 #[derive(Debug, thiserror::Error)]

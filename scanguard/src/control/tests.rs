@@ -8,19 +8,17 @@ use tokio::{
 
 use super::{
     client::{Client, ClientError},
+    metrics::ControlMetrics,
     server::{BanBody, MAX_BODY, ModeBody, NetBody},
     socket::{Control, ControlError, bind},
     *,
 };
 use crate::{
-    exit::Exit,
-    export::{
-        listeners::{Listener, ListenerMetrics},
-        metrics::Register,
-        response::ResponseMetrics,
-    },
+    cli::exit::Exit,
+    http_server::metrics::{Listener, ListenerMetrics},
+    metrics::Register,
+    privileges::effective_user,
     respond::{Mode, report::Done},
-    sensor::privileges::effective_user,
 };
 
 struct Directory(PathBuf);
@@ -61,7 +59,7 @@ impl Server {
         let control = directory.bind().unwrap();
         let (ask, mut asked) = mpsc::channel::<Request>(server::QUEUE);
         let (stop, mut stopped) = watch::channel(());
-        let metrics = std::sync::Arc::new(ResponseMetrics::new(&Register::default()).unwrap());
+        let metrics = std::sync::Arc::new(ControlMetrics::new(&Register::default()).unwrap());
         let served = ListenerMetrics::new(&Register::default()).unwrap().of(Listener::Control);
         let path = directory.settings().socket;
         tokio::spawn(async move {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    cidr,
     detect::findings::{Event, EventKind, Finding},
-    respond::report,
 };
 
 /// What scenarios of ours begin with.
@@ -77,7 +77,7 @@ struct Meta {
 /// The alert about one source of a finding.
 pub fn alert(finding: &Finding, source: IpNet, remediation: bool, machine: &str) -> Alert {
     let (confidence, spoofable) = finding.known();
-    let name = report::name(source);
+    let name = cidr::name(source);
     let is_host = source.prefix_len() == source.max_prefix_len();
     // Of a campaign it is not known where each of its sources is.
     let origin = (finding.sources.count == 0).then_some(&finding.origin);

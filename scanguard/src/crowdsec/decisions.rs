@@ -10,7 +10,14 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
 use super::alerts::is_own;
-use crate::respond::{cause::Cause, policy, report::parse_net};
+use crate::{
+    cidr::parse_net,
+    respond::{
+        LONGEST_BAN,
+        cause::Cause,
+        decided::{Decided, Lifts},
+    },
+};
 
 /// Characters of a scenario that are kept.
 const MAX_SCENARIO: usize = 200;
@@ -101,29 +108,12 @@ impl Fate {
 /// What is to be done.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Orders {
-    /// Whom to ban, and why.
-    pub bans: Vec<(IpNet, Cause)>,
-    /// Whose ban by CrowdSec ends.
-    pub lifts: Lifts,
+    /// Whom to ban, and whose ban ends.
+    pub decided: Decided,
     /// What became of the decisions that are new.
     pub fates: BTreeMap<Fate, u64>,
     /// Decisions that are kept now.
     pub kept: usize,
-}
-
-/// Whose ban by CrowdSec ends.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Lifts {
-    /// Of these.
-    These(BTreeSet<IpNet>),
-    /// Of all but these.
-    AllBut(BTreeSet<IpNet>),
-}
-
-impl Default for Lifts {
-    fn default() -> Self {
-        Self::These(BTreeSet::new())
-    }
 }
 
 /// The decisions that hold, at most so many. There may be several about one network.
@@ -188,7 +178,7 @@ impl Decisions {
         } else {
             Lifts::These(touched.into_iter().filter(|net| !self.by_net.contains_key(net)).collect())
         };
-        Orders { bans, lifts, fates, kept: self.by_id.len() }
+        Orders { decided: Decided { bans, lifts }, fates, kept: self.by_id.len() }
     }
 
     fn keep(&mut self, decision: Decision, at: Duration, touched: &mut BTreeSet<IpNet>) -> Fate {
@@ -246,7 +236,7 @@ impl Decision {
         let lasts =
             self.duration.parse().ok().and_then(|lasts: SignedDuration| Duration::try_from(lasts).ok());
         // What has ended already is none.
-        let lasts = lasts.filter(|lasts| !lasts.is_zero()).ok_or(Fate::Malformed)?.min(policy::LONGEST);
+        let lasts = lasts.filter(|lasts| !lasts.is_zero()).ok_or(Fate::Malformed)?.min(LONGEST_BAN);
         let visible = self.scenario.chars().map(|c| if c.is_control() { ' ' } else { c });
         Ok((net, Kept { scenario: visible.take(MAX_SCENARIO).collect(), ends: at.saturating_add(lasts) }))
     }
@@ -278,11 +268,11 @@ mod tests {
             Cause::Crowdsec { decision, lasts, .. } => (net.to_string(), *decision, lasts.as_secs()),
             Cause::Rule { .. } | Cause::Feed { .. } | Cause::Hand { .. } => panic!("{cause:?}"),
         };
-        let lifts = match &orders.lifts {
+        let lifts = match &orders.decided.lifts {
             Lifts::These(nets) => nets.iter().map(ToString::to_string).collect(),
             Lifts::AllBut(nets) => nets.iter().map(|net| format!("not {net}")).collect(),
         };
-        (orders.bans.iter().map(ban).collect(), lifts)
+        (orders.decided.bans.iter().map(ban).collect(), lifts)
     }
 
     fn at(second: u64) -> Duration {
@@ -338,7 +328,7 @@ mod tests {
                 let mut decisions = Decisions::new("edge-1", 9);
                 let orders = decisions.take(stream(from_ref(&wrong), &[]), full, at(0));
                 assert_eq!(orders.fates, BTreeMap::from([(fate, 1)]), "{wrong}");
-                assert_eq!(orders.bans.len(), usize::from(fate == Fate::Kept), "{wrong}");
+                assert_eq!(orders.decided.bans.len(), usize::from(fate == Fate::Kept), "{wrong}");
             }
         }
     }

@@ -10,6 +10,7 @@
 pub mod alerts;
 pub mod client;
 pub mod decisions;
+pub mod metrics;
 pub mod settings;
 mod task;
 #[cfg(test)]
@@ -36,8 +37,8 @@ use self::{
 };
 use crate::{
     clock::Clock,
+    crowdsec::metrics::{AlertOutcome, CrowdsecMetrics},
     detect::findings::{Event, Finding},
-    export::crowdsec::{AlertOutcome, CrowdsecMetrics},
 };
 
 /// Alerts that wait to be pushed; what finds no room is left out.

@@ -9,9 +9,9 @@ use hyper::{Uri, http::uri::Scheme};
 use serde::Deserialize;
 
 use crate::{
-    config::{Interval, Section},
     respond::settings::MAX_BANS,
     secret::{self, Secret},
+    settings::{Interval, Section},
 };
 
 /// Characters of a machine's name.

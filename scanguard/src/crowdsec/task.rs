@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    export::crowdsec::{AlertOutcome, CrowdsecMetrics, Request},
+    crowdsec::metrics::{AlertOutcome, CrowdsecMetrics, Request},
     secret::Secret,
 };
 

@@ -4,7 +4,7 @@ use super::{
     testing::{Server, send},
     *,
 };
-use crate::{detect::rules::testing::Script, export::metrics::Register, respond::cause::Cause};
+use crate::{detect::rules::testing::Script, metrics::Register, respond::cause::Cause};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -131,14 +131,17 @@ async fn decisions_are_asked_for_whole_at_first_and_after_each_failure() {
     .await;
     let mut link = start(&Settings { pull: true, ..settings(&server) });
     let orders = link.next().await;
-    assert!(matches!(orders.bans.as_slice(), [(_, Cause::Crowdsec { decision: 1, .. })]), "{orders:?}");
-    assert_eq!(link.next().await.bans, []);
+    assert!(
+        matches!(orders.decided.bans.as_slice(), [(_, Cause::Crowdsec { decision: 1, .. })]),
+        "{orders:?}"
+    );
+    assert_eq!(link.next().await.decided.bans, []);
     let before = link.status().unwrap().pull.unwrap();
     assert_eq!((before.decisions, before.seconds_since_pull), (1, Some(0)));
     wait_for("the failure", || link.status().unwrap().pull.unwrap().error.is_some()).await;
     assert_eq!(link.status().unwrap().pull.unwrap().decisions, 1, "the last good state stays");
     let again = link.next().await;
-    assert_eq!((again.bans.len(), again.fates.len()), (1, 0));
+    assert_eq!((again.decided.bans.len(), again.fates.len()), (1, 0));
     link.next().await;
     let full: Vec<_> = server.asked().iter().take(5).map(|asked| asked.contains("startup=true")).collect();
     assert_eq!(full, [true, false, false, true, false]);

@@ -9,6 +9,7 @@
 //! A board keeps what was tried of one target: services of an address, or addresses where one service was tried.
 
 mod board;
+mod settings;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -19,16 +20,16 @@ use scanguard_common::{
 };
 
 use self::board::Board;
+pub use self::settings::Settings;
 use super::{
     Evidence, Proof, Rule, Severity, Technique,
     findings::{Sources, Tracker},
-    rules::campaign::Settings,
 };
 use crate::{
     clock::Now,
-    config::Interval,
     detect::findings::{Event, Grounds, Match},
     observe::{Delta, history::Window},
+    settings::Interval,
 };
 
 /// Boards that are kept at most; the one that was quiet longest gives way.

@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use scanguard_common::address::Address;
 use serde::Deserialize;
 
-use crate::{config::Section, whole_file};
+use crate::{settings::Section, whole_file};
 
 /// A file larger than this is no feed.
 const MAX_FILE_BYTES: u64 = 64 << 20;

@@ -5,7 +5,11 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 use scanguard_common::{account::Sample, address::Address, oracle::Reach, outcome::ProbeClass};
 
-use super::{Confidence, Evidence, Rule, Severity, Technique, findings::Grounds, geo::Origin};
+use super::{
+    Confidence, Evidence, Rule, Severity, Technique,
+    geo::Origin,
+    grounds::{Grounds, Sources},
+};
 use crate::{
     clock::Now,
     content::{Heard, Proof, Said, Service, Utterance, summary::Summary},
@@ -109,15 +113,6 @@ impl Content {
             self.summary = summary;
         }
     }
-}
-
-/// Sources that share the work.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Sources {
-    /// How many there are.
-    pub count: u64,
-    /// Examples, those that did most first.
-    pub examples: Vec<Address>,
 }
 
 /// How easily the address of a source may be a forgery.

@@ -4,89 +4,16 @@ use std::{collections::HashMap, time::Duration};
 
 use scanguard_common::address::Address;
 
-pub use super::finding::{Content, Event, EventKind, Finding, MAX_TARGETS, Sources, Spoofable, Target};
-use super::{Confidence, Evidence, Rule, Severity, geo::Geo, settings::Settings, told::Told};
+use super::{Confidence, Evidence, Rule, geo::Geo, settings::Settings, told::Told};
+pub use super::{
+    finding::{Content, Event, EventKind, Finding, MAX_TARGETS, Spoofable, Target},
+    grounds::{Grounds, Match, Sources},
+};
 use crate::{
     clock::Now,
-    content::{Heard, Proof, Utterance, visitors::Visitors},
+    content::{Utterance, visitors::Visitors},
     observe::{Delta, activity::Activity},
 };
-
-/// A rule that matched.
-pub struct Match<'d> {
-    /// The source.
-    pub address: Address,
-    /// Why it did.
-    pub grounds: Grounds<'d>,
-    /// How bad it is.
-    pub severity: Severity,
-    /// When.
-    pub now: Now,
-}
-
-/// Why a rule matched.
-pub enum Grounds<'d> {
-    /// By what was probed.
-    Probes {
-        /// What is new.
-        delta: &'d Delta,
-        /// The rule's answer.
-        evidence: &'d Evidence,
-        /// Sources that did the same at the same time, this one included.
-        lockstep: Option<u64>,
-        /// Who takes part, where it is a campaign.
-        campaign: Option<Sources>,
-        /// Whether the source has had connections with this host within the horizon of histories.
-        connected: bool,
-    },
-    /// By what was said.
-    Said {
-        /// All that was, within the window.
-        heard: &'d Heard,
-        /// How it is known that the source said it.
-        proof: Proof,
-        /// How sure the rule is if it did.
-        confidence: Confidence,
-        /// The feed of known-bad networks that lists it.
-        listed: Option<&'d str>,
-        /// As above.
-        connected: bool,
-    },
-}
-
-impl Grounds<'_> {
-    fn lockstep(&self) -> Option<u64> {
-        match self {
-            Self::Probes { lockstep, .. } => *lockstep,
-            Self::Said { .. } => None,
-        }
-    }
-
-    /// From which account it is.
-    fn proof(&self) -> Proof {
-        match self {
-            Self::Probes { evidence, .. } => evidence.proof,
-            Self::Said { proof, .. } => *proof,
-        }
-    }
-
-    fn connected(&self) -> bool {
-        match self {
-            Self::Probes { connected, .. } | Self::Said { connected, .. } => *connected,
-        }
-    }
-
-    /// Why, in one sentence: made only when it is told.
-    fn reason(&self, rule: &dyn Rule) -> String {
-        match self {
-            Self::Probes { evidence, .. } => evidence.reason.clone(),
-            Self::Said { heard, listed: None, .. } => rule.words(heard),
-            Self::Said { heard, listed: Some(feed), .. } => {
-                format!("{}; the source is listed in {feed}", rule.words(heard))
-            }
-        }
-    }
-}
 
 /// The open findings. Bounded: what finds no room is counted.
 pub struct Tracker {

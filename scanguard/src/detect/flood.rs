@@ -4,6 +4,8 @@
 //! none completes a handshake. Many new clients at once do complete theirs. What such a flood says of its sources
 //! is nothing: it is told as one finding without a source, and never as thousands of scanners.
 
+mod settings;
+
 use std::{collections::VecDeque, time::Duration};
 
 use scanguard_common::{
@@ -16,15 +18,16 @@ use scanguard_common::{
     tally::Tally,
 };
 
+pub use self::settings::Settings;
+pub(crate) use self::settings::{BACKSCATTER, FLOOD};
 use super::{
     Evidence, Proof, Rule, Severity, Technique,
     findings::{Event, Grounds, Match, Sources, Tracker},
-    rules::flood::Settings,
 };
 use crate::{
     clock::Now,
-    config::Interval,
     observe::{Delta, activity::Activity, history::Window},
+    settings::Interval,
 };
 
 /// What came since the poll before.

@@ -14,7 +14,7 @@ use maxminddb::{Reader, WithinOptions};
 use scanguard_common::address::Address;
 use serde::Deserialize;
 
-use crate::{config::Section, whole_file};
+use crate::{settings::Section, whole_file};
 
 /// A file larger than this is no such database: the largest of MaxMind's has a few hundred MiB.
 const MAX_FILE_BYTES: u64 = 1 << 30;

@@ -6,9 +6,11 @@
 //! the port). What is possible must never be taken for what is proven.
 
 use scanguard_common::{
-    account::Answer,
     oracle::Reach,
-    outcome::ProbeClass::{self, IcmpAddressMask, IcmpEcho, IcmpInformation, IcmpTimestamp},
+    outcome::{
+        Answer,
+        ProbeClass::{self, IcmpAddressMask, IcmpEcho, IcmpInformation, IcmpTimestamp},
+    },
 };
 
 use crate::observe::{activity::Activity, sampled::Kind};

@@ -4,12 +4,14 @@
 //! of its repeated answers one finding with a life. One rule is one file in [`rules`].
 
 pub mod campaign;
+mod common;
 pub mod decoys;
 pub mod feeds;
 mod finding;
 pub mod findings;
 pub mod flood;
 pub mod geo;
+mod grounds;
 pub mod missed;
 pub mod rules;
 pub mod settings;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Interval, Section};
+use crate::settings::{Interval, Section};
 
 /// `[findings]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -109,8 +109,9 @@ mod tests {
         content::settings::Settings,
         detect::rules::hearing::{Play, get},
         export::{
-            findings::{FindingsWriter, Format},
+            findings::Format,
             forms::{Context, Formatter},
+            writer::FindingsWriter,
         },
     };
 

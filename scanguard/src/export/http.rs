@@ -20,12 +20,11 @@ use tokio::net::TcpListener;
 
 use super::{
     health::{Health, Unwell},
-    listeners::Listener,
     metrics::{CONTENT_TYPE, Metrics},
     settings::Settings,
     web::{self, Door},
 };
-use crate::http_server::{self, Limits};
+use crate::http_server::{self, Limits, metrics::Listener};
 
 /// Prometheus's own time limit is 10 s by default; a slow line may take a while for a page.
 const LIMITS: Limits = Limits {

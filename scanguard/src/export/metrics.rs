@@ -1,7 +1,6 @@
 //! All metrics, by Prometheus's naming rules. No source address is a label, but in [`TopSources`].
 
 use std::{
-    cell::RefCell,
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,33 +8,28 @@ use std::{
 
 use bytes::Bytes;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    Encoder as _, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 use scanguard_common::{
     abi,
-    account::Answer,
     content::Begins,
     oracle::Reach,
-    outcome::{EgressExit, Exit, ProbeClass},
+    outcome::{Answer, EgressExit, Exit, ProbeClass},
     sample::LeftOut,
     tally::Tally,
 };
 
-use super::{
-    crowdsec::CrowdsecMetrics,
-    listeners::ListenerMetrics,
-    logs::LogMetrics,
-    page::metrics::PageMetrics,
-    reference::{Described, Kind},
-    response::ResponseMetrics,
-    sandbox::SandboxMetrics,
-    sinks::metrics::SinkMetrics,
-    top_sources::TopSources,
-};
+use super::{page::metrics::PageMetrics, sinks::metrics::SinkMetrics, top_sources::TopSources};
 use crate::{
+    control::metrics::ControlMetrics,
+    crowdsec::metrics::CrowdsecMetrics,
     detect::{Detector, findings::EventKind},
+    http_server::metrics::ListenerMetrics,
+    logs::metrics::LogMetrics,
+    metrics::{Described, Register, level, raise},
     observe::Observer,
+    respond::metrics::ResponseMetrics,
+    sandbox::metrics::SandboxMetrics,
     sensor::{Occupancy, Poll, Whole, attach::AttachedMode},
     stdio,
 };
@@ -91,8 +85,10 @@ pub struct Metrics {
     reloads: IntCounterVec,
     reload_successful: IntGauge,
     log_lines_lost: IntCounter,
-    /// Those of bans and of the control socket.
+    /// Those of bans and shields.
     pub response: Arc<ResponseMetrics>,
+    /// Those of requests at the control socket.
+    pub control: Arc<ControlMetrics>,
     /// Those of what is exchanged with CrowdSec.
     pub crowdsec: Arc<CrowdsecMetrics>,
     /// Those of who connects.
@@ -341,6 +337,7 @@ impl Metrics {
                 "Lines of the agent's own log that could not be written to standard error.",
             )?,
             response: Arc::new(ResponseMetrics::new(&register)?),
+            control: Arc::new(ControlMetrics::new(&register)?),
             crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
             listeners: ListenerMetrics::new(&register)?,
             logs: Arc::new(LogMetrics::new(&register)?),
@@ -542,70 +539,5 @@ impl Metrics {
         let mut page = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page.into())
-    }
-}
-
-/// Brings a counter up to a total that is counted elsewhere.
-fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
-}
-
-/// A count, as a gauge takes it.
-pub(super) fn level(count: impl TryInto<i64>) -> i64 {
-    count.try_into().unwrap_or(i64::MAX)
-}
-
-/// Makes metrics, registers them and notes what they are.
-#[derive(Default)]
-pub(crate) struct Register {
-    pub(super) registry: Registry,
-    described: RefCell<Vec<Described>>,
-}
-
-impl Register {
-    fn keep<C: Collector + Clone + 'static>(&self, kind: Kind, metric: C) -> prometheus::Result<C> {
-        self.registry.register(Box::new(metric.clone()))?;
-        let described = metric.desc().into_iter().map(|desc| Described::new(kind, desc));
-        self.described.borrow_mut().extend(described);
-        Ok(metric)
-    }
-
-    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.keep(Kind::Counter, IntCounter::new(name, help)?)
-    }
-
-    pub(super) fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.keep(Kind::Counter, IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.keep(Kind::Gauge, IntGauge::new(name, help)?)
-    }
-
-    pub(super) fn real_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
-        self.keep(Kind::Gauge, Gauge::new(name, help)?)
-    }
-
-    pub(super) fn real_gauges(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<GaugeVec> {
-        self.keep(Kind::Gauge, GaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.keep(Kind::Gauge, IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.keep(Kind::Histogram, Histogram::with_opts(options)?)
     }
 }

@@ -1,19 +1,15 @@
 //! What the agent tells: findings to alert sinks, metrics and health over HTTP.
 
 mod content;
-pub mod crowdsec;
 pub mod findings;
 pub mod forms;
 pub mod health;
 pub mod http;
-pub mod listeners;
-pub mod logs;
 pub mod metrics;
 pub mod page;
 pub mod reference;
-pub mod response;
-pub mod sandbox;
 pub mod settings;
 pub mod sinks;
 pub mod top_sources;
 pub mod web;
+pub mod writer;

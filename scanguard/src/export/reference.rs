@@ -2,62 +2,7 @@
 
 use std::fmt::Write as _;
 
-use prometheus::core::Desc;
-
-/// One metric.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Described {
-    /// Its full name.
-    pub name: String,
-    /// What it is to Prometheus.
-    pub kind: Kind,
-    /// One sentence.
-    pub help: String,
-    /// The names of its labels.
-    pub labels: Vec<String>,
-}
-
-/// The types of metrics that there are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// It grows, and begins anew with the agent.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-    /// Counts by bucket, a sum and a count.
-    Histogram,
-}
-
-impl Kind {
-    /// The name in the exposition format.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-impl Described {
-    pub(super) fn new(kind: Kind, desc: &Desc) -> Self {
-        Self {
-            name: desc.fq_name.clone(),
-            kind,
-            help: desc.help.clone(),
-            labels: desc.variable_labels.clone(),
-        }
-    }
-
-    /// The names under which Prometheus has it.
-    pub fn series(&self) -> Vec<String> {
-        let of = |suffix: &str| format!("{}{suffix}", self.name);
-        match self.kind {
-            Kind::Counter | Kind::Gauge => vec![of("")],
-            Kind::Histogram => vec![of("_bucket"), of("_sum"), of("_count")],
-        }
-    }
-}
+use crate::metrics::Described;
 
 /// docs/metrics.md.
 pub fn page(described: &[Described]) -> String {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{top_sources::MAX_TOP_SOURCES, web::WebConfig};
-use crate::config::Section;
+use crate::settings::Section;
 
 /// Left free by Prometheus's list of exporter ports.
 pub const DEFAULT_PORT: u16 = 9823;

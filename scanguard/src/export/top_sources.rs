@@ -7,7 +7,7 @@ use std::{
 
 use prometheus::GaugeVec;
 
-use super::metrics::Register;
+use crate::metrics::Register;
 
 /// Most that can be asked for. Each source that ever is among them makes a series in Prometheus.
 pub const MAX_TOP_SOURCES: u32 = 100;

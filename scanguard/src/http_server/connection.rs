@@ -33,11 +33,11 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
+use super::metrics::CutOff;
 use super::{
     Limits,
     state::{Answer, Phase, State},
 };
-use crate::export::listeners::CutOff;
 
 /// Answers the requests of a connection until its end, or until it is cut off. `opening` says over what HTTP is spoken, and who
 /// answers. When the sender of `stopped` goes, what is under way is finished.

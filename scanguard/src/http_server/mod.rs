@@ -4,6 +4,7 @@
 //! connections and says nothing keeps nobody out.
 
 mod connection;
+pub mod metrics;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,8 @@ use tokio::{
 };
 
 pub(crate) use self::connection::hold;
+use self::metrics::{CutOff, ServerMetrics};
 pub(crate) use self::state::State;
-use crate::export::listeners::{CutOff, ServerMetrics};
 
 /// After an error of accept(2), such as too many open files.
 const RETRY: Duration = Duration::from_millis(200);

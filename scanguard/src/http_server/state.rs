@@ -12,7 +12,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::{sync::watch, time::Instant};
 
 use super::Limits;
-use crate::export::listeners::CutOff;
+use super::metrics::CutOff;
 
 /// An answer that takes longer waits for its client, and the client's seat may be given to another.
 const QUICK: Duration = Duration::from_secs(1);

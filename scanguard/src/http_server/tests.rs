@@ -10,11 +10,9 @@ use tokio::{
     sync::oneshot,
 };
 
+use super::metrics::{Listener as Name, ListenerMetrics};
 use super::*;
-use crate::export::{
-    listeners::{Listener as Name, ListenerMetrics},
-    metrics::{Limits as Caps, Metrics},
-};
+use crate::export::metrics::{Limits as Caps, Metrics};
 
 /// Quick enough for a test, slow enough for a busy machine.
 const LIMITS: Limits = Limits {

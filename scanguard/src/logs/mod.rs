@@ -13,6 +13,7 @@ mod follower;
 pub mod format;
 mod json;
 mod lines;
+pub mod metrics;
 pub mod reader;
 pub mod settings;
 pub mod state;

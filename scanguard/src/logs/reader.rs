@@ -1,6 +1,6 @@
 //! A line of an access log to what the rules look at.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use scanguard_common::address::{Address, SourceMask};
@@ -111,6 +111,3 @@ impl Reader {
 fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
-
-/// The default of `logs.max_age`: no longer than the windows of the rules, and longer than servers buffer lines.
-pub(super) const MAX_AGE: Duration = Duration::from_secs(5 * 60);

@@ -7,11 +7,17 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{format::Format, reader::MAX_AGE};
-use crate::config::{Interval, Section, network};
+use super::format::Format;
+use crate::{
+    cidr::network,
+    settings::{Interval, Section},
+};
 
 /// Entries of `files`, and of `trusted_proxies`.
 const MAX_ENTRIES: usize = 256;
+
+/// The default of `logs.max_age`: no longer than the windows of the rules, and longer than servers buffer lines.
+const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// `[logs]`.
 #[derive(Clone, Debug, Eq, PartialEq)]

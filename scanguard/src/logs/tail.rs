@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     content::Utterance,
-    export::logs::{Failed, LogMetrics, Replaced},
+    logs::metrics::{Failed, LogMetrics, Replaced},
 };
 
 /// Files that are followed at once.

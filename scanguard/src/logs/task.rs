@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{settings::Settings, tail::Tail};
-use crate::{content::Utterance, export::logs::LogMetrics};
+use crate::{content::Utterance, logs::metrics::LogMetrics};
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

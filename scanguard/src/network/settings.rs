@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::config::Section;
+use crate::settings::Section;
 
 /// `[network]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

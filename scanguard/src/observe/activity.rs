@@ -1,9 +1,9 @@
 //! What a source did in some time: the unit in which deltas, histories and windows count.
 
 use scanguard_common::{
-    account::{ANSWERS, Answer, COUNT_SLOTS, Distinct, Sample, SourceState},
+    account::{COUNT_SLOTS, Distinct, Sample, SourceState},
     oracle::{REACHES, Reach},
-    outcome::ProbeClass,
+    outcome::{ANSWERS, Answer, ProbeClass},
     tally::Tally,
 };
 

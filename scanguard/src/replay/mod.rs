@@ -8,10 +8,8 @@
 
 pub mod capture;
 pub mod clock;
-pub mod command;
 pub mod driver;
 pub mod frame;
-mod progress;
 pub mod summary;
 
 use std::{
@@ -29,12 +27,11 @@ use self::{
     summary::Summary,
 };
 use crate::{
+    apply,
     config::Config,
     content::salt::Salt,
-    detect::{Detector, findings::Event},
-    export::findings::FindingsWriter,
-    observe::Observer,
-    pipeline::Pipeline,
+    detect::findings::Event,
+    export::writer::FindingsWriter,
     sensor::{Feed, SensorError},
 };
 
@@ -90,12 +87,8 @@ impl<S: Feed, W: Write> Replay<S, W> {
         writer: FindingsWriter<W>,
     ) -> Result<Self, SensorError> {
         sensor.set_home(&local)?;
-        let mut detector = Detector::new(config.rules.rules(), config.findings);
-        crate::app::read_feeds(&mut detector, config);
-        crate::app::use_geo(&mut detector, config);
-        detector.set_content(config.content.clone());
-        detector.set_salt(Salt(salt));
-        let pipeline = Pipeline::new(Observer::new(config.history), detector);
+        let (mut pipeline, _) = apply::pipeline(config);
+        pipeline.detector.set_salt(Salt(salt));
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),
             frames: Frames::default(),

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{
-    Mode,
+    Mode, SHORTEST_BAN,
     book::Ban,
     card::Card,
     cause::Origin,
@@ -30,7 +30,7 @@ impl Responder {
         };
         let enforcing = self.mode.mode == Mode::Enforce;
         for (net, Standing { remaining, enforced, .. }) in standings {
-            let is_over = remaining.is_some_and(|remaining| remaining < policy::SHORTEST);
+            let is_over = remaining.is_some_and(|remaining| remaining < SHORTEST_BAN);
             let has_room = self.book.len(extent) < most as usize;
             let is_banned = self.book.banned(net).is_some();
             if is_over

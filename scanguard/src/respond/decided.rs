@@ -1,21 +1,41 @@
 //! What CrowdSec decided, and what it is told.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use scanguard_common::address::Address;
 
 use super::{
     card::Card,
-    cause::Origin,
+    cause::{Cause, Origin},
     policy::{self, Decision},
-    report,
     responder::{self, Responder},
 };
-use crate::{
-    clock::Now,
-    crowdsec::decisions::{Lifts, Orders},
-    detect::findings::Finding,
-    sensor::gate::Extent,
-};
+use crate::{cidr, clock::Now, detect::findings::Finding, sensor::gate::Extent};
+
+/// What CrowdSec decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Whom to ban, and why.
+    pub bans: Vec<(IpNet, Cause)>,
+    /// Whose ban by CrowdSec ends.
+    pub lifts: Lifts,
+}
+
+/// Whose ban by CrowdSec ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lifts {
+    /// Of these.
+    These(BTreeSet<IpNet>),
+    /// Of all but these.
+    AllBut(BTreeSet<IpNet>),
+}
+
+impl Default for Lifts {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
 
 impl Responder {
     /// Whom a finding is about, and whether the policy would have them banned, whatever the mode: others who hear of it
@@ -35,21 +55,21 @@ impl Responder {
 
     /// Bans whom CrowdSec bans, as far as the policy goes along, and ends bans that it took back: those that it made, and no
     /// others.
-    pub fn take_decisions(&mut self, orders: Orders, now: Now, card: &mut dyn Card) {
-        let Orders { bans, lifts, .. } = orders;
+    pub fn take_decisions(&mut self, decided: Decided, now: Now, card: &mut dyn Card) {
+        let Decided { bans, lifts } = decided;
         let lifted = self.lift_decided(lifts, now, card);
         let (mut made, mut refused) = (Vec::new(), 0);
         for (net, cause) in bans {
             match policy::judge(net, &cause, self.given(now)) {
                 Decision::Ban(sentence) => {
                     let ban = responder::ban(net, &cause, &sentence, now);
-                    tracing::debug!(by = ban.origin.label(), "ban of {}: {}", report::name(net), ban.reason);
+                    tracing::debug!(by = ban.origin.label(), "ban of {}: {}", cidr::name(net), ban.reason);
                     made.push(self.kernel_ban(&ban, now));
                     self.enter_in_book(ban, card);
                 }
                 Decision::Stands { .. } => {}
                 Decision::Refused(refusal) => {
-                    tracing::debug!("{} is not banned: {refusal}", report::name(net));
+                    tracing::debug!("{} is not banned: {refusal}", cidr::name(net));
                     self.metrics.refused(&refusal);
                     refused += 1;
                 }

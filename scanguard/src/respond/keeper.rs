@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    export::response::{ResponseMetrics, StateError},
+    respond::metrics::{ResponseMetrics, StateError},
 };
 
 /// How long a write may take before it is said, and the agent's end may wait for one.

@@ -12,11 +12,12 @@ pub mod book;
 pub mod breaker;
 pub mod card;
 pub mod cause;
-mod decided;
+pub mod decided;
 pub mod feed;
 pub mod keeper;
 #[cfg(test)]
 mod laws;
+pub mod metrics;
 mod mode;
 pub mod orders;
 pub mod policy;
@@ -24,6 +25,7 @@ pub mod refusal;
 pub mod report;
 pub mod responder;
 pub mod settings;
+pub mod sockets;
 pub mod ssh;
 mod ssh_servers;
 pub mod state;
@@ -31,11 +33,18 @@ pub mod surroundings;
 #[cfg(test)]
 mod testing;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::mode::{ModeCause, ModeState};
 pub use crate::sensor::gate::Extent;
 use crate::sensor::gate::GateMode;
+
+/// A ban lasts at least this long.
+pub const SHORTEST_BAN: Duration = Duration::from_secs(1);
+/// A ban with an end lasts at most this long: beyond ten years, "until it is taken back" is what is meant.
+pub const LONGEST_BAN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// What is done about those who scan.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]

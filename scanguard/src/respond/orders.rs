@@ -14,18 +14,18 @@ use super::{
     policy::{self, Decision},
     refusal::Refusal,
     report::{
-        self, AllowedReport, BanCounts, BanReport, Bans, Done, Explanation, FindingReport, ReflexReport,
-        ResponseStatus, ShieldCounts,
+        AllowedReport, BanCounts, BanReport, BanState, Bans, Done, Explanation, FindingReport, OpenFinding,
+        ReflexReport, ResponseStatus, ShieldCounts,
     },
     responder::{MAX_ALLOWED_BY_HAND, Responder},
 };
 use crate::{
+    cidr,
     clock::Now,
-    config::Interval,
-    control::listing::{BanState, OpenFinding},
     detect::findings::Finding,
     observe::greatest,
     sensor::gate::{Extent, Standing},
+    settings::Interval,
 };
 
 /// An order.
@@ -70,7 +70,7 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum OrderError {
     /// The policy says no.
-    #[error("{} is not banned: {refusal}", report::name(*.net))]
+    #[error("{} is not banned: {refusal}", cidr::name(*.net))]
     Refused {
         /// Who was to be banned.
         net: IpNet,
@@ -78,12 +78,12 @@ pub enum OrderError {
         refusal: Refusal,
     },
     /// There is no such ban or shield, nor one around it.
-    #[error("{} is not banned", report::name(*.0))]
+    #[error("{} is not banned", cidr::name(*.0))]
     NotBanned(IpNet),
     /// It is banned as part of something else.
     #[error(
         "{} is banned only as part of {around}: `scanguard unban {around}` ends that, `scanguard allow {}` spares it",
-        report::name(*.net), report::name(*.net)
+        cidr::name(*.net), cidr::name(*.net)
     )]
     BannedAround {
         /// Whose ban was to end.
@@ -93,8 +93,8 @@ pub enum OrderError {
     },
     /// A feed lists it.
     #[error(
-        "{} is banned because {feed} lists {around}: `scanguard allow {}` spares it", report::name(*.net),
-        report::name(*.net)
+        "{} is banned because {feed} lists {around}: `scanguard allow {}` spares it", cidr::name(*.net),
+        cidr::name(*.net)
     )]
     Listed {
         /// Whose ban was to end.
@@ -141,19 +141,19 @@ pub enum OrderError {
 }
 
 fn not_by_hand(net: IpNet, allowed: Option<&(IpNet, Why)>) -> String {
-    let name = report::name(net);
+    let name = cidr::name(net);
     match allowed {
         None => format!("{name} is not allowed by hand"),
         Some((allowed, why)) if *allowed == net => format!("{name} is not allowed by hand; {why}"),
         Some((allowed, Why::Hand)) => {
             let part = if allowed.contains(&net) { "only as part of" } else { "not as a whole: only" };
-            let allowed = report::name(*allowed);
+            let allowed = cidr::name(*allowed);
             format!(
                 "{name} is allowed by hand {part} {allowed}: `scanguard disallow {allowed}` takes that back"
             )
         }
         Some((allowed, why)) => {
-            format!("{name} is not allowed by hand; {} is never banned: {why}", report::name(*allowed))
+            format!("{name} is not allowed by hand; {} is never banned: {why}", cidr::name(*allowed))
         }
     }
 }
@@ -190,7 +190,7 @@ impl Responder {
                 self.changed();
                 told.map_err(|error| OrderError::Untold(error.to_string()))?;
                 let still = self.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
-                Ok(done(format!("{} is no longer allowed by hand", report::name(net)), still))
+                Ok(done(format!("{} is no longer allowed by hand", cidr::name(net)), still))
             }
             Order::Mode { mode, confirm } => self.order_mode(mode, confirm, uid, now, card),
             Order::Confirm => match self.mode.deadline.take() {
@@ -226,11 +226,9 @@ impl Responder {
                     Mode::DryRun => Some("the mode is dry-run: nothing is dropped, but counted"),
                     Mode::Enforce => None,
                 };
-                Ok(done(format!("{} is banned {until}", report::name(net)), note.map(str::to_owned)))
+                Ok(done(format!("{} is banned {until}", cidr::name(net)), note.map(str::to_owned)))
             }
-            Decision::Stands { net, .. } => {
-                Ok(done(format!("{} is banned already", report::name(net)), None))
-            }
+            Decision::Stands { net, .. } => Ok(done(format!("{} is banned already", cidr::name(net)), None)),
             Decision::Refused(refusal) => {
                 self.metrics.refused(&refusal);
                 Err(OrderError::Refused { net, refusal })
@@ -264,7 +262,7 @@ impl Responder {
             Extent::Full => "banned",
             Extent::Shield => "shielded from",
         };
-        Ok(done(format!("{} is no longer {what}", report::name(meant)), rest.or(listed)))
+        Ok(done(format!("{} is no longer {what}", cidr::name(meant)), rest.or(listed)))
     }
 
     /// Ends bans and shields of just these networks. There may be thousands.
@@ -274,8 +272,8 @@ impl Responder {
             self.book.remove(*net);
             self.let_go.add(&[*net]);
             match extent {
-                Extent::Full => tracing::info!("the ban of {} was ended by hand", report::name(*net)),
-                Extent::Shield => tracing::debug!("the shield from {} was ended by hand", report::name(*net)),
+                Extent::Full => tracing::info!("the ban of {} was ended by hand", cidr::name(*net)),
+                Extent::Shield => tracing::debug!("the shield from {} was ended by hand", cidr::name(*net)),
             }
         }
         self.changed();
@@ -300,9 +298,9 @@ impl Responder {
         let within: Vec<_> = ended.iter().map(|(net, _)| *net).collect();
         told.map_err(|error| OrderError::Untold(error.to_string()))?;
         let ended = (!within.is_empty()).then(|| {
-            format!("bans and shields that were ended: {}, of {}", within.len(), report::names(&within))
+            format!("bans and shields that were ended: {}, of {}", within.len(), cidr::names(&within))
         });
-        Ok(done(format!("{} is never banned", report::name(net)), ended))
+        Ok(done(format!("{} is never banned", cidr::name(net)), ended))
     }
 
     fn order_mode(
@@ -428,7 +426,7 @@ impl Responder {
         now: Now,
         card: &dyn Card,
     ) -> Explanation {
-        let host = report::host(ip);
+        let host = cidr::host(ip);
         let source = self.source(ip);
         let masked = self.net(&source);
         let mut reports = Vec::new();
@@ -458,18 +456,18 @@ impl Responder {
         let verdict = match (&ban, &feed, &allowed) {
             (Some(BanReport { response: Extent::Shield, .. }), _, Some(allowed)) => format!(
                 "shielded from, but spared: {} is never dropped: {}",
-                report::name(allowed.net),
+                cidr::name(allowed.net),
                 allowed.why
             ),
             (Some(_), _, Some(allowed)) | (None, Some(_), Some(allowed)) => {
-                format!("banned, but spared: {} is never dropped: {}", report::name(allowed.net), allowed.why)
+                format!("banned, but spared: {} is never dropped: {}", cidr::name(allowed.net), allowed.why)
             }
             (Some(ban), _, None) => verdict_of(ban, self.mode.mode),
             (None, Some((feed, net)), None) => {
                 format!("banned: {feed} lists {net}; the mode is {}", self.mode.mode)
             }
             (None, None, Some(allowed)) => {
-                format!("not banned, and never will be: {} ({})", allowed.why, report::name(allowed.net))
+                format!("not banned, and never will be: {} ({})", allowed.why, cidr::name(allowed.net))
             }
             (None, None, None) => match policy_says {
                 Some(said) => format!("not banned. {said}"),
@@ -549,10 +547,10 @@ impl Responder {
         match policy::judge(net, cause, self.given(now)) {
             Decision::Ban(sentence) => format!("to be {}", sentence.reason),
             Decision::Stands { net, extent: Extent::Full } => {
-                format!("{} is banned already", report::name(net))
+                format!("{} is banned already", cidr::name(net))
             }
             Decision::Stands { net, extent: Extent::Shield } => {
-                format!("{} is shielded from already", report::name(net))
+                format!("{} is shielded from already", cidr::name(net))
             }
             Decision::Refused(refusal) => refusal.to_string(),
         }
@@ -577,7 +575,7 @@ fn verdict_of(ban: &BanReport, mode: Mode) -> String {
         }
         (Mode::Observe, _) => "the mode is observe: nothing is dropped".to_owned(),
     };
-    format!("{what} by {} {until}, as {}: {}; {effect}", ban.origin, report::name(ban.net), ban.reason)
+    format!("{what} by {} {until}, as {}: {}; {effect}", ban.origin, cidr::name(ban.net), ban.reason)
 }
 
 fn allowed_report(net: IpNet, why: &Why) -> AllowedReport {
@@ -585,7 +583,7 @@ fn allowed_report(net: IpNet, why: &Why) -> AllowedReport {
 }
 
 fn still_allowed(net: IpNet, why: &Why) -> String {
-    format!("{} is still never banned: {why}", report::name(net))
+    format!("{} is still never banned: {why}", cidr::name(net))
 }
 
 fn done(said: String, note: Option<String>) -> Done {

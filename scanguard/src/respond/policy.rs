@@ -8,26 +8,21 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Mode, ModeState,
+    LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
     allow::AllowList,
     book::{Ban, Book},
     breaker::Breaker,
     cause::{Cause, Origin},
     refusal::Refusal,
-    report,
     settings::Settings,
 };
 use crate::{
+    cidr,
     clock::Now,
-    config::Interval,
     detect::{Confidence, Plain, findings::Spoofable},
     sensor::gate::{Extent, Reflex},
+    settings::Interval,
 };
-
-/// A ban lasts at least this long.
-pub const SHORTEST: Duration = Duration::from_secs(1);
-/// A ban with an end lasts at most this long: beyond ten years, "until it is taken back" is what is meant.
-pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// The widest IPv4 network that can be banned: what a regional registry was given.
 pub const WIDEST_V4: u8 = 8;
 /// The widest IPv6 network that can be banned.
@@ -273,7 +268,7 @@ fn outweighs(ban: &Ban, decision: u64, lasts: Duration, now: Now) -> bool {
 }
 
 fn checked(lasts: Duration) -> Result<Duration, Refusal> {
-    if (SHORTEST..=LONGEST).contains(&lasts) { Ok(lasts) } else { Err(Refusal::Time) }
+    if (SHORTEST_BAN..=LONGEST_BAN).contains(&lasts) { Ok(lasts) } else { Err(Refusal::Time) }
 }
 
 /// Makes a ban up to `percent` longer, so that many that were made at once do not end at once.
@@ -297,7 +292,7 @@ fn nth(level: u32) -> String {
 /// What is banned of the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
 pub fn net_of(source: &scanguard_common::address::Address, ipv6_prefix: u8) -> IpNet {
     let bits = if source.is_v4() { 32 } else { ipv6_prefix.min(128) };
-    IpNet::new(source.to_ip(), bits).map_or_else(|_| report::host(source.to_ip()), |net| net.trunc())
+    IpNet::new(source.to_ip(), bits).map_or_else(|_| cidr::host(source.to_ip()), |net| net.trunc())
 }
 
 #[cfg(test)]

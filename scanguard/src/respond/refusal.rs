@@ -4,9 +4,10 @@ use ipnet::IpNet;
 
 use super::allow::Why;
 use crate::{
-    config::Interval,
+    cidr,
     detect::{Confidence, findings::Spoofable},
     sensor::gate::Extent,
+    settings::Interval,
 };
 
 /// A ban that is not made, with the reason in words.
@@ -71,8 +72,8 @@ pub enum Refusal {
     /// It would last too long or not at all.
     #[error(
         "a ban lasts from {} to {}; if no time is said, until it is taken back",
-        Interval(super::policy::SHORTEST),
-        Interval(super::policy::LONGEST)
+        Interval(super::SHORTEST_BAN),
+        Interval(super::LONGEST_BAN)
     )]
     Time,
     /// There is no room.
@@ -95,12 +96,12 @@ pub enum Refusal {
 }
 
 fn overlap(net: IpNet, allowed: IpNet, why: &Why) -> String {
-    let allowed_name = super::report::name(allowed);
+    let allowed_name = cidr::name(allowed);
     match (allowed.contains(&net), allowed == net) {
         (_, true) => format!("{allowed_name} is never banned: {why}"),
         (true, false) => format!("it is within {allowed_name}, which is never banned: {why}"),
         (false, false) => {
-            format!("{allowed_name}, which is never banned, is within {}: {why}", super::report::name(net))
+            format!("{allowed_name}, which is never banned, is within {}: {why}", cidr::name(net))
         }
     }
 }

@@ -7,52 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, ModeCause, cause::Origin};
-use crate::sensor::gate::Extent;
 use crate::{
-    crowdsec::CrowdsecStatus,
+    cidr::name,
     detect::{Confidence, Severity},
-    sandbox,
+    sensor::gate::Extent,
+    words::count,
 };
-
-/// A network as people write it: a single address without its prefix.
-pub fn name(net: IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
-}
-
-/// Networks as people write them, the first of them where there are many.
-pub fn names(nets: &[IpNet]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<_> = nets.iter().take(SHOWN).map(|net| name(*net)).collect();
-    let more = if nets.len() > SHOWN { ", ..." } else { "" };
-    shown.join(", ") + more
-}
-
-/// The network that is just one address.
-pub fn host(ip: IpAddr) -> IpNet {
-    IpNet::from(ip.to_canonical())
-}
-
-/// Reads an address or a network. Bits beyond the prefix are kept, for the policy to complain of; IPv4 that is
-/// mapped into IPv6 is read as IPv4.
-///
-/// # Errors
-/// It is neither.
-pub fn parse_net(text: &str) -> Result<IpNet, String> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(host(ip));
-    }
-    let wrong = || {
-        let start: String = text.chars().take(60).collect();
-        format!("{start:?} is no address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64")
-    };
-    let net: IpNet = text.parse().map_err(|_| wrong())?;
-    match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
-        (IpAddr::V4(ip), Some(bits)) if net.addr().is_ipv6() => {
-            IpNet::new(ip.into(), bits).map_err(|_| wrong())
-        }
-        (IpAddr::V4(_) | IpAddr::V6(_), _) => Ok(net),
-    }
-}
 
 /// The order was carried out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -100,35 +60,6 @@ pub struct Bans {
     pub bans: Vec<BanReport>,
     /// Networks that are banned because feeds list them, beside these.
     pub feed_networks: usize,
-}
-
-/// `GET /v1/status`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Status {
-    /// The agent's version.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// Seconds since it started.
-    pub uptime_seconds: u64,
-    /// Interfaces, with how the program is attached; none: it is not.
-    pub interfaces: Vec<(String, Option<String>)>,
-    /// Packets since the program was loaded, by how they left it, the most frequent first.
-    #[serde(default)]
-    pub packets: Vec<(String, u64)>,
-    /// Probes since then by class, likewise.
-    #[serde(default)]
-    pub probes: Vec<(String, u64)>,
-    /// Open findings.
-    pub findings_open: usize,
-    /// What is done about those who scan.
-    pub response: ResponseStatus,
-    /// What is exchanged with CrowdSec; none: nothing.
-    #[serde(default)]
-    pub crowdsec: Option<CrowdsecStatus>,
-    /// What the agent has given up; none: it has not come so far.
-    #[serde(default)]
-    pub sandbox: Option<sandbox::Report>,
 }
 
 /// Whom the kernel holds until it has been judged.
@@ -288,27 +219,64 @@ pub struct HistoryReport {
     pub seconds_since_last: u64,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether a source is banned or shielded from, in a word.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BanState {
+    /// It is not.
+    None,
+    /// It never is.
+    Allowed,
+    /// It is not, but what of its packets meets no service here is dropped, or counted.
+    Shielded,
+    /// It is, and the mode is observe: nothing is done.
+    Banned,
+    /// It is, and its packets are counted.
+    Counted,
+    /// It is, and its packets are dropped.
+    Dropped,
+}
 
-    #[test]
-    fn networks_are_read_as_people_write_them() {
-        for (text, read) in [
-            ("192.0.2.7", "192.0.2.7/32"),
-            ("192.0.2.0/24", "192.0.2.0/24"),
-            ("192.0.2.7/24", "192.0.2.7/24"),
-            ("2001:db8::1", "2001:db8::1/128"),
-            ("::ffff:192.0.2.7", "192.0.2.7/32"),
-            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
-            ("::/0", "::/0"),
-        ] {
-            assert_eq!(parse_net(text).unwrap().to_string(), read, "{text}");
+impl BanState {
+    /// The word; nothing where there is nothing to say.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Allowed => "allowed",
+            Self::Shielded => "shield",
+            Self::Banned => "banned",
+            Self::Counted => "counted",
+            Self::Dropped => "dropped",
         }
-        for text in ["", "me", "192.0.2.0/33", "192.0.2", "2001:db8::/129", "192.0.2.0/-1", "-h"] {
-            assert!(parse_net(text).is_err(), "{text}");
+    }
+}
+
+/// An open finding with whose it is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct OpenFinding {
+    /// Who; none where all addresses are forged.
+    pub source: Option<IpNet>,
+    /// How many take part in a campaign; 0 where the source scans alone.
+    pub sources: u64,
+    /// The country of the source, if a database knows it.
+    pub country: Option<String>,
+    /// The rest.
+    #[serde(flatten)]
+    pub finding: FindingReport,
+}
+
+impl OpenFinding {
+    /// Whose it is, in words.
+    pub fn who(&self) -> String {
+        match (self.source, self.sources) {
+            (_, 2..) => count(self.sources, "source"),
+            (Some(net), _) => name(net),
+            (None, _) => "forged".to_owned(),
         }
-        assert_eq!(name(parse_net("192.0.2.7").unwrap()), "192.0.2.7");
-        assert_eq!(name(parse_net("192.0.2.0/31").unwrap()), "192.0.2.0/31");
+    }
+
+    /// How much there is of it, in words.
+    pub fn size(&self) -> String {
+        self.finding.said.clone().unwrap_or_else(|| count(self.finding.probes, "probe"))
     }
 }

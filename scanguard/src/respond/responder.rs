@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use scanguard_common::abi;
 
 use super::{
-    Mode, ModeCause, ModeState,
+    LONGEST_BAN, Mode, ModeCause, ModeState,
     allow::{AllowList, Why, around},
     book::{Ban, Book, Past},
     breaker::Breaker,
@@ -16,20 +16,20 @@ use super::{
     feed::{FeedBans, Taken},
     policy::{self, Circumstances, Decision, Sentence},
     refusal::Refusal,
-    report,
     settings::{Drop, Settings},
     ssh::{Connections, SshPeers},
     state::{SavedBan, SavedMode, SavedPast, State},
 };
 use crate::{
+    cidr,
     clock::Now,
-    config::Interval,
     detect::{Plain, feeds::Feeds, findings::Finding},
-    export::response::ResponseMetrics,
+    respond::metrics::ResponseMetrics,
     sensor::{
         SensorError,
         gate::{Extent, Reflex},
     },
+    settings::Interval,
 };
 
 /// How often the state file is written for shields alone: whoever forges addresses makes ever new ones, and what of them is lost
@@ -166,7 +166,7 @@ impl Responder {
             let left =
                 ends.map(|ends| Duration::try_from(ends.duration_since(since_then)).unwrap_or_default());
             // One that ended meanwhile is taken out, and remembered, as any other.
-            let ends = left.map(|left| now.at.saturating_add(left.min(policy::LONGEST)));
+            let ends = left.map(|left| now.at.saturating_add(left.min(LONGEST_BAN)));
             let since = since.min(now.wall);
             self.book.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
         }
@@ -348,9 +348,9 @@ impl Responder {
         own.iter().for_each(|net| allowed.add(*net, Why::Own));
         self.settings.allow.iter().for_each(|net| allowed.add(*net, Why::Configured));
         self.by_hand.iter().for_each(|net| allowed.add(*net, Why::Hand));
-        self.ssh.addresses().for_each(|ip| allowed.add(report::host(ip), Why::Ssh));
-        gateways.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Gateway));
-        resolvers.iter().for_each(|ip| allowed.add(report::host(*ip), Why::Resolver));
+        self.ssh.addresses().for_each(|ip| allowed.add(cidr::host(ip), Why::Ssh));
+        gateways.iter().for_each(|ip| allowed.add(cidr::host(*ip), Why::Gateway));
+        resolvers.iter().for_each(|ip| allowed.add(cidr::host(*ip), Why::Resolver));
         attached.iter().for_each(|(name, net)| allowed.add(*net, Why::Interface(name.clone())));
         allowed
     }
@@ -401,7 +401,7 @@ impl Responder {
             match self.make(net, &cause, now, card) {
                 Decision::Refused(refusal) => {
                     self.metrics.refused(&refusal);
-                    tracing::debug!(id = finding.id, "{} is not banned: {refusal}", report::name(net));
+                    tracing::debug!(id = finding.id, "{} is not banned: {refusal}", cidr::name(net));
                 }
                 Decision::Ban(_) | Decision::Stands { .. } => {}
             }
@@ -451,7 +451,7 @@ impl Responder {
             Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, card) {
                 Ok(()) => decision,
                 Err(error) => {
-                    tracing::error!("{} could not be banned: {error}", report::name(net));
+                    tracing::error!("{} could not be banned: {error}", cidr::name(net));
                     Decision::Refused(Refusal::Kernel(error.to_string()))
                 }
             },
@@ -477,7 +477,7 @@ impl Responder {
         if let Some(evicted) = evicts {
             self.evict(*extent, *evicted, now, card);
         }
-        let (mode, by, name) = (self.mode.mode, ban.origin.label(), report::name(net));
+        let (mode, by, name) = (self.mode.mode, ban.origin.label(), cidr::name(net));
         match extent {
             Extent::Full => {
                 if let Cause::Rule { .. } = cause {
@@ -511,14 +511,14 @@ impl Responder {
             && let Err(error) = card.unban(Extent::Shield, &mut std::iter::once(net))
         {
             // It drops nothing that the ban does not, and ends by itself.
-            tracing::warn!("the shield from {} stays beside its ban: {error}", report::name(net));
+            tracing::warn!("the shield from {} stays beside its ban: {error}", cidr::name(net));
         }
         before
     }
 
     /// Gives a ban or shield up for one that was made.
     fn evict(&mut self, extent: Extent, net: IpNet, now: Now, card: &mut dyn Card) {
-        let name = report::name(net);
+        let name = cidr::name(net);
         match (self.lift(&[(net, extent)], now, card), extent) {
             (Ok(()), Extent::Full) => {
                 self.book.remove(net);
@@ -670,8 +670,8 @@ impl Responder {
             let bans: Vec<_> = bans.map(|(net, _)| *net).collect();
             match bans.as_slice() {
                 [] => {}
-                [one] => tracing::info!("the ban of {} has ended", report::name(*one)),
-                many => tracing::info!("{} bans have ended: {}", many.len(), report::names(many)),
+                [one] => tracing::info!("the ban of {} has ended", cidr::name(*one)),
+                many => tracing::info!("{} bans have ended: {}", many.len(), cidr::names(many)),
             }
             if bans.len() < lifted.len() {
                 tracing::debug!("{} shields have ended", lifted.len() - bans.len());

@@ -5,11 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{Mode, policy};
+use super::{Mode, SHORTEST_BAN};
 use crate::{
-    config::{Interval, Section, network},
+    cidr::network,
     detect::{Confidence, rules},
     sensor::settings::check_interface_name,
+    settings::{Interval, Section},
 };
 
 /// What of a banned source is dropped.
@@ -157,12 +158,12 @@ impl Settings {
     /// How long a ban of this level lasts, before it is spread.
     pub fn time(&self, level: u32) -> Duration {
         let last = self.times.len().saturating_sub(1);
-        self.times.get((level as usize).min(last)).copied().unwrap_or(policy::SHORTEST)
+        self.times.get((level as usize).min(last)).copied().unwrap_or(SHORTEST_BAN)
     }
 
     pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
-        let longest = Interval::between(policy::SHORTEST, Duration::from_secs(365 * 24 * 60 * 60));
+        let longest = Interval::between(SHORTEST_BAN, Duration::from_secs(365 * 24 * 60 * 60));
         let settings = Self {
             mode: section.value("mode", default.mode, |_| Ok(())),
             drop: section.value("drop", default.drop, |_| Ok(())),

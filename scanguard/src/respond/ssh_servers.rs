@@ -8,8 +8,8 @@ use procfs::{
 };
 
 use super::{
+    sockets::Socket,
     ssh::{LOGGED_IN, LOGGED_IN_DROPBEAR, Login, MAX_PEERS},
-    surroundings::Socket,
 };
 
 /// Servers by the names of their processes, and how long a connection has to live to be that of somebody who has logged in.

@@ -3,12 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU64,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use super::{
+    sockets::{Socket, parse_sockets},
     ssh::{Connection, Connections, LOGGED_IN, Login, Session},
     ssh_servers::SshServers,
 };
@@ -21,10 +21,6 @@ const MAX_RESOLVERS: usize = 16;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// RFC 4253. Where a server listens, as far as that is not known.
 const SSH_PORT: (u16, Duration) = (22, LOGGED_IN);
-/// `TCP_ESTABLISHED`, `TCP_LISTEN`: include/net/tcp_states.h.
-const ESTABLISHED: &str = "01";
-const LISTEN: &str = "0A";
-
 /// What was found out when it could be: in its sandbox the agent cannot look into other processes, nor read a file that
 /// has taken the place of /etc/resolv.conf. What cannot be looked at is taken to be as it was.
 #[derive(Clone, Debug, Default)]
@@ -173,67 +169,10 @@ fn parse_ssh_connection(text: &str) -> Option<Ends> {
     Some((address(peer, peer_port)?, address(own, own_port)?))
 }
 
-/// A row of /proc/net/tcp that listens or is connected.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Socket {
-    /// This host's end.
-    pub own: SocketAddr,
-    /// The other end; unspecified where it listens.
-    pub peer: SocketAddr,
-    /// Whether it listens; else it is connected.
-    pub listens: bool,
-    /// Its number. None: no process has it, such as a connection that its server has not accepted yet.
-    pub inode: Option<NonZeroU64>,
-}
-
-impl Socket {
-    /// The connection that it is, if it is one that was accepted. One that waits for that has no number yet, and its time does not
-    /// count: nobody can log in by it, and no server ends it.
-    fn connection(&self) -> Option<Connection> {
-        let is_one = !self.listens && self.inode.is_some();
-        is_one.then_some(Connection { peer: self.peer, own: self.own, inode: self.inode })
-    }
-}
-
-/// The sockets of a table, as Documentation/networking/proc_net_tcp.rst has it. A reader of our own, since the crates that there are read all of /proc.
-pub fn parse_sockets(table: &str) -> impl Iterator<Item = Socket> {
-    table.lines().skip(1).filter_map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let listens = match *words.get(3)? {
-            LISTEN => true,
-            ESTABLISHED => false,
-            _ => return None,
-        };
-        let (own, peer) = (parse_end(words.get(1)?)?, parse_end(words.get(2)?)?);
-        let inode = NonZeroU64::new(words.get(9)?.parse().ok()?);
-        Some(Socket { own, peer, listens, inode })
-    })
-}
-
-/// "0100007F:0016": the address in words of host byte order, the port as a number.
-fn parse_end(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |place: usize| {
-        let digits = address.get(place * 8..place * 8 + 8)?;
-        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
-    };
-    let ip = match address.len() {
-        8 => Ipv4Addr::from(word(0)?).into(),
-        32 => {
-            let mut bytes = [0; 16];
-            for (place, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-                chunk.copy_from_slice(&word(place)?);
-            }
-            Ipv6Addr::from(bytes).to_canonical()
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
     use crate::respond::ssh::LOGGED_IN_DROPBEAR;
 
@@ -243,28 +182,6 @@ mod tests {
                     nameserver 192.0.2.8\nnameservers 192.0.2.7\nnameserver here\noptions ndots:2\n";
         let found: Vec<_> = parse_resolvers(text).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["192.0.2.1", "2001:db8::1", "fe80::1"]);
-    }
-
-    /// Rows as a kernel of little endian writes them.
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn sockets_are_read_from_both_tables() {
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-        let rest = "00000000:00000000 00:00000000 00000000     0        0";
-        let v4 = format!(
-            "{head}   0: 00000000:0016 00000000:0000 0A {rest} 11 1\n   1: 0100000A:0016 07640000:C001 01 {rest} 12 1\n   \
-             2: 0100000A:0016 07640000:C002 06 {rest} 0 3\nnonsense\n"
-        );
-        let v6 = format!(
-            "{head}   0: B80D0120000000000000000001000000:0016 0000000000000000FFFF0000076433C6:D431 01 {rest} 13 1\n"
-        );
-        let found: Vec<_> = parse_sockets(&v4).chain(parse_sockets(&v6)).collect();
-        let shown: Vec<_> = found.iter().map(|socket| format!("{} {}", socket.own, socket.peer)).collect();
-        assert_eq!(
-            shown,
-            ["0.0.0.0:22 0.0.0.0:0", "10.0.0.1:22 0.0.100.7:49153", "[2001:db8::1]:22 198.51.100.7:54321"]
-        );
-        assert_eq!(found.iter().map(|socket| socket.listens).collect::<Vec<_>>(), [true, false, false]);
     }
 
     #[test]

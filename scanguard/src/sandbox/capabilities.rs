@@ -1,22 +1,14 @@
-//! Which capabilities are kept: none, but for logs. Every kernel that takes the program lets anybody use the maps whose
-//! descriptors he has.
+//! Which capabilities are kept.
 
 use std::io;
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
-use crate::config::Config;
-
-/// The capabilities that the agent needs after it has attached; at most those that it has.
+/// Those that are needed, as far as this process has them.
 ///
 /// # Errors
 /// They cannot be read.
-pub(super) fn needed(config: &Config) -> io::Result<CapsHashSet> {
-    let mut needed = CapsHashSet::new();
-    if !config.logs.files.is_empty() {
-        // Logs belong to their servers, and logrotate makes new ones.
-        needed.insert(Capability::CAP_DAC_READ_SEARCH);
-    }
+pub(super) fn at_hand(needed: &CapsHashSet) -> io::Result<CapsHashSet> {
     let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     Ok(needed.intersection(&permitted).copied().collect())
 }

@@ -6,7 +6,7 @@ use ::landlock::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::places::Places;
+use super::Access;
 
 /// What the rules are written for: Linux 6.12. Older kernels enforce what they know of it.
 const RULES: ABI = ABI::V6;
@@ -33,19 +33,19 @@ impl From<RulesetStatus> for Enforced {
     }
 }
 
-/// The rules for these places. No port of TCP can be listened to, nothing executed, and no process outside be signalled.
+/// The rules for this access. No port of TCP can be listened to, nothing executed, and no process outside be signalled.
 ///
 /// # Errors
 /// The kernel does not take them.
-pub(super) fn rules(places: &Places) -> Result<RulesetCreated, RulesetError> {
+pub(super) fn rules(access: &Access) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     Ruleset::default()
         .handle_access(AccessFs::from_all(RULES))?
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(RULES))?
         .create()?
-        .add_rules(path_beneath_rules(&places.read, read))?
-        .add_rules(path_beneath_rules(&places.write, read | writing()))
+        .add_rules(path_beneath_rules(&access.read, read))?
+        .add_rules(path_beneath_rules(&access.write, read | writing()))
 }
 
 fn writing() -> BitFlags<AccessFs> {

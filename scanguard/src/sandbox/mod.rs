@@ -1,35 +1,32 @@
 //! Least privilege: what the agent gives up once it is attached.
 //!
 //! ```text
-//! configuration -> places (what is read and written)   -> landlock     (files, listening, signals)
-//!               -> capabilities (what is still needed)  -> capabilities
-//!                                                          seccomp      (system calls)
+//! access: what is read and written -> landlock     (files, listening, signals)
+//!         what is still needed     -> capabilities
+//!                                     seccomp      (system calls)
 //! ```
 //! All three belong to threads, not to the process: each worker of the runtime puts them on itself, then the main
 //! thread does, and whatever is started later inherits them. In the end every thread is looked at.
 
+mod access;
 mod capabilities;
 pub mod landlock;
-mod places;
+pub mod metrics;
 mod seccomp;
 pub mod settings;
 #[cfg(test)]
 mod tests;
 mod threads;
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use ::landlock::{RulesetCreated, RulesetError};
 use caps::{CapsHashSet, errors::CapsError};
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
-use self::{landlock::Enforced, places::Places};
-use crate::config::Config;
+pub use self::access::Access;
+use self::landlock::Enforced;
 
 /// The agent could not give up what it does not need.
 #[derive(Debug, thiserror::Error)]
@@ -86,34 +83,29 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Sandbox {
     /// None: it is off.
-    places: Option<Places>,
+    access: Option<Access>,
     report: Report,
 }
 
 impl Sandbox {
-    /// Confines all threads of this process, which are those of the runtime and this one.
+    /// None: this process keeps all its privileges.
+    ///
+    /// # Errors
+    /// It cannot be told which these are.
+    pub fn off() -> Result<Self, SandboxError> {
+        tracing::warn!("security.sandbox is off: the agent keeps all its privileges");
+        let had = caps::read(None, caps::CapSet::Effective)?;
+        let report =
+            Report { enabled: false, capabilities: names(&had), seccomp: false, landlock: Enforced::Not };
+        Ok(Self { access: None, report })
+    }
+
+    /// Confines all threads of this process, which are those of the runtime and this one, to this access.
     ///
     /// # Errors
     /// See [`SandboxError`]. What a kernel does not have is no error: it is logged.
-    pub async fn enter(config: &Config, file: Option<&Path>) -> Result<Self, SandboxError> {
-        if !config.security.sandbox {
-            tracing::warn!("security.sandbox is off: the agent keeps all its privileges");
-            let had = caps::read(None, caps::CapSet::Effective)?;
-            let report =
-                Report { enabled: false, capabilities: names(&had), seccomp: false, landlock: Enforced::Not };
-            return Ok(Self { places: None, report });
-        }
-        let places = Places::of(config, places::configuration(file));
-        for directory in &places.missing {
-            tracing::warn!(
-                "{} is not there: the sandbox will not let anything be written to it; make it, and restart the agent",
-                directory.display()
-            );
-        }
-        for warning in too_wide(config) {
-            tracing::warn!("{warning}");
-        }
-        let confinement = Confinement::new(config, &places)?;
+    pub async fn enter(access: Access) -> Result<Self, SandboxError> {
+        let confinement = Confinement::new(&access)?;
         let (report, confinement) = threads::confine_all(confinement).await?;
         threads::check(&confinement)?;
         if report.landlock == Enforced::Not {
@@ -131,7 +123,7 @@ impl Sandbox {
             landlock = ?report.landlock,
             "confined"
         );
-        Ok(Self { places: Some(places), report })
+        Ok(Self { access: Some(access), report })
     }
 
     /// What is in force.
@@ -139,22 +131,20 @@ impl Sandbox {
         &self.report
     }
 
-    /// Before a file is read again: whether all that it names can be read.
+    /// Whether all of these that are there can be read.
     ///
     /// # Errors
     /// [`SandboxError::OutOfReach`].
-    pub fn check_file(&self, file: Option<&Path>) -> Result<(), SandboxError> {
-        let places = self.places.as_ref();
-        in_reach(places.map(|places| places.unreadable(places::configuration(file))))
+    pub fn check_reading(&self, paths: BTreeSet<PathBuf>) -> Result<(), SandboxError> {
+        in_reach(self.access.as_ref().map(|access| access.unreadable(paths)))
     }
 
-    /// Whether a configuration can be written for.
+    /// Whether these directories can be written in.
     ///
     /// # Errors
     /// [`SandboxError::OutOfReach`].
-    pub fn check_config(&self, config: &Config, file: Option<&Path>) -> Result<(), SandboxError> {
-        let new = |places: &Places| places.unwritable(&Places::of(config, places::configuration(file)));
-        in_reach(self.places.as_ref().map(new))
+    pub fn check_writing(&self, directories: BTreeSet<PathBuf>) -> Result<(), SandboxError> {
+        in_reach(self.access.as_ref().map(|access| access.unwritable(directories)))
     }
 }
 
@@ -163,21 +153,6 @@ fn in_reach(out_of_reach: Option<BTreeSet<PathBuf>>) -> Result<(), SandboxError>
         Some(paths) if !paths.is_empty() => Err(SandboxError::OutOfReach(paths)),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Where the agent may write more than it needs, because of where a file is to be.
-pub fn too_wide(config: &Config) -> Vec<String> {
-    if !config.security.sandbox {
-        return Vec::new();
-    }
-    let warning = |(file, directory): (&Path, PathBuf)| {
-        format!(
-            "{}: the sandbox lets the agent write anything in {}, which others use: give the file a directory of its own",
-            file.display(),
-            directory.display()
-        )
-    };
-    places::among_others(config).map(warning).collect()
 }
 
 /// The names of capabilities, sorted.
@@ -212,10 +187,10 @@ struct Confinement {
 }
 
 impl Confinement {
-    fn new(config: &Config, places: &Places) -> Result<Self, SandboxError> {
+    fn new(access: &Access) -> Result<Self, SandboxError> {
         let filters = if seccomp::is_supported() { seccomp::filters().ok() } else { None };
-        let capabilities = capabilities::needed(config)?;
-        Ok(Self { rules: landlock::rules(places)?, capabilities, filters })
+        let capabilities = capabilities::at_hand(&access.capabilities)?;
+        Ok(Self { rules: landlock::rules(access)?, capabilities, filters })
     }
 
     /// Confines this thread, and those that it will start.

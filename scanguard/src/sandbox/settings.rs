@@ -1,6 +1,6 @@
 //! `[security]` of the configuration.
 
-use crate::config::Section;
+use crate::settings::Section;
 
 /// `[security]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

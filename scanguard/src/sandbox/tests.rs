@@ -1,6 +1,7 @@
 use std::{fs, io, path::PathBuf, ptr::null, thread, time::Duration};
 
-use super::{places::Places, *};
+use super::*;
+use crate::config::{Config, access};
 
 /// Runs something in a thread that is confined for this configuration.
 fn confined<T: Send + 'static>(
@@ -9,8 +10,7 @@ fn confined<T: Send + 'static>(
     inside: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     let thread = thread::spawn(move || {
-        let places = Places::of(&config, &file);
-        let confinement = Confinement::new(&config, &places).expect("it can be made");
+        let confinement = Confinement::new(&access::needed(&config, &file)).expect("it can be made");
         confinement.put_on().expect("it can be put on");
         inside()
     });

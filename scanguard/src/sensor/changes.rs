@@ -18,7 +18,7 @@ use scanguard_common::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::{SensorError, missing, test_run};
+use super::{SensorError, missing, sys::run};
 
 /// The reading end of the list.
 pub(super) struct Changes {
@@ -99,7 +99,7 @@ impl Changes {
     /// Has the program read.
     fn run(&mut self, request: ReadRequest) -> Result<&[Reading], SensorError> {
         let frame = request.as_bytes();
-        let run = test_run::run(self.program.as_fd(), frame, 1)
+        let run = run::run(self.program.as_fd(), frame, 1)
             .map_err(|error| SensorError::Run { length: frame.len(), error })?;
         let found = run.verdict.min(abi::READ_AT_ONCE) as usize;
         // SAFETY: the map holds so many, at the beginning of a page, and any bytes are a reading. Only that program writes

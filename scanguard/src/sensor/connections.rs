@@ -77,7 +77,7 @@ impl Ground {
 /// # Errors
 /// See [`ConnectionsError`].
 pub fn load(ebpf: &mut Ebpf) -> Result<(), ConnectionsError> {
-    program(ebpf)?.load().map_err(|error| ConnectionsError::Refused(super::program::shorten(&error)))
+    program(ebpf)?.load().map_err(|error| ConnectionsError::Refused(super::reason::shorten(&error)))
 }
 
 /// Has the loaded program hear of connections, until it is dropped with the rest of the object.
@@ -86,7 +86,7 @@ pub fn load(ebpf: &mut Ebpf) -> Result<(), ConnectionsError> {
 /// See [`ConnectionsError`].
 pub fn attach(ebpf: &mut Ebpf) -> Result<(), ConnectionsError> {
     let attached = program(ebpf)?.attach(abi::CONNECTIONS_TRACEPOINT);
-    attached.map(drop).map_err(|error| ConnectionsError::Attach(super::program::shorten(&error)))
+    attached.map(drop).map_err(|error| ConnectionsError::Attach(super::reason::shorten(&error)))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ConnectionsError> {

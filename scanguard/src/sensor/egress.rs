@@ -34,13 +34,13 @@ pub enum EgressError {
 /// # Errors
 /// See [`EgressError`].
 pub fn load(ebpf: &mut Ebpf) -> Result<(), EgressError> {
-    program(ebpf)?.load().map_err(|error| EgressError::Refused(super::program::shorten(&error)))
+    program(ebpf)?.load().map_err(|error| EgressError::Refused(super::reason::shorten(&error)))
 }
 
 /// Attaches the loaded program, before all others that are there, to what leaves by an interface. The kernel
 /// detaches it when the link is dropped, however that comes about.
 pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, EgressError> {
-    let words = |error: &ProgramError| EgressError::Attach(super::program::shorten(error));
+    let words = |error: &ProgramError| EgressError::Attach(super::reason::shorten(error));
     let program = program(ebpf)?;
     // Not aya's choice by the kernel's version, which falls back to filters that outlive a killed agent.
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -53,7 +53,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, EgressE
 /// Puts the loaded program into a link that is attached already, in the place of the one in it, in one step.
 pub(super) fn replace(ebpf: &mut Ebpf, link: FdLink) -> Result<FdLink, EgressError> {
     let link = SchedClassifierLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))?;
-    let words = |error: &ProgramError| EgressError::Attach(super::program::shorten(error));
+    let words = |error: &ProgramError| EgressError::Attach(super::reason::shorten(error));
     let program = program(ebpf)?;
     let id = program.attach_to_link(link).map_err(|error| words(&error))?;
     let link = program.take_link(id).map_err(|error| words(&error))?;
@@ -72,5 +72,5 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, EgressError> {
 pub fn is_supported() -> Result<(), String> {
     SchedClassifier::query_tcx("lo", TcAttachType::Egress)
         .map(drop)
-        .map_err(|error| super::program::shorten(&error))
+        .map_err(|error| super::reason::shorten(&error))
 }

@@ -2,7 +2,10 @@
 
 use aya_obj::generated::bpf_map_type::{self, *};
 
-use super::{pins::Shape, program, settings::Settings};
+use super::{
+    object::{self, Shape},
+    settings::Settings,
+};
 use crate::memory::{self, Room};
 
 /// `struct htab_elem` before its key, kernel/bpf/hashtab.c.
@@ -35,8 +38,8 @@ pub struct TooLittle {
 /// # Errors
 /// The object cannot be read: the reason.
 pub fn bytes(settings: &Settings, possible_cpus: u64) -> Result<u64, String> {
-    let mut maps = program::maps()?;
-    for (name, entries) in program::max_entries(settings) {
+    let mut maps = object::maps()?;
+    for (name, entries) in object::max_entries(settings) {
         if let Some(shape) = maps.get_mut(name) {
             shape.max_entries = entries;
         }
@@ -104,7 +107,7 @@ mod tests {
     #[test]
     fn what_maps_take_grows_with_the_table_and_with_cpus() {
         let (small, large) = (bytes(&with(1 << 10), 2).unwrap(), bytes(&with(1 << 20), 2).unwrap());
-        let table = program::bytes(1 << 20) - program::bytes(1 << 10);
+        let table = super::super::program::bytes(1 << 20) - super::super::program::bytes(1 << 10);
         let buckets = ((1 << 20) - (1 << 10)) * HASH_BUCKET;
         assert_eq!(large - small, table + buckets);
         // Far more CPUs than there are here: what is there once for each grows, and nothing else.

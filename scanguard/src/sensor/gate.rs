@@ -24,7 +24,11 @@ use scanguard_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{SensorError, batch, missing, test_run, trie};
+use super::{
+    SensorError, missing,
+    sys::{batch, run},
+    trie,
+};
 
 /// How much of what a source sends is dropped.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -495,7 +499,7 @@ impl Clock {
     fn now(&self) -> Result<u64, SensorError> {
         let mut frame = [0u8; *super::FRAME_LENGTHS.start()];
         let length = frame.len();
-        test_run::run_and_read(self.program.as_fd(), &mut frame)
+        run::run_and_read(self.program.as_fd(), &mut frame)
             .map_err(|error| SensorError::Run { length, error })?;
         Ok(frame.first_chunk().map_or(0, |ticks| u64::from_ne_bytes(*ticks)))
     }

@@ -12,13 +12,13 @@ use crate::{clock::monotonic, content::sampling::Budgets, network::Local};
 
 use super::{
     Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit, Whole,
-    batch::{self, BatchReader, Place},
     census::Census,
     changes::{Changes, Found},
     gate::{Gate, GateMode, Reflex, Standing},
     home::Home,
     missing,
     pins::{MetaMap, Taken},
+    sys::batch::{self, BatchReader, Place},
 };
 
 /// Entries read at once: 11 ms for 60,000 entries where it was tried, against 55 ms one by one.
@@ -167,10 +167,10 @@ impl KernelSensor {
     }
 
     /// Whether the program ran for longer than an epoch lasts without an agent before this one took over: nobody knows when
-    /// it took the samples that are there. Until [`Self::read_before`].
-    pub fn was_alone(&self) -> bool {
+    /// it took the samples that are there. Until [`Self::read_before`]. An epoch lasts as long as polls are apart.
+    pub fn was_alone(&self, poll_interval: Duration) -> bool {
         let alone = self.read_before.map(|before| monotonic().saturating_sub(before));
-        alone.is_some_and(|alone| alone >= longest_epoch(self.epoch_length))
+        alone.is_some_and(|alone| alone >= longest_epoch(poll_interval))
     }
 
     /// Hands on every source that an agent before this one has read, with its state as it is now, and the epoch from which on its

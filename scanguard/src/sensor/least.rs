@@ -5,7 +5,7 @@ use std::{
     os::fd::{FromRawFd as _, OwnedFd},
 };
 
-use super::syscall::bpf;
+use super::sys::bpf;
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;

@@ -9,7 +9,7 @@ use aya::programs::links::{FdLink, LinkError, LinkType};
 use aya::programs::loaded_links;
 use aya_obj::generated::bpf_link_info;
 
-use super::syscall::bpf;
+use super::sys::bpf;
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;

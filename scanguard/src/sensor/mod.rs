@@ -5,28 +5,30 @@
 //! code that the program shares with it; [`test_run::TestRunSensor`] has the loaded program count them.
 
 pub mod attach;
-mod batch;
 pub mod btf;
 mod census;
 mod changes;
 pub mod connections;
 pub mod egress;
+pub mod features;
 pub mod footprint;
 pub mod frags;
 pub mod gate;
 pub mod home;
 pub mod kernel;
+pub mod kernel_log;
 pub mod least;
 mod links;
+mod object;
 pub mod owner;
 pub mod pins;
-pub mod privileges;
 pub mod program;
+mod reason;
 mod sampler;
 pub mod samples;
 pub mod settings;
 pub mod software;
-mod syscall;
+mod sys;
 pub mod test_run;
 mod trie;
 pub mod trips;

@@ -1,6 +1,6 @@
 //! Loading the kernel program that is embedded in this binary.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use aya::{
     EbpfError, EbpfLoader,
@@ -13,13 +13,11 @@ use scanguard_common::{
 
 use super::{
     connections::{self, ConnectionsError, Ground},
-    pins::Shape,
+    object::{OBJECT, max_entries},
+    reason::shorten,
     settings::Settings,
 };
 use crate::content;
-
-/// The object that `build.rs` built, aligned as the ELF parser wants it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
 
 /// The program could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -176,24 +174,6 @@ pub fn load_with(
     Ok(ebpf)
 }
 
-/// Entries of maps that are set when they are made.
-pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 2] {
-    [(abi::SOURCES, settings.max_sources), (abi::CHANGES, abi::change_places(settings.max_sources))]
-}
-
-/// The maps of the object as they are defined there, by name.
-pub(super) fn maps() -> Result<BTreeMap<String, Shape>, String> {
-    let object = aya_obj::Object::parse(OBJECT).map_err(|error| shorten(&error))?;
-    let shape = |map: &aya_obj::Map| Shape {
-        kind: map.map_type(),
-        key_size: map.key_size(),
-        value_size: map.value_size(),
-        max_entries: map.max_entries(),
-        flags: map.map_flags(),
-    };
-    Ok(object.maps.iter().map(|(name, map)| (name.clone(), shape(map))).collect())
-}
-
 fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> LoadError {
     if let Some(EbpfError::ParseError(aya_obj_error)) = error.downcast_ref::<EbpfError>() {
         tracing::debug!("{aya_obj_error}");
@@ -226,21 +206,6 @@ fn is_verdict(error: &(dyn std::error::Error + 'static)) -> bool {
         error.downcast_ref(),
         Some(ProgramError::LoadError { verifier_log, .. }) if !verifier_log.to_string().trim().is_empty()
     )
-}
-
-/// Characters of the kernel's words that are shown.
-const MAX_REASON: usize = 600;
-
-/// The chain of causes in one line.
-pub(super) fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    // The verifier says last what it did not like.
-    let skipped = line.chars().count().saturating_sub(MAX_REASON);
-    let dots = if skipped == 0 { "" } else { "... " };
-    format!("{dots}{}", line.chars().skip(skipped).collect::<String>())
 }
 
 /// `uname -r`.

@@ -8,7 +8,7 @@ use std::{
 use scanguard_common::abi::DEFAULT_MAX_SOURCES;
 use serde::Deserialize;
 
-use crate::config::{Interval, Section};
+use crate::settings::{Interval, Section};
 
 /// How the program is to be attached.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]

@@ -11,13 +11,13 @@ use std::{
 use ipnet::IpNet;
 
 use scanguard_common::{
-    account::{self, Answer, SourceState, Unshared},
+    account::{self, SourceState, Unshared},
     address::{Address, SourceMask},
     classify::{self, Early},
     egress::{self, Outgoing},
     inspect,
     oracle::{self, Blind, Decision, Home, Oracle, Reach, Socket},
-    outcome::{EgressExit, Exit, Flow, Outcome, ProbeClass, Service},
+    outcome::{Answer, EgressExit, Exit, Flow, Outcome, ProbeClass, Service},
     packet::Packet,
     tally::Tally,
 };

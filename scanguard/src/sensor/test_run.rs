@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
-    time::Duration,
+    os::fd::{AsFd as _, BorrowedFd},
 };
 
 use aya::{
@@ -16,97 +15,11 @@ use ipnet::IpNet;
 
 use crate::{content::sample::Sample, network::Local};
 
+pub use super::sys::run::{Run, run};
 use super::{
     Feed, Poll, Sensor, SensorError, TurnedAway, Visit, egress, kernel::KernelSensor, samples::SampleRing,
-    syscall::bpf,
+    sys::run::run_with,
 };
-
-/// `enum bpf_cmd`, include/uapi/linux/bpf.h.
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
-
-/// `union bpf_attr`, the struct named `test`.
-#[repr(C)]
-#[derive(Default)]
-struct Attributes {
-    program: u32,
-    verdict: u32,
-    size_in: u32,
-    size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context_size_in: u32,
-    context_size_out: u32,
-    context_in: u64,
-    context_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    padding: u32,
-}
-
-/// What a run gave.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Run {
-    /// The verdict, of `enum xdp_action`.
-    pub verdict: u32,
-    /// Mean time of one run.
-    pub duration: Duration,
-}
-
-/// Runs an XDP program `repeat` times on a frame.
-///
-/// # Errors
-/// The kernel does not take the frame, see [`super::FRAME_LENGTHS`], or has no memory.
-pub fn run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run> {
-    run_with(program, frame, &[], repeat)
-}
-
-fn run_with(program: BorrowedFd<'_>, frame: &[u8], context: &[u32], repeat: u32) -> io::Result<Run> {
-    let mut attributes = Attributes {
-        program: program.as_raw_fd().cast_unsigned(),
-        size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
-        data_in: frame.as_ptr() as u64,
-        repeat,
-        context_size_in: u32::try_from(size_of_val(context)).map_err(io::Error::other)?,
-        context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
-        ..Attributes::default()
-    };
-    loop {
-        // SAFETY: the attributes of this command; the frame is as long as `size_in` says, and nothing is
-        // written, since there is no `data_out`.
-        match unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) } {
-            Ok(_) => {
-                let duration = Duration::from_nanos(attributes.duration.into());
-                return Ok(Run { verdict: attributes.verdict, duration });
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Runs an XDP program once on a frame and reads what the frame has become.
-///
-/// # Errors
-/// As [`run`].
-pub(super) fn run_and_read(program: BorrowedFd<'_>, frame: &mut [u8]) -> io::Result<()> {
-    let size = u32::try_from(frame.len()).map_err(io::Error::other)?;
-    let place = frame.as_mut_ptr() as u64;
-    let mut attributes = Attributes {
-        program: program.as_raw_fd().cast_unsigned(),
-        size_in: size,
-        size_out: size,
-        data_in: place,
-        data_out: place,
-        repeat: 1,
-        ..Attributes::default()
-    };
-    // SAFETY: the attributes of this command; the frame is as long as both sizes say, and the kernel has copied it
-    // before it writes.
-    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }.map(drop)
-}
 
 /// Moves this thread into a network namespace of its own. The program asks the sockets of the namespace that it
 /// is run in for those that want a packet, and the sockets of this host have not seen the packets of a capture.

@@ -168,13 +168,17 @@ impl Report {
         let total = |of: fn(&Done) -> u64| self.samples.iter().map(|sample| of(&sample.done)).sum::<u64>();
         let mut page = format!(
             "# The soak\n\n\
-             Written by `cargo xtask soak --write`; {about}. A short one runs in CI (`cargo xtask test netns`).\n\n\
-             Real scans by turns (nmap, hping3; TCP, UDP, SCTP, ICMP; IPv4 and IPv6), a flood of random sources, pages of nginx with \
-             their requests sampled, somebody who asks it for what it should not serve, pings, a connection that lasts from the \
-             first round to the last, somebody who watches the page, and an access log that grows and is moved aside; bans of five \
-             seconds, reloads all the time, and in round {} a kill (`SIGKILL`) and a restart, under `sensor.persist`. The sender's \
-             driver and tcpdump count beside the sensor.\n\n\
-             | what | figure |\n|---|---|\n",
+             This page is written by `cargo xtask soak --write`; {about}.\n\
+             A short soak runs in CI (`cargo xtask test netns`).\n\n\
+             The soak sends all of this at once, and the sender's driver and tcpdump count beside the sensor:\n\n\
+             * real scans in turn (nmap, hping3; TCP, UDP, SCTP, ICMP; IPv4 and IPv6), and a flood of random sources\n\
+             * requests for pages of nginx, which are sampled, and requests for paths that it should not serve\n\
+             * pings, a connection that lasts from the first round to the last, a viewer of the page, and an access log that grows\n  \
+             and is rotated\n\
+             * bans of five seconds, and reloads all the time\n\
+             * in round {}, a kill (`SIGKILL`) and a restart, under `sensor.persist`\n\n\
+             | what | figure |\n\
+             |---|---|\n",
             killed_in + 1
         );
         let rows = [
@@ -190,11 +194,11 @@ impl Report {
             ("reloads, all taken", reloads.to_string()),
             ("packets that the sender's driver handed over", transmitted.to_string()),
             ("packets that the sensor counted, across the kill", counted.to_string()),
-            ("packets that tcpdump saw leave; that it missed", format!("{captured}; {missed}")),
-            ("packets that the sender's driver had no room for", lost.to_string()),
+            ("packets that tcpdump saw leave; packets that it missed", format!("{captured}; {missed}")),
+            ("packets for which the sender's driver had no room", lost.to_string()),
             ("bans, all ended (since the restart)", bans.to_string()),
             (
-                "scanners that are served again, of those whose scan no rule sees any more",
+                "scanners that are served again, after their scan is over for every rule",
                 self.served_again.to_string(),
             ),
             (
@@ -205,12 +209,12 @@ impl Report {
                 "events that the page sent; lines of the access log, read since the restart",
                 format!("{}; {}, {}", total(|d| d.events), total(|d| d.lines), self.heard),
             ),
-            ("KiB said and heard over the connection that lasted", (total(|d| d.bytes) / 1024).to_string()),
+            ("KiB sent and received over the lasting connection", (total(|d| d.bytes) / 1024).to_string()),
             (
                 "findings of honest clients",
                 self.failures.iter().filter(|f| f.contains("done nothing")).count().to_string(),
             ),
-            ("rules that found something", self.rules.iter().cloned().collect::<Vec<_>>().join(", ")),
+            ("rules with findings", self.rules.iter().cloned().collect::<Vec<_>>().join(", ")),
         ];
         for (what, figure) in rows {
             // Writing to a string does not fail.

@@ -2,8 +2,10 @@
 
 use etherparse::EtherType;
 use scanguard_common::{
-    account::Answer::{self, *},
-    outcome::EgressExit,
+    outcome::{
+        Answer::{self, *},
+        EgressExit,
+    },
     wire::{
         protocol::{self, ICMP, ICMPV6, TCP, UDP},
         tcp_flags::{ACK, FIN, PSH, RST, SYN},

@@ -26,12 +26,12 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "the same, for findings",
-        "what was told before is not told again",
+        "events that were written before are not written again",
         "persist: what was told before a restart is not told again",
     ),
     fault(
         "the agent is killed before enforcing is confirmed (`enforce --confirm`, `sensor.persist`)",
-        "the kernel drops nothing any more when the time to confirm is over, of bans and of feeds",
+        "when the time to confirm is over, the kernel no longer drops anything, neither by bans nor by feeds",
         "persist: enforcing that is not confirmed ends though the agent is killed",
     ),
     fault(
@@ -41,12 +41,12 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "no agent runs for long (`sensor.persist`), and services start meanwhile where ports were probed",
-        "what a port met is forgotten within seconds: the clients of these services are not accused",
+        "the results of these probes are forgotten within seconds, so clients of these services are not accused",
         "persist: whom a service that started while no agent ran has served is no scanner",
     ),
     fault(
-        "no agent runs for long, and somebody asks for one port now and then",
-        "the next agent reads what each source did in its last two half minutes: what was done over hours is no burst, a scan is one",
+        "no agent runs for long, and a source probes one port now and then",
+        "the next agent reads the last two active half minutes of each source: activity over hours is no burst, a scan is one",
         "persist: what somebody did by and by while no agent ran is no scan, and a scan is one",
     ),
     fault(
@@ -66,12 +66,12 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "the interface goes away and comes back",
-        "the loss is told, other interfaces go on, and it is attached again when it returns",
+        "the agent reports the loss, other interfaces go on, and the program is attached again when the interface returns",
         "an interface that goes away is told, and attached again when it returns",
     ),
     fault(
         "the interface is renamed, and named back",
-        "it is lost by its name, and attached again when there is one of that name",
+        "the agent reports the loss, and attaches again when an interface of the old name exists",
         "fault: an interface that is renamed is lost, and attached again by its old name",
     ),
     fault(
@@ -81,7 +81,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "the driver has no native XDP",
-        "exit code 6 and the way out; generic mode only when it is asked for",
+        "exit code 6, and the message names a solution; generic mode is used only on request",
         "generic mode is only taken when it is asked for",
     ),
     fault(
@@ -91,32 +91,32 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "a program of libxdp is there, alone or in its dispatcher",
-        "exit code 6; it is named with all that the dispatcher runs, and the command that ends it: [coexistence](coexistence.md)",
+        "exit code 6; the message names it, the programs that the dispatcher runs, and the command that ends it: [coexistence](coexistence.md)",
         "coexistence: behind xdp-filter in native mode it does not start and says the way out",
     ),
     fault(
         "libxdp or iproute2 want the interface of a running sensor",
-        "the kernel refuses them; the sensor counts on",
+        "the kernel refuses them; the sensor goes on counting",
         "coexistence: libxdp and iproute2 cannot take its place, and it counts on",
     ),
     fault(
         "somebody takes the program off by force (`bpftool link detach`)",
-        "the loss is told and counted, and it is attached again at the next poll",
+        "the agent reports and counts the loss, and attaches again at the next poll",
         "coexistence: taken off by force it says so and attaches again",
     ),
     fault(
         "the same, of the egress program",
-        "likewise, and what is lost without it is said; where there was no room for it, it is attached as soon as there is",
+        "likewise; the agent also reports the missing evidence, and if there was no room for the program, it attaches it as soon as there is",
         "egress: taken off by force it says so and attaches again",
     ),
     fault(
         "jumbo frames, which lie in several buffers",
-        "they are counted as any other, in both modes; what must be in the first buffer: [coexistence](coexistence.md#jumbo-frames)",
+        "they count like any other, in both modes; the headers must be in the first buffer: [coexistence](coexistence.md#jumbo-frames)",
         "jumbo: with an MTU of 9000, native mode, a scan among bulk transfers is found, nothing is junk",
     ),
     fault(
-        "tcx cannot be had",
-        "the loss is said, everything else works",
+        "tcx is not available",
+        "the agent reports the loss, and everything else works",
         "egress: where it cannot be attached, the loss is said and all else works",
     ),
     fault(
@@ -130,28 +130,28 @@ pub const FAULTS: &[Fault] = &[
         "fault: with a table that is full evictions are counted, totals stay exact and a scan is found",
     ),
     fault(
-        "there are as many bans as there may be (`response.max_bans`)",
-        "whoever is free soonest makes room, but for those banned by hand: where nobody can, the ban is refused, said and counted",
+        "there are as many bans as allowed (`response.max_bans`)",
+        "the ban that ends soonest makes room, but none that was made by hand; if there is no such ban, the new one is refused, reported and counted",
         "fault: with as many bans as there may be one more is refused, and those that there are stay",
     ),
     fault(
         "the agent stands still (SIGSTOP) and the ring buffer runs over",
-        "trips that found no room are counted, totals stay exact, and every scan is found at the next poll",
+        "wake-ups without room are counted, totals stay exact, and every scan is found at the next poll",
         "fault: an agent that stood still counts the trips it lost, and finds every scan",
     ),
     fault(
         "the disk with the state file is full",
-        "bans work, `status` says that the state is not written, and it is written as soon as there is room",
+        "bans work, `status` shows that the state is not written, and the state is written as soon as there is room",
         "fault: a full disk does not stop bans, and the state is written when there is room",
     ),
     fault(
         "the disk with the state file hangs",
-        "bans work, `status` says since when it hangs, and SIGTERM ends the agent after a moment: detached, with a word of what may be lost",
+        "bans work, `status` shows since when the disk hangs, and SIGTERM ends the agent after a moment; it detaches and reports the possible loss",
         "fault: a disk that hangs keeps neither bans nor the end waiting, and is said",
     ),
     fault(
         "the disk with the findings is full",
-        "no half line is written, what waits is written when there is room",
+        "no half line is written, and waiting lines are written when there is room",
         "a full disk leaves no half line, and the file goes on when there is room",
     ),
     fault(
@@ -161,7 +161,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "the state file is corrupt",
-        "it is moved aside and said, the agent starts",
+        "the agent moves it aside, reports it, and starts",
         "response: bans outlive the agent, and a corrupt state file does not stop it",
     ),
     fault(
@@ -170,13 +170,13 @@ pub const FAULTS: &[Fault] = &[
         "fault: without file descriptors it goes on, and answers again when there are some",
     ),
     fault(
-        "it is started with too few file descriptors for its maps",
-        "exit code 1 and the limit to raise; nothing is attached",
+        "the agent is started with too few file descriptors for its maps",
+        "exit code 1, and the message names the limit to raise; nothing is attached",
         "fault: with too few file descriptors to start it says which limit to raise",
     ),
     fault(
-        "clients of the metrics listener say nothing, say it byte by byte, never read, send 10 MiB or no HTTP, by the thousand",
-        "they are cut off and counted, who waits longest first; scrapes are answered meanwhile, polls go on, memory and descriptors stay bounded",
+        "thousands of clients of the metrics listener send nothing, send byte by byte, never read, send 10 MiB or no HTTP",
+        "they are cut off and counted, the slowest first; scrapes are answered meanwhile, polls go on, memory and descriptors stay bounded",
         "fault: hostile clients of the metrics listener keep nobody from a scrape",
     ),
     fault(
@@ -186,27 +186,27 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "a table of more memory than the host or the control group has",
-        "exit code 1 with both figures, before anything is made; doctor says it too",
+        "exit code 1 with both figures, before anything is made; doctor reports it, too",
         "fault: a table of more memory than there is is refused with both figures",
     ),
     fault(
         "a control group with little memory to spare",
-        "the tables are there from the start: it goes on in a flood, totals stay exact, and a scan is found",
+        "the tables are allocated at the start: the agent goes on in a flood, totals stay exact, and a scan is found",
         "fault: with little memory left in its control group it goes on counting and finding",
     ),
     fault(
         "a routing table of a hundred thousand routes",
-        "they are looked through as they are read, and take no memory of the agent",
+        "the agent checks routes as it reads them, and keeps none in memory",
         "fault: a hundred thousand routes take no memory of the agent",
     ),
     fault(
         "the clock is set forward by a year, and back by two",
-        "bans end when they are due, scans are found; at the next start bans of a clock that ran ahead have left what they had",
+        "bans end when they are due, scans are found; at the next start, bans from a clock that ran ahead keep the time that was left",
         "fault: a clock that is set forward and back neither prolongs nor ends a ban",
     ),
     fault(
         "all of it, for long: scans, a flood, honest clients, reloads, a kill",
-        "every packet is counted, nobody honest is blamed, memory stays; [half an hour of it](soak.md)",
+        "every packet is counted, no honest client is accused, memory does not grow; [half an hour of it](soak.md)",
         "fault: a short soak loses nothing",
     ),
     fault(
@@ -216,12 +216,12 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "a wrong configuration at a reload",
-        "the old one stays whole, every problem is said with its line",
+        "the old one stays in force as a whole, and every error is reported with its line",
         "a reload takes all of a right configuration and nothing of a wrong one",
     ),
     fault(
         "a pipe, a device, a directory, 1 GiB or rotten bytes where a file is read, at a reload",
-        "it is refused by name and not waited for, the old configuration stays, the agent goes on counting",
+        "the agent refuses the file by name and does not wait for it; the old configuration stays, and the agent goes on counting",
         "fault: a hostile file in any place that a reload reads is refused, and nothing waits for it",
     ),
 ];
@@ -230,8 +230,9 @@ pub const FAULTS: &[Fault] = &[
 pub fn page() -> String {
     let mut page = "# What may go wrong
 
-Generated from the table in tests/src/tables/faults.rs: `cargo xtask docs --write`. Each row names the test that does it to the real
-agent on real interfaces (`cargo xtask test netns`, as root); a row whose test there is not fails the run.
+This page is generated from the table in tests/src/tables/faults.rs: `cargo xtask docs --write`. Each row names the
+test that causes the fault for the real agent on real interfaces (`cargo xtask test netns`, as root). A row without its
+test fails the run.
 
 | what goes wrong | what happens | shown by |
 |---|---|---|

@@ -2,8 +2,9 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::*;
 use crate::{
+    content::Proof,
     detect::{
-        Technique,
+        Severity, Technique,
         rules::testing::{Script, address, tcp, udp},
     },
     observe::settings,

@@ -25,7 +25,7 @@ fn networks() -> Vec<u8> {
 }
 
 fn config(section: &str) -> Result<Config, Vec<String>> {
-    let problems = |problem: &crate::config::Problem| format!("{}: {}", problem.line, problem.message);
+    let problems = |problem: &crate::settings::Problem| format!("{}: {}", problem.line, problem.message);
     Config::parse(section).map_err(|all| all.iter().map(problems).collect())
 }
 

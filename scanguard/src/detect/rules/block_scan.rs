@@ -6,12 +6,12 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, attempts_in_words};
 use crate::{
-    config::Section,
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
+    settings::Section,
 };
 
 /// `[rules.block_scan]`.

@@ -6,9 +6,9 @@
 
 use super::heard::{Common, count, estimate};
 use crate::{
-    config::Section,
     content::{Heard, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique},
+    settings::Section,
 };
 
 /// `[rules.dns_enumeration]`.

@@ -6,9 +6,9 @@
 
 use super::{heard::Common, plural};
 use crate::{
-    config::Section,
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
+    settings::Section,
 };
 
 /// `[rules.dns_probe]`.

@@ -14,9 +14,9 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, plural, services::Settings};
 use crate::{
-    config::Interval,
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed::ATTEMPTS},
     observe::activity::Activity,
+    settings::Interval,
 };
 
 /// `[rules.half_open_scan]` unless it is set. Eight services set six of the 64 bits or more with a probability of 99.6 %.

@@ -1,7 +1,7 @@
 //! What rules about content have in common.
 
 use super::plural;
-use crate::{config::Section, content::Web, detect::Severity, observe::distinct::Estimate};
+use crate::{content::Web, detect::Severity, observe::distinct::Estimate, settings::Section};
 
 /// What every rule about content has; how far back it looks is `content.window`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

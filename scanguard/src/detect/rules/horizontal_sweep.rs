@@ -6,12 +6,12 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, attempts_in_words, least};
 use crate::{
-    config::Section,
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
+    settings::Section,
 };
 
 /// `[rules.horizontal_sweep]`.
@@ -98,7 +98,10 @@ impl Rule for HorizontalSweep {
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::{account::Answer, oracle::Reach, outcome::Service};
+    use scanguard_common::{
+        oracle::Reach,
+        outcome::{Answer, Service},
+    };
 
     use super::*;
     use crate::detect::rules::testing::{NOBODY, found, tcp};

@@ -8,8 +8,8 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
+    settings::{Interval, Section},
 };
 
 /// `[rules.icmp_probe]`.

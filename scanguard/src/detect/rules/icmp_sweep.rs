@@ -6,12 +6,12 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, REQUESTS},
     },
     observe::sampled::Kind,
+    settings::{Interval, Section},
 };
 
 /// `[rules.icmp_sweep]`.

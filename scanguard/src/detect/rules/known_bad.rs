@@ -6,8 +6,8 @@ use scanguard_common::{oracle::Reach, outcome::ProbeClass};
 
 use super::{Common, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
+    settings::{Interval, Section},
 };
 
 /// `[rules.known_bad]`.

@@ -1,9 +1,8 @@
 //! All rules together: what is no scan stays quiet, and one scan is one finding.
 
 use scanguard_common::{
-    account::Answer,
     oracle::Reach,
-    outcome::{ProbeClass, Service},
+    outcome::{Answer, ProbeClass, Service},
 };
 
 use super::testing::{Script, tcp, told, udp};

@@ -1,10 +1,8 @@
 //! The rules: one file each, and one line each in [`Settings::rules`].
 
 mod block_scan;
-pub(super) mod campaign;
 mod dns_enumeration;
 mod dns_probe;
-pub(super) mod flood;
 mod half_open_scan;
 pub(super) mod heard;
 #[cfg(test)]
@@ -41,41 +39,18 @@ mod wordlist_scan;
 
 use std::time::Duration;
 
+pub use super::common::Common;
 use super::{
-    Rule, Severity,
-    campaign::Campaigns,
-    flood::Floods,
+    Rule,
+    campaign::{self, Campaigns},
+    common::least,
+    flood::{self, Floods},
     missed::{self, ATTEMPTS},
 };
 use crate::{
-    config::{Interval, Section},
     observe::{distinct::Estimate, history::Window, sampled::Kind},
+    settings::{Interval, Section},
 };
-
-/// What every rule has.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Common {
-    /// Whether it is used.
-    pub enabled: bool,
-    /// How far back it looks.
-    pub window: Duration,
-    /// How bad its findings are.
-    pub severity: Severity,
-}
-
-impl Common {
-    fn read(section: &mut Section<'_, '_>, default: Self) -> Self {
-        Self {
-            enabled: section.value("enabled", default.enabled, |_| Ok(())),
-            severity: section.value("severity", default.severity, |_| Ok(())),
-            window: section.interval(
-                "window",
-                default.window,
-                Interval::between(Duration::from_secs(1), Duration::from_secs(24 * 60 * 60)),
-            ),
-        }
-    }
-}
 
 /// `[rules.*]`, in the order in which they are asked: those that say more of a scan first.
 #[derive(Clone, Debug, PartialEq)]
@@ -358,7 +333,7 @@ impl Settings {
 
 /// The names of the rules that look at totals, whose findings have no source.
 pub fn without_source() -> impl Iterator<Item = &'static str> {
-    crate::detect::flood::NAMES.into_iter()
+    flood::NAMES.into_iter()
 }
 
 /// The names of all rules that look at sources, whether they are enabled or not.
@@ -384,17 +359,6 @@ pub struct RuleSet {
 impl From<Vec<Box<dyn Rule>>> for RuleSet {
     fn from(rules: Vec<Box<dyn Rule>>) -> Self {
         Self { rules, content: Vec::new(), campaigns: None, floods: None }
-    }
-}
-
-/// Refuses thresholds of which the second, for weaker evidence, is below the first.
-fn least(section: &Section<'_, '_>, strong: (&str, u32), weak: (&str, u32)) {
-    if weak.1 < strong.1 {
-        let message = format!(
-            "{} = {} is below {} = {}: weaker evidence takes no fewer",
-            weak.0, weak.1, strong.0, strong.1
-        );
-        section.contradiction(&[weak.0, strong.0], message);
     }
 }
 

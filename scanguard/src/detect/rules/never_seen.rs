@@ -11,13 +11,13 @@ use scanguard_common::{outcome::ProbeClass, wire::protocol};
 
 use super::Common;
 use crate::{
-    config::{Interval, Section},
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         geo::{Country, Origin},
         missed::{self, ATTEMPTS},
     },
     observe::activity::Activity,
+    settings::{Interval, Section},
 };
 
 /// `[rules.never_seen]`.

@@ -8,9 +8,9 @@
 
 use super::heard::{Common, count};
 use crate::{
-    config::Section,
     content::{Heard, Oddity},
     detect::{Confidence, Rule, Severity, Technique},
+    settings::Section,
 };
 
 /// `[rules.odd_requests]`.

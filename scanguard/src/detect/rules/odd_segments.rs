@@ -11,8 +11,8 @@ use scanguard_common::outcome::ProbeClass::{
 
 use super::{Common, about, plural, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
+    settings::{Interval, Section},
 };
 
 /// `[rules.null_scan]` and its like.

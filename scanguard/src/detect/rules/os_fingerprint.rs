@@ -10,8 +10,8 @@ use scanguard_common::outcome::ProbeClass::{self, Ack, IcmpEcho, Null, SynFin, U
 
 use super::{Common, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
+    settings::{Interval, Section},
 };
 
 /// `[rules.os_fingerprint]`.

@@ -9,9 +9,9 @@ use scanguard_common::outcome::ProbeClass::{self, IpProtocol, SctpCookieEcho, Sc
 
 use super::{Common, about, plural, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
     observe::sampled::Kind as Target,
+    settings::{Interval, Section},
 };
 
 /// `[rules.sctp_scan]` and `[rules.ip_protocol_scan]`.

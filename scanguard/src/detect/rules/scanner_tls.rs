@@ -5,9 +5,9 @@
 
 use super::heard::{Common, count};
 use crate::{
-    config::Section,
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
+    settings::Section,
 };
 
 /// `[rules.scanner_tls]`.

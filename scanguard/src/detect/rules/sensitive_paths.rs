@@ -7,9 +7,9 @@
 
 use super::heard::{Common, estimate, failed};
 use crate::{
-    config::Section,
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
+    settings::Section,
 };
 
 /// `[rules.sensitive_paths]`.

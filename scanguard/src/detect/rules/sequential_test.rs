@@ -14,12 +14,12 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, about, plural};
 use crate::{
-    config::{Interval, Section},
     detect::{
         Evidence, Plain, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
+    settings::{Interval, Section},
 };
 
 /// `[rules.sequential_test]`.

@@ -10,9 +10,9 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, about, services::Settings};
 use crate::{
-    config::Interval,
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
     observe::activity::Activity,
+    settings::Interval,
 };
 
 /// `[rules.service_probe]` unless it is set. Mail clients use up to seven services, users of all that a host offers a dozen.

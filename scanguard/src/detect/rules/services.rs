@@ -1,7 +1,7 @@
 //! Settings of rules that count distinct services of which the bitmap has one word.
 
 use super::Common;
-use crate::config::Section;
+use crate::settings::Section;
 
 /// `[rules.service_probe]` and `[rules.half_open_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

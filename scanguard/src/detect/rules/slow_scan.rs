@@ -9,12 +9,12 @@ use scanguard_common::outcome::ProbeClass::{self, Syn, Udp, UdpEmpty};
 
 use super::{Common, about, plural, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS, DATAGRAMS},
     },
     observe::sampled::Kind,
+    settings::{Interval, Section},
 };
 
 /// `[rules.slow_scan]`.

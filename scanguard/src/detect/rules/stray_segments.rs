@@ -11,9 +11,9 @@ use scanguard_common::outcome::ProbeClass::{self, Ack, Maimon};
 
 use super::{Common, about, plural, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
     observe::sampled::Kind as Target,
+    settings::{Interval, Section},
 };
 
 /// `[rules.ack_scan]` and `[rules.maimon_scan]`.

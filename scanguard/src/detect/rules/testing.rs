@@ -4,10 +4,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 use scanguard_common::{
-    account::Answer,
     address::Address,
     oracle::Reach,
-    outcome::{Flow, ProbeClass, Service},
+    outcome::{Answer, Flow, ProbeClass, Service},
 };
 
 use crate::{

@@ -12,12 +12,12 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, about, least, probes_in_words};
 use crate::{
-    config::{Interval, Section},
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, DATAGRAMS},
     },
     observe::sampled::Kind,
+    settings::{Interval, Section},
 };
 
 /// `[rules.udp_scan]`.

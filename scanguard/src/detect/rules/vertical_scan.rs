@@ -6,12 +6,12 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{Common, attempts_in_words, least};
 use crate::{
-    config::Section,
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
+    settings::Section,
 };
 
 /// `[rules.vertical_scan]`.
@@ -97,7 +97,10 @@ impl Rule for VerticalScan {
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::{account::Answer, oracle::Reach, outcome::Service};
+    use scanguard_common::{
+        oracle::Reach,
+        outcome::{Answer, Service},
+    };
 
     use super::*;
     use crate::detect::rules::testing::{NOBODY, Script, found, tcp};

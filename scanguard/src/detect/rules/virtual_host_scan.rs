@@ -7,9 +7,9 @@
 
 use super::heard::{Common, estimate, failed};
 use crate::{
-    config::Section,
     content::{Heard, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
+    settings::Section,
 };
 
 /// `[rules.virtual_host_scan]`.

@@ -12,9 +12,9 @@
 
 use super::heard::{Common, count, estimate, failed};
 use crate::{
-    config::Section,
     content::{Heard, haste::mostly_missed},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
+    settings::Section,
 };
 
 /// `[rules.wordlist_scan]`.

@@ -162,7 +162,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::export::metrics::Register;
+    use crate::metrics::Register;
 
     fn gate(token: Option<&str>) -> Gate {
         let token = token.map(|token| Secret::from(token.to_owned()));

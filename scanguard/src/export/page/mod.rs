@@ -43,8 +43,7 @@ use self::{
 };
 use crate::{
     clock::Now,
-    control::{desk::Desk, server::orders},
-    export::response::ResponseMetrics,
+    control::{desk::Desk, metrics::ControlMetrics, server::orders},
     secret::Secret,
 };
 
@@ -102,7 +101,7 @@ impl Page {
     }
 
     /// What is served. Makes a task which keeps browsers up to date until `stopped`; then no browser is served any more.
-    pub fn serve(&self, desk: Desk, response: Arc<ResponseMetrics>, stopped: watch::Receiver<()>) -> Router {
+    pub fn serve(&self, desk: Desk, control: Arc<ControlMetrics>, stopped: watch::Receiver<()>) -> Router {
         let Self { history, gate, max_clients, metrics } = self;
         let (history, gate) = (Arc::clone(history), Arc::clone(gate));
         let seats = Seats::new(*max_clients, Arc::clone(metrics));
@@ -115,7 +114,7 @@ impl Page {
                 _ = end.changed() => {}
             }
         });
-        let orders = orders(desk, response).layer(from_fn_with_state(gate, gate::guard));
+        let orders = orders(desk, control).layer(from_fn_with_state(gate, gate::guard));
         Router::new()
             .route("/page/events", get(events).with_state((feed, stopped)))
             .route("/page/history", get(samples).with_state(history))

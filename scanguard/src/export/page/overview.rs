@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    control::listing::Picture,
+    control::listing::{Picture, Status},
     respond::{
         Mode,
-        report::{BanCounts, ShieldCounts, Status},
+        report::{BanCounts, ShieldCounts},
     },
 };
 

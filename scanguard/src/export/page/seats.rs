@@ -78,7 +78,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::export::metrics::Register;
+    use crate::metrics::Register;
 
     #[test]
     fn who_has_sat_longest_makes_room_and_who_leaves_does_too() {

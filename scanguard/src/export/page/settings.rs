@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::history::EVERY;
 use crate::{
-    config::{Interval, Section},
     secret::{self, Secret},
+    settings::{Interval, Section},
 };
 
 /// Characters of a token: fewer could be guessed.

@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     control::{Answer, Ask, Request, listing::Picture, server::QUEUE},
-    export::metrics::Register,
+    metrics::Register,
     respond::report::Done,
 };
 
@@ -60,7 +60,7 @@ impl Site {
     async fn start(max_clients: u32, token: Option<&str>) -> Self {
         let register = Register::default();
         let metrics = Arc::new(PageMetrics::new(&register).unwrap());
-        let response = Arc::new(ResponseMetrics::new(&register).unwrap());
+        let control = Arc::new(ControlMetrics::new(&register).unwrap());
         let settings = Settings {
             max_clients,
             admin_token: token.map(|token| Secret::from(token.to_owned())),
@@ -81,7 +81,7 @@ impl Site {
             }
         });
         let (stop, stopped) = watch::channel(());
-        let router = page.serve(Desk::new(requests), response, stopped);
+        let router = page.serve(Desk::new(requests), control, stopped);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use prometheus::{IntCounterVec, IntGaugeVec};
 
-use super::super::metrics::{Register, level};
+use crate::metrics::{Register, level};
 
 /// Why an event was never delivered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -44,8 +44,8 @@ use self::{
     worker::Worker,
 };
 use super::{
-    findings::stdout_formatter,
     forms::{Context, Formatter},
+    writer::stdout_formatter,
 };
 use crate::{
     clock::Now,

@@ -11,18 +11,18 @@ use hyper::{
     HeaderMap, Uri,
     http::{HeaderName, HeaderValue},
 };
+use serde::Deserialize;
 
 use super::{
     alertmanager,
     caller::JSON,
-    syslog::Facility,
     webhook::{self, Secret, Template},
 };
 use crate::{
-    config::{Interval, Section},
     detect::Severity,
     export::findings::Format,
     secret,
+    settings::{Interval, Section},
 };
 
 /// Sinks at once.
@@ -132,6 +132,53 @@ impl Kind {
             | Self::Journald { .. }
             | Self::Syslog { .. }
             | Self::Webhook(_) => false,
+        }
+    }
+}
+
+/// Who is said to speak, of RFC 5424 section 6.2.1.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Facility {
+    /// System daemons.
+    #[default]
+    Daemon,
+    /// Security and authorization messages.
+    Auth,
+    /// The same, for few eyes.
+    Authpriv,
+    /// For local use, as the following.
+    Local0,
+    /// As above.
+    Local1,
+    /// As above.
+    Local2,
+    /// As above.
+    Local3,
+    /// As above.
+    Local4,
+    /// As above.
+    Local5,
+    /// As above.
+    Local6,
+    /// As above.
+    Local7,
+}
+
+impl Facility {
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Daemon => 3,
+            Self::Auth => 4,
+            Self::Authpriv => 10,
+            Self::Local0 => 16,
+            Self::Local1 => 17,
+            Self::Local2 => 18,
+            Self::Local3 => 19,
+            Self::Local4 => 20,
+            Self::Local5 => 21,
+            Self::Local6 => 22,
+            Self::Local7 => 23,
         }
     }
 }

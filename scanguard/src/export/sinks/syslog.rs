@@ -2,7 +2,6 @@
 
 use std::io;
 
-use serde::Deserialize;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpStream, UdpSocket, UnixDatagram},
@@ -10,7 +9,7 @@ use tokio::{
 
 use super::{
     super::forms::Formatter,
-    settings::Transport,
+    settings::{Facility, Transport},
     worker::{Deliver, Failure, datagram},
 };
 use crate::detect::{
@@ -21,53 +20,6 @@ use crate::detect::{
 /// RFC 5424 allows no more of a host's name.
 const MAX_HOST: usize = 255;
 const APP: &str = "scanguard";
-
-/// Who is said to speak, of RFC 5424 section 6.2.1.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum Facility {
-    /// System daemons.
-    #[default]
-    Daemon,
-    /// Security and authorization messages.
-    Auth,
-    /// The same, for few eyes.
-    Authpriv,
-    /// For local use, as the following.
-    Local0,
-    /// As above.
-    Local1,
-    /// As above.
-    Local2,
-    /// As above.
-    Local3,
-    /// As above.
-    Local4,
-    /// As above.
-    Local5,
-    /// As above.
-    Local6,
-    /// As above.
-    Local7,
-}
-
-impl Facility {
-    const fn number(self) -> u8 {
-        match self {
-            Self::Daemon => 3,
-            Self::Auth => 4,
-            Self::Authpriv => 10,
-            Self::Local0 => 16,
-            Self::Local1 => 17,
-            Self::Local2 => 18,
-            Self::Local3 => 19,
-            Self::Local4 => 20,
-            Self::Local5 => 21,
-            Self::Local6 => 22,
-            Self::Local7 => 23,
-        }
-    }
-}
 
 /// The sink.
 pub(super) struct Syslog {

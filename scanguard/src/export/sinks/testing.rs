@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 
-use super::{
-    super::metrics::Register,
-    metrics::{Series, SinkMetrics},
+use super::metrics::{Series, SinkMetrics};
+use crate::{
+    detect::{findings::Event, rules::testing::Script},
+    metrics::Register,
 };
-use crate::detect::{findings::Event, rules::testing::Script};
 
 /// A finding of 192.0.2.`source` was opened.
 pub(in crate::export) fn event(source: u8) -> Event {

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{WebConfig, passwords::Comparer, tls::Tls};
-use crate::export::listeners::{ListenerMetrics, Unauthorized};
+use crate::http_server::metrics::{ListenerMetrics, Unauthorized};
 
 /// The first byte of a TLS connection: a record of a handshake; RFC 8446, 5.1.
 const HANDSHAKE: u8 = 0x16;

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Wrong, file::File, wrong};
-use crate::{export::listeners::Unauthorized, secret::Secret};
+use crate::{http_server::metrics::Unauthorized, secret::Secret};
 
 /// Each step doubles the work: 14 takes a second or two, and a request has 30.
 const MAX_COST: u32 = 14;

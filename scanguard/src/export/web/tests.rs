@@ -25,11 +25,8 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::{
-    export::{
-        listeners::Listener,
-        metrics::{Limits as Caps, Metrics},
-    },
-    http_server::{self, Limits},
+    export::metrics::{Limits as Caps, Metrics},
+    http_server::{self, Limits, metrics::Listener},
 };
 
 /// "right", at the lowest cost that there is.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::{content::Said, export::metrics::Register, logs::reader::Skipped};
+use crate::{content::Said, logs::reader::Skipped, metrics::Register};
 use jiff::Timestamp;
 
 /// A directory, and what follows the logs in it.

@@ -25,8 +25,8 @@ fn all_but(nets: &[&str]) -> Lifts {
 
 impl Bench {
     fn decide(&mut self, bans: Vec<(IpNet, Cause)>, lifts: Lifts, second: u64) {
-        let orders = Orders { bans, lifts, ..Orders::default() };
-        self.responder.take_decisions(orders, now(second), &mut self.card);
+        let decided = Decided { bans, lifts };
+        self.responder.take_decisions(decided, now(second), &mut self.card);
     }
 
     fn origin(&self, text: &str) -> Option<&'static str> {

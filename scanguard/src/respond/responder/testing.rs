@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     detect::{Confidence, findings::Spoofable},
-    export::metrics::Register,
+    metrics::Register,
 };
 
 pub(in crate::respond) fn metrics() -> Arc<ResponseMetrics> {
@@ -72,7 +72,7 @@ impl Bench {
         &mut self,
         order: Order,
         second: u64,
-    ) -> Result<report::Done, OrderError> {
+    ) -> Result<crate::respond::report::Done, OrderError> {
         self.responder.order(order, 0, now(second), &mut self.card)
     }
 
@@ -80,7 +80,7 @@ impl Bench {
         &mut self,
         text: &str,
         seconds: Option<u64>,
-    ) -> Result<report::Done, OrderError> {
+    ) -> Result<crate::respond::report::Done, OrderError> {
         let lasts = seconds.map(Duration::from_secs);
         self.order(Order::Ban { net: net(text), lasts, reason: "noise".to_owned() }, 0)
     }
@@ -90,7 +90,7 @@ impl Bench {
         mode: Mode,
         confirm: Option<u64>,
         second: u64,
-    ) -> Result<report::Done, OrderError> {
+    ) -> Result<crate::respond::report::Done, OrderError> {
         self.order(Order::Mode { mode, confirm: confirm.map(Duration::from_secs) }, second)
     }
 

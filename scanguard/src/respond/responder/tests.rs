@@ -113,7 +113,7 @@ fn falling_back_is_tried_again_with_the_next_ban_that_is_one_too_many() {
 #[test]
 fn orders_are_carried_out_or_refused_with_the_reason() {
     let mut bench = Bench::new(Mode::Enforce);
-    let said = |result: Result<report::Done, OrderError>| match result {
+    let said = |result: Result<crate::respond::report::Done, OrderError>| match result {
         Ok(done) => [vec![done.said], done.notes].concat().join("; "),
         Err(error) => format!("no: {error}"),
     };
@@ -667,13 +667,13 @@ fn it_is_said_which_of_the_two_it_is() {
     let first = bench.responder.bans(Some(2), now(60), &bench.card).bans;
     let first: Vec<_> = first.iter().map(|ban| ban.net).collect();
     assert_eq!(first, [net(SCANNER), net("198.51.100.67/32")]);
-    use crate::control::listing::BanState;
+    use crate::respond::report::BanState;
     let states = ["198.51.100.66/32", "198.51.100.7/32", "198.51.100.8/32"];
     assert_eq!(
         states.map(|text| bench.responder.ban_state(net(text))),
         [BanState::Shielded, BanState::Dropped, BanState::None]
     );
-    let text = crate::control::command::explanation(&shielded);
+    let text = crate::cli::control::explanation(&shielded);
     assert!(text.starts_with("198.51.100.66: shielded from by rule"), "{text}");
 }
 

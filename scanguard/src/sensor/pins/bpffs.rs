@@ -10,7 +10,10 @@ use std::{
     path::Path,
 };
 
-use super::{super::syscall, PinsError};
+use super::{
+    super::{object::Shape, sys},
+    PinsError,
+};
 
 /// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
 const MAGIC: libc::c_long = 0xcafe_4a11;
@@ -18,17 +21,6 @@ const MAGIC: libc::c_long = 0xcafe_4a11;
 const BPF_OBJ_GET: libc::c_long = 7;
 /// As above.
 const BPF_LINK_DETACH: libc::c_long = 34;
-
-/// What a map is made of: the part that cannot be changed later.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::sensor) struct Shape {
-    /// `enum bpf_map_type`.
-    pub(in crate::sensor) kind: u32,
-    pub(in crate::sensor) key_size: u32,
-    pub(in crate::sensor) value_size: u32,
-    pub(in crate::sensor) max_entries: u32,
-    pub(in crate::sensor) flags: u32,
-}
 
 /// What a pin is of.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -82,7 +74,7 @@ pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, Pinned)> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attributes = GetAttributes { path: path.as_ptr() as u64, descriptor: 0, flags: 0 };
     // SAFETY: the attributes are those of the command; the path outlives the call.
-    let descriptor = unsafe { syscall::bpf(BPF_OBJ_GET, &mut attributes) }?;
+    let descriptor = unsafe { sys::bpf(BPF_OBJ_GET, &mut attributes) }?;
     let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
     // SAFETY: a new descriptor that nobody else owns.
     let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
@@ -124,7 +116,7 @@ struct DetachAttributes {
 pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
     let mut attributes = DetachAttributes { link: link.as_raw_fd().cast_unsigned() };
     // SAFETY: the attributes are those of the command.
-    unsafe { syscall::bpf(BPF_LINK_DETACH, &mut attributes) }.map(drop)
+    unsafe { sys::bpf(BPF_LINK_DETACH, &mut attributes) }.map(drop)
 }
 
 #[cfg(test)]

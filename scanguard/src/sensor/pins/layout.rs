@@ -10,9 +10,12 @@ use std::{
 use scanguard_common::abi;
 
 use super::{
-    super::{program, settings::Settings},
+    super::{
+        object::{self, Shape},
+        settings::Settings,
+    },
     PinsError,
-    bpffs::{self, Pinned, Shape},
+    bpffs::{self, Pinned},
     meta,
 };
 
@@ -31,12 +34,12 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn of(settings: &Settings) -> Result<Self, PinsError> {
-        let mut maps = program::maps().map_err(PinsError::Object)?;
+        let mut maps = object::maps().map_err(PinsError::Object)?;
         // The rest are sections of the object, and the log of this one program.
         maps.retain(|name, _| {
             !name.starts_with(['.', '_']) && !name.starts_with("AYA") && !SCRATCH.contains(&name.as_str())
         });
-        for (name, entries) in program::max_entries(settings) {
+        for (name, entries) in object::max_entries(settings) {
             if let Some(shape) = maps.get_mut(name) {
                 shape.max_entries = entries;
             }

@@ -8,45 +8,12 @@ use std::{
 use aya::programs::links::{FdLink, PinnedLink};
 
 use super::{
-    LINKS, PinsError,
+    LINKS, LinkKind, PinsError,
     bpffs::{self, Pinned},
     layout,
     lock::Lock,
     names, remove,
 };
-
-/// Which of the programs a link is of.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(in crate::sensor) enum LinkKind {
-    /// Looks at what arrives.
-    Xdp,
-    /// Looks at what leaves.
-    Egress,
-}
-
-impl LinkKind {
-    const ALL: [Self; 2] = [Self::Xdp, Self::Egress];
-
-    /// The name in pins and messages.
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Xdp => "xdp",
-            Self::Egress => "egress",
-        }
-    }
-
-    /// The name of a pin. Names of interfaces may have dots, those of pins may not.
-    pub(super) fn name(self, index: u32) -> String {
-        format!("{}_{index}", self.label())
-    }
-
-    /// Kind and index of the interface, by the name of a pin.
-    pub(super) fn of_name(name: &str) -> Option<(Self, u32)> {
-        let (label, index) = name.split_once('_')?;
-        let kind = Self::ALL.into_iter().find(|kind| kind.label() == label)?;
-        Some((kind, index.parse().ok()?))
-    }
-}
 
 /// What is pinned, locked for this agent; or nothing, if nothing is pinned.
 #[derive(Debug)]
@@ -189,21 +156,6 @@ impl Drop for Held {
             && let Err(error) = remove::unpin_all(&self.root)
         {
             tracing::warn!("{error}");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_pins_are_read_as_they_are_written() {
-        for kind in LinkKind::ALL {
-            assert_eq!(LinkKind::of_name(&kind.name(17)), Some((kind, 17)));
-        }
-        for name in ["xdp", "xdp_", "xdp_eth0", "17", "tc_1", ""] {
-            assert_eq!(LinkKind::of_name(name), None, "{name}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! What an agent leaves to the next one beside the maps of the program: an array of one entry. Its layout is
 //! its own, so that an agent can read that of another version.
 
-use std::{path::Path, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use aya::maps::{Array, Map, MapData};
 use scanguard_common::abi::Control;
 
-use super::{PinsError, namespace};
+use super::PinsError;
 
 /// Name of its pin.
 pub(super) const NAME: &str = "META";
@@ -36,7 +36,7 @@ pub(super) struct Meta {
     pub(super) gate: u32,
     /// As above.
     pub(super) drop_all: u32,
-    /// The network namespace of the agent that used it last, as [`namespace::own`] has it; 0: it was not noted.
+    /// The network namespace of the agent that used it last, as [`own_namespace`] has it; 0: it was not noted.
     pub(super) namespace: u64,
     /// The epoch that ran when an agent last finished reading the table of sources; 0: it was not noted.
     pub(super) stopped: u32,
@@ -59,7 +59,7 @@ impl Meta {
             polled_ns: 0,
             gate: 0,
             drop_all: 0,
-            namespace: namespace::own(),
+            namespace: own_namespace(),
             stopped: 0,
             reserved: [0; 19],
         }
@@ -69,6 +69,11 @@ impl Meta {
     pub(super) fn has_known_bans(&self) -> bool {
         self.ban_revision == BAN_REVISION && self.ipv6_prefix <= 128
     }
+}
+
+/// The inode number of this thread's network namespace, by which namespaces(7) tells one from another; 0: it cannot be told.
+pub(super) fn own_namespace() -> u64 {
+    fs::metadata("/proc/thread-self/ns/net").map_or(0, |namespace| namespace.ino())
 }
 
 /// The pinned array. What is noted is written at once.
@@ -116,7 +121,7 @@ impl MetaMap {
 
     /// Notes who uses it now.
     pub(super) fn note_namespace(&mut self) {
-        self.change(|meta| meta.namespace = namespace::own());
+        self.change(|meta| meta.namespace = own_namespace());
     }
 
     /// Notes that all sources were read by this time, and which epoch ran then.

@@ -15,6 +15,7 @@
 mod bpffs;
 pub mod inherit;
 mod layout;
+mod link_kind;
 mod links;
 mod lock;
 mod meta;
@@ -28,7 +29,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) use self::{bpffs::Shape, links::LinkKind, meta::MetaMap};
+pub(super) use self::{link_kind::LinkKind, meta::MetaMap};
 pub use self::{
     links::Pins,
     takeover::{Plan, Taken},
@@ -125,7 +126,7 @@ impl PinsError {
     }
 
     fn map(path: &Path, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Map { path: path.to_owned(), reason: super::program::shorten(error) }
+        Self::Map { path: path.to_owned(), reason: super::reason::shorten(error) }
     }
 }
 

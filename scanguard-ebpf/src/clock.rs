@@ -1,0 +1,22 @@
+//! The kernel's clock, by which bans, shields and memories end.
+
+use aya_ebpf::{bindings::xdp_action::XDP_PASS, helpers::bpf_jiffies64, macros::xdp, programs::XdpContext};
+
+/// Writes the time by which bans end into the frame.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_clock(ctx: XdpContext) -> u32 {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + size_of::<u64>() <= end {
+        // SAFETY: within the frame, as checked.
+        unsafe { (start as *mut u64).write_unaligned(jiffies()) };
+    }
+    XDP_PASS
+}
+
+/// A load, not a call: the verifier puts it in place.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_jiffies64() }
+}

@@ -1,0 +1,60 @@
+//! `scanguard detach`: ends what an agent left attached, and removes what it pinned.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::exit::Exit;
+use crate::{
+    config::Config,
+    sensor::{
+        pins::{
+            remove::{self, Removed},
+            report,
+        },
+        settings::DEFAULT_PIN,
+    },
+    stdio::say,
+};
+
+/// Detaches, removes, and says what.
+///
+/// # Errors
+/// An agent is running, or something could not be removed.
+pub fn run(pin: Option<PathBuf>) -> Result<Exit> {
+    let path = pin.unwrap_or_else(configured);
+    let removed = remove::detach(&path)?;
+    for line in lines(&path, &removed) {
+        say(line)?;
+    }
+    Ok(if removed.left.is_empty() { Exit::Success } else { Exit::Failure })
+}
+
+/// A configuration that is wrong must not keep anybody from detaching.
+fn configured() -> PathBuf {
+    match Config::find(None) {
+        Ok((config, _)) => config.sensor.pin,
+        Err(error) => {
+            tracing::warn!("taking {DEFAULT_PIN}, since the configuration is wrong: {error}");
+            DEFAULT_PIN.into()
+        }
+    }
+}
+
+fn lines(path: &Path, removed: &Removed) -> Vec<String> {
+    if removed.is_nothing() {
+        return vec![format!("{}: nothing is pinned", path.display())];
+    }
+    let links = removed
+        .links
+        .iter()
+        .map(|(kind, index)| format!("detached {}", report::said(kind, *index, removed.is_own_namespace)));
+    let layouts = removed.layouts.iter().map(|name| format!("removed the maps of {name}"));
+    let left =
+        removed.left.iter().map(|path| format!("left {}: nothing that ScanGuard pinned", path.display()));
+    let mut lines: Vec<_> = links.chain(layouts).chain(left).collect();
+    if removed.left.is_empty() {
+        lines.push(format!("removed {}", path.display()));
+    }
+    lines
+}

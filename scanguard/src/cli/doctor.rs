@@ -1,0 +1,299 @@
+//! `scanguard doctor`: what this kernel, these interfaces and these privileges allow. Changes nothing: the
+//! program is loaded, which is the one sure answer, but attached to nothing.
+
+mod configured;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use super::{Doctor, exit::Exit};
+use crate::{
+    config::Config,
+    content,
+    network::{Interface, Network},
+    privileges, sandbox,
+    sensor::{
+        connections::{self, ConnectionsError},
+        egress, features, footprint,
+        owner::Owner,
+        pins::{PinsError, report},
+        program::{self, KernelLogLevel},
+        settings::Settings,
+    },
+    stdio::{OutputError, say},
+};
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// It works, with a loss that is said.
+    Loss,
+    /// The sensor cannot run.
+    Bad,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Good => "ok",
+            Self::Loss => "loss",
+            Self::Bad => "BAD",
+        })
+    }
+}
+
+/// One line of the report.
+struct Line {
+    verdict: Verdict,
+    subject: String,
+    words: String,
+}
+
+impl Line {
+    fn new(verdict: Verdict, subject: &str, words: impl Into<String>) -> Self {
+        Self { verdict, subject: subject.to_owned(), words: words.into() }
+    }
+}
+
+/// Prints the report, for the configuration of this file or the usual one. The exit code is that of the first thing
+/// that keeps the sensor from running.
+///
+/// # Errors
+/// The interfaces could not be listed.
+pub async fn run(arguments: Doctor) -> Result<Exit> {
+    let Doctor { mut interfaces, config, pin } = arguments;
+    let mut exit = Exit::Success;
+    let mut tell = |code: Exit, lines: Vec<Line>| {
+        for Line { verdict, subject, words } in lines {
+            say(format_args!("{verdict:<5} {subject:<22} {words}"))?;
+            if verdict == Verdict::Bad && exit == Exit::Success {
+                exit = code;
+            }
+        }
+        Ok::<_, OutputError>(())
+    };
+    let (line, config) = configuration(config.as_deref(), pin);
+    tell(Exit::Config, vec![line])?;
+    if interfaces.is_empty() {
+        interfaces.clone_from(&config.sensor.interfaces);
+    }
+    tell(Exit::Privileges, vec![capabilities()])?;
+    tell(Exit::Kernel, vec![release(), jit(), btf()])?;
+    tell(Exit::Kernel, features())?;
+    tell(Exit::Kernel, load())?;
+    tell(Exit::Failure, vec![memory_line(&config.sensor)])?;
+    tell(Exit::Success, sandbox_lines(&config))?;
+    let (line, own) = pins(&config.sensor);
+    tell(Exit::Pins, vec![line])?;
+    tell(Exit::Control, configured::files(&config))?;
+    tell(Exit::Config, configured::names(&config))?;
+    tell(Exit::Success, configured::crowdsec(&config.crowdsec).await)?;
+    tell(Exit::Interface, interface_lines(&interfaces, &own).await?)?;
+    Ok(exit)
+}
+
+/// The configuration that the agent would have; the defaults where it is wrong. Who names a directory for pins means
+/// to pin there.
+fn configuration(named: Option<&Path>, pin: Option<PathBuf>) -> (Line, Config) {
+    let (line, mut config) = match Config::find(named) {
+        Ok((config, Some(path))) => {
+            (Line::new(Verdict::Good, "configuration", path.display().to_string()), config)
+        }
+        Ok((config, None)) => (Line::new(Verdict::Good, "configuration", "no file: defaults"), config),
+        Err(error) => {
+            let words = format!("{error}; what follows is about the defaults");
+            (Line::new(Verdict::Bad, "configuration", words), Config::default())
+        }
+    };
+    if let Some(pin) = pin {
+        (config.sensor.pin, config.sensor.persist) = (pin, true);
+    }
+    (line, config)
+}
+
+fn capabilities() -> Line {
+    match privileges::check() {
+        Ok(()) => Line::new(Verdict::Good, "privileges", "all capabilities that are needed"),
+        Err(missing) => Line::new(Verdict::Bad, "privileges", missing.to_string()),
+    }
+}
+
+fn release() -> Line {
+    Line::new(Verdict::Good, "kernel", program::kernel_release())
+}
+
+fn jit() -> Line {
+    // Kernels that are built to compile always have no such switch to turn it off.
+    match std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").as_deref().map(str::trim) {
+        Ok("0") => Line::new(
+            Verdict::Loss,
+            "bpf compiler",
+            "off: each packet costs several times more; sysctl net.core.bpf_jit_enable=1",
+        ),
+        Ok(_) => Line::new(Verdict::Good, "bpf compiler", "on"),
+        Err(error) => Line::new(Verdict::Loss, "bpf compiler", format!("unknown: {error}")),
+    }
+}
+
+fn btf() -> Line {
+    if Path::new("/sys/kernel/btf/vmlinux").exists() {
+        Line::new(Verdict::Good, "kernel types (BTF)", "present")
+    } else {
+        Line::new(Verdict::Loss, "kernel types (BTF)", "absent: bpftool shows maps without field names")
+    }
+}
+
+/// What the program is made of.
+fn features() -> Vec<Line> {
+    let line = |(name, supported): (&str, Result<bool, String>)| match supported {
+        Ok(true) => Line::new(Verdict::Good, name, "supported"),
+        Ok(false) => Line::new(Verdict::Bad, name, "not supported by this kernel"),
+        Err(error) => Line::new(Verdict::Loss, name, format!("cannot be told: {error}")),
+    };
+    features::needed().into_iter().map(line).collect()
+}
+
+/// Loads all programs.
+fn load() -> Vec<Line> {
+    const TAKEN: &str = "the kernel takes it (loaded and let go again)";
+    let small = Settings { max_sources: 16, ..Settings::default() };
+    let sampling = content::sampling::Settings::default();
+    let (mut ebpf, heard) = match program::load_and_hear(&small, &sampling, 0, KernelLogLevel(0), &[]) {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
+    };
+    vec![
+        Line::new(Verdict::Good, "program", TAKEN),
+        egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
+        connections_line(heard),
+    ]
+}
+
+/// Whether the tables of an agent that starts anew would fit.
+fn memory_line(settings: &Settings) -> Line {
+    match footprint::check(settings) {
+        Ok(bytes) => {
+            let words = format!("the kernel's tables take {} MiB", bytes.div_ceil(1 << 20));
+            Line::new(Verdict::Good, "memory", words)
+        }
+        Err(error) => Line::new(Verdict::Bad, "memory", error.to_string()),
+    }
+}
+
+/// What the agent can be confined by, see [`sandbox`].
+fn sandbox_lines(config: &Config) -> Vec<Line> {
+    if !config.security.sandbox {
+        return vec![Line::new(
+            Verdict::Loss,
+            "sandbox",
+            "off (security.sandbox): the agent keeps all it has",
+        )];
+    }
+    let line = |(part, found): (&str, Result<String, String>)| match found {
+        Ok(words) => Line::new(Verdict::Good, part, words),
+        Err(lost) => Line::new(Verdict::Loss, part, lost),
+    };
+    sandbox::of_this_kernel().map(line).into()
+}
+
+fn connections_line(heard: Result<(), ConnectionsError>) -> Line {
+    const NAME: &str = "proof of connections";
+    match heard {
+        Ok(()) => Line::new(
+            Verdict::Good,
+            NAME,
+            "the kernel says when one is established, and its numbers can be read",
+        ),
+        Err(error) => Line::new(Verdict::Loss, NAME, format!("{error}; {}", connections::LOSS)),
+    }
+}
+
+fn egress_line(loaded: Result<(), String>) -> Line {
+    let tcx = || egress::is_supported().map_err(|error| format!("no tcx (Linux 6.6): {error}"));
+    match loaded.and_then(|()| tcx()) {
+        Ok(()) => Line::new(Verdict::Good, "egress program (tcx)", "the kernel takes it and can attach it"),
+        Err(error) => Line::new(Verdict::Loss, "egress program (tcx)", format!("{error}; {}", egress::LOSS)),
+    }
+}
+
+/// Whether anything can be pinned, and what is: which only an agent needs that persists. With the programs that an
+/// agent has left attached.
+fn pins(settings: &Settings) -> (Line, BTreeSet<u32>) {
+    let path = settings.pin.display();
+    let line = match report::look(&settings.pin) {
+        Ok(report) => {
+            let words = format!("{path}: {report}");
+            return (Line::new(Verdict::Good, "pins", words), report.programs);
+        }
+        Err(error @ (PinsError::NotBpffs { .. } | PinsError::ReadOnly { .. })) if !settings.persist => {
+            let words = format!("dropping can only last as long as the agent: {error}");
+            Line::new(Verdict::Loss, "pins", words)
+        }
+        Err(error) => Line::new(Verdict::Bad, "pins", error.to_string()),
+    };
+    (line, BTreeSet::new())
+}
+
+async fn interface_lines(names: &[String], own: &BTreeSet<u32>) -> Result<Vec<Line>> {
+    let network = Network::connect()?;
+    let present = network.interfaces().await?;
+    let defaults = network.default_route_interfaces().await?;
+    let wanted: Vec<_> = if names.is_empty() {
+        present
+            .iter()
+            .filter(|interface| interface.name != "lo")
+            .map(|interface| interface.name.clone())
+            .collect()
+    } else {
+        names.to_vec()
+    };
+    let mut lines = Vec::new();
+    for name in &wanted {
+        lines.push(match present.iter().find(|interface| interface.name == *name) {
+            None => Line::new(Verdict::Bad, name, "there is no such interface"),
+            Some(interface) => interface_line(interface, defaults.contains(&interface.index), own),
+        });
+    }
+    if defaults.is_empty() && names.is_empty() {
+        lines.push(Line::new(Verdict::Loss, "default route", "none: `scanguard run` needs --iface"));
+    }
+    Ok(lines)
+}
+
+fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) -> Line {
+    let driver = driver(&interface.name);
+    let mut words = format!("index {}, MTU {}, driver {driver}", interface.index, interface.mtu);
+    if is_default {
+        words.push_str(", default route");
+    }
+    match interface.xdp_program {
+        Some(id) if own.contains(&id) => {
+            Line::new(Verdict::Good, &interface.name, format!("{words}; ScanGuard is attached, and pinned"))
+        }
+        Some(id) => {
+            let owner = Owner::of(id, interface);
+            let way_out = owner.way_out(&interface.name);
+            Line::new(Verdict::Bad, &interface.name, format!("{words}; XDP is taken: {owner}; {way_out}"))
+        }
+        None => Line::new(
+            Verdict::Good,
+            &interface.name,
+            format!("{words}; XDP is free (whether native mode works, only `run` can tell)"),
+        ),
+    }
+}
+
+/// The driver's name; virtual devices have none there.
+fn driver(interface: &str) -> String {
+    std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"))
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .unwrap_or_else(|| "none (virtual)".to_owned())
+}

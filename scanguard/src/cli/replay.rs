@@ -1,0 +1,112 @@
+//! The command: opens what is named, chooses the sensor, and says what went wrong.
+
+use std::{
+    fs::File,
+    hash::{BuildHasher as _, RandomState},
+    io::{self, Read, Write},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use indicatif::ProgressBar;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{exit::Exit, progress};
+use crate::{
+    apply,
+    config::Config,
+    export::writer::FindingsWriter,
+    privileges,
+    replay::{Replay, ReplayError, capture::CaptureError},
+    sensor::{
+        Feed,
+        connections::Ground,
+        footprint,
+        program::{self, KernelLogLevel},
+        test_run::{self, TestRunSensor},
+    },
+    stdio::complain,
+};
+
+/// `scanguard replay`: to the end of all captures, or until `stop` is set. How far it is is shown if `progress` is wanted
+/// and a terminal has room for it.
+///
+/// # Errors
+/// Whatever keeps it from starting or going on. A capture that cannot be read is none of it: that is said
+/// when it happens, and by the exit code.
+pub fn run(arguments: &super::Replay, progress: bool, stop: &AtomicBool) -> Result<Exit> {
+    let (config, path) = Config::find(arguments.config.as_deref())?;
+    if let Some(path) = path {
+        tracing::info!("configuration: {}", path.display());
+    }
+    let salt = arguments.salt.unwrap_or_else(|| RandomState::new().hash_one("scanguard"));
+    if arguments.through_kernel {
+        privileges::check()?;
+        test_run::isolate().context("--through-kernel needs root: a network namespace of its own")?;
+        footprint::check(&config.sensor)?;
+        let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0), &Ground::NONE)?;
+        let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
+        apply::to_replaying_sensor(&config, &mut sensor.kernel)?;
+        replay(arguments, &config, salt, sensor, progress, stop)
+    } else {
+        let sensor = apply::software_sensor(&config, salt);
+        replay(arguments, &config, salt, sensor, progress, stop)
+    }
+}
+
+fn replay(
+    arguments: &super::Replay,
+    config: &Config,
+    salt: u64,
+    sensor: impl Feed,
+    progress: bool,
+    stop: &AtomicBool,
+) -> Result<Exit> {
+    let bar = if progress { progress::bar(&arguments.files) } else { ProgressBar::hidden() };
+    let output = progress::Beside::new(bar.clone(), io::stdout());
+    let writer = FindingsWriter::stdout(output, arguments.format, config.sensor.ipv6_prefix);
+    let mut replay = Replay::new(config, salt, sensor, arguments.local.clone(), writer)?;
+    let mut exit = Exit::Success;
+    for file in &arguments.files {
+        let result = match open(file) {
+            Ok(reader) => replay.capture(bar.wrap_read(reader), stop),
+            Err(error) => Err(ReplayError::Capture { packets: 0, error: CaptureError::Read(error) }),
+        };
+        match result {
+            Ok(()) => {}
+            Err(error @ ReplayError::Capture { .. }) => {
+                bar.suspend(|| complain(format_args!("scanguard: {}: {error}", file.display())));
+                exit = Exit::Failure;
+            }
+            Err(error) => return Err(error).with_context(|| file.display().to_string()),
+        }
+    }
+    bar.finish_and_clear();
+    let mut summary = io::stderr().lock();
+    replay.finish(&mut summary)?;
+    summary.flush().context("the summary")?;
+    Ok(exit)
+}
+
+fn open(file: &Path) -> io::Result<Box<dyn Read>> {
+    Ok(if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(file)?) })
+}
+
+/// Set by the first SIGINT: with the next packet, what was found so far is summed up, which is the end of a capture
+/// that has none. The second one ends the process as ever.
+///
+/// # Errors
+/// The signal cannot be waited for.
+pub fn interrupted() -> Result<&'static AtomicBool> {
+    static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+    let mut interrupts = signal(SignalKind::interrupt()).context("SIGINT")?;
+    tokio::spawn(async move {
+        while interrupts.recv().await.is_some() {
+            if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                std::process::exit(128 + libc::SIGINT);
+            }
+        }
+    });
+    Ok(&INTERRUPTED)
+}

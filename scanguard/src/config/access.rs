@@ -1,0 +1,237 @@
+//! Which files, directories and capabilities the agent needs with a configuration once it is attached.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use caps::{Capability, CapsHashSet};
+
+use super::{Config, DEFAULT_PATH, MAX_FILE_BYTES};
+use crate::{export::web, sandbox::Access, whole_file};
+
+/// What every process that resolves names and speaks TLS reads, and what the agent finds out about this host.
+const OF_THE_SYSTEM: [&str; 21] = [
+    "/proc",
+    "/sys",
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/nsswitch.conf",
+    "/etc/services",
+    "/etc/localtime",
+    "/etc/ld.so.cache",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/zoneinfo",
+    "/usr/lib",
+    "/lib",
+    "/lib64",
+    "/usr/lib64",
+];
+
+/// Directories that hold what is none of the agent's business: of files in them, only these themselves.
+const SHARED: [&str; 3] = ["/", "/etc", "/root"];
+
+/// Directories that others write in, beside the homes of users: to be able to write all that is beneath them is to be able
+/// to do almost anything.
+const USED_BY_OTHERS: [&str; 12] = [
+    "/",
+    "/etc",
+    "/home",
+    "/opt",
+    "/root",
+    "/run",
+    "/srv",
+    "/usr",
+    "/usr/local",
+    "/var",
+    "/var/lib",
+    "/var/log",
+];
+
+/// What the agent needs with this configuration, which was read from this file.
+pub fn needed(config: &Config, file: &Path) -> Access {
+    let mut read: BTreeSet<_> = OF_THE_SYSTEM.iter().map(PathBuf::from).collect();
+    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);
+    read.extend(certificates.map(PathBuf::from));
+    read.extend(named(file));
+    read.retain(|path| path.exists());
+    let write = directories(config).filter_map(|directory| fs::canonicalize(directory).ok()).collect();
+    Access { read, write, capabilities: capabilities(config) }
+}
+
+/// None, but for logs. Every kernel that takes the program lets anybody use the maps whose descriptors he has.
+fn capabilities(config: &Config) -> CapsHashSet {
+    // Logs belong to their servers, and logrotate makes new ones.
+    let for_logs = (!config.logs.files.is_empty()).then_some(Capability::CAP_DAC_READ_SEARCH);
+    for_logs.into_iter().collect()
+}
+
+/// What is to be said of this configuration's sandbox when it is entered.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let missing = directories(config).filter(|directory| fs::canonicalize(directory).is_err()).map(|directory| {
+        format!(
+            "{} is not there: the sandbox will not let anything be written to it; make it, and restart the agent",
+            directory.display()
+        )
+    });
+    let missing: BTreeSet<_> = missing.collect();
+    missing.into_iter().chain(too_wide(config)).collect()
+}
+
+/// Where the agent may write more than it needs, because of where a file is to be.
+pub(super) fn too_wide(config: &Config) -> Vec<String> {
+    if !config.security.sandbox {
+        return Vec::new();
+    }
+    let warning = |(file, directory): (&Path, PathBuf)| {
+        format!(
+            "{}: the sandbox lets the agent write anything in {}, which others use: give the file a directory of its own",
+            file.display(),
+            directory.display()
+        )
+    };
+    among_others(config).map(warning).collect()
+}
+
+/// The directories that the agent writes in.
+fn directories(config: &Config) -> impl Iterator<Item = &Path> {
+    let pins = config.sensor.persist.then_some(config.sensor.pin.as_path());
+    written(config).filter_map(Path::parent).chain(pins)
+}
+
+/// The files that the agent writes. New ones take their place, so that what has to be open is their directory.
+fn written(config: &Config) -> impl Iterator<Item = &Path> {
+    // Logs may be configured by a reload: then their state is to be written, if its directory is there by now.
+    let logs = &config.logs;
+    let logs =
+        (!logs.files.is_empty() || logs.state.parent().is_some_and(Path::exists)).then_some(&logs.state);
+    let own = [&config.response.state, &config.control.socket];
+    own.into_iter().chain(logs).map(PathBuf::as_path).chain(config.sinks.files())
+}
+
+/// The files for which a directory is open to the agent that others use, too; each with the directory.
+fn among_others(config: &Config) -> impl Iterator<Item = (&Path, PathBuf)> {
+    written(config).filter_map(|file| {
+        let directory = file.parent()?;
+        let directory = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        let is_home = directory.parent() == Some(Path::new("/home"));
+        let is_used = is_home || USED_BY_OTHERS.iter().any(|used| directory == Path::new(used));
+        is_used.then_some((file, directory))
+    })
+}
+
+/// The file, and every path that it names: whatever setting it is of, so that none can be forgotten. Of most files it is
+/// their directory, since they are replaced by renaming; where they are links, also where these lead.
+pub fn named(file: &Path) -> BTreeSet<PathBuf> {
+    let mut texts = Vec::new();
+    let table = whole_file::read(file, MAX_FILE_BYTES)
+        .ok()
+        .and_then(|bytes| toml::from_slice::<toml::Table>(&bytes).ok());
+    if let Some(table) = &table {
+        table.values().for_each(|value| texts_of(value, &mut texts));
+    }
+    let mut beyond = Vec::new();
+    // What a file names that this one names; every other path stands here.
+    if let Some(path) = table.as_ref().and_then(|table| table.get("metrics")?.get("web_config")?.as_str()) {
+        beyond = web::named(Path::new(path));
+    }
+    let is_path = |text: &String| text.starts_with('/') || Path::new(text).is_file();
+    let paths = texts.into_iter().filter(is_path).map(PathBuf::from);
+    let mut all = BTreeSet::new();
+    for path in paths.chain(beyond).chain([file.to_owned()]) {
+        let path = std::path::absolute(before_pattern(&path)).unwrap_or(path);
+        all.extend(fs::canonicalize(&path).ok().map(|path| reach(&path)));
+        all.insert(reach(&path));
+    }
+    all
+}
+
+fn texts_of(value: &toml::Value, texts: &mut Vec<String>) {
+    match value {
+        toml::Value::String(text) => texts.push(text.clone()),
+        toml::Value::Array(items) => items.iter().for_each(|item| texts_of(item, texts)),
+        toml::Value::Table(table) => table.values().for_each(|item| texts_of(item, texts)),
+        toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_) => {}
+    }
+}
+
+/// A pattern of files as far as it is none.
+fn before_pattern(path: &Path) -> PathBuf {
+    let is_plain =
+        |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
+    path.components().take_while(is_plain).collect()
+}
+
+fn reach(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !path.is_dir() && !SHARED.iter().any(|shared| parent == Path::new(shared)) => {
+            parent.to_owned()
+        }
+        Some(_) | None => path.to_owned(),
+    }
+}
+
+/// The file that the agent reads its configuration from.
+pub fn file(named: Option<&Path>) -> &Path {
+    named.unwrap_or(Path::new(DEFAULT_PATH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_in_the_file_is_found_whatever_it_is_for() {
+        let directory = std::env::temp_dir().join(format!("scanguard-places-{}", std::process::id()));
+        fs::create_dir_all(directory.join("logs")).unwrap();
+        fs::create_dir_all(directory.join("web")).unwrap();
+        let web = "tls_server_config: {cert_file: tls/a.pem, key_file: /srv/keys/a.key}\n";
+        fs::write(directory.join("web/web.yml"), web).unwrap();
+        let here = fs::canonicalize(&directory).unwrap();
+        let shown = here.display();
+        let file = here.join("scanguard.toml");
+        let text = format!(
+            "[metrics]\nweb_config = \"{shown}/web/web.yml\"\n[feeds]\nfiles = [\"{shown}/feeds/a.txt\"]\n[logs]\nfiles = [\"{shown}/logs/*/access.log\"]\n\
+             [[sinks]]\nkind = \"webhook\"\nsecret_file = \"/etc/secret\"\n"
+        );
+        fs::write(&file, text).unwrap();
+        let found = named(&file);
+        fs::remove_dir_all(&directory).unwrap();
+        let beyond = [here.join("web"), here.join("web/tls"), PathBuf::from("/srv/keys")];
+        let own = [here.join("feeds"), here.join("logs"), here, PathBuf::from("/etc/secret")];
+        let wanted = own.into_iter().chain(beyond).collect::<BTreeSet<_>>();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn a_file_among_those_of_others_is_named_and_one_in_a_directory_of_its_own_is_not() {
+        let sink = |path: &str| {
+            let text = format!("[[sinks]]\nkind = \"file\"\npath = \"{path}\"\n");
+            let config = Config::parse(&text).unwrap();
+            among_others(&config).map(|(file, directory)| (file.to_owned(), directory)).collect::<Vec<_>>()
+        };
+        for (path, directory) in [
+            ("/root/a.json", "/root"),
+            ("/home/me/a.json", "/home/me"),
+            ("/var/log/../log/a.json", "/var/log"),
+        ] {
+            assert_eq!(sink(path), [(PathBuf::from(path), PathBuf::from(directory))]);
+        }
+        for path in ["/var/log/scanguard/a.json", "/root/findings/a.json", "/home/me/findings/a.json"] {
+            assert_eq!(sink(path), []);
+        }
+        let defaults = Config::default();
+        assert_eq!(among_others(&defaults).count(), 0, "what the defaults write");
+    }
+}

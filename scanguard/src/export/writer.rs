@@ -1,0 +1,45 @@
+//! Findings as lines on an output.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use super::{
+    findings::Format,
+    forms::{Context, Formatter},
+};
+use crate::detect::findings::Event;
+
+/// Writes lines to an output.
+pub struct FindingsWriter<W> {
+    output: W,
+    formatter: Formatter,
+}
+
+/// The form of lines on standard output: what it is decides on text or JSON, and on colour.
+pub(super) fn stdout_formatter(format: Format, context: Context) -> Formatter {
+    let terminal = io::stdout().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Formatter::new(format, terminal, colour, context)
+}
+
+impl<W: Write> FindingsWriter<W> {
+    /// In the form of standard output, to what leads there.
+    pub fn stdout(output: W, format: Format, ipv6_prefix: u8) -> Self {
+        Self::new(output, stdout_formatter(format, Context::here(ipv6_prefix)))
+    }
+
+    /// To any output.
+    pub fn new(output: W, formatter: Formatter) -> Self {
+        Self { output, formatter }
+    }
+
+    /// Writes one event as a line, whole.
+    ///
+    /// # Errors
+    /// The output did not take it.
+    pub fn write(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = self.formatter.line(event)?;
+        line.push('\n');
+        self.output.write_all(line.as_bytes())?;
+        self.output.flush()
+    }
+}

@@ -1,0 +1,143 @@
+//! Metrics of access logs. No file and no address is ever a label.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use super::reader::Skipped;
+use crate::metrics::{Register, level};
+
+/// What could not be done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failed {
+    /// Opening a file.
+    Open,
+    /// Reading one.
+    Read,
+    /// Reading or writing the state file.
+    State,
+}
+
+impl Failed {
+    const ALL: [Self; 3] = [Self::Open, Self::Read, Self::State];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::State => "state",
+        }
+    }
+}
+
+/// What became of a file that was followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replaced {
+    /// It was renamed or removed.
+    Renamed,
+    /// It was truncated, or written anew.
+    Truncated,
+}
+
+impl Replaced {
+    const ALL: [Self; 2] = [Self::Renamed, Self::Truncated];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Renamed => "renamed",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// The metrics.
+pub struct LogMetrics {
+    heard: IntCounter,
+    skipped: IntCounterVec,
+    files: IntGauge,
+    left_out: IntGauge,
+    behind: IntGauge,
+    replaced: IntCounterVec,
+    errors: IntCounterVec,
+}
+
+impl LogMetrics {
+    pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
+        let metrics = Self {
+            heard: register.counter(
+                "scanguard_log_requests_total",
+                "Requests in access logs that the rules looked at.",
+            )?,
+            skipped: register.counters(
+                "scanguard_log_lines_skipped_total",
+                "Lines of access logs that the rules did not look at, by reason.",
+                &["reason"],
+            )?,
+            files: register.gauge("scanguard_log_files", "Access logs that are followed.")?,
+            left_out: register.gauge(
+                "scanguard_log_files_left_out",
+                "Access logs that are not followed because there are too many.",
+            )?,
+            behind: register
+                .gauge("scanguard_log_behind_bytes", "What was added to the access logs and not read yet.")?,
+            replaced: register.counters(
+                "scanguard_log_files_replaced_total",
+                "Access logs that were rotated, by how.",
+                &["how"],
+            )?,
+            errors: register.counters(
+                "scanguard_log_errors_total",
+                "Times that an access log, or the file that says how far they were read, could not be used.",
+                &["operation"],
+            )?,
+        };
+        for skipped in Skipped::ALL {
+            metrics.skipped.with_label_values(&[skipped.label()]);
+        }
+        for replaced in Replaced::ALL {
+            metrics.replaced.with_label_values(&[replaced.label()]);
+        }
+        for failed in Failed::ALL {
+            metrics.errors.with_label_values(&[failed.label()]);
+        }
+        Ok(metrics)
+    }
+
+    /// So many requests were looked at.
+    pub fn heard(&self, count: usize) {
+        self.heard.inc_by(count as u64);
+    }
+
+    /// A line was not.
+    pub fn skipped(&self, why: Skipped) {
+        self.skipped.with_label_values(&[why.label()]).inc();
+    }
+
+    /// So many files are followed, and so many bytes of them are still to be read.
+    pub fn following(&self, files: usize, behind: u64) {
+        self.files.set(level(files));
+        self.behind.set(level(behind));
+    }
+
+    /// So many files are left out; whether that is more than before.
+    pub fn left_out(&self, files: usize) -> bool {
+        let files = level(files);
+        let before = self.left_out.get();
+        self.left_out.set(files);
+        files > before
+    }
+
+    /// A file was replaced.
+    pub fn replaced(&self, how: Replaced) {
+        self.replaced.with_label_values(&[how.label()]).inc();
+    }
+
+    /// Something could not be done.
+    pub fn failed(&self, what: Failed) {
+        self.errors.with_label_values(&[what.label()]).inc();
+    }
+
+    /// Lines that were skipped for this reason.
+    #[cfg(test)]
+    pub(crate) fn count(&self, why: Skipped) -> u64 {
+        self.skipped.with_label_values(&[why.label()]).get()
+    }
+}

@@ -1,0 +1,201 @@
+//! Metrics of bans and shields. No address is ever a label.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::{Mode, cause::Origin, refusal::Refusal};
+use crate::metrics::{Register, level};
+
+/// What went wrong with the state file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StateError {
+    /// It could not be read.
+    Read,
+    /// It was corrupt, and moved aside.
+    Corrupt,
+    /// It could not be written.
+    Write,
+}
+
+impl StateError {
+    const ALL: [Self; 3] = [Self::Read, Self::Corrupt, Self::Write];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Corrupt => "corrupt",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// The metrics.
+pub struct ResponseMetrics {
+    mode: IntGaugeVec,
+    bans: IntGaugeVec,
+    limit: IntGauge,
+    bans_total: IntCounterVec,
+    refused: IntCounterVec,
+    evicted: IntCounter,
+    shields: IntGauge,
+    shields_limit: IntGauge,
+    shields_total: IntCounter,
+    shields_evicted: IntCounter,
+    feeds_left_out: IntGaugeVec,
+    allowed: IntGauge,
+    breaker_open: IntGauge,
+    breaker_trips: IntCounter,
+    state_errors: IntCounterVec,
+}
+
+impl ResponseMetrics {
+    pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
+        let metrics = Self {
+            mode: register.gauges(
+                "scanguard_response_mode",
+                "What is done about those who scan: 1 for the mode in force.",
+                &["mode"],
+            )?,
+            bans: register.gauges(
+                "scanguard_bans",
+                "Bans that there are, by who made them; feed: networks that are banned because a feed lists them.",
+                &["kind"],
+            )?,
+            limit: register.gauge("scanguard_bans_limit", "Bans that there can be, without those of feeds.")?,
+            bans_total: register.counters("scanguard_bans_total", "Bans that were made.", &["by"])?,
+            refused: register.counters(
+                "scanguard_bans_refused_total",
+                "Bans that were not made, by reason: of findings that were opened or updated, and of orders.",
+                &["reason"],
+            )?,
+            evicted: register.counter(
+                "scanguard_bans_evicted_total",
+                "Bans that were given up to make room for others.",
+            )?,
+            shields: register.gauge(
+                "scanguard_shields",
+                "Shields that there are: sources of which only what meets no service here is dropped.",
+            )?,
+            shields_limit: register.gauge("scanguard_shields_limit", "Shields that there can be.")?,
+            shields_total: register.counter(
+                "scanguard_shields_total",
+                "Shields that were made; one that is renewed is the same.",
+            )?,
+            shields_evicted: register.counter(
+                "scanguard_shields_evicted_total",
+                "Shields that were given up to make room for others.",
+            )?,
+            feeds_left_out: register.gauges(
+                "scanguard_feed_networks_not_banned",
+                "Networks on feeds that are not banned: they overlap with who is never banned or are too wide (refused), \
+                 or there is no room (full).",
+                &["reason"],
+            )?,
+            allowed: register.gauge("scanguard_allowed_networks", "Networks that are never banned.")?,
+            breaker_open: register.gauge(
+                "scanguard_circuit_breaker_open",
+                "Whether there were too many bans in one minute, and nobody has set the mode since.",
+            )?,
+            breaker_trips: register.counter(
+                "scanguard_circuit_breaker_trips_total",
+                "Times that there were too many bans in one minute.",
+            )?,
+            state_errors: register.counters(
+                "scanguard_state_file_errors_total",
+                "Times that the state file could not be read or written, or was corrupt.",
+                &["operation"],
+            )?,
+        };
+        for by in Origin::LABELS {
+            metrics.bans.with_label_values(&[by]);
+            // Networks on feeds are not banned one by one.
+            if by != "feed" {
+                metrics.bans_total.with_label_values(&[by]);
+            }
+        }
+        for reason in Refusal::LABELS {
+            metrics.refused.with_label_values(&[reason]);
+        }
+        for operation in StateError::ALL {
+            metrics.state_errors.with_label_values(&[operation.label()]);
+        }
+        metrics.feeds(0, 0);
+        metrics.mode(Mode::default());
+        Ok(metrics)
+    }
+
+    /// The mode in force.
+    pub fn mode(&self, mode: Mode) {
+        for one in Mode::ALL {
+            self.mode.with_label_values(&[one.label()]).set(i64::from(one == mode));
+        }
+    }
+
+    /// Bans that there are, by kind.
+    pub fn bans(&self, counts: &[(&str, usize)]) {
+        for (kind, count) in counts {
+            self.bans.with_label_values(&[kind]).set(level(*count));
+        }
+    }
+
+    /// The caps.
+    pub fn limits(&self, max_bans: u32, max_shields: u32) {
+        self.limit.set(max_bans.into());
+        self.shields_limit.set(max_shields.into());
+    }
+
+    /// Shields that there are.
+    pub fn shields(&self, count: usize) {
+        self.shields.set(level(count));
+    }
+
+    /// A shield was made.
+    pub fn shielded(&self) {
+        self.shields_total.inc();
+    }
+
+    /// A shield was given up.
+    pub fn shield_evicted(&self) {
+        self.shields_evicted.inc();
+    }
+
+    /// A ban was made.
+    pub fn banned(&self, by: &Origin) {
+        self.bans_total.with_label_values(&[by.label()]).inc();
+    }
+
+    /// A ban was not made.
+    pub fn refused(&self, refusal: &Refusal) {
+        self.refused.with_label_values(&[refusal.label()]).inc();
+    }
+
+    /// A ban was given up.
+    pub fn evicted(&self) {
+        self.evicted.inc();
+    }
+
+    /// Networks on feeds that are not banned.
+    pub fn feeds(&self, refused: u64, left_out: u64) {
+        self.feeds_left_out.with_label_values(&["refused"]).set(refused.cast_signed());
+        self.feeds_left_out.with_label_values(&["full"]).set(left_out.cast_signed());
+    }
+
+    /// Networks that are never banned.
+    pub fn allowed(&self, count: usize) {
+        self.allowed.set(level(count));
+    }
+
+    /// Whether the circuit breaker has tripped.
+    pub fn breaker(&self, open: bool) {
+        self.breaker_open.set(open.into());
+    }
+
+    /// The circuit breaker tripped.
+    pub fn tripped(&self) {
+        self.breaker_trips.inc();
+    }
+
+    /// Trouble with the state file.
+    pub fn state_failed(&self, error: StateError) {
+        self.state_errors.with_label_values(&[error.label()]).inc();
+    }
+}

@@ -1,0 +1,55 @@
+//! What a process may still reach.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use caps::CapsHashSet;
+
+/// What the process needs after it has entered the sandbox. Of directories, all that is beneath them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Access {
+    /// What is read.
+    pub read: BTreeSet<PathBuf>,
+    /// What is read and written.
+    pub write: BTreeSet<PathBuf>,
+    /// The capabilities that are needed.
+    pub capabilities: CapsHashSet,
+}
+
+impl Access {
+    /// Those of these paths that are there and must not be read.
+    pub(super) fn unreadable(&self, paths: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        paths.into_iter().filter(|path| path.exists() && !self.has_in_reach(path)).collect()
+    }
+
+    /// Those of these directories that must not be written in.
+    pub(super) fn unwritable(&self, directories: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let beneath = |path: &PathBuf| !path.ancestors().any(|above| self.write.contains(above));
+        directories.into_iter().filter(beneath).collect()
+    }
+
+    fn has_in_reach(&self, path: &Path) -> bool {
+        path.ancestors().any(|above| self.read.contains(above) || self.write.contains(above))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beneath_a_place_is_in_reach_and_its_neighbour_is_not() {
+        let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        let access = Access {
+            read: set(&["/etc/scanguard"]),
+            write: set(&["/var/lib/scanguard"]),
+            ..Access::default()
+        };
+        assert!(access.has_in_reach(Path::new("/etc/scanguard/feeds/a")));
+        assert!(!access.has_in_reach(Path::new("/etc/scanguard2")));
+        let wanted = set(&["/var/lib/scanguard", "/etc/scanguard"]);
+        assert_eq!(access.unwritable(wanted), set(&["/etc/scanguard"]));
+    }
+}

@@ -1,0 +1,37 @@
+//! Metrics of what the agent has given up.
+
+use prometheus::IntGaugeVec;
+
+use super::{Report, landlock::Enforced};
+use crate::metrics::Register;
+
+/// The metrics.
+pub struct SandboxMetrics {
+    enforced: IntGaugeVec,
+}
+
+impl SandboxMetrics {
+    pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
+        let enforced = register.gauges(
+            "scanguard_sandbox_enforced",
+            "Whether a part of the sandbox is in force: capabilities (1: dropped), seccomp, landlock (1: all of its rules).",
+            &["part"],
+        )?;
+        for part in ["capabilities", "seccomp", "landlock"] {
+            enforced.with_label_values(&[part]).set(0);
+        }
+        Ok(Self { enforced })
+    }
+
+    /// The agent has given up what it could.
+    pub fn confined(&self, report: &Report) {
+        let parts = [
+            ("capabilities", report.enabled),
+            ("seccomp", report.seccomp),
+            ("landlock", report.landlock == Enforced::Fully),
+        ];
+        for (part, enforced) in parts {
+            self.enforced.with_label_values(&[part]).set(i64::from(enforced));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The object with the kernel program, and the maps that it defines.
+
+use std::collections::BTreeMap;
+
+use scanguard_common::abi;
+
+use super::{reason::shorten, settings::Settings};
+
+/// The object that `build.rs` built, aligned as the ELF parser wants it.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
+
+/// What a map is made of: the part that cannot be changed later.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Shape {
+    /// `enum bpf_map_type`.
+    pub(super) kind: u32,
+    pub(super) key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+    pub(super) flags: u32,
+}
+
+/// Entries of maps that are set when they are made.
+pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 2] {
+    [(abi::SOURCES, settings.max_sources), (abi::CHANGES, abi::change_places(settings.max_sources))]
+}
+
+/// The maps of the object as they are defined there, by name.
+pub(super) fn maps() -> Result<BTreeMap<String, Shape>, String> {
+    let object = aya_obj::Object::parse(OBJECT).map_err(|error| shorten(&error))?;
+    let shape = |map: &aya_obj::Map| Shape {
+        kind: map.map_type(),
+        key_size: map.key_size(),
+        value_size: map.value_size(),
+        max_entries: map.max_entries(),
+        flags: map.map_flags(),
+    };
+    Ok(object.maps.iter().map(|(name, map)| (name.clone(), shape(map))).collect())
+}

@@ -1,0 +1,16 @@
+//! The kernel's words, and aya's, for what went wrong.
+
+/// Characters of the kernel's words that are shown.
+const MAX_REASON: usize = 600;
+
+/// The chain of causes in one line.
+pub(super) fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The verifier says last what it did not like.
+    let skipped = line.chars().count().saturating_sub(MAX_REASON);
+    let dots = if skipped == 0 { "" } else { "... " };
+    format!("{dots}{}", line.chars().skip(skipped).collect::<String>())
+}

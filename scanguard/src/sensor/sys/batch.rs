@@ -1,0 +1,206 @@
+//! Reading and writing maps in batches, and taking an entry out: calls of bpf(2) that aya does not make.
+//!
+//! A batch costs one system call for thousands of entries and, unlike the walk from key to key, does
+//! not start over when an entry goes away under it (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::bpf;
+
+/// `enum bpf_cmd`, include/uapi/linux/bpf.h.
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+/// As above.
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
+/// As above.
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+/// As above.
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+
+/// `union bpf_attr`, the struct named `batch`.
+#[repr(C)]
+struct BatchAttributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr`, the anonymous struct of single-element commands.
+#[repr(C)]
+struct ElementAttributes {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Buffers for reading a map whose keys are `K` and values are `V`; kept between polls.
+pub(in crate::sensor) struct BatchReader<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K, V> BatchReader<K, V>
+where
+    K: FromBytes + IntoBytes + Immutable,
+    V: FromBytes + IntoBytes + Immutable,
+{
+    /// `size` entries at once; it grows if a bucket of the map holds more.
+    pub(in crate::sensor) fn new(size: usize) -> io::Result<Self> {
+        let mut reader = Self { keys: Vec::new(), values: Vec::new() };
+        reader.grow(size)?;
+        Ok(reader)
+    }
+
+    fn grow(&mut self, size: usize) -> io::Result<()> {
+        let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        self.keys = K::new_vec_zeroed(size).map_err(no_memory)?;
+        self.values = V::new_vec_zeroed(size).map_err(no_memory)?;
+        Ok(())
+    }
+
+    /// Calls `each` for every entry and returns how many there were. Entries that come or go meanwhile
+    /// may be seen or not; all others are seen once.
+    pub(in crate::sensor) fn read(
+        &mut self,
+        map: BorrowedFd<'_>,
+        mut each: impl FnMut(&K, &V),
+    ) -> io::Result<u64> {
+        let mut place = Place::default();
+        let mut seen = 0;
+        loop {
+            let (keys, values) = self.next(map, &mut place)?;
+            for (key, value) in keys.iter().zip(values) {
+                each(key, value);
+            }
+            seen += keys.len() as u64;
+            if place == Place::default() {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// The entries from a place in the map on, as many as the buffers hold, and moves the place on; after the last
+    /// entry, to the beginning.
+    pub(in crate::sensor) fn next(
+        &mut self,
+        map: BorrowedFd<'_>,
+        place: &mut Place,
+    ) -> io::Result<(&[K], &[V])> {
+        let mut next = 0u32;
+        let end = loop {
+            let mut attributes = BatchAttributes {
+                in_batch: place.0.as_ref().map_or(0, |place| std::ptr::from_ref(place) as u64),
+                out_batch: (&raw mut next) as u64,
+                keys: self.keys.as_mut_ptr() as u64,
+                values: self.values.as_mut_ptr() as u64,
+                count: u32::try_from(self.keys.len()).unwrap_or(u32::MAX),
+                map_fd: map.as_raw_fd().cast_unsigned(),
+                element_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: the attributes of this command; the buffers are as long as `count` says.
+            match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) } {
+                Ok(_) => {
+                    place.0 = Some(next);
+                    break attributes.count;
+                }
+                // The end of the map; what was read before it counts.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    place.0 = None;
+                    break attributes.count;
+                }
+                // One bucket holds more entries than the buffers.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => self.grow(self.keys.len() * 2)?,
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let end = (end as usize).min(self.keys.len());
+        Ok((&self.keys[..end], &self.values[..end]))
+    }
+}
+
+/// Writes entries of a hash map or trie, in one call; so many of `keys` as there are `values`.
+///
+/// # Errors
+/// One of them was not taken, with its place: those before it were.
+pub(in crate::sensor) fn write<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> Result<(), (usize, io::Error)> {
+    let count = keys.len().min(values.len());
+    if count == 0 {
+        return Ok(());
+    }
+    let mut attributes = BatchAttributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: u32::try_from(count).map_err(|error| (0, io::Error::other(error)))?,
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes of this command; both slices are at least as long as `count` says, and of the types that
+    // the map has.
+    match unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attributes) } {
+        Ok(_) => Ok(()),
+        Err(error) => Err(((attributes.count as usize).min(count), error)),
+    }
+}
+
+/// A place in a map: the number of a bucket, for hash maps. By default the beginning.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in crate::sensor) struct Place(Option<u32>);
+
+/// Reads one entry of a hash map.
+pub(in crate::sensor) fn look<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+where
+    K: IntoBytes + Immutable,
+    V: FromBytes + IntoBytes,
+{
+    element(BPF_MAP_LOOKUP_ELEM, map, key)
+}
+
+/// Takes one entry out of a hash map, atomically with reading it (Linux 5.14).
+pub(in crate::sensor) fn take<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+where
+    K: IntoBytes + Immutable,
+    V: FromBytes + IntoBytes,
+{
+    element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key)
+}
+
+fn element<K, V>(command: libc::c_long, map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
+where
+    K: IntoBytes + Immutable,
+    V: FromBytes + IntoBytes,
+{
+    let mut value = V::new_zeroed();
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: (&raw mut value) as u64,
+        flags: 0,
+    };
+    // SAFETY: the attributes of these commands; key and value are of the types that the map has.
+    match unsafe { bpf(command, &mut attributes) } {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
