@@ -222,10 +222,11 @@ fn bans_full() -> Result<()> {
 
 fn disk_full() -> Result<()> {
     let scenario = Scenario::defaults()?;
-    let disk = SmallDisk::mount(scenario.lab.victim.directory().join("disk"))?;
-    let state = disk.path().join("state.json");
-    let state = state.to_str().context("UTF-8")?;
-    let scenario = scenario.with(&["--state", state]);
+    let directory = scenario.lab.victim.directory().join("disk");
+    let state = directory.join("state.json");
+    let scenario = scenario.with(&["--state", state.to_str().context("UTF-8")?]);
+    // Unmounted before the directory that it is in goes.
+    let disk = SmallDisk::mount(directory)?;
     scenario.run(|_, agent| {
         let filler = disk.path().join("filler");
         // Until there is no room for one byte more.

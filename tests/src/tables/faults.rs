@@ -230,9 +230,9 @@ pub const FAULTS: &[Fault] = &[
 pub fn page() -> String {
     let mut page = "# What may go wrong
 
-This page is generated from the table in tests/src/tables/faults.rs: `cargo xtask docs --write`. Each row names the test that
-causes the fault for the real agent on real interfaces (`cargo xtask test netns`, as root). A row without its test fails
-the run.
+This page is generated from the table in tests/src/tables/faults.rs: `cargo xtask docs --write`. Each row names the
+test that causes the fault for the real agent on real interfaces (`cargo xtask test netns`, as root). A row without its
+test fails the run.
 
 | what goes wrong | what happens | shown by |
 |---|---|---|
