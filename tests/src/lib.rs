@@ -9,6 +9,3 @@ pub mod links;
 pub mod matrix;
 pub mod soak;
 pub mod tables;
-
-// The paths by which `adversary` and `tests/netns/proof.rs` still name them.
-pub use fixtures::{agent, capture, clients, frames, lab, pinned, stage, wire};
