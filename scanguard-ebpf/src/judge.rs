@@ -59,9 +59,13 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
 
 #[inline(always)]
 fn count(control: &Control, kernel: &Kernel<'_>, class: usize, reach: Reach, flow: &Flow) -> Exit {
-    tally::count_probe(class, reach);
     let meets_nobody = shield::class_meets_nobody(class, reach);
     let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
     let exit = account::count(control, kernel, class, reach, flow, meets_nobody && !is_shielded);
+    // Nobody probes by what no host can send.
+    if matches!(exit, Exit::BadSource) {
+        return exit;
+    }
+    tally::count_probe(class, reach);
     if is_shielded { Exit::Shielded } else { exit }
 }

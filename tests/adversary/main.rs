@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use scanguard_tests::{
     adversary::{self, Expect, Row, outcome::Outcome, scene},
-    cases::play::POLL_INTERVAL,
-    cleanup, root, side_by_side,
+    fixtures::{cleanup, root},
+    matrix::{cases::play::POLL_INTERVAL, side_by_side},
 };
 
 /// Attacks sensors, and those whom they serve, in network namespaces.

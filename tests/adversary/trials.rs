@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard_tests::{
     adversary::{self, Row, scene},
-    cases::play::POLL_INTERVAL,
-    root,
+    fixtures::root,
+    matrix::cases::play::POLL_INTERVAL,
 };
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 use std::{process::Stdio, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     lab::{Lab, Process, VICTIM},
 };

@@ -14,7 +14,7 @@ use aya::{
 };
 use scanguard::sensor::test_run::{self, Run};
 use scanguard_common::abi::DEFAULT_MAX_SOURCES;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{SOURCE, tcp, v4},
     program::XDP_PASS,
 };

@@ -3,18 +3,17 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    path::PathBuf,
     process::Stdio,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     capture::Capture,
     lab::{Lab, Process, ROUTED, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE},
+    scratch,
 };
 
 use crate::{
@@ -32,6 +31,7 @@ const HOSTS: usize = 256;
 const CROSSING: usize = 9;
 /// Scans of each kind in a turn.
 const SCANS: usize = 10;
+/// A scan without a sensor, of a host that drops nothing, may take so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A scanner that has sent nothing for so long has sent all.
 const QUIET: Duration = Duration::from_secs(3);
@@ -194,8 +194,8 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     if *forwards {
         lab.victim.sysctl("ipv4/ip_forward", "1")?;
     }
-    let config = Configuration::new(response)?;
-    let path = config.0.display().to_string();
+    let config = scratch::file(".toml", format!("[response]\nmode = \"enforce\"\n{response}"))?;
+    let path = config.display().to_string();
     let mut agent = match is_watched {
         true => Some(Agent::start(&lab.victim, &["--format", "json", "--config", &path])?),
         false => None,
@@ -213,7 +213,7 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     passed.stop()?;
     answers.stop()?;
     if let Some(agent) = &mut agent {
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        agent.end()?;
     }
     let syns = format!("src host {SCANNER} and tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn");
     let all: Vec<_> = sent.lines(&syns)?.iter().filter_map(|line| time(line)).collect();
@@ -250,22 +250,4 @@ fn until_quiet(lab: &Lab, mut scanner: Process) -> Result<()> {
 fn time(line: &str) -> Option<Duration> {
     let (seconds, fraction) = line.split(' ').next()?.split_once('.')?;
     Some(Duration::new(seconds.parse().ok()?, fraction.parse::<u32>().ok()?.checked_mul(1_000)?))
-}
-
-/// A file that is removed when it is dropped.
-struct Configuration(PathBuf);
-
-impl Configuration {
-    fn new(response: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("scanguard-drop-{}.toml", std::process::id()));
-        fs::write(&path, format!("[response]\nmode = \"enforce\"\n{response}")).context("configuration")?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Configuration {
-    fn drop(&mut self) {
-        // Nobody is left to tell if it fails.
-        let _ = fs::remove_file(&self.0);
-    }
 }

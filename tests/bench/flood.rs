@@ -10,11 +10,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use scanguard_common::outcome::Exit;
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    capture::Capture,
-    cases::outcome::Opened,
-    frames::{V4, tcp, to, v4_packet},
-    lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within},
+    fixtures::{
+        agent::{Agent, Metrics},
+        capture::Capture,
+        frames::{V4, tcp, to, v4_packet},
+        lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run_within},
+    },
+    matrix::cases::outcome::Opened,
 };
 
 use crate::{
@@ -243,7 +245,7 @@ fn measure(beside: Beside, scans: usize) -> Result<Outcome> {
     let given = received(&lab.victim)? - given;
     sent.stop()?;
     arrived.stop()?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     let opened: Vec<_> =
         agent.findings().into_iter().filter(|finding| finding["event"] == "opened").collect();
     let mut outcome = Outcome {

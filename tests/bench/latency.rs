@@ -3,8 +3,8 @@
 
 use std::{net::Ipv4Addr, process::Stdio, thread, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
-use scanguard_tests::{
+use anyhow::{Context as _, Result};
+use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
     frames::{V4, tcp, to, v4_packet},
     lab::{Lab, Process, SCANNER_INTERFACE, VICTIM},
@@ -43,7 +43,7 @@ pub(crate) fn run() -> Result<()> {
     }
     drop(flood);
     let after = agent.settled()?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     report(&quiet, &after);
     Ok(())
 }

@@ -12,7 +12,7 @@ use scanguard::sensor::{
     connections::Ground, gate::GateMode, kernel::KernelSensor, program::KernelLogLevel, settings::Settings,
 };
 use scanguard_common::abi;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{SOURCE, tcp, v4},
     lab::{Lab, VICTIM_INTERFACE},
     program::SALT,

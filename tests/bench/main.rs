@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use model::{Part, Report};
-use scanguard_tests::{cleanup, root};
+use scanguard_tests::fixtures::{cleanup, root};
 use work::Effort;
 
 /// What ScanGuard costs: nanoseconds a packet, unless something else is asked for.

@@ -30,7 +30,7 @@ use scanguard::{
     },
 };
 use scanguard_common::{abi, account::SourceState, address::Address};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{tcp, v4},
     program::SALT,
 };

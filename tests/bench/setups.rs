@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{Ebpf, programs::XdpMode};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     lab::{Lab, Namespace, Process, VICTIM_INTERFACE, run, wait_for},
 };
@@ -212,7 +212,7 @@ const SURICATA_CONFIG: &str = "/etc/suricata/suricata.yaml";
 
 fn suricata(lab: &Lab) -> Result<Running<'_>> {
     ensure!(is_installed("suricata"), "not installed");
-    let directory = scanguard_tests::stage::scratch_root().join("suricata");
+    let directory = lab.victim.directory().join("suricata");
     std::fs::create_dir_all(&directory)?;
     let mut command = lab.victim.command("suricata");
     command.args(["-c", SURICATA_CONFIG, &format!("--af-packet={VICTIM_INTERFACE}"), "-k", "none", "-l"]);

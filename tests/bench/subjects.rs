@@ -4,6 +4,7 @@ use std::{net::IpAddr, os::fd::AsFd as _, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, Xdp};
+use etherparse::EtherType;
 use scanguard::content::sampling::{Budgets, Settings as Sampling};
 use scanguard::sensor::{
     Feed as _, Sensor as _,
@@ -13,9 +14,13 @@ use scanguard::sensor::{
     settings::Settings,
     test_run::{self, TestRunSensor},
 };
-use scanguard_common::{abi, sample::Budget};
-use scanguard_tests::{
-    frames::{SOURCE, ethernet, icmp, tcp, udp, v4, v6},
+use scanguard_common::{
+    abi,
+    parse::deep::{MAX_EXTENSIONS, MAX_TAGS},
+    sample::Budget,
+};
+use scanguard_tests::fixtures::{
+    frames::{SOURCE, V4, ethernet, extension, icmp, long_extension, tagged, tcp, udp, v4, v4_packet, v6},
     program,
 };
 
@@ -34,7 +39,7 @@ pub(crate) fn all() -> Vec<Subject> {
         c_programs::parse(),
         same_packet("tcp_established", v4(6, &tcp(0x10, 443))),
         same_packet("tcp6_established", v6(6, &tcp(0x10, 443))),
-        same_packet("arp", ethernet(etherparse::EtherType::ARP, &[0; 46])),
+        same_packet("arp", ethernet(EtherType::ARP, &[0; 46])),
         c_programs::syn_known(),
         same_packet("syn_known", v4(6, &tcp(0x02, 443))),
         c_programs::syn_new(),
@@ -43,6 +48,10 @@ pub(crate) fn all() -> Vec<Subject> {
         dropped(),
         same_packet("icmp_echo", v4(1, &icmp(8))),
         same_packet("udp", v4(17, &udp(40_000, 161, b"snmp"))),
+        same_packet("syn_behind_3_tags", behind_tags(3)),
+        same_packet("syn_behind_375_tags", behind_tags(MAX_TAGS)),
+        same_packet("syn6_behind_2048_bytes_of_options", v6(60, &long_extension(6, &tcp(0x02, 443)))),
+        same_packet("syn6_behind_184_headers", behind_headers(MAX_EXTENSIONS)),
         unsampled("tcp_data_sampling_off", data(22), &Sampling { enabled: false, ..Sampling::default() }),
         unsampled("tcp_data_unsampled_port", data(22), &Sampling::default()),
         unsampled("tls_data_no_match", with(443, &[0x17, 3, 3, 4, 0]), &Sampling::default()),
@@ -53,6 +62,19 @@ pub(crate) fn all() -> Vec<Subject> {
         egress_data(),
         egress_no_match(),
     ]
+}
+
+/// A SYN behind so many VLAN tags.
+fn behind_tags(count: usize) -> Vec<u8> {
+    let packet = v4_packet(&V4 { protocol: 6, ..V4::default() }, &tcp(0x02, 443));
+    tagged(&vec![EtherType::VLAN_TAGGED_FRAME; count], EtherType::IPV4, &packet)
+}
+
+/// A SYN behind so many IPv6 destination options headers.
+fn behind_headers(count: usize) -> Vec<u8> {
+    let chain =
+        (0..count).fold(tcp(0x02, 443), |inner, place| extension(if place == 0 { 6 } else { 60 }, &inner));
+    v6(60, &chain)
 }
 
 fn empty() -> Subject {

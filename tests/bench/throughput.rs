@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run},
     stage::Stage,
 };

@@ -11,7 +11,7 @@ use aya::{
     Ebpf,
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     lab::{Lab, Namespace, SCANNER_INTERFACE, VICTIM_INTERFACE, run},
     wire::index,
 };

@@ -4,7 +4,7 @@ use std::{process::Stdio, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{Ebpf, programs::XdpMode};
-use scanguard_tests::lab::{Lab, Process, ROUTED, SCANNER_INTERFACE, VICTIM_INTERFACE, wait_for};
+use scanguard_tests::fixtures::lab::{Lab, Process, ROUTED, SCANNER_INTERFACE, VICTIM_INTERFACE, wait_for};
 
 use crate::{
     c_programs,

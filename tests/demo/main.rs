@@ -5,11 +5,14 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use scanguard_common::outcome::ProbeClass;
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    capture::{self, Capture},
-    lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE},
-    root,
-    scans::{SCANS, Scan},
+    fixtures::{
+        agent::{Agent, LISTEN, Metrics},
+        capture::{self, Capture},
+        lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE},
+        root,
+        scenario::Scenario,
+    },
+    tables::scans::{SCANS, Scan},
 };
 
 /// Scans a host of its own making with nmap and shows what the sensor makes of it.
@@ -48,27 +51,23 @@ ip_protocol_scan.window = \"2s\"
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(root::is_root(), "network namespaces and XDP need root");
-    let lab = Lab::new()?;
+    let scenario = Scenario::new(CONFIG)?.with(&["--mode", &arguments.mode, "--format", "text"]);
     println!("victim {VICTIM} ({VICTIM_INTERFACE}), scanner {SCANNER}, in namespaces of their own");
-    let config = std::env::temp_dir().join(format!("scanguard-demo-{}.toml", std::process::id()));
-    std::fs::write(&config, CONFIG)?;
-    let path = config.display().to_string();
-    let agent =
-        Agent::start(&lab.victim, &["--mode", &arguments.mode, "--format", "text", "--config", &path]);
-    std::fs::remove_file(&config)?;
-    let mut agent = agent?;
-    for line in agent.said().lines() {
-        println!("  {line}");
-    }
-    for scan in SHOWN.iter().filter_map(|shown| SCANS.iter().find(|scan| scan.command.contains(shown))) {
-        show(&lab, &agent, scan)?;
-    }
-    println!("\n$ curl http://{}/metrics", scanguard_tests::agent::LISTEN);
-    let (_, page) = agent.get("/metrics")?;
-    for line in page.lines().filter(|line| arguments.all_metrics || worth_showing(line)) {
-        println!("{line}");
-    }
-    ensure!(agent.stop()? == Some(0), "the sensor did not end well: {}", agent.said());
+    scenario.run(|lab, agent| {
+        for line in agent.said().lines() {
+            println!("  {line}");
+        }
+        for scan in SHOWN.iter().filter_map(|shown| SCANS.iter().find(|scan| scan.command.contains(shown))) {
+            show(lab, agent, scan)?;
+        }
+        println!("\n$ curl http://{LISTEN}/metrics");
+        let (_, page) = agent.get("/metrics")?;
+        for line in page.lines().filter(|line| arguments.all_metrics || worth_showing(line)) {
+            println!("{line}");
+        }
+        Ok(())
+    })?;
+    drop(scenario);
     println!("\nThe sensor ended and is detached; the namespaces are gone.");
     Ok(())
 }

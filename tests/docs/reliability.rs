@@ -2,5 +2,5 @@
 
 #[test]
 fn the_page_of_faults_has_every_fault() {
-    crate::golden("docs/reliability.md", &scanguard_tests::faults::page());
+    crate::golden("docs/reliability.md", &scanguard_tests::tables::faults::page());
 }

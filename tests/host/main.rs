@@ -9,7 +9,10 @@ use scanguard_common::{
     inspect,
     outcome::{EgressExit, Exit, Outcome, Probe, ProbeClass, Segment, SegmentKind},
 };
-use scanguard_tests::{answers, frames, packets::table};
+use scanguard_tests::{
+    fixtures::frames,
+    tables::{answers, packets::table},
+};
 
 fn outcome(frame: &[u8]) -> Outcome {
     inspect(&frame)

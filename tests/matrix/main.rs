@@ -8,12 +8,15 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use scanguard_tests::{
-    cases::{
-        self, Case,
-        outcome::{Outcome, Verdict},
-        play,
+    fixtures::{cleanup, root},
+    matrix::{
+        cases::{
+            self, Case,
+            outcome::{Outcome, Verdict},
+            play,
+        },
+        side_by_side,
     },
-    cleanup, root, side_by_side,
 };
 
 /// Scans sensors, and spares them, with real tools in network namespaces.

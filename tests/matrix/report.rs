@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, process::Command};
 
-use scanguard_tests::cases::{
+use scanguard_tests::matrix::cases::{
     Case, Expect,
     outcome::{Outcome, Verdict, short},
 };

@@ -9,19 +9,22 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, Metrics, scanguard},
-    capture::Capture,
-    clients::serve,
-    frames::{V4, tcp, to, udp, v4_packet},
-    lab::{Lab, Namespace, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
-    pinned::Bpffs,
-    scans::SCANS,
-    xsk::Xsk,
+    fixtures::{
+        agent::{Agent, LISTEN, Metrics, scanguard},
+        capture::Capture,
+        clients::serve,
+        frames::{V4, tcp, to, udp, v4_packet},
+        lab::{
+            Lab, Namespace, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for,
+        },
+        pinned::Bpffs,
+        scenario::Scenario,
+        xsk::Xsk,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::{lifecycle::refused_in, trial};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -86,10 +89,10 @@ fn quoted(text: &str) -> Result<Vec<&str>> {
 }
 
 fn behind_libxdp(mode: &str) -> Result<()> {
-    let lab = Lab::new()?;
-    let libxdp = Libxdp::new(&lab.victim)?;
+    let scenario = Scenario::defaults()?;
+    let libxdp = Libxdp::new(&scenario.lab.victim)?;
     libxdp.run(&["xdp-filter", "load", "--mode", mode, VICTIM_INTERFACE])?;
-    let before = lab.xdp_programs()?;
+    let before = scenario.lab.xdp_programs()?;
     let id = format!("(id {})", before.first().context("a program")?);
     let status = libxdp.run(&["xdp-loader", "status", VICTIM_INTERFACE])?;
     // Which of the two it was is worth knowing of a guest of `cargo xtask vm`.
@@ -102,17 +105,15 @@ fn behind_libxdp(mode: &str) -> Result<()> {
     };
     for wanted in ["native", "auto"] {
         let arguments = ["run", "--iface", VICTIM_INTERFACE, "--mode", wanted, "--listen", LISTEN];
-        refused_in(&lab, &arguments, 6, &[words, &[id.as_str(), "does not replace"]].concat())?;
+        refused_in(&scenario.lab, &arguments, 6, &[words, &[id.as_str(), "does not replace"]].concat())?;
     }
     ensure!(libxdp.run(&["xdp-loader", "status", VICTIM_INTERFACE])? == status, "not as it was: {status}");
     // The way out is one.
-    let line = doctor(&lab)?;
+    let line = doctor(&scenario.lab)?;
     ensure!(words.iter().all(|word| line.contains(word.trim_start_matches("XDP "))), "{line}");
     libxdp.run(&quoted(&line)?)?;
-    ensure!(lab.xdp_programs()?.is_empty(), "{line}");
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    ensure!(scenario.lab.xdp_programs()?.is_empty(), "{line}");
+    scenario.start()?.end()
 }
 
 /// Every SYN of a scan is counted, and its finding told.
@@ -133,25 +134,24 @@ fn found(agent: &Agent<'_>) -> Result<()> {
 }
 
 fn before_libxdp() -> Result<()> {
-    let lab = Lab::new()?;
-    let libxdp = Libxdp::new(&lab.victim)?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json"])?;
-    let program = lab.xdp_programs()?;
-    for mode in ["native", "skb"] {
-        let said = libxdp.fail(&["xdp-filter", "load", "--mode", mode, VICTIM_INTERFACE])?;
-        ensure!(said.contains("not using a dispatcher") && said.contains("busy"), "{said}");
-    }
-    for words in [
-        &["xdp-loader", "unload", VICTIM_INTERFACE, "--all"][..],
-        &["ip", "link", "set", "dev", VICTIM_INTERFACE, "xdpdrv", "off"],
-    ] {
-        let said = libxdp.fail(words)?;
-        ensure!(said.contains("Can't replace active BPF XDP link"), "{said}");
-    }
-    ensure!(lab.xdp_programs()? == program, "another program");
-    counts(&lab, &agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::defaults()?.with(&["--format", "json"]);
+    let libxdp = Libxdp::new(&scenario.lab.victim)?;
+    scenario.run(|lab, agent| {
+        let program = lab.xdp_programs()?;
+        for mode in ["native", "skb"] {
+            let said = libxdp.fail(&["xdp-filter", "load", "--mode", mode, VICTIM_INTERFACE])?;
+            ensure!(said.contains("not using a dispatcher") && said.contains("busy"), "{said}");
+        }
+        for words in [
+            &["xdp-loader", "unload", VICTIM_INTERFACE, "--all"][..],
+            &["ip", "link", "set", "dev", VICTIM_INTERFACE, "xdpdrv", "off"],
+        ] {
+            let said = libxdp.fail(words)?;
+            ensure!(said.contains("Can't replace active BPF XDP link"), "{said}");
+        }
+        ensure!(lab.xdp_programs()? == program, "another program");
+        counts(lab, agent)
+    })
 }
 
 /// The ends of a second wire.
@@ -161,21 +161,21 @@ const SHUT: u16 = 7001;
 const OPEN: u16 = 7002;
 
 fn another_interface() -> Result<()> {
-    let lab = Lab::new()?;
-    lab.victim.join(OTHER, &lab.scanner)?;
-    let _servers = serve(&lab.victim, [SHUT, OPEN])?;
-    let libxdp = Libxdp::new(&lab.victim)?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json"])?;
-    libxdp.run(&["xdp-filter", "load", OTHER[0].0])?;
-    libxdp.run(&["xdp-filter", "port", "--mode", "dst", "--proto", "tcp", &SHUT.to_string()])?;
-    let connect = |host: &str, port: u16| {
-        let to = SocketAddr::from((host.parse::<Ipv4Addr>()?, port));
-        lab.scanner.enter(move || Ok(TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok()))
-    };
-    ensure!(connect(OTHER_VICTIM, OPEN)? && !connect(OTHER_VICTIM, SHUT)?, "xdp-filter does not filter");
-    ensure!(connect(VICTIM, OPEN)? && connect(VICTIM, SHUT)?, "it filters where it is not");
-    counts(&lab, &agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let scenario = Scenario::defaults()?.with(&["--format", "json"]);
+    scenario.lab.victim.join(OTHER, &scenario.lab.scanner)?;
+    let _servers = serve(&scenario.lab.victim, [SHUT, OPEN])?;
+    let libxdp = Libxdp::new(&scenario.lab.victim)?;
+    scenario.run(|lab, agent| {
+        libxdp.run(&["xdp-filter", "load", OTHER[0].0])?;
+        libxdp.run(&["xdp-filter", "port", "--mode", "dst", "--proto", "tcp", &SHUT.to_string()])?;
+        let connect = |host: &str, port: u16| {
+            let to = SocketAddr::from((host.parse::<Ipv4Addr>()?, port));
+            lab.scanner.enter(move || Ok(TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok()))
+        };
+        ensure!(connect(OTHER_VICTIM, OPEN)? && !connect(OTHER_VICTIM, SHUT)?, "xdp-filter does not filter");
+        ensure!(connect(VICTIM, OPEN)? && connect(VICTIM, SHUT)?, "it filters where it is not");
+        counts(lab, agent)
+    })?;
     libxdp.run(&["xdp-filter", "unload", OTHER[0].0])?;
     Ok(())
 }
@@ -212,39 +212,36 @@ fn on_a_bridge() -> Result<()> {
     found(&agent)?;
     let said = libxdp.fail(&["xdp-filter", "unload", VICTIM_INTERFACE])?;
     ensure!(said.contains("upper device already has a program"), "{said}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     libxdp.run(&["xdp-filter", "unload", VICTIM_INTERFACE])?;
     Ok(())
 }
 
 fn taken_off() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json"])?;
-    let line = doctor(&lab)?;
-    let way_out = quoted(&line)?;
-    run(Command::new(way_out[0]).args(&way_out[1..]))?;
-    let series = format!("scanguard_interface_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}");
-    let is_attached = |page: &Metrics| {
-        page.get(&series) == 1.0
-            && page
-                .get(&format!("scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"native\"}}"))
-                == 1.0
-    };
-    wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_attached))
-        .with_context(|| agent.said())?;
-    ensure!(agent.said().contains("taken the program off"), "{}", agent.said());
-    ensure!(lab.xdp_programs()?.len() == 1, "not attached");
-    counts(&lab, &agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::defaults()?.with(&["--format", "json"]).run(|lab, agent| {
+        let line = doctor(lab)?;
+        let way_out = quoted(&line)?;
+        run(Command::new(way_out[0]).args(&way_out[1..]))?;
+        let series = format!("scanguard_interface_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}");
+        let is_attached = |page: &Metrics| {
+            page.get(&series) == 1.0
+                && page.get(&format!(
+                    "scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"native\"}}"
+                )) == 1.0
+        };
+        wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_attached))?;
+        ensure!(agent.said().contains("taken the program off"), "{}", agent.said());
+        ensure!(lab.xdp_programs()?.len() == 1, "not attached");
+        counts(lab, agent)
+    })
 }
 
 /// Datagrams or SYNs, each to a port of its own.
 const FRAMES: u16 = 60;
 
 fn af_xdp() -> Result<()> {
-    let lab = Lab::new()?;
-    let scanner_mac = lab.scanner.mac(SCANNER_INTERFACE)?;
+    let scenario = Scenario::defaults()?.with(&["--format", "json"]);
+    let scanner_mac = scenario.lab.scanner.mac(SCANNER_INTERFACE)?;
     let bytes: Result<Vec<u8>, _> = scanner_mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
     let scanner_mac: [u8; 6] = bytes?.try_into().ok().context("six bytes")?;
     let with = |protocol, source: &str, destination: &str| -> Result<V4> {
@@ -258,31 +255,30 @@ fn af_xdp() -> Result<()> {
         .clone()
         .map(|port| to(scanner_mac, &v4_packet(&datagram, &udp(4_000, port, b"beside the sensor"))))
         .collect();
-    let victim_mac = lab.victim_mac_bytes()?;
+    let victim_mac = scenario.lab.victim_mac_bytes()?;
     let syns: Vec<_> = ports.map(|port| to(victim_mac, &v4_packet(&syn, &tcp(2, port)))).collect();
     let sends = || {
-        let mut arrives = Capture::start_filtered(&lab.scanner, SCANNER_INTERFACE, "udp")?;
-        Xsk::open(&lab.victim, VICTIM_INTERFACE)?.send(&datagrams)?;
+        let mut arrives = Capture::start_filtered(&scenario.lab.scanner, SCANNER_INTERFACE, "udp")?;
+        Xsk::open(&scenario.lab.victim, VICTIM_INTERFACE)?.send(&datagrams)?;
         arrives.stop()?;
         let arrived = arrives.count("udp src port 4000")?;
         ensure!(arrived == u64::from(FRAMES), "{arrived} of {FRAMES} arrived");
         anyhow::Ok(())
     };
     // Either first.
-    let before = Xsk::open(&lab.victim, VICTIM_INTERFACE)?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json"])?;
-    drop(before);
-    let answers = |page: Metrics| page.sum("scanguard_egress_packets_total{");
-    let before = answers(agent.settled()?);
-    sends()?;
-    ensure!(answers(agent.settled()?) == before, "what it sends was seen to leave");
-    // Frames of such a socket are counted as any other.
-    let counted = agent.settled()?.probes("syn");
-    Xsk::open(&lab.scanner, SCANNER_INTERFACE)?.send(&syns)?;
-    let counted = agent.settled()?.probes("syn") - counted;
-    ensure!(counted == f64::from(FRAMES), "{counted} of {FRAMES} counted");
-    found(&agent)?;
-    counts(&lab, &agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let before = Xsk::open(&scenario.lab.victim, VICTIM_INTERFACE)?;
+    scenario.run(|lab, agent| {
+        drop(before);
+        let answers = |page: Metrics| page.sum("scanguard_egress_packets_total{");
+        let before = answers(agent.settled()?);
+        sends()?;
+        ensure!(answers(agent.settled()?) == before, "what it sends was seen to leave");
+        // Frames of such a socket are counted as any other.
+        let counted = agent.settled()?.probes("syn");
+        Xsk::open(&lab.scanner, SCANNER_INTERFACE)?.send(&syns)?;
+        let counted = agent.settled()?.probes("syn") - counted;
+        ensure!(counted == f64::from(FRAMES), "{counted} of {FRAMES} counted");
+        found(agent)?;
+        counts(lab, agent)
+    })
 }

@@ -1,16 +1,17 @@
 //! What real clients say to real servers is sampled, and what they are answered: as often as the server logged it.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
-    lab::{Lab, SCANNER, wait_for},
+    lab::{PATIENCE, SCANNER, wait_for},
+    scenario::Scenario,
     stage::Stage,
 };
 
-use crate::{counts::config_file, trial};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -28,8 +29,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Long enough for anything that is not broken, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Budgets that no test reaches.
 const PLENTY: &str =
     "[sensor]\npoll_interval = \"100ms\"\n[samples]\nsource_budget = 100000\ncpu_budget = 500000\n";
@@ -45,7 +44,7 @@ fn left_out(metrics: &Metrics) -> f64 {
 /// The metrics once the agent has read all that was sampled.
 fn read(agent: &Agent<'_>) -> Result<Metrics> {
     agent.settled()?;
-    wait_for("all samples are read", Duration::from_secs(10), || {
+    wait_for("all samples are read", PATIENCE, || {
         let metrics = agent.metrics().ok()?;
         let sent = metrics.sum("scanguard_samples_total{");
         (sent > 0.0 && metrics.get("scanguard_samples_heard_total") == sent).then_some(metrics)
@@ -74,43 +73,43 @@ fn logged(stage: &Stage<'_>) -> Result<f64> {
 }
 
 fn kept_alive() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::new(PLENTY)?;
+    let mut stage = Stage::new(&scenario.lab)?;
     nginx(&mut stage)?;
-    let config = config_file(PLENTY)?;
-    let agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    for host in ["{victim}", "[{victim6}]"] {
-        for _ in 0..5 {
-            // A process is a connection: curl keeps it.
-            stage.client(&format!("curl -s -o /dev/null http://{host}/page[1-60]"))?;
+    scenario.run(|_, agent| {
+        for host in ["{victim}", "[{victim6}]"] {
+            for _ in 0..5 {
+                // A process is a connection: curl keeps it.
+                stage.client(&format!("curl -s -o /dev/null http://{host}/page[1-60]"))?;
+            }
         }
-    }
-    let metrics = read(&agent)?;
-    ensure!(logged(&stage)? == 600.0, "nginx logged {}", logged(&stage)?);
-    for begins in ["http_request", "http_status"] {
-        ensure!(samples(&metrics, begins) == 600.0, "{begins}: {}", samples(&metrics, begins));
-    }
-    ensure!(left_out(&metrics) == 0.0, "{} were left out", left_out(&metrics));
-    Ok(())
+        let metrics = read(agent)?;
+        ensure!(logged(&stage)? == 600.0, "nginx logged {}", logged(&stage)?);
+        for begins in ["http_request", "http_status"] {
+            ensure!(samples(&metrics, begins) == 600.0, "{begins}: {}", samples(&metrics, begins));
+        }
+        ensure!(left_out(&metrics) == 0.0, "{} were left out", left_out(&metrics));
+        Ok(())
+    })
 }
 
 fn gobuster() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::new(PLENTY)?;
+    let mut stage = Stage::new(&scenario.lab)?;
     nginx(&mut stage)?;
     let words: String = (0..2_000).map(|number| format!("word{number}\n")).collect();
     stage.file("words.txt", &words)?;
-    let config = config_file(PLENTY)?;
-    let agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    stage.client("gobuster dir -q -u http://{victim}/ -w {dir}/words.txt -o {dir}/found.txt")?;
-    let metrics = read(&agent)?;
-    let logged = logged(&stage)?;
-    ensure!(logged >= 2_000.0, "nginx logged {logged}");
-    for begins in ["http_request", "http_status"] {
-        let sampled = samples(&metrics, begins);
-        ensure!(sampled == logged, "{begins}: {sampled} sampled, nginx logged {logged}");
-    }
-    Ok(())
+    scenario.run(|_, agent| {
+        stage.client("gobuster dir -q -u http://{victim}/ -w {dir}/words.txt -o {dir}/found.txt")?;
+        let metrics = read(agent)?;
+        let logged = logged(&stage)?;
+        ensure!(logged >= 2_000.0, "nginx logged {logged}");
+        for begins in ["http_request", "http_status"] {
+            let sampled = samples(&metrics, begins);
+            ensure!(sampled == logged, "{begins}: {sampled} sampled, nginx logged {logged}");
+        }
+        Ok(())
+    })
 }
 
 /// Waits until a finding by a rule, of a technique, is opened; the finding.
@@ -142,90 +141,93 @@ fn words_are_found() -> Result<()> {
         ("", &[("scanner_agent", "T1595.002"), ("wordlist_scan", "T1595.003")][..]),
         ("-a {browser}", &[("wordlist_scan", "T1595.003")]),
     ] {
-        let lab = Lab::new()?;
-        let mut stage = Stage::new(&lab)?;
+        let scenario = Scenario::new(PLENTY)?.with(&["--format", "json"]);
+        let mut stage = Stage::new(&scenario.lab)?;
         nginx(&mut stage)?;
         words(&stage)?;
-        let config = config_file(PLENTY)?;
-        let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
-        // An honest visit, long enough before that it is another slice of time.
-        stage.client("curl -s -o /dev/null http://{victim}/page1")?;
-        stage
-            .client(&format!("gobuster dir -q {agent_option} -u http://{{victim}}/ -w {{dir}}/words.txt"))?;
-        for (rule, technique) in rules {
-            let finding = opened(&agent, rule, technique)?;
-            ensure!(is_of_scanner(&finding, "no: "), "{finding}");
-        }
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        scenario.run(|_, agent| {
+            // An honest visit, long enough before that it is another slice of time.
+            stage.client("curl -s -o /dev/null http://{victim}/page1")?;
+            stage.client(&format!(
+                "gobuster dir -q {agent_option} -u http://{{victim}}/ -w {{dir}}/words.txt"
+            ))?;
+            for (rule, technique) in rules {
+                let finding = opened(agent, rule, technique)?;
+                ensure!(is_of_scanner(&finding, "no: "), "{finding}");
+            }
+            Ok(())
+        })?;
     }
     Ok(())
 }
 
 fn names_are_found() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::new(PLENTY)?.with(&["--format", "json"]);
+    let mut stage = Stage::new(&scenario.lab)?;
     dnsmasq(&mut stage)?;
     words(&stage)?;
-    let config = config_file(PLENTY)?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
-    stage.client("gobuster dns -q -d zone.test -r {victim}:53 -w {dir}/words.txt")?;
-    let finding = opened(&agent, "dns_enumeration", "T1595.003")?;
-    ensure!(is_of_scanner(&finding, "yes: "), "{finding}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    scenario.run(|_, agent| {
+        stage.client("gobuster dns -q -d zone.test -r {victim}:53 -w {dir}/words.txt")?;
+        let finding = opened(agent, "dns_enumeration", "T1595.003")?;
+        ensure!(is_of_scanner(&finding, "yes: "), "{finding}");
+        Ok(())
+    })
 }
 
 fn banned_by_a_log() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::defaults()?.with(&["--format", "json"]);
+    let mut stage = Stage::new(&scenario.lab)?;
     nginx(&mut stage)?;
     words(&stage)?;
     let directory = stage.directory().display();
     // Nothing is looked at on the wire, as with TLS.
-    let config = config_file(&format!(
+    scenario.configure(&format!(
         "[sensor]\npoll_interval = \"100ms\"\n[samples]\nenabled = false\n[response]\nmode = \"enforce\"\n\
          [logs]\nfiles = [\"{directory}/access.log\"]\nstate = \"{directory}/logs.json\"\n",
     ))?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
-    wait_for("the log is followed", PATIENCE, || {
-        agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0).then_some(())
-    })?;
-    let visit = "curl -s -o /dev/null --max-time 3 http://{victim}/page1";
-    stage.client(visit)?;
-    stage.client("gobuster dir -q -a {browser} -u http://{victim}/ -w {dir}/words.txt")?;
-    let finding = opened(&agent, "wordlist_scan", "T1595.003")?;
-    ensure!(finding["confidence"] == "high" && is_of_scanner(&finding, "no: "), "{finding}");
-    let bans = wait_for("the ban", PATIENCE, || {
-        let bans = agent.json(&["bans"]).ok()?;
-        (bans["bans"].as_array()?.len() == 1).then_some(bans)
-    })?;
-    let ban = &bans["bans"][0];
-    ensure!(ban["net"] == format!("{SCANNER}/32") && ban["by"] == "rule" && ban["drops"] == true, "{ban}");
-    ensure!(stage.client(visit).is_err(), "it is still answered");
-    let metrics = agent.settled()?;
-    ensure!(metrics.exit("banned") > 0.0, "nothing was dropped");
-    ensure!(metrics.sum("scanguard_samples_total{") == 0.0, "something was sampled");
-    agent.order(&["unban", SCANNER])?;
-    stage.client(visit)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    scenario.run(|_, agent| {
+        wait_for("the log is followed", PATIENCE, || {
+            agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0).then_some(())
+        })?;
+        let visit = "curl -s -o /dev/null --max-time 3 http://{victim}/page1";
+        stage.client(visit)?;
+        stage.client("gobuster dir -q -a {browser} -u http://{victim}/ -w {dir}/words.txt")?;
+        let finding = opened(agent, "wordlist_scan", "T1595.003")?;
+        ensure!(finding["confidence"] == "high" && is_of_scanner(&finding, "no: "), "{finding}");
+        let bans = wait_for("the ban", PATIENCE, || {
+            let bans = agent.json(&["bans"]).ok()?;
+            (bans["bans"].as_array()?.len() == 1).then_some(bans)
+        })?;
+        let ban = &bans["bans"][0];
+        ensure!(
+            ban["net"] == format!("{SCANNER}/32") && ban["by"] == "rule" && ban["drops"] == true,
+            "{ban}"
+        );
+        ensure!(stage.client(visit).is_err(), "it is still answered");
+        let metrics = agent.settled()?;
+        ensure!(metrics.exit("banned") > 0.0, "nothing was dropped");
+        ensure!(metrics.sum("scanguard_samples_total{") == 0.0, "something was sampled");
+        agent.order(&["unban", SCANNER])?;
+        stage.client(visit)?;
+        Ok(())
+    })
 }
 
 fn hello() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::new(PLENTY)?;
+    let mut stage = Stage::new(&scenario.lab)?;
     nginx(&mut stage)?;
-    let config = config_file(PLENTY)?;
-    let agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    for host in ["{victim}", "[{victim6}]"] {
-        // This nginx speaks no TLS and answers with a status: curl ends with an error.
-        let refused = stage.client(&format!("curl -sk -o /dev/null https://{host}/"));
-        ensure!(refused.is_err(), "a handshake");
-    }
-    let metrics = read(&agent)?;
-    ensure!(samples(&metrics, "tls_hello") == 2.0, "{}", samples(&metrics, "tls_hello"));
-    ensure!(samples(&metrics, "http_request") == 0.0, "{}", samples(&metrics, "http_request"));
-    Ok(())
+    scenario.run(|_, agent| {
+        for host in ["{victim}", "[{victim6}]"] {
+            // This nginx speaks no TLS and answers with a status: curl ends with an error.
+            let refused = stage.client(&format!("curl -sk -o /dev/null https://{host}/"));
+            ensure!(refused.is_err(), "a handshake");
+        }
+        let metrics = read(agent)?;
+        ensure!(samples(&metrics, "tls_hello") == 2.0, "{}", samples(&metrics, "tls_hello"));
+        ensure!(samples(&metrics, "http_request") == 0.0, "{}", samples(&metrics, "http_request"));
+        Ok(())
+    })
 }
 
 /// A name server of one name.
@@ -241,42 +243,40 @@ fn dnsmasq(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn dns() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::new(PLENTY)?;
+    let mut stage = Stage::new(&scenario.lab)?;
     dnsmasq(&mut stage)?;
-    let config = config_file(PLENTY)?;
-    let agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    for query in ["known.test", "unknown.test", "+tcp known.test", "+tcp unknown.test"] {
-        stage.client(&format!("dig +tries=1 +timeout=5 @{{victim}} {query}"))?;
-    }
-    let metrics = read(&agent)?;
-    for begins in ["dns_query", "dns_answer"] {
-        ensure!(samples(&metrics, begins) == 4.0, "{begins}: {}", samples(&metrics, begins));
-    }
-    Ok(())
+    scenario.run(|_, agent| {
+        for query in ["known.test", "unknown.test", "+tcp known.test", "+tcp unknown.test"] {
+            stage.client(&format!("dig +tries=1 +timeout=5 @{{victim}} {query}"))?;
+        }
+        let metrics = read(agent)?;
+        for begins in ["dns_query", "dns_answer"] {
+            ensure!(samples(&metrics, begins) == 4.0, "{begins}: {}", samples(&metrics, begins));
+        }
+        Ok(())
+    })
 }
 
 fn budget() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
-    nginx(&mut stage)?;
     // Ten samples at once and one more each epoch.
-    let little = "[sensor]\npoll_interval = \"100ms\"\n[samples]\nsource_budget = 10\n";
-    let config = config_file(little)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    stage.client("curl -s -o /dev/null http://{victim}/page[1-200]")?;
-    let metrics = read(&agent)?;
-    let (sampled, beyond) = (metrics.sum("scanguard_samples_total{"), left_out(&metrics));
-    ensure!(sampled + beyond == 400.0 && beyond > 200.0, "{sampled} sampled, {beyond} left out");
-    fs::write(config.path(), PLENTY)?;
-    agent.process.signal(libc::SIGHUP);
-    wait_for("the reload", Duration::from_secs(10), || {
-        let metrics = agent.metrics().ok()?;
-        (metrics.get("scanguard_config_reloads_total{outcome=\"success\"}") == 1.0).then_some(())
-    })?;
-    stage.client("curl -s -o /dev/null http://{victim}/page[1-200]")?;
-    let metrics = read(&agent)?;
-    ensure!(left_out(&metrics) == beyond, "{} more were left out", left_out(&metrics) - beyond);
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::new("[sensor]\npoll_interval = \"100ms\"\n[samples]\nsource_budget = 10\n")?;
+    let mut stage = Stage::new(&scenario.lab)?;
+    nginx(&mut stage)?;
+    scenario.run(|_, agent| {
+        stage.client("curl -s -o /dev/null http://{victim}/page[1-200]")?;
+        let metrics = read(agent)?;
+        let (sampled, beyond) = (metrics.sum("scanguard_samples_total{"), left_out(&metrics));
+        ensure!(sampled + beyond == 400.0 && beyond > 200.0, "{sampled} sampled, {beyond} left out");
+        scenario.configure(PLENTY)?;
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the reload", PATIENCE, || {
+            let metrics = agent.metrics().ok()?;
+            (metrics.get("scanguard_config_reloads_total{outcome=\"success\"}") == 1.0).then_some(())
+        })?;
+        stage.client("curl -s -o /dev/null http://{victim}/page[1-200]")?;
+        let metrics = read(agent)?;
+        ensure!(left_out(&metrics) == beyond, "{} more were left out", left_out(&metrics) - beyond);
+        Ok(())
+    })
 }

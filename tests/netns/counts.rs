@@ -6,13 +6,20 @@ use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_common::outcome::{Exit, ProbeClass};
 use scanguard_tests::{
-    agent::{Agent, Metrics},
-    capture::{self, Capture},
-    lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
-    packets::table,
-    scans::{SCANS, Scan},
-    wire,
+    fixtures::{
+        agent::{Agent, Metrics},
+        capture::{self, Capture},
+        lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE},
+        scenario::Scenario,
+        scratch, wire,
+    },
+    tables::{
+        packets::table,
+        scans::{SCANS, Scan},
+    },
 };
+
+use tempfile::TempPath;
 
 use crate::trial;
 
@@ -45,19 +52,16 @@ fn watch(
     traffic: impl FnOnce(&Lab) -> Result<()>,
     check: impl FnOnce(&Agent<'_>, &Watched) -> Result<()>,
 ) -> Result<()> {
-    let lab = Lab::new()?;
-    let config = config_file("[sensor]\npoll_interval = \"100ms\"\n")?;
-    let mut agent =
-        Agent::start(&lab.victim, &["--mode", mode, "--format", "json", "--config", &config.path()])?;
-    let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
-    let before = agent.settled()?;
-    ensure!(before.packets() == 0.0, "{} packets before there were any", before.packets());
-    traffic(&lab)?;
-    capture.stop()?;
-    let after = agent.settled()?;
-    check(&agent, &Watched { metrics: after, capture })?;
-    ensure!(agent.stop()? == Some(0), "the agent did not end well: {}", agent.said());
-    Ok(())
+    let scenario = Scenario::new("[sensor]\npoll_interval = \"100ms\"\n")?;
+    scenario.with(&["--mode", mode, "--format", "json"]).run(|lab, agent| {
+        let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
+        let before = agent.settled()?;
+        ensure!(before.packets() == 0.0, "{} packets before there were any", before.packets());
+        traffic(lab)?;
+        capture.stop()?;
+        let after = agent.settled()?;
+        check(agent, &Watched { metrics: after, capture })
+    })
 }
 
 struct Watched {
@@ -73,32 +77,16 @@ impl Watched {
     }
 }
 
-pub(crate) fn config_file(text: &str) -> Result<ConfigFile> {
-    ConfigFile::new(text)
-}
-
 /// A configuration file that goes away.
-pub(crate) struct ConfigFile(std::path::PathBuf);
+pub(crate) struct ConfigFile(TempPath);
+
+pub(crate) fn config_file(text: &str) -> Result<ConfigFile> {
+    Ok(ConfigFile(scratch::file(".toml", text)?))
+}
 
 impl ConfigFile {
-    fn new(text: &str) -> Result<Self> {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("scanguard-test-{}-{number}.toml", std::process::id()));
-        std::fs::write(&path, text)?;
-        Ok(Self(path))
-    }
-
     pub(crate) fn path(&self) -> String {
         self.0.display().to_string()
-    }
-}
-
-impl Drop for ConfigFile {
-    fn drop(&mut self) {
-        // Nothing depends on it.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -4,21 +4,17 @@ use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
     behind,
     clients::at,
     crowdsec::{Crowdsec, LISTEN, MACHINE},
-    lab::{Lab, Namespace, SCANNER, SCANNER6, VICTIM, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, SCANNER, SCANNER6, VICTIM, run, wait_for},
+    scenario::Scenario,
 };
 
-use crate::{
-    counts::{ConfigFile, config_file},
-    lifecycle::refused,
-    trial,
-};
+use crate::{counts::config_file, lifecycle::refused, trial};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for an answer over a veth pair, and for a second SYN.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 
@@ -37,11 +33,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn configured(crowdsec: &Crowdsec<'_>, more: &str, response: &str) -> Result<ConfigFile> {
+fn configured(crowdsec: &Crowdsec<'_>, more: &str, response: &str) -> String {
     let section = crowdsec.settings();
-    config_file(&format!(
+    format!(
         "[sensor]\npoll_interval = \"100ms\"\n[response]\nmode = \"enforce\"\n{response}\n{section}\n{more}\n"
-    ))
+    )
 }
 
 fn connects(from: &Namespace) -> Result<bool> {
@@ -54,56 +50,56 @@ fn wait_until(agent: &Agent<'_>, what: &str, done: impl Fn(&Metrics) -> bool) ->
 }
 
 fn pushed() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    let crowdsec = Crowdsec::start(&lab.victim)?;
-    let config = configured(&crowdsec, "push = true\npull = true", "allow_spoofable = true")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let mut nmap = lab.scanner.command("nmap");
-    run(nmap.args([
-        "-n",
-        "-Pn",
-        "-sS",
-        "-p",
-        "1-300",
-        "--max-retries",
-        "0",
-        "--host-timeout",
-        "5s",
-        VICTIM,
-    ]))?;
+    let scenario = Scenario::defaults()?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    let crowdsec = Crowdsec::start(&scenario.lab.victim)?;
+    scenario.configure(&configured(&crowdsec, "push = true\npull = true", "allow_spoofable = true"))?;
+    scenario.run(|lab, agent| {
+        let mut nmap = lab.scanner.command("nmap");
+        run(nmap.args([
+            "-n",
+            "-Pn",
+            "-sS",
+            "-p",
+            "1-300",
+            "--max-retries",
+            "0",
+            "--host-timeout",
+            "5s",
+            VICTIM,
+        ]))?;
 
-    let alert = wait_for("the alert", PATIENCE, || {
-        let alerts = crowdsec.json(&["alerts", "list"]).ok()?;
-        alerts.as_array()?.iter().find(|alert| alert["source"]["value"] == SCANNER).cloned()
+        let alert = wait_for("the alert", PATIENCE, || {
+            let alerts = crowdsec.json(&["alerts", "list"]).ok()?;
+            alerts.as_array()?.iter().find(|alert| alert["source"]["value"] == SCANNER).cloned()
+        })?;
+        let scenario = alert["scenario"].as_str().context("a scenario")?;
+        ensure!(scenario.starts_with("scanguard/") && scenario.ends_with(&format!("@{MACHINE}")), "{alert}");
+        ensure!(alert["machine_id"] == MACHINE && alert["source"]["scope"] == "Ip", "{alert}");
+        ensure!(alert["events"][0]["meta"].to_string().contains("targets"), "{alert}");
+        // Its profile decides, for four hours; for this host its own ban of ten minutes is what holds.
+        ensure!(alert["decisions"][0]["type"] == "ban", "{alert}");
+        wait_until(agent, "the decision comes back", |page| {
+            page.get("scanguard_crowdsec_decisions_total{outcome=\"own\"}") >= 1.0
+        })?;
+        let ban = &agent.json(&["bans"])?["bans"][0];
+        ensure!(ban["by"] == "rule" && ban["seconds_left"].as_u64().is_some_and(|left| left <= 660), "{ban}");
+        let status = agent.json(&["status"])?;
+        ensure!(status["crowdsec"]["push"]["pushed"].as_u64() >= Some(1), "{status}");
+        println!("{}", crowdsec.cscli(&["alerts", "list"])?);
+        println!("{}", agent.order(&["status"])?);
+        ensure!(!agent.said().contains("a-password"), "the password is in the log");
+        Ok(())
     })
-    .with_context(|| agent.said())?;
-    let scenario = alert["scenario"].as_str().context("a scenario")?;
-    ensure!(scenario.starts_with("scanguard/") && scenario.ends_with(&format!("@{MACHINE}")), "{alert}");
-    ensure!(alert["machine_id"] == MACHINE && alert["source"]["scope"] == "Ip", "{alert}");
-    ensure!(alert["events"][0]["meta"].to_string().contains("targets"), "{alert}");
-    // Its profile decides, for four hours; for this host its own ban of ten minutes is what holds.
-    ensure!(alert["decisions"][0]["type"] == "ban", "{alert}");
-    wait_until(&agent, "the decision comes back", |page| {
-        page.get("scanguard_crowdsec_decisions_total{outcome=\"own\"}") >= 1.0
-    })?;
-    let ban = &agent.json(&["bans"])?["bans"][0];
-    ensure!(ban["by"] == "rule" && ban["seconds_left"].as_u64().is_some_and(|left| left <= 660), "{ban}");
-    let status = agent.json(&["status"])?;
-    ensure!(status["crowdsec"]["push"]["pushed"].as_u64() >= Some(1), "{status}");
-    println!("{}", crowdsec.cscli(&["alerts", "list"])?);
-    println!("{}", agent.order(&["status"])?);
-    ensure!(!agent.said().contains("a-password"), "the password is in the log");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
 }
 
 fn pulled() -> Result<()> {
-    let lab = Lab::new()?;
+    let scenario = Scenario::defaults()?;
+    let lab = &scenario.lab;
     behind::serve(&lab.victim, 80)?;
     let mut crowdsec = Crowdsec::start(&lab.victim)?;
-    let config = configured(&crowdsec, "pull = true", "")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    scenario.configure(&configured(&crowdsec, "pull = true", ""))?;
+    let mut agent = scenario.start()?;
     ensure!(connects(&lab.scanner)?, "dropped before anything was decided");
 
     crowdsec.cscli(&["decisions", "add", "--ip", SCANNER, "--duration", "1h", "--reason", "by hand"])?;
@@ -129,8 +125,8 @@ fn pulled() -> Result<()> {
     let status = agent.order(&["status"])?;
     ensure!(status.contains("FAILS") && status.contains("cannot be reached"), "{status}");
     // Neither by an agent that starts meanwhile.
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    agent.end()?;
+    let mut agent = scenario.start()?;
     ensure!(!connects(&lab.scanner)?, "forgotten by a restart while the local api is down");
     wait_until(&agent, "it is missed", |page| page.get(age) > 2.0)?;
     crowdsec.resume()?;
@@ -149,7 +145,7 @@ fn pulled() -> Result<()> {
     crowdsec.cscli(&["decisions", "delete", "--all"])?;
     wait_until(&agent, "the end of all", |page| page.get("scanguard_bans{kind=\"crowdsec\"}") == 0.0)?;
     ensure!(!connects(&lab.scanner)?, "a ban by hand was taken back");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(())
 }
 
@@ -160,7 +156,7 @@ fn by_https() -> Result<()> {
     crowdsec.cscli(&["decisions", "add", "--ip", SCANNER, "--duration", "1h"])?;
     crowdsec.stop();
     let certificate = crowdsec.resume_with_tls()?;
-    let config = configured(&crowdsec, "pull = true", "")?;
+    let config = config_file(&configured(&crowdsec, "pull = true", ""))?;
     let arguments = ["--config", &config.path()];
 
     let mut wary = Agent::start(&lab.victim, &arguments)?;
@@ -170,14 +166,14 @@ fn by_https() -> Result<()> {
     .with_context(|| wary.said())?;
     let page = wary.metrics()?;
     ensure!(page.get("scanguard_bans{kind=\"crowdsec\"}") == 0.0, "{page:?}");
-    ensure!(wary.stop()? == Some(0));
+    wary.end()?;
 
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
         command.env("SSL_CERT_FILE", &certificate);
     })?;
     wait_until(&agent, "the ban", |page| page.get("scanguard_bans{kind=\"crowdsec\"}") == 1.0)?;
     ensure!(!agent.said().contains("not encrypted"), "{}", agent.said());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(())
 }
 

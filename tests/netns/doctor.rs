@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     crowdsec::Crowdsec,
     lab::{Lab, VICTIM_INTERFACE},
@@ -60,7 +60,8 @@ fn doctor() -> Result<()> {
     }
 
     let config = config_file(&files)?;
-    let nowhere = report(&lab, &["--config", &config.path(), "--pin", "/tmp/scanguard-nowhere"], 10)?;
+    let nowhere = directory.join("nowhere").display().to_string();
+    let nowhere = report(&lab, &["--config", &config.path(), "--pin", &nowhere], 10)?;
     ensure!(nowhere.contains("BAD pins") && nowhere.contains("not on a BPF file system"), "{nowhere}");
     bpffs.make_read_only()?;
     let locked = report(&lab, &["--config", &config.path(), "--pin", &pin], 10)?;

@@ -4,18 +4,18 @@ use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
     behind::{self, HOME},
     capture::Capture,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for},
+    lab::{Lab, PATIENCE, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for},
     pinned::Bpffs,
-    program, wire,
+    program,
+    scenario::Scenario,
+    wire,
 };
 
-use crate::{counts::config_file, trial};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -57,25 +57,24 @@ fn attached(metrics: &Metrics) -> bool {
 
 /// Compares counts of the egress program with tcpdump's, and all that left with all that it saw.
 fn compare(traffic: impl FnOnce(&Lab) -> Result<()>, kinds: &[(&str, &str)]) -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    let config = config_file(FAST)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let before = agent.settled()?;
-    ensure!(attached(&before), "not attached: {}", agent.said());
-    let mut capture = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
-    traffic(&lab)?;
-    capture.stop()?;
-    let metrics = agent.settled()?;
-    for (kind, filter) in kinds {
-        let (seen, captured) = (answers(&metrics, kind), capture.count(filter)?);
-        ensure!(seen == captured as f64 && seen > 0.0, "{kind}: seen {seen}, tcpdump {captured}");
-    }
-    let all = |metrics: &Metrics| metrics.sum("scanguard_egress_packets_total{");
-    let (seen, captured) = (all(&metrics) - all(&before), capture.count("")?);
-    ensure!(seen == captured as f64, "{seen} packets seen, tcpdump {captured}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::new(FAST)?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        let before = agent.settled()?;
+        ensure!(attached(&before), "not attached: {}", agent.said());
+        let mut capture = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
+        traffic(lab)?;
+        capture.stop()?;
+        let metrics = agent.settled()?;
+        for (kind, filter) in kinds {
+            let (seen, captured) = (answers(&metrics, kind), capture.count(filter)?);
+            ensure!(seen == captured as f64 && seen > 0.0, "{kind}: seen {seen}, tcpdump {captured}");
+        }
+        let all = |metrics: &Metrics| metrics.sum("scanguard_egress_packets_total{");
+        let (seen, captured) = (all(&metrics) - all(&before), capture.count("")?);
+        ensure!(seen == captured as f64, "{seen} packets seen, tcpdump {captured}");
+        Ok(())
+    })
 }
 
 const RESET: (&str, &str) = ("reset", "tcp[13] & 6 = 4 or (ip6[6] = 6 and ip6[53] & 6 = 4)");
@@ -88,7 +87,7 @@ fn resets() -> Result<()> {
 }
 
 fn all_answers() -> Result<()> {
-    use scanguard_tests::lab::VICTIM6;
+    use scanguard_tests::fixtures::lab::VICTIM6;
     let scans = |lab: &Lab| {
         nmap(lab, &format!("-sT -p 80-90 {VICTIM}"))?;
         nmap(lab, &format!("-6 -sS -p 1-50 {VICTIM6}"))?;
@@ -106,23 +105,24 @@ fn all_answers() -> Result<()> {
 
 /// 300 connections to a published port, then a scan of 200 others.
 fn connect_and_scan(egress: bool, check: impl FnOnce(&Metrics, &Agent<'_>) -> Result<()>) -> Result<()> {
-    let lab = Lab::new()?;
-    let inner = behind::join(&lab)?;
+    let scenario = Scenario::new(&format!("{FAST}egress = {egress}\n"))?;
+    let inner = behind::join(&scenario.lab)?;
     behind::serve(&inner, 80)?;
-    behind::publish(&lab, 8080, 80)?;
-    let config = config_file(&format!("{FAST}egress = {egress}\n"))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    behind::connect(&lab, VICTIM, 8080, 300)?;
-    let metrics = agent.settled()?;
-    // A busy machine may be so late with an answer that a SYN is sent again.
-    let syns = metrics.probes("syn");
-    ensure!((300.0..310.0).contains(&syns), "{syns} SYNs");
-    check(&metrics, &agent)?;
-    ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
-    nmap(&lab, &format!("-sS -p 100-299 {VICTIM}"))?;
-    wait_for("the scan is found", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    behind::publish(&scenario.lab, 8080, 80)?;
+    scenario.run(|lab, agent| {
+        behind::connect(lab, VICTIM, 8080, 300)?;
+        let metrics = agent.settled()?;
+        // A busy machine may be so late with an answer that a SYN is sent again.
+        let syns = metrics.probes("syn");
+        ensure!((300.0..310.0).contains(&syns), "{syns} SYNs");
+        check(&metrics, agent)?;
+        ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
+        nmap(lab, &format!("-sS -p 100-299 {VICTIM}"))?;
+        wait_for("the scan is found", PATIENCE, || {
+            agent.opened().contains_key("vertical_scan").then_some(())
+        })?;
+        Ok(())
+    })
 }
 
 fn published() -> Result<()> {
@@ -142,19 +142,18 @@ fn published() -> Result<()> {
 
 /// No forwarding here: what has no socket would be closed.
 fn redirected() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    behind::redirect(&lab, 8080, 80)?;
-    let config = config_file(FAST)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    behind::connect(&lab, VICTIM, 8080, 100)?;
-    let metrics = agent.settled()?;
-    let (open, closed) = (reached(&metrics, "open"), reached(&metrics, "closed"));
-    // Only the first SYN comes before an answer; the segments that follow have no socket for their ports either.
-    ensure!(open >= 99.0 && (1.0..4.0).contains(&closed), "{open} open, {closed} closed");
-    ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::new(FAST)?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    behind::redirect(&scenario.lab, 8080, 80)?;
+    scenario.run(|lab, agent| {
+        behind::connect(lab, VICTIM, 8080, 100)?;
+        let metrics = agent.settled()?;
+        let (open, closed) = (reached(&metrics, "open"), reached(&metrics, "closed"));
+        // Only the first SYN comes before an answer; the segments that follow have no socket for their ports either.
+        ensure!(open >= 99.0 && (1.0..4.0).contains(&closed), "{open} open, {closed} closed");
+        ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
+        Ok(())
+    })
 }
 
 fn unpublished() -> Result<()> {
@@ -166,81 +165,82 @@ fn unpublished() -> Result<()> {
 }
 
 fn home() -> Result<()> {
-    let lab = Lab::new()?;
-    let inner = behind::join(&lab)?;
+    let scenario = Scenario::new(&format!("{FAST}[network]\nhome = [\"{HOME}.0/24\"]\n"))?;
+    let inner = behind::join(&scenario.lab)?;
     behind::serve(&inner, 80)?;
     let hosts = ["1", "2", "3"].map(|host| format!("{HOME}.{host}"));
     for host in &hosts {
         inner.ip(&format!("addr add {host}/32 dev lo"))?;
     }
-    let config = config_file(&format!("{FAST}[network]\nhome = [\"{HOME}.0/24\"]\n"))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    for host in hosts.iter().cycle().take(60) {
-        behind::connect(&lab, host, 80, 1)?;
-    }
-    let client = agent.settled()?;
-    // The first to each comes before any answer.
-    let (dark, unknown) = (reached(&client, "dark"), reached(&client, "unknown"));
-    ensure!((3.0..6.0).contains(&dark) && unknown >= 57.0, "{dark} dark, {unknown} unknown");
-    ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
-    wait_for("the live hosts are counted", PATIENCE, || {
-        (agent.metrics().ok()?.get("scanguard_live_addresses") == 3.0).then_some(())
-    })?;
+    scenario.run(|lab, agent| {
+        for host in hosts.iter().cycle().take(60) {
+            behind::connect(lab, host, 80, 1)?;
+        }
+        let client = agent.settled()?;
+        // The first to each comes before any answer.
+        let (dark, unknown) = (reached(&client, "dark"), reached(&client, "unknown"));
+        ensure!((3.0..6.0).contains(&dark) && unknown >= 57.0, "{dark} dark, {unknown} unknown");
+        ensure!(agent.opened().is_empty(), "found {:?}", agent.opened());
+        wait_for("the live hosts are counted", PATIENCE, || {
+            (agent.metrics().ok()?.get("scanguard_live_addresses") == 3.0).then_some(())
+        })?;
 
-    nmap(&lab, &format!("-sS -p 80 --max-retries 0 {HOME}.0/24"))?;
-    let swept = agent.settled()?;
-    let (dark, unknown) = (reached(&swept, "dark") - dark, reached(&swept, "unknown") - unknown);
-    // nmap asks hosts that answer once more now and then.
-    ensure!(dark == 253.0 && (3.0..10.0).contains(&unknown), "the sweep met {dark} dark, {unknown} unknown");
-    let opened = agent.opened();
-    ensure!(opened.contains_key("horizontal_sweep") && opened.len() == 1, "found as {opened:?}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        nmap(lab, &format!("-sS -p 80 --max-retries 0 {HOME}.0/24"))?;
+        let swept = agent.settled()?;
+        let (dark, unknown) = (reached(&swept, "dark") - dark, reached(&swept, "unknown") - unknown);
+        // nmap asks hosts that answer once more now and then.
+        ensure!(
+            dark == 253.0 && (3.0..10.0).contains(&unknown),
+            "the sweep met {dark} dark, {unknown} unknown"
+        );
+        let opened = agent.opened();
+        ensure!(opened.contains_key("horizontal_sweep") && opened.len() == 1, "found as {opened:?}");
+        Ok(())
+    })
 }
 
 fn reloaded() -> Result<()> {
-    let lab = Lab::new()?;
-    let _inner = behind::join(&lab)?;
-    let config = config_file(FAST)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let sweep = format!("-sS -p 80 --max-retries 0 {HOME}.0/29");
-    let mut last = agent.settled()?;
-    // Whose the addresses are, as the file says it, and what a sweep of them then meets.
-    for (home, reach) in [("", "unknown"), ("10.79.0.0/24", "dark"), ("10.80.0.0/24", "unknown")] {
-        if !home.is_empty() {
-            let text = format!("{FAST}egress = false\n[network]\nhome = [\"{home}\"]\n");
-            std::fs::write(config.path(), text)?;
-            agent.process.signal(libc::SIGHUP);
-            let taken = "scanguard_config_reloads_total{outcome=\"success\"}";
-            let before = last.get(taken);
-            wait_for("the reload", PATIENCE, || (agent.metrics().ok()?.get(taken) > before).then_some(()))?;
-            last = agent.settled()?;
+    let scenario = Scenario::new(FAST)?;
+    let _inner = behind::join(&scenario.lab)?;
+    scenario.run(|lab, agent| {
+        let sweep = format!("-sS -p 80 --max-retries 0 {HOME}.0/29");
+        let mut last = agent.settled()?;
+        // Whose the addresses are, as the file says it, and what a sweep of them then meets.
+        for (home, reach) in [("", "unknown"), ("10.79.0.0/24", "dark"), ("10.80.0.0/24", "unknown")] {
+            if !home.is_empty() {
+                let text = format!("{FAST}egress = false\n[network]\nhome = [\"{home}\"]\n");
+                scenario.configure(&text)?;
+                agent.process.signal(libc::SIGHUP);
+                let taken = "scanguard_config_reloads_total{outcome=\"success\"}";
+                let before = last.get(taken);
+                wait_for("the reload", PATIENCE, || {
+                    (agent.metrics().ok()?.get(taken) > before).then_some(())
+                })?;
+                last = agent.settled()?;
+            }
+            nmap(lab, &sweep)?;
+            let now = agent.settled()?;
+            let met = reached(&now, reach) - reached(&last, reach);
+            ensure!(met >= 8.0, "{home}: {met} met {reach}");
+            last = now;
         }
-        nmap(&lab, &sweep)?;
-        let now = agent.settled()?;
-        let met = reached(&now, reach) - reached(&last, reach);
-        ensure!(met >= 8.0, "{home}: {met} met {reach}");
-        last = now;
-    }
-    ensure!(agent.said().contains("next start only: sensor.egress"), "{}", agent.said());
-    ensure!(attached(&last), "detached");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        ensure!(agent.said().contains("next start only: sensor.egress"), "{}", agent.said());
+        ensure!(attached(&last), "detached");
+        Ok(())
+    })
 }
 
 fn off() -> Result<()> {
-    let lab = Lab::new()?;
-    let config = config_file(&format!("{FAST}egress = false\n"))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
-    let metrics = agent.settled()?;
-    ensure!(!attached(&metrics), "attached");
-    ensure!(metrics.sum("scanguard_answers_total{") == 0.0 && metrics.probes("syn") >= 200.0);
-    ensure!(reached(&metrics, "closed") >= 200.0, "{} closed", reached(&metrics, "closed"));
-    ensure!(agent.opened().contains_key("vertical_scan"), "found {:?}", agent.opened());
-    ensure!(tcx_programs(&lab)?.is_empty(), "a program is attached");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::new(&format!("{FAST}egress = false\n"))?.run(|lab, agent| {
+        nmap(lab, &format!("-sS -p 1-200 {VICTIM}"))?;
+        let metrics = agent.settled()?;
+        ensure!(!attached(&metrics), "attached");
+        ensure!(metrics.sum("scanguard_answers_total{") == 0.0 && metrics.probes("syn") >= 200.0);
+        ensure!(reached(&metrics, "closed") >= 200.0, "{} closed", reached(&metrics, "closed"));
+        ensure!(agent.opened().contains_key("vertical_scan"), "found {:?}", agent.opened());
+        ensure!(tcx_programs(lab)?.is_empty(), "a program is attached");
+        Ok(())
+    })
 }
 
 /// Names of the tcx programs at what leaves by the victim's interface.
@@ -254,18 +254,19 @@ fn tcx_programs(lab: &Lab) -> Result<Vec<String>> {
 }
 
 fn crowded() -> Result<()> {
-    let lab = Lab::new()?;
-    lab.victim.enter(|| Ok(program::crowd_egress(wire::index(VICTIM_INTERFACE)?)?))?;
-    let config = config_file(FAST)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    nmap(&lab, &format!("-sS -p 1-200 {VICTIM}"))?;
-    let metrics = agent.settled()?;
-    ensure!(!attached(&metrics), "attached");
-    ensure!(agent.said().contains("answers of this host are not seen"), "{}", agent.said());
-    ensure!(reached(&metrics, "closed") >= 200.0, "{} closed", reached(&metrics, "closed"));
-    wait_for("the scan is found", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::new(FAST)?;
+    scenario.lab.victim.enter(|| Ok(program::crowd_egress(wire::index(VICTIM_INTERFACE)?)?))?;
+    scenario.run(|lab, agent| {
+        nmap(lab, &format!("-sS -p 1-200 {VICTIM}"))?;
+        let metrics = agent.settled()?;
+        ensure!(!attached(&metrics), "attached");
+        ensure!(agent.said().contains("answers of this host are not seen"), "{}", agent.said());
+        ensure!(reached(&metrics, "closed") >= 200.0, "{} closed", reached(&metrics, "closed"));
+        wait_for("the scan is found", PATIENCE, || {
+            agent.opened().contains_key("vertical_scan").then_some(())
+        })?;
+        Ok(())
+    })
 }
 
 /// A scan of closed ports is answered by resets, which are counted.
@@ -278,18 +279,15 @@ fn answers_are_seen(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
 }
 
 fn returns() -> Result<()> {
-    let lab = Lab::new()?;
-    let config = config_file(FAST)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let is_attached = |agent: &Agent<'_>| agent.metrics().is_ok_and(|metrics| attached(&metrics));
-    ensure!(is_attached(&agent));
-    lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
-    wait_for("the loss is told", PATIENCE, || (!is_attached(&agent)).then_some(()))?;
-    lab.connect()?;
-    wait_for("attached again", PATIENCE, || is_attached(&agent).then_some(()))?;
-    answers_are_seen(&lab, &agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::new(FAST)?.run(|lab, agent| {
+        let is_attached = |agent: &Agent<'_>| agent.metrics().is_ok_and(|metrics| attached(&metrics));
+        ensure!(is_attached(agent));
+        lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
+        wait_for("the loss is told", PATIENCE, || (!is_attached(agent)).then_some(()))?;
+        lab.connect()?;
+        wait_for("attached again", PATIENCE, || is_attached(agent).then_some(()))?;
+        answers_are_seen(lab, agent)
+    })
 }
 
 /// Detaches the egress program as `bpftool link detach` does it, which needs no more than the number of its link.
@@ -305,55 +303,55 @@ fn take_off(lab: &Lab) -> Result<()> {
 }
 
 fn taken_off() -> Result<()> {
-    let lab = Lab::new()?;
+    let scenario = Scenario::defaults()?;
     for persist in [false, true] {
         let pins = Bpffs::mount()?;
         let pin = pins.pin();
-        let config = config_file(&format!("{FAST}persist = {persist}\npin = \"{}\"\n", pin.display()))?;
-        let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-        let losses = |metrics: &Metrics| {
-            metrics.get(&format!("scanguard_egress_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"))
-        };
-        for times in [1.0, 2.0] {
-            take_off(&lab)?;
-            let is_back = |metrics: &Metrics| losses(metrics) == times && attached(metrics);
-            wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_back))
-                .with_context(|| agent.said())?;
-            ensure!(tcx_programs(&lab)?.len() == 1, "{:?}", tcx_programs(&lab)?);
-        }
-        ensure!(agent.said().contains("taken the egress program off"), "{}", agent.said());
-        answers_are_seen(&lab, &agent)?;
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        scenario.configure(&format!("{FAST}persist = {persist}\npin = \"{}\"\n", pin.display()))?;
+        scenario.run(|lab, agent| {
+            let losses = |metrics: &Metrics| {
+                metrics.get(&format!("scanguard_egress_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"))
+            };
+            for times in [1.0, 2.0] {
+                take_off(lab)?;
+                let is_back = |metrics: &Metrics| losses(metrics) == times && attached(metrics);
+                wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_back))?;
+                ensure!(tcx_programs(lab)?.len() == 1, "{:?}", tcx_programs(lab)?);
+            }
+            ensure!(agent.said().contains("taken the egress program off"), "it is not said");
+            answers_are_seen(lab, agent)
+        })?;
     }
     Ok(())
 }
 
 fn room_later() -> Result<()> {
-    let lab = Lab::new()?;
+    let scenario = Scenario::new(FAST)?;
     let index = || wire::index(VICTIM_INTERFACE);
-    let other = lab.victim.enter(|| Ok(program::crowd_egress(index()?)?))?;
-    let config = config_file(FAST)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ensure!(!attached(&agent.settled()?), "attached");
-    lab.victim.enter(|| Ok(program::leave_egress(index()?, &other)?))?;
-    wait_for("attached", PATIENCE, || agent.metrics().ok().filter(attached)).with_context(|| agent.said())?;
-    let said = agent.said();
-    let losses = said.matches("answers of this host are not seen").count();
-    ensure!(losses == 1 && said.contains("what leaves by the interface is looked at"), "{said}");
-    ensure!(agent.stop()? == Some(0), "{said}");
-    Ok(())
+    let other = scenario.lab.victim.enter(|| Ok(program::crowd_egress(index()?)?))?;
+    scenario.run(|lab, agent| {
+        ensure!(!attached(&agent.settled()?), "attached");
+        lab.victim.enter(|| Ok(program::leave_egress(index()?, &other)?))?;
+        wait_for("attached", PATIENCE, || agent.metrics().ok().filter(attached))?;
+        let said = agent.said();
+        let losses = said.matches("answers of this host are not seen").count();
+        ensure!(losses == 1 && said.contains("what leaves by the interface is looked at"), "{said}");
+        Ok(())
+    })
 }
 
 fn killed() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    ensure!(tcx_programs(&lab)?.len() == 1, "{:?}", tcx_programs(&lab)?);
+    let scenario = Scenario::defaults()?;
+    let lab = &scenario.lab;
+    let mut agent = scenario.start()?;
+    ensure!(tcx_programs(lab)?.len() == 1, "{:?}", tcx_programs(lab)?);
     agent.process.signal(libc::SIGKILL);
     agent.exit_code()?;
-    wait_for("detached", PATIENCE, || tcx_programs(&lab).ok().filter(Vec::is_empty))?;
-    let mut again = Agent::start(&lab.victim, &[])?;
-    ensure!(tcx_programs(&lab)?.len() == 1);
-    ensure!(again.stop()? == Some(0), "{}", again.said());
-    ensure!(tcx_programs(&lab)?.is_empty(), "still attached");
+    wait_for("detached", PATIENCE, || tcx_programs(lab).ok().filter(Vec::is_empty))?;
+    scenario.run(|lab, _| {
+        ensure!(tcx_programs(lab)?.len() == 1);
+        Ok(())
+    })?;
+    ensure!(tcx_programs(lab)?.is_empty(), "still attached");
     Ok(())
 }

@@ -1,11 +1,10 @@
-//! Things go wrong around the agent, on purpose: see the table in tests/src/faults.rs.
+//! Things go wrong around the agent, on purpose: see the table in tests/src/tables/faults.rs.
 
 use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
     net::{Ipv4Addr, TcpStream},
-    path::Path,
     process::Stdio,
     time::Duration,
 };
@@ -13,18 +12,20 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, Metrics},
-    capture::Capture,
-    faults::FAULTS,
-    frames::{V4, tcp, to, v4_packet},
-    lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
-    scans::SCANS,
-    wire::Wire,
+    fixtures::{
+        agent::{Agent, LISTEN, Metrics},
+        capture::Capture,
+        frames::{V4, tcp, to, v4_packet},
+        lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
+        scenario::Scenario,
+        scratch::SmallDisk,
+        wire::Wire,
+    },
+    tables::{faults::FAULTS, scans::SCANS},
 };
 
 use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// A file with nothing in it is taken for a mistake.
 const DEFAULTS: &str = "# all defaults\n";
 const RELOADS: u32 = 1_000;
@@ -65,15 +66,6 @@ pub(crate) fn check(trials: &[Trial]) -> Result<()> {
     Ok(())
 }
 
-fn start<'n>(lab: &'n Lab, config: &str) -> Result<(Agent<'n>, std::path::PathBuf)> {
-    let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
-    let file = directory.join("scanguard.toml");
-    fs::write(&file, config)?;
-    let path = file.to_str().context("UTF-8")?;
-    Ok((Agent::start(&lab.victim, &["--format", "json", "--config", path])?, file))
-}
-
 fn attached(page: &Metrics) -> bool {
     page.get(&format!("scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"native\"}}")) == 1.0
 }
@@ -84,32 +76,31 @@ fn found(agent: &Agent<'_>, rule: &str) -> Result<()> {
 }
 
 fn renamed() -> Result<()> {
-    let lab = Lab::new()?;
-    lab.victim.ip("link add other0 type veth peer name other1")?;
-    let mut agent = Agent::start(&lab.victim, &["--iface", "other0"])?;
-    let rename = |from: &str, to: &str| {
-        lab.victim.ip(&format!("link set {from} down"))?;
-        lab.victim.ip(&format!("link set {from} name {to}"))?;
-        lab.victim.ip(&format!("link set {to} up"))
-    };
-    // It goes and comes in the midst of traffic.
-    let mut traffic = lab.scanner.command("hping3");
-    traffic.args("-S -q -i u500 -p ++1 10.77.0.1".split(' ')).stdout(Stdio::null()).stderr(Stdio::null());
-    let traffic = Process::new(traffic.spawn()?);
-    rename(VICTIM_INTERFACE, "edge9")?;
-    wait_for("the loss", PATIENCE, || agent.metrics().ok().filter(|page| !attached(page)))?;
-    ensure!(agent.said().contains("is gone"), "{}", agent.said());
-    rename("edge9", VICTIM_INTERFACE)?;
-    wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(attached))?;
-    ensure!(lab.xdp_programs()?.len() == 1);
-    let before = agent.metrics()?.probes("syn");
-    wait_for("traffic is counted", PATIENCE, || {
-        agent.metrics().ok().filter(|page| page.probes("syn") > before)
-    })?;
-    drop(traffic);
-    scan_is_counted(&lab, &agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::defaults()?.with(&["--iface", "other0"]);
+    scenario.lab.victim.ip("link add other0 type veth peer name other1")?;
+    scenario.run(|lab, agent| {
+        let rename = |from: &str, to: &str| {
+            lab.victim.ip(&format!("link set {from} down"))?;
+            lab.victim.ip(&format!("link set {from} name {to}"))?;
+            lab.victim.ip(&format!("link set {to} up"))
+        };
+        // It goes and comes in the midst of traffic.
+        let mut traffic = lab.scanner.command("hping3");
+        traffic.args("-S -q -i u500 -p ++1 10.77.0.1".split(' ')).stdout(Stdio::null()).stderr(Stdio::null());
+        let traffic = Process::new(traffic.spawn()?);
+        rename(VICTIM_INTERFACE, "edge9")?;
+        wait_for("the loss", PATIENCE, || agent.metrics().ok().filter(|page| !attached(page)))?;
+        ensure!(agent.said().contains("is gone"), "{}", agent.said());
+        rename("edge9", VICTIM_INTERFACE)?;
+        wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(attached))?;
+        ensure!(lab.xdp_programs()?.len() == 1);
+        let before = agent.metrics()?.probes("syn");
+        wait_for("traffic is counted", PATIENCE, || {
+            agent.metrics().ok().filter(|page| page.probes("syn") > before)
+        })?;
+        drop(traffic);
+        scan_is_counted(lab, agent)
+    })
 }
 
 /// A scan, of which as much is counted as tcpdump sees leave.
@@ -124,19 +115,19 @@ pub(crate) fn scan_is_counted(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
 }
 
 fn down_and_mtu() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    let program = lab.xdp_programs()?;
-    for change in ["mtu 1300", "down", "up", "mtu 1500"] {
-        lab.victim.ip(&format!("link set {VICTIM_INTERFACE} {change}"))?;
-    }
-    let mac = lab.scanner.mac(SCANNER_INTERFACE)?;
-    lab.victim.ip(&format!("neigh replace {SCANNER} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent"))?;
-    scan_is_counted(&lab, &agent)?;
-    ensure!(lab.xdp_programs()? == program, "another program");
-    ensure!(attached(&agent.metrics()?) && !agent.said().contains("is gone"), "{}", agent.said());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::defaults()?.run(|lab, agent| {
+        let program = lab.xdp_programs()?;
+        for change in ["mtu 1300", "down", "up", "mtu 1500"] {
+            lab.victim.ip(&format!("link set {VICTIM_INTERFACE} {change}"))?;
+        }
+        let mac = lab.scanner.mac(SCANNER_INTERFACE)?;
+        lab.victim
+            .ip(&format!("neigh replace {SCANNER} lladdr {mac} dev {VICTIM_INTERFACE} nud permanent"))?;
+        scan_is_counted(lab, agent)?;
+        ensure!(lab.xdp_programs()? == program, "another program");
+        ensure!(attached(&agent.metrics()?) && !agent.said().contains("is gone"), "{}", agent.said());
+        Ok(())
+    })
 }
 
 fn same(counted: f64, sent: u64) -> Result<()> {
@@ -166,116 +157,99 @@ fn probes(lab: &Lab, sources: u16, ports: std::ops::RangeInclusive<u16>) -> Resu
 }
 
 fn table_full() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, "[sensor]\nmax_sources = 1024\n")?;
-    let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
-    // Far more sources than there is room for. The door lets in those that come again.
-    probes(&lab, 4_000, 81..=82)?;
-    SCANS[0].run(&lab)?;
-    found(&agent, "vertical_scan")?;
-    let page = agent.settled()?;
-    capture.stop()?;
-    same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
-    let held = page.get("scanguard_sources");
-    ensure!(held > 0.0 && held <= 1024.0, "{held} sources in a table of 1024");
-    let evicted = page.get("scanguard_source_evictions_total");
-    ensure!(evicted >= 1.0, "of 4,000 sources that came again, a table of 1024 evicted {evicted}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::new("[sensor]\nmax_sources = 1024\n")?.with(&["--format", "json"]).run(|lab, agent| {
+        let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
+        // Far more sources than there is room for. The door lets in those that come again.
+        probes(lab, 4_000, 81..=82)?;
+        SCANS[0].run(lab)?;
+        found(agent, "vertical_scan")?;
+        let page = agent.settled()?;
+        capture.stop()?;
+        same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
+        let held = page.get("scanguard_sources");
+        ensure!(held > 0.0 && held <= 1024.0, "{held} sources in a table of 1024");
+        let evicted = page.get("scanguard_source_evictions_total");
+        ensure!(evicted >= 1.0, "of 4,000 sources that came again, a table of 1024 evicted {evicted}");
+        Ok(())
+    })
 }
 
 fn stood_still() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, DEFAULTS)?;
-    let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
-    agent.process.signal(libc::SIGSTOP);
-    // Each is told of some 350 times, with what its bitmap of 512 bits takes of 600 ports: the ring has room for 8,192.
-    probes(&lab, SCANNERS, 1..=600)?;
-    SCANS[0].run(&lab)?;
-    agent.process.signal(libc::SIGCONT);
-    let scanners = || {
-        let scans = agent.findings().into_iter().filter(|finding| finding["rule"] == "vertical_scan");
-        scans.map(|finding| finding["source"]["ip"].to_string()).collect::<BTreeSet<_>>().len()
-    };
-    let all = usize::from(SCANNERS) + 1;
-    wait_for("every scan is found", PATIENCE, || (scanners() == all).then_some(()))
-        .with_context(|| format!("{} of {all}: {}", scanners(), agent.said()))?;
-    let page = agent.settled()?;
-    capture.stop()?;
-    same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
-    let lost = page.get("scanguard_trips_lost_total");
-    ensure!(lost >= 1.0, "the ring buffer did not run over");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::defaults()?.with(&["--format", "json"]).run(|lab, agent| {
+        let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
+        agent.process.signal(libc::SIGSTOP);
+        // Each is told of some 350 times, with what its bitmap of 512 bits takes of 600 ports: the ring has room for 8,192.
+        probes(lab, SCANNERS, 1..=600)?;
+        SCANS[0].run(lab)?;
+        agent.process.signal(libc::SIGCONT);
+        let scanners = || {
+            let scans = agent.findings().into_iter().filter(|finding| finding["rule"] == "vertical_scan");
+            scans.map(|finding| finding["source"]["ip"].to_string()).collect::<BTreeSet<_>>().len()
+        };
+        let all = usize::from(SCANNERS) + 1;
+        wait_for("every scan is found", PATIENCE, || (scanners() == all).then_some(()))
+            .with_context(|| format!("{} of {all}: {}", scanners(), agent.said()))?;
+        let page = agent.settled()?;
+        capture.stop()?;
+        same(page.probes("syn"), capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")?)?;
+        let lost = page.get("scanguard_trips_lost_total");
+        ensure!(lost >= 1.0, "the ring buffer did not run over");
+        Ok(())
+    })
 }
 
 fn bans_full() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, "[response]\nmode = \"enforce\"\nmax_bans = 2\n")?;
-    for banned in ["192.0.2.1", "192.0.2.2"] {
-        agent.order(&["ban", banned])?;
-    }
-    let (done, said) = agent.ask(&["ban", "192.0.2.3"])?;
-    ensure!(!done && said.contains("response.max_bans"), "{said}");
-    let page = agent.metrics()?;
-    let (bans, limit) = (page.sum("scanguard_bans{"), page.get("scanguard_bans_limit"));
-    ensure!(bans == 2.0 && limit == 2.0, "{bans} bans of {limit}");
-    let refused = page.get("scanguard_bans_refused_total{reason=\"full\"}");
-    ensure!(refused == 1.0, "{refused} were refused");
-    agent.order(&["unban", "192.0.2.1"])?;
-    agent.order(&["ban", "192.0.2.3"])?;
-    let listed = agent.order(&["bans"])?;
-    ensure!(listed.contains("192.0.2.2") && listed.contains("192.0.2.3"), "{listed}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
-}
-
-/// A small file system; it goes with its guard.
-struct Tmpfs(std::path::PathBuf);
-
-impl Tmpfs {
-    fn mount(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path)?;
-        let path_text = path.to_str().context("UTF-8")?;
-        run(std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs", path_text]))?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Lazily: a test that failed may have left an agent in it.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
+    Scenario::new("[response]\nmode = \"enforce\"\nmax_bans = 2\n")?.with(&["--format", "json"]).run(
+        |_, agent| {
+            for banned in ["192.0.2.1", "192.0.2.2"] {
+                agent.order(&["ban", banned])?;
+            }
+            let (done, said) = agent.ask(&["ban", "192.0.2.3"])?;
+            ensure!(!done && said.contains("response.max_bans"), "{said}");
+            let page = agent.metrics()?;
+            let (bans, limit) = (page.sum("scanguard_bans{"), page.get("scanguard_bans_limit"));
+            ensure!(bans == 2.0 && limit == 2.0, "{bans} bans of {limit}");
+            let refused = page.get("scanguard_bans_refused_total{reason=\"full\"}");
+            ensure!(refused == 1.0, "{refused} were refused");
+            agent.order(&["unban", "192.0.2.1"])?;
+            agent.order(&["ban", "192.0.2.3"])?;
+            let listed = agent.order(&["bans"])?;
+            ensure!(listed.contains("192.0.2.2") && listed.contains("192.0.2.3"), "{listed}");
+            Ok(())
+        },
+    )
 }
 
 fn disk_full() -> Result<()> {
-    let lab = Lab::new()?;
-    let disk = Tmpfs::mount(&lab.victim.directory().join("disk"))?;
-    let state = disk.0.join("state.json");
-    let state = state.to_str().context("UTF-8")?;
-    let mut agent = Agent::start(&lab.victim, &["--state", state])?;
-    let filler = disk.0.join("filler");
-    // Until there is no room for one byte more.
-    let mut file = fs::File::create(&filler)?;
-    while file.write_all(&[0; 512]).is_ok() {}
-    agent.order(&["ban", "192.0.2.7"])?;
-    let error = |agent: &Agent<'_>| agent.order(&["status"]).ok().map(|said| said.contains("NOT WRITTEN"));
-    wait_for("it is said", PATIENCE, || error(&agent).filter(|said| *said))?;
-    ensure!(agent.order(&["bans"])?.contains("192.0.2.7"));
-    fs::remove_file(&filler)?;
-    drop(file);
-    wait_for("it is written", PATIENCE, || error(&agent).filter(|said| !said))?;
-    ensure!(fs::read_to_string(state)?.contains("192.0.2.7"));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::defaults()?;
+    let directory = scenario.lab.victim.directory().join("disk");
+    let state = directory.join("state.json");
+    let scenario = scenario.with(&["--state", state.to_str().context("UTF-8")?]);
+    // Unmounted before the directory that it is in goes.
+    let disk = SmallDisk::mount(directory)?;
+    scenario.run(|_, agent| {
+        let filler = disk.path().join("filler");
+        // Until there is no room for one byte more.
+        let mut file = fs::File::create(&filler)?;
+        while file.write_all(&[0; 512]).is_ok() {}
+        agent.order(&["ban", "192.0.2.7"])?;
+        let error =
+            |agent: &Agent<'_>| agent.order(&["status"]).ok().map(|said| said.contains("NOT WRITTEN"));
+        wait_for("it is said", PATIENCE, || error(agent).filter(|said| *said))?;
+        ensure!(agent.order(&["bans"])?.contains("192.0.2.7"));
+        fs::remove_file(&filler)?;
+        drop(file);
+        wait_for("it is written", PATIENCE, || error(agent).filter(|said| !said))?;
+        ensure!(fs::read_to_string(state)?.contains("192.0.2.7"));
+        Ok(())
+    })
 }
 
 /// A pipe that nobody reads, where the next state file is to be written, makes its writer wait as a dead disk would.
 fn disk_hangs() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    let next = lab.victim.directory().join("state.json.new");
+    let scenario = Scenario::defaults()?;
+    let mut agent = scenario.start()?;
+    let next = scenario.lab.victim.directory().join("state.json.new");
     run(std::process::Command::new("mkfifo").arg(&next))?;
     agent.order(&["ban", "192.0.2.7"])?;
     let hangs = |said: &String| said.contains("NOT WRITTEN: the disk has not answered since");
@@ -283,10 +257,10 @@ fn disk_hangs() -> Result<()> {
     agent.order(&["ban", "192.0.2.8"])?;
     ensure!(agent.order(&["bans"])?.contains("192.0.2.8"), "it does not ban");
     let asked = std::time::Instant::now();
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     ensure!(asked.elapsed() < Duration::from_secs(15), "it took {:?} to end", asked.elapsed());
     ensure!(agent.said().contains("the disk does not answer, and is not waited for"), "{}", agent.said());
-    ensure!(lab.xdp_programs()?.is_empty(), "still attached");
+    ensure!(scenario.lab.xdp_programs()?.is_empty(), "still attached");
     Ok(())
 }
 
@@ -296,57 +270,60 @@ fn entries(agent: &Agent<'_>, of: &str) -> Result<usize> {
 }
 
 fn descriptors() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, DEFAULTS)?;
-    let pid = agent.process.child.id().to_string();
-    let limit = entries(&agent, "fd")? + 4;
-    run(std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:{limit}")]))?;
-    // More than it can take; what it does not is still connected, to the kernel's queue.
-    let connections = lab.victim.enter(|| {
-        (0..16).map(|_| TcpStream::connect(LISTEN).map_err(Into::into)).collect::<Result<Vec<_>>>()
-    })?;
-    wait_for("it has none left", PATIENCE, || entries(&agent, "fd").ok().filter(|open| *open >= limit))?;
-    SCANS[0].run(&lab)?;
-    found(&agent, "vertical_scan")?;
-    drop(connections);
-    let page = agent.settled()?;
-    ensure!(page.probes("syn") >= 1000.0, "{}", agent.said());
-    ensure!(agent.order(&["status"])?.contains("process"));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::defaults()?.with(&["--format", "json"]).run(|lab, agent| {
+        let pid = agent.process.child.id().to_string();
+        let limit = entries(agent, "fd")? + 4;
+        run(std::process::Command::new("prlimit").args([
+            "--pid",
+            &pid,
+            &format!("--nofile={limit}:{limit}"),
+        ]))?;
+        // More than it can take; what it does not is still connected, to the kernel's queue.
+        let connections = lab.victim.enter(|| {
+            (0..16).map(|_| TcpStream::connect(LISTEN).map_err(Into::into)).collect::<Result<Vec<_>>>()
+        })?;
+        wait_for("it has none left", PATIENCE, || entries(agent, "fd").ok().filter(|open| *open >= limit))?;
+        SCANS[0].run(lab)?;
+        found(agent, "vertical_scan")?;
+        drop(connections);
+        let page = agent.settled()?;
+        ensure!(page.probes("syn") >= 1000.0, "{}", agent.said());
+        ensure!(agent.order(&["status"])?.contains("process"));
+        Ok(())
+    })
 }
 
 fn reloads() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, file) = start(&lab, DEFAULTS)?;
-    let taken = |agent: &Agent<'_>| {
-        let series = "scanguard_config_reloads_total{outcome=\"success\"}";
-        agent.metrics().map_or(0.0, |page| page.get(series))
-    };
-    let memory = |agent: &Agent<'_>| agent.metrics().map(|page| page.get("process_resident_memory_bytes"));
-    let reload = |agent: &Agent<'_>, number: u32| {
-        // Every second one is another.
-        fs::write(&file, format!("[rules.vertical_scan]\nservices = {}\n", 20 + number % 2))?;
-        agent.process.signal(libc::SIGHUP);
-        wait_for("the reload", PATIENCE, || (taken(agent) >= f64::from(number)).then_some(()))
-    };
-    for number in 1..=RELOADS / 10 {
-        reload(&agent, number)?;
-    }
-    let before = (entries(&agent, "fd")?, entries(&agent, "task")?, memory(&agent)?);
-    for number in RELOADS / 10 + 1..=RELOADS {
-        reload(&agent, number)?;
-    }
-    let after = (entries(&agent, "fd")?, entries(&agent, "task")?, memory(&agent)?);
-    println!(
-        "descriptors, threads and bytes after {} reloads: {before:?}, after {RELOADS}: {after:?}",
-        RELOADS / 10
-    );
-    // A connection of the test may be open at either time.
-    ensure!(after.0 <= before.0 + 2 && after.1 <= before.1 + 2, "{before:?}, then {after:?}");
-    ensure!(after.2 <= before.2 + 4e6, "{before:?}, then {after:?}");
-    SCANS[0].run(&lab)?;
-    found(&agent, "vertical_scan")?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::new(DEFAULTS)?.with(&["--format", "json"]);
+    scenario.run(|lab, agent| {
+        let taken = |agent: &Agent<'_>| {
+            let series = "scanguard_config_reloads_total{outcome=\"success\"}";
+            agent.metrics().map_or(0.0, |page| page.get(series))
+        };
+        let memory =
+            |agent: &Agent<'_>| agent.metrics().map(|page| page.get("process_resident_memory_bytes"));
+        let reload = |agent: &Agent<'_>, number: u32| {
+            // Every second one is another.
+            scenario.configure(&format!("[rules.vertical_scan]\nservices = {}\n", 20 + number % 2))?;
+            agent.process.signal(libc::SIGHUP);
+            wait_for("the reload", PATIENCE, || (taken(agent) >= f64::from(number)).then_some(()))
+        };
+        for number in 1..=RELOADS / 10 {
+            reload(agent, number)?;
+        }
+        let before = (entries(agent, "fd")?, entries(agent, "task")?, memory(agent)?);
+        for number in RELOADS / 10 + 1..=RELOADS {
+            reload(agent, number)?;
+        }
+        let after = (entries(agent, "fd")?, entries(agent, "task")?, memory(agent)?);
+        println!(
+            "descriptors, threads and bytes after {} reloads: {before:?}, after {RELOADS}: {after:?}",
+            RELOADS / 10
+        );
+        // A connection of the test may be open at either time.
+        ensure!(after.0 <= before.0 + 2 && after.1 <= before.1 + 2, "{before:?}, then {after:?}");
+        ensure!(after.2 <= before.2 + 4e6, "{before:?}, then {after:?}");
+        SCANS[0].run(lab)?;
+        found(agent, "vertical_scan")
+    })
 }

@@ -1,19 +1,16 @@
 //! Handshakes that are aborted, as the sockets of the real kernel know them.
 
-use std::{
-    net::{IpAddr, TcpStream},
-    time::Duration,
-};
+use std::net::{IpAddr, TcpStream};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
-    agent::Agent,
+use scanguard_tests::fixtures::{
     clients::{ask_and_forget, at, serve, visit},
-    lab::{Lab, SCANNER, VICTIM, wait_for},
+    lab::{PATIENCE, SCANNER, VICTIM, wait_for},
+    scenario::Scenario,
 };
 
-use crate::{counts::config_file, trial};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -22,35 +19,35 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const CONFIG: &str = "[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"1s\"\n";
 
 fn aborted() -> Result<()> {
-    let lab = Lab::new()?;
+    let scenario = Scenario::new(CONFIG)?.with(&["--format", "json"]);
     let services = 7001..=7008;
-    let _servers = serve(&lab.victim, services.clone())?;
-    let config = config_file(CONFIG)?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
-    lab.scanner.enter(|| {
-        visit(at(VICTIM, 7001))?;
-        services.zip(20_000..).try_for_each(|(port, from)| ask_and_forget(SCANNER, from, at(VICTIM, port)))
-    })?;
-    let closed = wait_for("the finding is over", PATIENCE, || {
-        agent.findings().into_iter().find(|finding| finding["event"] == "closed")
-    })?;
-    ensure!(closed["rule"] == "half_open_scan" && closed["source"]["ip"] == SCANNER, "{closed}");
-    ensure!(closed["aborted"] == 8 && closed["completed"] == 1, "{closed}");
-    ensure!(closed["reached"]["open"] == 9 && closed["confidence"] == "medium", "{closed}");
-    ensure!(closed["spoofable"].as_str().context("a text")?.starts_with("yes"), "{closed}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let _servers = serve(&scenario.lab.victim, services.clone())?;
+    scenario.run(|lab, agent| {
+        lab.scanner.enter(|| {
+            visit(at(VICTIM, 7001))?;
+            services
+                .zip(20_000..)
+                .try_for_each(|(port, from)| ask_and_forget(SCANNER, from, at(VICTIM, port)))
+        })?;
+        let closed = wait_for("the finding is over", PATIENCE, || {
+            agent.findings().into_iter().find(|finding| finding["event"] == "closed")
+        })?;
+        ensure!(closed["rule"] == "half_open_scan" && closed["source"]["ip"] == SCANNER, "{closed}");
+        ensure!(closed["aborted"] == 8 && closed["completed"] == 1, "{closed}");
+        ensure!(closed["reached"]["open"] == 9 && closed["confidence"] == "medium", "{closed}");
+        ensure!(closed["spoofable"].as_str().context("a text")?.starts_with("yes"), "{closed}");
+        Ok(())
+    })
 }
 
 fn refused() -> Result<()> {
-    let lab = Lab::new()?;
+    let scenario = Scenario::new(CONFIG)?.with(&["--format", "json"]);
+    let lab = &scenario.lab;
     let _servers = serve(&lab.victim, [7001])?;
-    let config = config_file(CONFIG)?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
+    let mut agent = scenario.start()?;
     // Only a source that has sent probes is kept, and so many that the rule looks at it.
     lab.scanner.enter(|| (0..10).try_for_each(|_| Ok(visit(at(VICTIM, 7001))?)))?;
     let before = agent.settled()?.exit("tcp_reset");
@@ -63,7 +60,7 @@ fn refused() -> Result<()> {
     })?;
     let resets = agent.settled()?.exit("tcp_reset") - before;
     ensure!(resets >= 20.0, "{resets} resets came");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     ensure!(agent.findings().is_empty(), "{:#?}", agent.findings());
     Ok(())
 }

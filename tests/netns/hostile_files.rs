@@ -5,21 +5,21 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, scanguard},
-    lab::{Lab, Process, run},
-    scans::SCANS,
+    fixtures::{
+        agent::scanguard,
+        lab::{Lab, PATIENCE, Process, run},
+        scenario::Scenario,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::trial;
 
-/// An answer comes within milliseconds; a database that is refused for its size is not read.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any place takes; a hole, which takes no room on the disk.
 const HUGE: u64 = (1 << 30) + 1;
 
@@ -101,52 +101,50 @@ fn reload(lab: &Lab) -> Result<(Option<i32>, String)> {
 }
 
 fn hostile_files() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
-    let [config, hostile, web] = ["scanguard.toml", "hostile", "web.yml"].map(|name| directory.join(name));
+    let right = "[rules.vertical_scan]\nservices = 20\n";
+    let scenario = Scenario::new(right)?.with(&["--format", "json"]);
+    let config = scenario.file();
+    let directory = scenario.lab.victim.directory();
+    let [hostile, web] = ["hostile", "web.yml"].map(|name| directory.join(name));
     let [hostile_path, web_path] = [&hostile, &web].map(|path| path.to_str());
     let (hostile_path, web_path) = (hostile_path.context("UTF-8")?, web_path.context("UTF-8")?);
     fs::write(&web, "tls_server_config: {cert_file: hostile, key_file: hostile}\n")?;
-    let right = "[rules.vertical_scan]\nservices = 20\n";
-    fs::write(&config, right)?;
-    let mut agent =
-        Agent::start(&lab.victim, &["--format", "json", "--config", config.to_str().context("UTF-8")?])?;
-    for (what, make) in HOSTILE {
-        make(&hostile).with_context(|| (*what).to_owned())?;
-        for place in PLACES {
-            let text = place.config.replace("FILE", hostile_path).replace("WEB", web_path);
-            fs::write(&config, text)?;
-            let (code, said) = reload(&lab).with_context(|| format!("{what} as {}", place.said))?;
-            let wanted = if place.refused { 3 } else { 0 };
-            let Place { said: named, .. } = place;
-            ensure!(
-                code == Some(wanted) && said.contains(named),
-                "{what} as {named}: exit code {code:?}: {said}"
-            );
+    scenario.run(|lab, agent| {
+        for (what, make) in HOSTILE {
+            make(&hostile).with_context(|| (*what).to_owned())?;
+            for place in PLACES {
+                let text = place.config.replace("FILE", hostile_path).replace("WEB", web_path);
+                scenario.configure(&text)?;
+                let (code, said) = reload(lab).with_context(|| format!("{what} as {}", place.said))?;
+                let wanted = if place.refused { 3 } else { 0 };
+                let Place { said: named, .. } = place;
+                ensure!(
+                    code == Some(wanted) && said.contains(named),
+                    "{what} as {named}: exit code {code:?}: {said}"
+                );
+            }
+            remove(&hostile)?;
+            // The configuration itself.
+            remove(&config)?;
+            make(&config)?;
+            let (code, said) = reload(lab).with_context(|| format!("{what} as the configuration"))?;
+            let named = said.contains("scanguard.toml");
+            ensure!(code == Some(3) && named, "{what} as the configuration: exit code {code:?}: {said}");
+            remove(&config)?;
         }
-        remove(&hostile)?;
-        // The configuration itself.
-        remove(&config)?;
-        make(&config)?;
-        let (code, said) = reload(&lab).with_context(|| format!("{what} as the configuration"))?;
-        let named = said.contains("scanguard.toml");
-        ensure!(code == Some(3) && named, "{what} as the configuration: exit code {code:?}: {said}");
-        remove(&config)?;
-    }
-    // A log is opened only once it is a file: it is no error that it is none yet.
-    (HOSTILE[0].1)(&hostile)?;
-    fs::write(&config, format!("[logs]\nfiles = [\"{hostile_path}\"]\n"))?;
-    let (code, said) = reload(&lab).context("a pipe as a log")?;
-    ensure!(code == Some(0), "a pipe as a log: exit code {code:?}: {said}");
+        // A log is opened only once it is a file: it is no error that it is none yet.
+        (HOSTILE[0].1)(&hostile)?;
+        scenario.configure(&format!("[logs]\nfiles = [\"{hostile_path}\"]\n"))?;
+        let (code, said) = reload(lab).context("a pipe as a log")?;
+        ensure!(code == Some(0), "a pipe as a log: exit code {code:?}: {said}");
 
-    fs::write(&config, right)?;
-    let (code, said) = reload(&lab)?;
-    ensure!(code == Some(0), "exit code {code:?}: {said}");
-    let before = agent.settled()?.probes("syn");
-    SCANS[0].run(&lab)?;
-    let counted = agent.settled()?.probes("syn") - before;
-    ensure!(counted >= 1000.0, "{counted}: {}", agent.said());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        scenario.configure(right)?;
+        let (code, said) = reload(lab)?;
+        ensure!(code == Some(0), "exit code {code:?}: {said}");
+        let before = agent.settled()?.probes("syn");
+        SCANS[0].run(lab)?;
+        let counted = agent.settled()?.probes("syn") - before;
+        ensure!(counted >= 1000.0, "{counted}: {}", agent.said());
+        Ok(())
+    })
 }

@@ -4,20 +4,20 @@ use std::{
     net::TcpListener,
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, binary},
-    lab::{Lab, VICTIM_INTERFACE, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, LISTEN, binary},
+        lab::{Lab, PATIENCE, VICTIM_INTERFACE, wait_for},
+        scenario::Scenario,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::{counts::config_file, faults::scan_is_counted, trial};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -85,7 +85,7 @@ fn default_route() -> Result<()> {
     lab.victim.ip("route add default via 10.77.0.2")?;
     let mut agent = Agent::spawn(&lab.victim, &["run", "--listen", LISTEN])?;
     wait_for("attached", PATIENCE, || lab.xdp_programs().ok().filter(|programs| programs.len() == 1))?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(())
 }
 
@@ -169,85 +169,86 @@ fn no_native() -> Result<()> {
     ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"generic\"}") == 1.0, "{page:?}");
     ensure!(page.get("scanguard_xdp_attached{interface=\"lo\",mode=\"native\"}") == 0.0, "{page:?}");
     ensure!(agent.said().contains("generic"), "{}", agent.said());
-    ensure!(agent.stop()? == Some(0));
+    agent.end()?;
     Ok(())
 }
 
 fn reload() -> Result<()> {
-    let lab = Lab::new()?;
-    let config = config_file("[rules.vertical_scan]\nenabled = false\n")?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config.path()])?;
-    let reloads = |agent: &Agent<'_>, outcome: &str| {
-        agent
-            .metrics()
-            .map_or(0.0, |page| page.get(&format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}")))
-    };
-    let found = |agent: &Agent<'_>| agent.findings().iter().any(|finding| finding["rule"] == "vertical_scan");
-    SCANS[0].run(&lab)?;
-    ensure!(agent.settled()?.probes("syn") >= 1000.0 && !found(&agent), "{:?}", agent.opened());
+    let scenario = Scenario::new("[rules.vertical_scan]\nenabled = false\n")?.with(&["--format", "json"]);
+    scenario.run(|lab, agent| {
+        let reloads = |agent: &Agent<'_>, outcome: &str| {
+            agent.metrics().map_or(0.0, |page| {
+                page.get(&format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}"))
+            })
+        };
+        let found =
+            |agent: &Agent<'_>| agent.findings().iter().any(|finding| finding["rule"] == "vertical_scan");
+        SCANS[0].run(lab)?;
+        ensure!(agent.settled()?.probes("syn") >= 1000.0 && !found(agent), "{:?}", agent.opened());
 
-    let wrong = "[rules.vertical_scan]\nenabled = true\nservices = 0\n[geo]\nasn = \"/nowhere.mmdb\"\n";
-    std::fs::write(config.path(), wrong)?;
-    let problems = ["rules.vertical_scan.services", "toml:5: geo.asn: /nowhere.mmdb: No such file"];
-    refused_in(&lab, &["reload"], 3, &problems)?;
-    ensure!(reloads(&agent, "failure") == 1.0);
-    for problem in problems {
-        ensure!(agent.said().contains(problem), "{}", agent.said());
-    }
-    agent.process.signal(libc::SIGHUP);
-    wait_for("the refusal", PATIENCE, || (reloads(&agent, "failure") == 2.0).then_some(()))?;
+        let wrong = "[rules.vertical_scan]\nenabled = true\nservices = 0\n[geo]\nasn = \"/nowhere.mmdb\"\n";
+        scenario.configure(wrong)?;
+        let problems = ["rules.vertical_scan.services", "toml:5: geo.asn: /nowhere.mmdb: No such file"];
+        refused_in(lab, &["reload"], 3, &problems)?;
+        ensure!(reloads(agent, "failure") == 1.0);
+        for problem in problems {
+            ensure!(agent.said().contains(problem), "{}", agent.said());
+        }
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the refusal", PATIENCE, || (reloads(agent, "failure") == 2.0).then_some(()))?;
 
-    std::fs::write(config.path(), "[rules.vertical_scan]\nservices = 50\n[metrics]\nlisten = \"[::]:1\"\n")?;
-    refused_in(&lab, &["reload"], 0, &[])?;
-    ensure!(reloads(&agent, "success") == 1.0);
-    // The command line goes before the file, so that the listener has not changed.
-    ensure!(!agent.said().contains("metrics.listen"), "{}", agent.said());
-    let before = agent.metrics()?.probes("syn");
-    SCANS[0].run(&lab)?;
-    ensure!(agent.settled()?.probes("syn") >= before + 1000.0, "the counters started anew");
-    wait_for("the finding", PATIENCE, || found(&agent).then_some(()))?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        scenario.configure("[rules.vertical_scan]\nservices = 50\n[metrics]\nlisten = \"[::]:1\"\n")?;
+        refused_in(lab, &["reload"], 0, &[])?;
+        ensure!(reloads(agent, "success") == 1.0);
+        // The command line goes before the file, so that the listener has not changed.
+        ensure!(!agent.said().contains("metrics.listen"), "{}", agent.said());
+        let before = agent.metrics()?.probes("syn");
+        SCANS[0].run(lab)?;
+        ensure!(agent.settled()?.probes("syn") >= before + 1000.0, "the counters started anew");
+        wait_for("the finding", PATIENCE, || found(agent).then_some(()))?;
+        Ok(())
+    })
 }
 
 fn killed() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
+    let scenario = Scenario::defaults()?;
+    let mut agent = scenario.start()?;
     agent.process.signal(libc::SIGKILL);
     agent.exit_code()?;
-    wait_for("detached", PATIENCE, || lab.xdp_programs().ok().filter(Vec::is_empty))?;
-    let mut again = Agent::start(&lab.victim, &[])?;
-    SCANS[0].run(&lab)?;
-    ensure!(again.settled()?.probes("syn") >= 1000.0);
-    ensure!(again.stop()? == Some(0), "{}", again.said());
-    Ok(())
+    wait_for("detached", PATIENCE, || scenario.lab.xdp_programs().ok().filter(Vec::is_empty))?;
+    scenario.run(|lab, again| {
+        SCANS[0].run(lab)?;
+        ensure!(again.settled()?.probes("syn") >= 1000.0);
+        Ok(())
+    })
 }
 
 fn interface_returns() -> Result<()> {
-    let lab = Lab::new()?;
-    lab.victim.ip("link add other0 type veth peer name other1")?;
-    let mut agent = Agent::start(&lab.victim, &["--iface", "other0"])?;
-    let attached = |agent: &Agent<'_>, name: &str| {
-        agent.metrics().is_ok_and(|metrics| {
-            metrics.get(&format!("scanguard_xdp_attached{{interface=\"{name}\",mode=\"native\"}}")) == 1.0
-        })
-    };
-    ensure!(attached(&agent, VICTIM_INTERFACE) && attached(&agent, "other0"));
-    lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
-    wait_for("the loss is told", PATIENCE, || (!attached(&agent, VICTIM_INTERFACE)).then_some(()))?;
-    ensure!(attached(&agent, "other0"), "the other one was lost too");
-    let lost = agent
-        .metrics()?
-        .get(&format!("scanguard_interface_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"));
-    ensure!(lost == 1.0, "{lost} losses");
-    ensure!(agent.get("/readyz")?.0 == 200, "it still sees packets");
-    lab.connect()?;
-    wait_for("attached again", PATIENCE, || attached(&agent, VICTIM_INTERFACE).then_some(()))?;
-    scan_is_counted(&lab, &agent)?;
-    ensure!(agent.said().contains("is gone") && agent.said().contains("is back"), "{}", agent.said());
-    lab.victim.ip("link del other0")?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    ensure!(lab.xdp_programs()?.is_empty());
+    let scenario = Scenario::defaults()?.with(&["--iface", "other0"]);
+    scenario.lab.victim.ip("link add other0 type veth peer name other1")?;
+    scenario.run(|lab, agent| {
+        let attached = |agent: &Agent<'_>, name: &str| {
+            agent.metrics().is_ok_and(|metrics| {
+                metrics.get(&format!("scanguard_xdp_attached{{interface=\"{name}\",mode=\"native\"}}")) == 1.0
+            })
+        };
+        ensure!(attached(agent, VICTIM_INTERFACE) && attached(agent, "other0"));
+        lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
+        wait_for("the loss is told", PATIENCE, || (!attached(agent, VICTIM_INTERFACE)).then_some(()))?;
+        ensure!(attached(agent, "other0"), "the other one was lost too");
+        let lost = agent
+            .metrics()?
+            .get(&format!("scanguard_interface_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"));
+        ensure!(lost == 1.0, "{lost} losses");
+        ensure!(agent.get("/readyz")?.0 == 200, "it still sees packets");
+        lab.connect()?;
+        wait_for("attached again", PATIENCE, || attached(agent, VICTIM_INTERFACE).then_some(()))?;
+        scan_is_counted(lab, agent)?;
+        ensure!(agent.said().contains("is gone") && agent.said().contains("is back"), "{}", agent.said());
+        lab.victim.ip("link del other0")?;
+        Ok(())
+    })?;
+    ensure!(scenario.lab.xdp_programs()?.is_empty());
     Ok(())
 }
 
@@ -268,7 +269,7 @@ fn unlogged() -> Result<()> {
     let lost = "scanguard_log_lines_lost_total";
     wait_for("the count", PATIENCE, || (agent.metrics().ok()?.get(lost) >= 3.0).then_some(()))?;
     agent.order(&["ban", "192.0.2.1"])?;
-    ensure!(agent.stop()? == Some(0));
+    agent.end()?;
     Ok(())
 }
 

@@ -6,17 +6,20 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard::sensor::{footprint, settings::Settings};
 use scanguard_tests::{
-    agent::{Agent, LISTEN},
-    capture::Capture,
-    cgroup::MemoryGroup,
-    lab::{Lab, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, LISTEN},
+        capture::Capture,
+        cgroup::MemoryGroup,
+        lab::{Lab, PATIENCE, SCANNER_INTERFACE, VICTIM_INTERFACE, run, wait_for},
+        scenario::Scenario,
+        scratch,
+    },
     soak::{self, Plan},
+    tables::scans::SCANS,
 };
 
 use crate::{counts::config_file, trial};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -138,7 +141,7 @@ fn little_memory() -> Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
     let sent = capture.count("tcp[tcpflags] == tcp-syn and dst host 10.77.0.1")? as f64;
     ensure!(counted == sent && sent > 20_000.0, "{sent} were sent, {counted} counted");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(())
 }
 
@@ -150,27 +153,26 @@ fn peak(agent: &Agent<'_>) -> Result<u64> {
 }
 
 fn many_routes() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    let before = peak(&agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    let scenario = Scenario::defaults()?;
+    let before = scenario.run(|_, agent| peak(agent))?;
     let routes: String = (0..100_000_u32)
         .map(|number| {
             let [_, a, b, c] = number.to_be_bytes();
             format!("route add 11.{a}.{b}.{c}/32 via 10.77.0.2\n")
         })
         .collect();
-    let batch = config_file(&routes)?;
-    run(lab.victim.command("ip").args(["-batch", &batch.path()]))?;
-    lab.victim.ip("route add default via 10.77.0.9")?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    let after = peak(&agent)?;
-    println!("at most {before} bytes without routes, {after} with them");
-    ensure!(after < before + 16 * MIB, "{before} bytes without routes, {after} with them");
-    let (done, said) = agent.ask(&["ban", "10.77.0.9"])?;
-    ensure!(!done && said.contains("default gateway"), "{said}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let victim = &scenario.lab.victim;
+    let batch = scratch::file(".batch", routes)?;
+    run(victim.command("ip").arg("-batch").arg(&batch))?;
+    victim.ip("route add default via 10.77.0.9")?;
+    scenario.run(|_, agent| {
+        let after = peak(agent)?;
+        println!("at most {before} bytes without routes, {after} with them");
+        ensure!(after < before + 16 * MIB, "{before} bytes without routes, {after} with them");
+        let (done, said) = agent.ask(&["ban", "10.77.0.9"])?;
+        ensure!(!done && said.contains("default gateway"), "{said}");
+        Ok(())
+    })
 }
 
 /// Debian's faketime.
@@ -190,7 +192,6 @@ fn library() -> Result<&'static str> {
 fn clock() -> Result<()> {
     let lab = Lab::new()?;
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let offset = directory.join("offset");
     let library = library()?;
     // The library reads its file, which a confined agent may not.
@@ -239,14 +240,14 @@ fn clock() -> Result<()> {
     set("+365d")?;
     thread::sleep(Duration::from_millis(300));
     agent.order(&["ban", "192.0.2.8", "--for", "1h"])?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     set("+0")?;
     let mut agent = start()?;
     for net in ["192.0.2.7/32", "192.0.2.8/32"] {
         let left = left(&agent, net)?.with_context(|| format!("{net} is not banned any more"))?;
         ensure!((3_400..=3_600).contains(&left), "{net}: {left} s are left of an hour");
     }
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(())
 }
 

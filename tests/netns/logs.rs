@@ -9,13 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
-    lab::{Lab, VICTIM, wait_for},
+    lab::{Lab, PATIENCE, VICTIM, wait_for},
+    scenario::Scenario,
     stage::Stage,
 };
 
-use crate::{counts::config_file, trial};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -27,8 +28,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// How long a line may take: a second until the next look, and the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than it takes to look twice, so that what is read twice has been.
 const LONG_ENOUGH: Duration = Duration::from_millis(2_500);
 
@@ -87,56 +86,56 @@ fn logs(stage: &Stage<'_>) -> String {
 }
 
 fn rotations_and_restarts() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::defaults()?;
+    let mut stage = Stage::new(&scenario.lab)?;
     nginx(&mut stage)?;
-    ask(&lab, 9)?;
-    let config = config_file(&logs(&stage))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let following = || agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0);
-    wait_for("the log is followed", PATIENCE, || following().then_some(()))?;
-    ask(&lab, 50)?;
-    hears(&agent, 50)?;
-    rotate(&stage, "access.log", "access.log.1")?;
-    ask(&lab, 5)?;
-    reopen(&stage)?;
-    ask(&lab, 7)?;
-    hears(&agent, 62)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ask(&scenario.lab, 9)?;
+    scenario.configure(&logs(&stage))?;
+    scenario.run(|lab, agent| {
+        let following = || agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0);
+        wait_for("the log is followed", PATIENCE, || following().then_some(()))?;
+        ask(lab, 50)?;
+        hears(agent, 50)?;
+        rotate(&stage, "access.log", "access.log.1")?;
+        ask(lab, 5)?;
+        reopen(&stage)?;
+        ask(lab, 7)?;
+        hears(agent, 62)
+    })?;
 
-    ask(&lab, 3)?;
+    ask(&scenario.lab, 3)?;
     rotate(&stage, "access.log.1", "access.log.2")?;
     rotate(&stage, "access.log", "access.log.1")?;
     reopen(&stage)?;
-    ask(&lab, 4)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    hears(&agent, 7)?;
-    ask(&lab, 2)?;
-    hears(&agent, 9)?;
-    let (_, page) = agent.get("/metrics")?;
-    ensure!(!page.contains("secret") && !page.contains("access.log"), "{page}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ask(&scenario.lab, 4)?;
+    scenario.run(|lab, agent| {
+        hears(agent, 7)?;
+        ask(lab, 2)?;
+        hears(agent, 9)?;
+        let (_, page) = agent.get("/metrics")?;
+        ensure!(!page.contains("secret") && !page.contains("access.log"), "{page}");
+        Ok(())
+    })?;
     let state = fs::read_to_string(stage.directory().join("logs.json"))?;
     ensure!(!state.contains("secret") && !state.contains("shop.example"), "{state}");
     Ok(())
 }
 
 fn reload() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut stage = Stage::new(&lab)?;
+    let scenario = Scenario::defaults()?;
+    let mut stage = Stage::new(&scenario.lab)?;
     nginx(&mut stage)?;
     // Where the state is to be, the sandbox has to know from the start.
     let state = stage.directory().join("logs.json");
-    let config = config_file(&format!("[logs]\nfiles = []\nstate = \"{}\"\n", state.display()))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ask(&lab, 3)?;
-    fs::write(config.path(), logs(&stage))?;
-    agent.process.signal(libc::SIGHUP);
-    wait_for("the log is followed", PATIENCE, || {
-        agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0).then_some(())
-    })?;
-    ask(&lab, 4)?;
-    hears(&agent, 4)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    scenario.configure(&format!("[logs]\nfiles = []\nstate = \"{}\"\n", state.display()))?;
+    scenario.run(|lab, agent| {
+        ask(lab, 3)?;
+        scenario.configure(&logs(&stage))?;
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the log is followed", PATIENCE, || {
+            agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0).then_some(())
+        })?;
+        ask(lab, 4)?;
+        hears(agent, 4)
+    })
 }

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use scanguard_tests::root;
+use scanguard_tests::fixtures::root;
 
 /// Set, pictures of the page and of `top` are written there, with more scans before: docs/pictures is made so.
 pub(crate) const PICTURES: &str = "SCANGUARD_WRITE_PICTURES";

@@ -14,14 +14,16 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, Metrics},
-    lab::{Lab, Namespace, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{LISTEN, Metrics},
+        lab::{Namespace, PATIENCE, wait_for},
+        scenario::Scenario,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Of heads and bodies.
 const HUGE: usize = 10 << 20;
 /// One after the other, each left open as long as the agent lets it.
@@ -157,70 +159,69 @@ fn junk(path: &str) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn attack(door: Door) -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &["--format", "json"])?;
-    let pid = agent.process.child.id();
-    let descriptors = || Ok::<_, io::Error>(fs::read_dir(format!("/proc/{pid}/fd"))?.count());
-    let before = agent.settled()?;
-    let (at_first, started) = (descriptors()?, Instant::now());
-    let (polls, memory) = ("scanguard_poll_duration_seconds_count", "process_resident_memory_bytes");
-    let is_over = AtomicBool::new(false);
-    let most = thread::scope(|scope| {
-        // Those that keep it waiting, over and over.
-        let slow = scope.spawn(|| lab.victim.enter(|| keep_waiting(door, &lab.victim, &is_over)));
-        let result = (|| {
-            for (what, says) in junk(door.path()) {
-                let heard = lab.victim.enter(|| exchange(door.connect(&lab.victim)?, &says))?;
-                ensure!(!heard.starts_with("HTTP/1.1 2"), "{what}: {heard}");
-                let page = agent.metrics().with_context(|| format!("a scrape after {what}"))?;
-                ensure!(page.packets() >= before.packets(), "{what}");
-            }
-            let mut most = 0;
-            for round in 0..10 {
-                let held = lab.victim.enter(|| {
-                    let connections = (0..CONNECTIONS / 10).map(|_| door.connect(&lab.victim));
-                    Ok(connections.collect::<io::Result<Vec<_>>>()?)
-                })?;
-                most = most.max(descriptors()?);
-                agent.metrics().with_context(|| format!("a scrape in round {round}"))?;
-                agent.order(&["status"]).with_context(|| format!("an answer in round {round}"))?;
-                drop(held);
-            }
-            // Detection goes on in the midst of it.
-            SCANS[0].run(&lab)?;
-            let is_told = || agent.opened().contains_key("vertical_scan").then_some(());
-            wait_for("the scan is found", PATIENCE, is_told).with_context(|| agent.said())?;
-            Ok::<_, anyhow::Error>(most)
-        })();
-        is_over.store(true, Ordering::Relaxed);
-        slow.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        result
-    })?;
-    let series = format!("scanguard_listener_connections{{listener=\"{}\"}}", door.label());
-    let silent = lab.victim.enter(|| Ok(door.connect(&lab.victim)?))?;
-    wait_for("who says nothing is cut off", PATIENCE, || {
-        agent.metrics().ok().filter(|page| door.cut_off(page, "head_timeout") > 0.0)
-    })?;
-    drop(silent);
-    let page = wait_for("nobody is left", PATIENCE, || {
-        // A scrape is a connection, too.
-        agent.metrics().ok().filter(|page| page.get(&series) <= 1.0)
-    })?;
-    ensure!(most <= DESCRIPTORS + at_first, "{most} descriptors, {at_first} at first");
-    // Every second, as configured; half as often would do on a busy machine.
-    let (polled, took) = (page.get(polls) - before.get(polls), started.elapsed());
-    ensure!(polled >= took.as_secs_f64() / 2.0, "{polled} polls within {took:?}");
-    let grown = page.get(memory) - before.get(memory);
-    ensure!(grown <= BYTES, "it grew by {grown} bytes");
-    for reason in ["displaced", "head_timeout", "head_too_large", "invalid", "body_too_large"] {
-        ensure!(door.cut_off(&page, reason) > 0.0, "{reason}: {page:?}");
-    }
-    println!(
-        "{}: at most {most} descriptors, {grown} bytes more after {CONNECTIONS} connections",
-        door.label()
-    );
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::defaults()?.with(&["--format", "json"]).run(|lab, agent| {
+        let pid = agent.process.child.id();
+        let descriptors = || Ok::<_, io::Error>(fs::read_dir(format!("/proc/{pid}/fd"))?.count());
+        let before = agent.settled()?;
+        let (at_first, started) = (descriptors()?, Instant::now());
+        let (polls, memory) = ("scanguard_poll_duration_seconds_count", "process_resident_memory_bytes");
+        let is_over = AtomicBool::new(false);
+        let most = thread::scope(|scope| {
+            // Those that keep it waiting, over and over.
+            let slow = scope.spawn(|| lab.victim.enter(|| keep_waiting(door, &lab.victim, &is_over)));
+            let result = (|| {
+                for (what, says) in junk(door.path()) {
+                    let heard = lab.victim.enter(|| exchange(door.connect(&lab.victim)?, &says))?;
+                    ensure!(!heard.starts_with("HTTP/1.1 2"), "{what}: {heard}");
+                    let page = agent.metrics().with_context(|| format!("a scrape after {what}"))?;
+                    ensure!(page.packets() >= before.packets(), "{what}");
+                }
+                let mut most = 0;
+                for round in 0..10 {
+                    let held = lab.victim.enter(|| {
+                        let connections = (0..CONNECTIONS / 10).map(|_| door.connect(&lab.victim));
+                        Ok(connections.collect::<io::Result<Vec<_>>>()?)
+                    })?;
+                    most = most.max(descriptors()?);
+                    agent.metrics().with_context(|| format!("a scrape in round {round}"))?;
+                    agent.order(&["status"]).with_context(|| format!("an answer in round {round}"))?;
+                    drop(held);
+                }
+                // Detection goes on in the midst of it.
+                SCANS[0].run(lab)?;
+                let is_told = || agent.opened().contains_key("vertical_scan").then_some(());
+                wait_for("the scan is found", PATIENCE, is_told)?;
+                Ok::<_, anyhow::Error>(most)
+            })();
+            is_over.store(true, Ordering::Relaxed);
+            slow.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            result
+        })?;
+        let series = format!("scanguard_listener_connections{{listener=\"{}\"}}", door.label());
+        let silent = lab.victim.enter(|| Ok(door.connect(&lab.victim)?))?;
+        wait_for("who says nothing is cut off", PATIENCE, || {
+            agent.metrics().ok().filter(|page| door.cut_off(page, "head_timeout") > 0.0)
+        })?;
+        drop(silent);
+        let page = wait_for("nobody is left", PATIENCE, || {
+            // A scrape is a connection, too.
+            agent.metrics().ok().filter(|page| page.get(&series) <= 1.0)
+        })?;
+        ensure!(most <= DESCRIPTORS + at_first, "{most} descriptors, {at_first} at first");
+        // Every second, as configured; half as often would do on a busy machine.
+        let (polled, took) = (page.get(polls) - before.get(polls), started.elapsed());
+        ensure!(polled >= took.as_secs_f64() / 2.0, "{polled} polls within {took:?}");
+        let grown = page.get(memory) - before.get(memory);
+        ensure!(grown <= BYTES, "it grew by {grown} bytes");
+        for reason in ["displaced", "head_timeout", "head_too_large", "invalid", "body_too_large"] {
+            ensure!(door.cut_off(&page, reason) > 0.0, "{reason}: {page:?}");
+        }
+        println!(
+            "{}: at most {most} descriptors, {grown} bytes more after {CONNECTIONS} connections",
+            door.label()
+        );
+        Ok(())
+    })
 }
 
 /// Byte by byte, saying nothing, and asking without ever reading.
@@ -247,30 +248,33 @@ fn keep_waiting(door: Door, namespace: &Namespace, is_over: &AtomicBool) -> Resu
 }
 
 fn paths() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    for path in [
-        "/../etc/passwd",
-        "/../../../../etc/passwd",
-        "/%2e%2e/%2e%2e/etc/passwd",
-        "/..%2f..%2fetc%2fpasswd",
-        "/metrics/../../etc/passwd",
-        "//metrics",
-        "//etc/passwd",
-        "/metrics%00",
-        "/metrics/",
-        "/METRICS",
-        "/.git/config",
-        "/v1/status",
-    ] {
-        let (status, body) = agent.get(path)?;
-        ensure!(status == 404 && !body.contains("root:"), "{path}: {status}: {body}");
-    }
-    for says in ["GET http://169.254.169.254/metrics HTTP/1.1\r\nHost: a\r\n", "GET * HTTP/1.1\r\n"] {
-        let says = format!("{says}Connection: close\r\n\r\n");
-        let heard = lab.victim.enter(|| exchange(Door::Metrics.connect(&lab.victim)?, says.as_bytes()))?;
-        ensure!(heard.is_empty() || heard.contains("HTTP/1.1 4") || heard.contains("scanguard_"), "{heard}");
-    }
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::defaults()?.run(|lab, agent| {
+        for path in [
+            "/../etc/passwd",
+            "/../../../../etc/passwd",
+            "/%2e%2e/%2e%2e/etc/passwd",
+            "/..%2f..%2fetc%2fpasswd",
+            "/metrics/../../etc/passwd",
+            "//metrics",
+            "//etc/passwd",
+            "/metrics%00",
+            "/metrics/",
+            "/METRICS",
+            "/.git/config",
+            "/v1/status",
+        ] {
+            let (status, body) = agent.get(path)?;
+            ensure!(status == 404 && !body.contains("root:"), "{path}: {status}: {body}");
+        }
+        for says in ["GET http://169.254.169.254/metrics HTTP/1.1\r\nHost: a\r\n", "GET * HTTP/1.1\r\n"] {
+            let says = format!("{says}Connection: close\r\n\r\n");
+            let heard =
+                lab.victim.enter(|| exchange(Door::Metrics.connect(&lab.victim)?, says.as_bytes()))?;
+            ensure!(
+                heard.is_empty() || heard.contains("HTTP/1.1 4") || heard.contains("scanguard_"),
+                "{heard}"
+            );
+        }
+        Ok(())
+    })
 }

@@ -4,14 +4,15 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Durat
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, LISTEN},
     browser::Browser,
-    lab::{Lab, SCANNER, VICTIM, run},
+    lab::{Lab, PATIENCE, SCANNER, VICTIM, run, wait_for},
+    scenario::Scenario,
 };
 use serde_json::json;
 
-use crate::{PICTURES, counts::config_file, trial};
+use crate::{PICTURES, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -111,7 +112,7 @@ fn watched() -> Result<()> {
     }
     ensure!(backgrounds[0] != backgrounds[1], "light and dark are one: {backgrounds:?}");
 
-    ensure!(agent.stop()? == Some(0), "a page that is open keeps the agent: {}", agent.said());
+    agent.end()?;
     browser.sees("document.getElementById('connection').textContent.startsWith('Not connected')")
 }
 
@@ -201,45 +202,43 @@ fn legible(browser: &Browser<'_>) -> Result<String> {
 
 fn ordered() -> Result<()> {
     const TOKEN: &str = "a token of the test!";
-    let lab = Lab::new()?;
-    let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
-    let file = directory.join("token");
+    let scenario = Scenario::defaults()?;
+    let file = scenario.lab.victim.directory().join("token");
     let token = TOKEN.replace(' ', "-");
     fs::write(&file, &token)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
-    let config = config_file(&format!("[page]\nadmin_token_file = \"{}\"\n", file.display()))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let browser = open(&lab)?;
-    browser.sees("!document.getElementById('orders').hidden")?;
-    let order = |token: &str, order: &str| {
-        browser.run(&format!(
-            "document.getElementById('net').value = '192.0.2.7'; document.getElementById('token').value = '{token}';
-             document.querySelector('#order-form button[value={order}]').click()"
-        ))
-    };
-    let says = |text: &str| {
-        browser.sees(&format!("document.getElementById('order-said').textContent.includes('{text}')"))
-    };
-    order("wrong", "ban")?;
-    says("not the admin token")?;
-    ensure!(agent.json(&["bans"])?["bans"] == json!([]), "banned by a wrong token");
-    order(&token, "ban")?;
-    says("192.0.2.7")?;
-    browser.sees("document.getElementById('bans-rows').innerText.includes('from the page')")?;
-    ensure!(agent.json(&["bans"])?["bans"][0]["by"] == "hand");
-    browser.run("document.querySelector('#bans-rows button').click()")?;
-    browser.sees("document.activeElement.id === 'net' && document.activeElement.value === '192.0.2.7'")?;
-    order(&token, "unban")?;
-    browser.sees("!document.getElementById('bans-empty').hidden")?;
-    ensure!(agent.metrics()?.get("scanguard_page_orders_refused_total{reason=\"wrong_token\"}") == 1.0);
-    // Another token is taken by a reload, within the sandbox.
-    fs::write(&file, "another-token-of-the-test")?;
-    agent.process.signal(libc::SIGHUP);
-    scanguard_tests::lab::wait_for("the new token is in force", Duration::from_secs(30), || {
-        order(&token, "unban").ok()?;
-        says("not the admin token").ok()
-    })?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    scenario.configure(&format!("[page]\nadmin_token_file = \"{}\"\n", file.display()))?;
+    scenario.run(|lab, agent| {
+        let browser = open(lab)?;
+        browser.sees("!document.getElementById('orders').hidden")?;
+        let order = |token: &str, order: &str| {
+            browser.run(&format!(
+                "document.getElementById('net').value = '192.0.2.7'; document.getElementById('token').value = '{token}';
+                 document.querySelector('#order-form button[value={order}]').click()"
+            ))
+        };
+        let says = |text: &str| {
+            browser.sees(&format!("document.getElementById('order-said').textContent.includes('{text}')"))
+        };
+        order("wrong", "ban")?;
+        says("not the admin token")?;
+        ensure!(agent.json(&["bans"])?["bans"] == json!([]), "banned by a wrong token");
+        order(&token, "ban")?;
+        says("192.0.2.7")?;
+        browser.sees("document.getElementById('bans-rows').innerText.includes('from the page')")?;
+        ensure!(agent.json(&["bans"])?["bans"][0]["by"] == "hand");
+        browser.run("document.querySelector('#bans-rows button').click()")?;
+        browser.sees("document.activeElement.id === 'net' && document.activeElement.value === '192.0.2.7'")?;
+        order(&token, "unban")?;
+        browser.sees("!document.getElementById('bans-empty').hidden")?;
+        ensure!(agent.metrics()?.get("scanguard_page_orders_refused_total{reason=\"wrong_token\"}") == 1.0);
+        // Another token is taken by a reload, within the sandbox.
+        fs::write(&file, "another-token-of-the-test")?;
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the new token is in force", PATIENCE, || {
+            order(&token, "unban").ok()?;
+            says("not the admin token").ok()
+        })?;
+        Ok(())
+    })
 }

@@ -14,22 +14,23 @@ use libtest_mimic::Trial;
 use scanguard::sensor::{Sensor as _, settings::Settings};
 use scanguard_common::{epoch::MEMORY_SHIFT, outcome::ProbeClass};
 use scanguard_tests::{
-    agent::{Agent, LISTEN},
-    behind,
-    capture::Capture,
-    lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
-    pinned::{self, Bpffs},
-    scans::SCANS,
-    stream,
+    fixtures::{
+        agent::{Agent, LISTEN},
+        behind,
+        capture::Capture,
+        lab::{Lab, PATIENCE, SCANNER, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+        pinned::{self, Bpffs},
+        scenario::Scenario,
+        scratch, stream,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::{
-    counts::{ConfigFile, config_file},
     lifecycle::{refused, refused_in},
     trial,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Banned by itself, within a banned network, banned and allowed, and none of it.
 const SOURCES: [Ipv4Addr; 4] = [
     Ipv4Addr::new(10, 77, 0, 66),
@@ -77,7 +78,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// The configuration of an agent that persists, as the agent reads it and as the test does.
 struct Setup {
-    lab: Lab,
+    scenario: Scenario,
     bpffs: Bpffs,
     settings: Settings,
 }
@@ -86,48 +87,63 @@ impl Setup {
     fn new() -> Result<Self> {
         let bpffs = Bpffs::mount()?;
         let settings = Settings { persist: true, pin: bpffs.pin(), ..Settings::default() };
-        Ok(Self { lab: Lab::new()?, bpffs, settings })
+        Ok(Self { scenario: Scenario::defaults()?.with(&["--format", "json"]), bpffs, settings })
     }
 
-    fn file(&self, more: &str) -> Result<ConfigFile> {
-        self.file_of(more, "mode = \"enforce\"")
+    fn lab(&self) -> &Lab {
+        &self.scenario.lab
     }
 
-    fn file_of(&self, sensor: &str, response: &str) -> Result<ConfigFile> {
+    /// Writes the configuration, with more lines on the sensor.
+    fn configure(&self, sensor: &str) -> Result<()> {
+        self.configure_also(sensor, "mode = \"enforce\"")
+    }
+
+    fn configure_also(&self, sensor: &str, response: &str) -> Result<()> {
         let Settings { persist, pin, .. } = &self.settings;
         let pin = pin.display();
-        config_file(&format!(
+        self.scenario.configure(&format!(
             "[sensor]\npoll_interval = \"100ms\"\npersist = {persist}\npin = \"{pin}\"\n{sensor}[response]\nshield = false\nreflex = \"0s\"\n{response}\n"
         ))
     }
 
-    fn start(&self, more: &str) -> Result<Agent<'_>> {
-        let file = self.file(more)?;
-        Agent::start(&self.lab.victim, &["--format", "json", "--config", &file.path()])
+    fn start(&self, sensor: &str) -> Result<Agent<'_>> {
+        self.configure(sensor)?;
+        self.scenario.start()
+    }
+
+    /// Does this beside an agent, and ends it.
+    fn run<T>(&self, sensor: &str, test: impl FnOnce(&Lab, &Agent<'_>) -> Result<T>) -> Result<T> {
+        self.configure(sensor)?;
+        self.scenario.run(test)
+    }
+
+    /// Where the configuration is.
+    fn file(&self) -> String {
+        self.scenario.file().display().to_string()
     }
 
     /// Starts an agent and ends it, which leaves its program attached.
     fn leave_attached(&self) -> Result<()> {
         let mut agent = self.start("")?;
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        agent.end()?;
         let said = agent.said();
         ensure!(said.contains("scanguard detach --pin"), "{said}");
-        ensure!(self.lab.xdp_programs()?.len() == 1, "not attached any more");
+        ensure!(self.lab().xdp_programs()?.len() == 1, "not attached any more");
         Ok(())
     }
 
     /// Bans and allows by an agent that then ends.
     fn ban(&self) -> Result<()> {
-        let mut agent = self.start("")?;
-        for banned in ["10.77.0.66", "10.77.0.70"] {
-            agent.order(&["ban", banned, "--for", "1h"])?;
-        }
-        for banned in ["fd77:0:0:5::/64", "10.77.0.128/25"] {
-            agent.order(&["ban", banned])?;
-        }
-        agent.order(&["allow", "10.77.0.70"])?;
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
-        Ok(())
+        self.run("", |_, agent| {
+            for banned in ["10.77.0.66", "10.77.0.70"] {
+                agent.order(&["ban", banned, "--for", "1h"])?;
+            }
+            for banned in ["fd77:0:0:5::/64", "10.77.0.128/25"] {
+                agent.order(&["ban", banned])?;
+            }
+            agent.order(&["allow", "10.77.0.70"]).map(drop)
+        })
     }
 
     fn layouts(&self) -> Result<Vec<PathBuf>> {
@@ -146,7 +162,7 @@ impl Setup {
 
     fn detach(&self) -> Result<()> {
         let path = self.settings.pin.display().to_string();
-        refused_in_peace(&self.lab, &["detach", "--pin", &path])
+        refused_in_peace(self.lab(), &["detach", "--pin", &path])
     }
 }
 
@@ -181,10 +197,10 @@ fn restart() -> Result<()> {
     setup.ban()?;
     let mut agent = setup.start("")?;
     let before = agent.settled()?;
-    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
-    let (sent, agent) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+    let mut capture = Capture::start(&setup.lab().victim, VICTIM_INTERFACE)?;
+    let (sent, agent) = stream::during(setup.lab(), VICTIM_ADDRESS, &SOURCES, || {
         pause();
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        agent.end()?;
         pause();
         let next = setup.start("")?;
         pause();
@@ -199,7 +215,8 @@ fn restart() -> Result<()> {
     println!("{sent} packets of each source, across a restart and a kill");
     let got = passed(&capture)?;
     ensure!(got == [0, 0, sent, sent], "{sent} of each were sent, {got:?} passed");
-    let grown = |what: &dyn Fn(&scanguard_tests::agent::Metrics) -> f64| what(&after) - what(&before);
+    let grown =
+        |what: &dyn Fn(&scanguard_tests::fixtures::agent::Metrics) -> f64| what(&after) - what(&before);
     let banned = grown(&|page| page.exit("banned"));
     let counted = grown(&|page| page.probes("syn"));
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
@@ -223,15 +240,15 @@ fn upgrade() -> Result<()> {
     setup.leave_attached()?;
     setup.ban()?;
     let mut agent = setup.start("")?;
-    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
-    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+    let mut capture = Capture::start(&setup.lab().victim, VICTIM_INTERFACE)?;
+    let (sent, ()) = stream::during(setup.lab(), VICTIM_ADDRESS, &SOURCES, || {
         pause();
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        agent.end()?;
         // Tables of another size.
         let mut next = setup.start("max_sources = 5000\n")?;
         ensure!(next.said().contains("another layout"), "{}", next.said());
         pause();
-        ensure!(next.stop()? == Some(0), "{}", next.said());
+        next.end()?;
         // Another version, which nobody can tell by its sizes.
         let [layout] = setup.layouts()?.try_into().ok().context("one layout")?;
         fs::rename(&layout, layout.with_file_name("scanguard_abi_5-0123456789abcdef"))?;
@@ -243,7 +260,7 @@ fn upgrade() -> Result<()> {
         // And by another prefix, by which bans of IPv6 are looked up.
         let mut next = setup.start("ipv6_prefix = 56\n")?;
         pause();
-        ensure!(next.stop()? == Some(0), "{}", next.said());
+        next.end()?;
         Ok(())
     })?;
     capture.stop()?;
@@ -269,8 +286,8 @@ fn lost_layout() -> Result<()> {
     setup.leave_attached()?;
     setup.ban()?;
     let [layout] = setup.layouts()?.try_into().ok().context("one layout")?;
-    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
-    let (sent, agent) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+    let mut capture = Capture::start(&setup.lab().victim, VICTIM_INTERFACE)?;
+    let (sent, agent) = stream::during(setup.lab(), VICTIM_ADDRESS, &SOURCES, || {
         pause();
         // Without it the layout is not complete: there is nothing to copy bans from. The program goes on with them.
         fs::remove_file(layout.join("META"))?;
@@ -289,10 +306,10 @@ fn lost_state() -> Result<()> {
     let setup = Setup::new()?;
     setup.leave_attached()?;
     setup.ban()?;
-    let state = setup.lab.victim.directory().join("state.json");
-    let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
+    let state = setup.lab().victim.directory().join("state.json");
+    let mut capture = Capture::start(&setup.lab().victim, VICTIM_INTERFACE)?;
     let banned = &SOURCES[..2];
-    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, banned, || {
+    let (sent, ()) = stream::during(setup.lab(), VICTIM_ADDRESS, banned, || {
         for damage in ["", "{\"version\":1,"] {
             match damage {
                 "" => fs::remove_file(&state)?,
@@ -313,7 +330,7 @@ fn lost_state() -> Result<()> {
             ensure!(agent.order(&["status"])?.contains("3 adopted"));
             ensure!(agent.order(&["explain", "10.77.0.70"])?.contains("allowed by hand"), "{}", agent.said());
             pause();
-            ensure!(agent.stop()? == Some(0), "{}", agent.said());
+            agent.end()?;
         }
         Ok(())
     })?;
@@ -326,18 +343,18 @@ fn lost_state() -> Result<()> {
 fn unconfirmed() -> Result<()> {
     const CONFIRM: Duration = Duration::from_secs(8);
     let setup = Setup::new()?;
-    let feed = config_file("10.77.0.128/25\n")?;
+    let feed = scratch::file(".txt", "10.77.0.128/25\n")?;
     let response =
-        format!("mode = \"dry-run\"\nknown_bad = \"drop\"\n[feeds]\nfiles = [\"{}\"]", feed.path());
-    let file = setup.file_of("", &response)?;
-    let agent = Agent::start(&setup.lab.victim, &["--config", &file.path()])?;
+        format!("mode = \"dry-run\"\nknown_bad = \"drop\"\n[feeds]\nfiles = [\"{}\"]", feed.display());
+    setup.configure_also("", &response)?;
+    let agent = setup.scenario.start()?;
     agent.order(&["ban", "10.77.0.66", "--for", "1h"])?;
     let order = Instant::now();
     agent.order(&["enforce", "--confirm", "8s"])?;
     kill(agent)?;
     let served = || -> Result<[bool; 4]> {
-        let mut capture = Capture::start(&setup.lab.victim, VICTIM_INTERFACE)?;
-        let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
+        let mut capture = Capture::start(&setup.lab().victim, VICTIM_INTERFACE)?;
+        let (sent, ()) = stream::during(setup.lab(), VICTIM_ADDRESS, &SOURCES, || {
             pause();
             Ok(())
         })?;
@@ -357,47 +374,48 @@ fn unconfirmed() -> Result<()> {
 
 fn told_once() -> Result<()> {
     let setup = Setup::new()?;
-    let mut agent = setup.start("")?;
-    // Requests of which the number alone is evidence, so that counting them again would be seen. hping3 fails when
-    // nobody answers.
-    let mut requests = setup.lab.scanner.command("hping3");
-    let _ = run_within(requests.args(["--icmp", "-C", "13", "-c", "8", "-i", "u10000", VICTIM]), PATIENCE);
-    wait_for("the finding", PATIENCE, || agent.opened().contains_key("icmp_probe").then_some(()))?;
-    let before = agent.settled()?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    let mut agent = setup.start("")?;
-    let continued = agent.settled()?;
-    ensure!(continued.probes("icmp_timestamp") == 8.0, "{continued:?}");
-    // One more probe has the source looked at.
-    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &[SCANNER_ADDRESS], || {
-        std::thread::sleep(Duration::from_millis(5));
-        Ok(())
+    let before = setup.run("", |lab, agent| {
+        // Requests of which the number alone is evidence, so that counting them again would be seen. hping3 fails when
+        // nobody answers.
+        let mut requests = lab.scanner.command("hping3");
+        let _ =
+            run_within(requests.args(["--icmp", "-C", "13", "-c", "8", "-i", "u10000", VICTIM]), PATIENCE);
+        wait_for("the finding", PATIENCE, || agent.opened().contains_key("icmp_probe").then_some(()))?;
+        agent.settled()
     })?;
-    let after = agent.settled()?;
-    #[expect(clippy::cast_precision_loss, reason = "a few")]
-    let grown = before.probes("syn") + sent as f64;
-    ensure!(after.probes("syn") == grown, "{sent} sent: {after:?}");
-    ensure!(!agent.opened().contains_key("icmp_probe"), "told again: {:?}", agent.findings());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    setup.run("", |lab, agent| {
+        let continued = agent.settled()?;
+        ensure!(continued.probes("icmp_timestamp") == 8.0, "{continued:?}");
+        // One more probe has the source looked at.
+        let (sent, ()) = stream::during(lab, VICTIM_ADDRESS, &[SCANNER_ADDRESS], || {
+            std::thread::sleep(Duration::from_millis(5));
+            Ok(())
+        })?;
+        let after = agent.settled()?;
+        #[expect(clippy::cast_precision_loss, reason = "a few")]
+        let grown = before.probes("syn") + sent as f64;
+        ensure!(after.probes("syn") == grown, "{sent} sent: {after:?}");
+        ensure!(!agent.opened().contains_key("icmp_probe"), "told again: {:?}", agent.findings());
+        Ok(())
+    })
 }
 
 fn scan_without_agent() -> Result<()> {
     let setup = Setup::new()?;
     let agent = setup.start("")?;
     // Also of a source that was known before.
-    stream::during(&setup.lab, VICTIM_ADDRESS, &[SCANNER_ADDRESS], || {
+    stream::during(setup.lab(), VICTIM_ADDRESS, &[SCANNER_ADDRESS], || {
         std::thread::sleep(Duration::from_millis(5));
         Ok(())
     })?;
     ensure!(agent.settled()?.probes("syn") > 0.0, "{}", agent.said());
     kill(agent)?;
-    SCANS[0].run(&setup.lab)?;
-    let mut agent = setup.start("")?;
-    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
-    ensure!(agent.settled()?.probes("syn") >= 1000.0, "{:?}", agent.metrics()?);
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    SCANS[0].run(setup.lab())?;
+    setup.run("", |_, agent| {
+        wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+        ensure!(agent.settled()?.probes("syn") >= 1000.0, "{:?}", agent.metrics()?);
+        Ok(())
+    })
 }
 
 /// Somebody probes ports where services start soon after, and their client finds them.
@@ -409,28 +427,28 @@ fn new_services() -> Result<()> {
     kill(setup.start("")?)?;
     // What a port met is remembered on each CPU. hping3 fails when nobody answers: the prober is not there.
     for cpu in 0..std::thread::available_parallelism()?.get() {
-        let mut probes = setup.lab.scanner.command("taskset");
+        let mut probes = setup.lab().scanner.command("taskset");
         probes.args(["-c", &cpu.to_string(), "hping3", "-a", PROBER, "-S", "-p", &format!("++{FIRST}")]);
         let _ = run_within(probes.args(["-c", &SERVICES.to_string(), "-i", "u10000", VICTIM]), PATIENCE);
     }
     for port in FIRST..FIRST + SERVICES {
-        behind::serve(&setup.lab.victim, port)?;
+        behind::serve(&setup.lab().victim, port)?;
     }
     // As long as that is remembered where the kernel's clock is slowest.
     std::thread::sleep(Duration::from_millis((1_000 / 100) << MEMORY_SHIFT));
     for port in FIRST..FIRST + SERVICES {
-        behind::connect(&setup.lab, VICTIM, port, 1)?;
+        behind::connect(setup.lab(), VICTIM, port, 1)?;
     }
-    let mut agent = setup.start("")?;
-    agent.settled()?;
-    let accused: Vec<_> =
-        agent.findings().into_iter().filter(|finding| finding["source"]["ip"] == SCANNER).collect();
-    ensure!(accused.is_empty(), "{accused:?}");
-    let explained = agent.order(&["explain", SCANNER])?;
-    ensure!(explained.contains("not banned"), "{explained}");
-    behind::connect(&setup.lab, VICTIM, FIRST, 1)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    setup.run("", |lab, agent| {
+        agent.settled()?;
+        let accused: Vec<_> =
+            agent.findings().into_iter().filter(|finding| finding["source"]["ip"] == SCANNER).collect();
+        ensure!(accused.is_empty(), "{accused:?}");
+        let explained = agent.order(&["explain", SCANNER])?;
+        ensure!(explained.contains("not banned"), "{explained}");
+        behind::connect(lab, VICTIM, FIRST, 1)?;
+        Ok(())
+    })
 }
 
 /// Somebody asks for one port after the other, each in an epoch of its own, after another has scanned.
@@ -440,23 +458,23 @@ fn by_and_by() -> Result<()> {
     kill(setup.start("")?)?;
     // Rather than wait for half a minute each time.
     pinned::sensor(&setup.settings)?.set_longest_epoch(Duration::from_secs(2))?;
-    SCANS[0].run(&setup.lab)?;
+    SCANS[0].run(setup.lab())?;
     // It fails when nobody answers: the client is not there.
-    let mut probes = setup.lab.scanner.command("hping3");
+    let mut probes = setup.lab().scanner.command("hping3");
     let _ =
         run_within(probes.args(["-a", CLIENT, "-S", "-p", "++81", "-c", "14", "-i", "1", VICTIM]), PATIENCE);
-    let mut agent = setup.start("")?;
-    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
-    let metrics = agent.settled()?;
-    ensure!(metrics.probes("syn") >= 1014.0, "{} probes", metrics.probes("syn"));
-    let sources: BTreeSet<_> = agent
-        .findings()
-        .iter()
-        .filter_map(|finding| finding["source"]["ip"].as_str().map(str::to_owned))
-        .collect();
-    ensure!(sources.iter().eq([SCANNER]), "{:?}", agent.findings());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    setup.run("", |_, agent| {
+        wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+        let metrics = agent.settled()?;
+        ensure!(metrics.probes("syn") >= 1014.0, "{} probes", metrics.probes("syn"));
+        let sources: BTreeSet<_> = agent
+            .findings()
+            .iter()
+            .filter_map(|finding| finding["source"]["ip"].as_str().map(str::to_owned))
+            .collect();
+        ensure!(sources.iter().eq([SCANNER]), "{:?}", agent.findings());
+        Ok(())
+    })
 }
 
 fn detach() -> Result<()> {
@@ -464,22 +482,22 @@ fn detach() -> Result<()> {
     let path = setup.settings.pin.display().to_string();
     let mut agent = setup.start("")?;
     let pid = format!("(pid {})", agent.process.child.id());
-    refused_in(&setup.lab, &["detach", "--pin", &path], 8, &["in use", &pid])?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    let mut detach = Agent::spawn(&setup.lab.victim, &["detach", "--pin", &path])?;
+    refused_in(setup.lab(), &["detach", "--pin", &path], 8, &["in use", &pid])?;
+    agent.end()?;
+    let mut detach = Agent::spawn(&setup.lab().victim, &["detach", "--pin", &path])?;
     ensure!(detach.exit_code()? == Some(0), "{}", detach.said());
     let lines = detach.lines().join("\n");
     for word in ["detached xdp at edge0", "detached egress at edge0", "removed the maps"] {
         ensure!(lines.contains(word), "{word}: {lines}");
     }
-    ensure!(setup.lab.xdp_programs()?.is_empty(), "still attached");
+    ensure!(setup.lab().xdp_programs()?.is_empty(), "still attached");
     ensure!(!setup.settings.pin.exists(), "the directory is still there");
-    let mut again = Agent::spawn(&setup.lab.victim, &["detach", "--pin", &path])?;
+    let mut again = Agent::spawn(&setup.lab().victim, &["detach", "--pin", &path])?;
     ensure!(again.exit_code()? == Some(0), "{}", again.said());
     ensure!(again.lines().join("").contains("nothing is pinned"), "{:?}", again.lines());
     // From where the interface has another name, or none.
     setup.leave_attached()?;
-    let mut away = Agent::spawn(&setup.lab.scanner, &["detach", "--pin", &path])?;
+    let mut away = Agent::spawn(&setup.lab().scanner, &["detach", "--pin", &path])?;
     ensure!(away.exit_code()? == Some(0), "{}", away.said());
     let lines = away.lines().join("\n");
     ensure!(
@@ -490,13 +508,13 @@ fn detach() -> Result<()> {
     // What others put there stays.
     setup.leave_attached()?;
     fs::create_dir(setup.settings.pin.join("theirs"))?;
-    let mut third = Agent::spawn(&setup.lab.victim, &["detach", "--pin", &path])?;
+    let mut third = Agent::spawn(&setup.lab().victim, &["detach", "--pin", &path])?;
     ensure!(
         third.exit_code()? == Some(1) && third.lines().join("").contains("theirs"),
         "{:?}",
         third.lines()
     );
-    ensure!(setup.lab.xdp_programs()?.is_empty() && setup.settings.pin.join("theirs").exists());
+    ensure!(setup.lab().xdp_programs()?.is_empty() && setup.settings.pin.join("theirs").exists());
     Ok(())
 }
 
@@ -504,10 +522,9 @@ fn two_agents() -> Result<()> {
     let setup = Setup::new()?;
     let first = setup.start("")?;
     let pid = format!("(pid {})", first.process.child.id());
-    let file = setup.file("")?;
-    let beside =
-        |name: &str| std::env::temp_dir().join(format!("scanguard-second-{}-{name}", std::process::id()));
-    let (socket, state) = (beside("socket").display().to_string(), beside("state").display().to_string());
+    setup.configure("")?;
+    let beside = |name: &str| setup.lab().victim.directory().join(name).display().to_string();
+    let (socket, state) = (beside("second.sock"), beside("second.json"));
     let arguments = [
         "run",
         "--iface",
@@ -519,49 +536,47 @@ fn two_agents() -> Result<()> {
         "--state",
         &state,
         "--config",
-        &file.path(),
+        &setup.file(),
     ];
-    refused_in(&setup.lab, &arguments, 8, &["another agent", &pid, "sensor.pin"])?;
+    refused_in(setup.lab(), &arguments, 8, &["another agent", &pid, "sensor.pin"])?;
     // One that does not persist is told by the interface.
-    fs::write(file.path(), format!("[sensor]\npin = \"{}\"\n", setup.settings.pin.display()))?;
-    refused_in(&setup.lab, &arguments, 6, &["does not replace", &pid])?;
-    for name in ["socket", "socket.lock", "state", "state.lock"] {
-        // Which of them there are is no matter of this test.
-        let _ = fs::remove_file(beside(name));
-    }
+    setup.scenario.configure(&format!("[sensor]\npin = \"{}\"\n", setup.settings.pin.display()))?;
+    refused_in(setup.lab(), &arguments, 6, &["does not replace", &pid])?;
     Ok(())
 }
 
 fn other_interfaces() -> Result<()> {
     let setup = Setup::new()?;
-    let lab = &setup.lab;
+    let lab = setup.lab();
     for name in ["other0", "more0"] {
         lab.victim.ip(&format!("link add {name} type veth peer name {name}-p"))?;
     }
-    let file = setup.file("")?;
+    setup.configure("")?;
     let mut agent =
-        Agent::start(&lab.victim, &["--iface", "other0", "--iface", "more0", "--config", &file.path()])?;
+        Agent::start(&lab.victim, &["--iface", "other0", "--iface", "more0", "--config", &setup.file()])?;
     ensure!(setup.links()?.len() == 6, "{:?}", setup.links()?);
     // While it runs: the pins of an interface go with it, and come back.
     lab.victim.ip("link del other0")?;
     wait_for("its pins are gone", PATIENCE, || (setup.links().ok()?.len() == 4).then_some(()))?;
     lab.victim.ip("link add other0 type veth peer name other0-p")?;
     wait_for("its pins are back", PATIENCE, || (setup.links().ok()?.len() == 6).then_some(()))?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     // While none runs: one is gone, and another not wanted.
     lab.victim.ip("link del other0")?;
-    let mut agent = setup.start("")?;
-    ensure!(setup.links()?.len() == 2, "{:?}", setup.links()?);
-    ensure!(lab.xdp_programs()?.len() == 1);
-    let more = lab.victim.ip("-j -d link show dev more0")?;
-    ensure!(!String::from_utf8_lossy(&more.stdout).contains("\"xdp\""), "still attached to more0");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    setup.run("", |lab, _| {
+        ensure!(setup.links()?.len() == 2, "{:?}", setup.links()?);
+        ensure!(lab.xdp_programs()?.len() == 1);
+        let more = lab.victim.ip("-j -d link show dev more0")?;
+        ensure!(!String::from_utf8_lossy(&more.stdout).contains("\"xdp\""), "still attached to more0");
+        Ok(())
+    })?;
     // The interface itself is made anew, with another index.
     lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
     lab.connect()?;
-    let mut agent = setup.start("")?;
-    ensure!(lab.xdp_programs()?.len() == 1 && setup.links()?.len() == 2, "{:?}", setup.links()?);
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    setup.run("", |lab, _| {
+        ensure!(lab.xdp_programs()?.len() == 1 && setup.links()?.len() == 2, "{:?}", setup.links()?);
+        Ok(())
+    })?;
     setup.detach()
 }
 
@@ -573,76 +588,76 @@ fn other_mode() -> Result<()> {
         let series = format!("scanguard_xdp_attached{{interface=\"{VICTIM_INTERFACE}\",mode=\"{mode}\"}}");
         Ok(agent.metrics()?.get(&series))
     };
-    let mut agent = setup.start("mode = \"generic\"\n")?;
-    ensure!(attached(&agent, "generic")? == 1.0 && attached(&agent, "native")? == 0.0);
-    ensure!(agent.said().contains("attaching anew"), "{}", agent.said());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    // Whichever it is will do.
-    let mut agent = setup.start("mode = \"auto\"\n")?;
-    ensure!(attached(&agent, "generic")? == 1.0, "{}", agent.said());
-    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES, || {
-        pause();
+    setup.run("mode = \"generic\"\n", |_, agent| {
+        ensure!(attached(agent, "generic")? == 1.0 && attached(agent, "native")? == 0.0);
+        ensure!(agent.said().contains("attaching anew"), "it is not said");
         Ok(())
     })?;
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-    let expected = 2.0 * sent as f64;
-    let banned = agent.settled()?.exit("banned");
-    ensure!(banned == expected, "{banned} of {expected}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    // Whichever it is will do.
+    setup.run("mode = \"auto\"\n", |lab, agent| {
+        ensure!(attached(agent, "generic")? == 1.0, "{}", agent.said());
+        let (sent, ()) = stream::during(lab, VICTIM_ADDRESS, &SOURCES, || {
+            pause();
+            Ok(())
+        })?;
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+        let expected = 2.0 * sent as f64;
+        let banned = agent.settled()?.exit("banned");
+        ensure!(banned == expected, "{banned} of {expected}");
+        Ok(())
+    })
 }
 
 fn no_more() -> Result<()> {
     let mut setup = Setup::new()?;
     setup.leave_attached()?;
     setup.ban()?;
-    let attached = setup.lab.xdp_programs()?;
+    let attached = setup.lab().xdp_programs()?;
     setup.settings.persist = false;
     let mut agent = setup.start("")?;
     ensure!(!setup.settings.pin.exists(), "still pinned");
-    let now = setup.lab.xdp_programs()?;
+    let now = setup.lab().xdp_programs()?;
     ensure!(now.len() == 1 && now != attached, "{attached:?} {now:?}");
-    let (sent, ()) = stream::during(&setup.lab, VICTIM_ADDRESS, &SOURCES[..1], || {
+    let (sent, ()) = stream::during(setup.lab(), VICTIM_ADDRESS, &SOURCES[..1], || {
         pause();
         Ok(())
     })?;
     #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
     let expected = sent as f64;
     ensure!(agent.settled()?.exit("banned") == expected, "{}", agent.said());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     ensure!(agent.said().contains("detached from"), "{}", agent.said());
-    ensure!(setup.lab.xdp_programs()?.is_empty(), "still attached");
+    ensure!(setup.lab().xdp_programs()?.is_empty(), "still attached");
     Ok(())
 }
 
 fn cannot_start() -> Result<()> {
     let setup = Setup::new()?;
-    let file = setup.file("")?;
-    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--iface", "nosuch0", "--config", &file.path()];
-    refused_in(&setup.lab, &arguments, 6, &["nosuch0"])?;
+    setup.configure("")?;
+    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--iface", "nosuch0", "--config", &setup.file()];
+    refused_in(setup.lab(), &arguments, 6, &["nosuch0"])?;
     ensure!(!setup.settings.pin.exists(), "something is pinned");
     // What was there before stays.
     setup.leave_attached()?;
-    let attached = setup.lab.xdp_programs()?;
-    let taken = setup.lab.victim.enter(|| std::net::TcpListener::bind(LISTEN).context("bind"))?;
+    let attached = setup.lab().xdp_programs()?;
+    let taken = setup.lab().victim.enter(|| std::net::TcpListener::bind(LISTEN).context("bind"))?;
     refused_in(
-        &setup.lab,
+        setup.lab(),
         &[&arguments[..3], &arguments[5..], &["--listen", LISTEN]].concat(),
         7,
         &[LISTEN],
     )?;
     drop(taken);
-    ensure!(setup.lab.xdp_programs()? == attached && setup.links()?.len() == 2);
-    let mut agent = setup.start("")?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(setup.lab().xdp_programs()? == attached && setup.links()?.len() == 2);
+    setup.start("")?.end()?;
     Ok(())
 }
 
 fn bad_places() -> Result<()> {
     let mut setup = Setup::new()?;
     let run = |setup: &Setup, words: &[&str]| -> Result<()> {
-        let file = setup.file("")?;
-        refused(&["run", "--iface", VICTIM_INTERFACE, "--config", &file.path()], 10, words)
+        setup.configure("")?;
+        refused(&["run", "--iface", VICTIM_INTERFACE, "--config", &setup.file()], 10, words)
     };
     fs::create_dir_all(setup.settings.pin.join("theirs"))?;
     run(&setup, &["theirs", "nothing that ScanGuard has pinned", "sensor.pin"])?;
@@ -650,7 +665,7 @@ fn bad_places() -> Result<()> {
     fs::remove_dir(setup.settings.pin.join("theirs"))?;
     setup.bpffs.make_read_only()?;
     run(&setup, &["read-only", "remount,rw"])?;
-    setup.settings.pin = std::env::temp_dir().join("scanguard-no-bpffs");
+    setup.settings.pin = setup.lab().victim.directory().join("no-bpffs");
     run(&setup, &["not on a BPF file system", "mount -t bpf"])?;
     ensure!(!setup.settings.pin.exists(), "the directory was made");
     refused(&["detach", "--pin", "relative/path"], 2, &["absolute path"])
@@ -660,11 +675,11 @@ fn corrupt() -> Result<()> {
     let setup = Setup::new()?;
     setup.leave_attached()?;
     let [layout] = setup.layouts()?.try_into().ok().context("one layout")?;
-    let file = setup.file("")?;
-    let attached = setup.lab.xdp_programs()?;
+    setup.configure("")?;
+    let attached = setup.lab().xdp_programs()?;
     let refuses = |words: &[&str]| {
-        let arguments = ["run", "--iface", VICTIM_INTERFACE, "--config", &file.path()];
-        refused_in(&setup.lab, &arguments, 10, &[words, &["scanguard detach --pin"]].concat())
+        let arguments = ["run", "--iface", VICTIM_INTERFACE, "--config", &setup.file()];
+        refused_in(setup.lab(), &arguments, 10, &[words, &["scanguard detach --pin"]].concat())
     };
     let swap = |one: &Path, other: &Path| -> Result<()> {
         let aside = layout.join("ASIDE");
@@ -687,8 +702,7 @@ fn corrupt() -> Result<()> {
     fs::rename(&allowed, &aside)?;
     refuses(&["ALLOWED", "No such file"])?;
     fs::rename(&aside, &allowed)?;
-    ensure!(setup.lab.xdp_programs()? == attached, "the program was detached");
-    let mut agent = setup.start("")?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    ensure!(setup.lab().xdp_programs()? == attached, "the program was detached");
+    setup.start("")?.end()?;
     setup.detach()
 }

@@ -6,15 +6,17 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, LISTEN, get},
-    lab::{Lab, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{LISTEN, get},
+        lab::{PATIENCE, wait_for},
+        scenario::Scenario,
+    },
+    tables::scans::SCANS,
 };
 use serde_yaml_ng::{Mapping, Value as Yaml};
 
 use crate::{
-    counts::config_file,
-    sinks::{ALERTMANAGER, PATIENCE, alert, alertmanager, directory, serve},
+    sinks::{ALERTMANAGER, alert, alertmanager, serve},
     trial,
 };
 
@@ -40,8 +42,9 @@ fn hasty(rules: &str) -> Result<String> {
 }
 
 fn scanned() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let scenario = Scenario::new("sinks = []\n")?;
+    let lab = &scenario.lab;
+    let directory = lab.victim.directory();
     let (_alertmanager, told) = alertmanager(&lab.victim)?;
     let rules = directory.join("rules.yml");
     fs::write(&rules, hasty(RULES)?)?;
@@ -56,8 +59,7 @@ fn scanned() -> Result<()> {
             rules.display()
         ),
     )?;
-    let config = config_file("sinks = []\n")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
+    let mut agent = scenario.start()?;
     let log = directory.join("prometheus.log");
     let arguments = [
         &format!("--config.file={}", file.display()),
@@ -77,7 +79,7 @@ fn scanned() -> Result<()> {
     })
     .with_context(said)?;
     ensure!(alert(&lab.victim, "alertname", "ScanGuardScanFound").is_none(), "before there was a scan");
-    SCANS[0].run(&lab)?;
+    SCANS[0].run(lab)?;
     let firing =
         wait_for("the alert fires", PATIENCE, || alert(&lab.victim, "alertname", "ScanGuardScanFound"))
             .with_context(|| format!("{}\n{}", said(), agent.said()))?;
@@ -93,7 +95,7 @@ fn scanned() -> Result<()> {
     for quiet in ["ScanGuardDown", "ScanGuardNotAttached", "ScanGuardPollsFail", "ScanGuardReloadFailed"] {
         ensure!(alert(&lab.victim, "alertname", quiet).is_none(), "{quiet} fires");
     }
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     let down = wait_for("the end of the agent is an alert", PATIENCE, || {
         alert(&lab.victim, "alertname", "ScanGuardDown")
     })?;

@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::Agent,
-    clients::{at, serve, visit},
-    lab::{Lab, Namespace, SCANNER, SCANNER6, VICTIM, VICTIM6, wait_for},
+    fixtures::agent::Agent,
+    fixtures::clients::{at, serve, visit},
+    fixtures::lab::{Lab, Namespace, SCANNER, SCANNER6, VICTIM, VICTIM6, wait_for},
 };
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
@@ -93,8 +93,11 @@ fn unusual() -> Result<()> {
     Ok(())
 }
 
-/// Each plays connections, and says how many.
-const UNUSUAL: &[(&str, fn(&Lab) -> Result<u64>)] = &[
+/// Plays connections, and says how many.
+type Play = fn(&Lab) -> Result<u64>;
+
+/// What is unusual, and how it is played.
+const UNUSUAL: &[(&str, Play)] = &[
     ("SYN cookies", |lab| {
         lab.victim.sysctl("ipv4/tcp_syncookies", "2")?;
         let _open = open(lab, Protocol::TCP, |_| Ok(()))?;

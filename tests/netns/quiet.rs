@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 use libtest_mimic::Trial;
-use scanguard_tests::cases::{
+use scanguard_tests::matrix::cases::{
     self, Case, Expect,
     outcome::Verdict,
     play::{POLL_INTERVAL, play},

@@ -10,21 +10,18 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, binary},
     behind,
     capture::Capture,
     clients::{self, at},
-    lab::{Lab, Namespace, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
-    stream,
+    lab::{Lab, Namespace, PATIENCE, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
+    scenario::Scenario,
+    scratch, stream,
 };
 
-use crate::{
-    counts::{ConfigFile, config_file},
-    trial,
-};
+use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough for an answer over a veth pair, and for a second SYN.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -62,8 +59,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-pub(crate) fn configured(response: &str) -> Result<ConfigFile> {
-    config_file(&format!("[sensor]\npoll_interval = \"100ms\"\n[response]\n{response}\n"))
+pub(crate) fn configured(response: &str) -> Result<Scenario> {
+    Scenario::new(&with_response(response))
+}
+
+/// A configuration with these lines on the response.
+fn with_response(response: &str) -> String {
+    format!("[sensor]\npoll_interval = \"100ms\"\n[response]\n{response}\n")
 }
 
 /// What nmap says of each port that it connects to, as `port/state/...`.
@@ -106,60 +108,60 @@ fn mode(agent: &Agent<'_>) -> Option<String> {
 }
 
 fn enforced() -> Result<()> {
-    let lab = Lab::new()?;
-    let _server = web_server(&lab)?;
-    let config = configured("mode = \"enforce\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let bans = scan_until_banned(&lab, &agent)?;
-    let ban = &bans["bans"][0];
-    ensure!(ban["net"] == "10.77.0.2/32" && ban["by"] == "rule" && ban["drops"] == true, "{ban}");
-    ensure!(ban["response"] == "ban" && ban["rule"] == "scanner_agent", "{ban}");
-    let left = ban["seconds_left"].as_u64().context("it ends")?;
-    ensure!((590..=660).contains(&left), "{left} s");
-    let second = scan(&lab, "-sT -p 79-81")?;
-    ensure!(second.matches("/filtered/").count() == 3, "{second}");
-    let explained = agent.order(&["explain", SCANNER])?;
-    for word in ["banned by rule", "its packets are dropped", "finding ", "within a connection", "history"] {
-        ensure!(explained.contains(word), "{word}: {explained}");
-    }
-    let metrics = agent.settled()?;
-    ensure!(metrics.get("scanguard_response_mode{mode=\"enforce\"}") == 1.0);
-    ensure!(metrics.get("scanguard_bans{kind=\"rule\"}") == 1.0);
-    ensure!(metrics.get("scanguard_bans_total{by=\"rule\"}") == 1.0);
-    ensure!(metrics.exit("banned") > 0.0, "nothing was dropped");
+    let scenario = configured("mode = \"enforce\"")?;
+    let _server = web_server(&scenario.lab)?;
+    scenario.run(|lab, agent| {
+        let bans = scan_until_banned(lab, agent)?;
+        let ban = &bans["bans"][0];
+        ensure!(ban["net"] == "10.77.0.2/32" && ban["by"] == "rule" && ban["drops"] == true, "{ban}");
+        ensure!(ban["response"] == "ban" && ban["rule"] == "scanner_agent", "{ban}");
+        let left = ban["seconds_left"].as_u64().context("it ends")?;
+        ensure!((590..=660).contains(&left), "{left} s");
+        let second = scan(lab, "-sT -p 79-81")?;
+        ensure!(second.matches("/filtered/").count() == 3, "{second}");
+        let explained = agent.order(&["explain", SCANNER])?;
+        for word in
+            ["banned by rule", "its packets are dropped", "finding ", "within a connection", "history"]
+        {
+            ensure!(explained.contains(word), "{word}: {explained}");
+        }
+        let metrics = agent.settled()?;
+        ensure!(metrics.get("scanguard_response_mode{mode=\"enforce\"}") == 1.0);
+        ensure!(metrics.get("scanguard_bans{kind=\"rule\"}") == 1.0);
+        ensure!(metrics.get("scanguard_bans_total{by=\"rule\"}") == 1.0);
+        ensure!(metrics.exit("banned") > 0.0, "nothing was dropped");
 
-    agent.order(&["unban", SCANNER])?;
-    ensure!(scan(&lab, "-sT -p 80")?.contains("80/open/"), "still banned");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        agent.order(&["unban", SCANNER])?;
+        ensure!(scan(lab, "-sT -p 80")?.contains("80/open/"), "still banned");
+        Ok(())
+    })
 }
 
 fn begun_anew() -> Result<()> {
-    let lab = Lab::new()?;
-    let _server = web_server(&lab)?;
-    let config = configured("mode = \"dry-run\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    scan_until_banned(&lab, &agent)?;
-    agent.order(&["enforce"])?;
-    let is_left_alone = || {
-        for _ in 0..3 {
-            ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped");
-            agent.settled()?;
-        }
-        let bans = agent.json(&["bans"])?;
-        ensure!(bans["bans"] == serde_json::json!([]), "{bans}");
-        let explained = agent.order(&["explain", SCANNER])?;
-        ensure!(explained.contains("is no ground"), "{explained}");
+    let scenario = configured("mode = \"dry-run\"")?;
+    let _server = web_server(&scenario.lab)?;
+    scenario.run(|lab, agent| {
+        scan_until_banned(lab, agent)?;
+        agent.order(&["enforce"])?;
+        let is_left_alone = || {
+            for _ in 0..3 {
+                ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped");
+                agent.settled()?;
+            }
+            let bans = agent.json(&["bans"])?;
+            ensure!(bans["bans"] == serde_json::json!([]), "{bans}");
+            let explained = agent.order(&["explain", SCANNER])?;
+            ensure!(explained.contains("is no ground"), "{explained}");
+            Ok(())
+        };
+        is_left_alone().context("after enforce")?;
+        scan_until_banned(lab, agent)?;
+        agent.order(&["unban", SCANNER])?;
+        is_left_alone().context("after unban")?;
+        let page = agent.metrics()?;
+        ensure!(page.get("scanguard_bans_total{by=\"rule\"}") == 2.0, "{page:?}");
         Ok(())
-    };
-    is_left_alone().context("after enforce")?;
-    scan_until_banned(&lab, &agent)?;
-    agent.order(&["unban", SCANNER])?;
-    is_left_alone().context("after unban")?;
-    let page = agent.metrics()?;
-    ensure!(page.get("scanguard_bans_total{by=\"rule\"}") == 2.0, "{page:?}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    })
 }
 
 /// What the agent does within milliseconds the kernel does at once.
@@ -167,223 +169,216 @@ fn reflex() -> Result<()> {
     for (settings, total) in
         [("", "scanguard_shields_total"), ("allow_spoofable = true\n", "scanguard_bans_total{by=\"rule\"}")]
     {
-        let lab = Lab::new()?;
-        let config = config_file(&format!("[response]\nmode = \"enforce\"\n{settings}"))?;
-        let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-        let status = agent.order(&["status"])?;
-        ensure!(status.contains("a source is shielded from for 200 ms"), "{status}");
-        let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
-        scan(&lab, "-sS -T5 --host-timeout 10s -p 1-1000")?;
-        answers.stop()?;
-        let metrics = agent.settled()?;
-        ensure!(metrics.exit("held") > 0.0 && metrics.get(total) == 1.0, "{total}: {metrics:?}");
-        let answered = answers.count(&format!("dst host {SCANNER} and tcp"))?;
-        ensure!((1..50).contains(&answered), "{answered} answers");
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        Scenario::new(&format!("[response]\nmode = \"enforce\"\n{settings}"))?.run(|lab, agent| {
+            let status = agent.order(&["status"])?;
+            ensure!(status.contains("a source is shielded from for 200 ms"), "{status}");
+            let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
+            scan(lab, "-sS -T5 --host-timeout 10s -p 1-1000")?;
+            answers.stop()?;
+            let metrics = agent.settled()?;
+            ensure!(metrics.exit("held") > 0.0 && metrics.get(total) == 1.0, "{total}: {metrics:?}");
+            let answered = answers.count(&format!("dst host {SCANNER} and tcp"))?;
+            ensure!((1..50).contains(&answered), "{answered} answers");
+            Ok(())
+        })?;
     }
     Ok(())
 }
 
 fn dry_run() -> Result<()> {
-    let lab = Lab::new()?;
-    let _server = web_server(&lab)?;
-    let config = configured("mode = \"dry-run\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let bans = scan_until_banned(&lab, &agent)?;
-    ensure!(bans["bans"][0]["drops"] == false, "{bans}");
-    let second = scan(&lab, "-sT -p 79-81")?;
-    ensure!(second.contains("80/open/") && second.matches("/closed/").count() == 2, "{second}");
-    let metrics = agent.settled()?;
-    let (would, banned) = (metrics.get("scanguard_would_drop_packets_total"), metrics.exit("banned"));
-    ensure!(would >= 3.0 && banned == 0.0, "{would} would be dropped, {banned} were");
+    let scenario = configured("mode = \"dry-run\"")?;
+    let _server = web_server(&scenario.lab)?;
+    scenario.run(|lab, agent| {
+        let bans = scan_until_banned(lab, agent)?;
+        ensure!(bans["bans"][0]["drops"] == false, "{bans}");
+        let second = scan(lab, "-sT -p 79-81")?;
+        ensure!(second.contains("80/open/") && second.matches("/closed/").count() == 2, "{second}");
+        let metrics = agent.settled()?;
+        let (would, banned) = (metrics.get("scanguard_would_drop_packets_total"), metrics.exit("banned"));
+        ensure!(would >= 3.0 && banned == 0.0, "{would} would be dropped, {banned} were");
 
-    agent.order(&["enforce"])?;
-    ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]), "a ban of the dry run is left");
-    ensure!(scan(&lab, "-sT -p 80")?.contains("80/open/"), "what was banned in dry run is dropped");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        agent.order(&["enforce"])?;
+        ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]), "a ban of the dry run is left");
+        ensure!(scan(lab, "-sT -p 80")?.contains("80/open/"), "what was banned in dry run is dropped");
+        Ok(())
+    })
 }
 
 fn forged() -> Result<()> {
-    let lab = Lab::new()?;
-    let config = configured("mode = \"enforce\"\nshield = false")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    scan(&lab, "-sS -p 1-300")?;
-    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
-    agent.settled()?;
-    let explained = agent.order(&["explain", SCANNER])?;
-    ensure!(
-        explained.contains("not banned") && explained.contains("response.allow_spoofable"),
-        "{explained}"
-    );
-    ensure!(agent.metrics()?.get("scanguard_bans_refused_total{reason=\"spoofable\"}") >= 1.0);
+    let scenario = configured("mode = \"enforce\"\nshield = false")?;
+    scenario.run(|lab, agent| {
+        scan(lab, "-sS -p 1-300")?;
+        wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+        agent.settled()?;
+        let explained = agent.order(&["explain", SCANNER])?;
+        ensure!(
+            explained.contains("not banned") && explained.contains("response.allow_spoofable"),
+            "{explained}"
+        );
+        ensure!(agent.metrics()?.get("scanguard_bans_refused_total{reason=\"spoofable\"}") >= 1.0);
 
-    fs::write(
-        config.path(),
-        "[sensor]\npoll_interval = \"100ms\"\n[response]\nmode = \"enforce\"\nallow_spoofable = true\n",
-    )?;
-    agent.process.signal(libc::SIGHUP);
-    wait_for("the reload", PATIENCE, || agent.said().contains("read again and taken").then_some(()))?;
-    scan(&lab, "-sS -p 1-300 --host-timeout 10s")?;
-    wait_for("the ban", PATIENCE, || {
-        let bans = agent.json(&["bans"]).ok()?;
-        (bans["bans"][0]["response"] == "ban").then_some(())
-    })?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        scenario.configure(&with_response("mode = \"enforce\"\nallow_spoofable = true"))?;
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the reload", PATIENCE, || agent.said().contains("read again and taken").then_some(()))?;
+        scan(lab, "-sS -p 1-300 --host-timeout 10s")?;
+        wait_for("the ban", PATIENCE, || {
+            let bans = agent.json(&["bans"]).ok()?;
+            (bans["bans"][0]["response"] == "ban").then_some(())
+        })?;
+        Ok(())
+    })
 }
 
 fn replies() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    behind::serve(&lab.scanner, 8080)?;
-    let config = configured("mode = \"enforce\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    agent.order(&["ban", SCANNER, "--for", "1h", "--reason", "test"])?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the banned one gets in");
-    ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "the banned one does not answer");
-    agent.order(&["unban", SCANNER])?;
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still banned");
-    // A network around it, and an end by itself.
-    agent.order(&["ban", "10.77.0.2/31", "--for", "2s"])?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the banned network gets in");
-    wait_for("the end of the ban", PATIENCE, || {
-        connects(&lab.scanner, at(VICTIM, 80)).ok().filter(|got| *got)
-    })?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = configured("mode = \"enforce\"")?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    behind::serve(&scenario.lab.scanner, 8080)?;
+    scenario.run(|lab, agent| {
+        agent.order(&["ban", SCANNER, "--for", "1h", "--reason", "test"])?;
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the banned one gets in");
+        ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "the banned one does not answer");
+        agent.order(&["unban", SCANNER])?;
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still banned");
+        // A network around it, and an end by itself.
+        agent.order(&["ban", "10.77.0.2/31", "--for", "2s"])?;
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the banned network gets in");
+        wait_for("the end of the ban", PATIENCE, || {
+            connects(&lab.scanner, at(VICTIM, 80)).ok().filter(|got| *got)
+        })?;
+        Ok(())
+    })
 }
 
 fn allowed() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
+    let scenario = Scenario::defaults()?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    let is_found = |lab: &Lab, agent: &Agent<'_>| {
+        scan(lab, "-sT -p 1-1000")?;
+        wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
+        agent.settled().map(drop)
+    };
     for (settings, why) in [
         ("allow = [\"10.77.0.0/28\"]", "response.allow"),
         ("allow_interfaces = [\"edge0\"]", "directly at edge0"),
     ] {
-        let config = configured(&format!("mode = \"enforce\"\n{settings}"))?;
-        let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-        scan(&lab, "-sT -p 1-1000")?;
-        wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
-        agent.settled()?;
-        let (done, said) = agent.ask(&["ban", SCANNER])?;
-        ensure!(!done && said.contains(why), "{said}");
-        let explained = agent.order(&["explain", SCANNER])?;
-        ensure!(explained.contains("never will be") && explained.contains(why), "{explained}");
-        ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
-        ensure!(agent.metrics()?.get("scanguard_bans_refused_total{reason=\"allowed\"}") >= 1.0);
-        ensure!(agent.stop()? == Some(0), "{}", agent.said());
+        scenario.configure(&with_response(&format!("mode = \"enforce\"\n{settings}")))?;
+        scenario.run(|lab, agent| {
+            is_found(lab, agent)?;
+            let (done, said) = agent.ask(&["ban", SCANNER])?;
+            ensure!(!done && said.contains(why), "{said}");
+            let explained = agent.order(&["explain", SCANNER])?;
+            ensure!(explained.contains("never will be") && explained.contains(why), "{explained}");
+            ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
+            ensure!(agent.metrics()?.get("scanguard_bans_refused_total{reason=\"allowed\"}") >= 1.0);
+            Ok(())
+        })?;
     }
 
     // Somebody is logged in when the agent starts.
-    let listener = lab.victim.enter(|| Ok(std::net::TcpListener::bind(("0.0.0.0", 22))?))?;
-    let session = lab.scanner.enter(|| Ok(TcpStream::connect_timeout(&at(VICTIM, 22), TIMEOUT)?))?;
-    let server = listener.accept()?;
-    let config = configured("mode = \"enforce\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    scan(&lab, "-sT -p 1-1000")?;
-    wait_for("the finding", PATIENCE, || agent.opened().contains_key("vertical_scan").then_some(()))?;
-    agent.settled()?;
-    let (done, said) = agent.ask(&["ban", "10.77.0.0/30"])?;
-    ensure!(!done, "a network with this host and the operator was banned: {said}");
-    let explained = agent.order(&["explain", SCANNER])?;
-    ensure!(explained.contains("never will be") && explained.contains("SSH"), "{explained}");
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "locked out");
-    drop((session, server));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let listener = scenario.lab.victim.enter(|| Ok(std::net::TcpListener::bind(("0.0.0.0", 22))?))?;
+    let connect = || Ok(TcpStream::connect_timeout(&at(VICTIM, 22), TIMEOUT)?);
+    let _session = scenario.lab.scanner.enter(connect)?;
+    let _server = listener.accept()?;
+    scenario.configure(&with_response("mode = \"enforce\""))?;
+    scenario.run(|lab, agent| {
+        is_found(lab, agent)?;
+        let (done, said) = agent.ask(&["ban", "10.77.0.0/30"])?;
+        ensure!(!done, "a network with this host and the operator was banned: {said}");
+        let explained = agent.order(&["explain", SCANNER])?;
+        ensure!(explained.contains("never will be") && explained.contains("SSH"), "{explained}");
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "locked out");
+        Ok(())
+    })
 }
 
 fn confirmed() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    let config = configured("mode = \"dry-run\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    agent.order(&["ban", SCANNER])?;
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped in dry run");
-    agent.order(&["enforce", "--confirm", "3s"])?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
-    wait_for("the fallback", PATIENCE, || (mode(&agent)? == "dry-run").then_some(()))?;
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still dropped");
-    let status = agent.order(&["status"])?;
-    ensure!(status.contains("not confirmed in time"), "{status}");
-    let (done, said) = agent.ask(&["confirm"])?;
-    ensure!(!done && said.contains("nothing to confirm"), "{said}");
+    let scenario = configured("mode = \"dry-run\"")?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        agent.order(&["ban", SCANNER])?;
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped in dry run");
+        agent.order(&["enforce", "--confirm", "3s"])?;
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+        wait_for("the fallback", PATIENCE, || (mode(agent)? == "dry-run").then_some(()))?;
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still dropped");
+        let status = agent.order(&["status"])?;
+        ensure!(status.contains("not confirmed in time"), "{status}");
+        let (done, said) = agent.ask(&["confirm"])?;
+        ensure!(!done && said.contains("nothing to confirm"), "{said}");
 
-    agent.order(&["enforce", "--confirm", "3s"])?;
-    agent.order(&["confirm"])?;
-    std::thread::sleep(Duration::from_secs(4));
-    ensure!(mode(&agent).as_deref() == Some("enforce"), "it fell back though it was confirmed");
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
-    agent.order(&["observe"])?;
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped while observing");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        agent.order(&["enforce", "--confirm", "3s"])?;
+        agent.order(&["confirm"])?;
+        std::thread::sleep(Duration::from_secs(4));
+        ensure!(mode(agent).as_deref() == Some("enforce"), "it fell back though it was confirmed");
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+        agent.order(&["observe"])?;
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped while observing");
+        Ok(())
+    })
 }
 
 fn restarted() -> Result<()> {
-    let lab = Lab::new()?;
-    let _server = web_server(&lab)?;
-    let config = configured("mode = \"dry-run\"")?;
-    let start = || Agent::start(&lab.victim, &["--config", &config.path()]);
-    let mut agent = start()?;
-    agent.order(&["enforce"])?;
-    agent.order(&["allow", "192.0.2.7"])?;
-    scan_until_banned(&lab, &agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped without an agent");
+    let scenario = configured("mode = \"dry-run\"")?;
+    let _server = web_server(&scenario.lab)?;
+    scenario.run(|lab, agent| {
+        agent.order(&["enforce"])?;
+        agent.order(&["allow", "192.0.2.7"])?;
+        scan_until_banned(lab, agent).map(drop)
+    })?;
+    ensure!(connects(&scenario.lab.scanner, at(VICTIM, 80))?, "dropped without an agent");
 
-    let mut agent = start()?;
-    ensure!(mode(&agent).as_deref() == Some("enforce"), "{:?}", mode(&agent));
-    let bans = agent.json(&["bans"])?;
-    ensure!(bans["bans"][0]["net"] == "10.77.0.2/32" && bans["bans"][0]["by"] == "rule", "{bans}");
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban was not restored");
-    ensure!(agent.order(&["explain", "192.0.2.7"])?.contains("allowed by hand"));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    scenario.run(|lab, agent| {
+        ensure!(mode(agent).as_deref() == Some("enforce"), "{:?}", mode(agent));
+        let bans = agent.json(&["bans"])?;
+        ensure!(bans["bans"][0]["net"] == "10.77.0.2/32" && bans["bans"][0]["by"] == "rule", "{bans}");
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban was not restored");
+        ensure!(agent.order(&["explain", "192.0.2.7"])?.contains("allowed by hand"));
+        Ok(())
+    })?;
 
-    let state = lab.victim.directory().join("state.json");
+    let directory = scenario.lab.victim.directory();
+    let state = directory.join("state.json");
     let whole = fs::read_to_string(&state)?;
     fs::write(&state, &whole[..whole.len() / 2])?;
-    let mut agent = start()?;
-    ensure!(agent.said().contains("moved aside"), "{}", agent.said());
-    ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
-    ensure!(agent.metrics()?.get("scanguard_state_file_errors_total{operation=\"corrupt\"}") == 1.0);
-    let names: Vec<_> = fs::read_dir(lab.victim.directory())?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    ensure!(names.iter().any(|name| name.starts_with("state.json.corrupt-")), "{names:?}");
+    scenario.run(|_, agent| {
+        ensure!(agent.said().contains("moved aside"), "it is not said");
+        ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
+        ensure!(agent.metrics()?.get("scanguard_state_file_errors_total{operation=\"corrupt\"}") == 1.0);
+        let names: Vec<_> =
+            fs::read_dir(directory)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        ensure!(names.iter().any(|name| name.starts_with("state.json.corrupt-")), "{names:?}");
 
-    // A state file that cannot be written is said, and nothing else.
-    fs::remove_file(&state).ok();
-    fs::create_dir(&state)?;
-    agent.order(&["ban", SCANNER])?;
-    let failed = "scanguard_state_file_errors_total{operation=\"write\"}";
-    wait_for("the error", PATIENCE, || (agent.metrics().ok()?.get(failed) >= 1.0).then_some(()))?;
-    ensure!(agent.order(&["status"])?.contains("NOT WRITTEN"));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        // A state file that cannot be written is said, and nothing else.
+        fs::remove_file(&state).ok();
+        fs::create_dir(&state)?;
+        agent.order(&["ban", SCANNER])?;
+        let failed = "scanguard_state_file_errors_total{operation=\"write\"}";
+        wait_for("the error", PATIENCE, || (agent.metrics().ok()?.get(failed) >= 1.0).then_some(()))?;
+        ensure!(agent.order(&["status"])?.contains("NOT WRITTEN"));
+        Ok(())
+    })
 }
 
 fn recounted() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    let config = configured("mode = \"dry-run\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    agent.order(&["ban", SCANNER])?;
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped in dry run");
-    let counted = || anyhow::Ok(agent.json(&["bans"])?["bans"][0]["packets"].as_u64().context("a count")?);
-    let mut before = counted()?;
-    ensure!(before > 0, "nothing was counted");
-    for (mode, passes) in [("enforce", false), ("dry-run", true), ("observe", true), ("enforce", false)] {
-        agent.order(&[mode])?;
-        let kept = counted()?;
-        ensure!(kept >= before, "{mode}: {before} were counted, {kept} are left");
-        ensure!(connects(&lab.scanner, at(VICTIM, 80))? == passes, "{mode}");
-        before = counted()?;
-        ensure!(mode == "observe" || before > kept, "{mode}: {kept} were counted, and no more");
-    }
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = configured("mode = \"dry-run\"")?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        agent.order(&["ban", SCANNER])?;
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "dropped in dry run");
+        let counted =
+            || anyhow::Ok(agent.json(&["bans"])?["bans"][0]["packets"].as_u64().context("a count")?);
+        let mut before = counted()?;
+        ensure!(before > 0, "nothing was counted");
+        for (mode, passes) in [("enforce", false), ("dry-run", true), ("observe", true), ("enforce", false)] {
+            agent.order(&[mode])?;
+            let kept = counted()?;
+            ensure!(kept >= before, "{mode}: {before} were counted, {kept} are left");
+            ensure!(connects(&lab.scanner, at(VICTIM, 80))? == passes, "{mode}");
+            before = counted()?;
+            ensure!(mode == "observe" || before > kept, "{mode}: {kept} were counted, and no more");
+        }
+        Ok(())
+    })
 }
 
 fn two_agents() -> Result<()> {
@@ -400,99 +395,97 @@ fn two_agents() -> Result<()> {
     ensure!(!done && said.contains("Is `scanguard run` running?"), "{said}");
     let mut third = Agent::start(&lab.victim, &[])?;
     ensure!(third.order(&["status"])?.contains("mode        observe"));
-    ensure!(third.stop()? == Some(0), "{}", third.said());
+    third.end()?;
     let (done, said) = third.ask(&["bans"])?;
     ensure!(!done && said.contains("no agent answers"), "{said}");
     Ok(())
 }
 
 fn forbidden() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    let socket = lab.victim.directory().join("control.sock");
-    let as_nobody = || -> Result<String> {
-        let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
-        // A Unix socket is found from any network namespace.
-        command.arg(binary()?).args(["status", "--socket"]).arg(&socket);
-        let output = command.output()?;
-        ensure!(!output.status.success(), "it was answered");
-        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let said = as_nobody()?;
-    ensure!(said.contains("permission denied"), "{said}");
-    // Even where somebody has opened the socket to all.
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
-    let said = as_nobody()?;
-    ensure!(said.contains("you have no right"), "{said}");
-    ensure!(agent.said().contains("uid 65534"), "{}", agent.said());
-    ensure!(agent.metrics()?.get("scanguard_control_requests_total{outcome=\"forbidden\"}") == 1.0);
+    Scenario::defaults()?.run(|lab, agent| {
+        let socket = lab.victim.directory().join("control.sock");
+        let as_nobody = || -> Result<String> {
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            // A Unix socket is found from any network namespace.
+            command.arg(binary()?).args(["status", "--socket"]).arg(&socket);
+            let output = command.output()?;
+            ensure!(!output.status.success(), "it was answered");
+            Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let said = as_nobody()?;
+        ensure!(said.contains("permission denied"), "{said}");
+        // Even where somebody has opened the socket to all.
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
+        let said = as_nobody()?;
+        ensure!(said.contains("you have no right"), "{said}");
+        ensure!(agent.said().contains("uid 65534"), "{}", agent.said());
+        ensure!(agent.metrics()?.get("scanguard_control_requests_total{outcome=\"forbidden\"}") == 1.0);
 
-    // What is no request does not get far either.
-    let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"POST /v1/ban HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n")?;
-    stream.write_all(&[b' '; 20_000])?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer)?;
-    ensure!(&answer == b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&answer));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        // What is no request does not get far either.
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"POST /v1/ban HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n")?;
+        stream.write_all(&[b' '; 20_000])?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        ensure!(&answer == b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&answer));
+        Ok(())
+    })
 }
 
 fn nonsense() -> Result<()> {
-    let lab = Lab::new()?;
-    lab.victim.ip("route add default via 10.77.0.9")?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    for (arguments, word) in [
-        (["ban", "0.0.0.0/0"].as_slice(), "every address there is"),
-        (&["ban", "::/0"], "every address there is"),
-        (&["ban", "16.0.0.0/7"], "too wide"),
-        (&["ban", VICTIM], "own address"),
-        (&["ban", "::ffff:10.77.0.1"], "own address"),
-        (&["ban", "10.77.0.9"], "default gateway"),
-        (&["ban", "10.77.0.0/16"], "which is never banned, is within 10.77.0.0/16"),
-        (&["ban", "192.0.2.1/24"], "is 192.0.2.0/24 meant"),
-        (&["ban", "192.0.2.1", "--for", "0s"], "a ban lasts from 1s"),
-        (&["ban", "192.0.2.1", "--for", "200000000h"], "a ban lasts from 1s"),
-        (&["ban", "192.0.2.1", "--for", "99999999999999999999h"], "is no time"),
-        (&["ban", "192.0.2.1", "--for=-5s"], "less than nothing"),
-        (&["ban", "192.0.2.1", "--reason", "a\nb"], "one line"),
-        (&["ban", "me"], "no address or network"),
-        (&["unban", "192.0.2.1"], "is not banned"),
-        (&["allow", "0.0.0.0/0"], "every address"),
-        (&["disallow", "192.0.2.1"], "not allowed by hand"),
-        (&["enforce", "--confirm", "0s"], "from 1s to 24h"),
-        (&["confirm"], "nothing to confirm"),
-    ] {
-        let (done, said) = agent.ask(arguments)?;
-        ensure!(!done && said.contains(word), "{arguments:?}: {said}");
-    }
-    ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::defaults()?;
+    scenario.lab.victim.ip("route add default via 10.77.0.9")?;
+    scenario.run(|_, agent| {
+        for (arguments, word) in [
+            (["ban", "0.0.0.0/0"].as_slice(), "every address there is"),
+            (&["ban", "::/0"], "every address there is"),
+            (&["ban", "16.0.0.0/7"], "too wide"),
+            (&["ban", VICTIM], "own address"),
+            (&["ban", "::ffff:10.77.0.1"], "own address"),
+            (&["ban", "10.77.0.9"], "default gateway"),
+            (&["ban", "10.77.0.0/16"], "which is never banned, is within 10.77.0.0/16"),
+            (&["ban", "192.0.2.1/24"], "is 192.0.2.0/24 meant"),
+            (&["ban", "192.0.2.1", "--for", "0s"], "a ban lasts from 1s"),
+            (&["ban", "192.0.2.1", "--for", "200000000h"], "a ban lasts from 1s"),
+            (&["ban", "192.0.2.1", "--for", "99999999999999999999h"], "is no time"),
+            (&["ban", "192.0.2.1", "--for=-5s"], "less than nothing"),
+            (&["ban", "192.0.2.1", "--reason", "a\nb"], "one line"),
+            (&["ban", "me"], "no address or network"),
+            (&["unban", "192.0.2.1"], "is not banned"),
+            (&["allow", "0.0.0.0/0"], "every address"),
+            (&["disallow", "192.0.2.1"], "not allowed by hand"),
+            (&["enforce", "--confirm", "0s"], "from 1s to 24h"),
+            (&["confirm"], "nothing to confirm"),
+        ] {
+            let (done, said) = agent.ask(arguments)?;
+            ensure!(!done && said.contains(word), "{arguments:?}: {said}");
+        }
+        ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
+        Ok(())
+    })
 }
 
 fn reloaded() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    let config = configured("mode = \"enforce\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    agent.order(&["ban", SCANNER])?;
-    let reload = |text: &str, said: &str| -> Result<()> {
-        let before = agent.said().matches(said).count();
-        fs::write(config.path(), format!("[sensor]\npoll_interval = \"100ms\"\n[response]\n{text}\n"))?;
-        agent.process.signal(libc::SIGHUP);
-        wait_for(said, PATIENCE, || (agent.said().matches(said).count() > before).then_some(()))
-    };
-    reload("mode = \"observe\"\ntimes = [\"never\"]", "the old configuration stays")?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a part of a wrong file was taken");
-    reload("mode = \"observe\"", "read again and taken")?;
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still enforcing");
-    reload("mode = \"enforce\"", "read again and taken")?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban is gone");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = configured("mode = \"enforce\"")?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        agent.order(&["ban", SCANNER])?;
+        let reload = |text: &str, said: &str| -> Result<()> {
+            let before = agent.said().matches(said).count();
+            scenario.configure(&with_response(text))?;
+            agent.process.signal(libc::SIGHUP);
+            wait_for(said, PATIENCE, || (agent.said().matches(said).count() > before).then_some(()))
+        };
+        reload("mode = \"observe\"\ntimes = [\"never\"]", "the old configuration stays")?;
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a part of a wrong file was taken");
+        reload("mode = \"observe\"", "read again and taken")?;
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still enforcing");
+        reload("mode = \"enforce\"", "read again and taken")?;
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban is gone");
+        Ok(())
+    })
 }
 
 /// Each of the sources scans, by turns, until that is so.
@@ -507,104 +500,105 @@ fn scan_until(
 }
 
 fn breaker() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    let config = configured("mode = \"enforce\"\nallow_spoofable = true\nmax_per_minute = 2")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    agent.order(&["ban", SCANNER])?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
-    scan_until(&lab, &SOURCES, "the fallback", || Some(mode(&agent)? == "dry-run"))?;
-    let page = agent.metrics()?;
-    ensure!(page.get("scanguard_circuit_breaker_open") == 1.0, "{page:?}");
-    ensure!(page.get("scanguard_bans_total{by=\"rule\"}") == 2.0, "{page:?}");
-    let status = agent.order(&["status"])?;
-    ensure!(status.contains("by the circuit breaker"), "{status}");
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still dropped");
+    let scenario = configured("mode = \"enforce\"\nallow_spoofable = true\nmax_per_minute = 2")?;
+    behind::serve(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        agent.order(&["ban", SCANNER])?;
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+        scan_until(lab, &SOURCES, "the fallback", || Some(mode(agent)? == "dry-run"))?;
+        let page = agent.metrics()?;
+        ensure!(page.get("scanguard_circuit_breaker_open") == 1.0, "{page:?}");
+        ensure!(page.get("scanguard_bans_total{by=\"rule\"}") == 2.0, "{page:?}");
+        let status = agent.order(&["status"])?;
+        ensure!(status.contains("by the circuit breaker"), "{status}");
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "still dropped");
+        Ok(())
+    })?;
     // It is still open after a restart.
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ensure!(mode(&agent).as_deref() == Some("dry-run"), "{}", agent.said());
-    ensure!(agent.metrics()?.get("scanguard_circuit_breaker_open") == 1.0);
-    agent.order(&["enforce"])?;
-    ensure!(agent.metrics()?.get("scanguard_circuit_breaker_open") == 0.0);
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    scenario.run(|lab, agent| {
+        ensure!(mode(agent).as_deref() == Some("dry-run"), "{:?}", mode(agent));
+        ensure!(agent.metrics()?.get("scanguard_circuit_breaker_open") == 1.0);
+        agent.order(&["enforce"])?;
+        ensure!(agent.metrics()?.get("scanguard_circuit_breaker_open") == 0.0);
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "not dropped");
+        Ok(())
+    })
 }
 
 fn full() -> Result<()> {
-    let lab = Lab::new()?;
-    let config = configured("mode = \"enforce\"\nallow_spoofable = true\nmax_bans = 2")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    agent.order(&["ban", SCANNER])?;
-    let evicted = || Some(agent.metrics().ok()?.get("scanguard_bans_evicted_total") >= 1.0);
-    scan_until(&lab, &SOURCES[..2], "an eviction", evicted)?;
-    let bans = agent.json(&["bans"])?;
-    let bans = bans["bans"].as_array().context("bans")?;
-    let by = |who| bans.iter().filter(|ban| ban["by"] == who).count();
-    ensure!(bans.len() == 2 && by("hand") == 1 && by("rule") == 1, "{bans:?}");
-    ensure!(agent.said().contains("response.max_bans"), "{}", agent.said());
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    configured("mode = \"enforce\"\nallow_spoofable = true\nmax_bans = 2")?.run(|lab, agent| {
+        agent.order(&["ban", SCANNER])?;
+        let evicted = || Some(agent.metrics().ok()?.get("scanguard_bans_evicted_total") >= 1.0);
+        scan_until(lab, &SOURCES[..2], "an eviction", evicted)?;
+        let bans = agent.json(&["bans"])?;
+        let bans = bans["bans"].as_array().context("bans")?;
+        let by = |who| bans.iter().filter(|ban| ban["by"] == who).count();
+        ensure!(bans.len() == 2 && by("hand") == 1 && by("rule") == 1, "{bans:?}");
+        ensure!(agent.said().contains("response.max_bans"), "{}", agent.said());
+        Ok(())
+    })
 }
 
 fn escalation() -> Result<()> {
-    let lab = Lab::new()?;
-    let config =
-        configured("mode = \"enforce\"\nallow_spoofable = true\ntimes = [\"1s\", \"1h\"]\njitter = 0")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let again = || Some(agent.json(&["bans"]).ok()?["bans"][0]["level"] == 1);
-    scan_until(&lab, &SOURCES[..1], "the second ban", again)?;
-    let bans = agent.json(&["bans"])?;
-    let ban = &bans["bans"][0];
-    ensure!(ban["seconds_left"].as_u64().is_some_and(|left| (3_500..=3_600).contains(&left)), "{ban}");
-    ensure!(
-        ban["reason"].as_str().is_some_and(|reason| reason.starts_with("banned for the 2nd time for 1h")),
-        "{ban}"
-    );
-    ensure!(agent.metrics()?.get("scanguard_bans_total{by=\"rule\"}") == 2.0);
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    configured("mode = \"enforce\"\nallow_spoofable = true\ntimes = [\"1s\", \"1h\"]\njitter = 0")?.run(
+        |lab, agent| {
+            let again = || Some(agent.json(&["bans"]).ok()?["bans"][0]["level"] == 1);
+            scan_until(lab, &SOURCES[..1], "the second ban", again)?;
+            let bans = agent.json(&["bans"])?;
+            let ban = &bans["bans"][0];
+            ensure!(
+                ban["seconds_left"].as_u64().is_some_and(|left| (3_500..=3_600).contains(&left)),
+                "{ban}"
+            );
+            ensure!(
+                ban["reason"]
+                    .as_str()
+                    .is_some_and(|reason| reason.starts_with("banned for the 2nd time for 1h")),
+                "{ban}"
+            );
+            ensure!(agent.metrics()?.get("scanguard_bans_total{by=\"rule\"}") == 2.0);
+            Ok(())
+        },
+    )
 }
 
 fn drop_all() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.scanner, 8080)?;
-    let config = configured("mode = \"enforce\"\ndrop = \"all\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "dropped without a ban");
-    agent.order(&["ban", SCANNER])?;
-    ensure!(!connects(&lab.victim, at(SCANNER, 8080))?, "the banned one answers");
-    ensure!(agent.order(&["status"])?.contains("drop = \"all\""));
-    agent.order(&["unban", SCANNER])?;
-    ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "still banned");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = configured("mode = \"enforce\"\ndrop = \"all\"")?;
+    behind::serve(&scenario.lab.scanner, 8080)?;
+    scenario.run(|lab, agent| {
+        ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "dropped without a ban");
+        agent.order(&["ban", SCANNER])?;
+        ensure!(!connects(&lab.victim, at(SCANNER, 8080))?, "the banned one answers");
+        ensure!(agent.order(&["status"])?.contains("drop = \"all\""));
+        agent.order(&["unban", SCANNER])?;
+        ensure!(connects(&lab.victim, at(SCANNER, 8080))?, "still banned");
+        Ok(())
+    })
 }
 
 fn feeds() -> Result<()> {
-    let lab = Lab::new()?;
-    behind::serve(&lab.victim, 80)?;
-    let feed = config_file("10.77.0.2\n10.77.0.0/24\n")?;
-    let config = config_file(&format!(
+    let feed = scratch::file(".txt", "10.77.0.2\n10.77.0.0/24\n")?;
+    let scenario = Scenario::new(&format!(
         "[feeds]\nfiles = [\"{}\"]\n[response]\nmode = \"enforce\"\nknown_bad = \"drop\"\n",
-        feed.path()
+        feed.display()
     ))?;
+    behind::serve(&scenario.lab.victim, 80)?;
     // The whole network would be one with this host in it: it is left out, and with it the address that was joined.
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ensure!(agent.json(&["status"])?["response"]["feed_networks_left_out"] == 1);
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "a network with this host in it was banned");
-    fs::write(feed.path(), "10.77.0.2\n")?;
-    agent.process.signal(libc::SIGHUP);
-    wait_for("the reload", PATIENCE, || agent.said().contains("read again and taken").then_some(()))?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a listed address gets in");
-    ensure!(agent.metrics()?.get("scanguard_bans{kind=\"feed\"}") == 1.0);
+    scenario.run(|lab, agent| {
+        ensure!(agent.json(&["status"])?["response"]["feed_networks_left_out"] == 1);
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "a network with this host in it was banned");
+        fs::write(&feed, "10.77.0.2\n")?;
+        agent.process.signal(libc::SIGHUP);
+        wait_for("the reload", PATIENCE, || agent.said().contains("read again and taken").then_some(()))?;
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a listed address gets in");
+        ensure!(agent.metrics()?.get("scanguard_bans{kind=\"feed\"}") == 1.0);
+        Ok(())
+    })?;
     // An agent that starts with it, too.
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a listed address gets in after a start");
-    agent.order(&["allow", SCANNER])?;
-    ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "an allowed address does not get in");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    scenario.run(|lab, agent| {
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "a listed address gets in after a start");
+        agent.order(&["allow", SCANNER])?;
+        ensure!(connects(&lab.scanner, at(VICTIM, 80))?, "an allowed address does not get in");
+        Ok(())
+    })
 }

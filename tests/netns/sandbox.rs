@@ -1,21 +1,27 @@
 //! Least privilege: what the real agent has given up once it is attached, thread by thread, and what it says of that.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::Agent,
-    lab::{Lab, wait_for},
-    root::skipped,
-    scans::SCANS,
+    fixtures::{
+        agent::Agent,
+        lab::{PATIENCE, wait_for},
+        root::skipped,
+        scenario::Scenario,
+        scratch::Scratch,
+    },
+    tables::scans::SCANS,
 };
 
 use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// `CAP_DAC_READ_SEARCH`, include/uapi/linux/capability.h.
 const READ_SEARCH: u64 = 1 << 2;
+
+/// A file with nothing in it is taken for a mistake.
+const DEFAULTS: &str = "# all defaults\n";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -61,17 +67,10 @@ fn enforced(agent: &Agent<'_>, part: &str) -> Result<bool> {
     Ok(page.get(&format!("scanguard_sandbox_enforced{{part=\"{part}\"}}")) == 1.0)
 }
 
-fn start<'n>(lab: &'n Lab, config: &str) -> Result<(Agent<'n>, String)> {
-    let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
-    let file = directory.join("scanguard.toml").display().to_string();
-    fs::write(&file, config)?;
-    Ok((Agent::start(&lab.victim, &["--format", "json", "--config", &file])?, file))
-}
-
 fn confined() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, "# all defaults\n")?;
+    let scenario = Scenario::new(DEFAULTS)?.with(&["--format", "json"]);
+    let directory = scenario.lab.victim.directory();
+    let mut agent = scenario.start()?;
     ensure_confined(&agent, 0)?;
     for part in ["capabilities", "seccomp"] {
         ensure!(enforced(&agent, part)?, "{part}");
@@ -79,85 +78,77 @@ fn confined() -> Result<()> {
     let report = agent.json(&["status"])?;
     ensure!(report["sandbox"]["enabled"] == true && report["sandbox"]["seccomp"] == true, "{report}");
     // It does its work: counts, finds, bans, writes its state. What that takes of threads is confined, too.
-    SCANS[0].run(&lab)?;
+    SCANS[0].run(&scenario.lab)?;
     wait_for("the finding", PATIENCE, || (!agent.findings().is_empty()).then_some(()))?;
     agent.order(&["ban", "192.0.2.7"])?;
-    let state = lab.victim.directory().join("state.json");
+    let state = directory.join("state.json");
     let kept = || fs::read_to_string(&state).is_ok_and(|text| text.contains("192.0.2.7"));
     wait_for("the state is written", PATIENCE, || kept().then_some(()))?;
     ensure_confined(&agent, 0)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     ensure!(
         !agent.said().contains("ermission denied") && !agent.said().contains("not permitted"),
         "{}",
         agent.said()
     );
-    ensure!(!lab.victim.directory().join("control.sock").exists(), "the socket is left");
+    ensure!(!directory.join("control.sock").exists(), "the socket is left");
     Ok(())
 }
 
 fn with_logs() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = lab.victim.directory();
-    let shown = directory.display();
-    let config = format!("[logs]\nfiles = [\"{shown}/*.log\"]\nstate = \"{shown}/logs.json\"\n");
-    let (mut agent, _) = start(&lab, &config)?;
-    ensure_confined(&agent, READ_SEARCH)?;
-    let said = agent.order(&["status"])?;
-    ensure!(said.contains("capabilities: CAP_DAC_READ_SEARCH"), "{said}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::defaults()?;
+    let directory = scenario.lab.victim.directory().display();
+    scenario.configure(&format!(
+        "[logs]\nfiles = [\"{directory}/*.log\"]\nstate = \"{directory}/logs.json\"\n"
+    ))?;
+    scenario.run(|_, agent| {
+        ensure_confined(agent, READ_SEARCH)?;
+        let said = agent.order(&["status"])?;
+        ensure!(said.contains("capabilities: CAP_DAC_READ_SEARCH"), "{said}");
+        Ok(())
+    })
 }
 
 fn switched_off() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, _) = start(&lab, "[security]\nsandbox = false\n")?;
-    for thread in threads(&agent)? {
-        ensure!(thread.get("Seccomp").is_some_and(|mode| mode == "0"), "{thread:?}");
-    }
-    ensure!(!enforced(&agent, "capabilities")? && !enforced(&agent, "seccomp")?);
-    ensure!(agent.said().contains("security.sandbox is off"), "{}", agent.said());
-    let said = agent.order(&["status"])?;
-    ensure!(said.contains("sandbox     OFF"), "{said}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    Scenario::new("[security]\nsandbox = false\n")?.with(&["--format", "json"]).run(|_, agent| {
+        for thread in threads(agent)? {
+            ensure!(thread.get("Seccomp").is_some_and(|mode| mode == "0"), "{thread:?}");
+        }
+        ensure!(!enforced(agent, "capabilities")? && !enforced(agent, "seccomp")?);
+        ensure!(agent.said().contains("security.sandbox is off"), "{}", agent.said());
+        let said = agent.order(&["status"])?;
+        ensure!(said.contains("sandbox     OFF"), "{said}");
+        Ok(())
+    })
 }
 
 fn elsewhere() -> Result<()> {
-    let lab = Lab::new()?;
-    let (mut agent, file) = start(&lab, "# all defaults\n")?;
-    if !enforced(&agent, "landlock")? {
-        return skipped("Landlock");
-    }
-    let reloads = |agent: &Agent<'_>, outcome: &str, times: f64| {
-        let series = format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}");
-        agent.process.signal(libc::SIGHUP);
-        wait_for("the reload", PATIENCE, || (agent.metrics().ok()?.get(&series) == times).then_some(()))
-    };
-    // A test of its own directory, which goes with the namespace of that name.
-    let other = Lab::new()?;
-    let directory = other.victim.directory();
-    fs::create_dir_all(&directory)?;
-    let feed = directory.join("feed.txt").display().to_string();
-    fs::write(&feed, "192.0.2.0/24\n")?;
-    fs::write(&file, format!("[feeds]\nfiles = [\"{feed}\"]\n"))?;
-    reloads(&agent, "failure", 1.0)?;
-    // It is counted before it is said.
-    let is_said = || {
-        let said = agent.said();
-        (said.contains(&directory.display().to_string()) && said.contains("restart the agent")).then_some(())
-    };
-    wait_for("the reason", PATIENCE, is_said).with_context(|| agent.said())?;
-    // To write elsewhere is refused likewise, and beside the file it can still be read.
-    let sink = format!("[[sinks]]\nkind = \"file\"\nformat = \"json\"\npath = \"{feed}\"\n");
-    fs::write(&file, sink)?;
-    reloads(&agent, "failure", 2.0)?;
-    let near = lab.victim.directory().join("feed.txt").display().to_string();
-    fs::write(&near, "192.0.2.0/24\n")?;
-    fs::write(&file, format!("[feeds]\nfiles = [\"{near}\"]\n"))?;
-    reloads(&agent, "success", 1.0)?;
-    let is_read = || agent.metrics().ok().filter(|page| page.get("scanguard_feed_networks") == 1.0);
-    wait_for("the feed", PATIENCE, is_read).with_context(|| agent.said())?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = Scenario::new(DEFAULTS)?;
+    scenario.run(|lab, agent| {
+        if !enforced(agent, "landlock")? {
+            return skipped("Landlock");
+        }
+        let reload = |configuration: &str, outcome: &str, times: f64| {
+            scenario.configure(configuration)?;
+            let series = format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}");
+            agent.process.signal(libc::SIGHUP);
+            wait_for("the reload", PATIENCE, || (agent.metrics().ok()?.get(&series) == times).then_some(()))
+        };
+        let other = Scratch::new()?;
+        let feed = other.file("feed.txt", "192.0.2.0/24\n")?;
+        reload(&format!("[feeds]\nfiles = [\"{feed}\"]\n"), "failure", 1.0)?;
+        // It is counted before it is said.
+        let directory = other.path().display().to_string();
+        let is_said = |said: &str| said.contains(&directory) && said.contains("restart the agent");
+        wait_for("the reason", PATIENCE, || is_said(&agent.said()).then_some(()))?;
+        // To write elsewhere is refused likewise, and beside the file it can still be read.
+        let sink = format!("[[sinks]]\nkind = \"file\"\nformat = \"json\"\npath = \"{feed}\"\n");
+        reload(&sink, "failure", 2.0)?;
+        let near = lab.victim.directory().join("feed.txt").display().to_string();
+        fs::write(&near, "192.0.2.0/24\n")?;
+        reload(&format!("[feeds]\nfiles = [\"{near}\"]\n"), "success", 1.0)?;
+        let is_read = || agent.metrics().ok().filter(|page| page.get("scanguard_feed_networks") == 1.0);
+        wait_for("the feed", PATIENCE, is_read)?;
+        Ok(())
+    })
 }

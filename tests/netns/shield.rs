@@ -9,22 +9,21 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::Agent,
     capture::Capture,
     clients::at,
     frames::{self, V4},
-    lab::{Lab, Namespace, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, wait_for},
+    lab::{Lab, Namespace, PATIENCE, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, wait_for},
+    scenario::Scenario,
     stream, wire,
 };
 
 use crate::{
-    counts::config_file,
     response::{configured, connects, scan},
     trial,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const VICTIM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SCANNER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const TCP: u8 = 6;
@@ -83,56 +82,55 @@ fn shielded(agent: &Agent<'_>) -> Result<serde_json::Value> {
 }
 
 fn silent() -> Result<()> {
-    let lab = Lab::new()?;
-    echo(&lab.victim, 80)?;
-    let config = config_file("[response]\nmode = \"enforce\"\n")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let before = open(&lab.scanner, at(VICTIM, 80))?;
-    is_served(&before)?;
-    scan(&lab, "-sS -T4 -p 1-300 --host-timeout 10s")?;
-    let bans = shielded(&agent)?;
-    ensure!(bans["bans"][0]["by"] == "rule" && bans["bans"][0]["drops"] == true, "{bans}");
+    let scenario = Scenario::new("[response]\nmode = \"enforce\"\n")?;
+    echo(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        let before = open(&lab.scanner, at(VICTIM, 80))?;
+        is_served(&before)?;
+        scan(lab, "-sS -T4 -p 1-300 --host-timeout 10s")?;
+        let bans = shielded(agent)?;
+        ensure!(bans["bans"][0]["by"] == "rule" && bans["bans"][0]["drops"] == true, "{bans}");
 
-    let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
-    let found = scan(&lab, "-sS -T5 --min-rate 2000 --host-timeout 30s -p 1-1000")?;
-    ensure!(found.contains("80/open/") && !found.contains("/closed/"), "{found}");
-    for technique in ["-sN", "-sF", "-sX", "-sA", "-sM"] {
-        scan(&lab, &format!("{technique} -T5 --min-rate 2000 --host-timeout 10s -p 1-50"))?;
-    }
-    scan(&lab, "-sU -T5 --min-rate 2000 --host-timeout 10s -p 1-50")?;
-    answers.stop()?;
-    let resets = answers.count(RESETS)?;
-    let unreachable = answers.count(&format!("dst host {SCANNER} and icmp[icmptype] = icmp-unreach"))?;
-    // A stray at the open port (-sA, -sM) passes, as the end of a handshake would: the host itself resets it.
-    ensure!(resets == 0 && unreachable == 0, "{resets} resets, {unreachable} unreachable");
+        let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
+        let found = scan(lab, "-sS -T5 --min-rate 2000 --host-timeout 30s -p 1-1000")?;
+        ensure!(found.contains("80/open/") && !found.contains("/closed/"), "{found}");
+        for technique in ["-sN", "-sF", "-sX", "-sA", "-sM"] {
+            scan(lab, &format!("{technique} -T5 --min-rate 2000 --host-timeout 10s -p 1-50"))?;
+        }
+        scan(lab, "-sU -T5 --min-rate 2000 --host-timeout 10s -p 1-50")?;
+        answers.stop()?;
+        let resets = answers.count(RESETS)?;
+        let unreachable = answers.count(&format!("dst host {SCANNER} and icmp[icmptype] = icmp-unreach"))?;
+        // A stray at the open port (-sA, -sM) passes, as the end of a handshake would: the host itself resets it.
+        ensure!(resets == 0 && unreachable == 0, "{resets} resets, {unreachable} unreachable");
 
-    // All that its owner needs goes on.
-    is_served(&before).context("a connection that was there before")?;
-    let new = open(&lab.scanner, at(VICTIM, 80)).context("a new connection")?;
-    is_served(&new)?;
-    let pinged = lab.scanner.command("ping").args(["-c", "1", "-W", "2", VICTIM]).output()?;
-    ensure!(pinged.status.success(), "{}", String::from_utf8_lossy(&pinged.stdout));
-    echo(&lab.scanner, 8080)?;
-    let own = open(&lab.victim, at(SCANNER, 8080)).context("this host's own connection to it")?;
-    is_served(&own)?;
+        // All that its owner needs goes on.
+        is_served(&before).context("a connection that was there before")?;
+        let new = open(&lab.scanner, at(VICTIM, 80)).context("a new connection")?;
+        is_served(&new)?;
+        let pinged = lab.scanner.command("ping").args(["-c", "1", "-W", "2", VICTIM]).output()?;
+        ensure!(pinged.status.success(), "{}", String::from_utf8_lossy(&pinged.stdout));
+        echo(&lab.scanner, 8080)?;
+        let own = open(&lab.victim, at(SCANNER, 8080)).context("this host's own connection to it")?;
+        is_served(&own)?;
 
-    let metrics = agent.settled()?;
-    ensure!(metrics.exit("shielded") > 1_000.0 && metrics.exit("banned") == 0.0, "{metrics:?}");
-    let [held, made] = ["scanguard_shields", "scanguard_shields_total"].map(|name| metrics.get(name));
-    ensure!(held == 1.0 && made == 1.0, "{held} of {made}: {}", agent.order(&["bans"])?);
-    ensure!(metrics.sum("scanguard_bans_total{") == 0.0, "{metrics:?}");
-    let explained = agent.order(&["explain", SCANNER])?;
-    for word in ["shielded from by rule", "meet no service here are dropped, all others pass"] {
-        ensure!(explained.contains(word), "{word}: {explained}");
-    }
-    ensure!(agent.json(&["explain", SCANNER])?["response"] == "shield");
-    let listed = agent.order(&["bans"])?;
-    ensure!(listed.contains("0 bans, 1 shield") && listed.contains(" shield   rule "), "{listed}");
-    ensure!(agent.order(&["status"])?.contains("shields     1; at most 10000"));
-    let sources = agent.order(&["sources"])?;
-    ensure!(sources.contains(" shield "), "{sources}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        let metrics = agent.settled()?;
+        ensure!(metrics.exit("shielded") > 1_000.0 && metrics.exit("banned") == 0.0, "{metrics:?}");
+        let [held, made] = ["scanguard_shields", "scanguard_shields_total"].map(|name| metrics.get(name));
+        ensure!(held == 1.0 && made == 1.0, "{held} of {made}: {}", agent.order(&["bans"])?);
+        ensure!(metrics.sum("scanguard_bans_total{") == 0.0, "{metrics:?}");
+        let explained = agent.order(&["explain", SCANNER])?;
+        for word in ["shielded from by rule", "meet no service here are dropped, all others pass"] {
+            ensure!(explained.contains(word), "{word}: {explained}");
+        }
+        ensure!(agent.json(&["explain", SCANNER])?["response"] == "shield");
+        let listed = agent.order(&["bans"])?;
+        ensure!(listed.contains("0 bans, 1 shield") && listed.contains(" shield   rule "), "{listed}");
+        ensure!(agent.order(&["status"])?.contains("shields     1; at most 10000"));
+        let sources = agent.order(&["sources"])?;
+        ensure!(sources.contains(" shield "), "{sources}");
+        Ok(())
+    })
 }
 
 /// What an off-path sender can forge in the scanner's name: odd flags, SYNs, strays and datagrams to ports without a service.
@@ -155,105 +153,98 @@ fn forge(lab: &Lab) -> Result<()> {
 }
 
 fn forged() -> Result<()> {
-    let lab = Lab::new()?;
-    echo(&lab.victim, 80)?;
-    let config = configured("mode = \"enforce\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    let before = open(&lab.scanner, at(VICTIM, 80))?;
-    is_served(&before)?;
-    forge(&lab)?;
-    shielded(&agent)?;
-    let mut opened = vec![before];
-    for round in 0..5 {
-        forge(&lab)?;
-        agent.settled()?;
-        opened.push(open(&lab.scanner, at(VICTIM, 80)).with_context(|| format!("round {round}"))?);
-        opened.iter().try_for_each(is_served).with_context(|| format!("round {round}"))?;
-    }
-    shielded(&agent)?;
-    let metrics = agent.settled()?;
-    ensure!(metrics.exit("shielded") > 0.0 && metrics.exit("banned") == 0.0, "{metrics:?}");
-    ensure!(metrics.sum("scanguard_bans_total{") == 0.0, "{metrics:?}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = configured("mode = \"enforce\"")?;
+    echo(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        let before = open(&lab.scanner, at(VICTIM, 80))?;
+        is_served(&before)?;
+        forge(lab)?;
+        shielded(agent)?;
+        let mut opened = vec![before];
+        for round in 0..5 {
+            forge(lab)?;
+            agent.settled()?;
+            opened.push(open(&lab.scanner, at(VICTIM, 80)).with_context(|| format!("round {round}"))?);
+            opened.iter().try_for_each(is_served).with_context(|| format!("round {round}"))?;
+        }
+        shielded(agent)?;
+        let metrics = agent.settled()?;
+        ensure!(metrics.exit("shielded") > 0.0 && metrics.exit("banned") == 0.0, "{metrics:?}");
+        ensure!(metrics.sum("scanguard_bans_total{") == 0.0, "{metrics:?}");
+        Ok(())
+    })
 }
 
 fn kept() -> Result<()> {
-    let lab = Lab::new()?;
-    echo(&lab.victim, 80)?;
-    let config = configured("mode = \"enforce\"")?;
-    let start = || Agent::start(&lab.victim, &["--config", &config.path()]);
-    let mut agent = start()?;
-    forge(&lab)?;
-    shielded(&agent)?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    let mut agent = start()?;
-    let bans = shielded(&agent)?;
-    ensure!(bans["bans"][0]["by"] == "rule", "{bans}");
-    let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
-    let found = scan(&lab, "-sS -p 80-82")?;
-    answers.stop()?;
-    ensure!(found.contains("80/open/") && found.matches("/filtered/").count() == 2, "{found}");
-    ensure!(answers.count(RESETS)? == 0);
+    let scenario = configured("mode = \"enforce\"")?;
+    echo(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        forge(lab)?;
+        shielded(agent).map(drop)
+    })?;
+    scenario.run(|lab, agent| {
+        let bans = shielded(agent)?;
+        ensure!(bans["bans"][0]["by"] == "rule", "{bans}");
+        let mut answers = Capture::outgoing(&lab.victim, VICTIM_INTERFACE)?;
+        let found = scan(lab, "-sS -p 80-82")?;
+        answers.stop()?;
+        ensure!(found.contains("80/open/") && found.matches("/filtered/").count() == 2, "{found}");
+        ensure!(answers.count(RESETS)? == 0);
 
-    let done = agent.order(&["ban", SCANNER, "--for", "1h"])?;
-    ensure!(done.contains("is banned for 1h"), "{done}");
-    ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban is hidden by the shield");
-    ensure!(agent.metrics()?.get("scanguard_shields") == 0.0, "the shield stays beside the ban");
-    agent.order(&["unban", SCANNER])?;
-    ensure!(scan(&lab, "-sS -p 81")?.contains("81/closed/"), "something is left of it");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        let done = agent.order(&["ban", SCANNER, "--for", "1h"])?;
+        ensure!(done.contains("is banned for 1h"), "{done}");
+        ensure!(!connects(&lab.scanner, at(VICTIM, 80))?, "the ban is hidden by the shield");
+        ensure!(agent.metrics()?.get("scanguard_shields") == 0.0, "the shield stays beside the ban");
+        agent.order(&["unban", SCANNER])?;
+        ensure!(scan(lab, "-sS -p 81")?.contains("81/closed/"), "something is left of it");
+        Ok(())
+    })
 }
 
 fn dry() -> Result<()> {
-    let lab = Lab::new()?;
-    let config = configured("mode = \"dry-run\"")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    forge(&lab)?;
-    let bans = shielded(&agent)?;
-    ensure!(bans["bans"][0]["drops"] == false, "{bans}");
-    let before = agent.settled()?.get("scanguard_would_drop_packets_total");
-    ensure!(scan(&lab, "-sS -p 81-83")?.matches("/closed/").count() == 3, "dropped in dry-run");
-    let metrics = agent.settled()?;
-    ensure!(
-        metrics.get("scanguard_would_drop_packets_total") >= before + 3.0 && metrics.exit("shielded") == 0.0
-    );
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-
-    let lab = Lab::new()?;
-    let config = configured("mode = \"enforce\"\nshield = false")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    forge(&lab)?;
-    let refused = "scanguard_bans_refused_total{reason=\"spoofable\"}";
-    wait_for("the refusal", PATIENCE, || (agent.metrics().ok()?.get(refused) >= 1.0).then_some(()))?;
-    ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
-    ensure!(scan(&lab, "-sS -p 81-83")?.matches("/closed/").count() == 3, "dropped");
-    ensure!(agent.order(&["status"])?.contains("response.shield"));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    configured("mode = \"dry-run\"")?.run(|lab, agent| {
+        forge(lab)?;
+        let bans = shielded(agent)?;
+        ensure!(bans["bans"][0]["drops"] == false, "{bans}");
+        let before = agent.settled()?.get("scanguard_would_drop_packets_total");
+        ensure!(scan(lab, "-sS -p 81-83")?.matches("/closed/").count() == 3, "dropped in dry-run");
+        let metrics = agent.settled()?;
+        ensure!(
+            metrics.get("scanguard_would_drop_packets_total") >= before + 3.0
+                && metrics.exit("shielded") == 0.0
+        );
+        Ok(())
+    })?;
+    configured("mode = \"enforce\"\nshield = false")?.run(|lab, agent| {
+        forge(lab)?;
+        let refused = "scanguard_bans_refused_total{reason=\"spoofable\"}";
+        wait_for("the refusal", PATIENCE, || (agent.metrics().ok()?.get(refused) >= 1.0).then_some(()))?;
+        ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
+        ensure!(scan(lab, "-sS -p 81-83")?.matches("/closed/").count() == 3, "dropped");
+        ensure!(agent.order(&["status"])?.contains("response.shield"));
+        Ok(())
+    })
 }
 
 fn many() -> Result<()> {
-    let lab = Lab::new()?;
-    echo(&lab.victim, 80)?;
-    let config = configured("mode = \"enforce\"\nmax_shields = 2\nmax_per_minute = 2")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    agent.order(&["ban", "198.51.100.1"])?;
-    let sources: Vec<_> = (1..=8).map(|host| Ipv4Addr::new(192, 0, 2, host)).collect();
-    let evicted = || {
-        wait_for("evictions", PATIENCE, || {
-            (agent.metrics().ok()?.get("scanguard_shields_evicted_total") >= 6.0).then_some(())
-        })
-    };
-    stream::during(&lab, VICTIM_ADDRESS, &sources, evicted)?;
-    let metrics = agent.settled()?;
-    ensure!(metrics.get("scanguard_shields") == 2.0 && metrics.get("scanguard_shields_limit") == 2.0);
-    ensure!(
-        metrics.get("scanguard_bans{kind=\"hand\"}") == 1.0
-            && metrics.get("scanguard_circuit_breaker_open") == 0.0
-    );
-    ensure!(metrics.get("scanguard_response_mode{mode=\"enforce\"}") == 1.0, "{metrics:?}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    let scenario = configured("mode = \"enforce\"\nmax_shields = 2\nmax_per_minute = 2")?;
+    echo(&scenario.lab.victim, 80)?;
+    scenario.run(|lab, agent| {
+        agent.order(&["ban", "198.51.100.1"])?;
+        let sources: Vec<_> = (1..=8).map(|host| Ipv4Addr::new(192, 0, 2, host)).collect();
+        let evicted = || {
+            wait_for("evictions", PATIENCE, || {
+                (agent.metrics().ok()?.get("scanguard_shields_evicted_total") >= 6.0).then_some(())
+            })
+        };
+        stream::during(lab, VICTIM_ADDRESS, &sources, evicted)?;
+        let metrics = agent.settled()?;
+        ensure!(metrics.get("scanguard_shields") == 2.0 && metrics.get("scanguard_shields_limit") == 2.0);
+        ensure!(
+            metrics.get("scanguard_bans{kind=\"hand\"}") == 1.0
+                && metrics.get("scanguard_circuit_breaker_open") == 0.0
+        );
+        ensure!(metrics.get("scanguard_response_mode{mode=\"enforce\"}") == 1.0, "{metrics:?}");
+        Ok(())
+    })
 }

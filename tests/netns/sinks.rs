@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::mpsc,
     thread,
@@ -15,17 +15,19 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
-    agent::{Agent, get},
-    certificate::{Certificate, certificate},
-    lab::{Lab, Namespace, Process, SCANNER, run, wait_for},
-    scans::SCANS,
+    fixtures::{
+        agent::{Agent, get},
+        certificate::{Certificate, certificate},
+        lab::{Lab, Namespace, PATIENCE, Process, SCANNER, VICTIM6, run, wait_for},
+        scenario::Scenario,
+        scratch::SmallDisk,
+    },
+    tables::scans::SCANS,
 };
 use serde_json::Value;
 
 use crate::{counts::config_file, trial};
 
-/// Long enough for anything that is not broken, also on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Where Alertmanager listens, within the namespace.
 pub(crate) const ALERTMANAGER: &str = "127.0.0.1:9093";
 /// Where Alertmanager tells in its turn.
@@ -46,13 +48,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a full disk leaves no half line, and the file goes on when there is room", full_disk),
         trial("a reload takes all sinks of a right configuration and none of a wrong one", reload),
     ]
-}
-
-/// A directory for the files of a test; it goes with the namespace.
-pub(crate) fn directory(namespace: &Namespace) -> Result<PathBuf> {
-    let directory = namespace.directory();
-    fs::create_dir_all(&directory)?;
-    Ok(directory)
 }
 
 /// A server in a namespace.
@@ -111,7 +106,7 @@ fn alertmanager_with(
     more: &[&str],
     ready: u16,
 ) -> Result<(Process, mpsc::Receiver<Value>)> {
-    let directory = directory(namespace)?;
+    let directory = namespace.directory();
     let told = receiver(namespace)?;
     let file = directory.join("alertmanager.yml");
     fs::write(
@@ -147,40 +142,40 @@ pub(crate) fn alert(namespace: &Namespace, label: &str, value: &str) -> Option<V
 }
 
 fn alerted() -> Result<()> {
-    let lab = Lab::new()?;
-    let (_server, told) = alertmanager(&lab.victim)?;
+    let scenario = Scenario::defaults()?;
+    let (_server, told) = alertmanager(&scenario.lab.victim)?;
     let sink =
         format!("[[sinks]]\nkind = \"alertmanager\"\nurl = \"http://{ALERTMANAGER}\"\nresend = \"1s\"\n");
-    let config = config_file(&format!("{QUICK}{sink}"))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    SCANS[0].run(&lab)?;
-    let firing = wait_for("the alert fires", PATIENCE, || alert(&lab.victim, "rule", "vertical_scan"))?;
-    ensure!(firing["labels"]["source"] == SCANNER && firing["status"]["state"] == "active", "{firing}");
-    ensure!(
-        firing["annotations"]["description"].as_str().is_some_and(|why| why.contains("syn probes")),
-        "{firing}"
-    );
+    scenario.configure(&format!("{QUICK}{sink}"))?;
+    scenario.run(|lab, agent| {
+        SCANS[0].run(lab)?;
+        let firing = wait_for("the alert fires", PATIENCE, || alert(&lab.victim, "rule", "vertical_scan"))?;
+        ensure!(firing["labels"]["source"] == SCANNER && firing["status"]["state"] == "active", "{firing}");
+        ensure!(
+            firing["annotations"]["description"].as_str().is_some_and(|why| why.contains("syn probes")),
+            "{firing}"
+        );
 
-    let deadline = Instant::now() + PATIENCE;
-    let mut statuses = Vec::new();
-    while statuses.last().map(String::as_str) != Some("resolved") {
-        ensure!(Instant::now() < deadline, "told: {statuses:?}: {}", agent.said());
-        let Ok(told) = told.recv_timeout(Duration::from_secs(1)) else { continue };
-        statuses.push(told["status"].as_str().context("a status")?.to_owned());
-    }
-    ensure!(statuses[0] == "firing", "{statuses:?}");
-    let page = agent.metrics()?;
-    ensure!(page.sum("scanguard_sink_dropped_total{") == 0.0, "{page:?}");
-    ensure!(page.get("scanguard_sink_queue_length{sink=\"alertmanager\"}") == 0.0, "{page:?}");
-    ensure!(agent.lines().is_empty(), "no sink says standard output: {:?}", agent.lines());
-    ensure!(agent.stop()? == Some(0));
-    Ok(())
+        let deadline = Instant::now() + PATIENCE;
+        let mut statuses = Vec::new();
+        while statuses.last().map(String::as_str) != Some("resolved") {
+            ensure!(Instant::now() < deadline, "told: {statuses:?}: {}", agent.said());
+            let Ok(told) = told.recv_timeout(Duration::from_secs(1)) else { continue };
+            statuses.push(told["status"].as_str().context("a status")?.to_owned());
+        }
+        ensure!(statuses[0] == "firing", "{statuses:?}");
+        let page = agent.metrics()?;
+        ensure!(page.sum("scanguard_sink_dropped_total{") == 0.0, "{page:?}");
+        ensure!(page.get("scanguard_sink_queue_length{sink=\"alertmanager\"}") == 0.0, "{page:?}");
+        ensure!(agent.lines().is_empty(), "no sink says standard output: {:?}", agent.lines());
+        Ok(())
+    })
 }
 
 fn secretly() -> Result<()> {
     let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
-    let Certificate { certificate, key } = certificate(&directory)?;
+    let directory = lab.victim.directory();
+    let Certificate { certificate, key } = certificate(directory)?;
     let file = directory.join("web.yml");
     let (certificate, key, file) = (certificate.display(), key.display(), file.display());
     fs::write(
@@ -198,7 +193,7 @@ fn secretly() -> Result<()> {
     SCANS[0].run(&lab)?;
     wait_for("it says why not", PATIENCE, || wary.said().contains("invalid peer certificate").then_some(()))
         .with_context(|| wary.said())?;
-    ensure!(wary.stop()? == Some(0));
+    wary.end()?;
     ensure!(told.try_recv().is_err(), "it was told all the same");
 
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
@@ -207,13 +202,13 @@ fn secretly() -> Result<()> {
     SCANS[0].run(&lab)?;
     let alert = told.recv_timeout(PATIENCE).with_context(|| agent.said())?;
     ensure!(alert["status"] == "firing" && alert["alerts"][0]["labels"]["source"] == SCANNER, "{alert}");
-    ensure!(agent.stop()? == Some(0));
+    agent.end()?;
     Ok(())
 }
 
 fn rsyslog() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let scenario = Scenario::defaults()?;
+    let directory = scenario.lab.victim.directory();
     let path = |name: &str| directory.join(name).display().to_string();
     let (file, out, socket) = (path("rsyslog.conf"), path("out"), path("log"));
     fs::write(
@@ -229,7 +224,7 @@ fn rsyslog() -> Result<()> {
         ),
     )?;
     let log = directory.join("rsyslog.log");
-    let _server = serve(&lab.victim, "rsyslogd", &["-n", "-f", &file, "-i", &path("pid")], &log)?;
+    let _server = serve(&scenario.lab.victim, "rsyslogd", &["-n", "-f", &file, "-i", &path("pid")], &log)?;
     let mut text = QUICK.to_owned();
     for (name, address) in [
         ("udp", "udp://127.0.0.1:5514"),
@@ -240,45 +235,45 @@ fn rsyslog() -> Result<()> {
     }
     wait_for("rsyslog listens", PATIENCE, || fs::exists(&socket).unwrap_or(false).then_some(()))
         .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
-    let config = config_file(&text)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    SCANS[0].run(&lab)?;
-    let lines = wait_for("all three have the end", PATIENCE, || {
-        let text = fs::read_to_string(&out).ok()?;
-        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-        let closed = |input: &&str| {
-            lines.iter().any(|line| line.starts_with(*input) && line.contains("\"event\":\"closed\""))
-        };
-        ["imudp", "imtcp", "imuxsock"].iter().all(closed).then_some(lines)
-    })
-    .with_context(|| format!("{:?}: {}", fs::read_to_string(&out), agent.said()))?;
-    for line in &lines {
-        let parts: Vec<_> = line.splitn(6, '|').collect();
-        let finding: Value = serde_json::from_str(parts[5].trim()).with_context(|| line.clone())?;
-        ensure!(parts[2] == "scanguard" && finding["source"]["ip"] == SCANNER, "{line}");
-        ensure!(parts[1].starts_with("daemon."), "{line}");
-        if parts[0] != "imuxsock" {
-            ensure!(finding["event"] == parts[3], "{line}");
-            ensure!(parts[4].starts_with("[origin software=\"scanguard\""), "{line}");
+    scenario.configure(&text)?;
+    scenario.run(|lab, agent| {
+        SCANS[0].run(lab)?;
+        let lines = wait_for("all three have the end", PATIENCE, || {
+            let text = fs::read_to_string(&out).ok()?;
+            let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            let closed = |input: &&str| {
+                lines.iter().any(|line| line.starts_with(*input) && line.contains("\"event\":\"closed\""))
+            };
+            ["imudp", "imtcp", "imuxsock"].iter().all(closed).then_some(lines)
+        })
+        .with_context(|| format!("{:?}: {}", fs::read_to_string(&out), agent.said()))?;
+        for line in &lines {
+            let parts: Vec<_> = line.splitn(6, '|').collect();
+            let finding: Value = serde_json::from_str(parts[5].trim()).with_context(|| line.clone())?;
+            ensure!(parts[2] == "scanguard" && finding["source"]["ip"] == SCANNER, "{line}");
+            ensure!(parts[1].starts_with("daemon."), "{line}");
+            if parts[0] != "imuxsock" {
+                ensure!(finding["event"] == parts[3], "{line}");
+                ensure!(parts[4].starts_with("[origin software=\"scanguard\""), "{line}");
+            }
         }
-    }
-    ensure!(agent.metrics()?.sum("scanguard_sink_dropped_total{") == 0.0);
-    ensure!(agent.stop()? == Some(0));
-    Ok(())
+        ensure!(agent.metrics()?.sum("scanguard_sink_dropped_total{") == 0.0);
+        Ok(())
+    })
 }
 
 fn ocsf() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let scenario = Scenario::defaults()?;
+    let directory = scenario.lab.victim.directory();
     let out = directory.join("ocsf.json");
     let sink = format!("[[sinks]]\nkind = \"file\"\nformat = \"ocsf\"\npath = \"{}\"\n", out.display());
-    let config = config_file(&format!("{QUICK}{sink}"))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    for scan in [&SCANS[0], &SCANS[7]] {
-        scan.run(&lab)?;
-    }
-    lab.scanner.command("ping").args(["-6", "-c", "1", scanguard_tests::lab::VICTIM6]).output()?;
-    ensure!(agent.stop()? == Some(0));
+    scenario.configure(&format!("{QUICK}{sink}"))?;
+    scenario.run(|lab, _| {
+        for scan in [&SCANS[0], &SCANS[7]] {
+            scan.run(lab)?;
+        }
+        Ok(lab.scanner.command("ping").args(["-6", "-c", "1", VICTIM6]).output()?)
+    })?;
     let schema = directory.join("schema.json");
     fs::write(&schema, include_str!("ocsf-detection-finding.json"))?;
     let lines = fs::read_to_string(&out)?;
@@ -314,62 +309,42 @@ fn stalled() -> Result<()> {
     ensure!(after.get("scanguard_poll_duration_seconds_count") > polls, "it polls on");
     ensure!(after.probes("syn") >= before.probes("syn") + 1000.0, "it counts on");
     let started = Instant::now();
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     ensure!(started.elapsed() < Duration::from_secs(8), "ended within {:?}", started.elapsed());
     ensure!(agent.said().contains("sink stdout: ended with"), "{}", agent.said());
     Ok(())
 }
 
-/// A file system of a few pages, which goes away.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn new(path: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&path)?;
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "scanguard-test"]).arg(&path))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Lazily: the agent may still have the file open.
-        let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
-    }
-}
-
 fn full_disk() -> Result<()> {
-    let lab = Lab::new()?;
-    let tmpfs = Tmpfs::new(directory(&lab.victim)?.join("small"))?;
-    let (filler, out) = (tmpfs.0.join("filler"), tmpfs.0.join("findings.json"));
+    let scenario = Scenario::defaults()?;
+    let disk = SmallDisk::mount(scenario.lab.victim.directory().join("small"))?;
+    let (filler, out) = (disk.path().join("filler"), disk.path().join("findings.json"));
     // A page is left, and a line is shorter than that: it fills up within one.
     fs::write(&filler, vec![0; 60 << 10])?;
     let sink = format!("[[sinks]]\nkind = \"file\"\npath = \"{}\"\n", out.display());
-    let config = config_file(&format!("{QUICK}{sink}"))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    for scan in [0, 2, 3, 4, 6].map(|place| &SCANS[place]) {
-        scan.run(&lab)?;
-    }
-    let series = |name: &str| format!("scanguard_sink_{name}_total{{sink=\"file\"}}");
-    let told = wait_for("the disk is full", PATIENCE, || {
-        let page = agent.metrics().ok()?;
-        (page.get(&series("failed")) >= 2.0).then_some(page.get(&series("sent")))
-    })
-    .with_context(|| agent.said())?;
-    ensure!(agent.said().contains("sink file: "), "{}", agent.said());
+    scenario.configure(&format!("{QUICK}{sink}"))?;
     let whole = |text: &str| {
         text.ends_with('\n') && text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok())
     };
-    let text = fs::read_to_string(&out)?;
-    ensure!(whole(&text) && text.lines().count() >= 1, "{told} told: {text}");
-    fs::remove_file(&filler)?;
-    wait_for("the file goes on", PATIENCE, || {
-        let page = agent.metrics().ok()?;
-        let waiting = page.get("scanguard_sink_queue_length{sink=\"file\"}");
-        (page.get(&series("sent")) > told && waiting == 0.0).then_some(())
-    })
-    .with_context(|| agent.said())?;
-    ensure!(agent.stop()? == Some(0));
+    scenario.run(|lab, agent| {
+        for scan in [0, 2, 3, 4, 6].map(|place| &SCANS[place]) {
+            scan.run(lab)?;
+        }
+        let series = |name: &str| format!("scanguard_sink_{name}_total{{sink=\"file\"}}");
+        let told = wait_for("the disk is full", PATIENCE, || {
+            let page = agent.metrics().ok()?;
+            (page.get(&series("failed")) >= 2.0).then_some(page.get(&series("sent")))
+        })?;
+        ensure!(agent.said().contains("sink file: "), "it is not said");
+        let text = fs::read_to_string(&out)?;
+        ensure!(whole(&text) && text.lines().count() >= 1, "{told} told: {text}");
+        fs::remove_file(&filler)?;
+        wait_for("the file goes on", PATIENCE, || {
+            let page = agent.metrics().ok()?;
+            let waiting = page.get("scanguard_sink_queue_length{sink=\"file\"}");
+            (page.get(&series("sent")) > told && waiting == 0.0).then_some(())
+        })
+    })?;
     let text = fs::read_to_string(&out)?;
     let findings: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     // Nothing was lost, and the order is kept.
@@ -379,49 +354,48 @@ fn full_disk() -> Result<()> {
 }
 
 fn reload() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = directory(&lab.victim)?;
+    let scenario = Scenario::defaults()?;
+    let directory = scenario.lab.victim.directory();
     let path = |name: &str| directory.join(name).display().to_string();
     let sink =
         |name: &str| format!("[[sinks]]\nkind = \"file\"\nname = \"{name}\"\npath = \"{}\"\n", path(name));
-    let config = config_file(&format!("{QUICK}{}", sink("one")))?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    // On a busy machine one scan may be several findings: it is over when none of them is open.
-    let over = |name: &str| {
-        wait_for(&format!("{name} has the end"), PATIENCE, || {
-            let text = fs::read_to_string(path(name)).ok()?;
-            let is_over = agent.metrics().ok()?.sum("scanguard_findings_open{") == 0.0;
-            (is_over && text.contains("\"event\":\"closed\"")).then_some(text)
-        })
-        .with_context(|| agent.said())
-    };
-    SCANS[0].run(&lab)?;
-    over("one")?;
+    scenario.configure(&format!("{QUICK}{}", sink("one")))?;
+    scenario.run(|lab, agent| {
+        // On a busy machine one scan may be several findings: it is over when none of them is open.
+        let over = |name: &str| {
+            wait_for(&format!("{name} has the end"), PATIENCE, || {
+                let text = fs::read_to_string(path(name)).ok()?;
+                let is_over = agent.metrics().ok()?.sum("scanguard_findings_open{") == 0.0;
+                (is_over && text.contains("\"event\":\"closed\"")).then_some(text)
+            })
+        };
+        SCANS[0].run(lab)?;
+        over("one")?;
 
-    let reloads = |outcome: &str| {
-        let series = format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}");
-        wait_for(&format!("the reload: {outcome}"), PATIENCE, || {
-            (agent.metrics().ok()?.get(&series) == 1.0).then_some(())
-        })
-    };
-    fs::write(config.path(), format!("{QUICK}{}[[sinks]]\nkind = \"file\"\n", sink("two")))?;
-    // As logrotate does it: another name, then a signal.
-    fs::rename(path("one"), path("one.1"))?;
-    agent.process.signal(libc::SIGHUP);
-    reloads("failure")?;
-    ensure!(agent.said().contains("path is missing"), "{}", agent.said());
-    SCANS[0].run(&lab)?;
-    let one = over("one")?;
-    ensure!(!fs::exists(path("two"))?, "nothing of a wrong configuration is taken");
+        let reloads = |outcome: &str| {
+            let series = format!("scanguard_config_reloads_total{{outcome=\"{outcome}\"}}");
+            wait_for(&format!("the reload: {outcome}"), PATIENCE, || {
+                (agent.metrics().ok()?.get(&series) == 1.0).then_some(())
+            })
+        };
+        scenario.configure(&format!("{QUICK}{}[[sinks]]\nkind = \"file\"\n", sink("two")))?;
+        // As logrotate does it: another name, then a signal.
+        fs::rename(path("one"), path("one.1"))?;
+        agent.process.signal(libc::SIGHUP);
+        reloads("failure")?;
+        ensure!(agent.said().contains("path is missing"), "{}", agent.said());
+        SCANS[0].run(lab)?;
+        let one = over("one")?;
+        ensure!(!fs::exists(path("two"))?, "nothing of a wrong configuration is taken");
 
-    fs::write(config.path(), format!("{QUICK}{}", sink("two")))?;
-    agent.process.signal(libc::SIGHUP);
-    reloads("success")?;
-    SCANS[0].run(&lab)?;
-    over("two")?;
-    ensure!(fs::read_to_string(path("one"))? == one, "it has ended");
-    let page = agent.metrics()?;
-    ensure!(page.get("scanguard_sink_queue_limit{sink=\"two\"}") == 1024.0, "{page:?}");
-    ensure!(agent.stop()? == Some(0));
-    Ok(())
+        scenario.configure(&format!("{QUICK}{}", sink("two")))?;
+        agent.process.signal(libc::SIGHUP);
+        reloads("success")?;
+        SCANS[0].run(lab)?;
+        over("two")?;
+        ensure!(fs::read_to_string(path("one"))? == one, "it has ended");
+        let page = agent.metrics()?;
+        ensure!(page.get("scanguard_sink_queue_limit{sink=\"two\"}") == 1024.0, "{page:?}");
+        Ok(())
+    })
 }

@@ -6,20 +6,18 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
-    agent::Agent,
+use scanguard_tests::fixtures::{
     clients::at,
-    lab::{Lab, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    scenario::Scenario,
 };
 
-use crate::{counts::config_file, trial};
+use crate::trial;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Where somebody logs in from, on the host that scans.
 const OPERATOR: &str = "10.77.0.3";
 /// Starts sshd where there is its user, its directory and nothing else of /run, in a mount namespace of its own. sshd wants its
@@ -93,26 +91,21 @@ fn log_in(lab: &Lab, directory: &Path) -> Result<Process> {
 }
 
 fn started() -> Result<()> {
-    let lab = Lab::new()?;
-    let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
-    let _sshd = sshd(&lab, &directory)?;
-    let attempt = connect(&lab)?;
-    let _session = log_in(&lab, &directory)?;
-    let config = config_file("[response]\nmode = \"enforce\"\n")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-
-    let explained = agent.order(&["explain", OPERATOR])?;
-    ensure!(explained.contains("never will be") && explained.contains("SSH"), "{explained}");
-    let (done, said) = agent.ask(&["ban", OPERATOR])?;
-    ensure!(!done && said.contains("SSH"), "{said}");
-    let explained = agent.order(&["explain", SCANNER])?;
-    ensure!(
-        !explained.contains("never will be"),
-        "spared for a connection by which nobody logged in: {explained}"
-    );
-    agent.order(&["ban", SCANNER])?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    drop(attempt);
-    Ok(())
+    let scenario = Scenario::new("[response]\nmode = \"enforce\"\n")?;
+    let directory = scenario.lab.victim.directory();
+    let _sshd = sshd(&scenario.lab, directory)?;
+    let _attempt = connect(&scenario.lab)?;
+    let _session = log_in(&scenario.lab, directory)?;
+    scenario.run(|_, agent| {
+        let explained = agent.order(&["explain", OPERATOR])?;
+        ensure!(explained.contains("never will be") && explained.contains("SSH"), "{explained}");
+        let (done, said) = agent.ask(&["ban", OPERATOR])?;
+        ensure!(!done && said.contains("SSH"), "{said}");
+        let explained = agent.order(&["explain", SCANNER])?;
+        ensure!(
+            !explained.contains("never will be"),
+            "spared for a connection by which nobody logged in: {explained}"
+        );
+        agent.order(&["ban", SCANNER]).map(drop)
+    })
 }

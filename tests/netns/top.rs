@@ -10,15 +10,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, binary},
-    lab::{Lab, Namespace, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    scenario::Scenario,
     screen,
 };
 
-use crate::{PICTURES, counts::config_file, trial};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{PICTURES, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -40,7 +39,6 @@ struct Terminal {
 impl Terminal {
     fn start(namespace: &Namespace, columns: u16, rows: u16) -> Result<Self> {
         let directory = namespace.directory();
-        fs::create_dir_all(&directory)?;
         let terminal = Self { socket: directory.join("tmux.sock") };
         let mut command = namespace.command("tmux");
         command.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);
@@ -114,110 +112,115 @@ fn scan(lab: &Lab) -> Result<()> {
 }
 
 fn watched() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    let terminal = Terminal::start(&lab.victim, COLUMNS, 24)?;
-    let before = terminal.state()?;
-    let top = format!("{} top; echo over $?", binary()?.display());
-    terminal.press(&[&top, "Enter"])?;
-    terminal.shows("Nobody has probed")?;
-    ensure!(terminal.state()?.starts_with("1 0"), "the other screen is not on: {}", terminal.state()?);
+    Scenario::defaults()?.run(|lab, agent| {
+        let terminal = Terminal::start(&lab.victim, COLUMNS, 24)?;
+        let before = terminal.state()?;
+        let top = format!("{} top; echo over $?", binary()?.display());
+        terminal.press(&[&top, "Enter"])?;
+        terminal.shows("Nobody has probed")?;
+        ensure!(terminal.state()?.starts_with("1 0"), "the other screen is not on: {}", terminal.state()?);
 
-    scan(&lab)?;
-    let screen = terminal.shows("vertical_scan")?;
-    let row = screen.lines().find(|line| line.contains(SCANNER)).context("the scanner's row")?;
-    ensure!(row.contains("300"), "its probes: {row}");
-    ensure!(agent.json(&["sources"])?["sources"][0]["net"] == "10.77.0.2/32");
-    ensure!(agent.order(&["sources", "--sort", "probes"])?.contains("300 syn"));
-    ensure!(agent.json(&["findings"])?["findings"][0]["rule"] == "vertical_scan");
-    ensure!(agent.order(&["findings"])?.contains("1 of 1 open finding"));
-    ensure!(!agent.ask(&["findings", "--limit", "201"])?.0, "more than there may be");
+        scan(lab)?;
+        let screen = terminal.shows("vertical_scan")?;
+        let row = screen.lines().find(|line| line.contains(SCANNER)).context("the scanner's row")?;
+        ensure!(row.contains("300"), "its probes: {row}");
+        ensure!(agent.json(&["sources"])?["sources"][0]["net"] == "10.77.0.2/32");
+        ensure!(agent.order(&["sources", "--sort", "probes"])?.contains("300 syn"));
+        ensure!(agent.json(&["findings"])?["findings"][0]["rule"] == "vertical_scan");
+        ensure!(agent.order(&["findings"])?.contains("1 of 1 open finding"));
+        ensure!(!agent.ask(&["findings", "--limit", "201"])?.0, "more than there may be");
 
-    terminal.tmux(&["resize-window", "-x", "20", "-y", "10"])?;
-    terminal.shows("Sources")?;
-    terminal.tmux(&["resize-window", "-x", "110", "-y", "24"])?;
-    terminal.press(&["Enter"])?;
-    terminal.shows("history   ")?;
-    terminal.press(&["b"])?;
-    terminal.shows(&format!("Ban {SCANNER}"))?;
-    ensure!(agent.json(&["bans"])?["bans"].as_array().is_some_and(Vec::is_empty), "banned unasked");
-    terminal.press(&["h"])?;
-    terminal.shows("is banned for 1h")?;
-    ensure!(agent.json(&["bans"])?["bans"][0]["by"] == "hand");
-    terminal.leave("SOURCE")?;
-    terminal.press(&["3"])?;
-    terminal.shows("from scanguard top")?;
-    terminal.press(&["q"])?;
-    let screen = terminal.shows("over 0")?;
-    ensure!(!screen.contains("vertical_scan"), "its picture is left:\n{screen}");
-    wait_for("the terminal is as it was", PATIENCE, || (terminal.state().ok()? == before).then_some(()))?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        terminal.tmux(&["resize-window", "-x", "20", "-y", "10"])?;
+        terminal.shows("Sources")?;
+        terminal.tmux(&["resize-window", "-x", "110", "-y", "24"])?;
+        terminal.press(&["Enter"])?;
+        terminal.shows("history   ")?;
+        terminal.press(&["b"])?;
+        terminal.shows(&format!("Ban {SCANNER}"))?;
+        ensure!(agent.json(&["bans"])?["bans"].as_array().is_some_and(Vec::is_empty), "banned unasked");
+        terminal.press(&["h"])?;
+        terminal.shows("is banned for 1h")?;
+        ensure!(agent.json(&["bans"])?["bans"][0]["by"] == "hand");
+        terminal.leave("SOURCE")?;
+        terminal.press(&["3"])?;
+        terminal.shows("from scanguard top")?;
+        terminal.press(&["q"])?;
+        let screen = terminal.shows("over 0")?;
+        ensure!(!screen.contains("vertical_scan"), "its picture is left:\n{screen}");
+        wait_for("the terminal is as it was", PATIENCE, || (terminal.state().ok()? == before).then_some(()))?;
+        Ok(())
+    })
 }
 
 /// In dry-run, with several sources: keys do what docs/top.md says. The pictures there are of this.
 fn driven() -> Result<()> {
     const OTHER: &str = "10.77.0.9";
-    let lab = Lab::new()?;
-    let config = config_file("[response]\nmode = \"dry-run\"\nallow_spoofable = true\n")?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    lab.scanner.ip(&format!("addr add {OTHER}/24 dev {SCANNER_INTERFACE}"))?;
-    agent.order(&["ban", "198.51.100.0/24", "--for", "24h", "--reason", "brute force at another site"])?;
-    let other =
-        ["-n", "-Pn", "-sX", "-p", "1-150", "--max-retries", "1", "-S", OTHER, "-e", SCANNER_INTERFACE];
-    run(lab.scanner.command("nmap").args(other).arg(VICTIM))?;
-    // Goes on meanwhile, and is ended with this.
-    let mut slow = lab.scanner.command("nmap");
-    slow.args("-n -Pn -sS -p 1-20000 --max-retries 0 --max-rate 150".split(' ')).arg(VICTIM);
-    let _slow = Process::new(slow.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+    let scenario = Scenario::new("[response]\nmode = \"dry-run\"\nallow_spoofable = true\n")?;
+    scenario.run(|lab, agent| {
+        lab.scanner.ip(&format!("addr add {OTHER}/24 dev {SCANNER_INTERFACE}"))?;
+        agent.order(&[
+            "ban",
+            "198.51.100.0/24",
+            "--for",
+            "24h",
+            "--reason",
+            "brute force at another site",
+        ])?;
+        let other =
+            ["-n", "-Pn", "-sX", "-p", "1-150", "--max-retries", "1", "-S", OTHER, "-e", SCANNER_INTERFACE];
+        run(lab.scanner.command("nmap").args(other).arg(VICTIM))?;
+        // Goes on meanwhile, and is ended with this.
+        let mut slow = lab.scanner.command("nmap");
+        slow.args("-n -Pn -sS -p 1-20000 --max-retries 0 --max-rate 150".split(' ')).arg(VICTIM);
+        let _slow = Process::new(slow.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
 
-    let terminal = Terminal::start(&lab.victim, COLUMNS, ROWS)?;
-    terminal.press(&[&format!("clear; {} top", binary()?.display()), "Enter"])?;
-    terminal.shows("vertical_scan")?;
-    terminal.shows("xmas_scan")?;
-    if let Some(directory) = std::env::var_os(PICTURES) {
-        pictures(&terminal, Path::new(&directory))?;
-    }
-    let first_row = |screen: &str| screen.lines().nth(4).unwrap_or_default().to_owned();
-    wait_for("by rate the one that goes on is the first", PATIENCE, || {
-        first_row(&terminal.screen().ok()?).starts_with(&format!("{SCANNER} ")).then_some(())
-    })?;
-    terminal.press(&["/xmas", "Enter"])?;
-    wait_for("the filter hides the other", PATIENCE, || {
-        let screen = terminal.screen().ok()?;
-        (screen.contains(OTHER) && !screen.contains(&format!("{SCANNER} "))).then_some(())
-    })?;
-    terminal.leave(&format!("{SCANNER} "))?;
-    terminal.press(&["s"])?;
-    terminal.shows("by probes")?;
+        let terminal = Terminal::start(&lab.victim, COLUMNS, ROWS)?;
+        terminal.press(&[&format!("clear; {} top", binary()?.display()), "Enter"])?;
+        terminal.shows("vertical_scan")?;
+        terminal.shows("xmas_scan")?;
+        if let Some(directory) = std::env::var_os(PICTURES) {
+            pictures(&terminal, Path::new(&directory))?;
+        }
+        let first_row = |screen: &str| screen.lines().nth(4).unwrap_or_default().to_owned();
+        wait_for("by rate the one that goes on is the first", PATIENCE, || {
+            first_row(&terminal.screen().ok()?).starts_with(&format!("{SCANNER} ")).then_some(())
+        })?;
+        terminal.press(&["/xmas", "Enter"])?;
+        wait_for("the filter hides the other", PATIENCE, || {
+            let screen = terminal.screen().ok()?;
+            (screen.contains(OTHER) && !screen.contains(&format!("{SCANNER} "))).then_some(())
+        })?;
+        terminal.leave(&format!("{SCANNER} "))?;
+        terminal.press(&["s"])?;
+        terminal.shows("by probes")?;
 
-    terminal.press(&["p"])?;
-    terminal.shows("PAUSED")?;
-    let paused = terminal.screen()?;
-    thread::sleep(Duration::from_secs(3));
-    ensure!(terminal.screen()? == paused, "what is paused moves:\n{}", terminal.screen()?);
-    terminal.press(&["p"])?;
-    wait_for("it goes on", PATIENCE, || (terminal.screen().ok()? != paused).then_some(()))?;
+        terminal.press(&["p"])?;
+        terminal.shows("PAUSED")?;
+        let paused = terminal.screen()?;
+        thread::sleep(Duration::from_secs(3));
+        ensure!(terminal.screen()? == paused, "what is paused moves:\n{}", terminal.screen()?);
+        terminal.press(&["p"])?;
+        wait_for("it goes on", PATIENCE, || (terminal.screen().ok()? != paused).then_some(()))?;
 
-    terminal.press(&["/vertical", "Enter", "a"])?;
-    terminal.shows(&format!("Never ban {SCANNER}"))?;
-    terminal.press(&["y"])?;
-    terminal.shows("allowed")?;
-    ensure!(
-        agent.ask(&["explain", SCANNER])?.1.contains("never banned"),
-        "{:?}",
-        agent.ask(&["explain", SCANNER])?
-    );
-    terminal.leave(OTHER)?;
-    terminal.press(&["3"])?;
-    terminal.shows("brute force")?;
-    terminal.press(&["/brute", "Enter", "u"])?;
-    terminal.shows("End the ban of 198.51.100.0/24?")?;
-    terminal.press(&["y"])?;
-    terminal.shows("Nothing here has the text of the filter")?;
-    terminal.press(&["q"])?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        terminal.press(&["/vertical", "Enter", "a"])?;
+        terminal.shows(&format!("Never ban {SCANNER}"))?;
+        terminal.press(&["y"])?;
+        terminal.shows("allowed")?;
+        ensure!(
+            agent.ask(&["explain", SCANNER])?.1.contains("never banned"),
+            "{:?}",
+            agent.ask(&["explain", SCANNER])?
+        );
+        terminal.leave(OTHER)?;
+        terminal.press(&["3"])?;
+        terminal.shows("brute force")?;
+        terminal.press(&["/brute", "Enter", "u"])?;
+        terminal.shows("End the ban of 198.51.100.0/24?")?;
+        terminal.press(&["y"])?;
+        terminal.shows("Nothing here has the text of the filter")?;
+        terminal.press(&["q"])?;
+        Ok(())
+    })
 }
 
 /// What docs/top.md shows: the sources after a while, and one in detail.
@@ -256,7 +259,7 @@ fn ended() -> Result<()> {
     let colours = sequences.flat_map(|codes| codes.split(';')).filter_map(|code| code.parse().ok());
     ensure!(!colours.into_iter().any(is_colour), "coloured: {coloured:?}");
     // The agent goes, the picture stays and says so.
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     terminal.shows("OLD PICTURE")?;
     let shell = terminal.tmux(&["display-message", "-p", "#{pane_pid}"])?;
     let child = run(Command::new("pgrep").args(["-P", shell.trim()]))?;

@@ -1,25 +1,16 @@
 //! TLS and passwords of the metrics listener: a real Prometheus and curl come by them, in a real sandbox.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::{Agent, LISTEN, get},
-    lab::{Lab, Namespace, VICTIM_INTERFACE, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, VICTIM_INTERFACE, run, wait_for},
 };
 
-use crate::{
-    sinks::{directory, serve},
-    trial,
-};
+use crate::{sinks::serve, trial};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const PROMETHEUS: &str = "127.0.0.1:9090";
 /// `htpasswd -nbBC 4 prometheus 'a true password'`
 const USERS: &str =
@@ -62,10 +53,10 @@ fn tls(name: &str) -> String {
 }
 
 /// An agent that reads its configuration in a directory with certificates.
-fn start<'n>(namespace: &'n Namespace, web: &str) -> Result<(Agent<'n>, PathBuf)> {
-    let directory = directory(namespace)?;
+fn start<'n>(namespace: &'n Namespace, web: &str) -> Result<(Agent<'n>, &'n Path)> {
+    let directory = namespace.directory();
     for name in ["first", "second"] {
-        certificate(&directory, name)?;
+        certificate(directory, name)?;
     }
     let file = directory.join("scanguard.toml");
     fs::write(directory.join("web.yml"), web)?;
@@ -91,7 +82,7 @@ fn scraped() -> Result<()> {
     let (mut agent, directory) = start(&lab.victim, &(tls("first") + USERS))?;
     let url = format!("https://{LISTEN}/metrics");
     let by = |authority: &str, more: &[&str]| {
-        curl(&lab.victim, &directory, &[&["--cacert", authority, &url][..], more].concat())
+        curl(&lab.victim, directory, &[&["--cacert", authority, &url][..], more].concat())
     };
     let page = |authority: &str| by(authority, &["-u", USER]).ok().filter(|(status, _)| status == "200");
     wait_for("the agent answers", PATIENCE, || page("first-ca.pem")).with_context(|| agent.said())?;
@@ -103,7 +94,7 @@ fn scraped() -> Result<()> {
     }
     for path in ["/healthz", "/readyz", "/", "/page/events", "/none"] {
         let (status, _) =
-            curl(&lab.victim, &directory, &["--cacert", "first-ca.pem", &format!("https://{LISTEN}{path}")])?;
+            curl(&lab.victim, directory, &["--cacert", "first-ca.pem", &format!("https://{LISTEN}{path}")])?;
         ensure!(status == "401", "{path}: {status}");
     }
     ensure!(by("second-ca.pem", &["-u", USER]).is_err(), "a certificate of another authority");
@@ -155,7 +146,7 @@ fn scraped() -> Result<()> {
     wait_for("the new certificate", PATIENCE, || page("second-ca.pem")).with_context(|| agent.said())?;
     ensure!(page("first-ca.pem").is_none(), "the old certificate is still shown");
     wait_for("prometheus does not trust it", PATIENCE, || up("0"))?;
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use scanguard_tests::lab::{Lab, Process, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for};
+use scanguard_tests::fixtures::lab::{
+    Lab, PATIENCE, Process, VICTIM, VICTIM_INTERFACE, run, run_within, wait_for,
+};
 
 use crate::{CONFIGURATION, install, machine::Machine};
 
@@ -16,7 +17,6 @@ const PAGE: &str = include_str!("../../docs/getting-started.md");
 const END: &str = "## Prometheus";
 /// What the page promises to show.
 const FINDING: &str = "vertical_scan";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the page says to do.
 #[derive(Debug, PartialEq)]

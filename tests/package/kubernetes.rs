@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use scanguard::config::Config;
+use scanguard_tests::fixtures::scratch;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -34,13 +35,7 @@ fn fits() -> Result<()> {
     let documents = documents()?;
     let map = of_kind(&documents, "ConfigMap")?;
     let text = map["data"]["scanguard.toml"].as_str().context("the configuration")?;
-    let directory = std::env::temp_dir().join(format!("scanguard-kubernetes-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    let file = directory.join("scanguard.toml");
-    std::fs::write(&file, text)?;
-    let config = Config::load(&file);
-    std::fs::remove_dir_all(&directory)?;
-    let config = config?;
+    let config = Config::load(&scratch::file(".toml", text)?)?;
 
     let set = of_kind(&documents, "DaemonSet")?;
     ensure!(

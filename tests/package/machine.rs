@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use scanguard_tests::lab::{Namespace, Process, wait_for};
+use scanguard_tests::fixtures::lab::{Namespace, Process, wait_for};
 
+/// A whole system starts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `$1` is an empty directory. Of this machine's own services none is started: what its administrator enabled is not there,

@@ -5,15 +5,17 @@ mod kubernetes;
 mod machine;
 mod service;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard_tests::{
-    agent::binary,
-    lab::{Lab, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+    fixtures::{
+        agent::binary,
+        lab::{Lab, PATIENCE, VICTIM, VICTIM_INTERFACE, run_within, wait_for},
+        root,
+    },
     links::links,
-    root,
 };
 
 use self::{
@@ -25,7 +27,6 @@ const CONFIGURATION: &str = "/etc/scanguard/scanguard.toml";
 const STATE: &str = "/var/lib/scanguard";
 const FINDINGS: &str = "/var/log/scanguard/findings.json";
 const PINS: &str = "/sys/fs/bpf/scanguard";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let trials = vec![

@@ -1,15 +1,12 @@
 //! The service, as systemd has it run.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
-use scanguard_tests::lab::wait_for;
+use scanguard_tests::fixtures::lab::{PATIENCE, wait_for};
 
 use crate::machine::Machine;
 
 /// Where the unit is installed.
 pub(crate) const UNIT: &str = "/usr/lib/systemd/system/scanguard.service";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The service on a machine.
 pub(crate) struct Service<'m> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard::sensor::{Sensor as _, gate::GateMode, test_run::TestRunSensor};
 use scanguard_common::{account::SourceState, oracle::Reach};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{SOURCE, tcp, v4},
     lab::wait_for,
 };

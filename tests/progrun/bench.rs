@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{lab::run, stage::Scratch};
+use scanguard_tests::fixtures::{lab::run, scratch::Scratch};
 use serde_json::Value;
 
 use crate::trial;

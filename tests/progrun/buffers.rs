@@ -12,9 +12,11 @@ use scanguard_common::{
     },
 };
 use scanguard_tests::{
-    frames::{tcp, udp, v4, v6},
-    packets::table,
-    program::{self, XDP_PASS},
+    fixtures::{
+        frames::{tcp, udp, v4, v6},
+        program::{self, XDP_PASS},
+    },
+    tables::packets::table,
 };
 
 use crate::{Pair, counted, trial};

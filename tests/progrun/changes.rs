@@ -21,7 +21,7 @@ use scanguard::sensor::{
     test_run::{self, TestRunSensor},
 };
 use scanguard_common::{abi, address::Address, outcome::ProbeClass};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{V4, tcp, v4_with},
     program::{self, SALT},
 };

@@ -18,13 +18,15 @@ use scanguard::{
 };
 use scanguard_common::{content::Begins, outcome::Exit, sample::LeftOut, tally::Tally};
 use scanguard_tests::{
-    answers::{from_port, turned},
-    frames::{
-        DESTINATION, SOURCE, V4, extension, fragment6, long_extension, options, tagged, tcp, udp, v4,
-        v4_packet, v4_with, v6, v6_packet,
+    fixtures::{
+        frames::{
+            DESTINATION, SOURCE, V4, extension, fragment6, long_extension, options, tagged, tcp, udp, v4,
+            v4_packet, v4_with, v6, v6_packet,
+        },
+        numbers,
+        program::{self, EPOCH, SALT},
     },
-    numbers,
-    program::{self, EPOCH, SALT},
+    tables::answers::{from_port, turned},
 };
 
 use crate::trial;

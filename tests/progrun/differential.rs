@@ -13,7 +13,7 @@ use proptest::{
 };
 use scanguard::sensor::{FRAME_LENGTHS, settings::Settings, test_run};
 use scanguard_common::classify::{self, Early};
-use scanguard_tests::{answers, packets};
+use scanguard_tests::tables::{answers, packets};
 
 use crate::{Pair, trial};
 

@@ -18,9 +18,11 @@ use scanguard_common::{
     },
 };
 use scanguard_tests::{
-    answers::{Leaving, from_port, table, turned},
-    frames::{DESTINATION, DESTINATION6, SOURCE, tcp, v4, v6},
-    program::{self, TCX_NEXT},
+    fixtures::{
+        frames::{DESTINATION, DESTINATION6, SOURCE, tcp, v4, v6},
+        program::{self, TCX_NEXT},
+    },
+    tables::answers::{Leaving, from_port, table, turned},
 };
 
 use crate::trial;

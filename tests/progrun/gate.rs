@@ -15,7 +15,7 @@ use scanguard::{
     sensor::{Sensor as _, gate::GateMode, settings::Settings, test_run::TestRunSensor},
 };
 use scanguard_common::{abi, outcome::Exit, tally::Tally};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{DESTINATION, DESTINATION6, ethernet, icmp, tcp, udp, v4, v6},
     program::{self, XDP_PASS},
 };

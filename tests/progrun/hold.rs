@@ -18,7 +18,7 @@ use scanguard::{
     },
 };
 use scanguard_common::outcome::Exit;
-use scanguard_tests::frames::{V4, icmp, tcp, udp, v4, v4_with, v6};
+use scanguard_tests::fixtures::frames::{V4, icmp, tcp, udp, v4, v4_with, v6};
 
 use crate::{
     gate::{ACK, SYN, TCP, UDP, drops, loaded, net, tally},
@@ -181,7 +181,7 @@ fn most() -> Result<()> {
 fn unknown() -> Result<()> {
     let mut loaded = armed(GateMode::Enforce, REFLEX)?;
     ensure!(scan(&loaded, 40_000, 200)? == 0, "ephemeral ports");
-    let prefixes = [(scanguard_tests::frames::DESTINATION.into(), 32)].into();
+    let prefixes = [(scanguard_tests::fixtures::frames::DESTINATION.into(), 32)].into();
     loaded.kernel.set_local(&Local { prefixes, forwards: true })?;
     ensure!(scan(&loaded, 1, 200)? == 0, "on a host that forwards");
     ensure!(tally(&mut loaded)?.holds == 0);

@@ -29,9 +29,11 @@ use scanguard::{
 };
 use scanguard_common::{account::SourceState, address::Address, outcome::ProbeClass};
 use scanguard_tests::{
-    packets::{Case, table},
-    program::{self, EPOCH, SALT, XDP_PASS},
-    root,
+    fixtures::{
+        program::{self, EPOCH, SALT, XDP_PASS},
+        root,
+    },
+    tables::packets::{Case, table},
 };
 
 fn main() -> ExitCode {
@@ -141,7 +143,7 @@ fn prefixes() -> Result<()> {
 /// What drivers hand up at most: merged segments.
 fn longest() -> Result<()> {
     let mut pair = Pair::new(&Settings::default())?;
-    let mut frame = scanguard_tests::frames::v4(6, &scanguard_tests::frames::tcp(2, 80));
+    let mut frame = scanguard_tests::fixtures::frames::v4(6, &scanguard_tests::fixtures::frames::tcp(2, 80));
     // With an IP length of 0 the length of the frame is that of the packet.
     frame[16..18].fill(0);
     for length in [1514, 4_000, 9_014, *FRAME_LENGTHS.end()] {
@@ -153,7 +155,7 @@ fn longest() -> Result<()> {
 }
 
 fn overflow() -> Result<()> {
-    use scanguard_tests::frames::{V4, tcp, v4_with};
+    use scanguard_tests::fixtures::frames::{V4, tcp, v4_with};
     const SOURCES: u32 = 5_000;
     let settings = Settings { max_sources: 256, ..Settings::default() };
     let mut loaded = program::load(&settings)?;
@@ -173,7 +175,7 @@ fn overflow() -> Result<()> {
 
 fn door() -> Result<()> {
     use scanguard_common::outcome::Exit;
-    use scanguard_tests::frames::{V4, tcp, v4_with};
+    use scanguard_tests::fixtures::frames::{V4, tcp, v4_with};
     const FREE: u32 = 10;
     const SOURCES: u32 = 1_000;
     let syn = |source: u32| {
@@ -216,7 +218,7 @@ fn pin_to_one_cpu() -> Result<()> {
 }
 
 fn forget() -> Result<()> {
-    use scanguard_tests::frames::{SOURCE, tcp, v4};
+    use scanguard_tests::fixtures::frames::{SOURCE, tcp, v4};
     let mut loaded = program::load(&Settings::default())?;
     let syn = v4(6, &tcp(2, 80));
     loaded.run(&syn, 3)?;

@@ -18,7 +18,7 @@ use scanguard::{
     },
 };
 use scanguard_common::{abi, outcome::Exit};
-use scanguard_tests::frames::{V4, icmp, sctp, tcp, udp, v4, v4_with, v6};
+use scanguard_tests::fixtures::frames::{V4, icmp, sctp, tcp, udp, v4, v4_with, v6};
 
 use crate::{
     gate::{ACK, SYN, TCP, UDP, drops, loaded, net, tally},
@@ -151,7 +151,7 @@ fn forwarded() -> Result<()> {
     let mut loaded = shielded(GateMode::Enforce)?;
     let dark: IpNet = net("10.9.0.0/24");
     loaded.kernel.set_routed(&[dark]);
-    let prefixes = [(scanguard_tests::frames::DESTINATION.into(), 32)].into();
+    let prefixes = [(scanguard_tests::fixtures::frames::DESTINATION.into(), 32)].into();
     loaded.kernel.set_local(&Local { prefixes, forwards: true })?;
     for (name, frame, _) in meets_nobody() {
         ensure!(!drops(&loaded, &frame)?, "{name} dropped, and may be somebody else's");

@@ -1,21 +1,20 @@
 //! The command as people use it.
 
 use std::{
-    fs,
     io::Write as _,
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     agent::binary,
     captures::{ETHERNET, pcap, pcapng},
     frames::{DESTINATION, SOURCE},
     root,
+    scratch::Scratch,
 };
 use serde_json::Value;
 
@@ -42,32 +41,6 @@ pub(crate) fn trials() -> Vec<Trial> {
             through_kernel().map_err(|error| Failed::from(format!("{error:#}")))
         }),
     ]
-}
-
-/// A directory of its own, gone when it is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("scanguard-replay-{}-{number}", std::process::id()));
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    fn file(&self, name: &str, content: &[u8]) -> Result<String> {
-        let path = self.0.join(name);
-        fs::write(&path, content)?;
-        text_of(&path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nobody is left to be told.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 fn text_of(path: &Path) -> Result<String> {
@@ -119,7 +92,7 @@ fn run_with(arguments: &[&str], input: &[u8]) -> Result<Ran> {
 
 fn scan() -> Result<()> {
     let scratch = Scratch::new()?;
-    let ran = run(&[&scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?])?;
+    let ran = run(&[&scratch.file("scan.pcap", pcap(ETHERNET, &port_scan()))?])?;
     ensure!(ran.code == Some(0), "{:?}: {}", ran.code, ran.stderr);
     let lines = ran.lines()?;
     let [opened, closed] = lines.as_slice() else {
@@ -145,15 +118,15 @@ fn scan() -> Result<()> {
 
 fn formats() -> Result<()> {
     let scratch = Scratch::new()?;
-    let one = run(&[&scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?])?;
-    let other = run(&[&scratch.file("scan.pcapng", &pcapng(ETHERNET, &port_scan()))?])?;
+    let one = run(&[&scratch.file("scan.pcap", pcap(ETHERNET, &port_scan()))?])?;
+    let other = run(&[&scratch.file("scan.pcapng", pcapng(ETHERNET, &port_scan()))?])?;
     ensure!(one.stdout == other.stdout && one.stderr == other.stderr, "{} {}", one.stdout, other.stdout);
     Ok(())
 }
 
 fn text() -> Result<()> {
     let scratch = Scratch::new()?;
-    let ran = run(&["--format", "text", &scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?])?;
+    let ran = run(&["--format", "text", &scratch.file("scan.pcap", pcap(ETHERNET, &port_scan()))?])?;
     let expected = format!("2024-05-14T12:00:01.002Z opened  medium vertical_scan T1595.002 {SOURCE}: ");
     ensure!(ran.stdout.starts_with(&expected) && ran.stdout.lines().count() == 2, "{}", ran.stdout);
     Ok(())
@@ -161,7 +134,7 @@ fn text() -> Result<()> {
 
 fn sampled() -> Result<()> {
     let scratch = Scratch::new()?;
-    let file = scratch.file("requests.pcap", &pcap(ETHERNET, &requests()))?;
+    let file = scratch.file("requests.pcap", pcap(ETHERNET, &requests()))?;
     let ran = run(&["--local", &DESTINATION.to_string(), &file])?;
     ran.says(
         "samples: 401 (200 http_request, 200 http_status, 1 dns_query)\n  200 more were beyond the budgets",
@@ -173,7 +146,7 @@ fn sampled() -> Result<()> {
 /// script(1) gives it a terminal, and what is written there as it is.
 fn on_a_terminal() -> Result<()> {
     let scratch = Scratch::new()?;
-    let file = scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?;
+    let file = scratch.file("scan.pcap", pcap(ETHERNET, &port_scan()))?;
     let typescript = scratch.file("typescript", b"")?;
     let terminal = |options: &str| {
         let line = format!("(cat {file}; sleep 1) | {} {options} replay --salt 5 -", binary()?.display());
@@ -199,7 +172,7 @@ fn on_a_terminal() -> Result<()> {
 
 fn local() -> Result<()> {
     let scratch = Scratch::new()?;
-    let file = scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?;
+    let file = scratch.file("scan.pcap", pcap(ETHERNET, &port_scan()))?;
     let ours = run(&["--local", "198.51.100.0/24", "--local", "2001:db8:9::/48", &file])?;
     ensure!(ours.lines()?.len() == 2 && !ours.stderr.contains("--local"), "{}", ours.stderr);
     let one_address = run(&["--local", &DESTINATION.to_string(), &file])?;
@@ -235,17 +208,17 @@ fn truncated() -> Result<()> {
 
 fn unreadable() -> Result<()> {
     let scratch = Scratch::new()?;
-    let good = scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?;
+    let good = scratch.file("scan.pcap", pcap(ETHERNET, &port_scan()))?;
     let mut huge = pcap(ETHERNET, &port_scan());
     // The length of the second packet.
     let place = 24 + 16 + 54 + 8;
     huge[place..place + 4].copy_from_slice(&0xfff0_0000u32.to_le_bytes());
     for (file, expected) in [
-        (text_of(&scratch.0.join("missing"))?, "No such file"),
-        (text_of(&scratch.0)?, "Is a directory"),
+        (text_of(&scratch.path().join("missing"))?, "No such file"),
+        (text_of(scratch.path())?, "Is a directory"),
         (scratch.file("empty", b"")?, "empty"),
         (scratch.file("words", b"these are words, and many of them")?, "neither pcap nor pcapng"),
-        (scratch.file("wireless", &pcap(105, &port_scan()))?, "link type 105 is not supported"),
+        (scratch.file("wireless", pcap(105, &port_scan()))?, "link type 105 is not supported"),
         (scratch.file("huge", &huge)?, "after packet 1: the capture is corrupt: a packet or block of 42"),
     ] {
         let ran = run(&[&file, &good])?;
@@ -260,7 +233,7 @@ fn unreadable() -> Result<()> {
 
 fn jumps() -> Result<()> {
     let scratch = Scratch::new()?;
-    let ran = run(&[&scratch.file("jumps.pcap", &pcap(ETHERNET, &jumping_times()))?])?;
+    let ran = run(&[&scratch.file("jumps.pcap", pcap(ETHERNET, &jumping_times()))?])?;
     ensure!(ran.code == Some(0), "{}", ran.stderr);
     ran.says("  50 had an earlier time than one before them, by up to 59m 59s")?;
     ran.says("to 2074-")
@@ -268,7 +241,7 @@ fn jumps() -> Result<()> {
 
 fn configuration() -> Result<()> {
     let scratch = Scratch::new()?;
-    let file = scratch.file("scan.pcap", &pcap(ETHERNET, &port_scan()))?;
+    let file = scratch.file("scan.pcap", pcap(ETHERNET, &port_scan()))?;
     let config = scratch.file("off.toml", b"[rules.vertical_scan]\nenabled = false\n")?;
     let ran = run(&["--config", &config, &file])?;
     ensure!(ran.code == Some(0) && ran.stdout.is_empty(), "{}", ran.stdout);

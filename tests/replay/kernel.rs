@@ -17,7 +17,7 @@ use scanguard::{
     },
 };
 use scanguard_common::{account::SourceState, address::Address};
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     frames::{DESTINATION, DESTINATION6},
     program::{self, EPOCH, SALT},
     root,

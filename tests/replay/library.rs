@@ -15,7 +15,7 @@ use scanguard::{
     replay::{Replay, ReplayError, capture::CaptureError},
     sensor::{Feed, software::SoftwareSensor},
 };
-use scanguard_tests::{
+use scanguard_tests::fixtures::{
     captures::{ETHERNET, Timed, pcap, pcapng},
     frames::{tcp, v4},
     program::SALT,

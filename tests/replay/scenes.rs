@@ -4,10 +4,14 @@ use std::net::Ipv4Addr;
 
 use etherparse::EtherType;
 use scanguard_tests::{
-    answers::{from_port, turned},
-    captures::{ETHERNET, Timed, pcap, pcapng},
-    frames::{V4, fragment6, icmp, tagged, tcp, udp, v4, v4_packet, v4_with, v6},
-    packets::table,
+    fixtures::{
+        captures::{ETHERNET, Timed, pcap, pcapng},
+        frames::{V4, fragment6, icmp, tagged, tcp, udp, v4, v4_packet, v4_with, v6},
+    },
+    tables::{
+        answers::{from_port, turned},
+        packets::table,
+    },
 };
 
 const MINUTE: u64 = 60 * 1000;

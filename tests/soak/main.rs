@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use clap::Parser;
 use scanguard_tests::{
-    cleanup, root,
+    fixtures::{cleanup, root},
     soak::{self, Plan},
 };
 

@@ -1,33 +1,11 @@
 //! What the tests, the demo and the bench share: one packet table for all layers, and real networks.
+//!
+//! [`fixtures`] are at the bottom; [`tables`] look at them, [`matrix`], [`adversary`] and [`soak`] at both.
 
 pub mod adversary;
-pub mod agent;
-pub mod answers;
-pub mod behind;
-pub mod browser;
-pub mod capture;
-pub mod captures;
-pub mod cases;
-pub mod certificate;
-pub mod cgroup;
-pub mod cleanup;
-pub mod clients;
-pub mod crowdsec;
-pub mod faults;
-pub mod frames;
+pub mod fixtures;
 pub mod fuzz;
-pub mod lab;
 pub mod links;
-pub mod numbers;
-pub mod packets;
-pub mod pinned;
-pub mod program;
-pub mod root;
-pub mod scans;
-pub mod screen;
-pub mod side_by_side;
+pub mod matrix;
 pub mod soak;
-pub mod stage;
-pub mod stream;
-pub mod wire;
-pub mod xsk;
+pub mod tables;

@@ -302,9 +302,11 @@ fn beyond<T: Display>(value: &impl Display, limits: &RangeInclusive<T>) -> Strin
     format!("{value} is not within {} to {}", limits.start(), limits.end())
 }
 
-/// The known key that `key` is most likely a slip of: it starts alike, or the one starts with the other.
+/// The known key that `key` most likely is a slip of.
 fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
-    let alike = |one: &str| one.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
-    let best = known.iter().copied().max_by_key(|one| alike(one))?;
-    (alike(best) * 2 > best.len().max(key.len())).then_some(best)
+    /// As clap has it for commands and options: 1 is the same word, and slips of a letter or two are above this.
+    const ALIKE: f64 = 0.8;
+    let alike = |one: &str| strsim::jaro_winkler(one, key);
+    let best = known.iter().copied().max_by(|one, other| alike(one).total_cmp(&alike(other)))?;
+    (alike(best) > ALIKE).then_some(best)
 }

@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    lab::{Namespace, VICTIM_INTERFACE, run},
-    wire::Wire,
+    fixtures::lab::{Namespace, VICTIM_INTERFACE, run},
+    fixtures::wire::Wire,
 };
 
 /// The server's address.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::lab::Namespace;
+use crate::fixtures::lab::Namespace;
 
 /// Long enough for an answer within one machine, and for two more SYNs after a lost one.
 const PATIENCE: Duration = Duration::from_secs(4);

@@ -12,7 +12,7 @@ use super::{
     outcome::Verdict,
     scene::Scene,
 };
-use crate::lab::run_within;
+use crate::fixtures::lab::run_within;
 
 /// Says what no browser says.
 pub(super) const SCANNER: &str = "sqlmap/1.7.2#stable (https://sqlmap.org)";

@@ -19,8 +19,8 @@ use super::{
     scene::{OPEN, Scene},
 };
 use crate::{
-    capture::Capture,
-    lab::{VICTIM_INTERFACE, run_within},
+    fixtures::capture::Capture,
+    fixtures::lab::{VICTIM_INTERFACE, run_within},
 };
 
 /// The first of the ports that are scanned; nobody listens at them.

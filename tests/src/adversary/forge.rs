@@ -158,7 +158,9 @@ pub fn fragment(
             header.more_fragments = more;
             Ok(())
         }),
-        Ends::V6(..) => ip(from, to, FRAGMENT6, &crate::frames::fragment6(number, offset, more, payload)),
+        Ends::V6(..) => {
+            ip(from, to, FRAGMENT6, &crate::fixtures::frames::fragment6(number, offset, more, payload))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     outcome::Verdict,
     scene::{OPEN, Scene, Target},
 };
-use crate::{clients, frames};
+use crate::fixtures::{clients, frames};
 
 /// ECN-Echo and Congestion Window Reduced (RFC 3168).
 const ECN: u8 = 0xc0;

@@ -19,7 +19,7 @@ use super::{
     outcome::Verdict,
     scene::{Scene, start},
 };
-use crate::{clients, lab::Namespace, pinned::Bpffs};
+use crate::fixtures::{clients, lab::Namespace, pinned::Bpffs};
 
 /// Long enough for a memory of what ports met to be over, as the kernel's clock has it.
 const OVER: Duration = Duration::from_secs(5);

@@ -20,9 +20,9 @@ use super::{
     outcome::{Outcome, Verdict},
 };
 use crate::{
-    agent::Agent,
-    lab::{Process, wait_for},
-    stage::Scratch,
+    fixtures::agent::Agent,
+    fixtures::lab::{Process, wait_for},
+    fixtures::scratch::Scratch,
 };
 
 /// Long enough for anything that is not broken, also on a busy machine.

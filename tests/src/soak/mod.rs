@@ -12,13 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use self::{
     report::{Report, Sample},
     traffic::Call,
 };
-use crate::{
+use crate::fixtures::{
     agent::Agent,
     capture::Capture,
     lab::{Lab, SCANNER_INTERFACE, wait_for},
@@ -47,7 +47,7 @@ const DRIFT: usize = 2;
 const WARM_UP: usize = 2;
 /// The kill is in one of them, and memory is compared after the warm-up.
 const MIN_ROUNDS: u32 = 4;
-/// For anything that is to happen soon.
+/// For anything that is to happen soon, beside all that traffic.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest window of the rules that find these scans: whoever says anything within it after a ban is banned again.
@@ -76,7 +76,6 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
     let mut stage = Stage::new(&lab)?;
     stage.nginx(&lab.victim, &[traffic::WEB])?;
     let directory = lab.victim.directory();
-    fs::create_dir_all(&directory)?;
     let settings = format!(
         "[sensor]\npoll_interval = \"200ms\"\nmax_sources = 8192\npersist = true\npin = \"{}\"\n\
          [history]\nmax_sources = 8192\n[findings]\nquiet = \"30s\"\n\
@@ -149,7 +148,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
         failures,
     };
     report.judge(soak.findings.iter().map(|(_, rule, source)| (rule.as_str(), source.as_str())));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+    agent.end()?;
     Ok(report)
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{DRIFT, Done, MEMORY_DRIFT, WARM_UP, traffic};
-use crate::agent::Agent;
+use crate::fixtures::agent::Agent;
 
 /// After a round, when all is quiet.
 #[derive(Clone, Copy, Debug)]

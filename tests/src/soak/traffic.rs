@@ -12,10 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    agent::LISTEN,
-    clients::{at, listen},
-    lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, run_within},
-    scans::{SCANS, Scan},
+    fixtures::{
+        agent::LISTEN,
+        clients::{at, listen},
+        lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, run_within},
+    },
+    tables::scans::{SCANS, Scan},
 };
 
 /// Those who scan, by turns: by the time one comes again, its ban has ended.

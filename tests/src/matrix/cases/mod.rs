@@ -1,0 +1,162 @@
+//! The cases of `cargo xtask matrix`: what must be found, and what must not. One table each.
+
+mod content;
+pub mod outcome;
+pub mod play;
+pub mod quiet;
+pub mod scans;
+mod servers;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::fixtures::stage::Stage;
+
+/// What is to come of a case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expect {
+    /// At least one finding.
+    Found,
+    /// None at all.
+    Quiet,
+}
+
+/// As what a scan must be found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Told {
+    /// The rule.
+    pub rule: &'static str,
+    /// The technique of MITRE ATT&CK.
+    pub technique: &'static str,
+}
+
+/// What happens.
+#[derive(Clone, Copy)]
+pub enum Act {
+    /// The scanner runs the command that is the case's name, for which [`Stage::words`] fills in.
+    Command,
+    /// As above, and the tool's exit status means nothing (hping3 fails when nobody answers).
+    CommandThatMayFail,
+    /// Something longer.
+    Script(fn(&mut Stage<'_>) -> Result<()>),
+}
+
+/// A case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The command, or what it is in words.
+    pub name: &'static str,
+    /// Under which heading it stands.
+    pub group: &'static str,
+    /// What is to come of it.
+    pub expect: Expect,
+    /// All that a scan must be told as; where there is nothing, any finding will do.
+    pub told: &'static [Told],
+    /// What the agent's configuration has beyond the defaults; [`Stage::fill`] fills in.
+    pub config: &'static str,
+    /// Takes minutes: only where that is asked for.
+    pub slow: bool,
+    /// Short, and needs no tools but those of the tests: is one of them, too.
+    pub tested: bool,
+    /// Done before the sensor is started: servers and networks.
+    pub prepare: fn(&mut Stage<'_>) -> Result<()>,
+    /// Done while the sensor watches.
+    pub act: Act,
+    /// Packets that the sensor sees at least: with fewer the traffic did not happen.
+    pub packets: u32,
+}
+
+impl Case {
+    /// Takes minutes.
+    #[must_use]
+    pub const fn slow(self) -> Self {
+        Self { slow: true, ..self }
+    }
+
+    /// Is a test, too.
+    #[must_use]
+    pub const fn tested(self) -> Self {
+        Self { tested: true, ..self }
+    }
+
+    /// Something is set up before.
+    #[must_use]
+    pub const fn after(self, prepare: fn(&mut Stage<'_>) -> Result<()>) -> Self {
+        Self { prepare, ..self }
+    }
+
+    /// Must be told as all of these.
+    #[must_use]
+    pub const fn told(self, told: &'static [Told]) -> Self {
+        Self { told, ..self }
+    }
+
+    /// With such a configuration.
+    #[must_use]
+    pub const fn with(self, config: &'static str) -> Self {
+        Self { config, ..self }
+    }
+
+    /// Lets it happen.
+    ///
+    /// # Errors
+    /// A tool could not be started, failed, or took too long.
+    pub fn act(&self, stage: &mut Stage<'_>) -> Result<()> {
+        let limit = Duration::from_secs(if self.slow { 600 } else { 120 });
+        match self.act {
+            Act::Command => stage.run(&stage.lab.scanner, self.name, limit),
+            Act::CommandThatMayFail => {
+                let started = std::time::Instant::now();
+                match stage.run(&stage.lab.scanner, self.name, limit) {
+                    // Too long is wrong for any tool.
+                    Err(error) if started.elapsed() >= limit => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            Act::Script(script) => script(stage),
+        }
+    }
+}
+
+fn nothing(_: &mut Stage<'_>) -> Result<()> {
+    Ok(())
+}
+
+/// All cases, scans first.
+pub fn all() -> impl Iterator<Item = Case> {
+    scans::all().chain(content::CASES.iter().copied()).chain(quiet::all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names = BTreeSet::new();
+        for case in all() {
+            assert!(names.insert(case.name), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn cases_that_are_tests_need_the_tools_of_the_tests_and_no_minutes() {
+        for case in all().filter(|case| case.tested) {
+            assert!(!case.slow, "{}", case.name);
+            let tool = case.name.split(' ').next().unwrap();
+            let script = matches!(case.act, Act::Script(_));
+            assert!(script || ["nmap", "hping3"].contains(&tool), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn groups_stand_together() {
+        let mut groups: Vec<_> = all().map(|case| case.group).collect();
+        groups.dedup();
+        let distinct: BTreeSet<_> = groups.iter().collect();
+        assert_eq!(distinct.len(), groups.len(), "{groups:?}");
+    }
+}

@@ -1,0 +1,134 @@
+//! One case: two hosts, the real agent on one of them, and what happens.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+
+use super::{
+    Case,
+    outcome::{Opened, Outcome, Seen},
+};
+use crate::fixtures::{
+    agent::{Agent, Metrics},
+    lab::{Lab, Namespace, PATIENCE, Process, VICTIM_INTERFACE, wait_for},
+    stage::Stage,
+};
+
+/// Short, so that the latency that is seen is the rules'.
+pub const POLL_INTERVAL: &str = "100ms";
+
+/// What clients say.
+const SAID: [&str; 4] = [
+    "scanguard_samples_total{begins=\"http_request\"}",
+    "scanguard_samples_total{begins=\"tls_hello\"}",
+    "scanguard_samples_total{begins=\"dns_query\"}",
+    "scanguard_log_requests_total",
+];
+
+/// Plays it to its end. A panic fails the case, not the matrix.
+pub fn play(case: &Case, poll_interval: &str) -> Outcome {
+    let start = Instant::now();
+    let played = thread::scope(|scope| {
+        let thread = scope.spawn(|| watched(case, poll_interval));
+        thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))
+    });
+    Outcome::new(case, played, start.elapsed())
+}
+
+fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
+    let lab = Lab::new()?;
+    let mut stage = Stage::new(&lab)?;
+    (case.prepare)(&mut stage).context("before the sensor was started")?;
+    let config = format!("[sensor]\npoll_interval = \"{poll_interval}\"\n{}", stage.fill(case.config));
+    let config = stage.file("scanguard.toml", &config)?;
+    let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config])?;
+    let before = agent.metrics()?;
+    let first = FirstPacket::watch(&lab.victim)?;
+    case.act(&mut stage)?;
+    // Several polls after the last packet, whatever it was; a second at least. Logs are looked at once a second.
+    thread::sleep(Duration::from_secs(if case.config.is_empty() { 1 } else { 3 }));
+    let polls = "scanguard_poll_duration_seconds_count";
+    let ended = agent.metrics()?;
+    let after = wait_for("three polls more", Duration::from_secs(60), || {
+        agent.metrics().ok().filter(|now| now.get(polls) >= ended.get(polls) + 3.0)
+    })?;
+    agent.end()?;
+    let findings = agent.findings();
+    let opened = findings.iter().filter(|finding| finding["event"] == "opened");
+    let probes = "scanguard_probes_total{";
+    let said = |metrics: &Metrics| SAID.iter().map(|series| metrics.get(series)).sum::<f64>();
+    Ok(Seen {
+        packets: whole(after.packets() - before.packets()),
+        probes: whole(after.sum(probes) - before.sum(probes)),
+        said: whole(said(&after) - said(&before)),
+        told: findings.iter().flat_map(told).collect(),
+        first: first.time(),
+        opened: opened.map(Opened::read).collect::<Result<_>>()?,
+    })
+}
+
+/// Rule and technique; a rule that takes a finding over tells it as updated.
+fn told(finding: &serde_json::Value) -> Vec<(String, String)> {
+    let rule = finding["rule"].as_str().unwrap_or_default();
+    let techniques = finding["techniques"].as_array().into_iter().flatten();
+    techniques.filter_map(|technique| Some((rule.to_owned(), technique.as_str()?.to_owned()))).collect()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter, and not that large")]
+fn whole(count: f64) -> u64 {
+    count.max(0.0) as u64
+}
+
+/// The time of the first packet that comes in, by tcpdump.
+struct FirstPacket {
+    _process: Process,
+    time: Arc<Mutex<Option<Timestamp>>>,
+}
+
+impl FirstPacket {
+    /// Neighbour discovery and multicast groups are none of the tool's own.
+    const FILTER: &str = "ip or (ip6 and not icmp6) or (ip6[6] = 58 and ip6[40] = 128)";
+
+    fn watch(host: &Namespace) -> Result<Self> {
+        let mut tcpdump = host.command("tcpdump");
+        tcpdump.args(["-Z", "root", "-n", "-l", "-tt", "--immediate-mode", "-c", "1", "-Q", "in"]);
+        tcpdump.args(["-i", VICTIM_INTERFACE, Self::FILTER]);
+        tcpdump.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::new(tcpdump.spawn().context("tcpdump")?);
+        let (stdout, stderr) = (process.child.stdout.take(), process.child.stderr.take());
+        let (stdout, stderr) = (stdout.context("stdout")?, stderr.context("stderr")?);
+        let listening = Arc::new(AtomicBool::new(false));
+        let heard = Arc::clone(&listening);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                heard.fetch_or(line.contains("listening on"), Ordering::Relaxed);
+            }
+        });
+        let time = Arc::<Mutex<_>>::default();
+        let into = Arc::clone(&time);
+        thread::spawn(move || {
+            let line = BufReader::new(stdout).lines().map_while(Result::ok).next()?;
+            let (seconds, rest) = line.split_once('.')?;
+            let micros: i64 = rest.split(' ').next()?.parse().ok()?;
+            let micros = seconds.parse::<i64>().ok()? * 1_000_000 + micros;
+            *into.lock().unwrap_or_else(PoisonError::into_inner) = Timestamp::from_microsecond(micros).ok();
+            Some(())
+        });
+        wait_for("tcpdump listens", PATIENCE, || listening.load(Ordering::Relaxed).then_some(()))?;
+        Ok(Self { _process: process, time })
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        *self.time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
