@@ -129,15 +129,15 @@ impl Agent {
     pub(super) async fn attach(&mut self) -> Result<()> {
         self.attachments.attach_all().await?;
         for (interface, mode) in self.attachments.states() {
-            self.metrics.attached(interface, mode);
+            self.metrics.sensor.attached(interface, mode);
             if let Some(mode) = mode {
                 tracing::info!(interface, %mode, "attached");
             }
         }
         for (interface, attached) in self.attachments.egress_states() {
-            self.metrics.egress_attached(interface, attached);
+            self.metrics.sensor.egress_attached(interface, attached);
         }
-        self.metrics.connections_attached(self.sensor.hears_connections());
+        self.metrics.sensor.connections_attached(self.sensor.hears_connections());
         self.health.attached(true);
         Ok(())
     }
@@ -221,14 +221,14 @@ impl Agent {
                 tracing::warn!("a source could not be looked at, the next poll will: {error}");
             }
             if opened {
-                self.metrics.found_after(monotonic().saturating_sub(*at));
+                self.metrics.detection.found_after(monotonic().saturating_sub(*at));
             }
         }
     }
 
     /// Takes what the program copied of what clients said and were answered.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
-        self.metrics.heard(samples.len());
+        self.metrics.sensor.heard(samples.len());
         let said: Vec<_> = samples.iter().flat_map(parse).collect();
         self.hear(&said);
     }
@@ -277,7 +277,7 @@ impl Agent {
 
     fn tell(&self, events: Vec<Event>) {
         for event in events {
-            self.metrics.told(event.finding.rule, event.kind);
+            self.metrics.detection.told(event.finding.rule, event.kind);
             self.sinks.tell(event);
         }
     }
@@ -343,7 +343,7 @@ impl Agent {
         }
         self.occupancy_read = Some(Instant::now());
         match self.sensor.occupancy() {
-            Ok(occupancy) => self.metrics.occupancy(occupancy),
+            Ok(occupancy) => self.metrics.sensor.occupancy(occupancy),
             Err(error) => tracing::error!("how full the maps are cannot be told: {error}"),
         }
     }

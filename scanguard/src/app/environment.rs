@@ -90,18 +90,18 @@ impl Agent {
                         interface,
                         "the interface is gone; the others go on, and it is attached again when it returns"
                     );
-                    self.metrics.interface_lost(&interface);
+                    self.metrics.sensor.interface_lost(&interface);
                 }
                 Change::Detached => {
                     tracing::error!(
                         interface,
                         "somebody has taken the program off the interface: what arrived since was not seen; attaching again"
                     );
-                    self.metrics.interface_lost(&interface);
+                    self.metrics.sensor.interface_lost(&interface);
                 }
                 Change::Returned(mode) => {
                     tracing::info!(interface, %mode, "the interface is back: attached");
-                    self.metrics.attached(&interface, Some(mode));
+                    self.metrics.sensor.attached(&interface, Some(mode));
                 }
                 Change::Failed(error) => {
                     tracing::error!(
@@ -114,7 +114,7 @@ impl Agent {
                         interface,
                         "somebody has taken the egress program off the interface: answers since were not seen; attaching again"
                     );
-                    self.metrics.egress_lost(&interface);
+                    self.metrics.sensor.egress_lost(&interface);
                 }
                 Change::EgressReturned => {
                     tracing::info!(interface, "what leaves by the interface is looked at");
@@ -129,7 +129,7 @@ impl Agent {
             }
         }
         for (interface, attached) in self.attachments.egress_states() {
-            self.metrics.egress_attached(interface, attached);
+            self.metrics.sensor.egress_attached(interface, attached);
         }
         let attached = self.attachments.states().any(|(_, mode)| mode.is_some());
         self.health.attached(attached);

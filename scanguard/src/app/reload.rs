@@ -102,7 +102,7 @@ impl Agent {
             notes.push(note);
         }
         notes.extend(apply::to_pipeline(&config, &mut self.pipeline));
-        self.metrics.add_rules(self.pipeline.detector.rules());
+        self.metrics.detection.add_rules(self.pipeline.detector.rules());
         apply::to_sensor(&config, &self.pipeline.detector, &mut self.sensor)?;
         self.addresses_read = None;
         let (now, detector) = (self.clock.now(), &self.pipeline.detector);

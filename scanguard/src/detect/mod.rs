@@ -13,6 +13,7 @@ pub mod findings;
 pub mod flood;
 pub mod geo;
 mod grounds;
+pub mod metrics;
 pub mod missed;
 mod rule;
 pub mod rules;
