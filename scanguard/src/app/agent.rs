@@ -33,6 +33,7 @@ use crate::{
     network::Network,
     pipeline::Pipeline,
     respond::{
+        decided,
         keeper::Keeper,
         responder::{LetGo, Responder},
         surroundings::Known,
@@ -166,7 +167,9 @@ impl Agent {
     pub(super) fn take_decisions(&mut self, orders: Orders) {
         let now = self.clock.now();
         // There may be thousands.
-        tokio::task::block_in_place(|| self.responder.take_decisions(orders.decided, now, &mut self.sensor));
+        tokio::task::block_in_place(|| {
+            decided::take(&mut self.responder, orders.decided, now, &mut self.sensor);
+        });
         self.let_go();
     }
 
@@ -271,7 +274,7 @@ impl Agent {
                 EventKind::Opened | EventKind::Updated => responder.consider(&event.finding, now, sensor),
                 EventKind::Closed => {}
             }
-            crowdsec.see(event, |finding| responder.recommended(finding));
+            crowdsec.see(event, |finding| decided::recommended(responder, finding));
         }
     }
 

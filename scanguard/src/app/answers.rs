@@ -21,7 +21,8 @@ use crate::{
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
     respond::{
-        orders::OrderError,
+        orders::{self, OrderError},
+        questions,
         report::{Explanation, HistoryReport},
     },
 };
@@ -35,19 +36,21 @@ impl Agent {
         }
         let now = self.clock.now();
         let answer = match request.ask {
-            Ask::Order(order) => match self.responder.order(order, request.peer.uid, now, &mut self.sensor) {
-                Ok(done) => Answer::Done(done),
-                Err(error) => Answer::Refused(error),
-            },
+            Ask::Order(order) => {
+                match orders::carry_out(&mut self.responder, order, request.peer.uid, now, &mut self.sensor) {
+                    Ok(done) => Answer::Done(done),
+                    Err(error) => Answer::Refused(error),
+                }
+            }
             Ask::Reload => match rhythm.reload(self, "as was asked").await {
                 Ok(done) => Answer::Done(done),
                 Err(NotReloaded::Wrong(problems)) => Answer::Misconfigured(problems),
                 Err(NotReloaded::Kernel(error)) => Answer::Refused(OrderError::Kernel(error)),
             },
             // Each ban is looked up in the kernel.
-            Ask::Bans => {
-                Answer::Bans(tokio::task::block_in_place(|| self.responder.bans(None, now, &self.sensor)))
-            }
+            Ask::Bans => Answer::Bans(tokio::task::block_in_place(|| {
+                questions::bans(&self.responder, None, now, &self.sensor)
+            })),
             Ask::Status => Answer::Status(Box::new(self.status())),
             Ask::Explain(address) => Answer::Explanation(Box::new(self.explain(address))),
             // All that is remembered is looked through once: up to a million histories.
@@ -60,7 +63,7 @@ impl Agent {
                     status: self.status(),
                     sources: self.sources(rows, Sort::Rate),
                     findings: self.findings(rows),
-                    bans: self.responder.bans(Some(rows), now, &self.sensor),
+                    bans: questions::bans(&self.responder, Some(rows), now, &self.sensor),
                 })
             })),
         };
@@ -84,7 +87,7 @@ impl Agent {
             packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
             probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
             findings_open: self.pipeline.detector.tracker().open().count(),
-            response: self.responder.status(now, self.keeper.error()),
+            response: questions::status(&self.responder, now, self.keeper.error()),
             crowdsec: self.crowdsec.status(),
             sandbox: self.sandbox.as_ref().map(|sandbox| sandbox.report().clone()),
         }
@@ -94,7 +97,7 @@ impl Agent {
         let now = self.clock.now();
         let Pipeline { observer, detector, .. } = &self.pipeline;
         let mut explanation =
-            self.responder.explain(address, &mut detector.tracker().open(), now, &self.sensor);
+            questions::explain(&self.responder, address, &mut detector.tracker().open(), now, &self.sensor);
         let source = self.responder.source(address);
         let heard = detector.visitors().of(&source, Proof::Connection);
         explanation.said = heard.map(|heard| Summary::from(heard).to_string());
@@ -167,7 +170,7 @@ impl Agent {
             country: origin.country.map(|country| country.to_string()),
             network: origin.network.map(|network| network.to_string()),
             rules: tracker.of(source).iter().map(|finding| finding.rule.to_owned()).collect(),
-            ban: self.responder.ban_state(net),
+            ban: questions::ban_state(&self.responder, net),
         }
     }
 
@@ -179,7 +182,7 @@ impl Agent {
         let latest = greatest(keys.inspect(|_| open += 1), rows);
         let findings = latest.into_iter().filter_map(|(_, source, id)| {
             let finding = tracker.of(&source).iter().find(|finding| finding.id == id)?;
-            Some(self.responder.open_finding(finding, now))
+            Some(questions::open_finding(&self.responder, finding, now))
         });
         let findings = findings.collect();
         Findings { open, findings }
