@@ -126,6 +126,14 @@ impl Agent {
         })
     }
 
+    /// Has the kernel ban whom the state file and the feeds have.
+    pub(super) fn enter(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
+        self.responder.set_plain(self.pipeline.detector.plain(), now, &mut self.sensor);
+        self.responder.enter(now, &mut self.sensor).context("the gate")
+    }
+
     /// Puts the programs where packets come by.
     pub(super) async fn attach(&mut self) -> Result<()> {
         self.attachments.attach_all().await?;
@@ -203,13 +211,13 @@ impl Agent {
         }
     }
 
+    /// What is to be done once a second.
     pub(super) async fn chores(&mut self) {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
         self.let_go();
         self.keeper.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
-        self.show_top_sources();
     }
 
     /// Looks at sources that the program told of.
@@ -285,9 +293,8 @@ impl Agent {
         }
     }
 
-    pub(super) async fn poll(&mut self) {
-        self.supervise().await;
-        self.refresh_addresses().await;
+    /// Reads what the kernel has counted, and does what follows.
+    pub(super) fn poll(&mut self) {
         // A poll of a large table takes a while, during which requests are to be answered.
         tokio::task::block_in_place(|| self.read());
     }
