@@ -684,7 +684,7 @@ fn it_is_said_which_of_the_two_it_is() {
         states.map(|text| questions::ban_state(&bench.responder, net(text))),
         [BanState::Shielded, BanState::Dropped, BanState::None]
     );
-    let text = crate::cli::control::explanation(&shielded);
+    let text = crate::cli::control::words::explanation(&shielded);
     assert!(text.starts_with("198.51.100.66: shielded from by rule"), "{text}");
 }
 
