@@ -8,8 +8,7 @@ use libtest_mimic::Trial;
 use scanguard::{
     config::Config,
     export::{
-        findings::Format,
-        forms::{Context, Formatter},
+        forms::{Context, Format, Formatter},
         writer::FindingsWriter,
     },
     replay::{Replay, ReplayError, capture::CaptureError},

@@ -33,6 +33,7 @@ use crate::{
     network::Network,
     pipeline::Pipeline,
     respond::{
+        decided,
         keeper::Keeper,
         responder::{LetGo, Responder},
         surroundings::Known,
@@ -125,19 +126,27 @@ impl Agent {
         })
     }
 
+    /// Has the kernel ban whom the state file and the feeds have.
+    pub(super) fn enter(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
+        self.responder.set_plain(self.pipeline.detector.plain(), now, &mut self.sensor);
+        self.responder.enter(now, &mut self.sensor).context("the gate")
+    }
+
     /// Puts the programs where packets come by.
     pub(super) async fn attach(&mut self) -> Result<()> {
         self.attachments.attach_all().await?;
         for (interface, mode) in self.attachments.states() {
-            self.metrics.attached(interface, mode);
+            self.metrics.sensor.attached(interface, mode);
             if let Some(mode) = mode {
                 tracing::info!(interface, %mode, "attached");
             }
         }
         for (interface, attached) in self.attachments.egress_states() {
-            self.metrics.egress_attached(interface, attached);
+            self.metrics.sensor.egress_attached(interface, attached);
         }
-        self.metrics.connections_attached(self.sensor.hears_connections());
+        self.metrics.sensor.connections_attached(self.sensor.hears_connections());
         self.health.attached(true);
         Ok(())
     }
@@ -166,7 +175,9 @@ impl Agent {
     pub(super) fn take_decisions(&mut self, orders: Orders) {
         let now = self.clock.now();
         // There may be thousands.
-        tokio::task::block_in_place(|| self.responder.take_decisions(orders.decided, now, &mut self.sensor));
+        tokio::task::block_in_place(|| {
+            decided::take(&mut self.responder, orders.decided, now, &mut self.sensor);
+        });
         self.let_go();
     }
 
@@ -200,13 +211,13 @@ impl Agent {
         }
     }
 
+    /// What is to be done once a second.
     pub(super) async fn chores(&mut self) {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
         self.let_go();
         self.keeper.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
-        self.show_top_sources();
     }
 
     /// Looks at sources that the program told of.
@@ -221,14 +232,14 @@ impl Agent {
                 tracing::warn!("a source could not be looked at, the next poll will: {error}");
             }
             if opened {
-                self.metrics.found_after(monotonic().saturating_sub(*at));
+                self.metrics.detection.found_after(monotonic().saturating_sub(*at));
             }
         }
     }
 
     /// Takes what the program copied of what clients said and were answered.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
-        self.metrics.heard(samples.len());
+        self.metrics.sensor.heard(samples.len());
         let said: Vec<_> = samples.iter().flat_map(parse).collect();
         self.hear(&said);
     }
@@ -271,20 +282,19 @@ impl Agent {
                 EventKind::Opened | EventKind::Updated => responder.consider(&event.finding, now, sensor),
                 EventKind::Closed => {}
             }
-            crowdsec.see(event, |finding| responder.recommended(finding));
+            crowdsec.see(event, |finding| decided::recommended(responder, finding));
         }
     }
 
     fn tell(&self, events: Vec<Event>) {
         for event in events {
-            self.metrics.told(event.finding.rule, event.kind);
+            self.metrics.detection.told(event.finding.rule, event.kind);
             self.sinks.tell(event);
         }
     }
 
-    pub(super) async fn poll(&mut self) {
-        self.supervise().await;
-        self.refresh_addresses().await;
+    /// Reads what the kernel has counted, and does what follows.
+    pub(super) fn poll(&mut self) {
         // A poll of a large table takes a while, during which requests are to be answered.
         tokio::task::block_in_place(|| self.read());
     }
@@ -343,7 +353,7 @@ impl Agent {
         }
         self.occupancy_read = Some(Instant::now());
         match self.sensor.occupancy() {
-            Ok(occupancy) => self.metrics.occupancy(occupancy),
+            Ok(occupancy) => self.metrics.sensor.occupancy(occupancy),
             Err(error) => tracing::error!("how full the maps are cannot be told: {error}"),
         }
     }

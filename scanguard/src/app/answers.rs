@@ -21,169 +21,173 @@ use crate::{
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
     respond::{
-        orders::OrderError,
+        orders::{self, OrderError},
+        questions,
         report::{Explanation, HistoryReport},
     },
 };
 
-impl Agent {
-    /// Answers a request of the control socket.
-    pub(super) async fn answer(&mut self, request: Request, rhythm: &mut Rhythm) {
-        // Who asked was told that it came too late, or has gone: it is not done behind their back.
-        if request.answer.is_closed() {
-            return tracing::info!(peer = %request.peer, "nobody waits for the answer any more: {:?} is not done", request.ask);
-        }
-        let now = self.clock.now();
-        let answer = match request.ask {
-            Ask::Order(order) => match self.responder.order(order, request.peer.uid, now, &mut self.sensor) {
+/// Answers a request of the control socket.
+pub(super) async fn answer(agent: &mut Agent, request: Request, rhythm: &mut Rhythm) {
+    // Who asked was told that it came too late, or has gone: it is not done behind their back.
+    if request.answer.is_closed() {
+        return tracing::info!(peer = %request.peer, "nobody waits for the answer any more: {:?} is not done", request.ask);
+    }
+    let now = agent.clock.now();
+    let answer = match request.ask {
+        Ask::Order(order) => {
+            match orders::carry_out(&mut agent.responder, order, request.peer.uid, now, &mut agent.sensor) {
                 Ok(done) => Answer::Done(done),
                 Err(error) => Answer::Refused(error),
-            },
-            Ask::Reload => match rhythm.reload(self, "as was asked").await {
-                Ok(done) => Answer::Done(done),
-                Err(NotReloaded::Wrong(problems)) => Answer::Misconfigured(problems),
-                Err(NotReloaded::Kernel(error)) => Answer::Refused(OrderError::Kernel(error)),
-            },
-            // Each ban is looked up in the kernel.
-            Ask::Bans => {
-                Answer::Bans(tokio::task::block_in_place(|| self.responder.bans(None, now, &self.sensor)))
             }
-            Ask::Status => Answer::Status(Box::new(self.status())),
-            Ask::Explain(address) => Answer::Explanation(Box::new(self.explain(address))),
-            // All that is remembered is looked through once: up to a million histories.
-            Ask::Sources { rows, sort } => {
-                Answer::Sources(tokio::task::block_in_place(|| self.sources(rows, sort)))
-            }
-            Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| self.findings(rows))),
-            Ask::Picture(rows) => Answer::Picture(tokio::task::block_in_place(|| {
-                Box::new(Picture {
-                    status: self.status(),
-                    sources: self.sources(rows, Sort::Rate),
-                    findings: self.findings(rows),
-                    bans: self.responder.bans(Some(rows), now, &self.sensor),
-                })
-            })),
+        }
+        Ask::Reload => match rhythm.reload(agent, "as was asked").await {
+            Ok(done) => Answer::Done(done),
+            Err(NotReloaded::Wrong(problems)) => Answer::Misconfigured(problems),
+            Err(NotReloaded::Kernel(error)) => Answer::Refused(OrderError::Kernel(error)),
+        },
+        // Each ban is looked up in the kernel.
+        Ask::Bans => Answer::Bans(tokio::task::block_in_place(|| {
+            questions::bans(&agent.responder, None, now, &agent.sensor)
+        })),
+        Ask::Status => Answer::Status(Box::new(status(agent))),
+        Ask::Explain(address) => Answer::Explanation(Box::new(explain(agent, address))),
+        // All that is remembered is looked through once: up to a million histories.
+        Ask::Sources { rows, sort } => {
+            Answer::Sources(tokio::task::block_in_place(|| sources(agent, rows, sort)))
+        }
+        Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| findings(agent, rows))),
+        Ask::Picture(rows) => Answer::Picture(tokio::task::block_in_place(|| {
+            Box::new(Picture {
+                status: status(agent),
+                sources: sources(agent, rows, Sort::Rate),
+                findings: findings(agent, rows),
+                bans: questions::bans(&agent.responder, Some(rows), now, &agent.sensor),
+            })
+        })),
+    };
+    agent.let_go();
+    // Who asked may have gone.
+    let _ = request.answer.send(answer);
+    agent.keeper.keep(&mut agent.responder, now).await;
+}
+
+fn status(agent: &Agent) -> Status {
+    let now = agent.clock.now();
+    let attached = agent.attachments.states();
+    let tally = agent.pipeline.tally();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: now.at.as_secs(),
+        interfaces: attached
+            .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
+            .collect(),
+        packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
+        probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
+        findings_open: agent.pipeline.detector.tracker().open().count(),
+        response: questions::status(&agent.responder, now, agent.keeper.error()),
+        crowdsec: agent.crowdsec.status(),
+        sandbox: agent.sandbox.as_ref().map(|sandbox| sandbox.report().clone()),
+    }
+}
+
+fn explain(agent: &Agent, address: IpAddr) -> Explanation {
+    let now = agent.clock.now();
+    let Pipeline { observer, detector, .. } = &agent.pipeline;
+    let mut explanation =
+        questions::explain(&agent.responder, address, &mut detector.tracker().open(), now, &agent.sensor);
+    let source = agent.responder.source(address);
+    let heard = detector.visitors().of(&source, Proof::Connection);
+    explanation.said = heard.map(|heard| Summary::from(heard).to_string());
+    explanation.history = observer.history(&source).map(|history| {
+        let window = history.window(now.at, now.at);
+        HistoryReport {
+            probes: by_class(&window.activity.counts),
+            completed: window.activity.completed(),
+            seconds_since_first: now.at.saturating_sub(window.first).as_secs(),
+            seconds_since_last: now.at.saturating_sub(history.last()).as_secs(),
+        }
+    });
+    explanation
+}
+
+fn sources(agent: &Agent, rows: usize, sort: Sort) -> Sources {
+    let at = agent.clock.now().at;
+    let Pipeline { observer, .. } = &agent.pipeline;
+    let since = at.saturating_sub(ACTIVE);
+    let (sources, active) = observer.greatest(since, rows, |history| {
+        let first = match sort {
+            Sort::Rate => history.probes_within(at, RATE),
+            Sort::Probes => history.probes(),
+            Sort::Last => 0,
         };
-        self.let_go();
-        // Who asked may have gone.
-        let _ = request.answer.send(answer);
-        self.keeper.keep(&mut self.responder, now).await;
+        (first, history.last())
+    });
+    let tally = agent.pipeline.tally();
+    Sources {
+        polled: agent.last_poll,
+        packets: tally.exits.iter().sum(),
+        probes: tally.probes.iter().sum(),
+        remembered: observer.len(),
+        active,
+        sources: sources
+            .into_iter()
+            .map(|(source, history)| of_source(agent, &source, history, at))
+            .collect(),
     }
+}
 
-    fn status(&self) -> Status {
-        let now = self.clock.now();
-        let attached = self.attachments.states();
-        let tally = self.pipeline.tally();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            uptime_seconds: now.at.as_secs(),
-            interfaces: attached
-                .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
-                .collect(),
-            packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
-            probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
-            findings_open: self.pipeline.detector.tracker().open().count(),
-            response: self.responder.status(now, self.keeper.error()),
-            crowdsec: self.crowdsec.status(),
-            sandbox: self.sandbox.as_ref().map(|sandbox| sandbox.report().clone()),
-        }
-    }
+/// Brings the metrics of the sources that probe fastest up to date, if they are asked for.
+pub(super) fn show_top_sources(agent: &Agent) {
+    let top = match agent.config.metrics.top_sources {
+        0 => BTreeMap::new(),
+        // As above.
+        rows => tokio::task::block_in_place(|| sources(agent, rows as usize, Sort::Rate))
+            .sources
+            .into_iter()
+            .filter(|source| source.per_second > 0.0)
+            .map(|source| (name(source.net), source.per_second))
+            .collect(),
+    };
+    agent.metrics.top_sources.show(top);
+}
 
-    fn explain(&self, address: IpAddr) -> Explanation {
-        let now = self.clock.now();
-        let Pipeline { observer, detector, .. } = &self.pipeline;
-        let mut explanation =
-            self.responder.explain(address, &mut detector.tracker().open(), now, &self.sensor);
-        let source = self.responder.source(address);
-        let heard = detector.visitors().of(&source, Proof::Connection);
-        explanation.said = heard.map(|heard| Summary::from(heard).to_string());
-        explanation.history = observer.history(&source).map(|history| {
-            let window = history.window(now.at, now.at);
-            HistoryReport {
-                probes: by_class(&window.activity.counts),
-                completed: window.activity.completed(),
-                seconds_since_first: now.at.saturating_sub(window.first).as_secs(),
-                seconds_since_last: now.at.saturating_sub(history.last()).as_secs(),
-            }
-        });
-        explanation
+fn of_source(agent: &Agent, source: &Address, history: &History, at: Duration) -> SourceReport {
+    let tracker = agent.pipeline.detector.tracker();
+    let window = history.window(at, at);
+    let activity = &window.activity;
+    let origin = tracker.geo().origin(source);
+    let net = agent.responder.net(source);
+    SourceReport {
+        net,
+        per_second: history.probes_within(at, RATE) as f64 / RATE.as_secs_f64(),
+        probes: activity.counts.total(),
+        classes: by_class(&activity.counts),
+        services: activity.services().value.max(activity.open_services().value),
+        hosts: activity.hosts().value.max(activity.open_hosts().value),
+        completed: activity.completed(),
+        seconds_since_first: at.saturating_sub(window.first).as_secs(),
+        seconds_since_last: at.saturating_sub(history.last()).as_secs(),
+        country: origin.country.map(|country| country.to_string()),
+        network: origin.network.map(|network| network.to_string()),
+        rules: tracker.of(source).iter().map(|finding| finding.rule.to_owned()).collect(),
+        ban: questions::ban_state(&agent.responder, net),
     }
+}
 
-    fn sources(&self, rows: usize, sort: Sort) -> Sources {
-        let at = self.clock.now().at;
-        let Pipeline { observer, .. } = &self.pipeline;
-        let since = at.saturating_sub(ACTIVE);
-        let (sources, active) = observer.greatest(since, rows, |history| {
-            let first = match sort {
-                Sort::Rate => history.probes_within(at, RATE),
-                Sort::Probes => history.probes(),
-                Sort::Last => 0,
-            };
-            (first, history.last())
-        });
-        let tally = self.pipeline.tally();
-        Sources {
-            polled: self.last_poll,
-            packets: tally.exits.iter().sum(),
-            probes: tally.probes.iter().sum(),
-            remembered: observer.len(),
-            active,
-            sources: sources.into_iter().map(|(source, history)| self.source(&source, history, at)).collect(),
-        }
-    }
-
-    /// Brings the metrics of the sources that probe fastest up to date, if they are asked for.
-    pub(super) fn show_top_sources(&self) {
-        let top = match self.config.metrics.top_sources {
-            0 => BTreeMap::new(),
-            // As above.
-            rows => tokio::task::block_in_place(|| self.sources(rows as usize, Sort::Rate))
-                .sources
-                .into_iter()
-                .filter(|source| source.per_second > 0.0)
-                .map(|source| (name(source.net), source.per_second))
-                .collect(),
-        };
-        self.metrics.top_sources.show(top);
-    }
-
-    fn source(&self, source: &Address, history: &History, at: Duration) -> SourceReport {
-        let tracker = self.pipeline.detector.tracker();
-        let window = history.window(at, at);
-        let activity = &window.activity;
-        let origin = tracker.geo().origin(source);
-        let net = self.responder.net(source);
-        SourceReport {
-            net,
-            per_second: history.probes_within(at, RATE) as f64 / RATE.as_secs_f64(),
-            probes: activity.counts.total(),
-            classes: by_class(&activity.counts),
-            services: activity.services().value.max(activity.open_services().value),
-            hosts: activity.hosts().value.max(activity.open_hosts().value),
-            completed: activity.completed(),
-            seconds_since_first: at.saturating_sub(window.first).as_secs(),
-            seconds_since_last: at.saturating_sub(history.last()).as_secs(),
-            country: origin.country.map(|country| country.to_string()),
-            network: origin.network.map(|network| network.to_string()),
-            rules: tracker.of(source).iter().map(|finding| finding.rule.to_owned()).collect(),
-            ban: self.responder.ban_state(net),
-        }
-    }
-
-    fn findings(&self, rows: usize) -> Findings {
-        let now = self.clock.now();
-        let tracker = self.pipeline.detector.tracker();
-        let mut open = 0;
-        let keys = tracker.open().map(|finding| (finding.last, finding.source, finding.id.as_str()));
-        let latest = greatest(keys.inspect(|_| open += 1), rows);
-        let findings = latest.into_iter().filter_map(|(_, source, id)| {
-            let finding = tracker.of(&source).iter().find(|finding| finding.id == id)?;
-            Some(self.responder.open_finding(finding, now))
-        });
-        let findings = findings.collect();
-        Findings { open, findings }
-    }
+fn findings(agent: &Agent, rows: usize) -> Findings {
+    let now = agent.clock.now();
+    let tracker = agent.pipeline.detector.tracker();
+    let mut open = 0;
+    let keys = tracker.open().map(|finding| (finding.last, finding.source, finding.id.as_str()));
+    let latest = greatest(keys.inspect(|_| open += 1), rows);
+    let findings = latest.into_iter().filter_map(|(_, source, id)| {
+        let finding = tracker.of(&source).iter().find(|finding| finding.id == id)?;
+        Some(questions::open_finding(&agent.responder, finding, now))
+    });
+    let findings = findings.collect();
+    Findings { open, findings }
 }
 
 /// Those of which there are any, by name, the most frequent first.

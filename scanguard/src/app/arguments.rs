@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
-    export::findings::Format,
+    export::forms::Format,
     sensor::settings::{Mode, check_interface_name},
 };
 

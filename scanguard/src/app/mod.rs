@@ -93,7 +93,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     // Nobody is banned before it is known whom not to ban: without that the agent does not start.
-    agent.surround(&local).await?;
+    environment::surround(&mut agent, &local).await?;
     // Before the program is where packets come by, so that none of who is banned passes.
     agent.enter()?;
     agent.attach().await?;
@@ -145,9 +145,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             _ = chores.tick() => {
                 rhythm.service.alive(Instant::now());
                 agent.chores().await;
+                answers::show_top_sources(&agent);
             }
-            _ = rhythm.polls.tick() => agent.poll().await,
-            Some(request) = asked.recv() => agent.answer(request, &mut rhythm).await,
+            _ = rhythm.polls.tick() => {
+                environment::supervise(&mut agent).await;
+                environment::refresh_addresses(&mut agent).await;
+                agent.poll();
+            }
+            Some(request) = asked.recv() => answers::answer(&mut agent, request, &mut rhythm).await,
             // No more comes in a second than is heard in a fraction of it.
             Some(said) = rhythm.logs.next() => agent.hear_logs(&said),
             orders = agent.crowdsec.next() => agent.take_decisions(orders),

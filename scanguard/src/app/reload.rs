@@ -49,7 +49,7 @@ impl Rhythm {
     pub(super) async fn reload(&mut self, agent: &mut Agent, cause: &str) -> Result<Done, NotReloaded> {
         self.service.reloading();
         let followed = agent.config.logs.clone();
-        let taken = agent.reload(&self.arguments);
+        let taken = reload(agent, &self.arguments);
         match &taken {
             Ok(_) => {
                 tracing::info!("{cause}: the configuration was read again and taken");
@@ -69,57 +69,54 @@ impl Rhythm {
     }
 }
 
-impl Agent {
-    /// Counters, histories and findings are kept.
-    fn reload(&mut self, arguments: &Arguments) -> Result<Done, NotReloaded> {
-        let read = self.read_again(arguments).map_err(|error| NotReloaded::Wrong(problems(&error)));
-        let taken = read.and_then(|config| {
-            self.reconfigure(config).map_err(|error| NotReloaded::Kernel(format!("{error:#}")))
-        });
-        self.metrics.reloaded(taken.is_ok());
-        taken
-    }
+/// Counters, histories and findings are kept.
+fn reload(agent: &mut Agent, arguments: &Arguments) -> Result<Done, NotReloaded> {
+    let read = read_again(agent, arguments).map_err(|error| NotReloaded::Wrong(problems(&error)));
+    let taken = read.and_then(|config| {
+        reconfigure(agent, config).map_err(|error| NotReloaded::Kernel(format!("{error:#}")))
+    });
+    agent.metrics.reloaded(taken.is_ok());
+    taken
+}
 
-    /// The configuration, if the sandbox lets everything that it names be used.
-    fn read_again(&self, arguments: &Arguments) -> Result<Config> {
-        let file = access::file(arguments.config.as_deref());
-        let Some(sandbox) = &self.sandbox else {
-            return configuration(arguments);
-        };
-        sandbox.check_reading(access::named(file))?;
-        let config = configuration(arguments)?;
-        sandbox.check_writing(access::needed(&config, file).write)?;
-        Ok(config)
-    }
+/// The configuration, if the sandbox lets everything that it names be used.
+fn read_again(agent: &Agent, arguments: &Arguments) -> Result<Config> {
+    let file = access::file(arguments.config.as_deref());
+    let Some(sandbox) = &agent.sandbox else {
+        return configuration(arguments);
+    };
+    sandbox.check_reading(access::named(file))?;
+    let config = configuration(arguments)?;
+    sandbox.check_writing(access::needed(&config, file).write)?;
+    Ok(config)
+}
 
-    fn reconfigure(&mut self, config: Config) -> Result<Done> {
-        let mut notes = Vec::new();
-        let needs_restart = self.config.needs_restart(&config);
-        if !needs_restart.is_empty() {
-            let note =
-                format!("these settings are taken at the next start only: {}", needs_restart.join(", "));
-            tracing::warn!("{note}");
-            notes.push(note);
-        }
-        notes.extend(apply::to_pipeline(&config, &mut self.pipeline));
-        self.metrics.add_rules(self.pipeline.detector.rules());
-        apply::to_sensor(&config, &self.pipeline.detector, &mut self.sensor)?;
-        self.addresses_read = None;
-        let (now, detector) = (self.clock.now(), &self.pipeline.detector);
-        self.responder.reconfigure(config.response.clone(), now, &mut self.sensor);
-        self.responder.set_plain(detector.plain(), now, &mut self.sensor);
-        self.responder.set_feeds(detector.feeds(), now, &mut self.sensor);
-        self.crowdsec.restart(&config.crowdsec, self.clock);
-        self.door.set(config.metrics.web.clone());
-        if let Some(page) = &self.page {
-            page.set_token(config.page.admin_token.as_ref());
-        }
-        self.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
-        self.config = config;
-        // The mode may have become enforce.
-        self.let_go();
-        Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })
+fn reconfigure(agent: &mut Agent, config: Config) -> Result<Done> {
+    let mut notes = Vec::new();
+    let needs_restart = agent.config.needs_restart(&config);
+    if !needs_restart.is_empty() {
+        let note = format!("these settings are taken at the next start only: {}", needs_restart.join(", "));
+        tracing::warn!("{note}");
+        notes.push(note);
     }
+    notes.extend(apply::to_pipeline(&config, &mut agent.pipeline));
+    agent.metrics.detection.add_rules(agent.pipeline.detector.rules());
+    apply::to_sensor(&config, &agent.pipeline.detector, &mut agent.sensor)?;
+    agent.addresses_read = None;
+    let (now, detector) = (agent.clock.now(), &agent.pipeline.detector);
+    agent.responder.reconfigure(config.response.clone(), now, &mut agent.sensor);
+    agent.responder.set_plain(detector.plain(), now, &mut agent.sensor);
+    agent.responder.set_feeds(detector.feeds(), now, &mut agent.sensor);
+    agent.crowdsec.restart(&config.crowdsec, agent.clock);
+    agent.door.set(config.metrics.web.clone());
+    if let Some(page) = &agent.page {
+        page.set_token(config.page.admin_token.as_ref());
+    }
+    agent.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
+    agent.config = config;
+    // The mode may have become enforce.
+    agent.let_go();
+    Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })
 }
 
 /// The file's settings with those of the command line put over them.

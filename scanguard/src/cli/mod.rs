@@ -21,7 +21,7 @@ use crate::{
     app::arguments::{Arguments as Run, interface_name},
     cidr::network,
     content::lists::BuiltIn,
-    export::findings::Format,
+    export::forms::Format,
     sensor::settings::check_pin,
 };
 

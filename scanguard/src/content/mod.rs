@@ -10,6 +10,7 @@ mod heard;
 mod http;
 mod ja4;
 pub mod lists;
+pub mod metrics;
 pub mod names;
 pub mod parse;
 pub mod salt;

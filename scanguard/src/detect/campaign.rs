@@ -195,12 +195,15 @@ const CLASSES: &[ProbeClass] = &[
     ProbeClass::UdpEmpty,
 ];
 
+/// The name of the rule.
+pub(super) const NAME: &str = "distributed_scan";
+
 /// The rule by whose name findings are told. It looks at boards, not at single sources.
 struct DistributedScan(Settings);
 
 impl Rule for DistributedScan {
     fn name(&self) -> &'static str {
-        "distributed_scan"
+        NAME
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -109,8 +109,7 @@ mod tests {
         content::settings::Settings,
         detect::rules::hearing::{Play, get},
         export::{
-            findings::Format,
-            forms::{Context, Formatter},
+            forms::{Context, Format, Formatter},
             writer::FindingsWriter,
         },
     };

@@ -1,7 +1,6 @@
 //! What the agent tells: findings to alert sinks, metrics and health over HTTP.
 
 mod content;
-pub mod findings;
 pub mod forms;
 pub mod health;
 pub mod http;

@@ -2,10 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
-use super::{
-    findings::Format,
-    forms::{Context, Formatter},
-};
+use super::forms::{Context, Format, Formatter};
 use crate::detect::findings::Event;
 
 /// Writes lines to an output.

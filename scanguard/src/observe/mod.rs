@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod distinct;
 pub mod history;
+pub mod metrics;
 mod packed;
 pub mod sampled;
 pub mod settings;

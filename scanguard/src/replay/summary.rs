@@ -17,7 +17,7 @@ use scanguard_common::{
 use super::driver::Ended;
 use crate::{
     detect::findings::{Event, EventKind},
-    export::findings::SourceName,
+    export::forms::names::SourceName,
     sensor::software::judge_blindly,
 };
 

@@ -8,6 +8,9 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
+/// Networks that can be allowed by hand.
+pub const MAX_ALLOWED_BY_HAND: usize = 4_096;
+
 /// Why somebody is never banned; where there is more than one reason, the first of these is told.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]

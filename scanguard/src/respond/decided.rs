@@ -37,88 +37,87 @@ impl Default for Lifts {
     }
 }
 
-impl Responder {
-    /// Whom a finding is about, and whether the policy would have them banned, whatever the mode: others who hear of it
-    /// are to be as careful as this host. They know of no shields.
-    pub fn recommended(&self, finding: &Finding) -> Vec<(IpNet, bool)> {
-        // All sources are forged.
-        if finding.source == Address::UNSPECIFIED {
-            return Vec::new();
-        }
-        let (confidence, spoofable) = finding.known();
-        let had_connections = finding.had_connections();
-        let qualified = policy::qualify(finding.rule, confidence, spoofable, had_connections, &self.settings);
-        let qualifies = qualified == Ok(Extent::Full);
-        let causes = self.causes(finding).into_iter();
-        causes.map(|(net, _)| (net, qualifies && policy::check(net, &self.allowed).is_ok())).collect()
+/// Whom a finding is about, and whether the policy would have them banned, whatever the mode: others who hear of it
+/// are to be as careful as this host. They know of no shields.
+pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool)> {
+    // All sources are forged.
+    if finding.source == Address::UNSPECIFIED {
+        return Vec::new();
     }
+    let (confidence, spoofable) = finding.known();
+    let had_connections = finding.had_connections();
+    let qualified =
+        policy::qualify(finding.rule, confidence, spoofable, had_connections, &responder.settings);
+    let qualifies = qualified == Ok(Extent::Full);
+    let causes = responder.causes(finding).into_iter();
+    causes.map(|(net, _)| (net, qualifies && policy::check(net, &responder.allowed).is_ok())).collect()
+}
 
-    /// Bans whom CrowdSec bans, as far as the policy goes along, and ends bans that it took back: those that it made, and no
-    /// others.
-    pub fn take_decisions(&mut self, decided: Decided, now: Now, card: &mut dyn Card) {
-        let Decided { bans, lifts } = decided;
-        let lifted = self.lift_decided(lifts, now, card);
-        let (mut made, mut refused) = (Vec::new(), 0);
-        for (net, cause) in bans {
-            match policy::judge(net, &cause, self.given(now)) {
-                Decision::Ban(sentence) => {
-                    let ban = responder::ban(net, &cause, &sentence, now);
-                    tracing::debug!(by = ban.origin.label(), "ban of {}: {}", cidr::name(net), ban.reason);
-                    made.push(self.kernel_ban(&ban, now));
-                    self.enter_in_book(ban, card);
-                }
-                Decision::Stands { .. } => {}
-                Decision::Refused(refusal) => {
-                    tracing::debug!("{} is not banned: {refusal}", cidr::name(net));
-                    self.metrics.refused(&refusal);
-                    refused += 1;
-                }
+/// Bans whom CrowdSec bans, as far as the policy goes along, and ends bans that it took back: those that it made, and no
+/// others.
+pub fn take(responder: &mut Responder, decided: Decided, now: Now, card: &mut dyn Card) {
+    let Decided { bans, lifts } = decided;
+    let lifted = lift_decided(responder, lifts, now, card);
+    let (mut made, mut refused) = (Vec::new(), 0);
+    for (net, cause) in bans {
+        match policy::judge(net, &cause, responder.given(now)) {
+            Decision::Ban(sentence) => {
+                let ban = responder::ban(net, &cause, &sentence, now);
+                tracing::debug!(by = ban.origin.label(), "ban of {}: {}", cidr::name(net), ban.reason);
+                made.push(responder.kernel_ban(&ban, now));
+                responder.enter_in_book(ban, card);
+            }
+            Decision::Stands { .. } => {}
+            Decision::Refused(refusal) => {
+                tracing::debug!("{} is not banned: {refusal}", cidr::name(net));
+                responder.metrics.refused(&refusal);
+                refused += 1;
             }
         }
-        if made.is_empty() && refused == 0 && lifted == 0 {
-            return;
-        }
-        // All at once: there may be thousands.
-        if let Err(error) = card.ban(Extent::Full, &mut made.iter().copied()) {
-            tracing::error!("not all whom CrowdSec bans are banned: {error}");
-            made.retain(|ban| {
-                let is_there = matches!(card.standing(Extent::Full, ban.net), Ok(Some(_)));
-                if !is_there {
-                    self.book.remove(ban.net);
-                }
-                is_there
-            });
-        }
-        for ban in made.iter().filter_map(|ban| self.book.get(ban.net)) {
-            self.metrics.banned(&ban.origin);
-        }
-        tracing::info!("CrowdSec: {} bans made, {refused} refused, {lifted} ended", made.len());
-        self.changed();
     }
+    if made.is_empty() && refused == 0 && lifted == 0 {
+        return;
+    }
+    // All at once: there may be thousands.
+    if let Err(error) = card.ban(Extent::Full, &mut made.iter().copied()) {
+        tracing::error!("not all whom CrowdSec bans are banned: {error}");
+        made.retain(|ban| {
+            let is_there = matches!(card.standing(Extent::Full, ban.net), Ok(Some(_)));
+            if !is_there {
+                responder.book.remove(ban.net);
+            }
+            is_there
+        });
+    }
+    for ban in made.iter().filter_map(|ban| responder.book.get(ban.net)) {
+        responder.metrics.banned(&ban.origin);
+    }
+    tracing::info!("CrowdSec: {} bans made, {refused} refused, {lifted} ended", made.len());
+    responder.changed();
+}
 
-    /// How many were lifted.
-    fn lift_decided(&mut self, lifts: Lifts, now: Now, card: &mut dyn Card) -> usize {
-        let is_decided = |origin: &Origin| match origin {
-            Origin::Crowdsec { .. } => true,
-            Origin::Rule { .. } | Origin::Feed { .. } | Origin::Hand { .. } | Origin::Adopted => false,
-        };
-        let decided = self.book.bans().filter(|ban| is_decided(&ban.origin)).map(|ban| ban.net);
-        let lifted: Vec<_> = match lifts {
-            Lifts::These(nets) => decided.filter(|net| nets.contains(net)).collect(),
-            Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
-        };
-        let ended: Vec<_> = lifted.iter().map(|net| (*net, Extent::Full)).collect();
-        if let Err(error) = self.lift(&ended, now, card) {
-            // They stay in the book, and end by themselves.
-            tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
-            return 0;
-        }
-        for net in &lifted {
-            self.book.remove(*net);
-        }
-        self.let_go.add(&lifted);
-        lifted.len()
+/// How many were lifted.
+fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, card: &mut dyn Card) -> usize {
+    let is_decided = |origin: &Origin| match origin {
+        Origin::Crowdsec { .. } => true,
+        Origin::Rule { .. } | Origin::Feed { .. } | Origin::Hand { .. } | Origin::Adopted => false,
+    };
+    let decided = responder.book.bans().filter(|ban| is_decided(&ban.origin)).map(|ban| ban.net);
+    let lifted: Vec<_> = match lifts {
+        Lifts::These(nets) => decided.filter(|net| nets.contains(net)).collect(),
+        Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
+    };
+    let ended: Vec<_> = lifted.iter().map(|net| (*net, Extent::Full)).collect();
+    if let Err(error) = responder.lift(&ended, now, card) {
+        // They stay in the book, and end by themselves.
+        tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
+        return 0;
     }
+    for net in &lifted {
+        responder.book.remove(*net);
+    }
+    responder.let_go.add(&lifted);
+    lifted.len()
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod metrics;
 mod mode;
 pub mod orders;
 pub mod policy;
+pub mod questions;
 pub mod refusal;
 pub mod report;
 pub mod responder;

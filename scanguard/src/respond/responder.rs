@@ -4,11 +4,15 @@ use std::{collections::BTreeSet, hash::RandomState, net::IpAddr, sync::Arc, time
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use scanguard_common::abi;
+use scanguard_common::{
+    abi,
+    address::{Address, SourceMask},
+};
 
 use super::{
     LONGEST_BAN, Mode, ModeCause, ModeState,
-    allow::{AllowList, Why, around},
+    adopt::{self, Terms},
+    allow::{AllowList, MAX_ALLOWED_BY_HAND, Why, around},
     book::{Ban, Book, Past},
     breaker::Breaker,
     card::{Card, KernelBan},
@@ -35,9 +39,6 @@ use crate::{
 /// How often the state file is written for shields alone: whoever forges addresses makes ever new ones, and what of them is lost
 /// comes again.
 const SHIELDS_KEPT: Duration = Duration::from_secs(30);
-
-/// Networks that can be allowed by hand.
-pub const MAX_ALLOWED_BY_HAND: usize = 4_096;
 
 /// Whom this host cannot do without, as it was found.
 #[derive(Clone, Debug, Default)]
@@ -131,6 +132,21 @@ impl Responder {
     /// The mode in force.
     pub fn mode(&self) -> Mode {
         self.mode.mode
+    }
+
+    /// How many bans there are, without those of feeds.
+    pub fn bans_held(&self) -> usize {
+        self.book.len(Extent::Full)
+    }
+
+    /// The source that an address counts for.
+    pub fn source(&self, ip: IpAddr) -> Address {
+        SourceMask::new(self.ipv6_prefix).apply(Address::from(ip.to_canonical()))
+    }
+
+    /// The network that is banned for what a source does.
+    pub fn net(&self, source: &Address) -> IpNet {
+        policy::net_of(source, self.ipv6_prefix)
     }
 
     fn restore(&mut self, state: State, now: Now) {
@@ -273,7 +289,8 @@ impl Responder {
                 Extent::Shield => self.book.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
             });
             if is_bereft {
-                self.adopt(extent, &mut strays, now, card);
+                let terms = Terms { settings: &self.settings, mode: self.mode.mode, allowed: &self.allowed };
+                adopt::bans(&mut self.book, terms, extent, &mut strays, now, card);
             }
             if !strays.is_empty() {
                 let (count, what) = (strays.len(), extent.label());
@@ -301,7 +318,8 @@ impl Responder {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
         if self.bereft {
-            self.adopt_allowed(card);
+            let known = self.allow_list();
+            adopt::allowed(&mut self.by_hand, &known, card);
         }
         self.allow_as_known(now, card);
     }

@@ -84,37 +84,6 @@ pub struct Settings {
     pub state: PathBuf,
 }
 
-/// Rules that say who scans with enough certainty. Not among them: those about single probes (`icmp_probe`,
-/// `icmp_sweep`, `service_probe`), about what is merely unusual (`never_seen`, `known_bad`), and `distributed_scan`,
-/// whose sources are many and known less well; nor, of those about content, `scanner_tls`, since libraries change, and those about
-/// DNS, since resolvers ask in the name of others.
-const RULES: [&str; 24] = [
-    "block_scan",
-    "vertical_scan",
-    "horizontal_sweep",
-    "os_fingerprint",
-    "null_scan",
-    "fin_scan",
-    "xmas_scan",
-    "odd_flags",
-    "fragment_scan",
-    "header_chain_scan",
-    "ack_scan",
-    "maimon_scan",
-    "syn_ack_scan",
-    "udp_scan",
-    "sctp_scan",
-    "ip_protocol_scan",
-    "sequential_test",
-    "slow_scan",
-    "scanner_agent",
-    "sensitive_paths",
-    "odd_requests",
-    "wordlist_scan",
-    "virtual_host_scan",
-    "tls_enumeration",
-];
-
 /// Bans that the kernel holds beside networks on feeds.
 pub const MAX_BANS: u32 = 60_000;
 /// Shields that the kernel holds: one more than can be made at once fits, since a shield that takes another's place is made
@@ -137,7 +106,7 @@ impl Default for Settings {
             drop: Drop::default(),
             allow: Vec::new(),
             allow_interfaces: Vec::new(),
-            rules: RULES.map(str::to_owned).to_vec(),
+            rules: rules::that_ban().map(str::to_owned).collect(),
             min_confidence: Confidence::Medium,
             allow_spoofable: false,
             shield: true,

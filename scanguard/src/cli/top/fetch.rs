@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::snapshot::{Order, Snapshot, Tab, Wanted};
 use crate::{
     cidr::name,
-    cli::control::read,
+    cli::control::ask::read,
     control::{
         client::Client,
         listing::MAX_ROWS,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cidr::name,
-    cli::control::explanation,
+    cli::control::words::explanation,
     control::listing::Status,
     detect::Severity,
     respond::{Extent, report::BanState},

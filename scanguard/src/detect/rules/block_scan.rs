@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, attempts_in_words};
+use super::{Common, attempts_in_words, entry::Entry};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
@@ -14,15 +14,25 @@ use crate::{
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "block_scan",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(BlockScan(settings)),
+};
+
 /// `[rules.block_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct services, and ...
-    pub services: u32,
+    services: u32,
     /// ... distinct addresses from which on it is a block scan.
-    pub hosts: u32,
+    hosts: u32,
 }
 
 impl Default for Settings {
@@ -36,7 +46,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -55,11 +65,11 @@ const UNKNOWN_TIMES: u64 = 4;
 const DENSITY: u64 = 4;
 
 /// The rule.
-pub(super) struct BlockScan(pub(super) Settings);
+struct BlockScan(Settings);
 
 impl Rule for BlockScan {
     fn name(&self) -> &'static str {
-        "block_scan"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -4,20 +4,34 @@
 //! count, and only with the answers: where those are not seen, nothing is said. Who guesses through a resolver is not the
 //! one whose address is seen; and any address can be written into a UDP packet. So it bans nobody by default.
 
-use super::heard::{Common, count, estimate};
+use super::{
+    entry::Entry,
+    heard::{Common, count, estimate},
+};
 use crate::{
     content::{Heard, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "dns_enumeration",
+    // Resolvers ask in the name of others.
+    bans: false,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(DnsEnumeration(settings)),
+};
+
 /// `[rules.dns_enumeration]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Distinct names under one parent that there are not from which on it matches.
-    pub names: u32,
+    names: u32,
 }
 
 impl Default for Settings {
@@ -27,7 +41,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -43,7 +57,7 @@ impl Settings {
 const MISSED_TENTHS: u64 = 8;
 
 /// The rule.
-pub(super) struct DnsEnumeration(pub(super) Settings);
+struct DnsEnumeration(Settings);
 
 impl DnsEnumeration {
     fn guessed<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
@@ -60,7 +74,7 @@ impl DnsEnumeration {
 
 impl Rule for DnsEnumeration {
     fn name(&self) -> &'static str {
-        "dns_enumeration"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

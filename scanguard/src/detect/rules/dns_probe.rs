@@ -4,22 +4,33 @@
 //! counts where it was refused. ANY asks for all that there is of a name; honest software did so once, and who floods others by
 //! this host's answers does, in their name: it takes three. Like all of UDP it is spoofable, and bans nobody by default.
 
-use super::{heard::Common, plural};
+use super::{entry::Entry, heard::Common, plural};
 use crate::{
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "dns_probe",
+    // Resolvers ask in the name of others.
+    bans: false,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(DnsProbe(settings)),
+};
+
 /// `[rules.dns_probe]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Queries for the version, and refused zone transfers, from which on it matches.
-    pub probes: u32,
+    probes: u32,
     /// Queries for ANY from which on it matches.
-    pub any: u32,
+    any: u32,
 }
 
 impl Default for Settings {
@@ -29,7 +40,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -42,11 +53,11 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct DnsProbe(pub(super) Settings);
+struct DnsProbe(Settings);
 
 impl Rule for DnsProbe {
     fn name(&self) -> &'static str {
-        "dns_probe"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -12,15 +12,26 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, plural, services::Settings};
+use super::{Common, entry::Entry, plural, services::Settings};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed::ATTEMPTS},
     observe::activity::Activity,
     settings::Interval,
 };
 
-/// `[rules.half_open_scan]` unless it is set. Eight services set six of the 64 bits or more with a probability of 99.6 %.
-pub(crate) const HALF_OPEN_SCAN: Settings = Settings {
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "half_open_scan",
+    // SYNs in the name of another make the owner of the address abort them, too.
+    bans: false,
+    default: || DEFAULT,
+    read: |section| Settings::read(section, DEFAULT),
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(HalfOpenScan(settings)),
+};
+
+/// The settings where the configuration says nothing. Eight services set six of the 64 bits or more with a probability of 99.6 %.
+const DEFAULT: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
     services: 6,
 };
@@ -29,11 +40,11 @@ pub(crate) const HALF_OPEN_SCAN: Settings = Settings {
 const ROUNDS: u64 = 4;
 
 /// The rule.
-pub(super) struct HalfOpenScan(pub(super) Settings);
+struct HalfOpenScan(Settings);
 
 impl Rule for HalfOpenScan {
     fn name(&self) -> &'static str {
-        "half_open_scan"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {
@@ -98,7 +109,7 @@ mod tests {
     const EIGHT: [u16; 8] = [21, 22, 25, 80, 110, 143, 443, 3306];
 
     fn rule() -> Box<dyn Rule> {
-        Box::new(HalfOpenScan(HALF_OPEN_SCAN))
+        Box::new(HalfOpenScan(DEFAULT))
     }
 
     fn scan(script: &mut Script) {

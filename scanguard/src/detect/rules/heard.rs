@@ -5,11 +5,11 @@ use crate::{content::Web, detect::Severity, observe::distinct::Estimate, setting
 
 /// What every rule about content has; how far back it looks is `content.window`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Common {
+pub(super) struct Common {
     /// Whether it is used.
-    pub enabled: bool,
+    pub(super) enabled: bool,
     /// How bad its findings are.
-    pub severity: Severity,
+    pub(super) severity: Severity,
 }
 
 impl Common {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, attempts_in_words, least};
+use super::{Common, attempts_in_words, entry::Entry, least};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
@@ -14,15 +14,25 @@ use crate::{
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "horizontal_sweep",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(HorizontalSweep(settings)),
+};
+
 /// `[rules.horizontal_sweep]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct addresses where the service is closed, or that are dark, from which on it is a sweep.
-    pub hosts: u32,
+    hosts: u32,
     /// The same where this host cannot tell whether a service was met.
-    pub unknown_hosts: u32,
+    unknown_hosts: u32,
 }
 
 impl Default for Settings {
@@ -36,7 +46,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -54,11 +64,11 @@ impl Settings {
 const HOSTS_PER_SERVICE: u64 = 4;
 
 /// The rule.
-pub(super) struct HorizontalSweep(pub(super) Settings);
+struct HorizontalSweep(Settings);
 
 impl Rule for HorizontalSweep {
     fn name(&self) -> &'static str {
-        "horizontal_sweep"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

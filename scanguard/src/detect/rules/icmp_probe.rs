@@ -6,19 +6,30 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, probes_in_words};
+use super::{Common, entry::Entry, probes_in_words};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "icmp_probe",
+    // A few requests are curiosity.
+    bans: false,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(IcmpProbe(settings)),
+};
+
 /// `[rules.icmp_probe]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Such requests from which on it is told.
-    pub probes: u32,
+    probes: u32,
 }
 
 impl Default for Settings {
@@ -31,7 +42,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -49,11 +60,11 @@ const OBSOLETE: &[ProbeClass] =
 const PER_HOST: u64 = 2;
 
 /// The rule.
-pub(super) struct IcmpProbe(pub(super) Settings);
+struct IcmpProbe(Settings);
 
 impl Rule for IcmpProbe {
     fn name(&self) -> &'static str {
-        "icmp_probe"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, probes_in_words};
+use super::{Common, entry::Entry, probes_in_words};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
@@ -14,13 +14,24 @@ use crate::{
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "icmp_sweep",
+    // A ping sweep is curiosity, and easily forged.
+    bans: false,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(IcmpSweep(settings)),
+};
+
 /// `[rules.icmp_sweep]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct addresses from which on it is a sweep.
-    pub hosts: u32,
+    hosts: u32,
 }
 
 impl Default for Settings {
@@ -33,7 +44,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -45,11 +56,11 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct IcmpSweep(pub(super) Settings);
+struct IcmpSweep(Settings);
 
 impl Rule for IcmpSweep {
     fn name(&self) -> &'static str {
-        "icmp_sweep"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

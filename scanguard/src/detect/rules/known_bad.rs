@@ -4,19 +4,30 @@ use std::time::Duration;
 
 use scanguard_common::{oracle::Reach, outcome::ProbeClass};
 
-use super::{Common, probes_in_words};
+use super::{Common, entry::Entry, probes_in_words};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "known_bad",
+    // That a source is listed is no scan; `response.known_bad` bans networks of feeds.
+    bans: false,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(KnownBad(settings)),
+};
+
 /// `[rules.known_bad]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Probes that met no service from which on it is told.
-    pub probes: u32,
+    probes: u32,
 }
 
 impl Default for Settings {
@@ -29,7 +40,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -41,11 +52,11 @@ impl Settings {
 }
 
 /// The rule. That the source is listed raises the severity, as it does for all rules.
-pub(super) struct KnownBad(pub(super) Settings);
+struct KnownBad(Settings);
 
 impl Rule for KnownBad {
     fn name(&self) -> &'static str {
-        "known_bad"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -1,8 +1,10 @@
-//! The rules: one file each, and one line each in [`Settings::rules`].
+//! The rules: one file each, which says everything about its rule, and one line each in the registry ([`PROBES`] or
+//! [`CONTENT`]).
 
 mod block_scan;
 mod dns_enumeration;
 mod dns_probe;
+mod entry;
 mod half_open_scan;
 pub(super) mod heard;
 #[cfg(test)]
@@ -37,8 +39,9 @@ mod vertical_scan;
 mod virtual_host_scan;
 mod wordlist_scan;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use self::entry::{Basics, Configured, Registered};
 pub use super::common::Common;
 use super::{
     Rule,
@@ -52,119 +55,69 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// `[rules.*]`, in the order in which they are asked: those that say more of a scan first.
+/// The rules that go by probes, in the order in which they are asked: those that say more of a scan first.
+const PROBES: &[&dyn Registered] = &[
+    &block_scan::RULE,
+    &vertical_scan::RULE,
+    &horizontal_sweep::RULE,
+    &os_fingerprint::RULE,
+    &odd_segments::NULL_SCAN,
+    &odd_segments::FIN_SCAN,
+    &odd_segments::XMAS_SCAN,
+    &odd_segments::ODD_FLAGS,
+    &odd_segments::FRAGMENT_SCAN,
+    &odd_segments::HEADER_CHAIN_SCAN,
+    &stray_segments::ACK_SCAN,
+    &stray_segments::MAIMON_SCAN,
+    &syn_ack_scan::RULE,
+    &udp_scan::RULE,
+    &rare_protocols::SCTP_SCAN,
+    &rare_protocols::IP_PROTOCOL_SCAN,
+    &icmp_sweep::RULE,
+    &icmp_probe::RULE,
+    &service_probe::RULE,
+    &sequential_test::RULE,
+    &half_open_scan::RULE,
+    &slow_scan::RULE,
+    &known_bad::RULE,
+    &never_seen::RULE,
+];
+
+/// The rules that go by what is said, in the same order.
+const CONTENT: &[&dyn Registered] = &[
+    &scanner_agent::RULE,
+    &sensitive_paths::RULE,
+    &odd_requests::RULE,
+    &wordlist_scan::RULE,
+    &virtual_host_scan::RULE,
+    &tls_enumeration::RULE,
+    &scanner_tls::RULE,
+    &dns_enumeration::RULE,
+    &dns_probe::RULE,
+];
+
+/// `[rules.*]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `[rules.block_scan]`.
-    pub block_scan: block_scan::Settings,
-    /// `[rules.vertical_scan]`.
-    pub vertical_scan: vertical_scan::Settings,
-    /// `[rules.horizontal_sweep]`.
-    pub horizontal_sweep: horizontal_sweep::Settings,
-    /// `[rules.os_fingerprint]`.
-    pub os_fingerprint: os_fingerprint::Settings,
-    /// `[rules.null_scan]`.
-    pub null_scan: odd_segments::Settings,
-    /// `[rules.fin_scan]`.
-    pub fin_scan: odd_segments::Settings,
-    /// `[rules.xmas_scan]`.
-    pub xmas_scan: odd_segments::Settings,
-    /// `[rules.odd_flags]`.
-    pub odd_flags: odd_segments::Settings,
-    /// `[rules.fragment_scan]`.
-    pub fragment_scan: odd_segments::Settings,
-    /// `[rules.header_chain_scan]`.
-    pub header_chain_scan: odd_segments::Settings,
-    /// `[rules.ack_scan]`.
-    pub ack_scan: stray_segments::Settings,
-    /// `[rules.maimon_scan]`.
-    pub maimon_scan: stray_segments::Settings,
-    /// `[rules.syn_ack_scan]`.
-    pub syn_ack_scan: syn_ack_scan::Settings,
-    /// `[rules.udp_scan]`.
-    pub udp_scan: udp_scan::Settings,
-    /// `[rules.sctp_scan]`.
-    pub sctp_scan: rare_protocols::Settings,
-    /// `[rules.ip_protocol_scan]`.
-    pub ip_protocol_scan: rare_protocols::Settings,
-    /// `[rules.icmp_sweep]`.
-    pub icmp_sweep: icmp_sweep::Settings,
-    /// `[rules.icmp_probe]`.
-    pub icmp_probe: icmp_probe::Settings,
-    /// `[rules.service_probe]`.
-    pub service_probe: services::Settings,
-    /// `[rules.sequential_test]`.
-    pub sequential_test: sequential_test::Settings,
-    /// `[rules.half_open_scan]`.
-    pub half_open_scan: services::Settings,
-    /// `[rules.slow_scan]`.
-    pub slow_scan: slow_scan::Settings,
-    /// `[rules.known_bad]`.
-    pub known_bad: known_bad::Settings,
-    /// `[rules.never_seen]`.
-    pub never_seen: never_seen::Settings,
-    /// `[rules.scanner_agent]`.
-    pub scanner_agent: scanner_agent::Settings,
-    /// `[rules.sensitive_paths]`.
-    pub sensitive_paths: sensitive_paths::Settings,
-    /// `[rules.odd_requests]`.
-    pub odd_requests: odd_requests::Settings,
-    /// `[rules.wordlist_scan]`.
-    pub wordlist_scan: wordlist_scan::Settings,
-    /// `[rules.virtual_host_scan]`.
-    pub virtual_host_scan: virtual_host_scan::Settings,
-    /// `[rules.tls_enumeration]`.
-    pub tls_enumeration: tls_enumeration::Settings,
-    /// `[rules.scanner_tls]`.
-    pub scanner_tls: scanner_tls::Settings,
-    /// `[rules.dns_enumeration]`.
-    pub dns_enumeration: dns_enumeration::Settings,
-    /// `[rules.dns_probe]`.
-    pub dns_probe: dns_probe::Settings,
+    /// Those of [`PROBES`], in its order.
+    probes: Vec<Arc<dyn Configured>>,
+    /// Those of [`CONTENT`], in its order.
+    content: Vec<Arc<dyn Configured>>,
     /// `[rules.distributed_scan]`.
-    pub distributed_scan: campaign::Settings,
+    distributed_scan: campaign::Settings,
     /// `[rules.flood]`.
-    pub flood: flood::Settings,
+    flood: flood::Settings,
     /// `[rules.backscatter]`.
-    pub backscatter: flood::Settings,
+    backscatter: flood::Settings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
+        let all =
+            |entries: &[&'static dyn Registered]| entries.iter().map(|entry| entry.by_default()).collect();
         Self {
-            block_scan: block_scan::Settings::default(),
-            vertical_scan: vertical_scan::Settings::default(),
-            horizontal_sweep: horizontal_sweep::Settings::default(),
-            os_fingerprint: os_fingerprint::Settings::default(),
-            null_scan: odd_segments::Settings::default(),
-            fin_scan: odd_segments::Settings::default(),
-            xmas_scan: odd_segments::Settings::default(),
-            odd_flags: odd_segments::Settings::default(),
-            fragment_scan: odd_segments::Settings::default(),
-            header_chain_scan: odd_segments::Settings::default(),
-            ack_scan: stray_segments::Settings::default(),
-            maimon_scan: stray_segments::Settings::default(),
-            syn_ack_scan: syn_ack_scan::Settings::default(),
-            udp_scan: udp_scan::Settings::default(),
-            sctp_scan: rare_protocols::SCTP,
-            ip_protocol_scan: rare_protocols::IP_PROTOCOL,
-            icmp_sweep: icmp_sweep::Settings::default(),
-            icmp_probe: icmp_probe::Settings::default(),
-            service_probe: service_probe::SERVICE_PROBE,
-            sequential_test: sequential_test::Settings::default(),
-            half_open_scan: half_open_scan::HALF_OPEN_SCAN,
-            slow_scan: slow_scan::Settings::default(),
-            known_bad: known_bad::Settings::default(),
-            never_seen: never_seen::Settings::default(),
-            scanner_agent: scanner_agent::Settings::default(),
-            sensitive_paths: sensitive_paths::Settings::default(),
-            odd_requests: odd_requests::Settings::default(),
-            wordlist_scan: wordlist_scan::Settings::default(),
-            virtual_host_scan: virtual_host_scan::Settings::default(),
-            tls_enumeration: tls_enumeration::Settings::default(),
-            scanner_tls: scanner_tls::Settings::default(),
-            dns_enumeration: dns_enumeration::Settings::default(),
-            dns_probe: dns_probe::Settings::default(),
+            probes: all(PROBES),
+            content: all(CONTENT),
             distributed_scan: campaign::Settings::default(),
             flood: flood::FLOOD,
             backscatter: flood::BACKSCATTER,
@@ -174,49 +127,12 @@ impl Default for Settings {
 
 impl Settings {
     pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+        let mut all = |entries: &[&'static dyn Registered]| {
+            entries.iter().map(|entry| entry.read(section.section(entry.name()))).collect()
+        };
         let settings = Self {
-            block_scan: block_scan::Settings::read(section.section("block_scan")),
-            vertical_scan: vertical_scan::Settings::read(section.section("vertical_scan")),
-            horizontal_sweep: horizontal_sweep::Settings::read(section.section("horizontal_sweep")),
-            os_fingerprint: os_fingerprint::Settings::read(section.section("os_fingerprint")),
-            null_scan: odd_segments::Settings::read(section.section("null_scan")),
-            fin_scan: odd_segments::Settings::read(section.section("fin_scan")),
-            xmas_scan: odd_segments::Settings::read(section.section("xmas_scan")),
-            odd_flags: odd_segments::Settings::read(section.section("odd_flags")),
-            fragment_scan: odd_segments::Settings::read(section.section("fragment_scan")),
-            header_chain_scan: odd_segments::Settings::read(section.section("header_chain_scan")),
-            ack_scan: stray_segments::Settings::read(section.section("ack_scan")),
-            maimon_scan: stray_segments::Settings::read(section.section("maimon_scan")),
-            syn_ack_scan: syn_ack_scan::Settings::read(section.section("syn_ack_scan")),
-            udp_scan: udp_scan::Settings::read(section.section("udp_scan")),
-            sctp_scan: rare_protocols::Settings::read(section.section("sctp_scan"), rare_protocols::SCTP),
-            ip_protocol_scan: rare_protocols::Settings::read(
-                section.section("ip_protocol_scan"),
-                rare_protocols::IP_PROTOCOL,
-            ),
-            icmp_sweep: icmp_sweep::Settings::read(section.section("icmp_sweep")),
-            icmp_probe: icmp_probe::Settings::read(section.section("icmp_probe")),
-            service_probe: services::Settings::read(
-                section.section("service_probe"),
-                service_probe::SERVICE_PROBE,
-            ),
-            sequential_test: sequential_test::Settings::read(section.section("sequential_test")),
-            half_open_scan: services::Settings::read(
-                section.section("half_open_scan"),
-                half_open_scan::HALF_OPEN_SCAN,
-            ),
-            slow_scan: slow_scan::Settings::read(section.section("slow_scan")),
-            known_bad: known_bad::Settings::read(section.section("known_bad")),
-            never_seen: never_seen::Settings::read(section.section("never_seen")),
-            scanner_agent: scanner_agent::Settings::read(section.section("scanner_agent")),
-            sensitive_paths: sensitive_paths::Settings::read(section.section("sensitive_paths")),
-            odd_requests: odd_requests::Settings::read(section.section("odd_requests")),
-            wordlist_scan: wordlist_scan::Settings::read(section.section("wordlist_scan")),
-            virtual_host_scan: virtual_host_scan::Settings::read(section.section("virtual_host_scan")),
-            tls_enumeration: tls_enumeration::Settings::read(section.section("tls_enumeration")),
-            scanner_tls: scanner_tls::Settings::read(section.section("scanner_tls")),
-            dns_enumeration: dns_enumeration::Settings::read(section.section("dns_enumeration")),
-            dns_probe: dns_probe::Settings::read(section.section("dns_probe")),
+            probes: all(PROBES),
+            content: all(CONTENT),
             distributed_scan: campaign::Settings::read(section.section("distributed_scan")),
             flood: flood::Settings::read(section.section("flood"), flood::FLOOD),
             backscatter: flood::Settings::read(section.section("backscatter"), flood::BACKSCATTER),
@@ -225,110 +141,33 @@ impl Settings {
         settings
     }
 
-    /// The registry: every rule with what it has in common with all.
-    fn registry(&self) -> Vec<(Common, Box<dyn Rule>)> {
-        vec![
-            (self.block_scan.common, Box::new(block_scan::BlockScan(self.block_scan))),
-            (self.vertical_scan.common, Box::new(vertical_scan::VerticalScan(self.vertical_scan))),
-            (
-                self.horizontal_sweep.common,
-                Box::new(horizontal_sweep::HorizontalSweep(self.horizontal_sweep)),
-            ),
-            (self.os_fingerprint.common, Box::new(os_fingerprint::OsFingerprint(self.os_fingerprint))),
-            (
-                self.null_scan.common,
-                Box::new(odd_segments::OddSegments(odd_segments::NULL_SCAN, self.null_scan)),
-            ),
-            (
-                self.fin_scan.common,
-                Box::new(odd_segments::OddSegments(odd_segments::FIN_SCAN, self.fin_scan)),
-            ),
-            (
-                self.xmas_scan.common,
-                Box::new(odd_segments::OddSegments(odd_segments::XMAS_SCAN, self.xmas_scan)),
-            ),
-            (
-                self.odd_flags.common,
-                Box::new(odd_segments::OddSegments(odd_segments::ODD_FLAGS, self.odd_flags)),
-            ),
-            (
-                self.fragment_scan.common,
-                Box::new(odd_segments::OddSegments(odd_segments::FRAGMENT_SCAN, self.fragment_scan)),
-            ),
-            (
-                self.header_chain_scan.common,
-                Box::new(odd_segments::OddSegments(odd_segments::HEADER_CHAIN_SCAN, self.header_chain_scan)),
-            ),
-            (
-                self.ack_scan.common,
-                Box::new(stray_segments::StraySegments(stray_segments::ACK_SCAN, self.ack_scan)),
-            ),
-            (
-                self.maimon_scan.common,
-                Box::new(stray_segments::StraySegments(stray_segments::MAIMON_SCAN, self.maimon_scan)),
-            ),
-            (self.syn_ack_scan.common, Box::new(syn_ack_scan::SynAckScan(self.syn_ack_scan))),
-            (self.udp_scan.common, Box::new(udp_scan::UdpScan(self.udp_scan))),
-            (
-                self.sctp_scan.common,
-                Box::new(rare_protocols::RareProtocols(rare_protocols::SCTP_SCAN, self.sctp_scan)),
-            ),
-            (
-                self.ip_protocol_scan.common,
-                Box::new(rare_protocols::RareProtocols(
-                    rare_protocols::IP_PROTOCOL_SCAN,
-                    self.ip_protocol_scan,
-                )),
-            ),
-            (self.icmp_sweep.common, Box::new(icmp_sweep::IcmpSweep(self.icmp_sweep))),
-            (self.icmp_probe.common, Box::new(icmp_probe::IcmpProbe(self.icmp_probe))),
-            (self.service_probe.common, Box::new(service_probe::ServiceProbe(self.service_probe))),
-            (self.sequential_test.common, Box::new(sequential_test::SequentialTest(self.sequential_test))),
-            (self.half_open_scan.common, Box::new(half_open_scan::HalfOpenScan(self.half_open_scan))),
-            (self.slow_scan.common, Box::new(slow_scan::SlowScan(self.slow_scan))),
-            (self.known_bad.common, Box::new(known_bad::KnownBad(self.known_bad))),
-            (self.never_seen.common, Box::new(never_seen::NeverSeen::new(self.never_seen))),
-        ]
-    }
-
-    /// The registry of rules about content: those that say more of a scan first.
-    fn content_registry(&self) -> Vec<(heard::Common, Box<dyn Rule>)> {
-        vec![
-            (self.scanner_agent.common, Box::new(scanner_agent::ScannerAgent(self.scanner_agent))),
-            (self.sensitive_paths.common, Box::new(sensitive_paths::SensitivePaths(self.sensitive_paths))),
-            (self.odd_requests.common, Box::new(odd_requests::OddRequests(self.odd_requests))),
-            (self.wordlist_scan.common, Box::new(wordlist_scan::WordlistScan(self.wordlist_scan))),
-            (
-                self.virtual_host_scan.common,
-                Box::new(virtual_host_scan::VirtualHostScan(self.virtual_host_scan)),
-            ),
-            (self.tls_enumeration.common, Box::new(tls_enumeration::TlsEnumeration(self.tls_enumeration))),
-            (self.scanner_tls.common, Box::new(scanner_tls::ScannerTls(self.scanner_tls))),
-            (self.dns_enumeration.common, Box::new(dns_enumeration::DnsEnumeration(self.dns_enumeration))),
-            (self.dns_probe.common, Box::new(dns_probe::DnsProbe(self.dns_probe))),
-        ]
-    }
-
     /// All rules that are enabled.
     pub fn rules(&self) -> RuleSet {
-        let enabled = self.registry().into_iter().filter(|(common, _)| common.enabled);
-        let rules = enabled.map(|(_, rule)| rule).collect();
-        let content = self.content_registry().into_iter().filter(|(common, _)| common.enabled);
+        let enabled = |all: &[Arc<dyn Configured>]| {
+            all.iter().filter(|rule| rule.basics().enabled).map(|rule| rule.build()).collect()
+        };
         let distributed = self.distributed_scan;
         RuleSet {
-            rules,
-            content: content.map(|(_, rule)| rule).collect(),
+            rules: enabled(&self.probes),
+            content: enabled(&self.content),
             campaigns: distributed.common.enabled.then(|| Campaigns::new(distributed)),
             floods: (self.flood.common.enabled || self.backscatter.common.enabled)
                 .then(|| Floods::new(self.flood, self.backscatter)),
         }
     }
 
-    /// The windows of all rules that are enabled, by name.
+    /// The windows of all rules that are enabled and have one of their own, by name.
     pub fn windows(&self) -> impl Iterator<Item = (&'static str, Duration)> {
-        let all = self.registry().into_iter().filter(|(common, _)| common.enabled);
-        all.map(|(common, rule)| (rule.name(), common.window))
+        self.probes.iter().filter_map(|rule| {
+            let Basics { enabled, window } = rule.basics();
+            window.filter(|_| enabled).map(|window| (rule.name(), window))
+        })
     }
+}
+
+/// The rules that look at single sources.
+fn of_sources() -> impl Iterator<Item = &'static dyn Registered> {
+    PROBES.iter().chain(CONTENT).copied()
 }
 
 /// The names of the rules that look at totals, whose findings have no source.
@@ -338,10 +177,12 @@ pub fn without_source() -> impl Iterator<Item = &'static str> {
 
 /// The names of all rules that look at sources, whether they are enabled or not.
 pub fn names() -> Vec<&'static str> {
-    let settings = Settings::default();
-    let single = settings.registry().into_iter().map(|(_, rule)| rule.name());
-    let content = settings.content_registry().into_iter().map(|(_, rule)| rule.name());
-    single.chain(content).chain([Campaigns::new(settings.distributed_scan).name()]).collect()
+    of_sources().map(Registered::name).chain([campaign::NAME]).collect()
+}
+
+/// The names of the rules whose findings may ban unless `response.rules` says otherwise.
+pub fn that_ban() -> impl Iterator<Item = &'static str> {
+    of_sources().filter(|rule| rule.bans()).map(Registered::name)
 }
 
 /// Rules that are in use.
@@ -410,5 +251,29 @@ fn plural(count: u64, one: &str) -> String {
         (_, Some(stem), _) => format!("{stem}ries"),
         (_, None, true) => format!("{one}es"),
         (_, None, false) => format!("{one}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_registry_has_each_rule_once_and_by_its_own_name() {
+        let mut names = HashSet::new();
+        for entry in of_sources() {
+            let rule = entry.by_default();
+            assert_eq!(entry.name(), rule.build().name());
+            assert!(names.insert(entry.name()), "{} is there twice", entry.name());
+        }
+    }
+
+    #[test]
+    fn settings_are_equal_if_every_rule_has_the_same() {
+        let read = |text: &str| crate::config::Config::parse(text).expect("a configuration").rules;
+        assert_eq!(read("# nothing\n"), Settings::default());
+        assert_ne!(read("[rules.block_scan]\nhosts = 7\n"), Settings::default());
     }
 }

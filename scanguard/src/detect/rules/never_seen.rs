@@ -9,7 +9,7 @@ use std::{cell::RefCell, collections::HashSet, hash::Hash, time::Duration};
 
 use scanguard_common::{outcome::ProbeClass, wire::protocol};
 
-use super::Common;
+use super::{Common, entry::Entry};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
@@ -20,17 +20,28 @@ use crate::{
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "never_seen",
+    // What is merely unusual is no scan.
+    bans: false,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(NeverSeen::new(settings)),
+};
+
 /// `[rules.never_seen]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// How long it learns after the start.
-    pub learning: Duration,
+    learning: Duration,
     /// Whether countries count, where there is a database.
-    pub countries: bool,
+    countries: bool,
     /// Whether autonomous systems count, where there is a database.
-    pub asns: bool,
+    asns: bool,
 }
 
 impl Default for Settings {
@@ -46,7 +57,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -98,21 +109,21 @@ fn is_new<T: Eq + Hash>(known: &mut HashSet<T>, one: T, most: usize) -> bool {
 }
 
 /// The rule.
-pub(super) struct NeverSeen {
+struct NeverSeen {
     settings: Settings,
     known: RefCell<Known>,
 }
 
 impl NeverSeen {
     /// Knows nothing.
-    pub(super) fn new(settings: Settings) -> Self {
+    fn new(settings: Settings) -> Self {
         Self { settings, known: RefCell::default() }
     }
 }
 
 impl Rule for NeverSeen {
     fn name(&self) -> &'static str {
-        "never_seen"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

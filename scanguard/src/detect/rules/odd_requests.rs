@@ -6,24 +6,37 @@
 //! broken syntax are what a broken client repeats, always the same way: they count from five on if two at least are not of the most
 //! frequent kind.
 
-use super::heard::{Common, count};
+use super::{
+    entry::Entry,
+    heard::{Common, count},
+};
 use crate::{
     content::{Heard, Oddity},
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "odd_requests",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(OddRequests(settings)),
+};
+
 /// `[rules.odd_requests]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Requests with traversal, Log4Shell strings or another host's target that was refused, from which on it matches.
-    pub attempts: u32,
+    attempts: u32,
     /// Requests with what looks injected from which on it matches.
-    pub injections: u32,
+    injections: u32,
     /// Requests with any oddities, two at least of other kinds than the rest, from which on it matches.
-    pub oddities: u32,
+    oddities: u32,
 }
 
 impl Default for Settings {
@@ -33,7 +46,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -50,11 +63,11 @@ impl Settings {
 const OF_OTHER_KINDS: u64 = 2;
 
 /// The rule.
-pub(super) struct OddRequests(pub(super) Settings);
+struct OddRequests(Settings);
 
 impl Rule for OddRequests {
     fn name(&self) -> &'static str {
-        "odd_requests"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -9,19 +9,45 @@ use scanguard_common::outcome::ProbeClass::{
     self, Fin, HeaderChain, Null, OddFlags, SynFin, SynRst, TinyFragment, Xmas,
 };
 
-use super::{Common, about, plural, probes_in_words};
+use super::{Common, about, entry::Entry, plural, probes_in_words};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
     settings::{Interval, Section},
 };
 
+/// `null_scan` as the registry knows it.
+pub(super) const NULL_SCAN: Entry<Settings> = entry(&NULL, |settings| Box::new(OddSegments(NULL, settings)));
+/// `fin_scan` as the registry knows it.
+pub(super) const FIN_SCAN: Entry<Settings> = entry(&FIN, |settings| Box::new(OddSegments(FIN, settings)));
+/// `xmas_scan` as the registry knows it.
+pub(super) const XMAS_SCAN: Entry<Settings> = entry(&XMAS, |settings| Box::new(OddSegments(XMAS, settings)));
+/// `odd_flags` as the registry knows it.
+pub(super) const ODD_FLAGS: Entry<Settings> = entry(&ODD, |settings| Box::new(OddSegments(ODD, settings)));
+/// `fragment_scan` as the registry knows it.
+pub(super) const FRAGMENT_SCAN: Entry<Settings> =
+    entry(&FRAGMENT, |settings| Box::new(OddSegments(FRAGMENT, settings)));
+/// `header_chain_scan` as the registry knows it.
+pub(super) const HEADER_CHAIN_SCAN: Entry<Settings> =
+    entry(&CHAIN, |settings| Box::new(OddSegments(CHAIN, settings)));
+
+const fn entry(kind: &Kind, build: fn(Settings) -> Box<dyn Rule>) -> Entry<Settings> {
+    Entry {
+        name: kind.name,
+        bans: true,
+        default: Settings::default,
+        read: Settings::read,
+        basics: |settings| settings.common.into(),
+        build,
+    }
+}
+
 /// `[rules.null_scan]` and its like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Such packets from which on it is a scan. One may be broken on the way.
-    pub probes: u32,
+    probes: u32,
 }
 
 impl Default for Settings {
@@ -34,7 +60,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -46,7 +72,7 @@ impl Settings {
 }
 
 /// What tells one of these rules from another.
-pub(super) struct Kind {
+struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],
     /// What it is, for the reason.
@@ -54,45 +80,45 @@ pub(super) struct Kind {
 }
 
 /// nmap -sN.
-pub(super) const NULL_SCAN: Kind = Kind {
+const NULL: Kind = Kind {
     name: "null_scan",
     classes: &[Null],
     words: "a NULL scan (nmap -sN): no TCP stack sends segments without flags",
 };
 /// nmap -sF.
-pub(super) const FIN_SCAN: Kind = Kind {
+const FIN: Kind = Kind {
     name: "fin_scan",
     classes: &[Fin],
     words: "a FIN scan (nmap -sF): no TCP stack sends FIN without ACK",
 };
 /// nmap -sX.
-pub(super) const XMAS_SCAN: Kind = Kind {
+const XMAS: Kind = Kind {
     name: "xmas_scan",
     classes: &[Xmas],
     words: "an Xmas scan (nmap -sX): no TCP stack sends FIN, PSH and URG alone",
 };
 /// nmap --scanflags, hping3.
-pub(super) const ODD_FLAGS: Kind = Kind {
+const ODD: Kind = Kind {
     name: "odd_flags",
     classes: &[SynFin, SynRst, OddFlags],
     words: "no TCP stack sends such segments",
 };
 /// nmap -f, hping3 -f.
-pub(super) const FRAGMENT_SCAN: Kind = Kind {
+const FRAGMENT: Kind = Kind {
     name: "fragment_scan",
     classes: &[TinyFragment],
     words: "fragments too small for their transport header, to slip through filters (nmap -f)",
 };
 
 /// Extension headers by the hundred, or in several fragments.
-pub(super) const HEADER_CHAIN_SCAN: Kind = Kind {
+const CHAIN: Kind = Kind {
     name: "header_chain_scan",
     classes: &[HeaderChain],
     words: "IPv6 extension headers that hide what is behind them from filters and sensors: no stack sends so many, or in fragments",
 };
 
 /// The rule.
-pub(super) struct OddSegments(pub(super) Kind, pub(super) Settings);
+struct OddSegments(Kind, Settings);
 
 impl Rule for OddSegments {
     fn name(&self) -> &'static str {
@@ -146,7 +172,7 @@ mod tests {
     use crate::detect::rules::testing::{NOBODY, found, tcp};
 
     fn rules() -> [Box<dyn Rule>; 6] {
-        [NULL_SCAN, FIN_SCAN, XMAS_SCAN, ODD_FLAGS, FRAGMENT_SCAN, HEADER_CHAIN_SCAN]
+        [NULL, FIN, XMAS, ODD, FRAGMENT, CHAIN]
             .map(|kind| Box::new(OddSegments(kind, Settings::default())) as Box<dyn Rule>)
     }
 

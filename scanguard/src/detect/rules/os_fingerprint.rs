@@ -8,19 +8,29 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass::{self, Ack, IcmpEcho, Null, SynFin, Udp, UdpEmpty, Xmas};
 
-use super::{Common, probes_in_words};
+use super::{Common, entry::Entry, probes_in_words};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "os_fingerprint",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(OsFingerprint(settings)),
+};
+
 /// `[rules.os_fingerprint]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Odd segments for each address up to which it is fingerprinting: beyond, it is a scan by them.
-    pub most_per_host: u32,
+    most_per_host: u32,
 }
 
 impl Default for Settings {
@@ -33,7 +43,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -50,11 +60,11 @@ const ODD: &[ProbeClass] = &[Null, SynFin, Xmas];
 const CLASSES: &[ProbeClass] = &[Null, SynFin, Xmas, Ack, IcmpEcho, Udp, UdpEmpty];
 
 /// The rule.
-pub(super) struct OsFingerprint(pub(super) Settings);
+struct OsFingerprint(Settings);
 
 impl Rule for OsFingerprint {
     fn name(&self) -> &'static str {
-        "os_fingerprint"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -7,35 +7,55 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass::{self, IpProtocol, SctpCookieEcho, SctpInit};
 
-use super::{Common, about, plural, probes_in_words};
+use super::{Common, about, entry::Entry, plural, probes_in_words};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
     observe::sampled::Kind as Target,
     settings::{Interval, Section},
 };
 
+/// `sctp_scan` as the registry knows it.
+pub(super) const SCTP_SCAN: Entry<Settings> = Entry {
+    name: SCTP_KIND.name,
+    bans: true,
+    default: || SCTP_DEFAULT,
+    read: |section| Settings::read(section, SCTP_DEFAULT),
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(RareProtocols(SCTP_KIND, settings)),
+};
+
+/// `ip_protocol_scan` as the registry knows it.
+pub(super) const IP_PROTOCOL_SCAN: Entry<Settings> = Entry {
+    name: IP_PROTOCOL_KIND.name,
+    bans: true,
+    default: || IP_PROTOCOL_DEFAULT,
+    read: |section| Settings::read(section, IP_PROTOCOL_DEFAULT),
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(RareProtocols(IP_PROTOCOL_KIND, settings)),
+};
+
 /// `[rules.sctp_scan]` and `[rules.ip_protocol_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct ports or protocols from which on it is a scan.
-    pub services: u32,
+    services: u32,
     /// Distinct addresses from which on it is a scan.
-    pub hosts: u32,
+    hosts: u32,
 }
 
-/// `[rules.sctp_scan]`.
-pub(super) const SCTP: Settings = Settings { services: 8, ..IP_PROTOCOL };
-/// `[rules.ip_protocol_scan]`.
-pub(super) const IP_PROTOCOL: Settings = Settings {
+/// `[rules.sctp_scan]` where the configuration says nothing.
+const SCTP_DEFAULT: Settings = Settings { services: 8, ..IP_PROTOCOL_DEFAULT };
+/// `[rules.ip_protocol_scan]` where the configuration says nothing.
+const IP_PROTOCOL_DEFAULT: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
     services: 5,
     hosts: 12,
 };
 
 impl Settings {
-    pub(super) fn read(mut section: Section<'_, '_>, default: Self) -> Self {
+    fn read(mut section: Section<'_, '_>, default: Self) -> Self {
         let settings = Self {
             common: Common::read(&mut section, default.common),
             services: section.number("services", default.services, 2..=1_500),
@@ -47,7 +67,7 @@ impl Settings {
 }
 
 /// What tells one of these rules from the other.
-pub(super) struct Kind {
+struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],
     services: &'static str,
@@ -55,14 +75,14 @@ pub(super) struct Kind {
 }
 
 /// nmap -sY, -sZ.
-pub(super) const SCTP_SCAN: Kind = Kind {
+const SCTP_KIND: Kind = Kind {
     name: "sctp_scan",
     classes: &[SctpInit, SctpCookieEcho],
     services: "port",
     words: "an SCTP scan (nmap -sY, -sZ)",
 };
 /// nmap -sO.
-pub(super) const IP_PROTOCOL_SCAN: Kind = Kind {
+const IP_PROTOCOL_KIND: Kind = Kind {
     name: "ip_protocol_scan",
     classes: &[IpProtocol],
     services: "protocol",
@@ -70,7 +90,7 @@ pub(super) const IP_PROTOCOL_SCAN: Kind = Kind {
 };
 
 /// The rule.
-pub(super) struct RareProtocols(pub(super) Kind, pub(super) Settings);
+struct RareProtocols(Kind, Settings);
 
 impl Rule for RareProtocols {
     fn name(&self) -> &'static str {
@@ -127,7 +147,7 @@ mod tests {
     use crate::detect::rules::testing::{NOBODY, found};
 
     fn sctp() -> Box<dyn Rule> {
-        Box::new(RareProtocols(SCTP_SCAN, SCTP))
+        Box::new(RareProtocols(SCTP_KIND, SCTP_DEFAULT))
     }
 
     #[test]
@@ -163,7 +183,7 @@ mod tests {
     #[test]
     fn many_protocols_are_a_scan_and_two_are_not() {
         for (protocols, expected) in [(2, NOBODY.to_vec()), (20, vec![1])] {
-            let rule = Box::new(RareProtocols(IP_PROTOCOL_SCAN, IP_PROTOCOL));
+            let rule = Box::new(RareProtocols(IP_PROTOCOL_KIND, IP_PROTOCOL_DEFAULT));
             let found = found(rule, |script| {
                 for protocol in 140..140 + protocols {
                     let service = Service { protocol, port: 0 };

@@ -3,20 +3,33 @@
 //! Whoever hides leaves the header out or writes a browser's; whoever does not is known by his first request. Nobody names
 //! a scanner by mistake, and to do so harms nobody but the one who does. General clients and libraries are not on the list.
 
-use super::heard::{Common, count};
+use super::{
+    entry::Entry,
+    heard::{Common, count},
+};
 use crate::{
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "scanner_agent",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(ScannerAgent(settings)),
+};
+
 /// `[rules.scanner_agent]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Requests from which on it matches.
-    pub requests: u32,
+    requests: u32,
 }
 
 impl Default for Settings {
@@ -26,7 +39,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -38,11 +51,11 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct ScannerAgent(pub(super) Settings);
+struct ScannerAgent(Settings);
 
 impl Rule for ScannerAgent {
     fn name(&self) -> &'static str {
-        "scanner_agent"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

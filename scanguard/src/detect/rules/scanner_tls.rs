@@ -3,20 +3,34 @@
 //! A fingerprint is that of a library as a program uses it. On the list are only those that no general client has: tools written in
 //! Go mostly say hello as every program in Go, and are not. Nobody is sure, since a library may change what it says.
 
-use super::heard::{Common, count};
+use super::{
+    entry::Entry,
+    heard::{Common, count},
+};
 use crate::{
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "scanner_tls",
+    // Libraries change, and with them fingerprints.
+    bans: false,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(ScannerTls(settings)),
+};
+
 /// `[rules.scanner_tls]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Hellos from which on it matches.
-    pub hellos: u32,
+    hellos: u32,
 }
 
 impl Default for Settings {
@@ -26,7 +40,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -38,11 +52,11 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct ScannerTls(pub(super) Settings);
+struct ScannerTls(Settings);
 
 impl Rule for ScannerTls {
     fn name(&self) -> &'static str {
-        "scanner_tls"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -5,22 +5,35 @@
 //! answered; below another path, where a code forge may show one, if it was not there. Whoever says by a Referer that a page sent him there
 //! has not asked by himself: so that a page with `<img src=http://host/.env>` has no visitor banned by one. Where no answers are seen, it takes twice as many different ones, and the finding is not sure.
 
-use super::heard::{Common, estimate, failed};
+use super::{
+    entry::Entry,
+    heard::{Common, estimate, failed},
+};
 use crate::{
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "sensitive_paths",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(SensitivePaths(settings)),
+};
+
 /// `[rules.sensitive_paths]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Distinct ones that were not there from which on it matches.
-    pub paths: u32,
+    paths: u32,
     /// Distinct ones that nobody asks for honestly from which on it matches.
-    pub certain_paths: u32,
+    certain_paths: u32,
 }
 
 impl Default for Settings {
@@ -30,7 +43,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -44,11 +57,11 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct SensitivePaths(pub(super) Settings);
+struct SensitivePaths(Settings);
 
 impl Rule for SensitivePaths {
     fn name(&self) -> &'static str {
-        "sensitive_paths"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, about, plural};
+use super::{Common, about, entry::Entry, plural};
 use crate::{
     detect::{
         Evidence, Plain, Proof, Rule, Severity, Source, Technique,
@@ -22,19 +22,29 @@ use crate::{
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "sequential_test",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(SequentialTest(settings)),
+};
+
 /// `[rules.sequential_test]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Probability that a client meets a service.
-    pub theta0: f64,
+    theta0: f64,
     /// Probability that a scanner does.
-    pub theta1: f64,
+    theta1: f64,
     /// Probability of a false accusation.
-    pub alpha: f64,
+    alpha: f64,
     /// Probability of a miss.
-    pub beta: f64,
+    beta: f64,
 }
 
 impl Default for Settings {
@@ -54,7 +64,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -88,11 +98,11 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct SequentialTest(pub(super) Settings);
+struct SequentialTest(Settings);
 
 impl Rule for SequentialTest {
     fn name(&self) -> &'static str {
-        "sequential_test"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -8,15 +8,26 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, about, services::Settings};
+use super::{Common, about, entry::Entry, services::Settings};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
     observe::activity::Activity,
     settings::Interval,
 };
 
-/// `[rules.service_probe]` unless it is set. Mail clients use up to seven services, users of all that a host offers a dozen.
-pub(crate) const SERVICE_PROBE: Settings = Settings {
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "service_probe",
+    // It may be monitoring that has just begun.
+    bans: false,
+    default: || DEFAULT,
+    read: |section| Settings::read(section, DEFAULT),
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(ServiceProbe(settings)),
+};
+
+/// The settings where the configuration says nothing. Mail clients use up to seven services, users of all that a host offers a dozen.
+const DEFAULT: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
     services: 20,
 };
@@ -25,11 +36,11 @@ pub(crate) const SERVICE_PROBE: Settings = Settings {
 const ROUNDS: u64 = 4;
 
 /// The rule.
-pub(super) struct ServiceProbe(pub(super) Settings);
+struct ServiceProbe(Settings);
 
 impl Rule for ServiceProbe {
     fn name(&self) -> &'static str {
-        "service_probe"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {
@@ -89,7 +100,7 @@ mod tests {
     };
 
     fn rule() -> Box<dyn Rule> {
-        Box::new(ServiceProbe(SERVICE_PROBE))
+        Box::new(ServiceProbe(DEFAULT))
     }
 
     #[test]

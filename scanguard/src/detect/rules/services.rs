@@ -5,15 +5,15 @@ use crate::settings::Section;
 
 /// `[rules.service_probe]` and `[rules.half_open_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    pub(super) common: Common,
     /// Distinct services from which on it matches.
-    pub services: u32,
+    pub(super) services: u32,
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>, default: Self) -> Self {
+    pub(super) fn read(mut section: Section<'_, '_>, default: Self) -> Self {
         let settings = Self {
             common: Common::read(&mut section, default.common),
             // Beyond 150 the bitmap of 64 bits says little.

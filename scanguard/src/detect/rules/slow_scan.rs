@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass::{self, Syn, Udp, UdpEmpty};
 
-use super::{Common, about, plural, probes_in_words};
+use super::{Common, about, entry::Entry, plural, probes_in_words};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
@@ -17,15 +17,25 @@ use crate::{
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "slow_scan",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(SlowScan(settings)),
+};
+
 /// `[rules.slow_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct closed services from which on it is a scan.
-    pub services: u32,
+    services: u32,
     /// Distinct addresses where the service is closed, or that are dark.
-    pub hosts: u32,
+    hosts: u32,
 }
 
 impl Default for Settings {
@@ -40,7 +50,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -59,11 +69,11 @@ const FAILURES_PER_SUCCESS: u64 = 2;
 const SLOW: Duration = Duration::from_secs(10 * 60);
 
 /// The rule.
-pub(super) struct SlowScan(pub(super) Settings);
+struct SlowScan(Settings);
 
 impl Rule for SlowScan {
     fn name(&self) -> &'static str {
-        "slow_scan"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

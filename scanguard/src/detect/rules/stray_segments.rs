@@ -9,22 +9,39 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass::{self, Ack, Maimon};
 
-use super::{Common, about, plural, probes_in_words};
+use super::{Common, about, entry::Entry, plural, probes_in_words};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
     observe::sampled::Kind as Target,
     settings::{Interval, Section},
 };
 
+/// `ack_scan` as the registry knows it.
+pub(super) const ACK_SCAN: Entry<Settings> = entry(&ACK, |settings| Box::new(StraySegments(ACK, settings)));
+/// `maimon_scan` as the registry knows it.
+pub(super) const MAIMON_SCAN: Entry<Settings> =
+    entry(&MAIMON, |settings| Box::new(StraySegments(MAIMON, settings)));
+
+const fn entry(kind: &Kind, build: fn(Settings) -> Box<dyn Rule>) -> Entry<Settings> {
+    Entry {
+        name: kind.name,
+        bans: true,
+        default: Settings::default,
+        read: Settings::read,
+        basics: |settings| settings.common.into(),
+        build,
+    }
+}
+
 /// `[rules.ack_scan]` and `[rules.maimon_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct closed services, below the ephemeral ports, from which on it is a scan.
-    pub services: u32,
+    services: u32,
     /// Distinct addresses where the service is closed, or that are dark, from which on it is a scan.
-    pub hosts: u32,
+    hosts: u32,
 }
 
 impl Default for Settings {
@@ -38,7 +55,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -51,18 +68,16 @@ impl Settings {
 }
 
 /// What tells one of these rules from the other.
-pub(super) struct Kind {
+struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],
     words: &'static str,
 }
 
 /// nmap -sA, -sW.
-pub(super) const ACK_SCAN: Kind =
-    Kind { name: "ack_scan", classes: &[Ack], words: "an ACK or window scan (nmap -sA, -sW)" };
+const ACK: Kind = Kind { name: "ack_scan", classes: &[Ack], words: "an ACK or window scan (nmap -sA, -sW)" };
 /// nmap -sM.
-pub(super) const MAIMON_SCAN: Kind =
-    Kind { name: "maimon_scan", classes: &[Maimon], words: "a Maimon scan (nmap -sM)" };
+const MAIMON: Kind = Kind { name: "maimon_scan", classes: &[Maimon], words: "a Maimon scan (nmap -sM)" };
 
 /// How many times as many are needed from somebody who has completed connections lately.
 const PEER_TIMES: u64 = 10;
@@ -70,7 +85,7 @@ const PEER_TIMES: u64 = 10;
 const LATELY: Duration = Duration::from_secs(60 * 60);
 
 /// The rule.
-pub(super) struct StraySegments(pub(super) Kind, pub(super) Settings);
+struct StraySegments(Kind, Settings);
 
 impl Rule for StraySegments {
     fn name(&self) -> &'static str {
@@ -134,7 +149,7 @@ mod tests {
 
     #[test]
     fn strays_to_many_services_are_scans() {
-        for (kind, class) in [(ACK_SCAN, Ack), (MAIMON_SCAN, Maimon)] {
+        for (kind, class) in [(ACK, Ack), (MAIMON, Maimon)] {
             let found = found(rule(kind), |script| {
                 for port in 1..=20 {
                     script.probe(1, class, 1, tcp(port));
@@ -146,7 +161,7 @@ mod tests {
 
     #[test]
     fn strays_to_one_service_of_many_addresses_are_a_scan() {
-        let found = found(rule(ACK_SCAN), |script| {
+        let found = found(rule(ACK), |script| {
             for host in 1..=30 {
                 script.probe(1, Ack, host, tcp(80));
             }
@@ -179,7 +194,7 @@ mod tests {
             }),
         ];
         for (name, play) in quiet {
-            assert_eq!(found(rule(ACK_SCAN), play), NOBODY, "{name}");
+            assert_eq!(found(rule(ACK), play), NOBODY, "{name}");
         }
     }
 }

@@ -9,20 +9,30 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass::{self, SynAck, SynAckProbe};
 
-use super::{Common, about, plural, probes_in_words};
+use super::{Common, about, entry::Entry, plural, probes_in_words};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed},
     observe::sampled::Kind as Target,
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "syn_ack_scan",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(SynAckScan(settings)),
+};
+
 /// `[rules.syn_ack_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct closed services, below the ephemeral ports, from which on it is a scan.
-    pub services: u32,
+    services: u32,
 }
 
 impl Default for Settings {
@@ -35,7 +45,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -51,11 +61,11 @@ impl Settings {
 const PROBES_TIMES: u64 = 4;
 
 /// The rule.
-pub(super) struct SynAckScan(pub(super) Settings);
+struct SynAckScan(Settings);
 
 impl Rule for SynAckScan {
     fn name(&self) -> &'static str {
-        "syn_ack_scan"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -4,22 +4,35 @@
 //! speak TLS 1.2 or 1.3. Whoever tries out what a server takes offers each version that ever was, and with each one set of
 //! ciphers after another.
 
-use super::heard::{Common, count, estimate};
+use super::{
+    entry::Entry,
+    heard::{Common, count, estimate},
+};
 use crate::{
     content::Heard,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "tls_enumeration",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(TlsEnumeration(settings)),
+};
+
 /// `[rules.tls_enumeration]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Distinct JA4 fingerprints from which on it matches.
-    pub fingerprints: u32,
+    fingerprints: u32,
     /// Distinct versions of TLS that were the highest of a hello.
-    pub versions: u32,
+    versions: u32,
 }
 
 impl Default for Settings {
@@ -29,7 +42,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -44,11 +57,11 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct TlsEnumeration(pub(super) Settings);
+struct TlsEnumeration(Settings);
 
 impl Rule for TlsEnumeration {
     fn name(&self) -> &'static str {
-        "tls_enumeration"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, about, least, probes_in_words};
+use super::{Common, about, entry::Entry, least, probes_in_words};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
@@ -20,19 +20,29 @@ use crate::{
     settings::{Interval, Section},
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "udp_scan",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(UdpScan(settings)),
+};
+
 /// `[rules.udp_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule has.
-    pub common: Common,
+    common: Common,
     /// Distinct closed services on ports below 10,000 from which on it is a scan.
-    pub services: u32,
+    services: u32,
     /// Distinct addresses where any service is closed, or that are dark.
-    pub hosts: u32,
+    hosts: u32,
     /// Distinct closed services on any ports from which on it is a scan.
-    pub dynamic_services: u32,
+    dynamic_services: u32,
     /// Distinct services on ports below 10,000 where this host cannot tell whether they were met.
-    pub unknown_services: u32,
+    unknown_services: u32,
 }
 
 impl Default for Settings {
@@ -48,7 +58,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -68,11 +78,11 @@ impl Settings {
 const SERVICES_PER_HOST: u64 = 4;
 
 /// The rule.
-pub(super) struct UdpScan(pub(super) Settings);
+struct UdpScan(Settings);
 
 impl Rule for UdpScan {
     fn name(&self) -> &'static str {
-        "udp_scan"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -5,22 +5,35 @@
 //! Servers mostly answer as for their first site, and TLS hellos (SNI) have no such answer: then very many names, each
 //! asked for once or twice, faster than monitors are, are evidence that is not sure.
 
-use super::heard::{Common, estimate, failed};
+use super::{
+    entry::Entry,
+    heard::{Common, estimate, failed},
+};
 use crate::{
     content::{Heard, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "virtual_host_scan",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(VirtualHostScan(settings)),
+};
+
 /// `[rules.virtual_host_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Distinct names under one parent that were not there from which on it matches.
-    pub hosts: u32,
+    hosts: u32,
     /// Distinct names under one parent where it is unknown whether they were there.
-    pub unknown_hosts: u32,
+    unknown_hosts: u32,
 }
 
 impl Default for Settings {
@@ -30,7 +43,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -48,7 +61,7 @@ impl Settings {
 const MISSED_TENTHS: u64 = 7;
 
 /// The rule.
-pub(super) struct VirtualHostScan(pub(super) Settings);
+struct VirtualHostScan(Settings);
 
 impl VirtualHostScan {
     fn certain<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
@@ -68,7 +81,7 @@ impl VirtualHostScan {
 
 impl Rule for VirtualHostScan {
     fn name(&self) -> &'static str {
-        "virtual_host_scan"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

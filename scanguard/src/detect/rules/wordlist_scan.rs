@@ -10,24 +10,37 @@
 //! and where no answers are seen, very many paths at a speed and in a manner that no browser has are evidence that is not sure.
 //! A site that answers 200 to everything hides wordlist scans from this rule; those of sensitive paths not.
 
-use super::heard::{Common, count, estimate, failed};
+use super::{
+    entry::Entry,
+    heard::{Common, count, estimate, failed},
+};
 use crate::{
     content::{Heard, haste::mostly_missed},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
     settings::Section,
 };
 
+/// The rule as the registry knows it.
+pub(super) const RULE: Entry<Settings> = Entry {
+    name: "wordlist_scan",
+    bans: true,
+    default: Settings::default,
+    read: Settings::read,
+    basics: |settings| settings.common.into(),
+    build: |settings| Box::new(WordlistScan(settings)),
+};
+
 /// `[rules.wordlist_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// What every rule about content has.
-    pub common: Common,
+    common: Common,
     /// Distinct paths that were not there from which on it matches.
-    pub paths: u32,
+    paths: u32,
     /// The same where the source is slow, or says where it was sent from.
-    pub slow_paths: u32,
+    slow_paths: u32,
     /// Distinct paths where it is unknown whether they were there.
-    pub unknown_paths: u32,
+    unknown_paths: u32,
 }
 
 impl Default for Settings {
@@ -37,7 +50,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
+    fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
@@ -54,7 +67,7 @@ impl Settings {
 }
 
 /// The rule.
-pub(super) struct WordlistScan(pub(super) Settings);
+struct WordlistScan(Settings);
 
 impl WordlistScan {
     fn is_certain(&self, heard: &Heard) -> bool {
@@ -76,7 +89,7 @@ impl WordlistScan {
 
 impl Rule for WordlistScan {
     fn name(&self) -> &'static str {
-        "wordlist_scan"
+        RULE.name
     }
 
     fn techniques(&self) -> &'static [Technique] {

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::findings::{json as own, protocol_name},
     Context, PRODUCT, VENDOR, VERSION,
     attack::{Attack, attack},
+    json::json as own,
+    names::protocol_name,
     put,
 };
 use crate::detect::{

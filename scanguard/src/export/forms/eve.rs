@@ -4,9 +4,9 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::{
-    super::findings::{SourceName, protocol_name},
     Context,
     attack::{Attack, attack},
+    names::{SourceName, protocol_name},
     put,
 };
 use crate::detect::{

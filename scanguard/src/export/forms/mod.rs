@@ -3,12 +3,35 @@
 mod attack;
 mod ecs;
 mod eve;
+mod json;
+pub(crate) mod names;
 mod ocsf;
+mod text;
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::findings::{Format, json, text};
+use self::{json::json, text::text};
 use crate::detect::findings::Event;
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One readable line an event.
+    Text,
+    /// One JSON object a line, as docs/findings.md describes it.
+    Json,
+    /// Detection Finding of the Open Cybersecurity Schema Framework.
+    Ocsf,
+    /// Alert of Suricata's EVE log.
+    Eve,
+    /// Elastic Common Schema.
+    Ecs,
+}
 
 /// The name of this program in forms that ask for a product.
 const PRODUCT: &str = "ScanGuard";
@@ -98,6 +121,8 @@ fn put(object: &mut Value, key: &str, value: Option<impl Into<Value>>) {
     }
 }
 
+#[cfg(test)]
+mod own_tests;
 /// Every form of one finding's life, compared with files in `golden/`: `SCANGUARD_WRITE_GOLDEN=1` has them written anew.
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::{
-    super::{findings::SourceName, forms::Context},
+    super::forms::{Context, names::SourceName},
     Inbox,
     metrics::{Lost, Series},
 };

@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::UnixDatagram;
 
 use super::{
-    super::{
-        findings::{Format, SourceName},
-        forms::{Context, Formatter},
-    },
+    super::forms::{Context, Format, Formatter, names::SourceName},
     worker::{Deliver, Failure, datagram},
 };
 use crate::detect::{

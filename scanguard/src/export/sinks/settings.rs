@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     detect::Severity,
-    export::findings::Format,
+    export::forms::Format,
     secret,
     settings::{Interval, Section},
 };

@@ -9,10 +9,7 @@ use jiff::Timestamp;
 use sha2::Sha256;
 
 use super::{
-    super::{
-        findings::Format,
-        forms::{Context, Formatter},
-    },
+    super::forms::{Context, Format, Formatter},
     caller::Caller,
     worker::{Deliver, Failure},
 };

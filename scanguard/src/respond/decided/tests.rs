@@ -26,7 +26,7 @@ fn all_but(nets: &[&str]) -> Lifts {
 impl Bench {
     fn decide(&mut self, bans: Vec<(IpNet, Cause)>, lifts: Lifts, second: u64) {
         let decided = Decided { bans, lifts };
-        self.responder.take_decisions(decided, now(second), &mut self.card);
+        take(&mut self.responder, decided, now(second), &mut self.card);
     }
 
     fn origin(&self, text: &str) -> Option<&'static str> {
@@ -115,7 +115,7 @@ fn others_are_told_to_ban_only_whom_this_host_would() {
     }
     let mut finding = script.events().remove(0).finding;
     let mut bench = Bench::new(Mode::Observe);
-    let told = |bench: &Bench, finding: &Finding| bench.responder.recommended(finding);
+    let told = |bench: &Bench, finding: &Finding| recommended(&bench.responder, finding);
     assert_eq!(told(&bench, &finding), [(net("192.0.2.7/32"), false)], "it may be forged");
     bench.responder.settings.allow_spoofable = true;
     assert_eq!(told(&bench, &finding), [(net("192.0.2.7/32"), true)], "whatever the mode");

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        orders::{Order, OrderError},
+        orders::{self, Order, OrderError},
         testing::*,
     },
     *,
@@ -73,7 +73,7 @@ impl Bench {
         order: Order,
         second: u64,
     ) -> Result<crate::respond::report::Done, OrderError> {
-        self.responder.order(order, 0, now(second), &mut self.card)
+        orders::carry_out(&mut self.responder, order, 0, now(second), &mut self.card)
     }
 
     pub(in crate::respond) fn ban(

@@ -2,6 +2,7 @@ use super::{
     super::{
         cause::Origin,
         orders::{Order, OrderError},
+        questions,
         testing::*,
     },
     testing::*,
@@ -84,16 +85,19 @@ fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
     }
     assert!(matches!(bench.find("198.51.100.4/32", 2), Decision::Refused(Refusal::Breaker { max: 3 })));
     assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
-    let status = bench.responder.status(now(2), None);
+    let status = questions::status(&bench.responder, now(2), None);
     assert!(status.circuit_breaker_open && status.mode_cause == ModeCause::CircuitBreaker);
     assert!(bench.card.bans.values().all(|(_, enforced)| !enforced));
 
     let settings = Settings { max_per_minute: 3, ..self::settings(Mode::Enforce) };
     let again = Bench::restored(settings, Some(bench.responder.state(now(2))), 3, FakeCard::default());
-    assert!(again.responder.status(now(3), None).circuit_breaker_open, "nobody has set the mode since");
+    assert!(
+        questions::status(&again.responder, now(3), None).circuit_breaker_open,
+        "nobody has set the mode since"
+    );
 
     bench.set(Mode::Enforce, None, 3).unwrap();
-    assert!(!bench.responder.status(now(3), None).circuit_breaker_open);
+    assert!(!questions::status(&bench.responder, now(3), None).circuit_breaker_open);
     assert!(matches!(bench.find("198.51.100.4/32", 4), Decision::Ban(_)));
 }
 
@@ -305,7 +309,8 @@ fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() 
         }
         other => panic!("{other:?}"),
     }
-    let explanation = bench.responder.explain(
+    let explanation = questions::explain(
+        &bench.responder,
         "203.0.113.9".parse().unwrap(),
         &mut std::iter::empty(),
         now(61),
@@ -346,7 +351,7 @@ fn it_is_explained_why_somebody_is_banned_or_not() {
     let mut bench = Bench::new(Mode::Enforce);
     let verdict = |bench: &Bench, text: &str, second| {
         let ip = text.parse().unwrap();
-        bench.responder.explain(ip, &mut std::iter::empty(), now(second), &bench.card).verdict
+        questions::explain(&bench.responder, ip, &mut std::iter::empty(), now(second), &bench.card).verdict
     };
     assert_eq!(verdict(&bench, "198.51.100.7", 0), "not banned: there is no open finding of it");
     let own = verdict(&bench, "192.0.2.1", 0);
@@ -357,7 +362,7 @@ fn it_is_explained_why_somebody_is_banned_or_not() {
         "banned by rule vertical_scan (finding 1-0) for 9m more, as 198.51.100.7: banned for 10m: vertical_scan, \
          confidence high: 40 syn probes; its packets are dropped"
     );
-    assert_eq!(bench.responder.bans(None, now(60), &bench.card).bans[0].origin.label(), "rule");
+    assert_eq!(questions::bans(&bench.responder, None, now(60), &bench.card).bans[0].origin.label(), "rule");
     assert_eq!(bench.responder.book.bans().next().unwrap().origin.label(), Origin::LABELS[0]);
 }
 
@@ -554,7 +559,7 @@ fn forged_scans_without_number_ban_nobody_open_no_breaker_and_take_no_bans_place
     }
     assert_eq!((bench.card.bans.len(), bench.card.shields.len()), (1, 3));
     assert!(bench.card(SCANNER).is_some() && bench.shield("203.0.113.200/32").is_some());
-    let status = bench.responder.status(now(200), None);
+    let status = questions::status(&bench.responder, now(200), None);
     assert!(!status.circuit_breaker_open && status.mode == Mode::Enforce, "{status:?}");
     assert_eq!((status.bans.rule, status.shields.held, status.shields.most), (1, 3, 3));
     assert!(matches!(bench.find("198.51.100.8/32", 201), Decision::Ban(_)));
@@ -649,7 +654,13 @@ fn it_is_said_which_of_the_two_it_is() {
     bench.find(SCANNER, 10);
     bench.find_unproven("198.51.100.67/32", 20);
     let explain = |bench: &Bench, text: &str| {
-        bench.responder.explain(text.parse().unwrap(), &mut std::iter::empty(), now(60), &bench.card)
+        questions::explain(
+            &bench.responder,
+            text.parse().unwrap(),
+            &mut std::iter::empty(),
+            now(60),
+            &bench.card,
+        )
     };
     let shielded = explain(&bench, "198.51.100.66");
     assert_eq!((shielded.response, shielded.banned, shielded.dropped), (Some(Extent::Shield), false, false));
@@ -661,19 +672,19 @@ fn it_is_said_which_of_the_two_it_is() {
     );
     let banned = explain(&bench, "198.51.100.7");
     assert_eq!((banned.response, banned.banned, banned.dropped), (Some(Extent::Full), true, true));
-    let all = bench.responder.bans(None, now(60), &bench.card).bans;
+    let all = questions::bans(&bench.responder, None, now(60), &bench.card).bans;
     assert_eq!(all.iter().map(|ban| ban.response.label()).collect::<Vec<_>>(), ["ban", "shield", "shield"]);
     // Shields, of which there may be thousands, do not push bans off a list that has an end.
-    let first = bench.responder.bans(Some(2), now(60), &bench.card).bans;
+    let first = questions::bans(&bench.responder, Some(2), now(60), &bench.card).bans;
     let first: Vec<_> = first.iter().map(|ban| ban.net).collect();
     assert_eq!(first, [net(SCANNER), net("198.51.100.67/32")]);
     use crate::respond::report::BanState;
     let states = ["198.51.100.66/32", "198.51.100.7/32", "198.51.100.8/32"];
     assert_eq!(
-        states.map(|text| bench.responder.ban_state(net(text))),
+        states.map(|text| questions::ban_state(&bench.responder, net(text))),
         [BanState::Shielded, BanState::Dropped, BanState::None]
     );
-    let text = crate::cli::control::explanation(&shielded);
+    let text = crate::cli::control::words::explanation(&shielded);
     assert!(text.starts_with("198.51.100.66: shielded from by rule"), "{text}");
 }
 
@@ -686,7 +697,7 @@ fn what_a_feed_lists_stays_banned_whatever_shield_there_is() {
     bench.responder.set_feeds(&feeds, now(1), &mut bench.card);
     assert_eq!(bench.card(SHIELDED), Some((Some(86_400), true)));
     let ip = "198.51.100.66".parse().unwrap();
-    let explained = bench.responder.explain(ip, &mut std::iter::empty(), now(1), &bench.card);
+    let explained = questions::explain(&bench.responder, ip, &mut std::iter::empty(), now(1), &bench.card);
     assert!(explained.response == Some(Extent::Full) && explained.dropped, "{explained:?}");
     bench.chores(600);
     assert_eq!((bench.shield(SHIELDED), bench.card(SHIELDED).is_some()), (None, true));

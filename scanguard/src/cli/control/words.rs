@@ -1,0 +1,245 @@
+//! Answers of the agent as text for people.
+
+use crate::{
+    cidr::name,
+    control::listing::{ACTIVE, Findings, Sources, Status},
+    crowdsec::CrowdsecStatus,
+    respond::{
+        Extent, Mode,
+        report::{BanReport, Bans, Explanation, ReflexReport, ShieldCounts},
+    },
+    sandbox::{self, landlock::Enforced},
+    words::{classes, count, left},
+};
+
+fn line(ban: &BanReport) -> String {
+    let packets = ban.packets.map_or_else(String::new, |packets| packets.to_string());
+    format!(
+        "{:<24} {:<8} {:<9} {:<12} {:>9}  {}\n",
+        name(ban.net),
+        ban.response.label(),
+        ban.origin.label(),
+        left(ban.seconds_left),
+        packets,
+        ban.reason
+    )
+}
+
+/// What `scanguard bans` prints.
+pub(super) fn bans(answer: &Bans) -> String {
+    let counted = match answer.mode {
+        Mode::Enforce => "DROPPED",
+        Mode::DryRun => "COUNTED",
+        // Nothing is done with packets; what was counted in another mode stays.
+        Mode::Observe => "PACKETS",
+    };
+    let mut text =
+        format!("{:<24} {:<8} {:<9} {:<12} {counted:>9}  REASON\n", "WHO", "RESPONSE", "BY", "LEFT");
+    text.extend(answer.bans.iter().map(line));
+    let [bans, shields] =
+        Extent::ALL.map(|extent| answer.bans.iter().filter(|ban| ban.response == extent).count());
+    text.push_str(&format!("mode {}; {}", answer.mode, count(bans, "ban")));
+    if shields > 0 {
+        text.push_str(&format!(", {}", count(shields, "shield")));
+    }
+    if answer.feed_networks > 0 {
+        text.push_str(&format!(", and {} of feeds", count(answer.feed_networks, "network")));
+    }
+    text + "\n"
+}
+
+/// What `scanguard status` prints.
+pub(super) fn status(answer: &Status) -> String {
+    let response = &answer.response;
+    let mut lines = vec![
+        format!(
+            "scanguard {}, process {}, up {}",
+            answer.version,
+            answer.pid,
+            left(Some(answer.uptime_seconds))
+        ),
+        format!("mode        {}, {} since {:.0}", response.mode, response.mode_cause, response.mode_since),
+    ];
+    if let Some(seconds) = response.confirm_seconds_left {
+        lines.push(format!("confirm     within {}, or it goes back to dry-run", left(Some(seconds))));
+    }
+    for (interface, mode) in &answer.interfaces {
+        lines.push(format!("interface   {interface}: {}", mode.as_deref().unwrap_or("not attached")));
+    }
+    let counts = response.bans;
+    lines.push(format!(
+        "bans        {} by rules, {} by hand, {} by CrowdSec{}; at most {}; drop = \"{}\"",
+        counts.rule,
+        counts.hand,
+        counts.crowdsec,
+        // Which is rare.
+        if counts.adopted > 0 { format!(", {} adopted", counts.adopted) } else { String::new() },
+        response.max_bans,
+        response.drop
+    ));
+    let ShieldCounts { on, held, most } = response.shields;
+    let off = if on { "" } else { "; no new ones (response.shield)" };
+    lines.push(format!("shields     {held}; at most {most}{off}"));
+    lines.push(format!("reflex      {}", response.reflex.map_or_else(|| "off".to_owned(), reflex)));
+    lines.extend(answer.crowdsec.iter().flat_map(crowdsec));
+    lines.push(format!(
+        "feeds       {} networks banned, {} not",
+        response.feed_networks, response.feed_networks_left_out
+    ));
+    let breaker = if response.circuit_breaker_open { "OPEN, set the mode to close it" } else { "closed" };
+    lines.push(format!(
+        "breaker     {breaker}: {} bans within the last minute, at most {}",
+        response.bans_last_minute, response.max_per_minute
+    ));
+    lines.extend(answer.sandbox.as_ref().map(confined));
+    lines.push(format!("findings    {} open", answer.findings_open));
+    let error = response.state_file_error.as_ref().map(|error| format!(": NOT WRITTEN: {error}"));
+    lines.push(format!("state file  {}{}", response.state_file, error.unwrap_or_default()));
+    lines.push(format!("allowed     {} networks are never banned:", response.allowed.len()));
+    lines.extend(
+        response.allowed.iter().map(|allowed| format!("  {:<24}  {}", name(allowed.net), allowed.why)),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn crowdsec(answer: &CrowdsecStatus) -> Vec<String> {
+    let trouble =
+        |error: &Option<String>| error.as_ref().map_or(String::new(), |error| format!(": FAILS: {error}"));
+    let mut lines = vec![format!("crowdsec    {}", answer.url)];
+    lines.extend(answer.pull.as_ref().map(|pull| {
+        let age = match pull.seconds_since_pull {
+            Some(seconds) => format!("{} ago", left(Some(seconds))),
+            None => "never".to_owned(),
+        };
+        format!("  pull      {}, pulled {age}{}", count(pull.decisions, "decision"), trouble(&pull.error))
+    }));
+    lines.extend(answer.push.as_ref().map(|push| {
+        format!(
+            "  push      {} pushed, {} waiting, {} left out{}",
+            count(push.pushed, "finding"),
+            push.queued,
+            push.left_out,
+            trouble(&push.error)
+        )
+    }));
+    lines
+}
+
+/// What the agent has given up.
+fn confined(report: &sandbox::Report) -> String {
+    if !report.enabled {
+        return "sandbox     OFF: all privileges are kept".to_owned();
+    }
+    let files = match report.landlock {
+        Enforced::Fully => "files by Landlock",
+        Enforced::Partly => "files by an older Landlock",
+        Enforced::Not => "NO LANDLOCK",
+    };
+    let calls = if report.seccomp { "system calls filtered" } else { "NO SECCOMP" };
+    format!("sandbox     capabilities: {}; {calls}; {files}", sandbox::kept(&report.capabilities))
+}
+
+/// Whom the kernel holds by itself.
+fn reflex(reflex: ReflexReport) -> String {
+    format!(
+        "at {} closed services, or addresses without one, a source is shielded from for {} ms",
+        reflex.services, reflex.milliseconds
+    )
+}
+
+/// Why an address is banned or not, in lines.
+pub(crate) fn explanation(answer: &Explanation) -> String {
+    let mut lines = vec![format!("{}: {}", answer.address, answer.verdict)];
+    if let (Some(_), Some((feed, net))) = (&answer.ban, &answer.feed) {
+        lines.push(format!("feed      {feed} lists {net}"));
+    }
+    if let Some((ended, level)) = &answer.before {
+        lines.push(format!("before    its ban no. {} by a rule ended {ended:.0}", u64::from(*level) + 1));
+    }
+    for finding in &answer.findings {
+        lines.push(format!(
+            "finding   {} {}: severity {}, confidence {}, {} from {:.0} to {:.0}",
+            finding.id,
+            finding.rule,
+            finding.severity.label(),
+            finding.confidence.label(),
+            finding.said.clone().unwrap_or_else(|| count(finding.probes, "probe")),
+            finding.first_seen,
+            finding.last_seen
+        ));
+        lines.push(format!("  why     {}", finding.reason));
+        lines.push(format!("  forged  {}", finding.spoofable));
+        lines.push(format!("  policy  {}", finding.policy));
+    }
+    match &answer.history {
+        Some(history) => {
+            let probes: Vec<_> =
+                history.probes.iter().map(|(class, count)| format!("{count} {class}")).collect();
+            lines.push(format!(
+                "history   {} within {}, the last {} ago; {} completed",
+                if probes.is_empty() { "no probes".to_owned() } else { probes.join(", ") },
+                left(Some(history.seconds_since_first)),
+                left(Some(history.seconds_since_last)),
+                count(history.completed, "connection")
+            ));
+        }
+        None => lines.push("history   none: it has not probed, or that is long ago".to_owned()),
+    }
+    if let Some(said) = &answer.said {
+        lines.push(format!("said      {said}"));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What `scanguard sources` prints.
+pub(super) fn sources(answer: &Sources) -> String {
+    let mut text = format!(
+        "{:<24} {:>8} {:>10} {:>8} {:>6} {:>9} {:>9} {:<2} {:<8} {:<24} PROBES BY CLASS\n",
+        "SOURCE", "RATE/S", "PROBES", "SERVICES", "HOSTS", "COMPLETED", "LAST", "CC", "BAN", "FINDINGS"
+    );
+    for source in &answer.sources {
+        text.push_str(&format!(
+            "{:<24} {:>8.1} {:>10} {:>8} {:>6} {:>9} {:>9} {:<2} {:<8} {:<24} {}\n",
+            name(source.net),
+            source.per_second,
+            source.probes,
+            source.services,
+            source.hosts,
+            source.completed,
+            left(Some(source.seconds_since_last)),
+            source.country.as_deref().unwrap_or(""),
+            source.ban.label(),
+            source.rules.join(", "),
+            classes(&source.classes)
+        ));
+    }
+    text + &format!(
+        "{} of {} that probed within the last {} minutes; {} remembered\n",
+        answer.sources.len(),
+        count(answer.active, "source"),
+        ACTIVE.as_secs() / 60,
+        answer.remembered
+    )
+}
+
+/// What `scanguard findings` prints.
+pub(super) fn findings(answer: &Findings) -> String {
+    let mut text = format!(
+        "{:<24} {:<20} {:<8} {:<10} {:<20} WHY\n",
+        "SOURCE", "RULE", "SEVERITY", "CONFIDENCE", "LAST"
+    );
+    for open in &answer.findings {
+        let finding = &open.finding;
+        text.push_str(&format!(
+            "{:<24} {:<20} {:<8} {:<10} {:<20.0} {}: {}\n",
+            open.who(),
+            finding.rule,
+            finding.severity.label(),
+            finding.confidence.label(),
+            finding.last_seen,
+            open.size(),
+            finding.reason
+        ));
+    }
+    text + &format!("{} of {}\n", answer.findings.len(), count(answer.open, "open finding"))
+}

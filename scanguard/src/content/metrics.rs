@@ -1,0 +1,37 @@
+//! Metrics of the sources of which it is remembered what they said.
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::visitors::Visitors;
+use crate::metrics::{Register, level, raise};
+
+/// The metrics.
+pub struct ContentMetrics {
+    visitors: IntGauge,
+    visitor_evictions: IntCounter,
+}
+
+impl ContentMetrics {
+    pub(crate) fn new(register: &Register, max_visitors: u32) -> prometheus::Result<Self> {
+        register
+            .gauge(
+                "scanguard_content_visitors_limit",
+                "Sources of which it can be remembered what they said.",
+            )?
+            .set(max_visitors.into());
+        Ok(Self {
+            visitors: register
+                .gauge("scanguard_content_visitors", "Sources of which it is remembered what they said.")?,
+            visitor_evictions: register.counter(
+                "scanguard_content_visitor_evictions_total",
+                "Sources of which it was forgotten what they said because there were too many.",
+            )?,
+        })
+    }
+
+    /// How many there are after a poll.
+    pub fn state(&self, visitors: &Visitors) {
+        self.visitors.set(level(visitors.len()));
+        raise(&self.visitor_evictions, visitors.evictions());
+    }
+}

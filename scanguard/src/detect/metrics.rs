@@ -1,0 +1,122 @@
+//! Metrics of findings, and of what detection left out.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::{Detector, findings::EventKind};
+use crate::metrics::{Register, level, raise};
+
+/// From 50 µs to 1 s, at which the poll would have found it.
+const DETECTION_BUCKETS: [f64; 13] =
+    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0];
+
+/// The metrics.
+pub struct DetectionMetrics {
+    detection: Histogram,
+    findings: IntCounterVec,
+    findings_open: IntGaugeVec,
+    findings_refused: IntCounter,
+    findings_suppressed: IntCounter,
+    lockstep_left_out: IntCounter,
+    campaigns_given_up: IntCounter,
+    feed_networks: IntGauge,
+    /// All that ever were: one that a reload removed has no open findings any more, which is to be seen.
+    rules: Mutex<BTreeSet<&'static str>>,
+}
+
+impl DetectionMetrics {
+    pub(crate) fn new(
+        register: &Register,
+        max_open: u32,
+        rules: impl Iterator<Item = &'static str>,
+    ) -> prometheus::Result<Self> {
+        register
+            .gauge("scanguard_findings_open_limit", "Findings that can be open at once.")?
+            .set(max_open.into());
+        let metrics = Self {
+            detection: register.histogram(
+                "scanguard_detection_latency_seconds",
+                "Time from the packet that the kernel told of to the finding that it led to.",
+                &DETECTION_BUCKETS,
+            )?,
+            findings: register.counters(
+                "scanguard_findings_total",
+                "Findings by rule, and by what was told of them.",
+                &["rule", "event"],
+            )?,
+            findings_open: register.gauges(
+                "scanguard_findings_open",
+                "Findings that are open.",
+                &["rule"],
+            )?,
+            findings_refused: register.counter(
+                "scanguard_findings_refused_total",
+                "Findings that were not opened because too many were open.",
+            )?,
+            findings_suppressed: register.counter(
+                "scanguard_findings_suppressed_total",
+                "Times that a rule matched again and nothing was told, since its finding was open.",
+            )?,
+            lockstep_left_out: register.counter(
+                "scanguard_lockstep_left_out_total",
+                "Looks at sources that were not compared for decoys because there were too many.",
+            )?,
+            campaigns_given_up: register.counter(
+                "scanguard_campaign_targets_given_up_total",
+                "Targets that were no longer looked at for distributed scans because there were too many.",
+            )?,
+            feed_networks: register.gauge(
+                "scanguard_feed_networks",
+                "Networks in the feeds of known-bad sources, those that touch each other joined.",
+            )?,
+            rules: Mutex::default(),
+        };
+        metrics.add_rules(rules);
+        Ok(metrics)
+    }
+
+    /// Shows the series of these rules, at zero if they are new.
+    pub fn add_rules(&self, rules: impl Iterator<Item = &'static str>) {
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        for rule in rules {
+            known.insert(rule);
+            self.findings_open.with_label_values(&[rule]);
+            for event in EventKind::ALL {
+                self.findings.with_label_values(&[rule, event.label()]);
+            }
+        }
+    }
+
+    /// A finding was opened so long after the packet that the kernel told of.
+    pub fn found_after(&self, latency: Duration) {
+        self.detection.observe(latency.as_secs_f64());
+    }
+
+    /// How detection stands after a poll.
+    pub fn state(&self, detector: &Detector) {
+        let tracker = detector.tracker();
+        raise(&self.findings_refused, tracker.refused());
+        raise(&self.findings_suppressed, tracker.suppressed());
+        raise(&self.lockstep_left_out, detector.lockstep_left_out());
+        raise(&self.campaigns_given_up, detector.campaigns_given_up());
+        self.feed_networks.set(level(detector.feeds().len()));
+        // Counted anew, since a finding may go from one rule to another.
+        let mut open: HashMap<_, i64> = HashMap::new();
+        for finding in tracker.open() {
+            *open.entry(finding.rule).or_default() += 1;
+        }
+        for rule in self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            self.findings_open.with_label_values(&[rule]).set(open.get(rule).copied().unwrap_or(0));
+        }
+    }
+
+    /// Something was told of a finding.
+    pub fn told(&self, rule: &str, event: EventKind) {
+        self.findings.with_label_values(&[rule, event.label()]).inc();
+    }
+}

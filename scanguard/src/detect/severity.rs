@@ -1,0 +1,102 @@
+//! How bad a finding is, how sure it is, and what of ATT&CK it is.
+
+use serde::{Deserialize, Serialize};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Curiosity, such as a ping sweep.
+    Low,
+    /// Somebody looks for ways in.
+    Medium,
+    /// Somebody looks for ways in and hides it.
+    High,
+}
+
+impl Severity {
+    /// The next worse.
+    pub const fn raised(self) -> Self {
+        match self {
+            Self::Info => Self::Low,
+            Self::Low => Self::Medium,
+            Self::Medium | Self::High => Self::High,
+        }
+    }
+
+    /// The name in findings and configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// How sure it is that a source scans.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// It may be something else, or somebody else.
+    Low,
+    /// That is what it looks like.
+    Medium,
+    /// Nothing else does that, and the address is no forgery.
+    High,
+}
+
+impl Confidence {
+    /// The name in findings.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// A technique of MITRE ATT&CK.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub enum Technique {
+    /// Active Scanning.
+    #[serde(rename = "T1595")]
+    ActiveScanning,
+    /// Active Scanning: Scanning IP Blocks.
+    #[serde(rename = "T1595.001")]
+    ScanningIpBlocks,
+    /// Active Scanning: Vulnerability Scanning.
+    #[serde(rename = "T1595.002")]
+    VulnerabilityScanning,
+    /// Active Scanning: Wordlist Scanning.
+    #[serde(rename = "T1595.003")]
+    WordlistScanning,
+    /// Network Denial of Service.
+    #[serde(rename = "T1498")]
+    NetworkDenialOfService,
+    /// Gather Victim Host Information.
+    #[serde(rename = "T1592")]
+    GatherHostInformation,
+    /// Gather Victim Host Information: Software.
+    #[serde(rename = "T1592.002")]
+    GatherSoftware,
+}
+
+impl Technique {
+    /// The id that ATT&CK gives.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::ActiveScanning => "T1595",
+            Self::ScanningIpBlocks => "T1595.001",
+            Self::VulnerabilityScanning => "T1595.002",
+            Self::WordlistScanning => "T1595.003",
+            Self::NetworkDenialOfService => "T1498",
+            Self::GatherHostInformation => "T1592",
+            Self::GatherSoftware => "T1592.002",
+        }
+    }
+}

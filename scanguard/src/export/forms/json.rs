@@ -1,0 +1,173 @@
+//! Findings as JSON; `docs/findings.md` describes it.
+
+use std::borrow::Cow;
+
+use scanguard_common::{address::Address, oracle::Reach};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use super::{super::content::JsonContent, names::protocol_name};
+use crate::detect::{
+    findings::{Event, Target},
+    geo::Country,
+};
+
+/// The event as JSON.
+pub(super) fn json(event: &Event, ipv6_prefix: u8) -> Json<'_> {
+    Json { event, ipv6_prefix }
+}
+
+/// An event as JSON; `docs/findings.md` describes it.
+pub(super) struct Json<'e> {
+    event: &'e Event,
+    ipv6_prefix: u8,
+}
+
+#[derive(Serialize)]
+struct JsonSource {
+    ip: std::net::IpAddr,
+    /// Bits of `ip` that are known; absent for a single address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<u8>,
+}
+
+#[derive(Serialize)]
+struct JsonTarget {
+    ip: std::net::IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    protocol: Cow<'static, str>,
+}
+
+#[derive(Serialize)]
+struct JsonCounts {
+    probes: u64,
+    services: u64,
+    hosts: u64,
+    by_class: ByClass,
+}
+
+struct ByClass(Vec<(&'static str, u64)>);
+
+impl Serialize for ByClass {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (class, count) in &self.0 {
+            map.serialize_entry(class, count)?;
+        }
+        map.end()
+    }
+}
+
+/// Who takes part in a campaign.
+#[derive(Serialize)]
+struct JsonSources {
+    count: u64,
+    examples: Vec<JsonSource>,
+}
+
+/// What the source's probes met.
+#[derive(Serialize)]
+struct JsonReached {
+    open: u64,
+    closed: u64,
+    unknown: u64,
+    dark: u64,
+}
+
+#[derive(Serialize)]
+struct JsonEvent<'e> {
+    time: jiff::Timestamp,
+    event: &'static str,
+    id: &'e str,
+    rule: &'static str,
+    techniques: &'static [crate::detect::Technique],
+    severity: crate::detect::Severity,
+    confidence: crate::detect::Confidence,
+    spoofable: String,
+    /// Absent where all sources are forged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<JsonSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asn: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_org: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<JsonSources>,
+    targets: Vec<JsonTarget>,
+    counts: JsonCounts,
+    reached: JsonReached,
+    completed: u64,
+    aborted: u64,
+    /// Absent where the rule does not go by what is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<JsonContent<'e>>,
+    first_seen: jiff::Timestamp,
+    last_seen: jiff::Timestamp,
+    reason: &'e str,
+}
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Event { time, kind, finding } = self.event;
+        let network = finding.origin.network.as_ref();
+        JsonEvent {
+            time: *time,
+            event: kind.label(),
+            id: &finding.id,
+            rule: finding.rule,
+            techniques: finding.techniques,
+            severity: finding.severity,
+            confidence: finding.confidence,
+            spoofable: finding.spoofable.to_string(),
+            source: finding.source_ip().map(|_| json_source(&finding.source, self.ipv6_prefix)),
+            country: finding.origin.country.as_ref().map(Country::as_str),
+            asn: network.map(|network| network.number),
+            as_org: network.and_then(|network| network.organization.as_deref()),
+            sources: (finding.sources.count > 0).then(|| JsonSources {
+                count: finding.sources.count,
+                examples: finding
+                    .sources
+                    .examples
+                    .iter()
+                    .map(|one| json_source(one, self.ipv6_prefix))
+                    .collect(),
+            }),
+            targets: finding.targets.iter().map(json_target).collect(),
+            counts: JsonCounts {
+                probes: finding.probes(),
+                services: finding.services().value,
+                hosts: finding.hosts().value,
+                by_class: ByClass(
+                    finding.counts.by_frequency().iter().map(|(class, n)| (class.label(), *n)).collect(),
+                ),
+            },
+            reached: JsonReached {
+                open: finding.reached(Reach::Open),
+                closed: finding.reached(Reach::Closed),
+                unknown: finding.reached(Reach::Unknown),
+                dark: finding.reached(Reach::Dark),
+            },
+            completed: finding.completed(),
+            aborted: finding.aborted(),
+            content: finding
+                .content
+                .as_ref()
+                .map(|content| JsonContent::new(finding.size(), &content.summary)),
+            first_seen: finding.first,
+            last_seen: finding.last,
+            reason: &finding.reason,
+        }
+        .serialize(serializer)
+    }
+}
+
+fn json_source(address: &Address, ipv6_prefix: u8) -> JsonSource {
+    let prefix = (!address.is_v4() && ipv6_prefix < 128).then_some(ipv6_prefix);
+    JsonSource { ip: address.to_ip(), prefix }
+}
+
+fn json_target(target: &Target) -> JsonTarget {
+    JsonTarget { ip: target.ip, port: target.port, protocol: protocol_name(target.protocol) }
+}
