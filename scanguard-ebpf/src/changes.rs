@@ -29,7 +29,7 @@ pub(crate) fn list(source: &Address) {
     let number = unsafe { take_number(count) };
     if let Some(place) = CHANGES.get_ptr_mut(number as u32 & config::changes_mask()) {
         // SAFETY: an entry of a map. An agent that reads it half written finds nobody by it, and finds the source in
-        // the next epoch: see `account`.
+        // the next epoch: see `sources`.
         unsafe { place.write(*source) };
     }
 }

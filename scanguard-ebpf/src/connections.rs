@@ -7,7 +7,7 @@
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use scanguard_common::{address::Address, outcome::Service, proof::Field, wire::protocol};
 
-use crate::{account, config, fields::read, tally};
+use crate::{config, fields::read, sources, tally};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
@@ -40,7 +40,7 @@ fn established(socket: *const u8, by_peer: bool) {
         tally::count_completion();
     }
     if let Some(control) = config::control() {
-        account::completed(control, peer, by_peer.then_some(Service { protocol: protocol::TCP, port }));
+        sources::completed(control, peer, by_peer.then_some(Service { protocol: protocol::TCP, port }));
     }
 }
 

@@ -10,7 +10,7 @@ use scanguard_common::{
     outcome::{Answer, EgressExit, Flow},
 };
 
-use crate::{account, config, oracle, packet::SkbPacket, sample, tally};
+use crate::{config, oracle, packet::SkbPacket, sample, sources, tally};
 
 /// A SYN, told from the kinds of answers.
 const OPENING: u32 = 64;
@@ -67,7 +67,7 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         oracle::note_published(ctx.cast(), flow);
     }
     tally::count_answer(answer as usize);
-    let is_noted = config::control().is_some_and(|control| account::answered(control, answer, flow));
+    let is_noted = config::control().is_some_and(|control| sources::answered(control, answer, flow));
     let exit = if is_noted { EgressExit::Answer } else { EgressExit::AnswerUnmatched };
     exit as u32
 }

@@ -12,7 +12,7 @@ use scanguard_common::{
         MAX_BANNED_NETWORKS, MAX_SHIELDS,
     },
     address::Address,
-    classify, gate,
+    ban, classify,
     oracle::Oracle as _,
     outcome::{Exit, Flow, SegmentKind},
     shield,
@@ -195,7 +195,7 @@ extern "C" fn scanguard_gate(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -
 /// Whether a segment or datagram is to be dropped.
 #[inline(always)]
 fn drops_segment(control: &Control, kernel: &Kernel<'_>, kind: SegmentKind, flow: &Flow) -> bool {
-    drops(control, flow.source, || control.drop_all == 0 && gate::passes(kernel, kind, flow))
+    drops(control, flow.source, || control.drop_all == 0 && ban::passes(kernel, kind, flow))
 }
 
 /// Whether a segment that was taken for one of a connection early on is to be dropped.

@@ -30,7 +30,7 @@ static BEGUN: Array<Begun, 1> = Array::new();
 /// `state` is a value of the table of sources.
 #[inline(always)]
 pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: Address) -> bool {
-    if control.reflex == 0 || control.gate == GATE_OFF {
+    if control.hold_from == 0 || control.gate == GATE_OFF {
         return false;
     }
     // SAFETY: aligned numbers, valid while the program runs; all CPUs change them by plain writes.
@@ -76,12 +76,12 @@ unsafe fn begin(control: &Control, state: *mut SourceState) -> Option<u64> {
         }
         (&raw const (*begun).count).read()
     };
-    let has_room = count < control.reflex_most;
+    let has_room = count < control.max_holds;
     tally::count_hold(has_room);
     if !has_room {
         return None;
     }
-    let until = clock::jiffies().wrapping_add(u64::from(control.reflex_ticks));
+    let until = clock::jiffies().wrapping_add(u64::from(control.hold_ticks));
     let held = hold::hold(until, control.gate == GATE_ENFORCE);
     // SAFETY: as above.
     unsafe {

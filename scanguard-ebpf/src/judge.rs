@@ -9,7 +9,7 @@ use scanguard_common::{
     shield,
 };
 
-use crate::{account, config, flows, gate, oracle::Kernel, packet_kind::PacketKind, reach, tally};
+use crate::{config, flows, gate, oracle::Kernel, packet_kind::PacketKind, reach, sources, tally};
 
 /// The number of the exit by which a packet leaves that has passed the gate.
 #[inline(always)]
@@ -44,7 +44,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
         Decision::Probe { class, reach } => count(control, &kernel, class as usize, reach, flow) as u32,
         Decision::Ordinary { exit, aborts, remember } => {
             if aborts {
-                account::aborted(control, flow);
+                sources::aborted(control, flow);
             }
             if remember {
                 flows::remember(tag);
@@ -62,6 +62,6 @@ fn count(control: &Control, kernel: &Kernel<'_>, class: usize, reach: Reach, flo
     tally::count_probe(class, reach);
     let meets_nobody = shield::class_meets_nobody(class, reach);
     let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
-    let exit = account::count(control, kernel, class, reach, flow, meets_nobody && !is_shielded);
+    let exit = sources::count(control, kernel, class, reach, flow, meets_nobody && !is_shielded);
     if is_shielded { Exit::Shielded } else { exit }
 }

@@ -3,20 +3,19 @@
 //!
 //! This file is the way of a packet and holds the only place where a verdict is given. Parsing,
 //! classification and what is kept of a source are `scanguard-common`'s; here they meet the
-//! packet's memory ([`packet`]), the sockets ([`oracle`]) and the maps ([`account`], [`flows`], [`sample`], [`tally`]).
+//! packet's memory ([`packet`]), the sockets ([`oracle`]) and the maps ([`sources`], [`flows`], [`sample`], [`tally`]).
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "atomic additions exist for this target as intrinsics only")]
 #![feature(asm_experimental_arch, core_intrinsics)]
 
-mod account;
+mod admission;
 mod atomics;
 mod changes;
 mod clock;
 mod config;
 mod connections;
 mod deep;
-mod door;
 mod egress;
 mod epoch;
 mod fields;
@@ -32,8 +31,9 @@ mod packet_kind;
 mod reach;
 mod read;
 mod sample;
+mod sources;
 mod tally;
-mod trip;
+mod wakeup;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},

@@ -14,7 +14,7 @@ use scanguard_common::{
     account::SourceState,
 };
 
-use crate::{account, changes};
+use crate::{changes, sources};
 
 #[btf_map]
 static READ: Array<Reading, { READ_AT_ONCE as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
@@ -53,7 +53,7 @@ extern "C" fn touch_one(index: u64, walk: *mut Walk) -> u64 {
     const LINE: usize = 64;
     // SAFETY: the caller's.
     let first = unsafe { (*walk).first };
-    if let Some(state) = changes::listed(first.wrapping_add(index)).and_then(account::of) {
+    if let Some(state) = changes::listed(first.wrapping_add(index)).and_then(sources::of) {
         let mut offset = 0;
         while offset < size_of::<SourceState>() {
             // SAFETY: within the state.
@@ -73,7 +73,7 @@ extern "C" fn read_one(index: u64, walk: *mut Walk) -> u64 {
         return 0;
     };
     let source = *source;
-    let Some(state) = account::of(&source) else {
+    let Some(state) = sources::of(&source) else {
         return 0;
     };
     // SAFETY: entries of maps, of the types that these have.
@@ -82,7 +82,7 @@ extern "C" fn read_one(index: u64, walk: *mut Walk) -> u64 {
         copy(&raw mut (*to).state, state);
     }
     // Another source may have been given this entry meanwhile.
-    if account::of(&source) == Some(state) {
+    if sources::of(&source) == Some(state) {
         walk.found += 1;
     }
     0

@@ -58,12 +58,12 @@ pub(crate) fn count_egress(exit: u32) {
 
 /// The agent was told of a source at once, or there was no room to.
 #[inline(always)]
-pub(crate) fn count_trip(told: bool) {
+pub(crate) fn count_wakeup(told: bool) {
     change(|tally| {
         if told {
-            tally.trips += 1;
+            tally.wakeups += 1;
         } else {
-            tally.trips_lost += 1;
+            tally.wakeups_lost += 1;
         }
     });
 }

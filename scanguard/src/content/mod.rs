@@ -1,12 +1,11 @@
 //! What clients say: requests, hellos and queries, as the rules look at them. Pure data.
 //!
 //! It comes from the wire (the kernel program samples the beginnings of payloads) and from access logs; both end up as
-//! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
+//! an [`ContentEvent`], so that the same rules apply. Queries, cookies and bodies are never in it.
 
+pub mod burst;
 mod dns;
 mod extension;
-pub mod haste;
-mod heard;
 mod http;
 mod ja4;
 pub mod lists;
@@ -16,21 +15,22 @@ pub mod salt;
 pub mod sample;
 pub mod sampling;
 pub mod settings;
+mod stats;
 pub mod summary;
 pub mod target;
 mod text;
 mod tls;
-pub mod visitors;
+pub mod tracker;
 
 use std::net::IpAddr;
 
 use scanguard_common::address::Address;
 
-pub use self::heard::{Dns, Heard, Tls, Web};
+pub use self::stats::{ContentStats, Dns, Tls, Web};
 
 /// Something that a client said, or that it was answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Utterance {
+pub struct ContentEvent {
     /// The client, also where it is an answer; an IPv6 client stands for its prefix.
     pub source: Address,
     /// Where it was said.

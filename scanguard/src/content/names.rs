@@ -6,7 +6,7 @@
 
 use std::{hash::BuildHasher, net::IpAddr, time::Duration};
 
-use super::haste;
+use super::burst;
 use crate::observe::distinct::{Estimate, Sketch};
 
 /// Parents of which names are counted apart. For one more, the one with the fewest names asked gives way: whoever
@@ -45,7 +45,7 @@ pub struct Siblings {
     pub asked: u64,
     names: Sketch<4>,
     missed: Sketch<4>,
-    hasty: haste::Names,
+    burst: burst::Names,
 }
 
 impl Siblings {
@@ -60,8 +60,8 @@ impl Siblings {
     }
 
     /// Names that were asked for in haste, as only list tools do.
-    pub fn hasty(&self) -> u64 {
-        self.hasty.guessed(self.names.count().value)
+    pub fn in_burst(&self) -> u64 {
+        self.burst.guessed(self.names.count().value)
     }
 
     /// " of example.org", or nothing if that may not be named.
@@ -122,11 +122,11 @@ impl Names {
                     asked: 0,
                     names: Sketch::EMPTY,
                     missed: Sketch::EMPTY,
-                    hasty: haste::Names::default(),
+                    burst: burst::Names::default(),
                 })
             }
         };
-        siblings.hasty.ask(siblings.names.count().value, at);
+        siblings.burst.ask(siblings.names.count().value, at);
         siblings.asked += 1;
         siblings.names.add(key.name);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Heard, Oddity};
+use super::{ContentStats, Oddity};
 use crate::observe::distinct::Estimate;
 
 /// What a source said, as a finding tells it: within the window, at its height.
@@ -49,9 +49,9 @@ impl Summary {
     }
 }
 
-impl From<&Heard> for Summary {
-    fn from(heard: &Heard) -> Self {
-        let Heard { web, tls, dns, broken, examples, .. } = heard;
+impl From<&ContentStats> for Summary {
+    fn from(heard: &ContentStats) -> Self {
+        let ContentStats { web, tls, dns, broken, examples, .. } = heard;
         let odd = Oddity::ALL.into_iter().map(|oddity| (oddity, web.odd(oddity)));
         let mut tools = web.tools.clone();
         tools.extend(tls.tools.iter().cloned());

@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     clock::Now,
-    content::{self, Heard, Utterance, salt::Salt, visitors::Visitors},
+    content::{self, ContentEvent, ContentStats, salt::Salt, tracker::ContentTracker},
     observe::{
         Delta,
         activity::Activity,
@@ -249,11 +249,11 @@ pub trait Rule: Send {
         None
     }
     /// Whether a source scans, by what it said; how sure that is if nobody else said it.
-    fn hear(&self, _heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, _heard: &ContentStats) -> Option<Confidence> {
         None
     }
     /// The same in one sentence.
-    fn words(&self, _heard: &Heard) -> String {
+    fn words(&self, _heard: &ContentStats) -> String {
         String::new()
     }
 }
@@ -279,7 +279,7 @@ pub struct Detector {
     rules: Vec<InUse>,
     /// Those that go by what is said.
     content: Vec<Box<dyn Rule>>,
-    visitors: Visitors,
+    visitors: ContentTracker,
     campaigns: Option<Campaigns>,
     floods: Option<Floods>,
     decoys: Decoys,
@@ -294,7 +294,7 @@ impl Detector {
         Self {
             rules: in_use(rules),
             content,
-            visitors: Visitors::default(),
+            visitors: ContentTracker::default(),
             campaigns,
             floods,
             decoys: Decoys::default(),
@@ -361,7 +361,7 @@ impl Detector {
     }
 
     /// What sources said lately.
-    pub fn visitors(&self) -> &Visitors {
+    pub fn visitors(&self) -> &ContentTracker {
         &self.visitors
     }
 
@@ -410,7 +410,7 @@ impl Detector {
     /// Looks at what a client said or was answered, with its history if there is one; hands on what is to be told.
     pub fn hear(
         &mut self,
-        utterance: &Utterance,
+        utterance: &ContentEvent,
         history: Option<&History>,
         now: Now,
         tell: &mut dyn FnMut(Event),

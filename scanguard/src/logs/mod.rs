@@ -1,7 +1,7 @@
 //! Access logs of web servers: what clients asked for over TLS too, where the wire shows nothing.
 //!
 //! ```text
-//! tail (files, rotation) -> lines (bytes to lines) -> format (a line to an entry) -> client (who it was) -> Utterance
+//! tail (files, rotation) -> lines (bytes to lines) -> format (a line to an entry) -> client (who it was) -> ContentEvent
 //! ```
 //! Everything but `tail`, `follower`, `state` and `task` is pure. The same rules as for requests on the wire apply to what
 //! comes out.

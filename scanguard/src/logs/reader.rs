@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use scanguard_common::address::{Address, SourceMask};
 
 use super::{client::Trusted, entry::Unparsed, format::Format, lines::Line, settings::Settings};
-use crate::content::{Proof, Service, Utterance};
+use crate::content::{ContentEvent, Proof, Service};
 
 /// Why a line was skipped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,7 +72,7 @@ impl Reader {
     ///
     /// # Errors
     /// Why there is nothing in it for the rules.
-    pub fn read(&self, format: &mut Format, line: &[u8], now: Timestamp) -> Result<Utterance, Skipped> {
+    pub fn read(&self, format: &mut Format, line: &[u8], now: Timestamp) -> Result<ContentEvent, Skipped> {
         let line = String::from_utf8_lossy(line);
         let entry = format.parse(line.trim_start()).map_err(|why| match why {
             Unparsed::Syntax => Skipped::Syntax,
@@ -85,7 +85,7 @@ impl Reader {
         if is_local(client) {
             return Err(Skipped::Local);
         }
-        Ok(Utterance {
+        Ok(ContentEvent {
             source: self.mask.apply(Address::from(client)),
             service: Service::Log,
             client_port: None,
@@ -99,7 +99,7 @@ impl Reader {
         format: &mut Format,
         line: &Line<'_>,
         now: Timestamp,
-    ) -> Option<Result<Utterance, Skipped>> {
+    ) -> Option<Result<ContentEvent, Skipped>> {
         match line {
             Line::Whole([]) => None,
             Line::Whole(line) => Some(self.read(format, line, now)),

@@ -25,7 +25,7 @@ use super::{
     state::{Id, Position, State},
 };
 use crate::{
-    content::Utterance,
+    content::ContentEvent,
     logs::metrics::{Failed, LogMetrics, Replaced},
 };
 
@@ -87,7 +87,7 @@ pub(super) struct Tail {
     /// Whose turn it is.
     turn: usize,
     buffer: Vec<u8>,
-    heard: Vec<Utterance>,
+    heard: Vec<ContentEvent>,
     saved: Vec<Position>,
 }
 
@@ -165,7 +165,7 @@ impl Tail {
     }
 
     /// What was said in the lines that were read.
-    pub(super) fn take(&mut self) -> Vec<Utterance> {
+    pub(super) fn take(&mut self) -> Vec<ContentEvent> {
         std::mem::take(&mut self.heard)
     }
 
@@ -376,13 +376,13 @@ impl Tail {
 fn take_in(
     reader: &Reader,
     metrics: &LogMetrics,
-    heard: &mut Vec<Utterance>,
+    heard: &mut Vec<ContentEvent>,
     format: &mut Format,
     line: &Line<'_>,
     now: Timestamp,
 ) {
     match reader.read_line(format, line, now) {
-        Some(Ok(utterance)) => heard.push(utterance),
+        Some(Ok(event)) => heard.push(event),
         Some(Err(skipped)) => metrics.skipped(skipped),
         None => {}
     }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{settings::Settings, tail::Tail};
-use crate::{content::Utterance, logs::metrics::LogMetrics};
+use crate::{content::ContentEvent, logs::metrics::LogMetrics};
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The logs that are followed.
 pub struct Logs {
-    heard: mpsc::Receiver<Vec<Utterance>>,
+    heard: mpsc::Receiver<Vec<ContentEvent>>,
     follower: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -45,7 +45,7 @@ impl Logs {
     }
 
     /// What was said in lines that were added; none if no logs are followed. May be given up and asked again.
-    pub async fn next(&mut self) -> Option<Vec<Utterance>> {
+    pub async fn next(&mut self) -> Option<Vec<ContentEvent>> {
         let said = self.heard.recv().await;
         if said.is_none()
             && let Some((_, follower)) = self.follower.take()
@@ -57,7 +57,7 @@ impl Logs {
     }
 
     /// Ends it: what was read is handed to `hear`, and the next one goes on right after that.
-    pub async fn end(&mut self, hear: &mut dyn FnMut(Vec<Utterance>)) {
+    pub async fn end(&mut self, hear: &mut dyn FnMut(Vec<ContentEvent>)) {
         let Some((stop, follower)) = self.follower.take() else {
             return;
         };
@@ -79,7 +79,7 @@ impl Logs {
     }
 }
 
-async fn follow(mut tail: Tail, hand: mpsc::Sender<Vec<Utterance>>, mut stopped: oneshot::Receiver<()>) {
+async fn follow(mut tail: Tail, hand: mpsc::Sender<Vec<ContentEvent>>, mut stopped: oneshot::Receiver<()>) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut saved = Instant::now();

@@ -79,7 +79,7 @@ impl GateMode {
 
 /// What the kernel may do by itself to a source on plain evidence, until it has been judged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Reflex {
+pub struct HoldTerms {
     /// From so many services on, or addresses, that it missed for certain within a poll interval.
     pub services: u32,
     /// For how long it is held.

@@ -14,7 +14,7 @@ use super::{
     Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit, Whole,
     census::Census,
     changes::{Changes, Found},
-    gate::{Gate, GateMode, Reflex, Standing},
+    gate::{Gate, GateMode, HoldTerms, Standing},
     home::Home,
     missing,
     pins::{MetaMap, Taken},
@@ -57,7 +57,7 @@ pub struct KernelSensor {
     /// What the program was told last.
     told: abi::Control,
     /// Whom it holds by itself.
-    reflex: Option<Reflex>,
+    hold: Option<HoldTerms>,
     /// What is noted for the next agent.
     meta: Option<MetaMap>,
     /// From one poll to the next.
@@ -134,7 +134,7 @@ impl KernelSensor {
             reader,
             gate: Gate::new(ebpf, ipv6_prefix, told.allowed_version)?,
             told: if is_new { first } else { told },
-            reflex: None,
+            hold: None,
             epoch_length: Duration::from_secs(1),
             meta: None,
             read_before: None,
@@ -249,12 +249,12 @@ impl KernelSensor {
         })
     }
 
-    /// Has the program tell of a source at once from so many news on; 0: never.
+    /// Has the program tell of a source at once from so many novelties on; 0: never.
     ///
     /// # Errors
     /// A map could not be changed.
-    pub fn set_trip(&mut self, news: u32) -> Result<(), SensorError> {
-        self.tell(|control| control.trip = news)
+    pub fn set_wakeup(&mut self, novelties: u32) -> Result<(), SensorError> {
+        self.tell(|control| control.wakeup = novelties)
     }
 
     /// Takes which networks are routed to this host; [`Self::set_local`] then tells the program.
@@ -316,8 +316,8 @@ impl KernelSensor {
     ///
     /// # Errors
     /// The map could not be changed.
-    pub fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError> {
-        self.reflex = reflex;
+    pub fn set_hold(&mut self, hold: Option<HoldTerms>) -> Result<(), SensorError> {
+        self.hold = hold;
         self.tell(|_| {})
     }
 
@@ -480,13 +480,13 @@ impl KernelSensor {
 
     fn describe_reflex(&mut self) {
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let Some(Reflex { services, lasts, most }) = self.reflex else {
-            self.told.reflex = 0;
+        let Some(HoldTerms { services, lasts, most }) = self.hold else {
+            self.told.hold_from = 0;
             return;
         };
-        self.told.reflex = services;
-        self.told.reflex_ticks = number(self.gate.ticks(lasts));
-        self.told.reflex_most = most;
+        self.told.hold_from = services;
+        self.told.hold_ticks = number(self.gate.ticks(lasts));
+        self.told.max_holds = most;
     }
 
     fn read_tally(&self) -> Result<Tally, SensorError> {

@@ -31,7 +31,7 @@ pub mod software;
 mod sys;
 pub mod test_run;
 mod trie;
-pub mod trips;
+pub mod wakeups;
 
 use ipnet::IpNet;
 use scanguard_common::{
@@ -92,7 +92,7 @@ pub struct Occupancy {
     pub published: u64,
 }
 
-/// What those probed whom the doorkeeper did not let into the table, see `scanguard_common::door`.
+/// What those probed whom the doorkeeper did not let into the table, see `scanguard_common::admission`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TurnedAway {
     /// Probes since the program was loaded.

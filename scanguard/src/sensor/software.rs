@@ -35,7 +35,7 @@ pub struct SoftwareSensor {
     /// at the youngest only.
     by_age: BTreeSet<(u64, Address)>,
     tally: Tally,
-    heard: Heard,
+    observed: Observed,
     sampler: Sampler,
     /// Counts polls from 1 and, unlike the epoch, never wraps.
     period: u64,
@@ -57,7 +57,7 @@ impl SoftwareSensor {
             sources: HashMap::new(),
             by_age: BTreeSet::new(),
             tally: Tally::ZERO,
-            heard: Heard::default(),
+            observed: Observed::default(),
             sampler: Sampler::default(),
             period: 1,
         }
@@ -72,7 +72,7 @@ impl SoftwareSensor {
     /// Counts a frame of any length.
     pub fn packet(&mut self, frame: &[u8]) {
         self.sampler.arrived(&frame, epoch(self.period), &mut self.tally);
-        match judge(&frame, &self.heard) {
+        match judge(&frame, &self.observed) {
             Ok((class, reach, flow)) => self.probe(class, reach, &flow),
             Err(exit) => self.tally.exits[exit.index()] += 1,
         }
@@ -121,7 +121,7 @@ impl SoftwareSensor {
                 Outgoing::Opening(_) => EgressExit::Tcp,
                 Outgoing::Answer(answer, flow) => {
                     if let Answer::SynAck = answer {
-                        self.heard.note(&flow);
+                        self.observed.note(&flow);
                     }
                     self.tally.answers[answer as usize] += 1;
                     if self.answered(&flow.source, answer) {
@@ -188,7 +188,7 @@ impl SoftwareSensor {
 
 /// What the packets so far have told of our hosts: the oracle of captures.
 #[derive(Default)]
-struct Heard {
+struct Observed {
     home: Vec<IpNet>,
     /// Services of ours that have answered.
     services: HashSet<(Address, Service)>,
@@ -197,7 +197,7 @@ struct Heard {
 /// As many as the kernel program notes; beyond, services are unknown.
 const MAX_SERVICES: usize = 4_096;
 
-impl Heard {
+impl Observed {
     fn note(&mut self, flow: &Flow) {
         let is_local = matches!(self.home(flow.destination), Home::Local);
         if is_local && self.services.len() < MAX_SERVICES {
@@ -206,7 +206,7 @@ impl Heard {
     }
 }
 
-impl Oracle for Heard {
+impl Oracle for Observed {
     fn tcp(&self, _flow: &Flow) -> Socket {
         Socket::None
     }
@@ -315,7 +315,7 @@ impl Feed for SoftwareSensor {
     }
 
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
-        self.heard.home = home.to_vec();
+        self.observed.home = home.to_vec();
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use super::heard::{Common, count, estimate};
 use crate::{
-    content::{Heard, names::Siblings},
+    content::{ContentStats, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -46,7 +46,7 @@ const MISSED_TENTHS: u64 = 8;
 pub(super) struct DnsEnumeration(pub(super) Settings);
 
 impl DnsEnumeration {
-    fn guessed<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
+    fn guessed<'h>(&self, heard: &'h ContentStats) -> Option<&'h Siblings> {
         let least = u64::from(self.0.names);
         if heard.dns.missed < least {
             return None;
@@ -71,11 +71,11 @@ impl Rule for DnsEnumeration {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         self.guessed(heard).map(|_| Confidence::Medium)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let Some(names) = self.guessed(heard) else {
             return String::new();
         };

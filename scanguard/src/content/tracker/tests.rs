@@ -5,18 +5,18 @@ use crate::content::{Junk, Service};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn said(last: u8, proof: Proof, said: Said) -> Utterance {
+fn said(last: u8, proof: Proof, said: Said) -> ContentEvent {
     let source = Ipv4Addr::new(192, 0, 2, last).into();
     let service = Service::Endpoint { ip: Ipv4Addr::new(198, 51, 100, 1).into(), port: 80, protocol: 6 };
-    Utterance { source, service, client_port: Some(40_000), proof, said }
+    ContentEvent { source, service, client_port: Some(40_000), proof, said }
 }
 
 fn get(path: &str) -> Said {
     Said::Request(Request { method: "GET".to_owned(), path: path.to_owned(), ..Request::default() })
 }
 
-fn visitors(max_visitors: u32, redact: bool) -> Visitors {
-    let mut visitors = Visitors::default();
+fn visitors(max_visitors: u32, redact: bool) -> ContentTracker {
+    let mut visitors = ContentTracker::default();
     visitors.reconfigure(Settings { max_visitors, redact, ..Settings::default() });
     visitors
 }
@@ -25,8 +25,8 @@ fn visitors(max_visitors: u32, redact: bool) -> Visitors {
 fn a_rule_sees_at_least_half_a_window_and_never_more_than_one() {
     let mut visitors = visitors(100, false);
     for minute in 0..600u32 {
-        let utterance = said(1, Proof::Connection, get(&format!("/{minute}")));
-        let heard = visitors.hear(&utterance, MINUTE * minute);
+        let event = said(1, Proof::Connection, get(&format!("/{minute}")));
+        let heard = visitors.hear(&event, MINUTE * minute);
         let seen = heard.web.requests;
         assert!(seen <= 60 && seen >= u64::from((minute + 1).min(30)), "{seen} at {minute}");
     }
@@ -38,8 +38,8 @@ fn a_rule_sees_at_least_half_a_window_and_never_more_than_one() {
 fn an_answer_is_of_the_request_of_its_connection() {
     let mut visitors = visitors(100, false);
     let on =
-        |port: u16, what: Said| Utterance { client_port: Some(port), ..said(1, Proof::Connection, what) };
-    for utterance in [
+        |port: u16, what: Said| ContentEvent { client_port: Some(port), ..said(1, Proof::Connection, what) };
+    for event in [
         on(1, get("/there")),
         on(2, get("/not-there")),
         on(2, Said::Status(404)),
@@ -50,7 +50,7 @@ fn an_answer_is_of_the_request_of_its_connection() {
         on(3, Said::Status(403)),
         on(4, Said::Status(404)),
     ] {
-        visitors.hear(&utterance, MINUTE);
+        visitors.hear(&event, MINUTE);
     }
     let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
     assert_eq!((heard.web.met, heard.web.missed), (1, 3));
@@ -67,19 +67,19 @@ fn an_answer_is_of_the_request_of_its_connection() {
 fn a_visitor_takes_no_more_memory_than_the_configuration_says() {
     // Two tallies, each with the names of three times eight parents and with eight examples, and what waits.
     let names = 3 * 8 * (size_of::<names::Siblings>() + 124);
-    let tally = size_of::<Heard>() + names + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
+    let tally = size_of::<ContentStats>() + names + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
     let all =
         size_of::<Visitor>() + 2 * tally + MAX_PENDING * size_of::<(u16, Pending)>() + MAX_EXAMPLES * 124;
     assert!(all <= 24 * 1024, "{all}");
-    assert!(size_of::<Heard>() <= 1_152, "{}", size_of::<Heard>());
+    assert!(size_of::<ContentStats>() <= 1_152, "{}", size_of::<ContentStats>());
 }
 
 #[test]
 fn more_connections_than_are_remembered_are_bounded() {
     let mut visitors = visitors(100, false);
     for port in 0..1_000 {
-        let utterance = Utterance { client_port: Some(port), ..said(1, Proof::Connection, get("/")) };
-        visitors.hear(&utterance, MINUTE);
+        let event = ContentEvent { client_port: Some(port), ..said(1, Proof::Connection, get("/")) };
+        visitors.hear(&event, MINUTE);
     }
     let visitor = visitors.by_source.values().next().unwrap();
     assert_eq!(visitor.pending.len(), MAX_PENDING);
@@ -103,8 +103,8 @@ fn a_flood_of_forged_sources_pushes_out_nobody_who_is_not() {
     }
     for step in 0..10_000u32 {
         let source = Ipv4Addr::from(0x0a00_0000 + step).into();
-        let utterance = Utterance { source, ..said(0, Proof::None, get("/")) };
-        visitors.hear(&utterance, MINUTE * 2);
+        let event = ContentEvent { source, ..said(0, Proof::None, get("/")) };
+        visitors.hear(&event, MINUTE * 2);
         assert!(visitors.len() <= 64);
     }
     let kept = visitors.by_source.keys().filter(|(_, proof)| *proof == Proof::Connection).count();
@@ -165,7 +165,7 @@ fn what_was_named_before_is_forgotten_once_nothing_may_be_named() {
     for what in [Said::Request(request), Said::Query(query), get("/waits")] {
         visitors.hear(&said(1, Proof::Connection, what), MINUTE);
     }
-    let shown = |visitors: &Visitors| {
+    let shown = |visitors: &ContentTracker| {
         let visitor = visitors.by_source.values().next().unwrap();
         format!("{:?} {:?} {:?}", visitor.older, visitor.younger, visitor.pending)
     };
@@ -192,7 +192,7 @@ fn lines_of_an_upload_that_look_like_requests_are_none() {
         for _ in 0..10 {
             visitors.hear(&said(1, Proof::Connection, get("/.env")), MINUTE);
         }
-        let other = Utterance { client_port: Some(40_001), ..said(1, Proof::Connection, get("/other")) };
+        let other = ContentEvent { client_port: Some(40_001), ..said(1, Proof::Connection, get("/other")) };
         visitors.hear(&other, MINUTE).web.requests
     };
     assert_eq!(count(true, true, false), 2, "lines of its body");

@@ -1,6 +1,6 @@
 //! What each source said lately. Bounded: of too many sources those are forgotten that count least.
 //!
-//! A window of content is answered by two [`Heard`], the second begun half a window after the first. All that is said goes
+//! A window of content is answered by two [`ContentStats`], the second begun half a window after the first. All that is said goes
 //! into both; the first is what rules see, and at the end of its window the second takes its place. So a rule sees
 //! at least half a window, and never more than one, without anything being added up.
 //!
@@ -12,12 +12,12 @@ use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    Hello, Oddity, Proof, Query, Request, Said, Utterance,
-    heard::{Asked, Greeted, Heard, MAX_EXAMPLES, NOERROR, Pending, Verdict, Wish},
+    ContentEvent, Hello, Oddity, Proof, Query, Request, Said,
     lists::Sensitivity,
     names,
     salt::Salt,
     settings::Settings,
+    stats::{Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, Verdict, Wish},
     text::printable,
 };
 
@@ -36,8 +36,8 @@ const VERSIONS: [&str; 3] = ["version.bind", "version.server", "authors.bind"];
 
 /// One source.
 struct Visitor {
-    older: Heard,
-    younger: Option<Box<Heard>>,
+    older: ContentStats,
+    younger: Option<Box<ContentStats>>,
     /// By the client's port: the request that waits for its answer. Without pipelining there is one for each connection;
     /// a second one means that the answer to the first was not seen.
     pending: Vec<(u16, Pending)>,
@@ -49,32 +49,32 @@ struct Visitor {
 
 impl Visitor {
     fn new(at: Duration) -> Self {
-        Self { older: Heard::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
+        Self { older: ContentStats::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
     }
 
     /// Lets go what is older than the window.
     fn turn(&mut self, at: Duration, window: Duration) {
-        let age = |heard: &Heard| at.saturating_sub(heard.since);
+        let age = |heard: &ContentStats| at.saturating_sub(heard.since);
         if age(&self.older) >= window {
             self.older = self
                 .younger
                 .take()
                 .filter(|heard| age(heard) < window)
-                .map_or_else(|| Heard::new(at), |heard| *heard);
+                .map_or_else(|| ContentStats::new(at), |heard| *heard);
         }
         if self.younger.is_none() && age(&self.older) >= window / 2 {
-            self.younger = Some(Box::new(Heard::new(at)));
+            self.younger = Some(Box::new(ContentStats::new(at)));
         }
     }
 
-    fn each(&mut self, mut add: impl FnMut(&mut Heard)) {
+    fn each(&mut self, mut add: impl FnMut(&mut ContentStats)) {
         add(&mut self.older);
         self.younger.as_deref_mut().into_iter().for_each(add);
     }
 
     /// Forgets what names anything.
     fn redact(&mut self) {
-        self.each(Heard::redact);
+        self.each(ContentStats::redact);
         self.pending.iter_mut().for_each(|(_, request)| request.example = None);
     }
 
@@ -117,7 +117,7 @@ impl Visitor {
 }
 
 /// All sources.
-pub struct Visitors {
+pub struct ContentTracker {
     settings: Settings,
     salt: Salt,
     by_source: HashMap<(Address, Proof), Visitor>,
@@ -127,7 +127,7 @@ pub struct Visitors {
     sees_answers: bool,
 }
 
-impl Default for Visitors {
+impl Default for ContentTracker {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
@@ -140,7 +140,7 @@ impl Default for Visitors {
     }
 }
 
-impl Visitors {
+impl ContentTracker {
     /// Hashes with this from now on: before anything was said.
     pub fn set_salt(&mut self, salt: Salt) {
         self.salt = salt;
@@ -155,13 +155,13 @@ impl Visitors {
     }
 
     /// What a source said, as far as that is remembered, and how it is known.
-    pub fn of(&self, source: &Address, proof: Proof) -> Option<&Heard> {
+    pub fn of(&self, source: &Address, proof: Proof) -> Option<&ContentStats> {
         self.by_source.get(&(*source, proof)).map(|visitor| &visitor.older)
     }
 
     /// Takes what was said; gives all that its source said lately, this included.
-    pub fn hear(&mut self, utterance: &Utterance, at: Duration) -> &Heard {
-        let Utterance { source, client_port, proof, said, .. } = utterance;
+    pub fn hear(&mut self, event: &ContentEvent, at: Duration) -> &ContentStats {
+        let ContentEvent { source, client_port, proof, said, .. } = event;
         let key = (*source, *proof);
         if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
             self.evict();
@@ -329,7 +329,7 @@ impl Listener<'_> {
         if visitor.transfer.is_some_and(|asked| asked == self.salt.hash_one(name)) {
             visitor.transfer = None;
             if code != NOERROR {
-                visitor.each(Heard::refuse_transfer);
+                visitor.each(ContentStats::refuse_transfer);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Junk, Oddity, haste, lists::Sensitivity, names};
+use super::{Junk, Oddity, burst, lists::Sensitivity, names};
 use crate::observe::distinct::{Estimate, Sketch};
 
 /// Tools that are kept by name.
@@ -80,7 +80,7 @@ pub struct Web {
     paths: Sketch<8>,
     met_paths: Sketch<8>,
     missed_paths: Sketch<8>,
-    hasty: haste::Paths,
+    burst: burst::Paths,
     asked_sensitive: Sketch<2>,
     missed_sensitive: Sketch<2>,
     certain_sensitive: Sketch<2>,
@@ -102,7 +102,7 @@ impl Web {
         paths: Sketch::EMPTY,
         met_paths: Sketch::EMPTY,
         missed_paths: Sketch::EMPTY,
-        hasty: haste::Paths::EMPTY,
+        burst: burst::Paths::EMPTY,
         asked_sensitive: Sketch::EMPTY,
         missed_sensitive: Sketch::EMPTY,
         certain_sensitive: Sketch::EMPTY,
@@ -127,12 +127,12 @@ impl Web {
 
     /// Paths that were not there and that were asked for in haste, as only list tools do.
     pub fn guessed_paths(&self) -> u64 {
-        self.hasty.guessed()
+        self.burst.guessed()
     }
 
     /// The same where it is unknown whether they were there.
-    pub fn hasty_paths(&self) -> u64 {
-        self.hasty.likely()
+    pub fn burst_paths(&self) -> u64 {
+        self.burst.likely()
     }
 
     /// Distinct sensitive paths, whatever was answered.
@@ -183,7 +183,7 @@ impl Web {
 
     fn ask_path(&mut self, path: u64, asked: &Asked<'_>, at: Duration) {
         self.paths.add(path);
-        self.hasty.ask(path, asked.is_referred, at);
+        self.burst.ask(path, asked.is_referred, at);
         match asked.sensitivity {
             None => {}
             Some(Sensitivity::Somewhere | Sensitivity::Deeper) => self.asked_sensitive.add(path),
@@ -202,14 +202,14 @@ impl Web {
             Verdict::Met => {
                 self.met += 1;
                 *brought = brought.saturating_add(proxied);
-                self.hasty.meet(path, at);
+                self.burst.meet(path, at);
                 path.into_iter().for_each(|path| self.met_paths.add(path));
             }
             Verdict::Moot => self.moot += 1,
             Verdict::Missed => {
                 self.missed += 1;
                 *refused = refused.saturating_add(proxied);
-                self.hasty.miss(path, at);
+                self.burst.miss(path, at);
                 let (Some(request), Some(path)) = (request, path) else { return };
                 self.missed_paths.add(path);
                 if let Some(key) = request.host {
@@ -333,7 +333,7 @@ pub(super) enum Wish {
 
 /// What one source said within some time.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct ContentStats {
     /// When that time began.
     pub since: Duration,
     /// When it said something last.
@@ -354,7 +354,7 @@ pub struct Heard {
     telling: usize,
 }
 
-impl Heard {
+impl ContentStats {
     pub(super) const fn new(since: Duration) -> Self {
         Self {
             since,
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn examples_that_tell_push_out_others_and_there_are_few() {
-        let mut heard = Heard::new(Duration::ZERO);
+        let mut heard = ContentStats::new(Duration::ZERO);
         for step in 0..20 {
             heard.add_example(&format!("/{step}"), false);
         }

@@ -1,4 +1,4 @@
-//! The doorkeeper of the table of sources, see `scanguard_common::door`.
+//! The doorkeeper of the table of sources, see `scanguard_common::admission`.
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
@@ -8,7 +8,7 @@ use scanguard_common::{
     abi::{Control, TURNED_AWAY_SAMPLES, TurnedAway},
     account::Sample,
     address::Address,
-    door::{Knock, PLACES},
+    admission::{Mark, PLACES},
     outcome::Flow,
 };
 
@@ -37,7 +37,7 @@ static TURNED_AWAY: PerCpuArray<TurnedAway, 1> = PerCpuArray::new();
 /// Whether a source that is not in the table may enter it.
 #[inline(always)]
 pub(crate) fn admits(source: Address, control: &Control) -> bool {
-    has_free_entry(control) || has_knocked(source)
+    has_free_entry(control) || is_known(source)
 }
 
 #[inline(always)]
@@ -59,16 +59,16 @@ fn has_free_entry(control: &Control) -> bool {
 
 /// Two CPUs may take a place at once: one of the two sources then knocks once more.
 #[inline(always)]
-fn has_knocked(source: Address) -> bool {
-    let knock = Knock::new(source, config::salt());
-    let Some(held) = DOOR.get_ptr_mut(knock.place) else {
+fn is_known(source: Address) -> bool {
+    let mark = Mark::new(source, config::salt());
+    let Some(held) = DOOR.get_ptr_mut(mark.place) else {
         return false;
     };
     // SAFETY: an aligned number in a map.
     unsafe {
-        let is_known = knock.is_known(held.read());
+        let is_known = mark.is_known(held.read());
         if !is_known {
-            held.write(knock.fingerprint);
+            held.write(mark.fingerprint);
         }
         is_known
     }

@@ -16,7 +16,7 @@ use scanguard_common::{
 };
 
 use crate::{
-    atomics::Shared, changes, config, door, epoch, hold, opaque::opaque, oracle::Kernel, tally, trip,
+    admission, atomics::Shared, changes, config, epoch, hold, opaque::opaque, oracle::Kernel, tally, wakeup,
 };
 
 /// When it is full, the kernel evicts sources that were not probing lately.
@@ -48,8 +48,8 @@ pub(crate) fn count(
             list_first(state, &source, epoch);
             state
         }
-        None if !door::admits(source, control) => {
-            door::note_turned_away(flow, epoch);
+        None if !admission::admits(source, control) => {
+            admission::note_turned_away(flow, epoch);
             return Exit::AtTheDoor;
         }
         // Asked once for a source that enters, not for each packet.
@@ -61,10 +61,11 @@ pub(crate) fn count(
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    let news = unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    let novelties =
+        unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
     list_late(control, &source, epoch);
-    if let Some(news) = news {
-        trip::news(source, news, control.trip);
+    if let Some(novelties) = novelties {
+        wakeup::wake(source, novelties, control.wakeup);
     }
     // SAFETY: a value of the table.
     if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
@@ -82,12 +83,12 @@ pub(crate) fn completed(control: &Control, source: Address, service: Option<Serv
 /// Notes that a source aborted a handshake, if the source is in the table.
 #[inline(always)]
 pub(crate) fn aborted(control: &Control, flow: &Flow) {
-    let news = change(control, flow.source, |state, epoch| {
+    let novelties = change(control, flow.source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
-    if let Some(Some(news)) = news {
-        trip::news(config::source_mask().apply(flow.source), news, control.trip);
+    if let Some(Some(novelties)) = novelties {
+        wakeup::wake(config::source_mask().apply(flow.source), novelties, control.wakeup);
     }
 }
 

@@ -9,9 +9,9 @@ use crate::observe::distinct::Sketch;
 const SLICE: Duration = Duration::from_secs(10);
 /// In a slice that is hasty there are more than so many things, where it is known that they are not there: one a second. Search engines
 /// ask a host about once a second; list tools a hundred times as often unless they are told not to.
-const HASTE: u64 = 10;
+const BURST: u64 = 10;
 /// The same where that is unknown: ten a second. No crawler, link checker or monitor is as fast by default, list tools are ten times faster.
-const HASTE_OF_TOOLS: u64 = 100;
+const BURST_OF_TOOLS: u64 = 100;
 /// Of distinct paths whose status says something, how many are not there at least, in tenths: crawls of sites with many dead links
 /// stay below.
 const MISSED_TENTHS: u64 = 7;
@@ -78,19 +78,19 @@ impl Paths {
     /// Paths that were not there, counted once in each hasty slice most of whose paths were not there and to which nobody sent the client.
     pub(super) fn guessed(&self) -> u64 {
         let (missed, met) = (self.missed.count().value, self.met.count().value);
-        let is_hasty = missed > HASTE && mostly_missed(missed, met) && !self.is_sent();
-        self.guessed + if is_hasty { missed } else { 0 }
+        let is_burst = missed > BURST && mostly_missed(missed, met) && !self.is_sent();
+        self.guessed + if is_burst { missed } else { 0 }
     }
 
     /// The same of which it is unknown whether they were there.
     pub(super) fn likely(&self) -> u64 {
         let asked = self.asked.count().value;
         let unknown = self.requests.saturating_sub(self.known);
-        let is_hasty = asked > HASTE_OF_TOOLS
+        let is_burst = asked > BURST_OF_TOOLS
             && unknown * 10 >= self.requests * UNKNOWN_TENTHS
             && asked * ASKS_OF_PATHS >= self.requests
             && !self.is_sent();
-        self.likely + if is_hasty { asked } else { 0 }
+        self.likely + if is_burst { asked } else { 0 }
     }
 
     /// Whether more than half of the requests say where they were sent from.
@@ -129,8 +129,8 @@ impl Names {
     /// Names that were new in hasty slices, and asked for once or twice each. `names` is how many distinct ones there are.
     pub(super) fn guessed(&self, names: u64) -> u64 {
         let new = names.saturating_sub(self.before.into());
-        let is_hasty = new > HASTE_OF_TOOLS && u64::from(self.asked) <= new * ASKS_OF_NAMES;
-        u64::from(self.guessed) + if is_hasty { new } else { 0 }
+        let is_burst = new > BURST_OF_TOOLS && u64::from(self.asked) <= new * ASKS_OF_NAMES;
+        u64::from(self.guessed) + if is_burst { new } else { 0 }
     }
 }
 
