@@ -187,7 +187,7 @@ pub struct Running {
     pub epoch: u32,
     /// [`Control::epoch`] at the last look. If that number is another one now, the agent has set it, and it becomes
     /// the running epoch.
-    pub told: u32,
+    pub agent_epoch: u32,
 }
 
 /// [`Control::gate`]: the program looks at no bans.

@@ -125,14 +125,14 @@ proptest! {
                         answers += 1;
                     }
                     2 => {
-                        let told = record_aborted::<Unshared>(&raw mut state, flow.service, epoch, salt);
-                        novelties += u32::from(told.is_some());
+                        let novel = record_aborted::<Unshared>(&raw mut state, flow.service, epoch, salt);
+                        novelties += u32::from(novel.is_some());
                     }
                     _ => {
-                        let told =
+                        let novel =
                             record::<Unshared>(&raw mut state, class, Reach::ALL[reach], &flow, epoch, salt);
                         probes += u32::from(class < PROBE_CLASSES);
-                        novelties += u32::from(told.is_some());
+                        novelties += u32::from(novel.is_some());
                     }
                 }
             }

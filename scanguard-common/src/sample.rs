@@ -62,7 +62,7 @@ pub const BUDGETS: usize = 16_384;
 /// Which budget pays for a sample. Samples that anybody can forge use up no budget of the others.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub enum Purse {
+pub enum BudgetKind {
     /// The source sent it, as the connection proves ([`crate::proof`]).
     Proven,
     /// Anybody may have sent it with the address of the source.
@@ -71,16 +71,16 @@ pub enum Purse {
     Answer,
 }
 
-impl Purse {
+impl BudgetKind {
     /// All.
     pub const ALL: [Self; 3] = [Self::Proven, Self::Unproven, Self::Answer];
 }
 
 /// The place and the tag of a source's budget.
 #[inline(always)]
-pub fn budget_place(source: Address, purse: Purse, salt: u64) -> (u32, u32) {
+pub fn budget_place(source: Address, kind: BudgetKind, salt: u64) -> (u32, u32) {
     let [high, low] = source.words();
-    let hash = stir(stir(stir(salt, high), low), purse as u64);
+    let hash = stir(stir(stir(salt, high), low), kind as u64);
     ((hash >> 50) as u32 & (BUDGETS as u32 - 1), hash as u32)
 }
 
@@ -90,11 +90,11 @@ pub const CPU_BUDGETS: usize = 3;
 
 /// Which budget of a CPU pays. UDP queries and segments with forged numbers use up only their own budgets.
 #[inline(always)]
-pub const fn cpu_place(protocol: u8, purse: Purse) -> u32 {
-    match purse {
+pub const fn cpu_place(protocol: u8, kind: BudgetKind) -> u32 {
+    match kind {
         _ if protocol != protocol::TCP => 1,
-        Purse::Proven | Purse::Answer => 0,
-        Purse::Unproven => 2,
+        BudgetKind::Proven | BudgetKind::Answer => 0,
+        BudgetKind::Unproven => 2,
     }
 }
 
@@ -196,11 +196,11 @@ mod tests {
     #[test]
     fn what_is_proven_unproven_and_answered_have_budgets_of_their_own() {
         let source = Ipv4Addr::new(192, 0, 2, 1).into();
-        let places = Purse::ALL.map(|purse| budget_place(source, purse, 7));
+        let places = BudgetKind::ALL.map(|kind| budget_place(source, kind, 7));
         let [proven, unproven, answer] = places;
         assert!(proven != unproven && unproven != answer && answer != proven);
         assert!(places.iter().all(|(place, _)| (*place as usize) < BUDGETS));
-        let of_cpu = |protocol| Purse::ALL.map(|purse| cpu_place(protocol, purse));
+        let of_cpu = |protocol| BudgetKind::ALL.map(|kind| cpu_place(protocol, kind));
         assert_eq!((of_cpu(protocol::TCP), of_cpu(protocol::UDP)), ([0, 2, 0], [1; 3]));
         assert!(of_cpu(protocol::TCP).iter().all(|place| (*place as usize) < CPU_BUDGETS));
     }

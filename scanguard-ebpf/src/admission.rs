@@ -1,4 +1,4 @@
-//! The doorkeeper of the table of sources, see `scanguard_common::admission`.
+//! The kernel half of `scanguard_common::admission`: the marks of sources, and how many entered.
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
@@ -14,7 +14,7 @@ use scanguard_common::{
 
 use crate::{config, opaque::opaque};
 
-/// Fingerprints of those who knocked. Shared: the packets of one source may arrive on any CPU.
+/// Fingerprints of the sources that sent a first probe. Shared: the packets of one source may arrive on any CPU.
 #[btf_map]
 static DOOR: Array<u32, PLACES> = Array::new();
 
@@ -23,14 +23,14 @@ static DOOR: Array<u32, PLACES> = Array::new();
 struct Entered {
     /// In this epoch.
     epoch: u32,
-    /// So many.
+    /// This many.
     count: u32,
 }
 
 #[btf_map]
 static ENTERED: PerCpuArray<Entered, 1> = PerCpuArray::new();
 
-/// Examples of what those probed who were turned away.
+/// Examples of the targets of sources that were not admitted.
 #[btf_map]
 static TURNED_AWAY: PerCpuArray<TurnedAway, 1> = PerCpuArray::new();
 
@@ -57,7 +57,7 @@ fn has_free_entry(control: &Control) -> bool {
     true
 }
 
-/// Two CPUs may take a place at once: one of the two sources then knocks once more.
+/// Two CPUs may write the same place at once. Then one of the two sources needs one more probe.
 #[inline(always)]
 fn is_known(source: Address) -> bool {
     let mark = Mark::new(source, config::salt());
@@ -74,10 +74,10 @@ fn is_known(source: Address) -> bool {
     }
 }
 
-/// One in so many of those who are turned away is kept as an example; a power of two.
+/// One probe in this many of those that were not admitted is kept as an example; a power of two.
 const SAMPLED: u64 = 64;
 
-/// Counts somebody who was turned away, and keeps one in a while as an example.
+/// Counts a probe whose source was not admitted, and sometimes keeps it as an example.
 #[inline(always)]
 pub(crate) fn note_turned_away(flow: &Flow, epoch: u32) {
     let Some(turned_away) = TURNED_AWAY.get_ptr_mut(0) else {

@@ -322,7 +322,7 @@ impl Dns {
 
 /// What a DNS query asks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Wish {
+pub(super) enum QueryKind {
     /// The server's version.
     Version,
     /// All that there is of a name.
@@ -383,13 +383,13 @@ impl ContentStats {
         self.tls.greet(greeted, self.last);
     }
 
-    pub(super) fn query(&mut self, wish: Wish, name: Option<(names::Key, Option<&str>)>) {
+    pub(super) fn query(&mut self, wish: QueryKind, name: Option<(names::Key, Option<&str>)>) {
         self.said += 1;
         self.dns.queries += 1;
         match wish {
-            Wish::Version => self.dns.version += 1,
-            Wish::Any => self.dns.any += 1,
-            Wish::Name => {}
+            QueryKind::Version => self.dns.version += 1,
+            QueryKind::Any => self.dns.any += 1,
+            QueryKind::Name => {}
         }
         if let Some((key, spelt)) = name {
             self.dns.names.ask(key, spelt, self.last);
@@ -413,7 +413,7 @@ impl ContentStats {
         self.dns.refused_transfers += 1;
     }
 
-    pub(super) fn stammer(&mut self, junk: Junk) {
+    pub(super) fn count_malformed(&mut self, junk: Junk) {
         self.said += 1;
         match junk {
             Junk::Syntax => self.broken += 1,

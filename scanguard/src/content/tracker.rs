@@ -17,7 +17,7 @@ use super::{
     names,
     salt::Salt,
     settings::Settings,
-    stats::{Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, Verdict, Wish},
+    stats::{Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
     text::printable,
 };
 
@@ -35,7 +35,7 @@ const IXFR: u16 = 251;
 const VERSIONS: [&str; 3] = ["version.bind", "version.server", "authors.bind"];
 
 /// One source.
-struct Visitor {
+struct Client {
     older: ContentStats,
     younger: Option<Box<ContentStats>>,
     /// By the client's port: the request that waits for its answer. Without pipelining there is one for each connection;
@@ -47,7 +47,7 @@ struct Visitor {
     cut: u64,
 }
 
-impl Visitor {
+impl Client {
     fn new(at: Duration) -> Self {
         Self { older: ContentStats::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
     }
@@ -120,7 +120,7 @@ impl Visitor {
 pub struct ContentTracker {
     settings: Settings,
     salt: Salt,
-    by_source: HashMap<(Address, Proof), Visitor>,
+    by_source: HashMap<(Address, Proof), Client>,
     evictions: u64,
     swept: Duration,
     /// Whether answers are seen on the wire: only then is it known that a request has none yet.
@@ -149,7 +149,7 @@ impl ContentTracker {
     /// Takes other settings. What was said so far stays, but for what may no longer be named.
     pub fn reconfigure(&mut self, settings: Settings) {
         if settings.redact {
-            self.by_source.values_mut().for_each(Visitor::redact);
+            self.by_source.values_mut().for_each(Client::redact);
         }
         self.settings = settings;
     }
@@ -168,7 +168,7 @@ impl ContentTracker {
         }
         self.sees_answers |= matches!(said, Said::Status(_));
         let Self { settings, salt, by_source, sees_answers, .. } = self;
-        let visitor = by_source.entry(key).or_insert_with(|| Visitor::new(at));
+        let visitor = by_source.entry(key).or_insert_with(|| Client::new(at));
         visitor.turn(at, settings.window);
         visitor.each(|heard| heard.last = at);
         let listener = Listener { settings, salt };
@@ -185,7 +185,7 @@ impl ContentTracker {
             Said::Hello(hello) => listener.hello(visitor, hello),
             Said::Query(query) => listener.query(visitor, query),
             Said::Answer { code, name } => listener.answer(visitor, *code, name),
-            Said::Junk(junk) => visitor.each(|heard| heard.stammer(*junk)),
+            Said::Junk(junk) => visitor.each(|heard| heard.count_malformed(*junk)),
         }
         &visitor.older
     }
@@ -210,7 +210,7 @@ impl ContentTracker {
     /// Forgets one in sixteen: first those whose addresses may be forged, then those that said one thing, then those that were
     /// quiet longest. So nobody is pushed out by packets from everywhere.
     fn evict(&mut self) {
-        let rank = |(key, visitor): (&(Address, Proof), &Visitor)| {
+        let rank = |(key, visitor): (&(Address, Proof), &Client)| {
             (key.1, visitor.older.said.min(2), visitor.older.last, *key)
         };
         let mut ranks: Vec<_> = self.by_source.iter().map(rank).collect();
@@ -251,7 +251,7 @@ impl Listener<'_> {
         Some((names::key(name, self.salt)?, (!self.settings.redact).then_some(name)))
     }
 
-    fn request(&self, visitor: &mut Visitor, request: &Request, client_port: Option<u16>) {
+    fn request(&self, visitor: &mut Client, request: &Request, client_port: Option<u16>) {
         let Request { path, is_cut, is_open, host, agent, referer, oddities, status, method: _ } = request;
         let lists = &self.settings.lists;
         // What may be behind a long beginning is another path each time: `/././` and so on is the same as nothing to a server.
@@ -296,7 +296,7 @@ impl Listener<'_> {
         }
     }
 
-    fn hello(&self, visitor: &mut Visitor, hello: &Hello) {
+    fn hello(&self, visitor: &mut Client, hello: &Hello) {
         let Hello { server_name, ja4 } = hello;
         let greeted = Greeted {
             name: server_name.as_deref().and_then(|name| self.name(name)),
@@ -306,24 +306,24 @@ impl Listener<'_> {
         visitor.each(|heard| heard.greet(&greeted));
     }
 
-    fn query(&self, visitor: &mut Visitor, query: &Query) {
+    fn query(&self, visitor: &mut Client, query: &Query) {
         let Query { name, kind, class } = query;
         let wish = match (*class, *kind) {
-            (CHAOS, _) if VERSIONS.contains(&name.as_str()) => Wish::Version,
-            (_, ANY) => Wish::Any,
-            _ => Wish::Name,
+            (CHAOS, _) if VERSIONS.contains(&name.as_str()) => QueryKind::Version,
+            (_, ANY) => QueryKind::Any,
+            _ => QueryKind::Name,
         };
         if matches!(*kind, AXFR | IXFR) {
             visitor.transfer = Some(self.salt.hash_one(name.as_str()));
         }
         let of_zone = (*class != CHAOS).then(|| self.name(name)).flatten();
         visitor.each(|heard| heard.query(wish, of_zone));
-        if !self.settings.redact && visitor.wants_example(wish != Wish::Name) {
-            visitor.example(&printable(name), wish != Wish::Name);
+        if !self.settings.redact && visitor.wants_example(wish != QueryKind::Name) {
+            visitor.example(&printable(name), wish != QueryKind::Name);
         }
     }
 
-    fn answer(&self, visitor: &mut Visitor, code: u16, name: &str) {
+    fn answer(&self, visitor: &mut Client, code: u16, name: &str) {
         let key = names::key(name, self.salt);
         visitor.each(|heard| heard.answer(code, key));
         if visitor.transfer.is_some_and(|asked| asked == self.salt.hash_one(name)) {

@@ -25,7 +25,7 @@ const MAX_SCENARIO: usize = 200;
 /// The answer of `GET /v1/decisions/stream`. Where there is nothing to tell, the Local API says `null`. What has neither is
 /// some other JSON, which would read as "there are no decisions": the end of all bans.
 #[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "Told")]
+#[serde(try_from = "StreamBody")]
 pub struct Stream {
     new: Vec<Decision>,
     deleted: Vec<Decision>,
@@ -33,7 +33,7 @@ pub struct Stream {
 
 /// As it comes. A key that is missing is none; one that is `null` is empty.
 #[derive(Deserialize)]
-struct Told {
+struct StreamBody {
     #[serde(default, deserialize_with = "present")]
     new: Option<Vec<Decision>>,
     #[serde(default, deserialize_with = "present")]
@@ -44,13 +44,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Deci
     Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
-impl TryFrom<Told> for Stream {
+impl TryFrom<StreamBody> for Stream {
     type Error = &'static str;
 
-    fn try_from(told: Told) -> Result<Self, Self::Error> {
-        match told {
-            Told { new: None, deleted: None } => Err("neither \"new\" nor \"deleted\" is in it"),
-            Told { new, deleted } => {
+    fn try_from(body: StreamBody) -> Result<Self, Self::Error> {
+        match body {
+            StreamBody { new: None, deleted: None } => Err("neither \"new\" nor \"deleted\" is in it"),
+            StreamBody { new, deleted } => {
                 Ok(Self { new: new.unwrap_or_default(), deleted: deleted.unwrap_or_default() })
             }
         }

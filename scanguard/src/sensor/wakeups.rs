@@ -1,4 +1,4 @@
-//! Sources that the program tells of at once, by a ring buffer.
+//! The program's wake-ups: sources that the agent should look at before its next poll, from a ring buffer.
 
 use std::time::Duration;
 
@@ -12,20 +12,19 @@ use zerocopy::FromBytes as _;
 
 use super::SensorError;
 
-/// The reading end.
+/// The reading end of the ring buffer.
 pub struct Wakeups {
     ring: AsyncFd<RingBuf<MapData>>,
 }
 
-/// What the program told since it was read last.
+/// The wake-ups since the last read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The sources, each once, with the time of the first packet that is told of, by the kernel's
-    /// monotonic clock.
+    /// The sources, each once. The time is that of the first packet of its wake-ups, by the kernel's monotonic clock.
     pub sources: Vec<(Address, Duration)>,
 }
 
-/// Wakeups that are read at once, so that a flood of them does not keep the agent from its other work.
+/// How many wake-ups are read at once, so that a flood of them does not keep the agent from its other work.
 const MOST: usize = 4096;
 
 impl Wakeups {
@@ -46,7 +45,7 @@ impl Wakeups {
         Ok(Self { ring })
     }
 
-    /// Waits until there is something, and reads it.
+    /// Waits for wake-ups and reads them.
     ///
     /// # Errors
     /// The ring buffer cannot be waited for.
@@ -57,7 +56,7 @@ impl Wakeups {
             error,
         })?;
         let ring = ready.get_inner_mut();
-        let mut told = Batch::default();
+        let mut batch = Batch::default();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..MOST {
             let Some(item) = ring.next() else {
@@ -67,9 +66,9 @@ impl Wakeups {
             if let Ok((wakeup, _)) = Wakeup::read_from_prefix(&item)
                 && seen.insert(wakeup.source)
             {
-                told.sources.push((wakeup.source, Duration::from_nanos(wakeup.time_ns)));
+                batch.sources.push((wakeup.source, Duration::from_nanos(wakeup.time_ns)));
             }
         }
-        Ok(told)
+        Ok(batch)
     }
 }

@@ -69,7 +69,7 @@ fn a_visitor_takes_no_more_memory_than_the_configuration_says() {
     let names = 3 * 8 * (size_of::<names::Siblings>() + 124);
     let tally = size_of::<ContentStats>() + names + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
     let all =
-        size_of::<Visitor>() + 2 * tally + MAX_PENDING * size_of::<(u16, Pending)>() + MAX_EXAMPLES * 124;
+        size_of::<Client>() + 2 * tally + MAX_PENDING * size_of::<(u16, Pending)>() + MAX_EXAMPLES * 124;
     assert!(all <= 24 * 1024, "{all}");
     assert!(size_of::<ContentStats>() <= 1_152, "{}", size_of::<ContentStats>());
 }
