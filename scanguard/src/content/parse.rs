@@ -1,12 +1,12 @@
-//! Samples of payloads to what was said.
+//! Parses samples of payloads into content events.
 
 use scanguard_common::{content::Begins, wire::protocol};
 
 use super::{ContentEvent, Proof, Said, Service, dns, http, sample::Sample, tls};
 
-/// What a sample says: several things where requests are pipelined, nothing where it says nothing.
+/// The events of a sample: several if requests are pipelined, none if it has no meaning.
 ///
-/// What it is, the program that took it has found out: by its ports, and by how it begins.
+/// The program that took the sample has found out its kind, from its ports and its beginning.
 pub fn parse<B: AsRef<[u8]>>(sample: &Sample<B>) -> Vec<ContentEvent> {
     let Sample { source, service, client_port, begins, owned, bytes } = sample;
     let proof = if *owned { Proof::Connection } else { Proof::None };

@@ -1,11 +1,12 @@
-//! What each source said lately. Bounded: of too many sources those are forgotten that count least.
+//! The recent messages of each source, in bounded memory. If there are too many sources, it forgets the least
+//! important ones.
 //!
-//! A window of content is answered by two [`ContentStats`], the second begun half a window after the first. All that is said goes
-//! into both; the first is what rules see, and at the end of its window the second takes its place. So a rule sees
-//! at least half a window, and never more than one, without anything being added up.
+//! Two [`ContentStats`] together answer for a window. The second begins half a window after the first. Every message
+//! goes into both. Rules see the first, and at the end of its window the second takes its place. So a rule sees at
+//! least half a window and never more than one, and nothing has to be added up.
 //!
-//! What was said within a connection is kept apart from what anybody could have written: nobody is blamed for packets in his name
-//! together with his own requests.
+//! Messages within a connection are kept apart from those that anybody could have sent: nobody is accused of forged
+//! packets together with his own requests.
 
 use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 
@@ -21,29 +22,30 @@ use super::{
     text::printable,
 };
 
-/// Requests of one source that wait for their answer at most: more connections than scanners and browsers open at once.
+/// How many requests of one source may wait for their answer: more than the connections that scanners and browsers
+/// open at once.
 const MAX_PENDING: usize = 64;
 
-/// DNS: the class in which servers are asked about themselves, and the types that ask for much (RFC 1035, 3.2).
+/// DNS: the class of questions about the server itself, and the types that ask for much (RFC 1035, 3.2).
 const CHAOS: u16 = 3;
 const ANY: u16 = 255;
 const AXFR: u16 = 252;
-/// What has changed in a zone since (RFC 1995).
+/// The changes of a zone since a version (RFC 1995).
 const IXFR: u16 = 251;
-/// Names of the class CHAOS that ask for the version. Others (hostname.bind, id.server: RFC 4892) are asked by those who
-/// measure networks.
+/// Names of the class CHAOS that ask for the version. Researchers who measure networks ask for other ones
+/// (hostname.bind, id.server: RFC 4892).
 const VERSIONS: [&str; 3] = ["version.bind", "version.server", "authors.bind"];
 
 /// One source.
 struct Client {
     older: ContentStats,
     younger: Option<Box<ContentStats>>,
-    /// By the client's port: the request that waits for its answer. Without pipelining there is one for each connection;
-    /// a second one means that the answer to the first was not seen.
+    /// The request that waits for its answer, by the client's port. Without pipelining, each connection has one. A
+    /// second one means that the answer to the first was not seen.
     pending: Vec<(u16, Pending)>,
-    /// The name of which a zone transfer was asked for last.
+    /// The name of the last zone transfer that was requested.
     transfer: Option<u64>,
-    /// Requests whose path was cut.
+    /// Requests with a cut path.
     cut: u64,
 }
 
@@ -52,15 +54,15 @@ impl Client {
         Self { older: ContentStats::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
     }
 
-    /// Lets go what is older than the window.
+    /// Forgets messages older than the window.
     fn turn(&mut self, at: Duration, window: Duration) {
-        let age = |heard: &ContentStats| at.saturating_sub(heard.since);
+        let age = |stats: &ContentStats| at.saturating_sub(stats.since);
         if age(&self.older) >= window {
             self.older = self
                 .younger
                 .take()
-                .filter(|heard| age(heard) < window)
-                .map_or_else(|| ContentStats::new(at), |heard| *heard);
+                .filter(|stats| age(stats) < window)
+                .map_or_else(|| ContentStats::new(at), |stats| *stats);
         }
         if self.younger.is_none() && age(&self.older) >= window / 2 {
             self.younger = Some(Box::new(ContentStats::new(at)));
@@ -72,7 +74,7 @@ impl Client {
         self.younger.as_deref_mut().into_iter().for_each(add);
     }
 
-    /// Forgets what names anything.
+    /// Forgets all texts.
     fn redact(&mut self) {
         self.each(ContentStats::redact);
         self.pending.iter_mut().for_each(|(_, request)| request.example = None);
@@ -80,11 +82,11 @@ impl Client {
 
     fn wants_example(&self, tells: bool) -> bool {
         self.older.wants_example(tells)
-            || self.younger.as_deref().is_some_and(|heard| heard.wants_example(tells))
+            || self.younger.as_deref().is_some_and(|stats| stats.wants_example(tells))
     }
 
     fn example(&mut self, text: &str, tells: bool) {
-        self.each(|heard| heard.add_example(text, tells));
+        self.each(|stats| stats.add_example(text, tells));
     }
 
     fn wait(&mut self, port: u16, request: Pending) {
@@ -98,7 +100,7 @@ impl Client {
         self.pending.push((port, request));
     }
 
-    /// Whether something on a connection is still the body of what was asked there.
+    /// Whether the next bytes on a connection still belong to the body of its request.
     fn is_uploading(&self, port: Option<u16>) -> bool {
         self.pending.iter().any(|(one, request)| Some(*one) == port && request.is_open)
     }
@@ -108,7 +110,7 @@ impl Client {
             Some(Pending { path: None, .. }) => Verdict::Moot,
             Some(_) | None => Verdict::of(status),
         };
-        self.each(|heard| heard.settle(verdict, request));
+        self.each(|stats| stats.settle(verdict, request));
         let example = request.and_then(|request| request.example.as_deref());
         if let (Verdict::Missed, Some(example)) = (verdict, example) {
             self.example(example, true);
@@ -123,7 +125,7 @@ pub struct ContentTracker {
     by_source: HashMap<(Address, Proof), Client>,
     evictions: u64,
     swept: Duration,
-    /// Whether answers are seen on the wire: only then is it known that a request has none yet.
+    /// Whether answers are seen on the wire: only then does a missing answer mean that there is none yet.
     sees_answers: bool,
 }
 
@@ -141,12 +143,12 @@ impl Default for ContentTracker {
 }
 
 impl ContentTracker {
-    /// Hashes with this from now on: before anything was said.
+    /// Sets the salt of hashes. To be called before the first message.
     pub fn set_salt(&mut self, salt: Salt) {
         self.salt = salt;
     }
 
-    /// Takes other settings. What was said so far stays, but for what may no longer be named.
+    /// Changes the settings. Earlier messages stay, except for texts that may no longer be kept.
     pub fn reconfigure(&mut self, settings: Settings) {
         if settings.redact {
             self.by_source.values_mut().for_each(Client::redact);
@@ -154,12 +156,12 @@ impl ContentTracker {
         self.settings = settings;
     }
 
-    /// What a source said, as far as that is remembered, and how it is known.
+    /// The remembered messages of a source, for one kind of proof.
     pub fn of(&self, source: &Address, proof: Proof) -> Option<&ContentStats> {
-        self.by_source.get(&(*source, proof)).map(|visitor| &visitor.older)
+        self.by_source.get(&(*source, proof)).map(|client| &client.older)
     }
 
-    /// Takes what was said; gives all that its source said lately, this included.
+    /// Adds a message. Returns the recent messages of its source, including this one.
     pub fn hear(&mut self, event: &ContentEvent, at: Duration) -> &ContentStats {
         let ContentEvent { source, client_port, proof, said, .. } = event;
         let key = (*source, *proof);
@@ -168,53 +170,53 @@ impl ContentTracker {
         }
         self.sees_answers |= matches!(said, Said::Status(_));
         let Self { settings, salt, by_source, sees_answers, .. } = self;
-        let visitor = by_source.entry(key).or_insert_with(|| Client::new(at));
-        visitor.turn(at, settings.window);
-        visitor.each(|heard| heard.last = at);
-        let listener = Listener { settings, salt };
+        let client = by_source.entry(key).or_insert_with(|| Client::new(at));
+        client.turn(at, settings.window);
+        client.each(|stats| stats.last = at);
+        let digest = Digest { settings, salt };
         match said {
-            // A line of what is uploaded, at the beginning of a segment.
-            Said::Request(_) if *sees_answers && visitor.is_uploading(*client_port) => {}
-            Said::Request(request) => listener.request(visitor, request, *client_port),
+            // A line of an upload, at the beginning of a segment.
+            Said::Request(_) if *sees_answers && client.is_uploading(*client_port) => {}
+            Said::Request(request) => digest.request(client, request, *client_port),
             Said::Status(status) => {
                 let place =
-                    visitor.pending.iter().position(|(port, _)| *port == client_port.unwrap_or_default());
-                let request = place.map(|place| visitor.pending.swap_remove(place).1);
-                visitor.settle(*status, request.as_ref());
+                    client.pending.iter().position(|(port, _)| *port == client_port.unwrap_or_default());
+                let request = place.map(|place| client.pending.swap_remove(place).1);
+                client.settle(*status, request.as_ref());
             }
-            Said::Hello(hello) => listener.hello(visitor, hello),
-            Said::Query(query) => listener.query(visitor, query),
-            Said::Answer { code, name } => listener.answer(visitor, *code, name),
-            Said::Junk(junk) => visitor.each(|heard| heard.count_malformed(*junk)),
+            Said::Hello(hello) => digest.hello(client, hello),
+            Said::Query(query) => digest.query(client, query),
+            Said::Answer { code, name } => digest.answer(client, *code, name),
+            Said::Junk(junk) => client.each(|stats| stats.count_malformed(*junk)),
         }
-        &visitor.older
+        &client.older
     }
 
-    /// Forgets what a source said: it was told.
+    /// Forgets the messages of a source, because they were reported.
     pub fn forget(&mut self, source: &Address) {
         for proof in [Proof::Connection, Proof::None] {
             self.by_source.remove(&(*source, proof));
         }
     }
 
-    /// Forgets who has been quiet for a window.
+    /// Forgets sources that were quiet for a window.
     pub fn expire(&mut self, at: Duration) {
         let window = self.settings.window;
         if at.saturating_sub(self.swept) < window / 16 {
             return;
         }
         self.swept = at;
-        self.by_source.retain(|_, visitor| at.saturating_sub(visitor.older.last) < window);
+        self.by_source.retain(|_, client| at.saturating_sub(client.older.last) < window);
     }
 
-    /// Forgets one in sixteen: first those whose addresses may be forged, then those that said one thing, then those that were
-    /// quiet longest. So nobody is pushed out by packets from everywhere.
+    /// Forgets one in sixteen: first sources whose addresses may be forged, then those with a single message, then
+    /// those that were quiet longest. So packets from everywhere push out no real source.
     fn evict(&mut self) {
-        let rank = |(key, visitor): (&(Address, Proof), &Client)| {
-            (key.1, visitor.older.said.min(2), visitor.older.last, *key)
+        let rank = |(key, client): (&(Address, Proof), &Client)| {
+            (key.1, client.older.said.min(2), client.older.last, *key)
         };
         let mut ranks: Vec<_> = self.by_source.iter().map(rank).collect();
-        // A reload may have lowered the cap.
+        // A reload may have lowered the limit.
         let cap = self.settings.max_visitors as usize;
         let excess = (ranks.len() + 1).saturating_sub(cap - cap / 16).clamp(1, ranks.len());
         ranks.select_nth_unstable(excess - 1);
@@ -224,47 +226,48 @@ impl ContentTracker {
         self.evictions += excess as u64;
     }
 
-    /// Sources of which something is remembered; one that said something in both ways counts twice.
+    /// How many sources are remembered. A source with both kinds of proof counts twice.
     pub fn len(&self) -> usize {
         self.by_source.len()
     }
 
-    /// Whether nothing is remembered.
+    /// Whether no source is remembered.
     pub fn is_empty(&self) -> bool {
         self.by_source.is_empty()
     }
 
-    /// Sources that were forgotten because there were too many.
+    /// How many sources were forgotten because there were too many.
     pub fn evictions(&self) -> u64 {
         self.evictions
     }
 }
 
-/// Digests what is said.
-struct Listener<'v> {
+/// Digests messages.
+struct Digest<'v> {
     settings: &'v Settings,
     salt: &'v Salt,
 }
 
-impl Listener<'_> {
+impl Digest<'_> {
     fn name<'u>(&self, name: &'u str) -> Option<(names::Key, Option<&'u str>)> {
         Some((names::key(name, self.salt)?, (!self.settings.redact).then_some(name)))
     }
 
-    fn request(&self, visitor: &mut Client, request: &Request, client_port: Option<u16>) {
+    fn request(&self, client: &mut Client, request: &Request, client_port: Option<u16>) {
         let Request { path, is_cut, is_open, host, agent, referer, oddities, status, method: _ } = request;
         let lists = &self.settings.lists;
-        // What may be behind a long beginning is another path each time: `/././` and so on is the same as nothing to a server.
-        visitor.cut += u64::from(*is_cut);
+        // A long path that is cut counts as a new path each time, since anything may follow it: `/././` and so on is
+        // nothing to a server.
+        client.cut += u64::from(*is_cut);
         let is_ignored = self.settings.ignore.has(path);
-        let hash = (!is_ignored).then(|| self.salt.hash_one((path.as_str(), is_cut.then_some(visitor.cut))));
+        let hash = (!is_ignored).then(|| self.salt.hash_one((path.as_str(), is_cut.then_some(client.cut))));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
             sensitivity: lists.paths.sensitivity(path).map(|sensitivity| match sensitivity {
-                // Who was sent by a page does not know what he asks for: any page may have it for a picture.
+                // A client that a page sent does not know what it requests: any page may have it as a picture.
                 _ if referer.is_some() => Sensitivity::Somewhere,
-                // What is asked for by a way out of the directory is not deeper within the site.
+                // A target that leaves the directory is not deeper within the site.
                 Sensitivity::Deeper if oddities.contains(&Oddity::Traversal) => Sensitivity::Nowhere,
                 other => other,
             }),
@@ -272,10 +275,10 @@ impl Listener<'_> {
             is_referred: referer.is_some(),
             oddities,
         };
-        visitor.each(|heard| heard.ask(&asked));
+        client.each(|stats| stats.ask(&asked));
         let names_it = !self.settings.redact;
-        if names_it && visitor.wants_example(asked.sensitivity.is_some()) {
-            visitor.example(&printable(path), asked.sensitivity.is_some());
+        if names_it && client.wants_example(asked.sensitivity.is_some()) {
+            client.example(&printable(path), asked.sensitivity.is_some());
         }
         let pending = Pending {
             path: hash,
@@ -285,51 +288,51 @@ impl Listener<'_> {
             is_proxied: oddities.contains(&Oddity::Proxy),
             example: (names_it
                 && !is_ignored
-                && visitor.pending.len() < MAX_EXAMPLES
-                && visitor.wants_example(true))
+                && client.pending.len() < MAX_EXAMPLES
+                && client.wants_example(true))
             .then(|| printable(path)),
         };
         match (status, client_port) {
-            (Some(status), _) => visitor.settle(*status, Some(&pending)),
-            (None, Some(port)) => visitor.wait(port, pending),
+            (Some(status), _) => client.settle(*status, Some(&pending)),
+            (None, Some(port)) => client.wait(port, pending),
             (None, None) => {}
         }
     }
 
-    fn hello(&self, visitor: &mut Client, hello: &Hello) {
+    fn hello(&self, client: &mut Client, hello: &Hello) {
         let Hello { server_name, ja4 } = hello;
         let greeted = Greeted {
             name: server_name.as_deref().and_then(|name| self.name(name)),
             ja4: ja4.as_deref().map(|ja4| (self.salt.hash_one(ja4), ja4)),
             tool: ja4.as_deref().and_then(|ja4| self.settings.lists.ja4.tool(ja4)),
         };
-        visitor.each(|heard| heard.greet(&greeted));
+        client.each(|stats| stats.greet(&greeted));
     }
 
-    fn query(&self, visitor: &mut Client, query: &Query) {
+    fn query(&self, client: &mut Client, query: &Query) {
         let Query { name, kind, class } = query;
-        let wish = match (*class, *kind) {
+        let asked_kind = match (*class, *kind) {
             (CHAOS, _) if VERSIONS.contains(&name.as_str()) => QueryKind::Version,
             (_, ANY) => QueryKind::Any,
             _ => QueryKind::Name,
         };
         if matches!(*kind, AXFR | IXFR) {
-            visitor.transfer = Some(self.salt.hash_one(name.as_str()));
+            client.transfer = Some(self.salt.hash_one(name.as_str()));
         }
         let of_zone = (*class != CHAOS).then(|| self.name(name)).flatten();
-        visitor.each(|heard| heard.query(wish, of_zone));
-        if !self.settings.redact && visitor.wants_example(wish != QueryKind::Name) {
-            visitor.example(&printable(name), wish != QueryKind::Name);
+        client.each(|stats| stats.query(asked_kind, of_zone));
+        if !self.settings.redact && client.wants_example(asked_kind != QueryKind::Name) {
+            client.example(&printable(name), asked_kind != QueryKind::Name);
         }
     }
 
-    fn answer(&self, visitor: &mut Client, code: u16, name: &str) {
+    fn answer(&self, client: &mut Client, code: u16, name: &str) {
         let key = names::key(name, self.salt);
-        visitor.each(|heard| heard.answer(code, key));
-        if visitor.transfer.is_some_and(|asked| asked == self.salt.hash_one(name)) {
-            visitor.transfer = None;
+        client.each(|stats| stats.answer(code, key));
+        if client.transfer.is_some_and(|asked| asked == self.salt.hash_one(name)) {
+            client.transfer = None;
             if code != NOERROR {
-                visitor.each(ContentStats::refuse_transfer);
+                client.each(ContentStats::refuse_transfer);
             }
         }
     }

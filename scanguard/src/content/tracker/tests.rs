@@ -15,28 +15,28 @@ fn get(path: &str) -> Said {
     Said::Request(Request { method: "GET".to_owned(), path: path.to_owned(), ..Request::default() })
 }
 
-fn visitors(max_visitors: u32, redact: bool) -> ContentTracker {
-    let mut visitors = ContentTracker::default();
-    visitors.reconfigure(Settings { max_visitors, redact, ..Settings::default() });
-    visitors
+fn tracker(max_visitors: u32, redact: bool) -> ContentTracker {
+    let mut tracker = ContentTracker::default();
+    tracker.reconfigure(Settings { max_visitors, redact, ..Settings::default() });
+    tracker
 }
 
 #[test]
 fn a_rule_sees_at_least_half_a_window_and_never_more_than_one() {
-    let mut visitors = visitors(100, false);
+    let mut tracker = tracker(100, false);
     for minute in 0..600u32 {
         let event = said(1, Proof::Connection, get(&format!("/{minute}")));
-        let heard = visitors.hear(&event, MINUTE * minute);
-        let seen = heard.web.requests;
+        let stats = tracker.hear(&event, MINUTE * minute);
+        let seen = stats.web.requests;
         assert!(seen <= 60 && seen >= u64::from((minute + 1).min(30)), "{seen} at {minute}");
     }
-    let after_quiet = visitors.hear(&said(1, Proof::Connection, get("/")), MINUTE * 10_000);
+    let after_quiet = tracker.hear(&said(1, Proof::Connection, get("/")), MINUTE * 10_000);
     assert_eq!(after_quiet.web.requests, 1);
 }
 
 #[test]
 fn an_answer_is_of_the_request_of_its_connection() {
-    let mut visitors = visitors(100, false);
+    let mut tracker = tracker(100, false);
     let on =
         |port: u16, what: Said| ContentEvent { client_port: Some(port), ..said(1, Proof::Connection, what) };
     for event in [
@@ -50,15 +50,15 @@ fn an_answer_is_of_the_request_of_its_connection() {
         on(3, Said::Status(403)),
         on(4, Said::Status(404)),
     ] {
-        visitors.hear(&event, MINUTE);
+        tracker.hear(&event, MINUTE);
     }
-    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
-    assert_eq!((heard.web.met, heard.web.missed), (1, 3));
+    let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+    assert_eq!((stats.web.met, stats.web.missed), (1, 3));
     // Of two things both may set the same bit.
-    assert!((1..=2).contains(&heard.web.missed_paths().value), "{}", heard.web.missed_paths());
-    assert_eq!(heard.web.missed_sensitive().value, 1);
+    assert!((1..=2).contains(&stats.web.missed_paths().value), "{}", stats.web.missed_paths());
+    assert_eq!(stats.web.missed_sensitive().value, 1);
     assert_eq!(
-        heard.examples.iter().take(2).map(|one| &**one).collect::<Vec<_>>(),
+        stats.examples.iter().take(2).map(|one| &**one).collect::<Vec<_>>(),
         ["/not-there", "/.git/HEAD"]
     );
 }
@@ -76,47 +76,47 @@ fn a_visitor_takes_no_more_memory_than_the_configuration_says() {
 
 #[test]
 fn more_connections_than_are_remembered_are_bounded() {
-    let mut visitors = visitors(100, false);
+    let mut tracker = tracker(100, false);
     for port in 0..1_000 {
         let event = ContentEvent { client_port: Some(port), ..said(1, Proof::Connection, get("/")) };
-        visitors.hear(&event, MINUTE);
+        tracker.hear(&event, MINUTE);
     }
-    let visitor = visitors.by_source.values().next().unwrap();
-    assert_eq!(visitor.pending.len(), MAX_PENDING);
+    let client = tracker.by_source.values().next().unwrap();
+    assert_eq!(client.pending.len(), MAX_PENDING);
 }
 
 #[test]
 fn packets_in_somebodys_name_are_kept_apart_from_his_requests() {
-    let mut visitors = visitors(100, false);
+    let mut tracker = tracker(100, false);
     for _ in 0..3 {
-        visitors.hear(&said(1, Proof::None, get("/.env")), MINUTE);
+        tracker.hear(&said(1, Proof::None, get("/.env")), MINUTE);
     }
-    let heard = visitors.hear(&said(1, Proof::Connection, get("/")), MINUTE);
-    assert_eq!((heard.web.requests, heard.web.sensitive().value), (1, 0));
+    let stats = tracker.hear(&said(1, Proof::Connection, get("/")), MINUTE);
+    assert_eq!((stats.web.requests, stats.web.sensitive().value), (1, 0));
 }
 
 #[test]
 fn a_flood_of_forged_sources_pushes_out_nobody_who_is_not() {
-    let mut visitors = visitors(64, false);
+    let mut tracker = tracker(64, false);
     for last in 0..40 {
-        visitors.hear(&said(last, Proof::Connection, get("/")), MINUTE);
+        tracker.hear(&said(last, Proof::Connection, get("/")), MINUTE);
     }
     for step in 0..10_000u32 {
         let source = Ipv4Addr::from(0x0a00_0000 + step).into();
         let event = ContentEvent { source, ..said(0, Proof::None, get("/")) };
-        visitors.hear(&event, MINUTE * 2);
-        assert!(visitors.len() <= 64);
+        tracker.hear(&event, MINUTE * 2);
+        assert!(tracker.len() <= 64);
     }
-    let kept = visitors.by_source.keys().filter(|(_, proof)| *proof == Proof::Connection).count();
+    let kept = tracker.by_source.keys().filter(|(_, proof)| *proof == Proof::Connection).count();
     assert_eq!(kept, 40);
-    assert!(visitors.evictions() > 9_000);
-    visitors.expire(MINUTE * 1_000);
-    assert!(visitors.is_empty());
+    assert!(tracker.evictions() > 9_000);
+    tracker.expire(MINUTE * 1_000);
+    assert!(tracker.is_empty());
 }
 
 #[test]
 fn where_nothing_may_be_named_it_is_counted_all_the_same() {
-    let mut visitors = visitors(100, true);
+    let mut tracker = tracker(100, true);
     let query = Query { name: "a.b.example.org".to_owned(), kind: 1, class: 1 };
     let request =
         Request { path: "/.env".to_owned(), host: Some("a.b.example".to_owned()), ..Request::default() };
@@ -128,34 +128,34 @@ fn where_nothing_may_be_named_it_is_counted_all_the_same() {
         Said::Status(404),
         Said::Junk(Junk::Syntax),
     ] {
-        let heard = visitors.hear(&said(1, Proof::Connection, what), MINUTE);
-        all = format!("{heard:?}");
-        assert!(heard.examples.is_empty());
+        let stats = tracker.hear(&said(1, Proof::Connection, what), MINUTE);
+        all = format!("{stats:?}");
+        assert!(stats.examples.is_empty());
     }
     assert!(!all.contains("example") || !all.contains("b.example"), "{all}");
-    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
-    assert_eq!((heard.web.requests, heard.dns.queries, heard.broken), (2, 1, 1));
-    assert_eq!((heard.web.missed_sensitive().value, heard.web.hosts.all().value), (1, 1));
+    let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+    assert_eq!((stats.web.requests, stats.dns.queries, stats.broken), (2, 1, 1));
+    assert_eq!((stats.web.missed_sensitive().value, stats.web.hosts.all().value), (1, 1));
 }
 
 #[test]
 fn paths_that_were_cut_may_each_be_another() {
-    let mut visitors = visitors(100, false);
+    let mut tracker = tracker(100, false);
     let request = Request { path: "/./././".to_owned(), status: Some(404), ..Request::default() };
     for _ in 0..100 {
         for is_cut in [false, true] {
             let what = Said::Request(Request { is_cut, ..request.clone() });
-            visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+            tracker.hear(&said(1, Proof::Connection, what), MINUTE);
         }
     }
-    let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
-    let paths = heard.web.missed_paths().value;
+    let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+    let paths = stats.web.missed_paths().value;
     assert!((80..=120).contains(&paths), "{paths}");
 }
 
 #[test]
 fn what_was_named_before_is_forgotten_once_nothing_may_be_named() {
-    let mut visitors = visitors(100, false);
+    let mut tracker = tracker(100, false);
     let request = Request {
         path: "/secret".to_owned(),
         host: Some("www.secret.example".to_owned()),
@@ -163,37 +163,37 @@ fn what_was_named_before_is_forgotten_once_nothing_may_be_named() {
     };
     let query = Query { name: "www.secret.example".to_owned(), kind: 1, class: 1 };
     for what in [Said::Request(request), Said::Query(query), get("/waits")] {
-        visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+        tracker.hear(&said(1, Proof::Connection, what), MINUTE);
     }
-    let shown = |visitors: &ContentTracker| {
-        let visitor = visitors.by_source.values().next().unwrap();
-        format!("{:?} {:?} {:?}", visitor.older, visitor.younger, visitor.pending)
+    let shown = |tracker: &ContentTracker| {
+        let client = tracker.by_source.values().next().unwrap();
+        format!("{:?} {:?} {:?}", client.older, client.younger, client.pending)
     };
-    assert!(shown(&visitors).contains("secret") && shown(&visitors).contains("waits"));
-    visitors.reconfigure(Settings { redact: true, ..Settings::default() });
-    assert!(!shown(&visitors).contains("secret") && !shown(&visitors).contains("waits"));
-    visitors.hear(&said(1, Proof::Connection, Said::Status(404)), MINUTE);
-    assert!(!shown(&visitors).contains("waits"));
+    assert!(shown(&tracker).contains("secret") && shown(&tracker).contains("waits"));
+    tracker.reconfigure(Settings { redact: true, ..Settings::default() });
+    assert!(!shown(&tracker).contains("secret") && !shown(&tracker).contains("waits"));
+    tracker.hear(&said(1, Proof::Connection, Said::Status(404)), MINUTE);
+    assert!(!shown(&tracker).contains("waits"));
 }
 
 #[test]
 fn lines_of_an_upload_that_look_like_requests_are_none() {
     let count = |sees_answers: bool, is_open: bool, answered: bool| {
-        let mut visitors = visitors(100, false);
+        let mut tracker = tracker(100, false);
         if sees_answers {
-            visitors.hear(&said(2, Proof::Connection, Said::Status(200)), MINUTE);
+            tracker.hear(&said(2, Proof::Connection, Said::Status(200)), MINUTE);
         }
         let post =
             Request { method: "POST".to_owned(), path: "/logs".to_owned(), is_open, ..Request::default() };
-        visitors.hear(&said(1, Proof::Connection, Said::Request(post)), MINUTE);
+        tracker.hear(&said(1, Proof::Connection, Said::Request(post)), MINUTE);
         if answered {
-            visitors.hear(&said(1, Proof::Connection, Said::Status(204)), MINUTE);
+            tracker.hear(&said(1, Proof::Connection, Said::Status(204)), MINUTE);
         }
         for _ in 0..10 {
-            visitors.hear(&said(1, Proof::Connection, get("/.env")), MINUTE);
+            tracker.hear(&said(1, Proof::Connection, get("/.env")), MINUTE);
         }
         let other = ContentEvent { client_port: Some(40_001), ..said(1, Proof::Connection, get("/other")) };
-        visitors.hear(&other, MINUTE).web.requests
+        tracker.hear(&other, MINUTE).web.requests
     };
     assert_eq!(count(true, true, false), 2, "lines of its body");
     assert_eq!(count(true, true, true), 12, "it was answered");
@@ -204,14 +204,14 @@ fn lines_of_an_upload_that_look_like_requests_are_none() {
 #[test]
 fn a_transfer_counts_where_it_was_refused() {
     for kind in [AXFR, IXFR] {
-        let mut visitors = visitors(100, false);
+        let mut tracker = tracker(100, false);
         let zone = "example.org";
         let transfer = || Said::Query(Query { name: zone.to_owned(), kind, class: 1 });
         let answer = |code| Said::Answer { code, name: zone.to_owned() };
         for what in [transfer(), answer(0), transfer(), answer(5), answer(5), transfer()] {
-            visitors.hear(&said(1, Proof::Connection, what), MINUTE);
+            tracker.hear(&said(1, Proof::Connection, what), MINUTE);
         }
-        let heard = visitors.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
-        assert_eq!(heard.dns.refused_transfers, 1, "{kind}");
+        let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
+        assert_eq!(stats.dns.refused_transfers, 1, "{kind}");
     }
 }
