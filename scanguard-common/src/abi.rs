@@ -10,71 +10,72 @@ use crate::{
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "scanguard_xdp";
-/// Name of the tcx program that looks at what leaves.
+/// Name of the tcx program that looks at outgoing packets.
 pub const EGRESS_PROGRAM: &str = "scanguard_egress";
-/// Map of [`Address`] to [`SourceState`]: one entry a source.
+/// Map of [`Address`] to [`SourceState`]: one entry for each source.
 pub const SOURCES: &str = "SOURCES";
 /// Per-CPU array with one [`Tally`].
 pub const TALLY: &str = "TALLY";
 /// Array with one [`Control`].
 pub const CONTROL: &str = "CONTROL";
 
-/// Global: the version of this contract, by its name. An object of another layout lacks
-/// it, and the agent refuses to load that.
+/// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
+/// refuses to load it.
 pub const VERSION: &str = "SCANGUARD_ABI_10";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
 pub const SALT: &str = "SALT";
-/// Global, `[u32; FIELDS]`: where the [`crate::proof::Field`]s lie in their structures, in bytes.
+/// Global, `[u32; FIELDS]`: the offsets of the [`crate::proof::Field`]s in their structures, in bytes.
 pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
-/// Global, `u32`: 0 where the offsets are not known. Then nothing is proven, and the verifier takes what would prove it out
-/// of the program.
+/// Global, `u32`: 0 where the offsets are not known. Then nothing is proven, and the verifier removes the code for
+/// proofs from the program.
 pub const PROOF: &str = "PROOF";
 /// Global, `u32`: the number of the network namespace whose connections count, see
 /// [`crate::proof::Field::NamespaceNumber`].
 pub const NAMESPACE: &str = "NAMESPACE";
-/// Name of the program that hears of connections, for the raw tracepoint [`CONNECTIONS_TRACEPOINT`].
+/// Name of the program that counts connections. It runs at the raw tracepoint [`CONNECTIONS_TRACEPOINT`].
 pub const CONNECTIONS_PROGRAM: &str = "scanguard_connections";
-/// The tracepoint at which the kernel says that a TCP socket changes its state (include/trace/events/sock.h).
+/// The kernel reaches this tracepoint when a TCP socket changes its state (include/trace/events/sock.h).
 pub const CONNECTIONS_TRACEPOINT: &str = "inet_sock_set_state";
 
-/// Sources that the table holds unless the agent is told otherwise.
+/// How many sources the table has room for, unless the agent sets another number.
 pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
 
-/// Array of [`Address`] with [`change_places`] entries: a ring of the sources that did something. A source is written
-/// with the first thing that it does in an epoch.
+/// Array of [`Address`] with [`change_places`] entries: a ring of the sources that did something. The program writes a
+/// source into it with the first thing that the source does in an epoch.
 pub const CHANGES: &str = "CHANGES";
-/// Array with one `u64`: how many were ever written to [`CHANGES`]. The next goes to the place of this number, modulo
-/// the size of the ring: whoever reads knows by it what was overwritten before it was read.
+/// Array with one `u64`: how many entries were ever written to [`CHANGES`]. The next entry goes to the place of this
+/// number, modulo the size of the ring. A reader sees by it which entries were overwritten before it read them.
 pub const CHANGE_COUNT: &str = "CHANGE_COUNT";
-/// Global, `u32`: the places of [`CHANGES`], less one.
+/// Global, `u32`: the number of places of [`CHANGES`], less one.
 pub const CHANGES_MASK: &str = "CHANGES_MASK";
-/// Name of the program that copies the states of sources in [`CHANGES`] to [`READ`]. The frame that it is run on begins
-/// with a [`ReadRequest`]; it returns how many it copied.
+/// Name of the program that copies the states of sources in [`CHANGES`] to [`READ`]. The frame that it runs on begins
+/// with a [`ReadRequest`]. It returns how many states it copied.
 pub const READ_PROGRAM: &str = "scanguard_read";
-/// Array of [`Reading`] that can be mapped into memory.
+/// Array of [`Reading`]. The agent can map it into its memory.
 pub const READ: &str = "READ";
-/// Entries of [`READ`], and the most that [`READ_PROGRAM`] takes in one run, during which its CPU does nothing else: a
-/// tenth of a millisecond. What it reads then fits into the second cache.
+/// Entries of [`READ`]. [`READ_PROGRAM`] reads no more in one run, because its CPU does nothing else meanwhile: a
+/// tenth of a millisecond. So many entries fit into the second cache.
 pub const READ_AT_ONCE: u32 = 256;
 
-/// Places of [`CHANGES`] for a table of so many sources: more than there can be sources in an epoch, and a power of two.
+/// Number of places of [`CHANGES`] for a table of so many sources. It is a power of two, and more than there can be
+/// sources in an epoch.
 pub const fn change_places(max_sources: u32) -> u32 {
     max_sources.saturating_add(1).next_power_of_two()
 }
 
-/// Which of [`CHANGES`] are to be read.
+/// Which entries of [`CHANGES`] to read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct ReadRequest {
-    /// The first, by [`CHANGE_COUNT`].
+    /// The first entry, numbered as in [`CHANGE_COUNT`].
     pub first: u64,
-    /// How many, at most [`READ_AT_ONCE`].
+    /// How many entries, at most [`READ_AT_ONCE`].
     pub count: u64,
 }
 
-/// A source as it was when it was read.
+/// A source and its state at the time of reading.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Reading {
@@ -84,21 +85,22 @@ pub struct Reading {
     pub state: SourceState,
 }
 
-/// LPM trie of [`Address`] to a number: which addresses are ours, see [`HOME_LOCAL`] and [`HOME_ROUTED`].
+/// LPM trie of [`Address`] to a number: the addresses that are ours, see [`HOME_LOCAL`] and [`HOME_ROUTED`].
 pub const HOME: &str = "HOME";
 /// This host's own addresses.
 pub const HOME_LOCAL: u32 = 1;
 /// Networks that are routed to this host.
 pub const HOME_ROUTED: u32 = 2;
-/// LRU map of [`Address`] to the epoch in which it answered last: routed addresses that live.
+/// LRU map of [`Address`] to the epoch in which it answered last: routed addresses that are in use.
 pub const LIVE: &str = "LIVE";
-/// Addresses that it holds.
+/// How many addresses [`LIVE`] has room for.
 pub const MAX_LIVE: u32 = 65_536;
-/// LRU map of [`ServiceKey`] to the epoch in which it answered last, though no socket here is its.
+/// LRU map of [`ServiceKey`] to the epoch in which it answered last: services that answer though no socket of this
+/// host belongs to them.
 pub const PUBLISHED: &str = "PUBLISHED";
-/// Services that it holds.
+/// How many services [`PUBLISHED`] has room for.
 pub const MAX_PUBLISHED: u32 = 4_096;
-/// Networks that [`HOME`] holds.
+/// How many networks [`HOME`] has room for.
 pub const MAX_HOME: u32 = 16_384;
 
 /// A service at an address.
@@ -118,116 +120,120 @@ pub struct ServiceKey {
 }
 
 impl ServiceKey {
-    /// Nothing.
+    /// No service.
     pub const NONE: Self =
         Self { address: Address::UNSPECIFIED, port: 0, protocol: 0, reserved: 0, reserved2: 0 };
 }
 
-/// What the agent tells the running program.
+/// The agent's settings for the running program.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Control {
     /// The agent's poll number, see [`SourceState`].
     pub epoch: u32,
-    /// 1 where this host forwards, so that a port without a socket may be somebody else's.
+    /// 1 if this host forwards packets. Then a port without a socket may belong to another host.
     pub forwards: u32,
-    /// From how many news of a source on the agent is to be told at once; 0: never.
-    pub trip: u32,
-    /// For how many epochs an entry of [`LIVE`] counts.
+    /// The program wakes the agent for a source from this number of novelties on; 0: never.
+    pub wakeup: u32,
+    /// For how many epochs an entry of [`LIVE`] is valid.
     pub live_epochs: u32,
-    /// For how many epochs an entry of [`PUBLISHED`] counts.
+    /// For how many epochs an entry of [`PUBLISHED`] is valid.
     pub published_epochs: u32,
     /// What the gate does: one of [`GATE_OFF`], [`GATE_DRY_RUN`], [`GATE_ENFORCE`].
     pub gate: u32,
-    /// 1 where a banned source's packets are dropped whatever they are, 0 where those that belong to this host's own
-    /// connections pass.
+    /// 1: all packets of a banned source are dropped. 0: packets that belong to this host's own connections pass.
     pub drop_all: u32,
-    /// Exact bans and banned networks that there are, so that nothing is looked up where there are none.
+    /// Number of exact bans. Where it is 0, the program skips the look-up.
     pub bans: u32,
-    /// As above: networks.
+    /// Number of banned networks, for the same reason.
     pub banned_networks: u32,
-    /// As above: sources that are shielded from.
+    /// Number of shielded sources, for the same reason.
     pub shields: u32,
-    /// Version of the allow list, never 0; see [`Ban::cleared`].
+    /// Version of the allow list, never 0. See [`Ban::cleared`].
     pub allowed_version: u32,
-    /// New sources an epoch that enter the table on each CPU with their first probe, see [`crate::door`].
+    /// How many new sources enter the table on each CPU in an epoch with their first probe, see [`crate::admission`].
     pub free_entries: u32,
     /// Version of [`HOME`].
     pub home_version: u32,
-    /// Samples of one source an epoch, of what it says and again of what it is answered, see [`crate::sample`].
+    /// Samples of one source in an epoch. Its requests and the answers to it each have this budget, see
+    /// [`crate::sample`].
     pub source_samples: u32,
-    /// Samples an epoch on each CPU.
+    /// Samples in an epoch on each CPU.
     pub cpu_samples: u32,
-    /// For how many epochs both are saved.
+    /// For how many epochs unused samples of both budgets are saved.
     pub sample_epochs: u32,
-    /// From how many services or addresses on that a source missed for certain within an epoch it is held, see [`crate::hold`]; 0: never.
-    pub reflex: u32,
-    /// For how many jiffies it is held.
-    pub reflex_ticks: u32,
-    /// How many sources are held in an epoch at most.
-    pub reflex_most: u32,
-    /// For how many jiffies an epoch lasts at most: then the agent is gone, and the program moves on by itself, see [`RUNNING`];
-    /// 0: until the agent ends it.
+    /// The program holds a source that missed for certain so many services or addresses within an epoch, see
+    /// [`crate::hold`]; 0: never.
+    pub hold_from: u32,
+    /// How long a hold lasts, in jiffies.
+    pub hold_ticks: u32,
+    /// How many holds may begin in an epoch at most.
+    pub max_holds: u32,
+    /// How long an epoch lasts at most, in jiffies. After that the agent is gone, and the program moves on by itself,
+    /// see [`RUNNING`]. 0: an epoch lasts until the agent ends it.
     pub epoch_ticks: u32,
 }
 
 /// Array with one [`Running`].
 pub const RUNNING: &str = "RUNNING";
 
-/// The epoch by which the distinct things of sources are kept, see [`crate::epoch`].
+/// The epoch in which the program keeps the distinct things of sources, see [`crate::epoch`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Running {
-    /// Since when it runs, in jiffies.
+    /// When it began, in jiffies.
     pub since: u64,
     /// Its number.
     pub epoch: u32,
-    /// [`Control::epoch`] when that was looked at last: another number now is the agent's, and runs instead.
-    pub told: u32,
+    /// [`Control::epoch`] at the last look. If that number is another one now, the agent has set it, and it becomes
+    /// the running epoch.
+    pub agent_epoch: u32,
 }
 
-/// [`Control::gate`]: bans are not looked at.
+/// [`Control::gate`]: the program looks at no bans.
 pub const GATE_OFF: u32 = 0;
-/// [`Control::gate`], [`Ban::mode`]: what would be dropped is counted and passes.
+/// [`Control::gate`], [`Ban::mode`]: the program counts a packet that it would drop, and lets it pass.
 pub const GATE_DRY_RUN: u32 = 1;
-/// [`Control::gate`], [`Ban::mode`]: what is banned is dropped. Both must say so: a ban that was made in dry run never
-/// drops, whatever the gate does by then.
+/// [`Control::gate`], [`Ban::mode`]: the program drops the packets of a ban. Gate and ban must both say so: a ban that
+/// was made in a dry run never drops anything, whatever mode the gate has later.
 pub const GATE_ENFORCE: u32 = 2;
 
 /// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: banned sources.
 pub const BANS: &str = "BANS";
-/// Bans that it holds unless the agent is told otherwise.
+/// How many bans [`BANS`] has room for, unless the agent sets another number.
 pub const DEFAULT_MAX_BANS: u32 = 65_536;
 /// LPM trie of [`Address`] to [`Ban`]: banned networks, and IPv6 addresses longer than the mask of sources.
 pub const BANNED_NETWORKS: &str = "BANNED_NETWORKS";
-/// Networks that it holds.
+/// How many networks [`BANNED_NETWORKS`] has room for.
 pub const MAX_BANNED_NETWORKS: u32 = 131_072;
-/// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: sources that are shielded from, see [`crate::shield`]. A map of
-/// its own: whoever forges addresses can fill this one, and none of [`BANS`] goes for it.
+/// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: shielded sources, see [`crate::shield`]. It is a map of
+/// its own: an attacker with forged addresses can fill it, and pushes no entry out of [`BANS`].
 pub const SHIELDS: &str = "SHIELDS";
-/// Sources that it holds.
+/// How many sources [`SHIELDS`] has room for.
 pub const MAX_SHIELDS: u32 = 65_536;
-/// LPM trie of [`Address`] to a number that says nothing: who is never dropped, whatever ban there is.
+/// LPM trie of [`Address`] to a number without a meaning: networks that are never dropped, whatever bans there are.
 pub const ALLOWED: &str = "ALLOWED";
-/// Networks that it holds.
+/// How many networks [`ALLOWED`] has room for.
 pub const MAX_ALLOWED: u32 = 16_384;
-/// Name of the program that writes the kernel's `jiffies_64` into the first 8 bytes of the frame that it is run on, in
-/// host byte order: the clock by which bans end.
+/// Name of the program that writes the kernel's `jiffies_64` into the first 8 bytes of its frame, in host byte order.
+/// Bans end by this clock.
 pub const CLOCK_PROGRAM: &str = "scanguard_clock";
 
-/// A ban or a shield. It ends by itself, whether the agent lives or not.
+/// A ban or a shield. It ends by itself, also when the agent is gone.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Ban {
-    /// `jiffies_64` from which on it counts no more; [`NEVER`]: it does not end.
+    /// The `jiffies_64` at which it ends. [`NEVER`]: it does not end.
     pub expires: u64,
     /// [`GATE_DRY_RUN`] or [`GATE_ENFORCE`].
     pub mode: u32,
-    /// The program's own: the [`Control::allowed_version`] for which the source was found not to be allowed.
+    /// Only the program uses it: the [`Control::allowed_version`] for which the program found that the source is not
+    /// allowed.
     pub cleared: u32,
-    /// Packets that were dropped, or would have been. Not exact when several CPUs count at once; the tally is.
+    /// Packets that it dropped, or would have dropped. The number is not exact when several CPUs count at once; the
+    /// tally is.
     pub dropped: u64,
-    /// `jiffies_64` of the last of them, 0 if there was none.
+    /// `jiffies_64` of the last of these packets, 0 if there was none.
     pub last: u64,
 }
 
@@ -236,26 +242,26 @@ pub const NEVER: u64 = u64::MAX;
 
 /// Per-CPU array with one [`TurnedAway`].
 pub const TURNED_AWAY: &str = "TURNED_AWAY";
-/// Examples a CPU.
+/// Number of examples on each CPU.
 pub const TURNED_AWAY_SAMPLES: usize = 8;
 
-/// What those probed whom the doorkeeper turned away, see [`crate::door`].
+/// Targets of the sources that were not admitted to the table, see [`crate::admission`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct TurnedAway {
-    /// Probes on this CPU since the program was loaded.
+    /// Probes of such sources on this CPU since the program was loaded.
     pub count: u64,
-    /// Some of the last of them.
+    /// Some of the last targets.
     pub samples: [Sample; TURNED_AWAY_SAMPLES],
 }
 
-/// Ring buffer of [`Trip`].
+/// Ring buffer of [`Wakeup`].
 pub const TRIPS: &str = "TRIPS";
 
-/// Something new of a source that has shown much that is new.
+/// A source showed something new, after it had shown much that was new.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
-pub struct Trip {
+pub struct Wakeup {
     /// The source.
     pub source: Address,
     /// Kernel monotonic time in nanoseconds.
@@ -264,37 +270,38 @@ pub struct Trip {
 
 /// Ring buffer of samples: a [`SampleHeader`], then the bytes.
 pub const SAMPLES: &str = "SAMPLES";
-/// Global, `[u64; PORT_WORDS]`: the [`crate::sample::Ports`] of TCP at which payloads are looked at; none: nowhere.
+/// Global, `[u64; PORT_WORDS]`: the [`crate::sample::Ports`] of TCP whose payloads the program looks at. It may be
+/// empty.
 pub const TCP_PORTS: &str = "TCP_PORTS";
-/// Global, as above: the ports at which DNS is spoken, over TCP and UDP. The other ones of TCP speak HTTP or TLS.
+/// Global, as above: the ports of DNS, over TCP and UDP. The other ports of TCP carry HTTP or TLS.
 pub const DNS_PORTS: &str = "DNS_PORTS";
-/// Global, `u32`: 0 where nothing is sampled, so that the verifier takes all of it out of the program.
+/// Global, `u32`: 0 where nothing is sampled. Then the verifier removes the code for samples from the program.
 pub const SAMPLING: &str = "SAMPLING";
 
-/// What precedes the bytes of a sample in the ring buffer.
+/// The header in front of the bytes of a sample in the ring buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct SampleHeader {
-    /// The client, masked as sources are.
+    /// The client, masked like all sources.
     pub source: Address,
-    /// The address of this host's side.
+    /// The address on this host's side.
     pub host: Address,
-    /// The port of this host's side, in host byte order.
+    /// The port on this host's side, in host byte order.
     pub port: u16,
-    /// The port of the client's side, in host byte order.
+    /// The client's port, in host byte order.
     pub client_port: u16,
     /// Protocol.
     pub protocol: u8,
     /// Number of [`crate::content::Begins`].
     pub begins: u8,
-    /// 1 where it was said by the source that it names: the segment's numbers fit the socket of the connection
-    /// ([`crate::proof`]); of an answer: this host sent it.
+    /// 1 if the named source is proven to have sent it: the segment's numbers fit the socket of the connection
+    /// ([`crate::proof`]). For an answer: 1 if this host sent it.
     pub owned: u8,
     /// Explicit padding.
     pub reserved: u8,
 }
 
-// The sizes that the maps are made with. A change here is a change of `VERSION`.
+// The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 80);

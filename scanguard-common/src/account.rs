@@ -1,4 +1,4 @@
-//! What is kept of one source, and how a probe changes it.
+//! The state of one source, and how a probe changes it.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -9,34 +9,34 @@ use crate::{
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
 };
 
-/// [`PROBE_CLASSES`] rounded up, so that what follows the counters is aligned to 8 bytes.
+/// [`PROBE_CLASSES`] rounded up, so that the fields behind the counters are aligned to 8 bytes.
 pub const COUNT_SLOTS: usize = PROBE_CLASSES.next_multiple_of(2);
-/// Targets kept as examples.
+/// How many targets are kept as examples.
 pub const SAMPLES: usize = 4;
 
-/// What is distinct among the probes of one source in one epoch. Those that met a service are kept apart:
-/// clients meet services, scanners mostly do not.
+/// The distinct targets of one source in one epoch. Targets that met a service are counted apart: clients meet
+/// services, scanners mostly do not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Distinct {
-    /// Bitmap of services that were probed and not met, see [`sketch::service_bit`].
+    /// Bitmap of services that were probed and did not answer, see [`sketch::service_bit`].
     pub services: [u64; SERVICE_WORDS],
-    /// Bitmap of addresses that were probed and where no service was met, see [`sketch::host_bit`].
+    /// Bitmap of addresses that were probed without meeting a service there, see [`sketch::host_bit`].
     pub hosts: [u64; HOST_WORDS],
-    /// Bitmap of services that were met, in one word.
+    /// Bitmap of services that were met. It is one word.
     pub open_services: u64,
-    /// Bitmap of addresses where a service was met, in one word.
+    /// Bitmap of addresses where a service was met. It is one word.
     pub open_hosts: u64,
-    /// Bitmap of services whose handshakes the source aborted, in one word; see
+    /// Bitmap of services whose handshakes the source aborted. It is one word. See
     /// [`crate::oracle::Decision::Ordinary::aborts`].
     pub aborted_services: u64,
-    /// Bitmap of services on assigned ports (below [`DYNAMIC_START`]) with which the source completed connections, in one
-    /// word.
+    /// Bitmap of services on assigned ports (below [`DYNAMIC_START`]) with which the source completed connections. It
+    /// is one word.
     pub connected_services: u64,
 }
 
 impl Distinct {
-    /// Nothing seen.
+    /// Nothing was seen.
     pub const EMPTY: Self = Self {
         services: [0; SERVICE_WORDS],
         hosts: [0; HOST_WORDS],
@@ -46,7 +46,7 @@ impl Distinct {
         connected_services: 0,
     };
 
-    /// Adds what `other` saw.
+    /// Adds the bits of `other`.
     pub fn union(&mut self, other: &Self) {
         for (word, more) in self.services.iter_mut().zip(&other.services) {
             *word |= more;
@@ -61,64 +61,65 @@ impl Distinct {
     }
 }
 
-/// [`SourceState::missed`] of a source that was held in this epoch already, see [`crate::hold`].
+/// [`SourceState::missed`] of a source that was already held in this epoch, see [`crate::hold`].
 pub const HELD_ALREADY: u32 = u32::MAX;
 
-/// One more service in [`SourceState::missed`]: services are its lower half. Neither half can overflow: a window
+/// Adds one service to [`SourceState::missed`], whose lower half counts services. Neither half can overflow: a window
 /// has 512 bits of services and 256 of addresses, and an epoch sees two windows at most.
 pub const MISSED_SERVICE: u32 = 1;
-/// One more address there: addresses are its upper half.
+/// Adds one address to it. The upper half counts addresses.
 pub const MISSED_HOST: u32 = 1 << 16;
 
-/// A probed target, kept as an example.
+/// A target, kept as an example.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Sample {
-    /// Probed address.
+    /// The probed address.
     pub host: Address,
-    /// Probed port in host byte order, 0 if none.
+    /// The probed port in host byte order, 0 if there is none.
     pub port: u16,
     /// Protocol of the service.
     pub protocol: u8,
-    /// 1 where a sample was taken, 0 in a slot that is still empty.
+    /// 1 if the slot has a sample, 0 if it is empty.
     pub taken: u8,
-    /// Epoch in which it was taken.
+    /// Epoch of the sample.
     pub epoch: u32,
 }
 
-/// What the table holds for one source. Fixed size, no padding, shared by all CPUs.
+/// The entry of one source in the table. It has a fixed size and no padding, and all CPUs share it.
 ///
-/// The agent numbers its polls; that number is the epoch. Distinct things are kept for the running
-/// epoch and the one before, in `windows[epoch % 2]`, so that a reader who has moved the epoch on
-/// finds the finished one whole.
+/// The agent numbers its polls, and this number is the epoch. Distinct things are kept for the running epoch and the
+/// one before it, in `windows[epoch % 2]`. After the agent has moved to the next epoch, a reader therefore finds the
+/// finished one whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct SourceState {
-    /// Kernel monotonic time of the insertion in nanoseconds. It tells an entry from the one
-    /// of the same source before it, whose counters are gone.
+    /// Kernel monotonic time of the insertion in nanoseconds. It distinguishes this entry from an earlier one of the
+    /// same source, whose counters are gone.
     pub born_ns: u64,
-    /// Epoch in which something was counted last.
+    /// The last epoch in which something was counted.
     pub epoch: u32,
-    /// Connections with the source that the kernel's TCP established. They prove that somebody is at that address, not
-    /// that he sent the probes. Modulo 2^32.
+    /// Connections with the source that the kernel's TCP established, modulo 2^32. They prove that a host uses that
+    /// address. They do not prove that this host sent the probes.
     pub completed: u32,
     /// Explicit padding.
     pub reserved: u32,
-    /// Services that are surely closed and new to this epoch, which SYNs asked for, and addresses where they are; two halves, see
-    /// [`crate::hold`], also for what it is of one that was held already.
+    /// What the source missed in this epoch, in two halves: services that a SYN asked for, that are certainly closed
+    /// and that are new in this epoch; and their addresses. See [`crate::hold`], which also gives a special value to a
+    /// source that was already held.
     pub missed: u32,
-    /// Until when the program holds the source, as [`crate::hold::hold`] has it.
+    /// Until when the program holds the source, encoded by [`crate::hold::hold`].
     pub held: u64,
     /// Probes by class since the insertion, modulo 2^32.
     pub counts: [u32; COUNT_SLOTS],
-    /// The same probes by what they met, see [`Reach`].
+    /// The same probes by their [`Reach`].
     pub reach: [u32; REACHES],
-    /// Answers that went out to the source, see [`Answer`]; modulo 2^32.
+    /// Answers that left for the source, by [`Answer`], modulo 2^32.
     pub answers: [u32; ANSWERS],
-    /// Probes that met nothing and whose service or address was new in their epoch, probes that no
-    /// stack sends, and handshakes that were aborted with a service new to that in its epoch; modulo 2^32. What the
-    /// agent is woken by.
-    pub news: u32,
+    /// Novelties, modulo 2^32: probes that met nothing and whose service or address was new in their epoch, probes
+    /// that no stack sends, and aborted handshakes with a service that had none in this epoch before. Their number
+    /// decides when the agent is woken.
+    pub novelties: u32,
     /// Handshakes that the source aborted, modulo 2^32; see [`crate::oracle::Decision::Ordinary::aborts`].
     pub aborted: u32,
     /// Distinct things of the last two epochs.
@@ -128,7 +129,7 @@ pub struct SourceState {
 }
 
 impl SourceState {
-    /// A source that was just inserted, nothing counted yet.
+    /// A new entry: nothing was counted yet.
     #[inline(always)]
     pub const fn new(born_ns: u64, epoch: u32) -> Self {
         const NONE: Sample = Sample { host: Address::UNSPECIFIED, port: 0, protocol: 0, taken: 0, epoch: 0 };
@@ -142,17 +143,17 @@ impl SourceState {
             counts: [0; COUNT_SLOTS],
             reach: [0; REACHES],
             answers: [0; ANSWERS],
-            news: 0,
+            novelties: 0,
             aborted: 0,
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
         }
     }
 
-    /// What was distinct in `epoch` and later, as far as it is still kept.
+    /// The distinct things of `epoch` and later, as far as they are still kept.
     pub fn distinct_since(&self, epoch: u32) -> Distinct {
         let mut seen = Distinct::EMPTY;
-        // Wrapping distance: epochs are numbered modulo 2^32.
+        // Wrapping distance, since epochs are numbered modulo 2^32.
         let age = self.epoch.wrapping_sub(epoch);
         if age > u32::MAX / 2 {
             return seen;
@@ -170,7 +171,7 @@ fn slot(epoch: u32) -> usize {
     (epoch & 1) as usize
 }
 
-/// How memory is changed that other CPUs may change at the same time.
+/// How to change memory that other CPUs may change at the same time.
 pub trait Memory {
     /// Adds 1.
     ///
@@ -185,7 +186,7 @@ pub trait Memory {
     unsafe fn set_bits(word: *mut u64, bits: u64);
 }
 
-/// Memory that nobody else changes: for hosts.
+/// Memory that only one thread uses, on the host side.
 pub struct Unshared;
 
 impl Memory for Unshared {
@@ -200,8 +201,8 @@ impl Memory for Unshared {
     }
 }
 
-/// Empties a window word by word. Volatile, since the compiler would make a call of memset of it, which
-/// for the BPF target goes byte by byte.
+/// Empties a window word by word. The writes are volatile: otherwise the compiler would call memset, which writes
+/// single bytes on the BPF target.
 ///
 /// # Safety
 /// `window` is valid for writes and aligned.
@@ -217,7 +218,7 @@ unsafe fn clear(window: *mut Distinct) {
     }
 }
 
-/// Moves the windows on to `epoch`, and gives that epoch's.
+/// Moves the windows to `epoch`, and gives the window of that epoch.
 ///
 /// # Safety
 /// `state` is valid for reads and writes and aligned.
@@ -226,8 +227,8 @@ unsafe fn window(state: *mut SourceState, epoch: u32) -> *mut Distinct {
     // SAFETY: the caller's promise holds for the whole state, hence for each part of it.
     unsafe {
         let last = (&raw const (*state).epoch).read();
-        // A packet that was under way when its epoch ended may come after one of the next: then its window is the one
-        // before, and is not to be emptied.
+        // A packet that was under way when its epoch ended may arrive after a packet of the next epoch. Then its
+        // window is the one before, and must not be emptied.
         if last != epoch && last.wrapping_sub(epoch) != 1 {
             (&raw mut (*state).epoch).write(epoch);
             (&raw mut (*state).missed).write(0);
@@ -240,23 +241,23 @@ unsafe fn window(state: *mut SourceState, epoch: u32) -> *mut Distinct {
     }
 }
 
-/// Counts one more of what the agent is woken by, and gives their number so far.
+/// Counts one more novelty, and gives their number so far.
 ///
 /// # Safety
 /// `state` is valid for reads and writes and aligned.
 #[inline(always)]
 unsafe fn one_more(state: *mut SourceState) -> u32 {
-    // Not exact when several CPUs count at once: it only decides when the agent looks.
+    // The count is not exact when several CPUs count at once. It only decides when the agent looks.
     // SAFETY: the caller's promise.
     unsafe {
-        let news = (&raw const (*state).news).read().wrapping_add(1);
-        (&raw mut (*state).news).write(news);
-        news
+        let novelties = (&raw const (*state).novelties).read().wrapping_add(1);
+        (&raw mut (*state).novelties).write(novelties);
+        novelties
     }
 }
 
-/// Whether a SYN failed for certain. Not on ephemeral ports: a client of passive FTP behind a filter fails on another
-/// one each time.
+/// Whether a SYN certainly failed. Ephemeral ports are left out: a client of passive FTP behind a filter fails on
+/// another one each time.
 #[inline(always)]
 fn is_surely_closed(reach: Reach, service: Service) -> bool {
     service.port < EPHEMERAL_START
@@ -266,13 +267,14 @@ fn is_surely_closed(reach: Reach, service: Service) -> bool {
         }
 }
 
-/// Counts what was missed for the first time in an epoch, unless the source was held in it.
+/// Counts a service or address that was missed for the first time in an epoch, unless the source was already held in
+/// it.
 ///
 /// # Safety
 /// `state` is valid for reads and writes and aligned.
 #[inline(always)]
 unsafe fn more_missed(state: *mut SourceState, more: u32) {
-    // As with news, not exact when several CPUs count at once: the source is then held a little later.
+    // As with novelties, this is not exact when several CPUs count at once. Then the hold begins a little later.
     // SAFETY: the caller's promise.
     unsafe {
         let missed = (&raw const (*state).missed).read();
@@ -284,17 +286,17 @@ unsafe fn more_missed(state: *mut SourceState, more: u32) {
 
 /// Counts one probe for its source.
 ///
-/// Counters are exact however many CPUs count at once. The bitmaps may lose a bit when the first
-/// probes of an epoch arrive on several CPUs at the same instant; they estimate, and the next probe
-/// of the same target sets it again.
+/// The counters are exact, however many CPUs count at once. The bitmaps may lose a bit when the first probes of an
+/// epoch arrive on several CPUs at the same instant. They only estimate, and the next probe of the same target sets
+/// the bit again.
 ///
-/// `class` is the index of a [`crate::outcome::ProbeClass`]; with any other nothing happens. A number, since
-/// the verifier must see it compared with the bound, which the compiler leaves out for an enum.
+/// `class` is the index of a [`crate::outcome::ProbeClass`]; any other number does nothing. It is a number because the
+/// verifier must see a comparison with the bound, and the compiler omits that comparison for an enum.
 ///
-/// Gives the number of news so far if this probe is one of them.
+/// Gives the number of novelties so far if this probe is a novelty.
 ///
 /// # Safety
-/// `state` is valid for reads and writes and aligned. With [`Unshared`] nobody else uses it.
+/// `state` is valid for reads and writes and aligned. With [`Unshared`], nobody else uses it.
 #[inline(always)]
 pub unsafe fn record<M: Memory>(
     state: *mut SourceState,
@@ -307,8 +309,8 @@ pub unsafe fn record<M: Memory>(
     if class >= PROBE_CLASSES {
         return None;
     }
-    // SAFETY: the caller's promise holds for the whole state, hence for each part of it. No reference
-    // into it is made, since other CPUs may write to it.
+    // SAFETY: the caller's promise holds for the whole state, hence for each part of it. The code makes no reference
+    // into it, since other CPUs may write to it.
     unsafe {
         M::increment(&raw mut (*state).counts[class]);
         let window = window(state, epoch);
@@ -351,7 +353,7 @@ pub unsafe fn record<M: Memory>(
             return None;
         }
         if new_service || new_host {
-            // Distinct targets fall into slots by their hash, so that the examples vary.
+            // The hash of a target chooses its slot, so that the examples vary.
             let place = (service.mask.trailing_zeros() ^ host.mask.trailing_zeros()) as usize % SAMPLES;
             (&raw mut (*state).samples[place]).write(Sample {
                 host: flow.destination,
@@ -361,7 +363,7 @@ pub unsafe fn record<M: Memory>(
                 epoch,
             });
         }
-        // Those who meet services are clients, mostly.
+        // Sources that meet services are mostly clients.
         if matches!(reach, Reach::Open) && !is_odd {
             return None;
         }
@@ -369,7 +371,7 @@ pub unsafe fn record<M: Memory>(
     }
 }
 
-/// Classes of which a single probe is odd: no stack sends them. A bit for each index.
+/// Classes whose single probe is already odd, because no stack sends it. A bit for each index.
 const ODD_CLASSES: u32 = {
     let odd = [
         ProbeClass::Null,
@@ -390,8 +392,8 @@ const ODD_CLASSES: u32 = {
     bits
 };
 
-/// Notes that a connection with the source was completed, with the service of this host that it is with (none: this host
-/// began it). The windows move on, so that the change is seen with those of this epoch.
+/// Notes that a connection with the source was completed. `service` is the service of this host, or nothing if this
+/// host began the connection. The windows move on, so that the agent sees the change with those of this epoch.
 ///
 /// # Safety
 /// As [`record`].
@@ -412,8 +414,8 @@ pub unsafe fn record_completed<M: Memory>(
     }
 }
 
-/// Notes that the source aborted a handshake with a service. Gives the number of news so far if the service is new to
-/// that in this epoch.
+/// Notes that the source aborted a handshake with a service. Gives the number of novelties so far if the service had
+/// no aborted handshake in this epoch before.
 ///
 /// # Safety
 /// As [`record`].
@@ -437,7 +439,7 @@ pub unsafe fn record_aborted<M: Memory>(
     }
 }
 
-/// Notes an answer that went out to the source. The windows move on, as in [`record_completed`].
+/// Notes an answer that left for the source. The windows move on, as in [`record_completed`].
 ///
 /// # Safety
 /// As [`record`].

@@ -1,4 +1,4 @@
-//! Addresses as the maps key them: 16 bytes, IPv4 mapped into IPv6, so that there is one code path.
+//! Addresses as keys of maps: 16 bytes, with IPv4 mapped into IPv6, so that there is one code path.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,16 +22,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 )]
 #[repr(C)]
 pub struct Address {
-    /// The 16 bytes as they are in memory, read as two native words: comparing and masking two
-    /// words is what the kernel program does best.
+    /// The 16 bytes in memory, read as two native words. The kernel program compares and masks two words fastest.
     words: [u64; 2],
 }
 
-/// `::ffff:0:0/96` as its second native word, the IPv4 address not yet filled in.
+/// `::ffff:0:0/96` as its second native word, without the IPv4 address.
 const V4_MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
 
 impl Address {
-    /// `::`, as which an empty slot is filled.
+    /// `::`, the value of an empty slot.
     pub const UNSPECIFIED: Self = Self { words: [0; 2] };
 
     /// The v4-mapped form of an IPv4 address.
@@ -54,7 +53,7 @@ impl Address {
         }
     }
 
-    /// The address of which these are the two native words.
+    /// The address of these two native words.
     #[inline(always)]
     pub const fn from_words(words: [u64; 2]) -> Self {
         Self { words }
@@ -80,7 +79,7 @@ impl Address {
         self.is_v4().then_some((((self.words[1] >> shift) & 0xffff_ffff) as u32).to_ne_bytes())
     }
 
-    /// Whether it stands for no address: `::`, or one of 0.0.0.0/8 (RFC 1122, 3.2.1.3).
+    /// Whether it is unspecified: `::`, or one of 0.0.0.0/8 (RFC 1122, 3.2.1.3).
     #[inline(always)]
     pub fn is_unspecified(&self) -> bool {
         match self.v4() {
@@ -89,7 +88,7 @@ impl Address {
         }
     }
 
-    /// Whether it is a host's name for itself: `::1`, or one of 127.0.0.0/8.
+    /// Whether it is a loopback address: `::1`, or one of 127.0.0.0/8.
     #[inline(always)]
     pub fn is_loopback(&self) -> bool {
         match self.v4() {
@@ -107,7 +106,7 @@ impl Address {
         bytes
     }
 
-    /// The address as the standard library knows it.
+    /// The address as a type of the standard library.
     pub fn to_ip(self) -> IpAddr {
         Ipv6Addr::from(self.bytes()).to_canonical()
     }
@@ -128,8 +127,8 @@ impl From<Ipv4Addr> for Address {
     }
 }
 
-/// What of an IPv6 source address is kept: one host usually owns a whole /64, so that counting
-/// single addresses would let it appear as 2^64 sources.
+/// Which bits of an IPv6 source address are kept. One host usually owns a whole /64; if single addresses were counted,
+/// it could appear as 2^64 sources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SourceMask {
     words: [u64; 2],
@@ -143,7 +142,7 @@ impl SourceMask {
         Self { words: [((mask >> 64) as u64).to_be(), (mask as u64).to_be()] }
     }
 
-    /// From the two native words of the mask, as the kernel program gets them.
+    /// The mask of these two native words, which the kernel program gets.
     #[inline(always)]
     pub const fn from_words(words: [u64; 2]) -> Self {
         Self { words }
@@ -154,7 +153,7 @@ impl SourceMask {
         self.words
     }
 
-    /// The source that `address` counts for.
+    /// The source for which `address` counts.
     #[inline(always)]
     pub fn apply(self, address: Address) -> Address {
         if address.is_v4() {

@@ -1,4 +1,4 @@
-//! [`Headers`] to [`Outcome`]: which packets probe, and for what.
+//! [`Headers`] to [`Outcome`]: which packets are probes, and of which class.
 
 use zerocopy::network_endian::U16;
 
@@ -15,26 +15,26 @@ use crate::{
     },
 };
 
-/// What the early decision came to.
+/// The result of the early decision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Early {
-    /// A segment of a connection that carries data, or goes beyond its acknowledgment.
+    /// A segment of a connection that carries data or does more than acknowledge.
     Established,
-    /// A bare acknowledgment, which is what an ACK probe looks like. With the tag of its flow, by which a
-    /// known one is recognized; see [`crate::flow::tag`].
+    /// A bare acknowledgment, which looks like an ACK probe. It comes with the tag of its flow, by which a known flow
+    /// is recognized; see [`crate::flow::tag`].
     Acknowledgment {
         /// The tag.
         tag: u64,
     },
-    /// A SYN alone, its lengths in order: a probe of [`ProbeClass::Syn`] with the flow of [`early_flow`].
+    /// A SYN alone with correct lengths: a probe of [`ProbeClass::Syn`] with the flow of [`early_flow`].
     Opening,
-    /// Something else: see what [`classify`] says.
+    /// Something else: ask [`classify`].
     Undecided,
 }
 
-/// The early decision: recognizes the segments of running connections, the bulk of all traffic, by
-/// one bounds check and a few comparisons, before the addresses of most are read. Tagged segments and
-/// those with IP options are left to [`classify`].
+/// The early decision: recognizes the segments of running connections, which are most of all traffic, by one bounds
+/// check and a few comparisons. For most of them it does not read the addresses. Tagged segments and those with IP
+/// options are left to [`classify`].
 #[inline(always)]
 pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
     let Some(frame) = packet.view::<PlainTcp4>(0) else {
@@ -53,7 +53,7 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
                     && packet.holds(size_of::<Ethernet>() + total);
                 return opening(&frame.tcp, is_sound && frame.ip.source != frame.ip.destination, payload);
             }
-            // Not by the payload: of a total length of 0 that is anything.
+            // The payload does not decide: with a total length of 0 it may be anything.
             if total > size_of::<Ipv4>() + frame.tcp.header_len() {
                 return Early::Established;
             }
@@ -82,7 +82,7 @@ pub fn early<P: Packet>(packet: &P, salt: u64) -> Early {
     }
 }
 
-/// Whether a segment is a SYN alone with a header of a length that can be.
+/// Whether a segment is a SYN alone and its header has a possible length.
 #[inline(always)]
 fn opening(tcp: &Tcp, is_sound: bool, payload: usize) -> Early {
     let header_len = tcp.header_len();
@@ -92,7 +92,7 @@ fn opening(tcp: &Tcp, is_sound: bool, payload: usize) -> Early {
     Early::Undecided
 }
 
-/// The source of a packet for which [`early`] found something.
+/// The source of a packet that [`early`] recognized.
 #[inline(always)]
 pub fn early_source<P: Packet>(packet: &P) -> Option<Address> {
     let frame = packet.view::<PlainTcp4>(0)?;
@@ -102,7 +102,7 @@ pub fn early_source<P: Packet>(packet: &P) -> Option<Address> {
     }
 }
 
-/// The port to which a packet goes for which [`early`] found something, and the offset of what the segment carries.
+/// The destination port of a packet that [`early`] recognized, and the offset of its payload.
 #[inline(always)]
 pub fn early_payload<P: Packet>(packet: &P) -> Option<(u16, usize)> {
     let frame = packet.view::<PlainTcp4>(0)?;
@@ -113,7 +113,7 @@ pub fn early_payload<P: Packet>(packet: &P) -> Option<(u16, usize)> {
     Some((tcp.destination.get(), offset - size_of::<Tcp>() + tcp.header_len()))
 }
 
-/// The flow of a packet for which [`early`] found something.
+/// The flow of a packet that [`early`] recognized.
 #[inline(always)]
 pub fn early_flow<P: Packet>(packet: &P) -> Option<Flow> {
     let frame = packet.view::<PlainTcp4>(0)?;
@@ -135,7 +135,7 @@ fn is_established(flags: u8) -> bool {
     flags & (SYN | FIN | RST | ACK) == ACK
 }
 
-/// What a packet is after its headers were found.
+/// Classifies a packet whose headers were found.
 #[inline(always)]
 pub fn classify<P: Packet>(packet: &P, headers: &Headers) -> Outcome {
     if let Some(verdict) = fragment(packet, headers) {
@@ -152,7 +152,7 @@ pub fn classify<P: Packet>(packet: &P, headers: &Headers) -> Outcome {
     finish(packet, headers, verdict)
 }
 
-/// What a packet is, with its ports; or the exit of one that is no probe whatever the sockets say.
+/// The kind of a packet with its ports, or the exit of one that is no probe, whatever the sockets say.
 type Verdict = Result<(Kind, Ports16), Exit>;
 
 #[derive(Clone, Copy)]
@@ -168,7 +168,7 @@ struct Ports16 {
     destination: u16,
 }
 
-/// Where no port can be read.
+/// Used where no port can be read.
 const NO_PORT: Ports16 = Ports16 { source: 0, destination: 0 };
 
 #[inline(always)]
@@ -181,7 +181,7 @@ fn probe(class: ProbeClass, ports: Ports16) -> Verdict {
     Ok((Kind::Probe(class), ports))
 }
 
-/// Adds the addresses, which only probes need.
+/// Adds the addresses. Only probes need them.
 #[inline(always)]
 fn finish<P: Packet>(packet: &P, headers: &Headers, verdict: Verdict) -> Outcome {
     let (kind, ports) = match verdict {
@@ -205,8 +205,8 @@ fn finish<P: Packet>(packet: &P, headers: &Headers, verdict: Verdict) -> Outcome
     }
 }
 
-/// Length of the smallest transport header that must be in the first fragment (RFC 1858, 3.1):
-/// with less, filters and sensors do not see flags and ports.
+/// Length of the smallest transport header that must be in the first fragment (RFC 1858, 3.1). With less, filters and
+/// sensors do not see flags and ports.
 #[inline(always)]
 fn shortest_header(protocol: u8) -> usize {
     match protocol {
@@ -217,7 +217,7 @@ fn shortest_header(protocol: u8) -> usize {
     }
 }
 
-/// Fragments that hide the transport header are probes; other later fragments are not looked into.
+/// Fragments that hide the transport header are probes. The code does not look into other later fragments.
 #[inline(always)]
 fn fragment<P: Packet>(packet: &P, headers: &Headers) -> Option<Verdict> {
     match headers.fragment {
@@ -226,7 +226,7 @@ fn fragment<P: Packet>(packet: &P, headers: &Headers) -> Option<Verdict> {
             Some(probe(ProbeClass::TinyFragment, view_ports(packet, headers)))
         }
         Fragment::First => None,
-        // RFC 1858, 3.2: at 8 bytes into TCP it would overwrite the flags.
+        // RFC 1858, 3.2: a fragment at 8 bytes into TCP would overwrite the flags.
         Fragment::Later(1) if headers.protocol == protocol::TCP => {
             Some(probe(ProbeClass::TinyFragment, NO_PORT))
         }
@@ -249,7 +249,7 @@ fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     tcp_flags(header.flags, empty).map(|kind| (kind, ports))
 }
 
-/// What a combination of TCP flags means. ECE and CWR are part of ECN, with or without SYN.
+/// The meaning of a combination of TCP flags. ECE and CWR belong to ECN, with or without SYN.
 #[inline(always)]
 fn tcp_flags(flags: u8, empty: bool) -> Result<Kind, Exit> {
     const XMAS: u8 = FIN | PSH | URG;
@@ -262,7 +262,7 @@ fn tcp_flags(flags: u8, empty: bool) -> Result<Kind, Exit> {
         _ if is_established(flags) => return Err(Exit::TcpEstablished),
         SYN_ACK => return Ok(Kind::Segment(SegmentKind::SynAck)),
         RST | RST_ACK => return Ok(Kind::Segment(SegmentKind::Reset)),
-        // Data and urgent data may come with the last segment.
+        // The last segment may carry data and urgent data.
         _ if flags & (SYN | RST) == 0 && flags & CLOSING == CLOSING => {
             return Ok(Kind::Segment(SegmentKind::Closing));
         }
@@ -344,8 +344,8 @@ fn sctp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     }
 }
 
-/// Protocols beyond the transports: those that edge hosts do speak pass if they carry anything;
-/// nmap -sO sends bare IP headers.
+/// Protocols other than the transports. Those that edge hosts use pass if they carry anything; nmap -sO sends bare IP
+/// headers.
 #[inline(always)]
 fn ip_protocol(protocol: u8, headers: &Headers) -> Verdict {
     let spoken = matches!(
@@ -369,8 +369,8 @@ fn ip_protocol(protocol: u8, headers: &Headers) -> Verdict {
     probe(ProbeClass::IpProtocol, NO_PORT)
 }
 
-/// A transport header that is not there to be read: the IP length cuts it short; or the frame holds it, but not in its
-/// first buffer, which is the driver's doing and no probe.
+/// A transport header that cannot be read. Either the IP length cuts it short, or it is in the frame but not in its
+/// first buffer. The latter depends on the driver and is no probe.
 #[inline(always)]
 fn missing<T>(headers: &Headers, ports: Ports16) -> Verdict {
     if headers.transport_len < size_of::<T>() {
@@ -385,7 +385,7 @@ fn view_ports<P: Packet>(packet: &P, headers: &Headers) -> Ports16 {
         .map_or(NO_PORT, |header| ports(header.source, header.destination))
 }
 
-/// The header at the start of the transport, if it lies within the length that IP gives.
+/// The header at the start of the transport, if it lies within the IP length.
 #[inline(always)]
 fn view_within<'p, P: Packet, T: crate::wire::Wire>(packet: &'p P, headers: &Headers) -> Option<&'p T> {
     if headers.transport_len < size_of::<T>() {

@@ -1,8 +1,8 @@
-//! What payloads begin like: which are sampled, and how much of them.
+//! How payloads begin: which ones are sampled, and how much of them.
 //!
-//! Nothing is known here of the segments before, so that every request of a connection is seen and not only its first;
-//! what begins in the middle of a segment is not. What is sampled looks like the beginning of something: whether it is
-//! that, the agent's parsers say.
+//! This code knows nothing about earlier segments. So it sees every request of a connection and not only the first,
+//! but none that begins in the middle of a segment. A sample looks like the beginning of a message; the agent's
+//! parsers decide whether it is one.
 
 use crate::{
     outcome::{Flow, Service, numbered},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 numbered! {
-    /// What a payload begins like.
+    /// What the beginning of a payload looks like.
     Begins[BEGINNINGS] {
         /// An HTTP request.
         Request = "http_request",
@@ -32,12 +32,12 @@ numbered! {
 }
 
 impl Begins {
-    /// The one of this number.
+    /// The one with this number.
     pub fn from_index(index: u8) -> Option<Self> {
         Self::ALL.get(usize::from(index)).copied()
     }
 
-    /// Whether this host says it, rather than a client.
+    /// Whether this host sends it, rather than a client.
     #[inline(always)]
     pub const fn is_answer(self) -> bool {
         match self {
@@ -46,15 +46,16 @@ impl Begins {
         }
     }
 
-    /// Bytes that are taken at most.
+    /// How many bytes are sampled at most.
     #[inline(always)]
     pub const fn limit(self) -> usize {
         match self {
-            // Request line and the first headers; what browsers add beyond are cookies.
+            // Request line and the first headers. Browsers add cookies behind these.
             Self::Request => 512,
-            // Larger than any that fits into a segment of Ethernet; merged segments may have more.
+            // More than any hello that fits into a segment of Ethernet. Merged segments may have more.
             Self::Hello => MAX_SAMPLE,
-            // The longest name takes 255 bytes (RFC 1035, 2.3.4), before it lie 12 of the header (14 over TCP), behind it 4.
+            // The longest name takes 255 bytes (RFC 1035, 2.3.4). The header before it takes 12 (14 over TCP), and 4
+            // follow.
             Self::Query | Self::Answer => 300,
             // `HTTP/1.1 404 ` and some of the reason.
             Self::Status => 32,
@@ -62,41 +63,41 @@ impl Begins {
     }
 }
 
-/// Bytes of the longest sample.
+/// Length of the longest sample in bytes.
 pub const MAX_SAMPLE: usize = 2_048;
 
-/// Bytes by which it is told what a payload begins like.
+/// How many bytes decide what a payload begins like.
 pub const HEAD: usize = 32;
 
-/// The beginning of a payload, filled up with zeros.
+/// The beginning of a payload, padded with zeros.
 pub type Head = [u8; HEAD];
 
-/// The first bytes of a payload: of one alone the verifier does not understand the bounds check.
+/// The first bytes of a payload. There are two, since the verifier does not understand the bounds check of one.
 pub type Start = [u8; 2];
 
-/// What is spoken at a port.
+/// The protocol of a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Speaks {
-    /// HTTP or TLS: the payload says which.
+    /// HTTP or TLS. The payload tells which.
     Web,
     /// DNS.
     Dns,
 }
 
-/// Where the payload of a whole segment or datagram lies.
+/// The position of the payload of a whole segment or datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Payload {
-    /// From where to where, as the packet goes.
+    /// The flow, in the direction of the packet.
     pub flow: Flow,
     /// Offset in the frame.
     pub offset: usize,
-    /// Bytes, by the lengths that the headers give.
+    /// Length in bytes, as given by the headers.
     pub len: usize,
-    /// The numbers of its segment; 0 for a datagram.
+    /// The numbers of its segment, 0 for a datagram.
     pub numbers: Numbers,
 }
 
-/// Finds the payload of TCP and UDP; none of fragments.
+/// Finds the payload of TCP and UDP. Fragments have none here.
 #[inline(always)]
 pub fn payload<P: Packet>(packet: &P) -> Option<Payload> {
     match parse::parse(packet) {
@@ -110,14 +111,14 @@ pub fn payload<P: Packet>(packet: &P) -> Option<Payload> {
     }
 }
 
-/// As [`payload`], where [`parse::parse`] says that the headers lie deeper and [`deep::find`] found this.
+/// As [`payload`], for a frame whose headers lie deeper than [`parse::parse`] looks and were found by [`deep::find`].
 #[inline(always)]
 pub fn deep_payload(deep: &Deep) -> Option<Payload> {
     let payload = payload_behind(deep, &deep.headers()?)?;
     Some(Payload { offset: deep.in_frame(payload.offset), ..payload })
 }
 
-/// The payload behind these headers.
+/// Finds the payload behind these headers.
 #[inline(always)]
 pub fn payload_behind<P: Packet>(packet: &P, headers: &Headers) -> Option<Payload> {
     if !matches!(headers.fragment, Fragment::Whole) {
@@ -151,7 +152,7 @@ pub fn payload_behind<P: Packet>(packet: &P, headers: &Headers) -> Option<Payloa
     })
 }
 
-/// What is spoken at a port, by the sets of ports.
+/// The protocol of a port, from the sets of ports.
 #[inline(always)]
 pub fn speaks(
     protocol: u8,
@@ -167,8 +168,8 @@ pub fn speaks(
     }
 }
 
-/// Whether what a client says at such a port is worth a closer look, by its first two bytes: what TLS encrypts, and most
-/// of what is uploaded, is not. Before a request there may be ends of lines.
+/// Whether a client's payload is worth a closer look, by its first two bytes. Data encrypted by TLS and most uploads
+/// are not. Line ends may precede a request.
 #[inline(always)]
 pub fn may_begin(speaks: Speaks, start: &Start) -> bool {
     match speaks {
@@ -181,7 +182,7 @@ pub fn may_begin(speaks: Speaks, start: &Start) -> bool {
     }
 }
 
-/// What a payload of this length begins like that is said by a client, or by this host (`is_answer`).
+/// What a payload of this length begins like. It comes from a client, or from this host (`is_answer`).
 #[inline(always)]
 pub fn begins(speaks: Speaks, protocol: u8, is_answer: bool, head: &Head, len: usize) -> Option<Begins> {
     match (speaks, is_answer) {
@@ -201,17 +202,18 @@ const HANDSHAKE: u8 = 22;
 /// Type of a handshake message (RFC 8446, 4).
 const CLIENT_HELLO: u8 = 1;
 
-/// A record of a handshake, of version 3.x, that begins with a ClientHello.
+/// A handshake record of version 3.x that begins with a ClientHello.
 #[inline(always)]
 fn is_hello(head: &Head) -> bool {
     head[0] == HANDSHAKE && head[1] == 3 && head[2] <= 4 && head[5] == CLIENT_HELLO
 }
 
-/// A method, a space and what may be a target, all within the head; ends of lines before it and further spaces are skipped, as
-/// servers do (RFC 9112, 2.2).
+/// A method, a space and a possible target, all within the head. Line ends before it and further spaces are skipped,
+/// as servers do (RFC 9112, 2.2).
 ///
-/// Three capitals or more may be followed by anything visible, since requests are sampled that no browser writes. Whatever
-/// else could be a method (`get`, `M-SEARCH`, `X`) must be followed by a path: so begin words of uploaded text, too.
+/// Anything visible may follow three capitals or more, because samples should include requests that no browser writes.
+/// Other possible methods (`get`, `M-SEARCH`, `X`) must be followed by a path, because words of uploaded text begin in
+/// the same way.
 #[inline(always)]
 fn is_request(head: &Head) -> bool {
     let mut state = request::START;
@@ -224,25 +226,25 @@ fn is_request(head: &Head) -> bool {
     state == request::YES
 }
 
-/// How a request is told: by a table rather than by comparisons, of which the verifier would follow every way, through every byte.
+/// Recognizes a request by a table. With comparisons, the verifier would follow every path through every byte.
 mod request {
     use super::is_token;
 
-    /// Nothing but ends of lines.
+    /// Only line ends so far.
     pub(super) const START: u8 = 0;
-    /// So many capitals.
+    /// This many capitals.
     const ONE: u8 = 1;
     const TWO: u8 = 2;
     const THREE_OR_MORE: u8 = 3;
-    /// Something else that could be a method.
+    /// Other characters that can be a method.
     const ODD: u8 = 4;
     /// A space behind a method that anything may follow.
     const BEFORE_TARGET: u8 = 5;
-    /// A space behind one that a path must follow.
+    /// A space behind a method that a path must follow.
     const BEFORE_PATH: u8 = 6;
-    /// It is one. From here on nothing changes.
+    /// It is a request. This state does not change.
     pub(super) const YES: u8 = 7;
-    /// It is none.
+    /// It is no request.
     const NO: u8 = 8;
 
     const CONTROL: u8 = 0;
@@ -253,7 +255,7 @@ mod request {
     const SLASH: u8 = 5;
     const VISIBLE: u8 = 6;
 
-    /// What a byte is.
+    /// The kind of a byte.
     static KINDS: [u8; 256] = {
         let mut kinds = [VISIBLE; 256];
         let mut byte = 0;
@@ -272,7 +274,7 @@ mod request {
         kinds
     };
 
-    /// The state after a byte of a kind: sixteen places for each state.
+    /// The state after a byte of this kind: sixteen places for each state.
     static STATES: [u8; 256] = {
         let mut states = [NO; 256];
         let mut place = 0;
@@ -299,7 +301,7 @@ mod request {
     }
 }
 
-/// What methods are made of; of the marks that RFC 9110 (5.6.2) would allow, those that registered methods use.
+/// Characters of methods: of the marks that RFC 9110 (5.6.2) allows, only those that registered methods use.
 #[inline(always)]
 const fn is_token(byte: u8) -> bool {
     matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')
@@ -316,12 +318,12 @@ fn is_status(head: &Head) -> bool {
 
 /// Bytes of a DNS header (RFC 1035, 4.1.1).
 const DNS_HEADER: usize = 12;
-/// The bit of the third byte that tells responses from queries.
+/// The bit of the third byte that distinguishes responses from queries.
 const RESPONSE: u8 = 0x80;
 /// Bytes of the shortest question: the root, a type and a class.
 const DNS_QUESTION: usize = 5;
 
-/// A message with one question (RFC 9619), of that direction; over TCP behind its length (RFC 1035, 4.2.2).
+/// A message with one question (RFC 9619) in this direction. Over TCP its length precedes it (RFC 1035, 4.2.2).
 #[inline(always)]
 fn is_dns(head: &Head, len: usize, is_tcp: bool, is_answer: bool) -> bool {
     const SHORTEST: usize = DNS_HEADER + DNS_QUESTION;

@@ -1,4 +1,4 @@
-//! What leaves this host, as far as it says something about those who asked: answers.
+//! Outgoing packets that say something about the source of a probe: the answers.
 
 use crate::{
     outcome::{Answer, EgressExit, Exit, Flow, Service},
@@ -10,28 +10,28 @@ use crate::{
     },
 };
 
-/// What a packet that leaves is.
+/// What an outgoing packet is.
 ///
-/// Flows are those of the packets that are answered: their source is the remote side.
+/// The flow is that of the answered packet: its source is the remote side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outgoing {
     /// An answer.
     Answer(Answer, Flow),
-    /// A SYN: whoever opens connections is there.
+    /// A SYN. The host that opens a connection is in use.
     Opening(Flow),
-    /// Nothing that says anything: counted under this exit, nothing more.
+    /// It says nothing: it is counted under this exit.
     Exit(EgressExit),
 }
 
-/// The early decision: recognizes nearly all that is no answer by one bounds check and a few comparisons. With the
-/// port that it leaves from; where the headers are not plain, that may be any number.
+/// The early decision: recognizes nearly all packets that are no answers by one bounds check and a few comparisons.
+/// Gives the local port, too. Where the headers are not plain, the port may be any number.
 #[inline(always)]
 pub fn early<P: Packet>(packet: &P) -> Option<(EgressExit, u16)> {
     let frame = packet.view::<PlainTcp4>(0)?;
-    // UDP has its ports where TCP has them.
+    // UDP has its ports at the same place as TCP.
     let (next, flags, port) = match frame.ethernet.ethertype.get() {
         ethertype::IPV4 => {
-            // The flags are where they are looked for, or nothing is decided.
+            // Only plain headers have the flags at this place. For others nothing is decided here.
             let flags = if frame.ip.is_plain() { frame.tcp.flags } else { SYN };
             (frame.ip.protocol, flags, frame.tcp.source)
         }
@@ -48,7 +48,7 @@ pub fn early<P: Packet>(packet: &P) -> Option<(EgressExit, u16)> {
     }
 }
 
-/// What a packet is about which [`early`] could not decide.
+/// What a packet is for which [`early`] could not decide.
 #[inline(always)]
 pub fn outgoing<P: Packet>(packet: &P) -> Outgoing {
     let headers = match parse::parse(packet) {
@@ -75,7 +75,7 @@ fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Outgoing {
     };
     let (local_port, remote_port) = (header.source.get(), header.destination.get());
     let answer = match header.flags & (SYN | ACK | FIN | RST) {
-        // The flags of the six that decide; hosts answer with no others.
+        // These of the six flags decide; hosts answer with no others.
         SYN => None,
         flags if flags == SYN | ACK => Some(Answer::SynAck),
         flags if flags & (SYN | FIN) == 0 && flags & RST != 0 => Some(Answer::Reset),
@@ -96,7 +96,7 @@ fn icmp<P: Packet>(packet: &P, headers: &Headers, answer: fn(u8) -> Option<Answe
     let Some(answer) = answer(header.kind) else {
         return Outgoing::Exit(EgressExit::IcmpOther);
     };
-    // Errors go to the source of the packet that they quote: no need to read the quote.
+    // An error goes to the source of the packet that it quotes: there is no need to read the quote.
     match answered(packet, headers, 0, 0) {
         Some(flow) => Outgoing::Answer(answer, flow),
         None => Outgoing::Exit(EgressExit::Unreadable),
@@ -123,7 +123,7 @@ fn icmp6_answer(kind: u8) -> Option<Answer> {
     }
 }
 
-/// The flow that a packet answers.
+/// The flow to which a packet is the answer.
 #[inline(always)]
 fn answered<P: Packet>(packet: &P, headers: &Headers, local_port: u16, remote_port: u16) -> Option<Flow> {
     let (local, remote) = headers.addresses(packet)?;

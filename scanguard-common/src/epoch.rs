@@ -1,16 +1,17 @@
-//! How epochs go on when the agent is gone.
+//! How the epochs continue when the agent is gone.
 //!
-//! The agent numbers its polls, and much is kept until the next: what a port met, which distinct things a source did, how much
-//! may still be sampled. With `sensor.persist` the program outlives the agent. Then it moves the epoch on by itself, by the
-//! kernel's clock, so that what was done over hours is never one burst, and nothing is remembered for ever.
+//! The agent numbers its polls. Much is kept until the next poll: what a port answered, the distinct things of a
+//! source, the rest of a sampling budget. With `sensor.persist` the program outlives the agent. Then it moves the
+//! epoch on by itself, by the kernel's clock. So the work of hours never looks like one burst, and nothing is
+//! remembered for ever.
 
-/// Jiffies are shifted by so many bits to tell for how long what a port met is remembered at most: 1,024 of them are a second
-/// where the kernel counts 1,000 a second, and ten where it counts 100, the least that it can be configured to (`HZ`,
-/// kernel/Kconfig.hz).
+/// Jiffies are shifted right by so many bits to limit how long the answer of a port is remembered: 1,024 jiffies are a
+/// second where the kernel counts 1,000 a second. They are ten seconds where it counts 100, the least that can be
+/// configured (`HZ`, kernel/Kconfig.hz).
 pub const MEMORY_SHIFT: u32 = 10;
 
-/// By how many epochs to move on when one has lasted for `passed` jiffies, of `longest` at most; 0: by none. With 0 for
-/// `longest` an epoch lasts until the agent ends it.
+/// By how many epochs to move on. The running epoch has lasted for `passed` jiffies, of `longest` at most; the result
+/// may be 0. If `longest` is 0, an epoch lasts until the agent ends it.
 #[inline(always)]
 pub const fn overdue(passed: u64, longest: u32) -> u32 {
     if longest == 0 || passed < longest as u64 {
@@ -19,15 +20,15 @@ pub const fn overdue(passed: u64, longest: u32) -> u32 {
     (passed / longest as u64) as u32
 }
 
-/// Whether an epoch comes after another. They are numbered modulo 2^32.
+/// Whether one epoch comes after another. Epochs are numbered modulo 2^32.
 #[inline(always)]
 pub const fn is_after(epoch: u32, other: u32) -> bool {
     epoch.wrapping_sub(other).cast_signed() > 0
 }
 
-/// From which epoch on what a source did is new to an agent that has read all before `stopped` and ends the epoch `ended`; the
-/// source did something last in `last`. Where the program moved on in between, of the source's distinct things those of its
-/// last two epochs are kept, and nothing says when all else was.
+/// The first epoch whose activity is new to an agent that has read everything before `stopped` and that ends the epoch
+/// `ended`. The source was last active in `last`. If the program moved on in between, the distinct things of the
+/// source's last two epochs are kept, and nothing says when the rest happened.
 pub const fn unread(last: u32, stopped: u32, ended: u32) -> u32 {
     let kept = last.wrapping_sub(1);
     if is_after(kept, ended) {
@@ -39,9 +40,9 @@ pub const fn unread(last: u32, stopped: u32, ended: u32) -> u32 {
     }
 }
 
-/// Whether something that was noted in an epoch still counts: for `age` epochs it does.
+/// Whether something that was noted in an epoch still counts. It counts for `age` epochs.
 ///
-/// Another CPU may have noted it in an epoch that is new to this one.
+/// Another CPU may have noted it in an epoch that this CPU has not seen yet.
 #[inline(always)]
 pub const fn is_fresh(noted: u32, now: u32, age: u32) -> bool {
     now.wrapping_sub(noted).cast_signed() <= age.cast_signed()

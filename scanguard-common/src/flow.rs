@@ -1,6 +1,6 @@
-//! Tags of flows: 64 bits by which a flow that was judged before is recognized.
+//! Tags of flows: 64 bits by which the program recognizes a flow that it judged before.
 //!
-//! Two flows with one tag would be taken for one: with a secret salt and 64 bits that is not a way in.
+//! Two flows with the same tag are mistaken for one. With a secret salt and 64 bits nobody can use this to get in.
 
 use crate::{
     outcome::Flow,
@@ -10,7 +10,7 @@ use crate::{
 /// An odd number with its bits well spread: 2^64 divided by the golden ratio (Knuth, TAOCP 3, 6.4).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Mixes a word into a hash: its upper bits are the good ones.
+/// Mixes a word into a hash. Use the upper bits of the result: they are mixed best.
 #[inline(always)]
 pub const fn stir(state: u64, word: u64) -> u64 {
     let state = (state ^ word).wrapping_mul(SPREAD);
@@ -24,7 +24,7 @@ fn ports(protocol: u8, source: u16, destination: u16) -> u64 {
 
 #[inline(always)]
 fn two_words(salt: u64, addresses: u64, ports: u64) -> u64 {
-    // Never 0, which is what an empty place in a table holds.
+    // Never 0, because 0 is the value of an empty place in a table.
     stir(stir(salt, addresses), ports) | 1
 }
 

@@ -1,57 +1,60 @@
-//! The reflex: whom the program holds by itself, until the agent has judged.
+//! Holds: the program shields some sources by itself, until the agent has judged them.
 //!
-//! An agent takes milliseconds to wake on a busy machine, in which a scan at full speed has its answers. The agent
-//! therefore tells the program beforehand from which evidence on it will do something for certain ([`Control::reflex`]); a
-//! source that gets there is held: for a moment it is shielded from ([`crate::shield`]), and counted as ever. Whatever a service
-//! wants passes, since the address may be a forgery. A source is held once an epoch at most. Epochs end by the agent's polls:
-//! without an agent, nobody is held a second time.
+//! An agent takes milliseconds to wake on a busy machine. In that time a scan at full speed has its answers. The agent
+//! therefore tells the program beforehand how much evidence is enough for it to act for certain
+//! ([`Control::hold_from`]). The program holds a source that reaches this: for a moment it is shielded
+//! ([`crate::shield`]), and its probes are counted as always. Packets that a service wants pass, since the address may
+//! be forged. A source is held once in an epoch at most. The agent's polls end epochs: without an agent, no source is
+//! held a second time.
 
 use crate::{abi::Control, account::HELD_ALREADY};
 
-/// Distinct things that were missed: services or addresses, whichever are more, as the rules reckon.
+/// Distinct things that were missed: services or addresses, whichever are more. The rules count the same way.
 #[inline(always)]
 pub const fn distinct(missed: u32) -> u32 {
     let (services, hosts) = (missed & 0xffff, missed >> 16);
     if services > hosts { services } else { hosts }
 }
 
-/// What is known of a source.
+/// The evidence against a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Evidence {
     /// [`crate::account::SourceState::missed`].
     pub missed: u32,
-    /// Probes that met a socket, since its insertion.
+    /// Probes that met a socket, since the source entered the table.
     pub met: u32,
 }
 
-/// Whether the agent will do something about a source of which this is known, as far as the program can tell.
+/// Whether the agent will act on this evidence, as far as the program can know.
 #[inline(always)]
 pub fn is_due(control: &Control, evidence: Evidence) -> bool {
     let Evidence { missed, met } = evidence;
-    if control.reflex == 0 || missed == HELD_ALREADY {
+    if control.hold_from == 0 || missed == HELD_ALREADY {
         return false;
     }
     let missed = distinct(missed);
-    if missed < control.reflex {
+    if missed < control.hold_from {
         return false;
     }
-    // The services that were met are not told apart: each probe counts for one, in the source's favour.
-    missed - control.reflex >= met
+    // The distinct services that were met are not known: each probe that met one counts as one service, in the
+    // source's favour.
+    missed - control.hold_from >= met
 }
 
-/// A hold as it is kept: the `jiffies_64` of its end, twice, and 1 more if it was begun to drop rather than to count.
+/// Encodes a hold in one number: the `jiffies_64` of its end, twice, plus 1 if the hold drops packets rather than
+/// counts them.
 #[inline(always)]
 pub const fn hold(until: u64, enforced: bool) -> u64 {
     until << 1 | enforced as u64
 }
 
-/// Whether a hold has not ended.
+/// Whether a hold is still running.
 #[inline(always)]
 pub const fn lasts(hold: u64, jiffies: u64) -> bool {
     hold >> 1 > jiffies
 }
 
-/// Whether a hold was begun to drop: one of a dry run never does.
+/// Whether a hold drops packets. A hold that began in a dry run never does.
 #[inline(always)]
 pub const fn is_enforced(hold: u64) -> bool {
     hold & 1 != 0
@@ -62,8 +65,8 @@ mod tests {
     use super::*;
     use crate::account::{MISSED_HOST, MISSED_SERVICE};
 
-    fn control(reflex: u32) -> Control {
-        Control { epoch: 100, reflex, ..Control::default() }
+    fn control(hold_from: u32) -> Control {
+        Control { epoch: 100, hold_from, ..Control::default() }
     }
 
     const NINE: Evidence = Evidence { missed: 9, met: 0 };

@@ -12,13 +12,15 @@
 pub mod abi;
 pub mod account;
 pub mod address;
+pub mod admission;
+pub mod ban;
 pub mod classify;
 pub mod content;
-pub mod door;
+
 pub mod egress;
 pub mod epoch;
 pub mod flow;
-pub mod gate;
+
 pub mod hold;
 pub mod oracle;
 pub mod outcome;
@@ -26,7 +28,7 @@ pub mod packet;
 pub mod parse;
 pub mod proof;
 #[cfg(test)]
-mod proofs;
+mod properties;
 pub mod sample;
 pub mod shield;
 pub mod sketch;
@@ -40,7 +42,7 @@ use parse::{
     deep::{self, Deep},
 };
 
-/// Parses and classifies one frame: all that can be said of it without asking for sockets.
+/// Parses and classifies one frame, as far as that is possible without asking for sockets.
 #[inline(always)]
 pub fn inspect<P: Packet>(packet: &P) -> Outcome {
     inspect_shallow(packet).unwrap_or_else(|| {
@@ -52,7 +54,7 @@ pub fn inspect<P: Packet>(packet: &P) -> Outcome {
     })
 }
 
-/// As [`inspect`]; nothing where the transport header lies deeper than is looked in place.
+/// As [`inspect`]. Gives nothing where the transport header lies deeper than the code looks in place.
 #[inline(always)]
 pub fn inspect_shallow<P: Packet>(packet: &P) -> Option<Outcome> {
     match parse::parse(packet) {
@@ -66,7 +68,7 @@ pub fn inspect_shallow<P: Packet>(packet: &P) -> Option<Outcome> {
     }
 }
 
-/// As [`inspect`], where [`inspect_shallow`] says nothing and [`deep::find`] found this.
+/// As [`inspect`], for a frame for which [`inspect_shallow`] gives nothing and [`deep::find`] found these headers.
 #[inline(always)]
 pub fn inspect_deep(deep: &Deep) -> Outcome {
     if let Some(headers) = deep.headers() {

@@ -1,7 +1,7 @@
-//! What the sockets of this host say of a packet, and what follows from it.
+//! What this host's sockets say about a packet, and the decision that follows.
 //!
-//! The kernel program asks the kernel's socket tables; replay and tests answer from what they know. What
-//! follows is decided here, for all of them alike.
+//! The kernel program asks the kernel's socket tables; replay and tests answer from what they know. The decision is
+//! made here, in the same way for all of them.
 
 use crate::{
     address::Address,
@@ -32,60 +32,60 @@ macro_rules! reaches {
 }
 
 reaches! {
-    /// A socket that wants it.
+    /// A socket wants it.
     Open = "open",
-    /// One of this host's addresses, and no socket.
+    /// It is for one of this host's addresses, and no socket wants it.
     Closed = "closed",
-    /// Not to be told: an address beyond this host, a port that may be published by NAT or to a container,
-    /// or a kind of probe that has no sockets. Never to be taken for closed.
+    /// Nobody can tell: the address is beyond this host, the port may be published by NAT or for a container, or this
+    /// kind of probe has no sockets. This must never count as closed.
     Unknown = "unknown",
-    /// An address of ours from which nobody has ever answered.
+    /// It is for one of our addresses that has never answered.
     Dark = "dark",
 }
 
-/// Whose an address is.
+/// To whom an address belongs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Home {
-    /// This host's own.
+    /// To this host.
     Local,
-    /// Within the networks that are routed to this host, and somebody has answered from it.
+    /// It lies within the networks that are routed to this host, and it has answered.
     Live,
-    /// Within those networks, and nobody ever has.
+    /// It lies within those networks, and it has never answered.
     Dark,
-    /// None of ours.
+    /// To somebody else.
     Elsewhere,
 }
 
-/// What the socket tables say of a flow.
+/// What the socket tables say about a flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Socket {
-    /// One of this very flow, its handshake completed.
+    /// A socket of exactly this flow; its handshake is completed.
     Connected,
-    /// One of this very flow that answered a SYN, its handshake not completed.
+    /// A socket of exactly this flow that answered a SYN; its handshake is not completed.
     Pending,
-    /// One of this very flow by which this host itself asks for a connection that is not there yet.
+    /// A socket of exactly this flow by which this host itself opens a connection that is not there yet.
     Calling,
-    /// One that waits for connections to the service.
+    /// A socket that listens for connections to the service.
     Listening,
-    /// None.
+    /// No socket.
     None,
 }
 
-/// Who can be asked.
+/// Answers questions about sockets and addresses.
 pub trait Oracle {
     /// Looks for the socket that wants a TCP segment.
     fn tcp(&self, flow: &Flow) -> Socket;
     /// Whether a socket wants a UDP datagram.
     fn udp(&self, flow: &Flow) -> bool;
-    /// Whose an address is.
+    /// To whom an address belongs.
     fn home(&self, address: Address) -> Home;
-    /// Whether a service without a socket here is known to answer at an address (published by NAT or to
-    /// a container).
+    /// Whether a service answers at an address though it has no socket here (it is published by NAT or for a
+    /// container).
     fn published(&self, address: Address, service: Service) -> bool;
-    /// Whether this host forwards: ports without a socket may then be somebody else's.
+    /// Whether this host forwards packets: then a port without a socket may belong to another host.
     fn forwards(&self) -> bool;
 
-    /// What a packet met that no socket wants.
+    /// The reach of a packet that no socket wants.
     #[inline(always)]
     fn unwanted(&self, flow: &Flow) -> Reach
     where
@@ -95,7 +95,7 @@ pub trait Oracle {
     }
 }
 
-/// An oracle that knows nothing: everything is elsewhere.
+/// An oracle that knows nothing: every address belongs to somebody else.
 pub struct Blind;
 
 impl Oracle for Blind {
@@ -120,25 +120,25 @@ impl Oracle for Blind {
     }
 }
 
-/// What becomes of a packet after the oracle was asked.
+/// The decision about a packet, made with the oracle's answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
     /// It is ordinary.
     Ordinary {
-        /// How it leaves.
+        /// Its exit.
         exit: Exit,
-        /// Whether it ends a handshake before that is complete: a RST in answer to our SYN and ACK. A half-open scan does
-        /// so (nmap -sS: its host knows of no such connection), and a client that gave up meanwhile. It is no proof
-        /// against the source: where the SYN was forged, the true owner of the address sends that RST.
+        /// Whether it ends a handshake too early: it is a RST in answer to our SYN and ACK. A half-open scan does so
+        /// (nmap -sS: its host knows of no such connection), and so does a client that gave up meanwhile. It proves
+        /// nothing against the source: if the SYN was forged, the true owner of the address sends that RST.
         aborts: bool,
-        /// The flow may be taken as known from now on.
+        /// Whether the flow may be remembered as known from now on.
         remember: bool,
     },
     /// It is a probe.
     Probe {
-        /// Of this class.
+        /// Its class.
         class: ProbeClass,
-        /// That met this.
+        /// Its reach.
         reach: Reach,
     },
 }
@@ -147,8 +147,8 @@ const fn ordinary(exit: Exit, remember: bool) -> Decision {
     Decision::Ordinary { exit, aborts: false, remember }
 }
 
-/// What a probe met. Only a SYN asks for a service (`is_syn`); what else stacks do not send is judged by
-/// where it goes.
+/// The reach of a probe. Only a SYN asks for a service (`is_syn`). Other probes, which no stack sends, are judged by
+/// their destination.
 #[inline(always)]
 pub fn reach<O: Oracle>(oracle: &O, is_syn: bool, flow: &Flow) -> Reach {
     if is_syn && !matches!(oracle.tcp(flow), Socket::None) {
@@ -157,7 +157,7 @@ pub fn reach<O: Oracle>(oracle: &O, is_syn: bool, flow: &Flow) -> Reach {
     oracle.unwanted(flow)
 }
 
-/// What a packet met that no socket wants, from what the oracle says of addresses and services.
+/// The reach of a packet that no socket wants, from what the oracle says about addresses and services.
 #[inline(always)]
 pub fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
     let has_sockets = matches!(flow.service.protocol, protocol::TCP | protocol::UDP);
@@ -176,7 +176,7 @@ pub fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
     }
 }
 
-/// What a packet is that would be a probe if no socket wanted it.
+/// The decision about a packet that is a probe only if no socket wants it.
 #[inline(always)]
 pub fn segment<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> Decision {
     match kind {
@@ -198,14 +198,15 @@ fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>
         (Socket::Listening | Socket::None, None) => ordinary(exit, false),
         (Socket::None, Some(class)) => match oracle.unwanted(flow) {
             reach @ (Reach::Closed | Reach::Dark) => Decision::Probe { class, reach },
-            // A connection of somebody else's, for all that can be told.
+            // As far as anybody can tell, it belongs to a connection of another host.
             Reach::Open | Reach::Unknown => ordinary(exit, true),
         },
     }
 }
 
-/// What a SYN and ACK is that no socket wants: servers answer from the ports of services to the ports of clients. Some listen on
-/// ports of clients, and whoever forged the SYN may have chosen any port: one alone says nothing.
+/// The class of a SYN and ACK that no socket wants. Servers answer from the ports of services to the ports of clients.
+/// But some servers listen on ports of clients, and the sender of a forged SYN may have chosen any port: one such
+/// segment alone says nothing.
 #[inline(always)]
 fn syn_ack(flow: &Flow) -> ProbeClass {
     if flow.source_port >= EPHEMERAL_START && flow.service.port < DYNAMIC_START {
@@ -215,8 +216,8 @@ fn syn_ack(flow: &Flow) -> ProbeClass {
     }
 }
 
-/// Whether no other host can have this address: nobody is to be accused of what carries it. Packets that this host sends to
-/// itself by its loopback interface do.
+/// Whether no other host can have this address. Then no source is accused of the packet. Packets that this host sends
+/// to itself over its loopback interface have such addresses.
 #[inline(always)]
 pub fn is_bad_source<O: Oracle>(oracle: &O, source: Address) -> bool {
     source.is_unspecified() || source.is_loopback() || matches!(oracle.home(source), Home::Local)
@@ -230,7 +231,7 @@ fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
     let looks_like_answer = flow.source_port < 1024 && flow.service.port >= EPHEMERAL_START;
     match oracle.unwanted(flow) {
         Reach::Open => ordinary(Exit::UdpOwned, true),
-        // Answers come late, when the socket that asked has gone: resolvers see many of them.
+        // Answers may come late, when the socket that asked is gone. Resolvers see many of these.
         Reach::Closed | Reach::Unknown if looks_like_answer => ordinary(Exit::UdpReply, false),
         reach => Decision::Probe { class, reach },
     }
@@ -252,11 +253,11 @@ pub(crate) mod testing {
         pub(crate) forwards: bool,
     }
 
-    /// An end host without sockets: all its own addresses, nothing forwarded.
+    /// An end host without sockets: it owns all addresses and forwards nothing.
     pub(crate) const HOST: Host =
         Host { tcp: Socket::None, udp: false, home: Home::Local, published: false, forwards: false };
 
-    /// From somewhere to somewhere.
+    /// A flow between two fixed hosts.
     pub(crate) fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
         Flow {
             source: Ipv4Addr::new(192, 0, 2, 1).into(),

@@ -1,4 +1,4 @@
-//! What can become of a frame: the probe classes and the exits of the kernel program.
+//! The possible results for a frame: the probe classes and the exits of the kernel program.
 
 use crate::address::Address;
 
@@ -41,7 +41,7 @@ macro_rules! numbered {
 pub(crate) use numbered;
 
 numbered! {
-    /// What a packet probes for, in the words of nmap and hping. ECN's flags are disregarded.
+    /// What a packet probes for, in the words of nmap and hping. The flags of ECN are ignored.
     ProbeClass[PROBE_CLASSES] {
         /// TCP SYN alone: a connection attempt, a half-open scan (nmap -sS) or a connect scan (-sT).
         Syn = "syn",
@@ -84,16 +84,17 @@ numbered! {
         BadLength = "bad_length",
         /// TCP ACK alone, without data, to a port where no socket wants it (nmap -sA, -sW).
         Ack = "ack",
-        /// TCP FIN and ACK that no socket wants, to a closed port (nmap -sM).
+        /// TCP FIN and ACK to a closed port, which no socket wants (nmap -sM).
         Maimon = "maimon",
         /// TCP SYN and ACK that no socket wants: a probe, or the answer to a SYN with this host's
         /// address forged into it (backscatter).
         SynAck = "syn_ack",
-        /// TCP SYN and ACK that no socket wants, from a port that clients use to one that services use: no server answers
-        /// so, hence it is no backscatter but a probe (nmap --scanflags SYNACK).
+        /// TCP SYN and ACK that no socket wants, from a port of clients to a port of services. No server answers like
+        /// this, so it is no backscatter but a probe (nmap --scanflags SYNACK).
         SynAckProbe = "syn_ack_probe",
-        /// IPv6 with extension headers that cannot be followed to their end: more than fit into a packet of 1,500 bytes, or not
-        /// all in the first fragment (RFC 7112). No stack sends that, and anything may be behind them.
+        /// IPv6 with extension headers that cannot be followed to their end: there are more than fit into a packet of
+        /// 1,500 bytes, or they are not all in the first fragment (RFC 7112). No stack sends that, and anything may be
+        /// behind them.
         HeaderChain = "header_chain",
     }
 }
@@ -103,32 +104,33 @@ numbered! {
     Exit[EXITS] {
         /// A probe, counted for its source.
         Probe = "probe",
-        /// A probe whose source found no room in the table; it is in the totals by class only.
+        /// A probe whose source found no room in the table. Only the totals by class have it.
         TableFull = "table_full",
-        /// A probe of a source that the doorkeeper has not let into the table yet; it is in the totals by class only.
+        /// A probe of a source that the admission filter has not admitted to the table yet. Only the totals by class
+        /// have it.
         AtTheDoor = "at_the_door",
         /// A packet of a banned source: dropped.
         Banned = "banned",
-        /// A probe that meets nobody, of a source that is held until the agent has judged: counted for it and dropped; see
-        /// [`crate::hold`].
+        /// A probe that meets nobody, of a held source: counted for the source and dropped, see [`crate::hold`].
         Held = "held",
-        /// What meets nobody, of a source that is shielded from: counted for it and dropped; see [`crate::shield`].
+        /// A packet that meets nobody, of a shielded source: counted for the source and dropped, see
+        /// [`crate::shield`].
         Shielded = "shielded",
         /// A TCP segment with ACK and without SYN, FIN or RST.
         TcpEstablished = "tcp_established",
         /// A TCP segment with FIN and ACK: the end of a connection.
         TcpClosing = "tcp_closing",
-        /// TCP SYN and ACK: the answer of a listener.
+        /// TCP SYN and ACK: a listener answers.
         TcpSynAck = "tcp_syn_ack",
         /// TCP RST, with or without ACK.
         TcpReset = "tcp_reset",
-        /// A TCP segment that belongs to no connection, to a port where a service listens: what is left
-        /// of connections after a restart or a timeout on the way.
+        /// A TCP segment that belongs to no connection, to a port where a service listens. Such segments remain from
+        /// connections after a restart or a timeout on the way.
         TcpStray = "tcp_stray",
         /// UDP that a socket of this host wants.
         UdpOwned = "udp_owned",
-        /// UDP that no socket here wants, from a port below 1024 to an ephemeral one: the answer of a service,
-        /// for another host or too late.
+        /// UDP that no socket here wants, from a port below 1024 to an ephemeral one: the answer of a service, which
+        /// is for another host or came too late.
         UdpReply = "udp_reply",
         /// UDP to a link-layer group: multicast or broadcast.
         UdpMulticast = "udp_multicast",
@@ -136,13 +138,13 @@ numbered! {
         IcmpOther = "icmp_other",
         /// SCTP chunks that do not open an association.
         SctpOther = "sctp_other",
-        /// A later fragment: its transport header went by before it.
+        /// A later fragment: its transport header was in an earlier packet.
         Fragment = "fragment",
         /// A routing, tunnel or security protocol with content.
         ProtocolOther = "protocol_other",
         /// ARP and other frames that are not IP.
         NotIp = "not_ip",
-        /// More VLAN tags than are followed, see [`crate::parse::deep::MAX_TAGS`].
+        /// More VLAN tags than the program follows, see [`crate::parse::deep::MAX_TAGS`].
         UnsupportedVlan = "unsupported_vlan",
         /// The frame ends within its Ethernet header or tags.
         TruncatedEthernet = "truncated_ethernet",
@@ -152,8 +154,9 @@ numbered! {
         BadIpVersion = "bad_ip_version",
         /// The IPv4 header or total length is impossible.
         BadIpLength = "bad_ip_length",
-        /// The source is no address that another host can have: an IPv4 address within IPv6 (::ffff:0:0/96), a group; or, of what
-        /// would be a probe, the unspecified address, loopback, or an address of this host. Nobody is accused by it.
+        /// No other host can have this source address: it is an IPv4 address within IPv6 (::ffff:0:0/96) or a group.
+        /// For a packet that would be a probe, it may also be the unspecified address, loopback, or an address of this
+        /// host. No source is accused of such a packet.
         BadSource = "bad_source",
     }
 }
@@ -163,7 +166,7 @@ numbered! {
     EgressExit[EGRESS_EXITS] {
         /// An answer, counted for the source that it goes to.
         Answer = "answer",
-        /// An answer to somebody who is not in the table of sources; it is in the totals by kind only.
+        /// An answer to a host that is not in the table of sources. Only the totals by kind have it.
         AnswerUnmatched = "answer_unmatched",
         /// A TCP segment that is no answer.
         Tcp = "tcp",
@@ -173,31 +176,32 @@ numbered! {
         IcmpOther = "icmp_other",
         /// Any other protocol over IP.
         Other = "other",
-        /// A later fragment: its transport header went by before it.
+        /// A later fragment: its transport header was in an earlier packet.
         Fragment = "fragment",
         /// ARP and other frames that are not IP.
         NotIp = "not_ip",
-        /// The headers cannot be read: malformed, beyond what is followed, or not in the packet's first buffer.
+        /// The headers cannot be read: they are malformed, lie deeper than the program follows, or are not in the
+        /// packet's first buffer.
         Unreadable = "unreadable",
     }
 }
 
 numbered! {
-    /// What was sent back to a source.
+    /// What a source was sent back.
     Answer[ANSWERS] {
-        /// TCP SYN and ACK: a service is there.
+        /// TCP SYN and ACK: there is a service.
         SynAck = "syn_ack",
-        /// TCP RST: none is.
+        /// TCP RST: there is no service.
         Reset = "reset",
-        /// ICMP destination unreachable: none is, or it is not for everybody.
+        /// ICMP destination unreachable: there is no service, or it is not open to all.
         Unreachable = "unreachable",
-        /// ICMP echo reply and the like: the address is there.
+        /// ICMP echo reply and similar: the address is in use.
         Reply = "reply",
     }
 }
 
-/// From here on ports are handed out rather than assigned: FTP data, RPC, RTP, and, from [`EPHEMERAL_START`] on, the
-/// client side of connections.
+/// From this port on, systems hand ports out rather than assign them: FTP data, RPC, RTP, and, from
+/// [`EPHEMERAL_START`] on, the client side of connections.
 pub const DYNAMIC_START: u16 = 10_000;
 
 /// The first port of Linux's default `ip_local_port_range`.
@@ -206,30 +210,30 @@ pub const EPHEMERAL_START: u16 = 32_768;
 /// One probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Probe {
-    /// What it probes for.
+    /// The class of the probe.
     pub class: ProbeClass,
-    /// From where to where.
+    /// The flow of the probe.
     pub flow: Flow,
 }
 
-/// From where to where a probe goes.
+/// Where a probe comes from and where it goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(C)]
 pub struct Flow {
-    /// Who sent it, unmasked.
+    /// The sender's address, unmasked.
     pub source: Address,
-    /// What it was sent to.
+    /// The target address.
     pub destination: Address,
-    /// What it probes there.
+    /// The target service.
     pub service: Service,
-    /// Source port in host byte order; 0 where there is none.
+    /// Source port in host byte order, 0 if there is none.
     pub source_port: u16,
     /// Explicit padding.
     pub reserved: u16,
 }
 
 impl Flow {
-    /// The way back.
+    /// The flow in the other direction.
     #[inline(always)]
     pub fn turned(&self) -> Self {
         let service = Service { port: self.source_port, ..self.service };
@@ -248,11 +252,11 @@ impl Flow {
 pub struct Segment {
     /// What it is.
     pub kind: SegmentKind,
-    /// From where to where.
+    /// Its flow.
     pub flow: Flow,
 }
 
-/// What could be part of something.
+/// Packets that may belong to a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SegmentKind {
     /// TCP ACK without data.
@@ -295,24 +299,24 @@ impl SegmentKind {
         [Self::Acknowledgment, Self::Closing, Self::SynAck, Self::Reset, Self::Datagram, Self::EmptyDatagram];
 }
 
-/// What is probed on a host: a transport port, a protocol, or the host alone.
+/// What is probed on a host: a transport port, a protocol, or only the host.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(C)]
 pub struct Service {
     /// IP protocol number of the transport; for [`ProbeClass::IpProtocol`] the probed protocol.
     pub protocol: u8,
-    /// Destination port in host byte order; 0 where there is none.
+    /// Destination port in host byte order, 0 if there is none.
     pub port: u16,
 }
 
-/// What was decided about a frame.
+/// The decision about a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It is to be counted for its source.
+    /// Count it for its source.
     Probe(Probe),
-    /// It is to be counted for its source if no socket wants it.
+    /// Count it for its source if no socket wants it.
     Segment(Segment),
-    /// It is no probe, or cannot be read: counted under this exit, nothing more.
+    /// It is no probe, or it cannot be read. Count it only under this exit.
     Exit(Exit),
 }
 

@@ -1,11 +1,11 @@
-//! How the kernel's TCP proves that a client said something: the sequence and acknowledgment numbers of the segment fit
-//! those of the socket. Somebody who writes another's address into a packet sees none of them.
+//! How the kernel's TCP proves that a client sent something: the segment's sequence and acknowledgment numbers fit
+//! those of the socket. An attacker who forges the source address never sees these numbers.
 
 use crate::outcome::numbered;
 
 numbered! {
-    /// Fields of the kernel's structures that are read. The label is the way to the field: the structure, then its members.
-    /// The agent finds out where they lie ([`crate::abi::FIELD_OFFSETS`]).
+    /// Fields of the kernel's structures that the program reads. The label is the path to the field: the structure,
+    /// then its members. The agent finds their offsets ([`crate::abi::FIELD_OFFSETS`]).
     Field[FIELDS] {
         /// Address family of a socket.
         Family = "sock_common.skc_family",
@@ -13,21 +13,21 @@ numbered! {
         LocalPort = "sock_common.skc_num",
         /// Remote address of a socket of AF_INET.
         RemoteV4 = "sock_common.skc_daddr",
-        /// Remote address of a socket of AF_INET6; that of an IPv4 peer is mapped.
+        /// Remote address of a socket of AF_INET6. An IPv4 peer's address is mapped.
         RemoteV6 = "sock_common.skc_v6_daddr",
         /// Network namespace of a socket: a pointer to `struct net`.
         Namespace = "sock_common.skc_net.net",
         /// Number of a network namespace: the inode of /proc/PID/ns/net.
         NamespaceNumber = "net.ns.inum",
-        /// Sequence number that a socket wants next.
+        /// The next sequence number that a socket expects.
         Wanted = "tcp_sock.rcv_nxt",
-        /// First sequence number of a socket that is not acknowledged.
+        /// The first sequence number of a socket that is not acknowledged yet.
         Unacknowledged = "tcp_sock.snd_una",
-        /// Sequence number that a socket sends next.
+        /// The next sequence number that a socket sends.
         NextSent = "tcp_sock.snd_nxt",
         /// Sequence number of the SYN of a client whose handshake is not completed.
         ClientFirst = "tcp_request_sock.rcv_isn",
-        /// Sequence number of the SYN and ACK that it was answered.
+        /// Sequence number of the SYN and ACK that was sent to that client.
         OurFirst = "tcp_request_sock.snt_isn",
     }
 }
@@ -35,13 +35,13 @@ numbered! {
 /// The two numbers of a segment, in host byte order.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Numbers {
-    /// Sequence number of the first byte.
+    /// Sequence number of its first byte.
     pub sequence: u32,
-    /// Acknowledgment number.
+    /// Its acknowledgment number.
     pub acknowledgment: u32,
 }
 
-/// What a connected socket knows.
+/// The numbers of a connected socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Expected {
     /// See [`Field::Wanted`].
@@ -52,29 +52,30 @@ pub struct Expected {
     pub next_sent: u32,
 }
 
-/// How far ahead of the wanted number a segment may begin: the segments before it may wait to be processed. Less than the
-/// smallest window that Linux offers at first (64 KiB).
+/// How far ahead of the expected number a segment may begin, because earlier segments may still wait for processing.
+/// It is less than the smallest window that Linux offers at first (64 KiB).
 const AHEAD: u32 = 0xffff;
 
-/// Whether a segment of a connection was sent by somebody who sees its packets.
+/// Whether the sender of a segment sees the packets of its connection.
 ///
-/// One of the two numbers must be exactly the one that is next, the other within what is on its way. A guess at
-/// both hits once in more than 2^40 tries: with at most 16 MiB unacknowledged, 2^32 sequence numbers for each of 2^8
-/// acknowledgments; ahead of what is wanted, 2^32 acknowledgments for each of 2^16 sequence numbers.
+/// One of the two numbers must be exactly the next one, and the other within what is on its way. A guess at both
+/// succeeds once in more than 2^40 tries: with at most 16 MiB unacknowledged, there are 2^32 sequence numbers for each
+/// of 2^8 acknowledgments; ahead of the expected number, 2^32 acknowledgments for each of 2^16 sequence numbers.
 #[inline(always)]
 pub const fn fits(numbers: Numbers, expected: Expected) -> bool {
     let Numbers { sequence, acknowledgment } = numbers;
     let Expected { wanted, unacknowledged, next_sent } = expected;
     let ahead = sequence.wrapping_sub(wanted);
     let on_the_way = next_sent.wrapping_sub(unacknowledged);
-    // As Linux has it (tcp_ack): what was acknowledged already is an old acknowledgment, beyond what was sent a false one.
+    // As in Linux (tcp_ack): an acknowledgment below the unacknowledged number is old, and one beyond the sent number
+    // is false.
     let acknowledged = acknowledgment.wrapping_sub(unacknowledged);
     let is_plausible = acknowledged <= on_the_way && on_the_way < 1 << 24;
     ahead == 0 && is_plausible || ahead <= AHEAD && acknowledgment == next_sent
 }
 
-/// The same while the handshake is not completed: the first segment with data may arrive with the acknowledgment that
-/// completes it, or just behind.
+/// The same while the handshake is not completed: the first segment with data may arrive together with the
+/// acknowledgment that completes it, or just after it.
 #[inline(always)]
 pub const fn fits_request(numbers: Numbers, client_first: u32, our_first: u32) -> bool {
     numbers.sequence == client_first.wrapping_add(1) && numbers.acknowledgment == our_first.wrapping_add(1)

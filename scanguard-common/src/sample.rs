@@ -1,33 +1,33 @@
-//! How many samples are taken, and of which ports.
+//! How many samples are taken, and at which ports.
 
 use crate::{address::Address, flow::stir, outcome::numbered, wire::protocol};
 
 numbered! {
-    /// Why a payload that begins like something was not sampled.
+    /// Why a payload was not sampled, though it begins like something that is.
     LeftOut[LEFT_OUTS] {
-        /// Its source has used its budget of this epoch up.
+        /// Its source has used up its budget of this epoch.
         SourceBudget = "source_budget",
-        /// This CPU has used its budget of this epoch up.
+        /// This CPU has used up its budget of this epoch.
         CpuBudget = "cpu_budget",
-        /// The ring buffer had no room: the agent does not keep up, or is gone.
+        /// The ring buffer had no room: the agent is too slow, or it is gone.
         RingFull = "ring_full",
         /// The packet's bytes could not be read.
         Unreadable = "unreadable",
     }
 }
 
-/// A set of ports, a bit each.
+/// A set of ports, with one bit each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ports([u64; PORT_WORDS]);
 
-/// Words of [`Ports`].
+/// Number of words in [`Ports`].
 pub const PORT_WORDS: usize = 65_536 / 64;
 
 impl Ports {
-    /// None.
+    /// No port.
     pub const NONE: Self = Self([0; PORT_WORDS]);
 
-    /// These.
+    /// A set of these ports.
     pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
         let mut set = Self::NONE;
         for port in ports {
@@ -42,73 +42,75 @@ impl Ports {
         &self.0
     }
 
-    /// Whether this one is among them.
+    /// Whether the set has this port.
     pub fn contains(&self, port: u16) -> bool {
         let (word, bit) = place(port);
         self.0[word] & bit != 0
     }
 }
 
-/// The word and the bit of a port.
+/// The word and the bit of a port in the set.
 #[inline(always)]
 pub const fn place(port: u16) -> (usize, u64) {
     (port as usize / 64, 1 << (port % 64))
 }
 
-/// Places of the table of budgets, 8 bytes each; a power of two. A source that falls on the place of another begins anew,
-/// which the budget of the CPU bounds.
+/// Number of places in the table of budgets, 8 bytes each; a power of two. When a source takes the place of another
+/// one, it begins with a full budget. The budget of the CPU bounds this.
 pub const BUDGETS: usize = 16_384;
 
-/// Which budget pays for a sample. Samples that anybody can forge use up none of what the others have.
+/// Which budget pays for a sample. Samples that anybody can forge use up no budget of the others.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub enum Purse {
-    /// The source said it, as the connection proves ([`crate::proof`]).
+pub enum BudgetKind {
+    /// The source sent it, as the connection proves ([`crate::proof`]).
     Proven,
-    /// Anybody may have said it in the name of the source.
+    /// Anybody may have sent it with the address of the source.
     Unproven,
-    /// This host said it to the source.
+    /// This host sent it to the source.
     Answer,
 }
 
-impl Purse {
+impl BudgetKind {
     /// All.
     pub const ALL: [Self; 3] = [Self::Proven, Self::Unproven, Self::Answer];
 }
 
-/// Where the budget of a source is kept: place and tag.
+/// The place and the tag of a source's budget.
 #[inline(always)]
-pub fn budget_place(source: Address, purse: Purse, salt: u64) -> (u32, u32) {
+pub fn budget_place(source: Address, kind: BudgetKind, salt: u64) -> (u32, u32) {
     let [high, low] = source.words();
-    let hash = stir(stir(stir(salt, high), low), purse as u64);
+    let hash = stir(stir(stir(salt, high), low), kind as u64);
     ((hash >> 50) as u32 & (BUDGETS as u32 - 1), hash as u32)
 }
 
-/// Budgets of each CPU, of the same size: what connections of TCP carry, UDP, and segments that no connection proves.
+/// Number of budgets of each CPU, all of the same size: for TCP connections, for UDP, and for segments that no
+/// connection proves.
 pub const CPU_BUDGETS: usize = 3;
 
-/// Which budget of a CPU pays. Queries by UDP and segments with forged numbers use up no more than their own.
+/// Which budget of a CPU pays. UDP queries and segments with forged numbers use up only their own budgets.
 #[inline(always)]
-pub const fn cpu_place(protocol: u8, purse: Purse) -> u32 {
-    match purse {
+pub const fn cpu_place(protocol: u8, kind: BudgetKind) -> u32 {
+    match kind {
         _ if protocol != protocol::TCP => 1,
-        Purse::Proven | Purse::Answer => 0,
-        Purse::Unproven => 2,
+        BudgetKind::Proven | BudgetKind::Answer => 0,
+        BudgetKind::Unproven => 2,
     }
 }
 
-/// How many samples may be taken: so many come back with each epoch, and what is not used is saved for some epochs, so
-/// that a burst is seen as well where epochs are short. At most 65,535 are saved.
+/// How many samples may be taken. So many come back with each epoch. Unused ones are saved for some epochs, so that a
+/// burst is seen as well where epochs are short. At most 65,535 are saved.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Budget {
-    /// Samples an epoch.
+    /// Samples in an epoch.
     pub samples: u32,
-    /// For how many epochs they are saved, at least one.
+    /// For how many epochs unused samples are saved, at least one.
     pub epochs: u32,
 }
 
-/// Takes one from a budget: what is to be kept of it now, or none if it is used up. `held` is what was kept before: tag,
-/// epoch and how many are taken. Who comes again after a multiple of 65,536 epochs finds less than he has; nobody finds more.
+/// Takes one sample from a budget. Gives the number to keep, or nothing if the budget is used up. `held` is the number
+/// that was kept before: tag, epoch and how many were taken. A source that comes back after a multiple of 65,536
+/// epochs finds less than its budget; no source finds more.
 #[inline(always)]
 pub fn charge(held: u64, tag: u32, epoch: u32, budget: Budget) -> Option<u64> {
     let Budget { samples, epochs } = budget;
@@ -138,7 +140,7 @@ mod tests {
         }
     }
 
-    /// How many of so many are taken, and what is kept then.
+    /// How many of the wanted samples were taken, and the number to keep.
     fn taken(held: u64, tag: u32, epoch: u32, samples: u32, wanted: u32) -> (u32, u64) {
         taken_of_saved(held, tag, epoch, Budget { samples, epochs: 1 }, wanted)
     }
@@ -194,11 +196,11 @@ mod tests {
     #[test]
     fn what_is_proven_unproven_and_answered_have_budgets_of_their_own() {
         let source = Ipv4Addr::new(192, 0, 2, 1).into();
-        let places = Purse::ALL.map(|purse| budget_place(source, purse, 7));
+        let places = BudgetKind::ALL.map(|kind| budget_place(source, kind, 7));
         let [proven, unproven, answer] = places;
         assert!(proven != unproven && unproven != answer && answer != proven);
         assert!(places.iter().all(|(place, _)| (*place as usize) < BUDGETS));
-        let of_cpu = |protocol| Purse::ALL.map(|purse| cpu_place(protocol, purse));
+        let of_cpu = |protocol| BudgetKind::ALL.map(|kind| cpu_place(protocol, kind));
         assert_eq!((of_cpu(protocol::TCP), of_cpu(protocol::UDP)), ([0, 2, 0], [1; 3]));
         assert!(of_cpu(protocol::TCP).iter().all(|place| (*place as usize) < CPU_BUDGETS));
     }

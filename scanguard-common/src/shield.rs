@@ -1,23 +1,24 @@
-//! A shield: of what its source sends, only what meets nobody here is dropped.
+//! A shield drops only those packets of a source that meet nobody here.
 //!
-//! Anybody can write another's address into a probe. A source whose probes may be forged is therefore not banned but shielded
-//! from: a scanner in its name gets no answers, and the true owner of the address loses nothing that a service here wants.
+//! Anybody can write another host's address into a probe. A source whose probes may be forged is therefore shielded,
+//! not banned. A scanner with a forged address gets no answers, and the true owner of the address loses nothing that a
+//! service here wants.
 
 use crate::{
     oracle::Reach,
     outcome::{Exit, ProbeClass},
 };
 
-/// Whether a probe of this class that met this meets nobody, so that no client can miss it.
+/// Whether a probe of this class and reach meets nobody. No client can miss such a probe.
 ///
-/// Not among them: whatever a socket wants, what may be somebody else's, and requests that this host's own addresses answer
-/// (ICMP, protocols, fragments).
+/// These do not meet nobody: packets that a socket wants, packets that may be for another host, and requests that this
+/// host's own addresses answer (ICMP, protocols, fragments).
 #[inline(always)]
 pub const fn meets_nobody(class: ProbeClass, reach: Reach) -> bool {
     match (reach, class) {
         (Reach::Dark, _) => true,
         (Reach::Unknown, _) => false,
-        // No stack sends these, not to services either.
+        // No stack sends these, not even to services.
         (
             Reach::Closed | Reach::Open,
             ProbeClass::Null
@@ -64,11 +65,11 @@ pub const fn meets_nobody(class: ProbeClass, reach: Reach) -> bool {
     }
 }
 
-/// How many classes there are.
+/// Number of classes.
 const CLASSES: usize = ProbeClass::ALL.len();
 
-/// [`meets_nobody`] as a number for each [`Reach`], with a bit for each class: the kernel program has a class as a number, of
-/// which it knows nothing but the bound.
+/// [`meets_nobody`] as a number for each [`Reach`], with a bit for each class. The kernel program has a class only as
+/// a number, and knows only its bound.
 const SHIELDED: [u32; Reach::ALL.len()] = {
     let mut words = [0; Reach::ALL.len()];
     let mut reach = 0;
@@ -87,7 +88,7 @@ const SHIELDED: [u32; Reach::ALL.len()] = {
 
 const _: () = assert!(CLASSES <= 32);
 
-/// As [`meets_nobody`], by the class's number.
+/// As [`meets_nobody`], for the class of this number.
 #[inline(always)]
 pub const fn class_meets_nobody(class: usize, reach: Reach) -> bool {
     let word = match reach {
@@ -99,8 +100,9 @@ pub const fn class_meets_nobody(class: usize, reach: Reach) -> bool {
     class < CLASSES && word >> class & 1 != 0
 }
 
-/// Whether what leaves as ordinary by this exit met nobody if that was its reach: a datagram that looks like an answer, too
-/// late for the socket that asked, or a probe that looks like one (nmap -g 53).
+/// Whether a packet that leaves by this exit as ordinary met nobody, if this was its reach. Such a packet is a
+/// datagram that looks like an answer: it came too late for the socket that asked, or it is a probe in disguise (nmap
+/// -g 53).
 #[inline(always)]
 pub const fn answers_nobody(exit: Exit, reach: Reach) -> bool {
     matches!(exit, Exit::UdpReply) && matches!(reach, Reach::Closed | Reach::Dark)
@@ -118,7 +120,7 @@ mod tests {
         wire::protocol,
     };
 
-    /// Whether a probe that does not depend on sockets is dropped.
+    /// Whether a shield drops a probe that does not depend on sockets.
     fn drops(host: &Host, class: ProbeClass, protocol: u8) -> bool {
         let probe = flow(protocol, 40_000, 80);
         let met = reach(host, matches!(class, ProbeClass::Syn), &probe);
@@ -126,7 +128,7 @@ mod tests {
         meets_nobody(class, met)
     }
 
-    /// Whether what may be part of something is dropped.
+    /// Whether a shield drops a packet that may belong to a connection.
     fn drops_segment(host: &Host, kind: SegmentKind, flow: &Flow) -> bool {
         match segment(host, kind, flow) {
             Decision::Probe { class, reach } => meets_nobody(class, reach),

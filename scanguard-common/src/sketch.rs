@@ -1,8 +1,8 @@
-//! Counting distinct things in fixed memory: the bit that a thing sets in a linear-counting bitmap.
+//! Counts distinct things in fixed memory: the bit that a thing sets in a linear-counting bitmap.
 //!
-//! Linear counting (Whang, Vander-Zanden, Taylor 1990): each distinct thing sets one pseudo-random bit
-//! of m; with z bits still zero, about `m * ln(m / z)` distinct things were seen. The agent's
-//! `observe::distinct` estimates and states the error.
+//! Linear counting (Whang, Vander-Zanden, Taylor 1990): each distinct thing sets one pseudo-random bit of m. With z
+//! bits still zero, about `m * ln(m / z)` distinct things were seen. The agent's `observe::distinct` makes the
+//! estimate and states its error.
 
 use crate::{address::Address, outcome::Service};
 
@@ -11,8 +11,8 @@ pub const SERVICE_WORDS: usize = 8;
 /// Words of the bitmap of distinct hosts (256 bits: 5 % error at 250 addresses).
 pub const HOST_WORDS: usize = 4;
 
-/// The finalizer of MurmurHash3: every input bit moves every output bit. The inputs are salted with
-/// a secret of this run, so that nobody can choose ports or addresses that fall on one bit.
+/// The finalizer of MurmurHash3: every input bit changes every output bit. The inputs are salted with a secret of this
+/// run, so that nobody can choose ports or addresses that share one bit.
 #[inline(always)]
 const fn mix(mut value: u64) -> u64 {
     value ^= value >> 33;
@@ -25,14 +25,14 @@ const fn mix(mut value: u64) -> u64 {
 /// A bit of a bitmap of 64-bit words.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bit {
-    /// Which word.
+    /// Index of the word.
     pub word: usize,
     /// The bit in that word.
     pub mask: u64,
 }
 
 impl Bit {
-    /// From the upper `log2(words * 64)` bits of a hash, so that the verifier sees the bound in a shift.
+    /// Takes the upper `log2(words * 64)` bits of a hash. The verifier sees the bound in the shift.
     #[inline(always)]
     const fn from_hash<const WORDS: usize>(hash: u64) -> Self {
         let bits = (WORDS * 64).trailing_zeros();

@@ -1,4 +1,4 @@
-//! Totals that stay exact whatever happens to the table of sources.
+//! Totals that stay exact, whatever happens to the table of sources.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -9,51 +9,51 @@ use crate::{
     sample::{LEFT_OUTS, LeftOut},
 };
 
-/// One CPU's totals since the program was loaded; the agent adds the CPUs up.
+/// The totals of one CPU since the program was loaded. The agent adds up the CPUs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Tally {
     /// Packets by [`Exit`]. Their sum is the number of packets that the program saw.
     pub exits: [u64; EXITS],
-    /// Probes by [`ProbeClass`], also those whose source found no room.
+    /// Probes by [`ProbeClass`], including those whose source found no room in the table.
     pub probes: [u64; PROBE_CLASSES],
-    /// Sources put into the table.
+    /// Sources that entered the table.
     pub inserted: u64,
-    /// Times that the agent was told of a source at once.
-    pub trips: u64,
-    /// Times that there was no room to tell it; the next poll sees to it.
-    pub trips_lost: u64,
-    /// Packets that would have been dropped, were bans enforced; each left by its own exit.
+    /// Wake-ups that the program sent to the agent.
+    pub wakeups: u64,
+    /// Wake-ups for which the ring buffer had no room. The next poll finds what they were about.
+    pub wakeups_lost: u64,
+    /// Packets that would have been dropped if bans were enforced. Each left by its own exit.
     pub would_drop: u64,
-    /// Packets of a source that is banned and allowed: they passed.
+    /// Packets of a source that is both banned and allowed. They passed.
     pub spared: u64,
-    /// Sources that were held, see [`crate::hold`], or would have been in a dry run.
+    /// Sources that were held, see [`crate::hold`], or would have been held in a dry run.
     pub holds: u64,
-    /// Sources that were not held because as many were in that epoch as may be.
+    /// Sources that were not held because that epoch already had as many holds as it may have.
     pub holds_refused: u64,
-    /// Segments of which the sockets, when they were asked, said that their connection's handshake was completed: a few for
-    /// each connection.
+    /// Segments for which the program asked the sockets and learned that the handshake of their connection was
+    /// completed: a few for each connection.
     pub completions: u64,
-    /// The same probes by what they met, see [`Reach`].
+    /// The same probes by [`Reach`].
     pub reached: [u64; REACHES],
-    /// Answers that left, by [`Answer`].
+    /// Outgoing answers, by [`Answer`].
     pub answers: [u64; ANSWERS],
-    /// Packets that left, by [`EgressExit`]. Their sum is the number of packets that the egress program saw.
+    /// Outgoing packets, by [`EgressExit`]. Their sum is the number of packets that the egress program saw.
     pub egress: [u64; EGRESS_EXITS],
     /// Payloads that were sampled, by [`Begins`].
     pub sampled: [u64; BEGINNINGS],
-    /// Payloads that were not, though they begin like something, by [`LeftOut`].
+    /// Payloads that were not sampled, though they begin like something that is, by [`LeftOut`].
     pub left_out: [u64; LEFT_OUTS],
 }
 
 impl Tally {
-    /// Nothing counted.
+    /// Nothing was counted.
     pub const ZERO: Self = Self {
         exits: [0; EXITS],
         probes: [0; PROBE_CLASSES],
         inserted: 0,
-        trips: 0,
-        trips_lost: 0,
+        wakeups: 0,
+        wakeups_lost: 0,
         would_drop: 0,
         spared: 0,
         holds: 0,
@@ -66,14 +66,14 @@ impl Tally {
         left_out: [0; LEFT_OUTS],
     };
 
-    /// Adds what another CPU counted.
+    /// Adds the totals of another CPU.
     pub fn add(&mut self, other: &Self) {
         let Self {
             exits,
             probes,
             inserted,
-            trips,
-            trips_lost,
+            wakeups,
+            wakeups_lost,
             would_drop,
             spared,
             holds,
@@ -93,8 +93,8 @@ impl Tally {
         add(&mut self.sampled, sampled);
         add(&mut self.left_out, left_out);
         self.inserted = self.inserted.wrapping_add(*inserted);
-        self.trips = self.trips.wrapping_add(*trips);
-        self.trips_lost = self.trips_lost.wrapping_add(*trips_lost);
+        self.wakeups = self.wakeups.wrapping_add(*wakeups);
+        self.wakeups_lost = self.wakeups_lost.wrapping_add(*wakeups_lost);
         self.would_drop = self.would_drop.wrapping_add(*would_drop);
         self.spared = self.spared.wrapping_add(*spared);
         self.holds = self.holds.wrapping_add(*holds);
@@ -114,8 +114,8 @@ impl Tally {
         subtract(&mut delta.sampled, &earlier.sampled);
         subtract(&mut delta.left_out, &earlier.left_out);
         delta.inserted = delta.inserted.wrapping_sub(earlier.inserted);
-        delta.trips = delta.trips.wrapping_sub(earlier.trips);
-        delta.trips_lost = delta.trips_lost.wrapping_sub(earlier.trips_lost);
+        delta.wakeups = delta.wakeups.wrapping_sub(earlier.wakeups);
+        delta.wakeups_lost = delta.wakeups_lost.wrapping_sub(earlier.wakeups_lost);
         delta.would_drop = delta.would_drop.wrapping_sub(earlier.would_drop);
         delta.spared = delta.spared.wrapping_sub(earlier.spared);
         delta.holds = delta.holds.wrapping_sub(earlier.holds);
@@ -134,7 +134,7 @@ impl Tally {
         self.probes[class.index()]
     }
 
-    /// Probes that met this.
+    /// Probes with this reach.
     pub fn reach(&self, reach: Reach) -> u64 {
         self.reached[reach as usize]
     }
@@ -149,7 +149,7 @@ impl Tally {
         self.egress[exit.index()]
     }
 
-    /// Samples of what begins so.
+    /// Samples that begin like this.
     pub fn sampled(&self, begins: Begins) -> u64 {
         self.sampled[begins.index()]
     }

@@ -1,8 +1,8 @@
-//! Header layouts as they are on the wire. All are unaligned and valid for any bytes.
+//! Header layouts on the wire. All are unaligned, and any bytes are valid.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, network_endian::U16};
 
-/// A header that may be viewed in place: any bytes are a valid value, at any alignment.
+/// A header that can be viewed in place: any bytes are a valid value, at any alignment.
 pub trait Wire: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 
 impl<const N: usize> Wire for [u8; N] {}
@@ -24,14 +24,14 @@ wire! {
         destination: [u8; 6],
         /// Source.
         source: [u8; 6],
-        /// What follows, see [`ethertype`].
+        /// The type of the next header, see [`ethertype`].
         ethertype: U16,
     }
-    /// What follows an 802.1Q or 802.1ad tag's type: its control information and the next type.
+    /// The rest of an 802.1Q or 802.1ad tag behind its type: control information and the next type.
     VlanTag {
         /// Priority, drop eligibility and VLAN id.
         control: U16,
-        /// What follows, see [`ethertype`].
+        /// The type of the next header, see [`ethertype`].
         ethertype: U16,
     }
     /// IPv4 header without options (RFC 791).
@@ -61,7 +61,7 @@ wire! {
     Ipv6 {
         /// Version in the upper four bits, then traffic class and flow label.
         version_class_flow: [u8; 4],
-        /// What follows this header, in bytes; 0 for jumbograms (RFC 2675).
+        /// Length of everything behind this header, in bytes; 0 for jumbograms (RFC 2675).
         payload_length: U16,
         /// See [`protocol`].
         next_header: u8,
@@ -72,15 +72,16 @@ wire! {
         /// Destination address.
         destination: [u8; 16],
     }
-    /// Start of an IPv6 extension header: each kind has eight bytes at least (RFC 8200, RFC 4302).
+    /// Start of an IPv6 extension header: each kind has at least eight bytes (RFC 8200, RFC 4302).
     Extension {
         /// See [`protocol`].
         next_header: u8,
-        /// Length, in units and from a start that depend on the kind of header; a fragment header has none.
+        /// Length. Its unit and its start depend on the kind of header; a fragment header has no length.
         length: u8,
-        /// Of a fragment header (RFC 8200, 4.5): offset in units of 8 bytes in the upper 13 bits; bit 0: more fragments.
+        /// In a fragment header (RFC 8200, 4.5): the offset in units of 8 bytes in the upper 13 bits; bit 0: more
+        /// fragments.
         fragment: U16,
-        /// Of a fragment header: identification.
+        /// In a fragment header: identification.
         id: [u8; 4],
     }
     /// TCP header without options (RFC 9293).
@@ -144,14 +145,14 @@ wire! {
         /// Checksum; not verified.
         checksum: U16,
     }
-    /// The ports that TCP, UDP and SCTP begin with: what a tiny first fragment still shows.
+    /// The ports at the start of TCP, UDP and SCTP: even a tiny first fragment has them.
     Ports {
         /// Source port.
         source: U16,
         /// Destination port.
         destination: U16,
     }
-    /// An untagged TCP segment over IPv4 without options: the shape of most traffic, in one view.
+    /// An untagged TCP segment over IPv4 without options, viewed at once: most traffic has this form.
     PlainTcp4 {
         /// Ethernet header.
         ethernet: Ethernet,
@@ -180,8 +181,8 @@ impl Tcp {
 }
 
 impl Ipv4 {
-    /// Whether the transport header follows at once and whole: version 4 with a header of five words, hence no
-    /// options, and no fragment. The don't-fragment flag and the reserved bit do not matter.
+    /// Whether the transport header follows at once and whole: it is version 4 with a header of five words, hence
+    /// without options, and no fragment. The don't-fragment flag and the reserved bit do not matter.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.version_ihl == 0x45 && self.fragment.get() & 0x3fff == 0
@@ -198,7 +199,7 @@ pub mod ethertype {
     pub const VLAN: u16 = 0x8100;
     /// 802.1ad service tag.
     pub const SERVICE_VLAN: u16 = 0x88a8;
-    /// The tag type of QinQ equipment from before 802.1ad.
+    /// The tag type of QinQ equipment older than 802.1ad.
     pub const OLD_SERVICE_VLAN: u16 = 0x9100;
 }
 
@@ -264,7 +265,7 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
     /// The urgent pointer is significant.
     pub const URG: u8 = 0x20;
-    /// The six flags of RFC 793: what is left when ECN's ECE and CWR are masked out.
+    /// The six flags of RFC 793: what remains when ECN's ECE and CWR are masked out.
     pub const CLASSIC: u8 = FIN | SYN | RST | PSH | ACK | URG;
 }
 

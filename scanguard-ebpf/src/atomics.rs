@@ -1,4 +1,4 @@
-//! Memory that all CPUs change: atomic operations whose result nobody needs.
+//! Memory that all CPUs change: atomic operations whose result is not used.
 
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
@@ -6,9 +6,9 @@ use scanguard_common::account::Memory;
 
 /// Map values, shared by the CPUs.
 ///
-/// The standard atomics lack `fetch_add` on this target, whose oldest instruction sets have no
-/// compare-and-swap. The intrinsics beneath them exist; relaxed and with an unused result they
-/// become single `lock` instructions that fetch nothing.
+/// The standard atomics lack `fetch_add` on this target, whose oldest instruction sets have no compare-and-swap. The
+/// intrinsics below them exist. Relaxed and with an unused result, they become single `lock` instructions that fetch
+/// nothing.
 pub(crate) struct Shared;
 
 impl Memory for Shared {

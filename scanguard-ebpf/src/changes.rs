@@ -1,7 +1,7 @@
-//! Which sources did something: a ring that the agent reads.
+//! The ring of sources that did something. The agent reads it.
 //!
-//! The ring is never emptied: its count only grows, so that the agent knows by the count alone what is new to it, and
-//! what was overwritten before it came. No probe has to ask whether there is room.
+//! The program never empties the ring. Its count only grows, and from the count alone the agent knows which entries
+//! are new and which were overwritten before it read them. No probe has to check for room.
 
 use core::arch::asm;
 
@@ -28,13 +28,13 @@ pub(crate) fn list(source: &Address) {
     // SAFETY: an aligned number in a map.
     let number = unsafe { take_number(count) };
     if let Some(place) = CHANGES.get_ptr_mut(number as u32 & config::changes_mask()) {
-        // SAFETY: an entry of a map. An agent that reads it half written finds nobody by it, and finds the source in
-        // the next epoch: see `account`.
+        // SAFETY: an entry of a map. If the agent reads it half written, it finds no such source; it finds the source
+        // in the next epoch, see `sources`.
         unsafe { place.write(*source) };
     }
 }
 
-/// Adds 1 and gives what it was before, by an instruction that the compiler does not use for this target (Linux 5.12).
+/// Adds 1 and gives the number before, by an instruction that the compiler does not use for this target (Linux 5.12).
 ///
 /// # Safety
 /// `count` is valid for reads and writes and aligned.
@@ -52,7 +52,7 @@ unsafe fn take_number(count: *mut u64) -> u64 {
     number
 }
 
-/// The source that was written with this number, or another one that took its place in the ring.
+/// The source that was written with this number, or a later one that took its place in the ring.
 #[inline(always)]
 pub(crate) fn listed(number: u64) -> Option<&'static Address> {
     CHANGES.get(number as u32 & config::changes_mask())

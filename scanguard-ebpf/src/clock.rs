@@ -1,8 +1,8 @@
-//! The kernel's clock, by which bans, shields and memories end.
+//! The kernel's clock. Bans, shields and remembered answers end by it.
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, helpers::bpf_jiffies64, macros::xdp, programs::XdpContext};
 
-/// Writes the time by which bans end into the frame.
+/// Writes the time into the frame, by the clock of the bans.
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_clock(ctx: XdpContext) -> u32 {
@@ -14,7 +14,7 @@ pub(crate) fn scanguard_clock(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// A load, not a call: the verifier puts it in place.
+/// This is a load, not a call: the verifier inlines it.
 #[inline(always)]
 pub(crate) fn jiffies() -> u64 {
     // SAFETY: no arguments.

@@ -1,4 +1,4 @@
-//! What the agent sets before the program is loaded (constants to the verifier) and while it runs.
+//! What the agent sets: before the program is loaded (constants to the verifier) and while it runs.
 
 use core::arch::asm;
 
@@ -10,7 +10,7 @@ use scanguard_common::{
     sample,
 };
 
-/// Read by nobody: its name is the version of the contract, see `scanguard_common::abi`.
+/// Nothing reads it: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
 static SCANGUARD_ABI_10: Global<u32> = Global::new(9);
@@ -47,7 +47,7 @@ static CHANGES_MASK: Global<u32> = Global::new(change_places(DEFAULT_MAX_SOURCES
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 
-/// What of an IPv6 source address is kept.
+/// Which bits of an IPv6 source address are kept.
 #[inline(always)]
 pub(crate) fn source_mask() -> SourceMask {
     SourceMask::from_words(SOURCE_MASK.load())
@@ -59,19 +59,19 @@ pub(crate) fn salt() -> u64 {
     SALT.load()
 }
 
-/// The places of the ring of changes, less one.
+/// The number of places of the ring of changes, less one.
 #[inline(always)]
 pub(crate) fn changes_mask() -> u32 {
     CHANGES_MASK.load()
 }
 
-/// All of it. The agent replaces it as a whole, so that parts may be of two versions for an instant.
+/// All settings. The agent replaces them as a whole, so that parts may come from two versions for an instant.
 #[inline(always)]
 pub(crate) fn control() -> Option<&'static Control> {
     CONTROL.get(0)
 }
 
-/// Whether it is known where the fields lie.
+/// Whether the offsets of the kernel's fields are known.
 #[inline(always)]
 pub(crate) fn proof() -> bool {
     PROOF.load() != 0
@@ -83,11 +83,11 @@ pub(crate) fn namespace() -> u32 {
     NAMESPACE.load()
 }
 
-/// Where a field lies in its structure. One word is read, not all of them.
+/// The offset of a field in its structure. The code reads one word, not all of them.
 #[inline(always)]
 pub(crate) fn offset(field: Field) -> usize {
     let words = core::ptr::from_ref(&FIELD_OFFSETS).cast::<u32>();
-    // SAFETY: the words are as many as there are fields. Volatile: the agent has set them before the load.
+    // SAFETY: there are as many words as fields. The read is volatile: the agent has set them before the load.
     unsafe { words.add(field as usize).read_volatile() as usize }
 }
 
@@ -97,27 +97,28 @@ pub(crate) fn sampling() -> bool {
     SAMPLING.load() != 0
 }
 
-/// Whether HTTP, TLS or DNS is spoken at this port of TCP.
+/// Whether this TCP port carries HTTP, TLS or DNS.
 #[inline(always)]
 pub(crate) fn samples_tcp(port: u16) -> bool {
     contains(&TCP_PORTS, port)
 }
 
-/// Whether DNS is spoken at this port.
+/// Whether this port carries DNS.
 #[inline(always)]
 pub(crate) fn speaks_dns(port: u16) -> bool {
     contains(&DNS_PORTS, port)
 }
 
-/// One word is read, not the set.
+/// The code reads one word, not the set.
 #[inline(always)]
 fn contains(ports: &'static Global<PortWords>, port: u16) -> bool {
     let (mut word, bit) = sample::place(port);
-    // The compiler knows the bound by the type of a port and would leave it out; the verifier of Linux 6.1 does not know
-    // the bound of a port that was turned to this byte order.
-    // SAFETY: it changes a register, and no number that is within the set.
+    // The compiler knows the bound from the type of a port and would leave the comparison out. The verifier of Linux
+    // 6.1 does not know the bound of a port after its byte order was swapped.
+    // SAFETY: it changes a register, and does not change a number that lies within the set.
     unsafe { asm!("{word} &= {mask}", word = inout(reg) word, mask = const sample::PORT_WORDS - 1) };
     let words = core::ptr::from_ref(ports).cast::<u64>();
-    // SAFETY: a word of the set, which has one for each 64 ports. Volatile: the agent has set it before the load.
+    // SAFETY: a word of the set, which has one for each 64 ports. The read is volatile: the agent has set it before
+    // the load.
     unsafe { words.add(word).read_volatile() & bit != 0 }
 }

@@ -1,24 +1,24 @@
-//! The program that hears of connections: the kernel's TCP says when one is established, once for each.
+//! The program that counts connections: the kernel's TCP tells it of each one, once, when it is established.
 //!
-//! That a connection was completed is believed of nobody else: a segment that looks like one of a connection can be written
-//! by anybody. Only connections of the network namespace of the agent count. In a namespace of its own any user may make
+//! Only the kernel is believed about completed connections: anybody can write a segment that looks like one of a
+//! connection. Only connections of the agent's network namespace count. In a namespace of its own, any user may make
 //! connections with any address.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use scanguard_common::{address::Address, outcome::Service, proof::Field, wire::protocol};
 
-use crate::{account, config, fields::read, tally};
+use crate::{config, fields::read, sources, tally};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
-/// As above: a SYN was answered, and the acknowledgment of the answer is here.
+/// As above: the SYN was answered, and the acknowledgment of the answer has arrived.
 const SYN_RECV: i32 = 3;
 /// Address families (include/linux/socket.h).
 const AF_INET: u16 = 2;
 /// As above.
 const AF_INET6: u16 = 10;
 
-/// Sees each change of state of the sockets of TCP: old and new state lie behind the socket.
+/// Sees each change of state of a TCP socket. The old and the new state lie behind the socket.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
@@ -29,10 +29,12 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// A connection is established; `by_peer`: with a service of this host, rather than by this host.
+/// A connection is established. `by_peer`: the peer opened it to a service of this host; otherwise this host opened
+/// it.
 #[inline(always)]
 fn established(socket: *const u8, by_peer: bool) {
-    // SAFETY: the kernel's socket. Fields lie where the kernel's BTF says; what cannot be read is refused.
+    // SAFETY: the kernel's socket. The offsets come from the kernel's BTF; the helper refuses memory that cannot be
+    // read.
     let Some((peer, port)) = (unsafe { peer_of(socket) }) else {
         return;
     };
@@ -40,11 +42,11 @@ fn established(socket: *const u8, by_peer: bool) {
         tally::count_completion();
     }
     if let Some(control) = config::control() {
-        account::completed(control, peer, by_peer.then_some(Service { protocol: protocol::TCP, port }));
+        sources::completed(control, peer, by_peer.then_some(Service { protocol: protocol::TCP, port }));
     }
 }
 
-/// The other side of a connection of our namespace, and the port of this side.
+/// The remote address of a connection of our namespace, and the local port.
 #[inline(always)]
 unsafe fn peer_of(socket: *const u8) -> Option<(Address, u16)> {
     // SAFETY: the caller's promise.
@@ -55,7 +57,7 @@ unsafe fn peer_of(socket: *const u8) -> Option<(Address, u16)> {
         }
         let port = read(socket, Field::LocalPort)?;
         let peer = match read::<u16>(socket, Field::Family)? {
-            // As numbers, whose place on the stack is aligned: the verifier refuses any other.
+            // Plain numbers, whose place on the stack is aligned: the verifier refuses any other.
             AF_INET => Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes()),
             AF_INET6 => Address::from_words(read(socket, Field::RemoteV6)?),
             _ => return None,

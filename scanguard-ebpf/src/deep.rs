@@ -1,6 +1,6 @@
-//! Packets whose headers lie deeper than is looked in place, see `scanguard_common::parse::deep`.
+//! Packets whose headers lie deeper than the program looks in place, see `scanguard_common::parse::deep`.
 //!
-//! Each loop is in a global function, which the verifier looks at once, for any arguments.
+//! Each loop is in a global function, which the verifier checks once, for any arguments.
 
 use aya_ebpf::{bindings::xdp_md, btf_maps::PerCpuArray, macros::btf_map, programs::XdpContext};
 use scanguard_common::{
@@ -16,7 +16,7 @@ use scanguard_common::{
 
 use crate::{packet::XdpPacket, packet_kind::PacketKind};
 
-/// What is found of a packet: the stack has no room for it.
+/// The headers that were found in a packet. The stack has no room for them.
 #[repr(C)]
 struct Found {
     headers: Deep,
@@ -26,7 +26,7 @@ struct Found {
 #[btf_map]
 static DEEP: PerCpuArray<Found, 1> = PerCpuArray::new();
 
-/// No exit: all went well.
+/// No exit: the headers were found.
 const FOUND: u32 = u32::MAX;
 
 #[inline(always)]
@@ -34,7 +34,7 @@ fn packet(ctx: *mut xdp_md) -> XdpPacket {
     XdpPacket::new(&XdpContext::new(ctx))
 }
 
-/// What a packet is, and its flow, of a probe or of what may be one.
+/// The kind of a packet, and its flow if it is or may be a probe.
 #[inline(always)]
 pub(crate) fn inspect<'m>(ctx: &XdpContext) -> Option<(PacketKind, &'m Flow)> {
     let kind = PacketKind::from_word(scanguard_deep(ctx.ctx));
@@ -72,20 +72,20 @@ extern "C" fn scanguard_deep(ctx: *mut xdp_md) -> u32 {
     kind.word()
 }
 
-/// Where a packet comes from.
+/// The source address of a packet.
 #[inline(always)]
 pub(crate) fn source(ctx: *mut xdp_md) -> Option<Address> {
     let (source, _) = deep::addresses(&packet(ctx), link(ctx).ok()?)?;
     Some(source)
 }
 
-/// What a packet carries that was just inspected.
+/// The payload of the packet that was just inspected.
 #[inline(always)]
 pub(crate) fn payload() -> Option<Payload> {
     content::deep_payload(&found()?.headers)
 }
 
-/// Finds the headers; [`FOUND`], or the exit of a packet that has none.
+/// Finds the headers. Gives [`FOUND`], or the exit of a packet without them.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_deep_find(ctx: *mut xdp_md) -> u32 {
@@ -111,7 +111,7 @@ fn link(ctx: *mut xdp_md) -> Result<Link, Exit> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_deep_link(ctx: *mut xdp_md, link: *mut Link) -> u32 {
-    // SAFETY: the caller's, of which the verifier knows the size but not that it is there.
+    // SAFETY: the caller's. The verifier knows its size, but not that it is there.
     let Some(link) = (unsafe { link.as_mut() }) else {
         return Exit::TruncatedEthernet as u32;
     };

@@ -1,4 +1,4 @@
-//! The tcx program: looks at each packet that leaves, notes what was answered to whom, and lets it go on.
+//! The tcx program: looks at each outgoing packet, notes the answers to sources, and lets the packet go on.
 
 use aya_ebpf::{
     bindings::{__sk_buff, tcx_action_base::TCX_NEXT},
@@ -10,13 +10,13 @@ use scanguard_common::{
     outcome::{Answer, EgressExit, Flow},
 };
 
-use crate::{account, config, oracle, packet::SkbPacket, sample, tally};
+use crate::{config, oracle, packet::SkbPacket, sample, sources, tally};
 
-/// A SYN, told from the kinds of answers.
+/// Stands for a SYN, which is none of the kinds of answers.
 const OPENING: u32 = 64;
 
-/// Sees every packet that leaves by the interfaces it is attached to, after NAT: addresses are those that the
-/// other side sees. It changes nothing, and leaves the verdict to the programs after it.
+/// Sees every outgoing packet of its interfaces, after NAT: the addresses are those that the other side sees. It
+/// changes nothing, and leaves the verdict to the programs after it.
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
@@ -40,18 +40,18 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     TCX_NEXT
 }
 
-/// Notes an answer, or a SYN, and gives the number of the exit.
+/// Notes an answer or a SYN, and gives the number of the exit.
 ///
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
     let Some(flow) = (unsafe { flow.as_ref() }) else {
         return EgressExit::Unreadable as u32;
     };
-    // SAFETY: the program's context. No interface: this host made the packet itself. A firewall may then have
-    // answered in the name of an address where nobody is.
+    // SAFETY: the program's context. Without an interface, this host made the packet itself. Then a firewall may have
+    // answered for an address that nobody uses.
     let is_forwarded = unsafe { (*ctx).ingress_ifindex } != 0;
     if is_forwarded {
         oracle::note_live(flow.destination);
@@ -67,7 +67,7 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         oracle::note_published(ctx.cast(), flow);
     }
     tally::count_answer(answer as usize);
-    let is_noted = config::control().is_some_and(|control| account::answered(control, answer, flow));
+    let is_noted = config::control().is_some_and(|control| sources::answered(control, answer, flow));
     let exit = if is_noted { EgressExit::Answer } else { EgressExit::AnswerUnmatched };
     exit as u32
 }

@@ -1,5 +1,5 @@
-//! The epoch by which a source's distinct things are kept: the agent's, or, since the agent is gone, one that the program has moved
-//! on to, see `scanguard_common::epoch`.
+//! The epoch in which a source's distinct things are kept. It is the agent's. When the agent is gone, the program
+//! moves it on, see `scanguard_common::epoch`.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use scanguard_common::{
@@ -9,26 +9,26 @@ use scanguard_common::{
 
 use crate::clock;
 
-/// Shared: all CPUs go by one epoch.
+/// Shared: all CPUs use one epoch.
 #[btf_map]
 static RUNNING: Array<Running, 1> = Array::new();
 
-/// The running epoch, as it is now. Moves it on if it has lasted for too long. Several CPUs may do that at once: they come to
-/// the same number, or it lasts a little longer.
+/// The running epoch. Moves it on if it has lasted for too long. Several CPUs may do this at once: they get the same
+/// number, or the epoch lasts a little longer.
 #[inline(always)]
 pub(crate) fn running(control: &Control) -> u32 {
-    let told = told(control);
+    let agent_epoch = agent_epoch(control);
     let Some(running) = RUNNING.get_ptr_mut(0) else {
-        return told;
+        return agent_epoch;
     };
-    // SAFETY: aligned numbers in a map, which all CPUs change by plain writes, in this order.
+    // SAFETY: aligned numbers in a map. All CPUs change them by plain writes, in this order.
     unsafe {
         let (since, now) = (&raw mut (*running).since, &raw mut (*running).epoch);
-        if (&raw const (*running).told).read_volatile() != told {
+        if (&raw const (*running).agent_epoch).read_volatile() != agent_epoch {
             since.write_volatile(clock::jiffies());
-            now.write_volatile(told);
-            (&raw mut (*running).told).write_volatile(told);
-            return told;
+            now.write_volatile(agent_epoch);
+            (&raw mut (*running).agent_epoch).write_volatile(agent_epoch);
+            return agent_epoch;
         }
         let epoch = now.read_volatile();
         let passed = clock::jiffies().wrapping_sub(since.read_volatile());
@@ -46,11 +46,11 @@ pub(crate) fn running(control: &Control) -> u32 {
 /// Whether the agent has ended an epoch.
 #[inline(always)]
 pub(crate) fn has_ended(control: &Control, epoch: u32) -> bool {
-    epoch::is_after(told(control), epoch)
+    epoch::is_after(agent_epoch(control), epoch)
 }
 
 #[inline(always)]
-fn told(control: &Control) -> u32 {
-    // SAFETY: a reference. Volatile, since the agent changes it meanwhile.
+fn agent_epoch(control: &Control) -> u32 {
+    // SAFETY: a reference. The read is volatile, since the agent changes it meanwhile.
     unsafe { (&raw const control.epoch).read_volatile() }
 }

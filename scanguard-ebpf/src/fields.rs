@@ -1,4 +1,4 @@
-//! Fields of the kernel's own structures, which lie where its BTF says.
+//! Fields of the kernel's own structures, at the offsets that its BTF gives.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use scanguard_common::proof::Field;
@@ -8,9 +8,9 @@ use crate::config;
 /// A field of one of the kernel's structures.
 ///
 /// # Safety
-/// It has this type.
+/// The field has this type.
 #[inline(always)]
 pub(crate) unsafe fn read<T: Copy>(structure: *const u8, field: Field) -> Option<T> {
-    // SAFETY: the helper checks the address, the caller knows the type.
+    // SAFETY: the helper checks the address, and the caller knows the type.
     unsafe { bpf_probe_read_kernel(structure.wrapping_add(config::offset(field)).cast::<T>()).ok() }
 }

@@ -1,9 +1,10 @@
-//! Flows that were judged to be ordinary: a small table a CPU, so that the sockets are asked once a flow, not
-//! once a packet. A flow that falls on the place of another takes it; the other is then asked about again.
+//! Flows that were judged to be ordinary. With a small table on each CPU, the sockets are asked once for a flow, not
+//! once for a packet. A flow takes the place of another one with the same place; then the sockets are asked again
+//! about the other one.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 
-/// Places, 8 bytes each; a power of two.
+/// Number of places, 8 bytes each; a power of two.
 const PLACES: usize = 16_384;
 
 #[btf_map]
@@ -20,7 +21,7 @@ pub(crate) fn known(tag: u64) -> bool {
     FLOWS.get(place(tag)).is_some_and(|known| *known == tag)
 }
 
-/// Makes it known.
+/// Remembers the flow with this tag.
 #[inline(always)]
 pub(crate) fn remember(tag: u64) {
     if let Some(known) = FLOWS.get_ptr_mut(place(tag)) {

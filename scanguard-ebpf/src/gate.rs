@@ -1,4 +1,5 @@
-//! Who is banned and who is shielded from.
+//! The maps of bans, shields and allowed networks, and the look-up before a drop. `scanguard_common::ban` and
+//! `scanguard_common::shield` decide which packets of such a source are dropped.
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, xdp_md},
@@ -12,7 +13,7 @@ use scanguard_common::{
         MAX_BANNED_NETWORKS, MAX_SHIELDS,
     },
     address::Address,
-    classify, gate,
+    ban, classify,
     oracle::Oracle as _,
     outcome::{Exit, Flow, SegmentKind},
     shield,
@@ -22,7 +23,7 @@ use crate::{
     clock, config, deep, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, packet_kind::PacketKind, tally,
 };
 
-/// Memory is taken as bans are made.
+/// Memory is taken when a ban is made.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map]
@@ -37,13 +38,13 @@ static SHIELDS: HashMap<Address, Ban, { MAX_SHIELDS as usize }, ON_DEMAND> = Has
 #[btf_map]
 static ALLOWED: LpmTrie<Address, u32, { MAX_ALLOWED as usize }> = LpmTrie::new();
 
-/// Whether anybody is banned.
+/// Whether there is any ban.
 #[inline(always)]
 pub(crate) fn is_armed(control: &Control) -> bool {
     control.gate != GATE_OFF && control.bans | control.banned_networks != 0
 }
 
-/// Whether a packet of this source is to be dropped, but for what `passes` finds.
+/// Whether a packet of this source is dropped, unless `passes` returns true.
 #[inline(always)]
 fn drops(control: &Control, source: Address, passes: impl FnOnce() -> bool) -> bool {
     if !is_armed(control) {
@@ -55,10 +56,10 @@ fn drops(control: &Control, source: Address, passes: impl FnOnce() -> bool) -> b
     !passes() && applies(control, ban)
 }
 
-/// Counts a packet that a ban or shield is for; whether it is to be dropped.
+/// Counts a packet for a ban or shield. Returns whether it is dropped.
 #[inline(always)]
 fn applies(control: &Control, ban: *mut Ban) -> bool {
-    // SAFETY: a value of a map, aligned, valid while the program runs; all CPUs change it by plain writes.
+    // SAFETY: a value of a map, aligned, valid while the program runs. All CPUs change it by plain writes.
     let enforced = unsafe {
         (&raw mut (*ban).dropped).write((&raw const (*ban).dropped).read().wrapping_add(1));
         (&raw mut (*ban).last).write(clock::jiffies());
@@ -71,7 +72,7 @@ fn applies(control: &Control, ban: *mut Ban) -> bool {
     false
 }
 
-/// The ban of just this source, if it counts.
+/// The ban of exactly this source, if it is in force.
 #[inline(always)]
 fn exact(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.bans == 0 {
@@ -80,7 +81,7 @@ fn exact(control: &Control, source: Address) -> Option<*mut Ban> {
     standing(control, source, BANS.get_ptr_mut(config::source_mask().apply(source))?)
 }
 
-/// The shield against just this source, if it counts.
+/// The shield against exactly this source, if it is in force.
 #[inline(always)]
 fn shield_of(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.gate == GATE_OFF || control.shields == 0 {
@@ -89,7 +90,7 @@ fn shield_of(control: &Control, source: Address) -> Option<*mut Ban> {
     standing(control, source, SHIELDS.get_ptr_mut(config::source_mask().apply(source))?)
 }
 
-/// What stands against this source, if it counts and the source is not spared.
+/// This ban or shield, if it is in force and the source is not allowed.
 #[inline(always)]
 fn standing(control: &Control, source: Address, ban: *mut Ban) -> Option<*mut Ban> {
     // SAFETY: as in `drops`.
@@ -97,7 +98,7 @@ fn standing(control: &Control, source: Address, ban: *mut Ban) -> Option<*mut Ba
     if !counts {
         return None;
     }
-    // An exact ban of an IPv6 source is that of a network, of which a part may be allowed.
+    // An exact ban of an IPv6 source is the ban of a network. A part of that network may be allowed.
     let is_one_address = source.v4().is_some();
     if is_one_address && cleared == control.allowed_version {
         return Some(ban);
@@ -112,7 +113,7 @@ fn standing(control: &Control, source: Address, ban: *mut Ban) -> Option<*mut Ba
     Some(ban)
 }
 
-/// The ban of a network around this source, if it counts.
+/// The ban of a network around this source, if it is in force.
 #[inline(always)]
 fn network(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.banned_networks == 0 {
@@ -126,7 +127,7 @@ fn network(control: &Control, source: Address) -> Option<*mut Ban> {
     Some(ban)
 }
 
-/// Whether it has a mode that is known and has not ended.
+/// Whether a ban or shield has a known mode and has not ended.
 #[inline(always)]
 unsafe fn counts(ban: *const Ban) -> bool {
     // SAFETY: as in `drops`.
@@ -136,7 +137,7 @@ unsafe fn counts(ban: *const Ban) -> bool {
     }
 }
 
-/// Whether it is never dropped.
+/// Whether a source is never dropped.
 #[inline(always)]
 pub(crate) fn is_allowed(source: Address) -> bool {
     let allowed = ALLOWED.get(AddressKey::new(source).key()).is_some();
@@ -146,13 +147,13 @@ pub(crate) fn is_allowed(source: Address) -> bool {
     allowed
 }
 
-/// Whether a probe that meets nobody is to be dropped because its source is shielded from.
+/// Whether a probe that meets nobody is dropped because its source is shielded.
 #[inline(always)]
 pub(crate) fn is_shielded(control: &Control, source: Address) -> bool {
     shield_of(control, source).is_some_and(|shield| applies(control, shield))
 }
 
-/// The same of what leaves as ordinary by this exit; what it meets is asked for only where its source is shielded from.
+/// The same for a packet that leaves as ordinary by this exit. The sockets are asked only if its source is shielded.
 #[inline(always)]
 pub(crate) fn answers_nobody(control: &Control, kernel: &Kernel<'_>, exit: Exit, flow: &Flow) -> bool {
     if !matches!(exit, Exit::UdpReply) {
@@ -164,13 +165,13 @@ pub(crate) fn answers_nobody(control: &Control, kernel: &Kernel<'_>, exit: Exit,
     shield::answers_nobody(exit, kernel.unwanted(flow)) && applies(control, standing)
 }
 
-/// Whether a probe is to be dropped.
+/// Whether a probe is dropped.
 #[inline(always)]
 pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
     drops(control, source, || false)
 }
 
-/// Whether a probe or segment is to be dropped.
+/// Whether a probe or segment is dropped.
 #[inline(always)]
 pub(crate) fn drops_any(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> bool {
     scanguard_gate(ctx.ctx, packet.word(), core::ptr::from_ref(flow)) != 0
@@ -180,7 +181,7 @@ pub(crate) fn drops_any(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> bo
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_gate(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return 0;
     };
@@ -192,13 +193,13 @@ extern "C" fn scanguard_gate(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -
     drops.into()
 }
 
-/// Whether a segment or datagram is to be dropped.
+/// Whether a segment or datagram is dropped.
 #[inline(always)]
 fn drops_segment(control: &Control, kernel: &Kernel<'_>, kind: SegmentKind, flow: &Flow) -> bool {
-    drops(control, flow.source, || control.drop_all == 0 && gate::passes(kernel, kind, flow))
+    drops(control, flow.source, || control.drop_all == 0 && ban::passes(kernel, kind, flow))
 }
 
-/// Whether a segment that was taken for one of a connection early on is to be dropped.
+/// Whether a segment is dropped that the early decision took for one of a connection.
 #[inline(always)]
 pub(crate) fn drops_early(ctx: &XdpContext) -> bool {
     scanguard_gate_early(ctx.ctx) != 0
@@ -216,14 +217,14 @@ extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
     u32::from(drops_segment(control, &Kernel::new(ctx, control), SegmentKind::Acknowledgment, &flow))
 }
 
-/// Whether a packet is to be dropped that is nothing which a source begins: only where everything is, or where it cannot be
-/// read, since anything may be behind that.
+/// Whether a packet is dropped that begins nothing. It is dropped only if all packets of its source are, or if it
+/// cannot be read, since anything may be in it.
 #[inline(always)]
 pub(crate) fn drops_other(ctx: &XdpContext, control: &Control, exit: Exit) -> bool {
     (control.drop_all != 0 || matches!(exit, Exit::TruncatedIp)) && drops_unread(ctx)
 }
 
-/// Whether a packet is to be dropped of which no more is known than that it has headers that lie deep.
+/// Whether a packet is dropped of which the program knows only that its headers lie deep.
 #[inline(always)]
 pub(crate) fn drops_unread(ctx: &XdpContext) -> bool {
     scanguard_gate_other(ctx.ctx) != 0

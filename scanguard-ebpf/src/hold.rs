@@ -1,4 +1,4 @@
-//! Who is held until the agent has judged, see `scanguard_common::hold`.
+//! The kernel half of `scanguard_common::hold`: begins holds in the table of sources, and applies them.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use scanguard_common::{
@@ -11,29 +11,29 @@ use scanguard_common::{
 
 use crate::{atomics::Shared, clock, gate, tally};
 
-/// How many are held.
+/// How many holds were begun.
 #[repr(C)]
 struct Begun {
     /// In this epoch.
     epoch: u32,
-    /// So many.
+    /// This many.
     count: u32,
 }
 
-/// Shared: the bound is one of the whole host.
+/// Shared: the bound is for the whole host.
 #[btf_map]
 static BEGUN: Array<Begun, 1> = Array::new();
 
-/// Whether a probe that meets nobody, and is counted already, is to be dropped: its source is held, or is from now on.
+/// Whether a probe that meets nobody and is already counted is dropped: its source is held, or the hold begins now.
 ///
 /// # Safety
 /// `state` is a value of the table of sources.
 #[inline(always)]
 pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: Address) -> bool {
-    if control.reflex == 0 || control.gate == GATE_OFF {
+    if control.hold_from == 0 || control.gate == GATE_OFF {
         return false;
     }
-    // SAFETY: aligned numbers, valid while the program runs; all CPUs change them by plain writes.
+    // SAFETY: aligned numbers, valid while the program runs. All CPUs change them by plain writes.
     let (held, evidence) = unsafe {
         let held = (&raw const (*state).held).read();
         let evidence = Evidence {
@@ -62,13 +62,14 @@ pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: A
     false
 }
 
-/// Begins to hold a source, unless so many were in this epoch that it is more likely a forgery than all of them scanning.
+/// Begins to hold a source. It refuses if this epoch already has so many holds that the sources are more likely forged
+/// than all scanners.
 #[inline(always)]
 unsafe fn begin(control: &Control, state: *mut SourceState) -> Option<u64> {
     // SAFETY: as in `drops`.
     unsafe { (&raw mut (*state).missed).write(HELD_ALREADY) };
     let begun = BEGUN.get_ptr_mut(0)?;
-    // SAFETY: aligned numbers in a map. Two CPUs that start an epoch at once may let one more in.
+    // SAFETY: aligned numbers in a map. Two CPUs that start an epoch at once may admit one too many.
     let count = unsafe {
         if (&raw const (*begun).epoch).read() != control.epoch {
             (&raw mut (*begun).count).write(0);
@@ -76,12 +77,12 @@ unsafe fn begin(control: &Control, state: *mut SourceState) -> Option<u64> {
         }
         (&raw const (*begun).count).read()
     };
-    let has_room = count < control.reflex_most;
+    let has_room = count < control.max_holds;
     tally::count_hold(has_room);
     if !has_room {
         return None;
     }
-    let until = clock::jiffies().wrapping_add(u64::from(control.reflex_ticks));
+    let until = clock::jiffies().wrapping_add(u64::from(control.hold_ticks));
     let held = hold::hold(until, control.gate == GATE_ENFORCE);
     // SAFETY: as above.
     unsafe {

@@ -1,4 +1,4 @@
-//! What becomes of a packet that may be a probe: asks the sockets, counts what is to be counted.
+//! Decides about a packet that may be a probe: asks the sockets, and counts the result.
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
@@ -9,20 +9,20 @@ use scanguard_common::{
     shield,
 };
 
-use crate::{account, config, flows, gate, oracle::Kernel, packet_kind::PacketKind, reach, tally};
+use crate::{config, flows, gate, oracle::Kernel, packet_kind::PacketKind, reach, sources, tally};
 
-/// The number of the exit by which a packet leaves that has passed the gate.
+/// The number of the exit of a packet that has passed the gate.
 #[inline(always)]
 pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> u32 {
     scanguard_judge(ctx.ctx, packet.word(), core::ptr::from_ref(flow))
 }
 
-/// A global function: the verifier looks at it once, for any arguments, rather than again for each of
-/// the many ways through the parser that lead here.
+/// A global function: the verifier checks it once, for any arguments. Otherwise it would check it again for each of
+/// the many paths through the parser that lead here.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -> u32 {
-    // SAFETY: the caller's flow, of which the verifier knows the size but not that it is there.
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return Exit::TruncatedIp as u32;
     };
@@ -44,7 +44,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
         Decision::Probe { class, reach } => count(control, &kernel, class as usize, reach, flow) as u32,
         Decision::Ordinary { exit, aborts, remember } => {
             if aborts {
-                account::aborted(control, flow);
+                sources::aborted(control, flow);
             }
             if remember {
                 flows::remember(tag);
@@ -61,7 +61,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
 fn count(control: &Control, kernel: &Kernel<'_>, class: usize, reach: Reach, flow: &Flow) -> Exit {
     let meets_nobody = shield::class_meets_nobody(class, reach);
     let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
-    let exit = account::count(control, kernel, class, reach, flow, meets_nobody && !is_shielded);
+    let exit = sources::count(control, kernel, class, reach, flow, meets_nobody && !is_shielded);
     // Nobody probes by what no host can send.
     if matches!(exit, Exit::BadSource) {
         return exit;

@@ -3,8 +3,8 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use scanguard_common::address::Address;
 
-/// The key of one address. A key's address lies four bytes into it; the stack is written in words of eight,
-/// which the verifier takes only where they are aligned.
+/// The key of one address. The address lies four bytes into a key. The stack is written in words of eight bytes, and
+/// the verifier accepts those only where they are aligned.
 #[repr(C, align(8))]
 pub(crate) struct AddressKey {
     unused: u32,

@@ -1,22 +1,21 @@
-//! ScanGuard's XDP program: looks at each packet that arrives, counts it, and passes it on. Beside it lies the
-//! program that looks at what leaves ([`egress`]), and the one that hears of connections ([`connections`]).
+//! ScanGuard's XDP program: looks at each incoming packet, counts it, and passes it on. The object also has the
+//! program for outgoing packets ([`egress`]) and the one that counts connections ([`connections`]).
 //!
-//! This file is the way of a packet and holds the only place where a verdict is given. Parsing,
-//! classification and what is kept of a source are `scanguard-common`'s; here they meet the
-//! packet's memory ([`packet`]), the sockets ([`oracle`]) and the maps ([`account`], [`flows`], [`sample`], [`tally`]).
+//! This file shows the path of a packet, and has the only place where the program gives a verdict. `scanguard-common`
+//! parses, classifies and keeps the state of sources. The other modules give it the packet's memory ([`packet`]), the
+//! sockets ([`oracle`]) and the maps ([`sources`], [`flows`], [`sample`], [`tally`]).
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "atomic additions exist for this target as intrinsics only")]
 #![feature(asm_experimental_arch, core_intrinsics)]
 
-mod account;
+mod admission;
 mod atomics;
 mod changes;
 mod clock;
 mod config;
 mod connections;
 mod deep;
-mod door;
 mod egress;
 mod epoch;
 mod fields;
@@ -32,8 +31,9 @@ mod packet_kind;
 mod reach;
 mod read;
 mod sample;
+mod sources;
 mod tally;
-mod trip;
+mod wakeup;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
@@ -48,8 +48,8 @@ use scanguard_common::{
 
 use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers};
 
-/// Sees every packet of the interfaces it is attached to. `frags`: it may also be attached where the
-/// MTU exceeds a page, packets then being in several buffers, their headers in the first.
+/// Sees every packet of its interfaces. `frags`: it may also be attached where the MTU exceeds a page. Packets then
+/// lie in several buffers, with their headers in the first.
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
@@ -65,14 +65,14 @@ pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
     }
 }
 
-/// The exits at which a packet is dropped.
+/// The exits of dropped packets.
 const BANNED: u32 = Exit::Banned as u32;
 /// As above.
 const HELD: u32 = Exit::Held as u32;
 /// As above.
 const SHIELDED: u32 = Exit::Shielded as u32;
 
-/// The number of the exit by which a packet leaves.
+/// The number of the exit of a packet.
 #[inline(always)]
 fn exit(ctx: &XdpContext) -> u32 {
     let packet = XdpPacket::new(ctx);
@@ -108,7 +108,7 @@ fn exit(ctx: &XdpContext) -> u32 {
             if gate.is_some_and(|control| gate::drops_other(ctx, control, exit)) {
                 return BANNED;
             }
-            // With tags or options, or it would have been known above.
+            // It has tags or options; otherwise the code above would have recognized it.
             if matches!(exit, Exit::TcpEstablished) {
                 sample::arrived(ctx, Headers::Shallow);
             }
@@ -125,14 +125,14 @@ fn exit(ctx: &XdpContext) -> u32 {
     }
 }
 
-/// The exit of what may be a probe.
+/// The exit of a packet that may be a probe.
 #[inline(always)]
 fn judge(ctx: &XdpContext, is_armed: bool, packet: PacketKind, flow: &Flow) -> u32 {
     if is_armed && gate::drops_any(ctx, packet, flow) { BANNED } else { judge::judge(ctx, packet, flow) }
 }
 
-/// The exit of a packet whose headers lie deeper than is looked in place. Of a banned source it is dropped before they are
-/// followed.
+/// The exit of a packet whose headers lie deeper than the program looks in place. If its source is banned, the packet
+/// is dropped before the headers are followed.
 #[inline(always)]
 fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
     if is_armed && gate::drops_unread(ctx) {
@@ -157,7 +157,7 @@ fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
     }
 }
 
-/// The exit of a segment that was taken for one of a connection early on.
+/// The exit of a segment that the early decision took for one of a connection.
 #[inline(always)]
 fn running(ctx: &XdpContext, is_armed: bool) -> u32 {
     if is_armed && gate::drops_early(ctx) { BANNED } else { Exit::TcpEstablished as u32 }
@@ -166,11 +166,11 @@ fn running(ctx: &XdpContext, is_armed: bool) -> u32 {
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // No path leads here: the code has none that panics, and the verifier would refuse this loop.
+    // No path leads here: the code never panics, and the verifier would refuse this loop.
     loop {}
 }
 
-/// The licence that the kernel reads.
+/// The licence, for the kernel.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,7 +1,7 @@
-//! Numbers that the compiler knows nothing about.
+//! Numbers whose range the compiler must not know.
 
-/// The same number, its range forgotten, so that the compiler leaves a comparison with a bound in the code:
-/// the verifier often cannot follow how the compiler knows that it always holds.
+/// Returns the same number, with its range hidden. So the compiler keeps a comparison with a bound in the code. The
+/// verifier often cannot follow how the compiler knows that the comparison always holds.
 #[inline(always)]
 pub(crate) fn opaque(number: usize) -> usize {
     // SAFETY: a local variable.

@@ -1,4 +1,4 @@
-//! The kernel's socket tables, and whose addresses are whose.
+//! The kernel half of `scanguard_common::oracle`: asks the socket tables, and knows which addresses are ours.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -35,7 +35,7 @@ static PUBLISHED: LruHashMap<ServiceKey, u32, { MAX_PUBLISHED as usize }> = LruH
 const SYN_SENT: u32 = 2;
 /// As above.
 const SYN_RECV: u32 = 3;
-/// As above: the state of what waits for connections.
+/// As above: the state of a listening socket.
 const LISTEN: u32 = 10;
 /// As above.
 const NEW_SYN_RECV: u32 = 12;
@@ -59,15 +59,15 @@ impl<'c> Kernel<'c> {
         Self { ctx, control }
     }
 
-    /// The number of the interface that the packet came in by: a socket may be bound to it.
+    /// The number of the packet's incoming interface: a socket may be bound to it.
     #[inline(always)]
     pub(crate) fn interface(&self) -> u32 {
         // SAFETY: the program's context.
         unsafe { (*self.ctx).ingress_ifindex }
     }
 
-    /// Whether no other host can have this address, see [`oracle::is_bad_source`]. A function of its own, whose stack is not
-    /// added to that of the callers' other ways.
+    /// Whether no other host can have this address, see [`oracle::is_bad_source`]. It is a separate function, so that
+    /// its stack does not add to that of the callers' other paths.
     #[inline(never)]
     pub(crate) fn is_bad_source(&self, source: Address) -> bool {
         self.interface() != LOOPBACK && oracle::is_bad_source(self, source)
@@ -84,12 +84,13 @@ impl<'c> Kernel<'c> {
     }
 }
 
-/// Whether the numbers of a segment fit a socket, which has its handshake behind it or not. A socket in TIME_WAIT is neither.
+/// Whether the numbers of a segment fit a socket, whether its handshake is completed or not. A socket in TIME_WAIT
+/// never fits.
 #[inline(always)]
 unsafe fn fits(socket: *mut bpf_sock, numbers: Numbers) -> bool {
-    // SAFETY: the caller's socket, and the fields that the kernel's BTF says it has.
+    // SAFETY: the caller's socket, and the fields that it has by the kernel's BTF.
     unsafe {
-        // These have no numbers of a connection: all are 0, or were chosen by this host alone.
+        // These have no numbers of a connection: all are 0, or this host alone chose them.
         if matches!((*socket).state, LISTEN | CLOSED | SYN_SENT) {
             return false;
         }
@@ -136,14 +137,14 @@ fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
     socket(ctx, flow, look_up, |socket| unsafe { (*socket).state })
 }
 
-/// The state of the socket that wants a TCP segment, [`NO_SOCKET`] if there is none. One function, not one for each place that
-/// asks: inlined several times, the compiler keeps parts of addresses in registers that the verifier finds unset.
+/// The state of the socket that wants a TCP segment, or [`NO_SOCKET`]. It is one function for all callers: if it is
+/// inlined several times, the compiler keeps parts of addresses in registers that the verifier considers unset.
 #[inline(never)]
 fn tcp_state(ctx: *mut c_void, flow: &Flow) -> u32 {
     socket_state(ctx, flow, tcp).unwrap_or(NO_SOCKET)
 }
 
-/// What is to be known of the socket that wants a flow.
+/// What the program needs to know about the socket that wants a flow.
 #[inline(always)]
 fn socket<R>(
     ctx: *mut c_void,
@@ -153,8 +154,9 @@ fn socket<R>(
 ) -> Option<R> {
     let mut tuple = MaybeUninit::<bpf_sock_tuple>::uninit();
     let tuple = tuple.as_mut_ptr();
-    // SAFETY: a local union; all of the family is written whose size is passed on. Not made all zero before, which
-    // would be a call that writes byte by byte. A socket that is found is released once, after it was asked.
+    // SAFETY: a local union. All bytes of the family whose size is passed on are written. The union is not zeroed
+    // before, because that would be a call that writes single bytes. A socket that is found is released once, after it
+    // was asked.
     unsafe {
         let size = match (flow.source.v4(), flow.destination.v4()) {
             (Some(source), Some(destination)) => {
@@ -189,7 +191,7 @@ fn is_live(address: Address, control: &Control) -> bool {
     if reach::is_nothing_noted() {
         return false;
     }
-    // SAFETY: a number that other CPUs may change; any of its values will do.
+    // SAFETY: a number that other CPUs may change. Any of its values is fine.
     unsafe { LIVE.get(address) }.is_some_and(|noted| is_fresh(*noted, control.epoch, control.live_epochs))
 }
 
@@ -199,7 +201,7 @@ fn key(address: Address, service: Service) -> ServiceKey {
     ServiceKey { address, port, protocol, ..ServiceKey::NONE }
 }
 
-/// Notes for an address that is routed to this host that somebody is there.
+/// Notes that an address that is routed to this host is in use.
 #[inline(always)]
 pub(crate) fn note_live(address: Address) {
     if HOME.get(AddressKey::new(address).key()).copied() != Some(HOME_ROUTED) {
@@ -208,7 +210,7 @@ pub(crate) fn note_live(address: Address) {
     note(LIVE.get_ptr_mut(address), |control| control.live_epochs, |epoch| LIVE.insert(address, epoch, 0));
 }
 
-/// Notes for one of this host's own addresses that a service answered there, unless that has a socket here.
+/// Notes that a service answered at one of this host's own addresses, unless a socket here belongs to it.
 #[inline(always)]
 pub(crate) fn note_published(ctx: *mut c_void, flow: &Flow) {
     if HOME.get(AddressKey::new(flow.destination).key()).copied() != Some(HOME_LOCAL) {
@@ -225,8 +227,8 @@ pub(crate) fn note_published(ctx: *mut c_void, flow: &Flow) {
     );
 }
 
-/// Brings an entry up to the running epoch. It is written once an epoch only, or the CPUs would fight for it. If it did
-/// not count until now, what was found to be closed or dark may not be.
+/// Brings an entry up to the running epoch. It is written only once in an epoch, because the CPUs would compete for it
+/// otherwise. If it was not valid before, an answer that was remembered as closed or dark may be wrong now.
 #[inline(always)]
 fn note(
     noted: Option<*mut u32>,
@@ -247,7 +249,7 @@ fn note(
             is_fresh(before, epoch, max_age(control))
         },
         None => {
-            // It finds room: the map evicts.
+            // There is room: the map evicts.
             _ = insert(epoch);
             false
         }
@@ -289,7 +291,7 @@ impl Oracle for Kernel<'_> {
         if reach::is_nothing_noted() {
             return false;
         }
-        // SAFETY: a number that other CPUs may change; any of its values will do.
+        // SAFETY: a number that other CPUs may change. Any of its values is fine.
         unsafe { PUBLISHED.get(key(address, service)) }
             .is_some_and(|noted| is_fresh(*noted, self.control.epoch, self.control.published_epochs))
     }

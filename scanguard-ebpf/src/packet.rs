@@ -1,4 +1,4 @@
-//! The packet's memory: the one bounds check of both programs.
+//! The kernel half of `scanguard_common::packet`: the one bounds check of both programs.
 
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
@@ -10,7 +10,7 @@ use scanguard_common::{
     wire::Wire,
 };
 
-/// The first buffer of a packet; all of it, but for packets larger than a page.
+/// The first buffer of a packet. It has the whole packet, unless that is larger than a page.
 pub(crate) struct XdpPacket {
     ctx: *mut xdp_md,
     start: usize,
@@ -24,7 +24,7 @@ impl XdpPacket {
     }
 }
 
-/// The first buffer of a packet that leaves: what the stack builds has all its headers there.
+/// The first buffer of an outgoing packet. The stack puts all headers of its packets there.
 pub(crate) struct SkbPacket {
     skb: *mut __sk_buff,
     start: usize,
@@ -39,11 +39,11 @@ impl SkbPacket {
     }
 }
 
-/// The header at `offset` of the memory from `start` to `end`.
+/// The header at `offset` in the memory from `start` to `end`.
 #[inline(always)]
 fn view<'p, T: Wire>(start: usize, end: usize, offset: usize) -> Option<&'p T> {
-    // A constant bound on the offset first, then the header's end against the packet's: the
-    // order in which the verifier understands that the access is safe.
+    // First a constant bound on the offset, then the header's end against the packet's. In this order the verifier
+    // understands that the access is safe.
     if offset > MAX_OFFSET || start + offset + size_of::<T>() > end {
         return None;
     }
@@ -92,7 +92,7 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn holds(&self, len: usize) -> bool {
-        // Most packets lie in one buffer, and asking for the length is a call.
+        // Most packets lie in one buffer, and asking for the whole length is a call.
         len <= self.end - self.start || len <= self.frame_len()
     }
 }

@@ -1,22 +1,23 @@
-//! What a packet is, as it is handed from one part of the program to another.
+//! The kind of a packet, as one part of the program passes it to another.
 
 use scanguard_common::outcome::{PROBE_CLASSES, ProbeClass, SegmentKind};
 
-/// What a packet is. Global functions take and give it as a word, since the verifier lets them have numbers and pointers only.
+/// The kind of a packet. Global functions take and give it as a number, since the verifier lets them have only numbers
+/// and pointers.
 #[derive(Clone, Copy)]
 pub(crate) enum PacketKind {
-    /// A probe of the class with this index, whatever the sockets say. A number, not a class: the verifier must see it
-    /// compared with a bound.
+    /// A probe of the class with this index, whatever the sockets say. It is a number, not a class: the verifier must
+    /// see its comparison with a bound.
     Probe(u32),
     /// A probe only if no socket wants it.
     Segment(SegmentKind),
-    /// Neither: it leaves by the exit of this number.
+    /// Neither: it leaves by the exit with this number.
     Exit(u32),
 }
 
-/// Where the numbers of segments begin in a word; those of probes begin at 0.
+/// The first number for segments. Those for probes begin at 0.
 const SEGMENTS: u32 = 64;
-/// Where the numbers of exits begin in a word.
+/// The first number for exits.
 const EXITS: u32 = 128;
 
 const _: () =
@@ -29,7 +30,7 @@ impl PacketKind {
         Self::Probe(class as u32)
     }
 
-    /// The word that stands for it.
+    /// The number for this kind.
     #[inline(always)]
     pub(crate) fn word(self) -> u32 {
         match self {
@@ -39,7 +40,7 @@ impl PacketKind {
         }
     }
 
-    /// What a word stands for.
+    /// The kind for this number.
     #[inline(always)]
     pub(crate) fn from_word(word: u32) -> Self {
         if word >= EXITS {

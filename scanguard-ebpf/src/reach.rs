@@ -1,8 +1,8 @@
-//! What probes of a service met, kept for the rest of the epoch, and by the kernel's clock for no longer than some seconds:
-//! the sockets are asked once an epoch and CPU, not once a packet. Most SYNs go to few services.
+//! Remembers the reach of probes to a service for the rest of the epoch, and for some seconds of the kernel's clock at
+//! most. So the sockets are asked once in an epoch on each CPU, not once for a packet. Most SYNs go to few services.
 //!
-//! A socket that comes or goes within an epoch is seen with the next: a service that has just started may count as closed
-//! until then. Whoever answers for the first time is seen at once. When the agent is gone, no epoch ends for a while.
+//! The next epoch sees a socket that came or went within this one: a service that has just started may count as closed
+//! until then. A first answer is seen at once. When the agent is gone, no epoch ends for a while.
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
@@ -19,22 +19,22 @@ use scanguard_common::{
 
 use crate::{atomics::Shared, clock, config};
 
-/// Places, 8 bytes each; a power of two. A service that falls on the place of another takes it.
+/// Number of places, 8 bytes each; a power of two. A service takes the place of another one with the same place.
 const PLACES: usize = 4_096;
-/// The bits of an entry that hold the [`Reach`]; the rest is the tag of the service.
+/// The bits of an entry with the [`Reach`]. The other bits are the tag of the service.
 const REACH_BITS: u64 = 3;
-/// 2^64 divided by the golden ratio, odd: spreads the time over all bits of a tag, so that no time with one version of what is known
-/// makes the tag of another time with another version (Knuth, The Art of Computer Programming, 6.4).
+/// 2^64 divided by the golden ratio, odd. It spreads the time over all bits of a tag. So no pair of time and version
+/// makes the tag of another pair (Knuth, The Art of Computer Programming, 6.4).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[btf_map]
 static MET: PerCpuArray<u64, PLACES> = PerCpuArray::new();
 
-/// How often all that was kept was forgotten: once for each that answered and was not known to.
+/// How often everything remembered was forgotten: once for each first answer.
 #[btf_map]
 static FORGOTTEN: Array<u32, 1> = Array::new();
 
-/// Forgets all that was kept, on all CPUs.
+/// Forgets everything remembered, on all CPUs.
 #[inline(always)]
 pub(crate) fn forget() {
     if let Some(times) = FORGOTTEN.get_ptr_mut(0) {
@@ -43,8 +43,8 @@ pub(crate) fn forget() {
     }
 }
 
-/// Whether nobody has ever answered whom no socket here is for: then there is no need to look who did. The look-ups are
-/// those of a port scan, which asks for each port once.
+/// Whether no address and service without a socket here has ever answered. Then the program need not look them up. A
+/// port scan would need most of these look-ups, since it asks for each port once.
 #[inline(always)]
 pub(crate) fn is_nothing_noted() -> bool {
     times_forgotten() == 0
@@ -55,8 +55,8 @@ fn times_forgotten() -> u32 {
     FORGOTTEN.get(0).copied().unwrap_or_default()
 }
 
-/// What a probe meets that came in by an interface, from memory or by asking; only a SYN asks for a socket (`is_syn`), see
-/// `scanguard_common::oracle::reach`.
+/// The reach of a probe that came in by an interface, from memory or by asking. Only a SYN asks for a socket
+/// (`is_syn`), see `scanguard_common::oracle::reach`.
 #[inline(always)]
 pub(crate) fn of<O: Oracle>(
     oracle: &O,
@@ -86,8 +86,8 @@ pub(crate) fn of<O: Oracle>(
     reach
 }
 
-/// 62 bits by which a service at an address is recognized, in this epoch only, and for [`MEMORY_SHIFT`] at most; the bits of the
-/// reach are set.
+/// 62 bits by which a service at an address is recognized. They are valid only in this epoch, and for [`MEMORY_SHIFT`]
+/// at most. The bits of the reach are set.
 #[inline(always)]
 fn tag(interface: u32, control: &Control, is_syn: bool, flow: &Flow) -> u64 {
     let [high, low] = flow.destination.words();

@@ -14,18 +14,18 @@ use scanguard_common::{
     account::SourceState,
 };
 
-use crate::{account, changes};
+use crate::{changes, sources};
 
 #[btf_map]
 static READ: Array<Reading, { READ_AT_ONCE as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// How far a run has come.
+/// The progress of a run.
 struct Walk {
     first: u64,
     found: u32,
 }
 
-/// Copies the states of the sources that are asked for to the beginning of [`READ`]; how many that were. Sources that are
+/// Copies the states of the requested sources to the beginning of [`READ`], and returns their number. Sources that are
 /// no longer in the table are left out.
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
@@ -38,9 +38,9 @@ pub(crate) fn scanguard_read(ctx: XdpContext) -> u32 {
     let request = unsafe { (start as *const ReadRequest).read_unaligned() };
     let mut walk = Walk { first: request.first, found: 0 };
     let count = (request.count as u32).min(READ_AT_ONCE);
-    // What is read lies all over a large memory. Where each source's state is asked for as soon as that of the source before
-    // it, rather than after that was copied, the processor waits for several at once.
-    // SAFETY: functions of the kind that the helper calls, with what they take.
+    // The states lie scattered in a large memory. The first pass asks for the state of each source right after that of
+    // the source before it, without waiting for a copy. So the processor waits for several states at once.
+    // SAFETY: functions of the kind that the helper calls, with the arguments that they take.
     unsafe {
         bpf_loop(count, touch_one as *mut c_void, (&raw mut walk).cast(), 0);
         bpf_loop(count, read_one as *mut c_void, (&raw mut walk).cast(), 0);
@@ -48,12 +48,12 @@ pub(crate) fn scanguard_read(ctx: XdpContext) -> u32 {
     walk.found
 }
 
-/// Has one come into the cache; 0: to be called for the next.
+/// Loads one state into the cache. 0: the helper calls it for the next.
 extern "C" fn touch_one(index: u64, walk: *mut Walk) -> u64 {
     const LINE: usize = 64;
     // SAFETY: the caller's.
     let first = unsafe { (*walk).first };
-    if let Some(state) = changes::listed(first.wrapping_add(index)).and_then(account::of) {
+    if let Some(state) = changes::listed(first.wrapping_add(index)).and_then(sources::of) {
         let mut offset = 0;
         while offset < size_of::<SourceState>() {
             // SAFETY: within the state.
@@ -64,7 +64,7 @@ extern "C" fn touch_one(index: u64, walk: *mut Walk) -> u64 {
     0
 }
 
-/// Copies one; 0: to be called for the next.
+/// Copies one state. 0: the helper calls it for the next.
 extern "C" fn read_one(index: u64, walk: *mut Walk) -> u64 {
     // SAFETY: the caller's.
     let walk = unsafe { &mut *walk };
@@ -73,7 +73,7 @@ extern "C" fn read_one(index: u64, walk: *mut Walk) -> u64 {
         return 0;
     };
     let source = *source;
-    let Some(state) = account::of(&source) else {
+    let Some(state) = sources::of(&source) else {
         return 0;
     };
     // SAFETY: entries of maps, of the types that these have.
@@ -81,14 +81,14 @@ extern "C" fn read_one(index: u64, walk: *mut Walk) -> u64 {
         (&raw mut (*to).source).write(source);
         copy(&raw mut (*to).state, state);
     }
-    // Another source may have been given this entry meanwhile.
-    if account::of(&source) == Some(state) {
+    // Meanwhile, another source may have got this entry.
+    if sources::of(&source) == Some(state) {
         walk.found += 1;
     }
     0
 }
 
-/// Word by word: the compiler would make a call of memcpy of it, which goes byte by byte. Volatile for that reason.
+/// Copies word by word. The writes are volatile: otherwise the compiler would call memcpy, which copies single bytes.
 ///
 /// # Safety
 /// Both are valid and aligned.

@@ -1,4 +1,4 @@
-//! Copies the beginnings of what clients say, and of what they are answered, for the agent to read.
+//! The kernel half of `scanguard_common::sample`: copies the beginnings of requests and answers for the agent to read.
 
 use core::ffi::c_void;
 
@@ -16,7 +16,7 @@ use scanguard_common::{
     outcome::{Flow, SegmentKind},
     packet::Packet,
     parse,
-    sample::{BUDGETS, Budget, CPU_BUDGETS, LeftOut, Purse, budget_place, charge, cpu_place},
+    sample::{BUDGETS, Budget, BudgetKind, CPU_BUDGETS, LeftOut, budget_place, charge, cpu_place},
     wire::protocol,
 };
 
@@ -32,7 +32,7 @@ use crate::{
 #[btf_map]
 static SAMPLES: RingBuf<SampleHeader, { 4 << 20 }> = RingBuf::new();
 
-/// Where a sample is put together: it is too large for the stack.
+/// Room to build a sample, which is too large for the stack.
 #[repr(C)]
 struct Draft {
     header: SampleHeader,
@@ -42,16 +42,16 @@ struct Draft {
 #[btf_map]
 static DRAFT: PerCpuArray<Draft, 1> = PerCpuArray::new();
 
-/// What sources have used of their budgets, see `scanguard_common::sample`. Shared: the packets of one source may arrive
-/// on any CPU. Two that change a place at once give a sample too many.
+/// How much of their budgets sources have used, see `scanguard_common::sample`. Shared: the packets of one source may
+/// arrive on any CPU. When two CPUs change a place at once, one sample too many is taken.
 #[btf_map]
 static BUDGET: Array<u64, BUDGETS> = Array::new();
 
-/// What this CPU has used of its budgets.
+/// How much of its budgets this CPU has used.
 #[btf_map]
 static CPU_BUDGET: PerCpuArray<u64, CPU_BUDGETS> = PerCpuArray::new();
 
-/// Where the headers of a packet were found.
+/// Where the headers of a packet are.
 #[derive(Clone, Copy)]
 pub(crate) enum Headers {
     /// In place.
@@ -60,7 +60,7 @@ pub(crate) enum Headers {
     Deep = 1,
 }
 
-/// A segment that arrived, which [`content`] has a closer look at.
+/// An incoming segment, which [`content`] looks at more closely.
 #[inline(always)]
 pub(crate) fn arrived(ctx: &XdpContext, headers: Headers) {
     if config::sampling() {
@@ -68,7 +68,7 @@ pub(crate) fn arrived(ctx: &XdpContext, headers: Headers) {
     }
 }
 
-/// As above, of one that was taken for one of a connection early on.
+/// As above, for a segment that the early decision took for one of a connection.
 #[inline(always)]
 pub(crate) fn arrived_early(ctx: &XdpContext, packet: &XdpPacket) {
     if config::sampling()
@@ -80,7 +80,7 @@ pub(crate) fn arrived_early(ctx: &XdpContext, packet: &XdpPacket) {
     }
 }
 
-/// As above, if something that is sampled is spoken at this port of TCP.
+/// As above, if this TCP port is sampled.
 #[inline(always)]
 fn arrived_at(ctx: &XdpContext, port: u16, headers: Headers) {
     if config::sampling() && config::samples_tcp(port) {
@@ -88,7 +88,7 @@ fn arrived_at(ctx: &XdpContext, port: u16, headers: Headers) {
     }
 }
 
-/// A segment or datagram that may carry something, after it was judged.
+/// A segment or datagram that may carry a payload, after it was judged.
 #[inline(always)]
 pub(crate) fn judged(ctx: &XdpContext, kind: SegmentKind, flow: &Flow, headers: Headers) {
     match kind {
@@ -104,7 +104,7 @@ pub(crate) fn judged(ctx: &XdpContext, kind: SegmentKind, flow: &Flow, headers: 
     }
 }
 
-/// A segment or datagram that leaves from a port where something may be answered.
+/// A segment or datagram that leaves from a port whose answers may be sampled.
 #[inline(always)]
 pub(crate) fn leaves_from(ctx: &TcContext, port: u16) {
     if config::sampling() && (config::samples_tcp(port) || config::speaks_dns(port)) {
@@ -112,7 +112,7 @@ pub(crate) fn leaves_from(ctx: &TcContext, port: u16) {
     }
 }
 
-/// As above, where the port is not known yet.
+/// As above, if the port is not known yet.
 #[inline(always)]
 pub(crate) fn leaves(ctx: &TcContext) {
     if config::sampling() {
@@ -120,25 +120,25 @@ pub(crate) fn leaves(ctx: &TcContext) {
     }
 }
 
-/// What is spoken at a port of this host.
+/// The protocol of a port of this host.
 #[inline(always)]
 fn speaks(protocol: u8, port: u16) -> Option<Speaks> {
     content::speaks(protocol, port, config::samples_tcp, config::speaks_dns)
 }
 
-/// What a packet carries whose headers are found in place.
+/// The payload of a packet whose headers are found in place.
 #[inline(always)]
 fn payload(packet: &impl Packet) -> Option<Payload> {
     content::payload_behind(packet, &parse::parse(packet).ok()?)
 }
 
-/// Whether what a client says is worth a closer look.
+/// Whether a client's payload is worth a closer look.
 #[inline(always)]
 fn starts(packet: &XdpPacket, speaks: Speaks, offset: usize) -> bool {
     packet.view::<Start>(offset).is_some_and(|start| content::may_begin(speaks, start))
 }
 
-/// A global function, for the reason that [`crate::judge`] gives. 1 if something was sampled.
+/// A global function, for the reason that [`crate::judge`] gives. 1 if it took a sample.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
@@ -151,7 +151,7 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
     let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
         return 0;
     };
-    // A copy is a call, which costs as much as all else.
+    // A copy is a call, which costs as much as everything else here.
     let may_begin = match packet.view::<Start>(offset) {
         Some(start) => content::may_begin(speaks, start),
         None => packet.copy::<Start>(offset).is_some_and(|start| content::may_begin(speaks, &start)),
@@ -174,7 +174,7 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
         .into()
 }
 
-/// As above, for what leaves. The flow is turned, so that its source is the client.
+/// As above, for outgoing packets. The flow is turned, so that its source is the client.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
@@ -193,7 +193,7 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
             &packet,
             // SAFETY: as above.
             |offset, into, len| unsafe { bpf_skb_load_bytes(ctx.cast(), offset, into, len) == 0 },
-            // What this host itself says in a connection is its own; what it forwards is not known to be.
+            // In a connection, this host's own words are its own. For forwarded packets that is not known.
             // SAFETY: the program's context.
             |flow| Some(flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0),
         )
@@ -212,14 +212,15 @@ struct Sample<'c> {
 }
 
 impl Sample<'_> {
-    /// What it begins like.
+    /// What the payload begins like.
     #[inline(always)]
     fn begins(&self, head: &Head) -> Option<Begins> {
         content::begins(self.speaks, self.flow.service.protocol, self.is_answer, head, self.len)
     }
 
-    /// Takes the sample, if it is one. `load` copies bytes of the packet from an offset on; `is_proven` says whether nobody
-    /// else can have said it, nothing if nobody at all can; it is only asked of what begins like something that is sampled.
+    /// Takes the sample, if it is one. `load` copies bytes of the packet from an offset on. `is_proven` returns
+    /// whether nobody else can have sent it, or nothing if no other host can have sent it at all. It is only called
+    /// for a payload that begins like something that is sampled.
     #[inline(always)]
     fn take(
         &self,
@@ -228,7 +229,7 @@ impl Sample<'_> {
         is_proven: impl FnOnce(&Flow) -> Option<bool>,
     ) -> bool {
         let Self { control, is_answer, ref flow, offset, len, .. } = *self;
-        // Where it lies in the first buffer it is looked at in place: a call costs as much as all else.
+        // If the head lies in the first buffer, it is read in place: a call costs as much as everything else here.
         let begins = if len >= HEAD
             && let Some(head) = packet.view::<Head>(offset)
         {
@@ -250,12 +251,12 @@ impl Sample<'_> {
         let Some(is_proven) = is_proven(flow) else {
             return false;
         };
-        let purse = match (is_answer, is_proven) {
-            (true, _) => Purse::Answer,
-            (false, true) => Purse::Proven,
-            (false, false) => Purse::Unproven,
+        let kind = match (is_answer, is_proven) {
+            (true, _) => BudgetKind::Answer,
+            (false, true) => BudgetKind::Proven,
+            (false, false) => BudgetKind::Unproven,
         };
-        if let Err(why) = pay(control, flow, purse) {
+        if let Err(why) = pay(control, flow, kind) {
             tally::count_left_out(why);
             return false;
         }
@@ -276,23 +277,24 @@ impl Sample<'_> {
 }
 
 /// A length from 1 to `limit`, in comparisons that the verifier can follow. Before Linux 6.8 it does not learn from a
-/// comparison with 0 that a number is not 0; from one with a bound it learns both ends.
+/// comparison with 0 that a number is not 0. From a comparison with a bound it learns both ends.
 #[inline(always)]
 fn bounded(len: usize, limit: usize) -> Option<usize> {
     let less_one = opaque(len.min(limit).wrapping_sub(1));
     (less_one < limit).then(|| less_one + 1)
 }
 
-/// Takes one sample from the budgets: the source's first, so that one who has none left costs others nothing.
+/// Takes one sample from the budgets. The source's budget comes first, so that a source without a budget costs the
+/// others nothing.
 #[inline(always)]
-fn pay(control: &Control, flow: &Flow, purse: Purse) -> Result<(), LeftOut> {
+fn pay(control: &Control, flow: &Flow, kind: BudgetKind) -> Result<(), LeftOut> {
     let source = config::source_mask().apply(flow.source);
-    let (place, tag) = budget_place(source, purse, config::salt());
+    let (place, tag) = budget_place(source, kind, config::salt());
     let Control { epoch, source_samples, cpu_samples, sample_epochs, .. } = *control;
     let of_source = Budget { samples: source_samples, epochs: sample_epochs };
     let of_cpu = Budget { samples: cpu_samples, epochs: sample_epochs };
     pay_from(BUDGET.get_ptr_mut(place), tag, epoch, of_source, LeftOut::SourceBudget)?;
-    let of_this_cpu = CPU_BUDGET.get_ptr_mut(cpu_place(flow.service.protocol, purse));
+    let of_this_cpu = CPU_BUDGET.get_ptr_mut(cpu_place(flow.service.protocol, kind));
     pay_from(of_this_cpu, 0, epoch, of_cpu, LeftOut::CpuBudget)
 }
 
@@ -310,7 +312,7 @@ fn pay_from(
     Ok(())
 }
 
-/// Puts header and bytes together, and sends them.
+/// Joins header and bytes, and sends them.
 #[inline(always)]
 fn send(
     begins: Begins,

@@ -1,4 +1,4 @@
-//! The exact totals: one entry a CPU, so that adding needs no lock.
+//! The kernel half of `scanguard_common::tally`: one entry on each CPU, so that adding needs no lock.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use scanguard_common::{content::Begins, oracle::Reach, outcome::Exit, sample::LeftOut, tally::Tally};
@@ -23,7 +23,7 @@ fn add_one(counters: &mut [u64], index: usize) {
     }
 }
 
-/// One packet left the program, by the exit of this number.
+/// One packet left the program, by the exit with this number.
 #[inline(always)]
 pub(crate) fn count_exit(exit: u32) {
     change(|tally| add_one(&mut tally.exits, exit as usize));
@@ -35,7 +35,7 @@ pub(crate) fn count_banned() {
     change(|tally| tally.exits[Exit::Banned as usize] += 1);
 }
 
-/// One probe was seen, of the class of this number, and met this.
+/// One probe of the class with this number was seen, with this reach.
 #[inline(always)]
 pub(crate) fn count_probe(class: usize, reach: Reach) {
     change(|tally| {
@@ -44,49 +44,49 @@ pub(crate) fn count_probe(class: usize, reach: Reach) {
     });
 }
 
-/// One answer left, of the kind of this number.
+/// One answer of the kind with this number left.
 #[inline(always)]
 pub(crate) fn count_answer(answer: usize) {
     change(|tally| add_one(&mut tally.answers, answer));
 }
 
-/// One packet left the egress program, by the exit of this number.
+/// One packet left the egress program, by the exit with this number.
 #[inline(always)]
 pub(crate) fn count_egress(exit: u32) {
     change(|tally| add_one(&mut tally.egress, exit as usize));
 }
 
-/// The agent was told of a source at once, or there was no room to.
+/// A wake-up was sent to the agent, or there was no room for it.
 #[inline(always)]
-pub(crate) fn count_trip(told: bool) {
+pub(crate) fn count_wakeup(sent: bool) {
     change(|tally| {
-        if told {
-            tally.trips += 1;
+        if sent {
+            tally.wakeups += 1;
         } else {
-            tally.trips_lost += 1;
+            tally.wakeups_lost += 1;
         }
     });
 }
 
-/// One source was put into the table.
+/// One source entered the table.
 #[inline(always)]
 pub(crate) fn count_insert() {
     change(|tally| tally.inserted += 1);
 }
 
-/// One packet would have been dropped, were bans enforced.
+/// One packet would have been dropped if bans were enforced.
 #[inline(always)]
 pub(crate) fn count_would_drop() {
     change(|tally| tally.would_drop += 1);
 }
 
-/// One packet of a source that is banned and allowed.
+/// One packet came from a source that is both banned and allowed.
 #[inline(always)]
 pub(crate) fn count_spared() {
     change(|tally| tally.spared += 1);
 }
 
-/// One source is held, or is not because as many are as may be.
+/// One hold began, or was refused because there are as many as there may be.
 #[inline(always)]
 pub(crate) fn count_hold(has_room: bool) {
     change(|tally| {

@@ -1,4 +1,4 @@
-//! Time as it is passed to the pure parts: they never ask for it themselves.
+//! Time, which callers pass to the pure parts: these never ask for it themselves.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 /// One instant on both clocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Now {
-    /// Time since the agent (or the capture) started. It never goes back; windows are measured by it.
+    /// Time since the agent (or the capture) started. It never goes back. Windows use this clock.
     pub at: Duration,
     /// Time of day, for people.
     pub wall: Timestamp,
@@ -21,7 +21,7 @@ impl Now {
     }
 }
 
-/// The kernel's monotonic clock, by which the program stamps what it tells.
+/// The kernel's monotonic clock, which the program also uses.
 pub fn monotonic() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes to the given structure; the clock exists on every Linux.

@@ -1,4 +1,4 @@
-//! How much memory is left: of this host, and within the limits of the control groups that this process is in.
+//! How much memory is left on this host, and within the limits of this process's control groups.
 
 use std::{
     fmt, fs,
@@ -7,19 +7,19 @@ use std::{
 
 use procfs::{Current as _, Meminfo, ProcResult, process::Process};
 
-/// Memory that can be had.
+/// Available memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Room {
-    /// How much, without taking it from others.
+    /// How many bytes, without taking memory from others.
     pub bytes: u64,
-    /// What bounds it.
+    /// The limit that decides.
     pub bound: Bound,
 }
 
-/// What bounds memory.
+/// A limit of memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Bound {
-    /// What the host has left: `MemAvailable`, proc(5).
+    /// The available memory of the host: `MemAvailable`, proc(5).
     Host,
     /// The limit of a control group.
     Group {
@@ -41,7 +41,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// The least room of all that bounds this process; none where the host does not tell.
+/// The least room within all limits of this process; nothing if the host does not give it.
 pub fn room() -> Option<Room> {
     let host = Meminfo::current().ok().and_then(|memory| memory.mem_available);
     let host = host.map(|bytes| Room { bytes, bound: Bound::Host });
@@ -55,7 +55,7 @@ pub fn room() -> Option<Room> {
 struct Names {
     limit: &'static str,
     usage: &'static str,
-    /// What the kernel takes back first, field of memory.stat.
+    /// Field of memory.stat: memory that the kernel takes back first.
     reclaimable: &'static str,
 }
 
@@ -69,12 +69,12 @@ const LEGACY: Names = Names {
 /// A control group that accounts for memory.
 struct Group {
     path: PathBuf,
-    /// Where the hierarchy is mounted: no group is above.
+    /// The mount point of the hierarchy: no group is above it.
     top: PathBuf,
     names: Names,
 }
 
-/// The groups of this process, one a hierarchy.
+/// The groups of this process, one in each hierarchy.
 fn groups() -> ProcResult<Vec<Group>> {
     let process = Process::myself()?;
     let mounts = process.mountinfo()?;
@@ -98,7 +98,8 @@ fn groups() -> ProcResult<Vec<Group>> {
     Ok(groups)
 }
 
-/// Where a group is seen. In a container the mount may begin at the group itself, whose path is yet that of the host.
+/// The directory of a group. In a container, the mount may begin at the group itself, though the group's path is still
+/// that of the host.
 fn below(mount_point: &Path, root: &str, path: &str) -> PathBuf {
     let inner = Path::new(path).strip_prefix(root).or_else(|_| Path::new(path).strip_prefix("/"));
     let seen = mount_point.join(inner.unwrap_or(Path::new("")));
@@ -106,7 +107,7 @@ fn below(mount_point: &Path, root: &str, path: &str) -> PathBuf {
 }
 
 impl Group {
-    /// What this group, and each one above, leaves. Those without a limit leave what there is.
+    /// The room within the limits of this group and of each one above. Groups without a limit do not count.
     fn rooms(&self) -> impl Iterator<Item = Room> {
         let levels = self.path.ancestors().take_while(|path| path.starts_with(&self.top));
         levels.filter_map(|path| self.names.room(path))
@@ -181,7 +182,7 @@ mod tests {
             ],
         );
         let rooms = tree.rooms("system/unit/deep", UNIFIED);
-        // One that was lowered below what is in use leaves nothing.
+        // If the limit was lowered below the usage, no room is left.
         assert_eq!(rooms, [(0, "system/unit/deep".into()), (800, "system".into())]);
     }
 
@@ -205,7 +206,7 @@ mod tests {
     fn a_group_is_looked_for_where_its_hierarchy_is_mounted() {
         let tree = Tree::new("mounted", &[("unit/memory.max", "1\n")]);
         assert_eq!(below(&tree.0, "/", "/unit"), tree.0.join("unit"));
-        // A container that sees its own group as the root, and the path of the host or its own.
+        // A container may see its own group as the root, and the path of the host or its own.
         assert_eq!(below(&tree.0, "/docker/7", "/docker/7/unit"), tree.0.join("unit"));
         assert_eq!(below(&tree.0, "/docker/7", "/docker/7"), tree.0);
         assert_eq!(below(&tree.0, "/docker/7", "/elsewhere"), tree.0);

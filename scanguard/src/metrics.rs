@@ -1,5 +1,5 @@
-//! How a metric is made, registered and described. Every module has the metrics of what it does in a `metrics.rs` of its own;
-//! `export` puts them together.
+//! How to make, register and describe a metric. Every module has its own metrics in its `metrics.rs`; `export`
+//! composes them.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ use prometheus::{
 pub struct Described {
     /// Its full name.
     pub name: String,
-    /// What it is to Prometheus.
+    /// Its type in Prometheus.
     pub kind: Kind,
     /// One sentence.
     pub help: String,
@@ -22,10 +22,10 @@ pub struct Described {
     pub labels: Vec<String>,
 }
 
-/// The types of metrics that there are.
+/// The types of metrics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// It grows, and begins anew with the agent.
+    /// It grows, and starts at 0 with the agent.
     Counter,
     /// It goes up and down.
     Gauge,
@@ -54,7 +54,7 @@ impl Described {
         }
     }
 
-    /// The names under which Prometheus has it.
+    /// The names of its series in Prometheus.
     pub fn series(&self) -> Vec<String> {
         let of = |suffix: &str| format!("{}{suffix}", self.name);
         match self.kind {
@@ -64,17 +64,17 @@ impl Described {
     }
 }
 
-/// Brings a counter up to a total that is counted elsewhere.
+/// Raises a counter to a total that is counted elsewhere.
 pub(crate) fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 
-/// A count, as a gauge takes it.
+/// A count, in the type of a gauge.
 pub(crate) fn level(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// Makes metrics, registers them and notes what they are.
+/// Makes metrics, registers them and notes their descriptions.
 #[derive(Default)]
 pub(crate) struct Register {
     pub(crate) registry: Registry,

@@ -1,4 +1,4 @@
-//! What the kernel says of this host's interfaces and routes (rtnetlink).
+//! This host's interfaces and routes, from the kernel (rtnetlink).
 
 mod dump;
 pub mod routes;
@@ -38,24 +38,24 @@ pub struct Network {
 /// Which addresses are this host's own, and whether it forwards.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Local {
-    /// Networks of which every address is local; single addresses have all bits.
+    /// Networks in which every address is local. Single addresses have all bits.
     pub prefixes: BTreeSet<(IpAddr, u8)>,
-    /// Packets for other hosts are forwarded, in either family: ports may be published by NAT.
+    /// Whether packets for other hosts are forwarded, in either family: NAT may then publish ports.
     pub forwards: bool,
 }
 
 /// An interface.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interface {
-    /// Kernel index: another one means another interface, though it may have the same name.
+    /// Kernel index. Another index means another interface, even with the same name.
     pub index: u32,
     /// Name.
     pub name: String,
     /// Largest packet in bytes.
     pub mtu: u32,
-    /// Id of the XDP program that is attached, in whatever mode.
+    /// Id of the attached XDP program, in any mode.
     pub xdp_program: Option<u32>,
-    /// That program is attached in the network stack, not in the driver.
+    /// Whether that program is attached in the network stack, not in the driver.
     pub xdp_generic: bool,
 }
 
@@ -68,7 +68,7 @@ pub enum NetworkError {
     /// A request failed.
     #[error("rtnetlink: {0}")]
     Request(#[from] rtnetlink::Error),
-    /// What the kernel said cannot be read.
+    /// The kernel's answer cannot be read.
     #[error("rtnetlink: an answer that cannot be read: {0}")]
     Answer(String),
 }
@@ -77,7 +77,7 @@ impl Network {
     /// Connects; the connection is served by the running tokio runtime.
     ///
     /// # Errors
-    /// No socket could be had.
+    /// No socket could be opened.
     pub fn connect() -> Result<Self, NetworkError> {
         let (connection, handle, mut messages) = new_multicast_connection(&[
             MulticastGroup::Ipv4Ifaddr,
@@ -97,13 +97,13 @@ impl Network {
         Ok(Self { handle, dump, addresses_changed })
     }
 
-    /// Whether addresses or forwarding changed since this was asked last; true the first time.
+    /// Whether addresses or forwarding have changed since the last call; true the first time.
     pub fn addresses_changed(&self) -> bool {
         self.addresses_changed.swap(false, Ordering::Relaxed)
     }
 
-    /// This host's own addresses: what its local routing table delivers to itself, which includes networks
-    /// of which every address is accepted (`ip route add local ...`).
+    /// This host's own addresses: those that its local routing table delivers to itself. They include networks in
+    /// which every address is accepted (`ip route add local ...`).
     ///
     /// # Errors
     /// The kernel did not answer.
@@ -130,7 +130,7 @@ impl Network {
     /// # Errors
     /// The kernel did not answer.
     pub async fn interfaces(&self) -> Result<Vec<Interface>, NetworkError> {
-        // Statistics of virtual functions are of no use here, and large.
+        // Statistics of virtual functions are large, and not needed here.
         let links =
             self.handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
         let links: Vec<LinkMessage> = links.execute().try_collect().await?;
@@ -193,7 +193,7 @@ fn local_route(route: &RouteMessage) -> Option<(IpAddr, u8)> {
     })
 }
 
-/// Read as the kernel has it for the namespace of this process.
+/// Whether the kernel forwards, in the namespace of this process.
 fn forwards() -> bool {
     ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
         .iter()
@@ -214,11 +214,11 @@ fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
             _ => {}
         }
     }
-    // The unreachable default that every IPv6 table ends with goes through the loopback interface.
+    // The unreachable default route at the end of every IPv6 table uses the loopback interface.
     interface.filter(|index| *index != LOOPBACK).map(|index| (metric, index))
 }
 
-/// Those that have routes.
+/// Address families that have routes.
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 /// `LOOPBACK_IFINDEX`, include/net/flow.h.
 const LOOPBACK: u32 = 1;

@@ -4,7 +4,7 @@ use scanguard_common::{address::Address, outcome::Exit, tally::Tally};
 
 use crate::{
     clock::Now,
-    content::Utterance,
+    content::ContentEvent,
     detect::{Detector, findings::Event, flood::Arrived},
     observe::Observer,
     sensor::{Poll, Sensor, SensorError, TurnedAway},
@@ -71,7 +71,7 @@ impl Pipeline {
     }
 
     /// Takes what a client said or was answered; hands on what is to be told.
-    pub fn hear(&mut self, utterance: &Utterance, now: Now, tell: &mut dyn FnMut(Event)) {
+    pub fn hear(&mut self, utterance: &ContentEvent, now: Now, tell: &mut dyn FnMut(Event)) {
         let history = self.observer.history(&utterance.source);
         self.detector.hear(utterance, history, now, tell);
     }

@@ -1,4 +1,4 @@
-//! What the process may do, and what is missing for the sensor.
+//! Which privileges the process has, and which ones the sensor lacks.
 
 use caps::{CapSet, Capability};
 
@@ -11,7 +11,7 @@ use caps::{CapSet, Capability};
 )]
 pub struct MissingPrivileges(pub Vec<String>);
 
-/// What the sensor needs; each is part of CAP_SYS_ADMIN too, but for CAP_NET_ADMIN.
+/// The capabilities that the sensor needs. CAP_SYS_ADMIN includes all of them except CAP_NET_ADMIN.
 const NEEDED: [(Capability, bool); 3] = [
     // bpf(2): load programs, make maps.
     (Capability::CAP_BPF, true),
@@ -21,7 +21,7 @@ const NEEDED: [(Capability, bool); 3] = [
     (Capability::CAP_NET_ADMIN, false),
 ];
 
-/// The user that this process acts as.
+/// The effective user of this process.
 pub fn effective_user() -> u32 {
     // SAFETY: no arguments; it cannot fail.
     unsafe { libc::geteuid() }
@@ -30,7 +30,7 @@ pub fn effective_user() -> u32 {
 /// Checks the effective capabilities of this process.
 ///
 /// # Errors
-/// The names of those that are missing.
+/// The names of the missing ones.
 pub fn check() -> Result<(), MissingPrivileges> {
     let effective = caps::read(None, CapSet::Effective)
         .map_err(|error| MissingPrivileges(vec![format!("(the capabilities cannot be read: {error})")]))?;

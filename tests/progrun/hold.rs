@@ -13,7 +13,7 @@ use libtest_mimic::Trial;
 use scanguard::{
     network::Local,
     sensor::{
-        gate::{GateMode, Reflex},
+        gate::{GateMode, HoldTerms},
         test_run::TestRunSensor,
     },
 };
@@ -27,7 +27,7 @@ use crate::{
 
 /// Of which the services fall on bits of their own, whatever the salt of the tests makes of them.
 const ENOUGH: u16 = 12;
-const REFLEX: Reflex = Reflex { services: 9, lasts: Duration::from_millis(300), most: 5 };
+const REFLEX: HoldTerms = HoldTerms { services: 9, lasts: Duration::from_millis(300), most: 5 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -45,9 +45,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn armed(mode: GateMode, reflex: Reflex) -> Result<TestRunSensor> {
+fn armed(mode: GateMode, reflex: HoldTerms) -> Result<TestRunSensor> {
     let mut loaded = loaded(mode)?;
-    loaded.kernel.set_reflex(Some(reflex))?;
+    loaded.kernel.set_hold(Some(reflex))?;
     Ok(loaded)
 }
 
@@ -93,7 +93,7 @@ fn held() -> Result<()> {
 fn served() -> Result<()> {
     let service = TcpListener::bind("0.0.0.0:0")?;
     let port = service.local_addr()?.port();
-    let loaded = armed(GateMode::Enforce, Reflex { lasts: Duration::from_secs(5), ..REFLEX })?;
+    let loaded = armed(GateMode::Enforce, HoldTerms { lasts: Duration::from_secs(5), ..REFLEX })?;
     ensure!(scan(&loaded, 1, 9 + ENOUGH)? > 0, "it is not held");
     for (name, frame) in [
         ("a SYN to a service", v4(TCP, &tcp(SYN, port))),
@@ -135,13 +135,13 @@ fn once() -> Result<()> {
     let seen = tally(&mut loaded)?;
     ensure!(seen.holds == 1, "{seen:?}");
     ensure!(scan(&loaded, 300, 8 + ENOUGH)? > 0, "not held in the next epoch");
-    loaded.kernel.set_reflex(None)?;
+    loaded.kernel.set_hold(None)?;
     ensure!(scan(&loaded, 300, 8 + ENOUGH)? == 0, "held though the reflex is off");
     Ok(())
 }
 
 fn dry() -> Result<()> {
-    let mut loaded = armed(GateMode::DryRun, Reflex { lasts: Duration::from_secs(5), ..REFLEX })?;
+    let mut loaded = armed(GateMode::DryRun, HoldTerms { lasts: Duration::from_secs(5), ..REFLEX })?;
     ensure!(scan(&loaded, 1, 8 + ENOUGH)? == 0, "dropped in a dry run");
     let seen = tally(&mut loaded)?;
     ensure!(seen.would_drop >= u64::from(ENOUGH) - 3 && seen.holds == 1, "{seen:?}");
@@ -168,7 +168,7 @@ fn allowed() -> Result<()> {
 }
 
 fn most() -> Result<()> {
-    let mut loaded = armed(GateMode::Enforce, Reflex { most: 1, ..REFLEX })?;
+    let mut loaded = armed(GateMode::Enforce, HoldTerms { most: 1, ..REFLEX })?;
     ensure!(scan(&loaded, 1, 100)? > 0, "not held");
     for port in 1..100 {
         ensure!(!drops(&loaded, &v6(TCP, &tcp(SYN, port)))?, "one more than it was told");

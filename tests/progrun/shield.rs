@@ -13,7 +13,7 @@ use libtest_mimic::Trial;
 use scanguard::{
     network::Local,
     sensor::{
-        gate::{GateMode, Reflex},
+        gate::{GateMode, HoldTerms},
         test_run::TestRunSensor,
     },
 };
@@ -234,7 +234,7 @@ fn banned() -> Result<()> {
 
 fn not_held() -> Result<()> {
     let mut loaded = shielded(GateMode::Enforce)?;
-    loaded.kernel.set_reflex(Some(Reflex { services: 9, lasts: Duration::from_millis(300), most: 5 }))?;
+    loaded.kernel.set_hold(Some(HoldTerms { services: 9, lasts: Duration::from_millis(300), most: 5 }))?;
     for port in 1..100 {
         ensure!(drops(&loaded, &v4(TCP, &tcp(SYN, port)))?, "port {port}");
     }

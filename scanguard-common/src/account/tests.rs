@@ -116,7 +116,7 @@ fn a_connection_moves_the_windows_on_and_is_no_probe() {
     count(&mut state, &probe(1, 80), 5);
     // SAFETY: an exclusive reference.
     unsafe { record_completed::<Unshared>(&raw mut state, None, 9, 7) };
-    assert_eq!((state.epoch, state.completed, state.news), (9, 1, 1));
+    assert_eq!((state.epoch, state.completed, state.novelties), (9, 1, 1));
     assert_eq!(state.distinct_since(0), Distinct::EMPTY, "this host began it");
     for port in [80, 80, 443] {
         let service = Service { protocol: 6, port };
@@ -141,6 +141,6 @@ proptest::proptest! {
         }
         proptest::prop_assert_eq!(state.aborted as usize, ports.len());
         proptest::prop_assert_eq!(state.distinct_since(5).aborted_services, expected);
-        proptest::prop_assert_eq!(state.news, expected.count_ones());
+        proptest::prop_assert_eq!(state.novelties, expected.count_ones());
     }
 }

@@ -1,8 +1,10 @@
-//! Headers that lie deeper than [`super::parse`] looks: behind many VLAN tags, behind many or long IPv6 extension headers, or
-//! beyond a packet's first buffer. The kernel's stack follows them, so somebody who hides there would be served.
+//! Headers that lie deeper than [`super::parse`] looks: behind many VLAN tags, behind many or long IPv6 extension
+//! headers, or beyond a packet's first buffer. The kernel's stack follows them, so a scanner that hides there would be
+//! answered.
 //!
-//! What is needed of the headers is copied together, and classified like any other packet's. The kernel program puts
-//! each of the two loops into a function of its own, which the verifier looks at once; hence the arguments of [`find`].
+//! The code copies the needed headers together and classifies them like any other packet's. The kernel program puts
+//! each of the two loops into a function of its own, which the verifier checks once. This is why [`find`] has its
+//! arguments.
 
 use super::{
     Fragment, Headers, addresses_at,
@@ -16,37 +18,39 @@ use crate::{
     wire::{Ethernet, Extension, Ipv4, Ipv6, VlanTag, Wire, ethertype},
 };
 
-/// Tags that are followed: as many as fit into a frame with an MTU of 1,500 bytes.
+/// How many tags are followed: as many as fit into a frame with an MTU of 1,500 bytes.
 pub const MAX_TAGS: usize = 375;
-/// Extension headers that are followed: as many as fit into a packet of 1,500 bytes.
+/// How many extension headers are followed: as many as fit into a packet of 1,500 bytes.
 pub const MAX_EXTENSIONS: usize = 184;
 
-/// Where the copy of the transport header begins: behind the longer of the two network headers.
+/// Where the copy of the transport header begins: behind the longer one of the two network headers.
 const TRANSPORT: usize = size_of::<Ipv6>();
-/// Bytes of the transport header that are copied at most: all that is looked at of any.
+/// How many bytes of the transport header are copied at most: the code looks at no more of any protocol.
 const MAX_TRANSPORT: usize = 20;
 
-/// The headers of a packet, copied together. Plain numbers, since the kernel program keeps it in a map: its stack has no room.
+/// The headers of a packet, copied together. They are plain numbers, since the kernel program keeps them in a map: its
+/// stack has no room.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Deep {
     bytes: [u8; TRANSPORT + MAX_TRANSPORT],
-    /// Where the transport header lies in the frame.
+    /// Offset of the transport header in the frame.
     transport: u32,
-    /// Bytes from there to the end that the IP header gives.
+    /// Bytes from there to the end, as given by the IP header.
     transport_len: u32,
     /// Which part of a datagram this is, see [`Fragment::field`].
     fragment: u16,
     protocol: u8,
     is_v6: u8,
     to_group: u8,
-    /// Whether the extension headers cannot be followed to their end: then nothing is known of the transport header.
+    /// Whether the extension headers cannot be followed to their end. Then nothing is known about the transport
+    /// header.
     goes_on: u8,
     reserved: u16,
 }
 
 impl Deep {
-    /// Nothing yet.
+    /// Nothing was found yet.
     pub const EMPTY: Self = Self {
         bytes: [0; TRANSPORT + MAX_TRANSPORT],
         transport: 0,
@@ -59,8 +63,8 @@ impl Deep {
         reserved: 0,
     };
 
-    /// Where the headers lie in the copy, and what they say; nothing if the extension headers cannot be followed to
-    /// their end.
+    /// The positions of the headers in the copy and their contents. Gives nothing if the extension headers cannot be
+    /// followed to their end.
     #[inline(always)]
     pub fn headers(&self) -> Option<Headers> {
         (self.goes_on == 0).then_some(Headers {
@@ -74,13 +78,13 @@ impl Deep {
         })
     }
 
-    /// Where the packet comes from and where it goes.
+    /// The source and destination addresses of the packet.
     #[inline(always)]
     pub fn addresses(&self) -> Option<(Address, Address)> {
         addresses_at(self, self.is_v6 != 0, 0)
     }
 
-    /// The offset in the frame of what lies at this offset in the copy, from the transport header on.
+    /// The offset in the frame of a byte at this offset in the copy, from the transport header on.
     #[inline(always)]
     pub fn in_frame(&self, offset: usize) -> usize {
         offset - TRANSPORT + self.transport as usize
@@ -121,7 +125,8 @@ pub fn link<P: Packet>(packet: &P) -> Result<Link, Exit> {
     if link.is_tag() { Err(Exit::UnsupportedVlan) } else { Ok(link) }
 }
 
-/// Follows extension headers. The chain goes on where it has more than are followed, or than a first fragment holds.
+/// Follows extension headers. Where the chain has more than the code follows, or more than a first fragment has, it
+/// stays unfinished.
 ///
 /// # Errors
 /// The exit of a packet that ends within them.
@@ -185,7 +190,7 @@ pub fn find<P: Packet>(
     deep.fragment = found.fragment.field();
     deep.protocol = found.protocol;
     deep.to_group = found.to_group.into();
-    // A later fragment begins with the middle of something.
+    // A later fragment begins in the middle of the data.
     if matches!(found.fragment, Fragment::Later(_)) || load_transport(packet, &found, &mut deep.bytes) {
         Ok(())
     } else {
@@ -193,8 +198,8 @@ pub fn find<P: Packet>(
     }
 }
 
-/// Copies as much of the transport header as there is, in sizes of what is looked at: TCP's header, SCTP's with the start of a
-/// chunk, UDP's, and the ports, which are also as much as there is of any ICMP message that is looked at.
+/// Copies as much of the transport header as there is. It tries the sizes that the code looks at: TCP's header, SCTP's
+/// with the start of a chunk, UDP's, and the ports. The code reads no more than that of any ICMP message.
 #[inline(always)]
 fn load_transport<P: Packet>(
     packet: &P,
@@ -211,7 +216,7 @@ fn load_transport<P: Packet>(
     }
 }
 
-/// Where an IP packet comes from and where it goes, also where nothing else of it can be read.
+/// The source and destination addresses of an IP packet, even if nothing else of it can be read.
 #[inline(always)]
 pub fn addresses<P: Packet>(packet: &P, link: Link) -> Option<(Address, Address)> {
     match link.ethertype {

@@ -7,13 +7,13 @@ use crate::{
     wire::{Ethernet, VlanTag, ethertype},
 };
 
-/// What the link header says.
+/// The contents of the link header.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct Link {
     /// Offset of the network header.
     pub network: u32,
-    /// What lies there, see [`ethertype`].
+    /// The type of the next header, see [`ethertype`].
     pub ethertype: u16,
     /// 1 if the frame was sent to a link-layer group (multicast or broadcast), else 0.
     pub to_group: u16,
@@ -26,13 +26,13 @@ impl Link {
         Self { network: size_of::<Ethernet>() as u32, ethertype: header.ethertype.get(), to_group }
     }
 
-    /// Whether a tag lies at `network`.
+    /// Whether there is a tag at `network`.
     #[inline(always)]
     pub(super) fn is_tag(self) -> bool {
         matches!(self.ethertype, ethertype::VLAN | ethertype::SERVICE_VLAN | ethertype::OLD_SERVICE_VLAN)
     }
 
-    /// What lies behind this tag.
+    /// The position and type behind this tag.
     #[inline(always)]
     pub(super) fn behind(self, tag: &VlanTag) -> Self {
         let network = self.network + size_of::<VlanTag>() as u32;

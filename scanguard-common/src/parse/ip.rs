@@ -8,13 +8,13 @@ use crate::{
     wire::{Extension, Ipv4, Ipv6, ethertype, protocol},
 };
 
-/// How many IPv6 extension headers are followed in place. RFC 8200 knows six kinds, each sensible once
-/// but for destination options.
+/// How many IPv6 extension headers are followed in place. RFC 8200 has six kinds, and each makes sense only once,
+/// except for destination options.
 const MAX_EXTENSIONS: usize = 6;
 
-/// More fragments (IPv4 flags and offset field).
+/// More fragments (in the IPv4 field of flags and offset).
 const V4_MORE_FRAGMENTS: u16 = 0x2000;
-/// Offset (IPv4 flags and offset field), in units of 8 bytes.
+/// Offset (in the IPv4 field of flags and offset), in units of 8 bytes.
 const V4_FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
@@ -44,7 +44,7 @@ pub(super) fn parse<P: Packet>(packet: &P, link: Link) -> Result<Headers, Unread
     }
 }
 
-/// What an IPv4 header says.
+/// The contents of an IPv4 header.
 #[inline(always)]
 pub(super) fn v4<P: Packet>(packet: &P, link: Link, ip: &Ipv4) -> Result<Headers, Exit> {
     let network = link.network as usize;
@@ -58,7 +58,7 @@ pub(super) fn v4<P: Packet>(packet: &P, link: Link, ip: &Ipv4) -> Result<Headers
     if header_len < size_of::<Ipv4>() {
         return Err(Exit::BadIpLength);
     }
-    // Segmentation offload hands up merged segments with a length of 0 when they exceed 64 KiB.
+    // Segmentation offload passes on merged segments with a length of 0 when they exceed 64 KiB.
     let total_len = match usize::from(ip.total_length.get()) {
         0 => packet.frame_len().saturating_sub(network),
         length => length,
@@ -90,7 +90,7 @@ pub(super) fn v6_end<P: Packet>(packet: &P, link: Link, ip: &Ipv6) -> Result<usi
     if is_bad_v6(&ip.source) {
         return Err(Exit::BadSource);
     }
-    // A length of 0 belongs to jumbograms and to merged segments of more than 64 KiB.
+    // Jumbograms and merged segments of more than 64 KiB have a length of 0.
     let end = match usize::from(ip.payload_length.get()) {
         0 => packet.frame_len(),
         length => link.network as usize + size_of::<Ipv6>() + length,
@@ -98,12 +98,12 @@ pub(super) fn v6_end<P: Packet>(packet: &P, link: Link, ip: &Ipv6) -> Result<usi
     if packet.holds(end) { Ok(end) } else { Err(Exit::TruncatedIp) }
 }
 
-/// What an IPv6 header and those behind it say, after all were followed.
+/// The contents of an IPv6 header and of the extension headers, after all of them were followed.
 #[inline(always)]
 pub(super) fn v6(link: Link, chain: Chain, end: usize) -> Result<Headers, Exit> {
     let transport = chain.offset as usize;
-    // The padding of a short Ethernet frame is no payload, though a length of 0 seems to include it. A first fragment may end
-    // within its options, so that the transport header is in another one.
+    // The padding of a short Ethernet frame is no payload, though a length of 0 seems to include it. A first fragment
+    // may end within its options; then the transport header is in another fragment.
     if transport > end && !chain.is_first_fragment() {
         return Err(Exit::TruncatedIp);
     }
@@ -122,25 +122,26 @@ pub(super) fn v6(link: Link, chain: Chain, end: usize) -> Result<Headers, Exit> 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct Chain {
-    /// Offset of what comes next.
+    /// Offset of the next header.
     pub offset: u32,
-    /// The field of the last fragment header, as [`Extension`] has it; 0 without one.
+    /// The field of the last fragment header, as in [`Extension`]; 0 if there was none.
     pub fragment: u16,
-    /// What comes next, see [`protocol`].
+    /// The protocol of the next header, see [`protocol`].
     pub next: u8,
     /// Explicit padding.
     pub reserved: u8,
 }
 
 impl Chain {
-    /// Behind the IPv6 header itself.
+    /// The position right behind the IPv6 header.
     #[inline(always)]
     pub(super) fn new(link: Link, ip: &Ipv6) -> Self {
         let offset = link.network + size_of::<Ipv6>() as u32;
         Self { offset, fragment: 0, next: ip.next_header, reserved: 0 }
     }
 
-    /// Whether an extension header comes next. What follows the header of a later fragment is the middle of something.
+    /// Whether the next header is an extension header. Behind the header of a later fragment lies the middle of the
+    /// data.
     #[inline(always)]
     pub(super) fn goes_on(self) -> bool {
         self.fragment >> 3 == 0
@@ -160,29 +161,29 @@ impl Chain {
         self.fragment & 1 != 0 && self.fragment >> 3 == 0
     }
 
-    /// Behind the extension header that comes next, of which this is the start.
+    /// The position behind the next extension header, which starts with these bytes.
     #[inline(always)]
     pub(super) fn behind(self, header: &Extension) -> Self {
         let units = u32::from(header.length);
         let (len, fragment) = match self.next {
             protocol::FRAGMENT => (8, header.fragment.get()),
-            // RFC 4302: in 4-byte units, less 2.
+            // RFC 4302: in units of 4 bytes, less 2.
             protocol::AUTHENTICATION => ((units + 2) * 4, self.fragment),
-            // RFC 8200: in 8-byte units, the first not counted.
+            // RFC 8200: in units of 8 bytes, without the first.
             _ => ((units + 1) * 8, self.fragment),
         };
         Self { offset: self.offset + len, fragment, next: header.next_header, reserved: 0 }
     }
 }
 
-/// Whether no host can have this IPv4 address: groups, and what lies beyond them (RFC 1112, 4).
+/// Whether no host can have this IPv4 address: it is a group or lies beyond the groups (RFC 1112, 4).
 #[inline(always)]
 pub(crate) fn is_bad_v4(source: &[u8; 4]) -> bool {
     source[0] >= 224
 }
 
-/// Whether no host can have this IPv6 address: groups, and IPv4 addresses within IPv6, which Linux refuses as sources
-/// (`ip6_rcv_core`) and which are the keys of IPv4 sources here.
+/// Whether no host can have this IPv6 address: it is a group, or an IPv4 address within IPv6. Linux refuses the latter
+/// as sources (`ip6_rcv_core`), and here they are the keys of IPv4 sources.
 #[inline(always)]
 pub(crate) fn is_bad_v6(source: &[u8; 16]) -> bool {
     source[0] == 0xff || Address::from_v6(source).is_v4()

@@ -1,4 +1,4 @@
-//! Bytes to [`Headers`]: where the transport header of a frame lies, and what it is.
+//! Bytes to [`Headers`]: where the transport header of a frame lies, and which protocol it has.
 
 pub mod deep;
 mod ethernet;
@@ -14,27 +14,27 @@ use crate::{
 pub(crate) use self::ip::{is_bad_v4, is_bad_v6};
 pub use self::{ethernet::Link, ip::Chain};
 
-/// What the link and network headers say of a frame.
+/// What the link and network headers say about a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Headers {
     /// Whether the network header is IPv6.
     pub is_v6: bool,
     /// Offset of the network header.
     pub network: usize,
-    /// Offset of what follows the network header and all extension headers.
+    /// Offset of the first byte behind the network header and all extension headers.
     pub transport: usize,
-    /// Bytes from `transport` to the end that the IP header gives.
+    /// Bytes from `transport` to the end, as given by the IP header.
     pub transport_len: usize,
-    /// Protocol number of what lies at `transport`.
+    /// Protocol number of the header at `transport`.
     pub protocol: u8,
-    /// Which part of a datagram this is.
+    /// Which part of a datagram the packet carries.
     pub fragment: Fragment,
     /// Whether the frame was sent to a link-layer group (multicast or broadcast).
     pub to_group: bool,
 }
 
 impl Headers {
-    /// Where the packet comes from and where it goes.
+    /// The source and destination addresses of the packet.
     #[inline(always)]
     pub fn addresses<P: Packet>(&self, packet: &P) -> Option<(Address, Address)> {
         addresses_at(packet, self.is_v6, self.network)
@@ -94,9 +94,9 @@ impl Fragment {
 /// Why the transport header of a frame was not found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unread {
-    /// There is none: the frame is not IP, or malformed. It is counted under this exit.
+    /// There is none: the frame is not IP, or it is malformed. It is counted under this exit.
     Exit(Exit),
-    /// It lies deeper than [`parse`] looks, if it is there: see [`deep`].
+    /// If it exists, it lies deeper than [`parse`] looks: see [`deep`].
     Deeper,
 }
 
@@ -107,7 +107,8 @@ impl From<Exit> for Unread {
     }
 }
 
-/// Finds the transport header where nearly all packets have it: in place, behind two tags and a few extension headers at most.
+/// Finds the transport header at its usual place: behind two tags and a few extension headers at most. Nearly all
+/// packets have it there.
 ///
 /// # Errors
 /// See [`Unread`].
@@ -117,7 +118,8 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Unread> {
     ip::parse(packet, link)
 }
 
-/// Where an IP packet comes from and where it goes, also when nothing else of it can be read; nothing if it is none.
+/// The source and destination addresses of an IP packet, even if nothing else of it can be read. Gives nothing if it
+/// is no IP packet.
 #[inline(always)]
 pub fn addresses<P: Packet>(packet: &P) -> Option<(Address, Address)> {
     deep::addresses(packet, deep::link(packet).ok()?)

@@ -14,7 +14,7 @@ use super::arguments::Arguments;
 use crate::{
     clock::{Clock, Now, monotonic},
     config::{Config, access},
-    content::{Utterance, parse::parse, sample::Sample},
+    content::{ContentEvent, parse::parse, sample::Sample},
     control::desk::Desk,
     crowdsec::{self, Link, decisions::Orders},
     detect::findings::{Event, EventKind},
@@ -39,7 +39,7 @@ use crate::{
         surroundings::Known,
     },
     sandbox::Sandbox,
-    sensor::{attach::Attachments, kernel::KernelSensor, trips::Told},
+    sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
 };
 
 /// How often the maps of what answered are counted through, which takes milliseconds when they are full.
@@ -221,7 +221,7 @@ impl Agent {
     }
 
     /// Looks at sources that the program told of.
-    pub(super) fn look(&mut self, told: &Told) {
+    pub(super) fn look(&mut self, told: &Batch) {
         for (source, at) in &told.sources {
             let Self { clock, sensor, pipeline, .. } = self;
             let mut events = Vec::new();
@@ -245,12 +245,12 @@ impl Agent {
     }
 
     /// Takes what access logs have.
-    pub(super) fn hear_logs(&mut self, said: &[Utterance]) {
+    pub(super) fn hear_logs(&mut self, said: &[ContentEvent]) {
         self.metrics.logs.heard(said.len());
         self.hear(said);
     }
 
-    fn hear(&mut self, said: &[Utterance]) {
+    fn hear(&mut self, said: &[ContentEvent]) {
         let Self { clock, pipeline, .. } = self;
         let now = clock.now();
         let mut events = Vec::new();

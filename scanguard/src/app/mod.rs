@@ -35,7 +35,7 @@ use crate::{
         pins::Plan,
         program::{self, KernelLogLevel},
         samples::Samples,
-        trips::Trips,
+        wakeups::Wakeups,
     },
 };
 
@@ -75,7 +75,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     if lost != 0 {
         tracing::error!("{lost} bans could not be carried over: the map of bans is full");
     }
-    let mut trips = Trips::new(&mut ebpf)?;
+    let mut wakeups = Wakeups::new(&mut ebpf)?;
     let mut samples = Samples::new(&mut ebpf)?;
     let network = Network::connect()?;
     // Asked before it is listened to, so that a change in between is seen.
@@ -134,7 +134,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut chores = poll_timer(CHORES_INTERVAL);
     loop {
         tokio::select! {
-            // In this order: a flood of trips must not keep the agent from polling, or from ending.
+            // In this order: a flood of wake-ups must not keep the agent from polling, or from ending.
             biased;
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
@@ -156,7 +156,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             // No more comes in a second than is heard in a fraction of it.
             Some(said) = rhythm.logs.next() => agent.hear_logs(&said),
             orders = agent.crowdsec.next() => agent.take_decisions(orders),
-            told = trips.next() => agent.look(&told?),
+            told = wakeups.next() => agent.look(&told?),
             samples = samples.next() => agent.hear_samples(&samples?),
         }
     }

@@ -1,25 +1,26 @@
-//! DNS messages, as far as they were seen: what was asked, and how it was answered.
+//! DNS messages, as far as they were seen: the questions, and the answers to them.
 //!
-//! `domain` reads a message lazily, question by question, so that one that was cut after its question is as good as a whole one.
+//! `domain` reads a message lazily, question by question, so that a message that was cut after its question is as good
+//! as a whole one.
 
 use domain::base::{Message, ParsedName, Question, iana::Opcode};
 use scanguard_common::content::Begins;
 
 use super::{Junk, Query, Said, text};
 
-/// Questions that are looked at in a message. Servers answer one (RFC 9619).
+/// How many questions of a message are read. Servers answer one (RFC 9619).
 const MAX_QUESTIONS: usize = 4;
-/// Messages that are looked at in a segment.
+/// How many messages of a segment are read.
 const MAX_MESSAGES: usize = 16;
 
-/// What a datagram says.
+/// The events of a datagram.
 pub(super) fn datagram(bytes: &[u8], begins: Begins) -> Vec<Said> {
     let mut said = Vec::new();
     message(bytes, begins, &mut said);
     said
 }
 
-/// What a segment says: messages with their lengths before them (RFC 1035, 4.2.2), the last one perhaps cut.
+/// The events of a segment: messages, each behind its length (RFC 1035, 4.2.2). The last one may be cut.
 pub(super) fn segment(mut bytes: &[u8], begins: Begins) -> Vec<Said> {
     let mut said = Vec::new();
     for _ in 0..MAX_MESSAGES {
@@ -49,7 +50,7 @@ fn message(bytes: &[u8], begins: Begins, said: &mut Vec<Said>) {
     match (begins.is_answer(), message.header().qr()) {
         (false, false) => query(message, said),
         (true, true) => said.push(answer(message)),
-        // An answer that nobody asked for, or a query of this host's own.
+        // An unsolicited answer, or an answer to this host's own query.
         (false, true) | (true, false) => {}
     }
 }
@@ -57,9 +58,9 @@ fn message(bytes: &[u8], begins: Begins, said: &mut Vec<Said>) {
 fn query(message: &Message<[u8]>, said: &mut Vec<Said>) {
     match message.header().opcode() {
         Opcode::QUERY => {}
-        // Servers among themselves, and sessions (RFC 8490): nothing is looked for by these.
+        // Servers use these among themselves, or for sessions (RFC 8490). They are no way to search.
         Opcode::NOTIFY | Opcode::UPDATE | Opcode::DSO => return,
-        // IQUERY and STATUS, which no server answers, and what is not assigned.
+        // IQUERY and STATUS, which no server answers, and unassigned numbers.
         _ => return said.push(Said::Junk(Junk::Syntax)),
     }
     let counts = message.header_counts();
@@ -73,28 +74,29 @@ fn query(message: &Message<[u8]>, said: &mut Vec<Said>) {
             Err(_) => return said.push(Said::Junk(wrong(message))),
         }
     }
-    // A query for a cookie alone asks nothing (RFC 7873, 5.4).
+    // A query only for a cookie asks nothing (RFC 7873, 5.4).
     let asks_nothing = counts.qdcount() == 0 && counts.arcount() == 0;
     if asks_nothing || counts.qdcount() > 1 {
         said.push(Said::Junk(Junk::Syntax));
     }
 }
 
-/// The response code. One that needs the additional section (RFC 6891, 6.1.3) is not put together: those are about EDNS itself.
+/// The response code. Codes that need the additional section (RFC 6891, 6.1.3) are not completed: they are about EDNS
+/// itself.
 fn answer(message: &Message<[u8]>) -> Said {
     let code = message.header().rcode().to_int().into();
     match message.question().next() {
         Some(Ok(question)) => Said::Answer { code, name: name(&question) },
-        // A refusal may leave the question out.
+        // A refusal may omit the question.
         None => Said::Answer { code, name: String::new() },
         Some(Err(_)) => Said::Junk(wrong(message)),
     }
 }
 
-/// Whether a question could not be read because it ends too early, or because of what it says.
+/// Why a question could not be read: it ends too early, or its contents are wrong.
 fn wrong(message: &Message<[u8]>) -> Junk {
     let mut rest = message.as_slice().get(HEADER..).unwrap_or_default();
-    // Only whole plain labels up to the end are a beginning; a pointer is wrong in the first name of a message.
+    // A cut name has only whole plain labels up to its end. A pointer is wrong in the first name of a message.
     while let Some((length, after)) = rest.split_first() {
         match length {
             0 => return if after.len() < 4 { Junk::Cut } else { Junk::Syntax },
@@ -108,7 +110,7 @@ fn wrong(message: &Message<[u8]>) -> Junk {
 /// Bytes of a name on the wire (RFC 1035, 2.3.4).
 const MAX_NAME: usize = 255;
 
-/// Lower case, without the last dot: at most 255 bytes, of which escapes make four characters each.
+/// In lower case, without the last dot: at most 255 bytes. An escape turns one of them into four characters.
 fn name(question: &Question<ParsedName<&[u8]>>) -> String {
     let mut text = String::new();
     for label in question.qname().iter().filter(|label| !label.is_root()) {

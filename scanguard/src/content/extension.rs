@@ -1,4 +1,4 @@
-//! Numbers of the extensions of a TLS hello that are read.
+//! Numbers of the extensions of a TLS hello that the code reads.
 
 /// Extension `server_name` (RFC 6066, 3).
 pub(super) const SERVER_NAME: u16 = 0;

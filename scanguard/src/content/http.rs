@@ -1,30 +1,32 @@
 //! HTTP/1 requests and status lines, as far as they were seen.
 //!
-//! Of a request, its target and three headers are looked at. Cookies, Authorization and all other headers, bodies and queries
-//! never leave this file. HTTP/2 without TLS begins with a preface that is no request, and nothing is said of it.
+//! The code reads the target and three headers of a request. Cookies, Authorization and all other headers, bodies and
+//! queries never leave this file. HTTP/2 without TLS begins with a preface that is no request; it is ignored.
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
 use super::{Junk, Oddity, Request, Said, target};
 
-/// Headers that are looked at in a request; those after them are not. A browser sends some twenty.
+/// How many headers of a request are read; later ones are not. A browser sends some twenty.
 const MAX_HEADERS: usize = 64;
-/// Requests that are looked at in a payload.
+/// How many requests of a payload are read.
 const MAX_REQUESTS: usize = 32;
-/// Bytes of a header's value, of a method or of a target that are looked at.
+/// How many bytes are read of a header's value, of a method or of a target.
 const MAX_VALUE: usize = 2048;
-/// Methods with a body (RFC 9110, 9.3; RFC 5789): of a request whose headers are cut, nothing else says whether there is one.
+/// Methods with a body (RFC 9110, 9.3; RFC 5789). If the headers of a request are cut, only the method tells whether
+/// there is a body.
 const WITH_BODY: [&str; 3] = ["POST", "PUT", "PATCH"];
-/// What HTTP/2 begins with (RFC 9113, 3.4).
+/// The preface of HTTP/2 (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// The requests of a payload, pipelined ones too. One that was cut within its headers is told with those that were seen, one that was
-/// cut within its target with the beginning of that; what was cut before is junk.
+/// The requests of a payload, including pipelined ones. A request that was cut within its headers has the headers that
+/// were seen. A request that was cut within its target has the beginning of the target. If it was cut before that, it
+/// is junk.
 pub(super) fn requests(mut bytes: &[u8]) -> Vec<Said> {
     let mut said = Vec::new();
     while said.len() < MAX_REQUESTS && !bytes.is_empty() && !bytes.starts_with(HTTP2_PREFACE) {
         match request(bytes) {
-            // That a sample ends within a later request is as it should be.
+            // A sample may end within a later request. That is normal.
             Ok((request, _)) if request.is_cut && !said.is_empty() => break,
             Ok((request, next)) => {
                 said.push(Said::Request(request));
@@ -40,11 +42,11 @@ pub(super) fn requests(mut bytes: &[u8]) -> Vec<Said> {
     said
 }
 
-/// The status of an answer; interim ones are none (RFC 9110, 15.2).
+/// The status of a response; interim ones do not count (RFC 9110, 15.2).
 pub(super) fn status(bytes: &[u8]) -> Option<Said> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    // The status line comes first: what becomes of the rest does not matter.
+    // The status line comes first: the rest may be anything.
     _ = response.parse(bytes);
     match response.code? {
         // Below 100: three digits, but no status (RFC 9110, 15).
@@ -53,7 +55,7 @@ pub(super) fn status(bytes: &[u8]) -> Option<Said> {
     }
 }
 
-/// A request, and what follows it; nothing follows where its end is not known.
+/// A request, and the bytes behind it. There are none if its end is not known.
 fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -62,7 +64,7 @@ fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
     match (outcome, parsed.method, parsed.path) {
         (Ok(Status::Complete(length)), Some(method), Some(path)) => {
             let mut request = examined(method.as_bytes(), path.as_bytes(), parsed.headers);
-            // HTTP/1.1 wants one (RFC 9112, 3.2).
+            // HTTP/1.1 requires one (RFC 9112, 3.2).
             if parsed.version == Some(1) && value(parsed.headers, "host").is_none() {
                 request.oddities.push(Oddity::NoHost);
             }
@@ -70,7 +72,7 @@ fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
             request.is_open = next.is_none();
             Ok((request, next.unwrap_or_default()))
         }
-        // Those headers that were seen whole are there.
+        // The parser gives those headers that were seen whole.
         (Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders), Some(method), Some(path)) => {
             let is_open = WITH_BODY.contains(&method);
             Ok((Request { is_open, ..examined(method.as_bytes(), path.as_bytes(), parsed.headers) }, &[]))
@@ -79,7 +81,8 @@ fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
     }
 }
 
-/// A request whose line breaks the syntax, or was cut: blanks or binary bytes in its target, no version, another one than 1.
+/// A request whose line breaks the syntax or was cut: blanks or binary bytes in its target, no version, or another
+/// version than 1.
 fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).ok_or(Junk::Cut)?;
     let bytes = &bytes[start..];
@@ -92,12 +95,12 @@ fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
     if target.is_empty() || !method.iter().all(u8::is_ascii_graphic) {
         return Err(unreadable);
     }
-    // What ends too early has a whole path where a query has begun.
+    // A target that ends too early still has its whole path if a query has begun.
     let is_cut = end.is_none() && !target.contains(&b'?');
     let version = target.windows(6).rposition(|part| part == b" HTTP/");
     let target = version.map_or(target, |at| target[..at].trim_ascii_end());
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
-    // Those that were seen before anything went wrong are there.
+    // The parser gives the headers that it read before the error.
     _ = httparse::parse_headers(rest, &mut headers);
     Ok(Request { is_cut, ..examined(method, target, &headers) })
 }
@@ -113,12 +116,12 @@ fn value(headers: &[Header<'_>], name: &str) -> Option<String> {
     Some(text(header.value.trim_ascii()))
 }
 
-/// Bounded; what is not UTF-8 is replaced.
+/// Cuts long text, and replaces what is not UTF-8.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_VALUE)]).into_owned()
 }
 
-/// Bytes of the body, where that is said in advance.
+/// Length of the body in bytes, if the headers give it.
 fn body(headers: &[Header<'_>]) -> Option<usize> {
     if value(headers, "transfer-encoding").is_some() {
         return None;

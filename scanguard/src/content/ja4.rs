@@ -1,7 +1,8 @@
-//! JA4: what kind of TLS client wrote a hello.
+//! JA4: a fingerprint of the TLS client that wrote a hello.
 //!
-//! After FoxIO's specification of JA4 for TLS clients (BSD 3-Clause; the other methods of JA4+, under another licence, are not
-//! here): <https://github.com/FoxIO-LLC/ja4/blob/main/technical_details/JA4.md>. Written anew from that text.
+//! It follows FoxIO's specification of JA4 for TLS clients (BSD 3-Clause; the other methods of JA4+ have another
+//! licence and are not here): <https://github.com/FoxIO-LLC/ja4/blob/main/technical_details/JA4.md>. The code was
+//! written anew from that text.
 
 use std::fmt;
 
@@ -9,10 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::extension::{ALPN, SERVER_NAME};
 
-/// What a fingerprint is made of. Values of GREASE are left out everywhere.
+/// The parts of a fingerprint. Values of GREASE are left out everywhere.
 #[derive(Debug, Default)]
 pub(super) struct Ja4 {
-    /// The version of the hello itself, which `supported_versions` overrules.
+    /// The version in the hello itself. `supported_versions` overrules it.
     pub(super) version: u16,
     supported_version: Option<u16>,
     cipher_suites: Vec<u16>,
@@ -39,8 +40,8 @@ impl Ja4 {
         self.extensions.extend(Some(kind).filter(is_meant));
     }
 
-    /// Of the first application protocol: its first and last character, or those of its hexadecimal form if either is
-    /// neither a digit nor a letter.
+    /// The first and last character of the first application protocol. If one of them is neither a digit nor a letter,
+    /// those of its hexadecimal form.
     pub(super) fn set_protocol(&mut self, name: &[u8]) {
         let hexadecimal = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or('0');
         self.protocol = name.first().zip(name.last()).map(|(first, last)| {
@@ -53,7 +54,8 @@ impl Ja4 {
     }
 }
 
-/// Whether a value is none of those that clients send to keep servers tolerant: 0x0a0a, 0x1a1a to 0xfafa (RFC 8701).
+/// Whether a value is real: clients send some values only to keep servers tolerant (0x0a0a, 0x1a1a to 0xfafa, RFC
+/// 8701).
 fn is_meant(value: &u16) -> bool {
     let [high, low] = value.to_be_bytes();
     high != low || low & 0xf != 0xa
@@ -78,7 +80,7 @@ impl fmt::Display for Ja4 {
         sorted.sort_unstable();
         let suites_hash = truncated_hash(&list(&sorted));
 
-        // What the first part says already is not said again.
+        // The first part has these already.
         let told = [SERVER_NAME, ALPN];
         let mut sorted: Vec<_> =
             self.extensions.iter().copied().filter(|kind| !told.contains(kind)).collect();
@@ -99,7 +101,7 @@ fn list(values: &[u16]) -> String {
     values.iter().map(|value| format!("{value:04x}")).collect::<Vec<_>>().join(",")
 }
 
-/// The first 12 digits of the SHA-256; zeros for nothing.
+/// The first 12 digits of the SHA-256; zeros for empty text.
 fn truncated_hash(text: &str) -> String {
     if text.is_empty() {
         return "000000000000".to_owned();
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn protocols_are_shortened_as_the_specification_does_it() {
-        // Its own examples, and the names in use.
+        // The specification's own examples, and names that are in use.
         let cases: [(&[u8], &str); 9] = [
             (b"", "00"),
             (b"h2", "h2"),

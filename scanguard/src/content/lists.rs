@@ -1,5 +1,6 @@
-//! `[content.lists]`: agents of scanners, paths that nobody asks for honestly, fingerprints of scanners' TLS. Plain files,
-//! one entry a line, read with the configuration, which is wrong where they are; the ones in `deploy/lists` are built in.
+//! `[content.lists]`: user agents of scanners, paths that no honest client requests, and TLS fingerprints of scanners.
+//! They are plain files with one entry on a line. They are read with the configuration, and an error in them is an
+//! error of the configuration. Those in `deploy/lists` are built in.
 
 use std::{
     collections::HashMap,
@@ -12,29 +13,29 @@ use aho_corasick::{AhoCorasick, BuildError};
 
 use crate::{settings::Section, whole_file};
 
-/// A file larger than this is no such list.
+/// A larger file is no such list.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Entries of a list.
+/// How many entries a list may have.
 const MAX_ENTRIES: usize = 10_000;
-/// Characters of an entry at least: shorter ones are part of every other request.
+/// How many characters an entry has at least: every other request contains shorter ones.
 const MIN_LENGTH: usize = 3;
-/// Characters of an entry at most.
+/// How many characters an entry has at most.
 const MAX_LENGTH: usize = 200;
-/// Wrong lines of a file that are named.
+/// How many wrong lines of a file the error names.
 const MAX_NAMED: usize = 10;
 
 const AGENTS: &str = include_str!("../../../deploy/lists/scanner-agents.txt");
 const PATHS: &str = include_str!("../../../deploy/lists/sensitive-paths.txt");
 const JA4: &str = include_str!("../../../deploy/lists/scanner-ja4.txt");
 
-/// A list that is built in, to be copied and changed.
+/// A built-in list, to copy and change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum BuiltIn {
-    /// Agents of scanners.
+    /// User agents of scanners.
     Agents,
-    /// Paths that nobody asks for honestly.
+    /// Paths that no honest client requests.
     Paths,
-    /// Fingerprints of scanners' TLS.
+    /// TLS fingerprints of scanners.
     Ja4,
 }
 
@@ -52,15 +53,15 @@ impl BuiltIn {
 /// The lists in use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lists {
-    /// Agents of scanners.
+    /// User agents of scanners.
     pub agents: Arc<Agents>,
-    /// Paths that nobody asks for honestly.
+    /// Paths that no honest client requests.
     pub paths: Arc<Paths>,
-    /// Fingerprints of scanners' TLS.
+    /// TLS fingerprints of scanners.
     pub ja4: Arc<Fingerprints>,
 }
 
-/// Those that are built in. A test says that nothing is wrong with them.
+/// The built-in lists. A test checks that they have no errors.
 static BUILT_IN: LazyLock<Lists> = LazyLock::new(|| Lists {
     agents: Arc::new(Agents::parse(AGENTS).unwrap_or_default()),
     paths: Arc::new(Paths::parse(PATHS).unwrap_or_default()),
@@ -109,19 +110,19 @@ pub enum ListError {
     /// It cannot be read.
     #[error("{0}")]
     Read(#[from] std::io::Error),
-    /// It cannot be a list.
+    /// It is too large to be a list.
     #[error("it is not UTF-8 text")]
     NoText,
-    /// There is no entry in it.
+    /// It has no entry.
     #[error("there is nothing in it; `enabled = false` turns the rule off that goes by it")]
     Empty,
-    /// There are too many.
+    /// It has too many entries.
     #[error("more than {MAX_ENTRIES} entries")]
     TooMany,
-    /// Lines are wrong: number from 1, and what is wrong.
+    /// Lines are wrong: the number from 1, and the error.
     #[error("{}", WrongLines(.0))]
     Lines(Vec<(usize, String)>),
-    /// All of it cannot be looked for at once.
+    /// It is too large for one search of all its entries.
     #[error("it is too large to be looked for: {0}")]
     Build(#[from] BuildError),
 }
@@ -141,7 +142,7 @@ impl fmt::Display for WrongLines<'_> {
     }
 }
 
-/// The entries of a text: lines without comments and blanks, each made something of by `read`.
+/// The entries of a text: lines without comments and blanks, each converted by `read`.
 fn entries<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ListError> {
     let (mut entries, mut wrong) = (Vec::new(), Vec::new());
     for (place, line) in text.lines().enumerate() {
@@ -170,16 +171,16 @@ fn entries<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Ve
     }
 }
 
-/// Looks for texts whatever the case of their letters, all at once.
+/// Searches for many texts at once, whatever the case of their letters.
 fn searcher(texts: &[&str]) -> Result<AhoCorasick, BuildError> {
     AhoCorasick::builder().ascii_case_insensitive(true).build(texts)
 }
 
-/// Parts of the User-Agent header by which scanners name themselves.
+/// Parts of the User-Agent header with the names of scanners.
 #[derive(Clone, Debug, Default)]
 pub struct Agents {
     tools: Vec<Arc<str>>,
-    /// The place of each: only at the beginning.
+    /// For each entry: whether it must be at the beginning.
     at_start: Vec<bool>,
     search: Option<AhoCorasick>,
 }
@@ -191,7 +192,7 @@ impl PartialEq for Agents {
 }
 
 impl Agents {
-    /// Reads a list: a part of the header a line, in any case; `^` before it: the header begins with it.
+    /// Reads a list: each line is a part of the header, in any case. `^` before it: the header begins with it.
     ///
     /// # Errors
     /// All wrong lines.
@@ -208,7 +209,7 @@ impl Agents {
         Ok(Self { tools, at_start, search })
     }
 
-    /// The entry that an agent is one of.
+    /// The entry that matches a user agent.
     pub fn tool(&self, agent: &str) -> Option<&Arc<str>> {
         let found = self.search.as_ref()?.find_overlapping_iter(agent);
         let place = found
@@ -219,18 +220,18 @@ impl Agents {
     }
 }
 
-/// How sure it is that a path is asked for by those alone who look for ways in.
+/// How certain it is that only clients that search for ways in request a path.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Sensitivity {
-    /// The users of some sites ask for it, too; of others nobody.
+    /// Users of some sites request it, too; of others nobody does.
     Somewhere,
-    /// Nobody asks for it honestly, unless the site has it: it lies deeper, as in the sources that a code forge shows.
+    /// No honest client requests it, unless it lies deeper in the site, as in the sources that a code forge shows.
     Deeper,
-    /// Nobody asks for it honestly.
+    /// No honest client requests it.
     Nowhere,
 }
 
-/// Paths that are asked for by those who look for ways in.
+/// Paths that clients request to search for ways in.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     entries: Vec<PathEntry>,
@@ -240,7 +241,7 @@ pub struct Paths {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct PathEntry {
     text: Box<str>,
-    /// Whatever comes after it.
+    /// Anything may follow it.
     is_prefix: bool,
     sensitivity: Sensitivity,
 }
@@ -252,8 +253,8 @@ impl PartialEq for Paths {
 }
 
 impl Paths {
-    /// Reads a list: the end of a path a line, from a slash on, in any case, so that `/.env` is `/app/.env`, too; with `*`
-    /// at its end whatever follows it; `!` before it: nobody asks for it honestly.
+    /// Reads a list: each line is the end of a path, from a slash on, in any case. So `/.env` also matches
+    /// `/app/.env`. With `*` at its end, anything may follow. `!` before it: no honest client requests it.
     ///
     /// # Errors
     /// All wrong lines.
@@ -292,12 +293,12 @@ impl Paths {
     }
 }
 
-/// JA4 fingerprints, and whose they are.
+/// JA4 fingerprints, and the names of their programs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fingerprints(HashMap<Box<str>, Arc<str>>);
 
 impl Fingerprints {
-    /// Reads a list: a fingerprint a line, and after it whose it is.
+    /// Reads a list: each line is a fingerprint and the name of its program.
     ///
     /// # Errors
     /// All wrong lines.
@@ -317,14 +318,14 @@ impl Fingerprints {
         Ok(Self(entries.into_iter().collect()))
     }
 
-    /// One of the fingerprints that are built in.
+    /// One of the built-in fingerprints.
     #[cfg(test)]
     pub(crate) fn any() -> String {
         let built_in = Lists::default();
         built_in.ja4.0.keys().next().expect("there are some").to_string()
     }
 
-    /// Whose a fingerprint is.
+    /// The program with this fingerprint.
     pub fn tool(&self, ja4: &str) -> Option<&Arc<str>> {
         self.0.get(ja4)
     }

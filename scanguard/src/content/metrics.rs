@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::visitors::Visitors;
+use super::tracker::ContentTracker;
 use crate::metrics::{Register, level, raise};
 
 /// The metrics.
@@ -30,7 +30,7 @@ impl ContentMetrics {
     }
 
     /// How many there are after a poll.
-    pub fn state(&self, visitors: &Visitors) {
+    pub fn state(&self, visitors: &ContentTracker) {
         self.visitors.set(level(visitors.len()));
         raise(&self.visitor_evictions, visitors.evictions());
     }

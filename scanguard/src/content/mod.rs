@@ -1,12 +1,11 @@
-//! What clients say: requests, hellos and queries, as the rules look at them. Pure data.
+//! The contents of clients' messages: requests, hellos and queries, in the form that the rules need. Pure data.
 //!
-//! It comes from the wire (the kernel program samples the beginnings of payloads) and from access logs; both end up as
-//! an [`Utterance`], so that the same rules apply. Queries, cookies and bodies are never in it.
+//! They come from the wire (the kernel program samples the beginnings of payloads) and from access logs. Both become a
+//! [`ContentEvent`], so that the same rules apply. It never has queries, cookies and bodies.
 
+pub mod burst;
 mod dns;
 mod extension;
-pub mod haste;
-mod heard;
 mod http;
 mod ja4;
 pub mod lists;
@@ -17,30 +16,31 @@ pub mod salt;
 pub mod sample;
 pub mod sampling;
 pub mod settings;
+mod stats;
 pub mod summary;
 pub mod target;
 mod text;
 mod tls;
-pub mod visitors;
+pub mod tracker;
 
 use std::net::IpAddr;
 
 use scanguard_common::address::Address;
 
-pub use self::heard::{Dns, Heard, Tls, Web};
+pub use self::stats::{ContentStats, Dns, Tls, Web};
 
-/// Something that a client said, or that it was answered.
+/// A message of a client, or an answer to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Utterance {
-    /// The client, also where it is an answer; an IPv6 client stands for its prefix.
+pub struct ContentEvent {
+    /// The client, also for an answer. An IPv6 client stands for its prefix.
     pub source: Address,
-    /// Where it was said.
+    /// The service that the client talked to.
     pub service: Service,
-    /// The client's port, by which an answer finds the request that it answers; an access log has none, and needs none.
+    /// The client's port, by which an answer finds its request. An access log has no port, and needs none.
     pub client_port: Option<u16>,
-    /// How it is known that the client said it. That of an answer is that of what it answers.
+    /// How it is known that the client sent it. An answer has the proof of its request.
     pub proof: Proof,
-    /// What was said.
+    /// The message.
     pub said: Said,
 }
 
@@ -56,53 +56,53 @@ pub enum Service {
         /// IP protocol number: TCP or UDP.
         protocol: u8,
     },
-    /// An access log names none: the server that wrote it.
+    /// An access log names none: it stands for the server that wrote it.
     Log,
 }
 
-/// How it is known that something was done by the source that it is held against. What is proven and what is not are two
-/// accounts, which are never added.
+/// How it is known that the accused source did something. Proven and unproven activity have two separate accounts,
+/// which are never added.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Proof {
-    /// Anybody could have written the address into the packet.
+    /// Anybody could have written this address into the packet.
     None,
-    /// It happened within a connection: the kernel's TCP established it, the numbers of the segment fit its socket, or the
-    /// server logged the request. Nobody else can have done it.
+    /// It happened within a connection: the kernel's TCP established it, the numbers of the segment fit its socket, or
+    /// the server logged the request. No other host can have done it.
     Connection,
 }
 
-/// What was said.
+/// The contents of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Said {
     /// An HTTP request.
     Request(Request),
-    /// The status that an HTTP request was answered with. Logs give it with the request.
+    /// The status of an HTTP response. Logs give it together with the request.
     Status(u16),
     /// A TLS ClientHello.
     Hello(Hello),
     /// A DNS query.
     Query(Query),
-    /// The response code of a DNS answer, with the name that it answers.
+    /// The response code of a DNS answer, with its name.
     Answer {
         /// The response code; 3 is NXDOMAIN (RFC 6895, 2.3).
         code: u16,
-        /// The name that was asked for, in lower case and without the last dot.
+        /// The requested name, in lower case and without the last dot.
         name: String,
     },
-    /// It began like one of these, but was none: why.
+    /// It began like one of these, but was none. This is the reason.
     Junk(Junk),
 }
 
 /// An HTTP request line and the headers that matter.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Request {
-    /// The method as it was written.
+    /// The method as the client wrote it.
     pub method: String,
-    /// The path, decoded once, without query, fragment and session id; its beginning if it is long.
+    /// The path, decoded once, without query, fragment and session id. A long one is cut.
     pub path: String,
-    /// Whether the path goes on beyond what was seen: then it is not known which one it is.
+    /// Whether the path is cut: then nobody knows the whole path.
     pub is_cut: bool,
-    /// Whether a body follows that was not seen to its end: what comes next on the connection may be more of it.
+    /// Whether a body follows whose end was not seen: the next bytes on the connection may belong to it.
     pub is_open: bool,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
@@ -110,28 +110,29 @@ pub struct Request {
     pub agent: Option<String>,
     /// The Referer header's host.
     pub referer: Option<String>,
-    /// What no browser writes.
+    /// Oddities that no browser writes.
     pub oddities: Vec<Oddity>,
-    /// The status that it was answered with, where the same place says so (an access log).
+    /// The status of the response, if the same line has it (an access log).
     pub status: Option<u16>,
 }
 
-/// Something in a request that no browser writes.
+/// An oddity of a request, which no browser writes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Oddity {
-    /// A method that HTTP has not (RFC 9110, WebDAV, and PATCH are known).
+    /// A method that HTTP does not have (RFC 9110, WebDAV, and PATCH are known).
     Method,
-    /// HTTP/1.1 without a Host header, in a request whose headers were seen whole.
+    /// HTTP/1.1 without a Host header, in a request with complete headers.
     NoHost,
-    /// An absolute target, or CONNECT, which clients write to a proxy only: where it is refused, an open one is looked for.
+    /// An absolute target, or CONNECT. Clients write these only to a proxy. If it is refused, the client searches for
+    /// an open proxy.
     Proxy,
     /// `..` in the path, or an encoding of it.
     Traversal,
     /// `${jndi:` and its disguises, in path, query or headers.
     Jndi,
-    /// Tell-tale parts of SQL, scripts or commands in path or query.
+    /// Typical parts of SQL, scripts or commands in path or query.
     Injection,
-    /// Bytes that may not be in a request line.
+    /// Bytes that a request line must not have.
     Binary,
 }
 
@@ -159,7 +160,7 @@ impl Oddity {
 pub struct Hello {
     /// The server's name (SNI) in lower case.
     pub server_name: Option<String>,
-    /// The JA4 fingerprint; none where the hello was not seen whole.
+    /// The JA4 fingerprint; nothing if the hello was not seen whole.
     pub ja4: Option<String>,
 }
 
@@ -174,11 +175,11 @@ pub struct Query {
     pub class: u16,
 }
 
-/// Why something was no request, hello or query.
+/// Why a message is no request, hello or query.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Junk {
     /// It breaks the protocol's syntax.
     Syntax,
-    /// It ends before anything can be said of it.
+    /// It ends too early to tell anything about it.
     Cut,
 }

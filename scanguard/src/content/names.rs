@@ -1,26 +1,26 @@
-//! Distinct names of one source (virtual hosts, DNS names), and which of them have one parent.
+//! Distinct names that one source asked for (virtual hosts, DNS names), and which of them have the same parent.
 //!
-//! Whoever guesses names guesses them under one parent. A resolver, or a crawler of many sites, asks for names of
-//! many parents. The parent is the name without its first label: that needs no list of public suffixes, and a sweep of
-//! reverse names (`7.2.0.192.in-addr.arpa`) has one parent for each /24.
+//! A client that guesses names guesses them under one parent. A resolver, or a crawler of many sites, asks for names
+//! of many parents. The parent is the name without its first label. This needs no list of public suffixes, and a sweep
+//! of reverse names (`7.2.0.192.in-addr.arpa`) has one parent for each /24.
 
 use std::{hash::BuildHasher, net::IpAddr, time::Duration};
 
-use super::haste;
+use super::burst;
 use crate::observe::distinct::{Estimate, Sketch};
 
-/// Parents of which names are counted apart. For one more, the one with the fewest names asked gives way: whoever
-/// guesses asks for one parent again and again.
+/// For how many parents names are counted separately. A further one replaces the one with the fewest requests: a
+/// client that guesses asks for one parent again and again.
 const MAX_PARENTS: usize = 8;
 
-/// A name as its hashes.
+/// The hashes of a name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     name: u64,
     parent: u64,
 }
 
-/// The part of a name below which its first label was chosen; a name of one or two labels is its own.
+/// The parent, under which the first label was chosen. A name of one or two labels is its own parent.
 pub fn parent(name: &str) -> &str {
     match name.split_once('.') {
         Some((_, rest)) if rest.contains('.') => rest,
@@ -28,24 +28,24 @@ pub fn parent(name: &str) -> &str {
     }
 }
 
-/// The hashes of a name; none for an address, which is no name of anything.
+/// The hashes of a name; nothing for an address.
 pub(super) fn key(name: &str, salt: &impl BuildHasher) -> Option<Key> {
     let is_address = name.starts_with('[') || name.parse::<IpAddr>().is_ok();
     (!is_address && !name.is_empty())
         .then(|| Key { name: salt.hash_one(name), parent: salt.hash_one(parent(name)) })
 }
 
-/// Names that have one parent.
+/// Names with the same parent.
 #[derive(Clone, Debug)]
 pub struct Siblings {
     key: u64,
-    /// The parent, unless nothing may be named.
+    /// The text of the parent, unless names are redacted.
     pub parent: Option<Box<str>>,
-    /// How often one of them was asked for.
+    /// How often these names were requested.
     pub asked: u64,
     names: Sketch<4>,
     missed: Sketch<4>,
-    hasty: haste::Names,
+    burst: burst::Names,
 }
 
 impl Siblings {
@@ -54,17 +54,17 @@ impl Siblings {
         self.names.count().at_most(self.asked)
     }
 
-    /// Distinct names that there are not.
+    /// Distinct names that do not exist.
     pub fn missed(&self) -> Estimate {
         self.missed.count().at_most(self.asked)
     }
 
-    /// Names that were asked for in haste, as only list tools do.
-    pub fn hasty(&self) -> u64 {
-        self.hasty.guessed(self.names.count().value)
+    /// Names that were requested in a burst, as only list tools do.
+    pub fn in_burst(&self) -> u64 {
+        self.burst.guessed(self.names.count().value)
     }
 
-    /// " of example.org", or nothing if that may not be named.
+    /// " of example.org", or nothing if names are redacted.
     pub fn whose(&self) -> String {
         self.parent.as_deref().map(|parent| format!(" of {parent}")).unwrap_or_default()
     }
@@ -79,30 +79,30 @@ pub struct Names {
 }
 
 impl Names {
-    /// None.
+    /// No name.
     pub(super) const EMPTY: Self = Self { all: Sketch::EMPTY, missed: Sketch::EMPTY, parents: Vec::new() };
 
-    /// All distinct names, of whatever parent.
+    /// All distinct names, of any parent.
     pub fn all(&self) -> Estimate {
         self.all.count()
     }
 
-    /// Those that there are not.
+    /// Those that do not exist.
     pub fn missed(&self) -> Estimate {
         self.missed.count()
     }
 
-    /// Names of one parent each, of those parents of which most were asked for.
+    /// Names by parent, for the parents with most requests.
     pub fn by_parent(&self) -> impl Iterator<Item = &Siblings> {
         self.parents.iter()
     }
 
-    /// Forgets how parents are spelt.
+    /// Forgets the texts of parents.
     pub(super) fn redact(&mut self) {
         self.parents.iter_mut().for_each(|siblings| siblings.parent = None);
     }
 
-    /// A name was asked for. `spelt` is the name, unless nothing may be named.
+    /// A request for a name. `spelt` is the name, unless names are redacted.
     pub(super) fn ask(&mut self, key: Key, spelt: Option<&str>, at: Duration) {
         self.all.add(key.name);
         let place = self.parents.iter().position(|siblings| siblings.key == key.parent);
@@ -110,7 +110,8 @@ impl Names {
             Some(place) => &mut self.parents[place],
             None => {
                 if self.parents.len() == MAX_PARENTS {
-                    // The first of the least is the one that was met least recently: new ones are at the end.
+                    // Of those with the fewest requests, the first is the one seen least recently: new ones are at the
+                    // end.
                     let least = self.parents.iter().enumerate().min_by_key(|(_, siblings)| siblings.asked);
                     let least = least.map_or(0, |(place, _)| place);
                     self.parents.remove(least);
@@ -122,16 +123,16 @@ impl Names {
                     asked: 0,
                     names: Sketch::EMPTY,
                     missed: Sketch::EMPTY,
-                    hasty: haste::Names::default(),
+                    burst: burst::Names::default(),
                 })
             }
         };
-        siblings.hasty.ask(siblings.names.count().value, at);
+        siblings.burst.ask(siblings.names.count().value, at);
         siblings.asked += 1;
         siblings.names.add(key.name);
     }
 
-    /// A name that was asked for turned out not to be there.
+    /// A requested name does not exist.
     pub(super) fn miss(&mut self, key: Key) {
         self.missed.add(key.name);
         if let Some(siblings) = self.parents.iter_mut().find(|siblings| siblings.key == key.parent) {

@@ -1,18 +1,18 @@
-//! Samples of payloads to what was said.
+//! Parses samples of payloads into content events.
 
 use scanguard_common::{content::Begins, wire::protocol};
 
-use super::{Proof, Said, Service, Utterance, dns, http, sample::Sample, tls};
+use super::{ContentEvent, Proof, Said, Service, dns, http, sample::Sample, tls};
 
-/// What a sample says: several things where requests are pipelined, nothing where it says nothing.
+/// The events of a sample: several if requests are pipelined, none if it has no meaning.
 ///
-/// What it is, the program that took it has found out: by its ports, and by how it begins.
-pub fn parse<B: AsRef<[u8]>>(sample: &Sample<B>) -> Vec<Utterance> {
+/// The program that took the sample has found out its kind, from its ports and its beginning.
+pub fn parse<B: AsRef<[u8]>>(sample: &Sample<B>) -> Vec<ContentEvent> {
     let Sample { source, service, client_port, begins, owned, bytes } = sample;
     let proof = if *owned { Proof::Connection } else { Proof::None };
     let client_port = Some(*client_port);
-    let utterance = |said| Utterance { source: *source, service: service.clone(), client_port, proof, said };
-    said(service, *begins, bytes.as_ref()).into_iter().map(utterance).collect()
+    let event = |said| ContentEvent { source: *source, service: service.clone(), client_port, proof, said };
+    said(service, *begins, bytes.as_ref()).into_iter().map(event).collect()
 }
 
 fn said(service: &Service, begins: Begins, bytes: &[u8]) -> Vec<Said> {

@@ -1,13 +1,13 @@
-//! What is mixed into the hashes of what clients say, so that nobody outside can make two of them meet.
+//! The salt of hashes of clients' texts: with it, nobody outside can make two texts with the same hash.
 
 use std::hash::{BuildHasher, DefaultHasher, Hasher as _, RandomState};
 
-/// A secret number; the same one makes runs over captures reproducible.
+/// A secret number. A fixed one makes runs over captures reproducible.
 #[derive(Clone, Copy, Debug)]
 pub struct Salt(pub u64);
 
 impl Default for Salt {
-    /// At random.
+    /// A random salt.
     fn default() -> Self {
         Self(RandomState::new().hash_one("scanguard"))
     }

@@ -1,4 +1,4 @@
-//! What the kernel program copied of a payload.
+//! A part of a payload that the kernel program copied.
 
 use scanguard_common::{address::Address, content::Begins};
 
@@ -7,15 +7,15 @@ use super::Service;
 /// The first bytes of a payload, and where they were seen. They may end anywhere.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sample<B> {
-    /// The client, also where it is an answer; an IPv6 client stands for its prefix.
+    /// The client, also for an answer. An IPv6 client stands for its prefix.
     pub source: Address,
-    /// The service of this host that it was said to, or by.
+    /// The service of this host that received or sent it.
     pub service: Service,
     /// The client's port, in host byte order.
     pub client_port: u16,
-    /// What it begins like, which also says who said it.
+    /// What it begins like. This also tells who sent it.
     pub begins: Begins,
-    /// Whether a socket of this host owns the connection, so that nobody else can have written it.
+    /// Whether a socket of this host owns the connection, so that no other host can have sent it.
     pub owned: bool,
     /// The bytes: `Vec<u8>` or `&[u8]`.
     pub bytes: B,

@@ -9,15 +9,15 @@ use crate::settings::Section;
 /// `[samples]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Whether the beginnings of what clients say are looked at.
+    /// Whether the beginnings of clients' messages are sampled.
     pub enabled: bool,
-    /// Ports of TCP at which HTTP or TLS is spoken; which of the two, the payload says.
+    /// TCP ports of HTTP or TLS. The payload tells which of the two it is.
     pub web_ports: Vec<u16>,
-    /// Ports of UDP and TCP at which DNS is spoken.
+    /// UDP and TCP ports of DNS.
     pub dns_ports: Vec<u16>,
-    /// Samples a second of what one source says, and as many of what it is answered.
+    /// Samples a second of one source's messages, and as many of the answers to it.
     pub source_budget: u32,
-    /// Samples a second on each CPU of what is said over TCP, and again of what is over UDP.
+    /// Samples a second on each CPU of messages over TCP, and as many over UDP.
     pub cpu_budget: u32,
 }
 
@@ -33,16 +33,16 @@ impl Default for Settings {
     }
 }
 
-/// What may be sampled in an epoch.
+/// How many samples may be taken in an epoch.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Budgets {
-    /// Of what one source says, and as much of what it is answered.
+    /// Of one source's messages, and as many of the answers to it.
     pub source: Budget,
-    /// On each CPU, of each protocol; saved for as many epochs as the source's.
+    /// On each CPU, for each protocol. Unused samples are saved for as many epochs as those of a source.
     pub cpu: Budget,
 }
 
-/// At this many a second the agent is busy with nothing else.
+/// With this many a second the agent has no time for anything else.
 const MAX_BUDGET: u32 = 1_000_000;
 
 impl Settings {
@@ -63,18 +63,18 @@ impl Settings {
         settings
     }
 
-    /// The ports of TCP where payloads are looked at.
+    /// The TCP ports whose payloads are sampled.
     pub fn tcp(&self) -> Ports {
         Ports::new(self.web_ports.iter().chain(&self.dns_ports).copied().filter(|_| self.enabled))
     }
 
-    /// The ports where DNS is spoken.
+    /// The ports of DNS.
     pub fn dns(&self) -> Ports {
         Ports::new(self.dns_ports.iter().copied().filter(|_| self.enabled))
     }
 
-    /// The budgets of a source and of a CPU with epochs of this length, at least one sample each. What is not used is saved
-    /// for a second: scanners with lists of words send hundreds of requests within one short epoch.
+    /// The budgets of a source and of a CPU for epochs of this length, at least one sample each. Unused samples are
+    /// saved for a second: scanners with word lists send hundreds of requests within one short epoch.
     pub fn budgets(&self, epoch: Duration) -> Budgets {
         let epochs = 1_000_000_000 / epoch.as_nanos().clamp(1, 1_000_000_000);
         let epochs = u32::try_from(epochs).unwrap_or(u32::MAX);

@@ -8,15 +8,15 @@ use crate::settings::{Interval, Section};
 /// `[content]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// How far back rules look at what a source said: at least half of this, at most all of it.
+    /// How far back rules look at a source's messages: at least half of this, at most all of it.
     pub window: Duration,
-    /// Sources of which it is remembered what they said.
+    /// For how many sources messages are remembered.
     pub max_visitors: u32,
-    /// Paths that say nothing where they are not there.
+    /// Paths that tell nothing if they are missing.
     pub ignore: Ignored,
-    /// Whether findings name no paths and no names, but count them.
+    /// Whether findings leave out the texts of paths and names, and only count them.
     pub redact: bool,
-    /// `[content.lists]`: the lists themselves, so that a configuration that was read is whole.
+    /// `[content.lists]`: the lists themselves, so that a configuration is complete once it was read.
     pub lists: Lists,
 }
 
@@ -51,10 +51,11 @@ impl Settings {
     }
 }
 
-/// Entries of `ignore`.
+/// How many entries `ignore` may have.
 const MAX_IGNORED: usize = 64;
 
-/// Paths that honest clients ask for to find out whether they are there: whether they are says nothing of who asks.
+/// Paths that honest clients request only to find out whether they are there. Whether they are tells nothing about the
+/// client.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Ignored(Vec<Ignore>);
 
@@ -82,7 +83,7 @@ impl Ignore {
 }
 
 impl Ignored {
-    /// Whether a path is one of them.
+    /// Whether a path is in the list.
     pub fn has(&self, path: &str) -> bool {
         self.0.iter().any(|ignore| match ignore {
             Ignore::Beginning(beginning) => path.starts_with(&**beginning),

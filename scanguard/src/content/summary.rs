@@ -1,32 +1,32 @@
-//! What a finding tells of what its source said.
+//! The summary of a source's messages in a finding.
 
 use std::sync::Arc;
 
-use super::{Heard, Oddity};
+use super::{ContentStats, Oddity};
 use crate::observe::distinct::Estimate;
 
-/// What a source said, as a finding tells it: within the window, at its height.
+/// The messages of a source as a finding shows them: within the window, at their peak.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
     /// HTTP requests.
     pub requests: u64,
-    /// Those that did not find what they asked for: 404, 403, 400, 405 and the like.
+    /// Requests that failed: 404, 403, 400, 405 and similar.
     pub failed: u64,
     /// Distinct paths.
     pub paths: Estimate,
-    /// Those that were not there.
+    /// Missing ones.
     pub missed_paths: Estimate,
-    /// Those by which ways in are looked for.
+    /// Sensitive ones, which clients request to search for ways in.
     pub sensitive_paths: Estimate,
     /// Distinct virtual hosts.
     pub hosts: Estimate,
-    /// Requests with what no browser writes, by its kind.
+    /// Requests with an oddity that no browser writes, by its kind.
     pub oddities: Vec<(Oddity, u64)>,
     /// Messages that broke the syntax of their protocol.
     pub broken: u64,
     /// TLS ClientHellos.
     pub hellos: u64,
-    /// Distinct names of servers in them.
+    /// Distinct server names in them.
     pub server_names: Estimate,
     /// Distinct JA4 fingerprints.
     pub fingerprints: Estimate,
@@ -34,24 +34,24 @@ pub struct Summary {
     pub queries: u64,
     /// Distinct names in them.
     pub names: Estimate,
-    /// Those that there are not.
+    /// Those that do not exist.
     pub missed_names: Estimate,
-    /// Tools that agents and fingerprints name, as the lists do.
+    /// Tools that the user agents and fingerprints name, as in the lists.
     pub tools: Vec<Arc<str>>,
-    /// Examples of paths and names; none where nothing may be named.
+    /// Examples of paths and names; none if texts are redacted.
     pub examples: Vec<Box<str>>,
 }
 
 impl Summary {
-    /// How much was said.
+    /// A sum of all of these.
     pub fn said(&self) -> u64 {
         self.requests + self.hellos + self.queries + self.broken
     }
 }
 
-impl From<&Heard> for Summary {
-    fn from(heard: &Heard) -> Self {
-        let Heard { web, tls, dns, broken, examples, .. } = heard;
+impl From<&ContentStats> for Summary {
+    fn from(stats: &ContentStats) -> Self {
+        let ContentStats { web, tls, dns, broken, examples, .. } = stats;
         let odd = Oddity::ALL.into_iter().map(|oddity| (oddity, web.odd(oddity)));
         let mut tools = web.tools.clone();
         tools.extend(tls.tools.iter().cloned());

@@ -1,7 +1,7 @@
-//! What a request asks for, and what is odd about it: the same for requests on the wire and in access logs.
+//! The target of a request, and its oddities. Requests on the wire and in access logs use the same code.
 //!
-//! Targets are decoded to look at them as servers and their applications may. What is kept is the path alone: queries
-//! and session ids in paths are looked at and forgotten.
+//! The code decodes targets as servers and their applications may. It keeps only the path: it looks at queries and at
+//! session ids in paths, and forgets them.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{Oddity, Request};
 
-/// Methods that are registered with IANA (RFC 9110, WebDAV and its extensions, PATCH, HTTP/2's preface).
+/// Methods that IANA has registered (RFC 9110, WebDAV and its extensions, PATCH, HTTP/2's preface).
 const METHODS: [&str; 41] = [
     "ACL",
     "BASELINE-CONTROL",
@@ -51,12 +51,13 @@ const METHODS: [&str; 41] = [
     "UPDATE",
     "UPDATEREDIRECTREF",
     "VERSION-CONTROL",
-    // Not registered, but caches in front of servers have it everywhere.
+    // This one is not registered, but caches in front of servers have it everywhere.
     "PURGE",
 ];
 
-/// Parts of SQL, scripts and commands that tools try and no application writes into its links. Lower case; blanks stand
-/// for `+` and for SQL's empty comment as well. Few and long on purpose: a shop's search for "select" is none.
+/// Parts of SQL, scripts and commands that tools try and that no application writes into its links. They are in lower
+/// case; a blank stands for `+` and for SQL's empty comment, too. They are few and long on purpose: a shop's search
+/// for "select" is none.
 const TELL_TALES: [&str; 40] = [
     "union select",
     "union all select",
@@ -100,8 +101,8 @@ const TELL_TALES: [&str; 40] = [
     "\0",
 ];
 
-/// Bytes that stand for others in targets that hide them: IIS's `%u` and UTF-8 that is longer than it has to be
-/// (CVE-2000-0884), in lower case.
+/// Bytes that disguise others in a target: IIS's `%u` and UTF-8 that is longer than necessary (CVE-2000-0884), in
+/// lower case.
 const DISGUISES: [(&str, &str); 9] = [
     ("%u002e", "."),
     ("%u002f", "/"),
@@ -114,17 +115,18 @@ const DISGUISES: [(&str, &str); 9] = [
     ("%c1%9c", "\\"),
 ];
 
-/// How often a target is decoded at most. Once is what servers do; tools try twice.
+/// How often a target is decoded at most. Servers decode once; tools try twice.
 const MOST_DECODINGS: usize = 3;
-/// Look-ups within look-ups, beyond which it is none of logging's own configurations.
+/// How many look-ups may be nested. Beyond this, it is none of the logging library's own configurations.
 const MOST_NESTED: usize = 16;
-/// What is kept of a method, a path, a host and an agent: bytes. The whole is looked at.
+/// How many bytes of a method, a path, a host and a user agent are kept. The code examines all of them.
 const KEPT: [usize; 4] = [32, 1024, 255, 512];
 
-/// What there is to say of a request: what it asks for, and what no browser writes in it.
+/// What a request asks for, and its oddities, which no browser writes.
 ///
 /// The path is decoded once, as servers do, and has no query, fragment or session id. An absolute target, and one of
-/// CONNECT, is odd also where the Host header says the same: clients write them to a proxy, and those who look for an
+/// CONNECT, is odd even if the Host header has the same name. Clients write these to a proxy, and a client that
+/// searches for an open proxy writes the same name in both places.
 /// open one write the same name in both places.
 pub fn examine(
     method: &str,
@@ -177,7 +179,7 @@ pub fn examine(
     }
 }
 
-/// The authority of a target that has one, and the rest of it (RFC 9112, 3.2).
+/// The authority of a target that has one, and the rest of the target (RFC 9112, 3.2).
 fn split<'t>(method: &str, target: &'t str) -> (Option<&'t str>, &'t str) {
     if method == "CONNECT" {
         return (Some(target), "");
@@ -188,7 +190,7 @@ fn split<'t>(method: &str, target: &'t str) -> (Option<&'t str>, &'t str) {
     }
 }
 
-/// The authority of an absolute URI, and what comes after it.
+/// The authority of an absolute URI, and the part behind it.
 fn absolute(uri: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = uri.split_once("://")?;
     if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -208,8 +210,8 @@ fn host_of(authority: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_lowercase())
 }
 
-/// Takes out parameters of path segments, which carry session ids: `/cart;jsessionid=1` is `/cart`. What has no value,
-/// such as `/..;/`, stays.
+/// Removes parameters of path segments, which have session ids: `/cart;jsessionid=1` becomes `/cart`. A parameter
+/// without a value stays, such as in `/..;/`.
 fn without_parameters(path: &str) -> Cow<'_, str> {
     if !path.contains(';') {
         return path.into();
@@ -221,7 +223,7 @@ fn without_parameters(path: &str) -> Cow<'_, str> {
     segments.collect::<Vec<_>>().join("/").into()
 }
 
-/// A text in lower case as it is, decoded once, twice and so on, until nothing changes.
+/// A text in lower case: undecoded, decoded once, twice and so on, until nothing changes.
 fn decodings(text: &str) -> Vec<String> {
     let mut seen = vec![text.to_lowercase()];
     while seen.len() <= MOST_DECODINGS
@@ -241,8 +243,8 @@ fn decodings(text: &str) -> Vec<String> {
     seen
 }
 
-/// Whether it leaves the directory that it is in. In a query twice at once: a single `../` is in links of honest
-/// applications.
+/// Whether it leaves its directory. In a query it must do so twice at once: links of honest applications have a single
+/// `../`.
 fn climbs(path: &[String], query: &[String]) -> bool {
     let is_up = |segment: &str| {
         let name = segment.split([';', '\0']).next().unwrap_or_default().trim_end();
@@ -252,7 +254,7 @@ fn climbs(path: &[String], query: &[String]) -> bool {
         || query.iter().any(|text| ["../../", "..\\..\\", "....//...."].iter().any(|up| text.contains(up)))
 }
 
-/// Whether log4j would look something up by JNDI in it: look-ups within it that give letters are resolved, as
+/// Whether log4j would look something up by JNDI in it. Inner look-ups that give letters are resolved, such as
 /// `${lower:j}`, `${::-j}` and `${env:NONE:-j}`. The text is in lower case.
 fn asks_jndi(text: &str) -> bool {
     if !text.contains("${") {
@@ -294,11 +296,11 @@ fn is_jndi(lookup: &str) -> bool {
     lookup.trim_start().starts_with("jndi:")
 }
 
-/// What a look-up that serves as a disguise gives.
+/// The result of a look-up that disguises a letter.
 fn resolved(lookup: &str) -> &str {
     let letters = lookup.strip_prefix("lower:").or_else(|| lookup.strip_prefix("upper:"));
     match (letters, lookup.split_once(":-")) {
-        // The upper case of a dotless i is a plain one.
+        // The upper case of a dotless i is a plain I.
         (Some("ı"), _) => "i",
         (Some(letters), _) => letters,
         (None, Some((_, default))) => default,
@@ -311,7 +313,7 @@ fn is_injection(text: &str) -> bool {
     TELL_TALES.iter().any(|part| text.contains(part)) || compares_numbers(&text)
 }
 
-/// Whether there is ` and 4711=4711` or its like: how tools find out that a parameter gets into SQL.
+/// Whether there is ` and 4711=4711` or similar text. Tools use it to find out whether a parameter reaches SQL.
 fn compares_numbers(text: &str) -> bool {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     [" and ", " or "].iter().any(|word| {
@@ -329,13 +331,13 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Raw letters beyond ASCII are against the rules too, but careless programs write them. Bytes that are no text came
-/// as U+FFFD.
+/// Raw letters beyond ASCII break the rules too, but careless programs write them. Bytes that are no text became
+/// U+FFFD.
 fn is_binary(char: char) -> bool {
     char.is_control() || char == char::REPLACEMENT_CHARACTER
 }
 
-/// The beginning of a text: at most so many bytes, and whole characters.
+/// The beginning of a text: at most this many bytes, and whole characters.
 fn cut(text: &str, bytes: usize) -> String {
     text[..text.floor_char_boundary(bytes)].to_owned()
 }

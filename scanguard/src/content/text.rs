@@ -1,9 +1,9 @@
-//! Bytes of strangers as text that can be shown, compared and kept.
+//! Bytes from strangers, made into text that is safe to show, compare and keep.
 
 use std::fmt::Write as _;
 
-/// Appends bytes in lower case, as DNS master files write them (RFC 1035, 5.1): what cannot be shown, blanks, backslashes
-/// and what `also` names as `\DDD`. Every byte becomes at most four characters.
+/// Appends bytes in lower case, as DNS master files write them (RFC 1035, 5.1). Unprintable bytes, blanks, backslashes
+/// and the bytes for which `also` is true become `\DDD`. Every byte becomes at most four characters.
 pub(super) fn push_escaped(text: &mut String, bytes: &[u8], also: &[u8]) {
     for byte in bytes {
         if byte.is_ascii_graphic() && *byte != b'\\' && !also.contains(byte) {
@@ -15,10 +15,10 @@ pub(super) fn push_escaped(text: &mut String, bytes: &[u8], also: &[u8]) {
     }
 }
 
-/// Bytes of an example after which it is cut.
+/// Length in bytes after which an example is cut.
 const MAX_BYTES: usize = 120;
 
-/// A text of somebody else's, cut, and without anything that a terminal or a log would take for more than text.
+/// A stranger's text, cut, and without characters that control a terminal or a log.
 pub(super) fn printable(text: &str) -> Box<str> {
     let mut printable = String::new();
     for character in text.chars() {

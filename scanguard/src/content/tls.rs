@@ -1,8 +1,8 @@
-//! The ClientHello of TLS 1.0 to 1.3 over TCP: which server is asked for, and by what kind of client.
+//! The ClientHello of TLS 1.0 to 1.3 over TCP: the requested server, and the kind of client.
 //!
-//! Written here, since what there is (tls-parser, rustls) wants a hello whole, and a hello with post-quantum keys is longer
-//! than a segment: of what was cut, the server's name is worth having. QUIC hides its hello in encrypted packets, and DTLS
-//! has its own records: neither is read. An SSL 2.0 hello is no TLS record.
+//! This parser exists because the available ones (tls-parser, rustls) need a whole hello. A hello with post-quantum
+//! keys is longer than a segment, and the server's name in a cut one is still useful. QUIC hides its hello in
+//! encrypted packets, and DTLS has its own records: neither is read. An SSL 2.0 hello is no TLS record.
 
 use super::{
     Hello, Junk,
@@ -11,11 +11,11 @@ use super::{
     text,
 };
 
-/// Content type of a record that carries handshake messages (RFC 8446, 5.1).
+/// Content type of a record with handshake messages (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 /// All versions of records are 3.x.
 const MAJOR_VERSION: u8 = 3;
-/// Bytes that a record has at most before it is encrypted (RFC 8446, 5.1).
+/// How many bytes a record has at most before it is encrypted (RFC 8446, 5.1).
 const MAX_FRAGMENT: usize = 1 << 14;
 /// Handshake type (RFC 8446, 4).
 const CLIENT_HELLO: u8 = 1;
@@ -23,10 +23,10 @@ const CLIENT_HELLO: u8 = 1;
 /// `NameType.host_name` (RFC 6066, 3).
 const HOST_NAME: u8 = 0;
 
-/// The hello that a connection begins with. Of one that was cut, the server's name if it was seen.
+/// The hello at the start of a connection. If it was cut, it has the server's name only if that was seen.
 ///
 /// # Errors
-/// It is none, or ends before the server's name.
+/// It is no hello, or it ends before the server's name.
 pub(super) fn hello(bytes: &[u8]) -> Result<Hello, Junk> {
     let message = message(bytes)?;
     let (header, rest) = message.split_first_chunk::<4>().ok_or(Junk::Cut)?;
@@ -36,12 +36,12 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Hello, Junk> {
     let body = Reader(rest.get(..length).unwrap_or(rest));
     let mut read = Read::default();
     match (read.body(body), is_whole) {
-        // A list that ends within the message, or a message that ends within a list.
+        // A list ends within the message, or a message ends within a list.
         (Err(Wrong), _) | (Ok(Progress::Within), true) => Err(Junk::Syntax),
         (Ok(Progress::End), true) => {
             Ok(Hello { server_name: read.server_name, ja4: Some(read.ja4.to_string()) })
         }
-        // A hello that is cut may seem to end where old ones without extensions do.
+        // A cut hello may seem to end where old ones without extensions do.
         (Ok(Progress::End | Progress::Within), false) => match read.server_name {
             Some(name) => Ok(Hello { server_name: Some(name), ja4: None }),
             None => Err(Junk::Cut),
@@ -49,12 +49,12 @@ pub(super) fn hello(bytes: &[u8]) -> Result<Hello, Junk> {
     }
 }
 
-/// The handshake message out of its records, as far as it was seen: clients may split it at any byte.
+/// The handshake message from its records, as far as it was seen. Clients may split it at any byte.
 fn message(mut bytes: &[u8]) -> Result<Vec<u8>, Junk> {
     let mut message = Vec::with_capacity(bytes.len());
     while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
         let [HANDSHAKE, MAJOR_VERSION, _, high, low] = *header else {
-            // What follows a whole hello (early data, or the end of middlebox compatibility) is no part of it.
+            // What follows a whole hello (early data, or the end of middlebox compatibility) does not belong to it.
             break;
         };
         let length = usize::from(u16::from_be_bytes([high, low]));
@@ -68,18 +68,18 @@ fn message(mut bytes: &[u8]) -> Result<Vec<u8>, Junk> {
     Ok(message)
 }
 
-/// The message says something that cannot be.
+/// The message has an impossible value.
 struct Wrong;
 
 /// Where the message ends.
 enum Progress {
     /// Where a hello may end.
     End,
-    /// Within something.
+    /// Within an element.
     Within,
 }
 
-/// What was read of a hello so far.
+/// The parts of a hello that were read so far.
 #[derive(Default)]
 struct Read {
     server_name: Option<String>,
@@ -98,7 +98,7 @@ impl Read {
         let Some(suites) = body.vector() else { return Ok(Progress::Within) };
         self.ja4.set_cipher_suites(suites.numbers().ok_or(Wrong)?);
         let Some(_compression) = body.short_vector() else { return Ok(Progress::Within) };
-        // Before TLS 1.2 a hello may end here.
+        // Before TLS 1.2, a hello may end here.
         if body.0.is_empty() {
             return Ok(Progress::End);
         }
@@ -116,7 +116,7 @@ impl Read {
         Ok(if is_cut { Progress::Within } else { Progress::End })
     }
 
-    /// Nothing if its content breaks its syntax.
+    /// Returns nothing if its contents break the syntax.
     fn extension(&mut self, kind: u16, mut content: Reader<'_>) -> Option<()> {
         self.ja4.push_extension(kind);
         match kind {
@@ -130,8 +130,8 @@ impl Read {
     }
 }
 
-/// The host's name in a list of names, in which there is one at most. One that no host can have is escaped, not refused: what
-/// was asked for counts.
+/// The host name in a list of names, which has one at most. An impossible name is escaped, not refused: the request
+/// matters.
 fn server_name(mut names: Reader<'_>) -> Option<Option<String>> {
     while !names.0.is_empty() {
         let [kind] = *names.take(1)? else { return None };
@@ -145,10 +145,10 @@ fn server_name(mut names: Reader<'_>) -> Option<Option<String>> {
     Some(None)
 }
 
-/// Bytes of a name that are kept: no host's name has more (RFC 1035, 2.3.4).
+/// How many bytes of a name are kept: no host name has more (RFC 1035, 2.3.4).
 const MAX_NAME: usize = 255;
 
-/// Takes bytes off the front; nothing where there are not as many.
+/// Takes bytes from the front; nothing if there are too few.
 #[derive(Clone, Copy)]
 struct Reader<'b>(&'b [u8]);
 
@@ -183,7 +183,7 @@ impl<'b> Reader<'b> {
         Some(Self(content))
     }
 
-    /// All of it as numbers of two bytes; nothing if one is left over.
+    /// All of it as numbers of two bytes; nothing if one byte remains.
     fn numbers(self) -> Option<impl Iterator<Item = u16> + use<'b>> {
         let (numbers, rest) = self.0.as_chunks::<2>();
         rest.is_empty().then(|| numbers.iter().map(|number| u16::from_be_bytes(*number)))

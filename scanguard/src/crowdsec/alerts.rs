@@ -1,4 +1,4 @@
-//! A finding as an alert of CrowdSec's. Pure.
+//! Turns a finding into an alert of CrowdSec. Pure.
 
 use std::collections::HashMap;
 
@@ -11,22 +11,23 @@ use crate::{
     detect::findings::{Event, EventKind, Finding},
 };
 
-/// What scenarios of ours begin with.
+/// The prefix of our scenarios.
 pub const AUTHOR: &str = "scanguard/";
 
-/// The name under which a rule's findings of a machine are pushed. The machine is part of it because a decision that comes
-/// back says its scenario, but not who pushed it.
+/// The scenario of a rule's findings on a machine. The machine is part of it, because a decision that comes back has
+/// its scenario, but not its author.
 pub fn scenario(rule: &str, machine: &str) -> String {
     format!("{AUTHOR}{rule}@{machine}")
 }
 
-/// Whether a scenario is this machine's own.
+/// Whether a scenario belongs to this machine.
 pub fn is_own(scenario: &str, machine: &str) -> bool {
     let pushed_by = scenario.strip_prefix(AUTHOR).and_then(|rest| rest.rsplit_once('@'));
     pushed_by.is_some_and(|(_, by)| by == machine)
 }
 
-/// An alert, as `POST /v1/alerts` wants it. What the Local API calls required is there, also where it says nothing of us.
+/// An alert in the form of `POST /v1/alerts`. It has all fields that the Local API requires, even those that mean
+/// nothing here.
 #[derive(Clone, Debug, Serialize)]
 pub struct Alert {
     scenario: String,
@@ -39,7 +40,7 @@ pub struct Alert {
     capacity: i32,
     leakspeed: &'static str,
     simulated: bool,
-    /// Whether profiles are to decide something about it.
+    /// Whether profiles should make a decision about it.
     remediation: bool,
     labels: Vec<&'static str>,
     source: Source,
@@ -79,7 +80,7 @@ pub fn alert(finding: &Finding, source: IpNet, remediation: bool, machine: &str)
     let (confidence, spoofable) = finding.known();
     let name = cidr::name(source);
     let is_host = source.prefix_len() == source.max_prefix_len();
-    // Of a campaign it is not known where each of its sources is.
+    // For a campaign, the country of each source is not known.
     let origin = (finding.sources.count == 0).then_some(&finding.origin);
     let network = origin.and_then(|origin| origin.network.as_ref());
     let targets: Vec<_> = finding
@@ -129,13 +130,13 @@ pub fn alert(finding: &Finding, source: IpNet, remediation: bool, machine: &str)
     }
 }
 
-/// What was pushed of the findings that are open, so that each is pushed once, and once more when it has become one for
-/// which somebody may be banned. No more than findings can be open.
+/// Which open findings were pushed. Each is pushed once, and once more when it has become one with a ban. The number
+/// of open findings bounds this.
 #[derive(Debug, Default)]
 pub struct Pushed(HashMap<String, bool>);
 
 impl Pushed {
-    /// Whether a finding is to be pushed now. `remediation`: whether this host's policy has its source banned.
+    /// Whether to push a finding now. `remediation`: whether this host's policy has banned its source.
     pub fn is_news(&mut self, event: &Event, remediation: bool) -> bool {
         let id = &event.finding.id;
         let before = self.0.get(id).copied();

@@ -1,5 +1,5 @@
-//! The Local API's requests. Whatever is at the other end: an answer comes in time and is not too large, or it is an
-//! error.
+//! The requests of the Local API. Whatever the other end is: its answer comes in time and is not too large, or there
+//! is an error.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -30,48 +30,48 @@ use crate::{
     secret::Secret,
 };
 
-/// Bytes of an answer: a hundred thousand decisions.
+/// How many bytes an answer may have: a hundred thousand decisions.
 const MAX_ANSWER: usize = 16 << 20;
-/// Characters of what the other end says of an error.
+/// How many characters of an error message are kept.
 const MAX_SAID: usize = 200;
-/// Who asks, as the Local API logs it and `cscli` lists it.
+/// The name of this client, as the Local API logs it and `cscli` lists it.
 const AGENT: &str = concat!("scanguard/v", env!("CARGO_PKG_VERSION"));
-/// The header of a bouncer's key.
+/// The header with a bouncer's key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// A request that came to nothing.
+/// A request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody is there.
+    /// No server answers there.
     #[error("{endpoint} cannot be reached: {error}")]
     Unreachable {
-        /// Where.
+        /// The address.
         endpoint: Endpoint,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// There is no TLS with whoever is there: its certificate is none that this host trusts, as a rule.
+    /// There is a server, but no TLS with it: usually because this host does not trust its certificate.
     #[error("{endpoint}: no TLS: {error}")]
     Tls {
-        /// Where.
+        /// The address.
         endpoint: Endpoint,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
     /// It took too long.
     #[error("{endpoint} did not answer within {} s", .limit.as_secs_f64())]
     Timeout {
-        /// Where.
+        /// The address.
         endpoint: Endpoint,
-        /// How long it was waited for.
+        /// How long the client waited.
         limit: Duration,
     },
-    /// It broke off, or is no HTTP.
+    /// The connection broke, or the server does not speak HTTP.
     #[error("{endpoint}: {error}")]
     Broken {
-        /// Where.
+        /// The address.
         endpoint: Endpoint,
-        /// Why.
+        /// The error.
         error: hyper::Error,
     },
     /// The answer is too large.
@@ -80,21 +80,21 @@ pub enum ClientError {
     /// The answer is an error.
     #[error("status {status}: {said}")]
     Status {
-        /// HTTP's status.
+        /// The HTTP status.
         status: StatusCode,
-        /// The Local API's words.
+        /// The message of the Local API.
         said: String,
     },
-    /// The answer is not what it should be.
+    /// The answer has the wrong form.
     #[error("the answer is none of a Local API: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// What was to be sent cannot be.
+    /// The request cannot be sent.
     #[error("the request: {0}")]
     Request(#[from] hyper::http::Error),
 }
 
 impl ClientError {
-    /// All names that [`Self::label`] gives.
+    /// All names that [`Self::label`] returns.
     pub const LABELS: [&'static str; 8] =
         ["unreachable", "tls", "timeout", "broken", "too_large", "status", "malformed", "request"];
 
@@ -112,13 +112,14 @@ impl ClientError {
         }
     }
 
-    /// Whether the login has to be renewed.
+    /// Whether the login must be renewed.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::UNAUTHORIZED)
     }
 
-    /// Whether it is what was sent that was not taken, as far as that can be told: the Local API says 500 to what it
-    /// cannot read. A gateway in between that has nobody to ask, or answers itself, says nothing of it.
+    /// Whether the Local API refused the contents of the request, as far as this is known: it says 500 for contents
+    /// that it cannot read. An error of a gateway in between, with or without a server behind it, tells nothing about
+    /// the contents.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Status { status, .. } => {
@@ -138,11 +139,11 @@ impl ClientError {
     }
 }
 
-/// What a machine that has logged in shows with each request.
+/// The token that a logged-in machine sends with each request.
 #[derive(Clone, Debug)]
 pub struct Token {
     value: Secret,
-    /// When it is worth nothing any more.
+    /// When it expires.
     pub expires: Timestamp,
 }
 
@@ -164,17 +165,17 @@ struct Said {
     message: String,
 }
 
-/// A Local API to ask.
+/// A client of one Local API.
 #[derive(Clone, Debug)]
 pub struct Client {
     endpoint: Endpoint,
     limit: Duration,
-    /// How TLS is spoken, if it is; what keeps it from being.
+    /// How to speak TLS, if it is used; or the error that prevents it.
     tls: Option<Result<Arc<ClientConfig>, String>>,
 }
 
 impl Client {
-    /// At an address; an answer may take so long.
+    /// A client of this address. An answer may take this long.
     pub fn new(endpoint: Endpoint, limit: Duration) -> Self {
         let config = || http_client::tls().map(Arc::new).map_err(|error| error.to_string());
         let tls = endpoint.is_tls.then(config);
@@ -196,27 +197,29 @@ impl Client {
     /// Pushes alerts.
     ///
     /// # Errors
-    /// See [`ClientError`]; some of them may have been taken.
+    /// See [`ClientError`]. The Local API may have taken some of them.
     pub async fn push(&self, token: &Token, alerts: &[Alert]) -> Result<(), ClientError> {
         let body = serde_json::to_vec(alerts)?;
         let authorization = format!("Bearer {}", token.value.reveal());
         let header = (header::AUTHORIZATION, authorization);
-        // The numbers of the alerts, which nobody wants to know.
+        // The numbers of the alerts, which are not needed.
         self.ask::<Vec<String>>(Method::POST, "/v1/alerts", Some(header), body.into()).await.map(drop)
     }
 
-    /// All decisions that hold (`full`), or what changed since they were asked for last.
+    /// All decisions in force (`full`), or the changes since the last request.
     ///
     /// # Errors
-    /// See [`ClientError`]. What changed since may be lost then: the next time all of them have to be asked for.
+    /// See [`ClientError`]. The changes may then be lost: the next request must ask for all decisions.
     pub async fn decisions(&self, key: &Secret, full: bool) -> Result<Stream, ClientError> {
-        // Without dedup=false only the longest decision of each address is told, and not those that are left when it ends.
+        // Without dedup=false, the answer has only the longest decision of each address, and not those that remain
+        // when it ends.
         let path = format!("/v1/decisions/stream?startup={full}&scopes=ip,range&dedup=false");
         let header = (API_KEY, key.reveal().to_owned());
         self.ask(Method::GET, &path, Some(header), Bytes::new()).await
     }
 
-    /// Whether a bouncer's key is taken. Unlike [`Self::decisions`], this has no effect on what a running agent is told next.
+    /// Whether the Local API accepts a bouncer's key. Unlike [`Self::decisions`], this does not change what a running
+    /// agent gets next.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -1,4 +1,4 @@
-//! What the Local API's stream says, as orders. Pure: time is not asked for.
+//! Turns the Local API's stream of decisions into orders. Pure: it never asks for the time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,21 +19,21 @@ use crate::{
     },
 };
 
-/// Characters of a scenario that are kept.
+/// How many characters of a scenario are kept.
 const MAX_SCENARIO: usize = 200;
 
-/// The answer of `GET /v1/decisions/stream`. Where there is nothing to tell, the Local API says `null`. What has neither is
-/// some other JSON, which would read as "there are no decisions": the end of all bans.
+/// The answer of `GET /v1/decisions/stream`. For an empty list, the Local API writes `null`. An answer without both
+/// keys is some other JSON. It must not count as "there are no decisions", because that would end all bans.
 #[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "Told")]
+#[serde(try_from = "StreamBody")]
 pub struct Stream {
     new: Vec<Decision>,
     deleted: Vec<Decision>,
 }
 
-/// As it comes. A key that is missing is none; one that is `null` is empty.
+/// The answer before the check. A missing key is `None`; a key with `null` is empty.
 #[derive(Deserialize)]
-struct Told {
+struct StreamBody {
     #[serde(default, deserialize_with = "present")]
     new: Option<Vec<Decision>>,
     #[serde(default, deserialize_with = "present")]
@@ -44,20 +44,20 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Deci
     Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
-impl TryFrom<Told> for Stream {
+impl TryFrom<StreamBody> for Stream {
     type Error = &'static str;
 
-    fn try_from(told: Told) -> Result<Self, Self::Error> {
-        match told {
-            Told { new: None, deleted: None } => Err("neither \"new\" nor \"deleted\" is in it"),
-            Told { new, deleted } => {
+    fn try_from(body: StreamBody) -> Result<Self, Self::Error> {
+        match body {
+            StreamBody { new: None, deleted: None } => Err("neither \"new\" nor \"deleted\" is in it"),
+            StreamBody { new, deleted } => {
                 Ok(Self { new: new.unwrap_or_default(), deleted: deleted.unwrap_or_default() })
             }
         }
     }
 }
 
-/// A decision as it is told.
+/// A decision in the format of the Local API.
 #[derive(Clone, Debug, Deserialize)]
 struct Decision {
     id: u64,
@@ -70,14 +70,14 @@ struct Decision {
     value: String,
 }
 
-/// What became of a decision that was new.
+/// The result for a new decision.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fate {
-    /// It is kept, for the policy to judge.
+    /// It is kept, and the policy judges it.
     Kept,
-    /// It follows from what this machine pushed.
+    /// It follows from this machine's own alert.
     Own,
-    /// It is about something else than an address or a network.
+    /// It is not about an address or a network.
     Scope,
     /// It is no ban.
     Kind,
@@ -105,37 +105,37 @@ impl Fate {
     }
 }
 
-/// What is to be done.
+/// What the agent must do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Orders {
-    /// Whom to ban, and whose ban ends.
+    /// Networks to ban, and networks whose ban ends.
     pub decided: Decided,
-    /// What became of the decisions that are new.
+    /// The results for the new decisions.
     pub fates: BTreeMap<Fate, u64>,
     /// Decisions that are kept now.
     pub kept: usize,
 }
 
-/// The decisions that hold, at most so many. There may be several about one network.
+/// The decisions in force, up to a limit. A network may have several.
 #[derive(Debug)]
 pub struct Decisions {
     machine: String,
     most: usize,
     by_id: HashMap<u64, IpNet>,
     by_net: BTreeMap<IpNet, BTreeMap<u64, Kept>>,
-    /// The newest that was seen: what is older is not counted again.
+    /// The newest decision so far. Older ones are not counted again.
     newest: u64,
 }
 
 #[derive(Debug)]
 struct Kept {
     scenario: String,
-    /// When it ends, by the clock that does not jump.
+    /// When it ends, by the monotonic clock.
     ends: Duration,
 }
 
 impl Decisions {
-    /// None yet. What `machine` pushed is its own.
+    /// No decisions yet. Those from alerts of `machine` are its own.
     pub fn new(machine: &str, most: u32) -> Self {
         Self {
             machine: machine.to_owned(),
@@ -146,17 +146,17 @@ impl Decisions {
         }
     }
 
-    /// Takes an answer: all that holds (`full`), or what has changed.
+    /// Takes an answer: all decisions in force (`full`), or the changes.
     pub fn take(&mut self, stream: Stream, full: bool, at: Duration) -> Orders {
         let Stream { mut new, deleted } = stream;
-        // Where there is no room for all, those that were made here go before lists of the whole world.
+        // If there is no room for all, decisions of this site take precedence over global lists.
         new.sort_by_key(Decision::is_listed);
         let newest = new.iter().map(|decision| decision.id).max().unwrap_or(0);
         let mut touched = BTreeSet::new();
         if full {
             self.by_id.clear();
             self.by_net.clear();
-            // The Local API's numbers began anew.
+            // The Local API has restarted its numbering.
             self.newest = if newest < self.newest { 0 } else { self.newest };
         } else {
             for decision in deleted {
@@ -217,7 +217,7 @@ impl Decisions {
 }
 
 impl Decision {
-    /// Whether it is from a list that CrowdSec hands to everybody.
+    /// Whether it comes from a list that CrowdSec gives to everybody.
     fn is_listed(&self) -> bool {
         self.origin == "CAPI" || self.origin.starts_with("lists")
     }
@@ -235,7 +235,7 @@ impl Decision {
         let net = parse_net(&self.value).map_err(|_| Fate::Malformed)?.trunc();
         let lasts =
             self.duration.parse().ok().and_then(|lasts: SignedDuration| Duration::try_from(lasts).ok());
-        // What has ended already is none.
+        // An ended decision has no effect.
         let lasts = lasts.filter(|lasts| !lasts.is_zero()).ok_or(Fate::Malformed)?.min(LONGEST_BAN);
         let visible = self.scenario.chars().map(|c| if c.is_control() { ' ' } else { c });
         Ok((net, Kept { scenario: visible.take(MAX_SCENARIO).collect(), ends: at.saturating_add(lasts) }))
@@ -262,7 +262,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({ "new": new, "deleted": deleted })).unwrap()
     }
 
-    /// Who is banned, by which decision, and for how many seconds; whose ban ends.
+    /// Which networks are banned, by which decision, and for how many seconds; and whose ban ends.
     fn said(orders: &Orders) -> (Vec<(String, u64, u64)>, Vec<String>) {
         let ban = |(net, cause): &(IpNet, Cause)| match cause {
             Cause::Crowdsec { decision, lasts, .. } => (net.to_string(), *decision, lasts.as_secs()),
@@ -359,7 +359,7 @@ mod tests {
             (vec![("192.0.2.8/32".to_owned(), 9, HOUR)], vec!["not 192.0.2.8/32".to_owned()])
         );
         assert!(orders.fates.is_empty());
-        // A Local API that was set up anew.
+        // A Local API that was installed anew.
         let orders = decisions.take(stream(&[decision(1, "192.0.2.9", "1h", "a")], &[]), true, at(0));
         assert_eq!(orders.fates[&Fate::Kept], 1);
     }

@@ -1,4 +1,4 @@
-//! Metrics of what is exchanged with CrowdSec. No address is ever a label.
+//! Metrics of the exchange with CrowdSec. No address is ever a label.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::{
 };
 use crate::metrics::{Register, level};
 
-/// What the Local API is asked for.
+/// A kind of request to the Local API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Request {
-    /// To log this machine in.
+    /// Log this machine in.
     Login,
-    /// To take alerts.
+    /// Push alerts.
     Alerts,
-    /// For decisions.
+    /// Pull decisions.
     Decisions,
 }
 
@@ -34,14 +34,14 @@ impl Request {
     }
 }
 
-/// What became of an alert.
+/// The result for an alert.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AlertOutcome {
     /// The Local API took it.
     Pushed,
     /// There was no room for it in the queue.
     LeftOut,
-    /// The Local API refused it, each time that it was tried.
+    /// The Local API refused it at each try.
     Refused,
 }
 
@@ -118,7 +118,7 @@ impl CrowdsecMetrics {
         self.requests.with_label_values(&[request.label(), outcome]).inc();
     }
 
-    /// So many alerts ended so.
+    /// This many alerts had this result.
     pub fn alerts(&self, outcome: AlertOutcome, count: usize) {
         self.alerts.with_label_values(&[outcome.label()]).inc_by(count as u64);
     }
@@ -128,7 +128,7 @@ impl CrowdsecMetrics {
         self.queue.set(level(count));
     }
 
-    /// What was decided.
+    /// Counts the results for decisions.
     pub fn decided(&self, orders: &Orders) {
         self.decisions.set(level(orders.kept));
         for (fate, count) in &orders.fates {
@@ -136,7 +136,7 @@ impl CrowdsecMetrics {
         }
     }
 
-    /// How long ago decisions were pulled last.
+    /// How long ago the last decisions were pulled.
     pub fn age(&self, age: Duration) {
         self.age.set(age.as_secs_f64());
     }

@@ -1,11 +1,11 @@
-//! CrowdSec: what this host finds protects others, and what others find protects this host.
+//! CrowdSec: the findings of this host protect others, and the findings of others protect this host.
 //!
 //! ```text
 //! finding  -> alerts (pure)    -> queue -> task -> client -> Local API
 //! Local API -> client -> task -> decisions (pure) -> orders -> the response's policy
 //! ```
-//! The Local API may be down, slow, restarted or wrong: then findings wait in a bounded queue, and what it decided last
-//! holds until it ends.
+//! The Local API may be down, slow, restarted or wrong. Then findings wait in a bounded queue, and its last decisions
+//! stay in force until they end.
 
 pub mod alerts;
 pub mod client;
@@ -41,12 +41,12 @@ use crate::{
     detect::findings::{Event, Finding},
 };
 
-/// Alerts that wait to be pushed; what finds no room is left out.
+/// How many alerts may wait. Further ones are left out.
 pub const QUEUE: usize = 1_000;
-/// How long the end of the agent waits for the alerts that are left.
+/// How long the end of the agent waits for the remaining alerts.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How it stands: what the tasks say of themselves.
+/// The state that the tasks report.
 #[derive(Debug)]
 struct Progress {
     started: Instant,
@@ -58,7 +58,7 @@ struct Progress {
     push_error: Option<String>,
 }
 
-/// The tasks' and the agent's.
+/// Shared by the tasks and the agent.
 #[derive(Clone, Debug)]
 struct Shared(Arc<Mutex<Progress>>);
 
@@ -68,42 +68,42 @@ impl Shared {
     }
 }
 
-/// How it stands, for `scanguard status`.
+/// The state for `scanguard status`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct CrowdsecStatus {
     /// `crowdsec.url`.
     pub url: String,
-    /// Findings that are pushed; none: they are not.
+    /// The state of pushing; nothing if it is off.
     pub push: Option<PushStatus>,
-    /// Decisions that are pulled; none: they are not.
+    /// The state of pulling; nothing if it is off.
     pub pull: Option<PullStatus>,
 }
 
-/// Findings that are pushed.
+/// The state of pushing findings.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct PushStatus {
-    /// Alerts that were taken.
+    /// Alerts that the Local API took.
     pub pushed: u64,
     /// Alerts that wait.
     pub queued: usize,
     /// Alerts that found no room in the queue, or were refused.
     pub left_out: u64,
-    /// Why the last request came to nothing.
+    /// Why the last request failed.
     pub error: Option<String>,
 }
 
-/// Decisions that are pulled.
+/// The state of pulling decisions.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct PullStatus {
     /// Decisions that are kept.
     pub decisions: usize,
-    /// Seconds since the last answer that could be used; none: there was none.
+    /// Seconds since the last usable answer; nothing: there was none.
     pub seconds_since_pull: Option<u64>,
-    /// Why the last request came to nothing.
+    /// Why the last request failed.
     pub error: Option<String>,
 }
 
-/// The tasks that talk with a Local API. They end with it.
+/// The tasks that talk to a Local API. They end when this is dropped.
 pub struct Link {
     settings: Settings,
     shared: Shared,
@@ -115,7 +115,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts what is switched on; nothing if nothing is.
+    /// Starts the parts that are switched on, if there are any.
     pub fn start(settings: &Settings, clock: Clock, metrics: Arc<CrowdsecMetrics>) -> Self {
         let shared = Shared(Arc::new(Mutex::new(Progress {
             started: Instant::now(),
@@ -153,7 +153,7 @@ impl Link {
             link.tasks.spawn(task::push(client.clone(), credentials, receiver, shared, metrics));
         }
         if let (true, Some(key)) = (settings.pull, &settings.key) {
-            // One that waits is enough: the next answer is not asked for before.
+            // One waiting answer is enough: the next request comes after it.
             let (sender, receiver) = mpsc::channel(1);
             let puller = task::Puller {
                 client,
@@ -172,7 +172,7 @@ impl Link {
         link
     }
 
-    /// Takes other settings: the tasks begin anew, with what they know of findings.
+    /// Changes the settings: the tasks start anew, and keep their knowledge about findings.
     pub fn restart(&mut self, settings: &Settings, clock: Clock) {
         if self.settings == *settings {
             return;
@@ -183,7 +183,7 @@ impl Link {
         *self = next;
     }
 
-    /// Pushes a finding, if it is news: for each of its sources, whether the policy has it banned.
+    /// Pushes a finding, if it is new or changed: for each of its sources, whether the policy has banned it.
     pub fn see(&mut self, event: &Event, sources: impl FnOnce(&Finding) -> Vec<(IpNet, bool)>) {
         let Some(queue) = &self.alerts else {
             return;
@@ -214,7 +214,7 @@ impl Link {
         self.alerts.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 
-    /// What was decided; never, where nothing is pulled.
+    /// The orders from decisions. Waits for ever if nothing is pulled.
     pub async fn next(&mut self) -> Orders {
         if let Some(orders) = &mut self.orders
             && let Some(orders) = orders.recv().await
@@ -224,7 +224,7 @@ impl Link {
         std::future::pending().await
     }
 
-    /// Has the metrics say how it stands.
+    /// Puts the state into the metrics.
     pub fn observe(&self) {
         self.metrics.queue(self.queued());
         if self.orders.is_some() {
@@ -235,7 +235,7 @@ impl Link {
         }
     }
 
-    /// How it stands; none where it is off.
+    /// The state; nothing if it is off.
     pub fn status(&self) -> Option<CrowdsecStatus> {
         if self.alerts.is_none() && self.orders.is_none() {
             return None;
@@ -257,12 +257,12 @@ impl Link {
         })
     }
 
-    /// Pushes what waits, for a moment.
+    /// Pushes the waiting alerts, for a moment.
     pub async fn close(mut self) {
         self.orders = None;
         let queued = self.queued();
         self.alerts = None;
-        // They do not panic; if one did, that is in the log.
+        // The tasks do not panic; a panic would be in the log.
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(PATIENCE, ended).await.is_err() {
             tracing::warn!("CrowdSec does not answer: up to {queued} alerts are not pushed");

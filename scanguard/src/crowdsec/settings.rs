@@ -14,14 +14,14 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// Characters of a machine's name.
+/// How many characters a machine's name may have.
 const MAX_MACHINE: usize = 64;
 
-/// Where the Local API listens.
+/// The address of the Local API.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct Endpoint {
-    /// Whether TLS is spoken: https.
+    /// Whether it uses TLS: https.
     pub is_tls: bool,
     /// Name or address.
     pub host: String,
@@ -31,7 +31,7 @@ pub struct Endpoint {
 
 impl Default for Endpoint {
     fn default() -> Self {
-        // What CrowdSec listens at when it is installed.
+        // The default address of a new installation of CrowdSec.
         Self { is_tls: false, host: "127.0.0.1".to_owned(), port: 8080 }
     }
 }
@@ -43,12 +43,12 @@ impl Endpoint {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// Whether nobody on the way can read what is sent.
+    /// Whether nobody on the way can read the traffic.
     pub fn is_private(&self) -> bool {
         self.is_tls || self.is_loopback()
     }
 
-    /// Whether what is sent stays on this host, as far as its name says.
+    /// Whether the traffic stays on this host, as far as the host name tells.
     fn is_loopback(&self) -> bool {
         self.host == "localhost"
             || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
@@ -72,7 +72,7 @@ impl TryFrom<String> for Endpoint {
         let is_tls = *scheme == Scheme::HTTPS;
         let authority = uri.authority().ok_or_else(wrong)?;
         let port = authority.port_u16();
-        // A number that is no port is not taken for a part of the name.
+        // A number that is no port must not count as a part of the name.
         let is_port = port.is_some() || authority.as_str() == authority.host();
         let is_bare = is_port && uri.path().trim_matches('/').is_empty() && uri.query().is_none();
         if !(is_tls || *scheme == Scheme::HTTP)
@@ -90,27 +90,27 @@ impl TryFrom<String> for Endpoint {
 /// `[crowdsec]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Where the Local API listens.
+    /// The address of the Local API.
     pub url: Endpoint,
-    /// Findings are pushed.
+    /// Whether findings are pushed.
     pub push: bool,
-    /// The name under which they are.
+    /// The machine's name for pushing.
     pub machine: String,
-    /// The file of its password.
+    /// The file with its password.
     pub password_file: PathBuf,
-    /// What it says; none where nothing is pushed.
+    /// Its contents; nothing if nothing is pushed.
     pub password: Option<Secret>,
-    /// Decisions are pulled.
+    /// Whether decisions are pulled.
     pub pull: bool,
-    /// The file of the bouncer's key.
+    /// The file with the bouncer's key.
     pub key_file: PathBuf,
-    /// What it says; none where nothing is pulled.
+    /// Its contents; nothing if nothing is pulled.
     pub key: Option<Secret>,
-    /// How often decisions are asked for.
+    /// The time between two requests for decisions.
     pub interval: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
-    /// Decisions that are kept; those beyond are left out.
+    /// How many decisions are kept. Further ones are left out.
     pub max_decisions: u32,
 }
 
@@ -125,7 +125,7 @@ impl Default for Settings {
             pull: false,
             key_file: PathBuf::new(),
             key: None,
-            // As CrowdSec's own bouncers.
+            // Like CrowdSec's own bouncers.
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
             max_decisions: 5_000,

@@ -1,4 +1,4 @@
-//! The two tasks: one pushes what waits in a queue, one pulls decisions. Neither ever gives up.
+//! The two tasks: one pushes the alerts from a queue, the other pulls decisions. Neither ever gives up.
 
 use std::{
     sync::Arc,
@@ -21,18 +21,18 @@ use crate::{
     secret::Secret,
 };
 
-/// Alerts of one request.
+/// How many alerts one request has.
 const BATCH: usize = 50;
-/// How often alerts are sent that the Local API refuses. It says 500 also when it is only in trouble itself.
+/// How often an alert is sent that the Local API refuses. It also says 500 when the problem is its own.
 const TRIES: u32 = 3;
-/// The wait after the first failure; each further one is twice as long, and up to twice that at random, so that a
-/// Local API that comes back is not met by all hosts at once.
+/// The wait after the first failure. Each further one is twice as long, plus a random time of up to the same length,
+/// so that not all hosts call at once when a Local API comes back.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait, before it is lengthened at random.
+/// The longest wait, without the random time.
 const LAST_WAIT: Duration = Duration::from_secs(60);
-/// A login is renewed so long before it ends.
+/// How long before its end a login is renewed.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// How often all decisions are asked for though no request failed: what got lost between the two comes right.
+/// How often all decisions are pulled even without a failed request. This corrects what was lost on either side.
 const RESYNC: Duration = Duration::from_secs(60 * 60);
 
 fn waits() -> ExponentialBackoff {
@@ -48,13 +48,13 @@ async fn wait(waits: &mut ExponentialBackoff) {
     sleep(waits.next().unwrap_or(LAST_WAIT)).await;
 }
 
-/// Who pushes.
+/// The credentials for pushing.
 pub(super) struct Credentials {
     pub(super) machine: String,
     pub(super) password: Secret,
 }
 
-/// Pushes what comes until nobody can send any more and nothing is left.
+/// Pushes alerts until nobody can send any more and the queue is empty.
 pub(super) async fn push(
     client: Client,
     credentials: Credentials,
@@ -96,7 +96,7 @@ pub(super) async fn push(
     }
 }
 
-/// Logs in if that is needed, and sends.
+/// Logs in if necessary, and sends.
 async fn send(
     client: &Client,
     credentials: &Credentials,
@@ -108,7 +108,7 @@ async fn send(
     if let Some(valid) = token.as_ref().filter(|token| token.expires > soon) {
         let sent = client.push(valid, batch).await;
         metrics.asked(Request::Alerts, &sent);
-        // A Local API that was set up anew, or has another clock, knows nothing of an older login.
+        // A Local API that was installed anew, or has another clock, does not know an older login.
         if !sent.as_ref().is_err_and(ClientError::is_unauthorized) {
             return sent;
         }
@@ -134,10 +134,10 @@ pub(super) struct Puller {
 }
 
 impl Puller {
-    /// Until nobody wants orders any more.
+    /// Runs until nobody wants orders any more.
     pub(super) async fn run(mut self) {
         let mut waits = waits();
-        // When all decisions were asked for last; none: they are to be.
+        // When all decisions were last pulled; nothing: they have to be.
         let mut synced: Option<Instant> = None;
         loop {
             let full = synced.is_none_or(|synced| synced.elapsed() >= RESYNC);
@@ -147,7 +147,7 @@ impl Puller {
             note(&self.shared, answer.as_ref().err(), "pull decisions", |progress| &mut progress.pull_error);
             match answer {
                 Ok(stream) => {
-                    // What was told lasts from then on at most.
+                    // The durations in the answer count from this time at most.
                     let orders = self.decisions.take(stream, full, self.clock.now().at);
                     {
                         let mut progress = self.shared.lock();
@@ -165,7 +165,7 @@ impl Puller {
                     sleep(self.interval).await;
                 }
                 Err(_) => {
-                    // The Local API may hold that it has told what did not arrive.
+                    // The Local API may believe that this lost answer was delivered.
                     synced = None;
                     wait(&mut waits).await;
                 }
@@ -174,7 +174,7 @@ impl Puller {
     }
 }
 
-/// Remembers how a request ended, and logs it where that is news.
+/// Remembers the result of a request, and logs it if it has changed.
 fn note(
     shared: &Shared,
     error: Option<&ClientError>,

@@ -1,4 +1,4 @@
-//! A Local API that does what a test says.
+//! A Local API for tests, whose behaviour the test sets.
 
 use std::{
     future::Future,
@@ -16,7 +16,7 @@ use super::settings::Endpoint;
 /// Listens until it is dropped.
 pub(super) struct Server {
     pub(super) endpoint: Endpoint,
-    /// What it was asked, head and body.
+    /// The requests, head and body.
     pub(super) asked: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
@@ -28,7 +28,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Answers each request by `answer`, which is given its number and its text.
+    /// Answers each request by `answer`, which gets its number and its text.
     pub(super) async fn new<F, A>(answer: F) -> Self
     where
         F: Fn(usize, String, TcpStream) -> A + Send + 'static,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    content::{self, Utterance, salt::Salt, visitors::Visitors},
+    content::{self, ContentEvent, salt::Salt, tracker::ContentTracker},
     observe::{Delta, history::History},
 };
 
@@ -42,7 +42,7 @@ pub struct Detector {
     rules: Vec<InUse>,
     /// Those that go by what is said.
     content: Vec<Box<dyn Rule>>,
-    visitors: Visitors,
+    visitors: ContentTracker,
     campaigns: Option<Campaigns>,
     floods: Option<Floods>,
     decoys: Decoys,
@@ -57,7 +57,7 @@ impl Detector {
         Self {
             rules: in_use(rules),
             content,
-            visitors: Visitors::default(),
+            visitors: ContentTracker::default(),
             campaigns,
             floods,
             decoys: Decoys::default(),
@@ -124,7 +124,7 @@ impl Detector {
     }
 
     /// What sources said lately.
-    pub fn visitors(&self) -> &Visitors {
+    pub fn visitors(&self) -> &ContentTracker {
         &self.visitors
     }
 
@@ -173,7 +173,7 @@ impl Detector {
     /// Looks at what a client said or was answered, with its history if there is one; hands on what is to be told.
     pub fn hear(
         &mut self,
-        utterance: &Utterance,
+        utterance: &ContentEvent,
         history: Option<&History>,
         now: Now,
         tell: &mut dyn FnMut(Event),

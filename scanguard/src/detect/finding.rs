@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    content::{Heard, Proof, Said, Service, Utterance, summary::Summary},
+    content::{ContentEvent, ContentStats, Proof, Said, Service, summary::Summary},
     observe::{
         Delta,
         activity::{Activity, Counts},
@@ -102,12 +102,12 @@ pub struct Content {
 }
 
 impl Content {
-    pub(super) fn new(heard: &Heard, confidence: Confidence) -> Self {
+    pub(super) fn new(heard: &ContentStats, confidence: Confidence) -> Self {
         Self { summary: heard.into(), said: heard.said, confidence }
     }
 
     /// Takes what the source said by now, where that is more than before.
-    pub(super) fn refresh(&mut self, heard: &Heard) {
+    pub(super) fn refresh(&mut self, heard: &ContentStats) {
         let summary = Summary::from(heard);
         if summary.said() >= self.summary.said() {
             self.summary = summary;
@@ -234,7 +234,7 @@ impl Finding {
     }
 
     /// Adds something that the source said.
-    pub(super) fn add_said(&mut self, utterance: &Utterance, now: Now) {
+    pub(super) fn add_said(&mut self, utterance: &ContentEvent, now: Now) {
         let Some(content) = self.content.as_mut().filter(|_| self.proof == utterance.proof) else {
             return;
         };
@@ -308,7 +308,7 @@ impl Finding {
     }
 
     /// Takes what its source said by now.
-    pub(super) fn refresh(&mut self, heard: &Heard) {
+    pub(super) fn refresh(&mut self, heard: &ContentStats) {
         self.content.iter_mut().for_each(|content| content.refresh(heard));
     }
 

@@ -11,7 +11,7 @@ pub use super::{
 };
 use crate::{
     clock::Now,
-    content::{Utterance, visitors::Visitors},
+    content::{ContentEvent, tracker::ContentTracker},
     observe::{Delta, activity::Activity},
 };
 
@@ -109,7 +109,7 @@ impl Tracker {
     }
 
     /// Takes something that a source said into its open findings.
-    pub fn absorb_said(&mut self, utterance: &Utterance, now: Now) {
+    pub fn absorb_said(&mut self, utterance: &ContentEvent, now: Now) {
         for finding in self.open.get_mut(&utterance.source).into_iter().flatten() {
             finding.add_said(utterance, now);
         }
@@ -237,7 +237,7 @@ impl Tracker {
     }
 
     /// Closes what has been quiet.
-    pub fn close_quiet(&mut self, now: Now, visitors: &Visitors, tell: &mut dyn FnMut(Event)) {
+    pub fn close_quiet(&mut self, now: Now, visitors: &ContentTracker, tell: &mut dyn FnMut(Event)) {
         self.close(now, visitors, tell, |finding| now.at.saturating_sub(finding.matched) >= finding.quiet);
     }
 
@@ -247,14 +247,14 @@ impl Tracker {
     }
 
     /// Closes everything.
-    pub fn close_all(&mut self, now: Now, visitors: &Visitors, tell: &mut dyn FnMut(Event)) {
+    pub fn close_all(&mut self, now: Now, visitors: &ContentTracker, tell: &mut dyn FnMut(Event)) {
         self.close(now, visitors, tell, |_| true);
     }
 
     fn close(
         &mut self,
         now: Now,
-        visitors: &Visitors,
+        visitors: &ContentTracker,
         tell: &mut dyn FnMut(Event),
         over: impl Fn(&Finding) -> bool,
     ) {

@@ -5,7 +5,7 @@ use scanguard_common::address::Address;
 use super::{Confidence, Evidence, Rule, Severity};
 use crate::{
     clock::Now,
-    content::{Heard, Proof},
+    content::{ContentStats, Proof},
     observe::Delta,
 };
 
@@ -39,7 +39,7 @@ pub enum Grounds<'d> {
     /// By what was said.
     Said {
         /// All that was, within the window.
-        heard: &'d Heard,
+        heard: &'d ContentStats,
         /// How it is known that the source said it.
         proof: Proof,
         /// How sure the rule is if it did.

@@ -9,7 +9,7 @@ use super::{
     geo::{Geo, Origin},
 };
 use crate::{
-    content::Heard,
+    content::ContentStats,
     observe::{
         Delta,
         activity::Activity,
@@ -124,11 +124,11 @@ pub trait Rule: Send {
         None
     }
     /// Whether a source scans, by what it said; how sure that is if nobody else said it.
-    fn hear(&self, _heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, _heard: &ContentStats) -> Option<Confidence> {
         None
     }
     /// The same in one sentence.
-    fn words(&self, _heard: &Heard) -> String {
+    fn words(&self, _heard: &ContentStats) -> String {
         String::new()
     }
 }

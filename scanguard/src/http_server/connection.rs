@@ -39,11 +39,11 @@ use super::{
     state::{Answer, Phase, State},
 };
 
-/// Answers the requests of a connection until its end, or until it is cut off. `opening` says over what HTTP is spoken, and who
-/// answers. When the sender of `stopped` goes, what is under way is finished.
+/// Answers the requests of a connection until it ends or is cut off. `opening` gives the stream and the service. When
+/// the sender of `stopped` is dropped, the current request is finished.
 ///
 /// # Errors
-/// Why it was cut off.
+/// Why the connection was cut off.
 pub(crate) async fn hold<S>(
     opening: impl Future<Output = io::Result<(S, Router)>> + Send,
     limits: Limits,
@@ -117,7 +117,7 @@ where
         }
     });
     let connection = http1::Builder::new()
-        // There is a time for that already, which no timer of its own knows.
+        // There is a limit for that already, which hyper's own timer does not know.
         .header_read_timeout(None)
         .max_buf_size(limits.max_head)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
@@ -139,18 +139,18 @@ where
 fn refuse(max_body: usize) -> Response<Body> {
     let said = format!("a request's body has at most {max_body} bytes\n");
     let mut response = (StatusCode::PAYLOAD_TOO_LARGE, said).into_response();
-    // What is not read cannot be told from the next request.
+    // Unread bytes could not be distinguished from the next request.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// Server-sent events have no end; who sends them bounds them.
+/// Server-sent events have no end. Their sender limits them.
 fn is_endless(response: &Response<Body>) -> bool {
     let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
 }
 
-/// A client that goes away in the middle is no trouble.
+/// A client that leaves in the middle is normal.
 fn judge(error: &hyper::Error) -> Result<(), CutOff> {
     tracing::debug!("a connection: {error}");
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());

@@ -1,10 +1,10 @@
-//! Metrics of who connects: to the metrics listener and to the control socket.
+//! Metrics of connections to the metrics listener and to the control socket.
 
 use prometheus::{IntCounterVec, IntGaugeVec};
 
 use crate::metrics::{Register, level};
 
-/// Who listens.
+/// The listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Listener {
     /// The metrics listener.
@@ -24,26 +24,26 @@ impl Listener {
     }
 }
 
-/// Why a connection was ended by the agent.
+/// Why the agent ended a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CutOff {
     /// It made room for a newer one.
     Displaced,
-    /// There was no room, and nobody to make it.
+    /// There was no room, and no other connection could be removed.
     NoRoom,
-    /// No whole head of a request came in time.
+    /// No whole head of a request arrived in time.
     HeadTimeout,
     /// A request and its answer took too long.
     RequestTimeout,
-    /// The client did not take what it was sent.
+    /// The client did not take its answer.
     Stalled,
     /// The head of a request was too large.
     HeadTooLarge,
     /// The body of a request was too large.
     BodyTooLarge,
-    /// It was no HTTP.
+    /// It did not speak HTTP.
     Invalid,
-    /// It did not come to HTTP: TLS, or who it was.
+    /// It failed before HTTP: at TLS, or at the check of the peer.
     Handshake,
 }
 
@@ -75,14 +75,14 @@ impl CutOff {
     }
 }
 
-/// Why a request to the metrics listener was not answered.
+/// Why a request to the metrics listener was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unauthorized {
     /// It named no user.
     NoCredentials,
-    /// There is no such user, or the password is another.
+    /// There is no such user, or the password is wrong.
     Wrong,
-    /// More passwords are waiting to be compared than may.
+    /// Too many passwords are waiting for comparison.
     Busy,
 }
 
@@ -165,7 +165,7 @@ impl ListenerMetrics {
         self.unauthorized.with_label_values(&[why.label()]).inc();
     }
 
-    /// Those of one listener.
+    /// The metrics of one listener.
     pub fn of(&self, listener: Listener) -> ServerMetrics {
         ServerMetrics { all: self.clone(), listener: listener.label() }
     }
@@ -179,12 +179,12 @@ pub struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// Connections that there are.
+    /// How many connections there are.
     pub fn connections(&self, count: usize) {
         self.all.connections.with_label_values(&[self.listener]).set(level(count));
     }
 
-    /// Connections that there can be.
+    /// How many connections there can be.
     pub fn limit(&self, count: usize) {
         self.all.limit.with_label_values(&[self.listener]).set(level(count));
     }

@@ -1,7 +1,8 @@
-//! HTTP over connections of strangers: each has a time for everything, a size for everything, and there are only so many.
+//! HTTP over connections of strangers. Everything has a time limit and a size limit, and the number of connections is
+//! limited.
 //!
-//! Who is slow is cut off. When there is no room, who has kept the server waiting longest makes some: somebody who opens
-//! connections and says nothing keeps nobody out.
+//! Slow clients are cut off. If there is no room, the client that has kept the server waiting longest is removed. So
+//! somebody who opens connections and sends nothing keeps nobody out.
 
 mod connection;
 pub mod metrics;
@@ -24,35 +25,35 @@ pub(crate) use self::connection::hold;
 use self::metrics::{CutOff, ServerMetrics};
 pub(crate) use self::state::State;
 
-/// After an error of accept(2), such as too many open files.
+/// The pause after an error of accept(2), such as too many open files.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long requests that are under way may take when the server ends.
+/// How long the current requests may take when the server ends.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// What a client gets at most.
+/// The limits for a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Connections at once.
+    /// Number of connections at once.
     pub connections: usize,
-    /// From the beginning of a connection, or the end of an answer, to the end of the next request's head. The handshake
-    /// of TLS is within it.
+    /// Time from the beginning of a connection, or the end of an answer, to the end of the next request's head. This
+    /// includes the handshake of TLS.
     pub head: Duration,
-    /// From there to the end of the answer. Answers without an end (server-sent events) have none.
+    /// Time from there to the end of the answer. Answers without an end (server-sent events) have no limit.
     pub request: Duration,
-    /// A client that takes nothing of what it is sent for so long has gone.
+    /// A client that takes nothing of its answer for this long is gone.
     pub stall: Duration,
-    /// Bytes of a head; hyper wants 8 KiB at least.
+    /// Length of a head in bytes. hyper needs 8 KiB at least.
     pub max_head: usize,
-    /// Bytes of a request's body.
+    /// Length of a request's body in bytes.
     pub max_body: usize,
 }
 
-/// Where connections come from.
+/// A source of connections.
 pub trait Listener: Send + 'static {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next one.
+    /// The next connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
@@ -72,8 +73,8 @@ impl Listener for UnixListener {
     }
 }
 
-/// Serves until `shutdown`, then finishes what is under way, within a time. `open` says over what a connection speaks
-/// HTTP, and who answers.
+/// Serves until `shutdown`, then finishes the current requests within a time limit. `open` gives the stream and the
+/// service of a connection.
 pub async fn serve<L, O, F, S>(
     listener: L,
     limits: Limits,
@@ -92,7 +93,7 @@ pub async fn serve<L, O, F, S>(
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
-            // In this order: a flood of connections must not keep it from ending, or from noticing who has left.
+            // In this order: a flood of connections must not prevent the end, or hide that others have left.
             biased;
             () = &mut shutdown => break,
             Some(ended) = room.tasks.join_next_with_id() => room.left(ended),
@@ -117,7 +118,7 @@ pub async fn serve<L, O, F, S>(
     }
 }
 
-/// The connections that there are.
+/// The present connections.
 struct Room {
     limits: Limits,
     metrics: ServerMetrics,
@@ -131,7 +132,8 @@ struct Seat {
 }
 
 impl Room {
-    /// Gives a new connection a seat, if need be that of who has kept us longest.
+    /// Gives a new connection a place. If necessary, it takes that of the client that has kept the server waiting
+    /// longest.
     async fn take<S>(
         &mut self,
         opening: impl Future<Output = io::Result<(S, Router)>> + Send + 'static,
@@ -152,7 +154,7 @@ impl Room {
             };
             seat.task.abort();
             self.metrics.cut_off(CutOff::Displaced);
-            // Its descriptor is to be free before the next one is taken.
+            // Its descriptor should be free before the next connection is accepted.
             while self.tasks.len() >= self.limits.connections
                 && let Some(ended) = self.tasks.join_next_with_id().await
             {
@@ -173,7 +175,7 @@ impl Room {
                 self.metrics.cut_off(why);
                 id
             }
-            // It was displaced, which has been counted, or a handler panicked, which has been said.
+            // It was replaced, which was counted, or a handler panicked, which was logged.
             Err(error) => error.id(),
         };
         self.seats.remove(&id);

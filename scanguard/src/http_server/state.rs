@@ -1,4 +1,4 @@
-//! What a connection is at, and since when.
+//! The phase of a connection, and when it began.
 
 use std::{
     pin::Pin,
@@ -14,21 +14,21 @@ use tokio::{sync::watch, time::Instant};
 use super::Limits;
 use super::metrics::CutOff;
 
-/// An answer that takes longer waits for its client, and the client's seat may be given to another.
+/// After this time, an answer waits for its client, and the connection's place may go to another one.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// What a connection is at.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Phase {
-    /// The client is to say something.
+    /// The client should send a request.
     Waiting,
-    /// It is being answered.
+    /// The server is answering.
     Answering,
-    /// It is sent an answer that has no end.
+    /// The server is sending an answer without an end.
     Streaming,
 }
 
-/// Since when it is at that.
+/// A phase, and when it began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct State {
     pub(super) phase: Phase,
@@ -36,7 +36,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Of a connection that begins.
+    /// For a new connection.
     pub(crate) fn new() -> Self {
         Self::at(Phase::Waiting)
     }
@@ -54,7 +54,7 @@ impl State {
         }
     }
 
-    /// What it is then.
+    /// Why it is then ended.
     pub(super) fn overdue(&self) -> CutOff {
         match self.phase {
             Phase::Waiting => CutOff::HeadTimeout,
@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    /// Since when the client has kept us; none: it has not.
+    /// Since when the client has kept the server waiting; nothing if it has not.
     pub(super) fn kept_since(&self, now: Instant) -> Option<Instant> {
         match self.phase {
             Phase::Waiting => Some(self.since),
@@ -72,14 +72,14 @@ impl State {
     }
 }
 
-/// Bytes of an answer that hyper gets at once. It lets go of a body as soon as it has all of it, taken by the client or
-/// not: in pieces, all but the last of them have been taken by then.
+/// How many bytes of an answer hyper gets at once. hyper drops a body when it has all of it, whether the client has
+/// taken it or not. In pieces, the client has taken all but the last of them by then.
 const PIECE: usize = 16 * 1024;
 
-/// The body of an answer; when it has gone, the client is waited for again.
+/// The body of an answer. When it is dropped, the server waits for the client again.
 pub(super) struct Answer {
     body: Body,
-    /// What is left of a frame of it.
+    /// The rest of a frame.
     rest: Bytes,
     state: Arc<watch::Sender<State>>,
 }

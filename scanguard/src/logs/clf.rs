@@ -1,8 +1,8 @@
-//! The common and combined log formats of Apache, nginx and Traefik, with a virtual host before them, and with
+//! The common and combined log formats of Apache, nginx and Traefik. They may have a virtual host before them, and
 //! X-Forwarded-For or anything else after them.
 //!
-//! Own code, since a parser that takes a request apart by the rules refuses the lines that matter here: those of
-//! requests that break them.
+//! This is our own code: a parser that follows the rules for requests refuses exactly the important lines, whose
+//! requests break these rules.
 
 use jiff::{Timestamp, fmt::strtime};
 
@@ -13,7 +13,7 @@ const TIME: &str = "%d/%b/%Y:%H:%M:%S %z";
 
 /// Reads a line.
 pub(super) fn parse(line: &str) -> Result<Entry, Unparsed> {
-    // The servers escape quotes within fields, so that the first one begins the request, whatever the user is called.
+    // The servers escape quotes within fields. So the first quote begins the request, whatever the user's name is.
     let quote = line.find('"').ok_or(Unparsed::Syntax)?;
     let (head, rest) = line.split_at(quote);
     let head = head.strip_suffix("] ").ok_or(Unparsed::Syntax)?;
@@ -22,17 +22,17 @@ pub(super) fn parse(line: &str) -> Result<Entry, Unparsed> {
     let (status, rest) = word(rest).ok_or(Unparsed::Syntax)?;
     let status = match status.parse() {
         Ok(status @ 100..=999) => Some(status),
-        // nginx has 000, Traefik 0 and Apache "-" where nothing was answered.
+        // If there was no response, nginx writes 000, Traefik 0 and Apache "-".
         Ok(0) => None,
         _ if status == "-" => None,
         _ => return Err(Unparsed::Syntax),
     };
-    // Bytes that were sent.
+    // Number of bytes that were sent.
     let rest = word(rest).map_or("", |(_, rest)| rest);
     let (referer, rest) = optional(rest);
     let (agent, rest) = optional(rest);
     let (last, rest) = optional(rest);
-    // Only at the very end: there is more behind it in Traefik's lines, whose agents are not escaped.
+    // Only at the very end: lines of Traefik continue behind it, and their user agents are not escaped.
     let forwarded = last.filter(|_| rest.trim().is_empty());
     let (host, peer, listed) = client(who)?;
     let words =
@@ -45,10 +45,10 @@ pub(super) fn parse(line: &str) -> Result<Entry, Unparsed> {
     })
 }
 
-/// The virtual host, the client, and X-Forwarded-For where the server logs it in the client's place.
+/// The virtual host, the client, and X-Forwarded-For if the server logs it in place of the client.
 ///
-/// A virtual host may be an address, since the client writes it. It is told by what comes after it: in these formats the second
-/// word is `-`, or an address behind a host.
+/// A virtual host may look like an address, since the client writes it. The next word decides: in these formats the
+/// second word is `-`, or an address behind a host.
 fn client(who: &str) -> Result<(Option<&str>, Peer, Option<String>), Unparsed> {
     let (first, rest) = word(who).ok_or(Unparsed::Syntax)?;
     // Traefik has the whole header there: "198.51.100.9, 203.0.113.5 - - [".
@@ -57,7 +57,8 @@ fn client(who: &str) -> Result<(Option<&str>, Peer, Option<String>), Unparsed> {
         return Ok((None, Peer::Proxy, Some(list.to_owned())));
     }
     if let Some((client, rest)) = word(rest).and_then(|(second, rest)| Some((address(second)?, rest))) {
-        // `%h %l %u`, with an ident answer that the client made up (mod_ident), or a host and its client: nobody is blamed.
+        // Either `%h %l %u`, with an ident answer that the client made up (mod_ident), or a host and its client. So
+        // nobody is accused.
         let is_either = address(first).is_some() && word(rest).is_some_and(|(_, rest)| word(rest).is_none());
         return if is_either {
             Err(Unparsed::Address)
@@ -72,14 +73,14 @@ fn time(text: &str) -> Option<Timestamp> {
     strtime::parse(TIME, text).and_then(|time| time.to_timestamp()).ok()
 }
 
-/// The next word, and what comes after it.
+/// The next word, and the text behind it.
 fn word(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches(' ');
     let (word, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
     (!word.is_empty()).then_some((word, rest))
 }
 
-/// The next quoted field if it is one; `-` is none.
+/// The next field if it is quoted; `-` is no value.
 fn optional(text: &str) -> (Option<String>, &str) {
     match quoted(text) {
         Some((field, rest)) => (Some(field).filter(|field| field != "-" && !field.is_empty()), rest),
@@ -87,7 +88,7 @@ fn optional(text: &str) -> (Option<String>, &str) {
     }
 }
 
-/// The next field in quotes without its escapes (`\"`, `\\`, `\n` and so on; `\xHH` for a byte), and what comes after it.
+/// The next quoted field without its escapes (`\"`, `\\`, `\n` and so on; `\xHH` for a byte), and the text behind it.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let text = text.trim_start_matches(' ').strip_prefix('"')?;
     let mut field = Vec::new();

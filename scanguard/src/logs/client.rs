@@ -1,4 +1,4 @@
-//! Who the client was, where a proxy may stand in front of the server.
+//! Finds the client when a proxy may stand in front of the server.
 
 use std::net::IpAddr;
 
@@ -6,15 +6,15 @@ use ipnet::IpNet;
 
 use super::entry::{Entry, Peer, address};
 
-/// Networks of proxies, which add to X-Forwarded-For whom they got a request from.
+/// Networks of proxies. A proxy adds the sender of a request to X-Forwarded-For.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trusted(pub(super) Vec<IpNet>);
 
 impl Trusted {
-    /// The client of a line; none if it came by a trusted proxy that does not say whom from.
+    /// The client of a line; nothing if it came through a trusted proxy that does not give the client's address.
     ///
-    /// X-Forwarded-For is read from its end, and no further than one goes who is trusted: what is left of an address that
-    /// is not a proxy's, that one may have made up.
+    /// The code reads X-Forwarded-For from its end, and only as far as the addresses are trusted. An address before an
+    /// untrusted one may be made up.
     pub(super) fn client(&self, entry: &Entry) -> Option<IpAddr> {
         match entry.peer {
             Peer::Address(peer) if !self.has(peer) => Some(peer),

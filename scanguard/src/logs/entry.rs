@@ -1,4 +1,4 @@
-//! What a line of an access log says, whatever its format.
+//! The contents of a line of an access log, whatever its format.
 
 use std::net::IpAddr;
 
@@ -6,38 +6,38 @@ use jiff::Timestamp;
 
 use crate::content::{Junk, Said, target};
 
-/// A line, understood.
+/// The contents of a line.
 #[derive(Debug, PartialEq)]
 pub(super) struct Entry {
-    /// Who was connected to the server: the client, or a proxy in front of the server.
+    /// The peer of the server's connection: the client, or a proxy in front of the server.
     pub(super) peer: Peer,
     /// The X-Forwarded-For header, if the format has it.
     pub(super) forwarded: Option<String>,
-    /// When it was, if the log says it.
+    /// The time of the request, if the log has it.
     pub(super) time: Option<Timestamp>,
-    /// What was asked for.
+    /// The request.
     pub(super) said: Said,
 }
 
-/// Who was connected.
+/// The peer of a connection.
 #[derive(Debug, PartialEq)]
 pub(super) enum Peer {
     /// This address.
     Address(IpAddr),
-    /// Whoever the server took for a proxy that it trusts: it logged the proxy's X-Forwarded-For in its place.
+    /// A proxy that the server trusts: in place of its address, the server logged the X-Forwarded-For header.
     Proxy,
 }
 
-/// Why a line is none.
+/// Why a line could not be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unparsed {
-    /// It has not the form of this format.
+    /// It does not have the form of this format.
     Syntax,
-    /// It has, but where the client's address should be there is something else, such as a name.
+    /// It has that form, but there is something else in place of the client's address, such as a name.
     Address,
 }
 
-/// What a line says of the request itself.
+/// The parts of a line about the request itself.
 #[derive(Default)]
 pub(super) struct Words<'l> {
     pub(super) method: &'l str,
@@ -49,13 +49,13 @@ pub(super) struct Words<'l> {
 }
 
 impl Words<'_> {
-    /// Looks at it.
+    /// Makes an event of the request.
     pub(super) fn examine(self) -> Said {
         let request = target::examine(self.method, self.target, self.host, self.agent, self.referer);
         Said::Request(crate::content::Request { status: self.status, ..request })
     }
 
-    /// The same, with method and target out of a request line as it was sent: `GET / HTTP/1.1`, or without a version.
+    /// The same, with method and target from a request line as it was sent: `GET / HTTP/1.1`, or without a version.
     pub(super) fn examine_line(self, line: &str) -> Said {
         if line.is_empty() || line == "-" {
             return Said::Junk(Junk::Cut);
@@ -63,7 +63,7 @@ impl Words<'_> {
         let Some((method, rest)) = line.split_once(' ') else {
             return Said::Junk(Junk::Syntax);
         };
-        // A target may have blanks in it, though it must not.
+        // A target may contain blanks, though this is forbidden.
         let target = match rest.rsplit_once(' ') {
             Some((target, version)) if version.starts_with("HTTP/") => target,
             _ => rest,
@@ -75,7 +75,7 @@ impl Words<'_> {
     }
 }
 
-/// An address as logs have it: alone, with a port, in brackets, with a zone.
+/// An address in any form of the logs: alone, with a port, in brackets, with a zone.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

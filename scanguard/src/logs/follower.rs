@@ -1,4 +1,4 @@
-//! One log file: reads what was added to it, sees when it is no longer the same.
+//! One log file: reads new bytes, and sees when the file is no longer the same.
 
 use std::{
     fs::File,
@@ -17,28 +17,28 @@ use crate::whole_file;
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Start {
-    /// With its first line.
+    /// At its first line.
     Beginning,
-    /// With the line that is being written now.
+    /// At the line that is being written now.
     End,
-    /// Here.
+    /// At this position.
     At(u64),
 }
 
-/// A file that is open.
+/// An open file.
 #[derive(Debug)]
 pub(super) struct Follower {
-    /// Where it was found, or is by now.
+    /// Its path, or its present path if it was renamed.
     pub(super) path: PathBuf,
     pub(super) id: Id,
-    /// What its lines turned out to be.
+    /// The format of its lines.
     pub(super) format: Format,
-    /// Looks in a row at which nothing was added.
+    /// How many looks in a row found nothing new.
     pub(super) quiet: u32,
     file: File,
-    /// The next byte to read.
+    /// Position of the next byte to read.
     offset: u64,
-    /// Bytes that it had at the last look.
+    /// Its length at the last look.
     length: u64,
     head: Head,
     lines: Lines,
@@ -48,7 +48,7 @@ impl Follower {
     /// Opens a file.
     ///
     /// # Errors
-    /// It cannot be opened or read, or is no file.
+    /// It cannot be opened or read, or it is no regular file.
     pub(super) fn open(path: &Path, start: Start, format: Format) -> io::Result<Self> {
         let file = whole_file::open(path)?;
         let metadata = file.metadata()?;
@@ -63,7 +63,7 @@ impl Follower {
         Ok(Self { path: path.to_owned(), id, format, quiet: 0, file, offset, length, head, lines })
     }
 
-    /// Looks at the file again; whether it still is the one that it was, not truncated and written anew.
+    /// Looks at the file again. Returns whether it is still the same, and not truncated and written anew.
     ///
     /// # Errors
     /// It cannot be read.
@@ -81,7 +81,7 @@ impl Follower {
         Ok(same)
     }
 
-    /// Reads at most a buffer full of what was added; how many bytes there were.
+    /// Reads new bytes, at most a buffer full. Returns how many there were.
     ///
     /// # Errors
     /// It cannot be read.
@@ -97,13 +97,13 @@ impl Follower {
         Ok(read)
     }
 
-    /// Hands on the last line if it has no end: nothing more will come.
+    /// Passes on the last line if it has no end: no more bytes will come.
     pub(super) fn finish(&mut self, hand: &mut dyn FnMut(&mut Format, Line<'_>)) {
         let format = &mut self.format;
         self.lines.end(&mut |line| hand(format, line));
     }
 
-    /// Bytes that were not read yet.
+    /// How many bytes were not read yet.
     pub(super) fn behind(&self) -> u64 {
         self.length.saturating_sub(self.offset)
     }
@@ -115,7 +115,7 @@ impl Follower {
     }
 }
 
-/// Where the line begins that has not ended yet. One that is longer than any line may be is not looked for.
+/// Where the unfinished line begins. The search stops at the length that a line may have.
 fn line_start(file: &File, length: u64) -> io::Result<u64> {
     let mut last = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(super::lines::MAX_LINE)];
     let from = length - last.len() as u64;
@@ -133,10 +133,10 @@ fn first_bytes(file: &File) -> io::Result<Vec<u8>> {
     Ok(first)
 }
 
-/// The file that a position is of, which may have another name in the same directory by now: the same file, or a copy that
-/// was made before it was truncated.
+/// The file of a position, which may have another name in the same directory by now. It is the same file, or a copy
+/// that was made before the file was truncated.
 pub(super) fn find(position: &Position, format: Format) -> Option<Follower> {
-    /// Entries of a directory that are looked at.
+    /// How many entries of a directory the search looks at.
     const MOST: usize = 10_000;
     let (directory, stem) = (position.path.parent()?, position.path.file_stem()?.as_encoded_bytes());
     let entries = directory.read_dir().ok()?.take(MOST).flatten();
@@ -145,7 +145,7 @@ pub(super) fn find(position: &Position, format: Format) -> Option<Follower> {
         let metadata = path.metadata().ok()?;
         let is_file = metadata.is_file() && metadata.len() >= position.offset;
         let same = Id::of(&metadata).may_be(position.id);
-        // Nothing tells a copy of an empty file.
+        // Nothing identifies a copy of an empty file.
         is_file.then_some(same).filter(|same| *same || position.head.bytes > 0)
     };
     let mut candidates: Vec<_> =
@@ -154,7 +154,7 @@ pub(super) fn find(position: &Position, format: Format) -> Option<Follower> {
     candidates.into_iter().find_map(|(_, path)| resume(&path, position, format))
 }
 
-/// Opens a file where it was left off, if it still begins as it did.
+/// Opens a file at a known position, if it still begins with the same bytes.
 pub(super) fn resume(path: &Path, position: &Position, format: Format) -> Option<Follower> {
     let follower = Follower::open(path, Start::At(position.offset), format).ok()?;
     let first = first_bytes(&follower.file).ok()?;

@@ -1,4 +1,4 @@
-//! Which format a file has.
+//! The format of a file.
 
 use serde::Deserialize;
 
@@ -12,7 +12,7 @@ use super::{
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// What the first lines that can be read are in; each file for itself, and anew after each rotation.
+    /// The format of the first readable lines; for each file separately, and again after each rotation.
     #[default]
     Auto,
     /// Common or combined: Apache, nginx, Traefik's default.
@@ -27,7 +27,7 @@ pub enum Format {
 impl Format {
     const TRIED: [Self; 3] = [Self::Combined, Self::Caddy, Self::Traefik];
 
-    /// Reads a line, and settles for the format that it was in.
+    /// Reads a line, and settles for its format.
     pub(super) fn parse(&mut self, line: &str) -> Result<Entry, Unparsed> {
         match self {
             Self::Combined => clf::parse(line),

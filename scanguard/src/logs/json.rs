@@ -1,5 +1,5 @@
-//! The JSON access logs of Caddy and of Traefik. Of each line only what is looked at is taken: cookies, authorization
-//! and the rest of the headers are passed over.
+//! The JSON access logs of Caddy and of Traefik. The code takes only the needed fields of each line. It skips cookies,
+//! authorization and the other headers.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -16,8 +16,8 @@ struct Caddy {
 
 #[derive(Deserialize)]
 struct CaddyRequest {
-    /// Since 2.5; `client_ip` beside it is what Caddy believes of X-Forwarded-For, by default its first entry, which anybody
-    /// can write.
+    /// Since 2.5. Caddy also writes `client_ip`: what it believes of X-Forwarded-For. By default this is the first
+    /// entry, which anybody can write.
     remote_ip: Option<String>,
     /// Before 2.5, with the port.
     remote_addr: Option<String>,
@@ -39,7 +39,7 @@ struct CaddyHeaders {
     forwarded: Vec<String>,
 }
 
-/// Seconds since 1970 unless `time_format` says otherwise.
+/// Seconds since 1970, unless `time_format` sets another format.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Time {
@@ -58,7 +58,7 @@ impl Time {
     }
 }
 
-/// Reads a line of Caddy's.
+/// Reads a line of Caddy's log.
 pub(super) fn caddy(line: &str) -> Result<Entry, Unparsed> {
     let Caddy { ts, status, request } = serde_json::from_str(line).map_err(|_| Unparsed::Syntax)?;
     let peer = request.remote_ip.as_deref().or(request.remote_addr.as_deref());
@@ -73,7 +73,7 @@ pub(super) fn caddy(line: &str) -> Result<Entry, Unparsed> {
     };
     Ok(Entry {
         peer: Peer::Address(peer),
-        // A header that is there twice is one list (RFC 9110, 5.3).
+        // A header that occurs twice is one list (RFC 9110, 5.3).
         forwarded: Some(request.headers.forwarded.join(",")).filter(|list| !list.is_empty()),
         time: ts.and_then(|time| time.timestamp()),
         said: words.examine(),
@@ -86,8 +86,8 @@ struct Traefik {
     /// Address and port of the connection.
     #[serde(rename = "ClientAddr")]
     address: String,
-    /// The address without port, or X-Forwarded-For instead, if there was one: as it came, while the header's own field is
-    /// what Traefik made of it.
+    /// The address without port, or X-Forwarded-For instead, if there was one. It is the header as it arrived, while
+    /// the field of the header has Traefik's version of it.
     #[serde(rename = "ClientHost")]
     client: Option<String>,
     #[serde(rename = "StartUTC")]
@@ -106,7 +106,7 @@ struct Traefik {
     referer: Option<String>,
 }
 
-/// Reads a line of Traefik's.
+/// Reads a line of Traefik's log.
 pub(super) fn traefik(line: &str) -> Result<Entry, Unparsed> {
     let line: Traefik = serde_json::from_str(line).map_err(|_| Unparsed::Syntax)?;
     let peer = address(&line.address).ok_or(Unparsed::Address)?;

@@ -1,34 +1,34 @@
 //! Bytes to lines, in bounded memory.
 
-/// A longer line is skipped: servers cut a request at 8 KiB, and escapes make four bytes of one.
+/// A longer line is skipped: servers cut a request at 8 KiB, and escapes turn one byte into four.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
-/// What comes out.
+/// A line of a file.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Line<'b> {
     /// Without its end.
     Whole(&'b [u8]),
-    /// One that was too long: only that it was.
+    /// A line that was too long, without its contents.
     TooLong,
 }
 
-/// The line that is under way.
+/// The unfinished line.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
-    /// All bytes of it so far, also where they are not kept.
+    /// All bytes of it so far, including those that are not kept.
     length: u64,
-    /// It is too long, which was said; its rest is passed over.
+    /// It is too long, and this was reported. Its rest is skipped.
     skipping: bool,
 }
 
 impl Lines {
-    /// Bytes of the line that has not ended yet.
+    /// Length in bytes of the line that has not ended yet.
     pub(super) fn pending(&self) -> u64 {
         self.length
     }
 
-    /// Takes bytes, hands on the lines that end in them.
+    /// Takes bytes, and passes on the lines that end in them.
     pub(super) fn push(&mut self, bytes: &[u8], hand: &mut dyn FnMut(Line<'_>)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let ends = part.ends_with(b"\n");
@@ -50,7 +50,7 @@ impl Lines {
         }
     }
 
-    /// Hands on what there is of a line without end: nothing more will come.
+    /// Passes on a last line without an end: no more bytes will come.
     pub(super) fn end(&mut self, hand: &mut dyn FnMut(Line<'_>)) {
         if !self.begun.is_empty() {
             hand(Line::Whole(self.begun.trim_ascii_end()));

@@ -1,16 +1,16 @@
-//! Metrics of access logs. No file and no address is ever a label.
+//! Metrics of access logs. No file name and no address is ever a label.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::reader::Skipped;
 use crate::metrics::{Register, level};
 
-/// What could not be done.
+/// What failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failed {
     /// Opening a file.
     Open,
-    /// Reading one.
+    /// Reading a file.
     Read,
     /// Reading or writing the state file.
     State,
@@ -28,12 +28,12 @@ impl Failed {
     }
 }
 
-/// What became of a file that was followed.
+/// How a followed file was replaced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Replaced {
     /// It was renamed or removed.
     Renamed,
-    /// It was truncated, or written anew.
+    /// It was truncated or written anew.
     Truncated,
 }
 
@@ -101,23 +101,23 @@ impl LogMetrics {
         Ok(metrics)
     }
 
-    /// So many requests were looked at.
+    /// This many requests were examined.
     pub fn heard(&self, count: usize) {
         self.heard.inc_by(count as u64);
     }
 
-    /// A line was not.
+    /// A line was skipped.
     pub fn skipped(&self, why: Skipped) {
         self.skipped.with_label_values(&[why.label()]).inc();
     }
 
-    /// So many files are followed, and so many bytes of them are still to be read.
+    /// This many files are followed, and this many of their bytes are not read yet.
     pub fn following(&self, files: usize, behind: u64) {
         self.files.set(level(files));
         self.behind.set(level(behind));
     }
 
-    /// So many files are left out; whether that is more than before.
+    /// This many files are left out. Returns whether that is more than before.
     pub fn left_out(&self, files: usize) -> bool {
         let files = level(files);
         let before = self.left_out.get();
@@ -130,7 +130,7 @@ impl LogMetrics {
         self.replaced.with_label_values(&[how.label()]).inc();
     }
 
-    /// Something could not be done.
+    /// An operation failed.
     pub fn failed(&self, what: Failed) {
         self.errors.with_label_values(&[what.label()]).inc();
     }

@@ -1,10 +1,10 @@
-//! Access logs of web servers: what clients asked for over TLS too, where the wire shows nothing.
+//! Access logs of web servers: they also have the requests over TLS, which the wire does not show.
 //!
 //! ```text
-//! tail (files, rotation) -> lines (bytes to lines) -> format (a line to an entry) -> client (who it was) -> Utterance
+//! tail (files, rotation) -> lines (bytes to lines) -> format (a line to an entry) -> client (who it was) -> ContentEvent
 //! ```
-//! Everything but `tail`, `follower`, `state` and `task` is pure. The same rules as for requests on the wire apply to what
-//! comes out.
+//! All of this except `tail`, `follower`, `state` and `task` is pure. The events go through the same rules as requests
+//! on the wire.
 
 mod clf;
 mod client;

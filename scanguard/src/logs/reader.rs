@@ -1,4 +1,4 @@
-//! A line of an access log to what the rules look at.
+//! Turns a line of an access log into an event for the rules.
 
 use std::net::IpAddr;
 
@@ -6,22 +6,22 @@ use jiff::{SignedDuration, Timestamp};
 use scanguard_common::address::{Address, SourceMask};
 
 use super::{client::Trusted, entry::Unparsed, format::Format, lines::Line, settings::Settings};
-use crate::content::{Proof, Service, Utterance};
+use crate::content::{ContentEvent, Proof, Service};
 
 /// Why a line was skipped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Skipped {
     /// It is longer than 16 KiB.
     TooLong,
-    /// It has not the form of its file's format.
+    /// It does not have the form of its file's format.
     Syntax,
     /// There is no address where the client's should be.
     Address,
     /// It is older than `logs.max_age`.
     Old,
-    /// The client is this host itself: a proxy on it, whose network is not in `logs.trusted_proxies`.
+    /// The client is this host itself: a proxy on this host whose network is not in `logs.trusted_proxies`.
     Local,
-    /// It came by a trusted proxy that does not say whom from.
+    /// It came through a trusted proxy that does not give the client's address.
     Proxy,
 }
 
@@ -53,7 +53,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// One as the settings say. Of IPv6 clients so many bits are kept.
+    /// A reader with these settings. This many bits of IPv6 clients are kept.
     pub fn new(settings: &Settings, ipv6_prefix: u8) -> Self {
         Self {
             format: settings.format,
@@ -63,16 +63,16 @@ impl Reader {
         }
     }
 
-    /// The format of a file of which nothing was read yet.
+    /// The format of a file before its first line.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Reads a line of a file whose format is `format`, which may be settled by it.
+    /// Reads a line of a file whose format is `format`. The line may settle the format.
     ///
     /// # Errors
-    /// Why there is nothing in it for the rules.
-    pub fn read(&self, format: &mut Format, line: &[u8], now: Timestamp) -> Result<Utterance, Skipped> {
+    /// Why the line gives no event for the rules.
+    pub fn read(&self, format: &mut Format, line: &[u8], now: Timestamp) -> Result<ContentEvent, Skipped> {
         let line = String::from_utf8_lossy(line);
         let entry = format.parse(line.trim_start()).map_err(|why| match why {
             Unparsed::Syntax => Skipped::Syntax,
@@ -85,7 +85,7 @@ impl Reader {
         if is_local(client) {
             return Err(Skipped::Local);
         }
-        Ok(Utterance {
+        Ok(ContentEvent {
             source: self.mask.apply(Address::from(client)),
             service: Service::Log,
             client_port: None,
@@ -99,7 +99,7 @@ impl Reader {
         format: &mut Format,
         line: &Line<'_>,
         now: Timestamp,
-    ) -> Option<Result<Utterance, Skipped>> {
+    ) -> Option<Result<ContentEvent, Skipped>> {
         match line {
             Line::Whole([]) => None,
             Line::Whole(line) => Some(self.read(format, line, now)),

@@ -13,26 +13,26 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// Entries of `files`, and of `trusted_proxies`.
+/// How many entries `files` and `trusted_proxies` may have.
 const MAX_ENTRIES: usize = 256;
 
-/// The default of `logs.max_age`: no longer than the windows of the rules, and longer than servers buffer lines.
+/// The default of `logs.max_age`: not longer than the windows of the rules, and longer than servers buffer lines.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// `[logs]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Paths and patterns of files. Empty: none are read.
+    /// Paths and patterns of files. If there are none, no logs are read.
     pub files: Vec<String>,
-    /// What is in them.
+    /// The format of the files.
     pub format: Format,
     /// Proxies whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether files that are there at the first start are read from their beginning.
+    /// Whether files that exist at the first start are read from their beginning.
     pub from_start: bool,
     /// Older lines are skipped.
     pub max_age: Duration,
-    /// Where it is kept how far each file was read.
+    /// The file that keeps how far each log was read.
     pub state: PathBuf,
 }
 
@@ -78,7 +78,7 @@ fn file(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// An address, or a network as it is written.
+/// An address, or a network in its usual notation.
 fn proxy(text: &str) -> Result<IpNet, String> {
     let net = network(text)?;
     if net.prefix_len() == 0 {

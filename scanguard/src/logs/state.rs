@@ -1,4 +1,4 @@
-//! How far each file was read, so that the next agent goes on from there.
+//! How far each file was read, so that the next agent continues there.
 
 use std::{
     fs::Metadata,
@@ -16,12 +16,13 @@ use crate::whole_file;
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
-/// All files that can be followed, with long paths, are 2 MiB.
+/// All files that can be followed, with long paths, take 2 MiB.
 const MAX_FILE_BYTES: u64 = 8 << 20;
-/// Bytes at the beginning of a log that tell it from the one that takes its place: more than one line's time.
+/// How many bytes at the beginning of a log distinguish it from its successor: they have the time of more than one
+/// line.
 pub(super) const HEAD_BYTES: u16 = 256;
 
-/// What is kept.
+/// The contents of the state file.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -36,7 +37,7 @@ pub struct State {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Position {
-    /// Where it was seen last.
+    /// Its last known path.
     pub(super) path: PathBuf,
     #[serde(flatten)]
     pub(super) id: Id,
@@ -45,7 +46,7 @@ pub(super) struct Position {
     pub(super) head: Head,
 }
 
-/// What a file is, whatever its name.
+/// The identity of a file, whatever its name.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub(super) struct Id {
     device: u64,
@@ -57,19 +58,19 @@ impl Id {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 
-    /// Whether this is the other one, though the device's number may be another since the host was started.
+    /// Whether this is the same file. The device's number may differ since the host was started.
     pub(super) fn may_be(self, other: Self) -> bool {
         self.inode == other.inode
     }
 }
 
-/// The first bytes of a file. Inodes are used again, and copytruncate keeps them.
+/// The first bytes of a file. File systems reuse inodes, and copytruncate keeps them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Head {
-    /// How many: at most [`HEAD_BYTES`].
+    /// How many bytes: at most [`HEAD_BYTES`].
     pub(super) bytes: u16,
-    /// Their hash (FNV-1a). What they say of people is not kept.
+    /// Their hash (FNV-1a). The bytes themselves have personal data and are not kept.
     pub(super) hash: u64,
 }
 
@@ -92,10 +93,10 @@ impl State {
         Self { version: VERSION, saved, files }
     }
 
-    /// Reads the file; none if there is none.
+    /// Reads the file; nothing if it does not exist.
     ///
     /// # Errors
-    /// It could not be read, or is not what this version writes.
+    /// It could not be read, or it does not have this version's format.
     pub(super) fn load(path: &Path) -> io::Result<Option<Self>> {
         let Some(bytes) = whole_file::read_if_there(path, MAX_FILE_BYTES)? else {
             return Ok(None);
@@ -103,10 +104,10 @@ impl State {
         Self::parse(&bytes).map(Some)
     }
 
-    /// Reads what such a file has.
+    /// Parses the contents of such a file.
     ///
     /// # Errors
-    /// It is not what this version writes.
+    /// They do not have this version's format.
     pub fn parse(bytes: &[u8]) -> io::Result<Self> {
         let state: Self = serde_json::from_slice(bytes)?;
         if state.version != VERSION {
@@ -119,7 +120,7 @@ impl State {
     /// Writes the file: whole or not at all.
     ///
     /// # Errors
-    /// It could not be written; what was there before still is.
+    /// It could not be written. The file that was there before is unchanged.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         whole_file::replace(path, &serde_json::to_vec(self).map_err(io::Error::from)?)
     }

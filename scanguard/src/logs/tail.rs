@@ -1,9 +1,9 @@
-//! All log files: which there are, what became of them, and what was added.
+//! All log files: which there are, how they were rotated, and their new lines.
 //!
-//! Files are looked at once a second rather than waited for by inotify: a look costs one `stat` for each of at most 256
-//! files, works on every file system and for files behind links, needs nothing to be set up again when a directory is
-//! replaced, and finds what happened while the agent was not there by the same way. inotify's queue may overflow, after
-//! which all of this would have to be done anyway; and the rules look once a second.
+//! The agent looks at the files once a second and does not use inotify. A look costs one `stat` for each of at most
+//! 256 files. It works on every file system and for files behind links. It needs no new setup when a directory is
+//! replaced, and finds what happened before the agent started in the same way. inotify's queue may overflow, and then
+//! all of this would be necessary anyway; and the rules look once a second.
 
 use std::{
     cmp::Reverse,
@@ -25,41 +25,41 @@ use super::{
     state::{Id, Position, State},
 };
 use crate::{
-    content::Utterance,
+    content::ContentEvent,
     logs::metrics::{Failed, LogMetrics, Replaced},
 };
 
-/// Files that are followed at once.
+/// How many files are followed at once.
 const MAX_FILES: usize = 256;
-/// Files that a pattern finds, of which the newest are followed.
+/// How many files a pattern may find. Of these, the newest are followed.
 const MAX_FOUND: usize = 10_000;
-/// Files that were renamed or removed, and may still be written to.
+/// How many renamed or removed files are kept open, because the server may still write to them.
 const MAX_LEAVING: usize = 64;
-/// Looks at such a file without anything new, after which it is let go: servers open the new one within seconds.
+/// After this many looks without anything new, such a file is closed: servers open the new one within seconds.
 const LEAVING_LOOKS: u32 = 60;
-/// Positions of files that are no longer followed.
+/// How many positions of files that are no longer followed are kept.
 const MAX_REMEMBERED: usize = 1_024;
-/// Patterns are looked up at every such look.
+/// Every how many looks the patterns are expanded.
 const LOOKS_PER_PATTERN: u64 = 10;
-/// What is read of a file before it is another one's turn: bytes.
+/// How many bytes of a file are read before the next file's turn.
 const READ_BYTES: usize = 64 * 1024;
-/// What is read before it is handed on: bytes.
+/// How many bytes are read before the events are passed on.
 const BATCH_BYTES: usize = 256 * 1024;
-/// By how much the clock that stamps files is behind.
+/// How far the clock of file times lags behind.
 const CLOCK_SLACK: Duration = Duration::from_millis(20);
 
-/// A path, and the file that is there.
+/// A path, and the file there.
 #[derive(Default)]
 struct Slot {
     follower: Option<Follower>,
-    /// What was found there at this look.
+    /// The file that this look found there.
     there: Option<Id>,
-    /// What was said about it last.
+    /// The last message about it.
     said: Option<String>,
 }
 
 impl Slot {
-    /// Says what is wrong with a path, once.
+    /// Reports a problem with a path, once.
     fn fail(&mut self, path: &Path, error: &io::Error, failed: Failed, metrics: &LogMetrics) {
         metrics.failed(failed);
         let message = error.to_string();
@@ -80,19 +80,19 @@ pub(super) struct Tail {
     leaving: Vec<Follower>,
     /// How far files were read that are not open now.
     remembered: Vec<Position>,
-    /// Files that were made before this, and that nobody remembers, are old.
+    /// Files that are older than this, and whose position is unknown, are old.
     since: SystemTime,
     is_first_start: bool,
     looks: u64,
-    /// Whose turn it is.
+    /// The file whose turn it is.
     turn: usize,
     buffer: Vec<u8>,
-    heard: Vec<Utterance>,
+    heard: Vec<ContentEvent>,
     saved: Vec<Position>,
 }
 
 impl Tail {
-    /// Goes on where the state file says. Whatever is wrong with it is reported, and no reason not to start.
+    /// Continues where the state file says. A problem with that file is reported, and does not prevent the start.
     pub(super) fn new(settings: Settings, ipv6_prefix: u8, metrics: Arc<LogMetrics>) -> Self {
         let state = State::load(&settings.state).unwrap_or_else(|error| {
             metrics.failed(Failed::State);
@@ -138,7 +138,7 @@ impl Tail {
         self.metrics.following(count, behind);
     }
 
-    /// Reads some of what was added; how many bytes. What was said in it is to be [taken](Self::take).
+    /// Reads some of the new bytes, and returns how many. The events are to be [taken](Self::take).
     pub(super) fn read(&mut self, now: Timestamp) -> usize {
         let Self { reader, metrics, slots, leaving, turn, buffer, heard, .. } = self;
         let mut followers: Vec<_> =
@@ -164,15 +164,15 @@ impl Tail {
         bytes
     }
 
-    /// What was said in the lines that were read.
-    pub(super) fn take(&mut self) -> Vec<Utterance> {
+    /// The events of the lines that were read.
+    pub(super) fn take(&mut self) -> Vec<ContentEvent> {
         std::mem::take(&mut self.heard)
     }
 
-    /// Writes down how far the files were read, if that has changed.
+    /// Saves how far the files were read, if that has changed.
     pub(super) fn save(&mut self, now: Timestamp) {
         let followers = self.slots.values().filter_map(|slot| slot.follower.as_ref()).chain(&self.leaving);
-        // Also of files that could not be opened this time; the newest of those that were let go.
+        // This includes files that could not be opened this time; of the closed files, it includes the newest.
         let others = self.remembered.iter().rev().take(MAX_FILES).cloned();
         let positions: Vec<_> = followers.map(Follower::position).chain(others).collect();
         if positions == self.saved {
@@ -188,14 +188,15 @@ impl Tail {
         }
     }
 
-    /// The agent ends, or follows other logs from now on.
+    /// To be called when the agent ends, or follows other logs from now on.
     pub(super) fn close(mut self, now: Timestamp) {
         self.save(now);
         self.metrics.following(0, 0);
     }
 
-    /// Looks up the patterns. Of too many files those are followed that are named, then those that were written to last: a server that
-    /// makes a new file each day is followed however many old ones there are.
+    /// Expands the patterns. If there are too many files, those that the settings name are followed first, then those
+    /// that were written to last. So a server that makes a new file each day is followed, however many old ones there
+    /// are.
     fn expand(&mut self) {
         let mut paths = Vec::new();
         for pattern in &self.settings.files {
@@ -203,7 +204,8 @@ impl Tail {
                 paths.push((None, PathBuf::from(pattern)));
                 continue;
             }
-            // The configuration was refused if it were no pattern; what cannot be looked into has no logs for us.
+            // The configuration would have been refused if this were no pattern. A directory that cannot be read has
+            // no logs for us.
             let found = glob::glob(pattern).into_iter().flatten().flatten().take(MAX_FOUND);
             paths.extend(found.filter_map(|path| {
                 let metadata = path.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -262,7 +264,7 @@ impl Tail {
         let free = self.slots.iter().filter(|(_, slot)| slot.follower.is_none());
         let free: Vec<_> = free.filter_map(|(path, slot)| Some((path.clone(), slot.there?))).collect();
         for (path, id) in free {
-            // By another name it is followed already: a link, or a name that a pattern found too.
+            // It is already followed by another name: by a link, or by a name that a pattern found too.
             if self.follows(id) {
                 continue;
             }
@@ -299,7 +301,7 @@ impl Tail {
             }
             is_known = true;
         }
-        // It has the number of one that was read, but begins with something else: all of it is new.
+        // It has the inode of a file that was read, but another beginning: all of it is new.
         let start = if is_known || self.is_new(path)? { Start::Beginning } else { Start::End };
         Follower::open(path, start, format)
     }
@@ -310,19 +312,19 @@ impl Tail {
         }
         Ok(match fs::metadata(path)?.created() {
             Ok(created) => created + CLOCK_SLACK >= self.since,
-            // The file system does not say: what came while this agent was there is.
+            // The file system does not tell. Lines that came while this agent was running are read.
             Err(_) => self.looks > 0,
         })
     }
 
-    /// Files that were rotated while no agent was there are read to their ends.
+    /// Files that were rotated while no agent was running are read to their ends.
     fn find_left_over(&mut self) {
         let format = self.reader.format();
         for position in std::mem::take(&mut self.remembered) {
             match follower::find(&position, format) {
                 Some(follower) if self.follows(follower.id) => {}
                 Some(follower) => self.leaving.push(follower),
-                // It may be there again, or be allowed to be read, later.
+                // It may exist again, or become readable, later.
                 None => self.remembered.push(position),
             }
         }
@@ -332,7 +334,7 @@ impl Tail {
         self.slots.values().any(|slot| slot.follower.as_ref().is_some_and(|follower| follower.id == id))
     }
 
-    /// Files that were truncated are read from their beginning, and what was not yet read of them in their copies.
+    /// Truncated files are read from their beginning. Lines that were not read before are read from their copies.
     fn find_truncated(&mut self) {
         let format = self.reader.format();
         for (path, slot) in &mut self.slots {
@@ -353,7 +355,7 @@ impl Tail {
         }
     }
 
-    /// Lets go of files that left and to which nothing is added any more, and of the oldest if there are too many.
+    /// Closes files that left and get nothing new any more, and the oldest ones if there are too many.
     fn let_go(&mut self, now: Timestamp) {
         let Self { reader, metrics, leaving, remembered, heard, .. } = self;
         let mut place = 0;
@@ -376,13 +378,13 @@ impl Tail {
 fn take_in(
     reader: &Reader,
     metrics: &LogMetrics,
-    heard: &mut Vec<Utterance>,
+    heard: &mut Vec<ContentEvent>,
     format: &mut Format,
     line: &Line<'_>,
     now: Timestamp,
 ) {
     match reader.read_line(format, line, now) {
-        Some(Ok(utterance)) => heard.push(utterance),
+        Some(Ok(event)) => heard.push(event),
         Some(Err(skipped)) => metrics.skipped(skipped),
         None => {}
     }

@@ -1,4 +1,4 @@
-//! Follows the logs beside the agent's loop, and hands on what was said in them.
+//! Follows the logs beside the agent's loop, and passes on their events.
 
 use std::{
     sync::Arc,
@@ -13,28 +13,29 @@ use tokio::{
 };
 
 use super::{settings::Settings, tail::Tail};
-use crate::{content::Utterance, logs::metrics::LogMetrics};
+use crate::{content::ContentEvent, logs::metrics::LogMetrics};
 
-/// How often the files are looked at.
+/// How often the task looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// What is read at most between two looks: bytes. Some 20,000 lines, a flood of which must not take the CPU.
+/// How many bytes it reads at most between two looks. That is some 20,000 lines; a flood of lines must not take the
+/// CPU.
 const LOOK_BYTES: usize = 4 << 20;
-/// How often it is written down how far they were read.
+/// How often it saves how far the files were read.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long it may take to write this down in the end.
+/// How long the last save may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The logs that are followed.
+/// The followed logs.
 pub struct Logs {
-    heard: mpsc::Receiver<Vec<Utterance>>,
+    heard: mpsc::Receiver<Vec<ContentEvent>>,
     follower: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Logs {
-    /// Follows what the settings say, which may be nothing. Of IPv6 clients so many bits are kept.
+    /// Follows the logs of the settings, if there are any. This many bits of IPv6 clients are kept.
     pub fn follow(settings: &Settings, ipv6_prefix: u8, metrics: &Arc<LogMetrics>) -> Self {
-        // One batch waits while another is made.
+        // One batch waits while the next is made.
         let (hand, heard) = mpsc::channel(1);
         let follower = (!settings.files.is_empty()).then(|| {
             let (stop, stopped) = oneshot::channel();
@@ -44,8 +45,8 @@ impl Logs {
         Self { heard, follower }
     }
 
-    /// What was said in lines that were added; none if no logs are followed. May be given up and asked again.
-    pub async fn next(&mut self) -> Option<Vec<Utterance>> {
+    /// The events of new lines; nothing if no logs are followed. The caller may cancel this and call it again.
+    pub async fn next(&mut self) -> Option<Vec<ContentEvent>> {
         let said = self.heard.recv().await;
         if said.is_none()
             && let Some((_, follower)) = self.follower.take()
@@ -56,12 +57,12 @@ impl Logs {
         said
     }
 
-    /// Ends it: what was read is handed to `hear`, and the next one goes on right after that.
-    pub async fn end(&mut self, hear: &mut dyn FnMut(Vec<Utterance>)) {
+    /// Ends the task: passes the last events to `hear`. The next task continues right behind them.
+    pub async fn end(&mut self, hear: &mut dyn FnMut(Vec<ContentEvent>)) {
         let Some((stop, follower)) = self.follower.take() else {
             return;
         };
-        // It may have ended by itself, which is said below.
+        // The task may have ended by itself, which is reported below.
         let _ = stop.send(());
         let ended = async {
             while let Some(batch) = self.heard.recv().await {
@@ -79,7 +80,7 @@ impl Logs {
     }
 }
 
-async fn follow(mut tail: Tail, hand: mpsc::Sender<Vec<Utterance>>, mut stopped: oneshot::Receiver<()>) {
+async fn follow(mut tail: Tail, hand: mpsc::Sender<Vec<ContentEvent>>, mut stopped: oneshot::Receiver<()>) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut saved = Instant::now();
@@ -94,7 +95,7 @@ async fn follow(mut tail: Tail, hand: mpsc::Sender<Vec<Utterance>>, mut stopped:
         while left > 0 && stopped.is_empty() {
             let read = block_in_place(|| tail.read(Timestamp::now()));
             let batch = tail.take();
-            // Only the agent's end closes it, and by then `end` takes what there is.
+            // Only the agent's end closes it, and then `end` takes what is there.
             if !batch.is_empty() && hand.send(batch).await.is_err() {
                 return;
             }

@@ -10,7 +10,7 @@ use super::{
     reader::{Reader, Skipped},
     settings::Settings,
 };
-use crate::content::{Junk, Oddity, Proof, Request, Said, Service, Utterance};
+use crate::content::{ContentEvent, Junk, Oddity, Proof, Request, Said, Service};
 
 /// A minute after the last line.
 const NOW: &str = "2026-11-24T10:22:56Z";
@@ -20,7 +20,7 @@ fn reader(trusted: &[&str]) -> Reader {
     Reader::new(&Settings { trusted_proxies, ..Settings::default() }, 64)
 }
 
-fn read_all(reader: &Reader, log: &str) -> (Format, Vec<Result<Utterance, Skipped>>) {
+fn read_all(reader: &Reader, log: &str) -> (Format, Vec<Result<ContentEvent, Skipped>>) {
     let mut format = Format::Auto;
     let now = NOW.parse().unwrap();
     let read = log.lines().map(|line| reader.read(&mut format, line.as_bytes(), now)).collect();
@@ -28,7 +28,7 @@ fn read_all(reader: &Reader, log: &str) -> (Format, Vec<Result<Utterance, Skippe
 }
 
 /// Who said what, in short: source, method, path, status, oddities.
-fn short(said: &Utterance) -> String {
+fn short(said: &ContentEvent) -> String {
     let source = said.source.to_ip();
     match &said.said {
         Said::Request(request) => {

@@ -1,5 +1,5 @@
-//! Routes, handed on as they are read. The kernel makes the next part of them only when there is room for it in the socket, so
-//! that a million routes take no memory here; the requests of rtnetlink queue whatever comes.
+//! Reads routes and passes them on one by one. The kernel makes the next part only when the socket has room for it, so
+//! that a million routes take no memory here. The requests of rtnetlink would queue all of them.
 
 use std::io;
 
@@ -24,7 +24,7 @@ const ALIGNMENT: usize = 4;
 pub(super) struct Dump {
     socket: TokioSocket,
     buffer: Vec<u8>,
-    /// Of the last request.
+    /// The sequence number of the last request.
     sequence: u32,
 }
 
@@ -33,15 +33,15 @@ impl Dump {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         socket.socket_mut().bind_auto()?;
         socket.socket_mut().connect(&SocketAddr::new(0, 0))?;
-        // Only then does the kernel leave out what is not asked for.
+        // Only then does the kernel filter by the request.
         socket.socket_mut().set_netlink_get_strict_chk(true)?;
         Ok(Self { socket, buffer: Vec::with_capacity(BUFFER), sequence: 0 })
     }
 
-    /// Hands on the routes of all tables that are of one kind.
+    /// Passes on the routes of one kind from all tables.
     ///
     /// # Errors
-    /// The kernel did not answer, or said no.
+    /// The kernel did not answer, or refused.
     pub(super) async fn routes(
         &mut self,
         family: AddressFamily,
@@ -66,7 +66,7 @@ impl Dump {
         }
     }
 
-    /// What was received; whether that was all.
+    /// Handles received messages. Returns whether they were the last.
     fn take(&self, take: &mut (dyn FnMut(RouteMessage) + Send)) -> Result<bool, NetworkError> {
         let mut rest = self.buffer.as_slice();
         while !rest.is_empty() {
@@ -80,7 +80,7 @@ impl Dump {
                     continue;
                 }
             };
-            // What is left of a request that was given up.
+            // The rest of a request that was cancelled.
             if header.sequence_number != self.sequence {
                 continue;
             }
@@ -91,7 +91,7 @@ impl Dump {
                 }
                 NetlinkPayload::Done(_) => return Ok(true),
                 NetlinkPayload::Error(error) => return Err(Error::NetlinkError(error).into()),
-                // Nothing else is an answer to this.
+                // Other messages do not answer this request.
                 _ => {}
             }
         }

@@ -10,12 +10,12 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 
 use super::{FAMILIES, Network, NetworkError};
 
-/// What the routes say.
+/// The contents of the routes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Routes {
     /// Next hops of default routes, in any table.
     pub gateways: BTreeSet<IpAddr>,
-    /// Networks that routes without a next hop lead to, by the index of their interface.
+    /// Networks of routes without a next hop, by the index of their interface.
     pub attached: BTreeMap<u32, BTreeSet<IpNet>>,
 }
 
@@ -58,7 +58,7 @@ impl Routes {
     }
 }
 
-/// Those of a route, and of each of its paths where it has several.
+/// The next hops of a route; it may have several paths.
 fn next_hops(attributes: &[RouteAttribute]) -> Box<dyn Iterator<Item = IpAddr> + '_> {
     Box::new(attributes.iter().flat_map(|attribute| -> Box<dyn Iterator<Item = IpAddr> + '_> {
         match attribute {

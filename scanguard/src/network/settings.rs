@@ -7,11 +7,11 @@ use crate::settings::Section;
 /// `[network]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
-    /// Networks that are routed to this host, beside its own addresses.
+    /// Networks that are routed to this host, in addition to its own addresses.
     pub home: Vec<IpNet>,
 }
 
-/// The kernel's trie holds a few times as many, local ones among them.
+/// The kernel's trie has room for a few times as many, including local ones.
 const MAX_HOME: usize = 4_096;
 
 impl Settings {
@@ -22,7 +22,7 @@ impl Settings {
     }
 }
 
-/// A network as it is written: no bits beyond its prefix, and not everything.
+/// A network in its usual notation: it has no bits beyond its prefix, and it is not everything.
 fn prefix(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text.parse().map_err(|_| match text.parse::<std::net::IpAddr>() {
         Ok(address) => {

@@ -1,4 +1,4 @@
-//! What a source did in some time: the unit in which deltas, histories and windows count.
+//! The activity of a source in some time: the unit of deltas, histories and windows.
 
 use scanguard_common::{
     account::{COUNT_SLOTS, Distinct, Sample, SourceState},
@@ -21,30 +21,30 @@ use super::{
 pub struct Counts([u32; COUNT_SLOTS]);
 
 impl Counts {
-    /// None.
+    /// No probes.
     pub const ZERO: Self = Self([0; COUNT_SLOTS]);
 
-    /// Adds up; stays at the largest number rather than wrap.
+    /// Adds other numbers. It stays at the largest number rather than wrap.
     pub fn add(&mut self, other: &Self) {
         add(&mut self.0, &other.0);
     }
 
-    /// All of them.
+    /// The sum over all classes.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|count| u64::from(*count)).sum()
     }
 
-    /// Those of one class.
+    /// Probes of one class.
     pub fn of(&self, class: ProbeClass) -> u64 {
         u64::from(self.0[class.index()])
     }
 
-    /// Those of several classes together.
+    /// Probes of several classes together.
     pub fn of_any(&self, classes: &[ProbeClass]) -> u64 {
         classes.iter().map(|class| self.of(*class)).sum()
     }
 
-    /// The same with only some classes left.
+    /// The same numbers with only these classes.
     #[must_use]
     pub fn only(&self, classes: &[ProbeClass]) -> Self {
         let mut left = Self::ZERO;
@@ -54,7 +54,7 @@ impl Counts {
         left
     }
 
-    /// Classes with any, the most frequent first.
+    /// Classes with any probes, the most frequent first.
     pub fn by_frequency(&self) -> Vec<(ProbeClass, u64)> {
         let mut present: Vec<_> = ProbeClass::ALL
             .into_iter()
@@ -80,7 +80,7 @@ fn since<const N: usize>(now: &[u32; N], before: &[u32; N]) -> [u32; N] {
     delta
 }
 
-/// The counters of a source as they were at some time.
+/// The counters of a source at some time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Totals {
@@ -98,7 +98,7 @@ impl From<&SourceState> for Totals {
     }
 }
 
-/// [`Totals`] for as long as nothing new comes of a source.
+/// [`Totals`] of a source while it sends nothing new.
 pub(super) type PackedTotals = Packed<4>;
 
 impl Totals {
@@ -115,9 +115,9 @@ impl Totals {
     }
 }
 
-/// Counters of a source.
+/// Number of a source's counters.
 const COUNTERS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
-/// Words of an activity: counters first, bitmaps after them.
+/// Number of words of an activity: first counters, then bitmaps.
 const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
 
 /// What a source did in some time.
@@ -126,22 +126,22 @@ const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
 pub struct Activity {
     /// Probes by class.
     pub counts: Counts,
-    /// The same by what they met.
+    /// Probes by reach.
     reach: [u32; REACHES],
-    /// What was answered.
+    /// Answers by kind.
     answers: [u32; ANSWERS],
     /// Connections that the kernel established.
     completed: u32,
     /// Handshakes that the source aborted.
     aborted: u32,
-    /// What was distinct.
+    /// The distinct things.
     pub distinct: Distinct,
-    /// What kind of targets the examples are.
+    /// The kinds of its example targets.
     pub sampled: Sampled,
 }
 
 impl Activity {
-    /// Nothing.
+    /// No activity.
     pub const NONE: Self = Self {
         counts: Counts::ZERO,
         reach: [0; REACHES],
@@ -152,7 +152,7 @@ impl Activity {
         sampled: Sampled::NONE,
     };
 
-    /// What came between two readings of counters that may have wrapped.
+    /// The difference between two readings of counters that may have wrapped.
     pub fn between(before: &Totals, now: &Totals, distinct: Distinct) -> Self {
         Self {
             counts: Counts(since(&now.counts, &before.counts)),
@@ -165,7 +165,7 @@ impl Activity {
         }
     }
 
-    /// What all sources did together, as far as the totals tell.
+    /// The activity of all sources together, as far as the totals show it.
     pub fn of_totals(delta: &Tally) -> Self {
         let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let mut all = Self::NONE;
@@ -175,7 +175,7 @@ impl Activity {
         all
     }
 
-    /// The same with examples of its targets.
+    /// The same activity, with examples of its targets.
     #[must_use]
     pub fn with_samples(self, samples: &[Sample]) -> Self {
         Self { sampled: Sampled::of(samples), ..self }
@@ -195,7 +195,7 @@ impl Activity {
         }
     }
 
-    /// Adds what was done in another time.
+    /// Adds the activity of another time.
     pub fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         add(&mut self.reach, &other.reach);
@@ -206,34 +206,34 @@ impl Activity {
         self.sampled.add(&other.sampled);
     }
 
-    /// Probes that met this.
+    /// Probes with this reach.
     pub fn reached(&self, reach: Reach) -> u64 {
         u64::from(self.reach[reach as usize])
     }
 
-    /// Answers that went out.
+    /// Answers that left.
     pub fn answered(&self, answer: Answer) -> u64 {
         u64::from(self.answers[answer as usize])
     }
 
-    /// Connections with the source that the kernel established. They prove that somebody is at the address, not that he
+    /// Connections with the source that the kernel established. They prove that a host uses the address, not that it
     /// sent the probes.
     pub fn completed(&self) -> u64 {
         u64::from(self.completed)
     }
 
-    /// Handshakes that the source aborted after this host's SYN and ACK. No proof against it: see
+    /// Handshakes that the source aborted after this host's SYN and ACK. They prove nothing against the source: see
     /// [`scanguard_common::oracle::Decision::Ordinary::aborts`].
     pub fn aborted(&self) -> u64 {
         u64::from(self.aborted)
     }
 
-    /// Distinct services with which it did that.
+    /// Distinct services of these handshakes.
     pub fn aborted_services(&self) -> Estimate {
         estimate(&[self.distinct.aborted_services]).at_most(self.aborted())
     }
 
-    /// Of these services those that are not among the ones of another time.
+    /// Those of these services that are not among the ones of another time.
     pub fn aborted_services_not_in(&self, other: &Self) -> Estimate {
         let new = self.distinct.aborted_services & !other.distinct.aborted_services;
         estimate(&[new]).at_most(self.aborted())
@@ -244,12 +244,12 @@ impl Activity {
         estimate(&[self.distinct.connected_services]).at_most(self.completed())
     }
 
-    /// Distinct services that were probed and not met: ports by protocol, and probed IP protocols.
+    /// Distinct services that were probed and did not answer: ports by protocol, and probed IP protocols.
     pub fn services(&self) -> Estimate {
         estimate(&self.distinct.services).at_most(self.counts.total())
     }
 
-    /// Distinct addresses that were probed and where no service was met.
+    /// Distinct addresses that were probed without meeting a service there.
     pub fn hosts(&self) -> Estimate {
         estimate(&self.distinct.hosts).at_most(self.counts.total())
     }
@@ -265,8 +265,8 @@ impl Activity {
     }
 }
 
-/// An [`Activity`] that is over. Room for a probe: its class, what it met and was answered, its service and address, and
-/// what kind of target that was.
+/// A finished [`Activity`]. It has room for one probe: its class, its reach, the answer, its service and address, and
+/// the kind of its target.
 pub(super) type PackedActivity = Packed<8>;
 
 impl PackedActivity {

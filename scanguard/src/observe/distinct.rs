@@ -1,61 +1,61 @@
-//! How many distinct things set the bits of a bitmap.
+//! Estimates how many distinct things set the bits of a bitmap.
 
 /// An estimated number of distinct things.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Estimate {
     /// The most likely number.
     pub value: u64,
-    /// All bits are set: there may have been many more.
+    /// All bits are set: the real number may be much larger.
     pub saturated: bool,
 }
 
 impl Estimate {
-    /// The same, but no more than can be: so many probes hit no more distinct things.
+    /// The same, but limited: this many probes hit no more distinct things.
     #[must_use]
     pub fn at_most(self, most: u64) -> Self {
         Self { value: self.value.min(most), ..self }
     }
 }
 
-/// Linear counting (Whang, Vander-Zanden, Taylor, ACM TODS 15(2), 1990): with z of m bits still zero,
-/// `m ln(m/z)` things are the maximum-likelihood number. For `m = 512` the standard error is 3 % at 100
-/// things, 5 % at 1,000 and 13 % at 2,000; for `m = 256` 5 % at 100 and 250, 7 % at 500.
+/// Linear counting (Whang, Vander-Zanden, Taylor, ACM TODS 15(2), 1990): with z of m bits still zero, `m ln(m/z)`
+/// things are the maximum-likelihood number. For `m = 512` the standard error is 3 % at 100 things, 5 % at 1,000 and
+/// 13 % at 2,000; for `m = 256` it is 5 % at 100 and 250, 7 % at 500.
 pub fn estimate(words: &[u64]) -> Estimate {
     let bits: u32 = words.iter().map(|_| u64::BITS).sum();
     let zero: u32 = words.iter().map(|word| word.count_zeros()).sum();
     let size = f64::from(bits);
-    // With no bit left, one is the least that the next thing could have found.
+    // With no zero bit left, the estimate assumes one: the next thing would have found at least that many.
     let value = (size * (size / f64::from(zero.max(1))).ln()).round();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to about 512 * ln 512")]
     let value = value as u64;
     Estimate { value, saturated: zero == 0 }
 }
 
-/// Distinct things in fixed memory: each sets a bit by its hash, whose salt nobody outside may know.
+/// Distinct things in fixed memory. Each sets a bit by its hash, whose salt must stay secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sketch<const WORDS: usize>([u64; WORDS]);
 
 impl<const WORDS: usize> Sketch<WORDS> {
-    /// Nothing.
+    /// No things.
     pub const EMPTY: Self = Self([0; WORDS]);
 
     /// Adds a thing by its hash.
     pub fn add(&mut self, hash: u64) {
-        // The upper half says which word, the lower which bit of it.
+        // The upper half selects the word, the lower half the bit in it.
         let word = (hash >> 32) % WORDS as u64;
         if let Some(word) = usize::try_from(word).ok().and_then(|word| self.0.get_mut(word)) {
             *word |= 1 << (hash % u64::from(u64::BITS));
         }
     }
 
-    /// How many there were.
+    /// How many there are.
     pub fn count(&self) -> Estimate {
         estimate(&self.0)
     }
 }
 
 impl std::fmt::Display for Estimate {
-    /// Small numbers are exact for all practical purposes; larger ones say that they are estimates.
+    /// Small numbers are exact for all practical purposes. Larger ones are marked as estimates.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self { saturated: true, value } => write!(f, "more than {value}"),
@@ -103,14 +103,14 @@ mod tests {
         }
     }
 
-    /// Any hash will do whose bits are mixed.
+    /// Any hash with well-mixed bits will do.
     fn hash(thing: u64) -> u64 {
         use std::hash::BuildHasher as _;
         std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(thing)
     }
 
     proptest! {
-        // Four standard errors, and two for rounding: one run in 10,000 may go beyond.
+        // Four standard errors, and two for rounding: one run in 10,000 may exceed this.
         #[test]
         fn consecutive_ports_are_estimated_within_the_stated_error(
             first in any::<u16>(), count in 1u16..1500, salt in any::<u64>()

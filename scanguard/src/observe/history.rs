@@ -1,10 +1,10 @@
 //! What a source did, and when, in memory that grows with the logarithm of time.
 //!
-//! An exponential histogram (Datar, Gionis, Indyk, Motwani 2002): every poll in which a source probed adds
-//! a bucket; when more than `PER_SIZE` buckets stand for the same number of polls, the two oldest of them
-//! become one. Bitmaps unite and counters add up without loss, so that a window of any length can be
-//! answered; only its far end is as coarse as the bucket that lies across it, which is left out. A window
-//! thus sees at least `1 - 1/PER_SIZE` of what happened in it, and never more than happened.
+//! An exponential histogram (Datar, Gionis, Indyk, Motwani 2002). Every poll in which a source probed adds a bucket.
+//! When more than `PER_SIZE` buckets stand for the same number of polls, the two oldest of them merge. Bitmaps and
+//! counters merge without loss, so that any window can be asked for. Only its far end is coarse: the bucket across
+//! that end is left out. So a window sees at least `1 - 1/PER_SIZE` of what happened in it, and never more than
+//! happened.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use smallvec::SmallVec;
 
 use super::activity::{Activity, PackedActivity};
 
-/// Buckets of one size that are kept apart.
+/// How many buckets of one size are kept apart.
 const PER_SIZE: usize = 4;
 
 #[derive(Clone, Debug)]
 struct Bucket {
-    /// Nanoseconds, as all times here: half of what a [`Duration`] takes.
+    /// Nanoseconds, like all times here: they take half the memory of a [`Duration`].
     first: u64,
     last: u64,
-    /// Two to this power polls.
+    /// It stands for two to this power polls.
     size: u8,
     activity: PackedActivity,
 }
 
-/// Nanoseconds; the last there is, for times in the year 2554.
+/// The largest number of nanoseconds, a time in the year 2554.
 fn nanoseconds(at: Duration) -> u64 {
     u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The history of one source; the newest bucket is the last. Most sources are seen once, in a flood nearly all: a single
-/// bucket takes no memory beyond this.
+/// The history of one source, newest bucket last. Most sources are seen once, and nearly all in a flood: a single
+/// bucket takes no further memory.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     buckets: SmallVec<[Bucket; 1]>,
@@ -40,14 +40,14 @@ pub struct History {
 /// What a source did in a window of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
-    /// What it did.
+    /// Its activity.
     pub activity: Activity,
-    /// When the first of it was seen.
+    /// When its first part was seen.
     pub first: Duration,
 }
 
 impl History {
-    /// Adds what was seen at a poll, and lets go what is older than the horizon.
+    /// Adds the activity of a poll, and forgets what is older than the horizon.
     pub fn add(&mut self, activity: &Activity, at: Duration, horizon: Duration) {
         let (now, horizon) = (nanoseconds(at), nanoseconds(horizon));
         self.buckets.retain(|bucket| now.saturating_sub(bucket.last) <= horizon);
@@ -78,7 +78,7 @@ impl History {
         }
     }
 
-    /// What was done within `length` before `at`.
+    /// The activity within `length` before `at`.
     pub fn window(&self, at: Duration, length: Duration) -> Window {
         let start = nanoseconds(at.saturating_sub(length));
         let mut window = Window { activity: Activity::NONE, first: at };
@@ -89,7 +89,7 @@ impl History {
         window
     }
 
-    /// What was done before that window. Each bucket is in the one or in the other.
+    /// The activity before that window. Each bucket is in exactly one of the two.
     pub fn before(&self, at: Duration, length: Duration) -> Activity {
         let start = nanoseconds(at.saturating_sub(length));
         let mut earlier = Activity::NONE;
@@ -99,7 +99,7 @@ impl History {
         earlier
     }
 
-    /// All probes that are remembered.
+    /// All remembered probes.
     pub fn probes(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.activity.probes()).sum()
     }
@@ -111,7 +111,7 @@ impl History {
         recent.map(|bucket| bucket.activity.probes()).sum()
     }
 
-    /// When the source probed last; zero if it never did.
+    /// When the source sent its last probe; zero if it never did.
     pub fn last(&self) -> Duration {
         self.buckets.last().map_or(Duration::ZERO, |bucket| Duration::from_nanos(bucket.last))
     }
@@ -193,7 +193,7 @@ mod tests {
             prop_assert_eq!(saw + earlier, times.len() as u64);
             let saw = saw as f64;
             prop_assert!(saw <= exact);
-            // The bucket across the far end is no larger than what is nearer, divided by its peers.
+            // The bucket across the far end is at most as large as the nearer ones, divided by its peers.
             prop_assert!(saw >= exact * 0.6 - 1.0, "{saw} of {exact}");
         }
     }

@@ -1,7 +1,8 @@
-//! Snapshots of the kernel's counters to deltas, and deltas to a bounded history of each source. Pure.
+//! Turns snapshots of the kernel's counters into deltas, and deltas into a bounded history of each source. Pure.
 //!
-//! The kernel's table holds totals since a source was inserted. The [`Observer`] remembers the totals it
-//! saw last, and what it forgets it has the kernel forget too, so that nothing is ever counted twice.
+//! The kernel's table has totals since a source was inserted. The [`Observer`] remembers the last totals that it saw.
+//! When it forgets a source, it also removes the source from the kernel's table, so that nothing is ever counted
+//! twice.
 
 pub mod activity;
 pub mod distinct;
@@ -25,61 +26,61 @@ use self::{
     settings::Settings,
 };
 
-/// Distinct services or addresses without an answer since an agent looked last: more than clients go wrong.
+/// Distinct services or addresses without an answer since the last agent looked: clients never fail at so many.
 const LIKE_A_SCAN: u32 = 8;
 
-/// What one source did since it was looked at last.
+/// The activity of one source since the last look.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delta {
-    /// What is new.
+    /// The new activity.
     pub activity: Activity,
     /// Examples of targets.
     pub samples: [Sample; SAMPLES],
 }
 
-/// What is known of one source.
+/// What is remembered of one source.
 struct Record {
-    /// Tells the kernel's entry from an earlier one of the same source.
+    /// Distinguishes the kernel's entry from an earlier one of the same source.
     born_ns: u64,
-    /// Totals at the last look.
+    /// The totals at the last look.
     totals: PackedTotals,
-    /// Whether it sent more than one probe.
+    /// Whether the source sent more than one probe.
     repeated: bool,
     history: History,
 }
 
-/// What a source takes of which a single probe was seen, at least: its record with its address and hash, and a place in the
-/// index.
+/// How many bytes a source with a single probe takes at least: its record with its address and hash, and a place in
+/// the index.
 pub const BYTES_PER_SOURCE: usize = size_of::<Record>() + size_of::<Address>() + 2 * size_of::<u64>() + 1;
 
-/// Records that are looked at in one [`Observer::expire`], at least.
+/// How many records one [`Observer::expire`] looks at, at least.
 const LEAST_SWEPT: usize = 4_096;
-/// All of them are looked at in no more calls than this.
+/// This many calls look at all of them.
 const MOST_SWEEPS: usize = 64;
 
 /// The histories of all sources.
 pub struct Observer {
     settings: Settings,
-    /// In an order, so that they can be gone through by and by.
+    /// They are in an order, so that several calls can go through them.
     records: IndexMap<Address, Record>,
-    /// Up to where they were.
+    /// The position of the last call.
     swept: usize,
     evictions: u64,
 }
 
 impl Observer {
-    /// Nothing seen yet.
+    /// Nothing was seen yet.
     pub fn new(settings: Settings) -> Self {
         Self { settings, records: IndexMap::new(), swept: 0, evictions: 0 }
     }
 
-    /// What is known of a source.
+    /// What is remembered of a source.
     pub fn history(&self, source: &Address) -> Option<&History> {
         self.records.get(source).map(|record| &record.history)
     }
 
-    /// The sources that probed since some time: those with the greatest key first, at most so many, and how many there
-    /// are in all. One pass over all that is remembered, which keeps no more than `most`.
+    /// The sources that sent probes since some time: the ones with the greatest keys first, at most this many, and the
+    /// number of all. It is one pass over all records, and keeps no more than `most` of them.
     pub fn greatest<K: Ord>(
         &self,
         since: Duration,
@@ -87,7 +88,7 @@ impl Observer {
         key: impl Fn(&History) -> K,
     ) -> (Vec<(Address, &History)>, usize) {
         let mut active = 0;
-        // Of who was there before this agent nothing is remembered.
+        // Nothing is remembered of sources from before this agent.
         let probed = |history: &History| history.last() >= since && history.probes() > 0;
         let lately = self.records.iter().filter(|(_, record)| probed(&record.history));
         let keys = lately.inspect(|_| active += 1).map(|(source, record)| (key(&record.history), *source));
@@ -96,13 +97,13 @@ impl Observer {
         (known.collect(), active)
     }
 
-    /// Takes other settings; what they no longer allow goes at the next [`Self::expire`].
+    /// Changes the settings. The next [`Self::expire`] forgets what they no longer allow.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// Takes the state of a source and gives what is new in it, with the history that includes it.
-    /// Gives nothing for a state that says nothing new.
+    /// Takes the state of a source. Returns what is new in it, with the history that includes it, or nothing if
+    /// nothing is new.
     pub fn see(
         &mut self,
         source: &Address,
@@ -145,9 +146,9 @@ impl Observer {
         Some((Delta { activity, samples }, &record.history))
     }
 
-    /// Takes the state of a source that an agent before this one has read: what it counted until now is not new,
-    /// and nothing is remembered of it. Unless it did so much from the epoch `unread` on, at which nobody has looked yet,
-    /// that this looks like a scan: then it is left to be seen as a whole, rather than missed.
+    /// Takes the state of a source that an earlier agent has read. Its counts until now are not new, and nothing is
+    /// remembered of them. There is an exception: if the source did so much from the epoch `unread` on, which no agent
+    /// has read, that this looks like a scan, then it stays to be seen as a whole, rather than be missed.
     pub fn resume(&mut self, source: &Address, state: &SourceState, unread: u32) {
         let unseen = state.distinct_since(unread);
         let set = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
@@ -161,14 +162,14 @@ impl Observer {
         self.records.insert(*source, record);
     }
 
-    /// Forgets sources that were quiet for longer than the horizon, and, beyond the cap, those that showed least and of
-    /// them those that were quiet longest: a flood of sources that are seen once pushes out nobody else. Has `forget`
-    /// take them out of the kernel's table too, and gives how many were still there.
+    /// Forgets sources that were quiet for longer than the horizon. Beyond the limit, it forgets those that showed
+    /// least and, among them, those that were quiet longest: a flood of sources that are seen once pushes out no
+    /// others. Calls `forget` to remove them from the kernel's table, too. Returns how many were still there.
     ///
-    /// A call looks at a part of them, unless there are too many: all are looked at within 64 calls.
+    /// One call looks at a part of them, unless there are too many. 64 calls look at all of them.
     ///
     /// # Errors
-    /// That of `forget`; the sources that were not reached are tried again later.
+    /// The error of `forget`. The remaining sources are tried again later.
     pub fn expire<E>(
         &mut self,
         at: Duration,
@@ -188,7 +189,7 @@ impl Observer {
         }
         let left = all - quiet.len();
         if left > cap {
-            // One in sixteen goes, so that this is not done at each poll of a flood.
+            // One in sixteen leaves, so that a flood does not cause this at each poll.
             let excess = left - (cap - cap / 16);
             let mut by_age: Vec<_> = self
                 .records
@@ -209,7 +210,7 @@ impl Observer {
         Ok(taken)
     }
 
-    /// Drops a record, unless the kernel's last state of it shows that the source has probed just now.
+    /// Drops a record, unless the kernel's last state shows that the source has sent a probe just now.
     fn forget(&mut self, source: &Address, last: Option<&SourceState>, at: Duration) {
         let Entry::Occupied(mut entry) = self.records.entry(*source) else {
             return;
@@ -227,25 +228,25 @@ impl Observer {
         record.totals = totals.pack();
     }
 
-    /// Sources whose history is kept.
+    /// How many sources have a history.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether no history is kept.
+    /// Whether no source has a history.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Histories given up because there were too many.
+    /// How many histories were dropped because there were too many.
     pub fn evictions(&self) -> u64 {
         self.evictions
     }
 }
 
-/// The greatest of many, at most so many, the greatest first; never more than that are kept on the way.
+/// The greatest of many, at most this many, the greatest first. It never keeps more than that.
 pub fn greatest<T: Ord>(of: impl Iterator<Item = T>, most: usize) -> Vec<T> {
-    // The least of those that are kept is on top.
+    // The least one that is kept is on top.
     let mut kept = BinaryHeap::with_capacity(most + 1);
     for one in of {
         if kept.len() < most || kept.peek().is_some_and(|Reverse(least)| *least < one) {
@@ -299,7 +300,7 @@ mod tests {
         seen.map_or(0, |(delta, _)| delta.activity.counts.of(ProbeClass::Syn))
     }
 
-    /// What is forgotten at this time, from a kernel's table that has none of it any more.
+    /// The sources that are forgotten at this time, if the kernel's table has none of them any more.
     fn forgotten(observer: &mut Observer, at: Duration) -> Vec<Address> {
         let mut sources = Vec::new();
         let gone = |source: &Address| {

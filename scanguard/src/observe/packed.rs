@@ -1,14 +1,14 @@
-//! Counters and bitmaps in little memory: of the many words that an [`Activity`] has, most sources use a handful.
+//! Counters and bitmaps in little memory: an [`Activity`] has many words, and most sources use only a few.
 //!
-//! Only the words that are not zero are kept, with a bit for each that says which they are. A few find room without
-//! memory of their own, which is enough for whoever sent one probe.
+//! It keeps only the words that are not zero, with a bit for each that tells which they are. A few fit without memory
+//! of their own, which is enough for a source with one probe.
 
 use smallvec::SmallVec;
 
-/// Words that can be told apart.
+/// How many words there can be.
 const MOST: usize = 128;
 
-/// Words of which the most are zero; up to `ROOM` others take no memory beyond this.
+/// Words that are mostly zero. Up to `ROOM` others take no further memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Packed<const ROOM: usize> {
     present: [u64; MOST / 64],
@@ -16,7 +16,7 @@ pub(super) struct Packed<const ROOM: usize> {
 }
 
 impl<const ROOM: usize> Packed<ROOM> {
-    /// Of these.
+    /// Packs these words.
     pub(super) fn of<const N: usize>(words: &[u32; N]) -> Self {
         const { assert!(N <= MOST, "a bit for each word") };
         let count = words.iter().filter(|word| **word != 0).count();
@@ -28,7 +28,7 @@ impl<const ROOM: usize> Packed<ROOM> {
         packed
     }
 
-    /// Those that are not zero, with their places.
+    /// The words that are not zero, with their places.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
         let places = self.present.iter().enumerate().flat_map(|(word, bits)| {
             let mut bits = *bits;

@@ -1,9 +1,9 @@
-//! What kind of targets a source probes, told from the examples that the kernel keeps.
+//! The kinds of targets that a source probes, from the examples that the kernel keeps.
 //!
-//! The bitmaps of distinct services say how many there are, not which. The examples are up to four
-//! of the distinct targets of each epoch, chosen by their hash: a fair sample. Their shares say how many of the
-//! distinct services are TCP ports, and how many are ports that systems hand out by themselves, where late
-//! answers, data channels and traceroute arrive.
+//! The bitmaps of distinct services tell how many there are, not which. The examples are up to four of the distinct
+//! targets of each epoch, chosen by their hash: a fair sample. Their shares tell how many of the distinct services are
+//! TCP ports, and how many are ports that systems hand out. Late answers, data channels and traceroute arrive at the
+//! latter.
 
 use scanguard_common::{
     account::Sample,
@@ -19,7 +19,7 @@ use super::distinct::estimate;
 pub enum Kind {
     /// A TCP port that is assigned to a service.
     TcpFixed,
-    /// A TCP port that a service may be given for a while.
+    /// A TCP port that a service may use for a while.
     TcpDynamic,
     /// A TCP port of the client side of connections.
     TcpEphemeral,
@@ -54,8 +54,8 @@ impl Kind {
 
 const KINDS: usize = 7;
 
-/// Distinct examples by their kind: bitmaps, for a source that comes back to one target each second must not
-/// make that kind look as frequent as a hundred targets of another.
+/// Distinct examples by their kind, as bitmaps: a source that returns to one target each second must not make that
+/// kind look as frequent as a hundred targets of another.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Sampled {
@@ -64,10 +64,10 @@ pub struct Sampled {
 }
 
 impl Sampled {
-    /// None.
+    /// No examples.
     pub const NONE: Self = Self { services: [0; KINDS], hosts: [0; KINDS] };
 
-    /// Of these examples; empty slots count for nothing.
+    /// Counts these examples; empty slots do not count.
     pub fn of(samples: &[Sample]) -> Self {
         let mut sampled = Self::NONE;
         for sample in samples.iter().filter(|sample| sample.taken == 1) {
@@ -79,7 +79,7 @@ impl Sampled {
         sampled
     }
 
-    /// Adds up.
+    /// Adds other examples.
     pub fn add(&mut self, other: &Self) {
         for (word, more) in self.services.iter_mut().zip(&other.services) {
             *word |= more;
@@ -89,13 +89,12 @@ impl Sampled {
         }
     }
 
-    /// Of so many distinct services, those that are of these kinds; all of them where there is no example to
-    /// tell by.
+    /// How many of the distinct services are of these kinds; all of them if there is no example.
     pub fn share_of_services(&self, of: u64, kinds: &[Kind]) -> u64 {
         share(&self.services, of, kinds)
     }
 
-    /// Of so many distinct addresses, those where targets of these kinds were tried.
+    /// How many of the distinct addresses were probed at targets of these kinds.
     pub fn share_of_hosts(&self, of: u64, kinds: &[Kind]) -> u64 {
         share(&self.hosts, of, kinds)
     }
@@ -113,7 +112,7 @@ fn share(sampled: &[u64; KINDS], of: u64, kinds: &[Kind]) -> u64 {
         return of;
     }
     let these: u64 = kinds.iter().map(|kind| distinct(&sampled[*kind as usize])).sum();
-    // To the nearest, so that one stray example among many takes nothing away.
+    // Rounds to the nearest, so that one stray example among many takes nothing away.
     (of * these + all / 2) / all
 }
 

@@ -7,9 +7,9 @@ use crate::settings::{Interval, Section};
 /// `[history]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// How long a quiet source is remembered; no rule sees further back.
+    /// How long a quiet source is remembered. No rule looks further back.
     pub horizon: Duration,
-    /// Sources whose history is kept.
+    /// How many sources have a history.
     pub max_sources: u32,
 }
 

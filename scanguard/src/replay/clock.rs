@@ -1,10 +1,10 @@
-//! Time as the packets of a capture tell it.
+//! Time by the packets of a capture.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The latest time seen. It never goes back: packets that say so are counted.
+/// The latest time so far. It never goes back: packets with an earlier time are counted.
 #[derive(Debug, Default)]
 pub struct PacketClock {
     span: Option<(Timestamp, Timestamp)>,
@@ -13,7 +13,7 @@ pub struct PacketClock {
 }
 
 impl PacketClock {
-    /// Takes a packet's time, if it has one, and gives the time since the first packet.
+    /// Takes a packet's time, if it has one. Returns the time since the first packet.
     pub fn advance(&mut self, time: Option<Timestamp>) -> Duration {
         let Some(time) = time.or(self.latest()) else {
             return Duration::ZERO;
@@ -43,12 +43,12 @@ impl PacketClock {
         self.span.map_or(Duration::ZERO, |(start, latest)| between(start, latest))
     }
 
-    /// Packets with an earlier time than one before them.
+    /// How many packets had an earlier time than one before them.
     pub fn backwards(&self) -> u64 {
         self.backwards
     }
 
-    /// The most that a packet was earlier by.
+    /// By how much a packet was too early at most.
     pub fn furthest_back(&self) -> Duration {
         self.furthest_back
     }

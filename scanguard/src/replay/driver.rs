@@ -1,4 +1,4 @@
-//! Polls a pipeline as the agent does, by the time of the packets.
+//! Polls a pipeline like the agent, by the time of the packets.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{
     sensor::{Feed, SensorError},
 };
 
-/// A sensor that is fed, and the pipeline that reads it.
+/// A sensor that gets packets, and the pipeline that reads it.
 pub struct Driver<S> {
     sensor: S,
     pipeline: Pipeline,
     interval: Duration,
     clock: PacketClock,
-    /// Poll intervals from the start that were polled.
+    /// How many poll intervals since the start were polled.
     ticks: u64,
     evicted: u64,
 }
@@ -30,7 +30,7 @@ impl<S: Feed> Driver<S> {
         Self { sensor, pipeline, interval, clock: PacketClock::default(), ticks: 0, evicted: 0 }
     }
 
-    /// Takes a packet of this time, after all the polls before it.
+    /// Takes a packet with this time, after all polls before it.
     ///
     /// # Errors
     /// See [`Feed::feed`].
@@ -46,7 +46,7 @@ impl<S: Feed> Driver<S> {
         Ok(())
     }
 
-    /// Takes a packet that leaves, at the time that has passed.
+    /// Takes an outgoing packet, at the present time.
     ///
     /// # Errors
     /// See [`Feed::feed_leaving`].
@@ -59,7 +59,7 @@ impl<S: Feed> Driver<S> {
     fn hear(&mut self, frame: Frame<'_>, tell: &mut dyn FnMut(Event)) {
         let mut samples = self.sensor.samples();
         frame.trim(&mut samples);
-        // A capture has no sockets: who said something is not proven, whatever the kernel that counts along would say.
+        // A capture has no sockets: no sender is proven, whatever the kernel that runs the program would say.
         samples.iter_mut().for_each(|sample| sample.owned = false);
         let now = self.now(self.clock.elapsed());
         for utterance in samples.iter().flat_map(parse) {
@@ -77,7 +77,7 @@ impl<S: Feed> Driver<S> {
             return Ok(());
         }
         self.poll_at(self.ticks + 1, tell)?;
-        // Nothing is new until the last poll. The others would only close findings: those that do are made.
+        // Nothing is new until the last poll. The other polls would only close findings: only those that do are made.
         while let Some(over) = self.pipeline.detector.tracker().next_close() {
             let tick = ticks_up(over, self.interval).max(self.ticks + 1);
             if tick >= due {
@@ -105,7 +105,7 @@ impl<S: Feed> Driver<S> {
         Ok(outcome)
     }
 
-    /// The capture has ended: sees to what came since the last poll, and closes all findings.
+    /// The capture has ended: handles what came since the last poll, and closes all findings.
     ///
     /// # Errors
     /// The sensor could not be read.
@@ -123,12 +123,12 @@ impl<S: Feed> Driver<S> {
     }
 }
 
-/// What is left to say at the end.
+/// The rest of the report, at the end.
 #[derive(Debug)]
 pub struct Ended {
-    /// The last poll: its totals are those of everything.
+    /// The last poll. Its totals are those of the whole replay.
     pub outcome: Outcome,
-    /// Sources for which there was no room in the table any more.
+    /// Sources for which the table had no room any more.
     pub evicted: u64,
     /// Findings for which there was no room.
     pub refused: u64,
@@ -136,12 +136,12 @@ pub struct Ended {
     pub clock: PacketClock,
 }
 
-/// Whole intervals in a time.
+/// How many whole intervals a time has.
 fn ticks(at: Duration, interval: Duration) -> u64 {
     u64::try_from(at.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX)
 }
 
-/// As [`ticks`], the last one begun counted too.
+/// As [`ticks`], including the last one that has begun.
 fn ticks_up(at: Duration, interval: Duration) -> u64 {
     u64::try_from(at.as_nanos().div_ceil(interval.as_nanos().max(1))).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! From what was captured of a packet to a frame that every sensor takes.
+//! Turns the captured part of a packet into a frame that every sensor takes.
 
 use scanguard_common::{content, packet::Packet, wire::Wire};
 
@@ -8,22 +8,22 @@ use crate::{
     sensor::{FRAME_LENGTHS, software::judge_blindly},
 };
 
-/// A frame as sensors take it.
+/// A frame for sensors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Frame<'f> {
     /// All of it.
     pub bytes: &'f [u8],
-    /// So many of the bytes were captured; the rest is filled up.
+    /// Only this many bytes were captured; the rest is padding.
     pub captured: usize,
 }
 
 impl<'f> Frame<'f> {
-    /// One that was captured whole.
+    /// A frame that was captured whole.
     pub fn whole(bytes: &'f [u8]) -> Self {
         Self { bytes, captured: bytes.len() }
     }
 
-    /// Takes out of samples of this frame what was not captured.
+    /// Removes padding from samples of this frame.
     pub fn trim(&self, samples: &mut Vec<Sample<Vec<u8>>>) {
         if self.captured == self.bytes.len() {
             return;
@@ -36,14 +36,14 @@ impl<'f> Frame<'f> {
     }
 }
 
-/// Frames are put together here, so that memory is asked for once.
+/// Builds frames in memory that is allocated once.
 #[derive(Default)]
 pub struct Frames {
     ethernet: Vec<u8>,
     whole: Vec<u8>,
 }
 
-/// Of which the beginning was captured.
+/// A packet of which only the beginning was captured.
 struct Cut<'f> {
     captured: &'f [u8],
     frame_len: usize,
@@ -66,10 +66,9 @@ impl Packet for Cut<'_> {
 impl Frames {
     /// The frame of a packet; nothing if it is too short to be one.
     ///
-    /// A capture may hold the beginning of a packet only (tcpdump -s). Where that is enough to tell what it is,
-    /// the rest is filled with zeros, of which no sensor makes anything but parts of samples, see
-    /// [`Frame::trim`]. Otherwise the frame stays cut, and is counted as such: nothing is read out of zeros that nobody
-    /// sent.
+    /// A capture may have only the beginning of a packet (tcpdump -s). If that is enough to classify it, the rest is
+    /// filled with zeros. Sensors read these only as parts of samples, see [`Frame::trim`]. Otherwise the frame stays
+    /// cut and is counted as such: nothing is concluded from zeros that nobody sent.
     pub fn frame<'f>(&'f mut self, packet: &capture::Packet<'f>) -> Option<Frame<'f>> {
         let Self { ethernet, whole } = self;
         let captured = packet.link.ethernet(packet.data, ethernet)?;

@@ -1,10 +1,10 @@
-//! `scanguard replay`: captures through the same pipeline as live traffic, by the packets' own time.
+//! `scanguard replay`: sends captures through the same pipeline as live traffic, by the packets' own time.
 //!
 //! ```text
 //! capture -> frame -> sensor (in software, or the program by BPF_PROG_TEST_RUN) -> pipeline
 //! ```
-//! Memory is bounded however long a capture is: tables have the limits of the configuration, a packet has
-//! that of [`capture`].
+//! Memory is bounded however long a capture is: tables have the limits of the configuration, and a packet has that of
+//! [`capture`].
 
 pub mod capture;
 pub mod clock;
@@ -35,7 +35,7 @@ use crate::{
     sensor::{Feed, SensorError},
 };
 
-/// A replay that goes on over one capture after the other.
+/// A replay, over one capture after the other.
 pub struct Replay<S, W> {
     driver: Driver<S>,
     frames: Frames,
@@ -43,22 +43,22 @@ pub struct Replay<S, W> {
     teller: Teller<W>,
 }
 
-/// Where findings go.
+/// The output of findings.
 struct Teller<W> {
     writer: FindingsWriter<W>,
     summary: Summary,
     error: Option<std::io::Error>,
 }
 
-/// A replay ended before its time.
+/// A replay ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// A capture could not be read to its end. What was read counts, and the next one may be read.
+    /// A capture could not be read to its end. The packets before that count, and the next capture may be read.
     #[error("{}{error}", after(*.packets))]
     Capture {
         /// Packets of this capture that were read.
         packets: u64,
-        /// Why.
+        /// The error.
         error: CaptureError,
     },
     /// The sensor failed.
@@ -74,11 +74,11 @@ fn after(packets: u64) -> String {
 }
 
 impl<S: Feed, W: Write> Replay<S, W> {
-    /// Findings go to `writer`. Only packets to `local` are looked at, and the answers from there; if there is
-    /// none, all packets are. With the same `salt` what is estimated comes out the same again.
+    /// Findings go to `writer`. Only packets to `local` are examined, and the answers from there; if `local` is empty,
+    /// all packets are. The same `salt` gives the same estimates.
     ///
     /// # Errors
-    /// The sensor could not be told which addresses are ours.
+    /// The sensor could not be given our addresses.
     pub fn new(
         config: &Config,
         salt: u64,
@@ -145,7 +145,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         teller.error.take().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Closes all findings and writes what it came to.
+    /// Closes all findings and writes the summary.
     ///
     /// # Errors
     /// See [`ReplayError`].
@@ -169,17 +169,17 @@ impl<W: Write> Teller<W> {
     }
 }
 
-/// Which way a packet goes.
+/// The direction of a packet.
 enum Way {
     /// To one of our addresses.
     Inbound,
     /// From one of our addresses to another.
     Leaving,
-    /// Past us.
+    /// Between other addresses.
     Elsewhere,
 }
 
-/// If nobody said which addresses are ours, all are.
+/// If no addresses are given as ours, all are.
 fn way(frame: &[u8], local: &[IpNet]) -> Way {
     let is_ours = |address: Address| {
         let ip = address.to_ip();

@@ -1,4 +1,4 @@
-//! What a replay came to, for people.
+//! The summary of a replay, for people.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,22 +21,22 @@ use crate::{
     sensor::software::judge_blindly,
 };
 
-/// Sources that are shown.
+/// How many sources are shown.
 const SHOWN: usize = 20;
 
-/// Counts along.
+/// Counts for the summary.
 pub struct Summary {
     ipv6_prefix: u8,
     max_sources: usize,
     sources: HashMap<Address, Source>,
-    /// Sources that were let go because there were too many.
+    /// Sources that were dropped because there were too many.
     dropped: u64,
     findings: BTreeMap<&'static str, u64>,
     /// Packets in the captures.
     pub packets: u64,
-    /// Those that went to none of our addresses.
+    /// Packets to none of our addresses.
     pub not_ours: u64,
-    /// Those too short to be frames.
+    /// Packets too short to be frames.
     pub too_short: u64,
 }
 
@@ -50,7 +50,7 @@ struct Source {
 }
 
 impl Summary {
-    /// Nothing seen yet. Of sources, the `max_sources` with the most probes are remembered.
+    /// Nothing was seen yet. The `max_sources` sources with the most probes are remembered.
     pub fn new(ipv6_prefix: u8, max_sources: u32) -> Self {
         Self {
             ipv6_prefix,
@@ -64,7 +64,7 @@ impl Summary {
         }
     }
 
-    /// A frame that the sensor was given.
+    /// Counts a frame that the sensor got.
     pub fn saw(&mut self, frame: &[u8], time: Option<Timestamp>) {
         let Ok((class, _, flow)) = judge_blindly(&frame) else {
             return;
@@ -80,7 +80,7 @@ impl Summary {
         source.last = source.last.max(time);
     }
 
-    /// Lets the quarter go that has probed least, so that this is not done for each new source of a flood.
+    /// Drops the quarter with the fewest probes, so that a flood does not cause this for each new source.
     fn make_room(&mut self) {
         let mut least: Vec<_> =
             self.sources.iter().map(|(address, source)| (source.probes, *address)).collect();
@@ -92,7 +92,7 @@ impl Summary {
         self.dropped += excess as u64;
     }
 
-    /// A finding that was told.
+    /// Counts an event of a finding.
     pub fn told(&mut self, event: &Event) {
         let finding = &event.finding;
         match event.kind {
@@ -106,10 +106,10 @@ impl Summary {
         }
     }
 
-    /// Writes it all.
+    /// Writes the summary.
     ///
     /// # Errors
-    /// The output did not take it.
+    /// The output failed.
     pub fn write(&self, ended: &Ended, output: &mut dyn io::Write) -> io::Result<()> {
         let tally = &ended.outcome.poll.tally;
         self.write_packets(ended, output)?;

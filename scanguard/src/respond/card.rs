@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::sensor::{
     SensorError,
-    gate::{Extent, GateMode, Reflex, Standing},
+    gate::{Extent, GateMode, HoldTerms, Standing},
     kernel::KernelSensor,
 };
 
@@ -29,11 +29,11 @@ pub trait Card {
     /// The map could not be changed.
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError>;
 
-    /// As [`KernelSensor::set_reflex`].
+    /// As [`KernelSensor::set_hold`].
     ///
     /// # Errors
     /// The map could not be changed.
-    fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError>;
+    fn set_hold(&mut self, reflex: Option<HoldTerms>) -> Result<(), SensorError>;
 
     /// Makes bans or shields, or changes them.
     ///
@@ -79,8 +79,8 @@ impl Card for KernelSensor {
         Self::set_gate(self, mode, drop_all)
     }
 
-    fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError> {
-        Self::set_reflex(self, reflex)
+    fn set_hold(&mut self, reflex: Option<HoldTerms>) -> Result<(), SensorError> {
+        Self::set_hold(self, reflex)
     }
 
     fn ban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError> {

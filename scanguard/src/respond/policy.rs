@@ -20,7 +20,7 @@ use crate::{
     cidr,
     clock::Now,
     detect::{Confidence, Plain, findings::Spoofable},
-    sensor::gate::{Extent, Reflex},
+    sensor::gate::{Extent, HoldTerms},
     settings::Interval,
 };
 /// The widest IPv4 network that can be banned: what a regional registry was given.
@@ -144,7 +144,7 @@ pub fn qualify(
 
 /// Decides what may be held: only on evidence on which a rule matches for certain that may ban or shield for it, and no more
 /// sources than may still be banned within this minute. None: nobody.
-pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<Reflex> {
+pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<HoldTerms> {
     let Circumstances { settings, mode: ModeState { mode, .. }, breaker, now, .. } = given;
     let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
     if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
@@ -156,7 +156,7 @@ pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<Reflex> {
         return None;
     }
     let plain = plain.iter().filter(|plain| settings.rules.iter().any(|rule| rule == plain.rule));
-    plain.min_by_key(|plain| plain.services).map(|plain| Reflex {
+    plain.min_by_key(|plain| plain.services).map(|plain| HoldTerms {
         services: plain.services,
         lasts: settings.reflex,
         most,

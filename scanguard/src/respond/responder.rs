@@ -31,7 +31,7 @@ use crate::{
     respond::metrics::ResponseMetrics,
     sensor::{
         SensorError,
-        gate::{Extent, Reflex},
+        gate::{Extent, HoldTerms},
     },
     settings::Interval,
 };
@@ -75,7 +75,7 @@ pub struct Responder {
     /// What is so plain that rules match on it.
     plain: Vec<Plain>,
     /// What the kernel was told to hold.
-    pub(super) reflex: Option<Reflex>,
+    pub(super) reflex: Option<HoldTerms>,
     salt: RandomState,
     pub(super) metrics: Arc<ResponseMetrics>,
     dirty: bool,
@@ -407,7 +407,7 @@ impl Responder {
         if reflex == self.reflex {
             return;
         }
-        match card.set_reflex(reflex) {
+        match card.set_hold(reflex) {
             Ok(()) => self.reflex = reflex,
             Err(error) => tracing::error!("the kernel was not told whom to hold: {error}"),
         }

@@ -10,7 +10,7 @@ use crate::{
     clock::Now,
     sensor::{
         SensorError,
-        gate::{Extent, GateMode, Reflex, Standing},
+        gate::{Extent, GateMode, HoldTerms, Standing},
     },
 };
 
@@ -29,7 +29,7 @@ pub(super) fn net(text: &str) -> IpNet {
 pub(super) struct FakeCard {
     pub(super) gate: GateMode,
     pub(super) drop_all: bool,
-    pub(super) reflex: Option<Reflex>,
+    pub(super) reflex: Option<HoldTerms>,
     /// Lasts and enforced, by network.
     pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
     /// The same of shields.
@@ -62,7 +62,7 @@ impl Card for FakeCard {
         Ok(())
     }
 
-    fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError> {
+    fn set_hold(&mut self, reflex: Option<HoldTerms>) -> Result<(), SensorError> {
         self.reflex = reflex;
         Ok(())
     }

@@ -7,24 +7,24 @@ use std::{
 
 use caps::CapsHashSet;
 
-/// What the process needs after it has entered the sandbox. Of directories, all that is beneath them.
+/// What the process needs after it has entered the sandbox. A directory includes everything beneath it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Access {
-    /// What is read.
+    /// What it reads.
     pub read: BTreeSet<PathBuf>,
-    /// What is read and written.
+    /// What it reads and writes.
     pub write: BTreeSet<PathBuf>,
-    /// The capabilities that are needed.
+    /// The capabilities that it needs.
     pub capabilities: CapsHashSet,
 }
 
 impl Access {
-    /// Those of these paths that are there and must not be read.
+    /// Those of these paths that exist and must not be read.
     pub(super) fn unreadable(&self, paths: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         paths.into_iter().filter(|path| path.exists() && !self.has_in_reach(path)).collect()
     }
 
-    /// Those of these directories that must not be written in.
+    /// Those of these directories that must not be written to.
     pub(super) fn unwritable(&self, directories: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         let beneath = |path: &PathBuf| !path.ancestors().any(|above| self.write.contains(above));
         directories.into_iter().filter(beneath).collect()

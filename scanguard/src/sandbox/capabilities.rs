@@ -1,10 +1,10 @@
-//! Which capabilities are kept.
+//! Which capabilities the process keeps.
 
 use std::io;
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
-/// Those that are needed, as far as this process has them.
+/// The needed capabilities that this process has.
 ///
 /// # Errors
 /// They cannot be read.
@@ -13,12 +13,13 @@ pub(super) fn at_hand(needed: &CapsHashSet) -> io::Result<CapsHashSet> {
     Ok(needed.intersection(&permitted).copied().collect())
 }
 
-/// Has this thread, and those that it starts, keep these capabilities alone.
+/// Limits this thread, and those that it starts, to these capabilities.
 ///
 /// # Errors
-/// The kernel does not take it, which only a mistake of ours can cause.
+/// The kernel refuses, which only an error in our code can cause.
 pub(super) fn keep(kept: &CapsHashSet) -> Result<(), CapsError> {
-    // Clearing the bounding set takes a capability itself. Without it the set means nothing: no_new_privs is on.
+    // Clearing the bounding set needs a capability itself. Without that capability the set has no effect: no_new_privs
+    // is on.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::runtime::thread_all_supported().difference(kept) {
             caps::drop(None, CapSet::Bounding, *capability)?;

@@ -1,4 +1,5 @@
-//! Which files can be reached, by Landlock. What a kernel lacks of it is left out, and said.
+//! Limits which files can be reached, by Landlock. The agent reports what a kernel does not support, and works without
+//! it.
 
 use ::landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, Ruleset, RulesetAttr as _,
@@ -8,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Access;
 
-/// What the rules are written for: Linux 6.12. Older kernels enforce what they know of it.
+/// The rules are written for this version: Linux 6.12. Older kernels enforce the part that they know.
 const RULES: ABI = ABI::V6;
 
 /// How much of the rules the kernel enforces.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Enforced {
-    /// All.
+    /// All of them.
     Fully,
-    /// What this kernel knows.
+    /// The part that this kernel knows.
     Partly,
-    /// Nothing.
+    /// None of them.
     Not,
 }
 
@@ -33,10 +34,11 @@ impl From<RulesetStatus> for Enforced {
     }
 }
 
-/// The rules for this access. No port of TCP can be listened to, nothing executed, and no process outside be signalled.
+/// The rules for this access. The process can listen on no TCP port, execute nothing, and send no signal to other
+/// processes.
 ///
 /// # Errors
-/// The kernel does not take them.
+/// The kernel refuses them.
 pub(super) fn rules(access: &Access) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     Ruleset::default()
@@ -58,7 +60,8 @@ fn writing() -> BitFlags<AccessFs> {
         | AccessFs::RemoveDir
 }
 
-/// The kernel's version of Landlock, or why there is none. Only who is restricted is told: here, a thread that ends.
+/// The kernel's version of Landlock, or why there is none. The kernel tells only a restricted thread: here, one that
+/// ends at once.
 pub(super) fn kernel() -> Result<String, String> {
     let restrict = || Ruleset::default().handle_access(AccessFs::Execute)?.create()?.restrict_self();
     let thread = std::thread::Builder::new().name("landlock".to_owned()).spawn(restrict);

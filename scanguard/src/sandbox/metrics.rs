@@ -1,4 +1,4 @@
-//! Metrics of what the agent has given up.
+//! Metrics of the sandbox.
 
 use prometheus::IntGaugeVec;
 
@@ -23,7 +23,7 @@ impl SandboxMetrics {
         Ok(Self { enforced })
     }
 
-    /// The agent has given up what it could.
+    /// The agent has entered the sandbox.
     pub fn confined(&self, report: &Report) {
         let parts = [
             ("capabilities", report.enabled),

@@ -1,12 +1,12 @@
-//! Least privilege: what the agent gives up once it is attached.
+//! Least privilege: the agent gives up what it does not need any more after attaching.
 //!
 //! ```text
 //! access: what is read and written -> landlock     (files, listening, signals)
 //!         what is still needed     -> capabilities
 //!                                     seccomp      (system calls)
 //! ```
-//! All three belong to threads, not to the process: each worker of the runtime puts them on itself, then the main
-//! thread does, and whatever is started later inherits them. In the end every thread is looked at.
+//! All three belong to threads, not to the process. Each worker of the runtime applies them to itself, then the main
+//! thread does, and threads that start later inherit them. At the end, the code checks every thread.
 
 mod access;
 mod capabilities;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::Access;
 use self::landlock::Enforced;
 
-/// The agent could not give up what it does not need.
+/// The agent could not give up privileges.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// Capabilities.
@@ -40,7 +40,7 @@ pub enum SandboxError {
     /// System calls.
     #[error("the filter of system calls is not taken: {0}{HINT}")]
     Seccomp(#[from] seccompiler::Error),
-    /// Something that is needed for it.
+    /// A requirement of the sandbox failed.
     #[error("{0}{HINT}")]
     Io(#[from] io::Error),
     /// A thread of the runtime was busy.
@@ -49,14 +49,14 @@ pub enum SandboxError {
     /// A thread was found that is not confined.
     #[error("thread {name} ({id}) is not confined: {what}{HINT}")]
     Free {
-        /// Its number.
+        /// Its id.
         id: String,
         /// Its name.
         name: String,
-        /// What is not as it has to be.
+        /// What is wrong.
         what: String,
     },
-    /// A reload names what is out of reach.
+    /// A reload names files that are out of reach.
     #[error(
         "{}: out of reach of the sandbox, since it was not named when the agent started: restart the agent",
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
@@ -66,12 +66,12 @@ pub enum SandboxError {
 
 const HINT: &str = "; `sandbox = false` in [security] does without";
 
-/// What is in force.
+/// The restrictions in force.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Report {
     /// `security.sandbox`.
     pub enabled: bool,
-    /// The capabilities that are kept; all that there were if it is off.
+    /// The capabilities that are kept. If the sandbox is off, all that the process had.
     pub capabilities: Vec<String>,
     /// Whether system calls are filtered.
     pub seccomp: bool,
@@ -79,19 +79,19 @@ pub struct Report {
     pub landlock: Enforced,
 }
 
-/// The sandbox that this process is in.
+/// The sandbox of this process.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// None: it is off.
+    /// There is none: it is off.
     access: Option<Access>,
     report: Report,
 }
 
 impl Sandbox {
-    /// None: this process keeps all its privileges.
+    /// No sandbox: this process keeps all its privileges.
     ///
     /// # Errors
-    /// It cannot be told which these are.
+    /// The capabilities cannot be read.
     pub fn off() -> Result<Self, SandboxError> {
         tracing::warn!("security.sandbox is off: the agent keeps all its privileges");
         let had = caps::read(None, caps::CapSet::Effective)?;
@@ -100,10 +100,10 @@ impl Sandbox {
         Ok(Self { access: None, report })
     }
 
-    /// Confines all threads of this process, which are those of the runtime and this one, to this access.
+    /// Confines all threads of this process to this access: those of the runtime, and this one.
     ///
     /// # Errors
-    /// See [`SandboxError`]. What a kernel does not have is no error: it is logged.
+    /// See [`SandboxError`]. Missing support in the kernel is no error: it is logged.
     pub async fn enter(access: Access) -> Result<Self, SandboxError> {
         let confinement = Confinement::new(&access)?;
         let (report, confinement) = threads::confine_all(confinement).await?;
@@ -126,12 +126,12 @@ impl Sandbox {
         Ok(Self { access: Some(access), report })
     }
 
-    /// What is in force.
+    /// The restrictions in force.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Whether all of these that are there can be read.
+    /// Whether all of these files that exist can be read.
     ///
     /// # Errors
     /// [`SandboxError::OutOfReach`].
@@ -139,7 +139,7 @@ impl Sandbox {
         in_reach(self.access.as_ref().map(|access| access.unreadable(paths)))
     }
 
-    /// Whether these directories can be written in.
+    /// Whether these directories can be written to.
     ///
     /// # Errors
     /// [`SandboxError::OutOfReach`].
@@ -167,7 +167,7 @@ pub fn kept(capabilities: &[String]) -> String {
     if capabilities.is_empty() { "none".to_owned() } else { capabilities.join(", ") }
 }
 
-/// What this kernel has of it, for `scanguard doctor`: what it is called, and what is lost without it.
+/// The parts of the sandbox that this kernel supports, for `scanguard doctor`: the name, and what is lost without it.
 pub fn of_this_kernel() -> [(&'static str, Result<String, String>); 2] {
     let seccomp = match (seccomp::is_supported(), seccomp::filters()) {
         (false, _) => Err("this kernel has no filters of system calls".to_owned()),
@@ -178,11 +178,11 @@ pub fn of_this_kernel() -> [(&'static str, Result<String, String>); 2] {
     [("seccomp", seccomp), ("landlock", landlock::kernel().map_err(lost))]
 }
 
-/// What a thread puts on.
+/// The restrictions that a thread applies to itself.
 struct Confinement {
     rules: RulesetCreated,
     capabilities: CapsHashSet,
-    /// None: this kernel has no such filters.
+    /// Nothing: this kernel has no such filters.
     filters: Option<[BpfProgram; 2]>,
 }
 
@@ -193,12 +193,12 @@ impl Confinement {
         Ok(Self { rules: landlock::rules(access)?, capabilities, filters })
     }
 
-    /// Confines this thread, and those that it will start.
+    /// Confines this thread and the threads that it will start.
     fn put_on(&self) -> Result<Report, SandboxError> {
-        // Sets no_new_privs, too, also where there is no Landlock.
+        // This also sets no_new_privs, even without Landlock.
         let status = self.rules.try_clone()?.restrict_self()?;
         capabilities::keep(&self.capabilities)?;
-        // The last: it allows none of the above.
+        // This comes last: the filter forbids all of the above.
         for filter in self.filters.iter().flatten() {
             seccompiler::apply_filter(filter)?;
         }

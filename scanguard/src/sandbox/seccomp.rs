@@ -1,7 +1,7 @@
-//! Which system calls are left: what reads and writes files and sockets, waits, makes threads, and uses maps.
+//! Which system calls remain: those that read and write files and sockets, wait, make threads, and use maps.
 //!
-//! A list of what is allowed, since a list of what is not would leave what kernels add, and what other calling
-//! conventions call otherwise (x32). What is not on it fails with EPERM.
+//! It is a list of allowed calls. A list of forbidden calls would leave out those that new kernels add, and those that
+//! have another number in other calling conventions (x32). All other calls fail with EPERM.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-/// Calls that are allowed whatever their arguments.
+/// Calls that are allowed with any arguments.
 const ALLOWED: &[libc::c_long] = &[
     // Files.
     libc::SYS_read,
@@ -49,7 +49,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_getcwd,
     libc::SYS_umask,
     libc::SYS_pipe2,
-    // What happens.
+    // Events.
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
@@ -60,7 +60,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime,
-    // Sockets; which kinds can be made is below.
+    // Sockets. The kinds that can be made are listed below.
     libc::SYS_socketpair,
     libc::SYS_bind,
     libc::SYS_connect,
@@ -77,7 +77,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_sendmmsg,
     libc::SYS_recvmmsg,
     libc::SYS_shutdown,
-    // Memory; libraries are loaded when names are resolved. A large entry for the journal is such a file.
+    // Memory. Resolving names loads libraries. A large entry for the journal is such a file.
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
@@ -86,7 +86,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_brk,
     libc::SYS_membarrier,
     libc::SYS_memfd_create,
-    // Threads; that only they can be made is below. clone3 has a filter of its own.
+    // Threads. Only threads can be made, see below. clone3 has a filter of its own.
     libc::SYS_clone3,
     libc::SYS_exit,
     libc::SYS_exit_group,
@@ -122,7 +122,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_gettimeofday,
 ];
 
-/// What newer architectures have no numbers for.
+/// Calls that newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const LEGACY: &[libc::c_long] = &[
     libc::SYS_open,
@@ -145,8 +145,8 @@ const LEGACY: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY: &[libc::c_long] = &[];
 
-/// Commands of bpf(2), include/uapi/linux/bpf.h: what is done with maps, links and programs that are there. No program
-/// can be loaded and no map made.
+/// Commands of bpf(2), include/uapi/linux/bpf.h, for existing maps, links and programs. The process can load no
+/// program and make no map.
 const BPF_COMMANDS: [u64; 17] = [
     1, 2, 3, 4, 21, // BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, GET_NEXT_KEY, LOOKUP_AND_DELETE_ELEM
     24, 25, 26, 27, // BPF_MAP_{LOOKUP,LOOKUP_AND_DELETE,UPDATE,DELETE}_BATCH
@@ -157,8 +157,9 @@ const BPF_COMMANDS: [u64; 17] = [
     28, 29, 34, // BPF_LINK_{CREATE,UPDATE,DETACH}: an interface that returns
 ];
 
-/// Requests of ioctl(2), include/uapi/asm-generic/ioctls.h and include/uapi/linux/sockios.h: whether a descriptor waits, a
-/// terminal's state, and the numbers of interfaces. By number, since C libraries do not agree on their type.
+/// Requests of ioctl(2), include/uapi/asm-generic/ioctls.h and include/uapi/linux/sockios.h: whether a descriptor
+/// waits, a terminal's state, and the numbers of interfaces. They are plain numbers, since C libraries do not agree on
+/// their type.
 const IOCTLS: [u64; 6] = [
     0x5421, 0x541b, 0x5451, // FIONBIO, FIONREAD, FIOCLEX
     0x5401, // TCGETS
@@ -171,14 +172,14 @@ const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6
 /// Options of prctl(2): the names of threads and of memory.
 const PRCTLS: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 
-/// The filters, in the order in which they are installed.
+/// The filters, in the order of their installation.
 ///
 /// # Errors
 /// There are none for this architecture.
 pub(super) fn filters() -> Result<[BpfProgram; 2], BackendError> {
     let architecture: TargetArch = std::env::consts::ARCH.try_into()?;
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
-    // Its flags are in memory that a filter cannot read. The C library takes this for an old kernel, and uses clone.
+    // Its flags are in memory, which a filter cannot read. The C library takes this for an old kernel, and uses clone.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let clone3 = SeccompFilter::new(clone3, SeccompAction::Allow, errno(libc::ENOSYS), architecture)?;
     let rest = SeccompFilter::new(rules()?, errno(libc::EPERM), SeccompAction::Allow, architecture)?;
@@ -211,7 +212,7 @@ fn rule(argument: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompRule, 
     SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compare, value)?])
 }
 
-/// Whether this kernel has filters of system calls.
+/// Whether this kernel supports filters of system calls.
 pub(super) fn is_supported() -> bool {
     std::path::Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
 }

@@ -5,7 +5,7 @@ use crate::settings::Section;
 /// `[security]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Whether the agent gives up what it does not need once it is attached.
+    /// Whether the agent gives up what it does not need any more after attaching.
     pub sandbox: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Every thread of the process.
+//! Confines every thread of the process.
 
 use std::{
     fs, io,
@@ -13,14 +13,14 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{Confinement, Report, SandboxError};
 
-/// How long the workers may take to come, and threads that have ended to go.
+/// How long the workers may take to arrive, and ended threads to disappear.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two looks at the threads.
+/// The time between two looks at the threads.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Has each worker of the runtime, and this thread, put a confinement on. One task for each worker, none of which ends
-/// before all have begun: so no worker can have taken two.
+/// Applies a confinement to each worker of the runtime, and to this thread. There is one task for each worker, and
+/// none of them ends before all have begun: so no worker can have taken two.
 pub(super) async fn confine_all(
     confinement: Confinement,
 ) -> Result<(Report, Arc<Confinement>), SandboxError> {
@@ -41,7 +41,7 @@ pub(super) async fn confine_all(
     Ok((confinement.put_on()?, confinement))
 }
 
-/// Waits until all workers are here.
+/// Waits until all workers have arrived.
 fn meet((arrived, all_are): &(Mutex<usize>, Condvar), workers: usize) -> Result<(), SandboxError> {
     let mut number = arrived.lock().unwrap_or_else(PoisonError::into_inner);
     *number += 1;
@@ -52,7 +52,7 @@ fn meet((arrived, all_are): &(Mutex<usize>, Condvar), workers: usize) -> Result<
     if late.timed_out() { Err(SandboxError::Busy(PATIENCE.as_secs())) } else { Ok(()) }
 }
 
-/// Looks at every thread: one that is not confined would be a way out for all of them.
+/// Checks every thread: one that is not confined would be a way out for all of them.
 pub(super) fn check(confinement: &Confinement) -> Result<(), SandboxError> {
     let capabilities = mask(&confinement.capabilities);
     let mut wanted =
@@ -64,8 +64,8 @@ pub(super) fn check(confinement: &Confinement) -> Result<(), SandboxError> {
     check_all(Path::new("/proc/self/task"), &wanted, PATIENCE)
 }
 
-/// A thread that was joined is still listed until the kernel has taken it down, so those that are not confined may
-/// take this long to go.
+/// A joined thread is still listed until the kernel has removed it. So threads that are not confined may take this
+/// long to disappear.
 pub(super) fn check_all(
     threads: &Path,
     wanted: &[(&str, String)],
@@ -85,7 +85,7 @@ pub(super) fn check_all(
 fn free(threads: &Path, wanted: &[(&str, String)]) -> io::Result<Option<SandboxError>> {
     for entry in fs::read_dir(threads)? {
         let entry = entry?;
-        // It may have ended.
+        // The thread may have ended.
         let Ok(status) = fs::read_to_string(entry.path().join("status")) else {
             continue;
         };
@@ -104,7 +104,7 @@ fn free(threads: &Path, wanted: &[(&str, String)]) -> io::Result<Option<SandboxE
     Ok(None)
 }
 
-/// As /proc shows it.
+/// The thread's state in /proc.
 fn mask(capabilities: &CapsHashSet) -> String {
     let bits = capabilities.iter().fold(0_u64, |bits, capability| bits | capability.bitmask());
     format!("{bits:016x}")

@@ -1,4 +1,4 @@
-//! Attaching the program to interfaces, and keeping it attached while they come and go.
+//! Attaches the program to interfaces, and keeps it attached while interfaces come and go.
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::network::{Interface, Network, NetworkError};
 
-/// How the program became attached.
+/// Where the program is attached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AttachedMode {
     /// In the driver.
@@ -58,18 +58,18 @@ pub enum AttachError {
     /// There is no such interface.
     #[error("there is no interface {name}; there are: {}", .known.join(", "))]
     Unknown {
-        /// Asked for.
+        /// The name that was given.
         name: String,
-        /// What there is.
+        /// The names of the interfaces that there are.
         known: Vec<String>,
     },
-    /// No interface was named and there is no default route to find one by.
+    /// No interface was named, and there is no default route that would name one.
     #[error("no interface is named and there is no default route: name one with --iface; there are: {}", .known.join(", "))]
     NoDefaultRoute {
-        /// What there is.
+        /// The names of the interfaces that there are.
         known: Vec<String>,
     },
-    /// Somebody else's program is there. It is never replaced.
+    /// Another program is there. The agent never replaces it.
     #[error(
         "{name} already has an XDP {owner}; ScanGuard does not replace it, and there can be but one: {}; docs/coexistence.md \
          has other ways",
@@ -78,10 +78,10 @@ pub enum AttachError {
     Busy {
         /// Interface.
         name: String,
-        /// Whose it is.
+        /// The owner of that program.
         owner: Owner,
     },
-    /// The driver cannot.
+    /// The driver does not support it.
     #[error(
         "{name} (MTU {mtu}) does not take the program in native mode: {reason}; --mode generic works on any \
          interface at a higher cost, --mode auto takes it when native mode fails"
@@ -91,17 +91,17 @@ pub enum AttachError {
         name: String,
         /// Its MTU, which some drivers limit for XDP.
         mtu: u32,
-        /// The kernel's words.
+        /// The kernel's message.
         reason: String,
     },
-    /// Anything else that the kernel said.
+    /// The kernel gave another error.
     #[error("{name}: attaching in {mode} mode: {reason}")]
     Refused {
         /// Interface.
         name: String,
-        /// Mode that was tried last.
+        /// The mode that was tried last.
         mode: AttachedMode,
-        /// The kernel's words.
+        /// The kernel's message.
         reason: String,
     },
     /// The kernel does not say which program it has loaded.
@@ -110,32 +110,32 @@ pub enum AttachError {
     /// The interfaces could not be listed.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The link of an interface could not be pinned, or what is pinned not be used.
+    /// The link of an interface could not be pinned, or a pinned one could not be used.
     #[error("{name}: {error}")]
     Pins {
         /// Interface.
         name: String,
-        /// Why.
+        /// The reason.
         error: PinsError,
     },
 }
 
-/// What happened to an interface since the last look.
+/// A change of an interface since the last look.
 #[derive(Debug)]
 pub enum Change {
-    /// It went away, or another one took its name.
+    /// The interface went away, or another one took its name.
     Lost,
-    /// It is there, but somebody took the program off it by force (`bpftool link detach`).
+    /// The interface is there, but somebody removed the program by force (`bpftool link detach`).
     Detached,
-    /// It is there again, and the program is attached.
+    /// The interface is there again, and the program is attached.
     Returned(AttachedMode),
-    /// It is there again, but the program could not be attached; it is tried again at each look.
+    /// The interface is there again, but the program could not be attached. The agent tries again at each look.
     Failed(AttachError),
-    /// Somebody took the egress program off it by force.
+    /// Somebody removed the egress program by force.
     EgressDetached,
-    /// What leaves by it is looked at again.
+    /// The egress program is attached again.
     EgressReturned,
-    /// The egress program could not be attached again; it is tried again at each look.
+    /// The egress program could not be attached again. The agent tries again at each look.
     EgressFailed(anyhow::Error),
 }
 
@@ -144,11 +144,11 @@ enum State {
         index: u32,
         mode: AttachedMode,
         _link: FdLink,
-        /// What leaves is looked at too.
+        /// The egress program is attached, too.
         egress: Option<TcxLink>,
     },
-    /// `told`: the reason why it could not be attached again was reported.
-    Lost { told: bool },
+    /// `reported`: the agent has reported why the program could not be attached again.
+    Lost { reported: bool },
 }
 
 struct Wanted {
@@ -156,22 +156,23 @@ struct Wanted {
     state: State,
 }
 
-/// The program on its interfaces. Dropping it detaches it from all of them, unless its links are pinned.
+/// The program on its interfaces. When this is dropped, the program is detached from all of them, unless its links are
+/// pinned.
 pub struct Attachments {
     ebpf: Ebpf,
     mode: Mode,
-    /// The egress program is loaded.
+    /// Whether the egress program is loaded.
     egress: bool,
     program_id: u32,
     network: Network,
     wanted: Vec<Wanted>,
-    /// Dropped last: what an agent that could not start has pinned is removed with it.
+    /// Dropped last: if the agent could not start, this removes what it has pinned.
     pins: Pins,
 }
 
 impl Attachments {
-    /// Finds out where the loaded program is to be attached: at all interfaces named, or at that of the default route; and
-    /// loads the egress program, if it is wanted and possible. Nothing is attached until [`Self::attach_all`].
+    /// Finds the interfaces of the loaded program: all interfaces that are named, or that of the default route. Loads
+    /// the egress program, if it is wanted and possible. Nothing is attached until [`Self::attach_all`].
     ///
     /// # Errors
     /// There is no such interface.
@@ -196,18 +197,18 @@ impl Attachments {
         for name in names {
             find(&present, &name)?;
             if wanted.iter().all(|wanted| wanted.name != name) {
-                wanted.push(Wanted { name, state: State::Lost { told: false } });
+                wanted.push(Wanted { name, state: State::Lost { reported: false } });
             }
         }
         let program_id = program_id(&ebpf).map_err(|error| AttachError::Program(words(&error)))?;
         Ok(Self { ebpf, mode: settings.mode, egress, program_id, network, wanted, pins })
     }
 
-    /// Attaches the programs. Where an agent before this one has left its links pinned, the programs in them are replaced,
-    /// so that no packet meets none; links that are not needed any more are detached.
+    /// Attaches the programs. If an earlier agent left its links pinned, this replaces the programs in them, so that
+    /// no packet passes uncounted. It detaches links that are not needed any more.
     ///
     /// # Errors
-    /// The first interface that did not work. Dropping this then detaches from all others.
+    /// The first interface that failed. Dropping this value then detaches from all others.
     pub async fn attach_all(&mut self) -> Result<(), AttachError> {
         let present = self.network.interfaces().await?;
         for place in 0..self.wanted.len() {
@@ -221,7 +222,7 @@ impl Attachments {
         Ok(())
     }
 
-    /// Where program and maps are pinned, if they stay when the agent ends.
+    /// The directory of the pinned program and maps, if they stay when the agent ends.
     pub fn persists_at(&self) -> Option<&Path> {
         self.pins.root()
     }
@@ -237,7 +238,7 @@ impl Attachments {
         links
     }
 
-    /// Every wanted interface with the mode it is attached in, if it is.
+    /// Every wanted interface, with the mode of its attachment if it has one.
     pub fn states(&self) -> impl Iterator<Item = (&str, Option<AttachedMode>)> {
         self.wanted.iter().map(|wanted| {
             let mode = match wanted.state {
@@ -248,7 +249,7 @@ impl Attachments {
         })
     }
 
-    /// Every wanted interface, and whether what leaves by it is looked at.
+    /// Every wanted interface, and whether the egress program is attached to it.
     pub fn egress_states(&self) -> impl Iterator<Item = (&str, bool)> {
         self.wanted.iter().map(|wanted| {
             let attached = matches!(wanted.state, State::Attached { egress: Some(_), .. });
@@ -256,8 +257,8 @@ impl Attachments {
         })
     }
 
-    /// Looks which interfaces have gone or come back, and attaches to the latter; and where the egress program has been taken
-    /// off, or could not be attached before.
+    /// Looks for interfaces that have gone or come back, and attaches to the latter. Does the same for the egress
+    /// program where it was removed or could not be attached before.
     ///
     /// # Errors
     /// The interfaces could not be listed; nothing was changed.
@@ -270,15 +271,15 @@ impl Attachments {
             if let State::Attached { index, .. } = self.wanted[place].state
                 && let Some(change) = loss(index, self.program_id, interface)
             {
-                self.wanted[place].state = State::Lost { told: false };
+                self.wanted[place].state = State::Lost { reported: false };
                 for kind in [LinkKind::Xdp, LinkKind::Egress] {
                     self.pins.forget(kind, index);
                 }
                 changes.push((name.clone(), change));
             }
             let Some(interface) = interface else { continue };
-            let told = match self.wanted[place].state {
-                State::Lost { told } => told,
+            let reported = match self.wanted[place].state {
+                State::Lost { reported } => reported,
                 State::Attached { .. } => {
                     let of_egress = self.supervise_egress(place, interface);
                     changes.extend(of_egress.into_iter().map(|change| (name.clone(), change)));
@@ -293,8 +294,8 @@ impl Attachments {
                     self.wanted[place].state = state;
                 }
                 Err(error) => {
-                    self.wanted[place].state = State::Lost { told: true };
-                    if !told {
+                    self.wanted[place].state = State::Lost { reported: true };
+                    if !reported {
                         changes.push((name, Change::Failed(error)));
                     }
                 }
@@ -303,12 +304,12 @@ impl Attachments {
         Ok(changes)
     }
 
-    /// Attaches the egress program to an interface where it is not, if it is wanted there.
+    /// Attaches the egress program to an interface, if it is wanted there and not attached.
     fn supervise_egress(&mut self, place: usize, interface: &Interface) -> Vec<Change> {
         let State::Attached { egress, .. } = &mut self.wanted[place].state else {
             return Vec::new();
         };
-        // What cannot be looked at is left as it is.
+        // If the kernel does not answer, everything stays as it is.
         let is_off = |link: &mut TcxLink| link.interface().is_ok_and(|index| index != interface.index);
         let was_detached = egress.take_if(is_off).is_some();
         if egress.is_some() || !self.egress {
@@ -325,7 +326,7 @@ impl Attachments {
                 }
                 Some(Change::EgressReturned)
             }
-            // Else it was said before.
+            // Otherwise this was reported before.
             Err(error) => was_detached.then_some(Change::EgressFailed(error)),
         };
         was_detached.then_some(Change::EgressDetached).into_iter().chain(outcome).collect()
@@ -355,14 +356,14 @@ impl Attachments {
         drop(link);
         self.pins.forget(LinkKind::Xdp, interface.index);
         self.attach_first(interface, modes).inspect_err(|_| {
-            // Better than nothing, until somebody has read the error.
+            // This is better than nothing until somebody has read the error.
             if self.attach_first(interface, &[mode]).is_ok() {
                 tracing::warn!(interface = interface.name, "attached in {mode} mode again, and left so");
             }
         })
     }
 
-    /// Has this program take the place of the one in a pinned link.
+    /// Puts this program into a pinned link, in place of the one in it.
     fn take_over(
         &mut self,
         interface: &Interface,
@@ -458,13 +459,13 @@ impl Attachments {
         let program = self.program()?;
         let id = program.attach_to_if_index(index, mode.xdp()).map_err(|error| words(&error))?;
         let link: XdpLink = program.take_link(id).map_err(|error| words(&error))?;
-        // Kernels before 5.9 have no XDP links, and aya then attaches in the old way, which outlives
-        // a killed agent. Turning it into a link fails and detaches it.
+        // Kernels before 5.9 have no XDP links. There aya attaches in the old way, which outlives a killed agent.
+        // Turning that into a link fails and detaches it.
         FdLink::try_from(link).map_err(|_| "the kernel has no XDP links (Linux 5.9)".to_owned())
     }
 }
 
-/// What has become of the program on an interface, if it is not there any more.
+/// What happened to the program on an interface, if it is not there any more.
 fn loss(index: u32, program_id: u32, interface: Option<&Interface>) -> Option<Change> {
     match interface {
         Some(interface) if interface.index == index => {
@@ -479,7 +480,7 @@ fn program_id(ebpf: &Ebpf) -> Result<u32, ProgramError> {
     Ok(program.info()?.id())
 }
 
-/// The last of the causes.
+/// The last error of the chain of causes.
 fn words(error: &ProgramError) -> String {
     std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
         .last()

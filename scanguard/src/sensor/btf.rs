@@ -1,11 +1,11 @@
-//! Where members lie in the structures of the running kernel, as its own description says (BTF,
+//! Offsets of members in the structures of the running kernel, from its own description (BTF,
 //! Documentation/bpf/btf.rst).
 //!
-//! aya emits no CO-RE relocations and keeps its look-up of a type by its number to itself, hence this small reader.
+//! aya emits no CO-RE relocations, and its look-up of a type by number is private. Hence this small reader.
 
 use std::{fs, io};
 
-/// Where the kernel describes itself.
+/// The file in which the kernel describes itself.
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// `BTF_MAGIC`.
@@ -18,18 +18,18 @@ const MEMBER_LEN: usize = 12;
 const STRUCT: u32 = 4;
 /// As above.
 const UNION: u32 = 5;
-/// Typedef, volatile, const, restrict, type tag: they stand for another type.
+/// Typedef, volatile, const, restrict, type tag: each stands for another type.
 const WRAPPERS: [u32; 5] = [8, 9, 10, 11, 18];
-/// How deep members without a name, and types that stand for others, are followed: far deeper than they are nested.
+/// How deep the reader follows members without a name, and types that stand for others. Kernels nest them far less.
 const MAX_DEPTH: u32 = 16;
 
-/// Where something lies cannot be told.
+/// The offset of a member cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// It could not be read.
     #[error("{VMLINUX}: {0} (the kernel wants CONFIG_DEBUG_INFO_BTF)")]
     Read(#[from] io::Error),
-    /// It is not of the form that is known.
+    /// It has an unknown format.
     #[error("{VMLINUX} cannot be understood: {0}")]
     Form(&'static str),
     /// The kernel has no such structure or member.
@@ -40,9 +40,9 @@ pub enum BtfError {
 /// The types of a kernel.
 pub struct Btf {
     bytes: Vec<u8>,
-    /// Where each type begins, by its number less one.
+    /// The position of each type, by its number less one.
     types: Vec<usize>,
-    /// Where the names begin, and where they end.
+    /// The start and the end of the names.
     names: (usize, usize),
 }
 
@@ -52,25 +52,25 @@ struct Type {
     at: usize,
     kind: u32,
     members: usize,
-    /// Whether offsets of members have the size of a bit field in their upper bits.
+    /// Whether the upper bits of a member's offset have the size of a bit field.
     packed: bool,
-    /// Size in bytes, or the type that it stands for.
+    /// Size in bytes, or the number of the type that this one stands for.
     size_or_type: u32,
 }
 
 impl Btf {
-    /// That of the running kernel.
+    /// Reads the types of the running kernel.
     ///
     /// # Errors
-    /// There is none, or it has another form.
+    /// There are none, or they have another format.
     pub fn of_kernel() -> Result<Self, BtfError> {
         Self::parse(fs::read(VMLINUX)?)
     }
 
-    /// Out of these bytes.
+    /// Reads the types from these bytes.
     ///
     /// # Errors
-    /// They have another form.
+    /// They have another format.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         let word = |at| u32_at(&bytes, at).ok_or(BtfError::Form("it ends within its header"));
         if word(0)? & 0xffff != u32::from(MAGIC) {
@@ -98,35 +98,35 @@ impl Btf {
         Ok(Self { bytes, types, names })
     }
 
-    /// How many bytes after the beginning of a structure a member lies: `structure.member.member`. Members of structures
-    /// and unions without a name are members of what is around them.
+    /// The offset of a member in bytes from the start of a structure, by its path: `structure.member.member`. Members
+    /// of structures and unions without a name are members of the structure around them.
     ///
     /// # Errors
     /// There is no such structure, or no such member.
     pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::Missing(path.to_owned());
         let mut words = path.split('.');
-        // What has no name is found by none.
+        // An empty name finds nothing.
         let name = words.next().filter(|name| !name.is_empty()).ok_or_else(missing)?;
         let mut inside = self.structure(name).ok_or_else(missing)?;
         let mut bits = 0u32;
         for word in words {
             let (offset, member) = self.member(inside, word, 0).ok_or_else(missing)?;
             bits = bits.checked_add(offset).ok_or_else(missing)?;
-            // The last one need be no structure.
+            // The last member need not be a structure.
             inside = self.resolve(member).unwrap_or(inside);
         }
         if bits.is_multiple_of(8) { Ok(bits / 8) } else { Err(missing()) }
     }
 
-    /// The structure of this name that has members.
+    /// The structure of this name, if it has members.
     fn structure(&self, name: &str) -> Option<Type> {
         let all = self.types.iter().filter_map(|at| type_at(&self.bytes, *at));
         let mut structures = all.filter(|of| of.kind == STRUCT && of.members > 0);
         structures.find(|of| self.name(of.at) == Some(name.as_bytes()))
     }
 
-    /// Where a member lies, in bits, and the number of its type.
+    /// The offset of a member in bits, and the number of its type.
     fn member(&self, inside: Type, name: &str, depth: u32) -> Option<(u32, u32)> {
         if ![STRUCT, UNION].contains(&inside.kind) || depth > MAX_DEPTH {
             return None;
@@ -147,7 +147,7 @@ impl Btf {
         })
     }
 
-    /// The type of a number, or the one that it stands for.
+    /// The type with this number, or the one that it stands for.
     fn resolve(&self, mut number: u32) -> Option<Type> {
         for _ in 0..MAX_DEPTH {
             let at = *self.types.get((number as usize).checked_sub(1)?)?;
@@ -160,7 +160,7 @@ impl Btf {
         None
     }
 
-    /// The name of the type or member that begins here.
+    /// The name of a type or member, which begins here.
     fn name(&self, at: usize) -> Option<&[u8]> {
         let (start, end) = self.names;
         let from = start.checked_add(u32_at(&self.bytes, at)? as usize)?;
@@ -184,7 +184,7 @@ fn type_at(bytes: &[u8], at: usize) -> Option<Type> {
     })
 }
 
-/// Bytes that follow `struct btf_type`; none of a kind that is not known.
+/// How many bytes follow `struct btf_type`; nothing for an unknown kind.
 fn rest_len(described: &Type) -> Option<usize> {
     match described.kind {
         // Pointer, forward declaration, typedef, volatile, const, restrict, function, float, type tag.
@@ -266,7 +266,7 @@ mod tests {
         for field in Field::ALL {
             btf.offset(field.label()).unwrap();
         }
-        // Fixed since Linux 2.6: the look-up of sockets compares them in one go.
+        // These have been the same since Linux 2.6: the look-up of sockets compares them at once.
         assert_eq!(
             (btf.offset("sock_common.skc_daddr").unwrap(), btf.offset("sock_common.skc_num").unwrap()),
             (0, 14)

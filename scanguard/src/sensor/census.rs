@@ -1,34 +1,34 @@
-//! How many sources are in the kernel's table, and which of them it has evicted: it tells neither.
+//! How many sources are in the kernel's table, and how many it has evicted. The kernel tells neither.
 //!
-//! Reading all of a large table at each poll, to count, would cost more than all else. So it is counted a part at a
-//! poll, from its beginning to its end; between two such rounds what was put in and taken out is added and subtracted.
-//! A table that a single part covers is known exactly at each poll; beyond, evictions are known at the end of a round,
-//! and never fewer than the table's size tells at once.
+//! Reading all of a large table at each poll, only to count, would cost more than everything else. So each poll counts
+//! one part, from the beginning of the table to its end. Between two such rounds, insertions are added and removals
+//! are subtracted. If a single part covers the whole table, the number is exact at each poll. For a larger table,
+//! evictions are known at the end of a round, and they are never fewer than the size of the table alone implies.
 
-/// Entries at a poll: a few milliseconds.
+/// Entries in one poll: a few milliseconds.
 const LEAST: u32 = 16_384;
-/// A round takes no more polls than this.
+/// A round takes at most this many polls.
 const MOST_POLLS: u32 = 64;
 
-/// Where the counting is.
+/// The position of the census.
 #[derive(Debug)]
 pub(super) struct Census {
     capacity: u64,
     /// Entries found in the running round.
     found: u64,
-    /// What the table had gained, less what was taken out of it, when the running round began.
+    /// Insertions less removals at the beginning of the running round.
     began: Option<i128>,
-    /// Entries at the end of a round, less what the table had gained by then.
+    /// Entries at the end of a round, less insertions and removals until then.
     base: i128,
 }
 
 impl Census {
-    /// Of a table with room for so many; an empty one.
+    /// The census of an empty table with room for this many entries.
     pub(super) fn new(capacity: u32) -> Self {
         Self { capacity: capacity.into(), found: 0, began: None, base: 0 }
     }
 
-    /// Takes how many entries there are, where all were read.
+    /// Notes the number of entries, after all of them were read.
     pub(super) fn know(&mut self, entries: u64, inserted: u64, removed: u64) {
         self.base = i128::from(entries) - gained(inserted, removed);
     }
@@ -38,14 +38,14 @@ impl Census {
         u64::from(LEAST).max(self.capacity / u64::from(MOST_POLLS))
     }
 
-    /// Takes how many entries a part had, and whether it was the last of a round, with what was ever put into the table
-    /// and taken out of it by the agent. Gives how many entries there are.
+    /// Notes how many entries a part had, and whether it was the last part of a round. It also takes all insertions so
+    /// far and all removals by the agent so far. Returns the number of entries in the table.
     pub(super) fn count(&mut self, part: u64, is_last: bool, inserted: u64, removed: u64) -> u64 {
         let gained = gained(inserted, removed);
         let began = *self.began.get_or_insert(gained);
         self.found += part;
         if is_last {
-            // Entries that came during the round were met by half of it, on the whole.
+            // On average, half of a round has met the entries that came during it.
             self.base = i128::from(self.found) - (began + gained) / 2;
             (self.found, self.began) = (0, None);
         }
@@ -81,7 +81,7 @@ mod tests {
         let mut census = Census::new(1_000);
         assert_eq!(census.count(400, true, 400, 0), 400);
         assert_eq!(census.count(100, false, 450, 0), 450);
-        // Of those that went during the round, half were met before.
+        // Half of those that went during the round were counted before.
         assert_eq!(census.count(125, false, 450, 50), 400);
         assert_eq!(census.count(200, true, 450, 50), 400);
     }
@@ -109,7 +109,7 @@ mod tests {
         let (mut inserted, mut said) = (0, 0);
         for part in 1..=10u64 {
             inserted += 1_000;
-            // Tenths of the table, each as it is then.
+            // Tenths of the table, each as it is at that time.
             said = census.count(inserted / 10, part == 10, inserted, 0);
         }
         assert!((9_000..=10_600).contains(&said), "{said}");

@@ -1,8 +1,8 @@
-//! Reads the sources that did something: the program lists them, and another copies their states to where this process
-//! sees them without a call, a thousand in one run.
+//! Reads the sources that did something. The program lists them, and another program copies their states to memory
+//! that this process has mapped, many in one run ([`abi::READ_AT_ONCE`]).
 //!
-//! Against reading the whole table by batch this costs in proportion to what has changed, and less for each source: one
-//! copy instead of two, and no lock of a bucket.
+//! Compared with reading the whole table in batches, the cost grows only with the number of changes. It is also less
+//! for each source: there is one copy instead of two, and no lock of a bucket.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -25,31 +25,30 @@ pub(super) struct Changes {
     count: Array<MapData, u64>,
     program: OwnedFd,
     memory: MmapRaw,
-    /// Places of the ring.
+    /// Number of places in the ring.
     places: u64,
-    /// How many of the list were read; none: not known, since another agent has read of it.
+    /// How many entries of the list were read. Nothing: it is not known, since another agent has read the list.
     read: Option<u64>,
 }
 
-/// What [`Changes::read`] found.
+/// The result of [`Changes::read`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Found {
-    /// Everything that was listed was handed on.
+    /// All entries were passed on.
     All,
-    /// Nobody knows from where on to read.
+    /// Nobody knows where to continue.
     Unknown,
-    /// So many that were listed are not known: they were overwritten. Those that were still there may have been handed
-    /// on.
+    /// This many entries are lost, because they were overwritten. The others may have been passed on.
     Overwritten(u64),
 }
 
 impl Changes {
-    /// Takes the list out of the loaded program; a new one, or one that another agent has read of.
+    /// Takes the list out of the loaded program. It is new, or another agent has read it before.
     pub(super) fn new(ebpf: &mut aya::Ebpf, is_new: bool) -> Result<Self, SensorError> {
         let failed = |map| move |error| SensorError::Map { map, error };
         let count = ebpf.take_map(abi::CHANGE_COUNT).ok_or_else(|| missing(abi::CHANGE_COUNT))?;
         let count = Array::try_from(count).map_err(failed(abi::CHANGE_COUNT))?;
-        // It stays where it is: the egress program is yet to be loaded with it.
+        // The map stays in the object: the egress program still has to be loaded with it.
         let ring = ebpf.map(abi::CHANGES).ok_or_else(|| missing(abi::CHANGES))?;
         let ring: Array<_, [u8; size_of::<Address>()]> =
             Array::try_from(ring).map_err(failed(abi::CHANGES))?;
@@ -62,12 +61,12 @@ impl Changes {
         Ok(Self { count, program, memory: map(ebpf)?, places, read: is_new.then_some(0) })
     }
 
-    /// How many were ever listed.
+    /// How many entries were ever written to the list.
     pub(super) fn count(&self) -> Result<u64, SensorError> {
         self.count.get(&0, 0).map_err(|error| SensorError::Map { map: abi::CHANGE_COUNT, error })
     }
 
-    /// Hands on the states of those that were listed from where [`Self::goes_on`] said, before there were `end`.
+    /// Passes on the states of the sources in the list, from the position that [`Self::goes_on`] set up to `end`.
     pub(super) fn read(
         &mut self,
         end: u64,
@@ -86,34 +85,35 @@ impl Changes {
                 first = first.wrapping_add(count);
             }
         }
-        // Others may have been listed while it was read.
+        // Meanwhile, others may have been written to the list.
         let lost = overwritten(begin, self.count()?, self.places);
         Ok(if lost == 0 { Found::All } else { Found::Overwritten(lost) })
     }
 
-    /// All that was listed before there were `count` is known.
+    /// Notes that everything before the entry `count` is known.
     pub(super) fn goes_on(&mut self, count: u64) {
         self.read = Some(count);
     }
 
-    /// Has the program read.
+    /// Runs the reading program.
     fn run(&mut self, request: ReadRequest) -> Result<&[Reading], SensorError> {
         let frame = request.as_bytes();
         let run = run::run(self.program.as_fd(), frame, 1)
             .map_err(|error| SensorError::Run { length: frame.len(), error })?;
         let found = run.verdict.min(abi::READ_AT_ONCE) as usize;
-        // SAFETY: the map holds so many, at the beginning of a page, and any bytes are a reading. Only that program writes
-        // to it, of which there is one, and it runs when this object is exclusively borrowed.
+        // SAFETY: the map has this many entries, at the beginning of a page, and any bytes are a valid reading. Only
+        // that program writes to it. There is one such program, and it runs only while this object is exclusively
+        // borrowed.
         Ok(unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), found) })
     }
 }
 
-/// How many of those that were listed from `begin` on were overwritten once there were `count`. Both may have wrapped.
+/// How many of the entries from `begin` on were overwritten when the list had `count`. Both numbers may have wrapped.
 fn overwritten(begin: u64, count: u64, places: u64) -> u64 {
     count.wrapping_sub(begin).saturating_sub(places)
 }
 
-/// Maps what the program has read into memory.
+/// Maps the memory of the reading program.
 fn map(ebpf: &aya::Ebpf) -> Result<MmapRaw, SensorError> {
     let Some(aya::maps::Map::Array(map)) = ebpf.map(abi::READ) else {
         return Err(missing(abi::READ));

@@ -1,5 +1,5 @@
-//! The program that hears of connections, and what it and the sampler need to know of the kernel's structures. Without
-//! them everything else works, and nothing is proven.
+//! Loads the program that counts connections, and finds what it and the sampler need to know about the kernel's
+//! structures. Without them everything else works, and nothing is proven.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -11,14 +11,14 @@ use scanguard_common::{
 
 use super::btf::{Btf, BtfError};
 
-/// What is lost without it, for logs and doctor.
+/// What does not work without it, for logs and doctor.
 pub const LOSS: &str = "connections are not counted, and nothing that a client says on the wire is proven: only access \
                         logs are grounds for a ban, all else for a shield";
 
-/// Connections cannot be heard of.
+/// The program that counts connections cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionsError {
-    /// The kernel does not say where fields lie.
+    /// The kernel does not give the offsets of its fields.
     #[error(transparent)]
     Btf(#[from] BtfError),
     /// The network namespace of this thread has no number.
@@ -27,7 +27,7 @@ pub enum ConnectionsError {
     /// The object lacks the program.
     #[error("the kernel program in this binary has no part that hears of connections")]
     Absent,
-    /// The kernel does not take it.
+    /// The kernel refuses the program.
     #[error("the kernel does not take the program that hears of connections: {0}")]
     Refused(String),
     /// The kernel cannot attach it.
@@ -35,7 +35,7 @@ pub enum ConnectionsError {
     Attach(String),
 }
 
-/// What the programs are told of the kernel before they are loaded.
+/// What the programs learn about the kernel before they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground {
     offsets: [u32; FIELDS],
@@ -44,10 +44,10 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Nothing is known: nothing is proven.
+    /// Nothing is known, so nothing is proven.
     pub const NONE: Self = Self { offsets: [0; FIELDS], namespace: 0, is_known: 0 };
 
-    /// That of the running kernel, and the network namespace of this thread.
+    /// Reads the offsets of the running kernel, and the network namespace of this thread.
     ///
     /// # Errors
     /// See [`ConnectionsError`].
@@ -58,12 +58,12 @@ impl Ground {
             offsets[field.index()] = btf.offset(field.label())?;
         }
         let namespace = std::fs::metadata("/proc/thread-self/ns/net").map_err(ConnectionsError::Namespace)?;
-        // The kernel's number is C's unsigned int.
+        // The kernel's number is an unsigned int of C.
         let namespace = namespace.ino() as u32;
         Ok(Self { offsets, namespace, is_known: 1 })
     }
 
-    /// Tells the program.
+    /// Sets these values in the program.
     pub(super) fn tell<'o>(&'o self, loader: &mut EbpfLoader<'o>) {
         loader
             .override_global(abi::FIELD_OFFSETS, &self.offsets, true)
@@ -72,7 +72,7 @@ impl Ground {
     }
 }
 
-/// Loads the program beside the one that was loaded already.
+/// Loads this program beside the one that is already loaded.
 ///
 /// # Errors
 /// See [`ConnectionsError`].
@@ -80,7 +80,7 @@ pub fn load(ebpf: &mut Ebpf) -> Result<(), ConnectionsError> {
     program(ebpf)?.load().map_err(|error| ConnectionsError::Refused(super::reason::shorten(&error)))
 }
 
-/// Has the loaded program hear of connections, until it is dropped with the rest of the object.
+/// Attaches the loaded program, until it is dropped with the rest of the object.
 ///
 /// # Errors
 /// See [`ConnectionsError`].

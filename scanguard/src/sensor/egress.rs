@@ -1,5 +1,5 @@
-//! The program that looks at what leaves: loading and attaching it. Without it everything else works; what is
-//! lost then is said.
+//! Loads and attaches the program that looks at outgoing packets. Without it everything else works. The agent reports
+//! what it then cannot see.
 
 use aya::{
     Ebpf,
@@ -11,7 +11,7 @@ use aya::{
 };
 use scanguard_common::abi;
 
-/// What is lost without the program, for logs.
+/// What does not work without the program, for logs.
 pub const LOSS: &str = "answers of this host are not seen: services published by NAT or to containers are not \
                         recognized, and every address of networks routed to this host counts as dark";
 
@@ -21,7 +21,7 @@ pub enum EgressError {
     /// The object lacks it.
     #[error("the kernel program in this binary has no egress part")]
     Absent,
-    /// The kernel does not take it.
+    /// The kernel refuses it.
     #[error("the kernel does not take the egress program: {0}")]
     Refused(String),
     /// The kernel cannot attach it.
@@ -29,7 +29,7 @@ pub enum EgressError {
     Attach(String),
 }
 
-/// Loads the program beside the one that was loaded already.
+/// Loads this program beside the one that is already loaded.
 ///
 /// # Errors
 /// See [`EgressError`].
@@ -37,12 +37,12 @@ pub fn load(ebpf: &mut Ebpf) -> Result<(), EgressError> {
     program(ebpf)?.load().map_err(|error| EgressError::Refused(super::reason::shorten(&error)))
 }
 
-/// Attaches the loaded program, before all others that are there, to what leaves by an interface. The kernel
-/// detaches it when the link is dropped, however that comes about.
+/// Attaches the loaded program to the outgoing packets of an interface, before all other programs there. The kernel
+/// detaches it when the link is dropped, for whatever reason.
 pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, EgressError> {
     let words = |error: &ProgramError| EgressError::Attach(super::reason::shorten(error));
     let program = program(ebpf)?;
-    // Not aya's choice by the kernel's version, which falls back to filters that outlive a killed agent.
+    // This does not use aya's choice by the kernel's version, which falls back to filters that outlive a killed agent.
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id =
         program.attach_with_options(interface, TcAttachType::Egress, order).map_err(|error| words(&error))?;
@@ -50,7 +50,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, EgressE
     FdLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))
 }
 
-/// Puts the loaded program into a link that is attached already, in the place of the one in it, in one step.
+/// Puts the loaded program into an attached link, in place of the one in it, in one step.
 pub(super) fn replace(ebpf: &mut Ebpf, link: FdLink) -> Result<FdLink, EgressError> {
     let link = SchedClassifierLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))?;
     let words = |error: &ProgramError| EgressError::Attach(super::reason::shorten(error));
@@ -65,10 +65,10 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, EgressError> {
     program.try_into().map_err(|_: ProgramError| EgressError::Absent)
 }
 
-/// Whether this kernel has tcx: asked by a question that changes nothing.
+/// Whether this kernel has tcx. The question changes nothing.
 ///
 /// # Errors
-/// What the kernel said.
+/// It has not: the kernel's answer.
 pub fn is_supported() -> Result<(), String> {
     SchedClassifier::query_tcx("lo", TcAttachType::Egress)
         .map(drop)

@@ -1,13 +1,13 @@
-//! What this kernel has of what the program is made of. Nothing is loaded for good.
+//! Which parts of the program this kernel supports. Nothing stays loaded.
 
 use aya::{maps::MapType, programs::ProgramType, sys};
 
 use super::frags;
 
-/// Without it the kernel refuses the program without a word.
+/// Without this, the kernel refuses the program without a message.
 const FRAGS: &str = "frags (Linux 5.18)";
 
-/// What is needed, by its name, and whether it is there; or why that cannot be told.
+/// The needed features by name, and whether each is there, or why nobody can tell.
 pub fn needed() -> Vec<(&'static str, Result<bool, String>)> {
     let programs = [("XDP programs", ProgramType::Xdp)];
     let maps = [

@@ -1,4 +1,5 @@
-//! What the maps take of the kernel's memory, all of it when they are made, and whether there is so much.
+//! How much of the kernel's memory the maps take, and whether there is so much. The maps take all of it when they are
+//! made.
 
 use aya_obj::generated::bpf_map_type::{self, *};
 
@@ -14,10 +15,10 @@ const HASH_ELEMENT: u64 = 48;
 const HASH_BUCKET: u64 = 16;
 /// `BPF_F_NO_PREALLOC`, include/uapi/linux/bpf.h.
 const NO_PREALLOC: u32 = 1;
-/// The map itself, and that memory is taken in pages.
+/// The map itself, and the rounding to whole pages.
 const PAGE: u64 = 4096;
 
-/// There is not so much memory.
+/// There is too little memory.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the kernel's tables take {} MiB with sensor.max_sources = {max_sources}, and {} MiB are {}: lower \
@@ -27,13 +28,13 @@ const PAGE: u64 = 4096;
 pub struct TooLittle {
     /// The setting.
     pub max_sources: u32,
-    /// Bytes that the maps take.
+    /// How many bytes the maps take.
     pub needed: u64,
-    /// What there is.
+    /// How much memory there is.
     pub room: Room,
 }
 
-/// Bytes that the maps of the embedded program take with these settings, on a host that may have so many CPUs.
+/// How many bytes the maps of the embedded program take with these settings, on a host that may have this many CPUs.
 ///
 /// # Errors
 /// The object cannot be read: the reason.
@@ -47,14 +48,14 @@ pub fn bytes(settings: &Settings, possible_cpus: u64) -> Result<u64, String> {
     Ok(maps.values().map(|shape| of(shape, possible_cpus)).sum())
 }
 
-/// Whether new maps would fit; gives what they take. Where the host does not tell what it has, the kernel is left to say
-/// no.
+/// Whether new maps would fit. Returns how much they take. If the host does not say how much memory it has, the kernel
+/// decides.
 ///
 /// # Errors
-/// They would not.
+/// They would not fit.
 pub fn check(settings: &Settings) -> Result<u64, TooLittle> {
     let cpus = aya::util::nr_cpus().unwrap_or(1) as u64;
-    // An object that cannot be read is said when it is loaded.
+    // A broken object is reported when it is loaded.
     let needed = bytes(settings, cpus).unwrap_or(0);
     fits(settings.max_sources, needed, memory::room())
 }
@@ -66,7 +67,7 @@ fn fits(max_sources: u32, needed: u64, room: Option<Room>) -> Result<u64, TooLit
     }
 }
 
-/// What one map takes, in bytes.
+/// The size of one map in bytes.
 fn of(shape: &Shape, possible_cpus: u64) -> u64 {
     let Shape { kind, key_size, value_size, max_entries, flags } = *shape;
     let (key, value) = (u64::from(key_size).next_multiple_of(8), u64::from(value_size).next_multiple_of(8));
@@ -83,13 +84,13 @@ fn of(shape: &Shape, possible_cpus: u64) -> u64 {
     } else if is(BPF_MAP_TYPE_PERCPU_ARRAY) {
         entries * value * possible_cpus
     } else if is(BPF_MAP_TYPE_LPM_TRIE) {
-        // Its entries are made one by one.
+        // Its entries are allocated one by one.
         0
     } else if is(BPF_MAP_TYPE_RINGBUF) {
         // The size in bytes.
         entries
     } else {
-        // Arrays, and whatever else the program may come to have: at least this.
+        // Arrays, and other kinds that the program may have later: they take at least this.
         entries * value
     };
     content + PAGE
@@ -110,7 +111,7 @@ mod tests {
         let table = super::super::program::bytes(1 << 20) - super::super::program::bytes(1 << 10);
         let buckets = ((1 << 20) - (1 << 10)) * HASH_BUCKET;
         assert_eq!(large - small, table + buckets);
-        // Far more CPUs than there are here: what is there once for each grows, and nothing else.
+        // Far more CPUs than there are here: only the maps with an entry on each CPU grow.
         let (few, many) = (bytes(&with(1 << 10), 1).unwrap(), bytes(&with(1 << 10), 1024).unwrap());
         assert!(many > few && many < 1024 * few, "{few}, {many}");
     }

@@ -1,5 +1,5 @@
-//! Whether this kernel takes programs for frames that lie in several buffers: without it, it refuses ours with EINVAL and
-//! without a word.
+//! Whether this kernel supports programs for frames in several buffers. Without this, it refuses ours with EINVAL and
+//! without a message.
 
 use std::io;
 
@@ -12,10 +12,10 @@ const XDP_PASS: u32 = 2;
 /// A flag of `BPF_PROG_LOAD`.
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
-/// Has the kernel take the shortest such program, which is let go at once.
+/// Loads the shortest such program into the kernel, and drops it at once.
 ///
 /// # Errors
-/// It refuses for another reason than that it does not know them.
+/// The kernel refuses it for another reason than missing support.
 pub fn are_supported() -> io::Result<bool> {
     match least::load(BPF_PROG_TYPE_XDP, XDP_PASS, BPF_F_XDP_HAS_FRAGS) {
         Ok(_) => Ok(true),

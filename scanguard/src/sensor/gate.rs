@@ -1,7 +1,7 @@
-//! Bans, shields and the allow list, as the kernel program looks them up.
+//! Bans, shields and the allow list, in the maps where the kernel program looks them up.
 //!
-//! The agent's plan of who is banned is elsewhere; this is the effect. Bans end by the kernel's own clock, in
-//! jiffies, so that they end also when the agent has died.
+//! The agent decides elsewhere which sources are banned; this part carries it out. Bans end by the kernel's own clock,
+//! in jiffies, so that they end even if the agent has died.
 
 use std::{
     collections::BTreeSet,
@@ -30,15 +30,15 @@ use super::{
     trie,
 };
 
-/// How much of what a source sends is dropped.
+/// Which packets of a source are dropped.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Extent {
-    /// What it begins, and what no socket wants: it is banned.
+    /// A ban: its new connections, and packets that no socket wants.
     #[default]
     #[serde(rename = "ban")]
     Full,
-    /// Only what meets nobody here, see [`scanguard_common::shield`]: it is shielded from.
+    /// A shield: only packets that meet nobody here, see [`scanguard_common::shield`].
     Shield,
 }
 
@@ -55,15 +55,15 @@ impl Extent {
     }
 }
 
-/// What the gate does with those who are banned.
+/// What the gate does with the packets of banned sources.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum GateMode {
-    /// Bans are not looked at.
+    /// It looks at no bans.
     #[default]
     Off,
-    /// What would be dropped is counted.
+    /// It counts the packets that it would drop.
     DryRun,
-    /// What is banned is dropped.
+    /// It drops packets.
     Enforce,
 }
 
@@ -77,34 +77,34 @@ impl GateMode {
     }
 }
 
-/// What the kernel may do by itself to a source on plain evidence, until it has been judged.
+/// On what evidence, and for how long, the kernel may hold a source by itself, until the agent has judged it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Reflex {
-    /// From so many services on, or addresses, that it missed for certain within a poll interval.
+pub struct HoldTerms {
+    /// How many services or addresses a source must have missed for certain within a poll interval.
     pub services: u32,
-    /// For how long it is held.
+    /// How long a hold lasts.
     pub lasts: Duration,
-    /// How many sources are held within a poll interval at most.
+    /// How many holds may begin within a poll interval.
     pub most: u32,
 }
 
-/// A ban or shield as it stands in the kernel.
+/// The state of a ban or shield in the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Standing {
-    /// How long it counts yet; none: it does not end. Zero: it has ended.
+    /// How much longer it is in force. Nothing: it does not end. Zero: it has ended.
     pub remaining: Option<Duration>,
-    /// Whether it was made to drop, rather than to count.
+    /// Whether it drops packets, rather than only counts them.
     pub enforced: bool,
-    /// Packets that were dropped, or would have been.
+    /// Packets that it dropped, or would have dropped.
     pub dropped: u64,
-    /// How long ago the last of them came, if any did.
+    /// How long ago the last of these packets came, if there was one.
     pub last: Option<Duration>,
 }
 
-/// The maps, and what is in them by number.
+/// The maps, and how many entries they have.
 pub(super) struct Gate {
     bans: HashMap<MapData, [u8; 16], Ban>,
-    /// The same map, for calls that aya does not make.
+    /// A second handle of this map, for calls that aya does not make.
     bans_fd: OwnedFd,
     networks: LpmTrie<MapData, [u8; 16], Ban>,
     /// As above.
@@ -114,18 +114,18 @@ pub(super) struct Gate {
     shields_fd: OwnedFd,
     allowed: LpmTrie<MapData, [u8; 16], u32>,
     present: BTreeSet<IpNet>,
-    /// Those in `shields`.
+    /// How many entries `shields` has.
     shielded: BTreeSet<IpNet>,
-    /// How many of them are found by one look-up.
+    /// How many of the bans are found by one look-up.
     exact: usize,
     allow_list: BTreeSet<IpNet>,
     allowed_version: u32,
-    /// Bits of an IPv6 source that are kept.
+    /// How many bits of an IPv6 source are kept.
     ipv6_prefix: u8,
     clock: Clock,
 }
 
-/// How a network or address is banned.
+/// In which map a network or address is banned.
 enum Place {
     Exact(Address),
     Network(Key<[u8; 16]>),
@@ -138,7 +138,7 @@ impl Place {
 }
 
 impl Gate {
-    /// Takes the maps, with what is in them already; `allowed_version` is the last one that the program was told.
+    /// Takes the maps, which may have entries already. `allowed_version` is the last version that the program got.
     pub(super) fn new(
         ebpf: &mut aya::Ebpf,
         ipv6_prefix: u8,
@@ -182,7 +182,7 @@ impl Gate {
         Ok(gate)
     }
 
-    /// What the maps held when they were taken over.
+    /// How many entries the maps had at the takeover.
     fn find_present(&mut self) -> Result<(), SensorError> {
         for key in self.bans.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANS, error })?;
@@ -208,7 +208,7 @@ impl Gate {
         IpNet::new_assert(address.to_ip(), bits)
     }
 
-    /// IPv4 addresses, and IPv6 networks of the length of the mask, are found by one look-up; all others by a trie.
+    /// One look-up finds IPv4 addresses, and IPv6 networks of the length of the mask. All others need a trie.
     fn place(&self, banned: IpNet) -> Place {
         let address = Address::from(banned.network());
         let is_exact = match banned {
@@ -222,11 +222,11 @@ impl Gate {
         }
     }
 
-    /// Bans anew, or changes bans; what a ban that has not ended counted stays, but for packets that come meanwhile. One
-    /// call for each of the two maps, since feeds have a hundred thousand networks.
+    /// Makes or changes bans. A ban that has not ended keeps its counts, except for packets that come meanwhile. There
+    /// is one call for each of the two maps, since feeds have a hundred thousand networks.
     ///
     /// # Errors
-    /// The first that a map did not take, if one did not; those of that map before it, and all of the other map, are made.
+    /// The first ban that a map refused. The bans before it in its map, and all of the other map, are made.
     pub(super) fn ban_all(
         &mut self,
         bans: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
@@ -252,11 +252,11 @@ impl Gate {
         made.1.and(made_too.1)
     }
 
-    /// Shields from sources anew, or changes that, as [`Self::ban_all`] bans. Only what a source is can be shielded from: an
-    /// IPv4 address, or an IPv6 prefix of the length of the mask; all else is left out.
+    /// Makes or changes shields, as [`Self::ban_all`] does for bans. Only a whole source can be shielded: an IPv4
+    /// address, or an IPv6 prefix of the length of the mask. All others are left out.
     ///
     /// # Errors
-    /// The first that the map did not take; those before it are made.
+    /// The first shield that the map refused. Those before it are made.
     pub(super) fn shield_all(
         &mut self,
         shields: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
@@ -291,7 +291,7 @@ impl Gate {
         Ok(was_there)
     }
 
-    /// The shields from just these sources, as far as there are any, at one moment.
+    /// The shields of exactly these sources, if there are any, all at one moment.
     pub(super) fn shield_standings(&self, shielded: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
         let now = self.clock.now()?;
         let mut standings = Vec::with_capacity(shielded.len());
@@ -305,14 +305,14 @@ impl Gate {
         Ok(standings)
     }
 
-    /// All that are shielded from, ended or not.
+    /// All shields in the map, including ended ones.
     pub(super) fn shielded(&self) -> impl Iterator<Item = IpNet> {
         self.shielded.iter().copied()
     }
 
-    /// Takes over a ban from other maps, with its end and what it counted.
+    /// Takes over a ban from other maps, with its end and its counts.
     pub(super) fn restore(&mut self, banned: IpNet, ban: Ban) -> Result<(), SensorError> {
-        // The version of another allow list says nothing of this one.
+        // A version of another allow list means nothing for this one.
         self.put(banned, Ban { cleared: 0, ..ban })
     }
 
@@ -352,12 +352,12 @@ impl Gate {
         Ok(was_there)
     }
 
-    /// The ban of just this network or address.
+    /// The ban of exactly this network or address.
     pub(super) fn standing(&self, banned: IpNet) -> Result<Option<Standing>, SensorError> {
         Ok(self.standings(&[banned])?.pop().map(|(_, standing)| standing))
     }
 
-    /// The bans of just these networks or addresses, as far as there are any, at one moment.
+    /// The bans of exactly these networks or addresses, if there are any, all at one moment.
     pub(super) fn standings(&self, banned: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
         let now = self.clock.now()?;
         let mut standings = Vec::with_capacity(banned.len());
@@ -368,18 +368,18 @@ impl Gate {
         Ok(standings)
     }
 
-    /// All that are banned, ended or not.
+    /// All bans in the maps, including ended ones.
     pub(super) fn present(&self) -> impl Iterator<Item = IpNet> {
         self.present.iter().copied()
     }
 
-    /// Who is never dropped, as the map has it.
+    /// The networks that are never dropped, as the map has them.
     pub(super) fn allowed(&self) -> &BTreeSet<IpNet> {
         &self.allow_list
     }
 
-    /// Makes the allow list hold exactly these, as far as the map lets it; the first error, if there is one. Those that go are
-    /// taken out last, so that nobody is dropped in between who is on both lists.
+    /// Makes the allow list have exactly these networks, as far as the map accepts them. Returns the first error, if
+    /// there is one. Removals come last, so that a network that is in both lists is never dropped in between.
     pub(super) fn set_allowed(&mut self, wanted: &BTreeSet<IpNet>) -> Result<(), SensorError> {
         let mut result = Ok(());
         let (new, gone): (Vec<IpNet>, Vec<IpNet>) =
@@ -400,17 +400,17 @@ impl Gate {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        // Also where only a part was taken: no ban is to go by what was looked up before.
+        // This also applies if only a part was accepted: no ban may use an earlier look-up of the allow list.
         self.allowed_version = self.allowed_version.wrapping_add(1).max(1);
         result.map_err(|error| SensorError::Map { map: abi::ALLOWED, error })
     }
 
-    /// Jiffies that last at least so long.
+    /// This duration in jiffies, rounded up.
     pub(super) fn ticks(&self, time: Duration) -> u64 {
         self.clock.ticks(time)
     }
 
-    /// Writes what the program has to know of the maps.
+    /// Writes what the program must know about the maps.
     pub(super) fn describe(&self, control: &mut abi::Control) {
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
         control.bans = count(self.exact);
@@ -420,13 +420,13 @@ impl Gate {
     }
 }
 
-/// A descriptor of its own of a map.
+/// A second descriptor of a map.
 fn descriptor(map: &MapData, name: &'static str) -> Result<OwnedFd, SensorError> {
     let descriptor = map.fd().as_fd().try_clone_to_owned();
     descriptor.map_err(|error| SensorError::Call { call: "fcntl", map: name, error })
 }
 
-/// Entries of a map that are to be written, with whose bans they are.
+/// Entries to write into a map, with the networks of their bans.
 struct Entries<K> {
     banned: Vec<IpNet>,
     keys: Vec<K>,
@@ -444,7 +444,7 @@ impl<K: aya::Pod> Entries<K> {
         self.bans.push(ban);
     }
 
-    /// Gives whose bans were made, and why not all were.
+    /// Returns the networks whose bans were made, and the error if not all were.
     fn write(mut self, fd: BorrowedFd<'_>, map: &'static str) -> (Vec<IpNet>, Result<(), SensorError>) {
         let result = batch::write(fd, &self.keys, &self.bans).map_err(|(made, error)| {
             self.banned.truncate(made);
@@ -454,7 +454,7 @@ impl<K: aya::Pod> Entries<K> {
     }
 }
 
-/// What a look-up gave, if it is there.
+/// The result of a look-up, if the entry exists.
 fn found(map: &'static str, found: Result<Ban, MapError>) -> Result<Option<Ban>, SensorError> {
     match found {
         Ok(ban) => Ok(Some(ban)),
@@ -463,7 +463,7 @@ fn found(map: &'static str, found: Result<Ban, MapError>) -> Result<Option<Ban>,
     }
 }
 
-/// Whether what was taken out was there.
+/// Whether the removed entry existed.
 fn removed(map: &'static str, removed: Result<(), MapError>) -> Result<bool, SensorError> {
     match removed {
         Ok(()) => Ok(true),
@@ -504,7 +504,7 @@ impl Clock {
         Ok(frame.first_chunk().map_or(0, |ticks| u64::from_ne_bytes(*ticks)))
     }
 
-    /// Rounded up: a ban lasts at least as long as was asked for.
+    /// Rounded up: a ban lasts at least as long as it should.
     fn ticks(&self, time: Duration) -> u64 {
         u64::try_from(time.as_nanos().div_ceil(self.tick.as_nanos().max(1))).unwrap_or(u64::MAX)
     }
@@ -514,7 +514,7 @@ impl Clock {
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// A ban as the kernel has it; what one before it counted stays, unless that has ended.
+    /// A ban in the kernel's format. It keeps the counts of the ban before it, unless that has ended.
     fn ban(&self, lasts: Option<Duration>, enforced: bool, before: Option<Ban>, now: u64) -> Ban {
         Ban {
             expires: lasts.map_or(abi::NEVER, |lasts| now.saturating_add(self.ticks(lasts))),
@@ -533,13 +533,13 @@ impl Clock {
     }
 }
 
-/// Length of a jiffy: the coarse clock is moved on once in each.
+/// Length of a jiffy: the coarse clock moves once in each.
 fn tick() -> Duration {
     let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a local variable of the type that the call writes.
     let failed = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) } != 0;
     let tick =
         Duration::new(resolution.tv_sec.try_into().unwrap_or(0), resolution.tv_nsec.try_into().unwrap_or(0));
-    // It cannot fail with this clock; 100 Hz is the longest tick that Linux has.
+    // It cannot fail with this clock. 100 Hz is the longest tick of Linux.
     if failed || tick.is_zero() { Duration::from_millis(10) } else { tick }
 }

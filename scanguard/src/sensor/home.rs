@@ -1,4 +1,4 @@
-//! Which addresses are ours, as the kernel program looks them up.
+//! Which addresses are ours, in the map where the kernel program looks them up.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -9,7 +9,7 @@ use scanguard_common::abi;
 use super::{SensorError, trie};
 use crate::network::Local;
 
-/// The trie of addresses, and what is in it.
+/// The trie of addresses, and its contents.
 pub(super) struct Home {
     trie: LpmTrie<MapData, [u8; 16], u32>,
     routed: Vec<IpNet>,
@@ -17,7 +17,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Takes the trie, with what is in it already.
+    /// Takes the trie, which may have entries already.
     pub(super) fn new(trie: LpmTrie<MapData, [u8; 16], u32>) -> Result<Self, SensorError> {
         let mut present = BTreeMap::new();
         for entry in &trie {
@@ -29,12 +29,12 @@ impl Home {
         Ok(Self { trie, routed: Vec::new(), present })
     }
 
-    /// Which networks are routed to this host; they are put into the trie with the local ones.
+    /// Sets the networks that are routed to this host. They enter the trie together with the local ones.
     pub(super) fn set_routed(&mut self, routed: &[IpNet]) {
         self.routed = routed.to_vec();
     }
 
-    /// Makes the trie hold exactly these local networks and those that are routed. What stays is not touched
+    /// Makes the trie have exactly these local networks and the routed ones. Entries that stay are not touched
     /// meanwhile.
     pub(super) fn set(&mut self, local: &Local) -> Result<(), SensorError> {
         let error = |error| SensorError::Map { map: abi::HOME, error };
@@ -52,8 +52,8 @@ impl Home {
     }
 }
 
-/// Whose each prefix is. What is both routed to this host and its own is its own; of two prefixes with one
-/// address, the trie takes the longer.
+/// To whom each prefix belongs. A network that is both routed to this host and its own counts as its own. Of two
+/// prefixes with the same address, the trie uses the longer one.
 fn wanted(routed: &[IpNet], local: &Local) -> BTreeMap<(IpAddr, u8), u32> {
     let routed = routed.iter().map(|net| ((net.network(), net.prefix_len()), abi::HOME_ROUTED));
     routed.chain(local.prefixes.iter().map(|prefix| (*prefix, abi::HOME_LOCAL))).collect()

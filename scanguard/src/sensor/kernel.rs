@@ -14,24 +14,25 @@ use super::{
     Occupancy, Poll, Sensor, SensorError, TurnedAway, Visit, Whole,
     census::Census,
     changes::{Changes, Found},
-    gate::{Gate, GateMode, Reflex, Standing},
+    gate::{Gate, GateMode, HoldTerms, Standing},
     home::Home,
     missing,
     pins::{MetaMap, Taken},
     sys::batch::{self, BatchReader, Place},
 };
 
-/// Entries read at once: 11 ms for 60,000 entries where it was tried, against 55 ms one by one.
+/// How many entries one read takes. A test read 60,000 entries in 11 ms this way, and in 55 ms one by one.
 const BATCH: usize = 4096;
 
-/// For how long an address counts as live after it answered: those who sleep at night are up by then.
+/// For how long an address counts as live after it answered: hosts that sleep at night are up again by then.
 const LIVE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// For how long a service without a socket counts as published after it answered. A first client after that is
-/// not known to meet a service; that alone makes nobody a scanner.
+/// For how long a service without a socket counts as published after it answered. After that, the first client's probe
+/// does not count as met. That alone makes no client a scanner.
 const PUBLISHED_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// After how long without a poll, at least, the program takes the agent to be gone and moves the epoch on by itself: as long as
-/// the watchdog of the service waits. What a source does within two such epochs is a burst by the rules that look at a minute.
+/// After how long without a poll, at least, the program assumes that the agent is gone and moves the epoch on by
+/// itself. It is as long as the watchdog of the service waits. The rules that look at a minute see the work of two
+/// such epochs as one burst.
 const EPOCH_LASTS: Duration = Duration::from_secs(30);
 /// As above, in polls.
 const EPOCH_POLLS: u32 = 4;
@@ -50,32 +51,32 @@ pub struct KernelSensor {
     reader: BatchReader<Address, SourceState>,
     changes: Changes,
     census: Census,
-    /// Where the census is.
+    /// The position of the census.
     counted: Place,
-    /// Sources that the agent took out of the table.
+    /// Sources that the agent removed from the table.
     removed: u64,
-    /// What the program was told last.
-    told: abi::Control,
-    /// Whom it holds by itself.
-    reflex: Option<Reflex>,
-    /// What is noted for the next agent.
+    /// The settings that the program has now.
+    settings: abi::Control,
+    /// On what terms the program holds sources by itself.
+    hold: Option<HoldTerms>,
+    /// Notes for the next agent.
     meta: Option<MetaMap>,
-    /// From one poll to the next.
+    /// Memory that is kept from one poll to the next.
     epoch_length: Duration,
-    /// When an agent before this one last read the sources that are there.
+    /// When an earlier agent last read the sources that are in the table.
     read_before: Option<Duration>,
-    /// The epoch that ran when sources were read last, by this agent or by one before it: all before that is known.
+    /// The epoch that was running at the last read, by this agent or an earlier one. Everything before it is known.
     stopped: u32,
-    /// Whether the program hears of connections.
+    /// Whether the program that counts connections is attached.
     hears_connections: bool,
 }
 
-/// How long an epoch lasts at most where polls come in such a distance.
+/// How long an epoch lasts at most if polls come at this interval.
 fn longest_epoch(poll_interval: Duration) -> Duration {
     EPOCH_LASTS.max(poll_interval.saturating_mul(EPOCH_POLLS))
 }
 
-/// A map of what answered to the epoch in which it did so last.
+/// A map from something that answered to the epoch of its last answer.
 struct Noted<K> {
     map: MapData,
     name: &'static str,
@@ -83,11 +84,11 @@ struct Noted<K> {
 }
 
 impl KernelSensor {
-    /// Takes the maps out of the loaded program, which keeps so many bits of an IPv6 source. Of maps that an agent
-    /// before this one used, everything goes on as it was: epochs, bans, and what the gate does.
+    /// Takes the maps out of the loaded program, which keeps this many bits of an IPv6 source. If an earlier agent
+    /// used the maps, its epochs, bans and gate mode stay.
     ///
     /// # Errors
-    /// A map is missing or has another type: the object is of another version.
+    /// A map is missing or has another type: the object belongs to another version.
     pub fn new(ebpf: &mut aya::Ebpf, ipv6_prefix: u8) -> Result<Self, SensorError> {
         let map_error = |map| move |error| SensorError::Map { map, error };
         let Map::LruHashMap(sources) = take(ebpf, abi::SOURCES)? else {
@@ -96,9 +97,9 @@ impl KernelSensor {
         let tally = PerCpuArray::try_from(take(ebpf, abi::TALLY)?).map_err(map_error(abi::TALLY))?;
         let control: Array<_, abi::Control> =
             Array::try_from(take(ebpf, abi::CONTROL)?).map_err(map_error(abi::CONTROL))?;
-        let told = control.get(&0, 0).map_err(map_error(abi::CONTROL))?;
+        let settings = control.get(&0, 0).map_err(map_error(abi::CONTROL))?;
         let running = Array::try_from(take(ebpf, abi::RUNNING)?).map_err(map_error(abi::RUNNING))?;
-        let is_new = told.epoch == 0;
+        let is_new = settings.epoch == 0;
         let reader = BatchReader::new(BATCH).map_err(|error| SensorError::Call {
             call: "reading",
             map: abi::SOURCES,
@@ -107,9 +108,9 @@ impl KernelSensor {
         let home = LpmTrie::try_from(take(ebpf, abi::HOME)?).map_err(map_error(abi::HOME))?;
         let first = abi::Control {
             epoch: 1,
-            // Until it is told otherwise, ports without a socket may be somebody else's.
+            // Until the agent sets it, ports without a socket may belong to another host.
             forwards: 1,
-            // For ever, until the length of an epoch is known.
+            // They count for ever, until the length of an epoch is known.
             live_epochs: i32::MAX.cast_unsigned(),
             published_epochs: i32::MAX.cast_unsigned(),
             free_entries: u32::MAX,
@@ -132,51 +133,53 @@ impl KernelSensor {
             live: Noted::new(ebpf, abi::LIVE)?,
             published: Noted::new(ebpf, abi::PUBLISHED)?,
             reader,
-            gate: Gate::new(ebpf, ipv6_prefix, told.allowed_version)?,
-            told: if is_new { first } else { told },
-            reflex: None,
+            gate: Gate::new(ebpf, ipv6_prefix, settings.allowed_version)?,
+            settings: if is_new { first } else { settings },
+            hold: None,
             epoch_length: Duration::from_secs(1),
             meta: None,
             read_before: None,
-            stopped: if is_new { first.epoch } else { told.epoch },
+            stopped: if is_new { first.epoch } else { settings.epoch },
             hears_connections: false,
         };
         sensor.tell(|_| {})?;
         Ok(sensor)
     }
 
-    /// Goes on where the agent before this one ended: takes what was copied of its bans, who was allowed and what the
-    /// gate did; and notes from now on what the next agent needs. Gives the bans for which there was no room.
+    /// Continues where the earlier agent ended: takes its copied bans, its allow list and the mode of its gate. From
+    /// now on it notes what the next agent needs. Returns the bans for which there was no room.
     ///
     /// # Errors
     /// A map could not be changed.
     pub fn resume(&mut self, taken: &mut Taken) -> Result<usize, SensorError> {
         self.meta = taken.meta.take();
         self.read_before = taken.polled;
-        self.stopped = taken.stopped.unwrap_or(self.told.epoch);
+        self.stopped = taken.stopped.unwrap_or(self.settings.epoch);
         let mut lost = 0;
         if let Some(inherited) = taken.inherited.take() {
             self.gate.set_allowed(&inherited.allowed)?;
             for (banned, ban) in inherited.bans {
                 lost += usize::from(self.gate.restore(banned, ban).is_err());
             }
-            (self.told.gate, self.told.drop_all) = (inherited.gate, inherited.drop_all);
+            (self.settings.gate, self.settings.drop_all) = (inherited.gate, inherited.drop_all);
         }
         self.tell(|_| {})?;
         Ok(lost)
     }
 
-    /// Whether the program ran for longer than an epoch lasts without an agent before this one took over: nobody knows when
-    /// it took the samples that are there. Until [`Self::read_before`]. An epoch lasts as long as polls are apart.
+    /// Whether the program ran without an agent for longer than an epoch lasts, before this agent took over. Then
+    /// nobody knows when it took the waiting samples. This stays true until [`Self::read_before`]. An epoch lasts as
+    /// long as the interval between polls.
     pub fn was_alone(&self, poll_interval: Duration) -> bool {
         let alone = self.read_before.map(|before| monotonic().saturating_sub(before));
         alone.is_some_and(|alone| alone >= longest_epoch(poll_interval))
     }
 
-    /// Hands on every source that an agent before this one has read, with its state as it is now, and the epoch from which on its
-    /// distinct things are new. Those that came later are as new to this agent as they were to that one: the next poll hands
-    /// them on. Unless the program has moved the epoch on: then all are handed on, since nobody knows when what is counted of
-    /// them was done. Gives what such a poll would, but does not end an epoch; nothing where nothing was taken over.
+    /// Passes on every source that an earlier agent has read, with its present state and the first epoch whose
+    /// distinct things are new. Later sources are new to this agent as well; the next poll passes them on. If the
+    /// program has moved the epoch on, this passes on all sources, since nobody knows when their counted activity
+    /// happened. Returns the result of such a poll, but does not end an epoch. Returns nothing if nothing was taken
+    /// over.
     ///
     /// # Errors
     /// The map could not be read.
@@ -185,7 +188,7 @@ impl KernelSensor {
             return Ok(None);
         };
         self.catch_up()?;
-        let (stopped, running) = (self.stopped, self.told.epoch);
+        let (stopped, running) = (self.stopped, self.settings.epoch);
         let read = self.reader.read(self.sources.fd().as_fd(), |source, state| {
             if stopped != running || Duration::from_nanos(state.born_ns) < before {
                 each(source, state, epoch::unread(state.epoch, stopped, running));
@@ -197,8 +200,8 @@ impl KernelSensor {
         Ok(Some(Poll { tally, entries, whole: Some(Whole::Takeover) }))
     }
 
-    /// Hands on every source of the whole table that may have done something since the epoch before this one began, or the
-    /// last that was read.
+    /// Passes on every source of the whole table that may have done something since the epoch before this one, or
+    /// since the last epoch that was read.
     fn read_whole(&mut self, ended_epoch: u32, each: &mut Visit<'_>) -> Result<(), SensorError> {
         let stopped = self.stopped;
         let oldest = stopped.wrapping_sub(1);
@@ -211,7 +214,7 @@ impl KernelSensor {
         read.map(drop).map_err(|error| call_failed(abi::SOURCES, error))
     }
 
-    /// Counts a part of the table; how many entries there are.
+    /// Counts a part of the table. Returns the number of entries.
     fn count_entries(&mut self, inserted: u64) -> Result<u64, SensorError> {
         let mut part = 0;
         loop {
@@ -227,17 +230,17 @@ impl KernelSensor {
         }
     }
 
-    /// Takes whether the program hears of connections ([`super::connections`]). At first: no.
+    /// Sets whether the program that counts connections is attached ([`super::connections`]). At first it is not.
     pub fn hear_connections(&mut self, heard: bool) {
         self.hears_connections = heard;
     }
 
-    /// Whether it does.
+    /// Whether that program is attached.
     pub fn hears_connections(&self) -> bool {
         self.hears_connections
     }
 
-    /// Tells the program which addresses are this host's, and whether it forwards.
+    /// Tells the program this host's addresses, and whether the host forwards packets.
     ///
     /// # Errors
     /// A map could not be changed.
@@ -249,20 +252,20 @@ impl KernelSensor {
         })
     }
 
-    /// Has the program tell of a source at once from so many news on; 0: never.
+    /// The program wakes the agent for a source from this number of novelties on; 0: never.
     ///
     /// # Errors
     /// A map could not be changed.
-    pub fn set_trip(&mut self, news: u32) -> Result<(), SensorError> {
-        self.tell(|control| control.trip = news)
+    pub fn set_wakeup(&mut self, novelties: u32) -> Result<(), SensorError> {
+        self.tell(|control| control.wakeup = novelties)
     }
 
-    /// Takes which networks are routed to this host; [`Self::set_local`] then tells the program.
+    /// Sets the networks that are routed to this host. [`Self::set_local`] then tells the program.
     pub fn set_routed(&mut self, routed: &[IpNet]) {
         self.home.set_routed(routed);
     }
 
-    /// Tells the program how many epochs of this length what was noted counts.
+    /// Tells the program for how many epochs of this length its notes of answers are valid.
     ///
     /// # Errors
     /// The map could not be changed.
@@ -279,7 +282,7 @@ impl KernelSensor {
         self.set_longest_epoch(longest_epoch(length))
     }
 
-    /// After how long without a poll the program moves the epoch on by itself, see [`abi::Control::epoch_ticks`].
+    /// Sets after how long without a poll the program moves the epoch on by itself, see [`abi::Control::epoch_ticks`].
     /// [`Self::set_epoch_length`] sets it, too.
     ///
     /// # Errors
@@ -289,7 +292,7 @@ impl KernelSensor {
         self.tell(|control| control.epoch_ticks = ticks)
     }
 
-    /// How many samples are taken: of one source, and on each CPU. At first: none.
+    /// Sets how many samples are taken: of one source, and on each CPU. At first none are.
     ///
     /// # Errors
     /// The map could not be changed.
@@ -301,7 +304,7 @@ impl KernelSensor {
         })
     }
 
-    /// What the gate does with those who are banned, and whether it spares nothing of theirs.
+    /// Sets what the gate does with banned sources, and whether it drops all of their packets.
     ///
     /// # Errors
     /// The map could not be changed.
@@ -312,17 +315,17 @@ impl KernelSensor {
         })
     }
 
-    /// Whom the program holds by itself until the agent has judged; none: nobody.
+    /// Sets on what terms the program holds sources by itself until the agent has judged them. Nothing: it holds none.
     ///
     /// # Errors
     /// The map could not be changed.
-    pub fn set_reflex(&mut self, reflex: Option<Reflex>) -> Result<(), SensorError> {
-        self.reflex = reflex;
+    pub fn set_hold(&mut self, hold: Option<HoldTerms>) -> Result<(), SensorError> {
+        self.hold = hold;
         self.tell(|_| {})
     }
 
-    /// Bans a network or address anew, or changes its ban: for so long (none: without an end), to drop
-    /// (`enforced`) or to count what would be dropped. What a ban that holds has counted stays.
+    /// Makes or changes the ban of a network or address: for how long (nothing: without an end), and whether it drops
+    /// packets (`enforced`) or counts those that it would drop. A ban that is in force keeps its counts.
     ///
     /// # Errors
     /// The map is full or could not be changed.
@@ -330,10 +333,11 @@ impl KernelSensor {
         self.ban_all(&mut std::iter::once((banned, lasts, enforced)))
     }
 
-    /// As [`Self::ban`], for many: who, for how long, whether to drop.
+    /// As [`Self::ban`], for many: network, duration, and whether it drops packets.
     ///
     /// # Errors
-    /// A map is full or could not be changed. Those before it in its map, and those in the other map, are banned.
+    /// A map is full or could not be changed. The bans before the failed one in its map, and those in the other map,
+    /// are made.
     pub fn ban_all(
         &mut self,
         bans: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
@@ -354,7 +358,7 @@ impl KernelSensor {
         result
     }
 
-    /// Ends the ban of just this network or address; whether there was one.
+    /// Ends the ban of exactly this network or address. Returns whether there was one.
     ///
     /// # Errors
     /// The map could not be changed.
@@ -364,8 +368,7 @@ impl KernelSensor {
         Ok(was_banned)
     }
 
-    /// The ban of just this network or address, if there is one. One that has ended stays until
-    /// [`Self::unban`].
+    /// The ban of exactly this network or address, if there is one. An ended ban stays until [`Self::unban`].
     ///
     /// # Errors
     /// The map could not be read.
@@ -373,7 +376,7 @@ impl KernelSensor {
         self.gate.standing(banned)
     }
 
-    /// As [`Self::standing`], for many, at one moment: those that there are.
+    /// As [`Self::standing`], for many, all at one moment. Those without a ban are left out.
     ///
     /// # Errors
     /// A map could not be read.
@@ -381,17 +384,17 @@ impl KernelSensor {
         self.gate.standings(banned)
     }
 
-    /// All that are in the maps of bans, also those whose ban has ended.
+    /// All networks in the maps of bans, including those with an ended ban.
     pub fn banned(&self) -> impl Iterator<Item = IpNet> {
         self.gate.present()
     }
 
-    /// Shields from sources, or changes that: whom, for how long (none: without an end), whether to drop or to count what
-    /// would be dropped. Only sources as they are counted can be: an IPv4 address, or an IPv6 prefix of the length of the
-    /// mask.
+    /// Makes or changes shields: source, duration (nothing: without an end), and whether to drop packets or to count
+    /// those that it would drop. Only a whole source can be shielded: an IPv4 address, or an IPv6 prefix of the length
+    /// of the mask.
     ///
     /// # Errors
-    /// The map is full or could not be changed. Those before it are shielded from.
+    /// The map is full or could not be changed. The shields before the failed one are made.
     pub fn shield_all(
         &mut self,
         shields: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
@@ -401,7 +404,7 @@ impl KernelSensor {
         result
     }
 
-    /// Ends shields; those that are not there are none the worse.
+    /// Ends shields. Missing ones are ignored.
     ///
     /// # Errors
     /// The map could not be changed. The shields before it have ended.
@@ -412,7 +415,7 @@ impl KernelSensor {
         result
     }
 
-    /// The shields from just these sources, at one moment: those that there are.
+    /// The shields of exactly these sources, all at one moment. Those without a shield are left out.
     ///
     /// # Errors
     /// The map could not be read.
@@ -420,27 +423,28 @@ impl KernelSensor {
         self.gate.shield_standings(shielded)
     }
 
-    /// All that are in the map of shields, also those whose shield has ended.
+    /// All sources in the map of shields, including those with an ended shield.
     pub fn shielded(&self) -> impl Iterator<Item = IpNet> {
         self.gate.shielded()
     }
 
-    /// Makes these, and nobody else, the ones that are never dropped.
+    /// Makes exactly these networks the ones that are never dropped.
     ///
     /// # Errors
-    /// The map is full or could not be changed; the list may then hold a part of them.
+    /// The map is full or could not be changed. The list may then have only a part of them.
     pub fn set_allowed(&mut self, allowed: &BTreeSet<IpNet>) -> Result<(), SensorError> {
         let set = self.gate.set_allowed(allowed);
         self.tell(|_| {}).and(set)
     }
 
-    /// Who is never dropped, as the map has it; that of an agent before this one, until it is set.
+    /// The networks that are never dropped, as the map has them. Until the list is set, it is that of the earlier
+    /// agent.
     pub fn allowed(&self) -> &BTreeSet<IpNet> {
         self.gate.allowed()
     }
 
-    /// How many new sources an epoch enter the table on each CPU with their first probe; after that, with their
-    /// second. At first: all.
+    /// Sets how many new sources enter the table in an epoch on each CPU with their first probe. After that, sources
+    /// enter with their second. At first all enter.
     ///
     /// # Errors
     /// The map could not be changed.
@@ -456,37 +460,39 @@ impl KernelSensor {
         Ok(Occupancy { live: self.live.len()?, published: self.published.len()? })
     }
 
-    /// Changes what the program is told.
+    /// Changes the program's settings.
     fn tell(&mut self, change: impl FnOnce(&mut abi::Control)) -> Result<(), SensorError> {
-        change(&mut self.told);
-        self.gate.describe(&mut self.told);
+        change(&mut self.settings);
+        self.gate.describe(&mut self.settings);
         self.describe_reflex();
-        self.control.set(0, self.told, 0).map_err(|error| SensorError::Map { map: abi::CONTROL, error })?;
+        self.control
+            .set(0, self.settings, 0)
+            .map_err(|error| SensorError::Map { map: abi::CONTROL, error })?;
         if let Some(meta) = &mut self.meta {
-            meta.note_told(&self.told);
+            meta.note_settings(&self.settings);
         }
         Ok(())
     }
 
-    /// Takes the running epoch from the program, which may have moved on from the one that it was told last.
+    /// Takes the running epoch from the program, which may have moved on since the agent set it.
     fn catch_up(&mut self) -> Result<(), SensorError> {
         let running = self.running.get(&0, 0);
         let running = running.map_err(|error| SensorError::Map { map: abi::RUNNING, error })?;
-        if running.told == self.told.epoch && epoch::is_after(running.epoch, running.told) {
-            self.told.epoch = running.epoch;
+        if running.agent_epoch == self.settings.epoch && epoch::is_after(running.epoch, running.agent_epoch) {
+            self.settings.epoch = running.epoch;
         }
         Ok(())
     }
 
     fn describe_reflex(&mut self) {
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let Some(Reflex { services, lasts, most }) = self.reflex else {
-            self.told.reflex = 0;
+        let Some(HoldTerms { services, lasts, most }) = self.hold else {
+            self.settings.hold_from = 0;
             return;
         };
-        self.told.reflex = services;
-        self.told.reflex_ticks = number(self.gate.ticks(lasts));
-        self.told.reflex_most = most;
+        self.settings.hold_from = services;
+        self.settings.hold_ticks = number(self.gate.ticks(lasts));
+        self.settings.max_holds = most;
     }
 
     fn read_tally(&self) -> Result<Tally, SensorError> {
@@ -525,10 +531,10 @@ fn take(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<Map, SensorError> {
 impl Sensor for KernelSensor {
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
         self.catch_up()?;
-        let (ended_epoch, stopped) = (self.told.epoch, self.stopped);
+        let (ended_epoch, stopped) = (self.settings.epoch, self.stopped);
         let before = self.changes.count()?;
         self.tell(|control| control.epoch = ended_epoch.wrapping_add(1))?;
-        // What is counted in the ended epoch from here on is listed once more, in the next.
+        // From here on, activity that is counted in the ended epoch is listed once more, in the next epoch.
         let end = self.changes.count()?;
         let read = self.changes.read(end, |source, state| {
             each(source, state, epoch::unread(state.epoch, stopped, ended_epoch));
@@ -546,9 +552,10 @@ impl Sensor for KernelSensor {
         if whole.is_some() {
             self.read_whole(ended_epoch, each)?;
         }
-        // Those that were listed around the end of the epoch may have been read before they were counted in the next.
+        // Sources that were listed around the end of the epoch may have been read before their activity was counted in
+        // the next.
         self.changes.goes_on(before);
-        self.stopped = self.told.epoch;
+        self.stopped = self.settings.epoch;
         if let Some(meta) = &mut self.meta {
             meta.note_polled(monotonic(), self.stopped);
         }
@@ -564,7 +571,7 @@ impl Sensor for KernelSensor {
             map: abi::SOURCES,
             error,
         })?;
-        let unread = |state: &SourceState| epoch::unread(state.epoch, self.stopped, self.told.epoch);
+        let unread = |state: &SourceState| epoch::unread(state.epoch, self.stopped, self.settings.epoch);
         Ok(state.map(|state| (state, unread(&state))))
     }
 

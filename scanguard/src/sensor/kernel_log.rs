@@ -1,13 +1,13 @@
-//! What the kernel program logs.
+//! The log of the kernel program.
 
 use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Has it appear among what the agent logs, until the process ends.
+/// Adds it to the agent's log, until the process ends.
 pub fn drain(ebpf: &mut aya::Ebpf) {
     let logger = match EbpfLogger::init(ebpf) {
         Ok(logger) => logger,
-        // At a log level that lets nothing through, the verifier has removed the map with its users.
+        // At a log level that passes nothing, the verifier has removed the map together with its users.
         Err(error) => return tracing::debug!("no log of the kernel program: {error}"),
     };
     tokio::spawn(async move {

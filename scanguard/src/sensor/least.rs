@@ -1,4 +1,4 @@
-//! The shortest program of a kind, for what is asked of a kernel rather than of a program.
+//! The shortest program of a kind, for questions about a kernel rather than about a program.
 
 use std::{
     io,
@@ -28,7 +28,7 @@ struct LoadAttributes {
 /// Loads `r0 = verdict; exit` as a program of a kind (`enum bpf_prog_type`) with flags of `BPF_PROG_LOAD`.
 ///
 /// # Errors
-/// The kernel does not take it.
+/// The kernel refuses it.
 pub fn load(kind: u32, verdict: u32, flags: u32) -> io::Result<OwnedFd> {
     let [a, b, c, d] = verdict.to_ne_bytes();
     let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];

@@ -1,4 +1,4 @@
-//! The BPF links of this kernel: which program is attached, and to what; and one that this process holds.
+//! The BPF links of this kernel: which program is attached, and to what. Also a link that this process holds.
 
 use std::{
     fs, io,
@@ -16,37 +16,37 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// As above.
 const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
 
-/// A link whose target is known here.
+/// A link whose target is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Link {
     pub(super) id: u32,
-    /// The program that it attaches.
+    /// The program in the link.
     pub(super) program: u32,
     pub(super) target: Target,
 }
 
-/// A link of a tcx program that this process holds, and can look at without any privilege: it may have been detached by
-/// force, which leaves the link, at no interface.
+/// A link of a tcx program that this process holds. The process can look at it without privileges. If somebody
+/// detached it by force, the link still exists, but has no interface.
 pub(super) struct TcxLink {
     _link: FdLink,
-    /// Open as long as the link is. Aya does not give it away.
+    /// It is open as long as the link. aya keeps it private.
     descriptor: RawFd,
 }
 
 impl TcxLink {
-    /// Of a link that was just made or taken over.
+    /// The link that was just made or taken over.
     ///
     /// # Errors
-    /// The kernel, or /proc, does not tell of it.
+    /// The kernel, or /proc, does not give it.
     pub(super) fn new(link: FdLink) -> io::Result<Self> {
         let id = link.info().map_err(io::Error::other)?.id();
         Ok(Self { descriptor: descriptor_of(id)?, _link: link })
     }
 
-    /// The index of the interface that it is attached to; 0 once it is detached.
+    /// The index of its interface; 0 once it is detached.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The kernel does not give it.
     pub(super) fn interface(&self) -> io::Result<u32> {
         let info = info_of(self.descriptor)?;
         // SAFETY: the kernel has filled in the part of this kind; all of it are numbers.
@@ -59,7 +59,7 @@ fn descriptor_of(link: u32) -> io::Result<RawFd> {
     let line = format!("link_id:\t{link}");
     for entry in fs::read_dir("/proc/self/fdinfo")? {
         let entry = entry?;
-        // It may be closed by now, as that of this directory will be.
+        // It may be closed by now, like that of this directory.
         let info = fs::read_to_string(entry.path()).unwrap_or_default();
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some(number) = number.filter(|_| info.lines().any(|other| other == line)) {
@@ -74,14 +74,14 @@ fn descriptor_of(link: u32) -> io::Result<RawFd> {
 pub(super) enum Target {
     /// An interface, by its index.
     Interface(u32),
-    /// A function of another program, by the id of that.
+    /// A function of another program, by that program's id.
     Program(u32),
 }
 
-/// All links of XDP programs, and of programs that take the place of functions of others.
+/// All links of XDP programs, and of programs that replace functions of others.
 ///
 /// # Errors
-/// It takes CAP_SYS_ADMIN.
+/// It needs CAP_SYS_ADMIN.
 pub(super) fn all() -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     for link in loaded_links() {
@@ -92,10 +92,10 @@ pub(super) fn all() -> io::Result<Vec<Link>> {
             {
                 return Err(error.io_error);
             }
-            // It went away in between, or is of a later kernel's kind.
+            // It disappeared meanwhile, or belongs to a later kernel's kind.
             Err(_) => continue,
         };
-        // The kinds that aya does not tell the targets of.
+        // For these kinds aya does not give the targets.
         if let Ok(kind @ (LinkType::Xdp | LinkType::Tracing)) = link.link_type()
             && let Ok(info) = info(link.id())
         {
@@ -141,7 +141,7 @@ fn info(id: u32) -> io::Result<bpf_link_info> {
     info_of(link.as_raw_fd())
 }
 
-/// What the kernel tells of a link by its descriptor, to anybody who has one.
+/// What the kernel says about a link, given its descriptor. Anybody with a descriptor may ask.
 fn info_of(link: RawFd) -> io::Result<bpf_link_info> {
     // SAFETY: all zero is a value of this structure.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
@@ -150,7 +150,8 @@ fn info_of(link: RawFd) -> io::Result<bpf_link_info> {
         len: u32::try_from(size_of_val(&info)).map_err(io::Error::other)?,
         info: (&raw mut info) as u64,
     };
-    // SAFETY: the attributes of the command; the kernel writes at most as much as is said, which is how large it is.
+    // SAFETY: the attributes of the command. The kernel writes at most the given number of bytes, which is the size of
+    // the value.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
     Ok(info)
 }

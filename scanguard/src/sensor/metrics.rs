@@ -215,8 +215,8 @@ impl SensorMetrics {
         }
         self.sources.set(poll.entries.cast_signed());
         self.source_inserts.inc_by(delta.inserted);
-        self.trips.inc_by(delta.trips);
-        self.trips_lost.inc_by(delta.trips_lost);
+        self.trips.inc_by(delta.wakeups);
+        self.trips_lost.inc_by(delta.wakeups_lost);
         self.would_drop.inc_by(delta.would_drop);
         self.spared.inc_by(delta.spared);
         self.holds.inc_by(delta.holds);

@@ -1,8 +1,8 @@
-//! The kernel side as the agent sees it: the only code that knows aya.
+//! The kernel side, as the agent uses it: the only code that knows aya.
 //!
-//! [`Sensor`] is the seam: the live one ([`kernel::KernelSensor`]) reads the maps of the loaded program.
-//! [`Feed`] is a sensor that is handed its packets: [`software::SoftwareSensor`] counts them itself, by the
-//! code that the program shares with it; [`test_run::TestRunSensor`] has the loaded program count them.
+//! [`Sensor`] is the seam: the live one ([`kernel::KernelSensor`]) reads the maps of the loaded program. [`Feed`] is a
+//! sensor whose caller gives it packets. [`software::SoftwareSensor`] counts them itself, by the code that it shares
+//! with the program. [`test_run::TestRunSensor`] lets the loaded program count them.
 
 pub mod attach;
 pub mod btf;
@@ -32,7 +32,7 @@ pub mod software;
 mod sys;
 pub mod test_run;
 mod trie;
-pub mod trips;
+pub mod wakeups;
 
 use ipnet::IpNet;
 use scanguard_common::{
@@ -43,7 +43,7 @@ use scanguard_common::{
 
 use crate::content::sample::Sample;
 
-/// CPUs that packets may come by now. Not those that this process may use: it may be held to a few of many.
+/// How many CPUs may process packets now. This is not how many this process may use: it may be limited to a few.
 ///
 /// # Errors
 /// The kernel does not say.
@@ -51,23 +51,23 @@ pub fn online_cpus() -> std::io::Result<usize> {
     aya::util::online_cpus().map(|cpus| cpus.len()).map_err(|(_, error)| error)
 }
 
-/// What a poll found beyond the sources that it handed on.
+/// The result of a poll, beside the sources that it passed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Poll {
     /// Exact totals since the program was loaded.
     pub tally: Tally,
     /// Entries in the table of sources.
     pub entries: u64,
-    /// Whether the whole table was read, rather than what has changed in it.
+    /// Whether the poll read the whole table, rather than only what has changed.
     pub whole: Option<Whole>,
 }
 
-/// Why the whole table of sources was read.
+/// Why a poll read the whole table of sources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Whole {
-    /// An agent before this one used the table: what it has read is not known.
+    /// An earlier agent used the table: nobody knows what it has read.
     Takeover,
-    /// So many sources did something that the list of them was overwritten before it was read.
+    /// So many sources did something that their list was overwritten before it was read.
     Overflow,
 }
 
@@ -84,16 +84,16 @@ impl Whole {
     }
 }
 
-/// How full the maps are that hold evidence of who answers.
+/// How full the maps with notes of answers are.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Occupancy {
-    /// Routed addresses from which somebody answered.
+    /// Routed addresses that answered.
     pub live: u64,
     /// Services without a socket here that answered.
     pub published: u64,
 }
 
-/// What those probed whom the doorkeeper did not let into the table, see `scanguard_common::door`.
+/// Targets of the sources that were not admitted to the table, see `scanguard_common::admission`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TurnedAway {
     /// Probes since the program was loaded.
@@ -102,74 +102,75 @@ pub struct TurnedAway {
     pub samples: Vec<account::Sample>,
 }
 
-/// Takes a source, its state, and the epoch from which on its distinct things are new: the one that was just ended and is
-/// whole, or an earlier one where nobody looked for long.
+/// Takes a source, its state, and the first epoch whose distinct things are new. This is the epoch that just ended and
+/// is whole, or an earlier one after a long time without polls.
 pub type Visit<'v> = dyn FnMut(&Address, &SourceState, u32) + 'v;
 
-/// Where counts come from.
+/// A source of counts.
 pub trait Sensor {
-    /// Ends the running epoch and hands on every source of which something was counted in it, some of them more than
-    /// once, with its state and the epoch from which on its distinct things are new.
+    /// Ends the running epoch, and passes on every source with something counted in it. It may pass on a source more
+    /// than once. Each comes with its state and the first epoch whose distinct things are new.
     ///
     /// # Errors
-    /// A map could not be read. What was handed on until then stays valid: states are totals, not
-    /// deltas, so that the next poll makes up for it.
+    /// A map could not be read. The sources that were passed on until then stay valid: states are totals, not deltas,
+    /// so that the next poll makes up for it.
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError>;
 
-    /// The state of one source as it is now, if it is in the table, with the epoch from which on its distinct things are new.
+    /// The present state of one source, if it is in the table, with the first epoch whose distinct things are new.
     ///
     /// # Errors
     /// The map could not be read.
     fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError>;
 
-    /// Removes a source from the table and returns its final state, if it was still there.
+    /// Removes a source from the table. Returns its final state, if it was still there.
     ///
     /// # Errors
     /// The map could not be changed.
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError>;
 
-    /// What those probed whom the doorkeeper turned away.
+    /// The targets of the sources that were not admitted.
     ///
     /// # Errors
     /// The map could not be read.
     fn turned_away(&mut self) -> Result<TurnedAway, SensorError>;
 
-    /// Whether it has sockets to ask, so that a handshake that was completed is seen.
+    /// Whether this sensor can ask sockets, so that it sees completed handshakes.
     fn sees_handshakes(&self) -> bool;
 }
 
-/// A map is not in the object, or not of the kind that it should be.
+/// A map is missing in the object, or has the wrong kind.
 fn missing(map: &'static str) -> SensorError {
     SensorError::Map { map, error: aya::maps::MapError::InvalidMapType { map_type: 0 } }
 }
 
-/// A sensor that is handed its packets, rather than attached to where they arrive.
+/// A sensor whose caller gives it packets. It is not attached to an interface.
 pub trait Feed: Sensor {
-    /// Counts a frame, Ethernet header first, whose length is within [`FRAME_LENGTHS`].
+    /// Counts a frame. It begins with its Ethernet header, and its length is within [`FRAME_LENGTHS`].
     ///
     /// # Errors
-    /// It could not be counted: there was no memory, or its length is another.
+    /// It could not be counted: there was no memory, or the length is wrong.
     fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError>;
 
-    /// Notes what a frame that leaves says of those who asked. Its length is within [`FRAME_LENGTHS`].
+    /// Notes what an outgoing frame answers. Its length is within [`FRAME_LENGTHS`].
     ///
     /// # Errors
     /// As [`Self::feed`].
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError>;
 
-    /// What was sampled of the frames since it was asked last, the oldest first.
+    /// The samples of the frames since the last call, the oldest first.
     fn samples(&mut self) -> Vec<Sample<Vec<u8>>>;
 
-    /// Takes which addresses are ours. A host behind a capture may always publish ports for others: one
-    /// without a socket is unknown.
+    /// Sets which addresses are ours. A host behind a capture may always publish ports for others, so a port without a
+    /// socket is unknown.
     ///
     /// # Errors
-    /// They could not be told to the program.
+    /// The program could not be given the addresses.
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError>;
 }
 
-/// What every [`Feed`] takes, in bytes. BPF_PROG_TEST_RUN wants a whole Ethernet header (`ETH_HLEN`), as do
-/// drivers. Beyond the longest IP packet with its Ethernet header and two tags, nothing is looked at.
+/// The frame lengths that every [`Feed`] takes, in bytes. BPF_PROG_TEST_RUN requires a whole Ethernet header
+/// (`ETH_HLEN`), and so do drivers. The sensor looks at nothing beyond the longest IP packet with its Ethernet header
+/// and two tags.
 pub const FRAME_LENGTHS: std::ops::RangeInclusive<usize> = 14..=22 + 40 + 65_535;
 
 /// The running program or its maps could not be used.
@@ -178,11 +179,11 @@ pub enum SensorError {
     /// A call of bpf(2) failed.
     #[error("{call} on the map {map}: {error}")]
     Call {
-        /// Which call.
+        /// The name of the call.
         call: &'static str,
-        /// Which map.
+        /// The name of the map.
         map: &'static str,
-        /// Why.
+        /// The error.
         error: std::io::Error,
     },
     /// The program could not be run on a frame.
@@ -190,21 +191,21 @@ pub enum SensorError {
     Run {
         /// Its length.
         length: usize,
-        /// Why.
+        /// The error.
         error: std::io::Error,
     },
-    /// The program is not there or not loaded.
+    /// The program is missing or not loaded.
     #[error("the program: {error}")]
     Program {
-        /// Why.
+        /// The reason.
         error: aya::programs::ProgramError,
     },
     /// aya could not use a map.
     #[error("the map {map}: {error}")]
     Map {
-        /// Which map.
+        /// The name of the map.
         map: &'static str,
-        /// Why.
+        /// The error.
         error: aya::maps::MapError,
     },
 }

@@ -1,4 +1,4 @@
-//! The object with the kernel program, and the maps that it defines.
+//! The object with the kernel program, and the maps in it.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use scanguard_common::abi;
 
 use super::{reason::shorten, settings::Settings};
 
-/// The object that `build.rs` built, aligned as the ELF parser wants it.
+/// The object that `build.rs` built, aligned as the ELF parser needs it.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
 
-/// What a map is made of: the part that cannot be changed later.
+/// The properties of a map that cannot change later.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Shape {
     /// `enum bpf_map_type`.
@@ -20,12 +20,12 @@ pub(super) struct Shape {
     pub(super) flags: u32,
 }
 
-/// Entries of maps that are set when they are made.
+/// Number of entries of the maps whose size is set when they are made.
 pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 2] {
     [(abi::SOURCES, settings.max_sources), (abi::CHANGES, abi::change_places(settings.max_sources))]
 }
 
-/// The maps of the object as they are defined there, by name.
+/// The maps of the object, by name, as they are defined there.
 pub(super) fn maps() -> Result<BTreeMap<String, Shape>, String> {
     let object = aya_obj::Object::parse(OBJECT).map_err(|error| shorten(&error))?;
     let shape = |map: &aya_obj::Map| Shape {

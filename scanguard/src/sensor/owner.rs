@@ -1,4 +1,4 @@
-//! Whose is the XDP program that is already attached to an interface, and how can it be taken away?
+//! Finds the owner of an XDP program that is already attached to an interface, and the way to remove it.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use scanguard_common::abi;
 use super::links::{self, Target};
 use crate::network::Interface;
 
-/// What libxdp calls the program by which it runs several others, and so do managers that have copied it (bpfman).
+/// libxdp gives this name to the program by which it runs several others. Managers that copied it do the same
+/// (bpfman).
 const DISPATCHER: &str = "xdp_dispatcher";
 
 /// A program that somebody else attached.
@@ -20,28 +21,28 @@ pub struct Owner {
     pub name: Option<String>,
     /// How it is attached.
     pub attachment: Attachment,
-    /// If it is a dispatcher, the programs that it runs: id and name.
+    /// If it is a dispatcher: the id and name of each program that it runs.
     pub runs: Vec<(u32, String)>,
-    /// Processes that hold it: id and name. None when it is kept by a pin or by the interface alone.
+    /// Id and name of each process that holds it. The list is empty if only a pin or the interface keeps it.
     pub holders: Vec<(u32, String)>,
 }
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Attachment {
-    /// By rtnetlink, as iproute2 and libxdp do it: until somebody takes it away.
+    /// By rtnetlink, as iproute2 and libxdp do it. It stays until somebody removes it.
     Netlink {
         /// In the network stack, not in the driver.
         generic: bool,
     },
-    /// By the BPF link with this id: as long as somebody holds that.
+    /// By the BPF link with this id. It stays as long as somebody holds the link.
     Link(u32),
-    /// The kernel tells links only to those who have CAP_SYS_ADMIN.
+    /// Unknown: the kernel lists links only for processes with CAP_SYS_ADMIN.
     Unknown,
 }
 
 impl Owner {
-    /// Finds out what can be known of the program with this id, which is attached to an interface.
+    /// Finds out what it can about the program with this id, which is attached to an interface.
     pub fn of(program_id: u32, interface: &Interface) -> Self {
         let names: Vec<(u32, String)> = loaded_programs()
             .filter_map(Result::ok)
@@ -72,7 +73,7 @@ impl Owner {
         self.name.as_deref() == Some(DISPATCHER)
     }
 
-    /// How whoever may do so takes it away from the interface of that name: a command, or words.
+    /// How its owner can remove it from the interface of that name: a command, or words.
     pub fn way_out(&self, interface: &str) -> String {
         match self.attachment {
             _ if self.name.as_deref() == Some(abi::PROGRAM) && self.holders.is_empty() => {
@@ -117,8 +118,8 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The kernel tells the program id of each open descriptor of a program or link in
-/// /proc/PID/fdinfo/FD. Processes that may not be read are passed over.
+/// The kernel gives the program id of each open descriptor of a program or link in /proc/PID/fdinfo/FD. Processes that
+/// cannot be read are skipped.
 fn holders(program_id: u32) -> Vec<(u32, String)> {
     let wanted = format!("prog_id:\t{program_id}");
     let Ok(processes) = std::fs::read_dir("/proc") else {
@@ -172,9 +173,9 @@ mod tests {
     fn the_way_out_is_one_that_the_kernel_takes() {
         let netlink = |generic| owner("x", Attachment::Netlink { generic }).way_out("eth0");
         assert!(netlink(false).ends_with("`ip link set dev eth0 xdpdrv off`"), "{}", netlink(false));
-        // `xdp off` looks in the driver only, and finds nothing there.
+        // `xdp off` looks only in the driver, and finds nothing there.
         assert!(netlink(true).ends_with("`ip link set dev eth0 xdpgeneric off`"), "{}", netlink(true));
-        // A link is no netlink request's to take away, whoever runs a dispatcher in it.
+        // A netlink request cannot remove a link, even if it has a dispatcher.
         for name in ["x", DISPATCHER] {
             let way = owner(name, Attachment::Link(3)).way_out("eth0");
             assert!(way.ends_with("`bpftool link detach id 3`"), "{way}");

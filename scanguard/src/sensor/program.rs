@@ -22,7 +22,7 @@ use crate::content;
 /// The program could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The kernel says no.
+    /// The kernel refused it.
     #[error("the kernel does not permit loading the program (bpf(2): {0}); see `scanguard doctor`")]
     Denied(String),
     /// The kernel lacks something that the program needs.
@@ -33,46 +33,46 @@ pub enum LoadError {
     Unsupported {
         /// Kernel release.
         release: String,
-        /// What the kernel or aya said, shortened.
+        /// The message of the kernel or of aya, shortened.
         reason: String,
     },
     /// The object was built for another agent.
     #[error("the kernel program in this binary has another map layout than the agent: build both together")]
     Layout,
-    /// Each map and program takes a file descriptor.
+    /// There are too few file descriptors: each map and program takes one.
     #[error(
         "no file descriptors left for the program and its maps: raise the limit (LimitNOFILE= of the unit, or \
          `ulimit -n`) to 1024 or more. The kernel's words: {0}"
     )]
     Descriptors(String),
-    /// No memory for the maps.
+    /// There is no memory for the maps.
     #[error(
         "no memory for a table of {sources} sources ({mebibytes} MiB): lower sensor.max_sources, \
          or raise the memory limit"
     )]
     Memory {
-        /// Entries asked for.
+        /// The number of entries.
         sources: u32,
-        /// What they take.
+        /// How much memory they take.
         mebibytes: u64,
     },
 }
 
-/// What the kernel takes for one entry of the table: key, value and its hash element of 48 bytes.
+/// How many bytes the kernel takes for one entry of the table: key, value and a hash element of 48 bytes.
 pub const BYTES_PER_SOURCE: u64 = 16 + size_of::<scanguard_common::account::SourceState>() as u64 + 48;
 
-/// What the maps take that grow with the number of sources: the table, and the ring of changes.
+/// The size of the maps that grow with the number of sources: the table, and the ring of changes.
 pub fn bytes(max_sources: u32) -> u64 {
     let places = abi::change_places(max_sources);
     u64::from(max_sources) * BYTES_PER_SOURCE + u64::from(places) * size_of::<Address>() as u64
 }
 
-/// How loud the kernel program may log.
+/// How much the kernel program may log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KernelLogLevel(pub u8);
 
 impl KernelLogLevel {
-    /// What `tracing` lets through. The verifier removes the rest from the program.
+    /// The level that `tracing` passes. The verifier removes the rest from the program.
     pub fn from_tracing() -> Self {
         Self(match tracing::level_filters::LevelFilter::current().into_level() {
             None => 0,
@@ -85,8 +85,8 @@ impl KernelLogLevel {
     }
 }
 
-/// Loads the program and makes its maps; attaches nothing. All is gone when the result is dropped. `ground` is what is known
-/// of the kernel's structures.
+/// Loads the program and makes its maps, but attaches nothing. Everything is gone when the result is dropped. `ground`
+/// is the knowledge about the kernel's structures.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -100,8 +100,8 @@ pub fn load(
     load_with(settings, sampling, salt, log, ground, &[])
 }
 
-/// As [`load_with`], and hears of connections from then on, if that can be had; else the program is loaded without what
-/// would prove anything, and the reason comes with it.
+/// As [`load_with`], and also attaches the program that counts connections, if possible. If not, it loads the program
+/// without its code for proofs, and returns the reason, too.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -122,7 +122,7 @@ pub fn load_and_hear(
             let heard = connections::load(&mut ebpf).and_then(|()| connections::attach(&mut ebpf));
             Ok((ebpf, heard))
         }
-        // A kernel that is locked down lets nobody read its memory.
+        // On a kernel that is locked down, nobody can read its memory.
         Err(LoadError::Unsupported { reason, .. }) => {
             Ok((load(&Ground::NONE)?, Err(ConnectionsError::Refused(reason))))
         }
@@ -130,7 +130,7 @@ pub fn load_and_hear(
     }
 }
 
-/// As [`load`], with pinned maps, by name, in the place of new ones.
+/// As [`load`], but with these pinned maps, by name, in place of new ones.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -184,7 +184,7 @@ fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> Lo
         .find_map(|error| error.downcast_ref::<std::io::Error>())
         .and_then(std::io::Error::raw_os_error);
     match os_error {
-        // The verifier says EACCES too, of a program, and why.
+        // The verifier also says EACCES about a program, together with its reason.
         Some(libc::EACCES) if chain().any(is_verdict) => unsupported(error),
         Some(libc::EPERM | libc::EACCES) => LoadError::Denied(shorten(error)),
         Some(libc::EMFILE | libc::ENFILE) => LoadError::Descriptors(shorten(error)),
@@ -200,7 +200,7 @@ fn unsupported(error: &(dyn std::error::Error + 'static)) -> LoadError {
     LoadError::Unsupported { release: kernel_release(), reason: shorten(error) }
 }
 
-/// Whether the verifier has looked at the program before it was refused.
+/// Whether the verifier has looked at the program before the kernel refused it.
 fn is_verdict(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(
         error.downcast_ref(),
@@ -208,7 +208,7 @@ fn is_verdict(error: &(dyn std::error::Error + 'static)) -> bool {
     )
 }
 
-/// `uname -r`.
+/// The kernel release, as `uname -r` has it.
 pub fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())

@@ -1,6 +1,6 @@
-//! The kernel's words, and aya's, for what went wrong.
+//! The messages of the kernel and of aya about errors.
 
-/// Characters of the kernel's words that are shown.
+/// How many characters of a message are shown.
 const MAX_REASON: usize = 600;
 
 /// The chain of causes in one line.
@@ -9,7 +9,7 @@ pub(super) fn shorten(error: &(dyn std::error::Error + 'static)) -> String {
     let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
 
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    // The verifier says last what it did not like.
+    // The end of the verifier's log has the reason.
     let skipped = line.chars().count().saturating_sub(MAX_REASON);
     let dots = if skipped == 0 { "" } else { "... " };
     format!("{dots}{}", line.chars().skip(skipped).collect::<String>())

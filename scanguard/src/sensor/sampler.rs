@@ -1,4 +1,4 @@
-//! Takes samples as the program does, of frames that are handed in.
+//! Takes samples from frames in the same way as the program.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use scanguard_common::{
     inspect,
     outcome::{Exit, Flow, Outcome, SegmentKind},
     packet::Packet as _,
-    sample::{BUDGETS, CPU_BUDGETS, LeftOut, Ports, Purse, budget_place, charge, cpu_place},
+    sample::{BUDGETS, BudgetKind, CPU_BUDGETS, LeftOut, Ports, budget_place, charge, cpu_place},
     tally::Tally,
 };
 
@@ -19,20 +19,20 @@ use crate::content::{
     sampling::{Budgets, Settings},
 };
 
-/// Ports, budgets, and what was taken.
+/// Ports, budgets, and the samples.
 pub(super) struct Sampler {
     tcp: Ports,
     dns: Ports,
     mask: SourceMask,
     salt: u64,
     budgets: Budgets,
-    /// As the program's table.
+    /// The same table as in the program.
     sources: Vec<u64>,
     cpu: [u64; CPU_BUDGETS],
     taken: Vec<Sample<Vec<u8>>>,
 }
 
-/// Samples that wait at most, about what the program's ring buffer holds.
+/// How many samples may wait, about as many as fit into the program's ring buffer.
 const MOST: usize = 8_192;
 
 impl Default for Sampler {
@@ -57,19 +57,19 @@ impl Sampler {
         Self { tcp: settings.tcp(), dns: settings.dns(), mask, salt, budgets, sources, ..Self::default() }
     }
 
-    /// What was taken since the last call.
+    /// The samples since the last call.
     pub(super) fn taken(&mut self) -> Vec<Sample<Vec<u8>>> {
         std::mem::take(&mut self.taken)
     }
 
-    /// Samples a frame that arrived.
+    /// Samples an incoming frame.
     pub(super) fn arrived(&mut self, frame: &&[u8], epoch: u32, tally: &mut Tally) {
         if let Some((payload, begins)) = self.beginning(frame, false) {
             self.take(frame, &payload, payload.flow, begins, epoch, tally);
         }
     }
 
-    /// Samples a frame that leaves.
+    /// Samples an outgoing frame.
     pub(super) fn leaves(&mut self, frame: &&[u8], epoch: u32, tally: &mut Tally) {
         if let Some((payload, begins)) = self.beginning(frame, true) {
             self.take(frame, &payload, payload.flow.turned(), begins, epoch, tally);
@@ -127,17 +127,17 @@ impl Sampler {
     }
 
     fn pay(&mut self, flow: &Flow, begins: Begins, epoch: u32) -> Result<(), LeftOut> {
-        let purse = if begins.is_answer() { Purse::Answer } else { Purse::Unproven };
-        let (place, tag) = budget_place(self.mask.apply(flow.source), purse, self.salt);
+        let kind = if begins.is_answer() { BudgetKind::Answer } else { BudgetKind::Unproven };
+        let (place, tag) = budget_place(self.mask.apply(flow.source), kind, self.salt);
         let held = self.sources.get_mut(place as usize).ok_or(LeftOut::SourceBudget)?;
         *held = charge(*held, tag, epoch, self.budgets.source).ok_or(LeftOut::SourceBudget)?;
-        let cpu = &mut self.cpu[cpu_place(flow.service.protocol, purse) as usize];
+        let cpu = &mut self.cpu[cpu_place(flow.service.protocol, kind) as usize];
         *cpu = charge(*cpu, 0, epoch, self.budgets.cpu).ok_or(LeftOut::CpuBudget)?;
         if self.taken.len() < MOST { Ok(()) } else { Err(LeftOut::RingFull) }
     }
 }
 
-/// Whether the program looks into a packet of which it found this.
+/// Whether the program looks for a payload in a packet with this outcome.
 fn carries(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Exit(exit) => *exit == Exit::TcpEstablished,

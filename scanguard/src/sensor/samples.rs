@@ -1,4 +1,4 @@
-//! What clients say and are answered, as the program copies it: by a ring buffer.
+//! The samples of requests and answers that the program copies, from a ring buffer.
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -13,7 +13,7 @@ use zerocopy::FromBytes as _;
 use super::SensorError;
 use crate::content::{Service, sample::Sample};
 
-/// The reading end.
+/// The reading end of the ring buffer.
 pub struct SampleRing(RingBuf<MapData>);
 
 impl SampleRing {
@@ -27,13 +27,13 @@ impl SampleRing {
     }
 }
 
-/// The samples that were not read yet, the oldest first. It goes on when there are new ones.
+/// The samples that were not read yet, the oldest first. The iterator continues when there are new ones.
 impl Iterator for SampleRing {
     type Item = Sample<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            // One that does not parse would be of another program, which the contract's version rules out.
+            // A sample that does not parse would come from another program, which the contract's version rules out.
             if let Some(sample) = parse(&self.0.next()?) {
                 return Some(sample);
             }
@@ -47,13 +47,13 @@ impl AsRawFd for SampleRing {
     }
 }
 
-/// What the program put together.
+/// Parses a sample of the program.
 fn parse(item: &[u8]) -> Option<Sample<Vec<u8>>> {
     let (header, bytes) = SampleHeader::read_from_prefix(item).ok()?;
     sample(&header, bytes)
 }
 
-/// A sample from its parts.
+/// A sample, from its parts.
 pub(super) fn sample(header: &SampleHeader, bytes: &[u8]) -> Option<Sample<Vec<u8>>> {
     Some(Sample {
         source: header.source,
@@ -65,7 +65,7 @@ pub(super) fn sample(header: &SampleHeader, bytes: &[u8]) -> Option<Sample<Vec<u
     })
 }
 
-/// Samples that are read at once, so that a flood of them does not keep the agent from its other work.
+/// How many samples are read at once, so that a flood of them does not keep the agent from its other work.
 const MOST: usize = 1024;
 
 /// Waits for samples.
@@ -90,13 +90,14 @@ impl Samples {
         Ok(Self { ring })
     }
 
-    /// Drops what is there: nobody knows when it was said. The budgets, which stand still, bound how much that is.
+    /// Drops the waiting samples, because nobody knows how old they are. The budgets stand still meanwhile, which
+    /// bounds their number.
     pub fn drop_old(&mut self) {
         let dropped = self.ring.get_mut().by_ref().count();
         tracing::info!("{dropped} samples that were taken while no agent ran are not looked at");
     }
 
-    /// Waits until there is something, and reads it, the oldest first. What found no room is counted by the program.
+    /// Waits for samples and reads them, the oldest first. The program counts those that found no room.
     ///
     /// # Errors
     /// The ring buffer cannot be waited for.

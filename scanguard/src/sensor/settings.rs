@@ -10,37 +10,37 @@ use serde::Deserialize;
 
 use crate::settings::{Interval, Section};
 
-/// How the program is to be attached.
+/// How to attach the program.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// In the driver, or not at all.
     #[default]
     Native,
-    /// In the kernel's network stack: any interface can, at a higher cost per packet.
+    /// In the kernel's network stack: this works for any interface, at a higher cost for each packet.
     Generic,
-    /// Native, or else generic; which one it became is logged and exported.
+    /// Native, or generic if that fails. The log and the metrics show which one it is.
     Auto,
 }
 
 /// `[sensor]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Interfaces by name; empty: the one of the default route.
+    /// Interfaces by name. If there are none: that of the default route.
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: Mode,
-    /// Whether what leaves is looked at too.
+    /// Whether to look at outgoing packets, too.
     pub egress: bool,
     /// Time between two polls of the kernel's counters.
     pub poll_interval: Duration,
     /// Entries of the kernel's table of sources.
     pub max_sources: u32,
-    /// Bits of an IPv6 source address that are kept.
+    /// How many bits of an IPv6 source address are kept.
     pub ipv6_prefix: u8,
     /// Whether program and maps stay when the agent ends, so that the next one takes over without a gap.
     pub persist: bool,
-    /// Where they are pinned: a directory on a BPF file system.
+    /// Where to pin them: a directory on a BPF file system.
     pub pin: PathBuf,
 }
 
@@ -59,16 +59,16 @@ impl Default for Settings {
     }
 }
 
-/// Where program and maps are pinned, if nothing else is said.
+/// Where to pin program and maps by default.
 pub const DEFAULT_PIN: &str = "/sys/fs/bpf/scanguard";
 
 /// The part of the table of sources that new sources may take in one epoch with their first probe.
 const FREE_PART: u32 = 16;
 
 impl Settings {
-    /// How many new sources an epoch enter the table on each of so many CPUs with their first probe: a sixteenth of
-    /// the table between them, so that those who are in it are not pushed out before they are looked at, however
-    /// many others come.
+    /// How many new sources may enter the table in an epoch with their first probe, on each of this many CPUs:
+    /// together a sixteenth of the table. So a flood of new sources does not push out the others before the agent has
+    /// looked at them.
     pub fn free_entries(&self, cpus: usize) -> u32 {
         let cpus = u32::try_from(cpus.max(1)).unwrap_or(u32::MAX);
         (self.max_sources / FREE_PART / cpus).max(1)
@@ -80,7 +80,7 @@ const MAX_SOURCES_LIMIT: u32 = 1 << 24;
 /// `IFNAMSIZ` less the terminating zero, include/uapi/linux/if.h.
 const MAX_INTERFACE_NAME: usize = 15;
 
-/// Whether the kernel could have an interface of this name.
+/// Whether the kernel can have an interface of this name.
 pub fn check_interface_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_INTERFACE_NAME {
         return Err(format!("\"{name}\" is no interface name: those have 1 to {MAX_INTERFACE_NAME} bytes"));
@@ -91,7 +91,7 @@ pub fn check_interface_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether there could be pins in this directory.
+/// Whether there can be pins in this directory.
 pub fn check_pin(path: &Path) -> Result<(), String> {
     let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !path.is_absolute() || !is_plain || path.parent().is_none() {

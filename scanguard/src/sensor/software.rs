@@ -1,7 +1,7 @@
-//! The program's work done here: packets in, the same counts out. For replay and tests.
+//! Does the program's work in the agent: the same packets give the same counts. For replay and tests.
 //!
-//! Parser, classifier and accounting are those that the program is compiled from. What is written twice is
-//! the table of sources around them, and the tests run both on the same packets.
+//! Parser, classifier and accounting are the code that the program is compiled from. Only the table of sources around
+//! them is written twice, and the tests run both on the same packets.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
@@ -31,13 +31,13 @@ pub struct SoftwareSensor {
     salt: u64,
     max_sources: usize,
     sources: HashMap<Address, Tracked>,
-    /// Every source by the period of its last probe: the oldest go when there is no room, and a poll looks
-    /// at the youngest only.
+    /// Every source by the period of its last probe. If there is no room, the oldest ones leave, and a poll looks only
+    /// at the youngest.
     by_age: BTreeSet<(u64, Address)>,
     tally: Tally,
-    heard: Heard,
+    observed: Observed,
     sampler: Sampler,
-    /// Counts polls from 1 and, unlike the epoch, never wraps.
+    /// Counts polls from 1. Unlike the epoch, it never wraps.
     period: u64,
 }
 
@@ -47,7 +47,7 @@ struct Tracked {
 }
 
 impl SoftwareSensor {
-    /// An empty table. Of the settings it uses the number of sources and what is kept of their addresses;
+    /// An empty table. It uses two settings: the number of sources, and how many bits of their addresses are kept.
     /// `salt` is that of the bitmaps.
     pub fn new(settings: &Settings, salt: u64) -> Self {
         Self {
@@ -57,13 +57,13 @@ impl SoftwareSensor {
             sources: HashMap::new(),
             by_age: BTreeSet::new(),
             tally: Tally::ZERO,
-            heard: Heard::default(),
+            observed: Observed::default(),
             sampler: Sampler::default(),
             period: 1,
         }
     }
 
-    /// Takes samples by these settings, as many as in epochs of this length. At first: none.
+    /// Takes samples by these settings, as many as in epochs of this length. At first it takes none.
     #[must_use]
     pub fn sampling(self, settings: &Sampling, epoch: Duration) -> Self {
         Self { sampler: Sampler::new(settings, epoch, self.mask, self.salt), ..self }
@@ -72,13 +72,13 @@ impl SoftwareSensor {
     /// Counts a frame of any length.
     pub fn packet(&mut self, frame: &[u8]) {
         self.sampler.arrived(&frame, epoch(self.period), &mut self.tally);
-        match judge(&frame, &self.heard) {
+        match judge(&frame, &self.observed) {
             Ok((class, reach, flow)) => self.probe(class, reach, &flow),
             Err(exit) => self.tally.exits[exit.index()] += 1,
         }
     }
 
-    /// Counts a probe. There is always room: unlike the kernel's, this table evicts at once, so that
+    /// Counts a probe. There is always room: unlike the kernel's table, this one evicts at once, so that
     /// [`Exit::TableFull`] stays 0.
     pub fn probe(&mut self, class: ProbeClass, reach: Reach, flow: &Flow) {
         self.tally.exits[Exit::Probe.index()] += 1;
@@ -94,7 +94,7 @@ impl SoftwareSensor {
             Entry::Vacant(entry) => {
                 self.tally.inserted += 1;
                 self.by_age.insert((period, source));
-                // The number of the insertion tells it from earlier ones as well as the time does.
+                // The number of the insertion distinguishes it from earlier ones as well as the time does.
                 entry.insert(Tracked { period, state: SourceState::new(self.tally.inserted, epoch) })
             }
         };
@@ -106,12 +106,12 @@ impl SoftwareSensor {
         // SAFETY: an exclusive reference.
         unsafe {
             let state = &raw mut tracked.state;
-            // Nobody is waiting to be told at once: packets come faster here than they did.
+            // There are no wake-ups here: a replay reads packets faster than they came.
             let _news = account::record::<Unshared>(state, class.index(), reach, flow, epoch, self.salt);
         }
     }
 
-    /// Notes what a frame that leaves says of those who asked, as the egress program does.
+    /// Notes what an outgoing frame answers, like the egress program.
     pub fn leaving(&mut self, frame: &[u8]) {
         self.sampler.leaves(&frame, epoch(self.period), &mut self.tally);
         let exit = match egress::early(&frame) {
@@ -121,7 +121,7 @@ impl SoftwareSensor {
                 Outgoing::Opening(_) => EgressExit::Tcp,
                 Outgoing::Answer(answer, flow) => {
                     if let Answer::SynAck = answer {
-                        self.heard.note(&flow);
+                        self.observed.note(&flow);
                     }
                     self.tally.answers[answer as usize] += 1;
                     if self.answered(&flow.source, answer) {
@@ -135,8 +135,8 @@ impl SoftwareSensor {
         self.tally.egress[exit.index()] += 1;
     }
 
-    /// Notes that a connection with a source was completed, and with which service (none: this host began it), if the source
-    /// is in the table. Captures do not tell: there is no kernel that accepted anything.
+    /// Notes that a connection with a source was completed, and with which service (nothing: this host began it), if
+    /// the source is in the table. Captures never show this: no kernel accepted anything.
     pub fn completed(&mut self, source: &Address, service: Option<Service>) {
         let (epoch, salt) = (epoch(self.period), self.salt);
         if let Some(state) = self.active(*source) {
@@ -145,8 +145,8 @@ impl SoftwareSensor {
         }
     }
 
-    /// Notes that a source aborted a handshake, if the source is in the table. Captures do not tell: what lies between
-    /// two packets of a flow is not kept, and no socket can be asked.
+    /// Notes that a source aborted a handshake, if the source is in the table. Captures never show this: the state
+    /// between two packets of a flow is not kept, and no socket can be asked.
     pub fn aborted(&mut self, flow: &Flow) {
         let (epoch, salt) = (epoch(self.period), self.salt);
         if let Some(state) = self.active(flow.source) {
@@ -155,7 +155,7 @@ impl SoftwareSensor {
         }
     }
 
-    /// What is kept of a source that does something in this period, if it is in the table.
+    /// The state of a source that does something in this period, if it is in the table.
     fn active(&mut self, source: Address) -> Option<&mut SourceState> {
         let source = self.mask.apply(source);
         let tracked = self.sources.get_mut(&source)?;
@@ -167,7 +167,7 @@ impl SoftwareSensor {
         Some(&mut tracked.state)
     }
 
-    /// Notes an answer that went out to a source, if the source is in the table; says whether it was.
+    /// Notes an answer to a source. Returns whether the source is in the table.
     pub fn answered(&mut self, source: &Address, answer: Answer) -> bool {
         let epoch = epoch(self.period);
         let Some(state) = self.active(*source) else {
@@ -178,7 +178,7 @@ impl SoftwareSensor {
         true
     }
 
-    /// Lets the source go that has been quiet longest.
+    /// Removes the source that has been quiet for the longest time.
     fn evict(&mut self) {
         if let Some((_, source)) = self.by_age.pop_first() {
             self.sources.remove(&source);
@@ -186,18 +186,18 @@ impl SoftwareSensor {
     }
 }
 
-/// What the packets so far have told of our hosts: the oracle of captures.
+/// What earlier packets have shown about our hosts: the oracle for captures.
 #[derive(Default)]
-struct Heard {
+struct Observed {
     home: Vec<IpNet>,
-    /// Services of ours that have answered.
+    /// Our services that have answered.
     services: HashSet<(Address, Service)>,
 }
 
-/// As many as the kernel program notes; beyond, services are unknown.
+/// As many as the kernel program notes. Further services stay unknown.
 const MAX_SERVICES: usize = 4_096;
 
-impl Heard {
+impl Observed {
     fn note(&mut self, flow: &Flow) {
         let is_local = matches!(self.home(flow.destination), Home::Local);
         if is_local && self.services.len() < MAX_SERVICES {
@@ -206,7 +206,7 @@ impl Heard {
     }
 }
 
-impl Oracle for Heard {
+impl Oracle for Observed {
     fn tcp(&self, _flow: &Flow) -> Socket {
         Socket::None
     }
@@ -229,9 +229,9 @@ impl Oracle for Heard {
     }
 }
 
-/// What becomes of a frame: a probe with what it met, or how it leaves.
+/// The decision about a frame: a probe with its reach, or an exit.
 fn judge<P: Packet, O: Oracle>(frame: &P, oracle: &O) -> Result<(ProbeClass, Reach, Flow), Exit> {
-    // The salt is that of tags of flows. None is remembered here: there are no sockets to be spared.
+    // The salt is for tags of flows. This code remembers no flows, since it has no sockets to ask less often.
     if let Early::Established = classify::early(frame, 0) {
         return Err(Exit::TcpEstablished);
     }
@@ -248,7 +248,7 @@ fn judge<P: Packet, O: Oracle>(frame: &P, oracle: &O) -> Result<(ProbeClass, Rea
     }
 }
 
-/// What a frame is where nothing is known of sockets and addresses.
+/// The decision about a frame without knowledge of sockets and addresses.
 ///
 /// # Errors
 /// The exit of a packet that is no probe.
@@ -262,7 +262,7 @@ fn epoch(period: u64) -> u32 {
 }
 
 impl Sensor for SoftwareSensor {
-    /// Hands on in the order of addresses, so that the same packets give the same findings.
+    /// Passes sources on in the order of addresses, so that the same packets give the same findings.
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
         let ended = self.period;
         self.period += 1;
@@ -289,7 +289,7 @@ impl Sensor for SoftwareSensor {
         Ok(Some(state))
     }
 
-    /// Nobody is: this table has no doorkeeper.
+    /// It is always empty: this table admits every source.
     fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {
         Ok(TurnedAway::default())
     }
@@ -315,7 +315,7 @@ impl Feed for SoftwareSensor {
     }
 
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
-        self.heard.home = home.to_vec();
+        self.observed.home = home.to_vec();
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The loaded program without a network: run on frames by BPF_PROG_TEST_RUN, its maps read as live.
+//! The loaded program without a network: BPF_PROG_TEST_RUN runs it on frames, and its maps are read as in the live
+//! sensor.
 
 use std::{
     io,
@@ -21,11 +22,11 @@ use super::{
     sys::run::run_with,
 };
 
-/// Moves this thread into a network namespace of its own. The program asks the sockets of the namespace that it
-/// is run in for those that want a packet, and the sockets of this host have not seen the packets of a capture.
+/// Moves this thread into a network namespace of its own. The program asks the sockets of the namespace in which it
+/// runs, and this host's sockets have not seen the packets of a capture.
 ///
 /// # Errors
-/// It takes CAP_SYS_ADMIN.
+/// It needs CAP_SYS_ADMIN.
 pub fn isolate() -> io::Result<()> {
     // SAFETY: no memory is passed.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
@@ -40,12 +41,12 @@ pub struct TestRunSensor {
     /// Its maps.
     pub kernel: KernelSensor,
     samples: SampleRing,
-    /// What a poll found; kept for its memory.
+    /// The result of a poll; kept for its memory.
     found: Vec<(Address, SourceState)>,
 }
 
 impl TestRunSensor {
-    /// From what [`super::program::load`] gives, with the bits of an IPv6 source that it keeps.
+    /// Wraps what [`super::program::load`] returns, with the number of bits of an IPv6 source that it keeps.
     ///
     /// # Errors
     /// See [`KernelSensor::new`].
@@ -63,7 +64,7 @@ impl TestRunSensor {
         Ok(program.fd()?.as_fd())
     }
 
-    /// Runs it `repeat` times on a frame.
+    /// Runs the program `repeat` times on a frame.
     ///
     /// # Errors
     /// See [`run`].
@@ -72,10 +73,11 @@ impl TestRunSensor {
         run(program, frame, repeat).map_err(|error| SensorError::Run { length: frame.len(), error })
     }
 
-    /// Runs it once on a frame of which only so many bytes lie in the first buffer, as some drivers hand them over.
+    /// Runs the program once on a frame with only this many bytes in the first buffer. Some drivers pass frames on
+    /// like this.
     ///
     /// # Errors
-    /// See [`run`]; the kernel is older than Linux 6.18, or wants more bytes in the first buffer.
+    /// See [`run`]. Also: the kernel is older than Linux 6.18, or it requires more bytes in the first buffer.
     pub fn run_split(&self, frame: &[u8], first: u32) -> Result<Run, SensorError> {
         let program = self.program().map_err(|error| SensorError::Program { error })?;
         let mut context = [0u32; XDP_WORDS];
@@ -84,18 +86,18 @@ impl TestRunSensor {
     }
 }
 
-/// Words of `struct xdp_md`, and the place of `data_end` among them.
+/// Number of words of `struct xdp_md`, and the place of `data_end` among them.
 const XDP_WORDS: usize = 6;
 /// As above.
 const XDP_DATA_END: usize = 1;
 
-/// Words of `struct __sk_buff`, and the place of `ingress_ifindex` among them.
+/// Number of words of `struct __sk_buff`, and the place of `ingress_ifindex` among them.
 const SKB_WORDS: usize = 48;
 /// As above.
 const SKB_INGRESS_INTERFACE: usize = 9;
 
 impl TestRunSensor {
-    /// Runs the egress program on a frame that leaves: one that is forwarded, or that this host made.
+    /// Runs the egress program on an outgoing frame: a forwarded one, or one that this host made.
     ///
     /// # Errors
     /// See [`run`].
@@ -114,7 +116,8 @@ impl TestRunSensor {
 }
 
 impl Sensor for TestRunSensor {
-    /// Hands on in the order of addresses, as the software sensor does: the kernel's is another in every run.
+    /// Passes sources on in the order of addresses, like the software sensor: the kernel's order differs from run to
+    /// run.
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
         let mut ended = 0;
         self.found.clear();

@@ -1,4 +1,4 @@
-//! Keys of tries: networks of both families by 16 bytes.
+//! Keys of tries: networks of both families in 16 bytes.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use scanguard_common::address::Address;
 
-/// IPv4 is v4-mapped, so that its prefixes are so many bits longer.
+/// IPv4 is v4-mapped, so that its prefixes are longer by this many bits.
 const V4_BITS: u32 = 96;
 
 /// The key of a network.
@@ -15,7 +15,7 @@ pub(super) fn key(ip: IpAddr, bits: u8) -> Key<[u8; 16]> {
     Key::new(bits, Address::from(ip).bytes())
 }
 
-/// The network of a key; none if no network has it.
+/// The network of a key; nothing if no network has it.
 pub(super) fn net(bits: u32, address: [u8; 16]) -> Option<IpNet> {
     let address = Address::from_v6(&address);
     let bits = if address.v4().is_some() { bits.checked_sub(V4_BITS)? } else { bits };

@@ -1,11 +1,11 @@
-//! Lengths of time in the configuration: `"1s"`, `"5m"`, `"1h 30m"`, `"7d"`.
+//! Durations in the configuration: `"1s"`, `"5m"`, `"1h 30m"`, `"7d"`.
 
 use std::{ops::RangeInclusive, str::FromStr, time::Duration};
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::{Deserialize, Deserializer, de};
 
-/// A length of time, written as a number with its unit.
+/// A duration, written as a number with its unit.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Interval(pub Duration);
 
@@ -27,7 +27,7 @@ impl FromStr for Interval {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |_| format!("\"{text}\" is no time such as \"90s\", \"5m\", \"1h 30m\" or \"7d\"");
-        // Weeks and days are so many hours; months and years are no lengths.
+        // Weeks and days are fixed numbers of hours. Months and years are not allowed.
         let span =
             text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
         Duration::try_from(span.map_err(wrong)?)

@@ -1,5 +1,5 @@
-//! How a setting is read: one table of the file, setting by setting, each with its default and limits. Every module reads its own
-//! part with this; `config` puts the parts together.
+//! How to read settings: one table of the file, setting by setting, each with its default and limits. Every module
+//! reads its own part with this; `config` composes the parts.
 
 mod interval;
 mod section;
@@ -9,11 +9,11 @@ pub use self::{
     section::{Reading, Section, read},
 };
 
-/// One thing that is wrong in the file.
+/// One problem of the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// Line, counted from 1.
     pub line: usize,
-    /// What is wrong, and what would be right.
+    /// The problem, and a correct form.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! Reads one table of the file, setting by setting, and goes on when one of them is wrong.
+//! Reads one table of the file, setting by setting, and continues after an error in one of them.
 //!
 //! serde alone stops at the first error and, for unknown keys, forgets the line.
 
@@ -12,13 +12,13 @@ use toml::{
 
 use super::{Interval, Problem};
 
-/// Where problems are collected, and the text to find lines in.
+/// The collected problems, and the text that gives line numbers.
 struct Report<'i> {
     text: &'i str,
     problems: RefCell<Vec<Problem>>,
-    /// Every setting that was asked for, with its section.
+    /// Every setting that was read, with its section.
     asked: RefCell<Vec<String>>,
-    /// Where each setting that the file has stands in it.
+    /// The position of each setting in the file.
     places: RefCell<HashMap<String, usize>>,
 }
 
@@ -29,19 +29,19 @@ impl Report<'_> {
     }
 }
 
-/// A table of the file that is being read. Every setting must be asked for before
-/// [`Section::finish`], which reports the rest as unknown.
+/// A table of the file. The caller must read every setting before [`Section::finish`], which reports the others as
+/// unknown.
 pub struct Section<'r, 'i> {
     report: &'r Report<'i>,
-    /// With dots, empty for the file itself.
+    /// Its name with dots; empty for the file itself.
     name: String,
     table: DeTable<'i>,
-    /// Where it begins in the file.
+    /// Its position in the file.
     start: usize,
     known: Vec<&'static str>,
 }
 
-/// Reads a file's text by `read`, which asks for what it knows.
+/// Reads a file's text by `read`, which reads the settings that it knows.
 pub fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Reading<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let report =
@@ -63,16 +63,16 @@ pub fn read<T>(text: &str, read: impl FnOnce(Section<'_, '_>) -> T) -> Reading<T
     Reading { result, settings: report.asked.into_inner() }
 }
 
-/// What came out of a file.
+/// The result of reading a file.
 pub struct Reading<T> {
-    /// The configuration, or all that is wrong with the file.
+    /// The configuration, or all problems of the file.
     pub result: Result<T, Vec<Problem>>,
     /// Every setting that there is.
     pub settings: Vec<String>,
 }
 
 impl<'r, 'i> Section<'r, 'i> {
-    /// A table within this one; an empty one where the file has none.
+    /// A table within this one; an empty one if the file does not have it.
     pub fn section(&mut self, key: &'static str) -> Section<'r, 'i> {
         let name = self.path(key);
         let (start, table) = match self.take(key).map(|value| (value.span().start, value.into_inner())) {
@@ -87,7 +87,7 @@ impl<'r, 'i> Section<'r, 'i> {
         Section { report: self.report, name, table, start, known: Vec::new() }
     }
 
-    /// The tables `[[key]]`, at most `limit`; none where the file does not say any.
+    /// The tables `[[key]]`, at most `limit`; none if the file has none.
     pub fn tables(&mut self, key: &'static str, limit: usize) -> Option<Vec<Section<'r, 'i>>> {
         let path = self.path(key);
         let value = self.take(key)?;
@@ -119,7 +119,7 @@ impl<'r, 'i> Section<'r, 'i> {
         Some(items.into_iter().enumerate().filter_map(table).collect())
     }
 
-    /// A setting of any type, or its default. `check` says what is wrong with a value.
+    /// A setting of any type, or its default. `check` returns what is wrong with a value.
     pub fn value<T: DeserializeOwned>(
         &mut self,
         key: &'static str,
@@ -133,7 +133,7 @@ impl<'r, 'i> Section<'r, 'i> {
         })
     }
 
-    /// A setting that `read` makes something of, or its default.
+    /// A setting that `read` converts, or its default.
     fn read_value<T>(
         &mut self,
         key: &'static str,
@@ -156,7 +156,7 @@ impl<'r, 'i> Section<'r, 'i> {
         }
     }
 
-    /// A setting that has no default: `read` makes something of its text, or says what is wrong with it.
+    /// A setting without a default. `read` converts its text, or returns what is wrong with it.
     pub fn required<T>(
         &mut self,
         key: &'static str,
@@ -170,7 +170,7 @@ impl<'r, 'i> Section<'r, 'i> {
         self.optional(key, read)
     }
 
-    /// A setting that may be absent, likewise.
+    /// The same for a setting that may be absent.
     pub fn optional<T>(
         &mut self,
         key: &'static str,
@@ -181,13 +181,13 @@ impl<'r, 'i> Section<'r, 'i> {
         result
     }
 
-    /// Reports what is wrong with the table as a whole, where it begins.
+    /// Reports a problem of the whole table, at its first line.
     pub fn problem(&self, message: impl Display) {
         self.report.add(self.start, format!("{}: {message}", self.name));
     }
 
-    /// A list of at most `limit` texts, or its default. `read` makes something of each, or says what is wrong
-    /// with it; all that are wrong are reported, each with its own line.
+    /// A list of at most `limit` texts, or its default. `read` converts each, or returns what is wrong with it. All
+    /// wrong ones are reported, each with its own line.
     pub fn list<T>(
         &mut self,
         key: &'static str,
@@ -231,7 +231,7 @@ impl<'r, 'i> Section<'r, 'i> {
         T: DeserializeOwned + Display + PartialOrd,
     {
         self.read_value(key, default, |value| {
-            // One that its type does not have room for is beyond the limits, too.
+            // A number that does not fit its type is beyond the limits, too.
             let written = match value.get_ref() {
                 DeValue::Integer(written) => Some(written.to_string()),
                 _ => None,
@@ -245,7 +245,7 @@ impl<'r, 'i> Section<'r, 'i> {
         })
     }
 
-    /// A length of time within limits.
+    /// A duration within limits.
     pub fn interval(
         &mut self,
         key: &'static str,
@@ -255,8 +255,8 @@ impl<'r, 'i> Section<'r, 'i> {
         self.value(key, Interval(default), |value| within(value, &limits)).0
     }
 
-    /// Reports settings, of this table or below it, that contradict each other: at the first of them that the
-    /// file has.
+    /// Reports settings, of this table or below it, that contradict each other. The line is that of the first one in
+    /// the file.
     pub fn contradiction(&self, keys: &[&str], message: impl Display) {
         let place = {
             let places = self.report.places.borrow();
@@ -268,7 +268,7 @@ impl<'r, 'i> Section<'r, 'i> {
         }
     }
 
-    /// Reports all settings that nobody asked for.
+    /// Reports all settings that nobody has read.
     pub fn finish(self) {
         for key in self.table.keys() {
             let path = self.path(key.get_ref());

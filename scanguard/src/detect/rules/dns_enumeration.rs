@@ -9,7 +9,7 @@ use super::{
     heard::{Common, count, estimate},
 };
 use crate::{
-    content::{Heard, names::Siblings},
+    content::{ContentStats, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -60,7 +60,7 @@ const MISSED_TENTHS: u64 = 8;
 struct DnsEnumeration(Settings);
 
 impl DnsEnumeration {
-    fn guessed<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
+    fn guessed<'h>(&self, heard: &'h ContentStats) -> Option<&'h Siblings> {
         let least = u64::from(self.0.names);
         if heard.dns.missed < least {
             return None;
@@ -85,11 +85,11 @@ impl Rule for DnsEnumeration {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         self.guessed(heard).map(|_| Confidence::Medium)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let Some(names) = self.guessed(heard) else {
             return String::new();
         };

@@ -6,7 +6,7 @@
 
 use super::{entry::Entry, heard::Common, plural};
 use crate::{
-    content::Heard,
+    content::ContentStats,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -68,14 +68,14 @@ impl Rule for DnsProbe {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         let dns = &heard.dns;
         let is_one = dns.version + dns.refused_transfers >= u64::from(self.0.probes)
             || dns.any >= u64::from(self.0.any);
         is_one.then_some(Confidence::Medium)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let dns = &heard.dns;
         let parts = [
             (dns.version, "query", "for the server's version"),

@@ -8,7 +8,7 @@ pub(crate) use super::testing::NOBODY;
 use super::{RuleSet, testing::address};
 use crate::{
     clock::Now,
-    content::{self, Hello, Oddity, Proof, Query, Request, Said, Service, Utterance},
+    content::{self, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service},
     detect::{Detector, Rule, findings::Event, settings::Settings},
 };
 
@@ -61,7 +61,7 @@ impl Play {
 
     fn utter(&mut self, source: u8, proof: Proof, service: Service, client_port: Option<u16>, said: Said) {
         let now = self.now();
-        let utterance = Utterance { source: address(source), service, client_port, proof, said };
+        let utterance = ContentEvent { source: address(source), service, client_port, proof, said };
         let Self { detector, events, .. } = self;
         detector.hear(&utterance, None, now, &mut |event| events.push(event));
     }

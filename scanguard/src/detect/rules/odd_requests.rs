@@ -11,7 +11,7 @@ use super::{
     heard::{Common, count},
 };
 use crate::{
-    content::{Heard, Oddity},
+    content::{ContentStats, Oddity},
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -82,7 +82,7 @@ impl Rule for OddRequests {
         &["sensitive_paths"]
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         let web = &heard.web;
         let of = |oddities: &[Oddity]| oddities.iter().map(|oddity| web.odd(*oddity)).sum::<u64>();
         let attempts = of(&[Oddity::Traversal, Oddity::Jndi]) + web.refused_proxied();
@@ -95,7 +95,7 @@ impl Rule for OddRequests {
         (all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities)).then_some(Confidence::Medium)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let web = &heard.web;
         let mut kinds: Vec<_> = Oddity::ALL
             .into_iter()

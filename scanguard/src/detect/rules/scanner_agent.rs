@@ -8,7 +8,7 @@ use super::{
     heard::{Common, count},
 };
 use crate::{
-    content::Heard,
+    content::ContentStats,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -70,11 +70,11 @@ impl Rule for ScannerAgent {
         &["odd_requests", "sensitive_paths", "scanner_tls"]
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         (heard.web.by_tools >= u64::from(self.0.requests)).then_some(Confidence::High)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let web = &heard.web;
         format!(
             "{} whose User-Agent names a scanner: {}",

@@ -8,7 +8,7 @@ use super::{
     heard::{Common, count},
 };
 use crate::{
-    content::Heard,
+    content::ContentStats,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -67,11 +67,11 @@ impl Rule for ScannerTls {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         (heard.tls.by_tools >= u64::from(self.0.hellos)).then_some(Confidence::Medium)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let tls = &heard.tls;
         format!(
             "{} with the fingerprint of a scanner: {}",

@@ -10,7 +10,7 @@ use super::{
     heard::{Common, estimate, failed},
 };
 use crate::{
-    content::Heard,
+    content::ContentStats,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -72,7 +72,7 @@ impl Rule for SensitivePaths {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         let web = &heard.web;
         let (paths, certain) = (u64::from(self.0.paths), u64::from(self.0.certain_paths));
         if web.certain_sensitive().value >= certain || web.missed_sensitive().value >= paths {
@@ -82,7 +82,7 @@ impl Rule for SensitivePaths {
         (is_unanswered && web.sensitive().value >= 2 * paths).then_some(Confidence::Low)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let web = &heard.web;
         let mut words = format!(
             "{} by which ways in are looked for, among {} asked for{}",

@@ -9,7 +9,7 @@ use super::{
     heard::{Common, count, estimate},
 };
 use crate::{
-    content::Heard,
+    content::ContentStats,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -76,7 +76,7 @@ impl Rule for TlsEnumeration {
         &["scanner_tls"]
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         let tls = &heard.tls;
         let is_one = tls.versions() >= self.0.versions
             && tls.hellos >= u64::from(self.0.fingerprints)
@@ -84,7 +84,7 @@ impl Rule for TlsEnumeration {
         is_one.then_some(Confidence::High)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let tls = &heard.tls;
         format!(
             "{} with {} of {}: it is tried out what this host's TLS takes",

@@ -10,7 +10,7 @@ use super::{
     heard::{Common, estimate, failed},
 };
 use crate::{
-    content::{Heard, names::Siblings},
+    content::{ContentStats, names::Siblings},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
     settings::Section,
 };
@@ -64,7 +64,7 @@ const MISSED_TENTHS: u64 = 7;
 struct VirtualHostScan(Settings);
 
 impl VirtualHostScan {
-    fn certain<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
+    fn certain<'h>(&self, heard: &'h ContentStats) -> Option<&'h Siblings> {
         let least = u64::from(self.0.hosts);
         heard.web.hosts.by_parent().find(|names| {
             let missed = names.missed().value;
@@ -72,10 +72,10 @@ impl VirtualHostScan {
         })
     }
 
-    fn likely<'h>(&self, heard: &'h Heard) -> Option<&'h Siblings> {
+    fn likely<'h>(&self, heard: &'h ContentStats) -> Option<&'h Siblings> {
         let least = u64::from(self.0.unknown_hosts);
         let mut all = heard.web.hosts.by_parent().chain(heard.tls.names.by_parent());
-        all.find(|names| names.asked >= least && names.hasty() >= least && names.names().value >= least)
+        all.find(|names| names.asked >= least && names.in_burst() >= least && names.names().value >= least)
     }
 }
 
@@ -92,14 +92,14 @@ impl Rule for VirtualHostScan {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         match self.certain(heard) {
             Some(_) => Some(Confidence::High),
             None => self.likely(heard).map(|_| Confidence::Low),
         }
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let Some(names) = self.certain(heard).or_else(|| self.likely(heard)) else {
             return String::new();
         };

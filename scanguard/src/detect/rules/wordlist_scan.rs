@@ -15,7 +15,7 @@ use super::{
     heard::{Common, count, estimate, failed},
 };
 use crate::{
-    content::{Heard, haste::mostly_missed},
+    content::{ContentStats, burst::mostly_missed},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
     settings::Section,
 };
@@ -70,7 +70,7 @@ impl Settings {
 struct WordlistScan(Settings);
 
 impl WordlistScan {
-    fn is_certain(&self, heard: &Heard) -> bool {
+    fn is_certain(&self, heard: &ContentStats) -> bool {
         let web = &heard.web;
         // Cheap, and true of most.
         if web.missed < u64::from(self.0.paths) {
@@ -81,9 +81,9 @@ impl WordlistScan {
         is_hasty || (missed >= self.0.slow_paths.into() && mostly_missed(missed, web.met_paths().value))
     }
 
-    fn is_likely(&self, heard: &Heard) -> bool {
+    fn is_likely(&self, heard: &ContentStats) -> bool {
         let (web, least) = (&heard.web, u64::from(self.0.unknown_paths));
-        web.requests >= least && web.hasty_paths() >= least && web.paths().value >= least
+        web.requests >= least && web.burst_paths() >= least && web.paths().value >= least
     }
 }
 
@@ -100,14 +100,14 @@ impl Rule for WordlistScan {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &Heard) -> Option<Confidence> {
+    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
         if self.is_certain(heard) {
             return Some(Confidence::High);
         }
         self.is_likely(heard).then_some(Confidence::Low)
     }
 
-    fn words(&self, heard: &Heard) -> String {
+    fn words(&self, heard: &ContentStats) -> String {
         let web = &heard.web;
         let what = if self.is_certain(heard) {
             "a wordlist scan (gobuster, ffuf)"

@@ -1,17 +1,17 @@
-//! What was read of a capture and is not used yet.
+//! Bytes of a capture that were read and are not used yet.
 
 use std::io::{ErrorKind, Read};
 
 use super::CaptureError;
 
-/// Read at once. What a header promises is believed as far as it has come, so that a wrong length costs no
-/// memory.
+/// How many bytes are read at once. Memory is only taken for bytes that have arrived, so that a wrong length in a
+/// header costs no memory.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Buffer<R> {
     reader: R,
     bytes: Vec<u8>,
-    /// What lies before this was used.
+    /// The bytes before this position were used.
     start: usize,
 }
 
@@ -20,12 +20,12 @@ impl<R: Read> Buffer<R> {
         Self { reader, bytes: Vec::new(), start: 0 }
     }
 
-    /// All that is there.
+    /// All bytes that are there.
     pub(super) fn data(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    /// Reads until there are `wanted` bytes, or until the end: gives whether they are there.
+    /// Reads until there are `wanted` bytes, or until the end. Returns whether they are there.
     pub(super) fn fill(&mut self, wanted: usize) -> Result<bool, CaptureError> {
         while self.data().len() < wanted {
             self.bytes.drain(..self.start);
@@ -44,19 +44,19 @@ impl<R: Read> Buffer<R> {
         Ok(true)
     }
 
-    /// As [`Buffer::fill`] where more than nothing is there: the end within it is an error.
+    /// As [`Buffer::fill`], but an end after some of the bytes is an error.
     pub(super) fn need(&mut self, wanted: usize) -> Result<(), CaptureError> {
         if self.fill(wanted)? { Ok(()) } else { Err(CaptureError::Truncated) }
     }
 
-    /// Takes the first bytes away and gives them.
+    /// Removes the first bytes and returns them.
     pub(super) fn take(&mut self, length: usize) -> &[u8] {
         let from = self.start;
         self.start += length;
         &self.bytes[from..self.start]
     }
 
-    /// What it takes of memory.
+    /// How much memory it takes.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()

@@ -1,4 +1,4 @@
-//! What frames of a capture begin with, and how they get an Ethernet header where they have none.
+//! Link types of captures, and how frames without an Ethernet header get one.
 
 use scanguard_common::wire::ethertype;
 
@@ -9,9 +9,9 @@ pub enum Link {
     Ethernet,
     /// An IP header.
     Raw,
-    /// BSD loopback: the address family in four bytes of either order.
+    /// BSD loopback: the address family in four bytes of either byte order.
     Null,
-    /// Linux cooked capture, as of tcpdump -i any.
+    /// Linux cooked capture, as written by tcpdump -i any.
     Cooked,
     /// Its second version.
     Cooked2,
@@ -19,19 +19,19 @@ pub enum Link {
 
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
-/// An EtherType of none (IEEE 802.3 lengths end at 1500).
+/// An EtherType that does not exist (IEEE 802.3 lengths end at 1500).
 const NO_PROTOCOL: u16 = 0xffff;
-/// Where the sender is not known. It is looked at by nobody.
+/// The source address where the sender is not known. Nothing reads it.
 const ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 0];
-/// As the destination of what went to a group.
+/// The destination address of packets to a group.
 const GROUP: [u8; 6] = [0xff; 6];
 
 impl Link {
-    /// By its number in a file.
+    /// From its number in a file.
     pub fn from_number(number: u32) -> Option<Self> {
         match number {
             1 => Some(Self::Ethernet),
-            // LINKTYPE_RAW, what some systems write for it, and the two for one family.
+            // LINKTYPE_RAW, its number on some systems, and the two types for one family.
             101 | 12 | 14 | 228 | 229 => Some(Self::Raw),
             // LINKTYPE_NULL, LINKTYPE_LOOP
             0 | 108 => Some(Self::Null),
@@ -52,8 +52,8 @@ impl Link {
         }
     }
 
-    /// The packet with an Ethernet header in the place of its own, in `buffer` unless it is one already;
-    /// nothing if it is shorter than its header.
+    /// The packet with an Ethernet header in place of its own; in `buffer` unless it has one already. Nothing if it is
+    /// shorter than its header.
     pub fn ethernet<'f>(self, data: &'f [u8], buffer: &'f mut Vec<u8>) -> Option<&'f [u8]> {
         let (header, payload) = data.split_at_checked(self.header_len())?;
         let (protocol, to_group) = match self {

@@ -1,8 +1,7 @@
-//! Capture files, read as they come: pcap and pcapng, in bounded memory whatever is in them.
+//! Reads capture files as a stream: pcap and pcapng, in bounded memory whatever they contain.
 //!
-//! pcap-parser takes apart headers and blocks. Reading, limits and times are done here: its own reader gives
-//! up when a pipe gives little at first, and it knows neither binary time resolutions nor the byte order of
-//! time offsets.
+//! pcap-parser parses headers and blocks. Reading, limits and times are done here. Its own reader stops when a pipe
+//! gives few bytes at first, and it knows neither binary time resolutions nor the byte order of time offsets.
 
 mod buffer;
 mod link;
@@ -30,13 +29,13 @@ enum Format {
 /// A packet of a capture.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet<'c> {
-    /// When it was captured; the simple packets of pcapng have no time.
+    /// When it was captured. Simple packets of pcapng have no time.
     pub time: Option<Timestamp>,
-    /// What the bytes begin with.
+    /// The link type of the bytes.
     pub link: Link,
-    /// What was captured of it.
+    /// The captured bytes.
     pub data: &'c [u8],
-    /// Its length on the wire, as far as that is known.
+    /// Its length on the wire, if it is known.
     pub wire_len: usize,
 }
 
@@ -46,22 +45,22 @@ pub enum CaptureError {
     /// The file gave an error.
     #[error("it cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// There is nothing in it.
+    /// It is empty.
     #[error("it is empty: not even the header of a capture is there")]
     Empty,
-    /// It begins like no capture.
+    /// It does not begin like a capture.
     #[error("this is neither pcap nor pcapng")]
     Unknown,
     /// It ends within a header, block or packet.
     #[error("the capture ends within the next packet or block: it is truncated")]
     Truncated,
-    /// A header says something that cannot be.
+    /// A header has an impossible value.
     #[error("the capture is corrupt: {0}")]
     Corrupt(&'static str),
-    /// A header promises more than any packet has.
+    /// A header gives a greater length than any packet has.
     #[error("the capture is corrupt: a packet or block of {0} bytes, more than {MAX_RECORD} are not taken")]
     TooLong(u64),
-    /// Frames of this kind are not understood.
+    /// Frames of this kind are not supported.
     #[error(
         "link type {0} is not supported; supported are Ethernet (1), raw IP (101), BSD loopback (0, 108) \
          and Linux cooked (113, 276); see https://www.tcpdump.org/linktypes.html"
@@ -69,11 +68,11 @@ pub enum CaptureError {
     LinkType(u32),
 }
 
-/// What a packet or block may take: libpcap's limit of blocks, 64 times the longest packet.
+/// How long a packet or block may be: libpcap's limit of blocks, 64 times the longest packet.
 const MAX_RECORD: usize = 16 << 20;
 
 impl<R: Read> Capture<R> {
-    /// Finds out what it is.
+    /// Finds out its format.
     ///
     /// # Errors
     /// It is no capture, or one of an unsupported link type.
@@ -90,10 +89,10 @@ impl<R: Read> Capture<R> {
         Ok(Self { buffer, format })
     }
 
-    /// The next packet; none at the end.
+    /// The next packet; nothing at the end.
     ///
     /// # Errors
-    /// It cannot be read on from here.
+    /// The rest cannot be read.
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, CaptureError> {
         match &mut self.format {
             Format::Pcap(pcap) => pcap.next_packet(&mut self.buffer),
@@ -102,13 +101,13 @@ impl<R: Read> Capture<R> {
     }
 }
 
-/// The nearest that there is: clocks of captures may say anything.
+/// The nearest valid time: clocks of captures may have any value.
 fn timestamp(nanoseconds: i128) -> Timestamp {
     let bound = if nanoseconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_nanosecond(nanoseconds).unwrap_or(bound)
 }
 
-/// Nanoseconds of a second.
+/// Nanoseconds in a second.
 const SECOND: i128 = 1_000_000_000;
 
 #[cfg(test)]

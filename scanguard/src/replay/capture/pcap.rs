@@ -12,9 +12,9 @@ use super::{CaptureError, Link, MAX_RECORD, Packet, SECOND, buffer::Buffer, time
 
 /// Length of the file's header.
 const HEADER: usize = 24;
-/// The longest header of a packet, that of Kuznetsov's modified format.
+/// The longest header of a packet: that of Kuznetsov's modified format.
 const MAX_PACKET_HEADER: usize = 24;
-/// What of the link type's field is the link type; the rest tells of frame check sequences.
+/// The bits of the link type in its field. The others are about frame check sequences.
 const LINK_TYPE: u32 = 0x03ff_ffff;
 
 type Parse = for<'d> fn(&'d [u8]) -> IResult<&'d [u8], LegacyPcapBlock<'d>, PcapError<&'d [u8]>>;
@@ -22,7 +22,7 @@ type Parse = for<'d> fn(&'d [u8]) -> IResult<&'d [u8], LegacyPcapBlock<'d>, Pcap
 pub(super) struct Pcap {
     link: Link,
     parse: Parse,
-    /// Nanoseconds of the unit that fractions of seconds are in.
+    /// The unit of fractions of seconds, in nanoseconds.
     unit: i128,
 }
 
@@ -66,7 +66,7 @@ impl Pcap {
                 return Err(CaptureError::TooLong(wanted as u64));
             }
         };
-        // Once more, now that nothing need be read any more.
+        // Try once more, since nothing more has to be read now.
         let Ok((_, block)) = (self.parse)(buffer.take(length)) else {
             return Err(CaptureError::Corrupt("the header of a packet"));
         };

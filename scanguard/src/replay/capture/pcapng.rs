@@ -1,5 +1,4 @@
-//! pcapng: sections of blocks, each section with its byte order and its interfaces
-//! (draft-ietf-opsawg-pcapng).
+//! pcapng: sections of blocks. Each section has its byte order and its interfaces (draft-ietf-opsawg-pcapng).
 
 use std::io::Read;
 
@@ -13,28 +12,28 @@ use super::{CaptureError, Link, MAX_RECORD, Packet, SECOND, buffer::Buffer, time
 
 /// The type of a section header: the same in either byte order.
 pub(super) const MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
-/// The byte-order magic as a little-endian section has it.
+/// The byte-order magic, as read from a little-endian section.
 const LITTLE_ENDIAN: [u8; 4] = [0x4d, 0x3c, 0x2b, 0x1a];
 /// As above, big-endian.
 const BIG_ENDIAN: [u8; 4] = [0x1a, 0x2b, 0x3c, 0x4d];
-/// The obsolete packet block, which nothing has written since 2009.
+/// The obsolete packet block. No program has written it since 2009.
 const OBSOLETE_PACKET: u32 = 2;
 /// Type, length and, at the end, the length again.
 const SHORTEST_BLOCK: usize = 12;
-/// No section has more interfaces that is not made to fill memory.
+/// A section with more interfaces was made only to fill memory.
 const MAX_INTERFACES: usize = 1 << 16;
 
 #[derive(Default)]
 pub(super) struct PcapNg {
     big_endian: bool,
-    /// Those of the section.
+    /// The interfaces of the section.
     interfaces: Vec<Interface>,
 }
 
 struct Interface {
-    /// Its number, if it is not supported: that matters only when a packet comes.
+    /// The number of its link type, if that is not supported: this matters only when a packet comes.
     link: Result<Link, u32>,
-    /// Bytes of a packet that are captured; 0: all.
+    /// How many bytes of a packet are captured; 0: all.
     snaplen: u32,
     /// `if_tsresol`.
     resolution: u8,
@@ -65,9 +64,9 @@ impl Interface {
         let ticks = i128::from(ticks);
         let power = u32::from(self.resolution & 0x7f);
         let nanoseconds = match self.resolution {
-            // Powers of two. 94 bits are shifted.
+            // A power of two. 94 bits are shifted.
             0x80.. => (ticks * SECOND).checked_shr(power).unwrap_or(0),
-            // Powers of ten.
+            // A power of ten.
             0..=9 => ticks * 10i128.pow(9 - power),
             _ => 10i128.checked_pow(power - 9).map_or(0, |unit| ticks / unit),
         };
@@ -88,7 +87,7 @@ impl PcapNg {
                 EPB_MAGIC | SPB_MAGIC => break length,
                 IDB_MAGIC => self.describe(buffer.take(length))?,
                 OBSOLETE_PACKET => return Err(CaptureError::Corrupt("an obsolete packet block, of type 2")),
-                // Statistics, names, secrets, and what is yet to be invented.
+                // Statistics, names, secrets, and future kinds.
                 _ => drop(buffer.take(length)),
             }
         };
@@ -111,7 +110,7 @@ impl PcapNg {
         })
     }
 
-    /// It is of the first interface, and says neither its time nor how much of it was captured.
+    /// It belongs to the first interface, and has neither its time nor its captured length.
     fn simple<'b>(&self, block: &SimplePacketBlock<'b>) -> Result<Packet<'b>, CaptureError> {
         let interface = self.interface(0)?;
         let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
@@ -124,7 +123,7 @@ impl PcapNg {
         })
     }
 
-    /// Reads the next block whole and gives its type and length. Sees to sections.
+    /// Reads the next block whole, and returns its type and length. Handles sections.
     fn next_block<R: Read>(&mut self, buffer: &mut Buffer<R>) -> Result<Option<(u32, usize)>, CaptureError> {
         if !buffer.fill(1)? {
             return Ok(None);
@@ -171,7 +170,7 @@ impl PcapNg {
         if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
-    /// A whole block; that anything is missing in it means that its lengths do not fit.
+    /// The block is whole: if something is missing in it, its lengths do not fit.
     fn parse<'b>(&self, block: &'b [u8]) -> Result<Block<'b>, CaptureError> {
         let parsed = if self.big_endian { parse_block_be(block) } else { parse_block_le(block) };
         parsed.map(|(_, block)| block).map_err(|_| CaptureError::Corrupt("a block whose lengths do not fit"))

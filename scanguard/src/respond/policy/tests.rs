@@ -327,7 +327,7 @@ fn the_kernel_may_hold_only_those_about_whom_a_rule_would_do_something() {
     let rules = [plain("vertical_scan", 20), plain("sequential_test", 9), plain("service_probe", 2)];
     let world = World::new();
     let held = |world: &World| reflex(&rules, world.given(100));
-    let expected = Reflex { services: 9, lasts: Duration::from_millis(200), most: 100 };
+    let expected = HoldTerms { services: 9, lasts: Duration::from_millis(200), most: 100 };
     assert_eq!(held(&world), Some(expected));
     let with = |change: fn(&mut World)| {
         let mut world = World::new();

@@ -1,4 +1,4 @@
-//! The BPF file system: whether a directory is on one, and what a pin in it is of.
+//! The BPF file system: whether a directory is on one, and what a pin in it refers to.
 
 use std::{
     ffi::CString,
@@ -22,21 +22,21 @@ const BPF_OBJ_GET: libc::c_long = 7;
 /// As above.
 const BPF_LINK_DETACH: libc::c_long = 34;
 
-/// What a pin is of.
+/// What a pin refers to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Pinned {
     Map(Shape),
     Link {
         /// The program's id.
         program: u32,
-        /// Index of the interface; 0 where it has gone.
+        /// Index of the interface; 0 if it is gone.
         interface: u32,
     },
-    /// A program, or what later kernels have.
+    /// A program, or a kind that later kernels have.
     Other,
 }
 
-/// Checks that a directory which may have to be made is on a BPF file system.
+/// Checks that a directory, which may not exist yet, is on a BPF file system.
 pub(super) fn check(directory: &Path) -> Result<(), PinsError> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let path = CString::new(existing.as_os_str().as_bytes())
@@ -47,7 +47,7 @@ pub(super) fn check(directory: &Path) -> Result<(), PinsError> {
     if unsafe { libc::statfs(path.as_ptr(), &raw mut about) } != 0 {
         return Err(PinsError::io("looking at", existing)(io::Error::last_os_error()));
     }
-    // The type of this field is another one on some platforms.
+    // This field has another type on some platforms.
     if about.f_type as libc::c_long != MAGIC {
         return Err(PinsError::NotBpffs { path: directory.to_owned() });
     }
@@ -69,7 +69,7 @@ struct GetAttributes {
     flags: u32,
 }
 
-/// Opens a pin, and says what it is of, as /proc tells it.
+/// Opens a pin. Returns what it refers to, from /proc.
 pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, Pinned)> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attributes = GetAttributes { path: path.as_ptr() as u64, descriptor: 0, flags: 0 };
@@ -112,7 +112,7 @@ struct DetachAttributes {
     link: u32,
 }
 
-/// Detaches a link, whoever else holds it; at once, while closing the last descriptor may be put off.
+/// Detaches a link at once, even if other processes hold it. Closing the last descriptor may take effect later.
 pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
     let mut attributes = DetachAttributes { link: link.as_raw_fd().cast_unsigned() };
     // SAFETY: the attributes are those of the command.

@@ -1,4 +1,4 @@
-//! What is copied from maps of another layout.
+//! The bans and allow list that are copied from maps of another layout.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -15,20 +15,20 @@ use super::{
     meta::{Meta, MetaMap},
 };
 
-/// Bans, who is allowed, and what the gate does: as maps of another layout had them. Shields are left behind: whoever goes
-/// on to probe is shielded from again.
+/// Bans, the allow list and the mode of the gate, from maps of another layout. Shields are not copied: a source that
+/// goes on probing gets a new one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Inherited {
     pub(in crate::sensor) bans: Vec<(IpNet, Ban)>,
     pub(in crate::sensor) allowed: BTreeSet<IpNet>,
-    /// As [`abi::Control`] has it.
+    /// As in [`abi::Control`].
     pub(in crate::sensor) gate: u32,
     /// As above.
     pub(in crate::sensor) drop_all: u32,
 }
 
 impl Inherited {
-    /// Reads what is pinned in a directory.
+    /// Reads the pins in a directory.
     pub(super) fn read(directory: &Path, meta: &MetaMap) -> Result<Self, PinsError> {
         let meta = meta.value();
         let mut inherited = Self { gate: meta.gate, drop_all: meta.drop_all, ..Self::default() };

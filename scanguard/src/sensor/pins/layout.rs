@@ -1,4 +1,4 @@
-//! The name of a layout: the version of the contract, and a hash of whatever makes maps unfit for another
+//! The name of a layout: the version of the contract, and a hash of everything that makes maps unfit for another
 //! program.
 
 use std::{
@@ -19,10 +19,10 @@ use super::{
     meta,
 };
 
-/// What names of layouts begin with, in all versions.
+/// The prefix of all names of layouts, in all versions.
 const PREFIX: &str = "scanguard_abi_";
 
-/// Maps that hold nothing beyond a packet: each program has its own.
+/// Maps whose contents matter for one packet only: each program has its own.
 const SCRATCH: [&str; 3] = ["FRESH", "DRAFT", abi::READ];
 
 /// The maps of the program in this binary, as these settings make them.
@@ -35,7 +35,7 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn of(settings: &Settings) -> Result<Self, PinsError> {
         let mut maps = object::maps().map_err(PinsError::Object)?;
-        // The rest are sections of the object, and the log of this one program.
+        // The others are sections of the object, and the log of this one program.
         maps.retain(|name, _| {
             !name.starts_with(['.', '_']) && !name.starts_with("AYA") && !SCRATCH.contains(&name.as_str())
         });
@@ -48,7 +48,7 @@ impl Layout {
         Ok(Self { name, maps })
     }
 
-    /// Checks that the pins in a directory are of just these maps.
+    /// Checks that the pins in a directory are of exactly these maps.
     pub(super) fn check(&self, directory: &Path, root: &Path) -> Result<(), PinsError> {
         for (name, shape) in &self.maps {
             let path = directory.join(name);
@@ -73,7 +73,7 @@ impl Layout {
     }
 }
 
-/// Whether a directory of this name is that of a layout, of whatever version.
+/// Whether a directory with this name belongs to a layout, of any version.
 pub(super) fn is_name(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
@@ -81,13 +81,13 @@ pub(super) fn is_name(name: &str) -> bool {
 fn name(maps: &BTreeMap<String, Shape>, ipv6_prefix: u8) -> String {
     let mut text = format!("meta {} prefix {ipv6_prefix}", meta::REVISION);
     for (name, Shape { kind, key_size, value_size, max_entries, flags }) in maps {
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = write!(text, " {name} {kind} {key_size} {value_size} {max_entries} {flags}");
     }
     format!("{}-{:016x}", abi::VERSION.to_lowercase(), hash(text.as_bytes()))
 }
 
-/// FNV-1a of 64 bits (draft-eastlake-fnv): the same in every build, as the standard library's is not.
+/// FNV-1a of 64 bits (draft-eastlake-fnv): it is the same in every build, unlike the standard library's hash.
 fn hash(bytes: &[u8]) -> u64 {
     bytes
         .iter()

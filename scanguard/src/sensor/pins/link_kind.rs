@@ -1,11 +1,11 @@
-//! Which program a link is of, and the name of its pin.
+//! Which program a link has, and the name of its pin.
 
-/// Which of the programs a link is of.
+/// The program of a link.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(in crate::sensor) enum LinkKind {
-    /// Looks at what arrives.
+    /// The program for incoming packets.
     Xdp,
-    /// Looks at what leaves.
+    /// The program for outgoing packets.
     Egress,
 }
 
@@ -20,12 +20,12 @@ impl LinkKind {
         }
     }
 
-    /// The name of a pin. Names of interfaces may have dots, those of pins may not.
+    /// The name of a pin. It cannot be the interface's name: that may have dots, which names of pins may not.
     pub(super) fn name(self, index: u32) -> String {
         format!("{}_{index}", self.label())
     }
 
-    /// Kind and index of the interface, by the name of a pin.
+    /// The kind and the index of the interface, from the name of a pin.
     pub(super) fn of_name(name: &str) -> Option<(Self, u32)> {
         let (label, index) = name.split_once('_')?;
         let kind = Self::ALL.into_iter().find(|kind| kind.label() == label)?;

@@ -1,4 +1,4 @@
-//! The pinned links of a running agent, and what is tidied up around them.
+//! The pinned links of a running agent, and what is removed around them.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use super::{
     names, remove,
 };
 
-/// What is pinned, locked for this agent; or nothing, if nothing is pinned.
+/// The pins, locked for this agent; or nothing, if nothing is pinned.
 #[derive(Debug)]
 pub struct Pins {
     pub(super) held: Option<Held>,
@@ -27,7 +27,7 @@ pub(super) struct Held {
     pub(super) root: PathBuf,
     /// Name of the layout in use.
     pub(super) layout: String,
-    /// Whether pins are left to the next agent.
+    /// Whether the pins are left to the next agent.
     pub(super) keep: bool,
     /// Whether nothing was pinned before.
     pub(super) is_fresh: bool,
@@ -46,7 +46,7 @@ impl Pins {
         self.held.as_ref().filter(|held| held.keep).map(|held| held.root.as_path())
     }
 
-    /// The link that is pinned for an interface and is still at it, with the id of the program in it.
+    /// The link that is pinned for an interface and still attached to it, with the id of its program.
     pub(in crate::sensor) fn find(
         &self,
         kind: LinkKind,
@@ -69,14 +69,14 @@ impl Pins {
                 let link = PinnedLink::from_pin(&path).map_err(|_| corrupt())?;
                 Ok(Some((link.into(), program)))
             }
-            // Its interface has gone, and another one has its index.
+            // Its interface is gone, and another one has its index.
             Ok((_, Pinned::Link { .. })) => Ok(None),
             Ok((_, Pinned::Map(_) | Pinned::Other)) => Err(corrupt()),
             Err(_) => Err(corrupt()),
         }
     }
 
-    /// Pins a new link, if links are to be left to the next agent.
+    /// Pins a new link, if links are left to the next agent.
     pub(in crate::sensor) fn pin(
         &self,
         kind: LinkKind,
@@ -94,7 +94,7 @@ impl Pins {
         Ok(pinned.into())
     }
 
-    /// Detaches a pinned link and removes its pin, where there is one.
+    /// Detaches a pinned link and removes its pin, if there is one.
     pub(in crate::sensor) fn forget(&self, kind: LinkKind, index: u32) {
         let Some(held) = &self.held else {
             return;
@@ -107,8 +107,8 @@ impl Pins {
         }
     }
 
-    /// All is attached, to these and no others: removes what is not needed any more. Where nothing is to be left
-    /// to the next agent, that is every pin: the links then end with this agent.
+    /// To be called when the programs are attached to these interfaces and no others: removes pins that are not needed
+    /// any more. If nothing is left to the next agent, it removes every pin; the links then end with this agent.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -149,7 +149,7 @@ impl Held {
 }
 
 impl Drop for Held {
-    /// An agent that could not start leaves behind what it found: nothing, if that is what it found.
+    /// If the agent could not start and found nothing pinned, it leaves nothing.
     fn drop(&mut self) {
         if self.is_fresh
             && !self.is_settled

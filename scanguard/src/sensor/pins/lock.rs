@@ -1,5 +1,5 @@
-//! Who may change what is pinned: the one that has locked the directory (flock). The kernel unlocks it when
-//! the process ends, however it does.
+//! The lock on the directory of pins (flock): only its holder may change the pins. The kernel unlocks it when the
+//! process ends, for whatever reason.
 
 use std::{
     fs::{self, File},
@@ -10,16 +10,16 @@ use std::{
 
 use super::PinsError;
 
-/// The lock, held until it is dropped.
+/// The lock. It is held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     _directory: File,
 }
 
-/// The directory may be removed and made anew by another process while it is being locked.
+/// Another process may remove the directory and make a new one while this one locks it.
 const ATTEMPTS: u32 = 10;
 
-/// Locks a directory that exists.
+/// Locks an existing directory.
 pub(super) fn lock(path: &Path) -> Result<Lock, PinsError> {
     for _ in 0..ATTEMPTS {
         let directory = File::open(path).map_err(PinsError::io("opening", path))?;
@@ -40,7 +40,7 @@ pub(super) fn lock(path: &Path) -> Result<Lock, PinsError> {
     Err(PinsError::Held { path: path.to_owned(), holder: None })
 }
 
-/// Which process has a file or directory locked, as /proc/locks tells it.
+/// The process that has locked a file or directory, from /proc/locks.
 pub(super) fn holder(path: &Path) -> Option<u32> {
     let about = fs::metadata(path).ok()?;
     let (major, minor) = (libc::major(about.dev()), libc::minor(about.dev()));
@@ -53,7 +53,7 @@ pub(super) fn holder(path: &Path) -> Option<u32> {
     })
 }
 
-/// The holder, for a sentence about it.
+/// The holder, as a part of a sentence.
 pub(super) fn said(holder: Option<u32>) -> String {
     holder.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }

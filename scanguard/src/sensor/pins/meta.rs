@@ -1,5 +1,5 @@
-//! What an agent leaves to the next one beside the maps of the program: an array of one entry. Its layout is
-//! its own, so that an agent can read that of another version.
+//! Notes that an agent leaves to the next one, beside the maps of the program: an array of one entry. It has its own
+//! layout, so that an agent can read the notes of another version.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
@@ -11,34 +11,34 @@ use super::PinsError;
 /// Name of its pin.
 pub(super) const NAME: &str = "META";
 
-/// "SGPN": somebody else's array would have to be very unlucky.
+/// "SGPN". An array of somebody else is very unlikely to begin like this.
 const MAGIC: u32 = u32::from_be_bytes(*b"SGPN");
 /// Version of [`Meta`].
 pub(super) const REVISION: u32 = 1;
-/// Version of `scanguard_common::abi::Ban` and of what its numbers mean. A change there wants another number here:
+/// Version of `scanguard_common::abi::Ban` and of the meaning of its numbers. A change there needs a new number here:
 /// bans of another number are not carried over.
 const BAN_REVISION: u32 = 1;
 
-/// What is left. Of another [`REVISION`], only the first two fields are where they are here.
+/// The notes. With another [`REVISION`], only the first two fields are at the same place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(C)]
 pub(super) struct Meta {
     magic: u32,
     revision: u32,
     ban_revision: u32,
-    /// Bits of an IPv6 source that are kept.
+    /// How many bits of an IPv6 source are kept.
     pub(super) ipv6_prefix: u32,
     /// The salt of sketches and tags of flows.
     pub(super) salt: u64,
     /// When an agent last finished reading the table of sources, by the monotonic clock; 0: never.
     pub(super) polled_ns: u64,
-    /// As [`Control`] has it.
+    /// As in [`Control`].
     pub(super) gate: u32,
     /// As above.
     pub(super) drop_all: u32,
-    /// The network namespace of the agent that used it last, as [`own_namespace`] has it; 0: it was not noted.
+    /// The network namespace of the last agent, as [`own_namespace`] gives it; 0: it was not noted.
     pub(super) namespace: u64,
-    /// The epoch that ran when an agent last finished reading the table of sources; 0: it was not noted.
+    /// The epoch that was running when an agent last finished reading the table of sources; 0: it was not noted.
     pub(super) stopped: u32,
     reserved: [u32; 19],
 }
@@ -65,25 +65,26 @@ impl Meta {
         }
     }
 
-    /// Whether this version knows what bans look like there.
+    /// Whether this version can read the bans there.
     pub(super) fn has_known_bans(&self) -> bool {
         self.ban_revision == BAN_REVISION && self.ipv6_prefix <= 128
     }
 }
 
-/// The inode number of this thread's network namespace, by which namespaces(7) tells one from another; 0: it cannot be told.
+/// The inode number of this thread's network namespace, which distinguishes namespaces (namespaces(7)). 0: it is not
+/// known.
 pub(super) fn own_namespace() -> u64 {
     fs::metadata("/proc/thread-self/ns/net").map_or(0, |namespace| namespace.ino())
 }
 
-/// The pinned array. What is noted is written at once.
+/// The pinned array. Notes are written at once.
 pub(in crate::sensor) struct MetaMap {
     map: Array<MapData, Meta>,
     value: Meta,
 }
 
 impl MetaMap {
-    /// Makes one and pins it, which says that the layout is complete.
+    /// Makes the array and pins it. This marks the layout as complete.
     pub(super) fn create(directory: &Path, value: Meta) -> Result<Self, PinsError> {
         let path = directory.join(NAME);
         let mut map = Array::create(1, 0).map_err(|error| PinsError::map(&path, &error))?;
@@ -93,7 +94,7 @@ impl MetaMap {
             .and_then(|map| map.ok_or_else(|| PinsError::map(&path, &std::io::Error::other("not there"))))
     }
 
-    /// Opens that of a layout. None: it has none that this version can read.
+    /// Opens the array of a layout. Returns nothing if there is none that this version can read.
     pub(super) fn open(directory: &Path) -> Result<Option<Self>, PinsError> {
         let path = directory.join(NAME);
         let Ok((_, super::bpffs::Pinned::Map(_))) = super::bpffs::open(&path) else {
@@ -101,7 +102,7 @@ impl MetaMap {
         };
         let map = MapData::from_pin(&path).map_err(|error| PinsError::map(&path, &error))?;
         let map = Map::from_map_data(map).map_err(|error| PinsError::map(&path, &error))?;
-        // Another type or size: of another version.
+        // Another type or size: it belongs to another version.
         let Ok(map) = Array::<_, Meta>::try_from(map) else {
             return Ok(None);
         };
@@ -114,17 +115,17 @@ impl MetaMap {
         &self.value
     }
 
-    /// Notes what the program was told.
-    pub(in crate::sensor) fn note_told(&mut self, told: &Control) {
-        self.change(|meta| (meta.gate, meta.drop_all) = (told.gate, told.drop_all));
+    /// Notes the program's settings.
+    pub(in crate::sensor) fn note_settings(&mut self, settings: &Control) {
+        self.change(|meta| (meta.gate, meta.drop_all) = (settings.gate, settings.drop_all));
     }
 
-    /// Notes who uses it now.
+    /// Notes which agent uses it now.
     pub(super) fn note_namespace(&mut self) {
         self.change(|meta| meta.namespace = own_namespace());
     }
 
-    /// Notes that all sources were read by this time, and which epoch ran then.
+    /// Notes that all sources were read by this time, and which epoch was running then.
     pub(in crate::sensor) fn note_polled(&mut self, at: Duration, epoch: u32) {
         self.change(|meta| {
             (meta.polled_ns, meta.stopped) = (u64::try_from(at.as_nanos()).unwrap_or(u64::MAX), epoch);

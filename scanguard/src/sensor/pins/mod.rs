@@ -1,5 +1,5 @@
-//! What outlives the agent: links and maps that are pinned in a BPF file system, so that the program goes on
-//! counting and dropping while no agent runs, and the next agent takes over without a gap.
+//! What outlives the agent: links and maps that are pinned in a BPF file system. So the program goes on counting and
+//! dropping while no agent runs, and the next agent takes over without a gap.
 //!
 //! Below the directory `sensor.pin`:
 //!
@@ -10,7 +10,7 @@
 //!   complete. The same name: the maps are used on. Another: new ones are made, and [`inherit`] copies what the
 //!   old ones say of bans and of who is allowed.
 //!
-//! The directory itself is the lock (`lock`): who has it locked may change what is in it.
+//! The directory itself is the lock (`lock`): only the process that has locked it may change its contents.
 
 mod bpffs;
 pub mod inherit;
@@ -38,7 +38,7 @@ pub use self::{
 /// The directory of links.
 const LINKS: &str = "links";
 
-/// What is pinned cannot be used, or nothing can be pinned.
+/// The pins cannot be used, or nothing can be pinned.
 #[derive(Debug, thiserror::Error)]
 pub enum PinsError {
     /// The directory is on another file system.
@@ -60,7 +60,7 @@ pub enum PinsError {
         /// The directory.
         path: PathBuf,
     },
-    /// Another agent, or `scanguard detach`, has it.
+    /// Another agent, or `scanguard detach`, has locked it.
     #[error(
         "{} is in use by another agent{}: stop that one first, or give this one a directory of its own by sensor.pin",
         .path.display(), lock::said(*.holder)
@@ -68,39 +68,39 @@ pub enum PinsError {
     Held {
         /// The directory.
         path: PathBuf,
-        /// Its process id, if it can be told.
+        /// The process id of the holder, if it is known.
         holder: Option<u32>,
     },
-    /// Something lies there that was not pinned by any version of this agent.
+    /// The directory has something that no version of this agent pinned.
     #[error(
         "{} is nothing that ScanGuard has pinned: move it away, or give sensor.pin a directory of its own",
         .path.display()
     )]
     Foreign {
-        /// What lies there.
+        /// Its path.
         path: PathBuf,
     },
-    /// One of our names does not hold what it should.
+    /// One of our names has the wrong contents.
     #[error(
         "{} is not {wanted}, as it should be; the program that is attached goes on. `scanguard detach --pin {}` removes \
          all that is pinned, and ends that program: then start again", .path.display(), .root.display()
     )]
     Corrupt {
-        /// What lies there.
+        /// Its path.
         path: PathBuf,
-        /// What should.
+        /// The expected contents.
         wanted: String,
         /// The directory of all pins.
         root: PathBuf,
     },
-    /// The file system said no.
+    /// The file system refused.
     #[error("{doing} {}: {error}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// With what.
+        /// The path.
         path: PathBuf,
-        /// Why it did not work.
+        /// The error.
         error: io::Error,
     },
     /// A map could not be pinned or read.
@@ -108,7 +108,7 @@ pub enum PinsError {
     Map {
         /// Its pin.
         path: PathBuf,
-        /// aya's words.
+        /// aya's message.
         reason: String,
     },
     /// The object in this binary cannot be read.
@@ -130,7 +130,7 @@ impl PinsError {
     }
 }
 
-/// Names in a directory, sorted; none if there is no such directory.
+/// The names in a directory, sorted; an empty list if the directory does not exist.
 fn names(directory: &Path) -> Result<Vec<String>, PinsError> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -1,4 +1,5 @@
-//! Whose interfaces pinned links are at: a link tells the index only, which is of a network namespace.
+//! The network namespace of pinned links. A link gives only the index of its interface, which depends on the
+//! namespace.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use super::{
     names,
 };
 
-/// Whether all that is pinned is by agents of this namespace. Those before this was noted do not say.
+/// Whether agents of this namespace made all pins. Agents of older versions did not note their namespace.
 pub(super) fn is_own(root: &Path) -> bool {
     let layouts = names(root).unwrap_or_default().into_iter().filter(|name| layout::is_name(name));
     let mut noted = layouts

@@ -1,4 +1,4 @@
-//! Removing what is pinned.
+//! Removes pins.
 
 use std::{
     fs, io,
@@ -14,13 +14,13 @@ use super::{
 /// What was removed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Removed {
-    /// Links that were detached: which program, and from which interface, by its index; 0: it had gone.
+    /// Detached links: their program, and the index of their interface; 0 if the interface was gone.
     pub links: Vec<(&'static str, u32)>,
-    /// Whether the indexes are of this network namespace.
+    /// Whether the indexes belong to this network namespace.
     pub is_own_namespace: bool,
     /// Layouts whose maps were removed.
     pub layouts: Vec<String>,
-    /// What lies there and was not pinned by ScanGuard.
+    /// What ScanGuard did not pin.
     pub left: Vec<PathBuf>,
 }
 
@@ -31,17 +31,17 @@ impl Removed {
     }
 }
 
-/// Detaches all programs whose links are pinned in a directory, and removes the maps and the directory itself.
-/// What others have put there stays.
+/// Detaches all programs whose links are pinned in a directory, and removes the maps and the directory itself. Files
+/// of others stay.
 ///
 /// # Errors
-/// It is not on a BPF file system, an agent is running that uses it, or something could not be removed.
+/// The directory is not on a BPF file system, a running agent uses it, or something could not be removed.
 pub fn detach(root: &Path) -> Result<Removed, PinsError> {
     let mut removed = Removed::default();
     if !root.exists() {
         return Ok(removed);
     }
-    // Names alone do not make pins: elsewhere they are somebody's files.
+    // A name alone does not make a pin: elsewhere it may be somebody's file.
     bpffs::check(root)?;
     let _lock = lock::lock(root)?;
     removed.is_own_namespace = namespace::is_own(root);
@@ -67,7 +67,7 @@ pub fn detach(root: &Path) -> Result<Removed, PinsError> {
     Ok(removed)
 }
 
-/// Removes all pins. What is attached stays for as long as somebody has its link open.
+/// Removes all pins. An attached program stays as long as somebody has its link open.
 pub(super) fn unpin_all(root: &Path) -> Result<(), PinsError> {
     let links = root.join(LINKS);
     for name in names(&links)?.iter().filter(|name| LinkKind::of_name(name).is_some()) {
@@ -85,14 +85,14 @@ pub(super) fn unpin_all(root: &Path) -> Result<(), PinsError> {
     Ok(())
 }
 
-/// Detaches a link and removes its pin. Gives the index of its interface; 0 where it has gone, or never was.
+/// Detaches a link and removes its pin. Returns the index of its interface; 0 if that is gone or never was there.
 pub(super) fn link(path: &Path) -> Result<u32, PinsError> {
     let mut index = 0;
     if let Ok((link, Pinned::Link { interface, .. })) = bpffs::open(path) {
         index = interface;
         match bpffs::detach(&link) {
             Ok(()) => {}
-            // Its interface has gone.
+            // Its interface is gone.
             Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
             // The last descriptor is closed a moment later anyway.
             Err(error) => tracing::debug!("{}: BPF_LINK_DETACH: {error}", path.display()),
@@ -102,7 +102,7 @@ pub(super) fn link(path: &Path) -> Result<u32, PinsError> {
     Ok(index)
 }
 
-/// Removes the maps of a layout: first what says that it is complete.
+/// Removes the maps of a layout. The pin that marks the layout as complete goes first.
 pub(super) fn layout(path: &Path) -> Result<(), PinsError> {
     let meta = path.join(meta::NAME);
     if meta.exists() {

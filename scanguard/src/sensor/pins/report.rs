@@ -1,4 +1,4 @@
-//! What is pinned, for those who only look.
+//! Describes the pins, without changing them.
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -8,14 +8,14 @@ use super::{
     layout, lock, names, namespace,
 };
 
-/// What is pinned in a directory.
+/// The pins in a directory.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
-    /// Links: which of the programs, and the index of its interface; 0 where that has gone.
+    /// Links: their program, and the index of their interface; 0 if the interface is gone.
     pub links: Vec<(&'static str, u32)>,
-    /// Whether the indexes are of this network namespace.
+    /// Whether the indexes belong to this network namespace.
     pub is_own_namespace: bool,
-    /// Ids of the programs in them.
+    /// Ids of the programs in the links.
     pub programs: BTreeSet<u32>,
     /// Names of layouts.
     pub layouts: Vec<String>,
@@ -39,8 +39,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// A link for people: which program, where. The name that an index has here is that of another interface, if it is not of
-/// this network namespace.
+/// A link in words: its program and its interface. If the index belongs to another network namespace, the name that it
+/// has here is that of another interface.
 pub fn said(kind: &str, interface: u32, is_own_namespace: bool) -> String {
     if interface == 0 {
         return format!("{kind} at an interface that has gone");
@@ -58,10 +58,10 @@ pub fn said(kind: &str, interface: u32, is_own_namespace: bool) -> String {
     }
 }
 
-/// Looks at what is pinned in a directory; changes nothing.
+/// Looks at the pins in a directory, and changes nothing.
 ///
 /// # Errors
-/// Nothing could be pinned there.
+/// The directory cannot have pins.
 pub fn look(root: &Path) -> Result<Report, PinsError> {
     bpffs::check(root)?;
     let links = root.join(LINKS);

@@ -1,4 +1,4 @@
-//! What a starting agent does with what it finds pinned: uses it on, copies from it, or begins anew.
+//! What a starting agent does with the pins that it finds: it uses them, copies from them, or begins anew.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::clock::monotonic;
 
-/// What there is, before anything is loaded. Nothing has been changed but that the directory is there and locked.
+/// What was found before anything was loaded. Nothing has changed yet, except that the directory exists and is locked.
 pub struct Plan {
     layout: Layout,
     ipv6_prefix: u8,
@@ -30,12 +30,12 @@ pub struct Plan {
     held: Option<Held>,
 }
 
-/// What was pinned.
+/// The pins that were found.
 enum Found {
     Nothing,
-    /// Maps of this very layout.
+    /// Maps of exactly this layout.
     Same(MetaMap),
-    /// Maps of another layout, with what is known of them.
+    /// Maps of another layout, and the notes about them.
     Other {
         directory: PathBuf,
         meta: Option<MetaMap>,
@@ -46,19 +46,19 @@ enum Found {
 pub struct Taken {
     pub(in crate::sensor) pins: Pins,
     pub(in crate::sensor) meta: Option<MetaMap>,
-    /// What was copied from maps of another layout, and is to be put into the new ones.
+    /// What was copied from maps of another layout, for the new maps.
     pub(in crate::sensor) inherited: Option<Inherited>,
-    /// When an agent before this one last read the table of sources that goes on being used.
+    /// When an earlier agent last read the table of sources, if that table is used further.
     pub(in crate::sensor) polled: Option<Duration>,
-    /// Which epoch ran then.
+    /// Which epoch was running then.
     pub(in crate::sensor) stopped: Option<u32>,
 }
 
 impl Plan {
-    /// Looks at what is pinned, if anything, and locks it.
+    /// Looks at the pins, if there are any, and locks them.
     ///
     /// # Errors
-    /// It cannot be used; the error says what to do. What is attached is left as it is.
+    /// They cannot be used; the error says what to do. Attached programs stay as they are.
     pub fn new(settings: &Settings) -> Result<Self, PinsError> {
         let mut plan = Self {
             layout: Layout::of(settings)?,
@@ -100,12 +100,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// What the program is to be salted with: of maps that are used on, the old salt.
+    /// The salt for the program. If maps are used further, it is their old salt.
     pub fn salt(&self) -> u64 {
         self.salt
     }
 
-    /// Pinned maps that the program is to use rather than new ones, by name.
+    /// Pinned maps that the program uses in place of new ones, by name.
     pub fn reused(&self) -> Vec<(String, PathBuf)> {
         match (&self.found, &self.held) {
             (Found::Same(_), Some(held)) => self.layout.pins(&held.root.join(&held.layout)),
@@ -113,11 +113,11 @@ impl Plan {
         }
     }
 
-    /// The program was loaded: pins its new maps, if any are to be pinned, and reads what is to be copied into them.
-    /// The program that is attached, and its maps, are as they were.
+    /// Called after the program was loaded. Pins its new maps, if they should be pinned, and reads what is copied into
+    /// them. The attached program and its maps stay as they were.
     ///
     /// # Errors
-    /// Old maps could not be read, or new ones not be pinned.
+    /// Old maps could not be read, or new ones could not be pinned.
     pub fn commit(self, ebpf: &Ebpf) -> Result<Taken, PinsError> {
         let Self { layout, ipv6_prefix, salt, found, held } = self;
         let keep = held.as_ref().filter(|held| held.keep);
@@ -164,7 +164,7 @@ impl Plan {
 }
 
 impl Taken {
-    /// Links that are pinned, for those who attach.
+    /// The pinned links, for the code that attaches.
     pub fn into_pins(self) -> Pins {
         self.pins
     }
@@ -178,7 +178,7 @@ fn has_pins(root: &Path) -> Result<bool, PinsError> {
     Ok(names(root)?.iter().any(|name| is_ours(name)))
 }
 
-/// The complete layout that was used last. What an agent left that ended while it was starting is not complete.
+/// The complete layout that was used last. If an agent ended while it was starting, its layout is not complete.
 fn found(root: &Path, layout: &Layout) -> Result<Found, PinsError> {
     let mut newest: Option<(u64, String, Option<MetaMap>)> = None;
     for name in names(root)?.into_iter().filter(|name| layout::is_name(name)) {

@@ -1,7 +1,7 @@
-//! Reading and writing maps in batches, and taking an entry out: calls of bpf(2) that aya does not make.
+//! Reads and writes maps in batches, and removes an entry: calls of bpf(2) that aya does not make.
 //!
-//! A batch costs one system call for thousands of entries and, unlike the walk from key to key, does
-//! not start over when an entry goes away under it (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+//! A batch needs one system call for thousands of entries. A walk from key to key starts over when an entry is removed
+//! under it; a batch does not (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
 
 use std::{
     io,
@@ -55,7 +55,7 @@ where
     K: FromBytes + IntoBytes + Immutable,
     V: FromBytes + IntoBytes + Immutable,
 {
-    /// `size` entries at once; it grows if a bucket of the map holds more.
+    /// Room for `size` entries at once. It grows if a bucket of the map has more.
     pub(in crate::sensor) fn new(size: usize) -> io::Result<Self> {
         let mut reader = Self { keys: Vec::new(), values: Vec::new() };
         reader.grow(size)?;
@@ -69,8 +69,8 @@ where
         Ok(())
     }
 
-    /// Calls `each` for every entry and returns how many there were. Entries that come or go meanwhile
-    /// may be seen or not; all others are seen once.
+    /// Calls `each` for every entry, and returns their number. Entries that come or go meanwhile may be seen or not;
+    /// all others are seen once.
     pub(in crate::sensor) fn read(
         &mut self,
         map: BorrowedFd<'_>,
@@ -90,8 +90,8 @@ where
         }
     }
 
-    /// The entries from a place in the map on, as many as the buffers hold, and moves the place on; after the last
-    /// entry, to the beginning.
+    /// The entries from a place in the map on, as many as the buffers have room for. Moves the place on; after the
+    /// last entry, it is the beginning again.
     pub(in crate::sensor) fn next(
         &mut self,
         map: BorrowedFd<'_>,
@@ -115,12 +115,12 @@ where
                     place.0 = Some(next);
                     break attributes.count;
                 }
-                // The end of the map; what was read before it counts.
+                // The end of the map. What was read before it counts.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                     place.0 = None;
                     break attributes.count;
                 }
-                // One bucket holds more entries than the buffers.
+                // One bucket has more entries than the buffers have room for.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => self.grow(self.keys.len() * 2)?,
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 Err(error) => return Err(error),
@@ -131,10 +131,10 @@ where
     }
 }
 
-/// Writes entries of a hash map or trie, in one call; so many of `keys` as there are `values`.
+/// Writes entries of a hash map or trie in one call, as many of `keys` as there are `values`.
 ///
 /// # Errors
-/// One of them was not taken, with its place: those before it were.
+/// The map refused one of them, whose place comes with the error. Those before it were written.
 pub(in crate::sensor) fn write<K: aya::Pod, V: aya::Pod>(
     map: BorrowedFd<'_>,
     keys: &[K],
@@ -162,7 +162,7 @@ pub(in crate::sensor) fn write<K: aya::Pod, V: aya::Pod>(
     }
 }
 
-/// A place in a map: the number of a bucket, for hash maps. By default the beginning.
+/// A place in a map: the number of a bucket, for hash maps. The default is the beginning.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(in crate::sensor) struct Place(Option<u32>);
 
@@ -175,7 +175,7 @@ where
     element(BPF_MAP_LOOKUP_ELEM, map, key)
 }
 
-/// Takes one entry out of a hash map, atomically with reading it (Linux 5.14).
+/// Removes one entry of a hash map, atomically with reading it (Linux 5.14).
 pub(in crate::sensor) fn take<K, V>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>>
 where
     K: IntoBytes + Immutable,

@@ -1,20 +1,19 @@
-//! bpf(2) itself, for the commands that aya does not make.
+//! bpf(2) itself, for the commands that aya does not have.
 
 pub(super) mod batch;
 pub(super) mod run;
 
 use std::io;
 
-/// Calls bpf(2); gives what the kernel returned.
+/// Calls bpf(2). Returns the kernel's result.
 ///
 /// # Safety
-/// The attributes are laid out as the command wants them, and what they point to is valid and as large as
-/// they say.
+/// The attributes have the layout of the command. Their pointers are valid, and the memory is as large as they say.
 pub(in crate::sensor) unsafe fn bpf<A>(
     command: libc::c_long,
     attributes: &mut A,
 ) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes are exclusively borrowed and as long as is said; the rest is the caller's promise.
+    // SAFETY: the attributes are exclusively borrowed and have the given size. The rest is the caller's promise.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }

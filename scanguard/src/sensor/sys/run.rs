@@ -1,4 +1,4 @@
-//! Running a loaded program on a frame: BPF_PROG_TEST_RUN.
+//! Runs a loaded program on a frame: BPF_PROG_TEST_RUN.
 
 use std::{
     io,
@@ -33,7 +33,7 @@ struct Attributes {
     padding: u32,
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Run {
     /// The verdict, of `enum xdp_action`.
@@ -45,7 +45,7 @@ pub struct Run {
 /// Runs an XDP program `repeat` times on a frame.
 ///
 /// # Errors
-/// The kernel does not take the frame, see [`crate::sensor::FRAME_LENGTHS`], or has no memory.
+/// The kernel refuses the frame, see [`crate::sensor::FRAME_LENGTHS`], or it has no memory.
 pub fn run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run> {
     run_with(program, frame, &[], repeat)
 }
@@ -79,7 +79,7 @@ pub(in crate::sensor) fn run_with(
     }
 }
 
-/// Runs an XDP program once on a frame and reads what the frame has become.
+/// Runs an XDP program once on a frame, and reads the changed frame.
 ///
 /// # Errors
 /// As [`run`].

@@ -1,4 +1,4 @@
-//! Visitors of a web site, and those who ask a name server.
+//! ContentTracker of a web site, and those who ask a name server.
 
 use std::{fmt::Write as _, thread, time::Duration};
 

@@ -1,28 +1,28 @@
-//! What one source said within some time, in bounded memory.
+//! Statistics of one source's messages within some time, in bounded memory.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Junk, Oddity, haste, lists::Sensitivity, names};
+use super::{Junk, Oddity, burst, lists::Sensitivity, names};
 use crate::observe::distinct::{Estimate, Sketch};
 
-/// Tools that are kept by name.
+/// How many tools are kept by name.
 const MAX_TOOLS: usize = 8;
-/// Examples that are kept.
+/// How many examples are kept.
 pub(super) const MAX_EXAMPLES: usize = 8;
 
-/// What an HTTP status says of what was asked for.
+/// What an HTTP status tells about the target of the request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// It is there.
     Met,
-    /// It is not there, or not for anybody.
+    /// It is not there, or the client may not have it.
     Missed,
-    /// Neither: a redirect (to a login, to HTTPS), a wanted password, too many requests, a server that is ill.
+    /// Neither: a redirect (to a login, to HTTPS), a request for a password, too many requests, a broken server.
     Moot,
 }
 
 impl Verdict {
-    /// RFC 9110, 15; 444 is what nginx writes where it closed the connection rather than answer, 451 is RFC 7725.
+    /// RFC 9110, 15. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725.
     pub(super) const fn of(status: u16) -> Self {
         match status {
             200..=299 | 304 => Self::Met,
@@ -32,9 +32,9 @@ impl Verdict {
     }
 }
 
-/// A request, digested.
+/// A request in short form.
 pub(super) struct Asked<'u> {
-    /// None where it says nothing whether it is there.
+    /// Nothing if its presence tells nothing.
     pub(super) path: Option<u64>,
     pub(super) host: Option<(names::Key, Option<&'u str>)>,
     pub(super) sensitivity: Option<Sensitivity>,
@@ -43,48 +43,48 @@ pub(super) struct Asked<'u> {
     pub(super) oddities: &'u [Oddity],
 }
 
-/// A request and what became of it, as far as that is remembered.
+/// A request and its result, as far as it is remembered.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    /// None where it says nothing whether it is there.
+    /// Nothing if its presence tells nothing.
     pub(super) path: Option<u64>,
     pub(super) host: Option<names::Key>,
     pub(super) sensitivity: Option<Sensitivity>,
-    /// Whether its body may go on.
+    /// Whether more of its body may follow.
     pub(super) is_open: bool,
-    /// Whether it was written as to a proxy.
+    /// Whether it has the form of a request to a proxy.
     pub(super) is_proxied: bool,
-    /// The path, if it may be an example.
+    /// The path, if it may become an example.
     pub(super) example: Option<Box<str>>,
 }
 
-/// What was said by HTTP.
+/// Messages over HTTP.
 #[derive(Clone, Debug)]
 pub struct Web {
     /// Requests.
     pub requests: u64,
-    /// Of those whose status is known: what was asked for is there.
+    /// Requests with a known status whose target is there.
     pub met: u64,
-    /// What was asked for is not there, or not for anybody (404, 403, 400, 405 and the like).
+    /// Requests whose target is not there, or that the client may not have (404, 403, 400, 405 and similar).
     pub missed: u64,
-    /// Neither: a redirect, a wanted password, an error of the server.
+    /// Neither: a redirect, a request for a password, an error of the server.
     pub moot: u64,
     /// Requests with a Referer header.
     pub referred: u64,
     /// Virtual hosts.
     pub hosts: names::Names,
-    /// Scanners that were named as the agent.
+    /// Scanners that the user agent named.
     pub tools: Vec<Arc<str>>,
-    /// Requests with such an agent.
+    /// Requests with such a user agent.
     pub by_tools: u64,
     paths: Sketch<8>,
     met_paths: Sketch<8>,
     missed_paths: Sketch<8>,
-    hasty: haste::Paths,
+    burst: burst::Paths,
     asked_sensitive: Sketch<2>,
     missed_sensitive: Sketch<2>,
     certain_sensitive: Sketch<2>,
-    /// Requests as to a proxy that were brought, and refused.
+    /// Requests to a proxy that were served, and that were refused.
     proxied: [u32; 2],
     oddities: [u32; Oddity::ALL.len()],
 }
@@ -102,7 +102,7 @@ impl Web {
         paths: Sketch::EMPTY,
         met_paths: Sketch::EMPTY,
         missed_paths: Sketch::EMPTY,
-        hasty: haste::Paths::EMPTY,
+        burst: burst::Paths::EMPTY,
         asked_sensitive: Sketch::EMPTY,
         missed_sensitive: Sketch::EMPTY,
         certain_sensitive: Sketch::EMPTY,
@@ -115,48 +115,49 @@ impl Web {
         self.paths.count().at_most(self.requests)
     }
 
-    /// Distinct paths that were not there.
+    /// Distinct paths that are missing.
     pub fn missed_paths(&self) -> Estimate {
         self.missed_paths.count().at_most(self.missed)
     }
 
-    /// Distinct paths that were there.
+    /// Distinct paths that are there.
     pub fn met_paths(&self) -> Estimate {
         self.met_paths.count().at_most(self.met)
     }
 
-    /// Paths that were not there and that were asked for in haste, as only list tools do.
+    /// Missing paths that were requested in a burst, as only list tools do.
     pub fn guessed_paths(&self) -> u64 {
-        self.hasty.guessed()
+        self.burst.guessed()
     }
 
-    /// The same where it is unknown whether they were there.
-    pub fn hasty_paths(&self) -> u64 {
-        self.hasty.likely()
+    /// The same for paths of which nobody knows whether they are there.
+    pub fn burst_paths(&self) -> u64 {
+        self.burst.likely()
     }
 
-    /// Distinct sensitive paths, whatever was answered.
+    /// Distinct sensitive paths, whatever the answer was.
     pub fn sensitive(&self) -> Estimate {
         self.asked_sensitive.count().at_most(self.requests)
     }
 
-    /// Those that were not there.
+    /// Those that are missing.
     pub fn missed_sensitive(&self) -> Estimate {
         self.missed_sensitive.count().at_most(self.missed)
     }
 
-    /// Distinct paths that nobody asks for honestly.
+    /// Distinct paths that no honest client requests.
     pub fn certain_sensitive(&self) -> Estimate {
         self.certain_sensitive.count().at_most(self.requests)
     }
 
-    /// Requests with this oddity. Of one who was brought what he asked a proxy for, asking for it is none: he is a client of it.
+    /// Requests with this oddity. A source whose proxy requests were served is a client of the proxy, and its proxy
+    /// requests are not odd.
     pub fn odd(&self, oddity: Oddity) -> u64 {
         let [brought, _] = self.proxied;
         if oddity == Oddity::Proxy && brought > 0 { 0 } else { self.oddities[oddity as usize].into() }
     }
 
-    /// Requests as to a proxy that were refused, of somebody to whom none was brought.
+    /// Refused proxy requests of a source that had none served.
     pub fn refused_proxied(&self) -> u64 {
         let [brought, refused] = self.proxied;
         if brought > 0 { 0 } else { refused.into() }
@@ -183,7 +184,7 @@ impl Web {
 
     fn ask_path(&mut self, path: u64, asked: &Asked<'_>, at: Duration) {
         self.paths.add(path);
-        self.hasty.ask(path, asked.is_referred, at);
+        self.burst.ask(path, asked.is_referred, at);
         match asked.sensitivity {
             None => {}
             Some(Sensitivity::Somewhere | Sensitivity::Deeper) => self.asked_sensitive.add(path),
@@ -202,14 +203,14 @@ impl Web {
             Verdict::Met => {
                 self.met += 1;
                 *brought = brought.saturating_add(proxied);
-                self.hasty.meet(path, at);
+                self.burst.meet(path, at);
                 path.into_iter().for_each(|path| self.met_paths.add(path));
             }
             Verdict::Moot => self.moot += 1,
             Verdict::Missed => {
                 self.missed += 1;
                 *refused = refused.saturating_add(proxied);
-                self.hasty.miss(path, at);
+                self.burst.miss(path, at);
                 let (Some(request), Some(path)) = (request, path) else { return };
                 self.missed_paths.add(path);
                 if let Some(key) = request.host {
@@ -226,19 +227,19 @@ impl Web {
     }
 }
 
-/// What was said by TLS.
+/// Messages over TLS.
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// ClientHellos.
     pub hellos: u64,
-    /// Names of servers.
+    /// Server names.
     pub names: names::Names,
-    /// Scanners whose fingerprint it was.
+    /// Scanners with the fingerprint of a hello.
     pub tools: Vec<Arc<str>>,
     /// Hellos with such a fingerprint.
     pub by_tools: u64,
     ja4: Sketch<2>,
-    /// A bit for each version, in the order of [`VERSIONS`].
+    /// One bit for each version, in the order of [`VERSIONS`].
     versions: u8,
 }
 
@@ -260,7 +261,7 @@ impl Tls {
         self.ja4.count().at_most(self.hellos)
     }
 
-    /// Distinct versions that were the highest of a hello.
+    /// Distinct highest versions of hellos.
     pub fn versions(&self) -> u32 {
         self.versions.count_ones()
     }
@@ -282,29 +283,29 @@ impl Tls {
     }
 }
 
-/// A ClientHello, digested.
+/// A ClientHello in short form.
 pub(super) struct Greeted<'u> {
     pub(super) name: Option<(names::Key, Option<&'u str>)>,
     pub(super) ja4: Option<(u64, &'u str)>,
     pub(super) tool: Option<&'u Arc<str>>,
 }
 
-/// What was said by DNS.
+/// Messages over DNS.
 #[derive(Clone, Debug)]
 pub struct Dns {
     /// Queries.
     pub queries: u64,
-    /// Answers with a name that is there (NOERROR).
+    /// Answers for a name that exists (NOERROR).
     pub met: u64,
-    /// Answers that the name is not there (NXDOMAIN).
+    /// Answers for a name that does not exist (NXDOMAIN).
     pub missed: u64,
     /// Names.
     pub names: names::Names,
     /// Queries for the server's version.
     pub version: u64,
-    /// Queries for all that there is of a name (ANY).
+    /// Queries for all records of a name (ANY).
     pub any: u64,
-    /// Zone transfers that were asked for and refused.
+    /// Zone transfers that were requested and refused.
     pub refused_transfers: u64,
 }
 
@@ -320,41 +321,41 @@ impl Dns {
     };
 }
 
-/// What a DNS query asks.
+/// What a DNS query asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Wish {
+pub(super) enum QueryKind {
     /// The server's version.
     Version,
-    /// All that there is of a name.
+    /// All records of a name.
     Any,
     /// Anything else.
     Name,
 }
 
-/// What one source said within some time.
+/// Statistics of one source's messages within some time.
 #[derive(Clone, Debug)]
-pub struct Heard {
-    /// When that time began.
+pub struct ContentStats {
+    /// When this time began.
     pub since: Duration,
-    /// When it said something last.
+    /// When it sent its last message.
     pub last: Duration,
-    /// How often it said something; answers are not counted.
+    /// How many messages it sent; answers do not count.
     pub said: u64,
-    /// By HTTP.
+    /// Over HTTP.
     pub web: Web,
-    /// By TLS.
+    /// Over TLS.
     pub tls: Tls,
-    /// By DNS.
+    /// Over DNS.
     pub dns: Dns,
-    /// What looked like one of these and broke its syntax.
+    /// Messages that looked like one of these and broke its syntax.
     pub broken: u64,
-    /// Examples of paths and names, the most telling ones; printable, without queries.
+    /// Examples of paths and names, the most telling ones. They are printable and have no queries.
     pub examples: Vec<Box<str>>,
-    /// How many of them, at the beginning, were not there or are sensitive; the others are the first that there were.
+    /// How many of them, at the beginning, are missing or sensitive. The others are the first ones that were there.
     telling: usize,
 }
 
-impl Heard {
+impl ContentStats {
     pub(super) const fn new(since: Duration) -> Self {
         Self {
             since,
@@ -383,13 +384,13 @@ impl Heard {
         self.tls.greet(greeted, self.last);
     }
 
-    pub(super) fn query(&mut self, wish: Wish, name: Option<(names::Key, Option<&str>)>) {
+    pub(super) fn query(&mut self, kind: QueryKind, name: Option<(names::Key, Option<&str>)>) {
         self.said += 1;
         self.dns.queries += 1;
-        match wish {
-            Wish::Version => self.dns.version += 1,
-            Wish::Any => self.dns.any += 1,
-            Wish::Name => {}
+        match kind {
+            QueryKind::Version => self.dns.version += 1,
+            QueryKind::Any => self.dns.any += 1,
+            QueryKind::Name => {}
         }
         if let Some((key, spelt)) = name {
             self.dns.names.ask(key, spelt, self.last);
@@ -413,16 +414,16 @@ impl Heard {
         self.dns.refused_transfers += 1;
     }
 
-    pub(super) fn stammer(&mut self, junk: Junk) {
+    pub(super) fn count_malformed(&mut self, junk: Junk) {
         self.said += 1;
         match junk {
             Junk::Syntax => self.broken += 1,
-            // The end may have been lost on the way here.
+            // The end may have been lost on the way.
             Junk::Cut => {}
         }
     }
 
-    /// Forgets what names anything.
+    /// Forgets all texts.
     pub(super) fn redact(&mut self) {
         self.examples.clear();
         self.telling = 0;
@@ -431,7 +432,7 @@ impl Heard {
         }
     }
 
-    /// Whether another example of this kind is wanted: those that tell push others out.
+    /// Whether another example of this kind is useful. Telling examples push out the others.
     pub(super) fn wants_example(&self, tells: bool) -> bool {
         self.examples.len() < MAX_EXAMPLES || (tells && self.telling < MAX_EXAMPLES)
     }
@@ -489,19 +490,19 @@ mod tests {
 
     #[test]
     fn examples_that_tell_push_out_others_and_there_are_few() {
-        let mut heard = Heard::new(Duration::ZERO);
+        let mut stats = ContentStats::new(Duration::ZERO);
         for step in 0..20 {
-            heard.add_example(&format!("/{step}"), false);
+            stats.add_example(&format!("/{step}"), false);
         }
-        heard.add_example("/3", true);
-        heard.add_example("/.env", true);
-        heard.add_example("/.env", true);
-        assert_eq!(heard.examples.len(), MAX_EXAMPLES);
-        assert_eq!((&*heard.examples[0], &*heard.examples[1], &*heard.examples[2]), ("/3", "/.env", "/0"));
+        stats.add_example("/3", true);
+        stats.add_example("/.env", true);
+        stats.add_example("/.env", true);
+        assert_eq!(stats.examples.len(), MAX_EXAMPLES);
+        assert_eq!((&*stats.examples[0], &*stats.examples[1], &*stats.examples[2]), ("/3", "/.env", "/0"));
         for step in 0..20 {
-            heard.add_example(&format!("/missed{step}"), true);
+            stats.add_example(&format!("/missed{step}"), true);
         }
-        assert_eq!(heard.examples.len(), MAX_EXAMPLES);
-        assert!(!heard.wants_example(true));
+        assert_eq!(stats.examples.len(), MAX_EXAMPLES);
+        assert!(!stats.wants_example(true));
     }
 }

@@ -1,4 +1,4 @@
-//! The doorkeeper of the table of sources, see `scanguard_common::door`.
+//! The kernel half of `scanguard_common::admission`: the marks of sources, and how many entered.
 
 use aya_ebpf::{
     btf_maps::{Array, PerCpuArray},
@@ -8,13 +8,13 @@ use scanguard_common::{
     abi::{Control, TURNED_AWAY_SAMPLES, TurnedAway},
     account::Sample,
     address::Address,
-    door::{Knock, PLACES},
+    admission::{Mark, PLACES},
     outcome::Flow,
 };
 
 use crate::{config, opaque::opaque};
 
-/// Fingerprints of those who knocked. Shared: the packets of one source may arrive on any CPU.
+/// Fingerprints of the sources that sent a first probe. Shared: the packets of one source may arrive on any CPU.
 #[btf_map]
 static DOOR: Array<u32, PLACES> = Array::new();
 
@@ -23,21 +23,21 @@ static DOOR: Array<u32, PLACES> = Array::new();
 struct Entered {
     /// In this epoch.
     epoch: u32,
-    /// So many.
+    /// This many.
     count: u32,
 }
 
 #[btf_map]
 static ENTERED: PerCpuArray<Entered, 1> = PerCpuArray::new();
 
-/// Examples of what those probed who were turned away.
+/// Examples of the targets of sources that were not admitted.
 #[btf_map]
 static TURNED_AWAY: PerCpuArray<TurnedAway, 1> = PerCpuArray::new();
 
 /// Whether a source that is not in the table may enter it.
 #[inline(always)]
 pub(crate) fn admits(source: Address, control: &Control) -> bool {
-    has_free_entry(control) || has_knocked(source)
+    has_free_entry(control) || is_known(source)
 }
 
 #[inline(always)]
@@ -57,27 +57,27 @@ fn has_free_entry(control: &Control) -> bool {
     true
 }
 
-/// Two CPUs may take a place at once: one of the two sources then knocks once more.
+/// Two CPUs may write the same place at once. Then one of the two sources needs one more probe.
 #[inline(always)]
-fn has_knocked(source: Address) -> bool {
-    let knock = Knock::new(source, config::salt());
-    let Some(held) = DOOR.get_ptr_mut(knock.place) else {
+fn is_known(source: Address) -> bool {
+    let mark = Mark::new(source, config::salt());
+    let Some(held) = DOOR.get_ptr_mut(mark.place) else {
         return false;
     };
     // SAFETY: an aligned number in a map.
     unsafe {
-        let is_known = knock.is_known(held.read());
+        let is_known = mark.is_known(held.read());
         if !is_known {
-            held.write(knock.fingerprint);
+            held.write(mark.fingerprint);
         }
         is_known
     }
 }
 
-/// One in so many of those who are turned away is kept as an example; a power of two.
+/// One probe in this many of those that were not admitted is kept as an example; a power of two.
 const SAMPLED: u64 = 64;
 
-/// Counts somebody who was turned away, and keeps one in a while as an example.
+/// Counts a probe whose source was not admitted, and sometimes keeps it as an example.
 #[inline(always)]
 pub(crate) fn note_turned_away(flow: &Flow, epoch: u32) {
     let Some(turned_away) = TURNED_AWAY.get_ptr_mut(0) else {

@@ -1,16 +1,16 @@
-//! Which packets of a banned source are dropped: what the source begins, and what no socket wants.
+//! Which packets a ban drops: new connections from the source, and packets that no socket wants.
 //!
-//! A ban must not cut this host off from those whom it talks to: the answers of a banned source to connections and queries
-//! of this host pass, and so does what may be a connection of somebody behind this host.
+//! A ban must not cut this host off from its own peers. Answers of a banned source to this host's connections and
+//! queries pass. Packets that may belong to a connection of another host behind this one pass, too.
 
 use crate::{
     oracle::{Oracle, Reach, Socket},
     outcome::{EPHEMERAL_START, Flow, SegmentKind},
 };
 
-/// Whether a segment or datagram of a banned source is none that it began: it passes.
+/// Whether a segment or datagram of a banned source passes because the source did not begin the exchange.
 ///
-/// Connections that the source itself began before it was banned pass too: their sockets look the same.
+/// Connections that the source itself began before its ban pass, too: their sockets look the same.
 #[inline(always)]
 pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
     match kind {
@@ -27,7 +27,7 @@ pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
     }
 }
 
-/// Whether somebody else may want it: the address or port is not surely this host's own.
+/// Whether another host may want the packet: the address or port is not certainly this host's own.
 #[inline(always)]
 fn elsewhere<O: Oracle>(oracle: &O, flow: &Flow) -> bool {
     match oracle.unwanted(flow) {
@@ -36,8 +36,8 @@ fn elsewhere<O: Oracle>(oracle: &O, flow: &Flow) -> bool {
     }
 }
 
-/// A datagram to a port from which clients ask: an ephemeral one, or, from a well-known port, any above those
-/// (resolvers ask from all of them).
+/// Whether a datagram goes to a port from which clients ask. Such a port is ephemeral. If the datagram comes from a
+/// well-known port, it may be any port above those, since resolvers ask from all of them.
 #[inline(always)]
 fn looks_like_answer(flow: &Flow) -> bool {
     flow.service.port >= EPHEMERAL_START || (flow.source_port < 1024 && flow.service.port >= 1024)

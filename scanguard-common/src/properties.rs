@@ -1,6 +1,6 @@
-//! What a model checker would be asked about this code: that no index leaves its array, that nothing overflows, that what
-//! decides about a source is monotonic. Where there are few cases all of them are tried, elsewhere ones at random.
-//! CONTRIBUTING.md says why there is no Kani.
+//! Properties that a model checker would prove of this code: no index leaves its array, nothing overflows, and the
+//! decisions about a source are monotonic. Where there are few cases, the tests try all of them, elsewhere random
+//! ones. CONTRIBUTING.md says why the project does not use Kani.
 
 use core::net::Ipv4Addr;
 
@@ -13,9 +13,9 @@ use crate::{
         record_answer, record_completed,
     },
     address::Address,
-    door::{Knock, PLACES},
+    admission::{Mark, PLACES},
+    ban::passes,
     flow::{stir, tag},
-    gate::passes,
     hold::{Evidence, hold, is_due, is_enforced, lasts},
     oracle::{Home, Reach, Socket, testing::Host},
     outcome::{ANSWERS, Answer, EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
@@ -38,10 +38,10 @@ fn flow() -> impl Strategy<Value = Flow> {
     })
 }
 
-/// Packets of one source; an interpreter has no time for more.
+/// Packets of one source. Miri has no time for more.
 const STEPS: usize = if cfg!(miri) { 6 } else { 60 };
 
-/// Numbers, those at which arithmetic turns over among them.
+/// Numbers, including those at which arithmetic wraps.
 fn number() -> impl Strategy<Value = u32> {
     prop_oneof![any::<u32>(), 0u32..1_100, (u32::MAX - 3)..=u32::MAX]
 }
@@ -61,21 +61,21 @@ proptest! {
     }
 
     #[test]
-    fn a_knock_lies_within_the_door_and_is_known_by_itself_alone(source in address(), salt: u64, held: u32) {
-        let knock = Knock::new(source, salt);
-        prop_assert!((knock.place as usize) < PLACES);
-        prop_assert!(knock.is_known(knock.fingerprint) && !knock.is_known(0));
-        prop_assert_eq!(knock.is_known(held), held == knock.fingerprint);
+    fn a_mark_lies_within_the_table_and_is_known_by_itself_alone(source in address(), salt: u64, held: u32) {
+        let mark = Mark::new(source, salt);
+        prop_assert!((mark.place as usize) < PLACES);
+        prop_assert!(mark.is_known(mark.fingerprint) && !mark.is_known(0));
+        prop_assert_eq!(mark.is_known(held), held == mark.fingerprint);
     }
 
-    /// More that was missed never acquits, more that was met never convicts, and no numbers make it overflow.
+    /// More misses never acquit, more met services never convict, and no numbers overflow.
     #[test]
     fn who_is_held_stays_so_with_more_misses_and_not_with_more_that_was_met(
-        (reflex, epoch) in (number(), number()),
+        (hold_from, epoch) in (number(), number()),
         (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, number()),
         (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, number()),
     ) {
-        let control = Control { epoch, reflex, ..Control::default() };
+        let control = Control { epoch, hold_from, ..Control::default() };
         let missed = |services: u32, hosts: u32| services.min(0xfffe) * MISSED_SERVICE + hosts * MISSED_HOST;
         let evidence = Evidence { missed: missed(services, hosts), met };
         let worse = missed(services + more_services, (hosts + more_hosts).min(0xffff));
@@ -83,7 +83,7 @@ proptest! {
         let better = Evidence { met: met.saturating_add(luck), ..evidence };
         if is_due(&control, evidence) {
             prop_assert!(is_due(&control, worse));
-            prop_assert!(reflex != 0 && services.max(hosts) >= reflex);
+            prop_assert!(hold_from != 0 && services.max(hosts) >= hold_from);
         } else {
             prop_assert!(!is_due(&control, better));
         }
@@ -98,8 +98,9 @@ proptest! {
         prop_assert_eq!(is_enforced(held), enforced);
     }
 
-    /// Whatever comes, also packets of the epoch before and numbers that are no class: every probe is counted once by
-    /// class and once by what it met, and what was missed stays far from the number that means something else.
+    /// This holds for all packets, also those of the epoch before and with numbers that are no class. Every probe is
+    /// counted once by class and once by reach, and the number of misses stays far from the special value for a held
+    /// source.
     #[test]
     fn an_account_counts_everything_once_and_overflows_nowhere(
         start in number(),
@@ -107,9 +108,9 @@ proptest! {
         steps in prop::collection::vec((flow(), 0..PROBE_CLASSES + 2, 0usize..4, -1i32..3, 0u8..6), 0..STEPS),
     ) {
         let (mut epoch, mut state) = (start, SourceState::new(1, start));
-        let (mut probes, mut news, mut answers) = (0, 0, 0);
+        let (mut probes, mut novelties, mut answers) = (0, 0, 0);
         for (flow, class, reach, pace, what) in steps {
-            // Time goes on; some packets are late by one.
+            // Time passes; some packets are late by one epoch.
             epoch = epoch.wrapping_add(pace.max(0).cast_unsigned());
             let epoch = if pace < 0 { epoch.wrapping_sub(1) } else { epoch };
             // SAFETY: exclusive references.
@@ -124,14 +125,14 @@ proptest! {
                         answers += 1;
                     }
                     2 => {
-                        let told = record_aborted::<Unshared>(&raw mut state, flow.service, epoch, salt);
-                        news += u32::from(told.is_some());
+                        let novel = record_aborted::<Unshared>(&raw mut state, flow.service, epoch, salt);
+                        novelties += u32::from(novel.is_some());
                     }
                     _ => {
-                        let told =
+                        let novel =
                             record::<Unshared>(&raw mut state, class, Reach::ALL[reach], &flow, epoch, salt);
                         probes += u32::from(class < PROBE_CLASSES);
-                        news += u32::from(told.is_some());
+                        novelties += u32::from(novel.is_some());
                     }
                 }
             }
@@ -139,8 +140,8 @@ proptest! {
         prop_assert_eq!(state.counts.iter().sum::<u32>(), probes);
         prop_assert_eq!(state.reach.iter().sum::<u32>(), probes);
         prop_assert_eq!(state.answers.iter().sum::<u32>(), answers);
-        prop_assert_eq!(state.news, news);
-        // Each bit of both windows once.
+        prop_assert_eq!(state.novelties, novelties);
+        // Each bit of both windows counts once.
         let most = |words: usize| 2 * 64 * u32::try_from(words).unwrap();
         prop_assert!(state.missed % MISSED_HOST <= most(SERVICE_WORDS));
         prop_assert!(state.missed / MISSED_HOST <= most(HOST_WORDS));
@@ -151,7 +152,7 @@ proptest! {
     }
 }
 
-/// All that an oracle can say.
+/// All possible answers of an oracle.
 fn everything() -> impl Iterator<Item = Host> {
     const NO_YES: [bool; 2] = [false, true];
     let sockets = [Socket::Connected, Socket::Pending, Socket::Calling, Socket::Listening, Socket::None];
@@ -172,7 +173,7 @@ fn everything() -> impl Iterator<Item = Host> {
 fn a_ban_never_drops_what_a_connection_of_this_host_wants() {
     const BOUNDS: [u16; 8] =
         [0, EPHEMERAL_START, 1, 1_023, 1_024, EPHEMERAL_START - 1, EPHEMERAL_START + 1, 65_535];
-    // An interpreter has no time for all of them.
+    // Miri has no time for all of them.
     const PORTS: &[u16] = BOUNDS.split_at(if cfg!(miri) { 2 } else { BOUNDS.len() }).0;
     let mut cases = 0;
     for says in everything() {
@@ -191,7 +192,7 @@ fn a_ban_never_drops_what_a_connection_of_this_host_wants() {
                     let own = matches!(says.tcp, Socket::Connected | Socket::Pending | Socket::Calling);
                     assert!(passes(&says) || !own, "{says:?} {kind:?} {flow:?}");
                 }
-                // Somebody who wants it never makes it be dropped.
+                // If a socket or host may want a packet, this never makes a ban drop it.
                 if passes(&says) {
                     assert!(passes(&Host { udp: true, ..says }), "{says:?} {kind:?} {flow:?}");
                     assert!(passes(&Host { tcp: Socket::Connected, ..says }), "{says:?} {kind:?} {flow:?}");

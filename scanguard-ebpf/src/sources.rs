@@ -1,4 +1,4 @@
-//! The table of sources.
+//! The table of sources. `scanguard_common::account` has the state of one source and changes it.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -16,22 +16,22 @@ use scanguard_common::{
 };
 
 use crate::{
-    atomics::Shared, changes, config, door, epoch, hold, opaque::opaque, oracle::Kernel, tally, trip,
+    admission, atomics::Shared, changes, config, epoch, hold, opaque::opaque, oracle::Kernel, tally, wakeup,
 };
 
-/// When it is full, the kernel evicts sources that were not probing lately.
+/// When the table is full, the kernel evicts sources that sent no probes lately.
 #[btf_map]
 static SOURCES: LruHashMap<Address, SourceState, { DEFAULT_MAX_SOURCES as usize }> = LruHashMap::new();
 
-/// Where a new source's state is put together: it is too large for the stack.
+/// Room to build the state of a new source, which is too large for the stack.
 #[btf_map]
 static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 
-/// The log is a ring buffer and needs no context. An argument that is not used would be optimized away, to
-/// the verifier's dismay.
+/// The log is a ring buffer and needs no context. The compiler would remove an unused argument, and the verifier would
+/// refuse the result.
 const NO_CONTEXT: &() = &();
 
-/// Counts a probe for its source; the exit by which it leaves. Where it meets nobody (`holds`), its source may be held.
+/// Counts a probe for its source, and gives its exit. If the probe meets nobody (`holds`), its source may be held.
 #[inline(always)]
 pub(crate) fn count(
     control: &Control,
@@ -48,11 +48,11 @@ pub(crate) fn count(
             list_first(state, &source, epoch);
             state
         }
-        None if !door::admits(source, control) => {
-            door::note_turned_away(flow, epoch);
+        None if !admission::admits(source, control) => {
+            admission::note_turned_away(flow, epoch);
             return Exit::AtTheDoor;
         }
-        // Asked once for a source that enters, not for each packet.
+        // Asked once, when a source enters, not for each packet.
         None if kernel.is_bad_source(flow.source) => return Exit::BadSource,
         None => match insert(&source, epoch) {
             Some(state) => state,
@@ -61,16 +61,18 @@ pub(crate) fn count(
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    let news = unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    let novelties =
+        unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
     list_late(control, &source, epoch);
-    if let Some(news) = news {
-        trip::news(source, news, control.trip);
+    if let Some(novelties) = novelties {
+        wakeup::wake(source, novelties, control.wakeup);
     }
     // SAFETY: a value of the table.
     if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
 }
 
-/// Notes that a connection with a source was completed, and with which service of this host, if the source is in the table.
+/// Notes that a connection with a source was completed, and with which service of this host. Does nothing if the
+/// source is not in the table.
 #[inline(always)]
 pub(crate) fn completed(control: &Control, source: Address, service: Option<Service>) {
     let _is_known = change(control, source, |state, epoch| {
@@ -82,16 +84,16 @@ pub(crate) fn completed(control: &Control, source: Address, service: Option<Serv
 /// Notes that a source aborted a handshake, if the source is in the table.
 #[inline(always)]
 pub(crate) fn aborted(control: &Control, flow: &Flow) {
-    let news = change(control, flow.source, |state, epoch| {
+    let novelties = change(control, flow.source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
-    if let Some(Some(news)) = news {
-        trip::news(config::source_mask().apply(flow.source), news, control.trip);
+    if let Some(Some(novelties)) = novelties {
+        wakeup::wake(config::source_mask().apply(flow.source), novelties, control.wakeup);
     }
 }
 
-/// Notes an answer that went to a source; whether it is in the table.
+/// Notes an answer to a source. Returns whether the source is in the table.
 #[inline(always)]
 pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
     let noted = change(control, flow.source, |state, epoch| {
@@ -101,7 +103,7 @@ pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
     noted.is_some()
 }
 
-/// Changes what is kept of a source, if it is in the table, in the running epoch.
+/// Changes the state of a source in the running epoch, if the source is in the table.
 #[inline(always)]
 fn change<R>(
     control: &Control,
@@ -117,8 +119,8 @@ fn change<R>(
     Some(recorded)
 }
 
-/// Lists a source with the first thing that it does in an epoch. Before that is counted, so that whoever finds it
-/// counted finds the source listed. Several CPUs may list it at once.
+/// Lists a source with the first thing that it does in an epoch. This comes before the counting: a reader that finds
+/// it counted also finds the source listed. Several CPUs may list it at once.
 #[inline(always)]
 fn list_first(state: *const SourceState, source: &Address, epoch: u32) {
     // SAFETY: as in `count`.
@@ -127,9 +129,9 @@ fn list_first(state: *const SourceState, source: &Address, epoch: u32) {
     }
 }
 
-/// Lists a source once more if the epoch ended before all was counted: the agent may have read it by then. Locked additions
-/// keep the order of things on x86; elsewhere what was counted may be seen a moment later than the epoch was read, which is
-/// far less than it takes the agent from ending an epoch to reading.
+/// Lists a source once more if the epoch ended before everything was counted, because the agent may have read the
+/// source by then. Locked additions keep the order of memory accesses on x86. Elsewhere a count may become visible a
+/// moment after the epoch was read. That is far less time than the agent takes between ending an epoch and reading.
 #[inline(always)]
 fn list_late(control: &Control, source: &Address, epoch: u32) {
     if epoch::has_ended(control, epoch) {
@@ -137,7 +139,7 @@ fn list_late(control: &Control, source: &Address, epoch: u32) {
     }
 }
 
-/// The state of a source, for whoever reads it.
+/// The state of a source, for readers.
 #[inline(always)]
 pub(crate) fn of(source: &Address) -> Option<*mut SourceState> {
     SOURCES.get_ptr_mut(source)
@@ -151,10 +153,10 @@ fn insert(source: &Address, epoch: u32) -> Option<*mut SourceState> {
         (&raw mut (*fresh).born_ns).write(bpf_ktime_get_ns());
         (&raw mut (*fresh).epoch).write(epoch);
     }
-    // SAFETY: as above; it is only read here. A reference, since the stack has no room for a copy.
+    // SAFETY: as above; it is only read here. It is a reference, since the stack has no room for a copy.
     let fresh = unsafe { &*fresh };
     let inserted = SOURCES.insert(source, fresh, u64::from(BPF_NOEXIST));
-    // Otherwise another CPU was faster, or the look-up below fails.
+    // If this failed, another CPU was faster, or the look-up below fails.
     if inserted.is_ok() {
         tally::count_insert();
         changes::list(source);

@@ -1,10 +1,10 @@
-//! Sources that the program tells of at once, by a ring buffer.
+//! The program's wake-ups: sources that the agent should look at before its next poll, from a ring buffer.
 
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use scanguard_common::{
-    abi::{self, Trip},
+    abi::{self, Wakeup},
     address::Address,
 };
 use tokio::io::{Interest, unix::AsyncFd};
@@ -12,23 +12,22 @@ use zerocopy::FromBytes as _;
 
 use super::SensorError;
 
-/// The reading end.
-pub struct Trips {
+/// The reading end of the ring buffer.
+pub struct Wakeups {
     ring: AsyncFd<RingBuf<MapData>>,
 }
 
-/// What the program told since it was read last.
+/// The wake-ups since the last read.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
-    /// The sources, each once, with the time of the first packet that is told of, by the kernel's
-    /// monotonic clock.
+pub struct Batch {
+    /// The sources, each once. The time is that of the first packet of its wake-ups, by the kernel's monotonic clock.
     pub sources: Vec<(Address, Duration)>,
 }
 
-/// Trips that are read at once, so that a flood of them does not keep the agent from its other work.
+/// How many wake-ups are read at once, so that a flood of them does not keep the agent from its other work.
 const MOST: usize = 4096;
 
-impl Trips {
+impl Wakeups {
     /// Takes the ring buffer out of the loaded program.
     ///
     /// # Errors
@@ -46,30 +45,30 @@ impl Trips {
         Ok(Self { ring })
     }
 
-    /// Waits until there is something, and reads it.
+    /// Waits for wake-ups and reads them.
     ///
     /// # Errors
     /// The ring buffer cannot be waited for.
-    pub async fn next(&mut self) -> Result<Told, SensorError> {
+    pub async fn next(&mut self) -> Result<Batch, SensorError> {
         let mut ready = self.ring.readable_mut().await.map_err(|error| SensorError::Call {
             call: "waiting for",
             map: abi::TRIPS,
             error,
         })?;
         let ring = ready.get_inner_mut();
-        let mut told = Told::default();
+        let mut batch = Batch::default();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..MOST {
             let Some(item) = ring.next() else {
                 ready.clear_ready();
                 break;
             };
-            if let Ok((trip, _)) = Trip::read_from_prefix(&item)
-                && seen.insert(trip.source)
+            if let Ok((wakeup, _)) = Wakeup::read_from_prefix(&item)
+                && seen.insert(wakeup.source)
             {
-                told.sources.push((trip.source, Duration::from_nanos(trip.time_ns)));
+                batch.sources.push((wakeup.source, Duration::from_nanos(wakeup.time_ns)));
             }
         }
-        Ok(told)
+        Ok(batch)
     }
 }

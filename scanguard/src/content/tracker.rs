@@ -1,0 +1,342 @@
+//! The recent messages of each source, in bounded memory. If there are too many sources, it forgets the least
+//! important ones.
+//!
+//! Two [`ContentStats`] together answer for a window. The second begins half a window after the first. Every message
+//! goes into both. Rules see the first, and at the end of its window the second takes its place. So a rule sees at
+//! least half a window and never more than one, and nothing has to be added up.
+//!
+//! Messages within a connection are kept apart from those that anybody could have sent: nobody is accused of forged
+//! packets together with his own requests.
+
+use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
+
+use scanguard_common::address::Address;
+
+use super::{
+    ContentEvent, Hello, Oddity, Proof, Query, Request, Said,
+    lists::Sensitivity,
+    names,
+    salt::Salt,
+    settings::Settings,
+    stats::{Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
+    text::printable,
+};
+
+/// How many requests of one source may wait for their answer: more than the connections that scanners and browsers
+/// open at once.
+const MAX_PENDING: usize = 64;
+
+/// DNS: the class of questions about the server itself, and the types that ask for much (RFC 1035, 3.2).
+const CHAOS: u16 = 3;
+const ANY: u16 = 255;
+const AXFR: u16 = 252;
+/// The changes of a zone since a version (RFC 1995).
+const IXFR: u16 = 251;
+/// Names of the class CHAOS that ask for the version. Researchers who measure networks ask for other ones
+/// (hostname.bind, id.server: RFC 4892).
+const VERSIONS: [&str; 3] = ["version.bind", "version.server", "authors.bind"];
+
+/// One source.
+struct Client {
+    older: ContentStats,
+    younger: Option<Box<ContentStats>>,
+    /// The request that waits for its answer, by the client's port. Without pipelining, each connection has one. A
+    /// second one means that the answer to the first was not seen.
+    pending: Vec<(u16, Pending)>,
+    /// The name of the last zone transfer that was requested.
+    transfer: Option<u64>,
+    /// Requests with a cut path.
+    cut: u64,
+}
+
+impl Client {
+    fn new(at: Duration) -> Self {
+        Self { older: ContentStats::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
+    }
+
+    /// Forgets messages older than the window.
+    fn turn(&mut self, at: Duration, window: Duration) {
+        let age = |stats: &ContentStats| at.saturating_sub(stats.since);
+        if age(&self.older) >= window {
+            self.older = self
+                .younger
+                .take()
+                .filter(|stats| age(stats) < window)
+                .map_or_else(|| ContentStats::new(at), |stats| *stats);
+        }
+        if self.younger.is_none() && age(&self.older) >= window / 2 {
+            self.younger = Some(Box::new(ContentStats::new(at)));
+        }
+    }
+
+    fn each(&mut self, mut add: impl FnMut(&mut ContentStats)) {
+        add(&mut self.older);
+        self.younger.as_deref_mut().into_iter().for_each(add);
+    }
+
+    /// Forgets all texts.
+    fn redact(&mut self) {
+        self.each(ContentStats::redact);
+        self.pending.iter_mut().for_each(|(_, request)| request.example = None);
+    }
+
+    fn wants_example(&self, tells: bool) -> bool {
+        self.older.wants_example(tells)
+            || self.younger.as_deref().is_some_and(|stats| stats.wants_example(tells))
+    }
+
+    fn example(&mut self, text: &str, tells: bool) {
+        self.each(|stats| stats.add_example(text, tells));
+    }
+
+    fn wait(&mut self, port: u16, request: Pending) {
+        if let Some((_, before)) = self.pending.iter_mut().find(|(one, _)| *one == port) {
+            *before = request;
+            return;
+        }
+        if self.pending.len() == MAX_PENDING {
+            self.pending.remove(0);
+        }
+        self.pending.push((port, request));
+    }
+
+    /// Whether the next bytes on a connection still belong to the body of its request.
+    fn is_uploading(&self, port: Option<u16>) -> bool {
+        self.pending.iter().any(|(one, request)| Some(*one) == port && request.is_open)
+    }
+
+    fn settle(&mut self, status: u16, request: Option<&Pending>) {
+        let verdict = match request {
+            Some(Pending { path: None, .. }) => Verdict::Moot,
+            Some(_) | None => Verdict::of(status),
+        };
+        self.each(|stats| stats.settle(verdict, request));
+        let example = request.and_then(|request| request.example.as_deref());
+        if let (Verdict::Missed, Some(example)) = (verdict, example) {
+            self.example(example, true);
+        }
+    }
+}
+
+/// All sources.
+pub struct ContentTracker {
+    settings: Settings,
+    salt: Salt,
+    by_source: HashMap<(Address, Proof), Client>,
+    evictions: u64,
+    swept: Duration,
+    /// Whether answers are seen on the wire: only then does a missing answer mean that there is none yet.
+    sees_answers: bool,
+}
+
+impl Default for ContentTracker {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            salt: Salt::default(),
+            by_source: HashMap::new(),
+            evictions: 0,
+            swept: Duration::ZERO,
+            sees_answers: false,
+        }
+    }
+}
+
+impl ContentTracker {
+    /// Sets the salt of hashes. To be called before the first message.
+    pub fn set_salt(&mut self, salt: Salt) {
+        self.salt = salt;
+    }
+
+    /// Changes the settings. Earlier messages stay, except for texts that may no longer be kept.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        if settings.redact {
+            self.by_source.values_mut().for_each(Client::redact);
+        }
+        self.settings = settings;
+    }
+
+    /// The remembered messages of a source, for one kind of proof.
+    pub fn of(&self, source: &Address, proof: Proof) -> Option<&ContentStats> {
+        self.by_source.get(&(*source, proof)).map(|client| &client.older)
+    }
+
+    /// Adds a message. Returns the recent messages of its source, including this one.
+    pub fn hear(&mut self, event: &ContentEvent, at: Duration) -> &ContentStats {
+        let ContentEvent { source, client_port, proof, said, .. } = event;
+        let key = (*source, *proof);
+        if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
+            self.evict();
+        }
+        self.sees_answers |= matches!(said, Said::Status(_));
+        let Self { settings, salt, by_source, sees_answers, .. } = self;
+        let client = by_source.entry(key).or_insert_with(|| Client::new(at));
+        client.turn(at, settings.window);
+        client.each(|stats| stats.last = at);
+        let digest = Digest { settings, salt };
+        match said {
+            // A line of an upload, at the beginning of a segment.
+            Said::Request(_) if *sees_answers && client.is_uploading(*client_port) => {}
+            Said::Request(request) => digest.request(client, request, *client_port),
+            Said::Status(status) => {
+                let place =
+                    client.pending.iter().position(|(port, _)| *port == client_port.unwrap_or_default());
+                let request = place.map(|place| client.pending.swap_remove(place).1);
+                client.settle(*status, request.as_ref());
+            }
+            Said::Hello(hello) => digest.hello(client, hello),
+            Said::Query(query) => digest.query(client, query),
+            Said::Answer { code, name } => digest.answer(client, *code, name),
+            Said::Junk(junk) => client.each(|stats| stats.count_malformed(*junk)),
+        }
+        &client.older
+    }
+
+    /// Forgets the messages of a source, because they were reported.
+    pub fn forget(&mut self, source: &Address) {
+        for proof in [Proof::Connection, Proof::None] {
+            self.by_source.remove(&(*source, proof));
+        }
+    }
+
+    /// Forgets sources that were quiet for a window.
+    pub fn expire(&mut self, at: Duration) {
+        let window = self.settings.window;
+        if at.saturating_sub(self.swept) < window / 16 {
+            return;
+        }
+        self.swept = at;
+        self.by_source.retain(|_, client| at.saturating_sub(client.older.last) < window);
+    }
+
+    /// Forgets one in sixteen: first sources whose addresses may be forged, then those with a single message, then
+    /// those that were quiet longest. So packets from everywhere push out no real source.
+    fn evict(&mut self) {
+        let rank = |(key, client): (&(Address, Proof), &Client)| {
+            (key.1, client.older.said.min(2), client.older.last, *key)
+        };
+        let mut ranks: Vec<_> = self.by_source.iter().map(rank).collect();
+        // A reload may have lowered the limit.
+        let cap = self.settings.max_visitors as usize;
+        let excess = (ranks.len() + 1).saturating_sub(cap - cap / 16).clamp(1, ranks.len());
+        ranks.select_nth_unstable(excess - 1);
+        for (.., key) in ranks.into_iter().take(excess) {
+            self.by_source.remove(&key);
+        }
+        self.evictions += excess as u64;
+    }
+
+    /// How many sources are remembered. A source with both kinds of proof counts twice.
+    pub fn len(&self) -> usize {
+        self.by_source.len()
+    }
+
+    /// Whether no source is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.by_source.is_empty()
+    }
+
+    /// How many sources were forgotten because there were too many.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+}
+
+/// Digests messages.
+struct Digest<'v> {
+    settings: &'v Settings,
+    salt: &'v Salt,
+}
+
+impl Digest<'_> {
+    fn name<'u>(&self, name: &'u str) -> Option<(names::Key, Option<&'u str>)> {
+        Some((names::key(name, self.salt)?, (!self.settings.redact).then_some(name)))
+    }
+
+    fn request(&self, client: &mut Client, request: &Request, client_port: Option<u16>) {
+        let Request { path, is_cut, is_open, host, agent, referer, oddities, status, method: _ } = request;
+        let lists = &self.settings.lists;
+        // A long path that is cut counts as a new path each time, since anything may follow it: `/././` and so on is
+        // nothing to a server.
+        client.cut += u64::from(*is_cut);
+        let is_ignored = self.settings.ignore.has(path);
+        let hash = (!is_ignored).then(|| self.salt.hash_one((path.as_str(), is_cut.then_some(client.cut))));
+        let asked = Asked {
+            path: hash,
+            host: host.as_deref().and_then(|host| self.name(host)),
+            sensitivity: lists.paths.sensitivity(path).map(|sensitivity| match sensitivity {
+                // A client that a page sent does not know what it requests: any page may have it as a picture.
+                _ if referer.is_some() => Sensitivity::Somewhere,
+                // A target that leaves the directory is not deeper within the site.
+                Sensitivity::Deeper if oddities.contains(&Oddity::Traversal) => Sensitivity::Nowhere,
+                other => other,
+            }),
+            tool: agent.as_deref().and_then(|agent| lists.agents.tool(agent)),
+            is_referred: referer.is_some(),
+            oddities,
+        };
+        client.each(|stats| stats.ask(&asked));
+        let names_it = !self.settings.redact;
+        if names_it && client.wants_example(asked.sensitivity.is_some()) {
+            client.example(&printable(path), asked.sensitivity.is_some());
+        }
+        let pending = Pending {
+            path: hash,
+            host: asked.host.map(|(key, _)| key),
+            sensitivity: asked.sensitivity,
+            is_open: *is_open,
+            is_proxied: oddities.contains(&Oddity::Proxy),
+            example: (names_it
+                && !is_ignored
+                && client.pending.len() < MAX_EXAMPLES
+                && client.wants_example(true))
+            .then(|| printable(path)),
+        };
+        match (status, client_port) {
+            (Some(status), _) => client.settle(*status, Some(&pending)),
+            (None, Some(port)) => client.wait(port, pending),
+            (None, None) => {}
+        }
+    }
+
+    fn hello(&self, client: &mut Client, hello: &Hello) {
+        let Hello { server_name, ja4 } = hello;
+        let greeted = Greeted {
+            name: server_name.as_deref().and_then(|name| self.name(name)),
+            ja4: ja4.as_deref().map(|ja4| (self.salt.hash_one(ja4), ja4)),
+            tool: ja4.as_deref().and_then(|ja4| self.settings.lists.ja4.tool(ja4)),
+        };
+        client.each(|stats| stats.greet(&greeted));
+    }
+
+    fn query(&self, client: &mut Client, query: &Query) {
+        let Query { name, kind, class } = query;
+        let asked_kind = match (*class, *kind) {
+            (CHAOS, _) if VERSIONS.contains(&name.as_str()) => QueryKind::Version,
+            (_, ANY) => QueryKind::Any,
+            _ => QueryKind::Name,
+        };
+        if matches!(*kind, AXFR | IXFR) {
+            client.transfer = Some(self.salt.hash_one(name.as_str()));
+        }
+        let of_zone = (*class != CHAOS).then(|| self.name(name)).flatten();
+        client.each(|stats| stats.query(asked_kind, of_zone));
+        if !self.settings.redact && client.wants_example(asked_kind != QueryKind::Name) {
+            client.example(&printable(name), asked_kind != QueryKind::Name);
+        }
+    }
+
+    fn answer(&self, client: &mut Client, code: u16, name: &str) {
+        let key = names::key(name, self.salt);
+        client.each(|stats| stats.answer(code, key));
+        if client.transfer.is_some_and(|asked| asked == self.salt.hash_one(name)) {
+            client.transfer = None;
+            if code != NOERROR {
+                client.each(ContentStats::refuse_transfer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
