@@ -25,7 +25,7 @@ pub mod visitors;
 
 use std::net::IpAddr;
 
-use scanguard_common::address::Address;
+use scanguard_common::{address::Address, numbered};
 
 pub use self::heard::{Dns, Heard, Tls, Web};
 
@@ -116,41 +116,23 @@ pub struct Request {
     pub status: Option<u16>,
 }
 
-/// Something in a request that no browser writes.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Oddity {
-    /// A method that HTTP has not (RFC 9110, WebDAV, and PATCH are known).
-    Method,
-    /// HTTP/1.1 without a Host header, in a request whose headers were seen whole.
-    NoHost,
-    /// An absolute target, or CONNECT, which clients write to a proxy only: where it is refused, an open one is looked for.
-    Proxy,
-    /// `..` in the path, or an encoding of it.
-    Traversal,
-    /// `${jndi:` and its disguises, in path, query or headers.
-    Jndi,
-    /// Tell-tale parts of SQL, scripts or commands in path or query.
-    Injection,
-    /// Bytes that may not be in a request line.
-    Binary,
-}
-
-impl Oddity {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Method, Self::NoHost, Self::Proxy, Self::Traversal, Self::Jndi, Self::Injection, Self::Binary];
-
-    /// The name in findings.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::NoHost => "no_host",
-            Self::Proxy => "proxy",
-            Self::Traversal => "traversal",
-            Self::Jndi => "jndi",
-            Self::Injection => "injection",
-            Self::Binary => "binary",
-        }
+numbered! {
+    /// Something in a request that no browser writes.
+    Oddity {
+        /// A method that HTTP has not (RFC 9110, WebDAV, and PATCH are known).
+        Method = "method",
+        /// HTTP/1.1 without a Host header, in a request whose headers were seen whole.
+        NoHost = "no_host",
+        /// An absolute target, or CONNECT, which clients write to a proxy only: where it is refused, an open one is looked for.
+        Proxy = "proxy",
+        /// `..` in the path, or an encoding of it.
+        Traversal = "traversal",
+        /// `${jndi:` and its disguises, in path, query or headers.
+        Jndi = "jndi",
+        /// Tell-tale parts of SQL, scripts or commands in path or query.
+        Injection = "injection",
+        /// Bytes that may not be in a request line.
+        Binary = "binary",
     }
 }
 

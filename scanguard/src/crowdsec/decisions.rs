@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
+use scanguard_common::numbered;
 use serde::{Deserialize, Deserializer};
 
 use super::alerts::is_own;
@@ -70,38 +71,21 @@ struct Decision {
     value: String,
 }
 
-/// What became of a decision that was new.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Fate {
-    /// It is kept, for the policy to judge.
-    Kept,
-    /// It follows from what this machine pushed.
-    Own,
-    /// It is about something else than an address or a network.
-    Scope,
-    /// It is no ban.
-    Kind,
-    /// It cannot be read.
-    Malformed,
-    /// There is no room.
-    LeftOut,
-}
-
-impl Fate {
-    /// All.
-    pub const ALL: [Self; 6] =
-        [Self::Kept, Self::Own, Self::Scope, Self::Kind, Self::Malformed, Self::LeftOut];
-
-    /// The name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Kept => "kept",
-            Self::Own => "own",
-            Self::Scope => "other_scope",
-            Self::Kind => "other_type",
-            Self::Malformed => "malformed",
-            Self::LeftOut => "left_out",
-        }
+numbered! {
+    /// What became of a decision that was new.
+    Fate {
+        /// It is kept, for the policy to judge.
+        Kept = "kept",
+        /// It follows from what this machine pushed.
+        Own = "own",
+        /// It is about something else than an address or a network.
+        Scope = "other_scope",
+        /// It is no ban.
+        Kind = "other_type",
+        /// It cannot be read.
+        Malformed = "malformed",
+        /// There is no room.
+        LeftOut = "left_out",
     }
 }
 

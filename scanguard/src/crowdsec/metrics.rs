@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec, IntGauge};
+use scanguard_common::numbered;
 
 use super::{
     QUEUE,
@@ -11,49 +12,27 @@ use super::{
 };
 use crate::metrics::{Register, level};
 
-/// What the Local API is asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Request {
-    /// To log this machine in.
-    Login,
-    /// To take alerts.
-    Alerts,
-    /// For decisions.
-    Decisions,
-}
-
-impl Request {
-    const ALL: [Self; 3] = [Self::Login, Self::Alerts, Self::Decisions];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::Alerts => "alerts",
-            Self::Decisions => "decisions",
-        }
+numbered! {
+    /// What the Local API is asked for.
+    Request {
+        /// To log this machine in.
+        Login = "login",
+        /// To take alerts.
+        Alerts = "alerts",
+        /// For decisions.
+        Decisions = "decisions",
     }
 }
 
-/// What became of an alert.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AlertOutcome {
-    /// The Local API took it.
-    Pushed,
-    /// There was no room for it in the queue.
-    LeftOut,
-    /// The Local API refused it, each time that it was tried.
-    Refused,
-}
-
-impl AlertOutcome {
-    const ALL: [Self; 3] = [Self::Pushed, Self::LeftOut, Self::Refused];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Pushed => "pushed",
-            Self::LeftOut => "left_out",
-            Self::Refused => "refused",
-        }
+numbered! {
+    /// What became of an alert.
+    AlertOutcome {
+        /// The Local API took it.
+        Pushed = "pushed",
+        /// There was no room for it in the queue.
+        LeftOut = "left_out",
+        /// The Local API refused it, each time that it was tried.
+        Refused = "refused",
     }
 }
 

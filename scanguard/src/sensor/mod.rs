@@ -38,6 +38,7 @@ use ipnet::IpNet;
 use scanguard_common::{
     account::{self, SourceState},
     address::Address,
+    numbered,
     tally::Tally,
 };
 
@@ -62,25 +63,13 @@ pub struct Poll {
     pub whole: Option<Whole>,
 }
 
-/// Why the whole table of sources was read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Whole {
-    /// An agent before this one used the table: what it has read is not known.
-    Takeover,
-    /// So many sources did something that the list of them was overwritten before it was read.
-    Overflow,
-}
-
-impl Whole {
-    /// All.
-    pub const ALL: [Self; 2] = [Self::Takeover, Self::Overflow];
-
-    /// The name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Takeover => "takeover",
-            Self::Overflow => "overflow",
-        }
+numbered! {
+    /// Why the whole table of sources was read.
+    Whole {
+        /// An agent before this one used the table: what it has read is not known.
+        Takeover = "takeover",
+        /// So many sources did something that the list of them was overwritten before it was read.
+        Overflow = "overflow",
     }
 }
 
