@@ -2,9 +2,12 @@
 
 use crate::address::Address;
 
+/// An enumeration without data: each variant has a label, its number is its place in arrays. It gets `ALL`, `label`,
+/// `from_label` and `index`, and, if a name stands in brackets, a constant of that name: how many variants there are.
+#[macro_export]
 macro_rules! numbered {
     (
-        $(#[$meta:meta])* $name:ident[$count:ident] {
+        $(#[$meta:meta])* $name:ident$([$count:ident])? {
             $($(#[$variant_meta:meta])* $variant:ident = $label:literal,)+
         }
     ) => {
@@ -34,11 +37,13 @@ macro_rules! numbered {
             }
         }
 
-        #[doc = concat!("How many [`", stringify!($name), "`] there are.")]
-        pub const $count: usize = $name::ALL.len();
+        $(
+            #[doc = concat!("How many [`", stringify!($name), "`] there are.")]
+            pub const $count: usize = $name::ALL.len();
+        )?
     };
 }
-pub(crate) use numbered;
+pub use numbered;
 
 numbered! {
     /// What a packet probes for, in the words of nmap and hping. The flags of ECN are ignored.

@@ -25,7 +25,7 @@ pub mod tracker;
 
 use std::net::IpAddr;
 
-use scanguard_common::address::Address;
+use scanguard_common::{address::Address, numbered};
 
 pub use self::stats::{ContentStats, Dns, Tls, Web};
 
@@ -116,42 +116,24 @@ pub struct Request {
     pub status: Option<u16>,
 }
 
-/// An oddity of a request, which no browser writes.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Oddity {
-    /// A method that HTTP does not have (RFC 9110, WebDAV, and PATCH are known).
-    Method,
-    /// HTTP/1.1 without a Host header, in a request with complete headers.
-    NoHost,
-    /// An absolute target, or CONNECT. Clients write these only to a proxy. If it is refused, the client searches for
-    /// an open proxy.
-    Proxy,
-    /// `..` in the path, or an encoding of it.
-    Traversal,
-    /// `${jndi:` and its disguises, in path, query or headers.
-    Jndi,
-    /// Typical parts of SQL, scripts or commands in path or query.
-    Injection,
-    /// Bytes that a request line must not have.
-    Binary,
-}
-
-impl Oddity {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Method, Self::NoHost, Self::Proxy, Self::Traversal, Self::Jndi, Self::Injection, Self::Binary];
-
-    /// The name in findings.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::NoHost => "no_host",
-            Self::Proxy => "proxy",
-            Self::Traversal => "traversal",
-            Self::Jndi => "jndi",
-            Self::Injection => "injection",
-            Self::Binary => "binary",
-        }
+numbered! {
+    /// An oddity of a request, which no browser writes.
+    Oddity {
+        /// A method that HTTP does not have (RFC 9110, WebDAV, and PATCH are known).
+        Method = "method",
+        /// HTTP/1.1 without a Host header, in a request with complete headers.
+        NoHost = "no_host",
+        /// An absolute target, or CONNECT. Clients write these only to a proxy. If it is refused, the client searches for
+        /// an open proxy.
+        Proxy = "proxy",
+        /// `..` in the path, or an encoding of it.
+        Traversal = "traversal",
+        /// `${jndi:` and its disguises, in path, query or headers.
+        Jndi = "jndi",
+        /// Typical parts of SQL, scripts or commands in path or query.
+        Injection = "injection",
+        /// Bytes that a request line must not have.
+        Binary = "binary",
     }
 }
 

@@ -18,6 +18,7 @@ pub mod socket;
 
 use std::net::IpAddr;
 
+use scanguard_common::numbered;
 use tokio::sync::oneshot;
 
 use self::{
@@ -89,34 +90,19 @@ pub struct Request {
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// What became of a request, for the metrics.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    /// It was answered or carried out.
-    Done,
-    /// The agent said no.
-    Refused,
-    /// It was no request that there is.
-    Invalid,
-    /// The peer has no right to ask.
-    Forbidden,
-    /// The agent did not answer in time.
-    Busy,
-}
-
-impl Outcome {
-    /// All.
-    pub const ALL: [Self; 5] = [Self::Done, Self::Refused, Self::Invalid, Self::Forbidden, Self::Busy];
-
-    /// The name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Invalid => "invalid",
-            Self::Forbidden => "forbidden",
-            Self::Busy => "busy",
-        }
+numbered! {
+    /// What became of a request, for the metrics.
+    Outcome {
+        /// It was answered or carried out.
+        Done = "done",
+        /// The agent said no.
+        Refused = "refused",
+        /// It was no request that there is.
+        Invalid = "invalid",
+        /// The peer has no right to ask.
+        Forbidden = "forbidden",
+        /// The agent did not answer in time.
+        Busy = "busy",
     }
 }
 

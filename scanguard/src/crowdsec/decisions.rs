@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
+use scanguard_common::numbered;
 use serde::{Deserialize, Deserializer};
 
 use super::alerts::is_own;
@@ -70,38 +71,21 @@ struct Decision {
     value: String,
 }
 
-/// The result for a new decision.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Fate {
-    /// It is kept, and the policy judges it.
-    Kept,
-    /// It follows from this machine's own alert.
-    Own,
-    /// It is not about an address or a network.
-    Scope,
-    /// It is no ban.
-    Kind,
-    /// It cannot be read.
-    Malformed,
-    /// There is no room.
-    LeftOut,
-}
-
-impl Fate {
-    /// All.
-    pub const ALL: [Self; 6] =
-        [Self::Kept, Self::Own, Self::Scope, Self::Kind, Self::Malformed, Self::LeftOut];
-
-    /// The name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Kept => "kept",
-            Self::Own => "own",
-            Self::Scope => "other_scope",
-            Self::Kind => "other_type",
-            Self::Malformed => "malformed",
-            Self::LeftOut => "left_out",
-        }
+numbered! {
+    /// The result for a new decision.
+    Fate {
+        /// It is kept, and the policy judges it.
+        Kept = "kept",
+        /// It follows from this machine's own alert.
+        Own = "own",
+        /// It is not about an address or a network.
+        Scope = "other_scope",
+        /// It is no ban.
+        Kind = "other_type",
+        /// It cannot be read.
+        Malformed = "malformed",
+        /// There is no room.
+        LeftOut = "left_out",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec, IntGauge};
+use scanguard_common::numbered;
 
 use super::{
     QUEUE,
@@ -11,49 +12,27 @@ use super::{
 };
 use crate::metrics::{Register, level};
 
-/// A kind of request to the Local API.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Request {
-    /// Log this machine in.
-    Login,
-    /// Push alerts.
-    Alerts,
-    /// Pull decisions.
-    Decisions,
-}
-
-impl Request {
-    const ALL: [Self; 3] = [Self::Login, Self::Alerts, Self::Decisions];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::Alerts => "alerts",
-            Self::Decisions => "decisions",
-        }
+numbered! {
+    /// A kind of request to the Local API.
+    Request {
+        /// Log this machine in.
+        Login = "login",
+        /// Push alerts.
+        Alerts = "alerts",
+        /// Pull decisions.
+        Decisions = "decisions",
     }
 }
 
-/// The result for an alert.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AlertOutcome {
-    /// The Local API took it.
-    Pushed,
-    /// There was no room for it in the queue.
-    LeftOut,
-    /// The Local API refused it at each try.
-    Refused,
-}
-
-impl AlertOutcome {
-    const ALL: [Self; 3] = [Self::Pushed, Self::LeftOut, Self::Refused];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Pushed => "pushed",
-            Self::LeftOut => "left_out",
-            Self::Refused => "refused",
-        }
+numbered! {
+    /// The result for an alert.
+    AlertOutcome {
+        /// The Local API took it.
+        Pushed = "pushed",
+        /// There was no room for it in the queue.
+        LeftOut = "left_out",
+        /// The Local API refused it at each try.
+        Refused = "refused",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
-use scanguard_common::{account::Sample, address::Address, oracle::Reach, outcome::ProbeClass};
+use scanguard_common::{account::Sample, address::Address, numbered, oracle::Reach, outcome::ProbeClass};
 
 use super::{
     Confidence, Evidence, Rule, Severity, Technique,
@@ -403,28 +403,15 @@ fn target(sample: &Sample) -> Option<Target> {
     })
 }
 
-/// What is told of a finding.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum EventKind {
-    /// It is new.
-    Opened,
-    /// It goes on: ten times the probes since it was told last, or more is known of it.
-    Updated,
-    /// It is over, or the agent ends.
-    Closed,
-}
-
-impl EventKind {
-    /// All, in the order of a life.
-    pub const ALL: [Self; 3] = [Self::Opened, Self::Updated, Self::Closed];
-
-    /// The name in the output and in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Updated => "updated",
-            Self::Closed => "closed",
-        }
+numbered! {
+    /// What is told of a finding.
+    EventKind {
+        /// It is new.
+        Opened = "opened",
+        /// It goes on: ten times the probes since it was told last, or more is known of it.
+        Updated = "updated",
+        /// It is over, or the agent ends.
+        Closed = "closed",
     }
 }
 

@@ -1,100 +1,53 @@
 //! Metrics of connections to the metrics listener and to the control socket.
 
 use prometheus::{IntCounterVec, IntGaugeVec};
+use scanguard_common::numbered;
 
 use crate::metrics::{Register, level};
 
-/// The listener.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Listener {
-    /// The metrics listener.
-    Metrics,
-    /// The control socket.
-    Control,
-}
-
-impl Listener {
-    const ALL: [Self; 2] = [Self::Metrics, Self::Control];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Control => "control",
-        }
+numbered! {
+    /// The listener.
+    Listener {
+        /// The metrics listener.
+        Metrics = "metrics",
+        /// The control socket.
+        Control = "control",
     }
 }
 
-/// Why the agent ended a connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CutOff {
-    /// It made room for a newer one.
-    Displaced,
-    /// There was no room, and no other connection could be removed.
-    NoRoom,
-    /// No whole head of a request arrived in time.
-    HeadTimeout,
-    /// A request and its answer took too long.
-    RequestTimeout,
-    /// The client did not take its answer.
-    Stalled,
-    /// The head of a request was too large.
-    HeadTooLarge,
-    /// The body of a request was too large.
-    BodyTooLarge,
-    /// It did not speak HTTP.
-    Invalid,
-    /// It failed before HTTP: at TLS, or at the check of the peer.
-    Handshake,
-}
-
-impl CutOff {
-    const ALL: [Self; 9] = [
-        Self::Displaced,
-        Self::NoRoom,
-        Self::HeadTimeout,
-        Self::RequestTimeout,
-        Self::Stalled,
-        Self::HeadTooLarge,
-        Self::BodyTooLarge,
-        Self::Invalid,
-        Self::Handshake,
-    ];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Displaced => "displaced",
-            Self::NoRoom => "no_room",
-            Self::HeadTimeout => "head_timeout",
-            Self::RequestTimeout => "request_timeout",
-            Self::Stalled => "stalled",
-            Self::HeadTooLarge => "head_too_large",
-            Self::BodyTooLarge => "body_too_large",
-            Self::Invalid => "invalid",
-            Self::Handshake => "handshake",
-        }
+numbered! {
+    /// Why the agent ended a connection.
+    CutOff {
+        /// It made room for a newer one.
+        Displaced = "displaced",
+        /// There was no room, and no other connection could be removed.
+        NoRoom = "no_room",
+        /// No whole head of a request arrived in time.
+        HeadTimeout = "head_timeout",
+        /// A request and its answer took too long.
+        RequestTimeout = "request_timeout",
+        /// The client did not take its answer.
+        Stalled = "stalled",
+        /// The head of a request was too large.
+        HeadTooLarge = "head_too_large",
+        /// The body of a request was too large.
+        BodyTooLarge = "body_too_large",
+        /// It did not speak HTTP.
+        Invalid = "invalid",
+        /// It failed before HTTP: at TLS, or at the check of the peer.
+        Handshake = "handshake",
     }
 }
 
-/// Why a request to the metrics listener was refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unauthorized {
-    /// It named no user.
-    NoCredentials,
-    /// There is no such user, or the password is wrong.
-    Wrong,
-    /// Too many passwords are waiting for comparison.
-    Busy,
-}
-
-impl Unauthorized {
-    const ALL: [Self; 3] = [Self::NoCredentials, Self::Wrong, Self::Busy];
-
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::NoCredentials => "no_credentials",
-            Self::Wrong => "wrong_credentials",
-            Self::Busy => "busy",
-        }
+numbered! {
+    /// Why a request to the metrics listener was refused.
+    Unauthorized {
+        /// It named no user.
+        NoCredentials = "no_credentials",
+        /// There is no such user, or the password is wrong.
+        Wrong = "wrong_credentials",
+        /// Too many passwords are waiting for comparison.
+        Busy = "busy",
     }
 }
 

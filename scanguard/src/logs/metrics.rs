@@ -1,50 +1,30 @@
 //! Metrics of access logs. No file name and no address is ever a label.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use scanguard_common::numbered;
 
 use super::reader::Skipped;
 use crate::metrics::{Register, level};
 
-/// What failed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Failed {
-    /// Opening a file.
-    Open,
-    /// Reading a file.
-    Read,
-    /// Reading or writing the state file.
-    State,
-}
-
-impl Failed {
-    const ALL: [Self; 3] = [Self::Open, Self::Read, Self::State];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Read => "read",
-            Self::State => "state",
-        }
+numbered! {
+    /// What failed.
+    Failed {
+        /// Opening a file.
+        Open = "open",
+        /// Reading a file.
+        Read = "read",
+        /// Reading or writing the state file.
+        State = "state",
     }
 }
 
-/// How a followed file was replaced.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Replaced {
-    /// It was renamed or removed.
-    Renamed,
-    /// It was truncated or written anew.
-    Truncated,
-}
-
-impl Replaced {
-    const ALL: [Self; 2] = [Self::Renamed, Self::Truncated];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Renamed => "renamed",
-            Self::Truncated => "truncated",
-        }
+numbered! {
+    /// How a followed file was replaced.
+    Replaced {
+        /// It was renamed or removed.
+        Renamed = "renamed",
+        /// It was truncated or written anew.
+        Truncated = "truncated",
     }
 }
 

@@ -3,43 +3,29 @@
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use scanguard_common::address::{Address, SourceMask};
+use scanguard_common::{
+    address::{Address, SourceMask},
+    numbered,
+};
 
 use super::{client::Trusted, entry::Unparsed, format::Format, lines::Line, settings::Settings};
 use crate::content::{ContentEvent, Proof, Service};
 
-/// Why a line was skipped.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Skipped {
-    /// It is longer than 16 KiB.
-    TooLong,
-    /// It does not have the form of its file's format.
-    Syntax,
-    /// There is no address where the client's should be.
-    Address,
-    /// It is older than `logs.max_age`.
-    Old,
-    /// The client is this host itself: a proxy on this host whose network is not in `logs.trusted_proxies`.
-    Local,
-    /// It came through a trusted proxy that does not give the client's address.
-    Proxy,
-}
-
-impl Skipped {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::TooLong, Self::Syntax, Self::Address, Self::Old, Self::Local, Self::Proxy];
-
-    /// The label in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::TooLong => "too_long",
-            Self::Syntax => "syntax",
-            Self::Address => "address",
-            Self::Old => "old",
-            Self::Local => "local",
-            Self::Proxy => "proxy",
-        }
+numbered! {
+    /// Why a line was skipped.
+    Skipped {
+        /// It is longer than 16 KiB.
+        TooLong = "too_long",
+        /// It does not have the form of its file's format.
+        Syntax = "syntax",
+        /// There is no address where the client's should be.
+        Address = "address",
+        /// It is older than `logs.max_age`.
+        Old = "old",
+        /// The client is this host itself: a proxy on this host whose network is not in `logs.trusted_proxies`.
+        Local = "local",
+        /// It came through a trusted proxy that does not give the client's address.
+        Proxy = "proxy",
     }
 }
 

@@ -1,30 +1,20 @@
 //! Metrics of bans and shields. No address is ever a label.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use scanguard_common::numbered;
 
 use super::{Mode, cause::Origin, refusal::Refusal};
 use crate::metrics::{Register, level};
 
-/// What went wrong with the state file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StateError {
-    /// It could not be read.
-    Read,
-    /// It was corrupt, and moved aside.
-    Corrupt,
-    /// It could not be written.
-    Write,
-}
-
-impl StateError {
-    const ALL: [Self; 3] = [Self::Read, Self::Corrupt, Self::Write];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Corrupt => "corrupt",
-            Self::Write => "write",
-        }
+numbered! {
+    /// What went wrong with the state file.
+    StateError {
+        /// It could not be read.
+        Read = "read",
+        /// It was corrupt, and moved aside.
+        Corrupt = "corrupt",
+        /// It could not be written.
+        Write = "write",
     }
 }
 

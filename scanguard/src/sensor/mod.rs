@@ -38,6 +38,7 @@ use ipnet::IpNet;
 use scanguard_common::{
     account::{self, SourceState},
     address::Address,
+    numbered,
     tally::Tally,
 };
 
@@ -62,25 +63,13 @@ pub struct Poll {
     pub whole: Option<Whole>,
 }
 
-/// Why a poll read the whole table of sources.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Whole {
-    /// An earlier agent used the table: nobody knows what it has read.
-    Takeover,
-    /// So many sources did something that their list was overwritten before it was read.
-    Overflow,
-}
-
-impl Whole {
-    /// All.
-    pub const ALL: [Self; 2] = [Self::Takeover, Self::Overflow];
-
-    /// The name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Takeover => "takeover",
-            Self::Overflow => "overflow",
-        }
+numbered! {
+    /// Why a poll read the whole table of sources.
+    Whole {
+        /// An earlier agent used the table: nobody knows what it has read.
+        Takeover = "takeover",
+        /// So many sources did something that their list was overwritten before it was read.
+        Overflow = "overflow",
     }
 }
 

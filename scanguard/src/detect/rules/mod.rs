@@ -1,5 +1,5 @@
-//! The rules: one file each, which says everything about its rule, and one line each in the registry ([`PROBES`] or
-//! [`CONTENT`]).
+//! The rules: one file each, which says everything about its rule, and one line each in the registry (`PROBES` or
+//! `CONTENT`).
 
 mod block_scan;
 mod dns_enumeration;

@@ -1,32 +1,21 @@
 //! Metrics of the page.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use scanguard_common::numbered;
 
 use crate::metrics::Register;
 
-/// Why an order from the page was not looked at.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum TurnedAway {
-    /// No token is configured.
-    NoToken,
-    /// The token was wrong, or there was none.
-    Wrong,
-    /// There were too many wrong ones.
-    TooMany,
-    /// It was no JSON, as a form of a strange page would send it.
-    ContentType,
-}
-
-impl TurnedAway {
-    const ALL: [Self; 4] = [Self::NoToken, Self::Wrong, Self::TooMany, Self::ContentType];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::NoToken => "no_token",
-            Self::Wrong => "wrong_token",
-            Self::TooMany => "too_many",
-            Self::ContentType => "content_type",
-        }
+numbered! {
+    /// Why an order from the page was not looked at.
+    TurnedAway {
+        /// No token is configured.
+        NoToken = "no_token",
+        /// The token was wrong, or there was none.
+        Wrong = "wrong_token",
+        /// There were too many wrong ones.
+        TooMany = "too_many",
+        /// It was no JSON, as a form of a strange page would send it.
+        ContentType = "content_type",
     }
 }
 

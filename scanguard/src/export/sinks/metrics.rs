@@ -4,29 +4,19 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use prometheus::{IntCounterVec, IntGaugeVec};
+use scanguard_common::numbered;
 
 use crate::metrics::{Register, level};
 
-/// Why an event was never delivered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lost {
-    /// There was no room in the queue.
-    Full,
-    /// The receiver did not want it.
-    Refused,
-    /// The agent ended, or the sink was configured away.
-    Ended,
-}
-
-impl Lost {
-    const ALL: [Self; 3] = [Self::Full, Self::Refused, Self::Ended];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Refused => "refused",
-            Self::Ended => "ended",
-        }
+numbered! {
+    /// Why an event was never delivered.
+    Lost {
+        /// There was no room in the queue.
+        Full = "full",
+        /// The receiver did not want it.
+        Refused = "refused",
+        /// The agent ended, or the sink was configured away.
+        Ended = "ended",
     }
 }
 
