@@ -182,7 +182,7 @@ impl Gate {
         Ok(gate)
     }
 
-    /// How many entries the maps had at the takeover.
+    /// Finds the entries that the maps had at the takeover.
     fn find_present(&mut self) -> Result<(), SensorError> {
         for key in self.bans.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANS, error })?;
