@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_enters_with_its_second_probe_however_late_if_nobody_else_knocks() {
+    fn a_source_enters_with_its_second_probe_however_late_if_no_other_source_takes_its_place() {
         let mut table = Table::new();
         assert!(!table.enters(1));
         assert!(table.enters(1));

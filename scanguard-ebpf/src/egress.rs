@@ -1,4 +1,5 @@
-//! The tcx program: looks at each outgoing packet, notes the answers to sources, and lets the packet go on.
+//! The kernel half of `scanguard_common::egress`: the tcx program. It looks at each outgoing packet, notes the answers
+//! to sources, and lets the packet go on.
 
 use aya_ebpf::{
     bindings::{__sk_buff, tcx_action_base::TCX_NEXT},

@@ -1,5 +1,5 @@
-//! The epoch in which a source's distinct things are kept. It is the agent's. When the agent is gone, the program
-//! moves it on, see `scanguard_common::epoch`.
+//! The kernel half of `scanguard_common::epoch`: the epoch in which a source's distinct things are kept. It is the
+//! agent's. When the agent is gone, the program moves it on.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use scanguard_common::{

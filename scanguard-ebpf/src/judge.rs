@@ -5,7 +5,7 @@ use scanguard_common::{
     abi::Control,
     flow,
     oracle::{self, Decision, Reach},
-    outcome::{Exit, Flow, PROBE_CLASSES, ProbeClass, SegmentKind},
+    outcome::{Exit, Flow, ProbeClass, SegmentKind},
     shield,
 };
 

@@ -23,8 +23,9 @@ use crate::{atomics::Shared, clock, config};
 const PLACES: usize = 4_096;
 /// The bits of an entry with the [`Reach`]. The other bits are the tag of the service.
 const REACH_BITS: u64 = 3;
-/// 2^64 divided by the golden ratio, odd. It spreads the time over all bits of a tag. So no pair of time and version
-/// makes the tag of another pair (Knuth, The Art of Computer Programming, 6.4).
+/// 2^64 divided by the golden ratio, odd. It spreads the time over all bits of a tag. So no time with one version of
+/// the remembered answers makes the tag of another time with another version (Knuth, The Art of Computer Programming,
+/// 6.4).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[btf_map]

@@ -1,4 +1,4 @@
-//! How probes change what is kept of a source.
+//! How probes change the state of a source.
 
 use core::net::Ipv4Addr;
 

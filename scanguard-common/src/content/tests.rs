@@ -1,8 +1,8 @@
-//! Beginnings by table.
+//! Beginnings of payloads, as a table.
 
 use super::*;
 
-/// What a payload begins like, as the programs ask.
+/// The beginning of a payload, determined as in the kernel programs.
 fn of(speaks: Speaks, protocol: u8, is_answer: bool, payload: &[u8]) -> Option<Begins> {
     let mut head = [0; HEAD];
     let len = payload.len().min(HEAD);
@@ -81,7 +81,7 @@ fn what_is_no_request_is_not_sampled() {
     ] {
         assert_eq!(web(payload.as_bytes()), None, "{payload:?}");
     }
-    // A cookie of the remote desktop, and what TLS encrypts.
+    // A cookie of the remote desktop, and data encrypted by TLS.
     assert_eq!(web(b"\x03\x00\x00\x13\x0e\xe0"), None);
     assert_eq!(web(b"\x17\x03\x03\x00\x40GET / HTTP"), None);
 }
@@ -109,7 +109,7 @@ fn status_lines_are_answers() {
     assert_eq!(web(b"HTTP/1.1 404 Not Found\r\n"), None, "a client says none");
 }
 
-/// A message with these flags and so many questions, the root and a type.
+/// A message with these flags and this many questions, each for the root and one type.
 fn dns(flags: u8, questions: u8) -> [u8; 17] {
     [7, 7, flags, 0, 0, questions, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 1]
 }

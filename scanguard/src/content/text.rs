@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Appends bytes in lower case, as DNS master files write them (RFC 1035, 5.1). Unprintable bytes, blanks, backslashes
-/// and the bytes for which `also` is true become `\DDD`. Every byte becomes at most four characters.
+/// and the bytes in `also` become `\DDD`. Every byte becomes at most four characters.
 pub(super) fn push_escaped(text: &mut String, bytes: &[u8], also: &[u8]) {
     for byte in bytes {
         if byte.is_ascii_graphic() && *byte != b'\\' && !also.contains(byte) {

@@ -14,7 +14,7 @@ use super::metrics::{Listener as Name, ListenerMetrics};
 use super::*;
 use crate::export::metrics::{Limits as Caps, Metrics};
 
-/// Quick enough for a test, slow enough for a busy machine.
+/// Short enough for a test, long enough for a busy machine.
 const LIMITS: Limits = Limits {
     connections: 4,
     head: Duration::from_millis(600),
@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits {
     max_head: 8192,
     max_body: 100,
 };
-/// Far more than sockets' buffers hold.
+/// Far more than fits into the buffers of sockets.
 const LARGE: usize = 64 << 20;
 
 struct Server {
@@ -66,7 +66,7 @@ impl Server {
         stream
     }
 
-    /// What it answers until it closes the connection.
+    /// The server's answer until it closes the connection.
     async fn answer(&self, says: &[u8]) -> String {
         rest(self.connect(says).await).await
     }
@@ -82,7 +82,7 @@ impl Server {
         self.count(&format!("scanguard_listener_cut_off_total{labels}"))
     }
 
-    /// Waits for a count; the connection is closed a moment before it is counted.
+    /// Waits for a count: the connection is closed a moment before it is counted.
     async fn expect(&self, reason: &str, count: usize) {
         for _ in 0..500 {
             if self.cut_off(reason) == count {
@@ -109,7 +109,7 @@ async fn events() -> Response {
 
 async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is an end, too.
+    // A reset after the answer is also an end.
     let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "it is still open");
     String::from_utf8_lossy(&answer).into_owned()
@@ -123,7 +123,7 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
     let silent = server.connect(b"").await;
     let mut slow = server.connect(b"GET / HTTP/1.1\r\nX: ").await;
     let drip = async {
-        // A byte now and then is no progress.
+        // Single bytes are no progress.
         while slow.write_all(b"x").await.is_ok() {
             sleep(Duration::from_millis(50)).await;
         }

@@ -1,5 +1,5 @@
-//! Lines as the servers write them. nginx 1.22.1, Apache 2.4.71 and Caddy 2.6.2 wrote the samples themselves, asked the
-//! same by curl and by hand; those of Traefik are made after its documentation and source code.
+//! Lines in the servers' own formats. nginx 1.22.1, Apache 2.4.71 and Caddy 2.6.2 wrote the samples themselves, for
+//! the same requests by curl and by hand. Those of Traefik follow its documentation and source code.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn read_all(reader: &Reader, log: &str) -> (Format, Vec<Result<ContentEvent, Ski
     (format, read)
 }
 
-/// Who said what, in short: source, method, path, status, oddities.
+/// An event in short: source, method, path, status, oddities.
 fn short(said: &ContentEvent) -> String {
     let source = said.source.to_ip();
     match &said.said {
@@ -105,7 +105,7 @@ fn apache() {
     ];
     assert_eq!(shorts(include_str!("samples/apache-combined.log")), expected);
     assert_eq!(shorts(include_str!("samples/apache-vhost.log")), expected);
-    // The common format has no agent.
+    // The common format has no user agent.
     expected[6] = "192.0.2.7 GET /x 404 []";
     assert_eq!(shorts(include_str!("samples/apache-common.log")), expected);
 }
@@ -193,7 +193,7 @@ fn forged_forwarding_is_believed_of_trusted_proxies_only() {
         let all = ["192.0.2.0/24", "203.0.113.0/24", "198.51.100.0/24"];
         assert_eq!(client(&all), Err(Skipped::Proxy));
     }
-    // An agent that Traefik does not escape is no header.
+    // Traefik does not escape user agents: one with quotes is no header.
     let log = include_str!("samples/traefik-common.log");
     let clients = read_all(&reader(&["203.0.113.0/24"]), log).1;
     assert_eq!(clients[2].as_ref().unwrap().source.to_ip().to_string(), "198.51.100.9");
@@ -225,7 +225,7 @@ fn lines_that_say_nothing_are_told_apart() {
     ];
     let now: Timestamp = NOW.parse().unwrap();
     for (line, why) in rows {
-        // The fourth is whole, and said to be of long ago.
+        // The fourth line is whole, with an old time.
         let now = if why == Skipped::Old { now + Duration::from_secs(300) } else { now };
         let read = reader(&[]).read(&mut Format::Auto, line, now);
         assert_eq!(read, Err(why), "{}", String::from_utf8_lossy(line));
@@ -253,7 +253,7 @@ fn the_host_that_was_asked_for_is_not_the_client_though_it_may_be_an_address() {
         let log = format!(r#"{who}[24/Nov/2026:10:22:50 +0000] "GET /.env HTTP/1.1" 404 3 "-" "-""#);
         assert_eq!(shorts(&log), ["192.0.2.7 GET /.env 404 []"], "{who}");
     }
-    // Of three the second may be an ident answer, which the client made up, or the client behind its host.
+    // The second of three words may be an ident answer that the client made up, or the client behind its host.
     let log = r#"203.0.113.9 192.0.2.7 - [24/Nov/2026:10:22:50 +0000] "GET /.env HTTP/1.1" 404 3"#;
     assert_eq!(read_all(&reader(&[]), log).1, [Err(Skipped::Address)]);
 }

@@ -3,7 +3,7 @@ use std::{fs, io, path::PathBuf, ptr::null, thread, time::Duration};
 use super::*;
 use crate::config::{Config, access};
 
-/// Runs something in a thread that is confined for this configuration.
+/// Runs something in a thread with the confinement of this configuration.
 fn confined<T: Send + 'static>(
     config: Config,
     file: PathBuf,
@@ -26,7 +26,8 @@ fn what_the_agent_has_no_use_for_is_refused() {
     let nowhere = c"/nonexistent-scanguard";
     let results = confined(Config::default(), PathBuf::new(), move || {
         let path = nowhere.as_ptr();
-        // SAFETY: paths that end with zero, no memory otherwise; what would succeed without a sandbox has no effect.
+        // SAFETY: paths that end with zero, no memory otherwise. A call that would succeed without a sandbox has no
+        // effect.
         unsafe {
             [
                 ("execve", errno(libc::syscall(libc::SYS_execve, path, null::<u8>(), null::<u8>()))),

@@ -45,7 +45,7 @@ impl Census {
         let began = *self.began.get_or_insert(gained);
         self.found += part;
         if is_last {
-            // On average, half of a round has met the entries that came during it.
+            // On average, a round has counted half of the entries that came during it.
             self.base = i128::from(self.found) - (began + gained) / 2;
             (self.found, self.began) = (0, None);
         }

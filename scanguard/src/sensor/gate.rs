@@ -101,7 +101,7 @@ pub struct Standing {
     pub last: Option<Duration>,
 }
 
-/// The maps, and how many entries they have.
+/// The maps, and the networks in them.
 pub(super) struct Gate {
     bans: HashMap<MapData, [u8; 16], Ban>,
     /// A second handle of this map, for calls that aya does not make.
@@ -114,9 +114,9 @@ pub(super) struct Gate {
     shields_fd: OwnedFd,
     allowed: LpmTrie<MapData, [u8; 16], u32>,
     present: BTreeSet<IpNet>,
-    /// How many entries `shields` has.
+    /// The entries of `shields`.
     shielded: BTreeSet<IpNet>,
-    /// How many of the bans are found by one look-up.
+    /// How many of the bans one look-up finds.
     exact: usize,
     allow_list: BTreeSet<IpNet>,
     allowed_version: u32,
@@ -182,7 +182,7 @@ impl Gate {
         Ok(gate)
     }
 
-    /// How many entries the maps had at the takeover.
+    /// Finds the entries that the maps had at the takeover.
     fn find_present(&mut self) -> Result<(), SensorError> {
         for key in self.bans.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANS, error })?;

@@ -452,7 +452,7 @@ impl KernelSensor {
         self.tell(|control| control.free_entries = free_entries)
     }
 
-    /// How full the maps of what answered are.
+    /// How full the maps with notes of answers are.
     ///
     /// # Errors
     /// A map could not be read.

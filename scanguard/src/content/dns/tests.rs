@@ -23,7 +23,7 @@ fn junk(junk: Junk) -> Said {
     Said::Junk(junk)
 }
 
-/// A query with these flags, counts of questions and of additional records, and content.
+/// A query with these flags, these counts of questions and of additional records, and these contents.
 fn message(flags: u16, questions: u16, additional: u16, content: &[u8]) -> Vec<u8> {
     let header = [7, flags, questions, 0, 0, additional].map(u16::to_be_bytes).concat();
     [&header, content].concat()

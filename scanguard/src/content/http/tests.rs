@@ -119,7 +119,7 @@ fn pipelined_requests_are_all_told() {
         })
         .collect();
     assert_eq!(agents, ["gobuster/3.5", "Fuzz Faster U Fool v1.1.0"]);
-    // After a body of known length, and after a blank line too many.
+    // Behind a body of known length, and behind an extra blank line.
     assert_eq!(requests(&[CURL_POST, b"\r\n", GOBUSTER].concat()).len(), 2);
     // The last one may be cut.
     assert_eq!(requests(&[GOBUSTER, b"GET /x"].concat()).len(), 1);
@@ -220,7 +220,7 @@ proptest! {
             if let Said::Request(Request { method, path, host, agent, referer, .. }) = said {
                 let parts = [Some(method), Some(path), host, agent, referer];
                 let length: usize = parts.iter().flatten().map(String::len).sum();
-                // What is not UTF-8 becomes three bytes.
+                // A byte that is not UTF-8 becomes three bytes.
                 prop_assert!(length <= 3 * bytes.len());
             }
         }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Hellos of real clients; their fingerprints were computed by another program, written from the specification.
+/// Hellos of real clients. Another program, written from the specification, computed their fingerprints.
 const CURL: &[u8] = include_bytes!("../../../../fuzz/corpus/tls/curl");
 const CURL_TLS12: &[u8] = include_bytes!("../../../../fuzz/corpus/tls/curl_tls12");
 const OPENSSL_ALPN: &[u8] = include_bytes!("../../../../fuzz/corpus/tls/openssl_alpn");
@@ -20,7 +20,7 @@ fn some(server_name: &str, ja4: &str) -> (Option<String>, Option<String>) {
     (Some(server_name).filter(|name| !name.is_empty()).map(str::to_owned), Some(ja4.to_owned()))
 }
 
-/// A message in records of so many bytes.
+/// A message in records of this many bytes.
 fn in_records(message: &[u8], length: usize) -> Vec<u8> {
     let record = |part: &[u8]| {
         let length = u16::try_from(part.len()).expect("short").to_be_bytes();
@@ -29,7 +29,7 @@ fn in_records(message: &[u8], length: usize) -> Vec<u8> {
     message.chunks(length).flat_map(record).collect()
 }
 
-/// A hello with these extensions, each with its content.
+/// A hello with these extensions and their contents.
 fn with_extensions(extensions: &[(u16, &[u8])]) -> Vec<u8> {
     let vector = |content: &[u8]| {
         let length = u16::try_from(content.len()).expect("short").to_be_bytes();
@@ -62,7 +62,7 @@ fn a_hello_that_is_split_over_records_is_put_together() {
 
 #[test]
 fn what_follows_a_hello_is_no_part_of_it() {
-    // A change of ciphers, as clients send it for the sake of middleboxes, and early data.
+    // A change of ciphers, which clients send for middleboxes, and early data.
     let followed = [CURL, &[20, 3, 3, 0, 1, 1], &[23, 3, 3, 0, 2, 9, 9]].concat();
     assert_eq!(shown(&followed), shown(CURL));
 }
@@ -93,9 +93,9 @@ fn lengths_that_do_not_fit_are_wrong_not_cut() {
     assert_eq!(hello(&[22, 3, 1, 0, 0]), Err(Junk::Syntax), "an empty record");
     assert_eq!(hello(&[22, 3, 1, 0x40, 1, 1]), Err(Junk::Syntax), "too long a record");
     assert_eq!(hello(&[CURL, &[0]].concat()), hello(CURL));
-    // A length of the message that ends within its extensions.
+    // The length of the message ends within its extensions.
     assert_eq!(with(8, 100), Err(Junk::Syntax));
-    // A list of extensions that is longer than the message, and one that is shorter.
+    // One list of extensions is longer than the message, and one is shorter.
     let mut body = with_extensions(&[(SERVER_NAME, &[0, 4, 0, 0, 1, b'x'])]);
     let at = body.len() - 12 + 1;
     body[at] += 1;
@@ -125,7 +125,7 @@ fn a_name_is_in_lower_case_and_what_no_host_is_called_is_escaped() {
     assert_eq!(named(b"WWW.Example.ORG").as_deref(), Some("www.example.org"));
     assert_eq!(named(b"a b\n\xff").as_deref(), Some(r"a\032b\010\255"));
     assert_eq!(named(b"").as_deref(), Some(""));
-    // Another kind of name than a host's, and none at all.
+    // Another kind of name, and none at all.
     assert_eq!(shown(&with_extensions(&[(SERVER_NAME, &[0, 4, 9, 0, 1, b'x'])])).0, None);
     assert_eq!(shown(&with_extensions(&[(SERVER_NAME, &[0, 0])])).0, None);
     assert_eq!(hello(&with_extensions(&[(SERVER_NAME, &[0, 9, 0])])), Err(Junk::Syntax));

@@ -44,7 +44,7 @@ fn an_answer_is_of_the_request_of_its_connection() {
         on(2, get("/not-there")),
         on(2, Said::Status(404)),
         on(1, Said::Status(200)),
-        // The answer to the first was not seen, and the last is of no request that was.
+        // The answer to the first was not seen, and the last answer belongs to no seen request.
         on(3, get("/lost")),
         on(3, get("/.git/HEAD")),
         on(3, Said::Status(403)),
@@ -54,7 +54,7 @@ fn an_answer_is_of_the_request_of_its_connection() {
     }
     let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
     assert_eq!((stats.web.met, stats.web.missed), (1, 3));
-    // Of two things both may set the same bit.
+    // Two things may set the same bit.
     assert!((1..=2).contains(&stats.web.missed_paths().value), "{}", stats.web.missed_paths());
     assert_eq!(stats.web.missed_sensitive().value, 1);
     assert_eq!(
@@ -65,7 +65,8 @@ fn an_answer_is_of_the_request_of_its_connection() {
 
 #[test]
 fn a_visitor_takes_no_more_memory_than_the_configuration_says() {
-    // Two tallies, each with the names of three times eight parents and with eight examples, and what waits.
+    // Two statistics, each with the names of three times eight parents and with eight examples, and the waiting
+    // requests.
     let names = 3 * 8 * (size_of::<names::Siblings>() + 124);
     let tally = size_of::<ContentStats>() + names + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
     let all =

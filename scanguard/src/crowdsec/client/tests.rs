@@ -48,7 +48,7 @@ async fn nobody_there_and_errors_are_said() {
     assert!(label == "status" && said.len() < 300, "{said}");
     let endpoint = server.endpoint.clone();
     drop(server);
-    // The listener goes with its task.
+    // The listener ends with its task.
     sleep(Duration::from_millis(50)).await;
     let error = Client::new(endpoint, LIMIT).decisions(&"key".to_owned().into(), true).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
@@ -90,7 +90,7 @@ async fn who_is_slow_is_not_waited_for() {
         sleep(Duration::from_secs(60)).await;
     })
     .await;
-    // A byte now and then, for ever.
+    // Single bytes, for ever.
     let drip = Server::new(|_, _, mut stream: TcpStream| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n[").await;
         while stream.write_all(b" ").await.is_ok() {

@@ -3,7 +3,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use super::*;
 use crate::config::Config;
 
-/// A directory that goes away.
+/// A directory that is removed at the end.
 struct Directory(PathBuf);
 
 impl Directory {

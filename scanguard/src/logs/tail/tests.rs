@@ -1,4 +1,4 @@
-//! Real files that are rotated, truncated, removed and brought back.
+//! Real files that are rotated, truncated, removed and restored.
 
 use std::{
     fs::{self, File},
@@ -13,7 +13,7 @@ use super::*;
 use crate::{content::Said, logs::reader::Skipped, metrics::Register};
 use jiff::Timestamp;
 
-/// A directory, and what follows the logs in it.
+/// A directory, and the tail that follows the logs in it.
 struct Place {
     directory: PathBuf,
     settings: Settings,
@@ -26,7 +26,7 @@ const NOTHING: [u32; 0] = [];
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 impl Place {
-    /// Follows files of these names, when `prepare` has made some.
+    /// Follows files with these names, after `prepare` has made some.
     fn new(files: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("scanguard-logs-{}-{number}", std::process::id()));
@@ -39,13 +39,13 @@ impl Place {
         };
         let tail = start(&settings);
         let mut place = Self { directory, settings, tail, written: 0 };
-        // What is there at the first start is passed over.
+        // The lines that exist at the first start are skipped.
         assert_eq!(place.heard(), NOTHING);
         sleep(CLOCK_SLACK * 2);
         place
     }
 
-    /// Adds numbered lines to a file; their numbers.
+    /// Adds numbered lines to a file, and returns their numbers.
     fn write(&mut self, name: &str, count: u32) -> Vec<u32> {
         let mut file = File::options().append(true).create(true).open(self.directory.join(name)).unwrap();
         let numbers: Vec<_> = (self.written..self.written + count).collect();
@@ -60,7 +60,7 @@ impl Place {
         fs::rename(self.directory.join(from), self.directory.join(to)).unwrap();
     }
 
-    /// The numbers of the lines that were read at one look.
+    /// The numbers of the lines that one look has read.
     fn heard(&mut self) -> Vec<u32> {
         let mut heard = numbers(&mut self.tail);
         heard.sort_unstable();
@@ -106,7 +106,7 @@ fn numbers(tail: &mut Tail) -> Vec<u32> {
         .collect()
 }
 
-/// A log with a line that is of no interest any more.
+/// A log with an old line.
 fn old_log(directory: &Path) {
     fs::write(directory.join("access.log"), line(4_000_000)).unwrap();
 }
@@ -151,7 +151,7 @@ fn rotation_by_renaming_loses_nothing_and_reads_nothing_twice() {
     let mut place = Place::new(&["access.log"], old_log);
     let mut written = place.write("access.log", 3);
     place.rename("access.log", "access.log.1");
-    // The server writes to the old file until it is told.
+    // The server writes to the old file until it gets a signal.
     written.extend(place.write("access.log.1", 2));
     let mut heard = place.heard();
     written.extend(place.write("access.log.1", 2));
@@ -203,7 +203,7 @@ fn truncation_loses_nothing_that_was_copied() {
         let path = place.directory.join("access.log");
         fs::copy(&path, place.directory.join("access.log.1")).unwrap();
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-        // More than before, so that its length does not tell.
+        // More than before, so that the length does not show it.
         written.extend(place.write("access.log", 20));
         assert_eq!(place.heard(), written);
     }
@@ -261,7 +261,7 @@ fn links_and_patterns_name_a_file_once() {
         symlink("access.log", directory.join("current")).unwrap();
     });
     assert_eq!(place.write("access.log", 2), place.heard());
-    // A pattern that finds the rotated one too.
+    // A pattern that also matches the rotated file.
     place.rename("access.log", "access.log.1");
     let mut written = place.write("access.log.1", 1);
     written.extend(place.write("access.log", 1));
@@ -270,7 +270,7 @@ fn links_and_patterns_name_a_file_once() {
         assert_eq!(heard, written);
         written = Vec::new();
     }
-    // A link that goes elsewhere.
+    // A link to another directory.
     let written = place.write("other", 3);
     fs::remove_file(place.directory.join("current")).unwrap();
     symlink("other", place.directory.join("current")).unwrap();
@@ -301,7 +301,7 @@ fn of_too_many_files_the_newest_are_followed() {
     let written = [place.write(&format!("{:04}.log", OLD - 1), 2), place.write("named", 1)].concat();
     assert_eq!(place.heard(), written);
     assert_eq!(followed(&place), MAX_FILES);
-    // The next days, each with a file of its own; and one from before that is written to again.
+    // The next days, each with its own file; and an older file that is written to again.
     let until_looked_for = |place: &mut Place| -> Vec<u32> {
         let mut heard: Vec<_> = (0..LOOKS_PER_PATTERN).flat_map(|_| place.heard()).collect();
         heard.sort_unstable();

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A reader that gives a byte at a time, as a slow pipe may.
+/// A reader that gives one byte at a time, like a slow pipe.
 struct Slow<'b>(&'b [u8]);
 
 impl Read for Slow<'_> {
@@ -14,7 +14,7 @@ impl Read for Slow<'_> {
 
 type Seen = (Vec<(Option<String>, Vec<u8>, usize)>, Option<CaptureError>);
 
-/// All packets, and what kept it from reading more.
+/// All packets, and the error that ended the reading.
 fn read(reader: impl Read) -> Seen {
     let mut packets = Vec::new();
     let mut capture = match Capture::open(reader) {
@@ -34,7 +34,7 @@ fn read(reader: impl Read) -> Seen {
     }
 }
 
-/// Numbers in the byte order of a file.
+/// Writes numbers in the byte order of a file.
 #[derive(Clone, Copy, Debug)]
 enum Order {
     Little,
@@ -206,10 +206,10 @@ fn a_link_type_that_is_not_supported_is_named() {
         let said = read(file.as_slice()).1.expect("not supported").to_string();
         assert!(said.starts_with("link type 105 is not supported"), "{said}");
     }
-    // As long as no packet comes from it, it does no harm.
+    // It does no harm as long as no packet comes from it.
     let file = [section(Order::Little), wireless].concat();
     assert!(read(file.as_slice()).1.is_none());
-    // The upper bits tell of frame check sequences.
+    // The upper bits are about frame check sequences.
     assert!(read(pcap(Order::Little, 0xa1b2_c3d4, 0x5400_0001).as_slice()).1.is_none());
 }
 
@@ -224,7 +224,7 @@ fn lengths_of_gigabytes_are_refused_before_anything_is_allocated() {
     file[place..place + 4].copy_from_slice(&0xffff_fff0u32.to_le_bytes());
     let error = read(file.as_slice()).1;
     assert!(matches!(error, Some(CaptureError::TooLong(0xffff_fff0))), "{error:?}");
-    // Within the limit a promise is believed as far as it is kept.
+    // Within the limit, memory is only taken for bytes that arrive.
     let mut file = pcap(Order::Little, 0xa1b2_c3d4, 1);
     file[32..36].copy_from_slice(&(MAX_RECORD as u32).to_le_bytes());
     let mut buffer = Buffer::new(file.as_slice());

@@ -26,7 +26,7 @@ fn driver() -> Driver<SoftwareSensor> {
     Driver::new(SoftwareSensor::new(&config.sensor, 7), pipeline, INTERVAL)
 }
 
-/// A segment without flags to a port: three of them are a finding.
+/// A segment without flags to a port. Three of them are a finding.
 fn null(source: u8, port: u16) -> Vec<u8> {
     let mut frame = vec![0; 54];
     frame[12] = 8;
@@ -44,7 +44,7 @@ fn time(milliseconds: i64) -> Option<Timestamp> {
     Some(Timestamp::from_millisecond(1_700_000_000_000 + milliseconds).unwrap())
 }
 
-/// Drives it by packets: when, who, where to.
+/// Drives it by packets: time, source, target.
 fn events(mut driver: Driver<SoftwareSensor>, packets: &[(i64, u8, u16)]) -> (Vec<Event>, Ended) {
     let mut events = Vec::new();
     for (at, source, port) in packets {
@@ -56,7 +56,7 @@ fn events(mut driver: Driver<SoftwareSensor>, packets: &[(i64, u8, u16)]) -> (Ve
     (events, ended)
 }
 
-/// As [`events`], with a poll at every interval, however long nothing comes.
+/// As [`events`], with a poll at every interval, even in long pauses.
 fn events_without_jumps(packets: &[(i64, u8, u16)]) -> (Vec<Event>, Ended) {
     let mut driver = driver();
     let mut events = Vec::new();

@@ -7,8 +7,8 @@
 //!   them, in one step.
 //! - `scanguard_abi_V-HASH/`: the maps, under the version of the contract and a hash of all that is compiled into
 //!   them or set when they are made (`layout`), with `meta`, which is pinned last: without it, a layout is not
-//!   complete. The same name: the maps are used on. Another: new ones are made, and [`inherit`] copies what the
-//!   old ones say of bans and of who is allowed.
+//!   complete. With the same name, the agent goes on using the maps. Otherwise it makes new ones, and [`inherit`]
+//!   copies bans and allow list from the old ones.
 //!
 //! The directory itself is the lock (`lock`): only the process that has locked it may change its contents.
 

@@ -1,4 +1,4 @@
-//! ContentTracker of a web site, and those who ask a name server.
+//! Visitors of a web site, and those who ask a name server.
 
 use std::{fmt::Write as _, thread, time::Duration};
 
