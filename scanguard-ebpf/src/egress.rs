@@ -11,7 +11,7 @@ use scanguard_common::{
     outcome::{Answer, EgressExit, Flow},
 };
 
-use crate::{config, oracle, packet::SkbPacket, sample, sources, tally};
+use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally};
 
 /// Stands for a SYN, which is none of the kinds of answers.
 const OPENING: u32 = 64;
@@ -55,7 +55,7 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
     // answered for an address that nobody uses.
     let is_forwarded = unsafe { (*ctx).ingress_ifindex } != 0;
     if is_forwarded {
-        oracle::note_live(flow.destination);
+        home::note_live(flow.destination);
     }
     let answer = match what {
         OPENING => return EgressExit::Tcp as u32,
@@ -65,7 +65,7 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         _ => Answer::Reply,
     };
     if matches!(answer, Answer::SynAck) {
-        oracle::note_published(ctx.cast(), flow);
+        home::note_published(flow, || oracle::has_socket(ctx.cast(), flow));
     }
     tally::count_answer(answer as usize);
     let is_noted = config::control().is_some_and(|control| sources::answered(control, answer, flow));

@@ -22,6 +22,7 @@ mod fields;
 mod flows;
 mod gate;
 mod hold;
+mod home;
 mod judge;
 mod lpm;
 mod opaque;

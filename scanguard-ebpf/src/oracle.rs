@@ -1,35 +1,23 @@
-//! The kernel half of `scanguard_common::oracle`: asks the socket tables, and knows which addresses are ours.
+//! The kernel half of `scanguard_common::oracle`: asks the socket tables.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
-    btf_maps::{LpmTrie, LruHashMap},
     helpers::{
         bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_request_sock,
         bpf_skc_to_tcp_sock,
     },
-    macros::btf_map,
 };
 use scanguard_common::{
-    abi::{Control, HOME_LOCAL, HOME_ROUTED, MAX_HOME, MAX_LIVE, MAX_PUBLISHED, ServiceKey},
+    abi::Control,
     address::Address,
-    epoch::is_fresh,
     oracle::{self, Home, Oracle, Reach, Socket},
     outcome::{Flow, Service},
     proof::{self, Expected, Field, Numbers},
 };
 
-use crate::{config, fields::read, lpm::AddressKey, reach};
-
-#[btf_map]
-static HOME: LpmTrie<Address, u32, { MAX_HOME as usize }> = LpmTrie::new();
-
-#[btf_map]
-static LIVE: LruHashMap<Address, u32, { MAX_LIVE as usize }> = LruHashMap::new();
-
-#[btf_map]
-static PUBLISHED: LruHashMap<ServiceKey, u32, { MAX_PUBLISHED as usize }> = LruHashMap::new();
+use crate::{config, fields::read, home, reach};
 
 /// States of `struct bpf_sock` (include/net/tcp_states.h) before a handshake is completed.
 const SYN_SENT: u32 = 2;
@@ -137,6 +125,12 @@ fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
     socket(ctx, flow, look_up, |socket| unsafe { (*socket).state })
 }
 
+/// Whether a socket wants a TCP segment of this flow.
+#[inline(always)]
+pub(crate) fn has_socket(ctx: *mut c_void, flow: &Flow) -> bool {
+    socket_state(ctx, flow, tcp).is_some()
+}
+
 /// The state of the socket that wants a TCP segment, or [`NO_SOCKET`]. It is one function for all callers: if it is
 /// inlined several times, the compiler keeps parts of addresses in registers that the verifier considers unset.
 #[inline(never)]
@@ -186,79 +180,6 @@ fn socket<R>(
     }
 }
 
-#[inline(always)]
-fn is_live(address: Address, control: &Control) -> bool {
-    if reach::is_nothing_noted() {
-        return false;
-    }
-    // SAFETY: a number that other CPUs may change. Any of its values is fine.
-    unsafe { LIVE.get(address) }.is_some_and(|noted| is_fresh(*noted, control.epoch, control.live_epochs))
-}
-
-#[inline(always)]
-fn key(address: Address, service: Service) -> ServiceKey {
-    let Service { protocol, port } = service;
-    ServiceKey { address, port, protocol, ..ServiceKey::NONE }
-}
-
-/// Notes that an address that is routed to this host is in use.
-#[inline(always)]
-pub(crate) fn note_live(address: Address) {
-    if HOME.get(AddressKey::new(address).key()).copied() != Some(HOME_ROUTED) {
-        return;
-    }
-    note(LIVE.get_ptr_mut(address), |control| control.live_epochs, |epoch| LIVE.insert(address, epoch, 0));
-}
-
-/// Notes that a service answered at one of this host's own addresses, unless a socket here belongs to it.
-#[inline(always)]
-pub(crate) fn note_published(ctx: *mut c_void, flow: &Flow) {
-    if HOME.get(AddressKey::new(flow.destination).key()).copied() != Some(HOME_LOCAL) {
-        return;
-    }
-    if socket_state(ctx, flow, tcp).is_some() {
-        return;
-    }
-    let key = key(flow.destination, flow.service);
-    note(
-        PUBLISHED.get_ptr_mut(key),
-        |control| control.published_epochs,
-        |epoch| PUBLISHED.insert(key, epoch, 0),
-    );
-}
-
-/// Brings an entry up to the running epoch. It is written only once in an epoch, because the CPUs would compete for it
-/// otherwise. If it was not valid before, an answer that was remembered as closed or dark may be wrong now.
-#[inline(always)]
-fn note(
-    noted: Option<*mut u32>,
-    max_age: impl FnOnce(&Control) -> u32,
-    insert: impl FnOnce(u32) -> Result<(), i32>,
-) {
-    let Some(control) = config::control() else {
-        return;
-    };
-    let epoch = control.epoch;
-    let was_fresh = match noted {
-        // SAFETY: a value of a map, aligned; other CPUs write the same.
-        Some(noted) => unsafe {
-            let before = noted.read();
-            if before != epoch {
-                noted.write(epoch);
-            }
-            is_fresh(before, epoch, max_age(control))
-        },
-        None => {
-            // There is room: the map evicts.
-            _ = insert(epoch);
-            false
-        }
-    };
-    if !was_fresh {
-        reach::forget();
-    }
-}
-
 impl Oracle for Kernel<'_> {
     #[inline(always)]
     fn tcp(&self, flow: &Flow) -> Socket {
@@ -278,22 +199,12 @@ impl Oracle for Kernel<'_> {
 
     #[inline(always)]
     fn home(&self, address: Address) -> Home {
-        match HOME.get(AddressKey::new(address).key()).copied() {
-            Some(HOME_LOCAL) => Home::Local,
-            Some(HOME_ROUTED) if is_live(address, self.control) => Home::Live,
-            Some(HOME_ROUTED) => Home::Dark,
-            _ => Home::Elsewhere,
-        }
+        home::of(address, self.control)
     }
 
     #[inline(always)]
     fn published(&self, address: Address, service: Service) -> bool {
-        if reach::is_nothing_noted() {
-            return false;
-        }
-        // SAFETY: a number that other CPUs may change. Any of its values is fine.
-        unsafe { PUBLISHED.get(key(address, service)) }
-            .is_some_and(|noted| is_fresh(*noted, self.control.epoch, self.control.published_epochs))
+        home::published(address, service, self.control)
     }
 
     #[inline(always)]
