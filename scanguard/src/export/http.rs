@@ -22,7 +22,7 @@ use super::{
     health::{Health, Unwell},
     metrics::{CONTENT_TYPE, Metrics},
     settings::Settings,
-    web::{self, Door},
+    web::{self, Access},
 };
 use crate::http_server::{self, Limits, metrics::Listener};
 
@@ -46,7 +46,7 @@ pub struct Shared {
     /// What is served at / and below /page; none: a list of the rest.
     pub page: Option<Router>,
     /// Who may ask, and over what.
-    pub door: Arc<Door>,
+    pub access: Arc<Access>,
 }
 
 /// The listener could not be had.
@@ -93,7 +93,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let served = shared.metrics.listeners.of(Listener::Metrics);
-    let door = Arc::clone(&shared.door);
+    let access = Arc::clone(&shared.access);
     let page = shared.page.clone().unwrap_or_else(|| Router::new().route("/", get(landing)));
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -103,9 +103,9 @@ pub async fn serve(
         .merge(page);
     let limits = Limits { connections: settings.max_connections as usize, ..LIMITS };
     let open = |stream| {
-        let (router, door) = (router.clone(), Arc::clone(&door));
+        let (router, access) = (router.clone(), Arc::clone(&access));
         async move {
-            let (stream, visit) = door.open(stream).await?;
+            let (stream, visit) = access.open(stream).await?;
             Ok((stream, router.layer(from_fn_with_state(visit, web::guard))))
         }
     };

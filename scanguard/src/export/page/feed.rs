@@ -18,14 +18,14 @@ use tokio::{
 };
 
 use super::{
-    gate::Gate,
     history::History,
     overview::Overview,
-    seats::{Seat, Seats},
+    slots::{Slot, Slots},
+    token_auth::TokenAuth,
 };
 use crate::control::{
     Answer, Ask,
-    desk::{Desk, NoAnswer},
+    agent_handle::{AgentHandle, NoAnswer},
     listing::MAX_ROWS,
     peer::Peer,
 };
@@ -43,15 +43,15 @@ const _: () = assert!(ROWS <= MAX_ROWS as usize, "no more than at the socket");
 /// The parts of a picture, each by the name of its event, as JSON.
 const PARTS: [&str; 5] = ["overview", "findings", "sources", "bans", "sample"];
 type Parts = [Arc<str>; PARTS.len()];
-/// The last event for a browser whose seat another has taken.
+/// The last event for a browser whose slot another has taken.
 const DISPLACED: &str = "displaced";
 
 /// Makes pictures.
 pub(super) struct Feed {
-    desk: Desk,
+    agent: AgentHandle,
     history: Arc<Mutex<History>>,
-    gate: Arc<Gate>,
-    seats: Arc<Seats>,
+    auth: Arc<TokenAuth>,
+    slots: Arc<Slots>,
     /// The last one; none: nobody looked.
     pictures: watch::Sender<Option<Parts>>,
     /// Somebody has come.
@@ -70,8 +70,13 @@ enum FeedError {
 }
 
 impl Feed {
-    pub(super) fn new(desk: Desk, history: Arc<Mutex<History>>, gate: Arc<Gate>, seats: Arc<Seats>) -> Self {
-        Self { desk, history, gate, seats, pictures: watch::Sender::new(None), wanted: Notify::new() }
+    pub(super) fn new(
+        agent: AgentHandle,
+        history: Arc<Mutex<History>>,
+        auth: Arc<TokenAuth>,
+        slots: Arc<Slots>,
+    ) -> Self {
+        Self { agent, history, auth, slots, pictures: watch::Sender::new(None), wanted: Notify::new() }
     }
 
     /// Makes pictures for as long as there is somebody to see them.
@@ -94,7 +99,7 @@ impl Feed {
     }
 
     async fn look(&self) -> Result<Parts, FeedError> {
-        let picture = match self.desk.ask(Peer::this_process(), Ask::Picture(ROWS)).await? {
+        let picture = match self.agent.ask(Peer::this_process(), Ask::Picture(ROWS)).await? {
             Answer::Picture(picture) => picture,
             Answer::Done(_)
             | Answer::Refused(_)
@@ -107,7 +112,7 @@ impl Feed {
         };
         let sample = self.history.lock().unwrap_or_else(PoisonError::into_inner).last();
         Ok([
-            json(&Overview::of(&picture, self.gate.has_token()))?,
+            json(&Overview::of(&picture, self.auth.has_token()))?,
             json(&picture.findings)?,
             json(&picture.sources.sources)?,
             json(&picture.bans.bans)?,
@@ -115,13 +120,13 @@ impl Feed {
         ])
     }
 
-    /// Gives a browser a seat.
-    pub(super) fn seat(&self, stopped: watch::Receiver<()>) -> Client {
+    /// Gives a browser a slot.
+    pub(super) fn slot(&self, stopped: watch::Receiver<()>) -> Client {
         let mut pictures = self.pictures.subscribe();
         // If there is one already, it is as good as new.
         pictures.mark_changed();
         self.wanted.notify_one();
-        Client { pictures, stopped, sent: None, seat: Some(self.seats.take()) }
+        Client { pictures, stopped, sent: None, slot: Some(self.slots.take()) }
     }
 }
 
@@ -141,18 +146,18 @@ pub(super) struct Client {
     /// What it has been told last.
     sent: Option<Parts>,
     /// None: another browser has it.
-    seat: Option<Seat>,
+    slot: Option<Slot>,
 }
 
 impl Client {
-    /// What is new for it; none: the agent ends, or it has been told that its seat is another's.
+    /// What is new for it; none: the agent ends, or it has been told that its slot is another's.
     pub(super) async fn next(&mut self) -> Option<Vec<Event>> {
         loop {
-            let seat = self.seat.as_mut()?;
+            let slot = self.slot.as_mut()?;
             tokio::select! {
                 biased;
-                () = seat.lost() => {
-                    self.seat = None;
+                () = slot.lost() => {
+                    self.slot = None;
                     return Some(vec![Event::default().event(DISPLACED).data("{}")]);
                 }
                 changed = self.pictures.changed() => changed.ok()?,

@@ -8,14 +8,14 @@
 //! document as text only; the Content-Security-Policy forbids anything else.
 
 mod feed;
-mod gate;
 pub mod history;
 pub mod metrics;
 mod overview;
-mod seats;
 pub mod settings;
+mod slots;
 #[cfg(test)]
 mod tests;
+mod token_auth;
 
 use std::{
     convert::Infallible,
@@ -35,15 +35,15 @@ use tokio::sync::watch;
 
 use self::{
     feed::Feed,
-    gate::Gate,
     history::{History, Levels, Totals},
     metrics::PageMetrics,
-    seats::Seats,
     settings::Settings,
+    slots::Slots,
+    token_auth::TokenAuth,
 };
 use crate::{
     clock::Now,
-    control::{desk::Desk, metrics::ControlMetrics, server::orders},
+    control::{agent_handle::AgentHandle, metrics::ControlMetrics, server::orders},
     secret::Secret,
 };
 
@@ -70,7 +70,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// The page.
 pub struct Page {
     history: Arc<Mutex<History>>,
-    gate: Arc<Gate>,
+    auth: Arc<TokenAuth>,
     max_clients: u32,
     metrics: Arc<PageMetrics>,
 }
@@ -84,7 +84,7 @@ impl Page {
         metrics.limit(settings.max_clients);
         Some(Self {
             history: Arc::new(Mutex::new(History::new(settings.history))),
-            gate: Arc::new(Gate::new(settings.admin_token.as_ref(), Arc::clone(&metrics))),
+            auth: Arc::new(TokenAuth::new(settings.admin_token.as_ref(), Arc::clone(&metrics))),
             max_clients: settings.max_clients,
             metrics,
         })
@@ -92,7 +92,7 @@ impl Page {
 
     /// Takes another token, or none.
     pub fn set_token(&self, token: Option<&Secret>) {
-        self.gate.set(token);
+        self.auth.set(token);
     }
 
     /// Keeps for the charts how it stands after a poll.
@@ -101,11 +101,16 @@ impl Page {
     }
 
     /// What is served. Makes a task which keeps browsers up to date until `stopped`; then no browser is served any more.
-    pub fn serve(&self, desk: Desk, control: Arc<ControlMetrics>, stopped: watch::Receiver<()>) -> Router {
-        let Self { history, gate, max_clients, metrics } = self;
-        let (history, gate) = (Arc::clone(history), Arc::clone(gate));
-        let seats = Seats::new(*max_clients, Arc::clone(metrics));
-        let feed = Arc::new(Feed::new(desk.clone(), Arc::clone(&history), Arc::clone(&gate), seats));
+    pub fn serve(
+        &self,
+        agent: AgentHandle,
+        control: Arc<ControlMetrics>,
+        stopped: watch::Receiver<()>,
+    ) -> Router {
+        let Self { history, auth, max_clients, metrics } = self;
+        let (history, auth) = (Arc::clone(history), Arc::clone(auth));
+        let slots = Slots::new(*max_clients, Arc::clone(metrics));
+        let feed = Arc::new(Feed::new(agent.clone(), Arc::clone(&history), Arc::clone(&auth), slots));
         let (pace, mut end) = (Arc::clone(&feed), stopped.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -114,7 +119,7 @@ impl Page {
                 _ = end.changed() => {}
             }
         });
-        let orders = orders(desk, control).layer(from_fn_with_state(gate, gate::guard));
+        let orders = orders(agent, control).layer(from_fn_with_state(auth, token_auth::guard));
         Router::new()
             .route("/page/events", get(events).with_state((feed, stopped)))
             .route("/page/history", get(samples).with_state(history))
@@ -139,7 +144,7 @@ async fn with_headers(mut response: Response) -> Response {
 }
 
 async fn events(State((feed, stopped)): State<(Arc<Feed>, watch::Receiver<()>)>) -> Response {
-    let pictures = stream::unfold(feed.seat(stopped), |mut client| async move {
+    let pictures = stream::unfold(feed.slot(stopped), |mut client| async move {
         client.next().await.map(|events| (events, client))
     });
     let events = pictures.flat_map(|events| stream::iter(events.into_iter().map(Ok::<_, Infallible>)));

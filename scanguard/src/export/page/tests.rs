@@ -81,7 +81,7 @@ impl Site {
             }
         });
         let (stop, stopped) = watch::channel(());
-        let router = page.serve(Desk::new(requests), control, stopped);
+        let router = page.serve(AgentHandle::new(requests), control, stopped);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -220,7 +220,7 @@ async fn the_newest_browsers_have_the_seats_and_pictures_are_made_only_while_som
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, free).await.expect("the seat is free again");
+    timeout(PATIENCE, free).await.expect("the slot is free again");
     tokio::time::sleep(2 * Duration::from_secs(1)).await;
     let asked = *site.asked.borrow();
     tokio::time::sleep(3 * Duration::from_secs(1)).await;

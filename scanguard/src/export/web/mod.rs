@@ -2,11 +2,11 @@
 //! exporter-toolkit (<https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>).
 //!
 //! ```text
-//! file -> WebConfig (with its certificates) -> Door -> each connection (TLS) -> each request (password) -> router
+//! file -> WebConfig (with its certificates) -> Access -> each connection (TLS) -> each request (password) -> router
 //! ```
-//! A reload puts another configuration into the door.
+//! A reload puts another configuration into the access.
 
-mod door;
+mod access;
 mod file;
 mod passwords;
 #[cfg(test)]
@@ -20,8 +20,8 @@ use std::{
 
 use axum::http::{HeaderName, HeaderValue};
 
-pub use self::door::Door;
-pub(crate) use self::door::guard;
+pub use self::access::Access;
+pub(crate) use self::access::guard;
 use self::{passwords::Users, tls::Tls};
 use crate::whole_file;
 

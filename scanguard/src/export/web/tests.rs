@@ -199,10 +199,10 @@ fn all_files_that_it_names_are_known() {
     assert_eq!(named(&files.0.join("web.yml")), wanted);
 }
 
-/// A listener with a door.
+/// A listener with a access.
 struct Site {
     address: SocketAddr,
-    door: Arc<Door>,
+    access: Arc<Access>,
     metrics: Metrics,
     server: JoinHandle<()>,
 }
@@ -219,7 +219,7 @@ impl Site {
         let address = listener.local_addr().unwrap();
         let caps = Caps { sources: 1, history: 1, findings: 1, visitors: 1 };
         let metrics = Metrics::new(caps, std::iter::empty()).unwrap();
-        let door = Arc::new(Door::new(config, metrics.listeners.clone()));
+        let access = Arc::new(Access::new(config, metrics.listeners.clone()));
         let router = Router::new()
             .route("/", get(|| async { "inside" }))
             .route("/own", get(|| async { ([("x-frame-options", "DENY")], "inside") }));
@@ -231,18 +231,18 @@ impl Site {
             max_head: 8192,
             max_body: 100,
         };
-        let (served, opens) = (metrics.listeners.of(Listener::Metrics), Arc::clone(&door));
+        let (served, opens) = (metrics.listeners.of(Listener::Metrics), Arc::clone(&access));
         let server = tokio::spawn(async move {
             let open = |stream| {
-                let (router, door) = (router.clone(), Arc::clone(&opens));
+                let (router, access) = (router.clone(), Arc::clone(&opens));
                 async move {
-                    let (stream, visit) = door.open(stream).await?;
+                    let (stream, visit) = access.open(stream).await?;
                     Ok((stream, router.layer(from_fn_with_state(visit, guard))))
                 }
             };
             http_server::serve(listener, limits, served, open, std::future::pending()).await;
         });
-        Self { address, door, metrics, server }
+        Self { address, access, metrics, server }
     }
 
     async fn ask(&self, path: &str, authorization: &str) -> String {
@@ -385,7 +385,7 @@ async fn other_users_are_asked_for_after_a_reload() {
     let users = |name: &str| files.read(&format!("basic_auth_users:\n  {name}: {}\n", hash(4))).unwrap();
     let site = Site::start(users("alice")).await;
     assert!(site.ask("/", &basic("alice", "right")).await.starts_with("HTTP/1.1 200"));
-    site.door.set(users("bob"));
+    site.access.set(users("bob"));
     assert!(site.ask("/", &basic("alice", "right")).await.starts_with("HTTP/1.1 401"));
     assert!(site.ask("/", &basic("bob", "right")).await.starts_with("HTTP/1.1 200"));
     let mut kept = TcpStream::connect(site.address).await.unwrap();
@@ -396,7 +396,7 @@ async fn other_users_are_asked_for_after_a_reload() {
         let length = kept.read(&mut said).await.unwrap();
         assert!(said[..length].ends_with(b"inside"));
     }
-    site.door.set(WebConfig::default());
+    site.access.set(WebConfig::default());
     kept.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut last = String::new();
     timeout(Duration::from_secs(10), kept.read_to_string(&mut last)).await.expect("it ends").unwrap();
@@ -446,7 +446,7 @@ async fn connections_after_a_reload_get_the_new_certificate() {
         site.ask_by_tls(&files, None, "/").await.is_err(),
         "a certificate that the client does not trust"
     );
-    site.door.set(files.read(TLS).unwrap());
+    site.access.set(files.read(TLS).unwrap());
     assert!(site.ask_by_tls(&files, None, "/").await.unwrap().ends_with("inside"));
 }
 
@@ -460,7 +460,7 @@ async fn where_client_certificates_are_wanted_only_those_of_the_authority_come_i
     assert!(site.ask_by_tls(&files, Some("stranger"), "/").await.is_err());
     assert!(site.ask_by_tls(&files, None, "/").await.is_err());
     site.expect_cut_off("handshake", 2).await;
-    site.door.set(files.read(&format!("{TLS}{authority}: VerifyClientCertIfGiven\n")).unwrap());
+    site.access.set(files.read(&format!("{TLS}{authority}: VerifyClientCertIfGiven\n")).unwrap());
     assert!(site.ask_by_tls(&files, None, "/").await.unwrap().ends_with("inside"));
     assert!(site.ask_by_tls(&files, Some("stranger"), "/").await.is_err());
 }

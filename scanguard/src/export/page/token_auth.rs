@@ -31,7 +31,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 const TOKEN: HeaderName = HeaderName::from_static("scanguard-token");
 
 /// The token, and how often a wrong one came lately.
-pub(super) struct Gate {
+pub(super) struct TokenAuth {
     lock: Mutex<Lock>,
     metrics: Arc<PageMetrics>,
 }
@@ -46,11 +46,11 @@ struct Lock {
     said: BTreeMap<TurnedAway, Instant>,
 }
 
-impl Gate {
+impl TokenAuth {
     pub(super) fn new(token: Option<&Secret>, metrics: Arc<PageMetrics>) -> Self {
-        let gate = Self { lock: Mutex::default(), metrics };
-        gate.set(token);
-        gate
+        let auth = Self { lock: Mutex::default(), metrics };
+        auth.set(token);
+        auth
     }
 
     /// Takes another token.
@@ -111,17 +111,17 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Lets only who has the token pass. What is ordered then is ordered by the agent's own user.
-pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(auth): State<Arc<TokenAuth>>, mut request: Request, next: Next) -> Response {
     let now = Instant::now();
-    match gate.check(request.headers(), now) {
+    match auth.check(request.headers(), now) {
         Ok(()) => {
             tracing::info!("{} {}: with the page's admin token", request.method(), request.uri().path());
             request.extensions_mut().insert(Peer::this_process());
             next.run(request).await
         }
         Err(why) => {
-            gate.metrics.turned_away(why);
-            if gate.is_news(why, now) {
+            auth.metrics.turned_away(why);
+            if auth.is_news(why, now) {
                 tracing::warn!(
                     "an order from the page was refused: {}; what is refused alike within a minute is only counted \
                      (scanguard_page_orders_refused_total)",
@@ -164,9 +164,9 @@ mod tests {
     use super::*;
     use crate::metrics::Register;
 
-    fn gate(token: Option<&str>) -> Gate {
+    fn auth(token: Option<&str>) -> TokenAuth {
         let token = token.map(|token| Secret::from(token.to_owned()));
-        Gate::new(token.as_ref(), Arc::new(PageMetrics::new(&Register::default()).unwrap()))
+        TokenAuth::new(token.as_ref(), Arc::new(PageMetrics::new(&Register::default()).unwrap()))
     }
 
     fn headers(token: &str) -> HeaderMap {
@@ -178,41 +178,41 @@ mod tests {
 
     #[test]
     fn only_the_token_itself_opens() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
-        assert_eq!(gate.check(&headers("Bearer 0123456789abcdef"), now), Ok(()));
-        assert_eq!(gate.check(&headers("bearer 0123456789abcdef"), now), Ok(()));
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
+        assert_eq!(auth.check(&headers("Bearer 0123456789abcdef"), now), Ok(()));
+        assert_eq!(auth.check(&headers("bearer 0123456789abcdef"), now), Ok(()));
         for wrong in ["Bearer 0123456789abcdeF", "Bearer 0123456789abcde", "Bearer ", "0123456789abcdef", ""]
         {
-            assert_eq!(gate.check(&headers(wrong), now), Err(TurnedAway::Wrong), "{wrong}");
+            assert_eq!(auth.check(&headers(wrong), now), Err(TurnedAway::Wrong), "{wrong}");
         }
         let mut beside = headers("Basic dXNlcjpwYXNzd29yZA==");
         beside.insert(TOKEN, HeaderValue::from_static("0123456789abcdef"));
-        assert_eq!(gate.check(&beside, now), Ok(()));
+        assert_eq!(auth.check(&beside, now), Ok(()));
         beside.insert(TOKEN, HeaderValue::from_static("0123456789abcdeF"));
-        assert_eq!(gate.check(&beside, now), Err(TurnedAway::Wrong));
+        assert_eq!(auth.check(&beside, now), Err(TurnedAway::Wrong));
         let mut none = headers("");
         none.remove(header::AUTHORIZATION);
-        assert_eq!(gate.check(&none, now), Err(TurnedAway::Wrong));
+        assert_eq!(auth.check(&none, now), Err(TurnedAway::Wrong));
         let mut form = headers("Bearer 0123456789abcdef");
         form.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        assert_eq!(gate.check(&form, now), Err(TurnedAway::ContentType));
+        assert_eq!(auth.check(&form, now), Err(TurnedAway::ContentType));
     }
 
     #[test]
     fn guessing_is_stopped_for_the_rest_of_the_minute() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
         for _ in 0..MAX_WRONG {
-            assert_eq!(gate.check(&headers("Bearer guess"), now), Err(TurnedAway::Wrong));
+            assert_eq!(auth.check(&headers("Bearer guess"), now), Err(TurnedAway::Wrong));
         }
         let right = headers("Bearer 0123456789abcdef");
-        assert_eq!(gate.check(&right, now + WINDOW / 2), Err(TurnedAway::TooMany));
-        assert_eq!(gate.check(&right, now + WINDOW), Ok(()));
+        assert_eq!(auth.check(&right, now + WINDOW / 2), Err(TurnedAway::TooMany));
+        assert_eq!(auth.check(&right, now + WINDOW), Ok(()));
     }
 
     #[test]
     fn a_refusal_is_said_once_a_minute_for_each_reason_and_counted_each_time() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
-        let said = |why, at| (0..1_000).filter(|_| gate.is_news(why, at)).count();
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
+        let said = |why, at| (0..1_000).filter(|_| auth.is_news(why, at)).count();
         assert_eq!((said(TurnedAway::ContentType, now), said(TurnedAway::Wrong, now)), (1, 1));
         assert_eq!(said(TurnedAway::ContentType, now + WINDOW / 2), 0);
         assert_eq!(said(TurnedAway::ContentType, now + WINDOW), 1);
@@ -220,12 +220,12 @@ mod tests {
 
     #[test]
     fn another_token_replaces_the_old_one_and_without_one_nothing_opens() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
-        gate.set(Some(&Secret::from("fedcba9876543210".to_owned())));
-        assert_eq!(gate.check(&headers("Bearer 0123456789abcdef"), now), Err(TurnedAway::Wrong));
-        assert_eq!(gate.check(&headers("Bearer fedcba9876543210"), now), Ok(()));
-        gate.set(None);
-        assert_eq!(gate.check(&headers("Bearer fedcba9876543210"), now), Err(TurnedAway::NoToken));
-        assert!(!gate.has_token());
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
+        auth.set(Some(&Secret::from("fedcba9876543210".to_owned())));
+        assert_eq!(auth.check(&headers("Bearer 0123456789abcdef"), now), Err(TurnedAway::Wrong));
+        assert_eq!(auth.check(&headers("Bearer fedcba9876543210"), now), Ok(()));
+        auth.set(None);
+        assert_eq!(auth.check(&headers("Bearer fedcba9876543210"), now), Err(TurnedAway::NoToken));
+        assert!(!auth.has_token());
     }
 }

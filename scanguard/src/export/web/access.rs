@@ -1,4 +1,4 @@
-//! The door of the metrics listener: what is in force of the configuration, at each connection and each request.
+//! The access of the metrics listener: what is in force of the configuration, at each connection and each request.
 
 use std::{
     io::{Error, Result},
@@ -34,13 +34,13 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 /// What is in force, and who has been let in by it.
-pub struct Door {
+pub struct Access {
     in_force: RwLock<Arc<WebConfig>>,
     comparer: Comparer,
     metrics: ListenerMetrics,
 }
 
-impl Door {
+impl Access {
     /// One by a configuration.
     pub fn new(config: WebConfig, metrics: ListenerMetrics) -> Self {
         Self { in_force: RwLock::new(Arc::new(config)), comparer: Comparer::new(), metrics }
@@ -63,7 +63,7 @@ impl Door {
     pub(crate) async fn open(self: &Arc<Self>, stream: TcpStream) -> Result<(Pin<Box<dyn Stream>>, Visit)> {
         let begun_by = self.in_force();
         let tls = begun_by.tls.as_ref().map(Tls::config);
-        let visit = Visit { door: Arc::clone(self), begun_by };
+        let visit = Visit { access: Arc::clone(self), begun_by };
         let Some(config) = tls else {
             return Ok((Box::pin(stream), visit));
         };
@@ -78,7 +78,7 @@ impl Door {
 /// A connection, and by which configuration it was opened.
 #[derive(Clone)]
 pub(crate) struct Visit {
-    door: Arc<Door>,
+    access: Arc<Access>,
     begun_by: Arc<WebConfig>,
 }
 
@@ -96,12 +96,12 @@ async fn refuse_plain(mut stream: TcpStream) -> Error {
 /// Lets only users pass, where there are any. A connection that was opened by another configuration than is in force now
 /// has this answer and no other: whoever asks often enough would else stay for ever with an old certificate.
 pub(crate) async fn guard(State(visit): State<Visit>, request: Request, next: Next) -> Response {
-    let Visit { door, begun_by } = visit;
-    let config = door.in_force();
-    let mut response = match door.comparer.check(&config.users, request.headers()).await {
+    let Visit { access, begun_by } = visit;
+    let config = access.in_force();
+    let mut response = match access.comparer.check(&config.users, request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(why) => {
-            door.metrics.unauthorized(why);
+            access.metrics.unauthorized(why);
             tracing::debug!("{} {}: {}", request.method(), request.uri().path(), why.label());
             refusal(why)
         }
