@@ -1,4 +1,4 @@
-//! The commands that ask a running agent: their arguments, and what each asks for.
+//! The commands that talk to a running agent: their arguments, and the requests that they send.
 
 pub(crate) mod ask;
 pub(crate) mod words;
@@ -27,7 +27,7 @@ use crate::{
     settings::Interval,
 };
 
-/// Where the agent is asked.
+/// Where to reach the agent.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct At {
     /// The agent's control socket; without: control.socket of /etc/scanguard/scanguard.toml, or
@@ -37,15 +37,15 @@ pub struct At {
 }
 
 impl At {
-    /// Whom to ask.
+    /// The client for the agent's socket.
     pub(crate) fn client(&self) -> Client {
-        // Members of the group may not be able to read the file; then the socket is where it usually is.
+        // A member of the group may not be able to read the file. Then the default path is used.
         let configured = || Config::control(Path::new(DEFAULT_PATH)).unwrap_or_default().socket;
         Client::new(&self.socket.clone().unwrap_or_else(configured))
     }
 }
 
-/// What is asked.
+/// The commands that talk to a running agent.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Ban an address or a network by hand.
@@ -181,10 +181,10 @@ pub enum Command {
     },
 }
 
-/// Asks, and prints the answer.
+/// Sends the request, and prints the answer.
 ///
 /// # Errors
-/// There is no agent, or it says no.
+/// No agent runs, or it refuses.
 pub async fn run(command: Command) -> Result<()> {
     let seconds = |interval: Interval| interval.0.as_secs_f64();
     match command {

@@ -51,7 +51,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The tracing filter that was asked for: the shorter options go before `--log` and its variable.
+    /// The requested tracing filter: the shorter options override `--log` and its variable.
     #[must_use]
     pub fn filter(&self) -> &str {
         match (self.quiet, self.verbose) {

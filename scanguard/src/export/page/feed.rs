@@ -3,7 +3,7 @@
 //! ```text
 //! main task -> picture, once a second at most, while anybody looks -> watch channel -> each browser: what has changed for it
 //! ```
-//! The picture is made and written once, however many look. A browser that is slow misses pictures, it has no queue.
+//! A picture is made and serialized once for all browsers. There is no queue: a slow browser misses pictures.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -30,20 +30,20 @@ use crate::control::{
     peer::Peer,
 };
 
-/// How often a picture is made.
+/// The interval of pictures.
 const PACE: Duration = Duration::from_secs(1);
-/// One that takes long is followed by a rest of so many times as long: looking is not to slow down what is looked at.
+/// After a slow picture the feed pauses for this multiple of its time, so that watching does not slow down the agent.
 const REST: u32 = 10;
-/// After so long a browser asks again when it has lost the connection.
+/// A browser that lost the connection tries again after this time.
 const RETRY: Duration = Duration::from_secs(3);
-/// Rows of each list.
+/// Rows in each list.
 const ROWS: usize = 50;
 const _: () = assert!(ROWS <= MAX_ROWS as usize, "no more than at the socket");
 
-/// The parts of a picture, each by the name of its event, as JSON.
+/// The parts of a picture, each with the name of its event, as JSON.
 const PARTS: [&str; 5] = ["overview", "findings", "sources", "bans", "sample"];
 type Parts = [Arc<str>; PARTS.len()];
-/// The last event for a browser whose slot another has taken.
+/// The last event for a browser whose slot was given to another.
 const DISPLACED: &str = "displaced";
 
 /// Makes pictures.
@@ -52,13 +52,13 @@ pub(super) struct Feed {
     history: Arc<Mutex<History>>,
     auth: Arc<TokenAuth>,
     slots: Arc<Slots>,
-    /// The last one; none: nobody looked.
+    /// The last picture; `None` if no browser is connected.
     pictures: watch::Sender<Option<Parts>>,
-    /// Somebody has come.
+    /// Signals that a browser has connected.
     wanted: Notify,
 }
 
-/// There is no picture.
+/// The picture could not be made.
 #[derive(Debug, thiserror::Error)]
 enum FeedError {
     #[error("{0}")]
@@ -79,11 +79,11 @@ impl Feed {
         Self { agent, history, auth, slots, pictures: watch::Sender::new(None), wanted: Notify::new() }
     }
 
-    /// Makes pictures for as long as there is somebody to see them.
+    /// Makes pictures while at least one browser is connected.
     pub(super) async fn run(&self) {
         loop {
             if self.pictures.receiver_count() == 0 {
-                // Who comes later is to see no old one.
+                // A browser that connects later must not get an old picture.
                 self.pictures.send_replace(None);
                 self.wanted.notified().await;
             }
@@ -123,14 +123,14 @@ impl Feed {
     /// Gives a browser a slot.
     pub(super) fn slot(&self, stopped: watch::Receiver<()>) -> Client {
         let mut pictures = self.pictures.subscribe();
-        // If there is one already, it is as good as new.
+        // An existing picture is still fresh enough.
         pictures.mark_changed();
         self.wanted.notify_one();
         Client { pictures, stopped, sent: None, slot: Some(self.slots.take()) }
     }
 }
 
-/// How long to wait after a picture that took so long.
+/// How long to pause after a picture that took this long.
 fn rest(took: Duration) -> Duration {
     PACE.max(took * REST)
 }
@@ -139,18 +139,19 @@ fn json(part: &impl Serialize) -> Result<Arc<str>, serde_json::Error> {
     serde_json::to_string(part).map(Arc::from)
 }
 
-/// A browser that looks.
+/// A connected browser.
 pub(super) struct Client {
     pictures: watch::Receiver<Option<Parts>>,
     stopped: watch::Receiver<()>,
-    /// What it has been told last.
+    /// The parts that were sent last.
     sent: Option<Parts>,
-    /// None: another browser has it.
+    /// `None` after its slot was given to another browser.
     slot: Option<Slot>,
 }
 
 impl Client {
-    /// What is new for it; none: the agent ends, or it has been told that its slot is another's.
+    /// The parts that have changed. `None` if the agent ends, or after the browser got the event that it lost its
+    /// slot.
     pub(super) async fn next(&mut self) -> Option<Vec<Event>> {
         loop {
             let slot = self.slot.as_mut()?;

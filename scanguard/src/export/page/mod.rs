@@ -1,11 +1,11 @@
-//! The page at / of the metrics listener: how it stands, findings, sources, bans and charts, kept up to date.
+//! The page at / of the metrics listener: state, findings, sources, bans and charts, updated live.
 //!
 //! ```text
 //! poll -> history (a ring)            -> charts
 //! main task -> picture (once a second) -> server-sent events -> browser -> orders (with a token) -> main task
 //! ```
-//! It needs nothing from outside: its three files are part of the agent. Whatever comes from the network gets into the
-//! document as text only; the Content-Security-Policy forbids anything else.
+//! It needs nothing from outside: its three files are part of the agent. Data from the network enters the document as
+//! text only; the Content-Security-Policy forbids anything else.
 
 mod feed;
 pub mod history;
@@ -52,12 +52,12 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("page.js");
 const ICON: &str = include_str!("icon.svg");
 
-/// Only what is ours is loaded, from here; nothing is run that stands in the document; text cannot become code.
+/// The browser loads only our own files from this server, runs no inline scripts, and cannot turn text into code.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// What every answer says.
+/// Headers of every answer.
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -76,7 +76,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// One with an empty history; none where it is switched off.
+    /// A page with an empty history; `None` if it is switched off.
     pub fn new(settings: &Settings, metrics: Arc<PageMetrics>) -> Option<Self> {
         if !settings.enabled {
             return None;
@@ -90,17 +90,17 @@ impl Page {
         })
     }
 
-    /// Takes another token, or none.
+    /// Replaces or removes the token.
     pub fn set_token(&self, token: Option<&Secret>) {
         self.auth.set(token);
     }
 
-    /// Keeps for the charts how it stands after a poll.
+    /// Stores the totals after a poll for the charts.
     pub fn note(&self, now: Now, totals: Totals, levels: Levels) {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).note(now, totals, levels);
     }
 
-    /// What is served. Makes a task which keeps browsers up to date until `stopped`; then no browser is served any more.
+    /// The routes. Starts a task that updates browsers until `stopped`; after that no browser is served.
     pub fn serve(
         &self,
         agent: AgentHandle,

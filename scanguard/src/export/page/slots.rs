@@ -1,5 +1,5 @@
-//! Places of browsers that look. There are so many; when all are taken, who has sat longest makes room: else eight connections that
-//! anybody can make would keep the operator out for ever.
+//! Slots for connected browsers. Their number is limited. If all are taken, the oldest browser loses its slot:
+//! otherwise eight connections, which anybody can open, would keep the operator out for ever.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::metrics::PageMetrics;
 
-/// The places.
+/// The slots.
 pub(super) struct Slots {
     room: usize,
     metrics: Arc<PageMetrics>,
@@ -19,12 +19,12 @@ pub(super) struct Slots {
 
 #[derive(Default)]
 struct Taken {
-    /// Who came first is first: its number, and what is dropped to have it go.
+    /// The oldest first: its number, and the sender whose drop ends it.
     by_age: VecDeque<(u64, oneshot::Sender<()>)>,
     next: u64,
 }
 
-/// A place, free again when this is dropped.
+/// A slot. Dropping it frees it.
 pub(super) struct Slot {
     number: u64,
     slots: Arc<Slots>,
@@ -32,7 +32,7 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// So many.
+    /// This many slots.
     pub(super) fn new(room: u32, metrics: Arc<PageMetrics>) -> Arc<Self> {
         Arc::new(Self { room: room as usize, metrics, taken: Mutex::default() })
     }
@@ -41,7 +41,7 @@ impl Slots {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives one, if need be that of who has sat longest.
+    /// Takes a slot. If none is free, the oldest browser loses its slot.
     pub(super) fn take(self: &Arc<Self>) -> Slot {
         let (keep, displaced) = oneshot::channel();
         let mut taken = self.taken();
@@ -58,9 +58,9 @@ impl Slots {
 }
 
 impl Slot {
-    /// Waits until somebody else has it.
+    /// Waits until another browser gets this slot.
     pub(super) async fn lost(&mut self) {
-        // Nothing is ever sent: what keeps it open is dropped.
+        // No value is ever sent: the slot is lost when the sender is dropped.
         let _ = (&mut self.displaced).await;
     }
 }
@@ -89,7 +89,7 @@ mod tests {
         let mut third = slots.take();
         assert!(first.lost().now_or_never().is_some(), "the oldest goes");
         assert_eq!(metrics.clients.get(), 2);
-        // The displaced one has no place to give back.
+        // The displaced one has no slot to give back.
         drop(first);
         assert_eq!(metrics.clients.get(), 2);
         drop(second);

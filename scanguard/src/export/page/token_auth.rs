@@ -1,4 +1,4 @@
-//! Who may do something from the page: who has the admin token.
+//! Authorizes orders from the page: only clients with the admin token may send them.
 
 use std::{
     collections::BTreeMap,
@@ -22,15 +22,15 @@ use crate::{
     secret::Secret,
 };
 
-/// Wrong tokens that are looked at in each [`WINDOW`].
+/// How many wrong tokens are checked in each [`WINDOW`].
 const MAX_WRONG: u32 = 10;
-/// After so long others are.
+/// The length of the window in which wrong tokens are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Where the token is said; `Authorization` may be taken by the user of the listener, and be set by the browser itself.
+/// The header of the token. `Authorization` may already hold the listener's user, and the browser sets it by itself.
 const TOKEN: HeaderName = HeaderName::from_static("scanguard-token");
 
-/// The token, and how often a wrong one came lately.
+/// The token, and the number of recent wrong ones.
 pub(super) struct TokenAuth {
     lock: Mutex<Lock>,
     metrics: Arc<PageMetrics>,
@@ -38,11 +38,11 @@ pub(super) struct TokenAuth {
 
 #[derive(Default)]
 struct Lock {
-    /// The token's hash: of equal length whatever the token is, so that a comparison tells nothing of it.
+    /// The token's hash. Its length is constant, so a comparison reveals nothing about the token's length.
     token: Option<[u8; 32]>,
-    /// Since when wrong ones are counted, and how many there were.
+    /// The start of the current window, and its number of wrong tokens.
     wrong: Option<(Instant, u32)>,
-    /// When each reason was last said in the log.
+    /// When each reason was last logged.
     said: BTreeMap<TurnedAway, Instant>,
 }
 
@@ -53,19 +53,20 @@ impl TokenAuth {
         auth
     }
 
-    /// Takes another token.
+    /// Replaces the token.
     pub(super) fn set(&self, token: Option<&Secret>) {
         let hash = token.map(|token| Sha256::digest(token.reveal().as_bytes()).into());
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).token = hash;
     }
 
-    /// Whether there is one.
+    /// Whether a token is configured.
     pub(super) fn has_token(&self) -> bool {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).token.is_some()
     }
 
     fn check(&self, headers: &HeaderMap, now: Instant) -> Result<(), TurnedAway> {
-        // A form of a strange page cannot send JSON; a script of one has to ask first, and gets no answer.
+        // A form of a foreign page cannot send JSON. A script of one must ask the server first (CORS), and gets no
+        // permission.
         let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().trim_ascii());
         let is_json = content_type.is_some_and(|value| value.eq_ignore_ascii_case(b"application/json"));
         if !is_json {
@@ -77,7 +78,7 @@ impl TokenAuth {
             Some((since, wrong)) if now.duration_since(since) < WINDOW => (since, wrong),
             Some(_) | None => (now, 0),
         };
-        // Not even the right one is taken then: else guessing would go on.
+        // Even the right token is refused then. Otherwise guessing could continue.
         if wrong.1 >= MAX_WRONG {
             return Err(TurnedAway::TooMany);
         }
@@ -93,7 +94,7 @@ impl TokenAuth {
         Err(TurnedAway::Wrong)
     }
 
-    /// Whether this is to be said in the log: once in each [`WINDOW`], since strangers could fill it.
+    /// Whether to log this: once in each [`WINDOW`], because strangers could fill the log.
     fn is_news(&self, why: TurnedAway, now: Instant) -> bool {
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = lock.said.get(&why).is_none_or(|said| now.duration_since(*said) >= WINDOW);
@@ -104,13 +105,13 @@ impl TokenAuth {
     }
 }
 
-/// The token of `Bearer TOKEN`; RFC 6750, 2.1.
+/// The token in `Bearer TOKEN`; RFC 6750, 2.1.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
-/// Lets only who has the token pass. What is ordered then is ordered by the agent's own user.
+/// Passes only requests with the token. Their orders are given in the name of the agent's own user.
 pub(super) async fn guard(State(auth): State<Arc<TokenAuth>>, mut request: Request, next: Next) -> Response {
     let now = Instant::now();
     match auth.check(request.headers(), now) {

@@ -29,7 +29,7 @@ use crate::{
     http_server::{self, Limits, metrics::Listener},
 };
 
-/// "right", at the lowest cost that there is.
+/// The hash of "right", at the lowest cost.
 fn hash(cost: u32) -> String {
     bcrypt::hash("right", cost).unwrap()
 }
@@ -62,7 +62,7 @@ impl Files {
     }
 
     fn certificate(&self, name: &str, more: &str) {
-        // Without the extensions of the system's configuration.
+        // Without the extensions from the system's configuration.
         fs::write(self.0.join("openssl.cnf"), "[req]\ndistinguished_name = name\n[name]\n").unwrap();
         let arguments = format!(
             "req -x509 -config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} \
@@ -114,7 +114,7 @@ fn what_the_toolkit_takes_is_taken() {
     let headers = "http_server_config:\n  http2: false\n  headers:\n    X-Frame-Options: deny\n    \
                    Strict-Transport-Security: max-age=1\n";
     let absolute = TLS.replace("certs/", &format!("{}/certs/", files.0.display()));
-    // The text; whether TLS is spoken, whether everybody is answered, whether passwords can be read on the way.
+    // The text; whether it uses TLS, whether it admits everybody, whether passwords are sent unencrypted.
     let rows = [
         (TLS.to_owned(), true, true, false),
         (absolute, true, true, false),
@@ -199,7 +199,7 @@ fn all_files_that_it_names_are_known() {
     assert_eq!(named(&files.0.join("web.yml")), wanted);
 }
 
-/// A listener with a access.
+/// A listener with access control.
 struct Site {
     address: SocketAddr,
     access: Arc<Access>,
@@ -249,7 +249,7 @@ impl Site {
         ask(TcpStream::connect(self.address).await.unwrap(), path, authorization).await
     }
 
-    /// By TLS, of a client that trusts `ca`, with a certificate if one is named.
+    /// A request over TLS from a client that trusts `ca`, with a certificate if one is named.
     async fn ask_by_tls(&self, files: &Files, certificate: Option<&str>, path: &str) -> io::Result<String> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(files.text("ca.pem").as_bytes()).unwrap()).unwrap();
@@ -351,7 +351,7 @@ async fn who_has_the_password_is_let_in_and_nobody_else_whatever_the_path() {
 #[tokio::test]
 async fn whoever_guesses_takes_neither_the_cpu_nor_the_place_of_who_has_the_password() {
     let files = Files::new();
-    // Slow enough that all come while the first is compared.
+    // Slow enough that all requests arrive while the first is compared.
     let users = format!("basic_auth_users:\n  alice: {}\n", hash(7));
     let site = Arc::new(Site::start(files.read(&users).unwrap()).await);
     let slow = Instant::now();
@@ -429,7 +429,7 @@ async fn tls_is_spoken_and_whoever_does_not_is_told_so_or_cut_off() {
     let mut noise = TcpStream::connect(site.address).await.unwrap();
     noise.write_all(&[0x16, 3, 1, 0, 4, 0xff, 0xff, 0xff, 0xff]).await.unwrap();
     site.expect_cut_off("handshake", 2).await;
-    // A whole hello that does not come, and one of which nothing comes.
+    // One hello that arrives only in part, and one of which nothing arrives.
     let mut slow = TcpStream::connect(site.address).await.unwrap();
     slow.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await.unwrap();
     let _silent = TcpStream::connect(site.address).await.unwrap();
