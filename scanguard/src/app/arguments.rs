@@ -25,7 +25,7 @@ pub struct Arguments {
     /// How findings look on standard output.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Where the control socket is to be.
+    /// Path of the control socket.
     #[arg(long, value_name = "PATH", env = "SCANGUARD_SOCKET", value_parser = file)]
     pub socket: Option<PathBuf>,
     /// The file in which bans outlive the agent.

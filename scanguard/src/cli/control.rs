@@ -56,7 +56,7 @@ pub enum Command {
         /// For how long, such as 1h or 7d; without: until `scanguard unban`.
         #[arg(long = "for", value_name = "TIME", value_parser = clap::value_parser!(Interval))]
         lasts: Option<Interval>,
-        /// Why, for those who ask later.
+        /// Reason, shown to those who ask later.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         #[command(flatten)]
@@ -65,7 +65,7 @@ pub enum Command {
     },
     /// End the ban of an address or a network, or the shield from it.
     Unban {
-        /// As it was banned; an IPv6 address stands for its prefix where that is banned.
+        /// Banned address or network; an IPv6 address stands for its prefix if that is banned.
         #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
         net: IpNet,
         #[command(flatten)]
@@ -81,72 +81,72 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Take back what `allow` did.
+    /// Undo an earlier `allow`.
     Disallow {
-        /// As it was allowed.
+        /// Address or network, as it was allowed.
         #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
         net: IpNet,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say who is banned or shielded from, by whom, and for how long.
+    /// List bans and shields, with their origin and the time left.
     Bans {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say how the agent stands.
+    /// Show the agent's state.
     Status {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say why an address is banned or not, with the evidence.
+    /// Explain why an address is banned or not, with the evidence.
     Explain {
         /// The address.
         address: IpAddr,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say who probed within the last 15 minutes, and how.
+    /// List the sources that probed within the last 15 minutes, and how they probed.
     Sources {
-        /// Who comes first.
+        /// Order of the sources.
         #[arg(long, value_enum, default_value_t)]
         sort: Sort,
-        /// At most so many, up to 200.
+        /// Number of rows, up to 200.
         #[arg(long, value_name = "NUMBER", default_value_t = ROWS)]
         limit: u16,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say which findings are open.
+    /// List the open findings.
     Findings {
-        /// At most so many, up to 200; the latest come first.
+        /// Number of rows, up to 200; the latest come first.
         #[arg(long, value_name = "NUMBER", default_value_t = ROWS)]
         limit: u16,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Drop packets of those who are banned.
+    /// Drop packets of banned sources.
     Enforce {
         /// Go back to dry-run unless `scanguard confirm` comes within this time, such as 30s.
         #[arg(long, value_name = "TIME", value_parser = clap::value_parser!(Interval))]
@@ -161,7 +161,7 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Have the agent read its configuration again: all of it is taken, or nothing (exit code 3, with all that is wrong).
+    /// Make the agent read its configuration again: it applies all of it, or nothing (exit code 3, with all errors).
     Reload {
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
