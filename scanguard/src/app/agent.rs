@@ -52,8 +52,7 @@ pub(super) struct Agent {
     pub(super) sensor: KernelSensor,
     pub(super) attachments: Attachments,
     pub(super) network: Network,
-    /// When the local addresses were last read. `None` means that the networks accepted beside them have changed
-    /// since then.
+    /// When the local addresses were last read. `None`: read them now, since the networks beside them have changed.
     pub(super) addresses_read: Option<Instant>,
     /// When the occupancy of the maps of answers was last read.
     pub(super) occupancy_read: Option<Instant>,
@@ -266,8 +265,8 @@ impl Agent {
     }
 
     /// Bans or shields the sources of new or changed findings. It also handles ongoing findings of these sources:
-    /// sinks see them only now and then, but their source may be banned now. Sinks come last, because a reader may be
-    /// slow.
+    /// sinks see them only now and then, but their source may be banned now. Sinks come last, because a
+    /// reader may be slow.
     fn respond(&mut self, events: Vec<Event>, sources: &[Address]) {
         let now = self.clock.now();
         self.consider(&events, now);
@@ -305,7 +304,7 @@ impl Agent {
     fn read(&mut self) {
         let started = Instant::now();
         let now = self.clock.now();
-        // This is at most the number of findings that can be open; as many again can be closed.
+        // The vector is bounded: at most every open finding changes, and as many can close.
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
         self.consider(&events, now);
