@@ -1,4 +1,4 @@
-//! What a configuration sets in the rules, in the pipeline and in the sensor: at the start, at a reload and in a replay.
+//! Applies a configuration to the rules, the pipeline and the sensor: at start, at reload and in replay.
 
 use anyhow::{Context as _, Result};
 
@@ -11,7 +11,7 @@ use crate::{
     sensor::{SensorError, kernel::KernelSensor, software::SoftwareSensor},
 };
 
-/// A pipeline that has seen nothing yet. With it comes what [`to_pipeline`] warned of.
+/// A new pipeline without any history, with the warnings of [`to_pipeline`].
 pub fn pipeline(config: &Config) -> (Pipeline, Vec<String>) {
     let detector = Detector::new(Vec::new(), config.findings);
     let mut pipeline = Pipeline::new(Observer::new(config.history), detector);
@@ -19,14 +19,14 @@ pub fn pipeline(config: &Config) -> (Pipeline, Vec<String>) {
     (pipeline, warnings)
 }
 
-/// Has a pipeline go by this configuration. What it remembers stays. Gives what it warned of.
+/// Applies this configuration to a pipeline, which keeps its memory. Returns warnings.
 pub fn to_pipeline(config: &Config, pipeline: &mut Pipeline) -> Vec<String> {
     pipeline.observer.reconfigure(config.history);
     to_rules(config, &mut pipeline.detector)
 }
 
-/// The rules, and what they look up: feeds of known-bad sources, of which one that is wrong stays as it was, databases, and
-/// lists of what scanners say.
+/// Applies the rules and their lookup data: feeds of known-bad sources, databases, and lists of what scanners send. A
+/// feed that is wrong keeps its old content.
 fn to_rules(config: &Config, detector: &mut Detector) -> Vec<String> {
     detector.reconfigure(config.rules.rules(), config.findings);
     let (feeds, problems) = Feeds::load(&config.feeds.files, detector.feeds());
@@ -43,8 +43,8 @@ fn to_rules(config: &Config, detector: &mut Detector) -> Vec<String> {
     warnings
 }
 
-/// Has the kernel program go by this configuration, and by when these rules can first match. The networks that are routed to
-/// this host are told to it with its addresses ([`KernelSensor::set_local`]).
+/// Applies this configuration to the kernel program, with the thresholds at which these rules can first match. The
+/// networks routed to this host are set together with its addresses ([`KernelSensor::set_local`]).
 ///
 /// # Errors
 /// A map could not be changed.
@@ -56,8 +56,8 @@ pub fn to_sensor(config: &Config, detector: &Detector, sensor: &mut KernelSensor
     Ok(())
 }
 
-/// The same where the kernel program counts the packets of a capture. No clock but theirs counts, and nobody waits for what
-/// it tells at once: it is given the budgets of samples only.
+/// Does the same if the kernel program counts the packets of a capture. Only the capture's clock counts, and nobody
+/// waits for wake-ups: the program gets only the budgets for samples.
 ///
 /// # Errors
 /// A map could not be changed.

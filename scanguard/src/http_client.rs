@@ -1,5 +1,5 @@
-//! A small HTTP client for those whom the agent calls: http and https, each request within a time, each answer within a size. For
-//! connections that somebody else makes there is [`exchange`].
+//! A small HTTP client for outgoing calls: http and https, with a time limit for each request and a size limit for
+//! each answer. For existing connections use [`exchange`].
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
@@ -17,13 +17,14 @@ use tokio::{
     time::timeout,
 };
 
-/// Connections that nobody used for so long are closed: servers close theirs a little later.
+/// Idle connections are closed after this time. Servers close theirs a little later.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How TLS is spoken with those whom the agent calls: with whom the host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+/// The TLS settings of outgoing calls: they trust the certificates that this host trusts (`SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` name others).
 ///
 /// # Errors
-/// No version of TLS can be used, which is a mistake of the build.
+/// No version of TLS can be used, which is a mistake in the build.
 pub fn tls() -> Result<ClientConfig, rustls::Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -39,7 +40,7 @@ pub fn tls() -> Result<ClientConfig, rustls::Error> {
         .with_no_client_auth())
 }
 
-/// There is no answer, or not all of one.
+/// There is no answer, or only a part of one.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The certificates that this host trusts could not be used.
@@ -48,15 +49,15 @@ pub enum HttpError {
     /// It took too long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// Nobody could be reached, or the connection broke.
+    /// The host could not be reached, or the connection broke.
     #[error("{}", causes(.0))]
     Connection(#[from] legacy::Error),
-    /// The answer broke off, or is larger than anybody needs.
+    /// The answer broke off, or is too large.
     #[error("the answer: {0}")]
     Answer(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The error with what caused it: hyper's own words alone say little.
+/// The error with its cause, because hyper's own message alone says little.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -67,7 +68,7 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What was answered.
+/// An answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// The status.
@@ -85,11 +86,11 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// That waits so long for a whole answer, of so many bytes at most. For https see [`tls`]; a host without certificates can
-    /// still use http.
+    /// A client with this time limit for a whole answer and this size limit in bytes. For https see [`tls`]; a host
+    /// without certificates can still use http.
     ///
     /// # Errors
-    /// [`HttpError::Tls`]: no version of TLS can be used, which is a mistake of the build.
+    /// [`HttpError::Tls`]: no version of TLS can be used, which is a mistake in the build.
     pub fn new(patience: Duration, max_answer: usize) -> Result<Self, HttpError> {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls()?).https_or_http().enable_http1().build();
@@ -116,10 +117,10 @@ impl HttpClient {
     }
 }
 
-/// What came over a connection is no answer.
+/// The data from a connection is not a valid answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// It broke off, or is no HTTP.
+    /// It broke off, or is not HTTP.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
     /// It is too large.
@@ -127,8 +128,8 @@ pub enum ExchangeError {
     TooLarge,
 }
 
-/// Sends a request over a connection that was just made, and reads the whole answer, of so many bytes at most. Nothing of it goes
-/// on when it is dropped.
+/// Sends a request over a new connection, and reads the whole answer up to a size limit. If the future is dropped,
+/// everything stops.
 ///
 /// # Errors
 /// See [`ExchangeError`].
@@ -138,7 +139,7 @@ pub async fn exchange(
     max_answer: usize,
 ) -> Result<Answer, ExchangeError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Its errors come out of the request, too.
+    // The request returns the errors of the connection, too.
     let drive = async {
         let _ = connection.await;
         pending::<Infallible>().await

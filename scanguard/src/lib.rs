@@ -1,13 +1,13 @@
-//! ScanGuard's agent: loads the XDP program, reads its counters, finds scanning, tells people.
+//! ScanGuard's agent: loads the XDP program, reads its counters, finds scanning, and reports it.
 //!
 //! ```text
 //! sensor -> observe -> detect -> respond -> sensor
 //!                         |         |
 //!                         +-> export, control
 //! ```
-//! Data flows one way; what comes back to the kernel is bans. `crowdsec` shares findings with other hosts, and takes theirs. `sensor`
-//! alone knows aya; `observe` and `detect` are pure; `app` wires them up. A module uses only those below it: ARCHITECTURE.md has the
-//! order, and a test holds it.
+//! Data flows one way; only bans and settings go back to the kernel. `crowdsec` shares findings with other hosts, and
+//! uses theirs. Only `sensor` uses aya; `observe` and `detect` are pure; `app` connects all parts. A module uses only
+//! those below it: ARCHITECTURE.md lists the order, and a test checks it.
 
 pub mod app;
 pub mod apply;

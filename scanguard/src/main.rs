@@ -17,13 +17,13 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = runtime.context("the runtime cannot be started").and_then(|runtime| {
         let ended = runtime.block_on(run(cli));
-        // A thread that waits for a disk is not waited for: what it would write was said to be lost.
+        // Do not wait for a thread that is blocked by a disk. The log has already reported its data as lost.
         runtime.shutdown_background();
         ended
     });
     match ended {
         Ok(exit) => exit.into(),
-        // Who reads has read enough.
+        // The reader has closed the pipe.
         Err(error) if error.downcast_ref().is_some_and(OutputError::is_closed) => Exit::Success.into(),
         Err(error) => {
             complain(format_args!("scanguard: {error:#}"));
@@ -33,12 +33,12 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<Exit> {
-    // It takes every kind of message that it does not know for an error: the kernel tells of more than it knows.
+    // This crate logs every unknown kind of message as an error, and the kernel sends kinds that it does not know.
     let filter = format!("{},netlink_proto::codecs=off", cli.filter());
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {}", cli.filter()))?;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let on_terminal = std::io::stderr().is_terminal();
-    // The screen of `top` would be torn by them.
+    // Log lines would destroy the screen of `top`.
     if !(on_terminal && matches!(cli.command, Command::Top(_))) {
         tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -1,4 +1,4 @@
-//! One poll from end to end: sensor, observer, detector. The same for live traffic and tests.
+//! One poll from end to end: sensor, observer, detector. Live traffic, captures and tests all use it.
 
 use scanguard_common::{address::Address, outcome::Exit, tally::Tally};
 
@@ -10,47 +10,47 @@ use crate::{
     sensor::{Poll, Sensor, SensorError, TurnedAway},
 };
 
-/// The pure parts with what they remember.
+/// The pure parts, with their memory.
 pub struct Pipeline {
     /// Histories.
     pub observer: Observer,
     /// Rules and findings.
     pub detector: Detector,
     tally: Tally,
-    /// Entries that the agent had the kernel forget.
+    /// Entries that the agent told the kernel to remove.
     removed: u64,
     evicted: u64,
 }
 
-/// What a poll came to.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
-    /// As the sensor gave it.
+    /// The totals as the sensor returned them.
     pub poll: Poll,
-    /// What the totals grew by since the last poll.
+    /// The growth of the totals since the last poll.
     pub delta: Tally,
     /// Sources that the kernel evicted since the last poll.
     pub evicted: u64,
 }
 
 impl Pipeline {
-    /// Nothing seen yet.
+    /// A pipeline without any history.
     pub fn new(observer: Observer, detector: Detector) -> Self {
         Self { observer, detector, tally: Tally::ZERO, removed: 0, evicted: 0 }
     }
 
-    /// Goes on with totals that an agent before this one has read in part: evictions are counted from here on, the
-    /// totals themselves from where they began.
+    /// Continues with totals that an earlier agent has read in part: evictions count from here, and the totals from
+    /// where they began.
     pub fn resume(&mut self, poll: &Poll) {
         self.evicted = poll.tally.inserted.saturating_sub(poll.entries);
     }
 
-    /// The totals as they were read last.
+    /// The totals of the last read.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// Looks at one source now, since the sensor told of it.
+    /// Examines one source now, because the sensor reported it.
     ///
     /// # Errors
     /// The sensor could not be read; the next poll makes up for it.
@@ -70,16 +70,16 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes what a client said or was answered; hands on what is to be told.
+    /// Takes a content event of a client or of the answer to it, and passes on the findings that follow.
     pub fn hear(&mut self, utterance: &ContentEvent, now: Now, tell: &mut dyn FnMut(Event)) {
         let history = self.observer.history(&utterance.source);
         self.detector.hear(utterance, history, now, tell);
     }
 
-    /// Reads the sensor and hands on what is to be told.
+    /// Reads the sensor and passes on the findings that follow.
     ///
     /// # Errors
-    /// The sensor could not be read. What it gave before is used; the next poll makes up for the rest.
+    /// The sensor could not be read. The data read before the failure is used; the next poll gets the rest.
     pub fn poll(
         &mut self,
         sensor: &mut dyn Sensor,
@@ -92,7 +92,8 @@ impl Pipeline {
                 detector.see(*source, &delta, history, now, tell);
             }
         })?;
-        // What the observer forgets, the kernel must forget too, or it would be counted again.
+        // If the observer removes a source, the kernel must do so as well. Otherwise its packets would be counted
+        // twice.
         self.removed += observer.expire(now.at, |source| sensor.forget(source))?;
         let delta = poll.tally.since(&self.tally);
         self.tally = poll.tally;
@@ -107,7 +108,7 @@ impl Pipeline {
         };
         detector.see_all(arrived, now, tell);
         detector.tick(now, tell);
-        // The kernel says what it inserted and what there is, but not what it evicted.
+        // The kernel reports insertions and the current number of entries, but not evictions.
         let gone = poll.tally.inserted.saturating_sub(poll.entries + self.removed);
         let evicted = gone.saturating_sub(self.evicted);
         self.evicted += evicted;

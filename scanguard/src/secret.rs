@@ -1,4 +1,4 @@
-//! Secrets that are read from files: keys, passwords, tokens.
+//! Secrets from files: keys, passwords, tokens.
 
 use std::{
     io::{self, Read as _},
@@ -10,15 +10,15 @@ use serde::Deserialize;
 
 use crate::{privileges::effective_user, whole_file};
 
-/// Keys and passwords are shorter.
+/// The largest size of a secret's file. Keys and passwords are shorter.
 const MAX_SECRET: u64 = 4_096;
 
-/// A password or key, which no log shows.
+/// A password or key. It never appears in a log.
 #[derive(Clone, Default, Deserialize, Eq, PartialEq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// What is not to be shown.
+    /// The secret text.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A secret cannot be taken from its file.
+/// A secret cannot be read from its file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("no file is named")]
@@ -53,7 +53,7 @@ pub(crate) enum SecretError {
     NoSecret(PathBuf),
 }
 
-/// Reads a secret: one line, which nobody but root and this process's user can read or change.
+/// Reads a secret: one line, in a file that only root and this process's user can read or change.
 pub(crate) fn read(path: &Path) -> Result<Secret, SecretError> {
     if path.as_os_str().is_empty() {
         return Err(SecretError::Unnamed);

@@ -1,33 +1,34 @@
-//! What systemd is told: ready, alive, reloading, ending (sd_notify(3)). Without systemd nobody listens, which is fine.
+//! Notifications to systemd: ready, alive, reloading, ending (sd_notify(3)). Without systemd they go nowhere, which
+//! is fine.
 
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// The line to the service manager.
+/// The connection to the service manager.
 pub struct ServiceManager {
-    /// How often it wants to hear that the agent is alive; none: it does not ask.
+    /// How often the manager expects a sign of life; `None` if it expects none.
     every: Option<Duration>,
     told: Option<Instant>,
 }
 
 impl ServiceManager {
-    /// Asks whether anybody wants to hear.
+    /// Reads from the environment whether a service manager listens.
     pub fn new() -> Self {
         let mut microseconds = 0;
         let asks = sd_notify::watchdog_enabled(false, &mut microseconds);
-        // A third of what it waits for leaves room for a poll that takes long.
+        // A third of the watchdog's time leaves room for a long poll.
         Self { every: asks.then(|| Duration::from_micros(microseconds) / 3), told: None }
     }
 
-    /// The agent is attached and polls, at first or again after a reload; `status` is what `systemctl status` shows.
+    /// Reports that the agent is attached and polls, at first or after a reload. `systemctl status` shows `status`.
     pub fn ready(&self, status: &str) {
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// The agent reads its configuration again; [`Self::ready`] follows, whatever comes of it.
+    /// Reports that the agent reads its configuration again. [`Self::ready`] follows, whatever the result.
     pub fn reloading(&self) {
-        // Without the time systemd takes the word all the same, but for units of Type=notify-reload.
+        // Without the time systemd still accepts this, except for units of Type=notify-reload.
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
             Err(error) => {
@@ -37,12 +38,12 @@ impl ServiceManager {
         }
     }
 
-    /// The agent ends.
+    /// Reports that the agent ends.
     pub fn ending(&self) {
         tell(&[NotifyState::Stopping]);
     }
 
-    /// The main loop went round; `now` is passed in.
+    /// Reports that the main loop is alive; `now` is passed in.
     pub fn alive(&mut self, now: Instant) {
         let Some(every) = self.every else { return };
         if self.told.is_none_or(|told| now.saturating_duration_since(told) >= every) {
@@ -73,7 +74,7 @@ mod tests {
     const NAME: &str = "service::tests::a_service_manager_hears_how_it_goes";
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// What an agent says whose watchdog waits for three seconds.
+    /// The messages of an agent with a watchdog of three seconds.
     fn play() {
         let mut service = ServiceManager::new();
         let start = Instant::now();
@@ -95,7 +96,7 @@ mod tests {
         heard
     }
 
-    /// The environment belongs to the whole process, so that the agent's part is played by another one.
+    /// The environment belongs to the whole process, so a child process plays the agent.
     #[test]
     fn a_service_manager_hears_how_it_goes() {
         if env::var_os("NOTIFY_SOCKET")
@@ -105,7 +106,7 @@ mod tests {
         }
         let path = env::temp_dir().join(format!("scanguard-service-{}", std::process::id()));
         let socket = UnixDatagram::bind(&path).unwrap();
-        // The watchdog is meant for one process, as systemd says it.
+        // The watchdog applies to one process only, as systemd defines it.
         let mut agent = Command::new("sh");
         agent.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]).arg(env::current_exe().unwrap());
         agent.args([NAME, "--exact"]).env("NOTIFY_SOCKET", &path);

@@ -1,5 +1,5 @@
-//! Standard output and standard error, either of which may be a pipe that nobody reads or a file on a full disk. That never
-//! ends a running agent.
+//! Standard output and standard error. Either may be a pipe without a reader, or a file on a full disk. A running
+//! agent never ends because of that.
 
 use std::{
     fmt::Display,
@@ -7,38 +7,38 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// What a command has to say could not be written to standard output.
+/// The output of a command could not be written to standard output.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output: {0}")]
 pub struct OutputError(#[from] io::Error);
 
 impl OutputError {
-    /// Whether nobody wants to read more, as with `| head`.
+    /// Whether the reader has closed the pipe, as with `| head`.
     pub fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
-/// Writes to standard output what a command has to say, with its line's end.
+/// Writes the output of a command to standard output, with a newline.
 ///
 /// # Errors
-/// It cannot be written.
+/// It could not be written.
 pub fn say(text: impl Display) -> Result<(), OutputError> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     Ok(stdout.flush()?)
 }
 
-/// Writes a line to standard error, if that can be written to.
+/// Writes a line to standard error, if possible.
 pub fn complain(text: impl Display) {
-    // There is nowhere else to say it.
+    // There is no other place to report this.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// What was not logged.
+/// The number of log lines that were lost.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Where the log goes: to standard error. What cannot be written is counted, and lost.
+/// The writer of the log, to standard error. Lines that cannot be written are counted and lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Log;
 
@@ -48,7 +48,7 @@ pub fn lost() -> u64 {
 }
 
 impl Write for Log {
-    /// Never fails: who logs could do nothing about it.
+    /// Never fails: the caller could do nothing about it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if io::stderr().write_all(line).is_err() {
             LOST.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Files that are read whole and bounded, and written whole or not at all, also when the power fails.
+//! Files that are read whole and with a size limit, and written atomically, even if the power fails.
 
 use std::{
     fs::{self, File},
@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Puts a file in the place of the one of this name, if there is one; only this user may read it. Makes its directory.
+/// Replaces or creates the file of this name. Only this user may read it. Creates its directory if needed.
 ///
 /// # Errors
-/// It could not be written; what was there before still is.
+/// It could not be written. The old file is unchanged.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
@@ -22,29 +22,30 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     drop(file);
     fs::rename(&new, path)?;
-    // The name, too, has to reach the disk.
+    // The directory entry must reach the disk, too.
     File::open(directory)?.sync_all()
 }
 
-/// Opens what is a file: a pipe would be waited for, and a device may never end.
+/// Opens a regular file. Reading a pipe would block, and a device may never end.
 ///
 /// # Errors
-/// It could not be opened, or is no file.
+/// It could not be opened, or is not a regular file.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let a_file = |metadata: fs::Metadata| {
         if metadata.is_file() { Ok(()) } else { Err(io::Error::other("not a file")) }
     };
-    // Before, since merely opening a device may do something; and after, since by then it may be another.
+    // Checked before, since merely opening a device may have effects; and after, since it may have been replaced by
+    // then.
     a_file(fs::metadata(path)?)?;
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     a_file(file.metadata()?)?;
     Ok(file)
 }
 
-/// Reads a file of at most `most` bytes; too many are an error of kind `FileTooLarge`.
+/// Reads a file of at most `most` bytes. A larger file is an error of kind `FileTooLarge`.
 ///
 /// # Errors
-/// It could not be read, or is no file.
+/// It could not be read, or is not a regular file.
 pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes"));
     let file = open(path)?;
@@ -53,12 +54,12 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    // It may have grown, and some file systems do not say how long a file is.
+    // It may have grown, and some file systems do not report a file's length.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// As [`read`]; none if there is none.
+/// Like [`read`], but `None` if there is no such file.
 ///
 /// # Errors
 /// As above.
@@ -82,7 +83,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let pipe = directory.join("pipe");
         let name = std::ffi::CString::new(pipe.as_os_str().as_bytes()).unwrap();
-        // SAFETY: a path that ends with zero.
+        // SAFETY: the path ends with a zero byte.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
         let file = directory.join("file");
         fs::write(&file, "four").unwrap();

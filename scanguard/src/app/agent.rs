@@ -1,4 +1,4 @@
-//! The agent: what a poll needs, and what is done with what it gives.
+//! The agent: the state that a poll needs, and the steps that follow from its results.
 
 use std::{
     sync::Arc,
@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock, Now, monotonic},
     config::{Config, access},
     content::{ContentEvent, parse::parse, sample::Sample},
-    control::desk::Desk,
+    control::agent_handle::AgentHandle,
     crowdsec::{self, Link, decisions::Orders},
     detect::findings::{Event, EventKind},
     export::{
@@ -27,7 +27,7 @@ use crate::{
             history::{Levels, Totals},
         },
         sinks::Sinks,
-        web::Door,
+        web::Access,
     },
     logs::task::Logs,
     network::Network,
@@ -42,19 +42,19 @@ use crate::{
     sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
 };
 
-/// How often the maps of what answered are counted through, which takes milliseconds when they are full.
+/// How often the entries in the maps of answers are counted. That takes milliseconds when they are full.
 const OCCUPANCY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Everything that a poll needs.
+/// All state that a poll needs.
 pub(super) struct Agent {
     pub(super) config: Config,
     pub(super) clock: Clock,
     pub(super) sensor: KernelSensor,
     pub(super) attachments: Attachments,
     pub(super) network: Network,
-    /// When the addresses were looked at last; none: the networks beside them have changed since.
+    /// When the local addresses were last read. `None`: read them now, since the networks beside them have changed.
     pub(super) addresses_read: Option<Instant>,
-    /// When the occupancy of the maps of what answered was looked at last.
+    /// When the occupancy of the maps of answers was last read.
     pub(super) occupancy_read: Option<Instant>,
     pub(super) pipeline: Pipeline,
     pub(super) sinks: Sinks,
@@ -62,16 +62,16 @@ pub(super) struct Agent {
     pub(super) health: Arc<Health>,
     pub(super) responder: Responder,
     pub(super) keeper: Keeper,
-    /// That of the metrics listener.
-    pub(super) door: Arc<Door>,
-    /// None: it is switched off.
+    /// TLS and passwords of the metrics listener.
+    pub(super) access: Arc<Access>,
+    /// `None` if the page is switched off.
     pub(super) page: Option<Page>,
     pub(super) crowdsec: Link,
-    /// None: not yet.
+    /// `None` until the sandbox is entered.
     pub(super) sandbox: Option<Sandbox>,
-    /// What of this host was found out when it could be.
+    /// Facts about this host, collected while the agent still had the privileges to do so.
     pub(super) known: Known,
-    /// The time of day of the poll before.
+    /// The time of day of the previous poll.
     pub(super) last_poll: jiff::Timestamp,
 }
 
@@ -115,7 +115,7 @@ impl Agent {
             sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
             sandbox: None,
             known: Known::default(),
-            door: Arc::new(Door::new(config.metrics.web.clone(), metrics.listeners.clone())),
+            access: Arc::new(Access::new(config.metrics.web.clone(), metrics.listeners.clone())),
             page: Page::new(&config.page, Arc::clone(&metrics.page)),
             metrics: Arc::new(metrics),
             health: Arc::new(Health::new(Instant::now())),
@@ -126,7 +126,7 @@ impl Agent {
         })
     }
 
-    /// Has the kernel ban whom the state file and the feeds have.
+    /// Puts the bans from the state file and the feeds into the kernel.
     pub(super) fn enter(&mut self) -> Result<()> {
         let now = self.clock.now();
         self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
@@ -134,7 +134,7 @@ impl Agent {
         self.responder.enter(now, &mut self.sensor).context("the gate")
     }
 
-    /// Puts the programs where packets come by.
+    /// Attaches the programs to the interfaces.
     pub(super) async fn attach(&mut self) -> Result<()> {
         self.attachments.attach_all().await?;
         for (interface, mode) in self.attachments.states() {
@@ -151,7 +151,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Gives up what is not needed any more, and then starts what talks with others: its threads must not have more.
+    /// Gives up unneeded privileges first, and only then starts the parts that talk to others: their threads must not
+    /// have more.
     pub(super) async fn confine(&mut self, arguments: &Arguments) -> Result<()> {
         let sandbox = if self.config.security.sandbox {
             for warning in access::warnings(&self.config) {
@@ -171,33 +172,33 @@ impl Agent {
         Ok(())
     }
 
-    /// Does what CrowdSec decided.
+    /// Carries out the decisions of CrowdSec.
     pub(super) fn take_decisions(&mut self, orders: Orders) {
         let now = self.clock.now();
-        // There may be thousands.
+        // There may be thousands of decisions.
         tokio::task::block_in_place(|| {
             decided::take(&mut self.responder, orders.decided, now, &mut self.sensor);
         });
         self.let_go();
     }
 
-    /// What the metrics listener answers from. The page asks at the desk, until `stopped`.
-    pub(super) fn shared(&self, desk: Desk, stopped: watch::Receiver<()>) -> Shared {
+    /// The state that the metrics listener answers from. The page asks the agent's main task until `stopped`.
+    pub(super) fn shared(&self, agent: AgentHandle, stopped: watch::Receiver<()>) -> Shared {
         let control = Arc::clone(&self.metrics.control);
         Shared {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
-            page: self.page.as_ref().map(|page| page.serve(desk, control, stopped)),
-            door: Arc::clone(&self.door),
+            page: self.page.as_ref().map(|page| page.serve(agent, control, stopped)),
+            access: Arc::clone(&self.access),
         }
     }
 
-    /// Follows the access logs as they are configured now.
+    /// Follows the access logs that are configured now.
     pub(super) fn follow_logs(&self) -> Logs {
         Logs::follow(&self.config.logs, self.config.sensor.ipv6_prefix, &self.metrics.logs)
     }
 
-    /// Has those begin anew whose ban has ended, or all when enforcing begins.
+    /// Resets the sources whose ban has ended, or all sources when enforcing begins.
     pub(super) fn let_go(&mut self) {
         let now = self.clock.now();
         let Self { responder, pipeline, .. } = self;
@@ -211,7 +212,7 @@ impl Agent {
         }
     }
 
-    /// What is to be done once a second.
+    /// Work that is due once a second.
     pub(super) async fn chores(&mut self) {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
@@ -220,7 +221,7 @@ impl Agent {
         self.crowdsec.observe();
     }
 
-    /// Looks at sources that the program told of.
+    /// Examines the sources that the program reported by wake-ups.
     pub(super) fn look(&mut self, told: &Batch) {
         for (source, at) in &told.sources {
             let Self { clock, sensor, pipeline, .. } = self;
@@ -237,14 +238,14 @@ impl Agent {
         }
     }
 
-    /// Takes what the program copied of what clients said and were answered.
+    /// Reads the samples that the program copied: requests of clients, and the answers to them.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
         self.metrics.sensor.heard(samples.len());
         let said: Vec<_> = samples.iter().flat_map(parse).collect();
         self.hear(&said);
     }
 
-    /// Takes what access logs have.
+    /// Takes the events from the access logs.
     pub(super) fn hear_logs(&mut self, said: &[ContentEvent]) {
         self.metrics.logs.heard(said.len());
         self.hear(said);
@@ -263,8 +264,9 @@ impl Agent {
         self.respond(events, &sources);
     }
 
-    /// Bans or shields from who is to be for findings that are new or changed, and for those of these sources that go on: they are
-    /// told only now and then, but their source may be banned now. Tells then, since whoever listens may be slow.
+    /// Bans or shields the sources of new or changed findings. It also handles ongoing findings of these sources:
+    /// sinks see them only now and then, but their source may be banned now. Sinks come last, because a
+    /// reader may be slow.
     fn respond(&mut self, events: Vec<Event>, sources: &[Address]) {
         let now = self.clock.now();
         self.consider(&events, now);
@@ -274,7 +276,7 @@ impl Agent {
         self.tell(events);
     }
 
-    /// Has the response do what is to be done after these events, and CrowdSec hear of them.
+    /// Lets the response act on these events, and passes them to CrowdSec.
     fn consider(&mut self, events: &[Event], now: Now) {
         let Self { responder, sensor, crowdsec, .. } = self;
         for event in events {
@@ -293,16 +295,16 @@ impl Agent {
         }
     }
 
-    /// Reads what the kernel has counted, and does what follows.
+    /// Reads the kernel's counters and acts on them.
     pub(super) fn poll(&mut self) {
-        // A poll of a large table takes a while, during which requests are to be answered.
+        // A poll of a large table takes a while, and requests must be answered in between.
         tokio::task::block_in_place(|| self.read());
     }
 
     fn read(&mut self) {
         let started = Instant::now();
         let now = self.clock.now();
-        // No more than findings can be open, and as many can be closed.
+        // The vector is bounded: at most every open finding changes, and as many can close.
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
         self.consider(&events, now);
@@ -327,7 +329,7 @@ impl Agent {
         self.read_occupancy();
     }
 
-    /// Keeps for the page's charts how it stands.
+    /// Stores the current totals for the page's charts.
     fn note(&self, now: Now) {
         let Some(page) = &self.page else {
             return;
@@ -358,7 +360,7 @@ impl Agent {
         }
     }
 
-    /// Reads what is left, closes all findings and detaches.
+    /// Reads the remaining counters, closes all findings and detaches.
     pub(super) async fn finish(mut self) {
         self.read();
         let (now, mut events) = (self.clock.now(), Vec::new());
@@ -366,13 +368,13 @@ impl Agent {
         self.tell(events);
         self.keeper.close(&mut self.responder, now).await;
         self.crowdsec.close().await;
-        // What is told waits for others: it comes last.
+        // Sinks come last, because they may have to wait for others.
         detach(self.attachments);
         self.sinks.finish().await;
     }
 }
 
-/// Detaches, unless it is to stay.
+/// Detaches, unless the programs are to stay.
 fn detach(attachments: Attachments) {
     let names = attachments.states().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
     if let Some(path) = attachments.persists_at() {

@@ -1,4 +1,4 @@
-//! What the control socket is answered.
+//! Answers to the requests of the control socket.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use scanguard_common::{
 
 use super::{
     agent::Agent,
-    reload::{NotReloaded, Rhythm},
+    reload::{LoopState, NotReloaded},
 };
 use crate::{
     cidr::name,
@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// Answers a request of the control socket.
-pub(super) async fn answer(agent: &mut Agent, request: Request, rhythm: &mut Rhythm) {
-    // Who asked was told that it came too late, or has gone: it is not done behind their back.
+pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut LoopState) {
+    // The client has already received a timeout, or has gone. The request is not carried out behind its back.
     if request.answer.is_closed() {
         return tracing::info!(peer = %request.peer, "nobody waits for the answer any more: {:?} is not done", request.ask);
     }
@@ -41,7 +41,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, rhythm: &mut Rhy
                 Err(error) => Answer::Refused(error),
             }
         }
-        Ask::Reload => match rhythm.reload(agent, "as was asked").await {
+        Ask::Reload => match state.reload(agent, "as was asked").await {
             Ok(done) => Answer::Done(done),
             Err(NotReloaded::Wrong(problems)) => Answer::Misconfigured(problems),
             Err(NotReloaded::Kernel(error)) => Answer::Refused(OrderError::Kernel(error)),
@@ -52,7 +52,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, rhythm: &mut Rhy
         })),
         Ask::Status => Answer::Status(Box::new(status(agent))),
         Ask::Explain(address) => Answer::Explanation(Box::new(explain(agent, address))),
-        // All that is remembered is looked through once: up to a million histories.
+        // This walks through the whole memory once: up to a million histories.
         Ask::Sources { rows, sort } => {
             Answer::Sources(tokio::task::block_in_place(|| sources(agent, rows, sort)))
         }
@@ -67,7 +67,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, rhythm: &mut Rhy
         })),
     };
     agent.let_go();
-    // Who asked may have gone.
+    // The client may have gone.
     let _ = request.answer.send(answer);
     agent.keeper.keep(&mut agent.responder, now).await;
 }
@@ -138,11 +138,11 @@ fn sources(agent: &Agent, rows: usize, sort: Sort) -> Sources {
     }
 }
 
-/// Brings the metrics of the sources that probe fastest up to date, if they are asked for.
+/// Updates the metrics of the sources that probe fastest, if they are configured.
 pub(super) fn show_top_sources(agent: &Agent) {
     let top = match agent.config.metrics.top_sources {
         0 => BTreeMap::new(),
-        // As above.
+        // This also walks through all histories once.
         rows => tokio::task::block_in_place(|| sources(agent, rows as usize, Sort::Rate))
             .sources
             .into_iter()
@@ -190,7 +190,7 @@ fn findings(agent: &Agent, rows: usize) -> Findings {
     Findings { open, findings }
 }
 
-/// Those of which there are any, by name, the most frequent first.
+/// The counts that are not zero, by name, the most frequent first.
 fn some<const N: usize>(counts: [(&str, u64); N]) -> Vec<(String, u64)> {
     let mut some: Vec<_> =
         counts.into_iter().filter(|(_, n)| *n > 0).map(|(label, n)| (label.to_owned(), n)).collect();

@@ -25,7 +25,7 @@ pub struct Arguments {
     /// How findings look on standard output.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Where the control socket is to be.
+    /// Path of the control socket.
     #[arg(long, value_name = "PATH", env = "SCANGUARD_SOCKET", value_parser = file)]
     pub socket: Option<PathBuf>,
     /// The file in which bans outlive the agent.
@@ -33,7 +33,7 @@ pub struct Arguments {
     pub state: Option<PathBuf>,
 }
 
-/// The name of an interface as it is given on a command line.
+/// Parses the name of an interface from the command line.
 ///
 /// # Errors
 /// No interface can have this name.
@@ -41,7 +41,8 @@ pub(crate) fn interface_name(text: &str) -> Result<String, String> {
     check_interface_name(text).map(|()| text.to_owned())
 }
 
-/// What is relative is so to the working directory, as everywhere on a command line. In the agent a path has a directory.
+/// Makes a path absolute. Relative paths start at the working directory, as usual on a command line. The agent itself
+/// only uses absolute paths.
 fn file(text: &str) -> Result<PathBuf, String> {
     let path = std::path::absolute(text).map_err(|error| error.to_string())?;
     if path.file_name().is_none() {

@@ -1,4 +1,4 @@
-//! What is around the agent: interfaces that come and go, addresses, and whom this host cannot do without.
+//! The agent's surroundings: interfaces that come and go, local addresses, and the hosts that this host depends on.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::{
     sensor::{attach::Change, egress},
 };
 
-/// How often the local addresses are looked at, though nothing announced a change.
+/// How often the local addresses are read even if the kernel announced no change.
 const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Looks at whom this host cannot do without.
+/// Finds the hosts that this host depends on, which must not be banned.
 ///
 /// # Errors
-/// It cannot be told; who was known before is spared on.
+/// They cannot be determined. The hosts that were found before stay exempt.
 pub(super) async fn surround(agent: &mut Agent, local: &Local) -> Result<()> {
     let found = found(agent, local).await.context("whom not to ban (gateways, attached networks)")?;
     agent.responder.surround(found, agent.clock.now(), &mut agent.sensor);
@@ -42,13 +42,13 @@ async fn found(agent: &mut Agent, local: &Local) -> Result<Found> {
             }
         }
     }
-    // Reading /proc takes a while where there are many processes.
+    // Reading /proc takes a while if there are many processes.
     let (resolvers, ssh) =
         tokio::task::block_in_place(|| (agent.known.resolvers(), agent.known.ssh_connections()));
     Ok(Found { own, gateways: routes.gateways, resolvers, attached, ssh })
 }
 
-/// The kernel announces addresses, but not networks that are accepted as a whole.
+/// The kernel announces changed addresses, but not networks that are accepted as a whole.
 pub(super) async fn refresh_addresses(agent: &mut Agent) {
     let is_recent = agent.addresses_read.is_some_and(|read| read.elapsed() < ADDRESSES_INTERVAL);
     if !agent.network.addresses_changed() && is_recent {
@@ -69,7 +69,7 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
     }
 }
 
-/// Looks whether interfaces have come or gone, and attaches the programs again where they should be.
+/// Checks whether interfaces have come or gone, and attaches the programs again where needed.
 pub(super) async fn supervise(agent: &mut Agent) {
     let changes = match agent.attachments.supervise().await {
         Ok(changes) => changes,

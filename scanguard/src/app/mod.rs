@@ -18,10 +18,10 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use self::{agent::Agent, arguments::Arguments, reload::Rhythm};
+use self::{agent::Agent, arguments::Arguments, reload::LoopState};
 use crate::{
     apply,
-    control::{self, desk::Desk, server},
+    control::{self, agent_handle::AgentHandle, server},
     export::http,
     http_server::metrics::Listener,
     network::Network,
@@ -39,13 +39,13 @@ use crate::{
     },
 };
 
-/// How often bans that have ended are cleared away, and the state file is written if it has to be.
+/// How often ended bans are removed, and the state file is written if it has changed.
 const CHORES_INTERVAL: Duration = Duration::from_secs(1);
 
-/// `scanguard run`: returns when SIGTERM or SIGINT came and everything is detached.
+/// `scanguard run`: returns after SIGTERM or SIGINT, when everything is detached.
 ///
 /// # Errors
-/// Whatever keeps it from starting. Nothing is left behind then.
+/// Any error that prevents the start. Nothing is left behind then.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let config = reload::configuration(&arguments)?;
     privileges::check()?;
@@ -57,7 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let listener = http::bind(config.metrics.listen).await?;
     let address = listener.local_addr().context("the listener's address")?;
     let plan = Plan::new(&config.sensor)?;
-    // Those that an agent before this one has left are there already.
+    // An earlier agent may have left bans in the kernel.
     if plan.reused().is_empty() {
         footprint::check(&config.sensor)?;
     }
@@ -78,7 +78,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut wakeups = Wakeups::new(&mut ebpf)?;
     let mut samples = Samples::new(&mut ebpf)?;
     let network = Network::connect()?;
-    // Asked before it is listened to, so that a change in between is seen.
+    // Subscribed before the first read, so that no change in between is missed.
     network.addresses_changed();
     let (pipeline, _) = apply::pipeline(&config);
     if sensor.was_alone(config.sensor.poll_interval) {
@@ -92,15 +92,15 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
-    // Nobody is banned before it is known whom not to ban: without that the agent does not start.
+    // No source may be banned before the exempt hosts are known. Without them the agent does not start.
     environment::surround(&mut agent, &local).await?;
-    // Before the program is where packets come by, so that none of who is banned passes.
+    // Done before the programs are attached, so that no packet of a banned source passes.
     agent.enter()?;
     agent.attach().await?;
     agent.confine(&arguments).await?;
     let (stop, stopped) = watch::channel(());
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
-    let shared = agent.shared(Desk::new(ask.clone()), stopped.clone());
+    let shared = agent.shared(AgentHandle::new(ask.clone()), stopped.clone());
     let mut ending = stopped.clone();
     let metrics = Arc::clone(&agent.metrics.control);
     let served = agent.metrics.listeners.of(Listener::Control);
@@ -111,7 +111,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let served = config.metrics.clone();
     let server = tokio::spawn(async move {
         let mut stopped = stopped;
-        // An error means that the agent is gone, which is a reason to stop too.
+        // An error means that the agent is gone, which is also a reason to stop.
         let end = async { stopped.changed().await.unwrap_or_default() };
         http::serve(listener, shared, &served, end).await;
     });
@@ -129,39 +129,39 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     }
     tracing::info!("metrics at {scheme}://{address}/metrics, control at {}", config.control.socket.display());
 
-    let mut rhythm = Rhythm::new(arguments, &agent);
-    rhythm.service.ready("attached");
+    let mut state = LoopState::new(arguments, &agent);
+    state.service.ready("attached");
     let mut chores = poll_timer(CHORES_INTERVAL);
     loop {
         tokio::select! {
-            // In this order: a flood of wake-ups must not keep the agent from polling, or from ending.
+            // The order matters: a flood of wake-ups must not keep the agent from polling or from ending.
             biased;
             _ = terminate.recv() => break tracing::info!("SIGTERM: ending"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: ending"),
             _ = hangup.recv() => {
-                // It is logged what came of it, and the service manager hears of it.
-                let _ = rhythm.reload(&mut agent, "SIGHUP").await;
+                // The result is logged and sent to the service manager, so it is not needed here.
+                let _ = state.reload(&mut agent, "SIGHUP").await;
             }
             _ = chores.tick() => {
-                rhythm.service.alive(Instant::now());
+                state.service.alive(Instant::now());
                 agent.chores().await;
                 answers::show_top_sources(&agent);
             }
-            _ = rhythm.polls.tick() => {
+            _ = state.polls.tick() => {
                 environment::supervise(&mut agent).await;
                 environment::refresh_addresses(&mut agent).await;
                 agent.poll();
             }
-            Some(request) = asked.recv() => answers::answer(&mut agent, request, &mut rhythm).await,
-            // No more comes in a second than is heard in a fraction of it.
-            Some(said) = rhythm.logs.next() => agent.hear_logs(&said),
+            Some(request) = asked.recv() => answers::answer(&mut agent, request, &mut state).await,
+            // The channel delivers less per second than this arm can process.
+            Some(said) = state.logs.next() => agent.hear_logs(&said),
             orders = agent.crowdsec.next() => agent.take_decisions(orders),
             told = wakeups.next() => agent.look(&told?),
             samples = samples.next() => agent.hear_samples(&samples?),
         }
     }
-    rhythm.service.ending();
-    rhythm.logs.end(&mut |said| agent.hear_logs(&said)).await;
+    state.service.ending();
+    state.logs.end(&mut |said| agent.hear_logs(&said)).await;
     agent.finish().await;
     drop(stop);
     controller.await.context("the control socket")?;

@@ -1,4 +1,4 @@
-//! Reads the configuration, at the start and again when it is asked for: by SIGHUP, or at the control socket.
+//! Reads the configuration: at the start, and again after SIGHUP or a request at the control socket.
 
 use anyhow::Result;
 use tokio::time::Interval;
@@ -12,27 +12,27 @@ use crate::{
     service::ServiceManager,
 };
 
-/// Why the old configuration stays.
+/// Why the old configuration stays in force.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotReloaded {
-    /// All that is wrong with the new one.
+    /// All errors in the new configuration.
     #[error("the old configuration stays, the new one is wrong: {}", .0.join("\n"))]
     Wrong(Vec<String>),
-    /// It could not be put into force.
+    /// The new configuration could not be applied.
     #[error("the new configuration could not be put into force: {0}")]
     Kernel(String),
 }
 
-/// What the main loop goes by, and a reload changes with the configuration.
-pub(super) struct Rhythm {
+/// State of the main loop. A reload changes it together with the configuration.
+pub(super) struct LoopState {
     arguments: Arguments,
     pub(super) service: ServiceManager,
     pub(super) polls: Interval,
     pub(super) logs: Logs,
 }
 
-impl Rhythm {
-    /// As the agent is configured by now.
+impl LoopState {
+    /// The state for the agent's current configuration.
     pub(super) fn new(arguments: Arguments, agent: &Agent) -> Self {
         Self {
             arguments,
@@ -42,10 +42,11 @@ impl Rhythm {
         }
     }
 
-    /// Has the agent read its configuration again: all of it is taken, or nothing. Says what was taken.
+    /// Reads the configuration again. Either all of it is applied or nothing. Returns a summary of the changes.
     ///
     /// # Errors
-    /// It is wrong, and the old one is in force; that is logged, exported, and told to the service manager.
+    /// The configuration is wrong, and the old one stays in force. The error is logged, exported and sent to the
+    /// service manager.
     pub(super) async fn reload(&mut self, agent: &mut Agent, cause: &str) -> Result<Done, NotReloaded> {
         self.service.reloading();
         let followed = agent.config.logs.clone();
@@ -69,7 +70,7 @@ impl Rhythm {
     }
 }
 
-/// Counters, histories and findings are kept.
+/// Applies a new configuration. Counters, histories and findings are kept.
 fn reload(agent: &mut Agent, arguments: &Arguments) -> Result<Done, NotReloaded> {
     let read = read_again(agent, arguments).map_err(|error| NotReloaded::Wrong(problems(&error)));
     let taken = read.and_then(|config| {
@@ -79,7 +80,7 @@ fn reload(agent: &mut Agent, arguments: &Arguments) -> Result<Done, NotReloaded>
     taken
 }
 
-/// The configuration, if the sandbox lets everything that it names be used.
+/// Reads the configuration, and checks that the sandbox permits everything that it names.
 fn read_again(agent: &Agent, arguments: &Arguments) -> Result<Config> {
     let file = access::file(arguments.config.as_deref());
     let Some(sandbox) = &agent.sandbox else {
@@ -108,18 +109,18 @@ fn reconfigure(agent: &mut Agent, config: Config) -> Result<Done> {
     agent.responder.set_plain(detector.plain(), now, &mut agent.sensor);
     agent.responder.set_feeds(detector.feeds(), now, &mut agent.sensor);
     agent.crowdsec.restart(&config.crowdsec, agent.clock);
-    agent.door.set(config.metrics.web.clone());
+    agent.access.set(config.metrics.web.clone());
     if let Some(page) = &agent.page {
         page.set_token(config.page.admin_token.as_ref());
     }
     agent.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
     agent.config = config;
-    // The mode may have become enforce.
+    // The mode may have become `enforce`.
     agent.let_go();
     Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })
 }
 
-/// The file's settings with those of the command line put over them.
+/// The settings of the file, overridden by those of the command line.
 pub(super) fn configuration(arguments: &Arguments) -> Result<Config> {
     let (mut config, path) = Config::find(arguments.config.as_deref())?;
     match path {
@@ -141,7 +142,7 @@ pub(super) fn configuration(arguments: &Arguments) -> Result<Config> {
     Ok(config)
 }
 
-/// All that is wrong, one by one.
+/// All errors, one by one.
 fn problems(error: &anyhow::Error) -> Vec<String> {
     format!("{error:#}").lines().map(str::to_owned).collect()
 }

@@ -1,4 +1,4 @@
-//! `scanguard check-config`: whether the agent would start with a file, and what of it this host has not.
+//! `scanguard check-config`: whether the agent would start with a file, and warnings about it on this host.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::{
     stdio::{complain, say},
 };
 
-/// Says all that is wrong.
+/// Prints all errors and warnings.
 ///
 /// # Errors
 /// The agent would not start.

@@ -1,4 +1,4 @@
-//! The commands that ask a running agent: their arguments, and what each asks for.
+//! The commands that talk to a running agent: their arguments, and the requests that they send.
 
 pub(crate) mod ask;
 pub(crate) mod words;
@@ -27,7 +27,7 @@ use crate::{
     settings::Interval,
 };
 
-/// Where the agent is asked.
+/// Where to reach the agent.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct At {
     /// The agent's control socket; without: control.socket of /etc/scanguard/scanguard.toml, or
@@ -37,15 +37,15 @@ pub struct At {
 }
 
 impl At {
-    /// Whom to ask.
+    /// The client for the agent's socket.
     pub(crate) fn client(&self) -> Client {
-        // Members of the group may not be able to read the file; then the socket is where it usually is.
+        // A member of the group may not be able to read the file. Then the default path is used.
         let configured = || Config::control(Path::new(DEFAULT_PATH)).unwrap_or_default().socket;
         Client::new(&self.socket.clone().unwrap_or_else(configured))
     }
 }
 
-/// What is asked.
+/// The commands that talk to a running agent.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Ban an address or a network by hand.
@@ -56,7 +56,7 @@ pub enum Command {
         /// For how long, such as 1h or 7d; without: until `scanguard unban`.
         #[arg(long = "for", value_name = "TIME", value_parser = clap::value_parser!(Interval))]
         lasts: Option<Interval>,
-        /// Why, for those who ask later.
+        /// Reason, shown to those who ask later.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         #[command(flatten)]
@@ -65,7 +65,7 @@ pub enum Command {
     },
     /// End the ban of an address or a network, or the shield from it.
     Unban {
-        /// As it was banned; an IPv6 address stands for its prefix where that is banned.
+        /// Banned address or network; an IPv6 address stands for its prefix if that is banned.
         #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
         net: IpNet,
         #[command(flatten)]
@@ -81,72 +81,72 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Take back what `allow` did.
+    /// Undo an earlier `allow`.
     Disallow {
-        /// As it was allowed.
+        /// Address or network, as it was allowed.
         #[arg(value_name = "ADDR|CIDR", value_parser = parse_net)]
         net: IpNet,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say who is banned or shielded from, by whom, and for how long.
+    /// List bans and shields, with their origin and the time left.
     Bans {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say how the agent stands.
+    /// Show the agent's state.
     Status {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say why an address is banned or not, with the evidence.
+    /// Explain why an address is banned or not, with the evidence.
     Explain {
         /// The address.
         address: IpAddr,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say who probed within the last 15 minutes, and how.
+    /// List the sources that probed within the last 15 minutes, and how they probed.
     Sources {
-        /// Who comes first.
+        /// Order of the sources.
         #[arg(long, value_enum, default_value_t)]
         sort: Sort,
-        /// At most so many, up to 200.
+        /// Number of rows, up to 200.
         #[arg(long, value_name = "NUMBER", default_value_t = ROWS)]
         limit: u16,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Say which findings are open.
+    /// List the open findings.
     Findings {
-        /// At most so many, up to 200; the latest come first.
+        /// Number of rows, up to 200; the latest come first.
         #[arg(long, value_name = "NUMBER", default_value_t = ROWS)]
         limit: u16,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Drop packets of those who are banned.
+    /// Drop packets of banned sources.
     Enforce {
         /// Go back to dry-run unless `scanguard confirm` comes within this time, such as 30s.
         #[arg(long, value_name = "TIME", value_parser = clap::value_parser!(Interval))]
@@ -161,7 +161,7 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Have the agent read its configuration again: all of it is taken, or nothing (exit code 3, with all that is wrong).
+    /// Make the agent read its configuration again: it applies all of it, or nothing (exit code 3, with all errors).
     Reload {
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
@@ -181,10 +181,10 @@ pub enum Command {
     },
 }
 
-/// Asks, and prints the answer.
+/// Sends the request, and prints the answer.
 ///
 /// # Errors
-/// There is no agent, or it says no.
+/// No agent runs, or it refuses.
 pub async fn run(command: Command) -> Result<()> {
     let seconds = |interval: Interval| interval.0.as_secs_f64();
     match command {

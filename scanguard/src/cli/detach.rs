@@ -1,4 +1,4 @@
-//! `scanguard detach`: ends what an agent left attached, and removes what it pinned.
+//! `scanguard detach`: detaches programs that an agent left attached, and removes its pins.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::{
     stdio::say,
 };
 
-/// Detaches, removes, and says what.
+/// Detaches and removes everything, and prints what it removed.
 ///
 /// # Errors
 /// An agent is running, or something could not be removed.
@@ -30,7 +30,7 @@ pub fn run(pin: Option<PathBuf>) -> Result<Exit> {
     Ok(if removed.left.is_empty() { Exit::Success } else { Exit::Failure })
 }
 
-/// A configuration that is wrong must not keep anybody from detaching.
+/// A wrong configuration must not prevent detaching.
 fn configured() -> PathBuf {
     match Config::find(None) {
         Ok((config, _)) => config.sensor.pin,

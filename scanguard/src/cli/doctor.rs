@@ -1,5 +1,5 @@
-//! `scanguard doctor`: what this kernel, these interfaces and these privileges allow. Changes nothing: the
-//! program is loaded, which is the one sure answer, but attached to nothing.
+//! `scanguard doctor`: whether the sensor can run with this kernel, these interfaces and these privileges. It changes
+//! nothing: it loads the program, which is the only certain test, but attaches it to nothing.
 
 mod configured;
 
@@ -28,12 +28,12 @@ use crate::{
     stdio::{OutputError, say},
 };
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verdict {
     /// As it should be.
     Good,
-    /// It works, with a loss that is said.
+    /// It works, but the line names a loss.
     Loss,
     /// The sensor cannot run.
     Bad,
@@ -62,8 +62,8 @@ impl Line {
     }
 }
 
-/// Prints the report, for the configuration of this file or the usual one. The exit code is that of the first thing
-/// that keeps the sensor from running.
+/// Prints the report for the given configuration file, or for the default one. The exit code is that of the first
+/// problem that prevents the sensor from running.
 ///
 /// # Errors
 /// The interfaces could not be listed.
@@ -99,8 +99,8 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     Ok(exit)
 }
 
-/// The configuration that the agent would have; the defaults where it is wrong. Who names a directory for pins means
-/// to pin there.
+/// The configuration that the agent would use; the defaults if it is wrong. If a directory for pins is given, pinning
+/// is switched on.
 fn configuration(named: Option<&Path>, pin: Option<PathBuf>) -> (Line, Config) {
     let (line, mut config) = match Config::find(named) {
         Ok((config, Some(path))) => {
@@ -130,7 +130,7 @@ fn release() -> Line {
 }
 
 fn jit() -> Line {
-    // Kernels that are built to compile always have no such switch to turn it off.
+    // Kernels that always compile BPF programs do not have this switch.
     match std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").as_deref().map(str::trim) {
         Ok("0") => Line::new(
             Verdict::Loss,
@@ -150,7 +150,7 @@ fn btf() -> Line {
     }
 }
 
-/// What the program is made of.
+/// The features that the program uses.
 fn features() -> Vec<Line> {
     let line = |(name, supported): (&str, Result<bool, String>)| match supported {
         Ok(true) => Line::new(Verdict::Good, name, "supported"),
@@ -176,7 +176,7 @@ fn load() -> Vec<Line> {
     ]
 }
 
-/// Whether the tables of an agent that starts anew would fit.
+/// Whether the tables of a newly started agent would fit into memory.
 fn memory_line(settings: &Settings) -> Line {
     match footprint::check(settings) {
         Ok(bytes) => {
@@ -187,7 +187,7 @@ fn memory_line(settings: &Settings) -> Line {
     }
 }
 
-/// What the agent can be confined by, see [`sandbox`].
+/// The confinement that this kernel offers, see [`sandbox`].
 fn sandbox_lines(config: &Config) -> Vec<Line> {
     if !config.security.sandbox {
         return vec![Line::new(
@@ -223,8 +223,8 @@ fn egress_line(loaded: Result<(), String>) -> Line {
     }
 }
 
-/// Whether anything can be pinned, and what is: which only an agent needs that persists. With the programs that an
-/// agent has left attached.
+/// Whether pins can be made, and which exist; only an agent that persists needs them. Also returns the programs that
+/// an earlier agent left attached.
 fn pins(settings: &Settings) -> (Line, BTreeSet<u32>) {
     let path = settings.pin.display();
     let line = match report::look(&settings.pin) {
@@ -290,7 +290,7 @@ fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) 
     }
 }
 
-/// The driver's name; virtual devices have none there.
+/// The driver's name; virtual devices have no entry there.
 fn driver(interface: &str) -> String {
     std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"))
         .ok()

@@ -1,4 +1,4 @@
-//! Exit codes: one for each kind of trouble, so that scripts need not read the words.
+//! Exit codes: one for each kind of error, so that scripts need not parse messages.
 
 use std::process::ExitCode;
 
@@ -14,9 +14,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Exit {
-    /// As it should.
+    /// Success.
     Success = 0,
-    /// Trouble that has no code of its own, such as a capture that cannot be replayed to its end.
+    /// An error without its own code, such as a capture that cannot be replayed to its end.
     Failure = 1,
     /// The command line is wrong (clap's code).
     Usage = 2,
@@ -26,20 +26,20 @@ pub enum Exit {
     Privileges = 4,
     /// The kernel lacks something.
     Kernel = 5,
-    /// An interface does not exist, is taken, or cannot do what is asked.
+    /// An interface does not exist, is in use, or does not support the requested mode.
     Interface = 6,
-    /// The metrics listener could not be had.
+    /// The metrics listener could not be opened.
     Listen = 7,
     /// Another agent is running.
     Running = 8,
-    /// The control socket or a lock could not be had.
+    /// The control socket or a lock could not be created.
     Control = 9,
-    /// What is pinned cannot be used, or nothing can be pinned.
+    /// Existing pins cannot be used, or pinning is impossible.
     Pins = 10,
 }
 
 impl Exit {
-    /// The code for an error, by what caused it.
+    /// The code for an error, by its cause.
     pub fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
             if cause.is::<ConfigError>() {
@@ -79,7 +79,7 @@ impl Exit {
             }
             match cause.downcast_ref::<ControlError>() {
                 Some(ControlError::Held { .. }) => return Self::Running,
-                // Another start would not mend it.
+                // Starting again would not solve this.
                 Some(ControlError::Group { .. }) => return Self::Config,
                 Some(ControlError::Io { .. } | ControlError::Occupied(_)) => return Self::Control,
                 None => {}

@@ -1,4 +1,4 @@
-//! Manual pages and completions, out of the command line as it is: for packagers.
+//! Generates manual pages and shell completions from the command line's definition, for packagers.
 
 use std::{fs, io, path::Path};
 
@@ -7,7 +7,7 @@ use clap_complete::{Shell, generate, generate_to};
 
 use super::Cli;
 
-/// The completions of one shell.
+/// Prints the completions of one shell.
 pub fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "scanguard", &mut script);

@@ -51,7 +51,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The tracing filter that was asked for: the shorter options go before `--log` and its variable.
+    /// The requested tracing filter: the shorter options override `--log` and its variable.
     #[must_use]
     pub fn filter(&self) -> &str {
         match (self.quiet, self.verbose) {
@@ -71,14 +71,14 @@ pub enum Command {
     /// Read captures (pcap, pcapng) as if their packets arrived here: findings go to standard output, a summary
     /// to standard error.
     Replay(Replay),
-    /// Check a configuration file: says all that is wrong with it, by line.
+    /// Check a configuration file, and list all errors by line.
     CheckConfig {
-        /// The file.
+        /// Configuration file.
         file: PathBuf,
     },
-    /// Detach what an agent with `sensor.persist = true` left attached when it ended, and remove all that it pinned.
+    /// Detach what an agent with `sensor.persist = true` left attached when it ended, and remove its pins.
     Detach {
-        /// Where it is pinned. Without: as /etc/scanguard/scanguard.toml says, or else /sys/fs/bpf/scanguard.
+        /// Directory of the pins. Default: as in /etc/scanguard/scanguard.toml, or else /sys/fs/bpf/scanguard.
         #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
         pin: Option<PathBuf>,
     },
@@ -89,24 +89,24 @@ pub enum Command {
     Control(control::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
-    /// Print a list of `[content.lists]` that is built in, to be changed and named there.
+    /// Print a built-in list of `[content.lists]`, to be changed and named there.
     PrintList {
-        /// Which.
+        /// Name of the list.
         list: BuiltIn,
     },
     /// Print completions for a shell.
     Completions {
-        /// Which.
+        /// Name of the shell.
         shell: clap_complete::Shell,
     },
     /// Write manual pages and completions, for packagers.
     #[command(hide = true)]
     Manual {
-        /// Where to: man/ and completions/ are made in it.
+        /// Output directory: man/ and completions/ are created in it.
         directory: PathBuf,
     },
-    /// Say what this kernel, these interfaces and these privileges allow, and whether the configured agent finds what
-    /// it needs. Changes nothing.
+    /// Check whether this kernel, these interfaces and these privileges suffice, and whether the configured agent
+    /// finds what it needs. Changes nothing.
     Doctor(Doctor),
 }
 
@@ -119,7 +119,7 @@ pub struct Doctor {
     /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where it is to be possible to pin. Without: as configured.
+    /// Directory in which pinning must be possible. Default: as configured.
     #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
     pub pin: Option<PathBuf>,
 }
@@ -136,8 +136,8 @@ pub struct Replay {
     /// Captures, in the order of their time; - is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Addresses that are ours, such as 192.0.2.0/24; may be given several times. Only packets to them are
-    /// looked at, and what they answer. Without: every packet is taken for one that arrived here, the answers of our own hosts too.
+    /// Our own addresses, such as 192.0.2.0/24; may be given several times. Only packets to them, and their answers,
+    /// are examined. Without: every packet counts as one that arrived here, even the answers of our own hosts.
     #[arg(long, value_name = "CIDR", value_parser = network)]
     pub local: Vec<IpNet>,
     /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.
@@ -149,8 +149,8 @@ pub struct Replay {
     /// Have the kernel run the XDP program on each packet, rather than count here. Needs root; finds the same.
     #[arg(long)]
     pub through_kernel: bool,
-    /// What the estimates of distinct ports and addresses are salted with. Without: a random number, as the agent
-    /// does it; with: the same captures give the same lines.
+    /// Salt for the estimates of distinct ports and addresses. Without: a random number, as in the agent. With: the
+    /// same captures give the same lines.
     #[arg(long, value_name = "NUMBER")]
     pub salt: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! How far a replay is, and lines beside it.
+//! The progress of a replay, and output lines beside the progress bar.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Bytes of all captures, unless one is no file and has no length: then what was read.
+/// Bytes of all captures. If one of them is not a file, it has no length; then only the bytes read are shown.
 const OF_A_LENGTH: &str = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} to go";
 const WITHOUT_LENGTH: &str = "{spinner} {bytes}, {bytes_per_sec}";
 
@@ -31,7 +31,7 @@ pub(super) fn bar(captures: &[PathBuf]) -> ProgressBar {
     }
 }
 
-/// An output that may be on the same terminal as a bar, which makes way for each write.
+/// An output that may be on the same terminal as the bar. The bar is hidden during each write.
 pub(super) struct Beside<W> {
     bar: ProgressBar,
     output: W,
@@ -46,7 +46,7 @@ impl<W: Write> Beside<W> {
 impl<W: Write> Write for Beside<W> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let Self { bar, output } = self;
-        // To the terminal before the bar is there again.
+        // Flushed to the terminal before the bar is drawn again.
         bar.suspend(|| {
             let written = output.write(text)?;
             output.flush().map(|()| written)

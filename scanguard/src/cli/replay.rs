@@ -1,4 +1,4 @@
-//! The command: opens what is named, chooses the sensor, and says what went wrong.
+//! The replay command: opens the captures, chooses the sensor, and reports errors.
 
 use std::{
     fs::File,
@@ -29,12 +29,12 @@ use crate::{
     stdio::complain,
 };
 
-/// `scanguard replay`: to the end of all captures, or until `stop` is set. How far it is is shown if `progress` is wanted
-/// and a terminal has room for it.
+/// `scanguard replay`: runs to the end of all captures, or until `stop` is set. It shows its progress if `progress`
+/// is set and standard error is a terminal.
 ///
 /// # Errors
-/// Whatever keeps it from starting or going on. A capture that cannot be read is none of it: that is said
-/// when it happens, and by the exit code.
+/// Any error that prevents the start or the progress. An unreadable capture is not an error here: it is reported when
+/// it occurs, and by the exit code.
 pub fn run(arguments: &super::Replay, progress: bool, stop: &AtomicBool) -> Result<Exit> {
     let (config, path) = Config::find(arguments.config.as_deref())?;
     if let Some(path) = path {
@@ -93,11 +93,11 @@ fn open(file: &Path) -> io::Result<Box<dyn Read>> {
     Ok(if file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(file)?) })
 }
 
-/// Set by the first SIGINT: with the next packet, what was found so far is summed up, which is the end of a capture
-/// that has none. The second one ends the process as ever.
+/// Set by the first SIGINT. The next packet then ends the replay, and the findings so far are summed up; this is how
+/// an endless capture ends. The second SIGINT ends the process as usual.
 ///
 /// # Errors
-/// The signal cannot be waited for.
+/// The signal handler cannot be installed.
 pub fn interrupted() -> Result<&'static AtomicBool> {
     static INTERRUPTED: AtomicBool = AtomicBool::new(false);
     let mut interrupts = signal(SignalKind::interrupt()).context("SIGINT")?;

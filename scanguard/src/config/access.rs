@@ -1,4 +1,4 @@
-//! Which files, directories and capabilities the agent needs with a configuration once it is attached.
+//! Which files, directories and capabilities the agent needs after it is attached, for a given configuration.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use caps::{Capability, CapsHashSet};
 use super::{Config, DEFAULT_PATH, MAX_FILE_BYTES};
 use crate::{export::web, sandbox::Access, whole_file};
 
-/// What every process that resolves names and speaks TLS reads, and what the agent finds out about this host.
+/// Files that every process reads to resolve names and speak TLS, and those that describe this host.
 const OF_THE_SYSTEM: [&str; 21] = [
     "/proc",
     "/sys",
@@ -36,11 +36,11 @@ const OF_THE_SYSTEM: [&str; 21] = [
     "/usr/lib64",
 ];
 
-/// Directories that hold what is none of the agent's business: of files in them, only these themselves.
+/// Directories that also hold files of others: only the named files in them become readable.
 const SHARED: [&str; 3] = ["/", "/etc", "/root"];
 
-/// Directories that others write in, beside the homes of users: to be able to write all that is beneath them is to be able
-/// to do almost anything.
+/// Directories with files of other programs, in addition to the homes of users. Write access to everything below them
+/// would allow almost anything.
 const USED_BY_OTHERS: [&str; 12] = [
     "/",
     "/etc",
@@ -67,14 +67,15 @@ pub fn needed(config: &Config, file: &Path) -> Access {
     Access { read, write, capabilities: capabilities(config) }
 }
 
-/// None, but for logs. Every kernel that takes the program lets anybody use the maps whose descriptors he has.
+/// No capability, except for logs. On every kernel that accepts the program, a map's descriptor is enough to use the
+/// map.
 fn capabilities(config: &Config) -> CapsHashSet {
-    // Logs belong to their servers, and logrotate makes new ones.
+    // Log files belong to their servers, and logrotate creates new ones.
     let for_logs = (!config.logs.files.is_empty()).then_some(Capability::CAP_DAC_READ_SEARCH);
     for_logs.into_iter().collect()
 }
 
-/// What is to be said of this configuration's sandbox when it is entered.
+/// Warnings about the sandbox of this configuration, given when it is entered.
 pub fn warnings(config: &Config) -> Vec<String> {
     let missing = directories(config).filter(|directory| fs::canonicalize(directory).is_err()).map(|directory| {
         format!(
@@ -86,7 +87,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     missing.into_iter().chain(too_wide(config)).collect()
 }
 
-/// Where the agent may write more than it needs, because of where a file is to be.
+/// Places where the agent gets more write access than it needs, because of the location of a file.
 pub(super) fn too_wide(config: &Config) -> Vec<String> {
     if !config.security.sandbox {
         return Vec::new();
@@ -101,15 +102,15 @@ pub(super) fn too_wide(config: &Config) -> Vec<String> {
     among_others(config).map(warning).collect()
 }
 
-/// The directories that the agent writes in.
+/// The directories that the agent writes to.
 fn directories(config: &Config) -> impl Iterator<Item = &Path> {
     let pins = config.sensor.persist.then_some(config.sensor.pin.as_path());
     written(config).filter_map(Path::parent).chain(pins)
 }
 
-/// The files that the agent writes. New ones take their place, so that what has to be open is their directory.
+/// The files that the agent writes. It replaces them by renaming, so it needs access to their directories.
 fn written(config: &Config) -> impl Iterator<Item = &Path> {
-    // Logs may be configured by a reload: then their state is to be written, if its directory is there by now.
+    // A reload may configure logs later. Their state can then be written if its directory exists now.
     let logs = &config.logs;
     let logs =
         (!logs.files.is_empty() || logs.state.parent().is_some_and(Path::exists)).then_some(&logs.state);
@@ -117,7 +118,8 @@ fn written(config: &Config) -> impl Iterator<Item = &Path> {
     own.into_iter().chain(logs).map(PathBuf::as_path).chain(config.sinks.files())
 }
 
-/// The files for which a directory is open to the agent that others use, too; each with the directory.
+/// The files whose directory is shared with others, each with that directory. The agent gets access to the whole
+/// directory.
 fn among_others(config: &Config) -> impl Iterator<Item = (&Path, PathBuf)> {
     written(config).filter_map(|file| {
         let directory = file.parent()?;
@@ -128,8 +130,8 @@ fn among_others(config: &Config) -> impl Iterator<Item = (&Path, PathBuf)> {
     })
 }
 
-/// The file, and every path that it names: whatever setting it is of, so that none can be forgotten. Of most files it is
-/// their directory, since they are replaced by renaming; where they are links, also where these lead.
+/// The file, and every path that it names. All settings are covered, so that none can be forgotten. For most files
+/// this is the directory, since they are replaced by renaming; for links it is also the directory of their target.
 pub fn named(file: &Path) -> BTreeSet<PathBuf> {
     let mut texts = Vec::new();
     let table = whole_file::read(file, MAX_FILE_BYTES)
@@ -139,7 +141,7 @@ pub fn named(file: &Path) -> BTreeSet<PathBuf> {
         table.values().for_each(|value| texts_of(value, &mut texts));
     }
     let mut beyond = Vec::new();
-    // What a file names that this one names; every other path stands here.
+    // Paths in the files that this file names. All other paths stand in this file itself.
     if let Some(path) = table.as_ref().and_then(|table| table.get("metrics")?.get("web_config")?.as_str()) {
         beyond = web::named(Path::new(path));
     }
@@ -166,7 +168,7 @@ fn texts_of(value: &toml::Value, texts: &mut Vec<String>) {
     }
 }
 
-/// A pattern of files as far as it is none.
+/// The part of a file pattern before its first wildcard.
 fn before_pattern(path: &Path) -> PathBuf {
     let is_plain =
         |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
@@ -182,7 +184,7 @@ fn reach(path: &Path) -> PathBuf {
     }
 }
 
-/// The file that the agent reads its configuration from.
+/// The configuration file that the agent reads.
 pub fn file(named: Option<&Path>) -> &Path {
     named.unwrap_or(Path::new(DEFAULT_PATH))
 }

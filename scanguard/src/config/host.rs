@@ -1,11 +1,12 @@
-//! What a configuration names and this host has not, without which the agent runs all the same; and what it had better not name.
+//! Non-fatal warnings about a configuration on this host: missing files, and unwise permissions. The agent runs all
+//! the same.
 
 use std::path::Path;
 
 use super::{Config, access};
 use crate::detect::feeds::Feeds;
 
-/// All that is missing, wrong or unwise of it, one by one. Only looks.
+/// Lists everything that is missing, wrong or unwise, one by one. Changes nothing.
 pub fn lacks(config: &Config) -> Vec<String> {
     let (_, problems) = Feeds::load(&config.feeds.files, &Feeds::default());
     let feeds = problems.iter().map(|problem| format!("feed {problem}"));

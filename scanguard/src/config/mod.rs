@@ -1,7 +1,7 @@
 //! The configuration: one TOML file; everything in it has a default.
 //!
-//! Each part's struct, defaults and limits live with that part; this module reads the file and
-//! collects what is wrong with it, all at once.
+//! The struct, defaults and limits of each part live with that part. This module reads the file and reports all
+//! errors at once.
 
 pub mod access;
 pub mod host;
@@ -18,13 +18,13 @@ use crate::{
     whole_file,
 };
 
-/// Where the configuration is looked for when none is named.
+/// The configuration file that is used if none is named.
 pub const DEFAULT_PATH: &str = "/etc/scanguard/scanguard.toml";
 
-/// The commented file with every default; it is what `scanguard print-config` prints.
+/// The commented file with every default, as `scanguard print-config` prints it.
 pub const COMMENTED_DEFAULTS: &str = include_str!("../../../deploy/scanguard.toml");
 
-/// A file larger than this is no configuration.
+/// The largest size of a configuration file.
 pub(crate) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Everything that can be configured.
@@ -42,7 +42,7 @@ pub struct Config {
     pub findings: detect::settings::Settings,
     /// `[metrics]`.
     pub metrics: export::settings::Settings,
-    /// `[page]`, with the token, so that a configuration that was read is whole.
+    /// `[page]`, including the token, so that the loaded configuration is complete.
     pub page: export::page::settings::Settings,
     /// `[rules.*]`.
     pub rules: detect::rules::Settings,
@@ -50,7 +50,7 @@ pub struct Config {
     pub content: content::settings::Settings,
     /// `[feeds]`.
     pub feeds: detect::feeds::Settings,
-    /// `[geo]`: the databases themselves, so that a configuration that was read is whole.
+    /// `[geo]`, including the databases, so that the loaded configuration is complete.
     pub geo: detect::geo::Geo,
     /// `[response]`.
     pub response: respond::settings::Settings,
@@ -60,7 +60,7 @@ pub struct Config {
     pub control: control::settings::Settings,
     /// `[security]`.
     pub security: sandbox::settings::Settings,
-    /// `[crowdsec]`, with the secrets, so that a configuration that was read is whole.
+    /// `[crowdsec]`, including the secrets, so that the loaded configuration is complete.
     pub crowdsec: crowdsec::settings::Settings,
     /// `[[sinks]]`.
     pub sinks: export::sinks::settings::Settings,
@@ -77,13 +77,13 @@ pub enum ConfigError {
         /// Why.
         error: io::Error,
     },
-    /// It is too large to be one.
+    /// It is too large for a configuration file.
     #[error("{}: more than 1 MiB: this is no configuration file", .path.display())]
     Huge {
         /// File.
         path: PathBuf,
     },
-    /// There is nothing in it.
+    /// It is empty.
     #[error(
         "{}: the file is empty; `scanguard print-config` prints one with every default", .path.display()
     )]
@@ -91,12 +91,12 @@ pub enum ConfigError {
         /// File.
         path: PathBuf,
     },
-    /// What is in it is wrong.
+    /// It contains errors.
     #[error("{}", Problems(.path, .problems))]
     Wrong {
         /// File.
         path: PathBuf,
-        /// All that is wrong, by line.
+        /// All errors, by line.
         problems: Vec<Problem>,
     },
 }
@@ -114,8 +114,8 @@ impl fmt::Display for Problems<'_> {
 }
 
 impl Config {
-    /// Reads the file named, or else the one at [`DEFAULT_PATH`] if it exists, or else takes the
-    /// defaults. Says which it was.
+    /// Reads the named file. Without a name it reads the file at [`DEFAULT_PATH`] if that exists, and else takes the
+    /// defaults. Returns which source it used.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -136,8 +136,8 @@ impl Config {
         Self::parse(&text(path)?).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
     }
 
-    /// `[control]` of a file, whatever else is wrong with it: who asks for a reload is to hear of that from the agent. None: it
-    /// cannot be read.
+    /// `[control]` of a file, even if other parts are wrong: a client that asks for a reload gets the errors from the
+    /// agent. `None` if the section cannot be read.
     pub fn control(path: &Path) -> Option<control::settings::Settings> {
         let text = text(path).ok()?;
         settings::read(&text, |mut root| control::settings::Settings::read(root.section("control")))
@@ -148,7 +148,7 @@ impl Config {
     /// Reads the text of a file.
     ///
     /// # Errors
-    /// All that is wrong with it, by line.
+    /// All errors, by line.
     pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
         Self::reading(text).result
     }
@@ -206,7 +206,7 @@ impl Config {
                 crowdsec: crowdsec::settings::Settings::read(root.section("crowdsec")),
                 sinks: export::sinks::settings::Settings::read(&mut root),
             };
-            // A window that is left at its default ends where the history does.
+            // A window with a default length ends where the history does.
             for (rule, window) in config.rules.windows() {
                 if window > config.history.horizon {
                     let (window, horizon) = (Interval(window), Interval(config.history.horizon));
@@ -214,7 +214,7 @@ impl Config {
                     root.contradiction(&[&format!("rules.{rule}.window")], message);
                 }
             }
-            // Streams of the page have no end, and are to leave room for scrapes and probes.
+            // Event streams of the page stay open, and must leave connections free for scrapes and health checks.
             let (clients, connections) = (config.page.max_clients, config.metrics.max_connections);
             if config.page.enabled && clients > connections / 2 {
                 let message = format!(
@@ -229,7 +229,7 @@ impl Config {
     }
 }
 
-/// The text of a file that may be a configuration.
+/// Reads the text of a file, within the size limit.
 fn text(path: &Path) -> Result<String, ConfigError> {
     let read = |error| ConfigError::Read { path: path.to_owned(), error };
     let bytes = whole_file::read(path, MAX_FILE_BYTES).map_err(|error| match error.kind() {

@@ -1,4 +1,5 @@
-//! docs/configuration.md, out of the commented defaults: the file that is tested to have every setting with its default.
+//! Generates docs/configuration.md from the commented defaults. A test ensures that this file has every setting with
+//! its default.
 
 use std::fmt::Write as _;
 
@@ -30,11 +31,11 @@ pub fn page() -> String {
 
 struct Page {
     text: String,
-    /// The comment that stands before what comes next.
+    /// The comment that precedes the next setting.
     comment: Vec<String>,
-    /// Whether the rows of a table are being written.
+    /// Whether rows of a table are being written.
     in_table: bool,
-    /// Whether something was said of a setting of this table.
+    /// Whether a setting of this table already had a comment.
     is_said: bool,
 }
 
@@ -55,13 +56,13 @@ impl Page {
                 self.is_said = false;
             }
             let (key, value) = (key.trim(), value.trim());
-            // What stands above several settings is said of all of them.
+            // A comment above several settings applies to all of them.
             let meaning =
                 if comment.is_empty() && self.is_said { "together with the one above" } else { &comment };
             self.write(&format!("| `{key}` | `{value}` | {meaning} |\n"));
             self.is_said |= !comment.is_empty();
         } else {
-            // Prose that belongs to no setting in particular; what stands at the file's top is in the head.
+            // Prose that belongs to no particular setting. The prose at the top of the file is in the page's head.
             let comment = self.comment();
             if !comment.is_empty() && self.text != HEAD {
                 self.write(&format!("\n{comment}\n"));
@@ -75,7 +76,7 @@ impl Page {
     }
 
     fn write(&mut self, text: &str) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = self.text.write_str(text);
     }
 }
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn every_setting_says_what_it_means() {
         let page = page();
-        // Those that every rule has are explained once.
+        // The settings that every rule has are explained only once.
         let everywhere = ["`enabled`", "`severity`", "`window`", "`probes`", "`services`", "`hosts`"];
         let silent: Vec<_> = page
             .lines()

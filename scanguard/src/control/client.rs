@@ -1,4 +1,4 @@
-//! Asks a running agent by its control socket.
+//! The client of the control socket: sends requests to a running agent.
 
 use std::{
     io,
@@ -15,12 +15,12 @@ use tokio::{net::UnixStream, time::timeout};
 use super::server::ErrorBody;
 use crate::http_client::{Answer, exchange};
 
-/// 60,000 bans with long reasons are not more.
+/// The largest answer: 60,000 bans with long reasons fit into it.
 const MAX_ANSWER: usize = 64 << 20;
-/// Longer than the agent takes at most.
+/// Time limit, longer than the agent takes at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// There is no answer, or it is no.
+/// There is no answer, or the agent refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No agent listens.
@@ -41,18 +41,18 @@ pub enum ClientError {
         .0.display()
     )]
     Denied(PathBuf),
-    /// The agent said no.
+    /// The agent refused the request.
     #[error("{0}")]
     Refused(String),
     /// The agent did not take its configuration.
     #[error("{error}:\n{}", .problems.join("\n"))]
     Misconfigured {
-        /// What became of it.
+        /// The result.
         error: String,
-        /// All that is wrong.
+        /// All errors in the configuration.
         problems: Vec<String>,
     },
-    /// The connection failed, or what came is no answer of an agent.
+    /// The connection failed, or the answer is not from an agent.
     #[error("the agent at {}: {why}", .path.display())]
     Broken {
         /// The socket.
@@ -62,19 +62,19 @@ pub enum ClientError {
     },
 }
 
-/// A socket to ask at.
+/// A client for one socket.
 #[derive(Clone, Debug)]
 pub struct Client {
     path: PathBuf,
 }
 
 impl Client {
-    /// To this socket.
+    /// A client for this socket.
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
-    /// Asks; gives the JSON of the answer.
+    /// Sends a question and returns the answer's JSON.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -82,7 +82,7 @@ impl Client {
         self.send(Method::GET, path, Bytes::new()).await
     }
 
-    /// Has something done; gives the JSON of the answer.
+    /// Sends an order and returns the answer's JSON.
     ///
     /// # Errors
     /// See [`ClientError`].

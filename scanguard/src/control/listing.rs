@@ -1,4 +1,4 @@
-//! How the agent stands, and many sources and findings at once: questions and answers.
+//! Questions and answers about the agent's state, and about many sources and findings at once.
 
 use std::time::Duration;
 
@@ -12,16 +12,17 @@ use crate::{
     sandbox,
 };
 
-/// Rows of an answer at most. More could nobody read, and an answer is to stay cheap.
+/// Most rows in an answer. Nobody could read more, and answers must stay cheap.
 pub const MAX_ROWS: u16 = 200;
-/// Rows where nothing is said of their number.
+/// Rows in an answer if the request names no number.
 pub const ROWS: u16 = 50;
 /// A source is listed if it probed within this long.
 pub const ACTIVE: Duration = Duration::from_secs(15 * 60);
-/// The time over which a source's rate is a mean: long enough that few probes make no jumps, short enough to see a scan end.
+/// A source's rate is the mean over this time. It is long enough to smooth single probes, and short enough to show
+/// that a scan has ended.
 pub const RATE: Duration = Duration::from_secs(10);
 
-/// Which sources come first.
+/// The order of sources.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Sort {
@@ -44,7 +45,7 @@ impl Sort {
         }
     }
 
-    /// The next, in turn.
+    /// The next order, in turn.
     #[must_use]
     pub const fn next(self) -> Self {
         match self {
@@ -55,14 +56,14 @@ impl Sort {
     }
 }
 
-/// What may be said after the `?` of `GET /v1/sources` and `GET /v1/findings`.
+/// The query parameters of `GET /v1/sources` and `GET /v1/findings`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     /// How many rows, from 1 to [`MAX_ROWS`].
     #[serde(default)]
     pub limit: Option<u16>,
-    /// Which sources come first.
+    /// The order of sources.
     #[serde(default)]
     pub sort: Option<Sort>,
 }
@@ -71,7 +72,7 @@ impl ListQuery {
     /// The number of rows.
     ///
     /// # Errors
-    /// None, or too many.
+    /// The number is zero or too large.
     pub fn rows(self) -> Result<usize, String> {
         match self.limit.unwrap_or(ROWS) {
             limit @ 1..=MAX_ROWS => Ok(limit.into()),
@@ -89,9 +90,9 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it started.
     pub uptime_seconds: u64,
-    /// Interfaces, with how the program is attached; none: it is not.
+    /// Interfaces, with the attach mode; `None` if the program is not attached there.
     pub interfaces: Vec<(String, Option<String>)>,
-    /// Packets since the program was loaded, by how they left it, the most frequent first.
+    /// Packets since the program was loaded, by exit, the most frequent first.
     #[serde(default)]
     pub packets: Vec<(String, u64)>,
     /// Probes since then by class, likewise.
@@ -99,12 +100,12 @@ pub struct Status {
     pub probes: Vec<(String, u64)>,
     /// Open findings.
     pub findings_open: usize,
-    /// What is done about those who scan.
+    /// The state of the response: mode, bans and shields.
     pub response: ResponseStatus,
-    /// What is exchanged with CrowdSec; none: nothing.
+    /// The state of the exchange with CrowdSec; `None` if there is none.
     #[serde(default)]
     pub crowdsec: Option<CrowdsecStatus>,
-    /// What the agent has given up; none: it has not come so far.
+    /// The privileges that the agent has given up; `None` if it has not done so yet.
     #[serde(default)]
     pub sandbox: Option<sandbox::Report>,
 }
@@ -112,28 +113,28 @@ pub struct Status {
 /// `GET /v1/sources?limit=N&sort=rate|probes|last`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Sources {
-    /// When the counters were read last.
+    /// When the counters were last read.
     pub polled: Timestamp,
-    /// Packets that the program saw until then, since it was loaded.
+    /// Packets that the program had seen by then, since it was loaded.
     pub packets: u64,
     /// Probes among them.
     pub probes: u64,
-    /// Sources that are remembered.
+    /// Sources with a history.
     pub remembered: usize,
-    /// Of them those that probed within the last 15 minutes.
+    /// Those that probed within the last 15 minutes.
     pub active: usize,
-    /// The first of these.
+    /// The first of these, in the requested order.
     pub sources: Vec<SourceReport>,
 }
 
 /// A source that probed lately.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct SourceReport {
-    /// Who; of IPv6 the prefix.
+    /// The address; for IPv6 the prefix.
     pub net: IpNet,
     /// Probes a second, over the last 10 s.
     pub per_second: f64,
-    /// Its probes, as far as they are remembered.
+    /// Its probes that are still in the history.
     pub probes: u64,
     /// The same by class, the most frequent first.
     pub classes: Vec<(String, u64)>,
@@ -162,19 +163,19 @@ pub struct SourceReport {
 pub struct Findings {
     /// Findings that are open.
     pub open: usize,
-    /// Those whose sources were seen last, the latest first.
+    /// The findings whose sources were seen last, the latest first.
     pub findings: Vec<OpenFinding>,
 }
 
 /// `GET /v1/picture?limit=N`: what the page shows.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Picture {
-    /// How it stands.
+    /// The agent's state.
     pub status: Status,
-    /// Who probes fastest.
+    /// The sources that probe fastest.
     pub sources: Sources,
     /// The open findings whose sources were seen last.
     pub findings: Findings,
-    /// The bans that were made last, the last one first.
+    /// The newest bans, the last one first.
     pub bans: Bans,
 }

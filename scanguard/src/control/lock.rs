@@ -1,4 +1,4 @@
-//! One agent at a time: a lock that the kernel takes back however the agent ends.
+//! Ensures that only one agent runs. The kernel releases the lock however the agent ends.
 
 use std::{
     fs::{File, TryLockError},
@@ -7,16 +7,16 @@ use std::{
     path::Path,
 };
 
-/// The lock. The file stays, since removing it would let two agents hold two files of one name.
+/// The lock. The file is never removed: otherwise two agents could hold two files of the same name.
 #[derive(Debug)]
 pub(super) struct Lock(
     #[expect(dead_code, reason = "held, not used: the lock is that of the open file")] File,
 );
 
-/// Why it could not be had.
+/// Why the lock could not be taken.
 #[derive(Debug)]
 pub(super) enum LockError {
-    /// Another process has it; its id, if it says so.
+    /// Another process holds it. Its id, if the file has one.
     Held(Option<u32>),
     /// The file could not be used.
     Io(io::Error),
@@ -31,7 +31,7 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // The lock is what counts; its owner may not have written its id yet.
+                // The lock decides. Its owner may not have written its id yet.
                 let _ = file.take(32).read_to_string(&mut text);
                 return Err(LockError::Held(text.trim().parse().ok()));
             }

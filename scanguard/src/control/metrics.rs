@@ -23,7 +23,7 @@ impl ControlMetrics {
         Ok(Self { requests })
     }
 
-    /// A request ended so.
+    /// Counts a request by its result.
     pub fn requested(&self, outcome: Outcome) {
         self.requests.with_label_values(&[outcome.label()]).inc();
     }

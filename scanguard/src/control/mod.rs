@@ -3,11 +3,11 @@
 //! ```text
 //! scanguard ban ... -> client -> socket -> server -> bounded channel -> the agent's main task -> answer
 //! ```
-//! The main task alone changes the kernel's maps. Who may ask is checked by the credentials that the kernel gives of
-//! the peer, and logged.
+//! Only the main task changes the kernel's maps. The kernel gives the credentials of the peer; they decide about
+//! access, and they are logged.
 
+pub mod agent_handle;
 pub mod client;
-pub mod desk;
 pub mod listing;
 mod lock;
 pub mod metrics;
@@ -30,74 +30,74 @@ use crate::respond::{
     report::{Bans, Done, Explanation},
 };
 
-/// What is asked of the agent.
+/// A request to the agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
-    /// Something is to be done.
+    /// Carry out an order.
     Order(Order),
-    /// The configuration is to be read again.
+    /// Read the configuration again.
     Reload,
-    /// All bans.
+    /// List all bans.
     Bans,
-    /// How it stands.
+    /// Show the agent's state.
     Status,
-    /// Why an address is banned or not.
+    /// Explain why an address is banned or not.
     Explain(IpAddr),
-    /// Who probed lately.
+    /// List the sources that probed lately.
     Sources {
-        /// At most so many.
+        /// The most rows.
         rows: usize,
-        /// Who comes first.
+        /// The order of rows.
         sort: Sort,
     },
-    /// The open findings, at most so many.
+    /// List the open findings, at most this many.
     Findings(usize),
-    /// All of that at one moment, at most so many of each.
+    /// All of these at one moment, at most this many of each.
     Picture(usize),
 }
 
-/// What the agent says.
+/// The agent's answer.
 #[derive(Debug)]
 pub enum Answer {
-    /// It was done.
+    /// The order was carried out.
     Done(Done),
-    /// It was not.
+    /// The order was refused.
     Refused(OrderError),
-    /// The old configuration stays: all that is wrong with the new one.
+    /// The old configuration stays; all errors in the new one.
     Misconfigured(Vec<String>),
     /// All bans.
     Bans(Bans),
-    /// How it stands.
+    /// The agent's state.
     Status(Box<Status>),
-    /// Why.
+    /// The explanation for one address.
     Explanation(Box<Explanation>),
-    /// Who probed lately.
+    /// The sources that probed lately.
     Sources(Sources),
     /// Open findings.
     Findings(Findings),
-    /// All of that.
+    /// All of these at one moment.
     Picture(Box<Picture>),
 }
 
-/// A question with whom to answer.
+/// A request with its sender.
 #[derive(Debug)]
 pub struct Request {
-    /// Who asks.
+    /// The sender.
     pub peer: Peer,
-    /// What.
+    /// The question or order.
     pub ask: Ask,
-    /// Where the answer goes. It may be gone by then.
+    /// The channel for the answer. Its receiver may have gone.
     pub answer: oneshot::Sender<Answer>,
 }
 
 numbered! {
-    /// What became of a request, for the metrics.
+    /// The result of a request, for the metrics.
     Outcome {
         /// It was answered or carried out.
         Done = "done",
-        /// The agent said no.
+        /// The agent refused.
         Refused = "refused",
-        /// It was no request that there is.
+        /// There is no such request, or it is malformed.
         Invalid = "invalid",
         /// The peer has no right to ask.
         Forbidden = "forbidden",

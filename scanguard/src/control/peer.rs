@@ -1,4 +1,4 @@
-//! Who is at the other end of the socket, and whether they may ask.
+//! The process at the other end of the socket, and whether it has access.
 
 use std::{fmt, io, os::fd::AsRawFd as _};
 
@@ -6,19 +6,19 @@ use tokio::net::UnixStream;
 
 use crate::privileges::effective_user;
 
-/// `SO_PEERGROUPS`: include/uapi/asm-generic/socket.h; libc has it for some targets only.
+/// `SO_PEERGROUPS` of include/uapi/asm-generic/socket.h; libc defines it for some targets only.
 const SO_PEERGROUPS: libc::c_int = 59;
 /// `NGROUPS_MAX`, include/uapi/linux/limits.h.
 const MAX_GROUPS: usize = 65_536;
 
-/// A process, as the kernel says it was when it connected.
+/// A process, with its credentials at the time it connected, as the kernel reports them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
-    /// User.
+    /// User id.
     pub uid: u32,
-    /// Process id; none: it is in another process namespace.
+    /// Process id; `None` if it is in another process namespace.
     pub pid: Option<i32>,
-    /// Group, and supplementary groups.
+    /// Primary and supplementary groups.
     groups: Vec<u32>,
 }
 
@@ -33,15 +33,15 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
-    /// This process itself: for whom it answers by its own means.
+    /// This process itself, for requests that it authorizes by other means.
     pub fn this_process() -> Self {
         Self { uid: effective_user(), pid: i32::try_from(std::process::id()).ok(), groups: Vec::new() }
     }
 
-    /// Who is connected.
+    /// The credentials of the connected process.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel does not report them.
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let mut groups = supplementary(stream)?;
@@ -55,7 +55,7 @@ fn supplementary(stream: &UnixStream) -> io::Result<Vec<u32>> {
     loop {
         let bytes = size_of_val(groups.as_slice());
         let mut length = libc::socklen_t::try_from(bytes).map_err(io::Error::other)?;
-        // SAFETY: the kernel writes at most `length` bytes to the vector, and the length that it wants.
+        // SAFETY: the kernel writes at most `length` bytes to the vector, and stores the length that it needs.
         let result = unsafe {
             libc::getsockopt(
                 stream.as_raw_fd(),
@@ -80,7 +80,7 @@ fn supplementary(stream: &UnixStream) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Who may ask: root, the agent's own user, members of a group.
+/// The peers with access: root, the agent's own user, members of a group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rights {
     /// The agent's user.
@@ -90,13 +90,13 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Whether this peer may.
+    /// Whether this peer has access.
     pub fn permit(&self, peer: &Peer) -> bool {
         peer.uid == 0 || peer.uid == self.own || self.group.is_some_and(|group| peer.groups.contains(&group))
     }
 }
 
-/// The number of a group, which may be given as such.
+/// The id of a group, given by name or number.
 ///
 /// # Errors
 /// There is no such group, or it could not be looked up.
@@ -105,12 +105,12 @@ pub fn group(name: &str) -> io::Result<u32> {
         return Ok(number);
     }
     let text = std::ffi::CString::new(name)?;
-    // The members of a large group are many.
+    // A large group has many members, so the buffer has to grow.
     let mut buffer = vec![0_u8; 1 << 20];
     // SAFETY: all zero is a valid value of this structure of integers and pointers.
     let mut entry: libc::group = unsafe { std::mem::zeroed() };
     let mut found = std::ptr::null_mut();
-    // SAFETY: all pointers are valid for the lengths given; the entry points into the buffer, which outlives it.
+    // SAFETY: all pointers are valid for the given lengths; the entry points into the buffer, which outlives it.
     let code = unsafe {
         libc::getgrnam_r(
             text.as_ptr(),

@@ -1,4 +1,4 @@
-//! Answers requests at the socket.
+//! The HTTP server of the control socket.
 
 use std::{convert::Infallible, future::Future, io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Answer, Ask, Outcome, Request,
-    desk::{Desk, NoAnswer},
+    agent_handle::{AgentHandle, NoAnswer},
     listing::ListQuery,
     metrics::ControlMetrics,
     peer::{Peer, Rights},
@@ -32,11 +32,11 @@ use crate::{
     },
 };
 
-/// Bytes that the body of a request has at most.
+/// Most bytes in a request's body.
 pub const MAX_BODY: usize = 16 * 1024;
-/// Requests that wait for the main task.
+/// Most requests that wait for the main task.
 pub const QUEUE: usize = 32;
-/// Clients are on this host and ask for one thing at a time.
+/// Clients are on this host, and each sends one request at a time.
 const LIMITS: Limits = Limits {
     connections: 32,
     head: Duration::from_secs(5),
@@ -45,13 +45,13 @@ const LIMITS: Limits = Limits {
     max_head: 16 * 1024,
     max_body: MAX_BODY,
 };
-/// Characters of a reason.
+/// Most characters in a reason.
 const MAX_REASON: usize = 500;
 
-/// What requests are answered from.
+/// The state that requests are answered from.
 #[derive(Clone)]
 struct Shared {
-    desk: Desk,
+    agent: AgentHandle,
     metrics: Arc<ControlMetrics>,
 }
 
@@ -64,12 +64,12 @@ pub async fn serve(
     served: ServerMetrics,
     shutdown: impl Future<Output = ()>,
 ) {
-    let shared = Shared { desk: Desk::new(requests), metrics };
+    let shared = Shared { agent: AgentHandle::new(requests), metrics };
     let open = |stream| open(stream, rights, shared.clone());
     http_server::serve(listener, LIMITS, served, open, shutdown).await;
 }
 
-/// Answers the requests of one connection until its end, or the first that is no HTTP.
+/// Answers the requests of one connection, until it ends or sends something that is not HTTP.
 pub async fn connection(
     stream: UnixStream,
     rights: Rights,
@@ -78,12 +78,12 @@ pub async fn connection(
 ) {
     let (_stop, stopped) = watch::channel(());
     let state = Arc::new(watch::Sender::new(ConnectionState::new()));
-    let opening = open(stream, rights, Shared { desk: Desk::new(requests), metrics });
-    // Why it was cut off is of no interest where there is but one.
+    let opening = open(stream, rights, Shared { agent: AgentHandle::new(requests), metrics });
+    // The reason for a cut connection does not matter for a single client.
     let _ = http_server::hold(opening, LIMITS, state, stopped).await;
 }
 
-/// Who may do what over a connection.
+/// Rights of a connection.
 async fn open(stream: UnixStream, rights: Rights, shared: Shared) -> io::Result<(UnixStream, Router)> {
     let peer = Peer::of(&stream).inspect_err(|error| {
         tracing::warn!("who is at the control socket cannot be told: {error}");
@@ -116,22 +116,23 @@ fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-/// What the page may do, too.
+/// The requests that the page may send, too.
 fn by_hand() -> Router<Shared> {
     Router::new().route("/ban", post(ban)).route("/unban", post(unban)).route("/allow", post(allow))
 }
 
-/// `POST /ban`, `/unban` and `/allow` for another server, which checks who asks and adds the [`Peer`] as whom they ask.
-pub fn orders(desk: Desk, metrics: Arc<ControlMetrics>) -> Router {
-    by_hand().layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Shared { desk, metrics })
+/// `POST /ban`, `/unban` and `/allow` for another server. That server authenticates the client and adds the [`Peer`]
+/// in whose name the order is given.
+pub fn orders(agent: AgentHandle, metrics: Arc<ControlMetrics>) -> Router {
+    by_hand().layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Shared { agent, metrics })
 }
 
-/// A request that is not carried out, as it is answered.
+/// The answer to a request that is not carried out.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ErrorBody {
-    /// Why, in words.
+    /// The reason, in words.
     pub error: String,
-    /// All that is wrong with a configuration that was not taken.
+    /// All errors in a configuration that was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }
@@ -208,7 +209,7 @@ async fn picture(
     shared.ask(peer, in_own_order(query, order).map(Ask::Picture)).await
 }
 
-/// The rows that are wanted of what cannot be sorted otherwise, for the reason that is said.
+/// The requested number of rows, for lists that cannot be sorted. The given reason is the error otherwise.
 fn in_own_order(query: Result<Query<ListQuery>, QueryRejection>, order: &str) -> Result<usize, String> {
     let query = listed(query)?;
     if query.sort.is_some() { Err(order.to_owned()) } else { query.rows() }
@@ -224,10 +225,10 @@ fn listed(query: Result<Query<ListQuery>, QueryRejection>) -> Result<ListQuery, 
 pub struct BanBody {
     /// Address or network.
     pub net: String,
-    /// For how many seconds; none: until it is taken back.
+    /// Duration in seconds; `None` means until it is removed by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -244,9 +245,9 @@ pub struct NetBody {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModeBody {
-    /// Which.
+    /// The new mode.
     pub mode: Mode,
-    /// Within how many seconds it has to be confirmed.
+    /// The change must be confirmed within this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_seconds: Option<f64>,
 }
@@ -297,14 +298,14 @@ fn net(body: &[u8]) -> Result<ipnet::IpNet, String> {
     read(body).and_then(|NetBody { net }| parse_net(&net))
 }
 
-/// What is no length of time becomes one that is refused.
+/// Turns an invalid duration into one that the policy refuses.
 fn duration(seconds: f64) -> Duration {
     let too_long = if seconds > 0.0 { Duration::MAX } else { Duration::ZERO };
     Duration::try_from_secs_f64(seconds).unwrap_or(too_long)
 }
 
 impl Shared {
-    /// Hands a question on to the main task and waits for the answer.
+    /// Sends a question to the main task and waits for the answer.
     async fn ask(&self, peer: Peer, ask: Result<Ask, String>) -> Response {
         let (outcome, response) = match ask {
             Ok(ask) => self.hand_on(peer, ask).await,
@@ -327,7 +328,7 @@ impl Shared {
                 tracing::debug!("{peer} asks for {ask:?}");
             }
         }
-        match self.desk.ask(peer, ask).await {
+        match self.agent.ask(peer, ask).await {
             Ok(Answer::Done(done)) => (Outcome::Done, json(StatusCode::OK, &done)),
             Ok(Answer::Bans(bans)) => (Outcome::Done, json(StatusCode::OK, &bans)),
             Ok(Answer::Status(status)) => (Outcome::Done, json(StatusCode::OK, &status)),
@@ -339,7 +340,7 @@ impl Shared {
                 tracing::info!("refused: {refused}");
                 (Outcome::Refused, error(code(&refused), &refused))
             }
-            // The agent has logged them.
+            // The agent has logged the errors already.
             Ok(Answer::Misconfigured(problems)) => (Outcome::Refused, misconfigured(problems)),
             Err(none @ NoAnswer::Ending) => (Outcome::Busy, error(StatusCode::SERVICE_UNAVAILABLE, &none)),
             Err(none @ NoAnswer::Late) => (Outcome::Busy, error(StatusCode::GATEWAY_TIMEOUT, &none)),

@@ -4,21 +4,21 @@ use std::path::PathBuf;
 
 use crate::settings::Section;
 
-/// Where the socket is unless configured otherwise.
+/// The default path of the socket.
 pub const DEFAULT_SOCKET: &str = "/run/scanguard/control.sock";
 
-/// What is added to the path of the socket while it is made.
+/// Suffix of the socket's path while it is created.
 pub(super) const NEW: &str = ".new";
 
-/// `sun_path` less the terminating zero and what the name is lengthened by while it is made; unix(7).
+/// Size of `sun_path` without the terminating zero and the suffix used during creation; unix(7).
 const MAX_PATH: usize = 107 - NEW.len();
 
 /// `[control]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// The socket.
+    /// The path of the socket.
     pub socket: PathBuf,
-    /// The group whose members may use it, by name or number; empty: root and the agent's own user only.
+    /// The group whose members may use it, by name or number. If empty, only root and the agent's own user may.
     pub group: String,
 }
 

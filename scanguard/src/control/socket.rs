@@ -1,4 +1,4 @@
-//! Makes the socket, and takes it away again.
+//! Creates the socket, and removes it at the end.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::privileges::effective_user;
 
-/// The socket could not be had.
+/// The socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another agent runs.
@@ -26,46 +26,46 @@ pub enum ControlError {
         .pid.map(|pid| format!(", process {pid}")).unwrap_or_default(), .lock.display()
     )]
     Held {
-        /// Its process id, if it says so.
+        /// Its process id, if known.
         pid: Option<u32>,
-        /// The file that is locked.
+        /// The locked file.
         lock: PathBuf,
     },
     /// The lock or the socket could not be made.
     #[error("{}: {error}; choose another place with {option}", .path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
-        /// What to change.
+        /// How to fix it.
         option: &'static str,
     },
-    /// Something else is there.
+    /// Something else exists at this path.
     #[error("{} is there already and no socket: it is not replaced", .0.display())]
     Occupied(PathBuf),
     /// There is no such group.
     #[error("control.group: the group {name}: {error}; `groupadd --system {name}` makes it")]
     Group {
-        /// Its name.
+        /// The group's name.
         name: String,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
 }
 
-/// A socket that is listened to.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Control {
     /// The socket.
     pub listener: UnixListener,
-    /// Who may ask.
+    /// The peers with access.
     pub rights: Rights,
-    /// To be kept for as long as the agent runs.
+    /// Must be kept for as long as the agent runs.
     pub guard: Guard,
 }
 
-/// Removes the socket when the agent ends, and holds the locks until then.
+/// Holds the locks while the agent runs, and removes the socket when it ends.
 #[derive(Debug)]
 pub struct Guard {
     path: PathBuf,
@@ -74,12 +74,12 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // The next agent removes it otherwise.
+        // If this fails, the next agent removes it.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The number of the configured group; none: there is none.
+/// The id of the configured group; `None` if no group is configured.
 ///
 /// # Errors
 /// [`ControlError::Group`].
@@ -93,8 +93,8 @@ pub fn group(settings: &Settings) -> Result<Option<u32>, ControlError> {
     }
 }
 
-/// Locks the socket and the state file against other agents, and makes the socket: for root, the agent's user and the
-/// configured group.
+/// Locks the socket and the state file against other agents, and creates the socket. Root, the agent's user and the
+/// configured group get access.
 ///
 /// # Errors
 /// See [`ControlError`].
@@ -103,7 +103,7 @@ pub fn bind(settings: &Settings, state: &Path) -> Result<Control, ControlError> 
     let path = &settings.socket;
     let locks = [lock(path, 0o755, "--socket")?, lock(state, 0o750, "--state")?];
     let failed = |error| ControlError::Io { path: path.clone(), error, option: "--socket" };
-    // Whoever made it is dead: this process has the lock.
+    // The process that made it is dead, since this process has the lock.
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
         Ok(_) => return Err(ControlError::Occupied(path.clone())),
@@ -116,7 +116,7 @@ pub fn bind(settings: &Settings, state: &Path) -> Result<Control, ControlError> 
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(&new).map_err(failed)?;
-    // It gets its name when it has its mode, so that nobody can connect before.
+    // It gets its final name after its mode is set, so that nobody can connect before.
     let finish = || {
         fs::set_permissions(&new, Permissions::from_mode(0o660))?;
         if group.is_some() {

@@ -45,7 +45,7 @@ impl Drop for Directory {
     }
 }
 
-/// A server whose main task answers orders with themselves.
+/// A server whose main task echoes each order.
 struct Server {
     client: Client,
     path: PathBuf,
@@ -162,7 +162,7 @@ async fn what_is_no_request_is_refused_with_the_reason() {
             other => panic!("{path}: {other:?}"),
         }
     }
-    // Times that overflow or are none go to the policy as such.
+    // Times that overflow or are not valid reach the policy unchanged.
     for (seconds, expected) in [(1e300, "18446744073709551615.999999999s"), (-1.0, "0ns")] {
         let said = server.post("/v1/ban", &ban("192.0.2.7", Some(seconds), "")).await.unwrap();
         assert!(said.contains(expected), "{said}");
@@ -172,7 +172,7 @@ async fn what_is_no_request_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_peer_without_the_right_is_refused() {
-    // Root may always; whoever runs this as somebody else is the one without the right.
+    // Root always has access. If the test runs as another user, that user is the one without the right.
     if effective_user() == 0 {
         return;
     }
@@ -221,7 +221,7 @@ async fn one_agent_at_a_time_and_a_dead_ones_socket_is_replaced() {
         }
         other => panic!("{other:?}"),
     }
-    // As if it had been killed: the lock is gone, the socket is not.
+    // Simulates a killed agent: the lock is gone, the socket is still there.
     let path = directory.settings().socket;
     let Control { listener, guard, .. } = first;
     fs::hard_link(&path, path.with_extension("kept")).unwrap();
@@ -234,6 +234,6 @@ async fn one_agent_at_a_time_and_a_dead_ones_socket_is_replaced() {
     let unknown = settings::Settings { group: "no-such-group".to_owned(), ..directory.settings() };
     let error = bind(&unknown, &directory.0.join("state.json")).expect_err("there is no such group");
     assert!(error.to_string().contains("groupadd --system no-such-group"), "{error}");
-    // The unit starts it again after other codes.
+    // The systemd unit restarts the agent after other codes.
     assert_eq!(Exit::of(&error.into()), Exit::Config);
 }

@@ -1,4 +1,4 @@
-//! What a source said, as JSON; `docs/findings.md` describes it.
+//! The content that a source sent, as JSON; `docs/findings.md` describes it.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{content::summary::Summary, observe::distinct::Estimate};
 
-/// What does not apply is absent: of a DNS scan there are no requests.
+/// Fields that do not apply are absent: a DNS scan has no requests.
 #[derive(Serialize)]
 pub(super) struct JsonContent<'f> {
     said: u64,

@@ -1,40 +1,41 @@
-//! Whether the agent works, for who asks at /healthz and /readyz. Time is passed in.
+//! The agent's health, for requests to /healthz and /readyz. Time is passed in.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// A main loop that has not polled for so long is stuck, however often it is to poll; the largest table takes a few seconds.
+/// A main loop that has not polled for this long is stuck, however long the interval; the largest table takes a few
+/// seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// It is also given so many poll intervals.
+/// The main loop also gets this many poll intervals.
 const INTERVALS: u32 = 3;
 
-/// What the rest of the agent says about itself.
+/// The state that the rest of the agent reports.
 #[derive(Debug)]
 pub struct Health(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     attached: bool,
-    /// When it polled last, or began.
+    /// When the agent polled last, or started.
     polled: Instant,
-    /// Whether that worked; none: it has not polled yet.
+    /// Whether the last poll worked; `None` before the first poll.
     worked: Option<bool>,
-    /// How long it may take to poll again.
+    /// The time allowed until the next poll.
     patience: Duration,
 }
 
-/// What is wrong.
+/// A health problem.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unwell {
-    /// The main loop does not go round.
+    /// The main loop is stuck.
     #[error("the main loop is stuck: there was no poll for {} s", .0.as_secs())]
     Stuck(Duration),
     /// No packet is seen.
     #[error("not attached to any interface")]
     Detached,
-    /// It has just begun.
+    /// The agent has just started.
     #[error("there was no poll yet")]
     Starting,
     /// The maps could not be read.
@@ -43,7 +44,7 @@ pub enum Unwell {
 }
 
 impl Health {
-    /// Of an agent that begins now.
+    /// The state of an agent that starts now.
     pub fn new(now: Instant) -> Self {
         Self(Mutex::new(State { attached: false, polled: now, worked: None, patience: PATIENCE }))
     }
@@ -52,12 +53,12 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the program is attached to at least one interface.
+    /// Notes whether the program is attached to at least one interface.
     pub fn attached(&self, attached: bool) {
         self.state().attached = attached;
     }
 
-    /// It polled, and will again after `interval`.
+    /// Notes a poll; the next one follows after `interval`.
     pub fn polled(&self, now: Instant, worked: bool, interval: Duration) {
         let mut state = self.state();
         state.polled = now;
@@ -65,7 +66,7 @@ impl Health {
         state.patience = PATIENCE.max(INTERVALS * interval);
     }
 
-    /// Whether the main loop goes round.
+    /// Whether the main loop runs.
     ///
     /// # Errors
     /// [`Unwell::Stuck`].
@@ -78,7 +79,7 @@ impl Health {
     /// Whether packets are seen and counted.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason if they are not.
     pub fn ready(&self, now: Instant) -> Result<(), Unwell> {
         self.alive(now)?;
         let state = self.state();
@@ -117,7 +118,7 @@ mod tests {
         let start = Instant::now();
         let health = Health::new(start);
         health.attached(true);
-        // The first poll is waited for as well.
+        // The first poll has a deadline, too.
         assert_eq!(health.alive(start + 31 * SECOND), Err(Unwell::Stuck(31 * SECOND)));
         health.polled(start + 31 * SECOND, true, SECOND);
         assert_eq!(health.ready(start + 61 * SECOND), Ok(()));

@@ -1,4 +1,4 @@
-//! The metrics listener: /metrics, /healthz, /readyz and the page, or one that says what there is.
+//! The metrics listener: /metrics, /healthz, /readyz, and the page or else a list of these paths.
 
 use std::{
     future::Future,
@@ -22,11 +22,11 @@ use super::{
     health::{Health, Unwell},
     metrics::{CONTENT_TYPE, Metrics},
     settings::Settings,
-    web::{self, Door},
+    web::{self, Access},
 };
 use crate::http_server::{self, Limits, metrics::Listener};
 
-/// Prometheus's own time limit is 10 s by default; a slow line may take a while for a page.
+/// Prometheus's own time limit is 10 s by default; a slow connection may need longer for a page.
 const LIMITS: Limits = Limits {
     connections: 0,
     head: Duration::from_secs(10),
@@ -36,20 +36,20 @@ const LIMITS: Limits = Limits {
     max_body: 16 * 1024,
 };
 
-/// What requests are answered from.
+/// The state that requests are answered from.
 #[derive(Clone)]
 pub struct Shared {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Whether the agent works.
     pub health: Arc<Health>,
-    /// What is served at / and below /page; none: a list of the rest.
+    /// The routes of / and everything below /page; `None` if there is only a list of the other paths.
     pub page: Option<Router>,
-    /// Who may ask, and over what.
-    pub door: Arc<Door>,
+    /// Who has access, and whether TLS is used.
+    pub access: Arc<Access>,
 }
 
-/// The listener could not be had.
+/// The listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another process has the port.
@@ -58,9 +58,9 @@ pub enum ListenError {
     /// Anything else.
     #[error("cannot listen on {address}: {error}")]
     Other {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
 }
@@ -93,7 +93,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let served = shared.metrics.listeners.of(Listener::Metrics);
-    let door = Arc::clone(&shared.door);
+    let access = Arc::clone(&shared.access);
     let page = shared.page.clone().unwrap_or_else(|| Router::new().route("/", get(landing)));
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -103,9 +103,9 @@ pub async fn serve(
         .merge(page);
     let limits = Limits { connections: settings.max_connections as usize, ..LIMITS };
     let open = |stream| {
-        let (router, door) = (router.clone(), Arc::clone(&door));
+        let (router, access) = (router.clone(), Arc::clone(&access));
         async move {
-            let (stream, visit) = door.open(stream).await?;
+            let (stream, visit) = access.open(stream).await?;
             Ok((stream, router.layer(from_fn_with_state(visit, web::guard))))
         }
     };
@@ -119,12 +119,12 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// Alive: the main loop goes round.
+/// Liveness: the main loop runs.
 async fn healthz(State(shared): State<Shared>) -> Response {
     well(shared.health.alive(Instant::now()))
 }
 
-/// Ready: it sees packets.
+/// Readiness: packets are seen.
 async fn readyz(State(shared): State<Shared>) -> Response {
     well(shared.health.ready(Instant::now()))
 }

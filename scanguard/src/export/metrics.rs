@@ -1,5 +1,5 @@
-//! All metrics together: each subsystem's own, from its `metrics.rs`, and those of the agent as a whole. The names follow
-//! Prometheus's rules. No source address is a label, but in [`TopSources`].
+//! All metrics together: those of each subsystem, from its `metrics.rs`, and those of the agent as a whole. Names
+//! follow Prometheus's rules. Source addresses are labels only in [`TopSources`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,39 +35,39 @@ pub struct Metrics {
     reloads: IntCounterVec,
     reload_successful: IntGauge,
     log_lines_lost: IntCounter,
-    /// Those of the kernel programs.
+    /// Metrics of the kernel programs.
     pub sensor: SensorMetrics,
-    /// Those of histories.
+    /// Metrics of histories.
     pub history: HistoryMetrics,
-    /// Those of what clients say.
+    /// Metrics of content.
     pub content: ContentMetrics,
-    /// Those of findings.
+    /// Metrics of findings.
     pub detection: DetectionMetrics,
-    /// Those of bans and shields.
+    /// Metrics of bans and shields.
     pub response: Arc<ResponseMetrics>,
-    /// Those of requests at the control socket.
+    /// Metrics of requests at the control socket.
     pub control: Arc<ControlMetrics>,
-    /// Those of what is exchanged with CrowdSec.
+    /// Metrics of the exchange with CrowdSec.
     pub crowdsec: Arc<CrowdsecMetrics>,
-    /// Those of who connects.
+    /// Metrics of connections to the listeners.
     pub listeners: ListenerMetrics,
-    /// Those of access logs.
+    /// Metrics of access logs.
     pub logs: Arc<LogMetrics>,
-    /// Those of the page.
+    /// Metrics of the page.
     pub page: Arc<PageMetrics>,
-    /// Those of what the agent has given up.
+    /// Metrics of the privileges that the agent has given up.
     pub sandbox: SandboxMetrics,
-    /// Those of alert sinks.
+    /// Metrics of alert sinks.
     pub sinks: Arc<SinkMetrics>,
     /// The sources that probe fastest.
     pub top_sources: TopSources,
 }
 
-/// From 1 ms, which is an idle poll, to 4 s, which is a hopelessly large table.
+/// From 1 ms, an idle poll, to 4 s, the poll of a far too large table.
 const POLL_BUCKETS: [f64; 13] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0];
 
-/// Caps that never change, exported beside what they limit.
+/// Limits that never change, exported beside the values that they limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Entries of the kernel's table.
@@ -76,12 +76,12 @@ pub struct Limits {
     pub history: u32,
     /// Open findings.
     pub findings: u32,
-    /// Sources of which it is remembered what they said.
+    /// Sources whose content is remembered.
     pub visitors: u32,
 }
 
 impl Metrics {
-    /// All metrics, at zero, for rules of these names.
+    /// All metrics, at zero, for rules with these names.
     ///
     /// # Errors
     /// Two metrics have one name: a mistake in the code.
@@ -138,7 +138,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The configuration was read again.
+    /// Counts a reload of the configuration.
     pub fn reloaded(&self, successful: bool) {
         let outcome = if successful { "success" } else { "failure" };
         self.reloads.with_label_values(&[outcome]).inc();
@@ -150,18 +150,18 @@ impl Metrics {
         self.registry.register(Box::new(process))
     }
 
-    /// A poll succeeded: `delta` is what the totals grew by since the one before.
+    /// Notes a successful poll; `delta` is the growth of the totals since the previous one.
     pub fn polled(&self, poll: &Poll, delta: &Tally, evicted: u64, took: Duration) {
         self.sensor.polled(poll, delta, evicted);
         self.polls.observe(took.as_secs_f64());
     }
 
-    /// A poll failed.
+    /// Counts a failed poll.
     pub fn poll_failed(&self) {
         self.poll_errors.inc();
     }
 
-    /// The state of the histories and findings after a poll.
+    /// Notes the state of the histories and findings after a poll.
     pub fn state(&self, observer: &Observer, detector: &Detector) {
         self.history.state(observer);
         self.content.state(detector.visitors());
@@ -169,15 +169,15 @@ impl Metrics {
         raise(&self.log_lines_lost, stdio::lost());
     }
 
-    /// What each of ScanGuard's own metrics is, in the order of their names. Those of the process are
-    /// [those of every Prometheus client](https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics).
+    /// Describes each of ScanGuard's own metrics, ordered by name. The metrics of the process are [those of every
+    /// Prometheus client](https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics).
     pub fn described(&self) -> Vec<Described> {
         let mut described = self.described.clone();
         described.sort_by(|one, other| one.name.cmp(&other.name));
         described
     }
 
-    /// The text that Prometheus scrapes.
+    /// The text for Prometheus.
     ///
     /// # Errors
     /// A metric is not consistent: a mistake in the code.

@@ -1,4 +1,4 @@
-//! What the agent tells: findings to alert sinks, metrics and health over HTTP.
+//! The agent's output: findings to alert sinks, metrics and health over HTTP.
 
 mod content;
 pub mod forms;

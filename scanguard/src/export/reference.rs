@@ -1,4 +1,4 @@
-//! What the metrics are, for docs/metrics.md: taken from the metrics themselves, so that the page is never wrong.
+//! Generates docs/metrics.md from the metrics themselves, so that the page is always correct.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub fn page(described: &[Described]) -> String {
     for Described { name, kind, help, labels } in described {
         let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
         let help = help.replace('|', "\\|");
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(page, "| `{name}` | {} | {labels} | {help} |", kind.label());
     }
     page

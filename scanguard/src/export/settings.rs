@@ -8,27 +8,27 @@ use std::{
 use super::{top_sources::MAX_TOP_SOURCES, web::WebConfig};
 use crate::settings::Section;
 
-/// Left free by Prometheus's list of exporter ports.
+/// A port that Prometheus's list of exporter ports leaves free.
 pub const DEFAULT_PORT: u16 = 9823;
 
 /// `[metrics]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Where /metrics is served.
+    /// The address of /metrics.
     pub listen: SocketAddr,
-    /// Connections at once.
+    /// The most connections at once.
     pub max_connections: u32,
-    /// Of so many sources, those that probe fastest, there are metrics by name.
+    /// How many of the fastest sources have metrics with their address.
     pub top_sources: u32,
-    /// The file of TLS and passwords; empty: plain HTTP for everybody.
+    /// The file with TLS and passwords; if empty, plain HTTP for everybody.
     pub web_config: PathBuf,
-    /// What it says, so that a configuration that was read is whole.
+    /// The content of that file, so that the loaded configuration is complete.
     pub web: WebConfig,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        // Both families, where the host has them.
+        // IPv4 and IPv6, if the host has both.
         Self {
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
             max_connections: 64,

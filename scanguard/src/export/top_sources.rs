@@ -1,4 +1,4 @@
-//! The sources that probe fastest, by name: only on request, and never more than a few.
+//! Metrics with the address of the sources that probe fastest: only if configured, and only a few.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,13 @@ use prometheus::GaugeVec;
 
 use crate::metrics::Register;
 
-/// Most that can be asked for. Each source that ever is among them makes a series in Prometheus.
+/// The largest configurable number. Each source that is ever among them makes a series in Prometheus.
 pub const MAX_TOP_SOURCES: u32 = 100;
 
-/// Their rates.
+/// The rates of these sources.
 pub struct TopSources {
     rates: GaugeVec,
-    /// Who has a series now.
+    /// The sources that have a series now.
     shown: Mutex<BTreeMap<String, f64>>,
 }
 
@@ -29,11 +29,11 @@ impl TopSources {
         Ok(Self { rates, shown: Mutex::default() })
     }
 
-    /// Shows just these from now on, with the probes of each a second.
+    /// Exports exactly these from now on, with their probes per second.
     pub fn show(&self, sources: BTreeMap<String, f64>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for gone in shown.keys().filter(|source| !sources.contains_key(*source)) {
-            // It has one, as nobody else removes any.
+            // This always finds it, as nobody else removes any.
             let _ = self.rates.remove_label_values(&[gone]);
         }
         for (source, rate) in &sources {

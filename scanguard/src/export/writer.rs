@@ -11,7 +11,7 @@ pub struct FindingsWriter<W> {
     formatter: Formatter,
 }
 
-/// The form of lines on standard output: what it is decides on text or JSON, and on colour.
+/// The form of lines on standard output. The kind of output decides between text and JSON, and about colour.
 pub(super) fn stdout_formatter(format: Format, context: Context) -> Formatter {
     let terminal = io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -19,7 +19,7 @@ pub(super) fn stdout_formatter(format: Format, context: Context) -> Formatter {
 }
 
 impl<W: Write> FindingsWriter<W> {
-    /// In the form of standard output, to what leads there.
+    /// A writer to `output` that uses the form of standard output.
     pub fn stdout(output: W, format: Format, ipv6_prefix: u8) -> Self {
         Self::new(output, stdout_formatter(format, Context::here(ipv6_prefix)))
     }
@@ -29,10 +29,10 @@ impl<W: Write> FindingsWriter<W> {
         Self { output, formatter }
     }
 
-    /// Writes one event as a line, whole.
+    /// Writes one event as one whole line.
     ///
     /// # Errors
-    /// The output did not take it.
+    /// The output failed.
     pub fn write(&mut self, event: &Event) -> io::Result<()> {
         let mut line = self.formatter.line(event)?;
         line.push('\n');

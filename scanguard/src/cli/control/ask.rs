@@ -1,4 +1,4 @@
-//! Asks the agent at its socket, and prints the answer.
+//! Sends a request to the agent's socket, and prints the answer.
 
 use anyhow::{Context as _, Result};
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ pub(super) async fn mode(at: &At, mode: Mode, confirm_seconds: Option<f64>) -> R
     order(at, "/v1/mode", &ModeBody { mode, confirm_seconds }).await
 }
 
-/// Gives an order, and prints what was done.
+/// Sends an order, and prints the result.
 pub(super) async fn order(at: &At, path: &str, body: &impl Serialize) -> Result<()> {
     let done: Done = read(&at.client().post(path, body).await?)?;
     say(done.said)?;
@@ -26,7 +26,7 @@ pub(super) async fn order(at: &At, path: &str, body: &impl Serialize) -> Result<
     Ok(())
 }
 
-/// Asks, and prints the answer: as it came, or as `text` says it.
+/// Sends a question, and prints the answer: as JSON, or as the text that `text` makes of it.
 pub(super) async fn ask<T: DeserializeOwned>(
     at: &At,
     path: &str,
@@ -42,10 +42,10 @@ pub(super) async fn ask<T: DeserializeOwned>(
     Ok(())
 }
 
-/// Reads an answer.
+/// Parses an answer.
 ///
 /// # Errors
-/// It is of another version.
+/// It comes from another version.
 pub(crate) fn read<T: DeserializeOwned>(answer: &Bytes) -> Result<T> {
     serde_json::from_slice(answer).context("the agent's answer (is it of another version?)")
 }

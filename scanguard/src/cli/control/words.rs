@@ -1,4 +1,4 @@
-//! Answers of the agent as text for people.
+//! The agent's answers as text for people.
 
 use crate::{
     cidr::name,
@@ -25,12 +25,12 @@ fn line(ban: &BanReport) -> String {
     )
 }
 
-/// What `scanguard bans` prints.
+/// The output of `scanguard bans`.
 pub(super) fn bans(answer: &Bans) -> String {
     let counted = match answer.mode {
         Mode::Enforce => "DROPPED",
         Mode::DryRun => "COUNTED",
-        // Nothing is done with packets; what was counted in another mode stays.
+        // In this mode no packet is dropped or counted; counts from another mode stay.
         Mode::Observe => "PACKETS",
     };
     let mut text =
@@ -48,7 +48,7 @@ pub(super) fn bans(answer: &Bans) -> String {
     text + "\n"
 }
 
-/// What `scanguard status` prints.
+/// The output of `scanguard status`.
 pub(super) fn status(answer: &Status) -> String {
     let response = &answer.response;
     let mut lines = vec![
@@ -72,7 +72,7 @@ pub(super) fn status(answer: &Status) -> String {
         counts.rule,
         counts.hand,
         counts.crowdsec,
-        // Which is rare.
+        // This is rare.
         if counts.adopted > 0 { format!(", {} adopted", counts.adopted) } else { String::new() },
         response.max_bans,
         response.drop
@@ -125,7 +125,7 @@ fn crowdsec(answer: &CrowdsecStatus) -> Vec<String> {
     lines
 }
 
-/// What the agent has given up.
+/// The privileges that the agent has given up.
 fn confined(report: &sandbox::Report) -> String {
     if !report.enabled {
         return "sandbox     OFF: all privileges are kept".to_owned();
@@ -139,7 +139,7 @@ fn confined(report: &sandbox::Report) -> String {
     format!("sandbox     capabilities: {}; {calls}; {files}", sandbox::kept(&report.capabilities))
 }
 
-/// Whom the kernel holds by itself.
+/// The sources that the kernel holds by itself.
 fn reflex(reflex: ReflexReport) -> String {
     format!(
         "at {} closed services, or addresses without one, a source is shielded from for {} ms",
@@ -147,7 +147,7 @@ fn reflex(reflex: ReflexReport) -> String {
     )
 }
 
-/// Why an address is banned or not, in lines.
+/// The lines that explain why an address is banned or not.
 pub(crate) fn explanation(answer: &Explanation) -> String {
     let mut lines = vec![format!("{}: {}", answer.address, answer.verdict)];
     if let (Some(_), Some((feed, net))) = (&answer.ban, &answer.feed) {
@@ -191,7 +191,7 @@ pub(crate) fn explanation(answer: &Explanation) -> String {
     lines.join("\n") + "\n"
 }
 
-/// What `scanguard sources` prints.
+/// The output of `scanguard sources`.
 pub(super) fn sources(answer: &Sources) -> String {
     let mut text = format!(
         "{:<24} {:>8} {:>10} {:>8} {:>6} {:>9} {:>9} {:<2} {:<8} {:<24} PROBES BY CLASS\n",
@@ -222,7 +222,7 @@ pub(super) fn sources(answer: &Sources) -> String {
     )
 }
 
-/// What `scanguard findings` prints.
+/// The output of `scanguard findings`.
 pub(super) fn findings(answer: &Findings) -> String {
     let mut text = format!(
         "{:<24} {:<20} {:<8} {:<10} {:<20} WHY\n",

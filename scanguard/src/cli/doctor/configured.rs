@@ -1,4 +1,5 @@
-//! What the configured agent would need beside the kernel: files, the socket, CrowdSec. Nothing is made or changed.
+//! What the configured agent needs in addition to the kernel: files, the socket, CrowdSec. Nothing is created or
+//! changed.
 
 use std::{ffi::CString, fs, io, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -9,7 +10,7 @@ use crate::{
     crowdsec::{client::Client, settings::Settings},
 };
 
-/// The directories in which the agent makes files, and whether they are fit for that.
+/// Checks the directories in which the agent creates files.
 pub(super) fn files(config: &Config) -> Vec<Line> {
     let state = &config.response.state;
     let mut lines = vec![match writable(state) {
@@ -27,7 +28,7 @@ pub(super) fn files(config: &Config) -> Vec<Line> {
     lines
 }
 
-/// What the file names and this host has not.
+/// Warnings about the configuration on this host.
 pub(super) fn names(config: &Config) -> Vec<Line> {
     let group = socket::group(&config.control).err();
     let group = group.map(|error| Line::new(Verdict::Bad, "control group", error.to_string()));
@@ -35,7 +36,7 @@ pub(super) fn names(config: &Config) -> Vec<Line> {
     group.into_iter().chain(lacks).collect()
 }
 
-/// Whether a file can be made where its directory, or the first one above it that is there, lets this user.
+/// Whether this user can create a file here. The check uses its directory, or the nearest existing one above.
 fn writable(file: &Path) -> Result<(), String> {
     let above = file.ancestors().skip(1);
     let directory = above.into_iter().find(|path| path.exists()).unwrap_or(Path::new("/"));
@@ -44,13 +45,14 @@ fn writable(file: &Path) -> Result<(), String> {
         return Err(format!("{} is not a directory", directory.display()));
     }
     let path = CString::new(directory.as_os_str().as_bytes()).map_err(|error| said(error.into()))?;
-    // SAFETY: a path that ends with zero.
+    // SAFETY: the path ends with a zero byte.
     let denied =
         unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) };
     if denied == 0 { Ok(()) } else { Err(said(io::Error::last_os_error())) }
 }
 
-/// Whether CrowdSec answers, to whom it is told to be; nothing where it is off. The agent runs without it.
+/// Whether CrowdSec answers with the configured credentials; no lines if it is switched off. The agent also runs
+/// without it.
 pub(super) async fn crowdsec(settings: &Settings) -> Vec<Line> {
     let Settings { url, timeout, machine, password, key, .. } = settings;
     let client = Client::new(url.clone(), *timeout);

@@ -1,4 +1,4 @@
-//! What the agent is asked for the screen, and the orders that are given from it.
+//! The requests that `top` sends to the agent: data for the screen, and orders.
 
 use anyhow::Result;
 use serde::de::DeserializeOwned;
@@ -15,15 +15,15 @@ use crate::{
     respond::report::Done,
 };
 
-/// What came of something that was asked.
+/// The result of a request.
 pub(super) enum News {
-    /// A new picture.
+    /// New data for the screen.
     Snapshot(Box<Result<Snapshot>>),
-    /// What the agent said to an order.
+    /// The agent's answer to an order.
     Said(Result<Done>),
 }
 
-/// Asks for all that is wanted.
+/// Requests everything that the screen shows.
 ///
 /// # Errors
 /// The agent does not answer.
@@ -60,7 +60,7 @@ async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T> {
     read(&client.get(path).await?)
 }
 
-/// Gives an order.
+/// Sends an order.
 ///
 /// # Errors
 /// The agent refuses, or does not answer.

@@ -1,10 +1,10 @@
-//! What keys mean, by what is on the screen.
+//! The meaning of keys, depending on what is open on the screen.
 
 use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// Who has the keyboard.
+/// The part of the screen that receives keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Mode {
     /// The list.
@@ -13,21 +13,21 @@ pub(super) enum Mode {
     Filter,
     /// A page over the list: detail or help.
     Page,
-    /// The question how long to ban.
+    /// The question for how long to ban.
     ConfirmBan,
     /// Another question.
     Confirm,
 }
 
-/// What is to be done.
+/// What a key does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Action {
     Quit,
-    /// To the tab of this number.
+    /// Go to the tab of this number.
     Tab(usize),
     NextTab,
     PreviousTab,
-    /// So many rows down; up if less than none.
+    /// Move down by this many rows; up if negative.
     Move(isize),
     First,
     Last,
@@ -39,10 +39,10 @@ pub(super) enum Action {
     Ban,
     Unban,
     Allow,
-    /// Ban for so long; none: until it is taken back.
+    /// Ban for this long; `None` means until it is removed by hand.
     BanFor(Option<Duration>),
     Yes,
-    /// Out of what is open.
+    /// Close what is open.
     Back,
     Type(char),
     Erase,
@@ -52,7 +52,7 @@ pub(super) enum Action {
 const HOUR: Duration = Duration::from_secs(3_600);
 const PAGE: isize = 10;
 
-/// What a key means; nothing: it means nothing here.
+/// The meaning of a key; `None` if it has no meaning here.
 pub(super) fn action(mode: Mode, key: KeyEvent) -> Option<Action> {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     match (key.code, mode) {

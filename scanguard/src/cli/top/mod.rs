@@ -1,4 +1,4 @@
-//! `scanguard top`: who scans, what was found and who is banned, on a terminal.
+//! `scanguard top`: scanning sources, findings and bans, on a terminal.
 //!
 //! ```text
 //! control socket -> Snapshot -> Model -> view -> terminal
@@ -38,10 +38,10 @@ use super::control::At;
 
 /// How often the agent is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// An agent that needs long to answer is left alone for so many times as long: looking is not to slow down what is
-/// looked at.
+/// After a slow answer, `top` pauses for this multiple of the answer's time, so that watching does not slow down the
+/// agent.
 const REST: u32 = 10;
-/// Keys that wait to be handled; a terminal that sends more has to wait.
+/// Keys that wait to be handled; the keyboard's thread waits if there are more.
 const QUEUE: usize = 64;
 
 /// `scanguard top`.
@@ -52,10 +52,10 @@ pub struct Top {
     pub at: At,
 }
 
-/// Shows it until `q`, SIGTERM, SIGINT or SIGHUP; the terminal is then as it was.
+/// Shows the screen until `q`, SIGTERM, SIGINT or SIGHUP, and then restores the terminal.
 ///
 /// # Errors
-/// There is no agent, or no terminal.
+/// No agent runs, or there is no terminal.
 pub async fn run(arguments: Top, colour: bool) -> Result<()> {
     ensure!(
         stdin().is_terminal() && stdout().is_terminal(),
@@ -63,7 +63,7 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
     );
     let client = arguments.at.client();
     let mut model = Model::new(colour);
-    // Before the screen is taken: whoever has no agent is told so as by any other command.
+    // Done before the screen is taken, so that a missing agent is reported as by any other command.
     let first = fetch(&client, &model.wanted()).await.context("the agent")?;
     model.take(first);
 
@@ -73,7 +73,7 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
     let mut screen = Screen::enter().context("the terminal")?;
     let (send, mut inputs) = mpsc::channel(QUEUE);
     terminal::listen(send);
-    // What is asked and ordered; the end of each is news.
+    // Running requests and orders. Each result is news.
     let mut asking = JoinSet::new();
     let mut asked: Option<Instant> = None;
     let mut due = Instant::now() + INTERVAL;
@@ -91,7 +91,8 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
                 None => return Ok(()),
             },
             Some(ended) = asking.join_next() => {
-                // A panic there is one here: the hook has left the screen, which is not to be drawn on again.
+                // A panic of that task is passed on. The hook has restored the screen, so nothing may be drawn any
+                // more.
                 match ended.unwrap_or_else(|error| resume_unwind(error.into_panic())) {
                     News::Snapshot(snapshot) => {
                         let took = asked.take().map_or(Duration::ZERO, |asked| asked.elapsed());
@@ -99,7 +100,7 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
                         match *snapshot {
                             Ok(snapshot) => {
                                 model.take(snapshot);
-                                // Something else may be wanted by now.
+                                // The user may have chosen something else meanwhile.
                                 model.stale().then_some(Effect::Refresh)
                             }
                             Err(error) => {
@@ -119,7 +120,7 @@ pub async fn run(arguments: Top, colour: bool) -> Result<()> {
         match effect {
             None => {}
             Some(Effect::Quit) => return Ok(()),
-            // What is under way is not what is wanted any more: it is asked again when that has come.
+            // The running request is outdated. The agent is asked again after its answer has arrived.
             Some(Effect::Refresh) if asked.is_some() => {}
             Some(Effect::Refresh) => {
                 asked = Some(Instant::now());

@@ -1,4 +1,4 @@
-//! What is shown, and how keys and the agent's answers change it. Pure.
+//! The state of the screen, and how keys and the agent's answers change it. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,33 +16,33 @@ use crate::{
     words::classes,
 };
 
-/// Rates of a source that are kept for its sparkline.
+/// How many rates of a source are kept for its sparkline.
 pub(super) const SPARKS: usize = 60;
-/// Characters of a filter.
+/// Most characters in a filter.
 const MAX_FILTER: usize = 60;
 
 /// A page over the list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Page {
     Help,
-    /// Of one source.
+    /// Details of one source.
     Detail(IpNet),
 }
 
-/// What is asked before it is done.
+/// A question before an action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Question {
     /// For how long to ban.
     Ban(IpNet),
-    /// Whether to give an order.
+    /// Whether to send an order.
     Confirm(Order),
 }
 
-/// What the model wants done.
+/// The effect that the model requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Effect {
     Quit,
-    /// The agent is asked now, rather than when it is due.
+    /// Ask the agent now, instead of at the next interval.
     Refresh,
     Order(Order),
 }
@@ -56,7 +56,7 @@ pub(super) enum Row<'a> {
 }
 
 impl Row<'_> {
-    /// Whom orders are about.
+    /// The address or network that orders apply to.
     fn net(&self) -> Option<IpNet> {
         match self {
             Self::Source(source) => Some(source.net),
@@ -65,7 +65,7 @@ impl Row<'_> {
         }
     }
 
-    /// What it stays itself by when the list changes.
+    /// The key that identifies a row when the list changes.
     fn key(&self) -> String {
         match self {
             Self::Source(source) => name(source.net),
@@ -74,7 +74,7 @@ impl Row<'_> {
         }
     }
 
-    /// What the filter looks at.
+    /// The text that the filter searches.
     fn text(&self) -> String {
         let words = match self {
             Self::Source(source) => vec![
@@ -103,14 +103,14 @@ impl Row<'_> {
     }
 }
 
-/// Packets and probes a second.
+/// Packets and probes per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Traffic {
     pub(super) packets: f64,
     pub(super) probes: f64,
 }
 
-/// All that is shown.
+/// The state of the screen.
 pub(super) struct Model {
     pub(super) colour: bool,
     pub(super) tab: Tab,
@@ -119,12 +119,12 @@ pub(super) struct Model {
     pub(super) typing: bool,
     pub(super) paused: bool,
     pub(super) page: Option<Page>,
-    /// Lines of the page that are above the screen.
+    /// Lines of the page that are scrolled off at the top.
     pub(super) scroll: u16,
     pub(super) question: Option<Question>,
-    /// What the agent said to an order.
+    /// The agent's answer to an order.
     pub(super) message: Option<String>,
-    /// Why it does not answer.
+    /// Why the agent does not answer.
     pub(super) error: Option<String>,
     pub(super) status: Option<Status>,
     pub(super) sources: Option<Sources>,
@@ -132,17 +132,17 @@ pub(super) struct Model {
     pub(super) bans: Option<Bans>,
     pub(super) detail: Option<Explanation>,
     pub(super) traffic: Option<Traffic>,
-    /// Of the sources that are listed, the newest rate last.
+    /// The rates of the listed sources, the newest last.
     rates: HashMap<IpNet, VecDeque<f64>>,
-    /// What is selected, by its key.
+    /// The key of the selected row.
     selected: Option<String>,
     pub(super) table: TableState,
-    /// What was asked for last.
+    /// What was requested last.
     answered: Option<Wanted>,
 }
 
 impl Model {
-    /// Nothing known yet.
+    /// A model without any data.
     pub(super) fn new(colour: bool) -> Self {
         Self {
             colour,
@@ -169,7 +169,7 @@ impl Model {
         }
     }
 
-    /// What the agent is to be asked.
+    /// What to request from the agent.
     pub(super) fn wanted(&self) -> Wanted {
         let detail = match self.page {
             Some(Page::Detail(net)) => Some(net.addr()),
@@ -178,17 +178,17 @@ impl Model {
         Wanted { tab: self.tab, sort: self.sort, detail }
     }
 
-    /// Whether something else was wanted when the agent was asked.
+    /// Whether the user has chosen something else since the agent was asked.
     pub(super) fn stale(&self) -> bool {
         self.answered != Some(self.wanted())
     }
 
-    /// Takes what the agent said. A paused list stays as it is; a detail that was opened meanwhile comes.
+    /// Applies the agent's answer. A paused list does not change, but a detail that was opened meanwhile is shown.
     pub(super) fn take(&mut self, snapshot: Snapshot) {
         let Snapshot { wanted, status, sources, findings, bans, detail } = snapshot;
         self.error = None;
         self.answered = Some(wanted);
-        // Another source's may be open by now.
+        // The detail of another source may be open by now.
         if detail.is_some() && wanted.detail == self.wanted().detail {
             self.detail = detail;
         }
@@ -204,7 +204,7 @@ impl Model {
             if wanted.tab == Tab::Sources {
                 self.note_rates(&sources);
             }
-            // Of another tab it has the totals alone.
+            // While another tab is open, only the totals are taken.
             if wanted.tab == Tab::Sources || self.sources.is_none() {
                 self.sources = Some(sources);
             } else if let Some(listed) = &mut self.sources {
@@ -214,7 +214,7 @@ impl Model {
         self.select();
     }
 
-    /// What came between this look and the one before. The agent reads its counters at its own times.
+    /// Computes the rates between the last two answers. The agent reads its counters at its own times.
     fn count(&mut self, now: &Sources) {
         let Some(before) = &self.sources else {
             return;
@@ -246,12 +246,12 @@ impl Model {
         self.rates.get(&net).into_iter().flatten().copied()
     }
 
-    /// The agent does not answer; what was known stays.
+    /// Notes that the agent does not answer. The old data stays.
     pub(super) fn fail(&mut self, error: &anyhow::Error) {
         self.error = Some(format!("{error:#}"));
     }
 
-    /// What came of an order.
+    /// Notes the result of an order.
     pub(super) fn said(&mut self, said: anyhow::Result<Done>) {
         self.message = Some(match said {
             Ok(done) => [&[done.said], done.notes.as_slice()].concat().join("; "),
@@ -259,7 +259,7 @@ impl Model {
         });
     }
 
-    /// The rows of the list that the filter lets through; none: the agent has not said yet.
+    /// The rows of the list that pass the filter; `None` before the first answer.
     pub(super) fn rows(&self) -> Option<Vec<Row<'_>>> {
         let mut rows: Vec<_> = match self.tab {
             Tab::Sources => self.sources.as_ref()?.sources.iter().map(Row::Source).collect(),
@@ -273,7 +273,7 @@ impl Model {
         Some(rows)
     }
 
-    /// Finds the selected row again, or else selects the one in its place.
+    /// Finds the selected row again, or else selects the row at its place.
     fn select(&mut self) {
         let keys: Vec<_> = self.rows().unwrap_or_default().iter().map(Row::key).collect();
         let place = keys.iter().position(|key| Some(key) == self.selected.as_ref());
@@ -304,8 +304,8 @@ impl Model {
         Some(Effect::Refresh)
     }
 
-    /// Whom an order would be about: the source whose detail is open, whatever the list does behind it, or the one that
-    /// is selected.
+    /// The target of an order: the source whose detail is open, even if the list behind it changes; else the selected
+    /// row.
     fn subject(&self) -> Option<IpNet> {
         match self.page {
             Some(Page::Detail(net)) => Some(net),
@@ -324,7 +324,7 @@ impl Model {
         }
     }
 
-    /// A key was pressed; what is to be done for it.
+    /// Handles a key and returns the effect to carry out.
     pub(super) fn press(&mut self, key: KeyEvent) -> Option<Effect> {
         let action = action(self.mode(), key)?;
         self.message = None;

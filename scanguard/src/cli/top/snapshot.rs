@@ -1,4 +1,4 @@
-//! What is asked of the agent for the screen, what it says, and the orders that it can be given.
+//! What `top` requests for the screen, the agent's answer, and the orders that `top` can send.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     respond::report::{Bans, Explanation},
 };
 
-/// What is listed.
+/// The lists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Tab {
     Sources,
@@ -33,16 +33,16 @@ impl Tab {
     }
 }
 
-/// What is to be on the screen.
+/// What the screen shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Wanted {
     pub(super) tab: Tab,
     pub(super) sort: Sort,
-    /// Whose detail is open.
+    /// The source whose detail is open.
     pub(super) detail: Option<IpAddr>,
 }
 
-/// What the agent said. The sources always: with them come the totals.
+/// The agent's answer. It always has the sources, because the totals come with them.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub(super) wanted: Wanted,
@@ -53,10 +53,10 @@ pub(super) struct Snapshot {
     pub(super) detail: Option<Explanation>,
 }
 
-/// An order that is given when it has been confirmed.
+/// An order that is sent after confirmation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Order {
-    /// Ban, for a time or until it is taken back.
+    /// Ban for a time; `None` means until it is removed by hand.
     Ban(IpNet, Option<Duration>),
     /// End the ban.
     Unban(IpNet),

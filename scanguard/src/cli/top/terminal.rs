@@ -1,4 +1,4 @@
-//! The effects: the screen, and what comes from the keyboard.
+//! The side effects: the screen and the keyboard.
 
 use std::{io, thread, time::Duration};
 
@@ -12,36 +12,36 @@ use ratatui::{
 };
 use tokio::sync::mpsc::Sender;
 
-/// How long the keyboard is waited for until it is looked whether anybody still listens.
+/// How long to wait for the keyboard before checking whether the receiver still exists.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// What comes from the terminal.
+/// An event from the terminal.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input {
     Key(KeyEvent),
     Resized,
 }
 
-/// The terminal while it is ours. It is given back as it was when this goes, and before the words of a panic are printed.
+/// The terminal while `top` uses it. It is restored on drop, and before the message of a panic is printed.
 pub(super) struct Screen {
     terminal: DefaultTerminal,
 }
 
 impl Screen {
-    /// Takes the terminal: raw, on its other screen, with a hook that gives it back on a panic.
+    /// Takes the terminal: raw mode, alternate screen, and a hook that restores it on a panic.
     ///
     /// # Errors
     /// It cannot be written to.
     pub(super) fn enter() -> io::Result<Self> {
         let entered = ratatui::try_init();
         if entered.is_err() {
-            // It may have got half way.
+            // It may be half done.
             ratatui::restore();
         }
         Ok(Self { terminal: entered? })
     }
 
-    /// Draws a picture; only what has changed is sent.
+    /// Draws a frame; only changes are sent.
     ///
     /// # Errors
     /// The terminal has gone.
@@ -52,16 +52,17 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // The hook has done it, and left twice the cursor would jump back over the words of the panic.
+        // The hook has restored it already. Leaving the screen twice would move the cursor over the message of the
+        // panic.
         if !thread::panicking() {
             ratatui::restore();
         }
-        // If the terminal has gone, there is nothing to give back.
+        // If the terminal has gone, there is nothing to restore.
         let _ = execute!(io::stdout(), Show);
     }
 }
 
-/// Hands on what comes from the terminal, in a thread of its own, until nobody listens or it has gone.
+/// Passes on events of the terminal, in its own thread, until the receiver or the terminal is gone.
 pub(super) fn listen(to: Sender<Input>) {
     thread::spawn(move || {
         while !to.is_closed() {

@@ -1,4 +1,4 @@
-//! What an agent might say, for tests.
+//! Sample answers of an agent, for tests.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
@@ -27,7 +27,7 @@ fn status() -> Status {
     .unwrap()
 }
 
-/// The sources as they are at a second: the first probes, the second has ended.
+/// The sources at a given second: the first one probes, the second one has stopped.
 pub(super) fn sources(second: u64) -> Sources {
     serde_json::from_value(json!({
         "polled": format!("2026-01-01T00:00:{second:02}Z"), "packets": 1_000 * second, "probes": 25 * second,
@@ -91,7 +91,7 @@ fn detail() -> Explanation {
     .unwrap()
 }
 
-/// What is said to what is wanted.
+/// The answer to a request.
 pub(super) fn snapshot(wanted: Wanted, second: u64) -> Snapshot {
     Snapshot {
         wanted,
@@ -103,7 +103,7 @@ pub(super) fn snapshot(wanted: Wanted, second: u64) -> Snapshot {
     }
 }
 
-/// A model that has looked for some seconds.
+/// A model after some seconds of answers.
 pub(super) fn model() -> Model {
     let mut model = Model::new(false);
     for second in 1..=8 {
@@ -112,7 +112,7 @@ pub(super) fn model() -> Model {
     model
 }
 
-/// Presses keys, and has the agent answer what is asked; gives the last effect.
+/// Presses keys, lets the agent answer the requests, and returns the last effect.
 pub(super) fn press(model: &mut Model, keys: &[KeyCode]) -> Option<Effect> {
     let mut last = None;
     for key in keys {
@@ -124,7 +124,7 @@ pub(super) fn press(model: &mut Model, keys: &[KeyCode]) -> Option<Effect> {
     last
 }
 
-/// Keys that type a text.
+/// The keys that type a text.
 pub(super) fn typed(text: &str) -> Vec<KeyCode> {
     text.chars().map(KeyCode::Char).collect()
 }

@@ -1,4 +1,4 @@
-//! Draws the model. Pure: the same model gives the same picture. Meaning never hangs on colour alone.
+//! Draws the model. Pure: the same model gives the same picture. Colour is never the only carrier of meaning.
 
 mod columns;
 
@@ -43,13 +43,13 @@ SERV and HOSTS are estimates of distinct services and addresses tried. DONE: con
 address is no forgery. BAN counted: the mode is dry-run, nothing is dropped. Sources are listed for 15 minutes after \
 their last probe, at most 200.";
 
-/// Draws all of it.
+/// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
     let area = frame.area();
     let footer = footer(model);
-    // Of a low screen the list has the most.
+    // On a low screen the list gets most of the lines.
     let above = if area.height >= 10 { 2 } else { 1 };
-    // Hints that are cut are better than a list that is.
+    // It is better to cut the hints than the list.
     let below = if footer.0 == HINTS { 1 } else { wrapped(&footer.0, area.width) };
     let below = below.clamp(1, (area.height / 2).max(1));
     let [top, tabs, body, bottom] = Layout::vertical([
@@ -66,7 +66,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
     frame.render_widget(Paragraph::new(footer.0).style(footer.1).wrap(Wrap { trim: true }), bottom);
 }
 
-/// How many lines a text takes at most when it is wrapped at spaces.
+/// The most lines that a text needs when it is wrapped at spaces.
 fn wrapped(text: &str, width: u16) -> u16 {
     let length = u16::try_from(text.chars().count()).unwrap_or(u16::MAX);
     if length <= width { 1 } else { length.div_ceil(width.max(1)).saturating_add(1) }
@@ -132,7 +132,7 @@ fn tabs_line(model: &Model) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What the last line says: a question goes before all else.
+/// The text of the last line: a question takes precedence.
 fn footer(model: &Model) -> (String, Style) {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     if let Some(question) = model.question {

@@ -1,12 +1,12 @@
-//! What MITRE ATT&CK calls the techniques and their tactics (attack.mitre.org, version 17).
+//! The names of techniques and tactics in MITRE ATT&CK (attack.mitre.org, version 17).
 
 use crate::detect::Technique;
 
-/// A technique with the one that it is part of, and with its tactic.
+/// A technique, with its sub-technique and its tactic.
 pub(super) struct Attack {
     /// Id and name of the technique.
     pub(super) technique: (&'static str, &'static str),
-    /// Id and name of the part of it, if one is meant.
+    /// Id and name of the sub-technique, if there is one.
     pub(super) part: Option<(&'static str, &'static str)>,
     /// Id and name of the tactic.
     pub(super) tactic: (&'static str, &'static str),

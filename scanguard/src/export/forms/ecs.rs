@@ -20,7 +20,7 @@ const SCHEMA: &str = "8.17.0";
 /// The event.
 pub(super) fn event(event: &Event, context: &Context) -> Value {
     let Event { time, kind, finding } = event;
-    // Those of Elastic's own detection rules.
+    // The values that Elastic's own detection rules use.
     let severity = match finding.severity {
         Severity::Info => 0,
         Severity::Low => 21,
@@ -60,7 +60,7 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
         },
         "rule": { "name": finding.rule, "ruleset": "scanguard" },
         "threat": threat(finding),
-        // What the schema has no place for, as docs/findings.md names it.
+        // Fields that the schema does not have, named as in docs/findings.md.
         "scanguard": custom(event, context),
     });
     if let Some(ip) = finding.source_ip() {

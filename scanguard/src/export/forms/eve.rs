@@ -1,4 +1,4 @@
-//! An alert as Suricata writes it into its EVE log: what reads that reads this.
+//! An alert in the format of Suricata's EVE log, for programs that read EVE.
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -14,13 +14,13 @@ use crate::detect::{
     findings::{Event, Target},
 };
 
-/// The generator: Suricata's own rules are 1, so that signatures of both cannot be mistaken for each other.
+/// The generator id. Suricata's own rules have 1, so that the signatures cannot be confused.
 const GENERATOR: u32 = 9823;
 
 /// The alert.
 pub(super) fn event(event: &Event, context: &Context) -> Value {
     let Event { time, kind, finding } = event;
-    // 1 is the worst.
+    // 1 is the most severe.
     let severity = match finding.severity {
         Severity::High => 1,
         Severity::Medium => 2,
@@ -39,7 +39,7 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
         "event_type": "alert",
         "host": context.host,
         "alert": {
-            // What is dropped is told by bans, not by alerts.
+            // Dropped packets are reported by bans, not by alerts.
             "action": "allowed",
             "gid": GENERATOR,
             "signature_id": signature_id(finding.rule),
@@ -67,13 +67,14 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
     if let Some(Target { ip, port, protocol }) = finding.targets.first() {
         value["dest_ip"] = ip.to_string().into();
         put(&mut value, "dest_port", *port);
-        // Suricata writes the numbers of what it has no name for, too.
+        // Suricata also writes numbers for protocols without a name.
         value["proto"] = protocol_name(*protocol).to_uppercase().into();
     }
     value
 }
 
-/// The same for a rule's name for ever: FNV-1a of it, 24 bits, above the numbers of Snort's and Suricata's own.
+/// A stable number for a rule's name: 24 bits of its FNV-1a hash, above the numbers of Snort's and Suricata's own
+/// rules.
 pub(super) fn signature_id(rule: &str) -> u32 {
     let hash =
         rule.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

@@ -25,7 +25,7 @@ pub(super) struct Json<'e> {
 #[derive(Serialize)]
 struct JsonSource {
     ip: std::net::IpAddr,
-    /// Bits of `ip` that are known; absent for a single address.
+    /// Known bits of `ip`; absent for a single address.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<u8>,
 }
@@ -58,14 +58,14 @@ impl Serialize for ByClass {
     }
 }
 
-/// Who takes part in a campaign.
+/// The sources of a campaign.
 #[derive(Serialize)]
 struct JsonSources {
     count: u64,
     examples: Vec<JsonSource>,
 }
 
-/// What the source's probes met.
+/// The reach of the source's probes.
 #[derive(Serialize)]
 struct JsonReached {
     open: u64,
@@ -84,7 +84,7 @@ struct JsonEvent<'e> {
     severity: crate::detect::Severity,
     confidence: crate::detect::Confidence,
     spoofable: String,
-    /// Absent where all sources are forged.
+    /// Absent if all sources are forged.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<JsonSource>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ struct JsonEvent<'e> {
     reached: JsonReached,
     completed: u64,
     aborted: u64,
-    /// Absent where the rule does not go by what is said.
+    /// Absent if the rule does not use content.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<JsonContent<'e>>,
     first_seen: jiff::Timestamp,

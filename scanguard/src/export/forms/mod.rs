@@ -1,4 +1,4 @@
-//! The forms that an event is told in. Pure: an event and what is known of this host in, one line out.
+//! The output formats of events. Pure: they make one line from an event and the known facts about this host.
 
 mod attack;
 mod ecs;
@@ -40,7 +40,7 @@ const VENDOR: &str = "ScanGuard";
 /// Its version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A form.
+/// A format of lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Form {
     Text { colour: bool },
@@ -50,17 +50,17 @@ enum Form {
     Ecs,
 }
 
-/// What a form says beside the event.
+/// Facts that a format adds to the event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Context {
-    /// Bits of an IPv6 source that are known.
+    /// Known bits of an IPv6 source.
     pub ipv6_prefix: u8,
     /// The name of this host.
     pub host: String,
 }
 
 impl Context {
-    /// This host, with sources of IPv6 known to so many bits.
+    /// Reads the name of this host; IPv6 sources have this prefix length.
     pub fn here(ipv6_prefix: u8) -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = name.trim();
@@ -68,7 +68,7 @@ impl Context {
     }
 }
 
-/// Makes lines of events.
+/// Formats events as lines.
 #[derive(Clone, Debug)]
 pub struct Formatter {
     form: Form,
@@ -76,7 +76,7 @@ pub struct Formatter {
 }
 
 impl Formatter {
-    /// For a terminal or not, which decides what [`Format::Auto`] is; text is coloured on request.
+    /// `on_terminal` decides what [`Format::Auto`] means; text is coloured on request.
     pub fn new(format: Format, terminal: bool, colour: bool, context: Context) -> Self {
         let form = match format {
             Format::Auto if terminal => Form::Text { colour },
@@ -89,12 +89,12 @@ impl Formatter {
         Self { form, context }
     }
 
-    /// For machines: never coloured.
+    /// Formats for machines: never coloured.
     pub fn plain(format: Format, context: Context) -> Self {
         Self::new(format, false, false, context)
     }
 
-    /// What it says beside the event.
+    /// The facts that it adds.
     pub fn context(&self) -> &Context {
         &self.context
     }
@@ -102,7 +102,7 @@ impl Formatter {
     /// The event as one line, without its end.
     ///
     /// # Errors
-    /// The event is no JSON: a mistake in this module.
+    /// The event cannot be written as JSON: a mistake in this module.
     pub fn line(&self, event: &Event) -> serde_json::Result<String> {
         match self.form {
             Form::Text { colour } => Ok(text(event, self.context.ipv6_prefix, colour)),
@@ -114,7 +114,7 @@ impl Formatter {
     }
 }
 
-/// Puts what is known into an object; what is not known is left out.
+/// Puts the known values into an object, and leaves the unknown out.
 fn put(object: &mut Value, key: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         object[key] = value.into();
@@ -123,7 +123,8 @@ fn put(object: &mut Value, key: &str, value: Option<impl Into<Value>>) {
 
 #[cfg(test)]
 mod own_tests;
-/// Every form of one finding's life, compared with files in `golden/`: `SCANGUARD_WRITE_GOLDEN=1` has them written anew.
+/// Compares one finding's life in every format with the files in `golden/`. `SCANGUARD_WRITE_GOLDEN=1` writes them
+/// anew.
 #[cfg(test)]
 mod tests {
     use std::{fs, path::PathBuf};
@@ -135,7 +136,7 @@ mod tests {
         rules::testing::Script,
     };
 
-    /// Opened and closed, of a source that is known to the databases.
+    /// Events of a source that the databases know: opened and closed.
     fn life() -> [Event; 2] {
         let rules = crate::detect::rules::Settings::default().rules().rules;
         let rule = rules.into_iter().find(|rule| rule.name() == "vertical_scan").unwrap();
@@ -175,7 +176,7 @@ mod tests {
             {
                 let path = directory.join(format!("{name}-{}.json", event.kind.label()));
                 let now = serde_json::to_string_pretty(&value(format, &event)).unwrap() + "\n";
-                // The files and the page need not change with every release.
+                // The files and the page must not change with every release.
                 let now = now.replace(&format!("\"{VERSION}\""), "\"0.1.0\"");
                 if std::env::var_os("SCANGUARD_WRITE_GOLDEN").is_some() {
                     fs::write(&path, &now).unwrap();

@@ -1,10 +1,10 @@
-//! Names of sources and protocols, as all forms have them.
+//! Names of sources and protocols, common to all formats.
 
 use std::borrow::Cow;
 
 use scanguard_common::address::Address;
 
-/// A source as people write it: an address, or an IPv6 prefix.
+/// A source in the usual notation: an address, or an IPv6 prefix.
 pub(crate) struct SourceName {
     pub(crate) address: Address,
     pub(crate) ipv6_prefix: u8,
@@ -23,7 +23,7 @@ impl std::fmt::Display for SourceName {
     }
 }
 
-/// The transport by its name in /etc/protocols, others by number.
+/// The transport by its name in /etc/protocols; others by number.
 pub(super) fn protocol_name(number: u8) -> Cow<'static, str> {
     match number {
         1 => "icmp".into(),

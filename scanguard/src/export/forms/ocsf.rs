@@ -76,7 +76,7 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
         "time": time.as_millisecond(),
         "type_name": format!("Detection Finding: {activity}"),
         "type_uid": CLASS * 100 + activity_id,
-        // What the class has no place for, as docs/findings.md names it.
+        // Fields that the class does not have, named as in docs/findings.md.
         "unmapped": unmapped(event, context),
     });
     let evidences: Vec<_> = finding.targets.iter().map(|target| evidence(finding, Some(target))).collect();

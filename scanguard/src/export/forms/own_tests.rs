@@ -1,4 +1,4 @@
-//! The form for people, and JSON.
+//! Tests of the text format and of our own JSON.
 
 use super::*;
 use crate::{

@@ -3,7 +3,7 @@
 //! ```text
 //! main task -> picture, once a second at most, while anybody looks -> watch channel -> each browser: what has changed for it
 //! ```
-//! The picture is made and written once, however many look. A browser that is slow misses pictures, it has no queue.
+//! A picture is made and serialized once for all browsers. There is no queue: a slow browser misses pictures.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,47 +18,47 @@ use tokio::{
 };
 
 use super::{
-    gate::Gate,
     history::History,
     overview::Overview,
-    seats::{Seat, Seats},
+    slots::{Slot, Slots},
+    token_auth::TokenAuth,
 };
 use crate::control::{
     Answer, Ask,
-    desk::{Desk, NoAnswer},
+    agent_handle::{AgentHandle, NoAnswer},
     listing::MAX_ROWS,
     peer::Peer,
 };
 
-/// How often a picture is made.
+/// The interval of pictures.
 const PACE: Duration = Duration::from_secs(1);
-/// One that takes long is followed by a rest of so many times as long: looking is not to slow down what is looked at.
+/// After a slow picture the feed pauses for this multiple of its time, so that watching does not slow down the agent.
 const REST: u32 = 10;
-/// After so long a browser asks again when it has lost the connection.
+/// A browser that lost the connection tries again after this time.
 const RETRY: Duration = Duration::from_secs(3);
-/// Rows of each list.
+/// Rows in each list.
 const ROWS: usize = 50;
 const _: () = assert!(ROWS <= MAX_ROWS as usize, "no more than at the socket");
 
-/// The parts of a picture, each by the name of its event, as JSON.
+/// The parts of a picture, each with the name of its event, as JSON.
 const PARTS: [&str; 5] = ["overview", "findings", "sources", "bans", "sample"];
 type Parts = [Arc<str>; PARTS.len()];
-/// The last event for a browser whose seat another has taken.
+/// The last event for a browser whose slot was given to another.
 const DISPLACED: &str = "displaced";
 
 /// Makes pictures.
 pub(super) struct Feed {
-    desk: Desk,
+    agent: AgentHandle,
     history: Arc<Mutex<History>>,
-    gate: Arc<Gate>,
-    seats: Arc<Seats>,
-    /// The last one; none: nobody looked.
+    auth: Arc<TokenAuth>,
+    slots: Arc<Slots>,
+    /// The last picture; `None` if no browser is connected.
     pictures: watch::Sender<Option<Parts>>,
-    /// Somebody has come.
+    /// Signals that a browser has connected.
     wanted: Notify,
 }
 
-/// There is no picture.
+/// The picture could not be made.
 #[derive(Debug, thiserror::Error)]
 enum FeedError {
     #[error("{0}")]
@@ -70,15 +70,20 @@ enum FeedError {
 }
 
 impl Feed {
-    pub(super) fn new(desk: Desk, history: Arc<Mutex<History>>, gate: Arc<Gate>, seats: Arc<Seats>) -> Self {
-        Self { desk, history, gate, seats, pictures: watch::Sender::new(None), wanted: Notify::new() }
+    pub(super) fn new(
+        agent: AgentHandle,
+        history: Arc<Mutex<History>>,
+        auth: Arc<TokenAuth>,
+        slots: Arc<Slots>,
+    ) -> Self {
+        Self { agent, history, auth, slots, pictures: watch::Sender::new(None), wanted: Notify::new() }
     }
 
-    /// Makes pictures for as long as there is somebody to see them.
+    /// Makes pictures while at least one browser is connected.
     pub(super) async fn run(&self) {
         loop {
             if self.pictures.receiver_count() == 0 {
-                // Who comes later is to see no old one.
+                // A browser that connects later must not get an old picture.
                 self.pictures.send_replace(None);
                 self.wanted.notified().await;
             }
@@ -94,7 +99,7 @@ impl Feed {
     }
 
     async fn look(&self) -> Result<Parts, FeedError> {
-        let picture = match self.desk.ask(Peer::this_process(), Ask::Picture(ROWS)).await? {
+        let picture = match self.agent.ask(Peer::this_process(), Ask::Picture(ROWS)).await? {
             Answer::Picture(picture) => picture,
             Answer::Done(_)
             | Answer::Refused(_)
@@ -107,7 +112,7 @@ impl Feed {
         };
         let sample = self.history.lock().unwrap_or_else(PoisonError::into_inner).last();
         Ok([
-            json(&Overview::of(&picture, self.gate.has_token()))?,
+            json(&Overview::of(&picture, self.auth.has_token()))?,
             json(&picture.findings)?,
             json(&picture.sources.sources)?,
             json(&picture.bans.bans)?,
@@ -115,17 +120,17 @@ impl Feed {
         ])
     }
 
-    /// Gives a browser a seat.
-    pub(super) fn seat(&self, stopped: watch::Receiver<()>) -> Client {
+    /// Gives a browser a slot.
+    pub(super) fn slot(&self, stopped: watch::Receiver<()>) -> Client {
         let mut pictures = self.pictures.subscribe();
-        // If there is one already, it is as good as new.
+        // An existing picture is still fresh enough.
         pictures.mark_changed();
         self.wanted.notify_one();
-        Client { pictures, stopped, sent: None, seat: Some(self.seats.take()) }
+        Client { pictures, stopped, sent: None, slot: Some(self.slots.take()) }
     }
 }
 
-/// How long to wait after a picture that took so long.
+/// How long to pause after a picture that took this long.
 fn rest(took: Duration) -> Duration {
     PACE.max(took * REST)
 }
@@ -134,25 +139,26 @@ fn json(part: &impl Serialize) -> Result<Arc<str>, serde_json::Error> {
     serde_json::to_string(part).map(Arc::from)
 }
 
-/// A browser that looks.
+/// A connected browser.
 pub(super) struct Client {
     pictures: watch::Receiver<Option<Parts>>,
     stopped: watch::Receiver<()>,
-    /// What it has been told last.
+    /// The parts that were sent last.
     sent: Option<Parts>,
-    /// None: another browser has it.
-    seat: Option<Seat>,
+    /// `None` after its slot was given to another browser.
+    slot: Option<Slot>,
 }
 
 impl Client {
-    /// What is new for it; none: the agent ends, or it has been told that its seat is another's.
+    /// The parts that have changed. `None` if the agent ends, or after the browser got the event that it lost its
+    /// slot.
     pub(super) async fn next(&mut self) -> Option<Vec<Event>> {
         loop {
-            let seat = self.seat.as_mut()?;
+            let slot = self.slot.as_mut()?;
             tokio::select! {
                 biased;
-                () = seat.lost() => {
-                    self.seat = None;
+                () = slot.lost() => {
+                    self.slot = None;
                     return Some(vec![Event::default().event(DISPLACED).data("{}")]);
                 }
                 changed = self.pictures.changed() => changed.ok()?,

@@ -1,4 +1,4 @@
-//! The last hours, for charts: a ring of samples of fixed size.
+//! Samples of the last hours for charts, in a ring of fixed size.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::clock::Now;
 
-/// How far apart samples are at least. Fewer would hide scans of seconds, more could no chart show.
+/// The least time between samples. Fewer samples would hide scans of some seconds; no chart could show more.
 pub const EVERY: Duration = Duration::from_secs(10);
 
-/// What is counted since the program was loaded.
+/// Counters since the program was loaded.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Totals {
     /// Packets.
@@ -20,10 +20,10 @@ pub struct Totals {
     pub dropped: u64,
 }
 
-/// What there is of something at a moment.
+/// Values at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Levels {
-    /// Sources that are remembered.
+    /// Sources with a history.
     pub sources: usize,
     /// Open findings.
     pub findings: usize,
@@ -31,17 +31,17 @@ pub struct Levels {
     pub bans: usize,
 }
 
-/// A point of each chart: 32 bytes. Written as a row, in this order.
+/// One point of each chart: 32 bytes. It is serialized as a row, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(into = "Row")]
 pub struct Sample {
-    /// When: seconds since 1970.
+    /// The time, in seconds since 1970.
     pub at: i64,
-    /// Packets a second since the sample before.
+    /// Packets per second since the previous sample.
     pub packets: f32,
-    /// Probes a second, likewise.
+    /// Probes per second, likewise.
     pub probes: f32,
-    /// Packets dropped a second, likewise.
+    /// Dropped packets per second, likewise.
     pub dropped: f32,
     /// See [`Levels`].
     pub sources: u32,
@@ -56,7 +56,7 @@ type Row = (i64, f32, f32, f32, u32, u32, u32);
 impl From<Sample> for Row {
     fn from(sample: Sample) -> Self {
         let Sample { at, packets, probes, dropped, sources, findings, bans } = sample;
-        // More digits say nothing.
+        // More digits carry no information.
         let round = |rate: f32| (rate * 10.0).round() / 10.0;
         (at, round(packets), round(probes), round(dropped), sources, findings, bans)
     }
@@ -67,20 +67,20 @@ impl From<Sample> for Row {
 pub struct History {
     samples: VecDeque<Sample>,
     capacity: usize,
-    /// When the last sample was taken, and of what totals.
+    /// The time of the last sample, and its totals.
     last: Option<(Duration, Totals)>,
 }
 
 impl History {
-    /// An empty one that holds so long a time. All its memory is taken now.
+    /// An empty ring for this span of time. All its memory is allocated now.
     pub fn new(holds: Duration) -> Self {
         let capacity = usize::try_from(holds.as_secs() / EVERY.as_secs()).unwrap_or(usize::MAX).max(1);
         Self { samples: VecDeque::with_capacity(capacity), capacity, last: None }
     }
 
-    /// Takes a sample if it is time for one.
+    /// Takes a sample if one is due.
     pub fn note(&mut self, now: Now, totals: Totals, levels: Levels) {
-        // Of what was before the first time nothing is known.
+        // The rates before the first sample are unknown.
         let Some((at, before)) = self.last else {
             self.last = Some((now.at, totals));
             return;
@@ -106,12 +106,12 @@ impl History {
         });
     }
 
-    /// The newest.
+    /// The newest sample.
     pub fn last(&self) -> Option<Sample> {
         self.samples.back().copied()
     }
 
-    /// All of it, as a browser takes it.
+    /// The whole ring, in the format for the browser.
     pub fn chart(&self) -> Chart<'_> {
         Chart { every_seconds: EVERY.as_secs(), capacity: self.capacity, samples: &self.samples }
     }
@@ -120,11 +120,11 @@ impl History {
 /// The points of all charts.
 #[derive(Debug, Serialize)]
 pub struct Chart<'a> {
-    /// How far apart they are at least.
+    /// The least time between points.
     every_seconds: u64,
-    /// How many there are at most.
+    /// The most points.
     capacity: usize,
-    /// The oldest first.
+    /// The points, the oldest first.
     samples: &'a VecDeque<Sample>,
 }
 
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(Vec::from(history.samples.clone()), [expected]);
         let written = serde_json::to_string(&history.chart()).unwrap();
         assert_eq!(written, r#"{"every_seconds":10,"capacity":6,"samples":[[1010,20.0,10.0,5.0,3,2,1]]}"#);
-        // A poll that came late, and counters that began anew.
+        // A late poll, and counters that started again.
         history.note(now(50), totals(1_000_240), levels);
         assert_eq!(history.samples[1].packets, 1.0);
         history.note(now(60), totals(5), levels);

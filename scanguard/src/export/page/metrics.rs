@@ -6,22 +6,22 @@ use scanguard_common::numbered;
 use crate::metrics::Register;
 
 numbered! {
-    /// Why an order from the page was not looked at.
+    /// Why an order from the page was rejected.
     TurnedAway {
         /// No token is configured.
         NoToken = "no_token",
         /// The token was wrong, or there was none.
         Wrong = "wrong_token",
-        /// There were too many wrong ones.
+        /// There were too many wrong tokens.
         TooMany = "too_many",
-        /// It was no JSON, as a form of a strange page would send it.
+        /// It was not JSON, as with a form of a foreign page.
         ContentType = "content_type",
     }
 }
 
 /// The metrics.
 pub struct PageMetrics {
-    /// Browsers that are kept up to date.
+    /// Browsers that are connected.
     pub(super) clients: IntGauge,
     limit: IntGauge,
     displaced: IntCounter,

@@ -1,21 +1,21 @@
-//! The page at / of the metrics listener: how it stands, findings, sources, bans and charts, kept up to date.
+//! The page at / of the metrics listener: state, findings, sources, bans and charts, updated live.
 //!
 //! ```text
 //! poll -> history (a ring)            -> charts
 //! main task -> picture (once a second) -> server-sent events -> browser -> orders (with a token) -> main task
 //! ```
-//! It needs nothing from outside: its three files are part of the agent. Whatever comes from the network gets into the
-//! document as text only; the Content-Security-Policy forbids anything else.
+//! It needs nothing from outside: its three files are part of the agent. Data from the network enters the document as
+//! text only; the Content-Security-Policy forbids anything else.
 
 mod feed;
-mod gate;
 pub mod history;
 pub mod metrics;
 mod overview;
-mod seats;
 pub mod settings;
+mod slots;
 #[cfg(test)]
 mod tests;
+mod token_auth;
 
 use std::{
     convert::Infallible,
@@ -35,15 +35,15 @@ use tokio::sync::watch;
 
 use self::{
     feed::Feed,
-    gate::Gate,
     history::{History, Levels, Totals},
     metrics::PageMetrics,
-    seats::Seats,
     settings::Settings,
+    slots::Slots,
+    token_auth::TokenAuth,
 };
 use crate::{
     clock::Now,
-    control::{desk::Desk, metrics::ControlMetrics, server::orders},
+    control::{agent_handle::AgentHandle, metrics::ControlMetrics, server::orders},
     secret::Secret,
 };
 
@@ -52,12 +52,12 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("page.js");
 const ICON: &str = include_str!("icon.svg");
 
-/// Only what is ours is loaded, from here; nothing is run that stands in the document; text cannot become code.
+/// The browser loads only our own files from this server, runs no inline scripts, and cannot turn text into code.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// What every answer says.
+/// Headers of every answer.
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -70,13 +70,13 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// The page.
 pub struct Page {
     history: Arc<Mutex<History>>,
-    gate: Arc<Gate>,
+    auth: Arc<TokenAuth>,
     max_clients: u32,
     metrics: Arc<PageMetrics>,
 }
 
 impl Page {
-    /// One with an empty history; none where it is switched off.
+    /// A page with an empty history; `None` if it is switched off.
     pub fn new(settings: &Settings, metrics: Arc<PageMetrics>) -> Option<Self> {
         if !settings.enabled {
             return None;
@@ -84,28 +84,33 @@ impl Page {
         metrics.limit(settings.max_clients);
         Some(Self {
             history: Arc::new(Mutex::new(History::new(settings.history))),
-            gate: Arc::new(Gate::new(settings.admin_token.as_ref(), Arc::clone(&metrics))),
+            auth: Arc::new(TokenAuth::new(settings.admin_token.as_ref(), Arc::clone(&metrics))),
             max_clients: settings.max_clients,
             metrics,
         })
     }
 
-    /// Takes another token, or none.
+    /// Replaces or removes the token.
     pub fn set_token(&self, token: Option<&Secret>) {
-        self.gate.set(token);
+        self.auth.set(token);
     }
 
-    /// Keeps for the charts how it stands after a poll.
+    /// Stores the totals after a poll for the charts.
     pub fn note(&self, now: Now, totals: Totals, levels: Levels) {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).note(now, totals, levels);
     }
 
-    /// What is served. Makes a task which keeps browsers up to date until `stopped`; then no browser is served any more.
-    pub fn serve(&self, desk: Desk, control: Arc<ControlMetrics>, stopped: watch::Receiver<()>) -> Router {
-        let Self { history, gate, max_clients, metrics } = self;
-        let (history, gate) = (Arc::clone(history), Arc::clone(gate));
-        let seats = Seats::new(*max_clients, Arc::clone(metrics));
-        let feed = Arc::new(Feed::new(desk.clone(), Arc::clone(&history), Arc::clone(&gate), seats));
+    /// The routes. Starts a task that updates browsers until `stopped`; after that no browser is served.
+    pub fn serve(
+        &self,
+        agent: AgentHandle,
+        control: Arc<ControlMetrics>,
+        stopped: watch::Receiver<()>,
+    ) -> Router {
+        let Self { history, auth, max_clients, metrics } = self;
+        let (history, auth) = (Arc::clone(history), Arc::clone(auth));
+        let slots = Slots::new(*max_clients, Arc::clone(metrics));
+        let feed = Arc::new(Feed::new(agent.clone(), Arc::clone(&history), Arc::clone(&auth), slots));
         let (pace, mut end) = (Arc::clone(&feed), stopped.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -114,7 +119,7 @@ impl Page {
                 _ = end.changed() => {}
             }
         });
-        let orders = orders(desk, control).layer(from_fn_with_state(gate, gate::guard));
+        let orders = orders(agent, control).layer(from_fn_with_state(auth, token_auth::guard));
         Router::new()
             .route("/page/events", get(events).with_state((feed, stopped)))
             .route("/page/history", get(samples).with_state(history))
@@ -139,7 +144,7 @@ async fn with_headers(mut response: Response) -> Response {
 }
 
 async fn events(State((feed, stopped)): State<(Arc<Feed>, watch::Receiver<()>)>) -> Response {
-    let pictures = stream::unfold(feed.seat(stopped), |mut client| async move {
+    let pictures = stream::unfold(feed.slot(stopped), |mut client| async move {
         client.next().await.map(|events| (events, client))
     });
     let events = pictures.flat_map(|events| stream::iter(events.into_iter().map(Ok::<_, Infallible>)));

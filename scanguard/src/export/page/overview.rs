@@ -1,6 +1,8 @@
-//! What the page tells of how it stands: of what `scanguard status` says, what whoever reaches the listener may know.
+//! The agent's state as the page shows it: the part of `scanguard status` that everyone may know who reaches the
+//! listener.
 //!
-//! Left out is what would help to attack the operator: who is never banned and why (their SSH peers among it), files, users.
+//! It leaves out facts that would help an attacker: exempt addresses and the reasons (the operator's SSH peers among
+//! them), files, users.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,21 +15,21 @@ use crate::{
     },
 };
 
-/// How it stands.
+/// The agent's state.
 #[derive(Debug, Serialize)]
 pub(super) struct Overview<'a> {
     version: &'a str,
     uptime_seconds: u64,
-    /// When the counters were read last.
+    /// When the counters were last read.
     polled: Timestamp,
     mode: Mode,
-    /// Interfaces, with how the program is attached; none: it is not.
+    /// Interfaces, with the attach mode; `None` if the program is not attached there.
     interfaces: &'a [(String, Option<String>)],
     packets: u64,
-    /// By how they left the program.
+    /// Packets by exit.
     packets_by: &'a [(String, u64)],
     probes: u64,
-    /// By class.
+    /// Probes by class.
     probes_by: &'a [(String, u64)],
     sources_remembered: usize,
     sources_active: usize,
@@ -37,7 +39,7 @@ pub(super) struct Overview<'a> {
     shields: ShieldCounts,
     feed_networks: usize,
     circuit_breaker_open: bool,
-    /// Whether there is a token with which something can be done from the page.
+    /// Whether a token is configured, so that the page can send orders.
     has_token: bool,
 }
 

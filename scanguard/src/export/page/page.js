@@ -1,5 +1,5 @@
-// The page: takes server-sent events and shows them. Whatever comes from the network becomes text, never markup: nodes are
-// made by createElement, and filled by textContent. Nothing grows: tables have the rows that the agent sends, charts a ring.
+// The page: receives server-sent events and shows them. Data from the network becomes text, never markup: createElement
+// makes the nodes, and textContent fills them. Memory is bounded: tables have the agent's rows, charts have a ring.
 "use strict";
 
 const MAX_ROWS = 50;
@@ -10,7 +10,7 @@ const POINTS = 240;
 const TABLE_ROWS = 12;
 const SVG = "http://www.w3.org/2000/svg";
 
-// What is charted: the title, and the place in a sample.
+// The charts: the title, and the index in a sample.
 const CHARTS = [
   ["Packets a second", 1], ["Probes a second", 2], ["Dropped a second", 3],
   ["Sources remembered", 4], ["Open findings", 5], ["Bans", 6],
@@ -20,7 +20,7 @@ const byId = (id) => document.getElementById(id);
 const state = { findings: null, sources: [], bans: [], samples: [], capacity: 2160, every: 10, known: null, heard: 0 };
 
 function setText(node, text) {
-  // Unchanged text is left alone: selections stay, and nothing is read out again.
+  // Unchanged text is not replaced: selections stay, and screen readers do not read it again.
   if (node.textContent !== text) node.textContent = text;
 }
 
@@ -49,7 +49,7 @@ function span(seconds) {
 const pairs = (list) => list.map(([name, n]) => `${whole(n)} ${name}`).join(", ");
 const who = (finding) => (finding.sources >= 2 ? `${whole(finding.sources)} sources` : finding.source ? host(finding.source) : "forged");
 
-// ---- tables: rows are kept by key, cells changed only where they differ
+// ---- tables: rows are kept by key, and only cells that differ are changed
 
 // A cell is a text, or [text, class]. The first is the row's header.
 function fill(body, items, keyOf, cellsOf, netOf) {
@@ -80,7 +80,7 @@ function fill(body, items, keyOf, cellsOf, netOf) {
   });
   for (const row of before.values()) row.remove();
   rows.forEach((row, place) => {
-    // Only a row that has another place is moved: what has the focus keeps it.
+    // Only a row with a new position is moved, so that the focused element keeps the focus.
     if (body.rows[place] !== row) body.insertBefore(row, body.rows[place] ?? null);
   });
 }
@@ -153,7 +153,7 @@ function showSources() {
   list("sources", state.sources, state.active ?? state.sources.length, (s) => s.net, cells, (s) => host(s.net));
 }
 
-// What becomes of the packets of a ban that does not drop, by the mode.
+// The state of a ban that does not drop packets, by mode.
 const NOT_DROPPED = { "dry-run": "counted", observe: "nothing" };
 
 function showBans() {
@@ -217,7 +217,7 @@ function showOverview(o) {
   if (document.title !== title) document.title = title;
 }
 
-// Tells those who do not see the page of findings that are new, all at once and only when nothing else is read.
+// Announces new findings to screen readers, all at once and only when nothing else is read.
 function announce(findings) {
   const before = state.known;
   state.known = new Set(findings.map((f) => f.id));
@@ -264,7 +264,7 @@ const charts = CHARTS.map(([title, place]) => {
   return { title, place, now, picture, area, line, from, to, body };
 });
 
-// Parts of equal length of the time that there is, each with its samples.
+// Divides the time into parts of equal length, each with its samples.
 function parts(count, first, last) {
   const split = Array.from({ length: count }, () => []);
   const width = Math.max(last - first, 1) / count;
@@ -289,7 +289,7 @@ function draw() {
     const step = POINTS / Math.max(fine.split.length - 1, 1);
     let [line, area, open] = ["", "", null];
     fine.split.forEach((part, place) => {
-      // No samples: the agent was not there, or did not poll.
+      // No samples: the agent did not run, or did not poll.
       if (part.length === 0) return;
       const x = (place * step).toFixed(1);
       const y = (99 - scale * part.reduce((most, sample) => Math.max(most, of(sample)), 0)).toFixed(1);
@@ -318,7 +318,7 @@ function addSample(sample) {
   const last = samples.at(-1)?.[0] ?? -Infinity;
   if (!sample || sample[0] === last) return;
   if (sample[0] < last) {
-    // The clock of the host was set back: the agent's own history says what is still to be shown.
+    // The clock of the host was set back: the agent's history decides which samples are still shown.
     void loadHistory().catch(() => {});
     return;
   }
@@ -381,7 +381,7 @@ function connect() {
   });
   source.addEventListener("error", () => {
     lost();
-    // The browser itself goes on trying, unless it was refused.
+    // The browser reconnects by itself, unless it was refused.
     if (source?.readyState === EventSource.CLOSED) again = setTimeout(connect, AGAIN);
   });
 }
@@ -401,7 +401,7 @@ setInterval(() => {
   if (source && state.heard && Date.now() - state.heard > SILENCE) lost();
 }, 1000);
 
-// Who does not look needs no place.
+// A hidden page needs no slot.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     disconnect();

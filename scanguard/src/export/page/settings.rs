@@ -8,21 +8,21 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// Characters of a token: fewer could be guessed.
+/// The least characters in a token. A shorter one could be guessed.
 const MIN_TOKEN: usize = 16;
 
 /// `[page]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Whether there is a page at all.
+    /// Whether the page is served.
     pub enabled: bool,
-    /// How far back its charts go.
+    /// How far back the charts go.
     pub history: Duration,
-    /// Browsers that are kept up to date at once.
+    /// The most browsers at once.
     pub max_clients: u32,
-    /// The file of the token; empty: nothing can be done from the page.
+    /// The file with the token; if empty, the page cannot send orders.
     pub admin_token_file: PathBuf,
-    /// What it says.
+    /// The token in that file.
     pub admin_token: Option<Secret>,
 }
 

@@ -18,7 +18,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 const TOKEN: &str = "0123456789abcdef";
 
-/// What an agent might say, with what an attacker and an operator would not like to see on a page.
+/// A sample answer of the agent, with data that an attacker would want and an operator would hide.
 fn picture(uptime: u64) -> Picture {
     serde_json::from_value(json!({
         "status": {
@@ -46,13 +46,13 @@ fn picture(uptime: u64) -> Picture {
     .unwrap()
 }
 
-/// A page whose main task answers orders with themselves.
+/// A page whose main task echoes each order.
 struct Site {
     address: SocketAddr,
     page: Page,
     metrics: Arc<PageMetrics>,
     stop: watch::Sender<()>,
-    /// How often a picture was asked for.
+    /// How often a picture was requested.
     asked: watch::Receiver<u64>,
 }
 
@@ -81,7 +81,7 @@ impl Site {
             }
         });
         let (stop, stopped) = watch::channel(());
-        let router = page.serve(Desk::new(requests), control, stopped);
+        let router = page.serve(AgentHandle::new(requests), control, stopped);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -119,11 +119,11 @@ impl Site {
     }
 }
 
-/// An open stream of events, and what came of it.
+/// An open stream of events, and the events so far.
 struct Browser(TcpStream, String);
 
 impl Browser {
-    /// Reads until this has come, and gives all that came with it.
+    /// Reads until this text has arrived, and returns everything up to it.
     async fn reads(&mut self, text: &str) -> String {
         let Self(stream, said) = self;
         let read = async {
@@ -190,7 +190,7 @@ async fn a_browser_is_told_everything_once_and_then_what_changes() {
     let first = browser.reads("event: sample").await;
     assert!(first.contains("text/event-stream") && first.contains("retry: 3000"), "{first}");
     let findings = first.split("event: findings\ndata: ").nth(1).expect("findings");
-    // What a source said cannot end its line, and thereby become an event of its own.
+    // Content from a source cannot end its line, and so cannot become an event of its own.
     assert!(findings.starts_with('{') && first.contains(r"<img src=x>\n\nevent: bans"), "{first}");
     assert!(!first.contains("\nevent: bans\"") && first.matches("\nevent: bans\n").count() == 1, "{first}");
     for secret in ["203.0.113.9", "logged in", "state.json", "4711"] {
@@ -209,7 +209,7 @@ async fn the_newest_browsers_have_the_seats_and_pictures_are_made_only_while_som
     assert_eq!(site.metrics.clients.get(), 1);
     let mut newer = site.look().await;
     newer.reads("event: overview").await;
-    // It is told why, and its stream ends.
+    // It gets the reason, and its stream ends.
     browser.reads("event: displaced\ndata: {}").await;
     browser.reads("\r\n0\r\n\r\n").await;
     assert_eq!((site.metrics.clients.get(), site.metrics.displaced_so_far()), (1, 1));
@@ -220,7 +220,7 @@ async fn the_newest_browsers_have_the_seats_and_pictures_are_made_only_while_som
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, free).await.expect("the seat is free again");
+    timeout(PATIENCE, free).await.expect("the slot is free again");
     tokio::time::sleep(2 * Duration::from_secs(1)).await;
     let asked = *site.asked.borrow();
     tokio::time::sleep(3 * Duration::from_secs(1)).await;
@@ -250,7 +250,7 @@ async fn streams_end_with_the_agent() {
     browser.reads("event: overview").await;
     site.stop.send_replace(());
     let mut rest = Vec::new();
-    // The connection stays for other requests, the answer ends by its last, empty chunk.
+    // The connection stays open for other requests; the last, empty chunk ends the answer.
     timeout(PATIENCE, async {
         while !rest.ends_with(b"0\r\n\r\n") {
             let byte = browser.0.read_u8().await.expect("the end of the answer");

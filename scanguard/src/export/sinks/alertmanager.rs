@@ -1,5 +1,5 @@
-//! Alertmanager, by its API v2 (`POST /api/v2/alerts`): alerts fire as long as their findings are open, and are told again
-//! meanwhile, since Alertmanager takes one that it does not hear of for resolved.
+//! Alertmanager, by its API v2 (`POST /api/v2/alerts`). Alerts fire while their findings are open. They are sent
+//! again and again, because Alertmanager resolves an alert that it does not hear about.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,25 +10,25 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    alerts::{Alert, Board, Labels},
+    alerts::{Alert, AlertTable, Labels},
     caller::{Caller, JSON},
     metrics::Series,
-    worker::{Failure, Spell, delays},
+    worker::{Failure, FailureLog, delays},
 };
 
-/// Alerts in one request: some 250 kB.
+/// Alerts in one request: about 250 kB.
 const BATCH: usize = 256;
-/// An alert that is not told again ends after so many intervals, as Prometheus has it.
+/// An alert that is not sent again ends after this many intervals, as in Prometheus.
 const MISSED: i32 = 4;
-/// Alerts that come within this time go together.
+/// Alerts that arrive within this time are sent together.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// What of the configuration is this sink's own.
+/// The settings of this sink only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Where Alertmanager is, with what is before `/api/v2/alerts`.
+    /// The URL of Alertmanager, without `/api/v2/alerts`.
     pub url: Uri,
-    /// How often alerts that fire are told again.
+    /// How often firing alerts are sent again.
     pub resend: Duration,
     /// More headers of requests.
     pub headers: HeaderMap,
@@ -38,9 +38,9 @@ pub struct Settings {
 pub(super) struct Alertmanager {
     caller: Caller,
     resend: Duration,
-    board: Arc<Board>,
+    table: Arc<AlertTable>,
     series: Series,
-    spell: Spell,
+    failures: FailureLog,
 }
 
 /// postableAlert of Alertmanager's api/v2/openapi.yaml.
@@ -54,21 +54,21 @@ struct PostableAlert<'a> {
 }
 
 impl Alertmanager {
-    pub(super) fn new(name: String, settings: &Settings, board: Arc<Board>, series: Series) -> Self {
+    pub(super) fn new(name: String, settings: &Settings, table: Arc<AlertTable>, series: Series) -> Self {
         let url = format!("{}/api/v2/alerts", settings.url.to_string().trim_end_matches('/'));
         let caller = Caller::new(url, settings.headers.clone());
-        Self { caller, resend: settings.resend, board, series, spell: Spell::new(name) }
+        Self { caller, resend: settings.resend, table, series, failures: FailureLog::new(name) }
     }
 
-    /// Until the board is closed and all is told.
+    /// Runs until the table is closed and everything is sent.
     pub(super) async fn run(mut self) {
         let mut again = Instant::now() + self.resend;
         let mut failures = None;
         loop {
             let all = tokio::select! {
                 () = sleep_until(again) => true,
-                () = self.board.changed() => {
-                    if !self.board.is_closed() {
+                () = self.table.changed() => {
+                    if !self.table.is_closed() {
                         sleep(GATHER).await;
                     }
                     false
@@ -83,43 +83,43 @@ impl Alertmanager {
                 }
                 Err(failure) => {
                     self.series.failed();
-                    self.spell.failed(&failure);
+                    self.failures.failed(&failure);
                     let delay = failures.get_or_insert_with(delays).next().unwrap_or(self.resend);
                     let delay =
-                        if self.board.is_closed() { delay.min(GATHER) } else { delay.min(self.resend) };
-                    // Alerts that fire go with the next attempt, too: Alertmanager may have been started anew.
+                        if self.table.is_closed() { delay.min(GATHER) } else { delay.min(self.resend) };
+                    // The next attempt includes the firing alerts: Alertmanager may have restarted.
                     tokio::select! {
                         () = sleep(delay) => {}
-                        () = self.board.closing() => {}
+                        () = self.table.closing() => {}
                     }
                     again = Instant::now();
                 }
             }
-            if self.board.is_closed() && self.board.batch(1, false, None).is_empty() {
+            if self.table.is_closed() && self.table.batch(1, false, None).is_empty() {
                 return;
             }
         }
     }
 
-    /// Tells what is not known, or all, in as many requests as it takes.
+    /// Sends the unsent alerts, or all of them, in as many requests as needed.
     async fn send(&mut self, all: bool) -> Result<(), Failure> {
         let mut after = None;
         loop {
-            let batch = self.board.batch(BATCH, all, after.as_ref());
+            let batch = self.table.batch(BATCH, all, after.as_ref());
             let Some(last) = batch.last() else {
                 return Ok(());
             };
             after = Some(last.labels.clone());
             match self.post(&batch).await {
                 Ok(()) => {
-                    self.board.told(&batch);
+                    self.table.told(&batch);
                     self.series.sent_many(batch.len());
-                    self.spell.worked();
+                    self.failures.worked();
                 }
                 Err(failure @ Failure::Refused(_)) => {
                     self.series.failed();
-                    self.spell.failed(&failure);
-                    self.board.refused(&batch);
+                    self.failures.failed(&failure);
+                    self.table.refused(&batch);
                 }
                 Err(failure @ (Failure::Away(_) | Failure::Unable(_))) => return Err(failure),
             }
@@ -135,7 +135,7 @@ impl Alertmanager {
             .map(|alert| PostableAlert {
                 labels: &alert.labels,
                 annotations: &alert.annotations,
-                // A clock that was set back must not end an alert before it began: Alertmanager refuses that.
+                // After the clock was set back, an alert must not end before it began: Alertmanager refuses that.
                 starts_at: alert.starts_at.min(alert.ends_at.unwrap_or(silent)),
                 ends_at: alert.ends_at.unwrap_or(silent),
             })

@@ -1,4 +1,4 @@
-//! The alerts that Alertmanager is to have: which fire, which have ended, and which of that it does not know yet. Pure.
+//! The table of alerts for Alertmanager: firing ones, ended ones, and which of them are not sent yet. Pure.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use crate::detect::{
     findings::{Event, EventKind, Finding},
 };
 
-/// The labels of an alert, by which Alertmanager knows it again.
+/// The labels of an alert. They identify it in Alertmanager.
 pub(super) type Labels = BTreeMap<&'static str, String>;
 
 /// An alert.
@@ -27,16 +27,16 @@ pub(super) struct Alert {
     pub(super) labels: Labels,
     pub(super) annotations: Labels,
     pub(super) starts_at: Timestamp,
-    /// When it ended, if it has.
+    /// The end of the alert, if it has ended.
     pub(super) ends_at: Option<Timestamp>,
-    /// Grows with each change: a change while the alert is being sent must be sent, too.
+    /// Grows with each change, so that a change during sending is sent, too.
     version: u64,
     /// The version that Alertmanager has.
     known: u64,
 }
 
-/// The alerts, bounded. What ended is kept until it is told.
-pub(super) struct Board {
+/// The alerts, with a limit. An ended alert is kept until its end is sent.
+pub(super) struct AlertTable {
     state: Mutex<State>,
     news: Notify,
     closing: Notify,
@@ -50,13 +50,14 @@ pub(super) struct Board {
 #[derive(Default)]
 struct State {
     alerts: BTreeMap<Labels, Alert>,
-    /// What each open finding's alert is called: rule and severity of a finding may change.
+    /// The labels of each open finding's alert. They must be stored, because a finding's rule and severity may
+    /// change.
     of_finding: BTreeMap<String, Labels>,
     closed: bool,
 }
 
-impl Board {
-    /// Without alerts.
+impl AlertTable {
+    /// An empty table.
     pub(super) fn new(limit: usize, min_severity: Severity, context: &Context, series: Series) -> Self {
         let Context { ipv6_prefix, host } = context.clone();
         Self {
@@ -75,22 +76,22 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something that Alertmanager does not know, or for the end.
+    /// Waits for an unsent change, or for the end.
     pub(super) async fn changed(&self) {
         self.news.notified().await;
     }
 
-    /// Waits until the board is closed; tells it once.
+    /// Waits until the table is closed; returns once only.
     pub(super) async fn closing(&self) {
         self.closing.notified().await;
     }
 
-    /// Whether nothing more will come.
+    /// Whether the table is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed
     }
 
-    /// At most `limit` alerts: those that Alertmanager does not know as they are, or (`all`) any.
+    /// At most `limit` alerts: the unsent ones, or (`all`) any.
     pub(super) fn batch(&self, limit: usize, all: bool, after: Option<&Labels>) -> Vec<Alert> {
         use std::ops::Bound::{Excluded, Unbounded};
         let state = self.state();
@@ -99,7 +100,7 @@ impl Board {
         wanted.filter(|alert| all || alert.known < alert.version).take(limit).cloned().collect()
     }
 
-    /// Alertmanager has these now.
+    /// Notes that Alertmanager has these alerts.
     pub(super) fn told(&self, batch: &[Alert]) {
         let mut state = self.state();
         for sent in batch {
@@ -113,7 +114,7 @@ impl Board {
         self.series.queued(state.alerts.len());
     }
 
-    /// Alertmanager will never have these.
+    /// Notes that Alertmanager refused these alerts for good.
     pub(super) fn refused(&self, batch: &[Alert]) {
         let unknown = batch.iter().filter(|alert| alert.known < alert.version).count();
         self.series.dropped(Lost::Refused, unknown);
@@ -149,7 +150,7 @@ fn annotations(finding: &Finding) -> Labels {
 }
 
 impl State {
-    /// Ends an alert, which Alertmanager must be told.
+    /// Ends an alert. Its end must still be sent.
     fn end(&mut self, labels: &Labels, at: Timestamp) {
         if let Some(alert) = self.alerts.get_mut(labels) {
             alert.ends_at = Some(at);
@@ -157,7 +158,8 @@ impl State {
         }
     }
 
-    /// Makes room for one more: by what has ended, which Alertmanager will find out by itself. Whether there is room.
+    /// Makes room for one more by removing an ended alert, which Alertmanager resolves by itself. Returns whether
+    /// there is room.
     fn make_room(&mut self, limit: usize, series: &Series) -> bool {
         if self.alerts.len() < limit {
             return true;
@@ -172,7 +174,7 @@ impl State {
     }
 }
 
-impl Inbox for Board {
+impl Inbox for AlertTable {
     fn push(&self, event: &Arc<Event>) {
         let Event { time, kind, finding } = &**event;
         let mut state = self.state();
@@ -216,68 +218,68 @@ mod tests {
     use super::*;
     use crate::export::sinks::testing::{event, series};
 
-    fn board(limit: usize) -> Board {
+    fn table(limit: usize) -> AlertTable {
         let context = Context { ipv6_prefix: 64, host: "edge1".to_owned() };
-        Board::new(limit, Severity::Medium, &context, series())
+        AlertTable::new(limit, Severity::Medium, &context, series())
     }
 
-    fn push(board: &Board, id: u8, kind: EventKind, severity: Severity) {
+    fn push(table: &AlertTable, id: u8, kind: EventKind, severity: Severity) {
         let mut event = event(id);
         event.kind = kind;
         event.finding.severity = severity;
-        board.push(&Arc::new(event));
+        table.push(&Arc::new(event));
     }
 
-    fn unknown(board: &Board) -> Vec<(String, bool)> {
-        let batch = board.batch(100, false, None);
+    fn unknown(table: &AlertTable) -> Vec<(String, bool)> {
+        let batch = table.batch(100, false, None);
         batch.iter().map(|alert| (alert.labels["severity"].clone(), alert.ends_at.is_some())).collect()
     }
 
     #[test]
     fn an_alert_is_kept_while_it_fires_and_until_its_end_is_known() {
-        let board = board(10);
-        push(&board, 1, EventKind::Opened, Severity::Medium);
-        board.told(&board.batch(100, false, None));
-        assert_eq!(unknown(&board), []);
-        assert_eq!(board.batch(100, true, None).len(), 1, "told again and again");
-        push(&board, 1, EventKind::Closed, Severity::Medium);
-        assert_eq!(unknown(&board), [("medium".to_owned(), true)]);
-        board.told(&board.batch(100, false, None));
-        assert_eq!(board.batch(100, true, None).len(), 0);
+        let table = table(10);
+        push(&table, 1, EventKind::Opened, Severity::Medium);
+        table.told(&table.batch(100, false, None));
+        assert_eq!(unknown(&table), []);
+        assert_eq!(table.batch(100, true, None).len(), 1, "told again and again");
+        push(&table, 1, EventKind::Closed, Severity::Medium);
+        assert_eq!(unknown(&table), [("medium".to_owned(), true)]);
+        table.told(&table.batch(100, false, None));
+        assert_eq!(table.batch(100, true, None).len(), 0);
     }
 
     #[test]
     fn a_change_while_an_alert_is_under_way_is_sent_too() {
-        let board = board(10);
-        push(&board, 1, EventKind::Opened, Severity::Medium);
-        let under_way = board.batch(100, false, None);
-        push(&board, 1, EventKind::Closed, Severity::Medium);
-        board.told(&under_way);
-        assert_eq!(unknown(&board), [("medium".to_owned(), true)]);
+        let table = table(10);
+        push(&table, 1, EventKind::Opened, Severity::Medium);
+        let under_way = table.batch(100, false, None);
+        push(&table, 1, EventKind::Closed, Severity::Medium);
+        table.told(&under_way);
+        assert_eq!(unknown(&table), [("medium".to_owned(), true)]);
     }
 
     #[test]
     fn a_finding_whose_labels_change_ends_one_alert_and_begins_another() {
-        let board = board(10);
-        push(&board, 1, EventKind::Opened, Severity::Medium);
-        push(&board, 1, EventKind::Updated, Severity::High);
-        assert_eq!(unknown(&board), [("high".to_owned(), false), ("medium".to_owned(), true)]);
-        // Less than the sink wants.
-        push(&board, 1, EventKind::Updated, Severity::Low);
-        assert_eq!(unknown(&board), [("high".to_owned(), true), ("medium".to_owned(), true)]);
+        let table = table(10);
+        push(&table, 1, EventKind::Opened, Severity::Medium);
+        push(&table, 1, EventKind::Updated, Severity::High);
+        assert_eq!(unknown(&table), [("high".to_owned(), false), ("medium".to_owned(), true)]);
+        // Below the sink's minimum severity.
+        push(&table, 1, EventKind::Updated, Severity::Low);
+        assert_eq!(unknown(&table), [("high".to_owned(), true), ("medium".to_owned(), true)]);
     }
 
     #[test]
-    fn the_board_is_bounded_and_gives_up_what_has_ended_first() {
-        let board = board(2);
+    fn the_table_is_bounded_and_gives_up_what_has_ended_first() {
+        let table = table(2);
         for id in 1..=3 {
-            push(&board, id, EventKind::Opened, Severity::Medium);
+            push(&table, id, EventKind::Opened, Severity::Medium);
         }
-        assert_eq!(board.left(), 2, "no room for the third");
-        push(&board, 1, EventKind::Closed, Severity::Medium);
-        push(&board, 4, EventKind::Opened, Severity::Medium);
+        assert_eq!(table.left(), 2, "no room for the third");
+        push(&table, 1, EventKind::Closed, Severity::Medium);
+        push(&table, 4, EventKind::Opened, Severity::Medium);
         let sources: Vec<_> =
-            board.batch(100, true, None).iter().map(|alert| alert.labels["source"].clone()).collect();
+            table.batch(100, true, None).iter().map(|alert| alert.labels["source"].clone()).collect();
         assert_eq!(sources, ["192.0.2.2", "192.0.2.4"]);
     }
 }

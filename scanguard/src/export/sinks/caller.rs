@@ -1,4 +1,4 @@
-//! Posts bodies to one place over HTTP, and says what an answer means for who calls.
+//! Posts bodies to one URL, and decides what an HTTP answer means for a retry.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::http_client::{Answer, HttpClient};
 /// The media type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// How long a receiver may take to answer.
+/// The time limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Of an answer nothing is used but the beginning, in complaints.
+/// Most bytes read of an answer. Only its beginning is used, in error messages.
 const MAX_ANSWER: usize = 64 << 10;
-/// Characters of it.
+/// Most characters of it in a message.
 const SHOWN: usize = 200;
 
-/// The place.
+/// The URL, with its client.
 pub(super) struct Caller {
     url: String,
-    /// Sent with each request.
+    /// Headers of each request.
     headers: HeaderMap,
     client: Result<HttpClient, String>,
 }
@@ -33,7 +33,7 @@ impl Caller {
         Self { url, headers, client }
     }
 
-    /// Posts a body with more headers. Headers of the configuration go before those.
+    /// Posts a body with additional headers. Headers of the configuration take precedence.
     pub(super) async fn post(&self, mut headers: HeaderMap, body: Bytes) -> Result<(), Failure> {
         let client = self.client.as_ref().map_err(|why| Failure::Away(why.clone()))?;
         let agent = HeaderValue::from_static(concat!("scanguard/", env!("CARGO_PKG_VERSION")));
@@ -49,7 +49,8 @@ impl Caller {
     }
 }
 
-/// What an answer means: whoever is overloaded or broken may recover, whoever does not understand the request never will.
+/// The meaning of an answer: an overloaded or broken receiver may recover, but one that rejects the request always
+/// will.
 fn judge(answer: &Answer, url: &str) -> Result<(), Failure> {
     let Answer { status, body } = answer;
     if status.is_success() {

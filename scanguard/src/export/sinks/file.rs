@@ -1,5 +1,5 @@
-//! Lines appended to a file: whole or not at all, also on a full disk. The file may be rotated at any time: each line goes to
-//! the file that has the name then.
+//! Appends lines to a file, each one whole or not at all, even on a full disk. The file may be rotated at any time:
+//! each line goes to the file that has the name at that moment.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::detect::findings::Event;
 
-/// Findings name addresses, which are not everybody's business.
+/// Findings contain addresses, so others get no access.
 const MODE: u32 = 0o640;
 
 /// The sink.
@@ -25,7 +25,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// The file at this path, which is made when it is needed.
+    /// A sink for the file at this path, which is created when needed.
     pub(super) fn new(path: &Path, formatter: Formatter) -> Self {
         Self { path: path.to_owned(), formatter, open: None }
     }
@@ -41,7 +41,7 @@ impl File {
     }
 }
 
-/// Whether the file is still the one at the path: logrotate gives it another name.
+/// Whether the file is still the one at the path: logrotate renames it.
 fn is_at(file: &fs::File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
@@ -52,11 +52,11 @@ fn is_at(file: &fs::File, path: &Path) -> bool {
 fn open(path: &Path) -> io::Result<fs::File> {
     let file = match fs::File::options().append(true).create_new(true).mode(MODE).open(path) {
         Ok(file) => {
-            // The umask of a service may leave its group nothing.
+            // The umask of a service may remove the permissions of the group.
             file.set_permissions(fs::Permissions::from_mode(MODE))?;
             file
         }
-        // Created after all if it was a link to nothing, or has gone again.
+        // It was created after all if the path was a dangling link, or the file was removed meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::File::options().append(true).create(true).mode(MODE).open(path)?
         }
@@ -64,7 +64,7 @@ fn open(path: &Path) -> io::Result<fs::File> {
     };
     match file.try_lock() {
         Ok(()) => Ok(file),
-        // A line of the other's could be cut with one of ours.
+        // Otherwise a line of another writer could be cut in two by ours.
         Err(fs::TryLockError::WouldBlock) => Err(io::Error::other("another process holds its lock")),
         Err(fs::TryLockError::Error(error)) => Err(error),
     }

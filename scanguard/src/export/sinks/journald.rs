@@ -1,5 +1,5 @@
-//! The journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): one datagram an event, each field by its
-//! own name, so that `journalctl SCANGUARD_SOURCE=192.0.2.7` finds it.
+//! The journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): one datagram for each event,
+//! with named fields, so that `journalctl SCANGUARD_SOURCE=192.0.2.7` finds it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::detect::{
     findings::{Event, EventKind},
 };
 
-/// Marks all that is told of findings: `journalctl MESSAGE_ID=...`. A random number, as sd-id128(1) makes them.
+/// Marks all messages about findings: `journalctl MESSAGE_ID=...`. A random number, as sd-id128(1) makes them.
 const MESSAGE_ID: &str = "b1cda20bc90f461e86cdcb290ade4354";
 
 /// The sink.
@@ -25,7 +25,7 @@ pub(super) struct Journald {
 }
 
 impl Journald {
-    /// The journal that listens at this socket.
+    /// A sink for the journal at this socket.
     pub(super) fn new(socket: &Path, context: &Context) -> Self {
         let formatter = Formatter::plain(Format::Json, context.clone());
         Self { socket: socket.to_owned(), formatter, open: None }
@@ -52,7 +52,7 @@ impl Journald {
         ] {
             field(&mut entry, name, value);
         }
-        // A field may be there several times.
+        // A field may occur several times.
         for technique in finding.techniques {
             field(&mut entry, "SCANGUARD_TECHNIQUE", technique.id());
         }
@@ -60,7 +60,7 @@ impl Journald {
     }
 }
 
-/// By syslog(3).
+/// The priority, as in syslog(3).
 fn priority(event: &Event) -> &'static str {
     match (event.kind, event.finding.severity) {
         (EventKind::Closed, _) | (EventKind::Opened | EventKind::Updated, Severity::Info) => "6",
@@ -86,7 +86,7 @@ fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
 impl Deliver for Journald {
     async fn deliver(&mut self, event: &Event) -> Result<(), Failure> {
         let entry = self.entry(event)?;
-        // A journal that was started again listens at a new socket of the same name.
+        // A restarted journal listens at a new socket of the same name.
         let socket = match self.open.take() {
             Some(socket) => socket,
             None => UnixDatagram::unbound()?,

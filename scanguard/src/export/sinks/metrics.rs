@@ -11,11 +11,11 @@ use crate::metrics::{Register, level};
 numbered! {
     /// Why an event was never delivered.
     Lost {
-        /// There was no room in the queue.
+        /// The queue was full.
         Full = "full",
-        /// The receiver did not want it.
+        /// The receiver refused it.
         Refused = "refused",
-        /// The agent ended, or the sink was configured away.
+        /// The agent ended, or the sink was removed from the configuration.
         Ended = "ended",
     }
 }
@@ -58,7 +58,7 @@ impl SinkMetrics {
         })
     }
 
-    /// The series of a sink, shown from now on.
+    /// The series of a sink, exported from now on.
     pub(super) fn of(self: &Arc<Self>, sink: &str, limit: u32) -> Series {
         let series = Series { sink: sink.into(), metrics: Arc::clone(self) };
         let label = [sink];
@@ -87,31 +87,31 @@ impl Series {
         self.sent_many(1);
     }
 
-    /// So many were delivered at once.
+    /// Counts several events that were delivered at once.
     pub(super) fn sent_many(&self, count: usize) {
         self.metrics.sent.with_label_values(&[&*self.sink]).inc_by(count as u64);
         self.metrics.last_success.with_label_values(&[&*self.sink]).set(Timestamp::now().as_second());
     }
 
-    /// An attempt failed.
+    /// Counts a failed attempt.
     pub(super) fn failed(&self) {
         self.metrics.failed.with_label_values(&[&*self.sink]).inc();
     }
 
-    /// Events were lost.
+    /// Counts lost events.
     pub(super) fn dropped(&self, why: Lost, count: usize) {
         self.metrics.dropped.with_label_values(&[&*self.sink, why.label()]).inc_by(count as u64);
     }
 
-    /// So many events wait.
+    /// Sets the number of waiting events.
     pub(super) fn queued(&self, count: usize) {
         self.metrics.queue.with_label_values(&[&*self.sink]).set(level(count));
     }
 
-    /// The sink is no more: what is now is nothing; what was counted stays.
+    /// The sink has ended: its gauges go to zero, its counters stay.
     pub(super) fn forget(&self) {
         for gauge in [&self.metrics.queue, &self.metrics.limit, &self.metrics.last_success] {
-            // It may not have been shown yet.
+            // It may not have been exported yet.
             let _ = gauge.remove_label_values(&[&*self.sink]);
         }
     }

@@ -1,5 +1,5 @@
-//! Alert sinks: where findings are told. Each has a bounded queue and its own task or thread, so that none of them can slow
-//! down or stop the sensor, or another sink.
+//! Alert sinks: the outputs of findings. Each has a bounded queue and its own task or thread, so that none can slow
+//! down or stop the sensor or another sink.
 //!
 //! ```text
 //! Sinks::tell -> inbox (bounded) -> worker (backoff) -> file, socket, HTTP ...
@@ -32,7 +32,7 @@ use tokio::{
 
 use self::{
     alertmanager::Alertmanager,
-    alerts::Board,
+    alerts::AlertTable,
     file::File,
     journald::Journald,
     metrics::{Lost, Series, SinkMetrics},
@@ -52,18 +52,18 @@ use crate::{
     detect::findings::{Event, EventKind, Finding},
 };
 
-/// How long the sinks may go on with what they still have when the agent ends.
+/// How long the sinks may finish their queues when the agent ends.
 const FLUSH: Duration = Duration::from_secs(2);
-/// How long a sink that was told to stop may take to notice.
+/// How long a sink may take to stop when told to.
 const STOP: Duration = Duration::from_millis(200);
 
-/// Where a worker gets its events from. Putting one in never waits.
+/// A worker's source of events. Adding one never waits.
 trait Inbox: Send + Sync {
-    /// Takes an event; what finds no room is counted.
+    /// Adds an event; without room, the loss is counted.
     fn push(&self, event: &Arc<Event>);
-    /// Nothing more will come: the worker ends when it is done with what is there.
+    /// Nothing more will come: the worker ends after the remaining events.
     fn close(&self);
-    /// How many events have not been delivered.
+    /// How many events are not delivered yet.
     fn left(&self) -> usize;
 }
 
@@ -72,20 +72,20 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Where a worker runs.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Among the tasks of the runtime: it never blocks.
+    /// As a task of the runtime: it never blocks.
     Task,
-    /// In a thread of its own: it may wait for a disk or a pipe for ever, and is left behind then.
+    /// In its own thread: it may wait for a disk or a pipe for ever, and is then abandoned.
     Thread,
 }
 
-/// A sink at work.
+/// A running sink.
 struct Running {
     sink: Sink,
     inbox: Arc<dyn Inbox>,
     series: Series,
-    /// Dropped when the worker has ended.
+    /// Closed when the worker has ended.
     ended: oneshot::Receiver<()>,
-    /// Dropped to have it end.
+    /// Dropped to stop the worker.
     stop: oneshot::Sender<()>,
 }
 
@@ -102,7 +102,7 @@ impl Sinks {
         Self { running: Vec::new(), metrics, context: Context::here(ipv6_prefix) }
     }
 
-    /// Tells of a finding. Returns at once.
+    /// Sends an event to all sinks. Returns at once.
     pub fn tell(&self, event: Event) {
         let event = Arc::new(event);
         for running in &self.running {
@@ -110,8 +110,8 @@ impl Sinks {
         }
     }
 
-    /// Takes other settings, or the first: sinks that stay as they are go on undisturbed, the others end (which is waited for elsewhere) and
-    /// new ones start, with `open` as what is going on.
+    /// Applies the settings. Unchanged sinks continue undisturbed. The others end, which another task awaits; new
+    /// ones start, and receive the findings in `open`.
     pub fn reconfigure(&mut self, settings: &Settings, open: &mut dyn Iterator<Item = &Finding>, now: Now) {
         let mut before = std::mem::take(&mut self.running);
         let mut started = Vec::new();
@@ -123,7 +123,7 @@ impl Sinks {
         }
         let gone: Vec<_> = before.iter().map(|running| running.sink.name.clone()).collect();
         for running in before {
-            // As long as a sink's name is in use, its series go on.
+            // While a sink's name is in use, its series stay exported.
             let series = (!settings.0.iter().any(|sink| sink.name == running.sink.name))
                 .then(|| running.series.clone());
             tokio::spawn(async move {
@@ -143,7 +143,7 @@ impl Sinks {
         for finding in open {
             let event =
                 Arc::new(Event { time: now.wall, kind: EventKind::Updated, finding: finding.clone() });
-            // A log has told of it; what shows a state has to know it.
+            // A log already has these events. A sink that shows the current state needs them again.
             for running in started.iter().filter(|running| running.sink.kind.shows_state()) {
                 running.take(&event);
             }
@@ -151,7 +151,7 @@ impl Sinks {
         self.running.extend(started);
     }
 
-    /// Gives the sinks a moment for what they still have. What is lost is counted and said.
+    /// Gives the sinks a moment to deliver their queues. Lost events are counted and logged.
     pub async fn finish(self) {
         let deadline = Instant::now() + FLUSH;
         for running in &self.running {
@@ -172,7 +172,7 @@ fn list(names: &[impl AsRef<str>]) -> String {
 
 impl Running {
     fn take(&self, event: &Arc<Event>) {
-        // What shows a state must also know what has become less severe.
+        // A sink that shows the current state must also learn when a finding has become less severe.
         if self.sink.kind.shows_state() || event.finding.severity >= self.sink.min_severity {
             self.inbox.push(event);
         }
@@ -185,7 +185,7 @@ impl Running {
             return;
         }
         drop(stop);
-        // A thread that waits for a disk or a pipe does not notice.
+        // A thread that waits for a disk or a pipe does not notice this.
         let _ = tokio::time::timeout(STOP, ended).await;
         let left = inbox.left();
         if left > 0 {
@@ -232,9 +232,10 @@ fn start(sink: &Sink, context: &Context, metrics: &Arc<SinkMetrics>) -> Running 
             (queue, Place::Task, Box::pin(worker.run()))
         }
         Kind::Alertmanager(settings) => {
-            let board = Arc::new(Board::new(sink.queue as usize, sink.min_severity, context, series.clone()));
-            let worker = Alertmanager::new(name, settings, Arc::clone(&board), series.clone());
-            (board, Place::Task, Box::pin(worker.run()))
+            let table =
+                Arc::new(AlertTable::new(sink.queue as usize, sink.min_severity, context, series.clone()));
+            let worker = Alertmanager::new(name, settings, Arc::clone(&table), series.clone());
+            (table, Place::Task, Box::pin(worker.run()))
         }
     };
     let (ended, stop) = spawn(place, &sink.name, work);
@@ -255,7 +256,7 @@ fn spawn(place: Place, name: &str, work: Work) -> (oneshot::Receiver<()>, onesho
         Place::Task => drop(tokio::spawn(work)),
         Place::Thread => {
             let runtime = Handle::current();
-            // Linux shows 15 bytes of it.
+            // Linux shows 15 bytes of the name.
             let thread = std::thread::Builder::new().name(format!("sink {name}"));
             if let Err(error) = thread.spawn(move || runtime.block_on(work)) {
                 tracing::error!("sink {name}: no thread can be had, nothing is told there: {error}");

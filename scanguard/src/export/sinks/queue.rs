@@ -1,5 +1,5 @@
-//! A bounded queue of events. Where there is no room, the oldest goes: what is told of a finding later contains all that was
-//! told before, and its end matters more than its beginning.
+//! A bounded queue of events. If it is full, the oldest event is dropped: a later event of a finding contains
+//! everything from the earlier ones, and its end matters more than its beginning.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::detect::findings::Event;
 
-/// The queue, of one who takes and one who gives.
+/// The queue, for one producer and one consumer.
 pub(super) struct Queue {
     state: Mutex<State>,
     news: Notify,
@@ -26,13 +26,13 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     events: VecDeque<Arc<Event>>,
-    /// One was taken out and is not delivered yet.
+    /// One event was taken out and is not delivered yet.
     in_hand: bool,
     closed: bool,
 }
 
 impl Queue {
-    /// An empty one with room for so many.
+    /// An empty queue with this capacity.
     pub(super) fn new(limit: usize, series: Series) -> Self {
         Self { state: Mutex::default(), news: Notify::new(), closing: Notify::new(), limit, series }
     }
@@ -41,7 +41,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next event; none when the queue is closed and empty.
+    /// The next event; `None` when the queue is closed and empty.
     pub(super) async fn next(&self) -> Option<Arc<Event>> {
         loop {
             {
@@ -58,19 +58,19 @@ impl Queue {
         }
     }
 
-    /// The event that was taken last is delivered, or given up.
+    /// Notes that the last taken event was delivered or given up.
     pub(super) fn done(&self) {
         let mut state = self.state();
         state.in_hand = false;
         self.series.queued(state.events.len());
     }
 
-    /// Whether nothing more will come.
+    /// Whether the queue is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed
     }
 
-    /// Waits until the queue is closed; tells it once.
+    /// Waits until the queue is closed; returns once only.
     pub(super) async fn closing(&self) {
         self.closing.notified().await;
     }

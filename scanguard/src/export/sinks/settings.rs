@@ -25,22 +25,22 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// Sinks at once.
+/// Most sinks at once.
 const MAX_SINKS: usize = 32;
-/// Headers of one sink.
+/// Most headers of one sink.
 const MAX_HEADERS: usize = 32;
-/// Events that wait in a sink unless configured otherwise: some 3 kB each, and shared by the sinks.
+/// The default capacity of a sink's queue: an event has about 3 kB, and the sinks share it.
 const QUEUE: u32 = 1024;
-/// Where the journal listens; systemd's own name for it.
+/// The socket of the journal; this is systemd's own path.
 const JOURNAL: &str = "/run/systemd/journal/socket";
-/// As often as Prometheus does.
+/// The same interval as Prometheus.
 const RESEND: Duration = Duration::from_secs(60);
-/// syslog(3) writes here.
+/// The socket that syslog(3) writes to.
 const DEV_LOG: &str = "unix:/dev/log";
-/// Of RFC 5426 and RFC 6587.
+/// The port in RFC 5426 and RFC 6587.
 const SYSLOG_PORT: u16 = 514;
 
-/// The sinks. Where the file says none, events go to standard output.
+/// The sinks. If the file has none, events go to standard output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings(pub Vec<Sink>);
 
@@ -56,15 +56,15 @@ impl Default for Settings {
 pub struct Sink {
     /// Its name in metrics and in the log.
     pub name: String,
-    /// Where it tells, and how.
+    /// The kind of sink, with its settings.
     pub kind: Kind,
-    /// What is less severe is not told.
+    /// Less severe findings are not sent.
     pub min_severity: Severity,
-    /// Events that it has room for while they cannot be delivered.
+    /// The capacity of its queue.
     pub queue: u32,
 }
 
-/// Where a sink tells.
+/// The kinds of sinks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// Standard output.
@@ -74,28 +74,28 @@ pub enum Kind {
     },
     /// A file.
     File {
-        /// Where it is.
+        /// The path.
         path: PathBuf,
         /// The form of lines.
         format: Format,
     },
     /// The journal.
     Journald {
-        /// Where it listens.
+        /// The socket.
         socket: PathBuf,
     },
     /// A syslog server.
     Syslog {
-        /// How it is reached.
+        /// The transport.
         transport: Transport,
-        /// Who is said to speak.
+        /// The facility.
         facility: Facility,
         /// The form of messages.
         format: Format,
     },
     /// Alertmanager.
     Alertmanager(alertmanager::Settings),
-    /// Anything that takes a POST.
+    /// Anything that accepts a POST.
     Webhook(Box<webhook::Settings>),
 }
 
@@ -114,7 +114,7 @@ impl Kind {
         }
     }
 
-    /// What only one sink can write to.
+    /// The destination, if only one sink can write to it.
     fn output(&self) -> Option<String> {
         match self {
             Self::Stdout { .. } => Some("standard output".to_owned()),
@@ -123,7 +123,7 @@ impl Kind {
         }
     }
 
-    /// Whether it shows what is now, rather than write down what happened.
+    /// Whether it shows the current state, rather than a log of events.
     pub const fn shows_state(&self) -> bool {
         match self {
             Self::Alertmanager(_) => true,
@@ -136,7 +136,7 @@ impl Kind {
     }
 }
 
-/// Who is said to speak, of RFC 5424 section 6.2.1.
+/// The facility, of RFC 5424 section 6.2.1.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Facility {
@@ -145,7 +145,7 @@ pub enum Facility {
     Daemon,
     /// Security and authorization messages.
     Auth,
-    /// The same, for few eyes.
+    /// The same, with restricted access.
     Authpriv,
     /// For local use, as the following.
     Local0,
@@ -183,7 +183,7 @@ impl Facility {
     }
 }
 
-/// How a syslog server is reached.
+/// The transport to a syslog server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Transport {
     /// `udp://host:514`.
@@ -205,7 +205,7 @@ impl fmt::Display for Transport {
 }
 
 impl Settings {
-    /// What `--format` says goes before what the file says.
+    /// `--format` overrides the file.
     pub fn set_stdout_format(&mut self, wanted: Format) {
         for sink in &mut self.0 {
             if let Kind::Stdout { format } = &mut sink.kind
@@ -216,7 +216,7 @@ impl Settings {
         }
     }
 
-    /// The files that are written to.
+    /// The files that the sinks write.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().filter_map(|sink| match &sink.kind {
             Kind::File { path, .. } => Some(path.as_path()),
@@ -238,9 +238,9 @@ impl Settings {
 }
 
 impl Sink {
-    /// Reads one; `taken` is what no two of them may have.
+    /// Reads one sink; `taken` holds names and destinations that must be unique.
     fn read(mut section: Section<'_, '_>, taken: &mut BTreeSet<String>) -> Option<Self> {
-        // Without it nobody can say which other settings there are.
+        // The kind decides which other settings exist.
         let label = section.required("kind", |text| {
             let known = Kind::LABELS.into_iter().find(|label| *label == text);
             known.ok_or_else(|| {
@@ -370,7 +370,7 @@ fn headers(section: &mut Section<'_, '_>) -> HeaderMap {
         let value = value.trim().parse::<HeaderValue>();
         let mut value =
             value.map_err(|_| format!("the value of {name} has characters that no header may have"))?;
-        // Kept out of logs.
+        // Keeps the value out of logs.
         value.set_sensitive(true);
         Ok((name, value))
     };

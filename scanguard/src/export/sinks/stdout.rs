@@ -1,4 +1,4 @@
-//! Standard output. It may be a pipe whose reader sleeps: the thread waits, the agent does not.
+//! Standard output. It may be a pipe that nobody reads: then this thread waits, but the agent does not.
 
 use std::{
     fs::File,
@@ -15,17 +15,18 @@ use crate::detect::findings::Event;
 
 /// The sink.
 pub(super) struct Stdout {
-    /// Not std's, whose buffer and lock nobody else must be kept from. Never closed.
+    /// Not std's handle: its buffer and lock must stay free for others. Never closed.
     output: ManuallyDrop<File>,
     formatter: Formatter,
-    /// What is left of the line under way: a line that could be written in part goes on where it ended.
+    /// The unwritten rest of the current line: after a partial write, the line continues where it stopped.
     rest: Vec<u8>,
 }
 
 impl Stdout {
     /// The standard output of this process.
     pub(super) fn new(formatter: Formatter) -> Self {
-        // SAFETY: Rust opens the three standard descriptors at the start if they are closed; this one is never closed here.
+        // SAFETY: Rust opens the three standard descriptors at start if they are closed; this one is never closed
+        // here.
         let output = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
         Self { output, formatter, rest: Vec::new() }
     }
@@ -50,7 +51,7 @@ impl Deliver for Stdout {
             self.rest.push(b'\n');
         }
         self.write_rest().map_err(|error| match error.kind() {
-            // It never comes back.
+            // It can never be written again.
             io::ErrorKind::BrokenPipe => {
                 self.rest.clear();
                 Failure::Refused("nobody reads standard output any more".to_owned())

@@ -1,4 +1,5 @@
-//! Syslog: RFC 5424 over UDP (RFC 5426) and TCP (RFC 6587, octet counting), and what syslog(3) writes over the local socket.
+//! Syslog: RFC 5424 over UDP (RFC 5426) and TCP (RFC 6587, octet counting), and the format of syslog(3) over the
+//! local socket.
 
 use std::io;
 
@@ -17,7 +18,7 @@ use crate::detect::{
     findings::{Event, EventKind},
 };
 
-/// RFC 5424 allows no more of a host's name.
+/// The limit of RFC 5424 for a host's name.
 const MAX_HOST: usize = 255;
 const APP: &str = "scanguard";
 
@@ -30,7 +31,7 @@ pub(super) struct Syslog {
 }
 
 impl Syslog {
-    /// The server at the other end of this transport.
+    /// A sink for the server behind this transport.
     pub(super) fn new(transport: Transport, facility: Facility, formatter: Formatter) -> Self {
         Self { transport, facility, formatter, stream: None }
     }
@@ -49,7 +50,8 @@ impl Syslog {
         ))
     }
 
-    /// What syslog(3) writes; journald and rsyslog read nothing else at the local socket, and stamp it themselves.
+    /// The format of syslog(3). journald and rsyslog accept only this at the local socket, and add the time
+    /// themselves.
     fn local_message(&self, event: &Event) -> Result<String, Failure> {
         let line = self.formatter.line(event)?;
         Ok(format!("<{}>{APP}[{}]: {line}", self.priority(event), std::process::id()))
@@ -69,7 +71,7 @@ impl Syslog {
         match self.transport.clone() {
             Transport::Udp(address) => {
                 let message = self.message(event)?;
-                // Resolved anew each time: events are rare, and names may move.
+                // The name is resolved each time: events are rare, and addresses may change.
                 let server = tokio::net::lookup_host(&address).await?.next();
                 let server = server.ok_or_else(|| io::Error::other("the name has no address"))?;
                 let own = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -77,7 +79,7 @@ impl Syslog {
             }
             Transport::Tcp(address) => {
                 let message = self.message(event)?;
-                // Taken out, so that a connection on which half a message was sent is not used again.
+                // Taken out, so that a connection with a partially sent message is not used again.
                 let mut stream = match self.stream.take().filter(is_open) {
                     Some(stream) => stream,
                     None => TcpStream::connect(&address).await?,
@@ -94,14 +96,14 @@ impl Syslog {
     }
 }
 
-/// Whether the server has not closed the connection: what is written then would be lost without an error. (It never says
-/// anything.)
+/// Whether the server has not closed the connection: writing to a closed one would lose the message without an error.
+/// (The server never sends data.)
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = [0];
     matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// A name with nothing that RFC 5424 does not allow there.
+/// A name without the characters that RFC 5424 forbids there.
 fn host(name: &str) -> String {
     let name: String = name.chars().filter(char::is_ascii_graphic).take(MAX_HOST).collect();
     if name.is_empty() { "-".to_owned() } else { name }

@@ -10,7 +10,7 @@ use crate::{
     metrics::Register,
 };
 
-/// A finding of 192.0.2.`source` was opened.
+/// The event that a finding of 192.0.2.`source` was opened.
 pub(in crate::export) fn event(source: u8) -> Event {
     let rules = crate::detect::rules::Settings::default().rules().rules;
     let rule = rules.into_iter().find(|rule| rule.name() == "vertical_scan").unwrap();
@@ -23,7 +23,7 @@ pub(in crate::export) fn event(source: u8) -> Event {
     event
 }
 
-/// Metrics of a registry of their own.
+/// Metrics in their own registry.
 pub(in crate::export) fn metrics() -> (Registry, Arc<SinkMetrics>) {
     let register = Register::default();
     let metrics = SinkMetrics::new(&register).unwrap();

@@ -1,4 +1,4 @@
-//! Sinks that are down, slow, broken or full: whoever tells never waits, and what is lost is counted.
+//! Sinks that are down, slow, broken or full: the agent never waits for them, and losses are counted.
 
 use std::{
     fs,
@@ -30,10 +30,10 @@ use crate::{
     detect::findings::{EventKind, Finding},
 };
 
-/// Long enough for anything that is not broken, also on a busy machine.
+/// Long enough for anything that works, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory that goes away.
+/// A directory that is removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -67,7 +67,7 @@ fn start(text: &str) -> (Sinks, Registry) {
     (sinks, registry)
 }
 
-/// The value of a series; of all sinks and reasons together.
+/// The value of a series, summed over all sinks and reasons.
 fn count(registry: &Registry, name: &str, label: &str) -> u64 {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == format!("scanguard_sink_{name}"));
@@ -84,7 +84,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A server that reads requests and does with each what `answer` says: its status line, or nothing at all.
+/// A server that reads requests and treats each as `answer` says: it sends a status line, or nothing at all.
 async fn server(
     answer: impl Fn(usize) -> Option<&'static str> + Send + 'static,
 ) -> (String, Arc<Mutex<Vec<String>>>) {
@@ -229,7 +229,7 @@ async fn a_webhook_is_tried_until_it_answers_and_each_attempt_has_the_same_id() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_is_down_or_silent_or_says_no_loses_only_its_own_events() {
-    // Nobody listens at port 9 of the loopback; if somebody does, it is no web server.
+    // Nobody listens at port 9 of the loopback; if a program does, it is not a web server.
     let (silent, heard) = server(|_| None).await;
     let (no, _) = server(|_| Some("403 Forbidden")).await;
     let (yes, _) = server(|_| Some("200 OK")).await;
@@ -280,7 +280,7 @@ async fn the_journal_gets_one_datagram_with_the_fields_of_an_event() {
     ] {
         assert!(entry.contains(field), "{field}: {entry}");
     }
-    // Started anew, the journal listens at another socket of this name.
+    // After a restart, the journal listens at another socket of this name.
     drop(journal);
     fs::remove_file(&path).unwrap();
     let journal = UnixDatagram::bind(&path).unwrap();
@@ -328,7 +328,7 @@ async fn syslog_goes_by_udp_by_tcp_with_counted_octets_and_to_the_local_socket()
     let frame = read().await;
     let (octets, rest) = frame.split_once(' ').unwrap();
     assert_eq!(octets.parse::<usize>().unwrap(), rest.len(), "{frame}");
-    // A server that ends its connections is connected to again, and nothing is lost.
+    // The sink reconnects after the server closed the connection, and nothing is lost.
     drop(stream);
     until("the first is sent", || count(&registry, "sent_total", "tcp") == 1).await;
     sleep(Duration::from_millis(50)).await;
@@ -392,7 +392,7 @@ async fn an_alertmanager_that_comes_back_is_told_of_what_ended_meanwhile_also_at
     let base = url.trim_end_matches("/hook");
     let (sinks, registry) = start(&format!("[[sinks]]\nkind = \"alertmanager\"\nurl = \"{base}\"\n"));
     sinks.tell(event(7));
-    // The next attempt is a second or more away.
+    // The next attempt is at least a second away.
     until("three attempts", || count(&registry, "failed_total", "alertmanager") == 3).await;
     let mut closed = event(7);
     closed.kind = EventKind::Closed;

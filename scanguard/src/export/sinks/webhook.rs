@@ -1,5 +1,5 @@
-//! A webhook: each event is the body of a POST, in one of the forms or by a template, signed as Standard Webhooks has it
-//! (<https://www.standardwebhooks.com>), which libraries of many languages verify.
+//! A webhook: each event is the body of a POST, in one of the formats or from a template. It is signed as in Standard
+//! Webhooks (<https://www.standardwebhooks.com>); libraries of many languages verify this.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -15,12 +15,12 @@ use super::{
 };
 use crate::detect::findings::Event;
 
-/// What of the configuration is this sink's own.
+/// The settings of this sink only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Where events are posted.
+    /// The URL.
     pub url: Uri,
-    /// The form of the body, without a template.
+    /// The format of the body, if there is no template.
     pub format: Format,
     /// A template of the body.
     pub template: Option<Template>,
@@ -28,19 +28,19 @@ pub struct Settings {
     pub content_type: HeaderValue,
     /// More headers.
     pub headers: HeaderMap,
-    /// What bodies are signed with.
+    /// The key that signs bodies.
     pub secret: Option<Secret>,
 }
 
-/// A key that appears nowhere.
+/// A key that is never shown.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// What a file says: base64 after `whsec_`, as Standard Webhooks writes it, or the key itself.
+    /// Parses a file's content: base64 after `whsec_`, as Standard Webhooks writes it, or the key itself.
     ///
     /// # Errors
-    /// There is none, or it is no base64.
+    /// It is missing, or is not valid base64.
     pub fn parse(text: &str) -> Result<Self, String> {
         let key = match text.strip_prefix("whsec_") {
             Some(encoded) => {
@@ -51,7 +51,7 @@ impl Secret {
         if key.is_empty() { Err("it is empty".to_owned()) } else { Ok(Self(key)) }
     }
 
-    /// The signature of a message, section "Signature scheme" of Standard Webhooks.
+    /// The signature of a message, by the section "Signature scheme" of Standard Webhooks.
     fn sign(&self, id: &str, seconds: i64, body: &[u8]) -> Result<String, Failure> {
         let mac = Hmac::<Sha256>::new_from_slice(&self.0);
         let mut mac = mac.map_err(|error| Failure::Refused(format!("the secret: {error}")))?;
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A template that was understood.
+/// A parsed template.
 #[derive(Clone, Debug)]
 pub struct Template {
     text: String,
@@ -80,14 +80,14 @@ impl PartialEq for Template {
     }
 }
 
-/// Steps that rendering one event may take: far more than any body needs, and milliseconds.
+/// Steps allowed to render one event: far more than any body needs, and still milliseconds.
 const FUEL: u64 = 100_000;
 
 impl Template {
-    /// Of this text. In a JSON template each value is written as JSON, whatever is in it; elsewhere as it is.
+    /// Parses this text. In a JSON template each value is written as JSON, whatever it contains; elsewhere as it is.
     ///
     /// # Errors
-    /// What is wrong with it, with the line.
+    /// The error, with its line.
     pub fn parse(text: String, json: bool) -> Result<Self, String> {
         let mut environment = minijinja::Environment::new();
         environment.set_fuel(Some(FUEL));
@@ -116,10 +116,10 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    /// For these settings, on this host.
+    /// A sink with these settings, on this host.
     pub(super) fn new(settings: &Settings, context: &Context) -> Self {
         let Settings { url, format, template, content_type, headers, secret } = settings.clone();
-        // Templates are given the fields of our own form.
+        // Templates get the fields of our own JSON format.
         let format = if template.is_some() { Format::Json } else { format };
         let formatter = Formatter::plain(format, context.clone());
         let caller = Caller::new(url.to_string(), headers);
@@ -136,7 +136,8 @@ impl Webhook {
         template.render(&fields).map_err(|error| Failure::Refused(format!("the template: {error}")))
     }
 
-    /// Those of Standard Webhooks. The id is the same in each attempt, so that a receiver can tell repetitions.
+    /// The headers of Standard Webhooks. The id is the same in each attempt, so that a receiver can recognize
+    /// repetitions.
     fn headers(&self, event: &Event, body: &str) -> Result<HeaderMap, Failure> {
         let id = format!("{}.{}.{}", event.finding.id, event.kind.label(), event.time.as_millisecond());
         let seconds = Timestamp::now().as_second();

@@ -1,4 +1,4 @@
-//! Delivers the events of a queue one after the other, and tries again where that fails.
+//! Delivers the events of a queue one after the other, and retries after failures.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -11,28 +11,28 @@ use super::{
 };
 use crate::detect::findings::Event;
 
-/// The first delay after a failure; each is twice the one before, give or take.
+/// The first delay after a failure; each further one is about twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
-/// The longest.
+/// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// The longest while the agent ends.
+/// The longest delay while the agent ends.
 const LAST_DELAY: Duration = Duration::from_millis(250);
-/// Longer than any delivery takes that will ever come to an end.
+/// Time limit of one delivery. Every delivery that can succeed is shorter.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How often an event is tried at a receiver that is there and does not take it, some four minutes in all: it may be
-/// this event that it cannot stand.
+/// How often one event is tried if the receiver answers but does not accept it, about four minutes in all: this event
+/// itself may be the cause.
 const ATTEMPTS: u32 = 10;
 
 /// Why an event was not delivered.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Failure {
-    /// The receiver is not there, or has no room: it is tried until it is.
+    /// The receiver is not there, or has no room: retried without limit.
     #[error("{0}")]
     Away(String),
-    /// It is there and cannot now: it is tried a number of times.
+    /// The receiver is there but fails now: retried a limited number of times.
     #[error("{0}")]
     Unable(String),
-    /// It will never take this event.
+    /// The receiver will never accept this event.
     #[error("{0}")]
     Refused(String),
 }
@@ -49,7 +49,7 @@ impl From<serde_json::Error> for Failure {
     }
 }
 
-/// What came of sending a datagram. One that is too large will always be.
+/// The result of sending a datagram. A datagram that is too large stays so.
 pub(super) fn datagram(sent: io::Result<usize>) -> Result<(), Failure> {
     match sent {
         Ok(_) => Ok(()),
@@ -60,13 +60,13 @@ pub(super) fn datagram(sent: io::Result<usize>) -> Result<(), Failure> {
     }
 }
 
-/// Brings one event to where it is told.
+/// Delivers one event to its destination.
 pub(super) trait Deliver: Send + 'static {
-    /// Tries once. What is not [`Failure::Refused`] is tried again with the same event.
+    /// Tries once. After any failure except [`Failure::Refused`] it is tried again with the same event.
     fn deliver(&mut self, event: &Event) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// The delays between attempts, without end.
+/// The delays between attempts, an endless sequence.
 pub(super) fn delays() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::new()
         .with_min_delay(FIRST_DELAY)
@@ -76,13 +76,13 @@ pub(super) fn delays() -> impl Iterator<Item = Duration> + Send {
         .build()
 }
 
-/// Says what changes: that deliveries fail, and that they work again.
-pub(super) struct Spell {
+/// Logs changes only: when deliveries begin to fail, and when they work again.
+pub(super) struct FailureLog {
     name: String,
     failures: u64,
 }
 
-impl Spell {
+impl FailureLog {
     pub(super) fn new(name: String) -> Self {
         Self { name, failures: 0 }
     }
@@ -109,15 +109,15 @@ pub(super) struct Worker<D> {
     sink: D,
     queue: Arc<Queue>,
     series: Series,
-    spell: Spell,
+    failures: FailureLog,
 }
 
 impl<D: Deliver> Worker<D> {
     pub(super) fn new(name: String, sink: D, queue: Arc<Queue>, series: Series) -> Self {
-        Self { sink, queue, series, spell: Spell::new(name) }
+        Self { sink, queue, series, failures: FailureLog::new(name) }
     }
 
-    /// Until the queue is closed and empty.
+    /// Runs until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         while let Some(event) = self.queue.next().await {
             self.bring(&event).await;
@@ -133,12 +133,12 @@ impl<D: Deliver> Worker<D> {
                 match result.unwrap_or_else(|_| Err(Failure::Away(format!("nothing within {PATIENCE:?}")))) {
                     Ok(()) => {
                         self.series.sent();
-                        return self.spell.worked();
+                        return self.failures.worked();
                     }
                     Err(failure) => failure,
                 };
             self.series.failed();
-            self.spell.failed(&failure);
+            self.failures.failed(&failure);
             match failure {
                 Failure::Away(_) => {}
                 Failure::Unable(_) if unable + 1 < ATTEMPTS => unable += 1,

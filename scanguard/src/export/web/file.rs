@@ -1,4 +1,4 @@
-//! The file as it is written.
+//! The file's format.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{WebError, Wrong, read_file, wrong};
 use crate::secret::Secret;
 
-/// Headers that may be set, and what they may say; empty: anything. The toolkit has the same list.
+/// Headers that may be set, and their allowed values; an empty list allows any value. The toolkit has the same list.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
     ("Strict-Transport-Security", &[]),
@@ -64,7 +64,7 @@ impl File {
     }
 
     pub(super) fn parse(text: &[u8], path: &Path) -> Result<Self, WebError> {
-        // What stands around the place could be a secret.
+        // The text around the error could be a secret.
         serde_saphyr::from_slice(text).map_err(|error| WebError::Form {
             path: path.to_owned(),
             said: error.without_snippet().to_string(),
@@ -77,7 +77,7 @@ impl File {
         files.filter(|file| !file.as_os_str().is_empty()).map(|file| directory.join(file)).collect()
     }
 
-    /// The headers, once the rest is possible, too.
+    /// The headers. They are checked after everything else.
     pub(super) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Wrong> {
         if self.rate_limit.is_some() {
             let why = "there is none here: metrics.max_connections bounds connections, docs/listener.md has the other limits";

@@ -1,12 +1,12 @@
-//! Over what the metrics listener speaks, and with whom: TLS and passwords, as a file says that has the format of Prometheus's
-//! exporter-toolkit (<https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>).
+//! TLS and passwords of the metrics listener. They come from a file in the format of Prometheus's exporter-toolkit
+//! (<https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>).
 //!
 //! ```text
-//! file -> WebConfig (with its certificates) -> Door -> each connection (TLS) -> each request (password) -> router
+//! file -> WebConfig (with its certificates) -> Access -> each connection (TLS) -> each request (password) -> router
 //! ```
-//! A reload puts another configuration into the door.
+//! A reload replaces the configuration in `Access`.
 
-mod door;
+mod access;
 mod file;
 mod passwords;
 #[cfg(test)]
@@ -20,25 +20,25 @@ use std::{
 
 use axum::http::{HeaderName, HeaderValue};
 
-pub use self::door::Door;
-pub(crate) use self::door::guard;
+pub use self::access::Access;
+pub(crate) use self::access::guard;
 use self::{passwords::Users, tls::Tls};
 use crate::whole_file;
 
-/// Neither certificates nor lists of users are larger.
+/// Certificates and lists of users are smaller than this.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What the file says, with the certificates that it names. The default is plain HTTP for everybody.
+/// The content of the file, with the certificates that it names. The default is plain HTTP for everybody.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WebConfig {
     tls: Option<Tls>,
     users: Users,
-    /// Said with every answer that does not say them itself.
+    /// Headers that are added to every answer that does not set them itself.
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl WebConfig {
-    /// Reads the file and all that it names.
+    /// Reads the file and everything that it names.
     ///
     /// # Errors
     /// See [`WebError`].
@@ -46,7 +46,7 @@ impl WebConfig {
         Self::of(&file::File::read(path)?, path)
     }
 
-    /// As [`Self::read`], of a text that the file has.
+    /// Like [`Self::read`], for the text of a file.
     ///
     /// # Errors
     /// See [`WebError`].
@@ -62,24 +62,24 @@ impl WebConfig {
             users: Users::new(file).map_err(wrong)?,
             headers: file.headers().map_err(wrong)?,
         };
-        // Whoever names a file wants to be protected by it.
+        // If a file is configured, the operator wants protection, so an empty one is an error.
         if config == Self::default() {
             return Err(WebError::Empty(path.to_owned()));
         }
         Ok(config)
     }
 
-    /// How addresses of the listener begin.
+    /// The scheme of the listener's URLs.
     pub const fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Whether everybody who reaches the listener is answered.
+    /// Whether everybody who reaches the listener gets an answer.
     pub fn is_open(&self) -> bool {
         self.users.is_empty() && !self.tls.as_ref().is_some_and(Tls::asks_for_certificates)
     }
 
-    /// Whether passwords can be read on the way.
+    /// Whether passwords are sent unencrypted.
     pub fn tells_passwords(&self) -> bool {
         self.tls.is_none() && !self.users.is_empty()
     }
@@ -101,15 +101,15 @@ pub enum WebError {
         /// Why.
         error: io::Error,
     },
-    /// It is no YAML, or has what is unknown.
+    /// It is not valid YAML, or has unknown fields.
     #[error("{}: {said}", .path.display())]
     Form {
         /// File.
         path: PathBuf,
-        /// What, with line and column.
+        /// The error, with line and column.
         said: String,
     },
-    /// There is nothing in it.
+    /// It is empty.
     #[error("{}: it has neither tls_server_config nor basic_auth_users: without both, leave web_config empty", .0.display())]
     Empty(PathBuf),
     /// Something in it is wrong.
@@ -119,7 +119,7 @@ pub enum WebError {
         path: PathBuf,
         /// Setting.
         key: String,
-        /// What is wrong, and what would be right.
+        /// The error, and how to fix it.
         why: String,
     },
 }
@@ -135,7 +135,7 @@ fn wrong(key: impl Into<String>, why: impl Into<String>) -> Wrong {
     Wrong { key: key.into(), why: why.into() }
 }
 
-/// All of a small file.
+/// Reads all of a small file.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     whole_file::read(path, MAX_FILE)
 }

@@ -1,4 +1,4 @@
-//! Users and their passwords, which are kept as bcrypt hashes.
+//! Users and their passwords, which are stored as bcrypt hashes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,19 +19,20 @@ use crate::{http_server::metrics::Unauthorized, secret::Secret};
 
 /// Each step doubles the work: 14 takes a second or two, and a request has 30.
 const MAX_COST: u32 = 14;
-/// Passwords that wait for their comparison. More are sent away: the queue would take longer than a scrape may.
+/// Passwords that may wait for their comparison. More are rejected: the queue would take longer than a scrape may.
 const MAX_WAITING: usize = 8;
-/// How many times as long as it took to see that a password is wrong, nothing else is compared: guessing takes a quarter of
-/// one CPU at most.
+/// After a wrong password, no comparison runs for this multiple of its time: so guessing uses at most a quarter of
+/// one CPU.
 const PAUSE: u32 = 3;
-/// The longest of these.
+/// The longest such pause.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Who may come; nobody is named: everybody.
+/// The users with access; if there are none, everybody has access.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Users {
     hashes: BTreeMap<String, Secret>,
-    /// That which takes longest: compared for users that are not there, so that these are not told by the time it takes.
+    /// The hash with the highest cost. It is compared for unknown users, so that the time does not reveal which users
+    /// exist.
     slowest: Secret,
 }
 
@@ -63,13 +64,13 @@ impl Users {
     }
 }
 
-/// What a client says it is.
+/// The credentials that a client sends.
 struct Credentials {
     user: String,
     password: Vec<u8>,
 }
 
-/// `Basic USER:PASSWORD`; RFC 7617, 2.
+/// Parses `Basic USER:PASSWORD`; RFC 7617, 2.
 fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let (scheme, said) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -81,9 +82,9 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     Some(Credentials { user: String::from_utf8(user.to_vec()).ok()?, password: password.to_vec() })
 }
 
-/// Compares passwords one after the other, and remembers who was right.
+/// Compares passwords one after the other, and remembers the correct ones.
 pub(super) struct Comparer {
-    /// Of each user the hash of what was right last: as many as there are users.
+    /// For each user a hash of the last correct password: one entry for each user.
     right: Mutex<HashMap<String, [u8; 32]>>,
     queue: Semaphore,
     turn: Arc<Semaphore>,
@@ -98,7 +99,7 @@ impl Comparer {
         }
     }
 
-    /// Forgets who was right.
+    /// Forgets the correct passwords.
     pub(super) fn forget(&self) {
         self.right.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -128,7 +129,7 @@ impl Comparer {
         right.get(user).is_some_and(|right| right.ct_eq(digest).into())
     }
 
-    /// Whether a password is that of a hash; in a thread where it holds nothing up, and never two at once.
+    /// Whether a password matches a hash. It runs in a thread where it blocks nothing, and never twice at once.
     async fn compare(&self, password: Vec<u8>, hash: Secret) -> Result<bool, Unauthorized> {
         let _waiting = self.queue.try_acquire().map_err(|_| Unauthorized::Busy)?;
         let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| Unauthorized::Busy)?;
@@ -136,7 +137,7 @@ impl Comparer {
         tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
             let is_right = bcrypt::verify(password, hash.reveal()).unwrap_or(false);
-            // The client may have gone, which makes guessing no cheaper.
+            // The client may have gone. The pause follows all the same, so that guessing gets no cheaper.
             let _ = tell.send(is_right);
             if !is_right {
                 thread::sleep((begun.elapsed() * PAUSE).min(MAX_PAUSE));

@@ -29,7 +29,7 @@ use crate::{
     http_server::{self, Limits, metrics::Listener},
 };
 
-/// "right", at the lowest cost that there is.
+/// The hash of "right", at the lowest cost.
 fn hash(cost: u32) -> String {
     bcrypt::hash("right", cost).unwrap()
 }
@@ -62,7 +62,7 @@ impl Files {
     }
 
     fn certificate(&self, name: &str, more: &str) {
-        // Without the extensions of the system's configuration.
+        // Without the extensions from the system's configuration.
         fs::write(self.0.join("openssl.cnf"), "[req]\ndistinguished_name = name\n[name]\n").unwrap();
         let arguments = format!(
             "req -x509 -config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} \
@@ -114,7 +114,7 @@ fn what_the_toolkit_takes_is_taken() {
     let headers = "http_server_config:\n  http2: false\n  headers:\n    X-Frame-Options: deny\n    \
                    Strict-Transport-Security: max-age=1\n";
     let absolute = TLS.replace("certs/", &format!("{}/certs/", files.0.display()));
-    // The text; whether TLS is spoken, whether everybody is answered, whether passwords can be read on the way.
+    // The text; whether it uses TLS, whether it admits everybody, whether passwords are sent unencrypted.
     let rows = [
         (TLS.to_owned(), true, true, false),
         (absolute, true, true, false),
@@ -199,10 +199,10 @@ fn all_files_that_it_names_are_known() {
     assert_eq!(named(&files.0.join("web.yml")), wanted);
 }
 
-/// A listener with a door.
+/// A listener with access control.
 struct Site {
     address: SocketAddr,
-    door: Arc<Door>,
+    access: Arc<Access>,
     metrics: Metrics,
     server: JoinHandle<()>,
 }
@@ -219,7 +219,7 @@ impl Site {
         let address = listener.local_addr().unwrap();
         let caps = Caps { sources: 1, history: 1, findings: 1, visitors: 1 };
         let metrics = Metrics::new(caps, std::iter::empty()).unwrap();
-        let door = Arc::new(Door::new(config, metrics.listeners.clone()));
+        let access = Arc::new(Access::new(config, metrics.listeners.clone()));
         let router = Router::new()
             .route("/", get(|| async { "inside" }))
             .route("/own", get(|| async { ([("x-frame-options", "DENY")], "inside") }));
@@ -231,25 +231,25 @@ impl Site {
             max_head: 8192,
             max_body: 100,
         };
-        let (served, opens) = (metrics.listeners.of(Listener::Metrics), Arc::clone(&door));
+        let (served, opens) = (metrics.listeners.of(Listener::Metrics), Arc::clone(&access));
         let server = tokio::spawn(async move {
             let open = |stream| {
-                let (router, door) = (router.clone(), Arc::clone(&opens));
+                let (router, access) = (router.clone(), Arc::clone(&opens));
                 async move {
-                    let (stream, visit) = door.open(stream).await?;
+                    let (stream, visit) = access.open(stream).await?;
                     Ok((stream, router.layer(from_fn_with_state(visit, guard))))
                 }
             };
             http_server::serve(listener, limits, served, open, std::future::pending()).await;
         });
-        Self { address, door, metrics, server }
+        Self { address, access, metrics, server }
     }
 
     async fn ask(&self, path: &str, authorization: &str) -> String {
         ask(TcpStream::connect(self.address).await.unwrap(), path, authorization).await
     }
 
-    /// By TLS, of a client that trusts `ca`, with a certificate if one is named.
+    /// A request over TLS from a client that trusts `ca`, with a certificate if one is named.
     async fn ask_by_tls(&self, files: &Files, certificate: Option<&str>, path: &str) -> io::Result<String> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(files.text("ca.pem").as_bytes()).unwrap()).unwrap();
@@ -351,7 +351,7 @@ async fn who_has_the_password_is_let_in_and_nobody_else_whatever_the_path() {
 #[tokio::test]
 async fn whoever_guesses_takes_neither_the_cpu_nor_the_place_of_who_has_the_password() {
     let files = Files::new();
-    // Slow enough that all come while the first is compared.
+    // Slow enough that all requests arrive while the first is compared.
     let users = format!("basic_auth_users:\n  alice: {}\n", hash(7));
     let site = Arc::new(Site::start(files.read(&users).unwrap()).await);
     let slow = Instant::now();
@@ -385,7 +385,7 @@ async fn other_users_are_asked_for_after_a_reload() {
     let users = |name: &str| files.read(&format!("basic_auth_users:\n  {name}: {}\n", hash(4))).unwrap();
     let site = Site::start(users("alice")).await;
     assert!(site.ask("/", &basic("alice", "right")).await.starts_with("HTTP/1.1 200"));
-    site.door.set(users("bob"));
+    site.access.set(users("bob"));
     assert!(site.ask("/", &basic("alice", "right")).await.starts_with("HTTP/1.1 401"));
     assert!(site.ask("/", &basic("bob", "right")).await.starts_with("HTTP/1.1 200"));
     let mut kept = TcpStream::connect(site.address).await.unwrap();
@@ -396,7 +396,7 @@ async fn other_users_are_asked_for_after_a_reload() {
         let length = kept.read(&mut said).await.unwrap();
         assert!(said[..length].ends_with(b"inside"));
     }
-    site.door.set(WebConfig::default());
+    site.access.set(WebConfig::default());
     kept.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut last = String::new();
     timeout(Duration::from_secs(10), kept.read_to_string(&mut last)).await.expect("it ends").unwrap();
@@ -429,7 +429,7 @@ async fn tls_is_spoken_and_whoever_does_not_is_told_so_or_cut_off() {
     let mut noise = TcpStream::connect(site.address).await.unwrap();
     noise.write_all(&[0x16, 3, 1, 0, 4, 0xff, 0xff, 0xff, 0xff]).await.unwrap();
     site.expect_cut_off("handshake", 2).await;
-    // A whole hello that does not come, and one of which nothing comes.
+    // One hello that arrives only in part, and one of which nothing arrives.
     let mut slow = TcpStream::connect(site.address).await.unwrap();
     slow.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await.unwrap();
     let _silent = TcpStream::connect(site.address).await.unwrap();
@@ -446,7 +446,7 @@ async fn connections_after_a_reload_get_the_new_certificate() {
         site.ask_by_tls(&files, None, "/").await.is_err(),
         "a certificate that the client does not trust"
     );
-    site.door.set(files.read(TLS).unwrap());
+    site.access.set(files.read(TLS).unwrap());
     assert!(site.ask_by_tls(&files, None, "/").await.unwrap().ends_with("inside"));
 }
 
@@ -460,7 +460,7 @@ async fn where_client_certificates_are_wanted_only_those_of_the_authority_come_i
     assert!(site.ask_by_tls(&files, Some("stranger"), "/").await.is_err());
     assert!(site.ask_by_tls(&files, None, "/").await.is_err());
     site.expect_cut_off("handshake", 2).await;
-    site.door.set(files.read(&format!("{TLS}{authority}: VerifyClientCertIfGiven\n")).unwrap());
+    site.access.set(files.read(&format!("{TLS}{authority}: VerifyClientCertIfGiven\n")).unwrap());
     assert!(site.ask_by_tls(&files, None, "/").await.unwrap().ends_with("inside"));
     assert!(site.ask_by_tls(&files, Some("stranger"), "/").await.is_err());
 }

@@ -1,4 +1,4 @@
-//! TLS as the file says.
+//! TLS as the file configures it.
 
 use std::{fmt, fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
@@ -17,16 +17,16 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// The oldest first.
+/// The oldest version first.
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] = [("TLS12", &TLS12), ("TLS13", &TLS13)];
-/// By Go's names, as the toolkit has them.
+/// Named as in Go, because the toolkit uses these names.
 const CURVES: [(&str, NamedGroup); 3] = [
     ("X25519", NamedGroup::X25519),
     ("CurveP256", NamedGroup::secp256r1),
     ("CurveP384", NamedGroup::secp384r1),
 ];
 
-/// What connections are spoken over.
+/// The TLS settings of connections.
 #[derive(Clone)]
 pub(super) struct Tls {
     config: Arc<ServerConfig>,
@@ -38,14 +38,14 @@ impl Tls {
         Arc::clone(&self.config)
     }
 
-    /// Whether nobody is answered who has no certificate.
+    /// Whether clients without a certificate are rejected.
     pub(super) const fn asks_for_certificates(&self) -> bool {
         self.asks_for_certificates
     }
 }
 
 impl PartialEq for Tls {
-    /// Read at the same time: keys are not compared.
+    /// Equal only if read at the same time: keys are not compared.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.config, &other.config)
     }
@@ -59,7 +59,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// TLS, where the file wants it. Relative paths begin at the directory, which is the file's own.
+/// The TLS settings, if the file has any. Relative paths start at the file's directory.
 pub(super) fn tls(file: &File, directory: &Path) -> Result<Option<Tls>, Wrong> {
     let Some(said) = &file.tls else {
         return Ok(None);
@@ -88,7 +88,7 @@ pub(super) fn tls(file: &File, directory: &Path) -> Result<Option<Tls>, Wrong> {
     Ok(Some(Tls { config: Arc::new(config), asks_for_certificates }))
 }
 
-/// Ring's ciphers and curves, as far as they are wanted, in the order in which they are.
+/// Ring's ciphers and curves, limited to the configured ones and in their order.
 fn provider(said: &TlsServer) -> Result<CryptoProvider, Wrong> {
     let mut provider = ring::default_provider();
     if let Some(wanted) = said.cipher_suites.as_ref().filter(|wanted| !wanted.is_empty()) {
@@ -98,7 +98,7 @@ fn provider(said: &TlsServer) -> Result<CryptoProvider, Wrong> {
             |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
         let named: Vec<_> = all.iter().map(|suite| (name(suite), *suite)).collect();
         let chosen = choose("tls_server_config.cipher_suites", wanted, &named)?;
-        // Those of TLS 1.3 are all good, and as in Go always there.
+        // The ciphers of TLS 1.3 are all secure. As in Go, they are always enabled.
         let newer = all.iter().copied().filter(|suite| suite.tls13().is_some());
         let older = chosen.into_iter().filter(|suite| suite.tls13().is_none());
         provider.cipher_suites = newer.chain(older).collect();
@@ -178,7 +178,7 @@ fn verifier(
     builder.build().map_err(|error| wrong(name, error.to_string()))
 }
 
-/// The text of `key`, or of the file of `key_file`; and which of the two it was.
+/// The text of `key`, or of the file `key_file`, and the name of the setting that was used.
 fn pem(key: &str, text: &Secret, file: &Path, directory: &Path) -> Result<(String, Vec<u8>), Wrong> {
     let text = text.reveal();
     let (inline, named) = (format!("tls_server_config.{key}"), format!("tls_server_config.{key}_file"));

@@ -83,7 +83,7 @@ fn the_filter_keeps_what_has_its_text() {
 fn rates_are_what_came_between_two_readings_of_the_counters() {
     let mut model = model();
     assert_eq!(model.traffic, Some(Traffic { packets: 1_000.0, probes: 25.0 }));
-    // The agent has not read them again.
+    // The agent has not read its counters again.
     model.take(snapshot(model.wanted(), 8));
     assert_eq!(model.traffic, Some(Traffic { packets: 1_000.0, probes: 25.0 }));
     let rates: Vec<_> = model.rates(net("192.0.2.7/32")).collect();

@@ -1,4 +1,4 @@
-//! Columns: which there are, and which of them a screen has room for.
+//! The columns, and the choice of those that fit on the screen.
 
 use ratatui::layout::Constraint;
 
@@ -9,18 +9,18 @@ use crate::{
     words::{classes, left},
 };
 
-/// Widths of the first column, which says who.
+/// Widths of the first column, which names the source.
 const WHO: std::ops::RangeInclusive<u16> = 13..=24;
-/// Looks that a sparkline shows.
+/// The number of rates that a sparkline shows.
 const SPARK: usize = 10;
 
 /// A column.
 struct Column {
     title: &'static str,
     width: u16,
-    /// The lower, the longer it is kept when there is no room. The first column is always there.
+    /// Columns with a lower number are kept longer if space is short. The first column is always shown.
     rank: u8,
-    /// Numbers stand at its right.
+    /// Numbers are aligned to the right.
     right: bool,
 }
 
@@ -32,7 +32,7 @@ const fn right_of(title: &'static str, width: u16, rank: u8) -> Column {
     Column { title, width, rank, right: true }
 }
 
-/// The last of each takes what room is left.
+/// The last column of each list takes the remaining width.
 const SOURCES: [Column; 12] = [
     left_of("SOURCE", 0, 0),
     left_of("CC", 2, 9),
@@ -69,14 +69,14 @@ const BANS: [Column; 7] = [
     left_of("WHY", 20, 5),
 ];
 
-/// A table as it is drawn.
+/// A table, ready to be drawn.
 pub(super) struct Columns {
     pub(super) titles: Vec<String>,
     pub(super) widths: Vec<Constraint>,
     pub(super) cells: Vec<Vec<String>>,
 }
 
-/// The table of these rows, which are all of one list, on so many columns of the screen.
+/// Makes the table of these rows of one list, for this screen width.
 pub(super) fn table(model: &Model, rows: &[Row<'_>], width: u16) -> Columns {
     let all: &[Column] = match rows.first() {
         Some(Row::Source(_)) | None => &SOURCES,
@@ -102,7 +102,7 @@ pub(super) fn table(model: &Model, rows: &[Row<'_>], width: u16) -> Columns {
     }
 }
 
-/// The columns that there is room for, by their places, with their widths.
+/// The indices of the columns that fit, with their widths.
 fn choose(all: &[Column], who: u16, width: u16) -> Vec<(usize, u16)> {
     let mut by_rank: Vec<_> = all.iter().enumerate().skip(1).collect();
     by_rank.sort_by_key(|(_, column)| column.rank);
@@ -110,7 +110,7 @@ fn choose(all: &[Column], who: u16, width: u16) -> Vec<(usize, u16)> {
     let mut free = width.saturating_sub(who);
     for (place, column) in by_rank {
         let Some(rest) = free.checked_sub(column.width + 1) else {
-            // Something less important in its place would come and go with the width.
+            // Otherwise less important columns would appear and vanish with each change of the width.
             break;
         };
         free = rest;
@@ -166,7 +166,7 @@ fn texts(model: &Model, row: Row<'_>) -> Vec<String> {
     }
 }
 
-/// A time in at most three letters and digits: `7s`, `12m`.
+/// A duration in at most three characters: `7s`, `12m`.
 fn ago(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -175,7 +175,7 @@ fn ago(seconds: u64) -> String {
     }
 }
 
-/// The last rates, the newest at the right, each as an eighth of the greatest of them.
+/// The last rates, the newest at the right, each in eighths of the largest.
 fn sparkline(rates: impl DoubleEndedIterator<Item = f64>) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let mut last: Vec<_> = rates.rev().take(SPARK).collect();
@@ -183,7 +183,7 @@ fn sparkline(rates: impl DoubleEndedIterator<Item = f64>) -> String {
     let peak = last.iter().copied().fold(0.0, f64::max);
     let bar = |rate: &f64| {
         let eighths = if peak > 0.0 { (rate / peak * 8.0).ceil() } else { 0.0 };
-        // Few sources are wholly quiet here: what is nothing is no bar.
+        // Few sources here are wholly quiet, so zero is drawn without a bar.
         (1..=8).rev().find(|n| eighths >= f64::from(*n)).map_or(' ', |n| BARS[n as usize - 1])
     };
     let bars: String = last.iter().map(bar).collect();

@@ -11,7 +11,7 @@ fn terminal(model: &mut Model, width: u16, height: u16) -> Terminal<TestBackend>
     terminal
 }
 
-/// The screen as text, without the blanks at the ends of lines.
+/// The screen as text, without trailing blanks.
 fn picture(model: &mut Model, width: u16, height: u16) -> String {
     let terminal = terminal(model, width, height);
     let cells: Vec<_> =
@@ -20,7 +20,7 @@ fn picture(model: &mut Model, width: u16, height: u16) -> String {
     lines.collect()
 }
 
-/// Compares with a file beside this one; with SCANGUARD_WRITE_DOCS it is written instead.
+/// Compares with a file beside this one; with SCANGUARD_WRITE_DOCS it writes that file instead.
 fn golden(model: &mut Model, name: &str, width: u16, height: u16) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/top/view/{name}.txt"));
     let drawn = picture(model, width, height);

@@ -1,4 +1,4 @@
-//! Who may do something from the page: who has the admin token.
+//! Authorizes orders from the page: only clients with the admin token may send them.
 
 use std::{
     collections::BTreeMap,
@@ -22,50 +22,51 @@ use crate::{
     secret::Secret,
 };
 
-/// Wrong tokens that are looked at in each [`WINDOW`].
+/// How many wrong tokens are checked in each [`WINDOW`].
 const MAX_WRONG: u32 = 10;
-/// After so long others are.
+/// The length of the window in which wrong tokens are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Where the token is said; `Authorization` may be taken by the user of the listener, and be set by the browser itself.
+/// The header of the token. `Authorization` may already hold the listener's user, and the browser sets it by itself.
 const TOKEN: HeaderName = HeaderName::from_static("scanguard-token");
 
-/// The token, and how often a wrong one came lately.
-pub(super) struct Gate {
+/// The token, and the number of recent wrong ones.
+pub(super) struct TokenAuth {
     lock: Mutex<Lock>,
     metrics: Arc<PageMetrics>,
 }
 
 #[derive(Default)]
 struct Lock {
-    /// The token's hash: of equal length whatever the token is, so that a comparison tells nothing of it.
+    /// The token's hash. Its length is constant, so a comparison reveals nothing about the token's length.
     token: Option<[u8; 32]>,
-    /// Since when wrong ones are counted, and how many there were.
+    /// The start of the current window, and its number of wrong tokens.
     wrong: Option<(Instant, u32)>,
-    /// When each reason was last said in the log.
+    /// When each reason was last logged.
     said: BTreeMap<TurnedAway, Instant>,
 }
 
-impl Gate {
+impl TokenAuth {
     pub(super) fn new(token: Option<&Secret>, metrics: Arc<PageMetrics>) -> Self {
-        let gate = Self { lock: Mutex::default(), metrics };
-        gate.set(token);
-        gate
+        let auth = Self { lock: Mutex::default(), metrics };
+        auth.set(token);
+        auth
     }
 
-    /// Takes another token.
+    /// Replaces the token.
     pub(super) fn set(&self, token: Option<&Secret>) {
         let hash = token.map(|token| Sha256::digest(token.reveal().as_bytes()).into());
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).token = hash;
     }
 
-    /// Whether there is one.
+    /// Whether a token is configured.
     pub(super) fn has_token(&self) -> bool {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).token.is_some()
     }
 
     fn check(&self, headers: &HeaderMap, now: Instant) -> Result<(), TurnedAway> {
-        // A form of a strange page cannot send JSON; a script of one has to ask first, and gets no answer.
+        // A form of a foreign page cannot send JSON. A script of one must ask the server first (CORS), and gets no
+        // permission.
         let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().trim_ascii());
         let is_json = content_type.is_some_and(|value| value.eq_ignore_ascii_case(b"application/json"));
         if !is_json {
@@ -77,7 +78,7 @@ impl Gate {
             Some((since, wrong)) if now.duration_since(since) < WINDOW => (since, wrong),
             Some(_) | None => (now, 0),
         };
-        // Not even the right one is taken then: else guessing would go on.
+        // Even the right token is refused then. Otherwise guessing could continue.
         if wrong.1 >= MAX_WRONG {
             return Err(TurnedAway::TooMany);
         }
@@ -93,7 +94,7 @@ impl Gate {
         Err(TurnedAway::Wrong)
     }
 
-    /// Whether this is to be said in the log: once in each [`WINDOW`], since strangers could fill it.
+    /// Whether to log this: once in each [`WINDOW`], because strangers could fill the log.
     fn is_news(&self, why: TurnedAway, now: Instant) -> bool {
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = lock.said.get(&why).is_none_or(|said| now.duration_since(*said) >= WINDOW);
@@ -104,24 +105,24 @@ impl Gate {
     }
 }
 
-/// The token of `Bearer TOKEN`; RFC 6750, 2.1.
+/// The token in `Bearer TOKEN`; RFC 6750, 2.1.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
-/// Lets only who has the token pass. What is ordered then is ordered by the agent's own user.
-pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+/// Passes only requests with the token. Their orders are given in the name of the agent's own user.
+pub(super) async fn guard(State(auth): State<Arc<TokenAuth>>, mut request: Request, next: Next) -> Response {
     let now = Instant::now();
-    match gate.check(request.headers(), now) {
+    match auth.check(request.headers(), now) {
         Ok(()) => {
             tracing::info!("{} {}: with the page's admin token", request.method(), request.uri().path());
             request.extensions_mut().insert(Peer::this_process());
             next.run(request).await
         }
         Err(why) => {
-            gate.metrics.turned_away(why);
-            if gate.is_news(why, now) {
+            auth.metrics.turned_away(why);
+            if auth.is_news(why, now) {
                 tracing::warn!(
                     "an order from the page was refused: {}; what is refused alike within a minute is only counted \
                      (scanguard_page_orders_refused_total)",
@@ -164,9 +165,9 @@ mod tests {
     use super::*;
     use crate::metrics::Register;
 
-    fn gate(token: Option<&str>) -> Gate {
+    fn auth(token: Option<&str>) -> TokenAuth {
         let token = token.map(|token| Secret::from(token.to_owned()));
-        Gate::new(token.as_ref(), Arc::new(PageMetrics::new(&Register::default()).unwrap()))
+        TokenAuth::new(token.as_ref(), Arc::new(PageMetrics::new(&Register::default()).unwrap()))
     }
 
     fn headers(token: &str) -> HeaderMap {
@@ -178,41 +179,41 @@ mod tests {
 
     #[test]
     fn only_the_token_itself_opens() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
-        assert_eq!(gate.check(&headers("Bearer 0123456789abcdef"), now), Ok(()));
-        assert_eq!(gate.check(&headers("bearer 0123456789abcdef"), now), Ok(()));
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
+        assert_eq!(auth.check(&headers("Bearer 0123456789abcdef"), now), Ok(()));
+        assert_eq!(auth.check(&headers("bearer 0123456789abcdef"), now), Ok(()));
         for wrong in ["Bearer 0123456789abcdeF", "Bearer 0123456789abcde", "Bearer ", "0123456789abcdef", ""]
         {
-            assert_eq!(gate.check(&headers(wrong), now), Err(TurnedAway::Wrong), "{wrong}");
+            assert_eq!(auth.check(&headers(wrong), now), Err(TurnedAway::Wrong), "{wrong}");
         }
         let mut beside = headers("Basic dXNlcjpwYXNzd29yZA==");
         beside.insert(TOKEN, HeaderValue::from_static("0123456789abcdef"));
-        assert_eq!(gate.check(&beside, now), Ok(()));
+        assert_eq!(auth.check(&beside, now), Ok(()));
         beside.insert(TOKEN, HeaderValue::from_static("0123456789abcdeF"));
-        assert_eq!(gate.check(&beside, now), Err(TurnedAway::Wrong));
+        assert_eq!(auth.check(&beside, now), Err(TurnedAway::Wrong));
         let mut none = headers("");
         none.remove(header::AUTHORIZATION);
-        assert_eq!(gate.check(&none, now), Err(TurnedAway::Wrong));
+        assert_eq!(auth.check(&none, now), Err(TurnedAway::Wrong));
         let mut form = headers("Bearer 0123456789abcdef");
         form.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        assert_eq!(gate.check(&form, now), Err(TurnedAway::ContentType));
+        assert_eq!(auth.check(&form, now), Err(TurnedAway::ContentType));
     }
 
     #[test]
     fn guessing_is_stopped_for_the_rest_of_the_minute() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
         for _ in 0..MAX_WRONG {
-            assert_eq!(gate.check(&headers("Bearer guess"), now), Err(TurnedAway::Wrong));
+            assert_eq!(auth.check(&headers("Bearer guess"), now), Err(TurnedAway::Wrong));
         }
         let right = headers("Bearer 0123456789abcdef");
-        assert_eq!(gate.check(&right, now + WINDOW / 2), Err(TurnedAway::TooMany));
-        assert_eq!(gate.check(&right, now + WINDOW), Ok(()));
+        assert_eq!(auth.check(&right, now + WINDOW / 2), Err(TurnedAway::TooMany));
+        assert_eq!(auth.check(&right, now + WINDOW), Ok(()));
     }
 
     #[test]
     fn a_refusal_is_said_once_a_minute_for_each_reason_and_counted_each_time() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
-        let said = |why, at| (0..1_000).filter(|_| gate.is_news(why, at)).count();
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
+        let said = |why, at| (0..1_000).filter(|_| auth.is_news(why, at)).count();
         assert_eq!((said(TurnedAway::ContentType, now), said(TurnedAway::Wrong, now)), (1, 1));
         assert_eq!(said(TurnedAway::ContentType, now + WINDOW / 2), 0);
         assert_eq!(said(TurnedAway::ContentType, now + WINDOW), 1);
@@ -220,12 +221,12 @@ mod tests {
 
     #[test]
     fn another_token_replaces_the_old_one_and_without_one_nothing_opens() {
-        let (gate, now) = (gate(Some("0123456789abcdef")), Instant::now());
-        gate.set(Some(&Secret::from("fedcba9876543210".to_owned())));
-        assert_eq!(gate.check(&headers("Bearer 0123456789abcdef"), now), Err(TurnedAway::Wrong));
-        assert_eq!(gate.check(&headers("Bearer fedcba9876543210"), now), Ok(()));
-        gate.set(None);
-        assert_eq!(gate.check(&headers("Bearer fedcba9876543210"), now), Err(TurnedAway::NoToken));
-        assert!(!gate.has_token());
+        let (auth, now) = (auth(Some("0123456789abcdef")), Instant::now());
+        auth.set(Some(&Secret::from("fedcba9876543210".to_owned())));
+        assert_eq!(auth.check(&headers("Bearer 0123456789abcdef"), now), Err(TurnedAway::Wrong));
+        assert_eq!(auth.check(&headers("Bearer fedcba9876543210"), now), Ok(()));
+        auth.set(None);
+        assert_eq!(auth.check(&headers("Bearer fedcba9876543210"), now), Err(TurnedAway::NoToken));
+        assert!(!auth.has_token());
     }
 }

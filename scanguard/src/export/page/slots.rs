@@ -1,5 +1,5 @@
-//! Places of browsers that look. There are so many; when all are taken, who has sat longest makes room: else eight connections that
-//! anybody can make would keep the operator out for ever.
+//! Slots for connected browsers. Their number is limited. If all are taken, the oldest browser loses its slot:
+//! otherwise eight connections, which anybody can open, would keep the operator out for ever.
 
 use std::{
     collections::VecDeque,
@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use super::metrics::PageMetrics;
 
-/// The places.
-pub(super) struct Seats {
+/// The slots.
+pub(super) struct Slots {
     room: usize,
     metrics: Arc<PageMetrics>,
     taken: Mutex<Taken>,
@@ -19,20 +19,20 @@ pub(super) struct Seats {
 
 #[derive(Default)]
 struct Taken {
-    /// Who came first is first: its number, and what is dropped to have it go.
+    /// The oldest first: its number, and the sender whose drop ends it.
     by_age: VecDeque<(u64, oneshot::Sender<()>)>,
     next: u64,
 }
 
-/// A place, free again when this is dropped.
-pub(super) struct Seat {
+/// A slot. Dropping it frees it.
+pub(super) struct Slot {
     number: u64,
-    seats: Arc<Seats>,
+    slots: Arc<Slots>,
     displaced: oneshot::Receiver<()>,
 }
 
-impl Seats {
-    /// So many.
+impl Slots {
+    /// This many slots.
     pub(super) fn new(room: u32, metrics: Arc<PageMetrics>) -> Arc<Self> {
         Arc::new(Self { room: room as usize, metrics, taken: Mutex::default() })
     }
@@ -41,8 +41,8 @@ impl Seats {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives one, if need be that of who has sat longest.
-    pub(super) fn take(self: &Arc<Self>) -> Seat {
+    /// Takes a slot. If none is free, the oldest browser loses its slot.
+    pub(super) fn take(self: &Arc<Self>) -> Slot {
         let (keep, displaced) = oneshot::channel();
         let mut taken = self.taken();
         if taken.by_age.len() >= self.room {
@@ -53,23 +53,23 @@ impl Seats {
         taken.next += 1;
         taken.by_age.push_back((number, keep));
         self.metrics.clients.set(i64::try_from(taken.by_age.len()).unwrap_or(i64::MAX));
-        Seat { number, seats: Arc::clone(self), displaced }
+        Slot { number, slots: Arc::clone(self), displaced }
     }
 }
 
-impl Seat {
-    /// Waits until somebody else has it.
+impl Slot {
+    /// Waits until another browser gets this slot.
     pub(super) async fn lost(&mut self) {
-        // Nothing is ever sent: what keeps it open is dropped.
+        // No value is ever sent: the slot is lost when the sender is dropped.
         let _ = (&mut self.displaced).await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.seats.taken();
+        let mut taken = self.slots.taken();
         taken.by_age.retain(|(number, _)| *number != self.number);
-        self.seats.metrics.clients.set(i64::try_from(taken.by_age.len()).unwrap_or(i64::MAX));
+        self.slots.metrics.clients.set(i64::try_from(taken.by_age.len()).unwrap_or(i64::MAX));
     }
 }
 
@@ -83,17 +83,17 @@ mod tests {
     #[test]
     fn who_has_sat_longest_makes_room_and_who_leaves_does_too() {
         let metrics = Arc::new(PageMetrics::new(&Register::default()).unwrap());
-        let seats = Seats::new(2, Arc::clone(&metrics));
-        let (mut first, second) = (seats.take(), seats.take());
+        let slots = Slots::new(2, Arc::clone(&metrics));
+        let (mut first, second) = (slots.take(), slots.take());
         assert!(first.lost().now_or_never().is_none());
-        let mut third = seats.take();
+        let mut third = slots.take();
         assert!(first.lost().now_or_never().is_some(), "the oldest goes");
         assert_eq!(metrics.clients.get(), 2);
-        // The displaced one has no place to give back.
+        // The displaced one has no slot to give back.
         drop(first);
         assert_eq!(metrics.clients.get(), 2);
         drop(second);
-        let _fourth = seats.take();
+        let _fourth = slots.take();
         assert!(third.lost().now_or_never().is_none(), "there was room");
         assert_eq!((metrics.clients.get(), metrics.displaced_so_far()), (2, 1));
     }

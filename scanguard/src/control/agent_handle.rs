@@ -1,4 +1,4 @@
-//! Where questions and orders are put to the agent's main task, by whoever serves people: the control socket, the page.
+//! A handle to the agent's main task. The control socket and the page use it to put questions and orders.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::{
 
 use super::{Answer, Ask, Request, peer::Peer};
 
-/// How long the main task may take.
+/// How long the main task may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Hands questions on, and gives the answers.
+/// Sends questions to the main task and returns its answers.
 #[derive(Clone, Debug)]
-pub struct Desk(mpsc::Sender<Request>);
+pub struct AgentHandle(mpsc::Sender<Request>);
 
 /// There is no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -27,8 +27,8 @@ pub enum NoAnswer {
     Late,
 }
 
-impl Desk {
-    /// One at the way to the main task.
+impl AgentHandle {
+    /// A handle that sends to this channel.
     pub fn new(requests: mpsc::Sender<Request>) -> Self {
         Self(requests)
     }
@@ -36,7 +36,7 @@ impl Desk {
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// None came.
+    /// No answer came.
     pub async fn ask(&self, peer: Peer, ask: Ask) -> Result<Answer, NoAnswer> {
         let (answer, answered) = oneshot::channel();
         let handed_on = async {

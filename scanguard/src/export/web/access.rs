@@ -1,4 +1,4 @@
-//! The door of the metrics listener: what is in force of the configuration, at each connection and each request.
+//! Access to the metrics listener: applies the current configuration to each connection and each request.
 
 use std::{
     io::{Error, Result},
@@ -25,28 +25,28 @@ use crate::http_server::metrics::{ListenerMetrics, Unauthorized};
 const HANDSHAKE: u8 = 0x16;
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
     this is an https address, and the request was plain http\n";
-/// Of a plain request it is read so much at most.
+/// Most bytes read of a plain request.
 const MAX_REQUEST: u64 = 64 * 1024;
 
-/// With TLS or without.
+/// A connection, with TLS or without.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
-/// What is in force, and who has been let in by it.
-pub struct Door {
+/// The current configuration, and the users that it has admitted.
+pub struct Access {
     in_force: RwLock<Arc<WebConfig>>,
     comparer: Comparer,
     metrics: ListenerMetrics,
 }
 
-impl Door {
-    /// One by a configuration.
+impl Access {
+    /// Access by this configuration.
     pub fn new(config: WebConfig, metrics: ListenerMetrics) -> Self {
         Self { in_force: RwLock::new(Arc::new(config)), comparer: Comparer::new(), metrics }
     }
 
-    /// Takes another configuration: its certificates for connections to come, its users for requests to come.
+    /// Replaces the configuration. New connections use its certificates, new requests its users.
     pub fn set(&self, config: WebConfig) {
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.comparer.forget();
@@ -56,14 +56,15 @@ impl Door {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a connection speaks HTTP over, once its handshake is done, and what its requests are looked at by.
+    /// Accepts a connection: does its TLS handshake, and returns the stream for HTTP with the data to check its
+    /// requests.
     ///
     /// # Errors
-    /// It did not come to that.
+    /// The handshake failed.
     pub(crate) async fn open(self: &Arc<Self>, stream: TcpStream) -> Result<(Pin<Box<dyn Stream>>, Visit)> {
         let begun_by = self.in_force();
         let tls = begun_by.tls.as_ref().map(Tls::config);
-        let visit = Visit { door: Arc::clone(self), begun_by };
+        let visit = Visit { access: Arc::clone(self), begun_by };
         let Some(config) = tls else {
             return Ok((Box::pin(stream), visit));
         };
@@ -75,33 +76,33 @@ impl Door {
     }
 }
 
-/// A connection, and by which configuration it was opened.
+/// A connection, with the configuration that was in force when it was opened.
 #[derive(Clone)]
 pub(crate) struct Visit {
-    door: Arc<Door>,
+    access: Arc<Access>,
     begun_by: Arc<WebConfig>,
 }
 
-/// A browser at http://HOST:9823/ is told what is wrong.
+/// Tells a browser at http://HOST:9823/ what is wrong.
 async fn refuse_plain(mut stream: TcpStream) -> Error {
     let told = async {
         stream.write_all(PLAIN).await?;
         stream.shutdown().await?;
-        // What is not read when a connection is closed takes the answer with it.
+        // If unread data remains when a connection is closed, the client never gets the answer.
         io::copy(&mut stream.take(MAX_REQUEST), &mut io::sink()).await
     };
     told.await.err().unwrap_or_else(|| Error::other("plain HTTP where TLS is wanted"))
 }
 
-/// Lets only users pass, where there are any. A connection that was opened by another configuration than is in force now
-/// has this answer and no other: whoever asks often enough would else stay for ever with an old certificate.
+/// Admits only users, if any are configured. A connection that was opened under an older configuration gets one
+/// answer and is closed: otherwise a client with frequent requests could stay for ever with an old certificate.
 pub(crate) async fn guard(State(visit): State<Visit>, request: Request, next: Next) -> Response {
-    let Visit { door, begun_by } = visit;
-    let config = door.in_force();
-    let mut response = match door.comparer.check(&config.users, request.headers()).await {
+    let Visit { access, begun_by } = visit;
+    let config = access.in_force();
+    let mut response = match access.comparer.check(&config.users, request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(why) => {
-            door.metrics.unauthorized(why);
+            access.metrics.unauthorized(why);
             tracing::debug!("{} {}: {}", request.method(), request.uri().path(), why.label());
             refusal(why)
         }
