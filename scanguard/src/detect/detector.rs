@@ -152,7 +152,7 @@ impl Detector {
             if too_soon || !rule.concerns(&delta.activity) {
                 continue;
             }
-            let since = self.tracker.told(rule.name(), &address);
+            let since = self.tracker.reported(rule.name(), &address);
             let geo = self.tracker.geo();
             let source = Source { address, history, delta, at: now.at, since, listed, geo };
             if let Some(mut evidence) = rule.evaluate(&source) {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use scanguard_common::address::Address;
 
-use super::{Confidence, Evidence, Rule, geo::Geo, settings::Settings, told::Told};
+use super::{Confidence, Evidence, Rule, geo::Geo, reported::Reported, settings::Settings};
 pub use super::{
     finding::{Content, Event, EventKind, Finding, MAX_TARGETS, Spoofable, Target},
     grounds::{Grounds, Match, Sources},
@@ -22,7 +22,7 @@ pub struct Tracker {
     /// By source. Several of one source are rules of which none covers another.
     open: HashMap<Address, Vec<Finding>>,
     count: usize,
-    told: Told,
+    reported: Reported,
     opened: u64,
     refused: u64,
     suppressed: u64,
@@ -31,13 +31,13 @@ pub struct Tracker {
 impl Tracker {
     /// None open.
     pub fn new(settings: Settings) -> Self {
-        let told = Told::new(settings.max_open as usize);
+        let reported = Reported::new(settings.max_open as usize);
         Self {
             settings,
             geo: Geo::default(),
             open: HashMap::new(),
             count: 0,
-            told,
+            reported,
             opened: 0,
             refused: 0,
             suppressed: 0,
@@ -80,8 +80,8 @@ impl Tracker {
     }
 
     /// Until when what a source did is part of findings of this rule, or of one that covers it, that are over.
-    pub fn told(&self, rule: &str, address: &Address) -> Duration {
-        self.told.until(rule, address)
+    pub fn reported(&self, rule: &str, address: &Address) -> Duration {
+        self.reported.until(rule, address)
     }
 
     /// What these sources did until then is no ground for a ban any more, nor evidence for a rule; their findings go on.
@@ -95,8 +95,8 @@ impl Tracker {
             }
         }
         match who {
-            Some(_) => settled.iter().for_each(|address| self.told.settle(*address, at)),
-            None => self.told.settle_all(at),
+            Some(_) => settled.iter().for_each(|address| self.reported.settle(*address, at)),
+            None => self.reported.settle_all(at),
         }
         settled
     }
@@ -269,7 +269,7 @@ impl Tracker {
             if let Some(heard) = visitors.of(&finding.source, finding.proof()) {
                 finding.refresh(heard);
             }
-            self.told.add(finding.source, finding.rule, finding.covers, finding.active);
+            self.reported.add(finding.source, finding.rule, finding.covers, finding.active);
             tell(Event { time: now.wall, kind: EventKind::Closed, finding });
         }
     }

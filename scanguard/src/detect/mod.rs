@@ -15,11 +15,11 @@ pub mod geo;
 mod grounds;
 pub mod metrics;
 pub mod missed;
+mod reported;
 mod rule;
 pub mod rules;
 pub mod settings;
 mod severity;
-mod told;
 
 pub use self::{
     detector::Detector,

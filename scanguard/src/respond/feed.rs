@@ -8,8 +8,8 @@ use scanguard_common::abi;
 
 use super::{
     Mode, ModeState,
-    card::{Card, KernelBan},
     cause::Cause,
+    enforcer::{Enforcer, KernelBan},
     policy::{self, Circumstances, Decision},
     settings::KnownBad,
 };
@@ -121,10 +121,10 @@ impl FeedBans {
         &mut self,
         feeds: &Feeds,
         given: Circumstances<'_>,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<Taken, SensorError> {
         let (wanted, taken) = wanted(feeds, given);
-        match self.tell(wanted, given, card) {
+        match self.tell(wanted, given, enforcer) {
             Ok(()) => {
                 self.retry = None;
                 Ok(taken)
@@ -141,20 +141,20 @@ impl FeedBans {
         &mut self,
         wanted: BTreeMap<IpNet, String>,
         given: Circumstances<'_>,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
-        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.book.banned(**net).is_none();
-        card.unban(Extent::Full, &mut self.nets.keys().filter(is_gone).copied())?;
+        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.ban_table.banned(**net).is_none();
+        enforcer.unban(Extent::Full, &mut self.nets.keys().filter(is_gone).copied())?;
         let old = std::mem::replace(&mut self.nets, wanted);
         match self.written.take().filter(|written| written.holds(given)) {
             // What the kernel has is not written again: there may be a hundred thousand.
             Some(written) => {
                 let new = |ban: &KernelBan| !old.contains_key(&ban.net);
-                card.ban(Extent::Full, &mut self.kernel_bans(given).filter(new))?;
+                enforcer.ban(Extent::Full, &mut self.kernel_bans(given).filter(new))?;
                 self.written = Some(written);
             }
             None => {
-                card.ban(Extent::Full, &mut self.kernel_bans(given))?;
+                enforcer.ban(Extent::Full, &mut self.kernel_bans(given))?;
                 self.written = Some(Written::by(given));
             }
         }
@@ -163,7 +163,7 @@ impl FeedBans {
 
     /// Those that the book does not ban itself.
     fn kernel_bans<'a>(&'a self, given: Circumstances<'a>) -> impl Iterator<Item = KernelBan> + 'a {
-        let nets = self.nets.keys().filter(move |net| given.book.banned(**net).is_none());
+        let nets = self.nets.keys().filter(move |net| given.ban_table.banned(**net).is_none());
         nets.map(move |net| kernel_ban(*net, &given.mode, given.now))
     }
 
@@ -192,7 +192,7 @@ impl Places {
     /// Those that the book cannot come to need: it may have more than `max_bans` where that was lowered, and for a moment one
     /// more, since a ban that takes another's place is made first.
     fn beside_the_book(given: Circumstances<'_>) -> Self {
-        let of_the_book = given.book.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
+        let of_the_book = given.ban_table.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
         let beside = |places: u32| (places as usize).saturating_sub(of_the_book);
         Self { single: beside(abi::DEFAULT_MAX_BANS), networks: beside(abi::MAX_BANNED_NETWORKS) }
     }

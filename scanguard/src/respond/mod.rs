@@ -3,24 +3,24 @@
 //! ```text
 //! finding, feed, order, CrowdSec -> policy (pure) -> book -> card (the kernel's maps)
 //! ```
-//! [`policy`] decides and says why; [`book`] remembers who is banned; [`responder`] alone has an effect, through the
-//! small trait [`card::Card`]. Time is passed in.
+//! [`policy`] decides and says why; [`ban_table`] remembers who is banned; [`responder`] alone has an effect, through the
+//! small trait [`enforcer::Enforcer`]. Time is passed in.
 
 mod adopt;
 pub mod allow;
-pub mod book;
+pub mod ban_table;
 pub mod breaker;
-pub mod card;
 pub mod cause;
 pub mod decided;
+pub mod enforcer;
 pub mod feed;
-pub mod keeper;
-#[cfg(test)]
-mod laws;
+pub mod host_discovery;
 pub mod metrics;
 mod mode;
 pub mod orders;
 pub mod policy;
+#[cfg(test)]
+mod policy_properties;
 pub mod questions;
 pub mod refusal;
 pub mod report;
@@ -30,7 +30,7 @@ pub mod sockets;
 pub mod ssh;
 mod ssh_servers;
 pub mod state;
-pub mod surroundings;
+pub mod state_writer;
 #[cfg(test)]
 mod testing;
 

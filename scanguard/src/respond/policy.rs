@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::{
     LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
     allow::AllowList,
-    book::{Ban, Book},
+    ban_table::{Ban, BanTable},
     breaker::Breaker,
     cause::{Cause, Origin},
     refusal::Refusal,
@@ -41,7 +41,7 @@ pub struct Circumstances<'a> {
     /// Who is never banned.
     pub allowed: &'a AllowList,
     /// Who is banned.
-    pub book: &'a Book,
+    pub ban_table: &'a BanTable,
     /// How many were banned lately.
     pub breaker: &'a Breaker,
     /// When.
@@ -73,7 +73,7 @@ pub struct Sentence {
     pub extent: Extent,
     /// For how long; none: until it is taken back.
     pub lasts: Option<Duration>,
-    /// See [`super::book::Ban::level`].
+    /// See [`super::ban_table::Ban::level`].
     pub level: u32,
     /// It drops nothing, whatever the mode becomes.
     pub dry: bool,
@@ -164,7 +164,8 @@ pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<HoldTerms> {
 }
 
 fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decision, Refusal> {
-    let Circumstances { settings, mode: ModeState { mode, .. }, allowed, book, breaker, now, .. } = given;
+    let Circumstances { settings, mode: ModeState { mode, .. }, allowed, ban_table, breaker, now, .. } =
+        given;
     check(net, allowed)?;
     let sentence = match cause {
         Cause::Rule { rule, confidence, spoofable, had_connections, has_grounds, reason, .. } => {
@@ -172,7 +173,7 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
                 return Err(Refusal::Observing);
             }
             let extent = qualify(rule, *confidence, *spoofable, *had_connections, settings)?;
-            if let Some(ban) = book.covering(net).filter(|ban| stands(ban, extent, settings, now)) {
+            if let Some(ban) = ban_table.covering(net).filter(|ban| stands(ban, extent, settings, now)) {
                 return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
             }
             if !has_grounds {
@@ -184,7 +185,8 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
                     if breaker.is_full(now.at, settings.max_per_minute) {
                         return Err(Refusal::Breaker { max: settings.max_per_minute });
                     }
-                    let before = book.before(net).and_then(|past| past.level(settings.forgive, now.wall));
+                    let before =
+                        ban_table.before(net).and_then(|past| past.level(settings.forgive, now.wall));
                     let level = before.map_or(0, |level| level.saturating_add(1));
                     (level, nth(level))
                 }
@@ -212,13 +214,13 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
         }
         Cause::Crowdsec { decision, scenario, lasts } => {
             let lasts = checked(*lasts)?;
-            match book.banned(net) {
+            match ban_table.banned(net) {
                 Some(ban) if outweighs(ban, *decision, lasts, now) => {
                     return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
                 }
                 Some(_) => {}
                 // Lists of others are long: nobody who was banned here goes to make room for them.
-                None if book.len(Extent::Full) >= settings.max_bans as usize => {
+                None if ban_table.len(Extent::Full) >= settings.max_bans as usize => {
                     return Err(Refusal::Full { max: settings.max_bans, extent: Extent::Full });
                 }
                 None => {}
@@ -248,11 +250,11 @@ fn room(net: IpNet, extent: Extent, given: Circumstances<'_>) -> Result<Option<I
         Extent::Full => given.settings.max_bans,
         Extent::Shield => given.settings.max_shields,
     };
-    let is_there = given.book.get(net).is_some_and(|ban| ban.extent == extent);
-    if is_there || given.book.len(extent) < max as usize {
+    let is_there = given.ban_table.get(net).is_some_and(|ban| ban.extent == extent);
+    if is_there || given.ban_table.len(extent) < max as usize {
         return Ok(None);
     }
-    given.book.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
+    given.ban_table.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
 }
 
 /// Whether a ban goes before what CrowdSec decided: it was ordered here, or it lasts longer, or is the same decision.

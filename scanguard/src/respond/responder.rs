@@ -13,10 +13,10 @@ use super::{
     LONGEST_BAN, Mode, ModeCause, ModeState,
     adopt::{self, Terms},
     allow::{AllowList, MAX_ALLOWED_BY_HAND, Why, around},
-    book::{Ban, Book, Past},
+    ban_table::{Ban, BanTable, Past},
     breaker::Breaker,
-    card::{Card, KernelBan},
     cause::Cause,
+    enforcer::{Enforcer, KernelBan},
     feed::{FeedBans, Taken},
     policy::{self, Circumstances, Decision, Sentence},
     refusal::Refusal,
@@ -61,7 +61,7 @@ pub struct Responder {
     /// Bits of an IPv6 source that are kept.
     pub(super) ipv6_prefix: u8,
     pub(super) mode: ModeState,
-    pub(super) book: Book,
+    pub(super) ban_table: BanTable,
     pub(super) by_hand: BTreeSet<IpNet>,
     found: Found,
     ssh: SshPeers,
@@ -103,7 +103,7 @@ impl Responder {
             settings,
             ipv6_prefix,
             mode,
-            book: Book::default(),
+            ban_table: BanTable::default(),
             by_hand: BTreeSet::new(),
             found: Found::default(),
             ssh: SshPeers::default(),
@@ -136,7 +136,7 @@ impl Responder {
 
     /// How many bans there are, without those of feeds.
     pub fn bans_held(&self) -> usize {
-        self.book.len(Extent::Full)
+        self.ban_table.len(Extent::Full)
     }
 
     /// The source that an address counts for.
@@ -165,7 +165,7 @@ impl Responder {
         let most = self.settings.max_bans as usize;
         for SavedPast { net, level, ended, dry } in state.past.into_iter().take(most) {
             // What lies ahead was written by a clock that was wrong.
-            self.book.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
+            self.ban_table.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
         }
         // One that lies ahead is of a clock that was wrong: how long ago that was nobody knows, but not how much was left.
         let since_then = now.wall.max(state.saved);
@@ -176,7 +176,7 @@ impl Responder {
                 Extent::Full => (most, true),
                 Extent::Shield => (self.settings.max_shields as usize, is_source),
             };
-            if !fits || self.book.len(extent) >= most {
+            if !fits || self.ban_table.len(extent) >= most {
                 continue;
             }
             let left =
@@ -184,7 +184,7 @@ impl Responder {
             // One that ended meanwhile is taken out, and remembered, as any other.
             let ends = left.map(|left| now.at.saturating_add(left.min(LONGEST_BAN)));
             let since = since.min(now.wall);
-            self.book.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
+            self.ban_table.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
         }
         self.by_hand.extend(state.allowed.iter().take(MAX_ALLOWED_BY_HAND).map(IpNet::trunc));
     }
@@ -199,7 +199,7 @@ impl Responder {
         };
         let mut state = State::new(now.wall, mode);
         state.bans = self
-            .book
+            .ban_table
             .bans()
             .map(|ban| SavedBan {
                 net: ban.net,
@@ -214,7 +214,7 @@ impl Responder {
                 dry: ban.dry,
             })
             .collect();
-        let past = self.book.past();
+        let past = self.ban_table.past();
         state.past = past
             .map(|(net, past)| SavedPast { net, level: past.level, ended: past.ended, dry: past.dry })
             .collect();
@@ -240,14 +240,14 @@ impl Responder {
     /// Shields changed, and nothing else.
     fn shields_changed(&mut self) {
         self.shields_unsaved = true;
-        self.metrics.shields(self.book.len(Extent::Shield));
+        self.metrics.shields(self.ban_table.len(Extent::Shield));
     }
 
     pub(super) fn changed(&mut self) {
         self.dirty = true;
-        let bans = || self.book.bans().filter(|ban| ban.extent == Extent::Full);
+        let bans = || self.ban_table.bans().filter(|ban| ban.extent == Extent::Full);
         let count = |label| bans().filter(|ban| ban.origin.label() == label).count();
-        self.metrics.shields(self.book.len(Extent::Shield));
+        self.metrics.shields(self.ban_table.len(Extent::Shield));
         self.metrics.bans(&[
             ("rule", count("rule")),
             ("hand", count("hand")),
@@ -265,7 +265,7 @@ impl Responder {
             settings: &self.settings,
             mode: self.mode,
             allowed: &self.allowed,
-            book: &self.book,
+            ban_table: &self.ban_table,
             breaker: &self.breaker,
             now,
             salt: &self.salt,
@@ -276,58 +276,58 @@ impl Responder {
     ///
     /// # Errors
     /// The gate could not be set; without that there are no bans.
-    pub fn enter(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+    pub fn enter(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
         if self.mode.mode == Mode::Enforce {
-            self.book.remove_dry();
+            self.ban_table.remove_dry();
         }
         let is_bereft = std::mem::take(&mut self.bereft);
         for extent in Extent::ALL {
-            let mut strays = card.banned(extent);
+            let mut strays = enforcer.banned(extent);
             strays.retain(|net| match extent {
                 // Feeds are banned beside the book.
-                Extent::Full => self.book.banned(*net).is_none() && self.feeds.get(*net).is_none(),
-                Extent::Shield => self.book.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
+                Extent::Full => self.ban_table.banned(*net).is_none() && self.feeds.get(*net).is_none(),
+                Extent::Shield => self.ban_table.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
             });
             if is_bereft {
                 let terms = Terms { settings: &self.settings, mode: self.mode.mode, allowed: &self.allowed };
-                adopt::bans(&mut self.book, terms, extent, &mut strays, now, card);
+                adopt::bans(&mut self.ban_table, terms, extent, &mut strays, now, enforcer);
             }
             if !strays.is_empty() {
                 let (count, what) = (strays.len(), extent.label());
                 tracing::info!("{count} {what}s in the kernel that are not to be there are lifted");
             }
-            card.unban(extent, &mut strays.into_iter())?;
+            enforcer.unban(extent, &mut strays.into_iter())?;
         }
-        self.write_all(now, card);
-        self.ban_listed(now, card);
-        card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
-        self.arm(now, card);
+        self.write_all(now, enforcer);
+        self.ban_listed(now, enforcer);
+        enforcer.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
+        self.arm(now, enforcer);
         tracing::info!(
             "mode {}, {}; {} bans, {} shields",
             self.mode.mode,
             self.mode.cause,
-            self.book.len(Extent::Full),
-            self.book.len(Extent::Shield)
+            self.ban_table.len(Extent::Full),
+            self.ban_table.len(Extent::Shield)
         );
         self.changed();
         Ok(())
     }
 
     /// Takes whom this host cannot do without. Bans that overlap with them stay, but the kernel spares them.
-    pub fn surround(&mut self, found: Found, now: Now, card: &mut dyn Card) {
+    pub fn surround(&mut self, found: Found, now: Now, enforcer: &mut dyn Enforcer) {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
         if self.bereft {
             let known = self.allow_list();
-            adopt::allowed(&mut self.by_hand, &known, card);
+            adopt::allowed(&mut self.by_hand, &known, enforcer);
         }
-        self.allow_as_known(now, card);
+        self.allow_as_known(now, enforcer);
     }
 
     /// As [`Self::allow`], where nobody waits to hear what came of it.
-    fn allow_as_known(&mut self, now: Now, card: &mut dyn Card) {
+    fn allow_as_known(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let before = self.untold.clone();
-        match self.allow(now, card) {
+        match self.allow(now, enforcer) {
             Ok(()) if before.is_some() => tracing::info!("the kernel took who is never banned"),
             Err(error) if self.untold != before => {
                 tracing::error!("the kernel did not take all who are never banned, trying on: {error}");
@@ -340,7 +340,7 @@ impl Responder {
     ///
     /// # Errors
     /// The kernel did not take all of it. The policy goes by it all the same, and the next call tries again.
-    pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+    pub(super) fn allow(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
         let allowed = self.allow_list();
         if allowed == self.allowed && self.untold.is_none() {
             return Ok(());
@@ -349,11 +349,11 @@ impl Responder {
         if allowed.len() > most {
             tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
         }
-        let told = card.set_allowed(&allowed.nets(most));
+        let told = enforcer.set_allowed(&allowed.nets(most));
         self.untold = told.as_ref().err().map(ToString::to_string);
         if allowed != self.allowed {
             self.allowed = allowed;
-            self.ban_listed(now, card);
+            self.ban_listed(now, enforcer);
             self.changed();
         }
         told
@@ -374,16 +374,16 @@ impl Responder {
     }
 
     /// Takes the networks on feeds.
-    pub fn set_feeds(&mut self, feeds: &Feeds, now: Now, card: &mut dyn Card) {
+    pub fn set_feeds(&mut self, feeds: &Feeds, now: Now, enforcer: &mut dyn Enforcer) {
         self.listed = feeds.clone();
-        self.ban_listed(now, card);
+        self.ban_listed(now, enforcer);
         self.changed();
     }
 
-    pub(super) fn ban_listed(&mut self, now: Now, card: &mut dyn Card) {
-        let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
-        let given = Circumstances { settings, mode: *mode, allowed, book, breaker, now, salt };
-        match self.feeds.set(&self.listed, given, card) {
+    pub(super) fn ban_listed(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
+        let Self { settings, mode, allowed, ban_table, breaker, salt, .. } = self;
+        let given = Circumstances { settings, mode: *mode, allowed, ban_table, breaker, now, salt };
+        match self.feeds.set(&self.listed, given, enforcer) {
             Ok(taken) => {
                 if taken.left_out > 0 && taken != self.feeds_taken {
                     tracing::warn!("{} networks on feeds are not banned: there is no room", taken.left_out);
@@ -396,27 +396,27 @@ impl Responder {
     }
 
     /// Takes what is so plain that rules match on it.
-    pub fn set_plain(&mut self, plain: Vec<Plain>, now: Now, card: &mut dyn Card) {
+    pub fn set_plain(&mut self, plain: Vec<Plain>, now: Now, enforcer: &mut dyn Enforcer) {
         self.plain = plain;
-        self.arm(now, card);
+        self.arm(now, enforcer);
     }
 
     /// Tells the kernel whom it may hold, where that has changed.
-    fn arm(&mut self, now: Now, card: &mut dyn Card) {
+    fn arm(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let reflex = policy::reflex(&self.plain, self.given(now));
         if reflex == self.reflex {
             return;
         }
-        match card.set_hold(reflex) {
+        match enforcer.set_hold(reflex) {
             Ok(()) => self.reflex = reflex,
             Err(error) => tracing::error!("the kernel was not told whom to hold: {error}"),
         }
     }
 
     /// What came of a finding that is new or changed.
-    pub fn consider(&mut self, finding: &Finding, now: Now, card: &mut dyn Card) {
+    pub fn consider(&mut self, finding: &Finding, now: Now, enforcer: &mut dyn Enforcer) {
         for (net, cause) in self.causes(finding) {
-            match self.make(net, &cause, now, card) {
+            match self.make(net, &cause, now, enforcer) {
                 Decision::Refused(refusal) => {
                     self.metrics.refused(&refusal);
                     tracing::debug!(id = finding.id, "{} is not banned: {refusal}", cidr::name(net));
@@ -432,13 +432,13 @@ impl Responder {
         &mut self,
         findings: &mut dyn Iterator<Item = &Finding>,
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) {
         if self.mode.mode == Mode::Observe {
             return;
         }
         for (net, cause) in findings.flat_map(|finding| self.causes(finding)).collect::<Vec<_>>() {
-            self.make(net, &cause, now, card);
+            self.make(net, &cause, now, enforcer);
         }
     }
 
@@ -463,10 +463,10 @@ impl Responder {
     }
 
     /// Judges, and makes the ban or shield if that is the decision.
-    pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, card: &mut dyn Card) -> Decision {
+    pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, enforcer: &mut dyn Enforcer) -> Decision {
         let decision = policy::judge(net, cause, self.given(now));
         match &decision {
-            Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, card) {
+            Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, enforcer) {
                 Ok(()) => decision,
                 Err(error) => {
                     tracing::error!("{} could not be banned: {error}", cidr::name(net));
@@ -474,7 +474,7 @@ impl Responder {
                 }
             },
             Decision::Refused(Refusal::Breaker { max }) => {
-                self.trip(*max, now, card);
+                self.trip(*max, now, enforcer);
                 decision
             }
             Decision::Stands { .. } | Decision::Refused(_) => decision,
@@ -487,28 +487,28 @@ impl Responder {
         cause: &Cause,
         sentence: &Sentence,
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
         let Sentence { extent, evicts, reason, .. } = sentence;
         let ban = ban(net, cause, sentence, now);
-        card.ban(*extent, &mut std::iter::once(self.kernel_ban(&ban, now)))?;
+        enforcer.ban(*extent, &mut std::iter::once(self.kernel_ban(&ban, now)))?;
         if let Some(evicted) = evicts {
-            self.evict(*extent, *evicted, now, card);
+            self.evict(*extent, *evicted, now, enforcer);
         }
         let (mode, by, name) = (self.mode.mode, ban.origin.label(), cidr::name(net));
         match extent {
             Extent::Full => {
                 if let Cause::Rule { .. } = cause {
                     self.breaker.made(now.at, self.settings.max_per_minute);
-                    self.arm(now, card);
+                    self.arm(now, enforcer);
                 }
                 self.metrics.banned(&ban.origin);
                 tracing::info!(%mode, by, "ban of {name}: {reason}");
-                self.enter_in_book(ban, card);
+                self.enter_in_table(ban, enforcer);
                 self.changed();
             }
             Extent::Shield => {
-                if self.enter_in_book(ban, card).is_none() {
+                if self.enter_in_table(ban, enforcer).is_none() {
                     self.metrics.shielded();
                 }
                 // Whoever forges addresses makes thousands.
@@ -521,12 +521,12 @@ impl Responder {
 
     /// Puts a ban or shield that the kernel has into the book. The shield that a ban takes the place of ends. Gives what was
     /// there before.
-    pub(super) fn enter_in_book(&mut self, ban: Ban, card: &mut dyn Card) -> Option<Ban> {
+    pub(super) fn enter_in_table(&mut self, ban: Ban, enforcer: &mut dyn Enforcer) -> Option<Ban> {
         let (net, extent) = (ban.net, ban.extent);
-        let before = self.book.insert(ban);
+        let before = self.ban_table.insert(ban);
         if let Some(Ban { extent: Extent::Shield, .. }) = before
             && extent == Extent::Full
-            && let Err(error) = card.unban(Extent::Shield, &mut std::iter::once(net))
+            && let Err(error) = enforcer.unban(Extent::Shield, &mut std::iter::once(net))
         {
             // It drops nothing that the ban does not, and ends by itself.
             tracing::warn!("the shield from {} stays beside its ban: {error}", cidr::name(net));
@@ -535,16 +535,16 @@ impl Responder {
     }
 
     /// Gives a ban or shield up for one that was made.
-    fn evict(&mut self, extent: Extent, net: IpNet, now: Now, card: &mut dyn Card) {
+    fn evict(&mut self, extent: Extent, net: IpNet, now: Now, enforcer: &mut dyn Enforcer) {
         let name = cidr::name(net);
-        match (self.lift(&[(net, extent)], now, card), extent) {
+        match (self.lift(&[(net, extent)], now, enforcer), extent) {
             (Ok(()), Extent::Full) => {
-                self.book.remove(net);
+                self.ban_table.remove(net);
                 self.metrics.evicted();
                 tracing::warn!("{name} is banned no more: there is no room (response.max_bans)");
             }
             (Ok(()), Extent::Shield) => {
-                self.book.remove(net);
+                self.ban_table.remove(net);
                 self.metrics.shield_evicted();
                 tracing::debug!("{name} is shielded from no more: there is no room (response.max_shields)");
             }
@@ -563,11 +563,11 @@ impl Responder {
     }
 
     /// Tells the kernel of all bans and shields anew.
-    pub(super) fn write_all(&mut self, now: Now, card: &mut dyn Card) {
+    pub(super) fn write_all(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         for extent in Extent::ALL {
-            let bans = self.book.bans().filter(|ban| ban.extent == extent);
+            let bans = self.ban_table.bans().filter(|ban| ban.extent == extent);
             let bans: Vec<_> = bans.map(|ban| self.kernel_ban(ban, now)).collect();
-            if let Err(error) = card.ban(extent, &mut bans.into_iter()) {
+            if let Err(error) = enforcer.ban(extent, &mut bans.into_iter()) {
                 tracing::error!("the kernel did not take all {}s: {error}", extent.label());
             }
         }
@@ -581,16 +581,16 @@ impl Responder {
         &self,
         ended: &[(IpNet, Extent)],
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
         let of = |wanted| ended.iter().filter(move |(_, extent)| *extent == wanted).map(|(net, _)| *net);
         let listed = |net: &IpNet| self.feeds.kernel(*net, &self.mode, now);
-        card.unban(Extent::Full, &mut of(Extent::Full).filter(|net| listed(net).is_none()))?;
-        card.ban(Extent::Full, &mut of(Extent::Full).filter_map(|net| listed(&net)))?;
-        card.unban(Extent::Shield, &mut of(Extent::Shield))
+        enforcer.unban(Extent::Full, &mut of(Extent::Full).filter(|net| listed(net).is_none()))?;
+        enforcer.ban(Extent::Full, &mut of(Extent::Full).filter_map(|net| listed(&net)))?;
+        enforcer.unban(Extent::Shield, &mut of(Extent::Shield))
     }
 
-    fn trip(&mut self, max: u32, now: Now, card: &mut dyn Card) {
+    fn trip(&mut self, max: u32, now: Now, enforcer: &mut dyn Enforcer) {
         let is_news = self.breaker.trip();
         // Where it is none, and the mode is still enforce, falling back failed: it is tried again.
         if !is_news && self.mode.mode != Mode::Enforce {
@@ -609,7 +609,7 @@ impl Responder {
             "more than {max} bans within one minute (response.max_per_minute): falling back to dry-run, nothing is \
              dropped; look at `scanguard bans`, then `scanguard enforce`"
         );
-        if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::CircuitBreaker, None, now, card) {
+        if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::CircuitBreaker, None, now, enforcer) {
             tracing::error!("the mode could not be changed: {error}");
         }
     }
@@ -624,13 +624,13 @@ impl Responder {
         cause: ModeCause,
         confirm: Option<Duration>,
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
         let before = self.mode;
         let drop_all = self.settings.drop == Drop::All;
         // Who is to be dropped no more must not wait; who is to be dropped anew can.
         if mode != Mode::Enforce {
-            card.set_gate(mode.gate(), drop_all)?;
+            enforcer.set_gate(mode.gate(), drop_all)?;
         }
         self.mode = ModeState {
             mode,
@@ -641,20 +641,20 @@ impl Responder {
         };
         if mode == Mode::Enforce {
             self.let_go = LetGo::Everybody;
-            let dry: Vec<_> = self.book.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();
-            if let Err(error) = self.lift(&dry, now, card) {
+            let dry: Vec<_> = self.ban_table.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();
+            if let Err(error) = self.lift(&dry, now, enforcer) {
                 tracing::warn!("bans that were made in dry-run could not be lifted: {error}");
             }
         }
-        self.write_all(now, card);
+        self.write_all(now, enforcer);
         if mode == Mode::Enforce
-            && let Err(error) = card.set_gate(mode.gate(), drop_all)
+            && let Err(error) = enforcer.set_gate(mode.gate(), drop_all)
         {
             self.mode = before;
             return Err(error);
         }
-        self.ban_listed(now, card);
-        self.arm(now, card);
+        self.ban_listed(now, enforcer);
+        self.arm(now, enforcer);
         match confirm {
             Some(confirm) => tracing::warn!(
                 "mode {mode}, {cause}; back to dry-run unless `scanguard confirm` comes within {}",
@@ -672,15 +672,15 @@ impl Responder {
     }
 
     /// What is to be done now and then, at least once a second.
-    pub fn chores(&mut self, now: Now, card: &mut dyn Card) {
-        self.arm(now, card);
+    pub fn chores(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
+        self.arm(now, enforcer);
         if self.untold.is_some() {
-            self.allow_as_known(now, card);
+            self.allow_as_known(now, enforcer);
         }
-        let ended = self.book.expire(now, self.settings.max_bans as usize);
+        let ended = self.ban_table.expire(now, self.settings.max_bans as usize);
         if !ended.is_empty() {
             let lifted: Vec<_> = ended.iter().map(|ban| (ban.net, ban.extent)).collect();
-            if let Err(error) = self.lift(&lifted, now, card) {
+            if let Err(error) = self.lift(&lifted, now, enforcer) {
                 // The kernel has ended them by its own clock.
                 tracing::warn!("bans and shields that have ended could not be removed: {error}");
             }
@@ -703,34 +703,34 @@ impl Responder {
         if self.shields_unsaved && now.at.saturating_sub(self.shields_saved) >= SHIELDS_KEPT {
             (self.shields_unsaved, self.shields_saved, self.dirty) = (false, now.at, true);
         }
-        self.book.forgive(self.settings.forgive, now.wall);
+        self.ban_table.forgive(self.settings.forgive, now.wall);
         if self.mode.deadline.is_some_and(|deadline| deadline <= now.at) {
             tracing::warn!("enforcing was not confirmed in time: back to dry-run, nothing is dropped");
-            if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::Unconfirmed, None, now, card) {
+            if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::Unconfirmed, None, now, enforcer) {
                 tracing::error!("the mode could not be changed: {error}");
             }
         }
         if self.feeds.is_due(now.at) {
-            self.ban_listed(now, card);
+            self.ban_listed(now, enforcer);
         }
     }
 
     /// Takes other settings. Bans stay; the mode changes only if `response.mode` does.
-    pub fn reconfigure(&mut self, settings: Settings, now: Now, card: &mut dyn Card) {
+    pub fn reconfigure(&mut self, settings: Settings, now: Now, enforcer: &mut dyn Enforcer) {
         let old = std::mem::replace(&mut self.settings, settings);
         self.metrics.limits(self.settings.max_bans, self.settings.max_shields);
         let result = if old.mode != self.settings.mode {
             self.breaker.reset();
-            self.set_mode(self.settings.mode, ModeCause::Configuration, None, now, card)
+            self.set_mode(self.settings.mode, ModeCause::Configuration, None, now, enforcer)
         } else {
-            card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)
+            enforcer.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)
         };
         if let Err(error) = result {
             tracing::error!("the mode could not be changed: {error}");
         }
-        self.allow_as_known(now, card);
-        self.ban_listed(now, card);
-        self.arm(now, card);
+        self.allow_as_known(now, enforcer);
+        self.ban_listed(now, enforcer);
+        self.arm(now, enforcer);
         self.changed();
     }
 }

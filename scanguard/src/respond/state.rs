@@ -67,9 +67,9 @@ pub struct SavedBan {
     pub since: Timestamp,
     /// When it ends; none: when it is taken back.
     pub ends: Option<Timestamp>,
-    /// See [`super::book::Ban::level`].
+    /// See [`super::ban_table::Ban::level`].
     pub level: u32,
-    /// See [`super::book::Ban::dry`].
+    /// See [`super::ban_table::Ban::dry`].
     pub dry: bool,
 }
 
@@ -83,11 +83,11 @@ fn is_ban(extent: &Extent) -> bool {
 pub struct SavedPast {
     /// Who.
     pub net: IpNet,
-    /// See [`super::book::Past::level`].
+    /// See [`super::ban_table::Past::level`].
     pub level: u32,
     /// When it ended.
     pub ended: Timestamp,
-    /// See [`super::book::Past::dry`].
+    /// See [`super::ban_table::Past::dry`].
     pub dry: bool,
 }
 

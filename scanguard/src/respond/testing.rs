@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
-use super::card::{Card, KernelBan};
+use super::enforcer::{Enforcer, KernelBan};
 use crate::{
     clock::Now,
     sensor::{
@@ -26,7 +26,7 @@ pub(super) fn net(text: &str) -> IpNet {
 
 /// A card without a kernel.
 #[derive(Debug, Default)]
-pub(super) struct FakeCard {
+pub(super) struct FakeEnforcer {
     pub(super) gate: GateMode,
     pub(super) drop_all: bool,
     pub(super) reflex: Option<HoldTerms>,
@@ -43,7 +43,7 @@ pub(super) struct FakeCard {
     pub(super) room: Option<usize>,
 }
 
-impl FakeCard {
+impl FakeEnforcer {
     fn of(&self, extent: Extent) -> &BTreeMap<IpNet, (Option<Duration>, bool)> {
         match extent {
             Extent::Full => &self.bans,
@@ -52,7 +52,7 @@ impl FakeCard {
     }
 }
 
-impl Card for FakeCard {
+impl Enforcer for FakeEnforcer {
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
         if self.refuses_gate {
             let error = std::io::Error::from_raw_os_error(libc::EPERM);

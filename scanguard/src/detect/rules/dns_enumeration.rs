@@ -5,8 +5,8 @@
 //! one whose address is seen; and any address can be written into a UDP packet. So it bans nobody by default.
 
 use super::{
+    content_rule::{Common, count, estimate},
     entry::Entry,
-    heard::{Common, count, estimate},
 };
 use crate::{
     content::{ContentStats, names::Siblings},
@@ -106,7 +106,7 @@ impl Rule for DnsEnumeration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found};
+    use crate::detect::rules::content_script::{NOBODY, Script, found};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(DnsEnumeration(Settings::default()))

@@ -4,7 +4,7 @@
 //! counts where it was refused. ANY asks for all that there is of a name; honest software did so once, and who floods others by
 //! this host's answers does, in their name: it takes three. Like all of UDP it is spoofable, and bans nobody by default.
 
-use super::{entry::Entry, heard::Common, plural};
+use super::{content_rule::Common, entry::Entry, plural};
 use crate::{
     content::ContentStats,
     detect::{Confidence, Rule, Severity, Technique},
@@ -93,7 +93,7 @@ impl Rule for DnsProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found};
+    use crate::detect::rules::content_script::{NOBODY, Script, found};
 
     const TXT: u16 = 16;
     const ANY: u16 = 255;

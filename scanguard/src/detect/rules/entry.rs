@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
-use super::{Common, heard};
+use super::{Common, content_rule};
 use crate::{detect::Rule, settings::Section};
 
 /// A rule as its file describes it. `S` are its settings.
@@ -36,8 +36,8 @@ impl From<Common> for Basics {
     }
 }
 
-impl From<heard::Common> for Basics {
-    fn from(common: heard::Common) -> Self {
+impl From<content_rule::Common> for Basics {
+    fn from(common: content_rule::Common) -> Self {
         Self { enabled: common.enabled, window: None }
     }
 }

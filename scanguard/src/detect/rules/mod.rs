@@ -2,21 +2,21 @@
 //! `CONTENT`).
 
 mod block_scan;
+pub(super) mod content_rule;
+#[cfg(test)]
+pub(crate) mod content_script;
 mod dns_enumeration;
 mod dns_probe;
 mod entry;
-mod half_open_scan;
-pub(super) mod heard;
 #[cfg(test)]
-pub(crate) mod hearing;
+mod false_positives;
+#[cfg(test)]
+mod false_positives_content;
+mod half_open_scan;
 mod horizontal_sweep;
 mod icmp_probe;
 mod icmp_sweep;
 mod known_bad;
-#[cfg(test)]
-mod known_quiet;
-#[cfg(test)]
-mod known_talk;
 mod never_seen;
 mod odd_requests;
 mod odd_segments;

@@ -7,8 +7,8 @@
 //! frequent kind.
 
 use super::{
+    content_rule::{Common, count},
     entry::Entry,
-    heard::{Common, count},
 };
 use crate::{
     content::{ContentStats, Oddity},
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::{
         content::{Junk, Said},
-        detect::rules::hearing::{NOBODY, Script, found, odd},
+        detect::rules::content_script::{NOBODY, Script, found, odd},
     };
 
     fn rule() -> Box<dyn Rule> {

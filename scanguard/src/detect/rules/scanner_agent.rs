@@ -4,8 +4,8 @@
 //! a scanner by mistake, and to do so harms nobody but the one who does. General clients and libraries are not on the list.
 
 use super::{
+    content_rule::{Common, count},
     entry::Entry,
-    heard::{Common, count},
 };
 use crate::{
     content::ContentStats,
@@ -87,7 +87,7 @@ impl Rule for ScannerAgent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found, get};
+    use crate::detect::rules::content_script::{NOBODY, Script, found, get};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(ScannerAgent(Settings::default()))

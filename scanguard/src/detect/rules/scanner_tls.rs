@@ -4,8 +4,8 @@
 //! Go mostly say hello as every program in Go, and are not. Nobody is sure, since a library may change what it says.
 
 use super::{
+    content_rule::{Common, count},
     entry::Entry,
-    heard::{Common, count},
 };
 use crate::{
     content::ContentStats,
@@ -84,7 +84,7 @@ impl Rule for ScannerTls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, found, hello};
+    use crate::detect::rules::content_script::{NOBODY, found, hello};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(ScannerTls(Settings::default()))

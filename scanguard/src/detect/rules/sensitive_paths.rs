@@ -6,8 +6,8 @@
 //! has not asked by himself: so that a page with `<img src=http://host/.env>` has no visitor banned by one. Where no answers are seen, it takes twice as many different ones, and the finding is not sure.
 
 use super::{
+    content_rule::{Common, estimate, failed},
     entry::Entry,
-    heard::{Common, estimate, failed},
 };
 use crate::{
     content::ContentStats,
@@ -101,7 +101,7 @@ impl Rule for SensitivePaths {
 mod tests {
     use super::*;
     use crate::content::Oddity;
-    use crate::detect::rules::hearing::{NOBODY, Script, found, from_link, get, odd};
+    use crate::detect::rules::content_script::{NOBODY, Script, found, from_link, get, odd};
 
     /// More than it takes, since of distinct things two may set the same bit.
     const PATHS: [&str; 10] = [

@@ -5,8 +5,8 @@
 //! ciphers after another.
 
 use super::{
+    content_rule::{Common, count, estimate},
     entry::Entry,
-    heard::{Common, count, estimate},
 };
 use crate::{
     content::ContentStats,
@@ -98,7 +98,7 @@ impl Rule for TlsEnumeration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, hello};
+    use crate::detect::rules::content_script::{NOBODY, Play, Script, found, hello};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(TlsEnumeration(Settings::default()))

@@ -6,8 +6,8 @@
 //! asked for once or twice, faster than monitors are, are evidence that is not sure.
 
 use super::{
+    content_rule::{Common, estimate, failed},
     entry::Entry,
-    heard::{Common, estimate, failed},
 };
 use crate::{
     content::{ContentStats, names::Siblings},
@@ -117,7 +117,7 @@ impl Rule for VirtualHostScan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, hello, to};
+    use crate::detect::rules::content_script::{NOBODY, Play, Script, found, hello, to};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(VirtualHostScan(Settings::default()))

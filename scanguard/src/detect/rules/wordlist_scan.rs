@@ -11,8 +11,8 @@
 //! A site that answers 200 to everything hides wordlist scans from this rule; those of sensitive paths not.
 
 use super::{
+    content_rule::{Common, count, estimate, failed},
     entry::Entry,
-    heard::{Common, count, estimate, failed},
 };
 use crate::{
     content::{ContentStats, burst::mostly_missed},
@@ -126,7 +126,7 @@ impl Rule for WordlistScan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, from_link, get};
+    use crate::detect::rules::content_script::{NOBODY, Play, Script, found, from_link, get};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(WordlistScan(Settings::default()))

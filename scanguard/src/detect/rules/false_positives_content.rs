@@ -1,7 +1,7 @@
 //! All rules about content together: what is quiet, what is one finding, and whose it is.
 
 use super::{
-    hearing::{Play, from_link, get, odd, to},
+    content_script::{Play, from_link, get, odd, to},
     testing::address,
 };
 use crate::{

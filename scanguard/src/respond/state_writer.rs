@@ -26,7 +26,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The state file.
-pub struct Keeper {
+pub struct StateWriter {
     path: PathBuf,
     writing: Option<Writing>,
     /// Why it is not written: the last time, or by now.
@@ -43,7 +43,7 @@ struct Writing {
     since: Now,
 }
 
-impl Keeper {
+impl StateWriter {
     /// Reads the file. Whatever is wrong with it is reported, and no reason not to start.
     pub fn open(path: PathBuf, metrics: Arc<ResponseMetrics>, now: Now) -> (Self, Option<State>) {
         let name = path.display();

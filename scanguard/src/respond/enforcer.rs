@@ -22,7 +22,7 @@ pub struct KernelBan {
 }
 
 /// Where bans take effect.
-pub trait Card {
+pub trait Enforcer {
     /// As [`KernelSensor::set_gate`].
     ///
     /// # Errors
@@ -74,7 +74,7 @@ pub trait Card {
     fn set_allowed(&mut self, allowed: &BTreeSet<IpNet>) -> Result<(), SensorError>;
 }
 
-impl Card for KernelSensor {
+impl Enforcer for KernelSensor {
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
         Self::set_gate(self, mode, drop_all)
     }

@@ -62,7 +62,7 @@ impl Past {
 
 /// All bans and shields, and bans of the past that are not forgiven. A network has one of the two at most.
 #[derive(Clone, Debug, Default)]
-pub struct Book {
+pub struct BanTable {
     bans: BTreeMap<IpNet, Ban>,
     /// How many of them are shields.
     shields: usize,
@@ -75,7 +75,7 @@ pub struct Book {
     past_by_end: BTreeSet<(Timestamp, IpNet)>,
 }
 
-impl Book {
+impl BanTable {
     /// How many there are of this kind.
     pub fn len(&self, extent: Extent) -> usize {
         match extent {
@@ -247,16 +247,16 @@ mod tests {
 
     #[test]
     fn what_ends_is_taken_out_and_remembered_within_a_bound() {
-        let mut book = Book::default();
+        let mut ban_table = BanTable::default();
         for host in 1..=5 {
-            book.insert(ban(&format!("192.0.2.{host}/32"), Some(host), rule(), false));
+            ban_table.insert(ban(&format!("192.0.2.{host}/32"), Some(host), rule(), false));
         }
-        book.insert(ban("192.0.2.9/32", Some(1), Origin::Hand { uid: 0 }, false));
-        book.insert(ban("192.0.2.10/32", None, rule(), false));
-        assert_eq!(book.expire(now(4), 3).len(), 5);
-        assert_eq!((book.len(Extent::Full), book.past().count()), (2, 3));
-        assert!(book.before(net("192.0.2.9/32")).is_none(), "what was ordered is not held against it");
-        assert!(book.before(net("192.0.2.1/32")).is_none(), "the oldest is forgotten");
+        ban_table.insert(ban("192.0.2.9/32", Some(1), Origin::Hand { uid: 0 }, false));
+        ban_table.insert(ban("192.0.2.10/32", None, rule(), false));
+        assert_eq!(ban_table.expire(now(4), 3).len(), 5);
+        assert_eq!((ban_table.len(Extent::Full), ban_table.past().count()), (2, 3));
+        assert!(ban_table.before(net("192.0.2.9/32")).is_none(), "what was ordered is not held against it");
+        assert!(ban_table.before(net("192.0.2.1/32")).is_none(), "the oldest is forgotten");
     }
 
     #[test]
@@ -266,31 +266,31 @@ mod tests {
         for (after, level) in [(0, Some(1)), (3_599, Some(1)), (3_600, Some(0)), (7_200, None)] {
             assert_eq!(past.level(hour, now(after).wall), level, "after {after} s");
         }
-        let mut book = Book::default();
-        book.remember(net("192.0.2.1/32"), past, 9);
-        book.forgive(hour, now(7_199).wall);
-        assert_eq!(book.past().count(), 1);
-        book.forgive(hour, now(7_200).wall);
-        assert_eq!((book.past().count(), book.past_by_end.len()), (0, 0));
+        let mut ban_table = BanTable::default();
+        ban_table.remember(net("192.0.2.1/32"), past, 9);
+        ban_table.forgive(hour, now(7_199).wall);
+        assert_eq!(ban_table.past().count(), 1);
+        ban_table.forgive(hour, now(7_200).wall);
+        assert_eq!((ban_table.past().count(), ban_table.past_by_end.len()), (0, 0));
     }
 
     #[test]
     fn the_victim_is_whoever_is_free_soonest_but_for_those_banned_by_hand() {
-        let mut book = Book::default();
-        assert_eq!(book.victim(Extent::Full), None);
-        book.insert(ban("192.0.2.1/32", Some(1), Origin::Hand { uid: 0 }, false));
-        book.insert(ban("192.0.2.2/32", Some(9), rule(), false));
-        book.insert(ban("192.0.2.3/32", Some(5), rule(), false));
-        assert_eq!(book.victim(Extent::Full), Some(net("192.0.2.3/32")));
-        assert_eq!(book.victim(Extent::Shield), None);
+        let mut ban_table = BanTable::default();
+        assert_eq!(ban_table.victim(Extent::Full), None);
+        ban_table.insert(ban("192.0.2.1/32", Some(1), Origin::Hand { uid: 0 }, false));
+        ban_table.insert(ban("192.0.2.2/32", Some(9), rule(), false));
+        ban_table.insert(ban("192.0.2.3/32", Some(5), rule(), false));
+        assert_eq!(ban_table.victim(Extent::Full), Some(net("192.0.2.3/32")));
+        assert_eq!(ban_table.victim(Extent::Shield), None);
     }
 
     #[test]
     fn the_narrowest_ban_around_an_address_is_found() {
-        let mut book = Book::default();
-        book.insert(ban("192.0.0.0/16", None, rule(), false));
-        book.insert(ban("192.0.2.0/24", None, rule(), false));
-        let found = |text| book.covering(net(text)).map(|ban| ban.net.to_string());
+        let mut ban_table = BanTable::default();
+        ban_table.insert(ban("192.0.0.0/16", None, rule(), false));
+        ban_table.insert(ban("192.0.2.0/24", None, rule(), false));
+        let found = |text| ban_table.covering(net(text)).map(|ban| ban.net.to_string());
         assert_eq!(found("192.0.2.1/32").as_deref(), Some("192.0.2.0/24"));
         assert_eq!(found("192.0.3.1/32").as_deref(), Some("192.0.0.0/16"));
         assert_eq!(found("192.1.0.1/32"), None);
@@ -299,13 +299,18 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_dry_run() {
-        let mut book = Book::default();
-        book.insert(ban("192.0.2.1/32", Some(1), rule(), true));
-        book.insert(ban("192.0.2.2/32", Some(9), rule(), false));
-        book.insert(ban("192.0.2.3/32", Some(9), rule(), true));
-        book.expire(now(2), 9);
-        assert_eq!(book.remove_dry().len(), 1);
-        let left = (book.len(Extent::Full), book.past().count(), book.ends.len(), book.past_by_end.len());
+        let mut ban_table = BanTable::default();
+        ban_table.insert(ban("192.0.2.1/32", Some(1), rule(), true));
+        ban_table.insert(ban("192.0.2.2/32", Some(9), rule(), false));
+        ban_table.insert(ban("192.0.2.3/32", Some(9), rule(), true));
+        ban_table.expire(now(2), 9);
+        assert_eq!(ban_table.remove_dry().len(), 1);
+        let left = (
+            ban_table.len(Extent::Full),
+            ban_table.past().count(),
+            ban_table.ends.len(),
+            ban_table.past_by_end.len(),
+        );
         assert_eq!(left, (1, 0, 1, 0));
     }
 
@@ -315,30 +320,40 @@ mod tests {
 
     #[test]
     fn shields_and_bans_are_counted_apart_and_neither_goes_for_the_other() {
-        let mut book = Book::default();
-        book.insert(shield("192.0.2.1/32", 1));
-        book.insert(shield("192.0.2.2/32", 2));
-        book.insert(ban("192.0.2.3/32", Some(9), rule(), false));
-        let counts = |book: &Book| (book.len(Extent::Full), book.len(Extent::Shield));
-        assert_eq!(counts(&book), (1, 2));
-        assert_eq!(book.victim(Extent::Full), Some(net("192.0.2.3/32")));
-        assert_eq!(book.victim(Extent::Shield), Some(net("192.0.2.1/32")));
-        let before = book.insert(ban("192.0.2.1/32", Some(5), rule(), false));
+        let mut ban_table = BanTable::default();
+        ban_table.insert(shield("192.0.2.1/32", 1));
+        ban_table.insert(shield("192.0.2.2/32", 2));
+        ban_table.insert(ban("192.0.2.3/32", Some(9), rule(), false));
+        let counts = |ban_table: &BanTable| (ban_table.len(Extent::Full), ban_table.len(Extent::Shield));
+        assert_eq!(counts(&ban_table), (1, 2));
+        assert_eq!(ban_table.victim(Extent::Full), Some(net("192.0.2.3/32")));
+        assert_eq!(ban_table.victim(Extent::Shield), Some(net("192.0.2.1/32")));
+        let before = ban_table.insert(ban("192.0.2.1/32", Some(5), rule(), false));
         assert_eq!(before.map(|ban| ban.extent), Some(Extent::Shield));
-        assert_eq!((counts(&book), book.victim(Extent::Shield)), ((2, 1), Some(net("192.0.2.2/32"))));
-        assert_eq!(book.expire(now(9), 9).len(), 3);
-        assert_eq!((counts(&book), book.past().count()), ((0, 0), 2), "a shield makes nobody's ban longer");
-        assert!(book.is_empty() && book.ends.is_empty() && book.shield_ends.is_empty());
+        assert_eq!(
+            (counts(&ban_table), ban_table.victim(Extent::Shield)),
+            ((2, 1), Some(net("192.0.2.2/32")))
+        );
+        assert_eq!(ban_table.expire(now(9), 9).len(), 3);
+        assert_eq!(
+            (counts(&ban_table), ban_table.past().count()),
+            ((0, 0), 2),
+            "a shield makes nobody's ban longer"
+        );
+        assert!(ban_table.is_empty() && ban_table.ends.is_empty() && ban_table.shield_ends.is_empty());
     }
 
     #[test]
     fn a_shield_hides_no_ban_around_it() {
-        let mut book = Book::default();
-        book.insert(shield("192.0.2.1/32", 9));
-        let found = |book: &Book| book.covering(net("192.0.2.1/32")).map(|ban| ban.net.to_string());
-        assert_eq!(found(&book).as_deref(), Some("192.0.2.1/32"));
-        book.insert(ban("192.0.0.0/16", None, rule(), false));
-        assert_eq!(found(&book).as_deref(), Some("192.0.0.0/16"));
-        assert!(book.banned(net("192.0.2.1/32")).is_none() && book.get(net("192.0.2.1/32")).is_some());
+        let mut ban_table = BanTable::default();
+        ban_table.insert(shield("192.0.2.1/32", 9));
+        let found =
+            |ban_table: &BanTable| ban_table.covering(net("192.0.2.1/32")).map(|ban| ban.net.to_string());
+        assert_eq!(found(&ban_table).as_deref(), Some("192.0.2.1/32"));
+        ban_table.insert(ban("192.0.0.0/16", None, rule(), false));
+        assert_eq!(found(&ban_table).as_deref(), Some("192.0.0.0/16"));
+        assert!(
+            ban_table.banned(net("192.0.2.1/32")).is_none() && ban_table.get(net("192.0.2.1/32")).is_some()
+        );
     }
 }
