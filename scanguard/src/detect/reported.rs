@@ -1,56 +1,57 @@
-//! What is no evidence any more: of findings that are over, for others of the same kind; and of whom was let go, for any.
+//! Remembers activity that is no longer evidence. Activity of a closed finding is no evidence for findings of the same
+//! kind; activity of a released source is no evidence for any finding.
 
 use std::{collections::HashMap, time::Duration};
 
 use scanguard_common::address::Address;
 
-/// No rule's name: all of them.
+/// Stands for all rules. No rule has this name.
 const EVERY: &str = "";
 
-/// A finding that is over.
+/// A closed finding.
 #[derive(Clone, Copy, Debug)]
 struct Over {
     rule: &'static str,
     covers: &'static [&'static str],
-    /// When its source did something last.
+    /// When its source was last active.
     until: Duration,
 }
 
-/// Findings that are over, by source. Bounded: those that were over first are forgotten.
+/// Closed findings by source. Bounded: the oldest are forgotten.
 #[derive(Debug)]
 pub(super) struct Reported {
     over: HashMap<Address, Vec<Over>>,
     max_sources: usize,
-    /// Until when whatever anybody did is no evidence.
+    /// Activity of any source up to this time is no evidence.
     all: Duration,
 }
 
 impl Reported {
-    /// Nothing told yet.
+    /// Starts without closed findings.
     pub(super) fn new(max_sources: usize) -> Self {
         Self { over: HashMap::new(), max_sources, all: Duration::ZERO }
     }
 
-    /// Until when what a source did was told, by this rule or one that covers it; zero if it never was.
+    /// Activity of a source up to this time was reported, by this rule or by one that covers it; zero if it never was.
     pub(super) fn until(&self, rule: &str, address: &Address) -> Duration {
         let over = self.over.get(address).into_iter().flatten();
         let reported = over.filter(|over| [rule, EVERY].contains(&over.rule) || over.covers.contains(&rule));
-        // What was seen at that very time was told too.
+        // Activity at exactly that time was reported too.
         reported.map(|over| over.until + Duration::from_nanos(1)).max().unwrap_or_default().max(self.all)
     }
 
-    /// What a source did until then is no evidence for any rule.
+    /// Makes activity of a source up to this time no evidence for any rule.
     pub(super) fn settle(&mut self, address: Address, until: Duration) {
         self.add(address, EVERY, &[], until);
     }
 
-    /// What anybody did until then is no evidence for any rule.
+    /// Makes activity of every source up to this time no evidence for any rule.
     pub(super) fn settle_all(&mut self, until: Duration) {
         self.all = until + Duration::from_nanos(1);
         self.over.clear();
     }
 
-    /// A finding is over.
+    /// Records a closed finding.
     pub(super) fn add(
         &mut self,
         address: Address,
@@ -110,7 +111,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What was told last is never evidence again; nothing that is added makes what was told evidence, but for want of room.
+        /// The activity that was reported last is never evidence again. Adding a finding never turns reported activity back
+        /// into evidence, unless there is no room.
         #[test]
         fn what_was_told_stays_told_and_what_is_kept_has_a_bound(
             steps in proptest::collection::vec((0u8..6, 0usize..3, 0u64..100, 0u8..12), 0..60),

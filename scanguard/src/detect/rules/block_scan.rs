@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "block_scan",
     bans: true,
@@ -27,11 +27,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.block_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct services, and ...
+    /// Threshold: distinct services. Both must be reached.
     services: u32,
-    /// ... distinct addresses from which on it is a block scan.
+    /// Threshold: distinct addresses.
     hosts: u32,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "dns_enumeration",
     // Resolvers ask in the name of others.
@@ -28,9 +28,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.dns_enumeration]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct names under one parent that there are not from which on it matches.
+    /// Threshold: distinct names under one parent that there are not.
     names: u32,
 }
 

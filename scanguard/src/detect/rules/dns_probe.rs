@@ -11,7 +11,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "dns_probe",
     // Resolvers ask in the name of others.
@@ -25,11 +25,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.dns_probe]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Queries for the version, and refused zone transfers, from which on it matches.
+    /// Threshold: queries for the version, and refused zone transfers.
     probes: u32,
-    /// Queries for ANY from which on it matches.
+    /// Threshold: queries for ANY.
     any: u32,
 }
 

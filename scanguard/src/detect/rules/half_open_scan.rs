@@ -19,7 +19,7 @@ use crate::{
     settings::Interval,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "half_open_scan",
     // SYNs in the name of another make the owner of the address abort them, too.

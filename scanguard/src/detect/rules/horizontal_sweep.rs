@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "horizontal_sweep",
     bans: true,
@@ -27,9 +27,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.horizontal_sweep]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct addresses where the service is closed, or that are dark, from which on it is a sweep.
+    /// Threshold: distinct addresses where the service is closed, or that are dark.
     hosts: u32,
     /// The same where this host cannot tell whether a service was met.
     unknown_hosts: u32,

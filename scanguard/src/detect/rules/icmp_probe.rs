@@ -12,7 +12,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "icmp_probe",
     // A few requests are curiosity.
@@ -26,9 +26,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.icmp_probe]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Such requests from which on it is told.
+    /// Threshold: such requests.
     probes: u32,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "icmp_sweep",
     // A ping sweep is curiosity, and easily forged.
@@ -28,9 +28,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.icmp_sweep]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct addresses from which on it is a sweep.
+    /// Threshold: distinct addresses.
     hosts: u32,
 }
 

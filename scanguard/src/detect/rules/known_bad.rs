@@ -10,7 +10,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "known_bad",
     // That a source is listed is no scan; `response.known_bad` bans networks of feeds.
@@ -24,9 +24,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.known_bad]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Probes that met no service from which on it is told.
+    /// Threshold: probes that met no service.
     probes: u32,
 }
 

@@ -20,7 +20,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "never_seen",
     // What is merely unusual is no scan.
@@ -34,7 +34,7 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.never_seen]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
     /// How long it learns after the start.
     learning: Duration,

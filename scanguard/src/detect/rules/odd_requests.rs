@@ -16,7 +16,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "odd_requests",
     bans: true,
@@ -29,13 +29,13 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.odd_requests]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Requests with traversal, Log4Shell strings or another host's target that was refused, from which on it matches.
+    /// Threshold: requests with traversal, Log4Shell strings or another host's target that was refused.
     attempts: u32,
-    /// Requests with what looks injected from which on it matches.
+    /// Threshold: requests with what looks injected.
     injections: u32,
-    /// Requests with any oddities, two at least of other kinds than the rest, from which on it matches.
+    /// Threshold: requests with any oddities, two at least of other kinds than the rest.
     oddities: u32,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "os_fingerprint",
     bans: true,
@@ -27,7 +27,7 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.os_fingerprint]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
     /// Odd segments for each address up to which it is fingerprinting: beyond, it is a scan by them.
     most_per_host: u32,

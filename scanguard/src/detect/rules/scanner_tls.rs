@@ -13,7 +13,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "scanner_tls",
     // Libraries change, and with them fingerprints.
@@ -27,9 +27,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.scanner_tls]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Hellos from which on it matches.
+    /// Threshold: hellos.
     hellos: u32,
 }
 

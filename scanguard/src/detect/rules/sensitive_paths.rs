@@ -15,7 +15,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "sensitive_paths",
     bans: true,
@@ -28,11 +28,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.sensitive_paths]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct ones that were not there from which on it matches.
+    /// Threshold: distinct ones that were not there.
     paths: u32,
-    /// Distinct ones that nobody asks for honestly from which on it matches.
+    /// Threshold: distinct ones that nobody asks for honestly.
     certain_paths: u32,
 }
 

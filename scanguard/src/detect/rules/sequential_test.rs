@@ -22,7 +22,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "sequential_test",
     bans: true,
@@ -35,7 +35,7 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.sequential_test]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
     /// Probability that a client meets a service.
     theta0: f64,

@@ -15,7 +15,7 @@ use crate::{
     settings::Interval,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "service_probe",
     // It may be monitoring that has just begun.

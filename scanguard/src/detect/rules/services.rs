@@ -6,9 +6,9 @@ use crate::settings::Section;
 /// `[rules.service_probe]` and `[rules.half_open_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     pub(super) common: Common,
-    /// Distinct services from which on it matches.
+    /// Threshold: distinct services.
     pub(super) services: u32,
 }
 

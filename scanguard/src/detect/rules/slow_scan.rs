@@ -17,7 +17,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "slow_scan",
     bans: true,
@@ -30,9 +30,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.slow_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services from which on it is a scan.
+    /// Threshold: distinct closed services.
     services: u32,
     /// Distinct addresses where the service is closed, or that are dark.
     hosts: u32,

@@ -16,9 +16,9 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// `ack_scan` as the registry knows it.
+/// The entry of `ack_scan` in the registry.
 pub(super) const ACK_SCAN: Entry<Settings> = entry(&ACK, |settings| Box::new(StraySegments(ACK, settings)));
-/// `maimon_scan` as the registry knows it.
+/// The entry of `maimon_scan` in the registry.
 pub(super) const MAIMON_SCAN: Entry<Settings> =
     entry(&MAIMON, |settings| Box::new(StraySegments(MAIMON, settings)));
 
@@ -36,11 +36,11 @@ const fn entry(kind: &Kind, build: fn(Settings) -> Box<dyn Rule>) -> Entry<Setti
 /// `[rules.ack_scan]` and `[rules.maimon_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services, below the ephemeral ports, from which on it is a scan.
+    /// Threshold: distinct closed services, below the ephemeral ports.
     services: u32,
-    /// Distinct addresses where the service is closed, or that are dark, from which on it is a scan.
+    /// Threshold: distinct addresses where the service is closed, or that are dark.
     hosts: u32,
 }
 
@@ -67,7 +67,7 @@ impl Settings {
     }
 }
 
-/// What tells one of these rules from the other.
+/// The differences between these rules.
 struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],

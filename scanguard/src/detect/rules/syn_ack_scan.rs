@@ -16,7 +16,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "syn_ack_scan",
     bans: true,
@@ -29,9 +29,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.syn_ack_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services, below the ephemeral ports, from which on it is a scan.
+    /// Threshold: distinct closed services, below the ephemeral ports.
     services: u32,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "tls_enumeration",
     bans: true,
@@ -27,9 +27,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.tls_enumeration]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct JA4 fingerprints from which on it matches.
+    /// Threshold: distinct JA4 fingerprints.
     fingerprints: u32,
     /// Distinct versions of TLS that were the highest of a hello.
     versions: u32,

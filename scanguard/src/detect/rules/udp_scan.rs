@@ -20,7 +20,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "udp_scan",
     bans: true,
@@ -33,13 +33,13 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.udp_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services on ports below 10,000 from which on it is a scan.
+    /// Threshold: distinct closed services on ports below 10,000.
     services: u32,
     /// Distinct addresses where any service is closed, or that are dark.
     hosts: u32,
-    /// Distinct closed services on any ports from which on it is a scan.
+    /// Threshold: distinct closed services on any ports.
     dynamic_services: u32,
     /// Distinct services on ports below 10,000 where this host cannot tell whether they were met.
     unknown_services: u32,

@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "vertical_scan",
     bans: true,
@@ -27,9 +27,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.vertical_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services from which on it is a scan.
+    /// Threshold: distinct closed services.
     services: u32,
     /// The same where this host cannot tell whether a service was met.
     unknown_services: u32,

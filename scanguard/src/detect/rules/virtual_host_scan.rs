@@ -15,7 +15,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "virtual_host_scan",
     bans: true,
@@ -28,9 +28,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.virtual_host_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct names under one parent that were not there from which on it matches.
+    /// Threshold: distinct names under one parent that were not there.
     hosts: u32,
     /// Distinct names under one parent where it is unknown whether they were there.
     unknown_hosts: u32,

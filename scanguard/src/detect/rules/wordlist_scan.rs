@@ -20,7 +20,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "wordlist_scan",
     bans: true,
@@ -33,9 +33,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.wordlist_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct paths that were not there from which on it matches.
+    /// Threshold: distinct paths that were not there.
     paths: u32,
     /// The same where the source is slow, or says where it was sent from.
     slow_paths: u32,
