@@ -58,10 +58,10 @@ impl Settings {
     }
 }
 
-/// How many times as many of both it takes where it is unknown what was met.
+/// Factor for both thresholds if the reach of the probes is unknown.
 const UNKNOWN_TIMES: u64 = 4;
-/// Probes for each service and address where that is unknown: a block is probed all over, while a peer-to-peer client
-/// tries one port of each address, a few times.
+/// Probes per service and address if the reach is unknown: a block scan probes the whole block, while a peer-to-peer
+/// client tries one port of each address, a few times.
 const DENSITY: u64 = 4;
 
 /// The rule.

@@ -1,8 +1,9 @@
-//! DNS enumeration: many names of one zone are asked for, most of which there are not (dnsrecon, dnsenum, gobuster dns).
+//! DNS enumeration: one source queries many names of one zone, and most do not exist (dnsrecon, dnsenum, gobuster dns).
 //!
-//! A resolver asks for what its users ask for: many names of many zones, most of which there are. Only names under one parent
-//! count, and only with the answers: where those are not seen, nothing is said. Who guesses through a resolver is not the
-//! one whose address is seen; and any address can be written into a UDP packet. So it bans nobody by default.
+//! A resolver forwards the queries of its users: many names of many zones, most of which exist. Only names under one
+//! parent count, and only with the answers: if the answers are not visible, the rule does not match. If a scanner
+//! guesses through a resolver, the sensor sees the resolver's address; and anybody can write any address into a UDP
+//! packet. So the rule bans nobody by default.
 
 use super::{
     content_rule::{Common, count, estimate},
@@ -17,7 +18,7 @@ use crate::{
 /// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "dns_enumeration",
-    // Resolvers ask in the name of others.
+    // Resolvers ask on behalf of others.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -30,7 +31,7 @@ pub(super) const RULE: Entry<Settings> = Entry {
 pub(super) struct Settings {
     /// The settings that every content rule has.
     common: Common,
-    /// Threshold: distinct names under one parent that there are not.
+    /// Threshold: distinct names under one parent that do not exist.
     names: u32,
 }
 
@@ -45,7 +46,7 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 700 the bitmap of 256 bits says little.
+            // Above 700 the bitmap of 256 bits is not precise enough.
             names: section.number("names", default.names, 2..=700),
         };
         section.finish();
@@ -53,7 +54,7 @@ impl Settings {
     }
 }
 
-/// Of the names under the parent, how many there are not at least, in tenths.
+/// Least share of the names under the parent that do not exist, in tenths.
 const MISSED_TENTHS: u64 = 8;
 
 /// The rule.

@@ -1,8 +1,9 @@
-//! DNS probe: the server is asked for its version, or for all names of a zone (nmap -sV, dnsrecon, dnsenum).
+//! DNS probe: a source asks for the server's version, or for all names of a zone (nmap -sV, dnsrecon, dnsenum).
 //!
-//! Only who wants to know what runs there asks for version.bind (CHAOS). A zone transfer is asked for by secondaries, too, which get it: it
-//! counts where it was refused. ANY asks for all that there is of a name; honest software did so once, and who floods others by
-//! this host's answers does, in their name: it takes three. Like all of UDP it is spoofable, and bans nobody by default.
+//! Only software that identifies the server asks for version.bind (CHAOS). Secondaries also ask for zone transfers, and
+//! get them, so a transfer counts only if it was refused. ANY asks for all records of a name. Honest software once did
+//! that, and an attacker who floods a victim with this host's answers does it with the victim's address. So the rule
+//! needs three such queries. Like everything over UDP it is spoofable, so it bans nobody by default.
 
 use super::{content_rule::Common, entry::Entry, plural};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 /// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "dns_probe",
-    // Resolvers ask in the name of others.
+    // Resolvers ask on behalf of others.
     bans: false,
     default: Settings::default,
     read: Settings::read,

@@ -31,7 +31,7 @@ pub(super) struct Settings {
     common: Common,
     /// Threshold: distinct addresses where the service is closed, or that are dark.
     hosts: u32,
-    /// The same where this host cannot tell whether a service was met.
+    /// The same threshold if this host cannot see whether a service was met.
     unknown_hosts: u32,
 }
 
@@ -59,8 +59,8 @@ impl Settings {
     }
 }
 
-/// Addresses for each service from which on it is a sweep where it is unknown what was met. A peer-to-peer
-/// client behind this host tries another port on each address.
+/// Addresses per service that make a sweep if the reach is unknown. A peer-to-peer client behind this host tries a
+/// different port on each address.
 const HOSTS_PER_SERVICE: u64 = 4;
 
 /// The rule.

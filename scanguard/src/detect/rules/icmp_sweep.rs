@@ -1,4 +1,4 @@
-//! ICMP sweep: one source asks many addresses whether they are there (nmap -sn -PE -PP -PM, fping, masscan --ping).
+//! ICMP sweep: one source checks many addresses for a host (nmap -sn -PE -PP -PM, fping, masscan --ping).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 /// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "icmp_sweep",
-    // A ping sweep is curiosity, and easily forged.
+    // A ping sweep is mere curiosity, and it is easily forged.
     bans: false,
     default: Settings::default,
     read: Settings::read,

@@ -1,7 +1,7 @@
-//! Packets that no stack sends, whatever they meet: NULL, FIN and Xmas scans, other odd flags, headers in fragments or behind
-//! chains of other headers.
+//! Packets that no stack sends, whatever their reach: NULL, FIN and Xmas scans, other odd flags, headers in fragments
+//! or behind chains of other headers.
 //!
-//! One logic, one line of the table for each rule.
+//! The rules share one logic, and each has one line of the table.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ const fn entry(kind: &Kind, build: fn(Settings) -> Box<dyn Rule>) -> Entry<Setti
 pub(super) struct Settings {
     /// The settings that every rule has.
     common: Common,
-    /// Threshold: such packets. One may be broken on the way.
+    /// Threshold: number of such packets. One packet may have been damaged on the way.
     probes: u32,
 }
 
@@ -75,7 +75,7 @@ impl Settings {
 struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],
-    /// What it is, for the reason.
+    /// The name of the packets in the reason of a finding.
     words: &'static str,
 }
 
@@ -110,7 +110,7 @@ const FRAGMENT: Kind = Kind {
     words: "fragments too small for their transport header, to slip through filters (nmap -f)",
 };
 
-/// Extension headers by the hundred, or in several fragments.
+/// Hundreds of extension headers, or extension headers in several fragments.
 const CHAIN: Kind = Kind {
     name: "header_chain_scan",
     classes: &[HeaderChain],

@@ -1,7 +1,7 @@
-//! SCTP and IP-protocol scans (nmap -sY, -sZ, -sO): protocols of which an edge host speaks few or none.
+//! SCTP and IP-protocol scans (nmap -sY, -sZ, -sO). An edge host uses few of these protocols or none.
 //!
-//! What such a probe met is never known, since there are no sockets to ask. Peers that speak SCTP use two or three
-//! ports; nobody speaks many IP protocols.
+//! The reach of such a probe is never known, since there are no sockets to ask. Peers that use SCTP use two or three
+//! ports, and no peer uses many IP protocols.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Scanner agent: the User-Agent header names a tool that scans.
 //!
-//! Whoever hides leaves the header out or writes a browser's; whoever does not is known by his first request. Nobody names
-//! a scanner by mistake, and to do so harms nobody but the one who does. General clients and libraries are not on the list.
+//! A scanner that hides omits the header or copies a browser's; one that does not hide is known by its first request.
+//! Nobody names a scanner by mistake, and doing so harms only the sender. General clients and libraries are not listed.
 
 use super::{
     content_rule::{Common, count},
@@ -28,7 +28,7 @@ pub(super) const RULE: Entry<Settings> = Entry {
 pub(super) struct Settings {
     /// The settings that every content rule has.
     common: Common,
-    /// Threshold: requests.
+    /// Threshold: number of requests.
     requests: u32,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! ACK and window scans differ in what the scanner reads from the answer; on the wire they are the same.
 //!
-//! Single strays are what is left of connections. They go to few services, or, when this host was the client, to
-//! ephemeral ports; and they come from somebody with whom connections were completed.
+//! Single strays are remains of connections. They go to few services or, if this host was the client, to ephemeral
+//! ports; and they come from a source with completed connections.
 
 use std::time::Duration;
 
@@ -79,9 +79,9 @@ const ACK: Kind = Kind { name: "ack_scan", classes: &[Ack], words: "an ACK or wi
 /// nmap -sM.
 const MAIMON: Kind = Kind { name: "maimon_scan", classes: &[Maimon], words: "a Maimon scan (nmap -sM)" };
 
-/// How many times as many are needed from somebody who has completed connections lately.
+/// Factor for the threshold if the source has recently completed connections.
 const PEER_TIMES: u64 = 10;
-/// What "lately" is.
+/// The meaning of "recently".
 const LATELY: Duration = Duration::from_secs(60 * 60);
 
 /// The rule.

@@ -31,7 +31,7 @@ pub(super) struct Settings {
     common: Common,
     /// Threshold: distinct closed services.
     services: u32,
-    /// The same where this host cannot tell whether a service was met.
+    /// The same threshold if this host cannot see whether a service was met.
     unknown_services: u32,
 }
 
@@ -59,8 +59,7 @@ impl Settings {
     }
 }
 
-/// Services for each host below which it is not vertical: a client of two or three services on each of
-/// many hosts is not looking for services.
+/// Least services per host: a client of two or three services on each of many hosts is not looking for services.
 pub(super) const SERVICES_PER_HOST: u64 = 4;
 
 /// The rule.
