@@ -1,4 +1,4 @@
-//! What an agent before this one left in the kernel, where there is no state file that says more: it is kept.
+//! Takes over what an earlier agent left in the kernel, if no state file gives more details.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::{
     sensor::gate::{Extent, Standing},
 };
 
-/// By what it is decided what is kept.
+/// The facts that decide which bans are kept.
 #[derive(Clone, Copy)]
 pub(super) struct Terms<'a> {
     pub(super) settings: &'a Settings,
@@ -26,8 +26,8 @@ pub(super) struct Terms<'a> {
     pub(super) allowed: &'a AllowList,
 }
 
-/// Takes bans or shields over that an agent before this one left in the kernel, with the time that is left of them; those
-/// that it does not take stay among the strays. What only counted there does not come to drop.
+/// Takes over bans or shields that an earlier agent left in the kernel, with their remaining time. Bans that it does
+/// not take over stay among the strays. A ban that only counted packets does not start to drop them.
 pub(super) fn bans(
     ban_table: &mut BanTable,
     terms: Terms<'_>,
@@ -80,7 +80,7 @@ pub(super) fn bans(
     }
 }
 
-/// Spares on whom an agent before this one had the kernel spare: who of them was allowed by hand, nobody can say any more.
+/// Keeps the networks that an earlier agent had the kernel spare: it is unknown which of them were allowed by hand.
 pub(super) fn allowed(by_hand: &mut BTreeSet<IpNet>, known: &AllowList, enforcer: &dyn Enforcer) {
     let room = MAX_ALLOWED_BY_HAND.saturating_sub(by_hand.len());
     let before = by_hand.len();

@@ -1,4 +1,4 @@
-//! Who is banned or shielded from, since when, why, and how often before. Bounded.
+//! The table of bans and shields: their networks, start, reason, and earlier bans. Bounded.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,26 +14,26 @@ use crate::{clock::Now, sensor::gate::Extent};
 /// A ban or shield.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ban {
-    /// Who is banned or shielded from.
+    /// The network that is banned or shielded from.
     pub net: IpNet,
-    /// Which of the two.
+    /// A ban or a shield.
     pub extent: Extent,
-    /// Who made it.
+    /// The origin of the ban.
     pub origin: Origin,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// Since when.
+    /// The start.
     pub since: Timestamp,
-    /// When it ends, by the clock that does not jump; none: when it is taken back.
+    /// The end, by the monotonic clock; none: until it is taken back.
     pub ends: Option<Duration>,
-    /// How often the source was banned by rules before, as far as that is not forgiven.
+    /// How often rules banned the source before, without forgiven bans.
     pub level: u32,
-    /// It was made in dry run: it never drops anything.
+    /// It was made in dry run and never drops anything.
     pub dry: bool,
 }
 
 impl Ban {
-    /// How long it lasts yet; none: it does not end.
+    /// The remaining time; none: it does not end.
     pub fn left(&self, at: Duration) -> Option<Duration> {
         self.ends.map(|ends| ends.saturating_sub(at))
     }
@@ -51,7 +51,7 @@ pub struct Past {
 }
 
 impl Past {
-    /// The level that is left after good behaviour: one less for each `forgive` that has passed. None: all is
+    /// The level that is left after good behaviour: one less for each `forgive` that has passed. None: everything is
     /// forgiven.
     pub fn level(&self, forgive: Duration, wall: Timestamp) -> Option<u32> {
         let quiet = Duration::try_from(wall.duration_since(self.ended)).unwrap_or_default();
@@ -60,23 +60,23 @@ impl Past {
     }
 }
 
-/// All bans and shields, and bans of the past that are not forgiven. A network has one of the two at most.
+/// All bans and shields, and past bans that are not forgiven. A network has at most one ban or shield.
 #[derive(Clone, Debug, Default)]
 pub struct BanTable {
     bans: BTreeMap<IpNet, Ban>,
-    /// How many of them are shields.
+    /// The number of shields.
     shields: usize,
-    /// Bans that end, by when.
+    /// Bans with an end, sorted by their end.
     ends: BTreeSet<(Duration, IpNet)>,
-    /// The same of shields.
+    /// The same for shields.
     shield_ends: BTreeSet<(Duration, IpNet)>,
     past: HashMap<IpNet, Past>,
-    /// The same, by when they ended.
+    /// The same, sorted by their end.
     past_by_end: BTreeSet<(Timestamp, IpNet)>,
 }
 
 impl BanTable {
-    /// How many there are of this kind.
+    /// The number of bans of this kind.
     pub fn len(&self, extent: Extent) -> usize {
         match extent {
             Extent::Full => self.bans.len() - self.shields,
@@ -84,7 +84,7 @@ impl BanTable {
         }
     }
 
-    /// Whether there is neither ban nor shield.
+    /// Whether the table has neither bans nor shields.
     pub fn is_empty(&self) -> bool {
         self.bans.is_empty()
     }
@@ -94,33 +94,33 @@ impl BanTable {
         self.bans.values()
     }
 
-    /// Bans of the past.
+    /// Past bans.
     pub fn past(&self) -> impl Iterator<Item = (IpNet, &Past)> {
         self.past.iter().map(|(net, past)| (*net, past))
     }
 
-    /// The ban or shield of just this network.
+    /// The ban or shield of exactly this network.
     pub fn get(&self, net: IpNet) -> Option<&Ban> {
         self.bans.get(&net)
     }
 
-    /// The ban of just this network; a shield is none.
+    /// The ban of exactly this network; shields do not count.
     pub fn banned(&self, net: IpNet) -> Option<&Ban> {
         self.get(net).filter(|ban| ban.extent == Extent::Full)
     }
 
-    /// The narrowest ban of this network or one around it; where there is none, the narrowest shield.
+    /// The narrowest ban of this network or of one around it; if there is none, the narrowest shield.
     pub fn covering(&self, net: IpNet) -> Option<&Ban> {
         let banned = around(net).find_map(|around| self.banned(around));
         banned.or_else(|| around(net).find_map(|around| self.get(around)))
     }
 
-    /// What is remembered of earlier bans of this network.
+    /// The record of earlier bans of this network.
     pub fn before(&self, net: IpNet) -> Option<&Past> {
         self.past.get(&net)
     }
 
-    /// What of this kind to give up where there is no room: of those that nobody made by hand, the one that ends soonest.
+    /// The ban of this kind to drop if there is no room: among those not made by hand, the one that ends first.
     pub fn victim(&self, extent: Extent) -> Option<IpNet> {
         let by_hand = |net: &IpNet| match self.bans.get(net).map(|ban| &ban.origin) {
             Some(Origin::Hand { .. }) | None => true,
@@ -142,7 +142,7 @@ impl BanTable {
         }
     }
 
-    /// Puts a ban or shield in; the one of the same network, which it gives, is replaced.
+    /// Inserts a ban or shield. Returns the one of the same network that it replaces.
     pub fn insert(&mut self, ban: Ban) -> Option<Ban> {
         let before = self.remove(ban.net);
         if let Some(ends) = ban.ends {
@@ -153,7 +153,7 @@ impl BanTable {
         before
     }
 
-    /// Takes a ban or shield out, as if it had never been.
+    /// Removes a ban or shield without a trace.
     pub fn remove(&mut self, net: IpNet) -> Option<Ban> {
         let ban = self.bans.remove(&net)?;
         if let Some(ends) = ban.ends {
@@ -163,8 +163,8 @@ impl BanTable {
         Some(ban)
     }
 
-    /// Takes out what has ended; at most `most` bans of the past are remembered. A shield may have been for what another did:
-    /// it is not remembered.
+    /// Removes ended bans and shields, and remembers at most `most` past bans. Shields are not remembered, since another
+    /// source may have caused them.
     pub fn expire(&mut self, now: Now, most: usize) -> Vec<Ban> {
         let mut ended = Vec::new();
         for extent in Extent::ALL {
@@ -183,7 +183,7 @@ impl BanTable {
         ended
     }
 
-    /// Remembers a ban of the past; beyond `most`, the one that ended first is forgotten.
+    /// Remembers a past ban. Beyond `most`, the one that ended first is forgotten.
     pub fn remember(&mut self, net: IpNet, past: Past, most: usize) {
         if let Some(old) = self.past.insert(net, past) {
             self.past_by_end.remove(&(old.ended, net));
@@ -197,10 +197,10 @@ impl BanTable {
         }
     }
 
-    /// Forgets what is forgiven.
+    /// Forgets past bans that are forgiven.
     pub fn forgive(&mut self, forgive: Duration, wall: Timestamp) {
         let Self { past, past_by_end, .. } = self;
-        // Nothing that ended less than this ago is forgiven.
+        // No ban that ended more recently is forgiven.
         let recent = SignedDuration::try_from(forgive).ok().and_then(|span| wall.checked_sub(span).ok());
         let candidates =
             past_by_end.iter().take_while(|(ended, _)| recent.is_none_or(|recent| *ended <= recent));
@@ -214,7 +214,7 @@ impl BanTable {
         }
     }
 
-    /// Takes out what was made in dry run, and forgets it.
+    /// Removes bans that were made in dry run, and forgets them.
     pub fn remove_dry(&mut self) -> Vec<Ban> {
         let dry: Vec<_> = self.bans.values().filter(|ban| ban.dry).map(|ban| ban.net).collect();
         self.past.retain(|_, past| !past.dry);

@@ -1,4 +1,4 @@
-//! What CrowdSec decided, and what it is told.
+//! Carries out CrowdSec's decisions, and selects the findings to report to it.
 
 use std::collections::BTreeSet;
 
@@ -13,21 +13,21 @@ use super::{
 };
 use crate::{cidr, clock::Now, detect::findings::Finding, sensor::gate::Extent};
 
-/// What CrowdSec decided.
+/// The decisions of CrowdSec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decided {
-    /// Whom to ban, and why.
+    /// The networks to ban, each with its cause.
     pub bans: Vec<(IpNet, Cause)>,
-    /// Whose ban by CrowdSec ends.
+    /// The networks whose ban by CrowdSec ends.
     pub lifts: Lifts,
 }
 
-/// Whose ban by CrowdSec ends.
+/// The networks whose ban by CrowdSec ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lifts {
-    /// Of these.
+    /// These networks.
     These(BTreeSet<IpNet>),
-    /// Of all but these.
+    /// All networks but these.
     AllBut(BTreeSet<IpNet>),
 }
 
@@ -37,8 +37,8 @@ impl Default for Lifts {
     }
 }
 
-/// Whom a finding is about, and whether the policy would have them banned, whatever the mode: others who hear of it
-/// are to be as careful as this host. They know of no shields.
+/// The networks of a finding, and whether the policy would ban each, whatever the mode. Other hosts that get the finding
+/// should be as careful as this one. They do not know shields.
 pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool)> {
     // All sources are forged.
     if finding.source == Address::UNSPECIFIED {
@@ -53,8 +53,8 @@ pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool
     causes.map(|(net, _)| (net, qualifies && policy::check(net, &responder.allowed).is_ok())).collect()
 }
 
-/// Bans whom CrowdSec bans, as far as the policy goes along, and ends bans that it took back: those that it made, and no
-/// others.
+/// Bans the networks that CrowdSec bans, as far as the policy agrees. Ends bans that CrowdSec took back, but only
+/// those that it made.
 pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mut dyn Enforcer) {
     let Decided { bans, lifts } = decided;
     let lifted = lift_decided(responder, lifts, now, enforcer);
@@ -78,7 +78,7 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mu
     if made.is_empty() && refused == 0 && lifted == 0 {
         return;
     }
-    // All at once: there may be thousands.
+    // In one call, since there may be thousands.
     if let Err(error) = enforcer.ban(Extent::Full, &mut made.iter().copied()) {
         tracing::error!("not all whom CrowdSec bans are banned: {error}");
         made.retain(|ban| {
@@ -96,7 +96,7 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mu
     responder.changed();
 }
 
-/// How many were lifted.
+/// Returns the number of lifted bans.
 fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, enforcer: &mut dyn Enforcer) -> usize {
     let is_decided = |origin: &Origin| match origin {
         Origin::Crowdsec { .. } => true,
@@ -109,7 +109,7 @@ fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, enforcer: &mu
     };
     let ended: Vec<_> = lifted.iter().map(|net| (*net, Extent::Full)).collect();
     if let Err(error) = responder.lift(&ended, now, enforcer) {
-        // They stay in the book, and end by themselves.
+        // They stay in the table, and end by themselves.
         tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
         return 0;
     }

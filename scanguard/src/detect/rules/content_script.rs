@@ -38,7 +38,7 @@ impl Play {
         Self { detector, second: 0, events: Vec::new(), connection: 0 }
     }
 
-    /// Creates a script with other settings of `[content]`.
+    /// Changes the settings of `[content]`.
     pub(crate) fn set_content(&mut self, settings: content::settings::Settings) {
         self.detector.set_content(settings);
     }

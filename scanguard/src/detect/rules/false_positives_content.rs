@@ -20,7 +20,7 @@ fn told(play: &Play) -> Vec<&'static str> {
     rules
 }
 
-/// The rule and state in which each finding ended, in the order of their opening.
+/// The rule under which each finding ended, in the order of their opening.
 fn findings(play: &Play) -> Vec<&'static str> {
     let mut findings: Vec<(&str, &'static str)> = Vec::new();
     for event in play.events() {
@@ -108,7 +108,7 @@ fn what_was_said_within_connections_is_told_apart_and_not_hidden() {
     let last = play.events().last().unwrap();
     assert_eq!((last.kind, last.finding.rule), (EventKind::Updated, "scanner_agent"));
     assert_eq!(last.finding.known(), (Confidence::High, Spoofable::Said { times: 2 }));
-    // No other rule takes the finding over again.
+    // Forged content does not take the proof away again.
     play.forge(1, by("sqlmap/1.8", get("/"))).forge(1, get("/.env"));
     let tracker = play.detector.tracker();
     assert!(tracker.of(&address(1)).iter().all(|finding| !finding.known().1.is_possible()));

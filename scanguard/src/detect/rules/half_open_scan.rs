@@ -36,7 +36,7 @@ const DEFAULT: Settings = Settings {
     services: 6,
 };
 
-/// A source is known if its earlier aborts are this many times those of one window, for services it aborted before.
+/// A source is known if all its aborts are this many times those of one window, and no aborted service is new.
 const ROUNDS: u64 = 4;
 
 /// The rule.

@@ -32,7 +32,7 @@ const DEFAULT: Settings = Settings {
     services: 20,
 };
 
-/// A source is known if its earlier connections are this many times those of one window.
+/// A source is known if all its connections are this many times those of one window.
 const ROUNDS: u64 = 4;
 
 /// The rule.

@@ -198,7 +198,7 @@ fn name(source: &Address) -> u8 {
     }
 }
 
-/// The rule and state in which each finding of all rules ended, in the order of their opening.
+/// The rule under which each finding of all rules ended, in the order of their opening.
 pub(crate) fn told(play: impl FnOnce(&mut Script)) -> Vec<&'static str> {
     let mut script = Script::all_rules();
     play(&mut script);

@@ -66,7 +66,7 @@ fn what_crowdsec_takes_back_ends_only_what_it_made() {
         Some(LetGo::Networks([net(all[2])].into())),
         "what it did before is no ground for another ban"
     );
-    // The same by an answer that says all that holds.
+    // The same by an answer that lists all decisions in force.
     bench.decide(vec![decided(all[2], 2, 60), decided("198.51.100.4/32", 3, 60)], lifts(&[]), 2);
     bench.decide(vec![], all_but(&["198.51.100.4/32"]), 3);
     assert_eq!(all.map(|text| bench.enforcer(text).is_some()), [true, true, false]);
@@ -91,7 +91,7 @@ fn who_is_never_banned_is_not_banned_by_crowdsec_and_no_room_is_made_for_it() {
         (bench.origin("198.51.100.2/32"), bench.origin("198.51.100.3/32")),
         (Some("rule"), Some("crowdsec"))
     );
-    // A finding of this host goes before it.
+    // A finding of this host takes precedence.
     bench.find("198.51.100.5/32", 1);
     assert_eq!((bench.origin("198.51.100.5/32"), bench.origin("198.51.100.3/32")), (Some("rule"), None));
 }
