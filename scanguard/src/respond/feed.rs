@@ -191,9 +191,9 @@ struct Places {
 impl Places {
     /// The room that the ban table cannot need. The table may have more than `max_bans` if that was lowered, and one more for
     /// a moment, since a ban is made before the one that it replaces is removed.
-    fn beside_the_book(given: Circumstances<'_>) -> Self {
-        let of_the_book = given.ban_table.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
-        let beside = |places: u32| (places as usize).saturating_sub(of_the_book);
+    fn beside_the_table(given: Circumstances<'_>) -> Self {
+        let of_the_table = given.ban_table.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
+        let beside = |places: u32| (places as usize).saturating_sub(of_the_table);
         Self { single: beside(abi::DEFAULT_MAX_BANS), networks: beside(abi::MAX_BANNED_NETWORKS) }
     }
 
@@ -217,7 +217,7 @@ fn wanted(feeds: &Feeds, given: Circumstances<'_>) -> (BTreeMap<IpNet, String>, 
     if given.settings.known_bad != KnownBad::Drop || given.mode.mode == Mode::Observe {
         return (wanted, taken);
     }
-    let mut places = Places::beside_the_book(given);
+    let mut places = Places::beside_the_table(given);
     for (net, feed) in feeds.networks() {
         if wanted.contains_key(&net) {
             continue;

@@ -1,5 +1,5 @@
-//! What holds whatever happens in whatever order: policy, book and breaker together, driven at random as the responder drives
-//! them.
+//! Property tests of policy, ban table and breaker together. Random events in random order drive them as the responder
+//! does.
 
 use std::{hash::RandomState, time::Duration};
 
@@ -24,13 +24,13 @@ use crate::{
 const MAX_BANS: u32 = 5;
 const MAX_SHIELDS: u32 = 3;
 const MAX_PER_MINUTE: u32 = 3;
-/// Long enough to be banned again within it, short enough to pass.
+/// Long enough for another ban within it, and short enough to pass.
 const FORGIVE: Duration = Duration::from_secs(400);
 
-/// Something that asks for a ban.
+/// An event that asks for a ban.
 #[derive(Clone, Debug)]
 struct Step {
-    /// Seconds since the step before.
+    /// Seconds since the previous step.
     pause: u64,
     host: u8,
     prefix: u8,
@@ -126,7 +126,7 @@ proptest! {
             }
             if let By::Rule(mode) = by {
                 prop_assert!(mode != Mode::Observe && dry == (mode == Mode::DryRun));
-                // Whoever has not been quiet for long enough goes up by one, to at least as long a ban.
+                // A source that was not quiet for long enough goes up one level, to a ban that is at least as long.
                 match ban_table.before(wanted) {
                     Some(past) => {
                         let left = past.level(FORGIVE, now.wall);
@@ -161,7 +161,7 @@ proptest! {
             let lately = by_rules.iter().filter(|made| second - **made < 60).count();
             prop_assert!(lately <= MAX_PER_MINUTE as usize, "{lately} bans within a minute");
         }
-        // In the end all is over and forgiven.
+        // In the end all bans are over and forgiven.
         let late = now(second + 1_000_000);
         ban_table.expire(late, MAX_BANS as usize);
         ban_table.forgive(FORGIVE, now(second + 2_000_000).wall);

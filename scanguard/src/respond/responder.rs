@@ -1,4 +1,4 @@
-//! The effect: makes and ends bans as the policy decides, and keeps kernel, book and state file of one mind.
+//! Makes and ends bans as the policy decides, and keeps the kernel, the ban table and the state file consistent.
 
 use std::{collections::BTreeSet, hash::RandomState, net::IpAddr, sync::Arc, time::Duration};
 
@@ -36,11 +36,11 @@ use crate::{
     settings::Interval,
 };
 
-/// How often the state file is written for shields alone: whoever forges addresses makes ever new ones, and what of them is lost
-/// comes again.
+/// How often the state file is written for shields alone: forged addresses cause ever new shields, and lost shields are
+/// made again.
 const SHIELDS_KEPT: Duration = Duration::from_secs(30);
 
-/// Whom this host cannot do without, as it was found.
+/// The addresses that this host depends on, as they were found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Its own addresses.
@@ -55,7 +55,7 @@ pub struct Found {
     pub ssh: Connections,
 }
 
-/// All that is known of bans.
+/// All knowledge about bans.
 pub struct Responder {
     pub(super) settings: Settings,
     /// Bits of an IPv6 source that are kept.
@@ -66,30 +66,30 @@ pub struct Responder {
     found: Found,
     ssh: SshPeers,
     pub(super) allowed: AllowList,
-    /// Why the kernel did not take all of `allowed` the last time; none: it did.
+    /// Why the kernel did not take all of `allowed` the last time; none if it did.
     untold: Option<String>,
     pub(super) breaker: Breaker,
     listed: Feeds,
     pub(super) feeds: FeedBans,
     pub(super) feeds_taken: Taken,
-    /// What is so plain that rules match on it.
+    /// The evidence on which rules match whatever else is known.
     plain: Vec<Plain>,
-    /// What the kernel was told to hold.
+    /// The terms of holds that the kernel has.
     pub(super) reflex: Option<HoldTerms>,
     salt: RandomState,
     pub(super) metrics: Arc<ResponseMetrics>,
     dirty: bool,
-    /// Shields were made since the state file was written for them last, which is not yet due.
+    /// Shields were made since the state file was last written for them, and the next write is not yet due.
     shields_unsaved: bool,
-    /// When that was.
+    /// The time of that write.
     shields_saved: Duration,
-    /// There was no state file: what the kernel has is all that is known of bans.
+    /// There was no state file, so the kernel's bans are all that is known.
     bereft: bool,
     pub(super) let_go: LetGo,
 }
 
 impl Responder {
-    /// With what the state file has, if there is one. Nothing is told to the kernel until [`Self::enter`].
+    /// Starts with the content of the state file, if there is one. The kernel is not changed before [`Self::enter`].
     pub fn new(
         settings: Settings,
         ipv6_prefix: u8,
@@ -134,17 +134,17 @@ impl Responder {
         self.mode.mode
     }
 
-    /// How many bans there are, without those of feeds.
+    /// The number of bans, without those of feeds.
     pub fn bans_held(&self) -> usize {
         self.ban_table.len(Extent::Full)
     }
 
-    /// The source that an address counts for.
+    /// The source to which an address belongs.
     pub fn source(&self, ip: IpAddr) -> Address {
         SourceMask::new(self.ipv6_prefix).apply(Address::from(ip.to_canonical()))
     }
 
-    /// The network that is banned for what a source does.
+    /// The network to ban for the activity of a source.
     pub fn net(&self, source: &Address) -> IpNet {
         policy::net_of(source, self.ipv6_prefix)
     }
@@ -164,13 +164,13 @@ impl Responder {
         }
         let most = self.settings.max_bans as usize;
         for SavedPast { net, level, ended, dry } in state.past.into_iter().take(most) {
-            // What lies ahead was written by a clock that was wrong.
+            // A time in the future was written by a wrong clock.
             self.ban_table.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
         }
-        // One that lies ahead is of a clock that was wrong: how long ago that was nobody knows, but not how much was left.
+        // A start in the future comes from a wrong clock. Its age is unknown, but the remaining time is not.
         let since_then = now.wall.max(state.saved);
         for SavedBan { net, extent, origin, reason, since, ends, level, dry } in state.bans {
-            // Shields are of sources as they are counted, which the length of the IPv6 prefix decides.
+            // Shields are for sources as they are counted, which depends on the length of the IPv6 prefix.
             let is_source = net == self.net(&self.source(net.addr()));
             let (most, fits) = match extent {
                 Extent::Full => (most, true),
@@ -181,7 +181,7 @@ impl Responder {
             }
             let left =
                 ends.map(|ends| Duration::try_from(ends.duration_since(since_then)).unwrap_or_default());
-            // One that ended meanwhile is taken out, and remembered, as any other.
+            // A ban that ended in the meantime is removed and remembered like any other.
             let ends = left.map(|left| now.at.saturating_add(left.min(LONGEST_BAN)));
             let since = since.min(now.wall);
             self.ban_table.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
@@ -189,11 +189,11 @@ impl Responder {
         self.by_hand.extend(state.allowed.iter().take(MAX_ALLOWED_BY_HAND).map(IpNet::trunc));
     }
 
-    /// What the state file is to have.
+    /// The content for the state file.
     pub fn state(&self, now: Now) -> State {
         let ModeState { mode, cause, since, configured, deadline } = self.mode;
         let mode = match deadline {
-            // An agent that dies before the confirmation comes must not come back enforcing.
+            // An agent that dies before the confirmation must not enforce after its restart.
             Some(_) => SavedMode { mode: Mode::DryRun, cause: ModeCause::Unconfirmed, since, configured },
             None => SavedMode { mode, cause, since, configured },
         };
@@ -222,22 +222,22 @@ impl Responder {
         state
     }
 
-    /// Whether the state file has to be written; asking makes it clean.
+    /// Whether the state file has to be written. The call resets this.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
     }
 
-    /// The state file has to be written if shields changed, though that is not yet due: there is no later.
+    /// Makes a write for changed shields due at once, because the agent ends.
     pub fn keep_shields(&mut self) {
         self.dirty |= std::mem::take(&mut self.shields_unsaved);
     }
 
-    /// The state file could not be written: it is to be tried again.
+    /// The state file could not be written, so the write has to be tried again.
     pub fn stay_dirty(&mut self) {
         self.dirty = true;
     }
 
-    /// Shields changed, and nothing else.
+    /// Only shields changed.
     fn shields_changed(&mut self) {
         self.shields_unsaved = true;
         self.metrics.shields(self.ban_table.len(Extent::Shield));
@@ -272,10 +272,10 @@ impl Responder {
         }
     }
 
-    /// Brings the kernel to what the book says, which it may not have been: at the start.
+    /// At the start, brings the kernel in line with the ban table.
     ///
     /// # Errors
-    /// The gate could not be set; without that there are no bans.
+    /// The gate could not be set; without it there are no bans.
     pub fn enter(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
         if self.mode.mode == Mode::Enforce {
             self.ban_table.remove_dry();
@@ -284,7 +284,7 @@ impl Responder {
         for extent in Extent::ALL {
             let mut strays = enforcer.banned(extent);
             strays.retain(|net| match extent {
-                // Feeds are banned beside the book.
+                // Networks of feeds are not in the ban table.
                 Extent::Full => self.ban_table.banned(*net).is_none() && self.feeds.get(*net).is_none(),
                 Extent::Shield => self.ban_table.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
             });
@@ -313,7 +313,7 @@ impl Responder {
         Ok(())
     }
 
-    /// Takes whom this host cannot do without. Bans that overlap with them stay, but the kernel spares them.
+    /// Takes the addresses that this host depends on. Bans that overlap with them stay, but the kernel spares the addresses.
     pub fn surround(&mut self, found: Found, now: Now, enforcer: &mut dyn Enforcer) {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
@@ -324,7 +324,7 @@ impl Responder {
         self.allow_as_known(now, enforcer);
     }
 
-    /// As [`Self::allow`], where nobody waits to hear what came of it.
+    /// As [`Self::allow`], for callers that do not need the result.
     fn allow_as_known(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let before = self.untold.clone();
         match self.allow(now, enforcer) {
@@ -336,10 +336,10 @@ impl Responder {
         }
     }
 
-    /// Makes the allow list anew, and has the kernel take it where it changed, or was not taken before.
+    /// Rebuilds the allow list, and writes it to the kernel if it changed or the last write failed.
     ///
     /// # Errors
-    /// The kernel did not take all of it. The policy goes by it all the same, and the next call tries again.
+    /// The kernel did not take all of it. The policy uses the new list all the same, and the next call tries again.
     pub(super) fn allow(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
         let allowed = self.allow_list();
         if allowed == self.allowed && self.untold.is_none() {
@@ -359,7 +359,7 @@ impl Responder {
         told
     }
 
-    /// Who is never banned, as all that is known says.
+    /// The networks that are never banned, from all that is known.
     pub(super) fn allow_list(&self) -> AllowList {
         let mut allowed = AllowList::default();
         let Found { own, gateways, resolvers, attached, .. } = &self.found;
@@ -395,13 +395,13 @@ impl Responder {
         self.metrics.feeds(self.feeds_taken.refused, self.feeds_taken.left_out);
     }
 
-    /// Takes what is so plain that rules match on it.
+    /// Takes the evidence on which rules match whatever else is known.
     pub fn set_plain(&mut self, plain: Vec<Plain>, now: Now, enforcer: &mut dyn Enforcer) {
         self.plain = plain;
         self.arm(now, enforcer);
     }
 
-    /// Tells the kernel whom it may hold, where that has changed.
+    /// Writes to the kernel which sources it may hold, if that has changed.
     fn arm(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let reflex = policy::reflex(&self.plain, self.given(now));
         if reflex == self.reflex {
@@ -413,7 +413,7 @@ impl Responder {
         }
     }
 
-    /// What came of a finding that is new or changed.
+    /// Acts on a finding that is new or has changed.
     pub fn consider(&mut self, finding: &Finding, now: Now, enforcer: &mut dyn Enforcer) {
         for (net, cause) in self.causes(finding) {
             match self.make(net, &cause, now, enforcer) {
@@ -426,8 +426,8 @@ impl Responder {
         }
     }
 
-    /// Looks again at findings that go on, for what was refused before may be right by now: the mode was changed, a
-    /// ban ended, there is room. Refusals are not counted again.
+    /// Looks again at open findings, since a ban that was refused may now be possible: the mode changed, a ban ended, or
+    /// there is room. Refusals are not counted again.
     pub fn reconsider(
         &mut self,
         findings: &mut dyn Iterator<Item = &Finding>,
@@ -442,7 +442,7 @@ impl Responder {
         }
     }
 
-    /// Who is to be banned, or shielded from, for a finding: its source, or those that are known of a campaign.
+    /// The networks to ban or shield from for a finding: its source, or the known sources of a campaign.
     pub(super) fn causes(&self, finding: &Finding) -> Vec<(IpNet, Cause)> {
         let sources = if finding.sources.count > 0 {
             finding.sources.examples.as_slice()
@@ -462,7 +462,7 @@ impl Responder {
         sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
     }
 
-    /// Judges, and makes the ban or shield if that is the decision.
+    /// Asks the policy, and makes the ban or shield if that is the decision.
     pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, enforcer: &mut dyn Enforcer) -> Decision {
         let decision = policy::judge(net, cause, self.given(now));
         match &decision {
@@ -511,7 +511,7 @@ impl Responder {
                 if self.enter_in_table(ban, enforcer).is_none() {
                     self.metrics.shielded();
                 }
-                // Whoever forges addresses makes thousands.
+                // Forged addresses can cause thousands.
                 tracing::debug!(%mode, by, "shield from {name}: {reason}");
                 self.shields_changed();
             }
@@ -519,8 +519,8 @@ impl Responder {
         Ok(())
     }
 
-    /// Puts a ban or shield that the kernel has into the book. The shield that a ban takes the place of ends. Gives what was
-    /// there before.
+    /// Enters a ban or shield that the kernel has into the ban table. A shield that a ban replaces is ended. Returns the
+    /// previous entry.
     pub(super) fn enter_in_table(&mut self, ban: Ban, enforcer: &mut dyn Enforcer) -> Option<Ban> {
         let (net, extent) = (ban.net, ban.extent);
         let before = self.ban_table.insert(ban);
@@ -528,13 +528,13 @@ impl Responder {
             && extent == Extent::Full
             && let Err(error) = enforcer.unban(Extent::Shield, &mut std::iter::once(net))
         {
-            // It drops nothing that the ban does not, and ends by itself.
+            // The shield drops nothing that the ban does not drop, and it ends by itself.
             tracing::warn!("the shield from {} stays beside its ban: {error}", cidr::name(net));
         }
         before
     }
 
-    /// Gives a ban or shield up for one that was made.
+    /// Evicts a ban or shield to make room for a new one.
     fn evict(&mut self, extent: Extent, net: IpNet, now: Now, enforcer: &mut dyn Enforcer) {
         let name = cidr::name(net);
         match (self.lift(&[(net, extent)], now, enforcer), extent) {
@@ -548,7 +548,7 @@ impl Responder {
                 self.metrics.shield_evicted();
                 tracing::debug!("{name} is shielded from no more: there is no room (response.max_shields)");
             }
-            // It stays in the book, and ends by itself.
+            // It stays in the table, and ends by itself.
             (Err(error), _) => {
                 let what = extent.label();
                 tracing::error!("the {what} of {name}, for which there is no room, stays: {error}");
@@ -556,13 +556,13 @@ impl Responder {
         }
     }
 
-    /// What the kernel is told of a ban.
+    /// The form of a ban that the kernel takes.
     pub(super) fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
         let lasts = self.mode.kept(ban.left(now.at), now);
         KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
     }
 
-    /// Tells the kernel of all bans and shields anew.
+    /// Writes all bans and shields to the kernel again.
     pub(super) fn write_all(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         for extent in Extent::ALL {
             let bans = self.ban_table.bans().filter(|ban| ban.extent == extent);
@@ -573,7 +573,7 @@ impl Responder {
         }
     }
 
-    /// Has the kernel end bans, unless a feed lists the same, and shields. There may be thousands.
+    /// Ends shields in the kernel, and bans, unless a feed lists the same network. There may be thousands.
     ///
     /// # Errors
     /// A map could not be changed; some of them may have ended.
@@ -592,7 +592,7 @@ impl Responder {
 
     fn trip(&mut self, max: u32, now: Now, enforcer: &mut dyn Enforcer) {
         let is_news = self.breaker.trip();
-        // Where it is none, and the mode is still enforce, falling back failed: it is tried again.
+        // If the breaker tripped before and the mode is still enforce, the fallback failed, so it is tried again.
         if !is_news && self.mode.mode != Mode::Enforce {
             return;
         }
@@ -614,7 +614,7 @@ impl Responder {
         }
     }
 
-    /// Changes the mode; enforcing perhaps only until it is confirmed.
+    /// Changes the mode. Enforcing may need a confirmation to last.
     ///
     /// # Errors
     /// The gate could not be set; the mode stays as it was.
@@ -628,7 +628,7 @@ impl Responder {
     ) -> Result<(), SensorError> {
         let before = self.mode;
         let drop_all = self.settings.drop == Drop::All;
-        // Who is to be dropped no more must not wait; who is to be dropped anew can.
+        // Sources that are released must not wait; sources that are dropped from now on can.
         if mode != Mode::Enforce {
             enforcer.set_gate(mode.gate(), drop_all)?;
         }
@@ -666,12 +666,12 @@ impl Responder {
         Ok(())
     }
 
-    /// Who was let go since this was asked last: a ban ended, or none was in force. None: nobody.
+    /// The sources that were released since the last call, because a ban ended or none was in force. None: no source.
     pub fn let_go(&mut self) -> Option<LetGo> {
         Some(std::mem::take(&mut self.let_go)).filter(|let_go| *let_go != LetGo::default())
     }
 
-    /// What is to be done now and then, at least once a second.
+    /// Does the regular work; the caller calls this at least once a second.
     pub fn chores(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         self.arm(now, enforcer);
         if self.untold.is_some() {
@@ -681,7 +681,7 @@ impl Responder {
         if !ended.is_empty() {
             let lifted: Vec<_> = ended.iter().map(|ban| (ban.net, ban.extent)).collect();
             if let Err(error) = self.lift(&lifted, now, enforcer) {
-                // The kernel has ended them by its own clock.
+                // The kernel has already ended them by its own clock.
                 tracing::warn!("bans and shields that have ended could not be removed: {error}");
             }
             let bans = lifted.iter().filter(|(_, extent)| *extent == Extent::Full);
@@ -715,7 +715,7 @@ impl Responder {
         }
     }
 
-    /// Takes other settings. Bans stay; the mode changes only if `response.mode` does.
+    /// Takes new settings. Bans stay; the mode changes only if `response.mode` does.
     pub fn reconfigure(&mut self, settings: Settings, now: Now, enforcer: &mut dyn Enforcer) {
         let old = std::mem::replace(&mut self.settings, settings);
         self.metrics.limits(self.settings.max_bans, self.settings.max_shields);
@@ -735,12 +735,12 @@ impl Responder {
     }
 }
 
-/// Who begins anew: what was done before is no ground for a ban.
+/// Released sources: their earlier activity does not justify a ban.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LetGo {
-    /// Bans of these ended.
+    /// The bans of these networks ended.
     Networks(BTreeSet<IpNet>),
-    /// Enforcing begins: nobody was dropped for anything so far.
+    /// All sources, because enforcing begins: no activity so far led to a drop.
     Everybody,
 }
 
@@ -751,7 +751,7 @@ impl Default for LetGo {
 }
 
 impl LetGo {
-    /// These, too.
+    /// Adds these networks.
     pub(super) fn add(&mut self, nets: &[IpNet]) {
         match self {
             Self::Networks(all) => all.extend(nets),
@@ -759,7 +759,7 @@ impl LetGo {
         }
     }
 
-    /// Whether all of a network begins anew.
+    /// Whether a whole network is released.
     pub fn has(&self, net: IpNet) -> bool {
         match self {
             Self::Networks(nets) => around(net).any(|around| nets.contains(&around)),
@@ -768,7 +768,7 @@ impl LetGo {
     }
 }
 
-/// The ban or shield that a sentence makes.
+/// The ban or shield that results from the terms of the policy.
 pub(super) fn ban(net: IpNet, cause: &Cause, sentence: &Sentence, now: Now) -> Ban {
     Ban {
         net,

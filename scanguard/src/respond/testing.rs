@@ -1,4 +1,4 @@
-//! What the tests of this module share.
+//! Helpers that the tests of this module share.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// So many seconds after the start.
+/// The time this many seconds after the start.
 pub(super) fn now(second: u64) -> Now {
     let wall = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second.cast_signed());
     Now { at: Duration::from_secs(second), wall }
@@ -24,22 +24,22 @@ pub(super) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// A card without a kernel.
+/// An enforcer without a kernel.
 #[derive(Debug, Default)]
 pub(super) struct FakeEnforcer {
     pub(super) gate: GateMode,
     pub(super) drop_all: bool,
     pub(super) reflex: Option<HoldTerms>,
-    /// Lasts and enforced, by network.
+    /// Duration and whether it is enforced, by network.
     pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
-    /// The same of shields.
+    /// The same for shields.
     pub(super) shields: BTreeMap<IpNet, (Option<Duration>, bool)>,
     pub(super) allowed: std::collections::BTreeSet<IpNet>,
-    /// It takes nobody as allowed.
+    /// It fails to take the allow list.
     pub(super) refuses_allowed: bool,
-    /// Its gate stays as it is.
+    /// It fails to set the gate.
     pub(super) refuses_gate: bool,
-    /// How many bans find room.
+    /// The number of bans for which there is room.
     pub(super) room: Option<usize>,
 }
 

@@ -35,7 +35,7 @@ fn from_crowdsec(lasts: u64) -> Cause {
     Cause::Crowdsec { decision: 7, scenario: "crowdsecurity/ssh-bf".to_owned(), lasts }
 }
 
-/// The world, to be changed by each test.
+/// The input of the policy, which each test changes.
 struct World {
     settings: Settings,
     mode: Mode,
@@ -68,7 +68,7 @@ impl World {
         judge(net(text), cause, self.given(second))
     }
 
-    /// What is said: the refusal's label, or "ban", "shield" or "stands".
+    /// The decision in a word: the refusal's label, or "ban", "shield" or "stands".
     fn said(&self, text: &str, cause: &Cause) -> &'static str {
         match self.judge(text, cause, 100) {
             Decision::Ban(sentence) => sentence.extent.label(),
@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-/// What is different in a row of a table.
+/// The difference that a row of a table makes.
 type Change<'c> = &'c dyn Fn(&mut World);
 
 fn rule() -> Origin {
@@ -385,7 +385,7 @@ fn a_shield_lasts_as_long_as_the_first_ban_and_is_renewed_in_the_second_half_of_
         }
         other => panic!("{other:?}"),
     }
-    // However often it was banned before, and however long that was.
+    // The number and length of earlier bans do not matter.
     world.ban_table.remember(net("192.0.2.7/32"), Past { level: 2, ended: now(0).wall, dry: false }, 9);
     assert_eq!(world.said("192.0.2.7/32", &unproven()), "shield");
     for (ends, said) in [(100 + 301, "stands"), (100 + 300, "shield"), (101, "shield")] {

@@ -1,4 +1,4 @@
-//! A responder on a card without a kernel.
+//! Tests the responder with an enforcer that needs no kernel.
 
 use super::{
     super::{
@@ -20,7 +20,7 @@ pub(in crate::respond) fn settings(mode: Mode) -> Settings {
     Settings { mode, jitter: 0, ..Settings::default() }
 }
 
-/// An agent without an agent.
+/// A responder with a fake enforcer, in place of a whole agent.
 pub(in crate::respond) struct Bench {
     pub(in crate::respond) responder: Responder,
     pub(in crate::respond) enforcer: FakeEnforcer,
@@ -50,7 +50,7 @@ impl Bench {
         self.find_by(text, Spoofable::No { completed: 1 }, second)
     }
 
-    /// One on evidence into which anybody can have written the address.
+    /// A finding on evidence whose address may be forged.
     pub(in crate::respond) fn find_unproven(&mut self, text: &str, second: u64) -> Decision {
         self.find_by(text, Spoofable::Yes, second)
     }
@@ -98,13 +98,13 @@ impl Bench {
         self.responder.chores(now(second), &mut self.enforcer);
     }
 
-    /// The same of a shield.
+    /// The same for a shield.
     pub(in crate::respond) fn shield(&self, text: &str) -> Option<(Option<u64>, bool)> {
         let shield = self.enforcer.shields.get(&net(text));
         shield.map(|(lasts, enforced)| (lasts.map(|lasts| lasts.as_secs()), *enforced))
     }
 
-    /// Seconds and whether it drops.
+    /// The seconds, and whether it drops.
     pub(in crate::respond) fn enforcer(&self, text: &str) -> Option<(Option<u64>, bool)> {
         self.enforcer
             .bans

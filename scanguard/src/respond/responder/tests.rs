@@ -238,7 +238,7 @@ fn everything_that_is_to_last_outlives_a_restart() {
     assert!(bench.responder.take_dirty() && !bench.responder.take_dirty());
     let state = bench.responder.state(now(100));
 
-    // What the kernel had before it is another's or out of date.
+    // The earlier content of the kernel belongs to another agent or is out of date.
     let enforcer =
         FakeEnforcer { bans: [(net("10.9.9.9/32"), (None, true))].into(), ..FakeEnforcer::default() };
     let mut again = Bench::restored(settings(Mode::DryRun), Some(state.clone()), 650, enforcer);
@@ -402,7 +402,7 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
     let bench = Bench::restored(settings(Mode::Enforce), Some(known.clone()), 7, found());
     assert_eq!((bench.enforcer.bans.len(), bench.responder.ban_table.len(Extent::Full)), (0, 0));
 
-    // Whom that agent spared is as important as whom it banned.
+    // The networks that the earlier agent spared are as important as those that it banned.
     let sparing = || {
         let allowed = ["192.0.2.1/32", "203.0.113.9/32", "198.51.100.128/25"].map(net).into();
         FakeEnforcer { allowed, ..found() }
@@ -442,7 +442,7 @@ fn networks_on_feeds_that_the_kernel_did_not_take_are_tried_again_ever_more_seld
 
 #[test]
 fn feeds_have_the_places_that_bans_do_not_need_and_what_two_of_them_list_takes_one() {
-    // Every other address, so that none are joined.
+    // Every other address, so that no networks are joined.
     let first = u32::from(std::net::Ipv4Addr::new(11, 0, 0, 0));
     let lines: Vec<_> =
         (0..60_000).map(|place| std::net::Ipv4Addr::from(first + 2 * place).to_string()).collect();
@@ -525,7 +525,7 @@ fn who_begins_anew_is_handed_on_once() {
     assert_eq!(bench.responder.let_go(), Some(LetGo::Everybody));
 }
 
-/// A source that is shielded from on evidence that may be forged.
+/// A source with a shield, on evidence that may be forged.
 const SHIELDED: &str = "198.51.100.66/32";
 
 #[test]
@@ -608,7 +608,7 @@ fn shields_that_do_not_fit_the_settings_any_more_are_not_restored() {
     let few = Settings { max_shields: 1, ..settings(Mode::Enforce) };
     let again = Bench::restored(few, Some(state.clone()), 2, FakeEnforcer::default());
     assert_eq!(again.enforcer.shields.len(), 1);
-    // Sources of IPv6 are of another length by now.
+    // The prefix length of IPv6 sources has changed.
     let mut enforcer = FakeEnforcer::default();
     let mut responder = Responder::new(settings(Mode::Enforce), 56, Some(state), metrics(), now(2));
     responder.enter(now(2), &mut enforcer).unwrap();
@@ -686,7 +686,7 @@ fn it_is_said_which_of_the_two_it_is() {
     assert_eq!((banned.response, banned.banned, banned.dropped), (Some(Extent::Full), true, true));
     let all = questions::bans(&bench.responder, None, now(60), &bench.enforcer).bans;
     assert_eq!(all.iter().map(|ban| ban.response.label()).collect::<Vec<_>>(), ["ban", "shield", "shield"]);
-    // Shields, of which there may be thousands, do not push bans off a list that has an end.
+    // There may be thousands of shields, but they do not push bans off a list of limited length.
     let first = questions::bans(&bench.responder, Some(2), now(60), &bench.enforcer).bans;
     let first: Vec<_> = first.iter().map(|ban| ban.net).collect();
     assert_eq!(first, [net(SCANNER), net("198.51.100.67/32")]);

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 
-/// Keeps until that came to an end.
+/// Calls `keep` until the write has ended.
 async fn kept(state_writer: &mut StateWriter, bench: &mut Bench) {
     state_writer.keep(&mut bench.responder, now(1)).await;
     while state_writer.writing.as_ref().is_some_and(|writing| !writing.task.is_finished()) {
@@ -24,7 +24,7 @@ async fn what_could_not_be_read_is_never_written_over() {
     fs::create_dir_all(&directory).unwrap();
     let mut bench = Bench::new(Mode::Enforce);
 
-    // Moved aside, as a directory can be.
+    // A directory can be moved aside.
     let path = directory.join("state.json");
     fs::create_dir(&path).unwrap();
     let (mut state_writer, state) = StateWriter::open(path.clone(), metrics(), now(0));
@@ -32,7 +32,7 @@ async fn what_could_not_be_read_is_never_written_over() {
     kept(&mut state_writer, &mut bench).await;
     assert!(path.is_file() && directory.join("state.json.unreadable-19700101T000000Z").is_dir());
 
-    // Nothing can be moved, nor written, below what is no directory.
+    // Below a path that is not a directory, nothing can be moved or written.
     let path = directory.join("state.json/below.json");
     let (mut state_writer, state) = StateWriter::open(path.clone(), metrics(), now(0));
     assert!(state.is_none());
