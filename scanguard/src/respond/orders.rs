@@ -19,28 +19,28 @@ use crate::{cidr, clock::Now, sensor::gate::Extent, settings::Interval};
 /// An order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Ban somebody.
+    /// Ban a network.
     Ban {
-        /// Who.
+        /// The network.
         net: IpNet,
-        /// For how long; none: until it is taken back.
+        /// The duration; none: until it is taken back.
         lasts: Option<Duration>,
         /// Why.
         reason: String,
     },
     /// End a ban.
     Unban {
-        /// Of whom.
+        /// The network.
         net: IpNet,
     },
-    /// Never ban somebody, and end what bans there are.
+    /// Never ban a network, and end its existing bans.
     Allow {
-        /// Whom.
+        /// The network.
         net: IpNet,
     },
     /// Take that back.
     Disallow {
-        /// Of whom.
+        /// The network.
         net: IpNet,
     },
     /// Change the mode.
@@ -60,7 +60,7 @@ pub enum OrderError {
     /// The policy says no.
     #[error("{} is not banned: {refusal}", cidr::name(*.net))]
     Refused {
-        /// Who was to be banned.
+        /// The network to ban.
         net: IpNet,
         /// Why not.
         refusal: Refusal,
@@ -74,9 +74,9 @@ pub enum OrderError {
         cidr::name(*.net), cidr::name(*.net)
     )]
     BannedAround {
-        /// Whose ban was to end.
+        /// The network whose ban should end.
         net: IpNet,
-        /// What is banned.
+        /// The banned network.
         around: IpNet,
     },
     /// A feed lists it.
@@ -85,14 +85,14 @@ pub enum OrderError {
         cidr::name(*.net)
     )]
     Listed {
-        /// Whose ban was to end.
+        /// The network whose ban should end.
         net: IpNet,
-        /// What is listed.
+        /// The listed network.
         around: IpNet,
-        /// Where.
+        /// The feed.
         feed: String,
     },
-    /// Nothing is allowed that would allow everybody.
+    /// A network that would allow all addresses is refused.
     #[error("{0} is every address there is; `scanguard observe` says that better")]
     AllowsEverybody(IpNet),
     /// It is written wrongly.
@@ -107,9 +107,9 @@ pub enum OrderError {
     /// It is not allowed by hand.
     #[error("{}", not_by_hand(*.net, .allowed.as_ref()))]
     NotAllowedByHand {
-        /// What was not to be allowed any more.
+        /// The network that should no longer be allowed.
         net: IpNet,
-        /// What around it or within it is allowed, and why.
+        /// An allowed network around it or within it, and the reason.
         allowed: Option<(IpNet, Why)>,
     },
     /// There is nothing to confirm.
@@ -121,7 +121,7 @@ pub enum OrderError {
     /// The kernel did not take it.
     #[error("the kernel did not take it: {0}")]
     Kernel(String),
-    /// Who is never banned was changed, but the kernel does not know yet.
+    /// The allow list was changed, but the kernel does not have it yet.
     #[error(
         "the list of who is never banned is changed, but the kernel did not take it, which is tried again: {0}"
     )]
@@ -153,7 +153,7 @@ const CONFIRM: std::ops::RangeInclusive<Duration> =
 /// Carries out an order of a user.
 ///
 /// # Errors
-/// See [`OrderError`]; nothing was changed then, but for [`OrderError::Untold`].
+/// See [`OrderError`]. Nothing was changed then, except with [`OrderError::Untold`].
 pub fn carry_out(
     responder: &mut Responder,
     order: Order,
@@ -232,7 +232,7 @@ fn unban(
     if net.trunc() != net {
         return Err(OrderError::HostBits { net });
     }
-    // Rules ban the prefix that an IPv6 source stands for: who is asked to free one of it means that.
+    // Rules ban the prefix that an IPv6 source stands for: an order to free one of its addresses means the prefix.
     let masked = policy::net_of(&responder.source(net.addr()), responder.ipv6_prefix);
     let is_host = net.prefix_len() == net.max_prefix_len();
     let names_prefix =
@@ -259,7 +259,7 @@ fn unban(
     Ok(done(format!("{} is no longer {what}", cidr::name(meant)), rest.or(listed)))
 }
 
-/// Ends bans and shields of just these networks. There may be thousands.
+/// Ends bans and shields of exactly these networks. There may be thousands.
 fn end(
     responder: &mut Responder,
     ended: &[(IpNet, Extent)],

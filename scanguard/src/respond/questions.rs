@@ -1,4 +1,4 @@
-//! Answers questions about bans: who is banned, why, and how it stands.
+//! Answers questions about bans: the list of bans, the reason of a ban, and the state of the response.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -41,7 +41,7 @@ fn ban_report(responder: &Responder, ban: &Ban, standing: Option<Standing>, now:
     }
 }
 
-/// What the kernel has of these, which are bans and shields.
+/// The kernel's records of these bans and shields.
 fn standings(responder: &Responder, nets: &[IpNet], enforcer: &dyn Enforcer) -> BTreeMap<IpNet, Standing> {
     let mut standings = BTreeMap::new();
     for extent in Extent::ALL {
@@ -52,8 +52,8 @@ fn standings(responder: &Responder, nets: &[IpNet], enforcer: &dyn Enforcer) -> 
     standings
 }
 
-/// The bans that were made last, at most so many, the last one first, and likewise shields after them, of which anybody can
-/// have thousands made; without a number all, by network.
+/// The latest bans, at most `rows`, the last one first, and after them the latest shields. Shields come second because
+/// anybody can cause thousands of them. Without a number, all of them, by network.
 pub fn bans(responder: &Responder, rows: Option<usize>, now: Now, enforcer: &dyn Enforcer) -> Bans {
     let nets: Vec<_> = match rows {
         None => responder.ban_table.bans().map(|ban| ban.net).collect(),
@@ -71,7 +71,7 @@ pub fn bans(responder: &Responder, rows: Option<usize>, now: Now, enforcer: &dyn
     }
 }
 
-/// How it stands.
+/// The state of the response.
 pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>) -> ResponseStatus {
     let mut bans = BanCounts::default();
     for ban in responder.ban_table.bans().filter(|ban| ban.extent == Extent::Full) {
@@ -111,7 +111,7 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
     }
 }
 
-/// Why an address is banned or not. Its history, and what it said, are the caller's to add.
+/// Explains why an address is banned or not. The caller adds its history and content.
 pub fn explain(
     responder: &Responder,
     ip: IpAddr,
@@ -135,7 +135,7 @@ pub fn explain(
         .find_map(|net| responder.allowed.entries().find(|(entry, _)| *entry == net))
         .map(|(net, why)| allowed_report(net, why));
     let feed = responder.feeds.covering(host).map(|(net, feed)| (feed.to_owned(), net));
-    // A ban for a feed goes before a shield.
+    // A ban because of a feed takes precedence over a shield.
     let ban = responder.ban_table.covering(host).filter(|ban| ban.extent == Extent::Full || feed.is_none());
     let ban =
         ban.map(|ban| ban_report(responder, ban, enforcer.standing(ban.extent, ban.net).ok().flatten(), now));
@@ -202,7 +202,7 @@ fn evidence(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> F
     }
 }
 
-/// An open finding with whose it is.
+/// An open finding with its source.
 pub fn open_finding(responder: &Responder, finding: &Finding, now: Now) -> OpenFinding {
     let net = responder.net(&finding.source);
     OpenFinding {
