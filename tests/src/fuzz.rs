@@ -29,7 +29,7 @@ use scanguard::{
     privileges::effective_user,
     replay::{capture::Capture, frame::Frames},
     respond::{
-        LONGEST_BAN, cause::Cause, decided::Lifts, orders::OrderError, sockets, state::State, surroundings,
+        LONGEST_BAN, cause::Cause, decided::Lifts, host_discovery, orders::OrderError, sockets, state::State,
     },
     sensor::FRAME_LENGTHS,
 };
@@ -172,7 +172,7 @@ pub fn feed(bytes: &[u8]) {
 pub fn host_tables(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().count();
-    assert!(surroundings::parse_resolvers(&text).len() <= lines);
+    assert!(host_discovery::parse_resolvers(&text).len() <= lines);
     assert!(sockets::parse_sockets(&text).count() <= lines.saturating_sub(1), "the head is a row");
 }
 

@@ -34,9 +34,9 @@ use crate::{
     pipeline::Pipeline,
     respond::{
         decided,
-        keeper::Keeper,
+        host_discovery::Known,
         responder::{LetGo, Responder},
-        surroundings::Known,
+        state_writer::StateWriter,
     },
     sandbox::Sandbox,
     sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
@@ -61,7 +61,7 @@ pub(super) struct Agent {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
     pub(super) responder: Responder,
-    pub(super) keeper: Keeper,
+    pub(super) state_writer: StateWriter,
     /// TLS and passwords of the metrics listener.
     pub(super) access: Arc<Access>,
     /// `None` if the page is switched off.
@@ -98,7 +98,8 @@ impl Agent {
         let clock = Clock::start();
         let now = clock.now();
         let of_response = &metrics.response;
-        let (keeper, state) = Keeper::open(config.response.state.clone(), Arc::clone(of_response), now);
+        let (state_writer, state) =
+            StateWriter::open(config.response.state.clone(), Arc::clone(of_response), now);
         let prefix = config.sensor.ipv6_prefix;
         let responder = Responder::new(config.response.clone(), prefix, state, Arc::clone(of_response), now);
         let nothing = crowdsec::settings::Settings::default();
@@ -120,7 +121,7 @@ impl Agent {
             metrics: Arc::new(metrics),
             health: Arc::new(Health::new(Instant::now())),
             responder,
-            keeper,
+            state_writer,
             crowdsec,
             last_poll: now.wall,
         })
@@ -217,7 +218,7 @@ impl Agent {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
         self.let_go();
-        self.keeper.keep(&mut self.responder, now).await;
+        self.state_writer.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
     }
 
@@ -366,7 +367,7 @@ impl Agent {
         let (now, mut events) = (self.clock.now(), Vec::new());
         self.pipeline.detector.close_all(now, &mut |event| events.push(event));
         self.tell(events);
-        self.keeper.close(&mut self.responder, now).await;
+        self.state_writer.close(&mut self.responder, now).await;
         self.crowdsec.close().await;
         // Sinks come last, because they may have to wait for others.
         detach(self.attachments);

@@ -69,7 +69,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
     agent.let_go();
     // The client may have gone.
     let _ = request.answer.send(answer);
-    agent.keeper.keep(&mut agent.responder, now).await;
+    agent.state_writer.keep(&mut agent.responder, now).await;
 }
 
 fn status(agent: &Agent) -> Status {
@@ -86,7 +86,7 @@ fn status(agent: &Agent) -> Status {
         packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
         probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
         findings_open: agent.pipeline.detector.tracker().open().count(),
-        response: questions::status(&agent.responder, now, agent.keeper.error()),
+        response: questions::status(&agent.responder, now, agent.state_writer.error()),
         crowdsec: agent.crowdsec.status(),
         sandbox: agent.sandbox.as_ref().map(|sandbox| sandbox.report().clone()),
     }

@@ -1,12 +1,13 @@
-//! Distributed scans: many sources, each with a few probes, that share the work. Seen from the target's side.
+//! Finds distributed scans: many sources share the work, and each sends a few probes. The module looks at targets.
 //!
-//! Background noise also comes from many sources, but they are not of one mind: each tries one or two services, and most try
-//! the same ones. Those who share work divide it: what each tries is many, and disjoint from what the others
-//! try. So an item counts for its source only as long as no other source has tried it too, and a source counts
-//! only with several such items. Where the work is spread over very many sources, one item for each must do; then
-//! it takes far more of them than background noise brings about.
+//! Background noise also comes from many sources, but these do not coordinate: each tries one or two services, and
+//! most of them try the same ones. Sources that share the work divide it: each tries many items, and no other source
+//! tries them. So an item counts for its source only while no other source has tried it, and a source counts only if
+//! it has several such items. If the work is spread over very many sources, one item per source has to be enough.
+//! Then the rule needs far more sources than background noise has.
 //!
-//! A board keeps what was tried of one target: services of an address, or addresses where one service was tried.
+//! A board records the activity at one target: the services tried at an address, or the addresses where one service
+//! was tried.
 
 mod board;
 mod settings;
@@ -32,19 +33,19 @@ use crate::{
     settings::Interval,
 };
 
-/// Boards that are kept at most; the one that was quiet longest gives way.
+/// Maximum number of boards; a new one replaces the one that was quiet for longest.
 const MAX_BOARDS: usize = 256;
 
-/// What sources share the work on.
+/// The target on which sources share the work.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 enum Target {
-    /// An address, of which they try services.
+    /// An address: the sources try its services.
     Host(Address),
-    /// A service, which they try on many addresses.
+    /// A service: the sources try it on many addresses.
     Service(u8, u16),
 }
 
-/// One of the things that sources divide among them.
+/// One of the items that sources divide among themselves.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Item {
     Service(u8, u16),
@@ -59,12 +60,12 @@ pub struct Campaigns {
 }
 
 impl Campaigns {
-    /// None yet.
+    /// Starts without boards.
     pub(super) fn new(settings: Settings) -> Self {
         Self { rule: DistributedScan(settings), boards: HashMap::new(), given_up: 0 }
     }
 
-    /// With other settings; what was seen so far stays.
+    /// Changes the settings; the boards stay.
     pub(super) fn adopt(mut self, before: Option<Self>) -> Self {
         if let Some(Self { boards, given_up, .. }) = before {
             (self.boards, self.given_up) = (boards, given_up);
@@ -72,21 +73,21 @@ impl Campaigns {
         self
     }
 
-    /// The name of its findings.
+    /// The rule name of its findings.
     pub(super) fn name(&self) -> &'static str {
         self.rule.name()
     }
 
-    /// Boards that were given up because there were too many.
+    /// Number of boards that were dropped because there were too many.
     pub fn given_up(&self) -> u64 {
         self.given_up
     }
 
-    /// Takes what a source did.
+    /// Records the activity of a source.
     pub(super) fn note(&mut self, address: Address, delta: &Delta, at: Duration) {
         let activity = &delta.activity;
         let missed = super::missed::probes(activity, CLASSES);
-        // The examples do not say what they met: those of a client that meets most are not taken.
+        // Sampled targets do not say whether they were met, so samples of a client that meets most of them are ignored.
         if missed == 0 || missed * 2 < activity.counts.of_any(CLASSES) {
             return;
         }
@@ -117,7 +118,7 @@ impl Campaigns {
         self.boards.entry(target).or_insert_with(|| Board::new(at))
     }
 
-    /// Looks at what is new; hands on what is to be told.
+    /// Looks at boards with new activity and passes on the matches to report.
     pub(super) fn tick(&mut self, tracker: &mut Tracker, now: Now, tell: &mut dyn FnMut(Event)) {
         let settings = self.rule.0;
         let window = settings.common.window;
@@ -172,7 +173,7 @@ impl Campaigns {
     }
 }
 
-/// What a campaign did, by those who share the work.
+/// The activity of a campaign, summed over the sources that share the work.
 struct Work {
     sources: Sources,
     items: u64,
@@ -183,7 +184,7 @@ struct Work {
     delta: Delta,
 }
 
-/// What is looked at.
+/// The kinds of targets that are considered.
 const CLASSES: &[ProbeClass] = &[
     ProbeClass::Syn,
     ProbeClass::Null,
@@ -198,7 +199,7 @@ const CLASSES: &[ProbeClass] = &[
 /// The name of the rule.
 pub(super) const NAME: &str = "distributed_scan";
 
-/// The rule by whose name findings are told. It looks at boards, not at single sources.
+/// The rule that gives the findings their name. It looks at boards, not at single sources.
 struct DistributedScan(Settings);
 
 impl Rule for DistributedScan {

@@ -1,18 +1,18 @@
-//! What the settings of every rule have.
+//! The settings that all rules share.
 
 use std::time::Duration;
 
 use super::Severity;
 use crate::settings::{Interval, Section};
 
-/// What every rule has.
+/// The settings that every rule has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Common {
-    /// Whether it is used.
+    /// Whether the rule is used.
     pub enabled: bool,
-    /// How far back it looks.
+    /// How far back the rule looks.
     pub window: Duration,
-    /// How bad its findings are.
+    /// The severity of its findings.
     pub severity: Severity,
 }
 
@@ -30,7 +30,7 @@ impl Common {
     }
 }
 
-/// Refuses thresholds of which the second, for weaker evidence, is below the first.
+/// Refuses a pair of thresholds if the second, which is for weaker evidence, is below the first.
 pub(super) fn least(section: &Section<'_, '_>, strong: (&str, u32), weak: (&str, u32)) {
     if weak.1 < strong.1 {
         let message = format!(

@@ -1,8 +1,8 @@
-//! Decoys (nmap -D): sources that send the same probes in lockstep. One of them is real, at most.
+//! Finds decoys (nmap -D): sources that send the same probes in lockstep. At most one of them is real.
 //!
 //! A scanner that hides among decoys writes their addresses into copies of each of its packets, so that all of them
 //! probe the same services of the same addresses at the same time. Bitmaps of what was probed are salted alike for all
-//! sources; where those of a minute are nearly equal, nobody can tell who sent the packets.
+//! sources. If the bitmaps of a minute are nearly equal, nobody can tell which source sent the packets.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,22 +14,22 @@ use scanguard_common::{
 
 use crate::observe::Delta;
 
-/// Sources that are compared at most.
+/// Maximum number of sources that are compared.
 const MAX_COMPARED: usize = 256;
-/// Sources whose lockstep is remembered at most.
+/// Maximum number of sources whose lockstep is remembered.
 const MAX_MARKED: usize = 4_096;
-/// How long probes are gathered before they are compared anew.
+/// How long probes are collected before they are compared.
 const ROUND: Duration = Duration::from_secs(60);
 /// How long lockstep is remembered.
 const MEMORY: Duration = Duration::from_secs(60 * 60);
-/// Distinct things from which on equality says something: two clients may well try the same two ports.
+/// Least number of distinct targets for a comparison: two clients may well try the same two ports.
 const FEWEST: u32 = 6;
-/// Of all things that either of two sources probed, those that both did, in percent.
+/// Least share of the targets of two sources that both of them probed, in percent.
 const ALIKE_PERCENT: u32 = 80;
 
 const WORDS: usize = SERVICE_WORDS + HOST_WORDS;
 
-/// What a source probed in this round: services, then addresses.
+/// The targets of a source in this round: services, then addresses.
 #[derive(Clone, Copy, Default)]
 struct Probed([u64; WORDS]);
 
@@ -44,7 +44,7 @@ impl Probed {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
-    /// By the Jaccard index.
+    /// Compares by the Jaccard index.
     fn is_like(&self, other: &Self) -> bool {
         let pairs = || self.0.iter().zip(&other.0);
         let both: u32 = pairs().map(|(a, b)| (a & b).count_ones()).sum();
@@ -53,22 +53,22 @@ impl Probed {
     }
 }
 
-/// Who sends in lockstep. Bounded.
+/// Detects sources that send in lockstep. Bounded.
 #[derive(Default)]
 pub struct Decoys {
     round: HashMap<Address, Probed>,
-    /// When the round began.
+    /// Start of the round.
     began: Duration,
-    /// Whether there is anything new to compare.
+    /// Whether there is new activity to compare.
     changed: bool,
-    /// Whether nobody in this round gives way: nobody who has probed more will have probed less.
+    /// Whether no source of this round can be replaced. This stays true for the round: probe counts never fall.
     full: bool,
     marked: HashMap<Address, (Duration, u64)>,
     left_out: u64,
 }
 
 impl Decoys {
-    /// Takes what a source did.
+    /// Records the activity of a source.
     pub fn note(&mut self, address: Address, delta: &Delta) {
         let distinct = &delta.activity.distinct;
         if distinct.services == [0; SERVICE_WORDS] {
@@ -76,7 +76,7 @@ impl Decoys {
         }
         if self.round.len() >= MAX_COMPARED && !self.round.contains_key(&address) {
             if !self.full {
-                // Sources of a single probe give way.
+                // Sources with a single probe are replaced.
                 self.round.retain(|_, probed| probed.count() > 2);
                 self.full = self.round.len() >= MAX_COMPARED;
             }
@@ -89,12 +89,12 @@ impl Decoys {
         self.changed = true;
     }
 
-    /// With how many sources, itself included, a source sent in lockstep.
+    /// The number of sources, itself included, with which a source sent in lockstep.
     pub fn sources(&self, address: &Address) -> Option<u64> {
         self.marked.get(address).map(|(_, sources)| *sources)
     }
 
-    /// Compares; gives those who are found to send in lockstep, with how many, itself included.
+    /// Compares the sources. Returns those that send in lockstep, each with their number, itself included.
     pub fn tick(&mut self, at: Duration) -> Vec<(Address, u64)> {
         let mut found = Vec::new();
         if std::mem::take(&mut self.changed) {
@@ -121,7 +121,7 @@ impl Decoys {
         found
     }
 
-    /// Looks at sources that were left out because there were too many.
+    /// Number of times that a source was left out because there were too many.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
@@ -135,7 +135,7 @@ mod tests {
         rules::testing::{Script, address},
     };
 
-    /// What the last line of each finding says.
+    /// The confidence and spoofability that the last event of each source reports.
     fn last_words(script: &mut Script) -> Vec<(scanguard_common::address::Address, Confidence, Spoofable)> {
         let mut last = std::collections::BTreeMap::new();
         for event in script.events() {

@@ -1,4 +1,4 @@
-//! Puts what sources did and said before the rules, and what these say into findings.
+//! Applies the rules to the activity and content of sources, and turns the matches into findings.
 
 use std::{cell::LazyCell, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
     observe::{Delta, history::History},
 };
 
-/// Whether a source has completed connections, as far back as histories go.
+/// Whether a source has completed connections, as far back as histories reach.
 fn had_connections(history: &History, now: Now) -> bool {
     history.window(now.at, Duration::MAX).activity.completed() > 0
 }
 
-/// A rule with what it says of itself, asked once rather than for each source.
+/// A rule with its properties, which are read once and not for each source.
 struct InUse {
     rule: Box<dyn Rule>,
     /// See [`Rule::soonest`].
@@ -37,10 +37,10 @@ fn in_use(rules: Vec<Box<dyn Rule>>) -> Vec<InUse> {
     rules.into_iter().map(|rule| InUse { soonest: rule.soonest(), rule }).collect()
 }
 
-/// All rules and the findings that they made.
+/// All rules and their findings.
 pub struct Detector {
     rules: Vec<InUse>,
-    /// Those that go by what is said.
+    /// The rules that look at content.
     content: Vec<Box<dyn Rule>>,
     visitors: ContentTracker,
     campaigns: Option<Campaigns>,
@@ -51,7 +51,7 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// With these rules.
+    /// Creates a detector with these rules.
     pub fn new(rules: impl Into<RuleSet>, settings: settings::Settings) -> Self {
         let RuleSet { rules, content, campaigns, floods } = rules.into();
         Self {
@@ -66,7 +66,7 @@ impl Detector {
         }
     }
 
-    /// Takes other rules and settings. Open findings stay open until they have been quiet.
+    /// Changes rules and settings. Open findings stay open until they have been quiet.
     pub fn reconfigure(&mut self, rules: impl Into<RuleSet>, settings: settings::Settings) {
         let RuleSet { rules, content, campaigns, floods } = rules.into();
         self.rules = in_use(rules);
@@ -88,12 +88,12 @@ impl Detector {
             .chain(self.floods.iter().flat_map(Floods::names))
     }
 
-    /// How many news of a source it takes at least until any rule can match; 0 without rules.
+    /// The least number of novelties of a source with which any rule can match; 0 without rules.
     pub fn soonest(&self) -> u32 {
         self.rules.iter().map(|InUse { soonest, .. }| *soonest).min().unwrap_or(0)
     }
 
-    /// What is so plain that rules match on it for certain.
+    /// The evidence on which rules match whatever else is known.
     pub fn plain(&self) -> Vec<Plain> {
         self.rules.iter().filter_map(|InUse { rule, .. }| rule.plain()).collect()
     }
@@ -103,32 +103,32 @@ impl Detector {
         &self.feeds
     }
 
-    /// Takes other known-bad networks.
+    /// Replaces the known-bad networks.
     pub fn set_feeds(&mut self, feeds: Feeds) {
         self.feeds = feeds;
     }
 
-    /// Takes other databases of where addresses are, or none. Findings that are open keep what was known.
+    /// Replaces the geo databases, or removes them. Open findings keep the country and system that they have.
     pub fn set_geo(&mut self, geo: Geo) {
         self.tracker.set_geo(geo);
     }
 
-    /// Hashes what is said with this, before anything was: for runs that are to be the same again.
+    /// Sets the hash for content, before any content arrives, so that a run can be repeated exactly.
     pub fn set_salt(&mut self, salt: Salt) {
         self.visitors.set_salt(salt);
     }
 
-    /// Takes other settings of what is said, and other lists.
+    /// Replaces the settings and the lists for content.
     pub fn set_content(&mut self, settings: content::settings::Settings) {
         self.visitors.reconfigure(settings);
     }
 
-    /// What sources said lately.
+    /// The recent content of sources.
     pub fn visitors(&self) -> &ContentTracker {
         &self.visitors
     }
 
-    /// Looks at a source that did something; hands on what is to be told.
+    /// Looks at a source with new activity and passes on the events to report.
     pub fn see(
         &mut self,
         address: Address,
@@ -144,15 +144,15 @@ impl Detector {
         }
         let listed = self.feeds.listing(&address);
         let probes = history.probes();
-        // The whole history is looked at only where a rule matches, and once for all that do.
+        // The whole history is read only if a rule matches, and then once for all rules that match.
         let connected = LazyCell::new(|| had_connections(history, now));
         for InUse { rule, soonest } in &self.rules {
-            // In a flood most sources have sent one probe: no rule need look closer.
+            // In a flood most sources have sent one probe: no rule has to look closer.
             let too_soon = *soonest != NOT_AT_ONCE && probes < u64::from(*soonest);
             if too_soon || !rule.concerns(&delta.activity) {
                 continue;
             }
-            let since = self.tracker.told(rule.name(), &address);
+            let since = self.tracker.reported(rule.name(), &address);
             let geo = self.tracker.geo();
             let source = Source { address, history, delta, at: now.at, since, listed, geo };
             if let Some(mut evidence) = rule.evaluate(&source) {
@@ -170,7 +170,8 @@ impl Detector {
         }
     }
 
-    /// Looks at what a client said or was answered, with its history if there is one; hands on what is to be told.
+    /// Looks at content that a client sent, or an answer to it, with the client's history if there is one. Passes on the
+    /// events to report.
     pub fn hear(
         &mut self,
         utterance: &ContentEvent,
@@ -198,21 +199,21 @@ impl Detector {
         }
     }
 
-    /// Sources are let go (none: all of them): what they did and said until now is no ground for a ban any more.
+    /// Releases sources (none: all of them): their activity and content until now no longer justify a ban.
     pub fn settle(&mut self, who: Option<&dyn Fn(&Address) -> bool>, now: Now) {
         for address in self.tracker.settle(who, now.at) {
             self.visitors.forget(&address);
         }
     }
 
-    /// Looks at what came in all since the last time.
+    /// Looks at the growth of the totals since the last call.
     pub fn see_all(&mut self, arrived: Arrived<'_>, now: Now, tell: &mut dyn FnMut(Event)) {
         if let Some(floods) = &mut self.floods {
             floods.see(arrived, &mut self.tracker, now, tell);
         }
     }
 
-    /// Looks across sources, and closes the findings whose sources have been quiet.
+    /// Compares sources with each other, and closes the findings whose sources have been quiet.
     pub fn tick(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
         for (address, sources) in self.decoys.tick(now.at) {
             self.tracker.doubt(&address, sources, now, tell);
@@ -228,7 +229,7 @@ impl Detector {
             }
             tell(event);
         });
-        // What was told is no evidence for another finding.
+        // Activity that was reported is not evidence for another finding.
         for source in over {
             if tracker.of(&source).iter().all(|finding| finding.content.is_none()) {
                 visitors.forget(&source);
@@ -237,22 +238,22 @@ impl Detector {
         visitors.expire(now.at);
     }
 
-    /// Looks at sources that were not compared for decoys because there were too many.
+    /// Number of times that a source was not compared for decoys because there were too many.
     pub fn lockstep_left_out(&self) -> u64 {
         self.decoys.left_out()
     }
 
-    /// Targets that were no longer looked at for campaigns because there were too many.
+    /// Number of targets that were dropped from the search for campaigns because there were too many.
     pub fn campaigns_given_up(&self) -> u64 {
         self.campaigns.as_ref().map_or(0, Campaigns::given_up)
     }
 
-    /// Closes all findings: the agent ends.
+    /// Closes all findings, because the agent ends.
     pub fn close_all(&mut self, now: Now, tell: &mut dyn FnMut(Event)) {
         self.tracker.close_all(now, &self.visitors, tell);
     }
 
-    /// The open findings and what was left out.
+    /// The open findings, and the count of those that found no room.
     pub fn tracker(&self) -> &Tracker {
         &self.tracker
     }

@@ -16,13 +16,13 @@ use serde::Deserialize;
 
 use crate::{settings::Section, whole_file};
 
-/// A file larger than this is no feed.
+/// Maximum size of a feed file, in bytes.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// `[feeds]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
-    /// Files to read.
+    /// The files to read.
     pub files: Vec<PathBuf>,
 }
 
@@ -34,14 +34,14 @@ impl Settings {
     }
 }
 
-/// What is wrong with a feed; the rest of it is used.
+/// A fault in a feed. The rest of the feed is used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
     /// Line, counted from 1; 0 for the file as a whole.
     pub line: usize,
-    /// What is wrong.
+    /// The description of the fault.
     pub message: String,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// First and last address of a network, as numbers.
+/// The first and last address of a network, as numbers.
 type Range = (u128, u128);
 
 /// One file.
@@ -63,7 +63,7 @@ type Range = (u128, u128);
 struct Feed {
     path: PathBuf,
     name: String,
-    /// Sorted, and apart from each other.
+    /// Sorted, and with gaps between them.
     ranges: Arc<[Range]>,
 }
 
@@ -72,7 +72,7 @@ struct Feed {
 pub struct Feeds(Vec<Feed>);
 
 impl Feeds {
-    /// Reads files. One that cannot be read, or has nothing in it, stays as it was in `before`.
+    /// Reads the files. If a file cannot be read or is empty, its feed stays as it was in `before`.
     pub fn load(paths: &[PathBuf], before: &Self) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut feeds = Vec::new();
@@ -108,7 +108,7 @@ impl Feeds {
         (Self(feeds), problems)
     }
 
-    /// One feed out of the text of a file, and the lines that are no networks, by their number from 1.
+    /// Parses one feed from the text of a file. Also returns the lines that are not networks, by their number from 1.
     pub fn parse(name: &str, text: &str) -> (Self, Vec<(usize, String)>) {
         let (ranges, wrong) = parse(text);
         (Self(vec![Feed { path: PathBuf::new(), name: name.to_owned(), ranges: ranges.into() }]), wrong)
@@ -131,12 +131,12 @@ impl Feeds {
         })
     }
 
-    /// Networks, after those that touch each other were joined.
+    /// Number of networks, after adjacent ones were joined.
     pub fn len(&self) -> usize {
         self.0.iter().map(|feed| feed.ranges.len()).sum()
     }
 
-    /// Whether nobody is listed.
+    /// Whether no network is listed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -144,11 +144,11 @@ impl Feeds {
 
 fn read(path: &Path) -> Result<String, String> {
     let bytes = whole_file::read(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
-    // A line that is no text is wrong; the others are not.
+    // A line that is not text is a fault, but the others are used.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The networks of a feed, and the lines that are none.
+/// The networks of a feed, and the lines that are not networks.
 fn parse(text: &str) -> (Vec<Range>, Vec<(usize, String)>) {
     let (mut ranges, mut wrong) = (Vec::new(), Vec::new());
     for (place, line) in text.lines().enumerate() {
@@ -169,7 +169,7 @@ fn parse(text: &str) -> (Vec<Range>, Vec<(usize, String)>) {
     (ranges, wrong)
 }
 
-/// A line of Spamhaus's JSON. The last one has no network, but says when the list was made.
+/// A line of Spamhaus's JSON. The last line has no network; it holds the date of the list.
 #[derive(Deserialize)]
 struct Drop {
     cidr: Option<String>,
@@ -205,19 +205,19 @@ fn network(text: &str) -> Result<Range, String> {
     Ok((number & !rest, number | rest))
 }
 
-/// The fewest networks that are a range.
+/// The smallest set of networks that covers a range.
 fn prefixes((first, last): Range) -> Box<dyn Iterator<Item = IpNet>> {
     let ip = |number| Ipv6Addr::from_bits(number).to_canonical();
     match (ip(first), ip(last)) {
         (IpAddr::V4(first), IpAddr::V4(last)) => Box::new(Ipv4Subnets::new(first, last, 0).map(IpNet::from)),
-        // A range of both families is none that a feed has; as IPv6 it is right all the same.
+        // No feed has a range of both families; as IPv6 the result is still right.
         (IpAddr::V4(_) | IpAddr::V6(_), _) => Box::new(
             Ipv6Subnets::new(Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last), 0).map(IpNet::from),
         ),
     }
 }
 
-/// IPv4 as mapped into IPv6.
+/// The address as a number, with IPv4 mapped into IPv6.
 fn number(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),

@@ -1,4 +1,4 @@
-//! A finding: one source that scans, or a campaign, and what is known of it.
+//! A finding: one source that scans, or a campaign, with everything known about it.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Targets that a finding names at most.
+/// Maximum number of targets that a finding names.
 pub const MAX_TARGETS: usize = 16;
 
 /// A probed target.
@@ -34,70 +34,70 @@ pub struct Target {
     pub protocol: u8,
 }
 
-/// A source that scans, by one rule, until it has been quiet.
+/// A source that scans according to one rule. The finding lasts until the source has been quiet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     /// Unique on this host.
     pub id: String,
-    /// The rule's name. A rule that says more of the same scan may take the finding over.
+    /// The rule's name. A more specific rule for the same scan may take the finding over.
     pub rule: &'static str,
-    /// What of ATT&CK it is.
+    /// The technique of ATT&CK.
     pub techniques: &'static [Technique],
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// How sure it is.
+    /// The confidence.
     pub confidence: Confidence,
-    /// How easily the source's address may be a forgery.
+    /// Whether the source's address may be forged, and how easily.
     pub spoofable: Spoofable,
-    /// Who scans; an IPv6 source stands for its prefix. Of a campaign the one that did most when it was found.
+    /// The source. An IPv6 source stands for its prefix. For a campaign, the most active source when it was found.
     pub source: Address,
-    /// Where it comes from, as far as it was known when it was found.
+    /// Its country and autonomous system, as far as they were known when the finding opened.
     pub origin: Origin,
-    /// All that take part in a campaign; none where a source scans alone.
+    /// All sources of a campaign; none if a source scans alone.
     pub sources: Sources,
-    /// Examples of what was probed.
+    /// Samples of the probed targets.
     pub targets: Vec<Target>,
-    /// Probes by class, of the classes that the rule counts.
+    /// Probes by class, for the classes that the rule counts.
     pub counts: Counts,
-    /// What the source said, where the rule goes by that.
+    /// The content that the source sent, if the rule looks at content.
     pub content: Option<Content>,
-    /// When the first of the probes came, as far back as the rule looked.
+    /// Time of the first probe, as far back as the rule looked.
     pub first: Timestamp,
-    /// When the last came.
+    /// Time of the last probe.
     pub last: Timestamp,
-    /// Why, in one sentence.
+    /// The reason, in one sentence.
     pub reason: String,
-    /// All that the source did since the start of the rule's window.
+    /// The whole activity of the source since the start of the rule's window.
     pub(super) seen: Activity,
-    /// The classes that are counted: the rule's and those of rules that it covers and that matched.
+    /// The classes that are counted: those of the rule, and those of covered rules that matched too.
     pub(super) classes: Vec<ProbeClass>,
     pub(super) covers: &'static [&'static str],
     /// See [`Evidence::certain`].
     pub(super) certain: bool,
-    /// From which account it is: see [`Evidence::proof`].
+    /// The proof of the evidence: see [`Evidence::proof`].
     pub(super) proof: Proof,
     /// See [`Self::had_connections`].
     pub(super) connected: bool,
-    /// When the rule matched last, by the clock that does not jump.
+    /// When the rule last matched, by the monotonic clock.
     pub(super) matched: Duration,
-    /// Until when whatever the source did is no ground for a ban any more, by the same clock; none: all of it is.
+    /// Activity up to this time no longer justifies a ban, by the same clock; none: all activity counts.
     pub(super) settled: Option<Duration>,
-    /// When the source did something last, by the same clock.
+    /// When the source was last active, by the same clock.
     pub(super) active: Duration,
-    /// How long it stays open without a match.
+    /// How long the finding stays open without a match.
     pub(super) quiet: Duration,
-    /// The number of probes at which it is told again.
+    /// The number of probes at which the finding is reported again.
     pub(super) next_update: u64,
 }
 
-/// What a source said for which it is a finding.
+/// The content that made a source a finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Content {
-    /// What it was, as it was told last.
+    /// The summary that was reported last.
     pub summary: Summary,
-    /// How often it said something.
+    /// How often the source sent content.
     pub(super) said: u64,
-    /// How sure the rule is.
+    /// The confidence of the rule.
     pub(super) confidence: Confidence,
 }
 
@@ -106,7 +106,7 @@ impl Content {
         Self { summary: heard.into(), said: heard.said, confidence }
     }
 
-    /// Takes what the source said by now, where that is more than before.
+    /// Takes the current content of the source, if it is more than before.
     pub(super) fn refresh(&mut self, heard: &ContentStats) {
         let summary = Summary::from(heard);
         if summary.said() >= self.summary.said() {
@@ -115,30 +115,30 @@ impl Content {
     }
 }
 
-/// How easily the address of a source may be a forgery.
+/// Whether the address of a source may be forged, and how easily.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Spoofable {
-    /// It is none: what is counted are connections with the source that the kernel established, so many.
+    /// It is not forged: the rule counts connections with the source that the kernel established.
     No {
-        /// Connections.
+        /// Number of connections.
         completed: u64,
     },
-    /// It is none: it was said within connections with the source, so often.
+    /// It is not forged: the content arrived within connections with the source.
     Said {
-        /// Requests, hellos and queries.
+        /// Number of requests, hellos and queries.
         times: u64,
     },
-    /// Anybody could have written any address into these packets.
+    /// Anybody can have written this address into the packets.
     Yes,
     /// Sources sent the same probes in lockstep: decoys are likely.
     Decoys {
-        /// How many sources did, this one included.
+        /// Number of sources, this one included.
         sources: u64,
     },
 }
 
 impl Spoofable {
-    /// Whether the packets may be somebody else's.
+    /// Whether the packets may come from somebody else.
     pub const fn is_possible(&self) -> bool {
         match self {
             Self::No { .. } | Self::Said { .. } => false,
@@ -169,43 +169,43 @@ impl std::fmt::Display for Spoofable {
 }
 
 impl Finding {
-    /// Whether its rule has matched on what the source did since it was let go.
+    /// Whether its rule has matched on activity after the source was released.
     pub fn has_grounds(&self) -> bool {
         self.settled.is_none_or(|settled| self.matched > settled)
     }
 
-    /// The address of the source; none where all sources are forged.
+    /// The address of the source; none if all sources are forged.
     pub fn source_ip(&self) -> Option<IpAddr> {
         (self.source != Address::UNSPECIFIED).then(|| self.source.to_ip())
     }
 
-    /// All probes.
+    /// Number of all probes.
     pub fn probes(&self) -> u64 {
         self.counts.total()
     }
 
-    /// How much there is of it: probes, or how often the source said something.
+    /// The size of the finding: the number of probes, or how often the source sent content.
     pub fn size(&self) -> u64 {
         self.content.as_ref().map_or_else(|| self.probes(), |content| content.said)
     }
 
-    /// Distinct services: ports by protocol, and probed IP protocols. Those that were met are counted where
-    /// they are more than those that were not.
+    /// Distinct services: ports by protocol, and probed IP protocols. Services that were met are counted if they
+    /// are more than those that were not.
     pub fn services(&self) -> Estimate {
         larger(self.seen.services(), self.seen.open_services()).at_most(self.probes())
     }
 
-    /// Distinct addresses, likewise.
+    /// Distinct addresses, counted in the same way.
     pub fn hosts(&self) -> Estimate {
         larger(self.seen.hosts(), self.seen.open_hosts()).at_most(self.probes())
     }
 
-    /// Probes of the source, of any class, that met this.
+    /// Probes of the source, of any class, with this reach.
     pub fn reached(&self, reach: Reach) -> u64 {
         self.seen.reached(reach)
     }
 
-    /// Whether its source has had connections with this host within `history.horizon`.
+    /// Whether its source had connections with this host within `history.horizon`.
     pub fn had_connections(&self) -> bool {
         self.connected || self.completed() > 0
     }
@@ -220,10 +220,10 @@ impl Finding {
         self.seen.aborted()
     }
 
-    /// Adds what the source did.
+    /// Adds activity of the source.
     pub(super) fn add(&mut self, delta: &Delta, now: Now) {
         if self.sources.count > 0 || self.content.is_some() {
-            // What a campaign did is not what one of its sources did, and probes are not what was said.
+            // The activity of one source is not that of its campaign, and probes are not content.
             return;
         }
         self.counts.add(&delta.activity.counts.only(&self.classes));
@@ -233,7 +233,7 @@ impl Finding {
         self.add_targets(&delta.samples);
     }
 
-    /// Adds something that the source said.
+    /// Adds content that the source sent.
     pub(super) fn add_said(&mut self, utterance: &ContentEvent, now: Now) {
         let Some(content) = self.content.as_mut().filter(|_| self.proof == utterance.proof) else {
             return;
@@ -264,7 +264,7 @@ impl Finding {
         }
     }
 
-    /// Takes what its rule says again. Whether it is news that the source is no forgery.
+    /// Takes a new match of its rule. Returns whether the source is only now known not to be forged.
     pub(super) fn confirm(&mut self, grounds: &Grounds<'_>, now: Now) -> bool {
         match grounds {
             Grounds::Probes { delta, evidence, campaign, .. } => {
@@ -287,8 +287,8 @@ impl Finding {
         }
     }
 
-    /// Begins anew with evidence of these classes if that is proven and the finding is not: what anybody may have done is not
-    /// added to what the source did. Whether it did.
+    /// Starts again with evidence of these classes if the evidence is proven and the finding is not: activity that
+    /// anybody can have forged is not added to proven activity. Returns whether it started again.
     pub(super) fn rise(&mut self, evidence: &Evidence, classes: Vec<ProbeClass>) -> bool {
         let rises = evidence.proof > self.proof;
         if rises {
@@ -302,17 +302,17 @@ impl Finding {
         rises
     }
 
-    /// From which account it is.
+    /// The proof of its evidence.
     pub fn proof(&self) -> Proof {
         self.proof
     }
 
-    /// Takes what its source said by now.
+    /// Takes the current content of its source.
     pub(super) fn refresh(&mut self, heard: &ContentStats) {
         self.content.iter_mut().for_each(|content| content.refresh(heard));
     }
 
-    /// Takes what a campaign did lately, where that is more than before.
+    /// Takes the recent activity of a campaign, if it is more than before.
     fn see_campaign(&mut self, sources: Sources, evidence: &Evidence, delta: &Delta, now: Now) {
         let counts = evidence.window.activity.counts.only(&self.classes);
         if counts.total() > self.counts.total() {
@@ -327,11 +327,11 @@ impl Finding {
         self.add_targets(&delta.samples);
     }
 
-    /// Counts what a rule counts that this finding's covers.
+    /// Also counts the classes of a rule that this finding's rule covers.
     pub(super) fn fold(&mut self, rule: &dyn Rule, grounds: &Grounds<'_>) {
         let evidence = match grounds {
             Grounds::Probes { evidence, .. } => evidence,
-            // All that was said is in the summary.
+            // The summary contains all content.
             Grounds::Said { .. } => return,
         };
         let new: Vec<_> =
@@ -340,11 +340,11 @@ impl Finding {
         self.classes.extend(new);
     }
 
-    /// Says how sure it is after what is known now; whether that is news.
+    /// Updates the confidence by current knowledge. Returns whether it changed.
     pub(super) fn judge(&mut self, lockstep: Option<u64>) -> bool {
         let (confidence, spoofable) = match (self.known_by_itself(), lockstep) {
             (Some(known), _) => known,
-            // A campaign has many sources as it is; decoys complete no connections.
+            // A campaign has many sources in any case, and decoys complete no connections.
             (None, Some(sources)) if self.sources.count == 0 && self.completed() == 0 => {
                 (Confidence::Low, Spoofable::Decoys { sources })
             }
@@ -356,12 +356,12 @@ impl Finding {
         news
     }
 
-    /// How sure it is by now, and how easily the address may be a forgery.
+    /// The current confidence, and whether the address may be forged.
     pub fn known(&self) -> (Confidence, Spoofable) {
         self.known_by_itself().unwrap_or((self.confidence, self.spoofable))
     }
 
-    /// The same as far as it does not depend on what others do.
+    /// The same, without the part that depends on other sources.
     fn known_by_itself(&self) -> Option<(Confidence, Spoofable)> {
         match (self.proof, &self.content) {
             (Proof::Connection, Some(content)) => {
@@ -404,24 +404,24 @@ fn target(sample: &Sample) -> Option<Target> {
 }
 
 numbered! {
-    /// What is told of a finding.
+    /// The kind of an event of a finding.
     EventKind {
-        /// It is new.
+        /// The finding is new.
         Opened = "opened",
-        /// It goes on: ten times the probes since it was told last, or more is known of it.
+        /// The finding grew: it has ten times the probes of the last report, or more is known about it.
         Updated = "updated",
-        /// It is over, or the agent ends.
+        /// The finding is over, or the agent ends.
         Closed = "closed",
     }
 }
 
-/// Something to tell.
+/// An event of a finding, to be reported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// When it happened.
     pub time: Timestamp,
     /// What happened.
     pub kind: EventKind,
-    /// The finding as it is then.
+    /// The finding at that time.
     pub finding: Finding,
 }

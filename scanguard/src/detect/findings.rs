@@ -1,10 +1,10 @@
-//! The life of a finding: opened, updated at 10, 100, 1,000 ... probes, closed after quiet.
+//! The life of findings: a finding is opened, updated at 10, 100, 1,000 ... probes, and closed after quiet.
 
 use std::{collections::HashMap, time::Duration};
 
 use scanguard_common::address::Address;
 
-use super::{Confidence, Evidence, Rule, geo::Geo, settings::Settings, told::Told};
+use super::{Confidence, Evidence, Rule, geo::Geo, reported::Reported, settings::Settings};
 pub use super::{
     finding::{Content, Event, EventKind, Finding, MAX_TARGETS, Spoofable, Target},
     grounds::{Grounds, Match, Sources},
@@ -15,46 +15,46 @@ use crate::{
     observe::{Delta, activity::Activity},
 };
 
-/// The open findings. Bounded: what finds no room is counted.
+/// The open findings. Bounded: findings without room are only counted.
 pub struct Tracker {
     settings: Settings,
     geo: Geo,
-    /// By source. Several of one source are rules of which none covers another.
+    /// By source. If a source has several findings, none of their rules covers another.
     open: HashMap<Address, Vec<Finding>>,
     count: usize,
-    told: Told,
+    reported: Reported,
     opened: u64,
     refused: u64,
     suppressed: u64,
 }
 
 impl Tracker {
-    /// None open.
+    /// Starts without findings.
     pub fn new(settings: Settings) -> Self {
-        let told = Told::new(settings.max_open as usize);
+        let reported = Reported::new(settings.max_open as usize);
         Self {
             settings,
             geo: Geo::default(),
             open: HashMap::new(),
             count: 0,
-            told,
+            reported,
             opened: 0,
             refused: 0,
             suppressed: 0,
         }
     }
 
-    /// Takes other settings.
+    /// Changes the settings.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// Takes other databases by which findings say where their sources are.
+    /// Replaces the databases that give the country and autonomous system of sources.
     pub fn set_geo(&mut self, geo: Geo) {
         self.geo = geo;
     }
 
-    /// These databases.
+    /// The databases in use.
     pub fn geo(&self) -> &Geo {
         &self.geo
     }
@@ -69,23 +69,23 @@ impl Tracker {
         self.open.get(source).map_or(&[], Vec::as_slice)
     }
 
-    /// Findings that found no room.
+    /// Number of findings without room.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Times that a rule matched a finding that was already told.
+    /// Number of times that a rule matched a finding that was already reported.
     pub fn suppressed(&self) -> u64 {
         self.suppressed
     }
 
-    /// Until when what a source did is part of findings of this rule, or of one that covers it, that are over.
-    pub fn told(&self, rule: &str, address: &Address) -> Duration {
-        self.told.until(rule, address)
+    /// Activity of a source up to this time belongs to closed findings of this rule, or of a rule that covers it.
+    pub fn reported(&self, rule: &str, address: &Address) -> Duration {
+        self.reported.until(rule, address)
     }
 
-    /// What these sources did until then is no ground for a ban any more, nor evidence for a rule; their findings go on.
-    /// None: all sources. Those of which something is open.
+    /// After this, activity of these sources up to `at` no longer justifies a ban, and is no evidence for a rule. Their
+    /// findings go on. `who` is none for all sources. Returns those sources that have open findings.
     pub fn settle(&mut self, who: Option<&dyn Fn(&Address) -> bool>, at: Duration) -> Vec<Address> {
         let mut settled = Vec::new();
         for (address, findings) in &mut self.open {
@@ -95,32 +95,32 @@ impl Tracker {
             }
         }
         match who {
-            Some(_) => settled.iter().for_each(|address| self.told.settle(*address, at)),
-            None => self.told.settle_all(at),
+            Some(_) => settled.iter().for_each(|address| self.reported.settle(*address, at)),
+            None => self.reported.settle_all(at),
         }
         settled
     }
 
-    /// Takes what a source did into its open findings.
+    /// Adds activity of a source to its open findings.
     pub fn absorb(&mut self, address: &Address, delta: &Delta, now: Now) {
         for finding in self.open.get_mut(address).into_iter().flatten() {
             finding.add(delta, now);
         }
     }
 
-    /// Takes something that a source said into its open findings.
+    /// Adds content of a source to its open findings.
     pub fn absorb_said(&mut self, utterance: &ContentEvent, now: Now) {
         for finding in self.open.get_mut(&utterance.source).into_iter().flatten() {
             finding.add_said(utterance, now);
         }
     }
 
-    /// Takes a rule's match, after [`Self::absorb`]; hands on what is to be told, if anything.
+    /// Takes a rule's match, after [`Self::absorb`]. Passes on the events to report, if there are any.
     pub fn see(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
         let now = found.now;
         let of_source = self.open.entry(found.address).or_default();
         let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
-        // What anybody may have done is no part of a finding of what is proven, nor does it hide one.
+        // Activity that may be forged is not part of a proven finding, and it does not hide one.
         let proof = found.grounds.proof();
         let is_part = |open: &Finding| rule.covers().contains(&open.rule) && open.proof() <= proof;
         if let Some(finding) = same {
@@ -149,7 +149,7 @@ impl Tracker {
             }
         } else if let Some(place) = of_source.iter().position(is_part) {
             let mut finding = of_source.remove(place);
-            // What else it covers is part of it from now on.
+            // Other findings that it covers become part of it.
             let parts = of_source.extract_if(.., |open| is_part(open));
             for mut part in parts {
                 self.count -= 1;
@@ -227,7 +227,7 @@ impl Tracker {
         self.open.entry(address).or_default().push(finding);
     }
 
-    /// Sources turn out to send in lockstep: their findings are told again where that changes them.
+    /// Marks sources that were found to send in lockstep. Findings that change are reported again.
     pub fn doubt(&mut self, address: &Address, sources: u64, now: Now, tell: &mut dyn FnMut(Event)) {
         for finding in self.open.get_mut(address).into_iter().flatten() {
             if finding.judge(Some(sources)) {
@@ -236,17 +236,17 @@ impl Tracker {
         }
     }
 
-    /// Closes what has been quiet.
+    /// Closes the findings that have been quiet.
     pub fn close_quiet(&mut self, now: Now, visitors: &ContentTracker, tell: &mut dyn FnMut(Event)) {
         self.close(now, visitors, tell, |finding| now.at.saturating_sub(finding.matched) >= finding.quiet);
     }
 
-    /// When the next finding is over, if its rule does not match again.
+    /// When the next finding ends, if its rule does not match again.
     pub fn next_close(&self) -> Option<Duration> {
         self.open().map(|finding| finding.matched.saturating_add(finding.quiet)).min()
     }
 
-    /// Closes everything.
+    /// Closes all findings.
     pub fn close_all(&mut self, now: Now, visitors: &ContentTracker, tell: &mut dyn FnMut(Event)) {
         self.close(now, visitors, tell, |_| true);
     }
@@ -269,13 +269,13 @@ impl Tracker {
             if let Some(heard) = visitors.of(&finding.source, finding.proof()) {
                 finding.refresh(heard);
             }
-            self.told.add(finding.source, finding.rule, finding.covers, finding.active);
+            self.reported.add(finding.source, finding.rule, finding.covers, finding.active);
             tell(Event { time: now.wall, kind: EventKind::Closed, finding });
         }
     }
 }
 
-/// Makes a finding one of a rule that says more of the same scan.
+/// Hands a finding over to a more specific rule for the same scan.
 fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: Duration) {
     finding.rule = rule.name();
     finding.techniques = rule.techniques();

@@ -1,8 +1,8 @@
-//! Floods of forged sources, and backscatter: seen from the totals, since no single source shows it.
+//! Finds floods of forged sources, and backscatter. The module looks at the totals, since no single source shows them.
 //!
-//! Each packet of such a flood has another source, so that most of its sources are new and never come again, and
-//! none completes a handshake. Many new clients at once do complete theirs. What such a flood says of its sources
-//! is nothing: it is told as one finding without a source, and never as thousands of scanners.
+//! Each packet of such a flood has another source, so most of its sources are new and never come again, and none
+//! completes a handshake. Many new clients at once do complete theirs. The sources of such a flood mean nothing: the
+//! module reports one finding without a source, and never thousands of scanners.
 
 mod settings;
 
@@ -30,36 +30,36 @@ use crate::{
     settings::Interval,
 };
 
-/// What came since the poll before.
+/// The traffic since the previous poll.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrived<'t> {
-    /// What the totals grew by.
+    /// The growth of the totals.
     pub delta: &'t Tally,
-    /// Some of what those probed whom the doorkeeper turned away.
+    /// Samples of the targets of sources that the admission filter rejected.
     pub samples: &'t [Sample],
-    /// Whether completed handshakes are seen: not in a capture, where there are no sockets to be asked.
+    /// Whether completed handshakes are visible. In a capture they are not, since there are no sockets to ask.
     pub sees_handshakes: bool,
 }
 
-/// What one poll added.
+/// The contribution of one poll.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     at: Duration,
-    /// Sources that were new, each as often as it was turned away.
+    /// Number of new sources; each counts as often as it was rejected.
     new: u64,
-    /// Segments that showed that a handshake had been completed.
+    /// Number of segments that showed a completed handshake.
     completions: u64,
     activity: Activity,
     sees_handshakes: bool,
 }
 
-/// Answers that nobody asked for: those of a flooded server, whatever ports it and the flood use.
+/// Unsolicited answers: a flooded server sends them, whatever ports it and the flood use.
 const BACKSCATTER_CLASSES: &[ProbeClass] = &[ProbeClass::SynAck, ProbeClass::SynAckProbe];
 
-/// Steps that are kept at most: beyond that the oldest goes, and the window is shorter than it should be.
+/// Maximum number of steps. Beyond it the oldest step is dropped, and the window is shorter than it should be.
 const MAX_STEPS: usize = 1_024;
 
-/// Finds floods and backscatter. Bounded.
+/// Detects floods and backscatter. Bounded.
 pub struct Floods {
     flood: Flood,
     backscatter: Flood,
@@ -68,7 +68,7 @@ pub struct Floods {
 }
 
 impl Floods {
-    /// Nothing seen yet.
+    /// Starts with an empty window.
     pub(super) fn new(flood: Settings, backscatter: Settings) -> Self {
         Self {
             flood: Flood { kind: Kind::Flood, settings: flood },
@@ -78,7 +78,7 @@ impl Floods {
         }
     }
 
-    /// With other settings; what was seen so far stays.
+    /// Changes the settings; the window stays.
     pub(super) fn adopt(mut self, before: Option<Self>) -> Self {
         if let Some(Self { steps, samples, .. }) = before {
             (self.steps, self.samples) = (steps, samples);
@@ -86,12 +86,12 @@ impl Floods {
         self
     }
 
-    /// The names of its findings.
+    /// The rule names of its findings.
     pub(super) fn names(&self) -> [&'static str; 2] {
         [self.flood.name(), self.backscatter.name()]
     }
 
-    /// Takes what came; hands on what is to be told.
+    /// Takes the traffic of a poll and passes on the matches to report.
     pub(super) fn see(
         &mut self,
         arrived: Arrived<'_>,
@@ -164,7 +164,7 @@ impl Floods {
         window
     }
 
-    /// How many sources there were, if it matches.
+    /// The number of sources, if the rule matches.
     fn matches(&self, rule: &Flood, at: Duration) -> Option<u64> {
         let settings = &rule.settings;
         if !settings.common.enabled {
@@ -183,7 +183,7 @@ impl Floods {
         if u128::from(new) < least || is_honest {
             return None;
         }
-        // Many probes of few sources are scans, or few clients.
+        // Many probes from few sources are scans, or few clients.
         let probes = activity.counts.total();
         if new * 2 < probes {
             return None;
@@ -191,17 +191,17 @@ impl Floods {
         let is_backscatter = activity.counts.of_any(BACKSCATTER_CLASSES) * 2 > probes;
         match rule.kind {
             Kind::Backscatter => is_backscatter,
-            // Whoever's connections go through this host completes them unseen.
+            // This host does not see the handshakes of connections that it forwards.
             Kind::Flood => !is_backscatter && !may_be_clients(&activity, sees_handshakes),
         }
         .then_some(new)
     }
 }
 
-/// One new source in so many completes a connection, and they are honest: of forged ones none does.
+/// If one new source in so many completes a connection, the sources are honest: no forged source does.
 const HONEST_PART: u64 = 8;
 
-/// Whether most of it may be clients of services whose handshakes are not seen.
+/// Whether most of the traffic may come from clients of services whose handshakes are not visible.
 fn may_be_clients(activity: &Activity, sees_handshakes: bool) -> bool {
     let probes = activity.counts.total();
     let of_clients = activity.counts.of_any(&[ProbeClass::Syn, ProbeClass::Udp, ProbeClass::UdpEmpty]);
@@ -212,10 +212,10 @@ fn may_be_clients(activity: &Activity, sees_handshakes: bool) -> bool {
     of_clients * 2 > probes && unseen * 2 > probes
 }
 
-/// Of the bitmaps of targets: nobody chooses what is sampled.
+/// Salt of the bitmaps of targets. It can be fixed, because a sender cannot choose the samples.
 const SALT: u64 = 0;
 
-/// The names of both.
+/// The names of both rules.
 pub const NAMES: [&str; 2] = [Kind::Flood.name(), Kind::Backscatter.name()];
 
 #[derive(Clone, Copy)]
@@ -233,7 +233,7 @@ impl Kind {
     }
 }
 
-/// The rules by whose names findings are told. They look at totals, not at single sources.
+/// The rules that give the findings their names. They look at totals, not at single sources.
 struct Flood {
     kind: Kind,
     settings: Settings,

@@ -1,7 +1,7 @@
-//! Where a source comes from: its country and its autonomous system, from databases in MaxMind's format (GeoLite2 and
-//! others that hold the same fields). They are read with the configuration, which is wrong where they cannot be.
+//! Looks up the country and autonomous system of a source in databases of MaxMind's format (GeoLite2 and others with the
+//! same fields). The databases are read with the configuration; if one cannot be read, the configuration is wrong.
 //!
-//! Looked up are sources that are of interest: those of findings, and for `never_seen` those that completed connections.
+//! Only some sources are looked up: those of findings, and, for `never_seen`, those that completed connections.
 
 use std::{
     fmt,
@@ -16,19 +16,19 @@ use serde::Deserialize;
 
 use crate::{settings::Section, whole_file};
 
-/// A file larger than this is no such database: the largest of MaxMind's has a few hundred MiB.
+/// Maximum size of a database, in bytes: the largest of MaxMind's has a few hundred MiB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
-/// Networks that are looked through for one that has what the database is asked for.
+/// Number of networks that are searched for a record with the needed fields.
 const MAX_TRIED: usize = 10_000;
-/// Characters of an organization's name that are kept.
+/// Maximum length of an organization's name, in characters.
 const MAX_NAME: usize = 100;
 
-/// Two letters of ISO 3166-1.
+/// A country: two letters of ISO 3166-1.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Country([u8; 2]);
 
 impl Country {
-    /// Two capital letters, or none.
+    /// Parses two capital letters; none if the text is anything else.
     pub fn new(code: &str) -> Option<Self> {
         let letters: [u8; 2] = code.as_bytes().try_into().ok()?;
         letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters))
@@ -52,7 +52,7 @@ impl fmt::Display for Country {
 pub struct Network {
     /// Its number.
     pub number: u32,
-    /// Who runs it: at most 100 characters, none of them a control character.
+    /// Its organization: at most 100 characters, without control characters.
     pub organization: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// What is known of where an address is.
+/// The known origin of an address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Origin {
     /// Country.
@@ -73,7 +73,7 @@ pub struct Origin {
 }
 
 impl fmt::Display for Origin {
-    /// "DE, AS3320 Deutsche Telekom AG"; nothing if nothing is known.
+    /// "DE, AS3320 Deutsche Telekom AG"; empty if nothing is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.country, &self.network) {
             (Some(country), Some(network)) => write!(f, "{country}, {network}"),
@@ -109,7 +109,7 @@ impl Geo {
         geo
     }
 
-    /// What is known of an address; nothing without a database.
+    /// Looks up an address; empty without a database.
     pub fn origin(&self, address: &Address) -> Origin {
         let ip = address.to_ip();
         Origin {
@@ -118,20 +118,20 @@ impl Geo {
         }
     }
 
-    /// What each database says of itself, for the log.
+    /// The description of each database by its own metadata, for the log.
     pub fn described(&self) -> impl Iterator<Item = String> {
         self.country.iter().chain(&self.network).map(ToString::to_string)
     }
 }
 
-/// What a database is asked for.
+/// The kind of record that a database has to hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Country,
     Asn,
 }
 
-/// Why a file is no database that can be used.
+/// The reason why a file cannot be used as a database.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
     #[error("{0}")]
@@ -143,7 +143,7 @@ enum OpenError {
 }
 
 impl OpenError {
-    /// The error with the file, and what to do.
+    /// The error with the file's name and the next step.
     fn in_words(&self, path: &Path, kind: Kind) -> String {
         let wanted = match kind {
             Kind::Country => "countries (such as GeoLite2-Country.mmdb)",
@@ -160,11 +160,11 @@ struct Database {
     reader: Reader<Vec<u8>>,
 }
 
-/// Of a record of countries what is used.
+/// The fields that are used of a country record.
 #[derive(Deserialize)]
 struct CountryRecord {
     country: Option<Code>,
-    /// Where the network is registered, if it is not known where it is.
+    /// The country where the network is registered, used if its location is unknown.
     registered_country: Option<Code>,
 }
 
@@ -173,7 +173,7 @@ struct Code {
     iso_code: Option<String>,
 }
 
-/// Of a record of autonomous systems what is used.
+/// The fields that are used of an autonomous system record.
 #[derive(Deserialize)]
 struct AsnRecord {
     autonomous_system_number: Option<u32>,
@@ -189,7 +189,7 @@ impl CountryRecord {
 
 impl AsnRecord {
     fn network(self) -> Option<Network> {
-        // What the file says goes to terminals.
+        // Text from the file is written to terminals.
         let clean =
             |name: String| name.chars().filter(|char| !char.is_control()).take(MAX_NAME).collect::<String>();
         let organization = self.autonomous_system_organization.map(clean).filter(|name| !name.is_empty());
@@ -204,13 +204,13 @@ impl Database {
 
     fn new(path: &Path, bytes: Vec<u8>, kind: Kind) -> Result<Self, OpenError> {
         let reader = Reader::from_source(bytes)?;
-        // A byte that was lost shows in the tree or in the data, rather than later in a look-up.
+        // A lost byte shows here, in the tree or in the data, and not later in a look-up.
         reader.verify()?;
         let database = Self { path: path.to_owned(), reader };
         if database.holds(kind)? { Ok(database) } else { Err(OpenError::Other(database.kind().to_owned())) }
     }
 
-    /// Whether any of the first networks has what is asked for. What the type is called depends on who made it.
+    /// Whether any of the first networks has the needed fields. The name of the type depends on the maker of the database.
     fn holds(&self, kind: Kind) -> Result<bool, OpenError> {
         for found in self.reader.networks(WithinOptions::default())?.take(MAX_TRIED) {
             let found = found?;
@@ -233,7 +233,7 @@ impl Database {
         &self.reader.metadata().database_type
     }
 
-    /// An address that the database does not hold (IPv6 in one of IPv4, a private one) has no record.
+    /// An address that the database does not contain (IPv6 in an IPv4 database, or a private address) has no record.
     fn country(&self, ip: IpAddr) -> Option<Country> {
         self.reader.lookup(ip).ok()?.decode::<CountryRecord>().ok()??.country()
     }
@@ -244,7 +244,7 @@ impl Database {
 }
 
 impl PartialEq for Database {
-    /// The same file as it was made at the same time.
+    /// Whether both come from the same file, built at the same time.
     fn eq(&self, other: &Self) -> bool {
         self.path == other.path && self.reader.metadata() == other.reader.metadata()
     }

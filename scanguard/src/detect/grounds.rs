@@ -1,4 +1,4 @@
-//! Why a rule matched.
+//! The grounds of a match: why a rule matched.
 
 use scanguard_common::address::Address;
 
@@ -13,40 +13,40 @@ use crate::{
 pub struct Match<'d> {
     /// The source.
     pub address: Address,
-    /// Why it did.
+    /// The grounds.
     pub grounds: Grounds<'d>,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// When.
+    /// The time of the match.
     pub now: Now,
 }
 
 /// Why a rule matched.
 pub enum Grounds<'d> {
-    /// By what was probed.
+    /// The rule matched on probes.
     Probes {
-        /// What is new.
+        /// The new activity.
         delta: &'d Delta,
-        /// The rule's answer.
+        /// The rule's evidence.
         evidence: &'d Evidence,
-        /// Sources that did the same at the same time, this one included.
+        /// Number of sources that sent in lockstep, this one included.
         lockstep: Option<u64>,
-        /// Who takes part, where it is a campaign.
+        /// The sources that take part, if it is a campaign.
         campaign: Option<Sources>,
-        /// Whether the source has had connections with this host within the horizon of histories.
+        /// Whether the source had connections with this host within the horizon of histories.
         connected: bool,
     },
-    /// By what was said.
+    /// The rule matched on content.
     Said {
-        /// All that was, within the window.
+        /// The whole content within the window.
         heard: &'d ContentStats,
-        /// How it is known that the source said it.
+        /// The proof that the source itself sent it.
         proof: Proof,
-        /// How sure the rule is if it did.
+        /// The confidence of the rule if the source sent it.
         confidence: Confidence,
-        /// The feed of known-bad networks that lists it.
+        /// The feed of known-bad networks that lists the source.
         listed: Option<&'d str>,
-        /// As above.
+        /// Whether the source had connections, as above.
         connected: bool,
     },
 }
@@ -59,7 +59,7 @@ impl Grounds<'_> {
         }
     }
 
-    /// From which account it is.
+    /// The proof of the evidence.
     pub(super) fn proof(&self) -> Proof {
         match self {
             Self::Probes { evidence, .. } => evidence.proof,
@@ -73,7 +73,7 @@ impl Grounds<'_> {
         }
     }
 
-    /// Why, in one sentence: made only when it is told.
+    /// The reason in one sentence. It is built only when it is reported.
     pub(super) fn reason(&self, rule: &dyn Rule) -> String {
         match self {
             Self::Probes { evidence, .. } => evidence.reason.clone(),
@@ -88,8 +88,8 @@ impl Grounds<'_> {
 /// Sources that share the work.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Sources {
-    /// How many there are.
+    /// The number of sources.
     pub count: u64,
-    /// Examples, those that did most first.
+    /// Examples, the most active first.
     pub examples: Vec<Address>,
 }

@@ -1,4 +1,4 @@
-//! Metrics of findings, and of what detection left out.
+//! Metrics of findings, and of the sources that detection left out.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,7 +11,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use super::{Detector, findings::EventKind};
 use crate::metrics::{Register, level, raise};
 
-/// From 50 µs to 1 s, at which the poll would have found it.
+/// Buckets from 50 µs to 1 s: after that time the poll would have found the source.
 const DETECTION_BUCKETS: [f64; 13] =
     [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0];
 
@@ -25,7 +25,7 @@ pub struct DetectionMetrics {
     lockstep_left_out: IntCounter,
     campaigns_given_up: IntCounter,
     feed_networks: IntGauge,
-    /// All that ever were: one that a reload removed has no open findings any more, which is to be seen.
+    /// All rules since the start. A rule that a reload removed stays here, so that its open findings show as zero.
     rules: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -80,7 +80,7 @@ impl DetectionMetrics {
         Ok(metrics)
     }
 
-    /// Shows the series of these rules, at zero if they are new.
+    /// Creates the series of these rules; new ones start at zero.
     pub fn add_rules(&self, rules: impl Iterator<Item = &'static str>) {
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         for rule in rules {
@@ -92,12 +92,12 @@ impl DetectionMetrics {
         }
     }
 
-    /// A finding was opened so long after the packet that the kernel told of.
+    /// Records the time from the packet that the kernel reported to the opened finding.
     pub fn found_after(&self, latency: Duration) {
         self.detection.observe(latency.as_secs_f64());
     }
 
-    /// How detection stands after a poll.
+    /// Updates the metrics from the state of detection after a poll.
     pub fn state(&self, detector: &Detector) {
         let tracker = detector.tracker();
         raise(&self.findings_refused, tracker.refused());
@@ -105,7 +105,7 @@ impl DetectionMetrics {
         raise(&self.lockstep_left_out, detector.lockstep_left_out());
         raise(&self.campaigns_given_up, detector.campaigns_given_up());
         self.feed_networks.set(level(detector.feeds().len()));
-        // Counted anew, since a finding may go from one rule to another.
+        // Counted from scratch, since a finding may move from one rule to another.
         let mut open: HashMap<_, i64> = HashMap::new();
         for finding in tracker.open() {
             *open.entry(finding.rule).or_default() += 1;
@@ -115,7 +115,7 @@ impl DetectionMetrics {
         }
     }
 
-    /// Something was told of a finding.
+    /// Counts an event of a finding.
     pub fn told(&self, rule: &str, event: EventKind) {
         self.findings.with_label_values(&[rule, event.label()]).inc();
     }

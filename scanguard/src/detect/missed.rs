@@ -1,9 +1,9 @@
-//! How many distinct things a source tried and did not meet, said with care.
+//! Bounds for how many distinct services or addresses a source tried and missed.
 //!
-//! The kernel keeps one bitmap for all of a source's probes that met nothing, and counts what they met. From
-//! these follow bounds, not numbers: a rule gets what is *proven* to have been missed, and what is
-//! *possible*, where a probe may have met a service that this host cannot see (it forwards, or NAT publishes
-//! the port). What is possible must never be taken for what is proven.
+//! The kernel keeps one bitmap for all probes of a source that met nothing, and counts the reach of all its probes.
+//! These give bounds, not numbers. A rule gets the number that was *proven* to be missed, and the number that was
+//! *possibly* missed: a probe may have met a service that this host cannot see, because it forwards or because NAT
+//! publishes the port. A rule must never treat the possible number as proven.
 
 use scanguard_common::{
     oracle::Reach,
@@ -15,13 +15,13 @@ use scanguard_common::{
 
 use crate::observe::{activity::Activity, sampled::Kind};
 
-/// Attempts to connect.
+/// Classes that attempt to connect.
 pub const ATTEMPTS: &[ProbeClass] = &[ProbeClass::Syn];
-/// UDP.
+/// Classes of UDP.
 pub const DATAGRAMS: &[ProbeClass] = &[ProbeClass::Udp, ProbeClass::UdpEmpty];
-/// Requests to an address. They have no service, so that nothing is ever closed to them.
+/// Classes of requests to an address. They have no service, so their reach is never `closed`.
 pub const REQUESTS: &[ProbeClass] = &[IcmpEcho, IcmpTimestamp, IcmpAddressMask, IcmpInformation];
-/// Kinds of probes that no socket can want: what they meet is unknown on an address that is in use.
+/// Classes that no socket can want: on an address that is in use, their reach is unknown.
 const WITHOUT_SOCKETS: &[ProbeClass] = &[
     IcmpEcho,
     IcmpTimestamp,
@@ -32,21 +32,21 @@ const WITHOUT_SOCKETS: &[ProbeClass] = &[
     ProbeClass::IpProtocol,
 ];
 
-/// Distinct services or addresses that were tried and not met.
+/// Bounds for the distinct services or addresses that a source tried and missed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Missed {
-    /// At least so many were closed or dark.
+    /// Lower bound: so many were closed or dark.
     pub proven: u64,
-    /// At most so many were: those of unknown fate included.
+    /// Upper bound: it includes those with unknown reach.
     pub possible: u64,
 }
 
-/// What became of the probes of some classes whose fate the sockets of this host do not tell.
+/// The result of those probes of some classes whose reach the sockets of this host do not show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Unknown {
-    /// Answered by SYN and ACK: a service is there.
+    /// Answered by SYN and ACK: a service exists.
     met: u64,
-    /// Neither met nor refused, as far as is known.
+    /// Neither met nor refused, as far as this host knows.
     unsettled: u64,
 }
 
@@ -58,13 +58,13 @@ pub fn probes(activity: &Activity, classes: &[ProbeClass]) -> u64 {
     all.saturating_sub(open)
 }
 
-/// Distinct services tried by probes of these classes, of these kinds of targets.
+/// Distinct services that probes of these classes tried, among these kinds of targets.
 pub fn services(activity: &Activity, classes: &[ProbeClass], kinds: &[Kind]) -> Missed {
     let distinct = activity.sampled.share_of_services(activity.services().value, kinds);
     bounds(activity, classes, distinct)
 }
 
-/// Distinct addresses tried by probes of these classes.
+/// Distinct addresses that probes of these classes tried.
 pub fn hosts(activity: &Activity, classes: &[ProbeClass], kinds: &[Kind]) -> Missed {
     let distinct = activity.sampled.share_of_hosts(activity.hosts().value, kinds);
     bounds(activity, classes, distinct)
@@ -74,8 +74,8 @@ fn bounds(activity: &Activity, classes: &[ProbeClass], distinct: u64) -> Missed 
     let missed = probes(activity, classes);
     let distinct = distinct.min(missed);
     let unknown = unknown(activity, missed);
-    // Each attempt whose fate is unknown may account for one of the distinct things, and so may each that
-    // was met beyond this host.
+    // Each attempt with unknown reach may account for one of the distinct targets, and so may each attempt that
+    // met a service beyond this host.
     let possible = distinct.saturating_sub(unknown.met);
     Missed { proven: possible.saturating_sub(unknown.unsettled), possible }
 }
@@ -83,14 +83,14 @@ fn bounds(activity: &Activity, classes: &[ProbeClass], distinct: u64) -> Missed 
 fn unknown(activity: &Activity, missed: u64) -> Unknown {
     let never_told = activity.counts.of_any(WITHOUT_SOCKETS).saturating_sub(activity.reached(Reach::Dark));
     let unknown = activity.reached(Reach::Unknown).saturating_sub(never_told).min(missed);
-    // Answers of this host's own sockets are those to probes whose fate is known.
+    // Answers of this host's own sockets belong to probes whose reach is known.
     let met = activity.answered(Answer::SynAck).saturating_sub(activity.reached(Reach::Open)).min(unknown);
     let refusals = activity.answered(Answer::Reset).saturating_add(activity.answered(Answer::Unreachable));
     let refused = refusals.saturating_sub(activity.reached(Reach::Closed)).min(unknown - met);
     Unknown { met, unsettled: unknown - met - refused }
 }
 
-/// Distinct services that were met, here or beyond: at most so many.
+/// Upper bound for the distinct services that were met, on this host or beyond it.
 pub fn successes(activity: &Activity) -> u64 {
     let missed = probes(activity, ATTEMPTS);
     let beyond = unknown(activity, missed).met.min(activity.services().value);

@@ -1,7 +1,7 @@
-//! History to findings. Pure: no kernel, no runtime, time is passed in.
+//! Turns the history of sources into findings. Pure: no kernel, no runtime, time is passed in.
 //!
-//! A [`Rule`] looks at what one source did and says whether that is scanning; [`findings::Tracker`] makes
-//! of its repeated answers one finding with a life. One rule is one file in [`rules`].
+//! A [`Rule`] looks at the activity of one source and decides whether it is scanning. [`findings::Tracker`] turns its
+//! repeated answers into one finding, which opens, grows and closes. Each rule is one file in [`rules`].
 
 pub mod campaign;
 mod common;
@@ -15,11 +15,11 @@ pub mod geo;
 mod grounds;
 pub mod metrics;
 pub mod missed;
+mod reported;
 mod rule;
 pub mod rules;
 pub mod settings;
 mod severity;
-mod told;
 
 pub use self::{
     detector::Detector,

@@ -1,4 +1,4 @@
-//! What a rule is: what it looks at, and what it says of it.
+//! The trait of rules, their input and their result.
 
 use std::time::Duration;
 
@@ -17,36 +17,36 @@ use crate::{
     },
 };
 
-/// What a rule looks at: one source, now.
+/// The input of a rule: one source at one time.
 pub struct Source<'h> {
-    /// Who it is.
+    /// Its address.
     pub address: Address,
     /// Its history, the newest probes included.
     pub history: &'h History,
-    /// What is new.
+    /// The new activity.
     pub delta: &'h Delta,
     /// Time since the start.
     pub at: Duration,
-    /// What came before was told already, in findings that are closed.
+    /// Activity before this time was already reported, in findings that are closed.
     pub since: Duration,
-    /// The feed of known-bad networks that lists it.
+    /// The feed of known-bad networks that lists the source.
     pub listed: Option<&'h str>,
-    /// Where addresses are.
+    /// The databases of countries and autonomous systems.
     pub geo: &'h Geo,
 }
 
 impl Source<'_> {
-    /// What it did in the last `length`, as far as it was not told.
+    /// The activity of the last `length` that was not reported yet.
     pub fn window(&self, length: Duration) -> Window {
         self.history.window(self.at, length.min(self.untold()))
     }
 
-    /// What it did before that.
+    /// The activity before that.
     pub fn before(&self, length: Duration) -> Activity {
         self.history.before(self.at, length.min(self.untold()))
     }
 
-    /// Where it comes from, as far as it is known. Looked up when it is asked for.
+    /// Its country and autonomous system, as far as they are known. Each call looks them up.
     pub fn origin(&self) -> Origin {
         self.geo.origin(&self.address)
     }
@@ -56,78 +56,78 @@ impl Source<'_> {
     }
 }
 
-/// Why a source is said to scan.
+/// The evidence that a source scans.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
-    /// What it did in the rule's window.
+    /// The activity within the rule's window.
     pub window: Window,
-    /// One sentence in words.
+    /// The reason, in one sentence.
     pub reason: String,
-    /// Whether it is certain that its probes met nothing, or that nobody sends such probes in earnest. If
-    /// not, services that this host cannot see may have been met.
+    /// Whether it is certain that the probes met nothing, or that no honest software sends such probes. Otherwise they
+    /// may have met services that this host cannot see.
     pub certain: bool,
-    /// Whether the source did it for certain, or anybody may have written its address into the packets.
+    /// Whether the source itself certainly did it, or anybody can have forged its address.
     pub proof: Proof,
 }
 
-/// What [`Rule::soonest`] says of a rule that polling is soon enough for.
+/// The value of [`Rule::soonest`] for a rule that can wait for the next poll.
 pub const NOT_AT_ONCE: u32 = u32::MAX;
 
-/// Evidence so plain that a rule matches on it whatever else is known: distinct services (no ephemeral ports) that are
-/// surely closed, or distinct addresses where they are, tried by SYNs within one poll interval, as many as `services` and one
-/// more for each probe that met a service.
+/// Evidence on which a rule matches whatever else is known: a source tried distinct services that are surely closed
+/// (ephemeral ports do not count), or distinct addresses where they are closed, by SYNs within one poll interval. It takes
+/// as many as `services`, and one more for each probe that met a service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plain {
     /// The rule.
     pub rule: &'static str,
-    /// Distinct services, or distinct addresses.
+    /// The needed number of distinct services or distinct addresses.
     pub services: u32,
     /// How far back the rule looks.
     pub window: Duration,
 }
 
-/// One way to tell scanning from other traffic: by probes ([`Self::evaluate`]), or by what is said ([`Self::hear`]).
+/// One way to distinguish scans from other traffic: by probes ([`Self::evaluate`]) or by content ([`Self::hear`]).
 pub trait Rule: Send {
     /// Its name in findings, metrics and configuration.
     fn name(&self) -> &'static str;
-    /// What of ATT&CK it finds.
+    /// The technique of ATT&CK that it finds.
     fn techniques(&self) -> &'static [Technique];
-    /// How bad that is.
+    /// The severity of its findings.
     fn severity(&self) -> Severity;
-    /// The probes that it counts; a source that sent none of them is not shown to it.
+    /// The probe classes that it counts. The detector skips sources that sent none of them.
     fn classes(&self) -> &'static [ProbeClass] {
         &[]
     }
-    /// How many news of a source (distinct services or addresses that were not met, or odd probes) it
-    /// takes at least until this rule can match; [`NOT_AT_ONCE`] if that is not what it goes by.
+    /// The least number of novelties of a source (distinct services or addresses that were not met, or odd probes)
+    /// with which this rule can match; [`NOT_AT_ONCE`] if the rule does not depend on novelties.
     fn soonest(&self) -> u32 {
         NOT_AT_ONCE
     }
-    /// What is so plain that it matches for certain, for the kernel's reflex; none: nothing that the kernel can tell.
+    /// Evidence on which the rule certainly matches, for holds in the kernel; none if the kernel cannot recognize any.
     fn plain(&self) -> Option<Plain> {
         None
     }
-    /// Rules that say less of the same scan: while a finding of this rule is open, theirs are part of it.
+    /// Less specific rules for the same scan. While a finding of this rule is open, their findings are part of it.
     fn covers(&self) -> &'static [&'static str] {
         &[]
     }
-    /// Whether what is new of a source may make it match.
+    /// Whether the new activity of a source may make the rule match.
     fn concerns(&self, new: &Activity) -> bool {
         new.counts.of_any(self.classes()) > 0
     }
-    /// How long its findings stay open at least when it does not match any more.
+    /// The least time that its findings stay open after the last match.
     fn patience(&self) -> Duration {
         Duration::ZERO
     }
-    /// Whether the source scans, by its probes.
+    /// Decides from its probes whether the source scans.
     fn evaluate(&self, _source: &Source<'_>) -> Option<Evidence> {
         None
     }
-    /// Whether a source scans, by what it said; how sure that is if nobody else said it.
+    /// Decides from its content whether a source scans. Returns the confidence for the case that the source itself sent it.
     fn hear(&self, _heard: &ContentStats) -> Option<Confidence> {
         None
     }
-    /// The same in one sentence.
+    /// The reason for that, in one sentence.
     fn words(&self, _heard: &ContentStats) -> String {
         String::new()
     }

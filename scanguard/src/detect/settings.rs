@@ -9,7 +9,7 @@ use crate::settings::{Interval, Section};
 pub struct Settings {
     /// A finding is closed when its rule has not matched for this long.
     pub quiet: Duration,
-    /// Findings that are open at once; more are counted, not kept.
+    /// Maximum number of open findings; further ones are only counted.
     pub max_open: u32,
 }
 

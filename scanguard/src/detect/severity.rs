@@ -1,23 +1,23 @@
-//! How bad a finding is, how sure it is, and what of ATT&CK it is.
+//! The severity of a finding, its confidence, and its technique of ATT&CK.
 
 use serde::{Deserialize, Serialize};
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// For the record.
+    /// Only recorded.
     Info,
-    /// Curiosity, such as a ping sweep.
+    /// Mere curiosity, such as a ping sweep.
     Low,
-    /// Somebody looks for ways in.
+    /// The source looks for ways in.
     Medium,
-    /// Somebody looks for ways in and hides it.
+    /// The source looks for ways in and hides it.
     High,
 }
 
 impl Severity {
-    /// The next worse.
+    /// The next higher severity.
     pub const fn raised(self) -> Self {
         match self {
             Self::Info => Self::Low,
@@ -37,15 +37,15 @@ impl Severity {
     }
 }
 
-/// How sure it is that a source scans.
+/// The confidence that a source scans.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// It may be something else, or somebody else.
+    /// It may be other traffic, or another source.
     Low,
-    /// That is what it looks like.
+    /// It looks like a scan.
     Medium,
-    /// Nothing else does that, and the address is no forgery.
+    /// Only scans do that, and the address is not forged.
     High,
 }
 

@@ -107,7 +107,7 @@ impl<'f> JsonContent<'f> {
 mod tests {
     use crate::{
         content::settings::Settings,
-        detect::rules::hearing::{Play, get},
+        detect::rules::content_script::{Play, get},
         export::{
             forms::{Context, Format, Formatter},
             writer::FindingsWriter,

@@ -1,4 +1,4 @@
-//! What an agent before this one left in the kernel, where there is no state file that says more: it is kept.
+//! Takes over what an earlier agent left in the kernel, if no state file gives more details.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use super::{
     Mode, SHORTEST_BAN,
     allow::{AllowList, MAX_ALLOWED_BY_HAND},
-    book::{Ban, Book},
-    card::Card,
+    ban_table::{Ban, BanTable},
     cause::Origin,
+    enforcer::Enforcer,
     policy,
     settings::Settings,
 };
@@ -18,7 +18,7 @@ use crate::{
     sensor::gate::{Extent, Standing},
 };
 
-/// By what it is decided what is kept.
+/// The facts that decide which bans are kept.
 #[derive(Clone, Copy)]
 pub(super) struct Terms<'a> {
     pub(super) settings: &'a Settings,
@@ -26,19 +26,19 @@ pub(super) struct Terms<'a> {
     pub(super) allowed: &'a AllowList,
 }
 
-/// Takes bans or shields over that an agent before this one left in the kernel, with the time that is left of them; those
-/// that it does not take stay among the strays. What only counted there does not come to drop.
+/// Takes over bans or shields that an earlier agent left in the kernel, with their remaining time. Bans that it does
+/// not take over stay among the strays. A ban that only counted packets does not start to drop them.
 pub(super) fn bans(
-    book: &mut Book,
+    ban_table: &mut BanTable,
     terms: Terms<'_>,
     extent: Extent,
     strays: &mut Vec<IpNet>,
     now: Now,
-    card: &dyn Card,
+    enforcer: &dyn Enforcer,
 ) {
     let Terms { settings, mode, allowed } = terms;
     let what = extent.label();
-    let standings = match card.standings(extent, strays) {
+    let standings = match enforcer.standings(extent, strays) {
         Ok(standings) => standings,
         Err(error) => return tracing::error!("the {what}s in the kernel cannot be read: {error}"),
     };
@@ -49,8 +49,8 @@ pub(super) fn bans(
     let enforcing = mode == Mode::Enforce;
     for (net, Standing { remaining, enforced, .. }) in standings {
         let is_over = remaining.is_some_and(|remaining| remaining < SHORTEST_BAN);
-        let has_room = book.len(extent) < most as usize;
-        let is_banned = book.banned(net).is_some();
+        let has_room = ban_table.len(extent) < most as usize;
+        let is_banned = ban_table.banned(net).is_some();
         if is_over
             || !has_room
             || is_banned
@@ -59,7 +59,7 @@ pub(super) fn bans(
         {
             continue;
         }
-        book.insert(Ban {
+        ban_table.insert(Ban {
             net,
             extent,
             origin: Origin::Adopted,
@@ -71,7 +71,7 @@ pub(super) fn bans(
         });
     }
     let found = strays.len();
-    strays.retain(|net| book.get(*net).is_none_or(|ban| ban.extent != extent));
+    strays.retain(|net| ban_table.get(*net).is_none_or(|ban| ban.extent != extent));
     if found > 0 {
         tracing::warn!(
             "there is no state file: {} of {found} {what}s in the kernel are taken over",
@@ -80,11 +80,11 @@ pub(super) fn bans(
     }
 }
 
-/// Spares on whom an agent before this one had the kernel spare: who of them was allowed by hand, nobody can say any more.
-pub(super) fn allowed(by_hand: &mut BTreeSet<IpNet>, known: &AllowList, card: &dyn Card) {
+/// Keeps the networks that an earlier agent had the kernel spare: it is unknown which of them were allowed by hand.
+pub(super) fn allowed(by_hand: &mut BTreeSet<IpNet>, known: &AllowList, enforcer: &dyn Enforcer) {
     let room = MAX_ALLOWED_BY_HAND.saturating_sub(by_hand.len());
     let before = by_hand.len();
-    by_hand.extend(card.allowed().into_iter().filter(|net| !known.covers(*net)).take(room));
+    by_hand.extend(enforcer.allowed().into_iter().filter(|net| !known.covers(*net)).take(room));
     let adopted = by_hand.len() - before;
     if adopted > 0 {
         tracing::warn!(

@@ -1,4 +1,4 @@
-//! Who is never banned, and why.
+//! The networks that are never banned, each with its reason.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,14 +8,14 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
-/// Networks that can be allowed by hand.
+/// Maximum number of networks that can be allowed by hand.
 pub const MAX_ALLOWED_BY_HAND: usize = 4_096;
 
-/// Why somebody is never banned; where there is more than one reason, the first of these is told.
+/// Why a network is never banned. If there are several reasons, the first in this order is reported.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// This host's own.
+    /// This host's own address.
     Own,
     /// `response.allow`.
     Configured,
@@ -23,11 +23,11 @@ pub enum Why {
     Hand,
     /// A connection to the SSH server.
     Ssh,
-    /// A default route leads there.
+    /// It is a default gateway.
     Gateway,
     /// /etc/resolv.conf names it.
     Resolver,
-    /// `response.allow_interfaces`: a network that is directly at this interface.
+    /// `response.allow_interfaces`: the network is directly at this interface.
     Interface(String),
 }
 
@@ -49,7 +49,7 @@ impl std::fmt::Display for Why {
     }
 }
 
-/// The list.
+/// The allow list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AllowList(BTreeMap<IpNet, BTreeSet<Why>>);
 
@@ -59,18 +59,18 @@ impl AllowList {
         self.0.entry(net.trunc()).or_default().insert(why);
     }
 
-    /// Everything on it, with the first reason of each.
+    /// All networks, each with its first reason.
     pub fn entries(&self) -> impl Iterator<Item = (IpNet, &Why)> {
         self.0.iter().filter_map(|(net, why)| Some((*net, why.first()?)))
     }
 
-    /// At most so many networks, those with the better reasons first.
+    /// At most `most` networks, in the order of their reasons.
     pub fn nets(&self, most: usize) -> BTreeSet<IpNet> {
         if self.0.len() <= most {
             return self.0.keys().copied().collect();
         }
         let mut entries: Vec<_> = self.entries().collect();
-        // A ban of an own address cannot be made; all others are also spared by the kernel.
+        // A ban of an own address cannot be made; the kernel spares all others too.
         entries.sort_by_key(|(net, why)| (**why == Why::Own, *why, *net));
         entries.into_iter().take(most).map(|(net, _)| net).collect()
     }
@@ -80,17 +80,17 @@ impl AllowList {
         self.0.len()
     }
 
-    /// Whether nobody is on it.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all of a network is allowed.
+    /// Whether a whole network is allowed.
     pub fn covers(&self, net: IpNet) -> bool {
         around(net).any(|around| self.0.contains_key(&around))
     }
 
-    /// What of a network is allowed, or what allowed network it is within.
+    /// An allowed part of a network, or an allowed network that contains it.
     pub fn conflict(&self, net: IpNet) -> Option<(IpNet, &Why)> {
         let within = around(net).find_map(|around| self.0.get_key_value(&around));
         let found = within.or_else(|| self.0.range(inside(net)).find(|(one, _)| net.contains(*one)));
@@ -103,7 +103,7 @@ pub(super) fn around(net: IpNet) -> impl Iterator<Item = IpNet> {
     (0..=net.prefix_len()).rev().filter_map(move |bits| Some(IpNet::new(net.addr(), bits).ok()?.trunc()))
 }
 
-/// Where in a sorted list the networks within `net` are.
+/// The range of the networks within `net` in a sorted list.
 fn inside(net: IpNet) -> std::ops::RangeInclusive<IpNet> {
     let ends = |first: IpAddr, last: IpAddr| match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -112,7 +112,7 @@ fn inside(net: IpNet) -> std::ops::RangeInclusive<IpNet> {
         (IpAddr::V6(first), IpAddr::V6(last)) => {
             (IpNet::V6(Ipv6Net::new_assert(first, 0)), IpNet::V6(Ipv6Net::new_assert(last, 128)))
         }
-        // The two ends of one network are of one family.
+        // Both ends of a network are of the same family.
         (IpAddr::V4(_) | IpAddr::V6(_), _) => (net, net),
     };
     let (first, last) = ends(net.network(), net.broadcast());

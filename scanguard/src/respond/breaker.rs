@@ -1,12 +1,12 @@
-//! The circuit breaker: a maximum of bans by rules within one minute. Something that would ban half the world is
-//! more likely a mistake, or somebody's forgery, than half the world scanning.
+//! The circuit breaker: it limits the bans by rules within one minute. If rules would ban half the world, a mistake or
+//! forged addresses are more likely than half the world scanning.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// Over how long bans are counted.
+/// The time over which bans are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// When the latest bans were made. At most as many as may be made in a minute are remembered.
+/// The times of the latest bans: at most as many as are allowed in a minute.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
     recent: VecDeque<Duration>,
@@ -20,12 +20,12 @@ impl Breaker {
         u32::try_from(recent).unwrap_or(u32::MAX)
     }
 
-    /// Whether one more is one too many.
+    /// Whether one more ban is too many.
     pub fn is_full(&self, at: Duration, max: u32) -> bool {
         self.recent(at) >= max
     }
 
-    /// A ban was made.
+    /// Records a ban.
     pub fn made(&mut self, at: Duration, max: u32) {
         self.recent.push_back(at);
         while self.recent.len() > max as usize
@@ -35,17 +35,17 @@ impl Breaker {
         }
     }
 
-    /// It tripped; whether that is news.
+    /// Trips the breaker. Returns whether it had not tripped before.
     pub fn trip(&mut self) -> bool {
         !std::mem::replace(&mut self.open, true)
     }
 
-    /// Whether it has tripped and nobody has set the mode since.
+    /// Whether it has tripped, and the mode was not set since.
     pub fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Somebody set the mode: counting starts anew.
+    /// Starts counting again, because a user set the mode.
     pub fn reset(&mut self) {
         self.recent.clear();
         self.open = false;

@@ -1,4 +1,4 @@
-//! Where a ban comes from: what the policy is asked about.
+//! The cause of a ban: the input of the policy.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::{Confidence, findings::Spoofable};
 
-/// Why somebody is to be banned. Each kind is judged in its own way by [`super::policy::judge`].
+/// Why a network should be banned. [`super::policy::judge`] judges each kind in its own way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cause {
     /// A rule found it scanning.
@@ -15,44 +15,44 @@ pub enum Cause {
         rule: String,
         /// The finding's id.
         finding: String,
-        /// How sure it is.
+        /// The finding's confidence.
         confidence: Confidence,
-        /// How easily the address may be a forgery.
+        /// Whether the address may be forged, and how easily.
         spoofable: Spoofable,
         /// See [`crate::detect::findings::Finding::had_connections`].
         had_connections: bool,
-        /// Whether it is for what its source did since it was let go.
+        /// Whether it is for activity after the source was released.
         has_grounds: bool,
-        /// The finding's words.
+        /// The finding's reason.
         reason: String,
     },
-    /// A list of known-bad networks has it.
+    /// A list of known-bad networks contains it.
     Feed {
         /// The feed.
         feed: String,
     },
-    /// Somebody ordered it.
+    /// A user ordered it.
     Hand {
-        /// Who.
+        /// The user's id.
         uid: u32,
-        /// For how long; none: until it is taken back.
+        /// The duration; none: until it is taken back.
         lasts: Option<Duration>,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// CrowdSec decided it.
     Crowdsec {
         /// Number of the decision.
         decision: u64,
-        /// What was found.
+        /// The scenario that CrowdSec found.
         scenario: String,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
 }
 
 impl Cause {
-    /// What is remembered of it.
+    /// The origin that is stored with the ban.
     pub fn origin(&self) -> Origin {
         match self {
             Self::Rule { rule, finding, .. } => Origin::Rule { rule: rule.clone(), finding: finding.clone() },
@@ -63,11 +63,11 @@ impl Cause {
     }
 }
 
-/// Who made a ban.
+/// The origin of a ban.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "by", rename_all = "lowercase")]
 pub enum Origin {
-    /// The policy, of a finding.
+    /// The policy, because of a finding.
     Rule {
         /// The rule.
         rule: String,
@@ -79,9 +79,9 @@ pub enum Origin {
         /// The feed.
         feed: String,
     },
-    /// Somebody.
+    /// A user.
     Hand {
-        /// Who.
+        /// The user's id.
         uid: u32,
     },
     /// CrowdSec.
@@ -89,12 +89,12 @@ pub enum Origin {
         /// Number of the decision.
         decision: u64,
     },
-    /// An agent before this one, as the kernel's maps say; the state file, which would say why, is not there.
+    /// An earlier agent, according to the kernel's maps. The state file with the reason is missing.
     Adopted,
 }
 
 impl Origin {
-    /// All names that [`Self::label`] gives.
+    /// All names that [`Self::label`] returns.
     pub const LABELS: [&'static str; 5] = ["rule", "feed", "hand", "crowdsec", "adopted"];
 
     /// The name in output and metrics.
@@ -108,8 +108,8 @@ impl Origin {
         }
     }
 
-    /// Whether somebody decided it, rather than this agent, or may have: it is kept whatever the mode, and makes nobody's
-    /// next ban longer.
+    /// Whether somebody other than this agent decided it, or may have. Such a ban is kept in every mode, and it makes no
+    /// later ban longer.
     pub const fn is_order(&self) -> bool {
         match self {
             Self::Hand { .. } | Self::Crowdsec { .. } | Self::Adopted => true,

@@ -1,4 +1,4 @@
-//! What CrowdSec decided, and what it is told.
+//! Carries out CrowdSec's decisions, and selects the findings to report to it.
 
 use std::collections::BTreeSet;
 
@@ -6,28 +6,28 @@ use ipnet::IpNet;
 use scanguard_common::address::Address;
 
 use super::{
-    card::Card,
     cause::{Cause, Origin},
+    enforcer::Enforcer,
     policy::{self, Decision},
     responder::{self, Responder},
 };
 use crate::{cidr, clock::Now, detect::findings::Finding, sensor::gate::Extent};
 
-/// What CrowdSec decided.
+/// The decisions of CrowdSec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decided {
-    /// Whom to ban, and why.
+    /// The networks to ban, each with its cause.
     pub bans: Vec<(IpNet, Cause)>,
-    /// Whose ban by CrowdSec ends.
+    /// The networks whose ban by CrowdSec ends.
     pub lifts: Lifts,
 }
 
-/// Whose ban by CrowdSec ends.
+/// The networks whose ban by CrowdSec ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lifts {
-    /// Of these.
+    /// These networks.
     These(BTreeSet<IpNet>),
-    /// Of all but these.
+    /// All networks but these.
     AllBut(BTreeSet<IpNet>),
 }
 
@@ -37,8 +37,8 @@ impl Default for Lifts {
     }
 }
 
-/// Whom a finding is about, and whether the policy would have them banned, whatever the mode: others who hear of it
-/// are to be as careful as this host. They know of no shields.
+/// The networks of a finding, and whether the policy would ban each, whatever the mode. Other hosts that get the finding
+/// should be as careful as this one. They do not know shields.
 pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool)> {
     // All sources are forged.
     if finding.source == Address::UNSPECIFIED {
@@ -53,11 +53,11 @@ pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool
     causes.map(|(net, _)| (net, qualifies && policy::check(net, &responder.allowed).is_ok())).collect()
 }
 
-/// Bans whom CrowdSec bans, as far as the policy goes along, and ends bans that it took back: those that it made, and no
-/// others.
-pub fn take(responder: &mut Responder, decided: Decided, now: Now, card: &mut dyn Card) {
+/// Bans the networks that CrowdSec bans, as far as the policy agrees. Ends bans that CrowdSec took back, but only
+/// those that it made.
+pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mut dyn Enforcer) {
     let Decided { bans, lifts } = decided;
-    let lifted = lift_decided(responder, lifts, now, card);
+    let lifted = lift_decided(responder, lifts, now, enforcer);
     let (mut made, mut refused) = (Vec::new(), 0);
     for (net, cause) in bans {
         match policy::judge(net, &cause, responder.given(now)) {
@@ -65,7 +65,7 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, card: &mut dy
                 let ban = responder::ban(net, &cause, &sentence, now);
                 tracing::debug!(by = ban.origin.label(), "ban of {}: {}", cidr::name(net), ban.reason);
                 made.push(responder.kernel_ban(&ban, now));
-                responder.enter_in_book(ban, card);
+                responder.enter_in_table(ban, enforcer);
             }
             Decision::Stands { .. } => {}
             Decision::Refused(refusal) => {
@@ -78,43 +78,43 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, card: &mut dy
     if made.is_empty() && refused == 0 && lifted == 0 {
         return;
     }
-    // All at once: there may be thousands.
-    if let Err(error) = card.ban(Extent::Full, &mut made.iter().copied()) {
+    // In one call, since there may be thousands.
+    if let Err(error) = enforcer.ban(Extent::Full, &mut made.iter().copied()) {
         tracing::error!("not all whom CrowdSec bans are banned: {error}");
         made.retain(|ban| {
-            let is_there = matches!(card.standing(Extent::Full, ban.net), Ok(Some(_)));
+            let is_there = matches!(enforcer.standing(Extent::Full, ban.net), Ok(Some(_)));
             if !is_there {
-                responder.book.remove(ban.net);
+                responder.ban_table.remove(ban.net);
             }
             is_there
         });
     }
-    for ban in made.iter().filter_map(|ban| responder.book.get(ban.net)) {
+    for ban in made.iter().filter_map(|ban| responder.ban_table.get(ban.net)) {
         responder.metrics.banned(&ban.origin);
     }
     tracing::info!("CrowdSec: {} bans made, {refused} refused, {lifted} ended", made.len());
     responder.changed();
 }
 
-/// How many were lifted.
-fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, card: &mut dyn Card) -> usize {
+/// Returns the number of lifted bans.
+fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, enforcer: &mut dyn Enforcer) -> usize {
     let is_decided = |origin: &Origin| match origin {
         Origin::Crowdsec { .. } => true,
         Origin::Rule { .. } | Origin::Feed { .. } | Origin::Hand { .. } | Origin::Adopted => false,
     };
-    let decided = responder.book.bans().filter(|ban| is_decided(&ban.origin)).map(|ban| ban.net);
+    let decided = responder.ban_table.bans().filter(|ban| is_decided(&ban.origin)).map(|ban| ban.net);
     let lifted: Vec<_> = match lifts {
         Lifts::These(nets) => decided.filter(|net| nets.contains(net)).collect(),
         Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
     };
     let ended: Vec<_> = lifted.iter().map(|net| (*net, Extent::Full)).collect();
-    if let Err(error) = responder.lift(&ended, now, card) {
-        // They stay in the book, and end by themselves.
+    if let Err(error) = responder.lift(&ended, now, enforcer) {
+        // They stay in the table, and end by themselves.
         tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
         return 0;
     }
     for net in &lifted {
-        responder.book.remove(*net);
+        responder.ban_table.remove(*net);
     }
     responder.let_go.add(&lifted);
     lifted.len()

@@ -1,4 +1,4 @@
-//! The networks of feeds of known-bad sources, as they are banned: beside the book, for as long as they are listed.
+//! Bans the networks of feeds of known-bad sources. These bans are not in the ban table, and last as long as the listing.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,8 +8,8 @@ use scanguard_common::abi;
 
 use super::{
     Mode, ModeState,
-    card::{Card, KernelBan},
     cause::Cause,
+    enforcer::{Enforcer, KernelBan},
     policy::{self, Circumstances, Decision},
     settings::KnownBad,
 };
@@ -21,34 +21,34 @@ use crate::{
 
 /// How long a listed network stays banned when the agent is dead.
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often they are banned anew.
+/// How often their bans are renewed.
 const REFRESH: Duration = Duration::from_secs(6 * 60 * 60);
-/// How soon what the kernel did not take is tried again for the first time; each further time after twice as long.
+/// The delay before the first retry of networks that the kernel did not take; each further delay is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest that is waited.
+/// The longest delay between retries.
 const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
 
-/// What of the feeds is banned.
+/// The networks of feeds that are banned.
 #[derive(Debug, Default)]
 pub struct FeedBans {
-    /// With the names of their feeds.
+    /// The networks, with the names of their feeds.
     nets: BTreeMap<IpNet, String>,
-    /// How all of them were handed to the kernel last; none: not all were.
+    /// How all networks were last written to the kernel; none: some were not.
     written: Option<Written>,
-    /// The kernel did not take all of it.
+    /// The state of retries after the kernel did not take all networks.
     retry: Option<Retry>,
 }
 
-/// When it is tried again.
+/// The time of the next retry.
 #[derive(Debug)]
 struct Retry {
-    /// How long after each further time.
+    /// The delay after that.
     waits: ExponentialBackoff,
     at: Duration,
 }
 
 impl Retry {
-    /// After a failure at this time, the one before included.
+    /// The next state after a failure at this time, given the previous state.
     fn after(before: Option<Self>, now: Duration) -> Self {
         let waits = || {
             let waits = ExponentialBuilder::new().with_factor(2.0).without_max_times();
@@ -60,11 +60,11 @@ impl Retry {
     }
 }
 
-/// How networks were handed to the kernel.
+/// How networks were written to the kernel.
 #[derive(Clone, Copy, Debug)]
 struct Written {
     at: Duration,
-    /// To drop, rather than to count.
+    /// Whether they drop packets, or only count them.
     enforced: bool,
     /// As [`ModeState::deadline`]: their bans end then.
     deadline: Option<Duration>,
@@ -76,19 +76,19 @@ impl Written {
         Self { at: given.now.at, enforced: mode == Mode::Enforce, deadline }
     }
 
-    /// Whether it still holds: nothing is written by now as it would not have been then, and none of it ends soon.
+    /// Whether the written state is still right: a new write would be the same, and no ban ends soon.
     fn holds(&self, given: Circumstances<'_>) -> bool {
         let Self { at, enforced, deadline } = Self::by(given);
         (enforced, deadline) == (self.enforced, self.deadline) && at.saturating_sub(self.at) < REFRESH
     }
 }
 
-/// What came of an attempt to ban what the feeds list.
+/// The result of an attempt to ban the networks of the feeds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Taken {
-    /// Networks that the policy refused: they overlap with who is never banned, or are too wide.
+    /// Networks that the policy refused: they overlap with an allowed network, or they are too wide.
     pub refused: u64,
-    /// Networks for which there is no room.
+    /// Networks without room.
     pub left_out: u64,
 }
 
@@ -98,33 +98,33 @@ impl FeedBans {
         self.nets.len()
     }
 
-    /// Whether none is.
+    /// Whether no network is banned.
     pub fn is_empty(&self) -> bool {
         self.nets.is_empty()
     }
 
-    /// The feed for which just this network is banned.
+    /// The feed for which exactly this network is banned.
     pub fn get(&self, net: IpNet) -> Option<&str> {
         self.nets.get(&net).map(String::as_str)
     }
 
-    /// The narrowest network around `net` that is banned, with its feed.
+    /// The narrowest banned network around `net`, with its feed.
     pub fn covering(&self, net: IpNet) -> Option<(IpNet, &str)> {
         super::allow::around(net).find_map(|around| Some((around, self.get(around)?)))
     }
 
-    /// Bans what the feeds list, and nothing else of what they listed before.
+    /// Bans the networks that the feeds list, and ends the bans of networks that they no longer list.
     ///
     /// # Errors
-    /// The kernel did not take all of it; [`Self::is_due`] says when to try again.
+    /// The kernel did not take all of them; [`Self::is_due`] tells when to try again.
     pub fn set(
         &mut self,
         feeds: &Feeds,
         given: Circumstances<'_>,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<Taken, SensorError> {
         let (wanted, taken) = wanted(feeds, given);
-        match self.tell(wanted, given, card) {
+        match self.tell(wanted, given, enforcer) {
             Ok(()) => {
                 self.retry = None;
                 Ok(taken)
@@ -141,33 +141,33 @@ impl FeedBans {
         &mut self,
         wanted: BTreeMap<IpNet, String>,
         given: Circumstances<'_>,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
-        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.book.banned(**net).is_none();
-        card.unban(Extent::Full, &mut self.nets.keys().filter(is_gone).copied())?;
+        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.ban_table.banned(**net).is_none();
+        enforcer.unban(Extent::Full, &mut self.nets.keys().filter(is_gone).copied())?;
         let old = std::mem::replace(&mut self.nets, wanted);
         match self.written.take().filter(|written| written.holds(given)) {
-            // What the kernel has is not written again: there may be a hundred thousand.
+            // Networks that the kernel already has are not written again: there may be a hundred thousand.
             Some(written) => {
                 let new = |ban: &KernelBan| !old.contains_key(&ban.net);
-                card.ban(Extent::Full, &mut self.kernel_bans(given).filter(new))?;
+                enforcer.ban(Extent::Full, &mut self.kernel_bans(given).filter(new))?;
                 self.written = Some(written);
             }
             None => {
-                card.ban(Extent::Full, &mut self.kernel_bans(given))?;
+                enforcer.ban(Extent::Full, &mut self.kernel_bans(given))?;
                 self.written = Some(Written::by(given));
             }
         }
         Ok(())
     }
 
-    /// Those that the book does not ban itself.
+    /// The networks that the ban table does not ban itself.
     fn kernel_bans<'a>(&'a self, given: Circumstances<'a>) -> impl Iterator<Item = KernelBan> + 'a {
-        let nets = self.nets.keys().filter(move |net| given.book.banned(**net).is_none());
+        let nets = self.nets.keys().filter(move |net| given.ban_table.banned(**net).is_none());
         nets.map(move |net| kernel_ban(*net, &given.mode, given.now))
     }
 
-    /// Whether it is time to hand them on again, by [`Self::set`].
+    /// Whether it is time to write them again, by [`Self::set`].
     pub fn is_due(&self, at: Duration) -> bool {
         match (&self.retry, &self.written) {
             (Some(retry), _) => retry.at <= at,
@@ -176,30 +176,30 @@ impl FeedBans {
         }
     }
 
-    /// What the kernel is told of one of them.
+    /// The form of one network that the kernel takes.
     pub fn kernel(&self, net: IpNet, mode: &ModeState, now: Now) -> Option<KernelBan> {
         self.get(net).map(|_| kernel_ban(net, mode, now))
     }
 }
 
-/// Places in the kernel's maps.
+/// Free room in the kernel's maps.
 struct Places {
     single: usize,
     networks: usize,
 }
 
 impl Places {
-    /// Those that the book cannot come to need: it may have more than `max_bans` where that was lowered, and for a moment one
-    /// more, since a ban that takes another's place is made first.
-    fn beside_the_book(given: Circumstances<'_>) -> Self {
-        let of_the_book = given.book.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
-        let beside = |places: u32| (places as usize).saturating_sub(of_the_book);
+    /// The room that the ban table cannot need. The table may have more than `max_bans` if that was lowered, and one more for
+    /// a moment, since a ban is made before the one that it replaces is removed.
+    fn beside_the_table(given: Circumstances<'_>) -> Self {
+        let of_the_table = given.ban_table.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
+        let beside = |places: u32| (places as usize).saturating_sub(of_the_table);
         Self { single: beside(abi::DEFAULT_MAX_BANS), networks: beside(abi::MAX_BANNED_NETWORKS) }
     }
 
-    /// Whether there is one for this.
+    /// Whether there is room for this network; takes the room.
     fn take(&mut self, net: IpNet) -> bool {
-        // Whether an IPv6 network goes with the single addresses depends on the mask: it is counted as both.
+        // An IPv6 network may be stored with the single addresses, depending on the mask: it is counted as both.
         let is_single = net.prefix_len() == net.max_prefix_len() || net.addr().is_ipv6();
         let is_network = net.prefix_len() != net.max_prefix_len() || net.addr().is_ipv6();
         if (is_single && self.single == 0) || (is_network && self.networks == 0) {
@@ -211,13 +211,13 @@ impl Places {
     }
 }
 
-/// What is to be banned, and what came of the rest.
+/// The networks to ban, and the result for the others.
 fn wanted(feeds: &Feeds, given: Circumstances<'_>) -> (BTreeMap<IpNet, String>, Taken) {
     let (mut wanted, mut taken) = (BTreeMap::new(), Taken::default());
     if given.settings.known_bad != KnownBad::Drop || given.mode.mode == Mode::Observe {
         return (wanted, taken);
     }
-    let mut places = Places::beside_the_book(given);
+    let mut places = Places::beside_the_table(given);
     for (net, feed) in feeds.networks() {
         if wanted.contains_key(&net) {
             continue;

@@ -7,7 +7,7 @@ use super::{Mode, cause::Origin, refusal::Refusal};
 use crate::metrics::{Register, level};
 
 numbered! {
-    /// What went wrong with the state file.
+    /// A failure of the state file.
     StateError {
         /// It could not be read.
         Read = "read",
@@ -120,7 +120,7 @@ impl ResponseMetrics {
         }
     }
 
-    /// Bans that there are, by kind.
+    /// Sets the number of bans, by kind.
     pub fn bans(&self, counts: &[(&str, usize)]) {
         for (kind, count) in counts {
             self.bans.with_label_values(&[kind]).set(level(*count));
@@ -133,7 +133,7 @@ impl ResponseMetrics {
         self.shields_limit.set(max_shields.into());
     }
 
-    /// Shields that there are.
+    /// Sets the number of shields.
     pub fn shields(&self, count: usize) {
         self.shields.set(level(count));
     }
@@ -143,7 +143,7 @@ impl ResponseMetrics {
         self.shields_total.inc();
     }
 
-    /// A shield was given up.
+    /// A shield was evicted.
     pub fn shield_evicted(&self) {
         self.shields_evicted.inc();
     }
@@ -158,7 +158,7 @@ impl ResponseMetrics {
         self.refused.with_label_values(&[refusal.label()]).inc();
     }
 
-    /// A ban was given up.
+    /// A ban was evicted.
     pub fn evicted(&self) {
         self.evicted.inc();
     }
@@ -184,7 +184,7 @@ impl ResponseMetrics {
         self.breaker_trips.inc();
     }
 
-    /// Trouble with the state file.
+    /// Counts a failure of the state file.
     pub fn state_failed(&self, error: StateError) {
         self.state_errors.with_label_values(&[error.label()]).inc();
     }

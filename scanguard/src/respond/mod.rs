@@ -1,26 +1,26 @@
-//! Findings and orders to bans.
+//! Turns findings and orders into bans.
 //!
 //! ```text
-//! finding, feed, order, CrowdSec -> policy (pure) -> book -> card (the kernel's maps)
+//! finding, feed, order, CrowdSec -> policy (pure) -> ban table -> enforcer (the kernel's maps)
 //! ```
-//! [`policy`] decides and says why; [`book`] remembers who is banned; [`responder`] alone has an effect, through the
-//! small trait [`card::Card`]. Time is passed in.
+//! [`policy`] decides and gives the reason; [`ban_table`] remembers the bans. Only [`responder`] has effects, through
+//! the small trait [`enforcer::Enforcer`]. Time is passed in.
 
 mod adopt;
 pub mod allow;
-pub mod book;
+pub mod ban_table;
 pub mod breaker;
-pub mod card;
 pub mod cause;
 pub mod decided;
+pub mod enforcer;
 pub mod feed;
-pub mod keeper;
-#[cfg(test)]
-mod laws;
+pub mod host_discovery;
 pub mod metrics;
 mod mode;
 pub mod orders;
 pub mod policy;
+#[cfg(test)]
+mod policy_properties;
 pub mod questions;
 pub mod refusal;
 pub mod report;
@@ -30,7 +30,7 @@ pub mod sockets;
 pub mod ssh;
 mod ssh_servers;
 pub mod state;
-pub mod surroundings;
+pub mod state_writer;
 #[cfg(test)]
 mod testing;
 
@@ -42,9 +42,9 @@ pub use self::mode::{ModeCause, ModeState};
 pub use crate::sensor::gate::Extent;
 use crate::sensor::gate::GateMode;
 
-/// A ban lasts at least this long.
+/// The shortest ban.
 pub const SHORTEST_BAN: Duration = Duration::from_secs(1);
-/// A ban with an end lasts at most this long: beyond ten years, "until it is taken back" is what is meant.
+/// The longest ban with an end: a user who asks for more than ten years means a ban without an end.
 pub const LONGEST_BAN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// What is done about those who scan.

@@ -1,4 +1,4 @@
-//! The mode that is in force, who set it, and until when it has to be confirmed.
+//! The mode in force, its cause, and the time until which it has to be confirmed.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::Mode;
 use crate::clock::Now;
 
-/// Who or what set the mode.
+/// The cause of the mode.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum ModeCause {
     /// `response.mode`.
     Configuration,
-    /// An order by the control socket.
+    /// An order over the control socket.
     Hand {
-        /// Who gave it.
+        /// The id of the user who gave it.
         uid: u32,
     },
     /// Too many bans in one minute.
@@ -38,34 +38,34 @@ impl std::fmt::Display for ModeCause {
     }
 }
 
-/// The mode with its history.
+/// The mode with its cause and time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModeState {
-    /// In force.
+    /// The mode in force.
     pub mode: Mode,
-    /// Who set it.
+    /// The cause.
     pub cause: ModeCause,
-    /// Since when.
+    /// When it was set.
     pub since: Timestamp,
-    /// What `response.mode` said when it was set.
+    /// The value of `response.mode` when it was set.
     pub configured: Mode,
-    /// When it falls back to dry run unless it is confirmed, by the clock that does not jump.
+    /// When it falls back to dry run unless it is confirmed, by the monotonic clock.
     pub deadline: Option<Duration>,
 }
 
 impl ModeState {
-    /// As configured.
+    /// The configured mode.
     pub fn configured(mode: Mode, now: Now) -> Self {
         Self { mode, cause: ModeCause::Configuration, since: now.wall, configured: mode, deadline: None }
     }
 
-    /// How long there is yet to confirm.
+    /// The time that is left to confirm.
     pub fn left(&self, now: Now) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_sub(now.at))
     }
 
-    /// How long the kernel keeps a ban that is to last so long (none: without an end). Until enforcing is confirmed, no
-    /// longer than there is time to confirm it, so that nobody stays locked out though the agent dies.
+    /// How long the kernel keeps a ban of this duration (none: without an end). Until enforcing is confirmed, that is at
+    /// most the time left to confirm, so that nobody stays locked out if the agent dies.
     pub fn kept(&self, lasts: Option<Duration>, now: Now) -> Option<Duration> {
         match (lasts, self.left(now)) {
             (Some(lasts), Some(confirm)) => Some(lasts.min(confirm)),

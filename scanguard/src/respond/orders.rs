@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::{
     Mode, ModeCause,
     allow::{MAX_ALLOWED_BY_HAND, Why},
-    card::Card,
     cause::Cause,
+    enforcer::Enforcer,
     policy::{self, Decision},
     refusal::Refusal,
     report::Done,
@@ -19,28 +19,28 @@ use crate::{cidr, clock::Now, sensor::gate::Extent, settings::Interval};
 /// An order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Ban somebody.
+    /// Ban a network.
     Ban {
-        /// Who.
+        /// The network.
         net: IpNet,
-        /// For how long; none: until it is taken back.
+        /// The duration; none: until it is taken back.
         lasts: Option<Duration>,
         /// Why.
         reason: String,
     },
     /// End a ban.
     Unban {
-        /// Of whom.
+        /// The network.
         net: IpNet,
     },
-    /// Never ban somebody, and end what bans there are.
+    /// Never ban a network, and end its existing bans.
     Allow {
-        /// Whom.
+        /// The network.
         net: IpNet,
     },
     /// Take that back.
     Disallow {
-        /// Of whom.
+        /// The network.
         net: IpNet,
     },
     /// Change the mode.
@@ -60,7 +60,7 @@ pub enum OrderError {
     /// The policy says no.
     #[error("{} is not banned: {refusal}", cidr::name(*.net))]
     Refused {
-        /// Who was to be banned.
+        /// The network to ban.
         net: IpNet,
         /// Why not.
         refusal: Refusal,
@@ -74,9 +74,9 @@ pub enum OrderError {
         cidr::name(*.net), cidr::name(*.net)
     )]
     BannedAround {
-        /// Whose ban was to end.
+        /// The network whose ban should end.
         net: IpNet,
-        /// What is banned.
+        /// The banned network.
         around: IpNet,
     },
     /// A feed lists it.
@@ -85,14 +85,14 @@ pub enum OrderError {
         cidr::name(*.net)
     )]
     Listed {
-        /// Whose ban was to end.
+        /// The network whose ban should end.
         net: IpNet,
-        /// What is listed.
+        /// The listed network.
         around: IpNet,
-        /// Where.
+        /// The feed.
         feed: String,
     },
-    /// Nothing is allowed that would allow everybody.
+    /// A network that would allow all addresses is refused.
     #[error("{0} is every address there is; `scanguard observe` says that better")]
     AllowsEverybody(IpNet),
     /// It is written wrongly.
@@ -107,9 +107,9 @@ pub enum OrderError {
     /// It is not allowed by hand.
     #[error("{}", not_by_hand(*.net, .allowed.as_ref()))]
     NotAllowedByHand {
-        /// What was not to be allowed any more.
+        /// The network that should no longer be allowed.
         net: IpNet,
-        /// What around it or within it is allowed, and why.
+        /// An allowed network around it or within it, and the reason.
         allowed: Option<(IpNet, Why)>,
     },
     /// There is nothing to confirm.
@@ -121,7 +121,7 @@ pub enum OrderError {
     /// The kernel did not take it.
     #[error("the kernel did not take it: {0}")]
     Kernel(String),
-    /// Who is never banned was changed, but the kernel does not know yet.
+    /// The allow list was changed, but the kernel does not have it yet.
     #[error(
         "the list of who is never banned is changed, but the kernel did not take it, which is tried again: {0}"
     )]
@@ -153,18 +153,18 @@ const CONFIRM: std::ops::RangeInclusive<Duration> =
 /// Carries out an order of a user.
 ///
 /// # Errors
-/// See [`OrderError`]; nothing was changed then, but for [`OrderError::Untold`].
+/// See [`OrderError`]. Nothing was changed then, except with [`OrderError::Untold`].
 pub fn carry_out(
     responder: &mut Responder,
     order: Order,
     uid: u32,
     now: Now,
-    card: &mut dyn Card,
+    enforcer: &mut dyn Enforcer,
 ) -> Result<Done, OrderError> {
     match order {
-        Order::Ban { net, lasts, reason } => ban(responder, net, lasts, reason, uid, now, card),
-        Order::Unban { net } => unban(responder, net, now, card),
-        Order::Allow { net } => allow(responder, net, now, card),
+        Order::Ban { net, lasts, reason } => ban(responder, net, lasts, reason, uid, now, enforcer),
+        Order::Unban { net } => unban(responder, net, now, enforcer),
+        Order::Allow { net } => allow(responder, net, now, enforcer),
         Order::Disallow { net } => {
             if net.trunc() != net {
                 return Err(OrderError::HostBits { net });
@@ -173,18 +173,18 @@ pub fn carry_out(
                 let allowed = responder.allowed.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
                 return Err(OrderError::NotAllowedByHand { net, allowed });
             }
-            let told = responder.allow(now, card);
+            let told = responder.allow(now, enforcer);
             responder.changed();
             told.map_err(|error| OrderError::Untold(error.to_string()))?;
             let still = responder.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
             Ok(done(format!("{} is no longer allowed by hand", cidr::name(net)), still))
         }
-        Order::Mode { mode, confirm } => set_mode(responder, mode, confirm, uid, now, card),
+        Order::Mode { mode, confirm } => set_mode(responder, mode, confirm, uid, now, enforcer),
         Order::Confirm => match responder.mode.deadline.take() {
             None => Err(OrderError::NothingToConfirm(responder.mode.mode)),
             Some(_) => {
-                responder.write_all(now, card);
-                responder.ban_listed(now, card);
+                responder.write_all(now, enforcer);
+                responder.ban_listed(now, enforcer);
                 responder.changed();
                 tracing::warn!("mode {}: confirmed by uid {uid}", responder.mode.mode);
                 Ok(done(format!("confirmed: the mode stays {}", responder.mode.mode), None))
@@ -200,9 +200,9 @@ fn ban(
     reason: String,
     uid: u32,
     now: Now,
-    card: &mut dyn Card,
+    enforcer: &mut dyn Enforcer,
 ) -> Result<Done, OrderError> {
-    match responder.make(net, &Cause::Hand { uid, lasts, reason }, now, card) {
+    match responder.make(net, &Cause::Hand { uid, lasts, reason }, now, enforcer) {
         Decision::Ban(_) => {
             let until = match lasts {
                 Some(lasts) => format!("for {}", Interval(lasts)),
@@ -223,17 +223,23 @@ fn ban(
     }
 }
 
-fn unban(responder: &mut Responder, net: IpNet, now: Now, card: &mut dyn Card) -> Result<Done, OrderError> {
+fn unban(
+    responder: &mut Responder,
+    net: IpNet,
+    now: Now,
+    enforcer: &mut dyn Enforcer,
+) -> Result<Done, OrderError> {
     if net.trunc() != net {
         return Err(OrderError::HostBits { net });
     }
-    // Rules ban the prefix that an IPv6 source stands for: who is asked to free one of it means that.
+    // Rules ban the prefix that an IPv6 source stands for: an order to free one of its addresses means the prefix.
     let masked = policy::net_of(&responder.source(net.addr()), responder.ipv6_prefix);
     let is_host = net.prefix_len() == net.max_prefix_len();
-    let names_prefix = is_host && responder.book.get(net).is_none() && responder.book.get(masked).is_some();
+    let names_prefix =
+        is_host && responder.ban_table.get(net).is_none() && responder.ban_table.get(masked).is_some();
     let meant = if names_prefix { masked } else { net };
-    if responder.book.get(meant).is_none() {
-        if let Some(ban) = responder.book.covering(net) {
+    if responder.ban_table.get(meant).is_none() {
+        if let Some(ban) = responder.ban_table.covering(net) {
             return Err(OrderError::BannedAround { net, around: ban.net });
         }
         if let Some((around, feed)) = responder.feeds.covering(net) {
@@ -241,9 +247,10 @@ fn unban(responder: &mut Responder, net: IpNet, now: Now, card: &mut dyn Card) -
         }
         return Err(OrderError::NotBanned(net));
     }
-    let extent = responder.book.get(meant).map_or(Extent::Full, |ban| ban.extent);
-    end(responder, &[(meant, extent)], now, card)?;
-    let rest = responder.book.covering(net).map(|ban| format!("it is still banned as part of {}", ban.net));
+    let extent = responder.ban_table.get(meant).map_or(Extent::Full, |ban| ban.extent);
+    end(responder, &[(meant, extent)], now, enforcer)?;
+    let rest =
+        responder.ban_table.covering(net).map(|ban| format!("it is still banned as part of {}", ban.net));
     let listed = responder.feeds.covering(net).map(|(around, feed)| format!("{feed} still lists {around}"));
     let what = match extent {
         Extent::Full => "banned",
@@ -252,16 +259,16 @@ fn unban(responder: &mut Responder, net: IpNet, now: Now, card: &mut dyn Card) -
     Ok(done(format!("{} is no longer {what}", cidr::name(meant)), rest.or(listed)))
 }
 
-/// Ends bans and shields of just these networks. There may be thousands.
+/// Ends bans and shields of exactly these networks. There may be thousands.
 fn end(
     responder: &mut Responder,
     ended: &[(IpNet, Extent)],
     now: Now,
-    card: &mut dyn Card,
+    enforcer: &mut dyn Enforcer,
 ) -> Result<(), OrderError> {
-    responder.lift(ended, now, card).map_err(|error| OrderError::Kernel(error.to_string()))?;
+    responder.lift(ended, now, enforcer).map_err(|error| OrderError::Kernel(error.to_string()))?;
     for (net, extent) in ended {
-        responder.book.remove(*net);
+        responder.ban_table.remove(*net);
         responder.let_go.add(&[*net]);
         match extent {
             Extent::Full => tracing::info!("the ban of {} was ended by hand", cidr::name(*net)),
@@ -272,7 +279,12 @@ fn end(
     Ok(())
 }
 
-fn allow(responder: &mut Responder, net: IpNet, now: Now, card: &mut dyn Card) -> Result<Done, OrderError> {
+fn allow(
+    responder: &mut Responder,
+    net: IpNet,
+    now: Now,
+    enforcer: &mut dyn Enforcer,
+) -> Result<Done, OrderError> {
     if net.prefix_len() == 0 {
         return Err(OrderError::AllowsEverybody(net));
     }
@@ -283,10 +295,10 @@ fn allow(responder: &mut Responder, net: IpNet, now: Now, card: &mut dyn Card) -
         return Err(OrderError::AllowedFull);
     }
     responder.by_hand.insert(net);
-    let told = responder.allow(now, card);
-    let within = responder.book.bans().filter(|ban| net.contains(&ban.net));
+    let told = responder.allow(now, enforcer);
+    let within = responder.ban_table.bans().filter(|ban| net.contains(&ban.net));
     let ended: Vec<_> = within.map(|ban| (ban.net, ban.extent)).collect();
-    end(responder, &ended, now, card)?;
+    end(responder, &ended, now, enforcer)?;
     let within: Vec<_> = ended.iter().map(|(net, _)| *net).collect();
     told.map_err(|error| OrderError::Untold(error.to_string()))?;
     let ended = (!within.is_empty())
@@ -300,14 +312,14 @@ fn set_mode(
     confirm: Option<Duration>,
     uid: u32,
     now: Now,
-    card: &mut dyn Card,
+    enforcer: &mut dyn Enforcer,
 ) -> Result<Done, OrderError> {
     if confirm.is_some_and(|confirm| mode != Mode::Enforce || !CONFIRM.contains(&confirm)) {
         return Err(OrderError::Confirm);
     }
     responder.breaker.reset();
     responder
-        .set_mode(mode, ModeCause::Hand { uid }, confirm, now, card)
+        .set_mode(mode, ModeCause::Hand { uid }, confirm, now, enforcer)
         .map_err(|error| OrderError::Kernel(error.to_string()))?;
     let note = confirm.map(|confirm| {
         format!("it goes back to dry-run unless `scanguard confirm` comes within {}", Interval(confirm))

@@ -1,4 +1,4 @@
-//! Whether somebody is banned or shielded from, for how long, and why. Pure: time and everything else is passed in.
+//! Decides whether a network is banned or shielded from, for how long, and why. Pure: time and all facts are passed in.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::{
     LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
     allow::AllowList,
-    book::{Ban, Book},
+    ban_table::{Ban, BanTable},
     breaker::Breaker,
     cause::{Cause, Origin},
     refusal::Refusal,
@@ -23,63 +23,63 @@ use crate::{
     sensor::gate::{Extent, HoldTerms},
     settings::Interval,
 };
-/// The widest IPv4 network that can be banned: what a regional registry was given.
+/// The widest IPv4 network that can be banned: the size that a regional registry gets.
 pub const WIDEST_V4: u8 = 8;
 /// The widest IPv6 network that can be banned.
 pub const WIDEST_V6: u8 = 16;
 
-/// By so much the ends of one decision of CrowdSec differ when it is told twice.
+/// The difference that the ends of one decision of CrowdSec may have when CrowdSec sends it twice.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// What the policy goes by.
+/// The input of the policy.
 #[derive(Clone, Copy)]
 pub struct Circumstances<'a> {
     /// `[response]`.
     pub settings: &'a Settings,
     /// The mode in force.
     pub mode: ModeState,
-    /// Who is never banned.
+    /// The networks that are never banned.
     pub allowed: &'a AllowList,
-    /// Who is banned.
-    pub book: &'a Book,
-    /// How many were banned lately.
+    /// The current bans and shields.
+    pub ban_table: &'a BanTable,
+    /// The number of recent bans.
     pub breaker: &'a Breaker,
-    /// When.
+    /// The current time.
     pub now: Now,
-    /// By what bans are spread over time.
+    /// The source of randomness that spreads bans over time.
     pub salt: &'a RandomState,
 }
 
-/// What is to be done.
+/// The decision of the policy.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// A ban, or a shield.
+    /// Make a ban or a shield.
     Ban(Sentence),
-    /// Nothing: it is banned, or shielded from, already.
+    /// Do nothing, because a ban or shield exists already.
     Stands {
-        /// The network that is.
+        /// The network of that ban or shield.
         net: IpNet,
-        /// Which of the two.
+        /// A ban or a shield.
         extent: Extent,
     },
-    /// Nothing, for this reason.
+    /// Do nothing, for this reason.
     Refused(Refusal),
 }
 
 /// A ban or shield to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
-    /// Which of the two.
+    /// A ban or a shield.
     pub extent: Extent,
-    /// For how long; none: until it is taken back.
+    /// The duration; none: until it is taken back.
     pub lasts: Option<Duration>,
-    /// See [`super::book::Ban::level`].
+    /// See [`super::ban_table::Ban::level`].
     pub level: u32,
     /// It drops nothing, whatever the mode becomes.
     pub dry: bool,
-    /// Whose ban goes to make room.
+    /// The network whose ban is evicted to make room.
     pub evicts: Option<IpNet>,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
 }
 
@@ -91,7 +91,7 @@ pub fn judge(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Decision {
     }
 }
 
-/// Refuses what is no network that can be banned, whoever asks.
+/// Refuses networks that can never be banned, whatever the cause.
 pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     let least = match net {
         IpNet::V4(_) => WIDEST_V4,
@@ -112,11 +112,11 @@ pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     }
 }
 
-/// What a finding is certain enough for, here or elsewhere. A ban is for evidence that nobody else can have made; a shield harms
-/// nobody, and takes no more than medium confidence, which is all that such evidence can give.
+/// The response that a finding is certain enough for, on this host or elsewhere. A ban needs evidence that nobody else can
+/// have forged. A shield harms nobody, and needs only medium confidence: forgeable evidence cannot give more.
 ///
 /// # Errors
-/// Neither: the reason.
+/// The finding is not certain enough for either; the error is the reason.
 pub fn qualify(
     rule: &str,
     confidence: Confidence,
@@ -142,15 +142,15 @@ pub fn qualify(
     if settings.shield { Ok(Extent::Shield) } else { Err(Refusal::Spoofable(spoofable)) }
 }
 
-/// Decides what may be held: only on evidence on which a rule matches for certain that may ban or shield for it, and no more
-/// sources than may still be banned within this minute. None: nobody.
+/// Decides which sources the kernel may hold. The evidence must be such that a rule certainly matches on it, and that rule
+/// must be allowed to ban or shield. No more sources are held than may still be banned in this minute. None: no source.
 pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<HoldTerms> {
     let Circumstances { settings, mode: ModeState { mode, .. }, breaker, now, .. } = given;
     let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
     if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
         return None;
     }
-    // Services that are surely closed make medium confidence, whoever asked for them.
+    // Services that are surely closed give medium confidence, whether the address is forged or not.
     let bans = settings.allow_spoofable && settings.min_confidence <= Confidence::Medium;
     if !settings.shield && !bans {
         return None;
@@ -164,7 +164,8 @@ pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<HoldTerms> {
 }
 
 fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decision, Refusal> {
-    let Circumstances { settings, mode: ModeState { mode, .. }, allowed, book, breaker, now, .. } = given;
+    let Circumstances { settings, mode: ModeState { mode, .. }, allowed, ban_table, breaker, now, .. } =
+        given;
     check(net, allowed)?;
     let sentence = match cause {
         Cause::Rule { rule, confidence, spoofable, had_connections, has_grounds, reason, .. } => {
@@ -172,7 +173,7 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
                 return Err(Refusal::Observing);
             }
             let extent = qualify(rule, *confidence, *spoofable, *had_connections, settings)?;
-            if let Some(ban) = book.covering(net).filter(|ban| stands(ban, extent, settings, now)) {
+            if let Some(ban) = ban_table.covering(net).filter(|ban| stands(ban, extent, settings, now)) {
                 return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
             }
             if !has_grounds {
@@ -184,7 +185,8 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
                     if breaker.is_full(now.at, settings.max_per_minute) {
                         return Err(Refusal::Breaker { max: settings.max_per_minute });
                     }
-                    let before = book.before(net).and_then(|past| past.level(settings.forgive, now.wall));
+                    let before =
+                        ban_table.before(net).and_then(|past| past.level(settings.forgive, now.wall));
                     let level = before.map_or(0, |level| level.saturating_add(1));
                     (level, nth(level))
                 }
@@ -199,7 +201,7 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             Sentence { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
         }
         Cause::Feed { feed } => {
-            // The kernel holds these beside the book: they take nobody's room and last as long as they are listed.
+            // The kernel stores these beside the ban table: they take no room in it and last as long as they are listed.
             let reason = format!("listed in {feed}");
             let dry = mode != Mode::Enforce;
             let extent = Extent::Full;
@@ -212,13 +214,13 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
         }
         Cause::Crowdsec { decision, scenario, lasts } => {
             let lasts = checked(*lasts)?;
-            match book.banned(net) {
+            match ban_table.banned(net) {
                 Some(ban) if outweighs(ban, *decision, lasts, now) => {
                     return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
                 }
                 Some(_) => {}
-                // Lists of others are long: nobody who was banned here goes to make room for them.
-                None if book.len(Extent::Full) >= settings.max_bans as usize => {
+                // Lists of others are long: no ban of this host is evicted to make room for them.
+                None if ban_table.len(Extent::Full) >= settings.max_bans as usize => {
                     return Err(Refusal::Full { max: settings.max_bans, extent: Extent::Full });
                 }
                 None => {}
@@ -232,8 +234,8 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
     Ok(Decision::Ban(Sentence { evicts, ..sentence }))
 }
 
-/// Whether what is there already is all that is to be. A ban goes before a shield, and a shield is renewed in the second half of
-/// its time, for it lasts as long as its source goes on.
+/// Whether the existing ban or shield is enough. A ban takes precedence over a shield. A shield is renewed in the second
+/// half of its time, since it lasts as long as its source is active.
 fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
     match (ban.extent, wanted) {
         (Extent::Full, Extent::Full | Extent::Shield) => true,
@@ -242,20 +244,20 @@ fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
     }
 }
 
-/// Whose ban has to go, if anybody's; or whose shield.
+/// The network whose ban or shield has to be evicted, if any.
 fn room(net: IpNet, extent: Extent, given: Circumstances<'_>) -> Result<Option<IpNet>, Refusal> {
     let max = match extent {
         Extent::Full => given.settings.max_bans,
         Extent::Shield => given.settings.max_shields,
     };
-    let is_there = given.book.get(net).is_some_and(|ban| ban.extent == extent);
-    if is_there || given.book.len(extent) < max as usize {
+    let is_there = given.ban_table.get(net).is_some_and(|ban| ban.extent == extent);
+    if is_there || given.ban_table.len(extent) < max as usize {
         return Ok(None);
     }
-    given.book.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
+    given.ban_table.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
 }
 
-/// Whether a ban goes before what CrowdSec decided: it was ordered here, or it lasts longer, or is the same decision.
+/// Whether a ban takes precedence over a decision of CrowdSec: it was ordered here, lasts longer, or is the same decision.
 fn outweighs(ban: &Ban, decision: u64, lasts: Duration, now: Now) -> bool {
     let left = ban.left(now.at);
     match ban.origin {
@@ -271,7 +273,7 @@ fn checked(lasts: Duration) -> Result<Duration, Refusal> {
     if (SHORTEST_BAN..=LONGEST_BAN).contains(&lasts) { Ok(lasts) } else { Err(Refusal::Time) }
 }
 
-/// Makes a ban up to `percent` longer, so that many that were made at once do not end at once.
+/// Makes a ban up to `percent` longer, so that bans that begin together do not end together.
 fn spread(lasts: Duration, percent: u8, random: u64) -> Duration {
     // A thousandth of the spread is fine enough: of ten minutes and 10 % that is 60 ms.
     let thousandths = u32::try_from(random % 1_000).unwrap_or(0) * u32::from(percent);
@@ -289,7 +291,7 @@ fn nth(level: u32) -> String {
     format!("banned for the {ordinal} time")
 }
 
-/// What is banned of the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
+/// The network to ban for the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
 pub fn net_of(source: &scanguard_common::address::Address, ipv6_prefix: u8) -> IpNet {
     let bits = if source.is_v4() { 32 } else { ipv6_prefix.min(128) };
     IpNet::new(source.to_ip(), bits).map_or_else(|_| cidr::host(source.to_ip()), |net| net.trunc())

@@ -1,4 +1,4 @@
-//! Answers questions about bans: who is banned, why, and how it stands.
+//! Answers questions about bans: the list of bans, the reason of a ban, and the state of the response.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use super::{
     Mode,
     allow::{Why, around},
-    book::Ban,
-    card::Card,
+    ban_table::Ban,
     cause::Origin,
+    enforcer::Enforcer,
     policy::{self, Decision},
     report::{
         AllowedReport, BanCounts, BanReport, BanState, Bans, Explanation, FindingReport, OpenFinding,
@@ -41,29 +41,29 @@ fn ban_report(responder: &Responder, ban: &Ban, standing: Option<Standing>, now:
     }
 }
 
-/// What the kernel has of these, which are bans and shields.
-fn standings(responder: &Responder, nets: &[IpNet], card: &dyn Card) -> BTreeMap<IpNet, Standing> {
+/// The kernel's records of these bans and shields.
+fn standings(responder: &Responder, nets: &[IpNet], enforcer: &dyn Enforcer) -> BTreeMap<IpNet, Standing> {
     let mut standings = BTreeMap::new();
     for extent in Extent::ALL {
-        let is_one = |net: &&IpNet| responder.book.get(**net).is_some_and(|ban| ban.extent == extent);
+        let is_one = |net: &&IpNet| responder.ban_table.get(**net).is_some_and(|ban| ban.extent == extent);
         let nets: Vec<_> = nets.iter().filter(is_one).copied().collect();
-        standings.extend(card.standings(extent, &nets).unwrap_or_default());
+        standings.extend(enforcer.standings(extent, &nets).unwrap_or_default());
     }
     standings
 }
 
-/// The bans that were made last, at most so many, the last one first, and likewise shields after them, of which anybody can
-/// have thousands made; without a number all, by network.
-pub fn bans(responder: &Responder, rows: Option<usize>, now: Now, card: &dyn Card) -> Bans {
+/// The latest bans, at most `rows`, the last one first, and after them the latest shields. Shields come second because
+/// anybody can cause thousands of them. Without a number, all of them, by network.
+pub fn bans(responder: &Responder, rows: Option<usize>, now: Now, enforcer: &dyn Enforcer) -> Bans {
     let nets: Vec<_> = match rows {
-        None => responder.book.bans().map(|ban| ban.net).collect(),
+        None => responder.ban_table.bans().map(|ban| ban.net).collect(),
         Some(rows) => {
             let rank = |ban: &Ban| (ban.extent == Extent::Full, ban.since, ban.net);
-            greatest(responder.book.bans().map(rank), rows).into_iter().map(|(_, _, net)| net).collect()
+            greatest(responder.ban_table.bans().map(rank), rows).into_iter().map(|(_, _, net)| net).collect()
         }
     };
-    let standing = standings(responder, &nets, card);
-    let bans = nets.iter().filter_map(|net| responder.book.get(*net));
+    let standing = standings(responder, &nets, enforcer);
+    let bans = nets.iter().filter_map(|net| responder.ban_table.get(*net));
     Bans {
         mode: responder.mode.mode,
         bans: bans.map(|ban| ban_report(responder, ban, standing.get(&ban.net).copied(), now)).collect(),
@@ -71,10 +71,10 @@ pub fn bans(responder: &Responder, rows: Option<usize>, now: Now, card: &dyn Car
     }
 }
 
-/// How it stands.
+/// The state of the response.
 pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>) -> ResponseStatus {
     let mut bans = BanCounts::default();
-    for ban in responder.book.bans().filter(|ban| ban.extent == Extent::Full) {
+    for ban in responder.ban_table.bans().filter(|ban| ban.extent == Extent::Full) {
         match ban.origin {
             Origin::Rule { .. } | Origin::Feed { .. } => bans.rule += 1,
             Origin::Hand { .. } => bans.hand += 1,
@@ -97,7 +97,7 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
         max_bans: responder.settings.max_bans,
         shields: ShieldCounts {
             on: responder.settings.shield,
-            held: responder.book.len(Extent::Shield),
+            held: responder.ban_table.len(Extent::Shield),
             most: responder.settings.max_shields,
         },
         feed_networks: responder.feeds.len(),
@@ -111,13 +111,13 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
     }
 }
 
-/// Why an address is banned or not. Its history, and what it said, are the caller's to add.
+/// Explains why an address is banned or not. The caller adds its history and content.
 pub fn explain(
     responder: &Responder,
     ip: IpAddr,
     findings: &mut dyn Iterator<Item = &Finding>,
     now: Now,
-    card: &dyn Card,
+    enforcer: &dyn Enforcer,
 ) -> Explanation {
     let host = cidr::host(ip);
     let source = responder.source(ip);
@@ -135,10 +135,10 @@ pub fn explain(
         .find_map(|net| responder.allowed.entries().find(|(entry, _)| *entry == net))
         .map(|(net, why)| allowed_report(net, why));
     let feed = responder.feeds.covering(host).map(|(net, feed)| (feed.to_owned(), net));
-    // A ban for a feed goes before a shield.
-    let ban = responder.book.covering(host).filter(|ban| ban.extent == Extent::Full || feed.is_none());
+    // A ban because of a feed takes precedence over a shield.
+    let ban = responder.ban_table.covering(host).filter(|ban| ban.extent == Extent::Full || feed.is_none());
     let ban =
-        ban.map(|ban| ban_report(responder, ban, card.standing(ban.extent, ban.net).ok().flatten(), now));
+        ban.map(|ban| ban_report(responder, ban, enforcer.standing(ban.extent, ban.net).ok().flatten(), now));
     let drops = ban.as_ref().map_or(responder.mode.mode == Mode::Enforce, |ban| ban.drops);
     let response = match (&ban, &feed) {
         (Some(ban), _) => Some(ban.response),
@@ -177,7 +177,7 @@ pub fn explain(
         ban,
         feed,
         allowed,
-        before: responder.book.before(masked).map(|past| (past.ended, past.level)),
+        before: responder.ban_table.before(masked).map(|past| (past.ended, past.level)),
         findings: reports,
         history: None,
         said: None,
@@ -202,7 +202,7 @@ fn evidence(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> F
     }
 }
 
-/// An open finding with whose it is.
+/// An open finding with its source.
 pub fn open_finding(responder: &Responder, finding: &Finding, now: Now) -> OpenFinding {
     let net = responder.net(&finding.source);
     OpenFinding {
@@ -215,7 +215,7 @@ pub fn open_finding(responder: &Responder, finding: &Finding, now: Now) -> OpenF
 
 /// Whether a network is banned or shielded from.
 pub fn ban_state(responder: &Responder, net: IpNet) -> BanState {
-    let covering = responder.book.covering(net);
+    let covering = responder.ban_table.covering(net);
     let ban = covering.filter(|ban| ban.extent == Extent::Full);
     let banned = ban.is_some() || responder.feeds.covering(net).is_some();
     match (responder.allowed.conflict(net), banned, responder.mode.mode) {

@@ -22,7 +22,7 @@ pub enum Refusal {
         /// The rule.
         rule: String,
     },
-    /// It is not sure enough.
+    /// The confidence is too low.
     #[error(
         "its confidence is {}, {} is wanted (response.min_confidence)", .has.label(), .wanted.label()
     )]
@@ -32,12 +32,12 @@ pub enum Refusal {
         /// The least.
         wanted: Confidence,
     },
-    /// The address may be a forgery.
+    /// The address may be forged.
     #[error(
         "its address may be forged ({0}), and a ban would hit somebody else (response.shield, response.allow_spoofable)"
     )]
     Spoofable(Spoofable),
-    /// It was let go, and has done too little since.
+    /// The source was released, and has done too little since.
     #[error(
         "what it did before its last ban ended, or before enforcing began, is no ground, and since then no rule has matched"
     )]
@@ -45,20 +45,20 @@ pub enum Refusal {
     /// It is allowed, or a part of it is.
     #[error("{}", overlap(*.net, *.allowed, .why))]
     Allowed {
-        /// What was to be banned.
+        /// The network to ban.
         net: IpNet,
-        /// What is allowed.
+        /// The allowed network.
         allowed: IpNet,
-        /// Why that is.
+        /// Why it is allowed.
         why: Why,
     },
-    /// It is everybody.
+    /// It contains all addresses.
     #[error("{0} is every address there is")]
     Everybody(IpNet),
     /// It is too wide.
     #[error("{net} is too wide: at least /{least} is wanted")]
     TooWide {
-        /// What was to be banned.
+        /// The network to ban.
         net: IpNet,
         /// The shortest prefix.
         least: u8,
@@ -107,7 +107,7 @@ fn overlap(net: IpNet, allowed: IpNet, why: &Why) -> String {
 }
 
 impl Refusal {
-    /// All names that [`Self::label`] gives.
+    /// All names that [`Self::label`] returns.
     pub const LABELS: [&'static str; 13] = [
         "observe",
         "rule",

@@ -1,4 +1,4 @@
-//! What is told of bans: the answers of the control socket.
+//! The reports about bans: the answers of the control socket.
 
 use std::net::IpAddr;
 
@@ -17,9 +17,9 @@ use crate::{
 /// The order was carried out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Done {
-    /// What was done.
+    /// The change that was made.
     pub said: String,
-    /// What should be known beside.
+    /// Further notes for the user.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -56,22 +56,22 @@ pub struct BanReport {
 pub struct Bans {
     /// The mode in force.
     pub mode: Mode,
-    /// All of them, by network; or those that were made last, as they were asked for.
+    /// All bans by network, or the latest ones, depending on the query.
     pub bans: Vec<BanReport>,
     /// Networks that are banned because feeds list them, beside these.
     pub feed_networks: usize,
 }
 
-/// Whom the kernel holds until it has been judged.
+/// Which sources the kernel holds until the agent has judged them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ReflexReport {
-    /// Who missed so many services, or addresses, for certain within a poll interval.
+    /// Sources that certainly missed this many services or addresses within a poll interval.
     pub services: u32,
-    /// For so many milliseconds.
+    /// The duration of a hold, in milliseconds.
     pub milliseconds: u64,
 }
 
-/// What is done about those who scan.
+/// The state of the response.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ResponseStatus {
     /// The mode in force.
@@ -80,13 +80,13 @@ pub struct ResponseStatus {
     pub mode_cause: ModeCause,
     /// Since when.
     pub mode_since: Timestamp,
-    /// What `response.mode` says.
+    /// The value of `response.mode`.
     pub mode_configured: Mode,
     /// Seconds that are left to confirm.
     pub confirm_seconds_left: Option<u64>,
     /// `response.drop`.
     pub drop: String,
-    /// Whom the kernel holds until it has been judged; none: nobody.
+    /// Which sources the kernel holds until the agent has judged them; none: no source.
     pub reflex: Option<ReflexReport>,
     /// Bans by who made them.
     pub bans: BanCounts,
@@ -97,7 +97,7 @@ pub struct ResponseStatus {
     pub shields: ShieldCounts,
     /// Networks that are banned because feeds list them.
     pub feed_networks: usize,
-    /// Networks on feeds that are not banned: they overlap with who is never banned, or there is no room.
+    /// Networks on feeds that are not banned: they overlap with an allowed network, or there is no room.
     pub feed_networks_left_out: u64,
     /// Networks and addresses that are never banned, with the reason.
     pub allowed: Vec<AllowedReport>,
@@ -133,12 +133,12 @@ pub struct BanCounts {
     pub hand: usize,
     /// CrowdSec's.
     pub crowdsec: usize,
-    /// Of an agent before this one, whose state file was lost.
+    /// Of an earlier agent, whose state file was lost.
     #[serde(default)]
     pub adopted: usize,
 }
 
-/// Somebody who is never banned.
+/// A network that is never banned.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct AllowedReport {
     /// Who.
@@ -150,7 +150,7 @@ pub struct AllowedReport {
 /// `GET /v1/explain/ADDRESS`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Explanation {
-    /// Who was asked about.
+    /// The address in question.
     pub address: IpAddr,
     /// Whether it is banned or shielded from, whatever the mode; none: neither.
     #[serde(default)]
@@ -171,9 +171,9 @@ pub struct Explanation {
     pub before: Option<(Timestamp, u32)>,
     /// Its open findings.
     pub findings: Vec<FindingReport>,
-    /// What it did, as far as that is remembered.
+    /// Its remembered activity.
     pub history: Option<HistoryReport>,
-    /// What it said within connections, likewise.
+    /// Its remembered content within connections.
     #[serde(default)]
     pub said: Option<String>,
 }
@@ -197,16 +197,16 @@ pub struct FindingReport {
     pub last_seen: Timestamp,
     /// Its probes.
     pub probes: u64,
-    /// What the source said, where it is a finding for that.
+    /// The content of the source, if the finding is for content.
     #[serde(default)]
     pub said: Option<String>,
     /// Why it is one.
     pub reason: String,
-    /// What the policy says of it now.
+    /// The current decision of the policy about it.
     pub policy: String,
 }
 
-/// What a source did.
+/// The activity of a source.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct HistoryReport {
     /// Probes by class.
@@ -227,7 +227,7 @@ pub enum BanState {
     None,
     /// It never is.
     Allowed,
-    /// It is not, but what of its packets meets no service here is dropped, or counted.
+    /// It is not, but its packets that meet no service here are dropped or counted.
     Shielded,
     /// It is, and the mode is observe: nothing is done.
     Banned,
@@ -251,7 +251,7 @@ impl BanState {
     }
 }
 
-/// An open finding with whose it is.
+/// An open finding with its source.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct OpenFinding {
     /// Who; none where all addresses are forged.
@@ -266,7 +266,7 @@ pub struct OpenFinding {
 }
 
 impl OpenFinding {
-    /// Whose it is, in words.
+    /// The source in words.
     pub fn who(&self) -> String {
         match (self.source, self.sources) {
             (_, 2..) => count(self.sources, "source"),
@@ -275,7 +275,7 @@ impl OpenFinding {
         }
     }
 
-    /// How much there is of it, in words.
+    /// The size of the finding, in words.
     pub fn size(&self) -> String {
         self.finding.said.clone().unwrap_or_else(|| count(self.finding.probes, "probe"))
     }

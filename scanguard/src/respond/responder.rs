@@ -1,4 +1,4 @@
-//! The effect: makes and ends bans as the policy decides, and keeps kernel, book and state file of one mind.
+//! Makes and ends bans as the policy decides, and keeps the kernel, the ban table and the state file consistent.
 
 use std::{collections::BTreeSet, hash::RandomState, net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,10 +13,10 @@ use super::{
     LONGEST_BAN, Mode, ModeCause, ModeState,
     adopt::{self, Terms},
     allow::{AllowList, MAX_ALLOWED_BY_HAND, Why, around},
-    book::{Ban, Book, Past},
+    ban_table::{Ban, BanTable, Past},
     breaker::Breaker,
-    card::{Card, KernelBan},
     cause::Cause,
+    enforcer::{Enforcer, KernelBan},
     feed::{FeedBans, Taken},
     policy::{self, Circumstances, Decision, Sentence},
     refusal::Refusal,
@@ -36,11 +36,11 @@ use crate::{
     settings::Interval,
 };
 
-/// How often the state file is written for shields alone: whoever forges addresses makes ever new ones, and what of them is lost
-/// comes again.
+/// How often the state file is written for shields alone: forged addresses cause ever new shields, and lost shields are
+/// made again.
 const SHIELDS_KEPT: Duration = Duration::from_secs(30);
 
-/// Whom this host cannot do without, as it was found.
+/// The addresses that this host depends on, as they were found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Its own addresses.
@@ -55,41 +55,41 @@ pub struct Found {
     pub ssh: Connections,
 }
 
-/// All that is known of bans.
+/// All knowledge about bans.
 pub struct Responder {
     pub(super) settings: Settings,
     /// Bits of an IPv6 source that are kept.
     pub(super) ipv6_prefix: u8,
     pub(super) mode: ModeState,
-    pub(super) book: Book,
+    pub(super) ban_table: BanTable,
     pub(super) by_hand: BTreeSet<IpNet>,
     found: Found,
     ssh: SshPeers,
     pub(super) allowed: AllowList,
-    /// Why the kernel did not take all of `allowed` the last time; none: it did.
+    /// Why the kernel did not take all of `allowed` the last time; none if it did.
     untold: Option<String>,
     pub(super) breaker: Breaker,
     listed: Feeds,
     pub(super) feeds: FeedBans,
     pub(super) feeds_taken: Taken,
-    /// What is so plain that rules match on it.
+    /// The evidence on which rules match whatever else is known.
     plain: Vec<Plain>,
-    /// What the kernel was told to hold.
+    /// The terms of holds that the kernel has.
     pub(super) reflex: Option<HoldTerms>,
     salt: RandomState,
     pub(super) metrics: Arc<ResponseMetrics>,
     dirty: bool,
-    /// Shields were made since the state file was written for them last, which is not yet due.
+    /// Shields were made since the state file was last written for them, and the next write is not yet due.
     shields_unsaved: bool,
-    /// When that was.
+    /// The time of that write.
     shields_saved: Duration,
-    /// There was no state file: what the kernel has is all that is known of bans.
+    /// There was no state file, so the kernel's bans are all that is known.
     bereft: bool,
     pub(super) let_go: LetGo,
 }
 
 impl Responder {
-    /// With what the state file has, if there is one. Nothing is told to the kernel until [`Self::enter`].
+    /// Starts with the content of the state file, if there is one. The kernel is not changed before [`Self::enter`].
     pub fn new(
         settings: Settings,
         ipv6_prefix: u8,
@@ -103,7 +103,7 @@ impl Responder {
             settings,
             ipv6_prefix,
             mode,
-            book: Book::default(),
+            ban_table: BanTable::default(),
             by_hand: BTreeSet::new(),
             found: Found::default(),
             ssh: SshPeers::default(),
@@ -134,17 +134,17 @@ impl Responder {
         self.mode.mode
     }
 
-    /// How many bans there are, without those of feeds.
+    /// The number of bans, without those of feeds.
     pub fn bans_held(&self) -> usize {
-        self.book.len(Extent::Full)
+        self.ban_table.len(Extent::Full)
     }
 
-    /// The source that an address counts for.
+    /// The source to which an address belongs.
     pub fn source(&self, ip: IpAddr) -> Address {
         SourceMask::new(self.ipv6_prefix).apply(Address::from(ip.to_canonical()))
     }
 
-    /// The network that is banned for what a source does.
+    /// The network to ban for the activity of a source.
     pub fn net(&self, source: &Address) -> IpNet {
         policy::net_of(source, self.ipv6_prefix)
     }
@@ -164,42 +164,42 @@ impl Responder {
         }
         let most = self.settings.max_bans as usize;
         for SavedPast { net, level, ended, dry } in state.past.into_iter().take(most) {
-            // What lies ahead was written by a clock that was wrong.
-            self.book.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
+            // A time in the future was written by a wrong clock.
+            self.ban_table.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
         }
-        // One that lies ahead is of a clock that was wrong: how long ago that was nobody knows, but not how much was left.
+        // A start in the future comes from a wrong clock. Its age is unknown, but the remaining time is not.
         let since_then = now.wall.max(state.saved);
         for SavedBan { net, extent, origin, reason, since, ends, level, dry } in state.bans {
-            // Shields are of sources as they are counted, which the length of the IPv6 prefix decides.
+            // Shields are for sources as they are counted, which depends on the length of the IPv6 prefix.
             let is_source = net == self.net(&self.source(net.addr()));
             let (most, fits) = match extent {
                 Extent::Full => (most, true),
                 Extent::Shield => (self.settings.max_shields as usize, is_source),
             };
-            if !fits || self.book.len(extent) >= most {
+            if !fits || self.ban_table.len(extent) >= most {
                 continue;
             }
             let left =
                 ends.map(|ends| Duration::try_from(ends.duration_since(since_then)).unwrap_or_default());
-            // One that ended meanwhile is taken out, and remembered, as any other.
+            // A ban that ended in the meantime is removed and remembered like any other.
             let ends = left.map(|left| now.at.saturating_add(left.min(LONGEST_BAN)));
             let since = since.min(now.wall);
-            self.book.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
+            self.ban_table.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
         }
         self.by_hand.extend(state.allowed.iter().take(MAX_ALLOWED_BY_HAND).map(IpNet::trunc));
     }
 
-    /// What the state file is to have.
+    /// The content for the state file.
     pub fn state(&self, now: Now) -> State {
         let ModeState { mode, cause, since, configured, deadline } = self.mode;
         let mode = match deadline {
-            // An agent that dies before the confirmation comes must not come back enforcing.
+            // An agent that dies before the confirmation must not enforce after its restart.
             Some(_) => SavedMode { mode: Mode::DryRun, cause: ModeCause::Unconfirmed, since, configured },
             None => SavedMode { mode, cause, since, configured },
         };
         let mut state = State::new(now.wall, mode);
         state.bans = self
-            .book
+            .ban_table
             .bans()
             .map(|ban| SavedBan {
                 net: ban.net,
@@ -214,7 +214,7 @@ impl Responder {
                 dry: ban.dry,
             })
             .collect();
-        let past = self.book.past();
+        let past = self.ban_table.past();
         state.past = past
             .map(|(net, past)| SavedPast { net, level: past.level, ended: past.ended, dry: past.dry })
             .collect();
@@ -222,32 +222,32 @@ impl Responder {
         state
     }
 
-    /// Whether the state file has to be written; asking makes it clean.
+    /// Whether the state file has to be written. The call resets this.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
     }
 
-    /// The state file has to be written if shields changed, though that is not yet due: there is no later.
+    /// Makes a write for changed shields due at once, because the agent ends.
     pub fn keep_shields(&mut self) {
         self.dirty |= std::mem::take(&mut self.shields_unsaved);
     }
 
-    /// The state file could not be written: it is to be tried again.
+    /// The state file could not be written, so the write has to be tried again.
     pub fn stay_dirty(&mut self) {
         self.dirty = true;
     }
 
-    /// Shields changed, and nothing else.
+    /// Only shields changed.
     fn shields_changed(&mut self) {
         self.shields_unsaved = true;
-        self.metrics.shields(self.book.len(Extent::Shield));
+        self.metrics.shields(self.ban_table.len(Extent::Shield));
     }
 
     pub(super) fn changed(&mut self) {
         self.dirty = true;
-        let bans = || self.book.bans().filter(|ban| ban.extent == Extent::Full);
+        let bans = || self.ban_table.bans().filter(|ban| ban.extent == Extent::Full);
         let count = |label| bans().filter(|ban| ban.origin.label() == label).count();
-        self.metrics.shields(self.book.len(Extent::Shield));
+        self.metrics.shields(self.ban_table.len(Extent::Shield));
         self.metrics.bans(&[
             ("rule", count("rule")),
             ("hand", count("hand")),
@@ -265,69 +265,69 @@ impl Responder {
             settings: &self.settings,
             mode: self.mode,
             allowed: &self.allowed,
-            book: &self.book,
+            ban_table: &self.ban_table,
             breaker: &self.breaker,
             now,
             salt: &self.salt,
         }
     }
 
-    /// Brings the kernel to what the book says, which it may not have been: at the start.
+    /// At the start, brings the kernel in line with the ban table.
     ///
     /// # Errors
-    /// The gate could not be set; without that there are no bans.
-    pub fn enter(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+    /// The gate could not be set; without it there are no bans.
+    pub fn enter(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
         if self.mode.mode == Mode::Enforce {
-            self.book.remove_dry();
+            self.ban_table.remove_dry();
         }
         let is_bereft = std::mem::take(&mut self.bereft);
         for extent in Extent::ALL {
-            let mut strays = card.banned(extent);
+            let mut strays = enforcer.banned(extent);
             strays.retain(|net| match extent {
-                // Feeds are banned beside the book.
-                Extent::Full => self.book.banned(*net).is_none() && self.feeds.get(*net).is_none(),
-                Extent::Shield => self.book.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
+                // Networks of feeds are not in the ban table.
+                Extent::Full => self.ban_table.banned(*net).is_none() && self.feeds.get(*net).is_none(),
+                Extent::Shield => self.ban_table.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
             });
             if is_bereft {
                 let terms = Terms { settings: &self.settings, mode: self.mode.mode, allowed: &self.allowed };
-                adopt::bans(&mut self.book, terms, extent, &mut strays, now, card);
+                adopt::bans(&mut self.ban_table, terms, extent, &mut strays, now, enforcer);
             }
             if !strays.is_empty() {
                 let (count, what) = (strays.len(), extent.label());
                 tracing::info!("{count} {what}s in the kernel that are not to be there are lifted");
             }
-            card.unban(extent, &mut strays.into_iter())?;
+            enforcer.unban(extent, &mut strays.into_iter())?;
         }
-        self.write_all(now, card);
-        self.ban_listed(now, card);
-        card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
-        self.arm(now, card);
+        self.write_all(now, enforcer);
+        self.ban_listed(now, enforcer);
+        enforcer.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
+        self.arm(now, enforcer);
         tracing::info!(
             "mode {}, {}; {} bans, {} shields",
             self.mode.mode,
             self.mode.cause,
-            self.book.len(Extent::Full),
-            self.book.len(Extent::Shield)
+            self.ban_table.len(Extent::Full),
+            self.ban_table.len(Extent::Shield)
         );
         self.changed();
         Ok(())
     }
 
-    /// Takes whom this host cannot do without. Bans that overlap with them stay, but the kernel spares them.
-    pub fn surround(&mut self, found: Found, now: Now, card: &mut dyn Card) {
+    /// Takes the addresses that this host depends on. Bans that overlap with them stay, but the kernel spares the addresses.
+    pub fn surround(&mut self, found: Found, now: Now, enforcer: &mut dyn Enforcer) {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
         if self.bereft {
             let known = self.allow_list();
-            adopt::allowed(&mut self.by_hand, &known, card);
+            adopt::allowed(&mut self.by_hand, &known, enforcer);
         }
-        self.allow_as_known(now, card);
+        self.allow_as_known(now, enforcer);
     }
 
-    /// As [`Self::allow`], where nobody waits to hear what came of it.
-    fn allow_as_known(&mut self, now: Now, card: &mut dyn Card) {
+    /// As [`Self::allow`], for callers that do not need the result.
+    fn allow_as_known(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let before = self.untold.clone();
-        match self.allow(now, card) {
+        match self.allow(now, enforcer) {
             Ok(()) if before.is_some() => tracing::info!("the kernel took who is never banned"),
             Err(error) if self.untold != before => {
                 tracing::error!("the kernel did not take all who are never banned, trying on: {error}");
@@ -336,11 +336,11 @@ impl Responder {
         }
     }
 
-    /// Makes the allow list anew, and has the kernel take it where it changed, or was not taken before.
+    /// Rebuilds the allow list, and writes it to the kernel if it changed or the last write failed.
     ///
     /// # Errors
-    /// The kernel did not take all of it. The policy goes by it all the same, and the next call tries again.
-    pub(super) fn allow(&mut self, now: Now, card: &mut dyn Card) -> Result<(), SensorError> {
+    /// The kernel did not take all of it. The policy uses the new list all the same, and the next call tries again.
+    pub(super) fn allow(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
         let allowed = self.allow_list();
         if allowed == self.allowed && self.untold.is_none() {
             return Ok(());
@@ -349,17 +349,17 @@ impl Responder {
         if allowed.len() > most {
             tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
         }
-        let told = card.set_allowed(&allowed.nets(most));
+        let told = enforcer.set_allowed(&allowed.nets(most));
         self.untold = told.as_ref().err().map(ToString::to_string);
         if allowed != self.allowed {
             self.allowed = allowed;
-            self.ban_listed(now, card);
+            self.ban_listed(now, enforcer);
             self.changed();
         }
         told
     }
 
-    /// Who is never banned, as all that is known says.
+    /// The networks that are never banned, from all that is known.
     pub(super) fn allow_list(&self) -> AllowList {
         let mut allowed = AllowList::default();
         let Found { own, gateways, resolvers, attached, .. } = &self.found;
@@ -374,16 +374,16 @@ impl Responder {
     }
 
     /// Takes the networks on feeds.
-    pub fn set_feeds(&mut self, feeds: &Feeds, now: Now, card: &mut dyn Card) {
+    pub fn set_feeds(&mut self, feeds: &Feeds, now: Now, enforcer: &mut dyn Enforcer) {
         self.listed = feeds.clone();
-        self.ban_listed(now, card);
+        self.ban_listed(now, enforcer);
         self.changed();
     }
 
-    pub(super) fn ban_listed(&mut self, now: Now, card: &mut dyn Card) {
-        let Self { settings, mode, allowed, book, breaker, salt, .. } = self;
-        let given = Circumstances { settings, mode: *mode, allowed, book, breaker, now, salt };
-        match self.feeds.set(&self.listed, given, card) {
+    pub(super) fn ban_listed(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
+        let Self { settings, mode, allowed, ban_table, breaker, salt, .. } = self;
+        let given = Circumstances { settings, mode: *mode, allowed, ban_table, breaker, now, salt };
+        match self.feeds.set(&self.listed, given, enforcer) {
             Ok(taken) => {
                 if taken.left_out > 0 && taken != self.feeds_taken {
                     tracing::warn!("{} networks on feeds are not banned: there is no room", taken.left_out);
@@ -395,28 +395,28 @@ impl Responder {
         self.metrics.feeds(self.feeds_taken.refused, self.feeds_taken.left_out);
     }
 
-    /// Takes what is so plain that rules match on it.
-    pub fn set_plain(&mut self, plain: Vec<Plain>, now: Now, card: &mut dyn Card) {
+    /// Takes the evidence on which rules match whatever else is known.
+    pub fn set_plain(&mut self, plain: Vec<Plain>, now: Now, enforcer: &mut dyn Enforcer) {
         self.plain = plain;
-        self.arm(now, card);
+        self.arm(now, enforcer);
     }
 
-    /// Tells the kernel whom it may hold, where that has changed.
-    fn arm(&mut self, now: Now, card: &mut dyn Card) {
+    /// Writes to the kernel which sources it may hold, if that has changed.
+    fn arm(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let reflex = policy::reflex(&self.plain, self.given(now));
         if reflex == self.reflex {
             return;
         }
-        match card.set_hold(reflex) {
+        match enforcer.set_hold(reflex) {
             Ok(()) => self.reflex = reflex,
             Err(error) => tracing::error!("the kernel was not told whom to hold: {error}"),
         }
     }
 
-    /// What came of a finding that is new or changed.
-    pub fn consider(&mut self, finding: &Finding, now: Now, card: &mut dyn Card) {
+    /// Acts on a finding that is new or has changed.
+    pub fn consider(&mut self, finding: &Finding, now: Now, enforcer: &mut dyn Enforcer) {
         for (net, cause) in self.causes(finding) {
-            match self.make(net, &cause, now, card) {
+            match self.make(net, &cause, now, enforcer) {
                 Decision::Refused(refusal) => {
                     self.metrics.refused(&refusal);
                     tracing::debug!(id = finding.id, "{} is not banned: {refusal}", cidr::name(net));
@@ -426,23 +426,23 @@ impl Responder {
         }
     }
 
-    /// Looks again at findings that go on, for what was refused before may be right by now: the mode was changed, a
-    /// ban ended, there is room. Refusals are not counted again.
+    /// Looks again at open findings, since a ban that was refused may now be possible: the mode changed, a ban ended, or
+    /// there is room. Refusals are not counted again.
     pub fn reconsider(
         &mut self,
         findings: &mut dyn Iterator<Item = &Finding>,
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) {
         if self.mode.mode == Mode::Observe {
             return;
         }
         for (net, cause) in findings.flat_map(|finding| self.causes(finding)).collect::<Vec<_>>() {
-            self.make(net, &cause, now, card);
+            self.make(net, &cause, now, enforcer);
         }
     }
 
-    /// Who is to be banned, or shielded from, for a finding: its source, or those that are known of a campaign.
+    /// The networks to ban or shield from for a finding: its source, or the known sources of a campaign.
     pub(super) fn causes(&self, finding: &Finding) -> Vec<(IpNet, Cause)> {
         let sources = if finding.sources.count > 0 {
             finding.sources.examples.as_slice()
@@ -462,11 +462,11 @@ impl Responder {
         sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
     }
 
-    /// Judges, and makes the ban or shield if that is the decision.
-    pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, card: &mut dyn Card) -> Decision {
+    /// Asks the policy, and makes the ban or shield if that is the decision.
+    pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, enforcer: &mut dyn Enforcer) -> Decision {
         let decision = policy::judge(net, cause, self.given(now));
         match &decision {
-            Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, card) {
+            Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, enforcer) {
                 Ok(()) => decision,
                 Err(error) => {
                     tracing::error!("{} could not be banned: {error}", cidr::name(net));
@@ -474,7 +474,7 @@ impl Responder {
                 }
             },
             Decision::Refused(Refusal::Breaker { max }) => {
-                self.trip(*max, now, card);
+                self.trip(*max, now, enforcer);
                 decision
             }
             Decision::Stands { .. } | Decision::Refused(_) => decision,
@@ -487,31 +487,31 @@ impl Responder {
         cause: &Cause,
         sentence: &Sentence,
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
         let Sentence { extent, evicts, reason, .. } = sentence;
         let ban = ban(net, cause, sentence, now);
-        card.ban(*extent, &mut std::iter::once(self.kernel_ban(&ban, now)))?;
+        enforcer.ban(*extent, &mut std::iter::once(self.kernel_ban(&ban, now)))?;
         if let Some(evicted) = evicts {
-            self.evict(*extent, *evicted, now, card);
+            self.evict(*extent, *evicted, now, enforcer);
         }
         let (mode, by, name) = (self.mode.mode, ban.origin.label(), cidr::name(net));
         match extent {
             Extent::Full => {
                 if let Cause::Rule { .. } = cause {
                     self.breaker.made(now.at, self.settings.max_per_minute);
-                    self.arm(now, card);
+                    self.arm(now, enforcer);
                 }
                 self.metrics.banned(&ban.origin);
                 tracing::info!(%mode, by, "ban of {name}: {reason}");
-                self.enter_in_book(ban, card);
+                self.enter_in_table(ban, enforcer);
                 self.changed();
             }
             Extent::Shield => {
-                if self.enter_in_book(ban, card).is_none() {
+                if self.enter_in_table(ban, enforcer).is_none() {
                     self.metrics.shielded();
                 }
-                // Whoever forges addresses makes thousands.
+                // Forged addresses can cause thousands.
                 tracing::debug!(%mode, by, "shield from {name}: {reason}");
                 self.shields_changed();
             }
@@ -519,36 +519,36 @@ impl Responder {
         Ok(())
     }
 
-    /// Puts a ban or shield that the kernel has into the book. The shield that a ban takes the place of ends. Gives what was
-    /// there before.
-    pub(super) fn enter_in_book(&mut self, ban: Ban, card: &mut dyn Card) -> Option<Ban> {
+    /// Enters a ban or shield that the kernel has into the ban table. A shield that a ban replaces is ended. Returns the
+    /// previous entry.
+    pub(super) fn enter_in_table(&mut self, ban: Ban, enforcer: &mut dyn Enforcer) -> Option<Ban> {
         let (net, extent) = (ban.net, ban.extent);
-        let before = self.book.insert(ban);
+        let before = self.ban_table.insert(ban);
         if let Some(Ban { extent: Extent::Shield, .. }) = before
             && extent == Extent::Full
-            && let Err(error) = card.unban(Extent::Shield, &mut std::iter::once(net))
+            && let Err(error) = enforcer.unban(Extent::Shield, &mut std::iter::once(net))
         {
-            // It drops nothing that the ban does not, and ends by itself.
+            // The shield drops nothing that the ban does not drop, and it ends by itself.
             tracing::warn!("the shield from {} stays beside its ban: {error}", cidr::name(net));
         }
         before
     }
 
-    /// Gives a ban or shield up for one that was made.
-    fn evict(&mut self, extent: Extent, net: IpNet, now: Now, card: &mut dyn Card) {
+    /// Evicts a ban or shield to make room for a new one.
+    fn evict(&mut self, extent: Extent, net: IpNet, now: Now, enforcer: &mut dyn Enforcer) {
         let name = cidr::name(net);
-        match (self.lift(&[(net, extent)], now, card), extent) {
+        match (self.lift(&[(net, extent)], now, enforcer), extent) {
             (Ok(()), Extent::Full) => {
-                self.book.remove(net);
+                self.ban_table.remove(net);
                 self.metrics.evicted();
                 tracing::warn!("{name} is banned no more: there is no room (response.max_bans)");
             }
             (Ok(()), Extent::Shield) => {
-                self.book.remove(net);
+                self.ban_table.remove(net);
                 self.metrics.shield_evicted();
                 tracing::debug!("{name} is shielded from no more: there is no room (response.max_shields)");
             }
-            // It stays in the book, and ends by itself.
+            // It stays in the table, and ends by itself.
             (Err(error), _) => {
                 let what = extent.label();
                 tracing::error!("the {what} of {name}, for which there is no room, stays: {error}");
@@ -556,24 +556,24 @@ impl Responder {
         }
     }
 
-    /// What the kernel is told of a ban.
+    /// The form of a ban that the kernel takes.
     pub(super) fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
         let lasts = self.mode.kept(ban.left(now.at), now);
         KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
     }
 
-    /// Tells the kernel of all bans and shields anew.
-    pub(super) fn write_all(&mut self, now: Now, card: &mut dyn Card) {
+    /// Writes all bans and shields to the kernel again.
+    pub(super) fn write_all(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         for extent in Extent::ALL {
-            let bans = self.book.bans().filter(|ban| ban.extent == extent);
+            let bans = self.ban_table.bans().filter(|ban| ban.extent == extent);
             let bans: Vec<_> = bans.map(|ban| self.kernel_ban(ban, now)).collect();
-            if let Err(error) = card.ban(extent, &mut bans.into_iter()) {
+            if let Err(error) = enforcer.ban(extent, &mut bans.into_iter()) {
                 tracing::error!("the kernel did not take all {}s: {error}", extent.label());
             }
         }
     }
 
-    /// Has the kernel end bans, unless a feed lists the same, and shields. There may be thousands.
+    /// Ends shields in the kernel, and bans, unless a feed lists the same network. There may be thousands.
     ///
     /// # Errors
     /// A map could not be changed; some of them may have ended.
@@ -581,18 +581,18 @@ impl Responder {
         &self,
         ended: &[(IpNet, Extent)],
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
         let of = |wanted| ended.iter().filter(move |(_, extent)| *extent == wanted).map(|(net, _)| *net);
         let listed = |net: &IpNet| self.feeds.kernel(*net, &self.mode, now);
-        card.unban(Extent::Full, &mut of(Extent::Full).filter(|net| listed(net).is_none()))?;
-        card.ban(Extent::Full, &mut of(Extent::Full).filter_map(|net| listed(&net)))?;
-        card.unban(Extent::Shield, &mut of(Extent::Shield))
+        enforcer.unban(Extent::Full, &mut of(Extent::Full).filter(|net| listed(net).is_none()))?;
+        enforcer.ban(Extent::Full, &mut of(Extent::Full).filter_map(|net| listed(&net)))?;
+        enforcer.unban(Extent::Shield, &mut of(Extent::Shield))
     }
 
-    fn trip(&mut self, max: u32, now: Now, card: &mut dyn Card) {
+    fn trip(&mut self, max: u32, now: Now, enforcer: &mut dyn Enforcer) {
         let is_news = self.breaker.trip();
-        // Where it is none, and the mode is still enforce, falling back failed: it is tried again.
+        // If the breaker tripped before and the mode is still enforce, the fallback failed, so it is tried again.
         if !is_news && self.mode.mode != Mode::Enforce {
             return;
         }
@@ -609,12 +609,12 @@ impl Responder {
             "more than {max} bans within one minute (response.max_per_minute): falling back to dry-run, nothing is \
              dropped; look at `scanguard bans`, then `scanguard enforce`"
         );
-        if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::CircuitBreaker, None, now, card) {
+        if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::CircuitBreaker, None, now, enforcer) {
             tracing::error!("the mode could not be changed: {error}");
         }
     }
 
-    /// Changes the mode; enforcing perhaps only until it is confirmed.
+    /// Changes the mode. Enforcing may need a confirmation to last.
     ///
     /// # Errors
     /// The gate could not be set; the mode stays as it was.
@@ -624,13 +624,13 @@ impl Responder {
         cause: ModeCause,
         confirm: Option<Duration>,
         now: Now,
-        card: &mut dyn Card,
+        enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
         let before = self.mode;
         let drop_all = self.settings.drop == Drop::All;
-        // Who is to be dropped no more must not wait; who is to be dropped anew can.
+        // Sources that are released must not wait; sources that are dropped from now on can.
         if mode != Mode::Enforce {
-            card.set_gate(mode.gate(), drop_all)?;
+            enforcer.set_gate(mode.gate(), drop_all)?;
         }
         self.mode = ModeState {
             mode,
@@ -641,20 +641,20 @@ impl Responder {
         };
         if mode == Mode::Enforce {
             self.let_go = LetGo::Everybody;
-            let dry: Vec<_> = self.book.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();
-            if let Err(error) = self.lift(&dry, now, card) {
+            let dry: Vec<_> = self.ban_table.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();
+            if let Err(error) = self.lift(&dry, now, enforcer) {
                 tracing::warn!("bans that were made in dry-run could not be lifted: {error}");
             }
         }
-        self.write_all(now, card);
+        self.write_all(now, enforcer);
         if mode == Mode::Enforce
-            && let Err(error) = card.set_gate(mode.gate(), drop_all)
+            && let Err(error) = enforcer.set_gate(mode.gate(), drop_all)
         {
             self.mode = before;
             return Err(error);
         }
-        self.ban_listed(now, card);
-        self.arm(now, card);
+        self.ban_listed(now, enforcer);
+        self.arm(now, enforcer);
         match confirm {
             Some(confirm) => tracing::warn!(
                 "mode {mode}, {cause}; back to dry-run unless `scanguard confirm` comes within {}",
@@ -666,22 +666,22 @@ impl Responder {
         Ok(())
     }
 
-    /// Who was let go since this was asked last: a ban ended, or none was in force. None: nobody.
+    /// The sources that were released since the last call, because a ban ended or none was in force. None: no source.
     pub fn let_go(&mut self) -> Option<LetGo> {
         Some(std::mem::take(&mut self.let_go)).filter(|let_go| *let_go != LetGo::default())
     }
 
-    /// What is to be done now and then, at least once a second.
-    pub fn chores(&mut self, now: Now, card: &mut dyn Card) {
-        self.arm(now, card);
+    /// Does the regular work; the caller calls this at least once a second.
+    pub fn chores(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
+        self.arm(now, enforcer);
         if self.untold.is_some() {
-            self.allow_as_known(now, card);
+            self.allow_as_known(now, enforcer);
         }
-        let ended = self.book.expire(now, self.settings.max_bans as usize);
+        let ended = self.ban_table.expire(now, self.settings.max_bans as usize);
         if !ended.is_empty() {
             let lifted: Vec<_> = ended.iter().map(|ban| (ban.net, ban.extent)).collect();
-            if let Err(error) = self.lift(&lifted, now, card) {
-                // The kernel has ended them by its own clock.
+            if let Err(error) = self.lift(&lifted, now, enforcer) {
+                // The kernel has already ended them by its own clock.
                 tracing::warn!("bans and shields that have ended could not be removed: {error}");
             }
             let bans = lifted.iter().filter(|(_, extent)| *extent == Extent::Full);
@@ -703,44 +703,44 @@ impl Responder {
         if self.shields_unsaved && now.at.saturating_sub(self.shields_saved) >= SHIELDS_KEPT {
             (self.shields_unsaved, self.shields_saved, self.dirty) = (false, now.at, true);
         }
-        self.book.forgive(self.settings.forgive, now.wall);
+        self.ban_table.forgive(self.settings.forgive, now.wall);
         if self.mode.deadline.is_some_and(|deadline| deadline <= now.at) {
             tracing::warn!("enforcing was not confirmed in time: back to dry-run, nothing is dropped");
-            if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::Unconfirmed, None, now, card) {
+            if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::Unconfirmed, None, now, enforcer) {
                 tracing::error!("the mode could not be changed: {error}");
             }
         }
         if self.feeds.is_due(now.at) {
-            self.ban_listed(now, card);
+            self.ban_listed(now, enforcer);
         }
     }
 
-    /// Takes other settings. Bans stay; the mode changes only if `response.mode` does.
-    pub fn reconfigure(&mut self, settings: Settings, now: Now, card: &mut dyn Card) {
+    /// Takes new settings. Bans stay; the mode changes only if `response.mode` does.
+    pub fn reconfigure(&mut self, settings: Settings, now: Now, enforcer: &mut dyn Enforcer) {
         let old = std::mem::replace(&mut self.settings, settings);
         self.metrics.limits(self.settings.max_bans, self.settings.max_shields);
         let result = if old.mode != self.settings.mode {
             self.breaker.reset();
-            self.set_mode(self.settings.mode, ModeCause::Configuration, None, now, card)
+            self.set_mode(self.settings.mode, ModeCause::Configuration, None, now, enforcer)
         } else {
-            card.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)
+            enforcer.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)
         };
         if let Err(error) = result {
             tracing::error!("the mode could not be changed: {error}");
         }
-        self.allow_as_known(now, card);
-        self.ban_listed(now, card);
-        self.arm(now, card);
+        self.allow_as_known(now, enforcer);
+        self.ban_listed(now, enforcer);
+        self.arm(now, enforcer);
         self.changed();
     }
 }
 
-/// Who begins anew: what was done before is no ground for a ban.
+/// Released sources: their earlier activity does not justify a ban.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LetGo {
-    /// Bans of these ended.
+    /// The bans of these networks ended.
     Networks(BTreeSet<IpNet>),
-    /// Enforcing begins: nobody was dropped for anything so far.
+    /// All sources, because enforcing begins: no activity so far led to a drop.
     Everybody,
 }
 
@@ -751,7 +751,7 @@ impl Default for LetGo {
 }
 
 impl LetGo {
-    /// These, too.
+    /// Adds these networks.
     pub(super) fn add(&mut self, nets: &[IpNet]) {
         match self {
             Self::Networks(all) => all.extend(nets),
@@ -759,7 +759,7 @@ impl LetGo {
         }
     }
 
-    /// Whether all of a network begins anew.
+    /// Whether a whole network is released.
     pub fn has(&self, net: IpNet) -> bool {
         match self {
             Self::Networks(nets) => around(net).any(|around| nets.contains(&around)),
@@ -768,7 +768,7 @@ impl LetGo {
     }
 }
 
-/// The ban or shield that a sentence makes.
+/// The ban or shield that results from the terms of the policy.
 pub(super) fn ban(net: IpNet, cause: &Cause, sentence: &Sentence, now: Now) -> Ban {
     Ban {
         net,

@@ -13,14 +13,14 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// What of a banned source is dropped.
+/// Which packets of a banned source are dropped.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Drop {
-    /// What it begins, and what no socket wants.
+    /// New connections, and packets that no socket wants.
     #[default]
     Initiated,
-    /// Everything, also its answers to this host.
+    /// All packets, including its answers to this host.
     All,
 }
 
@@ -34,11 +34,11 @@ impl Drop {
     }
 }
 
-/// What is done about networks on the feeds.
+/// The response to networks on the feeds.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum KnownBad {
-    /// Their findings are worse than others'.
+    /// Their findings get a higher severity.
     #[default]
     Observe,
     /// They are banned from their first packet on.
@@ -48,17 +48,17 @@ pub enum KnownBad {
 /// `[response]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What is done about those who scan.
+    /// The response to sources that scan.
     pub mode: Mode,
-    /// What of a banned source is dropped.
+    /// Which packets of a banned source are dropped.
     pub drop: Drop,
-    /// Who is never banned.
+    /// The networks that are never banned.
     pub allow: Vec<IpNet>,
     /// The networks directly at these interfaces are never banned.
     pub allow_interfaces: Vec<String>,
     /// Rules whose findings may ban.
     pub rules: Vec<String>,
-    /// How sure a finding has to be.
+    /// The least confidence of a finding.
     pub min_confidence: Confidence,
     /// Whether a finding on evidence that may be forged may ban, unless its source has had real connections.
     pub allow_spoofable: bool,
@@ -66,30 +66,30 @@ pub struct Settings {
     pub shield: bool,
     /// How long the first ban lasts, the second, and so on; the last for all that follow. Never empty.
     pub times: Vec<Duration>,
-    /// After how long without a ban the next is one step shorter.
+    /// The time without a ban after which the next ban is one step shorter.
     pub forgive: Duration,
     /// By how many percent at most a ban is made longer at random.
     pub jitter: u8,
-    /// Bans at once, those of feeds not among them.
+    /// Maximum number of bans, without those of feeds.
     pub max_bans: u32,
-    /// Shields at once.
+    /// Maximum number of shields.
     pub max_shields: u32,
     /// Bans by rules within one minute, beyond which it falls back to dry run.
     pub max_per_minute: u32,
-    /// For how long the kernel holds who plainly scans, until it has been judged; zero: not at all.
+    /// How long the kernel holds a source that plainly scans, until the agent has judged it; zero: no holds.
     pub reflex: Duration,
-    /// What is done about networks on the feeds.
+    /// The response to networks on the feeds.
     pub known_bad: KnownBad,
-    /// Where bans are kept over a restart.
+    /// The file that keeps bans over a restart.
     pub state: PathBuf,
 }
 
 /// Bans that the kernel holds beside networks on feeds.
 pub const MAX_BANS: u32 = 60_000;
-/// Shields that the kernel holds: one more than can be made at once fits, since a shield that takes another's place is made
-/// first.
+/// Room for shields in the kernel. It has room for one more than the maximum, since a new shield is made before the one
+/// that it replaces is removed.
 pub const MAX_SHIELDS: u32 = 60_000;
-/// The longest that the kernel holds anybody by itself: a client's second SYN comes after a second.
+/// The longest hold of the kernel: a client's second SYN comes after a second.
 const LONGEST_HOLD: Duration = Duration::from_millis(900);
 /// Entries of `allow`.
 const MAX_ALLOW: usize = 4_096;

@@ -1,4 +1,4 @@
-//! This host's TCP sockets, as /proc/net/tcp and tcp6 have them.
+//! Reads this host's TCP sockets from /proc/net/tcp and tcp6.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -11,22 +11,22 @@ use super::ssh::Connection;
 const ESTABLISHED: &str = "01";
 const LISTEN: &str = "0A";
 
-/// A row of /proc/net/tcp that listens or is connected.
+/// A listening or connected socket of /proc/net/tcp.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Socket {
     /// This host's end.
     pub own: SocketAddr,
-    /// The other end; unspecified where it listens.
+    /// The other end; unspecified for a listening socket.
     pub peer: SocketAddr,
-    /// Whether it listens; else it is connected.
+    /// Whether it listens; otherwise it is connected.
     pub listens: bool,
-    /// Its number. None: no process has it, such as a connection that its server has not accepted yet.
+    /// Its inode number. None if no process has it, such as a connection that its server has not accepted yet.
     pub inode: Option<NonZeroU64>,
 }
 
 impl Socket {
-    /// The connection that it is, if it is one that was accepted. One that waits for that has no number yet, and its time does not
-    /// count: nobody can log in by it, and no server ends it.
+    /// The connection, if the socket is an accepted one. A connection that waits to be accepted has no number yet, and its
+    /// time does not count: no user can log in over it, and no server ends it.
     pub(super) fn connection(&self) -> Option<Connection> {
         let is_one = !self.listens && self.inode.is_some();
         is_one.then_some(Connection { peer: self.peer, own: self.own, inode: self.inode })
@@ -74,7 +74,7 @@ fn parse_end(text: &str) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    /// Rows as a kernel of little endian writes them.
+    /// Rows as a little-endian kernel writes them.
     #[test]
     #[cfg(target_endian = "little")]
     fn sockets_are_read_from_both_tables() {

@@ -1,9 +1,9 @@
-//! Whose connections to the SSH server this host has: those people are not locked out.
+//! Tracks the connections to this host's SSH server, so that their users are not locked out.
 //!
-//! A connection is its socket: one that comes back from the same port is another. It counts when its server's process says
-//! that somebody has logged in, or when it has lived longer than the server lets anybody stay who has not. At the start, one
-//! whose process cannot be looked at counts, too. Attempts count for nothing, also of an address that counts already.
-//! Pure: what is connected is passed in.
+//! A connection is identified by its socket: a new connection from the same port is another one. It counts if its
+//! server's process shows a login, or if it has lived longer than the server keeps connections without a login. At
+//! the start, a connection whose process cannot be inspected counts too. Mere attempts never count, not even from an
+//! address that counts already. Pure: the connections are passed in.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,17 +12,16 @@ use std::{
     time::Duration,
 };
 
-/// How long a connection to OpenSSH has to live to count as one of somebody who has logged in: its `LoginGraceTime` is 120 s
-/// unless configured.
+/// How long a connection to OpenSSH has to live to count as logged in: its `LoginGraceTime` is 120 s by default.
 pub const LOGGED_IN: Duration = Duration::from_secs(150);
-/// The same of Dropbear: `AUTH_TIMEOUT`, `default_options.h`, is 300 s.
+/// The same for Dropbear: `AUTH_TIMEOUT`, `default_options.h`, is 300 s.
 pub const LOGGED_IN_DROPBEAR: Duration = Duration::from_secs(330);
-/// How long its address is spared after its last connection has ended: long enough to come back.
+/// How long an address is spared after its last connection has ended: long enough to come back.
 pub const KEPT: Duration = Duration::from_secs(60 * 60);
-/// Connections that are remembered, and addresses.
+/// Maximum number of remembered connections, and of addresses.
 pub const MAX_PEERS: usize = 1_024;
 
-/// A connection to the server, which is there as long as its socket.
+/// A connection to the server. It lasts as long as its socket.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Connection {
     /// The other end.
@@ -34,55 +33,55 @@ pub struct Connection {
     pub inode: Option<NonZeroU64>,
 }
 
-/// Whether somebody has logged in by a connection.
+/// Whether a connection has a login.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Login {
-    /// The server says so.
+    /// The server shows a login.
     Done,
-    /// The server does not say so; its process for this connection has been there for so long.
+    /// The server shows no login; its process for this connection has run for this long.
     Open(Duration),
-    /// The server's processes could not be looked at.
+    /// The server's processes could not be inspected.
     Unknown,
 }
 
-/// What is known of a connection.
+/// The facts about a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Session {
-    /// How long it has to live to count though the server does not say that somebody has logged in.
+    /// How long it has to live to count although the server shows no login.
     pub needed: Duration,
-    /// What the server says.
+    /// The login state according to the server.
     pub login: Login,
 }
 
-/// Connections that a server has accepted.
+/// The connections that a server has accepted.
 pub type Connections = BTreeMap<Connection, Session>;
 
-/// What is remembered of a connection.
+/// The record of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Life {
-    /// When it was seen first.
+    /// When it was first seen.
     seen: Duration,
-    /// How old it was then, at least.
+    /// Its least age at that time.
     age: Duration,
-    /// Whether it counts however old it is.
+    /// Whether it counts at any age.
     counts: bool,
 }
 
-/// The connections, and who is spared.
+/// The connections, and the addresses that are spared.
 #[derive(Clone, Debug, Default)]
 pub struct SshPeers {
     connections: HashMap<Connection, Life>,
-    /// When a connection that counts was seen last.
+    /// When a connection that counts was last seen.
     spared: HashMap<IpAddr, Duration>,
     started: bool,
 }
 
 impl SshPeers {
-    /// Takes what is connected now.
+    /// Takes the current connections.
     pub fn see(&mut self, connected: &Connections, at: Duration) {
         let is_start = !std::mem::replace(&mut self.started, true);
         self.connections.retain(|connection, _| connected.contains_key(connection));
-        // Where there is no room for all, those who have logged in go first.
+        // If there is no room for all, connections with a login come first.
         let (done, others): (Vec<_>, Vec<_>) =
             connected.iter().partition(|(_, session)| session.login == Login::Done);
         for (connection, session) in done.into_iter().chain(others) {
@@ -109,7 +108,7 @@ impl SshPeers {
         self.spared.retain(|_, seen| at.saturating_sub(*seen) < KEPT);
     }
 
-    /// Who is spared.
+    /// The addresses that are spared.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.spared.keys().copied()
     }
@@ -185,7 +184,7 @@ mod tests {
     fn a_connection_that_comes_back_from_the_same_port_is_a_new_one() {
         let mut peers = started();
         for round in 0..100 {
-            // A hundred seconds each, seen every ten: never as long as only somebody who logs in may stay.
+            // A hundred seconds each, seen every ten: never longer than the server allows without a login.
             let held = connection("198.51.100.1:4000", 100 + round);
             for look in 0..10 {
                 peers.see(&unknown(&[held]), at(100 * round + 10 * look));
@@ -202,7 +201,7 @@ mod tests {
         connected.extend(to_openssh(&[older], Login::Open(at(150))));
         peers.see(&connected, at(0));
         assert_eq!(spared(&peers), ["198.51.100.2"], "the process of the older one tells its age");
-        // In its sandbox the agent does not see processes any more.
+        // In its sandbox the agent can no longer see processes.
         peers.see(&unknown(&[held, older]), at(49));
         assert_eq!(spared(&peers), ["198.51.100.2"]);
         peers.see(&unknown(&[held, older]), at(50));

@@ -1,4 +1,4 @@
-//! What the processes of this host's SSH servers tell: where they listen, and whether somebody has logged in.
+//! Inspects the processes of this host's SSH servers: they show the ports in use, and whether a user has logged in.
 
 use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
     ssh::{LOGGED_IN, LOGGED_IN_DROPBEAR, Login, MAX_PEERS},
 };
 
-/// Servers by the names of their processes, and how long a connection has to live to be that of somebody who has logged in.
+/// Servers by the names of their processes, and how long a connection has to live to count as logged in.
 /// OpenSSH serves a connection by processes of other names from 9.8 (`sshd-session`) and 10.0 (`sshd-auth`) on.
 const SERVERS: [(&str, Duration); 4] = [
     ("sshd", LOGGED_IN),
@@ -20,23 +20,23 @@ const SERVERS: [(&str, Duration); 4] = [
     ("sshd-auth", LOGGED_IN),
     ("dropbear", LOGGED_IN_DROPBEAR),
 ];
-/// What the titles begin with that OpenSSH gives its processes.
+/// The prefix of the process titles that OpenSSH sets.
 const TITLES: [&str; 3] = ["sshd: ", "sshd-session: ", "sshd-auth: "];
 
-/// What a process is there for, by its title.
+/// The role of a process, by its title.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Role {
-    /// It waits for connections, or its title says nothing.
+    /// It waits for connections, or its title does not show the role.
     Listener,
-    /// Nobody has logged in by its connection, as far as it knows.
+    /// It serves a connection without a login.
     Attempt,
-    /// Somebody has.
+    /// It serves a connection with a login.
     Session,
 }
 
 impl Role {
-    /// OpenSSH names who has logged in ("sshd: user@pts/0", "sshd: user"); all others of its processes have brackets:
-    /// "[accepted]", "user [net]", "user [priv]", "[listener]". The names of users who have not logged in stand before brackets, too.
+    /// OpenSSH shows the user after the login ("sshd: user@pts/0", "sshd: user"). All its other processes have brackets:
+    /// "[accepted]", "user [net]", "user [priv]", "[listener]". A user name before the login also stands before brackets.
     fn of(title: &str) -> Self {
         let Some(rest) = TITLES.iter().find_map(|prefix| title.strip_prefix(prefix)) else {
             return Self::Listener;
@@ -55,13 +55,13 @@ struct ServerProcess {
     /// How long a connection to it has to live to count.
     patience: Duration,
     role: Role,
-    /// Whether it may do everything.
+    /// Whether it runs as root.
     is_root: bool,
-    /// Whether it started something that is no server: a shell or a command.
+    /// Whether it started a process that is no server: a shell or a command.
     has_command: bool,
-    /// How long ago it was started.
+    /// The time since its start.
     age: Duration,
-    /// Its sockets; none if this process may not look.
+    /// Its sockets; none if the agent may not read them.
     sockets: Vec<NonZeroU64>,
 }
 
@@ -80,7 +80,7 @@ impl ServerProcess {
 pub(super) struct SshServers(Vec<ServerProcess>);
 
 impl SshServers {
-    /// Those that run now, as far as this process may look into them.
+    /// Finds the processes that run now, as far as the agent may read them.
     pub(super) fn find() -> Self {
         let (Ok(processes), Ok(uptime)) = (procfs::process::all_processes(), Uptime::current()) else {
             return Self::default();
@@ -110,8 +110,8 @@ impl SshServers {
         Self(servers.take(MAX_PEERS).collect())
     }
 
-    /// The ports at which servers listen, and how long a connection there has to live to count. Only those of root: any user
-    /// can name a process sshd, and those who have logged in have sshd listen for them (`ssh -R`).
+    /// The ports at which servers listen, and how long a connection there has to live to count. Only processes of root count:
+    /// any user can name a process sshd, and logged-in users can make sshd listen for them (`ssh -R`).
     pub(super) fn ports(&self, sockets: &[Socket]) -> Vec<(u16, Duration)> {
         let servers = self.0.iter().filter(|process| process.is_root && process.role == Role::Listener);
         servers
@@ -123,15 +123,15 @@ impl SshServers {
             .collect()
     }
 
-    /// Whether somebody has logged in by the connection of this number.
+    /// Whether the connection with this number has a login.
     pub(super) fn login(&self, inode: NonZeroU64, sockets: &[Socket]) -> Login {
         let holders = self.0.iter().filter(|process| process.holds(inode));
         let login = holders.map(|process| match process.role {
             Role::Session => Login::Done,
             Role::Attempt => Login::Open(process.age),
-            // It has just accepted, and was there long before.
+            // It has only just accepted the connection, and it started long before.
             Role::Listener if process.listens(sockets) => Login::Open(Duration::ZERO),
-            // Dropbear has one title for all. It starts nothing before somebody has logged in.
+            // Dropbear has one title for all processes. It starts no other process before a login.
             Role::Listener if process.has_command => Login::Done,
             Role::Listener => Login::Open(process.age),
         });
@@ -139,7 +139,8 @@ impl SshServers {
     }
 }
 
-/// Of what two processes of one connection say, what is said with more certainty: the oldest is as old as the connection.
+/// Combines the login states of two processes of one connection: the more certain one wins. The oldest process is as old
+/// as the connection.
 fn surer(one: Login, other: Login) -> Login {
     match (one, other) {
         (Login::Open(one), Login::Open(other)) => Login::Open(one.max(other)),

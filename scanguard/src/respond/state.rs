@@ -1,4 +1,4 @@
-//! The file in which bans, the allow list made by hand and the mode outlive the agent.
+//! The state file. It keeps bans, the networks allowed by hand, and the mode over a restart of the agent.
 
 use std::{
     fs, io,
@@ -16,10 +16,10 @@ use crate::{sensor::gate::Extent, whole_file};
 const VERSION: u32 = 1;
 /// 60,000 bans with long reasons are 40 MiB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
-/// What a file is called that could not be read.
+/// The suffix of a file that could not be read.
 pub const UNREADABLE: &str = "unreadable";
 
-/// What is kept. Ends are times of day, so that bans end also while the host is off.
+/// The content of the file. Ends are wall-clock times, so that bans also end while the host is off.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -30,9 +30,9 @@ pub struct State {
     pub mode: SavedMode,
     /// Bans and shields.
     pub bans: Vec<SavedBan>,
-    /// Bans of the past, which make the next one longer.
+    /// Past bans, which make the next one longer.
     pub past: Vec<SavedPast>,
-    /// What was allowed by hand.
+    /// The networks that were allowed by hand.
     pub allowed: Vec<IpNet>,
 }
 
@@ -46,7 +46,7 @@ pub struct SavedMode {
     pub cause: ModeCause,
     /// Since when.
     pub since: Timestamp,
-    /// What `response.mode` said then: if it says something else by now, that holds.
+    /// The value of `response.mode` at that time. If it differs by now, the configured mode holds.
     pub configured: Mode,
 }
 
@@ -67,9 +67,9 @@ pub struct SavedBan {
     pub since: Timestamp,
     /// When it ends; none: when it is taken back.
     pub ends: Option<Timestamp>,
-    /// See [`super::book::Ban::level`].
+    /// See [`super::ban_table::Ban::level`].
     pub level: u32,
-    /// See [`super::book::Ban::dry`].
+    /// See [`super::ban_table::Ban::dry`].
     pub dry: bool,
 }
 
@@ -77,17 +77,17 @@ fn is_ban(extent: &Extent) -> bool {
     *extent == Extent::Full
 }
 
-/// A ban of the past.
+/// A past ban.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedPast {
     /// Who.
     pub net: IpNet,
-    /// See [`super::book::Past::level`].
+    /// See [`super::ban_table::Past::level`].
     pub level: u32,
     /// When it ended.
     pub ended: Timestamp,
-    /// See [`super::book::Past::dry`].
+    /// See [`super::ban_table::Past::dry`].
     pub dry: bool,
 }
 
@@ -110,7 +110,7 @@ impl State {
     }
 }
 
-/// What was found.
+/// The result of reading the file.
 #[derive(Debug)]
 pub enum Loaded {
     /// A file that can be used.
@@ -121,14 +121,14 @@ pub enum Loaded {
     Corrupt {
         /// What is wrong with it.
         why: String,
-        /// Where it is now; none where it could not be moved.
+        /// Its new path; none if it could not be moved.
         moved: Option<PathBuf>,
     },
-    /// A file that could not be read. It was moved aside, too: what is in it may yet be of use.
+    /// A file that could not be read. It was moved aside too, since its content may still be of use.
     Unreadable {
         /// Why not.
         error: io::Error,
-        /// Where it is now, or why it is still there.
+        /// Its new path, or why it could not be moved.
         moved: io::Result<PathBuf>,
     },
 }
@@ -144,10 +144,10 @@ pub fn load(path: &Path, now: Timestamp) -> Loaded {
     }
 }
 
-/// Moves what is there aside, to `NAME.WHY-TIME`.
+/// Moves the existing file aside, to `NAME.WHY-TIME`.
 ///
 /// # Errors
-/// It is still there.
+/// The file could not be moved.
 pub fn move_aside(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".{why}-{}", now.strftime("%Y%m%dT%H%M%SZ")));
@@ -164,10 +164,10 @@ fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
     }
 }
 
-/// Writes the file: whole or not at all, also when the power fails.
+/// Writes the file, whole or not at all, even if the power fails.
 ///
 /// # Errors
-/// It could not be written; what was there before still is.
+/// It could not be written; the previous file is unchanged.
 pub fn save(path: &Path, state: &State) -> io::Result<()> {
     whole_file::replace(path, &serde_json::to_vec(state).map_err(io::Error::from)?)
 }

@@ -1,11 +1,11 @@
-//! What the tests of this module share.
+//! Helpers that the tests of this module share.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
-use super::card::{Card, KernelBan};
+use super::enforcer::{Enforcer, KernelBan};
 use crate::{
     clock::Now,
     sensor::{
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// So many seconds after the start.
+/// The time this many seconds after the start.
 pub(super) fn now(second: u64) -> Now {
     let wall = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second.cast_signed());
     Now { at: Duration::from_secs(second), wall }
@@ -24,26 +24,26 @@ pub(super) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// A card without a kernel.
+/// An enforcer without a kernel.
 #[derive(Debug, Default)]
-pub(super) struct FakeCard {
+pub(super) struct FakeEnforcer {
     pub(super) gate: GateMode,
     pub(super) drop_all: bool,
     pub(super) reflex: Option<HoldTerms>,
-    /// Lasts and enforced, by network.
+    /// Duration and whether it is enforced, by network.
     pub(super) bans: BTreeMap<IpNet, (Option<Duration>, bool)>,
-    /// The same of shields.
+    /// The same for shields.
     pub(super) shields: BTreeMap<IpNet, (Option<Duration>, bool)>,
     pub(super) allowed: std::collections::BTreeSet<IpNet>,
-    /// It takes nobody as allowed.
+    /// It fails to take the allow list.
     pub(super) refuses_allowed: bool,
-    /// Its gate stays as it is.
+    /// It fails to set the gate.
     pub(super) refuses_gate: bool,
-    /// How many bans find room.
+    /// The number of bans for which there is room.
     pub(super) room: Option<usize>,
 }
 
-impl FakeCard {
+impl FakeEnforcer {
     fn of(&self, extent: Extent) -> &BTreeMap<IpNet, (Option<Duration>, bool)> {
         match extent {
             Extent::Full => &self.bans,
@@ -52,7 +52,7 @@ impl FakeCard {
     }
 }
 
-impl Card for FakeCard {
+impl Enforcer for FakeEnforcer {
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
         if self.refuses_gate {
             let error = std::io::Error::from_raw_os_error(libc::EPERM);

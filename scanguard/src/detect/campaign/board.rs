@@ -1,4 +1,4 @@
-//! What was tried of one target lately, and by whom.
+//! Records which items of one target were tried lately, and by which sources.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::{
     observe::{Delta, activity::Activity},
 };
 
-/// Things that were tried, at most.
+/// Maximum number of items.
 const MAX_ITEMS: usize = 1_024;
-/// Sources that are kept at most.
+/// Maximum number of sources.
 const MAX_SOURCES: usize = 256;
-/// Sources that a finding names at most.
+/// Maximum number of sources that a finding names.
 const MAX_EXAMPLES: usize = 32;
 
 struct Tried {
     last: Duration,
-    /// Who alone tried it; nobody if several did.
+    /// The only source that tried it; none if several did.
     by: Option<Address>,
 }
 
@@ -30,13 +30,13 @@ struct Member {
     samples: [Sample; SAMPLES],
 }
 
-/// A board.
+/// The recent activity at one target.
 pub(super) struct Board {
     items: HashMap<Item, Tried>,
     members: HashMap<Address, Member>,
     last: Duration,
     changed: bool,
-    /// The source under whose address the campaign's finding is kept.
+    /// The source whose address is the key of the campaign's finding.
     anchor: Option<Address>,
 }
 
@@ -74,7 +74,7 @@ impl Board {
                 activity: Activity::NONE,
                 samples: delta.samples,
             });
-            // Several examples of one look come from the same news.
+            // Several samples of one poll come from the same novelties.
             if member.last != at {
                 member.activity.add(&delta.activity);
                 member.last = at;
@@ -87,7 +87,7 @@ impl Board {
         self.members.retain(|_, member| at.saturating_sub(member.last) < window);
     }
 
-    /// Under which source's address the finding goes: the same as long as there is one.
+    /// The source whose address is the key of the finding. It stays the same while the finding exists.
     pub(super) fn anchor(&mut self, examples: &[Address]) -> Option<Address> {
         if self.anchor.is_none() {
             self.anchor = examples.first().copied();
@@ -95,7 +95,7 @@ impl Board {
         self.anchor
     }
 
-    /// Those who share the work, if they do.
+    /// The sources that share the work, if they do.
     pub(super) fn shared_work(&self, settings: &Settings) -> Option<Work> {
         let mut own: HashMap<Address, u64> = HashMap::new();
         for by in self.items.values().filter_map(|tried| tried.by) {
@@ -117,7 +117,7 @@ impl Board {
                 return None;
             }
         }
-        // Those who did most first; the address decides among equals, so that the same packets say the same.
+        // The most active sources come first. The address breaks ties, so that the same packets give the same result.
         workers.sort_by_key(|source| (std::cmp::Reverse(own.get(source).copied()), *source));
         Some(self.work(&workers, items_of(&workers)))
     }

@@ -11,15 +11,15 @@ use crate::settings::Section;
 /// `[rules.distributed_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     pub common: Common,
-    /// Sources from which on it is a campaign.
+    /// Threshold: number of sources.
     pub sources: u32,
-    /// Services of one address, or addresses of one service, that they tried, each alone.
+    /// Threshold: services of one address, or addresses of one service, that only one source tried.
     pub items: u32,
-    /// Of these, how many a source must have tried.
+    /// How many of these a source must have tried to count.
     pub items_per_source: u32,
-    /// How many it takes where sources tried fewer.
+    /// Threshold if each source tried fewer.
     pub spread_items: u32,
 }
 

@@ -10,7 +10,7 @@ use crate::{
     observe::settings,
 };
 
-/// Matches whenever it is asked.
+/// A rule that always matches.
 struct Always;
 
 impl Rule for Always {
@@ -131,7 +131,7 @@ fn who_is_let_go_is_accused_again_only_for_what_it_does_from_then_on() {
     assert_eq!(opened, 2, "the findings go on");
 }
 
-/// Forged packets in the name of a client.
+/// Forged packets with the address of a client.
 type Forgery = (&'static str, fn(&mut Script));
 
 #[test]
@@ -181,7 +181,7 @@ fn connections_of_a_client_prove_nothing_of_probes_in_its_name() {
     }
 }
 
-/// Matches on probes, which are certain, and on connections, which are proven and may be something else.
+/// Matches on probes, which are certain, and on connections, which are proven but may have another cause.
 struct Either;
 
 impl Rule for Either {

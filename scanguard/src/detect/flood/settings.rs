@@ -5,22 +5,22 @@ use std::time::Duration;
 use super::super::{Severity, common::Common};
 use crate::settings::Section;
 
-/// Their settings.
+/// The settings of one of the two rules.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     pub common: Common,
-    /// Sources never seen before, a second over the window.
+    /// Threshold: new sources per second, averaged over the window.
     pub sources_per_second: u32,
 }
 
-/// `[rules.flood]` unless it is set.
+/// The defaults of `[rules.flood]`.
 pub(crate) const FLOOD: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(5), severity: Severity::Medium },
     sources_per_second: 1_000,
 };
 
-/// `[rules.backscatter]` unless it is set.
+/// The defaults of `[rules.backscatter]`.
 pub(crate) const BACKSCATTER: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Low },
     sources_per_second: 10,

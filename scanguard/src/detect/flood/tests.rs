@@ -9,7 +9,7 @@ use crate::detect::{
     rules, settings,
 };
 
-/// What comes each second: probes of a class that met this, from so many new sources, and completed handshakes.
+/// The traffic of each second: probes of a class with this reach, the number of new sources, and completed handshakes.
 #[derive(Clone, Copy)]
 struct Second {
     class: ProbeClass,
@@ -22,7 +22,7 @@ struct Second {
 const FORGED: Second =
     Second { class: ProbeClass::Syn, reach: Reach::Open, probes: 5_000, new: 5_000, completions: 0 };
 
-/// What is opened within a minute of such seconds.
+/// The findings that open within a minute of such seconds.
 fn opened(second: Second, sees_handshakes: bool) -> Vec<Finding> {
     let mut detector = Detector::new(rules::Settings::default().rules(), settings::Settings::default());
     let mut found = Vec::new();

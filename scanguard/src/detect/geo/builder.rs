@@ -1,4 +1,4 @@
-//! Small databases in MaxMind's format (version 2.0, records of 24 bits), made here so that tests need no files.
+//! Builds small databases in MaxMind's format (version 2.0, records of 24 bits), so that tests need no files.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -72,7 +72,7 @@ impl Value {
     }
 }
 
-/// Where a branch of the tree leads.
+/// The target of a branch of the tree.
 #[derive(Clone, Copy)]
 enum Branch {
     Nowhere,
@@ -80,7 +80,7 @@ enum Branch {
     Data(usize),
 }
 
-/// The bytes of a database with these networks, none of which is within another.
+/// The bytes of a database with these networks. No network may contain another.
 pub(crate) fn database(kind: &str, networks: &[(&str, Value)]) -> Vec<u8> {
     let mut nodes = vec![[Branch::Nowhere; 2]];
     let mut data = Vec::new();
@@ -135,13 +135,13 @@ pub(crate) fn database(kind: &str, networks: &[(&str, Value)]) -> Vec<u8> {
     bytes
 }
 
-/// A record as GeoLite2-Country has it.
+/// A record of GeoLite2-Country.
 pub(crate) fn country(code: &str) -> Value {
     let code = Value::Map(vec![("geoname_id", Value::Number(1)), ("iso_code", Value::text(code))]);
     Value::Map(vec![("continent", Value::Map(vec![("code", Value::text("EU"))])), ("country", code)])
 }
 
-/// A record as GeoLite2-ASN has it.
+/// A record of GeoLite2-ASN.
 pub(crate) fn asn(number: u32, organization: &str) -> Value {
     Value::Map(vec![
         ("autonomous_system_number", Value::Number(number)),
@@ -149,7 +149,7 @@ pub(crate) fn asn(number: u32, organization: &str) -> Value {
     ])
 }
 
-/// A file that goes away.
+/// A file that is removed when it is dropped.
 pub(crate) struct TempFile(pub(crate) PathBuf);
 
 impl TempFile {
@@ -165,7 +165,7 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // Nothing depends on it.
+        // A file that stays behind does no harm.
         let _ = std::fs::remove_file(&self.0);
     }
 }

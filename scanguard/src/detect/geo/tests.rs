@@ -1,4 +1,4 @@
-//! Databases that are right, and all the ways to be wrong.
+//! Tests valid databases, and every way in which a database can be invalid.
 
 use super::{
     builder::{TempFile, Value, asn, country, database},

@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "block_scan",
     bans: true,
@@ -27,11 +27,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.block_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct services, and ...
+    /// Threshold: distinct services. Both must be reached.
     services: u32,
-    /// ... distinct addresses from which on it is a block scan.
+    /// Threshold: distinct addresses.
     hosts: u32,
 }
 
@@ -58,10 +58,10 @@ impl Settings {
     }
 }
 
-/// How many times as many of both it takes where it is unknown what was met.
+/// Factor for both thresholds if the reach of the probes is unknown.
 const UNKNOWN_TIMES: u64 = 4;
-/// Probes for each service and address where that is unknown: a block is probed all over, while a peer-to-peer client
-/// tries one port of each address, a few times.
+/// Probes per service and address if the reach is unknown: a block scan probes the whole block, while a peer-to-peer
+/// client tries one port of each address, a few times.
 const DENSITY: u64 = 4;
 
 /// The rule.

@@ -1,12 +1,13 @@
-//! DNS enumeration: many names of one zone are asked for, most of which there are not (dnsrecon, dnsenum, gobuster dns).
+//! DNS enumeration: one source queries many names of one zone, and most do not exist (dnsrecon, dnsenum, gobuster dns).
 //!
-//! A resolver asks for what its users ask for: many names of many zones, most of which there are. Only names under one parent
-//! count, and only with the answers: where those are not seen, nothing is said. Who guesses through a resolver is not the
-//! one whose address is seen; and any address can be written into a UDP packet. So it bans nobody by default.
+//! A resolver forwards the queries of its users: many names of many zones, most of which exist. Only names under one
+//! parent count, and only with the answers: if the answers are not visible, the rule does not match. If a scanner
+//! guesses through a resolver, the sensor sees the resolver's address; and anybody can write any address into a UDP
+//! packet. So the rule bans nobody by default.
 
 use super::{
+    content_rule::{Common, count, estimate},
     entry::Entry,
-    heard::{Common, count, estimate},
 };
 use crate::{
     content::{ContentStats, names::Siblings},
@@ -14,10 +15,10 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "dns_enumeration",
-    // Resolvers ask in the name of others.
+    // Resolvers ask on behalf of others.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -28,9 +29,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.dns_enumeration]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct names under one parent that there are not from which on it matches.
+    /// Threshold: distinct names under one parent that do not exist.
     names: u32,
 }
 
@@ -45,7 +46,7 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 700 the bitmap of 256 bits says little.
+            // Above 700 the bitmap of 256 bits is not precise enough.
             names: section.number("names", default.names, 2..=700),
         };
         section.finish();
@@ -53,7 +54,7 @@ impl Settings {
     }
 }
 
-/// Of the names under the parent, how many there are not at least, in tenths.
+/// Least share of the names under the parent that do not exist, in tenths.
 const MISSED_TENTHS: u64 = 8;
 
 /// The rule.
@@ -106,7 +107,7 @@ impl Rule for DnsEnumeration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found};
+    use crate::detect::rules::content_script::{NOBODY, Script, found};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(DnsEnumeration(Settings::default()))

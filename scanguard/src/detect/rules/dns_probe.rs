@@ -1,20 +1,21 @@
-//! DNS probe: the server is asked for its version, or for all names of a zone (nmap -sV, dnsrecon, dnsenum).
+//! DNS probe: a source asks for the server's version, or for all names of a zone (nmap -sV, dnsrecon, dnsenum).
 //!
-//! Only who wants to know what runs there asks for version.bind (CHAOS). A zone transfer is asked for by secondaries, too, which get it: it
-//! counts where it was refused. ANY asks for all that there is of a name; honest software did so once, and who floods others by
-//! this host's answers does, in their name: it takes three. Like all of UDP it is spoofable, and bans nobody by default.
+//! Only software that identifies the server asks for version.bind (CHAOS). Secondaries also ask for zone transfers, and
+//! get them, so a transfer counts only if it was refused. ANY asks for all records of a name. Honest software once did
+//! that, and an attacker who floods a victim with this host's answers does it with the victim's address. So the rule
+//! needs three such queries. Like everything over UDP it is spoofable, so it bans nobody by default.
 
-use super::{entry::Entry, heard::Common, plural};
+use super::{content_rule::Common, entry::Entry, plural};
 use crate::{
     content::ContentStats,
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "dns_probe",
-    // Resolvers ask in the name of others.
+    // Resolvers ask on behalf of others.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -25,11 +26,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.dns_probe]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Queries for the version, and refused zone transfers, from which on it matches.
+    /// Threshold: queries for the version, and refused zone transfers.
     probes: u32,
-    /// Queries for ANY from which on it matches.
+    /// Threshold: queries for ANY.
     any: u32,
 }
 
@@ -93,7 +94,7 @@ impl Rule for DnsProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found};
+    use crate::detect::rules::content_script::{NOBODY, Script, found};
 
     const TXT: u16 = 16;
     const ANY: u16 = 255;

@@ -1,32 +1,32 @@
-//! How a rule's own file describes the rule to the registry.
+//! The form in which a rule's file describes the rule to the registry.
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
-use super::{Common, heard};
+use super::{Common, content_rule};
 use crate::{detect::Rule, settings::Section};
 
-/// A rule as its file describes it. `S` are its settings.
+/// The description of a rule. `S` is the type of its settings.
 pub(super) struct Entry<S> {
     /// Its name in findings, metrics and configuration.
     pub name: &'static str,
-    /// Whether its findings may ban unless `response.rules` says otherwise: only if it says with enough certainty that
-    /// a source scans.
+    /// Whether its findings may ban by default (`response.rules` can change that). Only rules that are certain enough
+    /// about a scan have this set.
     pub bans: bool,
-    /// Its settings where the configuration says nothing.
+    /// Its default settings.
     pub default: fn() -> S,
     /// Reads its section of the configuration.
     pub read: fn(Section<'_, '_>) -> S,
-    /// What its settings have in common with those of all rules.
+    /// The part of its settings that all rules share.
     pub basics: fn(&S) -> Basics,
-    /// The rule itself.
+    /// Builds the rule from its settings.
     pub build: fn(S) -> Box<dyn Rule>,
 }
 
-/// What the settings of every rule say.
+/// The settings that all rules share.
 pub(super) struct Basics {
-    /// Whether it is used.
+    /// Whether the rule is used.
     pub enabled: bool,
-    /// How far back it looks; none: as far as `content.window` says.
+    /// How far back the rule looks; none means `content.window`.
     pub window: Option<Duration>,
 }
 
@@ -36,13 +36,13 @@ impl From<Common> for Basics {
     }
 }
 
-impl From<heard::Common> for Basics {
-    fn from(common: heard::Common) -> Self {
+impl From<content_rule::Common> for Basics {
+    fn from(common: content_rule::Common) -> Self {
         Self { enabled: common.enabled, window: None }
     }
 }
 
-/// An [`Entry`], whatever its settings are.
+/// An [`Entry`] with any type of settings.
 pub(super) trait Registered: Sync {
     /// [`Entry::name`].
     fn name(&self) -> &'static str;
@@ -50,11 +50,11 @@ pub(super) trait Registered: Sync {
     fn bans(&self) -> bool;
     /// The rule with its defaults.
     fn by_default(&'static self) -> Arc<dyn Configured>;
-    /// The rule with what its section says.
+    /// The rule with the settings of its section.
     fn read(&'static self, section: Section<'_, '_>) -> Arc<dyn Configured>;
 }
 
-/// A rule with its settings, whatever they are.
+/// A rule with settings of any type.
 pub(super) trait Configured: Any + fmt::Debug + Send + Sync {
     /// [`Entry::name`].
     fn name(&self) -> &'static str;
@@ -62,7 +62,7 @@ pub(super) trait Configured: Any + fmt::Debug + Send + Sync {
     fn basics(&self) -> Basics;
     /// [`Entry::build`] of its settings.
     fn build(&self) -> Box<dyn Rule>;
-    /// Whether the other is the same rule with the same settings.
+    /// Whether `other` is the same rule with the same settings.
     fn equals(&self, other: &dyn Configured) -> bool;
 }
 

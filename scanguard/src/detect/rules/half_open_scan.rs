@@ -1,12 +1,12 @@
-//! Half-open scan: one source asks many services that are there for a connection and, when they answer, aborts the
-//! handshake (nmap -sS of what is open, also before -sV; masscan; zmap).
+//! Half-open scan: one source sends SYNs to many open services and aborts each handshake when the service answers
+//! (nmap -sS of open ports, also before -sV; masscan; zmap).
 //!
-//! Clients abort handshakes too: who raced two addresses of a service (happy eyeballs), gave up, or went away. But those are
-//! handshakes of the few services that they use, however often; so do half-open health checks. Only distinct services
-//! count, and whoever aborts the same ones over and over is known after some rounds.
+//! Clients abort handshakes too: they race two addresses of a service (happy eyeballs), give up, or go away. But they
+//! use few services, however often they abort; the same holds for half-open health checks. Only distinct services
+//! count, and the rule recognizes a source that aborts the same ones over and over after some rounds.
 //!
-//! It says nothing against the owner of an address that somebody else wrote into SYNs: the owner's stack aborts
-//! what it did not ask for.
+//! A match is no evidence against the owner of an address that somebody else wrote into SYNs: the owner's stack
+//! aborts handshakes that it did not begin.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::{
     settings::Interval,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "half_open_scan",
-    // SYNs in the name of another make the owner of the address abort them, too.
+    // SYNs with a forged address also make the owner of the address abort the handshakes.
     bans: false,
     default: || DEFAULT,
     read: |section| Settings::read(section, DEFAULT),
@@ -30,13 +30,13 @@ pub(super) const RULE: Entry<Settings> = Entry {
     build: |settings| Box::new(HalfOpenScan(settings)),
 };
 
-/// The settings where the configuration says nothing. Eight services set six of the 64 bits or more with a probability of 99.6 %.
+/// The default settings. Eight services set six or more of the 64 bits with a probability of 99.6 %.
 const DEFAULT: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
     services: 6,
 };
 
-/// How many times the aborts of one window make somebody known, if they are of services that were aborted before.
+/// A source is known if all its aborts are this many times those of one window, and no aborted service is new.
 const ROUNDS: u64 = 4;
 
 /// The rule.
@@ -60,7 +60,7 @@ impl Rule for HalfOpenScan {
     }
 
     fn concerns(&self, new: &Activity) -> bool {
-        // The abort may come after the poll that saw the SYN.
+        // The abort may arrive after the poll that saw the SYN.
         new.aborted() > 0
     }
 
@@ -128,7 +128,7 @@ mod tests {
         let events = script.events();
         let finding = &events[0].finding;
         assert_eq!((finding.rule, finding.aborted(), finding.completed()), ("half_open_scan", 8, 20));
-        // Connections of the owner of the address do not make the SYNs its own.
+        // Connections of the address's owner do not prove that the owner sent the SYNs.
         assert_eq!((finding.spoofable, finding.confidence), (Spoofable::Yes, Confidence::Medium));
         assert!(finding.reason.starts_with("8 handshakes with about "), "{}", finding.reason);
     }

@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "horizontal_sweep",
     bans: true,
@@ -27,11 +27,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.horizontal_sweep]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct addresses where the service is closed, or that are dark, from which on it is a sweep.
+    /// Threshold: distinct addresses where the service is closed, or that are dark.
     hosts: u32,
-    /// The same where this host cannot tell whether a service was met.
+    /// The same threshold if this host cannot see whether a service was met.
     unknown_hosts: u32,
 }
 
@@ -59,8 +59,8 @@ impl Settings {
     }
 }
 
-/// Addresses for each service from which on it is a sweep where it is unknown what was met. A peer-to-peer
-/// client behind this host tries another port on each address.
+/// Addresses per service that make a sweep if the reach is unknown. A peer-to-peer client behind this host tries a
+/// different port on each address.
 const HOSTS_PER_SERVICE: u64 = 4;
 
 /// The rule.

@@ -1,4 +1,4 @@
-//! ICMP probe: requests that nobody sends in earnest any more: timestamp, address mask, information (nmap -PP, -PM,
+//! ICMP probe: requests that no honest software sends any more: timestamp, address mask, information (nmap -PP, -PM,
 //! xprobe2). RFC 6918 made the last two obsolete; a host that asks for another's clock by ICMP is nearly always
 //! fingerprinting or looking for a way around a filter of echo requests.
 
@@ -12,10 +12,10 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "icmp_probe",
-    // A few requests are curiosity.
+    // A few requests are mere curiosity.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -26,9 +26,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.icmp_probe]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Such requests from which on it is told.
+    /// Threshold: such requests.
     probes: u32,
 }
 
@@ -56,7 +56,7 @@ impl Settings {
 const OBSOLETE: &[ProbeClass] =
     &[ProbeClass::IcmpTimestamp, ProbeClass::IcmpAddressMask, ProbeClass::IcmpInformation];
 
-/// Requests for each address: one that asks each of many once is a sweep in its beginnings.
+/// Least requests per address: a source that asks many addresses once each has begun a sweep.
 const PER_HOST: u64 = 2;
 
 /// The rule.

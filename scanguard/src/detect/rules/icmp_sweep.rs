@@ -1,4 +1,4 @@
-//! ICMP sweep: one source asks many addresses whether they are there (nmap -sn -PE -PP -PM, fping, masscan --ping).
+//! ICMP sweep: one source checks many addresses for a host (nmap -sn -PE -PP -PM, fping, masscan --ping).
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "icmp_sweep",
-    // A ping sweep is curiosity, and easily forged.
+    // A ping sweep is mere curiosity, and it is easily forged.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -28,9 +28,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.icmp_sweep]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct addresses from which on it is a sweep.
+    /// Threshold: distinct addresses.
     hosts: u32,
 }
 

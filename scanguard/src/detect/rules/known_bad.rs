@@ -1,4 +1,4 @@
-//! Known-bad source: somebody on a feed tries what is not there; a few probes are enough.
+//! Known-bad source: a source on a feed probes services that do not exist. A few probes are enough.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "known_bad",
-    // That a source is listed is no scan; `response.known_bad` bans networks of feeds.
+    // A listed source is not yet a scan; `response.known_bad` bans networks of feeds.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -24,9 +24,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.known_bad]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Probes that met no service from which on it is told.
+    /// Threshold: probes that met no service.
     probes: u32,
 }
 
@@ -51,7 +51,7 @@ impl Settings {
     }
 }
 
-/// The rule. That the source is listed raises the severity, as it does for all rules.
+/// The rule. A listed source raises the severity, as it does for all rules.
 struct KnownBad(Settings);
 
 impl Rule for KnownBad {
@@ -72,7 +72,7 @@ impl Rule for KnownBad {
     }
 
     fn soonest(&self) -> u32 {
-        // So few news are no reason to look at everybody at once; the poll finds it.
+        // So few novelties are no reason to look at every source at once; the poll finds it.
         crate::detect::NOT_AT_ONCE
     }
 
@@ -80,7 +80,7 @@ impl Rule for KnownBad {
         source.listed?;
         let window = source.window(self.0.common.window);
         let counts = &window.activity.counts;
-        // Backscatter comes from victims.
+        // Backscatter comes from victims of floods.
         let missed = counts
             .total()
             .saturating_sub(window.activity.reached(Reach::Open))

@@ -1,22 +1,22 @@
-//! The rules: one file each, which says everything about its rule, and one line each in the registry (`PROBES` or
+//! The rules. Each rule has one file, with everything about the rule, and one line in the registry (`PROBES` or
 //! `CONTENT`).
 
 mod block_scan;
+pub(super) mod content_rule;
+#[cfg(test)]
+pub(crate) mod content_script;
 mod dns_enumeration;
 mod dns_probe;
 mod entry;
-mod half_open_scan;
-pub(super) mod heard;
 #[cfg(test)]
-pub(crate) mod hearing;
+mod false_positives;
+#[cfg(test)]
+mod false_positives_content;
+mod half_open_scan;
 mod horizontal_sweep;
 mod icmp_probe;
 mod icmp_sweep;
 mod known_bad;
-#[cfg(test)]
-mod known_quiet;
-#[cfg(test)]
-mod known_talk;
 mod never_seen;
 mod odd_requests;
 mod odd_segments;
@@ -55,7 +55,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rules that go by probes, in the order in which they are asked: those that say more of a scan first.
+/// The rules that look at probes, in the order of evaluation: the most specific rules come first.
 const PROBES: &[&dyn Registered] = &[
     &block_scan::RULE,
     &vertical_scan::RULE,
@@ -83,7 +83,7 @@ const PROBES: &[&dyn Registered] = &[
     &never_seen::RULE,
 ];
 
-/// The rules that go by what is said, in the same order.
+/// The rules that look at content, in the same order.
 const CONTENT: &[&dyn Registered] = &[
     &scanner_agent::RULE,
     &sensitive_paths::RULE,
@@ -99,9 +99,9 @@ const CONTENT: &[&dyn Registered] = &[
 /// `[rules.*]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Those of [`PROBES`], in its order.
+    /// The rules of [`PROBES`], in its order.
     probes: Vec<Arc<dyn Configured>>,
-    /// Those of [`CONTENT`], in its order.
+    /// The rules of [`CONTENT`], in its order.
     content: Vec<Arc<dyn Configured>>,
     /// `[rules.distributed_scan]`.
     distributed_scan: campaign::Settings,
@@ -170,7 +170,7 @@ fn of_sources() -> impl Iterator<Item = &'static dyn Registered> {
     PROBES.iter().chain(CONTENT).copied()
 }
 
-/// The names of the rules that look at totals, whose findings have no source.
+/// The names of the rules that look at totals. Their findings have no source.
 pub fn without_source() -> impl Iterator<Item = &'static str> {
     flood::NAMES.into_iter()
 }
@@ -180,20 +180,20 @@ pub fn names() -> Vec<&'static str> {
     of_sources().map(Registered::name).chain([campaign::NAME]).collect()
 }
 
-/// The names of the rules whose findings may ban unless `response.rules` says otherwise.
+/// The names of the rules whose findings may ban by default; `response.rules` can change that.
 pub fn that_ban() -> impl Iterator<Item = &'static str> {
     of_sources().filter(|rule| rule.bans()).map(Registered::name)
 }
 
 /// Rules that are in use.
 pub struct RuleSet {
-    /// Those that look at one source.
+    /// The rules that look at the probes of one source.
     pub rules: Vec<Box<dyn Rule>>,
-    /// Those that go by what is said.
+    /// The rules that look at content.
     pub content: Vec<Box<dyn Rule>>,
-    /// The one that looks across sources.
+    /// The rule that compares sources.
     pub campaigns: Option<Campaigns>,
-    /// The ones that look at totals.
+    /// The rules that look at totals.
     pub floods: Option<Floods>,
 }
 
@@ -203,7 +203,7 @@ impl From<Vec<Box<dyn Rule>>> for RuleSet {
     }
 }
 
-/// A number of distinct things: small ones are exact for all practical purposes.
+/// A number of distinct things in words. Small numbers are exact for all practical purposes.
 fn about(value: u64) -> Estimate {
     Estimate { value, saturated: false }
 }
@@ -213,7 +213,7 @@ fn attempts_in_words(window: &Window, length: Duration, proven: bool) -> String 
     let activity = &window.activity;
     let (services, hosts) =
         (missed::services(activity, ATTEMPTS, Kind::TCP), missed::hosts(activity, ATTEMPTS, Kind::TCP));
-    // A connect scan completes every handshake; after a SYN scan others may be completed (nmap -sV).
+    // A connect scan completes every handshake. After a SYN scan the scanner may complete others (nmap -sV).
     let kind = if activity.completed() > 0 && activity.aborted() == 0 {
         "a connect scan (nmap -sT)"
     } else {

@@ -1,9 +1,9 @@
-//! Never seen before: a service is met that nobody asked for while the sensor was learning (a back door that is used,
-//! a service that somebody started), or a connection is completed from a country or an autonomous system from which
-//! nobody completed one. Off by default: it needs to run for a while to know what is usual.
+//! Never seen before: a source meets a service that nobody used while the sensor was learning (a back door in use, or a
+//! newly started service), or completes the first connection from a country or an autonomous system. The rule is off
+//! by default: it needs some time to learn what is usual.
 //!
-//! Only who completes a connection shows where it is: with forged addresses anybody comes from everywhere, and would
-//! teach the sensor so.
+//! Only a completed connection proves the origin of a source. With forged addresses anybody could appear to come from
+//! everywhere, and the sensor would learn it.
 
 use std::{cell::RefCell, collections::HashSet, hash::Hash, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "never_seen",
-    // What is merely unusual is no scan.
+    // Unusual activity alone is no scan.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -34,13 +34,13 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.never_seen]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
     /// How long it learns after the start.
     learning: Duration,
-    /// Whether countries count, where there is a database.
+    /// Whether countries count, if there is a database.
     countries: bool,
-    /// Whether autonomous systems count, where there is a database.
+    /// Whether autonomous systems count, if there is a database.
     asns: bool,
 }
 
@@ -50,7 +50,7 @@ impl Default for Settings {
             common: Common { enabled: false, window: Duration::from_secs(60), severity: Severity::Low },
             learning: Duration::from_secs(24 * 60 * 60),
             countries: true,
-            // Who serves everybody meets new ones each day.
+            // A public server meets new ones each day.
             asns: false,
         }
     }
@@ -74,10 +74,10 @@ impl Settings {
     }
 }
 
-/// Autonomous systems that are remembered at most. There are about 80,000; a database that has more is not to be trusted.
+/// Maximum number of remembered autonomous systems. About 80,000 exist; a database with many more is not trustworthy.
 const MAX_ASNS: usize = 1 << 17;
 
-/// What was seen so far: TCP ports, 65,536 at most; countries, 676 at most; autonomous systems, [`MAX_ASNS`] at most.
+/// Everything seen so far: at most 65,536 TCP ports, 676 countries, and [`MAX_ASNS`] autonomous systems.
 #[derive(Default)]
 struct Known {
     since: Option<Duration>,
@@ -87,7 +87,7 @@ struct Known {
 }
 
 impl Known {
-    /// What of where a source is was never seen before, in words; it is known from now on.
+    /// Names the parts of a source's origin that are new, and remembers them.
     fn new_origin(&mut self, origin: &Origin, settings: &Settings) -> Option<String> {
         let country = origin.country.filter(|_| settings.countries);
         let network = origin.network.as_ref().filter(|_| settings.asns);
@@ -102,8 +102,8 @@ impl Known {
     }
 }
 
-/// Whether something is new; it is known from now on. With no room for more nothing is new: what was forgotten
-/// would be told again.
+/// Whether an item is new; it is remembered from now on. Without room nothing is new, since forgotten items would
+/// otherwise be reported again.
 fn is_new<T: Eq + Hash>(known: &mut HashSet<T>, one: T, most: usize) -> bool {
     (known.len() < most || known.contains(&one)) && known.insert(one)
 }
@@ -115,7 +115,7 @@ struct NeverSeen {
 }
 
 impl NeverSeen {
-    /// Knows nothing.
+    /// Starts without knowledge.
     fn new(settings: Settings) -> Self {
         Self { settings, known: RefCell::default() }
     }
@@ -139,7 +139,7 @@ impl Rule for NeverSeen {
     }
 
     fn concerns(&self, new: &Activity) -> bool {
-        // A connection may end long after it was asked for.
+        // A connection may end long after its SYN.
         new.counts.of_any(self.classes()) > 0 || new.completed() > 0
     }
 
@@ -168,10 +168,10 @@ impl Rule for NeverSeen {
                 "a connection completed from {from}, where nobody completed one from in the {learned} that the \
                  sensor learned"
             );
-            // That somebody comes from there is certain, that he is up to no good is not.
+            // The origin of the source is certain, but not its intent.
             return Some(Evidence { window, reason, certain: false, proof: Proof::Connection });
         }
-        // The examples do not say what they met: only where all met something it is certain.
+        // Sampled targets do not say whether they were met. It is certain only if all probes met a service.
         if missed::probes(&source.delta.activity, ATTEMPTS) > 0 {
             return None;
         }

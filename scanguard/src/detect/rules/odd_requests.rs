@@ -1,14 +1,14 @@
-//! Odd requests: what no browser writes, and no honest client often (nikto, wapiti, sqlmap, nuclei).
+//! Odd requests: requests that no browser writes, and that honest clients rarely write (nikto, wapiti, sqlmap, nuclei).
 //!
-//! Ways out of the directory, Log4Shell strings and refused targets of other hosts are attempts: three are enough, since a broken link
-//! or a curious user makes one. Who is brought what another host has is the client of a proxy, open or not, and makes none. What looks
-//! like injected SQL, scripts or commands may be the search of a developer: ten. Unknown methods, missing Host headers, binary junk and
-//! broken syntax are what a broken client repeats, always the same way: they count from five on if two at least are not of the most
-//! frequent kind.
+//! Path traversal, Log4Shell strings and refused targets of other hosts are attempts. Three are enough, since a broken
+//! link or a curious user makes one. If the server does serve the target of another host, the source is the client of a
+//! proxy, open or not, and that is no attempt. Apparent SQL, script or command injection may be a developer's search:
+//! the rule needs ten. A broken client repeats unknown methods, missing Host headers, binary junk and broken syntax, but
+//! always in the same way: five of these count, if at least two are not of the most frequent kind.
 
 use super::{
+    content_rule::{Common, count},
     entry::Entry,
-    heard::{Common, count},
 };
 use crate::{
     content::{ContentStats, Oddity},
@@ -16,7 +16,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "odd_requests",
     bans: true,
@@ -29,13 +29,13 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.odd_requests]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Requests with traversal, Log4Shell strings or another host's target that was refused, from which on it matches.
+    /// Threshold: requests with traversal, Log4Shell strings or another host's target that was refused.
     attempts: u32,
-    /// Requests with what looks injected from which on it matches.
+    /// Threshold: requests with apparent injections.
     injections: u32,
-    /// Requests with any oddities, two at least of other kinds than the rest, from which on it matches.
+    /// Threshold: requests with any oddities, at least two of them of other kinds than the rest.
     oddities: u32,
 }
 
@@ -59,7 +59,7 @@ impl Settings {
     }
 }
 
-/// Oddities that are not of the most frequent kind, at least: one may be an accident.
+/// Least number of oddities that are not of the most frequent kind: one may be an accident.
 const OF_OTHER_KINDS: u64 = 2;
 
 /// The rule.
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::{
         content::{Junk, Said},
-        detect::rules::hearing::{NOBODY, Script, found, odd},
+        detect::rules::content_script::{NOBODY, Script, found, odd},
     };
 
     fn rule() -> Box<dyn Rule> {

@@ -1,7 +1,7 @@
-//! Packets that no stack sends, whatever they meet: NULL, FIN and Xmas scans, other odd flags, headers in fragments or behind
-//! chains of other headers.
+//! Packets that no stack sends, whatever their reach: NULL, FIN and Xmas scans, other odd flags, headers in fragments
+//! or behind chains of other headers.
 //!
-//! One logic, one line of the table for each rule.
+//! The rules share one logic, and each has one line of the table.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// `null_scan` as the registry knows it.
+/// The entry of `null_scan` in the registry.
 pub(super) const NULL_SCAN: Entry<Settings> = entry(&NULL, |settings| Box::new(OddSegments(NULL, settings)));
-/// `fin_scan` as the registry knows it.
+/// The entry of `fin_scan` in the registry.
 pub(super) const FIN_SCAN: Entry<Settings> = entry(&FIN, |settings| Box::new(OddSegments(FIN, settings)));
-/// `xmas_scan` as the registry knows it.
+/// The entry of `xmas_scan` in the registry.
 pub(super) const XMAS_SCAN: Entry<Settings> = entry(&XMAS, |settings| Box::new(OddSegments(XMAS, settings)));
-/// `odd_flags` as the registry knows it.
+/// The entry of `odd_flags` in the registry.
 pub(super) const ODD_FLAGS: Entry<Settings> = entry(&ODD, |settings| Box::new(OddSegments(ODD, settings)));
-/// `fragment_scan` as the registry knows it.
+/// The entry of `fragment_scan` in the registry.
 pub(super) const FRAGMENT_SCAN: Entry<Settings> =
     entry(&FRAGMENT, |settings| Box::new(OddSegments(FRAGMENT, settings)));
-/// `header_chain_scan` as the registry knows it.
+/// The entry of `header_chain_scan` in the registry.
 pub(super) const HEADER_CHAIN_SCAN: Entry<Settings> =
     entry(&CHAIN, |settings| Box::new(OddSegments(CHAIN, settings)));
 
@@ -44,9 +44,9 @@ const fn entry(kind: &Kind, build: fn(Settings) -> Box<dyn Rule>) -> Entry<Setti
 /// `[rules.null_scan]` and its like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Such packets from which on it is a scan. One may be broken on the way.
+    /// Threshold: number of such packets. One packet may have been damaged on the way.
     probes: u32,
 }
 
@@ -71,11 +71,11 @@ impl Settings {
     }
 }
 
-/// What tells one of these rules from another.
+/// The differences between these rules.
 struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],
-    /// What it is, for the reason.
+    /// The name of the packets in the reason of a finding.
     words: &'static str,
 }
 
@@ -110,7 +110,7 @@ const FRAGMENT: Kind = Kind {
     words: "fragments too small for their transport header, to slip through filters (nmap -f)",
 };
 
-/// Extension headers by the hundred, or in several fragments.
+/// Hundreds of extension headers, or extension headers in several fragments.
 const CHAIN: Kind = Kind {
     name: "header_chain_scan",
     classes: &[HeaderChain],

@@ -1,8 +1,8 @@
-//! OS fingerprinting: the combination of probes by which nmap -O tells systems apart, within a minute.
+//! OS fingerprinting: the combination of probes, within a minute, by which nmap -O identifies systems.
 //!
 //! nmap sends six SYNs, two pings, a SYN with ECN, NULL (T2), SYN+FIN+URG+PSH (T3) and ACK (T4) to an open port, SYN
 //! (T5), ACK (T6) and FIN+PSH+URG (T7) to a closed one, and UDP to a closed one (U1). Without an open port T2 and T3
-//! are missing. The odd ones are few, each of another kind, and come with ordinary ones.
+//! are missing. The odd probes are few, each is of another kind, and ordinary probes come with them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "os_fingerprint",
     bans: true,
@@ -27,9 +27,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.os_fingerprint]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Odd segments for each address up to which it is fingerprinting: beyond, it is a scan by them.
+    /// Most odd segments per address: with more, it is a scan with odd segments and no fingerprinting.
     most_per_host: u32,
 }
 
@@ -54,9 +54,9 @@ impl Settings {
     }
 }
 
-/// Of which nmap sends each to one port.
+/// The odd classes; nmap sends each of them to one port.
 const ODD: &[ProbeClass] = &[Null, SynFin, Xmas];
-/// What it looks at.
+/// The classes that the rule counts.
 const CLASSES: &[ProbeClass] = &[Null, SynFin, Xmas, Ack, IcmpEcho, Udp, UdpEmpty];
 
 /// The rule.

@@ -1,7 +1,7 @@
-//! SCTP and IP-protocol scans (nmap -sY, -sZ, -sO): protocols of which an edge host speaks few or none.
+//! SCTP and IP-protocol scans (nmap -sY, -sZ, -sO). An edge host uses few of these protocols or none.
 //!
-//! What such a probe met is never known, since there are no sockets to ask. Peers that speak SCTP use two or three
-//! ports; nobody speaks many IP protocols.
+//! The reach of such a probe is never known, since there are no sockets to ask. Peers that use SCTP use two or three
+//! ports, and no peer uses many IP protocols.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// `sctp_scan` as the registry knows it.
+/// The entry of `sctp_scan` in the registry.
 pub(super) const SCTP_SCAN: Entry<Settings> = Entry {
     name: SCTP_KIND.name,
     bans: true,
@@ -24,7 +24,7 @@ pub(super) const SCTP_SCAN: Entry<Settings> = Entry {
     build: |settings| Box::new(RareProtocols(SCTP_KIND, settings)),
 };
 
-/// `ip_protocol_scan` as the registry knows it.
+/// The entry of `ip_protocol_scan` in the registry.
 pub(super) const IP_PROTOCOL_SCAN: Entry<Settings> = Entry {
     name: IP_PROTOCOL_KIND.name,
     bans: true,
@@ -37,17 +37,17 @@ pub(super) const IP_PROTOCOL_SCAN: Entry<Settings> = Entry {
 /// `[rules.sctp_scan]` and `[rules.ip_protocol_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct ports or protocols from which on it is a scan.
+    /// Threshold: distinct ports or protocols.
     services: u32,
-    /// Distinct addresses from which on it is a scan.
+    /// Threshold: distinct addresses.
     hosts: u32,
 }
 
-/// `[rules.sctp_scan]` where the configuration says nothing.
+/// The defaults of `[rules.sctp_scan]`.
 const SCTP_DEFAULT: Settings = Settings { services: 8, ..IP_PROTOCOL_DEFAULT };
-/// `[rules.ip_protocol_scan]` where the configuration says nothing.
+/// The defaults of `[rules.ip_protocol_scan]`.
 const IP_PROTOCOL_DEFAULT: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium },
     services: 5,
@@ -66,7 +66,7 @@ impl Settings {
     }
 }
 
-/// What tells one of these rules from the other.
+/// The differences between these rules.
 struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],

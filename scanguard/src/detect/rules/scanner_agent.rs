@@ -1,11 +1,11 @@
 //! Scanner agent: the User-Agent header names a tool that scans.
 //!
-//! Whoever hides leaves the header out or writes a browser's; whoever does not is known by his first request. Nobody names
-//! a scanner by mistake, and to do so harms nobody but the one who does. General clients and libraries are not on the list.
+//! A scanner that hides omits the header or copies a browser's; one that does not hide is known by its first request.
+//! Nobody names a scanner by mistake, and doing so harms only the sender. General clients and libraries are not listed.
 
 use super::{
+    content_rule::{Common, count},
     entry::Entry,
-    heard::{Common, count},
 };
 use crate::{
     content::ContentStats,
@@ -13,7 +13,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "scanner_agent",
     bans: true,
@@ -26,9 +26,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.scanner_agent]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Requests from which on it matches.
+    /// Threshold: number of requests.
     requests: u32,
 }
 
@@ -87,7 +87,7 @@ impl Rule for ScannerAgent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Script, found, get};
+    use crate::detect::rules::content_script::{NOBODY, Script, found, get};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(ScannerAgent(Settings::default()))

@@ -1,11 +1,12 @@
-//! Scanner TLS: the JA4 fingerprint of the ClientHello is that of a tool that scans.
+//! Scanner TLS: the JA4 fingerprint of the ClientHello belongs to a tool that scans.
 //!
-//! A fingerprint is that of a library as a program uses it. On the list are only those that no general client has: tools written in
-//! Go mostly say hello as every program in Go, and are not. Nobody is sure, since a library may change what it says.
+//! A fingerprint shows a library as a program uses it. The list contains only fingerprints that no general client has.
+//! Most tools written in Go send the same hello as every Go program, so they are not listed. The match is never sure,
+//! since a library may change its hello.
 
 use super::{
+    content_rule::{Common, count},
     entry::Entry,
-    heard::{Common, count},
 };
 use crate::{
     content::ContentStats,
@@ -13,10 +14,10 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "scanner_tls",
-    // Libraries change, and with them fingerprints.
+    // Libraries change, and so do their fingerprints.
     bans: false,
     default: Settings::default,
     read: Settings::read,
@@ -27,9 +28,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.scanner_tls]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Hellos from which on it matches.
+    /// Threshold: number of hellos.
     hellos: u32,
 }
 
@@ -84,7 +85,7 @@ impl Rule for ScannerTls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, found, hello};
+    use crate::detect::rules::content_script::{NOBODY, found, hello};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(ScannerTls(Settings::default()))
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn browsers_and_libraries_are_not() {
-        // Chrome, Firefox, Safari (FoxIO's ja4 database), and a hello that was not seen whole.
+        // Chrome, Firefox, Safari (FoxIO's ja4 database), and an incomplete hello.
         for ja4 in [
             Some("t13d1516h2_8daaf6152771_b186095e22b6"),
             Some("t13d1715h2_5b57614c22b0_5c2c66f702b0"),

@@ -1,13 +1,15 @@
-//! Sensitive paths: what is asked for by those who look for ways in (/.env, /.git/HEAD, /wp-login.php, ...).
+//! Sensitive paths: a source requests paths that give ways in (/.env, /.git/HEAD, /wp-login.php, ...).
 //!
-//! The users of some sites ask for some of these, and get them: a WordPress site's own for /wp-login.php. So a path counts
-//! where it was not there. There are others that nobody asks for honestly: one of them is enough, whatever was
-//! answered; below another path, where a code forge may show one, if it was not there. Whoever says by a Referer that a page sent him there
-//! has not asked by himself: so that a page with `<img src=http://host/.env>` has no visitor banned by one. Where no answers are seen, it takes twice as many different ones, and the finding is not sure.
+//! The users of some sites request some of these paths and get them, such as /wp-login.php on a WordPress site. So a
+//! path counts only if it did not exist. No honest client requests certain other paths: one of them is enough, whatever
+//! the answer was. Below another path, where a code forge may show such a file, it counts only if it did not exist. A
+//! request with a Referer was caused by a page, so it does not count by itself: otherwise a page with
+//! `<img src=http://host/.env>` would get its visitors banned. If no answers are visible, the rule needs twice as many
+//! different paths, and the finding is not sure.
 
 use super::{
+    content_rule::{Common, estimate, failed},
     entry::Entry,
-    heard::{Common, estimate, failed},
 };
 use crate::{
     content::ContentStats,
@@ -15,7 +17,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "sensitive_paths",
     bans: true,
@@ -28,11 +30,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.sensitive_paths]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct ones that were not there from which on it matches.
+    /// Threshold: distinct paths that did not exist.
     paths: u32,
-    /// Distinct ones that nobody asks for honestly from which on it matches.
+    /// Threshold: distinct paths that no honest client requests.
     certain_paths: u32,
 }
 
@@ -47,7 +49,7 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 200 the bitmap of 128 bits says little.
+            // Above 200 the bitmap of 128 bits is not precise enough.
             paths: section.number("paths", default.paths, 1..=200),
             certain_paths: section.number("certain_paths", default.certain_paths, 1..=200),
         };
@@ -101,9 +103,9 @@ impl Rule for SensitivePaths {
 mod tests {
     use super::*;
     use crate::content::Oddity;
-    use crate::detect::rules::hearing::{NOBODY, Script, found, from_link, get, odd};
+    use crate::detect::rules::content_script::{NOBODY, Script, found, from_link, get, odd};
 
-    /// More than it takes, since of distinct things two may set the same bit.
+    /// More than the threshold, since two distinct paths may set the same bit.
     const PATHS: [&str; 10] = [
         "/wp-login.php",
         "/xmlrpc.php",

@@ -1,12 +1,12 @@
-//! Sequential test: somebody who fails far more often than clients do, on whatever targets.
+//! Sequential test: a source fails far more often than clients do, on any targets.
 //!
 //! Threshold random walk (Jung, Paxson, Berger, Balakrishnan: Fast Portscan Detection Using Sequential Hypothesis
 //! Testing, IEEE S&P 2004) on distinct targets: a client meets a service with probability theta0, a scanner with
 //! theta1. Each success or failure moves the likelihood ratio; beyond (1 - beta) / alpha it is a scanner, where
 //! alpha is the probability of a false accusation, and beta of a miss.
 //!
-//! Distinct targets, since a client retries. What is of unknown fate is no failure. Each distinct target counts once,
-//! so that a busy client gains nothing and a service that went down costs it one failure.
+//! Only distinct targets count, since a client retries. A probe with unknown reach is no failure. Each distinct target
+//! counts once, so a busy client gains nothing, and a service that went down costs it one failure.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "sequential_test",
     bans: true,
@@ -35,7 +35,7 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.sequential_test]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
     /// Probability that a client meets a service.
     theta0: f64,
@@ -84,12 +84,12 @@ impl Settings {
         settings
     }
 
-    /// Logarithm of the likelihood ratio from which on it is a scanner.
+    /// Logarithm of the likelihood ratio above which the source is a scanner.
     fn threshold(&self) -> f64 {
         ((1.0 - self.beta) / self.alpha).ln()
     }
 
-    /// Logarithm of the likelihood ratio after so many failures and successes.
+    /// Logarithm of the likelihood ratio after this many failures and successes.
     fn walk(&self, failures: u64, successes: u64) -> f64 {
         let failure = ((1.0 - self.theta1) / (1.0 - self.theta0)).ln();
         let success = (self.theta1 / self.theta0).ln();
@@ -123,7 +123,7 @@ impl Rule for SequentialTest {
     }
 
     fn plain(&self) -> Option<Plain> {
-        // A success must weigh no more than a failure: the kernel asks for one more failure for each.
+        // A success must weigh no more than a failure: the kernel requires one more failure for each success.
         let even = self.0.walk(1, 1) >= 0.0;
         even.then(|| Plain { rule: self.name(), services: self.soonest(), window: self.0.common.window })
     }
@@ -135,7 +135,7 @@ impl Rule for SequentialTest {
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         let activity = &window.activity;
-        // Without ephemeral ports: a client of passive FTP behind a filter fails on another one each time.
+        // Ephemeral ports do not count: a client of passive FTP behind a filter fails on a different one each time.
         let assigned = &[Kind::TcpFixed, Kind::TcpDynamic];
         let services = missed::services(activity, ATTEMPTS, assigned).proven;
         let hosts = missed::hosts(activity, ATTEMPTS, assigned).proven;

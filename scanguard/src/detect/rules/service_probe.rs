@@ -1,8 +1,8 @@
 //! Service probing: one source completes connections to many open services (nmap -sV, banner grabbing, nuclei).
 //!
-//! Only services with which the kernel completed connections count, since SYNs to open ports may be forged; of them only
-//! those on ports below 10,000: FTP and RPC open further ports as they go. Somebody who does
-//! the same over and over, as monitoring does, is known after some rounds and found no more.
+//! Only services with which the kernel completed connections count, since SYNs to open ports may be forged. Of these,
+//! only ports below 10,000 count, since FTP and RPC open further ports while they run. A source that repeats the same
+//! connections, as monitoring does, is known after some rounds and then gives no more findings.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::{
     settings::Interval,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "service_probe",
-    // It may be monitoring that has just begun.
+    // It may be monitoring that has just started.
     bans: false,
     default: || DEFAULT,
     read: |section| Settings::read(section, DEFAULT),
@@ -26,13 +26,13 @@ pub(super) const RULE: Entry<Settings> = Entry {
     build: |settings| Box::new(ServiceProbe(settings)),
 };
 
-/// The settings where the configuration says nothing. Mail clients use up to seven services, users of all that a host offers a dozen.
+/// The default settings. Mail clients use up to seven services, and users of everything on a host use a dozen.
 const DEFAULT: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
     services: 20,
 };
 
-/// How many times the connections of one window make somebody known.
+/// A source is known if all its connections are this many times those of one window.
 const ROUNDS: u64 = 4;
 
 /// The rule.
@@ -60,7 +60,7 @@ impl Rule for ServiceProbe {
     }
 
     fn soonest(&self) -> u32 {
-        // Services that are met are no news; the poll finds it.
+        // Services that are met are no novelties; the poll finds the source.
         crate::detect::NOT_AT_ONCE
     }
 

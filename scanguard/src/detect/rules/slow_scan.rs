@@ -1,7 +1,7 @@
 //! Slow scan: closed services or dark addresses, one at a time, over a day (nmap -T0, -T1, scan farms that come back).
 //!
-//! The slowest that is found: the history sees at least 60 % of a window, so that with 16 in 24 hours a new target
-//! every 54 minutes is always found, and one every 90 minutes at best.
+//! The slowest scan that the rule finds: the history covers at least 60 % of a window. With a threshold of 16 in 24 hours,
+//! the rule always finds a scan with a new target every 54 minutes, and at best one with a new target every 90 minutes.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "slow_scan",
     bans: true,
@@ -30,11 +30,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.slow_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services from which on it is a scan.
+    /// Threshold: distinct closed services.
     services: u32,
-    /// Distinct addresses where the service is closed, or that are dark.
+    /// Threshold: distinct addresses where the service is closed, or that are dark.
     hosts: u32,
 }
 
@@ -62,10 +62,10 @@ impl Settings {
     }
 }
 
-/// Failures for each success: over a day a client of many services fails on some.
+/// Least failures per success: over a day a client of many services fails on some.
 const FAILURES_PER_SUCCESS: u64 = 2;
 
-/// What goes on for less is no slow scan: the other rules see to it.
+/// Least duration: the other rules find shorter scans.
 const SLOW: Duration = Duration::from_secs(10 * 60);
 
 /// The rule.
@@ -97,7 +97,7 @@ impl Rule for SlowScan {
     }
 
     fn patience(&self) -> Duration {
-        // Four times the pace at which it is just found.
+        // Four times the slowest pace that the rule finds.
         self.0.common.window / self.0.services.min(self.0.hosts) * 4
     }
 

@@ -2,8 +2,8 @@
 //!
 //! ACK and window scans differ in what the scanner reads from the answer; on the wire they are the same.
 //!
-//! Single strays are what is left of connections. They go to few services, or, when this host was the client, to
-//! ephemeral ports; and they come from somebody with whom connections were completed.
+//! Single strays are remains of connections. They go to few services or, if this host was the client, to ephemeral
+//! ports; and they come from a source with completed connections.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// `ack_scan` as the registry knows it.
+/// The entry of `ack_scan` in the registry.
 pub(super) const ACK_SCAN: Entry<Settings> = entry(&ACK, |settings| Box::new(StraySegments(ACK, settings)));
-/// `maimon_scan` as the registry knows it.
+/// The entry of `maimon_scan` in the registry.
 pub(super) const MAIMON_SCAN: Entry<Settings> =
     entry(&MAIMON, |settings| Box::new(StraySegments(MAIMON, settings)));
 
@@ -36,11 +36,11 @@ const fn entry(kind: &Kind, build: fn(Settings) -> Box<dyn Rule>) -> Entry<Setti
 /// `[rules.ack_scan]` and `[rules.maimon_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services, below the ephemeral ports, from which on it is a scan.
+    /// Threshold: distinct closed services, below the ephemeral ports.
     services: u32,
-    /// Distinct addresses where the service is closed, or that are dark, from which on it is a scan.
+    /// Threshold: distinct addresses where the service is closed, or that are dark.
     hosts: u32,
 }
 
@@ -67,7 +67,7 @@ impl Settings {
     }
 }
 
-/// What tells one of these rules from the other.
+/// The differences between these rules.
 struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],
@@ -79,9 +79,9 @@ const ACK: Kind = Kind { name: "ack_scan", classes: &[Ack], words: "an ACK or wi
 /// nmap -sM.
 const MAIMON: Kind = Kind { name: "maimon_scan", classes: &[Maimon], words: "a Maimon scan (nmap -sM)" };
 
-/// How many times as many are needed from somebody who has completed connections lately.
+/// Factor for the threshold if the source has recently completed connections.
 const PEER_TIMES: u64 = 10;
-/// What "lately" is.
+/// The meaning of "recently".
 const LATELY: Duration = Duration::from_secs(60 * 60);
 
 /// The rule.

@@ -1,9 +1,10 @@
-//! SYN+ACK scans: answers that nobody asked for, to many closed services (nmap --scanflags SYNACK). A host answers with a RST,
-//! and filters without state let such segments in.
+//! SYN+ACK scans: unsolicited answers to many closed services (nmap --scanflags SYNACK). A host answers with a RST, and
+//! stateless filters let such segments in.
 //!
-//! Most such segments are backscatter: somebody floods a server with SYNs in this host's name, and the server answers. It
-//! answers from one port, and to the ports that were forged: mostly random ones, or few. So only those count that go from a
-//! port of clients to one of services ([`SynAckProbe`]), and only where nearly all do: of random ports, most are ports of clients.
+//! Most such segments are backscatter: somebody floods a server with SYNs that carry this host's address, and the server
+//! answers. It answers from one port, to the forged ports: mostly random ones, or few. So only segments from a client
+//! port to a service port count ([`SynAckProbe`]), and only if nearly all are of this kind: most random ports are client
+//! ports.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "syn_ack_scan",
     bans: true,
@@ -29,9 +30,9 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.syn_ack_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services, below the ephemeral ports, from which on it is a scan.
+    /// Threshold: distinct closed services, below the ephemeral ports.
     services: u32,
 }
 
@@ -56,8 +57,8 @@ impl Settings {
     }
 }
 
-/// How many times as many must go from a port of clients to one of services as go elsewhere. Of those that go to random ports,
-/// six of seven go elsewhere.
+/// Least ratio of segments from a client port to a service port, to all other segments. Of segments to random ports,
+/// six of seven are of the other kind.
 const PROBES_TIMES: u64 = 4;
 
 /// The rule.
@@ -127,12 +128,12 @@ mod tests {
         assert_eq!(found, [1]);
     }
 
-    /// A sequence of ports as random as a flood's.
+    /// A sequence of random ports, as in a flood.
     fn random_ports(count: u32) -> impl Iterator<Item = u16> {
         (1..=count).map(|number| (number.wrapping_mul(0x9e37_79b9) >> 16) as u16)
     }
 
-    /// What the kernel program makes of an answer from a port.
+    /// The class that the kernel program gives to an answer from a port.
     fn answer(script: &mut Script, from: u16, to: u16) {
         let is_probe = from >= 32_768 && to < 10_000;
         script.probe(1, if is_probe { SynAckProbe } else { SynAck }, 1, tcp(to));

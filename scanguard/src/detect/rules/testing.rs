@@ -1,4 +1,4 @@
-//! Drives a rule by probes and times, through the same accounting and history as live traffic.
+//! Test driver for rules. A script lists probes and times; they pass through the accounting and history of live traffic.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
@@ -23,12 +23,12 @@ use crate::{
     sensor::{self, software::SoftwareSensor},
 };
 
-/// Probes are gathered for a second and seen at its end, as the agent's poll does.
+/// Collects probes for a second and evaluates them at its end, as the agent's poll does.
 pub(crate) struct Script {
     sensor: SoftwareSensor,
     pipeline: Pipeline,
     second: u64,
-    /// The service that was met last.
+    /// The last service that was met.
     met: Option<Service>,
     events: Vec<Event>,
 }
@@ -38,7 +38,7 @@ impl Script {
         Self::with(Detector::new(vec![rule], settings))
     }
 
-    /// All rules as they are by default.
+    /// All rules with their defaults.
     pub(crate) fn all_rules() -> Self {
         let rules = crate::detect::rules::Settings::default().rules();
         Self::with(Detector::new(rules, Settings::default()))
@@ -55,11 +55,11 @@ impl Script {
         }
     }
 
-    /// Lets time pass until this second.
+    /// Advances the time to this second.
     pub(crate) fn at(&mut self, second: u64) -> &mut Self {
         if second != self.second {
             self.poll();
-            // The polls of a quiet time are all alike: one stands for them.
+            // All polls of a quiet time are alike, so one is enough.
             if second > self.second + 1 {
                 self.second = second - 1;
                 self.poll();
@@ -79,12 +79,12 @@ impl Script {
         self.probe_met(source, ProbeClass::Syn, host, tcp(port), Reach::Open)
     }
 
-    /// Any probe of what is closed.
+    /// A probe of any class to a closed service.
     pub(crate) fn probe(&mut self, source: u8, class: ProbeClass, host: u8, service: Service) -> &mut Self {
         self.probe_met(source, class, host, service, Reach::Closed)
     }
 
-    /// Any probe, and what it met.
+    /// A probe of any class with this reach.
     pub(crate) fn probe_met(
         &mut self,
         source: u8,
@@ -100,13 +100,13 @@ impl Script {
         self
     }
 
-    /// A connection of the source was completed, with the service that was met last.
+    /// The source completed a connection with the last service that was met.
     pub(crate) fn completed(&mut self, source: u8) -> &mut Self {
         self.sensor.completed(&address(source), self.met);
         self
     }
 
-    /// The source asked for a service that is there, and aborted the handshake.
+    /// The source sent a SYN to an open service, and aborted the handshake.
     pub(crate) fn half_open(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
         self.open(source, host, port).abort(source, host, port)
     }
@@ -117,13 +117,13 @@ impl Script {
         self
     }
 
-    /// An answer went out to the source.
+    /// This host sent an answer to the source.
     pub(crate) fn answer(&mut self, source: u8, answer: Answer) -> &mut Self {
         self.sensor.answered(&address(source), answer);
         self
     }
 
-    /// A source is let go; all are, where none is named.
+    /// Releases a source, or all sources if none is named.
     pub(crate) fn let_go(&mut self, source: Option<u8>) {
         self.poll();
         let is_it = |one: &Address| source.is_some_and(|source| *one == address(source));
@@ -142,17 +142,17 @@ impl Script {
         pipeline.poll(sensor, now, &mut |event| events.push(event)).expect("there is no kernel to fail");
     }
 
-    /// Sources that are known to be bad.
+    /// Sets the known-bad sources.
     pub(crate) fn set_feeds(&mut self, feeds: Feeds) {
         self.pipeline.detector.set_feeds(feeds);
     }
 
-    /// Where addresses are.
+    /// Sets the countries and autonomous systems of addresses.
     pub(crate) fn set_geo(&mut self, geo: Geo) {
         self.pipeline.detector.set_geo(geo);
     }
 
-    /// Everything that was told so far.
+    /// All events so far.
     pub(crate) fn events(&mut self) -> Vec<Event> {
         self.poll();
         self.events.clone()
@@ -198,7 +198,7 @@ fn name(source: &Address) -> u8 {
     }
 }
 
-/// As what each finding ended up that all rules made, in the order of their opening.
+/// The rule under which each finding of all rules ended, in the order of their opening.
 pub(crate) fn told(play: impl FnOnce(&mut Script)) -> Vec<&'static str> {
     let mut script = Script::all_rules();
     play(&mut script);
@@ -212,5 +212,5 @@ pub(crate) fn told(play: impl FnOnce(&mut Script)) -> Vec<&'static str> {
     findings.into_iter().map(|(_, rule)| rule).collect()
 }
 
-/// What [`found`] gives when nobody was found.
+/// The result of [`found`] if no source was found.
 pub(crate) const NOBODY: [u8; 0] = [];

@@ -1,12 +1,13 @@
-//! TLS enumeration: one source says hello in many different ways, of many versions (sslscan, testssl.sh, nmap ssl-enum-ciphers).
+//! TLS enumeration: one source sends many different hellos, of many versions (sslscan, testssl.sh, nmap
+//! ssl-enum-ciphers).
 //!
-//! A client says hello in one or two ways, and many clients behind one address in as many as there are programs; but all of these
-//! speak TLS 1.2 or 1.3. Whoever tries out what a server takes offers each version that ever was, and with each one set of
-//! ciphers after another.
+//! A client sends one or two different hellos. Many clients behind one address send as many as they have programs, but
+//! all of these use TLS 1.2 or 1.3. A tool that enumerates a server's support offers every version that ever existed,
+//! and tries one set of ciphers after another with each.
 
 use super::{
+    content_rule::{Common, count, estimate},
     entry::Entry,
-    heard::{Common, count, estimate},
 };
 use crate::{
     content::ContentStats,
@@ -14,7 +15,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "tls_enumeration",
     bans: true,
@@ -27,11 +28,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.tls_enumeration]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct JA4 fingerprints from which on it matches.
+    /// Threshold: distinct JA4 fingerprints.
     fingerprints: u32,
-    /// Distinct versions of TLS that were the highest of a hello.
+    /// Threshold: distinct highest versions of TLS in the hellos.
     versions: u32,
 }
 
@@ -46,7 +47,7 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 200 the bitmap of 128 bits says little.
+            // Above 200 the bitmap of 128 bits is not precise enough.
             fingerprints: section.number("fingerprints", default.fingerprints, 2..=200),
             // SSL 2.0 and 3.0, TLS 1.0 to 1.3.
             versions: section.number("versions", default.versions, 1..=6),
@@ -98,7 +99,7 @@ impl Rule for TlsEnumeration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, hello};
+    use crate::detect::rules::content_script::{NOBODY, Play, Script, found, hello};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(TlsEnumeration(Settings::default()))

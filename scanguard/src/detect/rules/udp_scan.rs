@@ -1,10 +1,10 @@
 //! UDP scan: one source tries many UDP services, or one of many addresses (nmap -sU, masscan -pU, zmap).
 //!
 //! Most UDP that meets no socket is innocent: late answers of resolvers, traceroute (ports from 33434 on), mtr, media
-//! streams that outlive their call, peer-to-peer. All of these go to ports that systems hand out, while scanners look for
-//! services, whose ports are assigned. Ports below 10,000 therefore count for much and others for little.
-//! Where it is unknown what was met, a resolver asks one service of hundreds of addresses and a peer-to-peer client
-//! another one of each: only many assigned ports of few addresses are evidence there.
+//! streams that outlive their call, peer-to-peer. All of these go to ephemeral ports, while scanners look for services,
+//! which have assigned ports. So ports below 10,000 count for much and others for little.
+//! If the reach is unknown, a resolver asks one service of hundreds of addresses, and a peer-to-peer client asks a
+//! different service of each address. Then only many assigned ports of few addresses are evidence.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
     settings::{Interval, Section},
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "udp_scan",
     bans: true,
@@ -33,15 +33,15 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.udp_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services on ports below 10,000 from which on it is a scan.
+    /// Threshold: distinct closed services on ports below 10,000.
     services: u32,
-    /// Distinct addresses where any service is closed, or that are dark.
+    /// Threshold: distinct addresses where any service is closed, or that are dark.
     hosts: u32,
-    /// Distinct closed services on any ports from which on it is a scan.
+    /// Threshold: distinct closed services on any ports.
     dynamic_services: u32,
-    /// Distinct services on ports below 10,000 where this host cannot tell whether they were met.
+    /// Threshold: distinct services on ports below 10,000, if this host cannot see whether they were met.
     unknown_services: u32,
 }
 
@@ -74,7 +74,7 @@ impl Settings {
     }
 }
 
-/// Services for each address where it is unknown what was met.
+/// Least services per address if the reach is unknown.
 const SERVICES_PER_HOST: u64 = 4;
 
 /// The rule.
@@ -109,7 +109,7 @@ impl Rule for UdpScan {
         let window = source.window(self.0.common.window);
         let fixed = missed::services(&window.activity, DATAGRAMS, &[Kind::UdpFixed]);
         let any = missed::services(&window.activity, DATAGRAMS, Kind::UDP);
-        // Late answers and what is traced go to one address, whatever the port.
+        // Late answers and traceroutes go to one address, whatever the port.
         let hosts = missed::hosts(&window.activity, DATAGRAMS, Kind::UDP);
         let proven = fixed.proven >= u64::from(self.0.services)
             || any.proven >= u64::from(self.0.dynamic_services)

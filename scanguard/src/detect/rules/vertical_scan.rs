@@ -14,7 +14,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "vertical_scan",
     bans: true,
@@ -27,11 +27,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.vertical_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule has.
+    /// The settings that every rule has.
     common: Common,
-    /// Distinct closed services from which on it is a scan.
+    /// Threshold: distinct closed services.
     services: u32,
-    /// The same where this host cannot tell whether a service was met.
+    /// The same threshold if this host cannot see whether a service was met.
     unknown_services: u32,
 }
 
@@ -59,8 +59,7 @@ impl Settings {
     }
 }
 
-/// Services for each host below which it is not vertical: a client of two or three services on each of
-/// many hosts is not looking for services.
+/// Least services per host: a client of two or three services on each of many hosts is not looking for services.
 pub(super) const SERVICES_PER_HOST: u64 = 4;
 
 /// The rule.

@@ -1,13 +1,13 @@
-//! Virtual host scan: many names under one parent are asked of one server (gobuster vhost, ffuf on the Host header).
+//! Virtual host scan: one source asks a server for many names under one parent (gobuster vhost, ffuf on the Host header).
 //!
-//! A crawler of many sites, and a proxy of many users, ask for names of many parents, and for many paths of each. Whoever
-//! guesses asks once for each name under one parent. Where the answers say that the names are not there, that is certain.
-//! Servers mostly answer as for their first site, and TLS hellos (SNI) have no such answer: then very many names, each
-//! asked for once or twice, faster than monitors are, are evidence that is not sure.
+//! A crawler of many sites, or a proxy of many users, asks for names of many parents, and for many paths of each. A
+//! scanner that guesses asks once for each name under one parent. If the answers show that the names do not exist, the
+//! match is certain. But most servers answer with their first site, and TLS hellos (SNI) have no such answer. Then very
+//! many names, each asked for once or twice and faster than by a monitor, are evidence that is not sure.
 
 use super::{
+    content_rule::{Common, estimate, failed},
     entry::Entry,
-    heard::{Common, estimate, failed},
 };
 use crate::{
     content::{ContentStats, names::Siblings},
@@ -15,7 +15,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "virtual_host_scan",
     bans: true,
@@ -28,11 +28,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.virtual_host_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct names under one parent that were not there from which on it matches.
+    /// Threshold: distinct names under one parent that did not exist.
     hosts: u32,
-    /// Distinct names under one parent where it is unknown whether they were there.
+    /// Threshold: distinct names under one parent, if it is unknown whether they exist.
     unknown_hosts: u32,
 }
 
@@ -47,7 +47,7 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 700 the bitmap of 256 bits says little.
+            // Above 700 the bitmap of 256 bits is not precise enough.
             hosts: section.number("hosts", default.hosts, 2..=700),
             unknown_hosts: section.number("unknown_hosts", default.unknown_hosts, 2..=700),
         };
@@ -57,7 +57,7 @@ impl Settings {
     }
 }
 
-/// Of the names under the parent, how many are not there at least, in tenths.
+/// Least share of the names under the parent that do not exist, in tenths.
 const MISSED_TENTHS: u64 = 7;
 
 /// The rule.
@@ -117,7 +117,7 @@ impl Rule for VirtualHostScan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, hello, to};
+    use crate::detect::rules::content_script::{NOBODY, Play, Script, found, hello, to};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(VirtualHostScan(Settings::default()))

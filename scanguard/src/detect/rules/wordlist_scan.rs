@@ -1,18 +1,19 @@
-//! Wordlist scan: many paths are asked for, most of which are not there (gobuster, ffuf, dirb, feroxbuster, wfuzz).
+//! Wordlist scan: one source requests many paths, most of which do not exist (gobuster, ffuf, dirb, feroxbuster, wfuzz).
 //!
-//! Crawlers follow links, so that most of what they ask for is there; monitors ask for the same few paths. Some honest
-//! clients fail often, too: a crawler of a site whose links are dead fails slowly, and a browser on a page whose pictures are
-//! gone says by its Referer where it was sent. Both take four times as many. What is hasty is judged in slices of ten seconds, so
-//! that a scan is found whatever its source asked for before; distinct paths are compared, so that one that is there, again and
-//! again, hides nothing.
+//! Crawlers follow links, so most of the paths that they request exist; monitors request the same few paths. Some honest
+//! clients fail often, too: a crawler of a site with dead links fails slowly, and a browser on a page with missing
+//! pictures sends a Referer. For both, the threshold is four times as high. Bursts are judged in slices of ten seconds,
+//! so that the rule finds a scan whatever its source requested before. Distinct paths are compared, so that repeated
+//! requests for an existing path hide nothing.
 //!
-//! A status that says neither (a redirect of everything to a login or to HTTPS, a wanted password) is no failure. Then,
-//! and where no answers are seen, very many paths at a speed and in a manner that no browser has are evidence that is not sure.
-//! A site that answers 200 to everything hides wordlist scans from this rule; those of sensitive paths not.
+//! A status that shows neither (a redirect of everything to a login or to HTTPS, a request for a password) is no failure.
+//! Then, and if no answers are visible, very many paths, at a speed and in a manner that no browser has, are evidence
+//! that is not sure. A site that answers 200 to everything hides wordlist scans from this rule, but not requests for
+//! sensitive paths.
 
 use super::{
+    content_rule::{Common, count, estimate, failed},
     entry::Entry,
-    heard::{Common, count, estimate, failed},
 };
 use crate::{
     content::{ContentStats, burst::mostly_missed},
@@ -20,7 +21,7 @@ use crate::{
     settings::Section,
 };
 
-/// The rule as the registry knows it.
+/// The entry of this rule in the registry.
 pub(super) const RULE: Entry<Settings> = Entry {
     name: "wordlist_scan",
     bans: true,
@@ -33,13 +34,13 @@ pub(super) const RULE: Entry<Settings> = Entry {
 /// `[rules.wordlist_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
-    /// What every rule about content has.
+    /// The settings that every content rule has.
     common: Common,
-    /// Distinct paths that were not there from which on it matches.
+    /// Threshold: distinct paths that did not exist.
     paths: u32,
-    /// The same where the source is slow, or says where it was sent from.
+    /// The same threshold if the source is slow, or sends a Referer.
     slow_paths: u32,
-    /// Distinct paths where it is unknown whether they were there.
+    /// Threshold: distinct paths, if it is unknown whether they exist.
     unknown_paths: u32,
 }
 
@@ -54,7 +55,7 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Beyond 1,500 the bitmap of 512 bits says little.
+            // Above 1,500 the bitmap of 512 bits is not precise enough.
             paths: section.number("paths", default.paths, 2..=1_500),
             slow_paths: section.number("slow_paths", default.slow_paths, 2..=1_500),
             unknown_paths: section.number("unknown_paths", default.unknown_paths, 2..=1_500),
@@ -72,7 +73,7 @@ struct WordlistScan(Settings);
 impl WordlistScan {
     fn is_certain(&self, heard: &ContentStats) -> bool {
         let web = &heard.web;
-        // Cheap, and true of most.
+        // This check is cheap, and most sources end here.
         if web.missed < u64::from(self.0.paths) {
             return false;
         }
@@ -126,7 +127,7 @@ impl Rule for WordlistScan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::hearing::{NOBODY, Play, Script, found, from_link, get};
+    use crate::detect::rules::content_script::{NOBODY, Play, Script, found, from_link, get};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(WordlistScan(Settings::default()))

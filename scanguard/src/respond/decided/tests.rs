@@ -26,11 +26,11 @@ fn all_but(nets: &[&str]) -> Lifts {
 impl Bench {
     fn decide(&mut self, bans: Vec<(IpNet, Cause)>, lifts: Lifts, second: u64) {
         let decided = Decided { bans, lifts };
-        take(&mut self.responder, decided, now(second), &mut self.card);
+        take(&mut self.responder, decided, now(second), &mut self.enforcer);
     }
 
     fn origin(&self, text: &str) -> Option<&'static str> {
-        self.responder.book.get(net(text)).map(|ban| ban.origin.label())
+        self.responder.ban_table.get(net(text)).map(|ban| ban.origin.label())
     }
 }
 
@@ -38,12 +38,12 @@ impl Bench {
 fn whom_crowdsec_bans_is_banned_for_as_long_as_it_says_and_the_mode_decides_what_that_does() {
     let mut bench = Bench::new(Mode::DryRun);
     bench.decide(vec![decided("198.51.100.7/32", 1, 60), decided("203.0.113.0/24", 2, 600)], all_but(&[]), 0);
-    assert_eq!(bench.card("198.51.100.7/32"), Some((Some(60), false)));
+    assert_eq!(bench.enforcer("198.51.100.7/32"), Some((Some(60), false)));
     bench.set(Mode::Enforce, None, 10).unwrap();
-    assert_eq!(bench.card("198.51.100.7/32"), Some((Some(50), true)));
-    assert_eq!(bench.card("203.0.113.0/24"), Some((Some(590), true)));
+    assert_eq!(bench.enforcer("198.51.100.7/32"), Some((Some(50), true)));
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((Some(590), true)));
     bench.chores(60);
-    assert_eq!((bench.card("198.51.100.7/32"), bench.origin("203.0.113.0/24")), (None, Some("crowdsec")));
+    assert_eq!((bench.enforcer("198.51.100.7/32"), bench.origin("203.0.113.0/24")), (None, Some("crowdsec")));
 }
 
 #[test]
@@ -60,17 +60,17 @@ fn what_crowdsec_takes_back_ends_only_what_it_made() {
     );
     bench.responder.let_go();
     bench.decide(vec![], lifts(&all), 1);
-    assert_eq!(all.map(|text| bench.card(text).is_some()), [true, true, false]);
+    assert_eq!(all.map(|text| bench.enforcer(text).is_some()), [true, true, false]);
     assert_eq!(
         bench.responder.let_go(),
         Some(LetGo::Networks([net(all[2])].into())),
         "what it did before is no ground for another ban"
     );
-    // The same by an answer that says all that holds.
+    // The same by an answer that lists all decisions in force.
     bench.decide(vec![decided(all[2], 2, 60), decided("198.51.100.4/32", 3, 60)], lifts(&[]), 2);
     bench.decide(vec![], all_but(&["198.51.100.4/32"]), 3);
-    assert_eq!(all.map(|text| bench.card(text).is_some()), [true, true, false]);
-    assert!(bench.card("198.51.100.4/32").is_some());
+    assert_eq!(all.map(|text| bench.enforcer(text).is_some()), [true, true, false]);
+    assert!(bench.enforcer("198.51.100.4/32").is_some());
 }
 
 #[test]
@@ -86,12 +86,12 @@ fn who_is_never_banned_is_not_banned_by_crowdsec_and_no_room_is_made_for_it() {
         decided("198.51.100.4/32", 5, 60),
     ];
     bench.decide(bans, all_but(&[]), 0);
-    assert_eq!(bench.card.bans.len(), 2);
+    assert_eq!(bench.enforcer.bans.len(), 2);
     assert_eq!(
         (bench.origin("198.51.100.2/32"), bench.origin("198.51.100.3/32")),
         (Some("rule"), Some("crowdsec"))
     );
-    // A finding of this host goes before it.
+    // A finding of this host takes precedence.
     bench.find("198.51.100.5/32", 1);
     assert_eq!((bench.origin("198.51.100.5/32"), bench.origin("198.51.100.3/32")), (Some("rule"), None));
 }
@@ -99,9 +99,9 @@ fn who_is_never_banned_is_not_banned_by_crowdsec_and_no_room_is_made_for_it() {
 #[test]
 fn what_the_kernel_does_not_take_is_not_believed_to_be_banned() {
     let mut bench = Bench::new(Mode::Enforce);
-    bench.card.room = Some(1);
+    bench.enforcer.room = Some(1);
     bench.decide(vec![decided("198.51.100.3/32", 1, 60), decided("198.51.100.4/32", 2, 60)], lifts(&[]), 0);
-    assert_eq!((bench.card.bans.len(), bench.responder.book.len(Extent::Full)), (1, 1));
+    assert_eq!((bench.enforcer.bans.len(), bench.responder.ban_table.len(Extent::Full)), (1, 1));
 }
 
 #[test]

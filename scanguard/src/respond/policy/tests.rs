@@ -1,5 +1,5 @@
 use super::{
-    super::{allow::Why, book::Ban, book::Past, cause::Origin, testing::*},
+    super::{allow::Why, ban_table::Ban, ban_table::Past, cause::Origin, testing::*},
     *,
 };
 use crate::detect::findings::Spoofable;
@@ -35,12 +35,12 @@ fn from_crowdsec(lasts: u64) -> Cause {
     Cause::Crowdsec { decision: 7, scenario: "crowdsecurity/ssh-bf".to_owned(), lasts }
 }
 
-/// The world, to be changed by each test.
+/// The input of the policy, which each test changes.
 struct World {
     settings: Settings,
     mode: Mode,
     allowed: AllowList,
-    book: Book,
+    ban_table: BanTable,
     breaker: Breaker,
     salt: RandomState,
 }
@@ -51,24 +51,24 @@ impl World {
             settings: Settings { jitter: 0, ..Settings::default() },
             mode: Mode::Enforce,
             allowed: AllowList::default(),
-            book: Book::default(),
+            ban_table: BanTable::default(),
             breaker: Breaker::default(),
             salt: RandomState::new(),
         }
     }
 
     fn given(&self, second: u64) -> Circumstances<'_> {
-        let Self { settings, mode, allowed, book, breaker, salt } = self;
+        let Self { settings, mode, allowed, ban_table, breaker, salt } = self;
         let now = now(second);
         let mode = ModeState::configured(*mode, now);
-        Circumstances { settings, mode, allowed, book, breaker, now, salt }
+        Circumstances { settings, mode, allowed, ban_table, breaker, now, salt }
     }
 
     fn judge(&self, text: &str, cause: &Cause, second: u64) -> Decision {
         judge(net(text), cause, self.given(second))
     }
 
-    /// What is said: the refusal's label, or "ban", "shield" or "stands".
+    /// The decision in a word: the refusal's label, or "ban", "shield" or "stands".
     fn said(&self, text: &str, cause: &Cause) -> &'static str {
         match self.judge(text, cause, 100) {
             Decision::Ban(sentence) => sentence.extent.label(),
@@ -82,7 +82,7 @@ impl World {
     }
 
     fn put(&mut self, extent: Extent, text: &str, origin: Origin, ends: Option<u64>) {
-        self.book.insert(Ban {
+        self.ban_table.insert(Ban {
             net: net(text),
             extent,
             origin,
@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-/// What is different in a row of a table.
+/// The difference that a row of a table makes.
 type Change<'c> = &'c dyn Fn(&mut World);
 
 fn rule() -> Origin {
@@ -261,11 +261,11 @@ fn each_ban_is_longer_until_good_behaviour_is_forgiven() {
     for (level, after, expected) in
         [(0, 1, (1, 3_600)), (1, 1, (2, day)), (2, 1, (3, day)), (2, day, (2, day)), (2, 3 * day, (0, 600))]
     {
-        world.book.remember(net("192.0.2.7/32"), Past { level, ended: now(0).wall, dry: false }, 9);
+        world.ban_table.remember(net("192.0.2.7/32"), Past { level, ended: now(0).wall, dry: false }, 9);
         let (level, lasts, _) = sentence(&world, after);
         assert_eq!((level, lasts), expected, "after {after} s");
     }
-    world.book.remember(net("192.0.2.7/32"), Past { level: 0, ended: now(0).wall, dry: false }, 9);
+    world.ban_table.remember(net("192.0.2.7/32"), Past { level: 0, ended: now(0).wall, dry: false }, 9);
     let expected = "banned for the 2nd time for 1h: vertical_scan, confidence high: 40 syn probes";
     assert_eq!(sentence(&world, 1).2, expected);
 }
@@ -385,8 +385,8 @@ fn a_shield_lasts_as_long_as_the_first_ban_and_is_renewed_in_the_second_half_of_
         }
         other => panic!("{other:?}"),
     }
-    // However often it was banned before, and however long that was.
-    world.book.remember(net("192.0.2.7/32"), Past { level: 2, ended: now(0).wall, dry: false }, 9);
+    // The number and length of earlier bans do not matter.
+    world.ban_table.remember(net("192.0.2.7/32"), Past { level: 2, ended: now(0).wall, dry: false }, 9);
     assert_eq!(world.said("192.0.2.7/32", &unproven()), "shield");
     for (ends, said) in [(100 + 301, "stands"), (100 + 300, "shield"), (101, "shield")] {
         world.put(Extent::Shield, "192.0.2.7/32", rule(), Some(ends));

@@ -1,4 +1,4 @@
-//! A responder on a card without a kernel.
+//! Tests the responder with an enforcer that needs no kernel.
 
 use super::{
     super::{
@@ -20,28 +20,28 @@ pub(in crate::respond) fn settings(mode: Mode) -> Settings {
     Settings { mode, jitter: 0, ..Settings::default() }
 }
 
-/// An agent without an agent.
+/// A responder with a fake enforcer, in place of a whole agent.
 pub(in crate::respond) struct Bench {
     pub(in crate::respond) responder: Responder,
-    pub(in crate::respond) card: FakeCard,
+    pub(in crate::respond) enforcer: FakeEnforcer,
 }
 
 impl Bench {
     pub(in crate::respond) fn new(mode: Mode) -> Self {
-        Self::restored(settings(mode), None, 0, FakeCard::default())
+        Self::restored(settings(mode), None, 0, FakeEnforcer::default())
     }
 
     pub(in crate::respond) fn restored(
         settings: Settings,
         state: Option<State>,
         second: u64,
-        card: FakeCard,
+        enforcer: FakeEnforcer,
     ) -> Self {
         let responder = Responder::new(settings, 64, state, metrics(), now(second));
-        let mut bench = Self { responder, card };
+        let mut bench = Self { responder, enforcer };
         let found = Found { own: vec![net("192.0.2.1/32")], ..Found::default() };
-        bench.responder.surround(found, now(second), &mut bench.card);
-        bench.responder.enter(now(second), &mut bench.card).unwrap();
+        bench.responder.surround(found, now(second), &mut bench.enforcer);
+        bench.responder.enter(now(second), &mut bench.enforcer).unwrap();
         bench
     }
 
@@ -50,7 +50,7 @@ impl Bench {
         self.find_by(text, Spoofable::No { completed: 1 }, second)
     }
 
-    /// One on evidence into which anybody can have written the address.
+    /// A finding on evidence whose address may be forged.
     pub(in crate::respond) fn find_unproven(&mut self, text: &str, second: u64) -> Decision {
         self.find_by(text, Spoofable::Yes, second)
     }
@@ -65,7 +65,7 @@ impl Bench {
             has_grounds: true,
             reason: "40 syn probes".to_owned(),
         };
-        self.responder.make(net(text), &cause, now(second), &mut self.card)
+        self.responder.make(net(text), &cause, now(second), &mut self.enforcer)
     }
 
     pub(in crate::respond) fn order(
@@ -73,7 +73,7 @@ impl Bench {
         order: Order,
         second: u64,
     ) -> Result<crate::respond::report::Done, OrderError> {
-        orders::carry_out(&mut self.responder, order, 0, now(second), &mut self.card)
+        orders::carry_out(&mut self.responder, order, 0, now(second), &mut self.enforcer)
     }
 
     pub(in crate::respond) fn ban(
@@ -95,18 +95,18 @@ impl Bench {
     }
 
     pub(in crate::respond) fn chores(&mut self, second: u64) {
-        self.responder.chores(now(second), &mut self.card);
+        self.responder.chores(now(second), &mut self.enforcer);
     }
 
-    /// The same of a shield.
+    /// The same for a shield.
     pub(in crate::respond) fn shield(&self, text: &str) -> Option<(Option<u64>, bool)> {
-        let shield = self.card.shields.get(&net(text));
+        let shield = self.enforcer.shields.get(&net(text));
         shield.map(|(lasts, enforced)| (lasts.map(|lasts| lasts.as_secs()), *enforced))
     }
 
-    /// Seconds and whether it drops.
-    pub(in crate::respond) fn card(&self, text: &str) -> Option<(Option<u64>, bool)> {
-        self.card
+    /// The seconds, and whether it drops.
+    pub(in crate::respond) fn enforcer(&self, text: &str) -> Option<(Option<u64>, bool)> {
+        self.enforcer
             .bans
             .get(&net(text))
             .map(|(lasts, enforced)| (lasts.map(|lasts| lasts.as_secs()), *enforced))

@@ -15,23 +15,23 @@ const SCANNER: &str = "198.51.100.7/32";
 #[test]
 fn what_was_banned_in_a_dry_run_never_drops() {
     let mut bench = Bench::new(Mode::DryRun);
-    assert_eq!(bench.card.gate, GateMode::DryRun);
+    assert_eq!(bench.enforcer.gate, GateMode::DryRun);
     assert!(matches!(bench.find(SCANNER, 1), Decision::Ban(_)));
-    assert_eq!(bench.card(SCANNER), Some((Some(600), false)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(600), false)));
     bench.ban("203.0.113.0/24", None).unwrap();
-    assert_eq!(bench.card("203.0.113.0/24"), Some((None, false)));
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((None, false)));
 
     bench.set(Mode::Enforce, None, 2).unwrap();
-    assert_eq!(bench.card.gate, GateMode::Enforce);
-    assert_eq!(bench.card(SCANNER), None, "what the policy did in dry run is gone");
-    assert_eq!(bench.card("203.0.113.0/24"), Some((None, true)), "what was ordered holds");
+    assert_eq!(bench.enforcer.gate, GateMode::Enforce);
+    assert_eq!(bench.enforcer(SCANNER), None, "what the policy did in dry run is gone");
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((None, true)), "what was ordered holds");
     assert!(matches!(bench.find(SCANNER, 3), Decision::Ban(Sentence { level: 0, .. })));
-    assert_eq!(bench.card(SCANNER), Some((Some(600), true)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(600), true)));
 
     bench.set(Mode::DryRun, None, 4).unwrap();
-    assert_eq!(bench.card(SCANNER), Some((Some(599), false)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(599), false)));
     bench.set(Mode::Observe, None, 5).unwrap();
-    assert_eq!(bench.card.gate, GateMode::Off);
+    assert_eq!(bench.enforcer.gate, GateMode::Off);
     assert!(matches!(bench.find("198.51.100.8/32", 6), Decision::Refused(Refusal::Observing)));
 }
 
@@ -40,11 +40,11 @@ fn bans_end_and_the_next_one_is_longer() {
     let mut bench = Bench::new(Mode::Enforce);
     bench.find(SCANNER, 0);
     bench.chores(599);
-    assert!(bench.card(SCANNER).is_some());
+    assert!(bench.enforcer(SCANNER).is_some());
     bench.chores(600);
-    assert_eq!((bench.card(SCANNER), bench.responder.book.len(Extent::Full)), (None, 0));
+    assert_eq!((bench.enforcer(SCANNER), bench.responder.ban_table.len(Extent::Full)), (None, 0));
     bench.find(SCANNER, 601);
-    assert_eq!(bench.card(SCANNER), Some((Some(3_600), true)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(3_600), true)));
 }
 
 #[test]
@@ -52,23 +52,23 @@ fn unconfirmed_enforcing_falls_back_and_its_bans_end_even_without_the_agent() {
     let mut bench = Bench::new(Mode::DryRun);
     bench.ban("203.0.113.0/24", None).unwrap();
     bench.set(Mode::Enforce, Some(30), 0).unwrap();
-    assert_eq!(bench.card("203.0.113.0/24"), Some((Some(30), true)));
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((Some(30), true)));
     bench.find(SCANNER, 10);
-    assert_eq!(bench.card(SCANNER), Some((Some(20), true)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(20), true)));
     let saved = bench.responder.state(now(10)).mode;
     assert_eq!((saved.mode, saved.cause), (Mode::DryRun, ModeCause::Unconfirmed));
     bench.chores(29);
     assert_eq!(bench.responder.mode(), Mode::Enforce);
     bench.chores(30);
-    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
+    assert_eq!((bench.responder.mode(), bench.enforcer.gate), (Mode::DryRun, GateMode::DryRun));
     assert_eq!(bench.responder.mode.cause, ModeCause::Unconfirmed);
-    assert_eq!(bench.card("203.0.113.0/24"), Some((None, false)));
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((None, false)));
 
     bench.set(Mode::Enforce, Some(30), 40).unwrap();
     bench.order(Order::Confirm, 50).unwrap();
     bench.chores(80);
-    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::Enforce, GateMode::Enforce));
-    assert_eq!(bench.card("203.0.113.0/24"), Some((None, true)));
+    assert_eq!((bench.responder.mode(), bench.enforcer.gate), (Mode::Enforce, GateMode::Enforce));
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((None, true)));
     assert!(matches!(bench.order(Order::Confirm, 81), Err(OrderError::NothingToConfirm(Mode::Enforce))));
     for (mode, confirm) in [(Mode::DryRun, 30), (Mode::Enforce, 0), (Mode::Enforce, u64::MAX)] {
         assert_eq!(bench.set(mode, Some(confirm), 82), Err(OrderError::Confirm), "{mode} {confirm}");
@@ -78,19 +78,19 @@ fn unconfirmed_enforcing_falls_back_and_its_bans_end_even_without_the_agent() {
 #[test]
 fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
     let settings = Settings { max_per_minute: 3, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
     bench.ban("203.0.113.0/24", None).unwrap();
     for host in 1..=3 {
         assert!(matches!(bench.find(&format!("198.51.100.{host}/32"), 1), Decision::Ban(_)));
     }
     assert!(matches!(bench.find("198.51.100.4/32", 2), Decision::Refused(Refusal::Breaker { max: 3 })));
-    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
+    assert_eq!((bench.responder.mode(), bench.enforcer.gate), (Mode::DryRun, GateMode::DryRun));
     let status = questions::status(&bench.responder, now(2), None);
     assert!(status.circuit_breaker_open && status.mode_cause == ModeCause::CircuitBreaker);
-    assert!(bench.card.bans.values().all(|(_, enforced)| !enforced));
+    assert!(bench.enforcer.bans.values().all(|(_, enforced)| !enforced));
 
     let settings = Settings { max_per_minute: 3, ..self::settings(Mode::Enforce) };
-    let again = Bench::restored(settings, Some(bench.responder.state(now(2))), 3, FakeCard::default());
+    let again = Bench::restored(settings, Some(bench.responder.state(now(2))), 3, FakeEnforcer::default());
     assert!(
         questions::status(&again.responder, now(3), None).circuit_breaker_open,
         "nobody has set the mode since"
@@ -104,14 +104,14 @@ fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
 #[test]
 fn falling_back_is_tried_again_with_the_next_ban_that_is_one_too_many() {
     let settings = Settings { max_per_minute: 1, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
     bench.find("198.51.100.1/32", 1);
-    bench.card.refuses_gate = true;
+    bench.enforcer.refuses_gate = true;
     bench.find("198.51.100.2/32", 2);
     assert_eq!(bench.responder.mode(), Mode::Enforce, "the kernel goes on dropping");
-    bench.card.refuses_gate = false;
+    bench.enforcer.refuses_gate = false;
     bench.find("198.51.100.3/32", 3);
-    assert_eq!((bench.responder.mode(), bench.card.gate), (Mode::DryRun, GateMode::DryRun));
+    assert_eq!((bench.responder.mode(), bench.enforcer.gate), (Mode::DryRun, GateMode::DryRun));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
         Err(error) => format!("no: {error}"),
     };
     assert_eq!(said(bench.ban(SCANNER, Some(60))), "198.51.100.7 is banned for 1m");
-    assert_eq!(bench.card(SCANNER), Some((Some(60), true)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(60), true)));
     let own = said(bench.ban("192.0.2.1/32", None));
     assert_eq!(own, "no: 192.0.2.1 is not banned: 192.0.2.1 is never banned: it is this host's own address");
     assert!(said(bench.ban("198.51.100.9/24", None)).contains("is 198.51.100.0/24 meant"));
@@ -137,8 +137,8 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
         lifted,
         "198.51.100.0/24 is never banned; bans and shields that were ended: 1, of 198.51.100.7"
     );
-    assert_eq!(bench.card(SCANNER), None);
-    assert!(bench.card.allowed.contains(&net("198.51.100.0/24")));
+    assert_eq!(bench.enforcer(SCANNER), None);
+    assert!(bench.enforcer.allowed.contains(&net("198.51.100.0/24")));
     assert!(said(bench.ban(SCANNER, None)).contains("allowed by hand"));
     assert!(matches!(bench.find(SCANNER, 2), Decision::Refused(Refusal::Allowed { .. })));
     let own = said(bench.order(Order::Disallow { net: net("192.0.2.1/32") }, 1));
@@ -167,7 +167,7 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
         assert_eq!(said(bench.order(Order::Disallow { net: net(asked) }, 1)), answer);
     }
     bench.order(Order::Disallow { net: net("198.51.100.0/24") }, 1).unwrap();
-    assert!(!bench.card.allowed.contains(&net("198.51.100.0/24")));
+    assert!(!bench.enforcer.allowed.contains(&net("198.51.100.0/24")));
     assert!(said(bench.order(Order::Allow { net: net("0.0.0.0/0") }, 1)).contains("every address"));
     assert_eq!(
         said(bench.order(Order::Unban { net: net("203.0.113.0/24") }, 2)),
@@ -178,16 +178,16 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
 #[test]
 fn who_is_allowed_is_told_to_the_kernel_until_it_takes_it() {
     let mut bench = Bench::new(Mode::Enforce);
-    bench.card.refuses_allowed = true;
+    bench.enforcer.refuses_allowed = true;
     let allow = Order::Allow { net: net(SCANNER) };
     assert!(matches!(bench.order(allow.clone(), 1), Err(OrderError::Untold(why)) if why.contains("ALLOWED")));
     assert!(matches!(bench.find(SCANNER, 2), Decision::Refused(Refusal::Allowed { .. })));
     assert!(matches!(bench.order(allow, 3), Err(OrderError::Untold(_))), "asked for again");
     bench.chores(4);
-    assert!(!bench.card.allowed.contains(&net(SCANNER)));
-    bench.card.refuses_allowed = false;
+    assert!(!bench.enforcer.allowed.contains(&net(SCANNER)));
+    bench.enforcer.refuses_allowed = false;
     bench.chores(5);
-    assert!(bench.card.allowed.contains(&net(SCANNER)));
+    assert!(bench.enforcer.allowed.contains(&net(SCANNER)));
 }
 
 #[test]
@@ -196,34 +196,34 @@ fn one_address_of_a_banned_ipv6_prefix_names_it() {
     bench.find("2001:db8::/64", 0);
     let done = bench.order(Order::Unban { net: net("2001:db8::7/128") }, 1).unwrap();
     assert_eq!(done.said, "2001:db8::/64 is no longer banned");
-    assert!(bench.card.bans.is_empty());
+    assert!(bench.enforcer.bans.is_empty());
 }
 
 #[test]
 fn a_full_kernel_map_is_said_and_the_book_does_not_lie() {
-    let card = FakeCard { room: Some(0), ..FakeCard::default() };
-    let mut bench = Bench::restored(settings(Mode::Enforce), None, 0, card);
+    let enforcer = FakeEnforcer { room: Some(0), ..FakeEnforcer::default() };
+    let mut bench = Bench::restored(settings(Mode::Enforce), None, 0, enforcer);
     match bench.ban(SCANNER, None) {
         Err(OrderError::Refused { refusal: Refusal::Kernel(why), .. }) => {
             assert!(why.contains("BANS"), "{why}");
         }
         other => panic!("{other:?}"),
     }
-    assert!(bench.responder.book.is_empty());
+    assert!(bench.responder.ban_table.is_empty());
 }
 
 #[test]
 fn the_ban_that_ends_soonest_makes_room() {
     let settings = Settings { max_bans: 2, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
     bench.ban("203.0.113.1/32", Some(5)).unwrap();
     bench.find("198.51.100.1/32", 0);
     bench.find("198.51.100.2/32", 1);
-    assert_eq!((bench.card("198.51.100.1/32"), bench.responder.book.len(Extent::Full)), (None, 2));
-    bench.card.room = Some(2);
+    assert_eq!((bench.enforcer("198.51.100.1/32"), bench.responder.ban_table.len(Extent::Full)), (None, 2));
+    bench.enforcer.room = Some(2);
     assert!(matches!(bench.find("198.51.100.3/32", 2), Decision::Refused(Refusal::Kernel(_))));
-    assert!(bench.card("198.51.100.2/32").is_some(), "it went for one that was not made");
-    assert_eq!(bench.responder.book.len(Extent::Full), 2);
+    assert!(bench.enforcer("198.51.100.2/32").is_some(), "it went for one that was not made");
+    assert_eq!(bench.responder.ban_table.len(Extent::Full), 2);
 }
 
 #[test]
@@ -238,19 +238,20 @@ fn everything_that_is_to_last_outlives_a_restart() {
     assert!(bench.responder.take_dirty() && !bench.responder.take_dirty());
     let state = bench.responder.state(now(100));
 
-    // What the kernel had before it is another's or out of date.
-    let card = FakeCard { bans: [(net("10.9.9.9/32"), (None, true))].into(), ..FakeCard::default() };
-    let mut again = Bench::restored(settings(Mode::DryRun), Some(state.clone()), 650, card);
+    // The earlier content of the kernel belongs to another agent or is out of date.
+    let enforcer =
+        FakeEnforcer { bans: [(net("10.9.9.9/32"), (None, true))].into(), ..FakeEnforcer::default() };
+    let mut again = Bench::restored(settings(Mode::DryRun), Some(state.clone()), 650, enforcer);
     assert_eq!(again.responder.mode(), Mode::Enforce);
     again.chores(650);
     let expected: Vec<_> = ["192.0.2.200/32", "198.51.100.9/32", "203.0.113.0/24"].map(net).to_vec();
-    assert_eq!(again.card.banned(Extent::Full), expected);
-    assert_eq!(again.card("198.51.100.9/32"), Some((Some(40), true)));
+    assert_eq!(again.enforcer.banned(Extent::Full), expected);
+    assert_eq!(again.enforcer("198.51.100.9/32"), Some((Some(40), true)));
     again.find(SCANNER, 651);
-    assert_eq!(again.card(SCANNER), Some((Some(3_600), true)), "it is remembered");
-    assert!(again.card.allowed.contains(&net("198.51.100.128/25")));
+    assert_eq!(again.enforcer(SCANNER), Some((Some(3_600), true)), "it is remembered");
+    assert!(again.enforcer.allowed.contains(&net("198.51.100.128/25")));
 
-    let changed = Bench::restored(settings(Mode::Observe), Some(state), 650, FakeCard::default());
+    let changed = Bench::restored(settings(Mode::Observe), Some(state), 650, FakeEnforcer::default());
     assert_eq!(changed.responder.mode(), Mode::Observe, "the file was changed: that holds");
 }
 
@@ -259,10 +260,10 @@ fn a_ban_that_a_clock_wrote_which_ran_ahead_lasts_as_long_as_was_left() {
     let mut bench = Bench::new(Mode::Enforce);
     bench.find(SCANNER, 1_000_000);
     let state = bench.responder.state(now(1_000_100));
-    let mut again = Bench::restored(settings(Mode::Enforce), Some(state), 50, FakeCard::default());
-    assert_eq!(again.card(SCANNER), Some((Some(500), true)));
+    let mut again = Bench::restored(settings(Mode::Enforce), Some(state), 50, FakeEnforcer::default());
+    assert_eq!(again.enforcer(SCANNER), Some((Some(500), true)));
     again.chores(550);
-    assert_eq!(again.card(SCANNER), None);
+    assert_eq!(again.enforcer(SCANNER), None);
 }
 
 #[test]
@@ -271,13 +272,13 @@ fn other_settings_change_no_bans_and_the_mode_only_if_theirs_does() {
     bench.set(Mode::Enforce, None, 0).unwrap();
     bench.find(SCANNER, 1);
     let drop_all = Settings { drop: Drop::All, max_bans: 1, ..settings(Mode::DryRun) };
-    bench.responder.reconfigure(drop_all.clone(), now(2), &mut bench.card);
-    assert_eq!((bench.card.gate, bench.card.drop_all), (GateMode::Enforce, true));
-    assert_eq!(bench.card(SCANNER), Some((Some(600), true)));
+    bench.responder.reconfigure(drop_all.clone(), now(2), &mut bench.enforcer);
+    assert_eq!((bench.enforcer.gate, bench.enforcer.drop_all), (GateMode::Enforce, true));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(600), true)));
     let observe = Settings { mode: Mode::Observe, ..drop_all };
-    bench.responder.reconfigure(observe, now(3), &mut bench.card);
-    assert_eq!((bench.card.gate, bench.responder.mode()), (GateMode::Off, Mode::Observe));
-    assert_eq!(bench.responder.book.len(Extent::Full), 1);
+    bench.responder.reconfigure(observe, now(3), &mut bench.enforcer);
+    assert_eq!((bench.enforcer.gate, bench.responder.mode()), (GateMode::Off, Mode::Observe));
+    assert_eq!(bench.responder.ban_table.len(Extent::Full), 1);
 }
 
 #[test]
@@ -289,20 +290,20 @@ fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() 
     std::fs::remove_file(&path).unwrap();
     assert!(problems.is_empty());
     let mut bench = Bench::new(Mode::DryRun);
-    bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
-    assert!(bench.card.bans.is_empty(), "they are observed only");
+    bench.responder.set_feeds(&feeds, now(0), &mut bench.enforcer);
+    assert!(bench.enforcer.bans.is_empty(), "they are observed only");
 
     let dropping = Settings { known_bad: KnownBad::Drop, ..settings(Mode::DryRun) };
-    bench.responder.reconfigure(dropping, now(1), &mut bench.card);
-    assert_eq!(bench.card(SCANNER), Some((Some(86_400), false)));
-    assert_eq!(bench.card("192.0.2.0/24"), None, "an own address is in it");
+    bench.responder.reconfigure(dropping, now(1), &mut bench.enforcer);
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(86_400), false)));
+    assert_eq!(bench.enforcer("192.0.2.0/24"), None, "an own address is in it");
     bench.set(Mode::Enforce, None, 2).unwrap();
-    assert_eq!(bench.card("203.0.113.0/24"), Some((Some(86_400), true)));
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((Some(86_400), true)));
 
     bench.ban(SCANNER, Some(60)).unwrap();
-    assert_eq!(bench.card(SCANNER), Some((Some(60), true)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(60), true)));
     bench.chores(60);
-    assert_eq!(bench.card(SCANNER), Some((Some(86_400), true)), "the list goes on");
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(86_400), true)), "the list goes on");
     match bench.order(Order::Unban { net: net("203.0.113.9/32") }, 61) {
         Err(error @ OrderError::Listed { .. }) => {
             assert!(error.to_string().contains("scanguard allow 203.0.113.9"));
@@ -314,15 +315,15 @@ fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() 
         "203.0.113.9".parse().unwrap(),
         &mut std::iter::empty(),
         now(61),
-        &bench.card,
+        &bench.enforcer,
     );
     assert!(
         explanation.banned && explanation.dropped && explanation.verdict.contains("lists 203.0.113.0/24")
     );
     bench.order(Order::Allow { net: net("203.0.113.9/32") }, 62).unwrap();
-    assert_eq!(bench.card("203.0.113.0/24"), None, "somebody in it is allowed");
+    assert_eq!(bench.enforcer("203.0.113.0/24"), None, "somebody in it is allowed");
     bench.set(Mode::Observe, None, 63).unwrap();
-    assert!(bench.card.bans.is_empty());
+    assert!(bench.enforcer.bans.is_empty());
 }
 
 #[test]
@@ -330,20 +331,20 @@ fn until_enforcing_is_confirmed_networks_on_feeds_are_banned_no_longer_than_ther
     use crate::{detect::feeds::Feeds, respond::settings::KnownBad};
     let [other, later] = ["203.0.113.0/24", "203.0.114.0/24"];
     let dropping = Settings { known_bad: KnownBad::Drop, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(dropping, None, 0, FakeCard::default());
+    let mut bench = Bench::restored(dropping, None, 0, FakeEnforcer::default());
     let list = |text: &str| Feeds::parse("list", text).0;
-    bench.responder.set_feeds(&list("198.51.100.7\n203.0.113.0/24\n"), now(0), &mut bench.card);
-    assert_eq!(bench.card(other), Some((Some(86_400), true)));
+    bench.responder.set_feeds(&list("198.51.100.7\n203.0.113.0/24\n"), now(0), &mut bench.enforcer);
+    assert_eq!(bench.enforcer(other), Some((Some(86_400), true)));
     bench.set(Mode::Enforce, Some(30), 10).unwrap();
-    assert_eq!(bench.card(other), Some((Some(30), true)), "what was banned before");
+    assert_eq!(bench.enforcer(other), Some((Some(30), true)), "what was banned before");
     let longer = list("198.51.100.7\n203.0.113.0/24\n203.0.114.0/24\n");
-    bench.responder.set_feeds(&longer, now(15), &mut bench.card);
-    assert_eq!(bench.card(later), Some((Some(25), true)), "what is listed since");
+    bench.responder.set_feeds(&longer, now(15), &mut bench.enforcer);
+    assert_eq!(bench.enforcer(later), Some((Some(25), true)), "what is listed since");
     bench.ban(SCANNER, Some(60)).unwrap();
     bench.order(Order::Unban { net: net(SCANNER) }, 20).unwrap();
-    assert_eq!(bench.card(SCANNER), Some((Some(20), true)), "what is handed back to the list");
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(20), true)), "what is handed back to the list");
     bench.order(Order::Confirm, 30).unwrap();
-    assert_eq!([other, later, SCANNER].map(|text| bench.card(text)), [Some((Some(86_400), true)); 3]);
+    assert_eq!([other, later, SCANNER].map(|text| bench.enforcer(text)), [Some((Some(86_400), true)); 3]);
 }
 
 #[test]
@@ -351,7 +352,8 @@ fn it_is_explained_why_somebody_is_banned_or_not() {
     let mut bench = Bench::new(Mode::Enforce);
     let verdict = |bench: &Bench, text: &str, second| {
         let ip = text.parse().unwrap();
-        questions::explain(&bench.responder, ip, &mut std::iter::empty(), now(second), &bench.card).verdict
+        questions::explain(&bench.responder, ip, &mut std::iter::empty(), now(second), &bench.enforcer)
+            .verdict
     };
     assert_eq!(verdict(&bench, "198.51.100.7", 0), "not banned: there is no open finding of it");
     let own = verdict(&bench, "192.0.2.1", 0);
@@ -362,14 +364,17 @@ fn it_is_explained_why_somebody_is_banned_or_not() {
         "banned by rule vertical_scan (finding 1-0) for 9m more, as 198.51.100.7: banned for 10m: vertical_scan, \
          confidence high: 40 syn probes; its packets are dropped"
     );
-    assert_eq!(questions::bans(&bench.responder, None, now(60), &bench.card).bans[0].origin.label(), "rule");
-    assert_eq!(bench.responder.book.bans().next().unwrap().origin.label(), Origin::LABELS[0]);
+    assert_eq!(
+        questions::bans(&bench.responder, None, now(60), &bench.enforcer).bans[0].origin.label(),
+        "rule"
+    );
+    assert_eq!(bench.responder.ban_table.bans().next().unwrap().origin.label(), Origin::LABELS[0]);
 }
 
 #[test]
 fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_where_it_is_not() {
     let found = || {
-        let mut card = FakeCard::default();
+        let mut enforcer = FakeEnforcer::default();
         for (text, left, enforced) in [
             (SCANNER, Some(300), true),
             ("203.0.113.0/24", None, true),
@@ -377,66 +382,67 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
             ("198.51.100.9/32", Some(60), false),
             ("192.0.2.0/24", None, true),
         ] {
-            card.bans.insert(net(text), (left.map(Duration::from_secs), enforced));
+            enforcer.bans.insert(net(text), (left.map(Duration::from_secs), enforced));
         }
-        card
+        enforcer
     };
     let bench = Bench::restored(settings(Mode::Enforce), None, 7, found());
-    assert_eq!(bench.card(SCANNER), Some((Some(300), true)));
-    assert_eq!(bench.card("203.0.113.0/24"), Some((None, true)));
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(300), true)));
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((None, true)));
     assert_eq!(
-        bench.card.bans.len(),
+        bench.enforcer.bans.len(),
         2,
         "one was over, one only counted, one is never banned: {:?}",
-        bench.card.bans
+        bench.enforcer.bans
     );
-    let ban = bench.responder.book.get(net(SCANNER)).unwrap();
+    let ban = bench.responder.ban_table.get(net(SCANNER)).unwrap();
     assert_eq!((ban.origin.clone(), ban.ends), (Origin::Adopted, Some(Duration::from_secs(307))));
 
     let known = Bench::new(Mode::Enforce).responder.state(now(0));
     let bench = Bench::restored(settings(Mode::Enforce), Some(known.clone()), 7, found());
-    assert_eq!((bench.card.bans.len(), bench.responder.book.len(Extent::Full)), (0, 0));
+    assert_eq!((bench.enforcer.bans.len(), bench.responder.ban_table.len(Extent::Full)), (0, 0));
 
-    // Whom that agent spared is as important as whom it banned.
+    // The networks that the earlier agent spared are as important as those that it banned.
     let sparing = || {
         let allowed = ["192.0.2.1/32", "203.0.113.9/32", "198.51.100.128/25"].map(net).into();
-        FakeCard { allowed, ..found() }
+        FakeEnforcer { allowed, ..found() }
     };
     let mut bench = Bench::restored(settings(Mode::Enforce), None, 7, sparing());
-    assert_eq!(bench.card.allowed, sparing().allowed);
+    assert_eq!(bench.enforcer.allowed, sparing().allowed);
     assert_eq!(bench.responder.by_hand.len(), 2, "this host's own address is on the list anyway");
-    assert_eq!(bench.card("203.0.113.0/24"), None, "it overlaps with one of them");
+    assert_eq!(bench.enforcer("203.0.113.0/24"), None, "it overlaps with one of them");
     bench.order(Order::Disallow { net: net("203.0.113.9/32") }, 8).unwrap();
     let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, sparing());
-    assert_eq!(bench.card.allowed, [net("192.0.2.1/32")].into());
+    assert_eq!(bench.enforcer.allowed, [net("192.0.2.1/32")].into());
 
     let small = Settings { max_bans: 1, ..settings(Mode::Enforce) };
     let bench = Bench::restored(small, None, 7, found());
-    assert_eq!((bench.card.bans.len(), bench.responder.book.len(Extent::Full)), (1, 1));
+    assert_eq!((bench.enforcer.bans.len(), bench.responder.ban_table.len(Extent::Full)), (1, 1));
 }
 
 #[test]
 fn networks_on_feeds_that_the_kernel_did_not_take_are_tried_again_ever_more_seldom() {
     let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(settings, None, 0, FakeCard { room: Some(0), ..FakeCard::default() });
+    let mut bench =
+        Bench::restored(settings, None, 0, FakeEnforcer { room: Some(0), ..FakeEnforcer::default() });
     let (feeds, _) = Feeds::parse("list", SCANNER);
-    bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
+    bench.responder.set_feeds(&feeds, now(0), &mut bench.enforcer);
     bench.chores(1);
-    bench.card.room = None;
+    bench.enforcer.room = None;
     bench.chores(2);
-    assert_eq!(bench.card(SCANNER), None, "two seconds after the second time");
+    assert_eq!(bench.enforcer(SCANNER), None, "two seconds after the second time");
     bench.chores(3);
-    assert_eq!(bench.card(SCANNER), Some((Some(86_400), true)));
-    bench.card.bans.clear();
+    assert_eq!(bench.enforcer(SCANNER), Some((Some(86_400), true)));
+    bench.enforcer.bans.clear();
     bench.chores(3 + 6 * 3_600 - 1);
-    assert_eq!(bench.card(SCANNER), None, "what was taken is handed on anew only now and then");
+    assert_eq!(bench.enforcer(SCANNER), None, "what was taken is handed on anew only now and then");
     bench.chores(3 + 6 * 3_600);
-    assert!(bench.card(SCANNER).is_some());
+    assert!(bench.enforcer(SCANNER).is_some());
 }
 
 #[test]
 fn feeds_have_the_places_that_bans_do_not_need_and_what_two_of_them_list_takes_one() {
-    // Every other address, so that none are joined.
+    // Every other address, so that no networks are joined.
     let first = u32::from(std::net::Ipv4Addr::new(11, 0, 0, 0));
     let lines: Vec<_> =
         (0..60_000).map(|place| std::net::Ipv4Addr::from(first + 2 * place).to_string()).collect();
@@ -450,9 +456,9 @@ fn feeds_have_the_places_that_bans_do_not_need_and_what_two_of_them_list_takes_o
     let taken = |max_bans| {
         let known_bad = super::super::settings::KnownBad::Drop;
         let settings = Settings { known_bad, max_bans, ..settings(Mode::Enforce) };
-        let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
-        bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
-        (bench.card.bans.len(), bench.responder.feeds_taken.left_out)
+        let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
+        bench.responder.set_feeds(&feeds, now(0), &mut bench.enforcer);
+        (bench.enforcer.bans.len(), bench.responder.feeds_taken.left_out)
     };
     assert_eq!(taken(5_000), (60_000, 0));
     assert_eq!(taken(60_000), (5_535, 2 * (60_000 - 5_535)));
@@ -466,32 +472,38 @@ fn networks_of_feeds_stay_banned_when_the_kernel_is_brought_to_what_the_book_say
     std::fs::remove_file(&path).unwrap();
     assert!(problems.is_empty());
     let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
-    let mut bench =
-        Bench { responder: Responder::new(settings, 64, None, metrics(), now(0)), card: FakeCard::default() };
-    bench.responder.set_feeds(&feeds, now(0), &mut bench.card);
-    bench.responder.enter(now(0), &mut bench.card).unwrap();
-    assert!(bench.card("198.51.100.0/24").is_some_and(|(_, enforced)| enforced), "{:?}", bench.card.bans);
+    let mut bench = Bench {
+        responder: Responder::new(settings, 64, None, metrics(), now(0)),
+        enforcer: FakeEnforcer::default(),
+    };
+    bench.responder.set_feeds(&feeds, now(0), &mut bench.enforcer);
+    bench.responder.enter(now(0), &mut bench.enforcer).unwrap();
+    assert!(
+        bench.enforcer("198.51.100.0/24").is_some_and(|(_, enforced)| enforced),
+        "{:?}",
+        bench.enforcer.bans
+    );
 }
 
 #[test]
 fn the_kernel_is_told_whom_to_hold_as_mode_settings_and_the_breaker_change() {
     let mut bench = Bench::new(Mode::Observe);
     let plain = Plain { rule: "sequential_test", services: 9, window: Duration::from_secs(600) };
-    bench.responder.set_plain(vec![plain], now(0), &mut bench.card);
-    assert_eq!(bench.card.reflex, None);
+    bench.responder.set_plain(vec![plain], now(0), &mut bench.enforcer);
+    assert_eq!(bench.enforcer.reflex, None);
     bench.set(Mode::Enforce, None, 1).unwrap();
-    assert_eq!(bench.card.reflex.map(|reflex| reflex.most), Some(100));
+    assert_eq!(bench.enforcer.reflex.map(|reflex| reflex.most), Some(100));
     bench.find("198.51.100.1/32", 2);
-    assert_eq!(bench.card.reflex.map(|reflex| reflex.most), Some(99), "one of them is banned");
+    assert_eq!(bench.enforcer.reflex.map(|reflex| reflex.most), Some(99), "one of them is banned");
     bench.chores(63);
-    assert_eq!(bench.card.reflex.map(|reflex| reflex.most), Some(100), "a minute later");
+    assert_eq!(bench.enforcer.reflex.map(|reflex| reflex.most), Some(100), "a minute later");
     let off = Settings { reflex: Duration::ZERO, ..settings(Mode::Enforce) };
-    bench.responder.reconfigure(off, now(64), &mut bench.card);
-    assert_eq!(bench.card.reflex, None);
-    bench.responder.reconfigure(settings(Mode::Enforce), now(65), &mut bench.card);
-    assert!(bench.card.reflex.is_some());
+    bench.responder.reconfigure(off, now(64), &mut bench.enforcer);
+    assert_eq!(bench.enforcer.reflex, None);
+    bench.responder.reconfigure(settings(Mode::Enforce), now(65), &mut bench.enforcer);
+    assert!(bench.enforcer.reflex.is_some());
     bench.set(Mode::Observe, None, 66).unwrap();
-    assert_eq!(bench.card.reflex, None);
+    assert_eq!(bench.enforcer.reflex, None);
 }
 
 #[test]
@@ -513,7 +525,7 @@ fn who_begins_anew_is_handed_on_once() {
     assert_eq!(bench.responder.let_go(), Some(LetGo::Everybody));
 }
 
-/// A source that is shielded from on evidence that may be forged.
+/// A source with a shield, on evidence that may be forged.
 const SHIELDED: &str = "198.51.100.66/32";
 
 #[test]
@@ -521,8 +533,8 @@ fn a_shield_is_made_renewed_while_its_source_goes_on_and_leaves_nothing_behind()
     let mut bench = Bench::new(Mode::Enforce);
     bench.responder.let_go();
     bench.find_unproven(SHIELDED, 0);
-    assert_eq!((bench.card(SHIELDED), bench.shield(SHIELDED)), (None, Some((Some(600), true))));
-    let ends = |bench: &Bench| bench.responder.book.get(net(SHIELDED)).and_then(|ban| ban.ends);
+    assert_eq!((bench.enforcer(SHIELDED), bench.shield(SHIELDED)), (None, Some((Some(600), true))));
+    let ends = |bench: &Bench| bench.responder.ban_table.get(net(SHIELDED)).and_then(|ban| ban.ends);
     bench.find_unproven(SHIELDED, 200);
     assert_eq!(ends(&bench), Some(Duration::from_secs(600)), "it stands");
     bench.find_unproven(SHIELDED, 400);
@@ -530,10 +542,10 @@ fn a_shield_is_made_renewed_while_its_source_goes_on_and_leaves_nothing_behind()
     bench.chores(999);
     assert!(bench.shield(SHIELDED).is_some());
     bench.chores(1_000);
-    assert_eq!((bench.shield(SHIELDED), bench.responder.book.is_empty()), (None, true));
+    assert_eq!((bench.shield(SHIELDED), bench.responder.ban_table.is_empty()), (None, true));
     assert_eq!(bench.responder.let_go(), None, "its source does not begin anew");
     bench.find(SHIELDED, 1_001);
-    assert_eq!(bench.card(SHIELDED), Some((Some(600), true)), "the first ban, not the second");
+    assert_eq!(bench.enforcer(SHIELDED), Some((Some(600), true)), "the first ban, not the second");
 }
 
 #[test]
@@ -541,29 +553,29 @@ fn a_ban_takes_the_place_of_a_shield_and_a_shield_of_none() {
     let mut bench = Bench::new(Mode::Enforce);
     bench.find_unproven(SHIELDED, 0);
     bench.find(SHIELDED, 1);
-    assert_eq!((bench.card(SHIELDED), bench.shield(SHIELDED)), (Some((Some(600), true)), None));
+    assert_eq!((bench.enforcer(SHIELDED), bench.shield(SHIELDED)), (Some((Some(600), true)), None));
     assert!(matches!(bench.find_unproven(SHIELDED, 2), Decision::Stands { extent: Extent::Full, .. }));
     bench.find_unproven("198.51.100.67/32", 2);
     bench.ban("198.51.100.67/32", None).unwrap();
     assert_eq!(bench.shield("198.51.100.67/32"), None);
-    assert_eq!(bench.card("198.51.100.67/32"), Some((None, true)), "by hand it is a ban");
+    assert_eq!(bench.enforcer("198.51.100.67/32"), Some((None, true)), "by hand it is a ban");
 }
 
 #[test]
 fn forged_scans_without_number_ban_nobody_open_no_breaker_and_take_no_bans_place() {
     let settings = Settings { max_bans: 1, max_shields: 3, max_per_minute: 2, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
     bench.find(SCANNER, 0);
     for host in 1..=200 {
         bench.find_unproven(&format!("203.0.113.{host}/32"), host);
     }
-    assert_eq!((bench.card.bans.len(), bench.card.shields.len()), (1, 3));
-    assert!(bench.card(SCANNER).is_some() && bench.shield("203.0.113.200/32").is_some());
+    assert_eq!((bench.enforcer.bans.len(), bench.enforcer.shields.len()), (1, 3));
+    assert!(bench.enforcer(SCANNER).is_some() && bench.shield("203.0.113.200/32").is_some());
     let status = questions::status(&bench.responder, now(200), None);
     assert!(!status.circuit_breaker_open && status.mode == Mode::Enforce, "{status:?}");
     assert_eq!((status.bans.rule, status.shields.held, status.shields.most), (1, 3, 3));
     assert!(matches!(bench.find("198.51.100.8/32", 201), Decision::Ban(_)));
-    assert_eq!(bench.responder.book.len(Extent::Shield), 3);
+    assert_eq!(bench.responder.ban_table.len(Extent::Shield), 3);
 }
 
 #[test]
@@ -572,18 +584,18 @@ fn shields_outlive_a_restart_and_what_the_kernel_has_of_them_a_lost_state_file()
     bench.find_unproven(SHIELDED, 0);
     bench.find(SCANNER, 0);
     let state = bench.responder.state(now(100));
-    let again = Bench::restored(settings(Mode::Enforce), Some(state), 100, FakeCard::default());
+    let again = Bench::restored(settings(Mode::Enforce), Some(state), 100, FakeEnforcer::default());
     assert_eq!(again.shield(SHIELDED), Some((Some(500), true)));
-    assert_eq!((again.card(SCANNER), again.card(SHIELDED)), (Some((Some(500), true)), None));
+    assert_eq!((again.enforcer(SCANNER), again.enforcer(SHIELDED)), (Some((Some(500), true)), None));
 
     let shields = || [(net(SHIELDED), (Some(Duration::from_secs(300)), true))].into();
-    let card = || FakeCard { shields: shields(), ..FakeCard::default() };
-    let adopted = Bench::restored(settings(Mode::Enforce), None, 7, card());
+    let enforcer = || FakeEnforcer { shields: shields(), ..FakeEnforcer::default() };
+    let adopted = Bench::restored(settings(Mode::Enforce), None, 7, enforcer());
     assert_eq!(adopted.shield(SHIELDED), Some((Some(300), true)));
-    assert_eq!(adopted.responder.book.get(net(SHIELDED)).unwrap().origin, Origin::Adopted);
+    assert_eq!(adopted.responder.ban_table.get(net(SHIELDED)).unwrap().origin, Origin::Adopted);
     let known = Bench::new(Mode::Enforce).responder.state(now(0));
-    let lifted = Bench::restored(settings(Mode::Enforce), Some(known), 7, card());
-    assert_eq!((lifted.shield(SHIELDED), lifted.responder.book.is_empty()), (None, true));
+    let lifted = Bench::restored(settings(Mode::Enforce), Some(known), 7, enforcer());
+    assert_eq!((lifted.shield(SHIELDED), lifted.responder.ban_table.is_empty()), (None, true));
 }
 
 #[test]
@@ -594,13 +606,13 @@ fn shields_that_do_not_fit_the_settings_any_more_are_not_restored() {
     }
     let state = bench.responder.state(now(1));
     let few = Settings { max_shields: 1, ..settings(Mode::Enforce) };
-    let again = Bench::restored(few, Some(state.clone()), 2, FakeCard::default());
-    assert_eq!(again.card.shields.len(), 1);
-    // Sources of IPv6 are of another length by now.
-    let mut card = FakeCard::default();
+    let again = Bench::restored(few, Some(state.clone()), 2, FakeEnforcer::default());
+    assert_eq!(again.enforcer.shields.len(), 1);
+    // The prefix length of IPv6 sources has changed.
+    let mut enforcer = FakeEnforcer::default();
     let mut responder = Responder::new(settings(Mode::Enforce), 56, Some(state), metrics(), now(2));
-    responder.enter(now(2), &mut card).unwrap();
-    assert_eq!(card.banned(Extent::Shield), ["198.51.100.1/32", "198.51.100.2/32"].map(net).to_vec());
+    responder.enter(now(2), &mut enforcer).unwrap();
+    assert_eq!(enforcer.banned(Extent::Shield), ["198.51.100.1/32", "198.51.100.2/32"].map(net).to_vec());
 }
 
 #[test]
@@ -609,7 +621,7 @@ fn a_dry_run_shields_dry_and_nothing_of_it_is_left_when_enforcing_begins() {
     bench.find_unproven(SHIELDED, 0);
     assert_eq!(bench.shield(SHIELDED), Some((Some(600), false)));
     bench.set(Mode::Enforce, None, 1).unwrap();
-    assert_eq!((bench.shield(SHIELDED), bench.responder.book.is_empty()), (None, true));
+    assert_eq!((bench.shield(SHIELDED), bench.responder.ban_table.is_empty()), (None, true));
     bench.find_unproven(SHIELDED, 2);
     assert_eq!(bench.shield(SHIELDED), Some((Some(600), true)));
     bench.set(Mode::DryRun, None, 3).unwrap();
@@ -628,7 +640,7 @@ fn shields_are_lifted_by_hand_and_then_their_source_begins_anew() {
     bench.find_unproven(SHIELDED, 2);
     let done = bench.order(Order::Allow { net: net("198.51.100.0/24") }, 3).unwrap();
     assert_eq!(done.notes, ["bans and shields that were ended: 1, of 198.51.100.66"]);
-    assert!(bench.card.shields.is_empty() && bench.responder.book.is_empty());
+    assert!(bench.enforcer.shields.is_empty() && bench.responder.ban_table.is_empty());
 }
 
 #[test]
@@ -659,7 +671,7 @@ fn it_is_said_which_of_the_two_it_is() {
             text.parse().unwrap(),
             &mut std::iter::empty(),
             now(60),
-            &bench.card,
+            &bench.enforcer,
         )
     };
     let shielded = explain(&bench, "198.51.100.66");
@@ -672,10 +684,10 @@ fn it_is_said_which_of_the_two_it_is() {
     );
     let banned = explain(&bench, "198.51.100.7");
     assert_eq!((banned.response, banned.banned, banned.dropped), (Some(Extent::Full), true, true));
-    let all = questions::bans(&bench.responder, None, now(60), &bench.card).bans;
+    let all = questions::bans(&bench.responder, None, now(60), &bench.enforcer).bans;
     assert_eq!(all.iter().map(|ban| ban.response.label()).collect::<Vec<_>>(), ["ban", "shield", "shield"]);
-    // Shields, of which there may be thousands, do not push bans off a list that has an end.
-    let first = questions::bans(&bench.responder, Some(2), now(60), &bench.card).bans;
+    // There may be thousands of shields, but they do not push bans off a list of limited length.
+    let first = questions::bans(&bench.responder, Some(2), now(60), &bench.enforcer).bans;
     let first: Vec<_> = first.iter().map(|ban| ban.net).collect();
     assert_eq!(first, [net(SCANNER), net("198.51.100.67/32")]);
     use crate::respond::report::BanState;
@@ -691,14 +703,15 @@ fn it_is_said_which_of_the_two_it_is() {
 #[test]
 fn what_a_feed_lists_stays_banned_whatever_shield_there_is() {
     let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(settings, None, 0, FakeCard::default());
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
     bench.find_unproven(SHIELDED, 0);
     let (feeds, _) = Feeds::parse("list", SHIELDED);
-    bench.responder.set_feeds(&feeds, now(1), &mut bench.card);
-    assert_eq!(bench.card(SHIELDED), Some((Some(86_400), true)));
+    bench.responder.set_feeds(&feeds, now(1), &mut bench.enforcer);
+    assert_eq!(bench.enforcer(SHIELDED), Some((Some(86_400), true)));
     let ip = "198.51.100.66".parse().unwrap();
-    let explained = questions::explain(&bench.responder, ip, &mut std::iter::empty(), now(1), &bench.card);
+    let explained =
+        questions::explain(&bench.responder, ip, &mut std::iter::empty(), now(1), &bench.enforcer);
     assert!(explained.response == Some(Extent::Full) && explained.dropped, "{explained:?}");
     bench.chores(600);
-    assert_eq!((bench.shield(SHIELDED), bench.card(SHIELDED).is_some()), (None, true));
+    assert_eq!((bench.shield(SHIELDED), bench.enforcer(SHIELDED).is_some()), (None, true));
 }

@@ -1,4 +1,4 @@
-//! What bans have an effect through: the kernel's maps, or a test's.
+//! The trait that puts bans into force: in the kernel's maps, or in those of a test.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,19 +10,19 @@ use crate::sensor::{
     kernel::KernelSensor,
 };
 
-/// A ban or shield as the kernel is told it.
+/// A ban or shield in the form that the kernel takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KernelBan {
-    /// Who.
+    /// The network.
     pub net: IpNet,
-    /// For how long from now on; none: without an end.
+    /// The duration from now on; none: without an end.
     pub lasts: Option<Duration>,
-    /// To drop, rather than to count.
+    /// Whether it drops packets, or only counts them.
     pub enforced: bool,
 }
 
-/// Where bans take effect.
-pub trait Card {
+/// Puts bans into force.
+pub trait Enforcer {
     /// As [`KernelSensor::set_gate`].
     ///
     /// # Errors
@@ -41,19 +41,19 @@ pub trait Card {
     /// A map is full or could not be changed; some of them may be made.
     fn ban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = KernelBan>) -> Result<(), SensorError>;
 
-    /// Ends bans or shields; those that are not there are none the worse.
+    /// Ends bans or shields. Those that do not exist are ignored.
     ///
     /// # Errors
     /// A map could not be changed.
     fn unban(&mut self, extent: Extent, bans: &mut dyn Iterator<Item = IpNet>) -> Result<(), SensorError>;
 
-    /// Those of just these networks or addresses, at one moment, as far as there are any.
+    /// The standing of exactly these networks or addresses, at one moment. Those without a ban are left out.
     ///
     /// # Errors
     /// A map could not be read.
     fn standings(&self, extent: Extent, nets: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError>;
 
-    /// That of just this network or address.
+    /// The standing of exactly this network or address.
     ///
     /// # Errors
     /// A map could not be read.
@@ -61,7 +61,7 @@ pub trait Card {
         Ok(self.standings(extent, &[net])?.pop().map(|(_, standing)| standing))
     }
 
-    /// All that are in the maps, also those that have ended.
+    /// All networks in the maps, including those whose ban has ended.
     fn banned(&self, extent: Extent) -> Vec<IpNet>;
 
     /// As [`KernelSensor::allowed`].
@@ -74,7 +74,7 @@ pub trait Card {
     fn set_allowed(&mut self, allowed: &BTreeSet<IpNet>) -> Result<(), SensorError>;
 }
 
-impl Card for KernelSensor {
+impl Enforcer for KernelSensor {
     fn set_gate(&mut self, mode: GateMode, drop_all: bool) -> Result<(), SensorError> {
         Self::set_gate(self, mode, drop_all)
     }

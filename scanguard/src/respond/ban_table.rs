@@ -1,4 +1,4 @@
-//! Who is banned or shielded from, since when, why, and how often before. Bounded.
+//! The table of bans and shields: their networks, start, reason, and earlier bans. Bounded.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,26 +14,26 @@ use crate::{clock::Now, sensor::gate::Extent};
 /// A ban or shield.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ban {
-    /// Who is banned or shielded from.
+    /// The network that is banned or shielded from.
     pub net: IpNet,
-    /// Which of the two.
+    /// A ban or a shield.
     pub extent: Extent,
-    /// Who made it.
+    /// The origin of the ban.
     pub origin: Origin,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// Since when.
+    /// The start.
     pub since: Timestamp,
-    /// When it ends, by the clock that does not jump; none: when it is taken back.
+    /// The end, by the monotonic clock; none: until it is taken back.
     pub ends: Option<Duration>,
-    /// How often the source was banned by rules before, as far as that is not forgiven.
+    /// How often rules banned the source before, without forgiven bans.
     pub level: u32,
-    /// It was made in dry run: it never drops anything.
+    /// It was made in dry run and never drops anything.
     pub dry: bool,
 }
 
 impl Ban {
-    /// How long it lasts yet; none: it does not end.
+    /// The remaining time; none: it does not end.
     pub fn left(&self, at: Duration) -> Option<Duration> {
         self.ends.map(|ends| ends.saturating_sub(at))
     }
@@ -51,7 +51,7 @@ pub struct Past {
 }
 
 impl Past {
-    /// The level that is left after good behaviour: one less for each `forgive` that has passed. None: all is
+    /// The level that is left after good behaviour: one less for each `forgive` that has passed. None: everything is
     /// forgiven.
     pub fn level(&self, forgive: Duration, wall: Timestamp) -> Option<u32> {
         let quiet = Duration::try_from(wall.duration_since(self.ended)).unwrap_or_default();
@@ -60,23 +60,23 @@ impl Past {
     }
 }
 
-/// All bans and shields, and bans of the past that are not forgiven. A network has one of the two at most.
+/// All bans and shields, and past bans that are not forgiven. A network has at most one ban or shield.
 #[derive(Clone, Debug, Default)]
-pub struct Book {
+pub struct BanTable {
     bans: BTreeMap<IpNet, Ban>,
-    /// How many of them are shields.
+    /// The number of shields.
     shields: usize,
-    /// Bans that end, by when.
+    /// Bans with an end, sorted by their end.
     ends: BTreeSet<(Duration, IpNet)>,
-    /// The same of shields.
+    /// The same for shields.
     shield_ends: BTreeSet<(Duration, IpNet)>,
     past: HashMap<IpNet, Past>,
-    /// The same, by when they ended.
+    /// The same, sorted by their end.
     past_by_end: BTreeSet<(Timestamp, IpNet)>,
 }
 
-impl Book {
-    /// How many there are of this kind.
+impl BanTable {
+    /// The number of bans of this kind.
     pub fn len(&self, extent: Extent) -> usize {
         match extent {
             Extent::Full => self.bans.len() - self.shields,
@@ -84,7 +84,7 @@ impl Book {
         }
     }
 
-    /// Whether there is neither ban nor shield.
+    /// Whether the table has neither bans nor shields.
     pub fn is_empty(&self) -> bool {
         self.bans.is_empty()
     }
@@ -94,33 +94,33 @@ impl Book {
         self.bans.values()
     }
 
-    /// Bans of the past.
+    /// Past bans.
     pub fn past(&self) -> impl Iterator<Item = (IpNet, &Past)> {
         self.past.iter().map(|(net, past)| (*net, past))
     }
 
-    /// The ban or shield of just this network.
+    /// The ban or shield of exactly this network.
     pub fn get(&self, net: IpNet) -> Option<&Ban> {
         self.bans.get(&net)
     }
 
-    /// The ban of just this network; a shield is none.
+    /// The ban of exactly this network; shields do not count.
     pub fn banned(&self, net: IpNet) -> Option<&Ban> {
         self.get(net).filter(|ban| ban.extent == Extent::Full)
     }
 
-    /// The narrowest ban of this network or one around it; where there is none, the narrowest shield.
+    /// The narrowest ban of this network or of one around it; if there is none, the narrowest shield.
     pub fn covering(&self, net: IpNet) -> Option<&Ban> {
         let banned = around(net).find_map(|around| self.banned(around));
         banned.or_else(|| around(net).find_map(|around| self.get(around)))
     }
 
-    /// What is remembered of earlier bans of this network.
+    /// The record of earlier bans of this network.
     pub fn before(&self, net: IpNet) -> Option<&Past> {
         self.past.get(&net)
     }
 
-    /// What of this kind to give up where there is no room: of those that nobody made by hand, the one that ends soonest.
+    /// The ban of this kind to drop if there is no room: among those not made by hand, the one that ends first.
     pub fn victim(&self, extent: Extent) -> Option<IpNet> {
         let by_hand = |net: &IpNet| match self.bans.get(net).map(|ban| &ban.origin) {
             Some(Origin::Hand { .. }) | None => true,
@@ -142,7 +142,7 @@ impl Book {
         }
     }
 
-    /// Puts a ban or shield in; the one of the same network, which it gives, is replaced.
+    /// Inserts a ban or shield. Returns the one of the same network that it replaces.
     pub fn insert(&mut self, ban: Ban) -> Option<Ban> {
         let before = self.remove(ban.net);
         if let Some(ends) = ban.ends {
@@ -153,7 +153,7 @@ impl Book {
         before
     }
 
-    /// Takes a ban or shield out, as if it had never been.
+    /// Removes a ban or shield without a trace.
     pub fn remove(&mut self, net: IpNet) -> Option<Ban> {
         let ban = self.bans.remove(&net)?;
         if let Some(ends) = ban.ends {
@@ -163,8 +163,8 @@ impl Book {
         Some(ban)
     }
 
-    /// Takes out what has ended; at most `most` bans of the past are remembered. A shield may have been for what another did:
-    /// it is not remembered.
+    /// Removes ended bans and shields, and remembers at most `most` past bans. Shields are not remembered, since another
+    /// source may have caused them.
     pub fn expire(&mut self, now: Now, most: usize) -> Vec<Ban> {
         let mut ended = Vec::new();
         for extent in Extent::ALL {
@@ -183,7 +183,7 @@ impl Book {
         ended
     }
 
-    /// Remembers a ban of the past; beyond `most`, the one that ended first is forgotten.
+    /// Remembers a past ban. Beyond `most`, the one that ended first is forgotten.
     pub fn remember(&mut self, net: IpNet, past: Past, most: usize) {
         if let Some(old) = self.past.insert(net, past) {
             self.past_by_end.remove(&(old.ended, net));
@@ -197,10 +197,10 @@ impl Book {
         }
     }
 
-    /// Forgets what is forgiven.
+    /// Forgets past bans that are forgiven.
     pub fn forgive(&mut self, forgive: Duration, wall: Timestamp) {
         let Self { past, past_by_end, .. } = self;
-        // Nothing that ended less than this ago is forgiven.
+        // No ban that ended more recently is forgiven.
         let recent = SignedDuration::try_from(forgive).ok().and_then(|span| wall.checked_sub(span).ok());
         let candidates =
             past_by_end.iter().take_while(|(ended, _)| recent.is_none_or(|recent| *ended <= recent));
@@ -214,7 +214,7 @@ impl Book {
         }
     }
 
-    /// Takes out what was made in dry run, and forgets it.
+    /// Removes bans that were made in dry run, and forgets them.
     pub fn remove_dry(&mut self) -> Vec<Ban> {
         let dry: Vec<_> = self.bans.values().filter(|ban| ban.dry).map(|ban| ban.net).collect();
         self.past.retain(|_, past| !past.dry);
@@ -247,16 +247,16 @@ mod tests {
 
     #[test]
     fn what_ends_is_taken_out_and_remembered_within_a_bound() {
-        let mut book = Book::default();
+        let mut ban_table = BanTable::default();
         for host in 1..=5 {
-            book.insert(ban(&format!("192.0.2.{host}/32"), Some(host), rule(), false));
+            ban_table.insert(ban(&format!("192.0.2.{host}/32"), Some(host), rule(), false));
         }
-        book.insert(ban("192.0.2.9/32", Some(1), Origin::Hand { uid: 0 }, false));
-        book.insert(ban("192.0.2.10/32", None, rule(), false));
-        assert_eq!(book.expire(now(4), 3).len(), 5);
-        assert_eq!((book.len(Extent::Full), book.past().count()), (2, 3));
-        assert!(book.before(net("192.0.2.9/32")).is_none(), "what was ordered is not held against it");
-        assert!(book.before(net("192.0.2.1/32")).is_none(), "the oldest is forgotten");
+        ban_table.insert(ban("192.0.2.9/32", Some(1), Origin::Hand { uid: 0 }, false));
+        ban_table.insert(ban("192.0.2.10/32", None, rule(), false));
+        assert_eq!(ban_table.expire(now(4), 3).len(), 5);
+        assert_eq!((ban_table.len(Extent::Full), ban_table.past().count()), (2, 3));
+        assert!(ban_table.before(net("192.0.2.9/32")).is_none(), "what was ordered is not held against it");
+        assert!(ban_table.before(net("192.0.2.1/32")).is_none(), "the oldest is forgotten");
     }
 
     #[test]
@@ -266,31 +266,31 @@ mod tests {
         for (after, level) in [(0, Some(1)), (3_599, Some(1)), (3_600, Some(0)), (7_200, None)] {
             assert_eq!(past.level(hour, now(after).wall), level, "after {after} s");
         }
-        let mut book = Book::default();
-        book.remember(net("192.0.2.1/32"), past, 9);
-        book.forgive(hour, now(7_199).wall);
-        assert_eq!(book.past().count(), 1);
-        book.forgive(hour, now(7_200).wall);
-        assert_eq!((book.past().count(), book.past_by_end.len()), (0, 0));
+        let mut ban_table = BanTable::default();
+        ban_table.remember(net("192.0.2.1/32"), past, 9);
+        ban_table.forgive(hour, now(7_199).wall);
+        assert_eq!(ban_table.past().count(), 1);
+        ban_table.forgive(hour, now(7_200).wall);
+        assert_eq!((ban_table.past().count(), ban_table.past_by_end.len()), (0, 0));
     }
 
     #[test]
     fn the_victim_is_whoever_is_free_soonest_but_for_those_banned_by_hand() {
-        let mut book = Book::default();
-        assert_eq!(book.victim(Extent::Full), None);
-        book.insert(ban("192.0.2.1/32", Some(1), Origin::Hand { uid: 0 }, false));
-        book.insert(ban("192.0.2.2/32", Some(9), rule(), false));
-        book.insert(ban("192.0.2.3/32", Some(5), rule(), false));
-        assert_eq!(book.victim(Extent::Full), Some(net("192.0.2.3/32")));
-        assert_eq!(book.victim(Extent::Shield), None);
+        let mut ban_table = BanTable::default();
+        assert_eq!(ban_table.victim(Extent::Full), None);
+        ban_table.insert(ban("192.0.2.1/32", Some(1), Origin::Hand { uid: 0 }, false));
+        ban_table.insert(ban("192.0.2.2/32", Some(9), rule(), false));
+        ban_table.insert(ban("192.0.2.3/32", Some(5), rule(), false));
+        assert_eq!(ban_table.victim(Extent::Full), Some(net("192.0.2.3/32")));
+        assert_eq!(ban_table.victim(Extent::Shield), None);
     }
 
     #[test]
     fn the_narrowest_ban_around_an_address_is_found() {
-        let mut book = Book::default();
-        book.insert(ban("192.0.0.0/16", None, rule(), false));
-        book.insert(ban("192.0.2.0/24", None, rule(), false));
-        let found = |text| book.covering(net(text)).map(|ban| ban.net.to_string());
+        let mut ban_table = BanTable::default();
+        ban_table.insert(ban("192.0.0.0/16", None, rule(), false));
+        ban_table.insert(ban("192.0.2.0/24", None, rule(), false));
+        let found = |text| ban_table.covering(net(text)).map(|ban| ban.net.to_string());
         assert_eq!(found("192.0.2.1/32").as_deref(), Some("192.0.2.0/24"));
         assert_eq!(found("192.0.3.1/32").as_deref(), Some("192.0.0.0/16"));
         assert_eq!(found("192.1.0.1/32"), None);
@@ -299,13 +299,18 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_dry_run() {
-        let mut book = Book::default();
-        book.insert(ban("192.0.2.1/32", Some(1), rule(), true));
-        book.insert(ban("192.0.2.2/32", Some(9), rule(), false));
-        book.insert(ban("192.0.2.3/32", Some(9), rule(), true));
-        book.expire(now(2), 9);
-        assert_eq!(book.remove_dry().len(), 1);
-        let left = (book.len(Extent::Full), book.past().count(), book.ends.len(), book.past_by_end.len());
+        let mut ban_table = BanTable::default();
+        ban_table.insert(ban("192.0.2.1/32", Some(1), rule(), true));
+        ban_table.insert(ban("192.0.2.2/32", Some(9), rule(), false));
+        ban_table.insert(ban("192.0.2.3/32", Some(9), rule(), true));
+        ban_table.expire(now(2), 9);
+        assert_eq!(ban_table.remove_dry().len(), 1);
+        let left = (
+            ban_table.len(Extent::Full),
+            ban_table.past().count(),
+            ban_table.ends.len(),
+            ban_table.past_by_end.len(),
+        );
         assert_eq!(left, (1, 0, 1, 0));
     }
 
@@ -315,30 +320,40 @@ mod tests {
 
     #[test]
     fn shields_and_bans_are_counted_apart_and_neither_goes_for_the_other() {
-        let mut book = Book::default();
-        book.insert(shield("192.0.2.1/32", 1));
-        book.insert(shield("192.0.2.2/32", 2));
-        book.insert(ban("192.0.2.3/32", Some(9), rule(), false));
-        let counts = |book: &Book| (book.len(Extent::Full), book.len(Extent::Shield));
-        assert_eq!(counts(&book), (1, 2));
-        assert_eq!(book.victim(Extent::Full), Some(net("192.0.2.3/32")));
-        assert_eq!(book.victim(Extent::Shield), Some(net("192.0.2.1/32")));
-        let before = book.insert(ban("192.0.2.1/32", Some(5), rule(), false));
+        let mut ban_table = BanTable::default();
+        ban_table.insert(shield("192.0.2.1/32", 1));
+        ban_table.insert(shield("192.0.2.2/32", 2));
+        ban_table.insert(ban("192.0.2.3/32", Some(9), rule(), false));
+        let counts = |ban_table: &BanTable| (ban_table.len(Extent::Full), ban_table.len(Extent::Shield));
+        assert_eq!(counts(&ban_table), (1, 2));
+        assert_eq!(ban_table.victim(Extent::Full), Some(net("192.0.2.3/32")));
+        assert_eq!(ban_table.victim(Extent::Shield), Some(net("192.0.2.1/32")));
+        let before = ban_table.insert(ban("192.0.2.1/32", Some(5), rule(), false));
         assert_eq!(before.map(|ban| ban.extent), Some(Extent::Shield));
-        assert_eq!((counts(&book), book.victim(Extent::Shield)), ((2, 1), Some(net("192.0.2.2/32"))));
-        assert_eq!(book.expire(now(9), 9).len(), 3);
-        assert_eq!((counts(&book), book.past().count()), ((0, 0), 2), "a shield makes nobody's ban longer");
-        assert!(book.is_empty() && book.ends.is_empty() && book.shield_ends.is_empty());
+        assert_eq!(
+            (counts(&ban_table), ban_table.victim(Extent::Shield)),
+            ((2, 1), Some(net("192.0.2.2/32")))
+        );
+        assert_eq!(ban_table.expire(now(9), 9).len(), 3);
+        assert_eq!(
+            (counts(&ban_table), ban_table.past().count()),
+            ((0, 0), 2),
+            "a shield makes nobody's ban longer"
+        );
+        assert!(ban_table.is_empty() && ban_table.ends.is_empty() && ban_table.shield_ends.is_empty());
     }
 
     #[test]
     fn a_shield_hides_no_ban_around_it() {
-        let mut book = Book::default();
-        book.insert(shield("192.0.2.1/32", 9));
-        let found = |book: &Book| book.covering(net("192.0.2.1/32")).map(|ban| ban.net.to_string());
-        assert_eq!(found(&book).as_deref(), Some("192.0.2.1/32"));
-        book.insert(ban("192.0.0.0/16", None, rule(), false));
-        assert_eq!(found(&book).as_deref(), Some("192.0.0.0/16"));
-        assert!(book.banned(net("192.0.2.1/32")).is_none() && book.get(net("192.0.2.1/32")).is_some());
+        let mut ban_table = BanTable::default();
+        ban_table.insert(shield("192.0.2.1/32", 9));
+        let found =
+            |ban_table: &BanTable| ban_table.covering(net("192.0.2.1/32")).map(|ban| ban.net.to_string());
+        assert_eq!(found(&ban_table).as_deref(), Some("192.0.2.1/32"));
+        ban_table.insert(ban("192.0.0.0/16", None, rule(), false));
+        assert_eq!(found(&ban_table).as_deref(), Some("192.0.0.0/16"));
+        assert!(
+            ban_table.banned(net("192.0.2.1/32")).is_none() && ban_table.get(net("192.0.2.1/32")).is_some()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Writes the state file beside the agent's work: a slow disk must not delay a ban.
+//! Writes the state file in parallel to the agent's work, since a slow disk must not delay a ban.
 
 use std::{
     io,
@@ -22,16 +22,16 @@ use crate::{
     respond::metrics::{ResponseMetrics, StateError},
 };
 
-/// How long a write may take before it is said, and the agent's end may wait for one.
+/// How long a write may take before it is logged, and how long the agent's end waits for one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The state file.
-pub struct Keeper {
+pub struct StateWriter {
     path: PathBuf,
     writing: Option<Writing>,
-    /// Why it is not written: the last time, or by now.
+    /// Why the last write failed, or why the current one is not done.
     error: Option<String>,
-    /// What is there could not be read, nor moved aside: it is not overwritten.
+    /// The existing file could neither be read nor moved aside, so it is not overwritten.
     blocked: bool,
     metrics: Arc<ResponseMetrics>,
 }
@@ -39,12 +39,12 @@ pub struct Keeper {
 /// A write that is under way.
 struct Writing {
     task: JoinHandle<io::Result<()>>,
-    /// When it began.
+    /// The start of the write.
     since: Now,
 }
 
-impl Keeper {
-    /// Reads the file. Whatever is wrong with it is reported, and no reason not to start.
+impl StateWriter {
+    /// Reads the file. Faults are reported, but the agent starts all the same.
     pub fn open(path: PathBuf, metrics: Arc<ResponseMetrics>, now: Now) -> (Self, Option<State>) {
         let name = path.display();
         let mut blocked = false;
@@ -91,19 +91,19 @@ impl Keeper {
         (Self { path, writing: None, error: None, blocked, metrics }, state)
     }
 
-    /// Why the file could not be written last.
+    /// Why the last write of the file failed.
     pub fn error(&self) -> Option<String> {
         self.error.clone()
     }
 
-    /// Writes what has changed, unless a write is under way: then the next call does.
+    /// Writes changes, unless a write is under way: then the next call writes them.
     pub async fn keep(&mut self, responder: &mut Responder, now: Now) {
         if let Some(Writing { since, .. }) =
             self.writing.as_ref().filter(|writing| !writing.task.is_finished())
         {
             if now.at.saturating_sub(since.at) >= PATIENCE {
                 let began = since.wall.strftime("%FT%TZ");
-                // Once for a write, however often it is looked at.
+                // Logged once per write, however often this is checked.
                 if self.failed(format!("the disk has not answered since {began}")) {
                     self.metrics.state_failed(StateError::Write);
                 }
@@ -114,13 +114,13 @@ impl Keeper {
         self.write(responder, now);
     }
 
-    /// Writes what is left, and waits for it, but not for ever: whoever ends the agent wants the programs detached.
+    /// Writes the remaining changes and waits for that, but only for a limited time: the programs have to be detached.
     pub async fn close(mut self, responder: &mut Responder, now: Now) {
         let path = self.path.clone();
         let written = async {
             self.finish_writing(responder).await;
             responder.keep_shields();
-            // Once more even if nothing changed: a write that failed may succeed by now.
+            // Tries once more even if nothing changed: a write that failed before may succeed now.
             self.write(responder, now);
             self.finish_writing(responder).await;
         };
@@ -165,7 +165,7 @@ impl Keeper {
         }
     }
 
-    /// Says it, unless it was said just before; whether it was not.
+    /// Logs an error, unless the same was logged just before. Returns whether it was logged.
     fn failed(&mut self, said: String) -> bool {
         let is_new = self.error.as_ref() != Some(&said);
         if is_new {
@@ -176,7 +176,7 @@ impl Keeper {
     }
 }
 
-/// Makes place where a file is that could not be read.
+/// Moves a file aside that could not be read.
 fn free(path: &Path, now: Timestamp) -> io::Result<()> {
     match state::move_aside(path, state::UNREADABLE, now) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! All rules together: what is no scan stays quiet, and one scan is one finding.
+//! Tests all rules together: traffic that is no scan gives no finding, and one scan gives one finding.
 
 use scanguard_common::{
     oracle::Reach,
@@ -84,7 +84,7 @@ fn ordinary_traffic_is_never_a_scan() {
             for second in 0..600u16 {
                 script.at(second.into()).probe(1, ProbeClass::Udp, 1, udp(33_434 + second));
                 script.probe_met(1, ProbeClass::IcmpEcho, 1, ICMP, Reach::Unknown);
-                // mtr -T and tcptraceroute ask one port.
+                // mtr -T and tcptraceroute probe one port.
                 script.syn(1, 1, 80);
             }
         }),

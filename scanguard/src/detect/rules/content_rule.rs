@@ -1,14 +1,14 @@
-//! What rules about content have in common.
+//! The settings and words that content rules share.
 
 use super::plural;
 use crate::{content::Web, detect::Severity, observe::distinct::Estimate, settings::Section};
 
-/// What every rule about content has; how far back it looks is `content.window`.
+/// The settings that every content rule has. The time that it looks back is `content.window`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Common {
-    /// Whether it is used.
+    /// Whether the rule is used.
     pub(super) enabled: bool,
-    /// How bad its findings are.
+    /// The severity of its findings.
     pub(super) severity: Severity,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn estimate(estimate: Estimate, one: &str) -> String {
     format!("{estimate} {}", plural(estimate.value, one))
 }
 
-/// " (12 of them failed)", where answers were seen.
+/// " (12 of them failed)", if answers were seen.
 pub(super) fn failed(web: &Web) -> String {
     match (web.met + web.moot, web.missed) {
         (0, 0) => " (no answers were seen)".to_owned(),

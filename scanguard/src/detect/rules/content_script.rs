@@ -1,4 +1,4 @@
-//! Drives rules about content by what sources say and when, through the same detector as live traffic.
+//! Test driver for content rules. A script lists the content and times; it passes through the detector of live traffic.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
@@ -12,15 +12,15 @@ use crate::{
     detect::{Detector, Rule, findings::Event, settings::Settings},
 };
 
-/// What sources say, as rows of a table have it.
+/// The content of a script as a row of a table.
 pub(crate) type Script = fn(&mut Play);
 
-/// What sources say, second by second.
+/// The content that sources send, second by second.
 pub(crate) struct Play {
     pub(crate) detector: Detector,
     second: u64,
     events: Vec<Event>,
-    /// The connection of the next request: scanners have ten.
+    /// The connection of the next request: scanners use ten.
     connection: u16,
 }
 
@@ -38,12 +38,12 @@ impl Play {
         Self { detector, second: 0, events: Vec::new(), connection: 0 }
     }
 
-    /// With other settings of `[content]`.
+    /// Changes the settings of `[content]`.
     pub(crate) fn set_content(&mut self, settings: content::settings::Settings) {
         self.detector.set_content(settings);
     }
 
-    /// Lets time pass until this second.
+    /// Advances the time to this second.
     pub(crate) fn at(&mut self, second: u64) -> &mut Self {
         if second != self.second {
             self.second = second;
@@ -66,26 +66,26 @@ impl Play {
         detector.hear(&utterance, None, now, &mut |event| events.push(event));
     }
 
-    /// 192.0.2.`source` says something within a connection.
+    /// 192.0.2.`source` sends content within a connection.
     pub(crate) fn say(&mut self, source: u8, said: Said) -> &mut Self {
         let connection = Some(40_000 + self.connection);
         self.utter(source, Proof::Connection, endpoint(80, 6), connection, said);
         self
     }
 
-    /// Somebody says something in its name.
+    /// Somebody sends content with its address.
     pub(crate) fn forge(&mut self, source: u8, said: Said) -> &mut Self {
         self.utter(source, Proof::None, endpoint(80, 6), Some(50_000), said);
         self
     }
 
-    /// It asks, and is answered, as the wire shows it.
+    /// It sends a request and gets an answer, as captured from the wire.
     pub(crate) fn asked(&mut self, source: u8, said: Said, status: u16) -> &mut Self {
         self.connection = (self.connection + 1) % 10;
         self.say(source, said).say(source, Said::Status(status))
     }
 
-    /// The same as an access log shows it.
+    /// The same, as an access log records it.
     pub(crate) fn logged(&mut self, source: u8, said: Said, status: u16) -> &mut Self {
         let said = match said {
             Said::Request(request) => Said::Request(Request { status: Some(status), ..request }),
@@ -105,14 +105,14 @@ impl Play {
         }
     }
 
-    /// It asks for a name by DNS over UDP.
+    /// It queries a name by DNS over UDP.
     pub(crate) fn asked_for(&mut self, source: u8, name: &str, kind: u16, class: u16) -> &mut Self {
         let query = Query { name: name.to_owned(), kind, class };
         self.utter(source, Proof::None, endpoint(53, 17), Some(40_000), Said::Query(query));
         self
     }
 
-    /// The same, and it is answered.
+    /// The same with an answer.
     pub(crate) fn looked_up(&mut self, source: u8, name: &str, kind: u16, code: u16) -> &mut Self {
         self.asked_for(source, name, kind, 1);
         let answer = Said::Answer { code, name: name.to_owned() };
@@ -120,7 +120,7 @@ impl Play {
         self
     }
 
-    /// A browser that looks at so many pages of a site, each with pictures, some of which are missing.
+    /// A browser opens this many pages of a site. Each page has pictures, and some of them are missing.
     pub(crate) fn browse(&mut self, source: u8, pages: u64) {
         for page in 0..pages {
             self.at(page * 10);
@@ -134,7 +134,7 @@ impl Play {
         self.asked(source, get("/favicon.ico"), 404);
     }
 
-    /// Everything that was told so far.
+    /// All events so far.
     pub(crate) fn events(&self) -> &[Event] {
         &self.events
     }
@@ -159,7 +159,7 @@ fn with(said: Said, change: impl FnOnce(&mut Request)) -> Said {
     }
 }
 
-/// A request to which a page of the same site sent the client.
+/// A request by a link on a page of the same site.
 pub(crate) fn from_link(path: &str) -> Said {
     with(get(path), |request| request.referer = Some("www.example.org".to_owned()))
 }
@@ -169,7 +169,7 @@ pub(crate) fn to(host: &str, path: &str) -> Said {
     with(get(path), |request| request.host = Some(host.to_owned()))
 }
 
-/// A request with what no browser writes.
+/// A request with content that no browser writes.
 pub(crate) fn odd(path: &str, oddity: Oddity) -> Said {
     with(get(path), |request| request.oddities.push(oddity))
 }

@@ -1,7 +1,7 @@
-//! All rules about content together: what is quiet, what is one finding, and whose it is.
+//! Tests all content rules together: honest content gives no finding, and one scan gives one finding of one rule.
 
 use super::{
-    hearing::{Play, from_link, get, odd, to},
+    content_script::{Play, from_link, get, odd, to},
     testing::address,
 };
 use crate::{
@@ -20,7 +20,7 @@ fn told(play: &Play) -> Vec<&'static str> {
     rules
 }
 
-/// As what each finding ended up, in the order of their opening.
+/// The rule under which each finding ended, in the order of their opening.
 fn findings(play: &Play) -> Vec<&'static str> {
     let mut findings: Vec<(&str, &'static str)> = Vec::new();
     for event in play.events() {
@@ -97,7 +97,7 @@ fn what_is_said_in_somebodys_name_is_not_held_against_him() {
 #[test]
 fn what_was_said_within_connections_is_told_apart_and_not_hidden() {
     let mut play = Play::all_rules();
-    // Of the rule that covers others, but by anybody.
+    // The finding is of the rule that covers the others, but anybody can have sent the content.
     play.forge(1, by("sqlmap/1.8", get("/")));
     play.say(1, get("/.env"));
     let tracker = play.detector.tracker();
@@ -108,7 +108,7 @@ fn what_was_said_within_connections_is_told_apart_and_not_hidden() {
     let last = play.events().last().unwrap();
     assert_eq!((last.kind, last.finding.rule), (EventKind::Updated, "scanner_agent"));
     assert_eq!(last.finding.known(), (Confidence::High, Spoofable::Said { times: 2 }));
-    // And nobody takes it away again.
+    // Forged content does not take the proof away again.
     play.forge(1, by("sqlmap/1.8", get("/"))).forge(1, get("/.env"));
     let tracker = play.detector.tracker();
     assert!(tracker.of(&address(1)).iter().all(|finding| !finding.known().1.is_possible()));

@@ -1,5 +1,5 @@
-//! What holds whatever happens in whatever order: policy, book and breaker together, driven at random as the responder drives
-//! them.
+//! Property tests of policy, ban table and breaker together. Random events in random order drive them as the responder
+//! does.
 
 use std::{hash::RandomState, time::Duration};
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{
     Mode, ModeState,
     allow::{AllowList, Why},
-    book::{Ban, Book},
+    ban_table::{Ban, BanTable},
     breaker::Breaker,
     cause::{Cause, Origin},
     policy::{Circumstances, Decision, Sentence, judge},
@@ -24,13 +24,13 @@ use crate::{
 const MAX_BANS: u32 = 5;
 const MAX_SHIELDS: u32 = 3;
 const MAX_PER_MINUTE: u32 = 3;
-/// Long enough to be banned again within it, short enough to pass.
+/// Long enough for another ban within it, and short enough to pass.
 const FORGIVE: Duration = Duration::from_secs(400);
 
-/// Something that asks for a ban.
+/// An event that asks for a ban.
 #[derive(Clone, Debug)]
 struct Step {
-    /// Seconds since the step before.
+    /// Seconds since the previous step.
     pause: u64,
     host: u8,
     prefix: u8,
@@ -104,30 +104,30 @@ proptest! {
         let mut allowed = AllowList::default();
         allowed.add(net("192.0.2.3/32"), Why::Own);
         allowed.add(net("192.0.2.8/31"), Why::Own);
-        let (mut book, mut breaker, salt) = (Book::default(), Breaker::default(), RandomState::new());
+        let (mut ban_table, mut breaker, salt) = (BanTable::default(), Breaker::default(), RandomState::new());
         let (mut second, mut by_rules) = (0, Vec::new());
         for (number, Step { pause, host, prefix, by }) in (0u64..).zip(steps) {
             second += pause;
             let now = now(second);
-            book.expire(now, MAX_BANS as usize);
-            book.forgive(FORGIVE, now.wall);
+            ban_table.expire(now, MAX_BANS as usize);
+            ban_table.forgive(FORGIVE, now.wall);
             let wanted = IpNet::new([192, 0, 2, host].into(), prefix).expect("at most 32 bits").trunc();
             let mode = if let By::Rule(mode) = by { mode } else { Mode::Enforce };
             let in_force = ModeState::configured(mode, now);
             let given = Circumstances {
-                settings: &settings, mode: in_force, allowed: &allowed, book: &book, breaker: &breaker, now, salt: &salt,
+                settings: &settings, mode: in_force, allowed: &allowed, ban_table: &ban_table, breaker: &breaker, now, salt: &salt,
             };
             let Decision::Ban(sentence) = judge(wanted, &cause(by, number), given) else { continue };
             let Sentence { extent, lasts, level, dry, evicts, reason } = sentence;
             prop_assert_eq!(extent == Extent::Shield, matches!(by, By::Forged));
             if extent == Extent::Shield {
-                prop_assert!(book.banned(wanted).is_none() && level == 0, "a shield in place of a ban");
+                prop_assert!(ban_table.banned(wanted).is_none() && level == 0, "a shield in place of a ban");
                 prop_assert_eq!(lasts, Some(settings.time(0)));
             }
             if let By::Rule(mode) = by {
                 prop_assert!(mode != Mode::Observe && dry == (mode == Mode::DryRun));
-                // Whoever has not been quiet for long enough goes up by one, to at least as long a ban.
-                match book.before(wanted) {
+                // A source that was not quiet for long enough goes up one level, to a ban that is at least as long.
+                match ban_table.before(wanted) {
                     Some(past) => {
                         let left = past.level(FORGIVE, now.wall);
                         prop_assert_eq!(level, left.map_or(0, |left| left + 1));
@@ -143,29 +143,29 @@ proptest! {
                 by_rules.push(second);
             }
             if let Some(victim) = evicts {
-                let gone = book.remove(victim);
+                let gone = ban_table.remove(victim);
                 let is_by_hand = gone.as_ref().is_some_and(|ban| matches!(ban.origin, Origin::Hand { .. }));
                 let is_same = gone.as_ref().is_some_and(|ban| ban.extent == extent);
                 prop_assert!(is_same && !is_by_hand && victim != wanted, "{gone:?}");
             }
             let ends = lasts.map(|lasts| now.at + lasts);
             let origin = origin(by, number);
-            book.insert(Ban { net: wanted, extent, origin, reason, since: now.wall, ends, level, dry });
+            ban_table.insert(Ban { net: wanted, extent, origin, reason, since: now.wall, ends, level, dry });
 
-            prop_assert!(book.len(Extent::Shield) <= MAX_SHIELDS as usize);
-            prop_assert!(book.len(Extent::Full) <= MAX_BANS as usize && book.past().count() <= MAX_BANS as usize);
-            for ban in book.bans() {
+            prop_assert!(ban_table.len(Extent::Shield) <= MAX_SHIELDS as usize);
+            prop_assert!(ban_table.len(Extent::Full) <= MAX_BANS as usize && ban_table.past().count() <= MAX_BANS as usize);
+            for ban in ban_table.bans() {
                 prop_assert!(allowed.conflict(ban.net).is_none(), "{} is allowed", ban.net);
                 prop_assert!(ban.ends.is_none_or(|ends| ends > now.at), "{} has ended", ban.net);
             }
             let lately = by_rules.iter().filter(|made| second - **made < 60).count();
             prop_assert!(lately <= MAX_PER_MINUTE as usize, "{lately} bans within a minute");
         }
-        // In the end all is over and forgiven.
+        // In the end all bans are over and forgiven.
         let late = now(second + 1_000_000);
-        book.expire(late, MAX_BANS as usize);
-        book.forgive(FORGIVE, now(second + 2_000_000).wall);
-        prop_assert_eq!(book.past().count(), 0);
-        prop_assert!(book.bans().all(|ban| ban.ends.is_none()));
+        ban_table.expire(late, MAX_BANS as usize);
+        ban_table.forgive(FORGIVE, now(second + 2_000_000).wall);
+        prop_assert_eq!(ban_table.past().count(), 0);
+        prop_assert!(ban_table.bans().all(|ban| ban.ends.is_none()));
     }
 }

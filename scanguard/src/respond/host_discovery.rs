@@ -1,4 +1,4 @@
-//! Whom this host cannot do without, as it is found in /proc and /etc.
+//! Finds the addresses that this host depends on, in /proc and /etc.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +13,16 @@ use super::{
     ssh_servers::SshServers,
 };
 
-/// Where resolvers are named; the second is what systemd-resolved asks itself.
+/// The files that name resolvers; the second names the resolvers that systemd-resolved asks.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-/// Resolvers that are read of one file; glibc uses 3.
+/// Maximum number of resolvers per file; glibc uses 3.
 const MAX_RESOLVERS: usize = 16;
-/// A larger file names no resolvers.
+/// Maximum size of such a file; a larger one is ignored.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// RFC 4253. Where a server listens, as far as that is not known.
+/// The port of RFC 4253. It is used while the ports of servers are not known.
 const SSH_PORT: (u16, Duration) = (22, LOGGED_IN);
-/// What was found out when it could be: in its sandbox the agent cannot look into other processes, nor read a file that
-/// has taken the place of /etc/resolv.conf. What cannot be looked at is taken to be as it was.
+/// The facts found while the agent could read them. In its sandbox the agent cannot inspect other processes, nor read a
+/// file that replaced /etc/resolv.conf. Facts that cannot be read are assumed to be unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     resolvers: [Vec<IpAddr>; RESOLVERS.len()],
@@ -30,21 +30,21 @@ pub struct Known {
     starter: Starter,
 }
 
-/// The connection by which the agent was started by hand, as sshd(8) tells the commands that it starts.
+/// The SSH connection over which a user started the agent by hand; sshd(8) passes it to the commands that it starts.
 #[derive(Clone, Copy, Debug, Default)]
 enum Starter {
-    /// Nobody has looked yet.
+    /// Not yet looked up.
     #[default]
     Unasked,
-    /// It was not started by one, or by one that is not among the sockets here.
+    /// The agent was not started over a connection, or over one that is not among the sockets here.
     None,
-    /// This one.
+    /// This connection.
     Found(Connection),
 }
 
 impl Starter {
-    /// What of it is connected now. One that cannot be found among the sockets is connected at the first look only: whether it
-    /// is there any more nobody can say.
+    /// The connection, if it exists now. One that is not among the sockets counts as connected at the first look only, since
+    /// later the agent cannot know whether it still exists.
     fn connected(&mut self, sockets: &[Socket], told: impl FnOnce() -> Option<Ends>) -> Option<Connection> {
         match *self {
             Self::None => None,
@@ -68,8 +68,8 @@ impl Starter {
 /// The other end of a connection, and this host's.
 type Ends = (SocketAddr, SocketAddr);
 
-/// Where SSH servers were seen to listen. A server that is not seen is restarting, as a rule, and whoever is connected to it
-/// is still to be spared: what is known is never forgotten.
+/// The ports at which SSH servers were seen to listen. A server that disappears is usually restarting, and its connected
+/// users still have to be spared, so known ports are never forgotten.
 #[derive(Clone, Debug, Default)]
 struct SshPorts(BTreeMap<u16, Duration>);
 
@@ -78,9 +78,9 @@ impl SshPorts {
         self.0.extend(seen);
     }
 
-    /// How long a connection to this port has to live to count; none: it is not one to an SSH server. Port 22 counts only as
-    /// long as no server is known: what listens there where the server listens elsewhere may be a trap, which holds
-    /// scanners for longer than that.
+    /// How long a connection to this port has to live to count; none if the port is not that of an SSH server. Port 22 counts
+    /// only while no server is known: if the server listens elsewhere, port 22 may be a trap that holds scanners for longer
+    /// than that.
     fn patience(&self, port: u16) -> Option<Duration> {
         match self.0.get(&port) {
             None if self.0.is_empty() && port == SSH_PORT.0 => Some(SSH_PORT.1),
@@ -112,7 +112,7 @@ impl Known {
         })
     }
 
-    /// As above, of these sockets, with what the servers' processes say and what the environment says of the starter.
+    /// As above, from these sockets, the servers' processes, and the starter's connection in the environment.
     fn connections(
         &mut self,
         sockets: &[Socket],
@@ -125,7 +125,7 @@ impl Known {
             Some((connection, Session { needed, login: servers.login(connection.inode?, sockets) }))
         });
         let mut connections: Connections = ssh.collect();
-        // Somebody who starts the agent by hand must not be locked out, wherever the server listens.
+        // A user who starts the agent by hand must not be locked out, wherever the server listens.
         let starter = self.starter.connected(sockets, told);
         let session = Session { needed: LOGGED_IN, login: Login::Done };
         connections.extend(starter.map(|connection| (connection, session)));
@@ -146,7 +146,7 @@ fn read_small(path: &str) -> Option<String> {
     }
 }
 
-/// The resolvers that a text names. resolv.conf(5): the keyword begins the line; an IPv6 address may have a zone.
+/// Parses the resolvers in a text. resolv.conf(5): the keyword begins the line; an IPv6 address may have a zone.
 pub fn parse_resolvers(text: &str) -> Vec<IpAddr> {
     let address = |line: &str| {
         let rest = line.strip_prefix("nameserver")?;
@@ -200,7 +200,7 @@ mod tests {
         Socket { own, peer, listens: false, inode: NonZeroU64::new(inode) }
     }
 
-    /// Which inodes are connected, and whether by them somebody has logged in for certain.
+    /// The connected inodes, and whether each certainly has a login.
     fn seen(known: &mut Known, sockets: &[Socket], told: Option<Ends>) -> Vec<(u64, bool)> {
         let connections = known.connections(sockets, &SshServers::default(), || told);
         let inode = |connection: &Connection| connection.inode.map_or(0, NonZeroU64::get);
