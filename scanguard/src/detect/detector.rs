@@ -170,8 +170,8 @@ impl Detector {
         }
     }
 
-    /// Looks at content that a client sent, or an answer to it, with the client's history if there is one. Passes on the
-    /// events to report.
+    /// Looks at content that a client sent, or an answer to it, with the client's history if there is one. Passes on
+    /// the events to report.
     pub fn hear(
         &mut self,
         utterance: &ContentEvent,

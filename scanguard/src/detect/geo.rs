@@ -1,5 +1,5 @@
-//! Looks up the country and autonomous system of a source in databases of MaxMind's format (GeoLite2 and others with the
-//! same fields). The databases are read with the configuration; if one cannot be read, the configuration is wrong.
+//! Looks up the country and autonomous system of a source in databases of MaxMind's format (GeoLite2 and others with
+//! the same fields). The databases are read with the configuration; if one cannot be read, the configuration is wrong.
 //!
 //! Only some sources are looked up: those of findings, and, for `never_seen`, those that completed connections.
 
@@ -210,7 +210,8 @@ impl Database {
         if database.holds(kind)? { Ok(database) } else { Err(OpenError::Other(database.kind().to_owned())) }
     }
 
-    /// Whether any of the first networks has the needed fields. The name of the type depends on the maker of the database.
+    /// Whether any of the first networks has the needed fields. The name of the type depends on the maker of the
+    /// database.
     fn holds(&self, kind: Kind) -> Result<bool, OpenError> {
         for found in self.reader.networks(WithinOptions::default())?.take(MAX_TRIED) {
             let found = found?;

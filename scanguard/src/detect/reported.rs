@@ -111,8 +111,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The activity that was reported last is never evidence again. Adding a finding never turns reported activity back
-        /// into evidence, unless there is no room.
+        /// The activity that was reported last is never evidence again. Adding a finding never turns reported activity
+        /// back into evidence, unless there is no room.
         #[test]
         fn what_was_told_stays_told_and_what_is_kept_has_a_bound(
             steps in proptest::collection::vec((0u8..6, 0usize..3, 0u64..100, 0u8..12), 0..60),

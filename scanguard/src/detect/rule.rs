@@ -74,8 +74,8 @@ pub struct Evidence {
 pub const NOT_AT_ONCE: u32 = u32::MAX;
 
 /// Evidence on which a rule matches whatever else is known: a source tried distinct services that are surely closed
-/// (ephemeral ports do not count), or distinct addresses where they are closed, by SYNs within one poll interval. It takes
-/// as many as `services`, and one more for each probe that met a service.
+/// (ephemeral ports do not count), or distinct addresses where they are closed, by SYNs within one poll interval. It
+/// takes as many as `services`, and one more for each probe that met a service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plain {
     /// The rule.
@@ -123,7 +123,8 @@ pub trait Rule: Send {
     fn evaluate(&self, _source: &Source<'_>) -> Option<Evidence> {
         None
     }
-    /// Decides from its content whether a source scans. Returns the confidence for the case that the source itself sent it.
+    /// Decides from its content whether a source scans. Returns the confidence for the case that the source itself sent
+    /// it.
     fn hear(&self, _heard: &ContentStats) -> Option<Confidence> {
         None
     }

@@ -163,8 +163,8 @@ impl BanTable {
         Some(ban)
     }
 
-    /// Removes ended bans and shields, and remembers at most `most` past bans. Shields are not remembered, since another
-    /// source may have caused them.
+    /// Removes ended bans and shields, and remembers at most `most` past bans. Shields are not remembered, since
+    /// another source may have caused them.
     pub fn expire(&mut self, now: Now, most: usize) -> Vec<Ban> {
         let mut ended = Vec::new();
         for extent in Extent::ALL {

@@ -108,8 +108,8 @@ impl Origin {
         }
     }
 
-    /// Whether somebody other than this agent decided it, or may have. Such a ban is kept in every mode, and it makes no
-    /// later ban longer.
+    /// Whether somebody other than this agent decided it, or may have. Such a ban is kept in every mode, and it makes
+    /// no later ban longer.
     pub const fn is_order(&self) -> bool {
         match self {
             Self::Hand { .. } | Self::Crowdsec { .. } | Self::Adopted => true,

@@ -37,8 +37,8 @@ impl Default for Lifts {
     }
 }
 
-/// The networks of a finding, and whether the policy would ban each, whatever the mode. Other hosts that get the finding
-/// should be as careful as this one. They do not know shields.
+/// The networks of a finding, and whether the policy would ban each, whatever the mode. Other hosts that get the
+/// finding should be as careful as this one. They do not know shields.
 pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool)> {
     // All sources are forged.
     if finding.source == Address::UNSPECIFIED {

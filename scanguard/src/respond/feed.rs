@@ -1,4 +1,5 @@
-//! Bans the networks of feeds of known-bad sources. These bans are not in the ban table, and last as long as the listing.
+//! Bans the networks of feeds of known-bad sources. These bans are not in the ban table, and last as long as the
+//! listing.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -189,8 +190,8 @@ struct Places {
 }
 
 impl Places {
-    /// The room that the ban table cannot need. The table may have more than `max_bans` if that was lowered, and one more for
-    /// a moment, since a ban is made before the one that it replaces is removed.
+    /// The room that the ban table cannot need. The table may have more than `max_bans` if that was lowered, and one
+    /// more for a moment, since a ban is made before the one that it replaces is removed.
     fn beside_the_table(given: Circumstances<'_>) -> Self {
         let of_the_table = given.ban_table.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
         let beside = |places: u32| (places as usize).saturating_sub(of_the_table);

@@ -43,8 +43,8 @@ enum Starter {
 }
 
 impl Starter {
-    /// The connection, if it exists now. One that is not among the sockets counts as connected at the first look only, since
-    /// later the agent cannot know whether it still exists.
+    /// The connection, if it exists now. One that is not among the sockets counts as connected at the first look only,
+    /// since later the agent cannot know whether it still exists.
     fn connected(&mut self, sockets: &[Socket], told: impl FnOnce() -> Option<Ends>) -> Option<Connection> {
         match *self {
             Self::None => None,
@@ -68,8 +68,8 @@ impl Starter {
 /// The other end of a connection, and this host's.
 type Ends = (SocketAddr, SocketAddr);
 
-/// The ports at which SSH servers were seen to listen. A server that disappears is usually restarting, and its connected
-/// users still have to be spared, so known ports are never forgotten.
+/// The ports at which SSH servers were seen to listen. A server that disappears is usually restarting, and its
+/// connected users still have to be spared, so known ports are never forgotten.
 #[derive(Clone, Debug, Default)]
 struct SshPorts(BTreeMap<u16, Duration>);
 
@@ -78,9 +78,9 @@ impl SshPorts {
         self.0.extend(seen);
     }
 
-    /// How long a connection to this port has to live to count; none if the port is not that of an SSH server. Port 22 counts
-    /// only while no server is known: if the server listens elsewhere, port 22 may be a trap that holds scanners for longer
-    /// than that.
+    /// How long a connection to this port has to live to count; none if the port is not that of an SSH server. Port 22
+    /// counts only while no server is known: if the server listens elsewhere, port 22 may be a trap that holds scanners
+    /// for longer than that.
     fn patience(&self, port: u16) -> Option<Duration> {
         match self.0.get(&port) {
             None if self.0.is_empty() && port == SSH_PORT.0 => Some(SSH_PORT.1),
@@ -100,8 +100,8 @@ impl Known {
         self.resolvers.iter().flatten().copied().collect()
     }
 
-    /// The connections that the SSH server of this host has accepted and that are established now, in the network namespace of
-    /// this process.
+    /// The connections that the SSH server of this host has accepted and that are established now, in the network
+    /// namespace of this process.
     pub fn ssh_connections(&mut self) -> Connections {
         let sockets: Vec<_> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
             .iter()

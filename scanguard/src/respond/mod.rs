@@ -47,7 +47,7 @@ pub const SHORTEST_BAN: Duration = Duration::from_secs(1);
 /// The longest ban with an end: a user who asks for more than ten years means a ban without an end.
 pub const LONGEST_BAN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// What is done about those who scan.
+/// The response to sources that scan.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -73,7 +73,7 @@ impl Mode {
         }
     }
 
-    /// What the kernel's gate does in this mode.
+    /// The mode of the kernel gate for this mode.
     pub const fn gate(self) -> GateMode {
         match self {
             Self::Observe => GateMode::Off,

@@ -64,8 +64,8 @@ impl ModeState {
         self.deadline.map(|deadline| deadline.saturating_sub(now.at))
     }
 
-    /// How long the kernel keeps a ban of this duration (none: without an end). Until enforcing is confirmed, that is at
-    /// most the time left to confirm, so that nobody stays locked out if the agent dies.
+    /// How long the kernel keeps a ban of this duration (none: without an end). Until enforcing is confirmed, that is
+    /// at most the time left to confirm, so that nobody stays locked out if the agent dies.
     pub fn kept(&self, lasts: Option<Duration>, now: Now) -> Option<Duration> {
         match (lasts, self.left(now)) {
             (Some(lasts), Some(confirm)) => Some(lasts.min(confirm)),

@@ -112,8 +112,8 @@ pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     }
 }
 
-/// The response that a finding is certain enough for, on this host or elsewhere. A ban needs evidence that nobody else can
-/// have forged. A shield harms nobody, and needs only medium confidence: forgeable evidence cannot give more.
+/// The response that a finding is certain enough for, on this host or elsewhere. A ban needs evidence that nobody else
+/// can have forged. A shield harms nobody, and needs only medium confidence: forgeable evidence cannot give more.
 ///
 /// # Errors
 /// The finding is not certain enough for either; the error is the reason.
@@ -142,8 +142,9 @@ pub fn qualify(
     if settings.shield { Ok(Extent::Shield) } else { Err(Refusal::Spoofable(spoofable)) }
 }
 
-/// Decides which sources the kernel may hold. The evidence must be such that a rule certainly matches on it, and that rule
-/// must be allowed to ban or shield. No more sources are held than may still be banned in this minute. None: no source.
+/// Decides which sources the kernel may hold. The evidence must be such that a rule certainly matches on it, and that
+/// rule must be allowed to ban or shield. No more sources are held than may still be banned in this minute. None: no
+/// source.
 pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<HoldTerms> {
     let Circumstances { settings, mode: ModeState { mode, .. }, breaker, now, .. } = given;
     let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
@@ -201,7 +202,8 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             Sentence { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
         }
         Cause::Feed { feed } => {
-            // The kernel stores these beside the ban table: they take no room in it and last as long as they are listed.
+            // The kernel stores these beside the ban table: they take no room in it and last as long as they are
+            // listed.
             let reason = format!("listed in {feed}");
             let dry = mode != Mode::Enforce;
             let extent = Extent::Full;
@@ -234,8 +236,8 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
     Ok(Decision::Ban(Sentence { evicts, ..sentence }))
 }
 
-/// Whether the existing ban or shield is enough. A ban takes precedence over a shield. A shield is renewed in the second
-/// half of its time, since it lasts as long as its source is active.
+/// Whether the existing ban or shield is enough. A ban takes precedence over a shield. A shield is renewed in the
+/// second half of its time, since it lasts as long as its source is active.
 fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
     match (ban.extent, wanted) {
         (Extent::Full, Extent::Full | Extent::Shield) => true,
@@ -257,7 +259,8 @@ fn room(net: IpNet, extent: Extent, given: Circumstances<'_>) -> Result<Option<I
     given.ban_table.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
 }
 
-/// Whether a ban takes precedence over a decision of CrowdSec: it was ordered here, lasts longer, or is the same decision.
+/// Whether a ban takes precedence over a decision of CrowdSec: it was ordered here, lasts longer, or is the same
+/// decision.
 fn outweighs(ban: &Ban, decision: u64, lasts: Duration, now: Now) -> bool {
     let left = ban.left(now.at);
     match ban.origin {

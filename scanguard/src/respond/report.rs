@@ -32,7 +32,7 @@ pub struct BanReport {
     /// Which of the two.
     #[serde(default)]
     pub response: Extent,
-    /// Who made it.
+    /// The origin of the ban.
     #[serde(flatten)]
     pub origin: Origin,
     /// Why.
@@ -76,7 +76,7 @@ pub struct ReflexReport {
 pub struct ResponseStatus {
     /// The mode in force.
     pub mode: Mode,
-    /// Who set it.
+    /// The cause of the mode.
     pub mode_cause: ModeCause,
     /// Since when.
     pub mode_since: Timestamp,

@@ -313,7 +313,8 @@ impl Responder {
         Ok(())
     }
 
-    /// Takes the addresses that this host depends on. Bans that overlap with them stay, but the kernel spares the addresses.
+    /// Takes the addresses that this host depends on. Bans that overlap with them stay, but the kernel spares the
+    /// addresses.
     pub fn surround(&mut self, found: Found, now: Now, enforcer: &mut dyn Enforcer) {
         self.ssh.see(&found.ssh, now.at);
         self.found = found;
@@ -426,8 +427,8 @@ impl Responder {
         }
     }
 
-    /// Looks again at open findings, since a ban that was refused may now be possible: the mode changed, a ban ended, or
-    /// there is room. Refusals are not counted again.
+    /// Looks again at open findings, since a ban that was refused may now be possible: the mode changed, a ban ended,
+    /// or there is room. Refusals are not counted again.
     pub fn reconsider(
         &mut self,
         findings: &mut dyn Iterator<Item = &Finding>,
@@ -519,8 +520,8 @@ impl Responder {
         Ok(())
     }
 
-    /// Enters a ban or shield that the kernel has into the ban table. A shield that a ban replaces is ended. Returns the
-    /// previous entry.
+    /// Enters a ban or shield that the kernel has into the ban table. A shield that a ban replaces is ended. Returns
+    /// the previous entry.
     pub(super) fn enter_in_table(&mut self, ban: Ban, enforcer: &mut dyn Enforcer) -> Option<Ban> {
         let (net, extent) = (ban.net, ban.extent);
         let before = self.ban_table.insert(ban);

@@ -25,15 +25,16 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// The connection, if the socket is an accepted one. A connection that waits to be accepted has no number yet, and its
-    /// time does not count: no user can log in over it, and no server ends it.
+    /// The connection, if the socket is an accepted one. A connection that waits to be accepted has no number yet, and
+    /// its time does not count: no user can log in over it, and no server ends it.
     pub(super) fn connection(&self) -> Option<Connection> {
         let is_one = !self.listens && self.inode.is_some();
         is_one.then_some(Connection { peer: self.peer, own: self.own, inode: self.inode })
     }
 }
 
-/// The sockets of a table, as Documentation/networking/proc_net_tcp.rst has it. A reader of our own, since the crates that there are read all of /proc.
+/// Parses the sockets of a table (Documentation/networking/proc_net_tcp.rst). The reader is our own, since the existing
+/// crates read all of /proc.
 pub fn parse_sockets(table: &str) -> impl Iterator<Item = Socket> {
     table.lines().skip(1).filter_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();

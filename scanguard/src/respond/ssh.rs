@@ -28,8 +28,9 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The server's end.
     pub own: SocketAddr,
-    /// The server's socket. None: one that is not among the sockets of this network namespace. The kernel numbers sockets
-    /// modulo 2^32 (`get_next_ino`, fs/inode.c), so that none has the number of one that was there at the last look.
+    /// The server's socket. None: one that is not among the sockets of this network namespace. The kernel numbers
+    /// sockets modulo 2^32 (`get_next_ino`, fs/inode.c), so that none has the number of one that was there at the last
+    /// look.
     pub inode: Option<NonZeroU64>,
 }
 

@@ -35,8 +35,9 @@ enum Role {
 }
 
 impl Role {
-    /// OpenSSH shows the user after the login ("sshd: user@pts/0", "sshd: user"). All its other processes have brackets:
-    /// "[accepted]", "user [net]", "user [priv]", "[listener]". A user name before the login also stands before brackets.
+    /// OpenSSH shows the user after the login ("sshd: user@pts/0", "sshd: user"). All its other processes have
+    /// brackets: "[accepted]", "user [net]", "user [priv]", "[listener]". A user name before the login also stands
+    /// before brackets.
     fn of(title: &str) -> Self {
         let Some(rest) = TITLES.iter().find_map(|prefix| title.strip_prefix(prefix)) else {
             return Self::Listener;
@@ -110,8 +111,8 @@ impl SshServers {
         Self(servers.take(MAX_PEERS).collect())
     }
 
-    /// The ports at which servers listen, and how long a connection there has to live to count. Only processes of root count:
-    /// any user can name a process sshd, and logged-in users can make sshd listen for them (`ssh -R`).
+    /// The ports at which servers listen, and how long a connection there has to live to count. Only processes of root
+    /// count: any user can name a process sshd, and logged-in users can make sshd listen for them (`ssh -R`).
     pub(super) fn ports(&self, sockets: &[Socket]) -> Vec<(u16, Duration)> {
         let servers = self.0.iter().filter(|process| process.is_root && process.role == Role::Listener);
         servers
@@ -139,8 +140,8 @@ impl SshServers {
     }
 }
 
-/// Combines the login states of two processes of one connection: the more certain one wins. The oldest process is as old
-/// as the connection.
+/// Combines the login states of two processes of one connection: the more certain one wins. The oldest process is as
+/// old as the connection.
 fn surer(one: Login, other: Login) -> Login {
     match (one, other) {
         (Login::Open(one), Login::Open(other)) => Login::Open(one.max(other)),

@@ -42,7 +42,7 @@ pub struct State {
 pub struct SavedMode {
     /// In force.
     pub mode: Mode,
-    /// Who set it.
+    /// The cause of the mode.
     pub cause: ModeCause,
     /// Since when.
     pub since: Timestamp,
@@ -59,7 +59,7 @@ pub struct SavedBan {
     /// Which of the two. Not written of bans, so that an agent from before there were shields reads a file without any.
     #[serde(default, skip_serializing_if = "is_ban")]
     pub extent: Extent,
-    /// Who made it.
+    /// The origin of the ban.
     pub origin: Origin,
     /// Why.
     pub reason: String,
@@ -100,7 +100,7 @@ impl State {
     /// From what a file holds.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         match serde_json::from_slice::<Self>(bytes) {
             Ok(state) if state.version == VERSION => Ok(state),
@@ -119,7 +119,7 @@ pub enum Loaded {
     Nothing,
     /// A file that cannot be used. It was moved aside.
     Corrupt {
-        /// What is wrong with it.
+        /// The fault of the file.
         why: String,
         /// Its new path; none if it could not be moved.
         moved: Option<PathBuf>,

@@ -3,8 +3,8 @@
 //! Path traversal, Log4Shell strings and refused targets of other hosts are attempts. Three are enough, since a broken
 //! link or a curious user makes one. If the server does serve the target of another host, the source is the client of a
 //! proxy, open or not, and that is no attempt. Apparent SQL, script or command injection may be a developer's search:
-//! the rule needs ten. A broken client repeats unknown methods, missing Host headers, binary junk and broken syntax, but
-//! always in the same way: five of these count, if at least two are not of the most frequent kind.
+//! the rule needs ten. A broken client repeats unknown methods, missing Host headers, binary junk and broken syntax,
+//! but always in the same way: five of these count, if at least two are not of the most frequent kind.
 
 use super::{
     content_rule::{Common, count},

@@ -1,7 +1,8 @@
 //! Slow scan: closed services or dark addresses, one at a time, over a day (nmap -T0, -T1, scan farms that come back).
 //!
-//! The slowest scan that the rule finds: the history covers at least 60 % of a window. With a threshold of 16 in 24 hours,
-//! the rule always finds a scan with a new target every 54 minutes, and at best one with a new target every 90 minutes.
+//! The slowest scan that the rule finds: the history covers at least 60 % of a window. With a threshold of 16 in 24
+//! hours, the rule always finds a scan with a new target every 54 minutes, and at best one with a new target every 90
+//! minutes.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! SYN+ACK scans: unsolicited answers to many closed services (nmap --scanflags SYNACK). A host answers with a RST, and
 //! stateless filters let such segments in.
 //!
-//! Most such segments are backscatter: somebody floods a server with SYNs that carry this host's address, and the server
-//! answers. It answers from one port, to the forged ports: mostly random ones, or few. So only segments from a client
-//! port to a service port count ([`SynAckProbe`]), and only if nearly all are of this kind: most random ports are client
-//! ports.
+//! Most such segments are backscatter: somebody floods a server with SYNs that carry this host's address, and the
+//! server answers. It answers from one port, to the forged ports: mostly random ones, or few. So only segments from a
+//! client port to a service port count ([`SynAckProbe`]), and only if nearly all are of this kind: most random ports
+//! are client ports.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Test driver for rules. A script lists probes and times; they pass through the accounting and history of live traffic.
+//! Test driver for rules. A script lists probes and times; they pass through the accounting and history of live
+//! traffic.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Virtual host scan: one source asks a server for many names under one parent (gobuster vhost, ffuf on the Host header).
+//! Virtual host scan: one source asks a server for many names under one parent (gobuster vhost, ffuf on the Host
+//! header).
 //!
 //! A crawler of many sites, or a proxy of many users, asks for names of many parents, and for many paths of each. A
 //! scanner that guesses asks once for each name under one parent. If the answers show that the names do not exist, the

@@ -1,15 +1,16 @@
-//! Wordlist scan: one source requests many paths, most of which do not exist (gobuster, ffuf, dirb, feroxbuster, wfuzz).
+//! Wordlist scan: one source requests many paths, most of which do not exist (gobuster, ffuf, dirb, feroxbuster,
+//! wfuzz).
 //!
-//! Crawlers follow links, so most of the paths that they request exist; monitors request the same few paths. Some honest
-//! clients fail often, too: a crawler of a site with dead links fails slowly, and a browser on a page with missing
-//! pictures sends a Referer. For both, the threshold is four times as high. Bursts are judged in slices of ten seconds,
-//! so that the rule finds a scan whatever its source requested before. Distinct paths are compared, so that repeated
-//! requests for an existing path hide nothing.
+//! Crawlers follow links, so most of the paths that they request exist; monitors request the same few paths. Some
+//! honest clients fail often, too: a crawler of a site with dead links fails slowly, and a browser on a page with
+//! missing pictures sends a Referer. For both, the threshold is four times as high. Bursts are judged in slices of ten
+//! seconds, so that the rule finds a scan whatever its source requested before. Distinct paths are compared, so that
+//! repeated requests for an existing path hide nothing.
 //!
-//! A status that shows neither (a redirect of everything to a login or to HTTPS, a request for a password) is no failure.
-//! Then, and if no answers are visible, very many paths, at a speed and in a manner that no browser has, are evidence
-//! that is not sure. A site that answers 200 to everything hides wordlist scans from this rule, but not requests for
-//! sensitive paths.
+//! A status that shows neither (a redirect of everything to a login or to HTTPS, a request for a password) is no
+//! failure. Then, and if no answers are visible, very many paths, at a speed and in a manner that no browser has, are
+//! evidence that is not sure. A site that answers 200 to everything hides wordlist scans from this rule, but not
+//! requests for sensitive paths.
 
 use super::{
     content_rule::{Common, count, estimate, failed},
