@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::trial;
 
 /// All rows of `cargo xtask bench` without options.
-const ROWS: [&str; 22] = [
+const ROWS: [&str; 26] = [
     "empty",
     "c_parse",
     "tcp_established",
@@ -24,6 +24,10 @@ const ROWS: [&str; 22] = [
     "dropped",
     "icmp_echo",
     "udp",
+    "syn_behind_3_tags",
+    "syn_behind_375_tags",
+    "syn6_behind_2048_bytes_of_options",
+    "syn6_behind_184_headers",
     "tcp_data_sampling_off",
     "tcp_data_unsampled_port",
     "tls_data_no_match",
