@@ -15,10 +15,20 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text.parse().map_err(|_| {
         format!("\"{text}\" is no address or network such as \"192.0.2.7\" or \"2001:db8::/56\"")
     })?;
-    if net.trunc() != net {
-        return Err(format!("\"{text}\" has bits beyond its prefix; is \"{}\" meant?", net.trunc()));
+    without_host_bits(text, net)
+}
+
+/// The network that was read from this text, if it has no bits beyond its prefix.
+///
+/// # Errors
+/// It has some. The message says which network may be meant.
+pub fn without_host_bits(text: &str, net: IpNet) -> Result<IpNet, String> {
+    let right = net.trunc();
+    if right == net {
+        Ok(net)
+    } else {
+        Err(format!("\"{text}\" has bits beyond its prefix; is \"{right}\" meant?"))
     }
-    Ok(net)
 }
 
 /// A network as people write it: a single address without its prefix.

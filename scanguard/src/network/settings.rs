@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::settings::Section;
+use crate::{cidr, settings::Section};
 
 /// `[network]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -30,14 +30,10 @@ fn prefix(text: &str) -> Result<IpNet, String> {
         }
         Err(_) => format!("\"{text}\" is no network such as \"192.0.2.0/24\" or \"2001:db8::/56\""),
     })?;
-    let right = net.trunc();
     if net.prefix_len() == 0 {
         return Err(format!("\"{text}\" is every address there is: name the networks that are routed here"));
     }
-    if right != net {
-        return Err(format!("\"{text}\" has bits beyond its prefix; is \"{right}\" meant?"));
-    }
-    Ok(net)
+    cidr::without_host_bits(text, net)
 }
 
 #[cfg(test)]
