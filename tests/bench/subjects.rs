@@ -20,7 +20,7 @@ use scanguard_common::{
     sample::Budget,
 };
 use scanguard_tests::fixtures::{
-    frames::{SOURCE, V4, ethernet, extension, icmp, long_extension, tagged, tcp, udp, v4, v4_packet, v6},
+    frames::{SOURCE, V4, chain, ethernet, icmp, long_extension, tagged, tcp, udp, v4, v4_packet, v6},
     program,
 };
 
@@ -51,7 +51,7 @@ pub(crate) fn all() -> Vec<Subject> {
         same_packet("syn_behind_3_tags", behind_tags(3)),
         same_packet("syn_behind_375_tags", behind_tags(MAX_TAGS)),
         same_packet("syn6_behind_2048_bytes_of_options", v6(60, &long_extension(6, &tcp(0x02, 443)))),
-        same_packet("syn6_behind_184_headers", behind_headers(MAX_EXTENSIONS)),
+        same_packet("syn6_behind_184_headers", v6(60, &chain(MAX_EXTENSIONS, 6, &tcp(0x02, 443)))),
         unsampled("tcp_data_sampling_off", data(22), &Sampling { enabled: false, ..Sampling::default() }),
         unsampled("tcp_data_unsampled_port", data(22), &Sampling::default()),
         unsampled("tls_data_no_match", with(443, &[0x17, 3, 3, 4, 0]), &Sampling::default()),
@@ -68,13 +68,6 @@ pub(crate) fn all() -> Vec<Subject> {
 fn behind_tags(count: usize) -> Vec<u8> {
     let packet = v4_packet(&V4 { protocol: 6, ..V4::default() }, &tcp(0x02, 443));
     tagged(&vec![EtherType::VLAN_TAGGED_FRAME; count], EtherType::IPV4, &packet)
-}
-
-/// A SYN behind so many IPv6 destination options headers.
-fn behind_headers(count: usize) -> Vec<u8> {
-    let chain =
-        (0..count).fold(tcp(0x02, 443), |inner, place| extension(if place == 0 { 6 } else { 60 }, &inner));
-    v6(60, &chain)
 }
 
 fn empty() -> Subject {

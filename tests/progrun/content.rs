@@ -136,7 +136,11 @@ fn arriving() -> Vec<(&'static str, Vec<u8>, Option<Begins>)> {
         ),
         ("tagged twice", tagged(&tags(2), EtherType::IPV6, &v6_packet(TCP, &request)), Some(Request)),
         ("tagged thrice", tagged(&tags(3), EtherType::IPV6, &v6_packet(TCP, &request)), Some(Request)),
-        ("just beyond what is looked at in place", v6(60, &options(1_000, TCP, &request)), Some(Request)),
+        (
+            "just beyond what is looked at in place",
+            v6(60, &[options(TCP, 1_000), request.clone()].concat()),
+            Some(Request),
+        ),
         ("behind 2,048 bytes of options", v6(60, &long_extension(TCP, &request)), Some(Request)),
         (
             "a query behind 2,048 bytes of options",

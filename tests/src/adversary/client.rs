@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::fixtures::lab::Namespace;
+use crate::fixtures::{frames, lab::Namespace};
 
 /// Long enough for an answer within one machine, and for two more SYNs after a lost one.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -153,7 +153,7 @@ impl Client {
 /// # Errors
 /// The kernel does not take it.
 pub fn destination_options(socket: &Socket, bytes: usize) -> Result<()> {
-    set_option(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &options(0, bytes)?)
+    set_option(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &frames::options(0, bytes))
 }
 
 /// Gives the packets of a socket, from its SYN on, all the options that an IPv4 header has room for: 40 that mean nothing.
@@ -163,25 +163,6 @@ pub fn destination_options(socket: &Socket, bytes: usize) -> Result<()> {
 pub fn ip_options(socket: &Socket) -> Result<()> {
     const NO_OPERATION: u8 = 1;
     set_option(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_OPTIONS, &[NO_OPERATION; 40])
-}
-
-/// A header of destination options of at least so many bytes before a next one: of type 0x1e, which is for experiments (RFC
-/// 4727) and to be skipped by those who do not know it.
-///
-/// # Errors
-/// It is longer than such a header can be.
-pub fn options(next_header: u8, bytes: usize) -> Result<Vec<u8>> {
-    const LONGEST: usize = 200;
-    let mut header = vec![next_header, 0];
-    while header.len() < bytes {
-        let length = (bytes - header.len()).saturating_sub(2).min(LONGEST);
-        header.extend([0x1e, u8::try_from(length)?]);
-        header.resize(header.len() + length, 0);
-    }
-    // Padding of single bytes: at most seven.
-    header.resize(header.len().next_multiple_of(8), 0);
-    header[1] = u8::try_from(header.len() / 8 - 1)?;
-    Ok(header)
 }
 
 fn set_option(descriptor: libc::c_int, level: libc::c_int, option: libc::c_int, value: &[u8]) -> Result<()> {

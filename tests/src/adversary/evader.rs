@@ -12,15 +12,16 @@ use scanguard_common::wire::{protocol, tcp_flags::*};
 use super::{
     Position, Role, Row,
     bridge::Family,
-    client::{Client, destination_options, ip_options, is_answered, is_answered_with, options, request},
+    client::{Client, destination_options, ip_options, is_answered, is_answered_with, request},
     control::SCANNER,
     forge::{self, Forger, JUNK, Segment},
     outcome::Verdict,
     scene::{OPEN, Scene},
 };
-use crate::{
-    fixtures::capture::Capture,
-    fixtures::lab::{VICTIM_INTERFACE, run_within},
+use crate::fixtures::{
+    capture::Capture,
+    frames::{chain, options},
+    lab::{VICTIM_INTERFACE, run_within},
 };
 
 /// The first of the ports that are scanned; nobody listens at them.
@@ -47,11 +48,11 @@ pub(super) const ROWS: &[Row] = &[
     scan("a SYN scan behind 20 IPv6 destination options headers", |scene| behind_headers(scene, 20)),
     scan("a SYN scan behind 150 IPv6 destination options headers", |scene| behind_headers(scene, 150)),
     scan("a SYN scan behind one IPv6 destination options header of 1,100 bytes", |scene| {
-        let header = options(protocol::TCP, LONG)?;
+        let header = options(protocol::TCP, LONG);
         behind(scene, &header, protocol::DESTINATION_OPTIONS)
     }),
     scan("a SYN scan behind a hop-by-hop header of 1,100 bytes", |scene| {
-        let header = options(protocol::TCP, LONG)?;
+        let header = options(protocol::TCP, LONG);
         behind(scene, &header, protocol::HOP_BY_HOP)
     }),
     scan("a SYN scan behind three VLAN tags", |scene| behind_tags(scene, 3)).from(Position::SameLink),
@@ -259,13 +260,7 @@ fn behind(scene: &Scene<'_>, headers: &[u8], first: u8) -> Result<Verdict> {
 }
 
 fn behind_headers(scene: &Scene<'_>, count: usize) -> Result<Verdict> {
-    let headers: Vec<u8> = (1..=count)
-        .flat_map(|n| {
-            let next = if n == count { protocol::TCP } else { protocol::DESTINATION_OPTIONS };
-            [next, 0, 1, 4, 0, 0, 0, 0]
-        })
-        .collect();
-    behind(scene, &headers, protocol::DESTINATION_OPTIONS)
+    behind(scene, &chain(count, protocol::TCP, &[]), protocol::DESTINATION_OPTIONS)
 }
 
 /// Tags of VLAN 0 (priority tags), which the kernel takes off without a VLAN device.

@@ -296,20 +296,23 @@ fn links() -> Vec<Case> {
 
 fn extensions() -> Vec<Case> {
     let syn = tcp(SYN, 22);
-    let chain = |depth: usize| {
-        (0..depth).fold(syn.clone(), |inner, i| extension(if i == 0 { TCP } else { 60 }, &inner))
-    };
     vec![
         probe("ip options", v4_with(&V4 { protocol: TCP, options: 40, ..V4::default() }, &syn), Syn, TCP, 22),
         probe6("hop-by-hop options", v6(0, &extension(TCP, &syn)), Syn, TCP, 22),
         probe6("routing header", v6(43, &extension(TCP, &syn)), Syn, TCP, 22),
         probe6("destination options", v6(60, &extension(TCP, &syn)), Syn, TCP, 22),
         probe6("authentication header", v6(51, &authentication(TCP, &syn)), Syn, TCP, 22),
-        probe6("six extension headers", v6(60, &chain(6)), Syn, TCP, 22),
-        probe6("seven extension headers", v6(60, &chain(7)), Syn, TCP, 22),
-        probe6("150 extension headers", v6(60, &chain(150)), Syn, TCP, 22),
-        probe6("as many extension headers as are followed", v6(60, &chain(MAX_EXTENSIONS)), Syn, TCP, 22),
-        probe6("one more extension header", v6(60, &chain(MAX_EXTENSIONS + 1)), HeaderChain, 0, 0),
+        probe6("six extension headers", v6(60, &chain(6, TCP, &syn)), Syn, TCP, 22),
+        probe6("seven extension headers", v6(60, &chain(7, TCP, &syn)), Syn, TCP, 22),
+        probe6("150 extension headers", v6(60, &chain(150, TCP, &syn)), Syn, TCP, 22),
+        probe6(
+            "as many extension headers as are followed",
+            v6(60, &chain(MAX_EXTENSIONS, TCP, &syn)),
+            Syn,
+            TCP,
+            22,
+        ),
+        probe6("one more extension header", v6(60, &chain(MAX_EXTENSIONS + 1, TCP, &syn)), HeaderChain, 0, 0),
         probe6("2,048 bytes of options", v6(60, &long_extension(TCP, &syn)), Syn, TCP, 22),
         probe6(
             "4,096 bytes of hop-by-hop and destination options",
