@@ -104,7 +104,7 @@ pub struct SourceState {
     pub completed: u32,
     /// Explicit padding.
     pub reserved: u32,
-    /// What the source missed in this epoch, in two halves: services that a SYN asked for, that are certainly closed
+    /// Misses of the source in this epoch, in two halves: services that a SYN asked for, that are certainly closed
     /// and that are new in this epoch; and their addresses. See [`crate::hold`], which also gives a special value to a
     /// source that was already held.
     pub missed: u32,

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// What an outgoing packet is.
+/// The kind of an outgoing packet.
 ///
 /// The flow is that of the answered packet: its source is the remote side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +48,7 @@ pub fn early<P: Packet>(packet: &P) -> Option<(EgressExit, u16)> {
     }
 }
 
-/// What a packet is for which [`early`] could not decide.
+/// The kind of a packet for which [`early`] could not decide.
 #[inline(always)]
 pub fn outgoing<P: Packet>(packet: &P) -> Outgoing {
     let headers = match parse::parse(packet) {

@@ -1,4 +1,4 @@
-//! What this host's sockets say about a packet, and the decision that follows.
+//! The answers of this host's sockets about a packet, and the decision that follows.
 //!
 //! The kernel program asks the kernel's socket tables; replay and tests answer from what they know. The decision is
 //! made here, in the same way for all of them.
@@ -11,7 +11,7 @@ use crate::{
 
 macro_rules! reaches {
     ($($(#[$meta:meta])* $variant:ident = $label:literal,)+) => {
-        /// What a probe met.
+        /// The result of a probe.
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[repr(u8)]
         pub enum Reach { $($(#[$meta])* $variant),+ }
@@ -43,7 +43,7 @@ reaches! {
     Dark = "dark",
 }
 
-/// To whom an address belongs.
+/// The owner of an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Home {
     /// To this host.
@@ -56,7 +56,7 @@ pub enum Home {
     Elsewhere,
 }
 
-/// What the socket tables say about a flow.
+/// The answer of the socket tables about a flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Socket {
     /// A socket of exactly this flow; its handshake is completed.
@@ -77,7 +77,7 @@ pub trait Oracle {
     fn tcp(&self, flow: &Flow) -> Socket;
     /// Whether a socket wants a UDP datagram.
     fn udp(&self, flow: &Flow) -> bool;
-    /// To whom an address belongs.
+    /// The owner of an address.
     fn home(&self, address: Address) -> Home;
     /// Whether a service answers at an address though it has no socket here (it is published by NAT or for a
     /// container).

@@ -46,7 +46,7 @@ macro_rules! numbered {
 pub use numbered;
 
 numbered! {
-    /// What a packet probes for, in the words of nmap and hping. The flags of ECN are ignored.
+    /// The kind of a probe, in the words of nmap and hping. The flags of ECN are ignored.
     ProbeClass[PROBE_CLASSES] {
         /// TCP SYN alone: a connection attempt, a half-open scan (nmap -sS) or a connect scan (-sT).
         Syn = "syn",
@@ -192,7 +192,7 @@ numbered! {
 }
 
 numbered! {
-    /// What a source was sent back.
+    /// The kind of an answer to a source.
     Answer[ANSWERS] {
         /// TCP SYN and ACK: there is a service.
         SynAck = "syn_ack",
@@ -255,7 +255,7 @@ impl Flow {
 /// A packet that is a probe only if no socket wants it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Segment {
-    /// What it is.
+    /// Its kind.
     pub kind: SegmentKind,
     /// Its flow.
     pub flow: Flow,
@@ -304,7 +304,7 @@ impl SegmentKind {
         [Self::Acknowledgment, Self::Closing, Self::SynAck, Self::Reset, Self::Datagram, Self::EmptyDatagram];
 }
 
-/// What is probed on a host: a transport port, a protocol, or only the host.
+/// The target of a probe on a host: a transport port, a protocol, or only the host.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(C)]
 pub struct Service {

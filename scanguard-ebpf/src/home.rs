@@ -23,7 +23,7 @@ static LIVE: LruHashMap<Address, u32, { MAX_LIVE as usize }> = LruHashMap::new()
 #[btf_map]
 static PUBLISHED: LruHashMap<ServiceKey, u32, { MAX_PUBLISHED as usize }> = LruHashMap::new();
 
-/// Whose an address is.
+/// The owner of an address.
 #[inline(always)]
 pub(crate) fn of(address: Address, control: &Control) -> Home {
     match HOME.get(AddressKey::new(address).key()).copied() {

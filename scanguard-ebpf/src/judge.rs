@@ -62,7 +62,7 @@ fn count(control: &Control, kernel: &Kernel<'_>, class: usize, reach: Reach, flo
     let meets_nobody = shield::class_meets_nobody(class, reach);
     let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
     let exit = sources::count(control, kernel, class, reach, flow, meets_nobody && !is_shielded);
-    // Nobody probes by what no host can send.
+    // A packet that no other host can have sent is no probe.
     if matches!(exit, Exit::BadSource) {
         return exit;
     }
