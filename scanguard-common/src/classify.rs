@@ -117,13 +117,11 @@ pub fn early_payload<P: Packet>(packet: &P) -> Option<(u16, usize)> {
 #[inline(always)]
 pub fn early_flow<P: Packet>(packet: &P) -> Option<Flow> {
     let frame = packet.view::<PlainTcp4>(0)?;
-    let (source, destination, tcp) = match frame.ethernet.ethertype.get() {
-        ethertype::IPV4 => {
-            (Address::from_v4(&frame.ip.source), Address::from_v4(&frame.ip.destination), &frame.tcp)
-        }
+    let ((source, destination), tcp) = match frame.ethernet.ethertype.get() {
+        ethertype::IPV4 => (frame.ip.addresses(), &frame.tcp),
         _ => {
             let frame = packet.view::<PlainTcp6>(0)?;
-            (Address::from_v6(&frame.ip.source), Address::from_v6(&frame.ip.destination), &frame.tcp)
+            (frame.ip.addresses(), &frame.tcp)
         }
     };
     let service = Service { protocol: protocol::TCP, port: tcp.destination.get() };

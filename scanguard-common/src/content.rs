@@ -16,7 +16,7 @@ use crate::{
 };
 
 numbered! {
-    /// What the beginning of a payload looks like.
+    /// The kind of a payload, by its beginning.
     Begins[BEGINNINGS] {
         /// An HTTP request.
         Request = "http_request",
@@ -182,7 +182,7 @@ pub fn may_begin(speaks: Speaks, start: &Start) -> bool {
     }
 }
 
-/// What a payload of this length begins like. It comes from a client, or from this host (`is_answer`).
+/// The kind of a payload of this length, by its beginning. It comes from a client, or from this host (`is_answer`).
 #[inline(always)]
 pub fn begins(speaks: Speaks, protocol: u8, is_answer: bool, head: &Head, len: usize) -> Option<Begins> {
     match (speaks, is_answer) {

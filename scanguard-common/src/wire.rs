@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, network_endian::U16};
 
+use crate::address::Address;
+
 /// A header that can be viewed in place: any bytes are a valid value, at any alignment.
 pub trait Wire: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 
@@ -181,11 +183,25 @@ impl Tcp {
 }
 
 impl Ipv4 {
+    /// The source and destination addresses.
+    #[inline(always)]
+    pub fn addresses(&self) -> (Address, Address) {
+        (Address::from_v4(&self.source), Address::from_v4(&self.destination))
+    }
+
     /// Whether the transport header follows at once and whole: it is version 4 with a header of five words, hence
     /// without options, and no fragment. The don't-fragment flag and the reserved bit do not matter.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.version_ihl == 0x45 && self.fragment.get() & 0x3fff == 0
+    }
+}
+
+impl Ipv6 {
+    /// The source and destination addresses.
+    #[inline(always)]
+    pub fn addresses(&self) -> (Address, Address) {
+        (Address::from_v6(&self.source), Address::from_v6(&self.destination))
     }
 }
 

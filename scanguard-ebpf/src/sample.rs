@@ -1,11 +1,8 @@
 //! The kernel half of `scanguard_common::sample`: copies the beginnings of requests and answers for the agent to read.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
     btf_maps::{Array, PerCpuArray, RingBuf},
-    helpers::{bpf_skb_load_bytes, bpf_xdp_load_bytes},
     macros::btf_map,
     programs::{TcContext, XdpContext},
 };
@@ -152,25 +149,17 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
         return 0;
     };
     // A copy is a call, which costs as much as everything else here.
-    let may_begin = match packet.view::<Start>(offset) {
-        Some(start) => content::may_begin(speaks, start),
-        None => packet.copy::<Start>(offset).is_some_and(|start| content::may_begin(speaks, &start)),
-    };
-    if !may_begin {
+    let start = packet.view::<Start>(offset).copied().or_else(|| packet.copy(offset));
+    if !start.is_some_and(|start| content::may_begin(speaks, &start)) {
         return 0;
     }
     let sample = Sample { control, speaks, is_answer: false, flow, offset, len };
     sample
-        .take(
-            &packet,
-            // SAFETY: the program's context; the kernel checks the packet's end, the verifier that of the memory.
-            |offset, into, len| unsafe { bpf_xdp_load_bytes(ctx, offset, into, len) == 0 },
-            |flow| {
-                let kernel = Kernel::new(ctx, control);
-                let is_proven = flow.service.protocol == protocol::TCP && kernel.proves(flow, numbers);
-                (is_proven || !kernel.is_bad_source(flow.source)).then_some(is_proven)
-            },
-        )
+        .take(&packet, |flow| {
+            let kernel = Kernel::new(ctx, control);
+            let is_proven = flow.service.protocol == protocol::TCP && kernel.proves(flow, numbers);
+            (is_proven || !kernel.is_bad_source(flow.source)).then_some(is_proven)
+        })
         .into()
 }
 
@@ -189,14 +178,11 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
     let flow = flow.turned();
     let sample = Sample { control, speaks, is_answer: true, flow, offset, len };
     sample
-        .take(
-            &packet,
-            // SAFETY: as above.
-            |offset, into, len| unsafe { bpf_skb_load_bytes(ctx.cast(), offset, into, len) == 0 },
+        .take(&packet, |flow| {
             // In a connection, this host's own words are its own. For forwarded packets that is not known.
             // SAFETY: the program's context.
-            |flow| Some(flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0),
-        )
+            Some(flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0)
+        })
         .into()
 }
 
@@ -218,16 +204,10 @@ impl Sample<'_> {
         content::begins(self.speaks, self.flow.service.protocol, self.is_answer, head, self.len)
     }
 
-    /// Takes the sample, if it is one. `load` copies bytes of the packet from an offset on. `is_proven` returns
-    /// whether nobody else can have sent it, or nothing if no other host can have sent it at all. It is only called
-    /// for a payload that begins like something that is sampled.
+    /// Takes the sample, if it is one. `is_proven` returns whether nobody else can have sent it, or nothing if no other
+    /// host can have sent it at all. It is only called for a payload that begins like something that is sampled.
     #[inline(always)]
-    fn take(
-        &self,
-        packet: &impl Packet,
-        load: impl Fn(u32, *mut c_void, u32) -> bool,
-        is_proven: impl FnOnce(&Flow) -> Option<bool>,
-    ) -> bool {
+    fn take(&self, packet: &impl Packet, is_proven: impl FnOnce(&Flow) -> Option<bool>) -> bool {
         let Self { control, is_answer, ref flow, offset, len, .. } = *self;
         // If the head lies in the first buffer, it is read in place: a call costs as much as everything else here.
         let begins = if len >= HEAD
@@ -239,7 +219,7 @@ impl Sample<'_> {
             let Some(head_len) = bounded(len, HEAD) else {
                 return false;
             };
-            if !load(offset as u32, head.as_mut_ptr().cast(), head_len as u32) {
+            if !head.get_mut(..head_len).is_some_and(|head| packet.load(offset, head)) {
                 tally::count_left_out(LeftOut::Unreadable);
                 return false;
             }
@@ -261,8 +241,8 @@ impl Sample<'_> {
             return false;
         }
         match send(begins, flow, is_proven, |into| {
-            let len = bounded(len.min(begins.limit()), MAX_SAMPLE)?;
-            load(offset as u32, into, len as u32).then_some(len)
+            let into = into.get_mut(..bounded(len.min(begins.limit()), MAX_SAMPLE)?)?;
+            packet.load(offset, into).then_some(into.len())
         }) {
             Ok(()) => {
                 tally::count_sampled(begins);
@@ -318,7 +298,7 @@ fn send(
     begins: Begins,
     flow: &Flow,
     is_proven: bool,
-    load: impl FnOnce(*mut c_void) -> Option<usize>,
+    load: impl FnOnce(&mut [u8; MAX_SAMPLE]) -> Option<usize>,
 ) -> Result<(), LeftOut> {
     let draft = DRAFT.get_ptr_mut(0).ok_or(LeftOut::Unreadable)?;
     // SAFETY: this CPU's entry of a map.
@@ -333,7 +313,7 @@ fn send(
             owned: is_proven.into(),
             reserved: 0,
         });
-        load((&raw mut (*draft).bytes).cast()).ok_or(LeftOut::Unreadable)?
+        load(&mut (*draft).bytes).ok_or(LeftOut::Unreadable)?
     };
     // SAFETY: the header, which was written, and as many of the bytes behind it as were loaded.
     let sample: &[u8] = unsafe { core::slice::from_raw_parts(draft.cast(), size_of::<SampleHeader>() + len) };

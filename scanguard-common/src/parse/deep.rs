@@ -28,12 +28,15 @@ const TRANSPORT: usize = size_of::<Ipv6>();
 /// How many bytes of the transport header are copied at most: the code looks at no more of any protocol.
 const MAX_TRANSPORT: usize = 20;
 
+/// The copies: the network header, and behind it the beginning of the transport header.
+type Bytes = [u8; TRANSPORT + MAX_TRANSPORT];
+
 /// The headers of a packet, copied together. They are plain numbers, since the kernel program keeps them in a map: its
 /// stack has no room.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Deep {
-    bytes: [u8; TRANSPORT + MAX_TRANSPORT],
+    bytes: Bytes,
     /// Offset of the transport header in the frame.
     transport: u32,
     /// Bytes from there to the end, as given by the IP header.
@@ -161,19 +164,11 @@ pub fn find<P: Packet>(
     let found = match link.ethertype {
         ethertype::IPV4 => {
             deep.is_v6 = 0;
-            let bytes = &mut deep.bytes[..size_of::<Ipv4>()];
-            if !packet.load(network, bytes) {
-                return Err(Exit::TruncatedIp);
-            }
-            ip::v4(packet, link, deep.view::<Ipv4>(0).ok_or(Exit::TruncatedIp)?)?
+            ip::v4(packet, link, load_network::<P, Ipv4>(packet, network, &mut deep.bytes)?)?
         }
         ethertype::IPV6 => {
             deep.is_v6 = 1;
-            let bytes = &mut deep.bytes[..size_of::<Ipv6>()];
-            if !packet.load(network, bytes) {
-                return Err(Exit::TruncatedIp);
-            }
-            let ip = deep.view::<Ipv6>(0).ok_or(Exit::TruncatedIp)?;
+            let ip = load_network::<P, Ipv6>(packet, network, &mut deep.bytes)?;
             let end = ip::v6_end(packet, link, ip)?;
             let chain = follow(packet, Chain::new(link, ip))?;
             if chain.goes_on() {
@@ -198,14 +193,23 @@ pub fn find<P: Packet>(
     }
 }
 
+/// Copies the network header at this offset of the frame.
+#[inline(always)]
+fn load_network<'d, P: Packet, T: Wire>(
+    packet: &P,
+    offset: usize,
+    bytes: &'d mut Bytes,
+) -> Result<&'d T, Exit> {
+    if !packet.load(offset, &mut bytes[..size_of::<T>()]) {
+        return Err(Exit::TruncatedIp);
+    }
+    T::ref_from_prefix(bytes).map(|(header, _rest)| header).map_err(|_| Exit::TruncatedIp)
+}
+
 /// Copies as much of the transport header as there is. It tries the sizes that the code looks at: TCP's header, SCTP's
 /// with the start of a chunk, UDP's, and the ports. The code reads no more than that of any ICMP message.
 #[inline(always)]
-fn load_transport<P: Packet>(
-    packet: &P,
-    headers: &Headers,
-    bytes: &mut [u8; TRANSPORT + MAX_TRANSPORT],
-) -> bool {
+fn load_transport<P: Packet>(packet: &P, headers: &Headers, bytes: &mut Bytes) -> bool {
     let offset = headers.transport;
     match headers.transport_len {
         MAX_TRANSPORT.. => packet.load(offset, &mut bytes[TRANSPORT..]),
@@ -219,15 +223,10 @@ fn load_transport<P: Packet>(
 /// The source and destination addresses of an IP packet, even if nothing else of it can be read.
 #[inline(always)]
 pub fn addresses<P: Packet>(packet: &P, link: Link) -> Option<(Address, Address)> {
+    let network = link.network as usize;
     match link.ethertype {
-        ethertype::IPV4 => {
-            let ip = packet.copy::<Ipv4>(link.network as usize)?;
-            Some((Address::from_v4(&ip.source), Address::from_v4(&ip.destination)))
-        }
-        ethertype::IPV6 => {
-            let ip = packet.copy::<Ipv6>(link.network as usize)?;
-            Some((Address::from_v6(&ip.source), Address::from_v6(&ip.destination)))
-        }
+        ethertype::IPV4 => packet.copy::<Ipv4>(network).map(|ip| ip.addresses()),
+        ethertype::IPV6 => packet.copy::<Ipv6>(network).map(|ip| ip.addresses()),
         _ => None,
     }
 }

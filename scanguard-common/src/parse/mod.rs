@@ -14,7 +14,7 @@ use crate::{
 pub(crate) use self::ip::{is_bad_v4, is_bad_v6};
 pub use self::{ethernet::Link, ip::Chain};
 
-/// What the link and network headers say about a frame.
+/// The contents of a frame's link and network headers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Headers {
     /// Whether the network header is IPv6.
@@ -44,11 +44,9 @@ impl Headers {
 #[inline(always)]
 fn addresses_at<P: Packet>(packet: &P, is_v6: bool, network: usize) -> Option<(Address, Address)> {
     if is_v6 {
-        let ip = packet.view::<Ipv6>(network)?;
-        Some((Address::from_v6(&ip.source), Address::from_v6(&ip.destination)))
+        packet.view::<Ipv6>(network).map(Ipv6::addresses)
     } else {
-        let ip = packet.view::<Ipv4>(network)?;
-        Some((Address::from_v4(&ip.source), Address::from_v4(&ip.destination)))
+        packet.view::<Ipv4>(network).map(Ipv4::addresses)
     }
 }
 
