@@ -35,7 +35,7 @@ use crate::{
     respond::{
         decided,
         host_discovery::Known,
-        responder::{LetGo, Responder},
+        responder::{Released, Responder},
         state_writer::StateWriter,
     },
     sandbox::Sandbox,
@@ -147,7 +147,7 @@ impl Agent {
         for (interface, attached) in self.attachments.egress_states() {
             self.metrics.sensor.egress_attached(interface, attached);
         }
-        self.metrics.sensor.connections_attached(self.sensor.hears_connections());
+        self.metrics.sensor.connections_attached(self.sensor.connections_attached());
         self.health.attached(true);
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Agent {
         tokio::task::block_in_place(|| {
             decided::take(&mut self.responder, orders.decided, now, &mut self.sensor);
         });
-        self.let_go();
+        self.reset_released();
     }
 
     /// The state that the metrics listener answers from. The page asks the agent's main task until `stopped`.
@@ -200,12 +200,12 @@ impl Agent {
     }
 
     /// Resets the sources whose ban has ended, or all sources when enforcing begins.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn reset_released(&mut self) {
         let now = self.clock.now();
         let Self { responder, pipeline, .. } = self;
-        match responder.let_go() {
-            Some(LetGo::Everybody) => pipeline.detector.settle(None, now),
-            Some(some @ LetGo::Networks(_)) => {
+        match responder.take_released() {
+            Some(Released::All) => pipeline.detector.settle(None, now),
+            Some(some @ Released::Networks(_)) => {
                 let is_in = |source: &Address| some.has(responder.net(source));
                 pipeline.detector.settle(Some(&is_in), now);
             }
@@ -217,14 +217,14 @@ impl Agent {
     pub(super) async fn chores(&mut self) {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
-        self.let_go();
+        self.reset_released();
         self.state_writer.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
     }
 
     /// Examines the sources that the program reported by wake-ups.
-    pub(super) fn look(&mut self, told: &Batch) {
-        for (source, at) in &told.sources {
+    pub(super) fn look(&mut self, wakeups: &Batch) {
+        for (source, at) in &wakeups.sources {
             let Self { clock, sensor, pipeline, .. } = self;
             let mut events = Vec::new();
             let result = pipeline.look(sensor, source, clock.now(), &mut |event| events.push(event));
@@ -241,14 +241,14 @@ impl Agent {
 
     /// Reads the samples that the program copied: requests of clients, and the answers to them.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
-        self.metrics.sensor.heard(samples.len());
+        self.metrics.sensor.samples_read(samples.len());
         let said: Vec<_> = samples.iter().flat_map(parse).collect();
         self.hear(&said);
     }
 
     /// Takes the events from the access logs.
     pub(super) fn hear_logs(&mut self, said: &[ContentEvent]) {
-        self.metrics.logs.heard(said.len());
+        self.metrics.logs.events_read(said.len());
         self.hear(said);
     }
 

@@ -116,7 +116,7 @@ fn reconfigure(agent: &mut Agent, config: Config) -> Result<Done> {
     agent.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
     agent.config = config;
     // The mode may have become `enforce`.
-    agent.let_go();
+    agent.reset_released();
     Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })
 }
 

@@ -358,6 +358,6 @@ fn code(error: &OrderError) -> StatusCode {
         | OrderError::HostBits { .. }
         | OrderError::Confirm => StatusCode::UNPROCESSABLE_ENTITY,
         OrderError::AllowedFull | OrderError::NothingToConfirm(_) => StatusCode::CONFLICT,
-        OrderError::Kernel(_) | OrderError::Untold(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        OrderError::Kernel(_) | OrderError::NotInKernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -30,7 +30,7 @@ numbered! {
 
 /// The metrics.
 pub struct LogMetrics {
-    heard: IntCounter,
+    events: IntCounter,
     skipped: IntCounterVec,
     files: IntGauge,
     left_out: IntGauge,
@@ -42,7 +42,7 @@ pub struct LogMetrics {
 impl LogMetrics {
     pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
         let metrics = Self {
-            heard: register.counter(
+            events: register.counter(
                 "scanguard_log_requests_total",
                 "Requests in access logs that the rules looked at.",
             )?,
@@ -82,8 +82,8 @@ impl LogMetrics {
     }
 
     /// This many requests were examined.
-    pub fn heard(&self, count: usize) {
-        self.heard.inc_by(count as u64);
+    pub fn events_read(&self, count: usize) {
+        self.events.inc_by(count as u64);
     }
 
     /// A line was skipped.

@@ -60,9 +60,9 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mu
     let lifted = lift_decided(responder, lifts, now, enforcer);
     let (mut made, mut refused) = (Vec::new(), 0);
     for (net, cause) in bans {
-        match policy::judge(net, &cause, responder.given(now)) {
-            Decision::Ban(sentence) => {
-                let ban = responder::ban(net, &cause, &sentence, now);
+        match policy::judge(net, &cause, responder.policy_input(now)) {
+            Decision::Ban(terms) => {
+                let ban = responder::ban(net, &cause, &terms, now);
                 tracing::debug!(by = ban.origin.label(), "ban of {}: {}", cidr::name(net), ban.reason);
                 made.push(responder.kernel_ban(&ban, now));
                 responder.enter_in_table(ban, enforcer);
@@ -116,7 +116,7 @@ fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, enforcer: &mu
     for net in &lifted {
         responder.ban_table.remove(*net);
     }
-    responder.let_go.add(&lifted);
+    responder.released.add(&lifted);
     lifted.len()
 }
 

@@ -125,7 +125,7 @@ pub enum OrderError {
     #[error(
         "the list of who is never banned is changed, but the kernel did not take it, which is tried again: {0}"
     )]
-    Untold(String),
+    NotInKernel(String),
 }
 
 fn not_by_hand(net: IpNet, allowed: Option<&(IpNet, Why)>) -> String {
@@ -153,7 +153,7 @@ const CONFIRM: std::ops::RangeInclusive<Duration> =
 /// Carries out an order of a user.
 ///
 /// # Errors
-/// See [`OrderError`]. Nothing was changed then, except with [`OrderError::Untold`].
+/// See [`OrderError`]. Nothing was changed then, except with [`OrderError::NotInKernel`].
 pub fn carry_out(
     responder: &mut Responder,
     order: Order,
@@ -173,9 +173,9 @@ pub fn carry_out(
                 let allowed = responder.allowed.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
                 return Err(OrderError::NotAllowedByHand { net, allowed });
             }
-            let told = responder.allow(now, enforcer);
+            let result = responder.allow(now, enforcer);
             responder.changed();
-            told.map_err(|error| OrderError::Untold(error.to_string()))?;
+            result.map_err(|error| OrderError::NotInKernel(error.to_string()))?;
             let still = responder.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
             Ok(done(format!("{} is no longer allowed by hand", cidr::name(net)), still))
         }
@@ -269,7 +269,7 @@ fn end(
     responder.lift(ended, now, enforcer).map_err(|error| OrderError::Kernel(error.to_string()))?;
     for (net, extent) in ended {
         responder.ban_table.remove(*net);
-        responder.let_go.add(&[*net]);
+        responder.released.add(&[*net]);
         match extent {
             Extent::Full => tracing::info!("the ban of {} was ended by hand", cidr::name(*net)),
             Extent::Shield => tracing::debug!("the shield from {} was ended by hand", cidr::name(*net)),
@@ -295,12 +295,12 @@ fn allow(
         return Err(OrderError::AllowedFull);
     }
     responder.by_hand.insert(net);
-    let told = responder.allow(now, enforcer);
+    let result = responder.allow(now, enforcer);
     let within = responder.ban_table.bans().filter(|ban| net.contains(&ban.net));
     let ended: Vec<_> = within.map(|ban| (ban.net, ban.extent)).collect();
     end(responder, &ended, now, enforcer)?;
     let within: Vec<_> = ended.iter().map(|(net, _)| *net).collect();
-    told.map_err(|error| OrderError::Untold(error.to_string()))?;
+    result.map_err(|error| OrderError::NotInKernel(error.to_string()))?;
     let ended = (!within.is_empty())
         .then(|| format!("bans and shields that were ended: {}, of {}", within.len(), cidr::names(&within)));
     Ok(done(format!("{} is never banned", cidr::name(net)), ended))

@@ -233,8 +233,8 @@ fn policy_of(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> 
     let Some((_, cause)) = causes.iter().find(|(one, _)| *one == net) else {
         return "it takes part in this, but is not known well enough to be banned for it".to_owned();
     };
-    match policy::judge(net, cause, responder.given(now)) {
-        Decision::Ban(sentence) => format!("to be {}", sentence.reason),
+    match policy::judge(net, cause, responder.policy_input(now)) {
+        Decision::Ban(terms) => format!("to be {}", terms.reason),
         Decision::Stands { net, extent: Extent::Full } => {
             format!("{} is banned already", cidr::name(net))
         }

@@ -41,7 +41,7 @@ pub enum Refusal {
     #[error(
         "what it did before its last ban ended, or before enforcing began, is no ground, and since then no rule has matched"
     )]
-    LetGo,
+    NothingNew,
     /// It is allowed, or a part of it is.
     #[error("{}", overlap(*.net, *.allowed, .why))]
     Allowed {
@@ -131,7 +131,7 @@ impl Refusal {
             Self::Rule { .. } => "rule",
             Self::Confidence { .. } => "confidence",
             Self::Spoofable(_) => "spoofable",
-            Self::LetGo => "let_go",
+            Self::NothingNew => "let_go",
             Self::Allowed { .. } => "allowed",
             Self::Everybody(_) => "everybody",
             Self::TooWide { .. } => "too_wide",

@@ -11,14 +11,14 @@ use scanguard_common::{
 
 use super::{
     LONGEST_BAN, Mode, ModeCause, ModeState,
-    adopt::{self, Terms},
+    adopt::{self, Filter},
     allow::{AllowList, MAX_ALLOWED_BY_HAND, Why, around},
     ban_table::{Ban, BanTable, Past},
     breaker::Breaker,
     cause::Cause,
     enforcer::{Enforcer, KernelBan},
     feed::{FeedBans, Taken},
-    policy::{self, Circumstances, Decision, Sentence},
+    policy::{self, BanTerms, Decision, PolicyInput},
     refusal::Refusal,
     settings::{Drop, Settings},
     ssh::{Connections, SshPeers},
@@ -40,9 +40,9 @@ use crate::{
 /// made again.
 const SHIELDS_KEPT: Duration = Duration::from_secs(30);
 
-/// The addresses that this host depends on, as they were found.
+/// The addresses that this host depends on, as host discovery found them.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct Discovered {
     /// Its own addresses.
     pub own: Vec<IpNet>,
     /// Default gateways.
@@ -63,11 +63,11 @@ pub struct Responder {
     pub(super) mode: ModeState,
     pub(super) ban_table: BanTable,
     pub(super) by_hand: BTreeSet<IpNet>,
-    found: Found,
+    discovered: Discovered,
     ssh: SshPeers,
     pub(super) allowed: AllowList,
     /// Why the kernel did not take all of `allowed` the last time; none if it did.
-    untold: Option<String>,
+    allow_error: Option<String>,
     pub(super) breaker: Breaker,
     listed: Feeds,
     pub(super) feeds: FeedBans,
@@ -84,8 +84,8 @@ pub struct Responder {
     /// The time of that write.
     shields_saved: Duration,
     /// There was no state file, so the kernel's bans are all that is known.
-    bereft: bool,
-    pub(super) let_go: LetGo,
+    state_was_lost: bool,
+    pub(super) released: Released,
 }
 
 impl Responder {
@@ -105,10 +105,10 @@ impl Responder {
             mode,
             ban_table: BanTable::default(),
             by_hand: BTreeSet::new(),
-            found: Found::default(),
+            discovered: Discovered::default(),
             ssh: SshPeers::default(),
             allowed: AllowList::default(),
-            untold: None,
+            allow_error: None,
             breaker: Breaker::default(),
             listed: Feeds::default(),
             feeds: FeedBans::default(),
@@ -120,8 +120,8 @@ impl Responder {
             dirty: true,
             shields_unsaved: false,
             shields_saved: now.at,
-            bereft: state.is_none(),
-            let_go: LetGo::default(),
+            state_was_lost: state.is_none(),
+            released: Released::default(),
         };
         if let Some(state) = state {
             responder.restore(state, now);
@@ -260,8 +260,8 @@ impl Responder {
         self.metrics.mode(self.mode.mode);
     }
 
-    pub(super) fn given(&self, now: Now) -> Circumstances<'_> {
-        Circumstances {
+    pub(super) fn policy_input(&self, now: Now) -> PolicyInput<'_> {
+        PolicyInput {
             settings: &self.settings,
             mode: self.mode,
             allowed: &self.allowed,
@@ -280,7 +280,7 @@ impl Responder {
         if self.mode.mode == Mode::Enforce {
             self.ban_table.remove_dry();
         }
-        let is_bereft = std::mem::take(&mut self.bereft);
+        let state_was_lost = std::mem::take(&mut self.state_was_lost);
         for extent in Extent::ALL {
             let mut strays = enforcer.banned(extent);
             strays.retain(|net| match extent {
@@ -288,9 +288,10 @@ impl Responder {
                 Extent::Full => self.ban_table.banned(*net).is_none() && self.feeds.get(*net).is_none(),
                 Extent::Shield => self.ban_table.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
             });
-            if is_bereft {
-                let terms = Terms { settings: &self.settings, mode: self.mode.mode, allowed: &self.allowed };
-                adopt::bans(&mut self.ban_table, terms, extent, &mut strays, now, enforcer);
+            if state_was_lost {
+                let filter =
+                    Filter { settings: &self.settings, mode: self.mode.mode, allowed: &self.allowed };
+                adopt::bans(&mut self.ban_table, filter, extent, &mut strays, now, enforcer);
             }
             if !strays.is_empty() {
                 let (count, what) = (strays.len(), extent.label());
@@ -315,10 +316,10 @@ impl Responder {
 
     /// Takes the addresses that this host depends on. Bans that overlap with them stay, but the kernel spares the
     /// addresses.
-    pub fn surround(&mut self, found: Found, now: Now, enforcer: &mut dyn Enforcer) {
-        self.ssh.see(&found.ssh, now.at);
-        self.found = found;
-        if self.bereft {
+    pub fn set_discovered(&mut self, discovered: Discovered, now: Now, enforcer: &mut dyn Enforcer) {
+        self.ssh.see(&discovered.ssh, now.at);
+        self.discovered = discovered;
+        if self.state_was_lost {
             let known = self.allow_list();
             adopt::allowed(&mut self.by_hand, &known, enforcer);
         }
@@ -327,10 +328,10 @@ impl Responder {
 
     /// As [`Self::allow`], for callers that do not need the result.
     fn allow_as_known(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
-        let before = self.untold.clone();
+        let before = self.allow_error.clone();
         match self.allow(now, enforcer) {
             Ok(()) if before.is_some() => tracing::info!("the kernel took who is never banned"),
-            Err(error) if self.untold != before => {
+            Err(error) if self.allow_error != before => {
                 tracing::error!("the kernel did not take all who are never banned, trying on: {error}");
             }
             Ok(()) | Err(_) => {}
@@ -343,27 +344,27 @@ impl Responder {
     /// The kernel did not take all of it. The policy uses the new list all the same, and the next call tries again.
     pub(super) fn allow(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
         let allowed = self.allow_list();
-        if allowed == self.allowed && self.untold.is_none() {
+        if allowed == self.allowed && self.allow_error.is_none() {
             return Ok(());
         }
         let most = abi::MAX_ALLOWED as usize;
         if allowed.len() > most {
             tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
         }
-        let told = enforcer.set_allowed(&allowed.nets(most));
-        self.untold = told.as_ref().err().map(ToString::to_string);
+        let result = enforcer.set_allowed(&allowed.nets(most));
+        self.allow_error = result.as_ref().err().map(ToString::to_string);
         if allowed != self.allowed {
             self.allowed = allowed;
             self.ban_listed(now, enforcer);
             self.changed();
         }
-        told
+        result
     }
 
     /// The networks that are never banned, from all that is known.
     pub(super) fn allow_list(&self) -> AllowList {
         let mut allowed = AllowList::default();
-        let Found { own, gateways, resolvers, attached, .. } = &self.found;
+        let Discovered { own, gateways, resolvers, attached, .. } = &self.discovered;
         own.iter().for_each(|net| allowed.add(*net, Why::Own));
         self.settings.allow.iter().for_each(|net| allowed.add(*net, Why::Configured));
         self.by_hand.iter().for_each(|net| allowed.add(*net, Why::Hand));
@@ -383,8 +384,8 @@ impl Responder {
 
     pub(super) fn ban_listed(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let Self { settings, mode, allowed, ban_table, breaker, salt, .. } = self;
-        let given = Circumstances { settings, mode: *mode, allowed, ban_table, breaker, now, salt };
-        match self.feeds.set(&self.listed, given, enforcer) {
+        let input = PolicyInput { settings, mode: *mode, allowed, ban_table, breaker, now, salt };
+        match self.feeds.set(&self.listed, input, enforcer) {
             Ok(taken) => {
                 if taken.left_out > 0 && taken != self.feeds_taken {
                     tracing::warn!("{} networks on feeds are not banned: there is no room", taken.left_out);
@@ -404,7 +405,7 @@ impl Responder {
 
     /// Writes to the kernel which sources it may hold, if that has changed.
     fn arm(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
-        let reflex = policy::reflex(&self.plain, self.given(now));
+        let reflex = policy::reflex(&self.plain, self.policy_input(now));
         if reflex == self.reflex {
             return;
         }
@@ -465,9 +466,9 @@ impl Responder {
 
     /// Asks the policy, and makes the ban or shield if that is the decision.
     pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, enforcer: &mut dyn Enforcer) -> Decision {
-        let decision = policy::judge(net, cause, self.given(now));
+        let decision = policy::judge(net, cause, self.policy_input(now));
         match &decision {
-            Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, enforcer) {
+            Decision::Ban(terms) => match self.carry_out(net, cause, terms, now, enforcer) {
                 Ok(()) => decision,
                 Err(error) => {
                     tracing::error!("{} could not be banned: {error}", cidr::name(net));
@@ -486,12 +487,12 @@ impl Responder {
         &mut self,
         net: IpNet,
         cause: &Cause,
-        sentence: &Sentence,
+        terms: &BanTerms,
         now: Now,
         enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
-        let Sentence { extent, evicts, reason, .. } = sentence;
-        let ban = ban(net, cause, sentence, now);
+        let BanTerms { extent, evicts, reason, .. } = terms;
+        let ban = ban(net, cause, terms, now);
         enforcer.ban(*extent, &mut std::iter::once(self.kernel_ban(&ban, now)))?;
         if let Some(evicted) = evicts {
             self.evict(*extent, *evicted, now, enforcer);
@@ -641,7 +642,7 @@ impl Responder {
             deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
         };
         if mode == Mode::Enforce {
-            self.let_go = LetGo::Everybody;
+            self.released = Released::All;
             let dry: Vec<_> = self.ban_table.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();
             if let Err(error) = self.lift(&dry, now, enforcer) {
                 tracing::warn!("bans that were made in dry-run could not be lifted: {error}");
@@ -668,14 +669,14 @@ impl Responder {
     }
 
     /// The sources that were released since the last call, because a ban ended or none was in force. None: no source.
-    pub fn let_go(&mut self) -> Option<LetGo> {
-        Some(std::mem::take(&mut self.let_go)).filter(|let_go| *let_go != LetGo::default())
+    pub fn take_released(&mut self) -> Option<Released> {
+        Some(std::mem::take(&mut self.released)).filter(|released| *released != Released::default())
     }
 
     /// Does the regular work; the caller calls this at least once a second.
     pub fn chores(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         self.arm(now, enforcer);
-        if self.untold.is_some() {
+        if self.allow_error.is_some() {
             self.allow_as_known(now, enforcer);
         }
         let ended = self.ban_table.expire(now, self.settings.max_bans as usize);
@@ -697,7 +698,7 @@ impl Responder {
                 self.shields_changed();
             }
             if !bans.is_empty() {
-                self.let_go.add(&bans);
+                self.released.add(&bans);
                 self.changed();
             }
         }
@@ -738,25 +739,25 @@ impl Responder {
 
 /// Released sources: their earlier activity does not justify a ban.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LetGo {
+pub enum Released {
     /// The bans of these networks ended.
     Networks(BTreeSet<IpNet>),
     /// All sources, because enforcing begins: no activity so far led to a drop.
-    Everybody,
+    All,
 }
 
-impl Default for LetGo {
+impl Default for Released {
     fn default() -> Self {
         Self::Networks(BTreeSet::new())
     }
 }
 
-impl LetGo {
+impl Released {
     /// Adds these networks.
     pub(super) fn add(&mut self, nets: &[IpNet]) {
         match self {
             Self::Networks(all) => all.extend(nets),
-            Self::Everybody => {}
+            Self::All => {}
         }
     }
 
@@ -764,22 +765,22 @@ impl LetGo {
     pub fn has(&self, net: IpNet) -> bool {
         match self {
             Self::Networks(nets) => around(net).any(|around| nets.contains(&around)),
-            Self::Everybody => true,
+            Self::All => true,
         }
     }
 }
 
 /// The ban or shield that results from the terms of the policy.
-pub(super) fn ban(net: IpNet, cause: &Cause, sentence: &Sentence, now: Now) -> Ban {
+pub(super) fn ban(net: IpNet, cause: &Cause, terms: &BanTerms, now: Now) -> Ban {
     Ban {
         net,
-        extent: sentence.extent,
+        extent: terms.extent,
         origin: cause.origin(),
-        reason: sentence.reason.clone(),
+        reason: terms.reason.clone(),
         since: now.wall,
-        ends: sentence.lasts.map(|lasts| now.at.saturating_add(lasts)),
-        level: sentence.level,
-        dry: sentence.dry,
+        ends: terms.lasts.map(|lasts| now.at.saturating_add(lasts)),
+        level: terms.level,
+        dry: terms.dry,
     }
 }
 

@@ -228,7 +228,7 @@ impl SensorMetrics {
     }
 
     /// So many samples were read.
-    pub fn heard(&self, count: usize) {
+    pub fn samples_read(&self, count: usize) {
         self.samples_heard.inc_by(count as u64);
     }
 
