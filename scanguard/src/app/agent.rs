@@ -12,6 +12,7 @@ use scanguard_common::{address::Address, outcome::Exit};
 
 use super::arguments::Arguments;
 use crate::{
+    apply,
     clock::{Clock, Now, monotonic},
     config::{Config, access},
     content::{ContentEvent, parse::parse, sample::Sample},
@@ -33,10 +34,7 @@ use crate::{
     network::Network,
     pipeline::Pipeline,
     respond::{
-        decided,
-        host_discovery::Known,
-        responder::{Released, Responder},
-        state_writer::StateWriter,
+        decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
     },
     sandbox::Sandbox,
     sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
@@ -130,8 +128,7 @@ impl Agent {
     /// Puts the bans from the state file and the feeds into the kernel.
     pub(super) fn enter(&mut self) -> Result<()> {
         let now = self.clock.now();
-        self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
-        self.responder.set_plain(self.pipeline.detector.plain(), now, &mut self.sensor);
+        apply::to_responder(&self.pipeline.detector, &mut self.responder, now, &mut self.sensor);
         self.responder.enter(now, &mut self.sensor).context("the gate")
     }
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::agent::Agent;
 use crate::{
     network::Local,
-    respond::responder::Discovered,
+    respond::allowed_networks::Discovered,
     sensor::{attach::Change, egress},
 };
 

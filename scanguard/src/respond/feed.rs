@@ -32,6 +32,10 @@ const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// The networks of feeds that are banned.
 #[derive(Debug, Default)]
 pub struct FeedBans {
+    /// The networks that the feeds list, banned or not.
+    listed: Feeds,
+    /// The result of the last attempt that succeeded.
+    taken: Taken,
     /// The networks, with the names of their feeds.
     nets: BTreeMap<IpNet, String>,
     /// How all networks were last written to the kernel; none: some were not.
@@ -114,31 +118,37 @@ impl FeedBans {
         super::allow::around(net).find_map(|around| Some((around, self.get(around)?)))
     }
 
-    /// Bans the networks that the feeds list, and ends the bans of networks that they no longer list.
-    ///
-    /// # Errors
-    /// The kernel did not take all of them; [`Self::is_due`] tells when to try again.
-    pub fn set(
-        &mut self,
-        feeds: &Feeds,
-        input: PolicyInput<'_>,
-        enforcer: &mut dyn Enforcer,
-    ) -> Result<Taken, SensorError> {
-        let (wanted, taken) = wanted(feeds, input);
-        match self.tell(wanted, input, enforcer) {
+    /// Takes the networks that the feeds list. They are banned by the next [`Self::ban`].
+    pub fn set_listed(&mut self, feeds: Feeds) {
+        self.listed = feeds;
+    }
+
+    /// The result of the last attempt that succeeded.
+    pub fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    /// Bans the networks that the feeds list, and ends the bans of networks that they no longer list. If the kernel did
+    /// not take all of them, [`Self::is_due`] tells when to try again.
+    pub fn ban(&mut self, input: PolicyInput<'_>, enforcer: &mut dyn Enforcer) {
+        let (wanted, taken) = wanted(&self.listed, input);
+        match self.write(wanted, input, enforcer) {
             Ok(()) => {
                 self.retry = None;
-                Ok(taken)
+                if taken.left_out > 0 && taken != self.taken {
+                    tracing::warn!("{} networks on feeds are not banned: there is no room", taken.left_out);
+                }
+                self.taken = taken;
             }
             Err(error) => {
                 self.written = None;
                 self.retry = Some(Retry::after(self.retry.take(), input.now.at));
-                Err(error)
+                tracing::error!("not all networks on feeds are banned, trying on: {error}");
             }
         }
     }
 
-    fn tell(
+    fn write(
         &mut self,
         wanted: BTreeMap<IpNet, String>,
         input: PolicyInput<'_>,
@@ -168,7 +178,7 @@ impl FeedBans {
         nets.map(move |net| kernel_ban(*net, &input.mode, input.now))
     }
 
-    /// Whether it is time to write them again, by [`Self::set`].
+    /// Whether it is time to write them again, by [`Self::ban`].
     pub fn is_due(&self, at: Duration) -> bool {
         match (&self.retry, &self.written) {
             (Some(retry), _) => retry.at <= at,

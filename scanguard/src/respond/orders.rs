@@ -169,21 +169,22 @@ pub fn carry_out(
             if net.trunc() != net {
                 return Err(OrderError::HostBits { net });
             }
-            if !responder.by_hand.remove(&net) {
-                let allowed = responder.allowed.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
+            if !responder.allowed.by_hand.remove(&net) {
+                let allowed =
+                    responder.allowed.list.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
                 return Err(OrderError::NotAllowedByHand { net, allowed });
             }
             let result = responder.allow(now, enforcer);
             responder.changed();
             result.map_err(|error| OrderError::NotInKernel(error.to_string()))?;
-            let still = responder.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
+            let still = responder.allowed.list.conflict(net).map(|(net, why)| still_allowed(net, why));
             Ok(done(format!("{} is no longer allowed by hand", cidr::name(net)), still))
         }
         Order::Mode { mode, confirm } => set_mode(responder, mode, confirm, uid, now, enforcer),
         Order::Confirm => match responder.mode.deadline.take() {
             None => Err(OrderError::NothingToConfirm(responder.mode.mode)),
             Some(_) => {
-                responder.write_all(now, enforcer);
+                responder.kernel_bans(now).write_all(enforcer);
                 responder.ban_listed(now, enforcer);
                 responder.changed();
                 tracing::warn!("mode {}: confirmed by uid {uid}", responder.mode.mode);
@@ -266,7 +267,10 @@ fn end(
     now: Now,
     enforcer: &mut dyn Enforcer,
 ) -> Result<(), OrderError> {
-    responder.lift(ended, now, enforcer).map_err(|error| OrderError::Kernel(error.to_string()))?;
+    responder
+        .kernel_bans(now)
+        .lift(ended, enforcer)
+        .map_err(|error| OrderError::Kernel(error.to_string()))?;
     for (net, extent) in ended {
         responder.ban_table.remove(*net);
         responder.released.add(&[*net]);
@@ -291,10 +295,10 @@ fn allow(
     if net.trunc() != net {
         return Err(OrderError::HostBits { net });
     }
-    if responder.by_hand.len() >= MAX_ALLOWED_BY_HAND && !responder.by_hand.contains(&net) {
+    if responder.allowed.by_hand.len() >= MAX_ALLOWED_BY_HAND && !responder.allowed.by_hand.contains(&net) {
         return Err(OrderError::AllowedFull);
     }
-    responder.by_hand.insert(net);
+    responder.allowed.by_hand.insert(net);
     let result = responder.allow(now, enforcer);
     let within = responder.ban_table.bans().filter(|ban| net.contains(&ban.net));
     let ended: Vec<_> = within.map(|ban| (ban.net, ban.extent)).collect();

@@ -2,10 +2,12 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
     time::Duration,
 };
 
 use ipnet::IpNet;
+use scanguard_common::address::{Address, SourceMask};
 
 use super::{
     LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
@@ -81,6 +83,22 @@ pub struct BanTerms {
     pub evicts: Option<IpNet>,
     /// The reason, in words.
     pub reason: String,
+}
+
+impl BanTerms {
+    /// The ban or shield of `net` on these terms.
+    pub fn ban(&self, net: IpNet, cause: &Cause, now: Now) -> Ban {
+        Ban {
+            net,
+            extent: self.extent,
+            origin: cause.origin(),
+            reason: self.reason.clone(),
+            since: now.wall,
+            ends: self.lasts.map(|lasts| now.at.saturating_add(lasts)),
+            level: self.level,
+            dry: self.dry,
+        }
+    }
 }
 
 /// Decides about a ban of `net`.
@@ -293,8 +311,13 @@ fn nth(level: u32) -> String {
     format!("banned for the {ordinal} time")
 }
 
+/// The source to which an address belongs.
+pub fn source_of(ip: IpAddr, ipv6_prefix: u8) -> Address {
+    SourceMask::new(ipv6_prefix).apply(Address::from(ip.to_canonical()))
+}
+
 /// The network to ban for the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
-pub fn net_of(source: &scanguard_common::address::Address, ipv6_prefix: u8) -> IpNet {
+pub fn net_of(source: &Address, ipv6_prefix: u8) -> IpNet {
     let bits = if source.is_v4() { 32 } else { ipv6_prefix.min(128) };
     IpNet::new(source.to_ip(), bits).map_or_else(|_| cidr::host(source.to_ip()), |net| net.trunc())
 }

@@ -1,12 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    super::{
-        Mode,
-        cause::Cause,
-        responder::{Released, testing::*},
-        testing::*,
-    },
+    super::{Mode, cause::Cause, released::Released, responder::testing::*, testing::*},
     *,
 };
 

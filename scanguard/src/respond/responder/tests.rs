@@ -411,7 +411,7 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
     };
     let mut bench = Bench::restored(settings(Mode::Enforce), None, 7, sparing());
     assert_eq!(bench.enforcer.allowed, sparing().allowed);
-    assert_eq!(bench.responder.by_hand.len(), 2, "this host's own address is on the list anyway");
+    assert_eq!(bench.responder.allowed.by_hand.len(), 2, "this host's own address is on the list anyway");
     assert_eq!(bench.enforcer("203.0.113.0/24"), None, "it overlaps with one of them");
     bench.order(Order::Disallow { net: net("203.0.113.9/32") }, 8).unwrap();
     let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, sparing());
@@ -460,7 +460,7 @@ fn feeds_have_the_places_that_bans_do_not_need_and_what_two_of_them_list_takes_o
         let settings = Settings { known_bad, max_bans, ..settings(Mode::Enforce) };
         let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
         bench.responder.set_feeds(&feeds, now(0), &mut bench.enforcer);
-        (bench.enforcer.bans.len(), bench.responder.feeds_taken.left_out)
+        (bench.enforcer.bans.len(), bench.responder.feeds.taken().left_out)
     };
     assert_eq!(taken(5_000), (60_000, 0));
     assert_eq!(taken(60_000), (5_535, 2 * (60_000 - 5_535)));
