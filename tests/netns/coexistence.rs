@@ -230,7 +230,7 @@ fn taken_off() -> Result<()> {
                 )) == 1.0
         };
         wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_attached))?;
-        ensure!(agent.said().contains("taken the program off"), "{}", agent.said());
+        ensure!(agent.said().contains("detached the program"), "{}", agent.said());
         ensure!(lab.xdp_programs()?.len() == 1, "not attached");
         counts(lab, agent)
     })

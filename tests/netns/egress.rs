@@ -318,7 +318,7 @@ fn taken_off() -> Result<()> {
                 wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_back))?;
                 ensure!(tcx_programs(lab)?.len() == 1, "{:?}", tcx_programs(lab)?);
             }
-            ensure!(agent.said().contains("taken the egress program off"), "it is not said");
+            ensure!(agent.said().contains("detached the egress program"), "it is not said");
             answers_are_seen(lab, agent)
         })?;
     }
@@ -335,7 +335,7 @@ fn room_later() -> Result<()> {
         wait_for("attached", PATIENCE, || agent.metrics().ok().filter(attached))?;
         let said = agent.said();
         let losses = said.matches("answers of this host are not seen").count();
-        ensure!(losses == 1 && said.contains("what leaves by the interface is looked at"), "{said}");
+        ensure!(losses == 1 && said.contains("the egress program is attached again"), "{said}");
         Ok(())
     })
 }

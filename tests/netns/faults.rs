@@ -259,7 +259,11 @@ fn disk_hangs() -> Result<()> {
     let asked = std::time::Instant::now();
     agent.end()?;
     ensure!(asked.elapsed() < Duration::from_secs(15), "it took {:?} to end", asked.elapsed());
-    ensure!(agent.said().contains("the disk does not answer, and is not waited for"), "{}", agent.said());
+    ensure!(
+        agent.said().contains("the disk does not answer, and the agent does not wait"),
+        "{}",
+        agent.said()
+    );
     ensure!(scenario.lab.xdp_programs()?.is_empty(), "still attached");
     Ok(())
 }

@@ -151,7 +151,7 @@ fn begun_anew() -> Result<()> {
             let bans = agent.json(&["bans"])?;
             ensure!(bans["bans"] == serde_json::json!([]), "{bans}");
             let explained = agent.order(&["explain", SCANNER])?;
-            ensure!(explained.contains("is no ground"), "{explained}");
+            ensure!(explained.contains("no rule has matched since"), "{explained}");
             Ok(())
         };
         is_left_alone().context("after enforce")?;
@@ -439,8 +439,8 @@ fn nonsense() -> Result<()> {
     scenario.lab.victim.ip("route add default via 10.77.0.9")?;
     scenario.run(|_, agent| {
         for (arguments, word) in [
-            (["ban", "0.0.0.0/0"].as_slice(), "every address there is"),
-            (&["ban", "::/0"], "every address there is"),
+            (["ban", "0.0.0.0/0"].as_slice(), "contains all addresses"),
+            (&["ban", "::/0"], "contains all addresses"),
             (&["ban", "16.0.0.0/7"], "too wide"),
             (&["ban", VICTIM], "own address"),
             (&["ban", "::ffff:10.77.0.1"], "own address"),
@@ -454,7 +454,7 @@ fn nonsense() -> Result<()> {
             (&["ban", "192.0.2.1", "--reason", "a\nb"], "one line"),
             (&["ban", "me"], "no address or network"),
             (&["unban", "192.0.2.1"], "is not banned"),
-            (&["allow", "0.0.0.0/0"], "every address"),
+            (&["allow", "0.0.0.0/0"], "contains all addresses"),
             (&["disallow", "192.0.2.1"], "not allowed by hand"),
             (&["enforce", "--confirm", "0s"], "from 1s to 24h"),
             (&["confirm"], "nothing to confirm"),

@@ -228,7 +228,7 @@ impl Agent {
             let opened = events.iter().any(|event| event.kind == EventKind::Opened);
             self.respond(events, std::slice::from_ref(source));
             if let Err(error) = result {
-                tracing::warn!("a source could not be looked at, the next poll will: {error}");
+                tracing::warn!("a source could not be examined, the next poll examines it: {error}");
             }
             if opened {
                 self.metrics.detection.found_after(monotonic().saturating_sub(*at));
@@ -354,7 +354,7 @@ impl Agent {
         self.occupancy_read = Some(Instant::now());
         match self.sensor.occupancy() {
             Ok(occupancy) => self.metrics.sensor.occupancy(occupancy),
-            Err(error) => tracing::error!("how full the maps are cannot be told: {error}"),
+            Err(error) => tracing::error!("the number of entries in the maps could not be read: {error}"),
         }
     }
 

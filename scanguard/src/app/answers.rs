@@ -31,7 +31,8 @@ use crate::{
 pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut LoopState) {
     // The client has already received a timeout, or has gone. The request is not carried out behind its back.
     if request.answer.is_closed() {
-        return tracing::info!(peer = %request.peer, "nobody waits for the answer any more: {:?} is not done", request.ask);
+        let Request { peer, ask, .. } = request;
+        return tracing::info!(%peer, "the client is gone: its request {ask:?} is not carried out");
     }
     let now = agent.clock.now();
     let answer = match request.ask {

@@ -74,7 +74,7 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
 pub(super) async fn supervise(agent: &mut Agent) {
     let changes = match agent.attachments.supervise().await {
         Ok(changes) => changes,
-        Err(error) => return tracing::error!("the interfaces could not be looked at: {error}"),
+        Err(error) => return tracing::error!("the interfaces could not be checked: {error}"),
     };
     for (interface, change) in changes {
         match change {
@@ -88,7 +88,8 @@ pub(super) async fn supervise(agent: &mut Agent) {
             Change::Detached => {
                 tracing::error!(
                     interface,
-                    "somebody has taken the program off the interface: what arrived since was not seen; attaching again"
+                    "another process detached the program from the interface: packets since then were not seen; \
+                     attaching again"
                 );
                 agent.metrics.sensor.interface_lost(&interface);
             }
@@ -99,23 +100,24 @@ pub(super) async fn supervise(agent: &mut Agent) {
             Change::Failed(error) => {
                 tracing::error!(
                     interface,
-                    "the interface is there, but the program could not be attached; trying on: {error}"
+                    "the interface is there, but the program could not be attached; trying again: {error}"
                 );
             }
             Change::EgressDetached => {
                 tracing::error!(
                     interface,
-                    "somebody has taken the egress program off the interface: answers since were not seen; attaching again"
+                    "another process detached the egress program from the interface: answers since then were not \
+                     seen; attaching again"
                 );
                 agent.metrics.sensor.egress_lost(&interface);
             }
             Change::EgressReturned => {
-                tracing::info!(interface, "what leaves by the interface is looked at");
+                tracing::info!(interface, "the egress program is attached again");
             }
             Change::EgressFailed(error) => {
                 tracing::error!(
                     interface,
-                    "the egress program could not be attached again; trying on: {error:#}; {}",
+                    "the egress program could not be attached again; trying again: {error:#}; {}",
                     egress::LOSS
                 );
             }

@@ -119,7 +119,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let scheme = web.scheme();
     if agent.page.is_some() && web.is_open() && !is_local {
         tracing::info!(
-            "the page at {scheme}://{address}/ shows findings to whoever reaches it: `enabled = false` in [page] switches it off"
+            "the page at {scheme}://{address}/ shows findings to everybody who can reach it: `enabled = false` in \
+             [page] switches it off"
         );
     }
     if web.tells_passwords() && !is_local {

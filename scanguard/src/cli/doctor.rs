@@ -108,7 +108,7 @@ fn configuration(named: Option<&Path>, pin: Option<PathBuf>) -> (Line, Config) {
         }
         Ok((config, None)) => (Line::new(Verdict::Good, "configuration", "no file: defaults"), config),
         Err(error) => {
-            let words = format!("{error}; what follows is about the defaults");
+            let words = format!("{error}; the following lines are about the defaults");
             (Line::new(Verdict::Bad, "configuration", words), Config::default())
         }
     };
@@ -155,7 +155,7 @@ fn features() -> Vec<Line> {
     let line = |(name, supported): (&str, Result<bool, String>)| match supported {
         Ok(true) => Line::new(Verdict::Good, name, "supported"),
         Ok(false) => Line::new(Verdict::Bad, name, "not supported by this kernel"),
-        Err(error) => Line::new(Verdict::Loss, name, format!("cannot be told: {error}")),
+        Err(error) => Line::new(Verdict::Loss, name, format!("cannot be determined: {error}")),
     };
     features::needed().into_iter().map(line).collect()
 }

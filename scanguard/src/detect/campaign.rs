@@ -137,7 +137,7 @@ impl Campaigns {
         found.sort_by_key(|(target, _)| *target);
         for (target, work) in found {
             let reason = format!(
-                "{} sources share the work: {} {} of {}, none of which two of them tried, within {}",
+                "{} sources share the work: {} {} of {}, each tried by only one of them, within {}",
                 work.sources.count,
                 work.items,
                 match target {

@@ -57,15 +57,15 @@ impl LogMetrics {
                 "Access logs that are not followed because there are too many.",
             )?,
             behind: register
-                .gauge("scanguard_log_behind_bytes", "What was added to the access logs and not read yet.")?,
+                .gauge("scanguard_log_behind_bytes", "Bytes of the access logs that were not read yet.")?,
             replaced: register.counters(
                 "scanguard_log_files_replaced_total",
-                "Access logs that were rotated, by how.",
+                "Access logs that were rotated, by kind of rotation.",
                 &["how"],
             )?,
             errors: register.counters(
                 "scanguard_log_errors_total",
-                "Times that an access log, or the file that says how far they were read, could not be used.",
+                "Times that an access log, or the file with the positions in the logs, could not be used.",
                 &["operation"],
             )?,
         };

@@ -183,7 +183,10 @@ impl Tail {
             Ok(()) => self.saved = state.files,
             Err(error) => {
                 self.metrics.failed(Failed::State);
-                tracing::warn!("{} could not be written: {error}; trying on", self.settings.state.display());
+                tracing::warn!(
+                    "{} could not be written: {error}; trying again",
+                    self.settings.state.display()
+                );
             }
         }
     }
@@ -224,7 +227,7 @@ impl Tail {
         if self.metrics.left_out(left_out.len()) {
             let left_out = left_out.len();
             tracing::warn!(
-                "logs.files: {left_out} files are left out, which were not written to for longest; {MAX_FILES} are possible"
+                "logs.files: {left_out} files are left out, those with the oldest writes; the limit is {MAX_FILES}"
             );
         }
         for path in left_out {

@@ -74,7 +74,8 @@ impl Logs {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("the access logs were no longer followed: {error}"),
             Err(_) => tracing::error!(
-                "the disk does not answer, and is not waited for: some lines of access logs may be read again"
+                "the disk does not answer, and the agent does not wait for it: some lines of access logs may be \
+                 read again"
             ),
         }
     }

@@ -65,7 +65,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Sensor(#[from] SensorError),
     /// Findings could not be written.
-    #[error("what was found cannot be written")]
+    #[error("the findings cannot be written")]
     Output(#[from] std::io::Error),
 }
 

@@ -63,7 +63,7 @@ pub(super) fn bans(
             net,
             extent,
             origin: Origin::Adopted,
-            reason: "it was in the kernel; the state file, which would say why, is lost".to_owned(),
+            reason: "it was in the kernel; its reason is lost with the state file".to_owned(),
             since: now.wall,
             ends: remaining.map(|remaining| now.at.saturating_add(remaining)),
             level: 0,

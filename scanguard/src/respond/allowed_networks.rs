@@ -74,7 +74,10 @@ impl AllowedNetworks {
         }
         let most = abi::MAX_ALLOWED as usize;
         if list.len() > most {
-            tracing::warn!("{} networks are never banned, of which the kernel holds {most}", list.len());
+            tracing::warn!(
+                "{} networks are on the allow list, but the kernel has room for only {most}",
+                list.len()
+            );
         }
         let result = enforcer.set_allowed(&list.nets(most));
         self.kernel_error = result.as_ref().err().map(ToString::to_string);

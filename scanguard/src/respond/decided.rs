@@ -80,7 +80,7 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mu
     }
     // In one call, since there may be thousands.
     if let Err(error) = enforcer.ban(Extent::Full, &mut made.iter().copied()) {
-        tracing::error!("not all whom CrowdSec bans are banned: {error}");
+        tracing::error!("some networks that CrowdSec bans could not be banned: {error}");
         made.retain(|ban| {
             let is_there = matches!(enforcer.standing(Extent::Full, ban.net), Ok(Some(_)));
             if !is_there {
@@ -110,7 +110,7 @@ fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, enforcer: &mu
     let ended: Vec<_> = lifted.iter().map(|net| (*net, Extent::Full)).collect();
     if let Err(error) = responder.kernel_bans(now).lift(&ended, enforcer) {
         // They stay in the table, and end by themselves.
-        tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
+        tracing::error!("some bans that CrowdSec took back could not be lifted: {error}");
         return 0;
     }
     for net in &lifted {

@@ -143,7 +143,7 @@ impl FeedBans {
             Err(error) => {
                 self.written = None;
                 self.retry = Some(Retry::after(self.retry.take(), input.now.at));
-                tracing::error!("not all networks on feeds are banned, trying on: {error}");
+                tracing::error!("some networks on feeds could not be banned, trying again: {error}");
             }
         }
     }

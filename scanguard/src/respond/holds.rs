@@ -24,7 +24,7 @@ impl Holds {
         }
         match enforcer.set_hold(terms) {
             Ok(()) => self.in_kernel = terms,
-            Err(error) => tracing::error!("the kernel was not told whom to hold: {error}"),
+            Err(error) => tracing::error!("the terms of holds could not be written to the kernel: {error}"),
         }
     }
 }

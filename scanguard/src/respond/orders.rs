@@ -93,7 +93,7 @@ pub enum OrderError {
         feed: String,
     },
     /// A network that would allow all addresses is refused.
-    #[error("{0} is every address there is; `scanguard observe` says that better")]
+    #[error("{0} contains all addresses; to ban no source, use `scanguard observe`")]
     AllowsEverybody(IpNet),
     /// It is written wrongly.
     #[error("{net} has bits beyond its prefix; is {} meant, or the address {}?", .net.trunc(), .net.addr())]
@@ -122,9 +122,7 @@ pub enum OrderError {
     #[error("the kernel did not take it: {0}")]
     Kernel(String),
     /// The allow list was changed, but the kernel does not have it yet.
-    #[error(
-        "the list of who is never banned is changed, but the kernel did not take it, which is tried again: {0}"
-    )]
+    #[error("the allow list is changed, but the kernel did not take it yet; the agent tries again: {0}")]
     NotInKernel(String),
 }
 

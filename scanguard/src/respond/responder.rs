@@ -191,7 +191,7 @@ impl Responder {
             }
             if !strays.is_empty() {
                 let (count, what) = (strays.len(), extent.label());
-                tracing::info!("{count} {what}s in the kernel that are not to be there are lifted");
+                tracing::info!("{count} {what}s in the kernel are not in the ban table and are lifted");
             }
             enforcer.unban(extent, &mut strays.into_iter())?;
         }
@@ -224,9 +224,9 @@ impl Responder {
     fn allow_as_known(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let before = self.allowed.kernel_error.clone();
         match self.allow(now, enforcer) {
-            Ok(()) if before.is_some() => tracing::info!("the kernel took who is never banned"),
+            Ok(()) if before.is_some() => tracing::info!("the kernel has the whole allow list again"),
             Err(error) if self.allowed.kernel_error != before => {
-                tracing::error!("the kernel did not take all who are never banned, trying on: {error}");
+                tracing::error!("the kernel did not take the whole allow list, trying again: {error}");
             }
             Ok(()) | Err(_) => {}
         }
@@ -392,17 +392,21 @@ impl Responder {
             (Ok(()), Extent::Full) => {
                 self.ban_table.remove(net);
                 self.metrics.evicted();
-                tracing::warn!("{name} is banned no more: there is no room (response.max_bans)");
+                tracing::warn!("the ban of {name} was ended to make room for another (response.max_bans)");
             }
             (Ok(()), Extent::Shield) => {
                 self.ban_table.remove(net);
                 self.metrics.shield_evicted();
-                tracing::debug!("{name} is shielded from no more: there is no room (response.max_shields)");
+                tracing::debug!(
+                    "the shield from {name} was ended to make room for another (response.max_shields)"
+                );
             }
             // It stays in the table, and ends by itself.
             (Err(error), _) => {
                 let what = extent.label();
-                tracing::error!("the {what} of {name}, for which there is no room, stays: {error}");
+                tracing::error!(
+                    "the {what} of {name} was to make room for another, but could not be lifted: {error}"
+                );
             }
         }
     }

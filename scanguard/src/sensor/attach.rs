@@ -105,7 +105,7 @@ pub enum AttachError {
         reason: String,
     },
     /// The kernel does not say which program it has loaded.
-    #[error("the kernel tells nothing of the loaded program: {0}")]
+    #[error("the kernel gives no information about the loaded program: {0}")]
     Program(String),
     /// The interfaces could not be listed.
     #[error(transparent)]
@@ -217,7 +217,7 @@ impl Attachments {
         }
         let links = self.links();
         if let Err(error) = self.pins.settle(&links) {
-            tracing::warn!("what is not needed any more stays pinned: {error}");
+            tracing::warn!("objects that are no longer needed stay pinned: {error}");
         }
         Ok(())
     }

@@ -25,10 +25,10 @@ pub enum ConnectionsError {
     #[error("/proc/thread-self/ns/net: {0}")]
     Namespace(std::io::Error),
     /// The object lacks the program.
-    #[error("the kernel program in this binary has no part that hears of connections")]
+    #[error("the kernel program in this binary has no part that counts connections")]
     Absent,
     /// The kernel refuses the program.
-    #[error("the kernel does not take the program that hears of connections: {0}")]
+    #[error("the kernel does not take the program that counts connections: {0}")]
     Refused(String),
     /// The kernel cannot attach it.
     #[error("the kernel cannot attach to the tracepoint {tracepoint}: {0}", tracepoint = abi::CONNECTIONS_TRACEPOINT)]

@@ -87,7 +87,7 @@ impl Rule for SensitivePaths {
     fn words(&self, stats: &ContentStats) -> String {
         let web = &stats.web;
         let mut words = format!(
-            "{} by which ways in are looked for, among {} asked for{}",
+            "{} that lead to secrets or ways in, among {} requested{}",
             estimate(web.sensitive(), "path"),
             web.paths(),
             failed(web)

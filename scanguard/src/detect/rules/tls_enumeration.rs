@@ -88,7 +88,7 @@ impl Rule for TlsEnumeration {
     fn words(&self, stats: &ContentStats) -> String {
         let tls = &stats.tls;
         format!(
-            "{} with {} of {}: it is tried out what this host's TLS takes",
+            "{} with {} of {}: the source tries out the options of this host's TLS",
             count(tls.hellos, "TLS hello"),
             estimate(tls.fingerprints(), "fingerprint"),
             count(tls.versions().into(), "version"),

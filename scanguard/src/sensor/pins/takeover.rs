@@ -199,7 +199,7 @@ fn found(root: &Path, layout: &Layout) -> Result<Found, PinsError> {
             layout.check(&directory, root)?;
             Found::Same(meta.ok_or_else(|| PinsError::Corrupt {
                 path: directory.join(super::meta::NAME),
-                wanted: "what an agent leaves to the next".to_owned(),
+                wanted: "the data that an agent leaves to the next one".to_owned(),
                 root: root.to_owned(),
             })?)
         }
