@@ -420,7 +420,7 @@ numbered! {
 pub struct Event {
     /// When it happened.
     pub time: Timestamp,
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
     /// The finding at that time.
     pub finding: Finding,

@@ -7,7 +7,7 @@ use super::reader::Skipped;
 use crate::metrics::{Register, level};
 
 numbered! {
-    /// What failed.
+    /// The operation that failed.
     Failed {
         /// Opening a file.
         Open = "open",

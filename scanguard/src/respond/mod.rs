@@ -62,7 +62,7 @@ pub enum Mode {
     Observe,
     /// Everything but the drop: what would be dropped is counted.
     DryRun,
-    /// What is banned is dropped.
+    /// Packets of banned sources are dropped.
     Enforce,
 }
 

@@ -465,7 +465,7 @@ impl Attachments {
     }
 }
 
-/// What happened to the program on an interface, if it is not there any more.
+/// The way in which the program left an interface; none if it is still there.
 fn loss(index: u32, program_id: u32, interface: Option<&Interface>) -> Option<Change> {
     match interface {
         Some(interface) if interface.index == index => {

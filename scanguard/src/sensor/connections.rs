@@ -11,7 +11,7 @@ use scanguard_common::{
 
 use super::btf::{Btf, BtfError};
 
-/// What does not work without it, for logs and doctor.
+/// The loss without the program, for logs and doctor.
 pub const LOSS: &str = "connections are not counted, and nothing that a client says on the wire is proven: only access \
                         logs are grounds for a ban, all else for a shield";
 
@@ -35,7 +35,7 @@ pub enum ConnectionsError {
     Attach(String),
 }
 
-/// What the programs learn about the kernel before they are loaded.
+/// The facts about the kernel that the programs get before they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground {
     offsets: [u32; FIELDS],

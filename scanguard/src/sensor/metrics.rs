@@ -249,7 +249,7 @@ impl SensorMetrics {
         self.connections_attached.set(attached.into());
     }
 
-    /// What leaves by an interface is looked at, or not.
+    /// The egress program is attached to an interface, or not.
     pub fn egress_attached(&self, interface: &str, attached: bool) {
         self.egress_attached.with_label_values(&[interface]).set(attached.into());
         self.egress_losses.with_label_values(&[interface]);

@@ -186,7 +186,7 @@ impl SoftwareSensor {
     }
 }
 
-/// What earlier packets have shown about our hosts: the oracle for captures.
+/// The facts that earlier packets have shown about our hosts: the oracle for captures.
 #[derive(Default)]
 struct Observed {
     home: Vec<IpNet>,
