@@ -87,6 +87,8 @@ impl Pipeline {
         tell: &mut dyn FnMut(Event),
     ) -> Result<Outcome, SensorError> {
         let Self { observer, detector, .. } = self;
+        // A caller without a response leaves them.
+        detector.take_unplaced();
         let poll = sensor.poll(&mut |source, state, ended_epoch| {
             if let Some((delta, history)) = observer.see(source, state, ended_epoch, now.at) {
                 detector.see(*source, &delta, history, now, tell);

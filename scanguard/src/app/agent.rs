@@ -271,7 +271,14 @@ impl Agent {
         let tracker = self.pipeline.detector.tracker();
         let mut going_on = sources.iter().flat_map(|source| tracker.of(source));
         self.responder.reconsider(&mut going_on, now, &mut self.sensor);
+        self.respond_to_unplaced(now);
         self.tell(events);
+    }
+
+    /// Bans or shields also the sources whose findings have no room.
+    fn respond_to_unplaced(&mut self, now: Now) {
+        let unplaced = self.pipeline.detector.take_unplaced();
+        self.responder.reconsider(&mut unplaced.iter(), now, &mut self.sensor);
     }
 
     /// Lets the response act on these events, and passes them to CrowdSec.
@@ -306,6 +313,7 @@ impl Agent {
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
         self.consider(&events, now);
+        self.respond_to_unplaced(now);
         let Self { pipeline, metrics, responder, sensor, .. } = self;
         let lately = self.last_poll;
         let open = pipeline.detector.tracker().open();
