@@ -14,9 +14,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::fixtures::{frames, lab::Namespace};
 
 /// Long enough for an answer within one machine, and for two more SYNs after a lost one.
-const PATIENCE: Duration = Duration::from_secs(4);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
 /// The same where no answer should come: for a SYN and one more.
-const IMPATIENCE: Duration = Duration::from_millis(1_300);
+const SILENT_FOR: Duration = Duration::from_millis(1_300);
 /// Choose a queue whose number is asked for (linux/tcp.h).
 const RECEIVED: libc::c_int = 1;
 const SENT: libc::c_int = 2;
@@ -56,7 +56,7 @@ impl Client {
         to: SocketAddr,
         change: impl FnOnce(&Socket) -> Result<()> + Send,
     ) -> Result<Self> {
-        Self::connect_within(PATIENCE, host, from, to, change)
+        Self::connect_within(ANSWERED_WITHIN, host, from, to, change)
     }
 
     fn connect_within(
@@ -223,7 +223,7 @@ pub fn is_answered_with(
     change: impl FnOnce(&Socket) -> Result<()> + Send,
 ) -> bool {
     let from = SocketAddr::new(from, 0);
-    let answered = Client::connect_within(IMPATIENCE, host, from, to, change).and_then(|mut client| {
+    let answered = Client::connect_within(SILENT_FOR, host, from, to, change).and_then(|mut client| {
         client.say(&request("/", None, false))?;
         client.status()
     });

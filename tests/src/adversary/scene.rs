@@ -1,4 +1,4 @@
-//! What a row plays on: the bridge, a web server, and the real agent in `enforce` with its defaults.
+//! The scene of a row: the bridge, a web server, and the real agent in `enforce` with its defaults.
 
 use std::{
     fs,
@@ -21,13 +21,11 @@ use super::{
 };
 use crate::{
     fixtures::agent::Agent,
-    fixtures::lab::{Process, wait_for},
+    fixtures::lab::{PATIENCE, Process, wait_for},
     fixtures::scratch::Scratch,
 };
 
-/// Long enough for anything that is not broken, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The same for what follows by itself once all was polled.
+/// Long enough, also on a busy machine, for everything that follows by itself once all was polled.
 const SOON: Duration = Duration::from_secs(4);
 /// The port of the web server that connections are made to.
 pub const WEB: u16 = 80;
@@ -40,7 +38,7 @@ const UNUSED: u16 = 45_678;
 /// Polls after the last forged packet until the clients are judged: everything has been read by then.
 const POLLS: f64 = 5.0;
 
-/// What a row plays on.
+/// The scene of a row.
 pub struct Scene<'b> {
     /// The three hosts.
     pub bridge: &'b Bridge,
@@ -169,7 +167,7 @@ impl<'b> Scene<'b> {
         Ok(())
     }
 
-    /// What is wrong with an honest client: it is banned, or not served.
+    /// The fault with an honest client, if there is one: it is banned, or not served.
     ///
     /// # Errors
     /// The agent does not say.
@@ -272,7 +270,7 @@ impl<'b> Scene<'b> {
             let wrongs = self.wrongs(target.client.ip(), target.family)?;
             wrong.extend(wrongs.map(|what| format!("{}: {what}", moment.label())));
         }
-        // One reason is enough, and who is banned waits long for an answer.
+        // One reason is enough, and a banned client waits long for an answer.
         if wrong.is_empty() {
             for (client, connection) in &mut held {
                 let ended = connection.say(b"Connection: close\r\n\r\n").and_then(|()| connection.status());
