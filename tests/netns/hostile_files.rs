@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A place in the configuration that names a file.
 struct Place {
-    /// What of the answer names it.
+    /// Words of the answer that name it.
     said: &'static str,
     /// The configuration, but for the path.
     config: &'static str,

@@ -47,7 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a reload takes all of a right configuration and nothing of a wrong one", reload),
         trial("a killed agent leaves nothing and can be started again", killed),
         trial(
-            "an interface that goes away is told, and attached again when it returns",
+            "an interface that goes away is reported, and attached again when it returns",
             interface_returns,
         ),
     ]

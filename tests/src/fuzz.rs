@@ -1,4 +1,4 @@
-//! What the fuzzers call: every parser of bytes that others write, with what must hold whatever they are.
+//! Targets of the fuzzers: every parser of bytes that others write, with what must hold whatever they are.
 //!
 //! `cargo xtask fuzz` hands in what libFuzzer makes up; `tests/corpus` hands in the committed corpora, in CI.
 
@@ -95,7 +95,7 @@ pub fn config(bytes: &[u8]) {
     assert!(!problems.is_empty(), "refused without a reason");
 }
 
-/// What a client writes to the control socket: the server comes to an end, and all that it hands on is answered.
+/// Bytes of a client of the control socket: the server comes to an end, and all that it hands on is answered.
 pub fn control(bytes: &[u8]) {
     // Nothing is waited for here: what the client has to say is there.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -119,8 +119,8 @@ pub fn control(bytes: &[u8]) {
                 _ = to.write_all(bytes).await;
                 _ = to.shutdown().await;
             };
-            let (_, heard) = tokio::join!(say, from.read_to_end(&mut answers));
-            if heard.is_ok() {
+            let (_, read) = tokio::join!(say, from.read_to_end(&mut answers));
+            if read.is_ok() {
                 assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
             }
         };
@@ -168,7 +168,7 @@ pub fn feed(bytes: &[u8]) {
     assert!(wrong.len() <= text.lines().count());
 }
 
-/// What is read of /etc/resolv.conf and /proc/net/tcp: no more than there are lines.
+/// Texts like /etc/resolv.conf and /proc/net/tcp: no more is read than there are lines.
 pub fn host_tables(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().count();
@@ -273,7 +273,8 @@ pub fn tls(bytes: &[u8]) {
     said(protocol::TCP, 443, bytes);
 }
 
-/// A web.config file with what is said in it of keys and passwords: whoever names one is protected by it or told why not.
+/// A web.config file with its keys and passwords: an operator who names one is protected by it, or gets the reason why
+/// not.
 pub fn web_config(bytes: &[u8]) {
     let path = Path::new("/nonexistent/web.yml");
     match WebConfig::parse(bytes, path) {

@@ -67,7 +67,7 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What runs in the guests.
+/// Programs that run in the guests.
 struct Binaries {
     agent: PathBuf,
     program_tests: PathBuf,

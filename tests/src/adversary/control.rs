@@ -23,17 +23,17 @@ const fn control(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>
 
 pub(super) const ROWS: &[Row] = &[
     control(
-        "a scanner that says who it is within a connection of its own",
+        "a scanner that names itself within a connection of its own",
         "it is banned and gets no answer any more, over IPv4 and IPv6",
         says_sqlmap,
     ),
     control(
-        "a scanner that says who it is in the second request of a connection",
+        "a scanner that names itself in the second request of a connection",
         "it is banned, over IPv4 and IPv6",
         says_it_later,
     ),
     control(
-        "a scanner that says who it is, where the server answers with SYN cookies",
+        "a scanner that names itself, where the server answers with SYN cookies",
         "it is banned and gets no answer any more, over IPv4 and IPv6",
         |scene| {
             scene.bridge.server.sysctl("ipv4/tcp_syncookies", "2")?;
@@ -77,7 +77,7 @@ fn says_it_later(scene: &mut Scene<'_>) -> Result<Verdict> {
     Ok(Verdict::of(&wrong))
 }
 
-/// What is wrong where a real scanner is not banned for what it says.
+/// The fault with a real scanner, if there is one: it is not banned for what it says, or still answered.
 pub(super) fn is_punished(
     scene: &Scene<'_>,
     family: Family,

@@ -137,7 +137,7 @@ fn nulls(scene: &Scene<'_>, source: IpAddr, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong after an attack.
+/// Plays an attack; after it nothing must be wrong.
 fn survives(scene: &Scene<'_>, attack: impl FnOnce(&Scene<'_>) -> Result<()>) -> Result<Verdict> {
     for family in Family::BOTH {
         ban(scene, family.attacker(250))?;
@@ -157,7 +157,7 @@ fn survives(scene: &Scene<'_>, attack: impl FnOnce(&Scene<'_>) -> Result<()>) ->
         {
             wrong.push(format!("the ban of {banned} by hand does not hold"));
         }
-        // Who is not found keeps the row waiting.
+        // A scanner that is not found keeps the row waiting.
         if wrong.is_empty() {
             wrong.extend(is_punished(scene, family, family.attacker(240))?);
         }

@@ -20,7 +20,7 @@ const PACE: Duration = Duration::from_millis(1);
 /// A number that no connection of a test has.
 pub const JUNK: u32 = 0x1111_1111;
 
-/// What a TCP segment has beside its ends.
+/// Fields of a TCP segment, without its addresses and ports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Segment<'d> {
     /// Its flags, see [`tcp_flags`].
@@ -29,7 +29,7 @@ pub struct Segment<'d> {
     pub sequence: u32,
     /// Acknowledgment number.
     pub acknowledgment: u32,
-    /// What it carries.
+    /// Its payload.
     pub data: &'d [u8],
 }
 

@@ -320,7 +320,7 @@ fn datagrams(forger: &Forger<'_>, target: &Target, data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What nmap sends to an open port and to a closed one, twice.
+/// Sends the probes of nmap for an open port and for a closed one, twice.
 fn fingerprint(forger: &Forger<'_>, target: &Target) -> Result<()> {
     let open = target.server.port();
     let kinds = [
@@ -441,7 +441,7 @@ fn many_clients(scene: &mut Scene<'_>) -> Result<Verdict> {
     let mut wrong: Vec<String> = bystander.into_iter().collect();
     for (family, client) in clients() {
         wrong.extend(scene.wrongs(client, family)?);
-        // Who is banned waits long for an answer.
+        // A banned client waits long for an answer.
         if wrong.len() >= 3 {
             break;
         }

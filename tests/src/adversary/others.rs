@@ -140,7 +140,8 @@ fn vouches(scene: &mut Scene<'_>) -> Result<Verdict> {
     Ok(Verdict::of(&wrong))
 }
 
-/// What a browser sends for `fetch(url, {method: "POST", mode: "no-cors", body})`: text/plain, which needs no preflight.
+/// The request that a browser sends for `fetch(url, {method: "POST", mode: "no-cors", body})`: text/plain, which needs
+/// no preflight.
 fn posts(scene: &mut Scene<'_>) -> Result<Verdict> {
     // An odd length: sooner or later a segment begins where one of them does.
     let unit = "GET /.env HTTP/1.1\r\nHost: a\r\nUser-Agent: sqlmap\r\n\r\nXXXXXXXXXXXXXX\r\n";
@@ -177,7 +178,7 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
     scene.judged()?;
     scene.agent.process.signal(libc::SIGKILL);
     scene.agent.exit_code()?;
-    // What a port met is remembered by each CPU.
+    // Each CPU remembers what a port met.
     on_each_cpu(|| {
         for family in Family::BOTH {
             for port in SERVICES {

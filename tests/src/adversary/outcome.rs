@@ -1,4 +1,4 @@
-//! What came of a row.
+//! The outcome of a row.
 
 use std::{fmt, time::Duration};
 
@@ -37,7 +37,7 @@ pub enum State {
     Failed(String),
 }
 
-/// What came of a row.
+/// The outcome of a row.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// In a word.
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_as_said_if_it_holds_or_is_a_limit_that_does_not() {
+    fn a_row_is_as_expected_if_it_holds_or_is_a_limit_that_does_not() {
         let broken = || Ok(Verdict::of(&["the client is banned".to_owned()]));
         assert_eq!(state(Expect::Holds, Ok(Verdict::of(&[]))), ("holds", true));
         assert_eq!(state(Expect::Holds, broken()), ("BROKEN", false));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_played_is_as_nothing_says() {
+    fn a_row_that_could_not_be_played_has_failed() {
         for expect in [Expect::Holds, Expect::Limit("why")] {
             assert_eq!(state(expect, Err(anyhow::anyhow!("no tool"))), ("FAILED", false));
         }

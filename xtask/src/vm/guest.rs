@@ -1,4 +1,4 @@
-//! What runs in a guest, and what its console says of it.
+//! Steps that run in a guest, and their results on its console.
 
 use std::{
     fs::{self, File},
@@ -20,9 +20,9 @@ use crate::{process, workspace::Workspace};
 pub(super) struct Step {
     /// Its name on the console.
     name: &'static str,
-    /// What the page calls it.
+    /// Its title on the page.
     pub(super) title: &'static str,
-    /// What it runs, as a line of the shell.
+    /// Its command, as a line of the shell.
     command: &'static str,
     /// In how many seconds it must end there.
     seconds: u32,
@@ -82,14 +82,14 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// Begins the lines that the script writes of a step, and ends the last.
 const MARK: &str = "@@";
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Outcome {
     /// Its exit code; none: it was never reached, or the guest stopped in it.
     pub(super) code: Option<i32>,
     /// Tests that passed and that failed, if it ran any.
     pub(super) tests: (u64, u64),
-    /// What it said.
+    /// Its output.
     said: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl Outcome {
     }
 }
 
-/// What each of [`STEPS`] came to.
+/// The results of each of [`STEPS`].
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Results(pub(super) Vec<Outcome>);
 
@@ -123,7 +123,7 @@ impl Results {
         }
     }
 
-    /// What doctor says is lost or bad, as it says it.
+    /// Doctor's lines about losses and faults.
     pub(super) fn losses(&self) -> Vec<String> {
         let doctor = self.0.first().map_or(&[][..], |doctor| &doctor.said);
         doctor
