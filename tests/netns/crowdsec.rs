@@ -156,14 +156,14 @@ fn by_https() -> Result<()> {
     let config = config_file(&configured(&crowdsec, "pull = true", ""))?;
     let arguments = ["--config", &config.path()];
 
-    let mut wary = Agent::start(&lab.victim, &arguments)?;
+    let mut distrusting = Agent::start(&lab.victim, &arguments)?;
     wait_for("it says why not", PATIENCE, || {
-        wary.order(&["status"]).ok().filter(|said| said.contains("invalid peer certificate"))
+        distrusting.order(&["status"]).ok().filter(|said| said.contains("invalid peer certificate"))
     })
-    .with_context(|| wary.said())?;
-    let page = wary.metrics()?;
+    .with_context(|| distrusting.said())?;
+    let page = distrusting.metrics()?;
     ensure!(page.get("scanguard_bans{kind=\"crowdsec\"}") == 0.0, "{page:?}");
-    wary.end()?;
+    distrusting.end()?;
 
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
         command.env("SSL_CERT_FILE", &certificate);

@@ -187,11 +187,13 @@ fn secretly() -> Result<()> {
     let config = config_file(&format!("{QUICK}{sink}"))?;
     let arguments = ["--config", &config.path()];
 
-    let mut wary = Agent::start(&lab.victim, &arguments)?;
+    let mut distrusting = Agent::start(&lab.victim, &arguments)?;
     SCANS[0].run(&lab)?;
-    wait_for("it says why not", PATIENCE, || wary.said().contains("invalid peer certificate").then_some(()))
-        .with_context(|| wary.said())?;
-    wary.end()?;
+    wait_for("it says why not", PATIENCE, || {
+        distrusting.said().contains("invalid peer certificate").then_some(())
+    })
+    .with_context(|| distrusting.said())?;
+    distrusting.end()?;
     ensure!(notifications.try_recv().is_err(), "it was notified all the same");
 
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {

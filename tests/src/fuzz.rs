@@ -114,12 +114,12 @@ pub fn control(bytes: &[u8]) {
         let talk = async {
             let (mut from, mut to) = client.split();
             let mut answers = Vec::new();
-            let say = async {
+            let write = async {
                 // The server may hang up before it has read everything.
                 _ = to.write_all(bytes).await;
                 _ = to.shutdown().await;
             };
-            let (_, read) = tokio::join!(say, from.read_to_end(&mut answers));
+            let (_, read) = tokio::join!(write, from.read_to_end(&mut answers));
             if read.is_ok() {
                 assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
             }

@@ -85,11 +85,11 @@ impl Client {
         Ok(self.stream.local_addr()?)
     }
 
-    /// Says something.
+    /// Sends a text.
     ///
     /// # Errors
     /// The connection is gone.
-    pub fn say(&mut self, text: &[u8]) -> Result<()> {
+    pub fn send(&mut self, text: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(text)?)
     }
 
@@ -206,7 +206,7 @@ pub fn hello(kind: u8) -> Vec<u8> {
 /// None comes.
 pub fn get(host: &Namespace, from: IpAddr, to: SocketAddr, path: &str, agent: Option<&str>) -> Result<u16> {
     let mut client = Client::connect(host, from, to)?;
-    client.say(&request(path, agent, false))?;
+    client.send(&request(path, agent, false))?;
     client.status()
 }
 
@@ -224,7 +224,7 @@ pub fn is_answered_with(
 ) -> bool {
     let from = SocketAddr::new(from, 0);
     let answered = Client::connect_within(SILENT_FOR, host, from, to, change).and_then(|mut client| {
-        client.say(&request("/", None, false))?;
+        client.send(&request("/", None, false))?;
         client.status()
     });
     answered.is_ok()

@@ -67,7 +67,7 @@ fn says_it_later(scene: &mut Scene<'_>) -> Result<Verdict> {
         let scanner = family.attacker(1);
         let mut client = Client::connect(&scene.bridge.attacker, scanner, Scene::web(family))?;
         for agent in [None, Some(SCANNER)] {
-            client.say(&request("/", agent, true))?;
+            client.send(&request("/", agent, true))?;
             ensure!(client.status()? == 200, "the scanner was not served");
         }
         if !scene.is_banned_soon(scanner)? {
@@ -105,7 +105,7 @@ fn hellos(scene: &mut Scene<'_>) -> Result<Verdict> {
             let Ok(mut client) = Client::connect(&scene.bridge.attacker, scanner, Scene::web(family)) else {
                 break;
             };
-            client.say(&hello(kind))?;
+            client.send(&hello(kind))?;
             if scene.banned(scanner)?.is_some() {
                 break;
             }

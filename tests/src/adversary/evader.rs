@@ -293,7 +293,7 @@ fn says_behind(scene: &Scene<'_>, bytes: usize) -> Result<Verdict> {
         Client::connect_from(&scene.bridge.attacker, SocketAddr::new(scanner, 0), to, |socket| {
             destination_options(socket, bytes)
         })?;
-    client.say(&request("/", Some(SCANNER), false))?;
+    client.send(&request("/", Some(SCANNER), false))?;
     ensure!(client.status()? == 200, "the server does not take the options");
     let wrong = (!scene.is_banned_soon(scanner)?).then(|| format!("{scanner} is not banned"));
     Ok(Verdict::of(&wrong.into_iter().collect::<Vec<_>>()))
@@ -309,12 +309,12 @@ fn in_pieces(scene: &Scene<'_>, lengths: &[usize]) -> Result<Verdict> {
         let mut rest = request.as_slice();
         for length in lengths {
             let (piece, left) = rest.split_at((*length).min(rest.len()));
-            client.say(piece)?;
+            client.send(piece)?;
             // Each piece is on its way before the next is said.
             std::thread::sleep(Duration::from_millis(10));
             rest = left;
         }
-        client.say(rest)?;
+        client.send(rest)?;
         ensure!(client.status()? == 200, "the scanner was not served");
         if !scene.is_banned_soon(scanner)? {
             wrong.push(format!("{scanner} is not banned"));

@@ -62,11 +62,11 @@ pub(super) const ROWS: &[Row] = &[
             for family in Family::BOTH {
                 let client = family.client(14);
                 let mut connection = Client::connect(&scene.bridge.clients, client, Scene::web(family))?;
-                let saying = request("/", Some(SCANNER), true);
+                let as_scanner = request("/", Some(SCANNER), true);
                 for _ in 0..1_500 {
-                    scene.forger.tcp(connection.end()?, Scene::web(family), &Segment::saying(&saying))?;
+                    scene.forger.tcp(connection.end()?, Scene::web(family), &Segment::carrying(&as_scanner))?;
                 }
-                connection.say(&request("/", None, true))?;
+                connection.send(&request("/", None, true))?;
                 connection.status().context("the client's own request")?;
             }
             Ok(())

@@ -39,8 +39,8 @@ impl<'d> Segment<'d> {
         Self { flags, sequence: JUNK, acknowledgment: JUNK, data: b"" }
     }
 
-    /// Junk that says something.
-    pub fn saying(data: &'d [u8]) -> Self {
+    /// Junk with a payload.
+    pub fn carrying(data: &'d [u8]) -> Self {
         Self { data, ..Self::junk(tcp_flags::PSH | tcp_flags::ACK) }
     }
 }

@@ -93,7 +93,7 @@ fn connections_of_a_user(source: IpAddr, family: Family, count: usize) -> Result
     });
     for _ in 0..count {
         let mut client = Client::connect(&user, source, server)?;
-        client.say(&request("/.env", Some(SCANNER), false))?;
+        client.send(&request("/.env", Some(SCANNER), false))?;
     }
     served.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -157,9 +157,9 @@ fn posts(scene: &mut Scene<'_>) -> Result<Verdict> {
              Referer: https://evil.example/\r\n\r\n",
             body.len()
         );
-        client.say(head.as_bytes())?;
+        client.send(head.as_bytes())?;
         // The server may answer and close before all of it has come, or the ban comes before.
-        let _ = client.say(body.as_bytes());
+        let _ = client.send(body.as_bytes());
         scene.judged()?;
         wrong.extend(scene.wrongs(visitor, family)?);
     }
@@ -195,7 +195,7 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
         for port in SERVICES {
             let to = SocketAddr::new(family.server(), port);
             let mut client = Client::connect(&scene.bridge.clients, family.client(13), to)?;
-            client.say(b"hello")?;
+            client.send(b"hello")?;
         }
     }
     scene.agent = start(scene.bridge, &config)?;

@@ -232,7 +232,7 @@ impl<'b> Scene<'b> {
                             let numbers = connection.numbers()?;
                             // The first half of a request.
                             let begin = b"GET / HTTP/1.1\r\nHost: shop.test\r\n";
-                            connection.say(begin)?;
+                            connection.send(begin)?;
                             let next = numbers.next.wrapping_add(u32::try_from(begin.len())?);
                             let numbers = Numbers { next, ..numbers };
                             let end = connection.end()?;
@@ -247,7 +247,7 @@ impl<'b> Scene<'b> {
                             let end = connection.end()?;
                             let numbers = connection.numbers()?;
                             let request = client::request("/", None, false);
-                            connection.say(&request)?;
+                            connection.send(&request)?;
                             ensure!(connection.status()? == 200, "the client was not served before");
                             let next =
                                 numbers.next.wrapping_add(u32::try_from(request.len())?).wrapping_add(1);
@@ -273,7 +273,7 @@ impl<'b> Scene<'b> {
         // One reason is enough, and a banned client waits long for an answer.
         if wrong.is_empty() {
             for (client, connection) in &mut held {
-                let ended = connection.say(b"Connection: close\r\n\r\n").and_then(|()| connection.status());
+                let ended = connection.send(b"Connection: close\r\n\r\n").and_then(|()| connection.status());
                 if !matches!(ended, Ok(200)) {
                     wrong.push(format!("the open connection of {client} was lost: {ended:?}"));
                 }

@@ -65,11 +65,11 @@ struct Soak<'l> {
     findings: BTreeSet<(String, String, String)>,
 }
 
-/// Plays a soak; `tell` is called after every round. Deviations from what should be are in the report.
+/// Plays a soak; `on_round` is called after every round. Deviations from what should be are in the report.
 ///
 /// # Errors
 /// It could not be played to its end: the agent did not start or has died, honest clients were not served, a tool failed.
-pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
+pub fn run(plan: &Plan, on_round: &mut dyn FnMut(&Sample)) -> Result<Report> {
     let bpffs = Bpffs::mount()?;
     let lab = Lab::new()?;
     traffic::addresses(&lab)?;
@@ -121,7 +121,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
             let Sample { counted, transmitted, .. } = sample;
             failures.push(format!("round {}: {transmitted} packets came, {counted} were counted", round + 1));
         }
-        tell(&sample);
+        on_round(&sample);
         samples.push(sample);
     }
     let served_again = soak.bans_end(&agent, &mut failures)?;
@@ -203,7 +203,7 @@ impl<'l> Soak<'l> {
             });
             let pages = scope.spawn(move || traffic::read_pages(lab, until));
             let pings = scope.spawn(move || traffic::ping(lab, traffic::PINGER, pings));
-            let bytes = scope.spawn(move || call.speak(until));
+            let bytes = scope.spawn(move || call.exchange(until));
             let events = scope.spawn(move || traffic::watch(lab, until));
             let lines = scope.spawn(move || traffic::write_log(lab, until));
             let (agent, reloaded) = match reloads {

@@ -271,11 +271,11 @@ impl Call {
         Ok(Self { stream, echo: Some(echo) })
     }
 
-    /// Speaks until a time; gives how many bytes came back.
+    /// Sends bytes until a time, and returns how many came back.
     ///
     /// # Errors
     /// The echo differs from the message.
-    pub fn speak(&self, until: Instant) -> Result<u64> {
+    pub fn exchange(&self, until: Instant) -> Result<u64> {
         let mut bytes = 0;
         while Instant::now() < until {
             let sent = [u8::try_from(bytes % 251).unwrap_or(0); 1024];

@@ -90,7 +90,7 @@ pub(super) struct Outcome {
     /// Tests that passed and that failed, if it ran any.
     pub(super) tests: (u64, u64),
     /// Its output.
-    said: Vec<String>,
+    output: Vec<String>,
 }
 
 impl Outcome {
@@ -125,7 +125,7 @@ impl Results {
 
     /// Doctor's lines about losses and faults.
     pub(super) fn losses(&self) -> Vec<String> {
-        let doctor = self.0.first().map_or(&[][..], |doctor| &doctor.said);
+        let doctor = self.0.first().map_or(&[][..], |doctor| &doctor.output);
         doctor
             .iter()
             .filter(|line| line.starts_with("loss ") || line.starts_with("BAD "))
@@ -196,7 +196,7 @@ fn read(said: &str) -> Results {
         let end = format!("{MARK} end {} ", step.name);
         let (inside, after) = rest.split_once(&end).unwrap_or((rest, ""));
         outcome.code = after.split_whitespace().next().and_then(|code| code.parse().ok());
-        outcome.said = inside.lines().map(str::to_owned).collect();
+        outcome.output = inside.lines().map(str::to_owned).collect();
         for line in inside.lines().filter_map(|line| line.strip_prefix("test result: ")) {
             let count = |what| crate::test::count_of(what, line);
             outcome.tests = (outcome.tests.0 + count("passed"), outcome.tests.1 + count("failed"));

@@ -51,7 +51,7 @@ pub struct Opened {
     pub reason: String,
     /// Probes that the sensor had seen of this source, of the rule's classes; or messages of the source.
     pub probes: u64,
-    /// Whether it is about what the source said.
+    /// Whether it is about messages of the source.
     pub is_about_content: bool,
     /// When.
     pub time: Timestamp,
@@ -86,7 +86,7 @@ pub struct Seen {
     /// Those that the sensor took for probes.
     pub probes: u64,
     /// Requests, hellos and queries, on the wire and in logs.
-    pub said: u64,
+    pub messages: u64,
     /// Rules and techniques of all lines.
     pub found: BTreeSet<(String, String)>,
     /// When the first packet came, by tcpdump's clock, which is that of the agent's lines.
@@ -157,7 +157,7 @@ impl Outcome {
     /// The number of all messages, or of all probes, by the kind that the first finding is about.
     pub fn evidence(&self) -> u64 {
         let about_content = self.opened().first().is_some_and(|opened| opened.is_about_content);
-        if about_content { self.seen.said } else { self.seen.probes }
+        if about_content { self.seen.messages } else { self.seen.probes }
     }
 
     /// Probes that were seen when the first finding was opened.
@@ -201,8 +201,8 @@ impl fmt::Display for Outcome {
         match &self.verdict {
             Verdict::Failed(why) => write!(f, "{why}")?,
             Verdict::Found | Verdict::Quiet | Verdict::Missed | Verdict::Flagged => {
-                let Seen { packets, probes, said, .. } = &self.seen;
-                write!(f, "{packets} packets, {probes} probes, {said} messages")?;
+                let Seen { packets, probes, messages, .. } = &self.seen;
+                write!(f, "{packets} packets, {probes} probes, {messages} messages")?;
                 if let (Some(before), Some(latency)) = (self.probes_before(), self.latency()) {
                     write!(f, "; {} after {before} of them and {}", self.rules(), short(latency))?;
                 }
@@ -227,7 +227,7 @@ mod tests {
     fn seen(packets: u64, opened: &[Opened]) -> Seen {
         let first = "2026-01-01T00:00:00Z".parse().ok();
         let found = opened.iter().map(|opened| (opened.rule.clone(), "T1595".to_owned())).collect();
-        Seen { packets, probes: 100, said: 0, found, first, opened: opened.to_vec() }
+        Seen { packets, probes: 100, messages: 0, found, first, opened: opened.to_vec() }
     }
 
     fn judged(expect: Expect, seen: Result<Seen>) -> Outcome {

@@ -28,7 +28,7 @@ use crate::fixtures::{
 pub const POLL_INTERVAL: &str = "100ms";
 
 /// Metrics that count the messages of clients.
-const SAID: [&str; 4] = [
+const MESSAGES: [&str; 4] = [
     "scanguard_samples_total{begins=\"http_request\"}",
     "scanguard_samples_total{begins=\"tls_hello\"}",
     "scanguard_samples_total{begins=\"dns_query\"}",
@@ -66,11 +66,11 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
     let findings = agent.findings();
     let opened = findings.iter().filter(|finding| finding["event"] == "opened");
     let probes = "scanguard_probes_total{";
-    let said = |metrics: &Metrics| SAID.iter().map(|series| metrics.get(series)).sum::<f64>();
+    let messages = |metrics: &Metrics| MESSAGES.iter().map(|series| metrics.get(series)).sum::<f64>();
     Ok(Seen {
         packets: whole(after.packets() - before.packets()),
         probes: whole(after.sum(probes) - before.sum(probes)),
-        said: whole(said(&after) - said(&before)),
+        messages: whole(messages(&after) - messages(&before)),
         found: findings.iter().flat_map(techniques).collect(),
         first: first.time(),
         opened: opened.map(Opened::read).collect::<Result<_>>()?,

@@ -3,7 +3,7 @@
 use super::{Act, Case, Expect, nothing};
 use crate::{
     fixtures::{
-        clients::{Service, serve_banners, speak},
+        clients::{Service, broadcast, serve_banners},
         stage::Stage,
     },
     tables::scans::SCANS,
@@ -194,8 +194,8 @@ pub fn all() -> impl Iterator<Item = Case> {
 
 /// The scanned host says something to nobody now and then.
 fn something_to_receive(stage: &mut Stage<'_>) -> anyhow::Result<()> {
-    let speaker = speak(&stage.lab.victim)?;
-    stage.keep(speaker);
+    let broadcaster = broadcast(&stage.lab.victim)?;
+    stage.keep(broadcaster);
     Ok(())
 }
 
