@@ -152,8 +152,8 @@ pub fn decisions(bytes: &[u8]) {
 
 /// A DNS message over UDP, and the same bytes over TCP.
 pub fn dns(bytes: &[u8]) {
-    said(protocol::UDP, 53, bytes);
-    said(protocol::TCP, 53, bytes);
+    check_events(protocol::UDP, 53, bytes);
+    check_events(protocol::TCP, 53, bytes);
 }
 
 /// A list of networks: all that were read are listed.
@@ -178,7 +178,7 @@ pub fn host_tables(bytes: &[u8]) {
 
 /// The beginning of an HTTP request or answer.
 pub fn http(bytes: &[u8]) {
-    said(protocol::TCP, 80, bytes);
+    check_events(protocol::TCP, 80, bytes);
 }
 
 /// A list of scanners' agents, of paths, of fingerprints: what was read of it is found.
@@ -270,7 +270,7 @@ pub fn state(bytes: &[u8]) {
 
 /// The beginning of a TLS hello.
 pub fn tls(bytes: &[u8]) {
-    said(protocol::TCP, 443, bytes);
+    check_events(protocol::TCP, 443, bytes);
 }
 
 /// A web.config file with its keys and passwords: an operator who names one is protected by it, or gets the reason why
@@ -283,8 +283,9 @@ pub fn web_config(bytes: &[u8]) {
     }
 }
 
-/// Whatever was said is no longer than what bytes can become, and it is of the kind that it begins like.
-fn said(protocol: u8, port: u16, bytes: &[u8]) {
+/// Texts of events are no longer than their bytes can become, and each event is of the kind that its payload begins
+/// like.
+fn check_events(protocol: u8, port: u16, bytes: &[u8]) {
     /// A byte becomes an escape of four characters, or a replacement character of three bytes, at most.
     const GROWTH: usize = 4;
     /// Bytes of a name of DNS (RFC 1035, 2.3.4): a few that point back at others can make one.
@@ -299,8 +300,8 @@ fn said(protocol: u8, port: u16, bytes: &[u8]) {
             owned: true,
             bytes,
         };
-        for utterance in parse(&sample) {
-            let (from, texts) = match utterance.said {
+        for event in parse(&sample) {
+            let (from, texts) = match event.said {
                 Said::Request(Request { method, path, host, agent, referer, oddities, status, .. }) => {
                     assert!(oddities.len() <= 7 && status.is_none());
                     (Some(Begins::Request), vec![Some(method), Some(path), host, agent, referer])

@@ -53,7 +53,7 @@ pub(crate) fn run_as_root(
     process::run(build.args(["--profile", profile.name()]))?;
     let mut run = ws.cargo("run");
     run.args(["--package", "scanguard-tests", "--bin", bin, "--profile", profile.name(), "--"]).args(args);
-    process::become_it(&mut run)
+    process::replace_this_process(&mut run)
 }
 
 /// The command to type. sudo resets `PATH`, where cargo is, and `HOME`, where rustup looks for the toolchains; the

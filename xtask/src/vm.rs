@@ -53,7 +53,7 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
             println!("  {line}");
         }
         println!("  console: {}", ws.display(&log));
-        if !result.is_as(series.support) {
+        if !result.is_as_expected(series.support) {
             failed.push(kernel.release.clone());
         }
         results.insert(series.name.to_owned(), page::row(series, &kernel.release, &result));

@@ -25,19 +25,19 @@ pub(super) const ROWS: &[Row] = &[
     control(
         "a scanner that names itself within a connection of its own",
         "it is banned and gets no answer any more, over IPv4 and IPv6",
-        says_sqlmap,
+        names_itself,
     ),
     control(
         "a scanner that names itself in the second request of a connection",
         "it is banned, over IPv4 and IPv6",
-        says_it_later,
+        names_itself_later,
     ),
     control(
         "a scanner that names itself, where the server answers with SYN cookies",
         "it is banned and gets no answer any more, over IPv4 and IPv6",
         |scene| {
             scene.bridge.server.sysctl("ipv4/tcp_syncookies", "2")?;
-            says_sqlmap(scene)
+            names_itself(scene)
         },
     ),
     control(
@@ -50,18 +50,18 @@ pub(super) const ROWS: &[Row] = &[
     control("clients that ask for a page", "they are served, and there is no finding", honest),
 ];
 
-fn says_sqlmap(scene: &mut Scene<'_>) -> Result<Verdict> {
+fn names_itself(scene: &mut Scene<'_>) -> Result<Verdict> {
     let mut wrong = Vec::new();
     for family in Family::BOTH {
         let scanner = family.attacker(1);
         wrong.extend(is_punished(scene, family, scanner)?);
         let client = family.client(11);
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
 
-fn says_it_later(scene: &mut Scene<'_>) -> Result<Verdict> {
+fn names_itself_later(scene: &mut Scene<'_>) -> Result<Verdict> {
     let mut wrong = Vec::new();
     for family in Family::BOTH {
         let scanner = family.attacker(1);
@@ -152,7 +152,7 @@ fn honest(scene: &mut Scene<'_>) -> Result<Verdict> {
             for _ in 0..5 {
                 scene.served(family.client(n), family)?;
             }
-            wrong.extend(scene.wrongs(family.client(n), family)?);
+            wrong.extend(scene.fault_with(family.client(n), family)?);
         }
     }
     scene.judged()?;

@@ -167,12 +167,12 @@ pub(super) const ROWS: &[Row] = &[
     evasion(
         "a scanner's request behind a short header of IPv6 destination options",
         "the scanner is banned for what it says",
-        |scene| says_behind(scene, 8),
+        |scene| names_itself_behind(scene, 8),
     ),
     evasion(
         "a scanner's request behind 1,100 bytes of IPv6 destination options",
         "the scanner is banned for what it says",
-        |scene| says_behind(scene, LONG),
+        |scene| names_itself_behind(scene, LONG),
     ),
     evasion(
         "a scanner's request of which the first segment is one byte",
@@ -286,7 +286,7 @@ fn behind_tags(scene: &Scene<'_>, count: usize) -> Result<Verdict> {
 }
 
 /// A whole connection behind a header of options, in which a scanner says who it is.
-fn says_behind(scene: &Scene<'_>, bytes: usize) -> Result<Verdict> {
+fn names_itself_behind(scene: &Scene<'_>, bytes: usize) -> Result<Verdict> {
     let scanner = Family::V6.attacker(1);
     let to = Scene::web(Family::V6);
     let mut client =

@@ -161,7 +161,7 @@ fn survives(scene: &Scene<'_>, attack: impl FnOnce(&Scene<'_>) -> Result<()>) ->
         if wrong.is_empty() {
             wrong.extend(is_punished(scene, family, family.attacker(240))?);
         }
-        wrong.extend(scene.wrongs(family.client(15), family)?);
+        wrong.extend(scene.fault_with(family.client(15), family)?);
     }
     Ok(Verdict::of(&wrong))
 }

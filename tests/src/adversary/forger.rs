@@ -440,7 +440,7 @@ fn many_clients(scene: &mut Scene<'_>) -> Result<Verdict> {
     })?;
     let mut wrong: Vec<String> = bystander.into_iter().collect();
     for (family, client) in clients() {
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
         // A banned client waits long for an answer.
         if wrong.len() >= 3 {
             break;
@@ -499,7 +499,7 @@ fn mapped(scene: &mut Scene<'_>) -> Result<Verdict> {
     }
     scene.judged()?;
     let counted = scene.agent.metrics()?.exit("bad_source") - before;
-    let mut wrong: Vec<_> = scene.wrongs(client.into(), Family::V4)?.into_iter().collect();
+    let mut wrong: Vec<_> = scene.fault_with(client.into(), Family::V4)?.into_iter().collect();
     let rules = scene.rules(client.into());
     if !rules.is_empty() {
         wrong.push(format!("findings about {client}: {}", rules.join(", ")));
@@ -567,7 +567,7 @@ fn decoys(scene: &mut Scene<'_>) -> Result<Verdict> {
     })?;
     let mut wrong: Vec<String> = bystander.into_iter().collect();
     for (family, client) in clients() {
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
@@ -582,7 +582,7 @@ fn spoofable_client(scene: &mut Scene<'_>) -> Result<Verdict> {
         flags(&scene.forger, &target, &[0])?;
         syns(&scene.forger, &target, CLOSED..CLOSED + 30)?;
         scene.judged()?;
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }

@@ -121,7 +121,7 @@ fn accuses(scene: &mut Scene<'_>) -> Result<Verdict> {
         }
         // Together with what anybody can forge.
         scan(scene, client, family)?;
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
@@ -161,7 +161,7 @@ fn posts(scene: &mut Scene<'_>) -> Result<Verdict> {
         // The server may answer and close before all of it has come, or the ban comes before.
         let _ = client.send(body.as_bytes());
         scene.judged()?;
-        wrong.extend(scene.wrongs(visitor, family)?);
+        wrong.extend(scene.fault_with(visitor, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
@@ -207,7 +207,7 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
         if !rules.is_empty() {
             wrong.push(format!("findings about {client}: {}", rules.join(", ")));
         }
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     drop(services);
     ensure!(scene.agent.stop()? == Some(0), "{}", scene.agent.said());

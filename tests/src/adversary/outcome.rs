@@ -59,7 +59,7 @@ impl Outcome {
     }
 
     /// Whether it is as the row says.
-    pub fn is_as_said(&self) -> bool {
+    pub fn is_as_expected(&self) -> bool {
         match self.state {
             State::Holds | State::Limit(_) => true,
             State::Broken(_) | State::Mended | State::Failed(_) => false,
@@ -96,7 +96,7 @@ mod tests {
     fn state(expect: Expect, verdict: Result<Verdict>) -> (&'static str, bool) {
         let row = Row { expect, ..super::super::all().next().unwrap() };
         let outcome = Outcome::new(&row, verdict, Duration::ZERO);
-        (outcome.label(), outcome.is_as_said())
+        (outcome.label(), outcome.is_as_expected())
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl<'b> Scene<'b> {
     ///
     /// # Errors
     /// The agent does not say.
-    pub fn wrongs(&self, client: IpAddr, family: Family) -> Result<Option<String>> {
+    pub fn fault_with(&self, client: IpAddr, family: Family) -> Result<Option<String>> {
         if let Some(reason) = self.banned(client)? {
             let rules = self.rules(client).join(", ");
             return Ok(Some(format!("{client} is banned ({rules}): {}", shortened(&reason))));
@@ -267,8 +267,8 @@ impl<'b> Scene<'b> {
 
         let mut wrong: Vec<String> = bystander.into_iter().collect();
         for (moment, target) in &targets {
-            let wrongs = self.wrongs(target.client.ip(), target.family)?;
-            wrong.extend(wrongs.map(|what| format!("{}: {what}", moment.label())));
+            let fault = self.fault_with(target.client.ip(), target.family)?;
+            wrong.extend(fault.map(|what| format!("{}: {what}", moment.label())));
         }
         // One reason is enough, and a banned client waits long for an answer.
         if wrong.is_empty() {
@@ -281,8 +281,8 @@ impl<'b> Scene<'b> {
             // Once more: a client that is served again may have been banned for what it did to be judged.
             self.judged()?;
             for (moment, target) in &targets {
-                let wrongs = self.wrongs(target.client.ip(), target.family)?;
-                wrong.extend(wrongs.map(|what| format!("{}, later: {what}", moment.label())));
+                let fault = self.fault_with(target.client.ip(), target.family)?;
+                wrong.extend(fault.map(|what| format!("{}, later: {what}", moment.label())));
             }
         }
         Ok(Verdict::of(&wrong))

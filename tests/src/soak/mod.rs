@@ -198,7 +198,7 @@ impl<'l> Soak<'l> {
                 scans.try_for_each(|(scan, from)| traffic::scan(lab, scan, from))
             });
             let others = scope.spawn(move || {
-                traffic::prowl(lab);
+                traffic::ask_for_secrets(lab);
                 traffic::flood(lab, plan.flood);
             });
             let pages = scope.spawn(move || traffic::read_pages(lab, until));

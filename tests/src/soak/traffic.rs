@@ -177,7 +177,7 @@ pub fn read_pages(lab: &Lab, until: Instant) -> Result<u64> {
 }
 
 /// Asks for what web servers should not serve. Once it is banned, nobody answers.
-pub fn prowl(lab: &Lab) {
+pub fn ask_for_secrets(lab: &Lab) {
     for path in PATHS {
         if request(lab, PROWLER, path, "Nikto/2.5.0", Duration::from_secs(1)).is_err() {
             return;

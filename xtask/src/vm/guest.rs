@@ -116,7 +116,7 @@ impl Results {
     }
 
     /// Whether all came as is expected of the kernel.
-    pub(super) fn is_as(&self, support: Support) -> bool {
+    pub(super) fn is_as_expected(&self, support: Support) -> bool {
         match support {
             Support::Runs => STEPS.iter().zip(&self.0).all(|(step, outcome)| outcome.is_good(step)),
             Support::Refused => self.0.iter().take(2).all(|outcome| outcome.code == Some(5)),
@@ -223,7 +223,7 @@ mod tests {
         let good: Vec<_> =
             STEPS.iter().zip(&results.0).map(|(step, outcome)| outcome.is_good(step)).collect();
         assert_eq!(good, [true, false, false, true, false, false, false, false]);
-        assert!(!results.is_as(Support::Runs) && !results.is_as(Support::Refused));
+        assert!(!results.is_as_expected(Support::Runs) && !results.is_as_expected(Support::Refused));
     }
 
     #[test]
