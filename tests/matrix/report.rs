@@ -114,17 +114,8 @@ impl About {
 
 /// The tools as an item of a list, in lines of at most 120 columns.
 fn lines(tools: &[String]) -> String {
-    let mut lines = "* tools:".to_owned();
-    let mut width = lines.len();
-    for word in tools.join(", ").split(' ') {
-        if width + 1 + word.len() > 120 {
-            lines += "\n ";
-            width = 1;
-        }
-        lines += &format!(" {word}");
-        width += 1 + word.len();
-    }
-    lines
+    let options = textwrap::Options::new(120).subsequent_indent("  ").break_words(false);
+    textwrap::fill(&format!("* tools: {}", tools.join(", ")), options)
 }
 
 /// `nmap 7.93+dfsg1-1`, of what is installed, or of what nginx and haproxy say of themselves.
