@@ -133,7 +133,7 @@ pub struct Control {
     pub epoch: u32,
     /// 1 if this host forwards packets. Then a port without a socket may belong to another host.
     pub forwards: u32,
-    /// The program wakes the agent for a source from this number of novelties on; 0: never.
+    /// The program wakes the agent for a source from this number of novelties on, see [`crate::wakeup`]; 0: never.
     pub wakeup: u32,
     /// For how many epochs an entry of [`LIVE`] is valid.
     pub live_epochs: u32,
@@ -172,6 +172,8 @@ pub struct Control {
     /// How long an epoch lasts at most, in jiffies. After that the agent is gone, and the program moves on by itself,
     /// see [`RUNNING`]. 0: an epoch lasts until the agent ends it.
     pub epoch_ticks: u32,
+    /// Numbers of novelties at which a rule can first match, see [`crate::wakeup`]: bit 9 stands for nine.
+    pub wakeup_at: u64,
 }
 
 /// Array with one [`Running`].
@@ -304,7 +306,7 @@ pub struct SampleHeader {
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 80);
+const _: () = assert!(size_of::<Control>() == 88);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);

@@ -88,9 +88,10 @@ impl Detector {
             .chain(self.floods.iter().flat_map(Floods::names))
     }
 
-    /// The least number of novelties of a source with which any rule can match; 0 without rules.
-    pub fn soonest(&self) -> u32 {
-        self.rules.iter().map(|InUse { soonest, .. }| *soonest).min().unwrap_or(0)
+    /// The least numbers of novelties of a source with which the rules can match.
+    pub fn soonest(&self) -> Vec<u32> {
+        let at_once = self.rules.iter().map(|InUse { soonest, .. }| *soonest);
+        at_once.filter(|soonest| *soonest != NOT_AT_ONCE).collect()
     }
 
     /// The evidence on which rules match whatever else is known.
