@@ -21,7 +21,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
 /// refuses to load it.
-pub const VERSION: &str = "SCANGUARD_ABI_10";
+pub const VERSION: &str = "SCANGUARD_ABI_11";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -299,8 +299,15 @@ pub struct SampleHeader {
     /// 1 if the named source is proven to have sent it: the segment's numbers fit the socket of the connection
     /// ([`crate::proof`]). For an answer: 1 if this host sent it.
     pub owned: u8,
+    /// 1 if the payload ends with an empty line, as the head of a request does.
+    pub ends_head: u8,
+    /// Where the payload lies in its stream: bytes before it if `owned` is 1, else the sequence number of its segment.
+    /// 0 for a datagram.
+    pub position: u64,
+    /// Length of the whole payload in bytes.
+    pub len: u32,
     /// Explicit padding.
-    pub reserved: u8,
+    pub reserved: u32,
 }
 
 // The sizes that the maps have. A change here needs a new `VERSION`.
@@ -309,7 +316,7 @@ const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 12
 const _: () = assert!(size_of::<Control>() == 88);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
-const _: () = assert!(size_of::<SampleHeader>() == 40);
+const _: () = assert!(size_of::<SampleHeader>() == 56);
 const _: () = assert!(size_of::<Tally>() == 8 * (25 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]

@@ -15,7 +15,7 @@ use crate::{
     apply,
     clock::{Clock, Now, monotonic},
     config::{Config, access},
-    content::{ContentEvent, parse::parse, sample::Sample},
+    content::{ContentEvent, sample::Sample},
     control::agent_handle::AgentHandle,
     crowdsec::{self, Link, decisions::Orders},
     detect::findings::{Event, EventKind},
@@ -239,7 +239,7 @@ impl Agent {
     /// Reads the samples that the program copied: requests of clients, and the answers to them.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
         self.metrics.sensor.samples_read(samples.len());
-        let said: Vec<_> = samples.iter().flat_map(parse).collect();
+        let said = self.pipeline.read(samples, self.clock.now());
         self.hear(&said);
     }
 
@@ -329,7 +329,7 @@ impl Agent {
                 tracing::error!("poll: {error}");
             }
         }
-        metrics.state(&pipeline.observer, &pipeline.detector);
+        metrics.state(pipeline);
         self.note(now);
         self.tell(events);
         self.read_occupancy();
