@@ -393,7 +393,7 @@ const ODD_CLASSES: u32 = {
 };
 
 /// Notes that a connection with the source was completed. `service` is the service of this host, or nothing if this
-/// host began the connection. The windows move on, so that the agent sees the change with those of this epoch.
+/// host began the connection, or if the listener is too young to count as a service. The windows move on, so that the agent sees the change with those of this epoch.
 ///
 /// # Safety
 /// As [`record`].

@@ -1,5 +1,5 @@
 //! The kernel half of `scanguard_common::egress`: the tcx program. It looks at each outgoing packet, notes the answers
-//! to sources, and lets the packet go on.
+//! to sources and the flows that this host uses, and lets the packet go on.
 
 use aya_ebpf::{
     bindings::{__sk_buff, tcx_action_base::TCX_NEXT},
@@ -11,7 +11,7 @@ use scanguard_common::{
     outcome::{Answer, EgressExit, Flow},
 };
 
-use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally};
+use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally, used};
 
 /// Stands for a SYN, which is none of the kinds of answers.
 const OPENING: u32 = 64;
@@ -24,6 +24,11 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     let packet = SkbPacket::new(&ctx);
     let exit = match egress::early(&packet) {
         Some((exit, port)) => {
+            if matches!(exit, EgressExit::Udp)
+                && let Some(flow) = egress::early_datagram(&packet)
+            {
+                used::note_datagram(&flow);
+            }
             sample::leaves_from(&ctx, port);
             exit as u32
         }
@@ -31,6 +36,11 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
             Outgoing::Exit(exit @ (EgressExit::Tcp | EgressExit::Udp)) => {
                 sample::leaves(&ctx);
                 exit as u32
+            }
+            Outgoing::Datagram(flow) => {
+                used::note_datagram(&flow);
+                sample::leaves(&ctx);
+                EgressExit::Udp as u32
             }
             Outgoing::Exit(exit) => exit as u32,
             Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
@@ -58,7 +68,10 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         home::note_live(flow.destination);
     }
     let answer = match what {
-        OPENING => return EgressExit::Tcp as u32,
+        OPENING => {
+            used::note(flow);
+            return EgressExit::Tcp as u32;
+        }
         0 => Answer::SynAck,
         1 => Answer::Reset,
         2 => Answer::Unreachable,

@@ -71,8 +71,8 @@ pub(crate) fn count(
     if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
 }
 
-/// Notes that a connection with a source was completed, and with which service of this host. Does nothing if the
-/// source is not in the table.
+/// Notes that a connection with a source was completed, and with which service of this host, if it was one. Does
+/// nothing if the source is not in the table.
 #[inline(always)]
 pub(crate) fn completed(control: &Control, source: Address, service: Option<Service>) {
     let _is_known = change(control, source, |state, epoch| {

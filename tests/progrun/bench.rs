@@ -37,6 +37,8 @@ const ROWS: [&str; 26] = [
     "egress_empty",
     "egress_data",
     "egress_no_match",
+    "egress_datagram_of_service",
+    "egress_datagram",
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -1,0 +1,51 @@
+//! The kernel half of `scanguard_common::used`: the marks of the flows that this host used.
+
+use aya_ebpf::{btf_maps::Array, macros::btf_map};
+use scanguard_common::{
+    abi::Control,
+    outcome::Flow,
+    used::{Mark, PLACES, is_service},
+};
+
+use crate::config;
+
+/// Shared: an answer may arrive on any CPU.
+#[btf_map]
+static USED: Array<u64, PLACES> = Array::new();
+
+/// Notes that this host used a flow. Two CPUs may write the same place at once; then one of the flows is lost.
+#[inline(always)]
+pub(crate) fn note(flow: &Flow) {
+    let Some(control) = config::control() else {
+        return;
+    };
+    let mark = Mark::new(flow, config::salt());
+    let Some(held) = USED.get_ptr_mut(mark.place) else {
+        return;
+    };
+    // SAFETY: an aligned number in a map.
+    unsafe {
+        if mark.is_due(held.read(), control.epoch, control.used_epochs) {
+            held.write(mark.value(control.epoch));
+        }
+    }
+}
+
+/// As [`note`], for a datagram of this host, unless a service of this host sent it.
+#[inline(always)]
+pub(crate) fn note_datagram(flow: &Flow) {
+    if !is_service(flow) {
+        note(flow);
+    }
+}
+
+/// Whether this host used a flow lately. It is a separate function: most packets do not come here.
+#[inline(never)]
+pub(crate) fn was(flow: &Flow, control: &Control) -> bool {
+    let mark = Mark::new(flow, config::salt());
+    let Some(held) = USED.get_ptr_mut(mark.place) else {
+        return false;
+    };
+    // SAFETY: an aligned number in a map.
+    mark.is_known(unsafe { held.read() }, control.epoch, control.used_epochs)
+}
