@@ -1,13 +1,15 @@
-//! Applies a configuration to the rules, the pipeline and the sensor: at start, at reload and in replay.
+//! Applies a configuration to the rules, the pipeline, the sensor and the response: at start, at reload and in replay.
 
 use anyhow::{Context as _, Result};
 
 use crate::{
+    clock::Now,
     config::Config,
     content::sampling::Budgets,
     detect::{Detector, feeds::Feeds},
     observe::Observer,
     pipeline::Pipeline,
+    respond::{enforcer::Enforcer, responder::Responder},
     sensor::{SensorError, kernel::KernelSensor, software::SoftwareSensor},
 };
 
@@ -56,7 +58,13 @@ pub fn to_sensor(config: &Config, detector: &Detector, sensor: &mut KernelSensor
     Ok(())
 }
 
-/// Does the same if the kernel program counts the packets of a capture. Only the capture's clock counts, and nobody
+/// Passes to the response what these rules say: the networks on feeds, and the evidence on which a rule always matches.
+pub fn to_responder(detector: &Detector, responder: &mut Responder, now: Now, enforcer: &mut dyn Enforcer) {
+    responder.set_feeds(detector.feeds(), now, enforcer);
+    responder.set_plain(detector.plain(), now, enforcer);
+}
+
+/// Does the same as [`to_sensor`] if the kernel program counts the packets of a capture. Only the capture's clock counts, and nobody
 /// waits for wake-ups: the program gets only the budgets for samples.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 /// Reads an address, or a network that has no bits beyond its prefix.
 ///
 /// # Errors
-/// What is wrong with it, and what may be meant.
+/// The text is no network; the error names the fault, and the network that may be meant.
 pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());

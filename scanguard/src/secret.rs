@@ -47,7 +47,10 @@ pub(crate) enum SecretError {
         "{} has mode {mode:03o}, so that others can read or change it: `chmod 600` it", .path.display()
     )]
     Open { path: PathBuf, mode: u32 },
-    #[error("{} belongs to uid {owner}, who can change it: `chown` it to root or to the agent's user", .path.display())]
+    #[error(
+        "{} belongs to uid {owner}, and that user can change it: `chown` it to root or to the agent's user",
+        .path.display()
+    )]
     Foreign { path: PathBuf, owner: u32 },
     #[error("{} is not one line of visible characters", .0.display())]
     NoSecret(PathBuf),

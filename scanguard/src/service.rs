@@ -9,7 +9,7 @@ use sd_notify::NotifyState;
 pub struct ServiceManager {
     /// How often the manager expects a sign of life; `None` if it expects none.
     every: Option<Duration>,
-    told: Option<Instant>,
+    alive_sent: Option<Instant>,
 }
 
 impl ServiceManager {
@@ -18,7 +18,7 @@ impl ServiceManager {
         let mut microseconds = 0;
         let asks = sd_notify::watchdog_enabled(false, &mut microseconds);
         // A third of the watchdog's time leaves room for a long poll.
-        Self { every: asks.then(|| Duration::from_micros(microseconds) / 3), told: None }
+        Self { every: asks.then(|| Duration::from_micros(microseconds) / 3), alive_sent: None }
     }
 
     /// Reports that the agent is attached and polls, at first or after a reload. `systemctl status` shows `status`.
@@ -46,8 +46,8 @@ impl ServiceManager {
     /// Reports that the main loop is alive; `now` is passed in.
     pub fn alive(&mut self, now: Instant) {
         let Some(every) = self.every else { return };
-        if self.told.is_none_or(|told| now.saturating_duration_since(told) >= every) {
-            self.told = Some(now);
+        if self.alive_sent.is_none_or(|sent| now.saturating_duration_since(sent) >= every) {
+            self.alive_sent = Some(now);
             tell(&[NotifyState::Watchdog]);
         }
     }
@@ -61,7 +61,7 @@ impl Default for ServiceManager {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
-        tracing::warn!("the service manager could not be told: {error}");
+        tracing::warn!("the service manager could not be notified: {error}");
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::trial;
 
 /// All rows of `cargo xtask bench` without options.
-const ROWS: [&str; 26] = [
+const ROWS: [&str; 28] = [
     "empty",
     "c_parse",
     "tcp_established",

@@ -12,6 +12,7 @@ use scanguard_common::{address::Address, outcome::Exit};
 
 use super::arguments::Arguments;
 use crate::{
+    apply,
     clock::{Clock, Now, monotonic},
     config::{Config, access},
     content::{ContentEvent, parse::parse, sample::Sample},
@@ -33,10 +34,7 @@ use crate::{
     network::{Network, ports::Ports},
     pipeline::Pipeline,
     respond::{
-        decided,
-        host_discovery::Known,
-        responder::{LetGo, Responder},
-        state_writer::StateWriter,
+        decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
     },
     sandbox::Sandbox,
     sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
@@ -133,8 +131,7 @@ impl Agent {
     /// Puts the bans from the state file and the feeds into the kernel.
     pub(super) fn enter(&mut self) -> Result<()> {
         let now = self.clock.now();
-        self.responder.set_feeds(self.pipeline.detector.feeds(), now, &mut self.sensor);
-        self.responder.set_plain(self.pipeline.detector.plain(), now, &mut self.sensor);
+        apply::to_responder(&self.pipeline.detector, &mut self.responder, now, &mut self.sensor);
         self.responder.enter(now, &mut self.sensor).context("the gate")
     }
 
@@ -150,7 +147,7 @@ impl Agent {
         for (interface, attached) in self.attachments.egress_states() {
             self.metrics.sensor.egress_attached(interface, attached);
         }
-        self.metrics.sensor.connections_attached(self.sensor.hears_connections());
+        self.metrics.sensor.connections_attached(self.sensor.connections_attached());
         self.health.attached(true);
         Ok(())
     }
@@ -183,7 +180,7 @@ impl Agent {
         tokio::task::block_in_place(|| {
             decided::take(&mut self.responder, orders.decided, now, &mut self.sensor);
         });
-        self.let_go();
+        self.reset_released();
     }
 
     /// The state that the metrics listener answers from. The page asks the agent's main task until `stopped`.
@@ -203,12 +200,12 @@ impl Agent {
     }
 
     /// Resets the sources whose ban has ended, or all sources when enforcing begins.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn reset_released(&mut self) {
         let now = self.clock.now();
         let Self { responder, pipeline, .. } = self;
-        match responder.let_go() {
-            Some(LetGo::Everybody) => pipeline.detector.settle(None, now),
-            Some(some @ LetGo::Networks(_)) => {
+        match responder.take_released() {
+            Some(Released::All) => pipeline.detector.settle(None, now),
+            Some(some @ Released::Networks(_)) => {
                 let is_in = |source: &Address| some.has(responder.net(source));
                 pipeline.detector.settle(Some(&is_in), now);
             }
@@ -220,21 +217,21 @@ impl Agent {
     pub(super) async fn chores(&mut self) {
         let now = self.clock.now();
         self.responder.chores(now, &mut self.sensor);
-        self.let_go();
+        self.reset_released();
         self.state_writer.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
     }
 
     /// Examines the sources that the program reported by wake-ups.
-    pub(super) fn look(&mut self, told: &Batch) {
-        for (source, at) in &told.sources {
+    pub(super) fn look(&mut self, wakeups: &Batch) {
+        for (source, at) in &wakeups.sources {
             let Self { clock, sensor, pipeline, .. } = self;
             let mut events = Vec::new();
             let result = pipeline.look(sensor, source, clock.now(), &mut |event| events.push(event));
             let opened = events.iter().any(|event| event.kind == EventKind::Opened);
             self.respond(events, std::slice::from_ref(source));
             if let Err(error) = result {
-                tracing::warn!("a source could not be looked at, the next poll will: {error}");
+                tracing::warn!("a source could not be examined, the next poll examines it: {error}");
             }
             if opened {
                 self.metrics.detection.found_after(monotonic().saturating_sub(*at));
@@ -244,14 +241,14 @@ impl Agent {
 
     /// Reads the samples that the program copied: requests of clients, and the answers to them.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
-        self.metrics.sensor.heard(samples.len());
+        self.metrics.sensor.samples_read(samples.len());
         let said: Vec<_> = samples.iter().flat_map(parse).collect();
         self.hear(&said);
     }
 
     /// Takes the events from the access logs.
     pub(super) fn hear_logs(&mut self, said: &[ContentEvent]) {
-        self.metrics.logs.heard(said.len());
+        self.metrics.logs.events_read(said.len());
         self.hear(said);
     }
 
@@ -294,7 +291,7 @@ impl Agent {
 
     fn tell(&self, events: Vec<Event>) {
         for event in events {
-            self.metrics.detection.told(event.finding.rule, event.kind);
+            self.metrics.detection.reported(event.finding.rule, event.kind);
             self.sinks.tell(event);
         }
     }
@@ -360,7 +357,7 @@ impl Agent {
         self.occupancy_read = Some(Instant::now());
         match self.sensor.occupancy() {
             Ok(occupancy) => self.metrics.sensor.occupancy(occupancy),
-            Err(error) => tracing::error!("how full the maps are cannot be told: {error}"),
+            Err(error) => tracing::error!("the number of entries in the maps could not be read: {error}"),
         }
     }
 

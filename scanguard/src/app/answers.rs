@@ -31,7 +31,8 @@ use crate::{
 pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut LoopState) {
     // The client has already received a timeout, or has gone. The request is not carried out behind its back.
     if request.answer.is_closed() {
-        return tracing::info!(peer = %request.peer, "nobody waits for the answer any more: {:?} is not done", request.ask);
+        let Request { peer, ask, .. } = request;
+        return tracing::info!(%peer, "the client is gone: its request {ask:?} is not carried out");
     }
     let now = agent.clock.now();
     let answer = match request.ask {
@@ -66,7 +67,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
             })
         })),
     };
-    agent.let_go();
+    agent.reset_released();
     // The client may have gone.
     let _ = request.answer.send(answer);
     agent.state_writer.keep(&mut agent.responder, now).await;
@@ -98,8 +99,8 @@ fn explain(agent: &Agent, address: IpAddr) -> Explanation {
     let mut explanation =
         questions::explain(&agent.responder, address, &mut detector.tracker().open(), now, &agent.sensor);
     let source = agent.responder.source(address);
-    let heard = detector.visitors().of(&source, Proof::Connection);
-    explanation.said = heard.map(|heard| Summary::from(heard).to_string());
+    let stats = detector.visitors().of(&source, Proof::Connection);
+    explanation.said = stats.map(|stats| Summary::from(stats).to_string());
     explanation.history = observer.history(&source).map(|history| {
         let window = history.window(now.at, now.at);
         HistoryReport {

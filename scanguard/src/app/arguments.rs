@@ -7,7 +7,7 @@ use crate::{
     sensor::settings::{Mode, check_interface_name},
 };
 
-/// `scanguard run`: what is given here goes before the configuration file.
+/// `scanguard run`: these arguments take precedence over the configuration file.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Arguments {
     /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.

@@ -1,4 +1,4 @@
-//! The agent's surroundings: interfaces that come and go, local addresses, and the hosts that this host depends on.
+//! The environment of the agent: interfaces that come and go, local addresses, and the hosts that this host depends on.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::agent::Agent;
 use crate::{
     network::Local,
-    respond::responder::Found,
+    respond::allowed_networks::Discovered,
     sensor::{attach::Change, egress},
 };
 
@@ -19,13 +19,14 @@ const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// They cannot be determined. The hosts that were found before stay exempt.
-pub(super) async fn surround(agent: &mut Agent, local: &Local) -> Result<()> {
-    let found = found(agent, local).await.context("whom not to ban (gateways, attached networks)")?;
-    agent.responder.surround(found, agent.clock.now(), &mut agent.sensor);
+pub(super) async fn refresh_allow_list(agent: &mut Agent, local: &Local) -> Result<()> {
+    let discovered =
+        discover(agent, local).await.context("the gateways and attached networks, which are never banned")?;
+    agent.responder.set_discovered(discovered, agent.clock.now(), &mut agent.sensor);
     Ok(())
 }
 
-async fn found(agent: &mut Agent, local: &Local) -> Result<Found> {
+async fn discover(agent: &mut Agent, local: &Local) -> Result<Discovered> {
     let own = local.prefixes.iter().filter_map(|(ip, bits)| IpNet::new(*ip, *bits).ok()).collect();
     let routes = agent.network.routes().await?;
     let mut attached = Vec::new();
@@ -45,7 +46,7 @@ async fn found(agent: &mut Agent, local: &Local) -> Result<Found> {
     // Reading /proc takes a while if there are many processes.
     let (resolvers, ssh) =
         tokio::task::block_in_place(|| (agent.known.resolvers(), agent.known.ssh_connections()));
-    Ok(Found { own, gateways: routes.gateways, resolvers, attached, ssh })
+    Ok(Discovered { own, gateways: routes.gateways, resolvers, attached, ssh })
 }
 
 /// The kernel announces changed addresses, but not networks that are accepted as a whole.
@@ -57,7 +58,7 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
     agent.addresses_read = Some(Instant::now());
     let result = match agent.network.local().await {
         Ok(local) => {
-            if let Err(error) = surround(agent, &local).await {
+            if let Err(error) = refresh_allow_list(agent, &local).await {
                 tracing::error!("the allow list could not be brought up to date: {error:#}");
             }
             agent.sensor.set_local(&local).map_err(anyhow::Error::from)
@@ -95,7 +96,7 @@ pub(super) fn tell_of_egress(agent: &mut Agent) -> Result<()> {
 pub(super) async fn supervise(agent: &mut Agent) {
     let changes = match agent.attachments.supervise().await {
         Ok(changes) => changes,
-        Err(error) => return tracing::error!("the interfaces could not be looked at: {error}"),
+        Err(error) => return tracing::error!("the interfaces could not be checked: {error}"),
     };
     for (interface, change) in changes {
         match change {
@@ -109,7 +110,8 @@ pub(super) async fn supervise(agent: &mut Agent) {
             Change::Detached => {
                 tracing::error!(
                     interface,
-                    "somebody has taken the program off the interface: what arrived since was not seen; attaching again"
+                    "another process detached the program from the interface: packets since then were not seen; \
+                     attaching again"
                 );
                 agent.metrics.sensor.interface_lost(&interface);
             }
@@ -120,23 +122,24 @@ pub(super) async fn supervise(agent: &mut Agent) {
             Change::Failed(error) => {
                 tracing::error!(
                     interface,
-                    "the interface is there, but the program could not be attached; trying on: {error}"
+                    "the interface is there, but the program could not be attached; trying again: {error}"
                 );
             }
             Change::EgressDetached => {
                 tracing::error!(
                     interface,
-                    "somebody has taken the egress program off the interface: answers since were not seen; attaching again"
+                    "another process detached the egress program from the interface: answers since then were not \
+                     seen; attaching again"
                 );
                 agent.metrics.sensor.egress_lost(&interface);
             }
             Change::EgressReturned => {
-                tracing::info!(interface, "what leaves by the interface is looked at");
+                tracing::info!(interface, "the egress program is attached again");
             }
             Change::EgressFailed(error) => {
                 tracing::error!(
                     interface,
-                    "the egress program could not be attached again; trying on: {error:#}; {}",
+                    "the egress program could not be attached again; trying again: {error:#}; {}",
                     egress::LOSS
                 );
             }

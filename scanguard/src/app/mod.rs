@@ -62,15 +62,15 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         footprint::check(&config.sensor)?;
     }
     let log = KernelLogLevel::from_tracing();
-    let (mut ebpf, heard) =
-        program::load_and_hear(&config.sensor, &config.samples, plan.salt(), log, &plan.reused())?;
-    if let Err(error) = &heard {
+    let (mut ebpf, connections) =
+        program::load_with_connections(&config.sensor, &config.samples, plan.salt(), log, &plan.reused())?;
+    if let Err(error) = &connections {
         tracing::warn!("{error}; {}", connections::LOSS);
     }
     let mut taken = plan.commit(&ebpf)?;
     kernel_log::drain(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
-    sensor.hear_connections(heard.is_ok());
+    sensor.set_connections_attached(connections.is_ok());
     let lost = sensor.resume(&mut taken)?;
     if lost != 0 {
         tracing::error!("{lost} bans could not be carried over: the map of bans is full");
@@ -93,7 +93,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.
-    environment::surround(&mut agent, &local).await?;
+    environment::refresh_allow_list(&mut agent, &local).await?;
     environment::refresh_ports(&mut agent)?;
     // Done before the programs are attached, so that no packet of a banned source passes.
     agent.enter()?;
@@ -121,7 +121,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let scheme = web.scheme();
     if agent.page.is_some() && web.is_open() && !is_local {
         tracing::info!(
-            "the page at {scheme}://{address}/ shows findings to whoever reaches it: `enabled = false` in [page] switches it off"
+            "the page at {scheme}://{address}/ shows findings to everybody who can reach it: `enabled = false` in \
+             [page] switches it off"
         );
     }
     if web.tells_passwords() && !is_local {
@@ -161,7 +162,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             // The channel delivers less per second than this arm can process.
             Some(said) = state.logs.next() => agent.hear_logs(&said),
             orders = agent.crowdsec.next() => agent.take_decisions(orders),
-            told = wakeups.next() => agent.look(&told?),
+            batch = wakeups.next() => agent.look(&batch?),
             samples = samples.next() => agent.hear_samples(&samples?),
         }
     }

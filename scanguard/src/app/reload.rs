@@ -106,8 +106,7 @@ fn reconfigure(agent: &mut Agent, config: Config) -> Result<Done> {
     agent.addresses_read = None;
     let (now, detector) = (agent.clock.now(), &agent.pipeline.detector);
     agent.responder.reconfigure(config.response.clone(), now, &mut agent.sensor);
-    agent.responder.set_plain(detector.plain(), now, &mut agent.sensor);
-    agent.responder.set_feeds(detector.feeds(), now, &mut agent.sensor);
+    apply::to_responder(detector, &mut agent.responder, now, &mut agent.sensor);
     agent.crowdsec.restart(&config.crowdsec, agent.clock);
     agent.access.set(config.metrics.web.clone());
     if let Some(page) = &agent.page {
@@ -116,7 +115,7 @@ fn reconfigure(agent: &mut Agent, config: Config) -> Result<Done> {
     agent.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
     agent.config = config;
     // The mode may have become `enforce`.
-    agent.let_go();
+    agent.reset_released();
     Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })
 }
 

@@ -56,7 +56,7 @@ pub enum Command {
         /// For how long, such as 1h or 7d; without: until `scanguard unban`.
         #[arg(long = "for", value_name = "TIME", value_parser = clap::value_parser!(Interval))]
         lasts: Option<Interval>,
-        /// Reason, shown to those who ask later.
+        /// Reason, shown by `bans` and `explain`.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         #[command(flatten)]
@@ -155,7 +155,7 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Confirm that enforcing locks nobody out who should not be.
+    /// Confirm the mode enforce, so that it stays in force.
     Confirm {
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
@@ -167,13 +167,13 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Ban, but only count what would be dropped.
+    /// Ban, but only count the packets that would be dropped.
     DryRun {
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
-    /// Ban nobody.
+    /// Ban no source.
     Observe {
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]

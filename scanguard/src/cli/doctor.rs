@@ -108,7 +108,7 @@ fn configuration(named: Option<&Path>, pin: Option<PathBuf>) -> (Line, Config) {
         }
         Ok((config, None)) => (Line::new(Verdict::Good, "configuration", "no file: defaults"), config),
         Err(error) => {
-            let words = format!("{error}; what follows is about the defaults");
+            let words = format!("{error}; the following lines are about the defaults");
             (Line::new(Verdict::Bad, "configuration", words), Config::default())
         }
     };
@@ -155,24 +155,25 @@ fn features() -> Vec<Line> {
     let line = |(name, supported): (&str, Result<bool, String>)| match supported {
         Ok(true) => Line::new(Verdict::Good, name, "supported"),
         Ok(false) => Line::new(Verdict::Bad, name, "not supported by this kernel"),
-        Err(error) => Line::new(Verdict::Loss, name, format!("cannot be told: {error}")),
+        Err(error) => Line::new(Verdict::Loss, name, format!("cannot be determined: {error}")),
     };
     features::needed().into_iter().map(line).collect()
 }
 
 /// Loads all programs.
 fn load() -> Vec<Line> {
-    const TAKEN: &str = "the kernel takes it (loaded and let go again)";
+    const TAKEN: &str = "the kernel takes it (loaded and unloaded again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
     let sampling = content::sampling::Settings::default();
-    let (mut ebpf, heard) = match program::load_and_hear(&small, &sampling, 0, KernelLogLevel(0), &[]) {
-        Ok(loaded) => loaded,
-        Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
-    };
+    let (mut ebpf, connections) =
+        match program::load_with_connections(&small, &sampling, 0, KernelLogLevel(0), &[]) {
+            Ok(loaded) => loaded,
+            Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
+        };
     vec![
         Line::new(Verdict::Good, "program", TAKEN),
         egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
-        connections_line(heard),
+        connections_line(connections),
     ]
 }
 
@@ -203,9 +204,9 @@ fn sandbox_lines(config: &Config) -> Vec<Line> {
     sandbox::of_this_kernel().map(line).into()
 }
 
-fn connections_line(heard: Result<(), ConnectionsError>) -> Line {
+fn connections_line(connections: Result<(), ConnectionsError>) -> Line {
     const NAME: &str = "proof of connections";
-    match heard {
+    match connections {
         Ok(()) => Line::new(
             Verdict::Good,
             NAME,

@@ -36,7 +36,7 @@ Exit codes: 0 success, 1 other failure, 2 wrong command line, 3 wrong configurat
 #[derive(Debug, Parser)]
 #[command(name = "scanguard", version = VERSION, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// What to log, to standard error: error, warn, info, debug, trace, or a tracing filter.
+    /// Level of the log on standard error: error, warn, info, debug, trace, or a tracing filter.
     #[arg(long, global = true, env = "SCANGUARD_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
     pub log: String,
     /// Log errors only, and show no progress: the same as --log error.
@@ -45,7 +45,7 @@ pub struct Cli {
     /// Log more: -v is --log debug, -vv is --log trace.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -63,7 +63,7 @@ impl Cli {
     }
 }
 
-/// What can be done.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch interfaces: findings go to standard output, metrics to http://HOST:9823/metrics.
@@ -76,13 +76,13 @@ pub enum Command {
         /// Configuration file.
         file: PathBuf,
     },
-    /// Detach what an agent with `sensor.persist = true` left attached when it ended, and remove its pins.
+    /// Detach the programs that an agent with `sensor.persist = true` left attached, and remove its pins.
     Detach {
         /// Directory of the pins. Default: as in /etc/scanguard/scanguard.toml, or else /sys/fs/bpf/scanguard.
         #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
         pin: Option<PathBuf>,
     },
-    /// Watch who scans, what was found and who is banned, on a terminal; ban and allow from there.
+    /// Watch sources, findings and bans on a terminal; ban and allow from there.
     Top(Top),
     #[command(flatten)]
     #[expect(missing_docs, reason = "they are documented there")]

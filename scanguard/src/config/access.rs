@@ -56,7 +56,7 @@ const USED_BY_OTHERS: [&str; 12] = [
     "/var/log",
 ];
 
-/// What the agent needs with this configuration, which was read from this file.
+/// The files and capabilities that the agent needs with this configuration, which was read from this file.
 pub fn needed(config: &Config, file: &Path) -> Access {
     let mut read: BTreeSet<_> = OF_THE_SYSTEM.iter().map(PathBuf::from).collect();
     let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);

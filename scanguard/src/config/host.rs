@@ -13,7 +13,7 @@ pub fn lacks(config: &Config) -> Vec<String> {
     let directories = config.sinks.files().filter_map(Path::parent).filter(|directory| !directory.is_dir());
     let sinks = directories.map(|directory| {
         format!(
-            "{} is no directory: the sink that writes there tells nothing until it is",
+            "{} is no directory: the sink that writes there loses its lines until the directory exists",
             directory.display()
         )
     });

@@ -81,9 +81,9 @@ impl fmt::Display for Ja4 {
         let suites_hash = truncated_hash(&list(&sorted));
 
         // The first part has these already.
-        let told = [SERVER_NAME, ALPN];
+        let in_first_part = [SERVER_NAME, ALPN];
         let mut sorted: Vec<_> =
-            self.extensions.iter().copied().filter(|kind| !told.contains(kind)).collect();
+            self.extensions.iter().copied().filter(|kind| !in_first_part.contains(kind)).collect();
         sorted.sort_unstable();
         let mut hashed = list(&sorted);
         if !hashed.is_empty() && !self.signature_algorithms.is_empty() {

@@ -114,7 +114,7 @@ pub enum ListError {
     #[error("it is not UTF-8 text")]
     NoText,
     /// It has no entry.
-    #[error("there is nothing in it; `enabled = false` turns the rule off that goes by it")]
+    #[error("there is nothing in it; to turn off the rule that uses it, set `enabled = false`")]
     Empty,
     /// It has too many entries.
     #[error("more than {MAX_ENTRIES} entries")]
@@ -311,7 +311,7 @@ impl Fingerprints {
                 ));
             }
             if tool.trim().is_empty() {
-                return Err(format!("{fingerprint}: whose it is has to come after it"));
+                return Err(format!("{fingerprint}: the name of its client has to follow it"));
             }
             Ok((fingerprint.into(), tool.trim().into()))
         })?;

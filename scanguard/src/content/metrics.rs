@@ -16,15 +16,15 @@ impl ContentMetrics {
         register
             .gauge(
                 "scanguard_content_visitors_limit",
-                "Sources of which it can be remembered what they said.",
+                "Maximum number of sources whose content the agent remembers.",
             )?
             .set(max_visitors.into());
         Ok(Self {
             visitors: register
-                .gauge("scanguard_content_visitors", "Sources of which it is remembered what they said.")?,
+                .gauge("scanguard_content_visitors", "Sources whose content the agent remembers.")?,
             visitor_evictions: register.counter(
                 "scanguard_content_visitor_evictions_total",
-                "Sources of which it was forgotten what they said because there were too many.",
+                "Sources whose content was forgotten because there were too many.",
             )?,
         })
     }

@@ -13,7 +13,7 @@ pub struct Sample<B> {
     pub service: Service,
     /// The client's port, in host byte order.
     pub client_port: u16,
-    /// What it begins like. This also tells who sent it.
+    /// The kind of message that it begins like. This also tells whether the client or the service sent it.
     pub begins: Begins,
     /// Whether a socket of this host owns the connection, so that no other host can have sent it.
     pub owned: bool,

@@ -10,7 +10,7 @@ const MAX_TOOLS: usize = 8;
 /// How many examples are kept.
 pub(super) const MAX_EXAMPLES: usize = 8;
 
-/// What an HTTP status tells about the target of the request.
+/// Whether the target of a request is there, by the HTTP status of the answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// It is there.
@@ -321,7 +321,7 @@ impl Dns {
     };
 }
 
-/// What a DNS query asks for.
+/// The kind of information that a DNS query asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum QueryKind {
     /// The server's version.

@@ -122,7 +122,7 @@ const MOST_NESTED: usize = 16;
 /// How many bytes of a method, a path, a host and a user agent are kept. The code examines all of them.
 const KEPT: [usize; 4] = [32, 1024, 255, 512];
 
-/// What a request asks for, and its oddities, which no browser writes.
+/// The target of a request, and its oddities, which no browser writes.
 ///
 /// The path is decoded once, as servers do, and has no query, fragment or session id. An absolute target, and one of
 /// CONNECT, is odd even if the Host header has the same name. Clients write these to a proxy, and a client that

@@ -54,7 +54,7 @@ fn message(mut bytes: &[u8]) -> Result<Vec<u8>, Junk> {
     let mut message = Vec::with_capacity(bytes.len());
     while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
         let [HANDSHAKE, MAJOR_VERSION, _, high, low] = *header else {
-            // What follows a whole hello (early data, or the end of middlebox compatibility) does not belong to it.
+            // The bytes after a whole hello (early data, or the end of middlebox compatibility) do not belong to it.
             break;
         };
         let length = usize::from(u16::from_be_bytes([high, low]));

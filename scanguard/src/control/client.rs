@@ -57,7 +57,7 @@ pub enum ClientError {
     Broken {
         /// The socket.
         path: PathBuf,
-        /// What went wrong.
+        /// The fault.
         why: String,
     },
 }

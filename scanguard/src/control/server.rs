@@ -86,7 +86,7 @@ pub async fn connection(
 /// Rights of a connection.
 async fn open(stream: UnixStream, rights: Rights, shared: Shared) -> io::Result<(UnixStream, Router)> {
     let peer = Peer::of(&stream).inspect_err(|error| {
-        tracing::warn!("who is at the control socket cannot be told: {error}");
+        tracing::warn!("the client of the control socket cannot be identified: {error}");
     })?;
     let router = if rights.permit(&peer) {
         router(shared).layer(Extension(peer))
@@ -358,6 +358,6 @@ fn code(error: &OrderError) -> StatusCode {
         | OrderError::HostBits { .. }
         | OrderError::Confirm => StatusCode::UNPROCESSABLE_ENTITY,
         OrderError::AllowedFull | OrderError::NothingToConfirm(_) => StatusCode::CONFLICT,
-        OrderError::Kernel(_) | OrderError::Untold(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        OrderError::Kernel(_) | OrderError::NotInKernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -21,7 +21,7 @@ use crate::privileges::effective_user;
 pub enum ControlError {
     /// Another agent runs.
     #[error(
-        "another agent is running{}: it holds {}. `scanguard status` says how it stands; a second one needs a socket \
+        "another agent is running{}: it holds {}. `scanguard status` shows its state; a second one needs a socket \
          and a state file of its own (--socket, --state)",
         .pid.map(|pid| format!(", process {pid}")).unwrap_or_default(), .lock.display()
     )]
@@ -42,7 +42,7 @@ pub enum ControlError {
         option: &'static str,
     },
     /// Something else exists at this path.
-    #[error("{} is there already and no socket: it is not replaced", .0.display())]
+    #[error("{} exists already and is no socket: it is not replaced", .0.display())]
     Occupied(PathBuf),
     /// There is no such group.
     #[error("control.group: the group {name}: {error}; `groupadd --system {name}` makes it")]

@@ -86,7 +86,7 @@ pub enum ClientError {
         said: String,
     },
     /// The answer has the wrong form.
-    #[error("the answer is none of a Local API: {0}")]
+    #[error("the answer does not come from a Local API: {0}")]
     Malformed(#[from] serde_json::Error),
     /// The request cannot be sent.
     #[error("the request: {0}")]

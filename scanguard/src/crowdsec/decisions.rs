@@ -89,7 +89,7 @@ numbered! {
     }
 }
 
-/// What the agent must do.
+/// The orders that the agent must carry out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Orders {
     /// Networks to ban, and networks whose ban ends.

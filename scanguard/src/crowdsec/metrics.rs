@@ -51,7 +51,7 @@ impl CrowdsecMetrics {
         let metrics = Self {
             requests: register.counters(
                 "scanguard_crowdsec_requests_total",
-                "Requests to CrowdSec's Local API, by what they were for and how they ended.",
+                "Requests to CrowdSec's Local API, by kind of request and outcome.",
                 &["request", "outcome"],
             )?,
             alerts: register.counters(
@@ -71,11 +71,15 @@ impl CrowdsecMetrics {
             )?,
             age: register.real_gauge(
                 "scanguard_crowdsec_seconds_since_pull",
-                "Seconds since decisions were pulled last, or since it is tried; 0 where none are pulled.",
+                "Seconds since decisions were pulled last, or, if they never were, since the first attempt; 0 if \
+                 none are pulled.",
             )?,
         };
         register
-            .gauge("scanguard_crowdsec_queued_alerts_limit", "Findings that can wait to be pushed.")?
+            .gauge(
+                "scanguard_crowdsec_queued_alerts_limit",
+                "Maximum number of findings that wait to be pushed to CrowdSec.",
+            )?
             .set(level(QUEUE));
         for request in Request::ALL {
             for outcome in ClientError::LABELS.into_iter().chain(["ok"]) {

@@ -140,7 +140,8 @@ impl Link {
             tracing::info!(push = settings.push, pull = settings.pull, "CrowdSec's Local API: {url}");
             if !url.is_private() {
                 tracing::warn!(
-                    "crowdsec.url: what is sent to {url} is not encrypted, nor are the password and the key"
+                    "crowdsec.url: the connection to {url} is not encrypted, so that password and key can be read \
+                     on the way"
                 );
             }
         }

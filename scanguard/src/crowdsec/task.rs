@@ -186,7 +186,7 @@ fn note(
     match (&before, &said) {
         (Some(_), None) => tracing::info!("CrowdSec answers again: can {doing}"),
         (before, Some(said)) if before.as_ref() != Some(said) => {
-            tracing::warn!("CrowdSec: cannot {doing}, trying on: {said}");
+            tracing::warn!("CrowdSec: cannot {doing}, trying again: {said}");
         }
         (None, None) | (_, Some(_)) => {}
     }

@@ -6,11 +6,11 @@
 //! it has several such items. If the work is spread over very many sources, one item per source has to be enough.
 //! Then the rule needs far more sources than background noise has.
 //!
-//! A board records the activity at one target: the services tried at an address, or the addresses where one service
+//! A record records the activity at one target: the services tried at an address, or the addresses where one service
 //! was tried.
 
-mod board;
 mod settings;
+mod target_record;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,8 +20,8 @@ use scanguard_common::{
     wire::protocol,
 };
 
-use self::board::Board;
 pub use self::settings::Settings;
+use self::target_record::TargetRecord;
 use super::{
     Evidence, Proof, Rule, Severity, Technique,
     findings::{Sources, Tracker},
@@ -33,8 +33,8 @@ use crate::{
     settings::Interval,
 };
 
-/// Maximum number of boards; a new one replaces the one that was quiet for longest.
-const MAX_BOARDS: usize = 256;
+/// Maximum number of records; a new one replaces the one that was quiet for longest.
+const MAX_TARGETS: usize = 256;
 
 /// The target on which sources share the work.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -55,20 +55,20 @@ enum Item {
 /// Finds campaigns. Bounded.
 pub struct Campaigns {
     rule: DistributedScan,
-    boards: HashMap<Target, Board>,
+    records: HashMap<Target, TargetRecord>,
     given_up: u64,
 }
 
 impl Campaigns {
-    /// Starts without boards.
+    /// Starts without records.
     pub(super) fn new(settings: Settings) -> Self {
-        Self { rule: DistributedScan(settings), boards: HashMap::new(), given_up: 0 }
+        Self { rule: DistributedScan(settings), records: HashMap::new(), given_up: 0 }
     }
 
-    /// Changes the settings; the boards stay.
+    /// Changes the settings; the records stay.
     pub(super) fn adopt(mut self, before: Option<Self>) -> Self {
-        if let Some(Self { boards, given_up, .. }) = before {
-            (self.boards, self.given_up) = (boards, given_up);
+        if let Some(Self { records, given_up, .. }) = before {
+            (self.records, self.given_up) = (records, given_up);
         }
         self
     }
@@ -78,7 +78,7 @@ impl Campaigns {
         self.rule.name()
     }
 
-    /// Number of boards that were dropped because there were too many.
+    /// Number of records that were dropped because there were too many.
     pub fn given_up(&self) -> u64 {
         self.given_up
     }
@@ -102,42 +102,42 @@ impl Campaigns {
                 continue;
             }
             let (service, host) = ((sample.protocol, sample.port), sample.host);
-            self.board(Target::Host(host), at).add(address, Item::Service(service.0, service.1), delta, at);
-            self.board(Target::Service(service.0, service.1), at).add(address, Item::Host(host), delta, at);
+            self.record(Target::Host(host), at).add(address, Item::Service(service.0, service.1), delta, at);
+            self.record(Target::Service(service.0, service.1), at).add(address, Item::Host(host), delta, at);
         }
     }
 
-    fn board(&mut self, target: Target, at: Duration) -> &mut Board {
-        if self.boards.len() >= MAX_BOARDS && !self.boards.contains_key(&target) {
-            let quietest = self.boards.iter().min_by_key(|(target, board)| (board.last(), **target));
+    fn record(&mut self, target: Target, at: Duration) -> &mut TargetRecord {
+        if self.records.len() >= MAX_TARGETS && !self.records.contains_key(&target) {
+            let quietest = self.records.iter().min_by_key(|(target, record)| (record.last(), **target));
             if let Some(quietest) = quietest.map(|(target, _)| *target) {
-                self.boards.remove(&quietest);
+                self.records.remove(&quietest);
                 self.given_up += 1;
             }
         }
-        self.boards.entry(target).or_insert_with(|| Board::new(at))
+        self.records.entry(target).or_insert_with(|| TargetRecord::new(at))
     }
 
-    /// Looks at boards with new activity and passes on the matches to report.
+    /// Looks at records with new activity and passes on the matches to report.
     pub(super) fn tick(&mut self, tracker: &mut Tracker, now: Now, tell: &mut dyn FnMut(Event)) {
         let settings = self.rule.0;
         let window = settings.common.window;
-        self.boards.retain(|_, board| {
-            board.expire(now.at, window);
-            !board.is_empty()
+        self.records.retain(|_, record| {
+            record.expire(now.at, window);
+            !record.is_empty()
         });
         let mut found: Vec<_> = self
-            .boards
+            .records
             .iter_mut()
-            .filter_map(|(target, board)| {
-                let work = board.take_changed().then(|| board.shared_work(&settings)).flatten()?;
+            .filter_map(|(target, record)| {
+                let work = record.take_changed().then(|| record.shared_work(&settings)).flatten()?;
                 Some((*target, work))
             })
             .collect();
         found.sort_by_key(|(target, _)| *target);
         for (target, work) in found {
             let reason = format!(
-                "{} sources share the work: {} {} of {}, none of which two of them tried, within {}",
+                "{} sources share the work: {} {} of {}, each tried by only one of them, within {}",
                 work.sources.count,
                 work.items,
                 match target {
@@ -156,7 +156,8 @@ impl Campaigns {
                 certain: work.certain,
                 proof: Proof::None,
             };
-            let anchor = self.boards.get_mut(&target).and_then(|board| board.anchor(&work.sources.examples));
+            let anchor =
+                self.records.get_mut(&target).and_then(|record| record.anchor(&work.sources.examples));
             if let Some(address) = anchor {
                 let delta = work.delta;
                 let (severity, lockstep) = (self.rule.severity(), None);
@@ -199,7 +200,7 @@ const CLASSES: &[ProbeClass] = &[
 /// The name of the rule.
 pub(super) const NAME: &str = "distributed_scan";
 
-/// The rule that gives the findings their name. It looks at boards, not at single sources.
+/// The rule that gives the findings their name. It looks at records, not at single sources.
 struct DistributedScan(Settings);
 
 impl Rule for DistributedScan {

@@ -180,7 +180,7 @@ impl Detector {
         tell: &mut dyn FnMut(Event),
     ) {
         let Self { content, visitors, feeds, tracker, .. } = self;
-        let heard = visitors.hear(utterance, now.at);
+        let stats = visitors.hear(utterance, now.at);
         let address = utterance.source;
         tracker.absorb_said(utterance, now);
         let proof = utterance.proof;
@@ -188,13 +188,13 @@ impl Detector {
             proof == Proof::Connection || history.is_some_and(|history| had_connections(history, now))
         });
         for rule in content {
-            let Some(confidence) = rule.hear(heard) else {
+            let Some(confidence) = rule.hear(stats) else {
                 continue;
             };
             let listed = feeds.listing(&address);
             let severity = if listed.is_some() { rule.severity().raised() } else { rule.severity() };
             let connected = *connected;
-            let grounds = Grounds::Said { heard, proof, confidence, listed, connected };
+            let grounds = Grounds::Said { stats, proof, confidence, listed, connected };
             tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
         }
     }

@@ -93,7 +93,7 @@ impl Feeds {
             let ranges = match (ranges, old) {
                 (Ok(ranges), _) => ranges.into(),
                 (Err(error), Some(old)) => {
-                    let message = format!("{error}; what was read before stays in use");
+                    let message = format!("{error}; the content that was read before stays in use");
                     problems.push(Problem { path: path.clone(), line: 0, message });
                     Arc::clone(&old.ranges)
                 }

@@ -102,13 +102,13 @@ pub struct Content {
 }
 
 impl Content {
-    pub(super) fn new(heard: &ContentStats, confidence: Confidence) -> Self {
-        Self { summary: heard.into(), said: heard.said, confidence }
+    pub(super) fn new(stats: &ContentStats, confidence: Confidence) -> Self {
+        Self { summary: stats.into(), said: stats.said, confidence }
     }
 
     /// Takes the current content of the source, if it is more than before.
-    pub(super) fn refresh(&mut self, heard: &ContentStats) {
-        let summary = Summary::from(heard);
+    pub(super) fn refresh(&mut self, stats: &ContentStats) {
+        let summary = Summary::from(stats);
         if summary.said() >= self.summary.said() {
             self.summary = summary;
         }
@@ -275,11 +275,11 @@ impl Finding {
                 }
                 is_news
             }
-            Grounds::Said { heard, proof, confidence, .. } => {
+            Grounds::Said { stats, proof, confidence, .. } => {
                 let is_news = *proof > self.proof;
                 match self.content.as_mut().filter(|_| !is_news) {
                     Some(content) => content.confidence = content.confidence.max(*confidence),
-                    None => self.content = Some(Content::new(heard, *confidence)),
+                    None => self.content = Some(Content::new(stats, *confidence)),
                 }
                 self.proof = self.proof.max(*proof);
                 is_news
@@ -308,8 +308,8 @@ impl Finding {
     }
 
     /// Takes the current content of its source.
-    pub(super) fn refresh(&mut self, heard: &ContentStats) {
-        self.content.iter_mut().for_each(|content| content.refresh(heard));
+    pub(super) fn refresh(&mut self, stats: &ContentStats) {
+        self.content.iter_mut().for_each(|content| content.refresh(stats));
     }
 
     /// Takes the recent activity of a campaign, if it is more than before.
@@ -420,7 +420,7 @@ numbered! {
 pub struct Event {
     /// When it happened.
     pub time: Timestamp,
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
     /// The finding at that time.
     pub finding: Finding,

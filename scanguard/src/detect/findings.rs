@@ -183,9 +183,9 @@ impl Tracker {
                 let Evidence { window, certain, .. } = evidence;
                 (Some(delta), window.activity, window.first, *certain, campaign.unwrap_or_default(), None)
             }
-            Grounds::Said { heard, confidence, .. } => {
-                let content = Content::new(heard, confidence);
-                (None, Activity::NONE, heard.since, false, Sources::default(), Some(content))
+            Grounds::Said { stats, confidence, .. } => {
+                let content = Content::new(stats, confidence);
+                (None, Activity::NONE, stats.since, false, Sources::default(), Some(content))
             }
         };
         let mut finding = Finding {
@@ -266,8 +266,8 @@ impl Tracker {
         self.count -= closed.len();
         closed.sort_by(|a, b| a.id.cmp(&b.id));
         for mut finding in closed {
-            if let Some(heard) = visitors.of(&finding.source, finding.proof()) {
-                finding.refresh(heard);
+            if let Some(stats) = visitors.of(&finding.source, finding.proof()) {
+                finding.refresh(stats);
             }
             self.reported.add(finding.source, finding.rule, finding.covers, finding.active);
             tell(Event { time: now.wall, kind: EventKind::Closed, finding });
@@ -290,8 +290,8 @@ fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: D
             }
             finding.certain |= evidence.certain;
         }
-        Grounds::Said { heard, proof, confidence, .. } => {
-            finding.content = Some(Content::new(heard, *confidence));
+        Grounds::Said { stats, proof, confidence, .. } => {
+            finding.content = Some(Content::new(stats, *confidence));
             finding.proof = *proof;
         }
     }
@@ -301,7 +301,7 @@ fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: D
 fn update(finding: &mut Finding, grounds: &Grounds<'_>, now: Now, tell: &mut dyn FnMut(Event)) {
     match grounds {
         Grounds::Probes { .. } => {}
-        Grounds::Said { heard, .. } => finding.refresh(heard),
+        Grounds::Said { stats, .. } => finding.refresh(stats),
     }
     finding.next_update = next_update(finding.size());
     finding.judge(grounds.lockstep());

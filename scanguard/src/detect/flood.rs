@@ -246,7 +246,7 @@ impl Flood {
         match self.kind {
             Kind::Flood => format!(
                 "{class} flood: {} probes from about {new} sources never seen before within {window}, which completed \
-                 no handshakes: forged addresses; whose they are says nothing",
+                 no handshakes: the addresses are forged, and their owners did not send the probes",
                 activity.counts.total()
             ),
             Kind::Backscatter => format!(

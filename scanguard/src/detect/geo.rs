@@ -138,7 +138,7 @@ enum OpenError {
     Read(#[from] std::io::Error),
     #[error("it is no whole MaxMind database: {0}")]
     Broken(#[from] maxminddb::MaxMindDbError),
-    #[error("it is of the type {0:?}, which does not hold what is asked for")]
+    #[error("it is of the type {0:?}, which does not have the needed data")]
     Other(String),
 }
 

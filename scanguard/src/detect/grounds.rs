@@ -39,7 +39,7 @@ pub enum Grounds<'d> {
     /// The rule matched on content.
     Said {
         /// The whole content within the window.
-        heard: &'d ContentStats,
+        stats: &'d ContentStats,
         /// The proof that the source itself sent it.
         proof: Proof,
         /// The confidence of the rule if the source sent it.
@@ -77,9 +77,9 @@ impl Grounds<'_> {
     pub(super) fn reason(&self, rule: &dyn Rule) -> String {
         match self {
             Self::Probes { evidence, .. } => evidence.reason.clone(),
-            Self::Said { heard, listed: None, .. } => rule.words(heard),
-            Self::Said { heard, listed: Some(feed), .. } => {
-                format!("{}; the source is listed in {feed}", rule.words(heard))
+            Self::Said { stats, listed: None, .. } => rule.words(stats),
+            Self::Said { stats, listed: Some(feed), .. } => {
+                format!("{}; the source is listed in {feed}", rule.words(stats))
             }
         }
     }

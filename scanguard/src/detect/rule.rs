@@ -38,12 +38,12 @@ pub struct Source<'h> {
 impl Source<'_> {
     /// The activity of the last `length` that was not reported yet.
     pub fn window(&self, length: Duration) -> Window {
-        self.history.window(self.at, length.min(self.untold()))
+        self.history.window(self.at, length.min(self.unreported()))
     }
 
     /// The activity before that.
     pub fn before(&self, length: Duration) -> Activity {
-        self.history.before(self.at, length.min(self.untold()))
+        self.history.before(self.at, length.min(self.unreported()))
     }
 
     /// Its country and autonomous system, as far as they are known. Each call looks them up.
@@ -51,7 +51,7 @@ impl Source<'_> {
         self.geo.origin(&self.address)
     }
 
-    fn untold(&self) -> Duration {
+    fn unreported(&self) -> Duration {
         self.at.saturating_sub(self.since)
     }
 }

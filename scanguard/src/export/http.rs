@@ -45,7 +45,7 @@ pub struct Shared {
     pub health: Arc<Health>,
     /// The routes of / and everything below /page; `None` if there is only a list of the other paths.
     pub page: Option<Router>,
-    /// Who has access, and whether TLS is used.
+    /// The users that have access, and whether TLS is used.
     pub access: Arc<Access>,
 }
 

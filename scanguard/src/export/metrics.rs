@@ -99,16 +99,18 @@ impl Metrics {
                 "Time to read the kernel's counters and apply the rules.",
                 &POLL_BUCKETS,
             )?,
-            poll_errors: register
-                .counter("scanguard_poll_errors_total", "Polls that failed; the next one makes up for it.")?,
+            poll_errors: register.counter(
+                "scanguard_poll_errors_total",
+                "Polls that failed; the next poll reads the same data.",
+            )?,
             reloads: register.counters(
                 "scanguard_config_reloads_total",
-                "Times that the configuration was read again, by outcome.",
+                "Reloads of the configuration, by outcome.",
                 &["outcome"],
             )?,
             reload_successful: register.gauge(
                 "scanguard_config_last_reload_successful",
-                "Whether the configuration was taken when it was read last.",
+                "Whether the last reload of the configuration succeeded.",
             )?,
             log_lines_lost: register.counter(
                 "scanguard_log_lines_lost_total",

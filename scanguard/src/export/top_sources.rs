@@ -23,7 +23,8 @@ impl TopSources {
     pub(super) fn new(register: &Register) -> prometheus::Result<Self> {
         let rates = register.real_gauges(
             "scanguard_top_source_probes_per_second",
-            "Probes a second, over the last 10 s, of the sources that probe fastest; none unless metrics.top_sources asks for them.",
+            "Probes a second, over the last 10 s, of the sources that probe fastest; empty unless \
+             metrics.top_sources is set.",
             &["source"],
         )?;
         Ok(Self { rates, shown: Mutex::default() })

@@ -72,7 +72,8 @@ impl ListenerMetrics {
             )?,
             limit: register.gauges(
                 "scanguard_listener_connections_limit",
-                "Connections that there can be at once; beyond that, who has kept the agent waiting longest makes room.",
+                "Maximum number of connections at once; beyond that, the client that has kept the agent waiting \
+                 longest is disconnected.",
                 &["listener"],
             )?,
             accepted: register.counters(
@@ -82,17 +83,17 @@ impl ListenerMetrics {
             )?,
             accept_errors: register.counters(
                 "scanguard_listener_accept_errors_total",
-                "Times that a connection could not be accepted, such as for want of file descriptors.",
+                "Connections that could not be accepted, for example because file descriptors ran out.",
                 &["listener"],
             )?,
             cut_off: register.counters(
                 "scanguard_listener_cut_off_total",
-                "Connections that the agent ended, by why: too slow, too large, no HTTP, or to make room.",
+                "Connections that the agent ended, by reason: too slow, too large, no HTTP, or to make room.",
                 &["listener", "reason"],
             )?,
             unauthorized: register.counters(
                 "scanguard_listener_unauthorized_total",
-                "Requests to the metrics listener that were refused for want of a user's password, by reason.",
+                "Requests to the metrics listener that were refused because they lacked a user's password, by reason.",
                 &["reason"],
             )?,
         };

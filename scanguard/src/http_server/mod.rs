@@ -89,7 +89,7 @@ pub async fn serve<L, O, F, S>(
 {
     metrics.limit(limits.connections);
     let (stop, stopped) = watch::channel(());
-    let mut room = Room { limits, metrics, seats: HashMap::new(), tasks: JoinSet::new() };
+    let mut room = Room { limits, metrics, open: HashMap::new(), tasks: JoinSet::new() };
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
@@ -114,7 +114,7 @@ pub async fn serve<L, O, F, S>(
         }
     };
     if timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!("{} connections were cut off in the middle of an answer", room.seats.len());
+        tracing::warn!("{} connections were cut off in the middle of an answer", room.open.len());
     }
 }
 
@@ -122,11 +122,11 @@ pub async fn serve<L, O, F, S>(
 struct Room {
     limits: Limits,
     metrics: ServerMetrics,
-    seats: HashMap<Id, Seat>,
+    open: HashMap<Id, Open>,
     tasks: JoinSet<Result<(), CutOff>>,
 }
 
-struct Seat {
+struct Open {
     state: watch::Receiver<State>,
     task: AbortHandle,
 }
@@ -142,17 +142,17 @@ impl Room {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         self.metrics.accepted();
-        if self.seats.len() >= self.limits.connections {
+        if self.open.len() >= self.limits.connections {
             let now = Instant::now();
             let longest = self
-                .seats
+                .open
                 .iter()
-                .filter_map(|(id, seat)| Some((seat.state.borrow().kept_since(now)?, *id)))
+                .filter_map(|(id, one)| Some((one.state.borrow().kept_since(now)?, *id)))
                 .min_by_key(|(since, _)| *since);
-            let Some(seat) = longest.and_then(|(_, id)| self.seats.remove(&id)) else {
+            let Some(displaced) = longest.and_then(|(_, id)| self.open.remove(&id)) else {
                 return self.metrics.cut_off(CutOff::NoRoom);
             };
-            seat.task.abort();
+            displaced.task.abort();
             self.metrics.cut_off(CutOff::Displaced);
             // Its descriptor should be free before the next connection is accepted.
             while self.tasks.len() >= self.limits.connections
@@ -162,10 +162,10 @@ impl Room {
             }
         }
         let state = Arc::new(watch::Sender::new(State::new()));
-        let seat = state.subscribe();
+        let watched = state.subscribe();
         let task = self.tasks.spawn(hold(opening, self.limits, state, stopped));
-        self.seats.insert(task.id(), Seat { state: seat, task });
-        self.metrics.connections(self.seats.len());
+        self.open.insert(task.id(), Open { state: watched, task });
+        self.metrics.connections(self.open.len());
     }
 
     fn left(&mut self, ended: Result<(Id, Result<(), CutOff>), tokio::task::JoinError>) {
@@ -178,7 +178,7 @@ impl Room {
             // It was replaced, which was counted, or a handler panicked, which was logged.
             Err(error) => error.id(),
         };
-        self.seats.remove(&id);
-        self.metrics.connections(self.seats.len());
+        self.open.remove(&id);
+        self.metrics.connections(self.open.len());
     }
 }

@@ -7,7 +7,7 @@ use super::reader::Skipped;
 use crate::metrics::{Register, level};
 
 numbered! {
-    /// What failed.
+    /// The operation that failed.
     Failed {
         /// Opening a file.
         Open = "open",
@@ -30,7 +30,7 @@ numbered! {
 
 /// The metrics.
 pub struct LogMetrics {
-    heard: IntCounter,
+    events: IntCounter,
     skipped: IntCounterVec,
     files: IntGauge,
     left_out: IntGauge,
@@ -42,7 +42,7 @@ pub struct LogMetrics {
 impl LogMetrics {
     pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
         let metrics = Self {
-            heard: register.counter(
+            events: register.counter(
                 "scanguard_log_requests_total",
                 "Requests in access logs that the rules looked at.",
             )?,
@@ -57,15 +57,15 @@ impl LogMetrics {
                 "Access logs that are not followed because there are too many.",
             )?,
             behind: register
-                .gauge("scanguard_log_behind_bytes", "What was added to the access logs and not read yet.")?,
+                .gauge("scanguard_log_behind_bytes", "Bytes of the access logs that were not read yet.")?,
             replaced: register.counters(
                 "scanguard_log_files_replaced_total",
-                "Access logs that were rotated, by how.",
+                "Access logs that were rotated, by kind of rotation.",
                 &["how"],
             )?,
             errors: register.counters(
                 "scanguard_log_errors_total",
-                "Times that an access log, or the file that says how far they were read, could not be used.",
+                "Times that an access log, or the file with the positions in the logs, could not be used.",
                 &["operation"],
             )?,
         };
@@ -82,8 +82,8 @@ impl LogMetrics {
     }
 
     /// This many requests were examined.
-    pub fn heard(&self, count: usize) {
-        self.heard.inc_by(count as u64);
+    pub fn events_read(&self, count: usize) {
+        self.events.inc_by(count as u64);
     }
 
     /// A line was skipped.

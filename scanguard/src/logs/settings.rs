@@ -82,7 +82,7 @@ fn file(text: &str) -> Result<String, String> {
 fn proxy(text: &str) -> Result<IpNet, String> {
     let net = network(text)?;
     if net.prefix_len() == 0 {
-        return Err(format!("\"{text}\" is every address there is: anybody could forge X-Forwarded-For"));
+        return Err(format!("\"{text}\" contains all addresses: every client could forge X-Forwarded-For"));
     }
     Ok(net)
 }

@@ -87,7 +87,7 @@ pub(super) struct Tail {
     /// The file whose turn it is.
     turn: usize,
     buffer: Vec<u8>,
-    heard: Vec<ContentEvent>,
+    events: Vec<ContentEvent>,
     saved: Vec<Position>,
 }
 
@@ -114,7 +114,7 @@ impl Tail {
             looks: 0,
             turn: 0,
             buffer: vec![0; READ_BYTES],
-            heard: Vec::new(),
+            events: Vec::new(),
             saved: Vec::new(),
         }
     }
@@ -130,7 +130,7 @@ impl Tail {
             self.find_left_over();
         }
         self.find_truncated();
-        self.let_go(now);
+        self.close_finished(now);
         self.looks += 1;
         let followers = self.slots.values().filter_map(|slot| slot.follower.as_ref()).chain(&self.leaving);
         let (count, behind) =
@@ -140,7 +140,7 @@ impl Tail {
 
     /// Reads some of the new bytes, and returns how many. The events are to be [taken](Self::take).
     pub(super) fn read(&mut self, now: Timestamp) -> usize {
-        let Self { reader, metrics, slots, leaving, turn, buffer, heard, .. } = self;
+        let Self { reader, metrics, slots, leaving, turn, buffer, events, .. } = self;
         let mut followers: Vec<_> =
             slots.values_mut().filter_map(|slot| slot.follower.as_mut()).chain(leaving).collect();
         let (mut bytes, count) = (0, followers.len());
@@ -148,7 +148,7 @@ impl Tail {
             *turn = (*turn + 1) % count;
             let follower = &mut followers[*turn];
             let mut hand =
-                |format: &mut Format, line: Line<'_>| take_in(reader, metrics, heard, format, &line, now);
+                |format: &mut Format, line: Line<'_>| take_in(reader, metrics, events, format, &line, now);
             match follower.read(buffer, &mut hand) {
                 Ok(read) => bytes += read,
                 // The next look finds out more.
@@ -166,7 +166,7 @@ impl Tail {
 
     /// The events of the lines that were read.
     pub(super) fn take(&mut self) -> Vec<ContentEvent> {
-        std::mem::take(&mut self.heard)
+        std::mem::take(&mut self.events)
     }
 
     /// Saves how far the files were read, if that has changed.
@@ -183,7 +183,10 @@ impl Tail {
             Ok(()) => self.saved = state.files,
             Err(error) => {
                 self.metrics.failed(Failed::State);
-                tracing::warn!("{} could not be written: {error}; trying on", self.settings.state.display());
+                tracing::warn!(
+                    "{} could not be written: {error}; trying again",
+                    self.settings.state.display()
+                );
             }
         }
     }
@@ -224,7 +227,7 @@ impl Tail {
         if self.metrics.left_out(left_out.len()) {
             let left_out = left_out.len();
             tracing::warn!(
-                "logs.files: {left_out} files are left out, which were not written to for longest; {MAX_FILES} are possible"
+                "logs.files: {left_out} files are left out, those with the oldest writes; the limit is {MAX_FILES}"
             );
         }
         for path in left_out {
@@ -356,8 +359,8 @@ impl Tail {
     }
 
     /// Closes files that left and get nothing new any more, and the oldest ones if there are too many.
-    fn let_go(&mut self, now: Timestamp) {
-        let Self { reader, metrics, leaving, remembered, heard, .. } = self;
+    fn close_finished(&mut self, now: Timestamp) {
+        let Self { reader, metrics, leaving, remembered, events, .. } = self;
         let mut place = 0;
         while let Some(follower) = leaving.get_mut(place) {
             let is_same = follower.is_same().unwrap_or(false);
@@ -367,7 +370,7 @@ impl Tail {
                 continue;
             }
             let mut follower = leaving.remove(place);
-            follower.finish(&mut |format, line| take_in(reader, metrics, heard, format, &line, now));
+            follower.finish(&mut |format, line| take_in(reader, metrics, events, format, &line, now));
             remembered.push(follower.position());
         }
         let excess = remembered.len().saturating_sub(MAX_REMEMBERED);
@@ -378,13 +381,13 @@ impl Tail {
 fn take_in(
     reader: &Reader,
     metrics: &LogMetrics,
-    heard: &mut Vec<ContentEvent>,
+    events: &mut Vec<ContentEvent>,
     format: &mut Format,
     line: &Line<'_>,
     now: Timestamp,
 ) {
     match reader.read_line(format, line, now) {
-        Some(Ok(event)) => heard.push(event),
+        Some(Ok(event)) => events.push(event),
         Some(Err(skipped)) => metrics.skipped(skipped),
         None => {}
     }

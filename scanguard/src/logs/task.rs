@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The followed logs.
 pub struct Logs {
-    heard: mpsc::Receiver<Vec<ContentEvent>>,
+    batches: mpsc::Receiver<Vec<ContentEvent>>,
     follower: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -36,18 +36,18 @@ impl Logs {
     /// Follows the logs of the settings, if there are any. This many bits of IPv6 clients are kept.
     pub fn follow(settings: &Settings, ipv6_prefix: u8, metrics: &Arc<LogMetrics>) -> Self {
         // One batch waits while the next is made.
-        let (hand, heard) = mpsc::channel(1);
+        let (hand, batches) = mpsc::channel(1);
         let follower = (!settings.files.is_empty()).then(|| {
             let (stop, stopped) = oneshot::channel();
             let tail = Tail::new(settings.clone(), ipv6_prefix, Arc::clone(metrics));
             (stop, tokio::spawn(follow(tail, hand, stopped)))
         });
-        Self { heard, follower }
+        Self { batches, follower }
     }
 
     /// The events of new lines; nothing if no logs are followed. The caller may cancel this and call it again.
     pub async fn next(&mut self) -> Option<Vec<ContentEvent>> {
-        let said = self.heard.recv().await;
+        let said = self.batches.recv().await;
         if said.is_none()
             && let Some((_, follower)) = self.follower.take()
             && let Err(error) = follower.await
@@ -65,7 +65,7 @@ impl Logs {
         // The task may have ended by itself, which is reported below.
         let _ = stop.send(());
         let ended = async {
-            while let Some(batch) = self.heard.recv().await {
+            while let Some(batch) = self.batches.recv().await {
                 hear(batch);
             }
             follower.await
@@ -74,7 +74,8 @@ impl Logs {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("the access logs were no longer followed: {error}"),
             Err(_) => tracing::error!(
-                "the disk does not answer, and is not waited for: some lines of access logs may be read again"
+                "the disk does not answer, and the agent does not wait for it: some lines of access logs may be \
+                 read again"
             ),
         }
     }

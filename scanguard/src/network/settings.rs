@@ -31,7 +31,7 @@ fn prefix(text: &str) -> Result<IpNet, String> {
         Err(_) => format!("\"{text}\" is no network such as \"192.0.2.0/24\" or \"2001:db8::/56\""),
     })?;
     if net.prefix_len() == 0 {
-        return Err(format!("\"{text}\" is every address there is: name the networks that are routed here"));
+        return Err(format!("\"{text}\" contains all addresses: name the networks that are routed here"));
     }
     cidr::without_host_bits(text, net)
 }
@@ -50,8 +50,8 @@ mod tests {
             ("2001:db8::1/56", "is \"2001:db8::/56\" meant?"),
             ("192.0.2.1", "\"192.0.2.1/32\""),
             ("2001:db8::1", "\"2001:db8::1/128\""),
-            ("0.0.0.0/0", "every address"),
-            ("::/0", "every address"),
+            ("0.0.0.0/0", "contains all addresses"),
+            ("::/0", "contains all addresses"),
             ("10.78.0.0/33", "is no network"),
             ("home", "is no network"),
             ("", "is no network"),

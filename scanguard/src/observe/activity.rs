@@ -120,7 +120,7 @@ const COUNTERS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
 /// Number of words of an activity: first counters, then bitmaps.
 const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
 
-/// What a source did in some time.
+/// The activity of a source in some time.
 #[derive(Clone, Copy, Debug, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Activity {

@@ -1,4 +1,4 @@
-//! What a source did, and when, in memory that grows with the logarithm of time.
+//! The activity of a source over time, in memory that grows with the logarithm of time.
 //!
 //! An exponential histogram (Datar, Gionis, Indyk, Motwani 2002). Every poll in which a source probed adds a bucket.
 //! When more than `PER_SIZE` buckets stand for the same number of polls, the two oldest of them merge. Bitmaps and
@@ -37,7 +37,7 @@ pub struct History {
     buckets: SmallVec<[Bucket; 1]>,
 }
 
-/// What a source did in a window of time.
+/// The activity of a source in a window of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
     /// Its activity.

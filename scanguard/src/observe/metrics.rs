@@ -14,14 +14,17 @@ pub struct HistoryMetrics {
 impl HistoryMetrics {
     pub(crate) fn new(register: &Register, max_sources: u32) -> prometheus::Result<Self> {
         register
-            .gauge("scanguard_history_sources_limit", "Sources whose history can be kept.")?
+            .gauge(
+                "scanguard_history_sources_limit",
+                "Maximum number of sources whose history the agent keeps.",
+            )?
             .set(max_sources.into());
         Ok(Self {
             history_sources: register
                 .gauge("scanguard_history_sources", "Sources whose history the agent keeps.")?,
             history_evictions: register.counter(
                 "scanguard_history_evictions_total",
-                "Histories given up because there were too many.",
+                "Histories that were removed because there were too many.",
             )?,
         })
     }

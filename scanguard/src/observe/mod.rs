@@ -39,7 +39,7 @@ pub struct Delta {
     pub samples: [Sample; SAMPLES],
 }
 
-/// What is remembered of one source.
+/// The record of one source.
 struct Record {
     /// Distinguishes the kernel's entry from an earlier one of the same source.
     born_ns: u64,
@@ -78,7 +78,7 @@ impl Observer {
         Self { settings, ports, records: IndexMap::new(), swept: 0, evictions: 0 }
     }
 
-    /// What is remembered of a source.
+    /// The history of a source.
     pub fn history(&self, source: &Address) -> Option<&History> {
         self.records.get(source).map(|record| &record.history)
     }

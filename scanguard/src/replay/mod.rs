@@ -65,7 +65,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Sensor(#[from] SensorError),
     /// Findings could not be written.
-    #[error("what was found cannot be written")]
+    #[error("the findings cannot be written")]
     Output(#[from] std::io::Error),
 }
 
@@ -161,7 +161,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
 
 impl<W: Write> Teller<W> {
     fn tell(&mut self, event: &Event) {
-        self.summary.told(event);
+        self.summary.count(event);
         // The first failure ends the replay.
         if self.error.is_none() {
             self.error = self.writer.write(event).err();

@@ -93,7 +93,7 @@ impl Summary {
     }
 
     /// Counts an event of a finding.
-    pub fn told(&mut self, event: &Event) {
+    pub fn count(&mut self, event: &Event) {
         let finding = &event.finding;
         match event.kind {
             EventKind::Opened => *self.findings.entry(finding.rule).or_default() += 1,

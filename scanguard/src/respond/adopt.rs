@@ -20,7 +20,7 @@ use crate::{
 
 /// The facts that decide which bans are kept.
 #[derive(Clone, Copy)]
-pub(super) struct Terms<'a> {
+pub(super) struct Filter<'a> {
     pub(super) settings: &'a Settings,
     pub(super) mode: Mode,
     pub(super) allowed: &'a AllowList,
@@ -30,13 +30,13 @@ pub(super) struct Terms<'a> {
 /// not take over stay among the strays. A ban that only counted packets does not start to drop them.
 pub(super) fn bans(
     ban_table: &mut BanTable,
-    terms: Terms<'_>,
+    filter: Filter<'_>,
     extent: Extent,
     strays: &mut Vec<IpNet>,
     now: Now,
     enforcer: &dyn Enforcer,
 ) {
-    let Terms { settings, mode, allowed } = terms;
+    let Filter { settings, mode, allowed } = filter;
     let what = extent.label();
     let standings = match enforcer.standings(extent, strays) {
         Ok(standings) => standings,
@@ -63,7 +63,7 @@ pub(super) fn bans(
             net,
             extent,
             origin: Origin::Adopted,
-            reason: "it was in the kernel; the state file, which would say why, is lost".to_owned(),
+            reason: "it was in the kernel; its reason is lost with the state file".to_owned(),
             since: now.wall,
             ends: remaining.map(|remaining| now.at.saturating_add(remaining)),
             level: 0,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::{Confidence, findings::Spoofable};
+use crate::detect::{
+    Confidence,
+    findings::{Finding, Spoofable},
+};
 
 /// Why a network should be banned. [`super::policy::judge`] judges each kind in its own way.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,20 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The cause for the sources of a finding.
+    pub fn of(finding: &Finding) -> Self {
+        let (confidence, spoofable) = finding.known();
+        Self::Rule {
+            rule: finding.rule.to_owned(),
+            finding: finding.id.clone(),
+            confidence,
+            spoofable,
+            had_connections: finding.had_connections(),
+            has_grounds: finding.has_grounds(),
+            reason: finding.reason.clone(),
+        }
+    }
+
     /// The origin that is stored with the ban.
     pub fn origin(&self) -> Origin {
         match self {

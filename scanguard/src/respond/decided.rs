@@ -9,7 +9,7 @@ use super::{
     cause::{Cause, Origin},
     enforcer::Enforcer,
     policy::{self, Decision},
-    responder::{self, Responder},
+    responder::Responder,
 };
 use crate::{cidr, clock::Now, detect::findings::Finding, sensor::gate::Extent};
 
@@ -50,7 +50,7 @@ pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool
         policy::qualify(finding.rule, confidence, spoofable, had_connections, &responder.settings);
     let qualifies = qualified == Ok(Extent::Full);
     let causes = responder.causes(finding).into_iter();
-    causes.map(|(net, _)| (net, qualifies && policy::check(net, &responder.allowed).is_ok())).collect()
+    causes.map(|(net, _)| (net, qualifies && policy::check(net, &responder.allowed.list).is_ok())).collect()
 }
 
 /// Bans the networks that CrowdSec bans, as far as the policy agrees. Ends bans that CrowdSec took back, but only
@@ -60,11 +60,11 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mu
     let lifted = lift_decided(responder, lifts, now, enforcer);
     let (mut made, mut refused) = (Vec::new(), 0);
     for (net, cause) in bans {
-        match policy::judge(net, &cause, responder.given(now)) {
-            Decision::Ban(sentence) => {
-                let ban = responder::ban(net, &cause, &sentence, now);
+        match policy::judge(net, &cause, responder.policy_input(now)) {
+            Decision::Ban(terms) => {
+                let ban = terms.ban(net, &cause, now);
                 tracing::debug!(by = ban.origin.label(), "ban of {}: {}", cidr::name(net), ban.reason);
-                made.push(responder.kernel_ban(&ban, now));
+                made.push(responder.kernel_bans(now).ban(&ban));
                 responder.enter_in_table(ban, enforcer);
             }
             Decision::Stands { .. } => {}
@@ -80,7 +80,7 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mu
     }
     // In one call, since there may be thousands.
     if let Err(error) = enforcer.ban(Extent::Full, &mut made.iter().copied()) {
-        tracing::error!("not all whom CrowdSec bans are banned: {error}");
+        tracing::error!("some networks that CrowdSec bans could not be banned: {error}");
         made.retain(|ban| {
             let is_there = matches!(enforcer.standing(Extent::Full, ban.net), Ok(Some(_)));
             if !is_there {
@@ -108,15 +108,15 @@ fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, enforcer: &mu
         Lifts::AllBut(nets) => decided.filter(|net| !nets.contains(net)).collect(),
     };
     let ended: Vec<_> = lifted.iter().map(|net| (*net, Extent::Full)).collect();
-    if let Err(error) = responder.lift(&ended, now, enforcer) {
+    if let Err(error) = responder.kernel_bans(now).lift(&ended, enforcer) {
         // They stay in the table, and end by themselves.
-        tracing::error!("not all bans that CrowdSec took back could be lifted: {error}");
+        tracing::error!("some bans that CrowdSec took back could not be lifted: {error}");
         return 0;
     }
     for net in &lifted {
         responder.ban_table.remove(*net);
     }
-    responder.let_go.add(&lifted);
+    responder.released.add(&lifted);
     lifted.len()
 }
 

@@ -11,7 +11,7 @@ use super::{
     Mode, ModeState,
     cause::Cause,
     enforcer::{Enforcer, KernelBan},
-    policy::{self, Circumstances, Decision},
+    policy::{self, Decision, PolicyInput},
     settings::KnownBad,
 };
 use crate::{
@@ -32,6 +32,10 @@ const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// The networks of feeds that are banned.
 #[derive(Debug, Default)]
 pub struct FeedBans {
+    /// The networks that the feeds list, banned or not.
+    listed: Feeds,
+    /// The result of the last attempt that succeeded.
+    taken: Taken,
     /// The networks, with the names of their feeds.
     nets: BTreeMap<IpNet, String>,
     /// How all networks were last written to the kernel; none: some were not.
@@ -72,14 +76,14 @@ struct Written {
 }
 
 impl Written {
-    fn by(given: Circumstances<'_>) -> Self {
-        let ModeState { mode, deadline, .. } = given.mode;
-        Self { at: given.now.at, enforced: mode == Mode::Enforce, deadline }
+    fn by(input: PolicyInput<'_>) -> Self {
+        let ModeState { mode, deadline, .. } = input.mode;
+        Self { at: input.now.at, enforced: mode == Mode::Enforce, deadline }
     }
 
     /// Whether the written state is still right: a new write would be the same, and no ban ends soon.
-    fn holds(&self, given: Circumstances<'_>) -> bool {
-        let Self { at, enforced, deadline } = Self::by(given);
+    fn holds(&self, input: PolicyInput<'_>) -> bool {
+        let Self { at, enforced, deadline } = Self::by(input);
         (enforced, deadline) == (self.enforced, self.deadline) && at.saturating_sub(self.at) < REFRESH
     }
 }
@@ -114,61 +118,67 @@ impl FeedBans {
         super::allow::around(net).find_map(|around| Some((around, self.get(around)?)))
     }
 
-    /// Bans the networks that the feeds list, and ends the bans of networks that they no longer list.
-    ///
-    /// # Errors
-    /// The kernel did not take all of them; [`Self::is_due`] tells when to try again.
-    pub fn set(
-        &mut self,
-        feeds: &Feeds,
-        given: Circumstances<'_>,
-        enforcer: &mut dyn Enforcer,
-    ) -> Result<Taken, SensorError> {
-        let (wanted, taken) = wanted(feeds, given);
-        match self.tell(wanted, given, enforcer) {
+    /// Takes the networks that the feeds list. They are banned by the next [`Self::ban`].
+    pub fn set_listed(&mut self, feeds: Feeds) {
+        self.listed = feeds;
+    }
+
+    /// The result of the last attempt that succeeded.
+    pub fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    /// Bans the networks that the feeds list, and ends the bans of networks that they no longer list. If the kernel did
+    /// not take all of them, [`Self::is_due`] tells when to try again.
+    pub fn ban(&mut self, input: PolicyInput<'_>, enforcer: &mut dyn Enforcer) {
+        let (wanted, taken) = wanted(&self.listed, input);
+        match self.write(wanted, input, enforcer) {
             Ok(()) => {
                 self.retry = None;
-                Ok(taken)
+                if taken.left_out > 0 && taken != self.taken {
+                    tracing::warn!("{} networks on feeds are not banned: there is no room", taken.left_out);
+                }
+                self.taken = taken;
             }
             Err(error) => {
                 self.written = None;
-                self.retry = Some(Retry::after(self.retry.take(), given.now.at));
-                Err(error)
+                self.retry = Some(Retry::after(self.retry.take(), input.now.at));
+                tracing::error!("some networks on feeds could not be banned, trying again: {error}");
             }
         }
     }
 
-    fn tell(
+    fn write(
         &mut self,
         wanted: BTreeMap<IpNet, String>,
-        given: Circumstances<'_>,
+        input: PolicyInput<'_>,
         enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
-        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && given.ban_table.banned(**net).is_none();
+        let is_gone = |net: &&IpNet| !wanted.contains_key(net) && input.ban_table.banned(**net).is_none();
         enforcer.unban(Extent::Full, &mut self.nets.keys().filter(is_gone).copied())?;
         let old = std::mem::replace(&mut self.nets, wanted);
-        match self.written.take().filter(|written| written.holds(given)) {
+        match self.written.take().filter(|written| written.holds(input)) {
             // Networks that the kernel already has are not written again: there may be a hundred thousand.
             Some(written) => {
                 let new = |ban: &KernelBan| !old.contains_key(&ban.net);
-                enforcer.ban(Extent::Full, &mut self.kernel_bans(given).filter(new))?;
+                enforcer.ban(Extent::Full, &mut self.kernel_bans(input).filter(new))?;
                 self.written = Some(written);
             }
             None => {
-                enforcer.ban(Extent::Full, &mut self.kernel_bans(given))?;
-                self.written = Some(Written::by(given));
+                enforcer.ban(Extent::Full, &mut self.kernel_bans(input))?;
+                self.written = Some(Written::by(input));
             }
         }
         Ok(())
     }
 
     /// The networks that the ban table does not ban itself.
-    fn kernel_bans<'a>(&'a self, given: Circumstances<'a>) -> impl Iterator<Item = KernelBan> + 'a {
-        let nets = self.nets.keys().filter(move |net| given.ban_table.banned(**net).is_none());
-        nets.map(move |net| kernel_ban(*net, &given.mode, given.now))
+    fn kernel_bans<'a>(&'a self, input: PolicyInput<'a>) -> impl Iterator<Item = KernelBan> + 'a {
+        let nets = self.nets.keys().filter(move |net| input.ban_table.banned(**net).is_none());
+        nets.map(move |net| kernel_ban(*net, &input.mode, input.now))
     }
 
-    /// Whether it is time to write them again, by [`Self::set`].
+    /// Whether it is time to write them again, by [`Self::ban`].
     pub fn is_due(&self, at: Duration) -> bool {
         match (&self.retry, &self.written) {
             (Some(retry), _) => retry.at <= at,
@@ -192,8 +202,8 @@ struct Places {
 impl Places {
     /// The room that the ban table cannot need. The table may have more than `max_bans` if that was lowered, and one
     /// more for a moment, since a ban is made before the one that it replaces is removed.
-    fn beside_the_table(given: Circumstances<'_>) -> Self {
-        let of_the_table = given.ban_table.len(Extent::Full).max(given.settings.max_bans as usize) + 1;
+    fn beside_the_table(input: PolicyInput<'_>) -> Self {
+        let of_the_table = input.ban_table.len(Extent::Full).max(input.settings.max_bans as usize) + 1;
         let beside = |places: u32| (places as usize).saturating_sub(of_the_table);
         Self { single: beside(abi::DEFAULT_MAX_BANS), networks: beside(abi::MAX_BANNED_NETWORKS) }
     }
@@ -213,17 +223,17 @@ impl Places {
 }
 
 /// The networks to ban, and the result for the others.
-fn wanted(feeds: &Feeds, given: Circumstances<'_>) -> (BTreeMap<IpNet, String>, Taken) {
+fn wanted(feeds: &Feeds, input: PolicyInput<'_>) -> (BTreeMap<IpNet, String>, Taken) {
     let (mut wanted, mut taken) = (BTreeMap::new(), Taken::default());
-    if given.settings.known_bad != KnownBad::Drop || given.mode.mode == Mode::Observe {
+    if input.settings.known_bad != KnownBad::Drop || input.mode.mode == Mode::Observe {
         return (wanted, taken);
     }
-    let mut places = Places::beside_the_table(given);
+    let mut places = Places::beside_the_table(input);
     for (net, feed) in feeds.networks() {
         if wanted.contains_key(&net) {
             continue;
         }
-        match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, given) {
+        match policy::judge(net, &Cause::Feed { feed: feed.to_owned() }, input) {
             Decision::Ban(_) => {}
             Decision::Stands { .. } | Decision::Refused(_) => {
                 taken.refused += 1;

@@ -45,14 +45,18 @@ enum Starter {
 impl Starter {
     /// The connection, if it exists now. One that is not among the sockets counts as connected at the first look only,
     /// since later the agent cannot know whether it still exists.
-    fn connected(&mut self, sockets: &[Socket], told: impl FnOnce() -> Option<Ends>) -> Option<Connection> {
+    fn connected(
+        &mut self,
+        sockets: &[Socket],
+        starter: impl FnOnce() -> Option<Ends>,
+    ) -> Option<Connection> {
         match *self {
             Self::None => None,
             Self::Found(connection) => {
                 sockets.iter().filter_map(Socket::connection).find(|one| *one == connection)
             }
             Self::Unasked => {
-                let Some((peer, own)) = told() else {
+                let Some((peer, own)) = starter() else {
                     *self = Self::None;
                     return None;
                 };
@@ -117,7 +121,7 @@ impl Known {
         &mut self,
         sockets: &[Socket],
         servers: &SshServers,
-        told: impl FnOnce() -> Option<Ends>,
+        starter: impl FnOnce() -> Option<Ends>,
     ) -> Connections {
         self.ssh_ports.learn(servers.ports(sockets));
         let ssh = sockets.iter().filter_map(Socket::connection).filter_map(|connection| {
@@ -126,7 +130,7 @@ impl Known {
         });
         let mut connections: Connections = ssh.collect();
         // A user who starts the agent by hand must not be locked out, wherever the server listens.
-        let starter = self.starter.connected(sockets, told);
+        let starter = self.starter.connected(sockets, starter);
         let session = Session { needed: LOGGED_IN, login: Login::Done };
         connections.extend(starter.map(|connection| (connection, session)));
         connections
@@ -201,8 +205,8 @@ mod tests {
     }
 
     /// The connected inodes, and whether each certainly has a login.
-    fn seen(known: &mut Known, sockets: &[Socket], told: Option<Ends>) -> Vec<(u64, bool)> {
-        let connections = known.connections(sockets, &SshServers::default(), || told);
+    fn seen(known: &mut Known, sockets: &[Socket], starter: Option<Ends>) -> Vec<(u64, bool)> {
+        let connections = known.connections(sockets, &SshServers::default(), || starter);
         let inode = |connection: &Connection| connection.inode.map_or(0, NonZeroU64::get);
         connections.iter().map(|(one, session)| (inode(one), session.login == Login::Done)).collect()
     }
@@ -217,17 +221,17 @@ mod tests {
 
     #[test]
     fn the_connection_of_the_starter_is_found_among_the_sockets_and_ends_with_its_socket() {
-        let told = parse_ssh_connection("::ffff:198.51.100.1 4000 192.0.2.1 2222");
+        let starter = parse_ssh_connection("::ffff:198.51.100.1 4000 192.0.2.1 2222");
         let first = socket("198.51.100.1:4000", "192.0.2.1:2222", 12);
         let again = socket("198.51.100.1:4000", "192.0.2.1:2222", 13);
         let mut known = Known::default();
-        assert_eq!(seen(&mut known, &[first], told), [(12, true)]);
-        assert_eq!(seen(&mut known, &[first], told), [(12, true)], "as long as it lives");
-        assert_eq!(seen(&mut known, &[again], told), [], "another from the same port");
+        assert_eq!(seen(&mut known, &[first], starter), [(12, true)]);
+        assert_eq!(seen(&mut known, &[first], starter), [(12, true)], "as long as it lives");
+        assert_eq!(seen(&mut known, &[again], starter), [], "another from the same port");
 
         let mut known = Known::default();
-        assert_eq!(seen(&mut known, &[], told), [(0, true)], "its socket is elsewhere");
-        assert_eq!(seen(&mut known, &[again], told), [], "it is not looked for again");
+        assert_eq!(seen(&mut known, &[], starter), [(0, true)], "its socket is elsewhere");
+        assert_eq!(seen(&mut known, &[again], starter), [], "it is not looked for again");
     }
 
     #[test]

@@ -42,15 +42,15 @@ impl ResponseMetrics {
         let metrics = Self {
             mode: register.gauges(
                 "scanguard_response_mode",
-                "What is done about those who scan: 1 for the mode in force.",
+                "The mode of the response: 1 for the mode in force.",
                 &["mode"],
             )?,
             bans: register.gauges(
                 "scanguard_bans",
-                "Bans that there are, by who made them; feed: networks that are banned because a feed lists them.",
+                "Current bans, by origin; feed: networks that are banned because a feed lists them.",
                 &["kind"],
             )?,
-            limit: register.gauge("scanguard_bans_limit", "Bans that there can be, without those of feeds.")?,
+            limit: register.gauge("scanguard_bans_limit", "Maximum number of bans, without those of feeds.")?,
             bans_total: register.counters("scanguard_bans_total", "Bans that were made.", &["by"])?,
             refused: register.counters(
                 "scanguard_bans_refused_total",
@@ -59,35 +59,36 @@ impl ResponseMetrics {
             )?,
             evicted: register.counter(
                 "scanguard_bans_evicted_total",
-                "Bans that were given up to make room for others.",
+                "Bans that were ended to make room for others.",
             )?,
             shields: register.gauge(
                 "scanguard_shields",
-                "Shields that there are: sources of which only what meets no service here is dropped.",
+                "Current shields: sources of which only packets that meet no service here are dropped.",
             )?,
-            shields_limit: register.gauge("scanguard_shields_limit", "Shields that there can be.")?,
+            shields_limit: register.gauge("scanguard_shields_limit", "Maximum number of shields.")?,
             shields_total: register.counter(
                 "scanguard_shields_total",
-                "Shields that were made; one that is renewed is the same.",
+                "Shields that were made; a renewed shield is not counted again.",
             )?,
             shields_evicted: register.counter(
                 "scanguard_shields_evicted_total",
-                "Shields that were given up to make room for others.",
+                "Shields that were ended to make room for others.",
             )?,
             feeds_left_out: register.gauges(
                 "scanguard_feed_networks_not_banned",
-                "Networks on feeds that are not banned: they overlap with who is never banned or are too wide (refused), \
-                 or there is no room (full).",
+                "Networks on feeds that are not banned: they overlap with an allowed network or are too wide \
+                 (refused), or there is no room (full).",
                 &["reason"],
             )?,
             allowed: register.gauge("scanguard_allowed_networks", "Networks that are never banned.")?,
             breaker_open: register.gauge(
                 "scanguard_circuit_breaker_open",
-                "Whether there were too many bans in one minute, and nobody has set the mode since.",
+                "Whether the circuit breaker has tripped: there were too many bans in one minute, and the mode \
+                 was not set since.",
             )?,
             breaker_trips: register.counter(
                 "scanguard_circuit_breaker_trips_total",
-                "Times that there were too many bans in one minute.",
+                "Times that the circuit breaker tripped because of too many bans in one minute.",
             )?,
             state_errors: register.counters(
                 "scanguard_state_file_errors_total",

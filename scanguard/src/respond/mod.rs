@@ -8,13 +8,16 @@
 
 mod adopt;
 pub mod allow;
+pub mod allowed_networks;
 pub mod ban_table;
 pub mod breaker;
 pub mod cause;
 pub mod decided;
 pub mod enforcer;
 pub mod feed;
+mod holds;
 pub mod host_discovery;
+mod kernel_bans;
 pub mod metrics;
 mod mode;
 pub mod orders;
@@ -23,9 +26,11 @@ pub mod policy;
 mod policy_properties;
 pub mod questions;
 pub mod refusal;
+pub mod released;
 pub mod report;
 pub mod responder;
 pub mod settings;
+mod snapshot;
 pub mod sockets;
 pub mod ssh;
 mod ssh_servers;
@@ -33,6 +38,7 @@ pub mod state;
 pub mod state_writer;
 #[cfg(test)]
 mod testing;
+mod unsaved;
 
 use std::time::Duration;
 
@@ -56,7 +62,7 @@ pub enum Mode {
     Observe,
     /// Everything but the drop: what would be dropped is counted.
     DryRun,
-    /// What is banned is dropped.
+    /// Packets of banned sources are dropped.
     Enforce,
 }
 

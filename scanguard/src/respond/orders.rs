@@ -93,7 +93,7 @@ pub enum OrderError {
         feed: String,
     },
     /// A network that would allow all addresses is refused.
-    #[error("{0} is every address there is; `scanguard observe` says that better")]
+    #[error("{0} contains all addresses; to ban no source, use `scanguard observe`")]
     AllowsEverybody(IpNet),
     /// It is written wrongly.
     #[error("{net} has bits beyond its prefix; is {} meant, or the address {}?", .net.trunc(), .net.addr())]
@@ -122,10 +122,8 @@ pub enum OrderError {
     #[error("the kernel did not take it: {0}")]
     Kernel(String),
     /// The allow list was changed, but the kernel does not have it yet.
-    #[error(
-        "the list of who is never banned is changed, but the kernel did not take it, which is tried again: {0}"
-    )]
-    Untold(String),
+    #[error("the allow list is changed, but the kernel did not take it yet; the agent tries again: {0}")]
+    NotInKernel(String),
 }
 
 fn not_by_hand(net: IpNet, allowed: Option<&(IpNet, Why)>) -> String {
@@ -153,7 +151,7 @@ const CONFIRM: std::ops::RangeInclusive<Duration> =
 /// Carries out an order of a user.
 ///
 /// # Errors
-/// See [`OrderError`]. Nothing was changed then, except with [`OrderError::Untold`].
+/// See [`OrderError`]. Nothing was changed then, except with [`OrderError::NotInKernel`].
 pub fn carry_out(
     responder: &mut Responder,
     order: Order,
@@ -169,21 +167,22 @@ pub fn carry_out(
             if net.trunc() != net {
                 return Err(OrderError::HostBits { net });
             }
-            if !responder.by_hand.remove(&net) {
-                let allowed = responder.allowed.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
+            if !responder.allowed.by_hand.remove(&net) {
+                let allowed =
+                    responder.allowed.list.conflict(net).map(|(allowed, why)| (allowed, why.clone()));
                 return Err(OrderError::NotAllowedByHand { net, allowed });
             }
-            let told = responder.allow(now, enforcer);
+            let result = responder.allow(now, enforcer);
             responder.changed();
-            told.map_err(|error| OrderError::Untold(error.to_string()))?;
-            let still = responder.allowed.conflict(net).map(|(net, why)| still_allowed(net, why));
+            result.map_err(|error| OrderError::NotInKernel(error.to_string()))?;
+            let still = responder.allowed.list.conflict(net).map(|(net, why)| still_allowed(net, why));
             Ok(done(format!("{} is no longer allowed by hand", cidr::name(net)), still))
         }
         Order::Mode { mode, confirm } => set_mode(responder, mode, confirm, uid, now, enforcer),
         Order::Confirm => match responder.mode.deadline.take() {
             None => Err(OrderError::NothingToConfirm(responder.mode.mode)),
             Some(_) => {
-                responder.write_all(now, enforcer);
+                responder.kernel_bans(now).write_all(enforcer);
                 responder.ban_listed(now, enforcer);
                 responder.changed();
                 tracing::warn!("mode {}: confirmed by uid {uid}", responder.mode.mode);
@@ -266,10 +265,13 @@ fn end(
     now: Now,
     enforcer: &mut dyn Enforcer,
 ) -> Result<(), OrderError> {
-    responder.lift(ended, now, enforcer).map_err(|error| OrderError::Kernel(error.to_string()))?;
+    responder
+        .kernel_bans(now)
+        .lift(ended, enforcer)
+        .map_err(|error| OrderError::Kernel(error.to_string()))?;
     for (net, extent) in ended {
         responder.ban_table.remove(*net);
-        responder.let_go.add(&[*net]);
+        responder.released.add(&[*net]);
         match extent {
             Extent::Full => tracing::info!("the ban of {} was ended by hand", cidr::name(*net)),
             Extent::Shield => tracing::debug!("the shield from {} was ended by hand", cidr::name(*net)),
@@ -291,16 +293,16 @@ fn allow(
     if net.trunc() != net {
         return Err(OrderError::HostBits { net });
     }
-    if responder.by_hand.len() >= MAX_ALLOWED_BY_HAND && !responder.by_hand.contains(&net) {
+    if responder.allowed.by_hand.len() >= MAX_ALLOWED_BY_HAND && !responder.allowed.by_hand.contains(&net) {
         return Err(OrderError::AllowedFull);
     }
-    responder.by_hand.insert(net);
-    let told = responder.allow(now, enforcer);
+    responder.allowed.by_hand.insert(net);
+    let result = responder.allow(now, enforcer);
     let within = responder.ban_table.bans().filter(|ban| net.contains(&ban.net));
     let ended: Vec<_> = within.map(|ban| (ban.net, ban.extent)).collect();
     end(responder, &ended, now, enforcer)?;
     let within: Vec<_> = ended.iter().map(|(net, _)| *net).collect();
-    told.map_err(|error| OrderError::Untold(error.to_string()))?;
+    result.map_err(|error| OrderError::NotInKernel(error.to_string()))?;
     let ended = (!within.is_empty())
         .then(|| format!("bans and shields that were ended: {}, of {}", within.len(), cidr::names(&within)));
     Ok(done(format!("{} is never banned", cidr::name(net)), ended))

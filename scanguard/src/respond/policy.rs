@@ -2,10 +2,12 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
     time::Duration,
 };
 
 use ipnet::IpNet;
+use scanguard_common::address::{Address, SourceMask};
 
 use super::{
     LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
@@ -33,7 +35,7 @@ const SLACK: Duration = Duration::from_secs(60);
 
 /// The input of the policy.
 #[derive(Clone, Copy)]
-pub struct Circumstances<'a> {
+pub struct PolicyInput<'a> {
     /// `[response]`.
     pub settings: &'a Settings,
     /// The mode in force.
@@ -54,7 +56,7 @@ pub struct Circumstances<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Make a ban or a shield.
-    Ban(Sentence),
+    Ban(BanTerms),
     /// Do nothing, because a ban or shield exists already.
     Stands {
         /// The network of that ban or shield.
@@ -68,7 +70,7 @@ pub enum Decision {
 
 /// A ban or shield to be made.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sentence {
+pub struct BanTerms {
     /// A ban or a shield.
     pub extent: Extent,
     /// The duration; none: until it is taken back.
@@ -83,9 +85,25 @@ pub struct Sentence {
     pub reason: String,
 }
 
+impl BanTerms {
+    /// The ban or shield of `net` on these terms.
+    pub fn ban(&self, net: IpNet, cause: &Cause, now: Now) -> Ban {
+        Ban {
+            net,
+            extent: self.extent,
+            origin: cause.origin(),
+            reason: self.reason.clone(),
+            since: now.wall,
+            ends: self.lasts.map(|lasts| now.at.saturating_add(lasts)),
+            level: self.level,
+            dry: self.dry,
+        }
+    }
+}
+
 /// Decides about a ban of `net`.
-pub fn judge(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Decision {
-    match decide(net, cause, given) {
+pub fn judge(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Decision {
+    match decide(net, cause, input) {
         Ok(decision) => decision,
         Err(refusal) => Decision::Refused(refusal),
     }
@@ -145,8 +163,8 @@ pub fn qualify(
 /// Decides which sources the kernel may hold. The evidence must be such that a rule certainly matches on it, and that
 /// rule must be allowed to ban or shield. No more sources are held than may still be banned in this minute. None: no
 /// source.
-pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<HoldTerms> {
-    let Circumstances { settings, mode: ModeState { mode, .. }, breaker, now, .. } = given;
+pub fn reflex(plain: &[Plain], input: PolicyInput<'_>) -> Option<HoldTerms> {
+    let PolicyInput { settings, mode: ModeState { mode, .. }, breaker, now, .. } = input;
     let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
     if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
         return None;
@@ -164,11 +182,10 @@ pub fn reflex(plain: &[Plain], given: Circumstances<'_>) -> Option<HoldTerms> {
     })
 }
 
-fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decision, Refusal> {
-    let Circumstances { settings, mode: ModeState { mode, .. }, allowed, ban_table, breaker, now, .. } =
-        given;
+fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision, Refusal> {
+    let PolicyInput { settings, mode: ModeState { mode, .. }, allowed, ban_table, breaker, now, .. } = input;
     check(net, allowed)?;
-    let sentence = match cause {
+    let terms = match cause {
         Cause::Rule { rule, confidence, spoofable, had_connections, has_grounds, reason, .. } => {
             if mode == Mode::Observe {
                 return Err(Refusal::Observing);
@@ -178,7 +195,7 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
                 return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
             }
             if !has_grounds {
-                return Err(Refusal::LetGo);
+                return Err(Refusal::NothingNew);
             }
             let (level, done) = match extent {
                 Extent::Shield => (0, "shielded from".to_owned()),
@@ -193,13 +210,13 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
                 }
             };
             let lasts = settings.time(level);
-            let spread = spread(lasts, settings.jitter, given.salt.hash_one((net, now.at)));
+            let spread = spread(lasts, settings.jitter, input.salt.hash_one((net, now.at)));
             let reason = format!(
                 "{done} for {}: {rule}, confidence {}: {reason}",
                 Interval(lasts),
                 confidence.label()
             );
-            Sentence { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
+            BanTerms { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
         }
         Cause::Feed { feed } => {
             // The kernel stores these beside the ban table: they take no room in it and last as long as they are
@@ -207,12 +224,12 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             let reason = format!("listed in {feed}");
             let dry = mode != Mode::Enforce;
             let extent = Extent::Full;
-            return Ok(Decision::Ban(Sentence { extent, lasts: None, level: 0, dry, evicts: None, reason }));
+            return Ok(Decision::Ban(BanTerms { extent, lasts: None, level: 0, dry, evicts: None, reason }));
         }
         Cause::Hand { lasts, reason, .. } => {
             let lasts = lasts.map(checked).transpose()?;
             let (extent, reason) = (Extent::Full, reason.clone());
-            Sentence { extent, lasts, level: 0, dry: false, evicts: None, reason }
+            BanTerms { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
         Cause::Crowdsec { decision, scenario, lasts } => {
             let lasts = checked(*lasts)?;
@@ -229,11 +246,11 @@ fn decide(net: IpNet, cause: &Cause, given: Circumstances<'_>) -> Result<Decisio
             }
             let reason = format!("CrowdSec: {scenario}");
             let (extent, lasts) = (Extent::Full, Some(lasts));
-            Sentence { extent, lasts, level: 0, dry: false, evicts: None, reason }
+            BanTerms { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
     };
-    let evicts = room(net, sentence.extent, given)?;
-    Ok(Decision::Ban(Sentence { evicts, ..sentence }))
+    let evicts = room(net, terms.extent, input)?;
+    Ok(Decision::Ban(BanTerms { evicts, ..terms }))
 }
 
 /// Whether the existing ban or shield is enough. A ban takes precedence over a shield. A shield is renewed in the
@@ -247,16 +264,16 @@ fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
 }
 
 /// The network whose ban or shield has to be evicted, if any.
-fn room(net: IpNet, extent: Extent, given: Circumstances<'_>) -> Result<Option<IpNet>, Refusal> {
+fn room(net: IpNet, extent: Extent, input: PolicyInput<'_>) -> Result<Option<IpNet>, Refusal> {
     let max = match extent {
-        Extent::Full => given.settings.max_bans,
-        Extent::Shield => given.settings.max_shields,
+        Extent::Full => input.settings.max_bans,
+        Extent::Shield => input.settings.max_shields,
     };
-    let is_there = given.ban_table.get(net).is_some_and(|ban| ban.extent == extent);
-    if is_there || given.ban_table.len(extent) < max as usize {
+    let is_there = input.ban_table.get(net).is_some_and(|ban| ban.extent == extent);
+    if is_there || input.ban_table.len(extent) < max as usize {
         return Ok(None);
     }
-    given.ban_table.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
+    input.ban_table.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
 }
 
 /// Whether a ban takes precedence over a decision of CrowdSec: it was ordered here, lasts longer, or is the same
@@ -294,8 +311,13 @@ fn nth(level: u32) -> String {
     format!("banned for the {ordinal} time")
 }
 
+/// The source to which an address belongs.
+pub fn source_of(ip: IpAddr, ipv6_prefix: u8) -> Address {
+    SourceMask::new(ipv6_prefix).apply(Address::from(ip.to_canonical()))
+}
+
 /// The network to ban for the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
-pub fn net_of(source: &scanguard_common::address::Address, ipv6_prefix: u8) -> IpNet {
+pub fn net_of(source: &Address, ipv6_prefix: u8) -> IpNet {
     let bits = if source.is_v4() { 32 } else { ipv6_prefix.min(128) };
     IpNet::new(source.to_ip(), bits).map_or_else(|_| cidr::host(source.to_ip()), |net| net.trunc())
 }

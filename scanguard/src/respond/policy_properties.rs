@@ -12,7 +12,7 @@ use super::{
     ban_table::{Ban, BanTable},
     breaker::Breaker,
     cause::{Cause, Origin},
-    policy::{Circumstances, Decision, Sentence, judge},
+    policy::{BanTerms, Decision, PolicyInput, judge},
     settings::Settings,
     testing::{net, now},
 };
@@ -114,11 +114,11 @@ proptest! {
             let wanted = IpNet::new([192, 0, 2, host].into(), prefix).expect("at most 32 bits").trunc();
             let mode = if let By::Rule(mode) = by { mode } else { Mode::Enforce };
             let in_force = ModeState::configured(mode, now);
-            let given = Circumstances {
+            let input = PolicyInput {
                 settings: &settings, mode: in_force, allowed: &allowed, ban_table: &ban_table, breaker: &breaker, now, salt: &salt,
             };
-            let Decision::Ban(sentence) = judge(wanted, &cause(by, number), given) else { continue };
-            let Sentence { extent, lasts, level, dry, evicts, reason } = sentence;
+            let Decision::Ban(terms) = judge(wanted, &cause(by, number), input) else { continue };
+            let BanTerms { extent, lasts, level, dry, evicts, reason } = terms;
             prop_assert_eq!(extent == Extent::Shield, matches!(by, By::Forged));
             if extent == Extent::Shield {
                 prop_assert!(ban_table.banned(wanted).is_none() && level == 0, "a shield in place of a ban");

@@ -82,6 +82,7 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
             Origin::Adopted => bans.adopted += 1,
         }
     }
+    let taken = responder.feeds.taken();
     ResponseStatus {
         mode: responder.mode.mode,
         mode_cause: responder.mode.cause,
@@ -89,7 +90,7 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
         mode_configured: responder.settings.mode,
         confirm_seconds_left: responder.mode.left(now).map(|left| left.as_secs()),
         drop: responder.settings.drop.label().to_owned(),
-        reflex: responder.reflex.map(|reflex| ReflexReport {
+        reflex: responder.holds.in_kernel().map(|reflex| ReflexReport {
             services: reflex.services,
             milliseconds: u64::try_from(reflex.lasts.as_millis()).unwrap_or(u64::MAX),
         }),
@@ -101,8 +102,8 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
             most: responder.settings.max_shields,
         },
         feed_networks: responder.feeds.len(),
-        feed_networks_left_out: responder.feeds_taken.refused + responder.feeds_taken.left_out,
-        allowed: responder.allowed.entries().map(|(net, why)| allowed_report(net, why)).collect(),
+        feed_networks_left_out: taken.refused + taken.left_out,
+        allowed: responder.allowed.list.entries().map(|(net, why)| allowed_report(net, why)).collect(),
         bans_last_minute: responder.breaker.recent(now.at),
         max_per_minute: responder.settings.max_per_minute,
         circuit_breaker_open: responder.breaker.is_open(),
@@ -132,7 +133,7 @@ pub fn explain(
         reports.push(report);
     }
     let allowed = around(host)
-        .find_map(|net| responder.allowed.entries().find(|(entry, _)| *entry == net))
+        .find_map(|net| responder.allowed.list.entries().find(|(entry, _)| *entry == net))
         .map(|(net, why)| allowed_report(net, why));
     let feed = responder.feeds.covering(host).map(|(net, feed)| (feed.to_owned(), net));
     // A ban because of a feed takes precedence over a shield.
@@ -218,7 +219,7 @@ pub fn ban_state(responder: &Responder, net: IpNet) -> BanState {
     let covering = responder.ban_table.covering(net);
     let ban = covering.filter(|ban| ban.extent == Extent::Full);
     let banned = ban.is_some() || responder.feeds.covering(net).is_some();
-    match (responder.allowed.conflict(net), banned, responder.mode.mode) {
+    match (responder.allowed.list.conflict(net), banned, responder.mode.mode) {
         (Some(_), ..) => BanState::Allowed,
         (None, false, _) if covering.is_some() => BanState::Shielded,
         (None, false, _) => BanState::None,
@@ -233,8 +234,8 @@ fn policy_of(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> 
     let Some((_, cause)) = causes.iter().find(|(one, _)| *one == net) else {
         return "it takes part in this, but is not known well enough to be banned for it".to_owned();
     };
-    match policy::judge(net, cause, responder.given(now)) {
-        Decision::Ban(sentence) => format!("to be {}", sentence.reason),
+    match policy::judge(net, cause, responder.policy_input(now)) {
+        Decision::Ban(terms) => format!("to be {}", terms.reason),
         Decision::Stands { net, extent: Extent::Full } => {
             format!("{} is banned already", cidr::name(net))
         }

@@ -14,10 +14,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// Rules ban nobody in this mode.
-    #[error("the mode is observe: nobody is banned")]
+    #[error("the mode is observe: no source is banned")]
     Observing,
     /// The rule is not on the list.
-    #[error("findings of {rule} ban nobody (response.rules)")]
+    #[error("findings of {rule} do not ban (response.rules)")]
     Rule {
         /// The rule.
         rule: String,
@@ -34,14 +34,14 @@ pub enum Refusal {
     },
     /// The address may be forged.
     #[error(
-        "its address may be forged ({0}), and a ban would hit somebody else (response.shield, response.allow_spoofable)"
+        "its address may be forged ({0}), and a ban would hit its true owner (response.shield, response.allow_spoofable)"
     )]
     Spoofable(Spoofable),
     /// The source was released, and has done too little since.
     #[error(
-        "what it did before its last ban ended, or before enforcing began, is no ground, and since then no rule has matched"
+        "no rule has matched since its last ban ended or enforcing began, and earlier activity does not count"
     )]
-    LetGo,
+    NothingNew,
     /// It is allowed, or a part of it is.
     #[error("{}", overlap(*.net, *.allowed, .why))]
     Allowed {
@@ -53,7 +53,7 @@ pub enum Refusal {
         why: Why,
     },
     /// It contains all addresses.
-    #[error("{0} is every address there is")]
+    #[error("{0} contains all addresses")]
     Everybody(IpNet),
     /// It is too wide.
     #[error("{net} is too wide: at least /{least} is wanted")]
@@ -71,13 +71,16 @@ pub enum Refusal {
     },
     /// It would last too long or not at all.
     #[error(
-        "a ban lasts from {} to {}; if no time is said, until it is taken back",
+        "a ban lasts from {} to {}; without a time, it lasts until it is taken back",
         Interval(super::SHORTEST_BAN),
         Interval(super::LONGEST_BAN)
     )]
     Time,
     /// There is no room.
-    #[error("there are {max} {}s already, and none of them gives way (response.max_{}s)", .extent.label(), .extent.label())]
+    #[error(
+        "there are {max} {}s already, and none of them can be evicted (response.max_{}s)",
+        .extent.label(), .extent.label()
+    )]
     Full {
         /// The cap.
         max: u32,
@@ -131,7 +134,7 @@ impl Refusal {
             Self::Rule { .. } => "rule",
             Self::Confidence { .. } => "confidence",
             Self::Spoofable(_) => "spoofable",
-            Self::LetGo => "let_go",
+            Self::NothingNew => "let_go",
             Self::Allowed { .. } => "allowed",
             Self::Everybody(_) => "everybody",
             Self::TooWide { .. } => "too_wide",

@@ -27,7 +27,7 @@ pub struct Done {
 /// A ban or shield.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct BanReport {
-    /// Who.
+    /// The network.
     pub net: IpNet,
     /// Which of the two.
     #[serde(default)]
@@ -141,7 +141,7 @@ pub struct BanCounts {
 /// A network that is never banned.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct AllowedReport {
-    /// Who.
+    /// The network.
     pub net: IpNet,
     /// Why.
     pub why: String,
@@ -254,7 +254,7 @@ impl BanState {
 /// An open finding with its source.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct OpenFinding {
-    /// Who; none where all addresses are forged.
+    /// The network of the source; none where all addresses are forged.
     pub source: Option<IpNet>,
     /// How many take part in a campaign; 0 where the source scans alone.
     pub sources: u64,

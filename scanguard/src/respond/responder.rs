@@ -1,91 +1,55 @@
 //! Makes and ends bans as the policy decides, and keeps the kernel, the ban table and the state file consistent.
 
-use std::{collections::BTreeSet, hash::RandomState, net::IpAddr, sync::Arc, time::Duration};
+use std::{hash::RandomState, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use jiff::SignedDuration;
-use scanguard_common::{
-    abi,
-    address::{Address, SourceMask},
-};
+use scanguard_common::address::Address;
 
 use super::{
-    LONGEST_BAN, Mode, ModeCause, ModeState,
-    adopt::{self, Terms},
-    allow::{AllowList, MAX_ALLOWED_BY_HAND, Why, around},
-    ban_table::{Ban, BanTable, Past},
+    Mode, ModeCause, ModeState,
+    adopt::{self, Filter},
+    allowed_networks::{AllowedNetworks, Discovered},
+    ban_table::{Ban, BanTable},
     breaker::Breaker,
     cause::Cause,
-    enforcer::{Enforcer, KernelBan},
+    enforcer::Enforcer,
     feed::{FeedBans, Taken},
-    policy::{self, Circumstances, Decision, Sentence},
+    holds::Holds,
+    kernel_bans::KernelBans,
+    policy::{self, BanTerms, Decision, PolicyInput},
     refusal::Refusal,
+    released::Released,
     settings::{Drop, Settings},
-    ssh::{Connections, SshPeers},
-    state::{SavedBan, SavedMode, SavedPast, State},
+    snapshot::{self, Restored},
+    state::State,
+    unsaved::Unsaved,
 };
 use crate::{
     cidr,
     clock::Now,
     detect::{Plain, feeds::Feeds, findings::Finding},
     respond::metrics::ResponseMetrics,
-    sensor::{
-        SensorError,
-        gate::{Extent, HoldTerms},
-    },
+    sensor::{SensorError, gate::Extent},
     settings::Interval,
 };
 
-/// How often the state file is written for shields alone: forged addresses cause ever new shields, and lost shields are
-/// made again.
-const SHIELDS_KEPT: Duration = Duration::from_secs(30);
-
-/// The addresses that this host depends on, as they were found.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// Its own addresses.
-    pub own: Vec<IpNet>,
-    /// Default gateways.
-    pub gateways: BTreeSet<IpAddr>,
-    /// Resolvers.
-    pub resolvers: BTreeSet<IpAddr>,
-    /// Networks directly at the interfaces of `response.allow_interfaces`.
-    pub attached: Vec<(String, IpNet)>,
-    /// Connections to the SSH server.
-    pub ssh: Connections,
-}
-
-/// All knowledge about bans.
+/// All knowledge about bans. It carries out what the policy decides; its parts do the rest.
 pub struct Responder {
     pub(super) settings: Settings,
     /// Bits of an IPv6 source that are kept.
     pub(super) ipv6_prefix: u8,
     pub(super) mode: ModeState,
     pub(super) ban_table: BanTable,
-    pub(super) by_hand: BTreeSet<IpNet>,
-    found: Found,
-    ssh: SshPeers,
-    pub(super) allowed: AllowList,
-    /// Why the kernel did not take all of `allowed` the last time; none if it did.
-    untold: Option<String>,
+    pub(super) allowed: AllowedNetworks,
     pub(super) breaker: Breaker,
-    listed: Feeds,
     pub(super) feeds: FeedBans,
-    pub(super) feeds_taken: Taken,
-    /// The evidence on which rules match whatever else is known.
-    plain: Vec<Plain>,
-    /// The terms of holds that the kernel has.
-    pub(super) reflex: Option<HoldTerms>,
+    pub(super) holds: Holds,
     salt: RandomState,
     pub(super) metrics: Arc<ResponseMetrics>,
-    dirty: bool,
-    /// Shields were made since the state file was last written for them, and the next write is not yet due.
-    shields_unsaved: bool,
-    /// The time of that write.
-    shields_saved: Duration,
+    unsaved: Unsaved,
     /// There was no state file, so the kernel's bans are all that is known.
-    bereft: bool,
-    pub(super) let_go: LetGo,
+    state_was_lost: bool,
+    pub(super) released: Released,
 }
 
 impl Responder {
@@ -97,36 +61,31 @@ impl Responder {
         metrics: Arc<ResponseMetrics>,
         now: Now,
     ) -> Self {
-        let mode = ModeState::configured(settings.mode, now);
         metrics.limits(settings.max_bans, settings.max_shields);
-        let mut responder = Self {
+        let state_was_lost = state.is_none();
+        let restored = match state {
+            Some(state) => Restored::from_state(state, &settings, ipv6_prefix, now),
+            None => Restored::nothing(&settings, now),
+        };
+        let mut breaker = Breaker::default();
+        if restored.mode.cause == ModeCause::CircuitBreaker {
+            breaker.trip();
+        }
+        Self {
             settings,
             ipv6_prefix,
-            mode,
-            ban_table: BanTable::default(),
-            by_hand: BTreeSet::new(),
-            found: Found::default(),
-            ssh: SshPeers::default(),
-            allowed: AllowList::default(),
-            untold: None,
-            breaker: Breaker::default(),
-            listed: Feeds::default(),
+            mode: restored.mode,
+            ban_table: restored.ban_table,
+            allowed: AllowedNetworks::new(restored.by_hand),
+            breaker,
             feeds: FeedBans::default(),
-            feeds_taken: Taken::default(),
-            plain: Vec::new(),
-            reflex: None,
+            holds: Holds::default(),
             salt: RandomState::new(),
             metrics,
-            dirty: true,
-            shields_unsaved: false,
-            shields_saved: now.at,
-            bereft: state.is_none(),
-            let_go: LetGo::default(),
-        };
-        if let Some(state) = state {
-            responder.restore(state, now);
+            unsaved: Unsaved::new(now.at),
+            state_was_lost,
+            released: Released::default(),
         }
-        responder
     }
 
     /// The mode in force.
@@ -141,7 +100,7 @@ impl Responder {
 
     /// The source to which an address belongs.
     pub fn source(&self, ip: IpAddr) -> Address {
-        SourceMask::new(self.ipv6_prefix).apply(Address::from(ip.to_canonical()))
+        policy::source_of(ip, self.ipv6_prefix)
     }
 
     /// The network to ban for the activity of a source.
@@ -149,102 +108,34 @@ impl Responder {
         policy::net_of(source, self.ipv6_prefix)
     }
 
-    fn restore(&mut self, state: State, now: Now) {
-        let SavedMode { mode, cause, since, configured } = state.mode;
-        if configured == self.settings.mode {
-            self.mode = ModeState { mode, cause, since, configured, deadline: None };
-            if cause == ModeCause::CircuitBreaker {
-                self.breaker.trip();
-            }
-        } else {
-            tracing::info!(
-                "response.mode was changed to {}: that holds, not the {mode} of the state file",
-                self.settings.mode
-            );
-        }
-        let most = self.settings.max_bans as usize;
-        for SavedPast { net, level, ended, dry } in state.past.into_iter().take(most) {
-            // A time in the future was written by a wrong clock.
-            self.ban_table.remember(net.trunc(), Past { level, ended: ended.min(now.wall), dry }, most);
-        }
-        // A start in the future comes from a wrong clock. Its age is unknown, but the remaining time is not.
-        let since_then = now.wall.max(state.saved);
-        for SavedBan { net, extent, origin, reason, since, ends, level, dry } in state.bans {
-            // Shields are for sources as they are counted, which depends on the length of the IPv6 prefix.
-            let is_source = net == self.net(&self.source(net.addr()));
-            let (most, fits) = match extent {
-                Extent::Full => (most, true),
-                Extent::Shield => (self.settings.max_shields as usize, is_source),
-            };
-            if !fits || self.ban_table.len(extent) >= most {
-                continue;
-            }
-            let left =
-                ends.map(|ends| Duration::try_from(ends.duration_since(since_then)).unwrap_or_default());
-            // A ban that ended in the meantime is removed and remembered like any other.
-            let ends = left.map(|left| now.at.saturating_add(left.min(LONGEST_BAN)));
-            let since = since.min(now.wall);
-            self.ban_table.insert(Ban { net: net.trunc(), extent, origin, reason, since, ends, level, dry });
-        }
-        self.by_hand.extend(state.allowed.iter().take(MAX_ALLOWED_BY_HAND).map(IpNet::trunc));
-    }
-
     /// The content for the state file.
     pub fn state(&self, now: Now) -> State {
-        let ModeState { mode, cause, since, configured, deadline } = self.mode;
-        let mode = match deadline {
-            // An agent that dies before the confirmation must not enforce after its restart.
-            Some(_) => SavedMode { mode: Mode::DryRun, cause: ModeCause::Unconfirmed, since, configured },
-            None => SavedMode { mode, cause, since, configured },
-        };
-        let mut state = State::new(now.wall, mode);
-        state.bans = self
-            .ban_table
-            .bans()
-            .map(|ban| SavedBan {
-                net: ban.net,
-                extent: ban.extent,
-                origin: ban.origin.clone(),
-                reason: ban.reason.clone(),
-                since: ban.since,
-                ends: ban.left(now.at).and_then(|left| {
-                    now.wall.checked_add(SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX)).ok()
-                }),
-                level: ban.level,
-                dry: ban.dry,
-            })
-            .collect();
-        let past = self.ban_table.past();
-        state.past = past
-            .map(|(net, past)| SavedPast { net, level: past.level, ended: past.ended, dry: past.dry })
-            .collect();
-        state.allowed = self.by_hand.iter().copied().collect();
-        state
+        snapshot::state(&self.mode, &self.ban_table, &self.allowed.by_hand, now)
     }
 
     /// Whether the state file has to be written. The call resets this.
     pub fn take_dirty(&mut self) -> bool {
-        std::mem::take(&mut self.dirty)
+        self.unsaved.take()
     }
 
     /// Makes a write for changed shields due at once, because the agent ends.
     pub fn keep_shields(&mut self) {
-        self.dirty |= std::mem::take(&mut self.shields_unsaved);
+        self.unsaved.include_shields();
     }
 
     /// The state file could not be written, so the write has to be tried again.
     pub fn stay_dirty(&mut self) {
-        self.dirty = true;
+        self.unsaved.changed();
     }
 
     /// Only shields changed.
     fn shields_changed(&mut self) {
-        self.shields_unsaved = true;
+        self.unsaved.shields_changed();
         self.metrics.shields(self.ban_table.len(Extent::Shield));
     }
 
     pub(super) fn changed(&mut self) {
-        self.dirty = true;
+        self.unsaved.changed();
         let bans = || self.ban_table.bans().filter(|ban| ban.extent == Extent::Full);
         let count = |label| bans().filter(|ban| ban.origin.label() == label).count();
         self.metrics.shields(self.ban_table.len(Extent::Shield));
@@ -255,21 +146,26 @@ impl Responder {
             ("adopted", count("adopted")),
             ("feed", self.feeds.len()),
         ]);
-        self.metrics.allowed(self.allowed.len());
+        self.metrics.allowed(self.allowed.list.len());
         self.metrics.breaker(self.breaker.is_open());
         self.metrics.mode(self.mode.mode);
     }
 
-    pub(super) fn given(&self, now: Now) -> Circumstances<'_> {
-        Circumstances {
+    pub(super) fn policy_input(&self, now: Now) -> PolicyInput<'_> {
+        PolicyInput {
             settings: &self.settings,
             mode: self.mode,
-            allowed: &self.allowed,
+            allowed: &self.allowed.list,
             ban_table: &self.ban_table,
             breaker: &self.breaker,
             now,
             salt: &self.salt,
         }
+    }
+
+    /// The bans and shields in the form that the kernel takes.
+    pub(super) fn kernel_bans(&self, now: Now) -> KernelBans<'_> {
+        KernelBans { mode: self.mode, ban_table: &self.ban_table, feeds: &self.feeds, now }
     }
 
     /// At the start, brings the kernel in line with the ban table.
@@ -280,7 +176,7 @@ impl Responder {
         if self.mode.mode == Mode::Enforce {
             self.ban_table.remove_dry();
         }
-        let is_bereft = std::mem::take(&mut self.bereft);
+        let state_was_lost = std::mem::take(&mut self.state_was_lost);
         for extent in Extent::ALL {
             let mut strays = enforcer.banned(extent);
             strays.retain(|net| match extent {
@@ -288,17 +184,18 @@ impl Responder {
                 Extent::Full => self.ban_table.banned(*net).is_none() && self.feeds.get(*net).is_none(),
                 Extent::Shield => self.ban_table.get(*net).is_none_or(|ban| ban.extent != Extent::Shield),
             });
-            if is_bereft {
-                let terms = Terms { settings: &self.settings, mode: self.mode.mode, allowed: &self.allowed };
-                adopt::bans(&mut self.ban_table, terms, extent, &mut strays, now, enforcer);
+            if state_was_lost {
+                let filter =
+                    Filter { settings: &self.settings, mode: self.mode.mode, allowed: &self.allowed.list };
+                adopt::bans(&mut self.ban_table, filter, extent, &mut strays, now, enforcer);
             }
             if !strays.is_empty() {
                 let (count, what) = (strays.len(), extent.label());
-                tracing::info!("{count} {what}s in the kernel that are not to be there are lifted");
+                tracing::info!("{count} {what}s in the kernel are not in the ban table and are lifted");
             }
             enforcer.unban(extent, &mut strays.into_iter())?;
         }
-        self.write_all(now, enforcer);
+        self.kernel_bans(now).write_all(enforcer);
         self.ban_listed(now, enforcer);
         enforcer.set_gate(self.mode.mode.gate(), self.settings.drop == Drop::All)?;
         self.arm(now, enforcer);
@@ -315,23 +212,21 @@ impl Responder {
 
     /// Takes the addresses that this host depends on. Bans that overlap with them stay, but the kernel spares the
     /// addresses.
-    pub fn surround(&mut self, found: Found, now: Now, enforcer: &mut dyn Enforcer) {
-        self.ssh.see(&found.ssh, now.at);
-        self.found = found;
-        if self.bereft {
-            let known = self.allow_list();
-            adopt::allowed(&mut self.by_hand, &known, enforcer);
+    pub fn set_discovered(&mut self, discovered: Discovered, now: Now, enforcer: &mut dyn Enforcer) {
+        self.allowed.set_discovered(discovered, now.at);
+        if self.state_was_lost {
+            self.allowed.adopt(&self.settings.allow, enforcer);
         }
         self.allow_as_known(now, enforcer);
     }
 
     /// As [`Self::allow`], for callers that do not need the result.
     fn allow_as_known(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
-        let before = self.untold.clone();
+        let before = self.allowed.kernel_error.clone();
         match self.allow(now, enforcer) {
-            Ok(()) if before.is_some() => tracing::info!("the kernel took who is never banned"),
-            Err(error) if self.untold != before => {
-                tracing::error!("the kernel did not take all who are never banned, trying on: {error}");
+            Ok(()) if before.is_some() => tracing::info!("the kernel has the whole allow list again"),
+            Err(error) if self.allowed.kernel_error != before => {
+                tracing::error!("the kernel did not take the whole allow list, trying again: {error}");
             }
             Ok(()) | Err(_) => {}
         }
@@ -342,76 +237,40 @@ impl Responder {
     /// # Errors
     /// The kernel did not take all of it. The policy uses the new list all the same, and the next call tries again.
     pub(super) fn allow(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
-        let allowed = self.allow_list();
-        if allowed == self.allowed && self.untold.is_none() {
-            return Ok(());
-        }
-        let most = abi::MAX_ALLOWED as usize;
-        if allowed.len() > most {
-            tracing::warn!("{} networks are never banned, of which the kernel holds {most}", allowed.len());
-        }
-        let told = enforcer.set_allowed(&allowed.nets(most));
-        self.untold = told.as_ref().err().map(ToString::to_string);
-        if allowed != self.allowed {
-            self.allowed = allowed;
+        let (changed, result) = self.allowed.update(&self.settings.allow, enforcer);
+        if changed {
             self.ban_listed(now, enforcer);
             self.changed();
         }
-        told
-    }
-
-    /// The networks that are never banned, from all that is known.
-    pub(super) fn allow_list(&self) -> AllowList {
-        let mut allowed = AllowList::default();
-        let Found { own, gateways, resolvers, attached, .. } = &self.found;
-        own.iter().for_each(|net| allowed.add(*net, Why::Own));
-        self.settings.allow.iter().for_each(|net| allowed.add(*net, Why::Configured));
-        self.by_hand.iter().for_each(|net| allowed.add(*net, Why::Hand));
-        self.ssh.addresses().for_each(|ip| allowed.add(cidr::host(ip), Why::Ssh));
-        gateways.iter().for_each(|ip| allowed.add(cidr::host(*ip), Why::Gateway));
-        resolvers.iter().for_each(|ip| allowed.add(cidr::host(*ip), Why::Resolver));
-        attached.iter().for_each(|(name, net)| allowed.add(*net, Why::Interface(name.clone())));
-        allowed
+        result
     }
 
     /// Takes the networks on feeds.
     pub fn set_feeds(&mut self, feeds: &Feeds, now: Now, enforcer: &mut dyn Enforcer) {
-        self.listed = feeds.clone();
+        self.feeds.set_listed(feeds.clone());
         self.ban_listed(now, enforcer);
         self.changed();
     }
 
     pub(super) fn ban_listed(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         let Self { settings, mode, allowed, ban_table, breaker, salt, .. } = self;
-        let given = Circumstances { settings, mode: *mode, allowed, ban_table, breaker, now, salt };
-        match self.feeds.set(&self.listed, given, enforcer) {
-            Ok(taken) => {
-                if taken.left_out > 0 && taken != self.feeds_taken {
-                    tracing::warn!("{} networks on feeds are not banned: there is no room", taken.left_out);
-                }
-                self.feeds_taken = taken;
-            }
-            Err(error) => tracing::error!("not all networks on feeds are banned, trying on: {error}"),
-        }
-        self.metrics.feeds(self.feeds_taken.refused, self.feeds_taken.left_out);
+        let allowed = &allowed.list;
+        let input = PolicyInput { settings, mode: *mode, allowed, ban_table, breaker, now, salt };
+        self.feeds.ban(input, enforcer);
+        let Taken { refused, left_out } = self.feeds.taken();
+        self.metrics.feeds(refused, left_out);
     }
 
     /// Takes the evidence on which rules match whatever else is known.
     pub fn set_plain(&mut self, plain: Vec<Plain>, now: Now, enforcer: &mut dyn Enforcer) {
-        self.plain = plain;
+        self.holds.plain = plain;
         self.arm(now, enforcer);
     }
 
     /// Writes to the kernel which sources it may hold, if that has changed.
     fn arm(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
-        let reflex = policy::reflex(&self.plain, self.given(now));
-        if reflex == self.reflex {
-            return;
-        }
-        match enforcer.set_hold(reflex) {
-            Ok(()) => self.reflex = reflex,
-            Err(error) => tracing::error!("the kernel was not told whom to hold: {error}"),
-        }
+        let terms = policy::reflex(&self.holds.plain, self.policy_input(now));
+        self.holds.write(terms, enforcer);
     }
 
     /// Acts on a finding that is new or has changed.
@@ -450,24 +309,15 @@ impl Responder {
         } else {
             std::slice::from_ref(&finding.source)
         };
-        let (confidence, spoofable) = finding.known();
-        let cause = Cause::Rule {
-            rule: finding.rule.to_owned(),
-            finding: finding.id.clone(),
-            confidence,
-            spoofable,
-            had_connections: finding.had_connections(),
-            has_grounds: finding.has_grounds(),
-            reason: finding.reason.clone(),
-        };
+        let cause = Cause::of(finding);
         sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
     }
 
     /// Asks the policy, and makes the ban or shield if that is the decision.
     pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, enforcer: &mut dyn Enforcer) -> Decision {
-        let decision = policy::judge(net, cause, self.given(now));
+        let decision = policy::judge(net, cause, self.policy_input(now));
         match &decision {
-            Decision::Ban(sentence) => match self.carry_out(net, cause, sentence, now, enforcer) {
+            Decision::Ban(terms) => match self.carry_out(net, cause, terms, now, enforcer) {
                 Ok(()) => decision,
                 Err(error) => {
                     tracing::error!("{} could not be banned: {error}", cidr::name(net));
@@ -486,13 +336,13 @@ impl Responder {
         &mut self,
         net: IpNet,
         cause: &Cause,
-        sentence: &Sentence,
+        terms: &BanTerms,
         now: Now,
         enforcer: &mut dyn Enforcer,
     ) -> Result<(), SensorError> {
-        let Sentence { extent, evicts, reason, .. } = sentence;
-        let ban = ban(net, cause, sentence, now);
-        enforcer.ban(*extent, &mut std::iter::once(self.kernel_ban(&ban, now)))?;
+        let BanTerms { extent, evicts, reason, .. } = terms;
+        let ban = terms.ban(net, cause, now);
+        enforcer.ban(*extent, &mut std::iter::once(self.kernel_bans(now).ban(&ban)))?;
         if let Some(evicted) = evicts {
             self.evict(*extent, *evicted, now, enforcer);
         }
@@ -538,57 +388,27 @@ impl Responder {
     /// Evicts a ban or shield to make room for a new one.
     fn evict(&mut self, extent: Extent, net: IpNet, now: Now, enforcer: &mut dyn Enforcer) {
         let name = cidr::name(net);
-        match (self.lift(&[(net, extent)], now, enforcer), extent) {
+        match (self.kernel_bans(now).lift(&[(net, extent)], enforcer), extent) {
             (Ok(()), Extent::Full) => {
                 self.ban_table.remove(net);
                 self.metrics.evicted();
-                tracing::warn!("{name} is banned no more: there is no room (response.max_bans)");
+                tracing::warn!("the ban of {name} was ended to make room for another (response.max_bans)");
             }
             (Ok(()), Extent::Shield) => {
                 self.ban_table.remove(net);
                 self.metrics.shield_evicted();
-                tracing::debug!("{name} is shielded from no more: there is no room (response.max_shields)");
+                tracing::debug!(
+                    "the shield from {name} was ended to make room for another (response.max_shields)"
+                );
             }
             // It stays in the table, and ends by itself.
             (Err(error), _) => {
                 let what = extent.label();
-                tracing::error!("the {what} of {name}, for which there is no room, stays: {error}");
+                tracing::error!(
+                    "the {what} of {name} was to make room for another, but could not be lifted: {error}"
+                );
             }
         }
-    }
-
-    /// The form of a ban that the kernel takes.
-    pub(super) fn kernel_ban(&self, ban: &Ban, now: Now) -> KernelBan {
-        let lasts = self.mode.kept(ban.left(now.at), now);
-        KernelBan { net: ban.net, lasts, enforced: self.mode.mode == Mode::Enforce && !ban.dry }
-    }
-
-    /// Writes all bans and shields to the kernel again.
-    pub(super) fn write_all(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
-        for extent in Extent::ALL {
-            let bans = self.ban_table.bans().filter(|ban| ban.extent == extent);
-            let bans: Vec<_> = bans.map(|ban| self.kernel_ban(ban, now)).collect();
-            if let Err(error) = enforcer.ban(extent, &mut bans.into_iter()) {
-                tracing::error!("the kernel did not take all {}s: {error}", extent.label());
-            }
-        }
-    }
-
-    /// Ends shields in the kernel, and bans, unless a feed lists the same network. There may be thousands.
-    ///
-    /// # Errors
-    /// A map could not be changed; some of them may have ended.
-    pub(super) fn lift(
-        &self,
-        ended: &[(IpNet, Extent)],
-        now: Now,
-        enforcer: &mut dyn Enforcer,
-    ) -> Result<(), SensorError> {
-        let of = |wanted| ended.iter().filter(move |(_, extent)| *extent == wanted).map(|(net, _)| *net);
-        let listed = |net: &IpNet| self.feeds.kernel(*net, &self.mode, now);
-        enforcer.unban(Extent::Full, &mut of(Extent::Full).filter(|net| listed(net).is_none()))?;
-        enforcer.ban(Extent::Full, &mut of(Extent::Full).filter_map(|net| listed(&net)))?;
-        enforcer.unban(Extent::Shield, &mut of(Extent::Shield))
     }
 
     fn trip(&mut self, max: u32, now: Now, enforcer: &mut dyn Enforcer) {
@@ -633,21 +453,15 @@ impl Responder {
         if mode != Mode::Enforce {
             enforcer.set_gate(mode.gate(), drop_all)?;
         }
-        self.mode = ModeState {
-            mode,
-            cause,
-            since: now.wall,
-            configured: self.settings.mode,
-            deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
-        };
+        self.mode = ModeState::set(mode, cause, confirm, self.settings.mode, now);
         if mode == Mode::Enforce {
-            self.let_go = LetGo::Everybody;
+            self.released = Released::All;
             let dry: Vec<_> = self.ban_table.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();
-            if let Err(error) = self.lift(&dry, now, enforcer) {
+            if let Err(error) = self.kernel_bans(now).lift(&dry, enforcer) {
                 tracing::warn!("bans that were made in dry-run could not be lifted: {error}");
             }
         }
-        self.write_all(now, enforcer);
+        self.kernel_bans(now).write_all(enforcer);
         if mode == Mode::Enforce
             && let Err(error) = enforcer.set_gate(mode.gate(), drop_all)
         {
@@ -668,42 +482,18 @@ impl Responder {
     }
 
     /// The sources that were released since the last call, because a ban ended or none was in force. None: no source.
-    pub fn let_go(&mut self) -> Option<LetGo> {
-        Some(std::mem::take(&mut self.let_go)).filter(|let_go| *let_go != LetGo::default())
+    pub fn take_released(&mut self) -> Option<Released> {
+        self.released.take()
     }
 
     /// Does the regular work; the caller calls this at least once a second.
     pub fn chores(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
         self.arm(now, enforcer);
-        if self.untold.is_some() {
+        if self.allowed.kernel_error.is_some() {
             self.allow_as_known(now, enforcer);
         }
-        let ended = self.ban_table.expire(now, self.settings.max_bans as usize);
-        if !ended.is_empty() {
-            let lifted: Vec<_> = ended.iter().map(|ban| (ban.net, ban.extent)).collect();
-            if let Err(error) = self.lift(&lifted, now, enforcer) {
-                // The kernel has already ended them by its own clock.
-                tracing::warn!("bans and shields that have ended could not be removed: {error}");
-            }
-            let bans = lifted.iter().filter(|(_, extent)| *extent == Extent::Full);
-            let bans: Vec<_> = bans.map(|(net, _)| *net).collect();
-            match bans.as_slice() {
-                [] => {}
-                [one] => tracing::info!("the ban of {} has ended", cidr::name(*one)),
-                many => tracing::info!("{} bans have ended: {}", many.len(), cidr::names(many)),
-            }
-            if bans.len() < lifted.len() {
-                tracing::debug!("{} shields have ended", lifted.len() - bans.len());
-                self.shields_changed();
-            }
-            if !bans.is_empty() {
-                self.let_go.add(&bans);
-                self.changed();
-            }
-        }
-        if self.shields_unsaved && now.at.saturating_sub(self.shields_saved) >= SHIELDS_KEPT {
-            (self.shields_unsaved, self.shields_saved, self.dirty) = (false, now.at, true);
-        }
+        self.end_expired(now, enforcer);
+        self.unsaved.tick(now.at);
         self.ban_table.forgive(self.settings.forgive, now.wall);
         if self.mode.deadline.is_some_and(|deadline| deadline <= now.at) {
             tracing::warn!("enforcing was not confirmed in time: back to dry-run, nothing is dropped");
@@ -713,6 +503,34 @@ impl Responder {
         }
         if self.feeds.is_due(now.at) {
             self.ban_listed(now, enforcer);
+        }
+    }
+
+    /// Ends the bans and shields whose time is over.
+    fn end_expired(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
+        let ended = self.ban_table.expire(now, self.settings.max_bans as usize);
+        if ended.is_empty() {
+            return;
+        }
+        let lifted: Vec<_> = ended.iter().map(|ban| (ban.net, ban.extent)).collect();
+        if let Err(error) = self.kernel_bans(now).lift(&lifted, enforcer) {
+            // The kernel has already ended them by its own clock.
+            tracing::warn!("bans and shields that have ended could not be removed: {error}");
+        }
+        let bans = lifted.iter().filter(|(_, extent)| *extent == Extent::Full);
+        let bans: Vec<_> = bans.map(|(net, _)| *net).collect();
+        match bans.as_slice() {
+            [] => {}
+            [one] => tracing::info!("the ban of {} has ended", cidr::name(*one)),
+            many => tracing::info!("{} bans have ended: {}", many.len(), cidr::names(many)),
+        }
+        if bans.len() < lifted.len() {
+            tracing::debug!("{} shields have ended", lifted.len() - bans.len());
+            self.shields_changed();
+        }
+        if !bans.is_empty() {
+            self.released.add(&bans);
+            self.changed();
         }
     }
 
@@ -733,53 +551,6 @@ impl Responder {
         self.ban_listed(now, enforcer);
         self.arm(now, enforcer);
         self.changed();
-    }
-}
-
-/// Released sources: their earlier activity does not justify a ban.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LetGo {
-    /// The bans of these networks ended.
-    Networks(BTreeSet<IpNet>),
-    /// All sources, because enforcing begins: no activity so far led to a drop.
-    Everybody,
-}
-
-impl Default for LetGo {
-    fn default() -> Self {
-        Self::Networks(BTreeSet::new())
-    }
-}
-
-impl LetGo {
-    /// Adds these networks.
-    pub(super) fn add(&mut self, nets: &[IpNet]) {
-        match self {
-            Self::Networks(all) => all.extend(nets),
-            Self::Everybody => {}
-        }
-    }
-
-    /// Whether a whole network is released.
-    pub fn has(&self, net: IpNet) -> bool {
-        match self {
-            Self::Networks(nets) => around(net).any(|around| nets.contains(&around)),
-            Self::Everybody => true,
-        }
-    }
-}
-
-/// The ban or shield that results from the terms of the policy.
-pub(super) fn ban(net: IpNet, cause: &Cause, sentence: &Sentence, now: Now) -> Ban {
-    Ban {
-        net,
-        extent: sentence.extent,
-        origin: cause.origin(),
-        reason: sentence.reason.clone(),
-        since: now.wall,
-        ends: sentence.lasts.map(|lasts| now.at.saturating_add(lasts)),
-        level: sentence.level,
-        dry: sentence.dry,
     }
 }
 

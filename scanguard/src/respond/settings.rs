@@ -183,7 +183,8 @@ fn allowed(text: &str) -> Result<IpNet, String> {
     let net = network(text)?;
     if net.prefix_len() == 0 {
         return Err(format!(
-            "\"{text}\" is every address there is, so that nobody would be banned; mode = \"observe\" says that better"
+            "\"{text}\" contains all addresses, so that no source could be banned; to ban no source, set mode = \
+             \"observe\""
         ));
     }
     Ok(net)

@@ -54,7 +54,7 @@ pub struct SavedMode {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedBan {
-    /// Who.
+    /// The network.
     pub net: IpNet,
     /// Which of the two. Not written of bans, so that an agent from before there were shields reads a file without any.
     #[serde(default, skip_serializing_if = "is_ban")]
@@ -81,7 +81,7 @@ fn is_ban(extent: &Extent) -> bool {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedPast {
-    /// Who.
+    /// The network.
     pub net: IpNet,
     /// See [`super::ban_table::Past::level`].
     pub level: u32,

@@ -54,7 +54,7 @@ impl StateWriter {
                 Some(*state)
             }
             Loaded::Nothing => {
-                tracing::info!("{name}: there is none yet, no bans are restored");
+                tracing::info!("{name}: the file does not exist yet, no bans are restored");
                 None
             }
             Loaded::Corrupt { why, moved } => {
@@ -126,7 +126,8 @@ impl StateWriter {
         };
         if timeout(PATIENCE, written).await.is_err() {
             tracing::error!(
-                "{}: the disk does not answer, and is not waited for: what was banned or let go lately may be forgotten",
+                "{}: the disk does not answer, and the agent does not wait for it: the latest bans and their ends \
+                 may be lost",
                 path.display()
             );
         }
@@ -169,7 +170,7 @@ impl StateWriter {
     fn failed(&mut self, said: String) -> bool {
         let is_new = self.error.as_ref() != Some(&said);
         if is_new {
-            tracing::warn!("{} could not be written: {said}; trying on", self.path.display());
+            tracing::warn!("{} could not be written: {said}; trying again", self.path.display());
         }
         self.error = Some(said);
         is_new
@@ -180,7 +181,7 @@ impl StateWriter {
 fn free(path: &Path, now: Timestamp) -> io::Result<()> {
     match state::move_aside(path, state::UNREADABLE, now) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io::Error::other(format!("what is there could not be read, nor moved aside: {error}")))
+            Err(io::Error::other(format!("the existing file could be neither read nor moved aside: {error}")))
         }
         Ok(_) | Err(_) => Ok(()),
     }

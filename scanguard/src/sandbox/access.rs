@@ -1,4 +1,4 @@
-//! What a process may still reach.
+//! The files and capabilities that a process may still use.
 
 use std::{
     collections::BTreeSet,
@@ -7,12 +7,13 @@ use std::{
 
 use caps::CapsHashSet;
 
-/// What the process needs after it has entered the sandbox. A directory includes everything beneath it.
+/// The files and capabilities that the process needs after it has entered the sandbox. A directory includes
+/// everything beneath it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Access {
-    /// What it reads.
+    /// The paths that it reads.
     pub read: BTreeSet<PathBuf>,
-    /// What it reads and writes.
+    /// The paths that it reads and writes.
     pub write: BTreeSet<PathBuf>,
     /// The capabilities that it needs.
     pub capabilities: CapsHashSet,

@@ -53,7 +53,7 @@ pub enum SandboxError {
         id: String,
         /// Its name.
         name: String,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// A reload names files that are out of reach.

@@ -105,7 +105,7 @@ pub enum AttachError {
         reason: String,
     },
     /// The kernel does not say which program it has loaded.
-    #[error("the kernel tells nothing of the loaded program: {0}")]
+    #[error("the kernel gives no information about the loaded program: {0}")]
     Program(String),
     /// The interfaces could not be listed.
     #[error(transparent)]
@@ -217,7 +217,7 @@ impl Attachments {
         }
         let links = self.links();
         if let Err(error) = self.pins.settle(&links) {
-            tracing::warn!("what is not needed any more stays pinned: {error}");
+            tracing::warn!("objects that are no longer needed stay pinned: {error}");
         }
         Ok(())
     }
@@ -351,14 +351,17 @@ impl Attachments {
         }
         tracing::warn!(
             interface = interface.name,
-            "was attached in {mode} mode, which is not the one wanted: attaching anew, packets pass in between"
+            "was attached in {mode} mode, but another is configured: attaching again, packets pass in between"
         );
         drop(link);
         self.pins.forget(LinkKind::Xdp, interface.index);
         self.attach_first(interface, modes).inspect_err(|_| {
             // This is better than nothing until somebody has read the error.
             if self.attach_first(interface, &[mode]).is_ok() {
-                tracing::warn!(interface = interface.name, "attached in {mode} mode again, and left so");
+                tracing::warn!(
+                    interface = interface.name,
+                    "attached in {mode} mode again, because the configured mode failed"
+                );
             }
         })
     }
@@ -379,7 +382,7 @@ impl Attachments {
         });
         let link = replaced?;
         let egress = self.attach_egress(interface);
-        tracing::info!(interface = interface.name, "took over from the agent before");
+        tracing::info!(interface = interface.name, "took over the link of an earlier agent");
         Ok(State::Attached { index: interface.index, mode, _link: link, egress })
     }
 
@@ -465,7 +468,7 @@ impl Attachments {
     }
 }
 
-/// What happened to the program on an interface, if it is not there any more.
+/// The way in which the program left an interface; none if it is still there.
 fn loss(index: u32, program_id: u32, interface: Option<&Interface>) -> Option<Change> {
     match interface {
         Some(interface) if interface.index == index => {

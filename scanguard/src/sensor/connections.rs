@@ -11,7 +11,7 @@ use scanguard_common::{
 
 use super::btf::{Btf, BtfError};
 
-/// What does not work without it, for logs and doctor.
+/// The loss without the program, for logs and doctor.
 pub const LOSS: &str = "connections are not counted, and nothing that a client says on the wire is proven: only access \
                         logs are grounds for a ban, all else for a shield";
 
@@ -25,17 +25,17 @@ pub enum ConnectionsError {
     #[error("/proc/thread-self/ns/net: {0}")]
     Namespace(std::io::Error),
     /// The object lacks the program.
-    #[error("the kernel program in this binary has no part that hears of connections")]
+    #[error("the kernel program in this binary has no part that counts connections")]
     Absent,
     /// The kernel refuses the program.
-    #[error("the kernel does not take the program that hears of connections: {0}")]
+    #[error("the kernel does not take the program that counts connections: {0}")]
     Refused(String),
     /// The kernel cannot attach it.
     #[error("the kernel cannot attach to the tracepoint {tracepoint}: {0}", tracepoint = abi::CONNECTIONS_TRACEPOINT)]
     Attach(String),
 }
 
-/// What the programs learn about the kernel before they are loaded.
+/// The facts about the kernel that the programs get before they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground {
     offsets: [u32; FIELDS],

@@ -11,7 +11,7 @@ use aya::{
 };
 use scanguard_common::abi;
 
-/// What does not work without the program, for logs.
+/// The loss without the program, for logs.
 pub const LOSS: &str = "answers of this host are not seen: services published by NAT or to containers are not \
                         recognized, every address of networks routed to this host counts as dark, and late \
                         answers to its datagrams are told by their ports only";

@@ -55,7 +55,7 @@ impl Extent {
     }
 }
 
-/// What the gate does with the packets of banned sources.
+/// The action of the gate on the packets of banned sources.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum GateMode {
     /// It looks at no bans.

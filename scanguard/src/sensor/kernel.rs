@@ -75,7 +75,7 @@ pub struct KernelSensor {
     /// The epoch that was running at the last read, by this agent or an earlier one. Everything before it is known.
     stopped: u32,
     /// Whether the program that counts connections is attached.
-    hears_connections: bool,
+    connections_attached: bool,
 }
 
 /// How long an epoch lasts at most if polls come at this interval.
@@ -150,7 +150,7 @@ impl KernelSensor {
             meta: None,
             read_before: None,
             stopped: if is_new { first.epoch } else { settings.epoch },
-            hears_connections: false,
+            connections_attached: false,
         };
         sensor.tell(|_| {})?;
         Ok(sensor)
@@ -241,13 +241,13 @@ impl KernelSensor {
     }
 
     /// Sets whether the program that counts connections is attached ([`super::connections`]). At first it is not.
-    pub fn hear_connections(&mut self, heard: bool) {
-        self.hears_connections = heard;
+    pub fn set_connections_attached(&mut self, attached: bool) {
+        self.connections_attached = attached;
     }
 
     /// Whether that program is attached.
-    pub fn hears_connections(&self) -> bool {
-        self.hears_connections
+    pub fn connections_attached(&self) -> bool {
+        self.connections_attached
     }
 
     /// Tells the program this host's addresses, and whether the host forwards packets.
@@ -627,6 +627,6 @@ impl Sensor for KernelSensor {
     }
 
     fn sees_handshakes(&self) -> bool {
-        self.hears_connections
+        self.connections_attached
     }
 }

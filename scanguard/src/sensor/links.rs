@@ -69,7 +69,7 @@ fn descriptor_of(link: u32) -> io::Result<RawFd> {
     Err(io::Error::other(format!("link {link} is not among the descriptors of this process")))
 }
 
-/// What a program is attached to.
+/// The object that a program is attached to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Target {
     /// An interface, by its index.
@@ -141,7 +141,7 @@ fn info(id: u32) -> io::Result<bpf_link_info> {
     info_of(link.as_raw_fd())
 }
 
-/// What the kernel says about a link, given its descriptor. Anybody with a descriptor may ask.
+/// The kernel's information about a link, given its descriptor. Anybody with a descriptor may ask.
 fn info_of(link: RawFd) -> io::Result<bpf_link_info> {
     // SAFETY: all zero is a value of this structure.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };

@@ -64,12 +64,12 @@ impl SensorMetrics {
             )?,
             probes: register.counters(
                 "scanguard_probes_total",
-                "Probes seen by the kernel program, by class; exact also when the table of sources is full.",
+                "Probes seen by the kernel program, by class; exact even if the table of sources is full.",
                 &["class"],
             )?,
             reached: register.counters(
                 "scanguard_probes_reached_total",
-                "The same probes, by what they met.",
+                "The same probes, by the reach that they met.",
                 &["reach"],
             )?,
             answers: register.counters(
@@ -89,16 +89,17 @@ impl SensorMetrics {
             )?,
             egress_attached: register.gauges(
                 "scanguard_egress_attached",
-                "Whether what leaves by the interface is looked at.",
+                "Whether the egress program is attached to the interface.",
                 &["interface"],
             )?,
             connections_attached: register.gauge(
                 "scanguard_connections_attached",
-                "Whether the kernel says which connections are completed; if not, nothing on the wire is proven.",
+                "Whether the program that counts completed connections is attached; without it, nothing on the \
+                 wire is proven.",
             )?,
             live: register.gauge(
                 "scanguard_live_addresses",
-                "Addresses of networks routed to this host from which somebody answered.",
+                "Addresses in networks routed to this host that have answered.",
             )?,
             published: register.gauge(
                 "scanguard_published_services",
@@ -106,12 +107,12 @@ impl SensorMetrics {
             )?,
             interface_losses: register.counters(
                 "scanguard_interface_losses_total",
-                "Times that an interface went away, or the program was taken off it by force.",
+                "Times that an interface disappeared, or that another process detached the program from it.",
                 &["interface"],
             )?,
             egress_losses: register.counters(
                 "scanguard_egress_losses_total",
-                "Times that the egress program was taken off the interface by force.",
+                "Times that another process detached the egress program from the interface.",
                 &["interface"],
             )?,
             sources: register.gauge("scanguard_sources", "Sources in the kernel's table.")?,
@@ -123,44 +124,47 @@ impl SensorMetrics {
             )?,
             whole_reads: register.counters(
                 "scanguard_whole_table_reads_total",
-                "Polls that read all of the kernel's table rather than what has changed in it, by why.",
+                "Polls that read the kernel's whole table instead of only its changes, by reason.",
                 &["reason"],
             )?,
             trips: register.counter(
                 "scanguard_trips_total",
-                "Times that the kernel program told the agent of a source at once.",
+                "Wake-ups: times that the kernel program reported a source to the agent at once.",
             )?,
             trips_lost: register.counter(
                 "scanguard_trips_lost_total",
-                "Times that there was no room to tell the agent of a source; the next poll saw to it.",
+                "Wake-ups that were lost because the buffer was full; the next poll examined the source.",
             )?,
             samples: register.counters(
                 "scanguard_samples_total",
-                "Payloads whose beginning the kernel program handed to the agent, by what they begin like.",
+                "Payloads whose beginning the kernel program passed to the agent, by the kind of message that \
+                 they begin like.",
                 &["begins"],
             )?,
             samples_left_out: register.counters(
                 "scanguard_samples_left_out_total",
-                "Payloads that begin like something and were not handed to the agent, by the reason.",
+                "Payloads that begin like such a message but were not passed to the agent, by reason.",
                 &["reason"],
             )?,
             samples_heard: register
                 .counter("scanguard_samples_heard_total", "Samples that the agent read.")?,
             would_drop: register.counter(
                 "scanguard_would_drop_packets_total",
-                "Packets of sources banned, held or shielded from that would have been dropped, were that enforced.",
+                "Packets of sources that are banned, held or shielded from, which would have been dropped in the \
+                 mode enforce.",
             )?,
             spared: register.counter(
                 "scanguard_spared_packets_total",
-                "Packets of sources that are allowed, and banned, held or shielded from: they passed.",
+                "Packets of sources that are banned, held or shielded from, but passed because the source is allowed.",
             )?,
             holds: register.counter(
                 "scanguard_holds_total",
-                "Sources that the kernel program held until they were judged, or would have in a dry run.",
+                "Sources that the kernel program held until the agent had judged them, or would have held in a \
+                 dry run.",
             )?,
             holds_refused: register.counter(
                 "scanguard_holds_refused_total",
-                "Sources that were not held because as many were as may be banned within a minute.",
+                "Sources that were not held because the number of holds had reached the limit of bans per minute.",
             )?,
         };
         for exit in Exit::ALL {
@@ -228,7 +232,7 @@ impl SensorMetrics {
     }
 
     /// So many samples were read.
-    pub fn heard(&self, count: usize) {
+    pub fn samples_read(&self, count: usize) {
         self.samples_heard.inc_by(count as u64);
     }
 
@@ -245,7 +249,7 @@ impl SensorMetrics {
         self.connections_attached.set(attached.into());
     }
 
-    /// What leaves by an interface is looked at, or not.
+    /// The egress program is attached to an interface, or not.
     pub fn egress_attached(&self, interface: &str, attached: bool) {
         self.egress_attached.with_label_values(&[interface]).set(attached.into());
         self.egress_losses.with_label_values(&[interface]);

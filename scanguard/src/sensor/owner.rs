@@ -77,10 +77,10 @@ impl Owner {
     pub fn way_out(&self, interface: &str) -> String {
         match self.attachment {
             _ if self.name.as_deref() == Some(abi::PROGRAM) && self.holders.is_empty() => {
-                "`scanguard detach --pin DIRECTORY` ends what an agent has left pinned".to_owned()
+                "`scanguard detach --pin DIRECTORY` ends a program that an agent has left pinned".to_owned()
             }
             Attachment::Netlink { .. } if self.is_dispatcher() => {
-                format!("`xdp-loader unload {interface} --all` ends what libxdp has loaded")
+                format!("`xdp-loader unload {interface} --all` ends the programs that libxdp has loaded")
             }
             Attachment::Netlink { generic: false } => {
                 format!("stop its owner, or `ip link set dev {interface} xdpdrv off`")
@@ -166,7 +166,10 @@ mod tests {
             "program xdp_dispatcher (id 7), a libxdp dispatcher that runs filter (id 9), count (id 12), \
              held by no process that can be seen"
         );
-        assert_eq!(dispatcher.way_out("eth0"), "`xdp-loader unload eth0 --all` ends what libxdp has loaded");
+        assert_eq!(
+            dispatcher.way_out("eth0"),
+            "`xdp-loader unload eth0 --all` ends the programs that libxdp has loaded"
+        );
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub fn load(
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load_and_hear(
+pub fn load_with_connections(
     settings: &Settings,
     sampling: &content::sampling::Settings,
     salt: u64,
@@ -119,8 +119,8 @@ pub fn load_and_hear(
     };
     match load(&ground) {
         Ok(mut ebpf) => {
-            let heard = connections::load(&mut ebpf).and_then(|()| connections::attach(&mut ebpf));
-            Ok((ebpf, heard))
+            let connections = connections::load(&mut ebpf).and_then(|()| connections::attach(&mut ebpf));
+            Ok((ebpf, connections))
         }
         // On a kernel that is locked down, nobody can read its memory.
         Err(LoadError::Unsupported { reason, .. }) => {

@@ -201,7 +201,7 @@ impl SoftwareSensor {
     }
 }
 
-/// What earlier packets have shown about our hosts: the oracle for captures.
+/// The facts that earlier packets have shown about our hosts: the oracle for captures.
 struct Observed {
     home: Vec<IpNet>,
     /// Our services that have answered.

@@ -183,7 +183,7 @@ pub(crate) fn explanation(answer: &Explanation) -> String {
                 count(history.completed, "connection")
             ));
         }
-        None => lines.push("history   none: it has not probed, or that is long ago".to_owned()),
+        None => lines.push("history   none: it has sent no probes, or only long ago".to_owned()),
     }
     if let Some(said) = &answer.said {
         lines.push(format!("said      {said}"));

@@ -1,4 +1,4 @@
-//! What the configured agent needs in addition to the kernel: files, the socket, CrowdSec. Nothing is created or
+//! Checks the needs of the configured agent beyond the kernel: files, the socket, CrowdSec. Nothing is created or
 //! changed.
 
 use std::{ffi::CString, fs, io, os::unix::ffi::OsStrExt as _, path::Path};

@@ -19,7 +19,7 @@ pub(super) enum Mode {
     Confirm,
 }
 
-/// What a key does.
+/// The action of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Action {
     Quit,

@@ -137,7 +137,7 @@ pub(super) struct Model {
     /// The key of the selected row.
     selected: Option<String>,
     pub(super) table: TableState,
-    /// What was requested last.
+    /// The request for data that was answered last.
     answered: Option<Wanted>,
 }
 
@@ -169,7 +169,7 @@ impl Model {
         }
     }
 
-    /// What to request from the agent.
+    /// The data to request from the agent.
     pub(super) fn wanted(&self) -> Wanted {
         let detail = match self.page {
             Some(Page::Detail(net)) => Some(net.addr()),

@@ -1,4 +1,4 @@
-//! What `top` requests for the screen, the agent's answer, and the orders that `top` can send.
+//! The data that `top` requests for the screen, the agent's answer, and the orders that `top` can send.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -33,7 +33,7 @@ impl Tab {
     }
 }
 
-/// What the screen shows.
+/// The data that the screen shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Wanted {
     pub(super) tab: Tab,

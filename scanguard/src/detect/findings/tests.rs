@@ -112,7 +112,7 @@ fn who_is_let_go_is_accused_again_only_for_what_it_does_from_then_on() {
     }
     assert_eq!(accused(&mut script), [true, true]);
 
-    script.let_go(Some(1));
+    script.release(Some(1));
     for source in [1, 2] {
         scan(&mut script, 10, source, 100..101);
     }
@@ -120,7 +120,7 @@ fn who_is_let_go_is_accused_again_only_for_what_it_does_from_then_on() {
     scan(&mut script, 20, 1, 200..240);
     assert_eq!(accused(&mut script), [true, true]);
 
-    script.let_go(None);
+    script.release(None);
     for source in [1, 2] {
         scan(&mut script, 30, source, 300..301);
     }

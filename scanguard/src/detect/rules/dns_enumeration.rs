@@ -61,12 +61,12 @@ const MISSED_TENTHS: u64 = 8;
 struct DnsEnumeration(Settings);
 
 impl DnsEnumeration {
-    fn guessed<'h>(&self, heard: &'h ContentStats) -> Option<&'h Siblings> {
+    fn guessed<'h>(&self, stats: &'h ContentStats) -> Option<&'h Siblings> {
         let least = u64::from(self.0.names);
-        if heard.dns.missed < least {
+        if stats.dns.missed < least {
             return None;
         }
-        heard.dns.names.by_parent().find(|names| {
+        stats.dns.names.by_parent().find(|names| {
             let missed = names.missed().value;
             missed >= least && missed * 10 >= names.names().value * MISSED_TENTHS
         })
@@ -86,12 +86,12 @@ impl Rule for DnsEnumeration {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        self.guessed(heard).map(|_| Confidence::Medium)
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        self.guessed(stats).map(|_| Confidence::Medium)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let Some(names) = self.guessed(heard) else {
+    fn words(&self, stats: &ContentStats) -> String {
+        let Some(names) = self.guessed(stats) else {
             return String::new();
         };
         format!(

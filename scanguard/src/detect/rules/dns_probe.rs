@@ -69,15 +69,15 @@ impl Rule for DnsProbe {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        let dns = &heard.dns;
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        let dns = &stats.dns;
         let is_one = dns.version + dns.refused_transfers >= u64::from(self.0.probes)
             || dns.any >= u64::from(self.0.any);
         is_one.then_some(Confidence::Medium)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let dns = &heard.dns;
+    fn words(&self, stats: &ContentStats) -> String {
+        let dns = &stats.dns;
         let parts = [
             (dns.version, "query", "for the server's version"),
             (dns.refused_transfers, "refused zone transfer", ""),

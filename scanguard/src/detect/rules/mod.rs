@@ -227,7 +227,7 @@ fn attempts_in_words(window: &Window, length: Duration, proven: bool) -> String 
         about(hosts.possible),
         plural(hosts.possible, "address"),
         Interval(length),
-        if proven { "" } else { "; whether services were met cannot be told from this host" },
+        if proven { "" } else { "; this host cannot see whether the probes met services" },
     )
 }
 

@@ -165,7 +165,7 @@ impl Rule for NeverSeen {
         let learned = Interval(self.settings.learning);
         if let Some(from) = from {
             let reason = format!(
-                "a connection completed from {from}, where nobody completed one from in the {learned} that the \
+                "a completed connection from {from}: none came from there in the {learned} that the \
                  sensor learned"
             );
             // The origin of the source is certain, but not its intent.
@@ -178,7 +178,7 @@ impl Rule for NeverSeen {
         let new: Vec<_> = ports.filter(|port| known.ports.insert(*port)).collect();
         let first = new.first()?;
         let reason = format!(
-            "a connection to port {first}, which nobody asked for in the {learned} that the sensor learned"
+            "a connection to port {first}, which no source asked for in the {learned} that the sensor learned"
         );
         Some(Evidence { window, reason, certain: true, proof: Proof::None })
     }
@@ -251,7 +251,7 @@ mod tests {
         let said = said(&mut script);
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(said[0].0, "192.0.2.9");
-        assert!(said[0].1.contains("completed from JP, where nobody"), "{}", said[0].1);
+        assert!(said[0].1.contains("completed connection from JP: none came from there"), "{}", said[0].1);
         let finding = &script.events()[0].finding;
         assert_eq!(finding.origin.to_string(), "JP, AS64501 Two");
         assert_eq!((finding.severity, finding.confidence), (Severity::Low, Confidence::Medium));
@@ -264,8 +264,8 @@ mod tests {
         script.open(17, 1, 443).completed(17).open(9, 1, 443).completed(9);
         let said = said(&mut script);
         assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].1.contains("from JP and from AS64501 Two, where"), "{said:?}");
-        assert!(said[1].1.contains("from AS64502 Three, where"), "{said:?}");
+        assert!(said[0].1.contains("from JP and from AS64501 Two: none"), "{said:?}");
+        assert!(said[1].1.contains("from AS64502 Three: none"), "{said:?}");
     }
 
     #[test]

@@ -82,30 +82,30 @@ impl Rule for OddRequests {
         &["sensitive_paths"]
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        let web = &heard.web;
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        let web = &stats.web;
         let of = |oddities: &[Oddity]| oddities.iter().map(|oddity| web.odd(*oddity)).sum::<u64>();
         let attempts = of(&[Oddity::Traversal, Oddity::Jndi]) + web.refused_proxied();
         if attempts >= u64::from(self.0.attempts) || of(&[Oddity::Injection]) >= u64::from(self.0.injections)
         {
             return Some(Confidence::High);
         }
-        let kinds = || Oddity::ALL.into_iter().map(|oddity| web.odd(oddity)).chain([heard.broken]);
+        let kinds = || Oddity::ALL.into_iter().map(|oddity| web.odd(oddity)).chain([stats.broken]);
         let (all, most) = (kinds().sum::<u64>(), kinds().max().unwrap_or_default());
         (all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities)).then_some(Confidence::Medium)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let web = &heard.web;
+    fn words(&self, stats: &ContentStats) -> String {
+        let web = &stats.web;
         let mut kinds: Vec<_> = Oddity::ALL
             .into_iter()
             .map(|oddity| (web.odd(oddity), in_words(oddity)))
-            .chain([(heard.broken, "broken syntax")])
+            .chain([(stats.broken, "broken syntax")])
             .filter(|(times, _)| *times > 0)
             .collect();
         kinds.sort_by_key(|(times, _)| std::cmp::Reverse(*times));
         let kinds: Vec<_> = kinds.into_iter().map(|(times, words)| format!("{times} with {words}")).collect();
-        format!("{}, of these {}", count(web.requests + heard.broken, "request"), kinds.join(", "))
+        format!("{}, of these {}", count(web.requests + stats.broken, "request"), kinds.join(", "))
     }
 }
 
@@ -116,7 +116,7 @@ const fn in_words(oddity: Oddity) -> &'static str {
         Oddity::Proxy => "another host's target",
         Oddity::Traversal => "a way out of the directory",
         Oddity::Jndi => "a Log4Shell string",
-        Oddity::Injection => "what looks like injected SQL, scripts or commands",
+        Oddity::Injection => "text that looks like injected SQL, scripts or commands",
         Oddity::Binary => "bytes that no request has",
     }
 }

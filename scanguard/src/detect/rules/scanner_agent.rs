@@ -70,12 +70,12 @@ impl Rule for ScannerAgent {
         &["odd_requests", "sensitive_paths", "scanner_tls"]
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        (heard.web.by_tools >= u64::from(self.0.requests)).then_some(Confidence::High)
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        (stats.web.by_tools >= u64::from(self.0.requests)).then_some(Confidence::High)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let web = &heard.web;
+    fn words(&self, stats: &ContentStats) -> String {
+        let web = &stats.web;
         format!(
             "{} whose User-Agent names a scanner: {}",
             count(web.by_tools, "request"),

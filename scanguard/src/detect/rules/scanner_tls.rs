@@ -68,12 +68,12 @@ impl Rule for ScannerTls {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        (heard.tls.by_tools >= u64::from(self.0.hellos)).then_some(Confidence::Medium)
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        (stats.tls.by_tools >= u64::from(self.0.hellos)).then_some(Confidence::Medium)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let tls = &heard.tls;
+    fn words(&self, stats: &ContentStats) -> String {
+        let tls = &stats.tls;
         format!(
             "{} with the fingerprint of a scanner: {}",
             count(tls.by_tools, "TLS hello"),

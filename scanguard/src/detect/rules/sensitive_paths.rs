@@ -74,8 +74,8 @@ impl Rule for SensitivePaths {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        let web = &heard.web;
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        let web = &stats.web;
         let (paths, certain) = (u64::from(self.0.paths), u64::from(self.0.certain_paths));
         if web.certain_sensitive().value >= certain || web.missed_sensitive().value >= paths {
             return Some(Confidence::High);
@@ -84,15 +84,15 @@ impl Rule for SensitivePaths {
         (is_unanswered && web.sensitive().value >= 2 * paths).then_some(Confidence::Low)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let web = &heard.web;
+    fn words(&self, stats: &ContentStats) -> String {
+        let web = &stats.web;
         let mut words = format!(
-            "{} by which ways in are looked for, among {} asked for{}",
+            "{} that lead to secrets or ways in, among {} requested{}",
             estimate(web.sensitive(), "path"),
             web.paths(),
             failed(web)
         );
-        if let Some(example) = heard.examples.first() {
+        if let Some(example) = stats.examples.first() {
             words.push_str(&format!(", such as {example}"));
         }
         words

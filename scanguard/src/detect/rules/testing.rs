@@ -125,7 +125,7 @@ impl Script {
     }
 
     /// Releases a source, or all sources if none is named.
-    pub(crate) fn let_go(&mut self, source: Option<u8>) {
+    pub(crate) fn release(&mut self, source: Option<u8>) {
         self.poll();
         let is_it = |one: &Address| source.is_some_and(|source| *one == address(source));
         let who: Option<&dyn Fn(&Address) -> bool> = if source.is_some() { Some(&is_it) } else { None };

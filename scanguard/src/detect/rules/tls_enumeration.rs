@@ -77,18 +77,18 @@ impl Rule for TlsEnumeration {
         &["scanner_tls"]
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        let tls = &heard.tls;
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        let tls = &stats.tls;
         let is_one = tls.versions() >= self.0.versions
             && tls.hellos >= u64::from(self.0.fingerprints)
             && tls.fingerprints().value >= u64::from(self.0.fingerprints);
         is_one.then_some(Confidence::High)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let tls = &heard.tls;
+    fn words(&self, stats: &ContentStats) -> String {
+        let tls = &stats.tls;
         format!(
-            "{} with {} of {}: it is tried out what this host's TLS takes",
+            "{} with {} of {}: the source tries out the options of this host's TLS",
             count(tls.hellos, "TLS hello"),
             estimate(tls.fingerprints(), "fingerprint"),
             count(tls.versions().into(), "version"),

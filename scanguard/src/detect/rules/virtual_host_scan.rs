@@ -65,17 +65,17 @@ const MISSED_TENTHS: u64 = 7;
 struct VirtualHostScan(Settings);
 
 impl VirtualHostScan {
-    fn certain<'h>(&self, heard: &'h ContentStats) -> Option<&'h Siblings> {
+    fn certain<'h>(&self, stats: &'h ContentStats) -> Option<&'h Siblings> {
         let least = u64::from(self.0.hosts);
-        heard.web.hosts.by_parent().find(|names| {
+        stats.web.hosts.by_parent().find(|names| {
             let missed = names.missed().value;
             missed >= least && missed * 10 >= names.names().value * MISSED_TENTHS
         })
     }
 
-    fn likely<'h>(&self, heard: &'h ContentStats) -> Option<&'h Siblings> {
+    fn likely<'h>(&self, stats: &'h ContentStats) -> Option<&'h Siblings> {
         let least = u64::from(self.0.unknown_hosts);
-        let mut all = heard.web.hosts.by_parent().chain(heard.tls.names.by_parent());
+        let mut all = stats.web.hosts.by_parent().chain(stats.tls.names.by_parent());
         all.find(|names| names.asked >= least && names.in_burst() >= least && names.names().value >= least)
     }
 }
@@ -93,15 +93,15 @@ impl Rule for VirtualHostScan {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        match self.certain(heard) {
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        match self.certain(stats) {
             Some(_) => Some(Confidence::High),
-            None => self.likely(heard).map(|_| Confidence::Low),
+            None => self.likely(stats).map(|_| Confidence::Low),
         }
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let Some(names) = self.certain(heard).or_else(|| self.likely(heard)) else {
+    fn words(&self, stats: &ContentStats) -> String {
+        let Some(names) = self.certain(stats).or_else(|| self.likely(stats)) else {
             return String::new();
         };
         format!(
@@ -110,7 +110,7 @@ impl Rule for VirtualHostScan {
             estimate(names.names(), "name"),
             names.whose(),
             names.missed(),
-            failed(&heard.web),
+            failed(&stats.web),
         )
     }
 }

@@ -72,8 +72,8 @@ impl Settings {
 struct WordlistScan(Settings);
 
 impl WordlistScan {
-    fn is_certain(&self, heard: &ContentStats) -> bool {
-        let web = &heard.web;
+    fn is_certain(&self, stats: &ContentStats) -> bool {
+        let web = &stats.web;
         // This check is cheap, and most sources end here.
         if web.missed < u64::from(self.0.paths) {
             return false;
@@ -83,8 +83,8 @@ impl WordlistScan {
         is_hasty || (missed >= self.0.slow_paths.into() && mostly_missed(missed, web.met_paths().value))
     }
 
-    fn is_likely(&self, heard: &ContentStats) -> bool {
-        let (web, least) = (&heard.web, u64::from(self.0.unknown_paths));
+    fn is_likely(&self, stats: &ContentStats) -> bool {
+        let (web, least) = (&stats.web, u64::from(self.0.unknown_paths));
         web.requests >= least && web.burst_paths() >= least && web.paths().value >= least
     }
 }
@@ -102,16 +102,16 @@ impl Rule for WordlistScan {
         self.0.common.severity
     }
 
-    fn hear(&self, heard: &ContentStats) -> Option<Confidence> {
-        if self.is_certain(heard) {
+    fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
+        if self.is_certain(stats) {
             return Some(Confidence::High);
         }
-        self.is_likely(heard).then_some(Confidence::Low)
+        self.is_likely(stats).then_some(Confidence::Low)
     }
 
-    fn words(&self, heard: &ContentStats) -> String {
-        let web = &heard.web;
-        let what = if self.is_certain(heard) {
+    fn words(&self, stats: &ContentStats) -> String {
+        let web = &stats.web;
+        let what = if self.is_certain(stats) {
             "a wordlist scan (gobuster, ffuf)"
         } else {
             "as in a wordlist scan, though it is not known whether they were there"

@@ -35,7 +35,7 @@ pub enum Format {
 
 /// The name of this program in forms that ask for a product.
 const PRODUCT: &str = "ScanGuard";
-/// Who made it, likewise.
+/// The name of its vendor, likewise.
 const VENDOR: &str = "ScanGuard";
 /// Its version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -31,19 +31,18 @@ pub struct PageMetrics {
 impl PageMetrics {
     pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
         let metrics = Self {
-            clients: register
-                .gauge("scanguard_page_clients", "Browsers that the page is kept up to date in.")?,
+            clients: register.gauge("scanguard_page_clients", "Browsers that show the page.")?,
             limit: register.gauge(
                 "scanguard_page_clients_limit",
-                "Browsers that it can be kept up to date in at once; 0: there is no page.",
+                "Maximum number of browsers that can show the page at once; 0: the page is off.",
             )?,
             displaced: register.counter(
                 "scanguard_page_clients_displaced_total",
-                "Browsers whose place a newer one took, since there were as many as there may be.",
+                "Browsers that were disconnected to make room for a newer one.",
             )?,
             turned_away: register.counters(
                 "scanguard_page_orders_refused_total",
-                "Orders from the page that were not looked at, by reason.",
+                "Orders from the page that were refused before they were read, by reason.",
                 &["reason"],
             )?,
         };

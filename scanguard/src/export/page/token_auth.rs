@@ -124,7 +124,7 @@ pub(super) async fn guard(State(auth): State<Arc<TokenAuth>>, mut request: Reque
             auth.metrics.turned_away(why);
             if auth.is_news(why, now) {
                 tracing::warn!(
-                    "an order from the page was refused: {}; what is refused alike within a minute is only counted \
+                    "an order from the page was refused: {}; the same refusal within a minute is only counted \
                      (scanguard_page_orders_refused_total)",
                     words(why)
                 );

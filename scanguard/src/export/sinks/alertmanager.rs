@@ -112,7 +112,7 @@ impl Alertmanager {
             after = Some(last.labels.clone());
             match self.post(&batch).await {
                 Ok(()) => {
-                    self.table.told(&batch);
+                    self.table.acknowledged(&batch);
                     self.series.sent_many(batch.len());
                     self.failures.worked();
                 }

@@ -101,7 +101,7 @@ impl AlertTable {
     }
 
     /// Notes that Alertmanager has these alerts.
-    pub(super) fn told(&self, batch: &[Alert]) {
+    pub(super) fn acknowledged(&self, batch: &[Alert]) {
         let mut state = self.state();
         for sent in batch {
             if let Some(alert) = state.alerts.get_mut(&sent.labels) {
@@ -118,7 +118,7 @@ impl AlertTable {
     pub(super) fn refused(&self, batch: &[Alert]) {
         let unknown = batch.iter().filter(|alert| alert.known < alert.version).count();
         self.series.dropped(Lost::Refused, unknown);
-        self.told(batch);
+        self.acknowledged(batch);
     }
 
     fn labels(&self, finding: &Finding) -> Labels {
@@ -239,12 +239,12 @@ mod tests {
     fn an_alert_is_kept_while_it_fires_and_until_its_end_is_known() {
         let table = table(10);
         push(&table, 1, EventKind::Opened, Severity::Medium);
-        table.told(&table.batch(100, false, None));
+        table.acknowledged(&table.batch(100, false, None));
         assert_eq!(unknown(&table), []);
         assert_eq!(table.batch(100, true, None).len(), 1, "told again and again");
         push(&table, 1, EventKind::Closed, Severity::Medium);
         assert_eq!(unknown(&table), [("medium".to_owned(), true)]);
-        table.told(&table.batch(100, false, None));
+        table.acknowledged(&table.batch(100, false, None));
         assert_eq!(table.batch(100, true, None).len(), 0);
     }
 
@@ -254,7 +254,7 @@ mod tests {
         push(&table, 1, EventKind::Opened, Severity::Medium);
         let under_way = table.batch(100, false, None);
         push(&table, 1, EventKind::Closed, Severity::Medium);
-        table.told(&under_way);
+        table.acknowledged(&under_way);
         assert_eq!(unknown(&table), [("medium".to_owned(), true)]);
     }
 

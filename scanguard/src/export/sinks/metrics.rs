@@ -36,7 +36,7 @@ impl SinkMetrics {
             sent: register.counters("scanguard_sink_sent_total", "Events that a sink delivered.", &["sink"])?,
             failed: register.counters(
                 "scanguard_sink_failed_total",
-                "Attempts of a sink that failed; most are repeated.",
+                "Deliveries of a sink that failed; most are tried again.",
                 &["sink"],
             )?,
             dropped: register.counters(
@@ -46,13 +46,17 @@ impl SinkMetrics {
             )?,
             queue: register.gauges(
                 "scanguard_sink_queue_length",
-                "Events that wait in a sink; of Alertmanager: alerts that fire, or whose end was not told yet.",
+                "Events that wait in a sink; of Alertmanager: alerts that fire, or whose end was not delivered yet.",
                 &["sink"],
             )?,
-            limit: register.gauges("scanguard_sink_queue_limit", "Events that a sink has room for.", &["sink"])?,
+            limit: register.gauges(
+                "scanguard_sink_queue_limit",
+                "Maximum number of events that wait in a sink.",
+                &["sink"],
+            )?,
             last_success: register.gauges(
                 "scanguard_sink_last_success_timestamp_seconds",
-                "When a sink delivered something last; 0: never.",
+                "Time of the last delivery of a sink; 0: never.",
                 &["sink"],
             )?,
         })

@@ -259,7 +259,7 @@ fn spawn(place: Place, name: &str, work: Work) -> (oneshot::Receiver<()>, onesho
             // Linux shows 15 bytes of the name.
             let thread = std::thread::Builder::new().name(format!("sink {name}"));
             if let Err(error) = thread.spawn(move || runtime.block_on(work)) {
-                tracing::error!("sink {name}: no thread can be had, nothing is told there: {error}");
+                tracing::error!("sink {name}: no thread could be started, so it gets no events: {error}");
             }
         }
     }

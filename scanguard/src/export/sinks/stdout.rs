@@ -54,7 +54,7 @@ impl Deliver for Stdout {
             // It can never be written again.
             io::ErrorKind::BrokenPipe => {
                 self.rest.clear();
-                Failure::Refused("nobody reads standard output any more".to_owned())
+                Failure::Refused("the reader of standard output is gone".to_owned())
             }
             _ => Failure::Away(format!("standard output: {error}")),
         })

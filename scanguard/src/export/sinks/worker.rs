@@ -90,7 +90,7 @@ impl FailureLog {
     pub(super) fn failed(&mut self, why: &Failure) {
         let name = &self.name;
         match self.failures {
-            0 => tracing::warn!("sink {name}: {why}; trying on, or with what comes next"),
+            0 => tracing::warn!("sink {name}: {why}; trying again"),
             _ => tracing::debug!("sink {name}: {why}"),
         }
         self.failures += 1;

@@ -85,13 +85,15 @@ pub(crate) struct Visit {
 
 /// Tells a browser at http://HOST:9823/ what is wrong.
 async fn refuse_plain(mut stream: TcpStream) -> Error {
-    let told = async {
+    let sent = async {
         stream.write_all(PLAIN).await?;
         stream.shutdown().await?;
         // If unread data remains when a connection is closed, the client never gets the answer.
         io::copy(&mut stream.take(MAX_REQUEST), &mut io::sink()).await
     };
-    told.await.err().unwrap_or_else(|| Error::other("plain HTTP where TLS is wanted"))
+    sent.await
+        .err()
+        .unwrap_or_else(|| Error::other("the client spoke plain HTTP, but the listener needs TLS"))
 }
 
 /// Admits only users, if any are configured. A connection that was opened under an older configuration gets one

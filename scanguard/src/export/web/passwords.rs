@@ -133,17 +133,17 @@ impl Comparer {
     async fn compare(&self, password: Vec<u8>, hash: Secret) -> Result<bool, Unauthorized> {
         let _waiting = self.queue.try_acquire().map_err(|_| Unauthorized::Busy)?;
         let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| Unauthorized::Busy)?;
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
             let is_right = bcrypt::verify(password, hash.reveal()).unwrap_or(false);
             // The client may have gone. The pause follows all the same, so that guessing gets no cheaper.
-            let _ = tell.send(is_right);
+            let _ = sender.send(is_right);
             if !is_right {
                 thread::sleep((begun.elapsed() * PAUSE).min(MAX_PAUSE));
             }
             drop(turn);
         });
-        told.await.map_err(|_| Unauthorized::Busy)
+        receiver.await.map_err(|_| Unauthorized::Busy)
     }
 }

@@ -1,12 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    super::{
-        Mode,
-        cause::Cause,
-        responder::{LetGo, testing::*},
-        testing::*,
-    },
+    super::{Mode, cause::Cause, released::Released, responder::testing::*, testing::*},
     *,
 };
 
@@ -58,12 +53,12 @@ fn what_crowdsec_takes_back_ends_only_what_it_made() {
         ["hand", "rule", "crowdsec"],
         "the longer one holds"
     );
-    bench.responder.let_go();
+    bench.responder.take_released();
     bench.decide(vec![], lifts(&all), 1);
     assert_eq!(all.map(|text| bench.enforcer(text).is_some()), [true, true, false]);
     assert_eq!(
-        bench.responder.let_go(),
-        Some(LetGo::Networks([net(all[2])].into())),
+        bench.responder.take_released(),
+        Some(Released::Networks([net(all[2])].into())),
         "what it did before is no ground for another ban"
     );
     // The same by an answer that lists all decisions in force.
@@ -115,12 +110,12 @@ fn others_are_told_to_ban_only_whom_this_host_would() {
     }
     let mut finding = script.events().remove(0).finding;
     let mut bench = Bench::new(Mode::Observe);
-    let told = |bench: &Bench, finding: &Finding| recommended(&bench.responder, finding);
-    assert_eq!(told(&bench, &finding), [(net("192.0.2.7/32"), false)], "it may be forged");
+    let advice = |bench: &Bench, finding: &Finding| recommended(&bench.responder, finding);
+    assert_eq!(advice(&bench, &finding), [(net("192.0.2.7/32"), false)], "it may be forged");
     bench.responder.settings.allow_spoofable = true;
-    assert_eq!(told(&bench, &finding), [(net("192.0.2.7/32"), true)], "whatever the mode");
+    assert_eq!(advice(&bench, &finding), [(net("192.0.2.7/32"), true)], "whatever the mode");
     finding.source = std::net::IpAddr::from([192, 0, 2, 1]).into();
-    assert_eq!(told(&bench, &finding), [(net("192.0.2.1/32"), false)], "this host's own address");
+    assert_eq!(advice(&bench, &finding), [(net("192.0.2.1/32"), false)], "this host's own address");
     finding.source = Address::UNSPECIFIED;
-    assert_eq!(told(&bench, &finding), []);
+    assert_eq!(advice(&bench, &finding), []);
 }

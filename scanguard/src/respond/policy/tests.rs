@@ -57,21 +57,21 @@ impl World {
         }
     }
 
-    fn given(&self, second: u64) -> Circumstances<'_> {
+    fn policy_input(&self, second: u64) -> PolicyInput<'_> {
         let Self { settings, mode, allowed, ban_table, breaker, salt } = self;
         let now = now(second);
         let mode = ModeState::configured(*mode, now);
-        Circumstances { settings, mode, allowed, ban_table, breaker, now, salt }
+        PolicyInput { settings, mode, allowed, ban_table, breaker, now, salt }
     }
 
     fn judge(&self, text: &str, cause: &Cause, second: u64) -> Decision {
-        judge(net(text), cause, self.given(second))
+        judge(net(text), cause, self.policy_input(second))
     }
 
     /// The decision in a word: the refusal's label, or "ban", "shield" or "stands".
     fn said(&self, text: &str, cause: &Cause) -> &'static str {
         match self.judge(text, cause, 100) {
-            Decision::Ban(sentence) => sentence.extent.label(),
+            Decision::Ban(terms) => terms.extent.label(),
             Decision::Stands { .. } => "stands",
             Decision::Refused(refusal) => refusal.label(),
         }
@@ -241,8 +241,8 @@ fn orders_hold_in_every_mode_and_their_times_are_checked() {
             assert_eq!(world.said("192.0.2.7/32", &cause), expected, "{mode} {cause:?}");
         }
         match world.judge("192.0.2.7/32", &by_hand(Some(60)), 1) {
-            Decision::Ban(sentence) => {
-                assert_eq!((sentence.lasts, sentence.dry), (Some(Duration::from_secs(60)), false));
+            Decision::Ban(terms) => {
+                assert_eq!((terms.lasts, terms.dry), (Some(Duration::from_secs(60)), false));
             }
             other => panic!("{other:?}"),
         }
@@ -252,22 +252,22 @@ fn orders_hold_in_every_mode_and_their_times_are_checked() {
 #[test]
 fn each_ban_is_longer_until_good_behaviour_is_forgiven() {
     let mut world = World::new();
-    let sentence = |world: &World, second| match world.judge("192.0.2.7/32", &found(), second) {
-        Decision::Ban(sentence) => (sentence.level, sentence.lasts.unwrap().as_secs(), sentence.reason),
+    let terms = |world: &World, second| match world.judge("192.0.2.7/32", &found(), second) {
+        Decision::Ban(terms) => (terms.level, terms.lasts.unwrap().as_secs(), terms.reason),
         other => panic!("{other:?}"),
     };
-    assert_eq!(sentence(&world, 0).1, 600);
+    assert_eq!(terms(&world, 0).1, 600);
     let day = 24 * 3_600;
     for (level, after, expected) in
         [(0, 1, (1, 3_600)), (1, 1, (2, day)), (2, 1, (3, day)), (2, day, (2, day)), (2, 3 * day, (0, 600))]
     {
         world.ban_table.remember(net("192.0.2.7/32"), Past { level, ended: now(0).wall, dry: false }, 9);
-        let (level, lasts, _) = sentence(&world, after);
+        let (level, lasts, _) = terms(&world, after);
         assert_eq!((level, lasts), expected, "after {after} s");
     }
     world.ban_table.remember(net("192.0.2.7/32"), Past { level: 0, ended: now(0).wall, dry: false }, 9);
     let expected = "banned for the 2nd time for 1h: vertical_scan, confidence high: 40 syn probes";
-    assert_eq!(sentence(&world, 1).2, expected);
+    assert_eq!(terms(&world, 1).2, expected);
 }
 
 #[test]
@@ -275,10 +275,10 @@ fn bans_that_are_made_at_once_do_not_end_at_once() {
     let world = World { settings: Settings { jitter: 10, ..Settings::default() }, ..World::new() };
     let mut seconds = std::collections::BTreeSet::new();
     for host in 0..=255 {
-        let Decision::Ban(sentence) = world.judge(&format!("192.0.2.{host}/32"), &found(), 1) else {
+        let Decision::Ban(terms) = world.judge(&format!("192.0.2.{host}/32"), &found(), 1) else {
             panic!("no ban");
         };
-        let lasts = sentence.lasts.unwrap();
+        let lasts = terms.lasts.unwrap();
         assert!((600.0..660.0).contains(&lasts.as_secs_f64()), "{lasts:?}");
         seconds.insert(lasts.as_secs());
     }
@@ -292,7 +292,7 @@ fn where_there_is_no_room_the_one_that_ends_soonest_goes_but_none_made_by_hand()
     world.ban("192.0.2.1/32", Origin::Hand { uid: 0 }, Some(1));
     world.ban("192.0.2.2/32", rule(), Some(500));
     let evicted = |world: &World| match world.judge("192.0.2.7/32", &found(), 1) {
-        Decision::Ban(sentence) => sentence.evicts,
+        Decision::Ban(terms) => terms.evicts,
         other => panic!("{other:?}"),
     };
     assert_eq!(evicted(&world), Some(net("192.0.2.2/32")));
@@ -326,7 +326,7 @@ fn the_kernel_may_hold_only_those_about_whom_a_rule_would_do_something() {
     let plain = |rule, services| Plain { rule, services, window: Duration::from_secs(600) };
     let rules = [plain("vertical_scan", 20), plain("sequential_test", 9), plain("service_probe", 2)];
     let world = World::new();
-    let held = |world: &World| reflex(&rules, world.given(100));
+    let held = |world: &World| reflex(&rules, world.policy_input(100));
     let expected = HoldTerms { services: 9, lasts: Duration::from_millis(200), most: 100 };
     assert_eq!(held(&world), Some(expected));
     let with = |change: fn(&mut World)| {
@@ -354,7 +354,7 @@ fn the_kernel_may_hold_only_those_about_whom_a_rule_would_do_something() {
 }
 
 #[test]
-fn a_finding_from_before_its_source_was_let_go_bans_nobody() {
+fn a_finding_from_before_its_source_was_released_bans_nobody() {
     let cause = match found() {
         Cause::Rule { rule, finding, confidence, spoofable, had_connections, reason, .. } => {
             Cause::Rule { rule, finding, confidence, spoofable, had_connections, has_grounds: false, reason }
@@ -372,7 +372,7 @@ fn unproven() -> Cause {
 fn a_shield_lasts_as_long_as_the_first_ban_and_is_renewed_in_the_second_half_of_that() {
     let mut world = World::new();
     match world.judge("192.0.2.7/32", &unproven(), 0) {
-        Decision::Ban(Sentence {
+        Decision::Ban(BanTerms {
             extent: Extent::Shield,
             lasts,
             level: 0,
@@ -415,7 +415,7 @@ fn shields_and_bans_have_rooms_of_their_own() {
     world.ban("192.0.2.1/32", rule(), Some(500));
     world.put(Extent::Shield, "192.0.2.2/32", rule(), Some(5_000));
     let evicted = |world: &World, text: &str, cause: &Cause| match world.judge(text, cause, 1) {
-        Decision::Ban(sentence) => sentence.evicts,
+        Decision::Ban(terms) => terms.evicts,
         other => panic!("{other:?}"),
     };
     assert_eq!(evicted(&world, "192.0.2.7/32", &unproven()), Some(net("192.0.2.2/32")));

@@ -39,8 +39,8 @@ impl Bench {
     ) -> Self {
         let responder = Responder::new(settings, 64, state, metrics(), now(second));
         let mut bench = Self { responder, enforcer };
-        let found = Found { own: vec![net("192.0.2.1/32")], ..Found::default() };
-        bench.responder.surround(found, now(second), &mut bench.enforcer);
+        let found = Discovered { own: vec![net("192.0.2.1/32")], ..Discovered::default() };
+        bench.responder.set_discovered(found, now(second), &mut bench.enforcer);
         bench.responder.enter(now(second), &mut bench.enforcer).unwrap();
         bench
     }

@@ -25,7 +25,7 @@ fn what_was_banned_in_a_dry_run_never_drops() {
     assert_eq!(bench.enforcer.gate, GateMode::Enforce);
     assert_eq!(bench.enforcer(SCANNER), None, "what the policy did in dry run is gone");
     assert_eq!(bench.enforcer("203.0.113.0/24"), Some((None, true)), "what was ordered holds");
-    assert!(matches!(bench.find(SCANNER, 3), Decision::Ban(Sentence { level: 0, .. })));
+    assert!(matches!(bench.find(SCANNER, 3), Decision::Ban(BanTerms { level: 0, .. })));
     assert_eq!(bench.enforcer(SCANNER), Some((Some(600), true)));
 
     bench.set(Mode::DryRun, None, 4).unwrap();
@@ -168,7 +168,7 @@ fn orders_are_carried_out_or_refused_with_the_reason() {
     }
     bench.order(Order::Disallow { net: net("198.51.100.0/24") }, 1).unwrap();
     assert!(!bench.enforcer.allowed.contains(&net("198.51.100.0/24")));
-    assert!(said(bench.order(Order::Allow { net: net("0.0.0.0/0") }, 1)).contains("every address"));
+    assert!(said(bench.order(Order::Allow { net: net("0.0.0.0/0") }, 1)).contains("contains all addresses"));
     assert_eq!(
         said(bench.order(Order::Unban { net: net("203.0.113.0/24") }, 2)),
         "203.0.113.0/24 is no longer banned"
@@ -180,9 +180,11 @@ fn who_is_allowed_is_told_to_the_kernel_until_it_takes_it() {
     let mut bench = Bench::new(Mode::Enforce);
     bench.enforcer.refuses_allowed = true;
     let allow = Order::Allow { net: net(SCANNER) };
-    assert!(matches!(bench.order(allow.clone(), 1), Err(OrderError::Untold(why)) if why.contains("ALLOWED")));
+    assert!(
+        matches!(bench.order(allow.clone(), 1), Err(OrderError::NotInKernel(why)) if why.contains("ALLOWED"))
+    );
     assert!(matches!(bench.find(SCANNER, 2), Decision::Refused(Refusal::Allowed { .. })));
-    assert!(matches!(bench.order(allow, 3), Err(OrderError::Untold(_))), "asked for again");
+    assert!(matches!(bench.order(allow, 3), Err(OrderError::NotInKernel(_))), "asked for again");
     bench.chores(4);
     assert!(!bench.enforcer.allowed.contains(&net(SCANNER)));
     bench.enforcer.refuses_allowed = false;
@@ -409,7 +411,7 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
     };
     let mut bench = Bench::restored(settings(Mode::Enforce), None, 7, sparing());
     assert_eq!(bench.enforcer.allowed, sparing().allowed);
-    assert_eq!(bench.responder.by_hand.len(), 2, "this host's own address is on the list anyway");
+    assert_eq!(bench.responder.allowed.by_hand.len(), 2, "this host's own address is on the list anyway");
     assert_eq!(bench.enforcer("203.0.113.0/24"), None, "it overlaps with one of them");
     bench.order(Order::Disallow { net: net("203.0.113.9/32") }, 8).unwrap();
     let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, sparing());
@@ -458,7 +460,7 @@ fn feeds_have_the_places_that_bans_do_not_need_and_what_two_of_them_list_takes_o
         let settings = Settings { known_bad, max_bans, ..settings(Mode::Enforce) };
         let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
         bench.responder.set_feeds(&feeds, now(0), &mut bench.enforcer);
-        (bench.enforcer.bans.len(), bench.responder.feeds_taken.left_out)
+        (bench.enforcer.bans.len(), bench.responder.feeds.taken().left_out)
     };
     assert_eq!(taken(5_000), (60_000, 0));
     assert_eq!(taken(60_000), (5_535, 2 * (60_000 - 5_535)));
@@ -509,20 +511,20 @@ fn the_kernel_is_told_whom_to_hold_as_mode_settings_and_the_breaker_change() {
 #[test]
 fn who_begins_anew_is_handed_on_once() {
     let mut bench = Bench::new(Mode::Enforce);
-    bench.responder.let_go();
+    bench.responder.take_released();
     let [by_hand, by_time] = ["198.51.100.8/32", "198.51.100.9/32"];
     bench.ban(by_hand, None).unwrap();
     bench.order(Order::Unban { net: net(by_hand) }, 1).unwrap();
     bench.ban(by_time, Some(10)).unwrap();
     bench.chores(11);
-    let let_go = bench.responder.let_go().unwrap();
-    assert_eq!(let_go, LetGo::Networks([by_hand, by_time].map(net).into()));
-    assert!(let_go.has(net(by_hand)) && !let_go.has(net("198.51.100.10/32")));
-    assert_eq!(bench.responder.let_go(), None);
+    let released = bench.responder.take_released().unwrap();
+    assert_eq!(released, Released::Networks([by_hand, by_time].map(net).into()));
+    assert!(released.has(net(by_hand)) && !released.has(net("198.51.100.10/32")));
+    assert_eq!(bench.responder.take_released(), None);
     bench.set(Mode::DryRun, None, 12).unwrap();
-    assert_eq!(bench.responder.let_go(), None, "nothing is dropped");
+    assert_eq!(bench.responder.take_released(), None, "nothing is dropped");
     bench.set(Mode::Enforce, None, 13).unwrap();
-    assert_eq!(bench.responder.let_go(), Some(LetGo::Everybody));
+    assert_eq!(bench.responder.take_released(), Some(Released::All));
 }
 
 /// A source with a shield, on evidence that may be forged.
@@ -531,7 +533,7 @@ const SHIELDED: &str = "198.51.100.66/32";
 #[test]
 fn a_shield_is_made_renewed_while_its_source_goes_on_and_leaves_nothing_behind() {
     let mut bench = Bench::new(Mode::Enforce);
-    bench.responder.let_go();
+    bench.responder.take_released();
     bench.find_unproven(SHIELDED, 0);
     assert_eq!((bench.enforcer(SHIELDED), bench.shield(SHIELDED)), (None, Some((Some(600), true))));
     let ends = |bench: &Bench| bench.responder.ban_table.get(net(SHIELDED)).and_then(|ban| ban.ends);
@@ -543,7 +545,7 @@ fn a_shield_is_made_renewed_while_its_source_goes_on_and_leaves_nothing_behind()
     assert!(bench.shield(SHIELDED).is_some());
     bench.chores(1_000);
     assert_eq!((bench.shield(SHIELDED), bench.responder.ban_table.is_empty()), (None, true));
-    assert_eq!(bench.responder.let_go(), None, "its source does not begin anew");
+    assert_eq!(bench.responder.take_released(), None, "its source does not begin anew");
     bench.find(SHIELDED, 1_001);
     assert_eq!(bench.enforcer(SHIELDED), Some((Some(600), true)), "the first ban, not the second");
 }
@@ -631,12 +633,12 @@ fn a_dry_run_shields_dry_and_nothing_of_it_is_left_when_enforcing_begins() {
 #[test]
 fn shields_are_lifted_by_hand_and_then_their_source_begins_anew() {
     let mut bench = Bench::new(Mode::Enforce);
-    bench.responder.let_go();
+    bench.responder.take_released();
     bench.find_unproven(SHIELDED, 0);
     let done = bench.order(Order::Unban { net: net(SHIELDED) }, 1).unwrap();
     assert_eq!(done.said, "198.51.100.66 is no longer shielded from");
     assert_eq!(bench.shield(SHIELDED), None);
-    assert!(bench.responder.let_go().is_some_and(|let_go| let_go.has(net(SHIELDED))));
+    assert!(bench.responder.take_released().is_some_and(|released| released.has(net(SHIELDED))));
     bench.find_unproven(SHIELDED, 2);
     let done = bench.order(Order::Allow { net: net("198.51.100.0/24") }, 3).unwrap();
     assert_eq!(done.notes, ["bans and shields that were ended: 1, of 198.51.100.66"]);

@@ -22,7 +22,7 @@ const BPF_OBJ_GET: libc::c_long = 7;
 /// As above.
 const BPF_LINK_DETACH: libc::c_long = 34;
 
-/// What a pin refers to.
+/// The kind of object that a pin refers to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Pinned {
     Map(Shape),

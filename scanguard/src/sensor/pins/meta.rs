@@ -139,7 +139,7 @@ impl MetaMap {
             return;
         }
         if let Err(error) = self.map.set(0, self.value, 0) {
-            tracing::warn!("what the next agent takes over could not be noted: {error}");
+            tracing::warn!("the data for the next agent could not be written: {error}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What outlives the agent: links and maps that are pinned in a BPF file system. So the program goes on counting and
-//! dropping while no agent runs, and the next agent takes over without a gap.
+//! The objects that outlive the agent: links and maps that are pinned in a BPF file system. So the program goes on
+//! counting and dropping while no agent runs, and the next agent takes over without a gap.
 //!
 //! Below the directory `sensor.pin`:
 //!

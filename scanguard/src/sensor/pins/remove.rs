@@ -11,7 +11,7 @@ use super::{
     layout, lock, meta, names, namespace,
 };
 
-/// What was removed.
+/// The objects that were removed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Removed {
     /// Detached links: their program, and the index of their interface; 0 if the interface was gone.
@@ -20,7 +20,7 @@ pub struct Removed {
     pub is_own_namespace: bool,
     /// Layouts whose maps were removed.
     pub layouts: Vec<String>,
-    /// What ScanGuard did not pin.
+    /// The entries of the directory that ScanGuard did not pin.
     pub left: Vec<PathBuf>,
 }
 

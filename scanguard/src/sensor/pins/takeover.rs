@@ -1,4 +1,4 @@
-//! What a starting agent does with the pins that it finds: it uses them, copies from them, or begins anew.
+//! How a starting agent treats the pins that it finds: it uses them, copies from them, or begins anew.
 
 use std::{
     fs,
@@ -21,7 +21,8 @@ use super::{
 };
 use crate::clock::monotonic;
 
-/// What was found before anything was loaded. Nothing has changed yet, except that the directory exists and is locked.
+/// The pins that were found before anything was loaded. Nothing has changed yet, except that the directory exists and
+/// is locked.
 pub struct Plan {
     layout: Layout,
     ipv6_prefix: u8,
@@ -42,11 +43,11 @@ enum Found {
     },
 }
 
-/// What was taken over.
+/// The objects that were taken over.
 pub struct Taken {
     pub(in crate::sensor) pins: Pins,
     pub(in crate::sensor) meta: Option<MetaMap>,
-    /// What was copied from maps of another layout, for the new maps.
+    /// The entries that were copied from maps of another layout, for the new maps.
     pub(in crate::sensor) inherited: Option<Inherited>,
     /// When an earlier agent last read the table of sources, if that table is used further.
     pub(in crate::sensor) polled: Option<Duration>,
@@ -199,7 +200,7 @@ fn found(root: &Path, layout: &Layout) -> Result<Found, PinsError> {
             layout.check(&directory, root)?;
             Found::Same(meta.ok_or_else(|| PinsError::Corrupt {
                 path: directory.join(super::meta::NAME),
-                wanted: "what an agent leaves to the next".to_owned(),
+                wanted: "the data that an agent leaves to the next one".to_owned(),
                 root: root.to_owned(),
             })?)
         }

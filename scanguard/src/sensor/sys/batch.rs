@@ -115,7 +115,7 @@ where
                     place.0 = Some(next);
                     break attributes.count;
                 }
-                // The end of the map. What was read before it counts.
+                // The end of the map. The entries that were read before it count.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                     place.0 = None;
                     break attributes.count;

@@ -31,7 +31,7 @@ struct Member {
 }
 
 /// The recent activity at one target.
-pub(super) struct Board {
+pub(super) struct TargetRecord {
     items: HashMap<Item, Tried>,
     members: HashMap<Address, Member>,
     last: Duration,
@@ -40,7 +40,7 @@ pub(super) struct Board {
     anchor: Option<Address>,
 }
 
-impl Board {
+impl TargetRecord {
     pub(super) fn new(at: Duration) -> Self {
         Self { items: HashMap::new(), members: HashMap::new(), last: at, changed: false, anchor: None }
     }
