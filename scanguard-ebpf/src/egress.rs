@@ -9,6 +9,7 @@ use aya_ebpf::{
 use scanguard_common::{
     egress::{self, Outgoing},
     outcome::{Answer, EgressExit, Flow},
+    used::is_service,
 };
 
 use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally, used};
@@ -27,7 +28,7 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
             if matches!(exit, EgressExit::Udp)
                 && let Some(flow) = egress::early_datagram(&packet)
             {
-                used::note_datagram(&flow);
+                datagram(&ctx, &flow);
             }
             sample::leaves_from(&ctx, port);
             exit as u32
@@ -38,7 +39,7 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
                 exit as u32
             }
             Outgoing::Datagram(flow) => {
-                used::note_datagram(&flow);
+                datagram(&ctx, &flow);
                 sample::leaves(&ctx);
                 EgressExit::Udp as u32
             }
@@ -49,6 +50,46 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     };
     tally::count_egress(exit);
     TCX_NEXT
+}
+
+/// A datagram leaves.
+#[inline(always)]
+fn datagram(ctx: &TcContext, flow: &Flow) {
+    if is_service(flow) || !used::note(flow) {
+        return;
+    }
+    // SAFETY: the program's context.
+    if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
+        scanguard_handed_on(core::ptr::from_ref(flow));
+    }
+}
+
+/// As [`handed_on`], for the flow of the answers. A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_handed_on(flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
+    if let Some(flow) = unsafe { flow.as_ref() } {
+        handed_on(&flow.turned());
+    }
+    0
+}
+
+/// A packet that came in leaves. If it goes to an address of this host, this host hands it on to the servers behind a
+/// virtual address (direct server return): they answer by another way.
+#[inline(always)]
+fn handed_on(flow: &Flow) {
+    if home::note_published(flow, || false) {
+        settled(flow);
+    }
+}
+
+/// The service of a flow is there, whatever was thought of it before.
+#[inline(always)]
+fn settled(flow: &Flow) {
+    if let Some(control) = config::control() {
+        sources::met(control, flow);
+    }
 }
 
 /// Notes an answer or a SYN, and gives the number of the exit.
@@ -70,6 +111,9 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
     let answer = match what {
         OPENING => {
             used::note(flow);
+            if is_forwarded {
+                handed_on(&flow.turned());
+            }
             return EgressExit::Tcp as u32;
         }
         0 => Answer::SynAck,
@@ -77,8 +121,10 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         2 => Answer::Unreachable,
         _ => Answer::Reply,
     };
-    if matches!(answer, Answer::SynAck) {
-        home::note_published(flow, || oracle::has_socket(ctx.cast(), flow));
+    // The socket of a service that is bound to a device above this one is not found from here.
+    if matches!(answer, Answer::SynAck) && home::note_published(flow, || oracle::has_socket(ctx.cast(), flow))
+    {
+        settled(flow);
     }
     tally::count_answer(answer as usize);
     let is_noted = config::control().is_some_and(|control| sources::answered(control, answer, flow));

@@ -81,6 +81,15 @@ pub(crate) fn completed(control: &Control, source: Address, service: Option<Serv
     });
 }
 
+/// Notes that a service was there for a source after all, if the source is in the table.
+#[inline(always)]
+pub(crate) fn met(control: &Control, flow: &Flow) {
+    let _is_known = change(control, flow.source, |state, epoch| {
+        // SAFETY: as in `count`.
+        unsafe { account::record_met::<Shared>(state, flow, epoch, config::salt()) };
+    });
+}
+
 /// Notes that a source aborted a handshake, if the source is in the table.
 #[inline(always)]
 pub(crate) fn aborted(control: &Control, flow: &Flow) {

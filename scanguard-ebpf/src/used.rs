@@ -4,7 +4,7 @@ use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use scanguard_common::{
     abi::Control,
     outcome::Flow,
-    used::{Mark, PLACES, is_service},
+    used::{Mark, PLACES},
 };
 
 use crate::config;
@@ -13,29 +13,24 @@ use crate::config;
 #[btf_map]
 static USED: Array<u64, PLACES> = Array::new();
 
-/// Notes that this host used a flow. Two CPUs may write the same place at once; then one of the flows is lost.
+/// Notes that this host used a flow. Returns whether it was not noted yet, or must be noted anew. Two CPUs may write the
+/// same place at once; then one of the flows is lost.
 #[inline(always)]
-pub(crate) fn note(flow: &Flow) {
+pub(crate) fn note(flow: &Flow) -> bool {
     let Some(control) = config::control() else {
-        return;
+        return false;
     };
     let mark = Mark::new(flow, config::salt());
     let Some(held) = USED.get_ptr_mut(mark.place) else {
-        return;
+        return false;
     };
     // SAFETY: an aligned number in a map.
     unsafe {
-        if mark.is_due(held.read(), control.epoch, control.used_epochs) {
+        let is_due = mark.is_due(held.read(), control.epoch, control.used_epochs);
+        if is_due {
             held.write(mark.value(control.epoch));
         }
-    }
-}
-
-/// As [`note`], for a datagram of this host, unless a service of this host sent it.
-#[inline(always)]
-pub(crate) fn note_datagram(flow: &Flow) {
-    if !is_service(flow) {
-        note(flow);
+        is_due
     }
 }
 

@@ -9,6 +9,7 @@ use scanguard::{
     sensor::{Occupancy, Sensor as _, settings::Settings, test_run::TestRunSensor},
 };
 use scanguard_common::{
+    account::Distinct,
     oracle::Reach,
     outcome::{Answer, EgressExit, Exit},
     tally::Tally,
@@ -40,6 +41,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "packets that this host itself sends in the name of a routed address make nobody live",
             not_live,
+        ),
+        trial("the first visit of a service that answers without a socket is no miss", settled),
+        trial(
+            "a virtual address whose packets are handed on is open, and its visitors miss nothing",
+            handed_on,
         ),
         trial("what comes late in a flow that this host used is no probe, for an hour", late),
         trial("a service's datagrams make no flow of this host, and neither does any other flow", not_late),
@@ -149,6 +155,64 @@ fn published() -> Result<()> {
         ensure!(met(&mut loaded, &syn)? == Reach::Closed, "published for ever");
         loaded.run_egress(&answer, true, 1)?;
         ensure!(met(&mut loaded, &syn)? == Reach::Open, "not published again");
+    }
+    Ok(())
+}
+
+/// Distinct services that the source of the table missed in the running epoch.
+fn missed(loaded: &mut TestRunSensor, source: IpAddr) -> Result<u32> {
+    let seen = loaded.kernel.look(&source.into())?.context("the source is in the table")?.0;
+    let Distinct { services, .. } = seen.distinct_since(seen.epoch);
+    Ok(services.iter().map(|word| word.count_ones()).sum())
+}
+
+fn settled() -> Result<()> {
+    let mut loaded = program::load(&Settings::default())?;
+    home(&mut loaded, Duration::from_secs(1))?;
+    for port in [PORT, PORT + 1] {
+        loaded.run(&v4(TCP, &tcp(SYN, port)), 1)?;
+    }
+    ensure!(missed(&mut loaded, SOURCE.into())? == 2, "both");
+    loaded.run_egress(&turned(v4(TCP, &from_port(SYN | ACK, PORT))), false, 1)?;
+    ensure!(missed(&mut loaded, SOURCE.into())? == 1, "the other one");
+    // A refusal settles nothing.
+    loaded.run_egress(&turned(v4(TCP, &from_port(RST | ACK, PORT + 1))), false, 1)?;
+    ensure!(missed(&mut loaded, SOURCE.into())? == 1, "the other one");
+    Ok(())
+}
+
+fn handed_on() -> Result<()> {
+    // The last is too short for the early decision.
+    let visits = [
+        v4(TCP, &tcp(SYN, PORT)),
+        v6(TCP, &tcp(SYN, PORT)),
+        v4(UDP, &udp(40_000, PORT, &[7; 200])),
+        v4(UDP, &udp(40_000, PORT, b"7")),
+    ];
+    for visit in visits {
+        let source =
+            if visit[12] == 0x08 { IpAddr::from(SOURCE) } else { [0x2001, 0xdb8, 7, 7, 0, 0, 0, 0].into() };
+        let mut loaded = program::load(&Settings::default())?;
+        home(&mut loaded, Duration::from_secs(600))?;
+        ensure!(met(&mut loaded, &visit)? == Reach::Closed);
+        loaded.run(&visit, 1)?;
+        ensure!(missed(&mut loaded, source)? == 1);
+        // The same packet leaves, with another address of the link only. This host itself sends no such thing.
+        loaded.run_egress(&visit, false, 1)?;
+        ensure!(loaded.kernel.occupancy()?.published == 0, "its own");
+        let mut loaded = program::load(&Settings::default())?;
+        home(&mut loaded, Duration::from_secs(600))?;
+        loaded.run(&visit, 1)?;
+        loaded.run_egress(&visit, true, 1)?;
+        ensure!(missed(&mut loaded, source)? == 0, "the visitor missed something");
+        ensure!(loaded.kernel.occupancy()?.published == 1, "not published");
+        let before = tally(&mut loaded)?;
+        loaded.run(&visit, 1)?;
+        let counted = tally(&mut loaded)?.since(&before);
+        ensure!(counted.reach(Reach::Closed) == 0, "still closed");
+        // What goes on to somebody else is not handed on.
+        loaded.run_egress(&turned(visit), true, 1)?;
+        ensure!(loaded.kernel.occupancy()?.published == 1);
     }
     Ok(())
 }
