@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     account::{Sample, SourceState},
     address::Address,
+    outcome::PortRange,
     tally::Tally,
 };
 
@@ -174,6 +175,15 @@ pub struct Control {
     pub epoch_ticks: u32,
     /// Numbers of novelties at which a rule can first match, see [`crate::wakeup`]: bit 9 stands for nine.
     pub wakeup_at: u64,
+    /// For how many epochs a flow that this host used counts as used, see [`crate::used`].
+    pub used_epochs: u32,
+    /// For how many epochs a listener counts as one that has just begun. It may be there for one connection only, as
+    /// those of passive FTP are: who connects to it has not found one more service.
+    pub young_epochs: u32,
+    /// The ports from which this host calls.
+    pub ports: PortRange,
+    /// 1 if the program sees what leaves by all of its interfaces.
+    pub sees_leaving: u32,
 }
 
 /// Array with one [`Running`].
@@ -313,11 +323,11 @@ pub struct SampleHeader {
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 88);
+const _: () = assert!(size_of::<Control>() == 104);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 56);
-const _: () = assert!(size_of::<Tally>() == 8 * (25 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

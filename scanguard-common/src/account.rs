@@ -397,7 +397,7 @@ const ODD_CLASSES: u32 = {
 };
 
 /// Notes that a connection with the source was completed. `service` is the service of this host, or nothing if this
-/// host began the connection. The windows move on, so that the agent sees the change with those of this epoch.
+/// host began the connection, or if the listener is too young to count as a service. The windows move on, so that the agent sees the change with those of this epoch.
 ///
 /// # Safety
 /// As [`record`].
@@ -414,6 +414,54 @@ pub unsafe fn record_completed<M: Memory>(
         let window = window(state, epoch);
         if let Some(service) = service.filter(|service| service.port < DYNAMIC_START) {
             M::set_bits(&raw mut (*window).connected_services, sketch::service_bit(service, salt).mask);
+        }
+    }
+}
+
+/// Notes that a service was there after all: it has answered. If the source seemed to miss it in the running epoch, the
+/// service moves from the missed to the met.
+///
+/// The bits are cleared without a lock, so that a bit which another CPU sets meanwhile may be lost: see [`record`].
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_met<M: Memory>(state: *mut SourceState, flow: &Flow, epoch: u32, salt: u64) {
+    let service = sketch::service_bit(flow.service, salt);
+    let host = sketch::host_bit(flow.destination, salt);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let window = window(state, epoch);
+        let services = &raw mut (*window).services[service.word];
+        let hosts = &raw mut (*window).hosts[host.word];
+        if services.read() & service.mask == 0 {
+            return;
+        }
+        services.write(services.read() & !service.mask);
+        let mut fewer = MISSED_SERVICE;
+        if hosts.read() & host.mask != 0 {
+            hosts.write(hosts.read() & !host.mask);
+            fewer += MISSED_HOST;
+        }
+        M::set_bits(&raw mut (*window).open_services, service.mask);
+        M::set_bits(&raw mut (*window).open_hosts, host.mask);
+        fewer_missed(state, fewer);
+    }
+}
+
+/// Takes back what [`more_missed`] counted, as far as it counted it.
+///
+/// # Safety
+/// `state` is valid for reads and writes and aligned.
+#[inline(always)]
+unsafe fn fewer_missed(state: *mut SourceState, fewer: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let missed = (&raw const (*state).missed).read();
+        let has_each =
+            missed % MISSED_HOST >= fewer % MISSED_HOST && missed / MISSED_HOST >= fewer / MISSED_HOST;
+        if missed != HELD_ALREADY && has_each {
+            (&raw mut (*state).missed).write(missed - fewer);
         }
     }
 }

@@ -15,6 +15,14 @@ numbered! {
         RemoteV4 = "sock_common.skc_daddr",
         /// Remote address of a socket of AF_INET6. An IPv4 peer's address is mapped.
         RemoteV6 = "sock_common.skc_v6_daddr",
+        /// Local address of a socket of AF_INET.
+        LocalV4 = "sock_common.skc_rcv_saddr",
+        /// Local address of a socket of AF_INET6.
+        LocalV6 = "sock_common.skc_v6_rcv_saddr",
+        /// Remote port, in network byte order.
+        RemotePort = "sock_common.skc_dport",
+        /// Local port in network byte order. It stays when a socket that ends has given [`Field::LocalPort`] back.
+        LastLocalPort = "inet_sock.inet_sport",
         /// Network namespace of a socket: a pointer to `struct net`.
         Namespace = "sock_common.skc_net.net",
         /// Number of a network namespace: the inode of /proc/PID/ns/net.

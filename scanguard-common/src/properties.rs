@@ -17,7 +17,10 @@ use crate::{
     ban::passes,
     flow::{stir, tag},
     hold::{Evidence, hold, is_due, is_enforced, lasts},
-    oracle::{Home, Reach, Socket, testing::Host},
+    oracle::{
+        Home, Reach, Socket,
+        testing::{HOST, Host},
+    },
     outcome::{ANSWERS, Answer, EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
     sketch::{HOST_WORDS, SERVICE_WORDS, host_bit, service_bit},
 };
@@ -163,7 +166,7 @@ fn everything() -> impl Iterator<Item = Host> {
         homes.into_iter().flat_map(move |home| {
             NO_YES.into_iter().flat_map(move |udp| {
                 NO_YES.into_iter().flat_map(move |published| {
-                    NO_YES.map(|forwards| Host { tcp, udp, home, published, forwards })
+                    NO_YES.map(|forwards| Host { tcp, udp, home, published, forwards, ..HOST })
                 })
             })
         })
@@ -198,6 +201,7 @@ fn a_ban_never_drops_what_a_connection_of_this_host_wants() {
                 if passes(&says) {
                     assert!(passes(&Host { udp: true, ..says }), "{says:?} {kind:?} {flow:?}");
                     assert!(passes(&Host { tcp: Socket::Connected, ..says }), "{says:?} {kind:?} {flow:?}");
+                    assert!(passes(&Host { used: true, ..says }), "{says:?} {kind:?} {flow:?}");
                     assert!(passes(&Host { published: true, ..says }), "{says:?} {kind:?} {flow:?}");
                 }
                 cases += 1;

@@ -17,7 +17,7 @@ use scanguard_common::{
     proof::{self, Expected, Field, Numbers},
 };
 
-use crate::{config, fields::read, home, reach};
+use crate::{config, fields::read, home, reach, used};
 
 /// States of `struct bpf_sock` (include/net/tcp_states.h) before a handshake is completed.
 const SYN_SENT: u32 = 2;
@@ -209,6 +209,21 @@ impl Oracle for Kernel<'_> {
     #[inline(always)]
     fn forwards(&self) -> bool {
         self.control.forwards != 0
+    }
+
+    #[inline(always)]
+    fn used(&self, flow: &Flow) -> bool {
+        used::was(flow, self.control)
+    }
+
+    #[inline(always)]
+    fn calls_from(&self, port: u16) -> bool {
+        self.control.ports.calls_from(port)
+    }
+
+    #[inline(always)]
+    fn sees_leaving(&self) -> bool {
+        self.control.sees_leaving != 0
     }
 
     #[inline(always)]

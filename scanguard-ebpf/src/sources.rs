@@ -71,13 +71,22 @@ pub(crate) fn count(
     if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
 }
 
-/// Notes that a connection with a source was completed, and with which service of this host. Does nothing if the
-/// source is not in the table.
+/// Notes that a connection with a source was completed, and with which service of this host, if it was one. Does
+/// nothing if the source is not in the table.
 #[inline(always)]
 pub(crate) fn completed(control: &Control, source: Address, service: Option<Service>) {
     let _is_known = change(control, source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_completed::<Shared>(state, service, epoch, config::salt()) };
+    });
+}
+
+/// Notes that a service was there for a source after all, if the source is in the table.
+#[inline(always)]
+pub(crate) fn met(control: &Control, flow: &Flow) {
+    let _is_known = change(control, flow.source, |state, epoch| {
+        // SAFETY: as in `count`.
+        unsafe { account::record_met::<Shared>(state, flow, epoch, config::salt()) };
     });
 }
 

@@ -50,6 +50,39 @@ fn probes_that_met_a_service_are_counted_apart() {
 }
 
 #[test]
+fn a_service_that_answers_after_all_is_met_and_the_others_stay_missed() {
+    let mut state = SourceState::new(1, 5);
+    count(&mut state, &probe(1, 23), 5);
+    count(&mut state, &probe(1, 443), 5);
+    assert_eq!(state.missed, 2 * MISSED_SERVICE + MISSED_HOST);
+    for _ in 0..3 {
+        // SAFETY: an exclusive reference.
+        unsafe { record_met::<Unshared>(&raw mut state, &probe(1, 443), 5, 7) };
+    }
+    let seen = state.distinct_since(5);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 0));
+    assert_eq!((seen.open_services.count_ones(), seen.open_hosts.count_ones()), (1, 1));
+    assert_eq!(state.missed, MISSED_SERVICE);
+    count(&mut state, &probe(1, 24), 5);
+    assert_eq!(state.missed, 2 * MISSED_SERVICE + MISSED_HOST, "the address comes again with the next miss");
+}
+
+#[test]
+fn a_service_that_was_not_missed_takes_nothing_back() {
+    let mut state = SourceState::new(1, 5);
+    count(&mut state, &probe(1, 23), 5);
+    // SAFETY: an exclusive reference.
+    unsafe { record_met::<Unshared>(&raw mut state, &probe(1, 443), 5, 7) };
+    let seen = state.distinct_since(5);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts), seen.open_services), (1, 1, 0));
+    // Nor is a source that was held let go.
+    state.missed = HELD_ALREADY;
+    // SAFETY: as above.
+    unsafe { record_met::<Unshared>(&raw mut state, &probe(1, 23), 5, 7) };
+    assert_eq!(state.missed, HELD_ALREADY);
+}
+
+#[test]
 fn the_epoch_before_is_whole_until_the_next_but_one() {
     let mut state = SourceState::new(1, 5);
     count(&mut state, &probe(1, 80), 5);

@@ -31,7 +31,7 @@ use crate::{
         web::Access,
     },
     logs::task::Logs,
-    network::Network,
+    network::{Network, ports::Ports},
     pipeline::Pipeline,
     respond::{
         decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
@@ -50,6 +50,8 @@ pub(super) struct Agent {
     pub(super) sensor: KernelSensor,
     pub(super) attachments: Attachments,
     pub(super) network: Network,
+    /// From where this host calls others.
+    pub(super) ports: Ports,
     /// When the local addresses were last read. `None`: read them now, since the networks beside them have changed.
     pub(super) addresses_read: Option<Instant>,
     /// When the occupancy of the maps of answers was last read.
@@ -108,6 +110,7 @@ impl Agent {
             sensor,
             attachments,
             network,
+            ports: Ports::default(),
             addresses_read: Some(Instant::now()),
             occupancy_read: None,
             pipeline,
