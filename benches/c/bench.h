@@ -1,4 +1,4 @@
-/* What the C programs of `cargo xtask bench` share: the packet's headers, the map macros, and the few helpers that
+/* Code that the C programs of `cargo xtask bench` share: the packet's headers, the map macros, and the few helpers that
  * they call. The kernel's own headers give the layouts; libbpf is not needed. */
 #ifndef SCANGUARD_BENCH_H
 #define SCANGUARD_BENCH_H

@@ -50,7 +50,7 @@ int transmit_forged(struct xdp_md *ctx)
 	return forge(ctx, 1);
 }
 
-/* Who knocks a second time gets past a doorkeeper. */
+/* A source that knocks a second time gets past a doorkeeper. */
 SEC("xdp.frags")
 int transmit_forged_twice(struct xdp_md *ctx)
 {

@@ -139,7 +139,7 @@ pub struct Control {
     pub live_epochs: u32,
     /// For how many epochs an entry of [`PUBLISHED`] is valid.
     pub published_epochs: u32,
-    /// What the gate does: one of [`GATE_OFF`], [`GATE_DRY_RUN`], [`GATE_ENFORCE`].
+    /// The gate's mode: one of [`GATE_OFF`], [`GATE_DRY_RUN`], [`GATE_ENFORCE`].
     pub gate: u32,
     /// 1: all packets of a banned source are dropped. 0: packets that belong to this host's own connections pass.
     pub drop_all: u32,

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_other_hosts_address_is_known() {
+    fn addresses_that_no_other_host_can_have_are_recognized() {
         let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
         for (text, unspecified, loopback) in [
             ("0.0.0.0", true, false),

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_counts_for_as_long_as_it_should() {
+    fn notes_are_fresh_for_as_many_epochs_as_they_should() {
         for (noted, now, fresh) in [
             (5, 5, true),
             (6, 5, true),

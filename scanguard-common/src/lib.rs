@@ -1,4 +1,4 @@
-//! What ScanGuard's kernel program and its agent share.
+//! Code that ScanGuard's kernel program and its agent share.
 //!
 //! One parser, one classifier and one accounting function serve the XDP program, the agent, replay
 //! and the tests. Everything here is pure, `no_std`, allocation-free and has no panicking path, since

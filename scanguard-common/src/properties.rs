@@ -70,7 +70,7 @@ proptest! {
 
     /// More misses never acquit, more met services never convict, and no numbers overflow.
     #[test]
-    fn who_is_held_stays_so_with_more_misses_and_not_with_more_that_was_met(
+    fn a_hold_that_is_due_stays_due_with_more_misses_and_not_with_more_successes(
         (hold_from, epoch) in (number(), number()),
         (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, number()),
         (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, number()),

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_is_saved_for_some_epochs_and_then_comes_back_by_and_by() {
+    fn an_unused_budget_is_saved_for_some_epochs_and_a_used_one_comes_back_epoch_by_epoch() {
         let budget = Budget { samples: 10, epochs: 5 };
         let (mut held, mut counts) = (0, [0; 6]);
         for (count, epoch) in counts.iter_mut().zip([1, 1, 2, 4, 5, 100]) {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proven_unproven_and_answered_have_budgets_of_their_own() {
+    fn proven_messages_unproven_ones_and_answers_have_budgets_of_their_own() {
         let source = Ipv4Addr::new(192, 0, 2, 1).into();
         let places = BudgetKind::ALL.map(|kind| budget_place(source, kind, 7));
         let [proven, unproven, answer] = places;

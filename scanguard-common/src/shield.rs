@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_host_itself_answers_is_dropped_at_dark_addresses_only() {
+    fn packets_that_this_host_itself_answers_are_dropped_at_dark_addresses_only() {
         for (class, number) in [
             (ProbeClass::IcmpEcho, protocol::ICMP),
             (ProbeClass::IcmpTimestamp, protocol::ICMP),

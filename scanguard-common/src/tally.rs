@@ -102,7 +102,7 @@ impl Tally {
         self.completions = self.completions.wrapping_add(*completions);
     }
 
-    /// What was counted since `earlier`.
+    /// Counts since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut delta = *self;

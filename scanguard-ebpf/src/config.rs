@@ -1,4 +1,4 @@
-//! What the agent sets: before the program is loaded (constants to the verifier) and while it runs.
+//! Settings from the agent: before the program is loaded (constants to the verifier) and while it runs.
 
 use core::arch::asm;
 

@@ -138,7 +138,7 @@ fn tcp_state(ctx: *mut c_void, flow: &Flow) -> u32 {
     socket_state(ctx, flow, tcp).unwrap_or(NO_SOCKET)
 }
 
-/// What the program needs to know about the socket that wants a flow.
+/// The facts that the program needs about the socket that wants a flow.
 #[inline(always)]
 fn socket<R>(
     ctx: *mut c_void,

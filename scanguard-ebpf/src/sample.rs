@@ -198,7 +198,7 @@ struct Sample<'c> {
 }
 
 impl Sample<'_> {
-    /// What the payload begins like.
+    /// The kind of message that the payload begins like.
     #[inline(always)]
     fn begins(&self, head: &Head) -> Option<Begins> {
         content::begins(self.speaks, self.flow.service.protocol, self.is_answer, head, self.len)

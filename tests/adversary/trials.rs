@@ -25,7 +25,7 @@ fn trial(row: Row) -> Trial {
 
 fn as_said(row: &Row) -> Result<()> {
     let outcome = scene::play(row, POLL_INTERVAL);
-    if !outcome.is_as_said() {
+    if !outcome.is_as_expected() {
         bail!("{}: {outcome}; must hold: {}", outcome.label(), row.must);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the agent itself takes: at rest, while it is scanned, and in a flood of forged sources.
+//! Costs of the agent itself: at rest, while it is scanned, and in a flood of forged sources.
 
 use std::{process::Stdio, thread, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     work::{self, Effort},
 };
 
-/// What goes on meanwhile.
+/// Traffic during a measurement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Load {
     Rest,

@@ -23,7 +23,7 @@ use crate::packets::{Measure, Subject, nanoseconds};
 
 /// Where the sources are.
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/c");
-/// What to do without the compiler.
+/// Advice where the compiler is missing.
 pub(crate) const NO_CLANG: &str =
     "clang is missing; `cargo xtask setup --for packets` installs it, as does `apt-get install clang`";
 

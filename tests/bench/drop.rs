@@ -32,7 +32,7 @@ const CROSSING: usize = 9;
 /// Scans of each kind in a turn.
 const SCANS: usize = 10;
 /// A scan without a sensor, of a host that drops nothing, may take so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const SCAN_LIMIT: Duration = Duration::from_secs(120);
 /// A scanner that has sent nothing for so long has sent all.
 const QUIET: Duration = Duration::from_secs(3);
 /// Milliseconds to the first packet that is dropped, of half of the scans.
@@ -43,17 +43,17 @@ const P99_LIMIT: f64 = 30.0;
 const ANSWERED_LIMIT: f64 = 5.0;
 /// Where the host forwards, a closed port may be somebody else's: there only a ban stops a scan of it.
 const SPOOFABLE: &str = "allow_spoofable = true\n";
-/// What the agent does by itself.
+/// The setting with which only the agent bans, and the kernel does not hold.
 const NO_REFLEX: &str = "reflex = \"0s\"\n";
 
-/// A scanner, how it is told to scan, and whom.
+/// A scanner and its arguments.
 struct Scanner {
     name: &'static str,
     program: &'static str,
     arguments: String,
     /// How many services it tries.
     services: usize,
-    /// What is configured beside the mode.
+    /// Settings beside the mode.
     response: &'static str,
     /// Whether the scanned host forwards.
     forwards: bool,
@@ -114,7 +114,7 @@ fn scanners(mac: &str) -> [Scanner; 6] {
     ]
 }
 
-/// What one scan came to.
+/// The figures of one scan.
 struct Outcome {
     /// From the crossing to the first packet that did not pass; none: all passed.
     until_dropped: Option<Duration>,
@@ -206,7 +206,7 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     let mut command = lab.scanner.command(program);
     command.args(arguments.split_whitespace());
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // What it finds, and so how it ends, is not what is measured.
+    // Its findings, and so its exit status, are not measured.
     let scanner = Process::new(quiet.spawn().with_context(|| name.to_owned())?);
     until_quiet(&lab, scanner)?;
     sent.stop()?;
@@ -231,12 +231,13 @@ fn scan(place: usize, is_watched: bool) -> Result<Outcome> {
     Ok(Outcome { until_dropped, answered: answered.len() })
 }
 
-/// Waits until the scanner has ended, or has sent nothing for a while: masscan does not end before it hears something.
+/// Waits until the scanner has ended, or has sent nothing for a while: masscan does not end before it receives
+/// something.
 fn until_quiet(lab: &Lab, mut scanner: Process) -> Result<()> {
     let start = Instant::now();
     let mut last = (wire::sent(&lab.scanner)?.all(), start);
     while scanner.child.try_wait()?.is_none() && last.1.elapsed() < QUIET {
-        ensure!(start.elapsed() < PATIENCE, "the scan goes on after {PATIENCE:?}");
+        ensure!(start.elapsed() < SCAN_LIMIT, "the scan goes on after {SCAN_LIMIT:?}");
         thread::sleep(Duration::from_millis(50));
         let sent = wire::sent(&lab.scanner)?.all();
         if sent != last.0 {

@@ -11,7 +11,7 @@ use crate::{
     work::{self, Effort},
 };
 
-/// What the sensor is compared with.
+/// The setups that the sensor is compared in.
 const SETUPS: [Setup; 3] = [Setup::Nothing, Setup::EmptyXdp, Setup::ScanGuard];
 /// CPU seconds that the whole machine may take more than without the sensor: of masscan's ten.
 const CPU_LIMIT: f64 = 0.3;

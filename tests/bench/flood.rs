@@ -31,20 +31,20 @@ const SCANNERS: usize = 4;
 /// Ports that each of them tries.
 const PORTS: &str = "1-200";
 /// nmap may take so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const SCAN_LIMIT: Duration = Duration::from_secs(120);
 /// How long a finding may take after the scan has ended: two polls.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// A finding is to be there within one poll, at the latest.
 const LATENCY_LIMIT: f64 = 1_000.0;
-/// What the agent's memory may grow by, in MiB: 400 bytes for each of the 131,072 histories that it keeps by default, which is
-/// what one of two looks takes, with its room in the hash table.
+/// The most that the agent's memory may grow by, in MiB: 400 bytes for each of the 131,072 histories that it keeps by
+/// default, which is what one of two looks takes, with its room in the hash table.
 const GROWTH_LIMIT: f64 = 50.0;
 /// The probe of a scan by which a rule matches at the latest: of `vertical_scan`, the twentieth distinct service.
 const CROSSING: usize = 20;
 /// A mebibyte.
 const MIB: f64 = 1_048_576.0;
 
-/// What comes in beside the scans.
+/// Traffic beside the scans.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Beside {
     Nothing,
@@ -80,7 +80,7 @@ impl Beside {
     }
 }
 
-/// What one kind of flood came to.
+/// The figures of one kind of flood.
 struct Outcome {
     /// Frames a second.
     rate: f64,
@@ -287,7 +287,7 @@ fn scan_all(lab: &Lab, scans: usize) -> Result<()> {
         let mut nmap = lab.scanner.command("nmap");
         nmap.args(["-n", "-Pn", "-sS", "--max-retries", "1", "-p", PORTS]);
         nmap.args(["-e", SCANNER_INTERFACE, "-S", &scanner(number), VICTIM]);
-        run_within(nmap.stdout(Stdio::null()), PATIENCE)?;
+        run_within(nmap.stdout(Stdio::null()), SCAN_LIMIT)?;
     }
     // The last one's finding may come with a poll.
     thread::sleep(AFTERWARDS);

@@ -15,7 +15,7 @@ use scanguard_tests::fixtures::{
 const SOURCES: u8 = 200;
 /// Ports that each of them tries: more than any rule needs.
 const PORTS: u16 = 40;
-/// Packets a second that masscan is told to send.
+/// Packets a second that masscan is asked to send.
 const RATE: &str = "150000";
 
 /// Measures and prints.

@@ -25,7 +25,7 @@ use crate::{
     work::Effort,
 };
 
-/// What the victim's interface has.
+/// The receiver at the victim's interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Receiver {
     Drop,

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-/// What the figures depend on. No names: neither of the host nor of anybody.
+/// Properties of the machine that the figures depend on. There are no names, neither of the host nor of anybody.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Machine {
     /// Model of the processors.
@@ -16,7 +16,7 @@ pub(crate) struct Machine {
     pub(crate) memory_gib: u64,
     /// Release of the kernel.
     pub(crate) kernel: String,
-    /// Whose virtual machine it is, or that it is none.
+    /// The hypervisor's name, or that there is none.
     pub(crate) virtualization: String,
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn processors() -> Result<Processors> {
     Ok(Processors { busy: seconds(user + nice + system + irq + softirq), idle: seconds(idle + iowait) })
 }
 
-/// What a process used and holds.
+/// CPU time that a process used, and memory that it holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// CPU time since it was started.

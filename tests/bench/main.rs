@@ -28,7 +28,7 @@ use model::{Part, Report};
 use scanguard_tests::fixtures::{cleanup, root};
 use work::Effort;
 
-/// What ScanGuard costs: nanoseconds a packet, unless something else is asked for.
+/// Measures ScanGuard's costs: nanoseconds a packet, unless something else is asked for.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Over a wire instead: frames a second, throughput of servers, CPU under masscan, what the agent takes

@@ -1,4 +1,4 @@
-//! What a part of the bench found: tables and targets, for the terminal, for JSON and for docs/performance.md.
+//! Results of a part of the bench: tables and targets, for the terminal, for JSON and for docs/performance.md.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
@@ -205,7 +205,7 @@ pub(crate) enum Bound {
 pub(crate) struct Target {
     /// Of what.
     pub(crate) what: String,
-    /// What it came to; none if it was not measured.
+    /// The figure; none if it was not measured.
     pub(crate) figure: Option<f64>,
     /// The side.
     pub(crate) bound: Bound,
@@ -227,7 +227,7 @@ impl Target {
         Self { what: what.to_owned(), figure, bound, limit, unit: unit.to_owned(), met }
     }
 
-    /// What it came to, what it was to be, and whether that is so.
+    /// The figure, the bound, and whether the bound holds.
     pub(crate) fn cells(&self) -> [String; 4] {
         let bound = match self.bound {
             Bound::AtMost => "at most",

@@ -15,7 +15,7 @@ use crate::{
 /// Gives the nanoseconds a packet over so many of them.
 pub(crate) type Measure = Box<dyn FnMut(u32) -> Result<f64>>;
 
-/// What is measured.
+/// A kind of packet that is measured.
 pub(crate) struct Subject {
     /// Its row.
     pub(crate) name: &'static str,
@@ -60,7 +60,7 @@ impl Subject {
 /// The duration that the kernel reports is cut to whole nanoseconds: a twelfth of what is measured here.
 ///
 /// # Errors
-/// What the run says.
+/// An error of the run.
 pub(crate) fn nanoseconds(packets: u32, run: &dyn Fn(u32) -> Result<Run>) -> Result<f64> {
     let one = cpu_time(|| run(1))?;
     let many = cpu_time(|| run(packets.saturating_add(1)))?;
@@ -73,7 +73,7 @@ fn cpu_time(run: impl FnOnce() -> Result<Run>) -> Result<f64> {
     Ok(machine::thread_nanoseconds()? - start)
 }
 
-/// What the sensor's packets may cost, as a ratio to a C program's. See [`ratio`].
+/// Targets for the costs of the sensor's packets, as ratios to a C program's. See [`ratio`].
 const TARGETS: [(&str, &str, f64); 6] = [
     ("tcp_established", "c_parse", 2.0),
     ("tcp6_established", "c_parse", 2.0),

@@ -77,7 +77,7 @@ impl Senders {
     }
 }
 
-/// What a poll took.
+/// The costs of a poll.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     milliseconds: f64,
@@ -180,7 +180,7 @@ pub(crate) fn run(sources: u32) -> Result<Report> {
     Ok(Report { part: Part::Scale, machine: Machine::this()?, tables, targets })
 }
 
-/// What the kernel says that the maps take which grow with the number of sources.
+/// Memory that the kernel reports for the maps that grow with the number of sources.
 fn memlock(ebpf: &aya::Ebpf) -> Result<u64> {
     let mut sum = 0;
     for name in [abi::SOURCES, abi::CHANGES] {
@@ -216,7 +216,7 @@ fn pipeline(sources: u32) -> Pipeline {
     Pipeline::new(Observer::new(history), Detector::new(config.rules.rules(), config.findings))
 }
 
-/// One poll of the agent, but for what it tells.
+/// One poll of the agent, but for its output.
 fn poll(pipeline: &mut Pipeline, sensor: &mut KernelSensor) -> Result<Cost> {
     let now = Clock::start().now();
     Cost::of(|| {

@@ -1,4 +1,5 @@
-//! What looks at the victim's packets while work is done: nothing, an empty program, the sensor, or a peer.
+//! Setups of the victim while work is done, by the program that looks at its packets: nothing, an empty program, the
+//! sensor, or a peer.
 
 use std::{
     path::PathBuf,
@@ -15,7 +16,7 @@ use scanguard_tests::fixtures::{
 
 use crate::{c_programs, wire};
 
-/// What there can be.
+/// A setup of the victim.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Setup {
     /// Only the host.
@@ -154,7 +155,7 @@ fn attach_empty(lab: &Lab) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// What a host would be given that wants to know of sources with more than 20 SYNs a second. Like the sensor, it only counts.
+/// Rules of nftables that find sources with more than 20 SYNs a second. Like the sensor, they only count.
 const NFT_TABLE: &str = "table inet bench {
     counter seen {}
     counter over {}

@@ -82,7 +82,7 @@ fn empty() -> Subject {
 fn same_packet(name: &'static str, frame: Vec<u8>) -> Subject {
     Subject::of(name, || {
         let loaded = program::load(&Settings::default())?;
-        // What is to be known is known.
+        // Everything is known that is to be known.
         loaded.run(&frame, 1_000)?;
         let run = move |packets| Ok(loaded.run(&frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)

@@ -1,4 +1,4 @@
-//! What clients of a server notice: iperf3 and wrk, with and without the sensor, in turns.
+//! Effects on the clients of a server: iperf3 and wrk, with and without the sensor, in turns.
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ impl Sent {
     }
 }
 
-/// What the scanner's interface sent so far.
+/// Frames that the scanner's interface sent so far.
 ///
 /// # Errors
 /// The kernel does not say.
@@ -71,7 +71,7 @@ pub(crate) fn sent_here() -> Option<Sent> {
     Some(Sent { packets: *counts.get(9)?, dropped: *counts.get(11)? })
 }
 
-/// What is done to each frame before it is sent; see `benches/c/wire.c`.
+/// The change of each frame before it is sent; see `benches/c/wire.c`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
     /// Nothing.
@@ -107,7 +107,7 @@ pub(crate) struct Sender<'l> {
     change: Change,
 }
 
-/// What arrived.
+/// Frames that arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrived {
     /// Frames a second that the victim's program was given.

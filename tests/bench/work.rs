@@ -14,9 +14,9 @@ use crate::{
     wire,
 };
 
-/// Packets a second that masscan is told to send.
+/// Packets a second that masscan is asked to send.
 pub(crate) const RATE: u32 = 150_000;
-/// Whose packets they are: nobody's, so that only masscan hears the answers.
+/// The source of these packets: an address that nobody has, so that only masscan receives the answers.
 const SOURCE: &str = "10.77.0.200";
 /// The share of its time that the machine must be idle for differences of CPU time to mean anything.
 const LEAST_IDLE: f64 = 0.1;
@@ -32,7 +32,7 @@ pub(crate) struct Effort {
     pub(crate) turns: usize,
 }
 
-/// What one run came to.
+/// The figures of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     /// CPU seconds of the whole machine, masscan's too.
@@ -47,7 +47,7 @@ pub(crate) struct Run {
 pub(crate) struct Field {
     /// Both.
     pub(crate) lab: Lab,
-    /// Drops what the scanner's interface receives, before masscan hears it: masscan answers every answer.
+    /// Drops what the scanner's interface receives, before masscan receives it: masscan answers every answer.
     _deaf: Ebpf,
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn masscan(lab: &Lab, seconds: u32) -> Result<()> {
     masscan.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let until = wire::sent(&lab.scanner)?.all() + u64::from(ports * ADDRESSES);
     let child = masscan.spawn().context("masscan; `cargo xtask setup --for bench` installs it")?;
-    // It would wait for answers, and does not end before it hears something.
+    // It would wait for answers, and does not end before it receives something.
     let mut masscan = Process::new(child);
     let limit = Duration::from_secs(u64::from(seconds) * 3 + 20);
     let ended = lab.scanner.enter(|| {
@@ -118,7 +118,7 @@ fn measure(lab: &Lab, setup: Setup, seconds: u32) -> Result<Run> {
     Ok(Run { cpu, sent, lost })
 }
 
-/// What the work came to with one setup: the runs of all turns, or why there are none.
+/// Figures of the work with one setup: the runs of all turns, or why there are none.
 pub(crate) type Runs = (Setup, Result<Vec<Run>, String>);
 
 /// Does the work with each of these in turns.

@@ -25,7 +25,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// What is in a directory, without extensions.
+/// Names of the files in a directory, without extensions.
 fn names(directory: &Path) -> BTreeSet<String> {
     let stem = |path: PathBuf| path.file_stem().expect("a name").to_string_lossy().into_owned();
     entries(directory).into_iter().map(stem).collect()
@@ -87,7 +87,7 @@ fn changes_of_files_of_every_corpus_hold() {
                     input[at] = byte;
                 }
             }
-            // What fails is shown as it is, small.
+            // A failing input is shown as it is, small.
             prop_assert!(std::panic::catch_unwind(|| target(&input)).is_ok(), "{}", input.escape_ascii());
             Ok(())
         });

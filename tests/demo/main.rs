@@ -26,7 +26,7 @@ struct Arguments {
     all_metrics: bool,
 }
 
-/// What is shown: one scan of each kind.
+/// Scans that are shown, one of each kind.
 const SHOWN: [&str; 7] =
     ["-sS -p 1-1000", "-sT", "-sX -p 1-100", "-sU -p 50-200", "-sO", "-PE --send-ip", "-sS -p 22"];
 
@@ -79,7 +79,7 @@ fn worth_showing(line: &str) -> bool {
 /// One scan: what went over the wire by tcpdump's count, what the sensor counted, what it said.
 fn show(lab: &Lab, agent: &Agent<'_>, scan: &Scan) -> Result<()> {
     let before = agent.metrics()?;
-    let told = agent.lines().len();
+    let shown = agent.lines().len();
     let mut capture = Capture::start(&lab.victim, VICTIM_INTERFACE)?;
     println!("\n# {}", scan.words().join(" "));
     scan.run(lab)?;
@@ -98,7 +98,7 @@ fn show(lab: &Lab, agent: &Agent<'_>, scan: &Scan) -> Result<()> {
     }
     // Until its findings are closed and its probes out of every window.
     std::thread::sleep(std::time::Duration::from_millis(2500));
-    for line in agent.lines().iter().skip(told) {
+    for line in agent.lines().iter().skip(shown) {
         println!("  {line}");
     }
     Ok(())

@@ -58,7 +58,7 @@ fn labels(expression: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// What is wrong with expressions: metrics and labels that there are not.
+/// Errors in expressions: metrics and labels that there are not.
 fn wrong(expressions: &[&str]) -> Vec<String> {
     let series = series();
     // Of Prometheus itself, and of its histograms.

@@ -1,8 +1,11 @@
 use std::{fs, path::Path};
 
-use scanguard_tests::links::{headings, links};
+use scanguard_tests::links::{headings, links, long_lines, paths};
 
 use super::{path, read};
+
+/// Columns of a line of prose (CONTRIBUTING.md).
+const COLUMNS: usize = 120;
 
 /// All pages, by their paths from the top.
 fn pages() -> Vec<String> {
@@ -31,6 +34,34 @@ fn every_link_leads_to_a_file_and_a_heading_that_are_there() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Folders at the top of the tree, without what is built and what is hidden.
+fn folders() -> Vec<String> {
+    let entries = fs::read_dir(path(".")).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name != "target" && !name.starts_with('.')).collect()
+}
+
+#[test]
+fn every_path_between_backticks_is_there() {
+    let folders = folders();
+    let mut missing = Vec::new();
+    for page in pages() {
+        let named = paths(&read(&page), &folders);
+        missing
+            .extend(named.into_iter().filter(|named| !path(named).exists()).map(|path| (page.clone(), path)));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn prose_has_at_most_120_columns() {
+    let mut long = Vec::new();
+    for page in pages() {
+        long.extend(long_lines(&read(&page), COLUMNS).into_iter().map(|line| format!("{page}:{line}")));
+    }
+    assert!(long.is_empty(), "wrap these lines: {long:#?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What docs/ and deploy/ say is what the code has. With SCANGUARD_WRITE_DOCS=1 (`cargo xtask docs --write`) the generated
-//! pages are written instead.
+//! docs/ and deploy/ against the code: both must say the same. With SCANGUARD_WRITE_DOCS=1 (`cargo xtask docs --write`)
+//! the generated pages are written instead.
 
 mod configuration;
 mod dashboard;

@@ -18,7 +18,7 @@ fn outcome(frame: &[u8]) -> Outcome {
     inspect(&frame)
 }
 
-/// What a frame is that the early decision takes for a SYN.
+/// The outcome of a frame that the early decision takes for a SYN.
 fn opening(frame: &[u8]) -> Option<Outcome> {
     assert_eq!(classify::early_source(&frame), classify::early_flow(&frame).map(|flow| flow.source));
     classify::early_flow(&frame).map(|flow| Outcome::Probe(Probe { class: ProbeClass::Syn, flow }))
@@ -156,7 +156,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_taken_for_a_syn_early_is_one_however_its_headers_were_changed(
+    fn a_packet_taken_for_a_syn_early_is_one_however_its_headers_were_changed(
         changes in prop::collection::vec((0usize..74, any::<u8>()), 0..3), cut in 0usize..30
     ) {
         for mut frame in [frames::v4(6, &frames::tcp(2, 80)), frames::v6(6, &frames::tcp(2, 80))] {

@@ -84,12 +84,12 @@ fn play_all(cases: &[Case], arguments: &Arguments) -> Vec<Option<Outcome>> {
             return None;
         }
         let outcome = play::play(case, &arguments.poll_interval);
-        tell(case, &outcome, arguments.verbose);
+        print(case, &outcome, arguments.verbose);
         Some(outcome)
     })
 }
 
-fn tell(case: &Case, outcome: &Outcome, verbose: bool) {
+fn print(case: &Case, outcome: &Outcome, verbose: bool) {
     // One write, so that the lines of two cases do not mix.
     let mut text = format!("{:<8} {} ({outcome})", outcome.verdict.label(), case.name);
     if verbose || matches!(outcome.verdict, Verdict::Flagged) {

@@ -108,8 +108,14 @@ impl About {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
         let mut tools: Vec<_> = PACKAGES.iter().filter_map(|package| version(package)).collect();
         tools.sort();
-        Self { kernel, poll_interval: poll_interval.to_owned(), tools: tools.join(", ") }
+        Self { kernel, poll_interval: poll_interval.to_owned(), tools: lines(&tools) }
     }
+}
+
+/// The tools as an item of a list, in lines of at most 120 columns.
+fn lines(tools: &[String]) -> String {
+    let options = textwrap::Options::new(120).subsequent_indent("  ").break_words(false);
+    textwrap::fill(&format!("* tools: {}", tools.join(", ")), options)
 }
 
 /// `nmap 7.93+dfsg1-1`, of what is installed, or of what nginx and haproxy say of themselves.
@@ -140,7 +146,7 @@ pub(crate) fn markdown(about: &About, cases: &[Case], outcomes: &[Option<Outcome
          Scans must be found; honest traffic must cause no finding.\n\n\
          **{summary}.**\n\n\
          * kernel: {kernel}, native XDP on veth; the agent is built for debugging\n\
-         * tools: {tools}\n\
+         {tools}\n\
          * *probes before*: probes of the source that the sensor had seen when the first finding was opened, out of all that it\n  \
          saw in the case. For rules about messages these are requests, hellos and queries.\n\
          * *latency*: from the first packet on the wire (tcpdump) to the time of that finding. It contains the time that the\n  \

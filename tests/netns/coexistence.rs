@@ -67,7 +67,7 @@ impl<'n> Libxdp<'n> {
         Ok(String::from_utf8(run(&mut self.command(words))?.stdout)?)
     }
 
-    /// What it says where it must fail.
+    /// Words of its message where it must fail.
     fn fail(&self, words: &[&str]) -> Result<String> {
         let Output { status, stdout, stderr } = self.command(words).output()?;
         ensure!(!status.success(), "{words:?} worked: {}", String::from_utf8_lossy(&stdout));
@@ -75,7 +75,7 @@ impl<'n> Libxdp<'n> {
     }
 }
 
-/// What doctor says of the victim's interface.
+/// Doctor's lines about the victim's interface.
 fn doctor(lab: &Lab) -> Result<String> {
     let output = scanguard(&lab.victim, &["doctor", "--iface", VICTIM_INTERFACE])?.output()?;
     let said = String::from_utf8(output.stdout)?;
@@ -116,7 +116,7 @@ fn behind_libxdp(mode: &str) -> Result<()> {
     scenario.start()?.end()
 }
 
-/// Every SYN of a scan is counted, and its finding told.
+/// Every SYN of a scan is counted, and its finding reported.
 fn counts(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
     let before = agent.settled()?.probes("syn");
     let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
@@ -129,8 +129,8 @@ fn counts(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
 }
 
 fn found(agent: &Agent<'_>) -> Result<()> {
-    let is_told = || agent.findings().iter().any(|finding| finding["rule"] == "vertical_scan").then_some(());
-    wait_for("the finding", PATIENCE, is_told).with_context(|| agent.said())
+    let is_found = || agent.findings().iter().any(|finding| finding["rule"] == "vertical_scan").then_some(());
+    wait_for("the finding", PATIENCE, is_found).with_context(|| agent.said())
 }
 
 fn before_libxdp() -> Result<()> {

@@ -1,4 +1,4 @@
-//! What real clients say to real servers is sampled, and what they are answered: as often as the server logged it.
+//! Requests of real clients to real servers, and the answers, are sampled as often as the server logged them.
 
 use std::fs;
 
@@ -22,10 +22,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("content: gobuster's requests are sampled as often as nginx logged them", gobuster),
         trial("content: gobuster is found by its agent, and by its words with a browser's", words_are_found),
         trial("content: gobuster's names of DNS are found", names_are_found),
-        trial("content: who tries words is banned by nginx's log alone, and dropped", banned_by_a_log),
+        trial(
+            "content: a source that tries words is banned by nginx's log alone, and dropped",
+            banned_by_a_log,
+        ),
         trial("content: a hello at the port of TLS is sampled, also over IPv6", hello),
         trial("content: queries and answers of DNS are sampled over UDP and TCP", dns),
-        trial("content: what the budget leaves out is counted, and a reload changes the budget", budget),
+        trial("content: requests beyond the budget are counted, and a reload changes the budget", budget),
     ]
 }
 

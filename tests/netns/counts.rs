@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             scan_is_counted_and_found(scan, "native")
         }));
     }
-    // What a scan is made of does not depend on the mode, how the program sees it does: one of each kind.
+    // The packets of a scan do not depend on the mode, but the program's view of them does: one of each kind.
     for scan in SCANS.iter().step_by(4) {
         trials.push(trial(format!("generic: {}", scan.command), move || {
             scan_is_counted_and_found(scan, "generic")

@@ -25,10 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "crowdsec: a decision is dropped, also while the local api is down, and ends when it is deleted",
             pulled,
         ),
-        trial(
-            "crowdsec: https is spoken with a local api whose certificate is trusted, and not else",
-            by_https,
-        ),
+        trial("crowdsec: https works only with a local api whose certificate is trusted", by_https),
         trial("crowdsec: a secret that others can read, or a wrong url, is exit code 3", wrong_settings),
     ]
 }
@@ -137,7 +134,7 @@ fn pulled() -> Result<()> {
     crowdsec.cscli(&["decisions", "delete", "--ip", SCANNER])?;
     wait_until(&agent, "the end of the ban", |page| page.get("scanguard_bans{kind=\"crowdsec\"}") == 2.0)?;
     ensure!(connects(&lab.scanner)?, "still dropped");
-    // What somebody ordered here is not CrowdSec's to take back.
+    // CrowdSec cannot take back an order that somebody gave here.
     agent.order(&["ban", SCANNER])?;
     crowdsec.cscli(&["decisions", "add", "--ip", SCANNER, "--duration", "1h"])?;
     crowdsec.cscli(&["decisions", "delete", "--range", "198.51.100.0/24"])?;
@@ -152,21 +149,21 @@ fn pulled() -> Result<()> {
 fn by_https() -> Result<()> {
     let lab = Lab::new()?;
     let mut crowdsec = Crowdsec::start(&lab.victim)?;
-    // Before, since cscli is not told of certificates.
+    // Before, since cscli does not know of the certificate.
     crowdsec.cscli(&["decisions", "add", "--ip", SCANNER, "--duration", "1h"])?;
     crowdsec.stop();
     let certificate = crowdsec.resume_with_tls()?;
     let config = config_file(&configured(&crowdsec, "pull = true", ""))?;
     let arguments = ["--config", &config.path()];
 
-    let mut wary = Agent::start(&lab.victim, &arguments)?;
+    let mut distrusting = Agent::start(&lab.victim, &arguments)?;
     wait_for("it says why not", PATIENCE, || {
-        wary.order(&["status"]).ok().filter(|said| said.contains("invalid peer certificate"))
+        distrusting.order(&["status"]).ok().filter(|said| said.contains("invalid peer certificate"))
     })
-    .with_context(|| wary.said())?;
-    let page = wary.metrics()?;
+    .with_context(|| distrusting.said())?;
+    let page = distrusting.metrics()?;
     ensure!(page.get("scanguard_bans{kind=\"crowdsec\"}") == 0.0, "{page:?}");
-    wary.end()?;
+    distrusting.end()?;
 
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
         command.env("SSL_CERT_FILE", &certificate);

@@ -1,4 +1,5 @@
-//! What leaves: answers are counted, published services are recognized, dark addresses are told from live ones.
+//! Packets that leave: answers are counted, published services are recognized, dark addresses are distinguished from
+//! live ones.
 
 use std::{process::Command, time::Duration};
 
@@ -27,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("egress: home networks are taken from a reload", reloaded),
         trial("egress: off, everything else works", off),
         trial("egress: a port that is redirected to another is open", redirected),
-        trial("egress: where it cannot be attached, the loss is said and all else works", crowded),
+        trial("egress: where it cannot be attached, the loss is reported and all else works", crowded),
         trial("egress: it is attached again when the interface returns", returns),
         trial("egress: taken off by force it says so and attaches again", taken_off),
         trial("egress: where there was no room for it, it is attached as soon as there is", room_later),
@@ -205,7 +206,7 @@ fn reloaded() -> Result<()> {
     scenario.run(|lab, agent| {
         let sweep = format!("-sS -p 80 --max-retries 0 {HOME}.0/29");
         let mut last = agent.settled()?;
-        // Whose the addresses are, as the file says it, and what a sweep of them then meets.
+        // The owner of the addresses by the file, and the reach of a sweep of them.
         for (home, reach) in [("", "unknown"), ("10.79.0.0/24", "dark"), ("10.80.0.0/24", "unknown")] {
             if !home.is_empty() {
                 let text = format!("{FAST}egress = false\n[network]\nhome = [\"{home}\"]\n");
@@ -283,7 +284,7 @@ fn returns() -> Result<()> {
         let is_attached = |agent: &Agent<'_>| agent.metrics().is_ok_and(|metrics| attached(&metrics));
         ensure!(is_attached(agent));
         lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
-        wait_for("the loss is told", PATIENCE, || (!is_attached(agent)).then_some(()))?;
+        wait_for("the loss is reported", PATIENCE, || (!is_attached(agent)).then_some(()))?;
         lab.connect()?;
         wait_for("attached again", PATIENCE, || is_attached(agent).then_some(()))?;
         answers_are_seen(lab, agent)

@@ -41,15 +41,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             table_full,
         ),
         trial("fault: an agent that stood still counts the trips it lost, and finds every scan", stood_still),
-        trial(
-            "fault: with as many bans as there may be one more is refused, and those that there are stay",
-            bans_full,
-        ),
+        trial("fault: at the limit of bans one more is refused, and the present ones stay", bans_full),
         trial(
             "fault: a full disk does not stop bans, and the state is written when there is room",
             disk_full,
         ),
-        trial("fault: a disk that hangs keeps neither bans nor the end waiting, and is said", disk_hangs),
+        trial("fault: a disk that hangs keeps neither bans nor the end waiting, and is reported", disk_hangs),
         trial(
             "fault: without file descriptors it goes on, and answers again when there are some",
             descriptors,
@@ -71,8 +68,8 @@ fn attached(page: &Metrics) -> bool {
 }
 
 fn found(agent: &Agent<'_>, rule: &str) -> Result<()> {
-    let is_told = || agent.findings().iter().any(|finding| finding["rule"] == rule).then_some(());
-    wait_for(rule, PATIENCE, is_told).with_context(|| agent.said())
+    let is_found = || agent.findings().iter().any(|finding| finding["rule"] == rule).then_some(());
+    wait_for(rule, PATIENCE, is_found).with_context(|| agent.said())
 }
 
 fn renamed() -> Result<()> {
@@ -178,7 +175,8 @@ fn stood_still() -> Result<()> {
     Scenario::defaults()?.with(&["--format", "json"]).run(|lab, agent| {
         let mut capture = Capture::outgoing(&lab.scanner, SCANNER_INTERFACE)?;
         agent.process.signal(libc::SIGSTOP);
-        // Each is told of some 350 times, with what its bitmap of 512 bits takes of 600 ports: the ring has room for 8,192.
+        // Each wakes the agent some 350 times, with what its bitmap of 512 bits takes of 600 ports: the ring has room
+        // for 8,192.
         probes(lab, SCANNERS, 1..=600)?;
         SCANS[0].run(lab)?;
         agent.process.signal(libc::SIGCONT);

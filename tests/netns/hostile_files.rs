@@ -32,20 +32,20 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A place in the configuration that names a file.
 struct Place {
-    /// What of the answer names it.
-    said: &'static str,
+    /// Words of the answer that name it.
+    words: &'static str,
     /// The configuration, but for the path.
     config: &'static str,
     /// The configuration with such a file is wrong. Else it is taken, with a warning.
     refused: bool,
 }
 
-const fn place(said: &'static str, config: &'static str) -> Place {
-    Place { said, config, refused: true }
+const fn place(words: &'static str, config: &'static str) -> Place {
+    Place { words, config, refused: true }
 }
 
 const PLACES: &[Place] = &[
-    Place { said: "feed ", config: "[feeds]\nfiles = [\"FILE\"]\n", refused: false },
+    Place { words: "feed ", config: "[feeds]\nfiles = [\"FILE\"]\n", refused: false },
     place("geo.country", "[geo]\ncountry = \"FILE\"\n"),
     place("geo.asn", "[geo]\nasn = \"FILE\"\n"),
     place("content.lists.agents", "[content.lists]\nagents = \"FILE\"\n"),
@@ -90,7 +90,7 @@ fn remove(path: &Path) -> Result<()> {
     Ok(if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) }?)
 }
 
-/// Exit code of `scanguard reload`, and what it said.
+/// Exit code of `scanguard reload`, and its output.
 fn reload(lab: &Lab) -> Result<(Option<i32>, String)> {
     let mut command = scanguard(&lab.victim, &["reload"])?;
     let said = lab.victim.directory().join("said");
@@ -115,9 +115,9 @@ fn hostile_files() -> Result<()> {
             for place in PLACES {
                 let text = place.config.replace("FILE", hostile_path).replace("WEB", web_path);
                 scenario.configure(&text)?;
-                let (code, said) = reload(lab).with_context(|| format!("{what} as {}", place.said))?;
+                let (code, said) = reload(lab).with_context(|| format!("{what} as {}", place.words))?;
                 let wanted = if place.refused { 3 } else { 0 };
-                let Place { said: named, .. } = place;
+                let Place { words: named, .. } = place;
                 ensure!(
                     code == Some(wanted) && said.contains(named),
                     "{what} as {named}: exit code {code:?}: {said}"

@@ -93,9 +93,9 @@ fn jumbo(mode: &str) -> Result<()> {
         no_junk(&probed)?;
 
         SCANS[0].run(lab)?;
-        let is_told =
+        let is_found =
             || agent.findings().iter().any(|finding| finding["rule"] == "vertical_scan").then_some(());
-        wait_for("the finding", PATIENCE, is_told)?;
+        wait_for("the finding", PATIENCE, is_found)?;
         Ok(())
     })
 }

@@ -46,7 +46,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("generic mode is only taken when it is asked for", no_native),
         trial("a reload takes all of a right configuration and nothing of a wrong one", reload),
         trial("a killed agent leaves nothing and can be started again", killed),
-        trial("an interface that goes away is told, and attached again when it returns", interface_returns),
+        trial(
+            "an interface that goes away is reported, and attached again when it returns",
+            interface_returns,
+        ),
     ]
 }
 
@@ -69,13 +72,13 @@ pub(crate) fn refused_in(lab: &Lab, arguments: &[&str], code: i32, words: &[&str
 }
 
 fn signals() -> Result<()> {
-    let lab = Lab::new()?;
+    let scenario = Scenario::defaults()?;
     for signal in [libc::SIGTERM, libc::SIGINT] {
-        let mut agent = Agent::start(&lab.victim, &[])?;
-        ensure!(lab.xdp_programs()?.len() == 1, "not attached");
+        let mut agent = scenario.start()?;
+        ensure!(scenario.lab.xdp_programs()?.len() == 1, "not attached");
         agent.process.signal(signal);
         ensure!(agent.exit_code()? == Some(0), "{}", agent.said());
-        ensure!(lab.xdp_programs()?.is_empty(), "still attached");
+        ensure!(scenario.lab.xdp_programs()?.is_empty(), "still attached");
     }
     Ok(())
 }
@@ -234,7 +237,7 @@ fn interface_returns() -> Result<()> {
         };
         ensure!(attached(agent, VICTIM_INTERFACE) && attached(agent, "other0"));
         lab.victim.ip(&format!("link del {VICTIM_INTERFACE}"))?;
-        wait_for("the loss is told", PATIENCE, || (!attached(agent, VICTIM_INTERFACE)).then_some(()))?;
+        wait_for("the loss is reported", PATIENCE, || (!attached(agent, VICTIM_INTERFACE)).then_some(()))?;
         ensure!(attached(agent, "other0"), "the other one was lost too");
         let lost = agent
             .metrics()?

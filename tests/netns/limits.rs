@@ -119,7 +119,7 @@ fn little_memory() -> Result<()> {
     let group = MemoryGroup::new()?;
     let arguments = ["--format", "json"];
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| group.hold(command))?;
-    // What is said before the start is what the kernel then takes.
+    // The kernel takes as much memory as was computed before the start.
     let held = memory_of_maps(agent.process.child.id())?;
     let computed = footprint::bytes(&Settings::default(), cpus()?).map_err(anyhow::Error::msg)?;
     println!("maps: {held} bytes, computed before: {computed}");
@@ -131,8 +131,8 @@ fn little_memory() -> Result<()> {
     // It fails when nobody answers.
     let _ = run(lab.scanner.command("hping3").args(flood.split(' ')));
     SCANS[0].run(&lab)?;
-    let is_told = || agent.findings().iter().any(|finding| finding["rule"] == "vertical_scan").then_some(());
-    wait_for("the scan", PATIENCE, is_told).with_context(|| agent.said())?;
+    let is_found = || agent.findings().iter().any(|finding| finding["rule"] == "vertical_scan").then_some(());
+    wait_for("the scan", PATIENCE, is_found).with_context(|| agent.said())?;
     let metrics = agent.settled()?;
     // Random sources are groups, too, which are nobody's.
     let counted = metrics.probes("syn") + metrics.exit("bad_source");

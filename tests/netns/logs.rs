@@ -69,14 +69,14 @@ fn reopen(stage: &Stage<'_>) -> Result<()> {
     wait_for("nginx opens its log again", PATIENCE, || log.exists().then_some(()))
 }
 
-/// The agent has heard so many requests since it started, and hears no more.
-fn hears(agent: &Agent<'_>, requests: usize) -> Result<()> {
-    let heard = || agent.metrics().map(|metrics| metrics.get("scanguard_log_requests_total"));
+/// The agent has read so many requests since it started, and reads no more.
+fn has_read(agent: &Agent<'_>, requests: usize) -> Result<()> {
+    let read = || agent.metrics().map(|metrics| metrics.get("scanguard_log_requests_total"));
     let expected = requests as f64;
-    let done = wait_for("requests", PATIENCE, || heard().is_ok_and(|heard| heard >= expected).then_some(()));
+    let done = wait_for("requests", PATIENCE, || read().is_ok_and(|read| read >= expected).then_some(()));
     std::thread::sleep(LONG_ENOUGH);
-    let heard = heard()?;
-    ensure!(done.is_ok() && heard == expected, "{heard} requests, not {expected}: {}", agent.said());
+    let read = read()?;
+    ensure!(done.is_ok() && read == expected, "{read} requests, not {expected}: {}", agent.said());
     Ok(())
 }
 
@@ -95,12 +95,12 @@ fn rotations_and_restarts() -> Result<()> {
         let following = || agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0);
         wait_for("the log is followed", PATIENCE, || following().then_some(()))?;
         ask(lab, 50)?;
-        hears(agent, 50)?;
+        has_read(agent, 50)?;
         rotate(&stage, "access.log", "access.log.1")?;
         ask(lab, 5)?;
         reopen(&stage)?;
         ask(lab, 7)?;
-        hears(agent, 62)
+        has_read(agent, 62)
     })?;
 
     ask(&scenario.lab, 3)?;
@@ -109,9 +109,9 @@ fn rotations_and_restarts() -> Result<()> {
     reopen(&stage)?;
     ask(&scenario.lab, 4)?;
     scenario.run(|lab, agent| {
-        hears(agent, 7)?;
+        has_read(agent, 7)?;
         ask(lab, 2)?;
-        hears(agent, 9)?;
+        has_read(agent, 9)?;
         let (_, page) = agent.get("/metrics")?;
         ensure!(!page.contains("secret") && !page.contains("access.log"), "{page}");
         Ok(())
@@ -136,6 +136,6 @@ fn reload() -> Result<()> {
             agent.metrics().is_ok_and(|metrics| metrics.get("scanguard_log_files") == 1.0).then_some(())
         })?;
         ask(lab, 4)?;
-        hears(agent, 4)
+        has_read(agent, 4)
     })
 }

@@ -113,19 +113,19 @@ impl Door {
     }
 }
 
-/// Says something and hears what comes until the end; a reset is an end.
+/// Sends something and reads the answer until the end; a reset is an end.
 fn exchange(mut stream: Box<dyn Stream>, says: &[u8]) -> Result<String> {
     let written = stream.write_all(says);
     if written.is_ok() {
         // Whoever was cut off already has no end to write.
         let _ = stream.end();
     }
-    let mut heard = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut heard) {
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
         let is_end = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
-        ensure!(is_end, "{error} after {} bytes", heard.len());
+        ensure!(is_end, "{error} after {} bytes", answer.len());
     }
-    Ok(String::from_utf8_lossy(&heard).into_owned())
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Whatever is no request: each has to be refused, or the connection ended.
@@ -171,8 +171,8 @@ fn attack(door: Door) -> Result<()> {
             let slow = scope.spawn(|| lab.victim.enter(|| keep_waiting(door, &lab.victim, &is_over)));
             let result = (|| {
                 for (what, says) in junk(door.path()) {
-                    let heard = lab.victim.enter(|| exchange(door.connect(&lab.victim)?, &says))?;
-                    ensure!(!heard.starts_with("HTTP/1.1 2"), "{what}: {heard}");
+                    let answer = lab.victim.enter(|| exchange(door.connect(&lab.victim)?, &says))?;
+                    ensure!(!answer.starts_with("HTTP/1.1 2"), "{what}: {answer}");
                     let page = agent.metrics().with_context(|| format!("a scrape after {what}"))?;
                     ensure!(page.packets() >= before.packets(), "{what}");
                 }
@@ -189,8 +189,8 @@ fn attack(door: Door) -> Result<()> {
                 }
                 // Detection goes on in the midst of it.
                 SCANS[0].run(lab)?;
-                let is_told = || agent.opened().contains_key("vertical_scan").then_some(());
-                wait_for("the scan is found", PATIENCE, is_told)?;
+                let is_found = || agent.opened().contains_key("vertical_scan").then_some(());
+                wait_for("the scan is found", PATIENCE, is_found)?;
                 Ok::<_, anyhow::Error>(most)
             })();
             is_over.store(true, Ordering::Relaxed);
@@ -199,7 +199,7 @@ fn attack(door: Door) -> Result<()> {
         })?;
         let series = format!("scanguard_listener_connections{{listener=\"{}\"}}", door.label());
         let silent = lab.victim.enter(|| Ok(door.connect(&lab.victim)?))?;
-        wait_for("who says nothing is cut off", PATIENCE, || {
+        wait_for("silent clients are cut off", PATIENCE, || {
             agent.metrics().ok().filter(|page| door.cut_off(page, "head_timeout") > 0.0)
         })?;
         drop(silent);
@@ -268,11 +268,11 @@ fn paths() -> Result<()> {
         }
         for says in ["GET http://169.254.169.254/metrics HTTP/1.1\r\nHost: a\r\n", "GET * HTTP/1.1\r\n"] {
             let says = format!("{says}Connection: close\r\n\r\n");
-            let heard =
+            let answer =
                 lab.victim.enter(|| exchange(Door::Metrics.connect(&lab.victim)?, says.as_bytes()))?;
             ensure!(
-                heard.is_empty() || heard.contains("HTTP/1.1 4") || heard.contains("scanguard_"),
-                "{heard}"
+                answer.is_empty() || answer.contains("HTTP/1.1 4") || answer.contains("scanguard_"),
+                "{answer}"
             );
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a scan looks like from outside: lines on standard output, the metrics page, health.
+//! A scan as seen from outside: lines on standard output, the metrics page, health.
 
 use std::{
     io::Write as _,

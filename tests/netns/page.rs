@@ -17,7 +17,7 @@ use crate::{PICTURES, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("page: a scan appears in a browser without a reload, as text, in light and dark", watched),
-        trial("page: who has the token bans from the browser, who has not does not", ordered),
+        trial("page: a browser with the token can ban, and one without it cannot", ordered),
     ]
 }
 
@@ -36,14 +36,15 @@ fn open<'n>(lab: &'n Lab) -> Result<Browser<'n>> {
 }
 
 fn watched() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
-    let browser = open(&lab)?;
+    let scenario = Scenario::defaults()?;
+    let lab = &scenario.lab;
+    let mut agent = scenario.start()?;
+    let browser = open(lab)?;
     browser.sees("!document.getElementById('findings-empty').hidden")?;
     browser.sees("document.getElementById('interfaces').innerText.includes('edge0')")?;
     browser.run("window.reloaded = false")?;
 
-    scan(&lab, "-n -Pn -sS -p 1-300 --max-retries 1")?;
+    scan(lab, "-n -Pn -sS -p 1-300 --max-retries 1")?;
     let row = format!(
         "[...document.querySelectorAll('#findings-rows tr')].some((row) => row.innerText.includes('vertical_scan') \
          && row.innerText.includes('{SCANNER}'))"
@@ -54,7 +55,7 @@ fn watched() -> Result<()> {
     browser.sees(&format!("document.getElementById('sources-rows').innerText.includes('{SCANNER}')"))?;
     browser.sees("document.getElementById('probes-by').innerText.includes('syn')")?;
 
-    // What an operator writes, and what a source could say at worst: every text of a finding and of a source is markup.
+    // Texts of an operator, and the worst texts of a source: every text of a finding and of a source is markup.
     agent.order(&["ban", "203.0.113.7", "--for", "1h", "--reason", MARKUP])?;
     browser.sees("document.getElementById('bans-rows').textContent.includes('<script>window.pwned=1')")?;
     let forged = format!(
@@ -75,7 +76,7 @@ fn watched() -> Result<()> {
     browser
         .run("state.samples = [[9e9, 0, 0, 0, 0, 0, 0]]; addSample([1, 0, 0, 0, 0, 0, 0]); return null")?;
     browser.sees("state.samples.at(-1)?.[0] !== 9e9")?;
-    // And the true finding again, with a browser that has been told nothing yet.
+    // And the true finding again, with a browser that has received nothing yet.
     browser.open(&format!("http://{LISTEN}/"))?;
     browser.sees(&row)?;
     // The policy itself stops what the page would not do.
@@ -93,7 +94,7 @@ fn watched() -> Result<()> {
 
     let pictures = std::env::var_os(PICTURES);
     if pictures.is_some() {
-        liven(&lab, &agent)?;
+        liven(lab, &agent)?;
     }
     let mut backgrounds = Vec::new();
     for scheme in ["light", "dark"] {
@@ -133,7 +134,7 @@ fn liven(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What can be told of accessibility by looking: names, captions, headings, landmarks.
+/// Accessibility, as far as the page's elements show it: names, captions, headings, landmarks.
 fn accessible(browser: &Browser<'_>) -> Result<()> {
     let wrong = browser.run(
         "const wrong = [];

@@ -55,23 +55,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             lost_state,
         ),
         trial("persist: enforcing that is not confirmed ends though the agent is killed", unconfirmed),
-        trial("persist: what was told before a restart is not told again", told_once),
+        trial("persist: findings that were reported before a restart are not reported again", reported_once),
         trial("persist: a scan while no agent ran is found by the next", scan_without_agent),
-        trial(
-            "persist: whom a service that started while no agent ran has served is no scanner",
-            new_services,
-        ),
-        trial(
-            "persist: what somebody did by and by while no agent ran is no scan, and a scan is one",
-            by_and_by,
-        ),
+        trial("persist: clients of a service that started while no agent ran are no scanners", new_services),
+        trial("persist: occasional probes while no agent ran are no scan, and a real scan is one", by_and_by),
         trial("persist: detach removes all, once, and not while an agent runs", detach),
-        trial("persist: of two agents the second says who the first is, exit code 8", two_agents),
+        trial("persist: the second of two agents names the first, exit code 8", two_agents),
         trial("persist: interfaces that are gone or not wanted any more are let go", other_interfaces),
         trial("persist: another mode is attached anew", other_mode),
         trial("persist: without it, the next agent takes over and leaves nothing", no_more),
         trial("persist: an agent that cannot start leaves nothing", cannot_start),
-        trial("persist: no bpffs, a read-only one, and what others pinned are exit code 10", bad_places),
+        trial("persist: no bpffs, a read-only one, and pins of others are exit code 10", bad_places),
         trial("persist: a pin of another kind is exit code 10 and the program goes on", corrupt),
     ]
 }
@@ -182,7 +176,7 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(400));
 }
 
-/// What each of the sources got through to the stack, as tcpdump saw it.
+/// Packets of each of the sources that got through to the stack, as tcpdump saw them.
 fn passed(capture: &Capture) -> Result<[u64; 4]> {
     let mut counts = [0; 4];
     for (count, source) in counts.iter_mut().zip(SOURCES) {
@@ -372,7 +366,7 @@ fn unconfirmed() -> Result<()> {
     setup.detach()
 }
 
-fn told_once() -> Result<()> {
+fn reported_once() -> Result<()> {
     let setup = Setup::new()?;
     let before = setup.run("", |lab, agent| {
         // Requests of which the number alone is evidence, so that counting them again would be seen. hping3 fails when
@@ -395,7 +389,7 @@ fn told_once() -> Result<()> {
         #[expect(clippy::cast_precision_loss, reason = "a few")]
         let grown = before.probes("syn") + sent as f64;
         ensure!(after.probes("syn") == grown, "{sent} sent: {after:?}");
-        ensure!(!agent.opened().contains_key("icmp_probe"), "told again: {:?}", agent.findings());
+        ensure!(!agent.opened().contains_key("icmp_probe"), "reported again: {:?}", agent.findings());
         Ok(())
     })
 }
@@ -425,7 +419,7 @@ fn new_services() -> Result<()> {
     const SERVICES: u16 = 14;
     let setup = Setup::new()?;
     kill(setup.start("")?)?;
-    // What a port met is remembered on each CPU. hping3 fails when nobody answers: the prober is not there.
+    // Each CPU remembers what a port met. hping3 fails when nobody answers: the prober is not there.
     for cpu in 0..std::thread::available_parallelism()?.get() {
         let mut probes = setup.lab().scanner.command("taskset");
         probes.args(["-c", &cpu.to_string(), "hping3", "-a", PROBER, "-S", "-p", &format!("++{FIRST}")]);
@@ -505,7 +499,7 @@ fn detach() -> Result<()> {
             && lines.contains("(as its network namespace numbers it)"),
         "{lines}"
     );
-    // What others put there stays.
+    // Files of others stay there.
     setup.leave_attached()?;
     fs::create_dir(setup.settings.pin.join("theirs"))?;
     let mut third = Agent::spawn(&setup.lab().victim, &["detach", "--pin", &path])?;
@@ -539,7 +533,7 @@ fn two_agents() -> Result<()> {
         &setup.file(),
     ];
     refused_in(setup.lab(), &arguments, 8, &["another agent", &pid, "sensor.pin"])?;
-    // One that does not persist is told by the interface.
+    // One that does not persist is found by the interface.
     setup.scenario.configure(&format!("[sensor]\npin = \"{}\"\n", setup.settings.pin.display()))?;
     refused_in(setup.lab(), &arguments, 6, &["does not replace", &pid])?;
     Ok(())
@@ -590,7 +584,7 @@ fn other_mode() -> Result<()> {
     };
     setup.run("mode = \"generic\"\n", |_, agent| {
         ensure!(attached(agent, "generic")? == 1.0 && attached(agent, "native")? == 0.0);
-        ensure!(agent.said().contains("attaching anew"), "it is not said");
+        ensure!(agent.said().contains("attaching again"), "it is not said");
         Ok(())
     })?;
     // Whichever it is will do.
@@ -637,7 +631,7 @@ fn cannot_start() -> Result<()> {
     let arguments = ["run", "--iface", VICTIM_INTERFACE, "--iface", "nosuch0", "--config", &setup.file()];
     refused_in(setup.lab(), &arguments, 6, &["nosuch0"])?;
     ensure!(!setup.settings.pin.exists(), "something is pinned");
-    // What was there before stays.
+    // Files that were there before stay.
     setup.leave_attached()?;
     let attached = setup.lab().xdp_programs()?;
     let taken = setup.lab().victim.enter(|| std::net::TcpListener::bind(LISTEN).context("bind"))?;

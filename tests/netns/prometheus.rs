@@ -45,7 +45,7 @@ fn scanned() -> Result<()> {
     let scenario = Scenario::new("sinks = []\n")?;
     let lab = &scenario.lab;
     let directory = lab.victim.directory();
-    let (_alertmanager, told) = alertmanager(&lab.victim)?;
+    let (_alertmanager, notifications) = alertmanager(&lab.victim)?;
     let rules = directory.join("rules.yml");
     fs::write(&rules, hasty(RULES)?)?;
     let file = directory.join("prometheus.yml");
@@ -89,7 +89,7 @@ fn scanned() -> Result<()> {
     ensure!(["vertical_scan", "sequential_test"].contains(&rule), "{firing}");
     let summary = format!("Scanning of {LISTEN}: {rule}");
     ensure!(firing["annotations"]["summary"] == summary.as_str(), "{firing}");
-    let message = told.recv_timeout(PATIENCE).context("Alertmanager tells nobody")?;
+    let message = notifications.recv_timeout(PATIENCE).context("Alertmanager notifies nobody")?;
     ensure!(message["status"] == "firing", "{message}");
     // All else is well: none of the alerts on the agent's own trouble fires.
     for quiet in ["ScanGuardDown", "ScanGuardNotAttached", "ScanGuardPollsFail", "ScanGuardReloadFailed"] {

@@ -1,4 +1,4 @@
-//! What the kernel itself says of connections.
+//! Connections, as the kernel itself counts them.
 
 use std::{
     io::Read as _,
@@ -9,28 +9,28 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use scanguard_tests::{
-    fixtures::agent::Agent,
-    fixtures::clients::{at, serve, visit},
-    fixtures::lab::{Lab, Namespace, SCANNER, SCANNER6, VICTIM, VICTIM6, wait_for},
+use scanguard_tests::fixtures::{
+    agent::Agent,
+    clients::{at, serve, visit},
+    lab::{Lab, Namespace, PATIENCE, SCANNER, SCANNER6, VICTIM, VICTIM6, wait_for},
+    scenario::Scenario,
 };
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use crate::{counts::config_file, trial};
+use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("proof: a connection counts once it is established, however silent it stays", established),
-        trial("proof: what is unusual in TCP counts as one connection, like all else", unusual),
+        trial("proof: an unusual TCP connection counts as one, like any other", unusual),
         trial("proof: connections in another network namespace vouch for nobody", elsewhere),
     ]
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const CONFIG: &str = "[sensor]\npoll_interval = \"100ms\"\n";
 const PORT: u16 = 7_001;
 
-/// Connections that the sources completed, IPv4's and IPv6's, as the agent tells.
+/// Each source's address, and the number of connections that it completed, as the agent reports them.
 fn completed(agent: &Agent<'_>) -> Result<Vec<(String, u64)>> {
     let listed = agent.json(&["sources"])?;
     let sources = listed["sources"].as_array().context("sources")?;
@@ -42,27 +42,34 @@ fn completed(agent: &Agent<'_>) -> Result<Vec<(String, u64)>> {
     Ok(all)
 }
 
-fn established() -> Result<()> {
-    let lab = Lab::new()?;
-    let _server = serve(&lab.victim, [PORT])?;
-    let config = config_file(CONFIG)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ensure!(agent.settled()?.get("scanguard_connections_attached") == 1.0, "{}", agent.said());
-    let open = lab.scanner.enter(|| {
-        let connect = |ip| TcpStream::connect(at(ip, PORT)).context("connect");
-        Ok([connect(VICTIM)?, connect(VICTIM)?, connect(VICTIM6)?])
-    })?;
-    wait_for("three connections are counted", PATIENCE, || {
-        let counts: Vec<_> = completed(&agent).ok()?.into_iter().map(|(_, count)| count).collect();
-        (counts == [2, 1]).then_some(())
-    })
-    .with_context(|| format!("{:?}", completed(&agent)))?;
-    drop(open);
-    agent.settled()?;
-    let counts: Vec<_> = completed(&agent)?.into_iter().map(|(_, count)| count).collect();
-    ensure!(counts == [2, 1], "their ends count for nothing: {counts:?}");
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
+/// The numbers alone, in the order of the sources' addresses.
+fn counts(agent: &Agent<'_>) -> Result<Vec<u64>> {
+    Ok(completed(agent)?.into_iter().map(|(_, count)| count).collect())
+}
+
+/// The tracepoint that counts connections is attached, on which these tests stand.
+fn is_attached(agent: &Agent<'_>) -> Result<()> {
+    ensure!(agent.settled()?.get("scanguard_connections_attached") == 1.0);
     Ok(())
+}
+
+fn established() -> Result<()> {
+    let scenario = Scenario::new(CONFIG)?;
+    let _server = serve(&scenario.lab.victim, [PORT])?;
+    scenario.run(|lab, agent| {
+        is_attached(agent)?;
+        let open = lab.scanner.enter(|| {
+            let connect = |ip| TcpStream::connect(at(ip, PORT)).context("connect");
+            Ok([connect(VICTIM)?, connect(VICTIM)?, connect(VICTIM6)?])
+        })?;
+        wait_for("three connections are counted", PATIENCE, || (counts(agent).ok()? == [2, 1]).then_some(()))
+            .with_context(|| format!("{:?}", completed(agent)))?;
+        drop(open);
+        agent.settled()?;
+        let counts = counts(agent)?;
+        ensure!(counts == [2, 1], "their ends count for nothing: {counts:?}");
+        Ok(())
+    })
 }
 
 /// `IPPROTO_MPTCP` (include/uapi/linux/in.h).
@@ -71,32 +78,29 @@ const MPTCP: i32 = 262;
 const FAST_OPEN: &str = "0x207";
 
 fn unusual() -> Result<()> {
-    let lab = Lab::new()?;
-    lab.victim.sysctl("ipv4/tcp_fastopen", FAST_OPEN)?;
-    lab.scanner.sysctl("ipv4/tcp_fastopen", FAST_OPEN)?;
-    let config = config_file(CONFIG)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    ensure!(agent.settled()?.get("scanguard_connections_attached") == 1.0, "{}", agent.said());
-    let mut connections = 0;
-    for (name, play) in UNUSUAL {
-        connections += play(&lab).context(*name)?;
-        wait_for(name, PATIENCE, || {
-            let counted: Vec<_> = completed(&agent).ok()?.into_iter().map(|(_, count)| count).collect();
-            (counted == [connections]).then_some(())
-        })
-        .with_context(|| format!("{connections} expected: {:?}", completed(&agent)))?;
-        agent.settled()?;
-        let counted: Vec<_> = completed(&agent)?.into_iter().map(|(_, count)| count).collect();
-        ensure!(counted == [connections], "{name}: {counted:?}, not {connections}");
+    let scenario = Scenario::new(CONFIG)?;
+    for host in [&scenario.lab.victim, &scenario.lab.scanner] {
+        host.sysctl("ipv4/tcp_fastopen", FAST_OPEN)?;
     }
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+    scenario.run(|lab, agent| {
+        is_attached(agent)?;
+        let mut connections = 0;
+        for (name, play) in UNUSUAL {
+            connections += play(lab).context(*name)?;
+            wait_for(name, PATIENCE, || (counts(agent).ok()? == [connections]).then_some(()))
+                .with_context(|| format!("{connections} expected: {:?}", completed(agent)))?;
+            agent.settled()?;
+            let counted = counts(agent)?;
+            ensure!(counted == [connections], "{name}: {counted:?}, not {connections}");
+        }
+        Ok(())
+    })
 }
 
-/// Plays connections, and says how many.
+/// Plays connections, and returns how many.
 type Play = fn(&Lab) -> Result<u64>;
 
-/// What is unusual, and how it is played.
+/// Unusual connections, and how they are played.
 const UNUSUAL: &[(&str, Play)] = &[
     ("SYN cookies", |lab| {
         lab.victim.sysctl("ipv4/tcp_syncookies", "2")?;
@@ -184,33 +188,34 @@ fn open(
 }
 
 fn elsewhere() -> Result<()> {
-    let lab = Lab::new()?;
-    let _server = serve(&lab.victim, [PORT])?;
-    let config = config_file(CONFIG)?;
-    let mut agent = Agent::start(&lab.victim, &["--config", &config.path()])?;
-    for ip in [VICTIM, VICTIM6] {
-        // The route of an IPv6 address may take a moment longer than the address.
-        wait_for("the client is served", PATIENCE, || lab.scanner.enter(|| Ok(visit(at(ip, PORT))?)).ok())?;
-    }
-    let counted = wait_for("both addresses of the client are known", PATIENCE, || {
-        let known = completed(&agent).ok()?;
-        (known.iter().map(|(_, count)| *count).collect::<Vec<_>>() == [1, 1]).then_some(known)
-    })?;
-    // Any user can have this: a namespace of his own, and there any address.
-    let other = Namespace::new("other")?;
-    for (ip, bits, flag) in [(SCANNER, 32, ""), (SCANNER6, 128, " nodad")] {
-        other.ip(&format!("addr add {ip}/{bits} dev lo{flag}"))?;
-        other.enter(|| {
-            let listener = TcpListener::bind((ip, PORT))?;
-            for _ in 0..5 {
-                let _client = TcpStream::connect((ip, PORT))?;
-                listener.accept()?;
-            }
-            Ok(())
+    let scenario = Scenario::new(CONFIG)?;
+    let _server = serve(&scenario.lab.victim, [PORT])?;
+    scenario.run(|lab, agent| {
+        for ip in [VICTIM, VICTIM6] {
+            // The route of an IPv6 address may take a moment longer than the address.
+            let visit = || lab.scanner.enter(|| Ok(visit(at(ip, PORT))?)).ok();
+            wait_for("the client is served", PATIENCE, visit)?;
+        }
+        wait_for("both addresses of the client are known", PATIENCE, || {
+            (counts(agent).ok()? == [1, 1]).then_some(())
         })?;
-    }
-    agent.settled()?;
-    ensure!(completed(&agent)? == counted, "{:?}", completed(&agent));
-    ensure!(agent.stop()? == Some(0), "{}", agent.said());
-    Ok(())
+        let before = completed(agent)?;
+        // Any user can have this: a namespace of his own, and there any address.
+        let other = Namespace::new("other")?;
+        for (ip, bits, flag) in [(SCANNER, 32, ""), (SCANNER6, 128, " nodad")] {
+            other.ip(&format!("addr add {ip}/{bits} dev lo{flag}"))?;
+            other.enter(|| {
+                let listener = TcpListener::bind((ip, PORT))?;
+                for _ in 0..5 {
+                    let _client = TcpStream::connect((ip, PORT))?;
+                    listener.accept()?;
+                }
+                Ok(())
+            })?;
+        }
+        agent.settled()?;
+        let after = completed(agent)?;
+        ensure!(after == before, "{before:?} before, {after:?} after");
+        Ok(())
+    })
 }

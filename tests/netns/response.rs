@@ -31,13 +31,10 @@ const SOURCES: [Ipv4Addr; 3] =
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("response: a scanner that says who it is is banned, and its scan gets no answer", enforced),
+        trial("response: a scanner that names itself is banned, and its scan gets no answer", enforced),
         trial("response: a fast scan of 1,000 ports gets answers from a few of them", reflex),
         trial("response: a dry run drops nothing and counts what it would", dry_run),
-        trial(
-            "response: nobody is banned for what was before enforcing began, or before an unban",
-            begun_anew,
-        ),
+        trial("response: activity before enforcing began, or before an unban, bans nobody", begun_anew),
         trial("response: a scan that may be forged bans nobody unless that is wanted", forged),
         trial("response: a banned address still answers this host", replies),
         trial("response: the allow list and ssh connections go before any ban", allowed),
@@ -53,7 +50,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             breaker,
         ),
         trial("response: where there is no room a ban by a rule makes room, and none by hand", full),
-        trial("response: who is banned again is banned for longer", escalation),
+        trial("response: a source that is banned again is banned for longer", escalation),
         trial("response: drop = all drops the answers of a banned address, too", drop_all),
         trial("response: networks of feeds are dropped from the first packet on", feeds),
     ]
@@ -68,7 +65,7 @@ fn with_response(response: &str) -> String {
     format!("[sensor]\npoll_interval = \"100ms\"\n[response]\n{response}\n")
 }
 
-/// What nmap says of each port that it connects to, as `port/state/...`.
+/// States of ports, as nmap reports them for connections, as `port/state/...`.
 pub(crate) fn scan(lab: &Lab, arguments: &str) -> Result<String> {
     let mut command = lab.scanner.command("nmap");
     command.args("-n -Pn --max-retries 1 -oG -".split(' ')).args(arguments.split(' ')).arg(VICTIM);
@@ -164,7 +161,7 @@ fn begun_anew() -> Result<()> {
     })
 }
 
-/// What the agent does within milliseconds the kernel does at once.
+/// The kernel does at once what the agent does within milliseconds.
 fn reflex() -> Result<()> {
     for (settings, total) in
         [("", "scanguard_shields_total"), ("allow_spoofable = true\n", "scanguard_bans_total{by=\"rule\"}")]
@@ -382,18 +379,20 @@ fn recounted() -> Result<()> {
 }
 
 fn two_agents() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut first = Agent::start(&lab.victim, &[])?;
+    let scenario = Scenario::defaults()?;
+    let mut first = scenario.start()?;
     let pid = first.process.child.id();
-    let mut second =
-        Agent::spawn(&lab.victim, &["run", "--iface", VICTIM_INTERFACE, "--listen", "127.0.0.1:9824"])?;
+    let mut second = Agent::spawn(
+        &scenario.lab.victim,
+        &["run", "--iface", VICTIM_INTERFACE, "--listen", "127.0.0.1:9824"],
+    )?;
     ensure!(second.exit_code()? == Some(8), "{}", second.said());
     ensure!(second.said().contains(&format!("process {pid}")), "{}", second.said());
     first.process.signal(libc::SIGKILL);
     first.exit_code()?;
     let (done, said) = first.ask(&["status"])?;
     ensure!(!done && said.contains("Is `scanguard run` running?"), "{said}");
-    let mut third = Agent::start(&lab.victim, &[])?;
+    let mut third = scenario.start()?;
     ensure!(third.order(&["status"])?.contains("mode        observe"));
     third.end()?;
     let (done, said) = third.ask(&["bans"])?;
@@ -422,7 +421,7 @@ fn forbidden() -> Result<()> {
         ensure!(agent.said().contains("uid 65534"), "{}", agent.said());
         ensure!(agent.metrics()?.get("scanguard_control_requests_total{outcome=\"forbidden\"}") == 1.0);
 
-        // What is no request does not get far either.
+        // Bytes that are no request do not get far either.
         let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"POST /v1/ban HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n")?;

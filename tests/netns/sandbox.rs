@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What /proc says of each thread.
+/// The status of each thread, from /proc.
 fn threads(agent: &Agent<'_>) -> Result<Vec<BTreeMap<String, String>>> {
     let mut threads = Vec::new();
     for entry in fs::read_dir(format!("/proc/{}/task", agent.process.child.id()))? {

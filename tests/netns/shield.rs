@@ -34,7 +34,7 @@ const RESETS: &str = "dst host 10.77.0.2 and tcp[tcpflags] & tcp-rst != 0";
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("shield: once it stands, a scan of 1,000 ports is answered by open ones alone", silent),
-        trial("shield: a client in whose name somebody forges is served on, and never banned", forged),
+        trial("shield: a client whose address somebody forges is still served, and never banned", forged),
         trial("shield: it outlives the agent, is lifted by hand, and a ban takes its place", kept),
         trial("shield: in dry-run nothing is dropped, and with response.shield off nothing done", dry),
         trial("shield: forged sources without number fill their own table and nothing else", many),
@@ -133,7 +133,8 @@ fn silent() -> Result<()> {
     })
 }
 
-/// What an off-path sender can forge in the scanner's name: odd flags, SYNs, strays and datagrams to ports without a service.
+/// Packets that an off-path sender can forge in the scanner's name: odd flags, SYNs, strays and datagrams to ports
+/// without a service.
 fn forge(lab: &Lab) -> Result<()> {
     let mac = lab.victim_mac_bytes()?;
     let with = |protocol| V4 {

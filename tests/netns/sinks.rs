@@ -1,4 +1,4 @@
-//! Findings reach those who are to be told: the real Alertmanager, the real rsyslog, files; and nobody who does not listen
+//! Findings reach every sink: the real Alertmanager, the real rsyslog, files; and nobody who does not listen
 //! holds up the sensor.
 
 use std::{
@@ -30,7 +30,7 @@ use crate::{counts::config_file, trial};
 
 /// Where Alertmanager listens, within the namespace.
 pub(crate) const ALERTMANAGER: &str = "127.0.0.1:9093";
-/// Where Alertmanager tells in its turn.
+/// The address to which Alertmanager sends its notifications.
 const RECEIVER: &str = "127.0.0.1:9094";
 /// Findings close soon.
 const QUICK: &str = "[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"2s\"\n";
@@ -38,10 +38,7 @@ const QUICK: &str = "[sensor]\npoll_interval = \"100ms\"\n[findings]\nquiet = \"
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a finding is an alert in a real alertmanager until it is closed", alerted),
-        trial(
-            "an alertmanager that speaks https is told where its certificate is trusted, and not else",
-            secretly,
-        ),
+        trial("an alertmanager that speaks https gets findings only if its certificate is trusted", secretly),
         trial("a real rsyslog gets findings by udp, by tcp and at its local socket", rsyslog),
         trial("findings in ocsf form are valid by its schema", ocsf),
         trial("a standard output that nobody reads stops neither the sensor nor its end", stalled),
@@ -62,18 +59,18 @@ pub(crate) fn serve(namespace: &Namespace, program: &str, arguments: &[&str], lo
 /// Takes what Alertmanager posts, each as one JSON value, until the namespace goes.
 fn receiver(namespace: &Namespace) -> Result<mpsc::Receiver<Value>> {
     let listener = namespace.enter(|| Ok(TcpListener::bind(RECEIVER)?))?;
-    let (tell, told) = mpsc::channel();
+    let (sender, notifications) = mpsc::channel();
     // Ends with the process at the latest: it waits for nothing but a connection.
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let Ok(body) = body(&stream) else { continue };
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            if tell.send(body).is_err() {
+            if sender.send(body).is_err() {
                 break;
             }
         }
     });
-    Ok(told)
+    Ok(notifications)
 }
 
 fn body(stream: &std::net::TcpStream) -> Result<Value> {
@@ -95,7 +92,7 @@ fn body(stream: &std::net::TcpStream) -> Result<Value> {
     Ok(serde_json::from_slice(&body)?)
 }
 
-/// Alertmanager, and what it tells in its turn.
+/// Alertmanager, and the notifications that it sends.
 pub(crate) fn alertmanager(namespace: &Namespace) -> Result<(Process, mpsc::Receiver<Value>)> {
     alertmanager_with(namespace, &[], 200)
 }
@@ -107,7 +104,7 @@ fn alertmanager_with(
     ready: u16,
 ) -> Result<(Process, mpsc::Receiver<Value>)> {
     let directory = namespace.directory();
-    let told = receiver(namespace)?;
+    let notifications = receiver(namespace)?;
     let file = directory.join("alertmanager.yml");
     fs::write(
         &file,
@@ -129,7 +126,7 @@ fn alertmanager_with(
         get(namespace, ALERTMANAGER, "/-/ready").is_ok_and(|(status, _)| status == ready).then_some(())
     })
     .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
-    Ok((server, told))
+    Ok((server, notifications))
 }
 
 /// The first alert that Alertmanager has with this label.
@@ -143,7 +140,7 @@ pub(crate) fn alert(namespace: &Namespace, label: &str, value: &str) -> Option<V
 
 fn alerted() -> Result<()> {
     let scenario = Scenario::defaults()?;
-    let (_server, told) = alertmanager(&scenario.lab.victim)?;
+    let (_server, notifications) = alertmanager(&scenario.lab.victim)?;
     let sink =
         format!("[[sinks]]\nkind = \"alertmanager\"\nurl = \"http://{ALERTMANAGER}\"\nresend = \"1s\"\n");
     scenario.configure(&format!("{QUICK}{sink}"))?;
@@ -159,9 +156,9 @@ fn alerted() -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut statuses = Vec::new();
         while statuses.last().map(String::as_str) != Some("resolved") {
-            ensure!(Instant::now() < deadline, "told: {statuses:?}: {}", agent.said());
-            let Ok(told) = told.recv_timeout(Duration::from_secs(1)) else { continue };
-            statuses.push(told["status"].as_str().context("a status")?.to_owned());
+            ensure!(Instant::now() < deadline, "notifications: {statuses:?}: {}", agent.said());
+            let Ok(notification) = notifications.recv_timeout(Duration::from_secs(1)) else { continue };
+            statuses.push(notification["status"].as_str().context("a status")?.to_owned());
         }
         ensure!(statuses[0] == "firing", "{statuses:?}");
         let page = agent.metrics()?;
@@ -183,24 +180,27 @@ fn secretly() -> Result<()> {
         format!("tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n"),
     )?;
     // 400: the client spoke HTTP to a server that speaks HTTPS.
-    let (_server, told) = alertmanager_with(&lab.victim, &[&format!("--web.config.file={file}")], 400)?;
+    let (_server, notifications) =
+        alertmanager_with(&lab.victim, &[&format!("--web.config.file={file}")], 400)?;
     let sink =
         format!("[[sinks]]\nkind = \"alertmanager\"\nurl = \"https://{ALERTMANAGER}\"\nresend = \"1s\"\n");
     let config = config_file(&format!("{QUICK}{sink}"))?;
     let arguments = ["--config", &config.path()];
 
-    let mut wary = Agent::start(&lab.victim, &arguments)?;
+    let mut distrusting = Agent::start(&lab.victim, &arguments)?;
     SCANS[0].run(&lab)?;
-    wait_for("it says why not", PATIENCE, || wary.said().contains("invalid peer certificate").then_some(()))
-        .with_context(|| wary.said())?;
-    wary.end()?;
-    ensure!(told.try_recv().is_err(), "it was told all the same");
+    wait_for("it says why not", PATIENCE, || {
+        distrusting.said().contains("invalid peer certificate").then_some(())
+    })
+    .with_context(|| distrusting.said())?;
+    distrusting.end()?;
+    ensure!(notifications.try_recv().is_err(), "it was notified all the same");
 
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| {
         command.env("SSL_CERT_FILE", certificate.to_string());
     })?;
     SCANS[0].run(&lab)?;
-    let alert = told.recv_timeout(PATIENCE).with_context(|| agent.said())?;
+    let alert = notifications.recv_timeout(PATIENCE).with_context(|| agent.said())?;
     ensure!(alert["status"] == "firing" && alert["alerts"][0]["labels"]["source"] == SCANNER, "{alert}");
     agent.end()?;
     Ok(())
@@ -296,7 +296,7 @@ fn stalled() -> Result<()> {
     let lab = Lab::new()?;
     let config = config_file(&format!("{QUICK}[[sinks]]\nkind = \"stdout\"\nqueue = 2\n"))?;
     let mut agent = Agent::start_stalled(&lab.victim, &["--config", &config.path()])?;
-    // Each of these is a finding that is opened, and some are told more than once: far more than a page.
+    // Each of these is a finding that is opened, and some are reported more than once: far more than a page.
     for scan in [0, 2, 3, 4, 6, 7].map(|place| &SCANS[place]) {
         scan.run(&lab)?;
     }
@@ -331,18 +331,18 @@ fn full_disk() -> Result<()> {
             scan.run(lab)?;
         }
         let series = |name: &str| format!("scanguard_sink_{name}_total{{sink=\"file\"}}");
-        let told = wait_for("the disk is full", PATIENCE, || {
+        let sent = wait_for("the disk is full", PATIENCE, || {
             let page = agent.metrics().ok()?;
             (page.get(&series("failed")) >= 2.0).then_some(page.get(&series("sent")))
         })?;
         ensure!(agent.said().contains("sink file: "), "it is not said");
         let text = fs::read_to_string(&out)?;
-        ensure!(whole(&text) && text.lines().count() >= 1, "{told} told: {text}");
+        ensure!(whole(&text) && text.lines().count() >= 1, "{sent} sent: {text}");
         fs::remove_file(&filler)?;
         wait_for("the file goes on", PATIENCE, || {
             let page = agent.metrics().ok()?;
             let waiting = page.get("scanguard_sink_queue_length{sink=\"file\"}");
-            (page.get(&series("sent")) > told && waiting == 0.0).then_some(())
+            (page.get(&series("sent")) > sent && waiting == 0.0).then_some(())
         })
     })?;
     let text = fs::read_to_string(&out)?;

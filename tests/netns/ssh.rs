@@ -28,7 +28,7 @@ const START: &str = r#"mount --bind passwd /etc/passwd && mount -t tmpfs none /r
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![trial(
-        "ssh: who has logged in when the agent starts is spared, who has only connected is not",
+        "ssh: a client that has logged in when the agent starts is spared, one that has only connected is not",
         started,
     )]
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
-    agent::{Agent, binary},
+    agent::binary,
     lab::{Lab, Namespace, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
     scenario::Scenario,
     screen,
@@ -84,7 +84,8 @@ impl Terminal {
         shown.with_context(|| format!("{text:?} is not on the screen:\n{last}"))
     }
 
-    /// What of the terminal a program can leave changed: its modes, whether the other screen is on, whether the cursor shows.
+    /// State of the terminal that a program can leave changed: its modes, whether the other screen is on, whether the
+    /// cursor shows.
     fn state(&self) -> Result<String> {
         let tty = self.tmux(&["display-message", "-p", "#{pane_tty}"])?;
         let modes = run(Command::new("stty").args(["-a", "-F", tty.trim()]))?;
@@ -223,7 +224,7 @@ fn driven() -> Result<()> {
     })
 }
 
-/// What docs/top.md shows: the sources after a while, and one in detail.
+/// The pictures of docs/top.md: the sources after a while, and one in detail.
 fn pictures(terminal: &Terminal, directory: &Path) -> Result<()> {
     let draw = |name: &str, title: &str| {
         let screen = terminal.tmux(&["capture-pane", "-p", "-e"])?;
@@ -244,14 +245,15 @@ fn pictures(terminal: &Terminal, directory: &Path) -> Result<()> {
 }
 
 fn ended() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = Agent::start(&lab.victim, &[])?;
+    let scenario = Scenario::defaults()?;
+    let lab = &scenario.lab;
+    let mut agent = scenario.start()?;
     let terminal = Terminal::start(&lab.victim, 80, 24)?;
     let before = terminal.state()?;
     let top = format!("NO_COLOR=1 {} top; echo over $?", binary()?.display());
     terminal.press(&[&top, "Enter"])?;
     terminal.shows("Nobody has probed")?;
-    scan(&lab)?;
+    scan(lab)?;
     terminal.shows("vertical_scan")?;
     let coloured = terminal.tmux(&["capture-pane", "-p", "-e"])?;
     let sequences = coloured.split("\u{1b}[").skip(1).filter_map(|rest| Some(rest.split_once('m')?.0));

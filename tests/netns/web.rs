@@ -16,7 +16,7 @@ const PROMETHEUS: &str = "127.0.0.1:9090";
 const USERS: &str =
     "basic_auth_users:\n  prometheus: $2y$04$MKBO3oFDZmEGSXgdbZMRvuuJ0Gs28gPw1by.GnO0KF7Hg7iqL/o5O\n";
 const USER: &str = "prometheus:a true password";
-/// What a misconfiguration ends with.
+/// The exit code of a misconfiguration.
 const CONFIGURATION: i32 = 3;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "web: prometheus scrapes by TLS with a password, and a reload takes another certificate",
             scraped,
         ),
-        trial("web: a file that cannot be used is said at the start, and nothing is opened", refused),
+        trial("web: a file that cannot be used is reported at the start, and nothing is opened", refused),
     ]
 }
 

@@ -13,12 +13,12 @@ use scanguard_tests::fixtures::lab::{
 use crate::{CONFIGURATION, install, machine::Machine};
 
 const PAGE: &str = include_str!("../../docs/getting-started.md");
-/// What comes after it has a test with a real Prometheus (tests/netns/prometheus.rs).
+/// The steps after it have a test with a real Prometheus (tests/netns/prometheus.rs).
 const END: &str = "## Prometheus";
-/// What the page promises to show.
+/// The finding that the page promises to show.
 const FINDING: &str = "vertical_scan";
 
-/// What the page says to do.
+/// The page's commands.
 #[derive(Debug, PartialEq)]
 enum Step {
     /// A line for the shell.
@@ -60,8 +60,8 @@ fn edit(configuration: &str, settings: &str) -> Result<String> {
     Ok(format!("{before}{section}\n{}\n", lines.join("\n")))
 }
 
-/// What the page has from Debian's archive, which a test does not reach: the server, beside the machine on the same network,
-/// and its command.
+/// Software that the page has from Debian's archive, which a test does not reach: the server, beside the machine on the
+/// same network, and its command.
 fn alertmanager(lab: &Lab, machine: &Machine) -> Result<Process> {
     let amtool = run(Command::new("sh").args(["-c", "command -v amtool"]));
     let amtool = String::from_utf8(amtool.context("amtool: cargo xtask setup installs it")?.stdout)?;
@@ -114,7 +114,7 @@ pub(crate) fn followed() -> Result<()> {
             }
             Step::Command(line) => {
                 let said = machine.run(line)?;
-                // What is expected is said beside it.
+                // The expected status stands beside it.
                 let expected = line.split('"').nth(1).unwrap_or_default();
                 ensure!(said.contains(expected), "{line}: {said}");
             }

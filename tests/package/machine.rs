@@ -1,5 +1,5 @@
 //! A machine to install on: this one under an overlay, with a systemd of its own as its first process, in namespaces of its own.
-//! What is changed in it is in memory, and goes with it; what belongs to the kernel, and so to everybody, is read-only for it.
+//! Its changes are in memory, and go with it; whatever belongs to the kernel, and so to everybody, is read-only for it.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use scanguard_tests::fixtures::lab::{Namespace, Process, wait_for};
 
 /// A whole system starts.
-const PATIENCE: Duration = Duration::from_secs(60);
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 /// `$1` is an empty directory. Of this machine's own services none is started: what its administrator enabled is not there,
 /// nor are its disks, its timers, and its way to forbid that packages start theirs.
@@ -51,7 +51,7 @@ exec setpriv --bounding-set=-sys_module,-sys_time,-sys_boot,-sys_rawio,-syslog,-
 
 /// The machine. Its first process is killed with the guard, and with it all others.
 pub(crate) struct Machine {
-    /// Whose only child is the machine's first process.
+    /// The process that has the machine's first process as its only child.
     _holder: Process,
     /// That, as it is called outside.
     init: u32,
@@ -72,14 +72,14 @@ impl Machine {
         let said = || fs::read_to_string(&log).unwrap_or_default();
         let pid = holder.child.id();
         let children = format!("/proc/{pid}/task/{pid}/children");
-        let init = wait_for("the machine's first process", PATIENCE, || {
+        let init = wait_for("the machine's first process", BOOT_LIMIT, || {
             let ended = holder.child.try_wait().ok().flatten().is_some();
             let child = fs::read_to_string(&children).ok().and_then(|pids| pids.trim().parse().ok());
             (ended || child.is_some()).then_some(child)
         });
         let init = init.ok().flatten().with_context(|| format!("the machine cannot be made: {}", said()))?;
         let machine = Self { _holder: holder, init };
-        wait_for("the machine has started", PATIENCE, || {
+        wait_for("the machine has started", BOOT_LIMIT, || {
             let state = machine.command("systemctl").arg("is-system-running").output().ok()?;
             let state = String::from_utf8_lossy(&state.stdout).into_owned();
             // Degraded: something of this machine's own could not be had, which is not what is tested.

@@ -48,7 +48,7 @@ fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
     root::trial(name, move || test().map_err(|error| Failed::from(format!("{error:#}"))))
 }
 
-/// What `cargo xtask package --debug` made.
+/// The package that `cargo xtask package --debug` made.
 fn package() -> Result<PathBuf> {
     let binary = binary()?;
     let directory = binary.parent().and_then(|debug| debug.parent()).context("a target directory")?;
@@ -123,9 +123,9 @@ fn life() -> Result<()> {
     let configuration = configure(&machine)?;
     let service = Service::start(&machine)?;
     service.is("StatusText", "attached")?;
-    let told = "WatchdogTimestampMonotonic";
-    let first = service.property(told)?;
-    service.becomes(told, |last| last != first)?;
+    let watchdog = "WatchdogTimestampMonotonic";
+    let first = service.property(watchdog)?;
+    service.becomes(watchdog, |last| last != first)?;
     run_within(lab.scanner.command("nmap").args(["-n", "-Pn", "-sS", "-p", "1-200", VICTIM]), PATIENCE)?;
     service.finds("vertical_scan")?;
     // The unit's umask would leave nothing to those who collect it.

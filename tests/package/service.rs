@@ -28,7 +28,7 @@ impl<'m> Service<'m> {
         self.machine.run(&format!("systemctl {verb} scanguard")).map(drop).with_context(|| self.journal())
     }
 
-    /// What systemd knows of it by this name.
+    /// The property of this name that systemd has of it.
     pub(crate) fn property(&self, name: &str) -> Result<String> {
         let said = self.machine.run(&format!("systemctl show --value --property={name} scanguard"))?;
         Ok(said.trim().to_owned())
@@ -58,7 +58,7 @@ impl<'m> Service<'m> {
         found.with_context(|| self.journal())
     }
 
-    /// What it said on both outputs, and systemd of it.
+    /// Its lines on both outputs, and those of systemd about it.
     pub(crate) fn journal(&self) -> String {
         self.machine.run("journalctl --unit=scanguard --output=cat --no-pager").unwrap_or_default()
     }

@@ -8,7 +8,7 @@ use scanguard::sensor::{Sensor as _, gate::GateMode, test_run::TestRunSensor};
 use scanguard_common::{account::SourceState, oracle::Reach};
 use scanguard_tests::fixtures::{
     frames::{SOURCE, tcp, v4},
-    lab::wait_for,
+    lab::{PATIENCE, wait_for},
 };
 
 use crate::{
@@ -16,8 +16,6 @@ use crate::{
     trial,
 };
 
-/// Longer than what a port met is remembered, whatever the kernel's clock.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// For as long as this the program waits for an agent that it has not.
 const LONGEST: Duration = Duration::from_millis(200);
 /// Ports that are probed.
@@ -26,7 +24,7 @@ const PORTS: u16 = 14;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("alone: a service that starts where a port was closed is open soon", started),
-        trial("alone: what a source does over many epochs is no burst, and its last burst is", spread),
+        trial("alone: activity of a source over many epochs is no burst, and its last burst is one", spread),
     ]
 }
 

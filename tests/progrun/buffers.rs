@@ -24,7 +24,10 @@ use crate::{Pair, counted, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("buffers: every packet of the table is counted alike when it is padded to several", padded),
-        trial("buffers: jumbo packets are what they are, and one that is cut off is truncated", jumbo),
+        trial(
+            "buffers: jumbo packets are classified like others, and one that is cut off is truncated",
+            jumbo,
+        ),
         trial("buffers: headers are found wherever they are split", first_buffer),
     ]
 }
@@ -35,7 +38,7 @@ const JUMBO: usize = 9_014;
 fn padded() -> Result<()> {
     let mut pair = Pair::new(&Settings::default())?;
     for mut case in table() {
-        // What is shorter has no Ethernet header to be padded behind.
+        // A shorter frame has no Ethernet header to be padded behind.
         if case.frame.len() >= *FRAME_LENGTHS.start() {
             case.frame.resize(JUMBO, 0);
             pair.count(&case)?;
@@ -83,7 +86,7 @@ fn first_buffer() -> Result<()> {
     let headers = 14 + 20 + 20;
     // Before Linux 6.18 a test run takes what fits into a page, and nothing less.
     if kernel.run_split(&syn, headers).is_err() {
-        println!("this kernel does not split frames where it is told to");
+        println!("this kernel does not split frames where it is asked to");
         return Ok(());
     }
     for first in headers + 1..headers + 8 {

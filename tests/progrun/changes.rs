@@ -33,7 +33,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("a poll hands on each source that did something once, and no other", once),
         trial("an answer after the epoch of its probe is handed on with the next", late_answer),
         trial("a list that goes round is read to its end each time", round),
-        trial("where the list overflows the whole table is read, and that is said", overflow),
+        trial("where the list overflows the whole table is read, and that is reported", overflow),
         trial("no probe is lost while epochs end on another CPU", epochs_end),
     ]
 }
@@ -46,7 +46,7 @@ fn syn(source: u32) -> Vec<u8> {
     v4_with(&V4 { protocol: 6, source: Some(address(source)), ..V4::default() }, &tcp(2, 80))
 }
 
-/// What one poll hands on: each source as often as it is handed on, with its SYNs.
+/// The sources that one poll hands on: each source as often as it is handed on, with its SYNs.
 fn poll(sensor: &mut impl Sensor) -> Result<(Vec<(Address, u32)>, Poll)> {
     let mut seen = Vec::new();
     let poll = sensor.poll(&mut |source, state, _| {
@@ -155,7 +155,7 @@ fn epochs_end() -> Result<()> {
                 last.extend(poll(&mut sensor)?.0);
                 polls += 1;
             }
-            // What was counted before the last epoch ended.
+            // The counts before the last epoch ended.
             last.extend(poll(&mut sensor)?.0);
             Ok((polls, last))
         });

@@ -1,4 +1,4 @@
-//! What clients say is sampled: every request, by kind, within budgets, and owned only where its numbers fit a
+//! Messages of clients are sampled: every request, by kind, within budgets, and owned only where its numbers fit a
 //! connection of this host.
 
 use std::{
@@ -38,19 +38,16 @@ const DATA: u8 = 0x18;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("content: every request of a connection is sampled, not only the first", every_request),
-        trial("content: what is sampled, and what is not, is alike in program and software", alike),
+        trial("content: program and software sample the same packets", alike),
         trial("content: samples are as long as their kind may be", lengths),
         trial("content: a source beyond its budget is left out until the next epoch", source_budget),
         trial("content: a CPU beyond its budget is left out until the next epoch", cpu_budget),
         trial("content: forged queries leave a CPU's budget for requests", udp_budget),
-        trial("content: what finds no room is counted", ring_full),
+        trial("content: samples that find no room are counted", ring_full),
         trial("content: off, nothing is sampled", off),
         trial("content: other ports are as they were configured", ports),
         trial("content: a banned source is not sampled", banned),
-        trial(
-            "content: what a client says is its own if the numbers of its connection fit, and else not",
-            owned,
-        ),
+        trial("content: a message is its client's own only if the numbers of its connection fit", owned),
         trial("content: IPv6 clients stand for their prefix", prefix),
     ]
 }
@@ -472,7 +469,7 @@ fn owned() -> Result<()> {
         let sample = samples.first().context("a sample")?;
         ensure!(sample.owned == expected && sample.bytes == REQUEST, "{name}: {sample:?}");
     }
-    // What this host says is its own, what it forwards is not known to be.
+    // Messages of this host are its own; messages that it forwards are not known to be their source's.
     for is_forwarded in [false, true] {
         let status = [from_port(DATA, server.port()).as_slice(), b"HTTP/1.1 200 OK\r\n"].concat();
         loaded.run_egress(&turned(v4(TCP, &status)), is_forwarded, 1)?;

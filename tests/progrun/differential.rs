@@ -19,7 +19,7 @@ use crate::{Pair, trial};
 
 /// Packets of a run; `cargo xtask fuzz differential` sets it.
 const PACKETS: &str = "SCANGUARD_DIFFERENTIAL_PACKETS";
-/// What the packets are made from; a failure says it.
+/// The seed of the packets; a failure prints it.
 const SEED: &str = "SCANGUARD_DIFFERENTIAL_SEED";
 /// Takes some two seconds.
 const DEFAULT_PACKETS: u64 = 20_000;

@@ -32,12 +32,15 @@ const PORT: u16 = 2;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("answers to nobody who is known are counted by kind", answers_to_the_unknown),
+        trial("answers to unknown sources are counted by kind", answers_to_the_unknown),
         trial("answers to a source are counted for it", answers_to_sources),
         trial("a service that answers without a socket is open from then on, for an hour", published),
         trial("an answer is no service where the address is not local", not_published),
         trial("a routed address that answers or calls is not dark any more, for a day", live),
-        trial("what this host says in the name of a routed address makes nobody live", not_live),
+        trial(
+            "packets that this host itself sends in the name of a routed address make nobody live",
+            not_live,
+        ),
     ]
 }
 
@@ -48,7 +51,7 @@ fn rows() -> impl Iterator<Item = Leaving> {
     table().into_iter().filter(|row| row.frame.len() >= SHORTEST)
 }
 
-/// What the table says that the egress program counts.
+/// The counts of the egress program by the table.
 fn expected(rows: &[Leaving], is_known: bool) -> Tally {
     let mut tally = Tally::ZERO;
     for row in rows {
@@ -109,7 +112,7 @@ fn answers_to_sources() -> Result<()> {
     Ok(())
 }
 
-/// What a SYN to the destination meets.
+/// The reach of a SYN to the destination.
 fn met(loaded: &mut TestRunSensor, syn: &[u8]) -> Result<Reach> {
     let before = tally(loaded)?;
     loaded.run(syn, 1)?;

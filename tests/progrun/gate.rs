@@ -32,15 +32,21 @@ const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("gate: what a banned source begins and what no socket wants is dropped", begun),
+        trial(
+            "gate: packets of a banned source that begin something or that no socket wants are dropped",
+            begun,
+        ),
         trial("gate: neighbours of a banned source and of a banned network pass", neighbours),
         trial("gate: a dry run drops nothing and counts what it would have dropped", dry),
         trial("gate: a ban that was made in dry run never drops", dry_ban),
         trial("gate: a ban ends by the kernel's clock, and one without an end does not", ends),
-        trial("gate: who is allowed is never dropped, whatever ban there is", allowed),
-        trial("gate: who finds room on the allow list is spared though others do not", allow_list_full),
+        trial("gate: an allowed source is never dropped, whatever ban there is", allowed),
+        trial(
+            "gate: networks that find room on the allow list are spared though others find none",
+            allow_list_full,
+        ),
         trial("gate: drop_all drops what answers this host too, and never ARP", all),
-        trial("gate: an unban ends it, and a ban tells what it dropped", unban),
+        trial("gate: an unban ends a ban, and a ban reports how much it dropped", unban),
         trial("gate: the segments of a connection through this host pass", forwarded),
         trial(
             "gate: a ban that is changed goes on counting, and one that is made anew begins anew",
@@ -76,7 +82,7 @@ pub(crate) fn tally(loaded: &mut TestRunSensor) -> Result<Tally> {
     Ok(loaded.poll(&mut |_, _, _| {})?.tally)
 }
 
-/// What the source begins, or what no socket wants: (name, frame), IPv4 and IPv6.
+/// Packets that begin something, or that no socket wants: (name, frame), IPv4 and IPv6.
 fn unwanted() -> Vec<(&'static str, Vec<u8>)> {
     let data = [tcp(ACK, 80), vec![0; 100]].concat();
     vec![
@@ -94,7 +100,7 @@ fn unwanted() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What it does not begin.
+/// Packets that belong to something that the source did not begin.
 fn innocent() -> Vec<(&'static str, Vec<u8>)> {
     vec![("echo reply", v4(1, &icmp(0))), ("unreachable", v4(1, &icmp(3)))]
 }

@@ -32,15 +32,18 @@ const REFLEX: HoldTerms = HoldTerms { services: 9, lasts: Duration::from_millis(
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial(
-            "hold: what a plain scan goes on to send and meets nobody is dropped and still counted, for a moment",
+            "hold: further packets of a plain scan that meet nobody are dropped and still counted, for a moment",
             held,
         ),
-        trial("hold: a service answers who is held, and what this host itself answers passes", served),
-        trial("hold: who asks for one service at many addresses is, and no sum of both counts", swept),
-        trial("hold: once in an epoch, and again in the next", once),
+        trial("hold: packets of a held source that a service or this host itself answers pass", served),
+        trial(
+            "hold: a source that asks for one service at many addresses is held, and services and addresses are not added",
+            swept,
+        ),
+        trial("hold: a source is held once in an epoch, and again in the next", once),
         trial("hold: a dry run counts and drops nothing, nor does what it held drop later", dry),
-        trial("hold: who is allowed never is", allowed),
-        trial("hold: no more sources in an epoch than it is told", most),
+        trial("hold: an allowed source is never held", allowed),
+        trial("hold: no more sources are held in an epoch than is configured", most),
         trial("hold: ephemeral ports and services of unknown fate are no misses", unknown),
     ]
 }
@@ -171,7 +174,7 @@ fn most() -> Result<()> {
     let mut loaded = armed(GateMode::Enforce, HoldTerms { most: 1, ..REFLEX })?;
     ensure!(scan(&loaded, 1, 100)? > 0, "not held");
     for port in 1..100 {
-        ensure!(!drops(&loaded, &v6(TCP, &tcp(SYN, port)))?, "one more than it was told");
+        ensure!(!drops(&loaded, &v6(TCP, &tcp(SYN, port)))?, "one more than is configured");
     }
     let seen = tally(&mut loaded)?;
     ensure!((seen.holds, seen.holds_refused) == (1, 1), "{seen:?}");

@@ -73,7 +73,7 @@ struct Pair {
     software: SoftwareSensor,
 }
 
-/// What a sensor counted.
+/// Counts of a sensor.
 type Counted = (Poll, BTreeMap<Address, SourceState>);
 
 impl Pair {
@@ -140,7 +140,7 @@ fn prefixes() -> Result<()> {
     Ok(())
 }
 
-/// What drivers hand up at most: merged segments.
+/// The most bytes that drivers hand up: merged segments.
 fn longest() -> Result<()> {
     let mut pair = Pair::new(&Settings::default())?;
     let mut frame = scanguard_tests::fixtures::frames::v4(6, &scanguard_tests::fixtures::frames::tcp(2, 80));

@@ -32,13 +32,13 @@ const SYN_ACK: u8 = 18;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("shield: what meets nobody is dropped, and counted for its source", nobody),
-        trial("shield: what a service here wants passes", services),
-        trial("shield: what this host itself answers passes", answered),
+        trial("shield: packets that meet nobody are dropped, and counted for their source", nobody),
+        trial("shield: packets that a service here wants pass", services),
+        trial("shield: packets that this host itself answers pass", answered),
         trial("shield: where the host forwards, only dark addresses are certain to be nobody", forwarded),
         trial("shield: a dry run drops nothing and counts what it would have dropped", dry),
         trial("shield: it ends by the kernel's clock", ends),
-        trial("shield: who is allowed is never dropped", allowed),
+        trial("shield: an allowed source is never dropped", allowed),
         trial("shield: a ban of the same source goes first", banned),
         trial("shield: a source that has a shield is not held", not_held),
         trial("shield: neighbours pass, and one is lifted alone", neighbours),
@@ -253,7 +253,7 @@ fn neighbours() -> Result<()> {
     ensure!(drops(&loaded, &syn)? && drops(&loaded, &syn6)?);
     loaded.kernel.unshield_all(&mut std::iter::once(net(SHIELDED[0])))?;
     ensure!(!drops(&loaded, &syn)? && drops(&loaded, &syn6)?, "one is lifted alone");
-    // What is no source cannot be shielded from.
+    // A network is no source, and gets no shield.
     loaded.kernel.shield_all(&mut std::iter::once((net("192.0.2.0/24"), HOUR, true)))?;
     ensure!(!drops(&loaded, &syn)? && loaded.kernel.shielded().count() == 3);
     Ok(())

@@ -30,11 +30,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("text lines are for people", text),
         trial("on a terminal the bar makes way for findings, and goes in the end", on_a_terminal),
         trial("only packets to local addresses are looked at", local),
-        trial("requests and what they are answered are sampled within the budget", sampled),
+        trial("requests and their answers are sampled within the budget", sampled),
         trial("standard input is read", standard_input),
         trial("a truncated capture gives its findings, says the packet and fails", truncated),
-        trial("what cannot be read is said in one line each, and the rest is read", unreadable),
-        trial("times that jump are said in the summary", jumps),
+        trial("files that cannot be read are reported in one line each, and the rest is read", unreadable),
+        trial("times that jump are reported in the summary", jumps),
         trial("the rules are those of the configuration", configuration),
         trial("a wrong configuration or command line has its exit code", wrong_arguments),
         root::trial("the command finds the same through the kernel", || {
@@ -47,7 +47,7 @@ fn text_of(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).context("UTF-8")
 }
 
-/// What a command came to.
+/// The result of a command.
 struct Ran {
     code: Option<i32>,
     stdout: String,
@@ -158,7 +158,7 @@ fn on_a_terminal() -> Result<()> {
     };
     let shown = terminal("--log=warn")?;
     ensure!(shown.contains("B/s"), "no bar: {shown:?}");
-    // What is left of a line when it is written over.
+    // The rest of a line when it is written over.
     let rest = |line: &str| line.rsplit(['\r', '\n']).next().unwrap_or_default().replace("\u{1b}[2K", "");
     for word in ["opened", "closed"] {
         let (before, _) = shown.split_once(word).with_context(|| format!("nothing {word}: {shown:?}"))?;

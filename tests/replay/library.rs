@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What was written, and what kept the replay from reading on.
+/// The lines that were written, and the error that ended the replay.
 pub(crate) struct Replayed {
     pub(crate) lines: String,
     pub(crate) summary: String,
@@ -61,7 +61,7 @@ fn software() -> SoftwareSensor {
 }
 
 fn prefixes() -> Result<()> {
-    // Three segments without flags are a finding; the last packet lets the poll come that tells it.
+    // Three segments without flags are a finding; the last packet lets the poll come that reports it.
     let packets = [0, 100, 200, 300, 1_500].map(|at| Timed::new(at, v4(6, &tcp(0, 80))));
     for file in [pcap(ETHERNET, &packets), pcapng(ETHERNET, &packets)] {
         let (mut most, mut found) = (0, false);

@@ -1,4 +1,4 @@
-//! What the captures of these tests hold.
+//! Scenes, which these tests' captures are made of.
 
 use std::net::Ipv4Addr;
 
@@ -18,7 +18,7 @@ const MINUTE: u64 = 60 * 1000;
 
 /// A capture.
 pub(crate) struct Scene {
-    /// What happens in it, in words.
+    /// Its description.
     pub(crate) name: &'static str,
     /// The file.
     pub(crate) file: Vec<u8>,
@@ -105,7 +105,7 @@ pub(crate) fn packet_table() -> Vec<Timed> {
     (0..).zip(table()).map(|(place, case)| Timed::new(place * 300, case.frame)).collect()
 }
 
-/// 300 sources that send odd segments in turns, so that many findings are told at one poll.
+/// 300 sources that send odd segments in turns, so that many findings are reported at one poll.
 fn many_sources() -> Vec<Timed> {
     (0..3_000u32)
         .map(|number| {

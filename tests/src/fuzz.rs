@@ -1,4 +1,4 @@
-//! What the fuzzers call: every parser of bytes that others write, with what must hold whatever they are.
+//! Targets of the fuzzers: every parser of bytes that others write, with what must hold whatever they are.
 //!
 //! `cargo xtask fuzz` hands in what libFuzzer makes up; `tests/corpus` hands in the committed corpora, in CI.
 
@@ -95,7 +95,7 @@ pub fn config(bytes: &[u8]) {
     assert!(!problems.is_empty(), "refused without a reason");
 }
 
-/// What a client writes to the control socket: the server comes to an end, and all that it hands on is answered.
+/// Bytes of a client of the control socket: the server comes to an end, and all that it hands on is answered.
 pub fn control(bytes: &[u8]) {
     // Nothing is waited for here: what the client has to say is there.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -114,13 +114,13 @@ pub fn control(bytes: &[u8]) {
         let talk = async {
             let (mut from, mut to) = client.split();
             let mut answers = Vec::new();
-            let say = async {
+            let write = async {
                 // The server may hang up before it has read everything.
                 _ = to.write_all(bytes).await;
                 _ = to.shutdown().await;
             };
-            let (_, heard) = tokio::join!(say, from.read_to_end(&mut answers));
-            if heard.is_ok() {
+            let (_, read) = tokio::join!(write, from.read_to_end(&mut answers));
+            if read.is_ok() {
                 assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
             }
         };
@@ -152,8 +152,8 @@ pub fn decisions(bytes: &[u8]) {
 
 /// A DNS message over UDP, and the same bytes over TCP.
 pub fn dns(bytes: &[u8]) {
-    said(protocol::UDP, 53, bytes);
-    said(protocol::TCP, 53, bytes);
+    check_events(protocol::UDP, 53, bytes);
+    check_events(protocol::TCP, 53, bytes);
 }
 
 /// A list of networks: all that were read are listed.
@@ -168,7 +168,7 @@ pub fn feed(bytes: &[u8]) {
     assert!(wrong.len() <= text.lines().count());
 }
 
-/// What is read of /etc/resolv.conf and /proc/net/tcp: no more than there are lines.
+/// Texts like /etc/resolv.conf and /proc/net/tcp: no more is read than there are lines.
 pub fn host_tables(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().count();
@@ -178,7 +178,7 @@ pub fn host_tables(bytes: &[u8]) {
 
 /// The beginning of an HTTP request or answer.
 pub fn http(bytes: &[u8]) {
-    said(protocol::TCP, 80, bytes);
+    check_events(protocol::TCP, 80, bytes);
 }
 
 /// A list of scanners' agents, of paths, of fingerprints: what was read of it is found.
@@ -270,10 +270,11 @@ pub fn state(bytes: &[u8]) {
 
 /// The beginning of a TLS hello.
 pub fn tls(bytes: &[u8]) {
-    said(protocol::TCP, 443, bytes);
+    check_events(protocol::TCP, 443, bytes);
 }
 
-/// A web.config file with what is said in it of keys and passwords: whoever names one is protected by it or told why not.
+/// A web.config file with its keys and passwords: an operator who names one is protected by it, or gets the reason why
+/// not.
 pub fn web_config(bytes: &[u8]) {
     let path = Path::new("/nonexistent/web.yml");
     match WebConfig::parse(bytes, path) {
@@ -282,8 +283,9 @@ pub fn web_config(bytes: &[u8]) {
     }
 }
 
-/// Whatever was said is no longer than what bytes can become, and it is of the kind that it begins like.
-fn said(protocol: u8, port: u16, bytes: &[u8]) {
+/// Texts of events are no longer than their bytes can become, and each event is of the kind that its payload begins
+/// like.
+fn check_events(protocol: u8, port: u16, bytes: &[u8]) {
     /// A byte becomes an escape of four characters, or a replacement character of three bytes, at most.
     const GROWTH: usize = 4;
     /// Bytes of a name of DNS (RFC 1035, 2.3.4): a few that point back at others can make one.
@@ -298,8 +300,8 @@ fn said(protocol: u8, port: u16, bytes: &[u8]) {
             owned: true,
             bytes,
         };
-        for utterance in parse(&sample) {
-            let (from, texts) = match utterance.said {
+        for event in parse(&sample) {
+            let (from, texts) = match event.said {
                 Said::Request(Request { method, path, host, agent, referer, oddities, status, .. }) => {
                     assert!(oddities.len() <= 7 && status.is_none());
                     (Some(Begins::Request), vec![Some(method), Some(path), host, agent, referer])

@@ -1,4 +1,4 @@
-//! What the tests, the demo and the bench share: one packet table for all layers, and real networks.
+//! Code that the tests, the demo and the bench share: one packet table for all layers, and real networks.
 //!
 //! [`fixtures`] are at the bottom; [`tables`] look at them, [`matrix`], [`adversary`] and [`soak`] at both.
 

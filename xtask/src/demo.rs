@@ -53,10 +53,10 @@ pub(crate) fn run_as_root(
     process::run(build.args(["--profile", profile.name()]))?;
     let mut run = ws.cargo("run");
     run.args(["--package", "scanguard-tests", "--bin", bin, "--profile", profile.name(), "--"]).args(args);
-    process::become_it(&mut run)
+    process::replace_this_process(&mut run)
 }
 
-/// What to type. sudo resets `PATH`, where cargo is, and `HOME`, where rustup looks for the toolchains; the
+/// The command to type. sudo resets `PATH`, where cargo is, and `HOME`, where rustup looks for the toolchains; the
 /// homes of both are in the environment of whatever they start.
 fn sudo_command(bin: &str, args: &[String], env: impl Fn(&str) -> Option<String>) -> String {
     let mut words = vec!["sudo env \"PATH=$PATH\"".to_owned()];

@@ -64,7 +64,7 @@ fn targets(ws: &Workspace) -> Result<Vec<String>> {
 }
 
 fn fuzz(ws: &Workspace, target: &str, seconds: NonZeroU64) -> Result<()> {
-    // What libFuzzer finds goes to the first of the corpora; the committed one is only read.
+    // Findings of libFuzzer go to the first of the corpora; the committed one is only read.
     let found = ws.target().join("fuzz-corpus").join(target);
     fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
     let mut run = ws.cargo("fuzz");

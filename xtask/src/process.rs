@@ -89,7 +89,7 @@ pub(crate) fn answer(command: &mut Command) -> Option<String> {
 }
 
 /// Becomes the command: signals and the exit code are then its own affair. Comes back only with an error.
-pub(crate) fn become_it(command: &mut Command) -> Result<()> {
+pub(crate) fn replace_this_process(command: &mut Command) -> Result<()> {
     println!("$ {}", shown(command));
     let error = command.exec();
     Err(error).with_context(|| format!("cannot start `{}`", shown(command)))

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     purpose: Purpose,
 }
 
-/// What the installed things are wanted for.
+/// A purpose that things are installed for.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Purpose {
     /// Compile the agent and its eBPF program.
@@ -77,7 +77,7 @@ impl Purpose {
         if matches!(self, Self::Package | Self::Static | Self::Test | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DEB));
         }
-        // What follows is not part of `all`: nothing but one command needs it.
+        // The following steps are not part of `all`: only one command needs them.
         if matches!(self, Self::Matrix) {
             items.extend(system::MATRIX_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
             items.extend(extracted::SERVERS.map(|program| Box::new(program) as Box<dyn Item>));
@@ -112,7 +112,7 @@ impl Purpose {
 
 /// One thing that can be present or installed.
 trait Item {
-    /// What it is, with its exact version if one is pinned.
+    /// Its name, with its exact version if one is pinned.
     fn name(&self, ws: &Workspace) -> String;
 
     /// Where it is, if it is there in the version that is wanted.
@@ -121,7 +121,7 @@ trait Item {
     /// Installs it; whether it then is [present](Self::present) is asked separately.
     fn install(&self, ws: &Workspace) -> Result<()>;
 
-    /// What a person should do where [`Self::install`] cannot.
+    /// Advice to a person where [`Self::install`] cannot install it.
     fn by_hand(&self, ws: &Workspace) -> String;
 }
 

@@ -84,7 +84,7 @@ fn pass_through(mut from: impl BufRead, mut to: impl Write, tally: &Mutex<Tally>
     Ok(())
 }
 
-/// What all test binaries together said.
+/// The results of all test binaries together.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
@@ -92,7 +92,7 @@ struct Tally {
     ignored: u64,
     /// Names of ignored tests, with the reason if one was given.
     ignored_names: Vec<String>,
-    /// What the harness says of failed tests, to be said again at the end.
+    /// The harness's lines about failed tests, to be printed again at the end.
     failures: Vec<String>,
     /// Whether the lines that come now tell of failures.
     in_failures: bool,
@@ -185,7 +185,7 @@ test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 7 filtered out; 
     }
 
     #[test]
-    fn what_failed_is_said_again_at_the_end() {
+    fn failures_are_printed_again_at_the_end() {
         assert!(tally().report(true).contains("---- other ----\nnobody was found\n"));
         assert!(!tally().report(true).contains("parse::"));
         assert!(!Tally::default().report(true).contains("failed:"));

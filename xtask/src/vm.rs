@@ -53,7 +53,7 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
             println!("  {line}");
         }
         println!("  console: {}", ws.display(&log));
-        if !result.is_as(series.support) {
+        if !result.is_as_expected(series.support) {
             failed.push(kernel.release.clone());
         }
         results.insert(series.name.to_owned(), page::row(series, &kernel.release, &result));
@@ -67,7 +67,7 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What runs in the guests.
+/// Programs that run in the guests.
 struct Binaries {
     agent: PathBuf,
     program_tests: PathBuf,

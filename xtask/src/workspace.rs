@@ -61,7 +61,7 @@ impl Workspace {
         self.root.join("docs")
     }
 
-    /// What `Cargo.lock` is here.
+    /// The path of `Cargo.lock`.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("Cargo.lock")
     }

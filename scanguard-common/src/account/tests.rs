@@ -37,7 +37,7 @@ fn repeated_probes_of_one_target_are_one_distinct_target() {
 }
 
 #[test]
-fn what_met_a_service_is_kept_apart() {
+fn probes_that_met_a_service_are_counted_apart() {
     let mut state = SourceState::new(1, 5);
     let flow = probe(1, 443);
     // SAFETY: an exclusive reference.

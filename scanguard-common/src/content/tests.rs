@@ -51,7 +51,7 @@ fn requests_are_known_by_their_method_also_by_odd_ones() {
 }
 
 #[test]
-fn what_is_no_request_is_not_sampled() {
+fn payloads_that_are_no_request_are_not_sampled() {
     for payload in [
         "",
         "G",
@@ -87,7 +87,7 @@ fn what_is_no_request_is_not_sampled() {
 }
 
 #[test]
-fn a_client_hello_is_told_from_other_records() {
+fn a_client_hello_is_distinguished_from_other_records() {
     let hello = |version, kind| [0x16, 3, version, 2, 0, kind, 0, 1, 0xfc, 3, 3];
     for version in 0..=4 {
         assert_eq!(web(&hello(version, 1)), Some(Begins::Hello), "3.{version}");

@@ -288,7 +288,7 @@ impl Agent {
 
     fn tell(&self, events: Vec<Event>) {
         for event in events {
-            self.metrics.detection.told(event.finding.rule, event.kind);
+            self.metrics.detection.reported(event.finding.rule, event.kind);
             self.sinks.tell(event);
         }
     }

@@ -5,13 +5,17 @@ use std::fmt::Write as _;
 
 use super::COMMENTED_DEFAULTS;
 
+/// The width of prose in docs.
+const COLUMNS: usize = 120;
+
 const HEAD: &str = "# Configuration
 
 Generated from the commented defaults, which `scanguard print-config` prints: `cargo xtask docs --write`.
 
-One TOML file, by default `/etc/scanguard/scanguard.toml`. Everything in it has a default; leave out what you do not change.
-`scanguard check-config FILE` says all that is wrong with it, by line. `scanguard reload` has a running agent take it, all or
-nothing; it says what is wrong with it (exit code 3), or which changes wait for a restart. SIGHUP does the same, and says it in the log.
+One TOML file, by default `/etc/scanguard/scanguard.toml`. Every setting has a default, so the file needs only those
+that you change. `scanguard check-config FILE` lists all errors in it, by line. `scanguard reload` makes a running agent
+use it, whole or not at all: it lists the errors (exit code 3), or the changes that wait for a restart. SIGHUP does the
+same, and writes the result to the log.
 ";
 
 /// The page.
@@ -45,8 +49,8 @@ impl Page {
             self.comment.push(comment.trim().to_owned());
         } else if line.starts_with('[') {
             let comment = self.comment();
-            let paragraph = if comment.is_empty() { String::new() } else { format!("\n{comment}\n") };
-            self.write(&format!("\n## `{line}`\n{paragraph}"));
+            self.write(&format!("\n## `{line}`\n"));
+            self.prose(&comment);
             self.in_table = false;
         } else if let Some((key, value)) = line.split_once('=') {
             let comment = self.comment();
@@ -65,9 +69,19 @@ impl Page {
             // Prose that belongs to no particular setting. The prose at the top of the file is in the page's head.
             let comment = self.comment();
             if !comment.is_empty() && self.text != HEAD {
-                self.write(&format!("\n{comment}\n"));
+                self.prose(&comment);
                 self.in_table = false;
             }
+        }
+    }
+
+    /// Writes a paragraph, unless it is empty.
+    fn prose(&mut self, paragraph: &str) {
+        if !paragraph.is_empty() {
+            self.write(&format!(
+                "\n{}\n",
+                textwrap::fill(paragraph, textwrap::Options::new(COLUMNS).break_words(false))
+            ));
         }
     }
 

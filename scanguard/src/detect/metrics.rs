@@ -41,12 +41,12 @@ impl DetectionMetrics {
         let metrics = Self {
             detection: register.histogram(
                 "scanguard_detection_latency_seconds",
-                "Time from the packet that the kernel told of to the finding that it led to.",
+                "Time from the packet that made the kernel wake the agent to the finding that follows from it.",
                 &DETECTION_BUCKETS,
             )?,
             findings: register.counters(
                 "scanguard_findings_total",
-                "Findings by rule, and by what was told of them.",
+                "Reports of findings, by rule and event (opened, updated, closed).",
                 &["rule", "event"],
             )?,
             findings_open: register.gauges(
@@ -60,19 +60,19 @@ impl DetectionMetrics {
             )?,
             findings_suppressed: register.counter(
                 "scanguard_findings_suppressed_total",
-                "Times that a rule matched again and nothing was told, since its finding was open.",
+                "Times that a rule matched again and nothing was reported, because its finding was open.",
             )?,
             lockstep_left_out: register.counter(
                 "scanguard_lockstep_left_out_total",
-                "Looks at sources that were not compared for decoys because there were too many.",
+                "Sources that the search for decoys left out because there were too many.",
             )?,
             campaigns_given_up: register.counter(
                 "scanguard_campaign_targets_given_up_total",
-                "Targets that were no longer looked at for distributed scans because there were too many.",
+                "Targets that the search for distributed scans gave up because there were too many.",
             )?,
             feed_networks: register.gauge(
                 "scanguard_feed_networks",
-                "Networks in the feeds of known-bad sources, those that touch each other joined.",
+                "Networks in the feeds of known-bad sources; networks that touch each other count as one.",
             )?,
             rules: Mutex::default(),
         };
@@ -116,7 +116,7 @@ impl DetectionMetrics {
     }
 
     /// Counts an event of a finding.
-    pub fn told(&self, rule: &str, event: EventKind) {
+    pub fn reported(&self, rule: &str, event: EventKind) {
         self.findings.with_label_values(&[rule, event.label()]).inc();
     }
 }

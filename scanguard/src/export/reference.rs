@@ -8,11 +8,12 @@ use crate::metrics::Described;
 pub fn page(described: &[Described]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         Generated from the code: `cargo xtask docs --write`. Served at `/metrics` of `metrics.listen`, by default \
+         Generated from the code: `cargo xtask docs --write`. Served at `/metrics` of `metrics.listen`, by default\n\
          port 9823 on all addresses.\n\n\
-         No address is a label, unless `metrics.top_sources` asks for it. Counters begin anew with the agent, unless `sensor.persist` lets the next agent go \
-         on with the kernel's. The process's own metrics (`process_*`) are those of every Prometheus client.\n\n\
-         Alerts on these are in [deploy/prometheus](../deploy/prometheus), a dashboard in \
+         No address is a label, unless `metrics.top_sources` asks for it. Counters begin anew with the agent, unless\n\
+         `sensor.persist` keeps those of the kernel. The process's own metrics (`process_*`) are those of every\n\
+         Prometheus client.\n\n\
+         Alerts on these are in [deploy/prometheus](../deploy/prometheus), a dashboard in\n\
          [deploy/grafana](../deploy/grafana).\n\n\
          | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );

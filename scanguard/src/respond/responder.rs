@@ -453,13 +453,7 @@ impl Responder {
         if mode != Mode::Enforce {
             enforcer.set_gate(mode.gate(), drop_all)?;
         }
-        self.mode = ModeState {
-            mode,
-            cause,
-            since: now.wall,
-            configured: self.settings.mode,
-            deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
-        };
+        self.mode = ModeState::set(mode, cause, confirm, self.settings.mode, now);
         if mode == Mode::Enforce {
             self.released = Released::All;
             let dry: Vec<_> = self.ban_table.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();

@@ -50,7 +50,7 @@ fn upwards(name: &str, order: &[&str], uses: &[Use]) -> Vec<String> {
 fn circles(folders: &[&Module], name: &str, uses: &[Use]) -> Vec<String> {
     let mut wrong = Vec::new();
     for folder in folders {
-        // Who is used by whom, with where.
+        // The modules that each module uses, with the places.
         let mut used: BTreeMap<&str, BTreeMap<&str, &Use>> = BTreeMap::new();
         for at in uses {
             let Target::Here(target) = &at.of else { continue };
@@ -161,7 +161,7 @@ mod examples {
     }
 
     #[test]
-    fn what_is_for_tests_only_may_use_everything() {
+    fn code_for_tests_only_may_use_everything() {
         let of = example(&[
             ("lib.rs", "mod high; mod low;"),
             ("high.rs", ""),

@@ -43,13 +43,13 @@ pub(crate) struct Crate {
     modules: BTreeMap<Module, Source>,
 }
 
-/// What one module's code says.
+/// Names that one module's code uses.
 #[derive(Default)]
 struct Source {
     file: PathBuf,
     /// Paths as they are written, with their lines.
     paths: Vec<(Vec<String>, usize)>,
-    /// What names that were imported stand for.
+    /// Imported names, with the paths that they stand for.
     names: BTreeMap<String, Vec<String>>,
 }
 
@@ -286,7 +286,7 @@ impl<'ast> Visit<'ast> for Reader<'ast> {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let words: Vec<_> = path.segments.iter().map(|part| &part.ident).collect();
-        // One word alone is a name of this module, which its import has told of.
+        // One word alone is a name of this module, which its import has named.
         if let [first, _, ..] = words.as_slice() {
             let line = line_of(first);
             self.source.paths.push((words.iter().map(ToString::to_string).collect(), line));

@@ -20,7 +20,7 @@ pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd66, 0, 0, 0, 0, 0, 0, 1);
 const INTERFACE: &str = "e0";
 /// The next hops to all addresses of the clients and of the attacker.
 const HOPS: [(&str, &str); 2] = [("10.66.0.2", "fd66:0:0:2::2"), ("10.66.0.3", "fd66:0:0:3::3")];
-/// What is routed to each of them: 254 addresses, and 4,096 prefixes of 64 bits.
+/// Networks that are routed to each of them: 254 addresses, and 4,096 prefixes of 64 bits.
 const ROUTED: [(&str, &str); 2] =
     [("10.66.1.0/24", "fd66:0:0:1000::/52"), ("10.66.2.0/24", "fd66:0:0:2000::/52")];
 

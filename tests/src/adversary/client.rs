@@ -14,9 +14,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::fixtures::{frames, lab::Namespace};
 
 /// Long enough for an answer within one machine, and for two more SYNs after a lost one.
-const PATIENCE: Duration = Duration::from_secs(4);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
 /// The same where no answer should come: for a SYN and one more.
-const IMPATIENCE: Duration = Duration::from_millis(1_300);
+const SILENT_FOR: Duration = Duration::from_millis(1_300);
 /// Choose a queue whose number is asked for (linux/tcp.h).
 const RECEIVED: libc::c_int = 1;
 const SENT: libc::c_int = 2;
@@ -56,7 +56,7 @@ impl Client {
         to: SocketAddr,
         change: impl FnOnce(&Socket) -> Result<()> + Send,
     ) -> Result<Self> {
-        Self::connect_within(PATIENCE, host, from, to, change)
+        Self::connect_within(ANSWERED_WITHIN, host, from, to, change)
     }
 
     fn connect_within(
@@ -85,11 +85,11 @@ impl Client {
         Ok(self.stream.local_addr()?)
     }
 
-    /// Says something.
+    /// Sends a text.
     ///
     /// # Errors
     /// The connection is gone.
-    pub fn say(&mut self, text: &[u8]) -> Result<()> {
+    pub fn send(&mut self, text: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(text)?)
     }
 
@@ -206,7 +206,7 @@ pub fn hello(kind: u8) -> Vec<u8> {
 /// None comes.
 pub fn get(host: &Namespace, from: IpAddr, to: SocketAddr, path: &str, agent: Option<&str>) -> Result<u16> {
     let mut client = Client::connect(host, from, to)?;
-    client.say(&request(path, agent, false))?;
+    client.send(&request(path, agent, false))?;
     client.status()
 }
 
@@ -223,8 +223,8 @@ pub fn is_answered_with(
     change: impl FnOnce(&Socket) -> Result<()> + Send,
 ) -> bool {
     let from = SocketAddr::new(from, 0);
-    let answered = Client::connect_within(IMPATIENCE, host, from, to, change).and_then(|mut client| {
-        client.say(&request("/", None, false))?;
+    let answered = Client::connect_within(SILENT_FOR, host, from, to, change).and_then(|mut client| {
+        client.send(&request("/", None, false))?;
         client.status()
     });
     answered.is_ok()

@@ -23,21 +23,21 @@ const fn control(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>
 
 pub(super) const ROWS: &[Row] = &[
     control(
-        "a scanner that says who it is within a connection of its own",
+        "a scanner that names itself within a connection of its own",
         "it is banned and gets no answer any more, over IPv4 and IPv6",
-        says_sqlmap,
+        names_itself,
     ),
     control(
-        "a scanner that says who it is in the second request of a connection",
+        "a scanner that names itself in the second request of a connection",
         "it is banned, over IPv4 and IPv6",
-        says_it_later,
+        names_itself_later,
     ),
     control(
-        "a scanner that says who it is, where the server answers with SYN cookies",
+        "a scanner that names itself, where the server answers with SYN cookies",
         "it is banned and gets no answer any more, over IPv4 and IPv6",
         |scene| {
             scene.bridge.server.sysctl("ipv4/tcp_syncookies", "2")?;
-            says_sqlmap(scene)
+            names_itself(scene)
         },
     ),
     control(
@@ -50,24 +50,24 @@ pub(super) const ROWS: &[Row] = &[
     control("clients that ask for a page", "they are served, and there is no finding", honest),
 ];
 
-fn says_sqlmap(scene: &mut Scene<'_>) -> Result<Verdict> {
+fn names_itself(scene: &mut Scene<'_>) -> Result<Verdict> {
     let mut wrong = Vec::new();
     for family in Family::BOTH {
         let scanner = family.attacker(1);
         wrong.extend(is_punished(scene, family, scanner)?);
         let client = family.client(11);
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
 
-fn says_it_later(scene: &mut Scene<'_>) -> Result<Verdict> {
+fn names_itself_later(scene: &mut Scene<'_>) -> Result<Verdict> {
     let mut wrong = Vec::new();
     for family in Family::BOTH {
         let scanner = family.attacker(1);
         let mut client = Client::connect(&scene.bridge.attacker, scanner, Scene::web(family))?;
         for agent in [None, Some(SCANNER)] {
-            client.say(&request("/", agent, true))?;
+            client.send(&request("/", agent, true))?;
             ensure!(client.status()? == 200, "the scanner was not served");
         }
         if !scene.is_banned_soon(scanner)? {
@@ -77,7 +77,7 @@ fn says_it_later(scene: &mut Scene<'_>) -> Result<Verdict> {
     Ok(Verdict::of(&wrong))
 }
 
-/// What is wrong where a real scanner is not banned for what it says.
+/// The fault with a real scanner, if there is one: it is not banned for what it says, or still answered.
 pub(super) fn is_punished(
     scene: &Scene<'_>,
     family: Family,
@@ -105,7 +105,7 @@ fn hellos(scene: &mut Scene<'_>) -> Result<Verdict> {
             let Ok(mut client) = Client::connect(&scene.bridge.attacker, scanner, Scene::web(family)) else {
                 break;
             };
-            client.say(&hello(kind))?;
+            client.send(&hello(kind))?;
             if scene.banned(scanner)?.is_some() {
                 break;
             }
@@ -152,7 +152,7 @@ fn honest(scene: &mut Scene<'_>) -> Result<Verdict> {
             for _ in 0..5 {
                 scene.served(family.client(n), family)?;
             }
-            wrong.extend(scene.wrongs(family.client(n), family)?);
+            wrong.extend(scene.fault_with(family.client(n), family)?);
         }
     }
     scene.judged()?;

@@ -167,12 +167,12 @@ pub(super) const ROWS: &[Row] = &[
     evasion(
         "a scanner's request behind a short header of IPv6 destination options",
         "the scanner is banned for what it says",
-        |scene| says_behind(scene, 8),
+        |scene| names_itself_behind(scene, 8),
     ),
     evasion(
         "a scanner's request behind 1,100 bytes of IPv6 destination options",
         "the scanner is banned for what it says",
-        |scene| says_behind(scene, LONG),
+        |scene| names_itself_behind(scene, LONG),
     ),
     evasion(
         "a scanner's request of which the first segment is one byte",
@@ -286,14 +286,14 @@ fn behind_tags(scene: &Scene<'_>, count: usize) -> Result<Verdict> {
 }
 
 /// A whole connection behind a header of options, in which a scanner says who it is.
-fn says_behind(scene: &Scene<'_>, bytes: usize) -> Result<Verdict> {
+fn names_itself_behind(scene: &Scene<'_>, bytes: usize) -> Result<Verdict> {
     let scanner = Family::V6.attacker(1);
     let to = Scene::web(Family::V6);
     let mut client =
         Client::connect_from(&scene.bridge.attacker, SocketAddr::new(scanner, 0), to, |socket| {
             destination_options(socket, bytes)
         })?;
-    client.say(&request("/", Some(SCANNER), false))?;
+    client.send(&request("/", Some(SCANNER), false))?;
     ensure!(client.status()? == 200, "the server does not take the options");
     let wrong = (!scene.is_banned_soon(scanner)?).then(|| format!("{scanner} is not banned"));
     Ok(Verdict::of(&wrong.into_iter().collect::<Vec<_>>()))
@@ -309,12 +309,12 @@ fn in_pieces(scene: &Scene<'_>, lengths: &[usize]) -> Result<Verdict> {
         let mut rest = request.as_slice();
         for length in lengths {
             let (piece, left) = rest.split_at((*length).min(rest.len()));
-            client.say(piece)?;
+            client.send(piece)?;
             // Each piece is on its way before the next is said.
             std::thread::sleep(Duration::from_millis(10));
             rest = left;
         }
-        client.say(rest)?;
+        client.send(rest)?;
         ensure!(client.status()? == 200, "the scanner was not served");
         if !scene.is_banned_soon(scanner)? {
             wrong.push(format!("{scanner} is not banned"));

@@ -62,11 +62,11 @@ pub(super) const ROWS: &[Row] = &[
             for family in Family::BOTH {
                 let client = family.client(14);
                 let mut connection = Client::connect(&scene.bridge.clients, client, Scene::web(family))?;
-                let saying = request("/", Some(SCANNER), true);
+                let as_scanner = request("/", Some(SCANNER), true);
                 for _ in 0..1_500 {
-                    scene.forger.tcp(connection.end()?, Scene::web(family), &Segment::saying(&saying))?;
+                    scene.forger.tcp(connection.end()?, Scene::web(family), &Segment::carrying(&as_scanner))?;
                 }
-                connection.say(&request("/", None, true))?;
+                connection.send(&request("/", None, true))?;
                 connection.status().context("the client's own request")?;
             }
             Ok(())
@@ -137,7 +137,7 @@ fn nulls(scene: &Scene<'_>, source: IpAddr, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong after an attack.
+/// Plays an attack; after it nothing must be wrong.
 fn survives(scene: &Scene<'_>, attack: impl FnOnce(&Scene<'_>) -> Result<()>) -> Result<Verdict> {
     for family in Family::BOTH {
         ban(scene, family.attacker(250))?;
@@ -157,11 +157,11 @@ fn survives(scene: &Scene<'_>, attack: impl FnOnce(&Scene<'_>) -> Result<()>) ->
         {
             wrong.push(format!("the ban of {banned} by hand does not hold"));
         }
-        // Who is not found keeps the row waiting.
+        // A scanner that is not found keeps the row waiting.
         if wrong.is_empty() {
             wrong.extend(is_punished(scene, family, family.attacker(240))?);
         }
-        wrong.extend(scene.wrongs(family.client(15), family)?);
+        wrong.extend(scene.fault_with(family.client(15), family)?);
     }
     Ok(Verdict::of(&wrong))
 }

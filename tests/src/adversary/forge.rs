@@ -20,7 +20,7 @@ const PACE: Duration = Duration::from_millis(1);
 /// A number that no connection of a test has.
 pub const JUNK: u32 = 0x1111_1111;
 
-/// What a TCP segment has beside its ends.
+/// Fields of a TCP segment, without its addresses and ports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Segment<'d> {
     /// Its flags, see [`tcp_flags`].
@@ -29,7 +29,7 @@ pub struct Segment<'d> {
     pub sequence: u32,
     /// Acknowledgment number.
     pub acknowledgment: u32,
-    /// What it carries.
+    /// Its payload.
     pub data: &'d [u8],
 }
 
@@ -39,8 +39,8 @@ impl<'d> Segment<'d> {
         Self { flags, sequence: JUNK, acknowledgment: JUNK, data: b"" }
     }
 
-    /// Junk that says something.
-    pub fn saying(data: &'d [u8]) -> Self {
+    /// Junk with a payload.
+    pub fn carrying(data: &'d [u8]) -> Self {
         Self { data, ..Self::junk(tcp_flags::PSH | tcp_flags::ACK) }
     }
 }

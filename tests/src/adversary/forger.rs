@@ -166,26 +166,26 @@ pub(super) const ROWS: &[Row] = &[
     forged("a junk ACK in the client's connection, then NULL segments", |forger, target| within(forger, target, ACK)),
     forged("a junk RST in the client's connection, then NULL segments", |forger, target| within(forger, target, RST)),
     forged("a scanner's request in the client's connection, with junk numbers", |forger, target| {
-        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Junk)
+        send(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Junk)
     }),
     forged("a scanner's request with the connection's right sequence number and a junk acknowledgment", |forger, target| {
-        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Sequence)
+        send(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Sequence)
     }),
     forged("a scanner's request with the connection's right acknowledgment and a junk sequence number", |forger, target| {
-        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Acknowledgment)
+        send(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Acknowledgment)
     }),
     forged("a scanner's request with sequence numbers just below the window and far above it", |forger, target| {
-        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(0_u32.wrapping_sub(600)))?;
-        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(1 << 30))
+        send(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(0_u32.wrapping_sub(600)))?;
+        send(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Off(1 << 30))
     }),
     forged("400 paths of a wordlist in the client's connection, with junk numbers", |forger, target| {
         let requests: Vec<_> = (0..400).map(|n| request(&format!("/word{n}"), None, true)).collect();
-        say(forger, target, &requests, |_| Numbered::Junk)
+        send(forger, target, &requests, |_| Numbered::Junk)
     })
     .with("", PLENTY),
     forged("paths by which ways in are looked for, in the client's connection with junk numbers", |forger, target| {
         let paths = ["/.env", "/.git/config", "/wp-config.php.bak", "/.aws/credentials", "/phpmyadmin/", "/actuator/env"];
-        say(forger, target, &paths.map(|path| request(path, None, true)), |_| Numbered::Junk)
+        send(forger, target, &paths.map(|path| request(path, None, true)), |_| Numbered::Junk)
     }),
     forged("injections and ways out of the directory, in the client's connection with junk numbers", |forger, target| {
         let paths = [
@@ -196,21 +196,21 @@ pub(super) const ROWS: &[Row] = &[
             "/?c=;cat%20/etc/passwd",
         ];
         let requests: Vec<_> = paths.iter().cycle().take(20).map(|path| request(path, None, true)).collect();
-        say(forger, target, &requests, |_| Numbered::Junk)
+        send(forger, target, &requests, |_| Numbered::Junk)
     }),
     forged("120 names of hosts, in the client's connection with junk numbers", |forger, target| {
         let requests: Vec<_> = (0..120)
             .map(|n| format!("GET / HTTP/1.1\r\nHost: word{n}.shop.test\r\nUser-Agent: Mozilla/5.0\r\n\r\n").into_bytes())
             .collect();
-        say(forger, target, &requests, |_| Numbered::Junk)
+        send(forger, target, &requests, |_| Numbered::Junk)
     }),
     forged("TLS hellos of 20 kinds, in the client's connection with junk numbers", |forger, target| {
         let hellos: Vec<_> = (0..20).map(hello).collect();
-        say(forger, target, &hellos, |_| Numbered::Junk)
+        send(forger, target, &hellos, |_| Numbered::Junk)
     }),
     forged("answers of the server in the client's name: 404 to all", |forger, target| {
         let answers = vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(); 60];
-        say(forger, target, &answers, |_| Numbered::Junk)
+        send(forger, target, &answers, |_| Numbered::Junk)
     }),
     forged("DNS queries for the version, for ANY and for transfers", |forger, target| {
         for (n, (name, kind, class)) in [("version.bind", 16, 3), ("shop.test", 255, 1), ("shop.test", 252, 1)]
@@ -274,7 +274,7 @@ pub(super) const ROWS: &[Row] = &[
     )
     .with(SPOOFABLE, ""),
     forged("a scanner's request in the client's connection, with its right numbers", |forger, target| {
-        say(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Right)
+        send(forger, target, &[request("/", Some(SCANNER), true)], |_| Numbered::Right)
     })
     .from(Position::OnPath)
     .limit(
@@ -320,7 +320,7 @@ fn datagrams(forger: &Forger<'_>, target: &Target, data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What nmap sends to an open port and to a closed one, twice.
+/// Sends the probes of nmap for an open port and for a closed one, twice.
 fn fingerprint(forger: &Forger<'_>, target: &Target) -> Result<()> {
     let open = target.server.port();
     let kinds = [
@@ -384,15 +384,15 @@ enum Numbered {
     Right,
 }
 
-/// Says something in the client's connection.
-fn say(
+/// Sends payloads in the client's connection.
+fn send(
     forger: &Forger<'_>,
     target: &Target,
-    what: &[Vec<u8>],
+    payloads: &[Vec<u8>],
     numbered: fn(&Target) -> Numbered,
 ) -> Result<()> {
-    for data in what {
-        let mut segment = Segment::saying(data);
+    for data in payloads {
+        let mut segment = Segment::carrying(data);
         if let Some(numbers) = target.numbers {
             (segment.sequence, segment.acknowledgment) = match numbered(target) {
                 Numbered::Junk => (JUNK, JUNK),
@@ -440,8 +440,8 @@ fn many_clients(scene: &mut Scene<'_>) -> Result<Verdict> {
     })?;
     let mut wrong: Vec<String> = bystander.into_iter().collect();
     for (family, client) in clients() {
-        wrong.extend(scene.wrongs(client, family)?);
-        // Who is banned waits long for an answer.
+        wrong.extend(scene.fault_with(client, family)?);
+        // A banned client waits long for an answer.
         if wrong.len() >= 3 {
             break;
         }
@@ -464,7 +464,7 @@ fn upstream(scene: &mut Scene<'_>) -> Result<Verdict> {
         }
         let asked = || -> Result<()> {
             let mut client = Client::connect(server, family.server(), upstream)?;
-            client.say(b"hello")?;
+            client.send(b"hello")?;
             asks.send(b"which?")?;
             let mut message = [0; 64];
             let (_, from) = answers.recv_from(&mut message).context("the query does not arrive")?;
@@ -499,7 +499,7 @@ fn mapped(scene: &mut Scene<'_>) -> Result<Verdict> {
     }
     scene.judged()?;
     let counted = scene.agent.metrics()?.exit("bad_source") - before;
-    let mut wrong: Vec<_> = scene.wrongs(client.into(), Family::V4)?.into_iter().collect();
+    let mut wrong: Vec<_> = scene.fault_with(client.into(), Family::V4)?.into_iter().collect();
     let rules = scene.rules(client.into());
     if !rules.is_empty() {
         wrong.push(format!("findings about {client}: {}", rules.join(", ")));
@@ -567,7 +567,7 @@ fn decoys(scene: &mut Scene<'_>) -> Result<Verdict> {
     })?;
     let mut wrong: Vec<String> = bystander.into_iter().collect();
     for (family, client) in clients() {
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
@@ -582,7 +582,7 @@ fn spoofable_client(scene: &mut Scene<'_>) -> Result<Verdict> {
         flags(&scene.forger, &target, &[0])?;
         syns(&scene.forger, &target, CLOSED..CLOSED + 30)?;
         scene.judged()?;
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }

@@ -91,7 +91,7 @@ pub enum Expect {
     Limit(&'static str),
 }
 
-/// What happens.
+/// The way in which a row is played.
 #[derive(Clone, Copy)]
 pub enum Play {
     /// The same is forged in the name of six clients: before their first connection, while one is open, and after several, over
@@ -104,13 +104,13 @@ pub enum Play {
 /// An attack.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// What it is, in words.
+    /// Its name, in words.
     pub name: &'static str,
-    /// Who does it.
+    /// The attacker.
     pub role: Role,
     /// From where.
     pub position: Position,
-    /// What must hold.
+    /// The promise that must hold.
     pub must: &'static str,
     /// Whether it does.
     pub expect: Expect,
@@ -118,7 +118,7 @@ pub struct Row {
     pub config: Config,
     /// Takes minutes: only where that is asked for.
     pub slow: bool,
-    /// What happens.
+    /// The course of events.
     pub play: Play,
 }
 

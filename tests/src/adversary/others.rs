@@ -93,7 +93,7 @@ fn connections_of_a_user(source: IpAddr, family: Family, count: usize) -> Result
     });
     for _ in 0..count {
         let mut client = Client::connect(&user, source, server)?;
-        client.say(&request("/.env", Some(SCANNER), false))?;
+        client.send(&request("/.env", Some(SCANNER), false))?;
     }
     served.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -121,7 +121,7 @@ fn accuses(scene: &mut Scene<'_>) -> Result<Verdict> {
         }
         // Together with what anybody can forge.
         scan(scene, client, family)?;
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
@@ -140,7 +140,8 @@ fn vouches(scene: &mut Scene<'_>) -> Result<Verdict> {
     Ok(Verdict::of(&wrong))
 }
 
-/// What a browser sends for `fetch(url, {method: "POST", mode: "no-cors", body})`: text/plain, which needs no preflight.
+/// The request that a browser sends for `fetch(url, {method: "POST", mode: "no-cors", body})`: text/plain, which needs
+/// no preflight.
 fn posts(scene: &mut Scene<'_>) -> Result<Verdict> {
     // An odd length: sooner or later a segment begins where one of them does.
     let unit = "GET /.env HTTP/1.1\r\nHost: a\r\nUser-Agent: sqlmap\r\n\r\nXXXXXXXXXXXXXX\r\n";
@@ -156,11 +157,11 @@ fn posts(scene: &mut Scene<'_>) -> Result<Verdict> {
              Referer: https://evil.example/\r\n\r\n",
             body.len()
         );
-        client.say(head.as_bytes())?;
+        client.send(head.as_bytes())?;
         // The server may answer and close before all of it has come, or the ban comes before.
-        let _ = client.say(body.as_bytes());
+        let _ = client.send(body.as_bytes());
         scene.judged()?;
-        wrong.extend(scene.wrongs(visitor, family)?);
+        wrong.extend(scene.fault_with(visitor, family)?);
     }
     Ok(Verdict::of(&wrong))
 }
@@ -177,7 +178,7 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
     scene.judged()?;
     scene.agent.process.signal(libc::SIGKILL);
     scene.agent.exit_code()?;
-    // What a port met is remembered by each CPU.
+    // Each CPU remembers what a port met.
     on_each_cpu(|| {
         for family in Family::BOTH {
             for port in SERVICES {
@@ -194,7 +195,7 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
         for port in SERVICES {
             let to = SocketAddr::new(family.server(), port);
             let mut client = Client::connect(&scene.bridge.clients, family.client(13), to)?;
-            client.say(b"hello")?;
+            client.send(b"hello")?;
         }
     }
     scene.agent = start(scene.bridge, &config)?;
@@ -206,7 +207,7 @@ fn between_agents(scene: &mut Scene<'_>) -> Result<Verdict> {
         if !rules.is_empty() {
             wrong.push(format!("findings about {client}: {}", rules.join(", ")));
         }
-        wrong.extend(scene.wrongs(client, family)?);
+        wrong.extend(scene.fault_with(client, family)?);
     }
     drop(services);
     ensure!(scene.agent.stop()? == Some(0), "{}", scene.agent.said());

@@ -1,4 +1,4 @@
-//! What came of a row.
+//! The outcome of a row.
 
 use std::{fmt, time::Duration};
 
@@ -37,7 +37,7 @@ pub enum State {
     Failed(String),
 }
 
-/// What came of a row.
+/// The outcome of a row.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// In a word.
@@ -59,7 +59,7 @@ impl Outcome {
     }
 
     /// Whether it is as the row says.
-    pub fn is_as_said(&self) -> bool {
+    pub fn is_as_expected(&self) -> bool {
         match self.state {
             State::Holds | State::Limit(_) => true,
             State::Broken(_) | State::Mended | State::Failed(_) => false,
@@ -96,11 +96,11 @@ mod tests {
     fn state(expect: Expect, verdict: Result<Verdict>) -> (&'static str, bool) {
         let row = Row { expect, ..super::super::all().next().unwrap() };
         let outcome = Outcome::new(&row, verdict, Duration::ZERO);
-        (outcome.label(), outcome.is_as_said())
+        (outcome.label(), outcome.is_as_expected())
     }
 
     #[test]
-    fn a_row_is_as_said_if_it_holds_or_is_a_limit_that_does_not() {
+    fn a_row_is_as_expected_if_it_holds_or_is_a_limit_that_does_not() {
         let broken = || Ok(Verdict::of(&["the client is banned".to_owned()]));
         assert_eq!(state(Expect::Holds, Ok(Verdict::of(&[]))), ("holds", true));
         assert_eq!(state(Expect::Holds, broken()), ("BROKEN", false));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_played_is_as_nothing_says() {
+    fn a_row_that_could_not_be_played_has_failed() {
         for expect in [Expect::Holds, Expect::Limit("why")] {
             assert_eq!(state(expect, Err(anyhow::anyhow!("no tool"))), ("FAILED", false));
         }

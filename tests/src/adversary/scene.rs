@@ -1,4 +1,4 @@
-//! What a row plays on: the bridge, a web server, and the real agent in `enforce` with its defaults.
+//! The scene of a row: the bridge, a web server, and the real agent in `enforce` with its defaults.
 
 use std::{
     fs,
@@ -21,13 +21,11 @@ use super::{
 };
 use crate::{
     fixtures::agent::Agent,
-    fixtures::lab::{Process, wait_for},
+    fixtures::lab::{PATIENCE, Process, wait_for},
     fixtures::scratch::Scratch,
 };
 
-/// Long enough for anything that is not broken, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The same for what follows by itself once all was polled.
+/// Long enough, also on a busy machine, for everything that follows by itself once all was polled.
 const SOON: Duration = Duration::from_secs(4);
 /// The port of the web server that connections are made to.
 pub const WEB: u16 = 80;
@@ -40,7 +38,7 @@ const UNUSED: u16 = 45_678;
 /// Polls after the last forged packet until the clients are judged: everything has been read by then.
 const POLLS: f64 = 5.0;
 
-/// What a row plays on.
+/// The scene of a row.
 pub struct Scene<'b> {
     /// The three hosts.
     pub bridge: &'b Bridge,
@@ -169,11 +167,11 @@ impl<'b> Scene<'b> {
         Ok(())
     }
 
-    /// What is wrong with an honest client: it is banned, or not served.
+    /// The fault with an honest client, if there is one: it is banned, or not served.
     ///
     /// # Errors
     /// The agent does not say.
-    pub fn wrongs(&self, client: IpAddr, family: Family) -> Result<Option<String>> {
+    pub fn fault_with(&self, client: IpAddr, family: Family) -> Result<Option<String>> {
         if let Some(reason) = self.banned(client)? {
             let rules = self.rules(client).join(", ");
             return Ok(Some(format!("{client} is banned ({rules}): {}", shortened(&reason))));
@@ -234,7 +232,7 @@ impl<'b> Scene<'b> {
                             let numbers = connection.numbers()?;
                             // The first half of a request.
                             let begin = b"GET / HTTP/1.1\r\nHost: shop.test\r\n";
-                            connection.say(begin)?;
+                            connection.send(begin)?;
                             let next = numbers.next.wrapping_add(u32::try_from(begin.len())?);
                             let numbers = Numbers { next, ..numbers };
                             let end = connection.end()?;
@@ -249,7 +247,7 @@ impl<'b> Scene<'b> {
                             let end = connection.end()?;
                             let numbers = connection.numbers()?;
                             let request = client::request("/", None, false);
-                            connection.say(&request)?;
+                            connection.send(&request)?;
                             ensure!(connection.status()? == 200, "the client was not served before");
                             let next =
                                 numbers.next.wrapping_add(u32::try_from(request.len())?).wrapping_add(1);
@@ -269,13 +267,13 @@ impl<'b> Scene<'b> {
 
         let mut wrong: Vec<String> = bystander.into_iter().collect();
         for (moment, target) in &targets {
-            let wrongs = self.wrongs(target.client.ip(), target.family)?;
-            wrong.extend(wrongs.map(|what| format!("{}: {what}", moment.label())));
+            let fault = self.fault_with(target.client.ip(), target.family)?;
+            wrong.extend(fault.map(|what| format!("{}: {what}", moment.label())));
         }
-        // One reason is enough, and who is banned waits long for an answer.
+        // One reason is enough, and a banned client waits long for an answer.
         if wrong.is_empty() {
             for (client, connection) in &mut held {
-                let ended = connection.say(b"Connection: close\r\n\r\n").and_then(|()| connection.status());
+                let ended = connection.send(b"Connection: close\r\n\r\n").and_then(|()| connection.status());
                 if !matches!(ended, Ok(200)) {
                     wrong.push(format!("the open connection of {client} was lost: {ended:?}"));
                 }
@@ -283,8 +281,8 @@ impl<'b> Scene<'b> {
             // Once more: a client that is served again may have been banned for what it did to be judged.
             self.judged()?;
             for (moment, target) in &targets {
-                let wrongs = self.wrongs(target.client.ip(), target.family)?;
-                wrong.extend(wrongs.map(|what| format!("{}, later: {what}", moment.label())));
+                let fault = self.fault_with(target.client.ip(), target.family)?;
+                wrong.extend(fault.map(|what| format!("{}, later: {what}", moment.label())));
             }
         }
         Ok(Verdict::of(&wrong))

@@ -48,28 +48,28 @@ const WARM_UP: usize = 2;
 /// The kill is in one of them, and memory is compared after the warm-up.
 const MIN_ROUNDS: u32 = 4;
 /// For anything that is to happen soon, beside all that traffic.
-const PATIENCE: Duration = Duration::from_secs(60);
+const BUSY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest window of the rules that find these scans: whoever says anything within it after a ban is banned again.
 const WINDOW: Duration = Duration::from_secs(65);
 
-/// What is watched, and the agent that watches.
+/// The hosts, the agent that watches them, and its records so far.
 struct Soak<'l> {
     lab: &'l Lab,
     file: PathBuf,
     settings: String,
     reloads: u32,
-    /// Who scanned, and when that had ended.
+    /// Sources that scanned, with the time at which the scan had ended.
     scanned: BTreeMap<&'static str, Instant>,
     /// Ids of findings, also of agents that were killed, with rule and source.
     findings: BTreeSet<(String, String, String)>,
 }
 
-/// Plays it; `tell` hears of every round. What was not as it should be is in the report.
+/// Plays a soak; `on_round` is called after every round. Deviations from what should be are in the report.
 ///
 /// # Errors
 /// It could not be played to its end: the agent did not start or has died, honest clients were not served, a tool failed.
-pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
+pub fn run(plan: &Plan, on_round: &mut dyn FnMut(&Sample)) -> Result<Report> {
     let bpffs = Bpffs::mount()?;
     let lab = Lab::new()?;
     traffic::addresses(&lab)?;
@@ -121,7 +121,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
             let Sample { counted, transmitted, .. } = sample;
             failures.push(format!("round {}: {transmitted} packets came, {counted} were counted", round + 1));
         }
-        tell(&sample);
+        on_round(&sample);
         samples.push(sample);
     }
     let served_again = soak.bans_end(&agent, &mut failures)?;
@@ -141,7 +141,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
         counted: last.0,
         transmitted: last.1,
         bans: agent.metrics()?.sum("scanguard_bans_total{"),
-        heard: agent.metrics()?.sum("scanguard_log_requests_total"),
+        log_requests: agent.metrics()?.sum("scanguard_log_requests_total"),
         rules: soak.findings.iter().map(|(_, rule, _)| rule.clone()).collect(),
         served_again,
         samples,
@@ -152,7 +152,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&Sample)) -> Result<Report> {
     Ok(report)
 }
 
-/// What a round did.
+/// Counts of the traffic of a round.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
     /// Pages that were served.
@@ -198,12 +198,12 @@ impl<'l> Soak<'l> {
                 scans.try_for_each(|(scan, from)| traffic::scan(lab, scan, from))
             });
             let others = scope.spawn(move || {
-                traffic::prowl(lab);
+                traffic::ask_for_secrets(lab);
                 traffic::flood(lab, plan.flood);
             });
             let pages = scope.spawn(move || traffic::read_pages(lab, until));
             let pings = scope.spawn(move || traffic::ping(lab, traffic::PINGER, pings));
-            let bytes = scope.spawn(move || call.speak(until));
+            let bytes = scope.spawn(move || call.exchange(until));
             let events = scope.spawn(move || traffic::watch(lab, until));
             let lines = scope.spawn(move || traffic::write_log(lab, until));
             let (agent, reloaded) = match reloads {
@@ -231,7 +231,7 @@ impl<'l> Soak<'l> {
         })?;
         self.reloads += reloaded;
         self.scanned.extend(traffic::scans(round).iter().map(|(_, from)| (*from, Instant::now())));
-        // What this agent told is noted before it may be killed.
+        // The findings of this agent are noted before it may be killed.
         self.note(&agent);
         Ok((agent, done))
     }
@@ -248,7 +248,7 @@ impl<'l> Soak<'l> {
             thread::sleep(next.saturating_duration_since(Instant::now()));
             self.write(number)?;
             agent.process.signal(libc::SIGHUP);
-            wait_for("the reload", PATIENCE, || {
+            wait_for("the reload", BUSY_PATIENCE, || {
                 taken().is_ok_and(|taken| taken >= before + f64::from(number)).then_some(())
             })
             .with_context(|| agent.said())?;
@@ -282,7 +282,8 @@ impl<'l> Soak<'l> {
     /// Bans are to end, and who was banned is to be served again, of those whose scan no rule sees any more; gives how many.
     fn bans_end(&self, agent: &Agent<'_>, failures: &mut Vec<String>) -> Result<usize> {
         let bans = || agent.metrics().map(|page| page.get("scanguard_bans{kind=\"rule\"}"));
-        if wait_for("bans end", PATIENCE, || bans().is_ok_and(|bans| bans == 0.0).then_some(())).is_err() {
+        if wait_for("bans end", BUSY_PATIENCE, || bans().is_ok_and(|bans| bans == 0.0).then_some(())).is_err()
+        {
             failures.push(format!("{} bans have not ended", bans()?));
         }
         let long_ago = self.scanned.iter().filter(|(_, ended)| ended.elapsed() > WINDOW);
@@ -299,10 +300,10 @@ impl<'l> Soak<'l> {
     /// Packets that the agent counted and that came to its interface, once neither grows.
     fn counted(&self, agent: &Agent<'_>, before: u64) -> Result<(u64, u64)> {
         let mut last = None;
-        wait_for("the counts stand still", PATIENCE, || {
+        wait_for("the counts stand still", BUSY_PATIENCE, || {
             let first = transmitted(self.lab).ok()?.packets;
             let counted = agent.settled().ok()?.packets();
-            // What came while the agent was asked is counted the next time.
+            // Packets that came while the agent was asked are counted the next time.
             if transmitted(self.lab).ok()?.packets != first {
                 return None;
             }

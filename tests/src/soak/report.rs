@@ -1,4 +1,4 @@
-//! What a soak came to.
+//! The results of a soak.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ pub struct Sample {
     pub threads: usize,
     /// Sources whose history is kept.
     pub histories: f64,
-    /// What went over the wire beside scans.
+    /// Traffic beside scans.
     pub done: Done,
 }
 
@@ -92,14 +92,14 @@ pub struct Report {
     /// Bans that the last agent made.
     pub bans: f64,
     /// Lines of access logs that the last agent read.
-    pub heard: f64,
+    pub log_requests: f64,
     /// Those who were banned and are served again.
     pub served_again: usize,
     /// Rules that found something.
     pub rules: BTreeSet<String>,
     /// After each round.
     pub samples: Vec<Sample>,
-    /// What was not as it should be.
+    /// Deviations from what should be.
     pub failures: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ impl Report {
         if counted != transmitted {
             self.failures.push(format!("{transmitted} packets came, {counted} were counted"));
         }
-        // What tcpdump missed it counts itself: no more than that may be between the two.
+        // Tcpdump counts the packets that it missed: no more than those may be between the two.
         if !(captured..=captured + missed).contains(&(counted + lost)) {
             self.failures.push(format!(
                 "tcpdump saw {captured} packets and missed {missed}, {counted} were counted and {lost} had no room"
@@ -125,7 +125,7 @@ impl Report {
                 self.failures.push(format!("no {what}"));
             }
         }
-        if self.heard == 0.0 {
+        if self.log_requests == 0.0 {
             self.failures.push("the access log was not read".to_owned());
         }
         let blamed: BTreeMap<_, _> = findings
@@ -207,7 +207,7 @@ impl Report {
             ),
             (
                 "events that the page sent; lines of the access log, read since the restart",
-                format!("{}; {}, {}", total(|d| d.events), total(|d| d.lines), self.heard),
+                format!("{}; {}, {}", total(|d| d.events), total(|d| d.lines), self.log_requests),
             ),
             ("KiB sent and received over the lasting connection", (total(|d| d.bytes) / 1024).to_string()),
             (

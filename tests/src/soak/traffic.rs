@@ -1,4 +1,4 @@
-//! What goes over the wire in a round of a soak: scans by real tools, and what honest clients do beside them.
+//! Traffic of a round of a soak: scans by real tools, and honest clients beside them.
 
 use std::{
     fs::{self, File},
@@ -31,24 +31,24 @@ pub const SCANNERS: [&str; 8] = [
     "10.77.0.106",
     "10.77.0.107",
 ];
-/// Who looks for what web servers should not serve.
+/// A scanner that looks for files that web servers should not serve.
 pub const PROWLER: &str = "10.77.0.120";
-/// Who reads pages.
+/// An honest client that reads pages.
 pub const READER: &str = "10.77.0.20";
-/// Who pings.
+/// An honest client that pings.
 pub const PINGER: &str = "10.77.0.21";
-/// Whose connection lasts.
+/// An honest client with a connection that lasts.
 pub const CALLER: &str = "10.77.0.22";
-/// Who has done nothing.
+/// All honest clients.
 pub const HONEST: [&str; 3] = [READER, PINGER, CALLER];
 
 /// Where nginx serves.
 pub const WEB: u16 = 80;
-/// Where what is said is said back.
+/// The port of the server that echoes.
 const ECHO: u16 = 7;
 /// Longer than anybody honest has to wait.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What nmap is given for a host: once it is banned it waits for every answer, and tries again.
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
+/// The time that nmap has for a host: once it is banned it waits for every answer, and tries again.
 const GIVE_UP: &str = "8s";
 /// A scan ends long before.
 const SCAN_LIMIT: Duration = Duration::from_secs(90);
@@ -168,7 +168,7 @@ pub fn read_pages(lab: &Lab, until: Instant) -> Result<u64> {
     let mut pages = 0;
     while Instant::now() < until {
         let path = format!("/articles/{}", pages % 5);
-        let answer = request(lab, READER, &path, "Mozilla/5.0 (X11; Linux x86_64; rv:128.0)", PATIENCE)?;
+        let answer = request(lab, READER, &path, "Mozilla/5.0 (X11; Linux x86_64; rv:128.0)", SERVED_WITHIN)?;
         ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         pages += 1;
         thread::sleep(Duration::from_millis(150));
@@ -177,7 +177,7 @@ pub fn read_pages(lab: &Lab, until: Instant) -> Result<u64> {
 }
 
 /// Asks for what web servers should not serve. Once it is banned, nobody answers.
-pub fn prowl(lab: &Lab) {
+pub fn ask_for_secrets(lab: &Lab) {
     for path in PATHS {
         if request(lab, PROWLER, path, "Nikto/2.5.0", Duration::from_secs(1)).is_err() {
             return;
@@ -202,7 +202,7 @@ pub fn watch(lab: &Lab, until: Instant) -> Result<u64> {
 }
 
 fn take_events(mut stream: TcpStream, until: Instant) -> Result<u64> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(SERVED_WITHIN))?;
     write!(stream, "GET /page/events HTTP/1.1\r\nHost: sensor\r\n\r\n")?;
     let mut events = 0;
     for line in io::BufRead::lines(io::BufReader::new(stream)) {
@@ -262,7 +262,7 @@ impl Call {
     /// The port is taken, or the victim does not answer.
     pub fn new(lab: &Lab) -> Result<Self> {
         let listener: TcpListener = listen(&lab.victim, ECHO)?;
-        let stream = connect(lab, CALLER, ECHO, PATIENCE)?;
+        let stream = connect(lab, CALLER, ECHO, SERVED_WITHIN)?;
         let (server, _): (TcpStream, SocketAddr) = listener.accept()?;
         let echo = thread::spawn(move || {
             // Until the client hangs up.
@@ -271,18 +271,18 @@ impl Call {
         Ok(Self { stream, echo: Some(echo) })
     }
 
-    /// Speaks until a time; gives how many bytes came back.
+    /// Sends bytes until a time, and returns how many came back.
     ///
     /// # Errors
-    /// What came back is not what was said.
-    pub fn speak(&self, until: Instant) -> Result<u64> {
+    /// The echo differs from the message.
+    pub fn exchange(&self, until: Instant) -> Result<u64> {
         let mut bytes = 0;
         while Instant::now() < until {
-            let said = [u8::try_from(bytes % 251).unwrap_or(0); 1024];
-            (&self.stream).write_all(&said)?;
-            let mut heard = [0; 1024];
-            (&self.stream).read_exact(&mut heard)?;
-            ensure!(said == heard, "another thing came back");
+            let sent = [u8::try_from(bytes % 251).unwrap_or(0); 1024];
+            (&self.stream).write_all(&sent)?;
+            let mut received = [0; 1024];
+            (&self.stream).read_exact(&mut received)?;
+            ensure!(sent == received, "another thing came back");
             bytes += 1024;
             thread::sleep(Duration::from_millis(20));
         }

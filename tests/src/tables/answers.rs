@@ -17,11 +17,11 @@ use crate::fixtures::frames::*;
 /// A row of the table.
 #[derive(Clone, Debug)]
 pub struct Leaving {
-    /// What it is, in words.
+    /// Its name, in words.
     pub name: &'static str,
     /// The bytes on the wire, from [`DESTINATION`] to [`SOURCE`]: the other way than the packet table's.
     pub frame: Vec<u8>,
-    /// What becomes of it.
+    /// The result of the egress program.
     pub outcome: Result<Answer, EgressExit>,
 }
 

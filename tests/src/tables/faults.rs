@@ -1,13 +1,13 @@
-//! What may go wrong around a sensor, what happens then, and the test that shows it: docs/reliability.md is made of this.
+//! Faults around a sensor, their outcomes, and the tests that show them: docs/reliability.md is made of this.
 
 use std::fmt::Write as _;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// What.
+    /// The fault, in words.
     pub fault: &'static str,
-    /// What the sensor does then.
+    /// The sensor's reaction.
     pub outcome: &'static str,
     /// The test of the layer `netns` that shows it.
     pub test: &'static str,
@@ -27,7 +27,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the same, for findings",
         "events that were written before are not written again",
-        "persist: what was told before a restart is not told again",
+        "persist: findings that were reported before a restart are not reported again",
     ),
     fault(
         "the agent is killed before enforcing is confirmed (`enforce --confirm`, `sensor.persist`)",
@@ -42,12 +42,12 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "no agent runs for long (`sensor.persist`), and services start meanwhile where ports were probed",
         "the results of these probes are forgotten within seconds, so clients of these services are not accused",
-        "persist: whom a service that started while no agent ran has served is no scanner",
+        "persist: clients of a service that started while no agent ran are no scanners",
     ),
     fault(
         "no agent runs for long, and a source probes one port now and then",
         "the next agent reads the last two active half minutes of each source: activity over hours is no burst, a scan is one",
-        "persist: what somebody did by and by while no agent ran is no scan, and a scan is one",
+        "persist: occasional probes while no agent ran are no scan, and a real scan is one",
     ),
     fault(
         "the agent is killed (without `sensor.persist`)",
@@ -62,12 +62,12 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "two agents, one of them persisting",
         "likewise",
-        "persist: of two agents the second says who the first is, exit code 8",
+        "persist: the second of two agents names the first, exit code 8",
     ),
     fault(
         "the interface goes away and comes back",
         "the agent reports the loss, other interfaces go on, and the program is attached again when the interface returns",
-        "an interface that goes away is told, and attached again when it returns",
+        "an interface that goes away is reported, and attached again when it returns",
     ),
     fault(
         "the interface is renamed, and named back",
@@ -117,12 +117,12 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "tcx is not available",
         "the agent reports the loss, and everything else works",
-        "egress: where it cannot be attached, the loss is said and all else works",
+        "egress: where it cannot be attached, the loss is reported and all else works",
     ),
     fault(
         "no bpffs, a read-only one, or another's pins",
         "exit code 10, nothing is changed",
-        "persist: no bpffs, a read-only one, and what others pinned are exit code 10",
+        "persist: no bpffs, a read-only one, and pins of others are exit code 10",
     ),
     fault(
         "the table of sources is full",
@@ -132,7 +132,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "there are as many bans as allowed (`response.max_bans`)",
         "the ban that ends soonest makes room, but none that was made by hand; if there is no such ban, the new one is refused, reported and counted",
-        "fault: with as many bans as there may be one more is refused, and those that there are stay",
+        "fault: at the limit of bans one more is refused, and the present ones stay",
     ),
     fault(
         "the agent stands still (SIGSTOP) and the ring buffer runs over",
@@ -147,7 +147,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the disk with the state file hangs",
         "bans work, `status` shows since when the disk hangs, and SIGTERM ends the agent after a moment; it detaches and reports the possible loss",
-        "fault: a disk that hangs keeps neither bans nor the end waiting, and is said",
+        "fault: a disk that hangs keeps neither bans nor the end waiting, and is reported",
     ),
     fault(
         "the disk with the findings is full",

@@ -1,4 +1,4 @@
-//! What is tried and what must come of it, a row each.
+//! Tables of packets, answers, scans and faults: each row has an input and the result that it must have.
 
 pub mod answers;
 pub mod faults;

@@ -24,11 +24,11 @@ use crate::fixtures::frames::*;
 /// A row of the table.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What it is, in words.
+    /// Its name, in words.
     pub name: &'static str,
     /// The bytes on the wire.
     pub frame: Vec<u8>,
-    /// What becomes of it.
+    /// The result of parser and classifier.
     pub outcome: Outcome,
 }
 
@@ -69,7 +69,7 @@ fn exit(name: &'static str, frame: Vec<u8>, exit: Exit) -> Case {
 }
 
 impl Case {
-    /// What the parser and the classifier make of the frame, without the source port.
+    /// The outcome of parser and classifier for the frame, without the source port.
     pub fn inspected(&self) -> Outcome {
         let mut outcome = inspect(&self.frame.as_slice());
         match &mut outcome {

@@ -12,7 +12,7 @@ use crate::fixtures::lab::{Lab, ROUTED, VICTIM, VICTIM6, run_within};
 pub struct Scan {
     /// The command, `{victim}`, `{victim6}` and `{routed}` to be filled in.
     pub command: &'static str,
-    /// What it sends to the victim, beside what else.
+    /// Classes of probes that it sends to the victim; it may send others, too.
     pub sends: &'static [ProbeClass],
     /// Rules that find it.
     pub found_as: &'static [&'static str],

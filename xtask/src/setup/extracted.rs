@@ -42,7 +42,7 @@ pub(super) const PROMETHEUS: Extracted = Extracted {
     shared: None,
 };
 
-/// Whom the agent shares findings with, and its command.
+/// CrowdSec's Local API, with which the agent shares findings, and its command.
 pub(super) const CROWDSEC: Extracted = Extracted {
     name: "crowdsec",
     packages: Packages::same_everywhere("crowdsec"),
@@ -65,7 +65,7 @@ pub(super) const ALERTMANAGER: Extracted = Extracted {
     shared: Some("prometheus/alertmanager"),
 };
 
-/// Whose users are not locked out.
+/// The SSH server, which the tests of logins use.
 pub(super) const SSHD: Extracted = Extracted {
     name: "sshd",
     packages: Packages {
@@ -172,7 +172,7 @@ fn only_file_in(dir: &Path) -> Result<PathBuf> {
     Ok(entry.path())
 }
 
-/// What programs expect below /usr/share.
+/// Files that programs expect below /usr/share.
 fn share(ws: &Workspace) -> PathBuf {
     ws.tools().join("share")
 }

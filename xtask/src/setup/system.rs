@@ -51,7 +51,7 @@ pub(super) const MUSL: Program = Program {
     packages: Packages { apt: "musl-tools", dnf: "musl-gcc", pacman: "musl", apk: "musl-dev gcc" },
 };
 
-/// What the tests and the demo scan, look and set up with. Debian's dnsmasq-base has no service.
+/// Programs with which the tests and the demo scan, look and set up. Debian's dnsmasq-base has no service.
 pub(super) const TEST_TOOLS: [Program; 26] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
@@ -136,7 +136,7 @@ pub(super) const TEST_TOOLS: [Program; 26] = [
     },
 ];
 
-/// What the matrix scans with, serves with and visits with, beyond [`TEST_TOOLS`]. None of these packages
+/// Programs with which the matrix scans, serves and visits, beyond [`TEST_TOOLS`]. None of these packages
 /// starts anything: Debian's rsync leaves its daemon off.
 pub(super) const MATRIX_TOOLS: [Program; 22] = [
     same("masscan"),
@@ -191,8 +191,8 @@ pub(super) const CLANG: Program = Program {
     },
 };
 
-/// What the bench works with over a wire, and the peers that it compares with, beyond [`TEST_TOOLS`]. Suricata is not among
-/// them: it is measured where it is installed.
+/// Programs with which the bench works over a wire, and the peers of its comparisons, beyond [`TEST_TOOLS`]. Suricata
+/// is not among them: it is measured where it is installed.
 pub(super) const BENCH_TOOLS: [Program; 4] = [same("masscan"), same("zmap"), same("wrk"), same("iptables")];
 
 /// Boots other kernels, and packs what runs there, beyond [`TEST_TOOLS`].
@@ -242,7 +242,7 @@ impl Item for Program {
 pub(super) fn apt_get_install(ws: &Workspace, packages: &str) -> Result<()> {
     let mut apt_get = apt_get_as_root(ws, "install")?;
     update_package_lists(ws);
-    // What is there already is left as it is.
+    // Files that are there already are left as they are.
     apt_get.args(["-y", "--no-install-recommends", "--no-upgrade"]);
     process::run_with_retries(apt_get.args(packages.split_whitespace()))
 }

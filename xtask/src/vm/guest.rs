@@ -1,4 +1,4 @@
-//! What runs in a guest, and what its console says of it.
+//! Steps that run in a guest, and their results on its console.
 
 use std::{
     fs::{self, File},
@@ -20,9 +20,9 @@ use crate::{process, workspace::Workspace};
 pub(super) struct Step {
     /// Its name on the console.
     name: &'static str,
-    /// What the page calls it.
+    /// Its title on the page.
     pub(super) title: &'static str,
-    /// What it runs, as a line of the shell.
+    /// Its command, as a line of the shell.
     command: &'static str,
     /// In how many seconds it must end there.
     seconds: u32,
@@ -82,15 +82,15 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// Begins the lines that the script writes of a step, and ends the last.
 const MARK: &str = "@@";
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Outcome {
     /// Its exit code; none: it was never reached, or the guest stopped in it.
     pub(super) code: Option<i32>,
     /// Tests that passed and that failed, if it ran any.
     pub(super) tests: (u64, u64),
-    /// What it said.
-    said: Vec<String>,
+    /// Its output.
+    output: Vec<String>,
 }
 
 impl Outcome {
@@ -101,7 +101,7 @@ impl Outcome {
     }
 }
 
-/// What each of [`STEPS`] came to.
+/// The results of each of [`STEPS`].
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Results(pub(super) Vec<Outcome>);
 
@@ -116,16 +116,16 @@ impl Results {
     }
 
     /// Whether all came as is expected of the kernel.
-    pub(super) fn is_as(&self, support: Support) -> bool {
+    pub(super) fn is_as_expected(&self, support: Support) -> bool {
         match support {
             Support::Runs => STEPS.iter().zip(&self.0).all(|(step, outcome)| outcome.is_good(step)),
             Support::Refused => self.0.iter().take(2).all(|outcome| outcome.code == Some(5)),
         }
     }
 
-    /// What doctor says is lost or bad, as it says it.
+    /// Doctor's lines about losses and faults.
     pub(super) fn losses(&self) -> Vec<String> {
-        let doctor = self.0.first().map_or(&[][..], |doctor| &doctor.said);
+        let doctor = self.0.first().map_or(&[][..], |doctor| &doctor.output);
         doctor
             .iter()
             .filter(|line| line.starts_with("loss ") || line.starts_with("BAD "))
@@ -196,7 +196,7 @@ fn read(said: &str) -> Results {
         let end = format!("{MARK} end {} ", step.name);
         let (inside, after) = rest.split_once(&end).unwrap_or((rest, ""));
         outcome.code = after.split_whitespace().next().and_then(|code| code.parse().ok());
-        outcome.said = inside.lines().map(str::to_owned).collect();
+        outcome.output = inside.lines().map(str::to_owned).collect();
         for line in inside.lines().filter_map(|line| line.strip_prefix("test result: ")) {
             let count = |what| crate::test::count_of(what, line);
             outcome.tests = (outcome.tests.0 + count("passed"), outcome.tests.1 + count("failed"));
@@ -223,7 +223,7 @@ mod tests {
         let good: Vec<_> =
             STEPS.iter().zip(&results.0).map(|(step, outcome)| outcome.is_good(step)).collect();
         assert_eq!(good, [true, false, false, true, false, false, false, false]);
-        assert!(!results.is_as(Support::Runs) && !results.is_as(Support::Refused));
+        assert!(!results.is_as_expected(Support::Runs) && !results.is_as_expected(Support::Refused));
     }
 
     #[test]

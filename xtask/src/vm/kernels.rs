@@ -15,13 +15,13 @@ use crate::{process, workspace::Workspace};
 pub(super) struct Series {
     /// Its name: the first numbers of its releases.
     pub(super) name: &'static str,
-    /// Who has it.
+    /// Distributions that have it.
     pub(super) users: &'static str,
-    /// What is expected of it.
+    /// The expected support.
     pub(super) support: Support,
 }
 
-/// What is expected of a kernel.
+/// The support that is expected of a kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Support {
     /// Everything that is tried there works; what is lost, doctor says.
@@ -65,7 +65,7 @@ const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 pub(super) struct Kernel {
     /// `uname -r`.
     pub(super) release: String,
-    /// What is booted.
+    /// The image that is booted.
     pub(super) image: PathBuf,
     /// Its modules.
     pub(super) modules: PathBuf,
@@ -114,7 +114,7 @@ impl Archive {
             ("Dir::Etc::PreferencesParts", "/dev/null".to_owned()),
             ("Dir::State::Lists", at("lists")),
             ("Dir::Cache", at("cache")),
-            // The lists are this user's own, and so is who fetches them.
+            // The lists are this user's own, and apt fetches them as this user.
             ("APT::Sandbox::User", "".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
         ] {

@@ -15,7 +15,7 @@ use crate::{process, workspace::Workspace};
 /// Tools of this host that the tests call.
 const TOOLS: [&str; 5] = ["ip", "nsenter", "nmap", "tcpdump", "busybox"];
 
-/// What nmap reads.
+/// Files that nmap reads.
 const FILES: [&str; 7] = [
     "/usr/share/nmap/nmap-services",
     "/usr/share/nmap/nmap-payloads",

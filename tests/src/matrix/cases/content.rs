@@ -1,49 +1,53 @@
-//! Scans of what services say: web sites, TLS and DNS, by real tools against nginx and nsd. Each must be told as what it is.
+//! Scans of what services say: web sites, TLS and DNS, by real tools against nginx and nsd. Each must be found by its
+//! own rule.
 
-use super::{Act, Case, Told, scans::scan, servers};
+use super::{Act, Case, Expected, scans::scan, servers};
 use crate::fixtures::stage::Stage;
 
-const fn told(rule: &'static str, technique: &'static str) -> Told {
-    Told { rule, technique }
+const fn expected(rule: &'static str, technique: &'static str) -> Expected {
+    Expected { rule, technique }
 }
 
-const AGENT: Told = told("scanner_agent", "T1595.002");
-const SENSITIVE: Told = told("sensitive_paths", "T1595.002");
-const ODD: Told = told("odd_requests", "T1595.002");
-const WORDS: Told = told("wordlist_scan", "T1595.003");
-const HOSTS: Told = told("virtual_host_scan", "T1595.003");
-const HELLOS: Told = told("tls_enumeration", "T1595.002");
-const HELLO: Told = told("scanner_tls", "T1595.002");
-const NAMES: Told = told("dns_enumeration", "T1595.003");
-const PROBE: Told = told("dns_probe", "T1595.002");
+const AGENT: Expected = expected("scanner_agent", "T1595.002");
+const SENSITIVE: Expected = expected("sensitive_paths", "T1595.002");
+const ODD: Expected = expected("odd_requests", "T1595.002");
+const WORDS: Expected = expected("wordlist_scan", "T1595.003");
+const HOSTS: Expected = expected("virtual_host_scan", "T1595.003");
+const HELLOS: Expected = expected("tls_enumeration", "T1595.002");
+const HELLO: Expected = expected("scanner_tls", "T1595.002");
+const NAMES: Expected = expected("dns_enumeration", "T1595.003");
+const PROBE: Expected = expected("dns_probe", "T1595.002");
 
-const fn words(name: &'static str, told: &'static [Told]) -> Case {
-    scan("web: lists of words", name).after(servers::site).told(told)
+const fn words(name: &'static str, findings: &'static [Expected]) -> Case {
+    scan("web: lists of words", name).after(servers::site).with_findings(findings)
 }
 
-const fn vulnerabilities(name: &'static str, told: &'static [Told]) -> Case {
-    scan("web: vulnerabilities and fingerprints", name).after(servers::site).told(told)
+const fn vulnerabilities(name: &'static str, findings: &'static [Expected]) -> Case {
+    scan("web: vulnerabilities and fingerprints", name).after(servers::site).with_findings(findings)
 }
 
 const fn hosts(
     name: &'static str,
     site: fn(&mut Stage<'_>) -> anyhow::Result<()>,
-    told: &'static [Told],
+    findings: &'static [Expected],
 ) -> Case {
-    scan("web: names of hosts", name).after(site).told(told)
+    scan("web: names of hosts", name).after(site).with_findings(findings)
 }
 
-/// What is said is seen by the server only.
-const fn logged(name: &'static str, told: &'static [Told]) -> Case {
-    scan("web: over TLS, by nginx's access log", name).after(servers::site).with(servers::LOG).told(told)
+/// A case in which only the server sees the requests.
+const fn logged(name: &'static str, findings: &'static [Expected]) -> Case {
+    scan("web: over TLS, by nginx's access log", name)
+        .after(servers::site)
+        .with(servers::LOG)
+        .with_findings(findings)
 }
 
-const fn tls(name: &'static str, told: &'static [Told]) -> Case {
-    scan("TLS", name).after(servers::site).told(told)
+const fn tls(name: &'static str, findings: &'static [Expected]) -> Case {
+    scan("TLS", name).after(servers::site).with_findings(findings)
 }
 
-const fn dns(name: &'static str, told: &'static [Told]) -> Case {
-    scan("DNS", name).after(servers::zone).told(told)
+const fn dns(name: &'static str, findings: &'static [Expected]) -> Case {
+    scan("DNS", name).after(servers::zone).with_findings(findings)
 }
 
 /// The tool's exit status means nothing.

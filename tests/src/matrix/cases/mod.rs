@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use crate::fixtures::stage::Stage;
 
-/// What is to come of a case.
+/// The expected result of a case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Expect {
     /// At least one finding.
@@ -22,16 +22,16 @@ pub enum Expect {
     Quiet,
 }
 
-/// As what a scan must be found.
+/// A finding that a scan must have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Told {
+pub struct Expected {
     /// The rule.
     pub rule: &'static str,
     /// The technique of MITRE ATT&CK.
     pub technique: &'static str,
 }
 
-/// What happens.
+/// The traffic of a case.
 #[derive(Clone, Copy)]
 pub enum Act {
     /// The scanner runs the command that is the case's name, for which [`Stage::words`] fills in.
@@ -49,11 +49,11 @@ pub struct Case {
     pub name: &'static str,
     /// Under which heading it stands.
     pub group: &'static str,
-    /// What is to come of it.
+    /// The expected result.
     pub expect: Expect,
-    /// All that a scan must be told as; where there is nothing, any finding will do.
-    pub told: &'static [Told],
-    /// What the agent's configuration has beyond the defaults; [`Stage::fill`] fills in.
+    /// All findings that a scan must have; where there is none, any finding will do.
+    pub findings: &'static [Expected],
+    /// Settings of the agent beyond the defaults; [`Stage::fill`] fills in.
     pub config: &'static str,
     /// Takes minutes: only where that is asked for.
     pub slow: bool,
@@ -86,10 +86,10 @@ impl Case {
         Self { prepare, ..self }
     }
 
-    /// Must be told as all of these.
+    /// Must have all of these findings.
     #[must_use]
-    pub const fn told(self, told: &'static [Told]) -> Self {
-        Self { told, ..self }
+    pub const fn with_findings(self, findings: &'static [Expected]) -> Self {
+        Self { findings, ..self }
     }
 
     /// With such a configuration.

@@ -1,4 +1,4 @@
-//! What came of a case.
+//! The outcome of a case.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Case, Expect, Told};
+use super::{Case, Expect, Expected};
 
 /// In a word.
 #[derive(Clone, Debug)]
@@ -49,9 +49,9 @@ pub struct Opened {
     pub source: String,
     /// In words.
     pub reason: String,
-    /// Probes that the sensor had seen of this source, of the rule's classes; or what it had heard the source say.
+    /// Probes that the sensor had seen of this source, of the rule's classes; or messages of the source.
     pub probes: u64,
-    /// Whether it is about what the source said.
+    /// Whether it is about messages of the source.
     pub is_about_content: bool,
     /// When.
     pub time: Timestamp,
@@ -78,7 +78,7 @@ impl Opened {
     }
 }
 
-/// What the sensor and tcpdump saw.
+/// Observations of the sensor and tcpdump.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// All packets.
@@ -86,16 +86,16 @@ pub struct Seen {
     /// Those that the sensor took for probes.
     pub probes: u64,
     /// Requests, hellos and queries, on the wire and in logs.
-    pub said: u64,
+    pub messages: u64,
     /// Rules and techniques of all lines.
-    pub told: BTreeSet<(String, String)>,
+    pub found: BTreeSet<(String, String)>,
     /// When the first packet came, by tcpdump's clock, which is that of the agent's lines.
     pub first: Option<Timestamp>,
     /// Findings, in the order in which they were opened.
     pub opened: Vec<Opened>,
 }
 
-/// What came of a case.
+/// The outcome of a case.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// In a word.
@@ -144,7 +144,7 @@ impl Outcome {
             *rules.entry(opened.rule.as_str()).or_default() += 1;
         }
         // Those that took a finding over.
-        for (rule, _) in &self.seen.told {
+        for (rule, _) in &self.seen.found {
             rules.entry(rule).or_insert(1);
         }
         let named = rules.iter().map(|(rule, count)| match count {
@@ -154,10 +154,10 @@ impl Outcome {
         named.collect::<Vec<_>>().join(", ")
     }
 
-    /// What was there to be seen of the kind that the first finding is about: messages, or probes.
+    /// The number of all messages, or of all probes, by the kind that the first finding is about.
     pub fn evidence(&self) -> u64 {
         let about_content = self.opened().first().is_some_and(|opened| opened.is_about_content);
-        if about_content { self.seen.said } else { self.seen.probes }
+        if about_content { self.seen.messages } else { self.seen.probes }
     }
 
     /// Probes that were seen when the first finding was opened.
@@ -172,10 +172,12 @@ impl Outcome {
     }
 }
 
-/// What a scan should have been told as, and was not.
-fn missing(case: &Case, seen: &Seen) -> Option<Told> {
-    let is_told = |told: &Told| seen.told.contains(&(told.rule.to_owned(), told.technique.to_owned()));
-    case.told.iter().find(|told| !is_told(told)).copied()
+/// A finding that a scan should have had, and did not have.
+fn missing(case: &Case, seen: &Seen) -> Option<Expected> {
+    let is_found = |Expected { rule, technique }: &Expected| {
+        seen.found.contains(&((*rule).to_owned(), (*technique).to_owned()))
+    };
+    case.findings.iter().find(|expected| !is_found(expected)).copied()
 }
 
 /// Tools that draw their progress say much.
@@ -199,8 +201,8 @@ impl fmt::Display for Outcome {
         match &self.verdict {
             Verdict::Failed(why) => write!(f, "{why}")?,
             Verdict::Found | Verdict::Quiet | Verdict::Missed | Verdict::Flagged => {
-                let Seen { packets, probes, said, .. } = &self.seen;
-                write!(f, "{packets} packets, {probes} probes, {said} messages")?;
+                let Seen { packets, probes, messages, .. } = &self.seen;
+                write!(f, "{packets} packets, {probes} probes, {messages} messages")?;
                 if let (Some(before), Some(latency)) = (self.probes_before(), self.latency()) {
                     write!(f, "; {} after {before} of them and {}", self.rules(), short(latency))?;
                 }
@@ -224,8 +226,8 @@ mod tests {
 
     fn seen(packets: u64, opened: &[Opened]) -> Seen {
         let first = "2026-01-01T00:00:00Z".parse().ok();
-        let told = opened.iter().map(|opened| (opened.rule.clone(), "T1595".to_owned())).collect();
-        Seen { packets, probes: 100, said: 0, told, first, opened: opened.to_vec() }
+        let found = opened.iter().map(|opened| (opened.rule.clone(), "T1595".to_owned())).collect();
+        Seen { packets, probes: 100, messages: 0, found, first, opened: opened.to_vec() }
     }
 
     fn judged(expect: Expect, seen: Result<Seen>) -> Outcome {
@@ -246,13 +248,13 @@ mod tests {
     #[test]
     fn a_scan_that_is_found_as_something_else_is_missed() {
         let found = [line("vertical_scan", "2026-01-01T00:00:01.5Z")];
-        let label = |told| {
-            let case = Case { expect: Expect::Found, told, ..super::super::all().next().unwrap() };
+        let label = |findings| {
+            let case = Case { expect: Expect::Found, findings, ..super::super::all().next().unwrap() };
             Outcome::new(&case, Ok(seen(50, &found)), Duration::ZERO).verdict.label()
         };
-        assert_eq!(label(&[Told { rule: "vertical_scan", technique: "T1595" }]), "found");
-        assert_eq!(label(&[Told { rule: "vertical_scan", technique: "T1595.003" }]), "MISSED");
-        assert_eq!(label(&[Told { rule: "wordlist_scan", technique: "T1595" }]), "MISSED");
+        assert_eq!(label(&[Expected { rule: "vertical_scan", technique: "T1595" }]), "found");
+        assert_eq!(label(&[Expected { rule: "vertical_scan", technique: "T1595.003" }]), "MISSED");
+        assert_eq!(label(&[Expected { rule: "wordlist_scan", technique: "T1595" }]), "MISSED");
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::fixtures::{
 /// Short, so that the latency that is seen is the rules'.
 pub const POLL_INTERVAL: &str = "100ms";
 
-/// What clients say.
-const SAID: [&str; 4] = [
+/// Metrics that count the messages of clients.
+const MESSAGES: [&str; 4] = [
     "scanguard_samples_total{begins=\"http_request\"}",
     "scanguard_samples_total{begins=\"tls_hello\"}",
     "scanguard_samples_total{begins=\"dns_query\"}",
@@ -66,19 +66,19 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
     let findings = agent.findings();
     let opened = findings.iter().filter(|finding| finding["event"] == "opened");
     let probes = "scanguard_probes_total{";
-    let said = |metrics: &Metrics| SAID.iter().map(|series| metrics.get(series)).sum::<f64>();
+    let messages = |metrics: &Metrics| MESSAGES.iter().map(|series| metrics.get(series)).sum::<f64>();
     Ok(Seen {
         packets: whole(after.packets() - before.packets()),
         probes: whole(after.sum(probes) - before.sum(probes)),
-        said: whole(said(&after) - said(&before)),
-        told: findings.iter().flat_map(told).collect(),
+        messages: whole(messages(&after) - messages(&before)),
+        found: findings.iter().flat_map(techniques).collect(),
         first: first.time(),
         opened: opened.map(Opened::read).collect::<Result<_>>()?,
     })
 }
 
-/// Rule and technique; a rule that takes a finding over tells it as updated.
-fn told(finding: &serde_json::Value) -> Vec<(String, String)> {
+/// Rule and technique, for each technique of a line. A rule that takes a finding over reports it as updated.
+fn techniques(finding: &serde_json::Value) -> Vec<(String, String)> {
     let rule = finding["rule"].as_str().unwrap_or_default();
     let techniques = finding["techniques"].as_array().into_iter().flatten();
     techniques.filter_map(|technique| Some((rule.to_owned(), technique.as_str()?.to_owned()))).collect()
@@ -108,10 +108,10 @@ impl FirstPacket {
         let (stdout, stderr) = (process.child.stdout.take(), process.child.stderr.take());
         let (stdout, stderr) = (stdout.context("stdout")?, stderr.context("stderr")?);
         let listening = Arc::new(AtomicBool::new(false));
-        let heard = Arc::clone(&listening);
+        let is_listening = Arc::clone(&listening);
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                heard.fetch_or(line.contains("listening on"), Ordering::Relaxed);
+                is_listening.fetch_or(line.contains("listening on"), Ordering::Relaxed);
             }
         });
         let time = Arc::<Mutex<_>>::default();

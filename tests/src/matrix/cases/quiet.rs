@@ -19,7 +19,7 @@ const fn quiet(
         name,
         group,
         expect: Expect::Quiet,
-        told: &[],
+        findings: &[],
         config: "",
         slow: false,
         tested: false,

@@ -3,7 +3,7 @@
 use super::{Act, Case, Expect, nothing};
 use crate::{
     fixtures::{
-        clients::{Service, serve_banners, speak},
+        clients::{Service, broadcast, serve_banners},
         stage::Stage,
     },
     tables::scans::SCANS,
@@ -14,7 +14,7 @@ pub(super) const fn scan(group: &'static str, name: &'static str) -> Case {
         name,
         group,
         expect: Expect::Found,
-        told: &[],
+        findings: &[],
         config: "",
         slow: false,
         tested: false,
@@ -72,7 +72,7 @@ const fn nping(name: &'static str) -> Case {
     scan("nping", name)
 }
 
-/// What the table of the tests in namespaces does not have.
+/// Scans that the table of the tests in namespaces does not have.
 const MORE: &[Case] = &[
     nmap("nmap -n -Pn -F {victim}"),
     nmap("nmap -n -Pn -sSU -p T:1-50,U:50-80 --max-retries 1 {victim}"),
@@ -194,8 +194,8 @@ pub fn all() -> impl Iterator<Item = Case> {
 
 /// The scanned host says something to nobody now and then.
 fn something_to_receive(stage: &mut Stage<'_>) -> anyhow::Result<()> {
-    let speaker = speak(&stage.lab.victim)?;
-    stage.keep(speaker);
+    let broadcaster = broadcast(&stage.lab.victim)?;
+    stage.keep(broadcaster);
     Ok(())
 }
 

@@ -78,13 +78,13 @@ pub(super) fn peers(stage: &mut Stage<'_>) -> Result<()> {
             .map(|address| UdpSocket::bind((address.as_str(), 0)).context("bind"))
             .collect::<Result<Vec<_>>>()
     })?;
-    let mut heard = 0;
+    let mut received = 0;
     for round in 0..3 {
         for peer in &peers {
             peer.send_to(b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe", at(VICTIM, 6881))?;
             let mut packet = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut packet) {
-                heard += 1;
+                received += 1;
                 socket.send_to(&packet[..length], from)?;
             }
         }
@@ -93,11 +93,11 @@ pub(super) fn peers(stage: &mut Stage<'_>) -> Result<()> {
             socket.send_to(b"hello", peer.local_addr()?)?;
         }
     }
-    ensure!(heard > peers.len(), "{heard} datagrams of {} peers", peers.len());
+    ensure!(received > peers.len(), "{received} datagrams of {} peers", peers.len());
     Ok(())
 }
 
-/// What every local network says to everyone, for half a minute.
+/// The usual broadcasts and multicasts of a local network, for half a minute.
 pub(super) fn chatter(stage: &mut Stage<'_>) -> Result<()> {
     stage.lab.scanner.enter(|| {
         let socket = UdpSocket::bind((SCANNER, 0))?;

@@ -9,7 +9,7 @@ use crate::{
     matrix::cases::servers::{HOSTS, PAGES, ZONES},
 };
 
-/// What a browser sends along.
+/// Headers that a browser sends along.
 const HEADERS: &str =
     "-A {browser} -H Accept:text/html,*/*;q=0.8 -H Accept-Language:en -H Upgrade-Insecure-Requests:1";
 
