@@ -321,7 +321,7 @@ fn check_events(protocol: u8, port: u16, bytes: &[u8]) {
                     (Some(Begins::Hello), vec![server_name])
                 }
                 Said::Query(Query { name, .. }) => (Some(Begins::Query), vec![Some(name)]),
-                Said::Answer { name, .. } => (Some(Begins::Answer), vec![Some(name)]),
+                Said::Answer(answer) => (Some(Begins::Answer), vec![Some(answer.name), answer.zone]),
                 Said::Junk(_) => (None, Vec::new()),
             };
             assert!(from.is_none_or(|from| from == begins));

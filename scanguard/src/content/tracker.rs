@@ -13,12 +13,12 @@ use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    ContentEvent, Hello, Oddity, Proof, Query, Request, Said,
+    Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, identifier,
     lists::Sensitivity,
-    names,
+    names, reverse,
     salt::Salt,
     settings::Settings,
-    stats::{Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
+    stats::{Answered, Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
     text::printable,
 };
 
@@ -175,7 +175,7 @@ impl ContentTracker {
             }
             Said::Hello(hello) => digest.hello(client, hello),
             Said::Query(query) => digest.query(client, query),
-            Said::Answer { code, name } => digest.answer(client, *code, name),
+            Said::Answer(answer) => digest.answer(client, answer, source),
             Said::Junk(junk) => client.each(|stats| stats.count_malformed(*junk)),
         }
         &client.older
@@ -249,7 +249,8 @@ impl Digest<'_> {
         // nothing to a server.
         client.cut += u64::from(*is_cut);
         let is_ignored = self.settings.ignore.has(path);
-        let hash = (!is_ignored).then(|| self.salt.hash_one((path.as_str(), is_cut.then_some(client.cut))));
+        let hash = (!is_ignored)
+            .then(|| self.salt.hash_one((identifier::shape(path), is_cut.then_some(client.cut))));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
@@ -314,12 +315,18 @@ impl Digest<'_> {
         }
     }
 
-    fn answer(&self, client: &mut Client, code: u16, name: &str) {
-        let key = names::key(name, self.salt);
-        client.each(|stats| stats.answer(code, key));
-        if client.transfer.is_some_and(|asked| asked == self.salt.hash_one(name)) {
+    fn answer(&self, client: &mut Client, answer: &Answer, source: &Address) {
+        let Answer { code, name, zone, is_listing } = answer;
+        let answered = Answered {
+            code: *code,
+            name: names::key(name, self.salt).filter(|_| !reverse::is_of_neighbour(name, source.to_ip())),
+            denial: names::denial(name, zone.as_deref()),
+            is_listing: *is_listing,
+        };
+        client.each(|stats| stats.answer(&answered));
+        if client.transfer.is_some_and(|asked| asked == self.salt.hash_one(name.as_str())) {
             client.transfer = None;
-            if code != NOERROR {
+            if *code != NOERROR {
                 client.each(ContentStats::refuse_transfer);
             }
         }

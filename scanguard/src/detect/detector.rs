@@ -157,7 +157,7 @@ impl Detector {
             let geo = self.tracker.geo();
             let source = Source { address, history, delta, at: now.at, since, listed, geo };
             if let Some(mut evidence) = rule.evaluate(&source) {
-                let mut severity = rule.severity();
+                let mut severity = rule.severity_of(&evidence);
                 if let Some(feed) = listed {
                     severity = severity.raised();
                     evidence.reason.push_str(&format!("; the source is listed in {feed}"));

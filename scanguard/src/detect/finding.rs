@@ -254,7 +254,7 @@ impl Finding {
         };
         match utterance.said {
             Said::Request(_) | Said::Hello(_) | Said::Query(_) | Said::Junk(_) => content.said += 1,
-            Said::Status(_) | Said::Answer { .. } => {}
+            Said::Status(_) | Said::Answer(_) => {}
         }
         self.last = now.wall;
         self.active = now.at;

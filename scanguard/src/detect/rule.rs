@@ -94,6 +94,10 @@ pub trait Rule: Send {
     fn techniques(&self) -> &'static [Technique];
     /// The severity of its findings.
     fn severity(&self) -> Severity;
+    /// The severity of a finding by this evidence: `info` if an honest client may have done the same.
+    fn severity_of(&self, _evidence: &Evidence) -> Severity {
+        self.severity()
+    }
     /// The probe classes that it counts. The detector skips sources that sent none of them.
     fn classes(&self) -> &'static [ProbeClass] {
         &[]

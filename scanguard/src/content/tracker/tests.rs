@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::content::{Junk, Service};
+use crate::content::{Answer, Junk, Service};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -183,11 +183,31 @@ fn a_transfer_counts_where_it_was_refused() {
         let mut tracker = tracker(100, false);
         let zone = "example.org";
         let transfer = || Said::Query(Query { name: zone.to_owned(), kind, class: 1 });
-        let answer = |code| Said::Answer { code, name: zone.to_owned() };
+        let answer = |code| Said::Answer(Answer { code, name: zone.to_owned(), ..Answer::default() });
         for what in [transfer(), answer(0), transfer(), answer(5), answer(5), transfer()] {
             tracker.hear(&said(1, Proof::Connection, what), MINUTE);
         }
         let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
         assert_eq!(stats.dns.refused_transfers, 1, "{kind}");
     }
+}
+
+#[test]
+fn names_of_private_neighbours_are_no_guesses() {
+    let missed = |source: Ipv4Addr| {
+        let mut tracker = tracker(100, false);
+        let mut count = 0;
+        for host in 0..100 {
+            let name = format!("{host}.0.168.192.in-addr.arpa");
+            let query = Said::Query(Query { name: name.clone(), kind: 12, class: 1 });
+            let answer = Said::Answer(Answer { code: 3, name, ..Answer::default() });
+            for what in [query, answer] {
+                let event = ContentEvent { source: source.into(), ..said(1, Proof::None, what) };
+                count = tracker.hear(&event, MINUTE).dns.names.missed().value;
+            }
+        }
+        count
+    };
+    assert_eq!(missed(Ipv4Addr::new(192, 168, 7, 1)), 0);
+    assert!(missed(Ipv4Addr::new(192, 0, 2, 1)) > 80);
 }
