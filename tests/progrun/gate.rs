@@ -28,6 +28,8 @@ pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const ACK: u8 = 16;
+/// Where the hop limit of an IPv6 packet is in its frame.
+const HOP_LIMIT: usize = 14 + 7;
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -39,7 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("gate: a ban ends by the kernel's clock, and one without an end does not", ends),
         trial("gate: who is allowed is never dropped, whatever ban there is", allowed),
         trial("gate: who finds room on the allow list is spared though others do not", allow_list_full),
-        trial("gate: drop_all drops what answers this host too, and never ARP", all),
+        trial("gate: drop_all drops what answers this host too, and never ARP or Neighbour Discovery", all),
         trial("gate: an unban ends it, and a ban tells what it dropped", unban),
         trial("gate: the segments of a connection through this host pass", forwarded),
         trial(
@@ -246,6 +248,12 @@ fn all() -> Result<()> {
     }
     let arp = ethernet(etherparse::EtherType::ARP, &[0; 46]);
     ensure!(!drops(&loaded, &arp)?, "ARP dropped");
+    for kind in [133, 134, 135, 136] {
+        let mut discovery = v6(58, &icmp(kind));
+        ensure!(drops(&loaded, &discovery)?, "{kind} that came through a router passed");
+        discovery[HOP_LIMIT] = 255;
+        ensure!(!drops(&loaded, &discovery)?, "Neighbour Discovery dropped: {kind}");
+    }
     Ok(())
 }
 
