@@ -119,7 +119,7 @@ impl Tracker {
     pub fn see(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
         let now = found.now;
         let of_source = self.open.entry(found.address).or_default();
-        let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
+        let same = of_source.iter_mut().find(|one| (one.rule, one.bits) == (rule.name(), found.bits));
         // Activity that may be forged is not part of a proven finding, and it does not hide one.
         let proof = found.grounds.proof();
         let is_part = |open: &Finding| rule.covers().contains(&open.rule) && open.proof() <= proof;
@@ -167,7 +167,7 @@ impl Tracker {
     }
 
     fn open_new(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
-        let Match { address, grounds, severity, now } = found;
+        let Match { address, bits, grounds, severity, now } = found;
         if self.count >= self.settings.max_open as usize {
             self.refused += 1;
             if self.open.get(&address).is_some_and(Vec::is_empty) {
@@ -196,6 +196,7 @@ impl Tracker {
             confidence: Confidence::Low,
             spoofable: Spoofable::Yes,
             source: address,
+            bits,
             origin: self.geo.origin(&address),
             sources,
             targets: Vec::new(),
