@@ -18,6 +18,7 @@ mod malice;
 mod output;
 mod page;
 mod persist;
+mod prefixes;
 mod prometheus;
 mod proof;
 mod quiet;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         output::trials(),
         page::trials(),
         persist::trials(),
+        prefixes::trials(),
         prometheus::trials(),
         proof::trials(),
         quiet::trials(),
