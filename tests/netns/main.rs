@@ -19,6 +19,7 @@ mod malice;
 mod output;
 mod page;
 mod persist;
+mod prefixes;
 mod prometheus;
 mod proof;
 mod quiet;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         output::trials(),
         page::trials(),
         persist::trials(),
+        prefixes::trials(),
         prometheus::trials(),
         proof::trials(),
         quiet::trials(),

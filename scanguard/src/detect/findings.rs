@@ -169,7 +169,8 @@ impl Tracker {
         let Some(of_source) = self.open.get_mut(&found.address) else {
             return self.open_new(rule, found, tell);
         };
-        let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
+        let same =
+            of_source.iter_mut().find(|finding| (finding.rule, finding.bits) == (rule.name(), found.bits));
         // Activity that may be forged is not part of a proven finding, and it does not hide one.
         let proof = found.grounds.proof();
         let is_part = |open: &Finding| rule.covers().contains(&open.rule) && open.proof() <= proof;
@@ -273,7 +274,7 @@ impl Tracker {
 
     /// Makes a finding out of a match. It is not open yet.
     fn make(&mut self, rule: &dyn Rule, found: Match<'_>) -> Finding {
-        let Match { address, grounds, severity, now } = found;
+        let Match { address, bits, grounds, severity, now } = found;
         let reason = grounds.reason(rule);
         let lockstep = grounds.lockstep();
         let (proof, connected) = (grounds.proof(), grounds.connected());
@@ -295,6 +296,7 @@ impl Tracker {
             confidence: Confidence::Low,
             spoofable: Spoofable::Yes,
             source: address,
+            bits,
             origin: self.geo.origin(&address),
             sources,
             targets: Vec::new(),

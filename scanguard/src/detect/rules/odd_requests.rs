@@ -116,7 +116,7 @@ const fn in_words(oddity: Oddity) -> &'static str {
         Oddity::Proxy => "another host's target",
         Oddity::Traversal => "a way out of the directory",
         Oddity::Jndi => "a Log4Shell string",
-        Oddity::Injection => "text that looks like injected SQL, scripts or commands",
+        Oddity::Injection => "what looks like injected SQL, scripts or commands",
         Oddity::Binary => "bytes that no request has",
     }
 }
