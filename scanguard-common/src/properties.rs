@@ -75,15 +75,17 @@ proptest! {
     #[test]
     fn a_hold_that_is_due_stays_due_with_more_misses_and_not_with_more_successes(
         (hold_from, epoch) in (number(), number()),
-        (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, number()),
-        (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, number()),
+        (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, (any::<u64>(), any::<u64>())),
+        (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, (any::<u64>(), any::<u64>())),
     ) {
         let control = Control { epoch, hold_from, ..Control::default() };
         let missed = |services: u32, hosts: u32| services.min(0xfffe) * MISSED_SERVICE + hosts * MISSED_HOST;
-        let evidence = Evidence { missed: missed(services, hosts), met };
+        let (met_services, met_hosts) = met;
+        let evidence = Evidence { missed: missed(services, hosts), met_services, met_hosts };
         let worse = missed(services + more_services, (hosts + more_hosts).min(0xffff));
         let worse = Evidence { missed: worse, ..evidence };
-        let better = Evidence { met: met.saturating_add(luck), ..evidence };
+        let better =
+            Evidence { met_services: met_services | luck.0, met_hosts: met_hosts | luck.1, ..evidence };
         if is_due(&control, evidence) {
             prop_assert!(is_due(&control, worse));
             prop_assert!(hold_from != 0 && services.max(hosts) >= hold_from);

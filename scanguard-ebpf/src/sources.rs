@@ -65,7 +65,7 @@ pub(crate) fn count(
         unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
     list_late(control, &source, epoch);
     if let Some(novelties) = novelties {
-        wakeup::wake(source, novelties, control.wakeup);
+        wakeup::wake(control, source, novelties);
     }
     // SAFETY: a value of the table.
     if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
@@ -98,7 +98,7 @@ pub(crate) fn aborted(control: &Control, flow: &Flow) {
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
     if let Some(Some(novelties)) = novelties {
-        wakeup::wake(config::source_mask().apply(flow.source), novelties, control.wakeup);
+        wakeup::wake(control, config::source_mask().apply(flow.source), novelties);
     }
 }
 

@@ -15,8 +15,8 @@ use scanguard::{
     content::{
         Hello, Query, Request, Said, Service,
         lists::{Agents, Fingerprints, Paths},
-        parse::parse,
-        sample::Sample,
+        sample::{Place, Sample},
+        streams::Streams,
     },
     control::{Answer, peer::Rights, server},
     crowdsec::decisions::{Decisions, Stream},
@@ -257,7 +257,13 @@ pub fn packet(frame: &[u8]) {
         Early::Undecided => {}
     }
     if egress::early(&frame).is_some() {
-        assert!(matches!(egress::outgoing(&frame), Outgoing::Exit(_)));
+        match egress::outgoing(&frame) {
+            Outgoing::Exit(_) => {}
+            Outgoing::Datagram(flow) => {
+                assert!(egress::early_datagram(&frame).is_none_or(|early| early == flow));
+            }
+            outcome @ (Outgoing::Answer(..) | Outgoing::Opening(_)) => panic!("left out: {outcome:?}"),
+        }
     }
 }
 
@@ -298,9 +304,14 @@ fn check_events(protocol: u8, port: u16, bytes: &[u8]) {
             client_port: 40_000,
             begins,
             owned: true,
+            place: Place {
+                position: 0,
+                len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                ends_head: false,
+            },
             bytes,
         };
-        for event in parse(&sample) {
+        for event in Streams::default().read(&sample, Duration::ZERO) {
             let (from, texts) = match event.said {
                 Said::Request(Request { method, path, host, agent, referer, oddities, status, .. }) => {
                     assert!(oddities.len() <= 7 && status.is_none());
@@ -316,7 +327,7 @@ fn check_events(protocol: u8, port: u16, bytes: &[u8]) {
                     (Some(Begins::Hello), vec![server_name])
                 }
                 Said::Query(Query { name, .. }) => (Some(Begins::Query), vec![Some(name)]),
-                Said::Answer { name, .. } => (Some(Begins::Answer), vec![Some(name)]),
+                Said::Answer(answer) => (Some(Begins::Answer), vec![Some(answer.name), answer.zone]),
                 Said::Junk(_) => (None, Vec::new()),
             };
             assert!(from.is_none_or(|from| from == begins));

@@ -17,7 +17,7 @@ use crate::{
     apply,
     clock::{Clock, Now, monotonic},
     config::{Config, access},
-    content::{ContentEvent, parse::parse, sample::Sample},
+    content::{ContentEvent, sample::Sample},
     control::agent_handle::AgentHandle,
     crowdsec::{self, Link, decisions::Orders},
     detect::findings::{Event, EventKind},
@@ -260,7 +260,7 @@ impl Agent {
     /// Reads the samples that the program copied: requests of clients, and the answers to them.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
         self.metrics.sensor.samples_read(samples.len());
-        let said: Vec<_> = samples.iter().flat_map(parse).collect();
+        let said = self.pipeline.read(samples, self.clock.now());
         self.hear(&said);
     }
 
@@ -292,7 +292,14 @@ impl Agent {
         let tracker = self.pipeline.detector.tracker();
         let mut going_on = sources.iter().flat_map(|source| tracker.of(source));
         self.responder.reconsider(&mut going_on, now, &mut self.sensor);
+        self.respond_to_unplaced(now);
         self.tell(events);
+    }
+
+    /// Bans or shields also the sources whose findings have no room.
+    fn respond_to_unplaced(&mut self, now: Now) {
+        let unplaced = self.pipeline.detector.take_unplaced();
+        self.responder.reconsider(&mut unplaced.iter(), now, &mut self.sensor);
     }
 
     /// Lets the response act on these events, and passes them to CrowdSec.
@@ -327,6 +334,7 @@ impl Agent {
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
         self.consider(&events, now);
+        self.respond_to_unplaced(now);
         let Self { pipeline, metrics, responder, sensor, .. } = self;
         let lately = self.last_poll;
         let open = pipeline.detector.tracker().open();
@@ -342,7 +350,7 @@ impl Agent {
                 tracing::error!("poll: {error}");
             }
         }
-        metrics.state(&pipeline.observer, &pipeline.detector);
+        metrics.state(pipeline);
         self.note(now);
         self.tell(events);
         self.read_occupancy();

@@ -3,13 +3,21 @@
 //! `domain` reads a message lazily, question by question, so that a message that was cut after its question is as good
 //! as a whole one.
 
-use domain::base::{Message, ParsedName, Question, iana::Opcode};
+use domain::{
+    base::{
+        Message, ParsedName,
+        iana::{Opcode, Rtype},
+    },
+    rdata::A,
+};
 use scanguard_common::content::Begins;
 
-use super::{Junk, Query, Said, text};
+use super::{Answer, Junk, Query, Said, text};
 
 /// How many questions of a message are read. Servers answer one (RFC 9619).
 const MAX_QUESTIONS: usize = 4;
+/// How many records of a section are read.
+const MAX_RECORDS: usize = 16;
 /// How many messages of a segment are read.
 const MAX_MESSAGES: usize = 16;
 
@@ -67,7 +75,7 @@ fn query(message: &Message<[u8]>, said: &mut Vec<Said>) {
     for question in message.question().take(MAX_QUESTIONS) {
         match question {
             Ok(question) => said.push(Said::Query(Query {
-                name: name(&question),
+                name: name(question.qname()),
                 kind: question.qtype().to_int(),
                 class: question.qclass().to_int(),
             })),
@@ -86,11 +94,37 @@ fn query(message: &Message<[u8]>, said: &mut Vec<Said>) {
 fn answer(message: &Message<[u8]>) -> Said {
     let code = message.header().rcode().to_int().into();
     match message.question().next() {
-        Some(Ok(question)) => Said::Answer { code, name: name(&question) },
+        Some(Ok(question)) => Said::Answer(Answer {
+            code,
+            name: name(question.qname()),
+            zone: denying_zone(message),
+            is_listing: lists(message).unwrap_or_default(),
+        }),
         // A refusal may omit the question.
-        None => Said::Answer { code, name: String::new() },
+        None => Said::Answer(Answer { code, ..Answer::default() }),
         Some(Err(_)) => Said::Junk(wrong(message)),
     }
+}
+
+/// The owner of the SOA record in the authority section, as far as the message was seen.
+fn denying_zone(message: &Message<[u8]>) -> Option<String> {
+    let records = message.authority().ok()?.take(MAX_RECORDS).map_while(Result::ok);
+    let soa = records.into_iter().find(|record| record.rtype() == Rtype::SOA)?;
+    Some(name(&soa.owner()))
+}
+
+/// Whether there are addresses in the answer, all of 127.0.0.0/8.
+fn lists(message: &Message<[u8]>) -> Option<bool> {
+    let mut addresses = 0;
+    for record in message.answer().ok()?.take(MAX_RECORDS).map_while(Result::ok) {
+        if let Some(record) = record.to_record::<A>().ok()? {
+            if !record.data().addr().is_loopback() {
+                return Some(false);
+            }
+            addresses += 1;
+        }
+    }
+    Some(addresses > 0)
 }
 
 /// Why a question could not be read: it ends too early, or its contents are wrong.
@@ -111,9 +145,9 @@ fn wrong(message: &Message<[u8]>) -> Junk {
 const MAX_NAME: usize = 255;
 
 /// In lower case, without the last dot: at most 255 bytes. An escape turns one of them into four characters.
-fn name(question: &Question<ParsedName<&[u8]>>) -> String {
+fn name(name: &ParsedName<&[u8]>) -> String {
     let mut text = String::new();
-    for label in question.qname().iter().filter(|label| !label.is_root()) {
+    for label in name.iter().filter(|label| !label.is_root()) {
         if !text.is_empty() {
             text.push('.');
         }

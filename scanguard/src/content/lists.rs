@@ -176,7 +176,7 @@ fn searcher(texts: &[&str]) -> Result<AhoCorasick, BuildError> {
     AhoCorasick::builder().ascii_case_insensitive(true).build(texts)
 }
 
-/// Parts of the User-Agent header with the names of scanners.
+/// Names of scanners in the User-Agent header.
 #[derive(Clone, Debug, Default)]
 pub struct Agents {
     tools: Vec<Arc<str>>,
@@ -192,7 +192,7 @@ impl PartialEq for Agents {
 }
 
 impl Agents {
-    /// Reads a list: each line is a part of the header, in any case. `^` before it: the header begins with it.
+    /// Reads a list: each line is a name in the header, in any case. `^` before it: the header begins with it.
     ///
     /// # Errors
     /// All wrong lines.
@@ -209,15 +209,45 @@ impl Agents {
         Ok(Self { tools, at_start, search })
     }
 
-    /// The entry that matches a user agent.
+    /// The entry that matches a user agent. An entry is a whole name, and no part of a longer word. A host or URL is
+    /// where the client comes from, whatever it is called; only an entry that is one itself matches in it.
     pub fn tool(&self, agent: &str) -> Option<&Arc<str>> {
-        let found = self.search.as_ref()?.find_overlapping_iter(agent);
-        let place = found
-            .filter(|found| found.start() == 0 || !self.at_start[found.pattern().as_usize()])
-            .map(|found| found.pattern().as_usize())
-            .next()?;
-        self.tools.get(place)
+        let mut found = self.search.as_ref()?.find_overlapping_iter(agent);
+        found.find_map(|found| {
+            let place = found.pattern().as_usize();
+            let tool = self.tools.get(place)?;
+            let is_name = (found.start() == 0 || !self.at_start[place])
+                && is_whole(agent, found.start(), found.end())
+                && (is_address(tool) || !is_address(word_at(agent, found.start())));
+            is_name.then_some(tool)
+        })
     }
+}
+
+/// Whether letters and digits end where this part of a text begins, and where it ends.
+fn is_whole(text: &str, start: usize, end: usize) -> bool {
+    let (before, part, after) = (&text[..start], &text[start..end], &text[end..]);
+    let runs_on = |left: Option<char>, right: Option<char>| {
+        left.is_some_and(char::is_alphanumeric) && right.is_some_and(char::is_alphanumeric)
+    };
+    !runs_on(before.chars().next_back(), part.chars().next())
+        && !runs_on(part.chars().next_back(), after.chars().next())
+}
+
+/// The word at this place of a user agent: words end at blanks and at the marks around comments and their parts.
+fn word_at(agent: &str, at: usize) -> &str {
+    let is_end = |char: char| char.is_whitespace() || "()[]{}<>;,\"'".contains(char);
+    let start = agent[..at].rfind(is_end).map_or(0, |end| end + 1);
+    let length = agent[start..].find(is_end).unwrap_or(agent.len() - start);
+    &agent[start..start + length]
+}
+
+/// Whether a word is a URL, a host or a mail address rather than a product: `+https://a.example/`, `a.example/b`.
+fn is_address(word: &str) -> bool {
+    let host = word.split(['/', ':']).next().unwrap_or_default();
+    let last = host.rsplit_once('.').map(|(_, last)| last);
+    word.contains("://")
+        || last.is_some_and(|last| last.len() > 1 && last.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
 /// How certain it is that only clients that search for ways in request a path.
@@ -374,6 +404,19 @@ mod tests {
             "Mozilla/5.0 (l9scan/2.0.130313; +https://leakix.net)",
             "feroxbuster/2.10.4",
             "Mozilla/5.0 (compatible; DirBuster-1.0-RC1 (http://www.owasp.org/index.php/Category:OWASP_DirBuster_Project))",
+            "httpx - Open-source project (github.com/projectdiscovery/httpx)",
+            "interactsh (https://github.com/projectdiscovery/interactsh)",
+            "Mozilla/5.0 [en] (X11, U; OpenVAS-VT 22.4.1)",
+            "Mozilla/5.0 (compatible; CensysInspect/1.1; +https://about.censys.io/)",
+            "Mozilla/5.0 (compatible; InternetMeasurement/1.0; +https://internet-measurement.com/)",
+            "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 5.1; Trident/4.0; w3af.org)",
+            "Mozilla/5.0 (compatible; Keydrop.io/1.0; +https://keydrop.io)",
+            "TLS tester from https://testssl.sh/",
+            "visionheight.com/scan Mozilla/5.0",
+            "Wapiti/3.1.8 (https://wapiti-scanner.github.io/)",
+            "Nessus SOAP v0.0.1 (Nessus.org)",
+            "Mozilla/5.0 Jorgee",
+            "Hello, World, from Mozi.7",
         ] {
             assert!(lists.agents.tool(agent).is_some(), "{agent}");
         }
@@ -390,6 +433,16 @@ mod tests {
             "Mozilla/5.0 (compatible; LinkChecker/10.2; +https://linkchecker.github.io/linkchecker/)",
             "Blackbox Exporter/0.25.0",
             "Prometheus/2.53.0",
+            // Names of scanners in longer words, and in the names of the hosts that clients come from.
+            "Mastodon/4.5.11 (http.rb/5.3.1; +https://damassine.social/)",
+            "Pleroma 2.7; https://wildernessus.example <admin@jazzmap.example>",
+            "Friendica 'A site' 2024.12-1571; https://nikto.example",
+            "Misskey/2025.1.0 (https://zmap.social/users/nikto)",
+            "http.rb/5.1.1 (Mastodon/4.2.1; +https://amass.example:8443/)",
+            "Lemmy/0.19.3; +https://shodan.example",
+            "GoToSocial/0.17 (+qualys.example)",
+            "MyClient/2.0 (postmaster@nessus.example)",
+            "Snapperqualysis/1.0 Übernikto/1.0",
         ] {
             assert_eq!(lists.agents.tool(agent), None, "{agent}");
         }

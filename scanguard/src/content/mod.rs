@@ -7,16 +7,19 @@ pub mod burst;
 mod dns;
 mod extension;
 mod http;
+mod identifier;
 mod ja4;
 pub mod lists;
 pub mod metrics;
 pub mod names;
-pub mod parse;
+mod parse;
+mod reverse;
 pub mod salt;
 pub mod sample;
 pub mod sampling;
 pub mod settings;
 mod stats;
+pub mod streams;
 pub mod summary;
 pub mod target;
 mod text;
@@ -82,13 +85,8 @@ pub enum Said {
     Hello(Hello),
     /// A DNS query.
     Query(Query),
-    /// The response code of a DNS answer, with its name.
-    Answer {
-        /// The response code; 3 is NXDOMAIN (RFC 6895, 2.3).
-        code: u16,
-        /// The requested name, in lower case and without the last dot.
-        name: String,
-    },
+    /// A DNS answer.
+    Answer(Answer),
     /// It began like one of these, but was none. This is the reason.
     Junk(Junk),
 }
@@ -102,8 +100,6 @@ pub struct Request {
     pub path: String,
     /// Whether the path is cut: then nobody knows the whole path.
     pub is_cut: bool,
-    /// Whether a body follows whose end was not seen: the next bytes on the connection may belong to it.
-    pub is_open: bool,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
     /// The User-Agent header.
@@ -155,6 +151,19 @@ pub struct Query {
     pub kind: u16,
     /// The class's number (IN is 1, CHAOS 3).
     pub class: u16,
+}
+
+/// A DNS answer.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Answer {
+    /// The response code; 3 is NXDOMAIN (RFC 6895, 2.3).
+    pub code: u16,
+    /// The requested name, in lower case and without the last dot.
+    pub name: String,
+    /// The zone that has no such name, by the SOA record of a negative answer (RFC 2308); it may be cut off.
+    pub zone: Option<String>,
+    /// Whether all its addresses are in 127.0.0.0/8: a blocklist lists the name (RFC 5782, 2.3).
+    pub is_listing: bool,
 }
 
 /// Why a message is no request, hello or query.

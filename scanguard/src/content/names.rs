@@ -6,7 +6,7 @@
 
 use std::{hash::BuildHasher, net::IpAddr, time::Duration};
 
-use super::burst;
+use super::{burst, identifier::is_identifier};
 use crate::observe::distinct::{Estimate, Sketch};
 
 /// For how many parents names are counted separately. A further one replaces the one with the fewest requests: a
@@ -35,6 +35,26 @@ pub(super) fn key(name: &str, salt: &impl BuildHasher) -> Option<Key> {
         .then(|| Key { name: salt.hash_one(name), parent: salt.hash_one(parent(name)) })
 }
 
+/// What a DNS name that does not exist tells of its parent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Denial {
+    /// Nothing: nobody guesses such a name.
+    Unguessable,
+    /// The parent exists, as far as is known.
+    UnderZone,
+    /// The parent may not exist either: a zone further up denied the name.
+    UnderUnknown,
+}
+
+/// What it tells that this zone (none: it is not known) denied a name.
+pub(super) fn denial(name: &str, zone: Option<&str>) -> Denial {
+    match zone {
+        _ if name.split('.').next().is_some_and(is_identifier) => Denial::Unguessable,
+        Some(zone) if zone != parent(name) => Denial::UnderUnknown,
+        Some(_) | None => Denial::UnderZone,
+    }
+}
+
 /// Names with the same parent.
 #[derive(Clone, Debug)]
 pub struct Siblings {
@@ -45,6 +65,12 @@ pub struct Siblings {
     pub asked: u64,
     names: Sketch<4>,
     missed: Sketch<4>,
+    /// DNS names that a blocklist lists.
+    listed: Sketch<1>,
+    /// Whether another DNS name exists.
+    has_names: bool,
+    /// Whether the parent is a zone, or may be one: names directly under it were denied.
+    is_zone: bool,
     burst: burst::Names,
 }
 
@@ -57,6 +83,13 @@ impl Siblings {
     /// Distinct names that do not exist.
     pub fn missed(&self) -> Estimate {
         self.missed.count().at_most(self.asked)
+    }
+
+    /// Whether guessed DNS names under this parent can succeed. The parent is a zone, or one of the names exists.
+    /// Otherwise the parent itself may not exist, as with search domains (`example.com.corp.example`), and nothing
+    /// under it does. Names that a blocklist lists are no hosts.
+    pub fn has_room(&self) -> bool {
+        self.has_names || (self.is_zone && self.listed == Sketch::EMPTY)
     }
 
     /// Names that were requested in a burst, as only list tools do.
@@ -123,6 +156,9 @@ impl Names {
                     asked: 0,
                     names: Sketch::EMPTY,
                     missed: Sketch::EMPTY,
+                    listed: Sketch::EMPTY,
+                    has_names: false,
+                    is_zone: false,
                     burst: burst::Names::default(),
                 })
             }
@@ -133,11 +169,29 @@ impl Names {
     }
 
     /// A requested name does not exist.
-    pub(super) fn miss(&mut self, key: Key) {
+    pub(super) fn miss(&mut self, key: Key, denial: Denial) {
         self.missed.add(key.name);
-        if let Some(siblings) = self.parents.iter_mut().find(|siblings| siblings.key == key.parent) {
+        if let Some(siblings) = self.siblings_of(key)
+            && denial != Denial::Unguessable
+        {
+            siblings.is_zone |= denial == Denial::UnderZone;
             siblings.missed.add(key.name);
         }
+    }
+
+    /// A requested name exists. `is_listing` says whether a blocklist lists it.
+    pub(super) fn find(&mut self, key: Key, is_listing: bool) {
+        if let Some(siblings) = self.siblings_of(key) {
+            if is_listing {
+                siblings.listed.add(key.name);
+            }
+            // A listed name has a text besides its address.
+            siblings.has_names |= !siblings.listed.may_have(key.name);
+        }
+    }
+
+    fn siblings_of(&mut self, key: Key) -> Option<&mut Siblings> {
+        self.parents.iter_mut().find(|siblings| siblings.key == key.parent)
     }
 }
 

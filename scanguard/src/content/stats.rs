@@ -50,8 +50,6 @@ pub(super) struct Pending {
     pub(super) path: Option<u64>,
     pub(super) host: Option<names::Key>,
     pub(super) sensitivity: Option<Sensitivity>,
-    /// Whether more of its body may follow.
-    pub(super) is_open: bool,
     /// Whether it has the form of a request to a proxy.
     pub(super) is_proxied: bool,
     /// The path, if it may become an example.
@@ -214,7 +212,7 @@ impl Web {
                 let (Some(request), Some(path)) = (request, path) else { return };
                 self.missed_paths.add(path);
                 if let Some(key) = request.host {
-                    self.hosts.miss(key);
+                    self.hosts.miss(key, names::Denial::UnderZone);
                 }
                 if request.sensitivity.is_some() {
                     self.missed_sensitive.add(path);
@@ -321,6 +319,18 @@ impl Dns {
     };
 }
 
+/// A DNS answer in short form.
+pub(super) struct Answered {
+    /// The response code.
+    pub(super) code: u16,
+    /// Nothing if its presence tells nothing.
+    pub(super) name: Option<names::Key>,
+    /// What it tells of the parent if the name does not exist.
+    pub(super) denial: names::Denial,
+    /// Whether a blocklist lists the name.
+    pub(super) is_listing: bool,
+}
+
 /// The kind of information that a DNS query asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum QueryKind {
@@ -397,13 +407,18 @@ impl ContentStats {
         }
     }
 
-    pub(super) fn answer(&mut self, code: u16, name: Option<names::Key>) {
-        match code {
-            NOERROR => self.dns.met += 1,
+    pub(super) fn answer(&mut self, answered: &Answered) {
+        match answered.code {
+            NOERROR => {
+                self.dns.met += 1;
+                if let Some(key) = answered.name {
+                    self.dns.names.find(key, answered.is_listing);
+                }
+            }
             NXDOMAIN => {
                 self.dns.missed += 1;
-                if let Some(key) = name {
-                    self.dns.names.miss(key);
+                if let Some(key) = answered.name {
+                    self.dns.names.miss(key, answered.denial);
                 }
             }
             _ => {}

@@ -167,7 +167,6 @@ pub fn examine(
         method: cut(method, method_bytes),
         path: cut(&without_parameters(&decoded), path_bytes),
         is_cut: false,
-        is_open: false,
         host: authority.or(host).and_then(host_of).map(|host| cut(&host, host_bytes)),
         agent: agent.filter(|agent| !agent.is_empty()).map(|agent| cut(agent, agent_bytes)),
         referer: referer
@@ -245,12 +244,24 @@ fn decodings(text: &str) -> Vec<String> {
 
 /// Whether it leaves its directory. In a query it must do so twice at once: links of honest applications have a single
 /// `../`.
+///
+/// Four dots are a name as any other: titles of pages end so. But a filter that takes `../` out of `....//` leaves
+/// `../`.
 fn climbs(path: &[String], query: &[String]) -> bool {
-    let is_up = |segment: &str| {
-        let name = segment.split([';', '\0']).next().unwrap_or_default().trim_end();
-        matches!(name, ".." | "....")
+    let is_up = |text: &String| {
+        let mut segments = text.split(['/', '\\']).peekable();
+        while let Some(segment) = segments.next() {
+            let name = segment.split([';', '\0']).next().unwrap_or_default().trim_end();
+            let is_followed_by_two_slashes = segments.peek().is_some_and(|next| next.is_empty());
+            match name {
+                ".." => return true,
+                "...." if is_followed_by_two_slashes && segments.clone().count() > 1 => return true,
+                _ => {}
+            }
+        }
+        false
     };
-    path.iter().any(|text| text.split(['/', '\\']).any(is_up))
+    path.iter().any(is_up)
         || query.iter().any(|text| ["../../", "..\\..\\", "....//...."].iter().any(|up| text.contains(up)))
 }
 
@@ -408,6 +419,10 @@ mod tests {
             ("GET", "/search?q=select+a+union+and+2+or+more"),
             ("GET", "/search?q=rock+and+roll&page=2&or=1"),
             ("GET", "/a/b..c/..d/e../f...g/.../h?next=../x"),
+            ("GET", "/wiki/...."),
+            ("GET", "/wiki/..../"),
+            ("GET", "/wiki/..../edit"),
+            ("GET", "/something-here..../1234"),
             ("GET", "/%E2%82%AC/%C3%BC?a=%2F&b=%25"),
             ("GET", "/ü?raw=ü"),
             ("GET", "/price?sum=$%7B5%7D&t=${name}"),
@@ -447,6 +462,8 @@ mod tests {
             ("GET", "/..\\x", &[Traversal]),
             ("GET", "/..;/manager/html", &[Traversal]),
             ("GET", "/....//....//x", &[Traversal]),
+            ("GET", "/a/....//x", &[Traversal]),
+            ("GET", "/..../\\x", &[Traversal]),
             ("GET", "/?file=..%2F..%2Fx", &[Traversal]),
             ("GET", "/?a=${jndi:ldap://192.0.2.1/a}", &[Jndi]),
             ("GET", "/$%7Bjndi:ldap://192.0.2.1/a%7D", &[Jndi]),

@@ -13,12 +13,12 @@ use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    ContentEvent, Hello, Oddity, Proof, Query, Request, Said,
+    Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, identifier,
     lists::Sensitivity,
-    names,
+    names, reverse,
     salt::Salt,
     settings::Settings,
-    stats::{Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
+    stats::{Answered, Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
     text::printable,
 };
 
@@ -100,11 +100,6 @@ impl Client {
         self.pending.push((port, request));
     }
 
-    /// Whether the next bytes on a connection still belong to the body of its request.
-    fn is_uploading(&self, port: Option<u16>) -> bool {
-        self.pending.iter().any(|(one, request)| Some(*one) == port && request.is_open)
-    }
-
     fn settle(&mut self, status: u16, request: Option<&Pending>) {
         let verdict = match request {
             Some(Pending { path: None, .. }) => Verdict::Moot,
@@ -125,8 +120,6 @@ pub struct ContentTracker {
     by_source: HashMap<(Address, Proof), Client>,
     evictions: u64,
     swept: Duration,
-    /// Whether answers are seen on the wire: only then does a missing answer mean that there is none yet.
-    sees_answers: bool,
 }
 
 impl Default for ContentTracker {
@@ -137,7 +130,6 @@ impl Default for ContentTracker {
             by_source: HashMap::new(),
             evictions: 0,
             swept: Duration::ZERO,
-            sees_answers: false,
         }
     }
 }
@@ -168,15 +160,12 @@ impl ContentTracker {
         if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
             self.evict();
         }
-        self.sees_answers |= matches!(said, Said::Status(_));
-        let Self { settings, salt, by_source, sees_answers, .. } = self;
+        let Self { settings, salt, by_source, .. } = self;
         let client = by_source.entry(key).or_insert_with(|| Client::new(at));
         client.turn(at, settings.window);
         client.each(|stats| stats.last = at);
         let digest = Digest { settings, salt };
         match said {
-            // A line of an upload, at the beginning of a segment.
-            Said::Request(_) if *sees_answers && client.is_uploading(*client_port) => {}
             Said::Request(request) => digest.request(client, request, *client_port),
             Said::Status(status) => {
                 let place =
@@ -186,7 +175,7 @@ impl ContentTracker {
             }
             Said::Hello(hello) => digest.hello(client, hello),
             Said::Query(query) => digest.query(client, query),
-            Said::Answer { code, name } => digest.answer(client, *code, name),
+            Said::Answer(answer) => digest.answer(client, answer, source),
             Said::Junk(junk) => client.each(|stats| stats.count_malformed(*junk)),
         }
         &client.older
@@ -254,13 +243,14 @@ impl Digest<'_> {
     }
 
     fn request(&self, client: &mut Client, request: &Request, client_port: Option<u16>) {
-        let Request { path, is_cut, is_open, host, agent, referer, oddities, status, method: _ } = request;
+        let Request { path, is_cut, host, agent, referer, oddities, status, method: _ } = request;
         let lists = &self.settings.lists;
         // A long path that is cut counts as a new path each time, since anything may follow it: `/././` and so on is
         // nothing to a server.
         client.cut += u64::from(*is_cut);
         let is_ignored = self.settings.ignore.has(path);
-        let hash = (!is_ignored).then(|| self.salt.hash_one((path.as_str(), is_cut.then_some(client.cut))));
+        let hash = (!is_ignored)
+            .then(|| self.salt.hash_one((identifier::shape(path), is_cut.then_some(client.cut))));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
@@ -284,7 +274,6 @@ impl Digest<'_> {
             path: hash,
             host: asked.host.map(|(key, _)| key),
             sensitivity: asked.sensitivity,
-            is_open: *is_open,
             is_proxied: oddities.contains(&Oddity::Proxy),
             example: (names_it
                 && !is_ignored
@@ -326,12 +315,18 @@ impl Digest<'_> {
         }
     }
 
-    fn answer(&self, client: &mut Client, code: u16, name: &str) {
-        let key = names::key(name, self.salt);
-        client.each(|stats| stats.answer(code, key));
-        if client.transfer.is_some_and(|asked| asked == self.salt.hash_one(name)) {
+    fn answer(&self, client: &mut Client, answer: &Answer, source: &Address) {
+        let Answer { code, name, zone, is_listing } = answer;
+        let answered = Answered {
+            code: *code,
+            name: names::key(name, self.salt).filter(|_| !reverse::is_of_neighbour(name, source.to_ip())),
+            denial: names::denial(name, zone.as_deref()),
+            is_listing: *is_listing,
+        };
+        client.each(|stats| stats.answer(&answered));
+        if client.transfer.is_some_and(|asked| asked == self.salt.hash_one(name.as_str())) {
             client.transfer = None;
-            if code != NOERROR {
+            if *code != NOERROR {
                 client.each(ContentStats::refuse_transfer);
             }
         }

@@ -75,7 +75,7 @@ pub const NOT_AT_ONCE: u32 = u32::MAX;
 
 /// Evidence on which a rule matches whatever else is known: a source tried distinct services that are surely closed
 /// (ephemeral ports do not count), or distinct addresses where they are closed, by SYNs within one poll interval. It
-/// takes as many as `services`, and one more for each probe that met a service.
+/// takes as many as `services`, and one more for each distinct service that was met lately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plain {
     /// The rule.
@@ -94,6 +94,10 @@ pub trait Rule: Send {
     fn techniques(&self) -> &'static [Technique];
     /// The severity of its findings.
     fn severity(&self) -> Severity;
+    /// The severity of a finding by this evidence: `info` if an honest client may have done the same.
+    fn severity_of(&self, _evidence: &Evidence) -> Severity {
+        self.severity()
+    }
     /// The probe classes that it counts. The detector skips sources that sent none of them.
     fn classes(&self) -> &'static [ProbeClass] {
         &[]

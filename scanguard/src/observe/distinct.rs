@@ -48,6 +48,13 @@ impl<const WORDS: usize> Sketch<WORDS> {
         }
     }
 
+    /// Whether a thing with this hash may have been added; if not, it was not.
+    pub fn may_have(&self, hash: u64) -> bool {
+        let mut same = *self;
+        same.add(hash);
+        same == *self
+    }
+
     /// How many there are.
     pub fn count(&self) -> Estimate {
         estimate(&self.0)

@@ -30,6 +30,9 @@ pub const WIDEST_V4: u8 = 8;
 /// The widest IPv6 network that can be banned.
 pub const WIDEST_V6: u8 = 16;
 
+/// Where there is room for few bans, one network may have this many of them.
+const LEAST_SHARE: usize = 16;
+
 /// The difference that the ends of one decision of CrowdSec may have when CrowdSec sends it twice.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -109,6 +112,21 @@ pub fn judge(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Decision {
     }
 }
 
+/// The shield in place of a ban that the circuit breaker refuses. It harms nobody, and the source does not go on
+/// unhindered. None: shields are off, one is there already, or there is no room.
+pub fn shield_instead(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Option<BanTerms> {
+    let PolicyInput { settings, ban_table, now, .. } = input;
+    let Cause::Rule { rule, confidence, reason, .. } = cause else {
+        return None;
+    };
+    let is_there = ban_table.covering(net).is_some_and(|ban| stands(ban, Extent::Shield, settings, now));
+    if !settings.shield || is_there {
+        return None;
+    }
+    let evicts = room(net, cause, Extent::Shield, input).ok()?;
+    Some(BanTerms { evicts, ..by_rule(net, Extent::Shield, (rule, *confidence, reason), input) })
+}
+
 /// Refuses networks that can never be banned, whatever the cause.
 pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     let least = match net {
@@ -161,16 +179,16 @@ pub fn qualify(
 }
 
 /// Decides which sources the kernel may hold. The evidence must be such that a rule certainly matches on it, and that
-/// rule must be allowed to ban or shield. No more sources are held than may still be banned in this minute. None: no
-/// source.
+/// rule must be allowed to ban or shield. A hold is a shield for a moment, so the circuit breaker does not stop holds
+/// where shields are made. None: no source is held.
 pub fn reflex(plain: &[Plain], input: PolicyInput<'_>) -> Option<HoldTerms> {
-    let PolicyInput { settings, mode: ModeState { mode, .. }, breaker, now, .. } = input;
-    let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
-    if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
+    let PolicyInput { settings, mode: ModeState { mode, .. }, breaker, .. } = input;
+    if mode == Mode::Observe || settings.reflex.is_zero() {
         return None;
     }
     // Services that are surely closed give medium confidence, whether the address is forged or not.
-    let bans = settings.allow_spoofable && settings.min_confidence <= Confidence::Medium;
+    let bans =
+        settings.allow_spoofable && settings.min_confidence <= Confidence::Medium && !breaker.is_open();
     if !settings.shield && !bans {
         return None;
     }
@@ -178,7 +196,7 @@ pub fn reflex(plain: &[Plain], input: PolicyInput<'_>) -> Option<HoldTerms> {
     plain.min_by_key(|plain| plain.services).map(|plain| HoldTerms {
         services: plain.services,
         lasts: settings.reflex,
-        most,
+        most: settings.max_per_minute,
     })
 }
 
@@ -197,26 +215,11 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
             if !has_grounds {
                 return Err(Refusal::NothingNew);
             }
-            let (level, done) = match extent {
-                Extent::Shield => (0, "shielded from".to_owned()),
-                Extent::Full => {
-                    if breaker.is_full(now.at, settings.max_per_minute) {
-                        return Err(Refusal::Breaker { max: settings.max_per_minute });
-                    }
-                    let before =
-                        ban_table.before(net).and_then(|past| past.level(settings.forgive, now.wall));
-                    let level = before.map_or(0, |level| level.saturating_add(1));
-                    (level, nth(level))
-                }
-            };
-            let lasts = settings.time(level);
-            let spread = spread(lasts, settings.jitter, input.salt.hash_one((net, now.at)));
-            let reason = format!(
-                "{done} for {}: {rule}, confidence {}: {reason}",
-                Interval(lasts),
-                confidence.label()
-            );
-            BanTerms { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
+            let max = settings.max_per_minute;
+            if extent == Extent::Full && breaker.refuses(net, now.at, max) {
+                return Err(Refusal::Breaker { max });
+            }
+            by_rule(net, extent, (rule, *confidence, reason), input)
         }
         Cause::Feed { feed } => {
             // The kernel stores these beside the ban table: they take no room in it and last as long as they are
@@ -249,8 +252,31 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
             BanTerms { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
     };
-    let evicts = room(net, terms.extent, input)?;
+    let evicts = room(net, cause, terms.extent, input)?;
     Ok(Decision::Ban(BanTerms { evicts, ..terms }))
+}
+
+/// The terms of a ban or shield for a finding of this rule, with its confidence and reason.
+fn by_rule(
+    net: IpNet,
+    extent: Extent,
+    (rule, confidence, reason): (&str, Confidence, &str),
+    input: PolicyInput<'_>,
+) -> BanTerms {
+    let PolicyInput { settings, mode: ModeState { mode, .. }, ban_table, now, .. } = input;
+    let (level, done) = match extent {
+        Extent::Shield => (0, "shielded from".to_owned()),
+        Extent::Full => {
+            let before = ban_table.before(net).and_then(|past| past.level(settings.forgive, now.wall));
+            let level = before.map_or(0, |level| level.saturating_add(1));
+            (level, nth(level))
+        }
+    };
+    let lasts = settings.time(level);
+    let spread = spread(lasts, settings.jitter, input.salt.hash_one((net, now.at)));
+    let reason =
+        format!("{done} for {}: {rule}, confidence {}: {reason}", Interval(lasts), confidence.label());
+    BanTerms { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
 }
 
 /// Whether the existing ban or shield is enough. A ban takes precedence over a shield. A shield is renewed in the
@@ -263,17 +289,31 @@ fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
     }
 }
 
-/// The network whose ban or shield has to be evicted, if any.
-fn room(net: IpNet, extent: Extent, input: PolicyInput<'_>) -> Result<Option<IpNet>, Refusal> {
+/// The network whose ban or shield has to be evicted, if any. The bans of one customer's addresses evict each other
+/// before they evict those of others.
+fn room(net: IpNet, cause: &Cause, extent: Extent, input: PolicyInput<'_>) -> Result<Option<IpNet>, Refusal> {
     let max = match extent {
         Extent::Full => input.settings.max_bans,
         Extent::Shield => input.settings.max_shields,
     };
     let is_there = input.ban_table.get(net).is_some_and(|ban| ban.extent == extent);
-    if is_there || input.ban_table.len(extent) < max as usize {
+    if is_there {
+        return Ok(None);
+    }
+    if let Cause::Rule { .. } = cause
+        && let Some(crowded) = input.ban_table.crowded(net, extent, share(max))
+    {
+        return Ok(Some(crowded));
+    }
+    if input.ban_table.len(extent) < max as usize {
         return Ok(None);
     }
     input.ban_table.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
+}
+
+/// How many of all bans, or of all shields, rules may make in one network (IPv4 /24, IPv6 /48).
+fn share(max: u32) -> usize {
+    (max as usize / 8).max(LEAST_SHARE)
 }
 
 /// Whether a ban takes precedence over a decision of CrowdSec: it was ordered here, lasts longer, or is the same

@@ -311,12 +311,17 @@ impl KernelSensor {
         self.tell(|control| control.sees_leaving = u32::from(sees))
     }
 
-    /// The program wakes the agent for a source from this number of novelties on; 0: never.
+    /// The program wakes the agent for a source at these numbers of novelties, and from the least of them on each time
+    /// that the number has doubled. None: never.
     ///
     /// # Errors
     /// A map could not be changed.
-    pub fn set_wakeup(&mut self, novelties: u32) -> Result<(), SensorError> {
-        self.tell(|control| control.wakeup = novelties)
+    pub fn set_wakeup(&mut self, novelties: &[u32]) -> Result<(), SensorError> {
+        self.tell(|control| {
+            control.wakeup = novelties.iter().copied().min().unwrap_or(0);
+            let bits = novelties.iter().map(|number| 1u64.checked_shl(*number).unwrap_or(0));
+            control.wakeup_at = bits.fold(0, |all, bit| all | bit);
+        })
     }
 
     /// Sets the networks that are routed to this host. [`Self::set_local`] then tells the program.

@@ -45,9 +45,46 @@ fn bytes_that_no_host_is_called_are_escaped() {
 #[test]
 fn answers_give_their_code_and_name() {
     let said = datagram(NXDOMAIN, Begins::Answer);
-    assert_eq!(said, [Said::Answer { code: 3, name: "www.example.org".to_owned() }]);
+    let answer = |code, name: &str| Answer { code, name: name.to_owned(), ..Answer::default() };
+    assert_eq!(said, [Said::Answer(answer(3, "www.example.org"))]);
     let refused = message(0x8005, 0, 0, &[]);
-    assert_eq!(datagram(&refused, Begins::Answer), [Said::Answer { code: 5, name: String::new() }]);
+    assert_eq!(datagram(&refused, Begins::Answer), [Said::Answer(answer(5, ""))]);
+}
+
+/// An answer for a.example.org with these records, behind so many in the answer section.
+fn answered(code: u16, answers: u16, authority: u16, records: &[u8]) -> Answer {
+    const QUESTION: &[u8] = b"\x01a\x07example\x03org\0\0\x01\0\x01";
+    let header = [7, 0x8000 | code, 1, answers, authority, 0].map(u16::to_be_bytes).concat();
+    match datagram(&[&header, QUESTION, records].concat(), Begins::Answer).remove(0) {
+        Said::Answer(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_negative_answer_names_the_zone_unless_it_is_cut_off() {
+    // The owner is a pointer to "org", or to "example.org".
+    let soa = |at: u8| [&[0xc0, at, 0, 6, 0, 1, 0, 0, 1, 0, 0, 22, 0, 0][..], &[0; 20]].concat();
+    let zone = |records: &[u8]| answered(3, 0, 1, records).zone;
+    assert_eq!(zone(&soa(14)).as_deref(), Some("example.org"));
+    assert_eq!(zone(&soa(22)).as_deref(), Some("org"));
+    assert_eq!(zone(&soa(14)[..20]), None, "cut");
+    assert_eq!(zone(&[]), None);
+    let ns = [0xc0, 14, 0, 2, 0, 1, 0, 0, 1, 0, 0, 2, 0xc0, 14];
+    assert_eq!(answered(0, 0, 1, &ns).zone, None);
+}
+
+#[test]
+fn addresses_that_are_all_of_this_host_are_listings() {
+    let a = |address: [u8; 4]| [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0, 0, 4][..], &address].concat();
+    let is_listing = |count, records: &[u8]| answered(0, count, 0, records).is_listing;
+    assert!(is_listing(1, &a([127, 0, 0, 2])));
+    assert!(is_listing(2, &[a([127, 0, 0, 2]), a([127, 0, 1, 9])].concat()));
+    assert!(!is_listing(2, &[a([127, 0, 0, 2]), a([192, 0, 2, 1])].concat()));
+    assert!(!is_listing(1, &a([192, 0, 2, 1])));
+    assert!(!is_listing(0, &[]));
+    let text = [0xc0, 12, 0, 16, 0, 1, 0, 0, 1, 0, 0, 2, 1, b'x'];
+    assert!(!is_listing(1, &text));
 }
 
 #[test]
@@ -121,7 +158,7 @@ proptest! {
     fn any_bytes_are_safe_and_what_comes_out_is_bounded(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         for begins in [Begins::Query, Begins::Answer] {
             for said in [datagram(&bytes, begins), segment(&bytes, begins)].concat() {
-                if let Said::Query(Query { name, .. }) | Said::Answer { name, .. } = said {
+                if let Said::Query(Query { name, .. }) | Said::Answer(Answer { name, .. }) = said {
                     prop_assert!(name.len() <= 4 * MAX_NAME);
                 }
             }

@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::content::{Junk, Service};
+use crate::content::{Answer, Junk, Service};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -178,41 +178,36 @@ fn what_was_named_before_is_forgotten_once_nothing_may_be_named() {
 }
 
 #[test]
-fn lines_of_an_upload_that_look_like_requests_are_none() {
-    let count = |sees_answers: bool, is_open: bool, answered: bool| {
-        let mut tracker = tracker(100, false);
-        if sees_answers {
-            tracker.hear(&said(2, Proof::Connection, Said::Status(200)), MINUTE);
-        }
-        let post =
-            Request { method: "POST".to_owned(), path: "/logs".to_owned(), is_open, ..Request::default() };
-        tracker.hear(&said(1, Proof::Connection, Said::Request(post)), MINUTE);
-        if answered {
-            tracker.hear(&said(1, Proof::Connection, Said::Status(204)), MINUTE);
-        }
-        for _ in 0..10 {
-            tracker.hear(&said(1, Proof::Connection, get("/.env")), MINUTE);
-        }
-        let other = ContentEvent { client_port: Some(40_001), ..said(1, Proof::Connection, get("/other")) };
-        tracker.hear(&other, MINUTE).web.requests
-    };
-    assert_eq!(count(true, true, false), 2, "lines of its body");
-    assert_eq!(count(true, true, true), 12, "it was answered");
-    assert_eq!(count(true, false, false), 12, "it had no body");
-    assert_eq!(count(false, true, false), 12, "nobody would see its answer");
-}
-
-#[test]
 fn a_transfer_counts_where_it_was_refused() {
     for kind in [AXFR, IXFR] {
         let mut tracker = tracker(100, false);
         let zone = "example.org";
         let transfer = || Said::Query(Query { name: zone.to_owned(), kind, class: 1 });
-        let answer = |code| Said::Answer { code, name: zone.to_owned() };
+        let answer = |code| Said::Answer(Answer { code, name: zone.to_owned(), ..Answer::default() });
         for what in [transfer(), answer(0), transfer(), answer(5), answer(5), transfer()] {
             tracker.hear(&said(1, Proof::Connection, what), MINUTE);
         }
         let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
         assert_eq!(stats.dns.refused_transfers, 1, "{kind}");
     }
+}
+
+#[test]
+fn names_of_private_neighbours_are_no_guesses() {
+    let missed = |source: Ipv4Addr| {
+        let mut tracker = tracker(100, false);
+        let mut count = 0;
+        for host in 0..100 {
+            let name = format!("{host}.0.168.192.in-addr.arpa");
+            let query = Said::Query(Query { name: name.clone(), kind: 12, class: 1 });
+            let answer = Said::Answer(Answer { code: 3, name, ..Answer::default() });
+            for what in [query, answer] {
+                let event = ContentEvent { source: source.into(), ..said(1, Proof::None, what) };
+                count = tracker.hear(&event, MINUTE).dns.names.missed().value;
+            }
+        }
+        count
+    };
+    assert_eq!(missed(Ipv4Addr::new(192, 168, 7, 1)), 0);
+    assert!(missed(Ipv4Addr::new(192, 0, 2, 1)) > 80);
 }

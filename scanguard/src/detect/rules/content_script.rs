@@ -8,7 +8,7 @@ pub(crate) use super::testing::NOBODY;
 use super::{RuleSet, testing::address};
 use crate::{
     clock::Now,
-    content::{self, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service},
+    content::{self, Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service},
     detect::{Detector, Rule, findings::Event, settings::Settings},
 };
 
@@ -114,9 +114,13 @@ impl Play {
 
     /// The same with an answer.
     pub(crate) fn looked_up(&mut self, source: u8, name: &str, kind: u16, code: u16) -> &mut Self {
-        self.asked_for(source, name, kind, 1);
-        let answer = Said::Answer { code, name: name.to_owned() };
-        self.utter(source, Proof::None, endpoint(53, 17), Some(40_000), answer);
+        self.answered(source, kind, Answer { code, name: name.to_owned(), ..Answer::default() })
+    }
+
+    /// A query and its answer.
+    pub(crate) fn answered(&mut self, source: u8, kind: u16, answer: Answer) -> &mut Self {
+        self.asked_for(source, &answer.name, kind, 1);
+        self.utter(source, Proof::None, endpoint(53, 17), Some(40_000), Said::Answer(answer));
         self
     }
 
@@ -142,6 +146,21 @@ impl Play {
 
 fn endpoint(port: u16, protocol: u8) -> Service {
     Service::Endpoint { ip: Ipv4Addr::new(198, 51, 100, 1).into(), port, protocol }
+}
+
+/// The answer that a zone has no such name.
+pub(crate) fn denied(name: &str, zone: &str) -> Answer {
+    Answer { code: 3, name: name.to_owned(), zone: Some(zone.to_owned()), is_listing: false }
+}
+
+/// The answer that a name exists.
+pub(crate) fn exists(name: &str) -> Answer {
+    Answer { name: name.to_owned(), ..Answer::default() }
+}
+
+/// The answer that a blocklist lists a name.
+pub(crate) fn listed(name: &str) -> Answer {
+    Answer { is_listing: true, ..exists(name) }
 }
 
 /// A request for a path.

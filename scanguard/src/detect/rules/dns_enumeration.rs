@@ -1,7 +1,9 @@
 //! DNS enumeration: one source queries many names of one zone, and most do not exist (dnsrecon, dnsenum, gobuster dns).
 //!
 //! A resolver forwards the queries of its users: many names of many zones, most of which exist. Only names under one
-//! parent count, and only with the answers: if the answers are not visible, the rule does not match. If a scanner
+//! parent count, and only with the answers: if the answers are not visible, the rule does not match. Under a parent that
+//! does not exist nothing can be found: resolvers with search domains ask for `example.com.corp.example`. Such a parent
+//! counts from the first of its names that exists. Names that blocklists list (127.0.0.0/8) are no hosts. If a scanner
 //! guesses through a resolver, the sensor sees the resolver's address; and anybody can write any address into a UDP
 //! packet. So the rule bans nobody by default.
 
@@ -68,7 +70,7 @@ impl DnsEnumeration {
         }
         stats.dns.names.by_parent().find(|names| {
             let missed = names.missed().value;
-            missed >= least && missed * 10 >= names.names().value * MISSED_TENTHS
+            names.has_room() && missed >= least && missed * 10 >= names.names().value * MISSED_TENTHS
         })
     }
 }
@@ -107,7 +109,7 @@ impl Rule for DnsEnumeration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::content_script::{NOBODY, Script, found};
+    use crate::detect::rules::content_script::{NOBODY, Script, denied, exists, found, listed};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(DnsEnumeration(Settings::default()))
@@ -115,7 +117,31 @@ mod tests {
 
     #[test]
     fn guessed_names_are_found() {
-        let scans: [(&str, Script); 3] = [
+        let scans: [(&str, Script); 6] = [
+            ("a word list, and what denies it is the zone", |play| {
+                for word in 0..200 {
+                    play.at(word / 50).answered(
+                        1,
+                        1,
+                        denied(&format!("word{word}.example.org"), "example.org"),
+                    );
+                }
+            }),
+            ("a word list under a name that is no zone", |play| {
+                for word in 0..200 {
+                    let name = format!("word{word}.dev.example.org");
+                    let answer = if word == 99 { exists(&name) } else { denied(&name, "example.org") };
+                    play.at(word / 50).answered(1, 1, answer);
+                }
+            }),
+            ("a word list, and a name that looks as if it were listed", |play| {
+                play.answered(1, 1, listed("localhost.example.org"));
+                for word in 0..200 {
+                    let name = format!("word{word}.example.org");
+                    let answer = if word == 99 { exists(&name) } else { denied(&name, "example.org") };
+                    play.at(word / 50).answered(1, 1, answer);
+                }
+            }),
             ("a word list", |play| {
                 for word in 0..200 {
                     let code = if word % 20 == 0 { 0 } else { 3 };
@@ -141,7 +167,37 @@ mod tests {
 
     #[test]
     fn resolvers_are_not() {
-        let quiet: [(&str, Script); 5] = [
+        let quiet: [(&str, Script); 8] = [
+            ("search domains", |play| {
+                for site in 0..200 {
+                    for suffix in ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"] {
+                        let name = format!("site{site}.com.{suffix}");
+                        play.at(site / 20).answered(1, 1, denied(&name, "cluster.local"));
+                        play.answered(1, 28, denied(&name, "cluster.local"));
+                    }
+                }
+            }),
+            ("a mail server that asks a list of domains", |play| {
+                for domain in 0..200 {
+                    let name = format!("domain{domain}.com.bl.example.org");
+                    let is_listed = domain % 20 == 0;
+                    play.answered(
+                        1,
+                        1,
+                        if is_listed { listed(&name) } else { denied(&name, "bl.example.org") },
+                    );
+                    if is_listed {
+                        play.answered(1, 16, exists(&name));
+                    }
+                }
+            }),
+            ("a mail server that asks a list of digests", |play| {
+                for digest in 0..200u64 {
+                    let name =
+                        format!("{:016x}{digest:016x}.hash.example.org", digest.wrapping_mul(77_777_777_777));
+                    play.answered(1, 1, denied(&name, "hash.example.org"));
+                }
+            }),
             ("many names of many zones", |play| {
                 for zone in 0..2_000 {
                     play.looked_up(1, &format!("www.zone{zone}.example"), 1, 0);

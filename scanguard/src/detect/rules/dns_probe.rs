@@ -3,7 +3,8 @@
 //! Only software that identifies the server asks for version.bind (CHAOS). Secondaries also ask for zone transfers, and
 //! get them, so a transfer counts only if it was refused. ANY asks for all records of a name. Honest software once did
 //! that, and an attacker who floods a victim with this host's answers does it with the victim's address. So the rule
-//! needs three such queries. Like everything over UDP it is spoofable, so it bans nobody by default.
+//! needs three such queries, and one in twenty of all queries: a resolver forwards what one of its many users asks.
+//! Whoever hides them among others gains no more than by asking for each type, which is what anybody does. Like everything over UDP it is spoofable, so it bans nobody by default.
 
 use super::{content_rule::Common, entry::Entry, plural};
 use crate::{
@@ -53,6 +54,9 @@ impl Settings {
     }
 }
 
+/// Least share of queries for ANY: one in so many.
+const ANY_IN: u64 = 20;
+
 /// The rule.
 struct DnsProbe(Settings);
 
@@ -72,7 +76,7 @@ impl Rule for DnsProbe {
     fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
         let dns = &stats.dns;
         let is_one = dns.version + dns.refused_transfers >= u64::from(self.0.probes)
-            || dns.any >= u64::from(self.0.any);
+            || (dns.any >= u64::from(self.0.any) && dns.any * ANY_IN >= dns.queries);
         is_one.then_some(Confidence::Medium)
     }
 
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn secondaries_and_those_who_measure_are_not() {
-        let quiet: [(&str, Script); 3] = [
+        let quiet: [(&str, Script); 4] = [
             ("a secondary", |play| {
                 for _ in 0..100 {
                     play.looked_up(1, "example.org", 6, 0).looked_up(1, "example.org", AXFR, 0);
@@ -136,6 +140,14 @@ mod tests {
             ("which instance answers", |play| {
                 for _ in 0..100 {
                     play.asked_for(1, "hostname.bind", TXT, CHAOS).asked_for(1, "id.server", TXT, CHAOS);
+                }
+            }),
+            ("a resolver, one of whose users asks for all that there is", |play| {
+                for zone in 0..100 {
+                    play.looked_up(1, &format!("www.zone{zone}.example"), 1, 0);
+                    if zone % 30 == 29 {
+                        play.looked_up(1, &format!("zone{zone}.example"), ANY, 0);
+                    }
                 }
             }),
             ("a resolver", |play| {

@@ -3,7 +3,9 @@
 //!
 //! Clients abort handshakes too: they race two addresses of a service (happy eyeballs), give up, or go away. But they
 //! use few services, however often they abort; the same holds for half-open health checks. Only distinct services
-//! count, and the rule recognizes a source that aborts the same ones over and over after some rounds.
+//! count, and the rule recognizes a source that aborts the same ones over and over after some rounds. In its first round
+//! a load balancer looks like a scan of open services only. Both have the severity `info`, unless closed services are
+//! tried, too.
 //!
 //! A match is no evidence against the owner of an address that somebody else wrote into SYNs: the owner's stack
 //! aborts handshakes that it did not begin.
@@ -53,6 +55,10 @@ impl Rule for HalfOpenScan {
 
     fn severity(&self) -> Severity {
         self.0.common.severity
+    }
+
+    fn severity_of(&self, evidence: &Evidence) -> Severity {
+        self.0.severity_of(evidence, evidence.window.activity.aborted_services().value)
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
@@ -131,6 +137,17 @@ mod tests {
         // Connections of the address's owner do not prove that the owner sent the SYNs.
         assert_eq!((finding.spoofable, finding.confidence), (Spoofable::Yes, Confidence::Medium));
         assert!(finding.reason.starts_with("8 handshakes with about "), "{}", finding.reason);
+    }
+
+    #[test]
+    fn a_source_that_tries_closed_services_too_is_no_load_balancer() {
+        let severity = |closed: u16| {
+            let mut script = Script::new(rule(), settings::Settings::default());
+            (1..=closed).for_each(|port| _ = script.syn(1, 1, 7_000 + port));
+            scan(&mut script);
+            script.events()[0].finding.severity
+        };
+        assert_eq!((severity(0), severity(2), severity(8)), (Severity::Info, Severity::Info, Severity::Low));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! ICMP sweep: one source checks many addresses for a host (nmap -sn -PE -PP -PM, fping, masscan --ping).
+//!
+//! Clients ping many addresses of a network, too: monitors, and programs that look for the nearest server. They know the
+//! addresses, so nearly none of these is dark. Then the severity is `info`.
 
 use std::time::Duration;
 
-use scanguard_common::outcome::ProbeClass;
+use scanguard_common::{oracle::Reach, outcome::ProbeClass};
 
 use super::{Common, entry::Entry, probes_in_words};
 use crate::{
@@ -71,6 +74,12 @@ impl Rule for IcmpSweep {
         self.0.common.severity
     }
 
+    fn severity_of(&self, evidence: &Evidence) -> Severity {
+        let activity = &evidence.window.activity;
+        let is_known = activity.reached(Reach::Dark) * 4 < activity.counts.of_any(REQUESTS);
+        if is_known { self.0.common.severity.min(Severity::Info) } else { self.0.common.severity }
+    }
+
     fn classes(&self) -> &'static [ProbeClass] {
         REQUESTS
     }
@@ -101,10 +110,13 @@ impl Rule for IcmpSweep {
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::{oracle::Reach, outcome::Service};
+    use scanguard_common::outcome::Service;
 
     use super::*;
-    use crate::detect::rules::testing::{NOBODY, found};
+    use crate::detect::{
+        rules::testing::{NOBODY, Script, found},
+        settings,
+    };
 
     const ICMP: Service = Service { protocol: 1, port: 0 };
 
@@ -122,6 +134,19 @@ mod tests {
             });
             assert_eq!(found, [1], "{class:?}");
         }
+    }
+
+    #[test]
+    fn pings_of_addresses_that_are_there_are_told_as_information_only() {
+        let severity = |dark: u8| {
+            let mut script = Script::new(rule(), settings::Settings::default());
+            for host in 1..=20 {
+                let reach = if host <= dark { Reach::Dark } else { Reach::Unknown };
+                script.probe_met(1, ProbeClass::IcmpEcho, host, ICMP, reach);
+            }
+            script.events()[0].finding.severity
+        };
+        assert_eq!((severity(0), severity(2), severity(15)), (Severity::Info, Severity::Info, Severity::Low));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! Only services with which the kernel completed connections count, since SYNs to open ports may be forged. Of these,
 //! only ports below 10,000 count, since FTP and RPC open further ports while they run; and the program leaves out ports
-//! above 1,023 that have just begun to listen, as those of passive FTP do. A source that repeats the same
-//! connections, as monitoring does, is known after some rounds and then gives no more findings.
+//! above 1,023 that have just begun to listen, as those of passive FTP do. A source that repeats the same connections,
+//! as monitoring does, is known after some rounds and then gives no more findings. The first round of a monitor looks
+//! like a scan of open services only. Both have the severity `info`, unless closed services are tried, too.
 
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ impl Rule for ServiceProbe {
 
     fn severity(&self) -> Severity {
         self.0.common.severity
+    }
+
+    fn severity_of(&self, evidence: &Evidence) -> Severity {
+        self.0.severity_of(evidence, evidence.window.activity.connected_services().value)
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
@@ -112,6 +117,17 @@ mod tests {
             }
         });
         assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn a_source_that_tries_closed_services_too_is_no_monitor() {
+        let severity = |closed: u16| {
+            let mut script = Script::new(rule(), settings::Settings::default());
+            (1..=closed).for_each(|port| _ = script.syn(1, 1, 7_000 + port));
+            (1..=40).for_each(|port| _ = script.open(1, 1, port * 100).completed(1));
+            script.events()[0].finding.severity
+        };
+        assert_eq!((severity(0), severity(4), severity(30)), (Severity::Info, Severity::Info, Severity::Low));
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! Settings of rules that count distinct services in a bitmap of one word.
 
 use super::Common;
-use crate::settings::Section;
+use crate::{
+    detect::{
+        Evidence, Severity,
+        missed::{self, ATTEMPTS},
+    },
+    observe::sampled::Kind,
+    settings::Section,
+};
 
 /// `[rules.service_probe]` and `[rules.half_open_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,6 +20,14 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// The severity of a finding about this many services that were met. A monitor has their addresses and ports from
+    /// its configuration, so few of those that it tries are closed. So it is `info` as long as less than half as many
+    /// are.
+    pub(super) fn severity_of(&self, evidence: &Evidence, services: u64) -> Severity {
+        let missed = missed::services(&evidence.window.activity, ATTEMPTS, Kind::TCP).proven;
+        if missed * 2 < services { self.common.severity.min(Severity::Info) } else { self.common.severity }
+    }
+
     pub(super) fn read(mut section: Section<'_, '_>, default: Self) -> Self {
         let settings = Self {
             common: Common::read(&mut section, default.common),

@@ -130,13 +130,39 @@ mod tests {
     use super::*;
     use crate::detect::rules::content_script::{NOBODY, Play, Script, found, from_link, get};
 
+    /// A digest, another for each number.
+    fn identifier(number: u64) -> String {
+        format!(
+            "{:016x}{:016x}",
+            number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            number.wrapping_mul(0x0dbd_a4d1_96b5_1337)
+        )
+    }
+
     fn rule() -> Box<dyn Rule> {
         Box::new(WordlistScan(Settings::default()))
     }
 
     #[test]
     fn words_of_a_list_are_found() {
-        let scans: [(&str, Script); 12] = [
+        let scans: [(&str, Script); 15] = [
+            ("each before another random identifier", |play| {
+                for word in 0..100 {
+                    let path = format!("/word{word}/{}", identifier(word));
+                    play.at(word / 50).logged(1, get(&path), 404);
+                }
+            }),
+            ("each behind another random identifier", |play| {
+                for word in 0..100 {
+                    let path = format!("/{}/word{word}.php", identifier(word));
+                    play.at(word / 50).logged(1, get(&path), 404);
+                }
+            }),
+            ("words, some of them with versions", |play| {
+                for word in 0..100 {
+                    play.at(word / 50).logged(1, get(&format!("/backup/word{word}-1.0.zip")), 404);
+                }
+            }),
             ("in the log", |play| {
                 for word in 0..100 {
                     play.at(word / 50).logged(1, get(&format!("/word{word}")), 404);
@@ -242,7 +268,38 @@ mod tests {
 
     #[test]
     fn crawlers_monitors_and_browsers_are_not() {
-        let quiet: [(&str, Script); 14] = [
+        let quiet: [(&str, Script); 19] = [
+            ("a build that asks its cache for each action", |play| {
+                for action in 0..200 {
+                    play.at(action / 50).asked(1, get(&format!("/ac/{}", identifier(action))), 404);
+                }
+            }),
+            ("a build that asks one repository after another for packages", |play| {
+                for artifact in 0..120 {
+                    let path = format!("/repository/org/g{artifact}/a{artifact}/1.0/a{artifact}-1.0.pom");
+                    play.at(artifact / 50).asked(1, get(&path), 404);
+                }
+            }),
+            ("an app that asks for the image of each item", |play| {
+                for item in 0..95 {
+                    let path = format!("/Items/{}/Images/Primary", identifier(item));
+                    play.at(item / 50).asked(1, get(&path), if item % 6 == 0 { 200 } else { 404 });
+                }
+            }),
+            ("an app that asks for thumbnails of what it just sent", |play| {
+                for asset in 0..60u64 {
+                    let path = format!("/api/assets/123e4567-e89b-12d3-a456-{asset:012x}/thumbnail");
+                    play.asked(1, get("/api/assets"), 201).asked(1, get(&path), 404);
+                }
+            }),
+            ("a client that asks for what its rooms may have", |play| {
+                for room in 0..80u64 {
+                    let path = format!(
+                        "/_matrix/client/v3/user/@u:h.example/rooms/!room{room}x:h.example/account_data/x"
+                    );
+                    play.asked(1, get(&path), 404);
+                }
+            }),
             ("wget --mirror", |play| {
                 for page in 0..3_000 {
                     let status = if page % 5 == 0 { 404 } else { 200 };

@@ -1,6 +1,7 @@
 //! The cases of `cargo xtask matrix`: what must be found, and what must not. One table each.
 
 mod content;
+mod honest;
 pub mod outcome;
 pub mod play;
 pub mod quiet;
@@ -20,6 +21,8 @@ pub enum Expect {
     Found,
     /// None at all.
     Quiet,
+    /// In `enforce`, the client is served to its end, and no finding is above `info`.
+    Spared,
 }
 
 /// A finding that a scan must have.
@@ -49,6 +52,10 @@ pub struct Case {
     pub name: &'static str,
     /// Under which heading it stands.
     pub group: &'static str,
+    /// The public report that an honest client comes from: project and number.
+    pub report: &'static str,
+    /// Why an honest client is accused all the same; nothing if it is not.
+    pub limit: &'static str,
     /// The expected result.
     pub expect: Expect,
     /// All findings that a scan must have; where there is none, any finding will do.
@@ -92,6 +99,12 @@ impl Case {
         Self { findings, ..self }
     }
 
+    /// Is accused all the same, for this reason.
+    #[must_use]
+    pub const fn limited(self, limit: &'static str) -> Self {
+        Self { limit, ..self }
+    }
+
     /// With such a configuration.
     #[must_use]
     pub const fn with(self, config: &'static str) -> Self {
@@ -125,7 +138,7 @@ fn nothing(_: &mut Stage<'_>) -> Result<()> {
 
 /// All cases, scans first.
 pub fn all() -> impl Iterator<Item = Case> {
-    scans::all().chain(content::CASES.iter().copied()).chain(quiet::all())
+    scans::all().chain(content::CASES.iter().copied()).chain(quiet::all()).chain(honest::all())
 }
 
 #[cfg(test)]
@@ -149,6 +162,18 @@ mod tests {
             let tool = case.name.split(' ').next().unwrap();
             let script = matches!(case.act, Act::Script(_));
             assert!(script || ["nmap", "hping3"].contains(&tool), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn honest_clients_come_from_reports_and_others_do_not() {
+        for case in all() {
+            let Some((project, number)) = case.report.split_once('#') else {
+                assert!(case.report.is_empty() && case.expect != Expect::Spared, "{}", case.name);
+                continue;
+            };
+            assert!(case.expect == Expect::Spared && project.split('/').count() == 2, "{}", case.name);
+            assert!(number.parse::<u32>().is_ok(), "{}", case.report);
         }
     }
 

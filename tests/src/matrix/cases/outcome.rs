@@ -23,6 +23,8 @@ pub enum Verdict {
     Missed,
     /// Honest traffic was taken for a scan.
     Flagged,
+    /// The same, as the case says that it is.
+    Limited,
     /// It could not be played.
     Failed(String),
 }
@@ -35,6 +37,7 @@ impl Verdict {
             Self::Quiet => "quiet",
             Self::Missed => "MISSED",
             Self::Flagged => "FLAGGED",
+            Self::Limited => "limit",
             Self::Failed(_) => "FAILED",
         }
     }
@@ -87,6 +90,10 @@ pub struct Seen {
     pub probes: u64,
     /// Requests, hellos and queries, on the wire and in logs.
     pub messages: u64,
+    /// Whether a finding was above `info`.
+    pub is_accused: bool,
+    /// What an honest client says that was not served to its end.
+    pub unserved: Option<String>,
     /// Rules and techniques of all lines.
     pub found: BTreeSet<(String, String)>,
     /// When the first packet came, by tcpdump's clock, which is that of the agent's lines.
@@ -122,6 +129,7 @@ impl Outcome {
                 (Expect::Found, _) => Verdict::Missed,
                 (Expect::Quiet, true) => Verdict::Quiet,
                 (Expect::Quiet, false) => Verdict::Flagged,
+                (Expect::Spared, _) => spared(case, &seen),
             }
         };
         Self { verdict, seen, took }
@@ -172,6 +180,17 @@ impl Outcome {
     }
 }
 
+/// The verdict on an honest client.
+fn spared(case: &Case, seen: &Seen) -> Verdict {
+    match (&seen.unserved, seen.is_accused, case.limit.is_empty()) {
+        (None, false, true) => Verdict::Quiet,
+        (_, true, true) => Verdict::Flagged,
+        (Some(why), false, _) => Verdict::Failed(shortened(why)),
+        (_, true, false) => Verdict::Limited,
+        (None, false, false) => Verdict::Failed("it is no limit any more".to_owned()),
+    }
+}
+
 /// A finding that a scan should have had, and did not have.
 fn missing(case: &Case, seen: &Seen) -> Option<Expected> {
     let is_found = |Expected { rule, technique }: &Expected| {
@@ -200,13 +219,16 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
             Verdict::Failed(why) => write!(f, "{why}")?,
-            Verdict::Found | Verdict::Quiet | Verdict::Missed | Verdict::Flagged => {
+            Verdict::Found | Verdict::Quiet | Verdict::Missed | Verdict::Flagged | Verdict::Limited => {
                 let Seen { packets, probes, messages, .. } = &self.seen;
                 write!(f, "{packets} packets, {probes} probes, {messages} messages")?;
                 if let (Some(before), Some(latency)) = (self.probes_before(), self.latency()) {
                     write!(f, "; {} after {before} of them and {}", self.rules(), short(latency))?;
                 }
             }
+        }
+        if let Some(why) = &self.seen.unserved {
+            write!(f, "; not served: {}", shortened(why))?;
         }
         write!(f, "; took {} s", self.took.as_secs())
     }
@@ -227,7 +249,9 @@ mod tests {
     fn seen(packets: u64, opened: &[Opened]) -> Seen {
         let first = "2026-01-01T00:00:00Z".parse().ok();
         let found = opened.iter().map(|opened| (opened.rule.clone(), "T1595".to_owned())).collect();
-        Seen { packets, probes: 100, messages: 0, found, first, opened: opened.to_vec() }
+        let opened = opened.to_vec();
+        let (is_accused, unserved) = (!opened.is_empty(), None);
+        Seen { packets, probes: 100, messages: 0, is_accused, unserved, found, first, opened }
     }
 
     fn judged(expect: Expect, seen: Result<Seen>) -> Outcome {
@@ -255,6 +279,23 @@ mod tests {
         assert_eq!(label(&[Expected { rule: "vertical_scan", technique: "T1595" }]), "found");
         assert_eq!(label(&[Expected { rule: "vertical_scan", technique: "T1595.003" }]), "MISSED");
         assert_eq!(label(&[Expected { rule: "wordlist_scan", technique: "T1595" }]), "MISSED");
+    }
+
+    #[test]
+    fn an_honest_client_is_spared_if_it_is_served_and_no_finding_is_above_info() {
+        let found = [line("service_probe", "2026-01-01T00:00:01.5Z")];
+        let label = |limit, is_accused, unserved: Option<&str>| {
+            let case = Case { expect: Expect::Spared, limit, ..super::super::all().next().unwrap() };
+            let unserved = unserved.map(str::to_owned);
+            let seen = Seen { is_accused, unserved, ..seen(5_000, &found) };
+            Outcome::new(&case, Ok(seen), Duration::ZERO).verdict.label()
+        };
+        assert_eq!(label("", false, None), "quiet");
+        assert_eq!(label("", true, None), "FLAGGED");
+        assert_eq!(label("", true, Some("no answer")), "FLAGGED");
+        assert_eq!(label("", false, Some("no answer")), "FAILED");
+        assert_eq!(label("because", true, Some("no answer")), "limit");
+        assert_eq!(label("because", false, None), "FAILED", "a limit that is none is taken out of the table");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
 use super::{
-    Case,
+    Case, Expect,
     outcome::{Opened, Outcome, Seen},
 };
 use crate::fixtures::{
@@ -54,9 +54,13 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
     let mut agent = Agent::start(&lab.victim, &["--format", "json", "--config", &config])?;
     let before = agent.metrics()?;
     let first = FirstPacket::watch(&lab.victim)?;
-    case.act(&mut stage)?;
+    // An honest client that is not served may have been banned: what the agent says tells why.
+    let unserved = match case.act(&mut stage) {
+        Err(error) if case.expect == Expect::Spared => Some(format!("{error:#}")),
+        other => other.map(|()| None)?,
+    };
     // Several polls after the last packet, whatever it was; a second at least. Logs are looked at once a second.
-    thread::sleep(Duration::from_secs(if case.config.is_empty() { 1 } else { 3 }));
+    thread::sleep(Duration::from_secs(if case.config.contains("[logs]") { 3 } else { 1 }));
     let polls = "scanguard_poll_duration_seconds_count";
     let ended = agent.metrics()?;
     let after = wait_for("three polls more", Duration::from_secs(60), || {
@@ -72,6 +76,8 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
         probes: whole(after.sum(probes) - before.sum(probes)),
         messages: whole(messages(&after) - messages(&before)),
         found: findings.iter().flat_map(techniques).collect(),
+        is_accused: findings.iter().any(|finding| finding["severity"] != "info"),
+        unserved,
         first: first.time(),
         opened: opened.map(Opened::read).collect::<Result<_>>()?,
     })

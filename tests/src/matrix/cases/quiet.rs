@@ -19,6 +19,8 @@ const fn quiet(
         name,
         group,
         expect: Expect::Quiet,
+        report: "",
+        limit: "",
         findings: &[],
         config: "",
         slow: false,

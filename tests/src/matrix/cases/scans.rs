@@ -14,6 +14,8 @@ pub(super) const fn scan(group: &'static str, name: &'static str) -> Case {
         name,
         group,
         expect: Expect::Found,
+        report: "",
+        limit: "",
         findings: &[],
         config: "",
         slow: false,

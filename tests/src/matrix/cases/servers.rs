@@ -92,17 +92,24 @@ pub(super) fn zones(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn nsd(stage: &mut Stage<'_>, zones: &[String], allowed: &str) -> Result<()> {
+    let mut records =
+        "@ MX 10 mail\n@ A 192.0.2.1\nns1 A 10.77.0.1\nmail A 192.0.2.2\nwww A 192.0.2.3\napi A 192.0.2.4\n"
+            .to_owned();
+    for host in 0..HOSTS {
+        writeln!(records, "host{host} A 192.0.2.{}", host + 5)?;
+    }
+    let zones: Vec<_> = zones.iter().map(|zone| (zone.as_str(), records.as_str())).collect();
+    serve_zones(stage, &zones, allowed)
+}
+
+/// A name server of these zones with these records.
+pub(super) fn serve_zones(stage: &mut Stage<'_>, zones: &[(&str, &str)], allowed: &str) -> Result<()> {
     let mut config = "server:\n ip-address: 0.0.0.0\n username: \"\"\n zonesdir: {dir}\n database: \"\"\n pidfile: {dir}/nsd.pid\n \
          xfrdfile: {dir}/xfrd\n xfrdir: {dir}\n zonelistfile: {dir}/zones\n server-count: 1\nremote-control:\n control-enable: no\n"
         .to_owned();
-    for zone in zones {
-        let mut text = format!(
-            "$ORIGIN {zone}.\n$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 300\n@ NS ns1\n@ MX 10 mail\n@ A 192.0.2.1\n\
-             ns1 A 10.77.0.1\nmail A 192.0.2.2\nwww A 192.0.2.3\napi A 192.0.2.4\n",
-        );
-        for host in 0..HOSTS {
-            writeln!(text, "host{host} A 192.0.2.{}", host + 5)?;
-        }
+    for (zone, records) in zones {
+        let text =
+            format!("$ORIGIN {zone}.\n$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 300\n@ NS ns1\n{records}");
         let file = stage.file(zone, &text)?;
         write!(config, "zone:\n name: {zone}\n zonefile: {file}\n{allowed}")?;
     }
