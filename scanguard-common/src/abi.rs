@@ -102,11 +102,28 @@ pub const MAX_LIVE: u32 = 65_536;
 pub const PUBLISHED: &str = "PUBLISHED";
 /// How many services [`PUBLISHED`] has room for.
 pub const MAX_PUBLISHED: u32 = 4_096;
+/// Array with one `u32`: how often the program forgot what it remembered of services, because one answered for the first
+/// time. 0: nothing without a socket here has ever answered, and the program does not look for such services.
+pub const FORGOTTEN: &str = "FORGOTTEN";
 /// How many networks [`HOME`] has room for.
 pub const MAX_HOME: u32 = 16_384;
 
 /// A service at an address.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    FromBytes,
+    Immutable,
+    IntoBytes,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct ServiceKey {
     /// Address.
@@ -340,7 +357,7 @@ const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 5 + 4
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Ban, Control, Running, Tally, TurnedAway};
+    use super::{Ban, Control, Running, ServiceKey, Tally, TurnedAway};
 
     // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
     unsafe impl aya::Pod for Control {}
@@ -352,4 +369,6 @@ mod pod {
     unsafe impl aya::Pod for Ban {}
     // SAFETY: as above.
     unsafe impl aya::Pod for TurnedAway {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ServiceKey {}
 }

@@ -1,5 +1,6 @@
 //! Real packets on real (veth) interfaces: real tools scan, the real agent watches, tcpdump counts beside it.
 
+mod above;
 mod coexistence;
 mod content;
 mod counts;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
     let trials = [
+        above::trials(),
         coexistence::trials(),
         content::trials(),
         counts::trials(),

@@ -257,7 +257,13 @@ pub fn packet(frame: &[u8]) {
         Early::Undecided => {}
     }
     if egress::early(&frame).is_some() {
-        assert!(matches!(egress::outgoing(&frame), Outgoing::Exit(_)));
+        match egress::outgoing(&frame) {
+            Outgoing::Exit(_) => {}
+            Outgoing::Datagram(flow) => {
+                assert!(egress::early_datagram(&frame).is_none_or(|early| early == flow));
+            }
+            outcome @ (Outgoing::Answer(..) | Outgoing::Opening(_)) => panic!("left out: {outcome:?}"),
+        }
     }
 }
 

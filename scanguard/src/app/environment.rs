@@ -1,13 +1,15 @@
 //! The environment of the agent: interfaces that come and go, local addresses, and the hosts that this host depends on.
 
 use std::{
-    net::Ipv6Addr,
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use scanguard_common::{
+    abi::{MAX_PUBLISHED, ServiceKey},
     address::Address,
     on_link::{MAX_ON_LINK, OnLink},
 };
@@ -15,7 +17,7 @@ use scanguard_common::{
 use super::agent::Agent;
 use crate::{
     cidr,
-    network::{Local, routes::Routes},
+    network::{Local, bound, routes::Routes},
     respond::allowed_networks::Discovered,
     sensor::{attach::Change, egress},
 };
@@ -80,6 +82,13 @@ fn on_link(routes: &Routes) -> Vec<IpNet> {
     nets
 }
 
+/// The single addresses among the local networks, without those of the loopback interface.
+pub(super) fn single(local: &Local) -> BTreeSet<IpAddr> {
+    let whole = |ip: &IpAddr| if ip.is_ipv4() { 32 } else { 128 };
+    let addresses = local.prefixes.iter().filter(|(ip, bits)| *bits == whole(ip) && !ip.is_loopback());
+    addresses.map(|(ip, _)| *ip).collect()
+}
+
 /// The kernel announces changed addresses, but not networks that are accepted as a whole.
 pub(super) async fn refresh_addresses(agent: &mut Agent) {
     let is_recent = agent.addresses_read.is_some_and(|read| read.elapsed() < ADDRESSES_INTERVAL);
@@ -92,6 +101,7 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
             if let Err(error) = refresh_allow_list(agent, &local).await {
                 tracing::error!("the allow list could not be brought up to date: {error:#}");
             }
+            agent.own = single(&local);
             agent.sensor.set_local(&local).map_err(anyhow::Error::from)
         }
         Err(error) => Err(error.into()),
@@ -99,6 +109,49 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
     if let Err(error) = result {
         tracing::error!("the local addresses could not be brought up to date: {error:#}");
     }
+}
+
+/// How often the services are read that are bound to devices.
+const SOCKETS_INTERVAL: Duration = Duration::from_secs(10);
+/// How many services the agent publishes at most: half of what there is room for.
+const MOST_BOUND: usize = MAX_PUBLISHED as usize / 2;
+
+/// Publishes the services that are bound to devices above the cards: the program on a card does not find their sockets.
+/// If the kernel does not list them, the log says so once.
+pub(super) async fn refresh_bound(agent: &mut Agent) {
+    if agent.sockets_read.is_some_and(|read| read.elapsed() < SOCKETS_INTERVAL) {
+        return;
+    }
+    agent.sockets_read = Some(Instant::now());
+    if let Err(error) = publish_bound(agent).await {
+        tracing::warn!("services that are bound to a device above the card may count as closed: {error:#}");
+        agent.sockets = None;
+    }
+}
+
+async fn publish_bound(agent: &mut Agent) -> Result<()> {
+    let Some(sockets) = &mut agent.sockets else {
+        return Ok(());
+    };
+    let interfaces = agent.network.interfaces().await?;
+    let devices = bound::above(&interfaces, &agent.attachments.indices());
+    // Nobody asks for all sockets where there is nothing above the cards.
+    let found = if devices.is_empty() { BTreeSet::new() } else { sockets.bound_to(&devices).await? };
+    let services = found.iter().flat_map(|bound| {
+        let is_its = |own: &&IpAddr| {
+            // A socket of IPv6 may take IPv4 as well.
+            let is_any = bound.address.is_unspecified() && (bound.address.is_ipv6() || own.is_ipv4());
+            is_any || **own == bound.address
+        };
+        agent.own.iter().filter(is_its).map(|own| ServiceKey {
+            address: (*own).into(),
+            port: bound.port,
+            protocol: bound.protocol,
+            ..ServiceKey::NONE
+        })
+    });
+    let services: BTreeSet<_> = services.take(MOST_BOUND).collect();
+    Ok(agent.sensor.publish(&services)?)
 }
 
 /// Tells everybody if the ports from which this host calls others have changed.

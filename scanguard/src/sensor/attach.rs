@@ -249,6 +249,15 @@ impl Attachments {
         })
     }
 
+    /// The indices of the interfaces that the program is attached to.
+    pub fn indices(&self) -> BTreeSet<u32> {
+        let index = |wanted: &Wanted| match wanted.state {
+            State::Attached { index, .. } => Some(index),
+            State::Lost { .. } => None,
+        };
+        self.wanted.iter().filter_map(index).collect()
+    }
+
     /// Every wanted interface, and whether the egress program is attached to it.
     pub fn egress_states(&self) -> impl Iterator<Item = (&str, bool)> {
         self.wanted.iter().map(|wanted| {

@@ -55,6 +55,9 @@ pub struct KernelSensor {
     gate: Gate,
     live: Noted<Address>,
     published: Noted<abi::ServiceKey>,
+    forgotten: Array<MapData, u32>,
+    /// Services that this agent published.
+    own_published: BTreeSet<abi::ServiceKey>,
     reader: BatchReader<Address, SourceState>,
     changes: Changes,
     census: Census,
@@ -142,6 +145,8 @@ impl KernelSensor {
             home: Home::new(home)?,
             live: Noted::new(ebpf, abi::LIVE)?,
             published: Noted::new(ebpf, abi::PUBLISHED)?,
+            forgotten: Array::try_from(take(ebpf, abi::FORGOTTEN)?).map_err(map_error(abi::FORGOTTEN))?,
+            own_published: BTreeSet::new(),
             reader,
             gate: Gate::new(ebpf, ipv6_prefix, settings.allowed_version)?,
             settings: if is_new { first } else { settings },
@@ -260,6 +265,31 @@ impl KernelSensor {
             control.forwards = u32::from(local.forwards);
             control.home_version = control.home_version.wrapping_add(1);
         })
+    }
+
+    /// Makes exactly these services of this host open, though the program does not find their sockets; beside those that
+    /// it sees answer by itself. To be repeated within an hour.
+    ///
+    /// # Errors
+    /// A map could not be changed.
+    pub fn publish(&mut self, services: &BTreeSet<abi::ServiceKey>) -> Result<(), SensorError> {
+        let map = self.published.map.fd().as_fd();
+        let failed = |call, error| SensorError::Call { call, map: abi::PUBLISHED, error };
+        let keys: Vec<_> = services.iter().copied().collect();
+        let epochs = vec![self.settings.epoch; keys.len()];
+        batch::write(map, &keys, &epochs).map_err(|(_, error)| failed("BPF_MAP_UPDATE_BATCH", error))?;
+        for gone in self.own_published.difference(services) {
+            batch::take::<_, u32>(map, gone)
+                .map_err(|error| failed("BPF_MAP_LOOKUP_AND_DELETE_ELEM", error))?;
+        }
+        if self.own_published == *services {
+            return Ok(());
+        }
+        self.own_published.clone_from(services);
+        // If the program counts at the same moment, one of both is enough.
+        let error = |error| SensorError::Map { map: abi::FORGOTTEN, error };
+        let times = self.forgotten.get(&0, 0).map_err(error)?;
+        self.forgotten.set(0, times.wrapping_add(1), 0).map_err(error)
     }
 
     /// Tells the program from which ports this host calls others.
