@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use scanguard_common::address::Address;
 
 use super::{
-    Confidence, Evidence, Rule,
+    Confidence, Evidence, Proof, Rule,
     geo::Geo,
     places::{Place, Places, Room},
     reported::Reported,
@@ -21,6 +21,10 @@ use crate::{
     content::{ContentEvent, tracker::ContentTracker},
     observe::{Delta, activity::Activity},
 };
+
+/// How many findings without room are kept until the next look at them, so that a flood of forged addresses takes
+/// little memory. Proven ones are kept in any case. The sources of the others match again if they go on.
+const MAX_UNPLACED: usize = 10_000;
 
 /// The open findings. Bounded: where there is no room, the one that is worth least gives way, see [`Places`].
 pub struct Tracker {
@@ -229,7 +233,9 @@ impl Tracker {
                 Room::Instead { source, place, network } => self.displace(&source, place, network, now, tell),
                 Room::None => {
                     self.refused += 1;
-                    self.unplaced.push(finding);
+                    if self.unplaced.len() < MAX_UNPLACED || finding.proof() == Proof::Connection {
+                        self.unplaced.push(finding);
+                    }
                     return;
                 }
             }
