@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     account::{Sample, SourceState},
     address::Address,
+    outcome::PortRange,
     tally::Tally,
 };
 
@@ -21,7 +22,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
 /// refuses to load it.
-pub const VERSION: &str = "SCANGUARD_ABI_10";
+pub const VERSION: &str = "SCANGUARD_ABI_11";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -133,7 +134,7 @@ pub struct Control {
     pub epoch: u32,
     /// 1 if this host forwards packets. Then a port without a socket may belong to another host.
     pub forwards: u32,
-    /// The program wakes the agent for a source from this number of novelties on; 0: never.
+    /// The program wakes the agent for a source from this number of novelties on, see [`crate::wakeup`]; 0: never.
     pub wakeup: u32,
     /// For how many epochs an entry of [`LIVE`] is valid.
     pub live_epochs: u32,
@@ -172,6 +173,17 @@ pub struct Control {
     /// How long an epoch lasts at most, in jiffies. After that the agent is gone, and the program moves on by itself,
     /// see [`RUNNING`]. 0: an epoch lasts until the agent ends it.
     pub epoch_ticks: u32,
+    /// Numbers of novelties at which a rule can first match, see [`crate::wakeup`]: bit 9 stands for nine.
+    pub wakeup_at: u64,
+    /// For how many epochs a flow that this host used counts as used, see [`crate::used`].
+    pub used_epochs: u32,
+    /// For how many epochs a listener counts as one that has just begun. It may be there for one connection only, as
+    /// those of passive FTP are: who connects to it has not found one more service.
+    pub young_epochs: u32,
+    /// The ports from which this host calls.
+    pub ports: PortRange,
+    /// 1 if the program sees what leaves by all of its interfaces.
+    pub sees_leaving: u32,
 }
 
 /// Array with one [`Running`].
@@ -297,18 +309,25 @@ pub struct SampleHeader {
     /// 1 if the named source is proven to have sent it: the segment's numbers fit the socket of the connection
     /// ([`crate::proof`]). For an answer: 1 if this host sent it.
     pub owned: u8,
+    /// 1 if the payload ends with an empty line, as the head of a request does.
+    pub ends_head: u8,
+    /// Where the payload lies in its stream: bytes before it if `owned` is 1, else the sequence number of its segment.
+    /// 0 for a datagram.
+    pub position: u64,
+    /// Length of the whole payload in bytes.
+    pub len: u32,
     /// Explicit padding.
-    pub reserved: u8,
+    pub reserved: u32,
 }
 
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 80);
+const _: () = assert!(size_of::<Control>() == 104);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
-const _: () = assert!(size_of::<SampleHeader>() == 40);
-const _: () = assert!(size_of::<Tally>() == 8 * (25 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<SampleHeader>() == 56);
+const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

@@ -7,6 +7,7 @@ use crate::{
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
+    wakeup::Novelties,
 };
 
 /// [`PROBE_CLASSES`] rounded up, so that the fields behind the counters are aligned to 8 bytes.
@@ -102,8 +103,8 @@ pub struct SourceState {
     /// Connections with the source that the kernel's TCP established, modulo 2^32. They prove that a host uses that
     /// address. They do not prove that this host sent the probes.
     pub completed: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// Novelties in this epoch.
+    pub fresh: u32,
     /// Misses of the source in this epoch, in two halves: services that a SYN asked for, that are certainly closed
     /// and that are new in this epoch; and their addresses. See [`crate::hold`], which also gives a special value to a
     /// source that was already held.
@@ -137,7 +138,7 @@ impl SourceState {
             born_ns,
             epoch,
             completed: 0,
-            reserved: 0,
+            fresh: 0,
             missed: 0,
             held: 0,
             counts: [0; COUNT_SLOTS],
@@ -232,6 +233,7 @@ unsafe fn window(state: *mut SourceState, epoch: u32) -> *mut Distinct {
         if last != epoch && last.wrapping_sub(epoch) != 1 {
             (&raw mut (*state).epoch).write(epoch);
             (&raw mut (*state).missed).write(0);
+            (&raw mut (*state).fresh).write(0);
             clear(&raw mut (*state).windows[slot(epoch)]);
             if epoch.wrapping_sub(last) != 1 {
                 clear(&raw mut (*state).windows[slot(epoch.wrapping_sub(1))]);
@@ -246,13 +248,15 @@ unsafe fn window(state: *mut SourceState, epoch: u32) -> *mut Distinct {
 /// # Safety
 /// `state` is valid for reads and writes and aligned.
 #[inline(always)]
-unsafe fn one_more(state: *mut SourceState) -> u32 {
+unsafe fn one_more(state: *mut SourceState) -> Novelties {
     // The count is not exact when several CPUs count at once. It only decides when the agent looks.
     // SAFETY: the caller's promise.
     unsafe {
         let novelties = (&raw const (*state).novelties).read().wrapping_add(1);
         (&raw mut (*state).novelties).write(novelties);
-        novelties
+        let fresh = (&raw const (*state).fresh).read().wrapping_add(1);
+        (&raw mut (*state).fresh).write(fresh);
+        Novelties { all: novelties, in_epoch: fresh }
     }
 }
 
@@ -305,7 +309,7 @@ pub unsafe fn record<M: Memory>(
     flow: &Flow,
     epoch: u32,
     salt: u64,
-) -> Option<u32> {
+) -> Option<Novelties> {
     if class >= PROBE_CLASSES {
         return None;
     }
@@ -393,7 +397,7 @@ const ODD_CLASSES: u32 = {
 };
 
 /// Notes that a connection with the source was completed. `service` is the service of this host, or nothing if this
-/// host began the connection. The windows move on, so that the agent sees the change with those of this epoch.
+/// host began the connection, or if the listener is too young to count as a service. The windows move on, so that the agent sees the change with those of this epoch.
 ///
 /// # Safety
 /// As [`record`].
@@ -414,6 +418,54 @@ pub unsafe fn record_completed<M: Memory>(
     }
 }
 
+/// Notes that a service was there after all: it has answered. If the source seemed to miss it in the running epoch, the
+/// service moves from the missed to the met.
+///
+/// The bits are cleared without a lock, so that a bit which another CPU sets meanwhile may be lost: see [`record`].
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_met<M: Memory>(state: *mut SourceState, flow: &Flow, epoch: u32, salt: u64) {
+    let service = sketch::service_bit(flow.service, salt);
+    let host = sketch::host_bit(flow.destination, salt);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let window = window(state, epoch);
+        let services = &raw mut (*window).services[service.word];
+        let hosts = &raw mut (*window).hosts[host.word];
+        if services.read() & service.mask == 0 {
+            return;
+        }
+        services.write(services.read() & !service.mask);
+        let mut fewer = MISSED_SERVICE;
+        if hosts.read() & host.mask != 0 {
+            hosts.write(hosts.read() & !host.mask);
+            fewer += MISSED_HOST;
+        }
+        M::set_bits(&raw mut (*window).open_services, service.mask);
+        M::set_bits(&raw mut (*window).open_hosts, host.mask);
+        fewer_missed(state, fewer);
+    }
+}
+
+/// Takes back what [`more_missed`] counted, as far as it counted it.
+///
+/// # Safety
+/// `state` is valid for reads and writes and aligned.
+#[inline(always)]
+unsafe fn fewer_missed(state: *mut SourceState, fewer: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let missed = (&raw const (*state).missed).read();
+        let has_each =
+            missed % MISSED_HOST >= fewer % MISSED_HOST && missed / MISSED_HOST >= fewer / MISSED_HOST;
+        if missed != HELD_ALREADY && has_each {
+            (&raw mut (*state).missed).write(missed - fewer);
+        }
+    }
+}
+
 /// Notes that the source aborted a handshake with a service. Gives the number of novelties so far if the service had
 /// no aborted handshake in this epoch before.
 ///
@@ -425,7 +477,7 @@ pub unsafe fn record_aborted<M: Memory>(
     service: Service,
     epoch: u32,
     salt: u64,
-) -> Option<u32> {
+) -> Option<Novelties> {
     // SAFETY: the caller's promise.
     unsafe {
         M::increment(&raw mut (*state).aborted);

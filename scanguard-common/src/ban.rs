@@ -5,7 +5,7 @@
 
 use crate::{
     oracle::{Oracle, Reach, Socket},
-    outcome::{EPHEMERAL_START, Flow, SegmentKind},
+    outcome::{Flow, SegmentKind},
 };
 
 /// Whether a segment or datagram of a banned source passes because the source did not begin the exchange.
@@ -22,7 +22,7 @@ pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
             }
         }
         SegmentKind::Datagram | SegmentKind::EmptyDatagram => {
-            looks_like_answer(flow) && (oracle.udp(flow) || elsewhere(oracle, flow))
+            looks_like_answer(oracle, flow) && (oracle.udp(flow) || elsewhere(oracle, flow))
         }
     }
 }
@@ -36,11 +36,12 @@ fn elsewhere<O: Oracle>(oracle: &O, flow: &Flow) -> bool {
     }
 }
 
-/// Whether a datagram goes to a port from which clients ask. Such a port is ephemeral. If the datagram comes from a
+/// Whether a datagram goes to a port from which clients ask, or comes in a flow that this host used. If it comes from a
 /// well-known port, it may be any port above those, since resolvers ask from all of them.
 #[inline(always)]
-fn looks_like_answer(flow: &Flow) -> bool {
-    flow.service.port >= EPHEMERAL_START || (flow.source_port < 1024 && flow.service.port >= 1024)
+fn looks_like_answer<O: Oracle>(oracle: &O, flow: &Flow) -> bool {
+    let port = flow.service.port;
+    oracle.calls_from(port) || (flow.source_port < 1024 && port >= 1024) || oracle.used(flow)
 }
 
 #[cfg(test)]
@@ -89,6 +90,12 @@ mod tests {
                 assert_eq!(passes(&nobody, kind, &datagram), unowned, "{source} to {port}");
             }
         }
+        let peers = flow(protocol::UDP, 5_000, 5_000);
+        assert!(!passes(&owner, SegmentKind::Datagram, &peers), "a stranger's");
+        assert!(
+            passes(&Host { used: true, ..owner }, SegmentKind::Datagram, &peers),
+            "of whom this host asked"
+        );
         assert!(passes(&Blind, SegmentKind::Datagram, &flow(protocol::UDP, 53, 40_000)), "forwarded");
         assert!(!passes(&Blind, SegmentKind::Datagram, &flow(protocol::UDP, 40_000, 161)), "forwarded probe");
     }

@@ -247,7 +247,8 @@ fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Verdict {
     tcp_flags(header.flags, empty).map(|kind| (kind, ports))
 }
 
-/// The meaning of a combination of TCP flags. ECE and CWR belong to ECN, with or without SYN.
+/// The meaning of a combination of TCP flags. ECE and CWR belong to ECN, with or without SYN. PSH and URG mean nothing
+/// beside SYN or RST: stacks and middleboxes send them, and Linux serves such a SYN.
 #[inline(always)]
 fn tcp_flags(flags: u8, empty: bool) -> Result<Kind, Exit> {
     const XMAS: u8 = FIN | PSH | URG;
@@ -255,16 +256,17 @@ fn tcp_flags(flags: u8, empty: bool) -> Result<Kind, Exit> {
     const SYN_ACK: u8 = SYN | ACK;
     const RST_ACK: u8 = RST | ACK;
     let flags = flags & CLASSIC;
+    let meant = flags & (SYN | FIN | RST | ACK);
     let class = match flags {
         _ if is_established(flags) && empty => return Ok(Kind::Segment(SegmentKind::Acknowledgment)),
         _ if is_established(flags) => return Err(Exit::TcpEstablished),
-        SYN_ACK => return Ok(Kind::Segment(SegmentKind::SynAck)),
-        RST | RST_ACK => return Ok(Kind::Segment(SegmentKind::Reset)),
+        _ if meant == SYN_ACK => return Ok(Kind::Segment(SegmentKind::SynAck)),
+        _ if matches!(meant, RST | RST_ACK) => return Ok(Kind::Segment(SegmentKind::Reset)),
         // The last segment may carry data and urgent data.
         _ if flags & (SYN | RST) == 0 && flags & CLOSING == CLOSING => {
             return Ok(Kind::Segment(SegmentKind::Closing));
         }
-        SYN => ProbeClass::Syn,
+        _ if meant == SYN => ProbeClass::Syn,
         0 => ProbeClass::Null,
         FIN => ProbeClass::Fin,
         XMAS => ProbeClass::Xmas,

@@ -214,6 +214,8 @@ fn is_hello(head: &Head) -> bool {
 /// Anything visible may follow three capitals or more, because samples should include requests that no browser writes.
 /// Other possible methods (`get`, `M-SEARCH`, `X`) must be followed by a path, because words of uploaded text begin in
 /// the same way.
+///
+/// Line ends alone are sampled, too: servers skip them, and the agent must know how far a connection has come.
 #[inline(always)]
 fn is_request(head: &Head) -> bool {
     let mut state = request::START;
@@ -223,14 +225,14 @@ fn is_request(head: &Head) -> bool {
             break;
         }
     }
-    state == request::YES
+    matches!(state, request::YES | request::BLANK)
 }
 
 /// Recognizes a request by a table. With comparisons, the verifier would follow every path through every byte.
 mod request {
     use super::is_token;
 
-    /// Only line ends so far.
+    /// Nothing so far.
     pub(super) const START: u8 = 0;
     /// This many capitals.
     const ONE: u8 = 1;
@@ -242,10 +244,12 @@ mod request {
     const BEFORE_TARGET: u8 = 5;
     /// A space behind a method that a path must follow.
     const BEFORE_PATH: u8 = 6;
+    /// Only line ends so far.
+    pub(super) const BLANK: u8 = 7;
     /// It is a request. This state does not change.
-    pub(super) const YES: u8 = 7;
+    pub(super) const YES: u8 = 8;
     /// It is no request.
-    const NO: u8 = 8;
+    const NO: u8 = 9;
 
     const CONTROL: u8 = 0;
     const LINE_END: u8 = 1;
@@ -254,6 +258,8 @@ mod request {
     const TOKEN: u8 = 4;
     const SLASH: u8 = 5;
     const VISIBLE: u8 = 6;
+    /// The padding of a short payload, or a byte that no request has.
+    const NUL: u8 = 7;
 
     /// The kind of a byte.
     static KINDS: [u8; 256] = {
@@ -264,9 +270,10 @@ mod request {
                 b'\r' | b'\n' => LINE_END,
                 b' ' => SPACE,
                 b'/' => SLASH,
+                0 => NUL,
                 b'A'..=b'Z' => CAPITAL,
                 token if is_token(token) => TOKEN,
-                0..b' ' | 0x7f => CONTROL,
+                1..b' ' | 0x7f => CONTROL,
                 _ => VISIBLE,
             };
             byte += 1;
@@ -280,11 +287,12 @@ mod request {
         let mut place = 0;
         while place < 256 {
             states[place] = match ((place / 16) as u8, (place % 16) as u8) {
-                (START, LINE_END) => START,
-                (START, CAPITAL) => ONE,
+                (START | BLANK, LINE_END) => BLANK,
+                (BLANK, NUL) => YES,
+                (START | BLANK, CAPITAL) => ONE,
                 (ONE, CAPITAL) => TWO,
                 (TWO | THREE_OR_MORE, CAPITAL) => THREE_OR_MORE,
-                (START | ONE | TWO | THREE_OR_MORE, TOKEN) | (ODD, TOKEN | CAPITAL) => ODD,
+                (START | BLANK | ONE | TWO | THREE_OR_MORE, TOKEN) | (ODD, TOKEN | CAPITAL) => ODD,
                 (THREE_OR_MORE | BEFORE_TARGET, SPACE) => BEFORE_TARGET,
                 (ONE | TWO | ODD | BEFORE_PATH, SPACE) => BEFORE_PATH,
                 (BEFORE_TARGET | BEFORE_PATH, SLASH) | (BEFORE_TARGET, CAPITAL | TOKEN | VISIBLE) => YES,

@@ -1,11 +1,11 @@
-//! Outgoing packets that say something about the source of a probe: the answers.
+//! Outgoing packets that say something about the source of a probe: the answers, and what this host itself began.
 
 use crate::{
     outcome::{Answer, EgressExit, Exit, Flow, Service},
     packet::Packet,
     parse::{self, Fragment, Headers, Unread},
     wire::{
-        Icmp, PlainTcp4, PlainTcp6, Tcp, ethertype, icmp, icmp6, protocol,
+        Icmp, PlainTcp4, PlainTcp6, Tcp, Udp, ethertype, icmp, icmp6, protocol,
         tcp_flags::{ACK, FIN, RST, SYN},
     },
 };
@@ -19,6 +19,8 @@ pub enum Outgoing {
     Answer(Answer, Flow),
     /// A SYN. The host that opens a connection is in use.
     Opening(Flow),
+    /// A datagram.
+    Datagram(Flow),
     /// It says nothing: it is counted under this exit.
     Exit(EgressExit),
 }
@@ -48,6 +50,28 @@ pub fn early<P: Packet>(packet: &P) -> Option<(EgressExit, u16)> {
     }
 }
 
+/// The flow of a datagram that [`early`] recognized, as its answers arrive. Gives nothing where the headers are not
+/// plain.
+#[inline(always)]
+pub fn early_datagram<P: Packet>(packet: &P) -> Option<Flow> {
+    let frame = packet.view::<PlainTcp4>(0)?;
+    let ((local, remote), ports) = match frame.ethernet.ethertype.get() {
+        ethertype::IPV4 if frame.ip.is_plain() => (frame.ip.addresses(), &frame.tcp),
+        ethertype::IPV6 => {
+            let frame = packet.view::<PlainTcp6>(0)?;
+            (frame.ip.addresses(), &frame.tcp)
+        }
+        _ => return None,
+    };
+    Some(Flow {
+        source: remote,
+        destination: local,
+        service: Service { protocol: protocol::UDP, port: ports.source.get() },
+        source_port: ports.destination.get(),
+        reserved: 0,
+    })
+}
+
 /// The kind of a packet for which [`early`] could not decide.
 #[inline(always)]
 pub fn outgoing<P: Packet>(packet: &P) -> Outgoing {
@@ -61,7 +85,7 @@ pub fn outgoing<P: Packet>(packet: &P) -> Outgoing {
     }
     match headers.protocol {
         protocol::TCP => tcp(packet, &headers),
-        protocol::UDP => Outgoing::Exit(EgressExit::Udp),
+        protocol::UDP => datagram(packet, &headers),
         protocol::ICMP if !headers.is_v6 => icmp(packet, &headers, icmp_answer),
         protocol::ICMPV6 if headers.is_v6 => icmp(packet, &headers, icmp6_answer),
         _ => Outgoing::Exit(EgressExit::Other),
@@ -86,6 +110,14 @@ fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Outgoing {
         (Some(flow), None) => Outgoing::Opening(flow),
         (None, _) => Outgoing::Exit(EgressExit::Unreadable),
     }
+}
+
+#[inline(always)]
+fn datagram<P: Packet>(packet: &P, headers: &Headers) -> Outgoing {
+    let flow = packet
+        .view::<Udp>(headers.transport)
+        .and_then(|header| answered(packet, headers, header.source.get(), header.destination.get()));
+    flow.map_or(Outgoing::Exit(EgressExit::Udp), Outgoing::Datagram)
 }
 
 #[inline(always)]

@@ -21,24 +21,30 @@ pub const fn distinct(missed: u32) -> u32 {
 pub struct Evidence {
     /// [`crate::account::SourceState::missed`].
     pub missed: u32,
-    /// Probes that met a socket, since the source entered the table.
-    pub met: u32,
+    /// Services that were met in this epoch and the one before: [`crate::account::Distinct::open_services`].
+    pub met_services: u64,
+    /// Addresses where a service was met: [`crate::account::Distinct::open_hosts`].
+    pub met_hosts: u64,
+}
+
+impl Evidence {
+    /// Distinct things that were met: services or addresses, whichever are more. So many hits on one service count
+    /// once, and hits of long ago do not count.
+    #[inline(always)]
+    const fn met(self) -> u32 {
+        let (services, hosts) = (self.met_services.count_ones(), self.met_hosts.count_ones());
+        if services > hosts { services } else { hosts }
+    }
 }
 
 /// Whether the agent will act on this evidence, as far as the program can know.
 #[inline(always)]
 pub fn is_due(control: &Control, evidence: Evidence) -> bool {
-    let Evidence { missed, met } = evidence;
-    if control.hold_from == 0 || missed == HELD_ALREADY {
+    if control.hold_from == 0 || evidence.missed == HELD_ALREADY {
         return false;
     }
-    let missed = distinct(missed);
-    if missed < control.hold_from {
-        return false;
-    }
-    // The distinct services that were met are not known: each probe that met one counts as one service, in the
-    // source's favour.
-    missed - control.hold_from >= met
+    let missed = distinct(evidence.missed);
+    missed >= control.hold_from && missed - control.hold_from >= evidence.met()
 }
 
 /// Encodes a hold in one number: the `jiffies_64` of its end, twice, plus 1 if the hold drops packets rather than
@@ -69,14 +75,18 @@ mod tests {
         Control { epoch: 100, hold_from, ..Control::default() }
     }
 
-    const NINE: Evidence = Evidence { missed: 9, met: 0 };
+    const NINE: Evidence = Evidence { missed: 9, met_services: 0, met_hosts: 0 };
 
     #[test]
     fn so_many_misses_are_enough_and_each_success_asks_for_one_more() {
         for (missed, met, due) in
-            [(8, 0, false), (9, 0, true), (9, 1, false), (10, 1, true), (500, 600, false)]
+            [(8, 0, false), (9, 0, true), (9, 1, false), (10, 1, true), (50, 60, false), (73, 64, true)]
         {
-            assert_eq!(is_due(&control(9), Evidence { missed, met }), due, "{missed} missed, {met} met");
+            let bits = u64::MAX.checked_shr(64 - met).unwrap_or(0);
+            for (met_services, met_hosts) in [(bits, 0), (0, bits), (bits, bits)] {
+                let evidence = Evidence { missed, met_services, met_hosts };
+                assert_eq!(is_due(&control(9), evidence), due, "{missed} missed, {met} met");
+            }
         }
         assert!(!is_due(&control(0), NINE), "it is off");
         assert!(!is_due(&control(9), Evidence { missed: HELD_ALREADY, ..NINE }), "once an epoch");

@@ -33,6 +33,8 @@ pub mod sample;
 pub mod shield;
 pub mod sketch;
 pub mod tally;
+pub mod used;
+pub mod wakeup;
 pub mod wire;
 
 use outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Service};

@@ -5,7 +5,7 @@
 
 use crate::{
     address::Address,
-    outcome::{DYNAMIC_START, EPHEMERAL_START, Exit, Flow, ProbeClass, SegmentKind, Service},
+    outcome::{DYNAMIC_START, EPHEMERAL_START, Exit, Flow, PortRange, ProbeClass, SegmentKind, Service},
     wire::protocol,
 };
 
@@ -84,6 +84,12 @@ pub trait Oracle {
     fn published(&self, address: Address, service: Service) -> bool;
     /// Whether this host forwards packets: then a port without a socket may belong to another host.
     fn forwards(&self) -> bool;
+    /// Whether this host sent something in this flow lately, see [`crate::used`].
+    fn used(&self, flow: &Flow) -> bool;
+    /// Whether this host calls others from such a port, see [`crate::outcome::PortRange`].
+    fn calls_from(&self, port: u16) -> bool;
+    /// Whether datagrams that leave are seen, so that [`Self::used`] knows them.
+    fn sees_leaving(&self) -> bool;
 
     /// The reach of a packet that no socket wants.
     #[inline(always)]
@@ -116,6 +122,18 @@ impl Oracle for Blind {
     }
 
     fn forwards(&self) -> bool {
+        true
+    }
+
+    fn used(&self, _flow: &Flow) -> bool {
+        false
+    }
+
+    fn calls_from(&self, port: u16) -> bool {
+        PortRange::DEFAULT.calls_from(port)
+    }
+
+    fn sees_leaving(&self) -> bool {
         true
     }
 }
@@ -184,7 +202,7 @@ pub fn segment<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> Decisio
         SegmentKind::EmptyDatagram => datagram(oracle, ProbeClass::UdpEmpty, flow),
         SegmentKind::Acknowledgment => tcp(oracle, flow, Exit::TcpEstablished, Some(ProbeClass::Ack)),
         SegmentKind::Closing => tcp(oracle, flow, Exit::TcpClosing, Some(ProbeClass::Maimon)),
-        SegmentKind::SynAck => tcp(oracle, flow, Exit::TcpSynAck, Some(syn_ack(flow))),
+        SegmentKind::SynAck => tcp(oracle, flow, Exit::TcpSynAck, Some(syn_ack(oracle, flow))),
         SegmentKind::Reset => tcp(oracle, flow, Exit::TcpReset, None),
     }
 }
@@ -197,19 +215,27 @@ fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>
         (Socket::Listening, Some(_)) => ordinary(Exit::TcpStray, false),
         (Socket::Listening | Socket::None, None) => ordinary(exit, false),
         (Socket::None, Some(class)) => match oracle.unwanted(flow) {
-            reach @ (Reach::Closed | Reach::Dark) => Decision::Probe { class, reach },
+            reach @ (Reach::Closed | Reach::Dark) => stranger(oracle, class, reach, flow),
             // As far as anybody can tell, it belongs to a connection of another host.
             Reach::Open | Reach::Unknown => ordinary(exit, true),
         },
     }
 }
 
+/// The decision about a packet that no socket wants and that may be an answer. In a flow that this host used lately, it
+/// is one that came too late.
+#[inline(always)]
+fn stranger<O: Oracle>(oracle: &O, class: ProbeClass, reach: Reach, flow: &Flow) -> Decision {
+    if oracle.used(flow) { ordinary(Exit::LateAnswer, false) } else { Decision::Probe { class, reach } }
+}
+
 /// The class of a SYN and ACK that no socket wants. Servers answer from the ports of services to the ports of clients.
 /// But some servers listen on ports of clients, and the sender of a forged SYN may have chosen any port: one such
 /// segment alone says nothing.
 #[inline(always)]
-fn syn_ack(flow: &Flow) -> ProbeClass {
-    if flow.source_port >= EPHEMERAL_START && flow.service.port < DYNAMIC_START {
+fn syn_ack<O: Oracle>(oracle: &O, flow: &Flow) -> ProbeClass {
+    let port = flow.service.port;
+    if flow.source_port >= EPHEMERAL_START && port < DYNAMIC_START && !oracle.calls_from(port) {
         ProbeClass::SynAckProbe
     } else {
         ProbeClass::SynAck
@@ -228,13 +254,25 @@ fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
     if oracle.udp(flow) {
         return ordinary(Exit::UdpOwned, true);
     }
-    let looks_like_answer = flow.source_port < 1024 && flow.service.port >= EPHEMERAL_START;
     match oracle.unwanted(flow) {
         Reach::Open => ordinary(Exit::UdpOwned, true),
         // Answers may come late, when the socket that asked is gone. Resolvers see many of these.
-        Reach::Closed | Reach::Unknown if looks_like_answer => ordinary(Exit::UdpReply, false),
-        reach => Decision::Probe { class, reach },
+        Reach::Closed | Reach::Unknown if looks_like_answer(oracle, flow) => ordinary(Exit::UdpReply, false),
+        reach => stranger(oracle, class, reach, flow),
     }
+}
+
+/// The port of DNS.
+const DOMAIN: u16 = 53;
+
+/// Whether a datagram goes from the port of a service to one from which clients ask. Resolvers ask from all ports above
+/// 1023, whatever the kernel's range is (unbound, PowerDNS). Where nothing that leaves is seen, nobody knows the
+/// late answers to them from probes.
+#[inline(always)]
+fn looks_like_answer<O: Oracle>(oracle: &O, flow: &Flow) -> bool {
+    let port = flow.service.port;
+    flow.source_port < 1024 && oracle.calls_from(port)
+        || flow.source_port == DOMAIN && port >= 1024 && !oracle.sees_leaving()
 }
 
 #[cfg(test)]
@@ -251,11 +289,22 @@ pub(crate) mod testing {
         pub(crate) home: Home,
         pub(crate) published: bool,
         pub(crate) forwards: bool,
+        pub(crate) used: bool,
+        pub(crate) ports: PortRange,
+        pub(crate) sees_leaving: bool,
     }
 
-    /// An end host without sockets: it owns all addresses and forwards nothing.
-    pub(crate) const HOST: Host =
-        Host { tcp: Socket::None, udp: false, home: Home::Local, published: false, forwards: false };
+    /// An end host without sockets: it owns all addresses, forwards nothing and sent nothing.
+    pub(crate) const HOST: Host = Host {
+        tcp: Socket::None,
+        udp: false,
+        home: Home::Local,
+        published: false,
+        forwards: false,
+        used: false,
+        ports: PortRange::DEFAULT,
+        sees_leaving: true,
+    };
 
     /// A flow between two fixed hosts.
     pub(crate) fn flow(protocol: u8, source_port: u16, port: u16) -> Flow {
@@ -283,6 +332,15 @@ pub(crate) mod testing {
         }
         fn forwards(&self) -> bool {
             self.forwards
+        }
+        fn used(&self, _flow: &Flow) -> bool {
+            self.used
+        }
+        fn calls_from(&self, port: u16) -> bool {
+            self.ports.calls_from(port)
+        }
+        fn sees_leaving(&self) -> bool {
+            self.sees_leaving
         }
     }
 }
@@ -368,6 +426,54 @@ mod tests {
             assert_eq!(of(Host { home: Home::Elsewhere, ..HOST }, kind), ordinary(exit, true));
             assert_eq!(of(Host { tcp: Socket::Connected, ..HOST }, kind), ordinary(exit, true));
         }
+    }
+
+    #[test]
+    fn what_comes_late_in_a_flow_that_this_host_used_is_no_probe() {
+        let late = ordinary(Exit::LateAnswer, false);
+        for home in [Home::Local, Home::Dark] {
+            let host = Host { used: true, home, ..HOST };
+            for kind in [SegmentKind::Acknowledgment, SegmentKind::Closing, SegmentKind::SynAck] {
+                assert_eq!(segment(&host, kind, &flow(protocol::TCP, 8080, 2_000)), late, "{kind:?}");
+            }
+            for kind in [SegmentKind::Datagram, SegmentKind::EmptyDatagram] {
+                assert_eq!(segment(&host, kind, &flow(protocol::UDP, 5_353, 2_000)), late, "{kind:?}");
+            }
+        }
+        let used = Host { used: true, ..HOST };
+        // What a socket wants is not late, and a SYN is no answer.
+        let owned = Host { udp: true, ..used };
+        let answer = flow(protocol::UDP, 53, 2_000);
+        assert_eq!(segment(&owned, SegmentKind::Datagram, &answer), ordinary(Exit::UdpOwned, true));
+        assert_eq!(reach(&used, true, &flow(protocol::TCP, 8080, 2_000)), Reach::Closed);
+    }
+
+    #[test]
+    fn answers_are_those_to_ports_from_which_this_host_calls() {
+        let probe = Decision::Probe { class: ProbeClass::Udp, reach: Reach::Closed };
+        let reply = ordinary(Exit::UdpReply, false);
+        let wide = Host { ports: PortRange { first: 1_024, last: 65_535 }, ..HOST };
+        let one = Host { ports: PortRange { first: 5_000, last: 5_000 }, ..HOST };
+        let deaf = Host { sees_leaving: false, ..HOST };
+        for (name, host, from, to, expected) in [
+            ("default", HOST, 123, 2_000, probe),
+            ("wide", wide, 123, 2_000, reply),
+            ("wide, to a service", wide, 123, 1_023, probe),
+            ("wide, from no service", wide, 5_353, 2_000, probe),
+            ("one port", one, 123, 5_000, reply),
+            ("beside it", one, 123, 5_001, probe),
+            ("a resolver's, where what leaves is seen", HOST, 53, 2_000, probe),
+            ("a resolver's, where it is not", deaf, 53, 2_000, reply),
+            ("that of another service", deaf, 123, 2_000, probe),
+            ("a resolver's, to a service", deaf, 53, 500, probe),
+        ] {
+            let decision = segment(&host, SegmentKind::Datagram, &flow(protocol::UDP, from, to));
+            assert_eq!(decision, expected, "{name}");
+        }
+        let syn_ack = |host| segment(&host, SegmentKind::SynAck, &flow(protocol::TCP, 40_000, 2_000));
+        let class = |class| Decision::Probe { class, reach: Reach::Closed };
+        assert_eq!(syn_ack(HOST), class(ProbeClass::SynAckProbe));
+        assert_eq!(syn_ack(wide), class(ProbeClass::SynAck), "this host may have called from there");
     }
 
     #[test]

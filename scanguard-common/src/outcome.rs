@@ -1,5 +1,7 @@
 //! The possible results for a frame: the probe classes and the exits of the kernel program.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::address::Address;
 
 /// An enumeration without data: each variant has a label, its number is its place in arrays. It gets `ALL`, `label`,
@@ -134,9 +136,12 @@ numbered! {
         TcpStray = "tcp_stray",
         /// UDP that a socket of this host wants.
         UdpOwned = "udp_owned",
-        /// UDP that no socket here wants, from a port below 1024 to an ephemeral one: the answer of a service, which
-        /// is for another host or came too late.
+        /// UDP that no socket here wants, from a port below 1024 to one from which this host calls: the answer of a
+        /// service, which is for another host or came too late.
         UdpReply = "udp_reply",
+        /// A segment or datagram that no socket wants, from where this host itself sent something lately, to the very
+        /// port that it sent from: an answer that came too late. See [`crate::used`].
+        LateAnswer = "late_answer",
         /// UDP to a link-layer group: multicast or broadcast.
         UdpMulticast = "udp_multicast",
         /// ICMP and ICMPv6 other than the requests that probe.
@@ -211,6 +216,34 @@ pub const DYNAMIC_START: u16 = 10_000;
 
 /// The first port of Linux's default `ip_local_port_range`.
 pub const EPHEMERAL_START: u16 = 32_768;
+
+/// The ports from which a host's kernel calls others: net.ipv4.ip_local_port_range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Linux's default.
+    pub const DEFAULT: Self = Self { first: EPHEMERAL_START, last: 60_999 };
+
+    /// Whether a host with this range may call others from a port. From [`EPHEMERAL_START`] on it may in any case:
+    /// NAT and programs choose ports there by themselves.
+    #[inline(always)]
+    pub const fn calls_from(self, port: u16) -> bool {
+        port >= EPHEMERAL_START || self.first <= port && port <= self.last
+    }
+}
+
+impl Default for PortRange {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
 
 /// One probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -328,6 +361,21 @@ pub enum Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_calls_from_its_range_and_from_where_programs_choose() {
+        for (first, last, port, calls) in [
+            (1_024, 65_535, 1_023, false),
+            (1_024, 65_535, 1_024, true),
+            (5_000, 5_000, 5_000, true),
+            (5_000, 5_000, 5_001, false),
+            (5_000, 5_000, 32_768, true),
+            (32_768, 60_999, 32_767, false),
+            (32_768, 60_999, 65_535, true),
+        ] {
+            assert_eq!(PortRange { first, last }.calls_from(port), calls, "{first}-{last}: {port}");
+        }
+    }
 
     #[test]
     fn labels_are_unique_and_lead_back() {

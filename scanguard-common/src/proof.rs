@@ -15,12 +15,22 @@ numbered! {
         RemoteV4 = "sock_common.skc_daddr",
         /// Remote address of a socket of AF_INET6. An IPv4 peer's address is mapped.
         RemoteV6 = "sock_common.skc_v6_daddr",
+        /// Local address of a socket of AF_INET.
+        LocalV4 = "sock_common.skc_rcv_saddr",
+        /// Local address of a socket of AF_INET6.
+        LocalV6 = "sock_common.skc_v6_rcv_saddr",
+        /// Remote port, in network byte order.
+        RemotePort = "sock_common.skc_dport",
+        /// Local port in network byte order. It stays when a socket that ends has given [`Field::LocalPort`] back.
+        LastLocalPort = "inet_sock.inet_sport",
         /// Network namespace of a socket: a pointer to `struct net`.
         Namespace = "sock_common.skc_net.net",
         /// Number of a network namespace: the inode of /proc/PID/ns/net.
         NamespaceNumber = "net.ns.inum",
         /// The next sequence number that a socket expects.
         Wanted = "tcp_sock.rcv_nxt",
+        /// How many bytes a socket has received in order. It grows together with the number before.
+        Received = "tcp_sock.bytes_received",
         /// The first sequence number of a socket that is not acknowledged yet.
         Unacknowledged = "tcp_sock.snd_una",
         /// The next sequence number that a socket sends.
@@ -50,6 +60,13 @@ pub struct Expected {
     pub unacknowledged: u32,
     /// See [`Field::NextSent`].
     pub next_sent: u32,
+}
+
+/// How many bytes of its stream precede a segment that fits. `received` is read after `wanted`: if bytes arrive between
+/// the two, the result is too large, and never the beginning of the stream.
+#[inline(always)]
+pub const fn position(numbers: Numbers, wanted: u32, received: u64) -> u64 {
+    received.wrapping_add(numbers.sequence.wrapping_sub(wanted) as u64)
 }
 
 /// How far ahead of the expected number a segment may begin, because earlier segments may still wait for processing.
@@ -145,6 +162,16 @@ mod tests {
     fn so_much_on_its_way_that_it_can_be_guessed_asks_for_the_newest_acknowledgment() {
         let much = Expected { unacknowledged: 0, next_sent: 1 << 24, ..EXPECTED };
         assert!(!fits_with(1_000, 77, much) && fits_with(1_000, 1 << 24, much));
+    }
+
+    #[test]
+    fn a_position_counts_from_the_beginning_of_the_stream() {
+        let of =
+            |sequence, wanted, received| position(Numbers { sequence, acknowledgment: 0 }, wanted, received);
+        assert_eq!(
+            (of(1_000, 1_000, 0), of(1_448, 1_000, 0), of(5, u32::MAX - 4, 1 << 40)),
+            (0, 448, (1 << 40) + 10)
+        );
     }
 
     #[test]

@@ -17,7 +17,10 @@ use crate::{
     ban::passes,
     flow::{stir, tag},
     hold::{Evidence, hold, is_due, is_enforced, lasts},
-    oracle::{Home, Reach, Socket, testing::Host},
+    oracle::{
+        Home, Reach, Socket,
+        testing::{HOST, Host},
+    },
     outcome::{ANSWERS, Answer, EPHEMERAL_START, Flow, PROBE_CLASSES, SegmentKind, Service},
     sketch::{HOST_WORDS, SERVICE_WORDS, host_bit, service_bit},
 };
@@ -72,15 +75,17 @@ proptest! {
     #[test]
     fn a_hold_that_is_due_stays_due_with_more_misses_and_not_with_more_successes(
         (hold_from, epoch) in (number(), number()),
-        (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, number()),
-        (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, number()),
+        (services, hosts, met) in (0u32..0xffff, 0u32..0xffff, (any::<u64>(), any::<u64>())),
+        (more_services, more_hosts, luck) in (0u32..0xffff, 0u32..0xffff, (any::<u64>(), any::<u64>())),
     ) {
         let control = Control { epoch, hold_from, ..Control::default() };
         let missed = |services: u32, hosts: u32| services.min(0xfffe) * MISSED_SERVICE + hosts * MISSED_HOST;
-        let evidence = Evidence { missed: missed(services, hosts), met };
+        let (met_services, met_hosts) = met;
+        let evidence = Evidence { missed: missed(services, hosts), met_services, met_hosts };
         let worse = missed(services + more_services, (hosts + more_hosts).min(0xffff));
         let worse = Evidence { missed: worse, ..evidence };
-        let better = Evidence { met: met.saturating_add(luck), ..evidence };
+        let better =
+            Evidence { met_services: met_services | luck.0, met_hosts: met_hosts | luck.1, ..evidence };
         if is_due(&control, evidence) {
             prop_assert!(is_due(&control, worse));
             prop_assert!(hold_from != 0 && services.max(hosts) >= hold_from);
@@ -161,7 +166,7 @@ fn everything() -> impl Iterator<Item = Host> {
         homes.into_iter().flat_map(move |home| {
             NO_YES.into_iter().flat_map(move |udp| {
                 NO_YES.into_iter().flat_map(move |published| {
-                    NO_YES.map(|forwards| Host { tcp, udp, home, published, forwards })
+                    NO_YES.map(|forwards| Host { tcp, udp, home, published, forwards, ..HOST })
                 })
             })
         })
@@ -196,6 +201,7 @@ fn a_ban_never_drops_what_a_connection_of_this_host_wants() {
                 if passes(&says) {
                     assert!(passes(&Host { udp: true, ..says }), "{says:?} {kind:?} {flow:?}");
                     assert!(passes(&Host { tcp: Socket::Connected, ..says }), "{says:?} {kind:?} {flow:?}");
+                    assert!(passes(&Host { used: true, ..says }), "{says:?} {kind:?} {flow:?}");
                     assert!(passes(&Host { published: true, ..says }), "{says:?} {kind:?} {flow:?}");
                 }
                 cases += 1;

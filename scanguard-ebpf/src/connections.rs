@@ -3,16 +3,34 @@
 //! Only the kernel is believed about completed connections: anybody can write a segment that looks like one of a
 //! connection. Only connections of the agent's network namespace count. In a namespace of its own, any user may make
 //! connections with any address.
+//!
+//! The program also notes the flow of each connection that ends, since late segments may still arrive in it, and when
+//! listeners begin.
 
-use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use scanguard_common::{address::Address, outcome::Service, proof::Field, wire::protocol};
+use aya_ebpf::{
+    btf_maps::Array,
+    macros::{btf_map, raw_tracepoint},
+    programs::RawTracePointContext,
+};
+use scanguard_common::{
+    abi::Control,
+    address::Address,
+    epoch::is_fresh,
+    outcome::{Flow, Service},
+    proof::Field,
+    wire::protocol,
+};
 
-use crate::{config, fields::read, sources, tally};
+use crate::{config, fields::read, sources, tally, used};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
 /// As above: the SYN was answered, and the acknowledgment of the answer has arrived.
 const SYN_RECV: i32 = 3;
+/// As above: the socket has no connection.
+const CLOSE: i32 = 7;
+/// As above.
+const LISTEN: i32 = 10;
 /// Address families (include/linux/socket.h).
 const AF_INET: u16 = 2;
 /// As above.
@@ -23,10 +41,91 @@ const AF_INET6: u16 = 10;
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
     let (before, now) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
-    if now == ESTABLISHED && config::proof() {
-        established(ctx.arg(0), before == SYN_RECV);
+    if !config::proof() {
+        return 0;
+    }
+    let socket = ctx.arg(0);
+    match (before, now) {
+        (_, ESTABLISHED) => established(socket, before == SYN_RECV),
+        (_, LISTEN) => listens(socket),
+        (LISTEN, CLOSE) => {}
+        (_, CLOSE) => ended(socket),
+        _ => {}
     }
     0
+}
+
+/// The epoch in which a listener at each port began, 0 if none did since the program was loaded.
+#[btf_map]
+static LISTENERS: Array<u32, { 1 << 16 }> = Array::new();
+
+/// The first port that is not reserved for services of the superuser. These keep listening.
+const FIRST_FREE: u16 = 1024;
+
+/// A listener begins.
+#[inline(always)]
+fn listens(socket: *const u8) {
+    let Some(control) = config::control() else {
+        return;
+    };
+    // SAFETY: as in `established`.
+    let port =
+        unsafe { if is_ours(socket).is_none() { None } else { read::<u16>(socket, Field::LocalPort) } };
+    if let Some(began) = port.and_then(|port| LISTENERS.get_ptr_mut(port.into())) {
+        // SAFETY: an aligned number in a map.
+        unsafe { began.write(control.epoch) };
+    }
+}
+
+/// Whether the listener at a port began a moment ago, so that it may be there for one connection only.
+#[inline(always)]
+fn is_young(control: &Control, port: u16) -> bool {
+    let began = LISTENERS.get(port.into()).copied().unwrap_or_default();
+    port >= FIRST_FREE && began != 0 && is_fresh(began, control.epoch, control.young_epochs)
+}
+
+/// A connection ends, or one that this host wanted does not come about.
+#[inline(always)]
+fn ended(socket: *const u8) {
+    // SAFETY: as in `established`.
+    if let Some(flow) = unsafe { flow_of(socket) } {
+        used::note(&flow);
+    }
+}
+
+/// The flow of a connection of our namespace, as its segments arrive.
+#[inline(always)]
+unsafe fn flow_of(socket: *const u8) -> Option<Flow> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        is_ours(socket)?;
+        let port = u16::from_be(read(socket, Field::LastLocalPort)?);
+        let source_port = u16::from_be(read(socket, Field::RemotePort)?);
+        if source_port == 0 {
+            return None;
+        }
+        let (source, destination) = match read::<u16>(socket, Field::Family)? {
+            AF_INET => (
+                Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes()),
+                Address::from_v4(&read::<u32>(socket, Field::LocalV4)?.to_ne_bytes()),
+            ),
+            AF_INET6 => (
+                Address::from_words(read(socket, Field::RemoteV6)?),
+                Address::from_words(read(socket, Field::LocalV6)?),
+            ),
+            _ => return None,
+        };
+        let service = Service { protocol: protocol::TCP, port };
+        Some(Flow { source, destination, service, source_port, reserved: 0 })
+    }
+}
+
+/// Something, if a socket belongs to our namespace.
+#[inline(always)]
+unsafe fn is_ours(socket: *const u8) -> Option<()> {
+    // SAFETY: the caller's promise.
+    let number = unsafe { read::<u32>(read(socket, Field::Namespace)?, Field::NamespaceNumber)? };
+    (number == config::namespace()).then_some(())
 }
 
 /// A connection is established. `by_peer`: the peer opened it to a service of this host; otherwise this host opened
@@ -42,7 +141,8 @@ fn established(socket: *const u8, by_peer: bool) {
         tally::count_completion();
     }
     if let Some(control) = config::control() {
-        sources::completed(control, peer, by_peer.then_some(Service { protocol: protocol::TCP, port }));
+        let is_service = by_peer && !is_young(control, port);
+        sources::completed(control, peer, is_service.then_some(Service { protocol: protocol::TCP, port }));
     }
 }
 
@@ -51,10 +151,7 @@ fn established(socket: *const u8, by_peer: bool) {
 unsafe fn peer_of(socket: *const u8) -> Option<(Address, u16)> {
     // SAFETY: the caller's promise.
     unsafe {
-        let namespace: *const u8 = read(socket, Field::Namespace)?;
-        if read::<u32>(namespace, Field::NamespaceNumber)? != config::namespace() {
-            return None;
-        }
+        is_ours(socket)?;
         let port = read(socket, Field::LocalPort)?;
         let peer = match read::<u16>(socket, Field::Family)? {
             // Plain numbers, whose place on the stack is aligned: the verifier refuses any other.

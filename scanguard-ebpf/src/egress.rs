@@ -1,5 +1,5 @@
 //! The kernel half of `scanguard_common::egress`: the tcx program. It looks at each outgoing packet, notes the answers
-//! to sources, and lets the packet go on.
+//! to sources and the flows that this host uses, and lets the packet go on.
 
 use aya_ebpf::{
     bindings::{__sk_buff, tcx_action_base::TCX_NEXT},
@@ -9,9 +9,10 @@ use aya_ebpf::{
 use scanguard_common::{
     egress::{self, Outgoing},
     outcome::{Answer, EgressExit, Flow},
+    used::is_service,
 };
 
-use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally};
+use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally, used};
 
 /// Stands for a SYN, which is none of the kinds of answers.
 const OPENING: u32 = 64;
@@ -24,6 +25,11 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     let packet = SkbPacket::new(&ctx);
     let exit = match egress::early(&packet) {
         Some((exit, port)) => {
+            if matches!(exit, EgressExit::Udp)
+                && let Some(flow) = egress::early_datagram(&packet)
+            {
+                datagram(&ctx, &flow);
+            }
             sample::leaves_from(&ctx, port);
             exit as u32
         }
@@ -32,6 +38,11 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
                 sample::leaves(&ctx);
                 exit as u32
             }
+            Outgoing::Datagram(flow) => {
+                datagram(&ctx, &flow);
+                sample::leaves(&ctx);
+                EgressExit::Udp as u32
+            }
             Outgoing::Exit(exit) => exit as u32,
             Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
             Outgoing::Opening(flow) => scanguard_note(ctx.skb.skb, OPENING, &raw const flow),
@@ -39,6 +50,46 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     };
     tally::count_egress(exit);
     TCX_NEXT
+}
+
+/// A datagram leaves.
+#[inline(always)]
+fn datagram(ctx: &TcContext, flow: &Flow) {
+    if is_service(flow) || !used::note(flow) {
+        return;
+    }
+    // SAFETY: the program's context.
+    if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
+        scanguard_handed_on(core::ptr::from_ref(flow));
+    }
+}
+
+/// As [`handed_on`], for the flow of the answers. A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_handed_on(flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
+    if let Some(flow) = unsafe { flow.as_ref() } {
+        handed_on(&flow.turned());
+    }
+    0
+}
+
+/// A packet that came in leaves. If it goes to an address of this host, this host hands it on to the servers behind a
+/// virtual address (direct server return): they answer by another way.
+#[inline(always)]
+fn handed_on(flow: &Flow) {
+    if home::note_published(flow, || false) {
+        settled(flow);
+    }
+}
+
+/// The service of a flow is there, whatever was thought of it before.
+#[inline(always)]
+fn settled(flow: &Flow) {
+    if let Some(control) = config::control() {
+        sources::met(control, flow);
+    }
 }
 
 /// Notes an answer or a SYN, and gives the number of the exit.
@@ -58,14 +109,22 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         home::note_live(flow.destination);
     }
     let answer = match what {
-        OPENING => return EgressExit::Tcp as u32,
+        OPENING => {
+            used::note(flow);
+            if is_forwarded {
+                handed_on(&flow.turned());
+            }
+            return EgressExit::Tcp as u32;
+        }
         0 => Answer::SynAck,
         1 => Answer::Reset,
         2 => Answer::Unreachable,
         _ => Answer::Reply,
     };
-    if matches!(answer, Answer::SynAck) {
-        home::note_published(flow, || oracle::has_socket(ctx.cast(), flow));
+    // The socket of a service that is bound to a device above this one is not found from here.
+    if matches!(answer, Answer::SynAck) && home::note_published(flow, || oracle::has_socket(ctx.cast(), flow))
+    {
+        settled(flow);
     }
     tally::count_answer(answer as usize);
     let is_noted = config::control().is_some_and(|control| sources::answered(control, answer, flow));

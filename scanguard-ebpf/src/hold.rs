@@ -6,7 +6,6 @@ use scanguard_common::{
     account::{HELD_ALREADY, Memory as _, SourceState},
     address::Address,
     hold::{self, Evidence},
-    oracle::Reach,
 };
 
 use crate::{atomics::Shared, clock, gate, tally};
@@ -36,9 +35,12 @@ pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: A
     // SAFETY: aligned numbers, valid while the program runs. All CPUs change them by plain writes.
     let (held, evidence) = unsafe {
         let held = (&raw const (*state).held).read();
+        let (one, other) = (&raw const (*state).windows[0], &raw const (*state).windows[1]);
         let evidence = Evidence {
             missed: (&raw const (*state).missed).read(),
-            met: (&raw const (*state).reach[Reach::Open as usize]).read(),
+            met_services: (&raw const (*one).open_services).read()
+                | (&raw const (*other).open_services).read(),
+            met_hosts: (&raw const (*one).open_hosts).read() | (&raw const (*other).open_hosts).read(),
         };
         (held, evidence)
     };

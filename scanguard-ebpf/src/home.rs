@@ -69,14 +69,12 @@ pub(crate) fn note_live(address: Address) {
     note(LIVE.get_ptr_mut(address), |control| control.live_epochs, |epoch| LIVE.insert(address, epoch, 0));
 }
 
-/// Notes that a service answered at one of this host's own addresses, unless a socket here belongs to it (`has_socket`).
+/// Notes that a service answered at one of this host's own addresses, unless a socket here belongs to it
+/// (`has_socket`). Returns whether it is such a service.
 #[inline(always)]
-pub(crate) fn note_published(flow: &Flow, has_socket: impl FnOnce() -> bool) {
-    if HOME.get(AddressKey::new(flow.destination).key()).copied() != Some(HOME_LOCAL) {
-        return;
-    }
-    if has_socket() {
-        return;
+pub(crate) fn note_published(flow: &Flow, has_socket: impl FnOnce() -> bool) -> bool {
+    if HOME.get(AddressKey::new(flow.destination).key()).copied() != Some(HOME_LOCAL) || has_socket() {
+        return false;
     }
     let key = key(flow.destination, flow.service);
     note(
@@ -84,6 +82,7 @@ pub(crate) fn note_published(flow: &Flow, has_socket: impl FnOnce() -> bool) {
         |control| control.published_epochs,
         |epoch| PUBLISHED.insert(key, epoch, 0),
     );
+    true
 }
 
 /// Brings an entry up to the running epoch. It is written only once in an epoch, because the CPUs would compete for it

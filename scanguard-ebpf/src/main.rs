@@ -34,6 +34,7 @@ mod read;
 mod sample;
 mod sources;
 mod tally;
+mod used;
 mod wakeup;
 
 use aya_ebpf::{

@@ -17,7 +17,7 @@ use scanguard_common::{
     proof::{self, Expected, Field, Numbers},
 };
 
-use crate::{config, fields::read, home, reach};
+use crate::{config, fields::read, home, reach, used};
 
 /// States of `struct bpf_sock` (include/net/tcp_states.h) before a handshake is completed.
 const SYN_SENT: u32 = 2;
@@ -61,46 +61,45 @@ impl<'c> Kernel<'c> {
         self.interface() != LOOPBACK && oracle::is_bad_source(self, source)
     }
 
-    /// Whether the numbers of a segment prove that the source of its flow sent it, see `scanguard_common::proof`.
+    /// The position of a segment in its stream, if its numbers prove that the source of its flow sent it, see
+    /// `scanguard_common::proof`.
     #[inline(always)]
-    pub(crate) fn proves(&self, flow: &Flow, numbers: Numbers) -> bool {
+    pub(crate) fn proves(&self, flow: &Flow, numbers: Numbers) -> Option<u64> {
         if !config::proof() {
-            return false;
+            return None;
         }
         // SAFETY: a socket, as long as it is not released.
-        socket(self.ctx.cast(), flow, tcp, |socket| unsafe { fits(socket, numbers) }).unwrap_or_default()
+        socket(self.ctx.cast(), flow, tcp, |socket| unsafe { fits(socket, numbers) })?
     }
 }
 
-/// Whether the numbers of a segment fit a socket, whether its handshake is completed or not. A socket in TIME_WAIT
-/// never fits.
+/// The position of a segment whose numbers fit a socket, whether its handshake is completed or not. A socket in
+/// TIME_WAIT never fits.
 #[inline(always)]
-unsafe fn fits(socket: *mut bpf_sock, numbers: Numbers) -> bool {
+unsafe fn fits(socket: *mut bpf_sock, numbers: Numbers) -> Option<u64> {
     // SAFETY: the caller's socket, and the fields that it has by the kernel's BTF.
     unsafe {
         // These have no numbers of a connection: all are 0, or this host alone chose them.
         if matches!((*socket).state, LISTEN | CLOSED | SYN_SENT) {
-            return false;
+            return None;
         }
         let connected: *const u8 = bpf_skc_to_tcp_sock(socket.cast()).cast();
         if !connected.is_null() {
-            let (Some(wanted), Some(unacknowledged), Some(next_sent)) = (
-                read(connected, Field::Wanted),
-                read(connected, Field::Unacknowledged),
-                read(connected, Field::NextSent),
-            ) else {
-                return false;
-            };
-            return proof::fits(numbers, Expected { wanted, unacknowledged, next_sent });
+            let wanted = read(connected, Field::Wanted)?;
+            let received = read(connected, Field::Received)?;
+            let unacknowledged = read(connected, Field::Unacknowledged)?;
+            let next_sent = read(connected, Field::NextSent)?;
+            let fits = proof::fits(numbers, Expected { wanted, unacknowledged, next_sent });
+            return fits.then(|| proof::position(numbers, wanted, received));
         }
         let request: *const u8 = bpf_skc_to_tcp_request_sock(socket.cast()).cast();
         if request.is_null() {
-            return false;
+            return None;
         }
-        match (read(request, Field::ClientFirst), read(request, Field::OurFirst)) {
-            (Some(client_first), Some(our_first)) => proof::fits_request(numbers, client_first, our_first),
-            _ => false,
-        }
+        let client_first = read(request, Field::ClientFirst)?;
+        let our_first = read(request, Field::OurFirst)?;
+        // Nothing was received yet.
+        proof::fits_request(numbers, client_first, our_first).then_some(0)
     }
 }
 
@@ -210,6 +209,21 @@ impl Oracle for Kernel<'_> {
     #[inline(always)]
     fn forwards(&self) -> bool {
         self.control.forwards != 0
+    }
+
+    #[inline(always)]
+    fn used(&self, flow: &Flow) -> bool {
+        used::was(flow, self.control)
+    }
+
+    #[inline(always)]
+    fn calls_from(&self, port: u16) -> bool {
+        self.control.ports.calls_from(port)
+    }
+
+    #[inline(always)]
+    fn sees_leaving(&self) -> bool {
+        self.control.sees_leaving != 0
     }
 
     #[inline(always)]

@@ -157,8 +157,13 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
     sample
         .take(&packet, |flow| {
             let kernel = Kernel::new(ctx, control);
-            let is_proven = flow.service.protocol == protocol::TCP && kernel.proves(flow, numbers);
-            (is_proven || !kernel.is_bad_source(flow.source)).then_some(is_proven)
+            if flow.service.protocol == protocol::TCP
+                && let Some(position) = kernel.proves(flow, numbers)
+            {
+                return Some(Origin { is_proven: true, position });
+            }
+            let unproven = Origin { is_proven: false, position: numbers.sequence.into() };
+            (!kernel.is_bad_source(flow.source)).then_some(unproven)
         })
         .into()
 }
@@ -171,7 +176,7 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
     let (Some(control), Some(payload)) = (config::control(), payload(&packet)) else {
         return 0;
     };
-    let Payload { flow, offset, len, .. } = payload;
+    let Payload { flow, offset, len, numbers } = payload;
     let Some(speaks) = speaks(flow.service.protocol, flow.source_port) else {
         return 0;
     };
@@ -181,10 +186,23 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
         .take(&packet, |flow| {
             // In a connection, this host's own words are its own. For forwarded packets that is not known.
             // SAFETY: the program's context.
-            Some(flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0)
+            let is_proven = flow.service.protocol == protocol::TCP && unsafe { (*ctx).ingress_ifindex } == 0;
+            Some(Origin { is_proven, position: numbers.sequence.into() })
         })
         .into()
 }
+
+/// What the connection tells about a payload.
+#[derive(Clone, Copy)]
+struct Origin {
+    /// Whether nobody else can have sent it.
+    is_proven: bool,
+    /// See [`SampleHeader::position`].
+    position: u64,
+}
+
+/// The last bytes of the head of a request (RFC 9112, 2.1).
+const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
 
 /// A payload that may be sampled.
 struct Sample<'c> {
@@ -204,10 +222,17 @@ impl Sample<'_> {
         content::begins(self.speaks, self.flow.service.protocol, self.is_answer, head, self.len)
     }
 
-    /// Takes the sample, if it is one. `is_proven` returns whether nobody else can have sent it, or nothing if no other
-    /// host can have sent it at all. It is only called for a payload that begins like something that is sampled.
+    /// Whether the payload ends as the head of a request does.
     #[inline(always)]
-    fn take(&self, packet: &impl Packet, is_proven: impl FnOnce(&Flow) -> Option<bool>) -> bool {
+    fn ends_head(&self, packet: &impl Packet) -> bool {
+        let end = self.offset.wrapping_add(self.len);
+        packet.copy::<[u8; 4]>(end.wrapping_sub(EMPTY_LINE.len())) == Some(EMPTY_LINE)
+    }
+
+    /// Takes the sample, if it is one. `origin` returns what the connection tells about it, or nothing if no other host
+    /// can have sent it at all. It is only called for a payload that begins like something that is sampled.
+    #[inline(always)]
+    fn take(&self, packet: &impl Packet, origin: impl FnOnce(&Flow) -> Option<Origin>) -> bool {
         let Self { control, is_answer, ref flow, offset, len, .. } = *self;
         // If the head lies in the first buffer, it is read in place: a call costs as much as everything else here.
         let begins = if len >= HEAD
@@ -228,10 +253,10 @@ impl Sample<'_> {
         let Some(begins) = begins else {
             return false;
         };
-        let Some(is_proven) = is_proven(flow) else {
+        let Some(origin) = origin(flow) else {
             return false;
         };
-        let kind = match (is_answer, is_proven) {
+        let kind = match (is_answer, origin.is_proven) {
             (true, _) => BudgetKind::Answer,
             (false, true) => BudgetKind::Proven,
             (false, false) => BudgetKind::Unproven,
@@ -240,7 +265,21 @@ impl Sample<'_> {
             tally::count_left_out(why);
             return false;
         }
-        match send(begins, flow, is_proven, |into| {
+        let ends_head = matches!(begins, Begins::Request) && self.ends_head(packet);
+        let header = SampleHeader {
+            source: config::source_mask().apply(flow.source),
+            host: flow.destination,
+            port: flow.service.port,
+            client_port: flow.source_port,
+            protocol: flow.service.protocol,
+            begins: begins as u8,
+            owned: origin.is_proven.into(),
+            ends_head: ends_head.into(),
+            position: origin.position,
+            len: len as u32,
+            reserved: 0,
+        };
+        match send(header, |into| {
             let into = into.get_mut(..bounded(len.min(begins.limit()), MAX_SAMPLE)?)?;
             packet.load(offset, into).then_some(into.len())
         }) {
@@ -295,24 +334,13 @@ fn pay_from(
 /// Joins header and bytes, and sends them.
 #[inline(always)]
 fn send(
-    begins: Begins,
-    flow: &Flow,
-    is_proven: bool,
+    header: SampleHeader,
     load: impl FnOnce(&mut [u8; MAX_SAMPLE]) -> Option<usize>,
 ) -> Result<(), LeftOut> {
     let draft = DRAFT.get_ptr_mut(0).ok_or(LeftOut::Unreadable)?;
     // SAFETY: this CPU's entry of a map.
     let len = unsafe {
-        (&raw mut (*draft).header).write(SampleHeader {
-            source: config::source_mask().apply(flow.source),
-            host: flow.destination,
-            port: flow.service.port,
-            client_port: flow.source_port,
-            protocol: flow.service.protocol,
-            begins: begins as u8,
-            owned: is_proven.into(),
-            reserved: 0,
-        });
+        (&raw mut (*draft).header).write(header);
         load(&mut (*draft).bytes).ok_or(LeftOut::Unreadable)?
     };
     // SAFETY: the header, which was written, and as many of the bytes behind it as were loaded.

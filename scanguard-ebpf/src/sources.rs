@@ -65,19 +65,28 @@ pub(crate) fn count(
         unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
     list_late(control, &source, epoch);
     if let Some(novelties) = novelties {
-        wakeup::wake(source, novelties, control.wakeup);
+        wakeup::wake(control, source, novelties);
     }
     // SAFETY: a value of the table.
     if holds && unsafe { hold::drops(control, state, flow.source) } { Exit::Held } else { Exit::Probe }
 }
 
-/// Notes that a connection with a source was completed, and with which service of this host. Does nothing if the
-/// source is not in the table.
+/// Notes that a connection with a source was completed, and with which service of this host, if it was one. Does
+/// nothing if the source is not in the table.
 #[inline(always)]
 pub(crate) fn completed(control: &Control, source: Address, service: Option<Service>) {
     let _is_known = change(control, source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_completed::<Shared>(state, service, epoch, config::salt()) };
+    });
+}
+
+/// Notes that a service was there for a source after all, if the source is in the table.
+#[inline(always)]
+pub(crate) fn met(control: &Control, flow: &Flow) {
+    let _is_known = change(control, flow.source, |state, epoch| {
+        // SAFETY: as in `count`.
+        unsafe { account::record_met::<Shared>(state, flow, epoch, config::salt()) };
     });
 }
 
@@ -89,7 +98,7 @@ pub(crate) fn aborted(control: &Control, flow: &Flow) {
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
     if let Some(Some(novelties)) = novelties {
-        wakeup::wake(config::source_mask().apply(flow.source), novelties, control.wakeup);
+        wakeup::wake(control, config::source_mask().apply(flow.source), novelties);
     }
 }
 

@@ -51,7 +51,7 @@ fn to_rules(config: &Config, detector: &mut Detector) -> Vec<String> {
 /// # Errors
 /// A map could not be changed.
 pub fn to_sensor(config: &Config, detector: &Detector, sensor: &mut KernelSensor) -> Result<()> {
-    sensor.set_wakeup(detector.soonest()).context("the wake-up threshold")?;
+    sensor.set_wakeup(&detector.soonest()).context("the wake-up thresholds")?;
     sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
     sensor.set_samples(budgets(config)).context("the budgets of samples")?;
     sensor.set_routed(&config.network.home);

@@ -1,6 +1,7 @@
 //! This host's interfaces and routes, from the kernel (rtnetlink).
 
 mod dump;
+pub mod ports;
 pub mod routes;
 pub mod settings;
 

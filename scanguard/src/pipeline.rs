@@ -4,7 +4,7 @@ use scanguard_common::{address::Address, outcome::Exit, tally::Tally};
 
 use crate::{
     clock::Now,
-    content::ContentEvent,
+    content::{ContentEvent, sample::Sample, streams::Streams},
     detect::{Detector, findings::Event, flood::Arrived},
     observe::Observer,
     sensor::{Poll, Sensor, SensorError, TurnedAway},
@@ -16,6 +16,8 @@ pub struct Pipeline {
     pub observer: Observer,
     /// Rules and findings.
     pub detector: Detector,
+    /// The connections in which clients say something.
+    pub streams: Streams,
     tally: Tally,
     /// Entries that the agent told the kernel to remove.
     removed: u64,
@@ -36,7 +38,7 @@ pub struct Outcome {
 impl Pipeline {
     /// A pipeline without any history.
     pub fn new(observer: Observer, detector: Detector) -> Self {
-        Self { observer, detector, tally: Tally::ZERO, removed: 0, evicted: 0 }
+        Self { observer, detector, streams: Streams::default(), tally: Tally::ZERO, removed: 0, evicted: 0 }
     }
 
     /// Continues with totals that an earlier agent has read in part: evictions count from here, and the totals from
@@ -70,6 +72,11 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Reads samples, in the order in which they were taken.
+    pub fn read(&mut self, samples: &[Sample<Vec<u8>>], now: Now) -> Vec<ContentEvent> {
+        samples.iter().flat_map(|sample| self.streams.read(sample, now.at)).collect()
+    }
+
     /// Takes a content event of a client or of the answer to it, and passes on the findings that follow.
     pub fn hear(&mut self, utterance: &ContentEvent, now: Now, tell: &mut dyn FnMut(Event)) {
         let history = self.observer.history(&utterance.source);
@@ -87,6 +94,8 @@ impl Pipeline {
         tell: &mut dyn FnMut(Event),
     ) -> Result<Outcome, SensorError> {
         let Self { observer, detector, .. } = self;
+        // A caller without a response leaves them.
+        detector.take_unplaced();
         let poll = sensor.poll(&mut |source, state, ended_epoch| {
             if let Some((delta, history)) = observer.see(source, state, ended_epoch, now.at) {
                 detector.see(*source, &delta, history, now, tell);

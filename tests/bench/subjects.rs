@@ -61,6 +61,8 @@ pub(crate) fn all() -> Vec<Subject> {
         egress_empty(),
         egress_data(),
         egress_no_match(),
+        egress_datagram("egress_datagram_of_service", 123, 40_000),
+        egress_datagram("egress_datagram", 40_000, 53),
     ]
 }
 
@@ -221,6 +223,16 @@ fn egress_no_match() -> Subject {
         segment[..2].copy_from_slice(&80u16.to_be_bytes());
         let frame = v4(6, &[segment, vec![b'x'; 1_000]].concat());
         let loaded = program::load(&Settings::default())?;
+        let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
+    })
+}
+
+/// A datagram of this host. One that is no service's answer makes its flow known.
+fn egress_datagram(name: &'static str, from: u16, to: u16) -> Subject {
+    Subject::of(name, move || {
+        let loaded = program::load(&Settings::default())?;
+        let frame = v4(17, &udp(from, to, &[7; 200]));
         let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })

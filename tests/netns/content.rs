@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "content: a source that tries words is banned by nginx's log alone, and dropped",
             banned_by_a_log,
         ),
+        trial("content: what lies in the body of an upload is no request", no_cors_post),
         trial("content: a hello at the port of TLS is sampled, also over IPv6", hello),
         trial("content: queries and answers of DNS are sampled over UDP and TCP", dns),
         trial("content: requests beyond the budget are counted, and a reload changes the budget", budget),
@@ -212,6 +213,49 @@ fn banned_by_a_log() -> Result<()> {
         ensure!(metrics.sum("scanguard_samples_total{") == 0.0, "something was sampled");
         agent.order(&["unban", SCANNER])?;
         stage.client(visit)?;
+        Ok(())
+    })
+}
+
+/// What a browser sends for `fetch(..., {method: "POST", mode: "no-cors", body})` of anybody's page. nginx answers 405
+/// before the body has come.
+fn no_cors_post() -> Result<()> {
+    let scenario =
+        Scenario::new(&format!("{PLENTY}[response]\nmode = \"enforce\"\n"))?.with(&["--format", "json"]);
+    let mut stage = Stage::new(&scenario.lab)?;
+    stage.file(
+        "static.conf",
+        "daemon off; master_process off; pid nginx.pid;\n\
+         events { worker_connections 1024; }\n\
+         http { access_log access.log; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f;\n\
+         uwsgi_temp_path u; scgi_temp_path s; client_max_body_size 0; server { listen 80; root html; } }\n",
+    )?;
+    fs::create_dir(stage.directory().join("html"))?;
+    stage.file("html/index.html", "a page\n")?;
+    let victim = &stage.lab.victim;
+    stage.start("nginx", victim, "nginx -p {dir} -e {dir}/error.log -c {dir}/static.conf")?;
+    stage.await_port("nginx", victim, 80)?;
+    // Of an odd length, so that segments of any length begin with it now and then.
+    let request = "GET /.env HTTP/1.1\r\nHost: a\r\nUser-Agent: sqlmap\r\n\r\nXXXXXXXXXX\r\n";
+    ensure!(request.len() % 2 == 1, "{}", request.len());
+    stage.file("body", &request.repeat(200_000))?;
+    scenario.run(|_, agent| {
+        let upload = "curl -s -o /dev/null -A {browser} -H Expect: -H Origin:https://evil.example \
+                      -H Content-Type:text/plain --data-binary @{dir}/body http://{victim}/";
+        // nginx may close the connection before all was sent.
+        let bodies = wait_for("samples within a body", PATIENCE, || {
+            let _ = stage.client(upload);
+            let bodies = agent.metrics().ok()?.get("scanguard_content_bodies_total");
+            (bodies >= 3.0).then_some(bodies)
+        })?;
+        stage.client("curl -s -o /dev/null http://{victim}/")?;
+        let metrics = read(agent)?;
+        ensure!(agent.findings().is_empty(), "{bodies} samples, and {:?}", agent.findings());
+        ensure!(metrics.sum("scanguard_bans{") == 0.0, "a ban");
+        // Outside of a body, it is what it says.
+        stage.client("curl -s -o /dev/null -A sqlmap http://{victim}/")?;
+        let finding = opened(agent, "scanner_agent", "T1595.002")?;
+        ensure!(is_of_scanner(&finding, "no: "), "{finding}");
         Ok(())
     })
 }

@@ -11,6 +11,7 @@ mod flood;
 mod half_open;
 mod hostile_files;
 mod jumbo;
+mod late;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         half_open::trials(),
         hostile_files::trials(),
         jumbo::trials(),
+        late::trials(),
         lifecycle::trials(),
         limits::trials(),
         logs::trials(),

@@ -37,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("shield: a client whose address somebody forges is still served, and never banned", forged),
         trial("shield: it outlives the agent, is lifted by hand, and a ban takes its place", kept),
         trial("shield: in dry-run nothing is dropped, and with response.shield off nothing done", dry),
+        trial("shield: a source whose finding has no room is shielded from all the same", without_room),
         trial("shield: forged sources without number fill their own table and nothing else", many),
     ]
 }
@@ -223,6 +224,25 @@ fn dry() -> Result<()> {
         ensure!(agent.json(&["bans"])?["bans"] == serde_json::json!([]));
         ensure!(scan(lab, "-sS -p 81-83")?.matches("/closed/").count() == 3, "dropped");
         ensure!(agent.order(&["status"])?.contains("response.shield"));
+        Ok(())
+    })
+}
+
+fn without_room() -> Result<()> {
+    let scenario = Scenario::new(
+        "[sensor]\npoll_interval = \"100ms\"\n[findings]\nmax_open = 1\n[response]\nmode = \"enforce\"\n",
+    )?;
+    scenario.run(|lab, agent| {
+        let sources: Vec<_> = (1..=8).map(|host| Ipv4Addr::new(192, 0, 2, host)).collect();
+        let shielded = || {
+            wait_for("a shield from each", PATIENCE, || {
+                (agent.metrics().ok()?.get("scanguard_shields") == 8.0).then_some(())
+            })
+        };
+        stream::during(lab, VICTIM_ADDRESS, &sources, shielded)?;
+        let metrics = agent.settled()?;
+        ensure!(metrics.get("scanguard_findings_refused_total") > 0.0, "{metrics:?}");
+        ensure!(metrics.sum("scanguard_findings_open{") == 1.0, "{metrics:?}");
         Ok(())
     })
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::trial;
 
 /// All rows of `cargo xtask bench` without options.
-const ROWS: [&str; 26] = [
+const ROWS: [&str; 28] = [
     "empty",
     "c_parse",
     "tcp_established",
@@ -37,6 +37,8 @@ const ROWS: [&str; 26] = [
     "egress_empty",
     "egress_data",
     "egress_no_match",
+    "egress_datagram_of_service",
+    "egress_datagram",
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {

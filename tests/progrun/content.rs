@@ -10,7 +10,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use etherparse::EtherType;
 use libtest_mimic::Trial;
 use scanguard::{
-    content::{Service, sample::Sample, sampling::Settings as Sampling},
+    content::{
+        Service,
+        sample::{Place, Sample},
+        sampling::Settings as Sampling,
+    },
     sensor::{
         Feed as _, Sensor, gate::GateMode, settings::Settings, software::SoftwareSensor,
         test_run::TestRunSensor,
@@ -79,6 +83,11 @@ fn every_request() -> Result<()> {
             client_port: 40_000,
             begins: Begins::Request,
             owned: false,
+            place: Place {
+                position: u32::from_be_bytes(tcp(DATA, 80)[4..8].try_into()?).into(),
+                len: u32::try_from(request.len())?,
+                ends_head: true,
+            },
             bytes: request.into_bytes(),
         };
         ensure!(samples == [expected], "{number}: {samples:?}");

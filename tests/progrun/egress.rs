@@ -2,24 +2,25 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard::{
     network::Local,
     sensor::{Occupancy, Sensor as _, settings::Settings, test_run::TestRunSensor},
 };
 use scanguard_common::{
+    account::Distinct,
     oracle::Reach,
-    outcome::{Answer, EgressExit},
+    outcome::{Answer, EgressExit, Exit},
     tally::Tally,
     wire::{
-        protocol::TCP,
-        tcp_flags::{ACK, RST, SYN},
+        protocol::{TCP, UDP},
+        tcp_flags::{ACK, FIN, RST, SYN},
     },
 };
 use scanguard_tests::{
     fixtures::{
-        frames::{DESTINATION, DESTINATION6, SOURCE, tcp, v4, v6},
+        frames::{DESTINATION, DESTINATION6, SOURCE, tcp, udp, v4, v6},
         program::{self, TCX_NEXT},
     },
     tables::answers::{Leaving, from_port, table, turned},
@@ -41,6 +42,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             "packets that this host itself sends in the name of a routed address make nobody live",
             not_live,
         ),
+        trial("the first visit of a service that answers without a socket is no miss", settled),
+        trial(
+            "a virtual address whose packets are handed on is open, and its visitors miss nothing",
+            handed_on,
+        ),
+        trial("what comes late in a flow that this host used is no probe, for an hour", late),
+        trial("a service's datagrams make no flow of this host, and neither does any other flow", not_late),
     ]
 }
 
@@ -151,6 +159,64 @@ fn published() -> Result<()> {
     Ok(())
 }
 
+/// Distinct services that the source of the table missed in the running epoch.
+fn missed(loaded: &mut TestRunSensor, source: IpAddr) -> Result<u32> {
+    let seen = loaded.kernel.look(&source.into())?.context("the source is in the table")?.0;
+    let Distinct { services, .. } = seen.distinct_since(seen.epoch);
+    Ok(services.iter().map(|word| word.count_ones()).sum())
+}
+
+fn settled() -> Result<()> {
+    let mut loaded = program::load(&Settings::default())?;
+    home(&mut loaded, Duration::from_secs(1))?;
+    for port in [PORT, PORT + 1] {
+        loaded.run(&v4(TCP, &tcp(SYN, port)), 1)?;
+    }
+    ensure!(missed(&mut loaded, SOURCE.into())? == 2, "both");
+    loaded.run_egress(&turned(v4(TCP, &from_port(SYN | ACK, PORT))), false, 1)?;
+    ensure!(missed(&mut loaded, SOURCE.into())? == 1, "the other one");
+    // A refusal settles nothing.
+    loaded.run_egress(&turned(v4(TCP, &from_port(RST | ACK, PORT + 1))), false, 1)?;
+    ensure!(missed(&mut loaded, SOURCE.into())? == 1, "the other one");
+    Ok(())
+}
+
+fn handed_on() -> Result<()> {
+    // The last is too short for the early decision.
+    let visits = [
+        v4(TCP, &tcp(SYN, PORT)),
+        v6(TCP, &tcp(SYN, PORT)),
+        v4(UDP, &udp(40_000, PORT, &[7; 200])),
+        v4(UDP, &udp(40_000, PORT, b"7")),
+    ];
+    for visit in visits {
+        let source =
+            if visit[12] == 0x08 { IpAddr::from(SOURCE) } else { [0x2001, 0xdb8, 7, 7, 0, 0, 0, 0].into() };
+        let mut loaded = program::load(&Settings::default())?;
+        home(&mut loaded, Duration::from_secs(600))?;
+        ensure!(met(&mut loaded, &visit)? == Reach::Closed);
+        loaded.run(&visit, 1)?;
+        ensure!(missed(&mut loaded, source)? == 1);
+        // The same packet leaves, with another address of the link only. This host itself sends no such thing.
+        loaded.run_egress(&visit, false, 1)?;
+        ensure!(loaded.kernel.occupancy()?.published == 0, "its own");
+        let mut loaded = program::load(&Settings::default())?;
+        home(&mut loaded, Duration::from_secs(600))?;
+        loaded.run(&visit, 1)?;
+        loaded.run_egress(&visit, true, 1)?;
+        ensure!(missed(&mut loaded, source)? == 0, "the visitor missed something");
+        ensure!(loaded.kernel.occupancy()?.published == 1, "not published");
+        let before = tally(&mut loaded)?;
+        loaded.run(&visit, 1)?;
+        let counted = tally(&mut loaded)?.since(&before);
+        ensure!(counted.reach(Reach::Closed) == 0, "still closed");
+        // What goes on to somebody else is not handed on.
+        loaded.run_egress(&turned(visit), true, 1)?;
+        ensure!(loaded.kernel.occupancy()?.published == 1);
+    }
+    Ok(())
+}
+
 fn not_published() -> Result<()> {
     let mut loaded = program::load(&Settings::default())?;
     // From the source of the table, which is nobody's.
@@ -201,5 +267,72 @@ fn not_live() -> Result<()> {
     let counted = tally(&mut loaded)?;
     ensure!(counted.answer(Answer::Reset) == 2, "{:?}", counted.answers);
     ensure!(met(&mut loaded, &v4(TCP, &tcp(SYN, PORT)))? == Reach::Dark);
+    Ok(())
+}
+
+/// A datagram between ports, from the source of the table.
+fn datagram(v6_too: bool, ports: (u16, u16), bytes: usize) -> Vec<u8> {
+    let payload = vec![7; bytes];
+    let datagram = udp(ports.0, ports.1, &payload);
+    if v6_too { v6(UDP, &datagram) } else { v4(UDP, &datagram) }
+}
+
+/// By which exit a frame leaves.
+fn exit(loaded: &mut TestRunSensor, frame: &[u8]) -> Result<Exit> {
+    let before = tally(loaded)?;
+    loaded.run(frame, 1)?;
+    let counted = tally(loaded)?.since(&before);
+    Exit::ALL.into_iter().find(|exit| counted.exit(*exit) == 1).context("an exit")
+}
+
+/// What leaves, and what arrives late: with short and long payloads, over both families, and what has no socket at all.
+fn calls() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+    let mut calls = Vec::new();
+    for (name, is_v6, bytes) in
+        [("short", false, 2), ("long", false, 200), ("ipv6", true, 2), ("ipv6, long", true, 200)]
+    {
+        // From a port that Linux does not choose by itself, as resolvers do.
+        let query = turned(datagram(is_v6, (2_000, 53), bytes));
+        calls.push((name, query, datagram(is_v6, (53, 2_000), bytes)));
+    }
+    for flags in [SYN | ACK, ACK, FIN | ACK] {
+        calls.push(("a segment", turned(v4(TCP, &from_port(SYN, PORT))), v4(TCP, &tcp(flags, PORT))));
+        calls.push(("a segment", turned(v6(TCP, &from_port(SYN, PORT))), v6(TCP, &tcp(flags, PORT))));
+    }
+    calls
+}
+
+fn late() -> Result<()> {
+    for (name, leaving, arriving) in calls() {
+        let mut loaded = program::load(&Settings::default())?;
+        // An hour is six of these. Asking for an exit takes two.
+        home(&mut loaded, Duration::from_secs(600))?;
+        ensure!(exit(&mut loaded, &arriving)? == Exit::Probe, "{name}");
+        loaded.run_egress(&leaving, false, 1)?;
+        for _ in 0..3 {
+            ensure!(exit(&mut loaded, &arriving)? == Exit::LateAnswer, "{name}: not known");
+        }
+        ensure!(exit(&mut loaded, &arriving)? == Exit::Probe, "{name}: known for ever");
+    }
+    Ok(())
+}
+
+fn not_late() -> Result<()> {
+    let mut loaded = program::load(&Settings::default())?;
+    home(&mut loaded, Duration::from_secs(600))?;
+    for (leaving, arriving) in [
+        // A server's answer to a forged query.
+        (turned(datagram(false, (53, 5_000), 20)), datagram(false, (5_000, 53), 20)),
+        // Another port of the remote side, and another one here.
+        (turned(datagram(false, (2_000, 53), 20)), datagram(false, (54, 2_000), 20)),
+        (turned(datagram(false, (2_000, 53), 20)), datagram(false, (53, 2_001), 20)),
+        // A SYN is no answer, and an answer is no call.
+        (turned(v4(TCP, &from_port(SYN, PORT))), v4(TCP, &tcp(SYN, PORT))),
+        (turned(v4(TCP, &from_port(RST | ACK, 9))), v4(TCP, &tcp(ACK, 9))),
+    ] {
+        loaded.run_egress(&leaving, false, 1)?;
+        let exit = exit(&mut loaded, &arriving)?;
+        ensure!(exit == Exit::Probe, "{exit:?}");
+    }
     Ok(())
 }

@@ -44,6 +44,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("hold: a dry run counts and drops nothing, nor does what it held drop later", dry),
         trial("hold: an allowed source is never held", allowed),
         trial("hold: no more sources are held in an epoch than is configured", most),
+        trial(
+            "hold: hits on services are not saved up, neither many on one nor those of earlier epochs",
+            saved_up,
+        ),
         trial("hold: ephemeral ports and services of unknown fate are no misses", unknown),
     ]
 }
@@ -106,6 +110,30 @@ fn served() -> Result<()> {
         ensure!(!drops(&loaded, &frame)?, "{name} was dropped");
     }
     ensure!(drops(&loaded, &v4(TCP, &tcp(SYN, 1)))?, "it is held no more");
+    Ok(())
+}
+
+fn saved_up() -> Result<()> {
+    let services = (0..12).map(|_| TcpListener::bind("0.0.0.0:0")).collect::<Result<Vec<_>, _>>()?;
+    let ports =
+        services.iter().map(|service| Ok(service.local_addr()?.port())).collect::<Result<Vec<_>>>()?;
+    let hit = |loaded: &TestRunSensor, times: usize| -> Result<()> {
+        for port in ports.iter().cycle().take(times) {
+            ensure!(!drops(loaded, &v4(TCP, &tcp(SYN, *port)))?, "a SYN to a service was dropped");
+        }
+        Ok(())
+    };
+    let mut loaded = armed(GateMode::Enforce, REFLEX)?;
+    hit(&loaded, 600)?;
+    ensure!(scan(&loaded, 1, 9)? == 0, "what was met counts in favour of the source");
+    ensure!(scan(&loaded, 10, 12 + ENOUGH)? > 0, "600 hits on 12 services count 12 times at most");
+    let mut loaded_long_ago = armed(GateMode::Enforce, REFLEX)?;
+    hit(&loaded_long_ago, 600)?;
+    for _ in 0..2 {
+        tally(&mut loaded_long_ago)?;
+    }
+    ensure!(scan(&loaded_long_ago, 1, ENOUGH)? > 0, "hits of earlier epochs count");
+    ensure!(tally(&mut loaded)?.holds == 1);
     Ok(())
 }
 

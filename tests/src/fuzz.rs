@@ -15,8 +15,8 @@ use scanguard::{
     content::{
         Hello, Query, Request, Said, Service,
         lists::{Agents, Fingerprints, Paths},
-        parse::parse,
-        sample::Sample,
+        sample::{Place, Sample},
+        streams::Streams,
     },
     control::{Answer, peer::Rights, server},
     crowdsec::decisions::{Decisions, Stream},
@@ -298,9 +298,14 @@ fn check_events(protocol: u8, port: u16, bytes: &[u8]) {
             client_port: 40_000,
             begins,
             owned: true,
+            place: Place {
+                position: 0,
+                len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                ends_head: false,
+            },
             bytes,
         };
-        for event in parse(&sample) {
+        for event in Streams::default().read(&sample, Duration::ZERO) {
             let (from, texts) = match event.said {
                 Said::Request(Request { method, path, host, agent, referer, oddities, status, .. }) => {
                     assert!(oddities.len() <= 7 && status.is_none());

@@ -50,6 +50,39 @@ fn probes_that_met_a_service_are_counted_apart() {
 }
 
 #[test]
+fn a_service_that_answers_after_all_is_met_and_the_others_stay_missed() {
+    let mut state = SourceState::new(1, 5);
+    count(&mut state, &probe(1, 23), 5);
+    count(&mut state, &probe(1, 443), 5);
+    assert_eq!(state.missed, 2 * MISSED_SERVICE + MISSED_HOST);
+    for _ in 0..3 {
+        // SAFETY: an exclusive reference.
+        unsafe { record_met::<Unshared>(&raw mut state, &probe(1, 443), 5, 7) };
+    }
+    let seen = state.distinct_since(5);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 0));
+    assert_eq!((seen.open_services.count_ones(), seen.open_hosts.count_ones()), (1, 1));
+    assert_eq!(state.missed, MISSED_SERVICE);
+    count(&mut state, &probe(1, 24), 5);
+    assert_eq!(state.missed, 2 * MISSED_SERVICE + MISSED_HOST, "the address comes again with the next miss");
+}
+
+#[test]
+fn a_service_that_was_not_missed_takes_nothing_back() {
+    let mut state = SourceState::new(1, 5);
+    count(&mut state, &probe(1, 23), 5);
+    // SAFETY: an exclusive reference.
+    unsafe { record_met::<Unshared>(&raw mut state, &probe(1, 443), 5, 7) };
+    let seen = state.distinct_since(5);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts), seen.open_services), (1, 1, 0));
+    // Nor is a source that was held let go.
+    state.missed = HELD_ALREADY;
+    // SAFETY: as above.
+    unsafe { record_met::<Unshared>(&raw mut state, &probe(1, 23), 5, 7) };
+    assert_eq!(state.missed, HELD_ALREADY);
+}
+
+#[test]
 fn the_epoch_before_is_whole_until_the_next_but_one() {
     let mut state = SourceState::new(1, 5);
     count(&mut state, &probe(1, 80), 5);
@@ -79,7 +112,7 @@ fn epochs_may_wrap() {
     assert_eq!(bits(&state.distinct_since(0).hosts), 1);
 }
 
-fn abort(state: &mut SourceState, port: u16, epoch: u32) -> Option<u32> {
+fn abort(state: &mut SourceState, port: u16, epoch: u32) -> Option<Novelties> {
     // SAFETY: an exclusive reference.
     unsafe { record_aborted::<Unshared>(state, Service { protocol: 6, port }, epoch, 7) }
 }
@@ -87,9 +120,9 @@ fn abort(state: &mut SourceState, port: u16, epoch: u32) -> Option<u32> {
 #[test]
 fn handshakes_that_are_aborted_are_counted_and_their_services_are_distinct() {
     let mut state = SourceState::new(1, 5);
-    assert_eq!(abort(&mut state, 22, 5), Some(1));
+    assert_eq!(abort(&mut state, 22, 5), Some(Novelties { all: 1, in_epoch: 1 }));
     assert_eq!(abort(&mut state, 22, 5), None);
-    assert_eq!(abort(&mut state, 80, 5), Some(2));
+    assert_eq!(abort(&mut state, 80, 5), Some(Novelties { all: 2, in_epoch: 2 }));
     assert_eq!(state.aborted, 3);
     let seen = state.distinct_since(5);
     assert_eq!(seen.aborted_services.count_ones(), 2);
@@ -106,7 +139,7 @@ fn an_abort_after_the_epoch_of_its_probe_moves_the_windows_on() {
     let (both, last) = (state.distinct_since(5), state.distinct_since(6));
     assert_eq!((bits(&both.services), both.aborted_services.count_ones()), (1, 1));
     assert_eq!((bits(&last.services), last.aborted_services.count_ones()), (0, 1));
-    assert_eq!(abort(&mut state, 80, 8), Some(3), "new again in this epoch");
+    assert_eq!(abort(&mut state, 80, 8), Some(Novelties { all: 3, in_epoch: 1 }), "new again in this epoch");
     assert_eq!(state.distinct_since(5).aborted_services.count_ones(), 1, "epoch 6 is gone");
 }
 

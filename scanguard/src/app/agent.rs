@@ -15,7 +15,7 @@ use crate::{
     apply,
     clock::{Clock, Now, monotonic},
     config::{Config, access},
-    content::{ContentEvent, parse::parse, sample::Sample},
+    content::{ContentEvent, sample::Sample},
     control::agent_handle::AgentHandle,
     crowdsec::{self, Link, decisions::Orders},
     detect::findings::{Event, EventKind},
@@ -31,7 +31,7 @@ use crate::{
         web::Access,
     },
     logs::task::Logs,
-    network::Network,
+    network::{Network, ports::Ports},
     pipeline::Pipeline,
     respond::{
         decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
@@ -50,6 +50,8 @@ pub(super) struct Agent {
     pub(super) sensor: KernelSensor,
     pub(super) attachments: Attachments,
     pub(super) network: Network,
+    /// From where this host calls others.
+    pub(super) ports: Ports,
     /// When the local addresses were last read. `None`: read them now, since the networks beside them have changed.
     pub(super) addresses_read: Option<Instant>,
     /// When the occupancy of the maps of answers was last read.
@@ -108,6 +110,7 @@ impl Agent {
             sensor,
             attachments,
             network,
+            ports: Ports::default(),
             addresses_read: Some(Instant::now()),
             occupancy_read: None,
             pipeline,
@@ -239,7 +242,7 @@ impl Agent {
     /// Reads the samples that the program copied: requests of clients, and the answers to them.
     pub(super) fn hear_samples(&mut self, samples: &[Sample<Vec<u8>>]) {
         self.metrics.sensor.samples_read(samples.len());
-        let said: Vec<_> = samples.iter().flat_map(parse).collect();
+        let said = self.pipeline.read(samples, self.clock.now());
         self.hear(&said);
     }
 
@@ -271,7 +274,14 @@ impl Agent {
         let tracker = self.pipeline.detector.tracker();
         let mut going_on = sources.iter().flat_map(|source| tracker.of(source));
         self.responder.reconsider(&mut going_on, now, &mut self.sensor);
+        self.respond_to_unplaced(now);
         self.tell(events);
+    }
+
+    /// Bans or shields also the sources whose findings have no room.
+    fn respond_to_unplaced(&mut self, now: Now) {
+        let unplaced = self.pipeline.detector.take_unplaced();
+        self.responder.reconsider(&mut unplaced.iter(), now, &mut self.sensor);
     }
 
     /// Lets the response act on these events, and passes them to CrowdSec.
@@ -306,6 +316,7 @@ impl Agent {
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
         self.consider(&events, now);
+        self.respond_to_unplaced(now);
         let Self { pipeline, metrics, responder, sensor, .. } = self;
         let lately = self.last_poll;
         let open = pipeline.detector.tracker().open();
@@ -321,7 +332,7 @@ impl Agent {
                 tracing::error!("poll: {error}");
             }
         }
-        metrics.state(&pipeline.observer, &pipeline.detector);
+        metrics.state(pipeline);
         self.note(now);
         self.tell(events);
         self.read_occupancy();

@@ -70,6 +70,28 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
     }
 }
 
+/// Tells everybody if the ports from which this host calls others have changed.
+///
+/// # Errors
+/// The program could not be told.
+pub(super) fn refresh_ports(agent: &mut Agent) -> Result<()> {
+    if let Some(range) = agent.ports.refresh() {
+        tracing::info!("this host calls others from the ports {}-{}", range.first, range.last);
+        agent.pipeline.observer.set_ports(range);
+        agent.sensor.set_ports(range).context("the ports from which this host calls")?;
+    }
+    Ok(())
+}
+
+/// Tells the program whether it sees all that leaves.
+///
+/// # Errors
+/// The program could not be told.
+pub(super) fn tell_of_egress(agent: &mut Agent) -> Result<()> {
+    let sees = agent.attachments.egress_states().all(|(_, attached)| attached);
+    agent.sensor.set_sees_leaving(sees).context("whether what leaves is seen")
+}
+
 /// Checks whether interfaces have come or gone, and attaches the programs again where needed.
 pub(super) async fn supervise(agent: &mut Agent) {
     let changes = match agent.attachments.supervise().await {
@@ -125,6 +147,9 @@ pub(super) async fn supervise(agent: &mut Agent) {
     }
     for (interface, attached) in agent.attachments.egress_states() {
         agent.metrics.sensor.egress_attached(interface, attached);
+    }
+    if let Err(error) = tell_of_egress(agent) {
+        tracing::error!("{error:#}");
     }
     let attached = agent.attachments.states().any(|(_, mode)| mode.is_some());
     agent.health.attached(attached);

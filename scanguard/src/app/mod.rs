@@ -94,9 +94,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.
     environment::refresh_allow_list(&mut agent, &local).await?;
+    environment::refresh_ports(&mut agent)?;
     // Done before the programs are attached, so that no packet of a banned source passes.
     agent.enter()?;
     agent.attach().await?;
+    environment::tell_of_egress(&mut agent)?;
     agent.confine(&arguments).await?;
     let (stop, stopped) = watch::channel(());
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
@@ -151,6 +153,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             _ = state.polls.tick() => {
                 environment::supervise(&mut agent).await;
                 environment::refresh_addresses(&mut agent).await;
+                if let Err(error) = environment::refresh_ports(&mut agent) {
+                    tracing::error!("{error:#}");
+                }
                 agent.poll();
             }
             Some(request) = asked.recv() => answers::answer(&mut agent, request, &mut state).await,

@@ -5,7 +5,7 @@
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
-use super::{Junk, Oddity, Request, Said, target};
+use super::{Junk, Oddity, Request, Said, sample::Place, target};
 
 /// How many headers of a request are read; later ones are not. A browser sends some twenty.
 const MAX_HEADERS: usize = 64;
@@ -13,33 +13,99 @@ const MAX_HEADERS: usize = 64;
 const MAX_REQUESTS: usize = 32;
 /// How many bytes are read of a header's value, of a method or of a target.
 const MAX_VALUE: usize = 2048;
-/// Methods with a body (RFC 9110, 9.3; RFC 5789). If the headers of a request are cut, only the method tells whether
-/// there is a body.
-const WITH_BODY: [&str; 3] = ["POST", "PUT", "PATCH"];
+/// Methods without a body (RFC 9110, 9.3.1). No browser sends one with them. If the headers of a request are cut, only
+/// the method tells whether there may be a body.
+const WITHOUT_BODY: [&str; 2] = ["GET", "HEAD"];
 /// The preface of HTTP/2 (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// The requests of a payload, including pipelined ones. A request that was cut within its headers has the headers that
-/// were seen. A request that was cut within its target has the beginning of the target. If it was cut before that, it
-/// is junk.
-pub(super) fn requests(mut bytes: &[u8]) -> Vec<Said> {
-    let mut said = Vec::new();
-    while said.len() < MAX_REQUESTS && !bytes.is_empty() && !bytes.starts_with(HTTP2_PREFACE) {
-        match request(bytes) {
+/// How a payload ends that begins with a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// The next request begins so many bytes behind the beginning of the payload.
+    At {
+        /// Bytes.
+        next: u64,
+        /// Whether the last request has a body that its method has not (RFC 9110, 9.3.1). A server may not take it for
+        /// a body.
+        is_doubtful: bool,
+    },
+    /// The head goes on in the next segment, and no body follows it.
+    Head,
+    /// A body may go on, and nobody knows how far. Or the bytes that follow are no requests at all.
+    Open,
+}
+
+/// The requests of a payload, including pipelined ones, and how the payload ends. A request that was cut within its
+/// headers has the headers that were seen. A request that was cut within its target has the beginning of the target.
+/// If it was cut before that, it is junk.
+pub(super) fn requests(bytes: &[u8], place: Place) -> (Vec<Said>, End) {
+    let (mut said, mut read) = (Vec::new(), 0);
+    let mut end = End::Open;
+    loop {
+        let rest = bytes.get(read..).unwrap_or_default();
+        if rest.is_empty() && !said.is_empty() {
+            // The sample ends here. If the payload goes on, a client that pipelines wrote it, and no browser does.
+            end = if read as u64 >= place.len.into() { end } else { whole_head(place) };
+            break;
+        }
+        if said.len() >= MAX_REQUESTS || rest.is_empty() || rest.starts_with(HTTP2_PREFACE) {
+            end = End::Open;
+            break;
+        }
+        match request(rest) {
             // A sample may end within a later request. That is normal.
-            Ok((request, _)) if request.is_cut && !said.is_empty() => break,
-            Ok((request, next)) => {
-                said.push(Said::Request(request));
-                bytes = next;
+            Ok((request, _)) if request.is_cut && !said.is_empty() => {
+                end = cut(&request, place);
+                break;
             }
-            Err(Junk::Cut) if !said.is_empty() => break,
+            Ok((request, Framing::Whole { head, body })) => {
+                let is_doubtful = body > 0 && WITHOUT_BODY.contains(&&*request.method);
+                let next = (read as u64).saturating_add(head as u64).saturating_add(body);
+                said.push(Said::Request(request));
+                end = End::At { next, is_doubtful };
+                match usize::try_from(next) {
+                    Ok(next) if next <= bytes.len() => read = next,
+                    _ => break,
+                }
+            }
+            Ok((request, Framing::Cut)) => {
+                end = cut(&request, place);
+                said.push(Said::Request(request));
+                break;
+            }
+            Ok((request, Framing::Unknown)) => {
+                said.push(Said::Request(request));
+                end = End::Open;
+                break;
+            }
+            // Servers skip these.
+            Err(Junk::Cut) if rest.iter().all(|byte| b"\r\n".contains(byte)) => {
+                end = End::At { next: place.len.into(), is_doubtful: false };
+                break;
+            }
+            Err(Junk::Cut) if !said.is_empty() => {
+                end = whole_head(place);
+                break;
+            }
             Err(junk) => {
                 said.push(Said::Junk(junk));
+                end = End::Open;
                 break;
             }
         }
     }
-    said
+    (said, end)
+}
+
+/// How a payload ends whose last request is cut.
+fn cut(request: &Request, place: Place) -> End {
+    if WITHOUT_BODY.contains(&&*request.method) { whole_head(place) } else { End::Open }
+}
+
+/// How a payload ends whose last request has no body.
+fn whole_head(place: Place) -> End {
+    if place.ends_head { End::At { next: place.len.into(), is_doubtful: false } } else { End::Head }
 }
 
 /// The status of a response; interim ones do not count (RFC 9110, 15.2).
@@ -55,35 +121,46 @@ pub(super) fn status(bytes: &[u8]) -> Option<Said> {
     }
 }
 
-/// A request, and the bytes behind it. There are none if its end is not known.
-fn request(bytes: &[u8]) -> Result<(Request, &[u8]), Junk> {
+/// Where a request ends.
+enum Framing {
+    /// The lengths of its head and of its body.
+    Whole { head: usize, body: u64 },
+    /// It is cut within its head.
+    Cut,
+    /// Nobody knows: its body has chunks, it begins a tunnel, or it breaks the syntax.
+    Unknown,
+}
+
+/// A request, and where it ends.
+fn request(bytes: &[u8]) -> Result<(Request, Framing), Junk> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let outcome =
         ParserConfig::default().ignore_invalid_headers_in_requests(true).parse_request(&mut parsed, bytes);
     match (outcome, parsed.method, parsed.path) {
-        (Ok(Status::Complete(length)), Some(method), Some(path)) => {
+        (Ok(Status::Complete(head)), Some(method), Some(path)) => {
             let mut request = examined(method.as_bytes(), path.as_bytes(), parsed.headers);
             // HTTP/1.1 requires one (RFC 9112, 3.2).
             if parsed.version == Some(1) && value(parsed.headers, "host").is_none() {
                 request.oddities.push(Oddity::NoHost);
             }
-            let next = body(parsed.headers).and_then(|body| bytes.get(length.checked_add(body)?..));
-            request.is_open = next.is_none();
-            Ok((request, next.unwrap_or_default()))
+            let body = body(parsed.headers).filter(|_| method != "CONNECT");
+            Ok((request, body.map_or(Framing::Unknown, |body| Framing::Whole { head, body })))
         }
         // The parser gives those headers that were seen whole.
-        (Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders), Some(method), Some(path)) => {
-            let is_open = WITH_BODY.contains(&method);
-            Ok((Request { is_open, ..examined(method.as_bytes(), path.as_bytes(), parsed.headers) }, &[]))
+        (Ok(Status::Partial), Some(method), Some(path)) => {
+            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers), Framing::Cut))
         }
-        (outcome, ..) => by_hand(bytes, outcome.is_err()).map(|request| (request, &[][..])),
+        (Err(httparse::Error::TooManyHeaders), Some(method), Some(path)) => {
+            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers), Framing::Cut))
+        }
+        (outcome, ..) => by_hand(bytes, outcome.is_err()),
     }
 }
 
 /// A request whose line breaks the syntax or was cut: blanks or binary bytes in its target, no version, or another
 /// version than 1.
-fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
+fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<(Request, Framing), Junk> {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).ok_or(Junk::Cut)?;
     let bytes = &bytes[start..];
     let end = bytes.iter().position(|byte| *byte == b'\n');
@@ -102,7 +179,8 @@ fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<Request, Junk> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     // The parser gives the headers that it read before the error.
     _ = httparse::parse_headers(rest, &mut headers);
-    Ok(Request { is_cut, ..examined(method, target, &headers) })
+    let framing = if end.is_some() && is_wrong { Framing::Unknown } else { Framing::Cut };
+    Ok((Request { is_cut, ..examined(method, target, &headers) }, framing))
 }
 
 fn examined(method: &[u8], target: &[u8], headers: &[Header<'_>]) -> Request {
@@ -122,7 +200,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Length of the body in bytes, if the headers give it.
-fn body(headers: &[Header<'_>]) -> Option<usize> {
+fn body(headers: &[Header<'_>]) -> Option<u64> {
     if value(headers, "transfer-encoding").is_some() {
         return None;
     }

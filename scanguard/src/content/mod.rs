@@ -12,13 +12,14 @@ mod ja4;
 pub mod lists;
 pub mod metrics;
 pub mod names;
-pub mod parse;
+mod parse;
 mod reverse;
 pub mod salt;
 pub mod sample;
 pub mod sampling;
 pub mod settings;
 mod stats;
+pub mod streams;
 pub mod summary;
 pub mod target;
 mod text;
@@ -99,8 +100,6 @@ pub struct Request {
     pub path: String,
     /// Whether the path is cut: then nobody knows the whole path.
     pub is_cut: bool,
-    /// Whether a body follows whose end was not seen: the next bytes on the connection may belong to it.
-    pub is_open: bool,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
     /// The User-Agent header.

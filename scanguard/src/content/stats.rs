@@ -50,8 +50,6 @@ pub(super) struct Pending {
     pub(super) path: Option<u64>,
     pub(super) host: Option<names::Key>,
     pub(super) sensitivity: Option<Sensitivity>,
-    /// Whether more of its body may follow.
-    pub(super) is_open: bool,
     /// Whether it has the form of a request to a proxy.
     pub(super) is_proxied: bool,
     /// The path, if it may become an example.

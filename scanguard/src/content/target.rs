@@ -167,7 +167,6 @@ pub fn examine(
         method: cut(method, method_bytes),
         path: cut(&without_parameters(&decoded), path_bytes),
         is_cut: false,
-        is_open: false,
         host: authority.or(host).and_then(host_of).map(|host| cut(&host, host_bytes)),
         agent: agent.filter(|agent| !agent.is_empty()).map(|agent| cut(agent, agent_bytes)),
         referer: referer

@@ -100,11 +100,6 @@ impl Client {
         self.pending.push((port, request));
     }
 
-    /// Whether the next bytes on a connection still belong to the body of its request.
-    fn is_uploading(&self, port: Option<u16>) -> bool {
-        self.pending.iter().any(|(one, request)| Some(*one) == port && request.is_open)
-    }
-
     fn settle(&mut self, status: u16, request: Option<&Pending>) {
         let verdict = match request {
             Some(Pending { path: None, .. }) => Verdict::Moot,
@@ -125,8 +120,6 @@ pub struct ContentTracker {
     by_source: HashMap<(Address, Proof), Client>,
     evictions: u64,
     swept: Duration,
-    /// Whether answers are seen on the wire: only then does a missing answer mean that there is none yet.
-    sees_answers: bool,
 }
 
 impl Default for ContentTracker {
@@ -137,7 +130,6 @@ impl Default for ContentTracker {
             by_source: HashMap::new(),
             evictions: 0,
             swept: Duration::ZERO,
-            sees_answers: false,
         }
     }
 }
@@ -168,15 +160,12 @@ impl ContentTracker {
         if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
             self.evict();
         }
-        self.sees_answers |= matches!(said, Said::Status(_));
-        let Self { settings, salt, by_source, sees_answers, .. } = self;
+        let Self { settings, salt, by_source, .. } = self;
         let client = by_source.entry(key).or_insert_with(|| Client::new(at));
         client.turn(at, settings.window);
         client.each(|stats| stats.last = at);
         let digest = Digest { settings, salt };
         match said {
-            // A line of an upload, at the beginning of a segment.
-            Said::Request(_) if *sees_answers && client.is_uploading(*client_port) => {}
             Said::Request(request) => digest.request(client, request, *client_port),
             Said::Status(status) => {
                 let place =
@@ -254,7 +243,7 @@ impl Digest<'_> {
     }
 
     fn request(&self, client: &mut Client, request: &Request, client_port: Option<u16>) {
-        let Request { path, is_cut, is_open, host, agent, referer, oddities, status, method: _ } = request;
+        let Request { path, is_cut, host, agent, referer, oddities, status, method: _ } = request;
         let lists = &self.settings.lists;
         // A long path that is cut counts as a new path each time, since anything may follow it: `/././` and so on is
         // nothing to a server.
@@ -285,7 +274,6 @@ impl Digest<'_> {
             path: hash,
             host: asked.host.map(|(key, _)| key),
             sensitivity: asked.sensitivity,
-            is_open: *is_open,
             is_proxied: oddities.contains(&Oddity::Proxy),
             example: (names_it
                 && !is_ignored

@@ -9,7 +9,7 @@ use super::{
     campaign::Campaigns,
     decoys::Decoys,
     feeds::Feeds,
-    findings::{Event, EventKind, Grounds, Match, Tracker},
+    findings::{Event, EventKind, Finding, Grounds, Match, Tracker},
     flood::{Arrived, Floods},
     geo::Geo,
     rules::RuleSet,
@@ -88,9 +88,10 @@ impl Detector {
             .chain(self.floods.iter().flat_map(Floods::names))
     }
 
-    /// The least number of novelties of a source with which any rule can match; 0 without rules.
-    pub fn soonest(&self) -> u32 {
-        self.rules.iter().map(|InUse { soonest, .. }| *soonest).min().unwrap_or(0)
+    /// The least numbers of novelties of a source with which the rules can match.
+    pub fn soonest(&self) -> Vec<u32> {
+        let at_once = self.rules.iter().map(|InUse { soonest, .. }| *soonest);
+        at_once.filter(|soonest| *soonest != NOT_AT_ONCE).collect()
     }
 
     /// The evidence on which rules match whatever else is known.
@@ -168,6 +169,7 @@ impl Detector {
                 self.tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
             }
         }
+        self.forget_displaced();
     }
 
     /// Looks at content that a client sent, or an answer to it, with the client's history if there is one. Passes on
@@ -197,6 +199,28 @@ impl Detector {
             let grounds = Grounds::Said { stats, proof, confidence, listed, connected };
             tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
         }
+        self.forget_displaced();
+    }
+
+    /// Forgets the content of sources whose findings about it gave way: what was reported is not evidence for another
+    /// finding.
+    fn forget_displaced(&mut self) {
+        let displaced = self.tracker.take_displaced_speakers();
+        self.forget_reported(displaced);
+    }
+
+    /// Forgets the content of these sources, except of those with another open finding about it.
+    fn forget_reported(&mut self, sources: Vec<Address>) {
+        for source in sources {
+            if self.tracker.of(&source).iter().all(|finding| finding.content.is_none()) {
+                self.visitors.forget(&source);
+            }
+        }
+    }
+
+    /// The findings without room since the last call: see [`Tracker::take_unplaced`].
+    pub fn take_unplaced(&mut self) -> Vec<Finding> {
+        self.tracker.take_unplaced()
     }
 
     /// Releases sources (none: all of them): their activity and content until now no longer justify a ban.
@@ -230,12 +254,9 @@ impl Detector {
             tell(event);
         });
         // Activity that was reported is not evidence for another finding.
-        for source in over {
-            if tracker.of(&source).iter().all(|finding| finding.content.is_none()) {
-                visitors.forget(&source);
-            }
-        }
-        visitors.expire(now.at);
+        self.forget_reported(over);
+        self.forget_displaced();
+        self.visitors.expire(now.at);
     }
 
     /// Number of times that a source was not compared for decoys because there were too many.

@@ -9,6 +9,7 @@ use super::{
     Confidence, Evidence, Rule, Severity, Technique,
     geo::Origin,
     grounds::{Grounds, Sources},
+    places::{Place, Worth},
 };
 use crate::{
     clock::Now,
@@ -76,6 +77,8 @@ pub struct Finding {
     pub(super) certain: bool,
     /// The proof of the evidence: see [`Evidence::proof`].
     pub(super) proof: Proof,
+    /// Its place; none: it has no room, or needs no place because it has no source.
+    pub(super) place: Option<Place>,
     /// See [`Self::had_connections`].
     pub(super) connected: bool,
     /// When the rule last matched, by the monotonic clock.
@@ -169,6 +172,17 @@ impl std::fmt::Display for Spoofable {
 }
 
 impl Finding {
+    /// What it is worth while it is open.
+    pub(super) fn worth(&self) -> Worth {
+        Worth {
+            proof: self.proof,
+            severity: self.severity,
+            confidence: self.known().0,
+            active: self.active,
+            size: self.size(),
+        }
+    }
+
     /// Whether its rule has matched on activity after the source was released.
     pub fn has_grounds(&self) -> bool {
         self.settled.is_none_or(|settled| self.matched > settled)

@@ -2,9 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use ipnet::IpNet;
 use scanguard_common::address::Address;
 
-use super::{Confidence, Evidence, Rule, geo::Geo, reported::Reported, settings::Settings};
+use super::{
+    Confidence, Evidence, Rule,
+    geo::Geo,
+    places::{Place, Places, Room},
+    reported::Reported,
+    settings::Settings,
+};
 pub use super::{
     finding::{Content, Event, EventKind, Finding, MAX_TARGETS, Spoofable, Target},
     grounds::{Grounds, Match, Sources},
@@ -15,16 +22,21 @@ use crate::{
     observe::{Delta, activity::Activity},
 };
 
-/// The open findings. Bounded: findings without room are only counted.
+/// The open findings. Bounded: where there is no room, the one that is worth least gives way, see [`Places`].
 pub struct Tracker {
     settings: Settings,
     geo: Geo,
     /// By source. If a source has several findings, none of their rules covers another.
     open: HashMap<Address, Vec<Finding>>,
-    count: usize,
+    places: Places,
     reported: Reported,
-    opened: u64,
+    /// Findings without room since the last look at them. They are not open, but the response acts on them, too.
+    unplaced: Vec<Finding>,
+    /// Sources whose finding about content gave way since the last look.
+    displaced_speakers: Vec<Address>,
+    made: u64,
     refused: u64,
+    displaced: u64,
     suppressed: u64,
 }
 
@@ -36,10 +48,13 @@ impl Tracker {
             settings,
             geo: Geo::default(),
             open: HashMap::new(),
-            count: 0,
+            places: Places::default(),
             reported,
-            opened: 0,
+            unplaced: Vec::new(),
+            displaced_speakers: Vec::new(),
+            made: 0,
             refused: 0,
+            displaced: 0,
             suppressed: 0,
         }
     }
@@ -74,6 +89,21 @@ impl Tracker {
         self.refused
     }
 
+    /// Number of findings that gave way to others.
+    pub fn displaced(&self) -> u64 {
+        self.displaced
+    }
+
+    /// The findings without room since the last call. Their sources have matched a rule all the same.
+    pub fn take_unplaced(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.unplaced)
+    }
+
+    /// The sources whose findings about content gave way since the last call.
+    pub(super) fn take_displaced_speakers(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.displaced_speakers)
+    }
+
     /// Number of times that a rule matched a finding that was already reported.
     pub fn suppressed(&self) -> u64 {
         self.suppressed
@@ -106,6 +136,7 @@ impl Tracker {
         for finding in self.open.get_mut(address).into_iter().flatten() {
             finding.add(delta, now);
         }
+        self.update_places(address);
     }
 
     /// Adds content of a source to its open findings.
@@ -113,12 +144,31 @@ impl Tracker {
         for finding in self.open.get_mut(&utterance.source).into_iter().flatten() {
             finding.add_said(utterance, now);
         }
+        self.update_places(&utterance.source);
+    }
+
+    /// Gives the findings of a source the places that they are worth now.
+    fn update_places(&mut self, address: &Address) {
+        for finding in self.open.get_mut(address).into_iter().flatten() {
+            let worth = finding.worth();
+            if let Some(place) = &mut finding.place {
+                self.places.update(address, place, &worth);
+            }
+        }
     }
 
     /// Takes a rule's match, after [`Self::absorb`]. Passes on the events to report, if there are any.
     pub fn see(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
+        let address = found.address;
+        self.take_match(rule, found, tell);
+        self.update_places(&address);
+    }
+
+    fn take_match(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
         let now = found.now;
-        let of_source = self.open.entry(found.address).or_default();
+        let Some(of_source) = self.open.get_mut(&found.address) else {
+            return self.open_new(rule, found, tell);
+        };
         let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
         // Activity that may be forged is not part of a proven finding, and it does not hide one.
         let proof = found.grounds.proof();
@@ -152,7 +202,7 @@ impl Tracker {
             // Other findings that it covers become part of it.
             let parts = of_source.extract_if(.., |open| is_part(open));
             for mut part in parts {
-                self.count -= 1;
+                leave(&mut self.places, &mut part);
                 part.reason = format!("{}; goes on as part of {}", part.reason, finding.id);
                 tell(part.event(EventKind::Closed, now));
             }
@@ -167,14 +217,63 @@ impl Tracker {
     }
 
     fn open_new(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
-        let Match { address, grounds, severity, now } = found;
-        if self.count >= self.settings.max_open as usize {
-            self.refused += 1;
-            if self.open.get(&address).is_some_and(Vec::is_empty) {
-                self.open.remove(&address);
+        let now = found.now;
+        let mut finding = self.make(rule, found);
+        let source = finding.source;
+        // Findings about totals have no source, and are as many as there are such rules.
+        if source != Address::UNSPECIFIED {
+            let worth = finding.worth();
+            match self.places.room(&source, &worth, self.settings.max_open as usize) {
+                Room::Free => {}
+                Room::Instead { source, place, network } => self.displace(&source, place, network, now, tell),
+                Room::None => {
+                    self.refused += 1;
+                    self.unplaced.push(finding);
+                    return;
+                }
             }
-            return;
+            finding.place = Some(self.places.take(source, &worth));
         }
+        tell(finding.event(EventKind::Opened, now));
+        self.open.entry(source).or_default().push(finding);
+    }
+
+    /// Closes a finding because another one needs its place.
+    fn displace(
+        &mut self,
+        source: &Address,
+        place: Place,
+        network: Option<IpNet>,
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) {
+        let Some(findings) = self.open.get_mut(source) else {
+            return;
+        };
+        let given_up = findings.extract_if(.., |finding| finding.place == Some(place)).next();
+        if findings.is_empty() {
+            self.open.remove(source);
+        }
+        let Some(mut finding) = given_up else {
+            return;
+        };
+        leave(&mut self.places, &mut finding);
+        self.displaced += 1;
+        if finding.content.is_some() {
+            self.displaced_speakers.push(*source);
+        }
+        self.reported.add(finding.source, finding.rule, finding.covers, finding.active);
+        let why = match network {
+            Some(network) => format!("{network} has its share of findings.max_open"),
+            None => "all places are taken (findings.max_open)".to_owned(),
+        };
+        finding.reason = format!("{}; gave way to a finding of more worth, because {why}", finding.reason);
+        tell(finding.event(EventKind::Closed, now));
+    }
+
+    /// Makes a finding out of a match. It is not open yet.
+    fn make(&mut self, rule: &dyn Rule, found: Match<'_>) -> Finding {
+        let Match { address, grounds, severity, now } = found;
         let reason = grounds.reason(rule);
         let lockstep = grounds.lockstep();
         let (proof, connected) = (grounds.proof(), grounds.connected());
@@ -189,7 +288,7 @@ impl Tracker {
             }
         };
         let mut finding = Finding {
-            id: format!("{:x}-{:x}", now.wall.as_millisecond(), self.opened),
+            id: format!("{:x}-{:x}", now.wall.as_millisecond(), self.made),
             rule: rule.name(),
             techniques: rule.techniques(),
             severity,
@@ -209,6 +308,7 @@ impl Tracker {
             reason,
             certain,
             proof,
+            place: None,
             connected,
             matched: now.at,
             settled: None,
@@ -216,15 +316,13 @@ impl Tracker {
             quiet: self.settings.quiet.max(rule.patience()),
             next_update: 0,
         };
-        self.opened += 1;
-        self.count += 1;
+        self.made += 1;
         if let Some(delta) = delta {
             finding.add_targets(&delta.samples);
         }
         finding.next_update = next_update(finding.size());
         finding.judge(lockstep);
-        tell(finding.event(EventKind::Opened, now));
-        self.open.entry(address).or_default().push(finding);
+        finding
     }
 
     /// Marks sources that were found to send in lockstep. Findings that change are reported again.
@@ -234,6 +332,7 @@ impl Tracker {
                 tell(finding.event(EventKind::Updated, now));
             }
         }
+        self.update_places(address);
     }
 
     /// Closes the findings that have been quiet.
@@ -263,7 +362,7 @@ impl Tracker {
             closed.extend(findings.extract_if(.., |finding| over(finding)));
             !findings.is_empty()
         });
-        self.count -= closed.len();
+        closed.iter_mut().for_each(|finding| leave(&mut self.places, finding));
         closed.sort_by(|a, b| a.id.cmp(&b.id));
         for mut finding in closed {
             if let Some(stats) = visitors.of(&finding.source, finding.proof()) {
@@ -272,6 +371,13 @@ impl Tracker {
             self.reported.add(finding.source, finding.rule, finding.covers, finding.active);
             tell(Event { time: now.wall, kind: EventKind::Closed, finding });
         }
+    }
+}
+
+/// Gives the place of a finding back.
+fn leave(places: &mut Places, finding: &mut Finding) {
+    if let Some(place) = finding.place.take() {
+        places.leave(&finding.source, place);
     }
 }
 

@@ -21,6 +21,7 @@ pub struct DetectionMetrics {
     findings: IntCounterVec,
     findings_open: IntGaugeVec,
     findings_refused: IntCounter,
+    findings_displaced: IntCounter,
     findings_suppressed: IntCounter,
     lockstep_left_out: IntCounter,
     campaigns_given_up: IntCounter,
@@ -56,7 +57,12 @@ impl DetectionMetrics {
             )?,
             findings_refused: register.counter(
                 "scanguard_findings_refused_total",
-                "Findings that were not opened because too many were open.",
+                "Times that a rule matched and no finding was opened: there was no room, and all others were worth more. \
+                 Bans and shields are made all the same.",
+            )?,
+            findings_displaced: register.counter(
+                "scanguard_findings_displaced_total",
+                "Findings that were closed to make room for others that are worth more.",
             )?,
             findings_suppressed: register.counter(
                 "scanguard_findings_suppressed_total",
@@ -101,6 +107,7 @@ impl DetectionMetrics {
     pub fn state(&self, detector: &Detector) {
         let tracker = detector.tracker();
         raise(&self.findings_refused, tracker.refused());
+        raise(&self.findings_displaced, tracker.displaced());
         raise(&self.findings_suppressed, tracker.suppressed());
         raise(&self.lockstep_left_out, detector.lockstep_left_out());
         raise(&self.campaigns_given_up, detector.campaigns_given_up());

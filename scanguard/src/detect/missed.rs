@@ -103,7 +103,7 @@ pub(crate) mod tests {
 
     use scanguard_common::{
         account::{self, SourceState, Unshared},
-        outcome::{Flow, Service},
+        outcome::{Flow, PortRange, Service},
     };
 
     use super::*;
@@ -113,7 +113,7 @@ pub(crate) mod tests {
         let mut state = SourceState::new(1, 1);
         play(&mut state);
         let activity = Activity::between(&Totals::default(), &Totals::from(&state), state.distinct_since(1));
-        activity.with_samples(&state.samples)
+        activity.with_samples(&state.samples, PortRange::DEFAULT)
     }
 
     fn probe(state: &mut SourceState, class: ProbeClass, reach: Reach, port: u16) {

@@ -15,6 +15,7 @@ pub mod geo;
 mod grounds;
 pub mod metrics;
 pub mod missed;
+mod places;
 mod reported;
 mod rule;
 pub mod rules;

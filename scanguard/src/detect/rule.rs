@@ -75,7 +75,7 @@ pub const NOT_AT_ONCE: u32 = u32::MAX;
 
 /// Evidence on which a rule matches whatever else is known: a source tried distinct services that are surely closed
 /// (ephemeral ports do not count), or distinct addresses where they are closed, by SYNs within one poll interval. It
-/// takes as many as `services`, and one more for each probe that met a service.
+/// takes as many as `services`, and one more for each distinct service that was met lately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plain {
     /// The rule.

@@ -9,7 +9,7 @@ use crate::settings::{Interval, Section};
 pub struct Settings {
     /// A finding is closed when its rule has not matched for this long.
     pub quiet: Duration,
-    /// Maximum number of open findings; further ones are only counted.
+    /// Maximum number of open findings; beyond that, those that are worth least give way.
     pub max_open: u32,
 }
 

@@ -12,11 +12,12 @@ use crate::{
     content::metrics::ContentMetrics,
     control::metrics::ControlMetrics,
     crowdsec::metrics::CrowdsecMetrics,
-    detect::{Detector, metrics::DetectionMetrics},
+    detect::metrics::DetectionMetrics,
     http_server::metrics::ListenerMetrics,
     logs::metrics::LogMetrics,
     metrics::{Described, Register, raise},
-    observe::{Observer, metrics::HistoryMetrics},
+    observe::metrics::HistoryMetrics,
+    pipeline::Pipeline,
     respond::metrics::ResponseMetrics,
     sandbox::metrics::SandboxMetrics,
     sensor::{Poll, metrics::SensorMetrics},
@@ -164,9 +165,9 @@ impl Metrics {
     }
 
     /// Notes the state of the histories and findings after a poll.
-    pub fn state(&self, observer: &Observer, detector: &Detector) {
+    pub fn state(&self, Pipeline { observer, detector, streams, .. }: &Pipeline) {
         self.history.state(observer);
-        self.content.state(detector.visitors());
+        self.content.state(detector.visitors(), streams);
         self.detection.state(detector);
         raise(&self.log_lines_lost, stdio::lost());
     }

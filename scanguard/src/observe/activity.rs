@@ -3,7 +3,7 @@
 use scanguard_common::{
     account::{COUNT_SLOTS, Distinct, Sample, SourceState},
     oracle::{REACHES, Reach},
-    outcome::{ANSWERS, Answer, ProbeClass},
+    outcome::{ANSWERS, Answer, PortRange, ProbeClass},
     tally::Tally,
 };
 
@@ -177,8 +177,8 @@ impl Activity {
 
     /// The same activity, with examples of its targets.
     #[must_use]
-    pub fn with_samples(self, samples: &[Sample]) -> Self {
-        Self { sampled: Sampled::of(samples), ..self }
+    pub fn with_samples(self, samples: &[Sample], ports: PortRange) -> Self {
+        Self { sampled: Sampled::of(samples, ports), ..self }
     }
 
     pub(super) fn pack(&self) -> PackedActivity {

@@ -18,6 +18,7 @@ use indexmap::{IndexMap, map::Entry};
 use scanguard_common::{
     account::{Distinct, SAMPLES, Sample, SourceState},
     address::Address,
+    outcome::PortRange,
 };
 
 use self::{
@@ -61,6 +62,8 @@ const MOST_SWEEPS: usize = 64;
 /// The histories of all sources.
 pub struct Observer {
     settings: Settings,
+    /// From where this host calls.
+    ports: PortRange,
     /// They are in an order, so that several calls can go through them.
     records: IndexMap<Address, Record>,
     /// The position of the last call.
@@ -71,7 +74,8 @@ pub struct Observer {
 impl Observer {
     /// Nothing was seen yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, records: IndexMap::new(), swept: 0, evictions: 0 }
+        let ports = PortRange::DEFAULT;
+        Self { settings, ports, records: IndexMap::new(), swept: 0, evictions: 0 }
     }
 
     /// The history of a source.
@@ -100,6 +104,11 @@ impl Observer {
     /// Changes the settings. The next [`Self::expire`] forgets what they no longer allow.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.settings = settings;
+    }
+
+    /// Sets the ports from which this host calls. At first they are Linux's default.
+    pub fn set_ports(&mut self, ports: PortRange) {
+        self.ports = ports;
     }
 
     /// Takes the state of a source. Returns what is new in it, with the history that includes it, or nothing if
@@ -141,7 +150,7 @@ impl Observer {
                 *sample = Sample::default();
             }
         }
-        let activity = activity.with_samples(&samples);
+        let activity = activity.with_samples(&samples, self.ports);
         record.history.add(&activity, at, self.settings.horizon);
         Some((Delta { activity, samples }, &record.history))
     }

@@ -7,7 +7,7 @@
 
 use scanguard_common::{
     account::Sample,
-    outcome::{DYNAMIC_START, EPHEMERAL_START},
+    outcome::{DYNAMIC_START, EPHEMERAL_START, PortRange},
     wire::protocol,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -21,6 +21,9 @@ pub enum Kind {
     TcpFixed,
     /// A TCP port that a service may use for a while.
     TcpDynamic,
+    /// A TCP port of either kind from which this host calls others, too, because its port range begins so low. The
+    /// late segments of its own connections arrive there.
+    TcpCalling,
     /// A TCP port of the client side of connections.
     TcpEphemeral,
     /// A UDP port that is assigned to a service.
@@ -35,13 +38,19 @@ pub enum Kind {
 
 impl Kind {
     /// TCP.
-    pub const TCP: &'static [Self] = &[Self::TcpFixed, Self::TcpDynamic, Self::TcpEphemeral];
+    pub const TCP: &'static [Self] =
+        &[Self::TcpFixed, Self::TcpDynamic, Self::TcpCalling, Self::TcpEphemeral];
+    /// TCP ports of services, for those who ask for them by a SYN.
+    pub const SERVICES: &'static [Self] = &[Self::TcpFixed, Self::TcpDynamic, Self::TcpCalling];
+    /// TCP ports of services at which nothing arrives late.
+    pub const ONLY_SERVICES: &'static [Self] = &[Self::TcpFixed, Self::TcpDynamic];
     /// UDP.
     pub const UDP: &'static [Self] = &[Self::UdpFixed, Self::UdpDynamic];
 
-    fn of(sample: &Sample) -> Self {
+    fn of(sample: &Sample, ports: PortRange) -> Self {
         match (sample.protocol, sample.port) {
             (protocol::TCP, EPHEMERAL_START..) => Self::TcpEphemeral,
+            (protocol::TCP, port) if ports.calls_from(port) => Self::TcpCalling,
             (protocol::TCP, DYNAMIC_START..) => Self::TcpDynamic,
             (protocol::TCP, _) => Self::TcpFixed,
             (protocol::UDP, DYNAMIC_START..) => Self::UdpDynamic,
@@ -52,7 +61,7 @@ impl Kind {
     }
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 /// Distinct examples by their kind, as bitmaps: a source that returns to one target each second must not make that
 /// kind look as frequent as a hundred targets of another.
@@ -67,11 +76,11 @@ impl Sampled {
     /// No examples.
     pub const NONE: Self = Self { services: [0; KINDS], hosts: [0; KINDS] };
 
-    /// Counts these examples; empty slots do not count.
-    pub fn of(samples: &[Sample]) -> Self {
+    /// Counts these examples of probes of a host that calls from these ports; empty slots do not count.
+    pub fn of(samples: &[Sample], ports: PortRange) -> Self {
         let mut sampled = Self::NONE;
         for sample in samples.iter().filter(|sample| sample.taken == 1) {
-            let kind = Kind::of(sample) as usize;
+            let kind = Kind::of(sample, ports) as usize;
             let [high, low] = sample.host.words();
             sampled.services[kind] |= bit(u64::from(sample.protocol) << 16 | u64::from(sample.port));
             sampled.hosts[kind] |= bit(high.rotate_left(32) ^ low);
@@ -122,23 +131,40 @@ mod tests {
 
     use super::*;
 
+    const PORTS: PortRange = PortRange::DEFAULT;
+
     fn sample(protocol: u8, port: u16) -> Sample {
         Sample { host: Address::UNSPECIFIED, port, protocol, taken: 1, epoch: 1 }
     }
 
     #[test]
     fn shares_are_those_of_the_examples() {
-        let sampled = Sampled::of(&[sample(6, 22), sample(6, 40_000), sample(17, 33_434), Sample::default()]);
+        let sampled =
+            Sampled::of(&[sample(6, 22), sample(6, 40_000), sample(17, 33_434), Sample::default()], PORTS);
         assert_eq!(sampled.share_of_services(30, Kind::TCP), 20);
         assert_eq!(sampled.share_of_services(30, &[Kind::UdpFixed]), 0);
         assert_eq!(sampled.share_of_services(30, Kind::UDP), 10);
     }
 
     #[test]
+    fn where_a_host_calls_from_is_what_its_kernel_says() {
+        let samples = [sample(6, 80), sample(6, 1_024), sample(6, 20_000), sample(6, 40_000)];
+        for (first, last, arrives) in
+            [(32_768, 60_999, 3), (1_024, 65_535, 1), (20_000, 20_000, 2), (40_000, 50_000, 3)]
+        {
+            let sampled = Sampled::of(&samples, PortRange { first, last });
+            let only = sampled.share_of_services(4, Kind::ONLY_SERVICES);
+            assert_eq!(only, arrives, "{first}-{last}");
+            assert_eq!(sampled.share_of_services(4, Kind::SERVICES), 3, "{first}-{last}");
+            assert_eq!(sampled.share_of_services(4, Kind::TCP), 4, "{first}-{last}");
+        }
+    }
+
+    #[test]
     fn a_target_that_comes_again_and_again_is_one() {
         let mut sampled = Sampled::NONE;
         for port in 40_000..40_030 {
-            sampled.add(&Sampled::of(&[sample(6, 21), sample(6, port)]));
+            sampled.add(&Sampled::of(&[sample(6, 21), sample(6, port)], PORTS));
         }
         assert!(sampled.share_of_services(31, &[Kind::TcpFixed]) <= 2);
     }

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::{clock::PacketClock, frame::Frame};
 use crate::{
     clock::Now,
-    content::parse::parse,
     detect::findings::Event,
     pipeline::{Outcome, Pipeline},
     sensor::{Feed, SensorError},
@@ -62,7 +61,7 @@ impl<S: Feed> Driver<S> {
         // A capture has no sockets: no sender is proven, whatever the kernel that runs the program would say.
         samples.iter_mut().for_each(|sample| sample.owned = false);
         let now = self.now(self.clock.elapsed());
-        for utterance in samples.iter().flat_map(parse) {
+        for utterance in self.pipeline.read(&samples, now) {
             self.pipeline.hear(&utterance, now, tell);
         }
     }

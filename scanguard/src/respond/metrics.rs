@@ -83,12 +83,12 @@ impl ResponseMetrics {
             allowed: register.gauge("scanguard_allowed_networks", "Networks that are never banned.")?,
             breaker_open: register.gauge(
                 "scanguard_circuit_breaker_open",
-                "Whether the circuit breaker has tripped: there were too many bans in one minute, and the mode \
-                 was not set since.",
+                "Whether the circuit breaker is open: rules would ban in too many networks within one minute, \
+                 and new bans by rules are refused.",
             )?,
             breaker_trips: register.counter(
                 "scanguard_circuit_breaker_trips_total",
-                "Times that the circuit breaker tripped because of too many bans in one minute.",
+                "Times that the circuit breaker opened because rules would ban in too many networks within one minute.",
             )?,
             state_errors: register.counters(
                 "scanguard_state_file_errors_total",
@@ -175,12 +175,12 @@ impl ResponseMetrics {
         self.allowed.set(level(count));
     }
 
-    /// Whether the circuit breaker has tripped.
+    /// Whether the circuit breaker is open.
     pub fn breaker(&self, open: bool) {
         self.breaker_open.set(open.into());
     }
 
-    /// The circuit breaker tripped.
+    /// The circuit breaker opened.
     pub fn tripped(&self) {
         self.breaker_trips.inc();
     }

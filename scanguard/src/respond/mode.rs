@@ -19,7 +19,8 @@ pub enum ModeCause {
         /// The id of the user who gave it.
         uid: u32,
     },
-    /// Too many bans in one minute.
+    /// An earlier version fell back to dry-run after too many bans in one minute. This version writes it no more than it
+    /// found it in a state file.
     CircuitBreaker,
     /// `enforce --confirm` was not confirmed in time.
     Unconfirmed,
@@ -30,9 +31,7 @@ impl std::fmt::Display for ModeCause {
         match self {
             Self::Configuration => f.write_str("by the configuration (response.mode)"),
             Self::Hand { uid } => write!(f, "by hand (uid {uid})"),
-            Self::CircuitBreaker => {
-                f.write_str("by the circuit breaker: too many bans in one minute (response.max_per_minute)")
-            }
+            Self::CircuitBreaker => f.write_str("by the circuit breaker of an earlier version"),
             Self::Unconfirmed => f.write_str("because enforcing was not confirmed in time"),
         }
     }

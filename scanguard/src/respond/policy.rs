@@ -109,6 +109,21 @@ pub fn judge(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Decision {
     }
 }
 
+/// The shield in place of a ban that the circuit breaker refuses. It harms nobody, and the source does not go on
+/// unhindered. None: shields are off, one is there already, or there is no room.
+pub fn shield_instead(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Option<BanTerms> {
+    let PolicyInput { settings, ban_table, now, .. } = input;
+    let Cause::Rule { rule, confidence, reason, .. } = cause else {
+        return None;
+    };
+    let is_there = ban_table.covering(net).is_some_and(|ban| stands(ban, Extent::Shield, settings, now));
+    if !settings.shield || is_there {
+        return None;
+    }
+    let evicts = room(net, Extent::Shield, input).ok()?;
+    Some(BanTerms { evicts, ..by_rule(net, Extent::Shield, (rule, *confidence, reason), input) })
+}
+
 /// Refuses networks that can never be banned, whatever the cause.
 pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     let least = match net {
@@ -161,16 +176,16 @@ pub fn qualify(
 }
 
 /// Decides which sources the kernel may hold. The evidence must be such that a rule certainly matches on it, and that
-/// rule must be allowed to ban or shield. No more sources are held than may still be banned in this minute. None: no
-/// source.
+/// rule must be allowed to ban or shield. A hold is a shield for a moment, so the circuit breaker does not stop holds
+/// where shields are made. None: no source is held.
 pub fn reflex(plain: &[Plain], input: PolicyInput<'_>) -> Option<HoldTerms> {
-    let PolicyInput { settings, mode: ModeState { mode, .. }, breaker, now, .. } = input;
-    let most = settings.max_per_minute.saturating_sub(breaker.recent(now.at));
-    if mode == Mode::Observe || settings.reflex.is_zero() || most == 0 {
+    let PolicyInput { settings, mode: ModeState { mode, .. }, breaker, .. } = input;
+    if mode == Mode::Observe || settings.reflex.is_zero() {
         return None;
     }
     // Services that are surely closed give medium confidence, whether the address is forged or not.
-    let bans = settings.allow_spoofable && settings.min_confidence <= Confidence::Medium;
+    let bans =
+        settings.allow_spoofable && settings.min_confidence <= Confidence::Medium && !breaker.is_open();
     if !settings.shield && !bans {
         return None;
     }
@@ -178,7 +193,7 @@ pub fn reflex(plain: &[Plain], input: PolicyInput<'_>) -> Option<HoldTerms> {
     plain.min_by_key(|plain| plain.services).map(|plain| HoldTerms {
         services: plain.services,
         lasts: settings.reflex,
-        most,
+        most: settings.max_per_minute,
     })
 }
 
@@ -197,26 +212,11 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
             if !has_grounds {
                 return Err(Refusal::NothingNew);
             }
-            let (level, done) = match extent {
-                Extent::Shield => (0, "shielded from".to_owned()),
-                Extent::Full => {
-                    if breaker.is_full(now.at, settings.max_per_minute) {
-                        return Err(Refusal::Breaker { max: settings.max_per_minute });
-                    }
-                    let before =
-                        ban_table.before(net).and_then(|past| past.level(settings.forgive, now.wall));
-                    let level = before.map_or(0, |level| level.saturating_add(1));
-                    (level, nth(level))
-                }
-            };
-            let lasts = settings.time(level);
-            let spread = spread(lasts, settings.jitter, input.salt.hash_one((net, now.at)));
-            let reason = format!(
-                "{done} for {}: {rule}, confidence {}: {reason}",
-                Interval(lasts),
-                confidence.label()
-            );
-            BanTerms { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
+            let max = settings.max_per_minute;
+            if extent == Extent::Full && breaker.refuses(net, now.at, max) {
+                return Err(Refusal::Breaker { max });
+            }
+            by_rule(net, extent, (rule, *confidence, reason), input)
         }
         Cause::Feed { feed } => {
             // The kernel stores these beside the ban table: they take no room in it and last as long as they are
@@ -251,6 +251,29 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
     };
     let evicts = room(net, terms.extent, input)?;
     Ok(Decision::Ban(BanTerms { evicts, ..terms }))
+}
+
+/// The terms of a ban or shield for a finding of this rule, with its confidence and reason.
+fn by_rule(
+    net: IpNet,
+    extent: Extent,
+    (rule, confidence, reason): (&str, Confidence, &str),
+    input: PolicyInput<'_>,
+) -> BanTerms {
+    let PolicyInput { settings, mode: ModeState { mode, .. }, ban_table, now, .. } = input;
+    let (level, done) = match extent {
+        Extent::Shield => (0, "shielded from".to_owned()),
+        Extent::Full => {
+            let before = ban_table.before(net).and_then(|past| past.level(settings.forgive, now.wall));
+            let level = before.map_or(0, |level| level.saturating_add(1));
+            (level, nth(level))
+        }
+    };
+    let lasts = settings.time(level);
+    let spread = spread(lasts, settings.jitter, input.salt.hash_one((net, now.at)));
+    let reason =
+        format!("{done} for {}: {rule}, confidence {}: {reason}", Interval(lasts), confidence.label());
+    BanTerms { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
 }
 
 /// Whether the existing ban or shield is enough. A ban takes precedence over a shield. A shield is renewed in the

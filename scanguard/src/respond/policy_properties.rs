@@ -1,7 +1,7 @@
 //! Property tests of policy, ban table and breaker together. Random events in random order drive them as the responder
 //! does.
 
-use std::{hash::RandomState, time::Duration};
+use std::{collections::BTreeSet, hash::RandomState, time::Duration};
 
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -13,6 +13,7 @@ use super::{
     breaker::Breaker,
     cause::{Cause, Origin},
     policy::{BanTerms, Decision, PolicyInput, judge},
+    refusal::Refusal,
     settings::Settings,
     testing::{net, now},
 };
@@ -32,6 +33,7 @@ const FORGIVE: Duration = Duration::from_secs(400);
 struct Step {
     /// Seconds since the previous step.
     pause: u64,
+    network: u8,
     host: u8,
     prefix: u8,
     by: By,
@@ -56,8 +58,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let pause = prop_oneof![3 => 0u64..5, 2 => 0u64..90, 1 => 0u64..1_000];
     let prefix = prop_oneof![8 => Just(32u8), 1 => 0u8..=32];
-    let step = (pause, 0u8..10, prefix, by);
-    prop::collection::vec(step.prop_map(|(pause, host, prefix, by)| Step { pause, host, prefix, by }), 1..80)
+    let step = (pause, 0u8..6, 0u8..10, prefix, by);
+    let step = step.prop_map(|(pause, network, host, prefix, by)| Step { pause, network, host, prefix, by });
+    prop::collection::vec(step, 1..80)
 }
 
 fn cause(by: By, number: u64) -> Cause {
@@ -105,19 +108,45 @@ proptest! {
         allowed.add(net("192.0.2.3/32"), Why::Own);
         allowed.add(net("192.0.2.8/31"), Why::Own);
         let (mut ban_table, mut breaker, salt) = (BanTable::default(), Breaker::default(), RandomState::new());
-        let (mut second, mut by_rules) = (0, Vec::new());
-        for (number, Step { pause, host, prefix, by }) in (0u64..).zip(steps) {
+        let (mut second, mut opened) = (0, 0);
+        let (mut by_rules, mut asked) = (Vec::new(), Vec::new());
+        for (number, Step { pause, network, host, prefix, by }) in (0u64..).zip(steps) {
             second += pause;
             let now = now(second);
             ban_table.expire(now, MAX_BANS as usize);
             ban_table.forgive(FORGIVE, now.wall);
-            let wanted = IpNet::new([192, 0, 2, host].into(), prefix).expect("at most 32 bits").trunc();
+            let was_open = breaker.is_open();
+            let closed = breaker.close_if_calm(now.at, MAX_PER_MINUTE).is_some();
+            let lately = |networks: &[(u64, IpNet)]| {
+                let lately = networks.iter().filter(|(made, _)| second - made < 60);
+                lately.map(|(_, network)| *network).collect::<BTreeSet<_>>().len()
+            };
+            if was_open && !closed {
+                // Something keeps it open: it opened within this minute, or too many asked.
+                let is_new = second - opened < 60;
+                prop_assert!(is_new || lately(&asked) > MAX_PER_MINUTE.div_ceil(2) as usize);
+            }
+            let wanted = IpNet::new([192, 0, network, host].into(), prefix).expect("at most 32 bits").trunc();
             let mode = if let By::Rule(mode) = by { mode } else { Mode::Enforce };
             let in_force = ModeState::configured(mode, now);
             let input = PolicyInput {
                 settings: &settings, mode: in_force, allowed: &allowed, ban_table: &ban_table, breaker: &breaker, now, salt: &salt,
             };
-            let Decision::Ban(terms) = judge(wanted, &cause(by, number), input) else { continue };
+            let network = IpNet::new(wanted.addr(), prefix.min(24)).expect("at most 24 bits").trunc();
+            let terms = match judge(wanted, &cause(by, number), input) {
+                Decision::Ban(terms) => terms,
+                Decision::Refused(Refusal::Breaker { .. }) => {
+                    prop_assert!(matches!(by, By::Rule(_)), "only new bans by rules are refused");
+                    let before = ban_table.len(Extent::Full);
+                    if breaker.refused(wanted, now.at, MAX_PER_MINUTE) {
+                        opened = second;
+                    }
+                    asked.push((second, network));
+                    prop_assert_eq!(ban_table.len(Extent::Full), before);
+                    continue;
+                }
+                Decision::Refused(_) | Decision::Stands { .. } => continue,
+            };
             let BanTerms { extent, lasts, level, dry, evicts, reason } = terms;
             prop_assert_eq!(extent == Extent::Shield, matches!(by, By::Forged));
             if extent == Extent::Shield {
@@ -139,8 +168,10 @@ proptest! {
                     None => prop_assert_eq!(level, 0),
                 }
                 prop_assert_eq!(lasts, Some(settings.time(level)));
-                breaker.made(now.at, MAX_PER_MINUTE);
-                by_rules.push(second);
+                prop_assert!(!breaker.is_open(), "a ban by a rule in a storm");
+                breaker.made(wanted, now.at, MAX_PER_MINUTE);
+                by_rules.push((second, network));
+                asked.push((second, network));
             }
             if let Some(victim) = evicts {
                 let gone = ban_table.remove(victim);
@@ -158,8 +189,8 @@ proptest! {
                 prop_assert!(allowed.conflict(ban.net).is_none(), "{} is allowed", ban.net);
                 prop_assert!(ban.ends.is_none_or(|ends| ends > now.at), "{} has ended", ban.net);
             }
-            let lately = by_rules.iter().filter(|made| second - **made < 60).count();
-            prop_assert!(lately <= MAX_PER_MINUTE as usize, "{lately} bans within a minute");
+            let lately = lately(&by_rules);
+            prop_assert!(lately <= MAX_PER_MINUTE as usize, "bans in {lately} networks within a minute");
         }
         // In the end all bans are over and forgiven.
         let late = now(second + 1_000_000);

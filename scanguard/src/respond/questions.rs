@@ -104,7 +104,7 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
         feed_networks: responder.feeds.len(),
         feed_networks_left_out: taken.refused + taken.left_out,
         allowed: responder.allowed.list.entries().map(|(net, why)| allowed_report(net, why)).collect(),
-        bans_last_minute: responder.breaker.recent(now.at),
+        bans_last_minute: responder.breaker.networks(now.at),
         max_per_minute: responder.settings.max_per_minute,
         circuit_breaker_open: responder.breaker.is_open(),
         state_file: responder.settings.state.display().to_string(),

@@ -87,8 +87,11 @@ pub enum Refusal {
         /// Of bans or of shields.
         extent: Extent,
     },
-    /// There were too many in the last minute.
-    #[error("there were {max} bans within one minute already (response.max_per_minute)")]
+    /// Rules would ban in too many networks within one minute.
+    #[error(
+        "the circuit breaker is open: rules would ban in more than {max} networks within one minute \
+         (response.max_per_minute); it closes by itself a minute after the storm"
+    )]
     Breaker {
         /// The cap.
         max: u32,

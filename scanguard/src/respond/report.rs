@@ -101,11 +101,11 @@ pub struct ResponseStatus {
     pub feed_networks_left_out: u64,
     /// Networks and addresses that are never banned, with the reason.
     pub allowed: Vec<AllowedReport>,
-    /// Bans by rules within the last minute.
+    /// Networks (IPv4 /24, IPv6 /48) in which rules banned, or asked for a ban, within the last minute.
     pub bans_last_minute: u32,
     /// `response.max_per_minute`.
     pub max_per_minute: u32,
-    /// The circuit breaker has tripped, and nobody has set the mode since.
+    /// The circuit breaker is open: new bans by rules are refused.
     pub circuit_breaker_open: bool,
     /// The state file.
     pub state_file: String,

@@ -67,9 +67,12 @@ impl Responder {
             Some(state) => Restored::from_state(state, &settings, ipv6_prefix, now),
             None => Restored::nothing(&settings, now),
         };
-        let mut breaker = Breaker::default();
         if restored.mode.cause == ModeCause::CircuitBreaker {
-            breaker.trip();
+            tracing::warn!(
+                "the circuit breaker of an earlier version fell back to {}, and that holds: set the mode \
+                 (`scanguard enforce`)",
+                restored.mode.mode
+            );
         }
         Self {
             settings,
@@ -77,7 +80,7 @@ impl Responder {
             mode: restored.mode,
             ban_table: restored.ban_table,
             allowed: AllowedNetworks::new(restored.by_hand),
-            breaker,
+            breaker: Breaker::default(),
             feeds: FeedBans::default(),
             holds: Holds::default(),
             salt: RandomState::new(),
@@ -325,7 +328,12 @@ impl Responder {
                 }
             },
             Decision::Refused(Refusal::Breaker { max }) => {
-                self.trip(*max, now, enforcer);
+                self.refused_by_breaker(net, *max, now, enforcer);
+                if let Some(terms) = policy::shield_instead(net, cause, self.policy_input(now))
+                    && let Err(error) = self.carry_out(net, cause, &terms, now, enforcer)
+                {
+                    tracing::error!("{} could not be shielded from: {error}", cidr::name(net));
+                }
                 decision
             }
             Decision::Stands { .. } | Decision::Refused(_) => decision,
@@ -350,8 +358,7 @@ impl Responder {
         match extent {
             Extent::Full => {
                 if let Cause::Rule { .. } = cause {
-                    self.breaker.made(now.at, self.settings.max_per_minute);
-                    self.arm(now, enforcer);
+                    self.breaker.made(net, now.at, self.settings.max_per_minute);
                 }
                 self.metrics.banned(&ban.origin);
                 tracing::info!(%mode, by, "ban of {name}: {reason}");
@@ -411,27 +418,29 @@ impl Responder {
         }
     }
 
-    fn trip(&mut self, max: u32, now: Now, enforcer: &mut dyn Enforcer) {
-        let is_news = self.breaker.trip();
-        // If the breaker tripped before and the mode is still enforce, the fallback failed, so it is tried again.
-        if !is_news && self.mode.mode != Mode::Enforce {
+    /// Notes a ban that the circuit breaker refuses, and says so if the breaker opens.
+    fn refused_by_breaker(&mut self, net: IpNet, max: u32, now: Now, enforcer: &mut dyn Enforcer) {
+        if !self.breaker.refused(net, now.at, max) {
             return;
         }
-        if is_news {
-            self.metrics.tripped();
-        }
-        if self.mode.mode != Mode::Enforce {
-            tracing::warn!(
-                "more than {max} bans within one minute: in enforce this would fall back to dry-run"
-            );
-            return self.changed();
-        }
+        self.metrics.tripped();
         tracing::error!(
-            "more than {max} bans within one minute (response.max_per_minute): falling back to dry-run, nothing is \
-             dropped; look at `scanguard bans`, then `scanguard enforce`"
+            "the circuit breaker is open: rules would ban in more than {max} networks within one minute \
+             (response.max_per_minute). New bans by rules are refused, all bans that there are hold, and it closes by \
+             itself a minute after the storm"
         );
-        if let Err(error) = self.set_mode(Mode::DryRun, ModeCause::CircuitBreaker, None, now, enforcer) {
-            tracing::error!("the mode could not be changed: {error}");
+        self.arm(now, enforcer);
+        self.changed();
+    }
+
+    /// Closes the circuit breaker if the storm is over.
+    fn close_breaker(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
+        if let Some(refused) = self.breaker.close_if_calm(now.at, self.settings.max_per_minute) {
+            tracing::warn!(
+                "the circuit breaker is closed again: rules ban as before; {refused} bans were refused"
+            );
+            self.arm(now, enforcer);
+            self.changed();
         }
     }
 
@@ -488,6 +497,7 @@ impl Responder {
 
     /// Does the regular work; the caller calls this at least once a second.
     pub fn chores(&mut self, now: Now, enforcer: &mut dyn Enforcer) {
+        self.close_breaker(now, enforcer);
         self.arm(now, enforcer);
         if self.allowed.kernel_error.is_some() {
             self.allow_as_known(now, enforcer);

@@ -74,7 +74,7 @@ pub struct Settings {
     pub max_bans: u32,
     /// Maximum number of shields.
     pub max_shields: u32,
-    /// Bans by rules within one minute, beyond which it falls back to dry run.
+    /// Networks in which rules may ban within one minute; beyond that the circuit breaker opens.
     pub max_per_minute: u32,
     /// How long the kernel holds a source that plainly scans, until the agent has judged it; zero: no holds.
     pub reflex: Duration,

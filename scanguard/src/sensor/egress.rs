@@ -13,7 +13,8 @@ use scanguard_common::abi;
 
 /// The loss without the program, for logs.
 pub const LOSS: &str = "answers of this host are not seen: services published by NAT or to containers are not \
-                        recognized, and every address of networks routed to this host counts as dark";
+                        recognized, every address of networks routed to this host counts as dark, and late \
+                        answers to its datagrams are told by their ports only";
 
 /// The program could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
 use ipnet::IpNet;
-use scanguard_common::{abi, account::SourceState, address::Address, epoch, tally::Tally};
+use scanguard_common::{
+    abi, account::SourceState, address::Address, epoch, outcome::PortRange, tally::Tally,
+};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -29,6 +31,11 @@ const LIVE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// For how long a service without a socket counts as published after it answered. After that, the first client's probe
 /// does not count as met. That alone makes no client a scanner.
 const PUBLISHED_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// For how long a flow that this host used counts as used: upstreams and resolvers answer later than this host waits.
+const USED_AGE: Duration = Duration::from_secs(60 * 60);
+/// For how long a listener may be there for one connection only. FTP servers wait about a minute for theirs.
+const YOUNG_AGE: Duration = Duration::from_secs(2 * 60);
 
 /// After how long without a poll, at least, the program assumes that the agent is gone and moves the epoch on by
 /// itself. It is as long as the watchdog of the service waits. The rules that look at a minute see the work of two
@@ -113,6 +120,9 @@ impl KernelSensor {
             // They count for ever, until the length of an epoch is known.
             live_epochs: i32::MAX.cast_unsigned(),
             published_epochs: i32::MAX.cast_unsigned(),
+            used_epochs: i32::MAX.cast_unsigned(),
+            ports: PortRange::DEFAULT,
+            sees_leaving: 1,
             free_entries: u32::MAX,
             ..abi::Control::default()
         };
@@ -252,12 +262,36 @@ impl KernelSensor {
         })
     }
 
-    /// The program wakes the agent for a source from this number of novelties on; 0: never.
+    /// Tells the program from which ports this host calls others.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_ports(&mut self, ports: PortRange) -> Result<(), SensorError> {
+        self.tell(|control| control.ports = ports)
+    }
+
+    /// Tells the program whether it sees what leaves by all of its interfaces.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_sees_leaving(&mut self, sees: bool) -> Result<(), SensorError> {
+        if self.settings.sees_leaving == u32::from(sees) {
+            return Ok(());
+        }
+        self.tell(|control| control.sees_leaving = u32::from(sees))
+    }
+
+    /// The program wakes the agent for a source at these numbers of novelties, and from the least of them on each time
+    /// that the number has doubled. None: never.
     ///
     /// # Errors
     /// A map could not be changed.
-    pub fn set_wakeup(&mut self, novelties: u32) -> Result<(), SensorError> {
-        self.tell(|control| control.wakeup = novelties)
+    pub fn set_wakeup(&mut self, novelties: &[u32]) -> Result<(), SensorError> {
+        self.tell(|control| {
+            control.wakeup = novelties.iter().copied().min().unwrap_or(0);
+            let bits = novelties.iter().map(|number| 1u64.checked_shl(*number).unwrap_or(0));
+            control.wakeup_at = bits.fold(0, |all, bit| all | bit);
+        })
     }
 
     /// Sets the networks that are routed to this host. [`Self::set_local`] then tells the program.
@@ -278,6 +312,7 @@ impl KernelSensor {
         };
         self.tell(|control| {
             (control.live_epochs, control.published_epochs) = (epochs(LIVE_AGE), epochs(PUBLISHED_AGE));
+            (control.used_epochs, control.young_epochs) = (epochs(USED_AGE), epochs(YOUNG_AGE));
         })?;
         self.set_longest_epoch(longest_epoch(length))
     }

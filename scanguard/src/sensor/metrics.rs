@@ -164,7 +164,7 @@ impl SensorMetrics {
             )?,
             holds_refused: register.counter(
                 "scanguard_holds_refused_total",
-                "Sources that were not held because the number of holds had reached the limit of bans per minute.",
+                "Sources that were not held because as many were held in this epoch as response.max_per_minute says.",
             )?,
         };
         for exit in Exit::ALL {

@@ -108,6 +108,9 @@ impl Sampler {
             Ok(()) => {
                 let len = payload.len.min(begins.limit());
                 let bytes = frame.get(payload.offset..).unwrap_or_default();
+                let end = payload.offset.saturating_add(payload.len);
+                let ends_head = begins == Begins::Request
+                    && frame.get(..end).is_some_and(|all| all.ends_with(b"\r\n\r\n"));
                 let header = SampleHeader {
                     source: self.mask.apply(flow.source),
                     host: flow.destination,
@@ -117,6 +120,9 @@ impl Sampler {
                     begins: begins as u8,
                     // There are no sockets to ask.
                     owned: 0,
+                    ends_head: ends_head.into(),
+                    position: payload.numbers.sequence.into(),
+                    len: u32::try_from(payload.len).unwrap_or(u32::MAX),
                     reserved: 0,
                 };
                 self.taken.extend(samples::sample(&header, &bytes[..len.min(bytes.len())]));

@@ -11,7 +11,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes as _;
 
 use super::SensorError;
-use crate::content::{Service, sample::Sample};
+use crate::content::{
+    Service,
+    sample::{Place, Sample},
+};
 
 /// The reading end of the ring buffer.
 pub struct SampleRing(RingBuf<MapData>);
@@ -61,6 +64,7 @@ pub(super) fn sample(header: &SampleHeader, bytes: &[u8]) -> Option<Sample<Vec<u
         client_port: header.client_port,
         begins: Begins::from_index(header.begins)?,
         owned: header.owned != 0,
+        place: Place { position: header.position, len: header.len, ends_head: header.ends_head != 0 },
         bytes: bytes.to_owned(),
     })
 }

@@ -17,9 +17,10 @@ use scanguard_common::{
     egress::{self, Outgoing},
     inspect,
     oracle::{self, Blind, Decision, Home, Oracle, Reach, Socket},
-    outcome::{Answer, EgressExit, Exit, Flow, Outcome, ProbeClass, Service},
+    outcome::{Answer, EgressExit, Exit, Flow, Outcome, PortRange, ProbeClass, Service},
     packet::Packet,
     tally::Tally,
+    used,
 };
 
 use super::{Feed, Poll, Sensor, SensorError, TurnedAway, Visit, sampler::Sampler, settings::Settings};
@@ -57,7 +58,7 @@ impl SoftwareSensor {
             sources: HashMap::new(),
             by_age: BTreeSet::new(),
             tally: Tally::ZERO,
-            observed: Observed::default(),
+            observed: Observed::new(salt, epoch(1)),
             sampler: Sampler::default(),
             period: 1,
         }
@@ -115,10 +116,24 @@ impl SoftwareSensor {
     pub fn leaving(&mut self, frame: &[u8]) {
         self.sampler.leaves(&frame, epoch(self.period), &mut self.tally);
         let exit = match egress::early(&frame) {
-            Some((exit, _)) => exit,
+            Some((exit, _)) => {
+                if let EgressExit::Udp = exit
+                    && let Some(flow) = egress::early_datagram(&frame)
+                {
+                    self.observed.datagram(&flow);
+                }
+                exit
+            }
             None => match egress::outgoing(&frame) {
                 Outgoing::Exit(exit) => exit,
-                Outgoing::Opening(_) => EgressExit::Tcp,
+                Outgoing::Datagram(flow) => {
+                    self.observed.datagram(&flow);
+                    EgressExit::Udp
+                }
+                Outgoing::Opening(flow) => {
+                    self.observed.uses(&flow);
+                    EgressExit::Tcp
+                }
                 Outgoing::Answer(answer, flow) => {
                     if let Answer::SynAck = answer {
                         self.observed.note(&flow);
@@ -187,17 +202,38 @@ impl SoftwareSensor {
 }
 
 /// The facts that earlier packets have shown about our hosts: the oracle for captures.
-#[derive(Default)]
 struct Observed {
     home: Vec<IpNet>,
     /// Our services that have answered.
     services: HashSet<(Address, Service)>,
+    /// The marks of the flows that our hosts used, as the program has them.
+    used: Vec<u64>,
+    salt: u64,
+    epoch: u32,
 }
+
+/// A mark counts for the whole capture.
+const USED_EPOCHS: u32 = i32::MAX.cast_unsigned();
 
 /// As many as the kernel program notes. Further services stay unknown.
 const MAX_SERVICES: usize = 4_096;
 
 impl Observed {
+    fn new(salt: u64, epoch: u32) -> Self {
+        Self { home: Vec::new(), services: HashSet::new(), used: vec![0; used::PLACES], salt, epoch }
+    }
+
+    fn datagram(&mut self, flow: &Flow) {
+        if !used::is_service(flow) {
+            self.uses(flow);
+        }
+    }
+
+    fn uses(&mut self, flow: &Flow) {
+        let mark = used::Mark::new(flow, self.salt);
+        self.used[mark.place as usize] = mark.value(self.epoch);
+    }
+
     fn note(&mut self, flow: &Flow) {
         let is_local = matches!(self.home(flow.destination), Home::Local);
         if is_local && self.services.len() < MAX_SERVICES {
@@ -225,6 +261,19 @@ impl Oracle for Observed {
     }
 
     fn forwards(&self) -> bool {
+        true
+    }
+
+    fn used(&self, flow: &Flow) -> bool {
+        let mark = used::Mark::new(flow, self.salt);
+        mark.is_known(self.used[mark.place as usize], self.epoch, USED_EPOCHS)
+    }
+
+    fn calls_from(&self, port: u16) -> bool {
+        PortRange::DEFAULT.calls_from(port)
+    }
+
+    fn sees_leaving(&self) -> bool {
         true
     }
 }
@@ -266,6 +315,7 @@ impl Sensor for SoftwareSensor {
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
         let ended = self.period;
         self.period += 1;
+        self.observed.epoch = epoch(self.period);
         let oldest = (ended, Address::UNSPECIFIED);
         let mut active: Vec<_> = self.by_age.range(oldest..).map(|(_, source)| *source).collect();
         active.sort_unstable();

@@ -86,9 +86,13 @@ pub(super) fn status(answer: &Status) -> String {
         "feeds       {} networks banned, {} not",
         response.feed_networks, response.feed_networks_left_out
     ));
-    let breaker = if response.circuit_breaker_open { "OPEN, set the mode to close it" } else { "closed" };
+    let breaker = if response.circuit_breaker_open {
+        "OPEN, rules make no new bans until the storm is over"
+    } else {
+        "closed"
+    };
     lines.push(format!(
-        "breaker     {breaker}: {} bans within the last minute, at most {}",
+        "breaker     {breaker}: bans in {} networks within the last minute, at most {}",
         response.bans_last_minute, response.max_per_minute
     ));
     lines.extend(answer.sandbox.as_ref().map(confined));

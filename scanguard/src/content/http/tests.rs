@@ -12,6 +12,16 @@ const GOBUSTER: &[u8] = include_bytes!("../../../../fuzz/corpus/http/gobuster");
 const PIPELINED: &[u8] = include_bytes!("../../../../fuzz/corpus/http/pipelined");
 const NMAP_JDWP: &[u8] = include_bytes!("../../../../fuzz/corpus/http/nmap_jdwp");
 
+fn requests(bytes: &[u8]) -> Vec<Said> {
+    super::requests(bytes, whole(bytes)).0
+}
+
+/// The payload ends where the sample ends.
+fn whole(bytes: &[u8]) -> Place {
+    let len = u32::try_from(bytes.len()).expect("a segment");
+    Place { position: 0, len, ends_head: bytes.ends_with(b"\r\n\r\n") }
+}
+
 fn only(bytes: &[u8]) -> Request {
     match requests(bytes).as_slice() {
         [Said::Request(request)] => request.clone(),
@@ -86,18 +96,47 @@ fn a_line_that_is_longer_than_what_is_taken_is_told_by_its_beginning() {
 }
 
 #[test]
-fn a_body_that_was_not_seen_to_its_end_may_go_on() {
-    let open = |bytes: &str| only(bytes.as_bytes()).is_open;
+fn the_next_request_begins_behind_the_declared_body() {
+    let at = |next: usize| End::At { next: next as u64, is_doubtful: false };
+    let end = |bytes: &str| super::requests(bytes.as_bytes(), whole(bytes.as_bytes())).1;
+    let head = "POST / HTTP/1.1\r\nHost: x\r\n";
     for (headers, expected) in [
-        ("\r\n", false),
-        ("Content-Length: 3\r\n\r\nabc", false),
-        ("Content-Length: 3\r\n\r\nab", true),
-        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true),
-        ("Cookie: and then it was cut", true),
+        ("\r\n", at(head.len() + 2)),
+        ("Content-Length: 3\r\n\r\nabc", at(head.len() + 24)),
+        ("Content-Length: 3\r\n\r\nab", at(head.len() + 24)),
+        ("Content-Length: 9000\r\n\r\nab", at(head.len() + 9_024)),
+        ("Content-Length: 3\r\n\r\nabcGET / HTTP/1.0\r\n\r\n", at(head.len() + 42)),
+        ("Content-Length: 18446744073709551615\r\n\r\n", at(usize::MAX)),
+        ("Content-Length: -1\r\n\r\n", End::Open),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", End::Open),
+        ("Cookie: and then it was cut", End::Open),
     ] {
-        assert_eq!(open(&format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}")), expected, "{headers:?}");
+        assert_eq!(end(&format!("{head}{headers}")), expected, "{headers:?}");
     }
-    assert!(!open("GET / HTTP/1.1\r\nHost: x\r\nCookie: and then it was cut"));
+    let doubtful = End::At { next: 46, is_doubtful: true };
+    for (bytes, expected) in [
+        ("GET / HTTP/1.1\r\nHost: x\r\nCookie: and then it was cut", End::Head),
+        ("GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", doubtful),
+        ("CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", End::Open),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", End::Open),
+        ("GET / FTP/1.0\r\n\r\n", End::Open),
+        ("GET /a", End::Head),
+        ("QUIT\r\n", End::Open),
+        ("\r\n\n", at(3)),
+    ] {
+        assert_eq!(end(bytes), expected, "{bytes:?}");
+    }
+}
+
+#[test]
+fn the_end_of_a_payload_tells_where_a_long_head_ends() {
+    let sampled = format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {}", "c".repeat(480));
+    let end = |len, ends_head| super::requests(sampled.as_bytes(), Place { position: 7, len, ends_head }).1;
+    assert_eq!(end(1_448, true), End::At { next: 1_448, is_doubtful: false });
+    assert_eq!(end(1_448, false), End::Head);
+    let long = sampled.replace("GET", "POST");
+    let place = Place { position: 0, len: 1_448, ends_head: true };
+    assert_eq!(super::requests(long.as_bytes(), place).1, End::Open, "its body begins then");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::content::{Hello, Junk, Query, Request};
+use crate::content::{Hello, Junk, Query, Request, sample::Place};
 
 const CURL: &[u8] = include_bytes!("../../../../fuzz/corpus/http/curl");
 const HELLO: &[u8] = include_bytes!("../../../../fuzz/corpus/tls/curl");
@@ -15,12 +15,13 @@ fn sample(protocol: u8, port: u16, begins: Begins, bytes: &[u8]) -> Sample<&[u8]
         client_port: 40_000,
         begins,
         owned: true,
+        place: Place::default(),
         bytes,
     }
 }
 
 fn said(protocol: u8, port: u16, begins: Begins, bytes: &[u8]) -> Vec<Said> {
-    parse(&sample(protocol, port, begins, bytes)).into_iter().map(|utterance| utterance.said).collect()
+    parse(&sample(protocol, port, begins, bytes)).said
 }
 
 #[test]
@@ -49,17 +50,4 @@ fn answers_give_a_status_and_nothing_else() {
     assert_eq!(answered(HELLO), []);
     assert_eq!(answered(CURL), []);
     assert_eq!(answered(b"\0\0"), []);
-}
-
-#[test]
-fn only_an_owned_connection_is_proof() {
-    let owned = sample(protocol::TCP, 80, Begins::Request, CURL);
-    let forged = Sample { owned: false, ..owned.clone() };
-    for (sample, proof) in [(owned, Proof::Connection), (forged, Proof::None)] {
-        let [utterance] = parse(&sample).try_into().expect("one");
-        assert_eq!(
-            (utterance.proof, utterance.source, utterance.service),
-            (proof, sample.source, sample.service)
-        );
-    }
 }

@@ -178,31 +178,6 @@ fn what_was_named_before_is_forgotten_once_nothing_may_be_named() {
 }
 
 #[test]
-fn lines_of_an_upload_that_look_like_requests_are_none() {
-    let count = |sees_answers: bool, is_open: bool, answered: bool| {
-        let mut tracker = tracker(100, false);
-        if sees_answers {
-            tracker.hear(&said(2, Proof::Connection, Said::Status(200)), MINUTE);
-        }
-        let post =
-            Request { method: "POST".to_owned(), path: "/logs".to_owned(), is_open, ..Request::default() };
-        tracker.hear(&said(1, Proof::Connection, Said::Request(post)), MINUTE);
-        if answered {
-            tracker.hear(&said(1, Proof::Connection, Said::Status(204)), MINUTE);
-        }
-        for _ in 0..10 {
-            tracker.hear(&said(1, Proof::Connection, get("/.env")), MINUTE);
-        }
-        let other = ContentEvent { client_port: Some(40_001), ..said(1, Proof::Connection, get("/other")) };
-        tracker.hear(&other, MINUTE).web.requests
-    };
-    assert_eq!(count(true, true, false), 2, "lines of its body");
-    assert_eq!(count(true, true, true), 12, "it was answered");
-    assert_eq!(count(true, false, false), 12, "it had no body");
-    assert_eq!(count(false, true, false), 12, "nobody would see its answer");
-}
-
-#[test]
 fn a_transfer_counts_where_it_was_refused() {
     for kind in [AXFR, IXFR] {
         let mut tracker = tracker(100, false);

@@ -82,6 +82,98 @@ fn what_finds_no_room_is_counted() {
 }
 
 #[test]
+fn what_finds_no_room_is_handed_to_the_response_all_the_same() {
+    let mut script = script(2);
+    for source in 1..=5 {
+        script.syn(source, 1, 80);
+    }
+    let unplaced = script.unplaced();
+    assert_eq!(unplaced.len(), 3);
+    let open: Vec<_> = script.tracker().open().map(|finding| finding.source).collect();
+    assert!(unplaced.iter().all(|finding| finding.place.is_none() && !open.contains(&finding.source)));
+    assert!(unplaced.iter().all(|finding| finding.has_grounds() && finding.probes() == 1));
+    assert!(script.unplaced().is_empty(), "once");
+}
+
+#[test]
+fn what_is_worth_less_gives_way_and_says_so() {
+    let mut script = script(2);
+    script.syn(1, 1, 80).syn(2, 1, 80);
+    script.at(1).syn(2, 1, 81).syn(2, 1, 82);
+    for port in 1..=20 {
+        script.at(2).syn(3, 1, port);
+    }
+    let events = script.events();
+    assert_eq!(kinds(&events), [EventKind::Opened, EventKind::Opened, EventKind::Closed, EventKind::Opened]);
+    assert_eq!((events[2].finding.source, events[3].finding.source), (address(1), address(3)));
+    let reason = &events[2].finding.reason;
+    assert!(reason.starts_with("always; gave way to a finding of more worth"), "{reason}");
+    assert!(reason.contains("findings.max_open"), "{reason}");
+    assert_eq!((script.tracker().displaced(), script.tracker().open().count()), (1, 2));
+    assert!(script.tracker().of(&address(1)).is_empty());
+    // An idle source gives way to one that does no more.
+    script.at(40).syn(4, 1, 80);
+    script.events();
+    assert_eq!(script.tracker().displaced(), 2);
+    assert!(!script.tracker().of(&address(4)).is_empty() && !script.tracker().of(&address(3)).is_empty());
+}
+
+#[test]
+fn who_gave_way_is_found_again_only_for_what_it_does_from_then_on() {
+    let rules = crate::detect::rules::Settings::default().rules();
+    let mut script =
+        Script::with(crate::detect::Detector::new(rules, Settings { max_open: 1, ..Settings::default() }));
+    let nulls = |script: &mut Script, source: u8, ports: std::ops::Range<u16>| {
+        for port in ports {
+            script.probe(source, ProbeClass::Null, 1, tcp(port));
+        }
+        script.events();
+    };
+    nulls(&mut script, 1, 1..4);
+    script.at(40);
+    nulls(&mut script, 2, 1..4);
+    assert_eq!(script.tracker().displaced(), 1);
+    script.at(80);
+    nulls(&mut script, 1, 10..11);
+    assert_eq!(script.tracker().displaced(), 1, "one segment more is nothing");
+    nulls(&mut script, 1, 11..13);
+    assert_eq!(script.tracker().displaced(), 2);
+}
+
+#[test]
+fn forged_sources_without_number_hide_no_scan() {
+    let rules = crate::detect::rules::Settings::default().rules();
+    let mut script = Script::with(crate::detect::Detector::new(rules, Settings::default()));
+    for number in 0..10_050 {
+        // Sources of many networks, 256 of each.
+        let source = (number % 256) | (number / 256) << 16;
+        for port in 1..=3 {
+            script.forged(source, ProbeClass::Null, tcp(port));
+        }
+    }
+    script.at(1);
+    let is_found = |script: &mut Script, source| {
+        script.events();
+        !script.tracker().of(&address(source)).is_empty()
+    };
+    script.events();
+    assert_eq!((script.tracker().open().count(), script.tracker().refused()), (10_000, 50));
+    for port in 1..=40 {
+        script.syn(1, 1, port);
+    }
+    assert!(is_found(&mut script, 1), "a SYN scan at once");
+    for port in 1..=12 {
+        script.probe(2, ProbeClass::Null, 1, tcp(port));
+    }
+    assert!(is_found(&mut script, 2), "a NULL scan at once");
+    script.at(40);
+    for port in 1..=3 {
+        script.probe(3, ProbeClass::Null, 1, tcp(port));
+    }
+    assert!(is_found(&mut script, 3), "three NULL segments, a moment later");
+}
+
+#[test]
 fn targets_are_a_bounded_sample() {
     let mut script = script(2);
     for port in 1..500 {

@@ -136,7 +136,7 @@ impl Rule for SequentialTest {
         let window = source.window(self.0.common.window);
         let activity = &window.activity;
         // Ephemeral ports do not count: a client of passive FTP behind a filter fails on a different one each time.
-        let assigned = &[Kind::TcpFixed, Kind::TcpDynamic];
+        let assigned = Kind::SERVICES;
         let services = missed::services(activity, ATTEMPTS, assigned).proven;
         let hosts = missed::hosts(activity, ATTEMPTS, assigned).proven;
         let (failures, successes) = (services.max(hosts), missed::successes(activity));

@@ -108,7 +108,7 @@ impl Rule for SlowScan {
             return None;
         }
         let activity = &window.activity;
-        let assigned = &[Kind::TcpFixed, Kind::TcpDynamic];
+        let assigned = Kind::SERVICES;
         let services = missed::services(activity, ATTEMPTS, assigned).proven
             + missed::services(activity, DATAGRAMS, &[Kind::UdpFixed]).proven;
         let hosts = missed::hosts(activity, ATTEMPTS, assigned)

@@ -115,7 +115,7 @@ impl Rule for StraySegments {
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let Self(Kind { classes, words, .. }, settings) = self;
         let window = source.window(settings.common.window);
-        let assigned = &[Target::TcpFixed, Target::TcpDynamic];
+        let assigned = Target::ONLY_SERVICES;
         let services = missed::services(&window.activity, classes, assigned).proven;
         let hosts = missed::hosts(&window.activity, classes, assigned).proven;
         let is_peer = source.history.window(source.at, LATELY).activity.completed() > 0;

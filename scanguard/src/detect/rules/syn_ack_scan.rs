@@ -92,7 +92,7 @@ impl Rule for SynAckScan {
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         let counts = &window.activity.counts;
-        let assigned = &[Target::TcpFixed, Target::TcpDynamic];
+        let assigned = Target::ONLY_SERVICES;
         let services = missed::services(&window.activity, self.classes(), assigned).proven;
         let is_backscatter = counts.of(SynAckProbe) < counts.of(SynAck).saturating_mul(PROBES_TIMES);
         if services < u64::from(self.0.services) || is_backscatter {

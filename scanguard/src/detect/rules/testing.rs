@@ -15,7 +15,7 @@ use crate::{
     detect::{
         Detector, Rule,
         feeds::Feeds,
-        findings::{Event, Tracker},
+        findings::{Event, Finding, Tracker},
         geo::Geo,
         settings::Settings,
     },
@@ -83,6 +83,13 @@ impl Script {
     /// A probe of any class to a closed service.
     pub(crate) fn probe(&mut self, source: u8, class: ProbeClass, host: u8, service: Service) -> &mut Self {
         self.probe_met(source, class, host, service, Reach::Closed)
+    }
+
+    /// A probe of any class to a closed service, from one of many addresses that are nobody's (RFC 2544).
+    pub(crate) fn forged(&mut self, number: u32, class: ProbeClass, service: Service) -> &mut Self {
+        let source = Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() + number).into();
+        self.sensor.probe(class, Reach::Closed, &Flow { source, ..flow(0, 1, service) });
+        self
     }
 
     /// A probe of any class with this reach.
@@ -157,6 +164,12 @@ impl Script {
     pub(crate) fn events(&mut self) -> Vec<Event> {
         self.poll();
         self.events.clone()
+    }
+
+    /// The findings without room since the last poll.
+    pub(crate) fn unplaced(&mut self) -> Vec<Finding> {
+        self.poll();
+        self.pipeline.detector.take_unplaced()
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {

@@ -204,7 +204,7 @@ function showOverview(o) {
   setText(byId("version"), o.version);
   const alarm = byId("alarm");
   alarm.hidden = !o.circuit_breaker_open;
-  setText(alarm, o.circuit_breaker_open ? "The circuit breaker is open: there were too many bans in one minute." : "");
+  setText(alarm, o.circuit_breaker_open ? "The circuit breaker is open: rules would ban in too many networks, and make no new bans until the storm is over. All other bans hold." : "");
   byId("orders").hidden = !o.has_token;
   document.body.classList.toggle("has-token", o.has_token);
   state.active = o.sources_active;

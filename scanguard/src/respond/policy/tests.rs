@@ -113,7 +113,10 @@ fn what_a_finding_leads_to() {
         }
         other => other,
     };
-    let rows: [(&str, Cause, Change<'_>, &str); 23] = [
+    let storm = |world: &mut World| {
+        world.breaker.refused(net("198.51.100.7/32"), Duration::from_secs(100), 100);
+    };
+    let rows: [(&str, Cause, Change<'_>, &str); 26] = [
         ("sure, and no forgery", found(), &|_| {}, "ban"),
         ("in dry run too", found(), &|world| world.mode = Mode::DryRun, "ban"),
         ("observe bans nobody", found(), &|world| world.mode = Mode::Observe, "observe"),
@@ -168,15 +171,13 @@ fn what_a_finding_leads_to() {
             &|world| (world.settings.allow_spoofable, world.settings.min_confidence) = (true, high),
             "shield",
         ),
-        (
-            "a breaker that is full stops no shield",
-            with(high, Spoofable::Yes),
-            &|world| world.settings.max_per_minute = 0,
-            "shield",
-        ),
+        ("an open breaker stops no shield", with(high, Spoofable::Yes), &storm, "shield"),
         ("banned already", found(), &|world| world.ban("192.0.2.7/32", rule(), None), "stands"),
         ("in a network that is", found(), &|world| world.ban("192.0.0.0/16", rule(), None), "stands"),
         ("one too many", found(), &|world| world.settings.max_per_minute = 0, "circuit_breaker"),
+        ("in a storm", found(), &storm, "circuit_breaker"),
+        ("by hand, in a storm", by_hand(None), &storm, "ban"),
+        ("from CrowdSec, in a storm", from_crowdsec(60), &storm, "ban"),
     ];
     for (name, cause, change, expected) in rows {
         let mut world = World::new();
@@ -348,9 +349,15 @@ fn the_kernel_may_hold_only_those_about_whom_a_rule_would_do_something() {
     assert_eq!(with(|world| world.settings.rules = vec!["udp_scan".to_owned()]), None);
     let fewer = with(|world| world.settings.rules = vec!["vertical_scan".to_owned()]);
     assert_eq!(fewer.map(|reflex| reflex.services), Some(20));
-    let some = with(|world| (0..99).for_each(|_| world.breaker.made(Duration::from_secs(90), 100)));
-    assert_eq!(some.map(|reflex| reflex.most), Some(1), "no more than may be banned yet");
-    assert_eq!(with(|world| (0..100).for_each(|_| world.breaker.made(Duration::from_secs(90), 100))), None);
+    let storm = |world: &mut World| {
+        world.breaker.refused(net("192.0.2.7/32"), Duration::from_secs(90), 100);
+    };
+    assert_eq!(with(storm), Some(expected), "a hold is a shield, which a storm does not stop");
+    let bans_alone = with(|world| {
+        (world.settings.allow_spoofable, world.settings.shield) = (true, false);
+        world.breaker.refused(net("192.0.2.7/32"), Duration::from_secs(90), 100);
+    });
+    assert_eq!(bans_alone, None, "nothing is done about it");
 }
 
 #[test]

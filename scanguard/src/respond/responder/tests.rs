@@ -75,43 +75,87 @@ fn unconfirmed_enforcing_falls_back_and_its_bans_end_even_without_the_agent() {
     }
 }
 
-#[test]
-fn too_many_bans_in_a_minute_fall_back_to_dry_run() {
-    let settings = Settings { max_per_minute: 3, ..settings(Mode::Enforce) };
-    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
-    bench.ban("203.0.113.0/24", None).unwrap();
-    for host in 1..=3 {
-        assert!(matches!(bench.find(&format!("198.51.100.{host}/32"), 1), Decision::Ban(_)));
-    }
-    assert!(matches!(bench.find("198.51.100.4/32", 2), Decision::Refused(Refusal::Breaker { max: 3 })));
-    assert_eq!((bench.responder.mode(), bench.enforcer.gate), (Mode::DryRun, GateMode::DryRun));
-    let status = questions::status(&bench.responder, now(2), None);
-    assert!(status.circuit_breaker_open && status.mode_cause == ModeCause::CircuitBreaker);
-    assert!(bench.enforcer.bans.values().all(|(_, enforced)| !enforced));
-
-    let settings = Settings { max_per_minute: 3, ..self::settings(Mode::Enforce) };
-    let again = Bench::restored(settings, Some(bench.responder.state(now(2))), 3, FakeEnforcer::default());
-    assert!(
-        questions::status(&again.responder, now(3), None).circuit_breaker_open,
-        "nobody has set the mode since"
-    );
-
-    bench.set(Mode::Enforce, None, 3).unwrap();
-    assert!(!questions::status(&bench.responder, now(3), None).circuit_breaker_open);
-    assert!(matches!(bench.find("198.51.100.4/32", 4), Decision::Ban(_)));
+/// A storm: proven findings about one source in each of these networks.
+fn storm(bench: &mut Bench, networks: std::ops::Range<u8>, second: u64) -> Vec<Decision> {
+    networks.map(|network| bench.find(&format!("198.51.{network}.7/32"), second)).collect()
 }
 
 #[test]
-fn falling_back_is_tried_again_with_the_next_ban_that_is_one_too_many() {
+fn a_storm_stops_new_bans_by_rules_and_nothing_else_and_is_over_by_itself() {
+    let settings = Settings { max_per_minute: 4, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
+    bench.ban("203.0.113.0/24", None).unwrap();
+    let decisions = storm(&mut bench, 0..6, 1);
+    assert!(decisions[..4].iter().all(|decision| matches!(decision, Decision::Ban(_))));
+    assert!(decisions[4..].iter().all(|one| matches!(one, Decision::Refused(Refusal::Breaker { max: 4 }))));
+    assert_eq!((bench.responder.mode(), bench.enforcer.gate), (Mode::Enforce, GateMode::Enforce));
+    assert_eq!(bench.enforcer.bans.len(), 5);
+    assert!(bench.enforcer.bans.values().all(|(_, enforced)| *enforced), "all that there are hold");
+    let status = questions::status(&bench.responder, now(2), None);
+    assert!(status.circuit_breaker_open && status.mode_cause == ModeCause::Configuration);
+
+    // A refused source gets a shield, and orders are carried out.
+    assert_eq!(bench.shield("198.51.4.7/32"), Some((Some(600), true)));
+    bench.ban("203.0.112.9/32", None).unwrap();
+    assert!(bench.find_unproven(SHIELDED, 3) != Decision::Refused(Refusal::Breaker { max: 4 }));
+    assert!(bench.shield(SHIELDED).is_some());
+
+    // One goes on.
+    for second in 3..=61 {
+        bench.chores(second);
+        assert!(questions::status(&bench.responder, now(second), None).circuit_breaker_open == (second < 61));
+        storm(&mut bench, 5..6, second);
+    }
+    assert_eq!(
+        (bench.enforcer("198.51.5.7/32"), bench.shield("198.51.5.7/32")),
+        (Some((Some(600), true)), None)
+    );
+    assert!(matches!(storm(&mut bench, 4..5, 62)[..], [Decision::Ban(_)]));
+}
+
+#[test]
+fn one_customer_with_many_prefixes_is_banned_and_stops_no_bans_of_others() {
+    let settings = Settings { max_per_minute: 2, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
+    for subnet in 0..104 {
+        assert!(
+            matches!(bench.find(&format!("2001:db8:0:{subnet:x}::/64"), 1), Decision::Ban(_)),
+            "{subnet}"
+        );
+    }
+    assert!(matches!(bench.find(SCANNER, 1), Decision::Ban(_)));
+    let status = questions::status(&bench.responder, now(1), None);
+    assert!(!status.circuit_breaker_open && status.bans_last_minute == 2, "{status:?}");
+}
+
+#[test]
+fn a_refused_source_is_not_shielded_from_where_shields_are_off() {
+    let settings = Settings { max_per_minute: 1, shield: false, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
+    storm(&mut bench, 0..3, 1);
+    assert_eq!((bench.enforcer.bans.len(), bench.enforcer.shields.len()), (1, 0));
+}
+
+#[test]
+fn who_sets_the_mode_closes_the_breaker() {
     let settings = Settings { max_per_minute: 1, ..settings(Mode::Enforce) };
     let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
-    bench.find("198.51.100.1/32", 1);
-    bench.enforcer.refuses_gate = true;
-    bench.find("198.51.100.2/32", 2);
-    assert_eq!(bench.responder.mode(), Mode::Enforce, "the kernel goes on dropping");
-    bench.enforcer.refuses_gate = false;
-    bench.find("198.51.100.3/32", 3);
-    assert_eq!((bench.responder.mode(), bench.enforcer.gate), (Mode::DryRun, GateMode::DryRun));
+    storm(&mut bench, 0..3, 1);
+    bench.set(Mode::Enforce, None, 3).unwrap();
+    assert!(!questions::status(&bench.responder, now(3), None).circuit_breaker_open);
+    assert!(matches!(storm(&mut bench, 2..3, 4)[..], [Decision::Ban(_)]));
+}
+
+#[test]
+fn the_fallback_of_an_earlier_version_holds_until_somebody_sets_the_mode() {
+    let mut state = Bench::new(Mode::Enforce).responder.state(now(1));
+    (state.mode.mode, state.mode.cause) = (Mode::DryRun, ModeCause::CircuitBreaker);
+    let mut again = Bench::restored(settings(Mode::Enforce), Some(state), 2, FakeEnforcer::default());
+    let status = questions::status(&again.responder, now(2), None);
+    assert!(status.mode == Mode::DryRun && status.mode_cause == ModeCause::CircuitBreaker, "{status:?}");
+    assert!(!status.circuit_breaker_open);
+    again.set(Mode::Enforce, None, 3).unwrap();
+    assert_eq!(again.enforcer.gate, GateMode::Enforce);
 }
 
 #[test]
@@ -495,10 +539,16 @@ fn the_kernel_is_told_whom_to_hold_as_mode_settings_and_the_breaker_change() {
     assert_eq!(bench.enforcer.reflex, None);
     bench.set(Mode::Enforce, None, 1).unwrap();
     assert_eq!(bench.enforcer.reflex.map(|reflex| reflex.most), Some(100));
-    bench.find("198.51.100.1/32", 2);
-    assert_eq!(bench.enforcer.reflex.map(|reflex| reflex.most), Some(99), "one of them is banned");
+    let few = Settings { max_per_minute: 2, ..settings(Mode::Enforce) };
+    bench.responder.reconfigure(few.clone(), now(2), &mut bench.enforcer);
+    storm(&mut bench, 0..3, 3);
+    assert_eq!(bench.enforcer.reflex.map(|reflex| reflex.most), Some(2), "a storm disarms no shields");
+    // Without shields the kernel would hold sources about which nothing is done.
+    let no_shields = Settings { shield: false, allow_spoofable: true, ..few };
+    bench.responder.reconfigure(no_shields, now(4), &mut bench.enforcer);
+    assert_eq!(bench.enforcer.reflex, None);
     bench.chores(63);
-    assert_eq!(bench.enforcer.reflex.map(|reflex| reflex.most), Some(100), "a minute later");
+    assert!(bench.enforcer.reflex.is_some(), "the storm is over");
     let off = Settings { reflex: Duration::ZERO, ..settings(Mode::Enforce) };
     bench.responder.reconfigure(off, now(64), &mut bench.enforcer);
     assert_eq!(bench.enforcer.reflex, None);
