@@ -60,7 +60,11 @@ pub(super) const ROWS: &[Row] = &[
                 let mut connection = Client::connect(&scene.bridge.clients, client, Scene::web(family))?;
                 let as_scanner = request("/", Some(SCANNER), true);
                 for _ in 0..1_500 {
-                    scene.forger.tcp(connection.end()?, Scene::web(family), &Segment::carrying(&as_scanner))?;
+                    scene.forger.tcp(
+                        connection.end()?,
+                        Scene::web(family),
+                        &Segment::carrying(&as_scanner),
+                    )?;
                 }
                 connection.send(&request("/", None, true))?;
                 connection.status().context("the client's own request")?;
