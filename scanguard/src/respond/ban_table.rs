@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{allow::around, cause::Origin};
+use super::{allow::around, cause::Origin, covering::counted_as};
 use crate::{clock::Now, sensor::gate::Extent};
 
 /// A ban or shield.
@@ -70,6 +70,8 @@ pub struct BanTable {
     ends: BTreeSet<(Duration, IpNet)>,
     /// The same for shields.
     shield_ends: BTreeSet<(Duration, IpNet)>,
+    /// Bans and shields by rules within each network (see [`counted_as`]), sorted by their end.
+    by_network: BTreeMap<(Extent, IpNet), BTreeSet<(Duration, IpNet)>>,
     past: HashMap<IpNet, Past>,
     /// The same, sorted by their end.
     past_by_end: BTreeSet<(Timestamp, IpNet)>,
@@ -135,6 +137,13 @@ impl BanTable {
         ends.iter().map(|(_, net)| *net).find(|net| !by_hand(net))
     }
 
+    /// The ban of this kind to drop if rules have made `share` of them in the network around `net` already: the one
+    /// there that ends first.
+    pub fn crowded(&self, net: IpNet, extent: Extent, share: usize) -> Option<IpNet> {
+        let beside = self.by_network.get(&(extent, counted_as(net)))?;
+        if beside.len() < share { None } else { beside.first().map(|(_, net)| *net) }
+    }
+
     fn ends_mut(&mut self, extent: Extent) -> &mut BTreeSet<(Duration, IpNet)> {
         match extent {
             Extent::Full => &mut self.ends,
@@ -147,6 +156,9 @@ impl BanTable {
         let before = self.remove(ban.net);
         if let Some(ends) = ban.ends {
             self.ends_mut(ban.extent).insert((ends, ban.net));
+            if is_by_rule(&ban) {
+                self.by_network.entry((ban.extent, counted_as(ban.net))).or_default().insert((ends, ban.net));
+            }
         }
         self.shields += usize::from(ban.extent == Extent::Shield);
         self.bans.insert(ban.net, ban);
@@ -158,6 +170,13 @@ impl BanTable {
         let ban = self.bans.remove(&net)?;
         if let Some(ends) = ban.ends {
             self.ends_mut(ban.extent).remove(&(ends, net));
+            let network = (ban.extent, counted_as(net));
+            if let Some(beside) = self.by_network.get_mut(&network) {
+                beside.remove(&(ends, net));
+                if beside.is_empty() {
+                    self.by_network.remove(&network);
+                }
+            }
         }
         self.shields -= usize::from(ban.extent == Extent::Shield);
         Some(ban)
@@ -221,6 +240,14 @@ impl BanTable {
         let Self { past, past_by_end, .. } = self;
         past_by_end.retain(|(_, net)| past.contains_key(net));
         dry.into_iter().filter_map(|net| self.remove(net)).collect()
+    }
+}
+
+/// Whether a rule made a ban, and not a user or another host.
+fn is_by_rule(ban: &Ban) -> bool {
+    match ban.origin {
+        Origin::Rule { .. } => true,
+        Origin::Hand { .. } | Origin::Feed { .. } | Origin::Crowdsec { .. } | Origin::Adopted => false,
     }
 }
 
@@ -312,6 +339,26 @@ mod tests {
             ban_table.past_by_end.len(),
         );
         assert_eq!(left, (1, 0, 1, 0));
+    }
+
+    #[test]
+    fn a_network_with_its_share_gives_up_the_ban_of_its_own_that_ends_first() {
+        let mut ban_table = BanTable::default();
+        let crowded = |ban_table: &BanTable, text| {
+            ban_table.crowded(net(text), Extent::Full, 2).map(|net| net.to_string())
+        };
+        ban_table.insert(ban("192.0.2.1/32", Some(9), rule(), false));
+        ban_table.insert(ban("192.0.2.2/32", Some(5), Origin::Hand { uid: 0 }, false));
+        ban_table.insert(ban("192.0.2.3/32", None, rule(), false));
+        ban_table.insert(shield("192.0.2.4/32", 1));
+        assert_eq!(crowded(&ban_table, "192.0.2.9/32"), None, "one of them is by a rule and has an end");
+        ban_table.insert(ban("192.0.2.5/32", Some(7), rule(), false));
+        assert_eq!(crowded(&ban_table, "192.0.2.9/32").as_deref(), Some("192.0.2.5/32"));
+        assert_eq!(crowded(&ban_table, "192.0.3.9/32"), None);
+        ban_table.expire(now(8), 9);
+        assert_eq!(crowded(&ban_table, "192.0.2.9/32"), None);
+        ban_table.expire(now(9), 9);
+        assert!(ban_table.by_network.is_empty());
     }
 
     fn shield(text: &str, ends: u64) -> Ban {

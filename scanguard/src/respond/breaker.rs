@@ -11,13 +11,10 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::covering::counted_as;
+
 /// The time over which networks are counted. An open breaker stays open for at least this long.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Bits of the networks that are counted, for IPv4: the smallest that is announced to the Internet.
-const NETWORK_V4: u8 = 24;
-/// The same for IPv6: what one site gets at most (RFC 6177).
-const NETWORK_V6: u8 = 48;
-
 /// The networks in which rules asked for bans within the last minute: at most as many as are allowed in a minute.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
@@ -34,15 +31,6 @@ struct Open {
     since: Duration,
     /// Bans that were refused.
     refused: u64,
-}
-
-/// The network under which a ban is counted.
-fn counted_as(net: IpNet) -> IpNet {
-    let bits = match net {
-        IpNet::V4(_) => NETWORK_V4,
-        IpNet::V6(_) => NETWORK_V6,
-    };
-    IpNet::new(net.addr(), bits.min(net.prefix_len())).map_or(net, |network| network.trunc())
 }
 
 /// Whether something happened within the last minute. A time after `at` comes from a clock that was set back.
@@ -172,11 +160,6 @@ mod tests {
         }
         assert_eq!((breaker.networks(at(0)), breaker.asked.len()), (1, 1));
         assert!(breaker.refuses(net("2001:db8:2::/64"), at(0), 1));
-        for (narrow, counted) in
-            [("192.0.2.9/32", "192.0.2.0/24"), ("192.0.0.0/16", "192.0.0.0/16"), ("::1/128", "::/48")]
-        {
-            assert_eq!(counted_as(net(narrow)), net(counted));
-        }
     }
 
     #[test]

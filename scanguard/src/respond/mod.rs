@@ -12,6 +12,7 @@ pub mod allowed_networks;
 pub mod ban_table;
 pub mod breaker;
 pub mod cause;
+pub mod covering;
 pub mod decided;
 pub mod enforcer;
 pub mod feed;

@@ -30,6 +30,9 @@ pub const WIDEST_V4: u8 = 8;
 /// The widest IPv6 network that can be banned.
 pub const WIDEST_V6: u8 = 16;
 
+/// Where there is room for few bans, one network may have this many of them.
+const LEAST_SHARE: usize = 16;
+
 /// The difference that the ends of one decision of CrowdSec may have when CrowdSec sends it twice.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -120,7 +123,7 @@ pub fn shield_instead(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Opti
     if !settings.shield || is_there {
         return None;
     }
-    let evicts = room(net, Extent::Shield, input).ok()?;
+    let evicts = room(net, cause, Extent::Shield, input).ok()?;
     Some(BanTerms { evicts, ..by_rule(net, Extent::Shield, (rule, *confidence, reason), input) })
 }
 
@@ -249,7 +252,7 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
             BanTerms { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
     };
-    let evicts = room(net, terms.extent, input)?;
+    let evicts = room(net, cause, terms.extent, input)?;
     Ok(Decision::Ban(BanTerms { evicts, ..terms }))
 }
 
@@ -286,17 +289,31 @@ fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
     }
 }
 
-/// The network whose ban or shield has to be evicted, if any.
-fn room(net: IpNet, extent: Extent, input: PolicyInput<'_>) -> Result<Option<IpNet>, Refusal> {
+/// The network whose ban or shield has to be evicted, if any. The bans of one customer's addresses evict each other
+/// before they evict those of others.
+fn room(net: IpNet, cause: &Cause, extent: Extent, input: PolicyInput<'_>) -> Result<Option<IpNet>, Refusal> {
     let max = match extent {
         Extent::Full => input.settings.max_bans,
         Extent::Shield => input.settings.max_shields,
     };
     let is_there = input.ban_table.get(net).is_some_and(|ban| ban.extent == extent);
-    if is_there || input.ban_table.len(extent) < max as usize {
+    if is_there {
+        return Ok(None);
+    }
+    if let Cause::Rule { .. } = cause
+        && let Some(crowded) = input.ban_table.crowded(net, extent, share(max))
+    {
+        return Ok(Some(crowded));
+    }
+    if input.ban_table.len(extent) < max as usize {
         return Ok(None);
     }
     input.ban_table.victim(extent).map(Some).ok_or(Refusal::Full { max, extent })
+}
+
+/// How many of all bans, or of all shields, rules may make in one network (IPv4 /24, IPv6 /48).
+fn share(max: u32) -> usize {
+    (max as usize / 8).max(LEAST_SHARE)
 }
 
 /// Whether a ban takes precedence over a decision of CrowdSec: it was ordered here, lasts longer, or is the same

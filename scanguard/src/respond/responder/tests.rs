@@ -129,6 +129,20 @@ fn one_customer_with_many_prefixes_is_banned_and_stops_no_bans_of_others() {
 }
 
 #[test]
+fn one_customer_with_many_prefixes_takes_a_share_of_the_places_and_ends_no_bans_of_others() {
+    let settings = Settings { max_bans: 200, ..settings(Mode::Enforce) };
+    let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
+    bench.find(SCANNER, 0);
+    for subnet in 0..1_000 {
+        bench.find(&format!("2001:db8:0:{subnet:x}::/64"), 1);
+    }
+    assert_eq!(bench.enforcer.bans.len(), 1 + 25);
+    assert!(bench.enforcer(SCANNER).is_some() && bench.enforcer("2001:db8:0:3e7::/64").is_some());
+    bench.ban("2001:db8:0:8000::/64", None).unwrap();
+    assert_eq!(bench.enforcer.bans.len(), 1 + 25 + 1, "by hand there is room");
+}
+
+#[test]
 fn a_refused_source_is_not_shielded_from_where_shields_are_off() {
     let settings = Settings { max_per_minute: 1, shield: false, ..settings(Mode::Enforce) };
     let mut bench = Bench::restored(settings, None, 0, FakeEnforcer::default());
