@@ -280,7 +280,8 @@ impl Finding {
         }
     }
 
-    /// Takes a new match of its rule. Returns whether the source is only now known not to be forged.
+    /// Takes a new match of its rule. Returns whether it is more certain than before: the source is only now known not to
+    /// be forged, or the rule is only now sure.
     pub(super) fn confirm(&mut self, grounds: &Grounds<'_>, now: Now) -> bool {
         match grounds {
             Grounds::Probes { delta, evidence, campaign, .. } => {
@@ -292,13 +293,19 @@ impl Finding {
                 is_news
             }
             Grounds::Said { stats, proof, confidence, .. } => {
-                let is_news = *proof > self.proof;
-                match self.content.as_mut().filter(|_| !is_news) {
-                    Some(content) => content.confidence = content.confidence.max(*confidence),
-                    None => self.content = Some(Content::new(stats, *confidence)),
-                }
+                let is_proven = *proof > self.proof;
                 self.proof = self.proof.max(*proof);
-                is_news
+                match self.content.as_mut().filter(|_| !is_proven) {
+                    Some(content) => {
+                        let is_surer = *confidence > content.confidence;
+                        content.confidence = content.confidence.max(*confidence);
+                        is_surer
+                    }
+                    None => {
+                        self.content = Some(Content::new(stats, *confidence));
+                        is_proven
+                    }
+                }
             }
         }
     }
