@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     account::{Sample, SourceState},
     address::Address,
+    on_link::OnLink,
     outcome::PortRange,
     tally::Tally,
 };
@@ -201,6 +202,12 @@ pub struct Control {
     pub ports: PortRange,
     /// 1 if the program sees what leaves by all of its interfaces.
     pub sees_leaving: u32,
+    /// Number of shielded networks, as [`Control::shields`].
+    pub shielded_networks: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+    /// The prefixes in which each address is a source.
+    pub on_link: OnLink,
 }
 
 /// Array with one [`Running`].
@@ -238,8 +245,10 @@ pub const MAX_BANNED_NETWORKS: u32 = 131_072;
 /// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: shielded sources, see [`crate::shield`]. It is a map of
 /// its own: an attacker with forged addresses can fill it, and pushes no entry out of [`BANS`].
 pub const SHIELDS: &str = "SHIELDS";
-/// How many sources [`SHIELDS`] has room for.
+/// How many sources [`SHIELDS`] has room for, and networks [`SHIELDED_NETWORKS`].
 pub const MAX_SHIELDS: u32 = 65_536;
+/// LPM trie of [`Address`] to [`Ban`]: shielded networks, and IPv6 addresses longer than the mask of sources.
+pub const SHIELDED_NETWORKS: &str = "SHIELDED_NETWORKS";
 /// LPM trie of [`Address`] to a number without a meaning: networks that are never dropped, whatever bans there are.
 pub const ALLOWED: &str = "ALLOWED";
 /// How many networks [`ALLOWED`] has room for.
@@ -340,7 +349,7 @@ pub struct SampleHeader {
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 104);
+const _: () = assert!(size_of::<Control>() == 104 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 56);

@@ -20,6 +20,7 @@ mod malice;
 mod output;
 mod page;
 mod persist;
+mod prefixes;
 mod prometheus;
 mod proof;
 mod quiet;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         output::trials(),
         page::trials(),
         persist::trials(),
+        prefixes::trials(),
         prometheus::trials(),
         proof::trials(),
         quiet::trials(),

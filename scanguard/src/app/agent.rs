@@ -330,7 +330,8 @@ impl Agent {
     fn read(&mut self) {
         let started = Instant::now();
         let now = self.clock.now();
-        // The vector is bounded: at most every open finding changes, and as many can close.
+        // The vector is bounded: at most every open finding changes, and a few times as many
+        // can close or give way (detect/places.rs).
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
         self.consider(&events, now);

@@ -2,17 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
-use scanguard_common::abi::{MAX_PUBLISHED, ServiceKey};
+use scanguard_common::{
+    abi::{MAX_PUBLISHED, ServiceKey},
+    address::Address,
+    on_link::{MAX_ON_LINK, OnLink},
+};
 
 use super::agent::Agent;
 use crate::{
-    network::{Local, bound},
+    cidr,
+    network::{Local, bound, routes::Routes},
     respond::allowed_networks::Discovered,
     sensor::{attach::Change, egress},
 };
@@ -27,6 +32,8 @@ const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) async fn refresh_allow_list(agent: &mut Agent, local: &Local) -> Result<()> {
     let discovered =
         discover(agent, local).await.context("the gateways and attached networks, which are never banned")?;
+    let prefixes = discovered.on_link.iter().map(|net| (Address::from(net.addr()), net.prefix_len()));
+    agent.sensor.set_on_link(OnLink::new(prefixes)).context("the networks at the interfaces")?;
     agent.responder.set_discovered(discovered, agent.clock.now(), &mut agent.sensor);
     Ok(())
 }
@@ -51,7 +58,28 @@ async fn discover(agent: &mut Agent, local: &Local) -> Result<Discovered> {
     // Reading /proc takes a while if there are many processes.
     let (resolvers, ssh) =
         tokio::task::block_in_place(|| (agent.known.resolvers(), agent.known.ssh_connections()));
-    Ok(Discovered { own, gateways: routes.gateways, resolvers, attached, ssh })
+    let on_link = on_link(&routes);
+    Ok(Discovered { own, gateways: routes.gateways, resolvers, attached, ssh, on_link })
+}
+
+/// The IPv6 networks at the interfaces, as far as the program has room for them. Those that are wider than a /64 are
+/// no links, but routes into tunnels.
+fn on_link(routes: &Routes) -> Vec<IpNet> {
+    const LINK: u8 = 64;
+    let link_local = IpNet::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10);
+    let nets = routes.attached.values().flatten();
+    let mut nets: Vec<_> = nets
+        .filter(|net| net.addr().is_ipv6() && net.prefix_len() >= LINK && !link_local.contains(*net))
+        .copied()
+        .collect();
+    nets.sort_by_key(|net| (net.prefix_len(), *net));
+    nets.dedup();
+    nets.insert(0, link_local);
+    if nets.len() > MAX_ON_LINK {
+        let left_out = nets.split_off(MAX_ON_LINK);
+        tracing::warn!("neighbours in {} are counted by prefix: there is no room", cidr::names(&left_out));
+    }
+    nets
 }
 
 /// The single addresses among the local networks, without those of the loopback interface.

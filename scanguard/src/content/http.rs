@@ -34,6 +34,8 @@ pub(super) enum End {
     Head,
     /// A body may go on, and nobody knows how far. Or the bytes that follow are no requests at all.
     Open,
+    /// It is a CONNECT: if the server grants it, no requests follow.
+    Connect,
 }
 
 /// The requests of a payload, including pipelined ones, and how the payload ends. A request that was cut within its
@@ -75,8 +77,8 @@ pub(super) fn requests(bytes: &[u8], place: Place) -> (Vec<Said>, End) {
                 break;
             }
             Ok((request, Framing::Unknown)) => {
+                end = if request.method == "CONNECT" { End::Connect } else { End::Open };
                 said.push(Said::Request(request));
-                end = End::Open;
                 break;
             }
             // Servers skip these.

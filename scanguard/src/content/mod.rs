@@ -17,6 +17,7 @@ mod reverse;
 pub mod salt;
 pub mod sample;
 pub mod sampling;
+mod served;
 pub mod settings;
 mod stats;
 pub mod streams;
@@ -102,6 +103,8 @@ pub struct Request {
     pub is_cut: bool,
     /// The Host header, or the authority of an absolute target, without port and in lower case.
     pub host: Option<String>,
+    /// The port of an absolute target, or that of its scheme.
+    pub target_port: Option<u16>,
     /// The User-Agent header.
     pub agent: Option<String>,
     /// The Referer header's host.

@@ -20,6 +20,13 @@ pub(super) struct Key {
     parent: u64,
 }
 
+impl Key {
+    /// The hash of the whole name.
+    pub(super) const fn name(self) -> u64 {
+        self.name
+    }
+}
+
 /// The parent, under which the first label was chosen. A name of one or two labels is its own parent.
 pub fn parent(name: &str) -> &str {
     match name.split_once('.') {

@@ -24,6 +24,8 @@ const TURN: Duration = Duration::from_secs(600);
 /// The longest body of an unproven connection, whose positions are sequence numbers modulo 2^32. With a longer one, too
 /// many segments of a later connection with the same ports would seem to lie in it.
 const MAX_UNPROVEN_BODY: u64 = 1 << 26;
+/// How far from its beginning a stream of another protocol is recognized on an unproven connection, for the same reason.
+const MAX_UNPROVEN_TUNNEL: u64 = 1 << 26;
 /// So many answers show that there were several requests: a request with a body has one.
 const SEVERAL: u8 = 2;
 
@@ -38,6 +40,10 @@ enum Then {
     Anywhere,
     /// See [`End::Open`].
     Open,
+    /// See [`End::Connect`].
+    Connect,
+    /// Another protocol, up to the end of the connection: the server has agreed to that.
+    Other,
 }
 
 /// A connection, as far as it is known.
@@ -85,8 +91,14 @@ impl Stream {
                 std::cmp::Ordering::Greater => Place::Doubtful,
             },
             Then::Anywhere => Place::Next(self.proof),
-            Then::Open if self.answers == 0 && sees_answers => Place::Within { is_body: true },
-            Then::Head | Then::Open => Place::Doubtful,
+            Then::Open | Then::Connect if self.answers == 0 && sees_answers => {
+                Place::Within { is_body: true }
+            }
+            Then::Other if ahead <= MAX_UNPROVEN_TUNNEL || self.proof == Proof::Connection => {
+                // A server that goes on to answer speaks HTTP after all.
+                Place::Within { is_body: self.answers <= SEVERAL }
+            }
+            Then::Head | Then::Open | Then::Connect | Then::Other => Place::Doubtful,
         }
     }
 
@@ -95,8 +107,7 @@ impl Stream {
         self.answers = self.answers.saturating_add(1);
         self.chain = self.chain.saturating_add(1);
         match (status, self.then) {
-            // Another protocol follows.
-            (101, _) => self.then = Then::Open,
+            (101, _) | (200..300, Then::Connect) => self.then = Then::Other,
             // Servers give these before the head has ended.
             (400 | 408 | 413 | 414 | 431 | 500.., _) => {}
             (_, Then::Head) => self.then = Then::Anywhere,
@@ -217,6 +228,7 @@ impl Streams {
             End::At { next, is_doubtful } => Then::At { next: begin.wrapping_add(next), is_doubtful },
             End::Head => Then::Head,
             End::Open => Then::Open,
+            End::Connect => Then::Connect,
         };
         self.table(is_owned).put(key, Stream { begin, then, proof, answers: 0, chain });
         Some(proof)

@@ -126,8 +126,7 @@ const KEPT: [usize; 4] = [32, 1024, 255, 512];
 ///
 /// The path is decoded once, as servers do, and has no query, fragment or session id. An absolute target, and one of
 /// CONNECT, is odd even if the Host header has the same name. Clients write these to a proxy, and a client that
-/// searches for an open proxy writes the same name in both places.
-/// open one write the same name in both places.
+/// searches for an open proxy writes the same name in both places. The tracker knows the names that are served here.
 pub fn examine(
     method: &str,
     target: &str,
@@ -168,6 +167,9 @@ pub fn examine(
         path: cut(&without_parameters(&decoded), path_bytes),
         is_cut: false,
         host: authority.or(host).and_then(host_of).map(|host| cut(&host, host_bytes)),
+        target_port: authority
+            .filter(|_| method != "CONNECT")
+            .and_then(|authority| port_of(target, authority)),
         agent: agent.filter(|agent| !agent.is_empty()).map(|agent| cut(agent, agent_bytes)),
         referer: referer
             .and_then(absolute)
@@ -207,6 +209,20 @@ fn host_of(authority: &str) -> Option<String> {
     };
     let host = host.trim_end_matches('.');
     (!host.is_empty()).then(|| host.to_lowercase())
+}
+
+/// The port of an authority, or that of the URI's scheme.
+fn port_of(uri: &str, authority: &str) -> Option<u16> {
+    let (_, rest) = authority.rsplit_once([']', '@']).unwrap_or(("", authority));
+    let scheme = || match uri.split_once(':')?.0.to_lowercase().as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    match rest.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() => port.parse().ok(),
+        _ => scheme(),
+    }
 }
 
 /// Removes parameters of path segments, which have session ids: `/cart;jsessionid=1` becomes `/cart`. A parameter
@@ -409,6 +425,26 @@ mod tests {
         for (referer, expected) in referers {
             let request = examine("GET", "/", None, None, Some(referer));
             assert_eq!(request.referer.as_deref(), expected, "{referer}");
+        }
+    }
+
+    #[test]
+    fn absolute_targets_have_a_port() {
+        let rows = [
+            ("GET", "http://a.example/", Some(80)),
+            ("GET", "HTTPS://a.example", Some(443)),
+            ("GET", "http://user:1@a.example:8080/x", Some(8080)),
+            ("GET", "http://user:1@a.example/x:2", Some(80)),
+            ("GET", "http://[2001:db8::1]:81/", Some(81)),
+            ("GET", "http://[2001:db8::1]/", Some(80)),
+            ("GET", "http://a.example:/", Some(80)),
+            ("GET", "http://a.example:x/", None),
+            ("GET", "gopher://a.example/", None),
+            ("GET", "/x", None),
+            ("CONNECT", "a.example:443", None),
+        ];
+        for (method, target, port) in rows {
+            assert_eq!(of(method, target).target_port, port, "{target}");
         }
     }
 

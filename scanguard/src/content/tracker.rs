@@ -13,10 +13,11 @@ use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, identifier,
+    Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service, identifier,
     lists::Sensitivity,
     names, reverse,
     salt::Salt,
+    served::Served,
     settings::Settings,
     stats::{Answered, Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
     text::printable,
@@ -118,6 +119,7 @@ pub struct ContentTracker {
     settings: Settings,
     salt: Salt,
     by_source: HashMap<(Address, Proof), Client>,
+    served: Served,
     evictions: u64,
     swept: Duration,
 }
@@ -128,6 +130,7 @@ impl Default for ContentTracker {
             settings: Settings::default(),
             salt: Salt::default(),
             by_source: HashMap::new(),
+            served: Served::default(),
             evictions: 0,
             swept: Duration::ZERO,
         }
@@ -155,27 +158,27 @@ impl ContentTracker {
 
     /// Adds a message. Returns the recent messages of its source, including this one.
     pub fn hear(&mut self, event: &ContentEvent, at: Duration) -> &ContentStats {
-        let ContentEvent { source, client_port, proof, said, .. } = event;
+        let ContentEvent { source, service, client_port, proof, said } = event;
         let key = (*source, *proof);
         if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
             self.evict();
         }
-        let Self { settings, salt, by_source, .. } = self;
+        let Self { settings, salt, by_source, served, .. } = self;
         let client = by_source.entry(key).or_insert_with(|| Client::new(at));
         client.turn(at, settings.window);
         client.each(|stats| stats.last = at);
-        let digest = Digest { settings, salt };
+        let mut digest = Digest { settings, salt, served, source, proof: *proof, at };
         match said {
-            Said::Request(request) => digest.request(client, request, *client_port),
+            Said::Request(request) => digest.request(client, request, service, *client_port),
             Said::Status(status) => {
                 let place =
                     client.pending.iter().position(|(port, _)| *port == client_port.unwrap_or_default());
                 let request = place.map(|place| client.pending.swap_remove(place).1);
-                client.settle(*status, request.as_ref());
+                digest.settle(client, *status, request);
             }
             Said::Hello(hello) => digest.hello(client, hello),
             Said::Query(query) => digest.query(client, query),
-            Said::Answer(answer) => digest.answer(client, answer, source),
+            Said::Answer(answer) => digest.answer(client, answer),
             Said::Junk(junk) => client.each(|stats| stats.count_malformed(*junk)),
         }
         &client.older
@@ -235,6 +238,11 @@ impl ContentTracker {
 struct Digest<'v> {
     settings: &'v Settings,
     salt: &'v Salt,
+    served: &'v mut Served,
+    /// Whose messages these are, how that is known, and when they came.
+    source: &'v Address,
+    proof: Proof,
+    at: Duration,
 }
 
 impl Digest<'_> {
@@ -242,8 +250,45 @@ impl Digest<'_> {
         Some((names::key(name, self.salt)?, (!self.settings.redact).then_some(name)))
     }
 
-    fn request(&self, client: &mut Client, request: &Request, client_port: Option<u16>) {
-        let Request { path, is_cut, host, agent, referer, oddities, status, method: _ } = request;
+    /// Whether the target of a request in absolute form is a server here, under a name or address of its own. Some
+    /// clients write all targets like that.
+    fn is_here(&self, request: &Request, service: &Service) -> bool {
+        let (host, address) = match (service, request.host.as_deref(), request.target_port) {
+            (Service::Endpoint { ip, port, .. }, Some(host), Some(target)) if target == *port => {
+                (host, Some(ip))
+            }
+            (Service::Log, Some(host), Some(_)) => (host, None),
+            _ => return false,
+        };
+        let is_served = |key: names::Key| self.served.is_served_to_others(key.name(), self.source);
+        address.is_some_and(|ip| host.parse() == Ok(*ip))
+            || names::key(host, self.salt).is_some_and(is_served)
+    }
+
+    /// An answer to a request. A name under which others are served is there, whatever the answer to one path is.
+    fn settle(&mut self, client: &mut Client, status: u16, request: Option<Pending>) {
+        let request = request.map(|request| {
+            let Some(key) = request.host.filter(|_| !request.is_proxied) else { return request };
+            if Verdict::of(status) == Verdict::Met && self.proof == Proof::Connection {
+                self.served.note(key.name(), self.source, self.at);
+            }
+            let is_there = self.served.is_served_to_others(key.name(), self.source);
+            Pending { host: request.host.filter(|_| !is_there), ..request }
+        });
+        client.settle(status, request.as_ref());
+    }
+
+    fn request(
+        &mut self,
+        client: &mut Client,
+        request: &Request,
+        service: &Service,
+        client_port: Option<u16>,
+    ) {
+        let Request { path, is_cut, host, agent, referer, oddities, status, .. } = request;
+        let is_here = oddities.contains(&Oddity::Proxy) && self.is_here(request, service);
+        let oddities: Vec<_> =
+            oddities.iter().copied().filter(|oddity| !(is_here && *oddity == Oddity::Proxy)).collect();
         let lists = &self.settings.lists;
         // A long path that is cut counts as a new path each time, since anything may follow it: `/././` and so on is
         // nothing to a server.
@@ -263,7 +308,7 @@ impl Digest<'_> {
             }),
             tool: agent.as_deref().and_then(|agent| lists.agents.tool(agent)),
             is_referred: referer.is_some(),
-            oddities,
+            oddities: &oddities,
         };
         client.each(|stats| stats.ask(&asked));
         let names_it = !self.settings.redact;
@@ -282,7 +327,7 @@ impl Digest<'_> {
             .then(|| printable(path)),
         };
         match (status, client_port) {
-            (Some(status), _) => client.settle(*status, Some(&pending)),
+            (Some(status), _) => self.settle(client, *status, Some(pending)),
             (None, Some(port)) => client.wait(port, pending),
             (None, None) => {}
         }
@@ -315,11 +360,12 @@ impl Digest<'_> {
         }
     }
 
-    fn answer(&self, client: &mut Client, answer: &Answer, source: &Address) {
+    fn answer(&self, client: &mut Client, answer: &Answer) {
         let Answer { code, name, zone, is_listing } = answer;
         let answered = Answered {
             code: *code,
-            name: names::key(name, self.salt).filter(|_| !reverse::is_of_neighbour(name, source.to_ip())),
+            name: names::key(name, self.salt)
+                .filter(|_| !reverse::is_of_neighbour(name, self.source.to_ip())),
             denial: names::denial(name, zone.as_deref()),
             is_listing: *is_listing,
         };

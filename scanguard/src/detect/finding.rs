@@ -52,9 +52,11 @@ pub struct Finding {
     pub spoofable: Spoofable,
     /// The source. An IPv6 source stands for its prefix. For a campaign, the most active source when it was found.
     pub source: Address,
+    /// The length of the prefix, if the source is a prefix around many sources as they are counted.
+    pub bits: Option<u8>,
     /// Its country and autonomous system, as far as they were known when the finding opened.
     pub origin: Origin,
-    /// All sources of a campaign; none if a source scans alone.
+    /// All sources of a campaign or of a prefix; none if a source scans alone.
     pub sources: Sources,
     /// Samples of the probed targets.
     pub targets: Vec<Target>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
 use aya::maps::{Array, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
 use ipnet::IpNet;
 use scanguard_common::{
-    abi, account::SourceState, address::Address, epoch, outcome::PortRange, tally::Tally,
+    abi, account::SourceState, address::Address, epoch, on_link::OnLink, outcome::PortRange, tally::Tally,
 };
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -311,6 +311,17 @@ impl KernelSensor {
         self.tell(|control| control.sees_leaving = u32::from(sees))
     }
 
+    /// Tells the program in which prefixes each address is a source.
+    ///
+    /// # Errors
+    /// A map could not be changed.
+    pub fn set_on_link(&mut self, on_link: OnLink) -> Result<(), SensorError> {
+        if self.settings.on_link == on_link {
+            return Ok(());
+        }
+        self.tell(|control| control.on_link = on_link)
+    }
+
     /// The program wakes the agent for a source at these numbers of novelties, and from the least of them on each time
     /// that the number has doubled. None: never.
     ///
@@ -455,8 +466,7 @@ impl KernelSensor {
     }
 
     /// Makes or changes shields: source, duration (nothing: without an end), and whether to drop packets or to count
-    /// those that it would drop. Only a whole source can be shielded: an IPv4 address, or an IPv6 prefix of the length
-    /// of the mask.
+    /// those that it would drop.
     ///
     /// # Errors
     /// The map is full or could not be changed. The shields before the failed one are made.

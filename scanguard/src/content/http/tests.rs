@@ -117,7 +117,7 @@ fn the_next_request_begins_behind_the_declared_body() {
     for (bytes, expected) in [
         ("GET / HTTP/1.1\r\nHost: x\r\nCookie: and then it was cut", End::Head),
         ("GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", doubtful),
-        ("CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", End::Open),
+        ("CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", End::Connect),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", End::Open),
         ("GET / FTP/1.0\r\n\r\n", End::Open),
         ("GET /a", End::Head),

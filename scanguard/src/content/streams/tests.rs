@@ -144,11 +144,42 @@ fn what_may_lie_in_a_body_is_not_proven() {
     let mut wire = Wire::new();
     wire.send(GET);
     assert_eq!(wire.skip(700).send(GET), UNSURE, "nor was this one");
-    let mut wire = Wire::new();
-    wire.send("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
-    wire.answer(101);
-    assert_eq!(wire.skip(0).send(GET), UNSURE, "another protocol");
     assert_eq!(wire.connect(9).skip(99).hello(), UNSURE, "no connection over TLS begins so late");
+}
+
+#[test]
+fn another_protocol_has_no_requests() {
+    const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\n\r\n";
+    const CONNECT: &str = "CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (head, status) in [(UPGRADE, 101), (CONNECT, 200)] {
+        for (mut wire, sure) in [(Wire::new(), SURE), (Wire::forwarded(), UNSURE)] {
+            wire.send(head);
+            wire.answer(status);
+            for _ in 0..50 {
+                assert_eq!(wire.skip(99).send(GET), NOTHING, "{head}");
+            }
+            wire.answer(200);
+            assert_eq!(wire.send(GET), NOTHING, "text that looks like an answer");
+            wire.answer(200);
+            assert_eq!(wire.send(GET), UNSURE, "the server goes on with HTTP");
+            if sure == SURE {
+                assert_eq!(wire.connect(1).send(GET), SURE, "another connection");
+                wire.connect(2).send(head);
+                wire.answer(status);
+                assert_eq!(wire.connect(2).send(GET), SURE, "another connection from the same port");
+            }
+        }
+    }
+    for (head, status) in [(CONNECT, 405), (UPGRADE, 200)] {
+        let mut wire = Wire::new();
+        wire.send(head);
+        wire.answer(status);
+        assert_ne!(wire.send(GET), NOTHING, "it was refused");
+    }
+    let mut wire = Wire::forwarded();
+    wire.send(UPGRADE);
+    wire.answer(101);
+    assert_eq!(wire.skip(1 << 27).send(GET), UNSURE, "another connection from the same port, or a long one");
 }
 
 #[test]

@@ -193,6 +193,13 @@ pub(crate) fn odd(path: &str, oddity: Oddity) -> Said {
     with(get(path), |request| request.oddities.push(oddity))
 }
 
+/// A request in absolute form, as to a proxy.
+pub(crate) fn absolute(host: &str, port: u16, path: &str) -> Said {
+    with(odd(path, Oddity::Proxy), |request| {
+        (request.host, request.target_port) = (Some(host.to_owned()), Some(port));
+    })
+}
+
 /// A ClientHello.
 pub(crate) fn hello(name: &str, ja4: Option<&str>) -> Said {
     Said::Hello(Hello { server_name: Some(name.to_owned()), ja4: ja4.map(str::to_owned) })

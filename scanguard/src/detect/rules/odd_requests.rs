@@ -2,7 +2,8 @@
 //!
 //! Path traversal, Log4Shell strings and refused targets of other hosts are attempts. Three are enough, since a broken
 //! link or a curious user makes one. If the server does serve the target of another host, the source is the client of a
-//! proxy, open or not, and that is no attempt. Apparent SQL, script or command injection may be a developer's search:
+//! proxy, open or not, and that is no attempt. Nor is the target of this very host, under a name under which others are
+//! served: some clients write all targets like that. Apparent SQL, script or command injection may be a developer's search:
 //! the rule needs ten. A broken client repeats unknown methods, missing Host headers, binary junk and broken syntax,
 //! but always in the same way: five of these count, if at least two are not of the most frequent kind.
 
@@ -116,7 +117,7 @@ const fn in_words(oddity: Oddity) -> &'static str {
         Oddity::Proxy => "another host's target",
         Oddity::Traversal => "a way out of the directory",
         Oddity::Jndi => "a Log4Shell string",
-        Oddity::Injection => "text that looks like injected SQL, scripts or commands",
+        Oddity::Injection => "what looks like injected SQL, scripts or commands",
         Oddity::Binary => "bytes that no request has",
     }
 }
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
     use crate::{
         content::{Junk, Said},
-        detect::rules::content_script::{NOBODY, Script, found, odd},
+        detect::rules::content_script::{NOBODY, Script, absolute, found, odd, to},
     };
 
     fn rule() -> Box<dyn Rule> {
@@ -135,7 +136,25 @@ mod tests {
 
     #[test]
     fn attempts_are_found() {
-        let scans: [(&str, Script); 5] = [
+        let scans: [(&str, Script); 8] = [
+            ("looking for an open proxy under a name under which nobody else was served", |play| {
+                play.asked(1, to("shop.example", "/"), 200);
+                for _ in 0..3 {
+                    play.asked(1, absolute("shop.example", 80, "/"), 405);
+                }
+            }),
+            ("looking for what a proxy would reach at other ports of this very site", |play| {
+                play.asked(2, to("shop.example", "/"), 200);
+                for port in [22, 3306, 6379] {
+                    play.asked(1, absolute("shop.example", port, "/"), 404);
+                }
+            }),
+            ("looking for an open proxy after another client was served through it", |play| {
+                play.asked(2, absolute("other.example", 80, "/"), 200);
+                for _ in 0..3 {
+                    play.asked(1, absolute("other.example", 80, "/"), 405);
+                }
+            }),
             ("ways out of the directory", |play| {
                 for path in ["/../../etc/passwd", "/..%2f..%2fetc/passwd", "/static/../../x"] {
                     play.logged(1, odd(path, Oddity::Traversal), 400);
@@ -170,7 +189,18 @@ mod tests {
 
     #[test]
     fn broken_clients_and_curious_users_are_not() {
-        let quiet: [(&str, Script); 8] = [
+        let quiet: [(&str, Script); 10] = [
+            ("an app that writes whole targets of this very site", |play| {
+                play.asked(2, to("shop.example", "/"), 200);
+                for _ in 0..10 {
+                    play.asked(1, absolute("shop.example", 80, "/gone"), 404);
+                }
+            }),
+            ("a client that writes the address of this host into the target", |play| {
+                for _ in 0..10 {
+                    play.asked(1, absolute("198.51.100.1", 80, "/gone"), 404);
+                }
+            }),
             ("a health check without a Host header", |play| {
                 for _ in 0..1_000 {
                     play.logged(1, odd("/", Oddity::NoHost), 400);

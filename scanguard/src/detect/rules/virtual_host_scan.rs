@@ -3,7 +3,8 @@
 //!
 //! A crawler of many sites, or a proxy of many users, asks for names of many parents, and for many paths of each. A
 //! scanner that guesses asks once for each name under one parent. If the answers show that the names do not exist, the
-//! match is certain. But most servers answer with their first site, and TLS hellos (SNI) have no such answer. Then very
+//! match is certain. A name under which another client is served is there, whatever a server answers to one path of it:
+//! monitors ask for the first pages of hosts that have none. But most servers answer with their first site, and TLS hellos (SNI) have no such answer. Then very
 //! many names, each asked for once or twice and faster than by a monitor, are evidence that is not sure.
 
 use super::{
@@ -126,7 +127,14 @@ mod tests {
 
     #[test]
     fn guessed_names_are_found() {
-        let scans: [(&str, Script); 7] = [
+        let scans: [(&str, Script); 8] = [
+            ("answered with 404, after each name was served elsewhere to the same source", |play| {
+                for word in 0..60 {
+                    let name = format!("word{word}.example.org");
+                    play.at(word / 10).asked(1, to(&name, "/robots.txt"), 200);
+                    play.asked(1, to(&name, "/"), 404);
+                }
+            }),
             ("answered with 404", |play| {
                 for word in 0..60 {
                     play.at(word / 10).asked(1, to(&format!("word{word}.example.org"), "/"), 404);
@@ -186,7 +194,20 @@ mod tests {
 
     #[test]
     fn those_who_visit_many_sites_are_not() {
-        let quiet: [(&str, Script); 5] = [
+        let quiet: [(&str, Script); 6] = [
+            ("a monitor of the first pages of hosts that have none, and that others use", |play| {
+                for host in 0..45 {
+                    play.asked(2, to(&format!("s{host}.example.org"), "/app/"), 200);
+                }
+                for check in 0..450 {
+                    let host = check % 45;
+                    play.at(check).asked(
+                        1,
+                        to(&format!("s{host}.example.org"), "/"),
+                        if host < 36 { 404 } else { 200 },
+                    );
+                }
+            }),
             ("a crawler of a thousand sites", |play| {
                 for site in 0..1_000 {
                     play.at(site).asked(1, to(&format!("www.site{site}.example"), "/robots.txt"), 404);
