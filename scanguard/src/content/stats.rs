@@ -22,11 +22,12 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// RFC 9110, 15. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725.
+    /// RFC 9110, 15. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725. What is gone (410)
+    /// was there, so nobody guesses it.
     pub(super) const fn of(status: u16) -> Self {
         match status {
             200..=299 | 304 => Self::Met,
-            400 | 403..=406 | 410 | 414 | 421 | 444 | 451 => Self::Missed,
+            400 | 403..=406 | 414 | 421 | 444 | 451 => Self::Missed,
             _ => Self::Moot,
         }
     }
@@ -50,6 +51,8 @@ pub(super) struct Pending {
     pub(super) path: Option<u64>,
     pub(super) host: Option<names::Key>,
     pub(super) sensitivity: Option<Sensitivity>,
+    /// Whether software looks for it beside a file that this source has got, such as the map of a script.
+    pub(super) describes_met: bool,
     /// Whether it has the form of a request to a proxy.
     pub(super) is_proxied: bool,
     /// The path, if it may become an example.
@@ -121,6 +124,11 @@ impl Web {
     /// Distinct paths that are there.
     pub fn met_paths(&self) -> Estimate {
         self.met_paths.count().at_most(self.met)
+    }
+
+    /// Whether this path was there.
+    pub(super) fn has_met(&self, path: u64) -> bool {
+        self.met_paths.may_have(path)
     }
 
     /// Missing paths that were requested in a burst, as only list tools do.
@@ -205,6 +213,8 @@ impl Web {
                 path.into_iter().for_each(|path| self.met_paths.add(path));
             }
             Verdict::Moot => self.moot += 1,
+            // The client knows the file that it describes.
+            Verdict::Missed if request.is_some_and(|request| request.describes_met) => self.moot += 1,
             Verdict::Missed => {
                 self.missed += 1;
                 *refused = refused.saturating_add(proxied);

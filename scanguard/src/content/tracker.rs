@@ -234,6 +234,15 @@ impl ContentTracker {
     }
 }
 
+/// Ends of the names of files that describe the file whose name precedes them: developers' tools look for the map of each
+/// script, and managers of packages for digests and signatures. Not here: ends of copies, which scanners guess.
+const DESCRIBING: [&str; 7] = [".map", ".sha1", ".sha256", ".sha512", ".md5", ".asc", ".sig"];
+
+/// The path that a path describes.
+fn described(path: &str) -> Option<&str> {
+    DESCRIBING.iter().find_map(|end| path.strip_suffix(end))
+}
+
 /// Digests messages.
 struct Digest<'v> {
     settings: &'v Settings,
@@ -248,6 +257,11 @@ struct Digest<'v> {
 impl Digest<'_> {
     fn name<'u>(&self, name: &'u str) -> Option<(names::Key, Option<&'u str>)> {
         Some((names::key(name, self.salt)?, (!self.settings.redact).then_some(name)))
+    }
+
+    /// The hash of a path. `cut` is another number for each path that is cut.
+    fn path(&self, path: &str, cut: Option<u64>) -> u64 {
+        self.salt.hash_one((identifier::shape(path), cut))
     }
 
     /// Whether the target of a request in absolute form is a server here, under a name or address of its own. Some
@@ -294,8 +308,7 @@ impl Digest<'_> {
         // nothing to a server.
         client.cut += u64::from(*is_cut);
         let is_ignored = self.settings.ignore.has(path);
-        let hash = (!is_ignored)
-            .then(|| self.salt.hash_one((identifier::shape(path), is_cut.then_some(client.cut))));
+        let hash = (!is_ignored).then(|| self.path(path, is_cut.then_some(client.cut)));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
@@ -319,6 +332,8 @@ impl Digest<'_> {
             path: hash,
             host: asked.host.map(|(key, _)| key),
             sensitivity: asked.sensitivity,
+            describes_met: described(path)
+                .is_some_and(|file| client.older.web.has_met(self.path(file, None))),
             is_proxied: oddities.contains(&Oddity::Proxy),
             example: (names_it
                 && !is_ignored
