@@ -21,7 +21,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
 /// refuses to load it.
-pub const VERSION: &str = "SCANGUARD_ABI_10";
+pub const VERSION: &str = "SCANGUARD_ABI_11";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -103,6 +103,12 @@ pub const MAX_PUBLISHED: u32 = 4_096;
 /// How many networks [`HOME`] has room for.
 pub const MAX_HOME: u32 = 16_384;
 
+/// LPM trie of [`Address`] to the length of the prefix: the prefixes of translators that the operator names, see
+/// [`crate::translator`].
+pub const TRANSLATORS: &str = "TRANSLATORS";
+/// How many prefixes [`TRANSLATORS`] has room for.
+pub const MAX_TRANSLATORS: u32 = 64;
+
 /// A service at an address.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -172,6 +178,8 @@ pub struct Control {
     /// How long an epoch lasts at most, in jiffies. After that the agent is gone, and the program moves on by itself,
     /// see [`RUNNING`]. 0: an epoch lasts until the agent ends it.
     pub epoch_ticks: u32,
+    /// The [`crate::translator::Filter`] in front of [`TRANSLATORS`].
+    pub translators: u64,
 }
 
 /// Array with one [`Running`].
@@ -304,7 +312,7 @@ pub struct SampleHeader {
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 80);
+const _: () = assert!(size_of::<Control>() == 88);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 40);

@@ -33,6 +33,7 @@ pub mod sample;
 pub mod shield;
 pub mod sketch;
 pub mod tally;
+pub mod translator;
 pub mod wire;
 
 use outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Service};

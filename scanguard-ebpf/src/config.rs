@@ -2,18 +2,25 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, LpmTrie},
+    macros::btf_map,
+};
 use scanguard_common::{
-    abi::{Control, DEFAULT_MAX_SOURCES, change_places},
-    address::SourceMask,
+    abi::{Control, DEFAULT_MAX_SOURCES, MAX_TRANSLATORS, change_places},
+    address::{Address, SourceMask},
     proof::{FIELDS, Field},
     sample,
+    translator::{self, Filter},
 };
+
+use crate::lpm::AddressKey;
 
 /// Nothing reads it: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_10: Global<u32> = Global::new(9);
+static SCANGUARD_ABI_11: Global<u32> = Global::new(9);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
@@ -45,12 +52,34 @@ type PortWords = [u64; sample::PORT_WORDS];
 static CHANGES_MASK: Global<u32> = Global::new(change_places(DEFAULT_MAX_SOURCES) - 1);
 
 #[btf_map]
+static TRANSLATORS: LpmTrie<Address, u32, { MAX_TRANSLATORS as usize }> = LpmTrie::new();
+
+#[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 
-/// Which bits of an IPv6 source address are kept.
+/// The source for which an address counts.
 #[inline(always)]
-pub(crate) fn source_mask() -> SourceMask {
-    SourceMask::from_words(SOURCE_MASK.load())
+pub(crate) fn source(control: &Control, address: Address) -> Address {
+    let (mask, named) = (SourceMask::from_words(SOURCE_MASK.load()), Filter::from_bits(control.translators));
+    translator::source(address, mask, named, |address| embedded(control, address))
+}
+
+/// The IPv4 address for which an IPv6 address counts, if it does.
+#[inline(always)]
+pub(crate) fn behind_translator(control: &Control, address: Address) -> Option<Address> {
+    let may_embed =
+        !address.is_v4() && translator::may_embed(address, Filter::from_bits(control.translators));
+    if may_embed { embedded(control, address) } else { None }
+}
+
+/// The IPv4 address in an IPv6 address, if there is one. It is a separate function, so that its stack does not add to
+/// that of the callers' other paths, and since few addresses have one.
+#[inline(never)]
+pub(crate) fn embedded(control: &Control, address: Address) -> Option<Address> {
+    let named = Filter::from_bits(control.translators);
+    translator::embedded(address, named, |address| {
+        TRANSLATORS.get(AddressKey::new(address).key()).map(|length| *length as u8)
+    })
 }
 
 /// The salt of the bitmaps.

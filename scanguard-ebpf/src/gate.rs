@@ -78,7 +78,7 @@ fn exact(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.bans == 0 {
         return None;
     }
-    standing(control, source, BANS.get_ptr_mut(config::source_mask().apply(source))?)
+    standing(control, source, BANS.get_ptr_mut(config::source(control, source))?)
 }
 
 /// The shield against exactly this source, if it is in force.
@@ -87,7 +87,7 @@ fn shield_of(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.gate == GATE_OFF || control.shields == 0 {
         return None;
     }
-    standing(control, source, SHIELDS.get_ptr_mut(config::source_mask().apply(source))?)
+    standing(control, source, SHIELDS.get_ptr_mut(config::source(control, source))?)
 }
 
 /// This ban or shield, if it is in force and the source is not allowed.
@@ -103,7 +103,7 @@ fn standing(control: &Control, source: Address, ban: *mut Ban) -> Option<*mut Ba
     if is_one_address && cleared == control.allowed_version {
         return Some(ban);
     }
-    if is_allowed(source) {
+    if is_allowed(control, source) {
         return None;
     }
     if is_one_address {
@@ -119,12 +119,19 @@ fn network(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.banned_networks == 0 {
         return None;
     }
-    let ban = core::ptr::from_ref(BANNED_NETWORKS.get(AddressKey::new(source).key())?).cast_mut();
+    let ban = match network_around(source) {
+        Some(ban) => ban,
+        None => network_around(config::behind_translator(control, source)?)?,
+    };
+    if is_allowed(control, source) { None } else { Some(ban) }
+}
+
+/// The ban of a network around an address, if it has not ended.
+#[inline(always)]
+fn network_around(address: Address) -> Option<*mut Ban> {
+    let ban = core::ptr::from_ref(BANNED_NETWORKS.get(AddressKey::new(address).key())?).cast_mut();
     // SAFETY: as in `drops`.
-    if !unsafe { counts(ban) } || is_allowed(source) {
-        return None;
-    }
-    Some(ban)
+    unsafe { counts(ban) }.then_some(ban)
 }
 
 /// Whether a ban or shield has a known mode and has not ended.
@@ -139,8 +146,9 @@ unsafe fn counts(ban: *const Ban) -> bool {
 
 /// Whether a source is never dropped.
 #[inline(always)]
-pub(crate) fn is_allowed(source: Address) -> bool {
-    let allowed = ALLOWED.get(AddressKey::new(source).key()).is_some();
+pub(crate) fn is_allowed(control: &Control, source: Address) -> bool {
+    let lists = |address| ALLOWED.get(AddressKey::new(address).key()).is_some();
+    let allowed = lists(source) || config::behind_translator(control, source).is_some_and(lists);
     if allowed {
         tally::count_spared();
     }

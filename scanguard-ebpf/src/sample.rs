@@ -240,7 +240,7 @@ impl Sample<'_> {
             tally::count_left_out(why);
             return false;
         }
-        match send(begins, flow, is_proven, |into| {
+        match send(control, begins, flow, is_proven, |into| {
             let into = into.get_mut(..bounded(len.min(begins.limit()), MAX_SAMPLE)?)?;
             packet.load(offset, into).then_some(into.len())
         }) {
@@ -268,7 +268,7 @@ fn bounded(len: usize, limit: usize) -> Option<usize> {
 /// others nothing.
 #[inline(always)]
 fn pay(control: &Control, flow: &Flow, kind: BudgetKind) -> Result<(), LeftOut> {
-    let source = config::source_mask().apply(flow.source);
+    let source = config::source(control, flow.source);
     let (place, tag) = budget_place(source, kind, config::salt());
     let Control { epoch, source_samples, cpu_samples, sample_epochs, .. } = *control;
     let of_source = Budget { samples: source_samples, epochs: sample_epochs };
@@ -295,6 +295,7 @@ fn pay_from(
 /// Joins header and bytes, and sends them.
 #[inline(always)]
 fn send(
+    control: &Control,
     begins: Begins,
     flow: &Flow,
     is_proven: bool,
@@ -304,7 +305,7 @@ fn send(
     // SAFETY: this CPU's entry of a map.
     let len = unsafe {
         (&raw mut (*draft).header).write(SampleHeader {
-            source: config::source_mask().apply(flow.source),
+            source: config::source(control, flow.source),
             host: flow.destination,
             port: flow.service.port,
             client_port: flow.source_port,

@@ -41,7 +41,7 @@ pub(crate) fn count(
     flow: &Flow,
     holds: bool,
 ) -> Exit {
-    let source = config::source_mask().apply(flow.source);
+    let source = config::source(control, flow.source);
     let epoch = epoch::running(control);
     let state = match SOURCES.get_ptr_mut(source) {
         Some(state) => {
@@ -89,7 +89,7 @@ pub(crate) fn aborted(control: &Control, flow: &Flow) {
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
     if let Some(Some(novelties)) = novelties {
-        wakeup::wake(config::source_mask().apply(flow.source), novelties, control.wakeup);
+        wakeup::wake(config::source(control, flow.source), novelties, control.wakeup);
     }
 }
 
@@ -110,7 +110,7 @@ fn change<R>(
     source: Address,
     record: impl FnOnce(*mut SourceState, u32) -> R,
 ) -> Option<R> {
-    let source = config::source_mask().apply(source);
+    let source = config::source(control, source);
     let epoch = epoch::running(control);
     let state = SOURCES.get_ptr_mut(source)?;
     list_first(state, &source, epoch);

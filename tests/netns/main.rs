@@ -27,6 +27,7 @@ mod shield;
 mod sinks;
 mod ssh;
 mod top;
+mod translator;
 mod web;
 
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         sinks::trials(),
         ssh::trials(),
         top::trials(),
+        translator::trials(),
         web::trials(),
     ]
     .concat_trials();

@@ -11,6 +11,7 @@ mod egress;
 mod gate;
 mod hold;
 mod shield;
+mod translators;
 
 use std::{
     collections::BTreeMap,
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     trials.extend(gate::trials());
     trials.extend(hold::trials());
     trials.extend(shield::trials());
+    trials.extend(translators::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

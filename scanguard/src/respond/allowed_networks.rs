@@ -11,7 +11,7 @@ use super::{
     enforcer::Enforcer,
     ssh::{Connections, SshPeers},
 };
-use crate::{cidr, sensor::SensorError};
+use crate::{cidr, sensor::SensorError, sources::Sources};
 
 /// The addresses that this host depends on, as host discovery found them.
 #[derive(Clone, Debug, Default)]
@@ -54,8 +54,8 @@ impl AllowedNetworks {
     }
 
     /// Takes over the networks that an earlier agent left in the kernel.
-    pub(super) fn adopt(&mut self, configured: &[IpNet], enforcer: &dyn Enforcer) {
-        let known = self.collect(configured);
+    pub(super) fn adopt(&mut self, configured: &[IpNet], sources: &Sources, enforcer: &dyn Enforcer) {
+        let known = self.collect(configured, sources);
         adopt::allowed(&mut self.by_hand, &known, enforcer);
     }
 
@@ -65,9 +65,10 @@ impl AllowedNetworks {
     pub(super) fn update(
         &mut self,
         configured: &[IpNet],
+        sources: &Sources,
         enforcer: &mut dyn Enforcer,
     ) -> (bool, Result<(), SensorError>) {
-        let list = self.collect(configured);
+        let list = self.collect(configured, sources);
         let changed = list != self.list;
         if !changed && self.kernel_error.is_none() {
             return (false, Ok(()));
@@ -85,7 +86,7 @@ impl AllowedNetworks {
         (changed, result)
     }
 
-    fn collect(&self, configured: &[IpNet]) -> AllowList {
+    fn collect(&self, configured: &[IpNet], sources: &Sources) -> AllowList {
         let mut list = AllowList::default();
         let Discovered { own, gateways, resolvers, attached, .. } = &self.discovered;
         own.iter().for_each(|net| list.add(*net, Why::Own));
@@ -95,6 +96,14 @@ impl AllowedNetworks {
         gateways.iter().for_each(|ip| list.add(cidr::host(*ip), Why::Gateway));
         resolvers.iter().for_each(|ip| list.add(cidr::host(*ip), Why::Resolver));
         attached.iter().for_each(|(name, net)| list.add(*net, Why::Interface(name.clone())));
+        // A client that is allowed by its address behind a translator is counted and banned by its IPv4 address.
+        let meant = |(net, why): (IpNet, &Why)| {
+            let meant = sources.meant(net);
+            (meant != net && *why != Why::Own).then(|| (meant, why.clone()))
+        };
+        for (net, why) in list.entries().filter_map(meant).collect::<Vec<_>>() {
+            list.add(net, why);
+        }
         list
     }
 }

@@ -2,12 +2,10 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    net::IpAddr,
     time::Duration,
 };
 
 use ipnet::IpNet;
-use scanguard_common::address::{Address, SourceMask};
 
 use super::{
     LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
@@ -19,7 +17,6 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    cidr,
     clock::Now,
     detect::{Confidence, Plain, findings::Spoofable},
     sensor::gate::{Extent, HoldTerms},
@@ -309,17 +306,6 @@ fn nth(level: u32) -> String {
         more => format!("{}th", u64::from(more) + 1),
     };
     format!("banned for the {ordinal} time")
-}
-
-/// The source to which an address belongs.
-pub fn source_of(ip: IpAddr, ipv6_prefix: u8) -> Address {
-    SourceMask::new(ipv6_prefix).apply(Address::from(ip.to_canonical()))
-}
-
-/// The network to ban for the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
-pub fn net_of(source: &Address, ipv6_prefix: u8) -> IpNet {
-    let bits = if source.is_v4() { 32 } else { ipv6_prefix.min(128) };
-    IpNet::new(source.to_ip(), bits).map_or_else(|_| cidr::host(source.to_ip()), |net| net.trunc())
 }
 
 #[cfg(test)]

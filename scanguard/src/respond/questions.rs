@@ -132,12 +132,20 @@ pub fn explain(
         policy_says.get_or_insert_with(|| format!("{}: {}", report.rule, report.policy));
         reports.push(report);
     }
+    // An address behind a translator is banned by its client, by a network of clients, or by a prefix around it.
+    let meant = responder.sources.meant(host);
     let allowed = around(host)
+        .chain(around(meant))
         .find_map(|net| responder.allowed.list.entries().find(|(entry, _)| *entry == net))
         .map(|(net, why)| allowed_report(net, why));
-    let feed = responder.feeds.covering(host).map(|(net, feed)| (feed.to_owned(), net));
+    let feed = responder
+        .feeds
+        .covering(meant)
+        .or_else(|| responder.feeds.covering(host))
+        .map(|(net, feed)| (feed.to_owned(), net));
     // A ban because of a feed takes precedence over a shield.
-    let ban = responder.ban_table.covering(host).filter(|ban| ban.extent == Extent::Full || feed.is_none());
+    let ban = responder.ban_table.covering(meant).or_else(|| responder.ban_table.covering(host));
+    let ban = ban.filter(|ban| ban.extent == Extent::Full || feed.is_none());
     let ban =
         ban.map(|ban| ban_report(responder, ban, enforcer.standing(ban.extent, ban.net).ok().flatten(), now));
     let drops = ban.as_ref().map_or(responder.mode.mode == Mode::Enforce, |ban| ban.drops);

@@ -5,16 +5,16 @@ use std::{collections::BTreeSet, time::Duration};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
+use scanguard_common::address::Address;
 
 use super::{
     LONGEST_BAN, Mode, ModeCause, ModeState,
     allow::MAX_ALLOWED_BY_HAND,
     ban_table::{Ban, BanTable, Past},
-    policy,
     settings::Settings,
     state::{SavedBan, SavedMode, SavedPast, State},
 };
-use crate::{clock::Now, sensor::gate::Extent};
+use crate::{clock::Now, sensor::gate::Extent, sources::Sources};
 
 /// The content of a state file, by this agent's settings and clock.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Restored {
     }
 
     /// The content of this state file.
-    pub(super) fn from_state(state: State, settings: &Settings, ipv6_prefix: u8, now: Now) -> Self {
+    pub(super) fn from_state(state: State, settings: &Settings, sources: &Sources, now: Now) -> Self {
         let mut restored = Self::nothing(settings, now);
         restored.restore_mode(state.mode, settings);
         let most = settings.max_bans as usize;
@@ -45,7 +45,7 @@ impl Restored {
         let since_then = now.wall.max(state.saved);
         for SavedBan { net, extent, origin, reason, since, ends, level, dry } in state.bans {
             // Shields are for sources as they are counted, which depends on the length of the IPv6 prefix.
-            let is_source = net == policy::net_of(&policy::source_of(net.addr(), ipv6_prefix), ipv6_prefix);
+            let is_source = net == sources.net(&sources.of(Address::from(net.addr())));
             let (most, fits) = match extent {
                 Extent::Full => (most, true),
                 Extent::Shield => (settings.max_shields as usize, is_source),
