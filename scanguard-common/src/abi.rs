@@ -311,7 +311,7 @@ pub struct SampleHeader {
 
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
+const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 64 + 2 * 128 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 88);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);

@@ -58,9 +58,7 @@ impl<'c> Kernel<'c> {
     /// its stack does not add to that of the callers' other paths.
     #[inline(never)]
     pub(crate) fn is_bad_source(&self, source: Address) -> bool {
-        let is_bad = |address| oracle::is_bad_source(self, address);
-        self.interface() != LOOPBACK
-            && (is_bad(source) || config::behind_translator(self.control, source).is_some_and(is_bad))
+        self.interface() != LOOPBACK && oracle::is_bad_source(self, source)
     }
 
     /// Whether the numbers of a segment prove that the source of its flow sent it, see `scanguard_common::proof`.

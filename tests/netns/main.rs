@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod malice;
+mod monitor;
 mod output;
 mod page;
 mod persist;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         limits::trials(),
         logs::trials(),
         malice::trials(),
+        monitor::trials(),
         output::trials(),
         page::trials(),
         persist::trials(),
