@@ -35,7 +35,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// RFC 9110, 15. What is gone (410) was there: nobody guessed it. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725.
+    /// RFC 9110, 15. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725. What is gone (410)
+    /// was there, so nobody guesses it.
     pub(super) const fn of(status: u16) -> Self {
         match status {
             200..=299 | 304 => Self::Met,
@@ -71,7 +72,7 @@ pub(super) struct Pending {
     pub(super) sensitive: Option<Entry>,
     pub(super) sender: Sender,
     pub(super) means: Means,
-    /// The path without its last extension, if a file remains: of `/a.js.map` it is `/a.js`.
+    /// The path of the file that this one describes: of `/a.js.map` it is `/a.js`.
     pub(super) base: Option<u64>,
     /// Some bits of a hash of the User-Agent.
     pub(super) agent: u8,

@@ -271,6 +271,15 @@ impl ContentTracker {
     }
 }
 
+/// Ends of the names of files that describe the file whose name precedes them: developers' tools look for the map of each
+/// script, and managers of packages for digests and signatures. Not here: ends of copies, which scanners guess.
+const DESCRIBING: [&str; 7] = [".map", ".sha1", ".sha256", ".sha512", ".md5", ".asc", ".sig"];
+
+/// The path that a path describes.
+fn described(path: &str) -> Option<&str> {
+    DESCRIBING.iter().find_map(|end| path.strip_suffix(end))
+}
+
 /// Digests messages.
 struct Digest<'v> {
     settings: &'v Settings,
@@ -285,6 +294,11 @@ struct Digest<'v> {
 impl Digest<'_> {
     fn name<'u>(&self, name: &'u str) -> Option<(names::Key, Option<&'u str>)> {
         Some((names::key(name, self.salt)?, (!self.settings.redact).then_some(name)))
+    }
+
+    /// The hash of a path. `cut` is another number for each path that is cut.
+    fn path(&self, path: &str, cut: Option<u64>) -> u64 {
+        self.salt.hash_one((identifier::shape(path), cut))
     }
 
     /// Whether the target of a request in absolute form is a server here, under a name or address of its own. Some
@@ -333,8 +347,7 @@ impl Digest<'_> {
         // nothing to a server.
         client.cut += u64::from(*is_cut);
         let is_ignored = self.settings.ignore.has(path);
-        let hash = (!is_ignored)
-            .then(|| self.salt.hash_one((identifier::shape(path), is_cut.then_some(client.cut))));
+        let hash = (!is_ignored).then(|| self.path(path, is_cut.then_some(client.cut)));
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
@@ -362,7 +375,7 @@ impl Digest<'_> {
             sensitive: asked.sensitive,
             sender: *sender,
             means: Means::of(request),
-            base: base(path).map(|base| self.salt.hash_one((identifier::shape(base), None::<u64>))),
+            base: described(path).map(|file| self.path(file, None)),
             agent: asked.agent,
             odd_part: asked.odd_part,
             has_credentials: *has_credentials,
@@ -425,13 +438,6 @@ impl Digest<'_> {
             }
         }
     }
-}
-
-/// A path without its last extension, if a file with an extension remains.
-fn base(path: &str) -> Option<&str> {
-    let (base, extension) = path.rsplit_once('.')?;
-    let file = base.rsplit('/').next()?;
-    (!extension.contains('/') && file.contains('.')).then_some(base)
 }
 
 #[cfg(test)]
