@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             banned_by_a_log,
         ),
         trial("content: what lies in the body of an upload is no request", no_cors_post),
+        trial("content: one path that nobody asks for is told, and bans nobody", one_path),
         trial("content: a hello at the port of TLS is sampled, also over IPv6", hello),
         trial("content: queries and answers of DNS are sampled over UDP and TCP", dns),
         trial("content: requests beyond the budget are counted, and a reload changes the budget", budget),
@@ -214,6 +215,36 @@ fn banned_by_a_log() -> Result<()> {
         agent.order(&["unban", SCANNER])?;
         stage.client(visit)?;
         Ok(())
+    })
+}
+
+/// A page may have `/.env` as a picture, or send its visitor there. Only several such paths are a ground for a ban.
+fn one_path() -> Result<()> {
+    let scenario =
+        Scenario::new(&format!("{PLENTY}[response]\nmode = \"enforce\"\n"))?.with(&["--format", "json"]);
+    let mut stage = Stage::new(&scenario.lab)?;
+    nginx(&mut stage)?;
+    scenario.run(|_, agent| {
+        let ask = |options: &str, path: &str| {
+            stage.client(&format!("curl -s -o /dev/null -m 5 {options} http://{{victim}}{path}"))
+        };
+        ask("-A {browser} -H Accept:image/avif,image/webp,*/*;q=0.8", "/.env")?;
+        ask("-A {browser} -H Referer:https://evil.example/", "/.env")?;
+        ask("-A {browser}", "/page1")?;
+        read(agent)?;
+        ensure!(agent.findings().is_empty(), "a picture: {:?}", agent.findings());
+        for _ in 0..5 {
+            ask("-A {browser}", "/.env")?;
+        }
+        let finding = opened(agent, "sensitive_paths", "T1595.002")?;
+        ensure!(finding["confidence"] == "low" && is_of_scanner(&finding, "no: "), "{finding}");
+        ask("-A {browser}", "/page1")?;
+        let metrics = read(agent)?;
+        ensure!(metrics.sum("scanguard_bans{") == 0.0, "a ban");
+        for path in ["/.git/HEAD", "/.aws/credentials"] {
+            let _ = ask("-A {browser}", path);
+        }
+        wait_for("the ban", PATIENCE, || (agent.metrics().ok()?.sum("scanguard_bans{") == 1.0).then_some(()))
     })
 }
 

@@ -29,6 +29,7 @@ pub mod target;
 mod text;
 mod tls;
 pub mod tracker;
+mod url;
 mod words;
 
 use std::net::IpAddr;

@@ -3,7 +3,7 @@
 //! Any page can make the browser of its visitor ask any host for anything, by a picture, a frame, a script or a form.
 //! The browser mostly says so.
 
-use super::target::{absolute, host_of};
+use super::url::{absolute, host_of};
 
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -39,7 +39,7 @@ const REGULAR_SCANS: u64 = 16;
 /// threshold.
 ///
 /// * `own`: the source did it by itself, for certain. This is `High`.
-/// * `told`: it may be somebody else's work, such as a page's that made its visitor do it. This is `Medium`.
+/// * `told`: it may be somebody else's work, such as a page's that made its visitor do it. This is `Low`, which bans nobody.
 pub(super) fn graded(
     stats: &ContentStats,
     own: impl Fn(u64) -> bool,
@@ -49,7 +49,7 @@ pub(super) fn graded(
     if own(times_for_high) {
         return Some(Confidence::High);
     }
-    (own(times) || told(times)).then_some(Confidence::Medium)
+    (own(times) || told(times)).then_some(Confidence::Low)
 }
 
 /// "12 requests".

@@ -90,8 +90,8 @@ fn what_is_said_in_somebodys_name_is_not_held_against_him() {
     play.forge(1, get("/.env"));
     let [event] = play.events() else { panic!("{:?}", told(&play)) };
     let finding = &event.finding;
-    assert_eq!((finding.rule, finding.confidence), ("sensitive_paths", Confidence::Medium));
-    assert_eq!(finding.known(), (Confidence::Medium, Spoofable::Yes));
+    assert_eq!((finding.rule, finding.confidence), ("sensitive_paths", Confidence::Low));
+    assert_eq!(finding.known(), (Confidence::Low, Spoofable::Yes));
 }
 
 #[test]

@@ -96,14 +96,17 @@ impl Rule for OddRequests {
             attempts >= u64::from(self.0.attempts) * times
                 || of(&[Oddity::Injection]) >= u64::from(self.0.injections) * times
         };
-        let told = |times: u64| {
-            let kinds = || Oddity::ALL.into_iter().map(|oddity| web.odd_parts(oddity, By::Anybody));
-            let kinds = || kinds().chain([stats.broken]);
+        let is_mixed = |by: By, times: u64| {
+            let kinds =
+                || Oddity::ALL.into_iter().map(|oddity| web.odd_parts(oddity, by)).chain([stats.broken]);
             let (all, most) = (kinds().sum::<u64>(), kinds().max().unwrap_or_default());
-            let is_mixed = all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities) * times;
-            is_mixed || is_enough(By::Anybody, times)
+            all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities) * times
         };
-        graded(stats, |times| is_enough(By::Client, times), told)
+        let told = |times: u64| is_mixed(By::Anybody, times) || is_enough(By::Anybody, times);
+        match graded(stats, |times| is_enough(By::Client, times), told) {
+            Some(Confidence::Low) if !stats.is_regular && is_mixed(By::Client, 1) => Some(Confidence::Medium),
+            confidence => confidence,
+        }
     }
 
     fn words(&self, stats: &ContentStats) -> String {
@@ -208,10 +211,10 @@ mod tests {
             play.events().last().map(|event| event.finding.confidence)
         };
         assert_eq!(confidence(Sender::Client, 5), Some(Confidence::High));
-        assert_eq!(confidence(Sender::Page, 5), Some(Confidence::Medium));
-        assert_eq!(confidence(Sender::Page, 60), Some(Confidence::Medium));
+        assert_eq!(confidence(Sender::Page, 5), Some(Confidence::Low));
+        assert_eq!(confidence(Sender::Page, 60), Some(Confidence::Low));
         assert_eq!(confidence(Sender::OwnPage, 5), None);
-        assert_eq!(confidence(Sender::OwnPage, 20), Some(Confidence::Medium));
+        assert_eq!(confidence(Sender::OwnPage, 20), Some(Confidence::Low));
     }
 
     #[test]

@@ -197,14 +197,14 @@ mod tests {
             })
         };
         let certain = ["/.env", "/.git/HEAD", "/.aws/credentials"];
-        assert_eq!(ask(&certain[..1], Sender::Client), Some(Confidence::Medium));
-        assert_eq!(ask(&[certain[0]; 10], Sender::Client), Some(Confidence::Medium), "one, again and again");
+        assert_eq!(ask(&certain[..1], Sender::Client), Some(Confidence::Low));
+        assert_eq!(ask(&[certain[0]; 10], Sender::Client), Some(Confidence::Low), "one, again and again");
         assert_eq!(ask(&certain, Sender::Client), Some(Confidence::High));
         assert_eq!(ask(&certain[..1], Sender::Page), None, "a picture");
-        assert_eq!(ask(&certain, Sender::Page), Some(Confidence::Medium));
-        assert_eq!(ask(&PATHS, Sender::Page), Some(Confidence::Medium));
+        assert_eq!(ask(&certain, Sender::Page), Some(Confidence::Low));
+        assert_eq!(ask(&PATHS, Sender::Page), Some(Confidence::Low));
         assert_eq!(ask(&certain, Sender::OwnPage), None);
-        assert_eq!(ask(&PATHS[..3], Sender::Client), Some(Confidence::Medium), "of two applications");
+        assert_eq!(ask(&PATHS[..3], Sender::Client), Some(Confidence::Low), "of two applications");
         assert_eq!(ask(&PATHS, Sender::Client), Some(Confidence::High));
     }
 
@@ -219,9 +219,9 @@ mod tests {
                 }
             })
         };
-        assert_eq!(asked(404), Some(Confidence::Medium));
+        assert_eq!(asked(404), Some(Confidence::Low));
         assert_eq!((asked(200), asked(401)), (None, None), "it is here");
-        assert_eq!(asked(301), Some(Confidence::Medium), "everything may be redirected");
+        assert_eq!(asked(301), Some(Confidence::Low), "everything may be redirected");
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(refused(&["/server-status"]), None);
         let one_application = ["/xmlrpc.php", "/wp-login.php", "/wp-json/wp/v2/users", "/wp-admin/x"];
         assert_eq!(refused(&one_application), None, "of one application");
-        assert_eq!(refused(&PATHS), Some(Confidence::Medium));
+        assert_eq!(refused(&PATHS), Some(Confidence::Low));
     }
 
     #[test]
@@ -246,13 +246,13 @@ mod tests {
                 paths.iter().for_each(|path| _ = play.asked(1, get(path), 404));
             })
         };
-        assert_eq!(after(false, &["/.env"]), Some(Confidence::Medium));
+        assert_eq!(after(false, &["/.env"]), Some(Confidence::Low));
         assert_eq!(after(true, &["/.env"]), None);
         assert_eq!(after(false, &PATHS), Some(Confidence::High));
         assert_eq!(after(true, &PATHS[..8]), None);
         let many: Vec<_> =
             PATHS.iter().chain(&["/.env", "/.git/HEAD", "/id_rsa", "/.netrc"]).copied().collect();
-        assert_eq!(after(true, &many), Some(Confidence::Medium));
+        assert_eq!(after(true, &many), Some(Confidence::Low));
     }
 
     #[test]

@@ -338,9 +338,9 @@ mod tests {
         };
         assert_eq!(confidence(0, Sender::Client, 400), Some(Confidence::High));
         assert_eq!(confidence(0, Sender::Page, 150), None);
-        assert_eq!(confidence(0, Sender::Page, 1_000), Some(Confidence::Medium));
-        assert_eq!(confidence(0, Sender::OwnPage, 1_000), Some(Confidence::Medium));
-        assert_eq!(confidence(4, Sender::Client, 400), Some(Confidence::Medium));
+        assert_eq!(confidence(0, Sender::Page, 1_000), Some(Confidence::Low));
+        assert_eq!(confidence(0, Sender::OwnPage, 1_000), Some(Confidence::Low));
+        assert_eq!(confidence(4, Sender::Client, 400), Some(Confidence::Low));
         assert_eq!(confidence(4, Sender::Client, 1_200), Some(Confidence::High));
         assert_eq!(confidence(1, Sender::Client, 400), Some(Confidence::High), "a single visit earns none");
     }
