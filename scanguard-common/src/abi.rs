@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     account::{Sample, SourceState},
     address::Address,
+    on_link::OnLink,
     outcome::PortRange,
     tally::Tally,
 };
@@ -101,11 +102,28 @@ pub const MAX_LIVE: u32 = 65_536;
 pub const PUBLISHED: &str = "PUBLISHED";
 /// How many services [`PUBLISHED`] has room for.
 pub const MAX_PUBLISHED: u32 = 4_096;
+/// Array with one `u32`: how often the program forgot what it remembered of services, because one answered for the first
+/// time. 0: nothing without a socket here has ever answered, and the program does not look for such services.
+pub const FORGOTTEN: &str = "FORGOTTEN";
 /// How many networks [`HOME`] has room for.
 pub const MAX_HOME: u32 = 16_384;
 
 /// A service at an address.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    FromBytes,
+    Immutable,
+    IntoBytes,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct ServiceKey {
     /// Address.
@@ -184,6 +202,12 @@ pub struct Control {
     pub ports: PortRange,
     /// 1 if the program sees what leaves by all of its interfaces.
     pub sees_leaving: u32,
+    /// Number of shielded networks, as [`Control::shields`].
+    pub shielded_networks: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+    /// The prefixes in which each address is a source.
+    pub on_link: OnLink,
 }
 
 /// Array with one [`Running`].
@@ -221,8 +245,10 @@ pub const MAX_BANNED_NETWORKS: u32 = 131_072;
 /// Hash of [`Address`], masked as in [`SOURCES`], to [`Ban`]: shielded sources, see [`crate::shield`]. It is a map of
 /// its own: an attacker with forged addresses can fill it, and pushes no entry out of [`BANS`].
 pub const SHIELDS: &str = "SHIELDS";
-/// How many sources [`SHIELDS`] has room for.
+/// How many sources [`SHIELDS`] has room for, and networks [`SHIELDED_NETWORKS`].
 pub const MAX_SHIELDS: u32 = 65_536;
+/// LPM trie of [`Address`] to [`Ban`]: shielded networks, and IPv6 addresses longer than the mask of sources.
+pub const SHIELDED_NETWORKS: &str = "SHIELDED_NETWORKS";
 /// LPM trie of [`Address`] to a number without a meaning: networks that are never dropped, whatever bans there are.
 pub const ALLOWED: &str = "ALLOWED";
 /// How many networks [`ALLOWED`] has room for.
@@ -323,7 +349,7 @@ pub struct SampleHeader {
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 104);
+const _: () = assert!(size_of::<Control>() == 104 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 56);
@@ -331,7 +357,7 @@ const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 5 + 4
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Ban, Control, Running, Tally, TurnedAway};
+    use super::{Ban, Control, Running, ServiceKey, Tally, TurnedAway};
 
     // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
     unsafe impl aya::Pod for Control {}
@@ -343,4 +369,6 @@ mod pod {
     unsafe impl aya::Pod for Ban {}
     // SAFETY: as above.
     unsafe impl aya::Pod for TurnedAway {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ServiceKey {}
 }

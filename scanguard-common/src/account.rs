@@ -7,13 +7,21 @@ use crate::{
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, HOST_WORDS, SERVICE_WORDS},
-    wakeup::Novelties,
 };
 
 /// [`PROBE_CLASSES`] rounded up, so that the fields behind the counters are aligned to 8 bytes.
 pub const COUNT_SLOTS: usize = PROBE_CLASSES.next_multiple_of(2);
 /// How many targets are kept as examples.
 pub const SAMPLES: usize = 4;
+
+/// How many novelties a source has shown: see [`SourceState::novelties`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Novelties {
+    /// Since it entered the table, modulo 2^32.
+    pub all: u32,
+    /// In this epoch.
+    pub in_epoch: u32,
+}
 
 /// The distinct targets of one source in one epoch. Targets that met a service are counted apart: clients meet
 /// services, scanners mostly do not.

@@ -67,7 +67,7 @@ impl Address {
 
     /// Whether this is an IPv4 address.
     #[inline(always)]
-    pub fn is_v4(&self) -> bool {
+    pub const fn is_v4(&self) -> bool {
         let prefix = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
         self.words[0] == 0 && self.words[1] & prefix == V4_MAPPED
     }
@@ -163,6 +163,16 @@ impl SourceMask {
     }
 }
 
+/// The length of the network that a source stands for, if so many bits of IPv6 sources are kept: an IPv6 source with
+/// bits beyond them is counted by its whole address.
+pub const fn source_bits(source: Address, ipv6_prefix: u8) -> u8 {
+    if source.is_v4() {
+        return 32;
+    }
+    let SourceMask { words: [high, low] } = SourceMask::new(ipv6_prefix);
+    if source.words[0] & !high == 0 && source.words[1] & !low == 0 { ipv6_prefix } else { 128 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,5 +219,19 @@ mod tests {
         assert_eq!(SourceMask::new(0).apply(host).to_ip(), ip("::"));
         let v4 = Address::from(ip("192.0.2.1"));
         assert_eq!(SourceMask::new(0).apply(v4), v4);
+    }
+
+    #[test]
+    fn a_source_stands_for_its_prefix_or_for_itself() {
+        for (source, prefix, bits) in [
+            ("2001:db8:1:2::", 64, 64),
+            ("2001:db8:1:2::5", 64, 128),
+            ("2001:db8:1:2::", 48, 128),
+            ("2001:db8:1::", 48, 48),
+            ("2001:db8::5", 128, 128),
+            ("192.0.2.1", 64, 32),
+        ] {
+            assert_eq!(source_bits(Address::from(ip(source)), prefix), bits, "{source}, {prefix}");
+        }
     }
 }

@@ -6,6 +6,8 @@
 use crate::{
     oracle::{Oracle, Reach, Socket},
     outcome::{Flow, SegmentKind},
+    packet::Packet,
+    wire::{PlainIcmp6, ethertype, icmp6, protocol},
 };
 
 /// Whether a segment or datagram of a banned source passes because the source did not begin the exchange.
@@ -25,6 +27,20 @@ pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
             looks_like_answer(oracle, flow) && (oracle.udp(flow) || elsewhere(oracle, flow))
         }
     }
+}
+
+/// Whether a packet is of Neighbour Discovery (RFC 4861), which is to IPv6 what ARP is to IPv4. It is never dropped:
+/// without it, a gateway that asks from an address of a banned network would find this host no more. Redirects are not
+/// needed. Only hosts on the link can send such packets, since their hop limit is still 255.
+#[inline(always)]
+pub fn is_discovery<P: Packet>(packet: &P) -> bool {
+    let Some(PlainIcmp6 { ethernet, ip, icmp }) = packet.view::<PlainIcmp6>(0) else {
+        return false;
+    };
+    ethernet.ethertype.get() == ethertype::IPV6
+        && ip.next_header == protocol::ICMPV6
+        && ip.hop_limit == 255
+        && (icmp6::ROUTER_SOLICITATION..=icmp6::NEIGHBOUR_ADVERTISEMENT).contains(&icmp.kind)
 }
 
 /// Whether another host may want the packet: the address or port is not certainly this host's own.

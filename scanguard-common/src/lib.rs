@@ -22,6 +22,7 @@ pub mod epoch;
 pub mod flow;
 
 pub mod hold;
+pub mod on_link;
 pub mod oracle;
 pub mod outcome;
 pub mod packet;

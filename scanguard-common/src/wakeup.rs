@@ -4,16 +4,7 @@
 //! novelties at which a rule can first match, and then each time that the number in this epoch has doubled. So a source
 //! wakes the agent a few times in an epoch, whatever it sends, and a scan is looked at as soon as it can be found.
 
-use crate::abi::Control;
-
-/// How many novelties a source has shown: see [`crate::account::SourceState::novelties`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Novelties {
-    /// Since it entered the table, modulo 2^32.
-    pub all: u32,
-    /// In this epoch.
-    pub in_epoch: u32,
-}
+use crate::{abi::Control, account::Novelties};
 
 /// Whether the last novelty wakes the agent.
 #[inline(always)]

@@ -172,6 +172,15 @@ wire! {
         /// TCP header.
         tcp: Tcp,
     }
+    /// An untagged ICMPv6 message without extension headers.
+    PlainIcmp6 {
+        /// Ethernet header.
+        ethernet: Ethernet,
+        /// IPv6 header.
+        ip: Ipv6,
+        /// The message.
+        icmp: Icmp,
+    }
 }
 
 impl Tcp {
@@ -315,6 +324,10 @@ pub mod icmp6 {
     pub const ECHO: u8 = 128;
     /// Echo reply.
     pub const ECHO_REPLY: u8 = 129;
+    /// Router solicitation, the first message of Neighbour Discovery (RFC 4861).
+    pub const ROUTER_SOLICITATION: u8 = 133;
+    /// Neighbour advertisement.
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     /// Node information query.
     pub const NODE_INFORMATION: u8 = 139;
     /// Node information reply.

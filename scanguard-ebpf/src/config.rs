@@ -5,7 +5,7 @@ use core::arch::asm;
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES, change_places},
-    address::SourceMask,
+    address::{Address, SourceMask},
     proof::{FIELDS, Field},
     sample,
 };
@@ -51,6 +51,13 @@ static CONTROL: Array<Control, 1> = Array::new();
 #[inline(always)]
 pub(crate) fn source_mask() -> SourceMask {
     SourceMask::from_words(SOURCE_MASK.load())
+}
+
+/// The source for which the probes of an address count. Bans and shields are looked up by the mask alone, and then by
+/// the whole address.
+#[inline(always)]
+pub(crate) fn source(control: &Control, address: Address) -> Address {
+    control.on_link.source(source_mask(), address)
 }
 
 /// The salt of the bitmaps.

@@ -121,8 +121,11 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
         2 => Answer::Unreachable,
         _ => Answer::Reply,
     };
-    // The socket of a service that is bound to a device above this one is not found from here.
-    if matches!(answer, Answer::SynAck) && home::note_published(flow, || oracle::has_socket(ctx.cast(), flow))
+    // The socket of a service that is bound to a device above this one is not found from here. Where this host forwards,
+    // the SYN's reach was unknown, and the agent subtracts the answer from the misses.
+    if matches!(answer, Answer::SynAck)
+        && home::note_published(flow, || oracle::has_socket(ctx.cast(), flow))
+        && config::control().is_some_and(|control| control.forwards == 0)
     {
         settled(flow);
     }

@@ -36,6 +36,9 @@ static BANNED_NETWORKS: LpmTrie<Address, Ban, { MAX_BANNED_NETWORKS as usize }> 
 static SHIELDS: HashMap<Address, Ban, { MAX_SHIELDS as usize }, ON_DEMAND> = HashMap::new();
 
 #[btf_map]
+static SHIELDED_NETWORKS: LpmTrie<Address, Ban, { MAX_SHIELDS as usize }> = LpmTrie::new();
+
+#[btf_map]
 static ALLOWED: LpmTrie<Address, u32, { MAX_ALLOWED as usize }> = LpmTrie::new();
 
 /// Whether there is any ban.
@@ -90,6 +93,21 @@ fn shield_of(control: &Control, source: Address) -> Option<*mut Ban> {
     standing(control, source, SHIELDS.get_ptr_mut(config::source_mask().apply(source))?)
 }
 
+/// The shield against a network around this source, if it is in force.
+#[inline(always)]
+fn shielded_network(control: &Control, source: Address) -> Option<*mut Ban> {
+    if control.gate == GATE_OFF || control.shielded_networks == 0 {
+        return None;
+    }
+    in_force(source, SHIELDED_NETWORKS.get(AddressKey::new(source).key())?)
+}
+
+/// The shield against this source or a network around it.
+#[inline(always)]
+fn shield_around(control: &Control, source: Address) -> Option<*mut Ban> {
+    shield_of(control, source).or_else(|| shielded_network(control, source))
+}
+
 /// This ban or shield, if it is in force and the source is not allowed.
 #[inline(always)]
 fn standing(control: &Control, source: Address, ban: *mut Ban) -> Option<*mut Ban> {
@@ -119,7 +137,13 @@ fn network(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.banned_networks == 0 {
         return None;
     }
-    let ban = core::ptr::from_ref(BANNED_NETWORKS.get(AddressKey::new(source).key())?).cast_mut();
+    in_force(source, BANNED_NETWORKS.get(AddressKey::new(source).key())?)
+}
+
+/// This ban or shield of a network, if it has not ended and the source is not allowed.
+#[inline(always)]
+fn in_force(source: Address, ban: &Ban) -> Option<*mut Ban> {
+    let ban = core::ptr::from_ref(ban).cast_mut();
     // SAFETY: as in `drops`.
     if !unsafe { counts(ban) } || is_allowed(source) {
         return None;
@@ -150,7 +174,7 @@ pub(crate) fn is_allowed(source: Address) -> bool {
 /// Whether a probe that meets nobody is dropped because its source is shielded.
 #[inline(always)]
 pub(crate) fn is_shielded(control: &Control, source: Address) -> bool {
-    shield_of(control, source).is_some_and(|shield| applies(control, shield))
+    shield_around(control, source).is_some_and(|shield| applies(control, shield))
 }
 
 /// The same for a packet that leaves as ordinary by this exit. The sockets are asked only if its source is shielded.
@@ -159,7 +183,7 @@ pub(crate) fn answers_nobody(control: &Control, kernel: &Kernel<'_>, exit: Exit,
     if !matches!(exit, Exit::UdpReply) {
         return false;
     }
-    let Some(standing) = shield_of(control, flow.source) else {
+    let Some(standing) = shield_around(control, flow.source) else {
         return false;
     };
     shield::answers_nobody(exit, kernel.unwanted(flow)) && applies(control, standing)
@@ -237,5 +261,5 @@ extern "C" fn scanguard_gate_other(ctx: *mut xdp_md) -> u32 {
     let (Some(control), Some(source)) = (config::control(), deep::source(ctx)) else {
         return 0;
     };
-    drops(control, source, || false).into()
+    drops(control, source, || ban::is_discovery(&XdpPacket::new(&XdpContext::new(ctx)))).into()
 }

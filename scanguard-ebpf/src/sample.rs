@@ -267,7 +267,7 @@ impl Sample<'_> {
         }
         let ends_head = matches!(begins, Begins::Request) && self.ends_head(packet);
         let header = SampleHeader {
-            source: config::source_mask().apply(flow.source),
+            source: config::source(control, flow.source),
             host: flow.destination,
             port: flow.service.port,
             client_port: flow.source_port,
@@ -307,7 +307,7 @@ fn bounded(len: usize, limit: usize) -> Option<usize> {
 /// others nothing.
 #[inline(always)]
 fn pay(control: &Control, flow: &Flow, kind: BudgetKind) -> Result<(), LeftOut> {
-    let source = config::source_mask().apply(flow.source);
+    let source = config::source(control, flow.source);
     let (place, tag) = budget_place(source, kind, config::salt());
     let Control { epoch, source_samples, cpu_samples, sample_epochs, .. } = *control;
     let of_source = Budget { samples: source_samples, epochs: sample_epochs };

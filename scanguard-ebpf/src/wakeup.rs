@@ -3,8 +3,9 @@
 use aya_ebpf::{btf_maps::RingBuf, helpers::bpf_ktime_get_ns, macros::btf_map};
 use scanguard_common::{
     abi::{Control, Wakeup},
+    account::Novelties,
     address::Address,
-    wakeup::{self, Novelties},
+    wakeup,
 };
 
 use crate::tally;

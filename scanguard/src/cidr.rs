@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use scanguard_common::address::Address;
 
 /// Reads an address, or a network that has no bits beyond its prefix.
 ///
@@ -47,6 +48,12 @@ pub fn names(nets: &[IpNet]) -> String {
 /// The network that is just one address.
 pub fn host(ip: IpAddr) -> IpNet {
     IpNet::from(ip.to_canonical())
+}
+
+/// The network of an address and so many bits; bits beyond them are dropped.
+pub fn net(address: Address, bits: u8) -> IpNet {
+    let ip = address.to_ip();
+    IpNet::new(ip, bits).map_or_else(|_| host(ip), |net| net.trunc())
 }
 
 /// Reads an address or a network. Bits beyond the prefix are kept, for the policy to complain of; IPv4 that is

@@ -1,5 +1,6 @@
 //! This host's interfaces and routes, from the kernel (rtnetlink).
 
+pub mod bound;
 mod dump;
 pub mod ports;
 pub mod routes;
@@ -20,7 +21,7 @@ use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
     packet_route::{
         AddressFamily,
-        link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp, XdpAttached},
+        link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
 };
@@ -54,6 +55,10 @@ pub struct Interface {
     pub name: String,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// Index of the bridge, bond or VRF that it is a port of.
+    pub controller: Option<u32>,
+    /// Index of the interface that it lies on, if it is a VLAN or the like.
+    pub lower: Option<u32>,
     /// Id of the attached XDP program, in any mode.
     pub xdp_program: Option<u32>,
     /// Whether that program is attached in the network stack, not in the driver.
@@ -94,7 +99,7 @@ impl Network {
                 flag.store(true, Ordering::Relaxed);
             }
         });
-        let dump = Arc::new(Mutex::new(Dump::new()?));
+        let dump = Arc::new(Mutex::new(Dump::of_routes()?));
         Ok(Self { handle, dump, addresses_changed })
     }
 
@@ -159,10 +164,14 @@ impl Network {
 
 fn interface(message: &LinkMessage) -> Interface {
     let mut interface = Interface { index: message.header.index, ..Interface::default() };
+    let (mut lower, mut lies_on_another) = (None, false);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
+            LinkAttribute::Controller(index) => interface.controller = Some(*index),
+            LinkAttribute::Link(index) => lower = Some(*index),
+            LinkAttribute::LinkInfo(infos) => lies_on_another = infos.iter().any(is_on_another),
             LinkAttribute::Xdp(xdp) => {
                 interface.xdp_generic = xdp.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
                 interface.xdp_program = xdp.iter().find_map(|xdp| match xdp {
@@ -176,7 +185,24 @@ fn interface(message: &LinkMessage) -> Interface {
             _ => {}
         }
     }
+    interface.lower = lower.filter(|_| lies_on_another);
     interface
+}
+
+/// Whether an interface is of a kind that gets its packets from the one that it lies on. Of others, such as veth and
+/// tunnels, the kernel names another end.
+fn is_on_another(info: &LinkInfo) -> bool {
+    matches!(
+        info,
+        LinkInfo::Kind(
+            InfoKind::Vlan
+                | InfoKind::MacVlan
+                | InfoKind::MacVtap
+                | InfoKind::IpVlan
+                | InfoKind::IpVtap
+                | InfoKind::MacSec
+        )
+    )
 }
 
 fn local_route(route: &RouteMessage) -> Option<(IpAddr, u8)> {

@@ -44,6 +44,7 @@ fn the_table_has_every_probe_class_and_every_exit_that_needs_no_maps() {
     let need_state = [
         Exit::TcpStray,
         Exit::UdpOwned,
+        Exit::LateAnswer,
         Exit::TableFull,
         Exit::AtTheDoor,
         Exit::Banned,
@@ -75,6 +76,7 @@ fn every_packet_that_leaves_becomes_what_the_table_of_answers_says() {
                     Ok(answer)
                 }
                 Outgoing::Opening(_) => Err(EgressExit::Tcp),
+                Outgoing::Datagram(_) => Err(EgressExit::Udp),
                 Outgoing::Exit(exit) => Err(exit),
             },
         };
@@ -88,7 +90,11 @@ fn the_early_decision_never_leaves_out_an_answer() {
     for frame in leaving.chain(table().into_iter().map(|case| case.frame)) {
         let outcome = egress::outgoing(&frame.as_slice());
         if egress::early(&frame.as_slice()).is_some() {
-            assert!(matches!(outcome, Outgoing::Exit(_)), "{outcome:?}");
+            assert!(matches!(outcome, Outgoing::Exit(_) | Outgoing::Datagram(_)), "{outcome:?}");
+        }
+        if let (Outgoing::Datagram(flow), Some(early)) = (outcome, egress::early_datagram(&frame.as_slice()))
+        {
+            assert_eq!(early, flow, "the flow of a datagram, read in both ways");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Real packets on real (veth) interfaces: real tools scan, the real agent watches, tcpdump counts beside it.
 
+mod above;
 mod coexistence;
 mod content;
 mod counts;
@@ -19,6 +20,7 @@ mod malice;
 mod output;
 mod page;
 mod persist;
+mod prefixes;
 mod prometheus;
 mod proof;
 mod quiet;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
     let trials = [
+        above::trials(),
         coexistence::trials(),
         content::trials(),
         counts::trials(),
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         output::trials(),
         page::trials(),
         persist::trials(),
+        prefixes::trials(),
         prometheus::trials(),
         proof::trials(),
         quiet::trials(),

@@ -584,7 +584,7 @@ fn other_mode() -> Result<()> {
     };
     setup.run("mode = \"generic\"\n", |_, agent| {
         ensure!(attached(agent, "generic")? == 1.0 && attached(agent, "native")? == 0.0);
-        ensure!(agent.said().contains("attaching again"), "it is not said");
+        ensure!(agent.said().contains("attaching anew"), "it is not said");
         Ok(())
     })?;
     // Whichever it is will do.

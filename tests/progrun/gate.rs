@@ -28,6 +28,8 @@ pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const ACK: u8 = 16;
+/// Where the hop limit of an IPv6 packet is in its frame.
+const HOP_LIMIT: usize = 14 + 7;
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -45,7 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "gate: networks that find room on the allow list are spared though others find none",
             allow_list_full,
         ),
-        trial("gate: drop_all drops what answers this host too, and never ARP", all),
+        trial("gate: drop_all drops what answers this host too, and never ARP or Neighbour Discovery", all),
         trial("gate: an unban ends a ban, and a ban reports how much it dropped", unban),
         trial("gate: the segments of a connection through this host pass", forwarded),
         trial(
@@ -252,6 +254,12 @@ fn all() -> Result<()> {
     }
     let arp = ethernet(etherparse::EtherType::ARP, &[0; 46]);
     ensure!(!drops(&loaded, &arp)?, "ARP dropped");
+    for kind in [133, 134, 135, 136] {
+        let mut discovery = v6(58, &icmp(kind));
+        ensure!(drops(&loaded, &discovery)?, "{kind} that came through a router passed");
+        discovery[HOP_LIMIT] = 255;
+        ensure!(!drops(&loaded, &discovery)?, "Neighbour Discovery dropped: {kind}");
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod differential;
 mod egress;
 mod gate;
 mod hold;
+mod on_link;
 mod shield;
 mod wakeup;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     trials.extend(egress::trials());
     trials.extend(gate::trials());
     trials.extend(hold::trials());
+    trials.extend(on_link::trials());
     trials.extend(shield::trials());
     trials.extend(wakeup::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -253,9 +253,25 @@ fn neighbours() -> Result<()> {
     ensure!(drops(&loaded, &syn)? && drops(&loaded, &syn6)?);
     loaded.kernel.unshield_all(&mut std::iter::once(net(SHIELDED[0])))?;
     ensure!(!drops(&loaded, &syn)? && drops(&loaded, &syn6)?, "one is lifted alone");
-    // A network is no source, and gets no shield.
-    loaded.kernel.shield_all(&mut std::iter::once((net("192.0.2.0/24"), HOUR, true)))?;
-    ensure!(!drops(&loaded, &syn)? && loaded.kernel.shielded().count() == 3);
+    // A shield from a network around sources, or from one address of a source.
+    loaded.kernel.unshield_all(&mut std::iter::once(net(SHIELDED[1])))?;
+    for (around, drops4, drops6) in [
+        ("192.0.2.0/24", true, false),
+        ("2001:db8:7::/48", false, true),
+        ("2001:db8:7:7:1:2:3:4/128", false, true),
+        ("2001:db8:7:7:1:2:3:5/128", false, false),
+    ] {
+        loaded.kernel.shield_all(&mut std::iter::once((net(around), HOUR, true)))?;
+        ensure!((drops(&loaded, &syn)?, drops(&loaded, &syn6)?) == (drops4, drops6), "{around}");
+        let standing = loaded.kernel.shield_standings(&[net(around)])?;
+        ensure!(
+            standing.iter().all(|(_, standing)| standing.dropped == u64::from(drops4 || drops6)),
+            "{standing:?}"
+        );
+        loaded.kernel.unshield_all(&mut std::iter::once(net(around)))?;
+        ensure!(!drops(&loaded, &syn)? && !drops(&loaded, &syn6)?, "{around} goes on");
+    }
+    ensure!(loaded.kernel.shielded().count() == 2);
     Ok(())
 }
 

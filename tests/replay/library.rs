@@ -1,6 +1,6 @@
 //! The replay as a library: what no process need be started for.
 
-use std::sync::atomic::AtomicBool;
+use std::{net::IpAddr, sync::atomic::AtomicBool};
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
@@ -16,15 +16,19 @@ use scanguard::{
 };
 use scanguard_tests::fixtures::{
     captures::{ETHERNET, Timed, pcap, pcapng},
-    frames::{tcp, v4},
+    frames::{DESTINATION, DESTINATION6, tcp, v4},
     program::SALT,
 };
 
-use crate::{scenes::port_scan, trial};
+use crate::{
+    scenes::{late_answers, port_scan},
+    trial,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("every prefix of a capture gives its findings so far and the packet it was cut at", prefixes),
+        trial("answers that come late are found only where nobody asked", late),
         trial("findings do not depend on how a capture is divided into files", divided),
     ]
 }
@@ -84,6 +88,16 @@ fn prefixes() -> Result<()> {
             found = !lines.is_empty();
         }
         ensure!(most == 4 && found, "{most} packets");
+    }
+    Ok(())
+}
+
+fn late() -> Result<()> {
+    let local = [IpNet::from(IpAddr::V4(DESTINATION)), IpNet::from(IpAddr::V6(DESTINATION6))];
+    for (asked, found) in [(true, false), (false, true)] {
+        let file = pcap(ETHERNET, &late_answers(asked));
+        let Replayed { lines, error, .. } = replay_at(&local, &[&file], software())?;
+        ensure!(error.is_none() && lines.is_empty() != found, "asked: {asked}: {lines}");
     }
     Ok(())
 }

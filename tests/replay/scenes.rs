@@ -35,6 +35,8 @@ pub(crate) fn scenes() -> Vec<Scene> {
         scene("the packet table", pcap(ETHERNET, &packet_table())),
         scene("many sources at once", pcap(ETHERNET, &many_sources())),
         scene("hours of quiet between scans", pcapng(ETHERNET, &quiet_hours())),
+        scene("answers that come late", pcap(ETHERNET, &late_answers(true))),
+        scene("answers that nobody asked for", pcap(ETHERNET, &late_answers(false))),
         scene("requests and their answers", pcap(ETHERNET, &requests())),
         scene("packets cut by the capture", pcap(ETHERNET, &cut())),
         scene("times that jump", pcap(ETHERNET, &jumping_times())),
@@ -81,6 +83,21 @@ pub(crate) fn client() -> Vec<Timed> {
             ]
         })
         .collect()
+}
+
+/// Our host asks a resolver from 100 ports in a second (`asked`), and opens a connection from each. The answers come two
+/// seconds later.
+pub(crate) fn late_answers(asked: bool) -> Vec<Timed> {
+    let answer =
+        |port| [v4(17, &udp(53, port, &[7; 60])), v4(6, &tcp(0x12, port)), v6(17, &udp(53, port, b"7"))];
+    let ports = || (2_000..2_100u16).map(|port| (u64::from(port - 2_000) * 10, port));
+    let questions = ports().filter(|_| asked).flat_map(|(at, port)| {
+        let asked =
+            [v4(17, &udp(port, 53, &[7; 60])), v4(6, &from_port(0x02, port)), v6(17, &udp(port, 53, b"7"))];
+        asked.map(|frame| Timed::new(at, turned(frame)))
+    });
+    let answers = ports().flat_map(|(at, port)| answer(port).map(|frame| Timed::new(at + 2_000, frame)));
+    questions.chain(answers).collect()
 }
 
 /// 300 requests in a connection within a second, more than are sampled, and what they are answered; then a query.

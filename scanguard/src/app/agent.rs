@@ -1,6 +1,8 @@
 //! The agent: the state that a poll needs, and the steps that follow from its results.
 
 use std::{
+    collections::BTreeSet,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,7 +33,7 @@ use crate::{
         web::Access,
     },
     logs::task::Logs,
-    network::{Network, ports::Ports},
+    network::{Network, bound::Sockets, ports::Ports},
     pipeline::Pipeline,
     respond::{
         decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
@@ -52,6 +54,12 @@ pub(super) struct Agent {
     pub(super) network: Network,
     /// From where this host calls others.
     pub(super) ports: Ports,
+    /// Services that are bound to devices; nothing if the kernel does not list them.
+    pub(super) sockets: Option<Sockets>,
+    /// This host's own addresses, as they were read last.
+    pub(super) own: BTreeSet<IpAddr>,
+    /// When those services were last read.
+    pub(super) sockets_read: Option<Instant>,
     /// When the local addresses were last read. `None`: read them now, since the networks beside them have changed.
     pub(super) addresses_read: Option<Instant>,
     /// When the occupancy of the maps of answers was last read.
@@ -73,6 +81,13 @@ pub(super) struct Agent {
     pub(super) known: Known,
     /// The time of day of the previous poll.
     pub(super) last_poll: jiff::Timestamp,
+}
+
+/// Without it, services that are bound to a device above the card may count as closed.
+fn connect_to_sockets() -> Option<Sockets> {
+    Sockets::connect()
+        .inspect_err(|error| tracing::warn!("the kernel does not list sockets (sock_diag): {error}"))
+        .ok()
 }
 
 impl Agent {
@@ -111,6 +126,9 @@ impl Agent {
             attachments,
             network,
             ports: Ports::default(),
+            sockets: connect_to_sockets(),
+            own: BTreeSet::new(),
+            sockets_read: None,
             addresses_read: Some(Instant::now()),
             occupancy_read: None,
             pipeline,
@@ -312,7 +330,8 @@ impl Agent {
     fn read(&mut self) {
         let started = Instant::now();
         let now = self.clock.now();
-        // The vector is bounded: at most every open finding changes, and as many can close.
+        // The vector is bounded: at most every open finding changes, and a few times as many
+        // can close or give way (detect/places.rs).
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
         self.consider(&events, now);

@@ -1,13 +1,23 @@
 //! The environment of the agent: interfaces that come and go, local addresses, and the hosts that this host depends on.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
+use scanguard_common::{
+    abi::{MAX_PUBLISHED, ServiceKey},
+    address::Address,
+    on_link::{MAX_ON_LINK, OnLink},
+};
 
 use super::agent::Agent;
 use crate::{
-    network::Local,
+    cidr,
+    network::{Local, bound, routes::Routes},
     respond::allowed_networks::Discovered,
     sensor::{attach::Change, egress},
 };
@@ -22,6 +32,8 @@ const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) async fn refresh_allow_list(agent: &mut Agent, local: &Local) -> Result<()> {
     let discovered =
         discover(agent, local).await.context("the gateways and attached networks, which are never banned")?;
+    let prefixes = discovered.on_link.iter().map(|net| (Address::from(net.addr()), net.prefix_len()));
+    agent.sensor.set_on_link(OnLink::new(prefixes)).context("the networks at the interfaces")?;
     agent.responder.set_discovered(discovered, agent.clock.now(), &mut agent.sensor);
     Ok(())
 }
@@ -46,7 +58,35 @@ async fn discover(agent: &mut Agent, local: &Local) -> Result<Discovered> {
     // Reading /proc takes a while if there are many processes.
     let (resolvers, ssh) =
         tokio::task::block_in_place(|| (agent.known.resolvers(), agent.known.ssh_connections()));
-    Ok(Discovered { own, gateways: routes.gateways, resolvers, attached, ssh })
+    let on_link = on_link(&routes);
+    Ok(Discovered { own, gateways: routes.gateways, resolvers, attached, ssh, on_link })
+}
+
+/// The IPv6 networks at the interfaces, as far as the program has room for them. Those that are wider than a /64 are
+/// no links, but routes into tunnels.
+fn on_link(routes: &Routes) -> Vec<IpNet> {
+    const LINK: u8 = 64;
+    let link_local = IpNet::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10);
+    let nets = routes.attached.values().flatten();
+    let mut nets: Vec<_> = nets
+        .filter(|net| net.addr().is_ipv6() && net.prefix_len() >= LINK && !link_local.contains(*net))
+        .copied()
+        .collect();
+    nets.sort_by_key(|net| (net.prefix_len(), *net));
+    nets.dedup();
+    nets.insert(0, link_local);
+    if nets.len() > MAX_ON_LINK {
+        let left_out = nets.split_off(MAX_ON_LINK);
+        tracing::warn!("neighbours in {} are counted by prefix: there is no room", cidr::names(&left_out));
+    }
+    nets
+}
+
+/// The single addresses among the local networks, without those of the loopback interface.
+pub(super) fn single(local: &Local) -> BTreeSet<IpAddr> {
+    let whole = |ip: &IpAddr| if ip.is_ipv4() { 32 } else { 128 };
+    let addresses = local.prefixes.iter().filter(|(ip, bits)| *bits == whole(ip) && !ip.is_loopback());
+    addresses.map(|(ip, _)| *ip).collect()
 }
 
 /// The kernel announces changed addresses, but not networks that are accepted as a whole.
@@ -61,6 +101,7 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
             if let Err(error) = refresh_allow_list(agent, &local).await {
                 tracing::error!("the allow list could not be brought up to date: {error:#}");
             }
+            agent.own = single(&local);
             agent.sensor.set_local(&local).map_err(anyhow::Error::from)
         }
         Err(error) => Err(error.into()),
@@ -68,6 +109,49 @@ pub(super) async fn refresh_addresses(agent: &mut Agent) {
     if let Err(error) = result {
         tracing::error!("the local addresses could not be brought up to date: {error:#}");
     }
+}
+
+/// How often the services are read that are bound to devices.
+const SOCKETS_INTERVAL: Duration = Duration::from_secs(10);
+/// How many services the agent publishes at most: half of what there is room for.
+const MOST_BOUND: usize = MAX_PUBLISHED as usize / 2;
+
+/// Publishes the services that are bound to devices above the cards: the program on a card does not find their sockets.
+/// If the kernel does not list them, the log says so once.
+pub(super) async fn refresh_bound(agent: &mut Agent) {
+    if agent.sockets_read.is_some_and(|read| read.elapsed() < SOCKETS_INTERVAL) {
+        return;
+    }
+    agent.sockets_read = Some(Instant::now());
+    if let Err(error) = publish_bound(agent).await {
+        tracing::warn!("services that are bound to a device above the card may count as closed: {error:#}");
+        agent.sockets = None;
+    }
+}
+
+async fn publish_bound(agent: &mut Agent) -> Result<()> {
+    let Some(sockets) = &mut agent.sockets else {
+        return Ok(());
+    };
+    let interfaces = agent.network.interfaces().await?;
+    let devices = bound::above(&interfaces, &agent.attachments.indices());
+    // Nobody asks for all sockets where there is nothing above the cards.
+    let found = if devices.is_empty() { BTreeSet::new() } else { sockets.bound_to(&devices).await? };
+    let services = found.iter().flat_map(|bound| {
+        let is_its = |own: &&IpAddr| {
+            // A socket of IPv6 may take IPv4 as well.
+            let is_any = bound.address.is_unspecified() && (bound.address.is_ipv6() || own.is_ipv4());
+            is_any || **own == bound.address
+        };
+        agent.own.iter().filter(is_its).map(|own| ServiceKey {
+            address: (*own).into(),
+            port: bound.port,
+            protocol: bound.protocol,
+            ..ServiceKey::NONE
+        })
+    });
+    let services: BTreeSet<_> = services.take(MOST_BOUND).collect();
+    Ok(agent.sensor.publish(&services)?)
 }
 
 /// Tells everybody if the ports from which this host calls others have changed.

@@ -95,10 +95,12 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.
     environment::refresh_allow_list(&mut agent, &local).await?;
     environment::refresh_ports(&mut agent)?;
+    agent.own = environment::single(&local);
     // Done before the programs are attached, so that no packet of a banned source passes.
     agent.enter()?;
     agent.attach().await?;
     environment::tell_of_egress(&mut agent)?;
+    environment::refresh_bound(&mut agent).await;
     agent.confine(&arguments).await?;
     let (stop, stopped) = watch::channel(());
     let (ask, mut asked) = mpsc::channel(server::QUEUE);
@@ -153,6 +155,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             _ = state.polls.tick() => {
                 environment::supervise(&mut agent).await;
                 environment::refresh_addresses(&mut agent).await;
+                environment::refresh_bound(&mut agent).await;
                 if let Err(error) = environment::refresh_ports(&mut agent) {
                     tracing::error!("{error:#}");
                 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::words::{Means, Words};
 use crate::observe::distinct::Sketch;
 
 /// A slice begins with the first request after the end of the last one.
@@ -38,7 +39,7 @@ pub(super) struct Paths {
     known: u64,
     asked: Sketch<8>,
     met: Sketch<8>,
-    missed: Sketch<8>,
+    missed: Words,
     /// The sum of the slices that are over.
     guessed: u64,
     likely: u64,
@@ -52,7 +53,7 @@ impl Paths {
         known: 0,
         asked: Sketch::EMPTY,
         met: Sketch::EMPTY,
-        missed: Sketch::EMPTY,
+        missed: Words::EMPTY,
         guessed: 0,
         likely: 0,
     };
@@ -70,17 +71,17 @@ impl Paths {
         path.into_iter().for_each(|path| self.met.add(path));
     }
 
-    pub(super) fn miss(&mut self, path: Option<u64>, at: Duration) {
+    pub(super) fn miss(&mut self, path: Option<u64>, means: Means, at: Duration) {
         self.turn(at);
         self.known += 1;
-        path.into_iter().for_each(|path| self.missed.add(path));
+        path.into_iter().for_each(|path| self.missed.add(means, path));
     }
 
     /// Paths that were missing, counted once in each burst. Most paths of such a burst are missing, and no page sent
     /// the client to them.
     pub(super) fn guessed(&self) -> u64 {
-        let (missed, met) = (self.missed.count().value, self.met.count().value);
-        let is_burst = missed > BURST && mostly_missed(missed, met) && !self.is_sent();
+        let (missed, met) = (self.missed.count(), self.met.count().value);
+        let is_burst = missed > BURST && mostly_missed(self.missed.paths(), met) && !self.is_sent();
         self.guessed + if is_burst { missed } else { 0 }
     }
 

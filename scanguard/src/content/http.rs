@@ -5,7 +5,12 @@
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
-use super::{Junk, Oddity, Request, Said, sample::Place, target};
+use super::{
+    Junk, Oddity, Request, Said,
+    sample::Place,
+    sender::Shown,
+    target::{self, Headers},
+};
 
 /// How many headers of a request are read; later ones are not. A browser sends some twenty.
 const MAX_HEADERS: usize = 64;
@@ -32,6 +37,9 @@ pub(super) enum End {
     },
     /// The head goes on in the next segment, and no body follows it.
     Head,
+    /// Several requests without bodies follow each other, and the last ones were not seen. No browser does that, so no
+    /// page does.
+    Unseen,
     /// A body may go on, and nobody knows how far. Or the bytes that follow are no requests at all.
     Open,
     /// It is a CONNECT: if the server grants it, no requests follow.
@@ -48,7 +56,7 @@ pub(super) fn requests(bytes: &[u8], place: Place) -> (Vec<Said>, End) {
         let rest = bytes.get(read..).unwrap_or_default();
         if rest.is_empty() && !said.is_empty() {
             // The sample ends here. If the payload goes on, a client that pipelines wrote it, and no browser does.
-            end = if read as u64 >= place.len.into() { end } else { whole_head(place) };
+            end = if read as u64 >= place.len.into() { end } else { whole_head(place, true) };
             break;
         }
         if said.len() >= MAX_REQUESTS || rest.is_empty() || rest.starts_with(HTTP2_PREFACE) {
@@ -58,7 +66,7 @@ pub(super) fn requests(bytes: &[u8], place: Place) -> (Vec<Said>, End) {
         match request(rest) {
             // A sample may end within a later request. That is normal.
             Ok((request, _)) if request.is_cut && !said.is_empty() => {
-                end = cut(&request, place);
+                end = cut(&request, place, true);
                 break;
             }
             Ok((request, Framing::Whole { head, body })) => {
@@ -72,7 +80,7 @@ pub(super) fn requests(bytes: &[u8], place: Place) -> (Vec<Said>, End) {
                 }
             }
             Ok((request, Framing::Cut)) => {
-                end = cut(&request, place);
+                end = cut(&request, place, !said.is_empty());
                 said.push(Said::Request(request));
                 break;
             }
@@ -87,7 +95,7 @@ pub(super) fn requests(bytes: &[u8], place: Place) -> (Vec<Said>, End) {
                 break;
             }
             Err(Junk::Cut) if !said.is_empty() => {
-                end = whole_head(place);
+                end = whole_head(place, true);
                 break;
             }
             Err(junk) => {
@@ -101,13 +109,17 @@ pub(super) fn requests(bytes: &[u8], place: Place) -> (Vec<Said>, End) {
 }
 
 /// How a payload ends whose last request is cut.
-fn cut(request: &Request, place: Place) -> End {
-    if WITHOUT_BODY.contains(&&*request.method) { whole_head(place) } else { End::Open }
+fn cut(request: &Request, place: Place, is_pipelined: bool) -> End {
+    if WITHOUT_BODY.contains(&&*request.method) { whole_head(place, is_pipelined) } else { End::Open }
 }
 
 /// How a payload ends whose last request has no body.
-fn whole_head(place: Place) -> End {
-    if place.ends_head { End::At { next: place.len.into(), is_doubtful: false } } else { End::Head }
+fn whole_head(place: Place, is_pipelined: bool) -> End {
+    match (place.ends_head, is_pipelined) {
+        (true, _) => End::At { next: place.len.into(), is_doubtful: false },
+        (false, true) => End::Unseen,
+        (false, false) => End::Head,
+    }
 }
 
 /// The status of a response; interim ones do not count (RFC 9110, 15.2).
@@ -141,7 +153,7 @@ fn request(bytes: &[u8]) -> Result<(Request, Framing), Junk> {
         ParserConfig::default().ignore_invalid_headers_in_requests(true).parse_request(&mut parsed, bytes);
     match (outcome, parsed.method, parsed.path) {
         (Ok(Status::Complete(head)), Some(method), Some(path)) => {
-            let mut request = examined(method.as_bytes(), path.as_bytes(), parsed.headers);
+            let mut request = examined(method.as_bytes(), path.as_bytes(), parsed.headers, false);
             // HTTP/1.1 requires one (RFC 9112, 3.2).
             if parsed.version == Some(1) && value(parsed.headers, "host").is_none() {
                 request.oddities.push(Oddity::NoHost);
@@ -151,10 +163,10 @@ fn request(bytes: &[u8]) -> Result<(Request, Framing), Junk> {
         }
         // The parser gives those headers that were seen whole.
         (Ok(Status::Partial), Some(method), Some(path)) => {
-            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers), Framing::Cut))
+            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers, true), Framing::Cut))
         }
         (Err(httparse::Error::TooManyHeaders), Some(method), Some(path)) => {
-            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers), Framing::Cut))
+            Ok((examined(method.as_bytes(), path.as_bytes(), parsed.headers, true), Framing::Cut))
         }
         (outcome, ..) => by_hand(bytes, outcome.is_err()),
     }
@@ -182,12 +194,16 @@ fn by_hand(bytes: &[u8], is_wrong: bool) -> Result<(Request, Framing), Junk> {
     // The parser gives the headers that it read before the error.
     _ = httparse::parse_headers(rest, &mut headers);
     let framing = if end.is_some() && is_wrong { Framing::Unknown } else { Framing::Cut };
-    Ok((Request { is_cut, ..examined(method, target, &headers) }, framing))
+    Ok((Request { is_cut, ..examined(method, target, &headers, false) }, framing))
 }
 
-fn examined(method: &[u8], target: &[u8], headers: &[Header<'_>]) -> Request {
-    let [host, agent, referer] = ["host", "user-agent", "referer"].map(|name| value(headers, name));
-    target::examine(&text(method), &text(target), host.as_deref(), agent.as_deref(), referer.as_deref())
+fn examined(method: &[u8], target: &[u8], headers: &[Header<'_>], is_cut: bool) -> Request {
+    let names = ["host", "user-agent", "referer", "origin", "sec-fetch-site", "sec-fetch-dest", "accept"];
+    let values = names.map(|name| value(headers, name));
+    let [host, agent, referer, origin, site, destination, accept] = values.each_ref().map(Option::as_deref);
+    let shown = Shown { referer, origin, site, destination, accept, is_cut };
+    let has_credentials = value(headers, "authorization").is_some();
+    target::examine(&text(method), &text(target), &Headers { host, agent, shown, has_credentials })
 }
 
 /// The first header of that name.

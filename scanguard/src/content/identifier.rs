@@ -9,6 +9,9 @@ const LEAST_MIXED: usize = 16;
 /// Least length of random digits and letters of one case, such as Base32, and least number of runs of digits in it.
 const LEAST_ONE_CASE: (usize, usize) = (24, 4);
 
+/// The lengths of a directory by which identifiers are spread.
+const SHARD: std::ops::RangeInclusive<usize> = 2..=4;
+
 /// Whether a run of letters and digits is an identifier.
 pub(super) fn is_identifier(word: &str) -> bool {
     let length = word.len();
@@ -56,7 +59,18 @@ pub(super) fn shape(path: &str) -> String {
     let plain = segments
         .iter()
         .map(|segment| if has_sigil(segment) { MARK.to_owned() } else { without_identifiers(segment) });
-    plain.collect::<Vec<_>>().join("/")
+    let mut plain: Vec<_> = plain.collect();
+    for place in (1..plain.len()).rev() {
+        if plain[place].contains(MARK) && is_shard(&plain[place - 1]) {
+            MARK.clone_into(&mut plain[place - 1]);
+        }
+    }
+    plain.join("/")
+}
+
+/// Whether a segment is a directory by which identifiers are spread: `/ab/abcdef...`.
+fn is_shard(segment: &str) -> bool {
+    SHARD.contains(&segment.len()) && segment.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether a path has the form by which repositories of packages name files: `group/name/1.0/name-1.0.jar` (Maven),
@@ -185,6 +199,9 @@ mod tests {
             ("/repository/org/x/a1/1.0/a1-1.0.pom", "/repository/\u{1}"),
             ("/repository/com/y/b/2.0-rc1/b-2.0-rc1.jar.sha1", "/repository/\u{1}"),
             ("/npm/left-pad/-/left-pad-1.3.0.tgz", "/npm/\u{1}"),
+            ("/data/0f/0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0e", "/data/\u{1}/\u{1}"),
+            ("/lfs/ab/cdef/3f2504e04f8911d39a0c0305e82c3301", "/lfs/\u{1}/\u{1}/\u{1}"),
+            ("/admin/3f2504e04f8911d39a0c0305e82c3301", "/admin/\u{1}"),
             (
                 "/_matrix/client/v3/user/@u:h.example/rooms/!OGEhHVWSdvArJzumhm:h.example/account_data/x",
                 "/_matrix/client/v3/user/\u{1}/rooms/\u{1}/account_data/x",

@@ -143,7 +143,7 @@ impl fmt::Display for WrongLines<'_> {
 }
 
 /// The entries of a text: lines without comments and blanks, each converted by `read`.
-fn entries<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ListError> {
+fn entries<'t, T>(text: &'t str, read: impl Fn(&'t str) -> Result<T, String>) -> Result<Vec<T>, ListError> {
     let (mut entries, mut wrong) = (Vec::new(), Vec::new());
     for (place, line) in text.lines().enumerate() {
         let line = line.trim().trim_start_matches('\u{feff}');
@@ -261,6 +261,17 @@ pub enum Sensitivity {
     Nowhere,
 }
 
+/// An entry of the list of paths that matches a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// Its place in the list.
+    pub number: u16,
+    /// The application that it belongs to.
+    pub family: u16,
+    /// How sensitive the path is.
+    pub sensitivity: Sensitivity,
+}
+
 /// Paths that clients request to search for ways in.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
@@ -274,6 +285,8 @@ struct PathEntry {
     /// Anything may follow it.
     is_prefix: bool,
     sensitivity: Sensitivity,
+    /// Number of the application.
+    family: u16,
 }
 
 impl PartialEq for Paths {
@@ -282,44 +295,89 @@ impl PartialEq for Paths {
     }
 }
 
+/// A line of the list of paths.
+enum PathLine<'l> {
+    /// The entries that follow belong to this application.
+    Application(&'l str),
+    Path(PathEntry),
+}
+
+impl<'l> PathLine<'l> {
+    fn read(line: &'l str) -> Result<Self, String> {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return Ok(Self::Application(name.trim()));
+        }
+        let (rest, sensitivity) = match line.strip_prefix('!') {
+            Some(rest) => (rest.trim(), Sensitivity::Nowhere),
+            None => (line, Sensitivity::Somewhere),
+        };
+        let (text, is_prefix) = rest.strip_suffix('*').map_or((rest, false), |text| (text, true));
+        if !text.starts_with('/') || text.contains(['*', '?', '#', ' ']) {
+            return Err(format!("{line:?} is no path such as /.env, /.git/* or !/etc/passwd"));
+        }
+        if text.len() < MIN_LENGTH {
+            return Err(format!("{line:?} is part of too many paths"));
+        }
+        Ok(Self::Path(PathEntry { text: text.into(), is_prefix, sensitivity, family: 0 }))
+    }
+}
+
 impl Paths {
     /// Reads a list: each line is the end of a path, from a slash on, in any case. So `/.env` also matches
-    /// `/app/.env`. With `*` at its end, anything may follow. `!` before it: no honest client requests it.
+    /// `/app/.env`. With `*` at its end, anything may follow. `!` before it: no honest client requests it. Entries behind
+    /// a line such as `[wordpress]` belong to one application. An entry before the first such line is an application of
+    /// its own.
     ///
     /// # Errors
     /// All wrong lines.
     pub fn parse(text: &str) -> Result<Self, ListError> {
-        let entries = entries(text, |line| {
-            let (rest, sensitivity) = match line.strip_prefix('!') {
-                Some(rest) => (rest.trim(), Sensitivity::Nowhere),
-                None => (line, Sensitivity::Somewhere),
-            };
-            let (text, is_prefix) = rest.strip_suffix('*').map_or((rest, false), |text| (text, true));
-            if !text.starts_with('/') || text.contains(['*', '?', '#', ' ']) {
-                return Err(format!("{line:?} is no path such as /.env, /.git/* or !/etc/passwd"));
+        let mut names: Vec<&str> = Vec::new();
+        let mut family = None;
+        let (mut list, mut alone) = (Vec::new(), 0);
+        let lines = entries(text, PathLine::read)?;
+        let applications = lines.iter().filter(|line| matches!(line, PathLine::Application(_))).count();
+        for line in lines {
+            match line {
+                PathLine::Application(name) => {
+                    let place = names.iter().position(|one| one.eq_ignore_ascii_case(name));
+                    family = Some(place.unwrap_or(names.len()));
+                    if place.is_none() {
+                        names.push(name);
+                    }
+                }
+                PathLine::Path(entry) => {
+                    alone += usize::from(family.is_none());
+                    // No list has more than `MAX_ENTRIES` lines.
+                    let number = family.unwrap_or(applications + alone);
+                    list.push(PathEntry { family: u16::try_from(number).unwrap_or(u16::MAX), ..entry });
+                }
             }
-            if text.len() < MIN_LENGTH {
-                return Err(format!("{line:?} is part of too many paths"));
-            }
-            Ok(PathEntry { text: text.into(), is_prefix, sensitivity })
-        })?;
-        let search = Some(searcher(&entries.iter().map(|entry| &*entry.text).collect::<Vec<_>>())?);
-        Ok(Self { entries, search })
+        }
+        if list.is_empty() {
+            return Err(ListError::Empty);
+        }
+        let search = Some(searcher(&list.iter().map(|entry| &*entry.text).collect::<Vec<_>>())?);
+        Ok(Self { entries: list, search })
     }
 
-    /// How sensitive a path is, if it is.
-    pub fn sensitivity(&self, path: &str) -> Option<Sensitivity> {
+    /// The entry that matches a path; of several, the first of the most sensitive ones.
+    pub fn entry(&self, path: &str) -> Option<Entry> {
         let found = self.search.as_ref()?.find_overlapping_iter(path);
-        found
-            .filter_map(|found| {
-                let entry = &self.entries[found.pattern().as_usize()];
-                let sensitivity = match entry.sensitivity {
-                    Sensitivity::Nowhere if found.start() > 0 => Sensitivity::Deeper,
-                    other => other,
-                };
-                (entry.is_prefix || found.end() == path.len()).then_some(sensitivity)
+        let matching = found.filter_map(|found| {
+            let number = found.pattern().as_usize();
+            let entry = &self.entries[number];
+            let sensitivity = match entry.sensitivity {
+                Sensitivity::Nowhere if found.start() > 0 => Sensitivity::Deeper,
+                other => other,
+            };
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
+            (entry.is_prefix || found.end() == path.len()).then_some(Entry {
+                number,
+                family: entry.family,
+                sensitivity,
             })
-            .max()
+        });
+        matching.max_by_key(|entry| (entry.sensitivity, std::cmp::Reverse(entry.number)))
     }
 }
 
@@ -476,8 +534,27 @@ mod tests {
             ("/robots.txt", None),
             ("/favicon.ico", None),
         ] {
-            assert_eq!(paths.sensitivity(path), expected, "{path}");
+            assert_eq!(paths.entry(path).map(|entry| entry.sensitivity), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn entries_belong_to_applications_and_in_older_lists_each_is_one_of_its_own() {
+        let families = |list: &str, asked: &[&str]| -> Vec<_> {
+            let paths = Paths::parse(list).expect("a list");
+            asked.iter().map(|path| paths.entry(path).expect("an entry").family).collect()
+        };
+        let asked = ["/one", "/two", "/a/1", "/a/2", "/b/1"];
+        let all = families("/one\n/two\n[a]\n/a/1\n[ b ]\n/b/*\n[A]\n/a/2\n", &asked);
+        assert!(all[2] == all[3] && all[2] != all[4] && all[0] != all[1], "{all:?}");
+        assert!(!all[2..].contains(&all[0]) && !all[2..].contains(&all[1]), "{all:?}");
+        let old = families("/one\n/two\n!/a/1\n/a/2\n/b/*\n", &asked);
+        assert_eq!(old.iter().collect::<std::collections::BTreeSet<_>>().len(), 5);
+        assert!(matches!(Paths::parse("[a]\n[b]\n"), Err(ListError::Empty)));
+        assert_eq!(wrong_lines(Paths::parse("[a\n/x/y\n").expect_err("a bracket")), [1]);
+        let both = Paths::parse("/x/*\n!/x/y\n/x/y*\n").expect("a list");
+        assert_eq!(both.entry("/x/y").map(|entry| entry.number), Some(1));
+        assert_eq!(both.entry("/x/z").map(|entry| entry.number), Some(0));
     }
 
     #[test]
@@ -502,7 +579,7 @@ mod tests {
                 let _ = agents.tool(&said);
             }
             if let Ok(paths) = Paths::parse(&text) {
-                let _ = paths.sensitivity(&said);
+                let _ = paths.entry(&said);
             }
             let _ = Fingerprints::parse(&text);
         }

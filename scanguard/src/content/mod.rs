@@ -4,6 +4,7 @@
 //! [`ContentEvent`], so that the same rules apply. It never has queries, cookies and bodies.
 
 pub mod burst;
+mod credit;
 mod dns;
 mod extension;
 mod http;
@@ -17,6 +18,8 @@ mod reverse;
 pub mod salt;
 pub mod sample;
 pub mod sampling;
+mod sender;
+mod sensitive;
 mod served;
 pub mod settings;
 mod stats;
@@ -26,12 +29,21 @@ pub mod target;
 mod text;
 mod tls;
 pub mod tracker;
+mod words;
 
 use std::net::IpAddr;
 
 use scanguard_common::{address::Address, numbered};
 
 pub use self::stats::{ContentStats, Dns, Tls, Web};
+pub use self::{
+    sender::{Sender, Shown},
+    sensitive::{By, Kind, Sensitive},
+    words::Words,
+};
+
+/// Of what pages of this very host sent the client to, so many count as one thing that it asked for by itself.
+const OWN_WEIGHT: u64 = 4;
 
 /// A message of a client, or an answer to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -109,8 +121,14 @@ pub struct Request {
     pub agent: Option<String>,
     /// The Referer header's host.
     pub referer: Option<String>,
+    /// Whether a page sent the client, as far as the request shows it.
+    pub sender: Sender,
+    /// Whether it has credentials: an Authorization header, or the name of a user in the log.
+    pub has_credentials: bool,
     /// Oddities that no browser writes.
     pub oddities: Vec<Oddity>,
+    /// A hash of what is odd in it: the same oddity has the same one, whatever else the request asks for.
+    pub odd_part: u64,
     /// The status of the response, if the same line has it (an access log).
     pub status: Option<u16>,
 }

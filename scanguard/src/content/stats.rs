@@ -2,11 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Junk, Oddity, burst, lists::Sensitivity, names};
+use super::{
+    Junk, Oddity, burst,
+    lists::Entry,
+    names,
+    sender::{SENDERS, Sender},
+    sensitive::{Asker, By, Sensitive},
+    words::{Means, Words},
+};
 use crate::observe::distinct::{Estimate, Sketch};
 
 /// How many tools are kept by name.
 const MAX_TOOLS: usize = 8;
+/// Up to so many distinct paths that a source met, a path is rarely taken for one of them by chance.
+const MOST_MET: u64 = 128;
 /// How many examples are kept.
 pub(super) const MAX_EXAMPLES: usize = 8;
 
@@ -15,19 +24,24 @@ pub(super) const MAX_EXAMPLES: usize = 8;
 pub(super) enum Verdict {
     /// It is there.
     Met,
-    /// It is not there, or the client may not have it.
+    /// It is not there.
     Missed,
+    /// The client may not have it, and nobody knows whether it is there. This is a miss, too.
+    Refused,
+    /// It is there for those with a password.
+    Locked,
     /// Neither: a redirect (to a login, to HTTPS), a request for a password, too many requests, a broken server.
     Moot,
 }
 
 impl Verdict {
-    /// RFC 9110, 15. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725. What is gone (410)
-    /// was there, so nobody guesses it.
+    /// RFC 9110, 15. What is gone (410) was there: nobody guessed it. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725.
     pub(super) const fn of(status: u16) -> Self {
         match status {
             200..=299 | 304 => Self::Met,
-            400 | 403..=406 | 414 | 421 | 444 | 451 => Self::Missed,
+            400 | 404 | 414 | 421 | 444 | 451 => Self::Missed,
+            403 | 405 | 406 => Self::Refused,
+            401 => Self::Locked,
             _ => Self::Moot,
         }
     }
@@ -38,10 +52,14 @@ pub(super) struct Asked<'u> {
     /// Nothing if its presence tells nothing.
     pub(super) path: Option<u64>,
     pub(super) host: Option<(names::Key, Option<&'u str>)>,
-    pub(super) sensitivity: Option<Sensitivity>,
+    pub(super) sensitive: Option<Entry>,
     pub(super) tool: Option<&'u Arc<str>>,
-    pub(super) is_referred: bool,
+    pub(super) sender: Sender,
+    /// See [`Pending::agent`].
+    pub(super) agent: u8,
     pub(super) oddities: &'u [Oddity],
+    /// A salted hash of what is odd.
+    pub(super) odd_part: u64,
 }
 
 /// A request and its result, as far as it is remembered.
@@ -50,13 +68,39 @@ pub(super) struct Pending {
     /// Nothing if its presence tells nothing.
     pub(super) path: Option<u64>,
     pub(super) host: Option<names::Key>,
-    pub(super) sensitivity: Option<Sensitivity>,
-    /// Whether software looks for it beside a file that this source has got, such as the map of a script.
-    pub(super) describes_met: bool,
+    pub(super) sensitive: Option<Entry>,
+    pub(super) sender: Sender,
+    pub(super) means: Means,
+    /// The path of the file that this one describes: of `/a.js.map` it is `/a.js`.
+    pub(super) base: Option<u64>,
+    /// Some bits of a hash of the User-Agent.
+    pub(super) agent: u8,
+    pub(super) odd_part: u64,
+    pub(super) has_credentials: bool,
     /// Whether it has the form of a request to a proxy.
     pub(super) is_proxied: bool,
     /// The path, if it may become an example.
     pub(super) example: Option<Box<str>>,
+}
+
+/// Distinct things, by the sender of the requests for them.
+#[derive(Clone, Debug)]
+struct Sent<const WORDS: usize>([Sketch<WORDS>; SENDERS]);
+
+impl<const WORDS: usize> Sent<WORDS> {
+    const EMPTY: Self = Self([Sketch::EMPTY; SENDERS]);
+
+    fn add(&mut self, sender: Sender, hash: u64) {
+        self.0[sender as usize].add(hash);
+    }
+
+    fn count(&self, by: By) -> u64 {
+        let [client, own, page] = &self.0;
+        match by {
+            By::Client => client.count().value,
+            By::Anybody => client.with(page).count().value + own.count().value / super::OWN_WEIGHT,
+        }
+    }
 }
 
 /// Messages over HTTP.
@@ -70,7 +114,7 @@ pub struct Web {
     pub missed: u64,
     /// Neither: a redirect, a request for a password, an error of the server.
     pub moot: u64,
-    /// Requests with a Referer header.
+    /// Requests that a page sent.
     pub referred: u64,
     /// Virtual hosts.
     pub hosts: names::Names,
@@ -81,13 +125,17 @@ pub struct Web {
     paths: Sketch<8>,
     met_paths: Sketch<8>,
     missed_paths: Sketch<8>,
+    words: Words,
+    /// Those that pages sent the client to.
+    words_of_pages: Words,
     burst: burst::Paths,
-    asked_sensitive: Sketch<2>,
-    missed_sensitive: Sketch<2>,
-    certain_sensitive: Sketch<2>,
-    /// Requests to a proxy that were served, and that were refused.
-    proxied: [u32; 2],
+    /// Entries of the list of sensitive paths.
+    pub sensitive: Sensitive,
+    /// Requests to a proxy that were served.
+    proxied: u32,
+    refused_proxied: Sent<2>,
     oddities: [u32; Oddity::ALL.len()],
+    odd_parts: [Sent<2>; Oddity::ALL.len()],
 }
 
 impl Web {
@@ -103,12 +151,14 @@ impl Web {
         paths: Sketch::EMPTY,
         met_paths: Sketch::EMPTY,
         missed_paths: Sketch::EMPTY,
+        words: Words::EMPTY,
+        words_of_pages: Words::EMPTY,
         burst: burst::Paths::EMPTY,
-        asked_sensitive: Sketch::EMPTY,
-        missed_sensitive: Sketch::EMPTY,
-        certain_sensitive: Sketch::EMPTY,
-        proxied: [0; 2],
+        sensitive: Sensitive::EMPTY,
+        proxied: 0,
+        refused_proxied: Sent::EMPTY,
         oddities: [0; Oddity::ALL.len()],
+        odd_parts: [const { Sent::EMPTY }; Oddity::ALL.len()],
     };
 
     /// Distinct paths.
@@ -126,11 +176,6 @@ impl Web {
         self.met_paths.count().at_most(self.met)
     }
 
-    /// Whether this path was there.
-    pub(super) fn has_met(&self, path: u64) -> bool {
-        self.met_paths.may_have(path)
-    }
-
     /// Missing paths that were requested in a burst, as only list tools do.
     pub fn guessed_paths(&self) -> u64 {
         self.burst.guessed()
@@ -141,39 +186,44 @@ impl Web {
         self.burst.likely()
     }
 
-    /// Distinct sensitive paths, whatever the answer was.
-    pub fn sensitive(&self) -> Estimate {
-        self.asked_sensitive.count().at_most(self.requests)
-    }
-
-    /// Those that are missing.
-    pub fn missed_sensitive(&self) -> Estimate {
-        self.missed_sensitive.count().at_most(self.missed)
-    }
-
-    /// Distinct paths that no honest client requests.
-    pub fn certain_sensitive(&self) -> Estimate {
-        self.certain_sensitive.count().at_most(self.requests)
+    /// Missing paths, as far as they may be words of a list.
+    pub fn words(&self, by: By) -> u64 {
+        match by {
+            By::Client => self.words.count(),
+            By::Anybody => self.words.count() + self.words_of_pages.count(),
+        }
     }
 
     /// Requests with this oddity. A source whose proxy requests were served is a client of the proxy, and its proxy
     /// requests are not odd.
     pub fn odd(&self, oddity: Oddity) -> u64 {
-        let [brought, _] = self.proxied;
-        if oddity == Oddity::Proxy && brought > 0 { 0 } else { self.oddities[oddity as usize].into() }
+        if oddity == Oddity::Proxy && self.proxied > 0 { 0 } else { self.oddities[oddity as usize].into() }
     }
 
-    /// Refused proxy requests of a source that had none served.
-    pub fn refused_proxied(&self) -> u64 {
-        let [brought, refused] = self.proxied;
-        if brought > 0 { 0 } else { refused.into() }
+    /// Distinct things that have this oddity.
+    pub fn odd_parts(&self, oddity: Oddity, by: By) -> u64 {
+        if oddity == Oddity::Proxy && self.proxied > 0 {
+            0
+        } else {
+            self.odd_parts[oddity as usize].count(by)
+        }
+    }
+
+    /// Distinct refused proxy requests of a source that had none served.
+    pub fn refused_proxied(&self, by: By) -> u64 {
+        if self.proxied > 0 { 0 } else { self.refused_proxied.count(by) }
     }
 
     fn ask(&mut self, asked: &Asked<'_>, at: Duration) {
         self.requests += 1;
-        self.referred += u64::from(asked.is_referred);
+        self.referred += u64::from(asked.sender != Sender::Client);
         if let Some(path) = asked.path {
-            self.ask_path(path, asked, at);
+            self.paths.add(path);
+            self.burst.ask(path, asked.sender != Sender::Client, at);
+            asked.sensitive.into_iter().for_each(|entry| {
+                let asker = Asker { sender: asked.sender, agent: asked.agent };
+                self.sensitive.ask(entry, asker);
+            });
         }
         if let Some((key, spelt)) = asked.host {
             self.hosts.ask(key, spelt, at);
@@ -185,50 +235,55 @@ impl Web {
         for oddity in asked.oddities {
             let count = &mut self.oddities[*oddity as usize];
             *count = count.saturating_add(1);
+            self.odd_parts[*oddity as usize].add(asked.sender, asked.odd_part);
         }
     }
 
-    fn ask_path(&mut self, path: u64, asked: &Asked<'_>, at: Duration) {
-        self.paths.add(path);
-        self.burst.ask(path, asked.is_referred, at);
-        match asked.sensitivity {
-            None => {}
-            Some(Sensitivity::Somewhere | Sensitivity::Deeper) => self.asked_sensitive.add(path),
-            Some(Sensitivity::Nowhere) => {
-                self.asked_sensitive.add(path);
-                self.certain_sensitive.add(path);
-            }
-        }
+    /// Whether the source met this path. Of many paths nobody knows.
+    fn is_met(&self, path: u64) -> bool {
+        self.met_paths.may_have(path) && self.met_paths.count().value <= MOST_MET
     }
 
     fn settle(&mut self, verdict: Verdict, request: Option<&Pending>, at: Duration) {
         let path = request.and_then(|request| request.path);
-        let proxied = u32::from(request.is_some_and(|request| request.is_proxied));
-        let [brought, refused] = &mut self.proxied;
+        let entry = request.filter(|_| path.is_some()).and_then(|request| request.sensitive);
         match verdict {
             Verdict::Met => {
                 self.met += 1;
-                *brought = brought.saturating_add(proxied);
+                self.proxied =
+                    self.proxied.saturating_add(request.is_some_and(|request| request.is_proxied).into());
                 self.burst.meet(path, at);
                 path.into_iter().for_each(|path| self.met_paths.add(path));
+                entry.into_iter().for_each(|entry| self.sensitive.meet(entry));
+            }
+            Verdict::Locked => {
+                self.moot += 1;
+                entry.into_iter().for_each(|entry| self.sensitive.meet(entry));
             }
             Verdict::Moot => self.moot += 1,
-            // The client knows the file that it describes.
-            Verdict::Missed if request.is_some_and(|request| request.describes_met) => self.moot += 1,
-            Verdict::Missed => {
+            Verdict::Missed | Verdict::Refused => {
                 self.missed += 1;
-                *refused = refused.saturating_add(proxied);
-                self.burst.miss(path, at);
-                let (Some(request), Some(path)) = (request, path) else { return };
+                let is_derived =
+                    request.and_then(|request| request.base).is_some_and(|base| self.is_met(base));
+                let means = request.map_or(Means::Guess, |request| request.means);
+                self.burst.miss(path.filter(|_| !is_derived), means, at);
+                let Some(request) = request else { return };
+                if request.is_proxied {
+                    self.refused_proxied.add(request.sender, request.odd_part);
+                }
+                let Some(path) = path else { return };
                 self.missed_paths.add(path);
+                let words =
+                    if request.sender == Sender::Client { &mut self.words } else { &mut self.words_of_pages };
+                if !is_derived {
+                    words.add(means, path);
+                }
                 if let Some(key) = request.host {
                     self.hosts.miss(key, names::Denial::UnderZone);
                 }
-                if request.sensitivity.is_some() {
-                    self.missed_sensitive.add(path);
-                }
-                if request.sensitivity == Some(Sensitivity::Deeper) {
-                    self.certain_sensitive.add(path);
+                if let Some(entry) = entry {
+                    let asker = Asker { sender: request.sender, agent: request.agent };
+                    self.sensitive.miss(entry, asker, verdict == Verdict::Refused);
                 }
             }
         }
@@ -361,6 +416,8 @@ pub struct ContentStats {
     pub last: Duration,
     /// How many messages it sent; answers do not count.
     pub said: u64,
+    /// Whether the source has used this host for long.
+    pub is_regular: bool,
     /// Over HTTP.
     pub web: Web,
     /// Over TLS.
@@ -381,6 +438,7 @@ impl ContentStats {
             since,
             last: since,
             said: 0,
+            is_regular: false,
             web: Web::EMPTY,
             tls: Tls::EMPTY,
             dns: Dns::EMPTY,
@@ -500,10 +558,11 @@ mod tests {
             (304, Verdict::Met),
             (301, Verdict::Moot),
             (302, Verdict::Moot),
-            (401, Verdict::Moot),
-            (403, Verdict::Missed),
+            (401, Verdict::Locked),
+            (403, Verdict::Refused),
             (404, Verdict::Missed),
-            (405, Verdict::Missed),
+            (410, Verdict::Moot),
+            (405, Verdict::Refused),
             (429, Verdict::Moot),
             (500, Verdict::Moot),
             (503, Verdict::Moot),

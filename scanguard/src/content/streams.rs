@@ -36,7 +36,7 @@ enum Then {
     At { next: u64, is_doubtful: bool },
     /// The rest of the head.
     Head,
-    /// The next request, wherever it begins: the rest of the head was answered.
+    /// The next request, wherever it begins: the rest of the head was answered, or the client is no browser.
     Anywhere,
     /// See [`End::Open`].
     Open,
@@ -227,6 +227,7 @@ impl Streams {
             End::At { next, .. } if !is_owned && next > MAX_UNPROVEN_BODY => Then::Open,
             End::At { next, is_doubtful } => Then::At { next: begin.wrapping_add(next), is_doubtful },
             End::Head => Then::Head,
+            End::Unseen => Then::Anywhere,
             End::Open => Then::Open,
             End::Connect => Then::Connect,
         };

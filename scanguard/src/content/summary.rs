@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ContentStats, Oddity};
+use super::{By, ContentStats, Kind, Oddity};
 use crate::observe::distinct::Estimate;
 
 /// The messages of a source as a finding shows them: within the window, at their peak.
@@ -60,7 +60,10 @@ impl From<&ContentStats> for Summary {
             failed: web.missed,
             paths: web.paths(),
             missed_paths: web.missed_paths(),
-            sensitive_paths: web.sensitive(),
+            sensitive_paths: Estimate {
+                value: web.sensitive.entries(Kind::Asked, By::Anybody),
+                saturated: false,
+            },
             hosts: web.hosts.all().at_most(web.requests),
             oddities: odd.filter(|(_, count)| *count > 0).collect(),
             broken: *broken,

@@ -3,11 +3,14 @@
 //! The code decodes targets as servers and their applications may. It keeps only the path: it looks at queries and at
 //! session ids in paths, and forgets them.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
 use percent_encoding::percent_decode_str;
 
-use super::{Oddity, Request};
+use super::{Oddity, Request, sender::Shown};
 
 /// Methods that IANA has registered (RFC 9110, WebDAV and its extensions, PATCH, HTTP/2's preface).
 const METHODS: [&str; 41] = [
@@ -101,6 +104,10 @@ const TELL_TALES: [&str; 40] = [
     "\0",
 ];
 
+/// Those of them that no statement of SQL has.
+const OTHERS: [&str; 8] =
+    ["<script", "</script", "/etc/passwd", "/etc/shadow", "/bin/sh", "/bin/bash", "xp_cmdshell", "<?php"];
+
 /// Bytes that disguise others in a target: IIS's `%u` and UTF-8 that is longer than necessary (CVE-2000-0884), in
 /// lower case.
 const DISGUISES: [(&str, &str); 9] = [
@@ -122,62 +129,130 @@ const MOST_NESTED: usize = 16;
 /// How many bytes of a method, a path, a host and a user agent are kept. The code examines all of them.
 const KEPT: [usize; 4] = [32, 1024, 255, 512];
 
+/// The headers of a request that matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Headers<'h> {
+    /// Host.
+    pub host: Option<&'h str>,
+    /// User-Agent.
+    pub agent: Option<&'h str>,
+    /// Those that tell whether a page sent the client.
+    pub shown: Shown<'h>,
+    /// Whether there are credentials.
+    pub has_credentials: bool,
+}
+
 /// The target of a request, and its oddities, which no browser writes.
 ///
 /// The path is decoded once, as servers do, and has no query, fragment or session id. An absolute target, and one of
 /// CONNECT, is odd even if the Host header has the same name. Clients write these to a proxy, and a client that
 /// searches for an open proxy writes the same name in both places. The tracker knows the names that are served here.
-pub fn examine(
-    method: &str,
-    target: &str,
-    host: Option<&str>,
-    agent: Option<&str>,
-    referer: Option<&str>,
-) -> Request {
+pub fn examine(method: &str, target: &str, headers: &Headers<'_>) -> Request {
+    let Headers { host, agent, shown, has_credentials } = *headers;
     let (authority, rest) = split(method, target);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let path = match path.split('#').next().unwrap_or_default() {
         "" if authority.is_some() => "/",
         path => path,
     };
-    let (seen_path, seen_query) = (decodings(path), decodings(query));
-    let headers = [host, agent, referer].into_iter().flatten();
     let is_known = METHODS.contains(&method);
     let is_token = !method.is_empty() && method.bytes().all(is_token_byte);
-    let checks = [
-        (Oddity::Method, is_token && !is_known),
-        (Oddity::Proxy, authority.is_some()),
-        (Oddity::Traversal, climbs(&seen_path, &seen_query)),
-        (
-            Oddity::Jndi,
-            seen_path.iter().chain(&seen_query).any(|text| asks_jndi(text))
-                || headers.clone().any(|text| asks_jndi(&text.to_lowercase())),
-        ),
-        (
-            Oddity::Injection,
-            seen_path.iter().chain(&seen_query).any(|text| is_injection(text))
-                || headers.clone().any(|text| text.contains("() {")),
-        ),
-        (Oddity::Binary, !is_token || target.contains(is_binary)),
-    ];
+    let mut odd = Odd::default();
+    odd.note(Oddity::Method, is_token && !is_known, method);
+    odd.note(
+        Oddity::Proxy,
+        authority.is_some(),
+        &format!("{method} {}{path}", authority.unwrap_or_default()),
+    );
+    odd.in_path(path);
+    // Each parameter by itself, so that the same odd one is the same, whatever stands beside it.
+    query.split('&').for_each(|parameter| odd.in_parameter(parameter));
+    if climbs_in_query(&decodings(query)) {
+        odd.note(Oddity::Traversal, true, query);
+    }
+    for text in [host, agent, shown.referer].into_iter().flatten() {
+        odd.note(Oddity::Jndi, asks_jndi(&text.to_lowercase()), text);
+        odd.note(Oddity::Injection, text.contains("() {"), text);
+    }
+    odd.note(Oddity::Binary, !is_token || target.contains(is_binary), target);
     let [method_bytes, path_bytes, host_bytes, agent_bytes] = KEPT;
     let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let host = authority.or(host).and_then(host_of).map(|host| cut(&host, host_bytes));
     Request {
         method: cut(method, method_bytes),
         path: cut(&without_parameters(&decoded), path_bytes),
         is_cut: false,
-        host: authority.or(host).and_then(host_of).map(|host| cut(&host, host_bytes)),
         target_port: authority
             .filter(|_| method != "CONNECT")
             .and_then(|authority| port_of(target, authority)),
         agent: agent.filter(|agent| !agent.is_empty()).map(|agent| cut(agent, agent_bytes)),
-        referer: referer
+        referer: shown
+            .referer
             .and_then(absolute)
             .and_then(|(authority, _)| host_of(authority))
             .map(|host| cut(&host, host_bytes)),
-        oddities: checks.into_iter().filter(|(_, is_so)| *is_so).map(|(oddity, _)| oddity).collect(),
+        sender: shown.sender(host.as_deref()),
+        has_credentials,
+        host,
+        oddities: odd.kinds(),
+        odd_part: odd.part(),
         status: None,
     }
+}
+
+/// What is odd in a request.
+#[derive(Default)]
+struct Odd {
+    found: [bool; Oddity::ALL.len()],
+    hasher: DefaultHasher,
+}
+
+impl Odd {
+    fn note(&mut self, oddity: Oddity, is_so: bool, part: &str) {
+        if is_so {
+            self.found[oddity.index()] = true;
+            (oddity, part).hash(&mut self.hasher);
+        }
+    }
+
+    fn in_path(&mut self, path: &str) {
+        let seen = decodings(path);
+        let has = |is: fn(&str) -> bool| seen.iter().any(|text| is(text));
+        self.note(Oddity::Traversal, has(climbs), path);
+        self.note(Oddity::Jndi, has(asks_jndi), path);
+        self.note(Oddity::Injection, has(is_injection), path);
+    }
+
+    fn in_parameter(&mut self, parameter: &str) {
+        let seen = decodings(parameter);
+        let has = |is: fn(&str) -> bool| seen.iter().any(|text| is(text));
+        self.note(Oddity::Jndi, has(asks_jndi), parameter);
+        self.note(Oddity::Injection, has(is_injection) && !is_statement(&seen), parameter);
+    }
+
+    fn kinds(&self) -> Vec<Oddity> {
+        Oddity::ALL.into_iter().filter(|oddity| self.found[oddity.index()]).collect()
+    }
+
+    fn part(&self) -> u64 {
+        self.hasher.finish()
+    }
+}
+
+/// How statements of SQL begin that somebody may send to a database that speaks HTTP.
+const STATEMENTS: [&str; 8] =
+    ["select ", "with ", "show ", "insert into ", "explain ", "describe ", "create ", "alter "];
+
+/// Whether the whole value of a parameter is a statement of SQL, and has nothing but that. Databases with an interface
+/// of HTTP take them (ClickHouse, InfluxDB, Druid). An injection is a part of SQL behind something else.
+fn is_statement(parameter: &[String]) -> bool {
+    let is_statement = |text: &String| {
+        let value = text.split_once('=').map_or(text.as_str(), |(_, value)| value).replace('+', " ");
+        let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+        STATEMENTS.iter().any(|begin| value.starts_with(begin))
+            && !OTHERS.iter().any(|part| value.contains(part))
+    };
+    parameter.last().is_some_and(is_statement)
 }
 
 /// The authority of a target that has one, and the rest of the target (RFC 9112, 3.2).
@@ -192,7 +267,7 @@ fn split<'t>(method: &str, target: &'t str) -> (Option<&'t str>, &'t str) {
 }
 
 /// The authority of an absolute URI, and the part behind it.
-fn absolute(uri: &str) -> Option<(&str, &str)> {
+pub(super) fn absolute(uri: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = uri.split_once("://")?;
     if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return None;
@@ -201,7 +276,7 @@ fn absolute(uri: &str) -> Option<(&str, &str)> {
 }
 
 /// A host in lower case, without user, port and last dot.
-fn host_of(authority: &str) -> Option<String> {
+pub(super) fn host_of(authority: &str) -> Option<String> {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         Some((host, _)) => host,
@@ -258,27 +333,27 @@ fn decodings(text: &str) -> Vec<String> {
     seen
 }
 
-/// Whether it leaves its directory. In a query it must do so twice at once: links of honest applications have a single
-/// `../`.
+/// Whether a path leaves its directory.
 ///
 /// Four dots are a name as any other: titles of pages end so. But a filter that takes `../` out of `....//` leaves
 /// `../`.
-fn climbs(path: &[String], query: &[String]) -> bool {
-    let is_up = |text: &String| {
-        let mut segments = text.split(['/', '\\']).peekable();
-        while let Some(segment) = segments.next() {
-            let name = segment.split([';', '\0']).next().unwrap_or_default().trim_end();
-            let is_followed_by_two_slashes = segments.peek().is_some_and(|next| next.is_empty());
-            match name {
-                ".." => return true,
-                "...." if is_followed_by_two_slashes && segments.clone().count() > 1 => return true,
-                _ => {}
-            }
+fn climbs(path: &str) -> bool {
+    let mut segments = path.split(['/', '\\']).peekable();
+    while let Some(segment) = segments.next() {
+        let name = segment.split([';', '\0']).next().unwrap_or_default().trim_end();
+        let is_followed_by_two_slashes = segments.peek().is_some_and(|next| next.is_empty());
+        match name {
+            ".." => return true,
+            "...." if is_followed_by_two_slashes && segments.clone().count() > 1 => return true,
+            _ => {}
         }
-        false
-    };
-    path.iter().any(is_up)
-        || query.iter().any(|text| ["../../", "..\\..\\", "....//...."].iter().any(|up| text.contains(up)))
+    }
+    false
+}
+
+/// Whether a query leaves its directory. It must do so twice at once: links of honest applications have a single `../`.
+fn climbs_in_query(query: &[String]) -> bool {
+    query.iter().any(|text| ["../../", "..\\..\\", "....//...."].iter().any(|up| text.contains(up)))
 }
 
 /// Whether log4j would look something up by JNDI in it. Inner look-ups that give letters are resolved, such as
@@ -373,8 +448,18 @@ fn cut(text: &str, bytes: usize) -> String {
 mod tests {
     use super::*;
 
+    /// With these headers: Host, User-Agent, Referer.
+    fn with(method: &str, target: &str, headers: [Option<&str>; 3]) -> Request {
+        let [host, agent, referer] = headers;
+        examine(
+            method,
+            target,
+            &Headers { host, agent, shown: Shown { referer, ..Shown::default() }, has_credentials: false },
+        )
+    }
+
     fn of(method: &str, target: &str) -> Request {
-        examine(method, target, None, None, None)
+        examine(method, target, &Headers::default())
     }
 
     #[test]
@@ -412,9 +497,9 @@ mod tests {
             (None, None),
         ];
         for (host, expected) in rows {
-            assert_eq!(examine("GET", "/", host, None, None).host.as_deref(), expected, "{host:?}");
+            assert_eq!(with("GET", "/", [host, None, None]).host.as_deref(), expected, "{host:?}");
         }
-        let request = examine("GET", "http://user:word@other.net:81/", Some("a.org"), None, None);
+        let request = with("GET", "http://user:word@other.net:81/", [Some("a.org"), None, None]);
         assert_eq!(request.host.as_deref(), Some("other.net"), "the target is what counts (RFC 9112, 3.2.2)");
         let referers = [
             ("https://Search.example:8443/find?q=secret", Some("search.example")),
@@ -423,7 +508,7 @@ mod tests {
             ("", None),
         ];
         for (referer, expected) in referers {
-            let request = examine("GET", "/", None, None, Some(referer));
+            let request = with("GET", "/", [None, None, Some(referer)]);
             assert_eq!(request.referer.as_deref(), expected, "{referer}");
         }
     }
@@ -475,7 +560,7 @@ mod tests {
         }
         let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
         let referer = "https://example.org/?q=${x}";
-        let request = examine("GET", "/", Some("example.org"), Some(agent), Some(referer));
+        let request = with("GET", "/", [Some("example.org"), Some(agent), Some(referer)]);
         assert_eq!((request.oddities.as_slice(), request.agent.as_deref()), ([].as_slice(), Some(agent)));
     }
 
@@ -525,9 +610,9 @@ mod tests {
         for (method, target, oddities) in rows {
             assert_eq!(of(method, target).oddities, *oddities, "{method} {target}");
         }
-        let header = examine("GET", "/", None, Some("${${lower:j}NDI:dns://x}"), None);
+        let header = with("GET", "/", [None, Some("${${lower:j}NDI:dns://x}"), None]);
         assert_eq!(header.oddities, [Jndi]);
-        let header = examine("GET", "/", None, None, Some("() { :;}; echo"));
+        let header = with("GET", "/", [None, None, Some("() { :;}; echo")]);
         assert_eq!(header.oddities, [Injection]);
         assert_eq!(of("GET", &format!("/?{}", "${a".repeat(5_000))).oddities, [Jndi], "too deep for a log");
     }
@@ -535,7 +620,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_request_is_too_odd(method in ".{0,9}", target in "[/.%2e5c${}:jndi;?# -~\\PC]{0,200}", host in ".*") {
-            let request = examine(&method, &target, Some(&host), Some(&target), Some(&target));
+            let request = with(&method, &target, [Some(&host), Some(&target), Some(&target)]);
             proptest::prop_assert!(request.path.len() <= KEPT[1]);
         }
     }

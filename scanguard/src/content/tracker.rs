@@ -13,14 +13,17 @@ use std::{collections::HashMap, hash::BuildHasher as _, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service, identifier,
-    lists::Sensitivity,
+    Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service,
+    credit::Credits,
+    identifier,
+    lists::{Entry, Sensitivity},
     names, reverse,
     salt::Salt,
     served::Served,
     settings::Settings,
     stats::{Answered, Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
     text::printable,
+    words::Means,
 };
 
 /// How many requests of one source may wait for their answer: more than the connections that scanners and browsers
@@ -48,11 +51,20 @@ struct Client {
     transfer: Option<u64>,
     /// Requests with a cut path.
     cut: u64,
+    /// The path for which this host asked for a password last.
+    locked: Option<u64>,
 }
 
 impl Client {
     fn new(at: Duration) -> Self {
-        Self { older: ContentStats::new(at), younger: None, pending: Vec::new(), transfer: None, cut: 0 }
+        Self {
+            older: ContentStats::new(at),
+            younger: None,
+            pending: Vec::new(),
+            transfer: None,
+            cut: 0,
+            locked: None,
+        }
     }
 
     /// Forgets messages older than the window.
@@ -101,17 +113,34 @@ impl Client {
         self.pending.push((port, request));
     }
 
-    fn settle(&mut self, status: u16, request: Option<&Pending>) {
+    /// Takes the answer to a request. Returns whether this host found the client to be one of its users: see
+    /// [`Found`].
+    fn settle(&mut self, status: u16, request: Option<&Pending>) -> Option<Found> {
         let verdict = match request {
             Some(Pending { path: None, .. }) => Verdict::Moot,
             Some(_) | None => Verdict::of(status),
         };
         self.each(|stats| stats.settle(verdict, request));
         let example = request.and_then(|request| request.example.as_deref());
-        if let (Verdict::Missed, Some(example)) = (verdict, example) {
+        if let (Verdict::Missed | Verdict::Refused, Some(example)) = (verdict, example) {
             self.example(example, true);
         }
+        let path = request.and_then(|request| request.path);
+        if verdict == Verdict::Locked {
+            self.locked = path;
+        }
+        // A client that misses more than it finds is looking for something.
+        let web = &self.older.web;
+        let has_credentials = request.is_some_and(|request| request.has_credentials);
+        (verdict == Verdict::Met && path.is_some() && web.met > web.missed)
+            .then(|| Found { has_logged_in: has_credentials && self.locked == path })
     }
+}
+
+/// A client found something here, and finds more than it misses.
+struct Found {
+    /// This host refused the same request without credentials.
+    has_logged_in: bool,
 }
 
 /// All sources.
@@ -119,6 +148,7 @@ pub struct ContentTracker {
     settings: Settings,
     salt: Salt,
     by_source: HashMap<(Address, Proof), Client>,
+    credits: Credits,
     served: Served,
     evictions: u64,
     swept: Duration,
@@ -130,6 +160,7 @@ impl Default for ContentTracker {
             settings: Settings::default(),
             salt: Salt::default(),
             by_source: HashMap::new(),
+            credits: Credits::default(),
             served: Served::default(),
             evictions: 0,
             swept: Duration::ZERO,
@@ -163,23 +194,28 @@ impl ContentTracker {
         if self.by_source.len() >= self.settings.max_visitors as usize && !self.by_source.contains_key(&key) {
             self.evict();
         }
-        let Self { settings, salt, by_source, served, .. } = self;
+        let Self { settings, salt, by_source, credits, served, .. } = self;
         let client = by_source.entry(key).or_insert_with(|| Client::new(at));
         client.turn(at, settings.window);
-        client.each(|stats| stats.last = at);
+        let is_regular = credits.is_regular(source, at);
+        client.each(|stats| (stats.last, stats.is_regular) = (at, is_regular));
         let mut digest = Digest { settings, salt, served, source, proof: *proof, at };
+        let mut found = None;
         match said {
-            Said::Request(request) => digest.request(client, request, service, *client_port),
+            Said::Request(request) => found = digest.request(client, request, service, *client_port),
             Said::Status(status) => {
                 let place =
                     client.pending.iter().position(|(port, _)| *port == client_port.unwrap_or_default());
                 let request = place.map(|place| client.pending.swap_remove(place).1);
-                digest.settle(client, *status, request);
+                found = digest.settle(client, *status, request);
             }
             Said::Hello(hello) => digest.hello(client, hello),
             Said::Query(query) => digest.query(client, query),
             Said::Answer(answer) => digest.answer(client, answer),
             Said::Junk(junk) => client.each(|stats| stats.count_malformed(*junk)),
+        }
+        if let (Some(Found { has_logged_in }), Proof::Connection) = (found, proof) {
+            credits.earn(*source, has_logged_in, at, settings.max_visitors as usize);
         }
         &client.older
     }
@@ -198,6 +234,7 @@ impl ContentTracker {
             return;
         }
         self.swept = at;
+        self.credits.expire(at);
         self.by_source.retain(|_, client| at.saturating_sub(client.older.last) < window);
     }
 
@@ -232,15 +269,6 @@ impl ContentTracker {
     pub fn evictions(&self) -> u64 {
         self.evictions
     }
-}
-
-/// Ends of the names of files that describe the file whose name precedes them: developers' tools look for the map of each
-/// script, and managers of packages for digests and signatures. Not here: ends of copies, which scanners guess.
-const DESCRIBING: [&str; 7] = [".map", ".sha1", ".sha256", ".sha512", ".md5", ".asc", ".sig"];
-
-/// The path that a path describes.
-fn described(path: &str) -> Option<&str> {
-    DESCRIBING.iter().find_map(|end| path.strip_suffix(end))
 }
 
 /// Digests messages.
@@ -280,7 +308,7 @@ impl Digest<'_> {
     }
 
     /// An answer to a request. A name under which others are served is there, whatever the answer to one path is.
-    fn settle(&mut self, client: &mut Client, status: u16, request: Option<Pending>) {
+    fn settle(&mut self, client: &mut Client, status: u16, request: Option<Pending>) -> Option<Found> {
         let request = request.map(|request| {
             let Some(key) = request.host.filter(|_| !request.is_proxied) else { return request };
             if Verdict::of(status) == Verdict::Met && self.proof == Proof::Connection {
@@ -289,7 +317,7 @@ impl Digest<'_> {
             let is_there = self.served.is_served_to_others(key.name(), self.source);
             Pending { host: request.host.filter(|_| !is_there), ..request }
         });
-        client.settle(status, request.as_ref());
+        client.settle(status, request.as_ref())
     }
 
     fn request(
@@ -298,8 +326,10 @@ impl Digest<'_> {
         request: &Request,
         service: &Service,
         client_port: Option<u16>,
-    ) {
-        let Request { path, is_cut, host, agent, referer, oddities, status, .. } = request;
+    ) -> Option<Found> {
+        let Request {
+            path, is_cut, host, agent, sender, has_credentials, oddities, odd_part, status, ..
+        } = request;
         let is_here = oddities.contains(&Oddity::Proxy) && self.is_here(request, service);
         let oddities: Vec<_> =
             oddities.iter().copied().filter(|oddity| !(is_here && *oddity == Oddity::Proxy)).collect();
@@ -312,28 +342,34 @@ impl Digest<'_> {
         let asked = Asked {
             path: hash,
             host: host.as_deref().and_then(|host| self.name(host)),
-            sensitivity: lists.paths.sensitivity(path).map(|sensitivity| match sensitivity {
-                // A client that a page sent does not know what it requests: any page may have it as a picture.
-                _ if referer.is_some() => Sensitivity::Somewhere,
+            sensitive: lists.paths.entry(path).map(|entry| match entry.sensitivity {
                 // A target that leaves the directory is not deeper within the site.
-                Sensitivity::Deeper if oddities.contains(&Oddity::Traversal) => Sensitivity::Nowhere,
-                other => other,
+                Sensitivity::Deeper if oddities.contains(&Oddity::Traversal) => {
+                    Entry { sensitivity: Sensitivity::Nowhere, ..entry }
+                }
+                _ => entry,
             }),
             tool: agent.as_deref().and_then(|agent| lists.agents.tool(agent)),
-            is_referred: referer.is_some(),
+            sender: *sender,
+            agent: self.salt.hash_one(agent) as u8,
             oddities: &oddities,
+            odd_part: self.salt.hash_one(odd_part),
         };
         client.each(|stats| stats.ask(&asked));
         let names_it = !self.settings.redact;
-        if names_it && client.wants_example(asked.sensitivity.is_some()) {
-            client.example(&printable(path), asked.sensitivity.is_some());
+        if names_it && client.wants_example(asked.sensitive.is_some()) {
+            client.example(&printable(path), asked.sensitive.is_some());
         }
         let pending = Pending {
             path: hash,
             host: asked.host.map(|(key, _)| key),
-            sensitivity: asked.sensitivity,
-            describes_met: described(path)
-                .is_some_and(|file| client.older.web.has_met(self.path(file, None))),
+            sensitive: asked.sensitive,
+            sender: *sender,
+            means: Means::of(request),
+            base: described(path).map(|file| self.path(file, None)),
+            agent: asked.agent,
+            odd_part: asked.odd_part,
+            has_credentials: *has_credentials,
             is_proxied: oddities.contains(&Oddity::Proxy),
             example: (names_it
                 && !is_ignored
@@ -342,10 +378,11 @@ impl Digest<'_> {
             .then(|| printable(path)),
         };
         match (status, client_port) {
-            (Some(status), _) => self.settle(client, *status, Some(pending)),
+            (Some(status), _) => return self.settle(client, *status, Some(pending)),
             (None, Some(port)) => client.wait(port, pending),
             (None, None) => {}
         }
+        None
     }
 
     fn hello(&self, client: &mut Client, hello: &Hello) {
@@ -392,6 +429,15 @@ impl Digest<'_> {
             }
         }
     }
+}
+
+/// Ends of the names of files that describe the file whose name precedes them: developers' tools look for the map of each
+/// script, and managers of packages for digests and signatures. Not here: ends of copies, which scanners guess.
+const DESCRIBING: [&str; 7] = [".map", ".sha1", ".sha256", ".sha512", ".md5", ".asc", ".sig"];
+
+/// The path of the file that a path describes.
+fn described(path: &str) -> Option<&str> {
+    DESCRIBING.iter().find_map(|end| path.strip_suffix(end))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use self::target_record::TargetRecord;
 use super::{
     Evidence, Proof, Rule, Severity, Technique,
     findings::{Sources, Tracker},
+    prefixes::Prefixes,
 };
 use crate::{
     clock::Now,
@@ -119,7 +120,13 @@ impl Campaigns {
     }
 
     /// Looks at records with new activity and passes on the matches to report.
-    pub(super) fn tick(&mut self, tracker: &mut Tracker, now: Now, tell: &mut dyn FnMut(Event)) {
+    pub(super) fn tick(
+        &mut self,
+        tracker: &mut Tracker,
+        prefixes: Option<&Prefixes>,
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) {
         let settings = self.rule.0;
         let window = settings.common.window;
         self.records.retain(|_, record| {
@@ -136,6 +143,10 @@ impl Campaigns {
             .collect();
         found.sort_by_key(|(target, _)| *target);
         for (target, work) in found {
+            // Sources of one prefix that scans are that prefix's finding.
+            if prefixes.is_some_and(|prefixes| prefixes.explains(&work.sources.examples)) {
+                continue;
+            }
             let reason = format!(
                 "{} sources share the work: {} {} of {}, each tried by only one of them, within {}",
                 work.sources.count,
@@ -168,7 +179,7 @@ impl Campaigns {
                     campaign: Some(work.sources),
                     connected: false,
                 };
-                tracker.see(&self.rule, Match { address, grounds, severity, now }, tell);
+                tracker.see(&self.rule, Match { address, bits: None, grounds, severity, now }, tell);
             }
         }
     }

@@ -5,14 +5,15 @@ use std::{cell::LazyCell, time::Duration};
 use scanguard_common::address::Address;
 
 use super::{
-    NOT_AT_ONCE, Plain, Proof, Rule, Source,
+    Confidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
     campaign::Campaigns,
     decoys::Decoys,
     feeds::Feeds,
     findings::{Event, EventKind, Finding, Grounds, Match, Tracker},
     flood::{Arrived, Floods},
     geo::Geo,
-    rules::RuleSet,
+    prefixes::Prefixes,
+    rules::{self, RuleSet},
     settings,
 };
 use crate::{
@@ -24,6 +25,15 @@ use crate::{
 /// Whether a source has completed connections, as far back as histories reach.
 fn had_connections(history: &History, now: Now) -> bool {
     history.window(now.at, Duration::MAX).activity.completed() > 0
+}
+
+/// Whether a source is known to scan by itself: how proven that is. Findings that never ban, or of low confidence, do
+/// not count, nor do those of prefixes around it.
+fn proof_of_scan(tracker: &Tracker, source: &Address) -> Option<Proof> {
+    let alone =
+        tracker.of(source).iter().filter(|finding| finding.bits.is_none() && finding.sources.count == 0);
+    let sure = alone.filter(|finding| finding.known().0 > Confidence::Low);
+    sure.filter(|finding| rules::that_ban().any(|rule| rule == finding.rule)).map(Finding::proof).max()
 }
 
 /// A rule with its properties, which are read once and not for each source.
@@ -44,6 +54,7 @@ pub struct Detector {
     content: Vec<Box<dyn Rule>>,
     visitors: ContentTracker,
     campaigns: Option<Campaigns>,
+    prefixes: Option<Prefixes>,
     floods: Option<Floods>,
     decoys: Decoys,
     feeds: Feeds,
@@ -53,12 +64,13 @@ pub struct Detector {
 impl Detector {
     /// Creates a detector with these rules.
     pub fn new(rules: impl Into<RuleSet>, settings: settings::Settings) -> Self {
-        let RuleSet { rules, content, campaigns, floods } = rules.into();
+        let RuleSet { rules, content, campaigns, prefixes, floods } = rules.into();
         Self {
             rules: in_use(rules),
             content,
             visitors: ContentTracker::default(),
             campaigns,
+            prefixes,
             floods,
             decoys: Decoys::default(),
             feeds: Feeds::default(),
@@ -68,11 +80,13 @@ impl Detector {
 
     /// Changes rules and settings. Open findings stay open until they have been quiet.
     pub fn reconfigure(&mut self, rules: impl Into<RuleSet>, settings: settings::Settings) {
-        let RuleSet { rules, content, campaigns, floods } = rules.into();
+        let RuleSet { rules, content, campaigns, prefixes, floods } = rules.into();
         self.rules = in_use(rules);
         self.content = content;
         let before = self.campaigns.take();
         self.campaigns = campaigns.map(|campaigns| campaigns.adopt(before));
+        let before = self.prefixes.take();
+        self.prefixes = prefixes.map(|prefixes| prefixes.adopt(before));
         let before = self.floods.take();
         self.floods = floods.map(|floods| floods.adopt(before));
         self.tracker.reconfigure(settings);
@@ -85,6 +99,7 @@ impl Detector {
             .map(|InUse { rule, .. }| rule.name())
             .chain(self.content.iter().map(|rule| rule.name()))
             .chain(self.campaigns.iter().map(Campaigns::name))
+            .chain(self.prefixes.iter().map(Prefixes::name))
             .chain(self.floods.iter().flat_map(Floods::names))
     }
 
@@ -117,6 +132,7 @@ impl Detector {
     /// Sets the hash for content, before any content arrives, so that a run can be repeated exactly.
     pub fn set_salt(&mut self, salt: Salt) {
         self.visitors.set_salt(salt);
+        self.prefixes.iter_mut().for_each(|prefixes| prefixes.set_salt(salt));
     }
 
     /// Replaces the settings and the lists for content.
@@ -166,10 +182,15 @@ impl Detector {
                 let connected = *connected;
                 let grounds =
                     Grounds::Probes { delta, evidence: &evidence, lockstep, campaign: None, connected };
-                self.tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
+                self.tracker.see(rule.as_ref(), Match { address, bits: None, grounds, severity, now }, tell);
             }
         }
         self.forget_displaced();
+        if let Some(prefixes) = &mut self.prefixes {
+            let found = proof_of_scan(&self.tracker, &address);
+            prefixes.note(address, delta, found.is_some(), now.at);
+            found.into_iter().for_each(|proof| prefixes.found(address, proof, now.at));
+        }
     }
 
     /// Looks at content that a client sent, or an answer to it, with the client's history if there is one. Passes on
@@ -181,7 +202,7 @@ impl Detector {
         now: Now,
         tell: &mut dyn FnMut(Event),
     ) {
-        let Self { content, visitors, feeds, tracker, .. } = self;
+        let Self { content, visitors, feeds, prefixes, tracker, .. } = self;
         let stats = visitors.hear(utterance, now.at);
         let address = utterance.source;
         tracker.absorb_said(utterance, now);
@@ -197,7 +218,10 @@ impl Detector {
             let severity = if listed.is_some() { rule.severity().raised() } else { rule.severity() };
             let connected = *connected;
             let grounds = Grounds::Said { stats, proof, confidence, listed, connected };
-            tracker.see(rule.as_ref(), Match { address, grounds, severity, now }, tell);
+            tracker.see(rule.as_ref(), Match { address, bits: None, grounds, severity, now }, tell);
+            if let (Some(prefixes), Some(proof)) = (prefixes.as_mut(), proof_of_scan(tracker, &address)) {
+                prefixes.found(address, proof, now.at);
+            }
         }
         self.forget_displaced();
     }
@@ -228,6 +252,7 @@ impl Detector {
         for address in self.tracker.settle(who, now.at) {
             self.visitors.forget(&address);
         }
+        self.prefixes.iter_mut().for_each(|prefixes| prefixes.forget(who));
     }
 
     /// Looks at the growth of the totals since the last call.
@@ -242,14 +267,23 @@ impl Detector {
         for (address, sources) in self.decoys.tick(now.at) {
             self.tracker.doubt(&address, sources, now, tell);
         }
-        if let Some(campaigns) = &mut self.campaigns {
-            campaigns.tick(&mut self.tracker, now, tell);
+        // Prefixes come first: they explain campaigns within them.
+        if let Some(prefixes) = &mut self.prefixes {
+            prefixes.tick(&mut self.tracker, now, tell);
         }
-        let Self { tracker, visitors, .. } = self;
+        if let Some(campaigns) = &mut self.campaigns {
+            campaigns.tick(&mut self.tracker, self.prefixes.as_ref(), now, tell);
+        }
+        let Self { tracker, visitors, prefixes, .. } = self;
         let mut over = Vec::new();
         tracker.close_quiet(now, visitors, &mut |event| {
             if event.kind == EventKind::Closed && event.finding.content.is_some() {
                 over.push(event.finding.source);
+            }
+            if let (EventKind::Closed, Some(bits), Some(prefixes)) =
+                (event.kind, event.finding.bits, prefixes.as_mut())
+            {
+                prefixes.close(event.finding.source, bits);
             }
             tell(event);
         });
@@ -267,6 +301,11 @@ impl Detector {
     /// Number of targets that were dropped from the search for campaigns because there were too many.
     pub fn campaigns_given_up(&self) -> u64 {
         self.campaigns.as_ref().map_or(0, Campaigns::given_up)
+    }
+
+    /// Number of times that an IPv6 prefix was not looked at because there were too many.
+    pub fn prefixes_left_out(&self) -> u64 {
+        self.prefixes.as_ref().map_or(0, Prefixes::left_out)
     }
 
     /// Closes all findings, because the agent ends.

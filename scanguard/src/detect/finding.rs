@@ -52,9 +52,11 @@ pub struct Finding {
     pub spoofable: Spoofable,
     /// The source. An IPv6 source stands for its prefix. For a campaign, the most active source when it was found.
     pub source: Address,
+    /// The length of the prefix, if the source is a prefix around many sources as they are counted.
+    pub bits: Option<u8>,
     /// Its country and autonomous system, as far as they were known when the finding opened.
     pub origin: Origin,
-    /// All sources of a campaign; none if a source scans alone.
+    /// All sources of a campaign or of a prefix; none if a source scans alone.
     pub sources: Sources,
     /// Samples of the probed targets.
     pub targets: Vec<Target>,
@@ -278,7 +280,8 @@ impl Finding {
         }
     }
 
-    /// Takes a new match of its rule. Returns whether the source is only now known not to be forged.
+    /// Takes a new match of its rule. Returns whether it is more certain than before: the source is only now known not to
+    /// be forged, or the rule is only now sure.
     pub(super) fn confirm(&mut self, grounds: &Grounds<'_>, now: Now) -> bool {
         match grounds {
             Grounds::Probes { delta, evidence, campaign, .. } => {
@@ -290,13 +293,19 @@ impl Finding {
                 is_news
             }
             Grounds::Said { stats, proof, confidence, .. } => {
-                let is_news = *proof > self.proof;
-                match self.content.as_mut().filter(|_| !is_news) {
-                    Some(content) => content.confidence = content.confidence.max(*confidence),
-                    None => self.content = Some(Content::new(stats, *confidence)),
-                }
+                let is_proven = *proof > self.proof;
                 self.proof = self.proof.max(*proof);
-                is_news
+                match self.content.as_mut().filter(|_| !is_proven) {
+                    Some(content) => {
+                        let is_surer = *confidence > content.confidence;
+                        content.confidence = content.confidence.max(*confidence);
+                        is_surer
+                    }
+                    None => {
+                        self.content = Some(Content::new(stats, *confidence));
+                        is_proven
+                    }
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use scanguard_common::address::Address;
 
 use super::{
-    Confidence, Evidence, Rule,
+    Confidence, Evidence, Proof, Rule,
     geo::Geo,
     places::{Place, Places, Room},
     reported::Reported,
@@ -21,6 +21,10 @@ use crate::{
     content::{ContentEvent, tracker::ContentTracker},
     observe::{Delta, activity::Activity},
 };
+
+/// How many findings without room are kept until the next look at them, so that a flood of forged addresses takes
+/// little memory. Proven ones are kept in any case. The sources of the others match again if they go on.
+const MAX_UNPLACED: usize = 10_000;
 
 /// The open findings. Bounded: where there is no room, the one that is worth least gives way, see [`Places`].
 pub struct Tracker {
@@ -169,7 +173,8 @@ impl Tracker {
         let Some(of_source) = self.open.get_mut(&found.address) else {
             return self.open_new(rule, found, tell);
         };
-        let same = of_source.iter_mut().find(|finding| finding.rule == rule.name());
+        let same =
+            of_source.iter_mut().find(|finding| (finding.rule, finding.bits) == (rule.name(), found.bits));
         // Activity that may be forged is not part of a proven finding, and it does not hide one.
         let proof = found.grounds.proof();
         let is_part = |open: &Finding| rule.covers().contains(&open.rule) && open.proof() <= proof;
@@ -228,7 +233,9 @@ impl Tracker {
                 Room::Instead { source, place, network } => self.displace(&source, place, network, now, tell),
                 Room::None => {
                     self.refused += 1;
-                    self.unplaced.push(finding);
+                    if self.unplaced.len() < MAX_UNPLACED || finding.proof() == Proof::Connection {
+                        self.unplaced.push(finding);
+                    }
                     return;
                 }
             }
@@ -273,7 +280,7 @@ impl Tracker {
 
     /// Makes a finding out of a match. It is not open yet.
     fn make(&mut self, rule: &dyn Rule, found: Match<'_>) -> Finding {
-        let Match { address, grounds, severity, now } = found;
+        let Match { address, bits, grounds, severity, now } = found;
         let reason = grounds.reason(rule);
         let lockstep = grounds.lockstep();
         let (proof, connected) = (grounds.proof(), grounds.connected());
@@ -295,6 +302,7 @@ impl Tracker {
             confidence: Confidence::Low,
             spoofable: Spoofable::Yes,
             source: address,
+            bits,
             origin: self.geo.origin(&address),
             sources,
             targets: Vec::new(),

@@ -111,6 +111,7 @@ impl Floods {
             let reason = rule.reason(new, &window.activity);
             let evidence = Evidence { reason, window, certain: true, proof: Proof::None };
             let found = Match {
+                bits: None,
                 address: Address::UNSPECIFIED,
                 grounds: Grounds::Probes {
                     delta: &delta,

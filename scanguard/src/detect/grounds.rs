@@ -13,6 +13,8 @@ use crate::{
 pub struct Match<'d> {
     /// The source.
     pub address: Address,
+    /// See [`super::findings::Finding::bits`].
+    pub bits: Option<u8>,
     /// The grounds.
     pub grounds: Grounds<'d>,
     /// The severity.

@@ -16,6 +16,7 @@ mod grounds;
 pub mod metrics;
 pub mod missed;
 mod places;
+pub mod prefixes;
 mod reported;
 mod rule;
 pub mod rules;

@@ -35,8 +35,11 @@ pub(super) fn parse(line: &str) -> Result<Entry, Unparsed> {
     // Only at the very end: lines of Traefik continue behind it, and their user agents are not escaped.
     let forwarded = last.filter(|_| rest.trim().is_empty());
     let (host, peer, listed) = client(who)?;
-    let words =
-        Words { host, agent: agent.as_deref(), referer: referer.as_deref(), status, ..Words::default() };
+    // The last word before the time: "192.0.2.1 - anna [".
+    let has_user =
+        who.trim_end().rsplit(' ').next().is_some_and(|user| user != "-" && address(user).is_none());
+    let (agent, referer) = (agent.as_deref(), referer.as_deref());
+    let words = Words { host, agent, referer, status, has_user, ..Words::default() };
     Ok(Entry {
         peer,
         forwarded: listed.or(forwarded),

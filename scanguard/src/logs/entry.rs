@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::content::{Junk, Said, target};
+use crate::content::{
+    Junk, Said, Shown,
+    target::{self, Headers},
+};
 
 /// The contents of a line.
 #[derive(Debug, PartialEq)]
@@ -46,12 +49,17 @@ pub(super) struct Words<'l> {
     pub(super) agent: Option<&'l str>,
     pub(super) referer: Option<&'l str>,
     pub(super) status: Option<u16>,
+    /// Whether the log has the name of a user.
+    pub(super) has_user: bool,
 }
 
 impl Words<'_> {
     /// Makes an event of the request.
     pub(super) fn examine(self) -> Said {
-        let request = target::examine(self.method, self.target, self.host, self.agent, self.referer);
+        let Self { host, agent, has_user, .. } = self;
+        let shown = Shown { referer: self.referer, ..Shown::default() };
+        let headers = Headers { host, agent, shown, has_credentials: has_user };
+        let request = target::examine(self.method, self.target, &headers);
         Said::Request(crate::content::Request { status: self.status, ..request })
     }
 

@@ -11,6 +11,8 @@ use super::entry::{Entry, Peer, Unparsed, Words, address};
 struct Caddy {
     ts: Option<Time>,
     status: Option<u16>,
+    /// Empty without a login.
+    user_id: Option<String>,
     request: CaddyRequest,
 }
 
@@ -60,7 +62,7 @@ impl Time {
 
 /// Reads a line of Caddy's log.
 pub(super) fn caddy(line: &str) -> Result<Entry, Unparsed> {
-    let Caddy { ts, status, request } = serde_json::from_str(line).map_err(|_| Unparsed::Syntax)?;
+    let Caddy { ts, status, user_id, request } = serde_json::from_str(line).map_err(|_| Unparsed::Syntax)?;
     let peer = request.remote_ip.as_deref().or(request.remote_addr.as_deref());
     let peer = peer.and_then(address).ok_or(Unparsed::Address)?;
     let words = Words {
@@ -70,6 +72,7 @@ pub(super) fn caddy(line: &str) -> Result<Entry, Unparsed> {
         agent: request.headers.agent.first().map(String::as_str),
         referer: request.headers.referer.first().map(String::as_str),
         status: status.filter(|status| *status != 0),
+        has_user: user_id.is_some_and(|user| !user.is_empty()),
     };
     Ok(Entry {
         peer: Peer::Address(peer),
@@ -98,6 +101,9 @@ struct Traefik {
     path: String,
     #[serde(rename = "RequestHost")]
     host: Option<String>,
+    /// "-" if there is none.
+    #[serde(rename = "ClientUsername")]
+    user: Option<String>,
     #[serde(rename = "DownstreamStatus")]
     status: Option<u16>,
     #[serde(rename = "request_User-Agent")]
@@ -118,6 +124,7 @@ pub(super) fn traefik(line: &str) -> Result<Entry, Unparsed> {
         agent: line.agent.as_deref(),
         referer: line.referer.as_deref(),
         status: line.status.filter(|status| *status != 0),
+        has_user: line.user.is_some_and(|user| user != "-"),
     };
     Ok(Entry { peer: Peer::Address(peer), forwarded: instead, time: line.start, said: words.examine() })
 }

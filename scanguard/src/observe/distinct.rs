@@ -55,6 +55,20 @@ impl<const WORDS: usize> Sketch<WORDS> {
         same == *self
     }
 
+    /// Adds the things of another one with the same salt.
+    pub fn union(&mut self, other: &Self) {
+        for (word, more) in self.0.iter_mut().zip(&other.0) {
+            *word |= more;
+        }
+    }
+
+    /// The things of both.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.union(other);
+        self
+    }
+
     /// How many there are.
     pub fn count(&self) -> Estimate {
         estimate(&self.0)

@@ -99,7 +99,8 @@ impl Summary {
             EventKind::Opened => *self.findings.entry(finding.rule).or_default() += 1,
             EventKind::Updated | EventKind::Closed => return,
         }
-        if let Some(source) = self.sources.get_mut(&finding.source)
+        // A prefix around many sources is not among them.
+        if let Some(source) = self.sources.get_mut(&finding.source).filter(|_| finding.bits.is_none())
             && !source.rules.contains(&finding.rule)
         {
             source.rules.push(finding.rule);
@@ -165,7 +166,7 @@ impl Summary {
         let mut sources: Vec<_> = self.sources.iter().collect();
         sources.sort_by_key(|(address, source)| (std::cmp::Reverse(source.probes), **address));
         for (address, source) in sources.iter().take(SHOWN) {
-            let name = SourceName { address: **address, ipv6_prefix: self.ipv6_prefix };
+            let name = SourceName::new(**address, self.ipv6_prefix);
             write!(output, "  {name}: {}", classes(&source.by_class))?;
             if let (Some(first), Some(last)) = (source.first, source.last) {
                 write!(output, ", {first:.3} to {last:.3}")?;

@@ -56,6 +56,8 @@ pub(super) fn bans(
             || is_banned
             || (enforcing && !enforced)
             || policy::check(net, allowed).is_err()
+            // Nobody knows whether a user ordered it.
+            || policy::spares_neighbours(net, allowed).is_err()
         {
             continue;
         }

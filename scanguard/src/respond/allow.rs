@@ -51,50 +51,69 @@ impl std::fmt::Display for Why {
 
 /// The allow list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct AllowList(BTreeMap<IpNet, BTreeSet<Why>>);
+pub struct AllowList {
+    nets: BTreeMap<IpNet, BTreeSet<Why>>,
+    /// The kernel does not have the whole list, so a ban around an allowed address might drop it.
+    pub(super) is_lacking: bool,
+}
 
 impl AllowList {
     /// Adds a network; bits beyond its prefix are dropped.
     pub fn add(&mut self, net: IpNet, why: Why) {
-        self.0.entry(net.trunc()).or_default().insert(why);
+        self.nets.entry(net.trunc()).or_default().insert(why);
     }
 
     /// All networks, each with its first reason.
     pub fn entries(&self) -> impl Iterator<Item = (IpNet, &Why)> {
-        self.0.iter().filter_map(|(net, why)| Some((*net, why.first()?)))
+        self.nets.iter().filter_map(|(net, why)| Some((*net, why.first()?)))
     }
 
     /// At most `most` networks, in the order of their reasons.
     pub fn nets(&self, most: usize) -> BTreeSet<IpNet> {
-        if self.0.len() <= most {
-            return self.0.keys().copied().collect();
+        if self.nets.len() <= most {
+            return self.nets.keys().copied().collect();
         }
         let mut entries: Vec<_> = self.entries().collect();
-        // A ban of an own address cannot be made; the kernel spares all others too.
+        // Packets from an own address do not arrive by a wire, so it needs sparing least.
         entries.sort_by_key(|(net, why)| (**why == Why::Own, *why, *net));
         entries.into_iter().take(most).map(|(net, _)| net).collect()
     }
 
     /// How many networks there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.nets.len()
     }
 
     /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.nets.is_empty()
     }
 
     /// Whether a whole network is allowed.
     pub fn covers(&self, net: IpNet) -> bool {
-        around(net).any(|around| self.0.contains_key(&around))
+        around(net).any(|around| self.nets.contains_key(&around))
     }
 
-    /// An allowed part of a network, or an allowed network that contains it.
-    pub fn conflict(&self, net: IpNet) -> Option<(IpNet, &Why)> {
-        let within = around(net).find_map(|around| self.0.get_key_value(&around));
-        let found = within.or_else(|| self.0.range(inside(net)).find(|(one, _)| net.contains(*one)));
+    /// An allowed network that contains this one.
+    pub fn around(&self, net: IpNet) -> Option<(IpNet, &Why)> {
+        let found = around(net).find_map(|around| self.nets.get_key_value(&around));
         found.and_then(|(net, why)| Some((*net, why.first()?)))
+    }
+
+    /// The allowed parts of a network. A ban of the network spares them.
+    pub fn within(&self, net: IpNet) -> impl Iterator<Item = (IpNet, &Why)> {
+        let parts = self.nets.range(inside(net)).filter(move |(one, _)| net.contains(*one) && **one != net);
+        parts.filter_map(|(net, why)| Some((*net, why.first()?)))
+    }
+
+    /// An allowed network that contains this one, or an allowed part of it.
+    pub fn conflict(&self, net: IpNet) -> Option<(IpNet, &Why)> {
+        self.around(net).or_else(|| self.within(net).next())
+    }
+
+    /// An address of this host or a gateway that is part of a network. So are their neighbours.
+    pub fn near(&self, net: IpNet) -> Option<(IpNet, &Why)> {
+        self.within(net).find(|(_, why)| matches!(why, Why::Own | Why::Gateway))
     }
 }
 
@@ -156,6 +175,28 @@ mod tests {
             let found = list.conflict(net(asked)).map(|(net, why)| (net, why.clone()));
             assert_eq!(found, expected.map(|(text, why)| (net(text), why)), "{asked}");
         }
+    }
+
+    #[test]
+    fn a_network_is_allowed_as_a_whole_or_in_parts() {
+        let mut list = AllowList::default();
+        for (text, why) in
+            [("10.0.0.0/8", Why::Configured), ("192.0.2.7/32", Why::Own), ("192.0.2.9/32", Why::Ssh)]
+        {
+            list.add(net(text), why);
+        }
+        let parts = |text| list.within(net(text)).map(|(part, _)| part.to_string()).collect::<Vec<_>>();
+        assert_eq!(list.around(net("10.1.0.0/16")).map(|(net, _)| net), Some(net("10.0.0.0/8")));
+        assert_eq!((list.around(net("192.0.2.0/24")), list.around(net("8.0.0.0/6"))), (None, None));
+        assert_eq!(parts("192.0.2.0/24"), ["192.0.2.7/32", "192.0.2.9/32"]);
+        assert_eq!(parts("192.0.2.8/29"), ["192.0.2.9/32"]);
+        assert_eq!(
+            (parts("10.0.0.0/8").len(), parts("192.0.2.7/32").len()),
+            (0, 0),
+            "not parts, but all of it"
+        );
+        assert_eq!(list.near(net("192.0.2.0/24")).map(|(part, _)| part), Some(net("192.0.2.7/32")));
+        assert_eq!(list.near(net("192.0.2.8/29")), None);
     }
 
     #[test]

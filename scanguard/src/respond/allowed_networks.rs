@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
-use scanguard_common::abi;
+use scanguard_common::{abi, address::Address};
 
 use super::{
     adopt,
     allow::{AllowList, Why},
     enforcer::Enforcer,
+    policy,
     ssh::{Connections, SshPeers},
 };
 use crate::{cidr, sensor::SensorError};
@@ -26,11 +27,15 @@ pub struct Discovered {
     pub attached: Vec<(String, IpNet)>,
     /// Connections to the SSH server.
     pub ssh: Connections,
+    /// IPv6 networks at the interfaces, in which each address is a source.
+    pub on_link: Vec<IpNet>,
 }
 
 /// The networks that are never banned.
 #[derive(Debug, Default)]
 pub(super) struct AllowedNetworks {
+    /// Bits of an IPv6 source that are kept.
+    ipv6_prefix: u8,
     /// Those that a user allowed.
     pub(super) by_hand: BTreeSet<IpNet>,
     discovered: Discovered,
@@ -43,8 +48,14 @@ pub(super) struct AllowedNetworks {
 
 impl AllowedNetworks {
     /// Starts with the networks that a user allowed before.
-    pub(super) fn new(by_hand: BTreeSet<IpNet>) -> Self {
-        Self { by_hand, ..Self::default() }
+    pub(super) fn new(by_hand: BTreeSet<IpNet>, ipv6_prefix: u8) -> Self {
+        Self { by_hand, ipv6_prefix, ..Self::default() }
+    }
+
+    /// The source to which an address belongs.
+    pub(super) fn source(&self, ip: IpAddr) -> Address {
+        let is_alone = self.discovered.on_link.iter().any(|net| net.contains(&ip));
+        policy::source_of(ip, if is_alone { 128 } else { self.ipv6_prefix })
     }
 
     /// Takes the addresses that this host depends on.
@@ -67,7 +78,8 @@ impl AllowedNetworks {
         configured: &[IpNet],
         enforcer: &mut dyn Enforcer,
     ) -> (bool, Result<(), SensorError>) {
-        let list = self.collect(configured);
+        let mut list = self.collect(configured);
+        list.is_lacking = self.list.is_lacking;
         let changed = list != self.list;
         if !changed && self.kernel_error.is_none() {
             return (false, Ok(()));
@@ -81,6 +93,7 @@ impl AllowedNetworks {
         }
         let result = enforcer.set_allowed(&list.nets(most));
         self.kernel_error = result.as_ref().err().map(ToString::to_string);
+        list.is_lacking = result.is_err() || list.len() > most;
         self.list = list;
         (changed, result)
     }
@@ -91,7 +104,9 @@ impl AllowedNetworks {
         own.iter().for_each(|net| list.add(*net, Why::Own));
         configured.iter().for_each(|net| list.add(*net, Why::Configured));
         self.by_hand.iter().for_each(|net| list.add(*net, Why::Hand));
-        self.ssh.addresses().for_each(|ip| list.add(cidr::host(ip), Why::Ssh));
+        // A user with a whole /64 comes back from another address of it (RFC 8981), and must not be locked out then.
+        let of_source = |ip| policy::net_of(&self.source(ip), self.ipv6_prefix);
+        self.ssh.addresses().for_each(|ip| list.add(of_source(ip), Why::Ssh));
         gateways.iter().for_each(|ip| list.add(cidr::host(*ip), Why::Gateway));
         resolvers.iter().for_each(|ip| list.add(cidr::host(*ip), Why::Resolver));
         attached.iter().for_each(|(name, net)| list.add(*net, Why::Interface(name.clone())));

@@ -49,8 +49,11 @@ pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool
     let qualified =
         policy::qualify(finding.rule, confidence, spoofable, had_connections, &responder.settings);
     let qualifies = qualified == Ok(Extent::Full);
+    // Others do not know whom this host spares.
+    let allowed = &responder.allowed.list;
+    let is_free = |net| policy::check(net, allowed).is_ok() && allowed.conflict(net).is_none();
     let causes = responder.causes(finding).into_iter();
-    causes.map(|(net, _)| (net, qualifies && policy::check(net, &responder.allowed.list).is_ok())).collect()
+    causes.map(|(net, _)| (net, qualifies && is_free(net))).collect()
 }
 
 /// Bans the networks that CrowdSec bans, as far as the policy agrees. Ends bans that CrowdSec took back, but only

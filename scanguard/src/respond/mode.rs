@@ -58,12 +58,6 @@ impl ModeState {
         Self { mode, cause: ModeCause::Configuration, since: now.wall, configured: mode, deadline: None }
     }
 
-    /// A mode that is set now. With `confirm`, it falls back to dry run unless it is confirmed within this time.
-    pub fn set(mode: Mode, cause: ModeCause, confirm: Option<Duration>, configured: Mode, now: Now) -> Self {
-        let deadline = confirm.map(|confirm| now.at.saturating_add(confirm));
-        Self { mode, cause, since: now.wall, configured, deadline }
-    }
-
     /// The time that is left to confirm.
     pub fn left(&self, now: Now) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_sub(now.at))

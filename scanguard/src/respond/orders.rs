@@ -212,7 +212,9 @@ fn ban(
                 Mode::DryRun => Some("the mode is dry-run: nothing is dropped, but counted"),
                 Mode::Enforce => None,
             };
-            Ok(done(format!("{} is banned {until}", cidr::name(net)), note.map(str::to_owned)))
+            let spared = spared(responder, net);
+            let notes = spared.into_iter().chain(note.map(str::to_owned)).collect();
+            Ok(Done { said: format!("{} is banned {until}", cidr::name(net)), notes })
         }
         Decision::Stands { net, .. } => Ok(done(format!("{} is banned already", cidr::name(net)), None)),
         Decision::Refused(refusal) => {
@@ -220,6 +222,19 @@ fn ban(
             Err(OrderError::Refused { net, refusal })
         }
     }
+}
+
+/// The allowed parts of a network, in words: a ban spares them.
+fn spared(responder: &Responder, net: IpNet) -> Option<String> {
+    const SHOWN: usize = 8;
+    let parts = || responder.allowed.list.within(net);
+    let named: Vec<_> =
+        parts().take(SHOWN).map(|(part, why)| format!("{} ({why})", cidr::name(part))).collect();
+    let more = match parts().count().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    (!named.is_empty()).then(|| format!("never dropped, though part of it: {}{more}", named.join(", ")))
 }
 
 fn unban(

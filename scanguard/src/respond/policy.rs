@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use scanguard_common::address::{Address, SourceMask};
+use scanguard_common::address::{Address, SourceMask, source_bits};
 
 use super::{
     LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
@@ -21,7 +21,10 @@ use super::{
 use crate::{
     cidr,
     clock::Now,
-    detect::{Confidence, Plain, findings::Spoofable},
+    detect::{
+        Confidence, Plain,
+        findings::{Finding, Spoofable},
+    },
     sensor::gate::{Extent, HoldTerms},
     settings::Interval,
 };
@@ -127,7 +130,8 @@ pub fn shield_instead(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Opti
     Some(BanTerms { evicts, ..by_rule(net, Extent::Shield, (rule, *confidence, reason), input) })
 }
 
-/// Refuses networks that can never be banned, whatever the cause.
+/// Refuses networks that can never be banned, whatever the cause. A network around allowed addresses can be banned if
+/// the kernel knows all of them: it looks for them before each drop.
 pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     let least = match net {
         IpNet::V4(_) => WIDEST_V4,
@@ -142,7 +146,17 @@ pub fn check(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
     if net.prefix_len() < least {
         return Err(Refusal::TooWide { net, least });
     }
-    match allowed.conflict(net) {
+    let part = if allowed.is_lacking { allowed.within(net).next() } else { None };
+    match allowed.around(net).or(part) {
+        Some((allowed, why)) => Err(Refusal::Allowed { net, allowed, why: why.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a network around this host or its gateway: its neighbours are in it, too. They have nothing to do with each
+/// other, and those that scan are sources of their own. Only a user may ban all of them.
+pub fn spares_neighbours(net: IpNet, allowed: &AllowList) -> Result<(), Refusal> {
+    match allowed.near(net) {
         Some((allowed, why)) => Err(Refusal::Allowed { net, allowed, why: why.clone() }),
         None => Ok(()),
     }
@@ -216,12 +230,16 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
                 return Err(Refusal::NothingNew);
             }
             let max = settings.max_per_minute;
-            if extent == Extent::Full && breaker.refuses(net, now.at, max) {
-                return Err(Refusal::Breaker { max });
+            if extent == Extent::Full {
+                spares_neighbours(net, allowed)?;
+                if breaker.refuses(net, now.at, max) {
+                    return Err(Refusal::Breaker { max });
+                }
             }
             by_rule(net, extent, (rule, *confidence, reason), input)
         }
         Cause::Feed { feed } => {
+            spares_neighbours(net, allowed)?;
             // The kernel stores these beside the ban table: they take no room in it and last as long as they are
             // listed.
             let reason = format!("listed in {feed}");
@@ -235,6 +253,7 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
             BanTerms { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
         Cause::Crowdsec { decision, scenario, lasts } => {
+            spares_neighbours(net, allowed)?;
             let lasts = checked(*lasts)?;
             match ban_table.banned(net) {
                 Some(ban) if outweighs(ban, *decision, lasts, now) => {
@@ -356,10 +375,15 @@ pub fn source_of(ip: IpAddr, ipv6_prefix: u8) -> Address {
     SourceMask::new(ipv6_prefix).apply(Address::from(ip.to_canonical()))
 }
 
-/// The network to ban for the source of a finding: an IPv4 address, or the prefix that an IPv6 source stands for.
+/// The network to ban for a source: an address, or the prefix that an IPv6 source stands for.
 pub fn net_of(source: &Address, ipv6_prefix: u8) -> IpNet {
-    let bits = if source.is_v4() { 32 } else { ipv6_prefix.min(128) };
-    IpNet::new(source.to_ip(), bits).map_or_else(|_| cidr::host(source.to_ip()), |net| net.trunc())
+    cidr::net(*source, source_bits(*source, ipv6_prefix))
+}
+
+/// The network to ban for the source of a finding, which may be a prefix around many sources.
+pub fn net_of_finding(finding: &Finding, ipv6_prefix: u8) -> IpNet {
+    let counted = source_bits(finding.source, ipv6_prefix);
+    cidr::net(finding.source, finding.bits.unwrap_or(counted))
 }
 
 #[cfg(test)]

@@ -186,7 +186,9 @@ proptest! {
             prop_assert!(ban_table.len(Extent::Shield) <= MAX_SHIELDS as usize);
             prop_assert!(ban_table.len(Extent::Full) <= MAX_BANS as usize && ban_table.past().count() <= MAX_BANS as usize);
             for ban in ban_table.bans() {
-                prop_assert!(allowed.conflict(ban.net).is_none(), "{} is allowed", ban.net);
+                prop_assert!(allowed.around(ban.net).is_none(), "{} is allowed", ban.net);
+                let is_ordered = matches!(ban.origin, Origin::Hand { .. }) || ban.extent == Extent::Shield;
+                prop_assert!(allowed.near(ban.net).is_none() || is_ordered, "{} has neighbours", ban.net);
                 prop_assert!(ban.ends.is_none_or(|ends| ends > now.at), "{} has ended", ban.net);
             }
             let lately = lately(&by_rules);

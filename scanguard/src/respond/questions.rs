@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use scanguard_common::address::Address;
 
 use super::{
     Mode,
@@ -13,7 +14,7 @@ use super::{
     policy::{self, Decision},
     report::{
         AllowedReport, BanCounts, BanReport, BanState, Bans, Explanation, FindingReport, OpenFinding,
-        ReflexReport, ResponseStatus, ShieldCounts,
+        ReflexReport, ResponseStatus, ShieldCounts, spared,
     },
     responder::Responder,
 };
@@ -32,6 +33,7 @@ fn ban_report(responder: &Responder, ban: &Ban, standing: Option<Standing>, now:
         response: ban.extent,
         origin: ban.origin.clone(),
         reason: ban.reason.clone(),
+        spared: responder.allowed.list.within(ban.net).count(),
         since: ban.since,
         seconds_left: ban.left(now.at).map(|left| left.as_secs()),
         level: ban.level,
@@ -125,10 +127,9 @@ pub fn explain(
     let masked = responder.net(&source);
     let mut reports = Vec::new();
     let mut policy_says = None;
-    for finding in
-        findings.filter(|finding| finding.source == source || finding.sources.examples.contains(&source))
-    {
-        let report = evidence(responder, finding, masked, now);
+    for finding in findings.filter(|finding| concerns(responder, finding, ip, &source)) {
+        let net = finding.bits.map_or(masked, |_| policy::net_of_finding(finding, responder.ipv6_prefix));
+        let report = evidence(responder, finding, net, now);
         policy_says.get_or_insert_with(|| format!("{}: {}", report.rule, report.policy));
         reports.push(report);
     }
@@ -185,6 +186,14 @@ pub fn explain(
     }
 }
 
+/// Whether a finding is about an address: about its source, or about a prefix around it.
+fn concerns(responder: &Responder, finding: &Finding, ip: IpAddr, source: &Address) -> bool {
+    if finding.bits.is_some() {
+        return policy::net_of_finding(finding, responder.ipv6_prefix).contains(&ip.to_canonical());
+    }
+    finding.source == *source || finding.sources.examples.contains(source)
+}
+
 /// A finding as evidence against a network.
 fn evidence(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> FindingReport {
     let (confidence, spoofable) = finding.known();
@@ -205,7 +214,7 @@ fn evidence(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> F
 
 /// An open finding with its source.
 pub fn open_finding(responder: &Responder, finding: &Finding, now: Now) -> OpenFinding {
-    let net = responder.net(&finding.source);
+    let net = policy::net_of_finding(finding, responder.ipv6_prefix);
     OpenFinding {
         source: finding.source_ip().map(|_| net),
         sources: finding.sources.count,
@@ -219,7 +228,7 @@ pub fn ban_state(responder: &Responder, net: IpNet) -> BanState {
     let covering = responder.ban_table.covering(net);
     let ban = covering.filter(|ban| ban.extent == Extent::Full);
     let banned = ban.is_some() || responder.feeds.covering(net).is_some();
-    match (responder.allowed.list.conflict(net), banned, responder.mode.mode) {
+    match (responder.allowed.list.around(net), banned, responder.mode.mode) {
         (Some(_), ..) => BanState::Allowed,
         (None, false, _) if covering.is_some() => BanState::Shielded,
         (None, false, _) => BanState::None,
@@ -264,7 +273,8 @@ fn verdict_of(ban: &BanReport, mode: Mode) -> String {
         }
         (Mode::Observe, _) => "the mode is observe: nothing is dropped".to_owned(),
     };
-    format!("{what} by {} {until}, as {}: {}; {effect}", ban.origin, cidr::name(ban.net), ban.reason)
+    let spared = spared(ban.spared);
+    format!("{what} by {} {until}, as {}{spared}: {}; {effect}", ban.origin, cidr::name(ban.net), ban.reason)
 }
 
 fn allowed_report(net: IpNet, why: &Why) -> AllowedReport {

@@ -34,7 +34,7 @@ pub enum Refusal {
     },
     /// The address may be forged.
     #[error(
-        "its address may be forged ({0}), and a ban would hit its true owner (response.shield, response.allow_spoofable)"
+        "its address may be forged ({0}), and a ban would hit somebody else (response.shield, response.allow_spoofable)"
     )]
     Spoofable(Spoofable),
     /// The source was released, and has done too little since.

@@ -37,6 +37,9 @@ pub struct BanReport {
     pub origin: Origin,
     /// Why.
     pub reason: String,
+    /// The number of allowed networks in it, which it spares.
+    #[serde(default)]
+    pub spared: usize,
     /// Since when.
     pub since: Timestamp,
     /// Seconds until it ends; none: when it is taken back.
@@ -49,6 +52,14 @@ pub struct BanReport {
     pub packets: Option<u64>,
     /// Seconds since the last of them.
     pub seconds_since_last: Option<u64>,
+}
+
+/// " without 2 that are never dropped", or nothing.
+pub fn spared(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" without {count} that {} never dropped", if count == 1 { "is" } else { "are" }),
+    }
 }
 
 /// `GET /v1/bans`.

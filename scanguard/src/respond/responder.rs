@@ -64,7 +64,7 @@ impl Responder {
         metrics.limits(settings.max_bans, settings.max_shields);
         let state_was_lost = state.is_none();
         let restored = match state {
-            Some(state) => Restored::from_state(state, &settings, ipv6_prefix, now),
+            Some(state) => Restored::from_state(state, &settings, now),
             None => Restored::nothing(&settings, now),
         };
         if restored.mode.cause == ModeCause::CircuitBreaker {
@@ -79,7 +79,7 @@ impl Responder {
             ipv6_prefix,
             mode: restored.mode,
             ban_table: restored.ban_table,
-            allowed: AllowedNetworks::new(restored.by_hand),
+            allowed: AllowedNetworks::new(restored.by_hand, ipv6_prefix),
             breaker: Breaker::default(),
             feeds: FeedBans::default(),
             holds: Holds::default(),
@@ -103,7 +103,7 @@ impl Responder {
 
     /// The source to which an address belongs.
     pub fn source(&self, ip: IpAddr) -> Address {
-        policy::source_of(ip, self.ipv6_prefix)
+        self.allowed.source(ip)
     }
 
     /// The network to ban for the activity of a source.
@@ -305,8 +305,12 @@ impl Responder {
         }
     }
 
-    /// The networks to ban or shield from for a finding: its source, or the known sources of a campaign.
+    /// The networks to ban or shield from for a finding: its source (which may be a prefix around many sources), or the
+    /// known sources of a campaign.
     pub(super) fn causes(&self, finding: &Finding) -> Vec<(IpNet, Cause)> {
+        if finding.bits.is_some() {
+            return vec![(policy::net_of_finding(finding, self.ipv6_prefix), Cause::of(finding))];
+        }
         let sources = if finding.sources.count > 0 {
             finding.sources.examples.as_slice()
         } else {
@@ -462,7 +466,13 @@ impl Responder {
         if mode != Mode::Enforce {
             enforcer.set_gate(mode.gate(), drop_all)?;
         }
-        self.mode = ModeState::set(mode, cause, confirm, self.settings.mode, now);
+        self.mode = ModeState {
+            mode,
+            cause,
+            since: now.wall,
+            configured: self.settings.mode,
+            deadline: confirm.map(|confirm| now.at.saturating_add(confirm)),
+        };
         if mode == Mode::Enforce {
             self.released = Released::All;
             let dry: Vec<_> = self.ban_table.remove_dry().iter().map(|ban| (ban.net, ban.extent)).collect();

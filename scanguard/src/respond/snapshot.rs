@@ -10,7 +10,6 @@ use super::{
     LONGEST_BAN, Mode, ModeCause, ModeState,
     allow::MAX_ALLOWED_BY_HAND,
     ban_table::{Ban, BanTable, Past},
-    policy,
     settings::Settings,
     state::{SavedBan, SavedMode, SavedPast, State},
 };
@@ -32,7 +31,7 @@ impl Restored {
     }
 
     /// The content of this state file.
-    pub(super) fn from_state(state: State, settings: &Settings, ipv6_prefix: u8, now: Now) -> Self {
+    pub(super) fn from_state(state: State, settings: &Settings, now: Now) -> Self {
         let mut restored = Self::nothing(settings, now);
         restored.restore_mode(state.mode, settings);
         let most = settings.max_bans as usize;
@@ -44,13 +43,11 @@ impl Restored {
         // A start in the future comes from a wrong clock. Its age is unknown, but the remaining time is not.
         let since_then = now.wall.max(state.saved);
         for SavedBan { net, extent, origin, reason, since, ends, level, dry } in state.bans {
-            // Shields are for sources as they are counted, which depends on the length of the IPv6 prefix.
-            let is_source = net == policy::net_of(&policy::source_of(net.addr(), ipv6_prefix), ipv6_prefix);
-            let (most, fits) = match extent {
-                Extent::Full => (most, true),
-                Extent::Shield => (settings.max_shields as usize, is_source),
+            let most = match extent {
+                Extent::Full => most,
+                Extent::Shield => settings.max_shields as usize,
             };
-            if !fits || restored.ban_table.len(extent) >= most {
+            if restored.ban_table.len(extent) >= most {
                 continue;
             }
             let left =

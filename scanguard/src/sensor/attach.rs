@@ -249,6 +249,15 @@ impl Attachments {
         })
     }
 
+    /// The indices of the interfaces that the program is attached to.
+    pub fn indices(&self) -> BTreeSet<u32> {
+        let index = |wanted: &Wanted| match wanted.state {
+            State::Attached { index, .. } => Some(index),
+            State::Lost { .. } => None,
+        };
+        self.wanted.iter().filter_map(index).collect()
+    }
+
     /// Every wanted interface, and whether the egress program is attached to it.
     pub fn egress_states(&self) -> impl Iterator<Item = (&str, bool)> {
         self.wanted.iter().map(|wanted| {
@@ -351,17 +360,14 @@ impl Attachments {
         }
         tracing::warn!(
             interface = interface.name,
-            "was attached in {mode} mode, but another is configured: attaching again, packets pass in between"
+            "was attached in {mode} mode, which is not the one wanted: attaching anew, packets pass in between"
         );
         drop(link);
         self.pins.forget(LinkKind::Xdp, interface.index);
         self.attach_first(interface, modes).inspect_err(|_| {
             // This is better than nothing until somebody has read the error.
             if self.attach_first(interface, &[mode]).is_ok() {
-                tracing::warn!(
-                    interface = interface.name,
-                    "attached in {mode} mode again, because the configured mode failed"
-                );
+                tracing::warn!(interface = interface.name, "attached in {mode} mode again, and left so");
             }
         })
     }
@@ -382,7 +388,7 @@ impl Attachments {
         });
         let link = replaced?;
         let egress = self.attach_egress(interface);
-        tracing::info!(interface = interface.name, "took over the link of an earlier agent");
+        tracing::info!(interface = interface.name, "took over from the agent before");
         Ok(State::Attached { index: interface.index, mode, _link: link, egress })
     }
 

@@ -112,10 +112,15 @@ pub(super) struct Gate {
     shields: HashMap<MapData, [u8; 16], Ban>,
     /// As above.
     shields_fd: OwnedFd,
+    shielded_networks: LpmTrie<MapData, [u8; 16], Ban>,
+    /// As above.
+    shielded_networks_fd: OwnedFd,
     allowed: LpmTrie<MapData, [u8; 16], u32>,
     present: BTreeSet<IpNet>,
-    /// The entries of `shields`.
+    /// The networks in both maps of shields.
     shielded: BTreeSet<IpNet>,
+    /// How many of the shields one look-up finds.
+    exact_shields: usize,
     /// How many of the bans one look-up finds.
     exact: usize,
     allow_list: BTreeSet<IpNet>,
@@ -155,6 +160,12 @@ impl Gate {
         let Map::HashMap(shields) = take(abi::SHIELDS)? else {
             return Err(missing(abi::SHIELDS));
         };
+        let Map::LpmTrie(shielded_networks) = take(abi::SHIELDED_NETWORKS)? else {
+            return Err(missing(abi::SHIELDED_NETWORKS));
+        };
+        let shielded_networks_fd = descriptor(&shielded_networks, abi::SHIELDED_NETWORKS)?;
+        let shielded_networks =
+            LpmTrie::try_from(Map::LpmTrie(shielded_networks)).map_err(error(abi::SHIELDED_NETWORKS))?;
         let bans_fd = descriptor(&bans, abi::BANS)?;
         let shields_fd = descriptor(&shields, abi::SHIELDS)?;
         let shields = HashMap::try_from(Map::HashMap(shields)).map_err(error(abi::SHIELDS))?;
@@ -169,9 +180,12 @@ impl Gate {
             networks_fd,
             shields,
             shields_fd,
+            shielded_networks,
+            shielded_networks_fd,
             allowed,
             present: BTreeSet::new(),
             shielded: BTreeSet::new(),
+            exact_shields: 0,
             exact: 0,
             allow_list: BTreeSet::new(),
             allowed_version: allowed_version.max(1),
@@ -190,7 +204,11 @@ impl Gate {
         }
         for key in self.shields.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::SHIELDS, error })?;
-            self.shielded.insert(self.exact_net(Address::from_v6(&key)));
+            self.exact_shields += usize::from(self.shielded.insert(self.exact_net(Address::from_v6(&key))));
+        }
+        for key in self.shielded_networks.keys() {
+            let key = key.map_err(|error| SensorError::Map { map: abi::SHIELDED_NETWORKS, error })?;
+            self.shielded.extend(trie::net(key.prefix_len(), key.data()));
         }
         for key in self.networks.keys() {
             let key = key.map_err(|error| SensorError::Map { map: abi::BANNED_NETWORKS, error })?;
@@ -252,60 +270,66 @@ impl Gate {
         made.1.and(made_too.1)
     }
 
-    /// Makes or changes shields, as [`Self::ban_all`] does for bans. Only a whole source can be shielded: an IPv4
-    /// address, or an IPv6 prefix of the length of the mask. All others are left out.
+    /// Makes or changes shields, as [`Self::ban_all`] does for bans.
     ///
     /// # Errors
-    /// The first shield that the map refused. Those before it are made.
+    /// As there.
     pub(super) fn shield_all(
         &mut self,
         shields: &mut dyn Iterator<Item = (IpNet, Option<Duration>, bool)>,
     ) -> Result<(), SensorError> {
         let now = self.clock.now()?;
-        let mut entries = Entries::new();
+        let (mut exact, mut networks) = (Entries::new(), Entries::new());
         for (shielded, lasts, enforced) in shields {
             let shielded = shielded.trunc();
-            let Place::Exact(address) = self.place(shielded) else {
-                continue;
-            };
-            let before = if self.shielded.contains(&shielded) { self.get_shield(&address)? } else { None };
-            entries.push(shielded, address.bytes(), self.clock.ban(lasts, enforced, before, now));
+            let place = self.place(shielded);
+            let before = if self.shielded.contains(&shielded) { self.get_shield(&place)? } else { None };
+            let shield = self.clock.ban(lasts, enforced, before, now);
+            match place {
+                Place::Exact(address) => exact.push(shielded, address.bytes(), shield),
+                Place::Network(key) => networks.push(shielded, key, shield),
+            }
         }
-        let (made, result) = entries.write(self.shields_fd.as_fd(), abi::SHIELDS);
-        self.shielded.extend(made);
-        result
+        let made = exact.write(self.shields_fd.as_fd(), abi::SHIELDS);
+        let before = self.shielded.len();
+        self.shielded.extend(made.0);
+        self.exact_shields += self.shielded.len() - before;
+        let made_too = networks.write(self.shielded_networks_fd.as_fd(), abi::SHIELDED_NETWORKS);
+        self.shielded.extend(made_too.0);
+        made.1.and(made_too.1)
     }
 
-    fn get_shield(&self, address: &Address) -> Result<Option<Ban>, SensorError> {
-        found(abi::SHIELDS, self.shields.get(&address.bytes(), 0))
+    fn get_shield(&self, place: &Place) -> Result<Option<Ban>, SensorError> {
+        match place {
+            Place::Exact(address) => found(abi::SHIELDS, self.shields.get(&address.bytes(), 0)),
+            Place::Network(key) => found(abi::SHIELDED_NETWORKS, self.shielded_networks.get(key, 0)),
+        }
     }
 
     /// Whether there was such a shield.
     pub(super) fn unshield(&mut self, shielded: IpNet) -> Result<bool, SensorError> {
         let shielded = shielded.trunc();
-        let Place::Exact(address) = self.place(shielded) else {
-            return Ok(false);
-        };
-        let was_there = removed(abi::SHIELDS, self.shields.remove(&address.bytes()))?;
-        self.shielded.remove(&shielded);
+        let place = self.place(shielded);
+        let was_there = match &place {
+            Place::Exact(address) => removed(abi::SHIELDS, self.shields.remove(&address.bytes())),
+            Place::Network(key) => removed(abi::SHIELDED_NETWORKS, self.shielded_networks.remove(key)),
+        }?;
+        self.exact_shields -= usize::from(self.shielded.remove(&shielded) && place.is_exact());
         Ok(was_there)
     }
 
-    /// The shields of exactly these sources, if there are any, all at one moment.
+    /// The shields of exactly these networks or addresses, if there are any, all at one moment.
     pub(super) fn shield_standings(&self, shielded: &[IpNet]) -> Result<Vec<(IpNet, Standing)>, SensorError> {
         let now = self.clock.now()?;
         let mut standings = Vec::with_capacity(shielded.len());
         for net in shielded {
-            let Place::Exact(address) = self.place(net.trunc()) else {
-                continue;
-            };
-            let shield = self.get_shield(&address)?;
+            let shield = self.get_shield(&self.place(net.trunc()))?;
             standings.extend(shield.map(|shield| (*net, self.clock.standing(&shield, now))));
         }
         Ok(standings)
     }
 
-    /// All shields in the map, including ended ones.
+    /// All shields in the maps, including ended ones.
     pub(super) fn shielded(&self) -> impl Iterator<Item = IpNet> {
         self.shielded.iter().copied()
     }
@@ -415,7 +439,8 @@ impl Gate {
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
         control.bans = count(self.exact);
         control.banned_networks = count(self.present.len() - self.exact);
-        control.shields = count(self.shielded.len());
+        control.shields = count(self.exact_shields);
+        control.shielded_networks = count(self.shielded.len() - self.exact_shields);
         control.allowed_version = self.allowed_version;
     }
 }

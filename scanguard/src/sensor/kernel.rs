@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
 use aya::maps::{Array, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
 use ipnet::IpNet;
 use scanguard_common::{
-    abi, account::SourceState, address::Address, epoch, outcome::PortRange, tally::Tally,
+    abi, account::SourceState, address::Address, epoch, on_link::OnLink, outcome::PortRange, tally::Tally,
 };
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -55,6 +55,9 @@ pub struct KernelSensor {
     gate: Gate,
     live: Noted<Address>,
     published: Noted<abi::ServiceKey>,
+    forgotten: Array<MapData, u32>,
+    /// Services that this agent published.
+    own_published: BTreeSet<abi::ServiceKey>,
     reader: BatchReader<Address, SourceState>,
     changes: Changes,
     census: Census,
@@ -142,6 +145,8 @@ impl KernelSensor {
             home: Home::new(home)?,
             live: Noted::new(ebpf, abi::LIVE)?,
             published: Noted::new(ebpf, abi::PUBLISHED)?,
+            forgotten: Array::try_from(take(ebpf, abi::FORGOTTEN)?).map_err(map_error(abi::FORGOTTEN))?,
+            own_published: BTreeSet::new(),
             reader,
             gate: Gate::new(ebpf, ipv6_prefix, settings.allowed_version)?,
             settings: if is_new { first } else { settings },
@@ -262,6 +267,31 @@ impl KernelSensor {
         })
     }
 
+    /// Makes exactly these services of this host open, though the program does not find their sockets; beside those that
+    /// it sees answer by itself. To be repeated within an hour.
+    ///
+    /// # Errors
+    /// A map could not be changed.
+    pub fn publish(&mut self, services: &BTreeSet<abi::ServiceKey>) -> Result<(), SensorError> {
+        let map = self.published.map.fd().as_fd();
+        let failed = |call, error| SensorError::Call { call, map: abi::PUBLISHED, error };
+        let keys: Vec<_> = services.iter().copied().collect();
+        let epochs = vec![self.settings.epoch; keys.len()];
+        batch::write(map, &keys, &epochs).map_err(|(_, error)| failed("BPF_MAP_UPDATE_BATCH", error))?;
+        for gone in self.own_published.difference(services) {
+            batch::take::<_, u32>(map, gone)
+                .map_err(|error| failed("BPF_MAP_LOOKUP_AND_DELETE_ELEM", error))?;
+        }
+        if self.own_published == *services {
+            return Ok(());
+        }
+        self.own_published.clone_from(services);
+        // If the program counts at the same moment, one of both is enough.
+        let error = |error| SensorError::Map { map: abi::FORGOTTEN, error };
+        let times = self.forgotten.get(&0, 0).map_err(error)?;
+        self.forgotten.set(0, times.wrapping_add(1), 0).map_err(error)
+    }
+
     /// Tells the program from which ports this host calls others.
     ///
     /// # Errors
@@ -279,6 +309,17 @@ impl KernelSensor {
             return Ok(());
         }
         self.tell(|control| control.sees_leaving = u32::from(sees))
+    }
+
+    /// Tells the program in which prefixes each address is a source.
+    ///
+    /// # Errors
+    /// A map could not be changed.
+    pub fn set_on_link(&mut self, on_link: OnLink) -> Result<(), SensorError> {
+        if self.settings.on_link == on_link {
+            return Ok(());
+        }
+        self.tell(|control| control.on_link = on_link)
     }
 
     /// The program wakes the agent for a source at these numbers of novelties, and from the least of them on each time
@@ -425,8 +466,7 @@ impl KernelSensor {
     }
 
     /// Makes or changes shields: source, duration (nothing: without an end), and whether to drop packets or to count
-    /// those that it would drop. Only a whole source can be shielded: an IPv4 address, or an IPv6 prefix of the length
-    /// of the mask.
+    /// those that it would drop.
     ///
     /// # Errors
     /// The map is full or could not be changed. The shields before the failed one are made.

@@ -15,13 +15,17 @@ use crate::{
 fn line(ban: &BanReport) -> String {
     let packets = ban.packets.map_or_else(String::new, |packets| packets.to_string());
     format!(
-        "{:<24} {:<8} {:<9} {:<12} {:>9}  {}\n",
+        "{:<24} {:<8} {:<9} {:<12} {:>9}  {}{}\n",
         name(ban.net),
         ban.response.label(),
         ban.origin.label(),
         left(ban.seconds_left),
         packets,
-        ban.reason
+        ban.reason,
+        match ban.spared {
+            0 => String::new(),
+            spared => format!(" (spares {} of it)", count(spared, "allowed network")),
+        }
     )
 }
 

@@ -116,6 +116,8 @@ fn the_next_request_begins_behind_the_declared_body() {
     let doubtful = End::At { next: 46, is_doubtful: true };
     for (bytes, expected) in [
         ("GET / HTTP/1.1\r\nHost: x\r\nCookie: and then it was cut", End::Head),
+        ("GET / HTTP/1.0\r\n\r\nGET /a", End::Unseen),
+        ("GET / HTTP/1.0\r\n\r\nPOST /a", End::Open),
         ("GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", doubtful),
         ("CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", End::Connect),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", End::Open),

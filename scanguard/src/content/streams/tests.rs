@@ -103,6 +103,8 @@ fn requests_that_follow_each_other_are_proven() {
         "a head that is not sampled whole"
     );
     assert_eq!((wire.send(&GET.repeat(20)), wire.send(GET)), (SURE, SURE), "pipelined ones");
+    wire.send(&format!("{}GET /", GET.repeat(20)));
+    assert_eq!(wire.skip(500).send(GET), SURE, "pipelined ones that go on in the next segment");
     assert_eq!((wire.send("\r\n"), wire.send(GET)), (NOTHING, SURE), "behind a line end of its own");
     assert_eq!(wire.connect(40_000).send(GET), SURE, "the same port again");
     assert_eq!(wire.connect(40_001).hello(), SURE);

@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::content::{Answer, Junk, Service};
+use crate::content::{Answer, By, Junk, Kind, Sensitive, Service};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -56,7 +56,7 @@ fn an_answer_is_of_the_request_of_its_connection() {
     assert_eq!((stats.web.met, stats.web.missed), (1, 3));
     // Two things may set the same bit.
     assert!((1..=2).contains(&stats.web.missed_paths().value), "{}", stats.web.missed_paths());
-    assert_eq!(stats.web.missed_sensitive().value, 1);
+    assert_eq!(stats.web.sensitive.entries(Kind::Sought, By::Client), 1);
     assert_eq!(
         stats.examples.iter().take(2).map(|one| &**one).collect::<Vec<_>>(),
         ["/not-there", "/.git/HEAD"]
@@ -68,11 +68,12 @@ fn a_visitor_takes_no_more_memory_than_the_configuration_says() {
     // Two statistics, each with the names of three times eight parents and with eight examples, and the waiting
     // requests.
     let names = 3 * 8 * (size_of::<names::Siblings>() + 124);
-    let tally = size_of::<ContentStats>() + names + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
+    let tally =
+        size_of::<ContentStats>() + names + Sensitive::MAX_BYTES + MAX_EXAMPLES * (16 + 124) + 2 * 8 * 16;
     let all =
         size_of::<Client>() + 2 * tally + MAX_PENDING * size_of::<(u16, Pending)>() + MAX_EXAMPLES * 124;
-    assert!(all <= 24 * 1024, "{all}");
-    assert!(size_of::<ContentStats>() <= 1_152, "{}", size_of::<ContentStats>());
+    assert!(all <= 34 * 1024, "{all}");
+    assert!(size_of::<ContentStats>() <= 1_984, "{}", size_of::<ContentStats>());
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn packets_in_somebodys_name_are_kept_apart_from_his_requests() {
         tracker.hear(&said(1, Proof::None, get("/.env")), MINUTE);
     }
     let stats = tracker.hear(&said(1, Proof::Connection, get("/")), MINUTE);
-    assert_eq!((stats.web.requests, stats.web.sensitive().value), (1, 0));
+    assert_eq!((stats.web.requests, stats.web.sensitive.entries(Kind::Asked, By::Anybody)), (1, 0));
 }
 
 #[test]
@@ -136,7 +137,8 @@ fn where_nothing_may_be_named_it_is_counted_all_the_same() {
     assert!(!all.contains("example") || !all.contains("b.example"), "{all}");
     let stats = tracker.of(&said(1, Proof::Connection, get("/")).source, Proof::Connection).unwrap();
     assert_eq!((stats.web.requests, stats.dns.queries, stats.broken), (2, 1, 1));
-    assert_eq!((stats.web.missed_sensitive().value, stats.web.hosts.all().value), (1, 1));
+    let sensitive = stats.web.sensitive.entries(Kind::Sought, By::Client);
+    assert_eq!((sensitive, stats.web.hosts.all().value), (1, 1));
 }
 
 #[test]

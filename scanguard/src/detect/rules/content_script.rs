@@ -8,7 +8,7 @@ pub(crate) use super::testing::NOBODY;
 use super::{RuleSet, testing::address};
 use crate::{
     clock::Now,
-    content::{self, Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service},
+    content::{self, Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Sender, Service},
     detect::{Detector, Rule, findings::Event, settings::Settings},
 };
 
@@ -180,7 +180,22 @@ fn with(said: Said, change: impl FnOnce(&mut Request)) -> Said {
 
 /// A request by a link on a page of the same site.
 pub(crate) fn from_link(path: &str) -> Said {
-    with(get(path), |request| request.referer = Some("www.example.org".to_owned()))
+    sent_by(Sender::OwnPage, get(path))
+}
+
+/// A request that a page sent.
+pub(crate) fn sent_by(sender: Sender, said: Said) -> Said {
+    with(said, |request| request.sender = sender)
+}
+
+/// A request by another method.
+pub(crate) fn by_method(method: &str, path: &str) -> Said {
+    with(get(path), |request| request.method = method.to_owned())
+}
+
+/// A request with credentials.
+pub(crate) fn with_credentials(path: &str) -> Said {
+    with(get(path), |request| request.has_credentials = true)
 }
 
 /// A request to a virtual host.
@@ -190,12 +205,16 @@ pub(crate) fn to(host: &str, path: &str) -> Said {
 
 /// A request with content that no browser writes.
 pub(crate) fn odd(path: &str, oddity: Oddity) -> Said {
-    with(get(path), |request| request.oddities.push(oddity))
+    with(get(path), |request| {
+        request.oddities.push(oddity);
+        request.odd_part = path.bytes().fold(0, |hash, byte| hash * 31 % 0xffff_ffff + u64::from(byte));
+    })
 }
 
 /// A request in absolute form, as to a proxy.
 pub(crate) fn absolute(host: &str, port: u16, path: &str) -> Said {
     with(odd(path, Oddity::Proxy), |request| {
+        request.odd_part += u64::from(port);
         (request.host, request.target_port) = (Some(host.to_owned()), Some(port));
     })
 }

@@ -49,6 +49,7 @@ use super::{
     common::least,
     flood::{self, Floods},
     missed::{self, ATTEMPTS},
+    prefixes::{self, Prefixes},
 };
 use crate::{
     observe::{distinct::Estimate, history::Window, sampled::Kind},
@@ -105,6 +106,8 @@ pub struct Settings {
     content: Vec<Arc<dyn Configured>>,
     /// `[rules.distributed_scan]`.
     distributed_scan: campaign::Settings,
+    /// `[rules.prefix_scan]`.
+    prefix_scan: prefixes::Settings,
     /// `[rules.flood]`.
     flood: flood::Settings,
     /// `[rules.backscatter]`.
@@ -119,6 +122,7 @@ impl Default for Settings {
             probes: all(PROBES),
             content: all(CONTENT),
             distributed_scan: campaign::Settings::default(),
+            prefix_scan: prefixes::Settings::default(),
             flood: flood::FLOOD,
             backscatter: flood::BACKSCATTER,
         }
@@ -134,6 +138,7 @@ impl Settings {
             probes: all(PROBES),
             content: all(CONTENT),
             distributed_scan: campaign::Settings::read(section.section("distributed_scan")),
+            prefix_scan: prefixes::Settings::read(section.section("prefix_scan")),
             flood: flood::Settings::read(section.section("flood"), flood::FLOOD),
             backscatter: flood::Settings::read(section.section("backscatter"), flood::BACKSCATTER),
         };
@@ -146,11 +151,12 @@ impl Settings {
         let enabled = |all: &[Arc<dyn Configured>]| {
             all.iter().filter(|rule| rule.basics().enabled).map(|rule| rule.build()).collect()
         };
-        let distributed = self.distributed_scan;
+        let (distributed, prefix) = (self.distributed_scan, self.prefix_scan);
         RuleSet {
             rules: enabled(&self.probes),
             content: enabled(&self.content),
             campaigns: distributed.common.enabled.then(|| Campaigns::new(distributed)),
+            prefixes: prefix.common.enabled.then(|| Prefixes::new(prefix)),
             floods: (self.flood.common.enabled || self.backscatter.common.enabled)
                 .then(|| Floods::new(self.flood, self.backscatter)),
         }
@@ -177,12 +183,12 @@ pub fn without_source() -> impl Iterator<Item = &'static str> {
 
 /// The names of all rules that look at sources, whether they are enabled or not.
 pub fn names() -> Vec<&'static str> {
-    of_sources().map(Registered::name).chain([campaign::NAME]).collect()
+    of_sources().map(Registered::name).chain([campaign::NAME, prefixes::NAME]).collect()
 }
 
 /// The names of the rules whose findings may ban by default; `response.rules` can change that.
 pub fn that_ban() -> impl Iterator<Item = &'static str> {
-    of_sources().filter(|rule| rule.bans()).map(Registered::name)
+    of_sources().filter(|rule| rule.bans()).map(Registered::name).chain([prefixes::NAME])
 }
 
 /// Rules that are in use.
@@ -193,13 +199,15 @@ pub struct RuleSet {
     pub content: Vec<Box<dyn Rule>>,
     /// The rule that compares sources.
     pub campaigns: Option<Campaigns>,
+    /// The rule that looks at IPv6 prefixes.
+    pub prefixes: Option<Prefixes>,
     /// The rules that look at totals.
     pub floods: Option<Floods>,
 }
 
 impl From<Vec<Box<dyn Rule>>> for RuleSet {
     fn from(rules: Vec<Box<dyn Rule>>) -> Self {
-        Self { rules, content: Vec::new(), campaigns: None, floods: None }
+        Self { rules, content: Vec::new(), campaigns: None, prefixes: None, floods: None }
     }
 }
 

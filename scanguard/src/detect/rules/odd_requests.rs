@@ -6,13 +6,16 @@
 //! served: some clients write all targets like that. Apparent SQL, script or command injection may be a developer's search:
 //! the rule needs ten. A broken client repeats unknown methods, missing Host headers, binary junk and broken syntax,
 //! but always in the same way: five of these count, if at least two are not of the most frequent kind.
+//!
+//! Distinct odd things count, not requests: a page that polls with an odd title sends one. What a page sent the client
+//! to is told, and bans nobody; of what a page of this very host sent, four count as one.
 
 use super::{
-    content_rule::{Common, count},
+    content_rule::{Common, count, graded},
     entry::Entry,
 };
 use crate::{
-    content::{ContentStats, Oddity},
+    content::{By, ContentStats, Oddity},
     detect::{Confidence, Rule, Severity, Technique},
     settings::Section,
 };
@@ -32,11 +35,11 @@ pub(super) const RULE: Entry<Settings> = Entry {
 pub(super) struct Settings {
     /// The settings that every content rule has.
     common: Common,
-    /// Threshold: requests with traversal, Log4Shell strings or another host's target that was refused.
+    /// Threshold: distinct traversals, Log4Shell strings and refused targets of another host.
     attempts: u32,
-    /// Threshold: requests with apparent injections.
+    /// Threshold: distinct apparent injections.
     injections: u32,
-    /// Threshold: requests with any oddities, at least two of them of other kinds than the rest.
+    /// Threshold: distinct oddities, at least two of them of other kinds than the rest.
     oddities: u32,
 }
 
@@ -51,9 +54,10 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            attempts: section.number("attempts", default.attempts, 1..=1_000_000),
-            injections: section.number("injections", default.injections, 1..=1_000_000),
-            oddities: section.number("oddities", default.oddities, 1..=1_000_000),
+            // Above 200 the bitmaps of 128 bits are not precise enough.
+            attempts: section.number("attempts", default.attempts, 1..=200),
+            injections: section.number("injections", default.injections, 1..=200),
+            oddities: section.number("oddities", default.oddities, 1..=200),
         };
         section.finish();
         settings
@@ -85,15 +89,21 @@ impl Rule for OddRequests {
 
     fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
         let web = &stats.web;
-        let of = |oddities: &[Oddity]| oddities.iter().map(|oddity| web.odd(*oddity)).sum::<u64>();
-        let attempts = of(&[Oddity::Traversal, Oddity::Jndi]) + web.refused_proxied();
-        if attempts >= u64::from(self.0.attempts) || of(&[Oddity::Injection]) >= u64::from(self.0.injections)
-        {
-            return Some(Confidence::High);
-        }
-        let kinds = || Oddity::ALL.into_iter().map(|oddity| web.odd(oddity)).chain([stats.broken]);
-        let (all, most) = (kinds().sum::<u64>(), kinds().max().unwrap_or_default());
-        (all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities)).then_some(Confidence::Medium)
+        let is_enough = |by: By, times: u64| {
+            let of =
+                |oddities: &[Oddity]| oddities.iter().map(|oddity| web.odd_parts(*oddity, by)).sum::<u64>();
+            let attempts = of(&[Oddity::Traversal, Oddity::Jndi]) + web.refused_proxied(by);
+            attempts >= u64::from(self.0.attempts) * times
+                || of(&[Oddity::Injection]) >= u64::from(self.0.injections) * times
+        };
+        let told = |times: u64| {
+            let kinds = || Oddity::ALL.into_iter().map(|oddity| web.odd_parts(oddity, By::Anybody));
+            let kinds = || kinds().chain([stats.broken]);
+            let (all, most) = (kinds().sum::<u64>(), kinds().max().unwrap_or_default());
+            let is_mixed = all - most >= OF_OTHER_KINDS && all >= u64::from(self.0.oddities) * times;
+            is_mixed || is_enough(By::Anybody, times)
+        };
+        graded(stats, |times| is_enough(By::Client, times), told)
     }
 
     fn words(&self, stats: &ContentStats) -> String {
@@ -117,7 +127,7 @@ const fn in_words(oddity: Oddity) -> &'static str {
         Oddity::Proxy => "another host's target",
         Oddity::Traversal => "a way out of the directory",
         Oddity::Jndi => "a Log4Shell string",
-        Oddity::Injection => "text that looks like injected SQL, scripts or commands",
+        Oddity::Injection => "what looks like injected SQL, scripts or commands",
         Oddity::Binary => "bytes that no request has",
     }
 }
@@ -126,8 +136,8 @@ const fn in_words(oddity: Oddity) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        content::{Junk, Said},
-        detect::rules::content_script::{NOBODY, Script, absolute, found, odd, to},
+        content::{Junk, Said, Sender},
+        detect::rules::content_script::{NOBODY, Play, Script, absolute, found, odd, sent_by, to},
     };
 
     fn rule() -> Box<dyn Rule> {
@@ -139,8 +149,8 @@ mod tests {
         let scans: [(&str, Script); 8] = [
             ("looking for an open proxy under a name under which nobody else was served", |play| {
                 play.asked(1, to("shop.example", "/"), 200);
-                for _ in 0..3 {
-                    play.asked(1, absolute("shop.example", 80, "/"), 405);
+                for page in ["/", "/a", "/b"] {
+                    play.asked(1, absolute("shop.example", 80, page), 405);
                 }
             }),
             ("looking for what a proxy would reach at other ports of this very site", |play| {
@@ -151,8 +161,8 @@ mod tests {
             }),
             ("looking for an open proxy after another client was served through it", |play| {
                 play.asked(2, absolute("other.example", 80, "/"), 200);
-                for _ in 0..3 {
-                    play.asked(1, absolute("other.example", 80, "/"), 405);
+                for page in ["/", "/a", "/b"] {
+                    play.asked(1, absolute("other.example", 80, page), 405);
                 }
             }),
             ("ways out of the directory", |play| {
@@ -161,18 +171,18 @@ mod tests {
                 }
             }),
             ("Log4Shell in several headers", |play| {
-                for _ in 0..3 {
-                    play.logged(1, odd("/", Oddity::Jndi), 200);
+                for header in ["/a", "/b", "/c"] {
+                    play.logged(1, odd(header, Oddity::Jndi), 200);
                 }
             }),
             ("sqlmap with a browser's agent", |play| {
-                for _ in 0..30 {
-                    play.logged(1, odd("/item", Oddity::Injection), 200);
+                for try_of in 0..30 {
+                    play.logged(1, odd(&format!("/item?{try_of}"), Oddity::Injection), 200);
                 }
             }),
             ("looking for an open proxy", |play| {
-                for _ in 0..3 {
-                    play.asked(1, odd("/", Oddity::Proxy), 405);
+                for target in ["/a", "/b", "/c"] {
+                    play.asked(1, odd(target, Oddity::Proxy), 405);
                 }
             }),
             ("a bit of everything", |play| {
@@ -188,8 +198,25 @@ mod tests {
     }
 
     #[test]
+    fn what_pages_send_their_visitors_to_is_told_at_most() {
+        let confidence = |sender: Sender, attempts: u64| {
+            let mut play = Play::new(rule());
+            for attempt in 0..attempts {
+                let attempt = odd(&format!("/{attempt}/..%2f..%2fetc/passwd"), Oddity::Traversal);
+                play.asked(1, sent_by(sender, attempt), 404);
+            }
+            play.events().last().map(|event| event.finding.confidence)
+        };
+        assert_eq!(confidence(Sender::Client, 5), Some(Confidence::High));
+        assert_eq!(confidence(Sender::Page, 5), Some(Confidence::Medium));
+        assert_eq!(confidence(Sender::Page, 60), Some(Confidence::Medium));
+        assert_eq!(confidence(Sender::OwnPage, 5), None);
+        assert_eq!(confidence(Sender::OwnPage, 20), Some(Confidence::Medium));
+    }
+
+    #[test]
     fn broken_clients_and_curious_users_are_not() {
-        let quiet: [(&str, Script); 10] = [
+        let quiet: [(&str, Script); 14] = [
             ("an app that writes whole targets of this very site", |play| {
                 play.asked(2, to("shop.example", "/"), 200);
                 for _ in 0..10 {
@@ -235,6 +262,28 @@ mod tests {
             ("a developer who searches for SQL", |play| {
                 for _ in 0..5 {
                     play.logged(1, odd("/search", Oddity::Injection), 200);
+                }
+            }),
+            ("a page with an odd title that asks for news", |play| {
+                for second in 0..1_000 {
+                    let beat = sent_by(Sender::OwnPage, odd("/heartbeat", Oddity::Injection));
+                    play.at(second).logged(1, beat, 200);
+                }
+            }),
+            ("the same without a Referer", |play| {
+                for second in 0..1_000 {
+                    play.at(second).logged(1, odd("/heartbeat", Oddity::Injection), 200);
+                }
+            }),
+            ("a broken link on many pages", |play| {
+                for _ in 0..1_000 {
+                    play.logged(1, odd("/../style.css", Oddity::Traversal), 400);
+                }
+            }),
+            ("odd links on a page of this host", |play| {
+                for link in 0..8 {
+                    let link = odd(&format!("/{link}/../x"), Oddity::Traversal);
+                    play.logged(1, sent_by(Sender::OwnPage, link), 404);
                 }
             }),
             ("TLS at a port without", |play| {

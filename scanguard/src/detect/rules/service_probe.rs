@@ -1,10 +1,10 @@
 //! Service probing: one source completes connections to many open services (nmap -sV, banner grabbing, nuclei).
 //!
 //! Only services with which the kernel completed connections count, since SYNs to open ports may be forged. Of these,
-//! only ports below 10,000 count, since FTP and RPC open further ports while they run. A source that repeats the same
-//! connections, as monitoring does, is known after some rounds and then gives no more findings. The first round of a
-//! monitor looks like a scan of open services only. Both have the severity `info`, unless closed services are tried,
-//! too.
+//! only ports below 10,000 count, since FTP and RPC open further ports while they run; and the program leaves out ports
+//! above 1,023 that have just begun to listen, as those of passive FTP do. A source that repeats the same connections,
+//! as monitoring does, is known after some rounds and then gives no more findings. The first round of a monitor looks
+//! like a scan of open services only. Both have the severity `info`, unless closed services are tried, too.
 
 use std::time::Duration;
 

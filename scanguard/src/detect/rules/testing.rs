@@ -46,9 +46,19 @@ impl Script {
     }
 
     pub(crate) fn with(detector: Detector) -> Self {
+        Self::counting(detector, &sensor::settings::Settings::default())
+    }
+
+    /// All rules with their defaults, for IPv6 sources of this length.
+    pub(crate) fn of_prefixes(ipv6_prefix: u8) -> Self {
+        let detector = Detector::new(crate::detect::rules::Settings::default().rules(), Settings::default());
+        Self::counting(detector, &sensor::settings::Settings { ipv6_prefix, ..Default::default() })
+    }
+
+    fn counting(detector: Detector, settings: &sensor::settings::Settings) -> Self {
         let observer = Observer::new(observe::settings::Settings::default());
         Self {
-            sensor: SoftwareSensor::new(&sensor::settings::Settings::default(), 99),
+            sensor: SoftwareSensor::new(settings, 99),
             pipeline: Pipeline::new(observer, detector),
             second: 0,
             met: None,
@@ -105,6 +115,30 @@ impl Script {
         if reach == Reach::Open {
             self.met = Some(service);
         }
+        self
+    }
+
+    /// A SYN from any address to a service of 198.51.100.1, with this reach.
+    pub(crate) fn syn_from(&mut self, source: Address, port: u16, reach: Reach) -> &mut Self {
+        self.probe_from(source, ProbeClass::Syn, port, reach)
+    }
+
+    /// A probe from any address to a TCP port of 198.51.100.1, with this reach.
+    pub(crate) fn probe_from(
+        &mut self,
+        source: Address,
+        class: ProbeClass,
+        port: u16,
+        reach: Reach,
+    ) -> &mut Self {
+        self.sensor.probe(class, reach, &Flow { source, ..flow(0, 1, tcp(port)) });
+        self
+    }
+
+    /// A connection from any address.
+    pub(crate) fn visit_from(&mut self, source: Address) -> &mut Self {
+        self.syn_from(source, 443, Reach::Open);
+        self.sensor.completed(&source, Some(tcp(443)));
         self
     }
 
@@ -170,6 +204,12 @@ impl Script {
     pub(crate) fn unplaced(&mut self) -> Vec<Finding> {
         self.poll();
         self.pipeline.detector.take_unplaced()
+    }
+
+    /// The history of a source.
+    pub(crate) fn history(&self, source: Address) -> Option<&observe::history::History> {
+        let source = scanguard_common::address::SourceMask::new(64).apply(source);
+        self.pipeline.observer.history(&source)
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {

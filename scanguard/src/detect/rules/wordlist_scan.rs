@@ -7,17 +7,22 @@
 //! seconds, so that the rule finds a scan whatever its source requested before. Distinct paths are compared, so that
 //! repeated requests for an existing path hide nothing.
 //!
+//! Words are what list tools ask for: by GET or POST, or by methods that HTTP does not have. Of paths asked for by HEAD,
+//! four count as one, because copying programs look by HEAD for what they then put there. Paths of other methods
+//! (DELETE, PROPFIND) count with as many words, or sixteen as one. Names that machines made (hashes) count as one name.
+//! Words that pages sent the client to are told, and ban nobody.
+//!
 //! A status that shows neither (a redirect of everything to a login or to HTTPS, a request for a password) is no
 //! failure. Then, and if no answers are visible, very many paths, at a speed and in a manner that no browser has, are
 //! evidence that is not sure. A site that answers 200 to everything hides wordlist scans from this rule, but not
 //! requests for sensitive paths.
 
 use super::{
-    content_rule::{Common, count, estimate, failed},
+    content_rule::{Common, count, estimate, failed, graded},
     entry::Entry,
 };
 use crate::{
-    content::{ContentStats, burst::mostly_missed},
+    content::{By, ContentStats, burst::mostly_missed},
     detect::{Confidence, Rule, Severity, Technique, rules::least},
     settings::Section,
 };
@@ -56,7 +61,7 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            // Above 1,500 the bitmap of 512 bits is not precise enough.
+            // The limit is `MOST`.
             paths: section.number("paths", default.paths, 2..=1_500),
             slow_paths: section.number("slow_paths", default.slow_paths, 2..=1_500),
             unknown_paths: section.number("unknown_paths", default.unknown_paths, 2..=1_500),
@@ -68,19 +73,37 @@ impl Settings {
     }
 }
 
+/// Above this, the bitmap of 512 bits is not precise enough.
+const MOST: u64 = 1_500;
+
 /// The rule.
 struct WordlistScan(Settings);
 
 impl WordlistScan {
-    fn is_certain(&self, stats: &ContentStats) -> bool {
+    /// Whether the source guessed so many times the words by itself.
+    fn is_certain(&self, stats: &ContentStats, times: u64) -> bool {
         let web = &stats.web;
+        let [paths, slow] = self.thresholds(times);
         // This check is cheap, and most sources end here.
-        if web.missed < u64::from(self.0.paths) {
+        if web.missed < paths {
             return false;
         }
-        let missed = web.missed_paths().value;
-        let is_hasty = missed >= self.0.paths.into() && web.guessed_paths() >= self.0.paths.into();
-        is_hasty || (missed >= self.0.slow_paths.into() && mostly_missed(missed, web.met_paths().value))
+        let words = web.words(By::Client);
+        let is_hasty = words >= paths && web.guessed_paths() >= paths;
+        is_hasty || (words >= slow && mostly_missed(web.missed_paths().value, web.met_paths().value))
+    }
+
+    /// The same, if pages sent it to some of them.
+    fn is_told(&self, stats: &ContentStats, times: u64) -> bool {
+        let web = &stats.web;
+        let [_, slow] = self.thresholds(times);
+        web.missed >= slow
+            && web.words(By::Anybody) >= slow
+            && mostly_missed(web.missed_paths().value, web.met_paths().value)
+    }
+
+    fn thresholds(&self, times: u64) -> [u64; 2] {
+        [self.0.paths, self.0.slow_paths].map(|least| (u64::from(least) * times).min(MOST))
     }
 
     fn is_likely(&self, stats: &ContentStats) -> bool {
@@ -103,15 +126,13 @@ impl Rule for WordlistScan {
     }
 
     fn hear(&self, stats: &ContentStats) -> Option<Confidence> {
-        if self.is_certain(stats) {
-            return Some(Confidence::High);
-        }
-        self.is_likely(stats).then_some(Confidence::Low)
+        graded(stats, |times| self.is_certain(stats, times), |times| self.is_told(stats, times))
+            .or_else(|| self.is_likely(stats).then_some(Confidence::Low))
     }
 
     fn words(&self, stats: &ContentStats) -> String {
         let web = &stats.web;
-        let what = if self.is_certain(stats) {
+        let what = if self.is_certain(stats, 1) || self.is_told(stats, 1) {
             "a wordlist scan (gobuster, ffuf)"
         } else {
             "as in a wordlist scan, though it is not known whether they were there"
@@ -128,7 +149,12 @@ impl Rule for WordlistScan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::rules::content_script::{NOBODY, Play, Script, found, from_link, get};
+    use crate::{
+        content::{Oddity, Request, Said, Sender},
+        detect::rules::content_script::{
+            NOBODY, Play, Script, by_method, found, from_link, get, odd, sent_by, with_credentials,
+        },
+    };
 
     /// A digest, another for each number.
     fn identifier(number: u64) -> String {
@@ -145,7 +171,7 @@ mod tests {
 
     #[test]
     fn words_of_a_list_are_found() {
-        let scans: [(&str, Script); 17] = [
+        let scans: [(&str, Script); 21] = [
             ("maps of scripts that nobody has", |play| {
                 play.asked(1, get("/chunk.js"), 200);
                 for word in 0..100 {
@@ -239,6 +265,38 @@ mod tests {
                     play.at(word * 2).logged(1, get(&format!("/word{word}")), 404).logged(1, get("/"), 200);
                 }
             }),
+            ("by HEAD", |play| {
+                for word in 0..447 {
+                    let status = if word % 10 == 0 { 200 } else { 404 };
+                    play.at(word / 100).asked(1, by_method("HEAD", &format!("/word{word}")), status);
+                }
+            }),
+            ("by a method that HTTP does not have", |play| {
+                for word in 0..100 {
+                    let request = match odd("/", Oddity::Method) {
+                        Said::Request(request) => Said::Request(Request {
+                            method: "FOO".to_owned(),
+                            path: format!("/word{word}"),
+                            ..request
+                        }),
+                        other => other,
+                    };
+                    play.at(word / 50).asked(1, request, 405);
+                }
+            }),
+            ("by OPTIONS, with very many words", |play| {
+                for word in 0..1_200 {
+                    play.at(word / 1_000).asked(1, by_method("OPTIONS", &format!("/word{word}")), 404);
+                }
+            }),
+            ("by somebody who earned a credit before", |play| {
+                for day in 0..4 {
+                    play.at(day * 24 * 3600).asked(1, get("/feed"), 200);
+                }
+                for word in 0..400 {
+                    play.at(5 * 24 * 3600 + word / 100).asked(1, get(&format!("/word{word}")), 404);
+                }
+            }),
             ("no answers seen", |play| {
                 for word in 0..600 {
                     play.at(word / 50).say(1, get(&format!("/word{word}")));
@@ -266,6 +324,45 @@ mod tests {
     }
 
     #[test]
+    fn a_credit_and_a_page_take_away_certainty_but_not_from_a_scan_of_many_words() {
+        let confidence = |days: u64, sender: Sender, words: u64| {
+            let mut play = Play::new(rule());
+            for day in 0..days {
+                play.at(day * 24 * 3600).asked(1, get("/feed"), 200);
+            }
+            for word in 0..words {
+                let request = sent_by(sender, get(&format!("/word{word}")));
+                play.at(5 * 24 * 3600 + word / 100).asked(1, request, 404);
+            }
+            play.events().last().map(|event| event.finding.confidence)
+        };
+        assert_eq!(confidence(0, Sender::Client, 400), Some(Confidence::High));
+        assert_eq!(confidence(0, Sender::Page, 150), None);
+        assert_eq!(confidence(0, Sender::Page, 1_000), Some(Confidence::Medium));
+        assert_eq!(confidence(0, Sender::OwnPage, 1_000), Some(Confidence::Medium));
+        assert_eq!(confidence(4, Sender::Client, 400), Some(Confidence::Medium));
+        assert_eq!(confidence(4, Sender::Client, 1_200), Some(Confidence::High));
+        assert_eq!(confidence(1, Sender::Client, 400), Some(Confidence::High), "a single visit earns none");
+    }
+
+    #[test]
+    fn a_login_is_a_credit_if_this_host_asked_for_it() {
+        let confidence = |asks: bool| {
+            let mut play = Play::new(rule());
+            if asks {
+                play.asked(1, get("/dav/"), 401);
+            }
+            play.asked(1, with_credentials("/dav/"), 200);
+            for file in 0..120 {
+                play.at(file / 50).asked(1, with_credentials(&format!("/dav/file{file}")), 404);
+            }
+            play.events().last().map(|event| event.finding.confidence)
+        };
+        assert_eq!(confidence(false), Some(Confidence::High), "anybody can write credentials");
+        assert_eq!(confidence(true), None);
+    }
+
+    #[test]
     fn who_asks_whether_something_is_there_where_that_is_ignored_is_not() {
         let confidence = |ignore: &str| {
             let mut play = Play::new(rule());
@@ -282,20 +379,7 @@ mod tests {
 
     #[test]
     fn crawlers_monitors_and_browsers_are_not() {
-        let quiet: [(&str, Script); 21] = [
-            ("developers' tools that look for the map of each script", |play| {
-                for script in 0..70 {
-                    play.asked(1, get(&format!("/chunk{script}.js")), 200);
-                }
-                for script in 0..70 {
-                    play.at(20).asked(1, get(&format!("/chunk{script}.js.map")), 404);
-                }
-            }),
-            ("a reader of feeds that are gone", |play| {
-                for feed in 0..150 {
-                    play.asked(1, get(&format!("/blog{feed}/feed")), if feed % 10 == 0 { 200 } else { 410 });
-                }
-            }),
+        let quiet: [(&str, Script); 27] = [
             ("a build that asks its cache for each action", |play| {
                 for action in 0..200 {
                     play.at(action / 50).asked(1, get(&format!("/ac/{}", identifier(action))), 404);
@@ -398,6 +482,68 @@ mod tests {
             ("a client whose password has expired", |play| {
                 for item in 0..1_000 {
                     play.at(item / 2).logged(1, get(&format!("/api/item/{item}")), 401);
+                }
+            }),
+            ("a phone's backup that deletes what is gone already", |play| {
+                for chunk in 0..150 {
+                    let status = if chunk % 10 < 8 { 404 } else { 204 };
+                    let path = format!("/dav/.SeedVaultAndroidBackup/chunk{chunk}");
+                    play.at(chunk / 10).logged(1, by_method("DELETE", &path), status);
+                }
+            }),
+            ("a desktop that copies files", |play| {
+                for file in 0..300 {
+                    let path = format!("/dav/photos/img_{file}.jpg");
+                    play.at(file / 10).logged(1, by_method("PROPFIND", &path), 404);
+                    play.logged(1, by_method("PUT", &path), 201);
+                }
+            }),
+            ("a backup that looks for all chunks first", |play| {
+                for chunk in 0..1_000u64 {
+                    let path = format!(
+                        "/backup/data/{:032x}",
+                        (u128::from(chunk) + 7) * 0x0123_4567_89ab_cdef_0123_4567_89ab
+                    );
+                    play.at(chunk / 50).logged(1, by_method("HEAD", &path), 404);
+                }
+            }),
+            ("a debugger that asks for the map of each script", |play| {
+                for script in 0..70 {
+                    play.asked(1, from_link(&format!("/assets/chunk-{script}.js")), 200);
+                }
+                for script in 0..70 {
+                    play.at(20).asked(1, get(&format!("/assets/chunk-{script}.js.map")), 404);
+                }
+            }),
+            ("a reader of feeds that are gone", |play| {
+                for feed in 0..100 {
+                    play.asked(1, get(&format!("/old/blog{feed}/feed")), 410);
+                }
+            }),
+            ("a copy of a folder that looks for all files first", |play| {
+                for file in 0..180 {
+                    play.at(file / 50).asked(1, by_method("HEAD", &format!("/bucket/img_{file}.jpg")), 404);
+                }
+                for file in 0..180 {
+                    play.at(4 + file / 50).asked(
+                        1,
+                        by_method("PUT", &format!("/bucket/img_{file}.jpg")),
+                        200,
+                    );
+                }
+            }),
+            ("files that are looked for by GET and then put there", |play| {
+                for file in 0..300 {
+                    play.at(file / 20).asked(1, get(&format!("/bucket/img_{file}.jpg")), 404);
+                    play.asked(1, by_method("PUT", &format!("/bucket/img_{file}.jpg")), 201);
+                }
+            }),
+            ("somebody who comes each day, and misses a hundred things", |play| {
+                for day in 0..4 {
+                    play.at(day * 24 * 3600).asked(1, get("/feed"), 200);
+                }
+                for item in 0..120 {
+                    play.at(5 * 24 * 3600 + item / 50).asked(1, get(&format!("/item{item}")), 404);
                 }
             }),
             ("clients of a server that is ill", |play| {

@@ -33,7 +33,7 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
         names.dedup();
         names
     };
-    let source = SourceName { address: finding.source, ipv6_prefix: context.ipv6_prefix };
+    let source = SourceName::of(finding, context.ipv6_prefix);
     let mut value = json!({
         "timestamp": time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S%.6f%z").to_string(),
         "event_type": "alert",

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use scanguard_common::{address::Address, oracle::Reach};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::{super::content::JsonContent, names::protocol_name};
+use super::{
+    super::content::JsonContent,
+    names::{SourceName, protocol_name},
+};
 use crate::detect::{
     findings::{Event, Target},
     geo::Country,
@@ -121,7 +124,9 @@ impl Serialize for Json<'_> {
             severity: finding.severity,
             confidence: finding.confidence,
             spoofable: finding.spoofable.to_string(),
-            source: finding.source_ip().map(|_| json_source(&finding.source, self.ipv6_prefix)),
+            source: finding
+                .source_ip()
+                .map(|ip| JsonSource { ip, prefix: SourceName::of(finding, self.ipv6_prefix).prefix() }),
             country: finding.origin.country.as_ref().map(Country::as_str),
             asn: network.map(|network| network.number),
             as_org: network.and_then(|network| network.organization.as_deref()),
@@ -164,8 +169,7 @@ impl Serialize for Json<'_> {
 }
 
 fn json_source(address: &Address, ipv6_prefix: u8) -> JsonSource {
-    let prefix = (!address.is_v4() && ipv6_prefix < 128).then_some(ipv6_prefix);
-    JsonSource { ip: address.to_ip(), prefix }
+    JsonSource { ip: address.to_ip(), prefix: SourceName::new(*address, ipv6_prefix).prefix() }
 }
 
 fn json_target(target: &Target) -> JsonTarget {

@@ -2,12 +2,32 @@
 
 use std::borrow::Cow;
 
-use scanguard_common::address::Address;
+use scanguard_common::address::{Address, source_bits};
+
+use crate::detect::findings::Finding;
 
 /// A source in the usual notation: an address, or an IPv6 prefix.
 pub(crate) struct SourceName {
-    pub(crate) address: Address,
-    pub(crate) ipv6_prefix: u8,
+    address: Address,
+    bits: u8,
+}
+
+impl SourceName {
+    /// The name of a source, if so many bits of IPv6 sources are kept.
+    pub(crate) fn new(address: Address, ipv6_prefix: u8) -> Self {
+        Self { address, bits: source_bits(address, ipv6_prefix) }
+    }
+
+    /// The name of the source of a finding.
+    pub(crate) fn of(finding: &Finding, ipv6_prefix: u8) -> Self {
+        let counted = Self::new(finding.source, ipv6_prefix);
+        Self { bits: finding.bits.unwrap_or(counted.bits), ..counted }
+    }
+
+    /// The length of the prefix; none if the source is one address.
+    pub(super) fn prefix(&self) -> Option<u8> {
+        (!self.address.is_v4() && self.bits < 128).then_some(self.bits)
+    }
 }
 
 impl std::fmt::Display for SourceName {
@@ -16,10 +36,10 @@ impl std::fmt::Display for SourceName {
             return f.write_str("forged sources");
         }
         let ip = self.address.to_ip();
-        if self.address.is_v4() || self.ipv6_prefix == 128 {
-            return ip.fmt(f);
+        match self.prefix() {
+            None => ip.fmt(f),
+            Some(bits) => write!(f, "{ip}/{bits}"),
         }
-        write!(f, "{ip}/{}", self.ipv6_prefix)
     }
 }
 

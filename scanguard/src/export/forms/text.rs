@@ -22,7 +22,7 @@ pub(super) fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
         finding.severity.label(),
         finding.rule,
         techniques.join(","),
-        SourceName { address: finding.source, ipv6_prefix },
+        SourceName::of(finding, ipv6_prefix),
         Whence(&finding.origin),
         finding.reason,
     );

@@ -122,7 +122,7 @@ impl AlertTable {
     }
 
     fn labels(&self, finding: &Finding) -> Labels {
-        let source = SourceName { address: finding.source, ipv6_prefix: self.ipv6_prefix };
+        let source = SourceName::of(finding, self.ipv6_prefix);
         Labels::from([
             ("alertname", "ScanGuardFinding".to_owned()),
             ("instance", self.host.clone()),

@@ -34,7 +34,7 @@ impl Journald {
     fn entry(&self, event: &Event) -> Result<Vec<u8>, Failure> {
         let Event { kind, finding, .. } = event;
         let context = self.formatter.context();
-        let source = SourceName { address: finding.source, ipv6_prefix: context.ipv6_prefix };
+        let source = SourceName::of(finding, context.ipv6_prefix);
         let message = format!("{} {} from {source}: {}", finding.rule, kind.label(), finding.reason);
         let mut entry = Vec::new();
         for (name, value) in [

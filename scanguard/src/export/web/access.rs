@@ -91,9 +91,7 @@ async fn refuse_plain(mut stream: TcpStream) -> Error {
         // If unread data remains when a connection is closed, the client never gets the answer.
         io::copy(&mut stream.take(MAX_REQUEST), &mut io::sink()).await
     };
-    sent.await
-        .err()
-        .unwrap_or_else(|| Error::other("the client spoke plain HTTP, but the listener needs TLS"))
+    sent.await.err().unwrap_or_else(|| Error::other("plain HTTP where TLS is wanted"))
 }
 
 /// Admits only users, if any are configured. A connection that was opened under an older configuration gets one

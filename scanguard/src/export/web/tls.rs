@@ -65,8 +65,8 @@ pub(super) fn tls(file: &File, directory: &Path) -> Result<Option<Tls>, Wrong> {
         return Ok(None);
     };
     if said.client_allowed_sans.is_some() {
-        let why = "the agent does not check the names of client certificates: instead, set client_ca_file to an \
-                   authority that signs only the clients to admit";
+        let why = "names of client certificates are not looked at here: have an authority of its own (client_ca_file) \
+                   for those who may come";
         return Err(wrong("tls_server_config.client_allowed_sans", why));
     }
     let provider = Arc::new(provider(said)?);

@@ -192,13 +192,15 @@ fn nobody_bans_what_is_allowed_or_too_much() {
     world.allowed.add(net("192.0.2.1/32"), Why::Own);
     world.allowed.add(net("198.51.100.0/24"), Why::Configured);
     world.allowed.add(net("2001:db8::1/128"), Why::Gateway);
+    world.allowed.add(net("203.0.113.5/32"), Why::Resolver);
     let feed = Cause::Feed { feed: "drop".to_owned() };
     for cause in [found(), feed, by_hand(None), from_crowdsec(60)] {
         for (text, expected) in [
             ("192.0.2.1/32", "allowed"),
-            ("192.0.2.0/24", "allowed"),
             ("198.51.100.9/32", "allowed"),
-            ("2001:db8::/64", "allowed"),
+            ("203.0.113.5/32", "allowed"),
+            // The kernel spares the resolver.
+            ("203.0.113.0/24", "ban"),
             ("2001:db8:0:1::/64", "ban"),
             ("192.0.2.2/32", "ban"),
             ("0.0.0.0/0", "everybody"),
@@ -212,6 +214,19 @@ fn nobody_bans_what_is_allowed_or_too_much() {
         ] {
             assert_eq!(world.said(text, &cause), expected, "{text} by {:?}", cause.origin());
         }
+    }
+    // Only a user bans a network around this host or its gateway.
+    for net in ["192.0.2.0/24", "2001:db8::/64", "192.0.0.0/16"] {
+        for cause in [found(), Cause::Feed { feed: "drop".to_owned() }, from_crowdsec(60)] {
+            assert_eq!(world.said(net, &cause), "allowed", "{net} by {:?}", cause.origin());
+        }
+        assert_eq!(world.said(net, &by_hand(None)), "ban", "{net}");
+        assert_eq!(world.said(net, &with(Confidence::Medium, Spoofable::Yes)), "shield", "{net}");
+    }
+    // A kernel that lacks a part of the list would drop it.
+    world.allowed.is_lacking = true;
+    for net in ["192.0.2.0/24", "2001:db8::/64", "203.0.113.0/24"] {
+        assert_eq!(world.said(net, &by_hand(None)), "allowed", "{net}");
     }
     let refused = |text| match world.judge(text, &by_hand(None), 1) {
         Decision::Refused(refusal) => refusal.to_string(),

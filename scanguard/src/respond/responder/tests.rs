@@ -381,7 +381,9 @@ fn networks_on_feeds_are_banned_beside_the_book_but_for_those_who_are_allowed() 
         explanation.banned && explanation.dropped && explanation.verdict.contains("lists 203.0.113.0/24")
     );
     bench.order(Order::Allow { net: net("203.0.113.9/32") }, 62).unwrap();
-    assert_eq!(bench.enforcer("203.0.113.0/24"), None, "somebody in it is allowed");
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((Some(86_400), true)), "it spares an allowed address");
+    bench.order(Order::Allow { net: net("203.0.113.0/24") }, 62).unwrap();
+    assert_eq!(bench.enforcer("203.0.113.0/24"), None, "all of it is allowed");
     bench.set(Mode::Observe, None, 63).unwrap();
     assert!(bench.enforcer.bans.is_empty());
 }
@@ -470,7 +472,7 @@ fn bans_in_the_kernel_are_taken_over_where_the_state_file_is_lost_and_lifted_whe
     let mut bench = Bench::restored(settings(Mode::Enforce), None, 7, sparing());
     assert_eq!(bench.enforcer.allowed, sparing().allowed);
     assert_eq!(bench.responder.allowed.by_hand.len(), 2, "this host's own address is on the list anyway");
-    assert_eq!(bench.enforcer("203.0.113.0/24"), None, "it overlaps with one of them");
+    assert_eq!(bench.enforcer("203.0.113.0/24"), Some((None, true)), "it goes on, and spares one of them");
     bench.order(Order::Disallow { net: net("203.0.113.9/32") }, 8).unwrap();
     let bench = Bench::restored(settings(Mode::Enforce), Some(known), 7, sparing());
     assert_eq!(bench.enforcer.allowed, [net("192.0.2.1/32")].into());
@@ -665,7 +667,7 @@ fn shields_outlive_a_restart_and_what_the_kernel_has_of_them_a_lost_state_file()
 }
 
 #[test]
-fn shields_that_do_not_fit_the_settings_any_more_are_not_restored() {
+fn shields_without_room_are_not_restored_and_those_of_another_prefix_length_are() {
     let mut bench = Bench::new(Mode::Enforce);
     for text in ["2001:db8::/64", "198.51.100.1/32", "198.51.100.2/32"] {
         bench.find_unproven(text, 0);
@@ -678,7 +680,10 @@ fn shields_that_do_not_fit_the_settings_any_more_are_not_restored() {
     let mut enforcer = FakeEnforcer::default();
     let mut responder = Responder::new(settings(Mode::Enforce), 56, Some(state), metrics(), now(2));
     responder.enter(now(2), &mut enforcer).unwrap();
-    assert_eq!(enforcer.banned(Extent::Shield), ["198.51.100.1/32", "198.51.100.2/32"].map(net).to_vec());
+    assert_eq!(
+        enforcer.banned(Extent::Shield),
+        ["198.51.100.1/32", "198.51.100.2/32", "2001:db8::/64"].map(net).to_vec()
+    );
 }
 
 #[test]

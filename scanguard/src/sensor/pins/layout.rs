@@ -126,6 +126,7 @@ mod tests {
             abi::BANS,
             abi::BANNED_NETWORKS,
             abi::SHIELDS,
+            abi::SHIELDED_NETWORKS,
             abi::ALLOWED,
             abi::HOME,
             abi::LIVE,
