@@ -77,7 +77,8 @@ fn on_link(routes: &Routes) -> Vec<IpNet> {
     nets.insert(0, link_local);
     if nets.len() > MAX_ON_LINK {
         let left_out = nets.split_off(MAX_ON_LINK);
-        tracing::warn!("neighbours in {} are counted by prefix: there is no room", cidr::names(&left_out));
+        // Hosts of containers have a route for each of them, and this is asked every 30 seconds.
+        tracing::debug!("neighbours in {} are counted by prefix: there is no room", cidr::names(&left_out));
     }
     nets
 }
@@ -237,4 +238,32 @@ pub(super) async fn supervise(agent: &mut Agent) {
     }
     let attached = agent.attachments.states().any(|(_, mode)| mode.is_some());
     agent.health.attached(attached);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(attached: &[&str]) -> Vec<String> {
+        let nets = attached.iter().map(|text| text.parse().unwrap()).collect();
+        let routes = Routes { attached: [(2, nets)].into(), ..Routes::default() };
+        on_link(&routes).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn links_are_the_ipv6_networks_at_the_interfaces_and_tunnels_are_none() {
+        let attached =
+            ["192.0.2.0/24", "2001:db8:1:2::/64", "fe80::/64", "2000::/3", "2001:db8:5::/56", "fd77::/112"];
+        assert_eq!(found(&attached), ["fe80::/10", "2001:db8:1:2::/64", "fd77::/112"]);
+        assert_eq!(found(&[]), ["fe80::/10"]);
+    }
+
+    #[test]
+    fn where_not_all_find_room_the_widest_do() {
+        let hosts: Vec<_> = (1..20).map(|host| format!("2001:db8::{host:x}/128")).collect();
+        let mut attached: Vec<_> = hosts.iter().map(String::as_str).collect();
+        attached.push("fd77::/64");
+        let found = found(&attached);
+        assert_eq!((found.len(), found[1].as_str()), (MAX_ON_LINK, "fd77::/64"));
+    }
 }

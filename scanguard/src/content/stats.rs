@@ -35,7 +35,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// RFC 9110, 15. What is gone (410) was there: nobody guessed it. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725.
+    /// RFC 9110, 15. nginx writes 444 if it closed the connection rather than answer; 451 is RFC 7725. What is gone (410)
+    /// was there, so nobody guesses it.
     pub(super) const fn of(status: u16) -> Self {
         match status {
             200..=299 | 304 => Self::Met,

@@ -271,6 +271,15 @@ impl ContentTracker {
     }
 }
 
+/// Ends of the names of files that describe the file whose name precedes them: developers' tools look for the map of each
+/// script, and managers of packages for digests and signatures. Not here: ends of copies, which scanners guess.
+const DESCRIBING: [&str; 7] = [".map", ".sha1", ".sha256", ".sha512", ".md5", ".asc", ".sig"];
+
+/// The path that a path describes.
+fn described(path: &str) -> Option<&str> {
+    DESCRIBING.iter().find_map(|end| path.strip_suffix(end))
+}
+
 /// Digests messages.
 struct Digest<'v> {
     settings: &'v Settings,
@@ -429,15 +438,6 @@ impl Digest<'_> {
             }
         }
     }
-}
-
-/// Ends of the names of files that describe the file whose name precedes them: developers' tools look for the map of each
-/// script, and managers of packages for digests and signatures. Not here: ends of copies, which scanners guess.
-const DESCRIBING: [&str; 7] = [".map", ".sha1", ".sha256", ".sha512", ".md5", ".asc", ".sig"];
-
-/// The path of the file that a path describes.
-fn described(path: &str) -> Option<&str> {
-    DESCRIBING.iter().find_map(|end| path.strip_suffix(end))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub struct DetectionMetrics {
     findings_suppressed: IntCounter,
     lockstep_left_out: IntCounter,
     campaigns_given_up: IntCounter,
+    prefixes_left_out: IntCounter,
     feed_networks: IntGauge,
     /// All rules since the start. A rule that a reload removed stays here, so that its open findings show as zero.
     rules: Mutex<BTreeSet<&'static str>>,
@@ -72,6 +73,10 @@ impl DetectionMetrics {
                 "scanguard_lockstep_left_out_total",
                 "Sources that the search for decoys left out because there were too many.",
             )?,
+            prefixes_left_out: register.counter(
+                "scanguard_prefixes_left_out_total",
+                "Times that the search for scans of IPv6 prefixes left one out because there were too many.",
+            )?,
             campaigns_given_up: register.counter(
                 "scanguard_campaign_targets_given_up_total",
                 "Targets that the search for distributed scans gave up because there were too many.",
@@ -111,6 +116,7 @@ impl DetectionMetrics {
         raise(&self.findings_suppressed, tracker.suppressed());
         raise(&self.lockstep_left_out, detector.lockstep_left_out());
         raise(&self.campaigns_given_up, detector.campaigns_given_up());
+        raise(&self.prefixes_left_out, detector.prefixes_left_out());
         self.feed_networks.set(level(detector.feeds().len()));
         // Counted from scratch, since a finding may move from one rule to another.
         let mut open: HashMap<_, i64> = HashMap::new();

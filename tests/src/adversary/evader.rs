@@ -159,11 +159,7 @@ pub(super) const ROWS: &[Row] = &[
         scene.judged()?;
         let found = !scene.agent.findings().is_empty();
         Ok(Verdict::of(&if found { vec![] } else { vec![format!("no finding about {} sources", scanners.len())] }))
-    })
-    .limit(
-        "sources of IPv6 are told apart by their /64 (`sensor.ipv6_prefix`), and one probe of each is less than `distributed_scan` \
-         takes for one scan (300 in two minutes). A wider `ipv6_prefix` finds it",
-    ),
+    }),
     evasion(
         "a scanner's request behind a short header of IPv6 destination options",
         "the scanner is banned for what it says",

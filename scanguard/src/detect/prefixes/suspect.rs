@@ -145,6 +145,7 @@ pub(super) struct News<'a> {
 }
 
 /// Why a prefix is the source of a scan.
+#[derive(Clone, Copy)]
 pub(super) struct Match {
     pub(super) activity: Activity,
     pub(super) first: Duration,
@@ -249,7 +250,7 @@ impl Suspect {
         let sources = both.left_sources.count().value;
         let spread = both.left_parts.count().value >= 2 && sources >= needs(settings.sources);
         let much = services >= needs(settings.services) || hosts >= needs(settings.hosts);
-        (spread && much).then(|| Match {
+        (spread && much).then_some(Match {
             activity: both.left,
             first: both.first,
             sources,

@@ -41,10 +41,10 @@ fn names(script: &mut Script) -> Vec<String> {
 
 #[test]
 fn one_probe_from_each_64_of_a_48_is_a_scan_by_the_48() {
-    for ipv6_prefix in [64, 128] {
+    for (ipv6_prefix, ports) in [(64, 4_000), (128, 400u16)] {
         let mut script = Script::of_prefixes(ipv6_prefix);
         // 4,000 ports in 29 minutes.
-        for n in 0..4_000u16 {
+        for n in 0..ports {
             script.at(u64::from(n) * 29 * 60 / 4_000);
             script.syn_from(network(0x7_0000 + shuffled(n)), n + 1, Reach::Closed);
         }
@@ -53,7 +53,7 @@ fn one_probe_from_each_64_of_a_48_is_a_scan_by_the_48() {
         assert_eq!(names, ["2001:db8:7::/48"], "{ipv6_prefix}");
         let finding = &found[0].1;
         assert_eq!((finding.rule, finding.confidence), ("prefix_scan", Confidence::Medium));
-        assert!(finding.sources.count > 200, "{:?}", finding.sources);
+        assert!(finding.sources.count > u64::from(ports) / 5, "{:?}", finding.sources);
         let others: Vec<_> =
             script.events().into_iter().filter(|event| event.finding.bits.is_none()).collect();
         assert_eq!(others, [], "no campaign, and no other finding");
@@ -121,6 +121,40 @@ fn sources_with_findings_of_their_own_are_a_finding_of_their_prefix() {
         }
     }
     assert_eq!(names(&mut script), ["2001:db8:7:4200::/56"]);
+}
+
+#[test]
+fn a_prefix_is_proven_to_scan_if_enough_of_its_findings_are_and_nearly_all_is_scan() {
+    let source = |n| Prefix::around(network(n), 0).address;
+    for (visitors, expected) in [(0, Proof::Connection), (12, Proof::None)] {
+        let mut prefixes = Prefixes::new(Settings::default());
+        let mut tracker = Tracker::new(crate::detect::settings::Settings::default());
+        for n in 0..32 {
+            prefixes.found(source(n), Proof::Connection, Duration::ZERO);
+        }
+        let delta = Delta { activity: visit(), samples: Default::default() };
+        for n in 100..100 + visitors {
+            prefixes.note(source(n), &delta, false, Duration::ZERO);
+        }
+        let now = Now { at: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH };
+        let mut told = Vec::new();
+        prefixes.tick(&mut tracker, now, &mut |event| told.push(event.finding));
+        let [finding] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert_eq!((finding.bits, finding.proof()), (Some(56), expected), "{visitors} visitors");
+        let reason = "32 sources or narrower prefixes of one /56 are findings of their own";
+        assert!(finding.reason.starts_with(reason), "{}", finding.reason);
+    }
+}
+
+/// The activity of a client that is served.
+fn visit() -> Activity {
+    let mut script = Script::of_prefixes(64);
+    script.visit_from(network(1));
+    script.events();
+    let history = script.history(network(1)).expect("it was seen");
+    history.window(Duration::from_secs(1), Duration::MAX).activity
 }
 
 #[test]

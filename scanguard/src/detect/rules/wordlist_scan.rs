@@ -379,7 +379,20 @@ mod tests {
 
     #[test]
     fn crawlers_monitors_and_browsers_are_not() {
-        let quiet: [(&str, Script); 27] = [
+        let quiet: [(&str, Script); 29] = [
+            ("developers' tools that look for the map of each script", |play| {
+                for script in 0..70 {
+                    play.asked(1, get(&format!("/chunk{script}.js")), 200);
+                }
+                for script in 0..70 {
+                    play.at(20).asked(1, get(&format!("/chunk{script}.js.map")), 404);
+                }
+            }),
+            ("a reader of feeds that are gone", |play| {
+                for feed in 0..150 {
+                    play.asked(1, get(&format!("/blog{feed}/feed")), if feed % 10 == 0 { 200 } else { 410 });
+                }
+            }),
             ("a build that asks its cache for each action", |play| {
                 for action in 0..200 {
                     play.at(action / 50).asked(1, get(&format!("/ac/{}", identifier(action))), 404);

@@ -76,6 +76,17 @@ fn an_ipv6_source_says_its_prefix() {
     let json: Value = serde_json::from_str(&line(&event, true)).unwrap();
     assert_eq!(json["source"], serde_json::json!({ "ip": "2001:db8::", "prefix": 64 }));
     assert!(line(&event, false).contains(" 2001:db8::/64: "));
+    // A neighbour at a link of this host, and a prefix around many sources.
+    let neighbour: std::net::IpAddr = "2001:db8::5".parse().unwrap();
+    for (source, bits, json_source, name) in [
+        (neighbour, None, serde_json::json!({ "ip": "2001:db8::5" }), " 2001:db8::5: "),
+        (prefix, Some(48), serde_json::json!({ "ip": "2001:db8::", "prefix": 48 }), " 2001:db8::/48: "),
+    ] {
+        (event.finding.source, event.finding.bits) = (source.into(), bits);
+        let json: Value = serde_json::from_str(&line(&event, true)).unwrap();
+        assert_eq!(json["source"], json_source);
+        assert!(line(&event, false).contains(name), "{}", line(&event, false));
+    }
 }
 
 #[test]

@@ -786,3 +786,79 @@ fn what_a_feed_lists_stays_banned_whatever_shield_there_is() {
     bench.chores(600);
     assert_eq!((bench.shield(SHIELDED), bench.enforcer(SHIELDED).is_some()), (None, true));
 }
+
+#[test]
+fn the_prefix_of_a_finding_is_shielded_from_and_explained_for_each_address_in_it() {
+    use crate::detect::rules::testing::Script;
+    let mut script = Script::of_prefixes(64);
+    for network in 0..60u16 {
+        let source = std::net::Ipv6Addr::new(0x2001, 0xdb8, 7, 0x4200 + network, 0, 0, 0, 1);
+        script.syn_from(IpAddr::from(source).into(), network + 1, scanguard_common::oracle::Reach::Closed);
+    }
+    let finding = script.events().remove(0).finding;
+    let mut bench = Bench::new(Mode::Enforce);
+    bench.responder.consider(&finding, now(1), &mut bench.enforcer);
+    assert_eq!(bench.enforcer.banned(Extent::Shield), [net("2001:db8:7:4200::/56")]);
+    for (address, is_part) in [("2001:db8:7:42ff::9", true), ("2001:db8:7:4300::9", false)] {
+        let explained = questions::explain(
+            &bench.responder,
+            address.parse().unwrap(),
+            &mut std::iter::once(&finding),
+            now(2),
+            &bench.enforcer,
+        );
+        let found: Vec<_> = explained.findings.iter().map(|finding| finding.policy.as_str()).collect();
+        let expected: &[&str] =
+            if is_part { &["2001:db8:7:4200::/56 is shielded from already"] } else { &[] };
+        assert_eq!((explained.response.is_some(), found.as_slice()), (is_part, expected), "{address}");
+    }
+    let open = questions::open_finding(&bench.responder, &finding, now(2));
+    assert_eq!(open.source, Some(net("2001:db8:7:4200::/56")));
+}
+
+#[test]
+fn a_ban_by_hand_says_whom_it_spares_and_so_do_the_list_and_the_explanation() {
+    let mut bench = Bench::new(Mode::Enforce);
+    let done = bench.order(Order::Ban { net: net("192.0.2.0/24"), lasts: None, reason: String::new() }, 1);
+    let done = done.unwrap();
+    assert_eq!(done.said, "192.0.2.0/24 is banned until `scanguard unban`");
+    assert_eq!(done.notes, ["never dropped, though part of it: 192.0.2.1 (it is this host's own address)"]);
+    assert_eq!(bench.enforcer("192.0.2.0/24"), Some((None, true)));
+    let bans = questions::bans(&bench.responder, None, now(2), &bench.enforcer);
+    assert_eq!(bans.bans[0].spared, 1);
+    let explain = |address: &str| {
+        let address = address.parse().unwrap();
+        questions::explain(&bench.responder, address, &mut std::iter::empty(), now(2), &bench.enforcer)
+    };
+    assert!(explain("192.0.2.1").verdict.starts_with("banned, but spared: "));
+    let other = explain("192.0.2.2");
+    assert!(other.dropped && other.verdict.contains("as 192.0.2.0/24 without 1 that is never dropped: "));
+}
+
+#[test]
+fn neighbours_at_a_link_are_banned_one_by_one_and_of_an_ssh_peer_elsewhere_the_whole_source_is_spared() {
+    use crate::respond::ssh::{Connection, LOGGED_IN, Login, Session};
+    let mut bench = Bench::new(Mode::Enforce);
+    let session = Session { needed: LOGGED_IN, login: Login::Done };
+    let ssh = ["[2001:db8:9:9::5]:4000", "[fd77::5]:4000"].map(|peer| {
+        let own = "[fd77::1]:22".parse().unwrap();
+        (Connection { peer: peer.parse().unwrap(), own, inode: None }, session)
+    });
+    let found = Discovered {
+        own: vec![net("fd77::1/128")],
+        on_link: vec![net("fd77::/64")],
+        ssh: ssh.into_iter().collect(),
+        ..Discovered::default()
+    };
+    bench.responder.set_discovered(found, now(0), &mut bench.enforcer);
+    let allowed = |text| bench.enforcer.allowed.contains(&net(text));
+    assert!(allowed("2001:db8:9:9::/64") && allowed("fd77::5/128") && !allowed("fd77::/64"));
+    for (address, banned) in [("fd77::7", "fd77::7/128"), ("2001:db8:8:8::7", "2001:db8:8:8::/64")] {
+        let source = bench.responder.source(address.parse().unwrap());
+        assert_eq!(bench.responder.net(&source), net(banned));
+        assert!(matches!(bench.find(banned, 1), Decision::Ban(_)), "{banned}");
+    }
+    for spared in ["fd77::/64", "fd77::5/128", "2001:db8:9:9::/64"] {
+        assert!(matches!(bench.find(spared, 1), Decision::Refused(Refusal::Allowed { .. })), "{spared}");
+    }
+}
