@@ -108,6 +108,12 @@ pub const FORGOTTEN: &str = "FORGOTTEN";
 /// How many networks [`HOME`] has room for.
 pub const MAX_HOME: u32 = 16_384;
 
+/// LPM trie of [`Address`] to the length of the prefix: the prefixes of translators that the operator names, see
+/// [`crate::translator`].
+pub const TRANSLATORS: &str = "TRANSLATORS";
+/// How many prefixes [`TRANSLATORS`] has room for.
+pub const MAX_TRANSLATORS: u32 = 64;
+
 /// A service at an address.
 #[derive(
     Clone,
@@ -206,6 +212,8 @@ pub struct Control {
     pub shielded_networks: u32,
     /// Explicit padding.
     pub reserved: u32,
+    /// The [`crate::translator::Filter`] in front of [`TRANSLATORS`].
+    pub translators: u64,
     /// The prefixes in which each address is a source.
     pub on_link: OnLink,
 }
@@ -348,8 +356,8 @@ pub struct SampleHeader {
 
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 2 * 128 + 4 * 24);
-const _: () = assert!(size_of::<Control>() == 104 + 8 * 32 + 8 + 8);
+const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 64 + 2 * 128 + 4 * 24);
+const _: () = assert!(size_of::<Control>() == 112 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 56);

@@ -6,7 +6,7 @@ use crate::{
     address::Address,
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
-    sketch::{self, HOST_WORDS, SERVICE_WORDS},
+    sketch::{self, Bit, HOST_WORDS, MET_WORDS, SERVICE_WORDS},
 };
 
 /// [`PROBE_CLASSES`] rounded up, so that the fields behind the counters are aligned to 8 bytes.
@@ -131,6 +131,9 @@ pub struct SourceState {
     pub novelties: u32,
     /// Handshakes that the source aborted, modulo 2^32; see [`crate::oracle::Decision::Ordinary::aborts`].
     pub aborted: u32,
+    /// Bitmap of the services at addresses that the source met since the insertion, see [`sketch::target_bit`]. If such a
+    /// service is down later, the source does not look for it: it has met it before.
+    pub met: [u64; MET_WORDS],
     /// Distinct things of the last two epochs.
     pub windows: [Distinct; 2],
     /// Examples of targets.
@@ -154,6 +157,7 @@ impl SourceState {
             answers: [0; ANSWERS],
             novelties: 0,
             aborted: 0,
+            met: [0; MET_WORDS],
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
         }
@@ -296,7 +300,32 @@ unsafe fn more_missed(state: *mut SourceState, more: u32) {
     }
 }
 
+/// How many bits of a word of [`SourceState::met`] are used at most. A source that meets very many services must not
+/// seem to have met all: of the services that it never met, a quarter at most share a bit with others.
+const MET_IN_WORD: u32 = 16;
+
+/// Whether a source met this service before, or meets it now (`meets`), which is remembered.
+///
+/// # Safety
+/// `state` is valid for reads and writes and aligned.
+#[inline(always)]
+unsafe fn has_met<M: Memory>(state: *mut SourceState, target: Bit, meets: bool) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let word = &raw mut (*state).met[target.word];
+        let met = word.read();
+        let is_known = met & target.mask != 0;
+        if meets && !is_known && met.count_ones() < MET_IN_WORD {
+            M::set_bits(word, target.mask);
+        }
+        is_known || meets
+    }
+}
+
 /// Counts one probe for its source.
+///
+/// A SYN to a service that the source met before counts among the services that it meets, also if the service is down
+/// now: clients come back to their services, scanners look for services. The counts of results have it as it is.
 ///
 /// The counters are exact, however many CPUs count at once. The bitmaps may lose a bit when the first probes of an
 /// epoch arrive on several CPUs at the same instant. They only estimate, and the next probe of the same target sets
@@ -328,23 +357,34 @@ pub unsafe fn record<M: Memory>(
         let window = window(state, epoch);
         let service = sketch::service_bit(flow.service, salt);
         let host = sketch::host_bit(flow.destination, salt);
-        let (services, hosts) = match reach {
+        let meets = match reach {
             Reach::Open => {
                 M::increment(&raw mut (*state).reach[Reach::Open as usize]);
-                (&raw mut (*window).open_services, &raw mut (*window).open_hosts)
+                true
             }
             Reach::Closed => {
                 M::increment(&raw mut (*state).reach[Reach::Closed as usize]);
-                (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
+                false
             }
             Reach::Unknown => {
                 M::increment(&raw mut (*state).reach[Reach::Unknown as usize]);
-                (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
+                false
             }
             Reach::Dark => {
                 M::increment(&raw mut (*state).reach[Reach::Dark as usize]);
-                (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
+                false
             }
+        };
+        // Ports of clients are left out, as below: passive FTP meets another one each time.
+        let meets = if class == ProbeClass::Syn as usize && flow.service.port < EPHEMERAL_START {
+            has_met::<M>(state, sketch::target_bit(flow.destination, flow.service, salt), meets)
+        } else {
+            meets
+        };
+        let (services, hosts) = if meets {
+            (&raw mut (*window).open_services, &raw mut (*window).open_hosts)
+        } else {
+            (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
         };
         let new_service = services.read() & service.mask == 0;
         let new_host = hosts.read() & host.mask == 0;
@@ -357,7 +397,8 @@ pub unsafe fn record<M: Memory>(
             M::set_bits(hosts, host.mask);
             missed += MISSED_HOST;
         }
-        if missed != 0 && class == ProbeClass::Syn as usize && is_surely_closed(reach, flow.service) {
+        if missed != 0 && !meets && class == ProbeClass::Syn as usize && is_surely_closed(reach, flow.service)
+        {
             more_missed(state, missed);
         }
         let is_odd = ODD_CLASSES & (1 << (class & 31)) != 0;
@@ -376,7 +417,7 @@ pub unsafe fn record<M: Memory>(
             });
         }
         // Sources that meet services are mostly clients.
-        if matches!(reach, Reach::Open) && !is_odd {
+        if meets && !is_odd {
             return None;
         }
         Some(one_more(state))

@@ -34,6 +34,7 @@ pub mod sample;
 pub mod shield;
 pub mod sketch;
 pub mod tally;
+pub mod translator;
 pub mod used;
 pub mod wakeup;
 pub mod wire;

@@ -11,6 +11,9 @@ pub const SERVICE_WORDS: usize = 8;
 /// Words of the bitmap of distinct hosts (256 bits: 5 % error at 250 addresses).
 pub const HOST_WORDS: usize = 4;
 
+/// Words of the bitmap of services that a source met (512 bits).
+pub const MET_WORDS: usize = 8;
+
 /// The finalizer of MurmurHash3: every input bit changes every output bit. The inputs are salted with a secret of this
 /// run, so that nobody can choose ports or addresses that share one bit.
 #[inline(always)]
@@ -41,18 +44,34 @@ impl Bit {
     }
 }
 
+#[inline(always)]
+const fn service_hash(service: Service, salt: u64) -> u64 {
+    let value = (service.protocol as u64) << 16 | service.port as u64;
+    mix(value ^ salt)
+}
+
+#[inline(always)]
+fn host_hash(host: Address, salt: u64) -> u64 {
+    let [high, low] = host.words();
+    mix(low ^ mix(high ^ salt))
+}
+
 /// The bit of a service.
 #[inline(always)]
 pub const fn service_bit(service: Service, salt: u64) -> Bit {
-    let value = (service.protocol as u64) << 16 | service.port as u64;
-    Bit::from_hash::<SERVICE_WORDS>(mix(value ^ salt))
+    Bit::from_hash::<SERVICE_WORDS>(service_hash(service, salt))
 }
 
 /// The bit of a destination address.
 #[inline(always)]
 pub fn host_bit(host: Address, salt: u64) -> Bit {
-    let [high, low] = host.words();
-    Bit::from_hash::<HOST_WORDS>(mix(low ^ mix(high ^ salt)))
+    Bit::from_hash::<HOST_WORDS>(host_hash(host, salt))
+}
+
+/// The bit of a service at an address. It needs no hash beyond those of the two.
+#[inline(always)]
+pub fn target_bit(host: Address, service: Service, salt: u64) -> Bit {
+    Bit::from_hash::<MET_WORDS>(service_hash(service, salt).wrapping_add(host_hash(host, salt)))
 }
 
 #[cfg(test)]

@@ -2,13 +2,20 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, LpmTrie},
+    macros::btf_map,
+};
 use scanguard_common::{
-    abi::{Control, DEFAULT_MAX_SOURCES, change_places},
+    abi::{Control, DEFAULT_MAX_SOURCES, MAX_TRANSLATORS, change_places},
     address::{Address, SourceMask},
     proof::{FIELDS, Field},
     sample,
+    translator::{self, Filter},
 };
+
+use crate::lpm::AddressKey;
 
 /// Nothing reads it: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
@@ -45,19 +52,50 @@ type PortWords = [u64; sample::PORT_WORDS];
 static CHANGES_MASK: Global<u32> = Global::new(change_places(DEFAULT_MAX_SOURCES) - 1);
 
 #[btf_map]
+static TRANSLATORS: LpmTrie<Address, u32, { MAX_TRANSLATORS as usize }> = LpmTrie::new();
+
+#[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 
-/// Which bits of an IPv6 source address are kept.
-#[inline(always)]
-pub(crate) fn source_mask() -> SourceMask {
-    SourceMask::from_words(SOURCE_MASK.load())
-}
-
-/// The source for which the probes of an address count. Bans and shields are looked up by the mask alone, and then by
-/// the whole address.
+/// The source for which the probes of an address count.
 #[inline(always)]
 pub(crate) fn source(control: &Control, address: Address) -> Address {
-    control.on_link.source(source_mask(), address)
+    if address.is_v4() { address } else { source6(control, address, true) }
+}
+
+/// The embedded IPv4 address or the prefix of an address, wherever it is. Bans and shields are looked up by it, and then
+/// by the whole address.
+#[inline(always)]
+pub(crate) fn masked(control: &Control, address: Address) -> Address {
+    if address.is_v4() { address } else { source6(control, address, false) }
+}
+
+/// The source of an IPv6 address; `alone`: at this host's links it is the address itself. It is a separate function, so
+/// that its stack does not add to that of the callers' other paths.
+#[inline(never)]
+fn source6(control: &Control, address: Address, alone: bool) -> Address {
+    if alone && control.on_link.contains(address) {
+        return address;
+    }
+    let (mask, named) = (SourceMask::from_words(SOURCE_MASK.load()), Filter::from_bits(control.translators));
+    translator::source(address, mask, named, |address| embedded(control, address))
+}
+
+/// The IPv4 address for which an IPv6 address counts, if it does.
+#[inline(always)]
+pub(crate) fn behind_translator(control: &Control, address: Address) -> Option<Address> {
+    let may_embed =
+        !address.is_v4() && translator::may_embed(address, Filter::from_bits(control.translators));
+    if may_embed { embedded(control, address) } else { None }
+}
+
+/// The IPv4 address in an IPv6 address, if there is one.
+#[inline(always)]
+fn embedded(control: &Control, address: Address) -> Option<Address> {
+    let named = Filter::from_bits(control.translators);
+    translator::embedded(address, named, |address| {
+        TRANSLATORS.get(AddressKey::new(address).key()).map(|length| *length as u8)
+    })
 }
 
 /// The salt of the bitmaps.

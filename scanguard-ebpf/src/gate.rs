@@ -81,7 +81,7 @@ fn exact(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.bans == 0 {
         return None;
     }
-    standing(control, source, BANS.get_ptr_mut(config::source_mask().apply(source))?)
+    standing(control, source, BANS.get_ptr_mut(config::masked(control, source))?)
 }
 
 /// The shield against exactly this source, if it is in force.
@@ -90,7 +90,7 @@ fn shield_of(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.gate == GATE_OFF || control.shields == 0 {
         return None;
     }
-    standing(control, source, SHIELDS.get_ptr_mut(config::source_mask().apply(source))?)
+    standing(control, source, SHIELDS.get_ptr_mut(config::masked(control, source))?)
 }
 
 /// The shield against a network around this source, if it is in force.
@@ -99,7 +99,7 @@ fn shielded_network(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.gate == GATE_OFF || control.shielded_networks == 0 {
         return None;
     }
-    in_force(source, SHIELDED_NETWORKS.get(AddressKey::new(source).key())?)
+    around(control, source, |address| SHIELDED_NETWORKS.get(AddressKey::new(address).key()))
 }
 
 /// The shield against this source or a network around it.
@@ -121,7 +121,7 @@ fn standing(control: &Control, source: Address, ban: *mut Ban) -> Option<*mut Ba
     if is_one_address && cleared == control.allowed_version {
         return Some(ban);
     }
-    if is_allowed(source) {
+    if is_allowed(control, source) {
         return None;
     }
     if is_one_address {
@@ -137,18 +137,30 @@ fn network(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.banned_networks == 0 {
         return None;
     }
-    in_force(source, BANNED_NETWORKS.get(AddressKey::new(source).key())?)
+    around(control, source, |address| BANNED_NETWORKS.get(AddressKey::new(address).key()))
 }
 
-/// This ban or shield of a network, if it has not ended and the source is not allowed.
+/// The ban or shield of a network around this source, or around the IPv4 address that is embedded in it, if it is in
+/// force.
 #[inline(always)]
-fn in_force(source: Address, ban: &Ban) -> Option<*mut Ban> {
-    let ban = core::ptr::from_ref(ban).cast_mut();
+fn around<'b>(
+    control: &Control,
+    source: Address,
+    get: impl Fn(Address) -> Option<&'b Ban>,
+) -> Option<*mut Ban> {
+    let ban = match current(get(source)) {
+        Some(ban) => ban,
+        None => current(get(config::behind_translator(control, source)?))?,
+    };
+    if is_allowed(control, source) { None } else { Some(ban) }
+}
+
+/// This ban or shield of a network, if it has not ended.
+#[inline(always)]
+fn current(ban: Option<&Ban>) -> Option<*mut Ban> {
+    let ban = core::ptr::from_ref(ban?).cast_mut();
     // SAFETY: as in `drops`.
-    if !unsafe { counts(ban) } || is_allowed(source) {
-        return None;
-    }
-    Some(ban)
+    unsafe { counts(ban) }.then_some(ban)
 }
 
 /// Whether a ban or shield has a known mode and has not ended.
@@ -163,8 +175,9 @@ unsafe fn counts(ban: *const Ban) -> bool {
 
 /// Whether a source is never dropped.
 #[inline(always)]
-pub(crate) fn is_allowed(source: Address) -> bool {
-    let allowed = ALLOWED.get(AddressKey::new(source).key()).is_some();
+pub(crate) fn is_allowed(control: &Control, source: Address) -> bool {
+    let lists = |address| ALLOWED.get(AddressKey::new(address).key()).is_some();
+    let allowed = lists(source) || config::behind_translator(control, source).is_some_and(lists);
     if allowed {
         tally::count_spared();
     }

@@ -45,7 +45,7 @@ pub(crate) unsafe fn drops(control: &Control, state: *mut SourceState, source: A
         (held, evidence)
     };
     let is_held = held != 0 && hold::lasts(held, clock::jiffies());
-    if !is_held && !hold::is_due(control, evidence) || gate::is_allowed(source) {
+    if !is_held && !hold::is_due(control, evidence) || gate::is_allowed(control, source) {
         return false;
     }
     let held = if is_held {

@@ -53,7 +53,12 @@ pub(crate) fn count(
             return Exit::AtTheDoor;
         }
         // Asked once, when a source enters, not for each packet.
-        None if kernel.is_bad_source(flow.source) => return Exit::BadSource,
+        // An embedded IPv4 address must be one that another host can have, too.
+        None if kernel.is_bad_source(flow.source)
+            || !flow.source.is_v4() && source.is_v4() && kernel.is_bad_source(source) =>
+        {
+            return Exit::BadSource;
+        }
         None => match insert(&source, epoch) {
             Some(state) => state,
             None => return Exit::TableFull,

@@ -46,7 +46,8 @@ fn to_rules(config: &Config, detector: &mut Detector) -> Vec<String> {
 }
 
 /// Applies this configuration to the kernel program, with the thresholds at which these rules can first match. The
-/// networks routed to this host are set together with its addresses ([`KernelSensor::set_local`]).
+/// networks routed to this host are set together with its addresses ([`KernelSensor::set_local`]), and so are the prefixes
+/// of translators ([`KernelSensor::set_sources`]).
 ///
 /// # Errors
 /// A map could not be changed.
@@ -64,12 +65,13 @@ pub fn to_responder(detector: &Detector, responder: &mut Responder, now: Now, en
     responder.set_plain(detector.plain(), now, enforcer);
 }
 
-/// Does the same as [`to_sensor`] if the kernel program counts the packets of a capture. Only the capture's clock counts, and nobody
-/// waits for wake-ups: the program gets only the budgets for samples.
+/// Does the same as [`to_sensor`] if the kernel program counts the packets of a capture. Only the capture's clock counts,
+/// and nobody waits for wake-ups: the program gets only the prefixes of translators and the budgets for samples.
 ///
 /// # Errors
 /// A map could not be changed.
 pub fn to_replaying_sensor(config: &Config, sensor: &mut KernelSensor) -> Result<(), SensorError> {
+    sensor.set_sources(&config.sensor.sources())?;
     sensor.set_samples(budgets(config))
 }
 

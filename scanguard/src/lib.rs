@@ -36,6 +36,7 @@ pub mod secret;
 pub mod sensor;
 pub mod service;
 pub mod settings;
+pub mod sources;
 pub mod stdio;
 mod whole_file;
 pub mod words;

@@ -42,6 +42,7 @@ pub(crate) fn all() -> Vec<Subject> {
         same_packet("arp", ethernet(EtherType::ARP, &[0; 46])),
         c_programs::syn_known(),
         same_packet("syn_known", v4(6, &tcp(0x02, 443))),
+        same_packet("syn6_known", v6(6, &tcp(0x02, 443))),
         c_programs::syn_new(),
         new_sources(),
         c_programs::dropped(),

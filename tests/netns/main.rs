@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod malice;
+mod monitor;
 mod output;
 mod page;
 mod persist;
@@ -30,6 +31,7 @@ mod shield;
 mod sinks;
 mod ssh;
 mod top;
+mod translator;
 mod web;
 
 use std::process::ExitCode;
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         limits::trials(),
         logs::trials(),
         malice::trials(),
+        monitor::trials(),
         output::trials(),
         page::trials(),
         persist::trials(),
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         sinks::trials(),
         ssh::trials(),
         top::trials(),
+        translator::trials(),
         web::trials(),
     ]
     .concat_trials();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::trial;
 
 /// All rows of `cargo xtask bench` without options.
-const ROWS: [&str; 28] = [
+const ROWS: [&str; 29] = [
     "empty",
     "c_parse",
     "tcp_established",
@@ -18,6 +18,7 @@ const ROWS: [&str; 28] = [
     "arp",
     "c_syn_known",
     "syn_known",
+    "syn6_known",
     "c_syn_new",
     "syn_new",
     "c_dropped",

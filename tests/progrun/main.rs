@@ -12,6 +12,7 @@ mod gate;
 mod hold;
 mod on_link;
 mod shield;
+mod translators;
 mod wakeup;
 
 use std::{
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     trials.extend(hold::trials());
     trials.extend(on_link::trials());
     trials.extend(shield::trials());
+    trials.extend(translators::trials());
     trials.extend(wakeup::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

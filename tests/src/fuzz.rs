@@ -212,7 +212,7 @@ pub fn log_line(bytes: &[u8]) {
         trusted_proxies: vec!["192.0.2.0/24".parse().expect("a network")],
         ..Default::default()
     };
-    let reader = Reader::new(&settings, 64);
+    let reader = Reader::new(&settings);
     for mut format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik] {
         if let Ok(said) = reader.read(&mut format, bytes, Timestamp::UNIX_EPOCH) {
             assert!(format != Format::Auto, "it was read");

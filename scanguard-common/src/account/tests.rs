@@ -49,6 +49,50 @@ fn probes_that_met_a_service_are_counted_apart() {
     assert_eq!(state.reach, [1, 1, 0, 0]);
 }
 
+fn syn(state: &mut SourceState, reach: Reach, flow: &Flow, epoch: u32) {
+    // SAFETY: an exclusive reference.
+    let _news = unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, epoch, 7) };
+}
+
+#[test]
+fn a_service_that_was_met_is_not_looked_for_when_it_is_down() {
+    let mut state = SourceState::new(1, 5);
+    for port in 1..=12 {
+        syn(&mut state, Reach::Open, &probe(1, port), 5);
+    }
+    for port in 1..=12 {
+        syn(&mut state, Reach::Closed, &probe(1, port), 90);
+    }
+    let seen = state.distinct_since(90);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts)), (0, 0));
+    assert!(seen.open_services.count_ones() >= 10, "{seen:?}");
+    assert_eq!((state.reach, state.missed), ([12, 12, 0, 0], 0), "the counts have it as it is");
+    // The same service at another address, and another service.
+    syn(&mut state, Reach::Closed, &probe(2, 1), 90);
+    syn(&mut state, Reach::Closed, &probe(1, 99), 90);
+    let seen = state.distinct_since(90);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts)), (2, 2));
+    // Nobody means a service that he uses by a probe that no stack sends.
+    let null = ProbeClass::Null.index();
+    // SAFETY: an exclusive reference.
+    let _news = unsafe { record::<Unshared>(&raw mut state, null, Reach::Closed, &probe(1, 5), 91, 7) };
+    assert_eq!(bits(&state.distinct_since(91).services), 1);
+}
+
+#[test]
+fn whoever_meets_very_many_services_has_not_met_all() {
+    let mut state = SourceState::new(1, 5);
+    for port in 1..=2_000 {
+        syn(&mut state, Reach::Open, &probe(1, port), 5);
+    }
+    assert_eq!(bits(&state.met), MET_IN_WORD * MET_WORDS as u32);
+    for port in 10_001..=10_100 {
+        syn(&mut state, Reach::Closed, &probe(1, port), 6);
+    }
+    let missed = bits(&state.distinct_since(6).services);
+    assert!(missed >= 55, "{missed} of 100");
+}
+
 #[test]
 fn a_service_that_answers_after_all_is_met_and_the_others_stay_missed() {
     let mut state = SourceState::new(1, 5);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use ipnet::{IpNet, Ipv6Net};
 use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
@@ -40,6 +41,7 @@ use crate::{
     },
     sandbox::Sandbox,
     sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
+    sources::Sources,
 };
 
 /// How often the entries in the maps of answers are counted. That takes milliseconds when they are full.
@@ -62,6 +64,9 @@ pub(super) struct Agent {
     pub(super) sockets_read: Option<Instant>,
     /// When the local addresses were last read. `None`: read them now, since the networks beside them have changed.
     pub(super) addresses_read: Option<Instant>,
+    /// How addresses become sources, and which prefixes of translators are not used for it, each with the own network
+    /// that it overlaps with. `None` until the own addresses are known.
+    pub(super) translators: Option<(Sources, Vec<(Ipv6Net, IpNet)>)>,
     /// When the occupancy of the maps of answers was last read.
     pub(super) occupancy_read: Option<Instant>,
     pub(super) pipeline: Pipeline,
@@ -116,7 +121,8 @@ impl Agent {
         let (state_writer, state) =
             StateWriter::open(config.response.state.clone(), Arc::clone(of_response), now);
         let prefix = config.sensor.ipv6_prefix;
-        let responder = Responder::new(config.response.clone(), prefix, state, Arc::clone(of_response), now);
+        let sources = Sources::new(prefix, &[]);
+        let responder = Responder::new(config.response.clone(), sources, state, Arc::clone(of_response), now);
         let nothing = crowdsec::settings::Settings::default();
         let crowdsec = Link::start(&nothing, clock, Arc::clone(&metrics.crowdsec));
         Ok(Self {
@@ -130,6 +136,7 @@ impl Agent {
             own: BTreeSet::new(),
             sockets_read: None,
             addresses_read: Some(Instant::now()),
+            translators: None,
             occupancy_read: None,
             pipeline,
             sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
@@ -214,7 +221,7 @@ impl Agent {
 
     /// Follows the access logs that are configured now.
     pub(super) fn follow_logs(&self) -> Logs {
-        Logs::follow(&self.config.logs, self.config.sensor.ipv6_prefix, &self.metrics.logs)
+        Logs::follow(&self.config.logs, &self.metrics.logs)
     }
 
     /// Resets the sources whose ban has ended, or all sources when enforcing begins.
@@ -264,10 +271,13 @@ impl Agent {
         self.hear(&said);
     }
 
-    /// Takes the events from the access logs.
-    pub(super) fn hear_logs(&mut self, said: &[ContentEvent]) {
+    /// Takes the events from the access logs, which name addresses of clients.
+    pub(super) fn hear_logs(&mut self, mut said: Vec<ContentEvent>) {
         self.metrics.logs.events_read(said.len());
-        self.hear(said);
+        for utterance in &mut said {
+            utterance.source = self.responder.source(utterance.source.to_ip());
+        }
+        self.hear(&said);
     }
 
     fn hear(&mut self, said: &[ContentEvent]) {

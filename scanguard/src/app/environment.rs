@@ -30,11 +30,33 @@ const ADDRESSES_INTERVAL: Duration = Duration::from_secs(30);
 /// # Errors
 /// They cannot be determined. The hosts that were found before stay exempt.
 pub(super) async fn refresh_allow_list(agent: &mut Agent, local: &Local) -> Result<()> {
+    translate(agent, local).context("the prefixes of translators")?;
     let discovered =
         discover(agent, local).await.context("the gateways and attached networks, which are never banned")?;
     let prefixes = discovered.on_link.iter().map(|net| (Address::from(net.addr()), net.prefix_len()));
     agent.sensor.set_on_link(OnLink::new(prefixes)).context("the networks at the interfaces")?;
     agent.responder.set_discovered(discovered, agent.clock.now(), &mut agent.sensor);
+    Ok(())
+}
+
+/// Brings the prefixes of translators up to date with the configuration and with this host's addresses.
+fn translate(agent: &mut Agent, local: &Local) -> Result<()> {
+    let own: Vec<_> = local.prefixes.iter().filter_map(|(ip, bits)| IpNet::new(*ip, *bits).ok()).collect();
+    let translators = agent.config.sensor.sources().apart_from(&own);
+    if agent.translators.as_ref() == Some(&translators) {
+        return Ok(());
+    }
+    let (sources, conflicts) = &translators;
+    for (prefix, net) in conflicts {
+        tracing::warn!(
+            "sensor.translator_prefixes: {prefix} is not used, since {} is this host's own: its neighbours would be \
+             taken for IPv4 clients; name only the prefix that the translator uses",
+            cidr::name(*net)
+        );
+    }
+    agent.sensor.set_sources(sources)?;
+    agent.responder.set_sources(sources.clone(), agent.clock.now(), &mut agent.sensor);
+    agent.translators = Some(translators);
     Ok(())
 }
 

@@ -163,14 +163,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             }
             Some(request) = asked.recv() => answers::answer(&mut agent, request, &mut state).await,
             // The channel delivers less per second than this arm can process.
-            Some(said) = state.logs.next() => agent.hear_logs(&said),
+            Some(said) = state.logs.next() => agent.hear_logs(said),
             orders = agent.crowdsec.next() => agent.take_decisions(orders),
             batch = wakeups.next() => agent.look(&batch?),
             samples = samples.next() => agent.hear_samples(&samples?),
         }
     }
     state.service.ending();
-    state.logs.end(&mut |said| agent.hear_logs(&said)).await;
+    state.logs.end(&mut |said| agent.hear_logs(said)).await;
     agent.finish().await;
     drop(stop);
     controller.await.context("the control socket")?;

@@ -63,7 +63,7 @@ impl LoopState {
             }
         }
         if agent.config.logs != followed {
-            self.logs.end(&mut |said| agent.hear_logs(&said)).await;
+            self.logs.end(&mut |said| agent.hear_logs(said)).await;
             self.logs = agent.follow_logs();
         }
         taken

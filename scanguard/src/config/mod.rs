@@ -15,7 +15,7 @@ use std::{
 use crate::{
     content, control, crowdsec, detect, export, logs, observe, respond, sandbox, sensor,
     settings::{self, Interval, Problem},
-    whole_file,
+    sources, whole_file,
 };
 
 /// The configuration file that is used if none is named.
@@ -213,6 +213,10 @@ impl Config {
                     let message = format!("{window} is longer than the history, {horizon} (history.horizon)");
                     root.contradiction(&[&format!("rules.{rule}.window")], message);
                 }
+            }
+            let translators = &config.sensor.translator_prefixes;
+            if let Some(message) = sources::not_ours(translators, &config.network.home) {
+                root.contradiction(&["sensor.translator_prefixes", "network.home"], message);
             }
             // Event streams of the page stay open, and must leave connections free for scrapes and health checks.
             let (clients, connections) = (config.page.max_clients, config.metrics.max_connections);

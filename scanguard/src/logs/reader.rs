@@ -3,10 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use scanguard_common::{
-    address::{Address, SourceMask},
-    numbered,
-};
+use scanguard_common::{address::Address, numbered};
 
 use super::{client::Trusted, entry::Unparsed, format::Format, lines::Line, settings::Settings};
 use crate::content::{ContentEvent, Proof, Service};
@@ -35,17 +32,15 @@ pub struct Reader {
     format: Format,
     trusted: Trusted,
     max_age: SignedDuration,
-    mask: SourceMask,
 }
 
 impl Reader {
-    /// A reader with these settings. This many bits of IPv6 clients are kept.
-    pub fn new(settings: &Settings, ipv6_prefix: u8) -> Self {
+    /// A reader with these settings.
+    pub fn new(settings: &Settings) -> Self {
         Self {
             format: settings.format,
             trusted: Trusted(settings.trusted_proxies.clone()),
             max_age: SignedDuration::try_from(settings.max_age).unwrap_or(SignedDuration::MAX),
-            mask: SourceMask::new(ipv6_prefix),
         }
     }
 
@@ -54,7 +49,8 @@ impl Reader {
         self.format
     }
 
-    /// Reads a line of a file whose format is `format`. The line may settle the format.
+    /// Reads a line of a file whose format is `format`. The line may settle the format. The source of the event is the
+    /// client's address as the line has it.
     ///
     /// # Errors
     /// Why the line gives no event for the rules.
@@ -72,7 +68,7 @@ impl Reader {
             return Err(Skipped::Local);
         }
         Ok(ContentEvent {
-            source: self.mask.apply(Address::from(client)),
+            source: Address::from(client),
             service: Service::Log,
             client_port: None,
             proof: Proof::Connection,

@@ -93,7 +93,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Continues where the state file says. A problem with that file is reported, and does not prevent the start.
-    pub(super) fn new(settings: Settings, ipv6_prefix: u8, metrics: Arc<LogMetrics>) -> Self {
+    pub(super) fn new(settings: Settings, metrics: Arc<LogMetrics>) -> Self {
         let state = State::load(&settings.state).unwrap_or_else(|error| {
             metrics.failed(Failed::State);
             let name = settings.state.display();
@@ -103,7 +103,7 @@ impl Tail {
             None
         });
         Self {
-            reader: Reader::new(&settings, ipv6_prefix),
+            reader: Reader::new(&settings),
             settings,
             metrics,
             slots: BTreeMap::new(),

@@ -33,13 +33,13 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Follows the logs of the settings, if there are any. This many bits of IPv6 clients are kept.
-    pub fn follow(settings: &Settings, ipv6_prefix: u8, metrics: &Arc<LogMetrics>) -> Self {
+    /// Follows the logs of the settings, if there are any.
+    pub fn follow(settings: &Settings, metrics: &Arc<LogMetrics>) -> Self {
         // One batch waits while the next is made.
         let (hand, batches) = mpsc::channel(1);
         let follower = (!settings.files.is_empty()).then(|| {
             let (stop, stopped) = oneshot::channel();
-            let tail = Tail::new(settings.clone(), ipv6_prefix, Arc::clone(metrics));
+            let tail = Tail::new(settings.clone(), Arc::clone(metrics));
             (stop, tokio::spawn(follow(tail, hand, stopped)))
         });
         Self { batches, follower }

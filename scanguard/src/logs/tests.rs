@@ -17,7 +17,7 @@ const NOW: &str = "2026-11-24T10:22:56Z";
 
 fn reader(trusted: &[&str]) -> Reader {
     let trusted_proxies = trusted.iter().map(|net| net.parse().unwrap()).collect();
-    Reader::new(&Settings { trusted_proxies, ..Settings::default() }, 64)
+    Reader::new(&Settings { trusted_proxies, ..Settings::default() })
 }
 
 fn read_all(reader: &Reader, log: &str) -> (Format, Vec<Result<ContentEvent, Skipped>>) {
@@ -61,7 +61,7 @@ fn nginx() {
         "192.0.2.7 GET /.env 404 []",
         "192.0.2.7 FOO /nope 405 [Method]",
         "192.0.2.7 GET /../../etc/passwd 400 [Traversal, Injection]",
-        "2001:db8:: GET /index.html 200 []",
+        "2001:db8::7 GET /index.html 200 []",
         "192.0.2.7 GET /x 404 [Jndi]",
         "192.0.2.7 Junk(Syntax)",
         "192.0.2.7 Junk(Syntax)",
@@ -91,7 +91,7 @@ fn apache() {
         "192.0.2.7 GET /.env 404 []",
         "192.0.2.7 FOO /nope 501 [Method]",
         "192.0.2.7 GET /../../etc/passwd 400 [Traversal, Injection]",
-        "2001:db8:: GET /index.html 200 []",
+        "2001:db8::7 GET /index.html 200 []",
         "192.0.2.7 GET /x 404 [Jndi]",
         "192.0.2.7 Junk(Syntax)",
         "192.0.2.7 Junk(Cut)",
@@ -119,7 +119,7 @@ fn caddy() {
         "192.0.2.7 GET /.env 404 []",
         "192.0.2.7 FOO /nope 404 [Method]",
         "192.0.2.7 GET /../../etc/passwd 404 [Traversal, Injection]",
-        "2001:db8:: GET /index.html 200 []",
+        "2001:db8::7 GET /index.html 200 []",
         "192.0.2.7 GET /x 404 [Jndi]",
         "192.0.2.7 GET / 200 [Proxy]",
         "192.0.2.7 CONNECT / 308 [Proxy]",

@@ -95,7 +95,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
             local,
             teller: Teller {
                 writer,
-                summary: Summary::new(config.sensor.ipv6_prefix, config.sensor.max_sources),
+                summary: Summary::new(config.sensor.sources(), config.sensor.max_sources),
                 error: None,
             },
         })

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use scanguard_common::{
-    address::{Address, SourceMask},
+    address::Address,
     content::Begins,
     outcome::{Exit, PROBE_CLASSES, ProbeClass},
     tally::Tally,
@@ -19,6 +19,7 @@ use crate::{
     detect::findings::{Event, EventKind},
     export::forms::names::SourceName,
     sensor::software::judge_blindly,
+    sources::Sources,
 };
 
 /// How many sources are shown.
@@ -26,7 +27,7 @@ const SHOWN: usize = 20;
 
 /// Counts for the summary.
 pub struct Summary {
-    ipv6_prefix: u8,
+    naming: Sources,
     max_sources: usize,
     sources: HashMap<Address, Source>,
     /// Sources that were dropped because there were too many.
@@ -51,9 +52,9 @@ struct Source {
 
 impl Summary {
     /// Nothing was seen yet. The `max_sources` sources with the most probes are remembered.
-    pub fn new(ipv6_prefix: u8, max_sources: u32) -> Self {
+    pub fn new(naming: Sources, max_sources: u32) -> Self {
         Self {
-            ipv6_prefix,
+            naming,
             max_sources: max_sources as usize,
             sources: HashMap::new(),
             dropped: 0,
@@ -69,7 +70,7 @@ impl Summary {
         let Ok((class, _, flow)) = judge_blindly(&frame) else {
             return;
         };
-        let address = SourceMask::new(self.ipv6_prefix).apply(flow.source);
+        let address = self.naming.of(flow.source);
         if self.sources.len() >= self.max_sources && !self.sources.contains_key(&address) {
             self.make_room();
         }
@@ -166,7 +167,7 @@ impl Summary {
         let mut sources: Vec<_> = self.sources.iter().collect();
         sources.sort_by_key(|(address, source)| (std::cmp::Reverse(source.probes), **address));
         for (address, source) in sources.iter().take(SHOWN) {
-            let name = SourceName::new(**address, self.ipv6_prefix);
+            let name = SourceName::new(**address, self.naming.ipv6_prefix());
             write!(output, "  {name}: {}", classes(&source.by_class))?;
             if let (Some(first), Some(last)) = (source.first, source.last) {
                 write!(output, ", {first:.3} to {last:.3}")?;
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_sources_does_not_grow_the_table_nor_push_scanners_out() {
-        let mut summary = Summary::new(64, 100);
+        let mut summary = Summary::new(Sources::new(64, &[]), 100);
         for _ in 0..50 {
             summary.saw(&syn(7), None);
         }

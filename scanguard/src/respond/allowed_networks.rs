@@ -9,10 +9,9 @@ use super::{
     adopt,
     allow::{AllowList, Why},
     enforcer::Enforcer,
-    policy,
     ssh::{Connections, SshPeers},
 };
-use crate::{cidr, sensor::SensorError};
+use crate::{cidr, sensor::SensorError, sources::Sources};
 
 /// The addresses that this host depends on, as host discovery found them.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +33,6 @@ pub struct Discovered {
 /// The networks that are never banned.
 #[derive(Debug, Default)]
 pub(super) struct AllowedNetworks {
-    /// Bits of an IPv6 source that are kept.
-    ipv6_prefix: u8,
     /// Those that a user allowed.
     pub(super) by_hand: BTreeSet<IpNet>,
     discovered: Discovered,
@@ -48,14 +45,15 @@ pub(super) struct AllowedNetworks {
 
 impl AllowedNetworks {
     /// Starts with the networks that a user allowed before.
-    pub(super) fn new(by_hand: BTreeSet<IpNet>, ipv6_prefix: u8) -> Self {
-        Self { by_hand, ipv6_prefix, ..Self::default() }
+    pub(super) fn new(by_hand: BTreeSet<IpNet>) -> Self {
+        Self { by_hand, ..Self::default() }
     }
 
     /// The source to which an address belongs.
-    pub(super) fn source(&self, ip: IpAddr) -> Address {
+    pub(super) fn source(&self, ip: IpAddr, sources: &Sources) -> Address {
+        let (ip, address) = (ip.to_canonical(), Address::from(ip.to_canonical()));
         let is_alone = self.discovered.on_link.iter().any(|net| net.contains(&ip));
-        policy::source_of(ip, if is_alone { 128 } else { self.ipv6_prefix })
+        if is_alone { address } else { sources.of(address) }
     }
 
     /// Takes the addresses that this host depends on.
@@ -65,8 +63,8 @@ impl AllowedNetworks {
     }
 
     /// Takes over the networks that an earlier agent left in the kernel.
-    pub(super) fn adopt(&mut self, configured: &[IpNet], enforcer: &dyn Enforcer) {
-        let known = self.collect(configured);
+    pub(super) fn adopt(&mut self, configured: &[IpNet], sources: &Sources, enforcer: &dyn Enforcer) {
+        let known = self.collect(configured, sources);
         adopt::allowed(&mut self.by_hand, &known, enforcer);
     }
 
@@ -76,9 +74,10 @@ impl AllowedNetworks {
     pub(super) fn update(
         &mut self,
         configured: &[IpNet],
+        sources: &Sources,
         enforcer: &mut dyn Enforcer,
     ) -> (bool, Result<(), SensorError>) {
-        let mut list = self.collect(configured);
+        let mut list = self.collect(configured, sources);
         list.is_lacking = self.list.is_lacking;
         let changed = list != self.list;
         if !changed && self.kernel_error.is_none() {
@@ -98,18 +97,26 @@ impl AllowedNetworks {
         (changed, result)
     }
 
-    fn collect(&self, configured: &[IpNet]) -> AllowList {
+    fn collect(&self, configured: &[IpNet], sources: &Sources) -> AllowList {
         let mut list = AllowList::default();
         let Discovered { own, gateways, resolvers, attached, .. } = &self.discovered;
         own.iter().for_each(|net| list.add(*net, Why::Own));
         configured.iter().for_each(|net| list.add(*net, Why::Configured));
         self.by_hand.iter().for_each(|net| list.add(*net, Why::Hand));
         // A user with a whole /64 comes back from another address of it (RFC 8981), and must not be locked out then.
-        let of_source = |ip| policy::net_of(&self.source(ip), self.ipv6_prefix);
+        let of_source = |ip| sources.net(&self.source(ip, sources));
         self.ssh.addresses().for_each(|ip| list.add(of_source(ip), Why::Ssh));
         gateways.iter().for_each(|ip| list.add(cidr::host(*ip), Why::Gateway));
         resolvers.iter().for_each(|ip| list.add(cidr::host(*ip), Why::Resolver));
         attached.iter().for_each(|(name, net)| list.add(*net, Why::Interface(name.clone())));
+        // A client that is allowed by its address behind a translator is counted and banned by its IPv4 address.
+        let meant = |(net, why): (IpNet, &Why)| {
+            let meant = sources.meant(net);
+            (meant != net && *why != Why::Own).then(|| (meant, why.clone()))
+        };
+        for (net, why) in list.entries().filter_map(meant).collect::<Vec<_>>() {
+            list.add(net, why);
+        }
         list
     }
 }

@@ -11,7 +11,7 @@ use super::{
     policy::{self, Decision},
     responder::Responder,
 };
-use crate::{cidr, clock::Now, detect::findings::Finding, sensor::gate::Extent};
+use crate::{cidr, clock::Now, detect::findings::Finding, sensor::gate::Extent, sources::Sources};
 
 /// The decisions of CrowdSec.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +37,20 @@ impl Default for Lifts {
     }
 }
 
+impl Decided {
+    /// The same about IPv4 clients, for networks that are those of their addresses behind a translator.
+    fn meant(self, sources: &Sources) -> Self {
+        let all = |nets: BTreeSet<IpNet>| nets.into_iter().map(|net| sources.meant(net)).collect();
+        Self {
+            bans: self.bans.into_iter().map(|(net, cause)| (sources.meant(net), cause)).collect(),
+            lifts: match self.lifts {
+                Lifts::These(nets) => Lifts::These(all(nets)),
+                Lifts::AllBut(nets) => Lifts::AllBut(all(nets)),
+            },
+        }
+    }
+}
+
 /// The networks of a finding, and whether the policy would ban each, whatever the mode. Other hosts that get the
 /// finding should be as careful as this one. They do not know shields.
 pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool)> {
@@ -59,7 +73,7 @@ pub fn recommended(responder: &Responder, finding: &Finding) -> Vec<(IpNet, bool
 /// Bans the networks that CrowdSec bans, as far as the policy agrees. Ends bans that CrowdSec took back, but only
 /// those that it made.
 pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mut dyn Enforcer) {
-    let Decided { bans, lifts } = decided;
+    let Decided { bans, lifts } = decided.meant(&responder.sources);
     let lifted = lift_decided(responder, lifts, now, enforcer);
     let (mut made, mut refused) = (Vec::new(), 0);
     for (net, cause) in bans {

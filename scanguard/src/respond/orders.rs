@@ -9,7 +9,7 @@ use super::{
     allow::{MAX_ALLOWED_BY_HAND, Why},
     cause::Cause,
     enforcer::Enforcer,
-    policy::{self, Decision},
+    policy::Decision,
     refusal::Refusal,
     report::Done,
     responder::Responder,
@@ -52,6 +52,25 @@ pub enum Order {
     },
     /// Go on enforcing.
     Confirm,
+}
+
+impl Order {
+    /// The same order about IPv4 clients, if the network is that of their addresses behind a translator. To allow is no
+    /// such order: the allow list has the address that was written, and the policy knows what it means.
+    fn meant(mut self, responder: &Responder) -> Self {
+        match &mut self {
+            Self::Ban { net, .. } => *net = responder.sources.meant(*net),
+            Self::Unban { net } if responder.ban_table.get(*net).is_none() => {
+                *net = responder.sources.meant(*net);
+            }
+            Self::Unban { .. }
+            | Self::Allow { .. }
+            | Self::Disallow { .. }
+            | Self::Mode { .. }
+            | Self::Confirm => {}
+        }
+        self
+    }
 }
 
 /// An order that was not carried out.
@@ -159,7 +178,7 @@ pub fn carry_out(
     now: Now,
     enforcer: &mut dyn Enforcer,
 ) -> Result<Done, OrderError> {
-    match order {
+    match order.meant(responder) {
         Order::Ban { net, lasts, reason } => ban(responder, net, lasts, reason, uid, now, enforcer),
         Order::Unban { net } => unban(responder, net, now, enforcer),
         Order::Allow { net } => allow(responder, net, now, enforcer),
@@ -247,7 +266,7 @@ fn unban(
         return Err(OrderError::HostBits { net });
     }
     // Rules ban the prefix that an IPv6 source stands for: an order to free one of its addresses means the prefix.
-    let masked = policy::net_of(&responder.source(net.addr()), responder.ipv6_prefix);
+    let masked = responder.net(&responder.source(net.addr()));
     let is_host = net.prefix_len() == net.max_prefix_len();
     let names_prefix =
         is_host && responder.ban_table.get(net).is_none() && responder.ban_table.get(masked).is_some();
@@ -313,7 +332,8 @@ fn allow(
     }
     responder.allowed.by_hand.insert(net);
     let result = responder.allow(now, enforcer);
-    let within = responder.ban_table.bans().filter(|ban| net.contains(&ban.net));
+    let meant = responder.sources.meant(net);
+    let within = responder.ban_table.bans().filter(|ban| net.contains(&ban.net) || meant.contains(&ban.net));
     let ended: Vec<_> = within.map(|ban| (ban.net, ban.extent)).collect();
     end(responder, &ended, now, enforcer)?;
     let within: Vec<_> = ended.iter().map(|(net, _)| *net).collect();

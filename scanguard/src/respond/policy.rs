@@ -2,12 +2,10 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    net::IpAddr,
     time::Duration,
 };
 
 use ipnet::IpNet;
-use scanguard_common::address::{Address, SourceMask, source_bits};
 
 use super::{
     LONGEST_BAN, Mode, ModeState, SHORTEST_BAN,
@@ -27,6 +25,7 @@ use crate::{
     },
     sensor::gate::{Extent, HoldTerms},
     settings::Interval,
+    sources::Sources,
 };
 /// The widest IPv4 network that can be banned: the size that a regional registry gets.
 pub const WIDEST_V4: u8 = 8;
@@ -370,20 +369,9 @@ fn nth(level: u32) -> String {
     format!("banned for the {ordinal} time")
 }
 
-/// The source to which an address belongs.
-pub fn source_of(ip: IpAddr, ipv6_prefix: u8) -> Address {
-    SourceMask::new(ipv6_prefix).apply(Address::from(ip.to_canonical()))
-}
-
-/// The network to ban for a source: an address, or the prefix that an IPv6 source stands for.
-pub fn net_of(source: &Address, ipv6_prefix: u8) -> IpNet {
-    cidr::net(*source, source_bits(*source, ipv6_prefix))
-}
-
 /// The network to ban for the source of a finding, which may be a prefix around many sources.
-pub fn net_of_finding(finding: &Finding, ipv6_prefix: u8) -> IpNet {
-    let counted = source_bits(finding.source, ipv6_prefix);
-    cidr::net(finding.source, finding.bits.unwrap_or(counted))
+pub fn net_of_finding(finding: &Finding, sources: &Sources) -> IpNet {
+    finding.bits.map_or_else(|| sources.net(&finding.source), |bits| cidr::net(finding.source, bits))
 }
 
 #[cfg(test)]

@@ -128,17 +128,25 @@ pub fn explain(
     let mut reports = Vec::new();
     let mut policy_says = None;
     for finding in findings.filter(|finding| concerns(responder, finding, ip, &source)) {
-        let net = finding.bits.map_or(masked, |_| policy::net_of_finding(finding, responder.ipv6_prefix));
+        let net = finding.bits.map_or(masked, |_| policy::net_of_finding(finding, &responder.sources));
         let report = evidence(responder, finding, net, now);
         policy_says.get_or_insert_with(|| format!("{}: {}", report.rule, report.policy));
         reports.push(report);
     }
+    // An address behind a translator is banned by its client, by a network of clients, or by a prefix around it.
+    let meant = responder.sources.meant(host);
     let allowed = around(host)
+        .chain(around(meant))
         .find_map(|net| responder.allowed.list.entries().find(|(entry, _)| *entry == net))
         .map(|(net, why)| allowed_report(net, why));
-    let feed = responder.feeds.covering(host).map(|(net, feed)| (feed.to_owned(), net));
+    let feed = responder
+        .feeds
+        .covering(meant)
+        .or_else(|| responder.feeds.covering(host))
+        .map(|(net, feed)| (feed.to_owned(), net));
     // A ban because of a feed takes precedence over a shield.
-    let ban = responder.ban_table.covering(host).filter(|ban| ban.extent == Extent::Full || feed.is_none());
+    let ban = responder.ban_table.covering(meant).or_else(|| responder.ban_table.covering(host));
+    let ban = ban.filter(|ban| ban.extent == Extent::Full || feed.is_none());
     let ban =
         ban.map(|ban| ban_report(responder, ban, enforcer.standing(ban.extent, ban.net).ok().flatten(), now));
     let drops = ban.as_ref().map_or(responder.mode.mode == Mode::Enforce, |ban| ban.drops);
@@ -189,7 +197,7 @@ pub fn explain(
 /// Whether a finding is about an address: about its source, or about a prefix around it.
 fn concerns(responder: &Responder, finding: &Finding, ip: IpAddr, source: &Address) -> bool {
     if finding.bits.is_some() {
-        return policy::net_of_finding(finding, responder.ipv6_prefix).contains(&ip.to_canonical());
+        return policy::net_of_finding(finding, &responder.sources).contains(&ip.to_canonical());
     }
     finding.source == *source || finding.sources.examples.contains(source)
 }
@@ -214,7 +222,7 @@ fn evidence(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> F
 
 /// An open finding with its source.
 pub fn open_finding(responder: &Responder, finding: &Finding, now: Now) -> OpenFinding {
-    let net = policy::net_of_finding(finding, responder.ipv6_prefix);
+    let net = policy::net_of_finding(finding, &responder.sources);
     OpenFinding {
         source: finding.source_ip().map(|_| net),
         sources: finding.sources.count,

@@ -11,7 +11,7 @@ use super::{
     allowed_networks::{AllowedNetworks, Discovered},
     ban_table::{Ban, BanTable},
     breaker::Breaker,
-    cause::Cause,
+    cause::{Cause, Origin},
     enforcer::Enforcer,
     feed::{FeedBans, Taken},
     holds::Holds,
@@ -31,13 +31,14 @@ use crate::{
     respond::metrics::ResponseMetrics,
     sensor::{SensorError, gate::Extent},
     settings::Interval,
+    sources::Sources,
 };
 
 /// All knowledge about bans. It carries out what the policy decides; its parts do the rest.
 pub struct Responder {
     pub(super) settings: Settings,
-    /// Bits of an IPv6 source that are kept.
-    pub(super) ipv6_prefix: u8,
+    /// How addresses become sources.
+    pub(super) sources: Sources,
     pub(super) mode: ModeState,
     pub(super) ban_table: BanTable,
     pub(super) allowed: AllowedNetworks,
@@ -56,7 +57,7 @@ impl Responder {
     /// Starts with the content of the state file, if there is one. The kernel is not changed before [`Self::enter`].
     pub fn new(
         settings: Settings,
-        ipv6_prefix: u8,
+        sources: Sources,
         state: Option<State>,
         metrics: Arc<ResponseMetrics>,
         now: Now,
@@ -76,10 +77,10 @@ impl Responder {
         }
         Self {
             settings,
-            ipv6_prefix,
+            sources,
             mode: restored.mode,
             ban_table: restored.ban_table,
-            allowed: AllowedNetworks::new(restored.by_hand, ipv6_prefix),
+            allowed: AllowedNetworks::new(restored.by_hand),
             breaker: Breaker::default(),
             feeds: FeedBans::default(),
             holds: Holds::default(),
@@ -103,12 +104,35 @@ impl Responder {
 
     /// The source to which an address belongs.
     pub fn source(&self, ip: IpAddr) -> Address {
-        self.allowed.source(ip)
+        self.allowed.source(ip, &self.sources)
+    }
+
+    /// Sets how addresses become sources. Bans and shields that rules made of what is no source any more end: they would
+    /// concern all clients of a translator.
+    pub fn set_sources(&mut self, sources: Sources, now: Now, enforcer: &mut dyn Enforcer) {
+        self.sources = sources;
+        let is_rule = |ban: &Ban| matches!(ban.origin, Origin::Rule { .. });
+        let wrong = self.ban_table.bans().filter(|ban| is_rule(ban) && self.sources.has_embedded(ban.net));
+        let wrong: Vec<_> = wrong.map(|ban| (ban.net, ban.extent)).collect();
+        if !wrong.is_empty() {
+            if let Err(error) = self.kernel_bans(now).lift(&wrong, enforcer) {
+                tracing::error!(
+                    "bans of the prefixes of translators end later, since they could not be lifted: {error}"
+                );
+            }
+            for (net, extent) in &wrong {
+                let (what, name) = (extent.label(), cidr::name(*net));
+                tracing::info!("the {what} of {name} is ended: its addresses count for IPv4 clients now");
+                self.ban_table.remove(*net);
+            }
+            self.changed();
+        }
+        self.allow_as_known(now, enforcer);
     }
 
     /// The network to ban for the activity of a source.
     pub fn net(&self, source: &Address) -> IpNet {
-        policy::net_of(source, self.ipv6_prefix)
+        self.sources.net(source)
     }
 
     /// The content for the state file.
@@ -218,7 +242,7 @@ impl Responder {
     pub fn set_discovered(&mut self, discovered: Discovered, now: Now, enforcer: &mut dyn Enforcer) {
         self.allowed.set_discovered(discovered, now.at);
         if self.state_was_lost {
-            self.allowed.adopt(&self.settings.allow, enforcer);
+            self.allowed.adopt(&self.settings.allow, &self.sources, enforcer);
         }
         self.allow_as_known(now, enforcer);
     }
@@ -240,7 +264,7 @@ impl Responder {
     /// # Errors
     /// The kernel did not take all of it. The policy uses the new list all the same, and the next call tries again.
     pub(super) fn allow(&mut self, now: Now, enforcer: &mut dyn Enforcer) -> Result<(), SensorError> {
-        let (changed, result) = self.allowed.update(&self.settings.allow, enforcer);
+        let (changed, result) = self.allowed.update(&self.settings.allow, &self.sources, enforcer);
         if changed {
             self.ban_listed(now, enforcer);
             self.changed();
@@ -309,7 +333,7 @@ impl Responder {
     /// known sources of a campaign.
     pub(super) fn causes(&self, finding: &Finding) -> Vec<(IpNet, Cause)> {
         if finding.bits.is_some() {
-            return vec![(policy::net_of_finding(finding, self.ipv6_prefix), Cause::of(finding))];
+            return vec![(policy::net_of_finding(finding, &self.sources), Cause::of(finding))];
         }
         let sources = if finding.sources.count > 0 {
             finding.sources.examples.as_slice()
@@ -317,7 +341,7 @@ impl Responder {
             std::slice::from_ref(&finding.source)
         };
         let cause = Cause::of(finding);
-        sources.iter().map(|source| (policy::net_of(source, self.ipv6_prefix), cause.clone())).collect()
+        sources.iter().map(|source| (self.sources.net(source), cause.clone())).collect()
     }
 
     /// Asks the policy, and makes the ban or shield if that is the decision.

@@ -20,7 +20,7 @@ use aya::{
 use ipnet::IpNet;
 use scanguard_common::{
     abi::{self, Ban},
-    address::{Address, SourceMask},
+    address::Address,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,7 @@ use super::{
     sys::{batch, run},
     trie,
 };
+use crate::sources::Sources;
 
 /// Which packets of a source are dropped.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -125,8 +126,8 @@ pub(super) struct Gate {
     exact: usize,
     allow_list: BTreeSet<IpNet>,
     allowed_version: u32,
-    /// How many bits of an IPv6 source are kept.
-    ipv6_prefix: u8,
+    /// How addresses become sources.
+    sources: Sources,
     clock: Clock,
 }
 
@@ -146,7 +147,7 @@ impl Gate {
     /// Takes the maps, which may have entries already. `allowed_version` is the last version that the program got.
     pub(super) fn new(
         ebpf: &mut aya::Ebpf,
-        ipv6_prefix: u8,
+        sources: Sources,
         allowed_version: u32,
     ) -> Result<Self, SensorError> {
         let mut take = |name| ebpf.take_map(name).ok_or_else(|| missing(name));
@@ -189,7 +190,7 @@ impl Gate {
             exact: 0,
             allow_list: BTreeSet::new(),
             allowed_version: allowed_version.max(1),
-            ipv6_prefix,
+            sources,
             clock: Clock::new(ebpf)?,
         };
         gate.find_present()?;
@@ -222,22 +223,40 @@ impl Gate {
     }
 
     fn exact_net(&self, address: Address) -> IpNet {
-        let bits = if address.v4().is_some() { 32 } else { self.ipv6_prefix };
-        IpNet::new_assert(address.to_ip(), bits)
+        self.sources.net(&address)
     }
 
-    /// One look-up finds IPv4 addresses, and IPv6 networks of the length of the mask. All others need a trie.
+    /// One look-up finds IPv4 addresses, and IPv6 networks of the length of the mask. All others need a trie, and so do
+    /// IPv6 networks whose addresses count for IPv4 sources.
     fn place(&self, banned: IpNet) -> Place {
         let address = Address::from(banned.network());
-        let is_exact = match banned {
-            IpNet::V4(net) => net.prefix_len() == 32,
-            IpNet::V6(net) => net.prefix_len() == self.ipv6_prefix,
-        };
-        if is_exact {
-            Place::Exact(SourceMask::new(self.ipv6_prefix).apply(address))
+        if is_source(&self.sources, banned) {
+            Place::Exact(address)
         } else {
             Place::Network(trie::key(banned.network(), banned.prefix_len()))
         }
+    }
+
+    /// Sets how addresses become sources. Bans whose place depends on it are moved; shields from what is no source any
+    /// more end.
+    pub(super) fn set_sources(&mut self, sources: &Sources) -> Result<(), SensorError> {
+        if *sources == self.sources {
+            return Ok(());
+        }
+        let moves = |net: &IpNet| is_source(&self.sources, *net) != is_source(sources, *net);
+        let moved: Vec<_> = self.present.iter().copied().filter(moves).collect();
+        let shields: Vec<_> = self.shielded.iter().copied().filter(moves).collect();
+        let mut bans = Vec::with_capacity(moved.len());
+        for net in moved {
+            let ban = self.get(&self.place(net))?;
+            self.unban(net)?;
+            bans.extend(ban.map(|ban| (net, ban)));
+        }
+        for net in shields {
+            self.unshield(net)?;
+        }
+        self.sources = sources.clone();
+        bans.into_iter().try_for_each(|(net, ban)| self.put(net, ban))
     }
 
     /// Makes or changes bans. A ban that has not ended keeps its counts, except for packets that come meanwhile. There
@@ -442,6 +461,14 @@ impl Gate {
         control.shields = count(self.exact_shields);
         control.shielded_networks = count(self.shielded.len() - self.exact_shields);
         control.allowed_version = self.allowed_version;
+    }
+}
+
+/// Whether a network is that of one source, as the program looks it up.
+fn is_source(sources: &Sources, net: IpNet) -> bool {
+    match net {
+        IpNet::V4(v4) => v4.prefix_len() == 32,
+        IpNet::V6(v6) => v6.prefix_len() == sources.ipv6_prefix() && !sources.has_embedded(net),
     }
 }
 

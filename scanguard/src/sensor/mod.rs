@@ -31,6 +31,7 @@ pub mod settings;
 pub mod software;
 mod sys;
 pub mod test_run;
+mod translators;
 mod trie;
 pub mod wakeups;
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use scanguard_common::{
     abi::SampleHeader,
-    address::SourceMask,
     content::{self, Begins, HEAD, Payload, Start, begins, may_begin, speaks},
     inspect,
     outcome::{Exit, Flow, Outcome, SegmentKind},
@@ -14,16 +13,19 @@ use scanguard_common::{
 };
 
 use super::samples;
-use crate::content::{
-    sample::Sample,
-    sampling::{Budgets, Settings},
+use crate::{
+    content::{
+        sample::Sample,
+        sampling::{Budgets, Settings},
+    },
+    sources::Sources,
 };
 
 /// Ports, budgets, and the samples.
 pub(super) struct Sampler {
     tcp: Ports,
     dns: Ports,
-    mask: SourceMask,
+    naming: Sources,
     salt: u64,
     budgets: Budgets,
     /// The same table as in the program.
@@ -40,7 +42,7 @@ impl Default for Sampler {
         Self {
             tcp: Ports::NONE,
             dns: Ports::NONE,
-            mask: SourceMask::new(128),
+            naming: Sources::new(128, &[]),
             salt: 0,
             budgets: Budgets::default(),
             sources: Vec::new(),
@@ -51,10 +53,10 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    pub(super) fn new(settings: &Settings, epoch: Duration, mask: SourceMask, salt: u64) -> Self {
+    pub(super) fn new(settings: &Settings, epoch: Duration, naming: Sources, salt: u64) -> Self {
         let budgets = settings.budgets(epoch);
         let sources = vec![0; BUDGETS];
-        Self { tcp: settings.tcp(), dns: settings.dns(), mask, salt, budgets, sources, ..Self::default() }
+        Self { tcp: settings.tcp(), dns: settings.dns(), naming, salt, budgets, sources, ..Self::default() }
     }
 
     /// The samples since the last call.
@@ -112,7 +114,7 @@ impl Sampler {
                 let ends_head = begins == Begins::Request
                     && frame.get(..end).is_some_and(|all| all.ends_with(b"\r\n\r\n"));
                 let header = SampleHeader {
-                    source: self.mask.apply(flow.source),
+                    source: self.naming.of(flow.source),
                     host: flow.destination,
                     port: flow.service.port,
                     client_port: flow.source_port,
@@ -134,7 +136,7 @@ impl Sampler {
 
     fn pay(&mut self, flow: &Flow, begins: Begins, epoch: u32) -> Result<(), LeftOut> {
         let kind = if begins.is_answer() { BudgetKind::Answer } else { BudgetKind::Unproven };
-        let (place, tag) = budget_place(self.mask.apply(flow.source), kind, self.salt);
+        let (place, tag) = budget_place(self.naming.of(flow.source), kind, self.salt);
         let held = self.sources.get_mut(place as usize).ok_or(LeftOut::SourceBudget)?;
         *held = charge(*held, tag, epoch, self.budgets.source).ok_or(LeftOut::SourceBudget)?;
         let cpu = &mut self.cpu[cpu_place(flow.service.protocol, kind) as usize];

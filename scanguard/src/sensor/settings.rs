@@ -5,10 +5,14 @@ use std::{
     time::Duration,
 };
 
+use ipnet::Ipv6Net;
 use scanguard_common::abi::DEFAULT_MAX_SOURCES;
 use serde::Deserialize;
 
-use crate::settings::{Interval, Section};
+use crate::{
+    settings::{Interval, Section},
+    sources::{MOST_TRANSLATORS, Sources, overlapping, translator},
+};
 
 /// How to attach the program.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
@@ -38,6 +42,8 @@ pub struct Settings {
     pub max_sources: u32,
     /// How many bits of an IPv6 source address are kept.
     pub ipv6_prefix: u8,
+    /// Prefixes of translators that the operator names.
+    pub translator_prefixes: Vec<Ipv6Net>,
     /// Whether program and maps stay when the agent ends, so that the next one takes over without a gap.
     pub persist: bool,
     /// Where to pin them: a directory on a BPF file system.
@@ -53,6 +59,7 @@ impl Default for Settings {
             poll_interval: Duration::from_secs(1),
             max_sources: DEFAULT_MAX_SOURCES,
             ipv6_prefix: 64,
+            translator_prefixes: Vec::new(),
             persist: false,
             pin: DEFAULT_PIN.into(),
         }
@@ -66,6 +73,11 @@ pub const DEFAULT_PIN: &str = "/sys/fs/bpf/scanguard";
 const FREE_PART: u32 = 16;
 
 impl Settings {
+    /// How addresses become sources.
+    pub fn sources(&self) -> Sources {
+        Sources::new(self.ipv6_prefix, &self.translator_prefixes)
+    }
+
     /// How many new sources may enter the table in an epoch with their first probe, on each of this many CPUs:
     /// together a sixteenth of the table. So a flood of new sources does not push out the others before the agent has
     /// looked at them.
@@ -118,9 +130,18 @@ impl Settings {
             ),
             max_sources: section.number("max_sources", default.max_sources, 1..=MAX_SOURCES_LIMIT),
             ipv6_prefix: section.number("ipv6_prefix", default.ipv6_prefix, 1..=128),
+            translator_prefixes: section.list(
+                "translator_prefixes",
+                MOST_TRANSLATORS,
+                Vec::new(),
+                translator,
+            ),
             persist: section.value("persist", default.persist, |_| Ok(())),
             pin: section.value("pin", default.pin, |path: &PathBuf| check_pin(path)),
         };
+        if let Some(message) = overlapping(&settings.translator_prefixes) {
+            section.contradiction(&["translator_prefixes"], message);
+        }
         section.finish();
         settings
     }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use scanguard_common::{
     account::{self, SourceState, Unshared},
-    address::{Address, SourceMask},
+    address::Address,
     classify::{self, Early},
     egress::{self, Outgoing},
     inspect,
@@ -24,11 +24,15 @@ use scanguard_common::{
 };
 
 use super::{Feed, Poll, Sensor, SensorError, TurnedAway, Visit, sampler::Sampler, settings::Settings};
-use crate::content::{sample::Sample, sampling::Settings as Sampling};
+use crate::{
+    content::{sample::Sample, sampling::Settings as Sampling},
+    sources::Sources,
+};
 
 /// A bounded table of sources, and totals.
 pub struct SoftwareSensor {
-    mask: SourceMask,
+    /// How addresses become sources.
+    naming: Sources,
     salt: u64,
     max_sources: usize,
     sources: HashMap<Address, Tracked>,
@@ -52,7 +56,7 @@ impl SoftwareSensor {
     /// `salt` is that of the bitmaps.
     pub fn new(settings: &Settings, salt: u64) -> Self {
         Self {
-            mask: SourceMask::new(settings.ipv6_prefix),
+            naming: settings.sources(),
             salt,
             max_sources: settings.max_sources.max(1) as usize,
             sources: HashMap::new(),
@@ -67,7 +71,7 @@ impl SoftwareSensor {
     /// Takes samples by these settings, as many as in epochs of this length. At first it takes none.
     #[must_use]
     pub fn sampling(self, settings: &Sampling, epoch: Duration) -> Self {
-        Self { sampler: Sampler::new(settings, epoch, self.mask, self.salt), ..self }
+        Self { sampler: Sampler::new(settings, epoch, self.naming.clone(), self.salt), ..self }
     }
 
     /// Counts a frame of any length.
@@ -85,7 +89,7 @@ impl SoftwareSensor {
         self.tally.exits[Exit::Probe.index()] += 1;
         self.tally.probes[class.index()] += 1;
         self.tally.reached[reach as usize] += 1;
-        let source = self.mask.apply(flow.source);
+        let source = self.naming.of(flow.source);
         if self.sources.len() >= self.max_sources && !self.sources.contains_key(&source) {
             self.evict();
         }
@@ -172,7 +176,7 @@ impl SoftwareSensor {
 
     /// The state of a source that does something in this period, if it is in the table.
     fn active(&mut self, source: Address) -> Option<&mut SourceState> {
-        let source = self.mask.apply(source);
+        let source = self.naming.of(source);
         let tracked = self.sources.get_mut(&source)?;
         if tracked.period != self.period {
             self.by_age.remove(&(tracked.period, source));

@@ -1,5 +1,7 @@
 //! The packet table: a frame, and what every layer must make of it.
 
+use std::net::Ipv6Addr;
+
 use etherparse::EtherType;
 use scanguard_common::{
     address::Address,
@@ -104,8 +106,41 @@ pub fn table() -> Vec<Case> {
         extensions(),
         fragments(),
         malformed(),
+        translated(),
     ]
     .concat()
+}
+
+/// From clients whose IPv4 address is in their IPv6 address: a translator's prefixes, Teredo and 6to4. All are the same client.
+fn translated() -> Vec<Case> {
+    let through = |name, place: usize, kind: u8, transport: &[u8], outcome: fn(Flow) -> Outcome| {
+        let (client, port) = (TRANSLATED[place], if kind == TCP { 22 } else { 53 });
+        let flow = Flow { source: Address::from_v6(&client.octets()), ..flow(true, kind, port) };
+        Case { name, frame: from6(v6(kind, transport), client), outcome: outcome(flow) }
+    };
+    let syn = |flow| Outcome::Probe(Probe { class: Syn, flow });
+    let datagram = |flow| Outcome::Segment(Segment { kind: Datagram, flow });
+    vec![
+        through("syn through a translator (64:ff9b::/96)", 0, TCP, &tcp(SYN, 22), syn),
+        through("syn through a local translator (64:ff9b:1::/48)", 1, TCP, &tcp(SYN, 22), syn),
+        through("syn through teredo", 2, TCP, &tcp(SYN, 22), syn),
+        through("syn through 6to4", 3, TCP, &tcp(SYN, 22), syn),
+        through("udp through a translator", 0, UDP, &udp(40_000, 53, b"query"), datagram),
+    ]
+}
+
+/// 192.0.2.33 behind each of the prefixes that nobody names.
+pub const TRANSLATED: [Ipv6Addr; 4] = [
+    Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc000, 0x0221),
+    Ipv6Addr::new(0x64, 0xff9b, 1, 0xabcd, 0, 0, 0xc000, 0x0221),
+    Ipv6Addr::new(0x2001, 0, 0x4136, 0xe378, 0x8000, 0x63bf, 0x3fff, 0xfdde),
+    Ipv6Addr::new(0x2002, 0xc000, 0x0221, 7, 0, 0, 0, 1),
+];
+
+/// The same IPv6 frame from another address.
+pub fn from6(mut frame: Vec<u8>, source: Ipv6Addr) -> Vec<u8> {
+    frame[22..38].copy_from_slice(&source.octets());
+    frame
 }
 
 fn tcp_cases() -> Vec<Case> {

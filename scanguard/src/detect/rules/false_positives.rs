@@ -11,6 +11,35 @@ const ICMP: Service = Service { protocol: 1, port: 0 };
 
 type Play = fn(&mut Script);
 
+/// A round of a monitor of twelve services.
+fn monitor(script: &mut Script, source: u8, reach: Reach) {
+    for port in 0..12 {
+        script.probe_met(source, ProbeClass::Syn, 1, tcp(1_000 + port * 37), reach);
+        match reach {
+            Reach::Open => script.completed(source),
+            Reach::Closed | Reach::Dark | Reach::Unknown => script.answer(source, Answer::Reset),
+        };
+    }
+}
+
+#[test]
+fn who_met_other_services_or_none_is_found_where_a_monitor_is_not() {
+    let mut script = Script::all_rules();
+    for second in (0..300).step_by(60) {
+        script.at(second);
+        monitor(&mut script, 1, Reach::Open);
+        // It only ever met what the monitor does not ask for.
+        script.open(3, 1, 443).completed(3);
+    }
+    for source in 1..=3 {
+        script.at(600 + u64::from(source) * 10);
+        monitor(&mut script, source, Reach::Closed);
+    }
+    let found: std::collections::BTreeSet<_> =
+        script.events().iter().map(|event| event.finding.source.to_ip().to_string()).collect();
+    assert_eq!(found, ["192.0.2.2".to_owned(), "192.0.2.3".to_owned()].into());
+}
+
 #[test]
 fn ordinary_traffic_is_never_a_scan() {
     let quiet: &[(&str, Play)] = &[
@@ -86,6 +115,20 @@ fn ordinary_traffic_is_never_a_scan() {
                 script.probe_met(1, ProbeClass::IcmpEcho, 1, ICMP, Reach::Unknown);
                 // mtr -T and tcptraceroute probe one port.
                 script.syn(1, 1, 80);
+            }
+        }),
+        ("a monitor whose twelve services are down for eleven minutes", |script| {
+            for second in (0..600).step_by(60) {
+                script.at(second);
+                monitor(script, 1, Reach::Open);
+            }
+            for second in (600..1_260).step_by(20) {
+                script.at(second);
+                monitor(script, 1, Reach::Closed);
+            }
+            for second in (1_260..1_500).step_by(20) {
+                script.at(second);
+                monitor(script, 1, Reach::Open);
             }
         }),
         ("a load balancer that checks health", |script| {

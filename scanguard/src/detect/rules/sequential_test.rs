@@ -229,10 +229,20 @@ mod tests {
 
     #[test]
     fn clients_are_not() {
-        let quiet: [(&str, Play); 6] = [
+        let quiet: [(&str, Play); 7] = [
             ("a client that retries a closed service for an hour", |script| {
                 for second in 0..3_600 {
                     script.at(second).syn(1, 1, 8_080);
+                }
+            }),
+            ("checks by half a handshake of twelve services that go down", |script| {
+                for second in 0..1_200u16 {
+                    for port in (0..12).map(|port| 1_000 + port * 37) {
+                        match second < 300 {
+                            true => script.at(second.into()).half_open(1, 1, port),
+                            false => script.at(second.into()).syn(1, 1, port),
+                        };
+                    }
                 }
             }),
             ("a client of six services after a restart of the host", |script| {

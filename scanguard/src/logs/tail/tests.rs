@@ -86,7 +86,7 @@ impl Drop for Place {
 
 fn start(settings: &Settings) -> Tail {
     let metrics = LogMetrics::new(&Register::default()).unwrap();
-    Tail::new(settings.clone(), 64, Arc::new(metrics))
+    Tail::new(settings.clone(), Arc::new(metrics))
 }
 
 fn line(number: u32) -> String {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     detect::{Confidence, findings::Spoofable},
     metrics::Register,
+    sources::Sources,
 };
 
 pub(in crate::respond) fn metrics() -> Arc<ResponseMetrics> {
@@ -37,7 +38,7 @@ impl Bench {
         second: u64,
         enforcer: FakeEnforcer,
     ) -> Self {
-        let responder = Responder::new(settings, 64, state, metrics(), now(second));
+        let responder = Responder::new(settings, Sources::new(64, &[]), state, metrics(), now(second));
         let mut bench = Self { responder, enforcer };
         let found = Discovered { own: vec![net("192.0.2.1/32")], ..Discovered::default() };
         bench.responder.set_discovered(found, now(second), &mut bench.enforcer);

@@ -8,7 +8,7 @@ use super::{
     testing::*,
     *,
 };
-use crate::sensor::gate::GateMode;
+use crate::{sensor::gate::GateMode, sources::Sources};
 
 const SCANNER: &str = "198.51.100.7/32";
 
@@ -535,7 +535,7 @@ fn networks_of_feeds_stay_banned_when_the_kernel_is_brought_to_what_the_book_say
     assert!(problems.is_empty());
     let settings = Settings { known_bad: super::super::settings::KnownBad::Drop, ..settings(Mode::Enforce) };
     let mut bench = Bench {
-        responder: Responder::new(settings, 64, None, metrics(), now(0)),
+        responder: Responder::new(settings, Sources::new(64, &[]), None, metrics(), now(0)),
         enforcer: FakeEnforcer::default(),
     };
     bench.responder.set_feeds(&feeds, now(0), &mut bench.enforcer);
@@ -678,7 +678,8 @@ fn shields_without_room_are_not_restored_and_those_of_another_prefix_length_are(
     assert_eq!(again.enforcer.shields.len(), 1);
     // The prefix length of IPv6 sources has changed.
     let mut enforcer = FakeEnforcer::default();
-    let mut responder = Responder::new(settings(Mode::Enforce), 56, Some(state), metrics(), now(2));
+    let mut responder =
+        Responder::new(settings(Mode::Enforce), Sources::new(56, &[]), Some(state), metrics(), now(2));
     responder.enter(now(2), &mut enforcer).unwrap();
     assert_eq!(
         enforcer.banned(Extent::Shield),
