@@ -162,7 +162,7 @@ fn features() -> Vec<Line> {
 
 /// Loads all programs.
 fn load() -> Vec<Line> {
-    const TAKEN: &str = "the kernel takes it (loaded and let go again)";
+    const TAKEN: &str = "the kernel takes it (loaded and unloaded again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
     let sampling = content::sampling::Settings::default();
     let (mut ebpf, connections) =
