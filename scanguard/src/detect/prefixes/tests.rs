@@ -143,8 +143,11 @@ fn a_prefix_is_proven_to_scan_if_enough_of_its_findings_are_and_nearly_all_is_sc
             panic!("{told:?}");
         };
         assert_eq!((finding.bits, finding.proof()), (Some(56), expected), "{visitors} visitors");
-        let reason = "32 sources or narrower prefixes of one /56 are findings of their own";
-        assert!(finding.reason.starts_with(reason), "{}", finding.reason);
+        // Their number is estimated, with a salt that differs in each run.
+        let (count, reason) = finding.reason.split_once(' ').expect("a number of sources");
+        assert!((28..=36).contains(&count.parse::<u32>().expect("a number")), "{}", finding.reason);
+        let expected = "sources or narrower prefixes of one /56 are findings of their own";
+        assert!(reason.starts_with(expected), "{}", finding.reason);
     }
 }
 
