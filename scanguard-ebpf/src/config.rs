@@ -59,26 +59,38 @@ static CONTROL: Array<Control, 1> = Array::new();
 
 /// The source for which the probes of an address count.
 #[inline(always)]
-pub(crate) fn source(control: &Control, address: Address) -> Address {
-    if address.is_v4() { address } else { source6(control, address, true) }
+pub(crate) fn source(address: Address) -> Address {
+    if address.is_v4() { address } else { source6(address, true) }
 }
 
 /// The embedded IPv4 address or the prefix of an address, wherever it is. Bans and shields are looked up by it, and then
 /// by the whole address.
 #[inline(always)]
-pub(crate) fn masked(control: &Control, address: Address) -> Address {
-    if address.is_v4() { address } else { source6(control, address, false) }
+pub(crate) fn masked(address: Address) -> Address {
+    if address.is_v4() { address } else { source6(address, false) }
 }
 
-/// The source of an IPv6 address; `alone`: at this host's links it is the address itself. It is a separate function, so
-/// that its stack does not add to that of the callers' other paths.
+#[inline(always)]
+fn source6(mut address: Address, alone: bool) -> Address {
+    scanguard_source(&raw mut address, alone.into());
+    address
+}
+
+/// Replaces an IPv6 address by its source; `alone`: at this host's links it is the address itself. A global function,
+/// for the reason that [`crate::judge`] gives: it is called in many places, and has many paths.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn source6(control: &Control, address: Address, alone: bool) -> Address {
-    if alone && control.on_link.contains(address) {
-        return address;
+extern "C" fn scanguard_source(address: *mut Address, alone: u32) -> u32 {
+    // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
+    let (Some(address), Some(control)) = (unsafe { address.as_mut() }, control()) else {
+        return 0;
+    };
+    if alone != 0 && control.on_link.contains(*address) {
+        return 0;
     }
     let (mask, named) = (SourceMask::from_words(SOURCE_MASK.load()), Filter::from_bits(control.translators));
-    translator::source(address, mask, named, |address| embedded(control, address))
+    *address = translator::source(*address, mask, named, |address| embedded(control, address));
+    0
 }
 
 /// The IPv4 address for which an IPv6 address counts, if it does.

@@ -81,7 +81,7 @@ fn exact(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.bans == 0 {
         return None;
     }
-    standing(control, source, BANS.get_ptr_mut(config::masked(control, source))?)
+    standing(control, source, BANS.get_ptr_mut(config::masked(source))?)
 }
 
 /// The shield against exactly this source, if it is in force.
@@ -90,7 +90,7 @@ fn shield_of(control: &Control, source: Address) -> Option<*mut Ban> {
     if control.gate == GATE_OFF || control.shields == 0 {
         return None;
     }
-    standing(control, source, SHIELDS.get_ptr_mut(config::masked(control, source))?)
+    standing(control, source, SHIELDS.get_ptr_mut(config::masked(source))?)
 }
 
 /// The shield against a network around this source, if it is in force.

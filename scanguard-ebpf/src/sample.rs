@@ -141,10 +141,13 @@ fn starts(packet: &XdpPacket, speaks: Speaks, offset: usize) -> bool {
 extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
     let packet = XdpPacket::new(&XdpContext::new(ctx));
     let payload = if headers == Headers::Deep as u32 { deep::payload() } else { payload(&packet) };
-    let (Some(control), Some(payload)) = (config::control(), payload) else {
+    // In two steps: before Linux 6.3 the verifier refuses code that reads a payload before it knows that there is one.
+    let Some(Payload { flow, offset, len, numbers }) = payload else {
         return 0;
     };
-    let Payload { flow, offset, len, numbers } = payload;
+    let Some(control) = config::control() else {
+        return 0;
+    };
     let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
         return 0;
     };
@@ -173,10 +176,12 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
 #[inline(never)]
 extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
     let packet = SkbPacket::new(&TcContext::new(ctx));
-    let (Some(control), Some(payload)) = (config::control(), payload(&packet)) else {
+    let Some(Payload { flow, offset, len, numbers }) = payload(&packet) else {
         return 0;
     };
-    let Payload { flow, offset, len, numbers } = payload;
+    let Some(control) = config::control() else {
+        return 0;
+    };
     let Some(speaks) = speaks(flow.service.protocol, flow.source_port) else {
         return 0;
     };
@@ -267,7 +272,7 @@ impl Sample<'_> {
         }
         let ends_head = matches!(begins, Begins::Request) && self.ends_head(packet);
         let header = SampleHeader {
-            source: config::source(control, flow.source),
+            source: config::source(flow.source),
             host: flow.destination,
             port: flow.service.port,
             client_port: flow.source_port,
@@ -307,7 +312,7 @@ fn bounded(len: usize, limit: usize) -> Option<usize> {
 /// others nothing.
 #[inline(always)]
 fn pay(control: &Control, flow: &Flow, kind: BudgetKind) -> Result<(), LeftOut> {
-    let source = config::source(control, flow.source);
+    let source = config::source(flow.source);
     let (place, tag) = budget_place(source, kind, config::salt());
     let Control { epoch, source_samples, cpu_samples, sample_epochs, .. } = *control;
     let of_source = Budget { samples: source_samples, epochs: sample_epochs };

@@ -41,7 +41,7 @@ pub(crate) fn count(
     flow: &Flow,
     holds: bool,
 ) -> Exit {
-    let source = config::source(control, flow.source);
+    let source = config::source(flow.source);
     let epoch = epoch::running(control);
     let state = match SOURCES.get_ptr_mut(source) {
         Some(state) => {
@@ -103,7 +103,7 @@ pub(crate) fn aborted(control: &Control, flow: &Flow) {
         unsafe { account::record_aborted::<Shared>(state, flow.service, epoch, config::salt()) }
     });
     if let Some(Some(novelties)) = novelties {
-        wakeup::wake(control, config::source(control, flow.source), novelties);
+        wakeup::wake(control, config::source(flow.source), novelties);
     }
 }
 
@@ -124,7 +124,7 @@ fn change<R>(
     source: Address,
     record: impl FnOnce(*mut SourceState, u32) -> R,
 ) -> Option<R> {
-    let source = config::source(control, source);
+    let source = config::source(source);
     let epoch = epoch::running(control);
     let state = SOURCES.get_ptr_mut(source)?;
     list_first(state, &source, epoch);

@@ -8,7 +8,7 @@ use scanguard_common::{
     wakeup,
 };
 
-use crate::tally;
+use crate::{opaque::opaque, tally};
 
 /// Room for 8,000 wake-ups.
 #[btf_map]
@@ -17,6 +17,8 @@ static TRIPS: RingBuf<Wakeup, { 256 * 1024 }> = RingBuf::new();
 /// A source has shown something new: this may wake the agent.
 #[inline(always)]
 pub(crate) fn wake(control: &Control, source: Address, novelties: Novelties) {
+    // The compiler would read this number before it is known that there is one, which the verifier refuses before Linux 6.3.
+    let novelties = Novelties { in_epoch: opaque(novelties.in_epoch as usize) as u32, ..novelties };
     if !wakeup::is_due(control, novelties) {
         return;
     }

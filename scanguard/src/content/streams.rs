@@ -3,7 +3,8 @@
 //! A sample is taken of every segment that begins like a request, also of a line in the body of an upload. Any page can
 //! make the browser of its visitor send such a body. What lies inside a declared body is no request. What may lie in a
 //! body is not proven: it is in the account of things that anybody may have written. Only these are certainly requests
-//! of the client: the first bytes of a connection, and what begins exactly where the request before it ended.
+//! of the client: the first bytes of a connection, also if a few were sent ahead of them, and what begins exactly where
+//! the request before it ended.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -26,6 +27,9 @@ const TURN: Duration = Duration::from_secs(600);
 const MAX_UNPROVEN_BODY: u64 = 1 << 26;
 /// How far from its beginning a stream of another protocol is recognized on an unproven connection, for the same reason.
 const MAX_UNPROVEN_TUNNEL: u64 = 1 << 26;
+/// The length of the shortest head that announces a body: `X / HTTP/1.0`, `Content-Length:1` and an empty line. What
+/// begins before this position lies in no body.
+const SHORTEST_HEAD: u64 = 34;
 /// So many answers show that there were several requests: a request with a body has one.
 const SEVERAL: u8 = 2;
 
@@ -238,7 +242,7 @@ impl Streams {
     fn place<B>(&mut self, key: &Key, sample: &Sample<B>) -> Place {
         let (is_owned, sees_answers, position) = (sample.owned, self.sees_answers, sample.place.position);
         match (is_owned, self.table(is_owned).get(key)) {
-            (true, _) if position == 0 => Place::Next(Proof::Connection),
+            (true, _) if position < SHORTEST_HEAD => Place::Next(Proof::Connection),
             (true, Some(stream)) => stream.place(position, |from, to| to.wrapping_sub(from), sees_answers),
             (false, Some(stream)) => {
                 let distance = |from: u64, to: u64| u64::from((to as u32).wrapping_sub(from as u32));

@@ -54,9 +54,6 @@ pub(super) const ROWS: &[Row] = &[
         Position::WebPage,
         "the visitor is served and not banned",
         posts,
-    )
-    .limit(
-        "what is inside a declared body is taken for a request where a segment begins with it: each segment is looked at by itself",
     ),
     other(
         "ports are probed while no agent runs (sensor.persist); services start there, and a client uses them",

@@ -89,6 +89,18 @@ fn long(method: &str, filler: usize) -> String {
 }
 
 #[test]
+fn bytes_ahead_of_the_first_request_leave_it_certain_as_far_as_no_body_can_begin_there() {
+    for (ahead, seen) in [(1, SURE), (SHORTEST_HEAD - 1, SURE), (SHORTEST_HEAD, UNSURE), (1_000, UNSURE)] {
+        let mut wire = Wire::new();
+        assert_eq!(wire.skip(ahead).send("ET /.env HTTP/1.1\r\nHost: a\r\n\r\n"), seen, "{ahead} bytes");
+    }
+    // A connection from the port of an earlier one.
+    let mut wire = Wire::new();
+    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(wire.connect(40_000).skip(1).send("ET /.env HTTP/1.1\r\nHost: a\r\n\r\n"), SURE);
+}
+
+#[test]
 fn requests_that_follow_each_other_are_proven() {
     let mut wire = Wire::new();
     for _ in 0..10 {
