@@ -54,11 +54,10 @@ impl<'c> Kernel<'c> {
         unsafe { (*self.ctx).ingress_ifindex }
     }
 
-    /// Whether no other host can have this address, see [`oracle::is_bad_source`]. It is a separate function, so that
-    /// its stack does not add to that of the callers' other paths.
-    #[inline(never)]
+    /// Whether no other host can have this address, see [`oracle::is_bad_source`].
+    #[inline(always)]
     pub(crate) fn is_bad_source(&self, source: Address) -> bool {
-        self.interface() != LOOPBACK && oracle::is_bad_source(self, source)
+        self.interface() != LOOPBACK && scanguard_is_bad_source(&raw const source) != 0
     }
 
     /// The position of a segment in its stream, if its numbers prove that the source of its flow sent it, see
@@ -71,6 +70,18 @@ impl<'c> Kernel<'c> {
         // SAFETY: a socket, as long as it is not released.
         socket(self.ctx.cast(), flow, tcp, |socket| unsafe { fits(socket, numbers) })?
     }
+}
+
+/// A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_is_bad_source(source: *const Address) -> u32 {
+    // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
+    let (Some(source), Some(control)) = (unsafe { source.as_ref() }, config::control()) else {
+        return 0;
+    };
+    // The home addresses are in maps: no context is needed.
+    oracle::is_bad_source(&Kernel::new(core::ptr::null_mut(), control), *source).into()
 }
 
 /// The position of a segment whose numbers fit a socket, whether its handshake is completed or not. A socket in
@@ -213,7 +224,7 @@ impl Oracle for Kernel<'_> {
 
     #[inline(always)]
     fn used(&self, flow: &Flow) -> bool {
-        used::was(flow, self.control)
+        used::was(flow)
     }
 
     #[inline(always)]

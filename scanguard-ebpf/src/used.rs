@@ -2,7 +2,6 @@
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use scanguard_common::{
-    abi::Control,
     outcome::Flow,
     used::{Mark, PLACES},
 };
@@ -34,13 +33,24 @@ pub(crate) fn note(flow: &Flow) -> bool {
     }
 }
 
-/// Whether this host used a flow lately. It is a separate function: most packets do not come here.
+/// Whether this host used a flow lately.
+#[inline(always)]
+pub(crate) fn was(flow: &Flow) -> bool {
+    scanguard_used(core::ptr::from_ref(flow)) != 0
+}
+
+/// A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn was(flow: &Flow, control: &Control) -> bool {
+extern "C" fn scanguard_used(flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
+    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+        return 0;
+    };
     let mark = Mark::new(flow, config::salt());
     let Some(held) = USED.get_ptr_mut(mark.place) else {
-        return false;
+        return 0;
     };
     // SAFETY: an aligned number in a map.
-    mark.is_known(unsafe { held.read() }, control.epoch, control.used_epochs)
+    mark.is_known(unsafe { held.read() }, control.epoch, control.used_epochs).into()
 }
