@@ -89,6 +89,22 @@ fn long(method: &str, filler: usize) -> String {
 }
 
 #[test]
+fn the_rest_of_a_body_behind_the_end_of_its_connection_is_no_request() {
+    let mut wire = Wire::new();
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    wire.answer(405);
+    // The server has closed the connection. No socket wants what is still on its way.
+    wire.is_owned = false;
+    wire.position = 4_000_000_000;
+    assert_eq!(wire.send("GET /.env HTTP/1.1\r\nHost: a\r\n\r\n"), NOTHING);
+    assert_eq!(
+        wire.connect(40_001).send("GET /.env HTTP/1.1\r\nHost: a\r\n\r\n"),
+        UNSURE,
+        "another connection"
+    );
+}
+
+#[test]
 fn bytes_ahead_of_the_first_request_leave_it_certain_as_far_as_no_body_can_begin_there() {
     for (ahead, seen) in [(1, SURE), (SHORTEST_HEAD - 1, SURE), (SHORTEST_HEAD, UNSURE), (1_000, UNSURE)] {
         let mut wire = Wire::new();
