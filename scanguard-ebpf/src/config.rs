@@ -98,7 +98,7 @@ extern "C" fn scanguard_source(address: *mut Address, alone: u32) -> u32 {
 pub(crate) fn behind_translator(control: &Control, address: Address) -> Option<Address> {
     let may_embed =
         !address.is_v4() && translator::may_embed(address, Filter::from_bits(control.translators));
-    may_embed.then(|| source6(address, false)).filter(|source| source.is_v4())
+    may_embed.then(|| source6(address, false)).filter(Address::is_v4)
 }
 
 /// The IPv4 address in an IPv6 address, if there is one.

@@ -26,7 +26,7 @@ use crate::{
 /// little memory. Proven ones are kept in any case. The sources of the others match again if they go on.
 const MAX_UNPLACED: usize = 10_000;
 
-/// The open findings. Bounded: where there is no room, the one that is worth least gives way, see [`Places`].
+/// The open findings. Bounded: where there is no room, the one that is worth least gives way, see `places.rs`.
 pub struct Tracker {
     settings: Settings,
     geo: Geo,

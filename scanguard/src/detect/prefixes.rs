@@ -7,9 +7,9 @@
 //! its own part.
 //!
 //! A wide prefix has many customers, and most of them are honest. The wider a prefix is, the more it takes
-//! ([`Width`]). Sources that meet services count in its favour.
+//! (`Width`). Sources that meet services count in its favour.
 //!
-//! Memory and work are bounded: there are at most [`MAX_SUSPECTS`] prefixes with evidence and [`MAX_HONEST`] without,
+//! Memory and work are bounded: there are at most `MAX_SUSPECTS` prefixes with evidence and `MAX_HONEST` without,
 //! and a poll looks only at those with new evidence.
 
 mod settings;

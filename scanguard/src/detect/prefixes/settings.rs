@@ -10,7 +10,7 @@ use crate::settings::Section;
 pub struct Settings {
     /// The settings that every rule has.
     pub common: Common,
-    /// Threshold: number of sources in a /56. Wider prefixes need more, see [`super::Width`].
+    /// Threshold: number of sources in a /56. Wider prefixes need more, see `Width` in `prefixes.rs`.
     pub sources: u32,
     /// Threshold: distinct closed services that they tried together.
     pub services: u32,
