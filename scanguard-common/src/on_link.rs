@@ -54,12 +54,6 @@ impl OnLink {
         }
         false
     }
-
-    /// The source for which `address` counts.
-    #[inline(always)]
-    pub fn source(&self, mask: SourceMask, address: Address) -> Address {
-        if address.is_v4() || self.contains(address) { address } else { mask.apply(address) }
-    }
 }
 
 #[cfg(test)]
@@ -75,13 +69,9 @@ mod tests {
     #[test]
     fn sources_at_an_interface_are_told_apart_and_no_others() {
         let on_link = OnLink::new([(address("2001:db8:1:2::"), 64), (address("fe80::1"), 10)]);
-        for (from, source) in [
-            ("2001:db8:1:2::7", "2001:db8:1:2::7"),
-            ("fe80::5054", "fe80::5054"),
-            ("2001:db8:1:3::7", "2001:db8:1:3::"),
-            ("192.0.2.1", "192.0.2.1"),
-        ] {
-            assert_eq!(on_link.source(SourceMask::new(64), address(from)), address(source), "{from}");
+        for (from, is_alone) in [("2001:db8:1:2::7", true), ("fe80::5054", true), ("2001:db8:1:3::7", false)]
+        {
+            assert_eq!(on_link.contains(address(from)), is_alone, "{from}");
         }
         assert!(!OnLink::default().contains(address("::")));
     }

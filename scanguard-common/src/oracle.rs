@@ -441,7 +441,7 @@ mod tests {
             }
         }
         let used = Host { used: true, ..HOST };
-        // What a socket wants is not late, and a SYN is no answer.
+        // A packet that a socket wants is not late, and a SYN is no answer.
         let owned = Host { udp: true, ..used };
         let answer = flow(protocol::UDP, 53, 2_000);
         assert_eq!(segment(&owned, SegmentKind::Datagram, &answer), ordinary(Exit::UdpOwned, true));

@@ -197,7 +197,7 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
         .into()
 }
 
-/// What the connection tells about a payload.
+/// The facts about a payload that its connection shows.
 #[derive(Clone, Copy)]
 struct Origin {
     /// Whether nobody else can have sent it.

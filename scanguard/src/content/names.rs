@@ -42,7 +42,7 @@ pub(super) fn key(name: &str, salt: &impl BuildHasher) -> Option<Key> {
         .then(|| Key { name: salt.hash_one(name), parent: salt.hash_one(parent(name)) })
 }
 
-/// What a DNS name that does not exist tells of its parent.
+/// The evidence about its parent in a DNS name that does not exist.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Denial {
     /// Nothing: nobody guesses such a name.

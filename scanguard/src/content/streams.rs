@@ -241,7 +241,7 @@ impl Streams {
 
     fn place<B>(&mut self, key: &Key, sample: &Sample<B>) -> Place {
         let (is_owned, sees_answers, position) = (sample.owned, self.sees_answers, sample.place.position);
-        let was_proven = self.proven.get(key).is_some();
+        let was_proven = !is_owned && self.proven.get(key).is_some();
         match (is_owned, self.table(is_owned).get(key)) {
             (true, _) if position < SHORTEST_HEAD => Place::Next(Proof::Connection),
             (true, Some(stream)) => stream.place(position, |from, to| to.wrapping_sub(from), sees_answers),
