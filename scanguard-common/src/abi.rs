@@ -23,13 +23,16 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
 /// refuses to load it.
-pub const VERSION: &str = "SCANGUARD_ABI_11";
+pub const VERSION: &str = "SCANGUARD_ABI_12";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
 pub const SALT: &str = "SALT";
 /// Global, `[u32; FIELDS]`: the offsets of the [`crate::proof::Field`]s in their structures, in bytes.
 pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
+/// Global, `[u32; 2]`: the offset of the byte in `struct inet_sock` that says whether a socket may own addresses of others
+/// (IP_TRANSPARENT), and the bit in that byte. Both are 0 where [`PROOF`] is.
+pub const TRANSPARENT: &str = "TRANSPARENT";
 /// Global, `u32`: 0 where the offsets are not known. Then nothing is proven, and the verifier removes the code for
 /// proofs from the program.
 pub const PROOF: &str = "PROOF";
@@ -210,8 +213,8 @@ pub struct Control {
     pub sees_leaving: u32,
     /// Number of shielded networks, as [`Control::shields`].
     pub shielded_networks: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// 1 if the answers to probes are seen when they leave, see [`crate::account::Around::sees_answers`].
+    pub sees_answers: u32,
     /// The [`crate::translator::Filter`] in front of [`TRANSLATORS`].
     pub translators: u64,
     /// The prefixes in which each address is a source.
@@ -356,7 +359,7 @@ pub struct SampleHeader {
 
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 64 + 2 * 128 + 4 * 24);
+const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 8 + 64 + 2 * 256 + 4 * 24);
 const _: () = assert!(size_of::<Control>() == 112 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);

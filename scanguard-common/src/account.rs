@@ -6,7 +6,7 @@ use crate::{
     address::Address,
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
-    sketch::{self, Bit, HOST_WORDS, MET_WORDS, SERVICE_WORDS},
+    sketch::{self, ASKED_WORDS, Bit, HOST_WORDS, MET_WORDS, SERVICE_WORDS},
 };
 
 /// [`PROBE_CLASSES`] rounded up, so that the fields behind the counters are aligned to 8 bytes.
@@ -25,6 +25,10 @@ pub struct Novelties {
 
 /// The distinct targets of one source in one epoch. Targets that met a service are counted apart: clients meet
 /// services, scanners mostly do not.
+///
+/// Whether a SYN meets a service is often known only later, when an answer leaves: a listener may be behind a packet
+/// filter, and a service may be on a host behind this one. Such targets are kept among those that were asked for. The
+/// ones that answered are kept beside them. The difference is what did not answer, see [`Self::unanswered_services`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Distinct {
@@ -42,6 +46,14 @@ pub struct Distinct {
     /// Bitmap of services on assigned ports (below [`DYNAMIC_START`]) with which the source completed connections. It
     /// is one word.
     pub connected_services: u64,
+    /// Bitmap of services that a SYN asked for and whose answer is not known yet, see [`sketch::asked_service_bit`].
+    pub asked_services: [u64; ASKED_WORDS],
+    /// Bitmap of their addresses, see [`sketch::asked_host_bit`].
+    pub asked_hosts: [u64; ASKED_WORDS],
+    /// Bitmap of services that answered the source, by SYN and ACK or by RST.
+    pub answered_services: [u64; ASKED_WORDS],
+    /// Bitmap of addresses that answered.
+    pub answered_hosts: [u64; ASKED_WORDS],
 }
 
 impl Distinct {
@@ -53,16 +65,33 @@ impl Distinct {
         open_hosts: 0,
         aborted_services: 0,
         connected_services: 0,
+        asked_services: [0; ASKED_WORDS],
+        asked_hosts: [0; ASKED_WORDS],
+        answered_services: [0; ASKED_WORDS],
+        answered_hosts: [0; ASKED_WORDS],
     };
+
+    /// Bitmap of the services that were asked for and did not answer.
+    pub fn unanswered_services(&self) -> [u64; ASKED_WORDS] {
+        core::array::from_fn(|word| self.asked_services[word] & !self.answered_services[word])
+    }
+
+    /// Bitmap of the addresses that were asked and did not answer.
+    pub fn unanswered_hosts(&self) -> [u64; ASKED_WORDS] {
+        core::array::from_fn(|word| self.asked_hosts[word] & !self.answered_hosts[word])
+    }
 
     /// Adds the bits of `other`.
     pub fn union(&mut self, other: &Self) {
-        for (word, more) in self.services.iter_mut().zip(&other.services) {
-            *word |= more;
+        fn add(words: &mut [u64], more: &[u64]) {
+            words.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
         }
-        for (word, more) in self.hosts.iter_mut().zip(&other.hosts) {
-            *word |= more;
-        }
+        add(&mut self.services, &other.services);
+        add(&mut self.hosts, &other.hosts);
+        add(&mut self.asked_services, &other.asked_services);
+        add(&mut self.asked_hosts, &other.asked_hosts);
+        add(&mut self.answered_services, &other.answered_services);
+        add(&mut self.answered_hosts, &other.answered_hosts);
         self.open_services |= other.open_services;
         self.open_hosts |= other.open_hosts;
         self.aborted_services |= other.aborted_services;
@@ -322,9 +351,22 @@ unsafe fn has_met<M: Memory>(state: *mut SourceState, target: Bit, meets: bool) 
     }
 }
 
+/// What is known beside a probe itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Around {
+    /// The running epoch.
+    pub epoch: u32,
+    /// The salt of the bitmaps.
+    pub salt: u64,
+    /// Whether the answers to probes are seen when they leave. Then a socket that wants a SYN is not taken for an
+    /// answer: only a SYN and ACK is.
+    pub sees_answers: bool,
+}
+
 /// Counts one probe for its source.
 ///
-/// A SYN to a service that the source met before counts among the services that it meets, also if the service is down
+/// A SYN that may be answered counts among what was asked for, until [`record_answer`] has its answer. A SYN to a
+/// service that the source met before counts among the services that it meets, also if the service is down
 /// now: clients come back to their services, scanners look for services. The counts of results have it as it is.
 ///
 /// The counters are exact, however many CPUs count at once. The bitmaps may lose a bit when the first probes of an
@@ -344,45 +386,52 @@ pub unsafe fn record<M: Memory>(
     class: usize,
     reach: Reach,
     flow: &Flow,
-    epoch: u32,
-    salt: u64,
+    around: Around,
 ) -> Option<Novelties> {
+    let Around { epoch, salt, sees_answers } = around;
     if class >= PROBE_CLASSES {
         return None;
     }
+    let is_syn = class == ProbeClass::Syn as usize;
     // SAFETY: the caller's promise holds for the whole state, hence for each part of it. The code makes no reference
     // into it, since other CPUs may write to it.
     unsafe {
         M::increment(&raw mut (*state).counts[class]);
         let window = window(state, epoch);
-        let service = sketch::service_bit(flow.service, salt);
-        let host = sketch::host_bit(flow.destination, salt);
-        let meets = match reach {
+        let (is_wanted, may_answer) = match reach {
             Reach::Open => {
                 M::increment(&raw mut (*state).reach[Reach::Open as usize]);
-                true
+                (true, is_syn && sees_answers)
             }
             Reach::Closed => {
                 M::increment(&raw mut (*state).reach[Reach::Closed as usize]);
-                false
+                (false, false)
             }
             Reach::Unknown => {
                 M::increment(&raw mut (*state).reach[Reach::Unknown as usize]);
-                false
+                (false, is_syn)
             }
             Reach::Dark => {
                 M::increment(&raw mut (*state).reach[Reach::Dark as usize]);
-                false
+                (false, false)
             }
         };
+        let is_met = is_wanted && !may_answer;
         // Ports of clients are left out, as below: passive FTP meets another one each time.
-        let meets = if class == ProbeClass::Syn as usize && flow.service.port < EPHEMERAL_START {
-            has_met::<M>(state, sketch::target_bit(flow.destination, flow.service, salt), meets)
+        let is_met = if is_syn && flow.service.port < EPHEMERAL_START {
+            has_met::<M>(state, sketch::target_bit(flow.destination, flow.service, salt), is_met)
         } else {
-            meets
+            is_met
         };
-        let (services, hosts) = if meets {
+        let meets = is_met || is_wanted;
+        let mut service = sketch::service_bit(flow.service, salt);
+        let mut host = sketch::host_bit(flow.destination, salt);
+        let (services, hosts) = if is_met {
             (&raw mut (*window).open_services, &raw mut (*window).open_hosts)
+        } else if may_answer {
+            service = sketch::asked_service_bit(flow.service, salt);
+            host = sketch::asked_host_bit(flow.destination, salt);
+            (&raw mut (*window).asked_services[service.word], &raw mut (*window).asked_hosts[host.word])
         } else {
             (&raw mut (*window).services[service.word], &raw mut (*window).hosts[host.word])
         };
@@ -397,8 +446,7 @@ pub unsafe fn record<M: Memory>(
             M::set_bits(hosts, host.mask);
             missed += MISSED_HOST;
         }
-        if missed != 0 && !meets && class == ProbeClass::Syn as usize && is_surely_closed(reach, flow.service)
-        {
+        if missed != 0 && !meets && is_syn && is_surely_closed(reach, flow.service) {
             more_missed(state, missed);
         }
         let is_odd = ODD_CLASSES & (1 << (class & 31)) != 0;
@@ -540,20 +588,77 @@ pub unsafe fn record_aborted<M: Memory>(
     }
 }
 
-/// Notes an answer that left for the source. The windows move on, as in [`record_completed`].
+/// Notes an answer that left for the source. The windows move on, as in [`record_completed`]. A SYN and ACK shows that
+/// its service was there, and a RST that a service that was asked for was not.
 ///
 /// # Safety
 /// As [`record`].
 #[inline(always)]
-pub unsafe fn record_answer<M: Memory>(state: *mut SourceState, answer: Answer, epoch: u32) {
+pub unsafe fn record_answer<M: Memory>(
+    state: *mut SourceState,
+    answer: Answer,
+    flow: &Flow,
+    epoch: u32,
+    salt: u64,
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        window(state, epoch);
+        let window = window(state, epoch);
         match answer {
-            Answer::SynAck => M::increment(&raw mut (*state).answers[Answer::SynAck as usize]),
-            Answer::Reset => M::increment(&raw mut (*state).answers[Answer::Reset as usize]),
+            Answer::SynAck => {
+                M::increment(&raw mut (*state).answers[Answer::SynAck as usize]);
+                answered::<M>(state, window, flow, salt);
+            }
+            Answer::Reset => {
+                M::increment(&raw mut (*state).answers[Answer::Reset as usize]);
+                refused::<M>(window, flow, salt);
+            }
             Answer::Unreachable => M::increment(&raw mut (*state).answers[Answer::Unreachable as usize]),
             Answer::Reply => M::increment(&raw mut (*state).answers[Answer::Reply as usize]),
+        }
+    }
+}
+
+/// A service answered.
+///
+/// # Safety
+/// As [`record`]; `window` is one of the state's.
+#[inline(always)]
+unsafe fn answered<M: Memory>(state: *mut SourceState, window: *mut Distinct, flow: &Flow, salt: u64) {
+    let service = sketch::asked_service_bit(flow.service, salt);
+    let host = sketch::asked_host_bit(flow.destination, salt);
+    // SAFETY: the caller's promise.
+    unsafe {
+        M::set_bits(&raw mut (*window).answered_services[service.word], service.mask);
+        M::set_bits(&raw mut (*window).answered_hosts[host.word], host.mask);
+        M::set_bits(&raw mut (*window).open_services, sketch::service_bit(flow.service, salt).mask);
+        M::set_bits(&raw mut (*window).open_hosts, sketch::host_bit(flow.destination, salt).mask);
+        if flow.service.port < EPHEMERAL_START {
+            has_met::<M>(state, sketch::target_bit(flow.destination, flow.service, salt), true);
+        }
+    }
+}
+
+/// A service refused the source. It counts as missed for certain if the source asked for it in this epoch, and if it
+/// did not answer otherwise: a RST may also end a connection.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+unsafe fn refused<M: Memory>(window: *mut Distinct, flow: &Flow, salt: u64) {
+    let asked = sketch::asked_service_bit(flow.service, salt);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let unanswered = (&raw const (*window).asked_services[asked.word]).read()
+            & !(&raw const (*window).answered_services[asked.word]).read();
+        if unanswered & asked.mask != 0 {
+            let service = sketch::service_bit(flow.service, salt);
+            let host = sketch::host_bit(flow.destination, salt);
+            M::set_bits(&raw mut (*window).services[service.word], service.mask);
+            M::set_bits(&raw mut (*window).hosts[host.word], host.mask);
+            let asked_host = sketch::asked_host_bit(flow.destination, salt);
+            M::set_bits(&raw mut (*window).answered_services[asked.word], asked.mask);
+            M::set_bits(&raw mut (*window).answered_hosts[asked_host.word], asked_host.mask);
         }
     }
 }

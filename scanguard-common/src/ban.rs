@@ -17,14 +17,14 @@ use crate::{
 pub fn passes<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> bool {
     match kind {
         SegmentKind::Acknowledgment | SegmentKind::Closing | SegmentKind::SynAck | SegmentKind::Reset => {
-            match oracle.tcp(flow) {
+            match oracle.tcp_here(flow) {
                 Socket::Connected | Socket::Pending | Socket::Calling => true,
-                Socket::Listening => false,
+                Socket::Listening | Socket::ListeningForAny => false,
                 Socket::None => elsewhere(oracle, flow),
             }
         }
         SegmentKind::Datagram | SegmentKind::EmptyDatagram => {
-            looks_like_answer(oracle, flow) && (oracle.udp(flow) || elsewhere(oracle, flow))
+            looks_like_answer(oracle, flow) && (oracle.udp_here(flow) || elsewhere(oracle, flow))
         }
     }
 }

@@ -67,6 +67,8 @@ pub enum Socket {
     Calling,
     /// A socket that listens for connections to the service.
     Listening,
+    /// A socket that listens for connections to the service, and that may own addresses of others (IP_TRANSPARENT).
+    ListeningForAny,
     /// No socket.
     None,
 }
@@ -90,6 +92,34 @@ pub trait Oracle {
     fn calls_from(&self, port: u16) -> bool;
     /// Whether datagrams that leave are seen, so that [`Self::used`] knows them.
     fn sees_leaving(&self) -> bool;
+
+    /// The socket that a TCP segment would get to. A listener on the wildcard address fits all addresses, but it gets
+    /// only what is for an address of this host.
+    #[inline(always)]
+    fn tcp_here(&self, flow: &Flow) -> Socket
+    where
+        Self: Sized,
+    {
+        match self.tcp(flow) {
+            Socket::Listening if !self.is_here(flow) => Socket::None,
+            socket => socket,
+        }
+    }
+
+    /// Whether a UDP datagram would get to a socket, see [`Self::tcp_here`].
+    #[inline(always)]
+    fn udp_here(&self, flow: &Flow) -> bool
+    where
+        Self: Sized,
+    {
+        self.udp(flow) && self.is_here(flow)
+    }
+
+    /// Whether a packet of this flow is for an address of this host.
+    #[inline(always)]
+    fn is_here(&self, flow: &Flow) -> bool {
+        matches!(self.home(flow.destination), Home::Local)
+    }
 
     /// The reach of a packet that no socket wants.
     #[inline(always)]
@@ -169,7 +199,7 @@ const fn ordinary(exit: Exit, remember: bool) -> Decision {
 /// their destination.
 #[inline(always)]
 pub fn reach<O: Oracle>(oracle: &O, is_syn: bool, flow: &Flow) -> Reach {
-    if is_syn && !matches!(oracle.tcp(flow), Socket::None) {
+    if is_syn && !matches!(oracle.tcp_here(flow), Socket::None) {
         return Reach::Open;
     }
     oracle.unwanted(flow)
@@ -209,11 +239,11 @@ pub fn segment<O: Oracle>(oracle: &O, kind: SegmentKind, flow: &Flow) -> Decisio
 
 #[inline(always)]
 fn tcp<O: Oracle>(oracle: &O, flow: &Flow, exit: Exit, stray: Option<ProbeClass>) -> Decision {
-    match (oracle.tcp(flow), stray) {
+    match (oracle.tcp_here(flow), stray) {
         (Socket::Pending, None) => Decision::Ordinary { exit, aborts: true, remember: false },
         (Socket::Connected | Socket::Calling, _) | (Socket::Pending, Some(_)) => ordinary(exit, true),
-        (Socket::Listening, Some(_)) => ordinary(Exit::TcpStray, false),
-        (Socket::Listening | Socket::None, None) => ordinary(exit, false),
+        (Socket::Listening | Socket::ListeningForAny, Some(_)) => ordinary(Exit::TcpStray, false),
+        (Socket::Listening | Socket::ListeningForAny | Socket::None, None) => ordinary(exit, false),
         (Socket::None, Some(class)) => match oracle.unwanted(flow) {
             reach @ (Reach::Closed | Reach::Dark) => stranger(oracle, class, reach, flow),
             // As far as anybody can tell, it belongs to a connection of another host.
@@ -251,7 +281,7 @@ pub fn is_bad_source<O: Oracle>(oracle: &O, source: Address) -> bool {
 
 #[inline(always)]
 fn datagram<O: Oracle>(oracle: &O, class: ProbeClass, flow: &Flow) -> Decision {
-    if oracle.udp(flow) {
+    if oracle.udp_here(flow) {
         return ordinary(Exit::UdpOwned, true);
     }
     match oracle.unwanted(flow) {
@@ -357,6 +387,11 @@ mod tests {
         let syn = flow(protocol::TCP, 40_000, 80);
         let cases = [
             (Host { tcp: Socket::Listening, ..HOST }, Reach::Open),
+            (Host { tcp: Socket::Listening, home: Home::Dark, ..HOST }, Reach::Dark),
+            (Host { tcp: Socket::Listening, home: Home::Live, ..HOST }, Reach::Unknown),
+            (Host { tcp: Socket::Listening, home: Home::Elsewhere, ..HOST }, Reach::Unknown),
+            (Host { tcp: Socket::ListeningForAny, home: Home::Elsewhere, ..HOST }, Reach::Open),
+            (Host { tcp: Socket::Connected, home: Home::Elsewhere, ..HOST }, Reach::Open),
             (HOST, Reach::Closed),
             (Host { published: true, ..HOST }, Reach::Open),
             (Host { forwards: true, ..HOST }, Reach::Unknown),

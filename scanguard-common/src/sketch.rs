@@ -11,6 +11,9 @@ pub const SERVICE_WORDS: usize = 8;
 /// Words of the bitmap of distinct hosts (256 bits: 5 % error at 250 addresses).
 pub const HOST_WORDS: usize = 4;
 
+/// Words of the bitmaps of services and hosts that were asked for, and of those that answered (256 bits, as above).
+pub const ASKED_WORDS: usize = 4;
+
 /// Words of the bitmap of services that a source met (512 bits).
 pub const MET_WORDS: usize = 8;
 
@@ -66,6 +69,18 @@ pub const fn service_bit(service: Service, salt: u64) -> Bit {
 #[inline(always)]
 pub fn host_bit(host: Address, salt: u64) -> Bit {
     Bit::from_hash::<HOST_WORDS>(host_hash(host, salt))
+}
+
+/// The bit of a service among those that were asked for, or that answered.
+#[inline(always)]
+pub const fn asked_service_bit(service: Service, salt: u64) -> Bit {
+    Bit::from_hash::<ASKED_WORDS>(service_hash(service, salt))
+}
+
+/// The bit of an address among those.
+#[inline(always)]
+pub fn asked_host_bit(host: Address, salt: u64) -> Bit {
+    Bit::from_hash::<ASKED_WORDS>(host_hash(host, salt))
 }
 
 /// The bit of a service at an address. It needs no hash beyond those of the two.

@@ -20,7 +20,7 @@ use crate::lpm::AddressKey;
 /// Nothing reads it: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_11: Global<u32> = Global::new(11);
+static SCANGUARD_ABI_12: Global<u32> = Global::new(12);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());
@@ -30,6 +30,9 @@ static SALT: Global<u64> = Global::new(0);
 
 #[unsafe(no_mangle)]
 static FIELD_OFFSETS: Global<[u32; FIELDS]> = Global::new([0; FIELDS]);
+
+#[unsafe(no_mangle)]
+static TRANSPARENT: Global<[u32; 2]> = Global::new([0; 2]);
 
 #[unsafe(no_mangle)]
 static PROOF: Global<u32> = Global::new(0);
@@ -146,6 +149,13 @@ pub(crate) fn offset(field: Field) -> usize {
     let words = core::ptr::from_ref(&FIELD_OFFSETS).cast::<u32>();
     // SAFETY: there are as many words as fields. The read is volatile: the agent has set them before the load.
     unsafe { words.add(field as usize).read_volatile() as usize }
+}
+
+/// The offset of the byte in a socket with its mark for IP_TRANSPARENT, and the mark.
+#[inline(always)]
+pub(crate) fn transparent() -> (usize, u8) {
+    let [offset, mark] = TRANSPARENT.load();
+    (offset as usize, mark as u8)
 }
 
 /// Whether anything is sampled.

@@ -14,3 +14,12 @@ pub(crate) unsafe fn read<T: Copy>(structure: *const u8, field: Field) -> Option
     // SAFETY: the helper checks the address, and the caller knows the type.
     unsafe { bpf_probe_read_kernel(structure.wrapping_add(config::offset(field)).cast::<T>()).ok() }
 }
+
+/// Whether a socket may own addresses of others (IP_TRANSPARENT).
+#[inline(always)]
+pub(crate) fn is_transparent(socket: *const u8) -> bool {
+    let (offset, mark) = config::transparent();
+    // SAFETY: the helper checks the address, and a byte may have any value.
+    let byte = unsafe { bpf_probe_read_kernel(socket.wrapping_add(offset)) };
+    byte.is_ok_and(|byte| byte & mark != 0)
+}

@@ -17,7 +17,11 @@ use scanguard_common::{
     proof::{self, Expected, Field, Numbers},
 };
 
-use crate::{config, fields::read, home, reach, used};
+use crate::{
+    config,
+    fields::{is_transparent, read},
+    home, reach, used,
+};
 
 /// States of `struct bpf_sock` (include/net/tcp_states.h) before a handshake is completed.
 const SYN_SENT: u32 = 2;
@@ -31,6 +35,8 @@ const NEW_SYN_RECV: u32 = 12;
 const CLOSED: u32 = 7;
 /// No state of any socket.
 const NO_SOCKET: u32 = 0;
+/// No state of any socket: it listens, and may own addresses of others.
+const LISTEN_FOR_ANY: u32 = 256;
 
 /// The number of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
 const LOOPBACK: u32 = 1;
@@ -145,7 +151,22 @@ pub(crate) fn has_socket(ctx: *mut c_void, flow: &Flow) -> bool {
 /// inlined several times, the compiler keeps parts of addresses in registers that the verifier considers unset.
 #[inline(never)]
 fn tcp_state(ctx: *mut c_void, flow: &Flow) -> u32 {
-    socket_state(ctx, flow, tcp).unwrap_or(NO_SOCKET)
+    // SAFETY: a socket, as long as it is not released.
+    socket(ctx, flow, tcp, |socket| unsafe { listening_state(socket) }).unwrap_or(NO_SOCKET)
+}
+
+/// The state of a socket, or [`LISTEN_FOR_ANY`].
+#[inline(always)]
+unsafe fn listening_state(socket: *mut bpf_sock) -> u32 {
+    // SAFETY: the caller's socket.
+    unsafe {
+        let state = (*socket).state;
+        if state != LISTEN || !config::proof() {
+            return state;
+        }
+        let connected: *const u8 = bpf_skc_to_tcp_sock(socket.cast()).cast();
+        if !connected.is_null() && is_transparent(connected) { LISTEN_FOR_ANY } else { LISTEN }
+    }
 }
 
 /// The facts that the program needs about the socket that wants a flow.
@@ -196,6 +217,7 @@ impl Oracle for Kernel<'_> {
         match tcp_state(self.ctx.cast(), flow) {
             NO_SOCKET => Socket::None,
             LISTEN => Socket::Listening,
+            LISTEN_FOR_ANY => Socket::ListeningForAny,
             SYN_SENT => Socket::Calling,
             SYN_RECV | NEW_SYN_RECV => Socket::Pending,
             _ => Socket::Connected,

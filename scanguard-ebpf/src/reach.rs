@@ -80,7 +80,7 @@ pub(crate) fn of<O: Oracle>(
             _ => Reach::Dark,
         };
     }
-    let is_wanted = is_syn && !matches!(oracle.tcp(flow), Socket::None);
+    let is_wanted = is_syn && !matches!(oracle.tcp_here(flow), Socket::None);
     let reach = if is_wanted { Reach::Open } else { without_socket(oracle, flow) };
     // SAFETY: as above.
     unsafe { entry.write(tag & !REACH_BITS | reach as u64) };

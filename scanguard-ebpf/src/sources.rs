@@ -9,7 +9,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES},
-    account::{self, SourceState},
+    account::{self, Around, SourceState},
     address::Address,
     oracle::Reach,
     outcome::{Answer, Exit, Flow, Service},
@@ -64,10 +64,10 @@ pub(crate) fn count(
             None => return Exit::TableFull,
         },
     };
+    let around = Around { epoch, salt: config::salt(), sees_answers: control.sees_answers != 0 };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    let novelties =
-        unsafe { account::record::<Shared>(state, opaque(class), reach, flow, epoch, config::salt()) };
+    let novelties = unsafe { account::record::<Shared>(state, opaque(class), reach, flow, around) };
     list_late(control, &source, epoch);
     if let Some(novelties) = novelties {
         wakeup::wake(control, source, novelties);
@@ -112,7 +112,7 @@ pub(crate) fn aborted(control: &Control, flow: &Flow) {
 pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
     let noted = change(control, flow.source, |state, epoch| {
         // SAFETY: as in `count`.
-        unsafe { account::record_answer::<Shared>(state, answer, epoch) };
+        unsafe { account::record_answer::<Shared>(state, answer, flow, epoch, config::salt()) };
     });
     noted.is_some()
 }

@@ -7,6 +7,7 @@ use crate::{
     content::{ContentEvent, sample::Sample, streams::Streams},
     detect::{Detector, findings::Event, flood::Arrived},
     observe::Observer,
+    overdue::Overdue,
     sensor::{Poll, Sensor, SensorError, TurnedAway},
 };
 
@@ -18,6 +19,7 @@ pub struct Pipeline {
     pub detector: Detector,
     /// The connections in which clients say something.
     pub streams: Streams,
+    overdue: Overdue,
     tally: Tally,
     /// Entries that the agent told the kernel to remove.
     removed: u64,
@@ -38,7 +40,15 @@ pub struct Outcome {
 impl Pipeline {
     /// A pipeline without any history.
     pub fn new(observer: Observer, detector: Detector) -> Self {
-        Self { observer, detector, streams: Streams::default(), tally: Tally::ZERO, removed: 0, evicted: 0 }
+        Self {
+            observer,
+            detector,
+            streams: Streams::default(),
+            overdue: Overdue::default(),
+            tally: Tally::ZERO,
+            removed: 0,
+            evicted: 0,
+        }
     }
 
     /// Continues with totals that an earlier agent has read in part: evictions count from here, and the totals from
@@ -68,6 +78,7 @@ impl Pipeline {
         };
         if let Some((delta, history)) = self.observer.see(source, &state, epoch, now.at) {
             self.detector.see(*source, &delta, history, now, tell);
+            self.overdue.note(source, &delta, now.at);
         }
         Ok(())
     }
@@ -93,14 +104,24 @@ impl Pipeline {
         now: Now,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Outcome, SensorError> {
-        let Self { observer, detector, .. } = self;
+        let Self { observer, detector, overdue, .. } = self;
         // A caller without a response leaves them.
         detector.take_unplaced();
+        let sees_answers = observer.sees_answers(sensor.sees_leaving());
+        sensor.set_sees_answers(sees_answers)?;
         let poll = sensor.poll(&mut |source, state, ended_epoch| {
             if let Some((delta, history)) = observer.see(source, state, ended_epoch, now.at) {
                 detector.see(*source, &delta, history, now, tell);
+                if sees_answers {
+                    overdue.note(source, &delta, now.at);
+                }
             }
         })?;
+        while let Some(asked) = overdue.next(now.at) {
+            if let Some(history) = observer.history(&asked.source) {
+                detector.see_again(asked.source, &asked.delta, history, now, tell);
+            }
+        }
         // If the observer removes a source, the kernel must do so as well. Otherwise its packets would be counted
         // twice.
         self.removed += observer.expire(now.at, |source| sensor.forget(source))?;

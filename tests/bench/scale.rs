@@ -256,6 +256,14 @@ impl Sensor for Counted<'_> {
     fn sees_handshakes(&self) -> bool {
         self.sensor.sees_handshakes()
     }
+
+    fn sees_leaving(&self) -> bool {
+        self.sensor.sees_leaving()
+    }
+
+    fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.sensor.set_sees_answers(sees)
+    }
 }
 
 struct Memory {

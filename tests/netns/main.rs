@@ -1,6 +1,7 @@
 //! Real packets on real (veth) interfaces: real tools scan, the real agent watches, tcpdump counts beside it.
 
 mod above;
+mod answered;
 mod coexistence;
 mod content;
 mod counts;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let trials = [
         above::trials(),
+        answered::trials(),
         coexistence::trials(),
         content::trials(),
         counts::trials(),

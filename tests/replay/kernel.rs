@@ -76,6 +76,14 @@ impl<S: Sensor> Sensor for Recorder<'_, S> {
     fn sees_handshakes(&self) -> bool {
         self.sensor.sees_handshakes()
     }
+
+    fn sees_leaving(&self) -> bool {
+        self.sensor.sees_leaving()
+    }
+
+    fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.sensor.set_sees_answers(sees)
+    }
 }
 
 impl<S: Feed> Feed for Recorder<'_, S> {

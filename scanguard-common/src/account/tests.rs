@@ -15,9 +15,14 @@ fn probe(host: u8, port: u16) -> Flow {
     }
 }
 
+fn around(epoch: u32) -> Around {
+    Around { epoch, salt: 7, sees_answers: false }
+}
+
 fn count(state: &mut SourceState, flow: &Flow, epoch: u32) {
     // SAFETY: an exclusive reference.
-    let _news = unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, flow, epoch, 7) };
+    let _news =
+        unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, flow, around(epoch)) };
 }
 
 fn bits(words: &[u64]) -> u32 {
@@ -41,7 +46,7 @@ fn probes_that_met_a_service_are_counted_apart() {
     let mut state = SourceState::new(1, 5);
     let flow = probe(1, 443);
     // SAFETY: an exclusive reference.
-    unsafe { record::<Unshared>(&raw mut state, ProbeClass::Syn.index(), Reach::Open, &flow, 5, 7) };
+    unsafe { record::<Unshared>(&raw mut state, ProbeClass::Syn.index(), Reach::Open, &flow, around(5)) };
     count(&mut state, &probe(1, 23), 5);
     let seen = state.distinct_since(5);
     assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 1));
@@ -51,7 +56,58 @@ fn probes_that_met_a_service_are_counted_apart() {
 
 fn syn(state: &mut SourceState, reach: Reach, flow: &Flow, epoch: u32) {
     // SAFETY: an exclusive reference.
-    let _news = unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, epoch, 7) };
+    let _news = unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, around(epoch)) };
+}
+
+fn ask(state: &mut SourceState, reach: Reach, flow: &Flow, epoch: u32) -> Option<Novelties> {
+    let around = Around { sees_answers: true, ..around(epoch) };
+    // SAFETY: an exclusive reference.
+    unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, around) }
+}
+
+fn answer(state: &mut SourceState, answer: Answer, flow: &Flow, epoch: u32) {
+    // SAFETY: an exclusive reference.
+    unsafe { record_answer::<Unshared>(state, answer, flow, epoch, 7) };
+}
+
+#[test]
+fn a_listener_that_does_not_answer_is_no_service() {
+    let mut state = SourceState::new(1, 5);
+    for port in [22, 80, 443] {
+        assert_eq!(ask(&mut state, Reach::Open, &probe(1, port), 5), None, "it wakes nobody");
+    }
+    answer(&mut state, Answer::SynAck, &probe(1, 80), 5);
+    // This answer comes after the end of the epoch.
+    answer(&mut state, Answer::SynAck, &probe(1, 443), 6);
+    let seen = state.distinct_since(5);
+    assert_eq!((bits(&seen.unanswered_services()), bits(&seen.unanswered_hosts())), (1, 0));
+    assert_eq!((seen.open_services.count_ones(), seen.open_hosts.count_ones()), (2, 1));
+    assert_eq!((bits(&seen.services), bits(&seen.hosts), state.missed), (0, 0, 0), "nothing is closed");
+    assert_eq!(bits(&state.met), 2);
+    // A service that answered before is met, whatever becomes of it.
+    ask(&mut state, Reach::Open, &probe(1, 443), 90);
+    ask(&mut state, Reach::Open, &probe(1, 22), 90);
+    let seen = state.distinct_since(90);
+    assert_eq!((bits(&seen.unanswered_services()), seen.open_services.count_ones()), (1, 1));
+}
+
+#[test]
+fn a_service_behind_this_host_is_missed_for_certain_when_it_refuses() {
+    let mut state = SourceState::new(1, 5);
+    for port in [22, 80] {
+        assert!(ask(&mut state, Reach::Unknown, &probe(1, port), 5).is_some());
+    }
+    answer(&mut state, Answer::Reset, &probe(1, 22), 5);
+    // Nobody asked for this one: the RST ends something else.
+    answer(&mut state, Answer::Reset, &probe(1, 25), 5);
+    let seen = state.distinct_since(5);
+    assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 1));
+    assert_eq!(bits(&seen.unanswered_services()), 1);
+    // A RST after a SYN and ACK ends a connection.
+    answer(&mut state, Answer::SynAck, &probe(1, 80), 5);
+    answer(&mut state, Answer::Reset, &probe(1, 80), 5);
+    let seen = state.distinct_since(5);
+    assert_eq!((bits(&seen.services), bits(&seen.unanswered_services())), (1, 0));
 }
 
 #[test]
@@ -75,7 +131,7 @@ fn a_service_that_was_met_is_not_looked_for_when_it_is_down() {
     // Nobody means a service that he uses by a probe that no stack sends.
     let null = ProbeClass::Null.index();
     // SAFETY: an exclusive reference.
-    let _news = unsafe { record::<Unshared>(&raw mut state, null, Reach::Closed, &probe(1, 5), 91, 7) };
+    let _news = unsafe { record::<Unshared>(&raw mut state, null, Reach::Closed, &probe(1, 5), around(91)) };
     assert_eq!(bits(&state.distinct_since(91).services), 1);
 }
 

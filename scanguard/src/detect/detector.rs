@@ -2,7 +2,7 @@
 
 use std::{cell::LazyCell, time::Duration};
 
-use scanguard_common::address::Address;
+use scanguard_common::{address::Address, outcome::ProbeClass};
 
 use super::{
     Confidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock::Now,
     content::{self, ContentEvent, salt::Salt, tracker::ContentTracker},
-    observe::{Delta, history::History},
+    observe::{Delta, activity::Activity, history::History},
 };
 
 /// Whether a source has completed connections, as far back as histories reach.
@@ -159,6 +159,40 @@ impl Detector {
         if let Some(campaigns) = &mut self.campaigns {
             campaigns.note(address, delta, now.at);
         }
+        let new = &delta.activity;
+        self.judge(address, delta, history, now, |rule| rule.concerns(new), tell);
+        self.forget_displaced();
+        if let Some(prefixes) = &mut self.prefixes {
+            let found = proof_of_scan(&self.tracker, &address);
+            prefixes.note(address, delta, found.is_some(), now.at);
+            found.into_iter().for_each(|proof| prefixes.found(address, proof, now.at));
+        }
+    }
+
+    /// Looks at a source again whose SYNs were not answered in time, with its new activity then.
+    pub fn see_again(
+        &mut self,
+        address: Address,
+        delta: &Delta,
+        history: &History,
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) {
+        // This activity was absorbed by findings already.
+        let delta = &Delta { activity: Activity::NONE, samples: delta.samples };
+        self.judge(address, delta, history, now, |rule| rule.classes().contains(&ProbeClass::Syn), tell);
+        self.forget_displaced();
+    }
+
+    fn judge(
+        &mut self,
+        address: Address,
+        delta: &Delta,
+        history: &History,
+        now: Now,
+        concerns: impl Fn(&dyn Rule) -> bool,
+        tell: &mut dyn FnMut(Event),
+    ) {
         let listed = self.feeds.listing(&address);
         let probes = history.probes();
         // The whole history is read only if a rule matches, and then once for all rules that match.
@@ -166,7 +200,7 @@ impl Detector {
         for InUse { rule, soonest } in &self.rules {
             // In a flood most sources have sent one probe: no rule has to look closer.
             let too_soon = *soonest != NOT_AT_ONCE && probes < u64::from(*soonest);
-            if too_soon || !rule.concerns(&delta.activity) {
+            if too_soon || !concerns(rule.as_ref()) {
                 continue;
             }
             let since = self.tracker.reported(rule.name(), &address);
@@ -184,12 +218,6 @@ impl Detector {
                     Grounds::Probes { delta, evidence: &evidence, lockstep, campaign: None, connected };
                 self.tracker.see(rule.as_ref(), Match { address, bits: None, grounds, severity, now }, tell);
             }
-        }
-        self.forget_displaced();
-        if let Some(prefixes) = &mut self.prefixes {
-            let found = proof_of_scan(&self.tracker, &address);
-            prefixes.note(address, delta, found.is_some(), now.at);
-            found.into_iter().for_each(|proof| prefixes.found(address, proof, now.at));
         }
     }
 

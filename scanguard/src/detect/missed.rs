@@ -1,9 +1,9 @@
 //! Bounds for how many distinct services or addresses a source tried and missed.
 //!
-//! The kernel keeps one bitmap for all probes of a source that met nothing, and counts the reach of all its probes.
-//! These give bounds, not numbers. A rule gets the number that was *proven* to be missed, and the number that was
-//! *possibly* missed: a probe may have met a service that this host cannot see, because it forwards or because NAT
-//! publishes the port. A rule must never treat the possible number as proven.
+//! The kernel keeps bitmaps of what was missed for certain, and of what was asked for and what answered. It counts the
+//! reach of all probes. These give bounds, not numbers. A rule gets the number that was *proven* to be missed, and the
+//! number that was *possibly* missed: a probe may have met a service whose answer nobody sees here, because it left by
+//! another way. A rule must never treat the possible number as proven.
 
 use scanguard_common::{
     oracle::Reach,
@@ -13,7 +13,7 @@ use scanguard_common::{
     },
 };
 
-use crate::observe::{activity::Activity, sampled::Kind};
+use crate::observe::{activity::Activity, distinct::Estimate, sampled::Kind};
 
 /// Classes that attempt to connect.
 pub const ATTEMPTS: &[ProbeClass] = &[ProbeClass::Syn];
@@ -41,15 +41,6 @@ pub struct Missed {
     pub possible: u64,
 }
 
-/// The result of those probes of some classes whose reach the sockets of this host do not show.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Unknown {
-    /// Answered by SYN and ACK: a service exists.
-    met: u64,
-    /// Neither met nor refused, as far as this host knows.
-    unsettled: u64,
-}
-
 /// Probes of these classes that met no socket.
 pub fn probes(activity: &Activity, classes: &[ProbeClass]) -> u64 {
     let all = activity.counts.of_any(classes);
@@ -60,49 +51,53 @@ pub fn probes(activity: &Activity, classes: &[ProbeClass]) -> u64 {
 
 /// Distinct services that probes of these classes tried, among these kinds of targets.
 pub fn services(activity: &Activity, classes: &[ProbeClass], kinds: &[Kind]) -> Missed {
-    let distinct = activity.sampled.share_of_services(activity.services().value, kinds);
-    bounds(activity, classes, distinct)
+    let share = |distinct: Estimate| activity.sampled.share_of_services(distinct.value, kinds);
+    bounds(activity, classes, share(activity.closed_services()), share(activity.unanswered_services()))
 }
 
 /// Distinct addresses that probes of these classes tried.
 pub fn hosts(activity: &Activity, classes: &[ProbeClass], kinds: &[Kind]) -> Missed {
-    let distinct = activity.sampled.share_of_hosts(activity.hosts().value, kinds);
-    bounds(activity, classes, distinct)
+    let share = |distinct: Estimate| activity.sampled.share_of_hosts(distinct.value, kinds);
+    bounds(activity, classes, share(activity.closed_hosts()), share(activity.unanswered_hosts()))
 }
 
-fn bounds(activity: &Activity, classes: &[ProbeClass], distinct: u64) -> Missed {
+/// `distinct` were missed as far as their own packets show, and `unanswered` were asked by SYNs and did not answer.
+fn bounds(activity: &Activity, classes: &[ProbeClass], distinct: u64, unanswered: u64) -> Missed {
     let missed = probes(activity, classes);
-    let distinct = distinct.min(missed);
-    let unknown = unknown(activity, missed);
-    // Each attempt with unknown reach may account for one of the distinct targets, and so may each attempt that
-    // met a service beyond this host.
-    let possible = distinct.saturating_sub(unknown.met);
-    Missed { proven: possible.saturating_sub(unknown.unsettled), possible }
+    let asks = classes.contains(&ProbeClass::Syn);
+    // A listener may refuse, too.
+    let refused = activity.answered(Answer::Reset).saturating_sub(activity.reached(Reach::Closed));
+    let refused = if asks { refused.min(activity.reached(Reach::Open)) } else { 0 };
+    let distinct = distinct.min(missed + refused);
+    let without_syns = if asks { missed.saturating_sub(probes(activity, ATTEMPTS)) } else { missed };
+    let unanswered = if asks { unanswered } else { 0 };
+    // Each probe of unknown fate may account for one of the distinct targets.
+    Missed {
+        proven: distinct.saturating_sub(unsettled(activity, without_syns))
+            + unanswered.saturating_sub(activity.unsure()),
+        possible: distinct + unanswered,
+    }
 }
 
-fn unknown(activity: &Activity, missed: u64) -> Unknown {
+/// Of so many probes that are no SYNs: those that nobody refused, and whose reach is unknown.
+fn unsettled(activity: &Activity, missed: u64) -> u64 {
     let never_told = activity.counts.of_any(WITHOUT_SOCKETS).saturating_sub(activity.reached(Reach::Dark));
     let unknown = activity.reached(Reach::Unknown).saturating_sub(never_told).min(missed);
-    // Answers of this host's own sockets belong to probes whose reach is known.
-    let met = activity.answered(Answer::SynAck).saturating_sub(activity.reached(Reach::Open)).min(unknown);
     let refusals = activity.answered(Answer::Reset).saturating_add(activity.answered(Answer::Unreachable));
-    let refused = refusals.saturating_sub(activity.reached(Reach::Closed)).min(unknown - met);
-    Unknown { met, unsettled: unknown - met - refused }
+    unknown - refusals.saturating_sub(activity.reached(Reach::Closed)).min(unknown)
 }
 
-/// Upper bound for the distinct services that were met, on this host or beyond it.
+/// Distinct services that were met, on this host or beyond it, or the addresses of them if these are more.
 pub fn successes(activity: &Activity) -> u64 {
-    let missed = probes(activity, ATTEMPTS);
-    let beyond = unknown(activity, missed).met.min(activity.services().value);
-    activity.open_services().value.max(activity.open_hosts().value) + beyond
+    activity.open_services().value.max(activity.open_hosts().value)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::net::Ipv4Addr;
+    use std::{net::Ipv4Addr, ops::RangeInclusive};
 
     use scanguard_common::{
-        account::{self, SourceState, Unshared},
+        account::{self, Around, SourceState, Unshared},
         outcome::{Flow, PortRange, Service},
     };
 
@@ -116,6 +111,16 @@ pub(crate) mod tests {
         activity.with_samples(&state.samples, PortRange::DEFAULT)
     }
 
+    fn flow(protocol: u8, port: u16) -> Flow {
+        Flow {
+            source: Ipv4Addr::new(192, 0, 2, 1).into(),
+            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
+            service: Service { protocol, port },
+            source_port: 40_000,
+            reserved: 0,
+        }
+    }
+
     fn probe(state: &mut SourceState, class: ProbeClass, reach: Reach, port: u16) {
         let protocol = if DATAGRAMS.contains(&class) {
             17
@@ -124,21 +129,16 @@ pub(crate) mod tests {
         } else {
             6
         };
-        let flow = Flow {
-            source: Ipv4Addr::new(192, 0, 2, 1).into(),
-            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
-            service: Service { protocol, port },
-            source_port: 40_000,
-            reserved: 0,
-        };
+        let around = Around { epoch: 1, salt: 7, sees_answers: true };
+        let flow = flow(protocol, port);
         // SAFETY: an exclusive reference.
-        let _news = unsafe { account::record::<Unshared>(state, class.index(), reach, &flow, 1, 7) };
+        let _news = unsafe { account::record::<Unshared>(state, class.index(), reach, &flow, around) };
     }
 
-    fn answered(state: &mut SourceState, answer: Answer, times: u32) {
-        for _ in 0..times {
+    fn answered(state: &mut SourceState, answer: Answer, ports: RangeInclusive<u16>) {
+        for port in ports {
             // SAFETY: an exclusive reference.
-            unsafe { account::record_answer::<Unshared>(state, answer, 1) };
+            unsafe { account::record_answer::<Unshared>(state, answer, &flow(6, port), 1, 7) };
         }
     }
 
@@ -150,32 +150,55 @@ pub(crate) mod tests {
         value.abs_diff(expected) <= 2
     }
 
-    #[test]
-    fn closed_is_proven_and_unknown_is_only_possible() {
-        let closed = of_syns(|state| (1..=20).for_each(|p| probe(state, ProbeClass::Syn, Reach::Closed, p)));
-        assert!(about(closed.proven, 20) && about(closed.possible, 20), "{closed:?}");
-        let unknown =
-            of_syns(|state| (1..=20).for_each(|p| probe(state, ProbeClass::Syn, Reach::Unknown, p)));
-        assert!(unknown.proven == 0 && about(unknown.possible, 20), "{unknown:?}");
-        let open = of_syns(|state| (1..=20).for_each(|p| probe(state, ProbeClass::Syn, Reach::Open, p)));
-        assert_eq!(open, Missed::default());
+    fn syns(state: &mut SourceState, reach: Reach) {
+        (1..=20).for_each(|port| probe(state, ProbeClass::Syn, reach, port));
     }
 
     #[test]
-    fn answers_settle_what_is_unknown() {
-        let unknown = |state: &mut SourceState| {
-            (1..=20).for_each(|port| probe(state, ProbeClass::Syn, Reach::Unknown, port));
-        };
-        let refused = of_syns(|state| {
-            unknown(state);
-            answered(state, Answer::Reset, 20);
+    fn closed_and_unanswered_is_proven_if_the_answers_are_seen() {
+        for reach in [Reach::Closed, Reach::Dark, Reach::Unknown, Reach::Open] {
+            let missed = of_syns(|state| syns(state, reach));
+            assert!(about(missed.proven, 20) && about(missed.possible, 20), "{reach:?} {missed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_only_possible_where_answers_are_not_seen() {
+        let activity = activity(|state| syns(state, Reach::Unknown)).of_unseen_answers();
+        let missed = services(&activity, ATTEMPTS, Kind::TCP);
+        assert!(missed.proven == 0 && about(missed.possible, 20), "{missed:?}");
+    }
+
+    #[test]
+    fn answers_settle_what_was_asked() {
+        for reach in [Reach::Unknown, Reach::Open] {
+            let refused = of_syns(|state| {
+                syns(state, reach);
+                answered(state, Answer::Reset, 1..=20);
+            });
+            assert!(about(refused.proven, 20) && about(refused.possible, 20), "{refused:?}");
+            let met = activity(|state| {
+                syns(state, reach);
+                answered(state, Answer::SynAck, 1..=20);
+            });
+            assert_eq!(services(&met, ATTEMPTS, Kind::TCP), Missed::default());
+            assert!(about(successes(&met), 20));
+            let some = of_syns(|state| {
+                syns(state, reach);
+                answered(state, Answer::SynAck, 1..=5);
+            });
+            assert!(about(some.proven, 15), "{some:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_at_the_end_of_a_connection_refuses_nothing() {
+        let ended = of_syns(|state| {
+            syns(state, Reach::Open);
+            answered(state, Answer::SynAck, 1..=20);
+            answered(state, Answer::Reset, 1..=20);
         });
-        assert!(about(refused.proven, 20), "{refused:?}");
-        let met = of_syns(|state| {
-            unknown(state);
-            answered(state, Answer::SynAck, 20);
-        });
-        assert!(met.proven == 0 && met.possible <= 2, "{met:?}");
+        assert_eq!(ended, Missed::default());
     }
 
     #[test]

@@ -99,24 +99,33 @@ impl From<&SourceState> for Totals {
 }
 
 /// [`Totals`] of a source while it sends nothing new.
-pub(super) type PackedTotals = Packed<4>;
+pub(super) type PackedTotals = Packed<4, 1>;
 
 impl Totals {
+    /// Whether a SYN and ACK ever left for the source.
+    pub(super) fn was_answered(&self) -> bool {
+        self.answers[Answer::SynAck.index()] > 0
+    }
+
     pub(super) fn pack(&self) -> PackedTotals {
-        let words: &[u32; COUNTERS] = transmute_ref!(self);
+        let words: &[u32; TOTALS] = transmute_ref!(self);
         Packed::of(words)
     }
 
     pub(super) fn unpack(packed: &PackedTotals) -> Self {
         let mut totals = Self::default();
-        let words: &mut [u32; COUNTERS] = transmute_mut!(&mut totals);
+        let words: &mut [u32; TOTALS] = transmute_mut!(&mut totals);
         packed.iter().for_each(|(place, word)| words[place] = word);
         totals
     }
 }
 
 /// Number of a source's counters.
-const COUNTERS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
+const TOTALS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
+/// Number of an activity's counters.
+const COUNTERS: usize = TOTALS + 2;
+/// The place of [`Activity::unsure`].
+const UNSURE: usize = TOTALS;
 /// Number of words of an activity: first counters, then bitmaps.
 const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
 
@@ -134,6 +143,10 @@ pub struct Activity {
     completed: u32,
     /// Handshakes that the source aborted.
     aborted: u32,
+    /// SYNs whose answer would not have been seen.
+    unsure: u32,
+    /// Explicit padding: 0.
+    reserved: u32,
     /// The distinct things.
     pub distinct: Distinct,
     /// The kinds of its example targets.
@@ -148,6 +161,8 @@ impl Activity {
         answers: [0; ANSWERS],
         completed: 0,
         aborted: 0,
+        unsure: 0,
+        reserved: 0,
         distinct: Distinct::EMPTY,
         sampled: Sampled::NONE,
     };
@@ -160,6 +175,8 @@ impl Activity {
             answers: since(&now.answers, &before.answers),
             completed: now.completed.wrapping_sub(before.completed),
             aborted: now.aborted.wrapping_sub(before.aborted),
+            unsure: 0,
+            reserved: 0,
             distinct,
             sampled: Sampled::NONE,
         }
@@ -181,9 +198,28 @@ impl Activity {
         Self { sampled: Sampled::of(samples, ports), ..self }
     }
 
+    /// The same activity where the answers to probes are not seen: nobody knows what became of SYNs with unknown reach.
+    #[must_use]
+    pub(crate) fn of_unseen_answers(self) -> Self {
+        let unknown = self.reach[Reach::Unknown as usize];
+        Self { unsure: unknown.min(self.counts.0[ProbeClass::Syn.index()]), ..self }
+    }
+
     pub(super) fn pack(&self) -> PackedActivity {
         let words: &[u32; WORDS] = transmute_ref!(self);
         Packed::of(words)
+    }
+
+    /// As [`Self::add_packed`], without the SYNs that may still be answered. Where answers are not seen, there is nothing
+    /// to wait for.
+    pub(super) fn add_packed_and_settled(&mut self, packed: &PackedActivity) {
+        let Distinct { asked_services, asked_hosts, .. } = self.distinct;
+        self.add_packed(packed);
+        if packed.iter().any(|(place, _)| place == UNSURE) {
+            return;
+        }
+        self.distinct.asked_services = asked_services;
+        self.distinct.asked_hosts = asked_hosts;
     }
 
     /// As [`Self::add`].
@@ -202,6 +238,8 @@ impl Activity {
         add(&mut self.answers, &other.answers);
         self.completed = self.completed.saturating_add(other.completed);
         self.aborted = self.aborted.saturating_add(other.aborted);
+        self.unsure = self.unsure.saturating_add(other.unsure);
+        self.reserved = self.reserved.saturating_add(other.reserved);
         self.distinct.union(&other.distinct);
         self.sampled.add(&other.sampled);
     }
@@ -246,12 +284,37 @@ impl Activity {
 
     /// Distinct services that were probed and did not answer: ports by protocol, and probed IP protocols.
     pub fn services(&self) -> Estimate {
-        estimate(&self.distinct.services).at_most(self.counts.total())
+        self.closed_services().and(self.unanswered_services()).at_most(self.counts.total())
     }
 
     /// Distinct addresses that were probed without meeting a service there.
     pub fn hosts(&self) -> Estimate {
+        self.closed_hosts().and(self.unanswered_hosts()).at_most(self.counts.total())
+    }
+
+    /// Those services without the ones that a SYN asked for and that may have answered by another way.
+    pub fn closed_services(&self) -> Estimate {
+        estimate(&self.distinct.services).at_most(self.counts.total())
+    }
+
+    /// The same for addresses.
+    pub fn closed_hosts(&self) -> Estimate {
         estimate(&self.distinct.hosts).at_most(self.counts.total())
+    }
+
+    /// Distinct services that a SYN asked for, and that did not answer.
+    pub fn unanswered_services(&self) -> Estimate {
+        estimate(&self.distinct.unanswered_services()).at_most(self.counts.of(ProbeClass::Syn))
+    }
+
+    /// Distinct addresses that a SYN asked, and that did not answer.
+    pub fn unanswered_hosts(&self) -> Estimate {
+        estimate(&self.distinct.unanswered_hosts()).at_most(self.counts.of(ProbeClass::Syn))
+    }
+
+    /// SYNs whose answer would not have been seen.
+    pub fn unsure(&self) -> u64 {
+        u64::from(self.unsure)
     }
 
     /// Distinct services that were met.
@@ -267,7 +330,7 @@ impl Activity {
 
 /// A finished [`Activity`]. It has room for one probe: its class, its reach, the answer, its service and address, and
 /// the kind of its target.
-pub(super) type PackedActivity = Packed<8>;
+pub(super) type PackedActivity = Packed<8, 3>;
 
 impl PackedActivity {
     /// See [`Counts::total`].

@@ -15,6 +15,12 @@ impl Estimate {
     pub fn at_most(self, most: u64) -> Self {
         Self { value: self.value.min(most), ..self }
     }
+
+    /// The number of these and of other things.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { value: self.value + other.value, saturated: self.saturated || other.saturated }
+    }
 }
 
 /// Linear counting (Whang, Vander-Zanden, Taylor, ACM TODS 15(2), 1990): with z of m bits still zero, `m ln(m/z)`

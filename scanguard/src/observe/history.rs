@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::activity::{Activity, PackedActivity};
+use super::{
+    activity::{Activity, PackedActivity},
+    answers::HANDSHAKE,
+};
 
 /// How many buckets of one size are kept apart.
 const PER_SIZE: usize = 4;
@@ -78,12 +81,18 @@ impl History {
         }
     }
 
-    /// The activity within `length` before `at`.
+    /// The activity within `length` before `at`. What was asked a moment ago and may still be answered is left out, see
+    /// [`HANDSHAKE`].
     pub fn window(&self, at: Duration, length: Duration) -> Window {
         let start = nanoseconds(at.saturating_sub(length));
         let mut window = Window { activity: Activity::NONE, first: at };
+        let settled = nanoseconds(at.saturating_sub(HANDSHAKE));
         for bucket in self.buckets.iter().rev().take_while(|bucket| bucket.first >= start) {
-            window.activity.add_packed(&bucket.activity);
+            if bucket.last > settled {
+                window.activity.add_packed_and_settled(&bucket.activity);
+            } else {
+                window.activity.add_packed(&bucket.activity);
+            }
             window.first = Duration::from_nanos(bucket.first);
         }
         window

@@ -5,6 +5,7 @@
 //! twice.
 
 pub mod activity;
+pub mod answers;
 pub mod distinct;
 pub mod history;
 pub mod metrics;
@@ -23,6 +24,7 @@ use scanguard_common::{
 
 use self::{
     activity::{Activity, PackedTotals, Totals},
+    answers::Answers,
     history::History,
     settings::Settings,
 };
@@ -64,6 +66,9 @@ pub struct Observer {
     settings: Settings,
     /// From where this host calls.
     ports: PortRange,
+    answers: Answers,
+    /// Whether the answers to probes are seen.
+    sees_answers: bool,
     /// They are in an order, so that several calls can go through them.
     records: IndexMap<Address, Record>,
     /// The position of the last call.
@@ -75,7 +80,16 @@ impl Observer {
     /// Nothing was seen yet.
     pub fn new(settings: Settings) -> Self {
         let ports = PortRange::DEFAULT;
-        Self { settings, ports, records: IndexMap::new(), swept: 0, evictions: 0 }
+        let answers = Answers::default();
+        Self {
+            settings,
+            ports,
+            answers,
+            sees_answers: false,
+            records: IndexMap::new(),
+            swept: 0,
+            evictions: 0,
+        }
     }
 
     /// The history of a source.
@@ -111,6 +125,12 @@ impl Observer {
         self.ports = ports;
     }
 
+    /// Whether the answers to probes are seen, where what leaves is (`sees_leaving`), see [`answers`].
+    pub fn sees_answers(&mut self, sees_leaving: bool) -> bool {
+        self.sees_answers = sees_leaving && self.answers.are_seen();
+        self.sees_answers
+    }
+
     /// Takes the state of a source. Returns what is new in it, with the history that includes it, or nothing if
     /// nothing is new.
     pub fn see(
@@ -141,6 +161,10 @@ impl Observer {
             return None;
         }
         let activity = Activity::between(&before, &totals, state.distinct_since(ended_epoch));
+        if activity.distinct.connected_services != 0 {
+            self.answers.connected(&totals);
+        }
+        let activity = if self.sees_answers { activity } else { activity.of_unseen_answers() };
         record.totals = totals.pack();
         record.repeated |= !is_new || activity.counts.total() > 1;
         let mut samples = state.samples;
@@ -161,7 +185,8 @@ impl Observer {
     pub fn resume(&mut self, source: &Address, state: &SourceState, unread: u32) {
         let unseen = state.distinct_since(unread);
         let set = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
-        if set(&unseen.services).max(set(&unseen.hosts)) >= LIKE_A_SCAN {
+        let unanswered = set(&unseen.unanswered_services()).max(set(&unseen.unanswered_hosts()));
+        if set(&unseen.services).max(set(&unseen.hosts)).max(unanswered) >= LIKE_A_SCAN {
             return;
         }
         let totals = Totals::from(state);
@@ -273,7 +298,7 @@ mod tests {
     use std::{convert::Infallible, net::Ipv4Addr};
 
     use scanguard_common::{
-        account::{Unshared, record},
+        account::{Around, Unshared, record},
         oracle::Reach,
         outcome::{Flow, ProbeClass, Service},
     };
@@ -295,9 +320,10 @@ mod tests {
                 source_port: 40_000,
                 reserved: 0,
             };
+            let around = Around { epoch, salt: 1, sees_answers: false };
             // SAFETY: an exclusive reference.
             let _news =
-                unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, epoch, 1) };
+                unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, around) };
         }
     }
 

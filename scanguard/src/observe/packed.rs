@@ -5,22 +5,25 @@
 
 use smallvec::SmallVec;
 
-/// How many words there can be.
-const MOST: usize = 128;
-
-/// Words that are mostly zero. Up to `ROOM` others take no further memory.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Packed<const ROOM: usize> {
-    present: [u64; MOST / 64],
+/// At most 64 times `MASKS` words that are mostly zero. Up to `ROOM` others take no further memory.
+#[derive(Clone, Debug)]
+pub(super) struct Packed<const ROOM: usize, const MASKS: usize> {
+    present: [u64; MASKS],
     words: SmallVec<[u32; ROOM]>,
 }
 
-impl<const ROOM: usize> Packed<ROOM> {
+impl<const ROOM: usize, const MASKS: usize> Default for Packed<ROOM, MASKS> {
+    fn default() -> Self {
+        Self { present: [0; MASKS], words: SmallVec::new() }
+    }
+}
+
+impl<const ROOM: usize, const MASKS: usize> Packed<ROOM, MASKS> {
     /// Packs these words.
     pub(super) fn of<const N: usize>(words: &[u32; N]) -> Self {
-        const { assert!(N <= MOST, "a bit for each word") };
+        const { assert!(N <= MASKS * 64, "a bit for each word") };
         let count = words.iter().filter(|word| **word != 0).count();
-        let mut packed = Self { present: [0; MOST / 64], words: SmallVec::with_capacity(count) };
+        let mut packed = Self { present: [0; MASKS], words: SmallVec::with_capacity(count) };
         for (place, word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
             packed.present[place / 64] |= 1 << (place % 64);
             packed.words.push(*word);
@@ -54,7 +57,7 @@ mod tests {
             words in prop::array::uniform32(prop_oneof![3 => Just(0u32), 1 => any::<u32>()])
         ) {
             let mut out = [0; 32];
-            for (place, word) in Packed::<4>::of(&words).iter() {
+            for (place, word) in Packed::<4, 1>::of(&words).iter() {
                 out[place] = word;
             }
             prop_assert_eq!(out, words);
@@ -63,9 +66,9 @@ mod tests {
 
     #[test]
     fn all_places_can_be_told_apart() {
-        let mut words = [0; MOST];
-        (words[0], words[63], words[64], words[MOST - 1]) = (1, 2, 3, 4);
-        let all: Vec<_> = Packed::<2>::of(&words).iter().collect();
-        assert_eq!(all, [(0, 1), (63, 2), (64, 3), (MOST - 1, 4)]);
+        let mut words = [0; 128];
+        (words[0], words[63], words[64], words[127]) = (1, 2, 3, 4);
+        let all: Vec<_> = Packed::<2, 2>::of(&words).iter().collect();
+        assert_eq!(all, [(0, 1), (63, 2), (64, 3), (127, 4)]);
     }
 }

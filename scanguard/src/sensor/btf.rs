@@ -14,10 +14,14 @@ const MAGIC: u16 = 0xeb9f;
 const TYPE_LEN: usize = 12;
 /// Bytes of `struct btf_member`.
 const MEMBER_LEN: usize = 12;
+/// Bytes of `struct btf_enum`.
+const CONSTANT_LEN: usize = 8;
 /// Kinds of types (include/uapi/linux/btf.h).
 const STRUCT: u32 = 4;
 /// As above.
 const UNION: u32 = 5;
+/// As above, with constants of 32 bits.
+const ENUMERATION: u32 = 6;
 /// Typedef, volatile, const, restrict, type tag: each stands for another type.
 const WRAPPERS: [u32; 5] = [8, 9, 10, 11, 18];
 /// How deep the reader follows members without a name, and types that stand for others. Kernels nest them far less.
@@ -104,6 +108,15 @@ impl Btf {
     /// # Errors
     /// There is no such structure, or no such member.
     pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
+        let bits = self.bits(path)?;
+        if bits.is_multiple_of(8) { Ok(bits / 8) } else { Err(BtfError::Missing(path.to_owned())) }
+    }
+
+    /// The same offset in bits.
+    ///
+    /// # Errors
+    /// As [`Self::offset`].
+    pub fn bits(&self, path: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::Missing(path.to_owned());
         let mut words = path.split('.');
         // An empty name finds nothing.
@@ -116,7 +129,20 @@ impl Btf {
             // The last member need not be a structure.
             inside = self.resolve(member).unwrap_or(inside);
         }
-        if bits.is_multiple_of(8) { Ok(bits / 8) } else { Err(missing()) }
+        Ok(bits)
+    }
+
+    /// The value of a constant in any enumeration.
+    ///
+    /// # Errors
+    /// No enumeration has it.
+    pub fn constant(&self, name: &str) -> Result<u32, BtfError> {
+        let all = self.types.iter().filter_map(|at| type_at(&self.bytes, *at));
+        let mut constants = all
+            .filter(|of| of.kind == ENUMERATION)
+            .flat_map(|of| (0..of.members).map(move |place| of.at + TYPE_LEN + place * CONSTANT_LEN));
+        let found = constants.find(|at| self.name(*at) == Some(name.as_bytes()));
+        found.and_then(|at| u32_at(&self.bytes, at + 4)).ok_or_else(|| BtfError::Missing(name.to_owned()))
     }
 
     /// The structure of this name, if it has members.
@@ -208,7 +234,8 @@ mod tests {
 
     use super::*;
 
-    /// `struct outer { int a; struct { union { int b; const inner c; }; }; }; struct inner { int d; int e; };`
+    /// `struct outer { int a; struct { union { int b; const inner c; }; }; }; struct inner { int d; int e; };
+    /// enum { f = 7, g = 9 };`
     fn small() -> Vec<u8> {
         let mut names = vec![0u8];
         let mut name = |text: &str| {
@@ -218,7 +245,7 @@ mod tests {
             at
         };
         let (int, outer, inner) = (name("int"), name("outer"), name("inner"));
-        let [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map(&mut name);
+        let [a, b, c, d, e, f, g] = ["a", "b", "c", "d", "e", "f", "g"].map(&mut name);
         let info = |kind: u32, members: u32| kind << 24 | members;
         let types: Vec<u32> = [
             vec![int, info(1, 0), 4, 32],
@@ -227,6 +254,7 @@ mod tests {
             vec![0, info(5, 2), 8, b, 1, 0, c, 5, 0],
             vec![0, info(10, 0), 6],
             vec![inner, info(4, 2), 8, d, 1, 0, e, 1, 32],
+            vec![0, info(6, 2), 4, f, 7, g, 9],
         ]
         .concat();
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -251,6 +279,13 @@ mod tests {
     }
 
     #[test]
+    fn constants_are_found_by_their_name() {
+        let btf = Btf::parse(small()).unwrap();
+        assert_eq!((btf.constant("f").unwrap(), btf.constant("g").unwrap()), (7, 9));
+        assert!(matches!(btf.constant("a"), Err(BtfError::Missing(_))));
+    }
+
+    #[test]
     fn what_is_no_btf_is_refused() {
         for bytes in [Vec::new(), vec![0; 64], small()[..30].to_vec()] {
             assert!(matches!(Btf::parse(bytes), Err(BtfError::Form(_))));
@@ -266,6 +301,7 @@ mod tests {
         for field in Field::ALL {
             btf.offset(field.label()).unwrap();
         }
+        assert!(btf.bits("inet_sock.transparent").is_ok() || btf.constant("INET_FLAGS_TRANSPARENT").is_ok());
         // These have been the same since Linux 2.6: the look-up of sockets compares them at once.
         assert_eq!(
             (btf.offset("sock_common.skc_daddr").unwrap(), btf.offset("sock_common.skc_num").unwrap()),

@@ -39,13 +39,15 @@ pub enum ConnectionsError {
 #[derive(Clone, Copy, Debug)]
 pub struct Ground {
     offsets: [u32; FIELDS],
+    /// See [`abi::TRANSPARENT`].
+    transparent: [u32; 2],
     namespace: u32,
     is_known: u32,
 }
 
 impl Ground {
     /// Nothing is known, so nothing is proven.
-    pub const NONE: Self = Self { offsets: [0; FIELDS], namespace: 0, is_known: 0 };
+    pub const NONE: Self = Self { offsets: [0; FIELDS], transparent: [0; 2], namespace: 0, is_known: 0 };
 
     /// Reads the offsets of the running kernel, and the network namespace of this thread.
     ///
@@ -60,16 +62,27 @@ impl Ground {
         let namespace = std::fs::metadata("/proc/thread-self/ns/net").map_err(ConnectionsError::Namespace)?;
         // The kernel's number is an unsigned int of C.
         let namespace = namespace.ino() as u32;
-        Ok(Self { offsets, namespace, is_known: 1 })
+        Ok(Self { offsets, transparent: transparent(&btf)?, namespace, is_known: 1 })
     }
 
     /// Sets these values in the program.
     pub(super) fn tell<'o>(&'o self, loader: &mut EbpfLoader<'o>) {
         loader
             .override_global(abi::FIELD_OFFSETS, &self.offsets, true)
+            .override_global(abi::TRANSPARENT, &self.transparent, true)
             .override_global(abi::NAMESPACE, &self.namespace, true)
             .override_global(abi::PROOF, &self.is_known, true);
     }
+}
+
+/// The byte of a socket with its mark for IP_TRANSPARENT, and the mark: a bit field before Linux 6.6, one of many flags
+/// since then. The flags are a word in the order of little-endian bytes, on all processors that the program runs on.
+fn transparent(btf: &Btf) -> Result<[u32; 2], BtfError> {
+    let bit = match btf.bits("inet_sock.transparent") {
+        Ok(bit) => bit,
+        Err(_) => btf.bits("inet_sock.inet_flags")? + btf.constant("INET_FLAGS_TRANSPARENT")?,
+    };
+    Ok([bit / 8, 1 << (bit % 8)])
 }
 
 /// Loads this program beside the one that is already loaded.

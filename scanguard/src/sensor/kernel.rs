@@ -666,6 +666,17 @@ impl Sensor for KernelSensor {
         Ok(state.map(|state| (state, unread(&state))))
     }
 
+    fn sees_leaving(&self) -> bool {
+        self.settings.sees_leaving != 0
+    }
+
+    fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError> {
+        if self.settings.sees_answers == u32::from(sees) {
+            return Ok(());
+        }
+        self.tell(|control| control.sees_answers = u32::from(sees))
+    }
+
     fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
         let taken = batch::take(self.sources.fd().as_fd(), source);
         let taken = taken.map_err(|error| SensorError::Call {

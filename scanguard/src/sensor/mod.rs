@@ -126,6 +126,15 @@ pub trait Sensor {
 
     /// Whether this sensor can ask sockets, so that it sees completed handshakes.
     fn sees_handshakes(&self) -> bool;
+
+    /// Whether this sensor sees what leaves, so that it knows which probes were answered.
+    fn sees_leaving(&self) -> bool;
+
+    /// Says whether the answers to probes are really seen, see [`crate::observe::answers`].
+    ///
+    /// # Errors
+    /// The program could not be told.
+    fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError>;
 }
 
 /// A map is missing in the object, or has the wrong kind.

@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use scanguard_common::{
-    account::{self, SourceState, Unshared},
+    account::{self, Around, SourceState, Unshared},
     address::Address,
     classify::{self, Early},
     egress::{self, Outgoing},
@@ -42,6 +42,8 @@ pub struct SoftwareSensor {
     tally: Tally,
     observed: Observed,
     sampler: Sampler,
+    /// See [`account::Around::sees_answers`].
+    sees_answers: bool,
     /// Counts polls from 1. Unlike the epoch, it never wraps.
     period: u64,
 }
@@ -64,6 +66,7 @@ impl SoftwareSensor {
             tally: Tally::ZERO,
             observed: Observed::new(salt, epoch(1)),
             sampler: Sampler::default(),
+            sees_answers: false,
             period: 1,
         }
     }
@@ -112,7 +115,8 @@ impl SoftwareSensor {
         unsafe {
             let state = &raw mut tracked.state;
             // There are no wake-ups here: a replay reads packets faster than they came.
-            let _news = account::record::<Unshared>(state, class.index(), reach, flow, epoch, self.salt);
+            let around = Around { epoch, salt: self.salt, sees_answers: self.sees_answers };
+            let _news = account::record::<Unshared>(state, class.index(), reach, flow, around);
         }
     }
 
@@ -143,7 +147,7 @@ impl SoftwareSensor {
                         self.observed.note(&flow);
                     }
                     self.tally.answers[answer as usize] += 1;
-                    if self.answered(&flow.source, answer) {
+                    if self.answered(&flow, answer) {
                         EgressExit::Answer
                     } else {
                         EgressExit::AnswerUnmatched
@@ -187,13 +191,14 @@ impl SoftwareSensor {
     }
 
     /// Notes an answer to a source. Returns whether the source is in the table.
-    pub fn answered(&mut self, source: &Address, answer: Answer) -> bool {
-        let epoch = epoch(self.period);
-        let Some(state) = self.active(*source) else {
+    /// The flow is that of the probe.
+    pub fn answered(&mut self, flow: &Flow, answer: Answer) -> bool {
+        let (epoch, salt) = (epoch(self.period), self.salt);
+        let Some(state) = self.active(flow.source) else {
             return false;
         };
         // SAFETY: an exclusive reference.
-        unsafe { account::record_answer::<Unshared>(state, answer, epoch) };
+        unsafe { account::record_answer::<Unshared>(state, answer, flow, epoch, salt) };
         true
     }
 
@@ -351,6 +356,16 @@ impl Sensor for SoftwareSensor {
     fn sees_handshakes(&self) -> bool {
         false
     }
+
+    /// Once anything has left.
+    fn sees_leaving(&self) -> bool {
+        self.tally.egress.iter().any(|count| *count > 0)
+    }
+
+    fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.sees_answers = sees;
+        Ok(())
+    }
 }
 
 impl Feed for SoftwareSensor {
@@ -388,15 +403,18 @@ mod tests {
         Ipv4Addr::new(192, 0, 2, last).into()
     }
 
-    fn syn(sensor: &mut SoftwareSensor, source: u8) {
-        let flow = Flow {
+    fn flow(source: u8) -> Flow {
+        Flow {
             source: address(source),
             destination: Ipv4Addr::new(198, 51, 100, 1).into(),
             service: Service { protocol: 6, port: 80 },
             source_port: 40_000,
             reserved: 0,
-        };
-        sensor.probe(ProbeClass::Syn, Reach::Unknown, &flow);
+        }
+    }
+
+    fn syn(sensor: &mut SoftwareSensor, source: u8) {
+        sensor.probe(ProbeClass::Syn, Reach::Unknown, &flow(source));
     }
 
     fn polled(sensor: &mut SoftwareSensor) -> (Vec<Address>, Poll) {
@@ -412,7 +430,7 @@ mod tests {
         syn(&mut sensor, 1);
         assert_eq!(polled(&mut sensor).0, [address(1), address(2)]);
         syn(&mut sensor, 3);
-        assert!(sensor.answered(&address(1), Answer::Reset));
+        assert!(sensor.answered(&flow(1), Answer::Reset));
         assert_eq!(polled(&mut sensor).0, [address(1), address(3)]);
         assert_eq!(polled(&mut sensor).0, []);
     }

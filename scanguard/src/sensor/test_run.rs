@@ -41,6 +41,8 @@ pub struct TestRunSensor {
     /// Its maps.
     pub kernel: KernelSensor,
     samples: SampleRing,
+    /// Whether any outgoing packet was given.
+    has_left: bool,
     /// The result of a poll; kept for its memory.
     found: Vec<(Address, SourceState)>,
 }
@@ -56,7 +58,7 @@ impl TestRunSensor {
         if let Err(error) = egress::load(&mut ebpf) {
             tracing::warn!("{error}; {}", egress::LOSS);
         }
-        Ok(Self { ebpf, kernel, samples, found: Vec::new() })
+        Ok(Self { ebpf, kernel, samples, has_left: false, found: Vec::new() })
     }
 
     fn program(&self) -> Result<BorrowedFd<'_>, ProgramError> {
@@ -148,6 +150,15 @@ impl Sensor for TestRunSensor {
     fn sees_handshakes(&self) -> bool {
         false
     }
+
+    /// Once anything has left.
+    fn sees_leaving(&self) -> bool {
+        self.has_left
+    }
+
+    fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.kernel.set_sees_answers(sees)
+    }
 }
 
 impl Feed for TestRunSensor {
@@ -156,6 +167,7 @@ impl Feed for TestRunSensor {
     }
 
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.has_left = true;
         self.run_egress(frame, false, 1).map(drop)
     }
 

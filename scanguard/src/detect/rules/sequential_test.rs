@@ -159,7 +159,7 @@ impl Rule for SequentialTest {
 
 #[cfg(test)]
 mod tests {
-    use scanguard_common::oracle::Reach;
+    use scanguard_common::{oracle::Reach, outcome::Answer};
 
     use super::*;
     use crate::detect::rules::testing::{NOBODY, Script, found, tcp};
@@ -225,6 +225,30 @@ mod tests {
         for (name, play) in scans {
             assert_eq!(found(rule(), play), [1], "{name}");
         }
+    }
+
+    #[test]
+    fn listeners_that_do_not_answer_are_failures_as_soon_as_no_answer_can_come() {
+        for (reach, seconds, expected) in
+            [(Reach::Open, 5, [1].as_slice()), (Reach::Unknown, 5, &[1]), (Reach::Open, 1, &NOBODY)]
+        {
+            let found = found(rule(), |script| {
+                script.sees_answers();
+                for port in 1..=12 {
+                    script.probe_met(1, ProbeClass::Syn, 1, tcp(port * 7), reach);
+                }
+                script.at(seconds);
+            });
+            assert_eq!(found, expected, "{reach:?} after {seconds} s");
+        }
+        let answered = found(rule(), |script| {
+            script.sees_answers();
+            for port in 1..=12 {
+                script.open(1, 1, port * 7).answer(1, Answer::SynAck);
+            }
+            script.at(5);
+        });
+        assert_eq!(answered, NOBODY);
     }
 
     #[test]

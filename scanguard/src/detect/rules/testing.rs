@@ -31,6 +31,8 @@ pub(crate) struct Script {
     second: u64,
     /// The last service that was met.
     met: Option<Service>,
+    /// The last probe.
+    asked: Option<Flow>,
     events: Vec<Event>,
 }
 
@@ -62,6 +64,7 @@ impl Script {
             pipeline: Pipeline::new(observer, detector),
             second: 0,
             met: None,
+            asked: None,
             events: Vec::new(),
         }
     }
@@ -111,7 +114,9 @@ impl Script {
         service: Service,
         reach: Reach,
     ) -> &mut Self {
-        self.sensor.probe(class, reach, &flow(source, host, service));
+        let flow = flow(source, host, service);
+        self.sensor.probe(class, reach, &flow);
+        self.asked = Some(flow);
         if reach == Reach::Open {
             self.met = Some(service);
         }
@@ -159,9 +164,17 @@ impl Script {
         self
     }
 
-    /// This host sent an answer to the source.
+    /// The last probe was answered, to this source.
     pub(crate) fn answer(&mut self, source: u8, answer: Answer) -> &mut Self {
-        self.sensor.answered(&address(source), answer);
+        let flow = Flow { source: address(source), ..self.asked.unwrap_or(flow(source, 1, tcp(80))) };
+        self.sensor.answered(&flow, answer);
+        self
+    }
+
+    /// The answers to probes are seen from here on.
+    pub(crate) fn sees_answers(&mut self) -> &mut Self {
+        self.sensor.leaving(&[0; 60]);
+        self.poll();
         self
     }
 

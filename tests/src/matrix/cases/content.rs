@@ -91,10 +91,11 @@ pub(super) const CASES: &[Case] = &[
         "wapiti -u http://{victim}/ -m exec,file,xss --max-scan-time 15 -f txt -o {dir}/report --no-bugreport",
         &[ODD],
     ),
-    vulnerabilities("nmap -n -Pn -p 80 --script http-enum {victim}", &[AGENT, WORDS]),
+    // It asks by HEAD, four of which count as one word: of so many as the budget for samples shows, hardly fifty.
+    vulnerabilities("nmap -n -Pn -p 80 --script http-enum {victim}", &[AGENT]),
     vulnerabilities(
         "nmap -n -Pn -p 80 --script http-enum --script-args http.useragent=Mozilla/5.0 {victim}",
-        &[SENSITIVE, WORDS],
+        &[SENSITIVE],
     ),
     vulnerabilities("nmap -n -Pn -p 80 --script http-vuln-* {victim}", &[AGENT]),
     logged("gobuster dir -q -k -u https://{victim}/ -w {dir}/words", &[AGENT, WORDS]),

@@ -31,6 +31,7 @@ const fn honest(
         group,
         report,
         limit: "",
+        beside: "",
         expect: Expect::Spared,
         findings: &[],
         config: ENFORCE,

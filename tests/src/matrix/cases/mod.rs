@@ -56,6 +56,8 @@ pub struct Case {
     pub report: &'static str,
     /// Why an honest client is accused all the same; nothing if it is not.
     pub limit: &'static str,
+    /// The address of a scanner beside an honest client. It is rightly accused, so its findings do not matter.
+    pub beside: &'static str,
     /// The expected result.
     pub expect: Expect,
     /// All findings that a scan must have; where there is none, any finding will do.
@@ -97,6 +99,12 @@ impl Case {
     #[must_use]
     pub const fn with_findings(self, findings: &'static [Expected]) -> Self {
         Self { findings, ..self }
+    }
+
+    /// Has a scanner beside it.
+    #[must_use]
+    pub const fn beside(self, beside: &'static str) -> Self {
+        Self { beside, ..self }
     }
 
     /// Is accused all the same, for this reason.

@@ -76,7 +76,9 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
         probes: whole(after.sum(probes) - before.sum(probes)),
         messages: whole(messages(&after) - messages(&before)),
         found: findings.iter().flat_map(techniques).collect(),
-        is_accused: findings.iter().any(|finding| finding["severity"] != "info"),
+        is_accused: findings
+            .iter()
+            .any(|finding| finding["severity"] != "info" && finding["source"]["ip"] != case.beside),
         unserved,
         first: first.time(),
         opened: opened.map(Opened::read).collect::<Result<_>>()?,

@@ -21,6 +21,7 @@ const fn quiet(
         expect: Expect::Quiet,
         report: "",
         limit: "",
+        beside: "",
         findings: &[],
         config: "",
         slow: false,

@@ -16,6 +16,7 @@ pub(super) const fn scan(group: &'static str, name: &'static str) -> Case {
         expect: Expect::Found,
         report: "",
         limit: "",
+        beside: "",
         findings: &[],
         config: "",
         slow: false,

@@ -621,7 +621,7 @@ pub(super) const CASES: &[Case] = &[
             })
         },
     )
-    .limited("one ban is for the whole /64 (`sensor.ipv6_prefix`)"),
+    .beside("fd77::66"),
     site(
         "ntop/ntopng#8632",
         "wget fetches a tree of 200 pages, a connection for each",
