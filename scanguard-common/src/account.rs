@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     address::Address,
+    family,
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, ASKED_WORDS, Bit, HOST_WORDS, MET_WORDS, SERVICE_WORDS},
@@ -54,6 +55,15 @@ pub struct Distinct {
     pub answered_services: [u64; ASKED_WORDS],
     /// Bitmap of addresses that answered.
     pub answered_hosts: [u64; ASKED_WORDS],
+    /// Bitmap of the families ([`crate::family`]) of services that a SYN missed for certain. Services that were there
+    /// within the last day are left out.
+    pub missed_families: u64,
+    /// Bitmap of the families of [`Self::asked_services`].
+    pub asked_families: u64,
+    /// Bitmap of the families of services that were met.
+    pub met_families: u64,
+    /// Bitmap of services with which the source completed connections in which it said nothing. It is one word.
+    pub silent_services: u64,
 }
 
 impl Distinct {
@@ -69,7 +79,16 @@ impl Distinct {
         asked_hosts: [0; ASKED_WORDS],
         answered_services: [0; ASKED_WORDS],
         answered_hosts: [0; ASKED_WORDS],
+        missed_families: 0,
+        asked_families: 0,
+        met_families: 0,
+        silent_services: 0,
     };
+
+    /// Bitmap of the families of services of which the source met none.
+    pub fn failed_families(&self) -> u64 {
+        (self.missed_families | self.asked_families) & !self.met_families
+    }
 
     /// Bitmap of the services that were asked for and did not answer.
     pub fn unanswered_services(&self) -> [u64; ASKED_WORDS] {
@@ -96,6 +115,10 @@ impl Distinct {
         self.open_hosts |= other.open_hosts;
         self.aborted_services |= other.aborted_services;
         self.connected_services |= other.connected_services;
+        self.missed_families |= other.missed_families;
+        self.asked_families |= other.asked_families;
+        self.met_families |= other.met_families;
+        self.silent_services |= other.silent_services;
     }
 }
 
@@ -160,6 +183,10 @@ pub struct SourceState {
     pub novelties: u32,
     /// Handshakes that the source aborted, modulo 2^32; see [`crate::oracle::Decision::Ordinary::aborts`].
     pub aborted: u32,
+    /// Connections with services of this host that have ended and in which the source said nothing, modulo 2^32.
+    pub silent: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// Bitmap of the services at addresses that the source met since the insertion, see [`sketch::target_bit`]. If such a
     /// service is down later, the source does not look for it: it has met it before.
     pub met: [u64; MET_WORDS],
@@ -186,6 +213,8 @@ impl SourceState {
             answers: [0; ANSWERS],
             novelties: 0,
             aborted: 0,
+            silent: 0,
+            reserved: 0,
             met: [0; MET_WORDS],
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
@@ -373,6 +402,9 @@ pub struct Around {
 /// epoch arrive on several CPUs at the same instant. They only estimate, and the next probe of the same target sets
 /// the bit again.
 ///
+/// `was_there` says whether a service that is closed now was there within the last day. It is asked once for a service in
+/// an epoch at most.
+///
 /// `class` is the index of a [`crate::outcome::ProbeClass`]; any other number does nothing. It is a number because the
 /// verifier must see a comparison with the bound, and the compiler omits that comparison for an enum.
 ///
@@ -387,6 +419,7 @@ pub unsafe fn record<M: Memory>(
     reach: Reach,
     flow: &Flow,
     around: Around,
+    was_there: impl FnOnce() -> bool,
 ) -> Option<Novelties> {
     let Around { epoch, salt, sees_answers } = around;
     if class >= PROBE_CLASSES {
@@ -438,6 +471,19 @@ pub unsafe fn record<M: Memory>(
         let new_service = services.read() & service.mask == 0;
         let new_host = hosts.read() & host.mask == 0;
         let mut missed = 0;
+        if new_service && is_syn {
+            let families = if is_met {
+                &raw mut (*window).met_families
+            } else if may_answer {
+                &raw mut (*window).asked_families
+            } else {
+                &raw mut (*window).missed_families
+            };
+            let family = family::bit(flow.service.port, salt);
+            if families.read() & family == 0 && (is_met || may_answer || !was_there()) {
+                M::set_bits(families, family);
+            }
+        }
         if new_service {
             M::set_bits(services, service.mask);
             missed += MISSED_SERVICE;
@@ -515,6 +561,23 @@ pub unsafe fn record_completed<M: Memory>(
     }
 }
 
+/// Notes that a connection with a service of this host has ended in which the source said nothing. The windows move on, as
+/// in [`record_completed`].
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_silent<M: Memory>(state: *mut SourceState, service: Service, epoch: u32, salt: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        M::increment(&raw mut (*state).silent);
+        let window = window(state, epoch);
+        if service.port < DYNAMIC_START {
+            M::set_bits(&raw mut (*window).silent_services, sketch::service_bit(service, salt).mask);
+        }
+    }
+}
+
 /// Notes that a service was there after all: it has answered. If the source seemed to miss it in the running epoch, the
 /// service moves from the missed to the met.
 ///
@@ -542,6 +605,7 @@ pub unsafe fn record_met<M: Memory>(state: *mut SourceState, flow: &Flow, epoch:
         }
         M::set_bits(&raw mut (*window).open_services, service.mask);
         M::set_bits(&raw mut (*window).open_hosts, host.mask);
+        M::set_bits(&raw mut (*window).met_families, family::bit(flow.service.port, salt));
         fewer_missed(state, fewer);
     }
 }
@@ -633,6 +697,7 @@ unsafe fn answered<M: Memory>(state: *mut SourceState, window: *mut Distinct, fl
         M::set_bits(&raw mut (*window).answered_hosts[host.word], host.mask);
         M::set_bits(&raw mut (*window).open_services, sketch::service_bit(flow.service, salt).mask);
         M::set_bits(&raw mut (*window).open_hosts, sketch::host_bit(flow.destination, salt).mask);
+        M::set_bits(&raw mut (*window).met_families, family::bit(flow.service.port, salt));
         if flow.service.port < EPHEMERAL_START {
             has_met::<M>(state, sketch::target_bit(flow.destination, flow.service, salt), true);
         }

@@ -19,6 +19,7 @@ pub mod content;
 
 pub mod egress;
 pub mod epoch;
+pub mod family;
 pub mod flow;
 
 pub mod hold;

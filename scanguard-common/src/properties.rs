@@ -138,7 +138,7 @@ proptest! {
                     _ => {
                         let around = Around { epoch, salt, sees_answers };
                         let novel =
-                            record::<Unshared>(&raw mut state, class, Reach::ALL[reach], &flow, around);
+                            record::<Unshared>(&raw mut state, class, Reach::ALL[reach], &flow, around, || false);
                         probes += u32::from(class < PROBE_CLASSES);
                         novelties += u32::from(novel.is_some());
                     }

@@ -5,7 +5,7 @@
 //! connections with any address.
 //!
 //! The program also notes the flow of each connection that ends, since late segments may still arrive in it, and when
-//! listeners begin.
+//! listeners begin and end, and in which connections a client said nothing.
 
 use aya_ebpf::{
     btf_maps::Array,
@@ -25,6 +25,8 @@ use crate::{config, fields::read, sources, tally, used};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
+/// As above: this host asked for a connection, and nobody has answered yet.
+const SYN_SENT: i32 = 2;
 /// As above: the SYN was answered, and the acknowledgment of the answer has arrived.
 const SYN_RECV: i32 = 3;
 /// As above: the socket has no connection.
@@ -48,8 +50,10 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
     match (before, now) {
         (_, ESTABLISHED) => established(socket, before == SYN_RECV),
         (_, LISTEN) => listens(socket),
-        (LISTEN, CLOSE) => {}
-        (_, CLOSE) => ended(socket),
+        (LISTEN, CLOSE) => ceases(socket),
+        // Without a connection that was established, nobody could say anything.
+        (SYN_SENT | SYN_RECV, CLOSE) => ended(socket, false),
+        (_, CLOSE) => ended(socket, true),
         _ => {}
     }
     0
@@ -77,6 +81,32 @@ fn listens(socket: *const u8) {
     }
 }
 
+/// The epoch in which the last listener at each port ended, 0 if none did since the program was loaded.
+#[btf_map]
+static CEASED: Array<u32, { 1 << 16 }> = Array::new();
+
+/// A listener ends.
+#[inline(always)]
+fn ceases(socket: *const u8) {
+    let Some(control) = config::control() else {
+        return;
+    };
+    // SAFETY: as in `established`. The port is given back by now.
+    let port =
+        unsafe { if is_ours(socket).is_none() { None } else { read::<u16>(socket, Field::LastLocalPort) } };
+    if let Some(ceased) = port.and_then(|port| CEASED.get_ptr_mut(u16::from_be(port).into())) {
+        // SAFETY: an aligned number in a map.
+        unsafe { ceased.write(control.epoch) };
+    }
+}
+
+/// Whether a listener was at a port within the last day, and is gone: its clients may not know it yet.
+#[inline(always)]
+pub(crate) fn was_there(control: &Control, port: u16) -> bool {
+    let ceased = CEASED.get(port.into()).copied().unwrap_or_default();
+    ceased != 0 && is_fresh(ceased, control.epoch, control.live_epochs)
+}
+
 /// Whether the listener at a port began a moment ago, so that it may be there for one connection only.
 #[inline(always)]
 fn is_young(control: &Control, port: u16) -> bool {
@@ -84,14 +114,30 @@ fn is_young(control: &Control, port: u16) -> bool {
     port >= FIRST_FREE && began != 0 && is_fresh(began, control.epoch, control.young_epochs)
 }
 
-/// A connection ends, or one that this host wanted does not come about.
+/// A connection ends, or one that this host wanted does not come about (`was_established`).
 #[inline(always)]
-fn ended(socket: *const u8) {
+fn ended(socket: *const u8, was_established: bool) {
     // SAFETY: as in `established`.
-    if let Some(flow) = unsafe { flow_of(socket) } {
-        used::note(&flow);
+    let Some(flow) = (unsafe { flow_of(socket) }) else {
+        return;
+    };
+    used::note(&flow);
+    let Some(control) = config::control() else {
+        return;
+    };
+    // This host may have called from such a port: the kernel does not say which side began.
+    if !was_established || control.ports.calls_from(flow.service.port) {
+        return;
+    }
+    // SAFETY: as above.
+    let received = unsafe { read::<u64>(socket, Field::Received) };
+    if received.is_some_and(|received| received <= AT_THE_END) {
+        sources::was_silent(control, flow.source, flow.service);
     }
 }
+
+/// How many bytes the kernel counts for a FIN.
+const AT_THE_END: u64 = 1;
 
 /// The flow of a connection of our namespace, as its segments arrive.
 #[inline(always)]

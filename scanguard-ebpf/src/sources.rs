@@ -16,7 +16,8 @@ use scanguard_common::{
 };
 
 use crate::{
-    admission, atomics::Shared, changes, config, epoch, hold, opaque::opaque, oracle::Kernel, tally, wakeup,
+    admission, atomics::Shared, changes, config, connections, epoch, hold, opaque::opaque, oracle::Kernel,
+    tally, wakeup,
 };
 
 /// When the table is full, the kernel evicts sources that sent no probes lately.
@@ -67,7 +68,11 @@ pub(crate) fn count(
     let around = Around { epoch, salt: config::salt(), sees_answers: control.sees_answers != 0 };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
-    let novelties = unsafe { account::record::<Shared>(state, opaque(class), reach, flow, around) };
+    let novelties = unsafe {
+        account::record::<Shared>(state, opaque(class), reach, flow, around, || {
+            connections::was_there(control, flow.service.port)
+        })
+    };
     list_late(control, &source, epoch);
     if let Some(novelties) = novelties {
         wakeup::wake(control, source, novelties);
@@ -92,6 +97,15 @@ pub(crate) fn met(control: &Control, flow: &Flow) {
     let _is_known = change(control, flow.source, |state, epoch| {
         // SAFETY: as in `count`.
         unsafe { account::record_met::<Shared>(state, flow, epoch, config::salt()) };
+    });
+}
+
+/// Notes that a connection has ended in which a source said nothing to a service, if the source is in the table.
+#[inline(always)]
+pub(crate) fn was_silent(control: &Control, source: Address, service: Service) {
+    let _is_known = change(control, source, |state, epoch| {
+        // SAFETY: as in `count`.
+        unsafe { account::record_silent::<Shared>(state, service, epoch, config::salt()) };
     });
 }
 

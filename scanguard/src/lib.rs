@@ -27,7 +27,6 @@ pub mod memory;
 pub mod metrics;
 pub mod network;
 pub mod observe;
-mod overdue;
 pub mod pipeline;
 pub mod privileges;
 pub mod replay;

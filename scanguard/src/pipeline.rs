@@ -6,8 +6,7 @@ use crate::{
     clock::Now,
     content::{ContentEvent, sample::Sample, streams::Streams},
     detect::{Detector, findings::Event, flood::Arrived},
-    observe::Observer,
-    overdue::Overdue,
+    observe::{Observer, overdue::Overdue},
     sensor::{Poll, Sensor, SensorError, TurnedAway},
 };
 

@@ -18,6 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("answered: a sweep of addresses of nobody is found where a listener fits them all", swept),
         trial("answered: a scan of listeners behind a packet filter is found", filtered),
+        trial("answered: a scan of ten ports of which one is open is found, and one of five", few),
+        trial("answered: a connect scan of open ports to which nothing is said is found", silent),
         trial("answered: a client of many services is quiet, also where a filter hides others", clients),
     ]
 }
@@ -62,6 +64,31 @@ fn swept() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+fn few() -> Result<()> {
+    for (kind, ports) in [
+        ("-sS", "21,23,25,110,139,445,1433,3389,5901,8443"),
+        ("-sT", "21,23,25,110,139,445,1433,3389,5901,8443"),
+        ("-sT", "21,23,1433,3389,2049"),
+    ] {
+        let scenario = Scenario::new(CONFIG)?.with(&["--format", "json"]);
+        let _listening = listening(&scenario.lab)?;
+        scenario.run(|lab, agent| {
+            nmap(lab, &format!("{kind} -p {ports} {VICTIM}"))?;
+            found(agent, "sequential_test")
+        })?;
+    }
+    Ok(())
+}
+
+fn silent() -> Result<()> {
+    let scenario = Scenario::new(CONFIG)?.with(&["--format", "json"]);
+    let _listening = listening(&scenario.lab)?;
+    scenario.run(|lab, agent| {
+        nmap(lab, &format!("-sT -p {} {VICTIM}", SERVICES.map(|port| port.to_string()).join(",")))?;
+        found(agent, "service_probe")
+    })
 }
 
 /// Only HTTP comes in.

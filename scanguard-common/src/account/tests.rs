@@ -21,8 +21,9 @@ fn around(epoch: u32) -> Around {
 
 fn count(state: &mut SourceState, flow: &Flow, epoch: u32) {
     // SAFETY: an exclusive reference.
-    let _news =
-        unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, flow, around(epoch)) };
+    let _news = unsafe {
+        record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, flow, around(epoch), || false)
+    };
 }
 
 fn bits(words: &[u64]) -> u32 {
@@ -46,7 +47,9 @@ fn probes_that_met_a_service_are_counted_apart() {
     let mut state = SourceState::new(1, 5);
     let flow = probe(1, 443);
     // SAFETY: an exclusive reference.
-    unsafe { record::<Unshared>(&raw mut state, ProbeClass::Syn.index(), Reach::Open, &flow, around(5)) };
+    unsafe {
+        record::<Unshared>(&raw mut state, ProbeClass::Syn.index(), Reach::Open, &flow, around(5), || false)
+    };
     count(&mut state, &probe(1, 23), 5);
     let seen = state.distinct_since(5);
     assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 1));
@@ -56,13 +59,14 @@ fn probes_that_met_a_service_are_counted_apart() {
 
 fn syn(state: &mut SourceState, reach: Reach, flow: &Flow, epoch: u32) {
     // SAFETY: an exclusive reference.
-    let _news = unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, around(epoch)) };
+    let _news =
+        unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, around(epoch), || false) };
 }
 
 fn ask(state: &mut SourceState, reach: Reach, flow: &Flow, epoch: u32) -> Option<Novelties> {
     let around = Around { sees_answers: true, ..around(epoch) };
     // SAFETY: an exclusive reference.
-    unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, around) }
+    unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), reach, flow, around, || false) }
 }
 
 fn answer(state: &mut SourceState, answer: Answer, flow: &Flow, epoch: u32) {
@@ -131,7 +135,9 @@ fn a_service_that_was_met_is_not_looked_for_when_it_is_down() {
     // Nobody means a service that he uses by a probe that no stack sends.
     let null = ProbeClass::Null.index();
     // SAFETY: an exclusive reference.
-    let _news = unsafe { record::<Unshared>(&raw mut state, null, Reach::Closed, &probe(1, 5), around(91)) };
+    let _news = unsafe {
+        record::<Unshared>(&raw mut state, null, Reach::Closed, &probe(1, 5), around(91), || false)
+    };
     assert_eq!(bits(&state.distinct_since(91).services), 1);
 }
 

@@ -132,7 +132,8 @@ pub(crate) mod tests {
         let around = Around { epoch: 1, salt: 7, sees_answers: true };
         let flow = flow(protocol, port);
         // SAFETY: an exclusive reference.
-        let _news = unsafe { account::record::<Unshared>(state, class.index(), reach, &flow, around) };
+        let _news =
+            unsafe { account::record::<Unshared>(state, class.index(), reach, &flow, around, || false) };
     }
 
     fn answered(state: &mut SourceState, answer: Answer, ports: RangeInclusive<u16>) {

@@ -89,12 +89,13 @@ pub struct Totals {
     answers: [u32; ANSWERS],
     completed: u32,
     aborted: u32,
+    silent: u32,
 }
 
 impl From<&SourceState> for Totals {
     fn from(state: &SourceState) -> Self {
-        let SourceState { counts, reach, answers, completed, aborted, .. } = *state;
-        Self { counts, reach, answers, completed, aborted }
+        let SourceState { counts, reach, answers, completed, aborted, silent, .. } = *state;
+        Self { counts, reach, answers, completed, aborted, silent }
     }
 }
 
@@ -121,9 +122,9 @@ impl Totals {
 }
 
 /// Number of a source's counters.
-const TOTALS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
+const TOTALS: usize = COUNT_SLOTS + REACHES + ANSWERS + 3;
 /// Number of an activity's counters.
-const COUNTERS: usize = TOTALS + 2;
+const COUNTERS: usize = TOTALS + 1;
 /// The place of [`Activity::unsure`].
 const UNSURE: usize = TOTALS;
 /// Number of words of an activity: first counters, then bitmaps.
@@ -143,10 +144,10 @@ pub struct Activity {
     completed: u32,
     /// Handshakes that the source aborted.
     aborted: u32,
+    /// Connections in which the source said nothing.
+    silent: u32,
     /// SYNs whose answer would not have been seen.
     unsure: u32,
-    /// Explicit padding: 0.
-    reserved: u32,
     /// The distinct things.
     pub distinct: Distinct,
     /// The kinds of its example targets.
@@ -161,8 +162,8 @@ impl Activity {
         answers: [0; ANSWERS],
         completed: 0,
         aborted: 0,
+        silent: 0,
         unsure: 0,
-        reserved: 0,
         distinct: Distinct::EMPTY,
         sampled: Sampled::NONE,
     };
@@ -175,8 +176,8 @@ impl Activity {
             answers: since(&now.answers, &before.answers),
             completed: now.completed.wrapping_sub(before.completed),
             aborted: now.aborted.wrapping_sub(before.aborted),
+            silent: now.silent.wrapping_sub(before.silent),
             unsure: 0,
-            reserved: 0,
             distinct,
             sampled: Sampled::NONE,
         }
@@ -213,13 +214,14 @@ impl Activity {
     /// As [`Self::add_packed`], without the SYNs that may still be answered. Where answers are not seen, there is nothing
     /// to wait for.
     pub(super) fn add_packed_and_settled(&mut self, packed: &PackedActivity) {
-        let Distinct { asked_services, asked_hosts, .. } = self.distinct;
+        let Distinct { asked_services, asked_hosts, asked_families, .. } = self.distinct;
         self.add_packed(packed);
         if packed.iter().any(|(place, _)| place == UNSURE) {
             return;
         }
         self.distinct.asked_services = asked_services;
         self.distinct.asked_hosts = asked_hosts;
+        self.distinct.asked_families = asked_families;
     }
 
     /// As [`Self::add`].
@@ -239,7 +241,7 @@ impl Activity {
         self.completed = self.completed.saturating_add(other.completed);
         self.aborted = self.aborted.saturating_add(other.aborted);
         self.unsure = self.unsure.saturating_add(other.unsure);
-        self.reserved = self.reserved.saturating_add(other.reserved);
+        self.silent = self.silent.saturating_add(other.silent);
         self.distinct.union(&other.distinct);
         self.sampled.add(&other.sampled);
     }
@@ -310,6 +312,26 @@ impl Activity {
     /// Distinct addresses that a SYN asked, and that did not answer.
     pub fn unanswered_hosts(&self) -> Estimate {
         estimate(&self.distinct.unanswered_hosts()).at_most(self.counts.of(ProbeClass::Syn))
+    }
+
+    /// Families of services of which SYNs asked for some and met none, see [`scanguard_common::family`].
+    pub fn failed_families(&self) -> u64 {
+        u64::from(self.distinct.failed_families().count_ones())
+    }
+
+    /// Connections with services of this host in which the source said nothing.
+    pub fn silent(&self) -> u64 {
+        u64::from(self.silent)
+    }
+
+    /// Distinct services of these connections, below port 10,000.
+    pub fn silent_services(&self) -> Estimate {
+        estimate(&[self.distinct.silent_services]).at_most(self.silent())
+    }
+
+    /// Those of these services that are not among the ones of another time.
+    pub fn silent_services_not_in(&self, other: &Self) -> Estimate {
+        estimate(&[self.distinct.silent_services & !other.distinct.silent_services]).at_most(self.silent())
     }
 
     /// SYNs whose answer would not have been seen.

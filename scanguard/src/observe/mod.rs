@@ -9,6 +9,7 @@ pub mod answers;
 pub mod distinct;
 pub mod history;
 pub mod metrics;
+pub mod overdue;
 mod packed;
 pub mod sampled;
 pub mod settings;
@@ -322,8 +323,9 @@ mod tests {
             };
             let around = Around { epoch, salt: 1, sees_answers: false };
             // SAFETY: an exclusive reference.
-            let _news =
-                unsafe { record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, around) };
+            let _news = unsafe {
+                record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, around, || false)
+            };
         }
     }
 

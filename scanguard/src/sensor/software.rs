@@ -44,6 +44,8 @@ pub struct SoftwareSensor {
     sampler: Sampler,
     /// See [`account::Around::sees_answers`].
     sees_answers: bool,
+    /// Ports at which a listener ended.
+    ceased: HashSet<u16>,
     /// Counts polls from 1. Unlike the epoch, it never wraps.
     period: u64,
 }
@@ -67,6 +69,7 @@ impl SoftwareSensor {
             observed: Observed::new(salt, epoch(1)),
             sampler: Sampler::default(),
             sees_answers: false,
+            ceased: HashSet::new(),
             period: 1,
         }
     }
@@ -116,7 +119,9 @@ impl SoftwareSensor {
             let state = &raw mut tracked.state;
             // There are no wake-ups here: a replay reads packets faster than they came.
             let around = Around { epoch, salt: self.salt, sees_answers: self.sees_answers };
-            let _news = account::record::<Unshared>(state, class.index(), reach, flow, around);
+            let _news = account::record::<Unshared>(state, class.index(), reach, flow, around, || {
+                self.ceased.contains(&flow.service.port)
+            });
         }
     }
 
@@ -165,6 +170,21 @@ impl SoftwareSensor {
         if let Some(state) = self.active(*source) {
             // SAFETY: an exclusive reference.
             unsafe { account::record_completed::<Unshared>(state, service, epoch, salt) };
+        }
+    }
+
+    /// Notes that the listener at a port ended. Captures never show this.
+    pub fn ceased(&mut self, port: u16) {
+        self.ceased.insert(port);
+    }
+
+    /// Notes that a connection ended in which a source said nothing, if the source is in the table. Captures never show
+    /// this.
+    pub fn was_silent(&mut self, flow: &Flow) {
+        let (epoch, salt) = (epoch(self.period), self.salt);
+        if let Some(state) = self.active(flow.source) {
+            // SAFETY: an exclusive reference.
+            unsafe { account::record_silent::<Unshared>(state, flow.service, epoch, salt) };
         }
     }
 

@@ -14,7 +14,12 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, entry::Entry, plural, services::Settings};
+use super::{
+    Common,
+    entry::Entry,
+    plural,
+    services::{Settings, severity},
+};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique, missed::ATTEMPTS},
     observe::activity::Activity,
@@ -58,7 +63,7 @@ impl Rule for HalfOpenScan {
     }
 
     fn severity_of(&self, evidence: &Evidence) -> Severity {
-        self.0.severity_of(evidence, evidence.window.activity.aborted_services().value)
+        severity(self.0.common, evidence, evidence.window.activity.aborted_services().value)
     }
 
     fn classes(&self) -> &'static [ProbeClass] {

@@ -5,8 +5,14 @@
 //! theta1. Each success or failure moves the likelihood ratio; beyond (1 - beta) / alpha it is a scanner, where
 //! alpha is the probability of a false accusation, and beta of a miss.
 //!
-//! Only distinct targets count, since a client retries. A probe with unknown reach is no failure. Each distinct target
-//! counts once, so a busy client gains nothing, and a service that went down costs it one failure.
+//! Only distinct targets count, since a client retries. A probe whose answer nobody would see is no failure. Each distinct
+//! target counts once, so a busy client gains nothing, and a service that went down costs it one failure.
+//!
+//! Few failures are enough if they have nothing to do with each other. Honest clients try several ports of one service
+//! (a mail program that does not know its server), so failures count by families of services, see
+//! [`scanguard_common::family`]. A family of which the source met a service is no failure, nor is a service that was
+//! there within the last day. A success that the source aborted, or in which it said nothing, does not speak for it. Such
+//! findings say how little it was: their severity is `low`, and so is their confidence.
 
 use std::time::Duration;
 
@@ -18,7 +24,7 @@ use crate::{
         Evidence, Plain, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
-    observe::sampled::Kind,
+    observe::{activity::Activity, sampled::Kind},
     settings::{Interval, Section},
 };
 
@@ -45,6 +51,8 @@ pub(super) struct Settings {
     alpha: f64,
     /// Probability of a miss.
     beta: f64,
+    /// So many more families of services than successes are enough.
+    families: u32,
 }
 
 impl Default for Settings {
@@ -59,6 +67,7 @@ impl Default for Settings {
             theta1: 0.2,
             alpha: 0.000_01,
             beta: 0.01,
+            families: 5,
         }
     }
 }
@@ -72,6 +81,7 @@ impl Settings {
             theta1: section.number("theta1", default.theta1, 0.01..=0.99),
             alpha: section.number("alpha", default.alpha, 1e-12..=0.1),
             beta: section.number("beta", default.beta, 1e-12..=0.5),
+            families: section.number("families", default.families, 3..=64),
         };
         if settings.theta1 >= settings.theta0 {
             let message = format!(
@@ -117,15 +127,22 @@ impl Rule for SequentialTest {
         ATTEMPTS
     }
 
+    fn severity_of(&self, evidence: &Evidence) -> Severity {
+        if self.is_walk(&evidence.window.activity) {
+            self.severity()
+        } else {
+            self.severity().min(Severity::Low)
+        }
+    }
+
     fn soonest(&self) -> u32 {
-        let failures = (1..=10_000).find(|failures| self.0.walk(*failures, 0) >= self.0.threshold());
-        failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
+        self.0.families.min(self.least())
     }
 
     fn plain(&self) -> Option<Plain> {
         // A success must weigh no more than a failure: the kernel requires one more failure for each success.
         let even = self.0.walk(1, 1) >= 0.0;
-        even.then(|| Plain { rule: self.name(), services: self.soonest(), window: self.0.common.window })
+        even.then(|| Plain { rule: self.name(), services: self.least(), window: self.0.common.window })
     }
 
     fn covers(&self) -> &'static [&'static str] {
@@ -133,27 +150,72 @@ impl Rule for SequentialTest {
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
-        let window = source.window(self.0.common.window);
+        let length = self.0.common.window;
+        let window = source.window(length);
         let activity = &window.activity;
+        let families = activity.failed_families();
+        let is_walk = self.is_walk(activity);
+        let clean = missed::successes(activity)
+            .saturating_sub(activity.aborted_services().value.max(activity.silent_services().value));
+        // Where the answers are not seen, nobody knows what was met.
+        let is_seen = activity.unsure() == 0;
+        if !is_walk && !(is_seen && families >= u64::from(self.0.families) + clean) {
+            return None;
+        }
+        let Tries { services, hosts, failures, successes } = Tries::of(activity);
+        let met = if successes == 1 { "met a service" } else { "met services" };
+        let reason = if is_walk {
+            format!(
+                "{} distinct attempts failed and {successes} {met} within {}: {} closed or filtered {} of {} {}",
+                about(failures),
+                Interval(length),
+                about(services),
+                plural(services, "service"),
+                about(hosts.max(1)),
+                plural(hosts.max(1), "address"),
+            )
+        } else {
+            format!(
+                "attempts at {families} kinds of services met none of them and {clean} {met} within {}: {} closed or \
+                 filtered {}, which no client looks for together",
+                Interval(length),
+                about(services),
+                plural(services, "service"),
+            )
+        };
+        Some(Evidence { window, reason, certain: is_walk, proof: Proof::None })
+    }
+}
+
+impl SequentialTest {
+    /// The least number of failures that is enough by itself.
+    fn least(&self) -> u32 {
+        let failures = (1..=10_000).find(|failures| self.0.walk(*failures, 0) >= self.0.threshold());
+        failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the walk over distinct targets ends beyond the threshold.
+    fn is_walk(&self, activity: &Activity) -> bool {
+        let Tries { failures, successes, .. } = Tries::of(activity);
+        self.0.walk(failures, successes) >= self.0.threshold()
+    }
+}
+
+/// The distinct targets of a source.
+struct Tries {
+    services: u64,
+    hosts: u64,
+    failures: u64,
+    successes: u64,
+}
+
+impl Tries {
+    fn of(activity: &Activity) -> Self {
         // Ephemeral ports do not count: a client of passive FTP behind a filter fails on a different one each time.
         let assigned = Kind::SERVICES;
         let services = missed::services(activity, ATTEMPTS, assigned).proven;
         let hosts = missed::hosts(activity, ATTEMPTS, assigned).proven;
-        let (failures, successes) = (services.max(hosts), missed::successes(activity));
-        if self.0.walk(failures, successes) < self.0.threshold() {
-            return None;
-        }
-        let reason = format!(
-            "{} distinct attempts failed and {successes} {} within {}: {} closed {} of {} {}",
-            about(failures),
-            if successes == 1 { "met a service" } else { "met services" },
-            Interval(self.0.common.window),
-            about(services),
-            plural(services, "service"),
-            about(hosts),
-            plural(hosts, "address"),
-        );
-        Some(Evidence { window, reason, certain: true, proof: Proof::None })
+        Self { services, hosts, failures: services.max(hosts), successes: missed::successes(activity) }
     }
 }
 
@@ -162,7 +224,10 @@ mod tests {
     use scanguard_common::{oracle::Reach, outcome::Answer};
 
     use super::*;
-    use crate::detect::rules::testing::{NOBODY, Script, found, tcp};
+    use crate::detect::{
+        Confidence,
+        rules::testing::{NOBODY, Script, found, tcp},
+    };
 
     type Play = fn(&mut Script);
 
@@ -172,7 +237,8 @@ mod tests {
 
     #[test]
     fn nine_failures_without_a_success_are_enough() {
-        assert_eq!(rule().soonest(), 9);
+        assert_eq!(SequentialTest(Settings::default()).least(), 9);
+        assert_eq!(rule().soonest(), 5, "by families");
     }
 
     #[test]
@@ -224,6 +290,84 @@ mod tests {
         ];
         for (name, play) in scans {
             assert_eq!(found(rule(), play), [1], "{name}");
+        }
+    }
+
+    #[test]
+    fn few_services_that_have_nothing_in_common_are_enough() {
+        let closed: [(&str, &[u16]); 3] = [
+            ("ten", &[21, 23, 25, 110, 139, 445, 1433, 3389, 5900, 8443]),
+            ("seven of them", &[21, 110, 139, 445, 1433, 3389, 8443]),
+            ("five", &[22, 23, 1433, 3389, 5900]),
+        ];
+        for (name, ports) in closed {
+            let mut script = Script::new(rule(), crate::detect::settings::Settings::default());
+            ports.iter().for_each(|port| _ = script.syn(1, 1, *port));
+            let [event] = script.events().try_into().unwrap_or_else(|events| panic!("{name}: {events:?}"));
+            let is_little = ports.len() < 9;
+            assert_eq!(event.finding.severity == Severity::Low, is_little, "{name}");
+            assert_eq!(event.finding.confidence == Confidence::Low, is_little, "{name}: {event:?}");
+        }
+        let with_open = |meet: fn(&mut Script, u16)| {
+            found(rule(), |script| {
+                [21, 23, 25, 110, 139, 445].iter().for_each(|port| _ = script.syn(1, 1, *port));
+                meet(script, 3389);
+            })
+        };
+        let aborted = with_open(|script, port| _ = script.half_open(1, 1, port));
+        let silent = with_open(|script, port| _ = script.silent(1, 1, port));
+        let met = with_open(|script, port| _ = script.open(1, 1, port).completed(1));
+        assert_eq!((aborted, silent, met), (NOBODY.to_vec(), NOBODY.to_vec(), NOBODY.to_vec()), "four kinds");
+        let with_open = |meet: fn(&mut Script, u16)| {
+            found(rule(), |script| {
+                [21, 23, 25, 110, 445, 6379].iter().for_each(|port| _ = script.syn(1, 1, *port));
+                meet(script, 3389);
+            })
+        };
+        let aborted = with_open(|script, port| _ = script.half_open(1, 1, port));
+        let silent = with_open(|script, port| _ = script.silent(1, 1, port));
+        let met = with_open(|script, port| _ = script.open(1, 1, port).completed(1));
+        assert_eq!((aborted, silent, met), (vec![1], vec![1], NOBODY.to_vec()), "five kinds");
+    }
+
+    #[test]
+    fn clients_that_look_for_one_thing_are_not() {
+        let quiet: [(&str, Play); 8] = [
+            ("a mail program that guesses", |script| {
+                [25, 110, 143, 465, 587, 993, 995].iter().for_each(|port| _ = script.syn(1, 1, *port));
+            }),
+            ("Windows that opens a share", |script| {
+                for second in 0..3 {
+                    script.at(second * 20).syn(1, 1, 445).syn(1, 1, 139).syn(1, 1, 80);
+                }
+            }),
+            ("a search for printers", |script| _ = script.syn(1, 1, 515).syn(1, 1, 631).syn(1, 1, 9100)),
+            ("a port knock, and then SSH", |script| {
+                [7_000, 8_100, 9_500, 1_234].iter().for_each(|port| _ = script.syn(1, 1, *port));
+                script.open(1, 1, 22).completed(1);
+            }),
+            ("a client of six services while they restart", |script| {
+                let services = [22, 25, 80, 3306, 5432, 6379];
+                services.iter().for_each(|port| _ = script.ceased(*port));
+                for second in 0..60 {
+                    services.iter().for_each(|port| _ = script.at(second).syn(1, 1, *port));
+                }
+            }),
+            ("peers of BitTorrent that are gone", |script| {
+                [6_881, 51_413, 16_881, 21_000, 28_500, 31_000]
+                    .iter()
+                    .for_each(|port| _ = script.syn(1, 1, *port));
+            }),
+            ("a monitor of twelve ports of which two are closed", |script| {
+                [21, 22, 25, 80, 110, 143, 443, 587, 993, 3306]
+                    .iter()
+                    .for_each(|port| _ = script.silent(1, 1, *port));
+                script.syn(1, 1, 5432).syn(1, 1, 6379);
+            }),
+            ("traceroute by TCP", |script| (0..30).for_each(|hop| _ = script.at(hop).syn(1, 1, 443))),
+        ];
+        for (name, play) in quiet {
+            assert_eq!(found(rule(), play), NOBODY, "{name}");
         }
     }
 

@@ -5,16 +5,19 @@
 //! above 1,023 that have just begun to listen, as those of passive FTP do. A source that repeats the same connections,
 //! as monitoring does, is known after some rounds and then gives no more findings. The first round of a monitor looks
 //! like a scan of open services only. Both have the severity `info`, unless closed services are tried, too.
+//!
+//! Fewer services are enough if the source said nothing to them (nmap -sT of open ports): clients connect in order to say
+//! something. Monitors say nothing either, but to the same few services for ever.
 
 use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, about, entry::Entry, services::Settings};
+use super::{Common, about, entry::Entry, least, services::severity};
 use crate::{
     detect::{Evidence, Proof, Rule, Severity, Source, Technique},
     observe::activity::Activity,
-    settings::Interval,
+    settings::{Interval, Section},
 };
 
 /// The entry of this rule in the registry.
@@ -23,15 +26,42 @@ pub(super) const RULE: Entry<Settings> = Entry {
     // It may be monitoring that has just started.
     bans: false,
     default: || DEFAULT,
-    read: |section| Settings::read(section, DEFAULT),
+    read: Settings::read,
     basics: |settings| settings.common.into(),
     build: |settings| Box::new(ServiceProbe(settings)),
 };
 
-/// The default settings. Mail clients use up to seven services, and users of everything on a host use a dozen.
+/// `[rules.service_probe]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Settings {
+    /// The settings that every rule has.
+    common: Common,
+    /// Threshold: distinct services.
+    services: u32,
+    /// The same threshold if the source said nothing to them.
+    silent_services: u32,
+}
+
+impl Settings {
+    fn read(mut section: Section<'_, '_>) -> Self {
+        let settings = Self {
+            common: Common::read(&mut section, DEFAULT.common),
+            // Above 150 the bitmaps of 64 bits are not precise enough.
+            services: section.number("services", DEFAULT.services, 2..=150),
+            silent_services: section.number("silent_services", DEFAULT.silent_services, 2..=150),
+        };
+        let strong = ("silent_services", settings.silent_services);
+        least(&section, strong, ("services", settings.services));
+        section.finish();
+        settings
+    }
+}
+
+/// The default settings. Monitors of hosts check about ten ports. Mail clients use up to seven services, and users of everything on a host use a dozen.
 const DEFAULT: Settings = Settings {
     common: Common { enabled: true, window: Duration::from_secs(5 * 60), severity: Severity::Low },
     services: 20,
+    silent_services: 11,
 };
 
 /// A source is known if all its connections are this many times those of one window.
@@ -54,7 +84,7 @@ impl Rule for ServiceProbe {
     }
 
     fn severity_of(&self, evidence: &Evidence) -> Severity {
-        self.0.severity_of(evidence, evidence.window.activity.connected_services().value)
+        severity(self.0.common, evidence, evidence.window.activity.connected_services().value)
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
@@ -71,26 +101,38 @@ impl Rule for ServiceProbe {
     }
 
     fn concerns(&self, new: &Activity) -> bool {
-        new.completed() > 0
+        // A connection may end after the poll that saw its beginning.
+        new.completed() > 0 || new.silent() > 0
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
         let activity = &window.activity;
-        let services = activity.connected_services().value;
-        if services < u64::from(self.0.services) {
-            return None;
-        }
-        let ever = source.history.window(source.at, Duration::MAX).activity.completed();
-        if ever >= activity.completed() * ROUNDS {
-            return None;
-        }
-        let reason = format!(
-            "{} connections completed to {} open services within {}: services and versions are probed (nmap -sV)",
+        let (services, silent) = (activity.connected_services().value, activity.silent_services().value);
+        let connections = format!(
+            "{} connections completed to {} open services within {}",
             activity.completed(),
             about(services),
             Interval(self.0.common.window),
         );
+        let reason = if services >= u64::from(self.0.services) {
+            let ever = source.history.window(source.at, Duration::MAX).activity.completed();
+            if ever >= activity.completed() * ROUNDS {
+                return None;
+            }
+            format!("{connections}: services and versions are probed (nmap -sV)")
+        } else {
+            let (least, before) = (u64::from(self.0.silent_services), source.before(self.0.common.window));
+            let is_new = activity.silent_services_not_in(&before).value >= least;
+            let is_known = before.silent() + activity.silent() >= activity.silent() * ROUNDS;
+            if silent < least || is_known && !is_new {
+                return None;
+            }
+            format!(
+                "{connections}, and nothing said to {} of them: a scan for open services (nmap -sT)",
+                about(silent)
+            )
+        };
         Some(Evidence { window, reason, certain: true, proof: Proof::Connection })
     }
 }
@@ -117,6 +159,24 @@ mod tests {
             }
         });
         assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn few_services_are_enough_if_nothing_is_said_to_them() {
+        let ports = [21, 22, 25, 80, 110, 143, 443, 993, 3306, 5432, 8080, 8443];
+        let scan = |services: usize| {
+            found(rule(), |script| {
+                ports[..services].iter().for_each(|port| _ = script.silent(1, 1, *port));
+            })
+        };
+        assert_eq!((scan(12), scan(9)), (vec![1], NOBODY.to_vec()));
+        let mut script = Script::new(rule(), settings::Settings::default());
+        for second in (0..3_600).step_by(60) {
+            script.at(second);
+            ports.iter().for_each(|port| _ = script.silent(1, 1, *port));
+        }
+        let findings: Vec<_> = script.events().into_iter().map(|event| event.finding.severity).collect();
+        assert!(findings.iter().all(|severity| *severity == Severity::Info), "{findings:?}");
     }
 
     #[test]

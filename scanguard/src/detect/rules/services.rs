@@ -10,7 +10,14 @@ use crate::{
     settings::Section,
 };
 
-/// `[rules.service_probe]` and `[rules.half_open_scan]`.
+/// The severity of a finding about this many services that were met. A monitor has their addresses and ports from its
+/// configuration, so few of those that it tries are closed. So it is `info` as long as less than half as many are.
+pub(super) fn severity(common: Common, evidence: &Evidence, services: u64) -> Severity {
+    let missed = missed::services(&evidence.window.activity, ATTEMPTS, Kind::TCP).proven;
+    if missed * 2 < services { common.severity.min(Severity::Info) } else { common.severity }
+}
+
+/// `[rules.half_open_scan]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Settings {
     /// The settings that every rule has.
@@ -20,14 +27,6 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The severity of a finding about this many services that were met. A monitor has their addresses and ports from
-    /// its configuration, so few of those that it tries are closed. So it is `info` as long as less than half as many
-    /// are.
-    pub(super) fn severity_of(&self, evidence: &Evidence, services: u64) -> Severity {
-        let missed = missed::services(&evidence.window.activity, ATTEMPTS, Kind::TCP).proven;
-        if missed * 2 < services { self.common.severity.min(Severity::Info) } else { self.common.severity }
-    }
-
     pub(super) fn read(mut section: Section<'_, '_>, default: Self) -> Self {
         let settings = Self {
             common: Common::read(&mut section, default.common),

@@ -153,6 +153,19 @@ impl Script {
         self
     }
 
+    /// The source completed a connection with an open service, and said nothing.
+    pub(crate) fn silent(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
+        self.open(source, host, port).completed(source);
+        self.sensor.was_silent(&flow(source, host, tcp(port)));
+        self
+    }
+
+    /// The listener at a port ended.
+    pub(crate) fn ceased(&mut self, port: u16) -> &mut Self {
+        self.sensor.ceased(port);
+        self
+    }
+
     /// The source sent a SYN to an open service, and aborted the handshake.
     pub(crate) fn half_open(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
         self.open(source, host, port).abort(source, host, port)

@@ -7,28 +7,28 @@ use std::{
 
 use scanguard_common::address::Address;
 
-use crate::observe::{Delta, answers::HANDSHAKE};
+use super::{Delta, answers::HANDSHAKE};
 
 /// A source to look at again.
-pub(super) struct Asked {
+pub struct Asked {
     due: Duration,
     /// The source.
-    pub(super) source: Address,
+    pub source: Address,
     /// Its activity then.
-    pub(super) delta: Delta,
+    pub delta: Delta,
 }
 
 /// They are in the order of time, and each source is among them once. So there are no more of them than sources with a
 /// history.
 #[derive(Default)]
-pub(super) struct Overdue {
+pub struct Overdue {
     waiting: VecDeque<Asked>,
     sources: HashSet<Address>,
 }
 
 impl Overdue {
     /// Takes the new activity of a source.
-    pub(super) fn note(&mut self, source: &Address, delta: &Delta, at: Duration) {
+    pub fn note(&mut self, source: &Address, delta: &Delta, at: Duration) {
         let distinct = &delta.activity.distinct;
         let waits =
             distinct.unanswered_services().iter().chain(&distinct.unanswered_hosts()).any(|word| *word != 0);
@@ -39,7 +39,7 @@ impl Overdue {
     }
 
     /// The next source that is due.
-    pub(super) fn next(&mut self, at: Duration) -> Option<Asked> {
+    pub fn next(&mut self, at: Duration) -> Option<Asked> {
         let asked = self.waiting.pop_front_if(|asked| asked.due <= at)?;
         self.sources.remove(&asked.source);
         Some(asked)
