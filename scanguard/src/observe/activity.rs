@@ -339,6 +339,11 @@ impl Activity {
         u64::from(self.unsure)
     }
 
+    /// Distinct addresses of which a service answered, where answers are seen.
+    pub fn answered_hosts(&self) -> Estimate {
+        estimate(&self.distinct.answered_hosts).at_most(self.answered(Answer::SynAck))
+    }
+
     /// Distinct services that were met.
     pub fn open_services(&self) -> Estimate {
         estimate(&[self.distinct.open_services]).at_most(self.counts.total())

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass;
 
-use super::{Common, attempts_in_words, entry::Entry, least};
+use super::{Common, about, attempts_in_words, entry::Entry, least, plural};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, ATTEMPTS},
     },
-    observe::sampled::Kind,
-    settings::Section,
+    observe::{history::Window, sampled::Kind},
+    settings::{Interval, Section},
 };
 
 /// The entry of this rule in the registry.
@@ -63,8 +63,33 @@ impl Settings {
 /// different port on each address.
 const HOSTS_PER_SERVICE: u64 = 4;
 
+/// So many addresses that all answered are told, if the source used few of their services. A client that meets so
+/// many addresses of one host within a minute goes through them.
+const ANSWERED: u64 = 100;
+
 /// The rule.
 struct HorizontalSweep(Settings);
+
+impl HorizontalSweep {
+    /// Many addresses of this host answered the source. An honest program may do that (a crawler that knows all sites of
+    /// a host), so this is told and no more.
+    fn of_answers(&self, window: Window) -> Option<Evidence> {
+        let (hosts, services) =
+            (window.activity.answered_hosts().value, window.activity.open_services().value);
+        if hosts < ANSWERED || hosts < services * HOSTS_PER_SERVICE {
+            return None;
+        }
+        let reason = format!(
+            "SYNs to {} addresses of this host, all of which answered, within {}: a sweep for {} {} that this host serves \
+             at each of its addresses",
+            about(hosts),
+            Interval(self.0.common.window),
+            about(services),
+            plural(services, "service"),
+        );
+        Some(Evidence { window, reason, certain: false, proof: Proof::None })
+    }
+}
 
 impl Rule for HorizontalSweep {
     fn name(&self) -> &'static str {
@@ -77,6 +102,11 @@ impl Rule for HorizontalSweep {
 
     fn severity(&self) -> Severity {
         self.0.common.severity
+    }
+
+    fn severity_of(&self, evidence: &Evidence) -> Severity {
+        let missed = missed::hosts(&evidence.window.activity, ATTEMPTS, Kind::TCP).possible;
+        if missed >= u64::from(self.0.hosts) { self.severity() } else { self.severity().min(Severity::Info) }
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
@@ -99,7 +129,7 @@ impl Rule for HorizontalSweep {
         let likely = hosts.possible >= u64::from(self.0.unknown_hosts)
             && hosts.possible >= services.possible * HOSTS_PER_SERVICE;
         if !proven && !likely {
-            return None;
+            return self.of_answers(window);
         }
         let reason = attempts_in_words(&window, self.0.common.window, proven);
         Some(Evidence { window, reason, certain: proven, proof: Proof::None })
@@ -114,7 +144,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::detect::rules::testing::{NOBODY, found, tcp};
+    use crate::detect::rules::testing::{NOBODY, Script, found, tcp};
 
     fn rule() -> Box<dyn Rule> {
         Box::new(HorizontalSweep(Settings::default()))
@@ -147,13 +177,15 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_answer_are_no_sweep() {
-        let found = found(rule(), |script| {
-            for host in 0..200 {
+    fn very_many_hosts_that_all_answer_are_told_and_no_more() {
+        for (hosts, expected) in [(60, None), (200, Some(Severity::Info))] {
+            let mut script = Script::new(rule(), crate::detect::settings::Settings::default());
+            for host in 0..hosts {
                 script.probe_met(1, ProbeClass::Syn, host, tcp(22), Reach::Unknown).answer(1, Answer::SynAck);
             }
-        });
-        assert_eq!(found, NOBODY);
+            let severity = script.events().first().map(|event| event.finding.severity);
+            assert_eq!(severity, expected, "{hosts} hosts");
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use super::{Common, attempts_in_words, entry::Entry, least};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
-        missed::{self, ATTEMPTS},
+        missed::{self, ATTEMPTS, Missed},
     },
-    observe::sampled::Kind,
+    observe::{history::Window, sampled::Kind},
     settings::Section,
 };
 
@@ -62,8 +62,24 @@ impl Settings {
 /// Least services per host: a client of two or three services on each of many hosts is not looking for services.
 pub(super) const SERVICES_PER_HOST: u64 = 4;
 
+/// If the reach is unknown, so many assigned services of each address are enough, with [`DENSE`] in all: clients of hosts
+/// behind this one use a few of each.
+const DENSE_PER_HOST: u64 = 20;
+/// As above: of the threshold for proven services, so many times.
+const DENSE: f64 = 1.25;
+
 /// The rule.
 struct VerticalScan(Settings);
+
+impl VerticalScan {
+    /// Whether the source asked single addresses for many services, whose reach is unknown. Ports that systems hand out
+    /// are left out: a client of passive FTP or RPC uses many of them.
+    fn is_dense(&self, window: &Window, hosts: Missed) -> bool {
+        let services = missed::services(&window.activity, ATTEMPTS, &[Kind::TcpFixed]).possible;
+        services as f64 >= f64::from(self.0.services) * DENSE
+            && services >= hosts.possible.max(1) * DENSE_PER_HOST
+    }
+}
 
 impl Rule for VerticalScan {
     fn name(&self) -> &'static str {
@@ -95,7 +111,9 @@ impl Rule for VerticalScan {
         let services = missed::services(&window.activity, ATTEMPTS, Kind::TCP);
         let hosts = missed::hosts(&window.activity, ATTEMPTS, Kind::TCP);
         let proven = services.proven >= u64::from(self.0.services);
-        let many = proven || services.possible >= u64::from(self.0.unknown_services);
+        let many = proven
+            || services.possible >= u64::from(self.0.unknown_services)
+            || self.is_dense(&window, hosts);
         if !many || services.possible < hosts.possible * SERVICES_PER_HOST {
             return None;
         }
@@ -130,13 +148,21 @@ mod tests {
 
     #[test]
     fn many_more_are_needed_where_it_is_unknown_what_they_met() {
-        for (ports, expected) in [(40, NOBODY.to_vec()), (100, vec![1])] {
+        for (hosts, ports, first, expected) in [
+            (1, 20, 1, NOBODY.as_slice()),
+            (1, 29, 1, &[1]),
+            (1, 40, 20_000, &NOBODY),
+            (8, 40, 1, &NOBODY),
+            (8, 100, 1, &[1]),
+            (1, 100, 20_000, &[1]),
+        ] {
             let found = found(rule(), |script| {
-                for port in 1..=ports {
-                    script.probe_met(1, ProbeClass::Syn, 1, tcp(port), Reach::Unknown);
+                for port in 0..ports {
+                    let host = u8::try_from(port % hosts).unwrap();
+                    script.probe_met(1, ProbeClass::Syn, host, tcp(first + port), Reach::Unknown);
                 }
             });
-            assert_eq!(found, expected, "{ports} ports");
+            assert_eq!(found, expected, "{ports} ports of {hosts} addresses from {first} on");
         }
     }
 
