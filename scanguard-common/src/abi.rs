@@ -33,6 +33,11 @@ pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
 /// Global, `[u32; 2]`: the offset of the byte in `struct inet_sock` that says whether a socket may own addresses of others
 /// (IP_TRANSPARENT), and the bit in that byte. Both are 0 where [`PROOF`] is.
 pub const TRANSPARENT: &str = "TRANSPARENT";
+/// Hash map of the number of an interface to its MAC address, as the lower six bytes of a number: the interfaces that the
+/// program is attached to. Frames for other addresses are overheard, see [`crate::account::Around::is_overheard`].
+pub const OWN_MACS: &str = "OWN_MACS";
+/// How many interfaces [`OWN_MACS`] has room for. Frames of others count as their own.
+pub const MAX_OWN_MACS: u32 = 256;
 /// Global, `u32`: 0 where the offsets are not known. Then nothing is proven, and the verifier removes the code for
 /// proofs from the program.
 pub const PROOF: &str = "PROOF";

@@ -185,8 +185,8 @@ pub struct SourceState {
     pub aborted: u32,
     /// Connections with services of this host that have ended and in which the source said nothing, modulo 2^32.
     pub silent: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// SYNs with unknown reach that were meant for another host of the link, modulo 2^32: see [`Around::is_overheard`].
+    pub overheard: u32,
     /// Bitmap of the services at addresses that the source met since the insertion, see [`sketch::target_bit`]. If such a
     /// service is down later, the source does not look for it: it has met it before.
     pub met: [u64; MET_WORDS],
@@ -214,7 +214,7 @@ impl SourceState {
             novelties: 0,
             aborted: 0,
             silent: 0,
-            reserved: 0,
+            overheard: 0,
             met: [0; MET_WORDS],
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
@@ -390,6 +390,9 @@ pub struct Around {
     /// Whether the answers to probes are seen when they leave. Then a socket that wants a SYN is not taken for an
     /// answer: only a SYN and ACK is.
     pub sees_answers: bool,
+    /// Whether the frame was for another host of the link, on an interface that takes all frames: a mirror port, a port
+    /// of a bridge, or one that is watched by somebody else, too. The answers may not pass here.
+    pub is_overheard: bool,
 }
 
 /// Counts one probe for its source.
@@ -421,7 +424,7 @@ pub unsafe fn record<M: Memory>(
     around: Around,
     was_there: impl FnOnce() -> bool,
 ) -> Option<Novelties> {
-    let Around { epoch, salt, sees_answers } = around;
+    let Around { epoch, salt, sees_answers, is_overheard } = around;
     if class >= PROBE_CLASSES {
         return None;
     }
@@ -430,6 +433,9 @@ pub unsafe fn record<M: Memory>(
     // into it, since other CPUs may write to it.
     unsafe {
         M::increment(&raw mut (*state).counts[class]);
+        if is_overheard {
+            M::increment(&raw mut (*state).overheard);
+        }
         let window = window(state, epoch);
         let (is_wanted, may_answer) = match reach {
             Reach::Open => {

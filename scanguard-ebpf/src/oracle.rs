@@ -4,13 +4,15 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
+    btf_maps::HashMap,
     helpers::{
         bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_request_sock,
         bpf_skc_to_tcp_sock,
     },
+    macros::btf_map,
 };
 use scanguard_common::{
-    abi::Control,
+    abi::{Control, MAX_OWN_MACS},
     address::Address,
     oracle::{self, Home, Oracle, Reach, Socket},
     outcome::{Flow, Service},
@@ -41,6 +43,20 @@ const LISTEN_FOR_ANY: u32 = 256;
 /// The number of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
 const LOOPBACK: u32 = 1;
 
+/// See `scanguard_common::abi`.
+#[btf_map]
+static OWN_MACS: HashMap<u32, u64, { MAX_OWN_MACS as usize }> = HashMap::new();
+
+/// A frame begins with the six bytes of the MAC address that it is for.
+const MAC_BITS: u64 = (1 << 48) - 1;
+
+/// The MAC address of an interface, if it is known.
+#[inline(always)]
+fn own_mac(interface: u32) -> Option<u64> {
+    // SAFETY: a number that the agent writes whole.
+    unsafe { OWN_MACS.get(interface) }.copied()
+}
+
 /// Asks the kernel, in the network namespace of the interface.
 pub(crate) struct Kernel<'c> {
     ctx: *mut xdp_md,
@@ -58,6 +74,22 @@ impl<'c> Kernel<'c> {
     pub(crate) fn interface(&self) -> u32 {
         // SAFETY: the program's context.
         unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// Whether the frame is for another host of the link.
+    #[inline(always)]
+    pub(crate) fn overhears(&self) -> bool {
+        // SAFETY: the program's context.
+        let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+        let Some(own) = own_mac(self.interface()) else {
+            return false;
+        };
+        if data + size_of::<u64>() > end {
+            return false;
+        }
+        // SAFETY: the comparison above has shown that these bytes are within the packet.
+        let first = unsafe { (data as *const u64).read_unaligned() };
+        u64::from_le(first) & MAC_BITS != own & MAC_BITS
     }
 
     /// Whether no other host can have this address, see [`oracle::is_bad_source`].

@@ -12,7 +12,7 @@ use scanguard_common::{
     account::{self, Around, SourceState},
     address::Address,
     oracle::Reach,
-    outcome::{Answer, Exit, Flow, Service},
+    outcome::{Answer, Exit, Flow, ProbeClass, Service},
 };
 
 use crate::{
@@ -65,7 +65,13 @@ pub(crate) fn count(
             None => return Exit::TableFull,
         },
     };
-    let around = Around { epoch, salt: config::salt(), sees_answers: control.sees_answers != 0 };
+    let may_be_overheard = class == ProbeClass::Syn as usize && matches!(reach, Reach::Unknown);
+    let around = Around {
+        epoch,
+        salt: config::salt(),
+        sees_answers: control.sees_answers != 0,
+        is_overheard: may_be_overheard && kernel.overhears(),
+    };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.
     let novelties = unsafe {

@@ -53,6 +53,8 @@ pub struct Interface {
     pub index: u32,
     /// Name.
     pub name: String,
+    /// Its MAC address, if it has one.
+    pub mac: Option<[u8; 6]>,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// Index of the bridge, bond or VRF that it is a port of.
@@ -169,6 +171,7 @@ fn interface(message: &LinkMessage) -> Interface {
         match attribute {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
+            LinkAttribute::Address(mac) => interface.mac = mac.as_slice().try_into().ok(),
             LinkAttribute::Controller(index) => interface.controller = Some(*index),
             LinkAttribute::Link(index) => lower = Some(*index),
             LinkAttribute::LinkInfo(infos) => lies_on_another = infos.iter().any(is_on_another),

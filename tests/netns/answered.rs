@@ -17,6 +17,7 @@ use crate::trial;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("answered: a sweep of addresses of nobody is found where a listener fits them all", swept),
+        trial("answered: what is for another host of the link is of unknown fate", overheard),
         trial("answered: a scan of listeners behind a packet filter is found", filtered),
         trial("answered: a scan of ten ports of which one is open is found, and one of five", few),
         trial("answered: a connect scan of open ports to which nothing is said is found", silent),
@@ -63,6 +64,27 @@ fn swept() -> Result<()> {
             found(agent, rule)
         })?;
     }
+    Ok(())
+}
+
+fn overheard() -> Result<()> {
+    let scenario = Scenario::new(CONFIG)?.with(&["--format", "json"]);
+    let lab = &scenario.lab;
+    // Another host of the link, whose frames come here as on a mirror port.
+    for words in [
+        "neigh replace 10.77.0.9 lladdr 02:00:00:00:00:99 dev scan0 nud permanent".to_owned(),
+        format!("route add {NOBODYS} via 10.77.0.9"),
+    ] {
+        lab.scanner.ip(&words)?;
+    }
+    let mut agent = scenario.start()?;
+    nmap(lab, "-sS -p 22 10.79.0.0/27")?;
+    std::thread::sleep(Duration::from_secs(5));
+    let metrics = agent.metrics()?;
+    let unknown = metrics.get("scanguard_probes_reached_total{reach=\"unknown\"}");
+    ensure!(unknown >= 32.0, "{unknown} probes came");
+    agent.end()?;
+    ensure!(agent.findings().is_empty(), "{:#?}", agent.findings());
     Ok(())
 }
 

@@ -190,11 +190,12 @@ pub(super) fn refresh_ports(agent: &mut Agent) -> Result<()> {
     Ok(())
 }
 
-/// Tells the program whether it sees all that leaves.
+/// Tells the program whether it sees all that leaves, and the addresses of its interfaces.
 ///
 /// # Errors
 /// The program could not be told.
-pub(super) fn tell_of_egress(agent: &mut Agent) -> Result<()> {
+pub(super) fn tell_of_interfaces(agent: &mut Agent) -> Result<()> {
+    agent.sensor.set_macs(&agent.attachments.macs()).context("the MAC addresses of the interfaces")?;
     let sees = agent.attachments.egress_states().all(|(_, attached)| attached);
     agent.sensor.set_sees_leaving(sees).context("whether what leaves is seen")
 }
@@ -255,7 +256,7 @@ pub(super) async fn supervise(agent: &mut Agent) {
     for (interface, attached) in agent.attachments.egress_states() {
         agent.metrics.sensor.egress_attached(interface, attached);
     }
-    if let Err(error) = tell_of_egress(agent) {
+    if let Err(error) = tell_of_interfaces(agent) {
         tracing::error!("{error:#}");
     }
     let attached = agent.attachments.states().any(|(_, mode)| mode.is_some());

@@ -99,7 +99,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     // Done before the programs are attached, so that no packet of a banned source passes.
     agent.enter()?;
     agent.attach().await?;
-    environment::tell_of_egress(&mut agent)?;
+    environment::tell_of_interfaces(&mut agent)?;
     environment::refresh_bound(&mut agent).await;
     agent.confine(&arguments).await?;
     let (stop, stopped) = watch::channel(());

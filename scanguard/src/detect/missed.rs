@@ -129,7 +129,7 @@ pub(crate) mod tests {
         } else {
             6
         };
-        let around = Around { epoch: 1, salt: 7, sees_answers: true };
+        let around = Around { epoch: 1, salt: 7, sees_answers: true, is_overheard: false };
         let flow = flow(protocol, port);
         // SAFETY: an exclusive reference.
         let _news =

@@ -90,12 +90,13 @@ pub struct Totals {
     completed: u32,
     aborted: u32,
     silent: u32,
+    overheard: u32,
 }
 
 impl From<&SourceState> for Totals {
     fn from(state: &SourceState) -> Self {
-        let SourceState { counts, reach, answers, completed, aborted, silent, .. } = *state;
-        Self { counts, reach, answers, completed, aborted, silent }
+        let SourceState { counts, reach, answers, completed, aborted, silent, overheard, .. } = *state;
+        Self { counts, reach, answers, completed, aborted, silent, overheard }
     }
 }
 
@@ -121,12 +122,11 @@ impl Totals {
     }
 }
 
-/// Number of a source's counters.
-const TOTALS: usize = COUNT_SLOTS + REACHES + ANSWERS + 3;
-/// Number of an activity's counters.
-const COUNTERS: usize = TOTALS + 1;
+/// Number of a source's counters, and of those of its activity.
+const TOTALS: usize = COUNT_SLOTS + REACHES + ANSWERS + 4;
+const COUNTERS: usize = TOTALS;
 /// The place of [`Activity::unsure`].
-const UNSURE: usize = TOTALS;
+const UNSURE: usize = TOTALS - 1;
 /// Number of words of an activity: first counters, then bitmaps.
 const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
 
@@ -146,7 +146,7 @@ pub struct Activity {
     aborted: u32,
     /// Connections in which the source said nothing.
     silent: u32,
-    /// SYNs whose answer would not have been seen.
+    /// SYNs whose answer would not have been seen. In this place, the counters of the kernel have those that were overheard.
     unsure: u32,
     /// The distinct things.
     pub distinct: Distinct,
@@ -177,7 +177,7 @@ impl Activity {
             completed: now.completed.wrapping_sub(before.completed),
             aborted: now.aborted.wrapping_sub(before.aborted),
             silent: now.silent.wrapping_sub(before.silent),
-            unsure: 0,
+            unsure: now.overheard.wrapping_sub(before.overheard),
             distinct,
             sampled: Sampled::NONE,
         }

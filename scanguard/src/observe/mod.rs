@@ -321,7 +321,7 @@ mod tests {
                 source_port: 40_000,
                 reserved: 0,
             };
-            let around = Around { epoch, salt: 1, sees_answers: false };
+            let around = Around { epoch, salt: 1, sees_answers: false, is_overheard: false };
             // SAFETY: an exclusive reference.
             let _news = unsafe {
                 record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, around, || false)

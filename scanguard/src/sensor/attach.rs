@@ -1,6 +1,10 @@
 //! Attaches the program to interfaces, and keeps it attached while interfaces come and go.
 
-use std::{collections::BTreeSet, fmt, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+};
 
 use aya::{
     Ebpf,
@@ -166,6 +170,8 @@ pub struct Attachments {
     program_id: u32,
     network: Network,
     wanted: Vec<Wanted>,
+    /// The MAC addresses of all interfaces, by their numbers.
+    macs: BTreeMap<u32, [u8; 6]>,
     /// Dropped last: if the agent could not start, this removes what it has pinned.
     pins: Pins,
 }
@@ -201,7 +207,16 @@ impl Attachments {
             }
         }
         let program_id = program_id(&ebpf).map_err(|error| AttachError::Program(words(&error)))?;
-        Ok(Self { ebpf, mode: settings.mode, egress, program_id, network, wanted, pins })
+        Ok(Self {
+            ebpf,
+            mode: settings.mode,
+            egress,
+            program_id,
+            network,
+            wanted,
+            macs: macs(&present),
+            pins,
+        })
     }
 
     /// Attaches the programs. If an earlier agent left its links pinned, this replaces the programs in them, so that
@@ -211,6 +226,7 @@ impl Attachments {
     /// The first interface that failed. Dropping this value then detaches from all others.
     pub async fn attach_all(&mut self) -> Result<(), AttachError> {
         let present = self.network.interfaces().await?;
+        self.macs = macs(&present);
         for place in 0..self.wanted.len() {
             let interface = find(&present, &self.wanted[place].name)?;
             self.wanted[place].state = self.attach(interface)?;
@@ -258,6 +274,11 @@ impl Attachments {
         self.wanted.iter().filter_map(index).collect()
     }
 
+    /// The MAC addresses of the interfaces that the program is attached to, by their numbers.
+    pub fn macs(&self) -> BTreeMap<u32, [u8; 6]> {
+        self.indices().into_iter().filter_map(|index| Some((index, *self.macs.get(&index)?))).collect()
+    }
+
     /// Every wanted interface, and whether the egress program is attached to it.
     pub fn egress_states(&self) -> impl Iterator<Item = (&str, bool)> {
         self.wanted.iter().map(|wanted| {
@@ -273,6 +294,7 @@ impl Attachments {
     /// The interfaces could not be listed; nothing was changed.
     pub async fn supervise(&mut self) -> Result<Vec<(String, Change)>, AttachError> {
         let present = self.network.interfaces().await?;
+        self.macs = macs(&present);
         let mut changes = Vec::new();
         for place in 0..self.wanted.len() {
             let name = self.wanted[place].name.clone();
@@ -508,6 +530,10 @@ async fn default_interface(network: &Network, present: &[Interface]) -> Result<S
         .find_map(|index| present.iter().find(|interface| interface.index == *index))
         .map(|interface| interface.name.clone())
         .ok_or_else(|| AttachError::NoDefaultRoute { known: known(present) })
+}
+
+fn macs(present: &[Interface]) -> BTreeMap<u32, [u8; 6]> {
+    present.iter().filter_map(|interface| Some((interface.index, interface.mac?))).collect()
 }
 
 fn find<'p>(present: &'p [Interface], name: &str) -> Result<&'p Interface, AttachError> {

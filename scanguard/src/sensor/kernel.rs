@@ -18,6 +18,7 @@ use super::{
     changes::{Changes, Found},
     gate::{Gate, GateMode, HoldTerms, Standing},
     home::Home,
+    macs::Macs,
     missing,
     pins::{MetaMap, Taken},
     sys::batch::{self, BatchReader, Place},
@@ -54,6 +55,7 @@ pub struct KernelSensor {
     turned_away: PerCpuArray<MapData, abi::TurnedAway>,
     home: Home,
     translators: Translators,
+    macs: Macs,
     gate: Gate,
     live: Noted<Address>,
     published: Noted<abi::ServiceKey>,
@@ -148,6 +150,7 @@ impl KernelSensor {
             running,
             home: Home::new(home)?,
             translators,
+            macs: Macs::new(ebpf)?,
             live: Noted::new(ebpf, abi::LIVE)?,
             published: Noted::new(ebpf, abi::PUBLISHED)?,
             forgotten: Array::try_from(take(ebpf, abi::FORGOTTEN)?).map_err(map_error(abi::FORGOTTEN))?,
@@ -314,6 +317,14 @@ impl KernelSensor {
             return Ok(());
         }
         self.tell(|control| control.sees_leaving = u32::from(sees))
+    }
+
+    /// Tells the program the MAC addresses of its interfaces, by their numbers.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_macs(&mut self, macs: &BTreeMap<u32, [u8; 6]>) -> Result<(), SensorError> {
+        self.macs.set(macs)
     }
 
     /// Tells the program in which prefixes each address is a source.

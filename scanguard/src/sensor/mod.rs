@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod kernel_log;
 pub mod least;
 mod links;
+mod macs;
 pub mod metrics;
 mod object;
 pub mod owner;

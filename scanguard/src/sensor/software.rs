@@ -118,7 +118,8 @@ impl SoftwareSensor {
         unsafe {
             let state = &raw mut tracked.state;
             // There are no wake-ups here: a replay reads packets faster than they came.
-            let around = Around { epoch, salt: self.salt, sees_answers: self.sees_answers };
+            let around =
+                Around { epoch, salt: self.salt, sees_answers: self.sees_answers, is_overheard: false };
             let _news = account::record::<Unshared>(state, class.index(), reach, flow, around, || {
                 self.ceased.contains(&flow.service.port)
             });
