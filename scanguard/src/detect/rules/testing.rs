@@ -123,6 +123,13 @@ impl Script {
         self
     }
 
+    /// A SYN from 192.0.2.`source` to an address of 10.0.0.0/8, with this reach.
+    pub(crate) fn syn_to(&mut self, source: u8, host: u32, port: u16, reach: Reach) -> &mut Self {
+        let destination = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + host).into();
+        self.sensor.probe(ProbeClass::Syn, reach, &Flow { destination, ..flow(source, 1, tcp(port)) });
+        self
+    }
+
     /// A SYN from any address to a service of 198.51.100.1, with this reach.
     pub(crate) fn syn_from(&mut self, source: Address, port: u16, reach: Reach) -> &mut Self {
         self.probe_from(source, ProbeClass::Syn, port, reach)
