@@ -259,17 +259,17 @@ fn stranger<O: Oracle>(oracle: &O, class: ProbeClass, reach: Reach, flow: &Flow)
     if oracle.used(flow) { ordinary(Exit::LateAnswer, false) } else { Decision::Probe { class, reach } }
 }
 
+/// The first port that is no system port (RFC 6335, 6). No client calls from those, wherever its server listens.
+const USER_START: u16 = 1_024;
+
 /// The class of a SYN and ACK that no socket wants. Servers answer from the ports of services to the ports of clients.
 /// But some servers listen on ports of clients, and the sender of a forged SYN may have chosen any port: one such
 /// segment alone says nothing.
 #[inline(always)]
 fn syn_ack<O: Oracle>(oracle: &O, flow: &Flow) -> ProbeClass {
     let port = flow.service.port;
-    if flow.source_port >= EPHEMERAL_START && port < DYNAMIC_START && !oracle.calls_from(port) {
-        ProbeClass::SynAckProbe
-    } else {
-        ProbeClass::SynAck
-    }
+    let is_of_service = port < USER_START || flow.source_port >= EPHEMERAL_START && port < DYNAMIC_START;
+    if is_of_service && !oracle.calls_from(port) { ProbeClass::SynAckProbe } else { ProbeClass::SynAck }
 }
 
 /// Whether no other host can have this address. Then no source is accused of the packet. Packets that this host sends
@@ -418,9 +418,10 @@ mod tests {
         for (from, to, class) in [
             (40_000, 80, ProbeClass::SynAckProbe),
             (32_768, 9_999, ProbeClass::SynAckProbe),
-            (32_767, 80, ProbeClass::SynAck),
-            (443, 80, ProbeClass::SynAck),
-            (25_565, 80, ProbeClass::SynAck),
+            (443, 80, ProbeClass::SynAckProbe),
+            (25_565, 1_023, ProbeClass::SynAckProbe),
+            (443, 1_024, ProbeClass::SynAck),
+            (32_767, 9_999, ProbeClass::SynAck),
             (40_000, 10_000, ProbeClass::SynAck),
             (443, 50_000, ProbeClass::SynAck),
         ] {

@@ -96,8 +96,8 @@ numbered! {
         /// TCP SYN and ACK that no socket wants: a probe, or the answer to a SYN with this host's
         /// address forged into it (backscatter).
         SynAck = "syn_ack",
-        /// TCP SYN and ACK that no socket wants, from a port of clients to a port of services. No server answers like
-        /// this, so it is no backscatter but a probe (nmap --scanflags SYNACK).
+        /// TCP SYN and ACK that no socket wants, to a port from which no client calls: a system port, or from a port of
+        /// clients to one of services. Servers answer so only to forged SYNs from such ports (nmap --scanflags SYNACK).
         SynAckProbe = "syn_ack_probe",
         /// IPv6 with extension headers that cannot be followed to their end: there are more than fit into a packet of
         /// 1,500 bytes, or they are not all in the first fragment (RFC 7112). No stack sends that, and anything may be

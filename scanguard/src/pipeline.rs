@@ -61,6 +61,12 @@ impl Pipeline {
         &self.tally
     }
 
+    /// The time of the next poll that does anything although nothing is new: no answer can come to a source any more, or
+    /// a finding ends.
+    pub fn next(&self) -> Option<Duration> {
+        self.overdue.due().into_iter().chain(self.detector.tracker().next_close()).min()
+    }
+
     /// Examines one source now, because the sensor reported it.
     ///
     /// # Errors

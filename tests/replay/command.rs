@@ -9,12 +9,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
-use scanguard_tests::fixtures::{
-    agent::binary,
-    captures::{ETHERNET, pcap, pcapng},
-    frames::{DESTINATION, SOURCE},
-    root,
-    scratch::Scratch,
+use scanguard_tests::{
+    fixtures::{
+        agent::binary,
+        captures::{ETHERNET, Timed, pcap, pcapng},
+        frames::{DESTINATION, SOURCE, v4},
+        root,
+        scratch::Scratch,
+    },
+    tables::answers::{from_port, turned},
 };
 use serde_json::Value;
 
@@ -31,6 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("on a terminal the bar makes way for findings, and goes in the end", on_a_terminal),
         trial("only packets to local addresses are looked at", local),
         trial("requests and their answers are sampled within the budget", sampled),
+        trial("a capture without answers says so, and one with them does not", directions),
         trial("standard input is read", standard_input),
         trial("a truncated capture gives its findings, says the packet and fails", truncated),
         trial("files that cannot be read are reported in one line each, and the rest is read", unreadable),
@@ -183,6 +187,31 @@ fn local() -> Result<()> {
     ensure!(none.stdout.is_empty() && none.code == Some(0), "{}", none.stdout);
     none.says("  300 went to no address of ours (--local)\n")?;
     none.says("sources: 0\n")
+}
+
+/// In a file the first answer counts from the beginning, in a stream from then on.
+fn directions() -> Result<()> {
+    const SAYS: &str = "  only one direction is seen: unanswered probes count as unknown\n";
+    let scratch = Scratch::new()?;
+    let silent = run(&[&scratch.file("silent.pcap", pcap(ETHERNET, &port_scan()))?])?;
+    silent.says(SAYS)?;
+    ensure!(silent.lines()?.iter().all(|line| line["one_direction"] == true), "{}", silent.stdout);
+    // The only answer is the last packet, when the finding is open.
+    let mut packets = port_scan();
+    packets.push(Timed::new(2_500, turned(v4(6, &from_port(0x14, 1)))));
+    let file = pcap(ETHERNET, &packets);
+    for ours in [&[][..], &["--local", "198.51.100.0/24"]] {
+        let path = scratch.file("answered.pcap", &file)?;
+        let answered = run(&[ours, &[&path]].concat())?;
+        ensure!(!answered.stderr.contains(SAYS), "{}", answered.stderr);
+        let lines = answered.lines()?;
+        ensure!(lines.iter().all(|line| line.get("one_direction").is_none()), "{lines:#?}");
+        let streamed = run_with(&[ours, &["-"]].concat(), &file)?;
+        ensure!(!streamed.stderr.contains(SAYS), "{}", streamed.stderr);
+        let told: Vec<_> = streamed.lines()?.iter().map(|line| line["one_direction"] == true).collect();
+        ensure!(told == [true, false], "{}", streamed.stdout);
+    }
+    Ok(())
 }
 
 fn standard_input() -> Result<()> {

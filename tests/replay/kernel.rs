@@ -18,6 +18,7 @@ use scanguard::{
 };
 use scanguard_common::{account::SourceState, address::Address};
 use scanguard_tests::fixtures::{
+    captures::{ETHERNET, pcap},
     frames::{DESTINATION, DESTINATION6},
     program::{self, EPOCH, SALT},
     root,
@@ -26,11 +27,15 @@ use scanguard_tests::fixtures::{
 use crate::{
     library::replay_at,
     scenes::{Scene, scenes},
+    strays,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
+    let strays = strays::cases().into_iter();
+    let strays = strays.map(|case| Scene { name: case.name, file: pcap(ETHERNET, &case.packets) });
     scenes()
         .into_iter()
+        .chain(strays)
         .map(|scene| {
             root::trial(format!("the kernel agrees: {}", scene.name), move || {
                 let ours = [IpNet::from(IpAddr::V4(DESTINATION)), IpNet::from(IpAddr::V6(DESTINATION6))];
@@ -91,6 +96,10 @@ impl<S: Feed> Feed for Recorder<'_, S> {
         self.sensor.feed(frame)
     }
 
+    fn feed_refused(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.sensor.feed_refused(frame)
+    }
+
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.sensor.feed_leaving(frame)
     }
@@ -101,6 +110,10 @@ impl<S: Feed> Feed for Recorder<'_, S> {
 
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
         self.sensor.set_home(home)
+    }
+
+    fn set_sees_leaving(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.sensor.set_sees_leaving(sees)
     }
 }
 

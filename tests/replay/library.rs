@@ -60,7 +60,7 @@ pub(crate) fn replay_at(local: &[IpNet], files: &[&[u8]], sensor: impl Feed) -> 
     Ok(Replayed { lines: String::from_utf8(lines)?, summary: String::from_utf8(summary)?, error })
 }
 
-fn software() -> SoftwareSensor {
+pub(crate) fn software() -> SoftwareSensor {
     SoftwareSensor::new(&Config::default().sensor, SALT)
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn client() -> Vec<Timed> {
 }
 
 /// Our host asks a resolver from 100 ports in a second (`asked`), and opens a connection from each. The answers come two
-/// seconds later.
+/// seconds later. In any case it asks another server for the time, so that it shows in the capture what leaves.
 pub(crate) fn late_answers(asked: bool) -> Vec<Timed> {
     let answer =
         |port| [v4(17, &udp(53, port, &[7; 60])), v4(6, &tcp(0x12, port)), v6(17, &udp(53, port, b"7"))];
@@ -97,7 +97,8 @@ pub(crate) fn late_answers(asked: bool) -> Vec<Timed> {
         asked.map(|frame| Timed::new(at, turned(frame)))
     });
     let answers = ports().flat_map(|(at, port)| answer(port).map(|frame| Timed::new(at + 2_000, frame)));
-    questions.chain(answers).collect()
+    let time = Timed::new(0, turned(v4(17, &udp(123, 123, &[7; 48]))));
+    [time].into_iter().chain(questions).chain(answers).collect()
 }
 
 /// 300 requests in a connection within a second, more than are sampled, and what they are answered; then a query.

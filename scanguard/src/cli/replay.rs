@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit::Exit, progress};
@@ -18,7 +19,7 @@ use crate::{
     config::Config,
     export::writer::FindingsWriter,
     privileges,
-    replay::{Replay, ReplayError, capture::CaptureError},
+    replay::{Replay, ReplayError, capture::CaptureError, talks::sees_both},
     sensor::{
         Feed,
         connections::Ground,
@@ -67,6 +68,9 @@ fn replay(
     let output = progress::Beside::new(bar.clone(), io::stdout());
     let writer = FindingsWriter::stdout(output, arguments.format, config.sensor.ipv6_prefix);
     let mut replay = Replay::new(config, salt, sensor, arguments.local.clone(), writer)?;
+    if arguments.files.iter().any(|file| shows_answers(file, &arguments.local)) {
+        replay.assume_both_directions()?;
+    }
     let mut exit = Exit::Success;
     for file in &arguments.files {
         let result = match open(file) {
@@ -87,6 +91,12 @@ fn replay(
     replay.finish(&mut summary)?;
     summary.flush().context("the summary")?;
     Ok(exit)
+}
+
+/// Whether a capture has the answers to what it has. Only files can be read twice.
+fn shows_answers(file: &Path, local: &[IpNet]) -> bool {
+    let is_file = file.metadata().is_ok_and(|file| file.is_file());
+    is_file && File::open(file).is_ok_and(|reader| sees_both(reader, local))
 }
 
 fn open(file: &Path) -> io::Result<Box<dyn Read>> {

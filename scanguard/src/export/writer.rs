@@ -29,6 +29,11 @@ impl<W: Write> FindingsWriter<W> {
         Self { output, formatter }
     }
 
+    /// Sets whether the events are of a capture that has only one direction. At first they are not.
+    pub fn set_one_direction(&mut self, one: bool) {
+        self.formatter.set_one_direction(one);
+    }
+
     /// Writes one event as one whole line.
     ///
     /// # Errors

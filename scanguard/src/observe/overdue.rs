@@ -38,6 +38,11 @@ impl Overdue {
         }
     }
 
+    /// When the next source is due.
+    pub fn due(&self) -> Option<Duration> {
+        self.waiting.front().map(|asked| asked.due)
+    }
+
     /// The next source that is due.
     pub fn next(&mut self, at: Duration) -> Option<Asked> {
         let asked = self.waiting.pop_front_if(|asked| asked.due <= at)?;

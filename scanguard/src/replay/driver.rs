@@ -45,6 +45,29 @@ impl<S: Feed> Driver<S> {
         Ok(())
     }
 
+    /// Takes a packet that was refused, at the present time.
+    ///
+    /// # Errors
+    /// See [`Feed::feed_refused`].
+    pub fn refused(&mut self, frame: Frame<'_>, tell: &mut dyn FnMut(Event)) -> Result<(), SensorError> {
+        self.sensor.feed_refused(frame.bytes)?;
+        self.hear(frame, tell);
+        Ok(())
+    }
+
+    /// From now on the capture shows, or does not show, what leaves.
+    ///
+    /// # Errors
+    /// See [`Feed::set_sees_leaving`].
+    pub fn set_sees_leaving(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.sensor.set_sees_leaving(sees)
+    }
+
+    /// The present time.
+    pub fn time(&self) -> Option<Timestamp> {
+        self.clock.latest()
+    }
+
     /// Takes an outgoing packet, at the present time.
     ///
     /// # Errors
@@ -76,9 +99,10 @@ impl<S: Feed> Driver<S> {
             return Ok(());
         }
         self.poll_at(self.ticks + 1, tell)?;
-        // Nothing is new until the last poll. The other polls would only close findings: only those that do are made.
-        while let Some(over) = self.pipeline.detector.tracker().next_close() {
-            let tick = ticks_up(over, self.interval).max(self.ticks + 1);
+        // Nothing is new until the last poll. The other polls would only close findings, and look once more at sources that
+        // were not answered: only those that do are made.
+        while let Some(at) = self.pipeline.next() {
+            let tick = ticks_up(at, self.interval).max(self.ticks + 1);
             if tick >= due {
                 break;
             }

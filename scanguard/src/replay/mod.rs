@@ -1,16 +1,23 @@
 //! `scanguard replay`: sends captures through the same pipeline as live traffic, by the packets' own time.
 //!
 //! ```text
-//! capture -> frame -> sensor (in software, or the program by BPF_PROG_TEST_RUN) -> pipeline
+//! capture -> frame -> talks -> sensor (in software, or the program by BPF_PROG_TEST_RUN) -> pipeline
 //! ```
+//! A capture has no sockets that could be asked. It shows instead who began a flow and what was answered, which
+//! [`talks`] finds out before a sensor gets the packet. So it is the same for every sensor.
+//!
 //! Memory is bounded however long a capture is: tables have the limits of the configuration, and a packet has that of
 //! [`capture`].
 
 pub mod capture;
 pub mod clock;
 pub mod driver;
+pub mod flows;
 pub mod frame;
+pub mod step;
+pub mod strays;
 pub mod summary;
+pub mod talks;
 
 use std::{
     io::{Read, Write},
@@ -18,13 +25,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use scanguard_common::{address::Address, parse::addresses};
 
 use self::{
     capture::{Capture, CaptureError},
     driver::Driver,
     frame::Frames,
     summary::Summary,
+    talks::{Freed, Ruling, Talks, Way},
 };
 use crate::{
     apply,
@@ -39,7 +46,7 @@ use crate::{
 pub struct Replay<S, W> {
     driver: Driver<S>,
     frames: Frames,
-    local: Vec<IpNet>,
+    talks: Talks,
     teller: Teller<W>,
 }
 
@@ -75,7 +82,8 @@ fn after(packets: u64) -> String {
 
 impl<S: Feed, W: Write> Replay<S, W> {
     /// Findings go to `writer`. Only packets to `local` are examined, and the answers from there; if `local` is empty,
-    /// all packets are. The same `salt` gives the same estimates.
+    /// all packets are, and answers are those in flows that the other side began. The same `salt` gives the same
+    /// estimates. Until an answer comes, the capture counts as one that does not show them.
     ///
     /// # Errors
     /// The sensor could not be given our addresses.
@@ -84,15 +92,17 @@ impl<S: Feed, W: Write> Replay<S, W> {
         salt: u64,
         mut sensor: S,
         local: Vec<IpNet>,
-        writer: FindingsWriter<W>,
+        mut writer: FindingsWriter<W>,
     ) -> Result<Self, SensorError> {
         sensor.set_home(&local)?;
+        sensor.set_sees_leaving(false)?;
+        writer.set_one_direction(true);
         let (mut pipeline, _) = apply::pipeline(config);
         pipeline.detector.set_salt(Salt(salt));
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),
             frames: Frames::default(),
-            local,
+            talks: Talks::new(local, salt),
             teller: Teller {
                 writer,
                 summary: Summary::new(config.sensor.sources(), config.sensor.max_sources),
@@ -119,30 +129,50 @@ impl<S: Feed, W: Write> Replay<S, W> {
         Ok(())
     }
 
+    /// It is known that the captures have answers, see [`talks::sees_both`].
+    ///
+    /// # Errors
+    /// The sensor could not be told.
+    pub fn assume_both_directions(&mut self) -> Result<(), SensorError> {
+        self.talks.assume_both();
+        self.teller.writer.set_one_direction(false);
+        self.driver.set_sees_leaving(true)
+    }
+
     fn packet(&mut self, packet: &capture::Packet<'_>) -> Result<(), ReplayError> {
-        let Self { driver, frames, local, teller } = self;
+        let Self { driver, frames, talks, teller } = self;
         teller.summary.packets += 1;
+        // These come before the time of this packet.
+        while let Some(held) = talks.overdue(packet.time.max(driver.time())) {
+            free(driver, teller, &Freed::Unknown(held))?;
+        }
+        driver.pass(packet.time, &mut |event| teller.tell(&event))?;
         let Some(frame) = frames.frame(packet) else {
             teller.summary.too_short += 1;
-            driver.pass(packet.time, &mut |event| teller.tell(&event))?;
-            return teller.error.take().map_or(Ok(()), |error| Err(error.into()));
+            return teller.result();
         };
-        match way(frame.bytes, local) {
+        let saw_both = talks.sees_both();
+        let Ruling { freed, way } = talks.see(frame, driver.time());
+        if talks.sees_both() && !saw_both {
+            teller.writer.set_one_direction(false);
+            driver.set_sees_leaving(true)?;
+        }
+        if let Some(freed) = freed {
+            free(driver, teller, &freed)?;
+        }
+        match way {
             Way::Inbound => {
-                driver.packet(packet.time, frame, &mut |event| teller.tell(&event))?;
-                teller.summary.saw(frame.bytes, packet.time);
+                driver.packet(None, frame, &mut |event| teller.tell(&event))?;
+                teller.summary.saw(frame.bytes, driver.time());
             }
             Way::Leaving => {
-                teller.summary.not_ours += 1;
-                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
+                teller.summary.left(talks.knows_our_addresses());
                 driver.leaving(frame, &mut |event| teller.tell(&event))?;
             }
-            Way::Elsewhere => {
-                teller.summary.not_ours += 1;
-                driver.pass(packet.time, &mut |event| teller.tell(&event))?;
-            }
+            Way::Elsewhere => teller.summary.not_ours += 1,
+            Way::Held => {}
         }
-        teller.error.take().map_or(Ok(()), |error| Err(error.into()))
+        teller.result()
     }
 
     /// Closes all findings and writes the summary.
@@ -150,7 +180,15 @@ impl<S: Feed, W: Write> Replay<S, W> {
     /// # Errors
     /// See [`ReplayError`].
     pub fn finish(self, summary: &mut dyn Write) -> Result<(), ReplayError> {
-        let Self { driver, mut teller, .. } = self;
+        let Self { mut driver, mut talks, mut teller, .. } = self;
+        while let Some(held) = talks.last() {
+            free(&mut driver, &mut teller, &Freed::Unknown(held))?;
+        }
+        teller.summary.talks = Some(summary::Talks {
+            sees_both: talks.sees_both(),
+            forgotten: talks.forgotten(),
+            given_up: talks.given_up(),
+        });
         let ended = driver.finish(&mut |event| teller.tell(&event))?;
         if let Some(error) = teller.error {
             return Err(error.into());
@@ -159,36 +197,36 @@ impl<S: Feed, W: Write> Replay<S, W> {
     }
 }
 
+/// Passes a segment on that was held until now.
+fn free<S: Feed, W: Write>(
+    driver: &mut Driver<S>,
+    teller: &mut Teller<W>,
+    freed: &Freed,
+) -> Result<(), ReplayError> {
+    match freed {
+        Freed::Unknown(held) => {
+            driver.packet(None, held.frame(), &mut |event| teller.tell(&event))?;
+            teller.summary.saw(held.frame().bytes, driver.time());
+        }
+        Freed::Refused(held) => {
+            driver.refused(held.frame(), &mut |event| teller.tell(&event))?;
+            teller.summary.saw_refused(held.frame().bytes, driver.time());
+        }
+    }
+    teller.result()
+}
+
 impl<W: Write> Teller<W> {
+    /// The first failure so far.
+    fn result(&mut self) -> Result<(), ReplayError> {
+        self.error.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
     fn tell(&mut self, event: &Event) {
         self.summary.count(event);
         // The first failure ends the replay.
         if self.error.is_none() {
             self.error = self.writer.write(event).err();
         }
-    }
-}
-
-/// The direction of a packet.
-enum Way {
-    /// To one of our addresses.
-    Inbound,
-    /// From one of our addresses to another.
-    Leaving,
-    /// Between other addresses.
-    Elsewhere,
-}
-
-/// If no addresses are given as ours, all are.
-fn way(frame: &[u8], local: &[IpNet]) -> Way {
-    let is_ours = |address: Address| {
-        let ip = address.to_ip();
-        local.iter().any(|network| network.contains(&ip))
-    };
-    match addresses(&frame) {
-        _ if local.is_empty() => Way::Inbound,
-        Some((_, destination)) if is_ours(destination) => Way::Inbound,
-        Some((source, _)) if is_ours(source) => Way::Leaving,
-        _ => Way::Elsewhere,
     }
 }

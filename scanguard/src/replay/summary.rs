@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use scanguard_common::{
     address::Address,
     content::Begins,
-    outcome::{Exit, PROBE_CLASSES, ProbeClass},
+    outcome::{Exit, Flow, PROBE_CLASSES, ProbeClass},
     tally::Tally,
 };
 
@@ -18,7 +18,7 @@ use super::driver::Ended;
 use crate::{
     detect::findings::{Event, EventKind},
     export::forms::names::SourceName,
-    sensor::software::judge_blindly,
+    sensor::software::{judge_blindly, judge_refused},
     sources::Sources,
 };
 
@@ -39,6 +39,21 @@ pub struct Summary {
     pub not_ours: u64,
     /// Packets too short to be frames.
     pub too_short: u64,
+    /// Packets in flows that the other side began, where no addresses were given as ours.
+    answers: u64,
+    /// The facts about flows, at the end.
+    pub talks: Option<Talks>,
+}
+
+/// What a replay knows of the flows of its captures.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Talks {
+    /// Whether packets of both directions were seen.
+    pub sees_both: bool,
+    /// Flows that were forgotten.
+    pub forgotten: u64,
+    /// Segments that could not be held.
+    pub given_up: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,14 +77,35 @@ impl Summary {
             packets: 0,
             not_ours: 0,
             too_short: 0,
+            answers: 0,
+            talks: None,
         }
     }
 
     /// Counts a frame that the sensor got.
     pub fn saw(&mut self, frame: &[u8], time: Option<Timestamp>) {
-        let Ok((class, _, flow)) = judge_blindly(&frame) else {
-            return;
-        };
+        if let Ok((class, _, flow)) = judge_blindly(&frame) {
+            self.saw_probe(class, &flow, time);
+        }
+    }
+
+    /// As [`Self::saw`], for one that was refused.
+    pub fn saw_refused(&mut self, frame: &[u8], time: Option<Timestamp>) {
+        if let Ok((class, _, flow)) = judge_refused(&frame) {
+            self.saw_probe(class, &flow, time);
+        }
+    }
+
+    /// Counts a packet that leaves.
+    pub fn left(&mut self, knows_our_addresses: bool) {
+        if knows_our_addresses {
+            self.not_ours += 1;
+        } else {
+            self.answers += 1;
+        }
+    }
+
+    fn saw_probe(&mut self, class: ProbeClass, flow: &Flow, time: Option<Timestamp>) {
         let address = self.naming.of(flow.source);
         if self.sources.len() >= self.max_sources && !self.sources.contains_key(&address) {
             self.make_room();
@@ -147,6 +183,10 @@ impl Summary {
         if self.not_ours > 0 {
             writeln!(output, "  {} went to no address of ours (--local)", self.not_ours)?;
         }
+        if self.answers > 0 {
+            writeln!(output, "  {} were answers: the other side began the flow", self.answers)?;
+        }
+        self.write_talks(output)?;
         if self.too_short > 0 {
             writeln!(output, "  {} were too short to be frames", self.too_short)?;
         }
@@ -156,6 +196,26 @@ impl Summary {
                 output,
                 "  {} had an earlier time than one before them, by up to {most:#}: taken as of the latest time",
                 clock.backwards()
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_talks(&self, output: &mut dyn io::Write) -> io::Result<()> {
+        let Some(Talks { sees_both, forgotten, given_up }) = self.talks.filter(|_| self.packets > 0) else {
+            return Ok(());
+        };
+        if !sees_both {
+            writeln!(output, "  only one direction is seen: unanswered probes count as unknown")?;
+        }
+        if forgotten > 0 {
+            writeln!(output, "  {forgotten} flows were forgotten, because there were too many at once")?;
+        }
+        if given_up > 0 {
+            writeln!(
+                output,
+                "  {given_up} segments of unknown flows were taken for those of connections: too many waited for \
+                 an answer"
             )?;
         }
         Ok(())

@@ -151,6 +151,13 @@ pub trait Feed: Sensor {
     /// It could not be counted: there was no memory, or the length is wrong.
     fn feed(&mut self, frame: &[u8]) -> Result<(), SensorError>;
 
+    /// Counts a frame of which is known that a RST was the answer to it, although it belongs to no connection: nothing is
+    /// at its destination that wants it.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    fn feed_refused(&mut self, frame: &[u8]) -> Result<(), SensorError>;
+
     /// Notes what an outgoing frame answers. Its length is within [`FRAME_LENGTHS`].
     ///
     /// # Errors
@@ -166,6 +173,12 @@ pub trait Feed: Sensor {
     /// # Errors
     /// The program could not be given the addresses.
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError>;
+
+    /// Sets whether what leaves is seen. Where it is not, a probe without an answer may have had one.
+    ///
+    /// # Errors
+    /// The program could not be told.
+    fn set_sees_leaving(&mut self, sees: bool) -> Result<(), SensorError>;
 }
 
 /// The frame lengths that every [`Feed`] takes, in bytes. BPF_PROG_TEST_RUN requires a whole Ethernet header

@@ -89,6 +89,15 @@ impl SoftwareSensor {
         }
     }
 
+    /// Counts a frame of which is known that a RST was the answer, see [`Feed::feed_refused`].
+    fn refused(&mut self, frame: &[u8]) {
+        self.sampler.arrived(&frame, epoch(self.period), &mut self.tally);
+        match judge(&frame, &Refused(&self.observed)) {
+            Ok((class, reach, flow)) => self.probe(class, reach, &flow),
+            Err(exit) => self.tally.exits[exit.index()] += 1,
+        }
+    }
+
     /// Counts a probe. There is always room: unlike the kernel's table, this one evicts at once, so that
     /// [`Exit::TableFull`] stays 0.
     pub fn probe(&mut self, class: ProbeClass, reach: Reach, flow: &Flow) {
@@ -238,6 +247,7 @@ struct Observed {
     services: HashSet<(Address, Service)>,
     /// The marks of the flows that our hosts used, as the program has them.
     used: Vec<u64>,
+    sees_leaving: bool,
     salt: u64,
     epoch: u32,
 }
@@ -250,7 +260,14 @@ const MAX_SERVICES: usize = 4_096;
 
 impl Observed {
     fn new(salt: u64, epoch: u32) -> Self {
-        Self { home: Vec::new(), services: HashSet::new(), used: vec![0; used::PLACES], salt, epoch }
+        Self {
+            home: Vec::new(),
+            services: HashSet::new(),
+            used: vec![0; used::PLACES],
+            sees_leaving: true,
+            salt,
+            epoch,
+        }
     }
 
     fn datagram(&mut self, flow: &Flow) {
@@ -304,7 +321,44 @@ impl Oracle for Observed {
     }
 
     fn sees_leaving(&self) -> bool {
-        true
+        self.sees_leaving
+    }
+}
+
+/// The oracle for a frame that was refused: a host has its address, does not want it, and hands nothing on.
+struct Refused<'o, O>(&'o O);
+
+impl<O: Oracle> Oracle for Refused<'_, O> {
+    fn tcp(&self, flow: &Flow) -> Socket {
+        self.0.tcp(flow)
+    }
+
+    fn udp(&self, flow: &Flow) -> bool {
+        self.0.udp(flow)
+    }
+
+    fn home(&self, _address: Address) -> Home {
+        Home::Local
+    }
+
+    fn published(&self, address: Address, service: Service) -> bool {
+        self.0.published(address, service)
+    }
+
+    fn forwards(&self) -> bool {
+        false
+    }
+
+    fn used(&self, flow: &Flow) -> bool {
+        self.0.used(flow)
+    }
+
+    fn calls_from(&self, port: u16) -> bool {
+        self.0.calls_from(port)
+    }
+
+    fn sees_leaving(&self) -> bool {
+        self.0.sees_leaving()
     }
 }
 
@@ -333,6 +387,14 @@ fn judge<P: Packet, O: Oracle>(frame: &P, oracle: &O) -> Result<(ProbeClass, Rea
 /// The exit of a packet that is no probe.
 pub fn judge_blindly<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), Exit> {
     judge(frame, &Blind)
+}
+
+/// As [`judge_blindly`], for a frame that was refused, see [`Feed::feed_refused`].
+///
+/// # Errors
+/// As above.
+pub fn judge_refused<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), Exit> {
+    judge(frame, &Refused(&Blind))
 }
 
 /// Epochs are numbered modulo 2^32.
@@ -378,9 +440,8 @@ impl Sensor for SoftwareSensor {
         false
     }
 
-    /// Once anything has left.
     fn sees_leaving(&self) -> bool {
-        self.tally.egress.iter().any(|count| *count > 0)
+        self.observed.sees_leaving
     }
 
     fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError> {
@@ -395,6 +456,11 @@ impl Feed for SoftwareSensor {
         Ok(())
     }
 
+    fn feed_refused(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.refused(frame);
+        Ok(())
+    }
+
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.leaving(frame);
         Ok(())
@@ -406,6 +472,11 @@ impl Feed for SoftwareSensor {
 
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
         self.observed.home = home.to_vec();
+        Ok(())
+    }
+
+    fn set_sees_leaving(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.observed.sees_leaving = sees;
         Ok(())
     }
 }

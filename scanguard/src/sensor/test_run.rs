@@ -10,7 +10,7 @@ use aya::{
     Ebpf,
     programs::{ProgramError, SchedClassifier, Xdp},
 };
-use scanguard_common::{abi, account::SourceState, address::Address};
+use scanguard_common::{abi, account::SourceState, address::Address, parse::addresses};
 
 use ipnet::IpNet;
 
@@ -41,8 +41,8 @@ pub struct TestRunSensor {
     /// Its maps.
     pub kernel: KernelSensor,
     samples: SampleRing,
-    /// Whether any outgoing packet was given.
-    has_left: bool,
+    /// The addresses that are ours.
+    home: Vec<IpNet>,
     /// The result of a poll; kept for its memory.
     found: Vec<(Address, SourceState)>,
 }
@@ -58,7 +58,7 @@ impl TestRunSensor {
         if let Err(error) = egress::load(&mut ebpf) {
             tracing::warn!("{error}; {}", egress::LOSS);
         }
-        Ok(Self { ebpf, kernel, samples, has_left: false, found: Vec::new() })
+        Ok(Self { ebpf, kernel, samples, home: Vec::new(), found: Vec::new() })
     }
 
     fn program(&self) -> Result<BorrowedFd<'_>, ProgramError> {
@@ -153,7 +153,7 @@ impl Sensor for TestRunSensor {
 
     /// Once anything has left.
     fn sees_leaving(&self) -> bool {
-        self.has_left
+        self.kernel.sees_leaving()
     }
 
     fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError> {
@@ -166,8 +166,21 @@ impl Feed for TestRunSensor {
         self.run(frame, 1).map(drop)
     }
 
+    /// For this frame, the program is that of a host which has the frame's address and forwards nothing: it finds no
+    /// socket, and that settles it.
+    fn feed_refused(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        let Some((_, destination)) = addresses(&frame) else {
+            return self.feed(frame);
+        };
+        let mut local = home(&self.home, false);
+        local.prefixes.extend(home(&[IpNet::from(destination.to_ip())], false).prefixes);
+        self.kernel.set_local(&local)?;
+        let ran = self.feed(frame);
+        self.kernel.set_local(&home(&self.home, true))?;
+        ran
+    }
+
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
-        self.has_left = true;
         self.run_egress(frame, false, 1).map(drop)
     }
 
@@ -176,7 +189,17 @@ impl Feed for TestRunSensor {
     }
 
     fn set_home(&mut self, home: &[IpNet]) -> Result<(), SensorError> {
-        let prefixes = home.iter().map(|network| (network.network(), network.prefix_len())).collect();
-        self.kernel.set_local(&Local { prefixes, forwards: true })
+        self.home = home.to_vec();
+        self.kernel.set_local(&self::home(home, true))
     }
+
+    fn set_sees_leaving(&mut self, sees: bool) -> Result<(), SensorError> {
+        self.kernel.set_sees_leaving(sees)
+    }
+}
+
+/// The addresses of a host with these networks.
+fn home(networks: &[IpNet], forwards: bool) -> Local {
+    let prefixes = networks.iter().map(|network| (network.network(), network.prefix_len())).collect();
+    Local { prefixes, forwards }
 }

@@ -53,6 +53,7 @@ pub const SCANS: &[Scan] = &[
     scan("nmap -n -Pn -sA -p 1-100 {victim}", &[Ack], &["ack_scan"]),
     scan("nmap -n -Pn -sM -p 1-100 {victim}", &[Maimon], &["maimon_scan"]),
     scan("nmap -n -Pn -sS --scanflags SYNACK -p 1-100 {victim}", &[SynAckProbe], &["syn_ack_scan"]),
+    scan("nmap -n -Pn -sS --scanflags SYNACK -g 443 -p 1-200 {victim}", &[SynAckProbe], &["syn_ack_scan"]),
     // Port 53 is asked for its version.
     scan("nmap -n -Pn -sU -p 50-200 --max-retries 1 {victim}", &[Udp, UdpEmpty], &["dns_probe", "udp_scan"]),
     scan("nmap -n -Pn -sY -p 1-100 --max-retries 1 {victim}", &[SctpInit], &["sctp_scan"]),

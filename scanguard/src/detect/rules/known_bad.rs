@@ -84,7 +84,7 @@ impl Rule for KnownBad {
         let missed = counts
             .total()
             .saturating_sub(window.activity.reached(Reach::Open))
-            .saturating_sub(counts.of(ProbeClass::SynAck));
+            .saturating_sub(counts.of_any(&[ProbeClass::SynAck, ProbeClass::SynAckProbe]));
         if missed < u64::from(self.0.probes) {
             return None;
         }

@@ -1,20 +1,22 @@
-//! Slow scan: closed services or dark addresses, one at a time, over a day (nmap -T0, -T1, scan farms that come back).
+//! Slow scan: services or addresses, one at a time, over a day (nmap -T0, -T1, scan farms that come back).
 //!
 //! The slowest scan that the rule finds: the history covers at least 60 % of a window. With a threshold of 16 in 24
 //! hours, the rule always finds a scan with a new target every 54 minutes, and at best one with a new target every 90
-//! minutes.
+//! minutes. Where nobody knows what was met, the thresholds are higher, and so is the pace.
+//!
+//! Monitoring comes back to the same targets, also if they have been dead for days. A scan goes on to others.
 
 use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass::{self, Syn, Udp, UdpEmpty};
 
-use super::{Common, about, entry::Entry, plural, probes_in_words};
+use super::{Common, about, entry::Entry, least, plural, probes_in_words};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
-        missed::{self, ATTEMPTS, DATAGRAMS},
+        missed::{self, ATTEMPTS, DATAGRAMS, Missed},
     },
-    observe::sampled::Kind,
+    observe::{activity::Activity, sampled::Kind},
     settings::{Interval, Section},
 };
 
@@ -37,6 +39,12 @@ pub(super) struct Settings {
     services: u32,
     /// Threshold: distinct addresses where the service is closed, or that are dark.
     hosts: u32,
+    /// Threshold: distinct addresses as above that were asked for one or two UDP services only.
+    udp_hosts: u32,
+    /// Threshold: distinct services on assigned ports, if this host cannot see whether they were met.
+    unknown_services: u32,
+    /// Threshold: distinct addresses, if this host cannot see whether a service was met there.
+    unknown_hosts: u32,
 }
 
 impl Default for Settings {
@@ -46,6 +54,9 @@ impl Default for Settings {
             common: Common { enabled: true, window: day, severity: Severity::Medium },
             services: 16,
             hosts: 16,
+            udp_hosts: 10,
+            unknown_services: 100,
+            unknown_hosts: 500,
         }
     }
 }
@@ -57,7 +68,12 @@ impl Settings {
             common: Common::read(&mut section, default.common),
             services: section.number("services", default.services, 2..=1_500),
             hosts: section.number("hosts", default.hosts, 2..=700),
+            udp_hosts: section.number("udp_hosts", default.udp_hosts, 2..=700),
+            unknown_services: section.number("unknown_services", default.unknown_services, 2..=1_500),
+            unknown_hosts: section.number("unknown_hosts", default.unknown_hosts, 2..=700),
         };
+        least(&section, ("services", settings.services), ("unknown_services", settings.unknown_services));
+        least(&section, ("hosts", settings.hosts), ("unknown_hosts", settings.unknown_hosts));
         section.finish();
         settings
     }
@@ -68,6 +84,15 @@ const FAILURES_PER_SUCCESS: u64 = 2;
 
 /// Least duration: the other rules find shorter scans.
 const SLOW: Duration = Duration::from_secs(10 * 60);
+
+/// Least duration of a search for addresses. By then a monitor has come back to those that it asks.
+const SLOW_WIDE: Duration = Duration::from_secs(60 * 60);
+
+/// How many UDP services somebody asks for who looks for one: it may have two ports.
+const FEW: u64 = 2;
+
+/// How many addresses for each service, or services for each address, are a scan and no chance.
+const ALIKE: u64 = 4;
 
 /// The rule.
 struct SlowScan(Settings);
@@ -90,7 +115,7 @@ impl Rule for SlowScan {
     }
 
     fn soonest(&self) -> u32 {
-        self.0.services.min(self.0.hosts)
+        self.0.services.min(self.0.hosts).min(self.0.udp_hosts)
     }
 
     fn covers(&self) -> &'static [&'static str] {
@@ -104,92 +129,111 @@ impl Rule for SlowScan {
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let window = source.window(self.0.common.window);
-        if source.at.saturating_sub(window.first) < SLOW {
+        let span = source.at.saturating_sub(window.first);
+        if span < SLOW {
             return None;
         }
         let activity = &window.activity;
-        let assigned = Kind::SERVICES;
-        let services = missed::services(activity, ATTEMPTS, assigned).proven
-            + missed::services(activity, DATAGRAMS, &[Kind::UdpFixed]).proven;
-        let hosts = missed::hosts(activity, ATTEMPTS, assigned)
-            .proven
-            .max(missed::hosts(activity, DATAGRAMS, &[Kind::UdpFixed]).proven);
-        let many = services >= u64::from(self.0.services) || hosts >= u64::from(self.0.hosts);
-        if !many || services.max(hosts) < missed::successes(activity) * FAILURES_PER_SUCCESS {
+        let (services, hosts) = (services(activity), hosts(activity));
+        let again = SeenBefore::of(source, span);
+        let deep = services.proven >= u64::from(self.0.services) && !again.services;
+        let wide = span >= SLOW_WIDE && hosts.proven >= u64::from(self.0.hosts) && !again.hosts;
+        let few = self.asks_for_one_datagram_service(activity) && !again.hosts;
+        let fails = services.proven.max(hosts.proven) >= missed::successes(activity) * FAILURES_PER_SUCCESS;
+        let proven = (deep || wide || few) && fails;
+        let likely = span >= SLOW_WIDE && self.is_likely(activity, again);
+        if !proven && !likely {
             return None;
         }
+        let count = |missed: Missed| if proven { missed.proven } else { missed.possible };
+        let (services, hosts) = (count(services), count(hosts));
         let reason = format!(
-            "{} to {} closed {} of {} {} within {}",
+            "{} to {}{} {} of {} {} within {}",
             probes_in_words(&activity.counts.only(self.classes())),
             about(services),
+            if proven { " closed" } else { "" },
             plural(services, "service"),
             about(hosts),
             plural(hosts, "address"),
             Interval(self.0.common.window),
         );
-        Some(Evidence { window, reason, certain: true, proof: Proof::None })
+        Some(Evidence { window, reason, certain: proven, proof: Proof::None })
+    }
+}
+
+impl SlowScan {
+    /// Whether many addresses were asked for one or two UDP services. Who looks for peers asks for many.
+    fn asks_for_one_datagram_service(&self, activity: &Activity) -> bool {
+        let services = missed::services(activity, DATAGRAMS, Kind::UDP).possible;
+        let hosts = missed::hosts(activity, DATAGRAMS, &[Kind::UdpFixed]).proven;
+        hosts >= u64::from(self.0.udp_hosts) && services <= FEW
+    }
+
+    /// Whether so much was tried that it is a scan although nobody knows what was met: many services of each address, or
+    /// many addresses for each service.
+    fn is_likely(&self, activity: &Activity, again: SeenBefore) -> bool {
+        let settings = &self.0;
+        let all = missed::services(activity, ATTEMPTS, Kind::SERVICES).possible;
+        let assigned = missed::services(activity, ATTEMPTS, &[Kind::TcpFixed]).possible;
+        let hosts = missed::hosts(activity, ATTEMPTS, Kind::SERVICES).possible;
+        let deep = assigned >= u64::from(settings.unknown_services) && assigned >= hosts * ALIKE;
+        let wide = hosts >= u64::from(settings.unknown_hosts) && hosts >= all * ALIKE;
+        deep && !again.services || wide && !again.hosts
+    }
+}
+
+/// The TCP ports that count. Where most addresses were asked for a port of their own, these are only the assigned ones:
+/// a peer-to-peer client asks for peers that are gone, and these chose their ports at random.
+fn ports(activity: &Activity) -> &'static [Kind] {
+    let services = missed::services(activity, ATTEMPTS, Kind::SERVICES).possible;
+    let hosts = missed::hosts(activity, ATTEMPTS, Kind::SERVICES).possible;
+    if hosts >= services * ALIKE || services >= hosts * ALIKE { Kind::SERVICES } else { &[Kind::TcpFixed] }
+}
+
+/// Services that were missed.
+fn services(activity: &Activity) -> Missed {
+    let attempts = missed::services(activity, ATTEMPTS, ports(activity));
+    let datagrams = missed::services(activity, DATAGRAMS, &[Kind::UdpFixed]);
+    Missed { proven: attempts.proven + datagrams.proven, possible: attempts.possible + datagrams.possible }
+}
+
+/// Addresses that were missed.
+fn hosts(activity: &Activity) -> Missed {
+    let attempts = missed::hosts(activity, ATTEMPTS, ports(activity));
+    let datagrams = missed::hosts(activity, DATAGRAMS, &[Kind::UdpFixed]);
+    Missed {
+        proven: attempts.proven.max(datagrams.proven),
+        possible: attempts.possible.max(datagrams.possible),
+    }
+}
+
+/// Whether most of what a source tried lately is what it had tried before: it comes back to the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct SeenBefore {
+    services: bool,
+    hosts: bool,
+}
+
+/// Beyond so many distinct things the bitmaps do not tell whether they are the same. No monitor has so many dead ones.
+const MOST_COMPARED: u64 = 700;
+
+impl SeenBefore {
+    /// Compares the last quarter of this span with all before it.
+    fn of(source: &Source<'_>, span: Duration) -> Self {
+        let lately = source.history.window(source.at, span / 4).activity;
+        let earlier = source.history.before(source.at, span / 4);
+        let mut all = lately;
+        all.add(&earlier);
+        let most = |count: fn(&Activity) -> u64| {
+            let (lately, earlier, all) = (count(&lately), count(&earlier), count(&all));
+            all <= MOST_COMPARED && 2 * (lately + earlier).saturating_sub(all) > lately
+        };
+        Self {
+            services: most(|activity| activity.services().value),
+            hosts: most(|activity| activity.hosts().value),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::detect::{
-        findings::EventKind,
-        rules::testing::{NOBODY, Script, found},
-    };
-
-    const MINUTE: u64 = 60;
-
-    fn rule() -> Box<dyn Rule> {
-        Box::new(SlowScan(Settings::default()))
-    }
-
-    fn one_port_every(minutes: u64) -> Vec<u8> {
-        found(rule(), |script| {
-            for step in 0..24 * 60 / minutes {
-                script.at(step * minutes * MINUTE).syn(1, 1, u16::try_from(step).unwrap() + 1);
-            }
-        })
-    }
-
-    #[test]
-    fn a_port_every_fifty_four_minutes_is_found_within_a_day() {
-        for minutes in [1, 5, 15, 54] {
-            assert_eq!(one_port_every(minutes), [1], "every {minutes} minutes");
-        }
-        assert_eq!(one_port_every(120), NOBODY);
-    }
-
-    #[test]
-    fn it_is_one_finding_as_long_as_it_goes_on() {
-        let mut script = Script::new(rule(), crate::detect::settings::Settings::default());
-        for step in 0..96u16 {
-            script.at(u64::from(step) * 15 * MINUTE).syn(1, 1, step + 1);
-        }
-        script.at(48 * 60 * MINUTE);
-        let kinds: Vec<_> = script.events().iter().map(|event| event.kind).collect();
-        assert_eq!((kinds.first(), kinds.last()), (Some(&EventKind::Opened), Some(&EventKind::Closed)));
-        assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Opened).count(), 1);
-    }
-
-    #[test]
-    fn clients_of_a_day_are_not() {
-        let retrying = found(rule(), |script| {
-            for minute in 0..24 * 60 {
-                script.at(minute * MINUTE).syn(1, 1, 8_080).open(1, 1, 443);
-            }
-        });
-        assert_eq!(retrying, NOBODY);
-        let busy = found(rule(), |script| {
-            for hour in 0..24u16 {
-                script.at(u64::from(hour) * 60 * MINUTE);
-                for port in 1..=20 {
-                    script.open(1, 1, port);
-                }
-                script.syn(1, 1, 100 + hour);
-            }
-        });
-        assert_eq!(busy, NOBODY);
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ use crate::{
     },
     observe::{self, Observer},
     pipeline::Pipeline,
-    sensor::{self, software::SoftwareSensor},
+    sensor::{self, Feed as _, software::SoftwareSensor},
 };
 
 /// Collects probes for a second and evaluates them at its end, as the agent's poll does.
@@ -59,8 +59,10 @@ impl Script {
 
     fn counting(detector: Detector, settings: &sensor::settings::Settings) -> Self {
         let observer = Observer::new(observe::settings::Settings::default());
+        let mut sensor = SoftwareSensor::new(settings, 99);
+        sensor.set_sees_leaving(false).expect("there is no kernel to fail");
         Self {
-            sensor: SoftwareSensor::new(settings, 99),
+            sensor,
             pipeline: Pipeline::new(observer, detector),
             second: 0,
             met: None,
@@ -120,6 +122,15 @@ impl Script {
         if reach == Reach::Open {
             self.met = Some(service);
         }
+        self
+    }
+
+    /// A SYN from 192.0.2.`source` to an address of 10.0.0.0/8, with this reach.
+    pub(crate) fn syn_to(&mut self, source: u8, host: u32, port: u16, reach: Reach) -> &mut Self {
+        let destination = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + host).into();
+        let flow = Flow { destination, ..flow(source, 1, tcp(port)) };
+        self.sensor.probe(ProbeClass::Syn, reach, &flow);
+        self.asked = Some(flow);
         self
     }
 
@@ -186,7 +197,7 @@ impl Script {
 
     /// The answers to probes are seen from here on.
     pub(crate) fn sees_answers(&mut self) -> &mut Self {
-        self.sensor.leaving(&[0; 60]);
+        self.sensor.set_sees_leaving(true).expect("there is no kernel to fail");
         self.poll();
         self
     }

@@ -16,13 +16,21 @@ use crate::detect::{
 
 /// The event as JSON.
 pub(super) fn json(event: &Event, ipv6_prefix: u8) -> Json<'_> {
-    Json { event, ipv6_prefix }
+    Json { event, ipv6_prefix, one_direction: false }
+}
+
+impl Json<'_> {
+    /// Sets whether it is of a capture that has only one direction.
+    pub(super) fn of_one_direction(self, one_direction: bool) -> Self {
+        Self { one_direction, ..self }
+    }
 }
 
 /// An event as JSON; `docs/findings.md` describes it.
 pub(super) struct Json<'e> {
     event: &'e Event,
     ipv6_prefix: u8,
+    one_direction: bool,
 }
 
 #[derive(Serialize)]
@@ -109,6 +117,9 @@ struct JsonEvent<'e> {
     first_seen: jiff::Timestamp,
     last_seen: jiff::Timestamp,
     reason: &'e str,
+    /// Absent if it is not so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    one_direction: Option<bool>,
 }
 
 impl Serialize for Json<'_> {
@@ -163,6 +174,7 @@ impl Serialize for Json<'_> {
             first_seen: finding.first,
             last_seen: finding.last,
             reason: &finding.reason,
+            one_direction: self.one_direction.then_some(true),
         }
         .serialize(serializer)
     }

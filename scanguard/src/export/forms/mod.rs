@@ -73,6 +73,7 @@ impl Context {
 pub struct Formatter {
     form: Form,
     context: Context,
+    one_direction: bool,
 }
 
 impl Formatter {
@@ -86,12 +87,17 @@ impl Formatter {
             Format::Eve => Form::Eve,
             Format::Ecs => Form::Ecs,
         };
-        Self { form, context }
+        Self { form, context, one_direction: false }
     }
 
     /// Formats for machines: never coloured.
     pub fn plain(format: Format, context: Context) -> Self {
         Self::new(format, false, false, context)
+    }
+
+    /// Sets whether the events are of a capture that has only one direction. At first they are not.
+    pub fn set_one_direction(&mut self, one: bool) {
+        self.one_direction = one;
     }
 
     /// The facts that it adds.
@@ -106,7 +112,10 @@ impl Formatter {
     pub fn line(&self, event: &Event) -> serde_json::Result<String> {
         match self.form {
             Form::Text { colour } => Ok(text(event, self.context.ipv6_prefix, colour)),
-            Form::Json => serde_json::to_string(&json(event, self.context.ipv6_prefix)),
+            Form::Json => {
+                let event = json(event, self.context.ipv6_prefix).of_one_direction(self.one_direction);
+                serde_json::to_string(&event)
+            }
             Form::Ocsf => serde_json::to_string(&ocsf::event(event, &self.context)),
             Form::Eve => serde_json::to_string(&eve::event(event, &self.context)),
             Form::Ecs => serde_json::to_string(&ecs::event(event, &self.context)),

@@ -1,5 +1,6 @@
 //! Honest traffic: none of it may be found.
 
+mod backscatter;
 mod broken;
 mod datagrams;
 mod forwarded;
@@ -73,6 +74,10 @@ const fn names(
     act: fn(&mut Stage<'_>) -> anyhow::Result<()>,
 ) -> Case {
     quiet("who asks a name server", name, packets, act).after(prepare)
+}
+
+const fn answers(name: &'static str, act: fn(&mut Stage<'_>) -> anyhow::Result<()>) -> Case {
+    quiet("answers to forged SYNs", name, 2_900, act)
 }
 
 /// All of them.
@@ -167,6 +172,12 @@ const CASES: &[Case] = &[
         broken::forgotten_clients,
     ),
     broken("100 connections through a NAT that forgets them", 300, broken::nat_timeout),
+    answers("a web server is flooded with SYNs from any port of this host", backscatter::web).tested(),
+    answers("a game server is flooded with SYNs from ports of clients", backscatter::game),
+    answers("a server on port 50051 is flooded with SYNs from any port", backscatter::client_port).tested(),
+    answers("a web server is flooded with SYNs from all addresses of a network", backscatter::network)
+        .tested(),
+    answers("twelve web servers are flooded with SYNs from all addresses of a network", backscatter::servers),
     measured("one ping a second for 30 s", 30, services::pings),
     measured("traceroute by UDP", 3, services::traceroute_udp),
     measured("traceroute by ICMP", 3, services::traceroute_icmp),

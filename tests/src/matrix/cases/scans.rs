@@ -99,6 +99,8 @@ const MORE: &[Case] = &[
     evasion("nmap -n -Pn -sS --mtu 24 -p 1-60 --max-retries 1 {victim}"),
     evasion("nmap -n -Pn -sS -D 10.77.0.50,10.77.0.51,ME,10.77.0.52 -p 1-60 {victim}").tested(),
     evasion("nmap -n -Pn -sS -g 53 -p 1-60 {victim}"),
+    evasion("nmap -n -Pn -sS --scanflags SYNACK -g 80 -p 1-200 {victim}"),
+    evasion("nmap -n -Pn -sS --scanflags SYNACK -p 80 --send-ip {routed}.0/24"),
     evasion("nmap -n -Pn -sU -g 53 -p 50-110 --max-retries 1 {victim}").tested(),
     evasion("nmap -n -Pn -sS --data-length 40 --ttl 77 --randomize-hosts -p 1-60 {victim}"),
     evasion("nmap -n -Pn -sS --badsum -p 1-60 --max-retries 0 {victim}"),
@@ -147,6 +149,8 @@ const MORE: &[Case] = &[
     hping("hping3 -q -8 1-100 -S {victim}"),
     hping("hping3 -q -i u2000 -c 100 -S -p ++1 {victim}"),
     hping("hping3 -q -i u2000 -c 100 -A -p ++1 {victim}"),
+    hping("hping3 -q -i u2000 -c 100 -S -A -s 443 -p ++1 {victim}"),
+    hping("hping3 -q -i u2000 -c 100 -S -A -s 443 -k -p ++1 {victim}"),
     hping("hping3 -q -i u2000 -c 100 -2 -p ++1 {victim}").tested(),
     hping("hping3 -q -i u2000 -c 100 -S -a 10.77.0.66 -p ++1 {victim}"),
     hping("hping3 -q -i u2000 -c 60 -1 --rand-dest -I {interface} {routed}.x"),
@@ -156,6 +160,8 @@ const MORE: &[Case] = &[
     nping("nping --tcp -p 1-100 --rate 100 -c 1 {victim}"),
     nping("nping --tcp-connect -p 1-100 --rate 100 -c 1 {victim}"),
     nping("nping --tcp --flags fin,psh,urg -p 1-40 --rate 100 -c 1 {victim}"),
+    // What ZMap's tcp_synackscan sends, which Debian's ZMap does not have.
+    nping("nping --tcp --flags syn,ack -g 45000 -p 80 --rate 200 -c 1 {routed}.0/24"),
     nping("nping --udp -p 1-60 --rate 100 -c 1 {victim}"),
     nping("nping --icmp -c 1 --rate 100 {routed}.1-40"),
 ];
