@@ -4,6 +4,7 @@ mod above;
 mod coexistence;
 mod content;
 mod counts;
+mod crafted;
 mod crowdsec;
 mod doctor;
 mod egress;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         coexistence::trials(),
         content::trials(),
         counts::trials(),
+        crafted::trials(),
         crowdsec::trials(),
         doctor::trials(),
         egress::trials(),

@@ -103,22 +103,40 @@ pub(super) type PackedTotals = Packed<4>;
 
 impl Totals {
     pub(super) fn pack(&self) -> PackedTotals {
-        let words: &[u32; COUNTERS] = transmute_ref!(self);
+        let words: &[u32; TOTALS] = transmute_ref!(self);
         Packed::of(words)
     }
 
     pub(super) fn unpack(packed: &PackedTotals) -> Self {
         let mut totals = Self::default();
-        let words: &mut [u32; COUNTERS] = transmute_mut!(&mut totals);
+        let words: &mut [u32; TOTALS] = transmute_mut!(&mut totals);
         packed.iter().for_each(|(place, word)| words[place] = word);
         totals
     }
 }
 
-/// Number of a source's counters.
-const COUNTERS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
+/// Number of a source's counters in the kernel.
+const TOTALS: usize = COUNT_SLOTS + REACHES + ANSWERS + 2;
+/// Number of an activity's counters: those, and the numbers of crafted SYNs.
+const COUNTERS: usize = TOTALS + 2;
 /// Number of words of an activity: first counters, then bitmaps.
 const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
+
+/// The SYNs of a source that look like those of listed tools, see [`super::tools`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Crafted {
+    /// Their number.
+    pub syns: u32,
+    /// The number of those that met no service.
+    pub missed: u32,
+    /// The tools, as bits.
+    pub tools: u64,
+}
+
+impl Crafted {
+    /// No such SYNs.
+    pub const NONE: Self = Self { syns: 0, missed: 0, tools: 0 };
+}
 
 /// The activity of a source in some time.
 #[derive(Clone, Copy, Debug, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -134,10 +152,16 @@ pub struct Activity {
     completed: u32,
     /// Handshakes that the source aborted.
     aborted: u32,
+    /// See [`Crafted::syns`].
+    crafted_syns: u32,
+    /// See [`Crafted::missed`].
+    crafted_missed: u32,
     /// The distinct things.
     pub distinct: Distinct,
     /// The kinds of its example targets.
     pub sampled: Sampled,
+    /// See [`Crafted::tools`].
+    tools: u64,
 }
 
 impl Activity {
@@ -148,8 +172,11 @@ impl Activity {
         answers: [0; ANSWERS],
         completed: 0,
         aborted: 0,
+        crafted_syns: 0,
+        crafted_missed: 0,
         distinct: Distinct::EMPTY,
         sampled: Sampled::NONE,
+        tools: 0,
     };
 
     /// The difference between two readings of counters that may have wrapped.
@@ -161,7 +188,7 @@ impl Activity {
             completed: now.completed.wrapping_sub(before.completed),
             aborted: now.aborted.wrapping_sub(before.aborted),
             distinct,
-            sampled: Sampled::NONE,
+            ..Self::NONE
         }
     }
 
@@ -179,6 +206,18 @@ impl Activity {
     #[must_use]
     pub fn with_samples(self, samples: &[Sample], ports: PortRange) -> Self {
         Self { sampled: Sampled::of(samples, ports), ..self }
+    }
+
+    /// The same activity, of which this is crafted.
+    #[must_use]
+    pub fn with_crafted(self, crafted: Crafted) -> Self {
+        let Crafted { syns, missed, tools } = crafted;
+        Self { crafted_syns: syns, crafted_missed: missed, tools, ..self }
+    }
+
+    /// The SYNs that look like those of listed tools.
+    pub fn crafted(&self) -> Crafted {
+        Crafted { syns: self.crafted_syns, missed: self.crafted_missed, tools: self.tools }
     }
 
     pub(super) fn pack(&self) -> PackedActivity {
@@ -202,8 +241,11 @@ impl Activity {
         add(&mut self.answers, &other.answers);
         self.completed = self.completed.saturating_add(other.completed);
         self.aborted = self.aborted.saturating_add(other.aborted);
+        self.crafted_syns = self.crafted_syns.saturating_add(other.crafted_syns);
+        self.crafted_missed = self.crafted_missed.saturating_add(other.crafted_missed);
         self.distinct.union(&other.distinct);
         self.sampled.add(&other.sampled);
+        self.tools |= other.tools;
     }
 
     /// Probes with this reach.

@@ -15,7 +15,7 @@ use scanguard_common::outcome::ProbeClass;
 use super::{Common, about, entry::Entry, plural};
 use crate::{
     detect::{
-        Evidence, Plain, Proof, Rule, Severity, Source, Technique,
+        Evidence, Plain, Proof, Rule, Severity, Source, Technique, crafted,
         missed::{self, ATTEMPTS},
     },
     observe::sampled::Kind,
@@ -97,6 +97,14 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The least number of failures, each of this weight, with which the rule can match.
+    fn least(&self, weight: u64) -> u32 {
+        let failures = (1..=10_000).find(|failures| self.walk(failures * weight, 0) >= self.threshold());
+        failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
+    }
+}
+
 /// The rule.
 struct SequentialTest(Settings);
 
@@ -118,14 +126,14 @@ impl Rule for SequentialTest {
     }
 
     fn soonest(&self) -> u32 {
-        let failures = (1..=10_000).find(|failures| self.0.walk(*failures, 0) >= self.0.threshold());
-        failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
+        self.0.least(crafted::WEIGHT)
     }
 
     fn plain(&self) -> Option<Plain> {
         // A success must weigh no more than a failure: the kernel requires one more failure for each success.
         let even = self.0.walk(1, 1) >= 0.0;
-        even.then(|| Plain { rule: self.name(), services: self.soonest(), window: self.0.common.window })
+        let services = self.0.least(1);
+        even.then(|| Plain { rule: self.name(), services, window: self.0.common.window })
     }
 
     fn covers(&self) -> &'static [&'static str] {
@@ -140,7 +148,8 @@ impl Rule for SequentialTest {
         let services = missed::services(activity, ATTEMPTS, assigned).proven;
         let hosts = missed::hosts(activity, ATTEMPTS, assigned).proven;
         let (failures, successes) = (services.max(hosts), missed::successes(activity));
-        if self.0.walk(failures, successes) < self.0.threshold() {
+        let walk = self.0.walk(crafted::weighed(activity, failures), crafted::successes(activity, successes));
+        if walk < self.0.threshold() {
             return None;
         }
         let reason = format!(
@@ -171,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn nine_failures_without_a_success_are_enough() {
-        assert_eq!(rule().soonest(), 9);
+    fn nine_failures_without_a_success_are_enough_and_three_by_crafted_syns() {
+        assert_eq!((rule().plain().unwrap().services, rule().soonest()), (9, 3));
     }
 
     #[test]
