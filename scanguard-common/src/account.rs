@@ -8,6 +8,7 @@ use crate::{
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
     sketch::{self, ASKED_WORDS, Bit, HOST_WORDS, MET_WORDS, SERVICE_WORDS},
+    syn::{self, Fingerprint},
 };
 
 /// [`PROBE_CLASSES`] rounded up, so that the fields behind the counters are aligned to 8 bytes.
@@ -194,6 +195,8 @@ pub struct SourceState {
     pub windows: [Distinct; 2],
     /// Examples of targets.
     pub samples: [Sample; SAMPLES],
+    /// Fingerprints of its SYNs, see [`syn::record`].
+    pub fingerprints: [syn::Slot; syn::SLOTS],
 }
 
 impl SourceState {
@@ -218,6 +221,7 @@ impl SourceState {
             met: [0; MET_WORDS],
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
+            fingerprints: [syn::Slot::EMPTY; syn::SLOTS],
         }
     }
 
@@ -522,6 +526,17 @@ pub unsafe fn record<M: Memory>(
         }
         Some(one_more(state))
     }
+}
+
+/// Counts a SYN for the fingerprints of its source, after [`record`].
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_fingerprint(state: *mut SourceState, fingerprint: Fingerprint, reach: Reach) {
+    let met = matches!(reach, Reach::Open);
+    // SAFETY: the caller's promise holds for each part of the state.
+    unsafe { syn::record(&raw mut (*state).fingerprints, fingerprint, met) };
 }
 
 /// Classes whose single probe is already odd, because no stack sends it. A bit for each index.

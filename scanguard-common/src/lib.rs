@@ -34,6 +34,7 @@ mod properties;
 pub mod sample;
 pub mod shield;
 pub mod sketch;
+pub mod syn;
 pub mod tally;
 pub mod translator;
 pub mod used;

@@ -79,6 +79,12 @@ pub(crate) fn source(ctx: *mut xdp_md) -> Option<Address> {
     Some(source)
 }
 
+/// The headers of the packet that was just inspected.
+#[inline(always)]
+pub(crate) fn headers<'m>() -> Option<&'m Deep> {
+    found().map(|found| &found.headers)
+}
+
 /// The payload of the packet that was just inspected.
 #[inline(always)]
 pub(crate) fn payload() -> Option<Payload> {

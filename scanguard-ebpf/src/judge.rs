@@ -7,14 +7,22 @@ use scanguard_common::{
     oracle::{self, Decision, Reach},
     outcome::{Exit, Flow, ProbeClass, SegmentKind},
     shield,
+    syn::Fingerprint,
 };
 
-use crate::{config, flows, gate, oracle::Kernel, packet_kind::PacketKind, reach, sources, tally};
+use crate::{
+    config, flows, gate,
+    oracle::Kernel,
+    packet_kind::PacketKind,
+    reach, sources,
+    syn::{self, Found},
+    tally,
+};
 
 /// The number of the exit of a packet that has passed the gate.
 #[inline(always)]
-pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> u32 {
-    scanguard_judge(ctx.ctx, packet.word(), core::ptr::from_ref(flow))
+pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, found: Found, flow: &Flow) -> u32 {
+    scanguard_judge(ctx.ctx, packet.word() | found.bits(), core::ptr::from_ref(flow))
 }
 
 /// A global function: the verifier checks it once, for any arguments. Otherwise it would check it again for each of
@@ -27,11 +35,13 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
         return Exit::TruncatedIp as u32;
     };
     let kernel = Kernel::new(ctx, control);
-    let kind = match PacketKind::from_word(packet) {
+    let kind = match PacketKind::from_word(Found::without(packet)) {
         PacketKind::Probe(class) => {
             let is_syn = class == ProbeClass::Syn as u32;
             let reach = reach::of(&kernel, kernel.interface(), control, is_syn, flow);
-            return count(control, &kernel, class as usize, reach, flow) as u32;
+            return count(control, &kernel, class as usize, reach, flow, || {
+                if is_syn { syn::fingerprint(ctx, Found::of(packet)) } else { Fingerprint::NONE }
+            }) as u32;
         }
         PacketKind::Segment(kind) => kind,
         PacketKind::Exit(exit) => return exit,
@@ -41,7 +51,9 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
         return Exit::UdpOwned as u32;
     }
     match oracle::segment(&kernel, kind, flow) {
-        Decision::Probe { class, reach } => count(control, &kernel, class as usize, reach, flow) as u32,
+        Decision::Probe { class, reach } => {
+            count(control, &kernel, class as usize, reach, flow, || Fingerprint::NONE) as u32
+        }
         Decision::Ordinary { exit, aborts, remember } => {
             if aborts {
                 sources::aborted(control, flow);
@@ -58,10 +70,18 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
 }
 
 #[inline(always)]
-fn count(control: &Control, kernel: &Kernel<'_>, class: usize, reach: Reach, flow: &Flow) -> Exit {
+fn count(
+    control: &Control,
+    kernel: &Kernel<'_>,
+    class: usize,
+    reach: Reach,
+    flow: &Flow,
+    fingerprint: impl FnOnce() -> Fingerprint,
+) -> Exit {
     let meets_nobody = shield::class_meets_nobody(class, reach);
     let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
-    let exit = sources::count(control, kernel, class, reach, flow, meets_nobody && !is_shielded);
+    let holds = meets_nobody && !is_shielded;
+    let exit = sources::count(control, kernel, class, reach, flow, holds, fingerprint);
     // A packet that no other host can have sent is no probe.
     if matches!(exit, Exit::BadSource) {
         return exit;

@@ -33,6 +33,7 @@ mod reach;
 mod read;
 mod sample;
 mod sources;
+mod syn;
 mod tally;
 mod used;
 mod wakeup;
@@ -48,7 +49,7 @@ use scanguard_common::{
     outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Segment},
 };
 
-use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers};
+use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers, syn::Found};
 
 /// Sees every packet of its interfaces. `frags`: it may also be attached where the MTU exceeds a page. Packets then
 /// lie in several buffers, with their headers in the first.
@@ -97,7 +98,7 @@ fn exit(ctx: &XdpContext) -> u32 {
             }
             let flow = classify::early_flow(&packet);
             return flow.map_or(Exit::TruncatedIp as u32, |flow| {
-                judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), &flow)
+                judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), Found::Plain, &flow)
             });
         }
         Early::Acknowledgment { .. } | Early::Undecided => {}
@@ -130,7 +131,11 @@ fn exit(ctx: &XdpContext) -> u32 {
 /// The exit of a packet that may be a probe.
 #[inline(always)]
 fn judge(ctx: &XdpContext, is_armed: bool, packet: PacketKind, flow: &Flow) -> u32 {
-    if is_armed && gate::drops_any(ctx, packet, flow) { BANNED } else { judge::judge(ctx, packet, flow) }
+    if is_armed && gate::drops_any(ctx, packet, flow) {
+        BANNED
+    } else {
+        judge::judge(ctx, packet, Found::Shallow, flow)
+    }
 }
 
 /// The exit of a packet whose headers lie deeper than the program looks in place. If its source is banned, the packet
@@ -150,9 +155,9 @@ fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
             }
             exit
         }
-        PacketKind::Probe(_) => judge::judge(ctx, packet, flow),
+        PacketKind::Probe(_) => judge::judge(ctx, packet, Found::Deep, flow),
         PacketKind::Segment(kind) => {
-            let exit = judge::judge(ctx, packet, flow);
+            let exit = judge::judge(ctx, packet, Found::Deep, flow);
             sample::judged(ctx, kind, flow, Headers::Deep);
             exit
         }

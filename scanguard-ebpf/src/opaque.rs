@@ -7,3 +7,11 @@ pub(crate) fn opaque(number: usize) -> usize {
     // SAFETY: a local variable.
     unsafe { core::ptr::read_volatile(&raw const number) }
 }
+
+/// A length from 1 to `limit`, in comparisons that the verifier can follow. Before Linux 6.8 it does not learn from a
+/// comparison with 0 that a number is not 0. From a comparison with a bound it learns both ends.
+#[inline(always)]
+pub(crate) fn bounded(len: usize, limit: usize) -> Option<usize> {
+    let less_one = opaque(len.min(limit).wrapping_sub(1));
+    (less_one < limit).then(|| less_one + 1)
+}

@@ -19,7 +19,7 @@ use scanguard_common::{
 
 use crate::{
     config, deep,
-    opaque::opaque,
+    opaque::bounded,
     oracle::Kernel,
     packet::{SkbPacket, XdpPacket},
     tally,
@@ -298,14 +298,6 @@ impl Sample<'_> {
             }
         }
     }
-}
-
-/// A length from 1 to `limit`, in comparisons that the verifier can follow. Before Linux 6.8 it does not learn from a
-/// comparison with 0 that a number is not 0. From a comparison with a bound it learns both ends.
-#[inline(always)]
-fn bounded(len: usize, limit: usize) -> Option<usize> {
-    let less_one = opaque(len.min(limit).wrapping_sub(1));
-    (less_one < limit).then(|| less_one + 1)
 }
 
 /// Takes one sample from the budgets. The source's budget comes first, so that a source without a budget costs the

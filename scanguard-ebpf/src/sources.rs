@@ -13,6 +13,7 @@ use scanguard_common::{
     address::Address,
     oracle::Reach,
     outcome::{Answer, Exit, Flow, ProbeClass, Service},
+    syn::Fingerprint,
 };
 
 use crate::{
@@ -32,7 +33,8 @@ static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 /// refuse the result.
 const NO_CONTEXT: &() = &();
 
-/// Counts a probe for its source, and gives its exit. If the probe meets nobody (`holds`), its source may be held.
+/// Counts a probe for its source, and gives its exit. If the probe meets nobody (`holds`), its source may be held. The
+/// fingerprint of a SYN is asked for once its source is in the table.
 #[inline(always)]
 pub(crate) fn count(
     control: &Control,
@@ -41,6 +43,7 @@ pub(crate) fn count(
     reach: Reach,
     flow: &Flow,
     holds: bool,
+    fingerprint: impl FnOnce() -> Fingerprint,
 ) -> Exit {
     let source = config::source(flow.source);
     let epoch = epoch::running(control);
@@ -79,6 +82,11 @@ pub(crate) fn count(
             connections::was_there(control, flow.service.port)
         })
     };
+    let fingerprint = fingerprint();
+    if !fingerprint.is_none() {
+        // SAFETY: as above.
+        unsafe { account::record_fingerprint(state, fingerprint, reach) };
+    }
     list_late(control, &source, epoch);
     if let Some(novelties) = novelties {
         wakeup::wake(control, source, novelties);

@@ -24,6 +24,8 @@ pub fn pipeline(config: &Config) -> (Pipeline, Vec<String>) {
 /// Applies this configuration to a pipeline, which keeps its memory. Returns warnings.
 pub fn to_pipeline(config: &Config, pipeline: &mut Pipeline) -> Vec<String> {
     pipeline.observer.reconfigure(config.history);
+    pipeline.observer.set_tools(&config.fingerprints.syn);
+    pipeline.detector.set_tools(std::sync::Arc::clone(pipeline.observer.tools()));
     to_rules(config, &mut pipeline.detector)
 }
 

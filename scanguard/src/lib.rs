@@ -38,5 +38,6 @@ pub mod service;
 pub mod settings;
 pub mod sources;
 pub mod stdio;
+pub mod text_list;
 mod whole_file;
 pub mod words;

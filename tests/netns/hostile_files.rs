@@ -51,6 +51,7 @@ const PLACES: &[Place] = &[
     place("content.lists.agents", "[content.lists]\nagents = \"FILE\"\n"),
     place("content.lists.paths", "[content.lists]\npaths = \"FILE\"\n"),
     place("content.lists.ja4", "[content.lists]\nja4 = \"FILE\"\n"),
+    place("fingerprints.syn", "[fingerprints]\nsyn = \"FILE\"\n"),
     place("metrics.web_config", "[metrics]\nweb_config = \"FILE\"\n"),
     place("tls_server_config.cert_file", "[metrics]\nweb_config = \"WEB\"\n"),
     place("page.admin_token_file", "[page]\nadmin_token_file = \"FILE\"\n"),

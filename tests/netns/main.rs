@@ -5,6 +5,7 @@ mod answered;
 mod coexistence;
 mod content;
 mod counts;
+mod crafted;
 mod crowdsec;
 mod doctor;
 mod egress;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         coexistence::trials(),
         content::trials(),
         counts::trials(),
+        crafted::trials(),
         crowdsec::trials(),
         doctor::trials(),
         egress::trials(),

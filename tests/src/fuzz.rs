@@ -26,6 +26,7 @@ use scanguard::{
         web::WebConfig,
     },
     logs::{self, format::Format, reader::Reader},
+    observe::tools::SynTools,
     privileges::effective_user,
     replay::{capture::Capture, frame::Frames},
     respond::{
@@ -203,6 +204,9 @@ pub fn list(bytes: &[u8]) {
         for fingerprint in entries().filter_map(|entry| entry.split_whitespace().next()) {
             assert!(fingerprints.tool(fingerprint).is_some(), "{fingerprint:?}");
         }
+    }
+    if let Ok(tools) = SynTools::parse(text) {
+        assert_eq!(tools.after(&tools), tools);
     }
 }
 

@@ -89,7 +89,7 @@ pub enum Command {
     Control(control::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
-    /// Print a built-in list of `[content.lists]`, to be changed and named there.
+    /// Print a built-in list of `[content.lists]` or `[fingerprints]`, to be changed and named there.
     PrintList {
         /// Name of the list.
         list: BuiltIn,

@@ -38,6 +38,8 @@ pub struct Config {
     pub samples: content::sampling::Settings,
     /// `[history]`.
     pub history: observe::settings::Settings,
+    /// `[fingerprints]`, including the list, so that the loaded configuration is complete.
+    pub fingerprints: observe::tools::Settings,
     /// `[findings]`.
     pub findings: detect::settings::Settings,
     /// `[metrics]`.
@@ -192,6 +194,7 @@ impl Config {
                 network: crate::network::settings::Settings::read(root.section("network")),
                 samples: content::sampling::Settings::read(root.section("samples")),
                 history: observe::settings::Settings::read(root.section("history")),
+                fingerprints: observe::tools::Settings::read(root.section("fingerprints")),
                 findings: detect::settings::Settings::read(root.section("findings")),
                 metrics: export::settings::Settings::read(root.section("metrics")),
                 page: export::page::settings::Settings::read(root.section("page")),

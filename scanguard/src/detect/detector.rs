@@ -1,12 +1,13 @@
 //! Applies the rules to the activity and content of sources, and turns the matches into findings.
 
-use std::{cell::LazyCell, time::Duration};
+use std::{cell::LazyCell, sync::Arc, time::Duration};
 
 use scanguard_common::{address::Address, outcome::ProbeClass};
 
 use super::{
     Confidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
     campaign::Campaigns,
+    crafted,
     decoys::Decoys,
     feeds::Feeds,
     findings::{Event, EventKind, Finding, Grounds, Match, Tracker},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     clock::Now,
     content::{self, ContentEvent, salt::Salt, tracker::ContentTracker},
-    observe::{Delta, activity::Activity, history::History},
+    observe::{Delta, activity::Activity, history::History, tools::SynTools},
 };
 
 /// Whether a source has completed connections, as far back as histories reach.
@@ -129,6 +130,11 @@ impl Detector {
         self.tracker.set_geo(geo);
     }
 
+    /// Replaces the list of tools that activity names.
+    pub fn set_tools(&mut self, tools: Arc<SynTools>) {
+        self.tracker.set_tools(tools);
+    }
+
     /// Sets the hash for content, before any content arrives, so that a run can be repeated exactly.
     pub fn set_salt(&mut self, salt: Salt) {
         self.visitors.set_salt(salt);
@@ -211,6 +217,9 @@ impl Detector {
                 if let Some(feed) = listed {
                     severity = severity.raised();
                     evidence.reason.push_str(&format!("; the source is listed in {feed}"));
+                }
+                if let Some(words) = crafted::in_words(&evidence.window.activity, self.tracker.tools()) {
+                    evidence.reason.push_str(&format!("; {words}"));
                 }
                 let lockstep = self.decoys.sources(&address);
                 let connected = *connected;

@@ -1,6 +1,6 @@
 //! A finding: one source that scans, or a campaign, with everything known about it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use scanguard_common::{account::Sample, address::Address, numbered, oracle::Reach, outcome::ProbeClass};
@@ -16,7 +16,7 @@ use crate::{
     content::{ContentEvent, ContentStats, Proof, Said, Service, summary::Summary},
     observe::{
         Delta,
-        activity::{Activity, Counts},
+        activity::{Activity, Counts, Crafted},
         distinct::Estimate,
     },
 };
@@ -64,6 +64,8 @@ pub struct Finding {
     pub counts: Counts,
     /// The content that the source sent, if the rule looks at content.
     pub content: Option<Content>,
+    /// The tools whose SYNs most of its SYNs look like.
+    pub tools: Vec<Arc<str>>,
     /// Time of the first probe, as far back as the rule looked.
     pub first: Timestamp,
     /// Time of the last probe.
@@ -234,6 +236,11 @@ impl Finding {
     /// Handshakes that the source aborted.
     pub fn aborted(&self) -> u64 {
         self.seen.aborted()
+    }
+
+    /// SYNs that look like those of listed tools.
+    pub fn crafted(&self) -> Crafted {
+        self.seen.crafted()
     }
 
     /// Adds activity of the source.

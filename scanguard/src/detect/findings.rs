@@ -1,12 +1,12 @@
 //! The life of findings: a finding is opened, updated at 10, 100, 1,000 ... probes, and closed after quiet.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use scanguard_common::address::Address;
 
 use super::{
-    Confidence, Evidence, Proof, Rule,
+    Confidence, Evidence, Proof, Rule, crafted,
     geo::Geo,
     places::{Place, Places, Room},
     reported::Reported,
@@ -19,7 +19,7 @@ pub use super::{
 use crate::{
     clock::Now,
     content::{ContentEvent, tracker::ContentTracker},
-    observe::{Delta, activity::Activity},
+    observe::{Delta, activity::Activity, tools::SynTools},
 };
 
 /// How many findings without room are kept until the next look at them, so that a flood of forged addresses takes
@@ -30,6 +30,8 @@ const MAX_UNPLACED: usize = 10_000;
 pub struct Tracker {
     settings: Settings,
     geo: Geo,
+    /// The list by which activity names tools.
+    tools: Arc<SynTools>,
     /// By source. If a source has several findings, none of their rules covers another.
     open: HashMap<Address, Vec<Finding>>,
     places: Places,
@@ -51,6 +53,7 @@ impl Tracker {
         Self {
             settings,
             geo: Geo::default(),
+            tools: Arc::default(),
             open: HashMap::new(),
             places: Places::default(),
             reported,
@@ -71,6 +74,16 @@ impl Tracker {
     /// Replaces the databases that give the country and autonomous system of sources.
     pub fn set_geo(&mut self, geo: Geo) {
         self.geo = geo;
+    }
+
+    /// Replaces the list by which activity names tools.
+    pub fn set_tools(&mut self, tools: Arc<SynTools>) {
+        self.tools = tools;
+    }
+
+    /// The list by which activity names tools.
+    pub fn tools(&self) -> &SynTools {
+        &self.tools
     }
 
     /// The databases in use.
@@ -139,6 +152,7 @@ impl Tracker {
     pub fn absorb(&mut self, address: &Address, delta: &Delta, now: Now) {
         for finding in self.open.get_mut(address).into_iter().flatten() {
             finding.add(delta, now);
+            finding.tools = crafted::tools(&finding.seen, &self.tools);
         }
         self.update_places(address);
     }
@@ -308,6 +322,7 @@ impl Tracker {
             targets: Vec::new(),
             counts: seen.counts.only(rule.classes()),
             content,
+            tools: crafted::tools(&seen, &self.tools),
             seen,
             classes: rule.classes().to_vec(),
             covers: rule.covers(),

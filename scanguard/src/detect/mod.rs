@@ -5,6 +5,7 @@
 
 pub mod campaign;
 mod common;
+pub mod crafted;
 pub mod decoys;
 mod detector;
 pub mod feeds;

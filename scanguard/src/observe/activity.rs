@@ -122,13 +122,30 @@ impl Totals {
     }
 }
 
-/// Number of a source's counters, and of those of its activity.
+/// Number of a source's counters in the kernel.
 const TOTALS: usize = COUNT_SLOTS + REACHES + ANSWERS + 4;
-const COUNTERS: usize = TOTALS;
+/// Number of an activity's counters: those, and the numbers of crafted SYNs.
+const COUNTERS: usize = TOTALS + 2;
 /// The place of [`Activity::unsure`].
 const UNSURE: usize = TOTALS - 1;
 /// Number of words of an activity: first counters, then bitmaps.
 const WORDS: usize = size_of::<Activity>() / size_of::<u32>();
+
+/// The SYNs of a source that look like those of listed tools, see [`super::tools`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Crafted {
+    /// Their number.
+    pub syns: u32,
+    /// The number of those that met no service.
+    pub missed: u32,
+    /// The tools, as bits.
+    pub tools: u64,
+}
+
+impl Crafted {
+    /// No such SYNs.
+    pub const NONE: Self = Self { syns: 0, missed: 0, tools: 0 };
+}
 
 /// The activity of a source in some time.
 #[derive(Clone, Copy, Debug, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -148,10 +165,16 @@ pub struct Activity {
     silent: u32,
     /// SYNs whose answer would not have been seen. In this place, the counters of the kernel have those that were overheard.
     unsure: u32,
+    /// See [`Crafted::syns`].
+    crafted_syns: u32,
+    /// See [`Crafted::missed`].
+    crafted_missed: u32,
     /// The distinct things.
     pub distinct: Distinct,
     /// The kinds of its example targets.
     pub sampled: Sampled,
+    /// See [`Crafted::tools`].
+    tools: u64,
 }
 
 impl Activity {
@@ -164,8 +187,11 @@ impl Activity {
         aborted: 0,
         silent: 0,
         unsure: 0,
+        crafted_syns: 0,
+        crafted_missed: 0,
         distinct: Distinct::EMPTY,
         sampled: Sampled::NONE,
+        tools: 0,
     };
 
     /// The difference between two readings of counters that may have wrapped.
@@ -179,7 +205,7 @@ impl Activity {
             silent: now.silent.wrapping_sub(before.silent),
             unsure: now.overheard.wrapping_sub(before.overheard),
             distinct,
-            sampled: Sampled::NONE,
+            ..Self::NONE
         }
     }
 
@@ -204,6 +230,18 @@ impl Activity {
     pub(crate) fn of_unseen_answers(self) -> Self {
         let unknown = self.reach[Reach::Unknown as usize];
         Self { unsure: unknown.min(self.counts.0[ProbeClass::Syn.index()]), ..self }
+    }
+
+    /// The same activity, of which this is crafted.
+    #[must_use]
+    pub fn with_crafted(self, crafted: Crafted) -> Self {
+        let Crafted { syns, missed, tools } = crafted;
+        Self { crafted_syns: syns, crafted_missed: missed, tools, ..self }
+    }
+
+    /// The SYNs that look like those of listed tools.
+    pub fn crafted(&self) -> Crafted {
+        Crafted { syns: self.crafted_syns, missed: self.crafted_missed, tools: self.tools }
     }
 
     pub(super) fn pack(&self) -> PackedActivity {
@@ -242,8 +280,11 @@ impl Activity {
         self.aborted = self.aborted.saturating_add(other.aborted);
         self.unsure = self.unsure.saturating_add(other.unsure);
         self.silent = self.silent.saturating_add(other.silent);
+        self.crafted_syns = self.crafted_syns.saturating_add(other.crafted_syns);
+        self.crafted_missed = self.crafted_missed.saturating_add(other.crafted_missed);
         self.distinct.union(&other.distinct);
         self.sampled.add(&other.sampled);
+        self.tools |= other.tools;
     }
 
     /// Probes with this reach.

@@ -13,21 +13,23 @@ pub mod overdue;
 mod packed;
 pub mod sampled;
 pub mod settings;
+pub mod tools;
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
 use indexmap::{IndexMap, map::Entry};
 use scanguard_common::{
     account::{Distinct, SAMPLES, Sample, SourceState},
     address::Address,
-    outcome::PortRange,
+    outcome::{PortRange, ProbeClass},
 };
 
 use self::{
-    activity::{Activity, PackedTotals, Totals},
+    activity::{Activity, Crafted, PackedTotals, Totals},
     answers::Answers,
     history::History,
     settings::Settings,
+    tools::{LastRead, SynTools},
 };
 
 /// Distinct services or addresses without an answer since the last agent looked: clients never fail at so many.
@@ -50,7 +52,20 @@ struct Record {
     totals: PackedTotals,
     /// Whether the source sent more than one probe.
     repeated: bool,
+    /// Its fingerprints at the last look, and the number of the list that they were compared with.
+    fingerprints: LastRead,
+    list: u32,
     history: History,
+}
+
+impl Record {
+    /// What of some new activity is crafted. After a change of the list it is not known since when there were crafted
+    /// SYNs: then none of them are new.
+    fn crafted(&mut self, state: &SourceState, new: &Activity, tools: &SynTools, list: u32) -> Crafted {
+        let syns = u32::try_from(new.counts.of(ProbeClass::Syn)).unwrap_or(u32::MAX);
+        let crafted = self.fingerprints.news(state, tools, syns);
+        if std::mem::replace(&mut self.list, list) == list { crafted } else { Crafted::NONE }
+    }
 }
 
 /// How many bytes a source with a single probe takes at least: its record with its address and hash, and a place in
@@ -70,6 +85,9 @@ pub struct Observer {
     answers: Answers,
     /// Whether the answers to probes are seen.
     sees_answers: bool,
+    /// The list of fingerprints, and how many there were before.
+    tools: Arc<SynTools>,
+    list: u32,
     /// They are in an order, so that several calls can go through them.
     records: IndexMap<Address, Record>,
     /// The position of the last call.
@@ -80,13 +98,13 @@ pub struct Observer {
 impl Observer {
     /// Nothing was seen yet.
     pub fn new(settings: Settings) -> Self {
-        let ports = PortRange::DEFAULT;
-        let answers = Answers::default();
         Self {
             settings,
-            ports,
-            answers,
+            ports: PortRange::DEFAULT,
+            answers: Answers::default(),
             sees_answers: false,
+            tools: Arc::default(),
+            list: 0,
             records: IndexMap::new(),
             swept: 0,
             evictions: 0,
@@ -132,6 +150,20 @@ impl Observer {
         self.sees_answers
     }
 
+    /// Replaces the list of fingerprints. What was counted with another list keeps its names.
+    pub fn set_tools(&mut self, tools: &SynTools) {
+        let tools = tools.after(&self.tools);
+        if tools != *self.tools {
+            self.tools = Arc::new(tools);
+            self.list = self.list.wrapping_add(1);
+        }
+    }
+
+    /// The list of fingerprints in use.
+    pub fn tools(&self) -> &Arc<SynTools> {
+        &self.tools
+    }
+
     /// Takes the state of a source. Returns what is new in it, with the history that includes it, or nothing if
     /// nothing is new.
     pub fn see(
@@ -148,6 +180,8 @@ impl Observer {
                     born_ns: state.born_ns,
                     totals: PackedTotals::default(),
                     repeated: false,
+                    fingerprints: LastRead::default(),
+                    list: self.list,
                     history: History::default(),
                 };
                 (entry.insert(record), true)
@@ -156,6 +190,7 @@ impl Observer {
         if record.born_ns != state.born_ns {
             record.born_ns = state.born_ns;
             record.totals = PackedTotals::default();
+            record.fingerprints = LastRead::default();
         }
         let (before, totals) = (Totals::unpack(&record.totals), Totals::from(state));
         if totals == before {
@@ -176,6 +211,7 @@ impl Observer {
             }
         }
         let activity = activity.with_samples(&samples, self.ports);
+        let activity = activity.with_crafted(record.crafted(state, &activity, &self.tools, self.list));
         record.history.add(&activity, at, self.settings.horizon);
         Some((Delta { activity, samples }, &record.history))
     }
@@ -192,8 +228,16 @@ impl Observer {
         }
         let totals = Totals::from(state);
         let repeated = Activity::between(&Totals::default(), &totals, Distinct::EMPTY).counts.total() > 1;
-        let record =
-            Record { born_ns: state.born_ns, totals: totals.pack(), repeated, history: History::default() };
+        let mut fingerprints = LastRead::default();
+        fingerprints.news(state, &self.tools, 0);
+        let record = Record {
+            born_ns: state.born_ns,
+            totals: totals.pack(),
+            repeated,
+            fingerprints,
+            list: self.list,
+            history: History::default(),
+        };
         self.records.insert(*source, record);
     }
 
@@ -259,6 +303,7 @@ impl Observer {
         };
         let totals = Totals::from(state);
         let activity = Activity::between(&before, &totals, state.distinct_since(state.epoch));
+        let activity = activity.with_crafted(record.crafted(state, &activity, &self.tools, self.list));
         record.history.add(&activity, at, self.settings.horizon);
         record.totals = totals.pack();
     }

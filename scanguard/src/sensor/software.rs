@@ -19,6 +19,7 @@ use scanguard_common::{
     oracle::{self, Blind, Decision, Home, Oracle, Reach, Socket},
     outcome::{Answer, EgressExit, Exit, Flow, Outcome, PortRange, ProbeClass, Service},
     packet::Packet,
+    syn::{self, Fingerprint},
     tally::Tally,
     used,
 };
@@ -84,7 +85,11 @@ impl SoftwareSensor {
     pub fn packet(&mut self, frame: &[u8]) {
         self.sampler.arrived(&frame, epoch(self.period), &mut self.tally);
         match judge(&frame, &self.observed) {
-            Ok((class, reach, flow)) => self.probe(class, reach, &flow),
+            Ok((class, reach, flow)) => {
+                let fingerprint =
+                    if class == ProbeClass::Syn { syn::of_frame(&frame) } else { Fingerprint::NONE };
+                self.probe_like(class, reach, &flow, fingerprint);
+            }
             Err(exit) => self.tally.exits[exit.index()] += 1,
         }
     }
@@ -101,6 +106,11 @@ impl SoftwareSensor {
     /// Counts a probe. There is always room: unlike the kernel's table, this one evicts at once, so that
     /// [`Exit::TableFull`] stays 0.
     pub fn probe(&mut self, class: ProbeClass, reach: Reach, flow: &Flow) {
+        self.probe_like(class, reach, flow, Fingerprint::NONE);
+    }
+
+    /// As above, of a SYN with this fingerprint.
+    pub fn probe_like(&mut self, class: ProbeClass, reach: Reach, flow: &Flow, fingerprint: Fingerprint) {
         self.tally.exits[Exit::Probe.index()] += 1;
         self.tally.probes[class.index()] += 1;
         self.tally.reached[reach as usize] += 1;
@@ -132,6 +142,9 @@ impl SoftwareSensor {
             let _news = account::record::<Unshared>(state, class.index(), reach, flow, around, || {
                 self.ceased.contains(&flow.service.port)
             });
+            if !fingerprint.is_none() {
+                account::record_fingerprint(state, fingerprint, reach);
+            }
         }
     }
 

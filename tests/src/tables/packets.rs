@@ -102,6 +102,7 @@ pub fn table() -> Vec<Case> {
         udp_cases(),
         icmp_cases(),
         other_transports(),
+        options(),
         links(),
         extensions(),
         fragments(),
@@ -141,6 +142,60 @@ pub const TRANSLATED: [Ipv6Addr; 4] = [
 pub fn from6(mut frame: Vec<u8>, source: Ipv6Addr) -> Vec<u8> {
     frame[22..38].copy_from_slice(&source.octets());
     frame
+}
+
+/// SYNs with options: all layers must take the same fingerprint of them.
+fn options() -> Vec<Case> {
+    let syn = |name, options: &[u8]| probe(name, v4(TCP, &syn_with(options, 22)), Syn, TCP, 22);
+    let behind = |extensions: usize| v6(60, &chain(extensions, TCP, &syn_with(&MAC_OPTIONS, 22)));
+    let tagged_mac =
+        ethernet_tagged(&v4_packet(&V4 { protocol: TCP, ..V4::default() }, &syn_with(&MAC_OPTIONS, 22)));
+    let ip_options = V4 { protocol: TCP, options: 8, ..V4::default() };
+    let mut zmap = v4(TCP, &syn_with(&[2, 4, 5, 0xb4], 22));
+    zmap[18..20].copy_from_slice(&54_321u16.to_be_bytes());
+    zmap[22] = 255;
+    let mut mirai = v4(TCP, &tcp(SYN, 22));
+    mirai.copy_within(30..34, 38);
+    vec![
+        syn("syn of linux", &LINUX_OPTIONS),
+        syn("syn of windows", &WINDOWS_OPTIONS),
+        syn("syn of macos", &MAC_OPTIONS),
+        syn("syn with mss alone", &[2, 4, 5, 0xb4]),
+        syn("syn with fast open", &[2, 4, 5, 0xb4, 34, 2, 1, 1]),
+        syn("syn with forty bytes that mean nothing", &[1; 40]),
+        syn("syn with an option of length 0", &[2, 4, 5, 0xb4, 3, 0, 0, 0]),
+        syn("syn with an option behind its header", &[2, 4, 5, 0xb4, 1, 1, 8, 10]),
+        syn("syn with an option without a length", &[1, 1, 1, 3]),
+        syn(
+            "syn with the padding of a linux header",
+            &[1, 1, 1, 1, 2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0],
+        ),
+        probe("syn of zmap", zmap, Syn, TCP, 22),
+        probe("syn of mirai", mirai, Syn, TCP, 22),
+        probe("syn of macos with a tag", tagged_mac, Syn, TCP, 22),
+        probe(
+            "syn of macos behind ip options",
+            v4_with(&ip_options, &syn_with(&MAC_OPTIONS, 22)),
+            Syn,
+            TCP,
+            22,
+        ),
+        probe6("syn of linux over ipv6", v6(TCP, &syn_with(&LINUX_OPTIONS, 22)), Syn, TCP, 22),
+        probe6("syn of macos behind two extension headers", behind(2), Syn, TCP, 22),
+        probe6("syn of macos behind forty extension headers", behind(40), Syn, TCP, 22),
+        probe6(
+            "syn of linux beyond what is read in place",
+            v6(60, &long_extension(TCP, &syn_with(&LINUX_OPTIONS, 22))),
+            Syn,
+            TCP,
+            22,
+        ),
+    ]
+}
+
+/// The packet in a frame with one tag.
+fn ethernet_tagged(packet: &[u8]) -> Vec<u8> {
+    tagged(&[EtherType::VLAN_TAGGED_FRAME], EtherType::IPV4, packet)
 }
 
 fn tcp_cases() -> Vec<Case> {

@@ -21,7 +21,7 @@ use scanguard_common::outcome::ProbeClass;
 use super::{Common, about, entry::Entry, plural};
 use crate::{
     detect::{
-        Evidence, Plain, Proof, Rule, Severity, Source, Technique,
+        Evidence, Plain, Proof, Rule, Severity, Source, Technique, crafted,
         missed::{self, ATTEMPTS},
     },
     observe::{activity::Activity, sampled::Kind},
@@ -107,6 +107,14 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The least number of failures, each of this weight, with which the rule can match.
+    fn least(&self, weight: u64) -> u32 {
+        let failures = (1..=10_000).find(|failures| self.walk(failures * weight, 0) >= self.threshold());
+        failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
+    }
+}
+
 /// The rule.
 struct SequentialTest(Settings);
 
@@ -136,13 +144,14 @@ impl Rule for SequentialTest {
     }
 
     fn soonest(&self) -> u32 {
-        self.0.families.min(self.least())
+        self.0.families.min(self.0.least(crafted::WEIGHT))
     }
 
     fn plain(&self) -> Option<Plain> {
         // A success must weigh no more than a failure: the kernel requires one more failure for each success.
         let even = self.0.walk(1, 1) >= 0.0;
-        even.then(|| Plain { rule: self.name(), services: self.least(), window: self.0.common.window })
+        let services = self.0.least(1);
+        even.then(|| Plain { rule: self.name(), services, window: self.0.common.window })
     }
 
     fn covers(&self) -> &'static [&'static str] {
@@ -159,12 +168,14 @@ impl Rule for SequentialTest {
             .saturating_sub(activity.aborted_services().value.max(activity.silent_services().value));
         // Where the answers are not seen, nobody knows what was met.
         let is_seen = activity.unsure() == 0;
-        if !is_walk && !(is_seen && families >= u64::from(self.0.families) + clean) {
+        let is_varied = is_seen && families >= u64::from(self.0.families) + clean;
+        let is_crafted = self.is_crafted_walk(activity);
+        if !is_walk && !is_crafted && !is_varied {
             return None;
         }
         let Tries { services, hosts, failures, successes } = Tries::of(activity);
         let met = if successes == 1 { "met a service" } else { "met services" };
-        let reason = if is_walk {
+        let reason = if is_walk || is_crafted {
             format!(
                 "{} distinct attempts failed and {successes} {met} within {}: {} closed or filtered {} of {} {}",
                 about(failures),
@@ -188,15 +199,17 @@ impl Rule for SequentialTest {
 }
 
 impl SequentialTest {
-    /// The least number of failures that is enough by itself.
-    fn least(&self) -> u32 {
-        let failures = (1..=10_000).find(|failures| self.0.walk(*failures, 0) >= self.0.threshold());
-        failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
-    }
-
     /// Whether the walk over distinct targets ends beyond the threshold.
     fn is_walk(&self, activity: &Activity) -> bool {
         let Tries { failures, successes, .. } = Tries::of(activity);
+        self.0.walk(failures, successes) >= self.0.threshold()
+    }
+
+    /// The same, where failures by crafted SYNs weigh more.
+    fn is_crafted_walk(&self, activity: &Activity) -> bool {
+        let Tries { failures, successes, .. } = Tries::of(activity);
+        let (failures, successes) =
+            (crafted::weighed(activity, failures), crafted::successes(activity, successes));
         self.0.walk(failures, successes) >= self.0.threshold()
     }
 }
@@ -236,9 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn nine_failures_without_a_success_are_enough() {
-        assert_eq!(SequentialTest(Settings::default()).least(), 9);
-        assert_eq!(rule().soonest(), 5, "by families");
+    fn nine_failures_without_a_success_are_enough_and_three_by_crafted_syns() {
+        assert_eq!((rule().plain().unwrap().services, rule().soonest()), (9, 3));
     }
 
     #[test]

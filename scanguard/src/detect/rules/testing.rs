@@ -8,6 +8,7 @@ use scanguard_common::{
     address::Address,
     oracle::Reach,
     outcome::{Answer, Flow, ProbeClass, Service},
+    syn::{Fingerprint, Mark},
 };
 
 use crate::{
@@ -88,6 +89,13 @@ impl Script {
     /// A SYN from 192.0.2.`source` to 198.51.100.`host`.
     pub(crate) fn syn(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
         self.probe(source, ProbeClass::Syn, host, tcp(port))
+    }
+
+    /// A SYN as nmap -sS sends it, with this reach.
+    pub(crate) fn crafted(&mut self, source: u8, host: u8, port: u16, reach: Reach) -> &mut Self {
+        let nmap = Fingerprint::new(1_024, [2].into_iter(), 1_460, 0, Mark::Ttl64.bit());
+        self.sensor.probe_like(ProbeClass::Syn, reach, &flow(source, host, tcp(port)), nmap);
+        self
     }
 
     /// A SYN that meets a listener.

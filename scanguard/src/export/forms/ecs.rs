@@ -119,6 +119,7 @@ fn custom(event: &Event, context: &Context) -> Value {
         "reached",
         "completed",
         "aborted",
+        "crafted",
     ];
     kept.iter().filter_map(|key| Some(((*key).to_owned(), own.get(key)?.clone()))).collect()
 }

@@ -63,6 +63,10 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
             },
         },
     });
+    if !finding.tools.is_empty() {
+        value["alert"]["metadata"]["scanguard_tools"] =
+            json!(finding.tools.iter().map(|tool| &**tool).collect::<Vec<_>>());
+    }
     put(&mut value, "src_ip", finding.source_ip().map(|ip| ip.to_string()));
     if let Some(Target { ip, port, protocol }) = finding.targets.first() {
         value["dest_ip"] = ip.to_string().into();

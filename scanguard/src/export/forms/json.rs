@@ -9,9 +9,12 @@ use super::{
     super::content::JsonContent,
     names::{SourceName, protocol_name},
 };
-use crate::detect::{
-    findings::{Event, Target},
-    geo::Country,
+use crate::{
+    detect::{
+        findings::{Event, Finding, Target},
+        geo::Country,
+    },
+    observe::activity::Crafted,
 };
 
 /// The event as JSON.
@@ -85,6 +88,22 @@ struct JsonReached {
     dark: u64,
 }
 
+/// SYNs that look like those of tools.
+#[derive(Serialize)]
+struct JsonCrafted<'e> {
+    syns: u32,
+    missed: u32,
+    tools: Vec<&'e str>,
+}
+
+impl<'e> JsonCrafted<'e> {
+    fn of(finding: &'e Finding) -> Option<Self> {
+        let Crafted { syns, missed, .. } = finding.crafted();
+        let tools: Vec<_> = finding.tools.iter().map(|tool| &**tool).collect();
+        (!tools.is_empty()).then_some(Self { syns, missed, tools })
+    }
+}
+
 #[derive(Serialize)]
 struct JsonEvent<'e> {
     time: jiff::Timestamp,
@@ -111,6 +130,9 @@ struct JsonEvent<'e> {
     reached: JsonReached,
     completed: u64,
     aborted: u64,
+    /// Absent if the SYNs look like no listed tool's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crafted: Option<JsonCrafted<'e>>,
     /// Absent if the rule does not use content.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<JsonContent<'e>>,
@@ -167,6 +189,7 @@ impl Serialize for Json<'_> {
             },
             completed: finding.completed(),
             aborted: finding.aborted(),
+            crafted: JsonCrafted::of(finding),
             content: finding
                 .content
                 .as_ref()
