@@ -20,9 +20,44 @@ use crate::{
 };
 
 /// The number of the exit of a packet that has passed the gate.
+///
+/// It is decided by one function and counted by another, one after the other: the verifier adds up the stacks of
+/// functions that call each other.
 #[inline(always)]
 pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, found: Found, flow: &Flow) -> u32 {
-    scanguard_judge(ctx.ctx, packet.word() | found.bits(), core::ptr::from_ref(flow))
+    let flow = core::ptr::from_ref(flow);
+    let decided = scanguard_judge(ctx.ctx, packet.word(), flow);
+    if decided & PROBE == 0 {
+        return decided;
+    }
+    if decided & CLASS_BITS == ProbeClass::Syn as u32 {
+        syn::take(ctx.ctx, found);
+    }
+    scanguard_count(ctx.ctx, decided, flow)
+}
+
+/// The mark of a decision that a packet is a probe, beside its class and its reach. Without the mark, a decision is the
+/// number of an exit.
+const PROBE: u32 = 1 << 31;
+/// The bits of the class.
+const CLASS_BITS: u32 = 0xff;
+/// Where the reach is.
+const REACH_SHIFT: u32 = 8;
+
+#[inline(always)]
+const fn probe(class: u32, reach: Reach) -> u32 {
+    PROBE | (reach as u32) << REACH_SHIFT | class
+}
+
+/// The reach of a probe.
+#[inline(always)]
+const fn reach_of(decided: u32) -> Reach {
+    match decided >> REACH_SHIFT & 3 {
+        0 => Reach::Open,
+        1 => Reach::Closed,
+        2 => Reach::Unknown,
+        _ => Reach::Dark,
+    }
 }
 
 /// A global function: the verifier checks it once, for any arguments. Otherwise it would check it again for each of
@@ -35,13 +70,10 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
         return Exit::TruncatedIp as u32;
     };
     let kernel = Kernel::new(ctx, control);
-    let kind = match PacketKind::from_word(Found::without(packet)) {
+    let kind = match PacketKind::from_word(packet) {
         PacketKind::Probe(class) => {
             let is_syn = class == ProbeClass::Syn as u32;
-            let reach = reach::of(&kernel, kernel.interface(), control, is_syn, flow);
-            return count(control, &kernel, class as usize, reach, flow, || {
-                if is_syn { syn::fingerprint(ctx, Found::of(packet)) } else { Fingerprint::NONE }
-            }) as u32;
+            return probe(class, reach::of(&kernel, kernel.interface(), control, is_syn, flow));
         }
         PacketKind::Segment(kind) => kind,
         PacketKind::Exit(exit) => return exit,
@@ -51,9 +83,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
         return Exit::UdpOwned as u32;
     }
     match oracle::segment(&kernel, kind, flow) {
-        Decision::Probe { class, reach } => {
-            count(control, &kernel, class as usize, reach, flow, || Fingerprint::NONE) as u32
-        }
+        Decision::Probe { class, reach } => probe(class as u32, reach),
         Decision::Ordinary { exit, aborts, remember } => {
             if aborts {
                 sources::aborted(control, flow);
@@ -69,23 +99,26 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
     }
 }
 
-#[inline(always)]
-fn count(
-    control: &Control,
-    kernel: &Kernel<'_>,
-    class: usize,
-    reach: Reach,
-    flow: &Flow,
-    fingerprint: impl FnOnce() -> Fingerprint,
-) -> Exit {
+/// Counts a probe, and gives the number of its exit. A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_count(ctx: *mut xdp_md, decided: u32, flow: *const Flow) -> u32 {
+    // SAFETY: as above.
+    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+        return Exit::TruncatedIp as u32;
+    };
+    let kernel = Kernel::new(ctx, control);
+    let (class, reach) = ((decided & CLASS_BITS) as usize, reach_of(decided));
     let meets_nobody = shield::class_meets_nobody(class, reach);
     let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
     let holds = meets_nobody && !is_shielded;
-    let exit = sources::count(control, kernel, class, reach, flow, holds, fingerprint);
+    let exit = sources::count(control, &kernel, class, reach, flow, holds, || {
+        if class == ProbeClass::Syn as usize { syn::last() } else { Fingerprint::NONE }
+    });
     // A packet that no other host can have sent is no probe.
     if matches!(exit, Exit::BadSource) {
-        return exit;
+        return exit as u32;
     }
     tally::count_probe(class, reach);
-    if is_shielded { Exit::Shielded } else { exit }
+    if is_shielded { Exit::Shielded as u32 } else { exit as u32 }
 }

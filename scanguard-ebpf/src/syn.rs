@@ -14,6 +14,11 @@ use crate::{deep, opaque::bounded, packet::XdpPacket};
 #[btf_map]
 static OPTIONS: PerCpuArray<[u8; OPTIONS_ROOM], 1> = PerCpuArray::new();
 
+/// The last fingerprint. The functions that take and count it are called one after the other, so that their stacks do not
+/// add up.
+#[btf_map]
+static LAST: PerCpuArray<Fingerprint, 1> = PerCpuArray::new();
+
 /// Where the headers of a packet are.
 #[derive(Clone, Copy)]
 pub(crate) enum Found {
@@ -25,64 +30,40 @@ pub(crate) enum Found {
     Deep,
 }
 
-/// Where a global function is told, in the word that has the kind of the packet: above it.
-const SHIFT: u32 = 16;
-
-impl Found {
-    /// The bits that say so.
-    #[inline(always)]
-    pub(crate) fn bits(self) -> u32 {
-        (self as u32) << SHIFT
-    }
-
-    /// The word without them.
-    #[inline(always)]
-    pub(crate) fn without(word: u32) -> u32 {
-        word & ((1 << SHIFT) - 1)
-    }
-
-    /// What the bits of a word say.
-    #[inline(always)]
-    pub(crate) fn of(word: u32) -> Self {
-        match word >> SHIFT {
-            0 => Self::Plain,
-            1 => Self::Shallow,
-            _ => Self::Deep,
-        }
-    }
-}
-
 #[inline(always)]
 fn packet(ctx: *mut xdp_md) -> XdpPacket {
     XdpPacket::new(&XdpContext::new(ctx))
 }
 
-/// The fingerprint of a SYN, or none if its options cannot be read.
+/// Takes the fingerprint of a SYN, or none if its options cannot be read. [`last`] gives it.
 #[inline(always)]
-pub(crate) fn fingerprint(ctx: *mut xdp_md, found: Found) -> Fingerprint {
-    if matches!(found, Found::Plain) {
-        let packet = packet(ctx);
-        if let Some(head) = Head::plain(&packet)
-            && let Some(options) = Options::usual(&packet, head.options, head.len)
-        {
-            return head.with(options);
-        }
-    }
-    let mut fingerprint = Fingerprint::NONE;
-    scanguard_fingerprint(ctx, found as u32, &raw mut fingerprint);
-    fingerprint
+pub(crate) fn take(ctx: *mut xdp_md, found: Found) {
+    scanguard_fingerprint(ctx, found as u32);
 }
 
-/// A global function, for the reason that [`crate::judge`] gives: the fingerprint of a SYN whose headers or options are
-/// not those of most SYNs.
+/// The fingerprint of the SYN for which [`take`] was called last.
+#[inline(always)]
+pub(crate) fn last() -> Fingerprint {
+    LAST.get(0).copied().unwrap_or(Fingerprint::NONE)
+}
+
+/// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32, into: *mut Fingerprint) -> u32 {
-    // SAFETY: the caller's. The verifier knows its size, but not that it is there.
-    let Some(into) = (unsafe { into.as_mut() }) else {
+extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32) -> u32 {
+    // SAFETY: this CPU's entry of a map, used by one packet at a time.
+    let Some(into) = LAST.get_ptr_mut(0).map(|last| unsafe { &mut *last }) else {
         return 0;
     };
     let packet = packet(ctx);
+    if found == Found::Plain as u32
+        && let Some(head) = Head::plain(&packet)
+        && let Some(options) = Options::usual(&packet, head.options, head.len)
+    {
+        *into = head.with(options);
+        return 1;
+    }
+    *into = Fingerprint::NONE;
     let (head, offset) = if found == Found::Deep as u32 {
         let Some(deep) = deep::headers() else {
             return 0;

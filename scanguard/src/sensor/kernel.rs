@@ -1,6 +1,10 @@
 //! The live sensor: reads the maps of the loaded program.
 
-use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::AsFd as _,
+    time::Duration,
+};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
 use ipnet::IpNet;

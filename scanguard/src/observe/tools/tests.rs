@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use scanguard_common::{
-    account::{Unshared, record, record_fingerprint},
+    account::{Around, Unshared, record, record_fingerprint},
     oracle::Reach,
     outcome::{Flow, Service},
     syn::of_frame,
@@ -160,7 +160,8 @@ fn send(state: &mut SourceState, frame: &[u8], times: u16) {
         };
         // SAFETY: an exclusive reference.
         unsafe {
-            let _news = record::<Unshared>(state, 0, Reach::Closed, &flow, 1, 1);
+            let around = Around { epoch: 1, salt: 1, sees_answers: false, is_overheard: false };
+            let _news = record::<Unshared>(state, 0, Reach::Closed, &flow, around, || false);
             record_fingerprint(state, fingerprint(frame), Reach::Closed);
         }
     }
