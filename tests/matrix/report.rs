@@ -79,7 +79,7 @@ pub(crate) struct About {
 }
 
 /// Packages whose versions matter.
-const PACKAGES: [&str; 30] = [
+const PACKAGES: [&str; 46] = [
     "nmap",
     "masscan",
     "zmap",
@@ -110,6 +110,22 @@ const PACKAGES: [&str; 30] = [
     "dnsenum",
     "nsd",
     "wget",
+    "netcat-openbsd",
+    "openssh-client",
+    "python3-scapy",
+    "pnscan",
+    "doscan",
+    "scanssh",
+    "dmitry",
+    "braa",
+    "ike-scan",
+    "nbtscan",
+    "onesixtyone",
+    "snmp",
+    "sipvicious",
+    "ssh-audit",
+    "ipv6toolkit",
+    "thc-ipv6",
 ];
 
 impl About {

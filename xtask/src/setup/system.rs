@@ -138,7 +138,7 @@ pub(super) const TEST_TOOLS: [Program; 26] = [
 
 /// Programs with which the matrix scans, serves and visits, beyond [`TEST_TOOLS`]. None of these packages
 /// starts anything: Debian's rsync leaves its daemon off.
-pub(super) const MATRIX_TOOLS: [Program; 22] = [
+pub(super) const MATRIX_TOOLS: [Program; 37] = [
     same("masscan"),
     same("zmap"),
     same("fping"),
@@ -178,6 +178,36 @@ pub(super) const MATRIX_TOOLS: [Program; 22] = [
     same("dnsenum"),
     same("wget"),
     same("openssl"),
+    // Scanners of ports, of services over UDP and of IPv6.
+    same("pnscan"),
+    same("doscan"),
+    same("scanssh"),
+    same("dmitry"),
+    same("braa"),
+    same("ike-scan"),
+    same("nbtscan"),
+    same("onesixtyone"),
+    same("ssh-audit"),
+    Program { name: "svmap", packages: Packages::same_everywhere("sipvicious") },
+    Program { name: "scan6", packages: Packages::same_everywhere("ipv6toolkit") },
+    Program { name: "atk6-alive6", packages: Packages::same_everywhere("thc-ipv6") },
+    Program {
+        name: "nc",
+        packages: Packages {
+            apt: "netcat-openbsd",
+            dnf: "netcat",
+            pacman: "openbsd-netcat",
+            apk: "netcat-openbsd",
+        },
+    },
+    Program {
+        name: "snmpget",
+        packages: Packages { apt: "snmp", dnf: "net-snmp-utils", pacman: "net-snmp", apk: "net-snmp-tools" },
+    },
+    Program {
+        name: "scapy",
+        packages: Packages { apt: "python3-scapy", dnf: "python3-scapy", pacman: "scapy", apk: "scapy" },
+    },
 ];
 
 /// Compiles the C programs that the bench compares with, against the kernel's own headers.

@@ -113,6 +113,18 @@ impl Case {
         Self { limit, ..self }
     }
 
+    /// The tool's exit status means nothing.
+    #[must_use]
+    pub const fn may_fail(self) -> Self {
+        Self { act: Act::CommandThatMayFail, ..self }
+    }
+
+    /// Sends so many packets at least.
+    #[must_use]
+    pub const fn sends(self, packets: u32) -> Self {
+        Self { packets, ..self }
+    }
+
     /// With such a configuration.
     #[must_use]
     pub const fn with(self, config: &'static str) -> Self {

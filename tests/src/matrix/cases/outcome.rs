@@ -125,7 +125,7 @@ impl Outcome {
             Verdict::Failed(format!("only {} packets came", seen.packets))
         } else {
             match (case.expect, seen.opened.is_empty()) {
-                (Expect::Found, false) if missing(case, &seen).is_none() => Verdict::Found,
+                (Expect::Found, false) if missing(case, &seen.found).is_none() => Verdict::Found,
                 (Expect::Found, _) => Verdict::Missed,
                 (Expect::Quiet, true) => Verdict::Quiet,
                 (Expect::Quiet, false) => Verdict::Flagged,
@@ -191,10 +191,10 @@ fn spared(case: &Case, seen: &Seen) -> Verdict {
     }
 }
 
-/// A finding that a scan should have had, and did not have.
-fn missing(case: &Case, seen: &Seen) -> Option<Expected> {
+/// A finding that a scan should have had, and is not among these rules and techniques.
+pub(super) fn missing(case: &Case, found: &BTreeSet<(String, String)>) -> Option<Expected> {
     let is_found = |Expected { rule, technique }: &Expected| {
-        seen.found.contains(&((*rule).to_owned(), (*technique).to_owned()))
+        found.contains(&((*rule).to_owned(), (*technique).to_owned()))
     };
     case.findings.iter().find(|expected| !is_found(expected)).copied()
 }

@@ -1,6 +1,7 @@
 //! One case: two hosts, the real agent on one of them, and what happens.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead as _, BufReader},
     process::Stdio,
     sync::{
@@ -16,7 +17,7 @@ use jiff::Timestamp;
 
 use super::{
     Case, Expect,
-    outcome::{Opened, Outcome, Seen},
+    outcome::{Opened, Outcome, Seen, missing},
 };
 use crate::fixtures::{
     agent::{Agent, Metrics},
@@ -59,8 +60,7 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
         Err(error) if case.expect == Expect::Spared => Some(format!("{error:#}")),
         other => other.map(|()| None)?,
     };
-    // Several polls after the last packet, whatever it was; a second at least. Logs are looked at once a second.
-    thread::sleep(Duration::from_secs(if case.config.contains("[logs]") { 3 } else { 1 }));
+    await_findings(case, &agent);
     let polls = "scanguard_poll_duration_seconds_count";
     let ended = agent.metrics()?;
     let after = wait_for("three polls more", Duration::from_secs(60), || {
@@ -83,6 +83,21 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
         first: first.time(),
         opened: opened.map(Opened::read).collect::<Result<_>>()?,
     })
+}
+
+/// Waits a second after the last packet, in which a scan may be found in more than one way, and longer where nothing is
+/// found yet: SYNs that nobody answers count after three seconds. Logs are looked at once a second.
+fn await_findings(case: &Case, agent: &Agent<'_>) {
+    const LONGEST: Duration = Duration::from_secs(5);
+    let end = Instant::now() + LONGEST;
+    thread::sleep(Duration::from_secs(if case.config.contains("[logs]") { 3 } else { 1 }));
+    let is_found = || {
+        let found: BTreeSet<_> = agent.findings().iter().flat_map(techniques).collect();
+        case.expect == Expect::Found && !found.is_empty() && missing(case, &found).is_none()
+    };
+    while Instant::now() < end && !is_found() {
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Rule and technique, for each technique of a line. A rule that takes a finding over reports it as updated.

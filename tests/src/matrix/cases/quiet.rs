@@ -1,9 +1,11 @@
 //! Honest traffic: none of it may be found.
 
+mod addresses;
 mod backscatter;
 mod broken;
 mod datagrams;
 mod forwarded;
+mod guesses;
 mod pages;
 mod services;
 
@@ -80,9 +82,27 @@ const fn answers(name: &'static str, act: fn(&mut Stage<'_>) -> anyhow::Result<(
     quiet("answers to forged SYNs", name, 2_900, act)
 }
 
-/// All of them.
+/// The order of the headings.
+const GROUPS: [&str; 10] = [
+    "clients of services",
+    "clients of many addresses of this host",
+    "clients of a host that drops",
+    "visitors of a web site",
+    "who asks a name server",
+    "datagrams",
+    "broken connections",
+    "answers to forged SYNs",
+    "measuring the way",
+    "forwarding to another namespace",
+];
+
+/// All of them, by group.
 pub(super) fn all() -> impl Iterator<Item = Case> {
-    CASES.iter().copied()
+    let all =
+        [CASES, guesses::CLOSED, guesses::DATAGRAMS, guesses::MEASURED, guesses::DROPPED, addresses::CASES];
+    let mut cases: Vec<_> = all.into_iter().flatten().copied().collect();
+    cases.sort_by_key(|case| GROUPS.iter().position(|group| *group == case.group).unwrap_or(GROUPS.len()));
+    cases.into_iter()
 }
 
 const CASES: &[Case] = &[

@@ -1,5 +1,10 @@
 //! Scans by real tools: every one must be found. The scans of [`crate::tables::scans`] are cases, too.
 
+mod few;
+mod filtered;
+mod tools;
+mod wildcard;
+
 use super::{Act, Case, Expect, nothing};
 use crate::{
     fixtures::{
@@ -63,12 +68,12 @@ const fn zmap(name: &'static str) -> Case {
 
 /// Fails when nobody answers, or always.
 const fn hping(name: &'static str) -> Case {
-    Case { act: Act::CommandThatMayFail, ..scan("hping3", name) }
+    scan("hping3", name).may_fail()
 }
 
 /// Fails when somebody does not answer.
 const fn fping(name: &'static str) -> Case {
-    Case { act: Act::CommandThatMayFail, ..scan("fping", name) }
+    scan("fping", name).may_fail()
 }
 
 const fn nping(name: &'static str) -> Case {
@@ -139,7 +144,15 @@ const MORE: &[Case] = &[
     masscan(
         "masscan -e {interface} --adapter-ip {scanner} --router-mac {mac} --rate 1000 --wait 1 --ping {routed}.0/24",
     ),
+    masscan(
+        "masscan -e {interface} --adapter-ip 10.77.0.66 --router-mac {mac} --rate 100 --wait 2 --banners \
+         -p21,22,25,80,110,143,443,3306 {victim}",
+    )
+    .sends(16)
+    .after(banners_and_something_to_receive),
     zmap("zmap -q -i {interface} -G {mac} -S {scanner} -b /dev/null -r 500 -c 1 -p 80 {routed}.0/24"),
+    zmap("zmap -q -i {interface} -G {mac} -S {scanner} -b /dev/null -r 500 -c 1 -P 2 -p 23 {routed}.0/26")
+        .sends(128),
     zmap(
         "zmap -q -i {interface} -G {mac} -S {scanner} -b /dev/null -r 500 -c 1 -M icmp_echoscan {routed}.0/24",
     ),
@@ -155,6 +168,15 @@ const MORE: &[Case] = &[
     hping("hping3 -q -i u2000 -c 100 -S -a 10.77.0.66 -p ++1 {victim}"),
     hping("hping3 -q -i u2000 -c 60 -1 --rand-dest -I {interface} {routed}.x"),
     hping("hping3 -q -i u2000 -c 60 -S -p 22 --rand-dest -I {interface} {routed}.x"),
+    hping("hping3 -q -i u2000 -c 60 -A -p 80 --rand-dest -I {interface} {routed}.x").sends(60),
+    hping("hping3 -q -i u2000 -c 60 -2 -p 161 --rand-dest -I {interface} {routed}.x").sends(60),
+    hping("hping3 -q -i u2000 -c 60 -1 -C 13 --rand-dest -I {interface} {routed}.x").sends(60),
+    hping("hping3 -q -i u2000 -c 60 -F -p ++1 {victim}").sends(60),
+    hping("hping3 -q -i u2000 -c 60 -F -P -U -p ++1 {victim}").sends(60),
+    hping("hping3 -q -i u2000 -c 60 -p ++1 {victim}").sends(60),
+    hping("hping3 -q -i u2000 -c 60 -S -s 53 -k -p ++1 {victim}").sends(60),
+    hping("hping3 -q -8 1-100 -F {victim}").sends(100),
+    hping("hping3 -q -8 known -S {victim}").sends(100),
     fping("fping -q -r 0 -g {routed}.0/26"),
     fping("fping -q -r 0 -p 500 -c 2 -g {routed}.1 {routed}.40"),
     nping("nping --tcp -p 1-100 --rate 100 -c 1 {victim}"),
@@ -164,6 +186,12 @@ const MORE: &[Case] = &[
     nping("nping --tcp --flags syn,ack -g 45000 -p 80 --rate 200 -c 1 {routed}.0/24"),
     nping("nping --udp -p 1-60 --rate 100 -c 1 {victim}"),
     nping("nping --icmp -c 1 --rate 100 {routed}.1-40"),
+    nping("nping --icmp --icmp-type timestamp -c 1 --rate 100 {routed}.1-40").sends(40),
+    nping("nping --tcp --flags ack -p 1-60 --rate 100 -c 1 {victim}").sends(60),
+    nping("nping --tcp --flags fin -p 1-60 --rate 100 -c 1 {victim}").sends(60),
+    nping("nping --tcp -p 22 --rate 100 -c 1 {routed}.1-60").sends(60),
+    nping("nping --tcp-connect -p 22 --rate 100 -c 1 {routed}.1-60").sends(60),
+    nping("nping --udp -p 161 --rate 100 -c 1 {routed}.1-60").sends(60),
 ];
 
 /// The order of the headings.
@@ -195,7 +223,8 @@ pub fn all() -> impl Iterator<Item = Case> {
         let act = if scanned.may_fail { Act::CommandThatMayFail } else { Act::Command };
         Case { act, ..scan(group, words) }
     });
-    let mut cases: Vec<_> = tested.chain(MORE.iter().copied()).collect();
+    let more = [MORE, few::CASES, filtered::CASES, wildcard::CASES, tools::CASES];
+    let mut cases: Vec<_> = tested.chain(more.into_iter().flatten().copied()).collect();
     let place = |case: &Case| GROUPS.iter().position(|group| *group == case.group).unwrap_or(GROUPS.len());
     cases.sort_by_key(place);
     cases.into_iter()
@@ -206,6 +235,11 @@ fn something_to_receive(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     let broadcaster = broadcast(&stage.lab.victim)?;
     stage.keep(broadcaster);
     Ok(())
+}
+
+fn banners_and_something_to_receive(stage: &mut Stage<'_>) -> anyhow::Result<()> {
+    banners(stage)?;
+    something_to_receive(stage)
 }
 
 /// Services that say who they are.

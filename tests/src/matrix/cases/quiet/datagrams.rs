@@ -18,7 +18,7 @@ use crate::fixtures::{
 const NAMES: usize = 400;
 
 /// dnsmasq with one answer to everything, and a list of names to ask for.
-fn resolver(stage: &mut Stage<'_>, on_victim: bool) -> Result<()> {
+pub(super) fn resolver(stage: &mut Stage<'_>, on_victim: bool) -> Result<()> {
     let lab = stage.lab;
     let host = if on_victim { &lab.victim } else { &lab.scanner };
     let names = (0..NAMES).fold(String::new(), |mut names, number| {
