@@ -66,7 +66,12 @@ impl Pipeline {
     /// The time of the next poll that does anything although nothing is new: no answer can come to a source any more, or
     /// a finding ends.
     pub fn next(&self) -> Option<Duration> {
-        self.overdue.due().into_iter().chain(self.detector.tracker().next_close()).min()
+        self.unanswered().into_iter().chain(self.detector.tracker().next_close()).min()
+    }
+
+    /// When no answer can come any more to the first of the sources that wait for one.
+    pub fn unanswered(&self) -> Option<Duration> {
+        self.overdue.due()
     }
 
     /// Examines one source now, because the sensor reported it.

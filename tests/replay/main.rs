@@ -2,6 +2,7 @@
 //! through the kernel.
 
 mod command;
+mod filtered;
 mod kernel;
 mod library;
 mod scenes;
@@ -12,7 +13,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
-    let trials = [command::trials(), library::trials(), strays::trials(), kernel::trials()];
+    let trials =
+        [command::trials(), library::trials(), strays::trials(), filtered::trials(), kernel::trials()];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

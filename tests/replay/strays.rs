@@ -1,6 +1,9 @@
 //! Segments that belong to no connection, as a capture shows them: what came, and what was answered.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
@@ -9,7 +12,7 @@ use scanguard_common::wire::tcp_flags::{ACK, FIN, PSH, RST, SYN};
 use scanguard_tests::{
     fixtures::{
         captures::{ETHERNET, Timed, pcap},
-        frames::{DESTINATION, DESTINATION6, V4, icmp, tcp, udp, v4, v4_packet, v6},
+        frames::{DESTINATION, DESTINATION6, V4, icmp, tcp, udp, v4, v4_packet, v4_with, v6},
     },
     tables::answers::turned,
 };
@@ -140,18 +143,21 @@ fn over_ipv6() -> Vec<Timed> {
     (1..=100).flat_map(frames).collect()
 }
 
-/// Every second connection to port 8443 began before the capture.
+/// Every second connection of the others to port 8443 began before the capture.
 fn among_clients() -> Vec<Timed> {
     let mut packets = refused((1..=200).map(|port| (ACK, 54_321, port)));
-    for client in 0..200u16 {
-        let (at, port) = (u64::from(client) * 20, 40_000 + client);
-        if client % 2 == 0 {
-            packets.push(there(at + 5, SYN, port, 8_443));
-            packets.push(back(at + 6, SYN | ACK, 8_443, port));
+    for number in 0..200u16 {
+        let (at, port) = (u64::from(number) * 20, 40_000 + number);
+        let client = V4 { protocol: 6, source: Some(Ipv4Addr::new(203, 0, 113, 5)), ..V4::default() };
+        let there = |at, flags| Timed::new(at, v4_with(&client, &segment(flags, port, 8_443, false)));
+        let back = |at, flags| Timed::new(at, turned(v4_with(&client, &segment(flags, 8_443, port, false))));
+        if number % 2 == 0 {
+            packets.push(there(at + 5, SYN));
+            packets.push(back(at + 6, SYN | ACK));
         }
-        packets.push(there(at + 7, ACK, port, 8_443));
-        packets.push(there(at + 8, PSH | ACK, port, 8_443));
-        packets.push(back(at + 9, ACK, 8_443, port));
+        packets.push(there(at + 7, ACK));
+        packets.push(there(at + 8, PSH | ACK));
+        packets.push(back(at + 9, ACK));
     }
     packets.sort_by_key(|packet| packet.at);
     packets

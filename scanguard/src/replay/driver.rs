@@ -60,7 +60,9 @@ impl<S: Feed> Driver<S> {
     /// # Errors
     /// See [`Feed::set_sees_leaving`].
     pub fn set_sees_leaving(&mut self, sees: bool) -> Result<(), SensorError> {
-        self.sensor.set_sees_leaving(sees)
+        self.sensor.set_sees_leaving(sees)?;
+        // The next poll would say so, too, but what comes until then counts as well.
+        self.sensor.set_sees_answers(sees)
     }
 
     /// The present time.
@@ -128,13 +130,18 @@ impl<S: Feed> Driver<S> {
         Ok(outcome)
     }
 
-    /// The capture has ended: handles what came since the last poll, and closes all findings.
+    /// The capture has ended: handles what came since the last poll, and closes all findings. What was not answered until
+    /// then is not answered any more.
     ///
     /// # Errors
     /// The sensor could not be read.
     pub fn finish(mut self, tell: &mut dyn FnMut(Event)) -> Result<Ended, SensorError> {
-        let at = self.clock.elapsed();
-        let outcome = self.poll(at, tell)?;
+        let mut at = self.clock.elapsed();
+        let mut outcome = self.poll(at, tell)?;
+        while let Some(due) = self.pipeline.unanswered() {
+            at = at.max(due);
+            outcome = self.poll(at, tell)?;
+        }
         let now = self.now(at);
         self.pipeline.detector.close_all(now, tell);
         Ok(Ended {
