@@ -23,7 +23,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
 /// refuses to load it.
-pub const VERSION: &str = "SCANGUARD_ABI_11";
+pub const VERSION: &str = "SCANGUARD_ABI_12";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -316,11 +316,6 @@ pub struct Wakeup {
 
 /// Ring buffer of samples: a [`SampleHeader`], then the bytes.
 pub const SAMPLES: &str = "SAMPLES";
-/// Global, `[u64; PORT_WORDS]`: the [`crate::sample::Ports`] of TCP whose payloads the program looks at. It may be
-/// empty.
-pub const TCP_PORTS: &str = "TCP_PORTS";
-/// Global, as above: the ports of DNS, over TCP and UDP. The other ports of TCP carry HTTP or TLS.
-pub const DNS_PORTS: &str = "DNS_PORTS";
 /// Global, `u32`: 0 where nothing is sampled. Then the verifier removes the code for samples from the program.
 pub const SAMPLING: &str = "SAMPLING";
 
@@ -361,7 +356,7 @@ const _: () = assert!(size_of::<Control>() == 112 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 56);
-const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 6 + 4));
 
 #[cfg(feature = "user")]
 mod pod {
