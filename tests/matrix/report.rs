@@ -79,7 +79,7 @@ pub(crate) struct About {
 }
 
 /// Packages whose versions matter.
-const PACKAGES: [&str; 30] = [
+const PACKAGES: [&str; 34] = [
     "nmap",
     "masscan",
     "zmap",
@@ -108,6 +108,10 @@ const PACKAGES: [&str; 30] = [
     "testssl.sh",
     "dnsrecon",
     "dnsenum",
+    "onesixtyone",
+    "sipvicious",
+    "ike-scan",
+    "ssh-audit",
     "nsd",
     "wget",
 ];

@@ -138,7 +138,7 @@ pub(super) const TEST_TOOLS: [Program; 26] = [
 
 /// Programs with which the matrix scans, serves and visits, beyond [`TEST_TOOLS`]. None of these packages
 /// starts anything: Debian's rsync leaves its daemon off.
-pub(super) const MATRIX_TOOLS: [Program; 22] = [
+pub(super) const MATRIX_TOOLS: [Program; 26] = [
     same("masscan"),
     same("zmap"),
     same("fping"),
@@ -176,6 +176,11 @@ pub(super) const MATRIX_TOOLS: [Program; 22] = [
     Program { name: "testssl", packages: Packages::same_everywhere("testssl.sh") },
     same("dnsrecon"),
     same("dnsenum"),
+    // Scanners of other services.
+    same("onesixtyone"),
+    Program { name: "svmap", packages: Packages::same_everywhere("sipvicious") },
+    same("ike-scan"),
+    same("ssh-audit"),
     same("wget"),
     same("openssl"),
 ];
