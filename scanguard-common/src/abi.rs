@@ -324,11 +324,6 @@ pub struct Wakeup {
 
 /// Ring buffer of samples: a [`SampleHeader`], then the bytes.
 pub const SAMPLES: &str = "SAMPLES";
-/// Global, `[u64; PORT_WORDS]`: the [`crate::sample::Ports`] of TCP whose payloads the program looks at. It may be
-/// empty.
-pub const TCP_PORTS: &str = "TCP_PORTS";
-/// Global, as above: the ports of DNS, over TCP and UDP. The other ports of TCP carry HTTP or TLS.
-pub const DNS_PORTS: &str = "DNS_PORTS";
 /// Global, `u32`: 0 where nothing is sampled. Then the verifier removes the code for samples from the program.
 pub const SAMPLING: &str = "SAMPLING";
 
@@ -369,7 +364,7 @@ const _: () = assert!(size_of::<Control>() == 112 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
 const _: () = assert!(size_of::<SampleHeader>() == 56);
-const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 5 + 4));
+const _: () = assert!(size_of::<Tally>() == 8 * (26 + 24 + 8 + 4 + 4 + 9 + 6 + 4));
 
 #[cfg(feature = "user")]
 mod pod {

@@ -4,6 +4,8 @@
 //! but none that begins in the middle of a segment. A sample looks like the beginning of a message; the agent's
 //! parsers decide whether it is one.
 
+mod greeting;
+
 use crate::{
     outcome::{Flow, Service, numbered},
     packet::{MAX_OFFSET, Packet},
@@ -28,6 +30,8 @@ numbered! {
         Status = "http_status",
         /// A DNS response.
         Answer = "dns_answer",
+        /// The first words of a client in another protocol.
+        Greeting = "greeting",
     }
 }
 
@@ -41,7 +45,7 @@ impl Begins {
     #[inline(always)]
     pub const fn is_answer(self) -> bool {
         match self {
-            Self::Request | Self::Hello | Self::Query => false,
+            Self::Request | Self::Hello | Self::Query | Self::Greeting => false,
             Self::Status | Self::Answer => true,
         }
     }
@@ -59,6 +63,17 @@ impl Begins {
             Self::Query | Self::Answer => 300,
             // `HTTP/1.1 404 ` and some of the reason.
             Self::Status => 32,
+            // The headers of SIP up to the name of the software, or the algorithms of SSH.
+            Self::Greeting => 1_024,
+        }
+    }
+
+    /// How many bytes of the stream may precede it, as far as its connection proves them.
+    #[inline(always)]
+    pub const fn furthest(self) -> u64 {
+        match self {
+            Self::Greeting => greeting::FURTHEST,
+            Self::Request | Self::Hello | Self::Query | Self::Status | Self::Answer => u64::MAX,
         }
     }
 }
@@ -75,13 +90,39 @@ pub type Head = [u8; HEAD];
 /// The first bytes of a payload. There are two, since the verifier does not understand the bounds check of one.
 pub type Start = [u8; 2];
 
-/// The protocol of a port.
+numbered! {
+    /// The sets of ports that the program has.
+    PortSet[PORT_SETS] {
+        /// All ports of TCP whose payloads are looked at.
+        Tcp = "TCP_PORTS",
+        /// Those of TCP for HTTP or TLS.
+        Web = "WEB_PORTS",
+        /// Those of TCP and UDP for DNS.
+        Dns = "DNS_PORTS",
+        /// All ports of UDP whose payloads are looked at.
+        Udp = "UDP_PORTS",
+    }
+}
+
+/// The protocols of a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Speaks {
     /// HTTP or TLS. The payload tells which.
     Web,
     /// DNS.
     Dns,
+    /// Another protocol over TCP. The payload tells which.
+    Segments,
+    /// Another protocol over UDP. The payload tells which.
+    Datagrams,
+}
+
+impl Speaks {
+    /// Whether answers are sampled.
+    #[inline(always)]
+    pub const fn has_answers(self) -> bool {
+        matches!(self, Self::Web | Self::Dns)
+    }
 }
 
 /// The position of the payload of a whole segment or datagram.
@@ -152,18 +193,16 @@ pub fn payload_behind<P: Packet>(packet: &P, headers: &Headers) -> Option<Payloa
     })
 }
 
-/// The protocol of a port, from the sets of ports.
+/// The protocols of a port, from the sets of ports.
 #[inline(always)]
-pub fn speaks(
-    protocol: u8,
-    port: u16,
-    is_tcp: impl Fn(u16) -> bool,
-    is_dns: impl Fn(u16) -> bool,
-) -> Option<Speaks> {
+pub fn speaks(protocol: u8, port: u16, is_in: impl Fn(PortSet, u16) -> bool) -> Option<Speaks> {
     match protocol {
-        protocol::TCP if !is_tcp(port) => None,
-        protocol::TCP | protocol::UDP if is_dns(port) => Some(Speaks::Dns),
-        protocol::TCP => Some(Speaks::Web),
+        protocol::TCP if !is_in(PortSet::Tcp, port) => None,
+        protocol::TCP if is_in(PortSet::Web, port) => Some(Speaks::Web),
+        protocol::UDP if !is_in(PortSet::Udp, port) => None,
+        protocol::TCP | protocol::UDP if is_in(PortSet::Dns, port) => Some(Speaks::Dns),
+        protocol::TCP => Some(Speaks::Segments),
+        protocol::UDP => Some(Speaks::Datagrams),
         _ => None,
     }
 }
@@ -178,7 +217,8 @@ pub fn may_begin(speaks: Speaks, start: &Start) -> bool {
             [b'\n', next] => is_token(next) || matches!(next, b'\r' | b'\n'),
             [first, _] => first == HANDSHAKE || is_token(first),
         },
-        Speaks::Dns => true,
+        Speaks::Segments => greeting::may_begin(start),
+        Speaks::Dns | Speaks::Datagrams => true,
     }
 }
 
@@ -186,13 +226,27 @@ pub fn may_begin(speaks: Speaks, start: &Start) -> bool {
 #[inline(always)]
 pub fn begins(speaks: Speaks, protocol: u8, is_answer: bool, head: &Head, len: usize) -> Option<Begins> {
     match (speaks, is_answer) {
-        (Speaks::Web, false) if is_hello(head) => Some(Begins::Hello),
-        (Speaks::Web, false) if is_request(head) => Some(Begins::Request),
-        (Speaks::Web, true) if is_status(head) => Some(Begins::Status),
-        (Speaks::Web, _) => None,
         (Speaks::Dns, _) => {
             let begins = if is_answer { Begins::Answer } else { Begins::Query };
             is_dns(head, len, protocol == protocol::TCP, is_answer).then_some(begins)
+        }
+        (Speaks::Web, true) => is_status(head).then_some(Begins::Status),
+        (Speaks::Segments | Speaks::Datagrams, true) => None,
+        // One place for all of them: the verifier follows the table of requests once.
+        (Speaks::Web | Speaks::Segments | Speaks::Datagrams, false) => {
+            let (is_web, is_datagram) = (speaks == Speaks::Web, speaks == Speaks::Datagrams);
+            let is_greeting = match speaks {
+                Speaks::Segments => greeting::is_segment(head),
+                Speaks::Datagrams => greeting::is_datagram(head, len),
+                Speaks::Web | Speaks::Dns => false,
+            };
+            if is_greeting {
+                return Some(Begins::Greeting);
+            }
+            if !is_datagram && is_hello(head) {
+                return Some(if is_web { Begins::Hello } else { Begins::Greeting });
+            }
+            is_request(head).then_some(if is_web { Begins::Request } else { Begins::Greeting })
         }
     }
 }

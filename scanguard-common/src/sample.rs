@@ -1,6 +1,6 @@
 //! How many samples are taken, and at which ports.
 
-use crate::{address::Address, flow::stir, outcome::numbered, wire::protocol};
+use crate::{address::Address, content::Begins, flow::stir, outcome::numbered, wire::protocol};
 
 numbered! {
     /// Why a payload was not sampled, though it begins like something that is.
@@ -84,17 +84,18 @@ pub fn budget_place(source: Address, kind: BudgetKind, salt: u64) -> (u32, u32) 
     ((hash >> 50) as u32 & (BUDGETS as u32 - 1), hash as u32)
 }
 
-/// Number of budgets of each CPU, all of the same size: for TCP connections, for UDP, and for segments that no
-/// connection proves.
-pub const CPU_BUDGETS: usize = 3;
+/// Number of budgets of each CPU, all of the same size: for TCP connections, for DNS over UDP, for segments that no
+/// connection proves, and for other protocols over UDP.
+pub const CPU_BUDGETS: usize = 4;
 
-/// Which budget of a CPU pays. UDP queries and segments with forged numbers use up only their own budgets.
+/// Which budget of a CPU pays. Datagrams and segments with forged numbers use up only their own budgets.
 #[inline(always)]
-pub const fn cpu_place(protocol: u8, kind: BudgetKind) -> u32 {
-    match kind {
+pub const fn cpu_place(protocol: u8, kind: BudgetKind, begins: Begins) -> u32 {
+    match (kind, begins) {
+        (_, Begins::Greeting) if protocol != protocol::TCP => 3,
         _ if protocol != protocol::TCP => 1,
-        BudgetKind::Proven | BudgetKind::Answer => 0,
-        BudgetKind::Unproven => 2,
+        (BudgetKind::Proven | BudgetKind::Answer, _) => 0,
+        (BudgetKind::Unproven, _) => 2,
     }
 }
 
@@ -200,8 +201,11 @@ mod tests {
         let [proven, unproven, answer] = places;
         assert!(proven != unproven && unproven != answer && answer != proven);
         assert!(places.iter().all(|(place, _)| (*place as usize) < BUDGETS));
-        let of_cpu = |protocol| BudgetKind::ALL.map(|kind| cpu_place(protocol, kind));
-        assert_eq!((of_cpu(protocol::TCP), of_cpu(protocol::UDP)), ([0, 2, 0], [1; 3]));
-        assert!(of_cpu(protocol::TCP).iter().all(|place| (*place as usize) < CPU_BUDGETS));
+        let of_cpu = |protocol, begins| BudgetKind::ALL.map(|kind| cpu_place(protocol, kind, begins));
+        for (begins, datagrams) in [(Begins::Query, 1), (Begins::Greeting, 3)] {
+            let of = |protocol| of_cpu(protocol, begins);
+            assert_eq!((of(protocol::TCP), of(protocol::UDP)), ([0, 2, 0], [datagrams; 3]));
+            assert!((datagrams as usize) < CPU_BUDGETS);
+        }
     }
 }

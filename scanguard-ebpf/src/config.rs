@@ -10,6 +10,7 @@ use aya_ebpf::{
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES, MAX_TRANSLATORS, change_places},
     address::{Address, SourceMask},
+    content::PortSet,
     proof::{FIELDS, Field},
     sample,
     translator::{self, Filter},
@@ -45,6 +46,12 @@ static SAMPLING: Global<u32> = Global::new(0);
 
 #[unsafe(no_mangle)]
 static TCP_PORTS: Global<PortWords> = Global::new([0; sample::PORT_WORDS]);
+
+#[unsafe(no_mangle)]
+static WEB_PORTS: Global<PortWords> = Global::new([0; sample::PORT_WORDS]);
+
+#[unsafe(no_mangle)]
+static UDP_PORTS: Global<PortWords> = Global::new([0; sample::PORT_WORDS]);
 
 #[unsafe(no_mangle)]
 static DNS_PORTS: Global<PortWords> = Global::new([0; sample::PORT_WORDS]);
@@ -164,16 +171,15 @@ pub(crate) fn sampling() -> bool {
     SAMPLING.load() != 0
 }
 
-/// Whether this TCP port carries HTTP, TLS or DNS.
+/// Whether a set has this port, see [`PortSet`].
 #[inline(always)]
-pub(crate) fn samples_tcp(port: u16) -> bool {
-    contains(&TCP_PORTS, port)
-}
-
-/// Whether this port carries DNS.
-#[inline(always)]
-pub(crate) fn speaks_dns(port: u16) -> bool {
-    contains(&DNS_PORTS, port)
+pub(crate) fn is_in(set: PortSet, port: u16) -> bool {
+    match set {
+        PortSet::Tcp => contains(&TCP_PORTS, port),
+        PortSet::Web => contains(&WEB_PORTS, port),
+        PortSet::Dns => contains(&DNS_PORTS, port),
+        PortSet::Udp => contains(&UDP_PORTS, port),
+    }
 }
 
 /// The code reads one word, not the set.

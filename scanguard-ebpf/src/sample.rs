@@ -9,7 +9,7 @@ use aya_ebpf::{
 use scanguard_common::{
     abi::{Control, SampleHeader},
     classify,
-    content::{self, Begins, HEAD, Head, MAX_SAMPLE, Payload, Speaks, Start},
+    content::{self, Begins, HEAD, Head, MAX_SAMPLE, Payload, PortSet, Speaks, Start},
     outcome::{Flow, SegmentKind},
     packet::Packet,
     parse,
@@ -80,7 +80,7 @@ pub(crate) fn arrived_early(ctx: &XdpContext, packet: &XdpPacket) {
 /// As above, if this TCP port is sampled.
 #[inline(always)]
 fn arrived_at(ctx: &XdpContext, port: u16, headers: Headers) {
-    if config::sampling() && config::samples_tcp(port) {
+    if config::sampling() && config::is_in(PortSet::Tcp, port) {
         scanguard_sample(ctx.ctx, headers as u32);
     }
 }
@@ -90,7 +90,7 @@ fn arrived_at(ctx: &XdpContext, port: u16, headers: Headers) {
 pub(crate) fn judged(ctx: &XdpContext, kind: SegmentKind, flow: &Flow, headers: Headers) {
     match kind {
         SegmentKind::Closing => arrived_at(ctx, flow.service.port, headers),
-        SegmentKind::Datagram if config::sampling() && config::speaks_dns(flow.service.port) => {
+        SegmentKind::Datagram if config::sampling() && config::is_in(PortSet::Udp, flow.service.port) => {
             scanguard_sample(ctx.ctx, headers as u32);
         }
         SegmentKind::Datagram
@@ -104,7 +104,7 @@ pub(crate) fn judged(ctx: &XdpContext, kind: SegmentKind, flow: &Flow, headers: 
 /// A segment or datagram that leaves from a port whose answers may be sampled.
 #[inline(always)]
 pub(crate) fn leaves_from(ctx: &TcContext, port: u16) {
-    if config::sampling() && (config::samples_tcp(port) || config::speaks_dns(port)) {
+    if config::sampling() && (config::is_in(PortSet::Web, port) || config::is_in(PortSet::Dns, port)) {
         scanguard_sample_answer(ctx.skb.skb);
     }
 }
@@ -120,7 +120,7 @@ pub(crate) fn leaves(ctx: &TcContext) {
 /// The protocol of a port of this host.
 #[inline(always)]
 fn speaks(protocol: u8, port: u16) -> Option<Speaks> {
-    content::speaks(protocol, port, config::samples_tcp, config::speaks_dns)
+    content::speaks(protocol, port, config::is_in)
 }
 
 /// The payload of a packet whose headers are found in place.
@@ -185,6 +185,9 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
     let Some(speaks) = speaks(flow.service.protocol, flow.source_port) else {
         return 0;
     };
+    if !speaks.has_answers() {
+        return 0;
+    }
     let flow = flow.turned();
     let sample = Sample { control, speaks, is_answer: true, flow, offset, len };
     sample
@@ -261,12 +264,15 @@ impl Sample<'_> {
         let Some(origin) = origin(flow) else {
             return false;
         };
+        if origin.is_proven && origin.position > begins.furthest() {
+            return false;
+        }
         let kind = match (is_answer, origin.is_proven) {
             (true, _) => BudgetKind::Answer,
             (false, true) => BudgetKind::Proven,
             (false, false) => BudgetKind::Unproven,
         };
-        if let Err(why) = pay(control, flow, kind) {
+        if let Err(why) = pay(control, flow, kind, begins) {
             tally::count_left_out(why);
             return false;
         }
@@ -303,14 +309,14 @@ impl Sample<'_> {
 /// Takes one sample from the budgets. The source's budget comes first, so that a source without a budget costs the
 /// others nothing.
 #[inline(always)]
-fn pay(control: &Control, flow: &Flow, kind: BudgetKind) -> Result<(), LeftOut> {
+fn pay(control: &Control, flow: &Flow, kind: BudgetKind, begins: Begins) -> Result<(), LeftOut> {
     let source = config::source(flow.source);
     let (place, tag) = budget_place(source, kind, config::salt());
     let Control { epoch, source_samples, cpu_samples, sample_epochs, .. } = *control;
     let of_source = Budget { samples: source_samples, epochs: sample_epochs };
     let of_cpu = Budget { samples: cpu_samples, epochs: sample_epochs };
     pay_from(BUDGET.get_ptr_mut(place), tag, epoch, of_source, LeftOut::SourceBudget)?;
-    let of_this_cpu = CPU_BUDGET.get_ptr_mut(cpu_place(flow.service.protocol, kind));
+    let of_this_cpu = CPU_BUDGET.get_ptr_mut(cpu_place(flow.service.protocol, kind, begins));
     pay_from(of_this_cpu, 0, epoch, of_cpu, LeftOut::CpuBudget)
 }
 

@@ -11,6 +11,7 @@ mod doctor;
 mod egress;
 mod faults;
 mod flood;
+mod greetings;
 mod half_open;
 mod hostile_files;
 mod jumbo;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         egress::trials(),
         faults::trials(),
         flood::trials(),
+        greetings::trials(),
         half_open::trials(),
         hostile_files::trials(),
         jumbo::trials(),

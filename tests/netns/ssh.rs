@@ -5,49 +5,27 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     clients::at,
-    lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, run, wait_for},
+    lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, wait_for},
     scenario::Scenario,
+    sshd,
 };
 
 use crate::trial;
 
 /// Where somebody logs in from, on the host that scans.
 const OPERATOR: &str = "10.77.0.3";
-/// Starts sshd where there is its user, its directory and nothing else of /run, in a mount namespace of its own. sshd wants its
-/// own path whole.
-const START: &str = r#"mount --bind passwd /etc/passwd && mount -t tmpfs none /run && mkdir /run/sshd &&
-    exec "$(command -v sshd)" -D -e -f /dev/null -p 22 -h "$PWD/host" -o AuthorizedKeysFile="$PWD/user.pub" -o PidFile=none \
-        -o StrictModes=no -o UsePAM=no -o LoginGraceTime=120"#;
-
 pub(crate) fn trials() -> Vec<Trial> {
     vec![trial(
         "ssh: a client that has logged in when the agent starts is spared, one that has only connected is not",
         started,
     )]
-}
-
-/// An SSH server on the victim, with its keys in a directory.
-fn sshd(lab: &Lab, directory: &Path) -> Result<Process> {
-    for key in ["host", "user"] {
-        let mut generate = Command::new("ssh-keygen");
-        run(generate.args(["-q", "-t", "ed25519", "-N", "", "-f", key]).current_dir(directory))?;
-    }
-    let mut users = fs::read_to_string("/etc/passwd")?;
-    if !users.lines().any(|line| line.starts_with("sshd:")) {
-        users.push_str("sshd:x:65533:65534::/run/sshd:/bin/false\n");
-    }
-    fs::write(directory.join("passwd"), users)?;
-    let mut command = lab.victim.command("unshare");
-    command.args(["--mount", "sh", "-c", START]).current_dir(directory).stdin(Stdio::null());
-    let log = fs::File::create(directory.join("log"))?;
-    Ok(Process::new(command.stderr(log).spawn().context("sshd")?))
 }
 
 /// An open connection to the server, which has said who it is.
@@ -93,7 +71,7 @@ fn log_in(lab: &Lab, directory: &Path) -> Result<Process> {
 fn started() -> Result<()> {
     let scenario = Scenario::new("[response]\nmode = \"enforce\"\n")?;
     let directory = scenario.lab.victim.directory();
-    let _sshd = sshd(&scenario.lab, directory)?;
+    let _sshd = sshd::start(&scenario.lab.victim, directory)?;
     let _attempt = connect(&scenario.lab)?;
     let _session = log_in(&scenario.lab, directory)?;
     scenario.run(|_, agent| {

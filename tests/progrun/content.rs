@@ -2,7 +2,7 @@
 //! connection of this host.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
 };
 
@@ -48,6 +48,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("content: a CPU beyond its budget is left out until the next epoch", cpu_budget),
         trial("content: forged queries leave a CPU's budget for requests", udp_budget),
         trial("content: samples that find no room are counted", ring_full),
+        trial("content: forged first words leave a CPU's budget for queries", greeting_budget),
+        trial("content: first words of a proven connection are those at its beginning", first_words),
         trial("content: off, nothing is sampled", off),
         trial("content: other ports are as they were configured", ports),
         trial("content: a banned source is not sampled", banned),
@@ -114,9 +116,21 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&u16::try_from(message.len()).expect("short").to_be_bytes(), message].concat()
 }
 
+/// The line by which SSH begins.
+const BANNER: &[u8] = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n";
+/// A request of SNMP.
+const COMMUNITY: &[u8] = b"\x30\x26\x02\x01\x01\x04\x06public\xa0\x19\x02\x01\x07\x02\x01\0\x02\x01\0\x30\x0e\x30\x0c\x06\x08\x2b\x06\x01\x02\x01\x01\x05\0\x05\0";
+
+/// The first datagram of a client of QUIC with this version.
+fn quic(version: [u8; 4]) -> Vec<u8> {
+    let mut bytes = [&[0xc0], version.as_slice(), &[8]].concat();
+    bytes.resize(1_200, 7);
+    bytes
+}
+
 /// (name, frame, what it begins like) of what arrives.
 fn arriving() -> Vec<(&'static str, Vec<u8>, Option<Begins>)> {
-    use Begins::{Hello, Query, Request};
+    use Begins::{Greeting, Hello, Query, Request};
     let request = data(80, REQUEST);
     let with_options = {
         // A header of eight words: three of options.
@@ -207,6 +221,28 @@ fn arriving() -> Vec<(&'static str, Vec<u8>, Option<Begins>)> {
         ("a query to another port", v4(UDP, &udp(40_000, 54, &dns(1))), None),
         ("a query to a port of HTTP", v4(UDP, &udp(40_000, 443, &dns(1))), None),
         ("a request to the port of DNS", v4(TCP, &data(53, REQUEST)), None),
+        ("the line of SSH", v4(TCP, &data(22, BANNER)), Some(Greeting)),
+        ("the line of SSH over IPv6", v6(TCP, &data(22, BANNER)), Some(Greeting)),
+        ("the line of SSH at a port of HTTP", v4(TCP, &data(80, BANNER)), None),
+        ("a request to the port of SSH", v4(TCP, &data(22, REQUEST)), Some(Greeting)),
+        ("a hello to the port of Redis", v4(TCP, &data(6379, &hello(517))), Some(Greeting)),
+        ("what SSH encrypts", v4(TCP, &data(22, &[0x51, 0xe0, 3, 0, 40, 1, 2, 3])), None),
+        ("a community", v4(UDP, &udp(40_000, 161, COMMUNITY)), Some(Greeting)),
+        ("a community over IPv6", v6(UDP, &udp(40_000, 161, COMMUNITY)), Some(Greeting)),
+        (
+            "a community behind 2,048 bytes of options",
+            v6(60, &long_extension(UDP, &udp(40_000, 161, COMMUNITY))),
+            Some(Greeting),
+        ),
+        ("a community at the port of DNS", v4(UDP, &udp(40_000, 53, COMMUNITY)), None),
+        ("a community at another port", v4(UDP, &udp(40_000, 162, COMMUNITY)), None),
+        ("a phone", v4(UDP, &udp(5060, 5060, b"REGISTER sip:a.example SIP/2.0\r\n\r\n")), Some(Greeting)),
+        ("somebody who asks the time", v4(UDP, &udp(123, 123, &[0x23; 48])), None),
+        ("somebody who asks for a list", v4(UDP, &udp(123, 123, b"\x17\0\x03\x2a\0\0\0\0")), Some(Greeting)),
+        ("a client of QUIC", v4(UDP, &udp(40_000, 443, &quic([0, 0, 0, 1]))), None),
+        ("a version of QUIC that nobody has", v4(UDP, &udp(40_000, 443, &quic([0x1a; 4]))), Some(Greeting)),
+        ("IPsec", v4(UDP, &udp(4500, 4500, &[0x77; 120])), None),
+        ("one byte that keeps a way open", v4(UDP, &udp(4500, 4500, &[0xff])), None),
     ]
 }
 
@@ -244,6 +280,12 @@ fn leaving() -> Vec<(&'static str, Vec<u8>, Option<Begins>)> {
             turned(v4(TCP, &[from_port(DATA, 53).as_slice(), &framed(&dns(0x81))].concat())),
             Some(Answer),
         ),
+        (
+            "the line of this host's SSH",
+            turned(v4(TCP, &[from_port(DATA, 22).as_slice(), BANNER].concat())),
+            None,
+        ),
+        ("an answer of SNMP", turned(v4(UDP, &udp(161, 40_000, COMMUNITY))), None),
         ("a query of this host's own", turned(v4(UDP, &udp(40_000, 53, &dns(1)))), None),
         ("a query from the port of DNS", turned(v4(UDP, &udp(53, 53, &dns(1)))), None),
     ]
@@ -376,6 +418,50 @@ fn udp_budget() -> Result<()> {
     Ok(())
 }
 
+fn greeting_budget() -> Result<()> {
+    crate::pin_to_one_cpu()?;
+    let content = Sampling { cpu_budget: 50, ..Sampling::default() };
+    let mut loaded = program::load_sampling(&Settings::default(), &content)?;
+    for (network, port, payload) in [(0x0a00_0000, 161, COMMUNITY), (0x0a01_0000, 53, &*dns(1))] {
+        for source in 0..200 {
+            let source = Some(Ipv4Addr::from(network + source));
+            let with = V4 { protocol: UDP, source, ..V4::default() };
+            loaded.run(&v4_with(&with, &udp(40_000, port, payload)), 1)?;
+        }
+    }
+    let tally = tally(&mut loaded)?;
+    for begins in [Begins::Greeting, Begins::Query] {
+        ensure!(tally.sampled(begins) == 50, "{begins:?}: {:?}", tally.sampled);
+    }
+    Ok(())
+}
+
+fn first_words() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let server = listener.local_addr()?;
+    let content = Sampling { service_ports: vec![server.port()], ..Sampling::default() };
+    let mut loaded = program::load_sampling(&Settings::default(), &content)?;
+    let mut client = TcpStream::connect(server)?;
+    let (mut accepted, _) = listener.accept()?;
+    let address = client.local_addr()?;
+    let mut read = 0;
+    for (position, expected) in [(0, true), (21, true), (255, true), (256, false), (5_000, false)] {
+        let more = vec![b'x'; position - read];
+        client.write_all(&more)?;
+        accepted.read_exact(&mut more.clone())?;
+        read = position;
+        let numbers = numbers::of(&accepted)?;
+        let samples = sampled(&mut loaded, &segment(address, server, numbers, BANNER)?)?;
+        let owned: Vec<_> = samples.iter().map(|sample| (sample.owned, sample.place.position)).collect();
+        let wanted = if expected { vec![(true, position as u64)] } else { Vec::new() };
+        ensure!(owned == wanted, "{position}: {owned:?}");
+    }
+    // Nobody knows where a segment lies that no connection proves.
+    let samples = sampled(&mut loaded, &segment(address, server, (1, 1), BANNER)?)?;
+    ensure!(samples.len() == 1 && !samples[0].owned, "{samples:?}");
+    Ok(())
+}
+
 fn ring_full() -> Result<()> {
     let content = Sampling { source_budget: 50_000, cpu_budget: 50_000, ..Sampling::default() };
     let mut loaded = program::load_sampling(&Settings::default(), &content)?;
@@ -437,13 +523,19 @@ fn banned() -> Result<()> {
 }
 
 /// A request from a client to a server in a segment with these numbers.
-fn request(
+fn request(client: SocketAddr, server: SocketAddr, numbers: (u32, u32)) -> Result<Vec<u8>> {
+    segment(client, server, numbers, REQUEST)
+}
+
+/// A segment from a client to a server with these numbers.
+fn segment(
     client: SocketAddr,
     server: SocketAddr,
     (sequence, acknowledgment): (u32, u32),
+    payload: &[u8],
 ) -> Result<Vec<u8>> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (client.ip(), server.ip()) else { bail!("IPv4") };
-    let mut segment = data(server.port(), REQUEST);
+    let mut segment = data(server.port(), payload);
     segment[..2].copy_from_slice(&client.port().to_be_bytes());
     segment[4..8].copy_from_slice(&sequence.to_be_bytes());
     segment[8..12].copy_from_slice(&acknowledgment.to_be_bytes());

@@ -14,6 +14,7 @@ use scanguard::{
     config::Config,
     content::{
         Hello, Query, Request, Said, Service,
+        greeting::Greeting,
         lists::{Agents, Fingerprints, Paths},
         sample::{Place, Sample},
         streams::Streams,
@@ -54,13 +55,14 @@ use tokio::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("capture", capture),
     ("config", config),
     ("control", control),
     ("decisions", decisions),
     ("dns", dns),
     ("feed", feed),
+    ("greeting", greeting),
     ("host_tables", host_tables),
     ("http", http),
     ("list", list),
@@ -155,6 +157,12 @@ pub fn decisions(bytes: &[u8]) {
 pub fn dns(bytes: &[u8]) {
     check_events(protocol::UDP, 53, bytes);
     check_events(protocol::TCP, 53, bytes);
+}
+
+/// The first words of a client in another protocol, over UDP and over TCP.
+pub fn greeting(bytes: &[u8]) {
+    check_events(protocol::UDP, 161, bytes);
+    check_events(protocol::TCP, 22, bytes);
 }
 
 /// A list of networks: all that were read are listed.
@@ -333,6 +341,10 @@ fn check_events(protocol: u8, port: u16, bytes: &[u8]) {
                 }
                 Said::Query(Query { name, .. }) => (Some(Begins::Query), vec![Some(name)]),
                 Said::Answer(answer) => (Some(Begins::Answer), vec![Some(answer.name), answer.zone]),
+                Said::Greeting(Greeting { tried, client, .. }) => {
+                    let tried = tried.map(|(_, tried)| String::from_utf8_lossy(&tried).into_owned());
+                    (Some(Begins::Greeting), vec![tried, client])
+                }
                 Said::Junk(_) => (None, Vec::new()),
             };
             assert!(from.is_none_or(|from| from == begins));

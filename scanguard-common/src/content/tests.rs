@@ -1,5 +1,9 @@
 //! Beginnings of payloads, as a table.
 
+extern crate std;
+
+use std::{vec, vec::Vec};
+
 use super::*;
 
 /// The beginning of a payload, determined as in the kernel programs.
@@ -131,6 +135,123 @@ fn dns_goes_by_direction_and_has_one_question() {
     assert_eq!(tcp(&framed(16)), None, "too short");
     assert_eq!(tcp(&dns(1, 1)), None, "without its length");
     assert_eq!(tcp(b"GET / HTTP/1.1\r\nHost: x\r\n"), None);
+}
+
+/// The payload of this text, filled up with zeros to this length.
+fn filled(text: &[u8], len: usize) -> Vec<u8> {
+    let mut payload = text.to_vec();
+    payload.resize(len.max(text.len()), 0);
+    payload
+}
+
+#[test]
+fn first_words_are_known_by_their_bytes_at_any_port_of_services() {
+    let segment = |payload: &[u8]| of(Speaks::Segments, protocol::TCP, false, payload);
+    for payload in [
+        b"SSH-2.0-OpenSSH_9.2p1\r\n".as_slice(),
+        b"\0\0\x05\xdc\x04\x14abcdefghijklmnop\0\0\x01\x04curve25519-sha256",
+        b"\0\0\0\xa4\xffSMBr\0\0\0\0\x08\x01\x40",
+        b"\0\0\0\xb2\xfeSMB\x40\0",
+        b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0",
+        b"*1\r\n$4\r\nINFO\r\n",
+        b"INFO\r\n",
+        b"HELP\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"OPTIONS sip:nm SIP/2.0\r\n",
+        b"OPTIONS / RTSP/1.0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+    ] {
+        assert_eq!(segment(payload), Some(Begins::Greeting), "{payload:?}");
+        let answer = of(Speaks::Segments, protocol::TCP, true, payload);
+        assert_eq!(answer, None, "from this host: {payload:?}");
+    }
+    for payload in [
+        b"".as_slice(),
+        b"S",
+        b"\x17\x03\x03\0\x40encrypted",
+        b"\0\0\0\x08\x04\xd2\x16\x2f",
+        b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"\x03\0\0\x16\x02\xf0\x80",
+        b"Select 1",
+        b"abcdefgh",
+    ] {
+        assert_eq!(segment(payload), None, "{payload:?}");
+    }
+}
+
+#[test]
+fn first_words_in_datagrams_are_told_from_all_others() {
+    let datagram = |payload: &[u8]| of(Speaks::Datagrams, protocol::UDP, false, payload);
+    let ike = [&[7; 8], [0; 8].as_slice(), &[1, 0x10, 2, 0, 0, 0, 0, 0, 0, 0, 0, 84]].concat();
+    let quic = |version: [u8; 4], len| filled(&[&[0xc0], version.as_slice(), &[8]].concat(), len);
+    for payload in [
+        b"\x30\x26\x02\x01\x01\x04\x06public\xa0\x19".to_vec(),
+        b"\x30\x81\x26\x02\x01\x01\x04\x06public".to_vec(),
+        b"\x30\x82\0\x26\x02\x01\0\x04\x06public".to_vec(),
+        b"REGISTER sip:198.51.100.1 SIP/2.0\r\n".to_vec(),
+        b"M-SEARCH * HTTP/1.1\r\n".to_vec(),
+        ike.clone(),
+        [[0; 4].as_slice(), &ike].concat(),
+        [b"\0\x11\"3DUfw".as_slice(), &ike[8..]].concat(),
+        b"\x80\xf0\0\x10\0\x01\0\0\0\0\0\0\x20CKAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\0\0\x21\0\x01".to_vec(),
+        filled(b"\x17\0\x03\x2a", 8),
+        filled(b"\x16\x02\0\x01", 12),
+        b"\0\x01\0\0\0\x01\0\0stats\r\n".to_vec(),
+        b"\x40\x01\x01\xce\xbb.well-known\x04core".to_vec(),
+        quic([0x1a, 0x2a, 0x3a, 0x4a], 1_200),
+    ] {
+        assert_eq!(datagram(&payload), Some(Begins::Greeting), "{payload:?}");
+    }
+    let mut later = ike.clone();
+    later[8] = 1;
+    for payload in [
+        later,
+        // The time, asked by clients of several kinds.
+        filled(&[0x1b], 48),
+        filled(&[0x23], 48),
+        filled(&[0xe3, 0, 6, 0xec], 48),
+        // What keeps a way through NAT open, and encrypted packets of IPsec.
+        vec![0xff],
+        b"\r\n\r\n\r\n".to_vec(),
+        [[0x9a, 1, 2, 3, 0, 0, 0, 9].as_slice(), &[0x55; 100]].concat(),
+        // QUIC of version 1 and 2, a packet of a connection, and a short one.
+        quic([0, 0, 0, 1], 1_200),
+        quic([0x6b, 0x33, 0x43, 0xcf], 1_200),
+        filled(&[0x41, 0x1a, 0x1a, 0x1a, 0x1a], 1_200),
+        quic([0x1a; 4], 100),
+        b"SIP/2.0 200 OK\r\n".to_vec(),
+        b"is anybody there?".to_vec(),
+    ] {
+        // Line ends alone are sampled, too; the agent finds nothing in them.
+        let expected = payload.starts_with(b"\r\n").then_some(Begins::Greeting);
+        assert_eq!(datagram(&payload), expected, "{payload:?}");
+    }
+}
+
+#[test]
+fn a_port_speaks_what_the_first_set_says_that_has_it() {
+    let is_in = |set, port| match set {
+        PortSet::Tcp => [80, 53, 22, 443].contains(&port),
+        PortSet::Web => [80, 443].contains(&port),
+        PortSet::Dns => port == 53,
+        PortSet::Udp => [53, 443, 161].contains(&port),
+    };
+    for (protocol, port, expected) in [
+        (protocol::TCP, 80, Some(Speaks::Web)),
+        (protocol::TCP, 443, Some(Speaks::Web)),
+        (protocol::TCP, 53, Some(Speaks::Dns)),
+        (protocol::TCP, 22, Some(Speaks::Segments)),
+        (protocol::TCP, 161, None),
+        (protocol::UDP, 53, Some(Speaks::Dns)),
+        (protocol::UDP, 443, Some(Speaks::Datagrams)),
+        (protocol::UDP, 161, Some(Speaks::Datagrams)),
+        (protocol::UDP, 80, None),
+        (protocol::SCTP, 80, None),
+    ] {
+        assert_eq!(speaks(protocol, port, is_in), expected, "{protocol} {port}");
+    }
 }
 
 #[test]

@@ -174,6 +174,7 @@ impl Config {
             ("samples.enabled", self.samples.enabled != new.samples.enabled),
             ("samples.web_ports", self.samples.web_ports != new.samples.web_ports),
             ("samples.dns_ports", self.samples.dns_ports != new.samples.dns_ports),
+            ("samples.service_ports", self.samples.service_ports != new.samples.service_ports),
             ("metrics.listen", self.metrics.listen != new.metrics.listen),
             ("metrics.max_connections", self.metrics.max_connections != new.metrics.max_connections),
             ("page.enabled", self.page.enabled != new.page.enabled),

@@ -1,4 +1,5 @@
-//! `[content.lists]`: user agents of scanners, paths that no honest client requests, and TLS fingerprints of scanners.
+//! `[content.lists]`: user agents of scanners, paths that no honest client requests, TLS fingerprints of scanners, and
+//! their names in other protocols.
 //! They are plain files with one entry on a line. They are read with the configuration, and an error in them is an
 //! error of the configuration. Those in `deploy/lists` are built in.
 
@@ -19,6 +20,7 @@ use crate::{
 const AGENTS: &str = include_str!("../../../deploy/lists/scanner-agents.txt");
 const PATHS: &str = include_str!("../../../deploy/lists/sensitive-paths.txt");
 const JA4: &str = include_str!("../../../deploy/lists/scanner-ja4.txt");
+const CLIENTS: &str = include_str!("../../../deploy/lists/scanner-clients.txt");
 
 /// A built-in list, to copy and change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -31,6 +33,8 @@ pub enum BuiltIn {
     Ja4,
     /// Fingerprints of scanners' SYNs; `[fingerprints] syn` names another list.
     Syn,
+    /// Names of scanners in SSH, SIP and other protocols.
+    Clients,
 }
 
 impl BuiltIn {
@@ -41,6 +45,7 @@ impl BuiltIn {
             Self::Paths => PATHS,
             Self::Ja4 => JA4,
             Self::Syn => tools::BUILT_IN,
+            Self::Clients => CLIENTS,
         }
     }
 }
@@ -54,6 +59,8 @@ pub struct Lists {
     pub paths: Arc<Paths>,
     /// TLS fingerprints of scanners.
     pub ja4: Arc<Fingerprints>,
+    /// What scanners call themselves in other protocols. The form of the list is that of `agents`.
+    pub clients: Arc<Agents>,
 }
 
 /// The built-in lists. A test checks that they have no errors.
@@ -61,6 +68,7 @@ static BUILT_IN: LazyLock<Lists> = LazyLock::new(|| Lists {
     agents: Arc::new(Agents::parse(AGENTS).unwrap_or_default()),
     paths: Arc::new(Paths::parse(PATHS).unwrap_or_default()),
     ja4: Arc::new(Fingerprints::parse(JA4).unwrap_or_default()),
+    clients: Arc::new(Agents::parse(CLIENTS).unwrap_or_default()),
 });
 
 impl Default for Lists {
@@ -75,6 +83,7 @@ impl Lists {
         read_one(&mut section, "agents", &mut lists.agents, Agents::parse);
         read_one(&mut section, "paths", &mut lists.paths, Paths::parse);
         read_one(&mut section, "ja4", &mut lists.ja4, Fingerprints::parse);
+        read_one(&mut section, "clients", &mut lists.clients, Agents::parse);
         section.finish();
         lists
     }
@@ -352,6 +361,46 @@ mod tests {
         assert!(Agents::parse(AGENTS).expect("agents").tools.len() > 50);
         assert!(Paths::parse(PATHS).expect("paths").entries.len() > 50);
         assert!(!Fingerprints::parse(JA4).expect("fingerprints").0.is_empty());
+        assert!(Agents::parse(CLIENTS).expect("clients").tools.len() > 10);
+    }
+
+    #[test]
+    fn scanners_are_known_by_what_they_call_themselves_and_libraries_are_not() {
+        let clients = Lists::default().clients;
+        for name in [
+            "friendly-scanner",
+            "sipvicious",
+            "Nmap-SSH2-Hostkey",
+            "Nmap-SSH1-Hostkey",
+            "ZGrab ZGrab SSH Survey",
+            "<sip:nm@nm>;tag=root",
+            "mstshash=nmap",
+        ] {
+            assert!(clients.tool(name).is_some(), "{name}");
+        }
+        for name in [
+            "OpenSSH_9.2p1 Debian-2+deb12u3",
+            "OpenSSH-keyscan",
+            "sipsak 0.9.8.1",
+            "paramiko_2.12.0",
+            "Go",
+            "libssh_0.10.6",
+            "libssh2_1.11.0",
+            "check_ssh_2.3",
+            "PuTTY_Release_0.80",
+            "JSCH-0.1.54",
+            "Renci.SshNet.SshClient.0.0.1",
+            "AsyncSSH_2.14.2",
+            "russh_0.40.2",
+            "Grandstream GXP2170 1.0.11.48",
+            "Linphone/5.2.3 (LinphoneCore/5.3.0)",
+            "Asterisk PBX 20.5.2",
+            "Yealink SIP-T46S 66.85.0.5",
+            "mstshash=administrator",
+            "mstshash=nmapper",
+        ] {
+            assert_eq!(clients.tool(name), None, "{name}");
+        }
     }
 
     #[test]

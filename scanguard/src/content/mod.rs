@@ -7,6 +7,7 @@ pub mod burst;
 mod credit;
 mod dns;
 mod extension;
+pub mod greeting;
 mod http;
 mod identifier;
 mod ja4;
@@ -21,6 +22,7 @@ pub mod sampling;
 mod sender;
 mod sensitive;
 mod served;
+pub mod services;
 pub mod settings;
 mod stats;
 pub mod streams;
@@ -28,6 +30,7 @@ pub mod summary;
 pub mod target;
 mod text;
 mod tls;
+mod tools;
 pub mod tracker;
 mod url;
 mod words;
@@ -101,6 +104,8 @@ pub enum Said {
     Query(Query),
     /// A DNS answer.
     Answer(Answer),
+    /// The first words in another protocol.
+    Greeting(greeting::Greeting),
     /// It began like one of these, but was none. This is the reason.
     Junk(Junk),
 }

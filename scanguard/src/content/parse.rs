@@ -3,7 +3,7 @@
 use scanguard_common::{content::Begins, wire::protocol};
 
 use super::{
-    Said, Service, dns,
+    Said, Service, dns, greeting,
     http::{self, End},
     sample::Sample,
     tls,
@@ -22,8 +22,8 @@ pub(super) struct Parsed {
 pub(super) fn parse<B: AsRef<[u8]>>(sample: &Sample<B>) -> Parsed {
     let Sample { service, begins, bytes, place, .. } = sample;
     let bytes = bytes.as_ref();
-    let protocol = match service {
-        Service::Endpoint { protocol, .. } => *protocol,
+    let (ip, protocol) = match service {
+        Service::Endpoint { ip, protocol, .. } => (*ip, *protocol),
         // Logs are read line by line, see `logs`.
         Service::Log => return Parsed { said: Vec::new(), end: End::Open },
     };
@@ -36,6 +36,11 @@ pub(super) fn parse<B: AsRef<[u8]>>(sample: &Sample<B>) -> Parsed {
         Begins::Status => http::status(bytes).into_iter().collect(),
         Begins::Query | Begins::Answer if protocol == protocol::TCP => dns::segment(bytes, *begins),
         Begins::Query | Begins::Answer => dns::datagram(bytes, *begins),
+        Begins::Greeting => {
+            // Where it lies in its stream is known only if the connection proves it.
+            let position = if sample.owned { place.position } else { 0 };
+            greeting::read(bytes, protocol, ip, position).map(Said::Greeting).into_iter().collect()
+        }
     };
     Parsed { said, end: End::Open }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use scanguard_common::sample::{Budget, Ports};
+use scanguard_common::{
+    content::PortSet,
+    sample::{Budget, Ports},
+};
 
 use crate::settings::Section;
 
@@ -15,6 +18,8 @@ pub struct Settings {
     pub web_ports: Vec<u16>,
     /// UDP and TCP ports of DNS.
     pub dns_ports: Vec<u16>,
+    /// TCP and UDP ports of other protocols, as far as they are not among those before. The payload tells which it is.
+    pub service_ports: Vec<u16>,
     /// Samples a second of one source's messages, and as many of the answers to it.
     pub source_budget: u32,
     /// Samples a second on each CPU of messages over TCP, and as many over UDP.
@@ -27,6 +32,7 @@ impl Default for Settings {
             enabled: true,
             web_ports: vec![80, 443, 8080, 8443],
             dns_ports: vec![53],
+            service_ports: vec![22, 123, 137, 161, 443, 445, 500, 1900, 3389, 4500, 5060, 5683, 6379, 11_211],
             source_budget: 200,
             cpu_budget: 5_000,
         }
@@ -52,6 +58,7 @@ impl Settings {
             enabled: section.value("enabled", default.enabled, |_| Ok(())),
             web_ports: section.value("web_ports", default.web_ports, |ports| check_ports(ports)),
             dns_ports: section.value("dns_ports", default.dns_ports, |ports| check_ports(ports)),
+            service_ports: section.value("service_ports", default.service_ports, |ports| check_ports(ports)),
             source_budget: section.number("source_budget", default.source_budget, 1..=MAX_BUDGET),
             cpu_budget: section.number("cpu_budget", default.cpu_budget, 1..=MAX_BUDGET),
         };
@@ -63,14 +70,17 @@ impl Settings {
         settings
     }
 
-    /// The TCP ports whose payloads are sampled.
-    pub fn tcp(&self) -> Ports {
-        Ports::new(self.web_ports.iter().chain(&self.dns_ports).copied().filter(|_| self.enabled))
-    }
-
-    /// The ports of DNS.
-    pub fn dns(&self) -> Ports {
-        Ports::new(self.dns_ports.iter().copied().filter(|_| self.enabled))
+    /// One of the sets of ports that the program has. At a port of several lists the list of `web_ports` decides for
+    /// TCP, and that of `dns_ports` for UDP.
+    pub fn ports(&self, set: PortSet) -> Ports {
+        let Self { web_ports, dns_ports, service_ports, .. } = self;
+        let lists: &[&[u16]] = match set {
+            PortSet::Tcp => &[web_ports, dns_ports, service_ports],
+            PortSet::Web => &[web_ports],
+            PortSet::Dns => &[dns_ports],
+            PortSet::Udp => &[dns_ports, service_ports],
+        };
+        Ports::new(lists.iter().copied().flatten().copied().filter(|_| self.enabled))
     }
 
     /// The budgets of a source and of a CPU for epochs of this length, at least one sample each. Unused samples are
@@ -131,9 +141,22 @@ mod tests {
     #[test]
     fn what_is_off_has_no_ports() {
         let on = Settings::default();
-        assert!(on.tcp().contains(80) && on.tcp().contains(53) && !on.tcp().contains(22));
-        assert!(on.dns().contains(53) && !on.dns().contains(80));
+        for (set, port, expected) in [
+            (PortSet::Tcp, 80, true),
+            (PortSet::Tcp, 53, true),
+            (PortSet::Tcp, 22, true),
+            (PortSet::Tcp, 25, false),
+            (PortSet::Web, 443, true),
+            (PortSet::Web, 22, false),
+            (PortSet::Dns, 53, true),
+            (PortSet::Dns, 80, false),
+            (PortSet::Udp, 53, true),
+            (PortSet::Udp, 443, true),
+            (PortSet::Udp, 80, false),
+        ] {
+            assert_eq!(on.ports(set).contains(port), expected, "{set:?} {port}");
+        }
         let off = Settings { enabled: false, ..on };
-        assert_eq!((off.tcp(), off.dns()), (Ports::NONE, Ports::NONE));
+        assert!(PortSet::ALL.into_iter().all(|set| off.ports(set) == Ports::NONE));
     }
 }

@@ -8,12 +8,12 @@ use super::{
     names,
     sender::{SENDERS, Sender},
     sensitive::{Asker, By, Sensitive},
+    services::{Opened, Services},
+    tools::keep,
     words::{Means, Words},
 };
 use crate::observe::distinct::{Estimate, Sketch};
 
-/// How many tools are kept by name.
-const MAX_TOOLS: usize = 8;
 /// Up to so many distinct paths that a source met, a path is rarely taken for one of them by chance.
 const MOST_MET: u64 = 128;
 /// How many examples are kept.
@@ -425,6 +425,8 @@ pub struct ContentStats {
     pub tls: Tls,
     /// Over DNS.
     pub dns: Dns,
+    /// In other protocols; few sources speak any.
+    pub services: Option<Box<Services>>,
     /// Messages that looked like one of these and broke its syntax.
     pub broken: u64,
     /// Examples of paths and names, the most telling ones. They are printable and have no queries.
@@ -443,6 +445,7 @@ impl ContentStats {
             web: Web::EMPTY,
             tls: Tls::EMPTY,
             dns: Dns::EMPTY,
+            services: None,
             broken: 0,
             examples: Vec::new(),
             telling: 0,
@@ -461,6 +464,11 @@ impl ContentStats {
     pub(super) fn greet(&mut self, greeted: &Greeted<'_>) {
         self.said += 1;
         self.tls.greet(greeted, self.last);
+    }
+
+    pub(super) fn open(&mut self, opened: &Opened<'_>) {
+        self.said += 1;
+        self.services.get_or_insert_with(|| Box::new(Services::EMPTY)).open(opened);
     }
 
     pub(super) fn query(&mut self, kind: QueryKind, name: Option<(names::Key, Option<&str>)>) {
@@ -540,12 +548,6 @@ impl ContentStats {
 /// RFC 6895, 2.3.
 pub(super) const NOERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;
-
-fn keep(tools: &mut Vec<Arc<str>>, tool: &Arc<str>) {
-    if tools.len() < MAX_TOOLS && !tools.contains(tool) {
-        tools.push(Arc::clone(tool));
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -174,7 +174,7 @@ impl Streams {
         self.turn(at);
         let Parsed { said, end } = parse(sample);
         let (Service::Endpoint { ip, port, protocol: protocol::TCP }, false) =
-            (&sample.service, matches!(sample.begins, Begins::Query | Begins::Answer))
+            (&sample.service, matches!(sample.begins, Begins::Query | Begins::Answer | Begins::Greeting))
         else {
             let proof = if sample.owned { Proof::Connection } else { Proof::None };
             return events(sample, proof, said);
@@ -183,7 +183,9 @@ impl Streams {
         let proof = match sample.begins {
             Begins::Request => self.request(key, sample, end),
             Begins::Hello => self.hello(&key, sample),
-            Begins::Status | Begins::Query | Begins::Answer => Some(self.status(&key, sample, &said)),
+            Begins::Status | Begins::Query | Begins::Answer | Begins::Greeting => {
+                Some(self.status(&key, sample, &said))
+            }
         };
         match proof {
             Some(proof) => events(sample, proof, said),

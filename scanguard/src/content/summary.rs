@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{By, ContentStats, Kind, Oddity};
+use super::{
+    By, ContentStats, Kind, Oddity,
+    services::{Languages, Services},
+};
 use crate::observe::distinct::Estimate;
 
 /// The messages of a source as a finding shows them: within the window, at their peak.
@@ -36,7 +39,15 @@ pub struct Summary {
     pub names: Estimate,
     /// Those that do not exist.
     pub missed_names: Estimate,
-    /// Tools that the user agents and fingerprints name, as in the lists.
+    /// First words in other protocols.
+    pub greetings: u64,
+    /// Those protocols.
+    pub languages: Languages,
+    /// Distinct communities of SNMP.
+    pub communities: Estimate,
+    /// Distinct users of SIP that were guessed.
+    pub users: Estimate,
+    /// Tools that the user agents, fingerprints and names of software are, as in the lists.
     pub tools: Vec<Arc<str>>,
     /// Examples of paths and names; none if texts are redacted.
     pub examples: Vec<Box<str>>,
@@ -45,16 +56,18 @@ pub struct Summary {
 impl Summary {
     /// A sum of all of these.
     pub fn said(&self) -> u64 {
-        self.requests + self.hellos + self.queries + self.broken
+        self.requests + self.hellos + self.queries + self.greetings + self.broken
     }
 }
 
 impl From<&ContentStats> for Summary {
     fn from(stats: &ContentStats) -> Self {
-        let ContentStats { web, tls, dns, broken, examples, .. } = stats;
+        let ContentStats { web, tls, dns, services, broken, examples, .. } = stats;
+        let services = services.as_deref();
         let odd = Oddity::ALL.into_iter().map(|oddity| (oddity, web.odd(oddity)));
         let mut tools = web.tools.clone();
         tools.extend(tls.tools.iter().cloned());
+        tools.extend(services.into_iter().flat_map(|services| &services.tools).cloned());
         Self {
             requests: web.requests,
             failed: web.missed,
@@ -73,6 +86,10 @@ impl From<&ContentStats> for Summary {
             queries: dns.queries,
             names: dns.names.all().at_most(dns.queries),
             missed_names: dns.names.missed().at_most(dns.missed),
+            greetings: services.map_or(0, |services| services.greetings),
+            languages: services.map(Services::languages).unwrap_or_default(),
+            communities: services.map(Services::communities).unwrap_or_default(),
+            users: services.map(Services::users).unwrap_or_default(),
             tools,
             examples: examples.clone(),
         }
@@ -95,6 +112,10 @@ impl std::fmt::Display for Summary {
                 "{} DNS queries for {} names, {} of them not there",
                 self.queries, self.names, self.missed_names
             ));
+        }
+        if self.greetings > 0 {
+            let languages: Vec<_> = self.languages.labels().collect();
+            parts.push(format!("{} first words in {}", self.greetings, languages.join(", ")));
         }
         if self.broken > 0 {
             parts.push(format!("{} messages with broken syntax", self.broken));

@@ -15,11 +15,13 @@ use scanguard_common::address::Address;
 use super::{
     Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Service,
     credit::Credits,
+    greeting::{self, Greeting},
     identifier,
     lists::{Entry, Sensitivity},
     names, reverse,
     salt::Salt,
     served::Served,
+    services::Opened,
     settings::Settings,
     stats::{Answered, Asked, ContentStats, Greeted, MAX_EXAMPLES, NOERROR, Pending, QueryKind, Verdict},
     text::printable,
@@ -212,6 +214,7 @@ impl ContentTracker {
             Said::Hello(hello) => digest.hello(client, hello),
             Said::Query(query) => digest.query(client, query),
             Said::Answer(answer) => digest.answer(client, answer),
+            Said::Greeting(greeting) => digest.greeting(client, greeting, service, *client_port),
             Said::Junk(junk) => client.each(|stats| stats.count_malformed(*junk)),
         }
         if let (Some(Found { has_logged_in }), Proof::Connection) = (found, proof) {
@@ -402,6 +405,25 @@ impl Digest<'_> {
             tool: ja4.as_deref().and_then(|ja4| self.settings.lists.ja4.tool(ja4)),
         };
         client.each(|stats| stats.greet(&greeted));
+    }
+
+    fn greeting(&self, client: &mut Client, said: &Greeting, service: &Service, client_port: Option<u16>) {
+        let Greeting { language, manner, tried, client: software } = said;
+        let is_foreign = match service {
+            Service::Endpoint { port, protocol, .. } => greeting::is_foreign(*language, *protocol, *port),
+            Service::Log => false,
+        };
+        let software = software.as_deref();
+        let opened = Opened {
+            language: *language,
+            manner: *manner,
+            is_foreign,
+            tried: tried.as_ref().map(|(kind, tried)| (*kind, self.salt.hash_one(tried))),
+            software: software.map(|name| self.salt.hash_one(name)),
+            tool: software.and_then(|name| self.settings.lists.clients.tool(name)),
+            port: self.salt.hash_one(client_port),
+        };
+        client.each(|stats| stats.open(&opened));
     }
 
     fn query(&self, client: &mut Client, query: &Query) {

@@ -262,7 +262,9 @@ impl Finding {
             return;
         };
         match utterance.said {
-            Said::Request(_) | Said::Hello(_) | Said::Query(_) | Said::Junk(_) => content.said += 1,
+            Said::Request(_) | Said::Hello(_) | Said::Query(_) | Said::Greeting(_) | Said::Junk(_) => {
+                content.said += 1;
+            }
             Said::Status(_) | Said::Answer(_) => {}
         }
         self.last = now.wall;

@@ -16,6 +16,8 @@ pub(super) struct JsonContent<'f> {
     tls: Option<Tls>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<Dns>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<Services>,
     #[serde(skip_serializing_if = "is_zero")]
     broken: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -50,6 +52,14 @@ struct Dns {
     missed_names: u64,
 }
 
+#[derive(Serialize)]
+struct Services {
+    greetings: u64,
+    protocols: Vec<&'static str>,
+    communities: u64,
+    users: u64,
+}
+
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -71,6 +81,10 @@ impl<'f> JsonContent<'f> {
             queries,
             names,
             missed_names,
+            greetings,
+            languages,
+            communities,
+            users,
             tools,
             examples,
         } = summary;
@@ -95,6 +109,12 @@ impl<'f> JsonContent<'f> {
                 queries: *queries,
                 names: value(names),
                 missed_names: value(missed_names),
+            }),
+            services: (*greetings > 0).then(|| Services {
+                greetings: *greetings,
+                protocols: languages.labels().collect(),
+                communities: value(communities),
+                users: value(users),
             }),
             broken: *broken,
             tools: tools.iter().map(|tool| &**tool).collect(),

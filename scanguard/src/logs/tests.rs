@@ -48,7 +48,12 @@ fn requests(log: &str, trusted: &[&str]) -> Vec<(String, Request)> {
     utterances
         .filter_map(|said| match said.said {
             Said::Request(request) => Some((said.source.to_ip().to_string(), request)),
-            Said::Status(_) | Said::Hello(_) | Said::Query(_) | Said::Answer { .. } | Said::Junk(_) => None,
+            Said::Status(_)
+            | Said::Hello(_)
+            | Said::Query(_)
+            | Said::Answer { .. }
+            | Said::Greeting(_)
+            | Said::Junk(_) => None,
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use aya::{
 use scanguard_common::{
     abi,
     address::{Address, SourceMask},
+    content::PortSet,
 };
 
 use super::{
@@ -143,7 +144,8 @@ pub fn load_with(
     pinned: &[(String, PathBuf)],
 ) -> Result<aya::Ebpf, LoadError> {
     let mask = SourceMask::new(settings.ipv6_prefix).words();
-    let (enabled, tcp, dns) = (u32::from(sampling.enabled), sampling.tcp(), sampling.dns());
+    let enabled = u32::from(sampling.enabled);
+    let ports = PortSet::ALL.map(|set| sampling.ports(set));
     let mut loader = EbpfLoader::new();
     for (name, entries) in max_entries(settings) {
         loader.map_max_entries(name, entries);
@@ -152,13 +154,14 @@ pub fn load_with(
         loader.map_pin_path(name, path);
     }
     ground.tell(&mut loader);
+    for (set, ports) in PortSet::ALL.into_iter().zip(&ports) {
+        loader.override_global(set.label(), ports.words(), true);
+    }
     let mut ebpf = loader
         .override_global(abi::VERSION, &1u32, true)
         .override_global(abi::SOURCE_MASK, &mask, true)
         .override_global(abi::SALT, &salt, true)
         .override_global(abi::SAMPLING, &enabled, true)
-        .override_global(abi::TCP_PORTS, tcp.words(), true)
-        .override_global(abi::DNS_PORTS, dns.words(), true)
         .override_global(abi::CHANGES_MASK, &(abi::change_places(settings.max_sources) - 1), true)
         .override_global(aya_log::LEVEL, &log.0, false)
         .load(OBJECT)

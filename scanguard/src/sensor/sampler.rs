@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scanguard_common::{
     abi::SampleHeader,
-    content::{self, Begins, HEAD, Payload, Start, begins, may_begin, speaks},
+    content::{self, Begins, HEAD, Payload, PortSet, Start, begins, may_begin, speaks},
     inspect,
     outcome::{Exit, Flow, Outcome, SegmentKind},
     packet::Packet as _,
@@ -23,8 +23,7 @@ use crate::{
 
 /// Ports, budgets, and the samples.
 pub(super) struct Sampler {
-    tcp: Ports,
-    dns: Ports,
+    ports: Vec<Ports>,
     naming: Sources,
     salt: u64,
     budgets: Budgets,
@@ -40,8 +39,7 @@ const MOST: usize = 8_192;
 impl Default for Sampler {
     fn default() -> Self {
         Self {
-            tcp: Ports::NONE,
-            dns: Ports::NONE,
+            ports: Vec::new(),
             naming: Sources::new(128, &[]),
             salt: 0,
             budgets: Budgets::default(),
@@ -56,7 +54,8 @@ impl Sampler {
     pub(super) fn new(settings: &Settings, epoch: Duration, naming: Sources, salt: u64) -> Self {
         let budgets = settings.budgets(epoch);
         let sources = vec![0; BUDGETS];
-        Self { tcp: settings.tcp(), dns: settings.dns(), naming, salt, budgets, sources, ..Self::default() }
+        let ports = PortSet::ALL.map(|set| settings.ports(set)).to_vec();
+        Self { ports, naming, salt, budgets, sources, ..Self::default() }
     }
 
     /// The samples since the last call.
@@ -83,7 +82,9 @@ impl Sampler {
         let Payload { flow, offset, len, .. } = payload;
         let protocol = flow.service.protocol;
         let port = if is_answer { flow.source_port } else { flow.service.port };
-        let speaks = speaks(protocol, port, |port| self.tcp.contains(port), |port| self.dns.contains(port))?;
+        let is_in =
+            |set: PortSet, port| self.ports.get(set.index()).is_some_and(|ports| ports.contains(port));
+        let speaks = speaks(protocol, port, is_in)?;
         if !is_answer {
             let start = frame.copy::<Start>(offset)?;
             if !carries(&inspect(frame)) || !may_begin(speaks, &start) {
@@ -139,7 +140,7 @@ impl Sampler {
         let (place, tag) = budget_place(self.naming.of(flow.source), kind, self.salt);
         let held = self.sources.get_mut(place as usize).ok_or(LeftOut::SourceBudget)?;
         *held = charge(*held, tag, epoch, self.budgets.source).ok_or(LeftOut::SourceBudget)?;
-        let cpu = &mut self.cpu[cpu_place(flow.service.protocol, kind) as usize];
+        let cpu = &mut self.cpu[cpu_place(flow.service.protocol, kind, begins) as usize];
         *cpu = charge(*cpu, 0, epoch, self.budgets.cpu).ok_or(LeftOut::CpuBudget)?;
         if self.taken.len() < MOST { Ok(()) } else { Err(LeftOut::RingFull) }
     }

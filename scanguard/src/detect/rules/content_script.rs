@@ -8,7 +8,10 @@ pub(crate) use super::testing::NOBODY;
 use super::{RuleSet, testing::address};
 use crate::{
     clock::Now,
-    content::{self, Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Sender, Service},
+    content::{
+        self, Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Sender, Service,
+        greeting::{Greeting, Language, Manner, Tried},
+    },
     detect::{Detector, Rule, findings::Event, settings::Settings},
 };
 
@@ -124,6 +127,14 @@ impl Play {
         self
     }
 
+    /// It says first words to a service: transport and port. Those over TCP are proven.
+    pub(crate) fn greets(&mut self, source: u8, to: (u8, u16), from_port: u16, said: Said) -> &mut Self {
+        let (transport, port) = to;
+        let proof = if transport == 6 { Proof::Connection } else { Proof::None };
+        self.utter(source, proof, endpoint(port, transport), Some(from_port), said);
+        self
+    }
+
     /// A browser opens this many pages of a site. Each page has pictures, and some of them are missing.
     pub(crate) fn browse(&mut self, source: u8, pages: u64) {
         for page in 0..pages {
@@ -222,6 +233,28 @@ pub(crate) fn absolute(host: &str, port: u16, path: &str) -> Said {
 /// A ClientHello.
 pub(crate) fn hello(name: &str, ja4: Option<&str>) -> Said {
     Said::Hello(Hello { server_name: Some(name.to_owned()), ja4: ja4.map(str::to_owned) })
+}
+
+/// First words in this protocol.
+pub(crate) fn greeting(language: Language, manner: Manner) -> Said {
+    Said::Greeting(Greeting { language, manner, tried: None, client: None })
+}
+
+/// First words that try something.
+pub(crate) fn tried(language: Language, kind: Tried, text: &str) -> Said {
+    let tried = Some((kind, text.as_bytes().to_vec()));
+    Said::Greeting(Greeting { language, manner: Manner::Ordinary, tried, client: None })
+}
+
+/// The algorithms that a client of SSH offers.
+pub(crate) fn algorithms(text: &str) -> Said {
+    tried(Language::Ssh, Tried::Algorithms, text)
+}
+
+/// First words with the name of the software.
+pub(crate) fn named(language: Language, client: &str) -> Said {
+    let client = Some(client.to_owned());
+    Said::Greeting(Greeting { language, manner: Manner::Ordinary, tried: None, client })
 }
 
 /// The sources (their last byte) that a rule found.

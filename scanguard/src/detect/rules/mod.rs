@@ -26,6 +26,7 @@ mod scanner_agent;
 mod scanner_tls;
 mod sensitive_paths;
 mod sequential_test;
+mod service_enumeration;
 mod service_probe;
 pub(super) mod services;
 mod slow_scan;
@@ -95,6 +96,7 @@ const CONTENT: &[&dyn Registered] = &[
     &scanner_tls::RULE,
     &dns_enumeration::RULE,
     &dns_probe::RULE,
+    &service_enumeration::RULE,
 ];
 
 /// `[rules.*]`.

@@ -1,6 +1,7 @@
 //! The cases of `cargo xtask matrix`: what must be found, and what must not. One table each.
 
 mod content;
+mod greetings;
 mod honest;
 pub mod outcome;
 pub mod play;
@@ -158,7 +159,11 @@ fn nothing(_: &mut Stage<'_>) -> Result<()> {
 
 /// All cases, scans first.
 pub fn all() -> impl Iterator<Item = Case> {
-    scans::all().chain(content::CASES.iter().copied()).chain(quiet::all()).chain(honest::all())
+    scans::all()
+        .chain(content::CASES.iter().copied())
+        .chain(greetings::CASES.iter().copied())
+        .chain(quiet::all())
+        .chain(honest::all())
 }
 
 #[cfg(test)]

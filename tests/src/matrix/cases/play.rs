@@ -29,10 +29,11 @@ use crate::fixtures::{
 pub const POLL_INTERVAL: &str = "100ms";
 
 /// Metrics that count the messages of clients.
-const MESSAGES: [&str; 4] = [
+const MESSAGES: [&str; 5] = [
     "scanguard_samples_total{begins=\"http_request\"}",
     "scanguard_samples_total{begins=\"tls_hello\"}",
     "scanguard_samples_total{begins=\"dns_query\"}",
+    "scanguard_samples_total{begins=\"greeting\"}",
     "scanguard_log_requests_total",
 ];
 

@@ -1,0 +1,4 @@
+//! See `scanguard_tests::fuzz::greeting`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| scanguard_tests::fuzz::greeting(bytes));
