@@ -1,7 +1,7 @@
 //! Sources whose SYNs were not answered yet: they are looked at once more when no answer can come any more.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
@@ -11,19 +11,18 @@ use super::{Delta, answers::HANDSHAKE};
 
 /// A source to look at again.
 pub struct Asked {
-    due: Duration,
     /// The source.
     pub source: Address,
     /// Its activity then.
     pub delta: Delta,
 }
 
-/// They are in the order of time, and each source is among them once. So there are no more of them than sources with a
-/// history.
+/// They are in the order of time, and each source is among them once. When its first SYNs are due, it waits again for
+/// the last ones that came meanwhile. So there are no more of them than sources with a history.
 #[derive(Default)]
 pub struct Overdue {
-    waiting: VecDeque<Asked>,
-    sources: HashSet<Address>,
+    due: BTreeMap<(Duration, Address), Delta>,
+    waiting: HashMap<Address, Option<(Duration, Delta)>>,
 }
 
 impl Overdue {
@@ -32,21 +31,72 @@ impl Overdue {
         let distinct = &delta.activity.distinct;
         let waits =
             distinct.unanswered_services().iter().chain(&distinct.unanswered_hosts()).any(|word| *word != 0);
-        if waits && self.sources.insert(*source) {
-            let due = at + HANDSHAKE;
-            self.waiting.push_back(Asked { due, source: *source, delta: delta.clone() });
+        if !waits {
+            return;
         }
+        if let Some(last) = self.waiting.get_mut(source) {
+            *last = Some((at + HANDSHAKE, delta.clone()));
+        } else {
+            self.wait(*source, at + HANDSHAKE, delta.clone());
+        }
+    }
+
+    fn wait(&mut self, source: Address, due: Duration, delta: Delta) {
+        self.due.insert((due, source), delta);
+        self.waiting.insert(source, None);
     }
 
     /// When the next source is due.
     pub fn due(&self) -> Option<Duration> {
-        self.waiting.front().map(|asked| asked.due)
+        self.due.first_key_value().map(|((due, _), _)| *due)
     }
 
     /// The next source that is due.
     pub fn next(&mut self, at: Duration) -> Option<Asked> {
-        let asked = self.waiting.pop_front_if(|asked| asked.due <= at)?;
-        self.sources.remove(&asked.source);
-        Some(asked)
+        let next = self.due.first_entry().filter(|next| next.key().0 <= at)?;
+        let ((_, source), delta) = next.remove_entry();
+        if let Some((due, delta)) = self.waiting.remove(&source).flatten() {
+            self.wait(source, due, delta);
+        }
+        Some(Asked { source, delta })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use scanguard_common::account::SAMPLES;
+
+    use super::*;
+    use crate::observe::activity::Activity;
+
+    fn unanswered(hosts: u64) -> Delta {
+        let mut activity = Activity::NONE;
+        activity.distinct.asked_hosts[0] = hosts;
+        Delta { activity, samples: [Default::default(); SAMPLES] }
+    }
+
+    #[test]
+    fn a_source_that_goes_on_is_looked_at_when_its_last_syns_are_due_too() {
+        let source = Address::from(Ipv4Addr::new(192, 0, 2, 1));
+        let mut overdue = Overdue::default();
+        for (milliseconds, hosts) in [(0, 1), (100, 2), (500, 4)] {
+            overdue.note(&source, &unanswered(hosts), Duration::from_millis(milliseconds));
+        }
+        let mut looked =
+            |milliseconds| overdue.next(Duration::from_millis(milliseconds)).map(|asked| asked.delta);
+        assert_eq!(looked(2_999), None);
+        assert_eq!(looked(3_000), Some(unanswered(1)));
+        assert_eq!(looked(3_499), None);
+        assert_eq!(looked(3_500), Some(unanswered(4)));
+        assert_eq!(looked(60_000), None);
+    }
+
+    #[test]
+    fn a_source_that_was_answered_does_not_wait() {
+        let mut overdue = Overdue::default();
+        overdue.note(&Address::from(Ipv4Addr::new(192, 0, 2, 1)), &unanswered(0), Duration::ZERO);
+        assert_eq!(overdue.due(), None);
     }
 }
