@@ -131,7 +131,7 @@ impl Pipeline {
         })?;
         while let Some(asked) = overdue.next(now.at) {
             if let Some(history) = observer.history(&asked.source) {
-                detector.see_again(asked.source, &asked.delta, history, now, tell);
+                detector.see_again(asked.source, asked.samples, history, now, tell);
             }
         }
         // If the observer removes a source, the kernel must do so as well. Otherwise its packets would be counted

@@ -2,7 +2,11 @@
 
 use std::{cell::LazyCell, sync::Arc, time::Duration};
 
-use scanguard_common::{address::Address, outcome::ProbeClass};
+use scanguard_common::{
+    account::{SAMPLES, Sample},
+    address::Address,
+    outcome::ProbeClass,
+};
 
 use super::{
     Confidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
@@ -175,17 +179,17 @@ impl Detector {
         }
     }
 
-    /// Looks at a source again whose SYNs were not answered in time, with its new activity then.
+    /// Looks at a source again whose SYNs were not answered in time, with examples of what it asked for.
     pub fn see_again(
         &mut self,
         address: Address,
-        delta: &Delta,
+        samples: [Sample; SAMPLES],
         history: &History,
         now: Now,
         tell: &mut dyn FnMut(Event),
     ) {
-        // This activity was absorbed by findings already.
-        let delta = &Delta { activity: Activity::NONE, samples: delta.samples };
+        // Its activity was absorbed by findings already.
+        let delta = &Delta { activity: Activity::NONE, samples };
         self.judge(address, delta, history, now, |rule| rule.classes().contains(&ProbeClass::Syn), tell);
         self.forget_displaced();
     }

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use scanguard_common::address::Address;
+use scanguard_common::{
+    account::{SAMPLES, Sample},
+    address::Address,
+};
 
 use super::{Delta, answers::HANDSHAKE};
 
@@ -13,16 +16,16 @@ use super::{Delta, answers::HANDSHAKE};
 pub struct Asked {
     /// The source.
     pub source: Address,
-    /// Its activity then.
-    pub delta: Delta,
+    /// Examples of what it asked for.
+    pub samples: [Sample; SAMPLES],
 }
 
 /// They are in the order of time, and each source is among them once. When its first SYNs are due, it waits again for
 /// the last ones that came meanwhile. So there are no more of them than sources with a history.
 #[derive(Default)]
 pub struct Overdue {
-    due: BTreeMap<(Duration, Address), Delta>,
-    waiting: HashMap<Address, Option<(Duration, Delta)>>,
+    due: BTreeMap<(Duration, Address), [Sample; SAMPLES]>,
+    waiting: HashMap<Address, Option<(Duration, [Sample; SAMPLES])>>,
 }
 
 impl Overdue {
@@ -35,14 +38,14 @@ impl Overdue {
             return;
         }
         if let Some(last) = self.waiting.get_mut(source) {
-            *last = Some((at + HANDSHAKE, delta.clone()));
+            *last = Some((at + HANDSHAKE, delta.samples));
         } else {
-            self.wait(*source, at + HANDSHAKE, delta.clone());
+            self.wait(*source, at + HANDSHAKE, delta.samples);
         }
     }
 
-    fn wait(&mut self, source: Address, due: Duration, delta: Delta) {
-        self.due.insert((due, source), delta);
+    fn wait(&mut self, source: Address, due: Duration, samples: [Sample; SAMPLES]) {
+        self.due.insert((due, source), samples);
         self.waiting.insert(source, None);
     }
 
@@ -54,11 +57,11 @@ impl Overdue {
     /// The next source that is due.
     pub fn next(&mut self, at: Duration) -> Option<Asked> {
         let next = self.due.first_entry().filter(|next| next.key().0 <= at)?;
-        let ((_, source), delta) = next.remove_entry();
-        if let Some((due, delta)) = self.waiting.remove(&source).flatten() {
-            self.wait(source, due, delta);
+        let ((_, source), samples) = next.remove_entry();
+        if let Some((due, samples)) = self.waiting.remove(&source).flatten() {
+            self.wait(source, due, samples);
         }
-        Some(Asked { source, delta })
+        Some(Asked { source, samples })
     }
 }
 
@@ -66,15 +69,18 @@ impl Overdue {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use scanguard_common::account::SAMPLES;
-
     use super::*;
     use crate::observe::activity::Activity;
 
     fn unanswered(hosts: u64) -> Delta {
         let mut activity = Activity::NONE;
         activity.distinct.asked_hosts[0] = hosts;
-        Delta { activity, samples: [Default::default(); SAMPLES] }
+        Delta { activity, samples: samples(hosts) }
+    }
+
+    /// An example with a port of this number.
+    fn samples(port: u64) -> [Sample; SAMPLES] {
+        [Sample { port: u16::try_from(port).unwrap(), taken: 1, ..Sample::default() }; SAMPLES]
     }
 
     #[test]
@@ -85,11 +91,11 @@ mod tests {
             overdue.note(&source, &unanswered(hosts), Duration::from_millis(milliseconds));
         }
         let mut looked =
-            |milliseconds| overdue.next(Duration::from_millis(milliseconds)).map(|asked| asked.delta);
+            |milliseconds| overdue.next(Duration::from_millis(milliseconds)).map(|asked| asked.samples);
         assert_eq!(looked(2_999), None);
-        assert_eq!(looked(3_000), Some(unanswered(1)));
+        assert_eq!(looked(3_000), Some(samples(1)));
         assert_eq!(looked(3_499), None);
-        assert_eq!(looked(3_500), Some(unanswered(4)));
+        assert_eq!(looked(3_500), Some(samples(4)));
         assert_eq!(looked(60_000), None);
     }
 
