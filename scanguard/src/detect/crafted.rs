@@ -7,7 +7,10 @@
 
 use crate::{
     detect::missed::{self, ATTEMPTS},
-    observe::{activity::Activity, tools::SynTools},
+    observe::{
+        activity::{Activity, Crafted},
+        tools::SynTools,
+    },
 };
 
 /// A distinct failure by a crafted SYN weighs as much as so many by other SYNs. With three times the weight, three of
@@ -17,10 +20,18 @@ pub const WEIGHT: u64 = 3;
 const MOST: u64 = 4;
 
 /// Of so many distinct failures, at least so many were by crafted SYNs. `failures` is a number of distinct services or
-/// addresses that were certainly missed; each SYN that was not crafted may account for one of them.
+/// addresses that were certainly missed. Each SYN that was not crafted may account for one of them: those that no socket
+/// wanted in any case, and the others as far as services did not answer.
 pub fn failures(activity: &Activity, failures: u64) -> u64 {
-    let crafted = u64::from(activity.crafted().missed);
-    let others = missed::probes(activity, ATTEMPTS).saturating_sub(crafted);
+    let Crafted { syns, missed, .. } = activity.crafted();
+    let (syns, unwanted) = (u64::from(syns), u64::from(missed));
+    let wanted = syns.saturating_sub(unwanted);
+    let all = activity.counts.of_any(ATTEMPTS);
+    let all_unwanted = missed::probes(activity, ATTEMPTS);
+    let unanswered = activity.unanswered_services().value.max(activity.unanswered_hosts().value);
+    let others_wanted = all.saturating_sub(all_unwanted).saturating_sub(wanted);
+    let others = all_unwanted.saturating_sub(unwanted) + others_wanted.min(unanswered);
+    let crafted = unwanted + wanted.min(unanswered);
     if others.saturating_mul(MOST) > crafted.saturating_add(others) {
         return 0;
     }
@@ -28,10 +39,11 @@ pub fn failures(activity: &Activity, failures: u64) -> u64 {
 }
 
 /// Of so many distinct services that were met, so many at most were met by SYNs that were not crafted. A scanner's own
-/// successes are no client's.
+/// successes are no client's, and a client met at most one with each SYN.
 pub fn successes(activity: &Activity, successes: u64) -> u64 {
-    let crafted = activity.crafted();
-    successes.saturating_sub(u64::from(crafted.syns.saturating_sub(crafted.missed)))
+    let Crafted { syns, missed, .. } = activity.crafted();
+    let others = activity.counts.of_any(ATTEMPTS).saturating_sub(u64::from(syns));
+    successes.saturating_sub(u64::from(syns.saturating_sub(missed))).min(others)
 }
 
 /// How many failures weigh as much as these, by how many of them were by crafted SYNs.
@@ -72,7 +84,7 @@ mod tests {
     use super::*;
     use crate::{
         detect::rules::testing::{Script, told},
-        observe::activity::{Crafted, Totals},
+        observe::activity::Totals,
     };
 
     type Play = fn(&mut Script);
@@ -107,7 +119,8 @@ mod tests {
     #[test]
     fn what_a_scanner_met_is_no_success_of_a_client() {
         assert_eq!(successes(&activity(3, 0, 2), 2), 0);
-        assert_eq!(successes(&activity(3, 0, 2), 5), 3);
+        assert_eq!(successes(&activity(3, 4, 2), 5), 3);
+        assert_eq!(successes(&activity(3, 1, 2), 5), 1, "a client sends a SYN for each");
         assert_eq!(successes(&activity(0, 9, 0), 5), 5);
     }
 
