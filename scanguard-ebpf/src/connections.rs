@@ -7,21 +7,16 @@
 //! The program also notes the flow of each connection that ends, since late segments may still arrive in it, and when
 //! listeners begin and end, and in which connections a client said nothing.
 
-use aya_ebpf::{
-    btf_maps::Array,
-    macros::{btf_map, raw_tracepoint},
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use scanguard_common::{
     abi::Control,
     address::Address,
-    epoch::is_fresh,
     outcome::{Flow, Service},
     proof::Field,
     wire::protocol,
 };
 
-use crate::{config, fields::read, sources, tally, used};
+use crate::{config, fields::read, listeners, sources, tally, used};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
@@ -49,8 +44,8 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
     let socket = ctx.arg(0);
     match (before, now) {
         (_, ESTABLISHED) => established(socket, before == SYN_RECV),
-        (_, LISTEN) => listens(socket),
-        (LISTEN, CLOSE) => ceases(socket),
+        (_, LISTEN) => listener(socket, listeners::begins),
+        (LISTEN, CLOSE) => listener(socket, listeners::ends),
         // Without a connection that was established, nobody could say anything.
         (SYN_SENT | SYN_RECV, CLOSE) => ended(socket, false),
         (_, CLOSE) => ended(socket, true),
@@ -59,59 +54,17 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// The epoch in which a listener at each port began, 0 if none did since the program was loaded.
-#[btf_map]
-static LISTENERS: Array<u32, { 1 << 16 }> = Array::new();
-
-/// The first port that is not reserved for services of the superuser. These keep listening.
-const FIRST_FREE: u16 = 1024;
-
-/// A listener begins.
+/// A listener begins or ends, see [`listeners`].
 #[inline(always)]
-fn listens(socket: *const u8) {
-    let Some(control) = config::control() else {
-        return;
-    };
-    // SAFETY: as in `established`.
-    let port =
-        unsafe { if is_ours(socket).is_none() { None } else { read::<u16>(socket, Field::LocalPort) } };
-    if let Some(began) = port.and_then(|port| LISTENERS.get_ptr_mut(port.into())) {
-        // SAFETY: an aligned number in a map.
-        unsafe { began.write(control.epoch) };
-    }
-}
-
-/// The epoch in which the last listener at each port ended, 0 if none did since the program was loaded.
-#[btf_map]
-static CEASED: Array<u32, { 1 << 16 }> = Array::new();
-
-/// A listener ends.
-#[inline(always)]
-fn ceases(socket: *const u8) {
-    let Some(control) = config::control() else {
-        return;
-    };
-    // SAFETY: as in `established`. The port is given back by now.
+fn listener(socket: *const u8, note: impl FnOnce(&Control, u16)) {
+    // SAFETY: as in `established`. A listener that ends has given its other number of the port back.
     let port =
         unsafe { if is_ours(socket).is_none() { None } else { read::<u16>(socket, Field::LastLocalPort) } };
-    if let Some(ceased) = port.and_then(|port| CEASED.get_ptr_mut(u16::from_be(port).into())) {
-        // SAFETY: an aligned number in a map.
-        unsafe { ceased.write(control.epoch) };
+    if let Some(port) = port
+        && let Some(control) = config::control()
+    {
+        note(control, u16::from_be(port));
     }
-}
-
-/// Whether a listener was at a port within the last day, and is gone: its clients may not know it yet.
-#[inline(always)]
-pub(crate) fn was_there(control: &Control, port: u16) -> bool {
-    let ceased = CEASED.get(port.into()).copied().unwrap_or_default();
-    ceased != 0 && is_fresh(ceased, control.epoch, control.live_epochs)
-}
-
-/// Whether the listener at a port began a moment ago, so that it may be there for one connection only.
-#[inline(always)]
-fn is_young(control: &Control, port: u16) -> bool {
-    let began = LISTENERS.get(port.into()).copied().unwrap_or_default();
-    port >= FIRST_FREE && began != 0 && is_fresh(began, control.epoch, control.young_epochs)
 }
 
 /// A connection ends, or one that this host wanted does not come about (`was_established`).
@@ -187,7 +140,7 @@ fn established(socket: *const u8, by_peer: bool) {
         tally::count_completion();
     }
     if let Some(control) = config::control() {
-        let is_service = by_peer && !is_young(control, port);
+        let is_service = by_peer && !listeners::is_young(control, port);
         sources::completed(control, peer, is_service.then_some(Service { protocol: protocol::TCP, port }));
     }
 }

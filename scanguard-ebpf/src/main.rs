@@ -24,6 +24,7 @@ mod gate;
 mod hold;
 mod home;
 mod judge;
+mod listeners;
 mod lpm;
 mod opaque;
 mod oracle;

@@ -17,7 +17,7 @@ use scanguard_common::{
 };
 
 use crate::{
-    admission, atomics::Shared, changes, config, connections, epoch, hold, opaque::opaque, oracle::Kernel,
+    admission, atomics::Shared, changes, config, epoch, hold, listeners, opaque::opaque, oracle::Kernel,
     tally, wakeup,
 };
 
@@ -79,7 +79,7 @@ pub(crate) fn count(
     // change it by the same operations.
     let novelties = unsafe {
         account::record::<Shared>(state, opaque(class), reach, flow, around, || {
-            connections::was_there(control, flow.service.port)
+            listeners::was_there(control, flow.service.port)
         })
     };
     let fingerprint = fingerprint();

@@ -68,7 +68,10 @@ fn bounds(activity: &Activity, classes: &[ProbeClass], distinct: u64, unanswered
     // A listener may refuse, too.
     let refused = activity.answered(Answer::Reset).saturating_sub(activity.reached(Reach::Closed));
     let refused = if asks { refused.min(activity.reached(Reach::Open)) } else { 0 };
-    let distinct = distinct.min(missed + refused);
+    // Of the SYNs with unknown reach, these were answered.
+    let answered = activity.answered(Answer::SynAck).saturating_sub(activity.reached(Reach::Open));
+    let answered = if asks { answered.min(activity.reached(Reach::Unknown)).min(missed) } else { 0 };
+    let distinct = distinct.min(missed - answered + refused);
     let without_syns = if asks { missed.saturating_sub(probes(activity, ATTEMPTS)) } else { missed };
     let unanswered = if asks { unanswered } else { 0 };
     // Each probe of unknown fate may account for one of the distinct targets.
@@ -190,6 +193,16 @@ pub(crate) mod tests {
             });
             assert!(about(some.proven, 15), "{some:?}");
         }
+    }
+
+    #[test]
+    fn services_that_answered_do_not_make_up_for_what_other_probes_missed() {
+        let mixed = of_syns(|state| {
+            (1..=20).for_each(|port| probe(state, ProbeClass::Syn, Reach::Unknown, port));
+            answered(state, Answer::SynAck, 1..=20);
+            (1..=100).for_each(|port| probe(state, ProbeClass::Ack, Reach::Closed, port));
+        });
+        assert_eq!(mixed, Missed::default());
     }
 
     #[test]
