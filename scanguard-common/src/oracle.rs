@@ -39,7 +39,7 @@ reaches! {
     /// Nobody can tell: the address is beyond this host, the port may be published by NAT or for a container, or this
     /// kind of probe has no sockets. This must never count as closed.
     Unknown = "unknown",
-    /// It is for one of our addresses that has never answered.
+    /// It is for one of our addresses that has never answered, or for one that only this host could have and does not.
     Dark = "dark",
 }
 
@@ -90,6 +90,9 @@ pub trait Oracle {
     fn used(&self, flow: &Flow) -> bool;
     /// Whether this host calls others from such a port, see [`crate::outcome::PortRange`].
     fn calls_from(&self, port: u16) -> bool;
+    /// Whether the packet came to this host as its last hop, and this host forwards nothing: then nobody can be at an
+    /// address that is not its own.
+    fn is_last_hop(&self) -> bool;
     /// Whether datagrams that leave are seen, so that [`Self::used`] knows them.
     fn sees_leaving(&self) -> bool;
 
@@ -163,6 +166,10 @@ impl Oracle for Blind {
         PortRange::DEFAULT.calls_from(port)
     }
 
+    fn is_last_hop(&self) -> bool {
+        false
+    }
+
     fn sees_leaving(&self) -> bool {
         true
     }
@@ -220,6 +227,7 @@ pub fn without_socket<O: Oracle>(oracle: &O, flow: &Flow) -> Reach {
                 Reach::Closed
             }
         }
+        Home::Elsewhere if has_sockets && oracle.is_last_hop() => Reach::Dark,
         Home::Local | Home::Live | Home::Elsewhere => Reach::Unknown,
     }
 }
@@ -322,6 +330,7 @@ pub(crate) mod testing {
         pub(crate) used: bool,
         pub(crate) ports: PortRange,
         pub(crate) sees_leaving: bool,
+        pub(crate) is_last_hop: bool,
     }
 
     /// An end host without sockets: it owns all addresses, forwards nothing and sent nothing.
@@ -334,6 +343,7 @@ pub(crate) mod testing {
         used: false,
         ports: PortRange::DEFAULT,
         sees_leaving: true,
+        is_last_hop: false,
     };
 
     /// A flow between two fixed hosts.
@@ -372,6 +382,9 @@ pub(crate) mod testing {
         fn sees_leaving(&self) -> bool {
             self.sees_leaving
         }
+        fn is_last_hop(&self) -> bool {
+            self.is_last_hop
+        }
     }
 }
 
@@ -397,6 +410,9 @@ mod tests {
             (Host { forwards: true, ..HOST }, Reach::Unknown),
             (Host { forwards: true, published: true, ..HOST }, Reach::Open),
             (Host { home: Home::Elsewhere, ..HOST }, Reach::Unknown),
+            (Host { home: Home::Elsewhere, is_last_hop: true, ..HOST }, Reach::Dark),
+            (Host { home: Home::Live, is_last_hop: true, ..HOST }, Reach::Unknown),
+            (Host { is_last_hop: true, ..HOST }, Reach::Closed),
             (Host { home: Home::Live, ..HOST }, Reach::Unknown),
             (Host { home: Home::Dark, ..HOST }, Reach::Dark),
         ];

@@ -107,6 +107,9 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
     let is_forwarded = unsafe { (*ctx).ingress_ifindex } != 0;
     if is_forwarded {
         home::note_live(flow.destination);
+    } else if what == Answer::SynAck as u32 && config::control().is_some_and(|control| control.forwards == 0)
+    {
+        home::note_guest(flow.destination);
     }
     let answer = match what {
         OPENING => {

@@ -30,6 +30,8 @@ pub(crate) fn of(address: Address, control: &Control) -> Home {
         Some(HOME_LOCAL) => Home::Local,
         Some(HOME_ROUTED) if is_live(address, control) => Home::Live,
         Some(HOME_ROUTED) => Home::Dark,
+        // A namespace that shares this host's interface (ipvlan), or a program with a stack of its own.
+        _ if control.forwards == 0 && is_live(address, control) => Home::Live,
         _ => Home::Elsewhere,
     }
 }
@@ -64,6 +66,15 @@ fn key(address: Address, service: Service) -> ServiceKey {
 #[inline(always)]
 pub(crate) fn note_live(address: Address) {
     if HOME.get(AddressKey::new(address).key()).copied() != Some(HOME_ROUTED) {
+        return;
+    }
+    note(LIVE.get_ptr_mut(address), |control| control.live_epochs, |epoch| LIVE.insert(address, epoch, 0));
+}
+
+/// Notes that an address that is neither this host's nor routed to it has answered from here.
+#[inline(always)]
+pub(crate) fn note_guest(address: Address) {
+    if HOME.get(AddressKey::new(address).key()).is_some() {
         return;
     }
     note(LIVE.get_ptr_mut(address), |control| control.live_epochs, |epoch| LIVE.insert(address, epoch, 0));

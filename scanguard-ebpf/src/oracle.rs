@@ -79,17 +79,23 @@ impl<'c> Kernel<'c> {
     /// Whether the frame is for another host of the link.
     #[inline(always)]
     pub(crate) fn overhears(&self) -> bool {
+        !self.is_addressed(true)
+    }
+
+    /// Whether the frame is for this interface; `otherwise`, where the interface's address is not known.
+    #[inline(always)]
+    fn is_addressed(&self, otherwise: bool) -> bool {
         // SAFETY: the program's context.
         let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
         let Some(own) = own_mac(self.interface()) else {
-            return false;
+            return otherwise;
         };
         if data + size_of::<u64>() > end {
-            return false;
+            return otherwise;
         }
         // SAFETY: the comparison above has shown that these bytes are within the packet.
         let first = unsafe { (data as *const u64).read_unaligned() };
-        u64::from_le(first) & MAC_BITS != own & MAC_BITS
+        u64::from_le(first) & MAC_BITS == own & MAC_BITS
     }
 
     /// Whether no other host can have this address, see [`oracle::is_bad_source`].
@@ -284,6 +290,11 @@ impl Oracle for Kernel<'_> {
     #[inline(always)]
     fn calls_from(&self, port: u16) -> bool {
         self.control.ports.calls_from(port)
+    }
+
+    #[inline(always)]
+    fn is_last_hop(&self) -> bool {
+        self.control.forwards == 0 && self.is_addressed(false)
     }
 
     #[inline(always)]

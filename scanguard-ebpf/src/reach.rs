@@ -82,8 +82,11 @@ pub(crate) fn of<O: Oracle>(
     }
     let is_wanted = is_syn && !matches!(oracle.tcp_here(flow), Socket::None);
     let reach = if is_wanted { Reach::Open } else { without_socket(oracle, flow) };
-    // SAFETY: as above.
-    unsafe { entry.write(tag & !REACH_BITS | reach as u64) };
+    // For an address of somebody else, it depends on the frame where this host is the last hop.
+    if !matches!(reach, Reach::Dark | Reach::Unknown) || control.forwards != 0 {
+        // SAFETY: as above.
+        unsafe { entry.write(tag & !REACH_BITS | reach as u64) };
+    }
     reach
 }
 

@@ -54,6 +54,8 @@ fn swept() -> Result<()> {
         (&named, "-sA -p 443", "ack_scan"),
         (&named, "-sU -p 161", "udp_scan"),
         (CONFIG, "-sS -p 22", "horizontal_sweep"),
+        (CONFIG, "-sA -p 443", "ack_scan"),
+        (CONFIG, "-sU -p 161", "udp_scan"),
     ] {
         let scenario = Scenario::new(config)?.with(&["--format", "json"]);
         let _listening = listening(&scenario.lab)?;

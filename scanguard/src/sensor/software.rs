@@ -329,6 +329,10 @@ impl Oracle for Observed {
         mark.is_known(self.used[mark.place as usize], self.epoch, USED_EPOCHS)
     }
 
+    fn is_last_hop(&self) -> bool {
+        false
+    }
+
     fn calls_from(&self, port: u16) -> bool {
         PortRange::DEFAULT.calls_from(port)
     }
@@ -364,6 +368,10 @@ impl<O: Oracle> Oracle for Refused<'_, O> {
 
     fn used(&self, flow: &Flow) -> bool {
         self.0.used(flow)
+    }
+
+    fn is_last_hop(&self) -> bool {
+        false
     }
 
     fn calls_from(&self, port: u16) -> bool {
