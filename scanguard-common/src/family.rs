@@ -112,7 +112,7 @@ pub fn bit(port: u16, salt: u64) -> u64 {
     let number = match TABLE[port as usize] {
         CLIENT => return 0,
         NONE => OTHERS + spread(port >> ROW, salt),
-        family => family as u32,
+        family => u32::from(family),
     };
     // The verifier wants to see the bound.
     1 << (number & (u64::BITS - 1))

@@ -2,7 +2,6 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
-    abi::Control,
     flow,
     oracle::{self, Decision, Reach},
     outcome::{Exit, Flow, ProbeClass, SegmentKind},
