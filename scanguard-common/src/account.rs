@@ -428,15 +428,37 @@ pub unsafe fn record<M: Memory>(
     around: Around,
     was_there: impl FnOnce() -> bool,
 ) -> Option<Novelties> {
-    let Around { epoch, salt, sees_answers, is_overheard } = around;
     if class >= PROBE_CLASSES {
         return None;
     }
+    // SAFETY: the caller's promise holds for the whole state.
+    unsafe {
+        let novelties = mark::<M>(state, class, reach, flow, around, was_there);
+        // This comes last, here and in the functions below. A reader that comes in between finds the bits of all that it
+        // finds counted; what it finds only in the bits is read again, because it is counted after that.
+        M::increment(&raw mut (*state).counts[class]);
+        novelties
+    }
+}
+
+/// All of [`record`] but the count.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+unsafe fn mark<M: Memory>(
+    state: *mut SourceState,
+    class: usize,
+    reach: Reach,
+    flow: &Flow,
+    around: Around,
+    was_there: impl FnOnce() -> bool,
+) -> Option<Novelties> {
+    let Around { epoch, salt, sees_answers, is_overheard } = around;
     let is_syn = class == ProbeClass::Syn as usize;
     // SAFETY: the caller's promise holds for the whole state, hence for each part of it. The code makes no reference
     // into it, since other CPUs may write to it.
     unsafe {
-        M::increment(&raw mut (*state).counts[class]);
         if is_overheard {
             M::increment(&raw mut (*state).overheard);
         }
@@ -574,11 +596,11 @@ pub unsafe fn record_completed<M: Memory>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        M::increment(&raw mut (*state).completed);
         let window = window(state, epoch);
         if let Some(service) = service.filter(|service| service.port < DYNAMIC_START) {
             M::set_bits(&raw mut (*window).connected_services, sketch::service_bit(service, salt).mask);
         }
+        M::increment(&raw mut (*state).completed);
     }
 }
 
@@ -591,11 +613,11 @@ pub unsafe fn record_completed<M: Memory>(
 pub unsafe fn record_silent<M: Memory>(state: *mut SourceState, service: Service, epoch: u32, salt: u64) {
     // SAFETY: the caller's promise.
     unsafe {
-        M::increment(&raw mut (*state).silent);
         let window = window(state, epoch);
         if service.port < DYNAMIC_START {
             M::set_bits(&raw mut (*window).silent_services, sketch::service_bit(service, salt).mask);
         }
+        M::increment(&raw mut (*state).silent);
     }
 }
 
@@ -662,14 +684,14 @@ pub unsafe fn record_aborted<M: Memory>(
 ) -> Option<Novelties> {
     // SAFETY: the caller's promise.
     unsafe {
-        M::increment(&raw mut (*state).aborted);
         let services = &raw mut (*window(state, epoch)).aborted_services;
         let mask = sketch::service_bit(service, salt).mask;
-        if services.read() & mask != 0 {
-            return None;
+        let is_new = services.read() & mask == 0;
+        if is_new {
+            M::set_bits(services, mask);
         }
-        M::set_bits(services, mask);
-        Some(one_more(state))
+        M::increment(&raw mut (*state).aborted);
+        is_new.then(|| one_more(state))
     }
 }
 
@@ -691,12 +713,12 @@ pub unsafe fn record_answer<M: Memory>(
         let window = window(state, epoch);
         match answer {
             Answer::SynAck => {
-                M::increment(&raw mut (*state).answers[Answer::SynAck as usize]);
                 answered::<M>(state, window, flow, salt);
+                M::increment(&raw mut (*state).answers[Answer::SynAck as usize]);
             }
             Answer::Reset => {
-                M::increment(&raw mut (*state).answers[Answer::Reset as usize]);
                 refused::<M>(window, flow, salt);
+                M::increment(&raw mut (*state).answers[Answer::Reset as usize]);
             }
             Answer::Unreachable => M::increment(&raw mut (*state).answers[Answer::Unreachable as usize]),
             Answer::Reply => M::increment(&raw mut (*state).answers[Answer::Reply as usize]),

@@ -79,7 +79,12 @@ fn ended(socket: *const u8, was_established: bool) {
         return;
     };
     // This host may have called from such a port: the kernel does not say which side began.
-    if !was_established || control.ports.calls_from(flow.service.port) {
+    let port = flow.service.port;
+    if !was_established || control.ports.calls_from(port) {
+        return;
+    }
+    // A listener that was there for one connection only: who reads a file by FTP says nothing.
+    if listeners::is_young(control, port) || listeners::was_there(control, port) {
         return;
     }
     // SAFETY: as above.

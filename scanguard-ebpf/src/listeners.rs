@@ -39,9 +39,13 @@ pub(crate) fn is_young(control: &Control, port: u16) -> bool {
     port >= FIRST_FREE && began != 0 && is_fresh(began, control.epoch, control.young_epochs)
 }
 
-/// Whether a listener was at a port within the last day, and is gone: its clients may not know it yet.
+/// Whether a listener was at a port within the last day, and is gone: its clients may not know it yet. Of two that
+/// changed places within an epoch, the first counts.
 #[inline(always)]
 pub(crate) fn was_there(control: &Control, port: u16) -> bool {
     let ceased = CEASED.get(port.into()).copied().unwrap_or_default();
-    ceased != 0 && is_fresh(ceased, control.epoch, control.live_epochs)
+    let began = LISTENERS.get(port.into()).copied().unwrap_or_default();
+    ceased != 0
+        && ceased.wrapping_sub(began) < u32::MAX / 2
+        && is_fresh(ceased, control.epoch, control.live_epochs)
 }

@@ -63,9 +63,11 @@ impl Settings {
 /// different port on each address.
 const HOSTS_PER_SERVICE: u64 = 4;
 
-/// So many addresses that all answered are told, if the source used few of their services. A client that meets so
-/// many addresses of one host within a minute goes through them.
-const ANSWERED: u64 = 100;
+/// So many addresses that all answered are told, if the source used few of their services, and aborted the handshakes or
+/// said nothing.
+const ANSWERED: u64 = 64;
+/// The same for a source that said something: a client of a host with very many addresses may do that.
+const ANSWERED_AND_USED: u64 = 150;
 
 /// The rule.
 struct HorizontalSweep(Settings);
@@ -76,7 +78,9 @@ impl HorizontalSweep {
     fn of_answers(&self, window: Window) -> Option<Evidence> {
         let (hosts, services) =
             (window.activity.answered_hosts().value, window.activity.open_services().value);
-        if hosts < ANSWERED || hosts < services * HOSTS_PER_SERVICE {
+        let unused = window.activity.aborted() + window.activity.silent();
+        let least = if unused * 2 >= hosts { ANSWERED } else { ANSWERED_AND_USED };
+        if hosts < least || hosts < services * HOSTS_PER_SERVICE {
             return None;
         }
         let reason = format!(
@@ -178,10 +182,18 @@ mod tests {
 
     #[test]
     fn very_many_hosts_that_all_answer_are_told_and_no_more() {
-        for (hosts, expected) in [(60, None), (200, Some(Severity::Info))] {
+        for (hosts, aborts, expected) in [
+            (40, true, None),
+            (90, true, Some(Severity::Info)),
+            (110, false, None),
+            (200, false, Some(Severity::Info)),
+        ] {
             let mut script = Script::new(rule(), crate::detect::settings::Settings::default());
             for host in 0..hosts {
                 script.probe_met(1, ProbeClass::Syn, host, tcp(22), Reach::Unknown).answer(1, Answer::SynAck);
+                if aborts {
+                    script.abort(1, host, 22);
+                }
             }
             let severity = script.events().first().map(|event| event.finding.severity);
             assert_eq!(severity, expected, "{hosts} hosts");

@@ -67,6 +67,15 @@ const DEFAULT: Settings = Settings {
 /// A source is known if all its connections are this many times those of one window.
 const ROUNDS: u64 = 4;
 
+/// So many services are enough for a source most of whose SYNs look like those of a listed scanner. No client's do, and
+/// clients use fewer services on the average.
+const CRAFTED: u64 = 6;
+
+/// Whether most SYNs of a source look like those of a listed scanner.
+fn is_crafted(activity: &Activity) -> bool {
+    u64::from(activity.crafted().syns) * 2 > activity.counts.of(ProbeClass::Syn)
+}
+
 /// The rule.
 struct ServiceProbe(Settings);
 
@@ -115,7 +124,14 @@ impl Rule for ServiceProbe {
             about(services),
             Interval(self.0.common.window),
         );
-        let reason = if services >= u64::from(self.0.services) {
+        let mut proof = Proof::Connection;
+        let reason = if services >= CRAFTED && is_crafted(activity) {
+            // Anybody can have sent the SYNs that look like a scanner's.
+            proof = Proof::None;
+            format!(
+                "{connections}, and most SYNs look like a scanner's: services and versions are probed (masscan --banners)"
+            )
+        } else if services >= u64::from(self.0.services) {
             let ever = source.history.window(source.at, Duration::MAX).activity.completed();
             if ever >= activity.completed() * ROUNDS {
                 return None;
@@ -133,7 +149,7 @@ impl Rule for ServiceProbe {
                 about(silent)
             )
         };
-        Some(Evidence { window, reason, certain: true, proof: Proof::Connection })
+        Some(Evidence { window, reason, certain: true, proof })
     }
 }
 
