@@ -384,7 +384,7 @@ unsafe fn has_met<M: Memory>(state: *mut SourceState, target: Bit, meets: bool) 
     }
 }
 
-/// What is known beside a probe itself.
+/// The facts around a probe that do not come from its packet alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Around {
     /// The running epoch.

@@ -1,4 +1,4 @@
-//! What a SYN says of the program that made it.
+//! The traces in a SYN of the program that made it.
 //!
 //! The stack of a system puts the same options in the same order into each of its SYNs. Scanners that build their own
 //! SYNs do not care: they send one option or none, a small window, or numbers that no stack would choose. A
@@ -89,7 +89,7 @@ mod kind {
     pub(super) const TIMESTAMPS: u8 = 8;
 }
 
-/// What a SYN says of its maker, in two words that are quickly compared.
+/// The traces of a SYN's maker, in two words that are quickly compared.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Fingerprint {
@@ -265,7 +265,7 @@ fn byte(bytes: &[u8; OPTIONS_ROOM], at: usize) -> u8 {
     bytes[at & (OPTIONS_ROOM - 1)]
 }
 
-/// What the headers of a SYN say, without its options.
+/// The traces in the headers of a SYN, without its options.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
     /// As [`Fingerprint::values`]: window and marks.

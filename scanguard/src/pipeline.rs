@@ -124,9 +124,7 @@ impl Pipeline {
         let poll = sensor.poll(&mut |source, state, ended_epoch| {
             if let Some((delta, history)) = observer.see(source, state, ended_epoch, now.at) {
                 detector.see(*source, &delta, history, now, tell);
-                if sees_answers {
-                    overdue.note(source, &delta, now.at);
-                }
+                overdue.note(source, &delta, now.at);
             }
         })?;
         while let Some(asked) = overdue.next(now.at) {

@@ -212,7 +212,7 @@ fn first_words_in_datagrams_are_told_from_all_others() {
         filled(&[0x1b], 48),
         filled(&[0x23], 48),
         filled(&[0xe3, 0, 6, 0xec], 48),
-        // What keeps a way through NAT open, and encrypted packets of IPsec.
+        // Packets that keep a way through NAT open, and encrypted ones of IPsec.
         vec![0xff],
         b"\r\n\r\n\r\n".to_vec(),
         [[0x9a, 1, 2, 3, 0, 0, 0, 9].as_slice(), &[0x55; 100]].concat(),

@@ -22,7 +22,7 @@ pub(super) struct Opened<'t> {
     pub(super) manner: Manner,
     /// Whether the port belongs to another protocol.
     pub(super) is_foreign: bool,
-    /// What it tries, and its hash.
+    /// The kind of thing that it tries, and the hash of it.
     pub(super) tried: Option<(Tried, u64)>,
     /// A hash of what the software calls itself.
     pub(super) software: Option<u64>,

@@ -10,7 +10,7 @@ use scanguard_common::{
     address::Address,
 };
 
-use super::{Delta, answers::HANDSHAKE};
+use super::{Delta, activity::Activity, answers::HANDSHAKE};
 
 /// A source to look at again.
 pub struct Asked {
@@ -29,12 +29,12 @@ pub struct Overdue {
 }
 
 impl Overdue {
-    /// Takes the new activity of a source.
+    /// Takes the new activity of a source. Where answers are not seen, there is nothing to wait for.
     pub fn note(&mut self, source: &Address, delta: &Delta, at: Duration) {
-        let distinct = &delta.activity.distinct;
-        let waits =
+        let Activity { distinct, .. } = &delta.activity;
+        let is_asked =
             distinct.unanswered_services().iter().chain(&distinct.unanswered_hosts()).any(|word| *word != 0);
-        if !waits {
+        if !is_asked || delta.activity.unsure() > 0 {
             return;
         }
         if let Some(last) = self.waiting.get_mut(source) {
@@ -70,7 +70,6 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::observe::activity::Activity;
 
     fn unanswered(hosts: u64) -> Delta {
         let mut activity = Activity::NONE;

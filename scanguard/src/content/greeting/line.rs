@@ -25,7 +25,7 @@ fn request(bytes: &[u8]) -> Option<Greeting> {
     let version = words.next_back().unwrap_or_default();
     match (method, version.split('/').next().unwrap_or_default()) {
         ("M-SEARCH", "HTTP") => Some(Greeting::of(Language::Ssdp, Manner::Odd)),
-        // What is there is announced by it.
+        // A device announces itself by it.
         ("NOTIFY", "HTTP") => None,
         (_, "HTTP") => Some(Greeting::plain(Language::Http)),
         (_, "RTSP") => Some(Greeting::plain(Language::Rtsp)),

@@ -98,9 +98,9 @@ pub struct Greeting {
     pub language: Language,
     /// Whether honest clients say the same.
     pub manner: Manner,
-    /// What it tries, and its bytes.
+    /// The kind of thing that it tries, and the bytes of it.
     pub tried: Option<(Tried, Vec<u8>)>,
-    /// What the software calls itself.
+    /// The name that the software gives itself.
     pub client: Option<String>,
 }
 

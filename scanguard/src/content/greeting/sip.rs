@@ -2,7 +2,7 @@
 
 use super::{Greeting, Language, Manner, Tried};
 
-/// The longest user that is told from others; longer ones are cut.
+/// Users are compared by so many bytes at most; longer ones are cut.
 const MAX_USER: usize = 64;
 /// How many headers are looked at.
 const MAX_HEADERS: usize = 40;

@@ -11,7 +11,7 @@ const REQUESTS: [u8; 4] = [0xa0, 0xa1, 0xa3, 0xa5];
 
 /// The number of version 3 in messages (RFC 3412, 6).
 const V3: u8 = 3;
-/// The longest community that is told from others; longer ones are cut.
+/// Communities are compared by so many bytes at most; longer ones are cut.
 const MAX_COMMUNITY: usize = 64;
 
 /// A request. Traps and answers are none.

@@ -25,7 +25,8 @@ pub(super) fn line(bytes: &[u8]) -> Option<Greeting> {
     })
 }
 
-/// What a client offers for the exchange of keys and for the keys of hosts (RFC 4253, 7.1), as far as it was seen.
+/// The algorithms that a client offers for the exchange of keys and for the keys of hosts
+/// (RFC 4253, 7.1), as far as they were seen.
 pub(super) fn algorithms(bytes: &[u8]) -> Option<Greeting> {
     let mut message = Reader(bytes);
     message.bytes(5)?;

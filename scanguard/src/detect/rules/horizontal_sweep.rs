@@ -63,7 +63,7 @@ impl Settings {
 /// different port on each address.
 const HOSTS_PER_SERVICE: u64 = 4;
 
-/// So many addresses that all answered are told, if the source used few of their services, and aborted the handshakes or
+/// So many addresses that all answered are reported, if the source used few of their services, and aborted the handshakes or
 /// said nothing.
 const ANSWERED: u64 = 64;
 /// The same for a source that said something: a client of a host with very many addresses may do that.
@@ -74,7 +74,7 @@ struct HorizontalSweep(Settings);
 
 impl HorizontalSweep {
     /// Many addresses of this host answered the source. An honest program may do that (a crawler that knows all sites of
-    /// a host), so this is told and no more.
+    /// a host), so this is reported, and nobody is accused.
     fn of_answers(&self, window: Window) -> Option<Evidence> {
         let (hosts, services) =
             (window.activity.answered_hosts().value, window.activity.open_services().value);

@@ -105,12 +105,15 @@ impl Settings {
         let success = (self.theta1 / self.theta0).ln();
         failures as f64 * failure + successes as f64 * success
     }
-}
 
-impl Settings {
+    /// Whether this walk ends beyond the threshold.
+    fn is_beyond(&self, failures: u64, successes: u64) -> bool {
+        self.walk(failures, successes) >= self.threshold()
+    }
+
     /// The least number of failures, each of this weight, with which the rule can match.
     fn least(&self, weight: u64) -> u32 {
-        let failures = (1..=10_000).find(|failures| self.walk(failures * weight, 0) >= self.threshold());
+        let failures = (1..=10_000).find(|failures| self.is_beyond(failures * weight, 0));
         failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or(u32::MAX)
     }
 }
@@ -136,7 +139,8 @@ impl Rule for SequentialTest {
     }
 
     fn severity_of(&self, evidence: &Evidence) -> Severity {
-        if self.is_walk(&evidence.window.activity) {
+        let Tries { failures, successes, .. } = Tries::of(&evidence.window.activity);
+        if self.0.is_beyond(failures, successes) {
             self.severity()
         } else {
             self.severity().min(Severity::Low)
@@ -162,18 +166,20 @@ impl Rule for SequentialTest {
         let length = self.0.common.window;
         let window = source.window(length);
         let activity = &window.activity;
+        let Tries { services, hosts, failures, successes } = Tries::of(activity);
+        let is_walk = self.0.is_beyond(failures, successes);
+        // Failures by crafted SYNs weigh more.
+        let is_crafted =
+            self.0.is_beyond(crafted::weighed(activity, failures), crafted::successes(activity, successes));
         let families = activity.failed_families();
-        let is_walk = self.is_walk(activity);
-        let clean = missed::successes(activity)
-            .saturating_sub(activity.aborted_services().value.max(activity.silent_services().value));
+        let clean =
+            successes.saturating_sub(activity.aborted_services().value.max(activity.silent_services().value));
         // Where the answers are not seen, nobody knows what was met.
         let is_seen = activity.unsure() == 0;
         let is_varied = is_seen && families >= u64::from(self.0.families) + clean;
-        let is_crafted = self.is_crafted_walk(activity);
         if !is_walk && !is_crafted && !is_varied {
             return None;
         }
-        let Tries { services, hosts, failures, successes } = Tries::of(activity);
         let met = if successes == 1 { "met a service" } else { "met services" };
         let reason = if is_walk || is_crafted {
             format!(
@@ -195,22 +201,6 @@ impl Rule for SequentialTest {
             )
         };
         Some(Evidence { window, reason, certain: is_walk, proof: Proof::None })
-    }
-}
-
-impl SequentialTest {
-    /// Whether the walk over distinct targets ends beyond the threshold.
-    fn is_walk(&self, activity: &Activity) -> bool {
-        let Tries { failures, successes, .. } = Tries::of(activity);
-        self.0.walk(failures, successes) >= self.0.threshold()
-    }
-
-    /// The same, where failures by crafted SYNs weigh more.
-    fn is_crafted_walk(&self, activity: &Activity) -> bool {
-        let Tries { failures, successes, .. } = Tries::of(activity);
-        let (failures, successes) =
-            (crafted::weighed(activity, failures), crafted::successes(activity, successes));
-        self.0.walk(failures, successes) >= self.0.threshold()
     }
 }
 
