@@ -11,6 +11,7 @@
 
 pub mod abi;
 pub mod account;
+pub mod actor;
 pub mod address;
 pub mod admission;
 pub mod ban;
