@@ -19,7 +19,7 @@ use scanguard_common::{
 
 use crate::{
     config, deep,
-    opaque::bounded,
+    opaque::{bounded, opaque},
     oracle::Kernel,
     packet::{SkbPacket, XdpPacket},
     tally,
@@ -151,6 +151,8 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
     let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
         return 0;
     };
+    // The verifier of Linux 6.1 does not follow how the compiler knows that the place is within bounds.
+    let offset = opaque(offset);
     // A copy is a call, which costs as much as everything else here.
     let start = packet.view::<Start>(offset).copied().or_else(|| packet.copy(offset));
     if !start.is_some_and(|start| content::may_begin(speaks, &start)) {

@@ -7,7 +7,11 @@ use scanguard_common::{
     syn::{Fingerprint, Head, MAX_OPTIONS, OPTIONS_ROOM, Options},
 };
 
-use crate::{deep, opaque::bounded, packet::XdpPacket};
+use crate::{
+    deep,
+    opaque::{bounded, opaque},
+    packet::XdpPacket,
+};
 
 /// Room for options that are read one by one. The verifier lets nobody read more than a byte at a time at a place of the
 /// stack that it does not know.
@@ -80,6 +84,9 @@ extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32) -> u32 {
         };
         (head, head.options)
     };
+    // Otherwise the compiler compares another copy of the number with the bound, which the verifier of Linux 6.1 does not
+    // follow.
+    let offset = opaque(offset);
     if let Some(options) = Options::usual(&packet, offset, head.len) {
         *into = head.with(options);
         return 1;
