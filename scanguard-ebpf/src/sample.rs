@@ -208,11 +208,9 @@ struct Beginning(Head);
 
 /// Where the protocol lies in what [`scanguard_begins`] is told about a payload. The lowest byte is for [`Speaks`].
 const PROTOCOL_SHIFT: u32 = 8;
-/// As above: whether it is an answer.
-const ANSWER_SHIFT: u32 = 16;
 
-/// The number of the [`Begins`] that a payload begins like, plus 1; 0: none of them. A global function: there are many
-/// paths through all the protocols, and the verifier would follow whatever comes behind for each of them.
+/// The number of the [`Begins`] that the payload of a client begins like, plus 1; 0: none of them. A global function:
+/// there are many paths through all the protocols, and the verifier would follow whatever comes behind for each of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_begins(head: *const Beginning, about: u32, len: u32) -> u32 {
@@ -226,8 +224,8 @@ extern "C" fn scanguard_begins(head: *const Beginning, about: u32, len: u32) -> 
         2 => Speaks::Segments,
         _ => Speaks::Datagrams,
     };
-    let (protocol, is_answer) = ((about >> PROTOCOL_SHIFT) as u8, about >> ANSWER_SHIFT != 0);
-    content::begins(speaks, protocol, is_answer, head, len as usize).map_or(0, |begins| begins as u32 + 1)
+    let protocol = (about >> PROTOCOL_SHIFT) as u8;
+    content::begins(speaks, protocol, false, head, len as usize).map_or(0, |begins| begins as u32 + 1)
 }
 
 /// The facts about a payload that its connection shows.
@@ -257,9 +255,12 @@ impl Sample<'_> {
     /// The kind of message that the payload begins like.
     #[inline(always)]
     fn begins(&self, head: &Head) -> Option<Begins> {
-        let about = self.speaks as u32
-            | u32::from(self.flow.service.protocol) << PROTOCOL_SHIFT
-            | u32::from(self.is_answer) << ANSWER_SHIFT;
+        let protocol = self.flow.service.protocol;
+        if self.is_answer {
+            // Few comparisons, for each segment that leaves.
+            return content::begins(self.speaks, protocol, true, head, self.len);
+        }
+        let about = self.speaks as u32 | u32::from(protocol) << PROTOCOL_SHIFT;
         let begins = scanguard_begins(core::ptr::from_ref(head).cast(), about, self.len as u32);
         Begins::from_index(begins.wrapping_sub(1) as u8)
     }
