@@ -23,7 +23,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
 /// refuses to load it.
-pub const VERSION: &str = "SCANGUARD_ABI_13";
+pub const VERSION: &str = "SCANGUARD_ABI_14";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -359,7 +359,8 @@ pub struct SampleHeader {
 
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 16 + 64 + 2 * 288 + 4 * 24 + 2 * 24);
+const _: () =
+    assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 16 + 64 + 24 + 2 * 288 + 4 * 24 + 2 * 24);
 const _: () = assert!(size_of::<Control>() == 112 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);
