@@ -369,7 +369,8 @@ pub struct SampleHeader {
 
 // The sizes that the maps have. A change here needs a new `VERSION`.
 const _: () = assert!(size_of::<Address>() == 16);
-const _: () = assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 16 + 64 + 2 * 288 + 4 * 24 + 2 * 24);
+const _: () =
+    assert!(size_of::<SourceState>() == 32 + 96 + 16 + 16 + 16 + 64 + 24 + 2 * 288 + 4 * 24 + 2 * 24);
 const _: () = assert!(size_of::<Control>() == 112 + 8 * 32 + 8 + 8);
 const _: () = assert!(size_of::<Running>() == 16);
 const _: () = assert!(size_of::<Ban>() == 32);

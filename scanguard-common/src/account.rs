@@ -7,7 +7,7 @@ use crate::{
     family,
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, DYNAMIC_START, EPHEMERAL_START, Flow, PROBE_CLASSES, ProbeClass, Service},
-    sketch::{self, ASKED_WORDS, Bit, HOST_WORDS, MET_WORDS, SERVICE_WORDS},
+    sketch::{self, ASKED_WORDS, Bit, EXACT_PORTS, HOST_WORDS, MET_WORDS, SERVICE_WORDS},
     syn::{self, Fingerprint},
 };
 
@@ -63,8 +63,9 @@ pub struct Distinct {
     pub asked_families: u64,
     /// Bitmap of the families of services that were met.
     pub met_families: u64,
-    /// Bitmap of services with which the source completed connections in which it said nothing. It is one word.
-    pub silent_services: u64,
+    /// Two bitmaps of 32 bits, in one word since the program sets bits of whole words: [`Self::silent_services`] and
+    /// [`Self::refused_hosts`].
+    pub silent_and_refused: u64,
 }
 
 impl Distinct {
@@ -83,8 +84,20 @@ impl Distinct {
         missed_families: 0,
         asked_families: 0,
         met_families: 0,
-        silent_services: 0,
+        silent_and_refused: 0,
     };
+
+    /// Bitmap of services with which the source completed connections in which it said nothing. Each of the first
+    /// [`EXACT_PORTS`] bits stands for one port, see [`SourceState::silent_ports`]. The other bits are shared.
+    pub fn silent_services(&self) -> u32 {
+        self.silent_and_refused as u32
+    }
+
+    /// Bitmap of addresses of this host that refused segments of no connection although the service listens there, see
+    /// [`record_refused`].
+    pub fn refused_hosts(&self) -> u32 {
+        (self.silent_and_refused >> u32::BITS) as u32
+    }
 
     /// Bitmap of the families of services of which the source met none.
     pub fn failed_families(&self) -> u64 {
@@ -119,7 +132,7 @@ impl Distinct {
         self.missed_families |= other.missed_families;
         self.asked_families |= other.asked_families;
         self.met_families |= other.met_families;
-        self.silent_services |= other.silent_services;
+        self.silent_and_refused |= other.silent_and_refused;
     }
 }
 
@@ -191,6 +204,9 @@ pub struct SourceState {
     /// Bitmap of the services at addresses that the source met since the insertion, see [`sketch::target_bit`]. If such a
     /// service is down later, the source does not look for it: it has met it before.
     pub met: [u64; MET_WORDS],
+    /// The first ports to which the source said nothing since the insertion; 0 where there is none. The place of a port
+    /// is that of its bit in [`Distinct::silent_services`].
+    pub silent_ports: [u16; EXACT_PORTS],
     /// Distinct things of the last two epochs.
     pub windows: [Distinct; 2],
     /// Examples of targets.
@@ -219,6 +235,7 @@ impl SourceState {
             silent: 0,
             overheard: 0,
             met: [0; MET_WORDS],
+            silent_ports: [0; EXACT_PORTS],
             windows: [Distinct::EMPTY; 2],
             samples: [NONE; SAMPLES],
             fingerprints: [syn::Slot::EMPTY; syn::SLOTS],
@@ -615,9 +632,61 @@ pub unsafe fn record_silent<M: Memory>(state: *mut SourceState, service: Service
     unsafe {
         let window = window(state, epoch);
         if service.port < DYNAMIC_START {
-            M::set_bits(&raw mut (*window).silent_services, sketch::service_bit(service, salt).mask);
+            let bit = silent_bit(state, service, salt);
+            M::set_bits(&raw mut (*window).silent_and_refused, u64::from(bit));
         }
         M::increment(&raw mut (*state).silent);
+    }
+}
+
+/// The bit of a service in [`Distinct::silent_services`]: its own, as long as there are free ones. If two CPUs give the
+/// same one away at once, the later port has it.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+unsafe fn silent_bit(state: *mut SourceState, service: Service, salt: u64) -> u32 {
+    let mut place = 0;
+    while place < EXACT_PORTS {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let slot = &raw mut (*state).silent_ports[place];
+            let held = slot.read();
+            if held == 0 {
+                slot.write(service.port);
+            }
+            if held == 0 || held == service.port {
+                return 1 << place;
+            }
+        }
+        place += 1;
+    }
+    sketch::shared_port_bit(service, salt)
+}
+
+/// Notes that this host refused a segment of no connection to a service that listens at one of its addresses. It counts as a probe by ACK, of unknown fate: the segment may belong to a connection that this host
+/// forgot. Gives the number of novelties so far if the address is new in this epoch.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_refused<M: Memory>(
+    state: *mut SourceState,
+    host: Address,
+    epoch: u32,
+    salt: u64,
+) -> Option<Novelties> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let hosts = &raw mut (*window(state, epoch)).silent_and_refused;
+        let bit = u64::from(sketch::few_hosts_bit(host, salt)) << u32::BITS;
+        let is_new = hosts.read() & bit == 0;
+        if is_new {
+            M::set_bits(hosts, bit);
+        }
+        M::increment(&raw mut (*state).reach[Reach::Unknown as usize]);
+        M::increment(&raw mut (*state).counts[ProbeClass::Ack as usize]);
+        is_new.then(|| one_more(state))
     }
 }
 

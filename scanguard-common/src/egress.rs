@@ -17,6 +17,9 @@ use crate::{
 pub enum Outgoing {
     /// An answer.
     Answer(Answer, Flow),
+    /// A RST without ACK. It answers a segment with ACK that belongs to no connection (RFC 9293, 3.10.7). It is an
+    /// [`Answer::Reset`], too.
+    Refusal(Flow),
     /// A SYN. The host that opens a connection is in use.
     Opening(Flow),
     /// A datagram.
@@ -105,7 +108,9 @@ fn tcp<P: Packet>(packet: &P, headers: &Headers) -> Outgoing {
         flags if flags & (SYN | FIN) == 0 && flags & RST != 0 => Some(Answer::Reset),
         _ => return Outgoing::Exit(EgressExit::Tcp),
     };
+    let refuses = header.flags & (SYN | ACK | FIN | RST) == RST;
     match (answered(packet, headers, local_port, remote_port), answer) {
+        (Some(flow), Some(Answer::Reset)) if refuses => Outgoing::Refusal(flow),
         (Some(flow), Some(answer)) => Outgoing::Answer(answer, flow),
         (Some(flow), None) => Outgoing::Opening(flow),
         (None, _) => Outgoing::Exit(EgressExit::Unreadable),

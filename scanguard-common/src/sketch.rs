@@ -17,6 +17,10 @@ pub const ASKED_WORDS: usize = 4;
 /// Words of the bitmap of services that a source met (512 bits).
 pub const MET_WORDS: usize = 8;
 
+/// How many ports each have a bit of their own in the bitmap of services to which a source said nothing. That is one
+/// more than make a finding: up to here the number is exact.
+pub const EXACT_PORTS: usize = 12;
+
 /// The finalizer of MurmurHash3: every input bit changes every output bit. The inputs are salted with a secret of this
 /// run, so that nobody can choose ports or addresses that share one bit.
 #[inline(always)]
@@ -81,6 +85,25 @@ pub const fn asked_service_bit(service: Service, salt: u64) -> Bit {
 #[inline(always)]
 pub fn asked_host_bit(host: Address, salt: u64) -> Bit {
     Bit::from_hash::<ASKED_WORDS>(host_hash(host, salt))
+}
+
+/// A number below `most`, which is chosen by a hash.
+#[inline(always)]
+const fn below(most: usize, hash: u64) -> u32 {
+    ((hash >> u32::BITS) * most as u64 >> u32::BITS) as u32
+}
+
+/// The bit of a service that shares its bit with others, in the bitmap that has the first [`EXACT_PORTS`] bits for one
+/// port each.
+#[inline(always)]
+pub const fn shared_port_bit(service: Service, salt: u64) -> u32 {
+    1 << (EXACT_PORTS as u32 + below(u32::BITS as usize - EXACT_PORTS, service_hash(service, salt)))
+}
+
+/// The bit of an address in a bitmap of 32 bits (15 % error at 32 addresses).
+#[inline(always)]
+pub fn few_hosts_bit(host: Address, salt: u64) -> u32 {
+    1 << below(u32::BITS as usize, host_hash(host, salt))
 }
 
 /// The bit of a service at an address. It needs no hash beyond those of the two.

@@ -16,6 +16,8 @@ use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally, use
 
 /// Stands for a SYN, which is none of the kinds of answers.
 const OPENING: u32 = 64;
+/// Stands for a RST that answers a segment of no connection.
+const REFUSAL: u32 = 65;
 
 /// Sees every outgoing packet of its interfaces, after NAT: the addresses are those that the other side sees. It
 /// changes nothing, and leaves the verdict to the programs after it.
@@ -45,6 +47,11 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
             }
             Outgoing::Exit(exit) => exit as u32,
             Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
+            Outgoing::Refusal(flow) => {
+                // This comes first: the answer is noted for a source that is in the table.
+                scanguard_refused(ctx.skb.skb, &raw const flow);
+                scanguard_note(ctx.skb.skb, REFUSAL, &raw const flow)
+            }
             Outgoing::Opening(flow) => scanguard_note(ctx.skb.skb, OPENING, &raw const flow),
         },
     };
@@ -120,7 +127,7 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
             return EgressExit::Tcp as u32;
         }
         0 => Answer::SynAck,
-        1 => Answer::Reset,
+        1 | REFUSAL => Answer::Reset,
         2 => Answer::Unreachable,
         _ => Answer::Reply,
     };
@@ -136,4 +143,27 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
     let is_noted = config::control().is_some_and(|control| sources::answered(control, answer, flow));
     let exit = if is_noted { EgressExit::Answer } else { EgressExit::AnswerUnmatched };
     exit as u32
+}
+
+/// Notes a segment of no connection to a service that listens here. This host answered it by a RST: it knows no such
+/// connection, and did not end one in this flow lately.
+///
+/// A global function, for the reason that [`crate::judge`] gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_refused(ctx: *mut __sk_buff, flow: *const Flow) -> u32 {
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
+    let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
+        return 0;
+    };
+    // SAFETY: the program's context.
+    let is_forwarded = unsafe { (*ctx).ingress_ifindex } != 0;
+    if !is_forwarded
+        && home::is_ours(flow.destination)
+        && !used::was(flow)
+        && oracle::is_listening(ctx.cast(), flow)
+    {
+        sources::refused(control, flow);
+    }
+    0
 }

@@ -15,7 +15,7 @@ use crate::{
     packet_kind::PacketKind,
     reach, sources,
     syn::{self, Found},
-    tally,
+    tally, used,
 };
 
 /// The number of the exit of a packet that has passed the gate.
@@ -88,6 +88,11 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
             }
             if remember {
                 flows::remember(tag);
+            }
+            // A listener refuses it as it refuses an ACK of no connection. But it may be backscatter: this host must
+            // not take its own answer for a sign of a sweep, see [`crate::egress`].
+            if matches!((kind, exit), (SegmentKind::SynAck, Exit::TcpStray)) {
+                used::note(flow);
             }
             if gate::answers_nobody(control, &kernel, exit, flow) {
                 return Exit::Shielded as u32;

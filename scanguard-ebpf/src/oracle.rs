@@ -111,7 +111,7 @@ impl<'c> Kernel<'c> {
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_is_bad_source(source: *const Address) -> u32 {
+pub(crate) extern "C" fn scanguard_is_bad_source(source: *const Address) -> u32 {
     // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
     let (Some(source), Some(control)) = (unsafe { source.as_ref() }, config::control()) else {
         return 0;
@@ -175,6 +175,12 @@ fn socket_state(ctx: *mut c_void, flow: &Flow, look_up: LookUp) -> Option<u32> {
 #[inline(always)]
 pub(crate) fn has_socket(ctx: *mut c_void, flow: &Flow) -> bool {
     socket_state(ctx, flow, tcp).is_some()
+}
+
+/// Whether a socket that listens would get a TCP segment of this flow.
+#[inline(always)]
+pub(crate) fn is_listening(ctx: *mut c_void, flow: &Flow) -> bool {
+    socket_state(ctx, flow, tcp) == Some(LISTEN)
 }
 
 /// The state of the socket that wants a TCP segment, or [`NO_SOCKET`]. It is one function for all callers: if it is

@@ -17,7 +17,11 @@ use scanguard_common::{
 };
 
 use crate::{
-    admission, atomics::Shared, changes, config, epoch, hold, listeners, opaque::opaque, oracle::Kernel,
+    admission,
+    atomics::Shared,
+    changes, config, epoch, hold, listeners,
+    opaque::opaque,
+    oracle::{Kernel, scanguard_is_bad_source},
     tally, wakeup,
 };
 
@@ -141,6 +145,33 @@ pub(crate) fn answered(control: &Control, answer: Answer, flow: &Flow) -> bool {
         unsafe { account::record_answer::<Shared>(state, answer, flow, epoch, config::salt()) };
     });
     noted.is_some()
+}
+
+/// Notes that this host refused a segment of no connection to a service that listens here.
+#[inline(always)]
+pub(crate) fn refused(control: &Control, flow: &Flow) {
+    let source = config::source(flow.source);
+    let epoch = epoch::running(control);
+    let state = match SOURCES.get_ptr_mut(source) {
+        Some(state) => {
+            list_first(state, &source, epoch);
+            state
+        }
+        None if !admission::admits(source, control) || scanguard_is_bad_source(&raw const source) != 0 => {
+            return;
+        }
+        None => match insert(&source, epoch) {
+            Some(state) => state,
+            None => return,
+        },
+    };
+    // SAFETY: as in `count`.
+    let novelties =
+        unsafe { account::record_refused::<Shared>(state, flow.destination, epoch, config::salt()) };
+    list_late(control, &source, epoch);
+    if let Some(novelties) = novelties {
+        wakeup::wake(control, source, novelties);
+    }
 }
 
 /// Changes the state of a source in the running epoch, if the source is in the table.

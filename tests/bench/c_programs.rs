@@ -74,8 +74,8 @@ fn same_packet(name: &'static str, frame: Vec<u8>, prepare: fn(&mut Ebpf) -> Res
         let descriptor: OwnedFd = program(&mut ebpf, name)?.fd()?.as_fd().try_clone_to_owned()?;
         prepare(&mut ebpf)?;
         // Whatever fills up is full, and what is to be known is known.
-        test_run::run(descriptor.as_fd(), &frame, 2 * DEFAULT_MAX_SOURCES)?;
-        let run = move |packets| Ok(test_run::run(descriptor.as_fd(), &frame, packets)?);
+        test_run::measure(descriptor.as_fd(), &frame, 2 * DEFAULT_MAX_SOURCES)?;
+        let run = move |packets| Ok(test_run::measure(descriptor.as_fd(), &frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -148,7 +148,7 @@ impl Fresh {
     /// # Errors
     /// The kernel does not run it, or it does not go on to the next program.
     pub(crate) fn run(&self, frame: &[u8], packets: u32) -> Result<Run> {
-        let run = test_run::run(self.descriptor.as_fd(), frame, packets)?;
+        let run = test_run::measure(self.descriptor.as_fd(), frame, packets)?;
         ensure!(run.verdict == XDP_PASS, "verdict {}: the next program did not run", run.verdict);
         Ok(run)
     }

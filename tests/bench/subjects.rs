@@ -76,7 +76,7 @@ fn behind_tags(count: usize) -> Vec<u8> {
 fn empty() -> Subject {
     Subject::of("empty", || {
         let (program, frame) = (program::empty()?, v4(6, &tcp(0x10, 443)));
-        let run = move |packets| Ok(test_run::run(program.as_fd(), &frame, packets)?);
+        let run = move |packets| Ok(test_run::measure(program.as_fd(), &frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -86,8 +86,8 @@ fn same_packet(name: &'static str, frame: Vec<u8>) -> Subject {
     Subject::of(name, || {
         let loaded = program::load(&Settings::default())?;
         // Everything is known that is to be known.
-        loaded.run(&frame, 1_000)?;
-        let run = move |packets| Ok(loaded.run(&frame, packets)?);
+        loaded.measure(&frame, 1_000)?;
+        let run = move |packets| Ok(loaded.measure(&frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -107,7 +107,8 @@ fn new_sources() -> Subject {
         Ok(Box::new(move |packets| {
             sensor.kernel.poll(&mut |_, _, _| {})?;
             let before = nanoseconds(packets, &|packets| nothing.run(&frame, packets))?;
-            let start = nanoseconds(packets, &|packets| Ok(test_run::run(empty.as_fd(), &frame, packets)?))?;
+            let start =
+                nanoseconds(packets, &|packets| Ok(test_run::measure(empty.as_fd(), &frame, packets)?))?;
             let both = nanoseconds(packets, &|packets| fresh.run(&frame, packets))?;
             Ok(both - (before - start))
         }) as Measure)
@@ -123,7 +124,7 @@ fn dropped() -> Subject {
         let frame = v4(6, &tcp(0x02, 443));
         let verdict = loaded.run(&frame, 1)?.verdict;
         ensure!(verdict == XDP_DROP, "verdict {verdict}: the ban does not drop");
-        let run = move |packets| Ok(loaded.run(&frame, packets)?);
+        let run = move |packets| Ok(loaded.measure(&frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -168,8 +169,8 @@ fn request() -> Vec<u8> {
 fn unsampled(name: &'static str, frame: Vec<u8>, content: &Sampling) -> Subject {
     Subject::of(name, || {
         let loaded = program::load_sampling(&Settings::default(), content)?;
-        loaded.run(&frame, 1_000)?;
-        let run = move |packets| Ok(loaded.run(&frame, packets)?);
+        loaded.measure(&frame, 1_000)?;
+        let run = move |packets| Ok(loaded.measure(&frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -193,7 +194,7 @@ fn http_sampled() -> Subject {
                 // A budget has an end, an epoch another one.
                 loaded.kernel.poll(&mut |_, _, _| {})?;
                 let sampled = loaded.samples().len();
-                sum += nanoseconds(ROOM, &|packets| Ok(loaded.run(&frame, packets)?))?;
+                sum += nanoseconds(ROOM, &|packets| Ok(loaded.measure(&frame, packets)?))?;
                 ensure!(sampled == 0 || sampled == ROOM as usize + 2, "{sampled} samples were taken");
             }
             Ok(sum / f64::from(turns))
@@ -204,7 +205,7 @@ fn http_sampled() -> Subject {
 fn egress_empty() -> Subject {
     Subject::of("egress_empty", || {
         let (program, frame) = (program::empty_egress()?, outgoing());
-        let run = move |packets| Ok(test_run::run(program.as_fd(), &frame, packets)?);
+        let run = move |packets| Ok(test_run::measure(program.as_fd(), &frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -212,7 +213,7 @@ fn egress_empty() -> Subject {
 fn egress_data() -> Subject {
     Subject::of("egress_data", || {
         let (loaded, frame) = (program::load(&Settings::default())?, outgoing());
-        let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
+        let run = move |packets| Ok(loaded.measure_egress(&frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -224,7 +225,7 @@ fn egress_no_match() -> Subject {
         segment[..2].copy_from_slice(&80u16.to_be_bytes());
         let frame = v4(6, &[segment, vec![b'x'; 1_000]].concat());
         let loaded = program::load(&Settings::default())?;
-        let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
+        let run = move |packets| Ok(loaded.measure_egress(&frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
@@ -234,7 +235,7 @@ fn egress_datagram(name: &'static str, from: u16, to: u16) -> Subject {
     Subject::of(name, move || {
         let loaded = program::load(&Settings::default())?;
         let frame = v4(17, &udp(from, to, &[7; 200]));
-        let run = move |packets| Ok(loaded.run_egress(&frame, false, packets)?);
+        let run = move |packets| Ok(loaded.measure_egress(&frame, packets)?);
         Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }

@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     os::fd::AsFd as _,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,6 +36,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("a list that goes round is read to its end each time", round),
         trial("where the list overflows the whole table is read, and that is reported", overflow),
         trial("no probe is lost while epochs end on another CPU", epochs_end),
+        trial("frames are run as often as asked, also if signals interrupt it", interrupted),
     ]
 }
 
@@ -176,4 +178,39 @@ fn epochs_end() -> Result<()> {
         ensure!(found == Some(wanted), "{}: {found:?} of {wanted}, in {polls} polls", address(source));
     }
     Ok(())
+}
+
+/// How many signals the thread of [`interrupted`] got.
+static SIGNALS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn on_signal(_number: libc::c_int) {
+    SIGNALS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The kernel cuts a run of several frames short when a signal comes, and does not say how many there were.
+fn interrupted() -> Result<()> {
+    const ROUNDS: u32 = 5_000;
+    const TIMES: u32 = 7;
+    let mut sensor = table_of(256)?;
+    let handler: extern "C" fn(libc::c_int) = on_signal;
+    // SAFETY: the handler only adds to an atomic number. Nothing else here uses this signal.
+    ensure!(unsafe { libc::signal(libc::SIGURG, handler as libc::sighandler_t) } != libc::SIG_ERR);
+    // SAFETY: always fine.
+    let runner = unsafe { libc::pthread_self() };
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // SAFETY: the thread waits for this one at the end of the scope.
+                unsafe { libc::pthread_kill(runner, libc::SIGURG) };
+                // Runs need some peace to come to their end at all.
+                thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let ran = (0..ROUNDS).try_for_each(|_| sensor.run(&syn(1), TIMES).map(drop));
+        is_over.store(true, Ordering::Relaxed);
+        ran
+    })?;
+    ensure!(SIGNALS.load(Ordering::Relaxed) > 100, "hardly a signal came");
+    expect(&mut sensor, &[(1, ROUNDS * TIMES)]).map(drop)
 }

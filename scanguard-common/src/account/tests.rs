@@ -267,6 +267,53 @@ fn a_connection_moves_the_windows_on_and_is_no_probe() {
     assert_eq!((distinct.open_services, bits(&distinct.services)), (0, 0), "an account of its own");
 }
 
+#[test]
+fn services_to_which_nothing_is_said_are_counted_exactly_up_to_twelve() {
+    for salt in 0..2_000 {
+        let mut state = SourceState::new(1, 5);
+        for (services, port) in
+            (1u16..).map(|number| number.wrapping_mul(487) % 10_000).take(EXACT_PORTS).enumerate()
+        {
+            for _ in 0..2 {
+                // SAFETY: an exclusive reference.
+                unsafe { record_silent::<Unshared>(&raw mut state, Service { protocol: 6, port }, 5, salt) };
+            }
+            assert_eq!(state.distinct_since(5).silent_services().count_ones(), services as u32 + 1);
+        }
+        assert_eq!((state.silent, state.distinct_since(5).refused_hosts()), (24, 0));
+    }
+}
+
+#[test]
+fn a_service_keeps_its_bit_in_other_epochs_and_those_beyond_share_theirs() {
+    let mut state = SourceState::new(1, 5);
+    let mut silent = |port: u16, epoch: u32| {
+        // SAFETY: an exclusive reference.
+        unsafe { record_silent::<Unshared>(&raw mut state, Service { protocol: 6, port }, epoch, 7) };
+        state.distinct_since(epoch).silent_services()
+    };
+    assert_eq!((silent(80, 5), silent(443, 5), silent(443, 6), silent(80, 9)), (1, 3, 2, 1));
+    let own = (1u32 << EXACT_PORTS) - 1;
+    let all = (1..=500).fold(0, |all, port| all | silent(port, 20));
+    assert_eq!(all & own, own);
+    assert!((all >> EXACT_PORTS).count_ones() > 15, "{all:x}");
+}
+
+#[test]
+fn addresses_that_refuse_strays_are_distinct_and_apart_from_those_that_were_missed() {
+    let mut state = SourceState::new(1, 5);
+    let mut news = 0;
+    for host in [1, 2, 2, 3, 1] {
+        // SAFETY: an exclusive reference.
+        let new = unsafe { record_refused::<Unshared>(&raw mut state, probe(host, 443).destination, 5, 7) };
+        news += u32::from(new.is_some());
+    }
+    let seen = state.distinct_since(5);
+    assert_eq!((seen.refused_hosts().count_ones(), news, state.novelties), (3, 3, 3));
+    assert_eq!((bits(&seen.hosts), bits(&seen.services), seen.silent_services()), (0, 0, 0));
+    assert_eq!((state.counts[ProbeClass::Ack.index()], state.reach), (5, [0, 0, 5, 0]));
+}
+
 proptest::proptest! {
     #[test]
     fn the_agent_finds_as_many_aborts_as_there_were(ports in proptest::collection::vec(1u16.., 0..200)) {

@@ -4,13 +4,14 @@ use scanguard_common::{
     account::{COUNT_SLOTS, Distinct, Sample, SourceState},
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, PortRange, ProbeClass},
+    sketch::EXACT_PORTS,
     tally::Tally,
 };
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
 use super::{
-    distinct::{Estimate, estimate},
+    distinct::{Estimate, estimate, linear_count},
     packed::Packed,
     sampled::Sampled,
 };
@@ -367,12 +368,19 @@ impl Activity {
 
     /// Distinct services of these connections, below port 10,000.
     pub fn silent_services(&self) -> Estimate {
-        estimate(&[self.distinct.silent_services]).at_most(self.silent())
+        silent_ports(self.distinct.silent_services()).at_most(self.silent())
     }
 
     /// Those of these services that are not among the ones of another time.
     pub fn silent_services_not_in(&self, other: &Self) -> Estimate {
-        estimate(&[self.distinct.silent_services & !other.distinct.silent_services]).at_most(self.silent())
+        silent_ports(self.distinct.silent_services() & !other.distinct.silent_services())
+            .at_most(self.silent())
+    }
+
+    /// Distinct addresses that refused segments of no connection although the service listens there.
+    pub fn refused_hosts(&self) -> Estimate {
+        let bits = self.distinct.refused_hosts();
+        linear_count(u32::BITS, bits.count_zeros()).at_most(self.counts.of(ProbeClass::Ack))
     }
 
     /// SYNs whose answer would not have been seen.
@@ -394,6 +402,15 @@ impl Activity {
     pub fn open_hosts(&self) -> Estimate {
         estimate(&[self.distinct.open_hosts]).at_most(self.counts.total())
     }
+}
+
+/// The number of ports of [`Distinct::silent_services`]. It is exact as long as each port has a bit of its own.
+fn silent_ports(bits: u32) -> Estimate {
+    let exact = bits & ((1 << EXACT_PORTS) - 1);
+    let shared = bits >> EXACT_PORTS;
+    let places = u32::BITS - EXACT_PORTS as u32;
+    let others = linear_count(places, places - shared.count_ones());
+    Estimate { value: u64::from(exact.count_ones()), saturated: false }.and(others)
 }
 
 /// A finished [`Activity`]. It has room for one probe: its class, its reach, the answer, its service and address, and

@@ -29,6 +29,11 @@ impl Estimate {
 pub fn estimate(words: &[u64]) -> Estimate {
     let bits: u32 = words.iter().map(|_| u64::BITS).sum();
     let zero: u32 = words.iter().map(|word| word.count_zeros()).sum();
+    linear_count(bits, zero)
+}
+
+/// As [`estimate`], for a bitmap of so many bits of which so many are zero.
+pub fn linear_count(bits: u32, zero: u32) -> Estimate {
     let size = f64::from(bits);
     // With no zero bit left, the estimate assumes one: the next thing would have found at least that many.
     let value = (size * (size / f64::from(zero.max(1))).ln()).round();

@@ -4,7 +4,7 @@
 //! them is written twice, and the tests run both on the same packets.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -114,38 +114,41 @@ impl SoftwareSensor {
         self.tally.exits[Exit::Probe.index()] += 1;
         self.tally.probes[class.index()] += 1;
         self.tally.reached[reach as usize] += 1;
-        let source = self.naming.of(flow.source);
-        if self.sources.len() >= self.max_sources && !self.sources.contains_key(&source) {
-            self.evict();
-        }
-        let (period, epoch) = (self.period, epoch(self.period));
-        let tracked = match self.sources.entry(source) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                self.tally.inserted += 1;
-                self.by_age.insert((period, source));
-                // The number of the insertion distinguishes it from earlier ones as well as the time does.
-                entry.insert(Tracked { period, state: SourceState::new(self.tally.inserted, epoch) })
-            }
+        let around = Around {
+            epoch: epoch(self.period),
+            salt: self.salt,
+            sees_answers: self.sees_answers,
+            is_overheard: false,
         };
-        if tracked.period != period {
-            self.by_age.remove(&(tracked.period, source));
-            self.by_age.insert((period, source));
-            tracked.period = period;
-        }
+        let was_there = self.ceased.contains(&flow.service.port);
+        self.enter(flow.source);
+        let Some(state) = self.active(flow.source) else {
+            return;
+        };
         // SAFETY: an exclusive reference.
         unsafe {
-            let state = &raw mut tracked.state;
             // There are no wake-ups here: a replay reads packets faster than they came.
-            let around =
-                Around { epoch, salt: self.salt, sees_answers: self.sees_answers, is_overheard: false };
-            let _news = account::record::<Unshared>(state, class.index(), reach, flow, around, || {
-                self.ceased.contains(&flow.service.port)
-            });
+            let _news = account::record::<Unshared>(state, class.index(), reach, flow, around, || was_there);
             if !fingerprint.is_none() {
                 account::record_fingerprint(state, fingerprint, reach);
             }
         }
+    }
+
+    /// Puts a source into the table, if it is not there.
+    fn enter(&mut self, source: Address) {
+        let source = self.naming.of(source);
+        if self.sources.contains_key(&source) {
+            return;
+        }
+        if self.sources.len() >= self.max_sources {
+            self.evict();
+        }
+        self.tally.inserted += 1;
+        self.by_age.insert((self.period, source));
+        // The number of the insertion distinguishes it from earlier ones as well as the time does.
+        let state = SourceState::new(self.tally.inserted, epoch(self.period));
+        self.sources.insert(source, Tracked { period: self.period, state });
     }
 
     /// Notes what an outgoing frame answers, like the egress program.
@@ -170,20 +173,37 @@ impl SoftwareSensor {
                     self.observed.uses(&flow);
                     EgressExit::Tcp
                 }
+                // A capture shows no listeners: see `crate::replay::strays` for what was refused.
+                Outgoing::Refusal(flow) => self.leaves(&flow, Answer::Reset),
                 Outgoing::Answer(answer, flow) => {
                     if let Answer::SynAck = answer {
                         self.observed.note(&flow);
                     }
-                    self.tally.answers[answer as usize] += 1;
-                    if self.answered(&flow, answer) {
-                        EgressExit::Answer
-                    } else {
-                        EgressExit::AnswerUnmatched
-                    }
+                    self.leaves(&flow, answer)
                 }
             },
         };
         self.tally.egress[exit.index()] += 1;
+    }
+
+    /// An answer leaves.
+    fn leaves(&mut self, flow: &Flow, answer: Answer) -> EgressExit {
+        self.tally.answers[answer as usize] += 1;
+        if self.answered(flow, answer) { EgressExit::Answer } else { EgressExit::AnswerUnmatched }
+    }
+
+    /// Notes that this host refused a segment of no connection to a service that listens, with the RST. Captures never
+    /// show this.
+    pub fn refused_stray(&mut self, flow: &Flow) {
+        let (epoch, salt) = (epoch(self.period), self.salt);
+        self.enter(flow.source);
+        if let Some(state) = self.active(flow.source) {
+            // SAFETY: an exclusive reference.
+            unsafe {
+                account::record_answer::<Unshared>(state, Answer::Reset, flow, epoch, salt);
+                let _news = account::record_refused::<Unshared>(state, flow.destination, epoch, salt);
+            }
+        }
     }
 
     /// Notes that a connection with a source was completed, and with which service (nothing: this host began it), if

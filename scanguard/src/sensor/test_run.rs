@@ -16,10 +16,12 @@ use ipnet::IpNet;
 
 use crate::{content::sample::Sample, network::Local};
 
-pub use super::sys::run::{Run, run};
+pub use super::sys::run::{Run, measure, run};
 use super::{
-    Feed, Poll, Sensor, SensorError, TurnedAway, Visit, egress, kernel::KernelSensor, samples::SampleRing,
-    sys::run::run_with,
+    Feed, Poll, Sensor, SensorError, TurnedAway, Visit, egress,
+    kernel::KernelSensor,
+    samples::SampleRing,
+    sys::run::{measure_with, run_with},
 };
 
 /// Moves this thread into a network namespace of its own. The program asks the sockets of the namespace in which it
@@ -75,6 +77,15 @@ impl TestRunSensor {
         run(program, frame, repeat).map_err(|error| SensorError::Run { length: frame.len(), error })
     }
 
+    /// Runs the program about `repeat` times on a frame, see [`measure`].
+    ///
+    /// # Errors
+    /// See [`measure`].
+    pub fn measure(&self, frame: &[u8], repeat: u32) -> Result<Run, SensorError> {
+        let program = self.program().map_err(|error| SensorError::Program { error })?;
+        measure(program, frame, repeat).map_err(|error| SensorError::Run { length: frame.len(), error })
+    }
+
     /// Runs the program once on a frame with only this many bytes in the first buffer. Some drivers pass frames on
     /// like this.
     ///
@@ -98,21 +109,37 @@ const SKB_WORDS: usize = 48;
 /// As above.
 const SKB_INGRESS_INTERFACE: usize = 9;
 
+/// The context of an outgoing frame: a forwarded one, or one that this host made.
+fn leaving(is_forwarded: bool) -> [u32; SKB_WORDS] {
+    let mut context = [0u32; SKB_WORDS];
+    context[SKB_INGRESS_INTERFACE] = u32::from(is_forwarded);
+    context
+}
+
 impl TestRunSensor {
+    fn egress(&self) -> Result<BorrowedFd<'_>, ProgramError> {
+        let program = self.ebpf.program(abi::EGRESS_PROGRAM).ok_or(ProgramError::NotLoaded)?;
+        let program: &SchedClassifier = program.try_into()?;
+        Ok(program.fd()?.as_fd())
+    }
+
     /// Runs the egress program on an outgoing frame: a forwarded one, or one that this host made.
     ///
     /// # Errors
     /// See [`run`].
     pub fn run_egress(&self, frame: &[u8], is_forwarded: bool, repeat: u32) -> Result<Run, SensorError> {
-        let program = || -> Result<_, ProgramError> {
-            let program = self.ebpf.program(abi::EGRESS_PROGRAM).ok_or(ProgramError::NotLoaded)?;
-            let program: &SchedClassifier = program.try_into()?;
-            Ok(program.fd()?.as_fd())
-        };
-        let program = program().map_err(|error| SensorError::Program { error })?;
-        let mut context = [0u32; SKB_WORDS];
-        context[SKB_INGRESS_INTERFACE] = u32::from(is_forwarded);
-        run_with(program, frame, &context, repeat)
+        let program = self.egress().map_err(|error| SensorError::Program { error })?;
+        run_with(program, frame, &leaving(is_forwarded), repeat)
+            .map_err(|error| SensorError::Run { length: frame.len(), error })
+    }
+
+    /// As [`Self::run_egress`] for a frame that this host made, about `repeat` times, see [`measure`].
+    ///
+    /// # Errors
+    /// See [`measure`].
+    pub fn measure_egress(&self, frame: &[u8], repeat: u32) -> Result<Run, SensorError> {
+        let program = self.egress().map_err(|error| SensorError::Program { error })?;
+        measure_with(program, frame, &leaving(false), repeat)
             .map_err(|error| SensorError::Run { length: frame.len(), error })
     }
 }

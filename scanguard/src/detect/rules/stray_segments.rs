@@ -4,6 +4,9 @@
 //!
 //! Single strays are remains of connections. They go to few services or, if this host was the client, to ephemeral
 //! ports; and they come from a source with completed connections.
+//!
+//! A segment to a service that listens may belong to a connection that this host forgot. Its answer, a RST, says that
+//! there is none. One such address is nothing, and neither are a hundred segments to it; many addresses are a sweep.
 
 use std::time::Duration;
 
@@ -72,12 +75,20 @@ struct Kind {
     name: &'static str,
     classes: &'static [ProbeClass],
     words: &'static str,
+    /// Whether segments that listeners refused are among the classes. Their answers do not say whether they had FIN.
+    refused: bool,
 }
 
 /// nmap -sA, -sW.
-const ACK: Kind = Kind { name: "ack_scan", classes: &[Ack], words: "an ACK or window scan (nmap -sA, -sW)" };
+const ACK: Kind =
+    Kind { name: "ack_scan", classes: &[Ack], words: "an ACK or window scan (nmap -sA, -sW)", refused: true };
 /// nmap -sM.
-const MAIMON: Kind = Kind { name: "maimon_scan", classes: &[Maimon], words: "a Maimon scan (nmap -sM)" };
+const MAIMON: Kind =
+    Kind { name: "maimon_scan", classes: &[Maimon], words: "a Maimon scan (nmap -sM)", refused: false };
+
+/// So many addresses with a service that refused weigh as much as one where it is closed. After a failover, the clients
+/// of a balancer send segments of old connections to each of its addresses.
+const REFUSED: u64 = 3;
 
 /// Factor for the threshold if the source has recently completed connections.
 const PEER_TIMES: u64 = 10;
@@ -113,28 +124,38 @@ impl Rule for StraySegments {
     }
 
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
-        let Self(Kind { classes, words, .. }, settings) = self;
+        let Self(Kind { classes, words, refused, .. }, settings) = self;
         let window = source.window(settings.common.window);
         let assigned = Target::ONLY_SERVICES;
         let services = missed::services(&window.activity, classes, assigned).proven;
-        let hosts = missed::hosts(&window.activity, classes, assigned).proven;
+        let closed = missed::hosts(&window.activity, classes, assigned).proven;
+        let refused = if *refused { window.activity.refused_hosts().value } else { 0 };
         let is_peer = source.history.window(source.at, LATELY).activity.completed() > 0;
         let times = if is_peer { PEER_TIMES } else { 1 };
-        let many =
-            services >= u64::from(settings.services) * times || hosts >= u64::from(settings.hosts) * times;
-        if !many {
+        let least = u64::from(settings.hosts) * times;
+        let certain = services >= u64::from(settings.services) * times || closed >= least;
+        if !certain && closed + refused / REFUSED < least {
             return None;
         }
-        let reason = format!(
-            "{} that belong to no connection to {} closed {} of {} {} within {}: {words}",
-            probes_in_words(&window.activity.counts.only(classes)),
+        let probes = probes_in_words(&window.activity.counts.only(classes));
+        let within = Interval(settings.common.window);
+        let to = format!(
+            "{} closed {} of {} {}",
             about(services),
             plural(services, "service"),
-            about(hosts),
-            plural(hosts, "address"),
-            Interval(settings.common.window),
+            about(closed),
+            plural(closed, "address"),
         );
-        Some(Evidence { window, reason, certain: true, proof: Proof::None })
+        let reason = if certain {
+            format!("{probes} that belong to no connection to {to} within {within}: {words}")
+        } else {
+            format!(
+                "{probes} that belong to no connection within {within}, to {} {} whose services refused them, and to {to}: {words}",
+                about(refused),
+                plural(refused, "address"),
+            )
+        };
+        Some(Evidence { window, reason, certain, proof: Proof::None })
     }
 }
 
@@ -167,6 +188,48 @@ mod tests {
             }
         });
         assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn a_sweep_that_listeners_refuse_is_found_by_its_addresses_and_is_not_certain() {
+        let mut script = Script::new(rule(ACK), crate::detect::settings::Settings::default());
+        for host in 1..=95 {
+            script.at(u64::from(host) / 4).refused(1, host, 443);
+        }
+        let findings: Vec<_> = script.events().into_iter().map(|event| event.finding.confidence).collect();
+        assert_eq!(findings.first(), Some(&crate::detect::Confidence::Low), "{findings:?}");
+    }
+
+    #[test]
+    fn connections_that_this_host_forgot_are_no_sweep() {
+        type Play = fn(&mut Script);
+        let quiet: [(&str, Play); 4] = [
+            ("500 connections of a site to one service", |script| {
+                for second in 0..500 {
+                    script.at(second / 10).refused(1, 1, 443);
+                }
+            }),
+            ("a balancer with two services at twelve addresses", |script| {
+                for step in 0..600 {
+                    let (host, port) = (u8::try_from(step % 12).unwrap(), [80, 443][step % 2]);
+                    script.at(u64::try_from(step / 20).unwrap()).refused(1, host, port);
+                }
+            }),
+            ("the idle connections of a computer that slept, to twenty services", |script| {
+                for port in 1..=20 {
+                    script.refused(1, 1, port * 100);
+                }
+            }),
+            ("clients that came back, to all addresses of a host", |script| {
+                script.completed(1).open(1, 1, 443).completed(1);
+                for host in 0..=250 {
+                    script.refused(1, host, 443);
+                }
+            }),
+        ];
+        for (name, play) in quiet {
+            assert_eq!(found(rule(ACK), play), NOBODY, "{name}");
+        }
     }
 
     #[test]

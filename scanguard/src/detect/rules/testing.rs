@@ -179,6 +179,12 @@ impl Script {
         self
     }
 
+    /// A segment of no connection to an open service, which this host refused.
+    pub(crate) fn refused(&mut self, source: u8, host: u8, port: u16) -> &mut Self {
+        self.sensor.refused_stray(&flow(source, host, tcp(port)));
+        self
+    }
+
     /// The listener at a port ended.
     pub(crate) fn ceased(&mut self, port: u16) -> &mut Self {
         self.sensor.ceased(port);

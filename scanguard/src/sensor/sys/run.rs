@@ -50,7 +50,36 @@ pub fn run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run
     run_with(program, frame, &[], repeat)
 }
 
+/// As [`run`], by one call of the kernel, which is faster. If a signal interrupts it, all of it begins again: then the
+/// program has run more often than `repeat` times.
+///
+/// # Errors
+/// As [`run`].
+pub fn measure(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Run> {
+    measure_with(program, frame, &[], repeat)
+}
+
+/// A signal cuts a call short that runs the program several times, and nobody knows how many times it ran. Mostly it is
+/// once: the kernel waits for RCU before it runs an XDP program several times, long enough for a signal to come. A call
+/// that runs the program once is always whole: the kernel looks for signals only where another time is left
+/// (`bpf_test_timer_continue`, net/bpf/test_run.c, since Linux 5.13).
 pub(in crate::sensor) fn run_with(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    context: &[u32],
+    repeat: u32,
+) -> io::Result<Run> {
+    let mut last = measure_with(program, frame, context, 1)?;
+    let mut duration = last.duration;
+    for _ in 1..repeat {
+        last = measure_with(program, frame, context, 1)?;
+        duration += last.duration;
+    }
+    Ok(Run { duration: duration / repeat.max(1), ..last })
+}
+
+/// See [`measure`].
+pub(in crate::sensor) fn measure_with(
     program: BorrowedFd<'_>,
     frame: &[u8],
     context: &[u32],
