@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
-    agent::Agent,
+    agent::{Agent, scanguard},
     lab::{Lab, PATIENCE, VICTIM, wait_for},
     scenario::Scenario,
     stage::Stage,
@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             rotations_and_restarts,
         ),
         trial("logs are followed from a reload on", reload),
+        trial("a log that cannot be read is named by the agent, status and check-config", unreadable),
     ]
 }
 
@@ -137,5 +138,41 @@ fn reload() -> Result<()> {
         })?;
         ask(lab, 4)?;
         has_read(agent, 4)
+    })
+}
+
+/// A line in Nginx Proxy Manager's own format.
+const UNREADABLE: &str =
+    "[24/Nov/2026:10:22:50 +0000] - 404 404 - GET https a.example \"/.env\" [Client 192.0.2.7] [Length 3]\n";
+
+fn unreadable() -> Result<()> {
+    let scenario = Scenario::defaults()?;
+    let stage = Stage::new(&scenario.lab)?;
+    fs::write(stage.directory().join("access.log"), UNREADABLE.repeat(80))?;
+    scenario.configure(&(logs(&stage) + "from_start = true\n"))?;
+    let says = |text: &str| {
+        ensure!(
+            text.contains("access.log: none of the last 80 lines") && text.contains("Proxy Manager"),
+            "{text}"
+        );
+        Ok(())
+    };
+    scenario.run(|lab, agent| {
+        let count = || agent.metrics().map(|metrics| metrics.get("scanguard_log_files_unreadable"));
+        wait_for("the file is counted", PATIENCE, || count().is_ok_and(|count| count == 1.0).then_some(()))?;
+        says(&agent.order(&["status"])?)?;
+        says(&agent.said())?;
+        let file = scenario.file().display().to_string();
+        let checked = scanguard(&lab.victim, &["check-config", &file])?.output()?;
+        ensure!(checked.status.success(), "{checked:?}");
+        says(&String::from_utf8_lossy(&checked.stderr))?;
+        let json = agent.json(&["status"])?;
+        ensure!(json["unread_logs"][0]["lines"] == 80, "{json}");
+        let time = jiff::Timestamp::now().strftime("%d/%b/%Y:%H:%M:%S +0000").to_string();
+        let mut log = fs::File::options().append(true).open(stage.directory().join("access.log"))?;
+        writeln!(log, "192.0.2.7 - - [{time}] \"GET / HTTP/1.1\" 200 3")?;
+        wait_for("it can be read", PATIENCE, || count().is_ok_and(|count| count == 0.0).then_some(()))?;
+        ensure!(agent.json(&["status"])?["unread_logs"] == serde_json::json!([]), "it is still named");
+        Ok(())
     })
 }

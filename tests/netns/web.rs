@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::{Agent, LISTEN, get},
-    lab::{Lab, Namespace, PATIENCE, VICTIM_INTERFACE, run, wait_for},
+    lab::{Lab, Namespace, PATIENCE, VICTIM, VICTIM_INTERFACE, run, wait_for},
 };
 
 use crate::{sinks::serve, trial};
@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "web: prometheus scrapes by TLS with a password, and a reload takes another certificate",
             scraped,
         ),
+        trial("web: other hosts get the probes only, unless they log in or metrics are public", strangers),
         trial("web: a file that cannot be used is reported at the start, and nothing is opened", refused),
     ]
 }
@@ -146,6 +147,75 @@ fn scraped() -> Result<()> {
     wait_for("the new certificate", PATIENCE, || page("second-ca.pem")).with_context(|| agent.said())?;
     ensure!(page("first-ca.pem").is_none(), "the old certificate is still shown");
     wait_for("prometheus does not trust it", PATIENCE, || up("0"))?;
+    agent.end()?;
+    Ok(())
+}
+
+fn strangers() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.victim.directory();
+    let status = |namespace, address: &str, path: &str| {
+        curl(namespace, directory, &[&format!("http://{address}:9823{path}")]).map(|(status, _)| status)
+    };
+    let start = |text: &str| -> Result<Agent<'_>> {
+        let file = directory.join("scanguard.toml");
+        fs::write(&file, format!("sinks = []\n{text}"))?;
+        let file = file.display().to_string();
+        let agent = Agent::spawn(&lab.victim, &["run", "--iface", VICTIM_INTERFACE, "--config", &file])?;
+        wait_for("the agent answers", PATIENCE, || {
+            status(&lab.victim, "127.0.0.1", "/readyz").ok().filter(|status| status == "200")
+        })
+        .with_context(|| agent.said())?;
+        Ok(agent)
+    };
+
+    let mut agent = start("")?;
+    ensure!(status(&lab.scanner, VICTIM, "/healthz").is_err(), "the default is loopback");
+    ensure!(agent.said().contains("until 0.1 the default was all addresses"), "{}", agent.said());
+    agent.end()?;
+
+    let listen = "[metrics]\nlisten = \"[::]:9823\"\n";
+    let mut agent = start(listen)?;
+    ensure!(agent.said().contains("nobody can log in at http://[::]:9823/"), "{}", agent.said());
+    for (path, here, elsewhere) in [
+        ("/healthz", "200", "200"),
+        ("/readyz", "200", "200"),
+        ("/metrics", "200", "403"),
+        ("/", "200", "403"),
+        ("/page/history", "200", "403"),
+        ("/page/events/", "404", "403"),
+    ] {
+        for (namespace, address, expected) in [
+            (&lab.victim, "127.0.0.1", here),
+            (&lab.victim, "localhost", here),
+            (&lab.victim, VICTIM, elsewhere),
+            (&lab.scanner, VICTIM, elsewhere),
+        ] {
+            let status = status(namespace, address, path)?;
+            ensure!(status == expected, "{address}{path}: {status}, not {expected}");
+        }
+    }
+    // A forged name or header does not make a stranger the operator.
+    for header in ["Host: 127.0.0.1:9823", "X-Forwarded-For: 127.0.0.1"] {
+        let (status, _) = curl(&lab.scanner, directory, &["-H", header, &format!("http://{VICTIM}:9823/")])?;
+        ensure!(status == "403", "{header}: {status}");
+    }
+    fs::write(directory.join("scanguard.toml"), format!("sinks = []\n{listen}public_metrics = true\n"))?;
+    agent.process.signal(libc::SIGHUP);
+    wait_for("public metrics", PATIENCE, || {
+        status(&lab.scanner, VICTIM, "/metrics").ok().filter(|status| status == "200")
+    })?;
+    ensure!(status(&lab.scanner, VICTIM, "/")? == "403", "the page is not public");
+    fs::write(directory.join("web.yml"), USERS)?;
+    let web = format!("web_config = \"{}\"\n", directory.join("web.yml").display());
+    fs::write(directory.join("scanguard.toml"), format!("sinks = []\n{listen}{web}"))?;
+    agent.process.signal(libc::SIGHUP);
+    wait_for("users", PATIENCE, || {
+        let (status, _) =
+            curl(&lab.scanner, directory, &["-u", USER, &format!("http://{VICTIM}:9823/")]).ok()?;
+        (status == "200").then_some(())
+    })
+    .with_context(|| agent.said())?;
     agent.end()?;
     Ok(())
 }

@@ -69,6 +69,9 @@ fn fits() -> Result<()> {
     }
 
     let [port] = list(&container["ports"])[..] else { anyhow::bail!("one port") };
+    // Prometheus comes from another pod, without a login.
+    ensure!(!config.metrics.listen.ip().is_loopback(), "nobody reaches it");
+    ensure!(config.metrics.web.has_public_metrics(), "Prometheus is refused");
     let listen = config.metrics.listen.port();
     ensure!(port["containerPort"] == listen && port["hostPort"] == listen, "the agent listens at {listen}");
     for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {

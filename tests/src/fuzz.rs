@@ -220,14 +220,16 @@ pub fn list(bytes: &[u8]) {
 
 /// A line of an access log, of any format: whoever it is laid to is no address of this host's own.
 pub fn log_line(bytes: &[u8]) {
-    let settings = logs::settings::Settings {
-        trusted_proxies: vec!["192.0.2.0/24".parse().expect("a network")],
-        ..Default::default()
-    };
-    let reader = Reader::new(&settings);
-    for mut format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik] {
-        if let Ok(said) = reader.read(&mut format, bytes, Timestamp::UNIX_EPOCH) {
-            assert!(format != Format::Auto, "it was read");
+    for format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik, Format::Json] {
+        let settings = logs::settings::Settings {
+            format,
+            trusted_proxies: vec!["192.0.2.0/24".parse().expect("a network")],
+            ..Default::default()
+        };
+        let reader = Reader::new(&settings);
+        let mut shape = reader.shape();
+        if let Some(Ok(said)) = reader.read(&mut shape, bytes, Timestamp::UNIX_EPOCH) {
+            assert!(shape.format() != Format::Auto, "it was read");
             let ip = said.source.to_ip();
             assert!(!ip.is_loopback() && !settings.trusted_proxies[0].contains(&ip), "{ip}");
         }

@@ -18,6 +18,7 @@ use crate::{
         Answer, Ask, Request,
         listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources, Status},
     },
+    logs::task::Logs,
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
     respond::{
@@ -51,7 +52,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
         Ask::Bans => Answer::Bans(tokio::task::block_in_place(|| {
             questions::bans(&agent.responder, None, now, &agent.sensor)
         })),
-        Ask::Status => Answer::Status(Box::new(status(agent))),
+        Ask::Status => Answer::Status(Box::new(status(agent, &state.logs))),
         Ask::Explain(address) => Answer::Explanation(Box::new(explain(agent, address))),
         // This walks through the whole memory once: up to a million histories.
         Ask::Sources { rows, sort } => {
@@ -60,7 +61,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
         Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| findings(agent, rows))),
         Ask::Picture(rows) => Answer::Picture(tokio::task::block_in_place(|| {
             Box::new(Picture {
-                status: status(agent),
+                status: status(agent, &state.logs),
                 sources: sources(agent, rows, Sort::Rate),
                 findings: findings(agent, rows),
                 bans: questions::bans(&agent.responder, Some(rows), now, &agent.sensor),
@@ -73,7 +74,7 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
     agent.state_writer.keep(&mut agent.responder, now).await;
 }
 
-fn status(agent: &Agent) -> Status {
+fn status(agent: &Agent, logs: &Logs) -> Status {
     let now = agent.clock.now();
     let attached = agent.attachments.states();
     let tally = agent.pipeline.tally();
@@ -89,6 +90,7 @@ fn status(agent: &Agent) -> Status {
         findings_open: agent.pipeline.detector.tracker().open().count(),
         response: questions::status(&agent.responder, now, agent.state_writer.error()),
         crowdsec: agent.crowdsec.status(),
+        unread_logs: logs.unread(),
         sandbox: agent.sandbox.as_ref().map(|sandbox| sandbox.report().clone()),
     }
 }

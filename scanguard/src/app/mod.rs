@@ -22,7 +22,7 @@ use self::{agent::Agent, arguments::Arguments, reload::LoopState};
 use crate::{
     apply,
     control::{self, agent_handle::AgentHandle, server},
-    export::http,
+    export::{http, settings::Level},
     http_server::metrics::Listener,
     network::Network,
     privileges,
@@ -119,18 +119,12 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         let end = async { stopped.changed().await.unwrap_or_default() };
         http::serve(listener, shared, &served, end).await;
     });
-    let (web, is_local) = (&config.metrics.web, address.ip().is_loopback());
-    let scheme = web.scheme();
-    if agent.page.is_some() && web.is_open() && !is_local {
-        tracing::info!(
-            "the page at {scheme}://{address}/ shows findings to everybody who can reach it: `enabled = false` in \
-             [page] switches it off"
-        );
-    }
-    if web.tells_passwords() && !is_local {
-        tracing::warn!(
-            "passwords for {scheme}://{address}/ can be read on the way: have TLS in metrics.web_config, too"
-        );
+    let scheme = config.metrics.web.scheme();
+    for (level, said) in config.metrics.remarks(address) {
+        match level {
+            Level::Note => tracing::info!("{said}"),
+            Level::Warning => tracing::warn!("{said}"),
+        }
     }
     tracing::info!("metrics at {scheme}://{address}/metrics, control at {}", config.control.socket.display());
 

@@ -66,7 +66,7 @@ impl Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch interfaces: findings go to standard output, metrics to http://HOST:9823/metrics.
+    /// Watch interfaces: findings go to standard output, metrics to http://localhost:9823/metrics.
     Run(Run),
     /// Read captures (pcap, pcapng) as if their packets arrived here: findings go to standard output, a summary
     /// to standard error.

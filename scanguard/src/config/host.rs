@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use super::{Config, access};
-use crate::detect::feeds::Feeds;
+use jiff::Timestamp;
+
+use crate::{detect::feeds::Feeds, logs::examine};
 
 /// Lists everything that is missing, wrong or unwise, one by one. Changes nothing.
 pub fn lacks(config: &Config) -> Vec<String> {
@@ -17,7 +19,8 @@ pub fn lacks(config: &Config) -> Vec<String> {
             directory.display()
         )
     });
-    feeds.chain(sinks).chain(access::too_wide(config)).collect()
+    let logs = examine::complaints(&config.logs, Timestamp::now());
+    feeds.chain(sinks).chain(logs).chain(access::too_wide(config)).collect()
 }
 
 #[cfg(test)]

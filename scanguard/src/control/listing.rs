@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     crowdsec::CrowdsecStatus,
+    logs::unread::UnreadFile,
     respond::report::{BanState, Bans, OpenFinding, ResponseStatus},
     sandbox,
 };
@@ -105,6 +106,9 @@ pub struct Status {
     /// The state of the exchange with CrowdSec; `None` if there is none.
     #[serde(default)]
     pub crowdsec: Option<CrowdsecStatus>,
+    /// The followed logs of which no line can be read.
+    #[serde(default)]
+    pub unread_logs: Vec<UnreadFile>,
     /// The privileges that the agent has given up; `None` if it has not done so yet.
     #[serde(default)]
     pub sandbox: Option<sandbox::Report>,

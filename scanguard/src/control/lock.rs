@@ -1,11 +1,13 @@
 //! Ensures that only one agent runs. The kernel releases the lock however the agent ends.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{File, Permissions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
+
+const MODE: u32 = 0o600;
 
 /// The lock. The file is never removed: otherwise two agents could hold two files of the same name.
 #[derive(Debug)]
@@ -23,10 +25,13 @@ pub(super) enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock and writes this process's id into the file.
+    /// Takes the lock and writes this process's id into the file. Only the agent's user can open the file: everybody
+    /// who can open it for reading can lock it, and so keep the agent from starting.
     pub(super) fn take(path: &Path) -> Result<Self, LockError> {
-        let open = File::options().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+        let open = File::options().read(true).write(true).create(true).truncate(false).mode(MODE).open(path);
         let mut file = open.map_err(LockError::Io)?;
+        // An earlier version made it with another mode.
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(LockError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -44,5 +49,28 @@ impl Lock {
         };
         write(&mut file).map_err(LockError::Io)?;
         Ok(Self(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn no_other_user_can_open_the_lock_and_so_hold_it() {
+        let directory = std::env::temp_dir().join(format!("sg-lock-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("control.sock.lock");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        let taken = Lock::take(&path);
+        assert!(taken.is_ok() && mode() == 0o600, "{taken:?} {:o}", mode());
+        drop(taken);
+        // An earlier version made it readable for everybody.
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let taken = Lock::take(&path);
+        assert!(taken.is_ok() && mode() == 0o600, "{taken:?} {:o}", mode());
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -9,7 +9,7 @@ pub fn page(described: &[Described]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          Generated from the code: `cargo xtask docs --write`. Served at `/metrics` of `metrics.listen`, by default\n\
-         port 9823 on all addresses.\n\n\
+         127.0.0.1:9823.\n\n\
          No address is a label, unless `metrics.top_sources` asks for it. Counters begin anew with the agent, unless\n\
          `sensor.persist` keeps those of the kernel. The process's own metrics (`process_*`) are those of every\n\
          Prometheus client.\n\n\

@@ -48,6 +48,12 @@ numbered! {
         Wrong = "wrong_credentials",
         /// Too many passwords are waiting for comparison.
         Busy = "busy",
+        /// It came from another host, and nobody had logged in.
+        Elsewhere = "elsewhere",
+        /// It came by a proxy on this host, and nobody had logged in.
+        Forwarded = "forwarded",
+        /// It asked for a name that other hosts may have, and nobody had logged in.
+        ForeignHost = "foreign_host",
     }
 }
 
@@ -93,7 +99,8 @@ impl ListenerMetrics {
             )?,
             unauthorized: register.counters(
                 "scanguard_listener_unauthorized_total",
-                "Requests to the metrics listener that were refused because they lacked a user's password, by reason.",
+                "Requests to the metrics listener that were refused: they lacked a user's password, or, where there are no \
+                 users, did not come from this host itself; by reason.",
                 &["reason"],
             )?,
         };

@@ -8,7 +8,6 @@ use jiff::{Timestamp, fmt::strtime};
 
 use super::entry::{Entry, Peer, Unparsed, Words, address};
 
-/// `24/Nov/2026:10:21:48 +0000`.
 const TIME: &str = "%d/%b/%Y:%H:%M:%S %z";
 
 /// Reads a line.
@@ -72,7 +71,8 @@ fn client(who: &str) -> Result<(Option<&str>, Peer, Option<String>), Unparsed> {
     address(first).map(|ip| (None, Peer::Address(ip), None)).ok_or(Unparsed::Address)
 }
 
-fn time(text: &str) -> Option<Timestamp> {
+/// `24/Nov/2026:10:21:48 +0000`.
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     strtime::parse(TIME, text).and_then(|time| time.to_timestamp()).ok()
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    format::Format,
     lines::{Line, Lines},
+    shape::Shape,
     state::{HEAD_BYTES, Head, Id, Position},
 };
 use crate::whole_file;
@@ -31,8 +31,8 @@ pub(super) struct Follower {
     /// Its path, or its present path if it was renamed.
     pub(super) path: PathBuf,
     pub(super) id: Id,
-    /// The format of its lines.
-    pub(super) format: Format,
+    /// The shape of its lines.
+    pub(super) shape: Shape,
     /// How many looks in a row found nothing new.
     pub(super) quiet: u32,
     file: File,
@@ -49,7 +49,7 @@ impl Follower {
     ///
     /// # Errors
     /// It cannot be opened or read, or it is no regular file.
-    pub(super) fn open(path: &Path, start: Start, format: Format) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, start: Start, shape: Shape) -> io::Result<Self> {
         let file = whole_file::open(path)?;
         let metadata = file.metadata()?;
         let length = metadata.len();
@@ -60,7 +60,7 @@ impl Follower {
         };
         let head = Head::of(&first_bytes(&file)?);
         let (id, lines) = (Id::of(&metadata), Lines::default());
-        Ok(Self { path: path.to_owned(), id, format, quiet: 0, file, offset, length, head, lines })
+        Ok(Self { path: path.to_owned(), id, shape, quiet: 0, file, offset, length, head, lines })
     }
 
     /// Looks at the file again. Returns whether it is still the same, and not truncated and written anew.
@@ -88,19 +88,19 @@ impl Follower {
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
-        hand: &mut dyn FnMut(&mut Format, Line<'_>),
+        hand: &mut dyn FnMut(&mut Shape, Line<'_>),
     ) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.offset)?;
         self.offset += read as u64;
-        let format = &mut self.format;
-        self.lines.push(&buffer[..read], &mut |line| hand(format, line));
+        let shape = &mut self.shape;
+        self.lines.push(&buffer[..read], &mut |line| hand(shape, line));
         Ok(read)
     }
 
     /// Passes on the last line if it has no end: no more bytes will come.
-    pub(super) fn finish(&mut self, hand: &mut dyn FnMut(&mut Format, Line<'_>)) {
-        let format = &mut self.format;
-        self.lines.end(&mut |line| hand(format, line));
+    pub(super) fn finish(&mut self, hand: &mut dyn FnMut(&mut Shape, Line<'_>)) {
+        let shape = &mut self.shape;
+        self.lines.end(&mut |line| hand(shape, line));
     }
 
     /// How many bytes were not read yet.
@@ -135,7 +135,7 @@ fn first_bytes(file: &File) -> io::Result<Vec<u8>> {
 
 /// The file of a position, which may have another name in the same directory by now. It is the same file, or a copy
 /// that was made before the file was truncated.
-pub(super) fn find(position: &Position, format: Format) -> Option<Follower> {
+pub(super) fn find(position: &Position, shape: &Shape) -> Option<Follower> {
     /// How many entries of a directory the search looks at.
     const MOST: usize = 10_000;
     let (directory, stem) = (position.path.parent()?, position.path.file_stem()?.as_encoded_bytes());
@@ -151,12 +151,12 @@ pub(super) fn find(position: &Position, format: Format) -> Option<Follower> {
     let mut candidates: Vec<_> =
         named.map(|entry| entry.path()).filter_map(|path| fits(&path).map(|same| (!same, path))).collect();
     candidates.sort();
-    candidates.into_iter().find_map(|(_, path)| resume(&path, position, format))
+    candidates.into_iter().find_map(|(_, path)| resume(&path, position, shape))
 }
 
 /// Opens a file at a known position, if it still begins with the same bytes.
-pub(super) fn resume(path: &Path, position: &Position, format: Format) -> Option<Follower> {
-    let follower = Follower::open(path, Start::At(position.offset), format).ok()?;
+pub(super) fn resume(path: &Path, position: &Position, shape: &Shape) -> Option<Follower> {
+    let follower = Follower::open(path, Start::At(position.offset), shape.clone()).ok()?;
     let first = first_bytes(&follower.file).ok()?;
     (follower.length >= position.offset && position.head.is_of(&first)).then_some(follower)
 }

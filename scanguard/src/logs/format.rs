@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::{
     clf,
     entry::{Entry, Unparsed},
+    fields::{self, Fields},
     json,
 };
 
@@ -22,21 +23,24 @@ pub enum Format {
     Caddy,
     /// Traefik's JSON.
     Traefik,
+    /// JSON with the fields of `[logs.json]`.
+    Json,
 }
 
 impl Format {
-    const TRIED: [Self; 3] = [Self::Combined, Self::Caddy, Self::Traefik];
+    const TRIED: [Self; 4] = [Self::Combined, Self::Caddy, Self::Traefik, Self::Json];
 
     /// Reads a line, and settles for its format.
-    pub(super) fn parse(&mut self, line: &str) -> Result<Entry, Unparsed> {
+    pub(super) fn parse(&mut self, line: &str, names: &Fields) -> Result<Entry, Unparsed> {
         match self {
             Self::Combined => clf::parse(line),
             Self::Caddy => json::caddy(line),
             Self::Traefik => json::traefik(line),
+            Self::Json => fields::parse(line, names),
             Self::Auto => {
                 let mut why = Unparsed::Syntax;
                 for mut format in Self::TRIED {
-                    match format.parse(line) {
+                    match format.parse(line, names) {
                         Ok(entry) => {
                             *self = format;
                             return Ok(entry);

@@ -1,7 +1,8 @@
 //! Bytes to lines, in bounded memory.
 
-/// A longer line is skipped: servers cut a request at 8 KiB, and escapes turn one byte into four.
-pub(super) const MAX_LINE: usize = 16 * 1024;
+/// A longer line is skipped: servers cut a request at 8 KiB, and escapes turn one byte into four. Runtimes of containers
+/// cut a line at 16 KiB, with something around it and escapes in it.
+pub(super) const MAX_LINE: usize = 32 * 1024;
 
 /// A line of a file.
 #[derive(Debug, Eq, PartialEq)]

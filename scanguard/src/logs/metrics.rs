@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use scanguard_common::numbered;
 
-use super::reader::Skipped;
+use super::skipped::Skipped;
 use crate::metrics::{Register, level};
 
 numbered! {
@@ -34,6 +34,7 @@ pub struct LogMetrics {
     skipped: IntCounterVec,
     files: IntGauge,
     left_out: IntGauge,
+    unreadable: IntGauge,
     behind: IntGauge,
     replaced: IntCounterVec,
     errors: IntCounterVec,
@@ -55,6 +56,10 @@ impl LogMetrics {
             left_out: register.gauge(
                 "scanguard_log_files_left_out",
                 "Access logs that are not followed because there are too many.",
+            )?,
+            unreadable: register.gauge(
+                "scanguard_log_files_unreadable",
+                "Access logs of which no line can be used; the log of the agent and `scanguard status` name them.",
             )?,
             behind: register
                 .gauge("scanguard_log_behind_bytes", "Bytes of the access logs that were not read yet.")?,
@@ -103,6 +108,11 @@ impl LogMetrics {
         let before = self.left_out.get();
         self.left_out.set(files);
         files > before
+    }
+
+    /// This many files cannot be read.
+    pub fn unreadable(&self, files: usize) {
+        self.unreadable.set(level(files));
     }
 
     /// A file was replaced.

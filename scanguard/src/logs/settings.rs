@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::format::Format;
+use super::{fields::Fields, format::Format};
 use crate::{
     cidr::network,
     settings::{Interval, Section},
@@ -15,6 +15,9 @@ use crate::{
 
 /// How many entries `files` and `trusted_proxies` may have.
 const MAX_ENTRIES: usize = 256;
+
+/// The default of `logs.programs`.
+const PROGRAMS: [&str; 7] = ["nginx", "apache2", "apache", "httpd", "caddy", "traefik", "haproxy"];
 
 /// The default of `logs.max_age`: not longer than the windows of the rules, and longer than servers buffer lines.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
@@ -26,6 +29,10 @@ pub struct Settings {
     pub files: Vec<String>,
     /// The format of the files.
     pub format: Format,
+    /// The names of fields in JSON.
+    pub json: Fields,
+    /// The programs whose lines of syslog are read.
+    pub programs: Vec<String>,
     /// Proxies whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether files that exist at the first start are read from their beginning.
@@ -41,6 +48,8 @@ impl Default for Settings {
         Self {
             files: Vec::new(),
             format: Format::default(),
+            json: Fields::default(),
+            programs: PROGRAMS.map(str::to_owned).to_vec(),
             trusted_proxies: Vec::new(),
             from_start: false,
             max_age: MAX_AGE,
@@ -56,6 +65,7 @@ impl Settings {
         let settings = Self {
             files: section.list("files", MAX_ENTRIES, default.files, file),
             format: section.value("format", default.format, |_| Ok(())),
+            programs: section.list("programs", MAX_ENTRIES, default.programs, program),
             trusted_proxies: section.list("trusted_proxies", MAX_ENTRIES, default.trusted_proxies, proxy),
             from_start: section.value("from_start", default.from_start, |_| Ok(())),
             max_age: section.interval("max_age", default.max_age, ages),
@@ -63,6 +73,7 @@ impl Settings {
                 let named = path.is_absolute() && path.file_name().is_some();
                 if named { Ok(()) } else { Err(format!("{} is no absolute path of a file", path.display())) }
             }),
+            json: Fields::read(section.section("json")),
         };
         section.finish();
         settings
@@ -76,6 +87,12 @@ fn file(text: &str) -> Result<String, String> {
     }
     glob::Pattern::new(text).map_err(|error| format!("\"{text}\" is no pattern: {error}"))?;
     Ok(text.to_owned())
+}
+
+/// The name of a program, as in a tag of syslog.
+fn program(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"[]:".contains(c));
+    if is_name { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name of a program")) }
 }
 
 /// An address, or a network in its usual notation.

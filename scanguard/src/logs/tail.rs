@@ -15,14 +15,16 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::{
     follower::{self, Follower, Start},
-    format::Format,
     lines::Line,
     reader::Reader,
     settings::Settings,
+    shape::Shape,
     state::{Id, Position, State},
+    unread::{Board, UnreadFile},
 };
 use crate::{
     content::ContentEvent,
@@ -75,6 +77,7 @@ pub(super) struct Tail {
     settings: Settings,
     reader: Reader,
     metrics: Arc<LogMetrics>,
+    unread: Board,
     slots: BTreeMap<PathBuf, Slot>,
     /// Files that are no longer at their paths.
     leaving: Vec<Follower>,
@@ -105,6 +108,7 @@ impl Tail {
         Self {
             reader: Reader::new(&settings),
             settings,
+            unread: Board::new(Arc::clone(&metrics)),
             metrics,
             slots: BTreeMap::new(),
             leaving: Vec::new(),
@@ -136,6 +140,13 @@ impl Tail {
         let (count, behind) =
             followers.fold((0, 0), |(count, behind), follower| (count + 1, behind + follower.behind()));
         self.metrics.following(count, behind);
+        let slots = self.slots.values().filter_map(|slot| slot.follower.as_ref());
+        self.unread.update(slots.map(|follower| (follower.path.as_path(), follower.shape.unread())));
+    }
+
+    /// The files that cannot be read, now and later.
+    pub(super) fn unread(&self) -> watch::Receiver<Vec<UnreadFile>> {
+        self.unread.subscribe()
     }
 
     /// Reads some of the new bytes, and returns how many. The events are to be [taken](Self::take).
@@ -148,7 +159,7 @@ impl Tail {
             *turn = (*turn + 1) % count;
             let follower = &mut followers[*turn];
             let mut hand =
-                |format: &mut Format, line: Line<'_>| take_in(reader, metrics, events, format, &line, now);
+                |shape: &mut Shape, line: Line<'_>| take_in(reader, metrics, events, shape, &line, now);
             match follower.read(buffer, &mut hand) {
                 Ok(read) => bytes += read,
                 // The next look finds out more.
@@ -195,6 +206,7 @@ impl Tail {
     pub(super) fn close(mut self, now: Timestamp) {
         self.save(now);
         self.metrics.following(0, 0);
+        self.metrics.unreadable(0);
     }
 
     /// Expands the patterns. If there are too many files, those that the settings name are followed first, then those
@@ -295,10 +307,10 @@ impl Tail {
     }
 
     fn open(&mut self, path: &Path, id: Id) -> io::Result<Follower> {
-        let format = self.reader.format();
+        let shape = self.reader.shape();
         let mut is_known = false;
         for (place, position) in self.remembered.iter().enumerate().filter(|(_, it)| it.id.may_be(id)) {
-            if let Some(follower) = follower::resume(path, position, format) {
+            if let Some(follower) = follower::resume(path, position, &shape) {
                 self.remembered.remove(place);
                 return Ok(follower);
             }
@@ -306,7 +318,7 @@ impl Tail {
         }
         // It has the inode of a file that was read, but another beginning: all of it is new.
         let start = if is_known || self.is_new(path)? { Start::Beginning } else { Start::End };
-        Follower::open(path, start, format)
+        Follower::open(path, start, shape)
     }
 
     fn is_new(&self, path: &Path) -> io::Result<bool> {
@@ -322,9 +334,9 @@ impl Tail {
 
     /// Files that were rotated while no agent was running are read to their ends.
     fn find_left_over(&mut self) {
-        let format = self.reader.format();
+        let shape = self.reader.shape();
         for position in std::mem::take(&mut self.remembered) {
-            match follower::find(&position, format) {
+            match follower::find(&position, &shape) {
                 Some(follower) if self.follows(follower.id) => {}
                 Some(follower) => self.leaving.push(follower),
                 // It may exist again, or become readable, later.
@@ -339,15 +351,15 @@ impl Tail {
 
     /// Truncated files are read from their beginning. Lines that were not read before are read from their copies.
     fn find_truncated(&mut self) {
-        let format = self.reader.format();
+        let shape = self.reader.shape();
         for (path, slot) in &mut self.slots {
             let Some(follower) = &mut slot.follower else { continue };
             let result = follower.is_same().and_then(|is_same| {
                 if !is_same {
                     self.metrics.replaced(Replaced::Truncated);
-                    let copy = follower::find(&follower.position(), format);
+                    let copy = follower::find(&follower.position(), &shape);
                     self.leaving.extend(copy.filter(|copy| copy.id != follower.id));
-                    *follower = Follower::open(path, Start::Beginning, format)?;
+                    *follower = Follower::open(path, Start::Beginning, shape.clone())?;
                 }
                 Ok(())
             });
@@ -370,7 +382,7 @@ impl Tail {
                 continue;
             }
             let mut follower = leaving.remove(place);
-            follower.finish(&mut |format, line| take_in(reader, metrics, events, format, &line, now));
+            follower.finish(&mut |shape, line| take_in(reader, metrics, events, shape, &line, now));
             remembered.push(follower.position());
         }
         let excess = remembered.len().saturating_sub(MAX_REMEMBERED);
@@ -382,11 +394,11 @@ fn take_in(
     reader: &Reader,
     metrics: &LogMetrics,
     events: &mut Vec<ContentEvent>,
-    format: &mut Format,
+    shape: &mut Shape,
     line: &Line<'_>,
     now: Timestamp,
 ) {
-    match reader.read_line(format, line, now) {
+    match reader.read_line(shape, line, now) {
         Some(Ok(event)) => events.push(event),
         Some(Err(skipped)) => metrics.skipped(skipped),
         None => {}

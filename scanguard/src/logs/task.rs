@@ -7,12 +7,12 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::{JoinHandle, block_in_place},
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{settings::Settings, tail::Tail};
+use super::{settings::Settings, tail::Tail, unread::UnreadFile};
 use crate::{content::ContentEvent, logs::metrics::LogMetrics};
 
 /// How often the task looks at the files.
@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Logs {
     batches: mpsc::Receiver<Vec<ContentEvent>>,
     follower: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    unread: Option<watch::Receiver<Vec<UnreadFile>>>,
 }
 
 impl Logs {
@@ -37,12 +38,19 @@ impl Logs {
     pub fn follow(settings: &Settings, metrics: &Arc<LogMetrics>) -> Self {
         // One batch waits while the next is made.
         let (hand, batches) = mpsc::channel(1);
+        let mut unread = None;
         let follower = (!settings.files.is_empty()).then(|| {
             let (stop, stopped) = oneshot::channel();
             let tail = Tail::new(settings.clone(), Arc::clone(metrics));
+            unread = Some(tail.unread());
             (stop, tokio::spawn(follow(tail, hand, stopped)))
         });
-        Self { batches, follower }
+        Self { batches, follower, unread }
+    }
+
+    /// The files of which no line can be read.
+    pub fn unread(&self) -> Vec<UnreadFile> {
+        self.unread.as_ref().map(|unread| unread.borrow().clone()).unwrap_or_default()
     }
 
     /// The events of new lines; nothing if no logs are followed. The caller may cancel this and call it again.

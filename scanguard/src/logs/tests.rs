@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{
-    format::Format,
-    reader::{Reader, Skipped},
-    settings::Settings,
-};
+use super::{format::Format, reader::Reader, settings::Settings, shape::Shape, skipped::Skipped};
 use crate::content::{ContentEvent, Junk, Oddity, Proof, Request, Said, Service};
 
 /// A minute after the last line.
@@ -21,10 +17,10 @@ fn reader(trusted: &[&str]) -> Reader {
 }
 
 fn read_all(reader: &Reader, log: &str) -> (Format, Vec<Result<ContentEvent, Skipped>>) {
-    let mut format = Format::Auto;
+    let mut shape = reader.shape();
     let now = NOW.parse().unwrap();
-    let read = log.lines().map(|line| reader.read(&mut format, line.as_bytes(), now)).collect();
-    (format, read)
+    let read = log.lines().filter_map(|line| reader.read(&mut shape, line.as_bytes(), now)).collect();
+    (shape.format(), read)
 }
 
 /// An event in short: source, method, path, status, oddities.
@@ -232,8 +228,8 @@ fn lines_that_say_nothing_are_told_apart() {
     for (line, why) in rows {
         // The fourth line is whole, with an old time.
         let now = if why == Skipped::Old { now + Duration::from_secs(300) } else { now };
-        let read = reader(&[]).read(&mut Format::Auto, line, now);
-        assert_eq!(read, Err(why), "{}", String::from_utf8_lossy(line));
+        let read = reader(&[]).read(&mut reader(&[]).shape(), line, now);
+        assert_eq!(read, Some(Err(why)), "{}", String::from_utf8_lossy(line));
     }
 }
 
@@ -273,15 +269,15 @@ fn a_time_that_is_none_or_to_come_is_now() {
 
 #[test]
 fn the_format_is_settled_by_the_first_line_that_can_be_read() {
-    let mut format = Format::Auto;
     let (reader, now) = (reader(&[]), NOW.parse().unwrap());
-    assert_eq!(reader.read(&mut format, b"nonsense", now), Err(Skipped::Syntax));
-    assert_eq!(format, Format::Auto);
+    let mut shape = reader.shape();
+    assert_eq!(reader.read(&mut shape, b"nonsense", now), Some(Err(Skipped::Syntax)));
+    assert_eq!(shape.format(), Format::Auto);
     let caddy = include_str!("samples/caddy.log").lines().next().unwrap();
-    assert!(reader.read(&mut format, caddy.as_bytes(), now).is_ok());
+    assert!(reader.read(&mut shape, caddy.as_bytes(), now).unwrap().is_ok());
     let nginx = include_str!("samples/nginx-combined.log").lines().next().unwrap();
-    assert_eq!(reader.read(&mut format, nginx.as_bytes(), now), Err(Skipped::Syntax));
-    assert_eq!(format, Format::Caddy);
+    assert_eq!(reader.read(&mut shape, nginx.as_bytes(), now), Some(Err(Skipped::Syntax)));
+    assert_eq!(shape.format(), Format::Caddy);
 }
 
 #[test]
@@ -291,7 +287,8 @@ fn the_corpus_is_read_without_a_panic() {
     for entry in directory.read_dir().unwrap() {
         let line = std::fs::read(entry.unwrap().path()).unwrap();
         files += 1;
-        read += usize::from(reader(&[]).read(&mut Format::Auto, &line, NOW.parse().unwrap()).is_ok());
+        let said = reader(&[]).read(&mut reader(&[]).shape(), &line, NOW.parse().unwrap());
+        read += usize::from(said.is_some_and(|said| said.is_ok()));
     }
     assert!(files >= 20 && read >= 10, "{read} of {files}");
 }
@@ -299,8 +296,8 @@ fn the_corpus_is_read_without_a_panic() {
 proptest::proptest! {
     #[test]
     fn no_line_is_too_wrong(line in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-        for mut format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik] {
-            let _ = reader(&["10.0.0.0/8"]).read(&mut format, &line, NOW.parse().unwrap());
+        for format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik, Format::Json] {
+            let _ = reader(&["10.0.0.0/8"]).read(&mut Shape::new(format), &line, NOW.parse().unwrap());
         }
     }
 
@@ -317,8 +314,8 @@ proptest::proptest! {
         let at = line.floor_char_boundary(at.min(line.len()));
         let end = line.floor_char_boundary((at + 2).min(line.len()));
         line.replace_range(at..end.max(at), &with);
-        for mut format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik] {
-            let _ = reader(&["192.0.2.0/24"]).read(&mut format, line.as_bytes(), NOW.parse().unwrap());
+        for format in [Format::Auto, Format::Combined, Format::Caddy, Format::Traefik, Format::Json] {
+            let _ = reader(&["192.0.2.0/24"]).read(&mut Shape::new(format), line.as_bytes(), NOW.parse().unwrap());
         }
     }
 }
@@ -330,4 +327,106 @@ fn junk_is_no_request() {
     assert_eq!(said, Said::Junk(Junk::Cut));
     let log = r#"192.0.2.7 - - [24/Nov/2026:10:22:50 +0000] "GET /%00 HTTP/1.1" 400 0"#;
     assert_eq!(requests(log, &[])[0].1.oddities, [Oddity::Injection]);
+}
+
+/// A line that can be read, as text of JSON, too.
+const LINE: &str =
+    r#"192.0.2.7 - - [24/Nov/2026:10:22:50 +0000] "GET /.env HTTP/1.1" 404 3 "-" "curl/7.88.1""#;
+
+#[test]
+fn what_is_around_a_line_is_taken_off() {
+    let json = serde_json::to_string(&format!("{LINE}\n")).unwrap();
+    let inner = r#"{"remote_addr":"192.0.2.7","request":"GET /.env HTTP/1.1","status":"404"}"#;
+    let (begin, end) = LINE.split_at(60);
+    let logs = [
+        format!(r#"{{"log":{json},"stream":"stdout","time":"2026-11-24T10:22:50.1Z"}}"#),
+        format!("2026-11-24T10:22:50.1Z stdout F {LINE}"),
+        format!("2026-11-24T10:22:50.1Z stdout P {begin}\n2026-11-24T10:22:50.1Z stdout F {end}"),
+        format!("<190>Nov 24 10:22:50 edge nginx: {LINE}"),
+        format!("Nov 24 10:22:50 edge nginx_access[4711]: {LINE}"),
+        format!("2026-11-24T10:22:50.123456+00:00 edge apache2: {LINE}"),
+        format!("<190>1 2026-11-24T10:22:50Z edge httpd 4711 - - {LINE}"),
+        format!("2026-11-24T10:22:50.1Z stdout F {inner}"),
+        inner.to_owned(),
+    ];
+    for log in logs {
+        assert_eq!(shorts(&log), ["192.0.2.7 GET /.env 404 []"], "{log}");
+    }
+    // The time of what is around it counts if the line has none.
+    let old = format!("2026-11-24T09:22:50.1Z stdout F {inner}");
+    assert_eq!(read_all(&reader(&[]), &old).1, [Err(Skipped::Old)]);
+}
+
+#[test]
+fn a_text_that_a_client_chose_is_not_taken_for_a_server_s_line() {
+    let now = NOW.parse().unwrap();
+    // A file of syslog has lines of other programs, which quote what strangers say.
+    for line in [
+        format!("Nov 24 10:22:50 edge sshd[7]: {LINE}"),
+        format!("Nov 24 10:22:50 edge nginxx: {LINE}"),
+        format!("<30>1 - edge postfix/smtpd 7 - - {LINE}"),
+    ] {
+        let read = reader(&[]).read(&mut reader(&[]).shape(), line.as_bytes(), now);
+        assert_eq!(read, Some(Err(Skipped::Program)), "{line}");
+    }
+    // Once lines are bare, one that looks wrapped is not opened.
+    let log = format!("{LINE}\n2026-11-24T10:22:50.1Z stdout F {LINE}");
+    assert!(read_all(&reader(&[]), &log).1[1].is_err());
+}
+
+#[test]
+fn addresses_that_were_masked_are_nobody() {
+    for (who, masked) in [
+        ("192.0.2.0", true),
+        ("10.0.0.0", true),
+        ("2001:db8:1:2::", true),
+        ("2001:db8::", true),
+        ("2001:db8:1:2::1", false),
+        ("2001:db8:1:2:1::", false),
+        ("192.0.0.2", false),
+        ("::ffff:192.0.2.0", true),
+    ] {
+        let line = LINE.replace("192.0.2.7", who);
+        let read = read_all(&reader(&[]), &line).1.remove(0);
+        assert_eq!(read.err(), masked.then_some(Skipped::Masked), "{who}");
+    }
+    let forwarded = format!("{LINE} \"198.51.100.0\"");
+    assert_eq!(read_all(&reader(&["192.0.2.7/32"]), &forwarded).1, [Err(Skipped::Masked)]);
+}
+
+/// The report about a file with these lines.
+fn report(log: &str) -> Option<String> {
+    let (reader, now) = (reader(&[]), NOW.parse().unwrap());
+    let mut shape = reader.shape();
+    for line in log.lines() {
+        let _ = reader.read(&mut shape, line.as_bytes(), now);
+    }
+    shape.unread().map(ToString::to_string)
+}
+
+#[test]
+fn a_file_of_which_no_line_can_be_read_is_reported_until_one_can() {
+    let proxy_manager = "[24/Nov/2026:10:22:50 +0000] - 404 404 - GET https a.example \"/.env\" [Client 192.0.2.7] [Length 3]\n";
+    assert_eq!(report(&proxy_manager.repeat(19)), None);
+    let said = report(&proxy_manager.repeat(80)).expect("80 of 80 lines");
+    assert!(said.contains("80 lines") && said.contains("Nginx Proxy Manager"), "{said}");
+    assert_eq!(report(&format!("{}{LINE}", proxy_manager.repeat(80))), None);
+    // Some messages among readable lines are usual.
+    assert_eq!(report(&format!("{LINE}\n{}", proxy_manager.repeat(199))), None);
+    assert!(report(&format!("{LINE}\n{}", proxy_manager.repeat(200))).is_some());
+    let masked = report(&format!("{}\n", LINE.replace("192.0.2.7", "192.0.2.0")).repeat(20)).unwrap();
+    assert!(masked.contains("masked"), "{masked}");
+    let others = format!("Nov 24 10:22:50 edge sshd[7]: {LINE}\n").repeat(20);
+    assert!(report(&others).unwrap().contains("logs.programs"));
+    let wrapped = format!("2026-11-24T10:22:50.1Z stdout F {proxy_manager}").repeat(20);
+    assert!(report(&wrapped).unwrap().contains("Nginx Proxy Manager"));
+}
+
+#[test]
+fn a_server_that_changes_its_format_is_read_again() {
+    let inner = "{\"remote_addr\":\"192.0.2.7\",\"request\":\"GET /.env HTTP/1.1\",\"status\":\"404\"}\n";
+    let log = format!("{LINE}\n{}", inner.repeat(202));
+    let read = read_all(&reader(&[]), &log).1;
+    assert!(read[1..201].iter().all(Result::is_err) && read[201..].iter().all(Result::is_ok));
+    assert_eq!(report(&log), None);
 }

@@ -203,7 +203,7 @@ pub fn watch(lab: &Lab, until: Instant) -> Result<u64> {
 
 fn take_events(mut stream: TcpStream, until: Instant) -> Result<u64> {
     stream.set_read_timeout(Some(SERVED_WITHIN))?;
-    write!(stream, "GET /page/events HTTP/1.1\r\nHost: sensor\r\n\r\n")?;
+    write!(stream, "GET /page/events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut events = 0;
     for line in io::BufRead::lines(io::BufReader::new(stream)) {
         // The agent was killed.

@@ -99,6 +99,7 @@ pub(super) fn status(answer: &Status) -> String {
         "breaker     {breaker}: bans in {} networks within the last minute, at most {}",
         response.bans_last_minute, response.max_per_minute
     ));
+    lines.extend(answer.unread_logs.iter().map(|file| format!("logs        NOT READ: {file}")));
     lines.extend(answer.sandbox.as_ref().map(confined));
     lines.push(format!("findings    {} open", answer.findings_open));
     let error = response.state_file_error.as_ref().map(|error| format!(": NOT WRITTEN: {error}"));

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, Version, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -18,13 +18,16 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{WebConfig, passwords::Comparer, tls::Tls};
+use super::{WebConfig, passwords::Comparer, tls::Tls, visitor};
 use crate::http_server::metrics::{ListenerMetrics, Unauthorized};
 
 /// The first byte of a TLS connection: a record of a handshake; RFC 8446, 5.1.
 const HANDSHAKE: u8 = 0x16;
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
     this is an https address, and the request was plain http\n";
+/// What everybody gets: they tell whether the agent works, and nothing else.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+const METRICS: &str = "/metrics";
 /// Most bytes read of a plain request.
 const MAX_REQUEST: u64 = 64 * 1024;
 
@@ -64,7 +67,8 @@ impl Access {
     pub(crate) async fn open(self: &Arc<Self>, stream: TcpStream) -> Result<(Pin<Box<dyn Stream>>, Visit)> {
         let begun_by = self.in_force();
         let tls = begun_by.tls.as_ref().map(Tls::config);
-        let visit = Visit { access: Arc::clone(self), begun_by };
+        let at_loopback = visitor::is_loopback([stream.peer_addr()?, stream.local_addr()?]);
+        let mut visit = Visit { access: Arc::clone(self), begun_by, at_loopback, has_certificate: false };
         let Some(config) = tls else {
             return Ok((Box::pin(stream), visit));
         };
@@ -72,7 +76,10 @@ impl Access {
         if stream.peek(&mut first).await? == 1 && first[0].is_ascii_alphabetic() {
             return Err(refuse_plain(stream).await);
         }
-        Ok((Box::pin(TlsAcceptor::from(config).accept(stream).await?), visit))
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        // It was verified in the handshake.
+        visit.has_certificate = stream.get_ref().1.peer_certificates().is_some();
+        Ok((Box::pin(stream), visit))
     }
 }
 
@@ -81,6 +88,31 @@ impl Access {
 pub(crate) struct Visit {
     access: Arc<Access>,
     begun_by: Arc<WebConfig>,
+    at_loopback: bool,
+    has_certificate: bool,
+}
+
+impl Visit {
+    /// Decides whether a request is answered.
+    async fn admit(
+        &self,
+        config: &WebConfig,
+        version: Version,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> std::result::Result<(), Unauthorized> {
+        let path = uri.path();
+        if path == METRICS && config.public_metrics {
+            return Ok(());
+        }
+        if !config.users.is_empty() {
+            return self.access.comparer.check(&config.users, headers).await;
+        }
+        if self.has_certificate || PROBES.contains(&path) {
+            return Ok(());
+        }
+        visitor::check(self.at_loopback, version, uri, headers)
+    }
 }
 
 /// Tells a browser at http://HOST:9823/ what is wrong.
@@ -94,15 +126,15 @@ async fn refuse_plain(mut stream: TcpStream) -> Error {
     sent.await.err().unwrap_or_else(|| Error::other("plain HTTP where TLS is wanted"))
 }
 
-/// Admits only users, if any are configured. A connection that was opened under an older configuration gets one
+/// Admits only users, if any are configured, and otherwise only this host itself, but for what is public. A connection that was opened under an older configuration gets one
 /// answer and is closed: otherwise a client with frequent requests could stay for ever with an old certificate.
 pub(crate) async fn guard(State(visit): State<Visit>, request: Request, next: Next) -> Response {
-    let Visit { access, begun_by } = visit;
-    let config = access.in_force();
-    let mut response = match access.comparer.check(&config.users, request.headers()).await {
+    let config = visit.access.in_force();
+    let admitted = visit.admit(&config, request.version(), request.uri(), request.headers()).await;
+    let mut response = match admitted {
         Ok(()) => next.run(request).await,
         Err(why) => {
-            access.metrics.unauthorized(why);
+            visit.access.metrics.unauthorized(why);
             tracing::debug!("{} {}: {}", request.method(), request.uri().path(), why.label());
             refusal(why)
         }
@@ -110,7 +142,7 @@ pub(crate) async fn guard(State(visit): State<Visit>, request: Request, next: Ne
     for (name, value) in &config.headers {
         response.headers_mut().entry(name).or_insert_with(|| value.clone());
     }
-    if !Arc::ptr_eq(&config, &begun_by) {
+    if !Arc::ptr_eq(&config, &visit.begun_by) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -125,6 +157,24 @@ fn refusal(why: Unauthorized) -> Response {
         Unauthorized::Busy => {
             let wait = [(header::RETRY_AFTER, "5")];
             (StatusCode::SERVICE_UNAVAILABLE, wait, "too many passwords at once\n").into_response()
+        }
+        Unauthorized::Elsewhere | Unauthorized::Forwarded | Unauthorized::ForeignHost => {
+            (StatusCode::FORBIDDEN, format!("{}{NEEDED}", words(why))).into_response()
+        }
+    }
+}
+
+const NEEDED: &str = "\nThis is for users with a password (metrics.web_config), and for the host itself at \
+                      127.0.0.1 or localhost, without a proxy.\n`metrics.public_metrics = true` opens /metrics to \
+                      everybody. See docs/listener.md.\n";
+
+const fn words(why: Unauthorized) -> &'static str {
+    match why {
+        Unauthorized::Elsewhere => "this request comes from another host",
+        Unauthorized::Forwarded => "this request comes by a proxy",
+        Unauthorized::ForeignHost => "the host of this URL is not 127.0.0.1 or localhost",
+        Unauthorized::NoCredentials | Unauthorized::Wrong | Unauthorized::Busy => {
+            "user and password are wanted"
         }
     }
 }

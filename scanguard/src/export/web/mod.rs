@@ -4,7 +4,7 @@
 //! ```text
 //! file -> WebConfig (with its certificates) -> Access -> each connection (TLS) -> each request (password) -> router
 //! ```
-//! A reload replaces the configuration in `Access`.
+//! Where nobody can log in, only this host itself gets more than the probes (`visitor`). A reload replaces the configuration in `Access`.
 
 mod access;
 mod file;
@@ -12,6 +12,7 @@ mod passwords;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod visitor;
 
 use std::{
     io,
@@ -28,13 +29,15 @@ use crate::whole_file;
 /// Certificates and lists of users are smaller than this.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The content of the file, with the certificates that it names. The default is plain HTTP for everybody.
+/// The content of the file, with the certificates that it names. The default is plain HTTP without users.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WebConfig {
     tls: Option<Tls>,
     users: Users,
     /// Headers that are added to every answer that does not set them itself.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether everybody may read /metrics. This setting is not in the file.
+    public_metrics: bool,
 }
 
 impl WebConfig {
@@ -61,6 +64,7 @@ impl WebConfig {
             tls: tls::tls(file, directory).map_err(wrong)?,
             users: Users::new(file).map_err(wrong)?,
             headers: file.headers().map_err(wrong)?,
+            public_metrics: false,
         };
         // If a file is configured, the operator wants protection, so an empty one is an error.
         if config == Self::default() {
@@ -74,7 +78,18 @@ impl WebConfig {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Whether everybody who reaches the listener gets an answer.
+    /// The same, but everybody who reaches the listener may read /metrics.
+    #[must_use]
+    pub fn with_public_metrics(self, public_metrics: bool) -> Self {
+        Self { public_metrics, ..self }
+    }
+
+    /// Whether everybody who reaches the listener may read /metrics.
+    pub const fn has_public_metrics(&self) -> bool {
+        self.public_metrics
+    }
+
+    /// Whether requests are answered without a password or a certificate. Those of other hosts get the probes only.
     pub fn is_open(&self) -> bool {
         self.users.is_empty() && !self.tls.as_ref().is_some_and(Tls::asks_for_certificates)
     }

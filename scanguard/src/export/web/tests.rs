@@ -251,6 +251,16 @@ impl Site {
 
     /// A request over TLS from a client that trusts `ca`, with a certificate if one is named.
     async fn ask_by_tls(&self, files: &Files, certificate: Option<&str>, path: &str) -> io::Result<String> {
+        self.ask_with(files, certificate, path, "").await
+    }
+
+    async fn ask_with(
+        &self,
+        files: &Files,
+        certificate: Option<&str>,
+        path: &str,
+        headers: &str,
+    ) -> io::Result<String> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(files.text("ca.pem").as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -269,7 +279,7 @@ impl Site {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = "localhost".try_into().unwrap();
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        stream.write_all(request(path, "").as_bytes()).await?;
+        stream.write_all(request(path, headers).as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok(answer)
@@ -298,7 +308,7 @@ impl Site {
 }
 
 fn request(path: &str, authorization: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{authorization}\r\n")
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n")
 }
 
 async fn ask(mut stream: TcpStream, path: &str, authorization: &str) -> String {
@@ -390,14 +400,14 @@ async fn other_users_are_asked_for_after_a_reload() {
     assert!(site.ask("/", &basic("bob", "right")).await.starts_with("HTTP/1.1 200"));
     let mut kept = TcpStream::connect(site.address).await.unwrap();
     let mut said = [0; 1024];
-    let often = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", basic("bob", "right"));
+    let often = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", basic("bob", "right"));
     for _ in 0..2 {
         kept.write_all(often.as_bytes()).await.unwrap();
         let length = kept.read(&mut said).await.unwrap();
         assert!(said[..length].ends_with(b"inside"));
     }
     site.access.set(WebConfig::default());
-    kept.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut last = String::new();
     timeout(Duration::from_secs(10), kept.read_to_string(&mut last)).await.expect("it ends").unwrap();
     assert!(last.contains("connection: close") && last.ends_with("inside"), "{last}");
@@ -463,4 +473,47 @@ async fn where_client_certificates_are_wanted_only_those_of_the_authority_come_i
     site.access.set(files.read(&format!("{TLS}{authority}: VerifyClientCertIfGiven\n")).unwrap());
     assert!(site.ask_by_tls(&files, None, "/").await.unwrap().ends_with("inside"));
     assert!(site.ask_by_tls(&files, Some("stranger"), "/").await.is_err());
+}
+
+#[tokio::test]
+async fn where_nobody_can_log_in_only_this_host_gets_more_than_the_probes() {
+    let site = Site::start(WebConfig::default()).await;
+    assert!(site.ask("/", "").await.starts_with("HTTP/1.1 200"));
+    let by_proxy = "X-Forwarded-For: 192.0.2.1\r\n";
+    let refused = site.ask("/", by_proxy).await;
+    assert!(refused.starts_with("HTTP/1.1 403") && !refused.contains("inside"), "{refused}");
+    for path in ["/metrics", "/page/events", "/none"] {
+        assert!(site.ask(path, by_proxy).await.starts_with("HTTP/1.1 403"), "{path}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert!(site.ask(path, by_proxy).await.starts_with("HTTP/1.1 404"), "{path} is not of this router");
+    }
+    assert_eq!((site.unauthorized("forwarded"), site.unauthorized("foreign_host")), (4, 0));
+    site.access.set(WebConfig::default().with_public_metrics(true));
+    assert!(site.ask("/metrics", by_proxy).await.starts_with("HTTP/1.1 404"));
+    assert!(site.ask("/metrics/", by_proxy).await.starts_with("HTTP/1.1 403"));
+    assert!(site.ask("/", by_proxy).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn users_come_from_anywhere_and_public_metrics_need_no_password() {
+    let files = Files::new();
+    let users = files.read(&format!("basic_auth_users:\n  alice: {}\n", hash(4))).unwrap();
+    let site = Site::start(users.clone()).await;
+    let by_proxy = format!("{}X-Forwarded-For: 192.0.2.1\r\n", basic("alice", "right"));
+    assert!(site.ask("/", &by_proxy).await.starts_with("HTTP/1.1 200"));
+    assert!(site.ask("/metrics", "").await.starts_with("HTTP/1.1 401"));
+    site.access.set(users.with_public_metrics(true));
+    assert!(site.ask("/metrics", "").await.starts_with("HTTP/1.1 404"), "this router has none");
+    assert!(site.ask("/", "").await.starts_with("HTTP/1.1 401"));
+}
+
+#[tokio::test]
+async fn a_verified_certificate_is_a_login() {
+    let files = Files::new();
+    let given = format!("{TLS}  client_ca_file: certs/ca.pem\n  client_auth_type: VerifyClientCertIfGiven\n");
+    let site = Site::start(files.read(&given).unwrap()).await;
+    let by_proxy = |certificate| site.ask_with(&files, certificate, "/", "Via: 1.1 edge\r\n");
+    assert!(by_proxy(Some("client")).await.unwrap().ends_with("inside"));
+    assert!(by_proxy(None).await.unwrap().starts_with("HTTP/1.1 403"));
 }

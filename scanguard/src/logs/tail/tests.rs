@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::{content::Said, logs::reader::Skipped, metrics::Register};
+use crate::{content::Said, logs::skipped::Skipped, metrics::Register};
 use jiff::Timestamp;
 
 /// A directory, and the tail that follows the logs in it.
@@ -390,4 +390,20 @@ fn what_the_state_file_says_of_a_log_is_no_text_of_it() {
     place.stop();
     let text = fs::read_to_string(&place.settings.state).unwrap();
     assert!(text.contains("access.log") && !text.contains("192.0.2.7") && !text.contains("curl"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_and_counted_until_it_can() {
+    let mut place = Place::new(&["bad.log", "good.log"], |_| {});
+    let names = place.tail.unread();
+    fs::write(place.directory.join("bad.log"), "nonsense\n".repeat(80)).unwrap();
+    place.write("good.log", 3);
+    assert_eq!(place.heard().len(), 3);
+    place.tail.look(Timestamp::now());
+    let said: Vec<_> = names.borrow().iter().map(ToString::to_string).collect();
+    assert!(said.len() == 1 && said[0].contains("bad.log: none of the last 80 lines"), "{said:?}");
+    place.write("bad.log", 1);
+    assert_eq!(place.heard().len(), 1);
+    place.tail.look(Timestamp::now());
+    assert!(names.borrow().is_empty());
 }
