@@ -1,5 +1,6 @@
 //! The output formats of events. Pure: they make one line from an event and the known facts about this host.
 
+mod actor;
 mod attack;
 mod ecs;
 mod eve;
