@@ -235,6 +235,11 @@ impl Baseline {
         self.known.iter()
     }
 
+    /// The program of this name.
+    pub fn get(&self, name: &Name) -> Option<&Entry> {
+        self.known.get(name)
+    }
+
     /// How many programs are known.
     pub fn len(&self) -> usize {
         self.known.len()

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -100,6 +100,16 @@ pub fn read(path: &Path, now: Timestamp, learning: Duration) -> Result<Baseline,
     Ok(Baseline::resume(begun, content.actors.into_iter().map(Saved::entry), learning))
 }
 
+/// Moves a file aside that is wrong. Returns its new place.
+///
+/// # Errors
+/// It could not be moved.
+pub fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let aside = path.with_file_name(format!("{NAME}.corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
 /// Writes the file whole, or not at all.
 ///
 /// # Errors
@@ -119,7 +129,7 @@ mod tests {
 
     fn directory(name: &str) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("scanguard-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(&directory).unwrap();
         directory
     }
 
@@ -136,7 +146,7 @@ mod tests {
         let again = read(&path, later, DAY).unwrap();
         assert_eq!(again.begun(), begun);
         assert_eq!(again.iter().collect::<Vec<_>>(), baseline.iter().collect::<Vec<_>>());
-        std::fs::remove_dir_all(directory).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
@@ -149,13 +159,13 @@ mod tests {
             ("{\"version\":2,\"begun\":\"2026-01-01T00:00:00Z\",\"actors\":[]}", "version is 2"),
             ("[]", "invalid"),
         ] {
-            std::fs::write(&path, text).unwrap();
+            fs::write(&path, text).unwrap();
             let error = read(&path, now, DAY).expect_err(text);
             assert!(error.contains(expected), "{error}");
         }
         // A beginning in the future counts as now.
-        std::fs::write(&path, "{\"version\":1,\"begun\":\"2100-01-01T00:00:00Z\",\"actors\":[]}").unwrap();
+        fs::write(&path, "{\"version\":1,\"begun\":\"2100-01-01T00:00:00Z\",\"actors\":[]}").unwrap();
         assert_eq!(read(&path, now, DAY).unwrap().begun(), now);
-        std::fs::remove_dir_all(directory).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 }

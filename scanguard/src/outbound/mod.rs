@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod container;
 pub mod file;
 pub mod identity;
+pub mod metrics;
 pub mod never;
 pub mod settings;
 pub mod special;
