@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{detect::Source, observe::activity::Activity};
+use crate::{
+    detect::Source,
+    observe::{activity::Activity, distinct::estimate},
+};
 
 /// Whether most of what a source tried lately is what it had tried before: it comes back to the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,14 +26,16 @@ impl SeenBefore {
         let earlier = source.history.before(source.at, span / 4);
         let mut all = lately;
         all.add(&earlier);
-        let most = |count: fn(&Activity) -> u64| {
+        let most = |count: &dyn Fn(&Activity) -> u64| {
             let (lately, earlier, all) = (count(&lately), count(&earlier), count(&all));
             // Nothing is known of what was asked a moment ago.
             lately == 0 || all <= MOST_COMPARED && 2 * (lately + earlier).saturating_sub(all) > lately
         };
-        Self {
-            services: most(|activity| activity.services().value),
-            hosts: most(|activity| activity.hosts().value),
-        }
+        // Not limited to the number of probes, as the activity's own estimates are: all three must err alike.
+        let count = |closed: &[u64], unanswered: &[u64]| estimate(closed).and(estimate(unanswered)).value;
+        let services =
+            |of: &Activity| count(&of.distinct.services, &of.distinct.unanswered_services());
+        let hosts = |of: &Activity| count(&of.distinct.hosts, &of.distinct.unanswered_hosts());
+        Self { services: most(&services), hosts: most(&hosts) }
     }
 }

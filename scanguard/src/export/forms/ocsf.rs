@@ -15,6 +15,7 @@ use crate::detect::{
     Confidence, Severity, Technique,
     findings::{Direction, Event, EventKind, Finding, Target},
     geo::Country,
+    rules::outbound,
 };
 
 /// The version of the schema; AWS Security Hub reads this one.
@@ -101,7 +102,7 @@ fn info(finding: &Finding, time: Timestamp) -> Value {
         "first_seen_time": finding.first.as_millisecond(),
         "last_seen_time": finding.last.as_millisecond(),
         "modified_time": time.as_millisecond(),
-        "title": format!("Scanning: {}", finding.rule),
+        "title": format!("{}: {}", if outbound::is_notice(finding.rule) { "Network use" } else { "Scanning" }, finding.rule),
         "types": [finding.rule],
         "uid": finding.id,
     })
