@@ -1,14 +1,16 @@
 //! Applies a configuration to the rules, the pipeline, the sensor and the response: at start, at reload and in replay.
 
 use anyhow::{Context as _, Result};
+use scanguard_common::actor::MAX_ACTORS;
 
 use crate::{
     clock::Now,
     config::Config,
     content::sampling::Budgets,
     detect::{Detector, feeds::Feeds},
-    observe::Observer,
-    pipeline::Pipeline,
+    observe::{self, Observer},
+    outbound::{baseline::Baseline, users::Users},
+    pipeline::{Pipeline, outbound::Outbound},
     respond::{enforcer::Enforcer, responder::Responder},
     sensor::{SensorError, kernel::KernelSensor, software::SoftwareSensor},
 };
@@ -45,6 +47,29 @@ fn to_rules(config: &Config, detector: &mut Detector) -> Vec<String> {
     detector.set_geo(config.geo.clone());
     detector.set_content(config.content.clone());
     warnings
+}
+
+/// New parts for what leaves, without any history but with what was learned.
+pub fn outbound(config: &Config, baseline: Baseline, users: Users) -> Outbound {
+    let mut observer = Observer::new(of_actors(config));
+    observer.set_near(Vec::new());
+    let detector = Detector::of_actors(Vec::new(), config.findings);
+    let mut outbound = Outbound::new(Pipeline::new(observer, detector), baseline, users);
+    to_outbound(config, &mut outbound);
+    outbound
+}
+
+/// Applies this configuration to the parts for what leaves, which keep their memory.
+pub fn to_outbound(config: &Config, outbound: &mut Outbound) {
+    outbound.pipeline.observer.reconfigure(of_actors(config));
+    outbound.pipeline.detector.reconfigure(config.rules.outbound(), config.findings);
+    let settings = &config.outbound;
+    outbound.reconfigure(settings.arguments, &settings.allow, settings.learning);
+}
+
+/// There are fewer actors than sources.
+fn of_actors(config: &Config) -> observe::settings::Settings {
+    observe::settings::Settings { max_sources: config.history.max_sources.min(2 * MAX_ACTORS), ..config.history }
 }
 
 /// Applies this configuration to the kernel program, with the thresholds at which these rules can first match. The

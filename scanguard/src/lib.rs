@@ -27,6 +27,7 @@ pub mod memory;
 pub mod metrics;
 pub mod network;
 pub mod observe;
+pub mod outbound;
 pub mod pipeline;
 pub mod privileges;
 pub mod replay;

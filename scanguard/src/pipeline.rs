@@ -1,5 +1,7 @@
 //! One poll from end to end: sensor, observer, detector. Live traffic, captures and tests all use it.
 
+pub mod outbound;
+
 use std::time::Duration;
 
 use scanguard_common::{address::Address, outcome::Exit, tally::Tally};

@@ -276,6 +276,9 @@ fn ocsf() -> Result<()> {
     })?;
     let schema = directory.join("schema.json");
     fs::write(&schema, include_str!("ocsf-detection-finding.json"))?;
+    let outbound = directory.join("outbound.json");
+    fs::write(&outbound, include_str!("../../scanguard/src/export/forms/golden/ocsf-outbound.json"))?;
+    run(Command::new("jsonschema").arg("-i").arg(&outbound).arg(&schema))?;
     let lines = fs::read_to_string(&out)?;
     let mut activities = Vec::new();
     for (number, line) in lines.lines().enumerate() {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
 
-use super::arguments::Arguments;
+use super::{arguments::Arguments, leaving::Leaving};
 use crate::{
     apply,
     clock::{Clock, Now, monotonic},
@@ -21,7 +21,7 @@ use crate::{
     content::{ContentEvent, sample::Sample},
     control::agent_handle::AgentHandle,
     crowdsec::{self, Link, decisions::Orders},
-    detect::findings::{Event, EventKind},
+    detect::findings::{Direction, Event, EventKind, Finding},
     export::{
         health::Health,
         http::Shared,
@@ -40,7 +40,7 @@ use crate::{
         decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
     },
     sandbox::Sandbox,
-    sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
+    sensor::{ActorSensor, attach::Attachments, kernel::KernelSensor, wakeups::Batch},
     sources::Sources,
 };
 
@@ -84,6 +84,8 @@ pub(super) struct Agent {
     pub(super) sandbox: Option<Sandbox>,
     /// Facts about this host, collected while the agent still had the privileges to do so.
     pub(super) known: Known,
+    /// What leaves; nothing if it is switched off or cannot be seen.
+    pub(super) leaving: Option<Leaving>,
     /// The time of day of the previous poll.
     pub(super) last_poll: jiff::Timestamp,
 }
@@ -149,8 +151,34 @@ impl Agent {
             responder,
             state_writer,
             crowdsec,
+            leaving: None,
             last_poll: now.wall,
         })
+    }
+
+    /// Looks at what leaves by this sensor, if it is wanted and there is one.
+    pub(super) fn watch_leaving(&mut self, sensor: Option<Box<dyn ActorSensor + Send>>) {
+        let (config, now) = (&self.config, self.clock.now());
+        let sensor = sensor.filter(|_| config.outbound.enabled);
+        self.leaving = sensor.map(|sensor| Leaving::start(config, sensor, &self.metrics.outbound, now));
+        self.metrics.outbound.enabled(self.leaving.is_some());
+        if let Some(leaving) = &self.leaving {
+            self.metrics.detection.add_rules(leaving.rules());
+        }
+    }
+
+    /// The findings that are open, about what arrives and what leaves.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Finding> {
+        let arriving = self.pipeline.detector.tracker().open();
+        arriving.chain(self.leaving.iter().flat_map(Leaving::open))
+    }
+
+    /// Those of a source, or of an actor.
+    pub(super) fn open_of(&self, source: &Address, direction: Direction) -> &[Finding] {
+        match direction {
+            Direction::Inbound => self.pipeline.detector.tracker().of(source),
+            Direction::Outbound => self.leaving.as_ref().map_or(&[], |leaving| leaving.of(source)),
+        }
     }
 
     /// Puts the bans from the state file and the feeds into the kernel.
@@ -191,11 +219,18 @@ impl Agent {
         };
         self.metrics.sandbox.confined(sandbox.report());
         self.sandbox = Some(sandbox);
-        let now = self.clock.now();
-        let open = &mut self.pipeline.detector.tracker().open();
-        self.sinks.reconfigure(&self.config.sinks, open, now);
+        self.reconfigure_sinks();
         self.crowdsec.restart(&self.config.crowdsec, self.clock);
         Ok(())
+    }
+
+    /// Starts and ends sinks as the configuration has it.
+    pub(super) fn reconfigure_sinks(&mut self) {
+        let now = self.clock.now();
+        let Self { config, sinks, pipeline, leaving, .. } = self;
+        let arriving = pipeline.detector.tracker().open();
+        let open = &mut arriving.chain(leaving.iter().flat_map(Leaving::open));
+        sinks.reconfigure(&config.sinks, open, now);
     }
 
     /// Carries out the decisions of CrowdSec.
@@ -245,6 +280,9 @@ impl Agent {
         self.reset_released();
         self.state_writer.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
+        if let Some(leaving) = &mut self.leaving {
+            leaving.keep(&self.metrics.outbound).await;
+        }
     }
 
     /// Examines the sources that the program reported by wake-ups.
@@ -361,10 +399,18 @@ impl Agent {
                 tracing::error!("poll: {error}");
             }
         }
-        metrics.state(pipeline);
+        self.read_leaving(now, &mut events);
+        self.metrics.state(&self.pipeline, &mut self.leaving.iter().flat_map(Leaving::open));
         self.note(now);
         self.tell(events);
         self.read_occupancy();
+    }
+
+    /// Reads the counters of those who ask others. What follows is told, and nobody is banned for it.
+    fn read_leaving(&mut self, now: Now, events: &mut Vec<Event>) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.poll(&self.metrics.outbound, now, &mut |event| events.push(event));
+        }
     }
 
     /// Stores the current totals for the page's charts.
@@ -372,7 +418,7 @@ impl Agent {
         let Some(page) = &self.page else {
             return;
         };
-        let Pipeline { observer, detector, .. } = &self.pipeline;
+        let Pipeline { observer, .. } = &self.pipeline;
         let tally = self.pipeline.tally();
         let totals = Totals {
             packets: tally.packets(),
@@ -381,7 +427,7 @@ impl Agent {
         };
         let levels = Levels {
             sources: observer.len(),
-            findings: detector.tracker().open().count(),
+            findings: self.open().count(),
             bans: self.responder.bans_held(),
         };
         page.note(now, totals, levels);
@@ -403,7 +449,13 @@ impl Agent {
         self.read();
         let (now, mut events) = (self.clock.now(), Vec::new());
         self.pipeline.detector.close_all(now, &mut |event| events.push(event));
+        if let Some(leaving) = &mut self.leaving {
+            leaving.close_all(now, &mut |event| events.push(event));
+        }
         self.tell(events);
+        if let Some(leaving) = self.leaving.take() {
+            leaving.close(&self.metrics.outbound).await;
+        }
         self.state_writer.close(&mut self.responder, now).await;
         self.crowdsec.close().await;
         // Sinks come last, because they may have to wait for others.

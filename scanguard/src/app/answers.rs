@@ -24,8 +24,9 @@ use crate::{
     respond::{
         orders::{self, OrderError},
         questions,
-        report::{Explanation, HistoryReport},
+        report::{Done, Explanation, HistoryReport},
     },
+    words,
 };
 
 /// Answers a request of the control socket.
@@ -58,12 +59,24 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
         Ask::Sources { rows, sort } => {
             Answer::Sources(tokio::task::block_in_place(|| sources(agent, rows, sort)))
         }
-        Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| findings(agent, rows))),
+        Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| findings(agent, rows, true))),
+        Ask::Actors(rows) => match &agent.leaving {
+            Some(leaving) => Answer::Actors(leaving.list(rows)),
+            None => Answer::Refused(OrderError::NothingLeaves),
+        },
+        Ask::ForgetActors(pattern) => match agent.leaving.as_mut().map(|leaving| leaving.forget(&pattern)) {
+            Some(0) => Answer::Refused(OrderError::UnknownProgram(pattern.to_string())),
+            Some(count) => {
+                let said = format!("{} forgotten: they are new when they are seen again", words::count(count, "program"));
+                Answer::Done(Done { said, notes: Vec::new() })
+            }
+            None => Answer::Refused(OrderError::NothingLeaves),
+        },
         Ask::Picture(rows) => Answer::Picture(tokio::task::block_in_place(|| {
             Box::new(Picture {
                 status: status(agent, &state.logs),
                 sources: sources(agent, rows, Sort::Rate),
-                findings: findings(agent, rows),
+                findings: findings(agent, rows, false),
                 bans: questions::bans(&agent.responder, Some(rows), now, &agent.sensor),
             })
         })),
@@ -87,7 +100,7 @@ fn status(agent: &Agent, logs: &Logs) -> Status {
             .collect(),
         packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
         probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
-        findings_open: agent.pipeline.detector.tracker().open().count(),
+        findings_open: agent.open().count(),
         response: questions::status(&agent.responder, now, agent.state_writer.error()),
         crowdsec: agent.crowdsec.status(),
         unread_logs: logs.unread(),
@@ -179,15 +192,20 @@ fn of_source(agent: &Agent, source: &Address, history: &History, at: Duration) -
     }
 }
 
-fn findings(agent: &Agent, rows: usize) -> Findings {
+/// The open findings. Command lines and users of processes are not `whole`, for the page, which others may see.
+fn findings(agent: &Agent, rows: usize, whole: bool) -> Findings {
     let now = agent.clock.now();
-    let tracker = agent.pipeline.detector.tracker();
     let mut open = 0;
-    let keys = tracker.open().map(|finding| (finding.last, finding.source, finding.id.as_str()));
+    let keys = agent.open().map(|one| (one.last, one.source, one.id.as_str(), one.direction()));
     let latest = greatest(keys.inspect(|_| open += 1), rows);
-    let findings = latest.into_iter().filter_map(|(_, source, id)| {
-        let finding = tracker.of(&source).iter().find(|finding| finding.id == id)?;
-        Some(questions::open_finding(&agent.responder, finding, now))
+    let findings = latest.into_iter().filter_map(|(_, source, id, direction)| {
+        let finding = agent.open_of(&source, direction).iter().find(|finding| finding.id == id)?;
+        let mut open = questions::open_finding(&agent.responder, finding, now);
+        if !whole {
+            open.actor = finding.actor.as_ref().map(|actor| actor.class());
+            open.command = None;
+        }
+        Some(open)
     });
     let findings = findings.collect();
     Findings { open, findings }

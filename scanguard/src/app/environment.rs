@@ -81,6 +81,12 @@ async fn discover(agent: &mut Agent, local: &Local) -> Result<Discovered> {
     let (resolvers, ssh) =
         tokio::task::block_in_place(|| (agent.known.resolvers(), agent.known.ssh_connections()));
     let on_link = on_link(&routes);
+    if let Some(leaving) = &mut agent.leaving {
+        let attached = routes.attached.values().flatten();
+        let own: Vec<_> = agent.config.network.home.iter().chain(attached).copied().collect();
+        let near = own.iter().copied().chain(routes.beyond.iter().copied()).collect();
+        leaving.set_networks(own, near);
+    }
     Ok(Discovered { own, gateways: routes.gateways, resolvers, attached, ssh, on_link })
 }
 

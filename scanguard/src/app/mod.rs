@@ -4,6 +4,7 @@ mod agent;
 mod answers;
 pub mod arguments;
 mod environment;
+mod leaving;
 mod reload;
 
 use std::{
@@ -98,6 +99,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     agent.own = environment::single(&local);
     // Done before the programs are attached, so that no packet of a banned source passes.
     agent.enter()?;
+    agent.watch_leaving(None);
     agent.attach().await?;
     environment::tell_of_interfaces(&mut agent)?;
     environment::refresh_bound(&mut agent).await;

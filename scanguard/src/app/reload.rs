@@ -112,8 +112,12 @@ fn reconfigure(agent: &mut Agent, config: Config) -> Result<Done> {
     if let Some(page) = &agent.page {
         page.set_token(config.page.admin_token.as_ref());
     }
-    agent.sinks.reconfigure(&config.sinks, &mut detector.tracker().open(), now);
+    if let Some(leaving) = &mut agent.leaving {
+        leaving.reconfigure(&config);
+        agent.metrics.detection.add_rules(leaving.rules());
+    }
     agent.config = config;
+    agent.reconfigure_sinks();
     // The mode may have become `enforce`.
     agent.reset_released();
     Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use self::{
     ask::{ask, mode, order},
-    words::{bans, explanation, findings, sources, status},
+    words::{actors, bans, explanation, findings, sources, status},
 };
 use crate::{
     cidr::parse_net,
@@ -21,7 +21,7 @@ use crate::{
     control::{
         client::Client,
         listing::{ROWS, Sort},
-        server::{BanBody, NetBody},
+        server::{BanBody, NetBody, PatternBody},
     },
     respond::Mode,
     settings::Interval,
@@ -146,6 +146,22 @@ pub enum Command {
         #[expect(missing_docs, reason = "as above")]
         at: At,
     },
+    /// List the programs that use the network from this host: since when, how, and when last.
+    #[command(args_conflicts_with_subcommands = true)]
+    Actors {
+        #[command(subcommand)]
+        #[expect(missing_docs, reason = "documentation would become the help of all commands")]
+        action: Option<ActorsAction>,
+        /// Number of rows, up to 200; the latest come first.
+        #[arg(long, value_name = "NUMBER", default_value_t = ROWS)]
+        limit: u16,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
     /// Drop packets of banned sources.
     Enforce {
         /// Go back to dry-run unless `scanguard confirm` comes within this time, such as 30s.
@@ -181,6 +197,20 @@ pub enum Command {
     },
 }
 
+/// What to do with the programs that use the network.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum ActorsAction {
+    /// Forget programs: they are new when they are seen again.
+    Forget {
+        /// Path of an executable, or unit, or a pattern of some with *, ? and [].
+        #[arg(value_name = "PATTERN")]
+        pattern: String,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
+}
+
 /// Sends the request, and prints the answer.
 ///
 /// # Errors
@@ -208,6 +238,12 @@ pub async fn run(command: Command) -> Result<()> {
         }
         Command::Findings { limit, json, at } => {
             ask(&at, &format!("/v1/findings?limit={limit}"), json, findings).await
+        }
+        Command::Actors { action: Some(ActorsAction::Forget { pattern, at }), .. } => {
+            order(&at, "/v1/actors/forget", &PatternBody { pattern }).await
+        }
+        Command::Actors { action: None, limit, json, at } => {
+            ask(&at, &format!("/v1/actors?limit={limit}"), json, actors).await
         }
         Command::Explain { address, json, at } => {
             ask(&at, &format!("/v1/explain/{}", address.to_canonical()), json, explanation).await

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    content, control, crowdsec, detect, export, logs, observe, respond, sandbox, sensor,
+    content, control, crowdsec, detect, export, logs, observe, outbound, respond, sandbox, sensor,
     settings::{self, Interval, Problem},
     sources, whole_file,
 };
@@ -54,6 +54,8 @@ pub struct Config {
     pub feeds: detect::feeds::Settings,
     /// `[geo]`, including the databases, so that the loaded configuration is complete.
     pub geo: detect::geo::Geo,
+    /// `[outbound]`.
+    pub outbound: outbound::settings::Settings,
     /// `[response]`.
     pub response: respond::settings::Settings,
     /// `[logs]`.
@@ -180,6 +182,8 @@ impl Config {
             ("page.enabled", self.page.enabled != new.page.enabled),
             ("page.history", self.page.history != new.page.history),
             ("page.max_clients", self.page.max_clients != new.page.max_clients),
+            ("outbound.enabled", self.outbound.enabled != new.outbound.enabled),
+            ("outbound.inner", self.outbound.inner != new.outbound.inner),
             ("response.state", self.response.state != new.response.state),
             ("control.socket", self.control.socket != new.control.socket),
             ("control.group", self.control.group != new.control.group),
@@ -203,6 +207,7 @@ impl Config {
                 content: content::settings::Settings::read(root.section("content")),
                 feeds: detect::feeds::Settings::read(root.section("feeds")),
                 geo: detect::geo::Geo::read(root.section("geo")),
+                outbound: outbound::settings::Settings::read(root.section("outbound")),
                 response: respond::settings::Settings::read(root.section("response")),
                 logs: logs::settings::Settings::read(root.section("logs")),
                 control: control::settings::Settings::read(root.section("control")),

@@ -171,6 +171,35 @@ pub struct Findings {
     pub findings: Vec<OpenFinding>,
 }
 
+/// `GET /v1/actors?limit=N`: who uses the network from this host.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Actors {
+    /// Programs that are known.
+    pub known: usize,
+    /// When learning is over: from then on, a new program is told.
+    pub learned_at: Timestamp,
+    /// Those that were seen last, the latest first.
+    pub programs: Vec<Program>,
+}
+
+/// A program that uses the network.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Program {
+    /// Its unit without names of instances, or "docker container".
+    pub class: String,
+    /// The path of its executable.
+    pub path: String,
+    /// When it was first seen.
+    pub since: Timestamp,
+    /// When it was last seen.
+    pub last: Timestamp,
+    /// When its executable was last found to be another one.
+    #[serde(default)]
+    pub updated: Option<Timestamp>,
+    /// How it uses the network: `tcp`, `udp`, `raw`, `packet`.
+    pub how: Vec<String>,
+}
+
 /// `GET /v1/picture?limit=N`: what the page shows.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Picture {

@@ -22,7 +22,7 @@ use scanguard_common::numbered;
 use tokio::sync::oneshot;
 
 use self::{
-    listing::{Findings, Picture, Sort, Sources, Status},
+    listing::{Actors, Findings, Picture, Sort, Sources, Status},
     peer::Peer,
 };
 use crate::respond::{
@@ -54,6 +54,10 @@ pub enum Ask {
     Findings(usize),
     /// All of these at one moment, at most this many of each.
     Picture(usize),
+    /// List who uses the network from this host, at most this many.
+    Actors(usize),
+    /// Forget the programs whose path or unit matches.
+    ForgetActors(glob::Pattern),
 }
 
 /// The agent's answer.
@@ -77,6 +81,8 @@ pub enum Answer {
     Findings(Findings),
     /// All of these at one moment.
     Picture(Box<Picture>),
+    /// Who uses the network from this host.
+    Actors(Actors),
 }
 
 /// A request with its sender.

@@ -106,6 +106,8 @@ fn router(shared: Shared) -> Router {
         .route("/v1/sources", get(sources))
         .route("/v1/findings", get(findings))
         .route("/v1/picture", get(picture))
+        .route("/v1/actors", get(actors))
+        .route("/v1/actors/forget", post(forget_actors))
         .nest("/v1", by_hand())
         .route("/v1/disallow", post(disallow))
         .route("/v1/mode", post(mode))
@@ -209,6 +211,15 @@ async fn picture(
     shared.ask(peer, in_own_order(query, order).map(Ask::Picture)).await
 }
 
+async fn actors(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Response {
+    let order = "programs come by when they were seen last: sort is for sources";
+    shared.ask(peer, in_own_order(query, order).map(Ask::Actors)).await
+}
+
 /// The requested number of rows, for lists that cannot be sorted. The given reason is the error otherwise.
 fn in_own_order(query: Result<Query<ListQuery>, QueryRejection>, order: &str) -> Result<usize, String> {
     let query = listed(query)?;
@@ -239,6 +250,14 @@ pub struct BanBody {
 pub struct NetBody {
     /// Address or network.
     pub net: String,
+}
+
+/// The body of `POST /v1/actors/forget`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatternBody {
+    /// A path or a unit, or a pattern of some, with `*`, `?` and `[]`.
+    pub pattern: String,
 }
 
 /// The body of `POST /v1/mode`.
@@ -273,6 +292,18 @@ async fn allow(State(shared): State<Shared>, Extension(peer): Extension<Peer>, b
 
 async fn disallow(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
     shared.ask(peer, net(&body).map(|net| Ask::Order(Order::Disallow { net }))).await
+}
+
+async fn forget_actors(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Response {
+    let ask = read(&body).and_then(|PatternBody { pattern }| {
+        let pattern = glob::Pattern::new(&pattern).map_err(|error| format!("no pattern: {error}"))?;
+        Ok(Ask::ForgetActors(pattern))
+    });
+    shared.ask(peer, ask).await
 }
 
 async fn mode(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
@@ -319,12 +350,14 @@ impl Shared {
         match &ask {
             Ask::Order(order) => tracing::info!("{peer} asks for {order:?}"),
             Ask::Reload => tracing::info!("{peer} asks for a reload"),
+            Ask::ForgetActors(pattern) => tracing::info!("{peer} asks to forget the programs {pattern}"),
             Ask::Bans
             | Ask::Status
             | Ask::Explain(_)
             | Ask::Sources { .. }
             | Ask::Findings(_)
-            | Ask::Picture(_) => {
+            | Ask::Picture(_)
+            | Ask::Actors(_) => {
                 tracing::debug!("{peer} asks for {ask:?}");
             }
         }
@@ -336,6 +369,7 @@ impl Shared {
             Ok(Answer::Sources(sources)) => (Outcome::Done, json(StatusCode::OK, &sources)),
             Ok(Answer::Findings(findings)) => (Outcome::Done, json(StatusCode::OK, &findings)),
             Ok(Answer::Picture(picture)) => (Outcome::Done, json(StatusCode::OK, &picture)),
+            Ok(Answer::Actors(actors)) => (Outcome::Done, json(StatusCode::OK, &actors)),
             Ok(Answer::Refused(refused)) => {
                 tracing::info!("refused: {refused}");
                 (Outcome::Refused, error(code(&refused), &refused))
@@ -350,14 +384,18 @@ impl Shared {
 
 fn code(error: &OrderError) -> StatusCode {
     match error {
-        OrderError::NotBanned(_) | OrderError::NotAllowedByHand { .. } => StatusCode::NOT_FOUND,
+        OrderError::NotBanned(_) | OrderError::NotAllowedByHand { .. } | OrderError::UnknownProgram(_) => {
+            StatusCode::NOT_FOUND
+        }
         OrderError::Refused { .. }
         | OrderError::BannedAround { .. }
         | OrderError::Listed { .. }
         | OrderError::AllowsEverybody(_)
         | OrderError::HostBits { .. }
         | OrderError::Confirm => StatusCode::UNPROCESSABLE_ENTITY,
-        OrderError::AllowedFull | OrderError::NothingToConfirm(_) => StatusCode::CONFLICT,
+        OrderError::AllowedFull | OrderError::NothingToConfirm(_) | OrderError::NothingLeaves => {
+            StatusCode::CONFLICT
+        }
         OrderError::Kernel(_) | OrderError::NotInKernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{cell::LazyCell, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use scanguard_common::{
     account::{SAMPLES, Sample},
+    actor::{Key, Kind},
     address::Address,
     outcome::ProbeClass,
 };
 
 use super::{
-    Confidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
+    Confidence, Evidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
     campaign::Campaigns,
     crafted,
     decoys::Decoys,
@@ -18,13 +20,14 @@ use super::{
     flood::{Arrived, Floods},
     geo::Geo,
     prefixes::Prefixes,
-    rules::{self, RuleSet},
+    rules::{self, RuleSet, outbound},
     settings,
 };
 use crate::{
     clock::Now,
     content::{self, ContentEvent, salt::Salt, tracker::ContentTracker},
     observe::{Delta, activity::Activity, history::History, tools::SynTools},
+    outbound::table::Actors,
 };
 
 /// Whether a source has completed connections, as far back as histories reach.
@@ -81,6 +84,22 @@ impl Detector {
             feeds: Feeds::default(),
             tracker: Tracker::new(settings),
         }
+    }
+
+    /// Creates a detector of actors with these rules: of somebody on this host, or behind it, who asks others.
+    pub fn of_actors(rules: Vec<Box<dyn Rule>>, settings: settings::Settings) -> Self {
+        let detector = Self::new(rules, settings);
+        Self { tracker: detector.tracker.of_actors(), ..detector }
+    }
+
+    /// The actors that are known, to change them; none if the sources are those who ask this host.
+    pub fn actors_mut(&mut self) -> Option<&mut Actors> {
+        self.tracker.actors_mut()
+    }
+
+    /// Replaces the networks that are inside for actors, beside private ones.
+    pub fn set_own(&mut self, own: Vec<IpNet>) {
+        self.tracker.set_own(own);
     }
 
     /// Changes rules and settings. Open findings stay open until they have been quiet.
@@ -165,7 +184,10 @@ impl Detector {
         tell: &mut dyn FnMut(Event),
     ) {
         self.tracker.absorb(&address, delta, now);
-        self.decoys.note(address, delta);
+        // A program and its control group do the same, and are no decoys.
+        if self.tracker.actors().is_none() {
+            self.decoys.note(address, delta);
+        }
         if let Some(campaigns) = &mut self.campaigns {
             campaigns.note(address, delta, now.at);
         }
@@ -194,6 +216,37 @@ impl Detector {
         self.forget_displaced();
     }
 
+    /// Looks at an actor of whom something else is new than its activity, with its history if there is one.
+    pub fn meet(
+        &mut self,
+        address: Address,
+        history: Option<&History>,
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) {
+        let delta = &Delta { activity: Activity::NONE, samples: [Sample::default(); SAMPLES] };
+        let nothing = History::default();
+        let is_concerned = |rule: &dyn Rule| outbound::is_notice(rule.name());
+        self.judge(address, delta, history.unwrap_or(&nothing), now, is_concerned, tell);
+    }
+
+    /// Whether nothing is told of an actor by this rule: it is allowed, or it is a control group and programs in it
+    /// account for what it did.
+    fn is_told_otherwise(&self, rule: &dyn Rule, source: &Source<'_>, evidence: &Evidence) -> bool {
+        let Some(actors) = self.tracker.actors() else {
+            return false;
+        };
+        let window = source.at.saturating_sub(evidence.window.first);
+        if actors.is_allowed(&source.address, source.at, window) {
+            return true;
+        }
+        let key = source.key();
+        key.kind == Kind::Group && {
+            let probes = evidence.window.activity.counts.of_any(rule.classes());
+            self.tracker.is_told_of_programs(key.group, &outbound::SCANS, probes)
+        }
+    }
+
     fn judge(
         &mut self,
         address: Address,
@@ -215,8 +268,12 @@ impl Detector {
             }
             let since = self.tracker.reported(rule.name(), &address);
             let geo = self.tracker.geo();
-            let source = Source { address, history, delta, at: now.at, since, listed, geo };
+            let known = self.tracker.actors().and_then(|actors| actors.get(&address));
+            let source = Source { address, history, delta, at: now.at, since, listed, geo, known };
             if let Some(mut evidence) = rule.evaluate(&source) {
+                if self.is_told_otherwise(rule.as_ref(), &source, &evidence) {
+                    continue;
+                }
                 let mut severity = rule.severity_of(&evidence);
                 if let Some(feed) = listed {
                     severity = severity.raised();
@@ -230,6 +287,10 @@ impl Detector {
                 let grounds =
                     Grounds::Probes { delta, evidence: &evidence, lockstep, campaign: None, connected };
                 self.tracker.see(rule.as_ref(), Match { address, bits: None, grounds, severity, now }, tell);
+                let is_program = || Key::from_address(address).kind == Kind::Program;
+                if self.tracker.actors().is_some() && is_program() {
+                    self.tracker.end_group_of(&address, &outbound::SCANS, now, tell);
+                }
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::{
         activity::{Activity, Counts, Crafted},
         distinct::Estimate,
     },
+    outbound::Actor,
 };
 
 /// Maximum number of targets that a finding names.
@@ -33,6 +34,16 @@ pub struct Target {
     pub port: Option<u16>,
     /// IP protocol number.
     pub protocol: u8,
+}
+
+numbered! {
+    /// Which way the probes of a finding go.
+    Direction {
+        /// Somebody asks this host, or hosts behind it.
+        Inbound = "inbound",
+        /// Somebody on this host, or behind it, asks others.
+        Outbound = "outbound",
+    }
 }
 
 /// A source that scans according to one rule. The finding lasts until the source has been quiet.
@@ -51,7 +62,10 @@ pub struct Finding {
     /// Whether the source's address may be forged, and how easily.
     pub spoofable: Spoofable,
     /// The source. An IPv6 source stands for its prefix. For a campaign, the most active source when it was found.
+    /// Of an outbound finding it is the actor's name in the kernel's tables, and no address.
     pub source: Address,
+    /// Who asks others, if the finding is about what leaves this host.
+    pub actor: Option<Arc<Actor>>,
     /// The length of the prefix, if the source is a prefix around many sources as they are counted.
     pub bits: Option<u8>,
     /// Its country and autonomous system, as far as they were known when the finding opened.
@@ -135,6 +149,8 @@ pub enum Spoofable {
         /// Number of requests, hellos and queries.
         times: u64,
     },
+    /// It is not forged: the kernel of this host saw the process do it.
+    Seen,
     /// Anybody can have written this address into the packets.
     Yes,
     /// Sources sent the same probes in lockstep: decoys are likely.
@@ -148,7 +164,7 @@ impl Spoofable {
     /// Whether the packets may come from somebody else.
     pub const fn is_possible(&self) -> bool {
         match self {
-            Self::No { .. } | Self::Said { .. } => false,
+            Self::No { .. } | Self::Said { .. } | Self::Seen => false,
             Self::Yes | Self::Decoys { .. } => true,
         }
     }
@@ -165,6 +181,7 @@ impl std::fmt::Display for Spoofable {
             Self::Said { times } => {
                 write!(f, "no: {times} times it was said within connections with this source")
             }
+            Self::Seen => write!(f, "no: this host's kernel saw the process do it"),
             Self::Yes => write!(f, "yes: any address could have been written into these packets"),
             Self::Decoys { sources } => write!(
                 f,
@@ -192,8 +209,16 @@ impl Finding {
         self.settled.is_none_or(|settled| self.matched > settled)
     }
 
-    /// The address of the source; none if all sources are forged.
+    /// Which way the probes go.
+    pub fn direction(&self) -> Direction {
+        if self.actor.is_some() { Direction::Outbound } else { Direction::Inbound }
+    }
+
+    /// The address of the source; none if all sources are forged, or if it is a process of this host.
     pub fn source_ip(&self) -> Option<IpAddr> {
+        if let Some(actor) = &self.actor {
+            return actor.address;
+        }
         (self.source != Address::UNSPECIFIED).then(|| self.source.to_ip())
     }
 
@@ -395,6 +420,10 @@ impl Finding {
 
     /// The same, without the part that depends on other sources.
     fn known_by_itself(&self) -> Option<(Confidence, Spoofable)> {
+        if self.actor.is_some() && self.proof == Proof::Connection {
+            let confidence = if self.certain { Confidence::High } else { Confidence::Medium };
+            return Some((confidence, Spoofable::Seen));
+        }
         match (self.proof, &self.content) {
             (Proof::Connection, Some(content)) => {
                 Some((content.confidence, Spoofable::Said { times: content.said }))

@@ -3,23 +3,27 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use scanguard_common::address::Address;
+use scanguard_common::{
+    actor::{Key, Kind},
+    address::Address,
+};
 
 use super::{
     Confidence, Evidence, Proof, Rule, crafted,
-    geo::Geo,
+    geo::{Geo, Origin},
     places::{Place, Places, Room},
     reported::Reported,
     settings::Settings,
 };
 pub use super::{
-    finding::{Content, Event, EventKind, Finding, MAX_TARGETS, Spoofable, Target},
+    finding::{Content, Direction, Event, EventKind, Finding, MAX_TARGETS, Spoofable, Target},
     grounds::{Grounds, Match, Sources},
 };
 use crate::{
     clock::Now,
     content::{ContentEvent, tracker::ContentTracker},
     observe::{Delta, activity::Activity, tools::SynTools},
+    outbound::{special::is_inside, table::Actors},
 };
 
 /// How many findings without room are kept until the next look at them, so that a flood of forged addresses takes
@@ -36,6 +40,10 @@ pub struct Tracker {
     open: HashMap<Address, Vec<Finding>>,
     places: Places,
     reported: Reported,
+    /// Those who ask others; none if the sources are those who ask this host.
+    actors: Option<Actors>,
+    /// Networks that are inside for them, beside private ones.
+    own: Vec<IpNet>,
     /// Findings without room since the last look at them. They are not open, but the response acts on them, too.
     unplaced: Vec<Finding>,
     /// Sources whose finding about content gave way since the last look.
@@ -57,6 +65,8 @@ impl Tracker {
             open: HashMap::new(),
             places: Places::default(),
             reported,
+            actors: None,
+            own: Vec::new(),
             unplaced: Vec::new(),
             displaced_speakers: Vec::new(),
             made: 0,
@@ -64,6 +74,27 @@ impl Tracker {
             displaced: 0,
             suppressed: 0,
         }
+    }
+
+    /// The sources are actors: those who ask others.
+    #[must_use]
+    pub fn of_actors(self) -> Self {
+        Self { actors: Some(Actors::default()), places: Places::without_shares(), ..self }
+    }
+
+    /// The actors, if the sources are some.
+    pub fn actors(&self) -> Option<&Actors> {
+        self.actors.as_ref()
+    }
+
+    /// The same, to change them.
+    pub fn actors_mut(&mut self) -> Option<&mut Actors> {
+        self.actors.as_mut()
+    }
+
+    /// Replaces the networks that are inside, beside private ones.
+    pub fn set_own(&mut self, own: Vec<IpNet>) {
+        self.own = own;
     }
 
     /// Changes the settings.
@@ -151,6 +182,9 @@ impl Tracker {
     /// Adds activity of a source to its open findings.
     pub fn absorb(&mut self, address: &Address, delta: &Delta, now: Now) {
         for finding in self.open.get_mut(address).into_iter().flatten() {
+            if let Some(actors) = &self.actors {
+                finding.actor = Some(actors.actor(address));
+            }
             finding.add(delta, now);
             finding.tools = crafted::tools(&finding.seen, &self.tools);
         }
@@ -182,6 +216,44 @@ impl Tracker {
         self.update_places(&address);
     }
 
+    /// Whether what a control group did is told already, as far as it is the same: programs of it have open findings of
+    /// these rules with at least half of so many probes.
+    pub(super) fn is_told_of_programs(&self, group: u64, rules: &[&str], probes: u64) -> bool {
+        let is_part = |finding: &&Finding| {
+            let Some(actor) = &finding.actor else { return false };
+            let is_program = matches!(actor.key.kind, Kind::Program | Kind::Crafter);
+            is_program && actor.key.group == group && rules.contains(&finding.rule)
+        };
+        let told: u64 = self.open().filter(is_part).map(Finding::probes).sum();
+        told > 0 && told.saturating_mul(2) >= probes
+    }
+
+    /// Closes the findings of a control group that are about the same as one of a program in it, which is more specific.
+    pub(super) fn end_group_of(
+        &mut self,
+        address: &Address,
+        rules: &[&str],
+        now: Now,
+        tell: &mut dyn FnMut(Event),
+    ) {
+        let of_program = self.of(address).iter().filter(|finding| rules.contains(&finding.rule));
+        let Some(program) = of_program.max_by_key(|finding| finding.probes()) else { return };
+        let (probes, id) = (program.probes(), program.id.clone());
+        let group = Key::of_group(Key::from_address(*address).group).address();
+        let Some(findings) = self.open.get_mut(&group) else { return };
+        let is_same =
+            |open: &mut Finding| rules.contains(&open.rule) && probes.saturating_mul(2) >= open.probes();
+        let same = findings.extract_if(.., is_same);
+        for mut part in same.collect::<Vec<_>>() {
+            leave(&mut self.places, &mut part);
+            part.reason = format!("{}; goes on as part of {id}", part.reason);
+            tell(part.event(EventKind::Closed, now));
+        }
+        if self.of(&group).is_empty() {
+            self.open.remove(&group);
+        }
+    }
+
     fn take_match(&mut self, rule: &dyn Rule, found: Match<'_>, tell: &mut dyn FnMut(Event)) {
         let now = found.now;
         let Some(of_source) = self.open.get_mut(&found.address) else {
@@ -206,6 +278,7 @@ impl Tracker {
                 return;
             }
             finding.reason = found.grounds.reason(rule);
+            finding.techniques = rule.techniques_at(inside(finding, &self.own));
             update(finding, &found.grounds, now, tell);
         } else if let Some(finding) =
             of_source.iter_mut().find(|open| open.covers(rule.name()) && open.proof() == proof)
@@ -227,6 +300,7 @@ impl Tracker {
             }
             let quiet = self.settings.quiet;
             take_over(&mut finding, rule, &found, quiet);
+            finding.techniques = rule.techniques_at(inside(&finding, &self.own));
             finding.reason = found.grounds.reason(rule);
             update(&mut finding, &found.grounds, now, tell);
             of_source.push(finding);
@@ -316,8 +390,9 @@ impl Tracker {
             confidence: Confidence::Low,
             spoofable: Spoofable::Yes,
             source: address,
+            actor: self.actors.as_ref().map(|actors| actors.actor(&address)),
             bits,
-            origin: self.geo.origin(&address),
+            origin: if self.actors.is_some() { Origin::default() } else { self.geo.origin(&address) },
             sources,
             targets: Vec::new(),
             counts: seen.counts.only(rule.classes()),
@@ -343,6 +418,7 @@ impl Tracker {
         if let Some(delta) = delta {
             finding.add_targets(&delta.samples);
         }
+        finding.techniques = rule.techniques_at(inside(&finding, &self.own));
         finding.next_update = next_update(finding.size());
         finding.judge(lockstep);
         finding
@@ -397,6 +473,11 @@ impl Tracker {
     }
 }
 
+/// Whether all targets that are known of a finding are inside.
+fn inside(finding: &Finding, own: &[IpNet]) -> bool {
+    !finding.targets.is_empty() && finding.targets.iter().all(|target| is_inside(target.ip, own))
+}
+
 /// Gives the place of a finding back.
 fn leave(places: &mut Places, finding: &mut Finding) {
     if let Some(place) = finding.place.take() {
@@ -407,7 +488,6 @@ fn leave(places: &mut Places, finding: &mut Finding) {
 /// Hands a finding over to a more specific rule for the same scan.
 fn take_over(finding: &mut Finding, rule: &dyn Rule, found: &Match<'_>, quiet: Duration) {
     finding.rule = rule.name();
-    finding.techniques = rule.techniques();
     finding.covers = rule.covers();
     finding.severity = finding.severity.max(found.severity);
     finding.quiet = finding.quiet.max(quiet).max(rule.patience());

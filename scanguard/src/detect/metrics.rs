@@ -8,7 +8,10 @@ use std::{
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{Detector, findings::EventKind};
+use super::{
+    Detector,
+    findings::{EventKind, Finding},
+};
 use crate::metrics::{Register, level, raise};
 
 /// Buckets from 50 µs to 1 s: after that time the poll would have found the source.
@@ -109,7 +112,9 @@ impl DetectionMetrics {
     }
 
     /// Updates the metrics from the state of detection after a poll.
-    pub fn state(&self, detector: &Detector) {
+    ///
+    /// `leaving` are the open findings about what leaves.
+    pub fn state(&self, detector: &Detector, leaving: &mut dyn Iterator<Item = &Finding>) {
         let tracker = detector.tracker();
         raise(&self.findings_refused, tracker.refused());
         raise(&self.findings_displaced, tracker.displaced());
@@ -120,8 +125,9 @@ impl DetectionMetrics {
         self.feed_networks.set(level(detector.feeds().len()));
         // Counted from scratch, since a finding may move from one rule to another.
         let mut open: HashMap<_, i64> = HashMap::new();
-        for finding in tracker.open() {
-            *open.entry(finding.rule).or_default() += 1;
+        let leaving = leaving.map(|finding| finding.rule);
+        for rule in tracker.open().map(|finding| finding.rule).chain(leaving) {
+            *open.entry(rule).or_default() += 1;
         }
         for rule in self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             self.findings_open.with_label_values(&[rule]).set(open.get(rule).copied().unwrap_or(0));

@@ -95,6 +95,8 @@ pub(super) struct Places {
     all: Sorted,
     by_network: HashMap<IpNet, Sorted>,
     next: u64,
+    /// Whether all sources share all places.
+    shared: bool,
 }
 
 /// The networks around a source that have a share.
@@ -105,6 +107,11 @@ fn networks(source: &Address) -> [IpNet; 2] {
 }
 
 impl Places {
+    /// Without shares of networks: the sources are no addresses.
+    pub(super) fn without_shares() -> Self {
+        Self { shared: true, ..Self::default() }
+    }
+
     /// The number of places that are taken.
     pub(super) fn len(&self) -> usize {
         self.all.len()
@@ -118,7 +125,7 @@ impl Places {
             }
             Some(_) | None => Room::None,
         };
-        for (network, part) in networks(source).into_iter().zip(SHARES) {
+        for (network, part) in networks(source).into_iter().zip(SHARES).filter(|_| !self.shared) {
             let share = (most / part).max(LEAST_SHARE);
             if let Some(sorted) = self.by_network.get(&network).filter(|sorted| sorted.len() >= share) {
                 return give_way(sorted, Some(network));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scanguard_common::{address::Address, outcome::ProbeClass};
+use scanguard_common::{actor::Key, address::Address, outcome::ProbeClass};
 
 use super::{
     Confidence, Proof, Severity, Technique,
@@ -15,6 +15,7 @@ use crate::{
         activity::Activity,
         history::{History, Window},
     },
+    outbound::table::Known,
 };
 
 /// The input of a rule: one source at one time.
@@ -33,6 +34,8 @@ pub struct Source<'h> {
     pub listed: Option<&'h str>,
     /// The databases of countries and autonomous systems.
     pub geo: &'h Geo,
+    /// The actor, if the source is one: somebody on this host, or behind it, who asks others.
+    pub known: Option<&'h Known>,
 }
 
 impl Source<'_> {
@@ -49,6 +52,11 @@ impl Source<'_> {
     /// Its country and autonomous system, as far as they are known. Each call looks them up.
     pub fn origin(&self) -> Origin {
         self.geo.origin(&self.address)
+    }
+
+    /// The name of the actor, if the source is one.
+    pub fn key(&self) -> Key {
+        Key::from_address(self.address)
     }
 
     fn unreported(&self) -> Duration {
@@ -92,6 +100,10 @@ pub trait Rule: Send {
     fn name(&self) -> &'static str;
     /// The technique of ATT&CK that it finds.
     fn techniques(&self) -> &'static [Technique];
+    /// The same, if it depends on where the targets are: whether all that are known are inside, in private or own networks.
+    fn techniques_at(&self, _inside: bool) -> &'static [Technique] {
+        self.techniques()
+    }
     /// The severity of its findings.
     fn severity(&self) -> Severity;
     /// The severity of a finding by this evidence: `info` if an honest client may have done the same.

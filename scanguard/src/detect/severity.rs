@@ -84,6 +84,9 @@ pub enum Technique {
     /// Gather Victim Host Information: Software.
     #[serde(rename = "T1592.002")]
     GatherSoftware,
+    /// Network Service Discovery: scans of networks that one is already in.
+    #[serde(rename = "T1046")]
+    NetworkServiceDiscovery,
 }
 
 impl Technique {
@@ -97,6 +100,7 @@ impl Technique {
             Self::NetworkDenialOfService => "T1498",
             Self::GatherHostInformation => "T1592",
             Self::GatherSoftware => "T1592.002",
+            Self::NetworkServiceDiscovery => "T1046",
         }
     }
 }

@@ -12,11 +12,12 @@ use crate::{
     content::metrics::ContentMetrics,
     control::metrics::ControlMetrics,
     crowdsec::metrics::CrowdsecMetrics,
-    detect::metrics::DetectionMetrics,
+    detect::{findings::Finding, metrics::DetectionMetrics},
     http_server::metrics::ListenerMetrics,
     logs::metrics::LogMetrics,
     metrics::{Described, Register, raise},
     observe::metrics::HistoryMetrics,
+    outbound::metrics::OutboundMetrics,
     pipeline::Pipeline,
     respond::metrics::ResponseMetrics,
     sandbox::metrics::SandboxMetrics,
@@ -60,6 +61,8 @@ pub struct Metrics {
     pub sandbox: SandboxMetrics,
     /// Metrics of alert sinks.
     pub sinks: Arc<SinkMetrics>,
+    /// Metrics of those who ask others.
+    pub outbound: OutboundMetrics,
     /// The sources that probe fastest.
     pub top_sources: TopSources,
 }
@@ -128,6 +131,7 @@ impl Metrics {
             logs: Arc::new(LogMetrics::new(&register)?),
             page: Arc::new(PageMetrics::new(&register)?),
             sandbox: SandboxMetrics::new(&register)?,
+            outbound: OutboundMetrics::new(&register)?,
             top_sources: TopSources::new(&register)?,
             sinks: Arc::new(SinkMetrics::new(&register)?),
             described: register.described.into_inner(),
@@ -165,10 +169,11 @@ impl Metrics {
     }
 
     /// Notes the state of the histories and findings after a poll.
-    pub fn state(&self, Pipeline { observer, detector, streams, .. }: &Pipeline) {
+    pub fn state(&self, pipeline: &Pipeline, leaving: &mut dyn Iterator<Item = &Finding>) {
+        let Pipeline { observer, detector, streams, .. } = pipeline;
         self.history.state(observer);
         self.content.state(detector.visitors(), streams);
-        self.detection.state(detector);
+        self.detection.state(detector, leaving);
         raise(&self.log_lines_lost, stdio::lost());
     }
 

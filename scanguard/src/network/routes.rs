@@ -17,6 +17,8 @@ pub struct Routes {
     pub gateways: BTreeSet<IpAddr>,
     /// Networks of routes without a next hop, by the index of their interface.
     pub attached: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// Networks of other routes than the default ones that have a next hop.
+    pub beyond: BTreeSet<IpNet>,
 }
 
 impl Network {
@@ -50,10 +52,13 @@ impl Routes {
                 _ => {}
             }
         }
-        if let (true, Some(interface), Some(ip)) = (hops.is_empty(), interface, destination)
-            && let Ok(net) = IpNet::new(ip, message.header.destination_prefix_length)
-        {
-            self.attached.entry(interface).or_default().insert(net.trunc());
+        let net = destination.and_then(|ip| IpNet::new(ip, message.header.destination_prefix_length).ok());
+        match (net, interface) {
+            (Some(net), Some(interface)) if hops.is_empty() => {
+                self.attached.entry(interface).or_default().insert(net.trunc());
+            }
+            (Some(net), _) if !hops.is_empty() => _ = self.beyond.insert(net.trunc()),
+            _ => {}
         }
     }
 }

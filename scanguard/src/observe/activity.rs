@@ -4,10 +4,11 @@ use scanguard_common::{
     account::{COUNT_SLOTS, Distinct, Sample, SourceState},
     oracle::{REACHES, Reach},
     outcome::{ANSWERS, Answer, PortRange, ProbeClass},
-    sketch::EXACT_PORTS,
+    sketch::{ASKED_WORDS, EXACT_PORTS},
     tally::Tally,
 };
 
+use ipnet::IpNet;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
 use super::{
@@ -224,6 +225,22 @@ impl Activity {
     #[must_use]
     pub fn with_samples(self, samples: &[Sample], ports: PortRange) -> Self {
         Self { sampled: Sampled::of(samples, ports), ..self }
+    }
+
+    /// The same activity of somebody here who asks others, see [`Sampled::with_remote`].
+    #[must_use]
+    pub fn with_remote(self, samples: &[Sample], near: &[IpNet]) -> Self {
+        Self { sampled: self.sampled.with_remote(samples, near), ..self }
+    }
+
+    /// Distinct addresses of which a service answered by SYN and ACK, and none refused.
+    pub fn met_hosts(&self) -> Estimate {
+        let Distinct { answered_hosts, hosts, open_hosts, .. } = &self.distinct;
+        // The bits of an address are the same in both.
+        let met: [u64; ASKED_WORDS] = std::array::from_fn(|word| answered_hosts[word] & !hosts[word]);
+        let (met, open) = (estimate(&met), estimate(&[*open_hosts]));
+        let more = if met.value > open.value { met } else { open };
+        more.at_most(self.answered(Answer::SynAck).max(self.reached(Reach::Open)))
     }
 
     /// The same activity where the answers to probes are not seen: nobody knows what became of SYNs with unknown reach.

@@ -131,6 +131,12 @@ pub enum OrderError {
         /// An allowed network around it or within it, and the reason.
         allowed: Option<(IpNet, Why)>,
     },
+    /// What leaves is not looked at.
+    #[error("what leaves this host is not looked at: outbound.enabled, and `scanguard doctor` says whether it can be")]
+    NothingLeaves,
+    /// No program that uses the network has this path or unit.
+    #[error("no program that uses the network matches {0}")]
+    UnknownProgram(String),
     /// There is nothing to confirm.
     #[error("there is nothing to confirm: the mode is {0}")]
     NothingToConfirm(Mode),

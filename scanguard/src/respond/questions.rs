@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cidr,
     clock::Now,
-    detect::findings::Finding,
+    detect::findings::{Direction, Finding},
     observe::greatest,
     sensor::gate::{Extent, Standing},
     settings::Interval,
@@ -227,6 +227,8 @@ pub fn open_finding(responder: &Responder, finding: &Finding, now: Now) -> OpenF
         source: finding.source_ip().map(|_| net),
         sources: finding.sources.count,
         country: finding.origin.country.map(|country| country.to_string()),
+        actor: finding.actor.as_ref().map(|actor| actor.to_string()),
+        command: finding.actor.as_ref().and_then(|actor| actor.origin()),
         finding: evidence(responder, finding, net, now),
     }
 }
@@ -247,6 +249,9 @@ pub fn ban_state(responder: &Responder, net: IpNet) -> BanState {
 }
 
 fn policy_of(responder: &Responder, finding: &Finding, net: IpNet, now: Now) -> String {
+    if finding.direction() == Direction::Outbound {
+        return "bans are for sources, and this is about what leaves".to_owned();
+    }
     let causes = responder.causes(finding);
     let Some((_, cause)) = causes.iter().find(|(one, _)| *one == net) else {
         return "it takes part in this, but is not known well enough to be banned for it".to_owned();

@@ -271,6 +271,12 @@ pub struct OpenFinding {
     pub sources: u64,
     /// The country of the source, if a database knows it.
     pub country: Option<String>,
+    /// Who asks others, if the finding is about what leaves this host: "python3 (unit web.service, uid 33, pid 4711)".
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// What that runs, with its arguments as far as they are told, and who started it. Not for everybody.
+    #[serde(default)]
+    pub command: Option<String>,
     /// The rest.
     #[serde(flatten)]
     pub finding: FindingReport,
@@ -279,6 +285,9 @@ pub struct OpenFinding {
 impl OpenFinding {
     /// The source in words.
     pub fn who(&self) -> String {
+        if let Some(actor) = &self.actor {
+            return actor.clone();
+        }
         match (self.source, self.sources) {
             (_, 2..) => count(self.sources, "source"),
             (Some(net), _) => name(net),

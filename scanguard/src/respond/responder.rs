@@ -27,7 +27,7 @@ use super::{
 use crate::{
     cidr,
     clock::Now,
-    detect::{Plain, feeds::Feeds, findings::Finding},
+    detect::{Plain, feeds::Feeds, findings::{Direction, Finding}},
     respond::metrics::ResponseMetrics,
     sensor::{SensorError, gate::Extent},
     settings::Interval,
@@ -331,7 +331,13 @@ impl Responder {
 
     /// The networks to ban or shield from for a finding: its source (which may be a prefix around many sources), or the
     /// known sources of a campaign.
+    ///
+    /// There are none for what leaves this host: its source is no address. All that bans, shields or reports to CrowdSec
+    /// goes by this function.
     pub(super) fn causes(&self, finding: &Finding) -> Vec<(IpNet, Cause)> {
+        if finding.direction() == Direction::Outbound {
+            return Vec::new();
+        }
         if finding.bits.is_some() {
             return vec![(policy::net_of_finding(finding, &self.sources), Cause::of(finding))];
         }

@@ -39,6 +39,7 @@ pub mod wakeups;
 use ipnet::IpNet;
 use scanguard_common::{
     account::{self, SourceState},
+    actor::Identity,
     address::Address,
     numbered,
     tally::Tally,
@@ -136,6 +137,17 @@ pub trait Sensor {
     /// # Errors
     /// The program could not be told.
     fn set_sees_answers(&mut self, sees: bool) -> Result<(), SensorError>;
+}
+
+/// A source of counts of actors: of those on this host, or behind it, who ask others.
+pub trait ActorSensor: Sensor {
+    /// The process that was last seen to act as this actor, if it is still known.
+    fn identity(&mut self, actor: &Address) -> Option<Identity>;
+
+    /// The actors that opened a raw or packet socket since the last call.
+    fn openers(&mut self) -> Vec<Address> {
+        Vec::new()
+    }
 }
 
 /// A map is missing in the object, or has the wrong kind.

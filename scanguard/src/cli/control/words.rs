@@ -2,7 +2,7 @@
 
 use crate::{
     cidr::name,
-    control::listing::{ACTIVE, Findings, Sources, Status},
+    control::listing::{ACTIVE, Actors, Findings, Sources, Status},
     crowdsec::CrowdsecStatus,
     respond::{
         Extent, Mode,
@@ -231,6 +231,28 @@ pub(super) fn sources(answer: &Sources) -> String {
     )
 }
 
+/// The output of `scanguard actors`.
+pub(super) fn actors(answer: &Actors) -> String {
+    let mut text = format!("{:<32} {:<20} {:<20} {:<15} EXECUTABLE\n", "UNIT", "SINCE", "LAST", "HOW");
+    for program in &answer.programs {
+        let updated = program.updated.map_or_else(String::new, |at| format!(" (updated {at:.0})"));
+        text.push_str(&format!(
+            "{:<32} {:<20.0} {:<20.0} {:<15} {}{updated}\n",
+            program.class,
+            program.since,
+            program.last,
+            program.how.join(","),
+            program.path,
+        ));
+    }
+    text + &format!(
+        "{} of {}; who is new is told from {:.0} on\n",
+        answer.programs.len(),
+        count(answer.known, "program"),
+        answer.learned_at
+    )
+}
+
 /// The output of `scanguard findings`.
 pub(super) fn findings(answer: &Findings) -> String {
     let mut text = format!(
@@ -240,14 +262,15 @@ pub(super) fn findings(answer: &Findings) -> String {
     for open in &answer.findings {
         let finding = &open.finding;
         text.push_str(&format!(
-            "{:<24} {:<20} {:<8} {:<10} {:<20.0} {}: {}\n",
+            "{:<24} {:<20} {:<8} {:<10} {:<20.0} {}: {}{}\n",
             open.who(),
             finding.rule,
             finding.severity.label(),
             finding.confidence.label(),
             finding.last_seen,
             open.size(),
-            finding.reason
+            finding.reason,
+            open.command.as_ref().map_or_else(String::new, |command| format!("; {command}")),
         ));
     }
     text + &format!("{} of {}\n", answer.findings.len(), count(answer.open, "open finding"))

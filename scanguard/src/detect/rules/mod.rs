@@ -21,6 +21,7 @@ mod never_seen;
 mod odd_requests;
 mod odd_segments;
 mod os_fingerprint;
+pub mod outbound;
 mod rare_protocols;
 mod scanner_agent;
 mod scanner_tls;
@@ -28,6 +29,7 @@ mod sensitive_paths;
 mod sequential_test;
 mod service_enumeration;
 mod service_probe;
+mod seen_before;
 pub(super) mod services;
 mod slow_scan;
 mod stray_segments;
@@ -106,6 +108,8 @@ pub struct Settings {
     probes: Vec<Arc<dyn Configured>>,
     /// The rules of [`CONTENT`], in its order.
     content: Vec<Arc<dyn Configured>>,
+    /// The rules of [`outbound::ALL`], in its order.
+    outbound: Vec<Arc<dyn Configured>>,
     /// `[rules.distributed_scan]`.
     distributed_scan: campaign::Settings,
     /// `[rules.prefix_scan]`.
@@ -123,6 +127,7 @@ impl Default for Settings {
         Self {
             probes: all(PROBES),
             content: all(CONTENT),
+            outbound: all(outbound::ALL),
             distributed_scan: campaign::Settings::default(),
             prefix_scan: prefixes::Settings::default(),
             flood: flood::FLOOD,
@@ -133,22 +138,31 @@ impl Default for Settings {
 
 impl Settings {
     pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
-        let mut all = |entries: &[&'static dyn Registered]| {
+        fn all(
+            section: &mut Section<'_, '_>,
+            entries: &[&'static dyn Registered],
+        ) -> Vec<Arc<dyn Configured>> {
             entries.iter().map(|entry| entry.read(section.section(entry.name()))).collect()
-        };
+        }
         let settings = Self {
-            probes: all(PROBES),
-            content: all(CONTENT),
+            probes: all(&mut section, PROBES),
+            content: all(&mut section, CONTENT),
             distributed_scan: campaign::Settings::read(section.section("distributed_scan")),
             prefix_scan: prefixes::Settings::read(section.section("prefix_scan")),
             flood: flood::Settings::read(section.section("flood"), flood::FLOOD),
             backscatter: flood::Settings::read(section.section("backscatter"), flood::BACKSCATTER),
+            outbound: all(&mut section, outbound::ALL),
         };
         section.finish();
         settings
     }
 
-    /// All rules that are enabled.
+    /// The rules about actors that are enabled: about what leaves this host.
+    pub fn outbound(&self) -> Vec<Box<dyn Rule>> {
+        self.outbound.iter().filter(|rule| rule.basics().enabled).map(|rule| rule.build()).collect()
+    }
+
+    /// All rules that are enabled, but for [`Self::outbound`].
     pub fn rules(&self) -> RuleSet {
         let enabled = |all: &[Arc<dyn Configured>]| {
             all.iter().filter(|rule| rule.basics().enabled).map(|rule| rule.build()).collect()
@@ -166,7 +180,7 @@ impl Settings {
 
     /// The windows of all rules that are enabled and have one of their own, by name.
     pub fn windows(&self) -> impl Iterator<Item = (&'static str, Duration)> {
-        self.probes.iter().filter_map(|rule| {
+        self.probes.iter().chain(&self.outbound).filter_map(|rule| {
             let Basics { enabled, window } = rule.basics();
             window.filter(|_| enabled).map(|window| (rule.name(), window))
         })
@@ -273,7 +287,7 @@ mod tests {
     #[test]
     fn the_registry_has_each_rule_once_and_by_its_own_name() {
         let mut names = HashSet::new();
-        for entry in of_sources() {
+        for entry in of_sources().chain(outbound::ALL.iter().copied()) {
             let rule = entry.by_default();
             assert_eq!(entry.name(), rule.build().name());
             assert!(names.insert(entry.name()), "{} is there twice", entry.name());

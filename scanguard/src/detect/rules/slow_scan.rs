@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use scanguard_common::outcome::ProbeClass::{self, Syn, Udp, UdpEmpty};
 
-use super::{Common, about, entry::Entry, least, plural, probes_in_words};
+use super::{Common, about, entry::Entry, least, plural, probes_in_words, seen_before::SeenBefore};
 use crate::{
     detect::{
         Evidence, Proof, Rule, Severity, Source, Technique,
@@ -204,34 +204,6 @@ fn hosts(activity: &Activity) -> Missed {
     Missed {
         proven: attempts.proven.max(datagrams.proven),
         possible: attempts.possible.max(datagrams.possible),
-    }
-}
-
-/// Whether most of what a source tried lately is what it had tried before: it comes back to the same.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct SeenBefore {
-    services: bool,
-    hosts: bool,
-}
-
-/// Beyond so many distinct things the bitmaps do not tell whether they are the same. No monitor has so many dead ones.
-const MOST_COMPARED: u64 = 700;
-
-impl SeenBefore {
-    /// Compares the last quarter of this span with all before it.
-    fn of(source: &Source<'_>, span: Duration) -> Self {
-        let lately = source.history.window(source.at, span / 4).activity;
-        let earlier = source.history.before(source.at, span / 4);
-        let mut all = lately;
-        all.add(&earlier);
-        let most = |count: fn(&Activity) -> u64| {
-            let (lately, earlier, all) = (count(&lately), count(&earlier), count(&all));
-            all <= MOST_COMPARED && 2 * (lately + earlier).saturating_sub(all) > lately
-        };
-        Self {
-            services: most(|activity| activity.services().value),
-            hosts: most(|activity| activity.hosts().value),
-        }
     }
 }
 

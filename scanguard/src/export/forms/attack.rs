@@ -29,6 +29,9 @@ pub(super) const fn attack(technique: Technique) -> Attack {
         }
         Technique::GatherHostInformation => (HOST, None, RECONNAISSANCE),
         Technique::GatherSoftware => (HOST, Some(("T1592.002", "Software")), RECONNAISSANCE),
+        Technique::NetworkServiceDiscovery => {
+            (("T1046", "Network Service Discovery"), None, ("TA0007", "Discovery"))
+        }
     };
     Attack { technique, part, tactic }
 }
@@ -47,6 +50,7 @@ mod tests {
             Technique::NetworkDenialOfService,
             Technique::GatherHostInformation,
             Technique::GatherSoftware,
+            Technique::NetworkServiceDiscovery,
         ] {
             let Attack { technique: (id, _), part, .. } = attack(technique);
             assert_eq!(part.map_or(id, |(part, _)| part), technique.id());

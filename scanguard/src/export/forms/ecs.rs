@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, PRODUCT, VENDOR, VERSION,
+    actor::put_ecs,
     attack::{Attack, attack},
     json::json as own,
     names::protocol_name,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::detect::{
     Severity,
-    findings::{Event, EventKind, Finding, Target},
+    findings::{Direction, Event, EventKind, Finding, Target},
     geo::Country,
 };
 
@@ -32,6 +33,11 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
         EventKind::Updated => &["info"],
         EventKind::Closed => &["info", "end"],
     };
+    // The words for sensors on a host.
+    let direction = match finding.direction() {
+        Direction::Inbound => "ingress",
+        Direction::Outbound => "egress",
+    };
     let mut value = json!({
         "@timestamp": time,
         "ecs": { "version": SCHEMA },
@@ -50,7 +56,7 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
         },
         "host": { "name": context.host },
         "message": format!("{} {}: {}", finding.rule, kind.label(), finding.reason),
-        "network": { "direction": "ingress" },
+        "network": { "direction": direction },
         "observer": {
             "hostname": context.host,
             "product": PRODUCT,
@@ -66,6 +72,9 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
     if let Some(ip) = finding.source_ip() {
         value["source"] = source(ip, finding);
         value["related"] = json!({ "ip": [ip] });
+    }
+    if let Some(actor) = &finding.actor {
+        put_ecs(&mut value, actor);
     }
     if let Some(Target { ip, port, protocol }) = finding.targets.first() {
         value["destination"] = json!({ "ip": ip });
@@ -110,6 +119,8 @@ fn threat(finding: &Finding) -> Value {
 fn custom(event: &Event, context: &Context) -> Value {
     let own = serde_json::to_value(own(event, context.ipv6_prefix)).unwrap_or_default();
     let kept = [
+        "actor",
+        "direction",
         "source",
         "sources",
         "spoofable",

@@ -63,6 +63,12 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
             },
         },
     });
+    if let Some(actor) = &finding.actor {
+        value["alert"]["metadata"]["scanguard_direction"] = json!([finding.direction().label()]);
+        if let Some(origin) = actor.origin() {
+            value["alert"]["metadata"]["scanguard_origin"] = json!([origin]);
+        }
+    }
     if !finding.tools.is_empty() {
         value["alert"]["metadata"]["scanguard_tools"] =
             json!(finding.tools.iter().map(|tool| &**tool).collect::<Vec<_>>());

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     super::content::JsonContent,
+    actor::JsonActor,
     names::{SourceName, protocol_name},
 };
 use crate::{
@@ -114,6 +115,10 @@ struct JsonEvent<'e> {
     severity: crate::detect::Severity,
     confidence: crate::detect::Confidence,
     spoofable: String,
+    direction: &'static str,
+    /// Absent if somebody asks this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<JsonActor<'e>>,
     /// Absent if all sources are forged.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<JsonSource>,
@@ -157,6 +162,8 @@ impl Serialize for Json<'_> {
             severity: finding.severity,
             confidence: finding.confidence,
             spoofable: finding.spoofable.to_string(),
+            direction: finding.direction().label(),
+            actor: finding.actor.as_deref().map(JsonActor::of),
             source: finding
                 .source_ip()
                 .map(|ip| JsonSource { ip, prefix: SourceName::of(finding, self.ipv6_prefix).prefix() }),

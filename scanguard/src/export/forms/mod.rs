@@ -1,5 +1,6 @@
 //! The output formats of events. Pure: they make one line from an event and the known facts about this host.
 
+mod actor;
 mod attack;
 mod ecs;
 mod eve;
@@ -196,6 +197,50 @@ mod tests {
         }
     }
 
+    /// A finding about what leaves, of a process in a container.
+    fn outbound() -> Event {
+        use crate::{
+            detect::rules::outbound::testing::{OutScript, PROGRAM},
+            outbound::{baseline::News, identity::testing::Draft},
+        };
+        let group = format!("/system.slice/docker-{}.scope", "3f9a0c11d2e4".repeat(6).get(..64).unwrap());
+        let draft = Draft::new("/usr/bin/python3", &group)
+            .words(&["python3", "scan.py", "--token", "hunter2", "a\nb\u{1b}[31m"])
+            .parents(&["sh", "containerd-shim"]);
+        let mut script = OutScript::all_rules();
+        script.is(PROGRAM, &draft, News::default());
+        (0..40).for_each(|host| _ = script.ask(PROGRAM, host, 22));
+        let mut event = script.events().remove(0);
+        event.finding.id = "3f9a0c11-2".to_owned();
+        event.finding.targets.truncate(1);
+        event
+    }
+
+    #[test]
+    fn what_leaves_is_as_the_golden_files_have_it() {
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/export/forms/golden");
+        let event = outbound();
+        for (name, format) in
+            [("json", Format::Json), ("ocsf", Format::Ocsf), ("eve", Format::Eve), ("ecs", Format::Ecs)]
+        {
+            let path = directory.join(format!("{name}-outbound.json"));
+            let now = serde_json::to_string_pretty(&value(format, &event)).unwrap() + "\n";
+            let now = now.replace(&format!("\"{VERSION}\""), "\"0.1.0\"");
+            if std::env::var_os("SCANGUARD_WRITE_GOLDEN").is_some() {
+                fs::write(&path, &now).unwrap();
+            }
+            assert_eq!(now, fs::read_to_string(&path).unwrap_or_default(), "{}", path.display());
+            assert!(!now.contains("hunter2"), "{now}");
+        }
+        let line = Formatter::plain(Format::Text, context()).line(&event).unwrap();
+        assert_eq!(
+            line,
+            "1970-01-01T00:00:05.000Z opened  high   outbound_sweep T1595.001 python3 (docker container 3f9a0c11d2e4, \
+             uid 33, pid 4711): 40 SYNs to about 40 addresses, port 22, within 1m; 40 failed; from /usr/bin/python3 \
+             scan.py --token *** a\\nb\\u{1b}[31m; started by sh < containerd-shim"
+        );
+    }
+
     #[test]
     fn the_page_of_alert_forms_shows_the_golden_files() {
         let page = include_str!("../../../../docs/alerts.md");
@@ -238,7 +283,9 @@ mod tests {
 
     #[test]
     fn every_rule_has_a_signature_id_of_its_own() {
-        let rules = crate::detect::rules::Settings::default().rules().rules;
+        let settings = crate::detect::rules::Settings::default();
+        let mut rules = settings.rules().rules;
+        rules.extend(settings.outbound());
         let mut ids: Vec<_> = rules.iter().map(|rule| eve::signature_id(rule.name())).collect();
         ids.sort_unstable();
         ids.dedup();

@@ -10,17 +10,23 @@ use crate::detect::findings::Finding;
 pub(crate) struct SourceName {
     address: Address,
     bits: u8,
+    /// The name of an actor, who has no address.
+    actor: Option<String>,
 }
 
 impl SourceName {
     /// The name of a source, if so many bits of IPv6 sources are kept.
     pub(crate) fn new(address: Address, ipv6_prefix: u8) -> Self {
-        Self { address, bits: source_bits(address, ipv6_prefix) }
+        Self { address, bits: source_bits(address, ipv6_prefix), actor: None }
     }
 
     /// The name of the source of a finding.
     pub(crate) fn of(finding: &Finding, ipv6_prefix: u8) -> Self {
         let counted = Self::new(finding.source, ipv6_prefix);
+        if let Some(actor) = &finding.actor {
+            let address = actor.address.map_or(Address::UNSPECIFIED, Address::from);
+            return Self { address, bits: 128, actor: Some(actor.to_string()) };
+        }
         Self { bits: finding.bits.unwrap_or(counted.bits), ..counted }
     }
 
@@ -32,6 +38,9 @@ impl SourceName {
 
 impl std::fmt::Display for SourceName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(actor) = &self.actor {
+            return f.write_str(actor);
+        }
         if self.address == Address::UNSPECIFIED {
             return f.write_str("forged sources");
         }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, PRODUCT, VENDOR, VERSION,
+    actor::put_ocsf,
     attack::{Attack, attack},
     json::json as own,
     names::protocol_name,
@@ -12,8 +13,9 @@ use super::{
 };
 use crate::detect::{
     Confidence, Severity, Technique,
-    findings::{Event, EventKind, Finding, Target},
+    findings::{Direction, Event, EventKind, Finding, Target},
     geo::Country,
+    rules::outbound,
 };
 
 /// The version of the schema; AWS Security Hub reads this one.
@@ -23,6 +25,8 @@ const CLASS: u32 = 2004;
 const IP_ADDRESS: u32 = 2;
 /// `direction_id`: from the outside in.
 const INBOUND: u32 = 1;
+/// From the inside out.
+const OUTBOUND: u32 = 2;
 /// `type_id` of an analytic that is a rule.
 const RULE: u32 = 1;
 /// `type_id` of a device whose type nobody knows.
@@ -82,7 +86,7 @@ pub(super) fn event(event: &Event, context: &Context) -> Value {
     let evidences: Vec<_> = finding.targets.iter().map(|target| evidence(finding, Some(target))).collect();
     if !evidences.is_empty() {
         value["evidences"] = evidences.into();
-    } else if source.is_some() {
+    } else if source.is_some() || finding.actor.as_ref().is_some_and(|actor| actor.process.is_some()) {
         value["evidences"] = json!([evidence(finding, None)]);
     }
     let observable = |ip| json!([{ "name": "evidences[].src_endpoint.ip", "type": "IP Address", "type_id": IP_ADDRESS, "value": ip }]);
@@ -98,7 +102,7 @@ fn info(finding: &Finding, time: Timestamp) -> Value {
         "first_seen_time": finding.first.as_millisecond(),
         "last_seen_time": finding.last.as_millisecond(),
         "modified_time": time.as_millisecond(),
-        "title": format!("Scanning: {}", finding.rule),
+        "title": format!("{}: {}", if outbound::is_notice(finding.rule) { "Network use" } else { "Scanning" }, finding.rule),
         "types": [finding.rule],
         "uid": finding.id,
     })
@@ -115,10 +119,17 @@ fn of_attack(technique: Technique) -> Value {
 fn evidence(finding: &Finding, target: Option<&Target>) -> Value {
     let mut value = json!({});
     put(&mut value, "src_endpoint", finding.source_ip().map(|ip| source(ip, finding)));
+    if let Some(actor) = &finding.actor {
+        put_ocsf(&mut value, actor);
+    }
     if let Some(Target { ip, port, protocol }) = target {
+        let (direction, direction_id) = match finding.direction() {
+            Direction::Inbound => ("Inbound", INBOUND),
+            Direction::Outbound => ("Outbound", OUTBOUND),
+        };
         value["connection_info"] = json!({
-            "direction": "Inbound",
-            "direction_id": INBOUND,
+            "direction": direction,
+            "direction_id": direction_id,
             "protocol_name": protocol_name(*protocol),
             "protocol_num": protocol,
         });
@@ -141,6 +152,6 @@ fn source(ip: std::net::IpAddr, finding: &Finding) -> Value {
 
 fn unmapped(event: &Event, context: &Context) -> Value {
     let own = serde_json::to_value(own(event, context.ipv6_prefix)).unwrap_or_default();
-    let kept = ["source", "sources", "spoofable", "counts", "reached", "completed", "aborted", "crafted"];
+    let kept = ["actor", "direction", "source", "sources", "spoofable", "counts", "reached", "completed", "aborted", "crafted"];
     kept.iter().filter_map(|key| Some(((*key).to_owned(), own.get(key)?.clone()))).collect()
 }

@@ -26,6 +26,10 @@ pub(super) fn text(event: &Event, ipv6_prefix: u8, colour: bool) -> String {
         Whence(&finding.origin),
         finding.reason,
     );
+    if let Some(origin) = finding.actor.as_ref().and_then(|actor| actor.origin()) {
+        // Writing to a String does not fail.
+        let _ = write!(line, "; {origin}");
+    }
     if event.kind.label() == "closed" {
         // Writing to a String does not fail.
         let _ = match &finding.content {

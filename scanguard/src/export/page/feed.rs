@@ -108,7 +108,8 @@ impl Feed {
             | Answer::Status(_)
             | Answer::Explanation(_)
             | Answer::Sources(_)
-            | Answer::Findings(_) => return Err(FeedError::OffTheSubject),
+            | Answer::Findings(_)
+            | Answer::Actors(_) => return Err(FeedError::OffTheSubject),
         };
         let sample = self.history.lock().unwrap_or_else(PoisonError::into_inner).last();
         Ok([

@@ -47,7 +47,7 @@ function span(seconds) {
 }
 
 const pairs = (list) => list.map(([name, n]) => `${whole(n)} ${name}`).join(", ");
-const who = (finding) => (finding.sources >= 2 ? `${whole(finding.sources)} sources` : finding.source ? host(finding.source) : "forged");
+const who = (finding) => (finding.actor ? finding.actor : finding.sources >= 2 ? `${whole(finding.sources)} sources` : finding.source ? host(finding.source) : "forged");
 
 // ---- tables: rows are kept by key, and only cells that differ are changed
 

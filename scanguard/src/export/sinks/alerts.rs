@@ -15,7 +15,7 @@ use super::{
 };
 use crate::detect::{
     Severity,
-    findings::{Event, EventKind, Finding},
+    findings::{Direction, Event, EventKind, Finding},
 };
 
 /// The labels of an alert. They identify it in Alertmanager.
@@ -128,7 +128,8 @@ impl AlertTable {
             ("instance", self.host.clone()),
             ("rule", finding.rule.to_owned()),
             ("severity", finding.severity.label().to_owned()),
-            ("source", source.to_string()),
+            // A pid would make another alert of each process.
+            ("source", finding.actor.as_ref().map_or_else(|| source.to_string(), |actor| actor.class())),
         ])
     }
 }
@@ -140,13 +141,24 @@ fn annotations(finding: &Finding) -> Labels {
         ("description", finding.reason.clone()),
         ("finding", finding.id.clone()),
         ("spoofable", finding.spoofable.to_string()),
-        ("summary", format!("{} seen from the network", finding.rule)),
+        ("summary", summary(finding)),
         ("techniques", techniques.join(" ")),
     ]);
+    if let Some(actor) = &finding.actor {
+        annotations.insert("actor", actor.to_string());
+        annotations.extend(actor.origin().map(|origin| ("command", origin)));
+    }
     if finding.origin != crate::detect::geo::Origin::default() {
         annotations.insert("origin", finding.origin.to_string());
     }
     annotations
+}
+
+fn summary(finding: &Finding) -> String {
+    match finding.direction() {
+        Direction::Inbound => format!("{} seen from the network", finding.rule),
+        Direction::Outbound => format!("{} by somebody on this host", finding.rule),
+    }
 }
 
 impl State {

@@ -119,3 +119,22 @@ fn others_are_told_to_ban_only_whom_this_host_would() {
     finding.source = Address::UNSPECIFIED;
     assert_eq!(advice(&bench, &finding), []);
 }
+
+#[test]
+fn what_leaves_this_host_bans_nobody_and_is_not_reported() {
+    use crate::detect::rules::outbound::testing::{OutScript, PROGRAM};
+    let mut script = OutScript::all_rules();
+    (0..60).for_each(|host| _ = script.ask(PROGRAM, host, 22));
+    let mut finding = script.events().remove(0).finding;
+    let mut bench = Bench::new(Mode::Enforce);
+    let (now, response) = (now(1), &mut bench.enforcer);
+    // Its rule may ban, its name in the kernel looks like an address, and a host behind this one has one.
+    bench.responder.settings.rules.push(finding.rule.to_owned());
+    for source in [finding.source, std::net::IpAddr::from([198, 51, 100, 7]).into()] {
+        finding.source = source;
+        bench.responder.consider(&finding, now, response);
+        bench.responder.reconsider(&mut [finding.clone()].iter(), now, response);
+        assert_eq!(recommended(&bench.responder, &finding), []);
+    }
+    assert!(bench.enforcer.bans.is_empty() && bench.enforcer.shields.is_empty());
+}

@@ -1,0 +1,157 @@
+//! What an actor tried and missed.
+//!
+//! Each target counts once while it is known to the actor, so that a client's retries, and services that went down, are
+//! no new ones. Ports of the client side are left out: peers and data channels are there.
+
+use std::time::Duration;
+
+use scanguard_common::{
+    account::Sample,
+    actor::Kind as ActorKind,
+    outcome::{Answer, ProbeClass},
+};
+
+use super::super::{about, plural};
+use crate::{
+    detect::{
+        Evidence, Proof, Source,
+        missed::{self, ATTEMPTS},
+    },
+    observe::{
+        activity::Activity,
+        history::Window,
+        sampled::Kind,
+    },
+    settings::Interval,
+};
+
+/// So many failures for each success. A client, a crawler or a monitor meets most of what it asks for, also where a
+/// third of it is dead.
+const FAILURES_PER_SUCCESS: u64 = 2;
+/// From so many distinct failures on, the bitmaps tell little: the exact numbers of attempts and answers decide, too.
+const MANY: u64 = 400;
+/// How many times as many addresses as services are a line of addresses, and the other way round.
+const ALIKE: u64 = 4;
+/// The part of a block of services and addresses that was tried, at least. Scans fill it. Clients of peers, each at a port
+/// of its own, try a diagonal.
+const FILL: f64 = 0.3;
+
+/// The distinct targets of an actor in a window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    /// Services that were missed everywhere they were tried.
+    pub(super) services: u64,
+    /// Addresses where one was missed.
+    pub(super) hosts: u64,
+    /// Services that were met.
+    met_services: u64,
+    /// Addresses where one was met.
+    met_hosts: u64,
+    /// Connections that were asked for.
+    attempts: u64,
+    /// Those that were answered.
+    answered: u64,
+}
+
+impl Tried {
+    pub(super) fn of(activity: &Activity) -> Self {
+        Self {
+            services: missed::services(activity, ATTEMPTS, Kind::SERVICES).proven,
+            hosts: missed::hosts(activity, ATTEMPTS, Kind::SERVICES).proven,
+            met_services: activity.open_services().value,
+            met_hosts: activity.met_hosts().value,
+            attempts: activity.counts.of(ProbeClass::Syn),
+            answered: activity.answered(Answer::SynAck),
+        }
+    }
+
+    /// Distinct failures: services or addresses, whichever are more.
+    pub(super) fn failures(&self) -> u64 {
+        self.services.max(self.hosts)
+    }
+
+    /// Distinct successes, likewise.
+    pub(super) fn successes(&self) -> u64 {
+        self.met_services.max(self.met_hosts)
+    }
+
+    /// Targets that were missed, services at addresses.
+    fn targets(&self) -> u64 {
+        let exact = self.attempts.saturating_sub(self.answered);
+        // Targets that are known may have answered, too. Then the estimate is nearer.
+        let failures = self.failures().min(self.attempts);
+        if exact * 5 >= failures * 4 { exact } else { failures }
+    }
+
+    /// Whether most of what was tried was missed.
+    pub(super) fn mostly_fails(&self) -> bool {
+        let failures = self.failures();
+        failures >= self.successes() * FAILURES_PER_SUCCESS
+            && (failures < MANY || self.attempts >= self.answered * FAILURES_PER_SUCCESS)
+    }
+
+    /// Many addresses for each service.
+    pub(super) fn is_wide(&self) -> bool {
+        self.hosts >= self.services.max(1) * ALIKE
+    }
+
+    /// Many services for each address.
+    pub(super) fn is_deep(&self) -> bool {
+        self.services >= self.hosts.max(1) * ALIKE
+    }
+
+    /// A block of services and addresses, of which much was tried.
+    pub(super) fn is_filled(&self) -> bool {
+        let block = self.services.max(1) * self.hosts.max(1);
+        self.targets() as f64 >= block as f64 * FILL
+    }
+
+    /// Whether it has the shape of a scan: a line or a block, and no diagonal.
+    pub(super) fn is_shaped(&self) -> bool {
+        self.is_wide() || self.is_deep() || self.is_filled()
+    }
+
+    /// "612 SYNs to 600 addresses, port 22, within 1m; 591 failed".
+    pub(super) fn in_words(&self, samples: &[Sample], length: Duration) -> String {
+        let hosts = (self.hosts + self.met_hosts).clamp(1, self.attempts.max(1));
+        let services = (self.services + self.met_services).clamp(1, self.attempts.max(1));
+        format!(
+            "{} {} to {} {}, {}, within {}; {} failed",
+            self.attempts,
+            plural(self.attempts, "SYN"),
+            about(hosts),
+            plural(hosts, "address"),
+            ports(services, samples),
+            Interval(length),
+            self.targets(),
+        )
+    }
+
+    /// The evidence of these attempts.
+    pub(super) fn evidence(&self, source: &Source<'_>, window: Window, length: Duration) -> Evidence {
+        let reason = self.in_words(&source.delta.samples, length);
+        Evidence { window, reason, certain: true, proof: proof(source) }
+    }
+}
+
+/// "port 22", or "about 40 ports".
+pub(super) fn ports(services: u64, samples: &[Sample]) -> String {
+    let mut ports = samples.iter().filter(|sample| sample.taken == 1 && sample.port != 0).map(|sample| sample.port);
+    match (ports.next(), services) {
+        (Some(port), 0..=1) if ports.all(|other| other == port) => format!("port {port}"),
+        _ => format!("{} {}", about(services), plural(services, "port")),
+    }
+}
+
+/// The kernel sees which process asks. A host behind this one may forge the address of another.
+pub(super) fn proof(source: &Source<'_>) -> Proof {
+    match source.key().kind {
+        ActorKind::Inner => Proof::None,
+        ActorKind::Program | ActorKind::Group | ActorKind::Crafter => Proof::Connection,
+    }
+}
+
+/// Whether the actor asks by sockets, or is a host behind this one: then it is known what came of it.
+pub(super) fn knows_fates(source: &Source<'_>) -> bool {
+    source.key().kind != ActorKind::Crafter
+}
