@@ -259,6 +259,12 @@ pub const fn attempt(actor: Address, local_port: u16, remote: Address, service: 
     Flow { source: actor, destination: remote, service, source_port: local_port, reserved: 0 }
 }
 
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
+    unsafe impl aya::Pod for super::Tally {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

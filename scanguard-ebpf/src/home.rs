@@ -36,6 +36,12 @@ pub(crate) fn of(address: Address, control: &Control) -> Home {
     }
 }
 
+/// Whether this is one of this host's own addresses.
+#[inline(always)]
+pub(crate) fn is_own(address: Address) -> bool {
+    HOME.get(AddressKey::new(address).key()).copied() == Some(HOME_LOCAL)
+}
+
 /// Whether a service without a socket here has answered at this address.
 #[inline(always)]
 pub(crate) fn published(address: Address, service: Service, control: &Control) -> bool {

@@ -21,6 +21,8 @@ mod limits;
 mod logs;
 mod malice;
 mod monitor;
+mod outbound;
+mod outbound_identity;
 mod output;
 mod page;
 mod persist;
@@ -72,6 +74,8 @@ fn main() -> ExitCode {
         logs::trials(),
         malice::trials(),
         monitor::trials(),
+        outbound::trials(),
+        outbound_identity::trials(),
         output::trials(),
         page::trials(),
         persist::trials(),

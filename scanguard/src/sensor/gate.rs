@@ -586,7 +586,7 @@ impl Clock {
 }
 
 /// Length of a jiffy: the coarse clock moves once in each.
-fn tick() -> Duration {
+pub(super) fn tick() -> Duration {
     let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a local variable of the type that the call writes.
     let failed = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) } != 0;
