@@ -24,6 +24,24 @@ pub const BLOCKED: &str = "BLOCKED";
 /// Per-CPU array with one [`Tally`].
 pub const OUTBOUND_TALLY: &str = "OUTBOUND_TALLY";
 
+/// Array with one [`Orders`].
+pub const OUTBOUND_ORDERS: &str = "OUTBOUND_ORDERS";
+/// Hash map of the number of an interface to a number without a meaning: behind it are hosts whose traffic this host
+/// forwards, see [`Kind::Inner`].
+pub const INNER: &str = "INNER";
+/// How many interfaces [`INNER`] has room for.
+pub const MAX_INNER: u32 = 256;
+
+/// The agent's settings for outbound traffic, which the programs take while they run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Orders {
+    /// [`crate::abi::GATE_OFF`], [`crate::abi::GATE_DRY_RUN`] or [`crate::abi::GATE_ENFORCE`].
+    pub mode: u32,
+    /// Number of entries of [`BLOCKED`]. Where it is 0, the programs skip the look-up.
+    pub blocked: u32,
+}
+
 /// How many actors there is room for, and how many identities.
 pub const MAX_ACTORS: u32 = 4_096;
 /// How many targets [`TARGETS`] has room for.
@@ -241,6 +259,8 @@ numbered! {
         Blocked = "blocked",
         /// The same, if blocking were on.
         WouldBlock = "would_block",
+        /// A raw socket was opened.
+        RawSocket = "raw_socket",
     }
 }
 
@@ -263,6 +283,8 @@ pub const fn attempt(actor: Address, local_port: u16, remote: Address, service: 
 mod pod {
     // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
     unsafe impl aya::Pod for super::Tally {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Orders {}
 }
 
 #[cfg(test)]

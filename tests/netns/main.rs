@@ -22,6 +22,7 @@ mod logs;
 mod malice;
 mod monitor;
 mod outbound;
+mod outbound_crafted;
 mod outbound_identity;
 mod output;
 mod page;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         malice::trials(),
         monitor::trials(),
         outbound::trials(),
+        outbound_crafted::trials(),
         outbound_identity::trials(),
         output::trials(),
         page::trials(),

@@ -275,7 +275,9 @@ pub fn packet(frame: &[u8]) {
             Outgoing::Datagram(flow) => {
                 assert!(egress::early_datagram(&frame).is_none_or(|early| early == flow));
             }
-            outcome @ (Outgoing::Answer(..) | Outgoing::Opening(_)) => panic!("left out: {outcome:?}"),
+            outcome @ (Outgoing::Answer(..) | Outgoing::Opening(_)) => {
+                panic!("left out: {outcome:?}")
+            }
         }
     }
 }

@@ -4,9 +4,10 @@ use aya_ebpf::helpers::bpf_get_current_task;
 use scanguard_common::{
     actor::{Key, Kind, marks},
     actor_field::{ActorField, OLD_GROUP, ROOT_GROUP},
+    address::Address,
 };
 
-use super::scratch::Scratch;
+use super::scratch::{self, Scratch};
 use crate::{
     config,
     fields::{read_actor, read_at},
@@ -56,9 +57,16 @@ pub(super) unsafe fn find(scratch: *mut Scratch, kind: Kind) -> Option<()> {
         (&raw mut (*scratch).inode).write(inode);
         (&raw mut (*scratch).device).write(device);
         (&raw mut (*scratch).marks).write(noted);
+        (&raw mut (*scratch).about).write(scratch::TASK);
         let key = Key::of_program(kind, number, device, inode).address();
         (&raw mut (*scratch).open.keys[0]).write(key);
-        (&raw mut (*scratch).open.keys[1]).write(Key::of_group(number).address());
+        // A packet that was made is counted for its program alone.
+        let whole = if matches!(kind, Kind::Crafter) {
+            Address::UNSPECIFIED
+        } else {
+            Key::of_group(number).address()
+        };
+        (&raw mut (*scratch).open.keys[1]).write(whole);
     }
     Some(())
 }

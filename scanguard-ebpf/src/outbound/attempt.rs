@@ -31,6 +31,9 @@ pub(super) fn count(hook: u32, socket: u64, class: ProbeClass, seen: Seen) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_attempt(hook: u32, socket: u64, class: u32, seen: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let Some(scratch) = scratch::of(hook) else {
         return 0;
     };
@@ -64,8 +67,7 @@ extern "C" fn scanguard_attempt(hook: u32, socket: u64, class: u32, seen: u32) -
     tally::count_index(if fresh == 0 { Seen::Known as u32 } else { seen });
     let of_program = if fresh & PROGRAM != 0 { table::record(hook, 0, class) } else { 0 };
     let of_group = if fresh & GROUP != 0 { table::record(hook, 1, class) } else { 0 };
-    if is_due(of_program) || is_due(of_group) {
-        identity::take(hook);
+    if (is_due(of_program) || is_due(of_group)) && identity::take(hook) {
         if is_due(of_program) {
             identity::keep(scratch, 0);
         }

@@ -25,13 +25,21 @@ use crate::{
 #[btf_map]
 static IDENTITIES: LruHashMap<Address, Identity, { MAX_ACTORS as usize }> = LruHashMap::new();
 
-/// Reads who the current task is into the scratch.
+/// Reads who the actor is into the scratch. Gives whether that is known.
 #[inline(always)]
-pub(super) fn take(hook: u32) {
-    scanguard_process(hook);
+pub(super) fn take(hook: u32) -> bool {
     let Some(scratch) = scratch::of(hook) else {
-        return;
+        return false;
     };
+    // SAFETY: this CPU's scratch.
+    let about = unsafe { (&raw const (*scratch).about).read() };
+    if about == scratch::NOBODY {
+        return false;
+    }
+    scanguard_process(hook);
+    if about == scratch::HOST {
+        return true;
+    }
     // SAFETY: this CPU's scratch.
     unsafe {
         let mut found = (&raw const (*scratch).marks).read();
@@ -50,6 +58,7 @@ pub(super) fn take(hook: u32) {
         }
         (&raw mut (*scratch).identity.marks).write(found);
     }
+    true
 }
 
 /// Keeps what [`take`] read for one of the two actors of the scratch.
@@ -80,6 +89,9 @@ unsafe fn clear(words: *mut u64, count: usize) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_process(hook: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let Some(scratch) = scratch::of(hook) else {
         return 0;
     };
@@ -87,10 +99,14 @@ extern "C" fn scanguard_process(hook: u32) -> u32 {
     unsafe {
         let identity = &raw mut (*scratch).identity;
         clear(identity.cast(), size_of::<Identity>() / 8);
+        (&raw mut (*identity).at_ns).write(bpf_ktime_get_ns());
+        if (&raw const (*scratch).about).read() == scratch::HOST {
+            (&raw mut (*identity).address).write((*scratch).flow.source);
+            return 0;
+        }
         (&raw mut (*identity).group).write((&raw const (*scratch).group).read());
         (&raw mut (*identity).inode).write((&raw const (*scratch).inode).read());
         (&raw mut (*identity).device).write((&raw const (*scratch).device).read());
-        (&raw mut (*identity).at_ns).write(bpf_ktime_get_ns());
         let task = actor::task();
         _ = namespaces(task, identity);
         _ = changed(task, identity);

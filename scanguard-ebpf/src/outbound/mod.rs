@@ -6,13 +6,19 @@
 
 mod actor;
 mod attempt;
+mod blocks;
+mod calls;
+mod groups;
 mod identity;
+mod leaves;
 mod names;
 mod open;
+mod owners;
 mod scratch;
 mod sockets;
 mod table;
 mod tally;
 mod targets;
 
+pub(crate) use leaves::{leaves, looks_at_all};
 pub(crate) use sockets::{came_about, failed, opens};

@@ -38,6 +38,9 @@ unsafe fn append(names: *mut u8, at: usize, name: *const u8) -> usize {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_path(hook: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let Some(scratch) = scratch::of(hook) else {
         return 0;
     };
@@ -108,6 +111,9 @@ unsafe fn path(names: *mut u8) -> Option<u32> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_group_path(hook: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let Some(scratch) = scratch::of(hook) else {
         return 0;
     };
@@ -149,6 +155,9 @@ unsafe fn group_path(names: *mut u8) -> Option<u32> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_arguments(hook: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let Some(scratch) = scratch::of(hook) else {
         return 0;
     };

@@ -15,6 +15,10 @@ use super::open::Open;
 pub(super) enum Hook {
     /// A tracepoint. The kernel does not run it within itself.
     Tracepoint = 0,
+    /// A packet that leaves.
+    Egress = 1,
+    /// A call of a process in a control group. Another process may interrupt it, see [`take`].
+    Group = 2,
 }
 
 /// How many [`Hook`]s there are.
@@ -39,7 +43,18 @@ pub(super) struct Scratch {
     pub(super) device: u32,
     /// As in [`Identity::marks`], as far as they are known from the start.
     pub(super) marks: u32,
+    /// Whom the identity is about: one of the constants below.
+    pub(super) about: u32,
+    /// Somebody uses it.
+    busy: u32,
 }
+
+/// The current task is the actor.
+pub(super) const TASK: u32 = 0;
+/// It is not: nobody can be read.
+pub(super) const NOBODY: u32 = 1;
+/// The actor is a host.
+pub(super) const HOST: u32 = 2;
 
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, HOOKS> = PerCpuArray::new();
@@ -48,6 +63,28 @@ static SCRATCH: PerCpuArray<Scratch, HOOKS> = PerCpuArray::new();
 #[inline(always)]
 pub(super) fn of(hook: u32) -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(hook)
+}
+
+/// The scratch of [`Hook::Group`], unless a process that was interrupted on this CPU uses it.
+#[inline(always)]
+pub(super) fn take() -> Option<*mut Scratch> {
+    let scratch = of(Hook::Group as u32)?;
+    // SAFETY: this CPU's scratch. The accesses are volatile, since they are about who may use the rest.
+    unsafe {
+        let busy = &raw mut (*scratch).busy;
+        if busy.read_volatile() != 0 {
+            return None;
+        }
+        busy.write_volatile(1);
+    }
+    Some(scratch)
+}
+
+/// Ends the use of a scratch from [`take`].
+#[inline(always)]
+pub(super) fn give_back(scratch: *mut Scratch) {
+    // SAFETY: as above.
+    unsafe { (&raw mut (*scratch).busy).write_volatile(0) };
 }
 
 impl Scratch {

@@ -15,7 +15,7 @@ use super::{
     table, tally, targets,
 };
 use crate::{
-    clock,
+    clock, config,
     fields::{read, read_actor},
     home,
 };
@@ -53,6 +53,9 @@ pub(crate) fn failed(socket: *const u8) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_opens(socket: u64) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let Some(scratch) = scratch::of(HOOK) else {
         return 0;
     };
@@ -105,6 +108,9 @@ unsafe fn remote(socket: *const u8, scratch: *mut Scratch) -> Option<bool> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let (Some(scratch), Some(waiting)) = (scratch::of(HOOK), open::of(socket)) else {
         return 0;
     };

@@ -38,6 +38,9 @@ pub(super) const NEW_ACTOR: u32 = 1 << 31;
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let (Some(scratch), Some(control)) = (scratch::of(hook), config::control()) else {
         return 0;
     };
@@ -69,10 +72,35 @@ extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
     result
 }
 
+/// Has the first actor of a scratch in the table. Gives whether it is new there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_enter(hook: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    let (Some(scratch), Some(control)) = (scratch::of(hook), config::control()) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    let key = unsafe { Scratch::key(scratch, 0) };
+    let is_new = ACTORS.get_ptr_mut(key).is_none() && insert(key, epoch::running(control)).is_some();
+    is_new.into()
+}
+
+/// As above.
+#[inline(always)]
+pub(super) fn enter(hook: u32) -> bool {
+    scanguard_enter(hook) != 0
+}
+
 /// Counts what came of an attempt for one of the two actors of a scratch: an [`Answer`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_actor_answer(hook: u32, which: u32, answer: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
     let (Some(scratch), Some(control)) = (scratch::of(hook), config::control()) else {
         return 0;
     };

@@ -20,7 +20,10 @@ use crate::{
     sensor::{
         connections::{self, ConnectionsError},
         egress, features, footprint,
-        outbound::{self, OutboundError},
+        outbound::{
+            self, OutboundError,
+            calls::{self, Call, CallError},
+        },
         owner::Owner,
         pins::{PinsError, report},
         program::{self, KernelLogLevel, Loaded},
@@ -171,12 +174,14 @@ fn load() -> Vec<Line> {
         Ok(loaded) => loaded,
         Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
     };
-    vec![
+    let calls = outbound.is_ok().then(|| calls::load(&mut ebpf));
+    let lines = [
         Line::new(Verdict::Good, "program", TAKEN),
         egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
         connections_line(connections),
         outbound_line(outbound),
-    ]
+    ];
+    lines.into_iter().chain(calls.into_iter().flatten().map(call_line)).collect()
 }
 
 /// Whether the tables of a newly started agent would fit into memory.
@@ -223,6 +228,14 @@ fn outbound_line(outbound: Result<(), OutboundError>) -> Line {
     match outbound {
         Ok(()) => Line::new(Verdict::Good, NAME, "the kernel says which process asks for one"),
         Err(error) => Line::new(Verdict::Loss, NAME, format!("{error}; {}", outbound::LOSS)),
+    }
+}
+
+fn call_line((call, loaded): (Call, Result<(), CallError>)) -> Line {
+    let name = format!("outbound {}", call.label());
+    match loaded {
+        Ok(()) => Line::new(Verdict::Good, &name, "the kernel takes it"),
+        Err(error) => Line::new(Verdict::Loss, &name, format!("{error}; {}", call.loss())),
     }
 }
 

@@ -167,8 +167,10 @@ impl SoftwareSensor {
                     EgressExit::Udp
                 }
                 Outgoing::Opening(flow) => {
-                    self.observed.uses(&flow);
-                    EgressExit::Tcp
+                    if matches!(egress::opening(&flow), EgressExit::Tcp) {
+                        self.observed.uses(&flow);
+                    }
+                    egress::opening(&flow)
                 }
                 Outgoing::Answer(answer, flow) => {
                     if let Answer::SynAck = answer {

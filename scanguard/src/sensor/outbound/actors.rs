@@ -1,10 +1,10 @@
 //! Reads the table of actors, and who they are.
 
-use std::os::fd::AsFd as _;
+use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
 
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
 };
 use scanguard_common::{
     abi,
@@ -15,14 +15,18 @@ use scanguard_common::{
 };
 
 use super::super::{
-    Poll, Sensor, SensorError, TurnedAway, Visit, missing,
+    Poll, Sensor, SensorError, TurnedAway, Visit,
+    gate::GateMode,
+    missing,
     sys::batch::{self, BatchReader},
 };
+use super::blocks::Blocks;
 
 /// The tables of actors. It is polled right after the sensor of sources, which ends the epoch for both.
 pub struct ActorSensor {
     actors: MapData,
     identities: MapData,
+    targets: MapData,
     tally: PerCpuArray<MapData, Tally>,
     /// A second handle: the other sensor writes it.
     control: Array<MapData, abi::Control>,
@@ -32,10 +36,15 @@ pub struct ActorSensor {
     /// The changes of the table that were counted until the last read.
     changes: Option<u64>,
     entries: u64,
+    blocks: Blocks,
+    inner: HashMap<MapData, u32, u32>,
 }
 
+/// How many targets are read at once.
+const AT_ONCE: usize = 4_096;
 /// What changes nothing in the table.
-const WITHOUT_CHANGE: [Seen; 4] = [Seen::Known, Seen::Own, Seen::Unreadable, Seen::NoRoom];
+const WITHOUT_CHANGE: [Seen; 6] =
+    [Seen::Known, Seen::Own, Seen::Unreadable, Seen::NoRoom, Seen::Blocked, Seen::WouldBlock];
 
 impl ActorSensor {
     /// Takes the maps out of the loaded program. The sensor of sources takes its own later: both use its settings.
@@ -55,16 +64,79 @@ impl ActorSensor {
         let reader =
             reader.map_err(|error| SensorError::Call { call: "reading", map: actor::ACTORS, error })?;
         let tally = ebpf.take_map(actor::OUTBOUND_TALLY).ok_or_else(|| missing(actor::OUTBOUND_TALLY))?;
+        let blocks = Blocks::new(ebpf)?;
+        let inner = ebpf.take_map(actor::INNER).ok_or_else(|| missing(actor::INNER))?;
         Ok(Self {
             actors: take_lru(ebpf, actor::ACTORS)?,
             identities: take_lru(ebpf, actor::IDENTITIES)?,
+            targets: take_lru(ebpf, actor::TARGETS)?,
             tally: PerCpuArray::try_from(tally).map_err(map_error(actor::OUTBOUND_TALLY))?,
             stopped: control.get(&0, 0).map_err(map_error(abi::CONTROL))?.epoch,
             control,
             reader,
             changes: None,
             entries: 0,
+            blocks,
+            inner: HashMap::try_from(inner).map_err(map_error(actor::INNER))?,
         })
+    }
+
+    /// Sets what becomes of the calls and packets of blocked actors.
+    ///
+    /// # Errors
+    /// The programs could not be told.
+    pub fn set_mode(&mut self, mode: GateMode) -> Result<(), SensorError> {
+        self.blocks.set_mode(mode)
+    }
+
+    /// Blocks an actor from now on, for so long: a program, a control group, or a maker of packets.
+    ///
+    /// # Errors
+    /// There is no room, or the map could not be changed.
+    pub fn block(&mut self, key: &Address, lasts: Duration) -> Result<(), SensorError> {
+        self.blocks.block(key, lasts)
+    }
+
+    /// Ends a block. Gives whether there was one.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn unblock(&mut self, key: &Address) -> Result<bool, SensorError> {
+        self.blocks.unblock(key)
+    }
+
+    /// The blocked actors, and for how much longer.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn blocked(&mut self) -> Result<Vec<(Address, Duration)>, SensorError> {
+        self.blocks.sweep()
+    }
+
+    /// Sets the interfaces behind which there are hosts whose connections are looked at, by their numbers.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_inner(&mut self, interfaces: &BTreeSet<u32>) -> Result<(), SensorError> {
+        let failed = |error| SensorError::Map { map: actor::INNER, error };
+        let present: Result<Vec<_>, _> = self.inner.keys().collect();
+        for gone in present.map_err(failed)?.iter().filter(|present| !interfaces.contains(present)) {
+            self.inner.remove(gone).map_err(failed)?;
+        }
+        for interface in interfaces {
+            self.inner.insert(interface, 1, 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// How many entries the table of targets has. That takes some milliseconds where it is full.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn count_targets(&mut self) -> Result<u64, SensorError> {
+        let failed = |error| SensorError::Call { call: "BPF_MAP_LOOKUP_BATCH", map: actor::TARGETS, error };
+        let mut reader = BatchReader::<u64, u64>::new(AT_ONCE).map_err(failed)?;
+        reader.read(self.targets.fd().as_fd(), |_, _| {}).map_err(failed)
     }
 
     /// The process that was last seen to act as an actor.

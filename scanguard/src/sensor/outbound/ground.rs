@@ -36,7 +36,16 @@ pub enum OutboundError {
 
 /// The maps that only outbound traffic needs. They are small where it is not looked at, and never pinned: the program
 /// that fills them ends with the agent.
-pub(in crate::sensor) const MAPS: [&str; 4] = [actor::ACTORS, actor::IDENTITIES, actor::TARGETS, "OPEN"];
+pub(in crate::sensor) const MAPS: [&str; 8] = [
+    actor::ACTORS,
+    actor::IDENTITIES,
+    actor::TARGETS,
+    actor::BLOCKED,
+    actor::INNER,
+    actor::OUTBOUND_ORDERS,
+    "OPEN",
+    "OWNERS",
+];
 
 /// Hierarchies of version 1 in which service managers make a control group for each service, the most usual first, with
 /// the kernel's constant for its place.

@@ -2,6 +2,8 @@
 //! (`scanguard_common::actor`); this part loads them and reads their tables.
 
 mod actors;
+mod blocks;
+pub mod calls;
 mod ground;
 
 pub use actors::ActorSensor;
