@@ -1,6 +1,6 @@
 //! What the programs for outbound traffic read of processes, and the settings that they get before they are loaded.
 
-use crate::outcome::numbered;
+use crate::{outcome::numbered, proof::Field};
 
 /// Global, `[u32; ACTOR_FIELDS]`: the offsets of the [`ActorField`]s in their structures, in bytes.
 pub const ACTOR_OFFSETS: &str = "ACTOR_OFFSETS";
@@ -28,6 +28,8 @@ numbered! {
         SoftError = "sock.sk_err_soft",
         /// The memory of a process; nothing for a thread of the kernel.
         Memory = "task_struct.mm",
+        /// How often it has executed a program.
+        Executions = "task_struct.self_exec_id",
         /// Its set of control groups.
         GroupSet = "task_struct.cgroups",
         /// Its main thread.
@@ -116,6 +118,15 @@ numbered! {
         NetworkNamespace = "nsproxy.net_ns",
     }
 }
+
+/// How many bytes of a socket are read at once. All fields that outbound traffic needs of it for each connection begin
+/// [`SOCKET_HEAD_LAST`] or less after its beginning.
+pub const SOCKET_HEAD: usize = 128;
+/// As above: an IPv6 address that begins there ends within.
+pub const SOCKET_HEAD_LAST: u32 = 112;
+/// Those fields.
+pub const SOCKET_HEAD_FIELDS: [Field; 6] =
+    [Field::RemotePort, Field::Family, Field::LocalV4, Field::RemoteV4, Field::LocalV6, Field::RemoteV6];
 
 /// Bytes of `struct upid`.
 pub const NUMBER_LEN: usize = 16;

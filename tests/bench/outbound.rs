@@ -2,6 +2,7 @@
 //! kernel's own statistics of programs (kernel.bpf_stats_enabled). A measurement, never a test.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
     time::Duration,
@@ -72,7 +73,12 @@ fn measure(outbound: bool) -> Result<Vec<(String, f64)>> {
         let before = times(&watch);
         play(&lab.scanner)?;
         watch.poll()?;
-        figures.push((name.to_owned(), (times(&watch) - before) / f64::from(MANY)));
+        let after = times(&watch);
+        let each = |name: &str| (after[name] - before.get(name).unwrap_or(&0.0)) / f64::from(MANY);
+        figures.push((name.to_owned(), after.keys().map(|name| each(name)).sum()));
+        for program in after.keys().filter(|program| each(program) >= 1.0) {
+            println!("    {outbound:5} {name}: {program} {:.0}", each(program));
+        }
     }
     for (name, states) in CHANGES {
         let before = info(&watch, CONNECTIONS)?;
@@ -92,9 +98,9 @@ fn info(watch: &Watch, program: &str) -> Result<ProgramInfo> {
     Ok(watch.programs().find(|(name, _)| *name == program).context(program.to_owned())?.1)
 }
 
-/// Nanoseconds that all programs took so far.
-fn times(watch: &Watch) -> f64 {
-    watch.programs().map(|(_, info)| info.run_time().as_nanos() as f64).sum()
+/// Nanoseconds that each program took so far.
+fn times(watch: &Watch) -> BTreeMap<String, f64> {
+    watch.programs().map(|(name, info)| (name.to_owned(), info.run_time().as_nanos() as f64)).collect()
 }
 
 fn connects(host: &Namespace, port: fn(u16) -> u16) -> Result<()> {

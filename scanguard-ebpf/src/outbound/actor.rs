@@ -1,13 +1,17 @@
 //! The actor of the current task: its control group, and its executable.
 
-use aya_ebpf::helpers::bpf_get_current_task;
+use aya_ebpf::{
+    btf_maps::PerCpuArray,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::btf_map,
+};
 use scanguard_common::{
     actor::{Key, Kind, marks},
     actor_field::{ActorField, OLD_GROUP, ROOT_GROUP},
     address::Address,
 };
 
-use super::scratch::{self, Scratch};
+use super::scratch::{self, HOOKS, Hook, Scratch};
 use crate::{
     config,
     fields::{read_actor, read_at},
@@ -20,15 +24,107 @@ pub(super) fn task() -> *const u8 {
     unsafe { bpf_get_current_task() as *const u8 }
 }
 
-/// Finds the current task's actor, and writes its keys into a scratch. Gives nothing if the kernel's structures cannot be
-/// read.
+/// What is known of a task. It stays true while the task neither executes another program nor changes its set of control
+/// groups: then it is not read again.
+#[repr(C)]
+struct Known {
+    /// When the task began, and which one it is.
+    start: u64,
+    pid: u64,
+    /// How often it has executed a program.
+    executions: u64,
+    /// Its set of control groups, as an address.
+    groups: u64,
+    group: u64,
+    inode: u64,
+    device: u32,
+    marks: u32,
+}
+
+/// Places for each [`Hook`] on each CPU; a power of two.
+const PLACES: u32 = 64;
+
+#[btf_map]
+static ACTIVE: PerCpuArray<Known, { PLACES as usize * HOOKS }> = PerCpuArray::new();
+
+/// Finds the current task's actor, and writes its keys into the scratch of a hook. Gives nothing if the kernel's structures
+/// cannot be read.
 ///
 /// # Safety
 /// The scratch is valid.
 #[inline(always)]
-pub(super) unsafe fn find(scratch: *mut Scratch, kind: Kind) -> Option<()> {
+pub(super) unsafe fn find(hook: Hook, scratch: *mut Scratch, kind: Kind) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if scanguard_find(hook as u32) == 0 {
+            return None;
+        }
+        let (group, inode, device) = (
+            (&raw const (*scratch).group).read(),
+            (&raw const (*scratch).inode).read(),
+            (&raw const (*scratch).device).read(),
+        );
+        (&raw mut (*scratch).about).write(scratch::TASK);
+        let key = Key::of_program(kind, group, device, inode).address();
+        (&raw mut (*scratch).open.keys[0]).write(key);
+        // A packet that was made is counted for its program alone.
+        let whole =
+            if matches!(kind, Kind::Crafter) { Address::UNSPECIFIED } else { Key::of_group(group).address() };
+        (&raw mut (*scratch).open.keys[1]).write(whole);
+    }
+    Some(())
+}
+
+/// Writes what is known of the current task into the scratch of a hook. Gives 0 if it cannot be read.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_find(hook: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    let Some(scratch) = scratch::of(hook) else {
+        return 0;
+    };
+    // SAFETY: this CPU's scratch and places; the helper checks the kernel's addresses.
+    unsafe { find_in(hook, scratch).is_some().into() }
+}
+
+/// As above.
+#[inline(always)]
+unsafe fn find_in(hook: u32, scratch: *mut Scratch) -> Option<()> {
     let task = task();
-    // SAFETY: the caller's promise; the helper checks the kernel's addresses, and the offsets come from its BTF.
+    let pid = bpf_get_current_pid_tgid();
+    let known = ACTIVE.get_ptr_mut(hook * PLACES + (pid as u32 & (PLACES - 1)))?;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let start = read_actor::<u64>(task, ActorField::Start)?;
+        let executions = u64::from(read_actor::<u32>(task, ActorField::Executions)?);
+        let groups = read_actor::<u64>(task, ActorField::GroupSet)?;
+        let is_same = (*known).start == start
+            && (*known).pid == pid
+            && (*known).executions == executions
+            && (*known).groups == groups;
+        if !is_same {
+            // Half of it is never true.
+            (&raw mut (*known).start).write_volatile(0);
+            learn(task, known)?;
+            (&raw mut (*known).pid).write(pid);
+            (&raw mut (*known).executions).write(executions);
+            (&raw mut (*known).groups).write(groups);
+            (&raw mut (*known).start).write_volatile(start);
+        }
+        (&raw mut (*scratch).group).write((*known).group);
+        (&raw mut (*scratch).inode).write((*known).inode);
+        (&raw mut (*scratch).device).write((*known).device);
+        (&raw mut (*scratch).marks).write((*known).marks);
+    }
+    Some(())
+}
+
+/// Reads the control group and the executable of a task.
+#[inline(always)]
+unsafe fn learn(task: *const u8, known: *mut Known) -> Option<()> {
+    // SAFETY: the caller's promise.
     unsafe {
         let node = read_actor::<*const u8>(group(task)?, ActorField::GroupNode)?;
         let mut number = read_actor::<u64>(node, ActorField::NodeNumber)?;
@@ -53,20 +149,10 @@ pub(super) unsafe fn find(scratch: *mut Scratch, kind: Kind) -> Option<()> {
                 device = read_actor::<u32>(of, ActorField::SuperDevice)?;
             }
         }
-        (&raw mut (*scratch).group).write(number);
-        (&raw mut (*scratch).inode).write(inode);
-        (&raw mut (*scratch).device).write(device);
-        (&raw mut (*scratch).marks).write(noted);
-        (&raw mut (*scratch).about).write(scratch::TASK);
-        let key = Key::of_program(kind, number, device, inode).address();
-        (&raw mut (*scratch).open.keys[0]).write(key);
-        // A packet that was made is counted for its program alone.
-        let whole = if matches!(kind, Kind::Crafter) {
-            Address::UNSPECIFIED
-        } else {
-            Key::of_group(number).address()
-        };
-        (&raw mut (*scratch).open.keys[1]).write(whole);
+        (&raw mut (*known).group).write(number);
+        (&raw mut (*known).inode).write(inode);
+        (&raw mut (*known).device).write(device);
+        (&raw mut (*known).marks).write(noted);
     }
     Some(())
 }

@@ -10,7 +10,7 @@ use super::{
     scratch::{self, Scratch},
     table, tally, targets,
 };
-use crate::{clock, config};
+use crate::{config, home};
 
 /// The bit of [`open::Open::fresh`] for the program.
 pub(super) const PROGRAM: u32 = 1;
@@ -37,22 +37,32 @@ extern "C" fn scanguard_attempt(hook: u32, socket: u64, class: u32, seen: u32) -
     let Some(scratch) = scratch::of(hook) else {
         return 0;
     };
-    let (now, salt) = (clock::jiffies(), config::salt());
+    let salt = config::salt();
     // SAFETY: this CPU's scratch.
     let fresh = unsafe {
         let flow = &(*scratch).flow;
         let first = target(*Scratch::key(scratch, 0), flow.destination, flow.service, salt);
-        let program = targets::ask(first, now);
+        let program = targets::look(first);
         if program == targets::ANSWERED {
             tally::count(Seen::Known);
             return 0;
         }
         (&raw mut (*scratch).open.names[0]).write(first);
-        let mut fresh = if program == targets::NEW { PROGRAM } else { 0 };
+        let mut fresh = 0;
+        if program == targets::NEW {
+            // Asked once for a target.
+            if home::is_own(flow.destination) {
+                tally::count(Seen::Own);
+                return 0;
+            }
+            targets::asked(first);
+            fresh = PROGRAM;
+        }
         if has_group(scratch) {
             let second = target(*Scratch::key(scratch, 1), flow.destination, flow.service, salt);
             (&raw mut (*scratch).open.names[1]).write(second);
-            if targets::ask(second, now) == targets::NEW {
+            if targets::look(second) == targets::NEW {
+                targets::asked(second);
                 fresh |= GROUP;
             }
         }
@@ -60,7 +70,7 @@ extern "C" fn scanguard_attempt(hook: u32, socket: u64, class: u32, seen: u32) -
         if socket != 0 {
             (&raw mut (*scratch).open.remote).write(flow.destination);
             (&raw mut (*scratch).open.port).write(flow.service.port);
-            open::keep(socket, &(*scratch).open);
+            open::keep(socket, &raw const (*scratch).open);
         }
         fresh
     };

@@ -169,7 +169,7 @@ extern "C" fn scanguard_asks(cookie: u64, address: *const Address, ports: u32, h
         (&raw mut (*flow).service).write(Service { protocol: protocol::UDP, port });
         (&raw mut (*flow).source_port).write(local_port);
         let mut refused = 0;
-        if actor::find(scratch, Kind::Program).is_none() {
+        if actor::find(Hook::Group, scratch, Kind::Program).is_none() {
             tally::count(Seen::Unreadable);
         } else if blocks::refuses(scratch) {
             refused = 1;
@@ -196,7 +196,7 @@ extern "C" fn scanguard_raw(cookie: u64) -> u32 {
     let mut refused = 0;
     // SAFETY: this CPU's scratch.
     unsafe {
-        if actor::find(scratch, Kind::Crafter).is_none() {
+        if actor::find(Hook::Group, scratch, Kind::Crafter).is_none() {
             tally::count(Seen::Unreadable);
         } else if blocks::refuses(scratch) {
             refused = 1;

@@ -124,7 +124,7 @@ unsafe fn seen(ctx: *mut __sk_buff, flow: &Flow, scratch: *mut Scratch) -> Optio
 unsafe fn crafted(scratch: *mut Scratch, cookie: u64, noted: u32) -> Option<Seen> {
     // SAFETY: the caller's promise.
     unsafe {
-        let found = actor::find(scratch, Kind::Crafter);
+        let found = actor::find(Hook::Egress, scratch, Kind::Crafter);
         let is_known = found.is_some() && (&raw const (*scratch).marks).read() & marks::KERNEL == 0;
         if cookie != 0
             && let Some(keys) = owners::of(cookie)

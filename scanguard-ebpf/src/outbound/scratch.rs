@@ -3,6 +3,7 @@
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use scanguard_common::{
     actor::{GROUP_LEN, Identity},
+    actor_field::SOCKET_HEAD,
     address::Address,
     outcome::Flow,
 };
@@ -22,7 +23,7 @@ pub(super) enum Hook {
 }
 
 /// How many [`Hook`]s there are.
-const HOOKS: usize = 3;
+pub(super) const HOOKS: usize = 3;
 
 /// One attempt of an actor, from the first look to the last.
 #[repr(C)]
@@ -35,6 +36,8 @@ pub(super) struct Scratch {
     pub(super) open: Open,
     /// As [`scanguard_common::actor::attempt`] makes it.
     pub(super) flow: Flow,
+    /// The beginning of a socket.
+    pub(super) head: [u64; SOCKET_HEAD / 8],
     /// Number of the control group.
     pub(super) group: u64,
     /// Inode of the executable.

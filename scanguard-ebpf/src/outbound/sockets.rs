@@ -1,8 +1,9 @@
 //! Connections that sockets of this host ask for, in all of its network namespaces.
 
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use scanguard_common::{
     actor::{Kind, Seen},
-    actor_field::ActorField,
+    actor_field::{ActorField, SOCKET_HEAD},
     address::Address,
     outcome::{Answer, ProbeClass, Service},
     proof::Field,
@@ -14,11 +15,7 @@ use super::{
     scratch::{self, Hook, Scratch},
     table, tally, targets,
 };
-use crate::{
-    clock, config,
-    fields::{read, read_actor},
-    home,
-};
+use crate::{config, fields::read_actor};
 
 /// Address families (include/linux/socket.h).
 const AF_INET: u16 = 2;
@@ -65,11 +62,11 @@ extern "C" fn scanguard_opens(socket: u64) -> u32 {
             tally::count(Seen::Unreadable);
             return 0;
         };
-        if own || home::is_own((*scratch).flow.destination) {
+        if own {
             tally::count(Seen::Own);
             return 0;
         }
-        if actor::find(scratch, Kind::Program).is_none() {
+        if actor::find(Hook::Tracepoint, scratch, Kind::Program).is_none() {
             tally::count(Seen::Unreadable);
             return 0;
         }
@@ -80,28 +77,41 @@ extern "C" fn scanguard_opens(socket: u64) -> u32 {
 
 /// Writes the remote side of a socket into the flow of a scratch. Gives whether it is this host itself, as far as the
 /// socket shows it: who calls one of its own addresses does so from that address.
+///
+/// The beginning of a socket is read at once: a read for each field takes several times as long.
 #[inline(always)]
 unsafe fn remote(socket: *const u8, scratch: *mut Scratch) -> Option<bool> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise. The offsets are constants to the verifier, and within what was read.
     unsafe {
-        let port = u16::from_be(read(socket, Field::RemotePort)?);
+        let head = (&raw mut (*scratch).head).cast::<u8>();
+        if bpf_probe_read_kernel(head.cast(), SOCKET_HEAD as u32, socket.cast()) != 0 {
+            return None;
+        }
+        let port = u16::from_be(of::<u16>(head, Field::RemotePort));
         let flow = &raw mut (*scratch).flow;
         (&raw mut (*flow).service).write(Service { protocol: protocol::TCP, port });
         (&raw mut (*flow).source_port).write(0);
-        let (local, remote) = match read::<u16>(socket, Field::Family)? {
+        let (local, remote) = match of::<u16>(head, Field::Family) {
             AF_INET => (
-                Address::from_v4(&read::<u32>(socket, Field::LocalV4)?.to_ne_bytes()),
-                Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes()),
+                Address::from_v4(&of::<u32>(head, Field::LocalV4).to_ne_bytes()),
+                Address::from_v4(&of::<u32>(head, Field::RemoteV4).to_ne_bytes()),
             ),
             AF_INET6 => (
-                Address::from_words(read(socket, Field::LocalV6)?),
-                Address::from_words(read(socket, Field::RemoteV6)?),
+                Address::from_words(of(head, Field::LocalV6)),
+                Address::from_words(of(head, Field::RemoteV6)),
             ),
             _ => return None,
         };
         (&raw mut (*flow).destination).write(remote);
         Some(remote.is_loopback() || remote == local)
     }
+}
+
+/// A field in the beginning of a socket.
+#[inline(always)]
+unsafe fn of<T: Copy>(head: *const u8, field: Field) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { head.add(config::offset(field)).cast::<T>().read_volatile() }
 }
 
 /// Something came of an attempt: a connection (`is_answered`), or nothing. Whoever runs now is not the actor.
@@ -111,13 +121,14 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
     if !config::outbound() {
         return 0;
     }
-    let (Some(scratch), Some(waiting)) = (scratch::of(HOOK), open::of(socket)) else {
+    let Some(scratch) = scratch::of(HOOK) else {
         return 0;
     };
     // SAFETY: this CPU's scratch, a value of a map, and the kernel's socket, whose memory the helper checks.
     unsafe {
-        (&raw mut (*scratch).open).write(waiting.read());
-        open::done(socket);
+        if !open::take(socket, &raw mut (*scratch).open) {
+            return 0;
+        }
         let open = &raw const (*scratch).open;
         let is_same = remote(socket as *const u8, scratch).is_some()
             && (*open).remote == (*scratch).flow.destination
@@ -129,11 +140,10 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
         let has_group = attempt::has_group(scratch);
         if is_answered != 0 {
             tally::count(Seen::Answered);
-            let now = clock::jiffies();
-            targets::answered((*open).names[0], now);
+            targets::answered((*open).names[0]);
             table::record_answer(HOOK, 0, Answer::SynAck);
             if has_group {
-                targets::answered((*open).names[1], now);
+                targets::answered((*open).names[1]);
                 table::record_answer(HOOK, 1, Answer::SynAck);
             }
             return 0;

@@ -26,7 +26,6 @@ use super::blocks::Blocks;
 pub struct ActorSensor {
     actors: MapData,
     identities: MapData,
-    targets: MapData,
     tally: PerCpuArray<MapData, Tally>,
     /// A second handle: the other sensor writes it.
     control: Array<MapData, abi::Control>,
@@ -40,8 +39,6 @@ pub struct ActorSensor {
     inner: HashMap<MapData, u32, u32>,
 }
 
-/// How many targets are read at once.
-const AT_ONCE: usize = 4_096;
 /// What changes nothing in the table.
 const WITHOUT_CHANGE: [Seen; 6] =
     [Seen::Known, Seen::Own, Seen::Unreadable, Seen::NoRoom, Seen::Blocked, Seen::WouldBlock];
@@ -69,7 +66,6 @@ impl ActorSensor {
         Ok(Self {
             actors: take_lru(ebpf, actor::ACTORS)?,
             identities: take_lru(ebpf, actor::IDENTITIES)?,
-            targets: take_lru(ebpf, actor::TARGETS)?,
             tally: PerCpuArray::try_from(tally).map_err(map_error(actor::OUTBOUND_TALLY))?,
             stopped: control.get(&0, 0).map_err(map_error(abi::CONTROL))?.epoch,
             control,
@@ -127,16 +123,6 @@ impl ActorSensor {
             self.inner.insert(interface, 1, 0).map_err(failed)?;
         }
         Ok(())
-    }
-
-    /// How many entries the table of targets has. That takes some milliseconds where it is full.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn count_targets(&mut self) -> Result<u64, SensorError> {
-        let failed = |error| SensorError::Call { call: "BPF_MAP_LOOKUP_BATCH", map: actor::TARGETS, error };
-        let mut reader = BatchReader::<u64, u64>::new(AT_ONCE).map_err(failed)?;
-        reader.read(self.targets.fd().as_fd(), |_, _| {}).map_err(failed)
     }
 
     /// The process that was last seen to act as an actor.

@@ -5,7 +5,10 @@ use std::{fs, time::Duration};
 use aya::EbpfLoader;
 use scanguard_common::{
     actor,
-    actor_field::{ACTOR_FIELDS, ACTOR_OFFSETS, ActorField, OLD_GROUPS, OUTBOUND, TICKS_PER_SECOND},
+    actor_field::{
+        ACTOR_FIELDS, ACTOR_OFFSETS, ActorField, OLD_GROUPS, OUTBOUND, SOCKET_HEAD_FIELDS, SOCKET_HEAD_LAST,
+        TICKS_PER_SECOND,
+    },
 };
 
 use super::super::{
@@ -79,6 +82,11 @@ impl Ground {
         let mut offsets = [0; ACTOR_FIELDS];
         for field in ActorField::ALL {
             offsets[field.index()] = offset(&btf, field)?;
+        }
+        for field in SOCKET_HEAD_FIELDS {
+            if btf.offset(field.label())? > SOCKET_HEAD_LAST {
+                return Err(BtfError::Missing(format!("{} near the beginning", field.label())).into());
+            }
         }
         let hierarchies = fs::read_to_string("/proc/cgroups").unwrap_or_default();
         let ticks_per_second = Duration::from_secs(1).div_duration_f64(tick()).round() as u32;

@@ -24,7 +24,8 @@ use super::{
 const PREFIX: &str = "scanguard_abi_";
 
 /// Maps whose contents matter for one packet only: each program has its own.
-const SCRATCH: [&str; 6] = ["FRESH", "DRAFT", abi::READ, "SCRATCH", "FRESH_ACTOR", actor::OUTBOUND_TALLY];
+const SCRATCH: [&str; 7] =
+    ["FRESH", "DRAFT", abi::READ, "SCRATCH", "FRESH_ACTOR", "ACTIVE", actor::OUTBOUND_TALLY];
 
 /// The maps of the program in this binary, as these settings make them.
 #[derive(Clone, Debug, Eq, PartialEq)]
