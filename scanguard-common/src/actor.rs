@@ -17,17 +17,39 @@ use crate::{
 pub const ACTORS: &str = "ACTORS";
 /// LRU map of [`Key::address`] to [`Identity`].
 pub const IDENTITIES: &str = "IDENTITIES";
-/// LRU map of [`target`] to a time: the targets that an actor asked for, and those that answered it.
+/// Array of [`TargetMark::value`]s: the targets that an actor asked for, and those that answered it.
 pub const TARGETS: &str = "TARGETS";
 /// Map of [`Key::address`] to the time, in jiffies, until which an actor is blocked.
 pub const BLOCKED: &str = "BLOCKED";
 /// Per-CPU array with one [`Tally`].
 pub const OUTBOUND_TALLY: &str = "OUTBOUND_TALLY";
 
+/// Array with one [`Orders`].
+pub const OUTBOUND_ORDERS: &str = "OUTBOUND_ORDERS";
+/// Hash map of the number of an interface to a number without a meaning: behind it are hosts whose traffic this host
+/// forwards, see [`Kind::Inner`].
+pub const INNER: &str = "INNER";
+/// How many interfaces [`INNER`] has room for.
+pub const MAX_INNER: u32 = 256;
+
+/// The agent's settings for outbound traffic, which the programs take while they run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Orders {
+    /// [`crate::abi::GATE_OFF`], [`crate::abi::GATE_DRY_RUN`] or [`crate::abi::GATE_ENFORCE`].
+    pub mode: u32,
+    /// Number of entries of [`BLOCKED`]. Where it is 0, the programs skip the look-up.
+    pub blocked: u32,
+}
+
 /// How many actors there is room for, and how many identities.
 pub const MAX_ACTORS: u32 = 4_096;
-/// How many targets [`TARGETS`] has room for.
-pub const MAX_TARGETS: u32 = 65_536;
+/// How many connections of this host can wait for an answer at once, so that what comes of them is known; a power of two.
+pub const OPEN_PLACES: u32 = 32_768;
+/// How many places [`TARGETS`] has, 8 bytes each; a power of two.
+pub const TARGET_PLACES: u32 = 1 << TARGET_BITS;
+/// The bits of a place.
+const TARGET_BITS: u32 = 19;
 /// How many actors can be blocked at once.
 pub const MAX_BLOCKED: u32 = 1_024;
 
@@ -100,6 +122,51 @@ pub fn target(actor: Address, address: Address, service: Service, salt: u64) -> 
     let [high, low] = address.words();
     let service = (service.protocol as u64) << 16 | service.port as u64;
     stir(stir(stir(stir(stir(salt, actor_high), actor_low), high), low), service)
+}
+
+/// The mark of a target: its place in [`TARGETS`] and its fingerprint.
+///
+/// Marks are overwritten, never cleared, as those of [`crate::used`]: with `m` places and `r` new targets a second, a
+/// target is still known after `t` seconds with a probability of `exp(-r t / m)`. Two targets with the same place and
+/// fingerprint are taken for one, one pair in 2^50, and both depend on a secret. Compared with a map that evicts, this holds
+/// eight times as many targets in the same memory, and a new one takes a twentieth of the time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TargetMark {
+    /// A number below [`TARGET_PLACES`].
+    pub place: u32,
+    /// Never 0, because 0 is the value of an empty place.
+    fingerprint: u32,
+}
+
+impl TargetMark {
+    /// The mark of the target with this name, see [`target`].
+    #[inline(always)]
+    pub const fn new(name: u64) -> Self {
+        // One more turn, since more than the upper half of the hash is used.
+        let hash = stir(0, name);
+        Self {
+            place: (hash >> (u64::BITS - TARGET_BITS)) as u32 & (TARGET_PLACES - 1),
+            fingerprint: (hash >> (u32::BITS - TARGET_BITS)) as u32 | 1,
+        }
+    }
+
+    /// The value at its place until a time, of which the lowest 31 bits count.
+    #[inline(always)]
+    pub const fn value(self, until: u32, has_answered: bool) -> u64 {
+        (self.fingerprint as u64) << 32 | ((until << 1) | has_answered as u32) as u64
+    }
+
+    /// Whether the target is known at this time. `held` is the value at its place.
+    #[inline(always)]
+    pub const fn is_known(self, held: u64, now: u32) -> bool {
+        (held >> 32) as u32 == self.fingerprint && (held as u32 & !1).wrapping_sub(now << 1).cast_signed() > 0
+    }
+
+    /// Whether the target with this value has answered.
+    #[inline(always)]
+    pub const fn has_answered(held: u64) -> bool {
+        held & 1 != 0
+    }
 }
 
 /// For how long a target that did not answer counts as known: whoever tries again meanwhile looks for nothing new.
@@ -241,6 +308,8 @@ numbered! {
         Blocked = "blocked",
         /// The same, if blocking were on.
         WouldBlock = "would_block",
+        /// A raw socket was opened.
+        RawSocket = "raw_socket",
     }
 }
 
@@ -259,6 +328,14 @@ pub const fn attempt(actor: Address, local_port: u16, remote: Address, service: 
     Flow { source: actor, destination: remote, service, source_port: local_port, reserved: 0 }
 }
 
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: plain data without padding (`IntoBytes`), valid for all bytes (`FromBytes`), `Copy`.
+    unsafe impl aya::Pod for super::Tally {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Orders {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +351,27 @@ mod tests {
         ] {
             assert_eq!(Key::from_address(key.address()), key);
         }
+    }
+
+    #[test]
+    fn a_target_is_known_until_its_time_and_no_other_is() {
+        for until in [10, u32::MAX >> 1, u32::MAX] {
+            let mark = TargetMark::new(7);
+            for has_answered in [false, true] {
+                let held = mark.value(until, has_answered);
+                assert_eq!(TargetMark::has_answered(held), has_answered);
+                for (before, known) in [(1, true), (1 << 29, true), (0, false), (1u32.wrapping_neg(), false)]
+                {
+                    assert_eq!(
+                        mark.is_known(held, until.wrapping_sub(before)),
+                        known,
+                        "{before} before {until}"
+                    );
+                }
+                assert!(!TargetMark::new(8).is_known(held, until - 1));
+            }
+        }
+        assert!((0..1_000).all(|name| !TargetMark::new(name).is_known(0, 1_u32.wrapping_neg())));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub enum Outgoing {
     /// A RST without ACK. It answers a segment with ACK that belongs to no connection (RFC 9293, 3.10.7). It is an
     /// [`Answer::Reset`], too.
     Refusal(Flow),
-    /// A SYN. The host that opens a connection is in use.
+    /// A SYN. The host that opens a connection is in use. Or an echo request, as the protocol of the flow says.
     Opening(Flow),
     /// A datagram.
     Datagram(Flow),
@@ -73,6 +73,12 @@ pub fn early_datagram<P: Packet>(packet: &P) -> Option<Flow> {
         source_port: ports.destination.get(),
         reserved: 0,
     })
+}
+
+/// The exit of an [`Outgoing::Opening`].
+#[inline(always)]
+pub const fn opening(flow: &Flow) -> EgressExit {
+    if flow.service.protocol == protocol::TCP { EgressExit::Tcp } else { EgressExit::IcmpOther }
 }
 
 /// The kind of a packet for which [`early`] could not decide.
@@ -130,13 +136,16 @@ fn icmp<P: Packet>(packet: &P, headers: &Headers, answer: fn(u8) -> Option<Answe
     let Some(header) = packet.view::<Icmp>(headers.transport) else {
         return Outgoing::Exit(EgressExit::Unreadable);
     };
-    let Some(answer) = answer(header.kind) else {
+    let is_echo = header.kind == if headers.is_v6 { icmp6::ECHO } else { icmp::ECHO };
+    let answer = answer(header.kind);
+    if answer.is_none() && !is_echo {
         return Outgoing::Exit(EgressExit::IcmpOther);
-    };
+    }
     // An error goes to the source of the packet that it quotes: there is no need to read the quote.
-    match answered(packet, headers, 0, 0) {
-        Some(flow) => Outgoing::Answer(answer, flow),
-        None => Outgoing::Exit(EgressExit::Unreadable),
+    match (answered(packet, headers, 0, 0), answer) {
+        (Some(flow), Some(answer)) => Outgoing::Answer(answer, flow),
+        (Some(flow), None) => Outgoing::Opening(flow),
+        (None, _) => Outgoing::Exit(EgressExit::Unreadable),
     }
 }
 

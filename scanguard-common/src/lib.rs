@@ -12,6 +12,7 @@
 pub mod abi;
 pub mod account;
 pub mod actor;
+pub mod actor_field;
 pub mod address;
 pub mod admission;
 pub mod ban;

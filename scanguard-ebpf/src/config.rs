@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES, MAX_TRANSLATORS, change_places},
+    actor_field::{ACTOR_FIELDS, ActorField},
     address::{Address, SourceMask},
     content::PortSet,
     proof::{FIELDS, Field},
@@ -34,6 +35,18 @@ static FIELD_OFFSETS: Global<[u32; FIELDS]> = Global::new([0; FIELDS]);
 
 #[unsafe(no_mangle)]
 static TRANSPARENT: Global<[u32; 2]> = Global::new([0; 2]);
+
+#[unsafe(no_mangle)]
+static ACTOR_OFFSETS: Global<[u32; ACTOR_FIELDS]> = Global::new([0; ACTOR_FIELDS]);
+
+#[unsafe(no_mangle)]
+static OUTBOUND: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static TICKS_PER_SECOND: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static OLD_GROUPS: Global<u32> = Global::new(0);
 
 #[unsafe(no_mangle)]
 static PROOF: Global<u32> = Global::new(0);
@@ -156,6 +169,32 @@ pub(crate) fn offset(field: Field) -> usize {
     let words = core::ptr::from_ref(&FIELD_OFFSETS).cast::<u32>();
     // SAFETY: there are as many words as fields. The read is volatile: the agent has set them before the load.
     unsafe { words.add(field as usize).read_volatile() as usize }
+}
+
+/// As above, for the fields that outbound traffic needs.
+#[inline(always)]
+pub(crate) fn actor_offset(field: ActorField) -> usize {
+    let words = core::ptr::from_ref(&ACTOR_OFFSETS).cast::<u32>();
+    // SAFETY: as above.
+    unsafe { words.add(field as usize).read_volatile() as usize }
+}
+
+/// Whether outbound traffic is looked at.
+#[inline(always)]
+pub(crate) fn outbound() -> bool {
+    OUTBOUND.load() != 0
+}
+
+/// How many jiffies a second has.
+#[inline(always)]
+pub(crate) fn ticks_per_second() -> u64 {
+    TICKS_PER_SECOND.load().into()
+}
+
+/// Where a process has its control group of a hierarchy of version 1, see `scanguard_common::actor_field::OLD_GROUPS`.
+#[inline(always)]
+pub(crate) fn old_groups() -> usize {
+    OLD_GROUPS.load() as usize
 }
 
 /// The offset of the byte in a socket with its mark for IP_TRANSPARENT, and the mark.

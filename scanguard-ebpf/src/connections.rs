@@ -5,7 +5,8 @@
 //! connections with any address.
 //!
 //! The program also notes the flow of each connection that ends, since late segments may still arrive in it, and when
-//! listeners begin and end, and in which connections a client said nothing.
+//! listeners begin and end, and in which connections a client said nothing. What this host itself asks for goes to
+//! [`outbound`].
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use scanguard_common::{
@@ -16,7 +17,7 @@ use scanguard_common::{
     wire::protocol,
 };
 
-use crate::{config, fields::read, listeners, sources, tally, used};
+use crate::{config, fields::read, listeners, outbound, sources, tally, used};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
@@ -42,6 +43,14 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let socket = ctx.arg(0);
+    if config::outbound() {
+        match (before, now) {
+            (CLOSE, SYN_SENT) => outbound::opens(socket),
+            (SYN_SENT, ESTABLISHED) => outbound::came_about(socket),
+            (SYN_SENT, CLOSE) => outbound::failed(socket),
+            _ => {}
+        }
+    }
     match (before, now) {
         (_, ESTABLISHED) => established(socket, before == SYN_RECV),
         (_, LISTEN) => listener(socket, listeners::begins),

@@ -1,8 +1,11 @@
 //! The kernel half of `scanguard_common::egress`: the tcx program. It looks at each outgoing packet, notes the answers
-//! to sources and the flows that this host uses, and lets the packet go on.
+//! to sources and the flows that this host uses, and lets the packet go on. What opens a flow goes to [`outbound`].
 
 use aya_ebpf::{
-    bindings::{__sk_buff, tcx_action_base::TCX_NEXT},
+    bindings::{
+        __sk_buff,
+        tcx_action_base::{TCX_DROP, TCX_NEXT},
+    },
     macros::classifier,
     programs::TcContext,
 };
@@ -10,27 +13,29 @@ use scanguard_common::{
     egress::{self, Outgoing},
     outcome::{Answer, EgressExit, Flow},
     used::is_service,
+    wire::protocol,
 };
 
-use crate::{config, home, oracle, packet::SkbPacket, sample, sources, tally, used};
+use crate::{config, home, oracle, outbound, packet::SkbPacket, sample, sources, tally, used};
 
-/// Stands for a SYN, which is none of the kinds of answers.
+/// Stands for a SYN or an echo request, which is none of the kinds of answers.
 const OPENING: u32 = 64;
 /// Stands for a RST that answers a segment of no connection.
 const REFUSAL: u32 = 65;
 
 /// Sees every outgoing packet of its interfaces, after NAT: the addresses are those that the other side sees. It
-/// changes nothing, and leaves the verdict to the programs after it.
+/// changes nothing, and leaves the verdict to the programs after it, unless the actor is blocked.
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     let packet = SkbPacket::new(&ctx);
+    let mut drops = false;
     let exit = match egress::early(&packet) {
         Some((exit, port)) => {
             if matches!(exit, EgressExit::Udp)
                 && let Some(flow) = egress::early_datagram(&packet)
             {
-                datagram(&ctx, &flow);
+                drops = datagram(&ctx, &flow);
             }
             sample::leaves_from(&ctx, port);
             exit as u32
@@ -41,7 +46,7 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
                 exit as u32
             }
             Outgoing::Datagram(flow) => {
-                datagram(&ctx, &flow);
+                drops = datagram(&ctx, &flow);
                 sample::leaves(&ctx);
                 EgressExit::Udp as u32
             }
@@ -52,23 +57,29 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
                 scanguard_refused(ctx.skb.skb, &raw const flow);
                 scanguard_note(ctx.skb.skb, REFUSAL, &raw const flow)
             }
-            Outgoing::Opening(flow) => scanguard_note(ctx.skb.skb, OPENING, &raw const flow),
+            Outgoing::Opening(flow) => {
+                let exit = scanguard_note(ctx.skb.skb, OPENING, &raw const flow);
+                drops = outbound::leaves(ctx.skb.skb, &flow);
+                exit
+            }
         },
     };
     tally::count_egress(exit);
-    TCX_NEXT
+    if drops { TCX_DROP } else { TCX_NEXT }
 }
 
-/// A datagram leaves.
+/// A datagram leaves. Gives whether it is dropped.
 #[inline(always)]
-fn datagram(ctx: &TcContext, flow: &Flow) {
-    if is_service(flow) || !used::note(flow) {
-        return;
+fn datagram(ctx: &TcContext, flow: &Flow) -> bool {
+    if is_service(flow) {
+        return false;
     }
+    let is_new = used::note(flow);
     // SAFETY: the program's context.
-    if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
+    if is_new && unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
         scanguard_handed_on(core::ptr::from_ref(flow));
     }
+    (is_new || outbound::looks_at_all()) && outbound::leaves(ctx.skb.skb, flow)
 }
 
 /// As [`handed_on`], for the flow of the answers. A global function, for the reason that [`crate::judge`] gives.
@@ -120,6 +131,9 @@ extern "C" fn scanguard_note(ctx: *mut __sk_buff, what: u32, flow: *const Flow) 
     }
     let answer = match what {
         OPENING => {
+            if flow.service.protocol != protocol::TCP {
+                return egress::opening(flow) as u32;
+            }
             used::note(flow);
             if is_forwarded {
                 handed_on(&flow.turned());

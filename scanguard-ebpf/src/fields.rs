@@ -1,7 +1,7 @@
 //! Fields of the kernel's own structures, at the offsets that its BTF gives.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use scanguard_common::proof::Field;
+use scanguard_common::{actor_field::ActorField, proof::Field};
 
 use crate::config;
 
@@ -12,7 +12,27 @@ use crate::config;
 #[inline(always)]
 pub(crate) unsafe fn read<T: Copy>(structure: *const u8, field: Field) -> Option<T> {
     // SAFETY: the helper checks the address, and the caller knows the type.
-    unsafe { bpf_probe_read_kernel(structure.wrapping_add(config::offset(field)).cast::<T>()).ok() }
+    unsafe { read_at(structure, config::offset(field)) }
+}
+
+/// As [`read`], for the fields that outbound traffic needs.
+///
+/// # Safety
+/// The field has this type.
+#[inline(always)]
+pub(crate) unsafe fn read_actor<T: Copy>(structure: *const u8, field: ActorField) -> Option<T> {
+    // SAFETY: as above.
+    unsafe { read_at(structure, config::actor_offset(field)) }
+}
+
+/// Something at an offset in one of the kernel's structures.
+///
+/// # Safety
+/// There is something of this type.
+#[inline(always)]
+pub(crate) unsafe fn read_at<T: Copy>(structure: *const u8, offset: usize) -> Option<T> {
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_kernel(structure.wrapping_add(offset).cast::<T>()).ok() }
 }
 
 /// Whether a socket may own addresses of others (IP_TRANSPARENT).

@@ -28,6 +28,7 @@ mod listeners;
 mod lpm;
 mod opaque;
 mod oracle;
+mod outbound;
 mod packet;
 mod packet_kind;
 mod reach;

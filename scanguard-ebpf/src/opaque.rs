@@ -8,6 +8,14 @@ pub(crate) fn opaque(number: usize) -> usize {
     unsafe { core::ptr::read_volatile(&raw const number) }
 }
 
+/// A number with only the bits of a mask, by an instruction that the compiler cannot leave out.
+#[inline(always)]
+pub(crate) fn masked<const MASK: usize>(mut number: usize) -> usize {
+    // SAFETY: it changes a register.
+    unsafe { core::arch::asm!("{number} &= {mask}", number = inout(reg) number, mask = const MASK) };
+    number
+}
+
 /// A length from 1 to `limit`, in comparisons that the verifier can follow. Before Linux 6.8 it does not learn from a
 /// comparison with 0 that a number is not 0. From a comparison with a bound it learns both ends.
 #[inline(always)]

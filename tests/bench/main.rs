@@ -10,6 +10,7 @@ mod latency;
 mod live;
 mod machine;
 mod model;
+mod outbound;
 mod packets;
 mod peers;
 mod report;
@@ -47,6 +48,9 @@ struct Arguments {
     /// The time from a packet to the finding instead, while masscan runs at full speed
     #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "drop", "write"])]
     latency: bool,
+    /// What the programs for outbound traffic take of connections and datagrams instead
+    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "drop", "latency", "write"])]
+    outbound: bool,
     /// The time from a packet to the first that is dropped instead, by real scanners
     #[arg(long)]
     drop: bool,
@@ -85,6 +89,9 @@ fn main() -> Result<()> {
     cleanup::on_signals()?;
     if arguments.latency {
         return latency::run();
+    }
+    if arguments.outbound {
+        return outbound::run();
     }
     let mut reports = Vec::new();
     for file in &arguments.from {

@@ -76,7 +76,7 @@ fn every_packet_that_leaves_becomes_what_the_table_of_answers_says() {
                     Ok(answer)
                 }
                 Outgoing::Refusal(_) => Ok(Answer::Reset),
-                Outgoing::Opening(_) => Err(EgressExit::Tcp),
+                Outgoing::Opening(flow) => Err(egress::opening(&flow)),
                 Outgoing::Datagram(_) => Err(EgressExit::Udp),
                 Outgoing::Exit(exit) => Err(exit),
             },

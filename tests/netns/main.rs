@@ -21,6 +21,9 @@ mod limits;
 mod logs;
 mod malice;
 mod monitor;
+mod outbound;
+mod outbound_crafted;
+mod outbound_identity;
 mod output;
 mod page;
 mod persist;
@@ -72,6 +75,9 @@ fn main() -> ExitCode {
         logs::trials(),
         malice::trials(),
         monitor::trials(),
+        outbound::trials(),
+        outbound_crafted::trials(),
+        outbound_identity::trials(),
         output::trials(),
         page::trials(),
         persist::trials(),

@@ -63,8 +63,15 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         footprint::check(&config.sensor)?;
     }
     let log = KernelLogLevel::from_tracing();
-    let (mut ebpf, connections) =
-        program::load_with_connections(&config.sensor, &config.samples, plan.salt(), log, &plan.reused())?;
+    // Without a section of the configuration, nobody reads it yet.
+    let program::Loaded { mut ebpf, connections, outbound: _ } = program::load_with_connections(
+        &config.sensor,
+        &config.samples,
+        plan.salt(),
+        log,
+        &plan.reused(),
+        false,
+    )?;
     if let Err(error) = &connections {
         tracing::warn!("{error}; {}", connections::LOSS);
     }

@@ -20,9 +20,13 @@ use crate::{
     sensor::{
         connections::{self, ConnectionsError},
         egress, features, footprint,
+        outbound::{
+            self, OutboundError,
+            calls::{self, Call, CallError},
+        },
         owner::Owner,
         pins::{PinsError, report},
-        program::{self, KernelLogLevel},
+        program::{self, KernelLogLevel, Loaded},
         settings::Settings,
     },
     stdio::{OutputError, say},
@@ -165,16 +169,19 @@ fn load() -> Vec<Line> {
     const TAKEN: &str = "the kernel takes it (loaded and unloaded again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
     let sampling = content::sampling::Settings::default();
-    let (mut ebpf, connections) =
-        match program::load_with_connections(&small, &sampling, 0, KernelLogLevel(0), &[]) {
-            Ok(loaded) => loaded,
-            Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
-        };
-    vec![
+    let loaded = program::load_with_connections(&small, &sampling, 0, KernelLogLevel(0), &[], true);
+    let Loaded { mut ebpf, connections, outbound } = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
+    };
+    let calls = outbound.is_ok().then(|| calls::load(&mut ebpf));
+    let lines = [
         Line::new(Verdict::Good, "program", TAKEN),
         egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
         connections_line(connections),
-    ]
+        outbound_line(outbound),
+    ];
+    lines.into_iter().chain(calls.into_iter().flatten().map(call_line)).collect()
 }
 
 /// Whether the tables of a newly started agent would fit into memory.
@@ -213,6 +220,22 @@ fn connections_line(connections: Result<(), ConnectionsError>) -> Line {
             "the kernel says when one is established, and its numbers can be read",
         ),
         Err(error) => Line::new(Verdict::Loss, NAME, format!("{error}; {}", connections::LOSS)),
+    }
+}
+
+fn outbound_line(outbound: Result<(), OutboundError>) -> Line {
+    const NAME: &str = "outbound connections";
+    match outbound {
+        Ok(()) => Line::new(Verdict::Good, NAME, "the kernel says which process asks for one"),
+        Err(error) => Line::new(Verdict::Loss, NAME, format!("{error}; {}", outbound::LOSS)),
+    }
+}
+
+fn call_line((call, loaded): (Call, Result<(), CallError>)) -> Line {
+    let name = format!("outbound {}", call.label());
+    match loaded {
+        Ok(()) => Line::new(Verdict::Good, &name, "the kernel takes it"),
+        Err(error) => Line::new(Verdict::Loss, &name, format!("{error}; {}", call.loss())),
     }
 }
 

@@ -9,7 +9,10 @@ use scanguard_common::{
     proof::{FIELDS, Field},
 };
 
-use super::btf::{Btf, BtfError};
+use super::{
+    btf::{Btf, BtfError},
+    outbound,
+};
 
 /// The loss without the program, for logs and doctor.
 pub const LOSS: &str = "connections are not counted, and nothing that a client says on the wire is proven: only access \
@@ -43,11 +46,18 @@ pub struct Ground {
     transparent: [u32; 2],
     namespace: u32,
     is_known: u32,
+    outbound: outbound::Ground,
 }
 
 impl Ground {
     /// Nothing is known, so nothing is proven.
-    pub const NONE: Self = Self { offsets: [0; FIELDS], transparent: [0; 2], namespace: 0, is_known: 0 };
+    pub const NONE: Self = Self {
+        offsets: [0; FIELDS],
+        transparent: [0; 2],
+        namespace: 0,
+        is_known: 0,
+        outbound: outbound::Ground::NONE,
+    };
 
     /// Reads the offsets of the running kernel, and the network namespace of this thread.
     ///
@@ -62,7 +72,14 @@ impl Ground {
         let namespace = std::fs::metadata("/proc/thread-self/ns/net").map_err(ConnectionsError::Namespace)?;
         // The kernel's number is an unsigned int of C.
         let namespace = namespace.ino() as u32;
-        Ok(Self { offsets, transparent: transparent(&btf)?, namespace, is_known: 1 })
+        let transparent = transparent(&btf)?;
+        Ok(Self { offsets, transparent, namespace, is_known: 1, outbound: outbound::Ground::NONE })
+    }
+
+    /// The same, with what is known for outbound traffic.
+    #[must_use]
+    pub const fn with_outbound(self, outbound: outbound::Ground) -> Self {
+        Self { outbound, ..self }
     }
 
     /// Sets these values in the program.
@@ -72,6 +89,7 @@ impl Ground {
             .override_global(abi::TRANSPARENT, &self.transparent, true)
             .override_global(abi::NAMESPACE, &self.namespace, true)
             .override_global(abi::PROOF, &self.is_known, true);
+        self.outbound.tell(loader);
     }
 }
 

@@ -533,13 +533,13 @@ fn is_absent(error: &MapError) -> bool {
 }
 
 /// The kernel's jiffies.
-struct Clock {
+pub(super) struct Clock {
     program: OwnedFd,
     tick: Duration,
 }
 
 impl Clock {
-    fn new(ebpf: &aya::Ebpf) -> Result<Self, SensorError> {
+    pub(super) fn new(ebpf: &aya::Ebpf) -> Result<Self, SensorError> {
         let program = || -> Result<OwnedFd, ProgramError> {
             let program = ebpf.program(abi::CLOCK_PROGRAM).ok_or(ProgramError::NotLoaded)?;
             let program: &Xdp = program.try_into()?;
@@ -548,7 +548,7 @@ impl Clock {
         Ok(Self { program: program().map_err(|error| SensorError::Program { error })?, tick: tick() })
     }
 
-    fn now(&self) -> Result<u64, SensorError> {
+    pub(super) fn now(&self) -> Result<u64, SensorError> {
         let mut frame = [0u8; *super::FRAME_LENGTHS.start()];
         let length = frame.len();
         run::run_and_read(self.program.as_fd(), &mut frame)
@@ -557,11 +557,11 @@ impl Clock {
     }
 
     /// Rounded up: a ban lasts at least as long as it should.
-    fn ticks(&self, time: Duration) -> u64 {
+    pub(super) fn ticks(&self, time: Duration) -> u64 {
         u64::try_from(time.as_nanos().div_ceil(self.tick.as_nanos().max(1))).unwrap_or(u64::MAX)
     }
 
-    fn time(&self, ticks: u64) -> Duration {
+    pub(super) fn time(&self, ticks: u64) -> Duration {
         let nanoseconds = u128::from(ticks).saturating_mul(self.tick.as_nanos());
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
@@ -586,7 +586,7 @@ impl Clock {
 }
 
 /// Length of a jiffy: the coarse clock moves once in each.
-fn tick() -> Duration {
+pub(super) fn tick() -> Duration {
     let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a local variable of the type that the call writes.
     let failed = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) } != 0;

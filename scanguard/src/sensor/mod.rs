@@ -22,6 +22,7 @@ mod links;
 mod macs;
 pub mod metrics;
 mod object;
+pub mod outbound;
 pub mod owner;
 pub mod pins;
 pub mod program;

@@ -15,6 +15,7 @@ use scanguard_common::{
 use super::{
     connections::{self, ConnectionsError, Ground},
     object::{OBJECT, max_entries},
+    outbound::{self, OutboundError},
     reason::shorten,
     settings::Settings,
 };
@@ -101,8 +102,19 @@ pub fn load(
     load_with(settings, sampling, salt, log, ground, &[])
 }
 
+/// The programs, as far as the kernel takes them.
+pub struct Loaded {
+    /// All of them.
+    pub ebpf: aya::Ebpf,
+    /// Whether the program that counts connections is attached.
+    pub connections: Result<(), ConnectionsError>,
+    /// Whether it looks at outbound traffic, too.
+    pub outbound: Result<(), OutboundError>,
+}
+
 /// As [`load_with`], and also attaches the program that counts connections, if possible. If not, it loads the program
-/// without its code for proofs, and returns the reason, too.
+/// without its code for proofs, and returns the reason, too. The same holds for outbound traffic, if it is wanted
+/// (`outbound`): that goes first.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -112,21 +124,43 @@ pub fn load_with_connections(
     salt: u64,
     log: KernelLogLevel,
     pinned: &[(String, PathBuf)],
-) -> Result<(aya::Ebpf, Result<(), ConnectionsError>), LoadError> {
+    outbound: bool,
+) -> Result<Loaded, LoadError> {
     let load = |ground: &Ground| load_with(settings, sampling, salt, log, ground, pinned);
     let ground = match Ground::of_kernel() {
         Ok(ground) => ground,
-        Err(error) => return Ok((load(&Ground::NONE)?, Err(error))),
+        Err(error) => {
+            let (ebpf, outbound) = (load(&Ground::NONE)?, Err(OutboundError::Connections));
+            return Ok(Loaded { ebpf, connections: Err(error), outbound });
+        }
+    };
+    let of_outbound = if outbound { outbound::Ground::of_kernel() } else { Err(OutboundError::Off) };
+    let outbound = match of_outbound {
+        Ok(of_outbound) => match load(&ground.with_outbound(of_outbound)) {
+            Ok(mut ebpf) => match connections::load(&mut ebpf) {
+                Ok(()) => {
+                    let connections = connections::attach(&mut ebpf);
+                    let outbound = connections.as_ref().map(|&()| ()).map_err(|_| OutboundError::Connections);
+                    return Ok(Loaded { ebpf, connections, outbound });
+                }
+                Err(error) => OutboundError::Refused(error.to_string()),
+            },
+            Err(LoadError::Unsupported { reason, .. }) => OutboundError::Refused(reason),
+            Err(error) => return Err(error),
+        },
+        Err(error) => error,
     };
     match load(&ground) {
         Ok(mut ebpf) => {
             let connections = connections::load(&mut ebpf).and_then(|()| connections::attach(&mut ebpf));
-            Ok((ebpf, connections))
+            Ok(Loaded { ebpf, connections, outbound: Err(outbound) })
         }
         // On a kernel that is locked down, nobody can read its memory.
-        Err(LoadError::Unsupported { reason, .. }) => {
-            Ok((load(&Ground::NONE)?, Err(ConnectionsError::Refused(reason))))
-        }
+        Err(LoadError::Unsupported { reason, .. }) => Ok(Loaded {
+            ebpf: load(&Ground::NONE)?,
+            connections: Err(ConnectionsError::Refused(reason)),
+            outbound: Err(OutboundError::Connections),
+        }),
         Err(error) => Err(error),
     }
 }

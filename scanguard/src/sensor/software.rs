@@ -170,8 +170,10 @@ impl SoftwareSensor {
                     EgressExit::Udp
                 }
                 Outgoing::Opening(flow) => {
-                    self.observed.uses(&flow);
-                    EgressExit::Tcp
+                    if matches!(egress::opening(&flow), EgressExit::Tcp) {
+                        self.observed.uses(&flow);
+                    }
+                    egress::opening(&flow)
                 }
                 // A capture shows no listeners: see `crate::replay::strays` for what was refused.
                 Outgoing::Refusal(flow) => self.leaves(&flow, Answer::Reset),

@@ -7,11 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use scanguard_common::abi;
+use scanguard_common::{abi, actor};
 
 use super::{
     super::{
         object::{self, Shape},
+        outbound,
         settings::Settings,
     },
     PinsError,
@@ -23,7 +24,8 @@ use super::{
 const PREFIX: &str = "scanguard_abi_";
 
 /// Maps whose contents matter for one packet only: each program has its own.
-const SCRATCH: [&str; 3] = ["FRESH", "DRAFT", abi::READ];
+const SCRATCH: [&str; 7] =
+    ["FRESH", "DRAFT", abi::READ, "SCRATCH", "FRESH_ACTOR", "ACTIVE", actor::OUTBOUND_TALLY];
 
 /// The maps of the program in this binary, as these settings make them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,7 +39,10 @@ impl Layout {
         let mut maps = object::maps().map_err(PinsError::Object)?;
         // The others are sections of the object, and the log of this one program.
         maps.retain(|name, _| {
-            !name.starts_with(['.', '_']) && !name.starts_with("AYA") && !SCRATCH.contains(&name.as_str())
+            !name.starts_with(['.', '_'])
+                && !name.starts_with("AYA")
+                && !SCRATCH.contains(&name.as_str())
+                && !outbound::MAPS.contains(&name.as_str())
         });
         for (name, entries) in object::max_entries(settings) {
             if let Some(shape) = maps.get_mut(name) {

@@ -1,0 +1,185 @@
+//! The actor of the current task: its control group, and its executable.
+
+use aya_ebpf::{
+    btf_maps::PerCpuArray,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::btf_map,
+};
+use scanguard_common::{
+    actor::{Key, Kind, marks},
+    actor_field::{ActorField, OLD_GROUP, ROOT_GROUP},
+    address::Address,
+};
+
+use super::scratch::{self, HOOKS, Hook, Scratch};
+use crate::{
+    config,
+    fields::{read_actor, read_at},
+};
+
+/// The current task.
+#[inline(always)]
+pub(super) fn task() -> *const u8 {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_current_task() as *const u8 }
+}
+
+/// What is known of a task. It stays true while the task neither executes another program nor changes its set of control
+/// groups: then it is not read again.
+#[repr(C)]
+struct Known {
+    /// When the task began, and which one it is.
+    start: u64,
+    pid: u64,
+    /// How often it has executed a program.
+    executions: u64,
+    /// Its set of control groups, as an address.
+    groups: u64,
+    group: u64,
+    inode: u64,
+    device: u32,
+    marks: u32,
+}
+
+/// Places for each [`Hook`] on each CPU; a power of two.
+const PLACES: u32 = 64;
+
+#[btf_map]
+static ACTIVE: PerCpuArray<Known, { PLACES as usize * HOOKS }> = PerCpuArray::new();
+
+/// Finds the current task's actor, and writes its keys into the scratch of a hook. Gives nothing if the kernel's structures
+/// cannot be read.
+///
+/// # Safety
+/// The scratch is valid.
+#[inline(always)]
+pub(super) unsafe fn find(hook: Hook, scratch: *mut Scratch, kind: Kind) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if scanguard_find(hook as u32) == 0 {
+            return None;
+        }
+        let (group, inode, device) = (
+            (&raw const (*scratch).group).read(),
+            (&raw const (*scratch).inode).read(),
+            (&raw const (*scratch).device).read(),
+        );
+        (&raw mut (*scratch).about).write(scratch::TASK);
+        let key = Key::of_program(kind, group, device, inode).address();
+        (&raw mut (*scratch).open.keys[0]).write(key);
+        // A packet that was made is counted for its program alone.
+        let whole =
+            if matches!(kind, Kind::Crafter) { Address::UNSPECIFIED } else { Key::of_group(group).address() };
+        (&raw mut (*scratch).open.keys[1]).write(whole);
+    }
+    Some(())
+}
+
+/// Writes what is known of the current task into the scratch of a hook. Gives 0 if it cannot be read.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_find(hook: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    let Some(scratch) = scratch::of(hook) else {
+        return 0;
+    };
+    // SAFETY: this CPU's scratch and places; the helper checks the kernel's addresses.
+    unsafe { find_in(hook, scratch).is_some().into() }
+}
+
+/// As above.
+#[inline(always)]
+unsafe fn find_in(hook: u32, scratch: *mut Scratch) -> Option<()> {
+    let task = task();
+    let pid = bpf_get_current_pid_tgid();
+    let known = ACTIVE.get_ptr_mut(hook * PLACES + (pid as u32 & (PLACES - 1)))?;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let start = read_actor::<u64>(task, ActorField::Start)?;
+        let executions = u64::from(read_actor::<u32>(task, ActorField::Executions)?);
+        let groups = read_actor::<u64>(task, ActorField::GroupSet)?;
+        let is_same = (*known).start == start
+            && (*known).pid == pid
+            && (*known).executions == executions
+            && (*known).groups == groups;
+        if !is_same {
+            // Half of it is never true.
+            (&raw mut (*known).start).write_volatile(0);
+            learn(task, known)?;
+            (&raw mut (*known).pid).write(pid);
+            (&raw mut (*known).executions).write(executions);
+            (&raw mut (*known).groups).write(groups);
+            (&raw mut (*known).start).write_volatile(start);
+        }
+        (&raw mut (*scratch).group).write((*known).group);
+        (&raw mut (*scratch).inode).write((*known).inode);
+        (&raw mut (*scratch).device).write((*known).device);
+        (&raw mut (*scratch).marks).write((*known).marks);
+    }
+    Some(())
+}
+
+/// Reads the control group and the executable of a task.
+#[inline(always)]
+unsafe fn learn(task: *const u8, known: *mut Known) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let node = read_actor::<*const u8>(group(task)?, ActorField::GroupNode)?;
+        let mut number = read_actor::<u64>(node, ActorField::NodeNumber)?;
+        if number == ROOT_GROUP
+            && let Some(old) = old_group(task)
+        {
+            let node = read_actor::<*const u8>(old, ActorField::GroupNode)?;
+            let old = read_actor::<u64>(node, ActorField::NodeNumber)?;
+            if old != ROOT_GROUP {
+                number = old | OLD_GROUP;
+            }
+        }
+        let (mut device, mut inode, mut noted) = (0, 0, marks::KERNEL);
+        let memory = read_actor::<*const u8>(task, ActorField::Memory)?;
+        if !memory.is_null() {
+            noted = 0;
+            let file = read_actor::<*const u8>(memory, ActorField::Executable)?;
+            if !file.is_null() {
+                let of = read_actor::<*const u8>(file, ActorField::FileInode)?;
+                inode = read_actor::<u64>(of, ActorField::InodeNumber)?;
+                let of = read_actor::<*const u8>(of, ActorField::InodeSuper)?;
+                device = read_actor::<u32>(of, ActorField::SuperDevice)?;
+            }
+        }
+        (&raw mut (*known).group).write(number);
+        (&raw mut (*known).inode).write(inode);
+        (&raw mut (*known).device).write(device);
+        (&raw mut (*known).marks).write(noted);
+    }
+    Some(())
+}
+
+/// A task's control group of version 2.
+///
+/// # Safety
+/// It is a task.
+#[inline(always)]
+pub(super) unsafe fn group(task: *const u8) -> Option<*const u8> {
+    // SAFETY: as above.
+    unsafe { read_actor(read_actor(task, ActorField::GroupSet)?, ActorField::Group) }
+}
+
+/// A task's control group of the hierarchy of version 1 that the agent chose, if there is one.
+///
+/// # Safety
+/// It is a task.
+#[inline(always)]
+pub(super) unsafe fn old_group(task: *const u8) -> Option<*const u8> {
+    let offset = config::old_groups();
+    if offset == 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    unsafe {
+        let set = read_actor::<*const u8>(task, ActorField::GroupSet)?;
+        read_actor(read_at(set, offset)?, ActorField::OldGroup)
+    }
+}

@@ -1,0 +1,74 @@
+//! Connections that were asked for and have no answer yet, by their sockets: whoever runs when the answer comes is not
+//! the actor.
+
+use aya_ebpf::{btf_maps::Array, macros::btf_map};
+use scanguard_common::{actor::OPEN_PLACES, address::Address, flow::stir};
+
+/// One that waits.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Open {
+    /// The actor: the program, and its control group.
+    pub(super) keys: [Address; 2],
+    /// The names of the target for both.
+    pub(super) names: [u64; 2],
+    /// The remote address: the memory of a socket is used again.
+    pub(super) remote: Address,
+    /// For which of the two the target is new: a bit for each.
+    pub(super) fresh: u32,
+    /// The remote port.
+    pub(super) port: u16,
+    /// Explicit padding.
+    pub(super) reserved: u16,
+}
+
+/// One at its place.
+#[repr(C)]
+struct Place {
+    /// The socket; 0: nobody waits.
+    socket: u64,
+    open: Open,
+}
+
+/// Each at a place that depends on its socket. One that takes the place of another leaves what comes of that unknown.
+#[btf_map]
+static OPEN: Array<Place, { OPEN_PLACES as usize }> = Array::new();
+
+#[inline(always)]
+fn place(socket: u64) -> Option<*mut Place> {
+    OPEN.get_ptr_mut((stir(0, socket) >> 32) as u32 & (OPEN_PLACES - 1))
+}
+
+/// Keeps one.
+#[inline(always)]
+pub(super) fn keep(socket: u64, open: *const Open) {
+    let Some(place) = place(socket) else {
+        return;
+    };
+    // SAFETY: a value of a map. It belongs to no socket while it is written, so that another CPU does not take it.
+    unsafe {
+        let of = &raw mut (*place).socket;
+        of.write_volatile(0);
+        (&raw mut (*place).open).write(open.read());
+        of.write_volatile(socket);
+    }
+}
+
+/// Takes the one of a socket. Gives whether there is one.
+#[inline(always)]
+pub(super) fn take(socket: u64, open: *mut Open) -> bool {
+    let Some(place) = place(socket) else {
+        return false;
+    };
+    // SAFETY: as above.
+    unsafe {
+        let of = &raw mut (*place).socket;
+        if of.read_volatile() != socket {
+            return false;
+        }
+        open.write((&raw const (*place).open).read());
+        let is_whole = of.read_volatile() == socket;
+        of.write_volatile(0);
+        is_whole
+    }
+}

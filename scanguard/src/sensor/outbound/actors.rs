@@ -1,0 +1,232 @@
+//! Reads the table of actors, and who they are.
+
+use std::{collections::BTreeSet, os::fd::AsFd as _, time::Duration};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+};
+use scanguard_common::{
+    abi,
+    account::SourceState,
+    actor::{self, Identity, MAX_ACTORS, SEEN, Seen, Tally},
+    address::Address,
+    epoch,
+};
+
+use super::super::{
+    Poll, Sensor, SensorError, TurnedAway, Visit,
+    gate::GateMode,
+    missing,
+    sys::batch::{self, BatchReader},
+};
+use super::blocks::Blocks;
+
+/// The tables of actors. It is polled right after the sensor of sources, which ends the epoch for both.
+pub struct ActorSensor {
+    actors: MapData,
+    identities: MapData,
+    tally: PerCpuArray<MapData, Tally>,
+    /// A second handle: the other sensor writes it.
+    control: Array<MapData, abi::Control>,
+    reader: BatchReader<Address, SourceState>,
+    /// The epoch that was running at the last read.
+    stopped: u32,
+    /// The changes of the table that were counted until the last read.
+    changes: Option<u64>,
+    entries: u64,
+    blocks: Blocks,
+    inner: HashMap<MapData, u32, u32>,
+}
+
+/// What changes nothing in the table.
+const WITHOUT_CHANGE: [Seen; 6] =
+    [Seen::Known, Seen::Own, Seen::Unreadable, Seen::NoRoom, Seen::Blocked, Seen::WouldBlock];
+
+impl ActorSensor {
+    /// Takes the maps out of the loaded program. The sensor of sources takes its own later: both use its settings.
+    ///
+    /// # Errors
+    /// A map is missing or has another type.
+    pub fn new(ebpf: &mut Ebpf) -> Result<Self, SensorError> {
+        let map_error = |map| move |error| SensorError::Map { map, error };
+        let Some(Map::Array(control)) = ebpf.map(abi::CONTROL) else {
+            return Err(missing(abi::CONTROL));
+        };
+        let control = control.fd().as_fd().try_clone_to_owned();
+        let control = control.map_err(|error| SensorError::Call { call: "dup", map: abi::CONTROL, error })?;
+        let control = MapData::from_fd(control).and_then(Map::from_map_data).and_then(Array::try_from);
+        let control: Array<_, abi::Control> = control.map_err(map_error(abi::CONTROL))?;
+        let reader = BatchReader::new(MAX_ACTORS as usize);
+        let reader =
+            reader.map_err(|error| SensorError::Call { call: "reading", map: actor::ACTORS, error })?;
+        let tally = ebpf.take_map(actor::OUTBOUND_TALLY).ok_or_else(|| missing(actor::OUTBOUND_TALLY))?;
+        let blocks = Blocks::new(ebpf)?;
+        let inner = ebpf.take_map(actor::INNER).ok_or_else(|| missing(actor::INNER))?;
+        Ok(Self {
+            actors: take_lru(ebpf, actor::ACTORS)?,
+            identities: take_lru(ebpf, actor::IDENTITIES)?,
+            tally: PerCpuArray::try_from(tally).map_err(map_error(actor::OUTBOUND_TALLY))?,
+            stopped: control.get(&0, 0).map_err(map_error(abi::CONTROL))?.epoch,
+            control,
+            reader,
+            changes: None,
+            entries: 0,
+            blocks,
+            inner: HashMap::try_from(inner).map_err(map_error(actor::INNER))?,
+        })
+    }
+
+    /// Sets what becomes of the calls and packets of blocked actors.
+    ///
+    /// # Errors
+    /// The programs could not be told.
+    pub fn set_mode(&mut self, mode: GateMode) -> Result<(), SensorError> {
+        self.blocks.set_mode(mode)
+    }
+
+    /// Blocks an actor from now on, for so long: a program, a control group, or a maker of packets.
+    ///
+    /// # Errors
+    /// There is no room, or the map could not be changed.
+    pub fn block(&mut self, key: &Address, lasts: Duration) -> Result<(), SensorError> {
+        self.blocks.block(key, lasts)
+    }
+
+    /// Ends a block. Gives whether there was one.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn unblock(&mut self, key: &Address) -> Result<bool, SensorError> {
+        self.blocks.unblock(key)
+    }
+
+    /// The blocked actors, and for how much longer.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn blocked(&mut self) -> Result<Vec<(Address, Duration)>, SensorError> {
+        self.blocks.sweep()
+    }
+
+    /// Sets the interfaces behind which there are hosts whose connections are looked at, by their numbers.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn set_inner(&mut self, interfaces: &BTreeSet<u32>) -> Result<(), SensorError> {
+        let failed = |error| SensorError::Map { map: actor::INNER, error };
+        let present: Result<Vec<_>, _> = self.inner.keys().collect();
+        for gone in present.map_err(failed)?.iter().filter(|present| !interfaces.contains(present)) {
+            self.inner.remove(gone).map_err(failed)?;
+        }
+        for interface in interfaces {
+            self.inner.insert(interface, 1, 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The process that was last seen to act as an actor.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn identity(&self, key: &Address) -> Result<Option<Identity>, SensorError> {
+        batch::look(self.identities.fd().as_fd(), key).map_err(call(actor::IDENTITIES))
+    }
+
+    /// Exact numbers of what was looked at.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn tally(&self) -> Result<Tally, SensorError> {
+        let per_cpu = self.tally.get(&0, 0);
+        let per_cpu = per_cpu.map_err(|error| SensorError::Map { map: actor::OUTBOUND_TALLY, error })?;
+        let mut sum = [0u64; SEEN];
+        for cpu in per_cpu.iter() {
+            sum.iter_mut().zip(cpu.seen).for_each(|(sum, seen)| *sum = sum.wrapping_add(seen));
+        }
+        Ok(Tally { seen: sum })
+    }
+
+    /// How often the table was changed, by the tally.
+    fn count_changes(&self) -> Result<u64, SensorError> {
+        let seen = self.tally()?.seen;
+        let changing = Seen::ALL.iter().filter(|seen| !WITHOUT_CHANGE.contains(seen));
+        Ok(changing.fold(0, |sum: u64, one| sum.wrapping_add(seen[one.index()])))
+    }
+
+    fn running(&self) -> Result<u32, SensorError> {
+        let control = self.control.get(&0, 0);
+        Ok(control.map_err(|error| SensorError::Map { map: abi::CONTROL, error })?.epoch)
+    }
+}
+
+fn call(map: &'static str) -> impl FnOnce(std::io::Error) -> SensorError {
+    move |error| SensorError::Call { call: "BPF_MAP_LOOKUP_ELEM", map, error }
+}
+
+fn take_lru(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, SensorError> {
+    match ebpf.take_map(name) {
+        Some(Map::LruHashMap(map)) => Ok(map),
+        _ => Err(missing(name)),
+    }
+}
+
+impl Sensor for ActorSensor {
+    /// Passes on every actor with something counted since the last poll, or around it. The epoch is the one that the
+    /// sensor of sources has just ended.
+    fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
+        let running = self.running()?;
+        let changes = self.count_changes()?;
+        let nothing =
+            Poll { tally: scanguard_common::tally::Tally::ZERO, entries: self.entries, whole: None };
+        if self.changes == Some(changes) {
+            self.stopped = running;
+            return Ok(nothing);
+        }
+        let (stopped, ended) = (self.stopped, running.wrapping_sub(1));
+        // What was counted while the epoch before ended may have come too late for the last read.
+        let before = stopped.wrapping_sub(2);
+        let map = self.actors.fd().as_fd();
+        let read = self.reader.read(map, |key, state| {
+            if epoch::is_after(state.epoch, before) {
+                each(key, state, epoch::unread(state.epoch, stopped, ended));
+            }
+        });
+        let failed = |error| SensorError::Call { call: "BPF_MAP_LOOKUP_BATCH", map: actor::ACTORS, error };
+        self.entries = read.map_err(failed)?;
+        (self.stopped, self.changes) = (running, Some(changes));
+        Ok(Poll { entries: self.entries, ..nothing })
+    }
+
+    fn look(&mut self, source: &Address) -> Result<Option<(SourceState, u32)>, SensorError> {
+        let state: Option<SourceState> =
+            batch::look(self.actors.fd().as_fd(), source).map_err(call(actor::ACTORS))?;
+        let running = self.running()?;
+        Ok(state.map(|state| (state, epoch::unread(state.epoch, self.stopped, running))))
+    }
+
+    fn forget(&mut self, source: &Address) -> Result<Option<SourceState>, SensorError> {
+        let failed =
+            |error| SensorError::Call { call: "BPF_MAP_LOOKUP_AND_DELETE_ELEM", map: actor::ACTORS, error };
+        batch::take(self.actors.fd().as_fd(), source).map_err(failed)
+    }
+
+    /// All actors are admitted.
+    fn turned_away(&mut self) -> Result<TurnedAway, SensorError> {
+        Ok(TurnedAway::default())
+    }
+
+    /// The kernel says of each connection what came of it.
+    fn sees_handshakes(&self) -> bool {
+        true
+    }
+
+    fn sees_leaving(&self) -> bool {
+        true
+    }
+
+    /// Answers to actors are always seen.
+    fn set_sees_answers(&mut self, _sees: bool) -> Result<(), SensorError> {
+        Ok(())
+    }
+}
