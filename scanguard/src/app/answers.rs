@@ -67,7 +67,10 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
         Ask::ForgetActors(pattern) => match agent.leaving.as_mut().map(|leaving| leaving.forget(&pattern)) {
             Some(0) => Answer::Refused(OrderError::UnknownProgram(pattern.to_string())),
             Some(count) => {
-                let said = format!("{} forgotten: they are new when they are seen again", words::count(count, "program"));
+                let said = format!(
+                    "{} forgotten: they are new when they are seen again",
+                    words::count(count, "program")
+                );
                 Answer::Done(Done { said, notes: Vec::new() })
             }
             None => Answer::Refused(OrderError::NothingLeaves),

@@ -65,8 +65,14 @@ async fn discover(agent: &mut Agent, local: &Local) -> Result<Discovered> {
     let routes = agent.network.routes().await?;
     let mut attached = Vec::new();
     let names = &agent.config.response.allow_interfaces;
-    if !names.is_empty() {
+    let inner = &agent.config.outbound.inner;
+    if !names.is_empty() || !inner.is_empty() {
         let interfaces = agent.network.interfaces().await?;
+        let inner = interfaces.iter().filter(|interface| inner.contains(&interface.name));
+        let inner = inner.map(|interface| interface.index).collect();
+        if let Some(leaving) = &mut agent.leaving {
+            leaving.set_inner(&inner);
+        }
         for name in names {
             match interfaces.iter().find(|interface| interface.name == *name) {
                 Some(interface) => {

@@ -1,6 +1,7 @@
 //! What leaves this host: the sensor of actors, what is made of it, and the file of what was learned.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -27,7 +28,10 @@ use crate::{
         users::{self, Users},
     },
     pipeline::outbound::Outbound,
-    sensor::ActorSensor,
+    sensor::{
+        ActorSensor, SensorError,
+        outbound::{self, KernelActors, OutboundError, calls},
+    },
 };
 
 /// How often what was learned is written, if it has changed.
@@ -47,6 +51,30 @@ pub(super) struct Leaving {
     blocked: bool,
 }
 
+/// The sensor of actors, if the kernel takes the programs for it. Each of those that see calls is there for itself.
+///
+/// # Errors
+/// The object was built for another agent.
+pub(super) fn sensor(
+    ebpf: &mut aya::Ebpf,
+    loaded: Result<(), OutboundError>,
+) -> Result<Option<Box<dyn ActorSensor + Send>>, SensorError> {
+    match loaded {
+        Ok(()) => {}
+        Err(OutboundError::Off) => return Ok(None),
+        Err(error) => {
+            tracing::warn!("{error}; {}", outbound::LOSS);
+            return Ok(None);
+        }
+    }
+    for (call, attached) in calls::attach(ebpf) {
+        if let Err(error) = attached {
+            tracing::warn!("the program that sees {}: {error}; {}", call.label(), call.loss());
+        }
+    }
+    Ok(Some(Box::new(KernelActors::new(ebpf)?)))
+}
+
 impl Leaving {
     /// Starts with what was learned before. Names of users are read here, while everything can still be read.
     pub(super) fn start(
@@ -64,7 +92,9 @@ impl Leaving {
                 let moved = file::move_aside(&path, now.wall);
                 let (name, what) = (path.display(), "it is learned anew who uses the network");
                 match &moved {
-                    Ok(moved) => tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display()),
+                    Ok(moved) => {
+                        tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display())
+                    }
                     Err(why) => tracing::error!("{name} is wrong ({error}), and stays ({why}); {what}"),
                 }
                 (Baseline::new(now.wall, learning), moved.is_err())
@@ -84,6 +114,13 @@ impl Leaving {
     /// The names of the rules.
     pub(super) fn rules(&self) -> impl Iterator<Item = &'static str> {
         self.outbound.pipeline.detector.rules()
+    }
+
+    /// Replaces the interfaces with hosts behind this one.
+    pub(super) fn set_inner(&mut self, interfaces: &BTreeSet<u32>) {
+        if let Err(error) = self.sensor.set_inner(interfaces) {
+            tracing::error!("outbound.inner: {error}");
+        }
     }
 
     /// Replaces the networks that are known here.
@@ -136,7 +173,10 @@ impl Leaving {
             self.finish_writing(metrics).await;
         };
         if timeout(PATIENCE, written).await.is_err() {
-            tracing::error!("{}: the disk does not answer, and the agent does not wait for it", path.display());
+            tracing::error!(
+                "{}: the disk does not answer, and the agent does not wait for it",
+                path.display()
+            );
         }
     }
 

@@ -63,18 +63,18 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         footprint::check(&config.sensor)?;
     }
     let log = KernelLogLevel::from_tracing();
-    // Without a section of the configuration, nobody reads it yet.
-    let program::Loaded { mut ebpf, connections, outbound: _ } = program::load_with_connections(
+    let program::Loaded { mut ebpf, connections, outbound } = program::load_with_connections(
         &config.sensor,
         &config.samples,
         plan.salt(),
         log,
         &plan.reused(),
-        false,
+        config.outbound.enabled,
     )?;
     if let Err(error) = &connections {
         tracing::warn!("{error}; {}", connections::LOSS);
     }
+    let actors = leaving::sensor(&mut ebpf, outbound)?;
     let mut taken = plan.commit(&ebpf)?;
     kernel_log::drain(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
@@ -100,13 +100,13 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
+    agent.watch_leaving(actors);
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.
     environment::refresh_allow_list(&mut agent, &local).await?;
     environment::refresh_ports(&mut agent)?;
     agent.own = environment::single(&local);
     // Done before the programs are attached, so that no packet of a banned source passes.
     agent.enter()?;
-    agent.watch_leaving(None);
     agent.attach().await?;
     environment::tell_of_interfaces(&mut agent)?;
     environment::refresh_bound(&mut agent).await;

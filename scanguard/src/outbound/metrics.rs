@@ -24,7 +24,10 @@ impl OutboundMetrics {
     pub(crate) fn new(register: &Register) -> prometheus::Result<Self> {
         let most = i64::try_from(baseline::MOST).unwrap_or(i64::MAX);
         register
-            .gauge("scanguard_outbound_programs_limit", "Programs that use the network that can be remembered.")?
+            .gauge(
+                "scanguard_outbound_programs_limit",
+                "Programs that use the network that can be remembered.",
+            )?
             .set(most);
         Ok(Self {
             enabled: register.gauge(

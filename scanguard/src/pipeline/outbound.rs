@@ -99,7 +99,8 @@ impl Outbound {
 /// How an actor has used the network so far.
 fn ways(state: &SourceState) -> Vec<How> {
     let any = |classes: &[ProbeClass]| classes.iter().any(|class| state.counts[class.index()] > 0);
-    let ways = [(How::Tcp, any(&[ProbeClass::Syn])), (How::Udp, any(&[ProbeClass::Udp, ProbeClass::UdpEmpty]))];
+    let ways =
+        [(How::Tcp, any(&[ProbeClass::Syn])), (How::Udp, any(&[ProbeClass::Udp, ProbeClass::UdpEmpty]))];
     ways.into_iter().filter(|(_, is)| *is).map(|(how, _)| how).collect()
 }
 
@@ -242,7 +243,8 @@ mod tests {
     #[test]
     fn a_scan_is_told_with_the_process_that_was_read_also_if_it_is_gone_by_then() {
         let (mut outbound, mut fake) = (outbound(), Fake::new());
-        let draft = Draft::new("/usr/bin/python3", "/system.slice/web.service").words(&["python3", "scan.py"]);
+        let draft =
+            Draft::new("/usr/bin/python3", "/system.slice/web.service").words(&["python3", "scan.py"]);
         let key = Key::of_program(Kind::Program, 42, 0, 7);
         let group = Key::of_group(42);
         fake.identities.extend([(key.address(), draft.identity), (group.address(), draft.identity)]);
@@ -273,7 +275,9 @@ mod tests {
             fake.identities.insert(key.address(), draft.identity);
             fake.ask(key, u8::try_from(second % 200).unwrap(), 443);
             let events = poll(&mut outbound, &mut fake, second);
-            told.extend(events.into_iter().map(|event| (event.kind, event.finding.rule, event.finding.severity)));
+            told.extend(
+                events.into_iter().map(|event| (event.kind, event.finding.rule, event.finding.severity)),
+            );
         }
         assert_eq!(told, [(EventKind::Opened, "first_network_use", Severity::Info)]);
         let names: Vec<_> = outbound.baseline.iter().map(|(name, _)| name.path.as_str()).collect();

@@ -37,6 +37,8 @@ mod translators;
 mod trie;
 pub mod wakeups;
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use scanguard_common::{
     account::{self, SourceState},
@@ -148,6 +150,22 @@ pub trait ActorSensor: Sensor {
     /// The actors that opened a raw or packet socket since the last call.
     fn openers(&mut self) -> Vec<Address> {
         Vec::new()
+    }
+
+    /// Sets the interfaces, by their numbers, behind which there are hosts that are actors.
+    ///
+    /// # Errors
+    /// The program could not be told.
+    fn set_inner(&mut self, _interfaces: &BTreeSet<u32>) -> Result<(), SensorError> {
+        Ok(())
+    }
+
+    /// Sets what becomes of what blocked actors ask for.
+    ///
+    /// # Errors
+    /// The program could not be told.
+    fn set_mode(&mut self, _mode: gate::GateMode) -> Result<(), SensorError> {
+        Ok(())
     }
 }
 

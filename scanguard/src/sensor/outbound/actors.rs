@@ -9,13 +9,13 @@ use aya::{
 use scanguard_common::{
     abi,
     account::SourceState,
-    actor::{self, Identity, MAX_ACTORS, SEEN, Seen, Tally},
+    actor::{self, Identity, Key, Kind, MAX_ACTORS, SEEN, Seen, Tally, marks},
     address::Address,
     epoch,
 };
 
 use super::super::{
-    Poll, Sensor, SensorError, TurnedAway, Visit,
+    ActorSensor, Poll, Sensor, SensorError, TurnedAway, Visit,
     gate::GateMode,
     missing,
     sys::batch::{self, BatchReader},
@@ -23,13 +23,14 @@ use super::super::{
 use super::blocks::Blocks;
 
 /// The tables of actors. It is polled right after the sensor of sources, which ends the epoch for both.
-pub struct ActorSensor {
+pub struct KernelActors {
     actors: MapData,
     identities: MapData,
     tally: PerCpuArray<MapData, Tally>,
     /// A second handle: the other sensor writes it.
     control: Array<MapData, abi::Control>,
     reader: BatchReader<Address, SourceState>,
+    identity_reader: BatchReader<Address, Identity>,
     /// The epoch that was running at the last read.
     stopped: u32,
     /// The changes of the table that were counted until the last read.
@@ -37,13 +38,15 @@ pub struct ActorSensor {
     entries: u64,
     blocks: Blocks,
     inner: HashMap<MapData, u32, u32>,
+    /// How many raw sockets were opened, and by the kernel's clock when, until the openers were last asked for.
+    opened: (u64, u64),
 }
 
 /// What changes nothing in the table.
 const WITHOUT_CHANGE: [Seen; 6] =
     [Seen::Known, Seen::Own, Seen::Unreadable, Seen::NoRoom, Seen::Blocked, Seen::WouldBlock];
 
-impl ActorSensor {
+impl KernelActors {
     /// Takes the maps out of the loaded program. The sensor of sources takes its own later: both use its settings.
     ///
     /// # Errors
@@ -60,6 +63,8 @@ impl ActorSensor {
         let reader = BatchReader::new(MAX_ACTORS as usize);
         let reader =
             reader.map_err(|error| SensorError::Call { call: "reading", map: actor::ACTORS, error })?;
+        let failed = |error| SensorError::Call { call: "reading", map: actor::IDENTITIES, error };
+        let identity_reader = BatchReader::new(IDENTITIES_AT_ONCE).map_err(failed)?;
         let tally = ebpf.take_map(actor::OUTBOUND_TALLY).ok_or_else(|| missing(actor::OUTBOUND_TALLY))?;
         let blocks = Blocks::new(ebpf)?;
         let inner = ebpf.take_map(actor::INNER).ok_or_else(|| missing(actor::INNER))?;
@@ -70,19 +75,13 @@ impl ActorSensor {
             stopped: control.get(&0, 0).map_err(map_error(abi::CONTROL))?.epoch,
             control,
             reader,
+            identity_reader,
             changes: None,
             entries: 0,
             blocks,
             inner: HashMap::try_from(inner).map_err(map_error(actor::INNER))?,
+            opened: (0, 0),
         })
-    }
-
-    /// Sets what becomes of the calls and packets of blocked actors.
-    ///
-    /// # Errors
-    /// The programs could not be told.
-    pub fn set_mode(&mut self, mode: GateMode) -> Result<(), SensorError> {
-        self.blocks.set_mode(mode)
     }
 
     /// Blocks an actor from now on, for so long: a program, a control group, or a maker of packets.
@@ -107,30 +106,6 @@ impl ActorSensor {
     /// The map could not be read.
     pub fn blocked(&mut self) -> Result<Vec<(Address, Duration)>, SensorError> {
         self.blocks.sweep()
-    }
-
-    /// Sets the interfaces behind which there are hosts whose connections are looked at, by their numbers.
-    ///
-    /// # Errors
-    /// The map could not be changed.
-    pub fn set_inner(&mut self, interfaces: &BTreeSet<u32>) -> Result<(), SensorError> {
-        let failed = |error| SensorError::Map { map: actor::INNER, error };
-        let present: Result<Vec<_>, _> = self.inner.keys().collect();
-        for gone in present.map_err(failed)?.iter().filter(|present| !interfaces.contains(present)) {
-            self.inner.remove(gone).map_err(failed)?;
-        }
-        for interface in interfaces {
-            self.inner.insert(interface, 1, 0).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// The process that was last seen to act as an actor.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn identity(&self, key: &Address) -> Result<Option<Identity>, SensorError> {
-        batch::look(self.identities.fd().as_fd(), key).map_err(call(actor::IDENTITIES))
     }
 
     /// Exact numbers of what was looked at.
@@ -160,6 +135,55 @@ impl ActorSensor {
     }
 }
 
+/// How many identities are read at once: half a megabyte.
+const IDENTITIES_AT_ONCE: usize = 512;
+
+impl ActorSensor for KernelActors {
+    fn identity(&mut self, key: &Address) -> Option<Identity> {
+        batch::look(self.identities.fd().as_fd(), key).ok().flatten()
+    }
+
+    fn openers(&mut self) -> Vec<Address> {
+        let Ok(tally) = self.tally() else {
+            return Vec::new();
+        };
+        let (before, since) = self.opened;
+        let opened = tally.seen[Seen::RawSocket.index()];
+        if opened == before {
+            return Vec::new();
+        }
+        let (mut newest, mut openers) = (since, Vec::new());
+        let read = self.identity_reader.read(self.identities.fd().as_fd(), |key, identity| {
+            let is_opener = identity.marks & (marks::RAW | marks::PACKET) != 0;
+            if is_opener && Key::from_address(*key).kind == Kind::Crafter && identity.at_ns > since {
+                openers.push(*key);
+                newest = newest.max(identity.at_ns);
+            }
+        });
+        // What could not be read is asked for again.
+        if read.is_ok() {
+            self.opened = (opened, newest);
+        }
+        openers
+    }
+
+    fn set_inner(&mut self, interfaces: &BTreeSet<u32>) -> Result<(), SensorError> {
+        let failed = |error| SensorError::Map { map: actor::INNER, error };
+        let present: Result<Vec<_>, _> = self.inner.keys().collect();
+        for gone in present.map_err(failed)?.iter().filter(|present| !interfaces.contains(present)) {
+            self.inner.remove(gone).map_err(failed)?;
+        }
+        for interface in interfaces {
+            self.inner.insert(interface, 1, 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn set_mode(&mut self, mode: GateMode) -> Result<(), SensorError> {
+        self.blocks.set_mode(mode)
+    }
+}
+
 fn call(map: &'static str) -> impl FnOnce(std::io::Error) -> SensorError {
     move |error| SensorError::Call { call: "BPF_MAP_LOOKUP_ELEM", map, error }
 }
@@ -171,7 +195,7 @@ fn take_lru(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, SensorError>
     }
 }
 
-impl Sensor for ActorSensor {
+impl Sensor for KernelActors {
     /// Passes on every actor with something counted since the last poll, or around it. The epoch is the one that the
     /// sensor of sources has just ended.
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {

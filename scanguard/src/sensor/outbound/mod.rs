@@ -6,6 +6,6 @@ mod blocks;
 pub mod calls;
 mod ground;
 
-pub use actors::ActorSensor;
+pub use actors::KernelActors;
 pub(super) use ground::MAPS;
 pub use ground::{Ground, LOSS, OutboundError};
