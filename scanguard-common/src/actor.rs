@@ -300,6 +300,8 @@ numbered! {
         Datagram = "datagram",
         /// A packet of a host behind this one opened a flow.
         Forwarded = "forwarded",
+        /// A process of another network namespace did something, and those are not looked at.
+        Elsewhere = "elsewhere",
         /// Something could not be attributed: the kernel's structures could not be read.
         Unreadable = "unreadable",
         /// The table of actors had no room.

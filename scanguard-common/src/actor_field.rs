@@ -5,7 +5,12 @@ use crate::{outcome::numbered, proof::Field};
 /// Global, `[u32; ACTOR_FIELDS]`: the offsets of the [`ActorField`]s in their structures, in bytes.
 pub const ACTOR_OFFSETS: &str = "ACTOR_OFFSETS";
 /// Global, `u32`: 0 where outbound traffic is not looked at. Then the verifier removes the code for it from all programs.
+/// Otherwise [`ALL_NAMESPACES`] or [`OWN_NAMESPACE`].
 pub const OUTBOUND: &str = "OUTBOUND";
+/// The processes of all network namespaces are looked at.
+pub const ALL_NAMESPACES: u32 = 1;
+/// Those of the agent's network namespace are looked at.
+pub const OWN_NAMESPACE: u32 = 2;
 /// Global, `u32`: where a set of control groups (`struct css_set`) has its group of a hierarchy of version 1, in bytes; 0
 /// where there is no such hierarchy. It is asked if a process is in the root of version 2.
 pub const OLD_GROUPS: &str = "OLD_GROUPS";

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use scanguard_common::{
     abi::{Control, DEFAULT_MAX_SOURCES, MAX_TRANSLATORS, change_places},
-    actor_field::{ACTOR_FIELDS, ActorField},
+    actor_field::{ACTOR_FIELDS, ActorField, OWN_NAMESPACE},
     address::{Address, SourceMask},
     content::PortSet,
     proof::{FIELDS, Field},
@@ -183,6 +183,12 @@ pub(crate) fn actor_offset(field: ActorField) -> usize {
 #[inline(always)]
 pub(crate) fn outbound() -> bool {
     OUTBOUND.load() != 0
+}
+
+/// Whether only processes of the agent's network namespace are looked at.
+#[inline(always)]
+pub(crate) fn outbound_is_own() -> bool {
+    OUTBOUND.load() == OWN_NAMESPACE
 }
 
 /// How many jiffies a second has.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use scanguard::sensor::gate::GateMode;
+use scanguard::sensor::{ActorSensor as _, gate::GateMode};
 use scanguard_common::{
     actor::{Kind, Seen, marks},
     outcome::ProbeClass,

@@ -6,15 +6,19 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use scanguard_common::{
-    actor::{Key, Kind, marks},
+    actor::{Key, Kind, Seen, marks},
     actor_field::{ActorField, OLD_GROUP, ROOT_GROUP},
     address::Address,
+    proof::Field,
 };
 
-use super::scratch::{self, HOOKS, Hook, Scratch};
+use super::{
+    scratch::{self, HOOKS, Hook, Scratch},
+    tally,
+};
 use crate::{
     config,
-    fields::{read_actor, read_at},
+    fields::{read, read_actor, read_at},
 };
 
 /// The current task.
@@ -47,8 +51,8 @@ const PLACES: u32 = 64;
 #[btf_map]
 static ACTIVE: PerCpuArray<Known, { PLACES as usize * HOOKS }> = PerCpuArray::new();
 
-/// Finds the current task's actor, and writes its keys into the scratch of a hook. Gives nothing if the kernel's structures
-/// cannot be read.
+/// Finds the current task's actor, and writes its keys into the scratch of a hook. Gives nothing, and counts why, if the
+/// kernel's structures cannot be read, or if the task is not looked at.
 ///
 /// # Safety
 /// The scratch is valid.
@@ -56,8 +60,16 @@ static ACTIVE: PerCpuArray<Known, { PLACES as usize * HOOKS }> = PerCpuArray::ne
 pub(super) unsafe fn find(hook: Hook, scratch: *mut Scratch, kind: Kind) -> Option<()> {
     // SAFETY: the caller's promise.
     unsafe {
-        if scanguard_find(hook as u32) == 0 {
-            return None;
+        match scanguard_find(hook as u32) {
+            FOUND => {}
+            ELSEWHERE => {
+                tally::count(Seen::Elsewhere);
+                return None;
+            }
+            _ => {
+                tally::count(Seen::Unreadable);
+                return None;
+            }
         }
         let (group, inode, device) = (
             (&raw const (*scratch).group).read(),
@@ -75,6 +87,13 @@ pub(super) unsafe fn find(hook: Hook, scratch: *mut Scratch, kind: Kind) -> Opti
     Some(())
 }
 
+/// Results of [`scanguard_find`].
+const FOUND: u32 = 1;
+/// As above: the task is in a network namespace that is not looked at.
+const ELSEWHERE: u32 = 2;
+/// A mark of a task that is there. It is none of [`marks`], and leaves this file never.
+const IS_ELSEWHERE: u32 = 1 << 31;
+
 /// Writes what is known of the current task into the scratch of a hook. Gives 0 if it cannot be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -86,7 +105,13 @@ extern "C" fn scanguard_find(hook: u32) -> u32 {
         return 0;
     };
     // SAFETY: this CPU's scratch and places; the helper checks the kernel's addresses.
-    unsafe { find_in(hook, scratch).is_some().into() }
+    unsafe {
+        if find_in(hook, scratch).is_none() {
+            return 0;
+        }
+        let noted = (&raw const (*scratch).marks).read();
+        if noted & IS_ELSEWHERE == 0 { FOUND } else { ELSEWHERE }
+    }
 }
 
 /// As above.
@@ -147,6 +172,13 @@ unsafe fn learn(task: *const u8, known: *mut Known) -> Option<()> {
                 inode = read_actor::<u64>(of, ActorField::InodeNumber)?;
                 let of = read_actor::<*const u8>(of, ActorField::InodeSuper)?;
                 device = read_actor::<u32>(of, ActorField::SuperDevice)?;
+            }
+        }
+        if config::outbound_is_own() {
+            let all = read_actor::<*const u8>(task, ActorField::Namespaces)?;
+            let network = read_actor::<*const u8>(all, ActorField::NetworkNamespace)?;
+            if read::<u32>(network, Field::NamespaceNumber)? != config::namespace() {
+                noted |= IS_ELSEWHERE;
             }
         }
         (&raw mut (*known).group).write(number);

@@ -170,7 +170,7 @@ extern "C" fn scanguard_asks(cookie: u64, address: *const Address, ports: u32, h
         (&raw mut (*flow).source_port).write(local_port);
         let mut refused = 0;
         if actor::find(Hook::Group, scratch, Kind::Program).is_none() {
-            tally::count(Seen::Unreadable);
+            // It was counted why.
         } else if blocks::refuses(scratch) {
             refused = 1;
         } else if is_call && how == SENT {
@@ -197,7 +197,7 @@ extern "C" fn scanguard_raw(cookie: u64) -> u32 {
     // SAFETY: this CPU's scratch.
     unsafe {
         if actor::find(Hook::Group, scratch, Kind::Crafter).is_none() {
-            tally::count(Seen::Unreadable);
+            // It was counted why.
         } else if blocks::refuses(scratch) {
             refused = 1;
         } else {

@@ -133,6 +133,8 @@ unsafe fn crafted(scratch: *mut Scratch, cookie: u64, noted: u32) -> Option<Seen
                 (&raw mut (*scratch).about).write(scratch::NOBODY);
             }
             (&raw mut (*scratch).open.keys).write(keys.read());
+        } else if found.is_none() {
+            return None;
         } else if !is_known {
             tally::count(Seen::Unreadable);
             return None;

@@ -67,7 +67,6 @@ extern "C" fn scanguard_opens(socket: u64) -> u32 {
             return 0;
         }
         if actor::find(Hook::Tracepoint, scratch, Kind::Program).is_none() {
-            tally::count(Seen::Unreadable);
             return 0;
         }
     }

@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         plan.salt(),
         log,
         &plan.reused(),
-        config.outbound.enabled,
+        config.outbound.scope(),
     )?;
     if let Err(error) = &connections {
         tracing::warn!("{error}; {}", connections::LOSS);

@@ -21,7 +21,7 @@ use crate::{
         connections::{self, ConnectionsError},
         egress, features, footprint,
         outbound::{
-            self, OutboundError,
+            self, OutboundError, Scope,
             calls::{self, Call, CallError},
         },
         owner::Owner,
@@ -169,7 +169,8 @@ fn load() -> Vec<Line> {
     const TAKEN: &str = "the kernel takes it (loaded and unloaded again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
     let sampling = content::sampling::Settings::default();
-    let loaded = program::load_with_connections(&small, &sampling, 0, KernelLogLevel(0), &[], true);
+    let loaded =
+        program::load_with_connections(&small, &sampling, 0, KernelLogLevel(0), &[], Some(Scope::All));
     let Loaded { mut ebpf, connections, outbound } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],

@@ -183,6 +183,7 @@ impl Config {
             ("page.history", self.page.history != new.page.history),
             ("page.max_clients", self.page.max_clients != new.page.max_clients),
             ("outbound.enabled", self.outbound.enabled != new.outbound.enabled),
+            ("outbound.namespaces", self.outbound.namespaces != new.outbound.namespaces),
             ("outbound.inner", self.outbound.inner != new.outbound.inner),
             ("response.state", self.response.state != new.response.state),
             ("control.socket", self.control.socket != new.control.socket),

@@ -6,7 +6,10 @@ use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, arguments::Arguments};
-use crate::settings::{Interval, Section};
+use crate::{
+    sensor::outbound::Scope,
+    settings::{Interval, Section},
+};
 
 /// How many entries each list may have.
 const MAX_ENTRIES: usize = 256;
@@ -26,11 +29,26 @@ pub enum Response {
     Block,
 }
 
+/// Whose processes are looked at.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Namespaces {
+    /// All of this host's, if the agent is in the network namespace of its first process; else those of its own.
+    #[default]
+    Auto,
+    /// Those in the agent's network namespace.
+    Own,
+    /// Those in all network namespaces, as those of containers.
+    All,
+}
+
 /// `[outbound]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Whether what leaves is looked at.
     pub enabled: bool,
+    /// Whose processes.
+    pub namespaces: Namespaces,
     /// Interfaces with hosts behind this one, which are actors by their addresses.
     pub inner: Vec<String>,
     /// Which arguments of processes are told.
@@ -47,6 +65,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enabled: true,
+            namespaces: Namespaces::default(),
             inner: Vec::new(),
             arguments: Arguments::default(),
             response: Response::default(),
@@ -80,11 +99,22 @@ impl Allow {
 }
 
 impl Settings {
+    /// The processes that are looked at; none, if nothing is.
+    pub fn scope(&self) -> Option<Scope> {
+        let scope = match self.namespaces {
+            Namespaces::Auto => Scope::fitting(),
+            Namespaces::Own => Scope::Own,
+            Namespaces::All => Scope::All,
+        };
+        self.enabled.then_some(scope)
+    }
+
     pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let day = Duration::from_secs(24 * 60 * 60);
         let settings = Self {
             enabled: section.value("enabled", default.enabled, |_| Ok(())),
+            namespaces: section.value("namespaces", default.namespaces, |_| Ok(())),
             inner: section.list("inner", MAX_ENTRIES, default.inner, interface),
             arguments: section.value("arguments", default.arguments, |_| Ok(())),
             response: section.value("response", default.response, |_| Ok(())),

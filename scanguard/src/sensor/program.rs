@@ -15,7 +15,7 @@ use scanguard_common::{
 use super::{
     connections::{self, ConnectionsError, Ground},
     object::{OBJECT, max_entries},
-    outbound::{self, OutboundError},
+    outbound::{self, OutboundError, Scope},
     reason::shorten,
     settings::Settings,
 };
@@ -124,7 +124,7 @@ pub fn load_with_connections(
     salt: u64,
     log: KernelLogLevel,
     pinned: &[(String, PathBuf)],
-    outbound: bool,
+    outbound: Option<Scope>,
 ) -> Result<Loaded, LoadError> {
     let load = |ground: &Ground| load_with(settings, sampling, salt, log, ground, pinned);
     let ground = match Ground::of_kernel() {
@@ -134,7 +134,7 @@ pub fn load_with_connections(
             return Ok(Loaded { ebpf, connections: Err(error), outbound });
         }
     };
-    let of_outbound = if outbound { outbound::Ground::of_kernel() } else { Err(OutboundError::Off) };
+    let of_outbound = outbound.map_or(Err(OutboundError::Off), outbound::Ground::of_kernel);
     let outbound = match of_outbound {
         Ok(of_outbound) => match load(&ground.with_outbound(of_outbound)) {
             Ok(mut ebpf) => match connections::load(&mut ebpf) {

@@ -108,6 +108,14 @@ impl KernelActors {
         self.blocks.sweep()
     }
 
+    /// The process that was last seen to act as an actor.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn identity(&self, key: &Address) -> Result<Option<Identity>, SensorError> {
+        batch::look(self.identities.fd().as_fd(), key).map_err(call(actor::IDENTITIES))
+    }
+
     /// Exact numbers of what was looked at.
     ///
     /// # Errors
@@ -140,7 +148,7 @@ const IDENTITIES_AT_ONCE: usize = 512;
 
 impl ActorSensor for KernelActors {
     fn identity(&mut self, key: &Address) -> Option<Identity> {
-        batch::look(self.identities.fd().as_fd(), key).ok().flatten()
+        Self::identity(self, key).ok().flatten()
     }
 
     fn openers(&mut self) -> Vec<Address> {

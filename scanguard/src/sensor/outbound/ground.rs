@@ -1,13 +1,13 @@
 //! The facts about the kernel that the programs for outbound traffic get before they are loaded.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
 
 use aya::EbpfLoader;
 use scanguard_common::{
     actor,
     actor_field::{
-        ACTOR_FIELDS, ACTOR_OFFSETS, ActorField, OLD_GROUPS, OUTBOUND, SOCKET_HEAD_FIELDS, SOCKET_HEAD_LAST,
-        TICKS_PER_SECOND,
+        ACTOR_FIELDS, ACTOR_OFFSETS, ALL_NAMESPACES, ActorField, OLD_GROUPS, OUTBOUND, OWN_NAMESPACE,
+        SOCKET_HEAD_FIELDS, SOCKET_HEAD_LAST, TICKS_PER_SECOND,
     },
 };
 
@@ -66,18 +66,47 @@ pub struct Ground {
     /// See [`OLD_GROUPS`].
     old_groups: u32,
     ticks_per_second: u32,
-    is_on: u32,
+    /// See [`OUTBOUND`].
+    scope: u32,
+}
+
+/// The processes that are looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Those of all network namespaces of this host.
+    All,
+    /// Those of the agent's network namespace.
+    Own,
+}
+
+impl Scope {
+    /// What fits this agent: in the network namespace of the host's first process, all; elsewhere, where it is one of
+    /// several, its own.
+    pub fn fitting() -> Self {
+        let number = |process| fs::metadata(format!("/proc/{process}/ns/net")).map(|file| file.ino());
+        match (number("1"), number("thread-self")) {
+            (Ok(first), Ok(own)) if first == own => Self::All,
+            _ => Self::Own,
+        }
+    }
+
+    const fn number(self) -> u32 {
+        match self {
+            Self::All => ALL_NAMESPACES,
+            Self::Own => OWN_NAMESPACE,
+        }
+    }
 }
 
 impl Ground {
     /// Outbound traffic is not looked at.
-    pub const NONE: Self = Self { offsets: [0; ACTOR_FIELDS], old_groups: 0, ticks_per_second: 0, is_on: 0 };
+    pub const NONE: Self = Self { offsets: [0; ACTOR_FIELDS], old_groups: 0, ticks_per_second: 0, scope: 0 };
 
     /// Reads the offsets of the running kernel.
     ///
     /// # Errors
     /// It lacks one.
-    pub fn of_kernel() -> Result<Self, OutboundError> {
+    pub fn of_kernel(scope: Scope) -> Result<Self, OutboundError> {
         let btf = Btf::of_kernel()?;
         let mut offsets = [0; ACTOR_FIELDS];
         for field in ActorField::ALL {
@@ -90,12 +119,17 @@ impl Ground {
         }
         let hierarchies = fs::read_to_string("/proc/cgroups").unwrap_or_default();
         let ticks_per_second = Duration::from_secs(1).div_duration_f64(tick()).round() as u32;
-        Ok(Self { offsets, old_groups: old_groups(&btf, &hierarchies), ticks_per_second, is_on: 1 })
+        Ok(Self {
+            offsets,
+            old_groups: old_groups(&btf, &hierarchies),
+            ticks_per_second,
+            scope: scope.number(),
+        })
     }
 
     /// Whether outbound traffic is looked at.
     pub(in crate::sensor) fn is_on(&self) -> bool {
-        self.is_on != 0
+        self.scope != 0
     }
 
     /// Sets these values in the program.
@@ -104,7 +138,7 @@ impl Ground {
             .override_global(ACTOR_OFFSETS, &self.offsets, true)
             .override_global(OLD_GROUPS, &self.old_groups, true)
             .override_global(TICKS_PER_SECOND, &self.ticks_per_second, true)
-            .override_global(OUTBOUND, &self.is_on, true);
+            .override_global(OUTBOUND, &self.scope, true);
         if !self.is_on() {
             for map in MAPS {
                 loader.map_max_entries(map, 1);

@@ -8,4 +8,4 @@ mod ground;
 
 pub use actors::KernelActors;
 pub(super) use ground::MAPS;
-pub use ground::{Ground, LOSS, OutboundError};
+pub use ground::{Ground, LOSS, OutboundError, Scope};
