@@ -3,6 +3,7 @@
 mod content;
 mod greetings;
 mod honest;
+mod outbound;
 pub mod outcome;
 pub mod play;
 pub mod quiet;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::fixtures::stage::Stage;
+use crate::fixtures::{lab::Namespace, stage::Stage};
 
 /// The expected result of a case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +43,8 @@ pub enum Act {
     Command,
     /// As above, and the tool's exit status means nothing (hping3 fails when nobody answers).
     CommandThatMayFail,
+    /// The watched host itself runs the command, and the tool's exit status means nothing.
+    CommandOfHost,
     /// Something longer.
     Script(fn(&mut Stage<'_>) -> Result<()>),
 }
@@ -140,16 +143,19 @@ impl Case {
         let limit = Duration::from_secs(if self.slow { 600 } else { 120 });
         match self.act {
             Act::Command => stage.run(&stage.lab.scanner, self.name, limit),
-            Act::CommandThatMayFail => {
-                let started = std::time::Instant::now();
-                match stage.run(&stage.lab.scanner, self.name, limit) {
-                    // Too long is wrong for any tool.
-                    Err(error) if started.elapsed() >= limit => Err(error),
-                    _ => Ok(()),
-                }
-            }
+            Act::CommandThatMayFail => may_fail(stage, &stage.lab.scanner, self.name, limit),
+            Act::CommandOfHost => may_fail(stage, &stage.lab.victim, self.name, limit),
             Act::Script(script) => script(stage),
         }
+    }
+}
+
+/// Runs a command that may fail. Too long is wrong for any tool.
+fn may_fail(stage: &Stage<'_>, host: &Namespace, command: &str, limit: Duration) -> Result<()> {
+    let started = std::time::Instant::now();
+    match stage.run(host, command, limit) {
+        Err(error) if started.elapsed() >= limit => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -162,6 +168,7 @@ pub fn all() -> impl Iterator<Item = Case> {
     scans::all()
         .chain(content::CASES.iter().copied())
         .chain(greetings::CASES.iter().copied())
+        .chain(outbound::CASES.iter().copied())
         .chain(quiet::all())
         .chain(honest::all())
 }
