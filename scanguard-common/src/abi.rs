@@ -23,7 +23,7 @@ pub const CONTROL: &str = "CONTROL";
 
 /// Global: its name is the version of this contract. An object of another layout lacks this name, and the agent
 /// refuses to load it.
-pub const VERSION: &str = "SCANGUARD_ABI_13";
+pub const VERSION: &str = "SCANGUARD_ABI_14";
 /// Global, `[u64; 2]`: the words of [`crate::address::SourceMask`].
 pub const SOURCE_MASK: &str = "SOURCE_MASK";
 /// Global, `u64`: the salt of [`crate::sketch`].
@@ -33,11 +33,21 @@ pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
 /// Global, `[u32; 2]`: the offset of the byte in `struct inet_sock` that says whether a socket may own addresses of others
 /// (IP_TRANSPARENT), and the bit in that byte. Both are 0 where [`PROOF`] is.
 pub const TRANSPARENT: &str = "TRANSPARENT";
-/// Hash map of the number of an interface to its MAC address, as the lower six bytes of a number: the interfaces that the
-/// program is attached to. Frames for other addresses are overheard, see [`crate::account::Around::is_overheard`].
+/// Array of words with the MAC addresses of the interfaces that the program is attached to, see [`own_mac`]; 0: none.
+/// Frames for other addresses are overheard, see [`crate::account::Around::is_overheard`].
 pub const OWN_MACS: &str = "OWN_MACS";
-/// How many interfaces [`OWN_MACS`] has room for. Frames of others count as their own.
+/// How many places [`OWN_MACS`] has; a power of two. An interface has the place of its number modulo this. Frames of an
+/// interface whose place is taken count as its own.
 pub const MAX_OWN_MACS: u32 = 256;
+
+/// The word of an interface in [`OWN_MACS`]: the six bytes of its MAC address as a frame has them in the lower bits, and
+/// above them the part of its number by which interfaces of one place differ.
+#[inline(always)]
+pub const fn own_mac(interface: u32, frame: u64) -> u64 {
+    const BITS: u32 = 48;
+    let rest = (interface / MAX_OWN_MACS) as u64;
+    u64::from_le(frame) & ((1 << BITS) - 1) | rest << BITS
+}
 /// Global, `u32`: 0 where the offsets are not known. Then nothing is proven, and the verifier removes the code for
 /// proofs from the program.
 pub const PROOF: &str = "PROOF";

@@ -106,15 +106,16 @@ numbered! {
 
 /// The protocols of a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
 pub enum Speaks {
     /// HTTP or TLS. The payload tells which.
-    Web,
+    Web = 0,
     /// DNS.
-    Dns,
+    Dns = 1,
     /// Another protocol over TCP. The payload tells which.
-    Segments,
+    Segments = 2,
     /// Another protocol over UDP. The payload tells which.
-    Datagrams,
+    Datagrams = 3,
 }
 
 impl Speaks {

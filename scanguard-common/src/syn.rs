@@ -262,7 +262,9 @@ impl Options {
 
 #[inline(always)]
 fn byte(bytes: &[u8; OPTIONS_ROOM], at: usize) -> u8 {
-    bytes[at & (OPTIONS_ROOM - 1)]
+    // The compiler knows that the place is within the options, and would leave the mask out. The verifier of Linux 6.1 does
+    // not know it.
+    bytes[core::hint::black_box(at) & (OPTIONS_ROOM - 1)]
 }
 
 /// The traces in the headers of a SYN, without its options.

@@ -22,7 +22,7 @@ use crate::lpm::AddressKey;
 /// Nothing reads it: its name is the version of the contract, see `scanguard_common::abi`.
 #[used]
 #[unsafe(no_mangle)]
-static SCANGUARD_ABI_13: Global<u32> = Global::new(13);
+static SCANGUARD_ABI_14: Global<u32> = Global::new(14);
 
 #[unsafe(no_mangle)]
 static SOURCE_MASK: Global<[u64; 2]> = Global::new(SourceMask::new(64).words());

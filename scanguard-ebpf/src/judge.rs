@@ -29,10 +29,9 @@ pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, found: Found, flow: &F
     if decided & PROBE == 0 {
         return decided;
     }
-    if decided & CLASS_BITS == ProbeClass::Syn as u32 {
-        syn::take(ctx.ctx, found);
-    }
-    scanguard_count(ctx.ctx, decided, flow)
+    let is_syn = decided & CLASS_BITS == ProbeClass::Syn as u32;
+    let Fingerprint { layout, values } = if is_syn { syn::of(ctx, found) } else { Fingerprint::NONE };
+    scanguard_count(ctx.ctx, decided, flow, layout, values)
 }
 
 /// The mark of a decision that a packet is a probe, beside its class and its reach. Without the mark, a decision is the
@@ -98,10 +97,16 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
     }
 }
 
-/// Counts a probe, and gives the number of its exit. A global function, as above.
+/// Counts a probe with its [`Fingerprint`], and gives the number of its exit. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_count(ctx: *mut xdp_md, decided: u32, flow: *const Flow) -> u32 {
+extern "C" fn scanguard_count(
+    ctx: *mut xdp_md,
+    decided: u32,
+    flow: *const Flow,
+    layout: u64,
+    values: u64,
+) -> u32 {
     // SAFETY: as above.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return Exit::TruncatedIp as u32;
@@ -111,9 +116,8 @@ extern "C" fn scanguard_count(ctx: *mut xdp_md, decided: u32, flow: *const Flow)
     let meets_nobody = shield::class_meets_nobody(class, reach);
     let is_shielded = meets_nobody && gate::is_shielded(control, flow.source);
     let holds = meets_nobody && !is_shielded;
-    let exit = sources::count(control, &kernel, class, reach, flow, holds, || {
-        if class == ProbeClass::Syn as usize { syn::last() } else { Fingerprint::NONE }
-    });
+    let fingerprint = Fingerprint { layout, values };
+    let exit = sources::count(control, &kernel, class, reach, flow, holds, fingerprint);
     // A packet that no other host can have sent is no probe.
     if matches!(exit, Exit::BadSource) {
         return exit as u32;

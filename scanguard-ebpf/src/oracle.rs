@@ -4,7 +4,7 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
-    btf_maps::HashMap,
+    btf_maps::Array,
     helpers::{
         bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_request_sock,
         bpf_skc_to_tcp_sock,
@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use scanguard_common::{
-    abi::{Control, MAX_OWN_MACS},
+    abi::{Control, MAX_OWN_MACS, own_mac},
     address::Address,
     oracle::{self, Home, Oracle, Reach, Socket},
     outcome::{Flow, Service},
@@ -45,17 +45,7 @@ const LOOPBACK: u32 = 1;
 
 /// See `scanguard_common::abi`.
 #[btf_map]
-static OWN_MACS: HashMap<u32, u64, { MAX_OWN_MACS as usize }> = HashMap::new();
-
-/// A frame begins with the six bytes of the MAC address that it is for.
-const MAC_BITS: u64 = (1 << 48) - 1;
-
-/// The MAC address of an interface, if it is known.
-#[inline(always)]
-fn own_mac(interface: u32) -> Option<u64> {
-    // SAFETY: a number that the agent writes whole.
-    unsafe { OWN_MACS.get(interface) }.copied()
-}
+static OWN_MACS: Array<u64, { MAX_OWN_MACS as usize }> = Array::new();
 
 /// Asks the kernel, in the network namespace of the interface.
 pub(crate) struct Kernel<'c> {
@@ -87,15 +77,17 @@ impl<'c> Kernel<'c> {
     fn is_addressed(&self, otherwise: bool) -> bool {
         // SAFETY: the program's context.
         let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
-        let Some(own) = own_mac(self.interface()) else {
+        let interface = self.interface();
+        let own = OWN_MACS.get(interface % MAX_OWN_MACS).copied().unwrap_or_default();
+        if own == 0 {
             return otherwise;
-        };
+        }
         if data + size_of::<u64>() > end {
             return otherwise;
         }
         // SAFETY: the comparison above has shown that these bytes are within the packet.
         let first = unsafe { (data as *const u64).read_unaligned() };
-        u64::from_le(first) & MAC_BITS == own & MAC_BITS
+        own_mac(interface, first) == own
     }
 
     /// Whether no other host can have this address, see [`oracle::is_bad_source`].

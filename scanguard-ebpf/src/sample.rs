@@ -19,7 +19,7 @@ use scanguard_common::{
 
 use crate::{
     config, deep,
-    opaque::bounded,
+    opaque::{bounded, opaque},
     oracle::Kernel,
     packet::{SkbPacket, XdpPacket},
     tally,
@@ -151,6 +151,8 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
     let Some(speaks) = speaks(flow.service.protocol, flow.service.port) else {
         return 0;
     };
+    // The verifier of Linux 6.1 does not follow how the compiler knows that the place is within bounds.
+    let offset = opaque(offset);
     // A copy is a call, which costs as much as everything else here.
     let start = packet.view::<Start>(offset).copied().or_else(|| packet.copy(offset));
     if !start.is_some_and(|start| content::may_begin(speaks, &start)) {
@@ -200,6 +202,34 @@ extern "C" fn scanguard_sample_answer(ctx: *mut __sk_buff) -> u32 {
         .into()
 }
 
+/// The beginning of a payload. It is a structure, so that the verifier knows its size.
+#[repr(C)]
+struct Beginning(Head);
+
+/// Where the protocol lies in what [`scanguard_begins`] is told about a payload. The lowest byte is for [`Speaks`].
+const PROTOCOL_SHIFT: u32 = 8;
+/// As above: whether it is an answer.
+const ANSWER_SHIFT: u32 = 16;
+
+/// The number of the [`Begins`] that a payload begins like, plus 1; 0: none of them. A global function: there are many
+/// paths through all the protocols, and the verifier would follow whatever comes behind for each of them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_begins(head: *const Beginning, about: u32, len: u32) -> u32 {
+    // SAFETY: the caller's. The verifier knows its size, but not that it is there.
+    let Some(Beginning(head)) = (unsafe { head.as_ref() }) else {
+        return 0;
+    };
+    let speaks = match about & 0xff {
+        0 => Speaks::Web,
+        1 => Speaks::Dns,
+        2 => Speaks::Segments,
+        _ => Speaks::Datagrams,
+    };
+    let (protocol, is_answer) = ((about >> PROTOCOL_SHIFT) as u8, about >> ANSWER_SHIFT != 0);
+    content::begins(speaks, protocol, is_answer, head, len as usize).map_or(0, |begins| begins as u32 + 1)
+}
+
 /// The facts about a payload that its connection shows.
 #[derive(Clone, Copy)]
 struct Origin {
@@ -227,7 +257,11 @@ impl Sample<'_> {
     /// The kind of message that the payload begins like.
     #[inline(always)]
     fn begins(&self, head: &Head) -> Option<Begins> {
-        content::begins(self.speaks, self.flow.service.protocol, self.is_answer, head, self.len)
+        let about = self.speaks as u32
+            | u32::from(self.flow.service.protocol) << PROTOCOL_SHIFT
+            | u32::from(self.is_answer) << ANSWER_SHIFT;
+        let begins = scanguard_begins(core::ptr::from_ref(head).cast(), about, self.len as u32);
+        Begins::from_index(begins.wrapping_sub(1) as u8)
     }
 
     /// Whether the payload ends as the head of a request does.

@@ -33,8 +33,7 @@ static FRESH: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 /// refuse the result.
 const NO_CONTEXT: &() = &();
 
-/// Counts a probe for its source, and gives its exit. If the probe meets nobody (`holds`), its source may be held. The
-/// fingerprint of a SYN is asked for once its source is in the table.
+/// Counts a probe for its source, and gives its exit. If the probe meets nobody (`holds`), its source may be held.
 #[inline(always)]
 pub(crate) fn count(
     control: &Control,
@@ -43,7 +42,7 @@ pub(crate) fn count(
     reach: Reach,
     flow: &Flow,
     holds: bool,
-    fingerprint: impl FnOnce() -> Fingerprint,
+    fingerprint: Fingerprint,
 ) -> Exit {
     let source = config::source(flow.source);
     let epoch = epoch::running(control);
@@ -82,7 +81,6 @@ pub(crate) fn count(
             listeners::was_there(control, flow.service.port)
         })
     };
-    let fingerprint = fingerprint();
     if !fingerprint.is_none() {
         // SAFETY: as above.
         unsafe { account::record_fingerprint(state, fingerprint, reach) };

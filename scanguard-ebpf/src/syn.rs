@@ -7,15 +7,18 @@ use scanguard_common::{
     syn::{Fingerprint, Head, MAX_OPTIONS, OPTIONS_ROOM, Options},
 };
 
-use crate::{deep, opaque::bounded, packet::XdpPacket};
+use crate::{
+    deep,
+    opaque::{bounded, opaque},
+    packet::XdpPacket,
+};
 
 /// Room for options that are read one by one. The verifier lets nobody read more than a byte at a time at a place of the
 /// stack that it does not know.
 #[btf_map]
 static OPTIONS: PerCpuArray<[u8; OPTIONS_ROOM], 1> = PerCpuArray::new();
 
-/// The last fingerprint. The functions that take and count it are called one after the other, so that their stacks do not
-/// add up.
+/// The last fingerprint that [`scanguard_fingerprint`] took.
 #[btf_map]
 static LAST: PerCpuArray<Fingerprint, 1> = PerCpuArray::new();
 
@@ -35,19 +38,24 @@ fn packet(ctx: *mut xdp_md) -> XdpPacket {
     XdpPacket::new(&XdpContext::new(ctx))
 }
 
-/// Takes the fingerprint of a SYN, or none if its options cannot be read. [`last`] gives it.
+/// The fingerprint of a SYN, or none if its options cannot be read. That of a plain one is taken in place.
 #[inline(always)]
-pub(crate) fn take(ctx: *mut xdp_md, found: Found) {
-    scanguard_fingerprint(ctx, found as u32);
-}
-
-/// The fingerprint of the SYN for which [`take`] was called last.
-#[inline(always)]
-pub(crate) fn last() -> Fingerprint {
+pub(crate) fn of(ctx: &XdpContext, found: Found) -> Fingerprint {
+    let packet = XdpPacket::new(ctx);
+    if matches!(found, Found::Plain)
+        && let Some(head) = Head::plain(&packet)
+        && let Some(options) = Options::usual(&packet, head.options, head.len)
+    {
+        return head.with(options);
+    }
+    if scanguard_fingerprint(ctx.ctx, found as u32) == 0 {
+        return Fingerprint::NONE;
+    }
     LAST.get(0).copied().unwrap_or(Fingerprint::NONE)
 }
 
-/// A global function, for the reason that [`crate::judge`] gives.
+/// Takes the fingerprint of any SYN into [`LAST`], or gives 0. A global function, for the reason that [`crate::judge`]
+/// gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32) -> u32 {
@@ -56,14 +64,6 @@ extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32) -> u32 {
         return 0;
     };
     let packet = packet(ctx);
-    if found == Found::Plain as u32
-        && let Some(head) = Head::plain(&packet)
-        && let Some(options) = Options::usual(&packet, head.options, head.len)
-    {
-        *into = head.with(options);
-        return 1;
-    }
-    *into = Fingerprint::NONE;
     let (head, offset) = if found == Found::Deep as u32 {
         let Some(deep) = deep::headers() else {
             return 0;
@@ -84,6 +84,9 @@ extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32) -> u32 {
         };
         (head, head.options)
     };
+    // Otherwise the compiler compares another copy of the number with the bound, which the verifier of Linux 6.1 does not
+    // follow.
+    let offset = opaque(offset);
     if let Some(options) = Options::usual(&packet, offset, head.len) {
         *into = head.with(options);
         return 1;

@@ -17,8 +17,11 @@ static TRIPS: RingBuf<Wakeup, { 256 * 1024 }> = RingBuf::new();
 /// A source has shown something new: this may wake the agent.
 #[inline(always)]
 pub(crate) fn wake(control: &Control, source: Address, novelties: Novelties) {
-    // The compiler would read this number before it is known that there is one, which the verifier refuses before Linux 6.3.
-    let novelties = Novelties { in_epoch: opaque(novelties.in_epoch as usize) as u32, ..novelties };
+    // The compiler would read these numbers before it is known that there are any, which the verifier refuses before
+    // Linux 6.3.
+    let Novelties { all, in_epoch } = novelties;
+    let novelties =
+        Novelties { all: opaque(all as usize) as u32, in_epoch: opaque(in_epoch as usize) as u32 };
     if !wakeup::is_due(control, novelties) {
         return;
     }

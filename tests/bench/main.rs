@@ -69,6 +69,9 @@ struct Arguments {
     /// Packet by packet: packets of one kind in a round
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     packets: u32,
+    /// Packet by packet: only the rows whose names contain this, beside the empty program's
+    #[arg(long, value_name = "WORD", conflicts_with = "write")]
+    only: Option<String>,
     /// Over a wire: seconds of one measurement
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
@@ -125,7 +128,7 @@ impl Arguments {
     fn measure(&self, part: Part) -> Result<Report> {
         let effort = Effort { seconds: self.seconds, turns: self.turns as usize };
         match part {
-            Part::Packets => packets::run(self.rounds as usize, self.packets),
+            Part::Packets => packets::run(self.rounds as usize, self.packets, self.only.as_deref()),
             Part::EndToEnd => end_to_end::run(effort),
             Part::Peers => peers::run(effort),
             Part::Scale => scale::run(

@@ -83,12 +83,15 @@ const TARGETS: [(&str, &str, f64); 6] = [
     ("dropped", "c_dropped", 1.2),
 ];
 
-/// Measures all rows.
+/// Measures all rows, or those whose names contain this word, beside the empty program's.
 ///
 /// # Errors
 /// A program does not run.
-pub(crate) fn run(rounds: usize, packets: u32) -> Result<Report> {
+pub(crate) fn run(rounds: usize, packets: u32, only: Option<&str>) -> Result<Report> {
     let mut subjects = subjects::all();
+    if let Some(word) = only {
+        subjects.retain(|subject| subject.name == "empty" || subject.name.contains(word));
+    }
     for _ in 0..rounds {
         for subject in &mut subjects {
             subject.measure(packets)?;
