@@ -20,7 +20,7 @@ use crate::{
     pipeline::Pipeline,
     respond::metrics::ResponseMetrics,
     sandbox::metrics::SandboxMetrics,
-    sensor::{Poll, metrics::SensorMetrics},
+    sensor::{Poll, metrics::SensorMetrics, outbound::metrics::OutboundMetrics},
     stdio,
 };
 
@@ -38,6 +38,8 @@ pub struct Metrics {
     log_lines_lost: IntCounter,
     /// Metrics of the kernel programs.
     pub sensor: SensorMetrics,
+    /// Metrics of outbound traffic.
+    pub outbound: OutboundMetrics,
     /// Metrics of histories.
     pub history: HistoryMetrics,
     /// Metrics of content.
@@ -118,6 +120,7 @@ impl Metrics {
                 "Lines of the agent's own log that could not be written to standard error.",
             )?,
             sensor: SensorMetrics::new(&register, limits.sources)?,
+            outbound: OutboundMetrics::new(&register)?,
             history: HistoryMetrics::new(&register, limits.history)?,
             content: ContentMetrics::new(&register, limits.visitors)?,
             detection: DetectionMetrics::new(&register, limits.findings, rules)?,
