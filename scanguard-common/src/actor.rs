@@ -120,7 +120,7 @@ impl Key {
 pub fn target(actor: Address, address: Address, service: Service, salt: u64) -> u64 {
     let [actor_high, actor_low] = actor.words();
     let [high, low] = address.words();
-    let service = (service.protocol as u64) << 16 | service.port as u64;
+    let service = u64::from(service.protocol) << 16 | u64::from(service.port);
     stir(stir(stir(stir(stir(salt, actor_high), actor_low), high), low), service)
 }
 

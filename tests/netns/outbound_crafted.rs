@@ -1,6 +1,11 @@
 //! Packets that leave and that no socket of TCP or UDP made, datagrams, hosts behind this one, and what is blocked.
 
-use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
@@ -12,8 +17,9 @@ use scanguard_common::{
 use scanguard_tests::fixtures::{
     cgroup::Group,
     clients::serve,
-    lab::{Lab, Namespace, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM6, run},
+    lab::{Lab, Namespace, PATIENCE, Process, ROUTED, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM6, run},
     outbound::{Watch, path, text},
+    root,
 };
 
 use crate::{
@@ -27,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("outbound: nmap -sU makes datagrams by a raw socket", nmap_udp),
         trial("outbound: hping3 makes packets by a raw socket", hping),
         trial("outbound: packets of a packet socket are told by the process", packet_socket),
+        trial("outbound: masscan and zmap make packets by a packet socket", fast_scanners),
         trial("outbound: pings of a raw socket are told by the process", ping),
         trial("outbound: datagrams count once they leave, resolvers' comparisons do not", datagrams),
         trial("outbound: answers from a service's port are no calls", service_port),
@@ -124,6 +131,37 @@ fn packet_socket() -> Result<()> {
     ensure!(actor.count(ProbeClass::Syn) == 30, "{}", actor.count(ProbeClass::Syn));
     let identity = watch.identity(&actor)?;
     ensure!(identity.marks & marks::PACKET != 0 && text(&identity.process.comm) == "python3", "{identity:?}");
+    Ok(())
+}
+
+fn fast_scanners() -> Result<()> {
+    let lab = Lab::new()?;
+    let mac = lab.victim_mac()?;
+    let masscan = format!(
+        "--interface {SCANNER_INTERFACE} --adapter-ip {SCANNER} --router-mac {mac} --rate 1000 --wait 1 -oG - -p 1-100 {VICTIM}/32"
+    );
+    let zmap = format!(
+        "-q -i {SCANNER_INTERFACE} -S {SCANNER} -G {mac} -r 1000 -c 1 -b /dev/null -p 80 {ROUTED}.0/25"
+    );
+    let mut watch = watch(&lab)?;
+    for (name, arguments, probes) in [("masscan", masscan, 100), ("zmap", zmap, 128)] {
+        let group = Group::new(&format!("-{name}"))?;
+        let mut command = lab.scanner.command(name);
+        group.hold(&mut command);
+        // A library of its own may wait for ever for packets that do not come.
+        let child = command.args(arguments.split(' ')).stdin(Stdio::null()).stdout(Stdio::null());
+        let ended = Process::new(child.stderr(Stdio::null()).spawn()?).wait_within(PATIENCE);
+        if ended.is_ok_and(|status| status.code() == Some(127)) {
+            root::skipped(name)?;
+            continue;
+        }
+        let actor = watch.only(group.number()?, Kind::Crafter)?;
+        // Each asks for a few more, to learn the neighbour's address and whether somebody listens.
+        let count = actor.count(ProbeClass::Syn);
+        ensure!((probes..probes + 4).contains(&count), "{name}: {count}");
+        let identity = watch.identity(&actor)?;
+        ensure!(identity.marks & marks::PACKET != 0 && text(&identity.process.comm) == name, "{identity:?}");
+    }
     Ok(())
 }
 

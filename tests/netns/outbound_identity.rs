@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("outbound: names may have newlines and may be no text", odd_names),
         trial("outbound: of long paths and arguments the beginning is told", long),
         trial("outbound: a process in another root is told by its path there", chroot),
+        trial("outbound: a connect of io_uring is its process's, whichever thread makes it", io_uring),
         trial("outbound: a scan that goes on is told by a process that takes part", renewed),
     ]
 }
@@ -205,6 +206,40 @@ fn chroot() -> Result<()> {
     let identity = told(&lab, &mut watch, "-chroot", command)?.identity;
     let executable = fs::canonicalize("/bin/bash")?;
     ensure!(path(&identity.path) == executable.to_str().context("UTF-8")?, "{}", path(&identity.path));
+    Ok(())
+}
+
+/// Connects by io_uring, in a thread of its own (IOSQE_ASYNC), with the plain system calls of x86 and arm64.
+const IO_URING: &str = "
+import ctypes, mmap, os, socket, struct, sys
+ip, port = sys.argv[1].rsplit('.', 1)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+params = (ctypes.c_uint32 * 30)()
+ring = libc.syscall(425, 4, ctypes.byref(params))
+if ring < 0:
+    sys.exit(77)
+sq = list(params)[10:20]
+flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+memory = mmap.mmap(ring, 4096, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+entries = mmap.mmap(ring, 4096, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=0x10000000)
+s = socket.socket()
+to = ctypes.create_string_buffer(struct.pack('=H', 2) + struct.pack('!H', int(port)) + socket.inet_aton(ip) + bytes(8))
+entries[:32] = struct.pack('=BBHiQQ', 16, 1 << 4, 0, s.fileno(), 16, ctypes.addressof(to)) + bytes(8)
+memory[sq[6]:sq[6] + 4] = struct.pack('=I', 0)
+memory[sq[1]:sq[1] + 4] = struct.pack('=I', 1)
+done = libc.syscall(426, ring, 1, 1, 1, None, 0)
+print(os.getpid())
+";
+
+fn io_uring() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut watch = Watch::new()?;
+    let mut command = lab.scanner.command(PYTHON);
+    command.args(["-c", IO_URING, &format!("{VICTIM}.8001")]);
+    let Told { identity, printed, .. } = told(&lab, &mut watch, "-uring", command)?;
+    ensure!(identity.process.pid.to_string() == printed.trim(), "{identity:?}");
+    ensure!(text(&identity.process.comm) == "python3" && path(&identity.path).contains("/python3"));
     Ok(())
 }
 

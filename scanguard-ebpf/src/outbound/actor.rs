@@ -1,14 +1,11 @@
 //! The actor of the current task: its control group, and its executable.
 
-use aya_ebpf::{
-    btf_maps::PerCpuArray,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
-    macros::btf_map,
-};
+use aya_ebpf::{btf_maps::PerCpuArray, helpers::bpf_get_current_task, macros::btf_map};
 use scanguard_common::{
     actor::{Key, Kind, Seen, marks},
     actor_field::{ActorField, OLD_GROUP, ROOT_GROUP},
     address::Address,
+    flow::stir,
     proof::Field,
 };
 
@@ -32,9 +29,9 @@ pub(super) fn task() -> *const u8 {
 /// groups: then it is not read again.
 #[repr(C)]
 struct Known {
-    /// When the task began, and which one it is.
+    /// When the task began, and which one it is, as an address.
     start: u64,
-    pid: u64,
+    task: u64,
     /// How often it has executed a program.
     executions: u64,
     /// Its set of control groups, as an address.
@@ -118,22 +115,23 @@ extern "C" fn scanguard_find(hook: u32) -> u32 {
 #[inline(always)]
 unsafe fn find_in(hook: u32, scratch: *mut Scratch) -> Option<()> {
     let task = task();
-    let pid = bpf_get_current_pid_tgid();
-    let known = ACTIVE.get_ptr_mut(hook * PLACES + (pid as u32 & (PLACES - 1)))?;
+    // Its pid is known to programs of each kind since Linux 6.10 only.
+    let place = (stir(0, task as u64) >> 32) as u32 & (PLACES - 1);
+    let known = ACTIVE.get_ptr_mut(hook * PLACES + place)?;
     // SAFETY: the caller's promise.
     unsafe {
         let start = read_actor::<u64>(task, ActorField::Start)?;
         let executions = u64::from(read_actor::<u32>(task, ActorField::Executions)?);
         let groups = read_actor::<u64>(task, ActorField::GroupSet)?;
         let is_same = (*known).start == start
-            && (*known).pid == pid
+            && (*known).task == task as u64
             && (*known).executions == executions
             && (*known).groups == groups;
         if !is_same {
             // Half of it is never true.
             (&raw mut (*known).start).write_volatile(0);
             learn(task, known)?;
-            (&raw mut (*known).pid).write(pid);
+            (&raw mut (*known).task).write(task as u64);
             (&raw mut (*known).executions).write(executions);
             (&raw mut (*known).groups).write(groups);
             (&raw mut (*known).start).write_volatile(start);

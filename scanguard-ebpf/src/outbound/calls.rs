@@ -77,7 +77,7 @@ pub(crate) fn scanguard_sock_create(ctx: SockContext) -> i32 {
 /// A refused call (1) fails with EPERM (0). The verifier wants to see that it is one of the two.
 #[inline(always)]
 fn verdict(refused: u32) -> i32 {
-    masked::<1>(refused as usize) as i32 ^ YES
+    (masked::<1>(refused as usize) as u32).cast_signed() ^ YES
 }
 
 #[inline(always)]

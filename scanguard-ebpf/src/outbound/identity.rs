@@ -64,10 +64,11 @@ pub(super) fn take(hook: u32) -> bool {
 /// Keeps what [`take`] read for one of the two actors of the scratch.
 #[inline(always)]
 pub(super) fn keep(scratch: *const Scratch, which: u32) {
-    // SAFETY: this CPU's scratch.
+    // SAFETY: this CPU's scratch. It is a reference, since the stack has no room for a copy.
     unsafe {
         // There is room: the map evicts.
-        _ = IDENTITIES.insert(Scratch::key(scratch, which), &(*scratch).identity, 0);
+        let identity = &(*scratch).identity;
+        _ = IDENTITIES.insert(Scratch::key(scratch, which), identity, 0);
     }
 }
 

@@ -61,9 +61,8 @@ extern "C" fn scanguard_leaves(ctx: *mut __sk_buff, flow: *const Flow) -> u32 {
     }
     // SAFETY: the program's context, and this CPU's scratch.
     unsafe {
-        let seen = match seen(ctx, flow, scratch) {
-            Some(seen) => seen,
-            None => return 0,
+        let Some(seen) = seen(ctx, flow, scratch) else {
+            return 0;
         };
         let class = match flow.service.protocol {
             protocol::TCP => ProbeClass::Syn,

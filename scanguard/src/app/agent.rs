@@ -13,7 +13,10 @@ use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
 
-use super::{arguments::Arguments, leaving::Leaving};
+use super::{
+    arguments::Arguments,
+    leaving::{Leaving, Programs},
+};
 use crate::{
     apply,
     clock::{Clock, Now, monotonic},
@@ -40,7 +43,7 @@ use crate::{
         decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
     },
     sandbox::Sandbox,
-    sensor::{ActorSensor, attach::Attachments, kernel::KernelSensor, wakeups::Batch},
+    sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
     sources::Sources,
 };
 
@@ -157,10 +160,10 @@ impl Agent {
     }
 
     /// Looks at what leaves by this sensor, if it is wanted and there is one.
-    pub(super) fn watch_leaving(&mut self, sensor: Option<Box<dyn ActorSensor + Send>>) {
+    pub(super) fn watch_leaving(&mut self, programs: Option<Programs>) {
         let (config, now) = (&self.config, self.clock.now());
-        let sensor = sensor.filter(|_| config.outbound.enabled);
-        self.leaving = sensor.map(|sensor| Leaving::start(config, sensor, &self.metrics.outbound, now));
+        let metrics = (&self.metrics.outbound, &self.metrics.actors);
+        self.leaving = programs.map(|programs| Leaving::start(config, programs, metrics, now));
         self.metrics.outbound.enabled(self.leaving.is_some());
         if let Some(leaving) = &self.leaving {
             self.metrics.detection.add_rules(leaving.rules());
@@ -410,6 +413,7 @@ impl Agent {
     fn read_leaving(&mut self, now: Now, events: &mut Vec<Event>) {
         if let Some(leaving) = &mut self.leaving {
             leaving.poll(&self.metrics.outbound, now, &mut |event| events.push(event));
+            leaving.export(&self.metrics.actors);
         }
     }
 

@@ -30,7 +30,11 @@ use crate::{
     pipeline::outbound::Outbound,
     sensor::{
         ActorSensor, SensorError,
-        outbound::{self, KernelActors, OutboundError, calls},
+        outbound::{
+            self, KernelActors, OutboundError,
+            calls::{self, Call},
+            metrics::ActorMetrics,
+        },
     },
 };
 
@@ -43,6 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Leaving {
     sensor: Box<dyn ActorSensor + Send>,
     outbound: Outbound,
+    /// Actors in the kernel's table.
+    entries: u64,
     path: PathBuf,
     writing: Option<JoinHandle<io::Result<()>>>,
     /// When it was last written.
@@ -51,14 +57,20 @@ pub(super) struct Leaving {
     blocked: bool,
 }
 
+/// The sensor of actors, and the programs for it that are attached.
+pub(super) struct Programs {
+    sensor: Box<dyn ActorSensor + Send>,
+    calls: Vec<Call>,
+}
+
 /// The sensor of actors, if the kernel takes the programs for it. Each of those that see calls is there for itself.
 ///
 /// # Errors
 /// The object was built for another agent.
-pub(super) fn sensor(
+pub(super) fn programs(
     ebpf: &mut aya::Ebpf,
     loaded: Result<(), OutboundError>,
-) -> Result<Option<Box<dyn ActorSensor + Send>>, SensorError> {
+) -> Result<Option<Programs>, SensorError> {
     match loaded {
         Ok(()) => {}
         Err(OutboundError::Off) => return Ok(None),
@@ -67,28 +79,35 @@ pub(super) fn sensor(
             return Ok(None);
         }
     }
+    let mut calls = Vec::new();
     for (call, attached) in calls::attach(ebpf) {
-        if let Err(error) = attached {
-            tracing::warn!("the program that sees {}: {error}; {}", call.label(), call.loss());
+        match attached {
+            Ok(()) => calls.push(call),
+            Err(error) => {
+                tracing::warn!("the program that sees {}: {error}; {}", call.label(), call.loss());
+            }
         }
     }
-    Ok(Some(Box::new(KernelActors::new(ebpf)?)))
+    Ok(Some(Programs { sensor: Box::new(KernelActors::new(ebpf)?), calls }))
 }
 
 impl Leaving {
     /// Starts with what was learned before. Names of users are read here, while everything can still be read.
     pub(super) fn start(
         config: &Config,
-        sensor: Box<dyn ActorSensor + Send>,
-        metrics: &OutboundMetrics,
+        programs: Programs,
+        metrics: (&OutboundMetrics, &ActorMetrics),
         now: Now,
     ) -> Self {
+        let Programs { sensor, calls } = programs;
+        metrics.1.connections_attached(true);
+        calls.into_iter().for_each(|call| metrics.1.attached(call, true));
         let path = file::beside(&config.response.state);
         let learning = config.outbound.learning;
         let (baseline, blocked) = match file::read(&path, now.wall, learning) {
             Ok(baseline) => (baseline, false),
             Err(error) => {
-                metrics.state_failed();
+                metrics.0.state_failed();
                 let moved = file::move_aside(&path, now.wall);
                 let (name, what) = (path.display(), "it is learned anew who uses the network");
                 match &moved {
@@ -103,7 +122,7 @@ impl Leaving {
         tracing::info!("what leaves is looked at; learning ends {:.0}", baseline.learned_at());
         let users = Users::read(Path::new(users::FILE));
         let outbound = apply::outbound(config, baseline, users);
-        Self { sensor, outbound, path, writing: None, written: None, blocked }
+        Self { sensor, outbound, entries: 0, path, writing: None, written: None, blocked }
     }
 
     /// Applies a new configuration.
@@ -141,11 +160,22 @@ impl Leaving {
     /// Reads the sensor, and passes on the findings that follow.
     pub(super) fn poll(&mut self, metrics: &OutboundMetrics, now: Now, tell: &mut dyn FnMut(Event)) {
         let Self { sensor, outbound, .. } = self;
-        if let Err(error) = outbound.poll(sensor.as_mut(), now, tell) {
-            metrics.poll_failed();
-            tracing::error!("poll of what leaves: {error}");
+        match outbound.poll(sensor.as_mut(), now, tell) {
+            Ok(outcome) => self.entries = outcome.poll.entries,
+            Err(error) => {
+                metrics.poll_failed();
+                tracing::error!("poll of what leaves: {error}");
+            }
         }
+        let outbound = &self.outbound;
         metrics.state(outbound.pipeline.detector.tracker().actors(), &outbound.baseline);
+    }
+
+    /// Exports what the kernel looked at.
+    pub(super) fn export(&mut self, metrics: &ActorMetrics) {
+        if let Some(tally) = self.sensor.looked_at() {
+            metrics.polled(&tally, self.entries);
+        }
     }
 
     /// Closes all findings, because the agent ends.

@@ -74,7 +74,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     if let Err(error) = &connections {
         tracing::warn!("{error}; {}", connections::LOSS);
     }
-    let actors = leaving::sensor(&mut ebpf, outbound)?;
+    let programs = leaving::programs(&mut ebpf, outbound)?;
     let mut taken = plan.commit(&ebpf)?;
     kernel_log::drain(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;
@@ -100,7 +100,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let attachments = Attachments::new(ebpf, &config.sensor, network.clone(), taken.into_pins()).await?;
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
-    agent.watch_leaving(actors);
+    agent.watch_leaving(programs);
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.
     environment::refresh_allow_list(&mut agent, &local).await?;
     environment::refresh_ports(&mut agent)?;

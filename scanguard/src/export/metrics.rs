@@ -21,7 +21,7 @@ use crate::{
     pipeline::Pipeline,
     respond::metrics::ResponseMetrics,
     sandbox::metrics::SandboxMetrics,
-    sensor::{Poll, metrics::SensorMetrics},
+    sensor::{Poll, metrics::SensorMetrics, outbound::metrics::ActorMetrics},
     stdio,
 };
 
@@ -39,6 +39,8 @@ pub struct Metrics {
     log_lines_lost: IntCounter,
     /// Metrics of the kernel programs.
     pub sensor: SensorMetrics,
+    /// Metrics of outbound traffic.
+    pub outbound: OutboundMetrics,
     /// Metrics of histories.
     pub history: HistoryMetrics,
     /// Metrics of content.
@@ -62,7 +64,7 @@ pub struct Metrics {
     /// Metrics of alert sinks.
     pub sinks: Arc<SinkMetrics>,
     /// Metrics of those who ask others.
-    pub outbound: OutboundMetrics,
+    pub actors: ActorMetrics,
     /// The sources that probe fastest.
     pub top_sources: TopSources,
 }
@@ -121,6 +123,7 @@ impl Metrics {
                 "Lines of the agent's own log that could not be written to standard error.",
             )?,
             sensor: SensorMetrics::new(&register, limits.sources)?,
+            outbound: OutboundMetrics::new(&register)?,
             history: HistoryMetrics::new(&register, limits.history)?,
             content: ContentMetrics::new(&register, limits.visitors)?,
             detection: DetectionMetrics::new(&register, limits.findings, rules)?,
@@ -131,7 +134,7 @@ impl Metrics {
             logs: Arc::new(LogMetrics::new(&register)?),
             page: Arc::new(PageMetrics::new(&register)?),
             sandbox: SandboxMetrics::new(&register)?,
-            outbound: OutboundMetrics::new(&register)?,
+            actors: ActorMetrics::new(&register)?,
             top_sources: TopSources::new(&register)?,
             sinks: Arc::new(SinkMetrics::new(&register)?),
             described: register.described.into_inner(),

@@ -152,6 +152,11 @@ pub trait ActorSensor: Sensor {
         Vec::new()
     }
 
+    /// Exact numbers of what was looked at, if this sensor counts it.
+    fn looked_at(&mut self) -> Option<scanguard_common::actor::Tally> {
+        None
+    }
+
     /// Sets the interfaces, by their numbers, behind which there are hosts that are actors.
     ///
     /// # Errors

@@ -175,6 +175,10 @@ impl ActorSensor for KernelActors {
         openers
     }
 
+    fn looked_at(&mut self) -> Option<Tally> {
+        self.tally().ok()
+    }
+
     fn set_inner(&mut self, interfaces: &BTreeSet<u32>) -> Result<(), SensorError> {
         let failed = |error| SensorError::Map { map: actor::INNER, error };
         let present: Result<Vec<_>, _> = self.inner.keys().collect();

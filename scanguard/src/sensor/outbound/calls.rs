@@ -111,7 +111,6 @@ fn attach_one(ebpf: &mut Ebpf, call: Call, root: &File) -> Result<(), CallError>
     attached.map_err(|error| CallError::Attach(shorten(&error)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature that map_err calls")]
 fn absent(_: ProgramError) -> CallError {
     CallError::Absent
 }

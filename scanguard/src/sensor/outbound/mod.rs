@@ -5,6 +5,7 @@ mod actors;
 mod blocks;
 pub mod calls;
 mod ground;
+pub mod metrics;
 
 pub use actors::KernelActors;
 pub(super) use ground::MAPS;
