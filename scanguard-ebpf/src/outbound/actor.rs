@@ -25,8 +25,8 @@ pub(super) fn task() -> *const u8 {
     unsafe { bpf_get_current_task() as *const u8 }
 }
 
-/// What is known of a task. It stays true while the task neither executes another program nor changes its set of control
-/// groups: then it is not read again.
+/// What is known of a task. It stays true while the task neither executes another program nor changes its sets of control
+/// groups and of namespaces: then it is not read again.
 #[repr(C)]
 struct Known {
     /// When the task began, and which one it is, as an address.
@@ -36,6 +36,8 @@ struct Known {
     executions: u64,
     /// Its set of control groups, as an address.
     groups: u64,
+    /// Its set of namespaces, as an address, where only some of them are looked at.
+    spaces: u64,
     group: u64,
     inode: u64,
     device: u32,
@@ -123,7 +125,10 @@ unsafe fn find_in(hook: u32, scratch: *mut Scratch) -> Option<()> {
         let start = read_actor::<u64>(task, ActorField::Start)?;
         let executions = u64::from(read_actor::<u32>(task, ActorField::Executions)?);
         let groups = read_actor::<u64>(task, ActorField::GroupSet)?;
+        let spaces =
+            if config::outbound_is_own() { read_actor::<u64>(task, ActorField::Namespaces)? } else { 0 };
         let is_same = (*known).start == start
+            && (*known).spaces == spaces
             && (*known).task == task as u64
             && (*known).executions == executions
             && (*known).groups == groups;
@@ -134,6 +139,7 @@ unsafe fn find_in(hook: u32, scratch: *mut Scratch) -> Option<()> {
             (&raw mut (*known).task).write(task as u64);
             (&raw mut (*known).executions).write(executions);
             (&raw mut (*known).groups).write(groups);
+            (&raw mut (*known).spaces).write(spaces);
             (&raw mut (*known).start).write_volatile(start);
         }
         (&raw mut (*scratch).group).write((*known).group);

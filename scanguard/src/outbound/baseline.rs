@@ -23,7 +23,7 @@ use super::{Actor, identity::File};
 pub const MOST: usize = 8_192;
 /// How many new programs of one class are told within [`HOUR`]: a copy of a program for each probe must not be a finding
 /// for each.
-const MOST_NEWS: u32 = 20;
+const MOST_NEWS: u32 = 5;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// How many classes are counted for that.
 const MOST_CLASSES: usize = 1_024;
@@ -189,11 +189,10 @@ impl Baseline {
         };
         let first_raw = is_raw(&how) && !had_raw;
         let quiet = process.is_of_login();
-        // Nothing that comes from a place for everybody waits until learning is over.
-        let may_tell = (learned || process.is_fleeting()) && !quiet;
-        let may_tell = may_tell && (first_use || first_raw) && self.may_tell(&name.class, at);
+        // While learning goes on, nobody knows who is new: services run whose executables an upgrade has replaced.
+        let may_tell = learned && !quiet && (first_use || first_raw) && self.may_tell(&name.class, at);
         let usual = since < settled || since.duration_until(at) >= SETTLED;
-        News { first_use: first_use && may_tell, first_raw: first_raw && may_tell && learned, usual, learned }
+        News { first_use: first_use && may_tell, first_raw: first_raw && may_tell, usual, learned }
     }
 
     /// Whether one more piece of news of a class is told.
@@ -334,18 +333,17 @@ mod tests {
     }
 
     #[test]
-    fn programs_in_places_for_everybody_are_told_while_learning_and_those_of_users_never() {
-        let mut baseline = learned();
+    fn nothing_is_told_while_learning_and_of_users_never() {
         for (path, marks, group, told) in [
             ("/tmp/x", 0, "/system.slice/web.service", true),
-            ("/dev/shm/x", 0, "/system.slice/web.service", true),
             ("/usr/bin/y", marks::DELETED, "/system.slice/web.service", true),
             ("/memfd:z", marks::MEMFD, "/system.slice/web.service", true),
-            ("/usr/bin/z", 0, "/system.slice/web.service", false),
+            ("/usr/bin/z", 0, "/system.slice/web.service", true),
             ("/tmp/x", 0, "/user.slice/user-1000.slice/session-3.scope", false),
         ] {
             let actor = Draft::new(path, group).marks(marks).actor(Kind::Program);
-            assert_eq!(baseline.see(&actor, &[How::Tcp], at(1)).first_use, told, "{path} in {group}");
+            let first_use = |day| learned().see(&actor, &[How::Tcp], at(day)).first_use;
+            assert_eq!((first_use(1), first_use(20)), (false, told), "{path} in {group}");
         }
     }
 

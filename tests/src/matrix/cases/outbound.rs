@@ -40,6 +40,13 @@ fn serve(stage: &mut Stage<'_>, ports: &str) -> Result<()> {
     stage.await_port("serve", scanner, first)
 }
 
+/// masscan waits for a first packet to come in.
+fn something_to_receive(stage: &mut Stage<'_>) -> Result<()> {
+    networks(stage)?;
+    let scanner = &stage.lab.scanner;
+    stage.start("ping", scanner, "ping -q -i 0.2 {victim}")
+}
+
 const fn scan(name: &'static str, rule: &'static [Expected]) -> Case {
     Case {
         name,
@@ -87,11 +94,11 @@ pub(super) const CASES: &[Case] = &[
     scan("nmap -n -Pn -sT -p 22 --max-rtt-timeout 200ms --max-retries 0 20.7.0.0/25", SWEEP),
     scan("nmap -n -Pn -sT --top-ports 20 --max-rtt-timeout 200ms --max-retries 0 20.7.0.0/28", BLOCK),
     scan("nmap -n -Pn -sU -p 1-100 --max-retries 0 20.7.0.9", CRAFTED),
-    scan("nmap -n -sn -PE --max-retries 0 20.7.0.0/26", CRAFTED),
     scan(
         "masscan -e edge0 --adapter-ip {victim} --router-mac {scanner_mac} --rate 1000 --wait 1 -p22 20.7.0.0/24",
         CRAFTED,
-    ),
+    )
+    .after(something_to_receive),
     scan(
         "zmap -i edge0 -G {scanner_mac} -S {victim} -p 443 -r 500 -c 1 -q -o {dir}/out 20.7.0.0/24",
         CRAFTED,

@@ -1,7 +1,7 @@
 //! A program uses the network that never did so before, in its unit or kind of container.
 //!
 //! It is a notice, `info`. It is `medium` where the executable was deleted, never had a name in a file system, or is where
-//! everybody may write; these are told while learning goes on, too. Programs of users who are logged in are left out.
+//! everybody may write. Programs of users who are logged in are left out.
 
 use std::time::Duration;
 
