@@ -64,6 +64,7 @@ pub struct Detector {
     decoys: Decoys,
     feeds: Feeds,
     tracker: Tracker,
+    is_captured: bool,
 }
 
 impl Detector {
@@ -80,7 +81,13 @@ impl Detector {
             decoys: Decoys::default(),
             feeds: Feeds::default(),
             tracker: Tracker::new(settings),
+            is_captured: false,
         }
+    }
+
+    /// From now on the packets are those of captures, see [`Source::is_captured`].
+    pub fn reads_captures(&mut self) {
+        self.is_captured = true;
     }
 
     /// Changes rules and settings. Open findings stay open until they have been quiet.
@@ -215,7 +222,8 @@ impl Detector {
             }
             let since = self.tracker.reported(rule.name(), &address);
             let geo = self.tracker.geo();
-            let source = Source { address, history, delta, at: now.at, since, listed, geo };
+            let is_captured = self.is_captured;
+            let source = Source { address, history, delta, at: now.at, since, listed, geo, is_captured };
             if let Some(mut evidence) = rule.evaluate(&source) {
                 let mut severity = rule.severity_of(&evidence);
                 if let Some(feed) = listed {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scanguard_common::{address::Address, outcome::ProbeClass};
+use scanguard_common::{address::Address, oracle::Reach, outcome::ProbeClass};
 
 use super::{
     Confidence, Proof, Severity, Technique,
@@ -33,6 +33,9 @@ pub struct Source<'h> {
     pub listed: Option<&'h str>,
     /// The databases of countries and autonomous systems.
     pub geo: &'h Geo,
+    /// Whether the packets come from a capture. There, an address is dark if it did not answer a datagram, and not because
+    /// nobody has been there for a day.
+    pub is_captured: bool,
 }
 
 impl Source<'_> {
@@ -49,6 +52,11 @@ impl Source<'_> {
     /// Its country and autonomous system, as far as they are known. Each call looks them up.
     pub fn origin(&self) -> Origin {
         self.geo.origin(&self.address)
+    }
+
+    /// How much of this activity is known only by the silence of services, in a capture.
+    pub fn silence(&self, activity: &Activity) -> u64 {
+        if self.is_captured { activity.reached(Reach::Dark) } else { 0 }
     }
 
     fn unreported(&self) -> Duration {
