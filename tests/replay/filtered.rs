@@ -47,13 +47,13 @@ fn check(ours: &[IpNet], packets: &[Timed]) -> Result<()> {
     Ok(())
 }
 
-fn ip(protocol: u8, source: Option<Ipv4Addr>, host: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ip(protocol: u8, source: Option<Ipv4Addr>, host: u32, payload: &[u8]) -> Vec<u8> {
     let destination = Some(Ipv4Addr::from_bits(Ipv4Addr::new(198, 51, 0, 0).to_bits() + host));
     v4_with(&V4 { protocol, source, destination, ..V4::default() }, payload)
 }
 
 /// An honest client has a connection once a minute, as long as it lasts: the capture shows both directions.
-fn with_a_client(packets: Vec<Timed>) -> Vec<Timed> {
+pub(crate) fn with_a_client(packets: Vec<Timed>) -> Vec<Timed> {
     let (first, last) = packets
         .iter()
         .fold((u64::MAX, 0), |(first, last), packet| (first.min(packet.at), last.max(packet.at)));

@@ -27,15 +27,18 @@ use scanguard_tests::fixtures::{
 use crate::{
     library::replay_at,
     scenes::{Scene, scenes},
-    strays,
+    silence, strays,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     let strays = strays::cases().into_iter();
     let strays = strays.map(|case| Scene { name: case.name, file: pcap(ETHERNET, &case.packets) });
+    let silence = silence::cases().into_iter();
+    let silence = silence.map(|case| Scene { name: case.name, file: pcap(ETHERNET, &case.packets) });
     scenes()
         .into_iter()
         .chain(strays)
+        .chain(silence)
         .map(|scene| {
             root::trial(format!("the kernel agrees: {}", scene.name), move || {
                 let ours = [IpNet::from(IpAddr::V4(DESTINATION)), IpNet::from(IpAddr::V6(DESTINATION6))];
@@ -98,6 +101,10 @@ impl<S: Feed> Feed for Recorder<'_, S> {
 
     fn feed_refused(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.sensor.feed_refused(frame)
+    }
+
+    fn feed_unanswered(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.sensor.feed_unanswered(frame)
     }
 
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {

@@ -6,6 +6,7 @@ mod filtered;
 mod kernel;
 mod library;
 mod scenes;
+mod silence;
 mod strays;
 
 use std::process::ExitCode;
@@ -13,8 +14,14 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() -> ExitCode {
-    let trials =
-        [command::trials(), library::trials(), strays::trials(), filtered::trials(), kernel::trials()];
+    let trials = [
+        command::trials(),
+        library::trials(),
+        strays::trials(),
+        filtered::trials(),
+        silence::trials(),
+        kernel::trials(),
+    ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -67,6 +67,7 @@ pub struct Detector {
     decoys: Decoys,
     feeds: Feeds,
     tracker: Tracker,
+    is_captured: bool,
 }
 
 impl Detector {
@@ -83,6 +84,7 @@ impl Detector {
             decoys: Decoys::default(),
             feeds: Feeds::default(),
             tracker: Tracker::new(settings),
+            is_captured: false,
         }
     }
 
@@ -100,6 +102,11 @@ impl Detector {
     /// Replaces the networks that are inside for actors, beside private ones.
     pub fn set_own(&mut self, own: Vec<IpNet>) {
         self.tracker.set_own(own);
+    }
+
+    /// From now on the packets are those of captures, see [`Source::is_captured`].
+    pub fn reads_captures(&mut self) {
+        self.is_captured = true;
     }
 
     /// Changes rules and settings. Open findings stay open until they have been quiet.
@@ -269,7 +276,9 @@ impl Detector {
             let since = self.tracker.reported(rule.name(), &address);
             let geo = self.tracker.geo();
             let known = self.tracker.actors().and_then(|actors| actors.get(&address));
-            let source = Source { address, history, delta, at: now.at, since, listed, geo, known };
+            let is_captured = self.is_captured;
+            let source =
+                Source { address, history, delta, at: now.at, since, listed, geo, known, is_captured };
             if let Some(mut evidence) = rule.evaluate(&source) {
                 if self.is_told_otherwise(rule.as_ref(), &source, &evidence) {
                     continue;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scanguard_common::{actor::Key, address::Address, outcome::ProbeClass};
+use scanguard_common::{actor::Key, address::Address, oracle::Reach, outcome::ProbeClass};
 
 use super::{
     Confidence, Proof, Severity, Technique,
@@ -36,6 +36,9 @@ pub struct Source<'h> {
     pub geo: &'h Geo,
     /// The actor, if the source is one: somebody on this host, or behind it, who asks others.
     pub known: Option<&'h Known>,
+    /// Whether the packets come from a capture. There, an address is dark if it did not answer a datagram, and not because
+    /// nobody has been there for a day.
+    pub is_captured: bool,
 }
 
 impl Source<'_> {
@@ -57,6 +60,11 @@ impl Source<'_> {
     /// The name of the actor, if the source is one.
     pub fn key(&self) -> Key {
         Key::from_address(self.address)
+    }
+
+    /// How much of this activity is known only by the silence of services, in a capture.
+    pub fn silence(&self, activity: &Activity) -> u64 {
+        if self.is_captured { activity.reached(Reach::Dark) } else { 0 }
     }
 
     fn unreported(&self) -> Duration {

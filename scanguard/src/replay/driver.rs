@@ -55,6 +55,16 @@ impl<S: Feed> Driver<S> {
         Ok(())
     }
 
+    /// Takes a datagram that nobody has answered, at the present time.
+    ///
+    /// # Errors
+    /// See [`Feed::feed_unanswered`].
+    pub fn unanswered(&mut self, frame: Frame<'_>, tell: &mut dyn FnMut(Event)) -> Result<(), SensorError> {
+        self.sensor.feed_unanswered(frame.bytes)?;
+        self.hear(frame, tell);
+        Ok(())
+    }
+
     /// From now on the capture shows, or does not show, what leaves.
     ///
     /// # Errors

@@ -81,6 +81,12 @@ impl Flows {
         self.facts(tag) & known == 0 && self.facts(self.service(&step.flow)) == 0
     }
 
+    /// Whether the other side has sent nothing in the flow of this packet.
+    pub fn is_unanswered(&self, step: &Step) -> bool {
+        let Place { tag, side } = self.place(&step.flow);
+        self.facts(tag) & (SENT[1 - side] | RESET[1 - side]) == 0
+    }
+
     /// How many flows were forgotten.
     pub fn forgotten(&self) -> u64 {
         self.forgotten

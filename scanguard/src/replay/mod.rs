@@ -14,6 +14,7 @@ pub mod clock;
 pub mod driver;
 pub mod flows;
 pub mod frame;
+pub mod silence;
 pub mod step;
 pub mod strays;
 pub mod summary;
@@ -99,6 +100,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         writer.set_one_direction(true);
         let (mut pipeline, _) = apply::pipeline(config);
         pipeline.detector.set_salt(Salt(salt));
+        pipeline.detector.reads_captures();
         Ok(Self {
             driver: Driver::new(sensor, pipeline, config.sensor.poll_interval),
             frames: Frames::default(),
@@ -144,7 +146,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         teller.summary.packets += 1;
         // These come before the time of this packet.
         while let Some(held) = talks.overdue(packet.time.max(driver.time())) {
-            free(driver, teller, &Freed::Unknown(held))?;
+            free(driver, teller, &held)?;
         }
         driver.pass(packet.time, &mut |event| teller.tell(&event))?;
         let Some(frame) = frames.frame(packet) else {
@@ -182,7 +184,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
     pub fn finish(self, summary: &mut dyn Write) -> Result<(), ReplayError> {
         let Self { mut driver, mut talks, mut teller, .. } = self;
         while let Some(held) = talks.last() {
-            free(&mut driver, &mut teller, &Freed::Unknown(held))?;
+            free(&mut driver, &mut teller, &held)?;
         }
         teller.summary.talks = Some(summary::Talks {
             sees_both: talks.sees_both(),
@@ -197,20 +199,24 @@ impl<S: Feed, W: Write> Replay<S, W> {
     }
 }
 
-/// Passes a segment on that was held until now.
+/// Passes a packet on that was held until now.
 fn free<S: Feed, W: Write>(
     driver: &mut Driver<S>,
     teller: &mut Teller<W>,
     freed: &Freed,
 ) -> Result<(), ReplayError> {
-    match freed {
-        Freed::Unknown(held) => {
-            driver.packet(None, held.frame(), &mut |event| teller.tell(&event))?;
-            teller.summary.saw(held.frame().bytes, driver.time());
+    let (Freed::Unknown(held) | Freed::Refused(held) | Freed::Unanswered(held)) = freed;
+    let (frame, time) = (held.frame(), driver.time());
+    for _ in 0..held.times() {
+        let tell = &mut |event: Event| teller.tell(&event);
+        match freed {
+            Freed::Unknown(_) => driver.packet(None, frame, tell)?,
+            Freed::Refused(_) => driver.refused(frame, tell)?,
+            Freed::Unanswered(_) => driver.unanswered(frame, tell)?,
         }
-        Freed::Refused(held) => {
-            driver.refused(held.frame(), &mut |event| teller.tell(&event))?;
-            teller.summary.saw_refused(held.frame().bytes, driver.time());
+        match freed {
+            Freed::Refused(_) => teller.summary.saw_refused(frame.bytes, time),
+            Freed::Unknown(_) | Freed::Unanswered(_) => teller.summary.saw(frame.bytes, time),
         }
     }
     teller.result()

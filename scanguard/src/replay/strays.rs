@@ -25,12 +25,23 @@ pub struct Held {
     bytes: Box<[u8]>,
     captured: usize,
     since: Option<Timestamp>,
+    again: u32,
 }
 
 impl Held {
     /// Its frame.
     pub fn frame(&self) -> Frame<'_> {
         Frame { bytes: &self.bytes, captured: self.captured }
+    }
+
+    /// How often it came: a datagram may be sent again.
+    pub fn times(&self) -> u32 {
+        1 + self.again
+    }
+
+    /// Whether it has waited long enough for an answer.
+    pub fn has_waited(&self, now: Option<Timestamp>) -> bool {
+        self.since.zip(now).is_some_and(|(since, now)| now.duration_since(since) > PATIENCE)
     }
 }
 
@@ -50,17 +61,31 @@ impl Strays {
         Self { held: HashMap::new(), order: VecDeque::new(), salt, most: MOST, given_up: 0 }
     }
 
+    /// Whether a frame is short enough to be held.
+    pub fn has_room_for(frame: Frame<'_>) -> bool {
+        frame.bytes.len() <= LONGEST
+    }
+
     /// Holds a segment of this flow. Gives back whether it did.
     pub fn hold(&mut self, flow: &Flow, frame: Frame<'_>, at: Option<Timestamp>) -> bool {
-        if frame.bytes.len() > LONGEST {
+        if !Self::has_room_for(frame) {
             self.given_up += 1;
             return false;
         }
-        let held = Held { bytes: frame.bytes.into(), captured: frame.captured, since: at };
+        let held = Held { bytes: frame.bytes.into(), captured: frame.captured, since: at, again: 0 };
         let tag = flow::tag(flow, self.salt);
         self.held.insert(tag, held);
         self.order.push_back((tag, at));
         true
+    }
+
+    /// Holds a datagram that is sent again in this flow. Gives back whether it did.
+    pub fn hold_again(&mut self, flow: &Flow) -> bool {
+        let held = self.held.get_mut(&flow::tag(flow, self.salt));
+        held.is_some_and(|held| {
+            held.again += 1;
+            true
+        })
     }
 
     /// Whether a segment of this flow is held.

@@ -1,4 +1,5 @@
-//! The direction of each packet of a capture, and which segments belong to no connection: see [`super::strays`].
+//! The direction of each packet of a capture, which segments belong to no connection, and which datagrams nobody answers:
+//! see [`super::strays`] and [`super::silence`].
 
 use std::io::Read;
 
@@ -10,6 +11,7 @@ use super::{
     capture::Capture,
     flows::Flows,
     frame::{Frame, Frames},
+    silence::{Silence, tells},
     step::{Kind, Step},
     strays::{Held, Strays},
 };
@@ -19,6 +21,7 @@ pub struct Talks {
     local: Vec<IpNet>,
     flows: Flows,
     strays: Strays,
+    silence: Silence,
     /// Whether packets of both directions were seen.
     both: bool,
 }
@@ -36,13 +39,15 @@ pub enum Way {
     Held,
 }
 
-/// An earlier segment about which a packet decides.
+/// An earlier packet about which a later one decides, or the time that has passed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Freed {
     /// It may belong to a connection.
     Unknown(Held),
     /// It was refused, and belongs to none.
     Refused(Held),
+    /// It is a datagram that nobody has answered.
+    Unanswered(Held),
 }
 
 /// What is to be done at a packet.
@@ -57,7 +62,13 @@ pub struct Ruling {
 impl Talks {
     /// Nothing was seen yet. If no addresses are given as ours, whoever begins a flow is outside.
     pub fn new(local: Vec<IpNet>, salt: u64) -> Self {
-        Self { local, flows: Flows::new(salt), strays: Strays::new(salt), both: false }
+        Self {
+            local,
+            flows: Flows::new(salt),
+            strays: Strays::new(salt),
+            silence: Silence::new(salt),
+            both: false,
+        }
     }
 
     /// Takes a packet at the present time of the capture.
@@ -74,7 +85,13 @@ impl Talks {
             self.both = true;
             return Ruling { freed: Some(Freed::Refused(held)), way };
         }
-        let freed = self.strays.take(&back).or_else(|| self.strays.take(&step.flow));
+        let answered = self.strays.take(&back);
+        if answered.is_some() && step.kind == Kind::Datagram {
+            self.silence.answered(&back);
+        }
+        // A datagram that is sent again waits on.
+        let again = || if step.kind == Kind::Datagram { None } else { self.strays.take(&step.flow) };
+        let freed = answered.or_else(again);
         if let Some(held) = &freed {
             self.learn(held);
         }
@@ -83,23 +100,50 @@ impl Talks {
             && step.may_be_stray()
             && self.flows.is_new(&step)
             && self.strays.hold(&step.flow, frame, now);
-        if is_held {
+        if is_held || way == Way::Inbound && self.may_be_unanswered(&step, frame, now) {
             return Ruling { freed, way: Way::Held };
         }
         self.both |= self.flows.learn(&step) | (way == Way::Leaving);
         Ruling { freed, way }
     }
 
-    /// A segment that was held until now, because it waited long enough. It may belong to a connection.
-    pub fn overdue(&mut self, now: Option<Timestamp>) -> Option<Held> {
-        let held = self.strays.overdue(now)?;
-        self.learn(&held);
-        Some(held)
+    /// Holds a datagram, if it says something when nobody answers it.
+    fn may_be_unanswered(&mut self, step: &Step, frame: Frame<'_>, now: Option<Timestamp>) -> bool {
+        let may_tell = step.kind == Kind::Datagram
+            && tells(step.flow.service)
+            && !step.flow.destination.to_ip().is_multicast()
+            && self.flows.is_unanswered(step);
+        if may_tell && self.strays.hold_again(&step.flow) {
+            return true;
+        }
+        if !may_tell || !Strays::has_room_for(frame) || !self.strays.hold(&step.flow, frame, now) {
+            return false;
+        }
+        self.silence.asks(&step.flow);
+        true
     }
 
-    /// A segment that is held at the end of all captures.
-    pub fn last(&mut self) -> Option<Held> {
-        self.strays.last()
+    /// A packet that was held until now, because it waited long enough, or because there is no room.
+    pub fn overdue(&mut self, now: Option<Timestamp>) -> Option<Freed> {
+        let held = self.strays.overdue(now)?;
+        let is_over = held.has_waited(now);
+        self.learn(&held);
+        Some(self.free(held, is_over))
+    }
+
+    /// A packet that is held at the end of all captures.
+    pub fn last(&mut self) -> Option<Freed> {
+        let held = self.strays.last()?;
+        Some(self.free(held, true))
+    }
+
+    /// A segment may belong to a connection, and a datagram has no answer (`is_over`: none comes any more).
+    fn free(&mut self, held: Held, is_over: bool) -> Freed {
+        let is_silence = self.both
+            && is_over
+            && Step::read(held.frame().bytes)
+                .is_some_and(|step| step.kind == Kind::Datagram && self.silence.is_kept(&step.flow));
+        if is_silence { Freed::Unanswered(held) } else { Freed::Unknown(held) }
     }
 
     /// Whether addresses were given as ours.
@@ -136,7 +180,8 @@ impl Talks {
     fn way(&self, frame: &[u8], step: Option<&Step>) -> Way {
         if self.local.is_empty() {
             let is_answer = step.is_some_and(|step| {
-                self.flows.is_answer(step) || step.kind == Kind::Reset && self.strays.has(&step.flow.turned())
+                let may_answer = matches!(step.kind, Kind::Reset | Kind::Datagram | Kind::Reply);
+                self.flows.is_answer(step) || may_answer && self.strays.has(&step.flow.turned())
             });
             return if is_answer { Way::Leaving } else { Way::Inbound };
         }

@@ -194,6 +194,12 @@ pub trait Feed: Sensor {
     /// As [`Self::feed`].
     fn feed_refused(&mut self, frame: &[u8]) -> Result<(), SensorError>;
 
+    /// Counts a frame that nobody has answered: as far as anybody can tell, nobody is at its destination.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    fn feed_unanswered(&mut self, frame: &[u8]) -> Result<(), SensorError>;
+
     /// Notes what an outgoing frame answers. Its length is within [`FRAME_LENGTHS`].
     ///
     /// # Errors

@@ -97,7 +97,17 @@ impl SoftwareSensor {
     /// Counts a frame of which is known that a RST was the answer, see [`Feed::feed_refused`].
     fn refused(&mut self, frame: &[u8]) {
         self.sampler.arrived(&frame, epoch(self.period), &mut self.tally);
-        match judge(&frame, &Refused(&self.observed)) {
+        self.count(judge(&frame, &Settled { other: &self.observed, home: Home::Local }));
+    }
+
+    /// Counts a frame that nobody has answered, see [`Feed::feed_unanswered`].
+    fn unanswered(&mut self, frame: &[u8]) {
+        self.sampler.arrived(&frame, epoch(self.period), &mut self.tally);
+        self.count(judge(&frame, &Settled { other: &self.observed, home: Home::Dark }));
+    }
+
+    fn count(&mut self, judged: Result<(ProbeClass, Reach, Flow), Exit>) {
+        match judged {
             Ok((class, reach, flow)) => self.probe(class, reach, &flow),
             Err(exit) => self.tally.exits[exit.index()] += 1,
         }
@@ -364,24 +374,28 @@ impl Oracle for Observed {
     }
 }
 
-/// The oracle for a frame that was refused: a host has its address, does not want it, and hands nothing on.
-struct Refused<'o, O>(&'o O);
+/// The oracle for a frame of which is known what became of it: a host has its address, does not want it, and hands
+/// nothing on; or nobody has it.
+struct Settled<'o, O> {
+    other: &'o O,
+    home: Home,
+}
 
-impl<O: Oracle> Oracle for Refused<'_, O> {
+impl<O: Oracle> Oracle for Settled<'_, O> {
     fn tcp(&self, flow: &Flow) -> Socket {
-        self.0.tcp(flow)
+        self.other.tcp(flow)
     }
 
     fn udp(&self, flow: &Flow) -> bool {
-        self.0.udp(flow)
+        self.other.udp(flow)
     }
 
     fn home(&self, _address: Address) -> Home {
-        Home::Local
+        self.home
     }
 
     fn published(&self, address: Address, service: Service) -> bool {
-        self.0.published(address, service)
+        self.other.published(address, service)
     }
 
     fn forwards(&self) -> bool {
@@ -389,7 +403,7 @@ impl<O: Oracle> Oracle for Refused<'_, O> {
     }
 
     fn used(&self, flow: &Flow) -> bool {
-        self.0.used(flow)
+        self.other.used(flow)
     }
 
     fn is_last_hop(&self) -> bool {
@@ -397,11 +411,11 @@ impl<O: Oracle> Oracle for Refused<'_, O> {
     }
 
     fn calls_from(&self, port: u16) -> bool {
-        self.0.calls_from(port)
+        self.other.calls_from(port)
     }
 
     fn sees_leaving(&self) -> bool {
-        self.0.sees_leaving()
+        self.other.sees_leaving()
     }
 }
 
@@ -437,7 +451,7 @@ pub fn judge_blindly<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), 
 /// # Errors
 /// As above.
 pub fn judge_refused<P: Packet>(frame: &P) -> Result<(ProbeClass, Reach, Flow), Exit> {
-    judge(frame, &Refused(&Blind))
+    judge(frame, &Settled { other: &Blind, home: Home::Local })
 }
 
 /// Epochs are numbered modulo 2^32.
@@ -501,6 +515,11 @@ impl Feed for SoftwareSensor {
 
     fn feed_refused(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.refused(frame);
+        Ok(())
+    }
+
+    fn feed_unanswered(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        self.unanswered(frame);
         Ok(())
     }
 

@@ -207,6 +207,22 @@ impl Feed for TestRunSensor {
         ran
     }
 
+    /// For this frame, its address is routed to a host, and nobody is there.
+    fn feed_unanswered(&mut self, frame: &[u8]) -> Result<(), SensorError> {
+        let Some((_, destination)) = addresses(&frame) else {
+            return self.feed(frame);
+        };
+        let (nobody, ours) = (IpNet::from(destination.to_ip()), home(&self.home, true));
+        let mut local = ours.clone();
+        local.prefixes.remove(&(nobody.network(), nobody.prefix_len()));
+        self.kernel.set_routed(&[nobody]);
+        self.kernel.set_local(&local)?;
+        let ran = self.feed(frame);
+        self.kernel.set_routed(&[]);
+        self.kernel.set_local(&ours)?;
+        ran
+    }
+
     fn feed_leaving(&mut self, frame: &[u8]) -> Result<(), SensorError> {
         self.run_egress(frame, false, 1).map(drop)
     }

@@ -88,6 +88,10 @@ const SLOW: Duration = Duration::from_secs(10 * 60);
 /// Least duration of a search for addresses. By then a monitor has come back to those that it asks.
 const SLOW_WIDE: Duration = Duration::from_secs(60 * 60);
 
+/// Least duration of a search that is known only by the silence of services: by then, who asks the same dozen of hosts
+/// again and again has come back to them.
+const SLOW_SILENT: Duration = Duration::from_secs(20 * 60);
+
 /// How many UDP services somebody asks for who looks for one: it may have two ports.
 const FEW: u64 = 2;
 
@@ -135,13 +139,18 @@ impl Rule for SlowScan {
         }
         let activity = &window.activity;
         let (services, hosts) = (services(activity), hosts(activity));
+        let silence = source.silence(activity);
+        let sure = |missed: Missed| missed.proven.saturating_sub(silence);
         let again = SeenBefore::of(source, span);
-        let deep = services.proven >= u64::from(self.0.services) && !again.services;
-        let wide = span >= SLOW_WIDE && hosts.proven >= u64::from(self.0.hosts) && !again.hosts;
-        let few = self.asks_for_one_datagram_service(activity) && !again.hosts;
+        let deep = sure(services) >= u64::from(self.0.services) && !again.services;
+        let wide = span >= SLOW_WIDE && sure(hosts) >= u64::from(self.0.hosts) && !again.hosts;
+        let asked = if again.hosts { 0 } else { asked_for_one_datagram_service(activity) };
+        let few = asked >= u64::from(self.0.udp_hosts);
+        let surely_few = asked.saturating_sub(silence) >= u64::from(self.0.udp_hosts);
         let fails = services.proven.max(hosts.proven) >= missed::successes(activity) * FAILURES_PER_SUCCESS;
-        let proven = (deep || wide || few) && fails;
-        let likely = span >= SLOW_WIDE && self.is_likely(activity, again);
+        let proven = (deep || wide || surely_few) && fails;
+        let likely =
+            few && fails && span >= SLOW_SILENT || span >= SLOW_WIDE && self.is_likely(activity, again);
         if !proven && !likely {
             return None;
         }
@@ -162,13 +171,6 @@ impl Rule for SlowScan {
 }
 
 impl SlowScan {
-    /// Whether many addresses were asked for one or two UDP services. Who looks for peers asks for many.
-    fn asks_for_one_datagram_service(&self, activity: &Activity) -> bool {
-        let services = missed::services(activity, DATAGRAMS, Kind::UDP).possible;
-        let hosts = missed::hosts(activity, DATAGRAMS, &[Kind::UdpFixed]).proven;
-        hosts >= u64::from(self.0.udp_hosts) && services <= FEW
-    }
-
     /// Whether so much was tried that it is a scan although nobody knows what was met: many services of each address, or
     /// many addresses for each service.
     fn is_likely(&self, activity: &Activity, again: SeenBefore) -> bool {
@@ -180,6 +182,12 @@ impl SlowScan {
         let wide = hosts >= u64::from(settings.unknown_hosts) && hosts >= all * ALIKE;
         deep && !again.services || wide && !again.hosts
     }
+}
+
+/// How many addresses were asked for one or two UDP services and have none of them. Who looks for peers asks for many.
+fn asked_for_one_datagram_service(activity: &Activity) -> u64 {
+    let services = missed::services(activity, DATAGRAMS, Kind::UDP).possible;
+    if services > FEW { 0 } else { missed::hosts(activity, DATAGRAMS, &[Kind::UdpFixed]).proven }
 }
 
 /// The TCP ports that count. Where most addresses were asked for a port of their own, these are only the assigned ones:

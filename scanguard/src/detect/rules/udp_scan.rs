@@ -74,6 +74,10 @@ impl Settings {
     }
 }
 
+/// In a capture, so many services or addresses that say nothing weigh as much as one that is closed: many services do not
+/// answer what they do not understand.
+const SILENT: u64 = 2;
+
 /// Least services per address if the reach is unknown.
 const SERVICES_PER_HOST: u64 = 4;
 
@@ -111,11 +115,16 @@ impl Rule for UdpScan {
         let any = missed::services(&window.activity, DATAGRAMS, Kind::UDP);
         // Late answers and traceroutes go to one address, whatever the port.
         let hosts = missed::hosts(&window.activity, DATAGRAMS, Kind::UDP);
-        let proven = fixed.proven >= u64::from(self.0.services)
-            || any.proven >= u64::from(self.0.dynamic_services)
-            || hosts.proven >= u64::from(self.0.hosts);
-        let likely = fixed.possible >= u64::from(self.0.unknown_services)
-            && fixed.possible >= hosts.possible * SERVICES_PER_HOST;
+        let silence = source.silence(&window.activity);
+        let many = |of: fn(u64, u64) -> u64, by: u64| {
+            of(fixed.proven, by) >= u64::from(self.0.services)
+                || of(any.proven, by) >= u64::from(self.0.dynamic_services)
+                || of(hosts.proven, by) >= u64::from(self.0.hosts)
+        };
+        let proven = many(u64::saturating_sub, silence);
+        let likely = many(u64::div_euclid, SILENT)
+            || fixed.possible >= u64::from(self.0.unknown_services)
+                && fixed.possible >= hosts.possible * SERVICES_PER_HOST;
         if !proven && !likely {
             return None;
         }
