@@ -69,7 +69,10 @@ pub fn to_outbound(config: &Config, outbound: &mut Outbound) {
 
 /// There are fewer actors than sources.
 fn of_actors(config: &Config) -> observe::settings::Settings {
-    observe::settings::Settings { max_sources: config.history.max_sources.min(2 * MAX_ACTORS), ..config.history }
+    observe::settings::Settings {
+        max_sources: config.history.max_sources.min(2 * MAX_ACTORS),
+        ..config.history
+    }
 }
 
 /// Applies this configuration to the kernel program, with the thresholds at which these rules can first match. The

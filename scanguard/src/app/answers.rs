@@ -18,6 +18,7 @@ use crate::{
         Answer, Ask, Request,
         listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources, Status},
     },
+    detect::findings::Direction,
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
     respond::{
@@ -66,7 +67,10 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
         Ask::ForgetActors(pattern) => match agent.leaving.as_mut().map(|leaving| leaving.forget(&pattern)) {
             Some(0) => Answer::Refused(OrderError::UnknownProgram(pattern.to_string())),
             Some(count) => {
-                let said = format!("{} forgotten: they are new when they are seen again", words::count(count, "program"));
+                let said = format!(
+                    "{} forgotten: they are new when they are seen again",
+                    words::count(count, "program")
+                );
                 Answer::Done(Done { said, notes: Vec::new() })
             }
             None => Answer::Refused(OrderError::NothingLeaves),
@@ -199,6 +203,9 @@ fn findings(agent: &Agent, rows: usize, whole: bool) -> Findings {
     let findings = latest.into_iter().filter_map(|(_, source, id, direction)| {
         let finding = agent.open_of(&source, direction).iter().find(|finding| finding.id == id)?;
         let mut open = questions::open_finding(&agent.responder, finding, now);
+        if let (Direction::Outbound, Some(leaving)) = (direction, &agent.leaving) {
+            open.finding.policy = leaving.explain(finding, now);
+        }
         if !whole {
             open.actor = finding.actor.as_ref().map(|actor| actor.class());
             open.command = None;

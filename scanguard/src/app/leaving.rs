@@ -27,6 +27,7 @@ use crate::{
         users::{self, Users},
     },
     pipeline::outbound::Outbound,
+    respond::outbound::Blocks,
     sensor::ActorSensor,
 };
 
@@ -39,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Leaving {
     sensor: Box<dyn ActorSensor + Send>,
     outbound: Outbound,
+    blocks: Blocks,
+    /// The time of day of the previous poll.
+    lately: jiff::Timestamp,
     path: PathBuf,
     writing: Option<JoinHandle<io::Result<()>>>,
     /// When it was last written.
@@ -64,7 +68,9 @@ impl Leaving {
                 let moved = file::move_aside(&path, now.wall);
                 let (name, what) = (path.display(), "it is learned anew who uses the network");
                 match &moved {
-                    Ok(moved) => tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display()),
+                    Ok(moved) => {
+                        tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display())
+                    }
                     Err(why) => tracing::error!("{name} is wrong ({error}), and stays ({why}); {what}"),
                 }
                 (Baseline::new(now.wall, learning), moved.is_err())
@@ -73,12 +79,14 @@ impl Leaving {
         tracing::info!("what leaves is looked at; learning ends {:.0}", baseline.learned_at());
         let users = Users::read(Path::new(users::FILE));
         let outbound = apply::outbound(config, baseline, users);
-        Self { sensor, outbound, path, writing: None, written: None, blocked }
+        let blocks = Blocks::new(config.outbound.response, std::process::id());
+        Self { sensor, outbound, blocks, lately: now.wall, path, writing: None, written: None, blocked }
     }
 
     /// Applies a new configuration.
     pub(super) fn reconfigure(&mut self, config: &Config) {
         apply::to_outbound(config, &mut self.outbound);
+        self.blocks.set_response(config.outbound.response, self.sensor.as_mut());
     }
 
     /// The names of the rules.
@@ -108,7 +116,27 @@ impl Leaving {
             metrics.poll_failed();
             tracing::error!("poll of what leaves: {error}");
         }
+        self.respond(metrics, now);
+        let outbound = &self.outbound;
         metrics.state(outbound.pipeline.detector.tracker().actors(), &outbound.baseline);
+    }
+
+    /// Blocks those whose findings go on, if that is wanted.
+    fn respond(&mut self, metrics: &OutboundMetrics, now: Now) {
+        let Self { sensor, outbound, blocks, lately, .. } = self;
+        let open = outbound.pipeline.detector.tracker().open();
+        for finding in open.filter(|finding| finding.last >= *lately) {
+            if let Some(outcome) = blocks.consider(finding, now, sensor.as_mut()) {
+                metrics.decided(outcome.label());
+            }
+        }
+        metrics.blocked(blocks.len());
+        *lately = now.wall;
+    }
+
+    /// What holds for the actor of a finding, in words.
+    pub(super) fn explain(&self, finding: &Finding, now: Now) -> String {
+        self.blocks.explain(finding, now)
     }
 
     /// Closes all findings, because the agent ends.
@@ -136,7 +164,10 @@ impl Leaving {
             self.finish_writing(metrics).await;
         };
         if timeout(PATIENCE, written).await.is_err() {
-            tracing::error!("{}: the disk does not answer, and the agent does not wait for it", path.display());
+            tracing::error!(
+                "{}: the disk does not answer, and the agent does not wait for it",
+                path.display()
+            );
         }
     }
 
@@ -192,5 +223,102 @@ impl Leaving {
         // It must not come back after a restart.
         self.written = None;
         self.outbound.baseline.forget(pattern)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use scanguard_common::actor::{Key, Kind};
+
+    use super::*;
+    use crate::{
+        metrics::Register,
+        outbound::{identity::testing::Draft, settings::Response},
+        pipeline::outbound::testing::FakeActors,
+    };
+
+    const PROGRAM: Key = Key::of_program(Kind::Program, 42, 0, 7);
+
+    fn now(second: u64) -> Now {
+        let at = Duration::from_secs(second);
+        Now { at, wall: Timestamp::UNIX_EPOCH + at }
+    }
+
+    fn metrics() -> OutboundMetrics {
+        OutboundMetrics::new(&Register::default()).unwrap()
+    }
+
+    /// A configuration with its files in a directory of its own.
+    fn config(name: &str) -> Config {
+        let mut config = Config::default();
+        let directory = std::env::temp_dir().join(format!("sg-leaving-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        config.response.state = directory.join("state.json");
+        config
+    }
+
+    fn sweeping() -> Box<FakeActors> {
+        let mut fake = FakeActors::new();
+        let draft = Draft::new("/usr/bin/python3", "/system.slice/web.service");
+        fake.identities.insert(PROGRAM.address(), draft.identity);
+        (0..60).for_each(|host| fake.ask(PROGRAM, host, 22));
+        Box::new(fake)
+    }
+
+    fn rules(leaving: &mut Leaving, seconds: [u64; 2]) -> Vec<&'static str> {
+        let mut events = Vec::new();
+        for second in seconds {
+            leaving.poll(&metrics(), now(second), &mut |event| events.push(event));
+        }
+        events.iter().map(|event| event.finding.rule).collect()
+    }
+
+    #[tokio::test]
+    async fn what_leaves_is_told_learned_listed_and_forgotten() {
+        let mut config = config("told");
+        config.outbound.response = Response::DryRun;
+        let mut leaving = Leaving::start(&config, sweeping(), &metrics(), now(0));
+        assert_eq!(rules(&mut leaving, [1, 5]), ["outbound_sweep"]);
+        let finding = leaving.open().next().unwrap();
+        assert_eq!(leaving.of(&PROGRAM.address()), std::slice::from_ref(finding));
+        assert!(leaving.explain(finding, now(5)).starts_with("would be blocked for"));
+        let listed = leaving.list(10);
+        let [program] = listed.programs.as_slice() else { panic!("{listed:?}") };
+        assert_eq!((program.class.as_str(), program.path.as_str()), ("web.service", "/usr/bin/python3"));
+        assert_eq!(program.how, ["tcp"]);
+        leaving.keep(&metrics()).await;
+        leaving.close(&metrics()).await;
+        let mut again = Leaving::start(&config, Box::new(FakeActors::new()), &metrics(), now(6));
+        assert_eq!(again.list(10).programs, listed.programs);
+        assert_eq!(again.forget(&glob::Pattern::new("*python*").unwrap()), 1);
+        again.close(&metrics()).await;
+        let last = Leaving::start(&config, Box::new(FakeActors::new()), &metrics(), now(7));
+        assert_eq!((last.list(10).known, last.list(10).learned_at), (0, listed.learned_at));
+        std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_wrong_is_moved_aside_and_learning_begins_anew() {
+        let config = config("wrong");
+        let path = file::beside(&config.response.state);
+        std::fs::write(&path, "{").unwrap();
+        let leaving = Leaving::start(&config, Box::new(FakeActors::new()), &metrics(), now(100));
+        assert_eq!(leaving.list(10).known, 0);
+        assert!(!path.exists() && path.with_file_name("actors.json.corrupt-19700101T000140Z").exists());
+        leaving.close(&metrics()).await;
+        assert!(path.exists());
+        std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn rules_that_are_switched_off_by_a_reload_tell_nothing() {
+        let mut config = config("reload");
+        let mut leaving = Leaving::start(&config, sweeping(), &metrics(), now(0));
+        let text = "[rules.outbound_sweep]\nenabled = false\n[rules.outbound_sequential]\nenabled = false\n";
+        config.rules = Config::parse(text).unwrap().rules;
+        leaving.reconfigure(&config);
+        assert_eq!(rules(&mut leaving, [1, 5]), Vec::<&str>::new());
+        std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
     }
 }

@@ -80,7 +80,8 @@ pub struct Sampled {
 
 /// Services where one logs in, or that hold the data of others: SSH, Telnet, SMB, RDP, VNC, WinRM, and databases.
 pub const LOGINS: [u16; 17] = [
-    22, 23, 445, 1_433, 1_521, 2_222, 3_306, 3_389, 5_432, 5_900, 5_985, 5_986, 6_379, 9_042, 9_200, 11_211, 27_017,
+    22, 23, 445, 1_433, 1_521, 2_222, 3_306, 3_389, 5_432, 5_900, 5_985, 5_986, 6_379, 9_042, 9_200, 11_211,
+    27_017,
 ];
 
 impl Sampled {

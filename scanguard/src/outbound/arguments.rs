@@ -40,8 +40,19 @@ const SECRET: &str = "***";
 
 /// Parts of names whose values are secrets.
 const WORDS: [&str; 13] = [
-    "password", "passwd", "passphrase", "passwort", "secret", "token", "apikey", "credential", "auth", "cookie",
-    "bearer", "signature", "privkey",
+    "password",
+    "passwd",
+    "passphrase",
+    "passwort",
+    "secret",
+    "token",
+    "apikey",
+    "credential",
+    "auth",
+    "cookie",
+    "bearer",
+    "signature",
+    "privkey",
 ];
 /// Whole parts of names, between `-`, `_` and `.`.
 const PARTS: [&str; 8] = ["pass", "pwd", "pw", "key", "psk", "pin", "sid", "cred"];
@@ -69,7 +80,8 @@ const LETTERS: [(&str, &str); 16] = [
 /// The words of a process as text: the program's own name left out, and `[...]` at the end if there were more. Nothing if
 /// they are not to be told, or there are none.
 pub fn told(words: &[u8], cut: bool, how: Arguments) -> Option<String> {
-    let mut words: Vec<_> = words.strip_suffix(b"\0").unwrap_or(words).split(|byte| *byte == 0).map(clean).collect();
+    let mut words: Vec<_> =
+        words.strip_suffix(b"\0").unwrap_or(words).split(|byte| *byte == 0).map(clean).collect();
     let tool = words.first()?.rsplit('/').next().unwrap_or_default().to_owned();
     words.remove(0);
     let mut words = match how {
@@ -119,7 +131,9 @@ fn redacted(words: &[String], tool: &str) -> Vec<String> {
             }
             return format!("-{letter}{SECRET}");
         }
-        if let Some(behind) = ["-u", "-U", "--user", "--proxy-user"].iter().find_map(|name| word.strip_prefix(name)) {
+        if let Some(behind) =
+            ["-u", "-U", "--user", "--proxy-user"].iter().find_map(|name| word.strip_prefix(name))
+        {
             match behind.strip_prefix('=').unwrap_or(behind) {
                 "" => next = Next::User,
                 value if value.contains([':', '%']) && !value.starts_with('-') => {
@@ -196,7 +210,8 @@ fn url(word: &str) -> String {
     let Some((path, query)) = path.split_once('?') else {
         return format!("{scheme}://{host}{path}");
     };
-    let parameters = query.split('&').map(|parameter| named(parameter).unwrap_or_else(|| parameter.to_owned()));
+    let parameters =
+        query.split('&').map(|parameter| named(parameter).unwrap_or_else(|| parameter.to_owned()));
     format!("{scheme}://{host}{path}?{}", parameters.collect::<Vec<_>>().join("&"))
 }
 
@@ -247,7 +262,10 @@ mod tests {
             ("python3 scan.py --password=hunter2 x", "scan.py --password=*** x"),
             ("python3 scan.py --password hunter2 x", "scan.py --password *** x"),
             ("java -Ddb.password=hunter2 -jar x.jar", "-Ddb.password=*** -jar x.jar"),
-            ("env AWS_SECRET_ACCESS_KEY=abc FOO_TOKEN=x PATH=/bin sh", "AWS_SECRET_ACCESS_KEY=*** FOO_TOKEN=*** PATH=/bin sh"),
+            (
+                "env AWS_SECRET_ACCESS_KEY=abc FOO_TOKEN=x PATH=/bin sh",
+                "AWS_SECRET_ACCESS_KEY=*** FOO_TOKEN=*** PATH=/bin sh",
+            ),
             ("tool --api-key k1 --apiKey=k2 --access_key k3", "--api-key *** --apiKey=*** --access_key ***"),
             ("tool --auth-token t --pass p --pw=q", "--auth-token *** --pass *** --pw=***"),
             ("mysql -uroot -psecret -h db", "-uroot -p*** -h db"),
@@ -270,7 +288,8 @@ mod tests {
         ] {
             assert_eq!(told_of(line, Arguments::Redacted).as_deref(), Some(expected), "{line}");
         }
-        let header = told(b"curl\0-H\0Authorization: Bearer abc\0-H\0X-Api-Key: k\0", false, Arguments::Redacted);
+        let header =
+            told(b"curl\0-H\0Authorization: Bearer abc\0-H\0X-Api-Key: k\0", false, Arguments::Redacted);
         assert_eq!(header.as_deref(), Some("-H 'Authorization: ***' -H 'X-Api-Key: ***'"));
     }
 

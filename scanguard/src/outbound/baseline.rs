@@ -121,7 +121,11 @@ impl Baseline {
     }
 
     /// Goes on with what was learned before.
-    pub fn resume(begun: Timestamp, known: impl IntoIterator<Item = (Name, Entry)>, learning: Duration) -> Self {
+    pub fn resume(
+        begun: Timestamp,
+        known: impl IntoIterator<Item = (Name, Entry)>,
+        learning: Duration,
+    ) -> Self {
         let known = known.into_iter().take(MOST).collect();
         Self { known, changed: false, ..Self::new(begun, learning) }
     }
@@ -146,7 +150,8 @@ impl Baseline {
     pub fn see(&mut self, actor: &Actor, how: &[How], at: Timestamp) -> News {
         let learned = at >= self.learned_at();
         let nothing = News { learned, usual: true, ..News::default() };
-        let Some(process) = actor.process.as_ref().filter(|_| matches!(actor.key.kind, Kind::Program | Kind::Crafter))
+        let Some(process) =
+            actor.process.as_ref().filter(|_| matches!(actor.key.kind, Kind::Program | Kind::Crafter))
         else {
             return nothing;
         };
@@ -162,7 +167,10 @@ impl Baseline {
         let (first_use, had_raw, since) = match self.known.get_mut(&name) {
             Some(entry) => {
                 let had_raw = is_raw(&entry.how);
-                if !how.is_subset(&entry.how) || entry.last.duration_until(at) >= HOUR || entry.file != process.file {
+                if !how.is_subset(&entry.how)
+                    || entry.last.duration_until(at) >= HOUR
+                    || entry.file != process.file
+                {
                     self.changed = true;
                 }
                 entry.how.extend(how.iter().copied());
@@ -172,7 +180,8 @@ impl Baseline {
             }
             None => {
                 self.make_room();
-                let entry = Entry { since: at, last: at, how: how.clone(), file: process.file, updated: None };
+                let entry =
+                    Entry { since: at, last: at, how: how.clone(), file: process.file, updated: None };
                 self.known.insert(name.clone(), entry);
                 self.changed = true;
                 (true, false, at)
@@ -310,7 +319,11 @@ mod tests {
         let id = |character: &str| character.repeat(64);
         for (path, first, second) in [
             ("/app/server", format!("/docker/{}", id("a")), format!("/docker/{}", id("b"))),
-            ("/usr/bin/job", "/system.slice/job@1.service".to_owned(), "/system.slice/job@2.service".to_owned()),
+            (
+                "/usr/bin/job",
+                "/system.slice/job@1.service".to_owned(),
+                "/system.slice/job@2.service".to_owned(),
+            ),
         ] {
             baseline.see(&program(path, &first), &[How::Tcp], at(1));
             let mut upgraded = Draft::new(path, &second);

@@ -99,7 +99,10 @@ mod tests {
             (format!("/docker/{id}"), "docker"),
             (format!("/docker/{id}/init.scope"), "docker"),
             (format!("/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{id}.scope"), "containerd"),
-            (format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{id}"), "containerd"),
+            (
+                format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{id}"),
+                "containerd",
+            ),
             (format!("/kubepods.slice/kubepods-burstable.slice/crio-{id}.scope"), "cri-o"),
             (format!("/machine.slice/libpod-{id}.scope/container"), "podman"),
             (format!("/libpod_parent/libpod-{id}"), "podman"),

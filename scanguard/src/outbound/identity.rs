@@ -88,7 +88,8 @@ impl Running {
         let path = path(&identity.path, has(marks::PATH_CUT));
         let group = path_of_group(&identity.group_path, has(marks::GROUP_CUT));
         let container = Container::of(&group);
-        let words = usize::try_from(identity.arguments_len).unwrap_or(usize::MAX).min(identity.arguments.len());
+        let words =
+            usize::try_from(identity.arguments_len).unwrap_or(usize::MAX).min(identity.arguments.len());
         let Process { start_ns, pid, uid, comm } = identity.process;
         // A user of a container is not the one of this host with that number.
         let user = container.is_none().then(|| users.name(uid)).flatten();
@@ -207,7 +208,8 @@ impl Actor {
     pub fn new(key: Key, identity: Option<&Identity>, users: &Users, told: Arguments) -> Self {
         let identity = identity.filter(|identity| **identity != Identity::NONE);
         let process = identity.filter(|identity| key.kind != Kind::Inner && identity.process.pid != 0);
-        let address = identity.map(|identity| identity.address).filter(|address| *address != Address::UNSPECIFIED);
+        let address =
+            identity.map(|identity| identity.address).filter(|address| *address != Address::UNSPECIFIED);
         Self {
             key,
             process: process.map(|identity| Box::new(Running::of(identity, users, told))),
@@ -233,7 +235,11 @@ impl Actor {
     /// Where it runs, and as whom: "unit web.service, uid 33, pid 4711". Empty if nobody knows.
     pub fn place(&self) -> String {
         let Some(process) = &self.process else {
-            return if self.key.group == 0 { String::new() } else { format!("group number {}", self.key.group) };
+            return if self.key.group == 0 {
+                String::new()
+            } else {
+                format!("group number {}", self.key.group)
+            };
         };
         if self.key.kind == Kind::Group {
             return format!("several programs, the last one {}, pid {}", process.program(), process.pid);
@@ -302,7 +308,8 @@ pub(crate) mod testing {
         /// A process of this executable and control group.
         pub(crate) fn new(path: &str, group: &str) -> Self {
             let comm = path.rsplit('/').next().unwrap_or_default();
-            let mut identity = Identity { process: process(4711, 33, comm), inner_pid: 4711, inode: 7, ..Identity::NONE };
+            let mut identity =
+                Identity { process: process(4711, 33, comm), inner_pid: 4711, inode: 7, ..Identity::NONE };
             put(&mut identity.path, path);
             put(&mut identity.group_path, group);
             Self { identity }.words(&[path])
@@ -333,7 +340,12 @@ pub(crate) mod testing {
                 Kind::Group => Key::of_group(42),
                 _ => Key::of_program(kind, 42, self.identity.device, self.identity.inode),
             };
-            Actor::new(key, Some(&self.identity), &Users::parse(b"www-data:x:33:33::/:/bin/sh\n"), Arguments::Redacted)
+            Actor::new(
+                key,
+                Some(&self.identity),
+                &Users::parse(b"www-data:x:33:33::/:/bin/sh\n"),
+                Arguments::Redacted,
+            )
         }
     }
 }

@@ -72,7 +72,8 @@ impl Allow {
         let Some(process) = &actor.process else {
             return false;
         };
-        let of_unit = process.unit.as_ref().is_some_and(|unit| self.units.iter().any(|one| one.matches(unit)));
+        let of_unit =
+            process.unit.as_ref().is_some_and(|unit| self.units.iter().any(|one| one.matches(unit)));
         let is_program = actor.key.kind != scanguard_common::actor::Kind::Group;
         of_unit || is_program && self.executables.iter().any(|one| one.matches(&process.path))
     }
@@ -87,7 +88,11 @@ impl Settings {
             inner: section.list("inner", MAX_ENTRIES, default.inner, interface),
             arguments: section.value("arguments", default.arguments, |_| Ok(())),
             response: section.value("response", default.response, |_| Ok(())),
-            learning: section.interval("learning", default.learning, Interval::between(Duration::ZERO, 365 * day)),
+            learning: section.interval(
+                "learning",
+                default.learning,
+                Interval::between(Duration::ZERO, 365 * day),
+            ),
             allow: allow(section.section("allow")),
         };
         section.finish();

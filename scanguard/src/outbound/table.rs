@@ -1,10 +1,6 @@
 //! The actors that are known now, by their names in the kernel's tables. Bounded.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use scanguard_common::{
     actor::{Key, Kind, MAX_ACTORS},
@@ -119,7 +115,6 @@ impl Actors {
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
-
 }
 
 #[cfg(test)]

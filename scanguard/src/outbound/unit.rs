@@ -6,7 +6,9 @@ const KINDS: [&str; 6] = [".service", ".scope", ".socket", ".mount", ".swap", ".
 
 /// The unit of a control group: the last name in its path that is one. A slice counts only if there is no other.
 pub fn of(group: &str) -> Option<&str> {
-    let is_unit = |name: &&str, kinds: &[&str]| kinds.iter().any(|kind| name.len() > kind.len() && name.ends_with(kind));
+    let is_unit = |name: &&str, kinds: &[&str]| {
+        kinds.iter().any(|kind| name.len() > kind.len() && name.ends_with(kind))
+    };
     let (slice, others) = KINDS.split_last().map(|(slice, others)| ([*slice], others))?;
     let names = || group.split('/');
     let own = names().rfind(|name| is_unit(name, others));
@@ -53,7 +55,9 @@ fn is_id(part: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let hexadecimal = |text: &str| text.len() >= ID && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let behind = part.char_indices().nth(1).map_or("", |(place, _)| &part[place..]);
-    digits(part) || hexadecimal(part) || part.starts_with(['u', 'p', 'r', 'c']) && (digits(behind) || hexadecimal(behind))
+    digits(part)
+        || hexadecimal(part)
+        || part.starts_with(['u', 'p', 'r', 'c']) && (digits(behind) || hexadecimal(behind))
 }
 
 #[cfg(test)]
@@ -66,7 +70,11 @@ mod tests {
             ("/system.slice/web.service", Some("web.service"), false),
             ("/system.slice/system-getty.slice/getty@tty1.service", Some("getty@tty1.service"), false),
             ("/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope"), true),
-            ("/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service", Some("sync.service"), true),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service",
+                Some("sync.service"),
+                true,
+            ),
             ("/system.slice/web.service/workers/1", Some("web.service"), false),
             ("/custom.slice", Some("custom.slice"), false),
             ("/init.scope", Some("init.scope"), false),

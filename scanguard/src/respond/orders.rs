@@ -132,7 +132,9 @@ pub enum OrderError {
         allowed: Option<(IpNet, Why)>,
     },
     /// What leaves is not looked at.
-    #[error("what leaves this host is not looked at: outbound.enabled, and `scanguard doctor` says whether it can be")]
+    #[error(
+        "what leaves this host is not looked at: outbound.enabled, and `scanguard doctor` says whether it can be"
+    )]
     NothingLeaves,
     /// No program that uses the network has this path or unit.
     #[error("no program that uses the network matches {0}")]

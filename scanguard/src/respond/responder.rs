@@ -27,7 +27,11 @@ use super::{
 use crate::{
     cidr,
     clock::Now,
-    detect::{Plain, feeds::Feeds, findings::{Direction, Finding}},
+    detect::{
+        Plain,
+        feeds::Feeds,
+        findings::{Direction, Finding},
+    },
     respond::metrics::ResponseMetrics,
     sensor::{SensorError, gate::Extent},
     settings::Interval,

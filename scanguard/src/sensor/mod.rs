@@ -36,6 +36,8 @@ mod translators;
 mod trie;
 pub mod wakeups;
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 use scanguard_common::{
     account::{self, SourceState},
@@ -147,6 +149,14 @@ pub trait ActorSensor: Sensor {
     /// The actors that opened a raw or packet socket since the last call.
     fn openers(&mut self) -> Vec<Address> {
         Vec::new()
+    }
+
+    /// Refuses what an actor asks for from now on, for this long, or ends that. Returns whether this sensor can.
+    ///
+    /// # Errors
+    /// The program could not be told.
+    fn block(&mut self, _actor: &Address, _lasts: Option<Duration>) -> Result<bool, SensorError> {
+        Ok(false)
     }
 }
 

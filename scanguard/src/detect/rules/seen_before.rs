@@ -33,8 +33,7 @@ impl SeenBefore {
         };
         // Not limited to the number of probes, as the activity's own estimates are: all three must err alike.
         let count = |closed: &[u64], unanswered: &[u64]| estimate(closed).and(estimate(unanswered)).value;
-        let services =
-            |of: &Activity| count(&of.distinct.services, &of.distinct.unanswered_services());
+        let services = |of: &Activity| count(&of.distinct.services, &of.distinct.unanswered_services());
         let hosts = |of: &Activity| count(&of.distinct.hosts, &of.distinct.unanswered_hosts());
         Self { services: most(&services), hosts: most(&hosts) }
     }

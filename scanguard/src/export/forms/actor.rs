@@ -84,9 +84,16 @@ impl<'a> JsonActor<'a> {
             uid: process.uid,
             user: process.user.as_deref(),
             unit: process.unit.as_deref(),
-            container: process.container.as_ref().map(|Container { runtime, id }| JsonContainer { runtime, id }),
+            container: process
+                .container
+                .as_ref()
+                .map(|Container { runtime, id }| JsonContainer { runtime, id }),
             group: &process.group,
-            parents: process.parents.iter().map(|Parent { comm, pid, uid }| JsonParent { comm, pid: *pid, uid: *uid }).collect(),
+            parents: process
+                .parents
+                .iter()
+                .map(|Parent { comm, pid, uid }| JsonParent { comm, pid: *pid, uid: *uid })
+                .collect(),
         });
         Self { kind: actor.key.kind.label(), name: actor.name(), process, address: actor.address }
     }
@@ -106,7 +113,11 @@ fn command_line(process: &Running) -> Option<String> {
 /// Puts the process and the container of an actor into an evidence of OCSF.
 pub(super) fn put_ocsf(evidence: &mut Value, actor: &Actor) {
     let container = actor.process.as_deref().and_then(|process| process.container.as_ref());
-    put(evidence, "container", container.map(|Container { runtime, id }| json!({ "runtime": runtime, "uid": id })));
+    put(
+        evidence,
+        "container",
+        container.map(|Container { runtime, id }| json!({ "runtime": runtime, "uid": id })),
+    );
     let Some(process) = process(actor) else {
         return;
     };
@@ -136,7 +147,9 @@ pub(super) fn put_ocsf(evidence: &mut Value, actor: &Actor) {
 
 /// Puts the process, its user and its container into an event of ECS.
 pub(super) fn put_ecs(event: &mut Value, actor: &Actor) {
-    if let Some(Container { runtime, id }) = actor.process.as_deref().and_then(|process| process.container.as_ref()) {
+    if let Some(Container { runtime, id }) =
+        actor.process.as_deref().and_then(|process| process.container.as_ref())
+    {
         event["container"] = json!({ "id": id, "runtime": runtime });
     }
     let Some(process) = process(actor) else {

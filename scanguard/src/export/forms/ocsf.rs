@@ -152,6 +152,17 @@ fn source(ip: std::net::IpAddr, finding: &Finding) -> Value {
 
 fn unmapped(event: &Event, context: &Context) -> Value {
     let own = serde_json::to_value(own(event, context.ipv6_prefix)).unwrap_or_default();
-    let kept = ["actor", "direction", "source", "sources", "spoofable", "counts", "reached", "completed", "aborted", "crafted"];
+    let kept = [
+        "actor",
+        "direction",
+        "source",
+        "sources",
+        "spoofable",
+        "counts",
+        "reached",
+        "completed",
+        "aborted",
+        "crafted",
+    ];
     kept.iter().filter_map(|key| Some(((*key).to_owned(), own.get(key)?.clone()))).collect()
 }

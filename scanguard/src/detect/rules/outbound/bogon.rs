@@ -40,7 +40,11 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            common: Common { enabled: true, window: Duration::from_secs(10 * 60), severity: Severity::Medium },
+            common: Common {
+                enabled: true,
+                window: Duration::from_secs(10 * 60),
+                severity: Severity::Medium,
+            },
             hosts: 16,
         }
     }

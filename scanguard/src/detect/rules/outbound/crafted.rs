@@ -14,8 +14,8 @@ use scanguard_common::{
 };
 
 use super::{
-    INSIDE,
     super::{Common, about, entry::Entry, plural},
+    INSIDE,
     tried::{ports, proof},
 };
 use crate::{

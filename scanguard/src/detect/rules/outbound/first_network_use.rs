@@ -8,8 +8,8 @@ use std::time::Duration;
 use scanguard_common::outcome::ProbeClass::{self, Syn, Udp, UdpEmpty};
 
 use super::{
-    INSIDE,
     super::{Common, entry::Entry},
+    INSIDE,
     tried::proof,
 };
 use crate::{
@@ -73,7 +73,11 @@ impl Rule for FirstNetworkUse {
     }
 
     fn severity_of(&self, evidence: &Evidence) -> Severity {
-        if evidence.reason.ends_with(FLEETING) { self.severity().max(Severity::Medium) } else { self.severity() }
+        if evidence.reason.ends_with(FLEETING) {
+            self.severity().max(Severity::Medium)
+        } else {
+            self.severity()
+        }
     }
 
     fn classes(&self) -> &'static [ProbeClass] {

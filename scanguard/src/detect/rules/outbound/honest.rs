@@ -125,12 +125,16 @@ fn scans_are_told_once_each_and_by_their_program() {
     let scans: [(&str, Play, &[(Key, &str)]); 6] = [
         (
             "a sweep by a program",
-            |script| (0..600).for_each(|host| both(script.at(u64::from(host / 20)), host, 22, host % 60 == 0)),
+            |script| {
+                (0..600).for_each(|host| both(script.at(u64::from(host / 20)), host, 22, host % 60 == 0))
+            },
             &[(PROGRAM, "outbound_sweep")],
         ),
         (
             "a fast sweep of web servers",
-            |script| (0..4_000).for_each(|host| both(script.at(u64::from(host / 400)), host, 443, host % 20 == 0)),
+            |script| {
+                (0..4_000).for_each(|host| both(script.at(u64::from(host / 400)), host, 443, host % 20 == 0))
+            },
             &[(PROGRAM, "outbound_sweep")],
         ),
         (
@@ -181,9 +185,13 @@ fn the_finding_of_a_group_ends_when_a_program_in_it_turns_out_to_do_it() {
     }
     let events = script.events();
     let ended = events.iter().find(|event| event.kind == EventKind::Closed).expect("the group's ends");
-    let program = events.iter().find(|event| event.finding.source == PROGRAM.address()).expect("the program's");
+    let program =
+        events.iter().find(|event| event.finding.source == PROGRAM.address()).expect("the program's");
     assert_eq!(Key::from_address(ended.finding.source), GROUP);
-    assert!(ended.finding.reason.ends_with(&format!("goes on as part of {}", program.finding.id)), "{ended:?}");
+    assert!(
+        ended.finding.reason.ends_with(&format!("goes on as part of {}", program.finding.id)),
+        "{ended:?}"
+    );
 }
 
 #[test]

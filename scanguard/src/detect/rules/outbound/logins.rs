@@ -9,8 +9,8 @@ use std::time::Duration;
 use scanguard_common::outcome::ProbeClass;
 
 use super::{
-    INSIDE,
     super::{Common, about, entry::Entry, plural},
+    INSIDE,
     tried::proof,
 };
 use crate::{

@@ -86,7 +86,9 @@ mod tests {
         for (mark, kind) in [(marks::RAW, "raw"), (marks::PACKET, "packet")] {
             let mut script = OutScript::new(vec![Box::new(RawSocket(Settings::default()))]);
             let news = News { first_raw: true, learned: true, ..News::default() };
-            script.is(CRAFTER, &Draft::new("/usr/bin/x", "/system.slice/web.service").marks(mark), news).meet(CRAFTER);
+            script
+                .is(CRAFTER, &Draft::new("/usr/bin/x", "/system.slice/web.service").marks(mark), news)
+                .meet(CRAFTER);
             let [event] = script.events().try_into().unwrap_or_else(|events| panic!("{events:?}"));
             let expected = format!("it has a {kind} socket, and had none before in web.service");
             assert_eq!((event.finding.reason, event.finding.severity), (expected, Severity::Info));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use scanguard_common::outcome::ProbeClass;
 
 use super::{
-    INSIDE,
     super::{Common, entry::Entry},
+    INSIDE,
     tried::{Tried, knows_fates},
 };
 use crate::{

@@ -7,8 +7,8 @@ use std::time::Duration;
 use scanguard_common::outcome::ProbeClass;
 
 use super::{
-    INSIDE,
     super::{Common, entry::Entry, seen_before::SeenBefore},
+    INSIDE,
     tried::Tried,
 };
 use crate::{

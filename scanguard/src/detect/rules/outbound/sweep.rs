@@ -8,8 +8,8 @@ use std::time::Duration;
 use scanguard_common::outcome::ProbeClass;
 
 use super::{
-    INSIDE,
     super::{Common, entry::Entry},
+    INSIDE,
     tried::{Tried, knows_fates},
 };
 use crate::{
@@ -155,7 +155,11 @@ mod tests {
         for (hosts, pause, port) in [(20, 0, 0), (200, 10, 0), (200, 0, 1)] {
             let found = found(rule(), |script| {
                 for host in 0..hosts {
-                    script.at(u64::from(host) * pause).ask(PROGRAM, host, 1_000 + u16::try_from(host).unwrap() * port);
+                    script.at(u64::from(host) * pause).ask(
+                        PROGRAM,
+                        host,
+                        1_000 + u16::try_from(host).unwrap() * port,
+                    );
                 }
             });
             assert_eq!(found, NOBODY, "{hosts} hosts, a pause of {pause}, ports {port}");

@@ -130,7 +130,12 @@ impl OutScript {
     }
 
     fn probe(&mut self, actor: Key, class: ProbeClass, address: Ipv4Addr, service: Service) -> &mut Self {
-        let known = self.pipeline.detector.tracker().actors().is_some_and(|actors| actors.get(&actor.address()).is_some());
+        let known = self
+            .pipeline
+            .detector
+            .tracker()
+            .actors()
+            .is_some_and(|actors| actors.get(&actor.address()).is_some());
         if !known {
             let news = self.news;
             self.is(actor, &Draft::new("/usr/bin/python3", "/system.slice/job.service"), news);
@@ -162,7 +167,8 @@ impl OutScript {
     pub(crate) fn meet(&mut self, actor: Key) -> &mut Self {
         let now = self.now();
         let Self { pipeline: Pipeline { observer, detector, .. }, events, .. } = self;
-        detector.meet(actor.address(), observer.history(&actor.address()), now, &mut |event| events.push(event));
+        detector
+            .meet(actor.address(), observer.history(&actor.address()), now, &mut |event| events.push(event));
         self
     }
 
@@ -220,7 +226,11 @@ pub(crate) fn told(play: impl FnOnce(&mut OutScript)) -> Vec<(Key, &'static str)
         match findings.iter_mut().find(|(id, ..)| *id == event.finding.id) {
             Some((.., rule)) => *rule = event.finding.rule,
             None => {
-                findings.push((event.finding.id, Key::from_address(event.finding.source), event.finding.rule));
+                findings.push((
+                    event.finding.id,
+                    Key::from_address(event.finding.source),
+                    event.finding.rule,
+                ));
             }
         }
     }

@@ -17,11 +17,7 @@ use crate::{
         Evidence, Proof, Source,
         missed::{self, ATTEMPTS},
     },
-    observe::{
-        activity::Activity,
-        history::Window,
-        sampled::Kind,
-    },
+    observe::{activity::Activity, history::Window, sampled::Kind},
     settings::Interval,
 };
 
@@ -136,7 +132,8 @@ impl Tried {
 
 /// "port 22", or "about 40 ports".
 pub(super) fn ports(services: u64, samples: &[Sample]) -> String {
-    let mut ports = samples.iter().filter(|sample| sample.taken == 1 && sample.port != 0).map(|sample| sample.port);
+    let mut ports =
+        samples.iter().filter(|sample| sample.taken == 1 && sample.port != 0).map(|sample| sample.port);
     match (ports.next(), services) {
         (Some(port), 0..=1) if ports.all(|other| other == port) => format!("port {port}"),
         _ => format!("{} {}", about(services), plural(services, "port")),

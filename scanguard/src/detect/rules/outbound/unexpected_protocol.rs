@@ -7,8 +7,8 @@ use std::time::Duration;
 use scanguard_common::outcome::ProbeClass;
 
 use super::{
-    INSIDE,
     super::{Common, entry::Entry},
+    INSIDE,
     tried::proof,
 };
 use crate::{
@@ -51,18 +51,92 @@ impl Settings {
 
 /// Tools for logins and accounts, coreutils, and others that only read and write files.
 const LOCAL: [&str; 58] = [
-    "login", "su", "passwd", "chsh", "chfn", "newgrp", "agetty", "getty", "useradd", "usermod", "groupadd", "chage",
-    "visudo", "ls", "cat", "cp", "mv", "rm", "mkdir", "touch", "chmod", "chown", "ln", "dd", "df", "du", "head", "tail",
-    "cut", "sort", "uniq", "tr", "wc", "tee", "sleep", "timeout", "env", "echo", "printf", "base64", "md5sum",
-    "sha256sum", "split", "seq", "stat", "date", "sync", "grep", "sed", "gzip", "gunzip", "xz", "bzip2", "find", "xargs",
-    "ps", "kill", "true",
+    "login",
+    "su",
+    "passwd",
+    "chsh",
+    "chfn",
+    "newgrp",
+    "agetty",
+    "getty",
+    "useradd",
+    "usermod",
+    "groupadd",
+    "chage",
+    "visudo",
+    "ls",
+    "cat",
+    "cp",
+    "mv",
+    "rm",
+    "mkdir",
+    "touch",
+    "chmod",
+    "chown",
+    "ln",
+    "dd",
+    "df",
+    "du",
+    "head",
+    "tail",
+    "cut",
+    "sort",
+    "uniq",
+    "tr",
+    "wc",
+    "tee",
+    "sleep",
+    "timeout",
+    "env",
+    "echo",
+    "printf",
+    "base64",
+    "md5sum",
+    "sha256sum",
+    "split",
+    "seq",
+    "stat",
+    "date",
+    "sync",
+    "grep",
+    "sed",
+    "gzip",
+    "gunzip",
+    "xz",
+    "bzip2",
+    "find",
+    "xargs",
+    "ps",
+    "kill",
+    "true",
 ];
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "ash"];
 /// In the names of units of web and database servers.
 const SERVERS: [&str; 24] = [
-    "nginx", "apache", "httpd", "caddy", "lighttpd", "traefik", "haproxy", "php", "fpm", "tomcat", "gunicorn", "uwsgi",
-    "unicorn", "puma", "mysql", "mariadb", "postgres", "mongo", "redis", "valkey", "memcached", "elasticsearch",
-    "couchdb", "web",
+    "nginx",
+    "apache",
+    "httpd",
+    "caddy",
+    "lighttpd",
+    "traefik",
+    "haproxy",
+    "php",
+    "fpm",
+    "tomcat",
+    "gunicorn",
+    "uwsgi",
+    "unicorn",
+    "puma",
+    "mysql",
+    "mariadb",
+    "postgres",
+    "mongo",
+    "redis",
+    "valkey",
+    "memcached",
+    "elasticsearch",
+    "couchdb",
+    "web",
 ];
 
 /// What is unexpected about a process that connects.
@@ -109,8 +183,12 @@ impl Rule for UnexpectedProtocol {
         let is_program = known.actor.key.kind == scanguard_common::actor::Kind::Program;
         let reason = why(known.actor.process.as_ref().filter(|_| is_program)?)?;
         let window = source.window(self.0.common.window);
-        (window.activity.counts.of_any(ATTEMPTS) > 0)
-            .then(|| Evidence { window, reason, certain: false, proof: proof(source) })
+        (window.activity.counts.of_any(ATTEMPTS) > 0).then(|| Evidence {
+            window,
+            reason,
+            certain: false,
+            proof: proof(source),
+        })
     }
 }
 

@@ -8,8 +8,8 @@ use scanguard_common::{
 };
 
 use super::{
-    INSIDE,
     super::{Common, about, entry::Entry, plural},
+    INSIDE,
     tried::{Tried, knows_fates, proof},
 };
 use crate::{
