@@ -69,7 +69,7 @@ impl Leaving {
                 let (name, what) = (path.display(), "it is learned anew who uses the network");
                 match &moved {
                     Ok(moved) => {
-                        tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display())
+                        tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display());
                     }
                     Err(why) => tracing::error!("{name} is wrong ({error}), and stays ({why}); {what}"),
                 }

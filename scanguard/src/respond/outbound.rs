@@ -155,7 +155,7 @@ impl Blocks {
             Ok(()) => {
                 self.blocks.insert(finding.source, Block { until: now.at + LASTS, refuses });
                 self.begun.push_back(now.at);
-                let actor = finding.actor.as_ref().map_or_else(String::new, |actor| actor.to_string());
+                let actor = finding.actor.as_ref().map_or_else(String::new, ToString::to_string);
                 let what = if refuses { "blocked" } else { "would be blocked" };
                 tracing::warn!(id = finding.id, "{actor} {what} for {}: {}", Interval(LASTS), finding.reason);
                 Some(if refuses { Outcome::Blocked } else { Outcome::Counted })
