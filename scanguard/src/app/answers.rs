@@ -18,6 +18,7 @@ use crate::{
         Answer, Ask, Request,
         listing::{ACTIVE, Findings, Picture, RATE, Sort, SourceReport, Sources, Status},
     },
+    detect::findings::Direction,
     logs::task::Logs,
     observe::{activity::Counts, greatest, history::History},
     pipeline::Pipeline,
@@ -204,6 +205,9 @@ fn findings(agent: &Agent, rows: usize, whole: bool) -> Findings {
     let findings = latest.into_iter().filter_map(|(_, source, id, direction)| {
         let finding = agent.open_of(&source, direction).iter().find(|finding| finding.id == id)?;
         let mut open = questions::open_finding(&agent.responder, finding, now);
+        if let (Direction::Outbound, Some(leaving)) = (direction, &agent.leaving) {
+            open.finding.policy = leaving.explain(finding, now);
+        }
         if !whole {
             open.actor = finding.actor.as_ref().map(|actor| actor.class());
             open.command = None;

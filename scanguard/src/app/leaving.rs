@@ -28,6 +28,7 @@ use crate::{
         users::{self, Users},
     },
     pipeline::outbound::Outbound,
+    respond::outbound::Blocks,
     sensor::{
         ActorSensor, SensorError,
         outbound::{
@@ -49,6 +50,9 @@ pub(super) struct Leaving {
     outbound: Outbound,
     /// Actors in the kernel's table.
     entries: u64,
+    blocks: Blocks,
+    /// The time of day of the previous poll.
+    lately: jiff::Timestamp,
     path: PathBuf,
     writing: Option<JoinHandle<io::Result<()>>>,
     /// When it was last written.
@@ -99,7 +103,7 @@ impl Leaving {
         metrics: (&OutboundMetrics, &ActorMetrics),
         now: Now,
     ) -> Self {
-        let Programs { sensor, calls } = programs;
+        let Programs { mut sensor, calls } = programs;
         metrics.1.connections_attached(true);
         calls.into_iter().for_each(|call| metrics.1.attached(call, true));
         let path = file::beside(&config.response.state);
@@ -112,7 +116,7 @@ impl Leaving {
                 let (name, what) = (path.display(), "it is learned anew who uses the network");
                 match &moved {
                     Ok(moved) => {
-                        tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display())
+                        tracing::error!("{name} is wrong ({error}): moved to {}; {what}", moved.display());
                     }
                     Err(why) => tracing::error!("{name} is wrong ({error}), and stays ({why}); {what}"),
                 }
@@ -122,12 +126,24 @@ impl Leaving {
         tracing::info!("what leaves is looked at; learning ends {:.0}", baseline.learned_at());
         let users = Users::read(Path::new(users::FILE));
         let outbound = apply::outbound(config, baseline, users);
-        Self { sensor, outbound, entries: 0, path, writing: None, written: None, blocked }
+        let blocks = Blocks::new(config.outbound.response, std::process::id(), sensor.as_mut());
+        Self {
+            sensor,
+            outbound,
+            entries: 0,
+            blocks,
+            lately: now.wall,
+            path,
+            writing: None,
+            written: None,
+            blocked,
+        }
     }
 
     /// Applies a new configuration.
     pub(super) fn reconfigure(&mut self, config: &Config) {
         apply::to_outbound(config, &mut self.outbound);
+        self.blocks.set_response(config.outbound.response, self.sensor.as_mut());
     }
 
     /// The names of the rules.
@@ -167,6 +183,7 @@ impl Leaving {
                 tracing::error!("poll of what leaves: {error}");
             }
         }
+        self.respond(metrics, now);
         let outbound = &self.outbound;
         metrics.state(outbound.pipeline.detector.tracker().actors(), &outbound.baseline);
     }
@@ -176,6 +193,24 @@ impl Leaving {
         if let Some(tally) = self.sensor.looked_at() {
             metrics.polled(&tally, self.entries);
         }
+    }
+
+    /// Blocks those whose findings go on, if that is wanted.
+    fn respond(&mut self, metrics: &OutboundMetrics, now: Now) {
+        let Self { sensor, outbound, blocks, lately, .. } = self;
+        let open = outbound.pipeline.detector.tracker().open();
+        for finding in open.filter(|finding| finding.last >= *lately) {
+            if let Some(outcome) = blocks.consider(finding, now, sensor.as_mut()) {
+                metrics.decided(outcome.label());
+            }
+        }
+        metrics.blocked(blocks.len());
+        *lately = now.wall;
+    }
+
+    /// What holds for the actor of a finding, in words.
+    pub(super) fn explain(&self, finding: &Finding, now: Now) -> String {
+        self.blocks.explain(finding, now)
     }
 
     /// Closes all findings, because the agent ends.
@@ -262,5 +297,108 @@ impl Leaving {
         // It must not come back after a restart.
         self.written = None;
         self.outbound.baseline.forget(pattern)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use scanguard_common::actor::{Key, Kind};
+
+    use super::*;
+    use crate::{
+        metrics::Register,
+        outbound::{identity::testing::Draft, settings::Response},
+        pipeline::outbound::testing::FakeActors,
+    };
+
+    const PROGRAM: Key = Key::of_program(Kind::Program, 42, 0, 7);
+
+    fn now(second: u64) -> Now {
+        let at = Duration::from_secs(second);
+        Now { at, wall: Timestamp::UNIX_EPOCH + at }
+    }
+
+    fn metrics() -> OutboundMetrics {
+        OutboundMetrics::new(&Register::default()).unwrap()
+    }
+
+    /// A configuration with its files in a directory of its own.
+    fn config(name: &str) -> Config {
+        let mut config = Config::default();
+        let directory = std::env::temp_dir().join(format!("sg-leaving-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        config.response.state = directory.join("state.json");
+        config
+    }
+
+    fn sweeping() -> Box<FakeActors> {
+        let mut fake = FakeActors::new();
+        let draft = Draft::new("/usr/bin/python3", "/system.slice/web.service");
+        fake.identities.insert(PROGRAM.address(), draft.identity);
+        (0..60).for_each(|host| fake.ask(PROGRAM, host, 22));
+        Box::new(fake)
+    }
+
+    fn rules(leaving: &mut Leaving, seconds: [u64; 2]) -> Vec<&'static str> {
+        let mut events = Vec::new();
+        for second in seconds {
+            leaving.poll(&metrics(), now(second), &mut |event| events.push(event));
+        }
+        events.iter().map(|event| event.finding.rule).collect()
+    }
+
+    fn start(config: &Config, sensor: Box<FakeActors>, second: u64) -> Leaving {
+        let programs = Programs { sensor, calls: vec![Call::Connect4] };
+        let kernel = ActorMetrics::new(&Register::default()).unwrap();
+        Leaving::start(config, programs, (&metrics(), &kernel), now(second))
+    }
+
+    #[tokio::test]
+    async fn what_leaves_is_told_learned_listed_and_forgotten() {
+        let mut config = config("told");
+        config.outbound.response = Response::DryRun;
+        let mut leaving = start(&config, sweeping(), 0);
+        assert_eq!(rules(&mut leaving, [1, 5]), ["outbound_sweep"]);
+        let finding = leaving.open().next().unwrap();
+        assert_eq!(leaving.of(&PROGRAM.address()), std::slice::from_ref(finding));
+        assert!(leaving.explain(finding, now(5)).starts_with("would be blocked for"));
+        let listed = leaving.list(10);
+        let [program] = listed.programs.as_slice() else { panic!("{listed:?}") };
+        assert_eq!((program.class.as_str(), program.path.as_str()), ("web.service", "/usr/bin/python3"));
+        assert_eq!(program.how, ["tcp"]);
+        leaving.keep(&metrics()).await;
+        leaving.close(&metrics()).await;
+        let mut again = start(&config, Box::new(FakeActors::new()), 6);
+        assert_eq!(again.list(10).programs, listed.programs);
+        assert_eq!(again.forget(&glob::Pattern::new("*python*").unwrap()), 1);
+        again.close(&metrics()).await;
+        let last = start(&config, Box::new(FakeActors::new()), 7);
+        assert_eq!((last.list(10).known, last.list(10).learned_at), (0, listed.learned_at));
+        std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_wrong_is_moved_aside_and_learning_begins_anew() {
+        let config = config("wrong");
+        let path = file::beside(&config.response.state);
+        std::fs::write(&path, "{").unwrap();
+        let leaving = start(&config, Box::new(FakeActors::new()), 100);
+        assert_eq!(leaving.list(10).known, 0);
+        assert!(!path.exists() && path.with_file_name("actors.json.corrupt-19700101T000140Z").exists());
+        leaving.close(&metrics()).await;
+        assert!(path.exists());
+        std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn rules_that_are_switched_off_by_a_reload_tell_nothing() {
+        let mut config = config("reload");
+        let mut leaving = start(&config, sweeping(), 0);
+        let text = "[rules.outbound_sweep]\nenabled = false\n[rules.outbound_sequential]\nenabled = false\n";
+        config.rules = Config::parse(text).unwrap().rules;
+        leaving.reconfigure(&config);
+        assert_eq!(rules(&mut leaving, [1, 5]), Vec::<&str>::new());
+        std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
     }
 }

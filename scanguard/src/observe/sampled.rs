@@ -139,7 +139,7 @@ impl Sampled {
     pub fn share_of_logins(&self, of: u64) -> u64 {
         let distinct = |word: &u64| estimate(&[*word]).value;
         let all: u64 = self.hosts.iter().map(distinct).sum();
-        if all == 0 { 0 } else { (of * distinct(&self.logins).min(all) + all / 2) / all }
+        (of * distinct(&self.logins).min(all) + all / 2).checked_div(all).unwrap_or(0)
     }
 
     /// How many of the distinct services are of these kinds; all of them if there is no example.

@@ -213,7 +213,7 @@ impl Actor {
         Self {
             key,
             process: process.map(|identity| Box::new(Running::of(identity, users, told))),
-            address: address.map(|address| address.to_ip()),
+            address: address.map(Address::to_ip),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Metrics of those who ask others.
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::{
     baseline::{self, Baseline},
@@ -16,6 +16,8 @@ pub struct OutboundMetrics {
     programs: IntGauge,
     programs_forgotten: IntCounter,
     news_untold: IntCounter,
+    blocked: IntGauge,
+    blocks: IntCounterVec,
     poll_errors: IntCounter,
     state_errors: IntCounter,
 }
@@ -49,6 +51,16 @@ impl OutboundMetrics {
                 "scanguard_outbound_news_untold_total",
                 "New programs that were not told because their unit had too many of them within an hour.",
             )?,
+            blocked: register.gauge(
+                "scanguard_outbound_blocked",
+                "Actors whose attempts are refused, or would be in a dry run (outbound.response).",
+            )?,
+            blocks: register.counters(
+                "scanguard_outbound_blocks_total",
+                "Decisions about actors that scan: blocked, counted (in a dry run), or why not: never (this host depends \
+                 on it), breaker (too many within a minute), full, failed (the kernel did not take it).",
+                &["outcome"],
+            )?,
             poll_errors: register.counter(
                 "scanguard_outbound_poll_errors_total",
                 "Polls of what leaves that failed; the next poll reads the same data.",
@@ -74,6 +86,16 @@ impl OutboundMetrics {
         self.programs.set(level(baseline.len()));
         raise(&self.programs_forgotten, baseline.forgotten());
         raise(&self.news_untold, baseline.untold());
+    }
+
+    /// Counts a decision about an actor.
+    pub fn decided(&self, outcome: &str) {
+        self.blocks.with_label_values(&[outcome]).inc();
+    }
+
+    /// How many actors are blocked.
+    pub fn blocked(&self, count: usize) {
+        self.blocked.set(level(count));
     }
 
     /// A poll failed.

@@ -145,10 +145,9 @@ impl Sensor for Again<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use std::{collections::HashMap, net::Ipv4Addr};
 
-    use jiff::Timestamp;
     use scanguard_common::{
         actor::{self, Identity},
         oracle::Reach,
@@ -156,38 +155,38 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        detect::{Detector, Severity, findings::EventKind, rules, settings::Settings},
-        observe::{self, Observer},
-        outbound::identity::testing::Draft,
-        sensor::{Feed as _, software::SoftwareSensor},
-    };
-
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    use crate::sensor::{Feed as _, gate::GateMode, software::SoftwareSensor};
 
     /// A table of actors without a kernel.
-    struct Fake {
+    pub(crate) struct FakeActors {
         sensor: SoftwareSensor,
-        identities: HashMap<Address, Identity>,
-        openers: Vec<Address>,
+        pub(crate) identities: HashMap<Address, Identity>,
+        pub(crate) openers: Vec<Address>,
+        /// The orders to block.
+        pub(crate) blocked: Vec<(Address, Option<Duration>)>,
+        /// See [`ActorSensor::set_mode`].
+        pub(crate) mode: GateMode,
+        pub(crate) can_block: bool,
     }
 
-    impl Fake {
-        fn new() -> Self {
+    impl FakeActors {
+        pub(crate) fn new() -> Self {
             let settings = crate::sensor::settings::Settings { ipv6_prefix: 128, ..Default::default() };
             let mut sensor = SoftwareSensor::new(&settings, 7);
             sensor.set_sees_leaving(true).unwrap();
-            Self { sensor, identities: HashMap::new(), openers: Vec::new() }
+            let (identities, openers) = (HashMap::new(), Vec::new());
+            Self { sensor, identities, openers, blocked: Vec::new(), mode: GateMode::Off, can_block: true }
         }
 
-        fn ask(&mut self, key: Key, host: u8, port: u16) {
+        /// An actor asks for a TCP port of 20.0.0.`host`.
+        pub(crate) fn ask(&mut self, key: Key, host: u8, port: u16) {
             let remote = Ipv4Addr::new(20, 0, 0, host).into();
             let flow = actor::attempt(key.address(), 40_000, remote, Service { protocol: 6, port });
             self.sensor.probe(ProbeClass::Syn, Reach::Unknown, &flow);
         }
     }
 
-    impl Sensor for Fake {
+    impl Sensor for FakeActors {
         fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
             self.sensor.poll(each)
         }
@@ -211,14 +210,38 @@ mod tests {
         }
     }
 
-    impl ActorSensor for Fake {
+    impl ActorSensor for FakeActors {
         fn identity(&mut self, actor: &Address) -> Option<Identity> {
             self.identities.get(actor).copied()
         }
         fn openers(&mut self) -> Vec<Address> {
             std::mem::take(&mut self.openers)
         }
+        fn set_mode(&mut self, mode: GateMode) -> Result<(), SensorError> {
+            self.mode = mode;
+            Ok(())
+        }
+
+        fn block(&mut self, actor: &Address, lasts: Option<Duration>) -> Result<bool, SensorError> {
+            self.blocked.extend(self.can_block.then_some((*actor, lasts)));
+            Ok(self.can_block)
+        }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use scanguard_common::actor;
+
+    use super::{testing::FakeActors, *};
+    use crate::{
+        detect::{Detector, Severity, findings::EventKind, rules, settings::Settings},
+        observe::{self, Observer},
+        outbound::identity::testing::Draft,
+    };
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn now(second: u64) -> Now {
         let at = Duration::from_secs(second);
@@ -234,7 +257,7 @@ mod tests {
         Outbound::new(Pipeline::new(observer, detector), baseline, Users::default())
     }
 
-    fn poll(outbound: &mut Outbound, fake: &mut Fake, second: u64) -> Vec<Event> {
+    fn poll(outbound: &mut Outbound, fake: &mut FakeActors, second: u64) -> Vec<Event> {
         let mut events = Vec::new();
         outbound.poll(fake, now(second), &mut |event| events.push(event)).unwrap();
         events
@@ -242,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_scan_is_told_with_the_process_that_was_read_also_if_it_is_gone_by_then() {
-        let (mut outbound, mut fake) = (outbound(), Fake::new());
+        let (mut outbound, mut fake) = (outbound(), FakeActors::new());
         let draft =
             Draft::new("/usr/bin/python3", "/system.slice/web.service").words(&["python3", "scan.py"]);
         let key = Key::of_program(Kind::Program, 42, 0, 7);
@@ -263,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_new_program_is_told_once_and_who_was_there_while_learning_is_not() {
-        let (mut outbound, mut fake) = (outbound(), Fake::new());
+        let (mut outbound, mut fake) = (outbound(), FakeActors::new());
         let day = DAY.as_secs();
         let mut told = Vec::new();
         for (second, path, inode) in
@@ -286,7 +309,7 @@ mod tests {
 
     #[test]
     fn who_opens_a_raw_socket_is_told_before_it_sends_anything() {
-        let (mut outbound, mut fake) = (outbound(), Fake::new());
+        let (mut outbound, mut fake) = (outbound(), FakeActors::new());
         let draft = Draft::new("/usr/bin/x", "/system.slice/web.service").marks(actor::marks::RAW);
         let key = Key::of_program(Kind::Crafter, 42, 0, 7);
         fake.identities.insert(key.address(), draft.identity);

@@ -22,6 +22,7 @@ mod kernel_bans;
 pub mod metrics;
 mod mode;
 pub mod orders;
+pub mod outbound;
 pub mod policy;
 #[cfg(test)]
 mod policy_properties;

@@ -227,7 +227,7 @@ pub fn open_finding(responder: &Responder, finding: &Finding, now: Now) -> OpenF
         source: finding.source_ip().map(|_| net),
         sources: finding.sources.count,
         country: finding.origin.country.map(|country| country.to_string()),
-        actor: finding.actor.as_ref().map(|actor| actor.to_string()),
+        actor: finding.actor.as_ref().map(ToString::to_string),
         command: finding.actor.as_ref().and_then(|actor| actor.origin()),
         finding: evidence(responder, finding, net, now),
     }

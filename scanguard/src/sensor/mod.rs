@@ -37,7 +37,7 @@ mod translators;
 mod trie;
 pub mod wakeups;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use ipnet::IpNet;
 use scanguard_common::{
@@ -171,6 +171,14 @@ pub trait ActorSensor: Sensor {
     /// The program could not be told.
     fn set_mode(&mut self, _mode: gate::GateMode) -> Result<(), SensorError> {
         Ok(())
+    }
+
+    /// Refuses what an actor asks for from now on, for this long, or ends that. Returns whether this sensor can.
+    ///
+    /// # Errors
+    /// The program could not be told.
+    fn block(&mut self, _actor: &Address, _lasts: Option<Duration>) -> Result<bool, SensorError> {
+        Ok(false)
     }
 }
 

@@ -191,6 +191,14 @@ impl ActorSensor for KernelActors {
         Ok(())
     }
 
+    fn block(&mut self, actor: &Address, lasts: Option<Duration>) -> Result<bool, SensorError> {
+        match lasts {
+            Some(lasts) => self.blocks.block(actor, lasts)?,
+            None => _ = self.blocks.unblock(actor)?,
+        }
+        Ok(true)
+    }
+
     fn set_mode(&mut self, mode: GateMode) -> Result<(), SensorError> {
         self.blocks.set_mode(mode)
     }
