@@ -90,7 +90,7 @@ pub fn asked_host_bit(host: Address, salt: u64) -> Bit {
 /// A number below `most`, which is chosen by a hash.
 #[inline(always)]
 const fn below(most: usize, hash: u64) -> u32 {
-    ((hash >> u32::BITS) * most as u64 >> u32::BITS) as u32
+    (((hash >> u32::BITS) * most as u64) >> u32::BITS) as u32
 }
 
 /// The bit of a service that shares its bit with others, in the bitmap that has the first [`EXACT_PORTS`] bits for one

@@ -7,7 +7,7 @@ use scanguard_common::{
     classify::{self, Early},
     egress::{self, Outgoing},
     inspect,
-    outcome::{EgressExit, Exit, Outcome, Probe, ProbeClass, Segment, SegmentKind},
+    outcome::{Answer, EgressExit, Exit, Outcome, Probe, ProbeClass, Segment, SegmentKind},
 };
 use scanguard_tests::{
     fixtures::frames,
