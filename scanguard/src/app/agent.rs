@@ -13,10 +13,7 @@ use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
 
-use super::{
-    arguments::Arguments,
-    leaving::{Leaving, Programs},
-};
+use super::{arguments::Arguments, leaving::Leaving};
 use crate::{
     apply,
     clock::{Clock, Now, monotonic},
@@ -43,7 +40,7 @@ use crate::{
         decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
     },
     sandbox::Sandbox,
-    sensor::{attach::Attachments, kernel::KernelSensor, wakeups::Batch},
+    sensor::{attach::Attachments, kernel::KernelSensor, outbound::Programs, wakeups::Batch},
     sources::Sources,
 };
 

@@ -25,17 +25,14 @@ use crate::{
         baseline::Baseline,
         file,
         metrics::OutboundMetrics,
+        settings::{Namespaces, Settings},
         users::{self, Users},
     },
     pipeline::outbound::Outbound,
     respond::outbound::Blocks,
     sensor::{
-        ActorSensor, SensorError,
-        outbound::{
-            self, KernelActors, OutboundError,
-            calls::{self, Call},
-            metrics::ActorMetrics,
-        },
+        ActorSensor,
+        outbound::{Programs, Scope, metrics::ActorMetrics},
     },
 };
 
@@ -61,38 +58,14 @@ pub(super) struct Leaving {
     blocked: bool,
 }
 
-/// The sensor of actors, and the programs for it that are attached.
-pub(super) struct Programs {
-    sensor: Box<dyn ActorSensor + Send>,
-    calls: Vec<Call>,
-}
-
-/// The sensor of actors, if the kernel takes the programs for it. Each of those that see calls is there for itself.
-///
-/// # Errors
-/// The object was built for another agent.
-pub(super) fn programs(
-    ebpf: &mut aya::Ebpf,
-    loaded: Result<(), OutboundError>,
-) -> Result<Option<Programs>, SensorError> {
-    match loaded {
-        Ok(()) => {}
-        Err(OutboundError::Off) => return Ok(None),
-        Err(error) => {
-            tracing::warn!("{error}; {}", outbound::LOSS);
-            return Ok(None);
-        }
-    }
-    let mut calls = Vec::new();
-    for (call, attached) in calls::attach(ebpf) {
-        match attached {
-            Ok(()) => calls.push(call),
-            Err(error) => {
-                tracing::warn!("the program that sees {}: {error}; {}", call.label(), call.loss());
-            }
-        }
-    }
-    Ok(Some(Programs { sensor: Box::new(KernelActors::new(ebpf)?), calls }))
+/// The processes that are looked at; none, if nothing is.
+pub(super) fn scope(settings: &Settings) -> Option<Scope> {
+    let scope = match settings.namespaces {
+        Namespaces::Auto => Scope::fitting(),
+        Namespaces::Own => Scope::Own,
+        Namespaces::All => Scope::All,
+    };
+    settings.enabled.then_some(scope)
 }
 
 impl Leaving {
@@ -306,6 +279,7 @@ mod tests {
     use scanguard_common::actor::{Key, Kind};
 
     use super::*;
+    use crate::sensor::outbound::calls::Call;
     use crate::{
         metrics::Register,
         outbound::{identity::testing::Draft, settings::Response},

@@ -33,6 +33,7 @@ use crate::{
         connections, footprint,
         kernel::KernelSensor,
         kernel_log,
+        outbound::Programs,
         pins::Plan,
         program::{self, KernelLogLevel},
         samples::Samples,
@@ -69,12 +70,12 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         plan.salt(),
         log,
         &plan.reused(),
-        config.outbound.scope(),
+        leaving::scope(&config.outbound),
     )?;
     if let Err(error) = &connections {
         tracing::warn!("{error}; {}", connections::LOSS);
     }
-    let programs = leaving::programs(&mut ebpf, outbound)?;
+    let programs = Programs::attach(&mut ebpf, outbound)?;
     let mut taken = plan.commit(&ebpf)?;
     kernel_log::drain(&mut ebpf);
     let mut sensor = KernelSensor::new(&mut ebpf, config.sensor.ipv6_prefix)?;

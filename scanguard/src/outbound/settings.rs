@@ -6,10 +6,7 @@ use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, arguments::Arguments};
-use crate::{
-    sensor::outbound::Scope,
-    settings::{Interval, Section},
-};
+use crate::settings::{Interval, Section};
 
 /// How many entries each list may have.
 const MAX_ENTRIES: usize = 256;
@@ -99,16 +96,6 @@ impl Allow {
 }
 
 impl Settings {
-    /// The processes that are looked at; none, if nothing is.
-    pub fn scope(&self) -> Option<Scope> {
-        let scope = match self.namespaces {
-            Namespaces::Auto => Scope::fitting(),
-            Namespaces::Own => Scope::Own,
-            Namespaces::All => Scope::All,
-        };
-        self.enabled.then_some(scope)
-    }
-
     pub(crate) fn read(mut section: Section<'_, '_>) -> Self {
         let default = Self::default();
         let day = Duration::from_secs(24 * 60 * 60);

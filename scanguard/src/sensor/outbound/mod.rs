@@ -6,7 +6,9 @@ mod blocks;
 pub mod calls;
 mod ground;
 pub mod metrics;
+mod programs;
 
 pub use actors::KernelActors;
 pub(super) use ground::MAPS;
 pub use ground::{Ground, LOSS, OutboundError, Scope};
+pub use programs::Programs;
