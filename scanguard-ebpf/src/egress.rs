@@ -52,6 +52,23 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     TCX_NEXT
 }
 
+/// The same for links without a header: nothing is sampled there.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_bare_out(ctx: TcContext) -> i32 {
+    let exit = match egress::outgoing_bare(&SkbPacket::new(&ctx)) {
+        Outgoing::Exit(exit) => exit as u32,
+        Outgoing::Datagram(flow) => {
+            datagram(&ctx, &flow);
+            EgressExit::Udp as u32
+        }
+        Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
+        Outgoing::Opening(flow) => scanguard_note(ctx.skb.skb, OPENING, &raw const flow),
+    };
+    tally::count_egress(exit);
+    TCX_NEXT
+}
+
 /// A datagram leaves.
 #[inline(always)]
 fn datagram(ctx: &TcContext, flow: &Flow) {

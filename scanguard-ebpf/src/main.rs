@@ -11,6 +11,7 @@
 
 mod admission;
 mod atomics;
+mod bare;
 mod changes;
 mod clock;
 mod config;
@@ -57,7 +58,25 @@ use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers, syn::Fo
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
-    match exit(&ctx) {
+    verdict(exit(&ctx))
+}
+
+/// The same for links without a header, see [`bare`].
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_bare(ctx: XdpContext) -> u32 {
+    if let Err(exit) = bare::put_header(&ctx) {
+        return verdict(exit as u32);
+    }
+    let verdict = verdict(exit(&ctx));
+    bare::take_header(&ctx);
+    verdict
+}
+
+/// Counts a packet under its exit.
+#[inline(always)]
+fn verdict(exit: u32) -> u32 {
+    match exit {
         BANNED => {
             tally::count_banned();
             XDP_DROP
@@ -92,8 +111,10 @@ fn exit(ctx: &XdpContext) -> u32 {
         }
         Early::Acknowledgment { tag } if flows::known(tag) => return running(ctx, gate.is_some()),
         Early::Opening => {
+            // Without a closure: the compiler would make a function of it, since there are two programs.
             if let Some(control) = gate
-                && classify::early_source(&packet).is_some_and(|source| gate::drops_probe(control, source))
+                && let Some(source) = classify::early_source(&packet)
+                && gate::drops_probe(control, source)
             {
                 return BANNED;
             }
