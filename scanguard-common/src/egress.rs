@@ -84,7 +84,18 @@ pub const fn opening(flow: &Flow) -> EgressExit {
 /// The kind of a packet for which [`early`] could not decide.
 #[inline(always)]
 pub fn outgoing<P: Packet>(packet: &P) -> Outgoing {
-    let headers = match parse::parse(packet) {
+    kind(packet, parse::parse(packet))
+}
+
+/// The kind of a packet on a link without a header.
+#[inline(always)]
+pub fn outgoing_bare<P: Packet>(packet: &P) -> Outgoing {
+    kind(packet, parse::parse_bare(packet))
+}
+
+#[inline(always)]
+fn kind<P: Packet>(packet: &P, headers: Result<Headers, Unread>) -> Outgoing {
+    let headers = match headers {
         Ok(headers) => headers,
         Err(Unread::Exit(Exit::NotIp)) => return Outgoing::Exit(EgressExit::NotIp),
         Err(_) => return Outgoing::Exit(EgressExit::Unreadable),

@@ -36,6 +36,19 @@ wire! {
         /// The type of the next header, see [`ethertype`].
         ethertype: U16,
     }
+    /// PPPoE session header with the protocol of PPP (RFC 2516).
+    Pppoe {
+        /// Version and type: 0x11.
+        version_type: u8,
+        /// 0 in a session.
+        code: u8,
+        /// The session.
+        session: U16,
+        /// Length of everything behind this field, in bytes.
+        length: U16,
+        /// See [`ppp`].
+        protocol: U16,
+    }
     /// IPv4 header without options (RFC 791).
     Ipv4 {
         /// Version in the upper four bits, header length in 32-bit words in the lower four.
@@ -226,6 +239,18 @@ pub mod ethertype {
     pub const SERVICE_VLAN: u16 = 0x88a8;
     /// The tag type of QinQ equipment older than 802.1ad.
     pub const OLD_SERVICE_VLAN: u16 = 0x9100;
+    /// A PPPoE session.
+    pub const PPPOE_SESSION: u16 = 0x8864;
+    /// Reserved: the type of what cannot be read.
+    pub const NONE: u16 = 0;
+}
+
+/// Protocol numbers of PPP (IANA).
+pub mod ppp {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0021;
+    /// IPv6.
+    pub const IPV6: u16 = 0x0057;
 }
 
 /// Protocol numbers (IANA), the IPv6 extension headers among them.

@@ -68,6 +68,32 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
     if drops { TCX_DROP } else { TCX_NEXT }
 }
 
+/// The same for links without a header: nothing is sampled there.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_bare_out(ctx: TcContext) -> i32 {
+    let mut drops = false;
+    let exit = match egress::outgoing_bare(&SkbPacket::new(&ctx)) {
+        Outgoing::Exit(exit) => exit as u32,
+        Outgoing::Datagram(flow) => {
+            drops = datagram(&ctx, &flow);
+            EgressExit::Udp as u32
+        }
+        Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
+        Outgoing::Refusal(flow) => {
+            scanguard_refused(ctx.skb.skb, &raw const flow);
+            scanguard_note(ctx.skb.skb, REFUSAL, &raw const flow)
+        }
+        Outgoing::Opening(flow) => {
+            let exit = scanguard_note(ctx.skb.skb, OPENING, &raw const flow);
+            drops = outbound::leaves(ctx.skb.skb, &flow);
+            exit
+        }
+    };
+    tally::count_egress(exit);
+    if drops { TCX_DROP } else { TCX_NEXT }
+}
+
 /// A datagram leaves. Gives whether it is dropped.
 #[inline(always)]
 fn datagram(ctx: &TcContext, flow: &Flow) -> bool {

@@ -11,6 +11,7 @@
 
 mod admission;
 mod atomics;
+mod bare;
 mod changes;
 mod clock;
 mod config;
@@ -58,7 +59,26 @@ use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers, syn::Fo
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
-    match exit(&ctx) {
+    verdict(exit(&ctx, Found::Plain))
+}
+
+/// The same for links without a header, see [`bare`].
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_bare(ctx: XdpContext) -> u32 {
+    if let Err(exit) = bare::put_header(&ctx) {
+        return verdict(exit as u32);
+    }
+    // Its stack has no room for fingerprints that are taken in place.
+    let verdict = verdict(exit(&ctx, Found::Shallow));
+    bare::take_header(&ctx);
+    verdict
+}
+
+/// Counts a packet under its exit.
+#[inline(always)]
+fn verdict(exit: u32) -> u32 {
+    match exit {
         BANNED => {
             tally::count_banned();
             XDP_DROP
@@ -77,9 +97,9 @@ const HELD: u32 = Exit::Held as u32;
 /// As above.
 const SHIELDED: u32 = Exit::Shielded as u32;
 
-/// The number of the exit of a packet.
+/// The number of the exit of a packet. `plain`: how the fingerprint of a SYN is taken that the early decision knows.
 #[inline(always)]
-fn exit(ctx: &XdpContext) -> u32 {
+fn exit(ctx: &XdpContext, plain: Found) -> u32 {
     let packet = XdpPacket::new(ctx);
     let early = classify::early(&packet, config::salt());
     let gate = config::control().filter(|control| gate::is_armed(control));
@@ -93,14 +113,16 @@ fn exit(ctx: &XdpContext) -> u32 {
         }
         Early::Acknowledgment { tag } if flows::known(tag) => return running(ctx, gate.is_some()),
         Early::Opening => {
+            // Without a closure: the compiler would make a function of it, since there are two programs.
             if let Some(control) = gate
-                && classify::early_source(&packet).is_some_and(|source| gate::drops_probe(control, source))
+                && let Some(source) = classify::early_source(&packet)
+                && gate::drops_probe(control, source)
             {
                 return BANNED;
             }
             let flow = classify::early_flow(&packet);
             return flow.map_or(Exit::TruncatedIp as u32, |flow| {
-                judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), Found::Plain, &flow)
+                judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), plain, &flow)
             });
         }
         Early::Acknowledgment { .. } | Early::Undecided => {}

@@ -2,6 +2,7 @@
 
 pub mod bound;
 mod dump;
+pub mod framing;
 pub mod ports;
 pub mod routes;
 pub mod settings;
@@ -27,7 +28,7 @@ use rtnetlink::{
 };
 use tokio::sync::Mutex;
 
-use self::dump::Dump;
+use self::{dump::Dump, framing::Framing};
 
 /// A connection to the kernel's routing tables.
 #[derive(Clone)]
@@ -55,6 +56,8 @@ pub struct Interface {
     pub name: String,
     /// Its MAC address, if it has one.
     pub mac: Option<[u8; 6]>,
+    /// What its packets begin with.
+    pub framing: Framing,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// Index of the bridge, bond or VRF that it is a port of.
@@ -165,7 +168,8 @@ impl Network {
 }
 
 fn interface(message: &LinkMessage) -> Interface {
-    let mut interface = Interface { index: message.header.index, ..Interface::default() };
+    let framing = Framing::of(u16::from(message.header.link_layer_type));
+    let mut interface = Interface { index: message.header.index, framing, ..Interface::default() };
     let (mut lower, mut lies_on_another) = (None, false);
     for attribute in &message.attributes {
         match attribute {

@@ -75,7 +75,7 @@ fn every_packet_that_leaves_becomes_what_the_table_of_answers_says() {
                     assert!(flow.source == frames::SOURCE.into() || !flow.source.is_v4(), "{}", row.name);
                     Ok(answer)
                 }
-                Outgoing::Refusal(_) => Ok(scanguard_common::outcome::Answer::Reset),
+                Outgoing::Refusal(_) => Ok(Answer::Reset),
                 Outgoing::Opening(flow) => Err(egress::opening(&flow)),
                 Outgoing::Datagram(_) => Err(EgressExit::Udp),
                 Outgoing::Exit(exit) => Err(exit),

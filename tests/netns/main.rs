@@ -2,6 +2,7 @@
 
 mod above;
 mod answered;
+mod bare;
 mod coexistence;
 mod content;
 mod counts;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     let trials = [
         above::trials(),
         answered::trials(),
+        bare::trials(),
         coexistence::trials(),
         content::trials(),
         counts::trials(),

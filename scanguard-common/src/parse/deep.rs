@@ -15,7 +15,7 @@ use crate::{
     address::Address,
     outcome::Exit,
     packet::Packet,
-    wire::{Ethernet, Extension, Ipv4, Ipv6, VlanTag, Wire, ethertype},
+    wire::{Ethernet, Extension, Ipv4, Ipv6, Pppoe, VlanTag, Wire, ethertype},
 };
 
 /// How many tags are followed: as many as fit into a frame with an MTU of 1,500 bytes.
@@ -120,10 +120,14 @@ pub fn link<P: Packet>(packet: &P) -> Result<Link, Exit> {
     let mut link = Link::new(&packet.copy::<Ethernet>(0).ok_or(Exit::TruncatedEthernet)?);
     for _ in 0..MAX_TAGS {
         if !link.is_tag() {
-            return Ok(link);
+            break;
         }
         let tag = packet.copy::<VlanTag>(link.network as usize).ok_or(Exit::TruncatedEthernet)?;
         link = link.behind(&tag);
+    }
+    if link.is_pppoe() {
+        let session = packet.copy::<Pppoe>(link.network as usize).ok_or(Exit::TruncatedEthernet)?;
+        link = link.within(&session);
     }
     if link.is_tag() { Err(Exit::UnsupportedVlan) } else { Ok(link) }
 }

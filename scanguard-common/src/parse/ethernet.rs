@@ -1,10 +1,10 @@
-//! Ethernet with VLAN tags.
+//! Ethernet with VLAN tags and PPPoE sessions, and links without a header.
 
 use super::Unread;
 use crate::{
     outcome::Exit,
     packet::Packet,
-    wire::{Ethernet, VlanTag, ethertype},
+    wire::{Ethernet, Pppoe, VlanTag, ethertype, ppp},
 };
 
 /// The contents of the link header.
@@ -24,6 +24,34 @@ impl Link {
     pub(super) fn new(header: &Ethernet) -> Self {
         let to_group = u16::from(header.destination[0] & 1);
         Self { network: size_of::<Ethernet>() as u32, ethertype: header.ethertype.get(), to_group }
+    }
+
+    /// A packet without a link header: its first byte has the version of IP.
+    #[inline(always)]
+    pub fn bare(first: u8) -> Self {
+        let ethertype = match first >> 4 {
+            4 => ethertype::IPV4,
+            6 => ethertype::IPV6,
+            _ => ethertype::NONE,
+        };
+        Self { network: 0, ethertype, to_group: 0 }
+    }
+
+    /// Whether there is the header of a PPPoE session at `network`.
+    #[inline(always)]
+    pub(super) fn is_pppoe(self) -> bool {
+        self.ethertype == ethertype::PPPOE_SESSION
+    }
+
+    /// The position and type within a PPPoE session.
+    #[inline(always)]
+    pub(super) fn within(self, session: &Pppoe) -> Self {
+        let ethertype = match (session.code, session.protocol.get()) {
+            (0, ppp::IPV4) => ethertype::IPV4,
+            (0, ppp::IPV6) => ethertype::IPV6,
+            _ => ethertype::NONE,
+        };
+        Self { network: self.network + size_of::<Pppoe>() as u32, ethertype, ..self }
     }
 
     /// Whether there is a tag at `network`.
@@ -52,6 +80,10 @@ pub(super) fn parse<P: Packet>(packet: &P) -> Result<Link, Unread> {
         }
         let tag = packet.view::<VlanTag>(link.network as usize).ok_or(Unread::Deeper)?;
         link = link.behind(tag);
+    }
+    if link.is_pppoe() {
+        let session = packet.view::<Pppoe>(link.network as usize).ok_or(Unread::Deeper)?;
+        link = link.within(session);
     }
     if link.is_tag() { Err(Unread::Deeper) } else { Ok(link) }
 }

@@ -116,6 +116,17 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Headers, Unread> {
     ip::parse(packet, link)
 }
 
+/// As [`parse`], for a packet of a link without a header.
+///
+/// # Errors
+/// See [`Unread`].
+#[inline(always)]
+pub fn parse_bare<P: Packet>(packet: &P) -> Result<Headers, Unread> {
+    // The verifier does not understand a comparison for a single byte.
+    let ip = packet.view::<Ipv4>(0).ok_or(Exit::TruncatedIp)?;
+    ip::parse(packet, Link::bare(ip.version_ihl))
+}
+
 /// The source and destination addresses of an IP packet, even if nothing else of it can be read. Gives nothing if it
 /// is no IP packet.
 #[inline(always)]

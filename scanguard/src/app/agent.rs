@@ -40,7 +40,7 @@ use crate::{
         decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
     },
     sandbox::Sandbox,
-    sensor::{attach::Attachments, kernel::KernelSensor, outbound::Programs, wakeups::Batch},
+    sensor::{attach::Attachments, kernel::KernelSensor, not_ip::NotIp, outbound::Programs, wakeups::Batch},
     sources::Sources,
 };
 
@@ -69,6 +69,7 @@ pub(super) struct Agent {
     pub(super) translators: Option<(Sources, Vec<(Ipv6Net, IpNet)>)>,
     /// When the occupancy of the maps of answers was last read.
     pub(super) occupancy_read: Option<Instant>,
+    pub(super) not_ip: NotIp,
     pub(super) pipeline: Pipeline,
     pub(super) sinks: Sinks,
     pub(super) metrics: Arc<Metrics>,
@@ -140,6 +141,7 @@ impl Agent {
             addresses_read: Some(Instant::now()),
             translators: None,
             occupancy_read: None,
+            not_ip: NotIp::default(),
             pipeline,
             sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
             sandbox: None,
@@ -401,6 +403,7 @@ impl Agent {
         }
         self.read_leaving(now, &mut events);
         self.metrics.state(&self.pipeline, &mut self.leaving.iter().flat_map(Leaving::open));
+        self.look_for_ip(now);
         self.note(now);
         self.tell(events);
         self.read_occupancy();
@@ -411,6 +414,23 @@ impl Agent {
         if let Some(leaving) = &mut self.leaving {
             leaving.poll(&self.metrics.outbound, now, &mut |event| events.push(event));
             leaving.export(&self.metrics.actors);
+        }
+    }
+
+    /// Says if most of what comes cannot be read.
+    fn look_for_ip(&mut self, now: Now) {
+        let tally = self.pipeline.tally();
+        let Some(is_most) = self.not_ip.note(now.at, tally.packets(), tally.exit(Exit::NotIp)) else {
+            return;
+        };
+        self.metrics.sensor.mostly_not_ip(is_most);
+        if is_most {
+            tracing::warn!(
+                "more than half of the packets within the last minute were not IP: is this the right interface? \
+                 See docs/drivers.md"
+            );
+        } else {
+            tracing::info!("most packets are IP again");
         }
     }
 

@@ -103,6 +103,7 @@ fn status(agent: &Agent, logs: &Logs) -> Status {
             .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
             .collect(),
         packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
+        mostly_not_ip: agent.not_ip.is_most(),
         probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
         findings_open: agent.open().count(),
         response: questions::status(&agent.responder, now, agent.state_writer.error()),

@@ -15,7 +15,7 @@ use super::{Doctor, exit::Exit};
 use crate::{
     config::Config,
     content,
-    network::{Interface, Network},
+    network::{Interface, Network, framing::Framing},
     privileges, sandbox,
     sensor::{
         connections::{self, ConnectionsError},
@@ -99,6 +99,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     tell(Exit::Control, configured::files(&config))?;
     tell(Exit::Config, configured::names(&config))?;
     tell(Exit::Success, configured::crowdsec(&config.crowdsec).await)?;
+    tell(Exit::Success, configured::agent(&config.control.socket).await)?;
     tell(Exit::Interface, interface_lines(&interfaces, &own).await?)?;
     Ok(exit)
 }
@@ -297,6 +298,14 @@ fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) 
     let mut words = format!("index {}, MTU {}, driver {driver}", interface.index, interface.mtu);
     if is_default {
         words.push_str(", default route");
+    }
+    match interface.framing {
+        Framing::Ethernet => {}
+        Framing::Bare => words.push_str(", bare IP: generic mode"),
+        Framing::Unread(kind) => {
+            words.push_str(&format!("; link type {}: {}", kind.0, kind.why()));
+            return Line::new(Verdict::Loss, &interface.name, words);
+        }
     }
     match interface.xdp_program {
         Some(id) if own.contains(&id) => {

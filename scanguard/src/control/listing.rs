@@ -96,6 +96,9 @@ pub struct Status {
     /// Packets since the program was loaded, by exit, the most frequent first.
     #[serde(default)]
     pub packets: Vec<(String, u64)>,
+    /// Whether most packets within the last minute were not IP.
+    #[serde(default)]
+    pub mostly_not_ip: bool,
     /// Probes since then by class, likewise.
     #[serde(default)]
     pub probes: Vec<(String, u64)>,

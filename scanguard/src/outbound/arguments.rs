@@ -6,8 +6,8 @@
 //! * the password in `-u user:password`, and user and password in a URL
 //! * parameters of a URL with such names
 //! * what stands behind `Authorization:`, `Cookie:` and headers with such names, and behind `Bearer` and `Basic`
-//! * parts of words that look random: at least [`LONG`] characters with letters and digits and at least [`ENTROPY`] bits for
-//!   each, or at least [`HEXADECIMAL`] hexadecimal digits
+//! * parts of words that look random: at least 20 characters with letters and digits and at least 3.5 bits for
+//!   each, or at least 32 hexadecimal digits
 //!
 //! This is a guess. A password that stands alone, in no such place and shorter than that, stays.
 

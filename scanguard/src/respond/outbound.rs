@@ -1,6 +1,6 @@
 //! Decides which actors are blocked: programs of this host that scan others. Pure but for the sensor that it orders to.
 //!
-//! A block ends by itself after [`LASTS`]. Those are never blocked that this host depends on ([`never`]), and at most
+//! A block ends by itself after [`LASTS`]. Those are never blocked that this host depends on ([`mod@never`]), and at most
 //! [`MOST_PER_MINUTE`] within a minute: a rule that is wrong must not cut off a host.
 
 use std::{

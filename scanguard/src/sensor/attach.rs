@@ -19,7 +19,10 @@ use super::{
     pins::{LinkKind, Pins, PinsError},
     settings::{Mode, Settings},
 };
-use crate::network::{Interface, Network, NetworkError};
+use crate::network::{
+    Interface, Network, NetworkError,
+    framing::{Framing, LinkType},
+};
 
 /// Where the program is attached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +101,19 @@ pub enum AttachError {
         /// The kernel's message.
         reason: String,
     },
+    /// The program cannot read its packets.
+    #[error(
+        "{name} (link type {}): {}; watch the interface by which the outer packets come instead: {}",
+        .link_type.0, .link_type.why(), .instead.join(", ")
+    )]
+    Framing {
+        /// Interface.
+        name: String,
+        /// Its link type.
+        link_type: LinkType,
+        /// Interfaces that can be watched.
+        instead: Vec<String>,
+    },
     /// The kernel gave another error.
     #[error("{name}: attaching in {mode} mode: {reason}")]
     Refused {
@@ -167,7 +183,8 @@ pub struct Attachments {
     mode: Mode,
     /// Whether the egress program is loaded.
     egress: bool,
-    program_id: u32,
+    /// The programs for both kinds of links.
+    program_ids: [u32; 2],
     network: Network,
     wanted: Vec<Wanted>,
     /// The MAC addresses of all interfaces, by their numbers.
@@ -201,17 +218,17 @@ impl Attachments {
                 .is_ok();
         let mut wanted: Vec<Wanted> = Vec::new();
         for name in names {
-            find(&present, &name)?;
+            readable(find(&present, &name)?, &present)?;
             if wanted.iter().all(|wanted| wanted.name != name) {
                 wanted.push(Wanted { name, state: State::Lost { reported: false } });
             }
         }
-        let program_id = program_id(&ebpf).map_err(|error| AttachError::Program(words(&error)))?;
+        let program_ids = program_ids(&ebpf).map_err(|error| AttachError::Program(words(&error)))?;
         Ok(Self {
             ebpf,
             mode: settings.mode,
             egress,
-            program_id,
+            program_ids,
             network,
             wanted,
             macs: macs(&present),
@@ -228,7 +245,7 @@ impl Attachments {
         let present = self.network.interfaces().await?;
         self.macs = macs(&present);
         for place in 0..self.wanted.len() {
-            let interface = find(&present, &self.wanted[place].name)?;
+            let interface = readable(find(&present, &self.wanted[place].name)?, &present)?;
             self.wanted[place].state = self.attach(interface)?;
         }
         let links = self.links();
@@ -300,7 +317,7 @@ impl Attachments {
             let name = self.wanted[place].name.clone();
             let interface = present.iter().find(|interface| interface.name == name);
             if let State::Attached { index, .. } = self.wanted[place].state
-                && let Some(change) = loss(index, self.program_id, interface)
+                && let Some(change) = loss(index, self.program_ids, interface)
             {
                 self.wanted[place].state = State::Lost { reported: false };
                 for kind in [LinkKind::Xdp, LinkKind::Egress] {
@@ -317,7 +334,8 @@ impl Attachments {
                     continue;
                 }
             };
-            match self.attach(interface) {
+            let attached = readable(interface, &present).and_then(|interface| self.attach(interface));
+            match attached {
                 Ok(state) => {
                     if let State::Attached { mode, .. } = state {
                         changes.push((name, Change::Returned(mode)));
@@ -365,6 +383,8 @@ impl Attachments {
 
     fn attach(&mut self, interface: &Interface) -> Result<State, AttachError> {
         let modes: &[AttachedMode] = match self.mode {
+            // No driver runs programs on packets without a link header.
+            _ if interface.framing == Framing::Bare => &[AttachedMode::Generic],
             Mode::Native => &[AttachedMode::Native],
             Mode::Generic => &[AttachedMode::Generic],
             Mode::Auto => &AttachedMode::ALL,
@@ -401,7 +421,7 @@ impl Attachments {
         mode: AttachedMode,
         link: FdLink,
     ) -> Result<State, AttachError> {
-        let replaced = self.replace(link).map_err(|reason| AttachError::Refused {
+        let replaced = self.replace(interface, link).map_err(|reason| AttachError::Refused {
             name: interface.name.clone(),
             mode,
             reason: format!(
@@ -418,7 +438,7 @@ impl Attachments {
     fn attach_first(&mut self, interface: &Interface, modes: &[AttachedMode]) -> Result<State, AttachError> {
         let mut refusal = None;
         for &mode in modes {
-            match self.attach_in(interface.index, mode) {
+            match self.attach_in(interface, mode) {
                 Ok(link) => {
                     let link =
                         self.pins.pin(LinkKind::Xdp, interface.index, link).map_err(pins_error(interface))?;
@@ -464,31 +484,35 @@ impl Attachments {
     fn link_egress(&mut self, interface: &Interface) -> anyhow::Result<TcxLink> {
         let index = interface.index;
         let link = match self.pins.find(LinkKind::Egress, index)? {
-            Some((link, _)) => egress::replace(&mut self.ebpf, link)?,
+            Some((link, _)) => egress::replace(&mut self.ebpf, interface, link)?,
             None => {
-                let link = egress::attach(&mut self.ebpf, &interface.name)?;
+                let link = egress::attach(&mut self.ebpf, interface)?;
                 self.pins.pin(LinkKind::Egress, index, link)?
             }
         };
         Ok(TcxLink::new(link)?)
     }
 
-    fn program(&mut self) -> Result<&mut Xdp, String> {
-        let program = self.ebpf.program_mut(abi::PROGRAM).ok_or("the program is not in the object")?;
+    fn program(&mut self, interface: &Interface) -> Result<&mut Xdp, String> {
+        let name = match interface.framing {
+            Framing::Bare => abi::BARE_PROGRAM,
+            Framing::Ethernet | Framing::Unread(_) => abi::PROGRAM,
+        };
+        let program = self.ebpf.program_mut(name).ok_or("the program is not in the object")?;
         program.try_into().map_err(|error| words(&error))
     }
 
-    fn replace(&mut self, link: FdLink) -> Result<FdLink, String> {
+    fn replace(&mut self, interface: &Interface, link: FdLink) -> Result<FdLink, String> {
         let link = XdpLink::try_from(link).map_err(|error| error.to_string())?;
-        let program = self.program()?;
+        let program = self.program(interface)?;
         let id = program.attach_to_link(link).map_err(|error| words(&error))?;
         let link = program.take_link(id).map_err(|error| words(&error))?;
         FdLink::try_from(link).map_err(|error| error.to_string())
     }
 
-    fn attach_in(&mut self, index: u32, mode: AttachedMode) -> Result<FdLink, String> {
-        let program = self.program()?;
-        let id = program.attach_to_if_index(index, mode.xdp()).map_err(|error| words(&error))?;
+    fn attach_in(&mut self, interface: &Interface, mode: AttachedMode) -> Result<FdLink, String> {
+        let program = self.program(interface)?;
+        let id = program.attach_to_if_index(interface.index, mode.xdp()).map_err(|error| words(&error))?;
         let link: XdpLink = program.take_link(id).map_err(|error| words(&error))?;
         // Kernels before 5.9 have no XDP links. There aya attaches in the old way, which outlives a killed agent.
         // Turning that into a link fails and detaches it.
@@ -497,18 +521,22 @@ impl Attachments {
 }
 
 /// The way in which the program left an interface; none if it is still there.
-fn loss(index: u32, program_id: u32, interface: Option<&Interface>) -> Option<Change> {
+fn loss(index: u32, program_ids: [u32; 2], interface: Option<&Interface>) -> Option<Change> {
     match interface {
         Some(interface) if interface.index == index => {
-            (interface.xdp_program != Some(program_id)).then_some(Change::Detached)
+            let is_there = interface.xdp_program.is_some_and(|id| program_ids.contains(&id));
+            (!is_there).then_some(Change::Detached)
         }
         _ => Some(Change::Lost),
     }
 }
 
-fn program_id(ebpf: &Ebpf) -> Result<u32, ProgramError> {
-    let program: &Xdp = ebpf.program(abi::PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()?;
-    Ok(program.info()?.id())
+fn program_ids(ebpf: &Ebpf) -> Result<[u32; 2], ProgramError> {
+    let id = |name: &str| {
+        let program: &Xdp = ebpf.program(name).ok_or(ProgramError::NotLoaded)?.try_into()?;
+        Ok::<_, ProgramError>(program.info()?.id())
+    };
+    Ok([id(abi::PROGRAM)?, id(abi::BARE_PROGRAM)?])
 }
 
 /// The last error of the chain of causes.
@@ -533,7 +561,24 @@ async fn default_interface(network: &Network, present: &[Interface]) -> Result<S
 }
 
 fn macs(present: &[Interface]) -> BTreeMap<u32, [u8; 6]> {
-    present.iter().filter_map(|interface| Some((interface.index, interface.mac?))).collect()
+    // What comes by a link without a header is for this host.
+    let mac = |interface: &Interface| match interface.framing {
+        Framing::Bare => Some([0; 6]),
+        Framing::Ethernet | Framing::Unread(_) => interface.mac,
+    };
+    present.iter().filter_map(|interface| Some((interface.index, mac(interface)?))).collect()
+}
+
+/// An interface whose packets the program can read.
+fn readable<'p>(interface: &'p Interface, present: &[Interface]) -> Result<&'p Interface, AttachError> {
+    let Framing::Unread(link_type) = interface.framing else {
+        return Ok(interface);
+    };
+    let others = present.iter().filter(|other| {
+        other.name != interface.name && other.name != "lo" && !matches!(other.framing, Framing::Unread(_))
+    });
+    let instead = others.map(|other| other.name.clone()).collect();
+    Err(AttachError::Framing { name: interface.name.clone(), link_type, instead })
 }
 
 fn find<'p>(present: &'p [Interface], name: &str) -> Result<&'p Interface, AttachError> {

@@ -11,6 +11,8 @@ use aya::{
 };
 use scanguard_common::abi;
 
+use crate::network::{Interface, framing::Framing};
+
 /// The loss without the program, for logs.
 pub const LOSS: &str = "answers of this host are not seen: services published by NAT or to containers are not \
                         recognized, every address of networks routed to this host counts as dark, and late \
@@ -35,34 +37,44 @@ pub enum EgressError {
 /// # Errors
 /// See [`EgressError`].
 pub fn load(ebpf: &mut Ebpf) -> Result<(), EgressError> {
-    program(ebpf)?.load().map_err(|error| EgressError::Refused(super::reason::shorten(&error)))
+    for framing in [Framing::Ethernet, Framing::Bare] {
+        program(ebpf, framing)?
+            .load()
+            .map_err(|error| EgressError::Refused(super::reason::shorten(&error)))?;
+    }
+    Ok(())
 }
 
 /// Attaches the loaded program to the outgoing packets of an interface, before all other programs there. The kernel
 /// detaches it when the link is dropped, for whatever reason.
-pub(super) fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, EgressError> {
+pub(super) fn attach(ebpf: &mut Ebpf, interface: &Interface) -> Result<FdLink, EgressError> {
     let words = |error: &ProgramError| EgressError::Attach(super::reason::shorten(error));
-    let program = program(ebpf)?;
+    let program = program(ebpf, interface.framing)?;
     // This does not use aya's choice by the kernel's version, which falls back to filters that outlive a killed agent.
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id =
-        program.attach_with_options(interface, TcAttachType::Egress, order).map_err(|error| words(&error))?;
+    let id = program
+        .attach_with_options(&interface.name, TcAttachType::Egress, order)
+        .map_err(|error| words(&error))?;
     let link: SchedClassifierLink = program.take_link(id).map_err(|error| words(&error))?;
     FdLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))
 }
 
 /// Puts the loaded program into an attached link, in place of the one in it, in one step.
-pub(super) fn replace(ebpf: &mut Ebpf, link: FdLink) -> Result<FdLink, EgressError> {
+pub(super) fn replace(ebpf: &mut Ebpf, interface: &Interface, link: FdLink) -> Result<FdLink, EgressError> {
     let link = SchedClassifierLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))?;
     let words = |error: &ProgramError| EgressError::Attach(super::reason::shorten(error));
-    let program = program(ebpf)?;
+    let program = program(ebpf, interface.framing)?;
     let id = program.attach_to_link(link).map_err(|error| words(&error))?;
     let link = program.take_link(id).map_err(|error| words(&error))?;
     FdLink::try_from(link).map_err(|error| EgressError::Attach(error.to_string()))
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, EgressError> {
-    let program = ebpf.program_mut(abi::EGRESS_PROGRAM).ok_or(EgressError::Absent)?;
+fn program(ebpf: &mut Ebpf, framing: Framing) -> Result<&mut SchedClassifier, EgressError> {
+    let name = match framing {
+        Framing::Bare => abi::BARE_EGRESS_PROGRAM,
+        Framing::Ethernet | Framing::Unread(_) => abi::EGRESS_PROGRAM,
+    };
+    let program = ebpf.program_mut(name).ok_or(EgressError::Absent)?;
     program.try_into().map_err(|_: ProgramError| EgressError::Absent)
 }
 

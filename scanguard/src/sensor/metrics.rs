@@ -22,6 +22,7 @@ pub struct SensorMetrics {
     egress: IntCounterVec,
     attached: IntGaugeVec,
     egress_attached: IntGaugeVec,
+    mostly_not_ip: IntGauge,
     connections_attached: IntGauge,
     live: IntGauge,
     published: IntGauge,
@@ -57,6 +58,11 @@ impl SensorMetrics {
             )?
             .set(abi::MAX_PUBLISHED.into());
         let metrics = Self {
+            mostly_not_ip: register.gauge(
+                "scanguard_mostly_not_ip",
+                "1 if more than half of the packets within the last minute were not IP, and at least 3,000 were not; \
+                 else 0.",
+            )?,
             packets: register.counters(
                 "scanguard_packets_total",
                 "Packets seen by the kernel program, by how they left it. The sum is all packets.",
@@ -192,6 +198,11 @@ impl SensorMetrics {
             metrics.whole_reads.with_label_values(&[whole.label()]);
         }
         Ok(metrics)
+    }
+
+    /// Whether most packets are not IP.
+    pub fn mostly_not_ip(&self, is_most: bool) {
+        self.mostly_not_ip.set(is_most.into());
     }
 
     /// A poll succeeded: `delta` is what the totals grew by since the one before.

@@ -21,6 +21,7 @@ pub mod least;
 mod links;
 mod macs;
 pub mod metrics;
+pub mod not_ip;
 mod object;
 pub mod outbound;
 pub mod owner;

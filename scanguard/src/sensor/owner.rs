@@ -73,10 +73,14 @@ impl Owner {
         self.name.as_deref() == Some(DISPATCHER)
     }
 
+    fn is_own(&self) -> bool {
+        [abi::PROGRAM, abi::BARE_PROGRAM].map(Some).contains(&self.name.as_deref())
+    }
+
     /// How its owner can remove it from the interface of that name: a command, or words.
     pub fn way_out(&self, interface: &str) -> String {
         match self.attachment {
-            _ if self.name.as_deref() == Some(abi::PROGRAM) && self.holders.is_empty() => {
+            _ if self.is_own() && self.holders.is_empty() => {
                 "`scanguard detach --pin DIRECTORY` ends a program that an agent has left pinned".to_owned()
             }
             Attachment::Netlink { .. } if self.is_dispatcher() => {

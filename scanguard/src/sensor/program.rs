@@ -200,7 +200,7 @@ pub fn load_with(
         .override_global(aya_log::LEVEL, &log.0, false)
         .load(OBJECT)
         .map_err(|error| explain(&error, settings))?;
-    for name in [abi::PROGRAM, abi::CLOCK_PROGRAM, abi::READ_PROGRAM] {
+    for name in [abi::PROGRAM, abi::BARE_PROGRAM, abi::CLOCK_PROGRAM, abi::READ_PROGRAM] {
         let program: &mut Xdp = ebpf
             .program_mut(name)
             .ok_or(LoadError::Layout)?

@@ -328,6 +328,30 @@ fn links() -> Vec<Case> {
     let ack = v4_packet(&V4 { protocol: TCP, ..V4::default() }, &tcp(ACK, 22));
     let (c, s) = (EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING);
     vec![
+        probe("syn in a pppoe session", ethernet(PPPOE, &pppoe(0x0021, &syn)), Syn, TCP, 22),
+        probe("syn in a pppoe session with a tag", tagged(&[c], PPPOE, &pppoe(0x0021, &syn)), Syn, TCP, 22),
+        probe(
+            "syn in a pppoe session with three tags",
+            tagged(&[c; 3], PPPOE, &pppoe(0x0021, &syn)),
+            Syn,
+            TCP,
+            22,
+        ),
+        probe6(
+            "syn in a pppoe session, ipv6",
+            ethernet(PPPOE, &pppoe(0x0057, &v6_packet(TCP, &tcp(SYN, 22)))),
+            Syn,
+            TCP,
+            22,
+        ),
+        segment("ack in a pppoe session", ethernet(PPPOE, &pppoe(0x0021, &ack)), Acknowledgment, TCP, 22),
+        exit("lcp in a pppoe session", ethernet(PPPOE, &pppoe(0xc021, &[1; 40])), Exit::NotIp),
+        exit(
+            "half an ip header in a pppoe session",
+            ethernet(PPPOE, &pppoe(0x0021, &syn[..10])),
+            Exit::TruncatedIp,
+        ),
+        exit("half a pppoe header", ethernet(PPPOE, &[0x11, 0, 0, 1]), Exit::TruncatedEthernet),
         probe("syn with a tag", tagged(&[c], EtherType::IPV4, &syn), Syn, TCP, 22),
         probe("syn with two tags", tagged(&[s, c], EtherType::IPV4, &syn), Syn, TCP, 22),
         probe(

@@ -52,6 +52,10 @@ pub(super) fn bans(answer: &Bans) -> String {
     text + "\n"
 }
 
+/// What to say if most packets are not IP.
+pub(in crate::cli) const MOSTLY_NOT_IP: &str =
+    "MOSTLY NOT IP: more than half within the last minute; is this the right interface? (docs/drivers.md)";
+
 /// The output of `scanguard status`.
 pub(super) fn status(answer: &Status) -> String {
     let response = &answer.response;
@@ -69,6 +73,9 @@ pub(super) fn status(answer: &Status) -> String {
     }
     for (interface, mode) in &answer.interfaces {
         lines.push(format!("interface   {interface}: {}", mode.as_deref().unwrap_or("not attached")));
+    }
+    if answer.mostly_not_ip {
+        lines.push(format!("packets     {MOSTLY_NOT_IP}"));
     }
     let counts = response.bans;
     lines.push(format!(

@@ -5,8 +5,9 @@ use std::{ffi::CString, fs, io, os::unix::ffi::OsStrExt as _, path::Path};
 
 use super::{Line, Verdict};
 use crate::{
+    cli::control::words::MOSTLY_NOT_IP,
     config::{Config, host},
-    control::socket,
+    control::{self, client::ClientError, listing::Status, socket},
     crowdsec::{client::Client, settings::Settings},
 };
 
@@ -71,6 +72,22 @@ pub(super) async fn crowdsec(settings: &Settings) -> Vec<Line> {
         lines.push(line("crowdsec pull", said.map_err(|error| format!("no decisions are pulled: {error}"))));
     }
     lines
+}
+
+/// What a running agent complains of; no lines if none runs.
+pub(super) async fn agent(socket: &Path) -> Vec<Line> {
+    let asked = control::client::Client::new(socket).get("/v1/status").await;
+    let status = match asked {
+        Ok(answer) => serde_json::from_slice::<Status>(&answer).map_err(|error| error.to_string()),
+        Err(ClientError::NoAgent { .. }) => return Vec::new(),
+        Err(error) => Err(error.to_string()),
+    };
+    let line = match status {
+        Ok(status) if status.mostly_not_ip => Line::new(Verdict::Loss, "running agent", MOSTLY_NOT_IP),
+        Ok(status) => Line::new(Verdict::Good, "running agent", format!("version {}", status.version)),
+        Err(error) => Line::new(Verdict::Loss, "running agent", error),
+    };
+    vec![line]
 }
 
 #[cfg(test)]
