@@ -9,7 +9,8 @@ use scanguard_common::{
 };
 
 /// What is put before a packet.
-const HEADER: i32 = size_of::<Ethernet>() as i32;
+const HEADER: i32 = 14;
+const _: () = assert!(size_of::<Ethernet>() == HEADER as usize, "a whole header");
 
 /// Puts a header before a packet: from nobody to the address of all zeros, which stands for this host (a link without a
 /// header has two ends). If it fails, the packet is unchanged.

@@ -61,6 +61,9 @@ fn refused() -> Result<()> {
     let resets = agent.settled()?.exit("tcp_reset") - before;
     ensure!(resets >= 20.0, "{resets} resets came");
     agent.end()?;
-    ensure!(agent.findings().is_empty(), "{:#?}", agent.findings());
+    // That this host asks for so much in vain is told of the process.
+    let mut findings = agent.findings();
+    findings.retain(|finding| finding["direction"] == "inbound");
+    ensure!(findings.is_empty(), "{findings:#?}");
     Ok(())
 }
