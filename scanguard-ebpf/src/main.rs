@@ -121,9 +121,10 @@ fn exit(ctx: &XdpContext, plain: Found) -> u32 {
                 return BANNED;
             }
             let flow = classify::early_flow(&packet);
-            return flow.map_or(Exit::TruncatedIp as u32, |flow| {
-                judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), plain, &flow)
-            });
+            let Some(flow) = flow else {
+                return Exit::TruncatedIp as u32;
+            };
+            return judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), plain, &flow);
         }
         Early::Acknowledgment { .. } | Early::Undecided => {}
     }
@@ -132,7 +133,9 @@ fn exit(ctx: &XdpContext, plain: Found) -> u32 {
     };
     match outcome {
         Outcome::Exit(exit) => {
-            if gate.is_some_and(|control| gate::drops_other(ctx, control, exit)) {
+            if let Some(control) = gate
+                && gate::drops_other(ctx, control, exit)
+            {
                 return BANNED;
             }
             // It has tags or options; otherwise the code above would have recognized it.
