@@ -34,9 +34,14 @@ pub(crate) fn put_header(ctx: &XdpContext) -> Result<(), Exit> {
     if start + size_of::<Ethernet>() > ctx.data_end() {
         return Err(Exit::TruncatedEthernet);
     }
-    let header = Ethernet { destination: [0; 6], source: [0; 6], ethertype: link.ethertype.into() };
-    // SAFETY: within the packet, as checked.
-    unsafe { (start as *mut Ethernet).write_unaligned(header) };
+    // Field by field: the stack has no room for a header.
+    let header = start as *mut Ethernet;
+    // SAFETY: within the packet, as checked. The fields of the header need no alignment.
+    unsafe {
+        header.cast::<u64>().write_unaligned(0);
+        header.cast::<u32>().add(2).write_unaligned(0);
+        (&raw mut (*header).ethertype).write(link.ethertype.into());
+    }
     Ok(())
 }
 

@@ -47,6 +47,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use scanguard_common::{
+    abi::Control,
     classify::{self, Early},
     inspect_shallow,
     outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Segment},
@@ -59,7 +60,7 @@ use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers, syn::Fo
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
-    verdict(exit(&ctx, Found::Plain))
+    verdict(exit(&ctx))
 }
 
 /// The same for links without a header, see [`bare`].
@@ -69,8 +70,8 @@ pub(crate) fn scanguard_bare(ctx: XdpContext) -> u32 {
     if let Err(exit) = bare::put_header(&ctx) {
         return verdict(exit as u32);
     }
-    // Its stack has no room for fingerprints that are taken in place.
-    let verdict = verdict(exit(&ctx, Found::Shallow));
+    // Generic mode costs far more than an early decision would save, and the stack has no room for one.
+    let verdict = verdict(inspected(&ctx, &XdpPacket::new(&ctx), armed()));
     bare::take_header(&ctx);
     verdict
 }
@@ -97,12 +98,18 @@ const HELD: u32 = Exit::Held as u32;
 /// As above.
 const SHIELDED: u32 = Exit::Shielded as u32;
 
-/// The number of the exit of a packet. `plain`: how the fingerprint of a SYN is taken that the early decision knows.
+/// The settings, if there are bans or shields.
 #[inline(always)]
-fn exit(ctx: &XdpContext, plain: Found) -> u32 {
+fn armed() -> Option<&'static Control> {
+    config::control().filter(|control| gate::is_armed(control))
+}
+
+/// The number of the exit of a packet.
+#[inline(always)]
+fn exit(ctx: &XdpContext) -> u32 {
     let packet = XdpPacket::new(ctx);
     let early = classify::early(&packet, config::salt());
-    let gate = config::control().filter(|control| gate::is_armed(control));
+    let gate = armed();
     match early {
         Early::Established => {
             let exit = running(ctx, gate.is_some());
@@ -124,11 +131,17 @@ fn exit(ctx: &XdpContext, plain: Found) -> u32 {
             let Some(flow) = flow else {
                 return Exit::TruncatedIp as u32;
             };
-            return judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), plain, &flow);
+            return judge::judge(ctx, PacketKind::probe(ProbeClass::Syn), Found::Plain, &flow);
         }
         Early::Acknowledgment { .. } | Early::Undecided => {}
     }
-    let Some(outcome) = inspect_shallow(&packet) else {
+    inspected(ctx, &packet, gate)
+}
+
+/// The number of the exit of a packet for which there is no early decision.
+#[inline(always)]
+fn inspected(ctx: &XdpContext, packet: &XdpPacket, gate: Option<&Control>) -> u32 {
+    let Some(outcome) = inspect_shallow(packet) else {
         return deep(ctx, gate.is_some());
     };
     match outcome {
@@ -138,7 +151,6 @@ fn exit(ctx: &XdpContext, plain: Found) -> u32 {
             {
                 return BANNED;
             }
-            // It has tags or options; otherwise the code above would have recognized it.
             if matches!(exit, Exit::TcpEstablished) {
                 sample::arrived(ctx, Headers::Shallow);
             }

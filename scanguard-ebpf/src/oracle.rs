@@ -92,8 +92,8 @@ impl<'c> Kernel<'c> {
 
     /// Whether no other host can have this address, see [`oracle::is_bad_source`].
     #[inline(always)]
-    pub(crate) fn is_bad_source(&self, source: Address) -> bool {
-        self.interface() != LOOPBACK && scanguard_is_bad_source(&raw const source) != 0
+    pub(crate) fn is_bad_source(&self, source: &Address) -> bool {
+        self.interface() != LOOPBACK && scanguard_is_bad_source(core::ptr::from_ref(source)) != 0
     }
 
     /// The position of a segment in its stream, if its numbers prove that the source of its flow sent it, see

@@ -168,7 +168,7 @@ extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
                 return Some(Origin { is_proven: true, position });
             }
             let unproven = Origin { is_proven: false, position: numbers.sequence.into() };
-            (!kernel.is_bad_source(flow.source)).then_some(unproven)
+            (!kernel.is_bad_source(&flow.source)).then_some(unproven)
         })
         .into()
 }

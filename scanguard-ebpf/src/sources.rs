@@ -61,8 +61,8 @@ pub(crate) fn count(
         }
         // Asked once, when a source enters, not for each packet.
         // An embedded IPv4 address must be one that another host can have, too.
-        None if kernel.is_bad_source(flow.source)
-            || !flow.source.is_v4() && source.is_v4() && kernel.is_bad_source(source) =>
+        None if kernel.is_bad_source(&flow.source)
+            || !flow.source.is_v4() && source.is_v4() && kernel.is_bad_source(&source) =>
         {
             return Exit::BadSource;
         }
