@@ -11,6 +11,7 @@ use crate::{
     content::{
         self, Answer, ContentEvent, Hello, Oddity, Proof, Query, Request, Said, Sender, Service,
         greeting::{Greeting, Language, Manner, Tried},
+        salt::Salt,
     },
     detect::{Detector, Rule, findings::Event, settings::Settings},
 };
@@ -37,7 +38,9 @@ impl Play {
     }
 
     fn with(rules: RuleSet) -> Self {
-        let detector = Detector::new(rules, Settings::default());
+        let mut detector = Detector::new(rules, Settings::default());
+        // Of three different things, two have the same bit of 128 once in 43 runs.
+        detector.set_salt(Salt(1));
         Self { detector, second: 0, events: Vec::new(), connection: 0 }
     }
 
