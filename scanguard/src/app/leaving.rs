@@ -171,6 +171,7 @@ impl Leaving {
     /// Blocks those whose findings go on, if that is wanted.
     fn respond(&mut self, metrics: &OutboundMetrics, now: Now) {
         let Self { sensor, outbound, blocks, lately, .. } = self;
+        blocks.expire(now, sensor.as_mut());
         let open = outbound.pipeline.detector.tracker().open();
         for finding in open.filter(|finding| finding.last >= *lately) {
             if let Some(outcome) = blocks.consider(finding, now, sensor.as_mut()) {

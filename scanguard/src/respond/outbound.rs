@@ -120,11 +120,7 @@ impl Blocks {
         if response == Response::Block {
             return;
         }
-        for (actor, _) in self.blocks.extract_if(|_, block| block.refuses) {
-            if let Err(error) = sensor.block(&actor, None) {
-                tracing::warn!("a block could not be ended, and ends by itself: {error}");
-            }
-        }
+        end(self.blocks.extract_if(|_, block| block.refuses), sensor);
     }
 
     /// How many actors are blocked.
@@ -137,10 +133,15 @@ impl Blocks {
         self.blocks.is_empty()
     }
 
+    /// Takes the blocks out of the kernel whose time is over: they would have it look at all datagrams, and fill its table.
+    pub fn expire(&mut self, now: Now, sensor: &mut dyn ActorSensor) {
+        end(self.blocks.extract_if(|_, block| block.until <= now.at), sensor);
+    }
+
     /// Decides about the actor of a finding, and carries it out. Returns what is new; nothing if the actor is blocked
     /// already, or the response is to observe.
     pub fn consider(&mut self, finding: &Finding, now: Now, sensor: &mut dyn ActorSensor) -> Option<Outcome> {
-        self.blocks.retain(|_, block| block.until > now.at);
+        self.expire(now, sensor);
         while self.begun.front().is_some_and(|begun| now.at.saturating_sub(*begun) >= MINUTE) {
             self.begun.pop_front();
         }
@@ -220,6 +221,15 @@ impl Blocks {
     }
 }
 
+/// Ends blocks in the kernel.
+fn end(blocks: impl Iterator<Item = (Address, Block)>, sensor: &mut dyn ActorSensor) {
+    for (actor, _) in blocks {
+        if let Err(error) = sensor.block(&actor, None) {
+            tracing::warn!("a block could not be ended, and ends by itself: {error}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -262,6 +272,18 @@ mod tests {
         assert_eq!(sensor.blocked, [(finding.source, Some(LASTS))]);
         assert!(blocks.explain(&finding, now(2)).starts_with("blocked for 4m 59s more"));
         assert_eq!(blocks.consider(&finding, now(302), &mut sensor), Some(Outcome::Blocked));
+    }
+
+    #[test]
+    fn the_kernel_forgets_a_block_that_is_over_though_nobody_scans_any_more() {
+        let (finding, mut sensor) = (sweep("/usr/bin/python3"), FakeActors::new());
+        let mut blocks = Blocks::new(Response::Block, 1, &mut sensor);
+        blocks.consider(&finding, now(1), &mut sensor);
+        blocks.expire(now(300), &mut sensor);
+        assert_eq!((blocks.len(), sensor.blocked.len()), (1, 1));
+        blocks.expire(now(301), &mut sensor);
+        assert!(blocks.is_empty());
+        assert_eq!(sensor.blocked.last(), Some(&(finding.source, None)));
     }
 
     #[test]
