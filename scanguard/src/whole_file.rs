@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
+
 /// Replaces or creates the file of this name. Only this user may read it. Creates its directory if needed.
 ///
 /// # Errors
@@ -24,6 +26,18 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&new, path)?;
     // The directory entry must reach the disk, too.
     File::open(directory)?.sync_all()
+}
+
+/// Moves the existing file aside, to `NAME.WHY-TIME`.
+///
+/// # Errors
+/// The file could not be moved.
+pub(crate) fn move_aside(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{why}-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+    let aside = PathBuf::from(aside);
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 /// Opens a regular file. Reading a pipe would block, and a device may never end.

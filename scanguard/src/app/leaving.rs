@@ -34,6 +34,7 @@ use crate::{
         ActorSensor,
         outbound::{Programs, Scope, metrics::ActorMetrics},
     },
+    whole_file,
 };
 
 /// How often what was learned is written, if it has changed.
@@ -85,7 +86,7 @@ impl Leaving {
             Ok(baseline) => (baseline, false),
             Err(error) => {
                 metrics.0.state_failed();
-                let moved = file::move_aside(&path, now.wall);
+                let moved = whole_file::move_aside(&path, "corrupt", now.wall);
                 let (name, what) = (path.display(), "it is learned anew who uses the network");
                 match &moved {
                     Ok(moved) => {

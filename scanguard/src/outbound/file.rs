@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -83,10 +83,9 @@ pub fn content(baseline: &Baseline) -> serde_json::Result<Vec<u8>> {
 /// # Errors
 /// The fault of the file, in words. It is left as it is.
 pub fn read(path: &Path, now: Timestamp, learning: Duration) -> Result<Baseline, String> {
-    let bytes = match whole_file::read(path, MAX_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Baseline::new(now, learning)),
-        Err(error) => return Err(error.to_string()),
+    let read = whole_file::read_if_there(path, MAX_BYTES);
+    let Some(bytes) = read.map_err(|error| error.to_string())? else {
+        return Ok(Baseline::new(now, learning));
     };
     let content: Content = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if content.version != VERSION {
@@ -100,16 +99,6 @@ pub fn read(path: &Path, now: Timestamp, learning: Duration) -> Result<Baseline,
     Ok(Baseline::resume(begun, content.actors.into_iter().map(Saved::entry), learning))
 }
 
-/// Moves a file aside that is wrong. Returns its new place.
-///
-/// # Errors
-/// It could not be moved.
-pub fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
-    let aside = path.with_file_name(format!("{NAME}.corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ")));
-    fs::rename(path, &aside)?;
-    Ok(aside)
-}
-
 /// Writes the file whole, or not at all.
 ///
 /// # Errors
@@ -120,6 +109,8 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use scanguard_common::actor::Kind;
 
     use super::*;

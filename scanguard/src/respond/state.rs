@@ -1,7 +1,7 @@
 //! The state file. It keeps bans, the networks allowed by hand, and the mode over a restart of the agent.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -139,21 +139,11 @@ pub fn load(path: &Path, now: Timestamp) -> Loaded {
     match read(path) {
         Ok(Some(Ok(state))) => Loaded::State(Box::new(state)),
         Ok(None) => Loaded::Nothing,
-        Ok(Some(Err(why))) => Loaded::Corrupt { why, moved: move_aside(path, "corrupt", now).ok() },
-        Err(error) => Loaded::Unreadable { error, moved: move_aside(path, UNREADABLE, now) },
+        Ok(Some(Err(why))) => {
+            Loaded::Corrupt { why, moved: whole_file::move_aside(path, "corrupt", now).ok() }
+        }
+        Err(error) => Loaded::Unreadable { error, moved: whole_file::move_aside(path, UNREADABLE, now) },
     }
-}
-
-/// Moves the existing file aside, to `NAME.WHY-TIME`.
-///
-/// # Errors
-/// The file could not be moved.
-pub fn move_aside(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{why}-{}", now.strftime("%Y%m%dT%H%M%SZ")));
-    let aside = PathBuf::from(aside);
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }
 
 fn read(path: &Path) -> io::Result<Option<Result<State, String>>> {
@@ -174,6 +164,8 @@ pub fn save(path: &Path, state: &State) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Directory(PathBuf);

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clock::Now,
     respond::metrics::{ResponseMetrics, StateError},
+    whole_file,
 };
 
 /// How long a write may take before it is logged, and how long the agent's end waits for one.
@@ -179,7 +180,7 @@ impl StateWriter {
 
 /// Moves a file aside that could not be read.
 fn free(path: &Path, now: Timestamp) -> io::Result<()> {
-    match state::move_aside(path, state::UNREADABLE, now) {
+    match whole_file::move_aside(path, state::UNREADABLE, now) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io::Error::other(format!("the existing file could be neither read nor moved aside: {error}")))
         }
