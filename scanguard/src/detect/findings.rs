@@ -9,7 +9,7 @@ use scanguard_common::{
 };
 
 use super::{
-    Confidence, Evidence, Proof, Rule, crafted,
+    Confidence, Evidence, Proof, Rule, Technique, crafted,
     geo::{Geo, Origin},
     places::{Place, Places, Room},
     reported::Reported,
@@ -278,7 +278,7 @@ impl Tracker {
                 return;
             }
             finding.reason = found.grounds.reason(rule);
-            finding.techniques = rule.techniques_at(inside(finding, &self.own));
+            finding.techniques = techniques(rule, finding, &self.own);
             update(finding, &found.grounds, now, tell);
         } else if let Some(finding) =
             of_source.iter_mut().find(|open| open.covers(rule.name()) && open.proof() == proof)
@@ -300,7 +300,7 @@ impl Tracker {
             }
             let quiet = self.settings.quiet;
             take_over(&mut finding, rule, &found, quiet);
-            finding.techniques = rule.techniques_at(inside(&finding, &self.own));
+            finding.techniques = techniques(rule, &finding, &self.own);
             finding.reason = found.grounds.reason(rule);
             update(&mut finding, &found.grounds, now, tell);
             of_source.push(finding);
@@ -418,7 +418,7 @@ impl Tracker {
         if let Some(delta) = delta {
             finding.add_targets(&delta.samples);
         }
-        finding.techniques = rule.techniques_at(inside(&finding, &self.own));
+        finding.techniques = techniques(rule, &finding, &self.own);
         finding.next_update = next_update(finding.size());
         finding.judge(lockstep);
         finding
@@ -473,9 +473,13 @@ impl Tracker {
     }
 }
 
-/// Whether all targets that are known of a finding are inside.
-fn inside(finding: &Finding, own: &[IpNet]) -> bool {
-    !finding.targets.is_empty() && finding.targets.iter().all(|target| is_inside(target.ip, own))
+/// The techniques of a finding. Where all targets of an actor that are known are inside, in private or own networks, it is
+/// the discovery of services by somebody who is in already.
+fn techniques(rule: &dyn Rule, finding: &Finding, own: &[IpNet]) -> &'static [Technique] {
+    let is_inside = finding.direction() == Direction::Outbound
+        && !finding.targets.is_empty()
+        && finding.targets.iter().all(|target| is_inside(target.ip, own));
+    if is_inside { &[Technique::NetworkServiceDiscovery] } else { rule.techniques() }
 }
 
 /// Gives the place of a finding back.

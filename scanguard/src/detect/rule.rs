@@ -108,10 +108,6 @@ pub trait Rule: Send {
     fn name(&self) -> &'static str;
     /// The technique of ATT&CK that it finds.
     fn techniques(&self) -> &'static [Technique];
-    /// The same, if it depends on where the targets are: whether all that are known are inside, in private or own networks.
-    fn techniques_at(&self, _inside: bool) -> &'static [Technique] {
-        self.techniques()
-    }
     /// The severity of its findings.
     fn severity(&self) -> Severity;
     /// The severity of a finding by this evidence: `info` if an honest client may have done the same.

@@ -6,7 +6,6 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{
     super::{Common, entry::Entry},
-    INSIDE,
     tried::{Tried, knows_fates},
 };
 use crate::{
@@ -68,10 +67,6 @@ impl Rule for Block {
 
     fn techniques(&self) -> &'static [Technique] {
         &[Technique::ScanningIpBlocks, Technique::VulnerabilityScanning]
-    }
-
-    fn techniques_at(&self, inside: bool) -> &'static [Technique] {
-        if inside { INSIDE } else { self.techniques() }
     }
 
     fn severity(&self) -> Severity {

@@ -15,7 +15,6 @@ use scanguard_common::{
 
 use super::{
     super::{Common, about, entry::Entry, plural},
-    INSIDE,
     tried::{ports, proof},
 };
 use crate::{
@@ -91,10 +90,6 @@ impl Rule for Crafted {
 
     fn techniques(&self) -> &'static [Technique] {
         &[Technique::ActiveScanning]
-    }
-
-    fn techniques_at(&self, inside: bool) -> &'static [Technique] {
-        if inside { INSIDE } else { self.techniques() }
     }
 
     fn severity(&self) -> Severity {

@@ -9,7 +9,6 @@ use scanguard_common::outcome::ProbeClass::{self, Syn, Udp, UdpEmpty};
 
 use super::{
     super::{Common, entry::Entry},
-    INSIDE,
     tried::proof,
 };
 use crate::{
@@ -62,10 +61,6 @@ impl Rule for FirstNetworkUse {
 
     fn techniques(&self) -> &'static [Technique] {
         &[Technique::ActiveScanning]
-    }
-
-    fn techniques_at(&self, inside: bool) -> &'static [Technique] {
-        if inside { INSIDE } else { self.techniques() }
     }
 
     fn severity(&self) -> Severity {

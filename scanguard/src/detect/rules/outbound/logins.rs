@@ -10,7 +10,6 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{
     super::{Common, about, entry::Entry, plural},
-    INSIDE,
     tried::proof,
 };
 use crate::{
@@ -68,10 +67,6 @@ impl Rule for Logins {
 
     fn techniques(&self) -> &'static [Technique] {
         &[Technique::ActiveScanning]
-    }
-
-    fn techniques_at(&self, inside: bool) -> &'static [Technique] {
-        if inside { INSIDE } else { self.techniques() }
     }
 
     fn severity(&self) -> Severity {

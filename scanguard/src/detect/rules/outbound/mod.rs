@@ -18,7 +18,6 @@ mod unexpected_protocol;
 mod vertical;
 
 use super::entry::Registered;
-use crate::detect::Technique;
 
 /// The rules, in the order of evaluation: the most specific ones come first.
 pub(super) const ALL: &[&dyn Registered] = &[
@@ -56,6 +55,3 @@ pub fn is_notice(rule: &str) -> bool {
 pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|rule| rule.name())
 }
-
-/// Where all targets are inside, it is the discovery of services by somebody who is in already.
-const INSIDE: &[Technique] = &[Technique::NetworkServiceDiscovery];

@@ -9,7 +9,6 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{
     super::{Common, entry::Entry},
-    INSIDE,
     tried::{Tried, knows_fates},
 };
 use crate::{
@@ -67,10 +66,6 @@ impl Rule for Sequential {
 
     fn techniques(&self) -> &'static [Technique] {
         &[Technique::ActiveScanning]
-    }
-
-    fn techniques_at(&self, inside: bool) -> &'static [Technique] {
-        if inside { INSIDE } else { self.techniques() }
     }
 
     fn severity(&self) -> Severity {

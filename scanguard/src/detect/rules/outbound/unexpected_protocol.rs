@@ -8,7 +8,6 @@ use scanguard_common::outcome::ProbeClass;
 
 use super::{
     super::{Common, entry::Entry},
-    INSIDE,
     tried::proof,
 };
 use crate::{
@@ -160,10 +159,6 @@ impl Rule for UnexpectedProtocol {
 
     fn techniques(&self) -> &'static [Technique] {
         &[Technique::ActiveScanning]
-    }
-
-    fn techniques_at(&self, inside: bool) -> &'static [Technique] {
-        if inside { INSIDE } else { self.techniques() }
     }
 
     fn severity(&self) -> Severity {

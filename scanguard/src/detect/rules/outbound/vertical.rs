@@ -9,7 +9,6 @@ use scanguard_common::{
 
 use super::{
     super::{Common, about, entry::Entry, plural},
-    INSIDE,
     tried::{Tried, knows_fates, proof},
 };
 use crate::{
@@ -96,10 +95,6 @@ impl Rule for Vertical {
 
     fn techniques(&self) -> &'static [Technique] {
         &[Technique::VulnerabilityScanning]
-    }
-
-    fn techniques_at(&self, inside: bool) -> &'static [Technique] {
-        if inside { INSIDE } else { self.techniques() }
     }
 
     fn severity(&self) -> Severity {
