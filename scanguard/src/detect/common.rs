@@ -17,6 +17,13 @@ pub struct Common {
 }
 
 impl Common {
+    /// The section of a rule that has no other settings.
+    pub(super) fn alone(mut section: Section<'_, '_>, default: Self) -> Self {
+        let settings = Self::read(&mut section, default);
+        section.finish();
+        settings
+    }
+
     pub(super) fn read(section: &mut Section<'_, '_>, default: Self) -> Self {
         Self {
             enabled: section.value("enabled", default.enabled, |_| Ok(())),

@@ -11,48 +11,26 @@ use super::{
     super::{Common, entry::Entry},
     tried::proof,
 };
-use crate::{
-    detect::{Evidence, Rule, Severity, Source, Technique},
-    settings::Section,
-};
+use crate::detect::{Evidence, Rule, Severity, Source, Technique};
 
 /// The entry of this rule in the registry.
-pub(super) const RULE: Entry<Settings> = Entry {
+pub(super) const RULE: Entry<Common> = Entry {
     name: "first_network_use",
     bans: false,
-    default: Settings::default,
-    read: Settings::read,
-    basics: |settings| settings.common.into(),
+    default: || DEFAULT,
+    read: |section| Common::alone(section, DEFAULT),
+    basics: |settings| (*settings).into(),
     build: |settings| Box::new(FirstNetworkUse(settings)),
 };
 
 /// `[rules.first_network_use]`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Settings {
-    /// The settings that every rule has.
-    common: Common,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Info } }
-    }
-}
-
-impl Settings {
-    fn read(mut section: Section<'_, '_>) -> Self {
-        let default = Self::default();
-        let settings = Self { common: Common::read(&mut section, default.common) };
-        section.finish();
-        settings
-    }
-}
+const DEFAULT: Common = Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Info };
 
 /// In the reason of a program without a lasting place. The severity goes by it.
 const FLEETING: &str = "; its executable is deleted, nameless, or where everybody may write";
 
 /// The rule.
-struct FirstNetworkUse(Settings);
+struct FirstNetworkUse(Common);
 
 impl Rule for FirstNetworkUse {
     fn name(&self) -> &'static str {
@@ -64,7 +42,7 @@ impl Rule for FirstNetworkUse {
     }
 
     fn severity(&self) -> Severity {
-        self.0.common.severity
+        self.0.severity
     }
 
     fn severity_of(&self, evidence: &Evidence) -> Severity {
@@ -84,7 +62,7 @@ impl Rule for FirstNetworkUse {
         let process = known.actor.process.as_ref()?;
         let fleeting = if process.is_fleeting() { FLEETING } else { "" };
         let reason = format!("it has not used the network before in {}{fleeting}", process.class());
-        let window = source.window(self.0.common.window);
+        let window = source.window(self.0.window);
         Some(Evidence { window, reason, certain: false, proof: proof(source) })
     }
 }
@@ -97,7 +75,7 @@ mod tests {
     #[test]
     fn a_first_use_is_told_and_weighs_more_without_a_lasting_place() {
         for (path, severity) in [("/usr/bin/python3", Severity::Info), ("/tmp/x", Severity::Medium)] {
-            let mut script = OutScript::new(vec![Box::new(FirstNetworkUse(Settings::default()))]);
+            let mut script = OutScript::new(vec![Box::new(FirstNetworkUse(DEFAULT))]);
             let news = News { first_use: true, learned: true, ..News::default() };
             script.is(PROGRAM, &Draft::new(path, "/system.slice/web.service"), news);
             script.ask(PROGRAM, 1, 443).answered();

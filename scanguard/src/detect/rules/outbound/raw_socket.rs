@@ -9,45 +9,23 @@ use super::{
     super::{Common, entry::Entry},
     tried::proof,
 };
-use crate::{
-    detect::{Evidence, Rule, Severity, Source, Technique},
-    settings::Section,
-};
+use crate::detect::{Evidence, Rule, Severity, Source, Technique};
 
 /// The entry of this rule in the registry.
-pub(super) const RULE: Entry<Settings> = Entry {
+pub(super) const RULE: Entry<Common> = Entry {
     name: "raw_socket",
     bans: false,
-    default: Settings::default,
-    read: Settings::read,
-    basics: |settings| settings.common.into(),
+    default: || DEFAULT,
+    read: |section| Common::alone(section, DEFAULT),
+    basics: |settings| (*settings).into(),
     build: |settings| Box::new(RawSocket(settings)),
 };
 
 /// `[rules.raw_socket]`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Settings {
-    /// The settings that every rule has.
-    common: Common,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Info } }
-    }
-}
-
-impl Settings {
-    fn read(mut section: Section<'_, '_>) -> Self {
-        let default = Self::default();
-        let settings = Self { common: Common::read(&mut section, default.common) };
-        section.finish();
-        settings
-    }
-}
+const DEFAULT: Common = Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Info };
 
 /// The rule.
-struct RawSocket(Settings);
+struct RawSocket(Common);
 
 impl Rule for RawSocket {
     fn name(&self) -> &'static str {
@@ -59,7 +37,7 @@ impl Rule for RawSocket {
     }
 
     fn severity(&self) -> Severity {
-        self.0.common.severity
+        self.0.severity
     }
 
     fn concerns(&self, _new: &crate::observe::activity::Activity) -> bool {
@@ -71,7 +49,7 @@ impl Rule for RawSocket {
         let process = known.actor.process.as_ref()?;
         let kind = if process.is(marks::PACKET) { "packet" } else { "raw" };
         let reason = format!("it has a {kind} socket, and had none before in {}", process.class());
-        let window = source.window(self.0.common.window);
+        let window = source.window(self.0.window);
         Some(Evidence { window, reason, certain: false, proof: proof(source) })
     }
 }
@@ -84,7 +62,7 @@ mod tests {
     #[test]
     fn a_first_raw_socket_is_told_also_of_who_has_sent_nothing() {
         for (mark, kind) in [(marks::RAW, "raw"), (marks::PACKET, "packet")] {
-            let mut script = OutScript::new(vec![Box::new(RawSocket(Settings::default()))]);
+            let mut script = OutScript::new(vec![Box::new(RawSocket(DEFAULT))]);
             let news = News { first_raw: true, learned: true, ..News::default() };
             script
                 .is(CRAFTER, &Draft::new("/usr/bin/x", "/system.slice/web.service").marks(mark), news)

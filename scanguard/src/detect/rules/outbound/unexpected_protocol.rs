@@ -13,40 +13,20 @@ use super::{
 use crate::{
     detect::{Evidence, Rule, Severity, Source, Technique, missed::ATTEMPTS},
     outbound::identity::Running,
-    settings::Section,
 };
 
 /// The entry of this rule in the registry.
-pub(super) const RULE: Entry<Settings> = Entry {
+pub(super) const RULE: Entry<Common> = Entry {
     name: "unexpected_protocol",
     bans: false,
-    default: Settings::default,
-    read: Settings::read,
-    basics: |settings| settings.common.into(),
+    default: || DEFAULT,
+    read: |section| Common::alone(section, DEFAULT),
+    basics: |settings| (*settings).into(),
     build: |settings| Box::new(UnexpectedProtocol(settings)),
 };
 
 /// `[rules.unexpected_protocol]`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Settings {
-    /// The settings that every rule has.
-    common: Common,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { common: Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium } }
-    }
-}
-
-impl Settings {
-    fn read(mut section: Section<'_, '_>) -> Self {
-        let default = Self::default();
-        let settings = Self { common: Common::read(&mut section, default.common) };
-        section.finish();
-        settings
-    }
-}
+const DEFAULT: Common = Common { enabled: true, window: Duration::from_secs(60), severity: Severity::Medium };
 
 /// Tools for logins and accounts, coreutils, and others that only read and write files.
 const LOCAL: [&str; 58] = [
@@ -150,7 +130,7 @@ fn why(process: &Running) -> Option<String> {
 }
 
 /// The rule.
-struct UnexpectedProtocol(Settings);
+struct UnexpectedProtocol(Common);
 
 impl Rule for UnexpectedProtocol {
     fn name(&self) -> &'static str {
@@ -162,7 +142,7 @@ impl Rule for UnexpectedProtocol {
     }
 
     fn severity(&self) -> Severity {
-        self.0.common.severity
+        self.0.severity
     }
 
     fn classes(&self) -> &'static [ProbeClass] {
@@ -177,7 +157,7 @@ impl Rule for UnexpectedProtocol {
         let known = source.known.filter(|known| known.news.learned && !known.news.usual)?;
         let is_program = known.actor.key.kind == scanguard_common::actor::Kind::Program;
         let reason = why(known.actor.process.as_ref().filter(|_| is_program)?)?;
-        let window = source.window(self.0.common.window);
+        let window = source.window(self.0.window);
         (window.activity.counts.of_any(ATTEMPTS) > 0).then(|| Evidence {
             window,
             reason,
@@ -206,7 +186,7 @@ mod tests {
             ("/usr/bin/cat", "/system.slice/x.service", News { usual: true, ..new }, false),
             ("/usr/bin/cat", "/system.slice/x.service", News::default(), false),
         ] {
-            let found = found(Box::new(UnexpectedProtocol(Settings::default())), |script| {
+            let found = found(Box::new(UnexpectedProtocol(DEFAULT)), |script| {
                 script.is(PROGRAM, &Draft::new(path, group), news);
                 script.ask(PROGRAM, 1, 443).answered();
             });
@@ -216,7 +196,7 @@ mod tests {
 
     #[test]
     fn datagrams_are_not() {
-        let found = found(Box::new(UnexpectedProtocol(Settings::default())), |script| {
+        let found = found(Box::new(UnexpectedProtocol(DEFAULT)), |script| {
             let news = News { learned: true, ..News::default() };
             script.is(PROGRAM, &Draft::new("/usr/bin/su", "/x.service"), news);
             script.send(PROGRAM, 1, 53);
