@@ -163,7 +163,7 @@ impl Leaving {
     }
 
     /// Exports what the kernel looked at.
-    pub(super) fn export(&mut self, metrics: &ActorMetrics) {
+    pub(super) fn export(&self, metrics: &ActorMetrics) {
         if let Some(tally) = self.sensor.looked_at() {
             metrics.polled(&tally, self.entries);
         }

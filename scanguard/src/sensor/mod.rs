@@ -153,8 +153,8 @@ pub trait ActorSensor: Sensor {
         Vec::new()
     }
 
-    /// Exact numbers of what was looked at, if this sensor counts it.
-    fn looked_at(&mut self) -> Option<scanguard_common::actor::Tally> {
+    /// Exact numbers of what was looked at until the last poll, if this sensor counts it.
+    fn looked_at(&self) -> Option<scanguard_common::actor::Tally> {
         None
     }
 

@@ -33,6 +33,8 @@ pub struct KernelActors {
     identity_reader: BatchReader<Address, Identity>,
     /// The epoch that was running at the last read.
     stopped: u32,
+    /// What was looked at until the last poll.
+    last: Tally,
     /// The changes of the table that were counted until the last read.
     changes: Option<u64>,
     entries: u64,
@@ -76,6 +78,7 @@ impl KernelActors {
             control,
             reader,
             identity_reader,
+            last: Tally::default(),
             changes: None,
             entries: 0,
             blocks,
@@ -131,10 +134,9 @@ impl KernelActors {
     }
 
     /// How often the table was changed, by the tally.
-    fn count_changes(&self) -> Result<u64, SensorError> {
-        let seen = self.tally()?.seen;
+    fn count_changes(&self) -> u64 {
         let changing = Seen::ALL.iter().filter(|seen| !WITHOUT_CHANGE.contains(seen));
-        Ok(changing.fold(0, |sum: u64, one| sum.wrapping_add(seen[one.index()])))
+        changing.fold(0, |sum: u64, one| sum.wrapping_add(self.last.seen[one.index()]))
     }
 
     fn running(&self) -> Result<u32, SensorError> {
@@ -152,11 +154,8 @@ impl ActorSensor for KernelActors {
     }
 
     fn openers(&mut self) -> Vec<Address> {
-        let Ok(tally) = self.tally() else {
-            return Vec::new();
-        };
         let (before, since) = self.opened;
-        let opened = tally.seen[Seen::RawSocket.index()];
+        let opened = self.last.seen[Seen::RawSocket.index()];
         if opened == before {
             return Vec::new();
         }
@@ -175,8 +174,8 @@ impl ActorSensor for KernelActors {
         openers
     }
 
-    fn looked_at(&mut self) -> Option<Tally> {
-        self.tally().ok()
+    fn looked_at(&self) -> Option<Tally> {
+        Some(self.last)
     }
 
     fn set_inner(&mut self, interfaces: &BTreeSet<u32>) -> Result<(), SensorError> {
@@ -220,7 +219,8 @@ impl Sensor for KernelActors {
     /// sensor of sources has just ended.
     fn poll(&mut self, each: &mut Visit<'_>) -> Result<Poll, SensorError> {
         let running = self.running()?;
-        let changes = self.count_changes()?;
+        self.last = self.tally()?;
+        let changes = self.count_changes();
         let nothing =
             Poll { tally: scanguard_common::tally::Tally::ZERO, entries: self.entries, whole: None };
         if self.changes == Some(changes) {

@@ -11,7 +11,6 @@ pub struct ActorMetrics {
     attached: IntGaugeVec,
     seen: IntCounterVec,
     actors: IntGauge,
-    blocked: IntGauge,
 }
 
 /// The label of the program that sees connections, beside those of [`Call`].
@@ -32,7 +31,7 @@ impl ActorMetrics {
                  place is taken stays unknown.",
                 OPEN_PLACES,
             ),
-            ("scanguard_blocked_actors_limit", "Actors that can be blocked at once.", MAX_BLOCKED),
+            ("scanguard_outbound_blocked_limit", "Actors that can be blocked at once.", MAX_BLOCKED),
         ];
         for (name, help, limit) in limits {
             register.gauge(name, help)?.set(limit.into());
@@ -53,7 +52,6 @@ impl ActorMetrics {
                 "scanguard_actors",
                 "Programs, control groups and hosts behind this one in the kernel's table of who uses the network.",
             )?,
-            blocked: register.gauge("scanguard_blocked_actors", "Actors that are blocked.")?,
         };
         metrics.connections_attached(false);
         for call in Call::ALL {
@@ -81,10 +79,5 @@ impl ActorMetrics {
             raise(&self.seen.with_label_values(&[seen.label()]), tally.seen[seen.index()]);
         }
         self.actors.set(level(actors));
-    }
-
-    /// So many actors are blocked.
-    pub fn blocked(&self, actors: usize) {
-        self.blocked.set(level(actors));
     }
 }
