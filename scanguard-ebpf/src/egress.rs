@@ -40,29 +40,17 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
             sample::leaves_from(&ctx, port);
             exit as u32
         }
-        None => match egress::outgoing(&packet) {
-            Outgoing::Exit(exit @ (EgressExit::Tcp | EgressExit::Udp)) => {
+        None => {
+            let outgoing = egress::outgoing(&packet);
+            let has_payload =
+                matches!(outgoing, Outgoing::Exit(EgressExit::Tcp | EgressExit::Udp) | Outgoing::Datagram(_));
+            let exit;
+            (exit, drops) = note(&ctx, outgoing);
+            if has_payload {
                 sample::leaves(&ctx);
-                exit as u32
             }
-            Outgoing::Datagram(flow) => {
-                drops = datagram(&ctx, &flow);
-                sample::leaves(&ctx);
-                EgressExit::Udp as u32
-            }
-            Outgoing::Exit(exit) => exit as u32,
-            Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
-            Outgoing::Refusal(flow) => {
-                // This comes first: the answer is noted for a source that is in the table.
-                scanguard_refused(ctx.skb.skb, &raw const flow);
-                scanguard_note(ctx.skb.skb, REFUSAL, &raw const flow)
-            }
-            Outgoing::Opening(flow) => {
-                let exit = scanguard_note(ctx.skb.skb, OPENING, &raw const flow);
-                drops = outbound::leaves(ctx.skb.skb, &flow);
-                exit
-            }
-        },
+            exit
+        }
     };
     tally::count_egress(exit);
     if drops { TCX_DROP } else { TCX_NEXT }
@@ -72,26 +60,29 @@ pub(crate) fn scanguard_egress(ctx: TcContext) -> i32 {
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
 pub(crate) fn scanguard_bare_out(ctx: TcContext) -> i32 {
-    let mut drops = false;
-    let exit = match egress::outgoing_bare(&SkbPacket::new(&ctx)) {
-        Outgoing::Exit(exit) => exit as u32,
-        Outgoing::Datagram(flow) => {
-            drops = datagram(&ctx, &flow);
-            EgressExit::Udp as u32
-        }
-        Outgoing::Answer(answer, flow) => scanguard_note(ctx.skb.skb, answer as u32, &raw const flow),
-        Outgoing::Refusal(flow) => {
-            scanguard_refused(ctx.skb.skb, &raw const flow);
-            scanguard_note(ctx.skb.skb, REFUSAL, &raw const flow)
-        }
-        Outgoing::Opening(flow) => {
-            let exit = scanguard_note(ctx.skb.skb, OPENING, &raw const flow);
-            drops = outbound::leaves(ctx.skb.skb, &flow);
-            exit
-        }
-    };
+    let (exit, drops) = note(&ctx, egress::outgoing_bare(&SkbPacket::new(&ctx)));
     tally::count_egress(exit);
     if drops { TCX_DROP } else { TCX_NEXT }
+}
+
+/// Notes what a packet says. Gives the number of its exit, and whether it is dropped.
+#[inline(always)]
+fn note(ctx: &TcContext, outgoing: Outgoing) -> (u32, bool) {
+    let skb = ctx.skb.skb;
+    match outgoing {
+        Outgoing::Exit(exit) => (exit as u32, false),
+        Outgoing::Datagram(flow) => (EgressExit::Udp as u32, datagram(ctx, &flow)),
+        Outgoing::Answer(answer, flow) => (scanguard_note(skb, answer as u32, &raw const flow), false),
+        Outgoing::Refusal(flow) => {
+            // This comes first: the answer is noted for a source that is in the table.
+            scanguard_refused(skb, &raw const flow);
+            (scanguard_note(skb, REFUSAL, &raw const flow), false)
+        }
+        Outgoing::Opening(flow) => {
+            let exit = scanguard_note(skb, OPENING, &raw const flow);
+            (exit, outbound::leaves(skb, &flow))
+        }
+    }
 }
 
 /// A datagram leaves. Gives whether it is dropped.
