@@ -10,7 +10,7 @@ use crate::{
     clock::Now,
     content::{ContentEvent, sample::Sample, streams::Streams},
     detect::{Detector, findings::Event, flood::Arrived},
-    observe::{Observer, overdue::Overdue},
+    observe::{Observer, overdue::Overdue, seen::Seen},
     sensor::{Poll, Sensor, SensorError, TurnedAway},
 };
 
@@ -23,10 +23,31 @@ pub struct Pipeline {
     /// The connections in which clients say something.
     pub streams: Streams,
     overdue: Overdue,
+    /// What others are told, if anybody compares hosts.
+    notes: Option<Notes>,
     tally: Tally,
     /// Entries that the agent told the kernel to remove.
     removed: u64,
     evicted: u64,
+}
+
+/// How far back the fate of a SYN is looked for: longer than a handshake may take.
+const LATELY: Duration = Duration::from_secs(60);
+/// How many notes are kept until they are taken. A host tells others much less.
+const MAX_NOTES: usize = 4_096;
+
+/// What sources asked for.
+struct Notes {
+    salt: u64,
+    seen: Vec<Seen>,
+    left_out: u64,
+}
+
+/// Notes something, if anybody wants it.
+fn note(notes: &mut Option<Notes>, seen: impl FnOnce(u64) -> Option<Seen>) {
+    let Some(notes) = notes else { return };
+    let Some(seen) = seen(notes.salt) else { return };
+    if notes.seen.len() < MAX_NOTES { notes.seen.push(seen) } else { notes.left_out += 1 }
 }
 
 /// The result of a poll.
@@ -48,10 +69,25 @@ impl Pipeline {
             detector,
             streams: Streams::default(),
             overdue: Overdue::default(),
+            notes: None,
             tally: Tally::ZERO,
             removed: 0,
             evicted: 0,
         }
+    }
+
+    /// Notes what sources ask for from now on, for those who compare hosts, or ends that. `salt` is that of the sensor's
+    /// bitmaps.
+    pub fn note_items(&mut self, salt: Option<u64>) {
+        self.notes = salt.map(|salt| Notes { salt, seen: Vec::new(), left_out: 0 });
+    }
+
+    /// What was noted since the last call, and how much found no room.
+    pub fn take_notes(&mut self) -> (Vec<Seen>, u64) {
+        let notes = self.notes.as_mut();
+        notes.map_or((Vec::new(), 0), |Notes { seen, left_out, .. }| {
+            (std::mem::take(seen), std::mem::take(left_out))
+        })
     }
 
     /// Continues with totals that an earlier agent has read in part: evictions count from here, and the totals from
@@ -93,6 +129,7 @@ impl Pipeline {
         if let Some((delta, history)) = self.observer.see(source, &state, epoch, now.at) {
             self.detector.see(*source, &delta, history, now, tell);
             self.overdue.note(source, &delta, now.at);
+            note(&mut self.notes, |salt| Seen::new(*source, &delta, salt));
         }
         Ok(())
     }
@@ -118,7 +155,7 @@ impl Pipeline {
         now: Now,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Outcome, SensorError> {
-        let Self { observer, detector, overdue, .. } = self;
+        let Self { observer, detector, overdue, notes, .. } = self;
         // A caller without a response leaves them.
         detector.take_unplaced();
         let sees_answers = observer.sees_answers(sensor.sees_leaving());
@@ -127,11 +164,16 @@ impl Pipeline {
             if let Some((delta, history)) = observer.see(source, state, ended_epoch, now.at) {
                 detector.see(*source, &delta, history, now, tell);
                 overdue.note(source, &delta, now.at);
+                note(notes, |salt| Seen::new(*source, &delta, salt));
             }
         })?;
         while let Some(asked) = overdue.next(now.at) {
             if let Some(history) = observer.history(&asked.source) {
                 detector.see_again(asked.source, asked.samples, history, now, tell);
+                note(notes, |salt| {
+                    let lately = history.window(now.at, LATELY);
+                    Seen::unanswered(asked.source, &asked.samples, &lately.activity, salt)
+                });
             }
         }
         // If the observer removes a source, the kernel must do so as well. Otherwise its packets would be counted

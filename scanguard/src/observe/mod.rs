@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod overdue;
 mod packed;
 pub mod sampled;
+pub mod seen;
 pub mod settings;
 pub mod tools;
 
