@@ -250,7 +250,9 @@ mod tests {
     fn said(orders: &Orders) -> (Vec<(String, u64, u64)>, Vec<String>) {
         let ban = |(net, cause): &(IpNet, Cause)| match cause {
             Cause::Crowdsec { decision, lasts, .. } => (net.to_string(), *decision, lasts.as_secs()),
-            Cause::Rule { .. } | Cause::Feed { .. } | Cause::Hand { .. } => panic!("{cause:?}"),
+            Cause::Rule { .. } | Cause::Feed { .. } | Cause::Hand { .. } | Cause::Fleet { .. } => {
+                panic!("{cause:?}")
+            }
         };
         let lifts = match &orders.decided.lifts {
             Lifts::These(nets) => nets.iter().map(ToString::to_string).collect(),

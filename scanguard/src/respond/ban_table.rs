@@ -126,9 +126,13 @@ impl BanTable {
     pub fn victim(&self, extent: Extent) -> Option<IpNet> {
         let by_hand = |net: &IpNet| match self.bans.get(net).map(|ban| &ban.origin) {
             Some(Origin::Hand { .. }) | None => true,
-            Some(Origin::Rule { .. } | Origin::Feed { .. } | Origin::Crowdsec { .. } | Origin::Adopted) => {
-                false
-            }
+            Some(
+                Origin::Rule { .. }
+                | Origin::Feed { .. }
+                | Origin::Crowdsec { .. }
+                | Origin::Fleet { .. }
+                | Origin::Adopted,
+            ) => false,
         };
         let ends = match extent {
             Extent::Full => &self.ends,
@@ -247,7 +251,11 @@ impl BanTable {
 fn is_by_rule(ban: &Ban) -> bool {
     match ban.origin {
         Origin::Rule { .. } => true,
-        Origin::Hand { .. } | Origin::Feed { .. } | Origin::Crowdsec { .. } | Origin::Adopted => false,
+        Origin::Hand { .. }
+        | Origin::Feed { .. }
+        | Origin::Crowdsec { .. }
+        | Origin::Fleet { .. }
+        | Origin::Adopted => false,
     }
 }
 

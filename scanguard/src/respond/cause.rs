@@ -52,6 +52,19 @@ pub enum Cause {
         /// The duration.
         lasts: Duration,
     },
+    /// The fleet decided it, of which this host is a member.
+    Fleet {
+        /// Number of the decision.
+        decision: u64,
+        /// The fleet's rule.
+        rule: String,
+        /// Whether members have proof: without it, the address may be forged.
+        proven: bool,
+        /// The duration.
+        lasts: Duration,
+        /// The reason.
+        reason: String,
+    },
 }
 
 impl Cause {
@@ -76,6 +89,7 @@ impl Cause {
             Self::Feed { feed } => Origin::Feed { feed: feed.clone() },
             Self::Hand { uid, .. } => Origin::Hand { uid: *uid },
             Self::Crowdsec { decision, .. } => Origin::Crowdsec { decision: *decision },
+            Self::Fleet { decision, rule, .. } => Origin::Fleet { decision: *decision, rule: rule.clone() },
         }
     }
 }
@@ -106,13 +120,20 @@ pub enum Origin {
         /// Number of the decision.
         decision: u64,
     },
+    /// The fleet of which this host is a member.
+    Fleet {
+        /// Number of the decision.
+        decision: u64,
+        /// The fleet's rule.
+        rule: String,
+    },
     /// An earlier agent, according to the kernel's maps. The state file with the reason is missing.
     Adopted,
 }
 
 impl Origin {
     /// All names that [`Self::label`] returns.
-    pub const LABELS: [&'static str; 5] = ["rule", "feed", "hand", "crowdsec", "adopted"];
+    pub const LABELS: [&'static str; 6] = ["rule", "feed", "hand", "crowdsec", "fleet", "adopted"];
 
     /// The name in output and metrics.
     pub const fn label(&self) -> &'static str {
@@ -121,6 +142,7 @@ impl Origin {
             Self::Feed { .. } => "feed",
             Self::Hand { .. } => "hand",
             Self::Crowdsec { .. } => "crowdsec",
+            Self::Fleet { .. } => "fleet",
             Self::Adopted => "adopted",
         }
     }
@@ -129,7 +151,7 @@ impl Origin {
     /// no later ban longer.
     pub const fn is_order(&self) -> bool {
         match self {
-            Self::Hand { .. } | Self::Crowdsec { .. } | Self::Adopted => true,
+            Self::Hand { .. } | Self::Crowdsec { .. } | Self::Fleet { .. } | Self::Adopted => true,
             Self::Rule { .. } | Self::Feed { .. } => false,
         }
     }
@@ -142,6 +164,7 @@ impl std::fmt::Display for Origin {
             Self::Feed { feed } => write!(f, "feed {feed}"),
             Self::Hand { uid } => write!(f, "hand (uid {uid})"),
             Self::Crowdsec { decision } => write!(f, "CrowdSec (decision {decision})"),
+            Self::Fleet { decision, rule } => write!(f, "the fleet ({rule}, decision {decision})"),
             Self::Adopted => f.write_str("an agent before this one"),
         }
     }

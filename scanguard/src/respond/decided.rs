@@ -117,7 +117,11 @@ pub fn take(responder: &mut Responder, decided: Decided, now: Now, enforcer: &mu
 fn lift_decided(responder: &mut Responder, lifts: Lifts, now: Now, enforcer: &mut dyn Enforcer) -> usize {
     let is_decided = |origin: &Origin| match origin {
         Origin::Crowdsec { .. } => true,
-        Origin::Rule { .. } | Origin::Feed { .. } | Origin::Hand { .. } | Origin::Adopted => false,
+        Origin::Rule { .. }
+        | Origin::Feed { .. }
+        | Origin::Hand { .. }
+        | Origin::Fleet { .. }
+        | Origin::Adopted => false,
     };
     let decided = responder.ban_table.bans().filter(|ban| is_decided(&ban.origin)).map(|ban| ban.net);
     let lifted: Vec<_> = match lifts {

@@ -1,7 +1,7 @@
 //! Turns findings and orders into bans.
 //!
 //! ```text
-//! finding, feed, order, CrowdSec -> policy (pure) -> ban table -> enforcer (the kernel's maps)
+//! finding, feed, order, CrowdSec, fleet -> policy (pure) -> ban table -> enforcer (the kernel's maps)
 //! ```
 //! [`policy`] decides and gives the reason; [`ban_table`] remembers the bans. Only [`responder`] has effects, through
 //! the small trait [`enforcer::Enforcer`]. Time is passed in.

@@ -118,15 +118,21 @@ pub fn judge(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Decision {
 /// unhindered. None: shields are off, one is there already, or there is no room.
 pub fn shield_instead(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Option<BanTerms> {
     let PolicyInput { settings, ban_table, now, .. } = input;
-    let Cause::Rule { rule, confidence, reason, .. } = cause else {
-        return None;
-    };
     let is_there = ban_table.covering(net).is_some_and(|ban| stands(ban, Extent::Shield, settings, now));
     if !settings.shield || is_there {
         return None;
     }
     let evicts = room(net, cause, Extent::Shield, input).ok()?;
-    Some(BanTerms { evicts, ..by_rule(net, Extent::Shield, (rule, *confidence, reason), input) })
+    let terms = match cause {
+        Cause::Rule { rule, confidence, reason, .. } => {
+            by_rule(net, Extent::Shield, (rule, *confidence, reason), input)
+        }
+        Cause::Fleet { rule, lasts, reason, .. } => {
+            by_fleet(Extent::Shield, (rule, *lasts, reason), input.mode.mode)
+        }
+        Cause::Feed { .. } | Cause::Hand { .. } | Cause::Crowdsec { .. } => return None,
+    };
+    Some(BanTerms { evicts, ..terms })
 }
 
 /// Refuses networks that can never be banned, whatever the cause. A network around allowed addresses can be banned if
@@ -269,6 +275,32 @@ fn decide(net: IpNet, cause: &Cause, input: PolicyInput<'_>) -> Result<Decision,
             let (extent, lasts) = (Extent::Full, Some(lasts));
             BanTerms { extent, lasts, level: 0, dry: false, evicts: None, reason }
         }
+        Cause::Fleet { proven, lasts, rule, reason, .. } => {
+            if mode == Mode::Observe {
+                return Err(Refusal::Observing);
+            }
+            checked(*lasts)?;
+            let extent = match (*proven, settings.shield) {
+                (true, _) => Extent::Full,
+                (false, true) => Extent::Shield,
+                (false, false) => return Err(Refusal::Spoofable(Spoofable::Yes)),
+            };
+            if let Some(ban) = ban_table.covering(net).filter(|ban| stands(ban, extent, settings, now)) {
+                return Ok(Decision::Stands { net: ban.net, extent: ban.extent });
+            }
+            if extent == Extent::Full {
+                spares_neighbours(net, allowed)?;
+                let max = settings.max_per_minute;
+                if breaker.refuses(net, now.at, max) {
+                    return Err(Refusal::Breaker { max });
+                }
+                // No ban of this host is evicted to make room for those of others.
+                if ban_table.banned(net).is_none() && ban_table.len(extent) >= settings.max_bans as usize {
+                    return Err(Refusal::Full { max: settings.max_bans, extent });
+                }
+            }
+            by_fleet(extent, (rule, *lasts, reason), mode)
+        }
     };
     let evicts = room(net, cause, terms.extent, input)?;
     Ok(Decision::Ban(BanTerms { evicts, ..terms }))
@@ -297,6 +329,12 @@ fn by_rule(
     BanTerms { extent, lasts: Some(spread), level, dry: mode == Mode::DryRun, evicts: None, reason }
 }
 
+/// The terms of a ban or shield that the fleet decided.
+fn by_fleet(extent: Extent, (rule, lasts, reason): (&str, Duration, &str), mode: Mode) -> BanTerms {
+    let reason = format!("fleet: {rule}: {reason}");
+    BanTerms { extent, lasts: Some(lasts), level: 0, dry: mode == Mode::DryRun, evicts: None, reason }
+}
+
 /// Whether the existing ban or shield is enough. A ban takes precedence over a shield. A shield is renewed in the
 /// second half of its time, since it lasts as long as its source is active.
 fn stands(ban: &Ban, wanted: Extent, settings: &Settings, now: Now) -> bool {
@@ -318,7 +356,7 @@ fn room(net: IpNet, cause: &Cause, extent: Extent, input: PolicyInput<'_>) -> Re
     if is_there {
         return Ok(None);
     }
-    if let Cause::Rule { .. } = cause
+    if let Cause::Rule { .. } | Cause::Fleet { .. } = cause
         && let Some(crowded) = input.ban_table.crowded(net, extent, share(max))
     {
         return Ok(Some(crowded));
@@ -343,7 +381,9 @@ fn outweighs(ban: &Ban, decision: u64, lasts: Duration, now: Now) -> bool {
         Origin::Crowdsec { decision: before } => {
             before == decision && left.is_some_and(|left| left.abs_diff(lasts) < SLACK)
         }
-        Origin::Rule { .. } | Origin::Feed { .. } | Origin::Adopted => left.is_none_or(|left| left >= lasts),
+        Origin::Rule { .. } | Origin::Feed { .. } | Origin::Fleet { .. } | Origin::Adopted => {
+            left.is_none_or(|left| left >= lasts)
+        }
     }
 }
 

@@ -46,6 +46,8 @@ enum By {
     Forged,
     Hand(Option<u64>),
     Crowdsec(u64),
+    /// The fleet, with or without proof.
+    Fleet(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -55,6 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(By::Forged),
         1 => prop::option::of(0u64..500).prop_map(By::Hand),
         1 => (0u64..500).prop_map(By::Crowdsec),
+        2 => any::<bool>().prop_map(By::Fleet),
     ];
     let pause = prop_oneof![3 => 0u64..5, 2 => 0u64..90, 1 => 0u64..1_000];
     let prefix = prop_oneof![8 => Just(32u8), 1 => 0u8..=32];
@@ -71,7 +74,7 @@ fn cause(by: By, number: u64) -> Cause {
             confidence: Confidence::High,
             spoofable: match by {
                 By::Forged => Spoofable::Yes,
-                By::Rule(_) | By::Hand(_) | By::Crowdsec(_) => Spoofable::No { completed: 1 },
+                By::Rule(_) | By::Hand(_) | By::Crowdsec(_) | By::Fleet(_) => Spoofable::No { completed: 1 },
             },
             had_connections: false,
             has_grounds: true,
@@ -80,6 +83,13 @@ fn cause(by: By, number: u64) -> Cause {
         By::Hand(lasts) => {
             Cause::Hand { uid: 0, lasts: lasts.map(Duration::from_secs), reason: String::new() }
         }
+        By::Fleet(proven) => Cause::Fleet {
+            decision: number,
+            rule: "fleet_sweep".to_owned(),
+            proven,
+            lasts: Duration::from_secs(60),
+            reason: String::new(),
+        },
         By::Crowdsec(lasts) => {
             Cause::Crowdsec { decision: number, scenario: String::new(), lasts: Duration::from_secs(lasts) }
         }
@@ -93,6 +103,7 @@ fn origin(by: By, number: u64) -> Origin {
         }
         By::Hand(_) => Origin::Hand { uid: 0 },
         By::Crowdsec(_) => Origin::Crowdsec { decision: number },
+        By::Fleet(_) => Origin::Fleet { decision: number, rule: "fleet_sweep".to_owned() },
     }
 }
 
@@ -136,7 +147,7 @@ proptest! {
             let terms = match judge(wanted, &cause(by, number), input) {
                 Decision::Ban(terms) => terms,
                 Decision::Refused(Refusal::Breaker { .. }) => {
-                    prop_assert!(matches!(by, By::Rule(_)), "only new bans by rules are refused");
+                    prop_assert!(matches!(by, By::Rule(_) | By::Fleet(true)), "only new bans by rules are refused");
                     let before = ban_table.len(Extent::Full);
                     if breaker.refused(wanted, now.at, MAX_PER_MINUTE) {
                         opened = second;
@@ -148,10 +159,17 @@ proptest! {
                 Decision::Refused(_) | Decision::Stands { .. } => continue,
             };
             let BanTerms { extent, lasts, level, dry, evicts, reason } = terms;
-            prop_assert_eq!(extent == Extent::Shield, matches!(by, By::Forged));
+            prop_assert_eq!(extent == Extent::Shield, matches!(by, By::Forged | By::Fleet(false)));
             if extent == Extent::Shield {
                 prop_assert!(ban_table.banned(wanted).is_none() && level == 0, "a shield in place of a ban");
-                prop_assert_eq!(lasts, Some(settings.time(0)));
+                let fleets = matches!(by, By::Fleet(_)).then_some(Duration::from_secs(60));
+                prop_assert_eq!(lasts, Some(fleets.unwrap_or(settings.time(0))));
+            }
+            if let By::Fleet(true) = by {
+                prop_assert!(!breaker.is_open() && evicts.is_none(), "a ban by the fleet in a storm, or in place of another");
+                breaker.made(wanted, now.at, MAX_PER_MINUTE);
+                by_rules.push((second, network));
+                asked.push((second, network));
             }
             if let By::Rule(mode) = by {
                 prop_assert!(mode != Mode::Observe && dry == (mode == Mode::DryRun));

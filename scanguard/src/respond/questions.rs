@@ -81,6 +81,7 @@ pub fn status(responder: &Responder, now: Now, state_file_error: Option<String>)
             Origin::Rule { .. } | Origin::Feed { .. } => bans.rule += 1,
             Origin::Hand { .. } => bans.hand += 1,
             Origin::Crowdsec { .. } => bans.crowdsec += 1,
+            Origin::Fleet { .. } => bans.fleet += 1,
             Origin::Adopted => bans.adopted += 1,
         }
     }

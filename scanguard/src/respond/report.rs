@@ -144,6 +144,9 @@ pub struct BanCounts {
     pub hand: usize,
     /// CrowdSec's.
     pub crowdsec: usize,
+    /// The fleet's.
+    #[serde(default)]
+    pub fleet: usize,
     /// Of an earlier agent, whose state file was lost.
     #[serde(default)]
     pub adopted: usize,

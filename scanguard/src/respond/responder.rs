@@ -174,6 +174,7 @@ impl Responder {
             ("rule", count("rule")),
             ("hand", count("hand")),
             ("crowdsec", count("crowdsec")),
+            ("fleet", count("fleet")),
             ("adopted", count("adopted")),
             ("feed", self.feeds.len()),
         ]);
@@ -354,6 +355,16 @@ impl Responder {
         sources.iter().map(|source| (self.sources.net(source), cause.clone())).collect()
     }
 
+    /// As [`Self::make`], for what others decided: a refusal is counted.
+    pub fn order(&mut self, net: IpNet, cause: &Cause, now: Now, enforcer: &mut dyn Enforcer) -> Decision {
+        let decision = self.make(self.sources.meant(net), cause, now, enforcer);
+        if let Decision::Refused(refusal) = &decision {
+            self.metrics.refused(refusal);
+            tracing::debug!("{} is not banned: {refusal}", cidr::name(net));
+        }
+        decision
+    }
+
     /// Asks the policy, and makes the ban or shield if that is the decision.
     pub fn make(&mut self, net: IpNet, cause: &Cause, now: Now, enforcer: &mut dyn Enforcer) -> Decision {
         let decision = policy::judge(net, cause, self.policy_input(now));
@@ -395,7 +406,7 @@ impl Responder {
         let (mode, by, name) = (self.mode.mode, ban.origin.label(), cidr::name(net));
         match extent {
             Extent::Full => {
-                if let Cause::Rule { .. } = cause {
+                if let Cause::Rule { .. } | Cause::Fleet { .. } = cause {
                     self.breaker.made(net, now.at, self.settings.max_per_minute);
                 }
                 self.metrics.banned(&ban.origin);

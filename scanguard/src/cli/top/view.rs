@@ -98,7 +98,7 @@ fn header(model: &Model) -> Vec<Line<'static>> {
         |traffic| format!("{:.0} packets/s  {:.0} probes/s", traffic.packets, traffic.probes),
     );
     let bans = response.bans;
-    let bans = bans.rule + bans.hand + bans.crowdsec + bans.adopted;
+    let bans = bans.rule + bans.hand + bans.crowdsec + bans.fleet + bans.adopted;
     let active = model.sources.as_ref().map_or(0, |sources| sources.active);
     let breaker = if response.circuit_breaker_open { "  CIRCUIT BREAKER OPEN" } else { "" };
     let second = format!(

@@ -30,6 +30,12 @@ fn by_hand(lasts: Option<u64>) -> Cause {
     Cause::Hand { uid: 0, lasts: lasts.map(Duration::from_secs), reason: "noise".to_owned() }
 }
 
+fn from_fleet(proven: bool) -> Cause {
+    let lasts = Duration::from_secs(60);
+    let (rule, reason) = ("fleet_sweep".to_owned(), "16 members".to_owned());
+    Cause::Fleet { decision: 7, rule, proven, lasts, reason }
+}
+
 fn from_crowdsec(lasts: u64) -> Cause {
     let lasts = Duration::from_secs(lasts);
     Cause::Crowdsec { decision: 7, scenario: "crowdsecurity/ssh-bf".to_owned(), lasts }
@@ -116,7 +122,7 @@ fn what_a_finding_leads_to() {
     let storm = |world: &mut World| {
         world.breaker.refused(net("198.51.100.7/32"), Duration::from_secs(100), 100);
     };
-    let rows: [(&str, Cause, Change<'_>, &str); 26] = [
+    let rows: [(&str, Cause, Change<'_>, &str); 32] = [
         ("sure, and no forgery", found(), &|_| {}, "ban"),
         ("in dry run too", found(), &|world| world.mode = Mode::DryRun, "ban"),
         ("observe bans nobody", found(), &|world| world.mode = Mode::Observe, "observe"),
@@ -178,6 +184,22 @@ fn what_a_finding_leads_to() {
         ("in a storm", found(), &storm, "circuit_breaker"),
         ("by hand, in a storm", by_hand(None), &storm, "ban"),
         ("from CrowdSec, in a storm", from_crowdsec(60), &storm, "ban"),
+        ("the fleet has proof", from_fleet(true), &|_| {}, "ban"),
+        ("the fleet's suspicion", from_fleet(false), &|_| {}, "shield"),
+        (
+            "the fleet's, without shields",
+            from_fleet(false),
+            &|world| world.settings.shield = false,
+            "spoofable",
+        ),
+        ("the fleet's, in a storm", from_fleet(true), &storm, "circuit_breaker"),
+        ("the fleet's suspicion, in a storm", from_fleet(false), &storm, "shield"),
+        (
+            "the fleet's, of one who is banned",
+            from_fleet(true),
+            &|world| world.ban("192.0.2.7/32", rule(), None),
+            "stands",
+        ),
     ];
     for (name, cause, change, expected) in rows {
         let mut world = World::new();
@@ -194,7 +216,7 @@ fn nobody_bans_what_is_allowed_or_too_much() {
     world.allowed.add(net("2001:db8::1/128"), Why::Gateway);
     world.allowed.add(net("203.0.113.5/32"), Why::Resolver);
     let feed = Cause::Feed { feed: "drop".to_owned() };
-    for cause in [found(), feed, by_hand(None), from_crowdsec(60)] {
+    for cause in [found(), feed, by_hand(None), from_crowdsec(60), from_fleet(true)] {
         for (text, expected) in [
             ("192.0.2.1/32", "allowed"),
             ("198.51.100.9/32", "allowed"),
