@@ -82,7 +82,10 @@ fn of_actors(config: &Config) -> observe::settings::Settings {
 /// # Errors
 /// A map could not be changed.
 pub fn to_sensor(config: &Config, detector: &Detector, sensor: &mut KernelSensor) -> Result<()> {
-    sensor.set_wakeup(&detector.soonest()).context("the wake-up thresholds")?;
+    let mut soonest = detector.soonest();
+    // What a host sees once is something for the fleet.
+    soonest.extend(config.fleet.is_on().then_some(1));
+    sensor.set_wakeup(&soonest).context("the wake-up thresholds")?;
     sensor.set_epoch_length(config.sensor.poll_interval).context("the length of an epoch")?;
     sensor.set_samples(budgets(config)).context("the budgets of samples")?;
     sensor.set_routed(&config.network.home);

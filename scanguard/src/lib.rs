@@ -20,6 +20,7 @@ pub mod control;
 pub mod crowdsec;
 pub mod detect;
 pub mod export;
+pub mod fleet;
 pub mod http_client;
 pub mod http_server;
 pub mod logs;

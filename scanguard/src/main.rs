@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use scanguard::{
     app,
-    cli::{Cli, Command, check_config, control, detach, doctor, exit::Exit, manual, replay, top},
+    cli::{Cli, Command, check_config, control, detach, doctor, exit::Exit, fleet, manual, replay, top},
     config::COMMENTED_DEFAULTS,
     stdio::{Log, OutputError, complain, say},
 };
@@ -33,8 +33,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<Exit> {
-    // This crate logs every unknown kind of message as an error, and the kernel sends kinds that it does not know.
-    let filter = format!("{},netlink_proto::codecs=off", cli.filter());
+    // The first crate logs every unknown kind of message as an error, and the kernel sends kinds that it does not know.
+    // The second tells of each connection and each request.
+    let filter = format!("{},netlink_proto::codecs=off,async_nats=warn", cli.filter());
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {}", cli.filter()))?;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let on_terminal = std::io::stderr().is_terminal();
@@ -53,6 +54,7 @@ async fn run(cli: Cli) -> Result<Exit> {
         Command::Detach { pin } => detach::run(pin),
         Command::Top(arguments) => top::run(arguments, colour).await.map(|()| Exit::Success),
         Command::Control(command) => control::run(command).await.map(|()| Exit::Success),
+        Command::Fleet(command) => fleet::run(command).await.map(|()| Exit::Success),
         Command::PrintConfig => {
             say(COMMENTED_DEFAULTS.trim_end())?;
             Ok(Exit::Success)

@@ -11,6 +11,7 @@ mod crowdsec;
 mod doctor;
 mod egress;
 mod faults;
+mod fleet;
 mod flood;
 mod greetings;
 mod half_open;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         doctor::trials(),
         egress::trials(),
         faults::trials(),
+        fleet::trials(),
         flood::trials(),
         greetings::trials(),
         half_open::trials(),

@@ -73,6 +73,7 @@ impl Purpose {
             items.push(Box::new(extracted::ALERTMANAGER));
             items.push(Box::new(extracted::NGINX));
             items.push(Box::new(extracted::SSHD));
+            items.push(Box::new(python_tool::NATS_SERVER));
         }
         if matches!(self, Self::Package | Self::Static | Self::Test | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DEB));

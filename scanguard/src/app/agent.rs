@@ -33,6 +33,10 @@ use crate::{
         sinks::Sinks,
         web::Access,
     },
+    fleet::{
+        self, Told,
+        member::{Known as KnownSources, Member},
+    },
     logs::task::Logs,
     network::{Network, bound::Sockets, ports::Ports},
     pipeline::Pipeline,
@@ -46,6 +50,9 @@ use crate::{
 
 /// How often the entries in the maps of answers are counted. That takes milliseconds when they are full.
 const OCCUPANCY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Probes in a poll of sources that the admission filter turned away: most are forged then, and the fleet is not told.
+const FLOOD: u64 = 1_000;
 
 /// All state that a poll needs.
 pub(super) struct Agent {
@@ -81,6 +88,11 @@ pub(super) struct Agent {
     /// `None` if the page is switched off.
     pub(super) page: Option<Page>,
     pub(super) crowdsec: Link,
+    pub(super) fleet: Member,
+    /// The salt of the sensor's bitmaps.
+    pub(super) salt: u64,
+    /// Whether most sources were forged at the last poll.
+    pub(super) flooded: bool,
     /// `None` until the sandbox is entered.
     pub(super) sandbox: Option<Sandbox>,
     /// Facts about this host, collected while the agent still had the privileges to do so.
@@ -128,6 +140,8 @@ impl Agent {
         let responder = Responder::new(config.response.clone(), sources, state, Arc::clone(of_response), now);
         let nothing = crowdsec::settings::Settings::default();
         let crowdsec = Link::start(&nothing, clock, Arc::clone(&metrics.crowdsec));
+        let nothing = fleet::settings::Settings::default();
+        let fleet = Member::start(&nothing, clock, Arc::clone(&metrics.fleet));
         Ok(Self {
             config: config.clone(),
             clock,
@@ -153,6 +167,9 @@ impl Agent {
             responder,
             state_writer,
             crowdsec,
+            fleet,
+            salt: 0,
+            flooded: false,
             leaving: None,
             last_poll: now.wall,
         })
@@ -223,7 +240,40 @@ impl Agent {
         self.sandbox = Some(sandbox);
         self.reconfigure_sinks();
         self.crowdsec.restart(&self.config.crowdsec, self.clock);
+        self.join_fleet().await;
         Ok(())
+    }
+
+    /// Becomes a member of the fleet that is configured, or of none.
+    pub(super) async fn join_fleet(&mut self) {
+        self.fleet.restart(&self.config.fleet).await;
+        self.pipeline.note_items(self.fleet.is_on().then_some(self.salt));
+    }
+
+    /// Carries out a decision of the fleet.
+    pub(super) fn take_fleet(&mut self, told: Told) {
+        let now = self.clock.now();
+        let act = self.config.fleet.act;
+        self.metrics.fleet.decided(fleet::take(&mut self.responder, told, act, now, &mut self.sensor));
+        self.reset_released();
+    }
+
+    /// Tells the fleet what was seen since the last call.
+    fn tell_fleet(&mut self) {
+        if !self.fleet.is_on() {
+            return;
+        }
+        let Self { pipeline, responder, fleet, flooded, .. } = self;
+        let notes = pipeline.take_notes();
+        let tracker = pipeline.detector.tracker();
+        let is_proven = |finding: &Finding| !finding.known().1.is_possible();
+        let known = KnownSources {
+            net: &|source| responder.net(source),
+            proven: &|source| tracker.of(source).iter().any(is_proven),
+            tools: tracker.tools(),
+            flooded: *flooded,
+        };
+        fleet.see(notes, &known);
     }
 
     /// Starts and ends sinks as the configuration has it.
@@ -282,6 +332,8 @@ impl Agent {
         self.reset_released();
         self.state_writer.keep(&mut self.responder, now).await;
         self.crowdsec.observe();
+        self.fleet.set_own(self.own.iter().copied());
+        self.fleet.observe();
         if let Some(leaving) = &mut self.leaving {
             leaving.keep(&self.metrics.outbound).await;
         }
@@ -302,6 +354,7 @@ impl Agent {
                 self.metrics.detection.found_after(monotonic().saturating_sub(*at));
             }
         }
+        self.tell_fleet();
     }
 
     /// Reads the samples that the program copied: requests of clients, and the answers to them.
@@ -384,6 +437,7 @@ impl Agent {
         // can close or give way (detect/places.rs).
         let mut events = Vec::new();
         let result = self.pipeline.poll(&mut self.sensor, now, &mut |event| events.push(event));
+        let turned_away = result.as_ref().map_or(0, |outcome| outcome.delta.exit(Exit::AtTheDoor));
         self.consider(&events, now);
         self.respond_to_unplaced(now);
         let Self { pipeline, metrics, responder, sensor, .. } = self;
@@ -401,6 +455,8 @@ impl Agent {
                 tracing::error!("poll: {error}");
             }
         }
+        self.flooded = turned_away > FLOOD;
+        self.tell_fleet();
         self.read_leaving(now, &mut events);
         self.metrics.state(&self.pipeline, &mut self.leaving.iter().flat_map(Leaving::open));
         self.look_for_ip(now);
@@ -479,6 +535,7 @@ impl Agent {
         }
         self.state_writer.close(&mut self.responder, now).await;
         self.crowdsec.close().await;
+        self.fleet.close().await;
         // Sinks come last, because they may have to wait for others.
         detach(self.attachments);
         self.sinks.finish().await;

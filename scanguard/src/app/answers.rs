@@ -108,6 +108,7 @@ fn status(agent: &Agent, logs: &Logs) -> Status {
         findings_open: agent.open().count(),
         response: questions::status(&agent.responder, now, agent.state_writer.error()),
         crowdsec: agent.crowdsec.status(),
+        fleet: agent.fleet.status(),
         unread_logs: logs.unread(),
         sandbox: agent.sandbox.as_ref().map(|sandbox| sandbox.report().clone()),
     }

@@ -59,6 +59,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let listener = http::bind(config.metrics.listen).await?;
     let address = listener.local_addr().context("the listener's address")?;
     let plan = Plan::new(&config.sensor)?;
+    let salt = plan.salt();
     // An earlier agent may have left bans in the kernel.
     if plan.reused().is_empty() {
         footprint::check(&config.sensor)?;
@@ -102,6 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 
     let mut agent = Agent::new(&config, pipeline, sensor, attachments, network)?;
     agent.watch_leaving(programs);
+    agent.salt = salt;
     // No source may be banned before the exempt hosts are known. Without them the agent does not start.
     environment::refresh_allow_list(&mut agent, &local).await?;
     environment::refresh_ports(&mut agent)?;
@@ -169,6 +171,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             // The channel delivers less per second than this arm can process.
             Some(said) = state.logs.next() => agent.hear_logs(said),
             orders = agent.crowdsec.next() => agent.take_decisions(orders),
+            told = agent.fleet.next() => agent.take_fleet(told),
             batch = wakeups.next() => agent.look(&batch?),
             samples = samples.next() => agent.hear_samples(&samples?),
         }

@@ -62,6 +62,7 @@ impl LoopState {
                 self.service.ready("attached; the new configuration is wrong, the old one is in force");
             }
         }
+        agent.join_fleet().await;
         if agent.config.logs != followed {
             self.logs.end(&mut |said| agent.hear_logs(said)).await;
             self.logs = agent.follow_logs();

@@ -5,6 +5,7 @@ pub mod control;
 pub mod detach;
 pub mod doctor;
 pub mod exit;
+pub mod fleet;
 pub mod manual;
 mod progress;
 pub mod replay;
@@ -87,6 +88,9 @@ pub enum Command {
     #[command(flatten)]
     #[expect(missing_docs, reason = "they are documented there")]
     Control(control::Command),
+    /// Many hosts see and act as one: compare what the members of a fleet say, or prepare one.
+    #[command(subcommand)]
+    Fleet(fleet::Command),
     /// Print a commented configuration file with every default.
     PrintConfig,
     /// Print a built-in list of `[content.lists]` or `[fingerprints]`, to be changed and named there.

@@ -58,13 +58,18 @@ const USED_BY_OTHERS: [&str; 12] = [
 
 /// The files and capabilities that the agent needs with this configuration, which was read from this file.
 pub fn needed(config: &Config, file: &Path) -> Access {
+    let write = directories(config).filter_map(|directory| fs::canonicalize(directory).ok()).collect();
+    Access { write, capabilities: capabilities(config), ..reading(file) }
+}
+
+/// The files that a process needs that reads this configuration file and writes nothing: `scanguard fleet run`.
+pub fn reading(file: &Path) -> Access {
     let mut read: BTreeSet<_> = OF_THE_SYSTEM.iter().map(PathBuf::from).collect();
     let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);
     read.extend(certificates.map(PathBuf::from));
     read.extend(named(file));
     read.retain(|path| path.exists());
-    let write = directories(config).filter_map(|directory| fs::canonicalize(directory).ok()).collect();
-    Access { read, write, capabilities: capabilities(config) }
+    Access { read, ..Access::default() }
 }
 
 /// No capability, except for logs. On every kernel that accepts the program, a map's descriptor is enough to use the
@@ -115,7 +120,8 @@ fn written(config: &Config) -> impl Iterator<Item = &Path> {
     let logs =
         (!logs.files.is_empty() || logs.state.parent().is_some_and(Path::exists)).then_some(&logs.state);
     let own = [&config.response.state, &config.control.socket];
-    own.into_iter().chain(logs).map(PathBuf::as_path).chain(config.sinks.files())
+    let spool = config.fleet.is_on().then_some(&config.fleet.spool);
+    own.into_iter().chain(logs).chain(spool).map(PathBuf::as_path).chain(config.sinks.files())
 }
 
 /// The files whose directory is shared with others, each with that directory. The agent gets access to the whole

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    content, control, crowdsec, detect, export, logs, observe, outbound, respond, sandbox, sensor,
+    content, control, crowdsec, detect, export, fleet, logs, observe, outbound, respond, sandbox, sensor,
     settings::{self, Interval, Problem},
     sources, whole_file,
 };
@@ -66,6 +66,8 @@ pub struct Config {
     pub security: sandbox::settings::Settings,
     /// `[crowdsec]`, including the secrets, so that the loaded configuration is complete.
     pub crowdsec: crowdsec::settings::Settings,
+    /// `[fleet]`, including the credentials, so that the loaded configuration is complete.
+    pub fleet: fleet::settings::Settings,
     /// `[[sinks]]`.
     pub sinks: export::sinks::settings::Settings,
 }
@@ -214,6 +216,7 @@ impl Config {
                 control: control::settings::Settings::read(root.section("control")),
                 security: sandbox::settings::Settings::read(root.section("security")),
                 crowdsec: crowdsec::settings::Settings::read(root.section("crowdsec")),
+                fleet: fleet::settings::Settings::read(root.section("fleet")),
                 sinks: export::sinks::settings::Settings::read(&mut root),
             };
             // A window with a default length ends where the history does.

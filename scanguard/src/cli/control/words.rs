@@ -4,6 +4,7 @@ use crate::{
     cidr::name,
     control::listing::{ACTIVE, Actors, Findings, Sources, Status},
     crowdsec::CrowdsecStatus,
+    fleet::member::FleetStatus,
     respond::{
         Extent, Mode,
         report::{BanReport, Bans, Explanation, ReflexReport, ShieldCounts},
@@ -79,10 +80,11 @@ pub(super) fn status(answer: &Status) -> String {
     }
     let counts = response.bans;
     lines.push(format!(
-        "bans        {} by rules, {} by hand, {} by CrowdSec{}; at most {}; drop = \"{}\"",
+        "bans        {} by rules, {} by hand, {} by CrowdSec{}{}; at most {}; drop = \"{}\"",
         counts.rule,
         counts.hand,
         counts.crowdsec,
+        if counts.fleet > 0 { format!(", {} by the fleet", counts.fleet) } else { String::new() },
         // This is rare.
         if counts.adopted > 0 { format!(", {} adopted", counts.adopted) } else { String::new() },
         response.max_bans,
@@ -93,6 +95,7 @@ pub(super) fn status(answer: &Status) -> String {
     lines.push(format!("shields     {held}; at most {most}{off}"));
     lines.push(format!("reflex      {}", response.reflex.map_or_else(|| "off".to_owned(), reflex)));
     lines.extend(answer.crowdsec.iter().flat_map(crowdsec));
+    lines.extend(answer.fleet.as_ref().map(fleet));
     lines.push(format!(
         "feeds       {} networks banned, {} not",
         response.feed_networks, response.feed_networks_left_out
@@ -116,6 +119,17 @@ pub(super) fn status(answer: &Status) -> String {
         response.allowed.iter().map(|allowed| format!("  {:<24}  {}", name(allowed.net), allowed.why)),
     );
     lines.join("\n") + "\n"
+}
+
+fn fleet(answer: &FleetStatus) -> String {
+    let FleetStatus { servers, name, connected, told, waiting, error } = answer;
+    let connection = if *connected { "connected" } else { "NOT CONNECTED" };
+    let trouble = error.as_ref().map_or(String::new(), |error| format!(": FAILS: {error}"));
+    format!(
+        "fleet       {name} at {}: {connection}, {} told, {waiting} waiting{trouble}",
+        servers.join(", "),
+        count(usize::try_from(*told).unwrap_or(usize::MAX), "sighting")
+    )
 }
 
 fn crowdsec(answer: &CrowdsecStatus) -> Vec<String> {
