@@ -3,6 +3,7 @@
 mod above;
 mod answered;
 mod bare;
+mod clsact;
 mod coexistence;
 mod content;
 mod counts;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         above::trials(),
         answered::trials(),
         bare::trials(),
+        clsact::trials(),
         coexistence::trials(),
         content::trials(),
         counts::trials(),

@@ -199,8 +199,11 @@ impl Agent {
                 tracing::info!(interface, %mode, "attached");
             }
         }
-        for (interface, attached) in self.attachments.egress_states() {
-            self.metrics.sensor.egress_attached(interface, attached);
+        for (interface, way) in self.attachments.egress_states() {
+            self.metrics.sensor.egress_attached(interface, way);
+            if let Some(way) = way {
+                tracing::info!(interface, %way, "what leaves is seen");
+            }
         }
         self.metrics.sensor.connections_attached(self.sensor.connections_attached());
         self.health.attached(true);

@@ -102,6 +102,11 @@ fn status(agent: &Agent, logs: &Logs) -> Status {
         interfaces: attached
             .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
             .collect(),
+        egress: agent
+            .attachments
+            .egress_states()
+            .map(|(name, way)| (name.to_owned(), way.map(|way| way.to_string())))
+            .collect(),
         packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
         mostly_not_ip: agent.not_ip.is_most(),
         probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),

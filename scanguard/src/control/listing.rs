@@ -93,6 +93,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Interfaces, with the attach mode; `None` if the program is not attached there.
     pub interfaces: Vec<(String, Option<String>)>,
+    /// Interfaces, with the way in which the egress program is attached; `None` if it is not.
+    #[serde(default)]
+    pub egress: Vec<(String, Option<String>)>,
     /// Packets since the program was loaded, by exit, the most frequent first.
     #[serde(default)]
     pub packets: Vec<(String, u64)>,

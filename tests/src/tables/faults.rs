@@ -115,7 +115,17 @@ pub const FAULTS: &[Fault] = &[
         "jumbo: with an MTU of 9000, native mode, a scan among bulk transfers is found, nothing is junk",
     ),
     fault(
-        "tcx is not available",
+        "the agent is killed, and the kernel has no tcx",
+        "a helper process removes the filter of tc; if that is killed, too, the next agent or `scanguard detach` does",
+        "clsact: what an agent and its helper left behind is taken over, or removed by detach",
+    ),
+    fault(
+        "somebody else has filters of tc at the interface",
+        "they and their clsact stay; if they come first, the agent says so: [coexistence](coexistence.md#filters-of-tc)",
+        "clsact: filters of others stay, before and after, and so does their clsact",
+    ),
+    fault(
+        "the egress program cannot be attached",
         "the agent reports the loss, and everything else works",
         "egress: where it cannot be attached, the loss is reported and all else works",
     ),

@@ -72,7 +72,14 @@ pub(super) fn status(answer: &Status) -> String {
         lines.push(format!("confirm     within {}, or it goes back to dry-run", left(Some(seconds))));
     }
     for (interface, mode) in &answer.interfaces {
-        lines.push(format!("interface   {interface}: {}", mode.as_deref().unwrap_or("not attached")));
+        let way = answer.egress.iter().find(|(name, _)| name == interface);
+        let leaving = match way {
+            Some((_, way)) => format!("; what leaves: {}", way.as_deref().unwrap_or("not seen")),
+            // An agent of an earlier version does not say.
+            None => String::new(),
+        };
+        let mode = mode.as_deref().unwrap_or("not attached");
+        lines.push(format!("interface   {interface}: {mode}{leaving}"));
     }
     if answer.mostly_not_ip {
         lines.push(format!("packets     {MOSTLY_NOT_IP}"));
