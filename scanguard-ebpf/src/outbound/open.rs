@@ -1,8 +1,14 @@
 //! Connections that were asked for and have no answer yet, by their sockets: whoever runs when the answer comes is not
-//! the actor.
+//! the actor. Those with new targets stay until they end, so that it is known whether anything was said in them.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
-use scanguard_common::{actor::OPEN_PLACES, address::Address, flow::stir};
+use scanguard_common::{
+    actor::{OPEN_PLACES, Seen},
+    address::Address,
+    flow::stir,
+};
+
+use super::tally;
 
 /// One that waits.
 #[derive(Clone, Copy)]
@@ -48,6 +54,11 @@ pub(super) fn keep(socket: u64, open: *const Open) {
     // SAFETY: a value of a map. It belongs to no socket while it is written, so that another CPU does not take it.
     unsafe {
         let of = &raw mut (*place).socket;
+        let before = of.read_volatile();
+        let waits = (&raw const (*place).open.fresh).read() & ANSWERED == 0;
+        if before != 0 && before != socket && waits {
+            tally::count(Seen::Displaced);
+        }
         of.write_volatile(0);
         (&raw mut (*place).open).write(open.read());
         of.write_volatile(socket);

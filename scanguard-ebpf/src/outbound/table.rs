@@ -18,7 +18,7 @@ use super::{
     scratch::{self, Scratch},
     tally,
 };
-use crate::{atomics::Shared, config, epoch, opaque::opaque};
+use crate::{admission, atomics::Shared, config, epoch, opaque::opaque};
 
 /// When the table is full, the kernel evicts actors that did nothing new lately.
 #[btf_map]
@@ -145,7 +145,9 @@ fn insert(key: &Address, epoch: u32) -> Option<*mut SourceState> {
     // SAFETY: as above; it is only read here.
     let fresh = unsafe { &*fresh };
     // If this fails, another CPU was faster, or the look-up fails.
-    _ = ACTORS.insert(key, fresh, u64::from(BPF_NOEXIST));
+    if ACTORS.insert(key, fresh, u64::from(BPF_NOEXIST)).is_ok() {
+        tally::count(Seen::Entered);
+    }
     let state = ACTORS.get_ptr_mut(key);
     if state.is_none() {
         tally::count(Seen::NoRoom);

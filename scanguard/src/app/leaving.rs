@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use scanguard_common::address::Address;
+use scanguard_common::{actor::Kind, address::Address, outcome::Answer};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::timeout,
@@ -20,12 +20,13 @@ use crate::{
     config::Config,
     control::listing::{Actors, Program},
     detect::findings::{Event, Finding},
-    observe::greatest,
+    observe::{activity::Activity, greatest},
     outbound::{
         baseline::Baseline,
         file,
         metrics::OutboundMetrics,
         settings::{Namespaces, Settings},
+        table::{Actors as Table, Known},
         users::{self, Users},
     },
     pipeline::outbound::Outbound,
@@ -46,8 +47,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Leaving {
     sensor: Box<dyn ActorSensor + Send>,
     outbound: Outbound,
-    /// Actors in the kernel's table.
+    /// Actors in the kernel's table, and how many of them it has evicted.
     entries: u64,
+    evicted: u64,
     blocks: Blocks,
     /// The time of day of the previous poll.
     lately: jiff::Timestamp,
@@ -105,6 +107,7 @@ impl Leaving {
             sensor,
             outbound,
             entries: 0,
+            evicted: 0,
             blocks,
             lately: now.wall,
             path,
@@ -137,6 +140,11 @@ impl Leaving {
         self.outbound.set_networks(own, near);
     }
 
+    /// Histories, rules and findings.
+    pub(super) fn pipeline(&self) -> &Pipeline {
+        &self.outbound.pipeline
+    }
+
     /// The open findings.
     pub(super) fn open(&self) -> impl Iterator<Item = &Finding> {
         self.outbound.pipeline.detector.tracker().open()
@@ -151,7 +159,10 @@ impl Leaving {
     pub(super) fn poll(&mut self, metrics: &OutboundMetrics, now: Now, tell: &mut dyn FnMut(Event)) {
         let Self { sensor, outbound, .. } = self;
         match outbound.poll(sensor.as_mut(), now, tell) {
-            Ok(outcome) => self.entries = outcome.poll.entries,
+            Ok(outcome) => {
+                self.entries = outcome.poll.entries;
+                self.evicted += outcome.evicted;
+            }
             Err(error) => {
                 metrics.poll_failed();
                 tracing::error!("poll of what leaves: {error}");
@@ -159,13 +170,14 @@ impl Leaving {
         }
         self.respond(metrics, now);
         let outbound = &self.outbound;
-        metrics.state(outbound.pipeline.detector.tracker().actors(), &outbound.baseline);
+        let Pipeline { observer, detector, .. } = &outbound.pipeline;
+        metrics.state(detector.tracker().actors(), observer.evictions(), &outbound.baseline);
     }
 
     /// Exports what the kernel looked at.
     pub(super) fn export(&self, metrics: &ActorMetrics) {
         if let Some(tally) = self.sensor.looked_at() {
-            metrics.polled(&tally, self.entries);
+            metrics.polled(&tally, self.entries, self.evicted, self.sensor.missed());
         }
     }
 

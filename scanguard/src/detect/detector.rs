@@ -11,7 +11,7 @@ use scanguard_common::{
 };
 
 use super::{
-    Confidence, Evidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
+    Confidence, Evidence, NOT_AT_ONCE, Plain, Proof, Rule, Severity, Source,
     campaign::Campaigns,
     crafted,
     decoys::Decoys,

@@ -81,6 +81,11 @@ impl Actors {
         self.known.get(address)
     }
 
+    /// All, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
     /// The same, or one of whom only the kind is known.
     pub fn actor(&self, address: &Address) -> Arc<Actor> {
         let known = self.get(address).map(|known| Arc::clone(&known.actor));

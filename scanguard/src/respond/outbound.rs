@@ -17,7 +17,7 @@ use crate::{
         findings::{Direction, Finding},
         rules::outbound::SCANS,
     },
-    outbound::{never, settings::Response},
+    outbound::{Actor, never, settings::Response},
     sensor::{ActorSensor, gate::GateMode},
     settings::Interval,
 };
