@@ -318,6 +318,9 @@ numbered! {
         Blocked = "blocked",
         /// The same, if blocking were on.
         WouldBlock = "would_block",
+        /// The first attempt of a host behind this one, which is not counted: anybody may have forged its address, and a
+        /// flood of such addresses must not push others out of the table.
+        AtTheDoor = "at_the_door",
         /// A raw socket was opened.
         RawSocket = "raw_socket",
         /// An actor came into the table of actors.

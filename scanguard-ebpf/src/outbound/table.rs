@@ -72,6 +72,18 @@ extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
     result
 }
 
+/// Whether an actor is in the table.
+#[inline(always)]
+pub(super) fn has(key: &Address) -> bool {
+    ACTORS.get_ptr(key).is_some()
+}
+
+/// Whether an actor may enter the table, or is there: it needs an attempt before this one.
+#[inline(always)]
+pub(super) fn admits(key: &Address) -> bool {
+    has(key) || admission::is_known(*key)
+}
+
 /// Has the first actor of a scratch in the table. Gives whether it is new there.
 #[unsafe(no_mangle)]
 #[inline(never)]
