@@ -302,6 +302,8 @@ numbered! {
         Answered = "answered",
         /// A connection was refused, or did not come about.
         Failed = "failed",
+        /// A connection with a new target has ended in which this host said nothing.
+        Silent = "silent",
         /// A packet was made by a raw or packet socket.
         Crafted = "crafted",
         /// A datagram went to a new target.

@@ -20,13 +20,16 @@ pub(super) struct Open {
     pub(super) names: [u64; 2],
     /// The remote address: the memory of a socket is used again.
     pub(super) remote: Address,
-    /// For which of the two the target is new: a bit for each.
+    /// For which of the two the target is new: a bit for each. With [`ANSWERED`], it has answered.
     pub(super) fresh: u32,
     /// The remote port.
     pub(super) port: u16,
     /// Explicit padding.
     pub(super) reserved: u16,
 }
+
+/// See [`Open::fresh`].
+pub(super) const ANSWERED: u32 = 1 << 31;
 
 /// One at its place.
 #[repr(C)]
@@ -63,6 +66,27 @@ pub(super) fn keep(socket: u64, open: *const Open) {
         (&raw mut (*place).open).write(open.read());
         of.write_volatile(socket);
     }
+}
+
+/// The one of this socket has answered.
+#[inline(always)]
+pub(super) fn keep_answered(socket: u64, open: *mut Open) {
+    // SAFETY: this CPU's scratch.
+    unsafe {
+        let fresh = &raw mut (*open).fresh;
+        fresh.write(fresh.read() | ANSWERED);
+    }
+    // SAFETY: an aligned number in a map. One that came meanwhile keeps the place.
+    if place(socket).is_some_and(|place| unsafe { (&raw const (*place).socket).read_volatile() } == 0) {
+        keep(socket, open);
+    }
+}
+
+/// Whether one of this socket may be there.
+#[inline(always)]
+pub(super) fn has(socket: u64) -> bool {
+    // SAFETY: an aligned number in a map.
+    place(socket).is_some_and(|place| unsafe { (&raw const (*place).socket).read_volatile() } == socket)
 }
 
 /// Takes the one of a socket. Gives whether there is one.

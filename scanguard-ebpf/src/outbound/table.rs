@@ -134,6 +134,35 @@ extern "C" fn scanguard_actor_answer(hook: u32, which: u32, answer: u32) -> u32 
     0
 }
 
+/// Counts that one of the two actors of a scratch said nothing in a connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_actor_silent(hook: u32, which: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    let (Some(scratch), Some(control)) = (scratch::of(hook), config::control()) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    let key = unsafe { Scratch::key(scratch, which) };
+    let Some(state) = ACTORS.get_ptr_mut(key) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    unsafe {
+        let service = (*scratch).flow.service;
+        account::record_silent::<Shared>(state, service, epoch::running(control), config::salt());
+    }
+    0
+}
+
+/// As above.
+#[inline(always)]
+pub(super) fn record_silent(hook: u32, which: u32) {
+    scanguard_actor_silent(hook, which);
+}
+
 /// Counts an attempt, see [`scanguard_actor`].
 #[inline(always)]
 pub(super) fn record(hook: u32, which: u32, class: u32) -> u32 {

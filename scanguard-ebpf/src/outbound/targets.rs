@@ -1,7 +1,7 @@
 //! The targets that actors asked for, and those that answered. Nothing is done twice for the same target.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
-use scanguard_common::actor::{ANSWERED_SECONDS, FAILED_SECONDS, TARGET_PLACES, TargetMark};
+use scanguard_common::actor::{ANSWERED_SECONDS, FAILED_SECONDS, Seen, TARGET_PLACES, TargetMark};
 
 use super::tally;
 use crate::{clock, config};

@@ -92,7 +92,7 @@ impl Rule for Block {
         let is_block = tried.services >= u64::from(self.0.services)
             && tried.hosts >= u64::from(self.0.hosts)
             && tried.is_filled()
-            && tried.mostly_fails();
+            && tried.mostly_fails_or_knocks();
         (knows_fates(source) && is_block).then(|| tried.evidence(source, window, length))
     }
 }

@@ -88,7 +88,8 @@ impl Rule for Sweep {
         let length = self.0.common.window;
         let window = source.window(length);
         let tried = Tried::of(&window.activity);
-        let is_sweep = tried.hosts >= u64::from(self.0.hosts) && tried.is_wide() && tried.mostly_fails();
+        let is_sweep =
+            tried.hosts >= u64::from(self.0.hosts) && tried.is_wide() && tried.mostly_fails_or_knocks();
         (knows_fates(source) && is_sweep).then(|| tried.evidence(source, window, length))
     }
 }

@@ -32,6 +32,30 @@ const ALIKE: u64 = 4;
 /// of its own, try a diagonal.
 const FILL: f64 = 0.3;
 
+/// What answered, and was told nothing. Clients ask for a service in order to say something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Knocks {
+    /// Distinct addresses.
+    pub(super) hosts: u64,
+    /// Distinct services.
+    pub(super) services: u64,
+    /// Connections that were answered.
+    answered: u64,
+    /// Those in which nothing was said.
+    pub(super) silent: u64,
+}
+
+impl Knocks {
+    pub(super) fn of(activity: &Activity) -> Self {
+        let answered = activity.answered(Answer::SynAck);
+        let silent = activity.silent().min(answered);
+        // Their part of the distinct ones: which of these they were is not known.
+        let part = |of: u64| (of * silent).checked_div(answered).unwrap_or(0);
+        let (hosts, services) = (activity.met_hosts().value, activity.open_services().value);
+        Self { hosts: part(hosts), services: part(services), answered, silent }
+    }
+}
+
 /// The distinct targets of an actor in a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tried {
@@ -47,6 +71,8 @@ pub(super) struct Tried {
     attempts: u64,
     /// Those that were answered.
     answered: u64,
+    /// Of those that were met, the ones that were told nothing.
+    knocks: Knocks,
 }
 
 impl Tried {
@@ -58,6 +84,7 @@ impl Tried {
             met_hosts: activity.met_hosts().value,
             attempts: activity.counts.of(ProbeClass::Syn),
             answered: activity.answered(Answer::SynAck),
+            knocks: Knocks::of(activity),
         }
     }
 
@@ -84,6 +111,17 @@ impl Tried {
         let failures = self.failures();
         failures >= self.successes() * FAILURES_PER_SUCCESS
             && (failures < MANY || self.attempts >= self.answered * FAILURES_PER_SUCCESS)
+    }
+
+    /// The same, where whoever was told nothing counts as nobody's success. Whoever looks after servers by bare connections
+    /// may have as many that do not answer, but not within a minute.
+    pub(super) fn mostly_fails_or_knocks(&self) -> bool {
+        let failures = self.failures();
+        let Knocks { hosts, services, answered, silent } = self.knocks;
+        let spoken_to = self.met_services.saturating_sub(services).max(self.met_hosts.saturating_sub(hosts));
+        let answered = self.answered.saturating_sub(silent.min(answered));
+        failures >= spoken_to * FAILURES_PER_SUCCESS
+            && (failures < MANY || self.attempts >= answered * FAILURES_PER_SUCCESS)
     }
 
     /// Many addresses for each service.

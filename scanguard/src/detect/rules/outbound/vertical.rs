@@ -120,7 +120,7 @@ impl Rule for Vertical {
         let length = self.0.common.window;
         let window = source.window(length);
         let tried = Tried::of(&window.activity);
-        if tried.services >= u64::from(self.0.services) && tried.is_deep() && tried.mostly_fails() {
+        if tried.services >= u64::from(self.0.services) && tried.is_deep() && tried.mostly_fails_or_knocks() {
             return Some(tried.evidence(source, window, length));
         }
         // A host behind this one is a client like any other, of whom nobody sees the answers.
