@@ -300,6 +300,8 @@ numbered! {
         Own = "own",
         /// A connection was established.
         Answered = "answered",
+        /// A connection was established with a target that is known to the actor to answer.
+        Again = "again",
         /// A connection was refused, or did not come about.
         Failed = "failed",
         /// A connection with a new target has ended in which this host said nothing.

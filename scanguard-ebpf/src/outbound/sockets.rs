@@ -134,6 +134,9 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
     // SAFETY: this CPU's scratch, a value of a map, and the kernel's socket, whose memory the helper checks.
     unsafe {
         if !open::take(socket, &raw mut (*scratch).open) {
+            if is_answered != 0 && remote(socket as *const u8, scratch) == Some(false) {
+                tally::count(Seen::Again);
+            }
             return 0;
         }
         let open = &raw const (*scratch).open;
