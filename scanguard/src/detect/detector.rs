@@ -248,6 +248,29 @@ impl Detector {
         self.judge(address, delta, history.unwrap_or(&nothing), now, is_concerned, tell);
     }
 
+    /// The rules that the activity of a source falls short of, with how much of them it reaches.
+    pub fn shortfalls(
+        &self,
+        address: Address,
+        history: &History,
+        at: Duration,
+    ) -> Vec<(&'static str, String)> {
+        let delta = &Delta { activity: Activity::NONE, samples: [Sample::default(); SAMPLES] };
+        let source = |rule: &dyn Rule| Source {
+            address,
+            history,
+            delta,
+            at,
+            since: self.tracker.reported(rule.name(), &address).max(self.outage.ended()),
+            listed: self.feeds.listing(&address),
+            geo: self.tracker.geo(),
+            known: self.tracker.actors().and_then(|actors| actors.get(&address)),
+            is_captured: self.is_captured,
+        };
+        let rules = self.rules.iter().map(|in_use| in_use.rule.as_ref());
+        rules.filter_map(|rule| Some((rule.name(), rule.shortfall(&source(rule))?))).collect()
+    }
+
     /// Whether nothing is told of an actor by this rule: it is allowed, or it is a control group and programs in it
     /// account for what it did.
     fn is_told_otherwise(&self, rule: &dyn Rule, source: &Source<'_>, evidence: &Evidence) -> bool {

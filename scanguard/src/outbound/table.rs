@@ -25,6 +25,13 @@ pub struct Known {
     active: Duration,
 }
 
+impl Known {
+    /// When it was last active, since the start of the agent.
+    pub fn active(&self) -> Duration {
+        self.active
+    }
+}
+
 /// The actors.
 #[derive(Debug, Default)]
 pub struct Actors {

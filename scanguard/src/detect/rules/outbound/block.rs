@@ -85,6 +85,14 @@ impl Rule for Block {
         &["outbound_vertical", "outbound_sweep", "outbound_sequential", "outbound_slow", "outbound_logins"]
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let wanted =
+            [(tried.services, self.0.services, "services"), (tried.hosts, self.0.hosts, "addresses")];
+        knows_fates(source)
+            .then(|| tried.shortfall(&wanted, tried.mostly_fails_or_knocks(), tried.is_filled()))?
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);

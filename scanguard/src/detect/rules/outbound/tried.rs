@@ -145,6 +145,30 @@ impl Tried {
         self.is_wide() || self.is_deep() || self.is_filled()
     }
 
+    /// What these attempts lack of a rule: `wanted` has what failed, and how much of it the rule wants. None if nothing was
+    /// asked for, or if they lack nothing.
+    pub(super) fn shortfall(
+        &self,
+        wanted: &[(u64, u32, &str)],
+        mostly_fails: bool,
+        is_shaped: bool,
+    ) -> Option<String> {
+        let few = wanted.iter().filter(|(failed, least, _)| *failed < u64::from(*least));
+        let mut lacks: Vec<_> =
+            few.map(|(failed, least, what)| format!("{failed} of {least} {what} failed")).collect();
+        if lacks.is_empty() && !mostly_fails {
+            lacks.push(format!("{} failed and {} answered", self.failures(), self.successes()));
+        }
+        if lacks.is_empty() && !is_shaped {
+            lacks.push(format!(
+                "{} at {} have not the shape of it",
+                counted(self.services, "service"),
+                counted(self.hosts, "address")
+            ));
+        }
+        (self.attempts > 0 && !lacks.is_empty()).then(|| lacks.join(", "))
+    }
+
     /// "612 SYNs to 600 addresses, port 22, within 1m; 591 failed".
     pub(super) fn in_words(&self, samples: &[Sample], length: Duration) -> String {
         let hosts = (self.hosts + self.met_hosts).clamp(1, self.attempts.max(1));
@@ -166,6 +190,11 @@ impl Tried {
         let reason = self.in_words(&source.delta.samples, length);
         Evidence { window, reason, certain: true, proof: proof(source) }
     }
+}
+
+/// "40 services".
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {}", plural(number, what))
 }
 
 /// "port 22", or "about 40 ports".

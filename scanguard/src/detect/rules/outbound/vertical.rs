@@ -113,6 +113,13 @@ impl Rule for Vertical {
         &["outbound_sequential", "outbound_slow"]
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let wanted = [(tried.services, self.0.services, "services")];
+        knows_fates(source)
+            .then(|| tried.shortfall(&wanted, tried.mostly_fails_or_knocks(), tried.is_deep()))?
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         if !knows_fates(source) {
             return None;
