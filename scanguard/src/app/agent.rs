@@ -405,7 +405,7 @@ impl Agent {
             }
         }
         self.read_leaving(now, &mut events);
-        self.metrics.state(&self.pipeline, &mut self.leaving.iter().flat_map(Leaving::open));
+        self.metrics.state(&self.pipeline, self.leaving.as_ref().map(Leaving::pipeline));
         self.look_for_ip(now);
         self.note(now);
         self.tell(events);

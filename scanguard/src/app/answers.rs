@@ -20,7 +20,7 @@ use crate::{
     },
     detect::findings::Direction,
     logs::task::Logs,
-    observe::{activity::Counts, greatest, history::History},
+    observe::{greatest, history::History},
     pipeline::Pipeline,
     respond::{
         orders::{self, OrderError},
@@ -63,6 +63,19 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
         Ask::Findings(rows) => Answer::Findings(tokio::task::block_in_place(|| findings(agent, rows, true))),
         Ask::Actors(rows) => match &agent.leaving {
             Some(leaving) => Answer::Actors(leaving.list(rows)),
+            None => Answer::Refused(OrderError::NothingLeaves),
+        },
+        Ask::ExplainActors(pattern) => match &agent.leaving {
+            Some(leaving) => {
+                let reports = leaving.reports(&pattern, now, |finding| {
+                    questions::open_finding(&agent.responder, finding, now).finding
+                });
+                if reports.matching == 0 {
+                    Answer::Refused(OrderError::UnknownActor(pattern.to_string()))
+                } else {
+                    Answer::ActorReports(reports)
+                }
+            }
             None => Answer::Refused(OrderError::NothingLeaves),
         },
         Ask::ForgetActors(pattern) => match agent.leaving.as_mut().map(|leaving| leaving.forget(&pattern)) {
@@ -129,7 +142,7 @@ fn explain(agent: &Agent, address: IpAddr) -> Explanation {
     explanation.history = observer.history(&source).map(|history| {
         let window = history.window(now.at, now.at);
         HistoryReport {
-            probes: by_class(&window.activity.counts),
+            probes: window.activity.counts.by_name(),
             completed: window.activity.completed(),
             seconds_since_first: now.at.saturating_sub(window.first).as_secs(),
             seconds_since_last: now.at.saturating_sub(history.last()).as_secs(),
@@ -189,7 +202,7 @@ fn of_source(agent: &Agent, source: &Address, history: &History, at: Duration) -
         net,
         per_second: history.probes_within(at, RATE) as f64 / RATE.as_secs_f64(),
         probes: activity.counts.total(),
-        classes: by_class(&activity.counts),
+        classes: activity.counts.by_name(),
         services: activity.services().value.max(activity.open_services().value),
         hosts: activity.hosts().value.max(activity.open_hosts().value),
         completed: activity.completed(),
@@ -230,9 +243,4 @@ fn some<const N: usize>(counts: [(&str, u64); N]) -> Vec<(String, u64)> {
         counts.into_iter().filter(|(_, n)| *n > 0).map(|(label, n)| (label.to_owned(), n)).collect();
     some.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     some
-}
-
-/// Probes by the names of their classes, the most frequent first.
-fn by_class(counts: &Counts) -> Vec<(String, u64)> {
-    counts.by_frequency().into_iter().map(|(class, count)| (class.label().to_owned(), count)).collect()
 }

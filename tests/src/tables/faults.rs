@@ -234,6 +234,26 @@ pub const FAULTS: &[Fault] = &[
         "the agent refuses the file by name and does not wait for it; the old configuration stays, and the agent goes on counting",
         "fault: a hostile file in any place that a reload reads is refused, and nothing waits for it",
     ),
+    fault(
+        "thousands of processes each connect once and are gone at once",
+        "each attempt is counted, or counted as lost, by name; the agent takes no memory for them",
+        "outbound: of many processes that connect once, none is lost and memory stays",
+    ),
+    fault(
+        "a host behind this one forges thousands of addresses",
+        "they take no room among the actors, and a scan by a program of this host is found",
+        "outbound: a flood of forged hosts behind this one hides nobody",
+    ),
+    fault(
+        "a program asks for more targets than there is room for",
+        "those that are forgotten for that are counted, and a scan by another program is found",
+        "outbound: a flood of targets is counted, and hides nobody",
+    ),
+    fault(
+        "the file of programs that use the network (`actors.json`) is cut off, empty, garbage or of another version",
+        "it is moved aside by name, programs are learned anew, and scans are found",
+        "outbound: a file of programs that is wrong is moved aside, and they are learned anew",
+    ),
 ];
 
 /// docs/reliability.md.
