@@ -14,9 +14,9 @@ use crate::{
 pub const PROGRAM: &str = "scanguard_xdp";
 /// Name of the XDP program for links without a header. The kernel keeps 15 bytes of a name.
 pub const BARE_PROGRAM: &str = "scanguard_bare";
-/// Name of the tcx program for such links.
+/// Name of the egress program for such links.
 pub const BARE_EGRESS_PROGRAM: &str = "scanguard_bare_out";
-/// Name of the tcx program that looks at outgoing packets.
+/// Name of the program that looks at outgoing packets.
 pub const EGRESS_PROGRAM: &str = "scanguard_egress";
 /// Map of [`Address`] to [`SourceState`]: one entry for each source.
 pub const SOURCES: &str = "SOURCES";

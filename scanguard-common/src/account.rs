@@ -833,6 +833,7 @@ unsafe fn refused<M: Memory>(window: *mut Distinct, flow: &Flow, salt: u64) {
             let host = sketch::host_bit(flow.destination, salt);
             M::set_bits(&raw mut (*window).services[service.word], service.mask);
             M::set_bits(&raw mut (*window).hosts[host.word], host.mask);
+            M::set_bits(&raw mut (*window).missed_families, family::bit(flow.service.port, salt));
             let asked_host = sketch::asked_host_bit(flow.destination, salt);
             M::set_bits(&raw mut (*window).answered_services[asked.word], asked.mask);
             M::set_bits(&raw mut (*window).answered_hosts[asked_host.word], asked_host.mask);

@@ -162,6 +162,14 @@ impl TargetMark {
         (held >> 32) as u32 == self.fingerprint && (held as u32 & !1).wrapping_sub(now << 1).cast_signed() > 0
     }
 
+    /// Whether the value at a place is that of another target, which is still known at this time.
+    #[inline(always)]
+    pub const fn replaces(self, held: u64, now: u32) -> bool {
+        held != 0
+            && (held >> 32) as u32 != self.fingerprint
+            && (held as u32 & !1).wrapping_sub(now << 1).cast_signed() > 0
+    }
+
     /// Whether the target with this value has answered.
     #[inline(always)]
     pub const fn has_answered(held: u64) -> bool {
@@ -292,8 +300,12 @@ numbered! {
         Own = "own",
         /// A connection was established.
         Answered = "answered",
+        /// A connection was established with a target that is known to the actor to answer.
+        Again = "again",
         /// A connection was refused, or did not come about.
         Failed = "failed",
+        /// A connection with a new target has ended in which this host said nothing.
+        Silent = "silent",
         /// A packet was made by a raw or packet socket.
         Crafted = "crafted",
         /// A datagram went to a new target.
@@ -310,8 +322,19 @@ numbered! {
         Blocked = "blocked",
         /// The same, if blocking were on.
         WouldBlock = "would_block",
+        /// The first attempt of a host behind this one, which is not counted: anybody may have forged its address, and a
+        /// flood of such addresses must not push others out of the table.
+        AtTheDoor = "at_the_door",
         /// A raw socket was opened.
         RawSocket = "raw_socket",
+        /// An actor came into the table of actors.
+        Entered = "entered",
+        /// A call came while another process on the same CPU was looked at, and was not looked at.
+        Busy = "busy",
+        /// What comes of a connection stays unknown: another one took its place among those that wait.
+        Displaced = "displaced",
+        /// A target was forgotten before its time: another one took its place. If it is asked again, it counts as new.
+        Overwritten = "overwritten",
     }
 }
 
@@ -374,6 +397,15 @@ mod tests {
             }
         }
         assert!((0..1_000).all(|name| !TargetMark::new(name).is_known(0, 1_u32.wrapping_neg())));
+    }
+
+    #[test]
+    fn a_target_replaces_another_one_that_is_still_known() {
+        let (mark, other) = (TargetMark::new(7), TargetMark::new(8));
+        assert!(mark.replaces(other.value(10, false), 9) && mark.replaces(other.value(10, true), 9));
+        assert!(!mark.replaces(other.value(10, false), 10), "its time is over");
+        assert!(!mark.replaces(mark.value(10, false), 9), "it is the same");
+        assert!(!mark.replaces(0, 9) && !mark.replaces(0, 0), "nobody is there");
     }
 
     #[test]

@@ -31,6 +31,8 @@ numbered! {
         SocketError = "sock.sk_err",
         /// An error that came while its process held it, or that does not end it.
         SoftError = "sock.sk_err_soft",
+        /// How many bytes were sent in a connection.
+        Sent = "tcp_sock.bytes_sent",
         /// The memory of a process; nothing for a thread of the kernel.
         Memory = "task_struct.mm",
         /// How often it has executed a program.

@@ -57,9 +57,11 @@ fn has_free_entry(control: &Control) -> bool {
     true
 }
 
+/// Whether a source has probed before. If not, it has now.
+///
 /// Two CPUs may write the same place at once. Then one of the two sources needs one more probe.
 #[inline(always)]
-fn is_known(source: Address) -> bool {
+pub(crate) fn is_known(source: Address) -> bool {
     let mark = Mark::new(source, config::salt());
     let Some(held) = DOOR.get_ptr_mut(mark.place) else {
         return false;

@@ -48,6 +48,7 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
             (CLOSE, SYN_SENT) => outbound::opens(socket),
             (SYN_SENT, ESTABLISHED) => outbound::came_about(socket),
             (SYN_SENT, CLOSE) => outbound::failed(socket),
+            (_, CLOSE) => outbound::ended(socket),
             _ => {}
         }
     }

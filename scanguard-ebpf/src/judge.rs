@@ -12,6 +12,7 @@ use scanguard_common::{
 use crate::{
     config, flows, gate,
     oracle::Kernel,
+    outbound,
     packet_kind::PacketKind,
     reach, sources,
     syn::{self, Found},
@@ -26,6 +27,9 @@ use crate::{
 pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, found: Found, flow: &Flow) -> u32 {
     let flow = core::ptr::from_ref(flow);
     let decided = scanguard_judge(ctx.ctx, packet.word(), flow);
+    if let PacketKind::Segment(kind @ (SegmentKind::SynAck | SegmentKind::Reset)) = packet {
+        outbound::answers_inner(flow, matches!(kind, SegmentKind::Reset));
+    }
     if decided & PROBE == 0 {
         return decided;
     }

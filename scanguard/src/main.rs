@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use scanguard::{
     app,
-    cli::{Cli, Command, check_config, control, detach, doctor, exit::Exit, fleet, manual, replay, top},
+    cli::{
+        Cli, Command, check_config, control, detach, doctor, exit::Exit, fleet, keep_filters, manual, replay,
+        top,
+    },
     config::COMMENTED_DEFAULTS,
     stdio::{Log, OutputError, complain, say},
 };
@@ -14,7 +17,12 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let workers = match cli.command {
+        // It waits for one thing only.
+        Command::KeepFilters(_) => 1,
+        _ => 2,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let ended = runtime.context("the runtime cannot be started").and_then(|runtime| {
         let ended = runtime.block_on(run(cli));
         // Do not wait for a thread that is blocked by a disk. The log has already reported its data as lost.
@@ -51,7 +59,8 @@ async fn run(cli: Cli) -> Result<Exit> {
         Command::Run(arguments) => app::run(arguments).await.map(|()| Exit::Success),
         Command::Replay(arguments) => replay::run(&arguments, !cli.quiet, replay::interrupted()?),
         Command::CheckConfig { file } => check_config::run(&file).map(|()| Exit::Success),
-        Command::Detach { pin } => detach::run(pin),
+        Command::Detach { pin } => detach::run(pin).await,
+        Command::KeepFilters(arguments) => keep_filters::run(&arguments).await.map(|()| Exit::Success),
         Command::Top(arguments) => top::run(arguments, colour).await.map(|()| Exit::Success),
         Command::Control(command) => control::run(command).await.map(|()| Exit::Success),
         Command::Fleet(command) => fleet::run(command).await.map(|()| Exit::Success),

@@ -2,6 +2,7 @@
 
 pub mod bound;
 mod dump;
+pub mod filters;
 pub mod framing;
 pub mod ports;
 pub mod routes;
@@ -165,6 +166,15 @@ impl Network {
         found.retain(|index| seen.insert(*index));
         Ok(found)
     }
+}
+
+/// The name of the interface with this index, in the network namespace of this thread.
+pub fn name_of(index: u32) -> Option<String> {
+    let mut name = [0u8; libc::IF_NAMESIZE];
+    // SAFETY: room for a name with its terminating zero.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
+    let text = std::ffi::CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null())?;
+    Some(text.to_string_lossy().into_owned())
 }
 
 fn interface(message: &LinkMessage) -> Interface {

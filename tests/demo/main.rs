@@ -8,7 +8,8 @@ use scanguard_tests::{
     fixtures::{
         agent::{Agent, LISTEN, Metrics},
         capture::{self, Capture},
-        lab::{Lab, SCANNER, VICTIM, VICTIM_INTERFACE},
+        cgroup::Group,
+        lab::{Lab, PATIENCE, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
         root,
         scenario::Scenario,
     },
@@ -65,7 +66,7 @@ fn main() -> Result<()> {
         for line in page.lines().filter(|line| arguments.all_metrics || worth_showing(line)) {
             println!("{line}");
         }
-        Ok(())
+        leave(lab, agent)
     })?;
     drop(scenario);
     println!("\nThe sensor ended and is detached; the namespaces are gone.");
@@ -99,6 +100,29 @@ fn show(lab: &Lab, agent: &Agent<'_>, scan: &Scan) -> Result<()> {
     // Until its findings are closed and its probes out of every window.
     std::thread::sleep(std::time::Duration::from_millis(2500));
     for line in agent.lines().iter().skip(shown) {
+        println!("  {line}");
+    }
+    Ok(())
+}
+
+/// A network of others, in which nobody answers.
+const OTHERS: &str = "20.7.0.0/24";
+
+/// The other way round: the watched host itself scans others, and the finding names the process.
+fn leave(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
+    let shown = agent.lines().len();
+    lab.victim.ip(&format!("route add {OTHERS} via {SCANNER}"))?;
+    let group = Group::new("-web.service")?;
+    let arguments = format!("-n -Pn -sT -p 22 --max-rtt-timeout 200ms --max-retries 0 {OTHERS}");
+    println!("\n# on the victim itself, in a control group like that of a unit:\n# nmap {arguments}");
+    let mut nmap = lab.victim.command("nmap");
+    group.hold(&mut nmap);
+    run(nmap.args(arguments.split(' ')))?;
+    let told = || agent.lines().into_iter().skip(shown).find(|line| line.contains("outbound_sweep"));
+    let told = wait_for("the scan that leaves is found", PATIENCE, told)?;
+    ensure!(told.contains("nmap") && told.contains("-web.service"), "it names its process: {told}");
+    println!("  {told}\n\n$ scanguard actors explain nmap");
+    for line in agent.order(&["actors", "explain", "nmap"])?.lines() {
         println!("  {line}");
     }
     Ok(())

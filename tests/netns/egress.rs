@@ -20,11 +20,15 @@ use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("egress: resets are counted as tcpdump counts them", resets),
-        trial("egress: all kinds of answers are counted as tcpdump counts them", all_answers),
-        trial("egress: a service published by dnat is open, and a scan beside it is found", published),
+        trial("egress: resets are counted as tcpdump counts them", || resets("auto")),
+        trial("egress: all kinds of answers are counted as tcpdump counts them", || all_answers("auto")),
+        trial("egress: a service published by dnat is open, and a scan beside it is found", || {
+            published("auto")
+        }),
         trial("egress: a service published by dnat is unknown without it, and nothing is found", unpublished),
-        trial("egress: a sweep of a home network goes into the dark, a client of its hosts does not", home),
+        trial("egress: a sweep of a home network goes into the dark, a client of its hosts does not", || {
+            home("auto")
+        }),
         trial("egress: home networks are taken from a reload", reloaded),
         trial("egress: off, everything else works", off),
         trial("egress: a port that is redirected to another is open", redirected),
@@ -36,7 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const FAST: &str = "[sensor]\npoll_interval = \"100ms\"\n";
+pub(crate) const FAST: &str = "[sensor]\npoll_interval = \"100ms\"\n";
 
 fn nmap(lab: &Lab, arguments: &str) -> Result<()> {
     let mut command = lab.scanner.command("nmap");
@@ -52,13 +56,13 @@ fn reached(metrics: &Metrics, reach: &str) -> f64 {
     metrics.get(&format!("scanguard_probes_reached_total{{reach=\"{reach}\"}}"))
 }
 
-fn attached(metrics: &Metrics) -> bool {
+pub(crate) fn attached(metrics: &Metrics) -> bool {
     metrics.get(&format!("scanguard_egress_attached{{interface=\"{VICTIM_INTERFACE}\"}}")) == 1.0
 }
 
 /// Compares counts of the egress program with tcpdump's, and all that left with all that it saw.
-fn compare(traffic: impl FnOnce(&Lab) -> Result<()>, kinds: &[(&str, &str)]) -> Result<()> {
-    let scenario = Scenario::new(FAST)?;
+fn compare(way: &str, traffic: impl FnOnce(&Lab) -> Result<()>, kinds: &[(&str, &str)]) -> Result<()> {
+    let scenario = Scenario::new(&format!("{FAST}egress = \"{way}\"\n"))?;
     behind::serve(&scenario.lab.victim, 80)?;
     scenario.run(|lab, agent| {
         let before = agent.settled()?;
@@ -83,11 +87,11 @@ const SYN_ACK: (&str, &str) = ("syn_ack", "tcp[13] & 0x17 = 0x12 or (ip6[6] = 6 
 const UNREACHABLE: (&str, &str) = ("unreachable", "icmp[0] = 3 or (ip6[6] = 58 and ip6[40] = 1)");
 const REPLY: (&str, &str) = ("reply", "icmp[0] = 0 or icmp[0] = 14 or (ip6[6] = 58 and ip6[40] = 129)");
 
-fn resets() -> Result<()> {
-    compare(|lab| nmap(lab, &format!("-sS -p 1000-1999 {VICTIM}")), &[RESET])
+pub(crate) fn resets(way: &str) -> Result<()> {
+    compare(way, |lab| nmap(lab, &format!("-sS -p 1000-1999 {VICTIM}")), &[RESET])
 }
 
-fn all_answers() -> Result<()> {
+pub(crate) fn all_answers(way: &str) -> Result<()> {
     use scanguard_tests::fixtures::lab::VICTIM6;
     let scans = |lab: &Lab| {
         nmap(lab, &format!("-sT -p 80-90 {VICTIM}"))?;
@@ -101,12 +105,12 @@ fn all_answers() -> Result<()> {
         let mut stamp = lab.scanner.command("nmap");
         run_within(stamp.args(["-n", "-sn", "-PP", "--send-ip", VICTIM]), PATIENCE)
     };
-    compare(scans, &[RESET, SYN_ACK, UNREACHABLE, REPLY])
+    compare(way, scans, &[RESET, SYN_ACK, UNREACHABLE, REPLY])
 }
 
 /// 300 connections to a published port, then a scan of 200 others.
-fn connect_and_scan(egress: bool, check: impl FnOnce(&Metrics, &Agent<'_>) -> Result<()>) -> Result<()> {
-    let scenario = Scenario::new(&format!("{FAST}egress = {egress}\n"))?;
+fn connect_and_scan(way: &str, check: impl FnOnce(&Metrics, &Agent<'_>) -> Result<()>) -> Result<()> {
+    let scenario = Scenario::new(&format!("{FAST}egress = \"{way}\"\n"))?;
     let inner = behind::join(&scenario.lab)?;
     behind::serve(&inner, 80)?;
     behind::publish(&scenario.lab, 8080, 80)?;
@@ -126,8 +130,8 @@ fn connect_and_scan(egress: bool, check: impl FnOnce(&Metrics, &Agent<'_>) -> Re
     })
 }
 
-fn published() -> Result<()> {
-    connect_and_scan(true, |metrics, agent| {
+pub(crate) fn published(way: &str) -> Result<()> {
+    connect_and_scan(way, |metrics, agent| {
         // The first one comes before any answer.
         let (open, unknown) = (reached(metrics, "open"), reached(metrics, "unknown"));
         ensure!(open >= 297.0 && unknown <= 3.0, "{open} open, {unknown} unknown");
@@ -158,15 +162,16 @@ fn redirected() -> Result<()> {
 }
 
 fn unpublished() -> Result<()> {
-    connect_and_scan(false, |metrics, _| {
+    connect_and_scan("off", |metrics, _| {
         let unknown = reached(metrics, "unknown");
         ensure!(unknown >= 300.0, "{unknown} unknown");
         Ok(())
     })
 }
 
-fn home() -> Result<()> {
-    let scenario = Scenario::new(&format!("{FAST}[network]\nhome = [\"{HOME}.0/24\"]\n"))?;
+pub(crate) fn home(way: &str) -> Result<()> {
+    let scenario =
+        Scenario::new(&format!("{FAST}egress = \"{way}\"\n[network]\nhome = [\"{HOME}.0/24\"]\n"))?;
     let inner = behind::join(&scenario.lab)?;
     behind::serve(&inner, 80)?;
     let hosts = ["1", "2", "3"].map(|host| format!("{HOME}.{host}"));
@@ -245,7 +250,7 @@ fn off() -> Result<()> {
 }
 
 /// Names of the tcx programs at what leaves by the victim's interface.
-fn tcx_programs(lab: &Lab) -> Result<Vec<String>> {
+pub(crate) fn tcx_programs(lab: &Lab) -> Result<Vec<String>> {
     use aya::programs::{SchedClassifier, TcAttachType};
     lab.victim.enter(|| {
         let (_, programs) = SchedClassifier::query_tcx(VICTIM_INTERFACE, TcAttachType::Egress)?;
@@ -271,7 +276,7 @@ fn crowded() -> Result<()> {
 }
 
 /// A scan of closed ports is answered by resets, which are counted.
-fn answers_are_seen(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
+pub(crate) fn answers_are_seen(lab: &Lab, agent: &Agent<'_>) -> Result<()> {
     let before = answers(&agent.settled()?, "reset");
     nmap(lab, &format!("-sS -p 1-200 {VICTIM}"))?;
     let resets = answers(&agent.settled()?, "reset") - before;

@@ -3,6 +3,7 @@
 mod above;
 mod answered;
 mod bare;
+mod clsact;
 mod coexistence;
 mod content;
 mod counts;
@@ -24,6 +25,7 @@ mod logs;
 mod malice;
 mod monitor;
 mod outbound;
+mod outbound_bounds;
 mod outbound_crafted;
 mod outbound_identity;
 mod output;
@@ -52,6 +54,9 @@ use scanguard_tests::fixtures::root;
 pub(crate) const PICTURES: &str = "SCANGUARD_WRITE_PICTURES";
 
 fn main() -> ExitCode {
+    if let Some(code) = outbound_bounds::instead_of_tests() {
+        return code;
+    }
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
     arguments.test_threads.get_or_insert(2);
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         above::trials(),
         answered::trials(),
         bare::trials(),
+        clsact::trials(),
         coexistence::trials(),
         content::trials(),
         counts::trials(),
@@ -80,6 +86,7 @@ fn main() -> ExitCode {
         malice::trials(),
         monitor::trials(),
         outbound::trials(),
+        outbound_bounds::trials(),
         outbound_crafted::trials(),
         outbound_identity::trials(),
         output::trials(),

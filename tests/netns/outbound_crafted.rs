@@ -257,7 +257,9 @@ fn inner() -> Result<()> {
         format!("for port in $(seq 8001 8020); do echo > /dev/tcp/{VICTIM}/$port; done 2> /dev/null; true");
     run(tenant.command("/bin/bash").args(["-c", &script]))?;
     let actor = watch.only(0, Kind::Inner)?;
-    ensure!(actor.count(ProbeClass::Syn) == 20, "{}", actor.count(ProbeClass::Syn));
+    // The first one may have been forged.
+    ensure!(actor.count(ProbeClass::Syn) == 19, "{}", actor.count(ProbeClass::Syn));
+    ensure!(seen(&watch, Seen::AtTheDoor)? == 1);
     let identity = watch.identity(&actor)?;
     ensure!(identity.address.to_ip().to_string() == "10.79.0.2" && identity.process.pid == 0, "{identity:?}");
     watch.actors.set_inner(&BTreeSet::new())?;

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use libtest_mimic::Trial;
+use scanguard::replay::step::{Kind, Step};
 use scanguard_common::wire::tcp_flags::{ACK, PSH, SYN};
 use scanguard_tests::{
     fixtures::{
@@ -32,7 +33,46 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         found("7,307 addresses of a network within 72 hours are a scan", one_each_34_seconds),
         found("29 ports of a host within 3 seconds are a scan", ports_of_a_host),
+        trial("filtered: in one direction, clients that go on show which SYNs were answered", one_direction),
+        trial("filtered: SYNs alone do not show what was answered", syns_alone),
     ]
+}
+
+/// The packets that arrived, of a scan of twelve ports and of clients of twelve addresses.
+fn arrived() -> Vec<Timed> {
+    let scan =
+        (1..=12u16).map(|port| Timed::new(u64::from(port) * 500, ip(6, None, 9, &tcp(SYN, port * 37))));
+    let clients = (1..=4u8).flat_map(|last| {
+        let client = Some(Ipv4Addr::new(203, 0, 113, last));
+        (0..12u32).flat_map(move |host| {
+            let start = u64::from(host) * 500 + u64::from(last);
+            [SYN, ACK, PSH | ACK].into_iter().zip(0..).map(move |(flags, place)| {
+                Timed::new(start + place * 20, ip(6, client, 20 + host, &tcp(flags, 443)))
+            })
+        })
+    });
+    let mut packets: Vec<_> = scan.chain(clients).collect();
+    packets.sort_by_key(|packet| packet.at);
+    packets
+}
+
+fn one_direction() -> Result<()> {
+    let Replayed { lines, summary, .. } = replay_at(&[], &[&pcap(ETHERNET, &arrived())], software())?;
+    ensure!(summary.contains("a SYN was answered if its sender went on"), "{summary}");
+    let events: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    ensure!(!events.is_empty(), "nothing is found: {summary}");
+    for event in events {
+        ensure!(event["source"]["ip"] == SOURCE.to_string() && event["one_direction"] == true, "{event}");
+    }
+    Ok(())
+}
+
+fn syns_alone() -> Result<()> {
+    let is_syn = |packet: &Timed| Step::read(&packet.frame).is_some_and(|step| step.kind == Kind::Opening);
+    let syns: Vec<_> = arrived().into_iter().filter(is_syn).collect();
+    let Replayed { lines, summary, .. } = replay_at(&[], &[&pcap(ETHERNET, &syns)], software())?;
+    ensure!(summary.contains("unanswered probes count as unknown") && lines.is_empty(), "{lines}: {summary}");
+    Ok(())
 }
 
 /// Somebody is found, and it is the scanner.

@@ -107,6 +107,8 @@ fn a_service_behind_this_host_is_missed_for_certain_when_it_refuses() {
     let seen = state.distinct_since(5);
     assert_eq!((bits(&seen.services), bits(&seen.hosts)), (1, 1));
     assert_eq!(bits(&seen.unanswered_services()), 1);
+    // What is only asked for may still be met; what was refused has failed at once.
+    assert_eq!((seen.missed_families.count_ones(), seen.failed_families().count_ones()), (1, 2));
     // A RST after a SYN and ACK ends a connection.
     answer(&mut state, Answer::SynAck, &probe(1, 80), 5);
     answer(&mut state, Answer::Reset, &probe(1, 80), 5);

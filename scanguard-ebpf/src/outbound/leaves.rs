@@ -8,16 +8,16 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use scanguard_common::{
-    actor::{Key, Kind, MAX_INNER, Seen, marks},
+    actor::{Key, Kind, MAX_INNER, Seen, marks, target},
     address::Address,
-    outcome::{Flow, ProbeClass, Service},
+    outcome::{Answer, Flow, ProbeClass, Service},
     wire::protocol,
 };
 
 use super::{
     actor, attempt, blocks, groups, owners,
     scratch::{self, Hook, Scratch},
-    tally,
+    table, tally, targets,
 };
 use crate::config;
 
@@ -157,6 +157,57 @@ unsafe fn forwarded(ctx: *mut __sk_buff, flow: &Flow, scratch: *mut Scratch) -> 
         (&raw mut (*scratch).open.keys[1]).write(Address::UNSPECIFIED);
         (&raw mut (*scratch).flow.source).write(flow.destination);
         (&raw mut (*scratch).about).write(scratch::HOST);
+        if !table::admits(Scratch::key(scratch, 0)) {
+            tally::count(Seen::AtTheDoor);
+            return None;
+        }
     }
     Some(Seen::Forwarded)
+}
+
+/// A segment arrives that answers a SYN: if it was one of a host behind this one, that was answered, or refused.
+#[inline(always)]
+pub(crate) fn answers_inner(flow: *const Flow, is_refused: bool) {
+    if config::outbound() && config::control().is_some_and(|control| control.forwards != 0) {
+        scanguard_inner_answer(flow, is_refused.into());
+    }
+}
+
+/// As above. Only what was asked for counts: nobody else can have it answered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_inner_answer(flow: *const Flow, is_refused: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
+    let (Some(flow), Some(scratch)) = (unsafe { flow.as_ref() }, scratch::of(HOOK)) else {
+        return 0;
+    };
+    // SAFETY: this CPU's scratch: no program of this kind interrupts another one.
+    unsafe {
+        let key = Key::of_inner(flow.destination, config::salt()).address();
+        (&raw mut (*scratch).open.keys[0]).write(key);
+        if !table::has(Scratch::key(scratch, 0)) {
+            return 0;
+        }
+        let service = Service { protocol: flow.service.protocol, port: flow.source_port };
+        let turned = &raw mut (*scratch).flow;
+        (&raw mut (*turned).destination).write(flow.source);
+        (&raw mut (*turned).service).write(service);
+        (&raw mut (*turned).source_port).write(flow.service.port);
+        let name = target(*Scratch::key(scratch, 0), flow.source, service, config::salt());
+        if targets::look(name) != targets::FAILED {
+            return 0;
+        }
+        if is_refused == 0 {
+            tally::count(Seen::Answered);
+            targets::answered(name);
+            table::record_answer(HOOK, 0, Answer::SynAck);
+        } else {
+            tally::count(Seen::Failed);
+            table::record_answer(HOOK, 0, Answer::Reset);
+        }
+    }
+    0
 }

@@ -20,5 +20,5 @@ mod table;
 mod tally;
 mod targets;
 
-pub(crate) use leaves::{leaves, looks_at_all};
-pub(crate) use sockets::{came_about, failed, opens};
+pub(crate) use leaves::{answers_inner, leaves, looks_at_all};
+pub(crate) use sockets::{came_about, ended, failed, opens};

@@ -2,13 +2,13 @@
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use scanguard_common::{
-    actor::{GROUP_LEN, Identity},
+    actor::{GROUP_LEN, Identity, Seen},
     actor_field::SOCKET_HEAD,
     address::Address,
     outcome::Flow,
 };
 
-use super::open::Open;
+use super::{open::Open, tally};
 
 /// Which kind of program uses a scratch: one of another kind may interrupt it on the same CPU.
 #[derive(Clone, Copy)]
@@ -76,6 +76,7 @@ pub(super) fn take() -> Option<*mut Scratch> {
     unsafe {
         let busy = &raw mut (*scratch).busy;
         if busy.read_volatile() != 0 {
+            tally::count(Seen::Busy);
             return None;
         }
         busy.write_volatile(1);

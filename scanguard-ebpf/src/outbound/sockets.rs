@@ -40,6 +40,14 @@ pub(crate) fn came_about(socket: *const u8) {
     scanguard_came_of(socket as u64, 1);
 }
 
+/// A connection, or a socket without one, has come to its end.
+#[inline(always)]
+pub(crate) fn ended(socket: *const u8) {
+    if open::has(socket as u64) {
+        scanguard_over(socket as u64);
+    }
+}
+
 /// It did not come to a connection.
 #[inline(always)]
 pub(crate) fn failed(socket: *const u8) {
@@ -126,6 +134,9 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
     // SAFETY: this CPU's scratch, a value of a map, and the kernel's socket, whose memory the helper checks.
     unsafe {
         if !open::take(socket, &raw mut (*scratch).open) {
+            if is_answered != 0 && remote(socket as *const u8, scratch) == Some(false) {
+                tally::count(Seen::Again);
+            }
             return 0;
         }
         let open = &raw const (*scratch).open;
@@ -144,6 +155,9 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
             if has_group {
                 targets::answered((*open).names[1]);
                 table::record_answer(HOOK, 1, Answer::SynAck);
+            }
+            if fresh != 0 {
+                open::keep_answered(socket, &raw mut (*scratch).open);
             }
             return 0;
         }
@@ -165,6 +179,44 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
         }
         if fresh & attempt::GROUP != 0 {
             table::record_answer(HOOK, 1, answer);
+        }
+    }
+    0
+}
+
+/// A connection with a new target has ended. If this host has said nothing in it, that is counted: clients ask for a
+/// service in order to say something.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_over(socket: u64) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    let Some(scratch) = scratch::of(HOOK) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    unsafe {
+        if !open::take(socket, &raw mut (*scratch).open) {
+            return 0;
+        }
+        let open = &raw const (*scratch).open;
+        let fresh = (*open).fresh;
+        let is_same = fresh & open::ANSWERED != 0
+            && remote(socket as *const u8, scratch).is_some()
+            && (*open).remote == (*scratch).flow.destination
+            && (*open).port == (*scratch).flow.service.port;
+        // What cannot be read counts as something.
+        let sent = read_actor::<u64>(socket as *const u8, ActorField::Sent).unwrap_or(1);
+        if !is_same || sent != 0 {
+            return 0;
+        }
+        tally::count(Seen::Silent);
+        if fresh & attempt::PROGRAM != 0 {
+            table::record_silent(HOOK, 0);
+        }
+        if fresh & attempt::GROUP != 0 {
+            table::record_silent(HOOK, 1);
         }
     }
     0

@@ -18,7 +18,7 @@ use super::{
     scratch::{self, Scratch},
     tally,
 };
-use crate::{atomics::Shared, config, epoch, opaque::opaque};
+use crate::{admission, atomics::Shared, config, epoch, opaque::opaque};
 
 /// When the table is full, the kernel evicts actors that did nothing new lately.
 #[btf_map]
@@ -72,6 +72,18 @@ extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
     result
 }
 
+/// Whether an actor is in the table.
+#[inline(always)]
+pub(super) fn has(key: &Address) -> bool {
+    ACTORS.get_ptr(key).is_some()
+}
+
+/// Whether an actor may enter the table, or is there: it needs an attempt before this one.
+#[inline(always)]
+pub(super) fn admits(key: &Address) -> bool {
+    has(key) || admission::is_known(*key)
+}
+
 /// Has the first actor of a scratch in the table. Gives whether it is new there.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -122,6 +134,35 @@ extern "C" fn scanguard_actor_answer(hook: u32, which: u32, answer: u32) -> u32 
     0
 }
 
+/// Counts that one of the two actors of a scratch said nothing in a connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_actor_silent(hook: u32, which: u32) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    let (Some(scratch), Some(control)) = (scratch::of(hook), config::control()) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    let key = unsafe { Scratch::key(scratch, which) };
+    let Some(state) = ACTORS.get_ptr_mut(key) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    unsafe {
+        let service = (*scratch).flow.service;
+        account::record_silent::<Shared>(state, service, epoch::running(control), config::salt());
+    }
+    0
+}
+
+/// As above.
+#[inline(always)]
+pub(super) fn record_silent(hook: u32, which: u32) {
+    scanguard_actor_silent(hook, which);
+}
+
 /// Counts an attempt, see [`scanguard_actor`].
 #[inline(always)]
 pub(super) fn record(hook: u32, which: u32, class: u32) -> u32 {
@@ -145,7 +186,9 @@ fn insert(key: &Address, epoch: u32) -> Option<*mut SourceState> {
     // SAFETY: as above; it is only read here.
     let fresh = unsafe { &*fresh };
     // If this fails, another CPU was faster, or the look-up fails.
-    _ = ACTORS.insert(key, fresh, u64::from(BPF_NOEXIST));
+    if ACTORS.insert(key, fresh, u64::from(BPF_NOEXIST)).is_ok() {
+        tally::count(Seen::Entered);
+    }
     let state = ACTORS.get_ptr_mut(key);
     if state.is_none() {
         tally::count(Seen::NoRoom);

@@ -1,8 +1,9 @@
 //! The targets that actors asked for, and those that answered. Nothing is done twice for the same target.
 
 use aya_ebpf::{btf_maps::Array, macros::btf_map};
-use scanguard_common::actor::{ANSWERED_SECONDS, FAILED_SECONDS, TARGET_PLACES, TargetMark};
+use scanguard_common::actor::{ANSWERED_SECONDS, FAILED_SECONDS, Seen, TARGET_PLACES, TargetMark};
 
+use super::tally;
 use crate::{clock, config};
 
 /// A mark for each target at a place that depends on its name, see [`TargetMark`]. Shared: the CPUs write whole words.
@@ -53,9 +54,15 @@ pub(super) fn look(name: u64) -> u32 {
 #[inline(always)]
 fn write(name: u64, seconds: u64, has_answered: bool) {
     let mark = TargetMark::new(name);
-    if let Some(place) = TARGETS.get_ptr_mut(mark.place) {
-        // SAFETY: an aligned number in a map.
-        unsafe { place.write(mark.value(after(seconds), has_answered)) };
+    let Some(place) = TARGETS.get_ptr_mut(mark.place) else {
+        return;
+    };
+    // SAFETY: an aligned number in a map.
+    unsafe {
+        if mark.replaces(place.read(), after(0)) {
+            tally::count(Seen::Overwritten);
+        }
+        place.write(mark.value(after(seconds), has_answered));
     }
 }
 

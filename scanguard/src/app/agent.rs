@@ -216,8 +216,11 @@ impl Agent {
                 tracing::info!(interface, %mode, "attached");
             }
         }
-        for (interface, attached) in self.attachments.egress_states() {
-            self.metrics.sensor.egress_attached(interface, attached);
+        for (interface, way) in self.attachments.egress_states() {
+            self.metrics.sensor.egress_attached(interface, way);
+            if let Some(way) = way {
+                tracing::info!(interface, %way, "what leaves is seen");
+            }
         }
         self.metrics.sensor.connections_attached(self.sensor.connections_attached());
         self.health.attached(true);
@@ -458,7 +461,7 @@ impl Agent {
         self.flooded = turned_away > FLOOD;
         self.tell_fleet();
         self.read_leaving(now, &mut events);
-        self.metrics.state(&self.pipeline, &mut self.leaving.iter().flat_map(Leaving::open));
+        self.metrics.state(&self.pipeline, self.leaving.as_ref().map(Leaving::pipeline));
         self.look_for_ip(now);
         self.note(now);
         self.tell(events);

@@ -20,7 +20,7 @@ use crate::{
     },
     detect::findings::Direction,
     logs::task::Logs,
-    observe::{activity::Counts, greatest, history::History},
+    observe::{greatest, history::History},
     pipeline::Pipeline,
     respond::{
         orders::{self, OrderError},
@@ -65,6 +65,19 @@ pub(super) async fn answer(agent: &mut Agent, request: Request, state: &mut Loop
             Some(leaving) => Answer::Actors(leaving.list(rows)),
             None => Answer::Refused(OrderError::NothingLeaves),
         },
+        Ask::ExplainActors(pattern) => match &agent.leaving {
+            Some(leaving) => {
+                let reports = leaving.reports(&pattern, now, |finding| {
+                    questions::open_finding(&agent.responder, finding, now).finding
+                });
+                if reports.matching == 0 {
+                    Answer::Refused(OrderError::UnknownActor(pattern.to_string()))
+                } else {
+                    Answer::ActorReports(reports)
+                }
+            }
+            None => Answer::Refused(OrderError::NothingLeaves),
+        },
         Ask::ForgetActors(pattern) => match agent.leaving.as_mut().map(|leaving| leaving.forget(&pattern)) {
             Some(0) => Answer::Refused(OrderError::UnknownProgram(pattern.to_string())),
             Some(count) => {
@@ -102,6 +115,11 @@ fn status(agent: &Agent, logs: &Logs) -> Status {
         interfaces: attached
             .map(|(name, mode)| (name.to_owned(), mode.map(|mode| mode.to_string())))
             .collect(),
+        egress: agent
+            .attachments
+            .egress_states()
+            .map(|(name, way)| (name.to_owned(), way.map(|way| way.to_string())))
+            .collect(),
         packets: some(Exit::ALL.map(|exit| (exit.label(), tally.exit(exit)))),
         mostly_not_ip: agent.not_ip.is_most(),
         probes: some(ProbeClass::ALL.map(|class| (class.label(), tally.probe(class)))),
@@ -125,7 +143,7 @@ fn explain(agent: &Agent, address: IpAddr) -> Explanation {
     explanation.history = observer.history(&source).map(|history| {
         let window = history.window(now.at, now.at);
         HistoryReport {
-            probes: by_class(&window.activity.counts),
+            probes: window.activity.counts.by_name(),
             completed: window.activity.completed(),
             seconds_since_first: now.at.saturating_sub(window.first).as_secs(),
             seconds_since_last: now.at.saturating_sub(history.last()).as_secs(),
@@ -185,7 +203,7 @@ fn of_source(agent: &Agent, source: &Address, history: &History, at: Duration) -
         net,
         per_second: history.probes_within(at, RATE) as f64 / RATE.as_secs_f64(),
         probes: activity.counts.total(),
-        classes: by_class(&activity.counts),
+        classes: activity.counts.by_name(),
         services: activity.services().value.max(activity.open_services().value),
         hosts: activity.hosts().value.max(activity.open_hosts().value),
         completed: activity.completed(),
@@ -226,9 +244,4 @@ fn some<const N: usize>(counts: [(&str, u64); N]) -> Vec<(String, u64)> {
         counts.into_iter().filter(|(_, n)| *n > 0).map(|(label, n)| (label.to_owned(), n)).collect();
     some.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     some
-}
-
-/// Probes by the names of their classes, the most frequent first.
-fn by_class(counts: &Counts) -> Vec<(String, u64)> {
-    counts.by_frequency().into_iter().map(|(class, count)| (class.label().to_owned(), count)).collect()
 }

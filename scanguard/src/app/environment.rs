@@ -208,7 +208,7 @@ pub(super) fn refresh_ports(agent: &mut Agent) -> Result<()> {
 /// The program could not be told.
 pub(super) fn tell_of_interfaces(agent: &mut Agent) -> Result<()> {
     agent.sensor.set_macs(&agent.attachments.macs()).context("the MAC addresses of the interfaces")?;
-    let sees = agent.attachments.egress_states().all(|(_, attached)| attached);
+    let sees = agent.attachments.egress_states().all(|(_, way)| way.is_some());
     agent.sensor.set_sees_leaving(sees).context("whether what leaves is seen")
 }
 
@@ -259,14 +259,14 @@ pub(super) async fn supervise(agent: &mut Agent) {
             Change::EgressFailed(error) => {
                 tracing::error!(
                     interface,
-                    "the egress program could not be attached again; trying again: {error:#}; {}",
+                    "the egress program could not be attached again; trying again: {error}; {}",
                     egress::LOSS
                 );
             }
         }
     }
-    for (interface, attached) in agent.attachments.egress_states() {
-        agent.metrics.sensor.egress_attached(interface, attached);
+    for (interface, way) in agent.attachments.egress_states() {
+        agent.metrics.sensor.egress_attached(interface, way);
     }
     if let Err(error) = tell_of_interfaces(agent) {
         tracing::error!("{error:#}");

@@ -1,6 +1,7 @@
 //! What leaves this host: the sensor of actors, what is made of it, and the file of what was learned.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeSet,
     io,
     path::{Path, PathBuf},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use scanguard_common::address::Address;
+use scanguard_common::{actor::Kind, address::Address, outcome::Answer};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::timeout,
@@ -18,18 +19,19 @@ use crate::{
     apply,
     clock::Now,
     config::Config,
-    control::listing::{Actors, Program},
+    control::listing::{ActorReport, ActorReports, Actors, Program},
     detect::findings::{Event, Finding},
-    observe::greatest,
+    observe::{activity::Activity, greatest},
     outbound::{
         baseline::Baseline,
         file,
         metrics::OutboundMetrics,
         settings::{Namespaces, Settings},
+        table::{Actors as Table, Known},
         users::{self, Users},
     },
-    pipeline::outbound::Outbound,
-    respond::outbound::Blocks,
+    pipeline::{Pipeline, outbound::Outbound},
+    respond::{outbound::Blocks, report::FindingReport},
     sensor::{
         ActorSensor,
         outbound::{Programs, Scope, metrics::ActorMetrics},
@@ -39,6 +41,8 @@ use crate::{
 
 /// How often what was learned is written, if it has changed.
 const WRITE_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How many actors are explained at once.
+const MOST_REPORTS: usize = 20;
 /// How long the agent's end waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -46,8 +50,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Leaving {
     sensor: Box<dyn ActorSensor + Send>,
     outbound: Outbound,
-    /// Actors in the kernel's table.
+    /// Actors in the kernel's table, and how many of them it has evicted.
     entries: u64,
+    evicted: u64,
     blocks: Blocks,
     /// The time of day of the previous poll.
     lately: jiff::Timestamp,
@@ -105,6 +110,7 @@ impl Leaving {
             sensor,
             outbound,
             entries: 0,
+            evicted: 0,
             blocks,
             lately: now.wall,
             path,
@@ -137,6 +143,11 @@ impl Leaving {
         self.outbound.set_networks(own, near);
     }
 
+    /// Histories, rules and findings.
+    pub(super) fn pipeline(&self) -> &Pipeline {
+        &self.outbound.pipeline
+    }
+
     /// The open findings.
     pub(super) fn open(&self) -> impl Iterator<Item = &Finding> {
         self.outbound.pipeline.detector.tracker().open()
@@ -151,7 +162,10 @@ impl Leaving {
     pub(super) fn poll(&mut self, metrics: &OutboundMetrics, now: Now, tell: &mut dyn FnMut(Event)) {
         let Self { sensor, outbound, .. } = self;
         match outbound.poll(sensor.as_mut(), now, tell) {
-            Ok(outcome) => self.entries = outcome.poll.entries,
+            Ok(outcome) => {
+                self.entries = outcome.poll.entries;
+                self.evicted += outcome.evicted;
+            }
             Err(error) => {
                 metrics.poll_failed();
                 tracing::error!("poll of what leaves: {error}");
@@ -159,13 +173,14 @@ impl Leaving {
         }
         self.respond(metrics, now);
         let outbound = &self.outbound;
-        metrics.state(outbound.pipeline.detector.tracker().actors(), &outbound.baseline);
+        let Pipeline { observer, detector, .. } = &outbound.pipeline;
+        metrics.state(detector.tracker().actors(), observer.evictions(), &outbound.baseline);
     }
 
     /// Exports what the kernel looked at.
     pub(super) fn export(&self, metrics: &ActorMetrics) {
         if let Some(tally) = self.sensor.looked_at() {
-            metrics.polled(&tally, self.entries);
+            metrics.polled(&tally, self.entries, self.evicted, self.sensor.missed());
         }
     }
 
@@ -267,6 +282,57 @@ impl Leaving {
         Actors { known: baseline.len(), learned_at: baseline.learned_at(), programs: programs.collect() }
     }
 
+    /// The actors that match and are known now, at most [`MOST_REPORTS`] of them, and why they are blocked or not.
+    pub(super) fn reports(
+        &self,
+        pattern: &glob::Pattern,
+        now: Now,
+        evidence: impl Fn(&Finding) -> FindingReport,
+    ) -> ActorReports {
+        let known = self.outbound.pipeline.detector.tracker().actors();
+        let mut matching: Vec<_> =
+            known.into_iter().flat_map(Table::iter).filter(|known| known.actor.matches(pattern)).collect();
+        // The programs of a group come before it.
+        matching.sort_by_key(|known| {
+            (Reverse(known.active()), known.actor.key.kind == Kind::Group, known.actor.key.address())
+        });
+        let actors = matching.iter().take(MOST_REPORTS).map(|known| self.report(known, now, &evidence));
+        ActorReports { matching: matching.len(), actors: actors.collect() }
+    }
+
+    fn report(&self, known: &Known, now: Now, evidence: &impl Fn(&Finding) -> FindingReport) -> ActorReport {
+        let Known { actor, allowed, .. } = known;
+        let address = actor.key.address();
+        let Pipeline { observer, detector, .. } = &self.outbound.pipeline;
+        let findings = self.of(&address);
+        let history = observer.history(&address);
+        let window = history.map(|history| (history.window(now.at, now.at), history.last()));
+        let since = |at: Duration| now.at.saturating_sub(at).as_secs();
+        let activity = window.map_or(Activity::NONE, |(window, _)| window.activity);
+        let short_of = history.map(|history| detector.shortfalls(address, history, now.at));
+        let reported = |finding| FindingReport { policy: self.explain(finding, now), ..evidence(finding) };
+        let is_found = |rule: &str| findings.iter().any(|finding| finding.rule == rule);
+        ActorReport {
+            kind: actor.key.kind.label().to_owned(),
+            actor: actor.to_string(),
+            command: actor.origin(),
+            verdict: self.blocks.explain_actor(actor, findings, now),
+            allowed: allowed.then(|| "outbound.allow names it: nothing is told of it".to_owned()),
+            findings: findings.iter().map(reported).collect(),
+            attempts: activity.counts.by_name(),
+            answered: activity.answered(Answer::SynAck),
+            refused: activity.answered(Answer::Reset),
+            seconds_since_first: window.map_or(0, |(window, _)| since(window.first)),
+            seconds_since_last: since(window.map_or(known.active(), |(_, last)| last)),
+            short_of: short_of
+                .into_iter()
+                .flatten()
+                .filter(|(rule, _)| !is_found(rule))
+                .map(|(rule, said)| (rule.to_owned(), said))
+                .collect(),
+        }
+    }
+
     /// Forgets the programs that match. Returns how many there were.
     pub(super) fn forget(&mut self, pattern: &glob::Pattern) -> usize {
         // It must not come back after a restart.
@@ -351,6 +417,46 @@ mod tests {
         again.close(&metrics()).await;
         let last = start(&config, Box::new(FakeActors::new()), 7);
         assert_eq!((last.list(10).known, last.list(10).learned_at), (0, listed.learned_at));
+        std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn actors_are_explained_by_name_with_what_they_fall_short_of() {
+        let mut config = config("explained");
+        config.outbound.response = Response::Block;
+        let mut fake = sweeping();
+        let quiet = Key::of_program(Kind::Program, 42, 0, 8);
+        let draft = Draft::new("/usr/bin/curl", "/system.slice/web.service");
+        fake.identities.insert(quiet.address(), draft.identity);
+        (0..5).for_each(|host| fake.ask(quiet, host, 443));
+        let mut leaving = start(&config, fake, 0);
+        rules(&mut leaving, [1, 5]);
+        let evidence = |finding: &Finding| FindingReport {
+            id: finding.id.clone(),
+            rule: finding.rule.to_owned(),
+            severity: finding.severity,
+            confidence: finding.known().0,
+            spoofable: String::new(),
+            first_seen: finding.first,
+            last_seen: finding.last,
+            probes: finding.probes(),
+            said: None,
+            reason: finding.reason.clone(),
+            policy: String::new(),
+        };
+        let explain = |who: &str| leaving.reports(&glob::Pattern::new(who).unwrap(), now(6), evidence);
+        let scanner = explain("python3");
+        let [report] = scanner.actors.as_slice() else { panic!("{scanner:?}") };
+        assert!(report.verdict.starts_with("blocked for"), "{report:?}");
+        assert!(report.findings[0].policy.starts_with("blocked for"), "{report:?}");
+        assert_eq!((report.attempts.as_slice(), report.answered), (&[("syn".to_owned(), 60)][..], 0));
+        let client = explain("/usr/bin/c*");
+        let [report] = client.actors.as_slice() else { panic!("{client:?}") };
+        assert_eq!(report.verdict, "not blocked: it has no open finding");
+        let sweep = report.short_of.iter().find(|(rule, _)| rule == "outbound_sweep");
+        assert_eq!(sweep.map(|(_, said)| said.as_str()), Some("5 of 32 addresses failed"), "{report:?}");
+        assert_eq!(explain("web.service").matching, 2);
+        assert_eq!(explain("nobody").matching, 0);
         std::fs::remove_dir_all(config.response.state.parent().unwrap()).unwrap();
     }
 

@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::Result;
 use ipnet::IpNet;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::{
     ask::{ask, mode, order},
-    words::{actors, bans, explanation, findings, sources, status},
+    words::{actor_reports, actors, bans, explanation, findings, sources, status},
 };
 use crate::{
     cidr::parse_net,
@@ -200,6 +201,19 @@ pub enum Command {
 /// What to do with the programs that use the network.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum ActorsAction {
+    /// Explain why actors are blocked or not, with what they did and what they fall short of.
+    Explain {
+        /// Name or path of a program, unit, id of a container, pid, or address of a host behind this one; or a pattern of
+        /// some with *, ? and [].
+        #[arg(value_name = "WHO")]
+        who: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "as above")]
+        at: At,
+    },
     /// Forget programs: they are new when they are seen again.
     Forget {
         /// Path of an executable, or unit, or a pattern of some with *, ? and [].
@@ -241,6 +255,10 @@ pub async fn run(command: Command) -> Result<()> {
         }
         Command::Actors { action: Some(ActorsAction::Forget { pattern, at }), .. } => {
             order(&at, "/v1/actors/forget", &PatternBody { pattern }).await
+        }
+        Command::Actors { action: Some(ActorsAction::Explain { who, json, at }), .. } => {
+            let who = utf8_percent_encode(&who, NON_ALPHANUMERIC);
+            ask(&at, &format!("/v1/actors/explain/{who}"), json, actor_reports).await
         }
         Command::Actors { action: None, limit, json, at } => {
             ask(&at, &format!("/v1/actors?limit={limit}"), json, actors).await

@@ -1,13 +1,18 @@
 //! `scanguard detach`: detaches programs that an agent left attached, and removes its pins.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
 use super::exit::Exit;
 use crate::{
     config::Config,
+    network::Network,
     sensor::{
+        egress::clsact,
         pins::{
             remove::{self, Removed},
             report,
@@ -21,9 +26,20 @@ use crate::{
 ///
 /// # Errors
 /// An agent is running, or something could not be removed.
-pub fn run(pin: Option<PathBuf>) -> Result<Exit> {
+pub async fn run(pin: Option<PathBuf>) -> Result<Exit> {
     let path = pin.unwrap_or_else(configured);
     let removed = remove::detach(&path)?;
+    // After the links: beside these, filters stay. Filters of other network namespaces can only be removed there.
+    let present = Network::connect()?.interfaces().await?;
+    let filters = clsact::sweep(&present, &BTreeSet::new(), &BTreeSet::new());
+    for interface in &filters {
+        say(format_args!("removed the egress filter at {interface}"))?;
+    }
+    if !removed.is_own_namespace && !removed.links.is_empty() {
+        say(
+            "these interfaces are in another network namespace: if there are egress filters, run this there",
+        )?;
+    }
     for line in lines(&path, &removed) {
         say(line)?;
     }

@@ -19,7 +19,8 @@ use crate::{
     privileges, sandbox,
     sensor::{
         connections::{self, ConnectionsError},
-        egress, features, footprint,
+        egress::{self, Way},
+        features, footprint,
         outbound::{
             self, OutboundError, Scope,
             calls::{self, Call, CallError},
@@ -27,7 +28,7 @@ use crate::{
         owner::Owner,
         pins::{PinsError, report},
         program::{self, KernelLogLevel, Loaded},
-        settings::Settings,
+        settings::{Egress, Settings},
     },
     stdio::{OutputError, say},
 };
@@ -91,7 +92,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     tell(Exit::Privileges, vec![capabilities()])?;
     tell(Exit::Kernel, vec![release(), jit(), btf()])?;
     tell(Exit::Kernel, features())?;
-    tell(Exit::Kernel, load())?;
+    tell(Exit::Kernel, load(config.sensor.egress))?;
     tell(Exit::Failure, vec![memory_line(&config.sensor)])?;
     tell(Exit::Success, sandbox_lines(&config))?;
     let (line, own) = pins(&config.sensor);
@@ -166,7 +167,7 @@ fn features() -> Vec<Line> {
 }
 
 /// Loads all programs.
-fn load() -> Vec<Line> {
+fn load(egress: Egress) -> Vec<Line> {
     const TAKEN: &str = "the kernel takes it (loaded and unloaded again)";
     let small = Settings { max_sources: 16, ..Settings::default() };
     let sampling = content::sampling::Settings::default();
@@ -179,7 +180,7 @@ fn load() -> Vec<Line> {
     let calls = outbound.is_ok().then(|| calls::load(&mut ebpf));
     let lines = [
         Line::new(Verdict::Good, "program", TAKEN),
-        egress_line(egress::load(&mut ebpf).map_err(|e| e.to_string())),
+        egress_line(egress::check(&mut ebpf, egress)),
         connections_line(connections),
         outbound_line(outbound),
     ];
@@ -241,11 +242,17 @@ fn call_line((call, loaded): (Call, Result<(), CallError>)) -> Line {
     }
 }
 
-fn egress_line(loaded: Result<(), String>) -> Line {
-    let tcx = || egress::is_supported().map_err(|error| format!("no tcx (Linux 6.6): {error}"));
-    match loaded.and_then(|()| tcx()) {
-        Ok(()) => Line::new(Verdict::Good, "egress program (tcx)", "the kernel takes it and can attach it"),
-        Err(error) => Line::new(Verdict::Loss, "egress program (tcx)", format!("{error}; {}", egress::LOSS)),
+/// Whether what leaves can be seen, and in which way.
+fn egress_line(way: Result<Way, String>) -> Line {
+    const NAME: &str = "egress program";
+    match way {
+        Ok(Way::Tcx) => Line::new(Verdict::Good, NAME, "the kernel takes it and can attach it (tcx)"),
+        Ok(Way::Clsact) => {
+            let words = "the kernel takes it and can attach it (clsact): as a filter of tc, which a process beside the \
+                         agent removes at the end";
+            Line::new(Verdict::Good, NAME, words)
+        }
+        Err(error) => Line::new(Verdict::Loss, NAME, format!("{error}; {}", egress::LOSS)),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod detach;
 pub mod doctor;
 pub mod exit;
 pub mod fleet;
+pub mod keep_filters;
 pub mod manual;
 mod progress;
 pub mod replay;
@@ -23,7 +24,7 @@ use crate::{
     cidr::network,
     content::lists::BuiltIn,
     export::forms::Format,
-    sensor::settings::check_pin,
+    sensor::{egress::keeper, settings::check_pin},
 };
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SCANGUARD_REVISION"), ")");
@@ -77,7 +78,8 @@ pub enum Command {
         /// Configuration file.
         file: PathBuf,
     },
-    /// Detach the programs that an agent with `sensor.persist = true` left attached, and remove its pins.
+    /// Detach the programs that an agent with `sensor.persist = true` left attached, and remove its pins, and the filters of
+    /// agents that were killed.
     Detach {
         /// Directory of the pins. Default: as in /etc/scanguard/scanguard.toml, or else /sys/fs/bpf/scanguard.
         #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
@@ -109,6 +111,9 @@ pub enum Command {
         /// Output directory: man/ and completions/ are created in it.
         directory: PathBuf,
     },
+    /// Keep the filters of an agent that starts this process.
+    #[command(hide = true)]
+    KeepFilters(keeper::Arguments),
     /// Check whether this kernel, these interfaces and these privileges suffice, and whether the configured agent
     /// finds what it needs. Changes nothing.
     Doctor(Doctor),
@@ -216,6 +221,13 @@ mod tests {
             let parsed: Result<_, clap::Error> = parse(wrong);
             assert_eq!(parsed.unwrap_err().exit_code(), 2, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_helper_is_started_by_the_name_of_its_command() {
+        let line = ["scanguard", super::keeper::COMMAND, "--ethernet", "3", "--bare", "4", "--", "eth0"];
+        let parsed = super::Cli::try_parse_from(line).unwrap().command;
+        assert!(matches!(parsed, super::Command::KeepFilters(_)), "{parsed:?}");
     }
 
     #[test]

@@ -19,7 +19,11 @@ use crate::{
     config::Config,
     export::writer::FindingsWriter,
     privileges,
-    replay::{Replay, ReplayError, capture::CaptureError, talks::sees_both},
+    replay::{
+        Replay, ReplayError,
+        capture::CaptureError,
+        talks::{Answers, answers},
+    },
     sensor::{
         Feed,
         connections::Ground,
@@ -68,9 +72,8 @@ fn replay(
     let output = progress::Beside::new(bar.clone(), io::stdout());
     let writer = FindingsWriter::stdout(output, arguments.format, config.sensor.ipv6_prefix);
     let mut replay = Replay::new(config, salt, sensor, arguments.local.clone(), writer)?;
-    if arguments.files.iter().any(|file| shows_answers(file, &arguments.local)) {
-        replay.assume_both_directions()?;
-    }
+    let shown = arguments.files.iter().map(|file| shown_answers(file, &arguments.local)).max();
+    replay.assume(shown.unwrap_or(Answers::Hidden))?;
     let mut exit = Exit::Success;
     for file in &arguments.files {
         let result = match open(file) {
@@ -93,10 +96,13 @@ fn replay(
     Ok(exit)
 }
 
-/// Whether a capture has the answers to what it has. Only files can be read twice.
-fn shows_answers(file: &Path, local: &[IpNet]) -> bool {
+/// What a capture shows of answers. Only files can be read twice.
+fn shown_answers(file: &Path, local: &[IpNet]) -> Answers {
     let is_file = file.metadata().is_ok_and(|file| file.is_file());
-    is_file && File::open(file).is_ok_and(|reader| sees_both(reader, local))
+    match File::open(file) {
+        Ok(reader) if is_file => answers(reader, local),
+        _ => Answers::Hidden,
+    }
 }
 
 fn open(file: &Path) -> io::Result<Box<dyn Read>> {

@@ -10,7 +10,7 @@ use crate::{
     crowdsec::CrowdsecStatus,
     fleet::member::FleetStatus,
     logs::unread::UnreadFile,
-    respond::report::{BanState, Bans, OpenFinding, ResponseStatus},
+    respond::report::{BanState, Bans, FindingReport, OpenFinding, ResponseStatus},
     sandbox,
 };
 
@@ -94,6 +94,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Interfaces, with the attach mode; `None` if the program is not attached there.
     pub interfaces: Vec<(String, Option<String>)>,
+    /// Interfaces, with the way in which the egress program is attached; `None` if it is not.
+    #[serde(default)]
+    pub egress: Vec<(String, Option<String>)>,
     /// Packets since the program was loaded, by exit, the most frequent first.
     #[serde(default)]
     pub packets: Vec<(String, u64)>,
@@ -205,6 +208,46 @@ pub struct Program {
     pub updated: Option<Timestamp>,
     /// How it uses the network: `tcp`, `udp`, `raw`, `packet`.
     pub how: Vec<String>,
+}
+
+/// `GET /v1/actors/explain/PATTERN`: actors that are known now, and why they are blocked or not.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ActorReports {
+    /// How many match.
+    pub matching: usize,
+    /// Those that were active last, the latest first.
+    pub actors: Vec<ActorReport>,
+}
+
+/// An actor: a program of a control group, a control group, or a host behind this one.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ActorReport {
+    /// What it is: `program`, `group`, `crafter` or `inner`.
+    pub kind: String,
+    /// Its name, and where it runs.
+    pub actor: String,
+    /// What it runs and who started it, as far as arguments are told.
+    #[serde(default)]
+    pub command: Option<String>,
+    /// Whether it is blocked or not, and why.
+    pub verdict: String,
+    /// Why nothing is told of it, if so.
+    #[serde(default)]
+    pub allowed: Option<String>,
+    /// Its open findings.
+    pub findings: Vec<FindingReport>,
+    /// Attempts by the names of their classes.
+    pub attempts: Vec<(String, u64)>,
+    /// Connections that were answered, and those that were refused.
+    pub answered: u64,
+    /// As above.
+    pub refused: u64,
+    /// Seconds since its first and since its last attempt that is remembered.
+    pub seconds_since_first: u64,
+    /// As above.
+    pub seconds_since_last: u64,
+    /// The rules that it falls short of, and how much of them it reaches.
+    pub short_of: Vec<(String, String)>,
 }
 
 /// `GET /v1/picture?limit=N`: what the page shows.

@@ -22,7 +22,7 @@ use scanguard_common::numbered;
 use tokio::sync::oneshot;
 
 use self::{
-    listing::{Actors, Findings, Picture, Sort, Sources, Status},
+    listing::{ActorReports, Actors, Findings, Picture, Sort, Sources, Status},
     peer::Peer,
 };
 use crate::respond::{
@@ -56,6 +56,8 @@ pub enum Ask {
     Picture(usize),
     /// List who uses the network from this host, at most this many.
     Actors(usize),
+    /// Explain why actors are blocked or not: those whose path, name, unit or address matches.
+    ExplainActors(glob::Pattern),
     /// Forget the programs whose path or unit matches.
     ForgetActors(glob::Pattern),
 }
@@ -83,6 +85,8 @@ pub enum Answer {
     Picture(Box<Picture>),
     /// Who uses the network from this host.
     Actors(Actors),
+    /// Why actors are blocked or not.
+    ActorReports(ActorReports),
 }
 
 /// A request with its sender.

@@ -107,6 +107,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/findings", get(findings))
         .route("/v1/picture", get(picture))
         .route("/v1/actors", get(actors))
+        .route("/v1/actors/explain/{pattern}", get(explain_actors))
         .route("/v1/actors/forget", post(forget_actors))
         .nest("/v1", by_hand())
         .route("/v1/disallow", post(disallow))
@@ -220,6 +221,14 @@ async fn actors(
     shared.ask(peer, in_own_order(query, order).map(Ask::Actors)).await
 }
 
+async fn explain_actors(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    Path(who): Path<String>,
+) -> Response {
+    shared.ask(peer, pattern(&who).map(Ask::ExplainActors)).await
+}
+
 /// The requested number of rows, for lists that cannot be sorted. The given reason is the error otherwise.
 fn in_own_order(query: Result<Query<ListQuery>, QueryRejection>, order: &str) -> Result<usize, String> {
     let query = listed(query)?;
@@ -299,11 +308,12 @@ async fn forget_actors(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    let ask = read(&body).and_then(|PatternBody { pattern }| {
-        let pattern = glob::Pattern::new(&pattern).map_err(|error| format!("no pattern: {error}"))?;
-        Ok(Ask::ForgetActors(pattern))
-    });
+    let ask = read(&body).and_then(|body: PatternBody| Ok(Ask::ForgetActors(pattern(&body.pattern)?)));
     shared.ask(peer, ask).await
+}
+
+fn pattern(text: &str) -> Result<glob::Pattern, String> {
+    glob::Pattern::new(text).map_err(|error| format!("no pattern: {error}"))
 }
 
 async fn mode(State(shared): State<Shared>, Extension(peer): Extension<Peer>, body: Bytes) -> Response {
@@ -357,7 +367,8 @@ impl Shared {
             | Ask::Sources { .. }
             | Ask::Findings(_)
             | Ask::Picture(_)
-            | Ask::Actors(_) => {
+            | Ask::Actors(_)
+            | Ask::ExplainActors(_) => {
                 tracing::debug!("{peer} asks for {ask:?}");
             }
         }
@@ -370,6 +381,7 @@ impl Shared {
             Ok(Answer::Findings(findings)) => (Outcome::Done, json(StatusCode::OK, &findings)),
             Ok(Answer::Picture(picture)) => (Outcome::Done, json(StatusCode::OK, &picture)),
             Ok(Answer::Actors(actors)) => (Outcome::Done, json(StatusCode::OK, &actors)),
+            Ok(Answer::ActorReports(reports)) => (Outcome::Done, json(StatusCode::OK, &reports)),
             Ok(Answer::Refused(refused)) => {
                 tracing::info!("refused: {refused}");
                 (Outcome::Refused, error(code(&refused), &refused))
@@ -384,9 +396,10 @@ impl Shared {
 
 fn code(error: &OrderError) -> StatusCode {
     match error {
-        OrderError::NotBanned(_) | OrderError::NotAllowedByHand { .. } | OrderError::UnknownProgram(_) => {
-            StatusCode::NOT_FOUND
-        }
+        OrderError::NotBanned(_)
+        | OrderError::NotAllowedByHand { .. }
+        | OrderError::UnknownProgram(_)
+        | OrderError::UnknownActor(_) => StatusCode::NOT_FOUND,
         OrderError::Refused { .. }
         | OrderError::BannedAround { .. }
         | OrderError::Listed { .. }

@@ -38,6 +38,16 @@ pub fn failures(activity: &Activity, failures: u64) -> u64 {
     failures.saturating_sub(others).min(crafted)
 }
 
+/// Of so many distinct targets, at least so many were asked for by crafted SYNs, whatever came of them.
+pub fn targets(activity: &Activity, targets: u64) -> u64 {
+    let syns = u64::from(activity.crafted().syns);
+    let others = activity.counts.of_any(ATTEMPTS).saturating_sub(syns);
+    if others.saturating_mul(MOST) > syns.saturating_add(others) {
+        return 0;
+    }
+    targets.saturating_sub(others).min(syns)
+}
+
 /// Of so many distinct services that were met, so many at most were met by SYNs that were not crafted. A scanner's own
 /// successes are no client's, and a client met at most one with each SYN.
 pub fn successes(activity: &Activity, successes: u64) -> u64 {
@@ -114,6 +124,14 @@ mod tests {
         state.reach[Reach::Open as usize] = met;
         let activity = Activity::between(&Totals::default(), &Totals::from(&state), Distinct::EMPTY);
         activity.with_crafted(Crafted { syns: crafted + met, missed: crafted, tools: 1 })
+    }
+
+    #[test]
+    fn targets_count_if_hardly_any_syn_was_not_crafted() {
+        for (crafted, others, expected) in [(16, 0, 16), (16, 4, 12), (12, 5, 0), (0, 16, 0)] {
+            assert_eq!(targets(&activity(crafted, others, 0), 16), expected, "{crafted} and {others}");
+        }
+        assert_eq!(targets(&activity(5, 0, 0), 16), 5, "a SYN asks for one");
     }
 
     #[test]

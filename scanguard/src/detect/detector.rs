@@ -11,7 +11,7 @@ use scanguard_common::{
 };
 
 use super::{
-    Confidence, Evidence, NOT_AT_ONCE, Plain, Proof, Rule, Source,
+    Confidence, Evidence, NOT_AT_ONCE, Plain, Proof, Rule, Severity, Source,
     campaign::Campaigns,
     crafted,
     decoys::Decoys,
@@ -19,6 +19,7 @@ use super::{
     findings::{Event, EventKind, Finding, Grounds, Match, Tracker},
     flood::{Arrived, Floods},
     geo::Geo,
+    outage::{self, Outage},
     prefixes::Prefixes,
     rules::{self, RuleSet, outbound},
     settings,
@@ -67,6 +68,8 @@ pub struct Detector {
     decoys: Decoys,
     feeds: Feeds,
     tracker: Tracker,
+    /// Of actors: whether this host reaches anybody.
+    outage: Outage,
     is_captured: bool,
 }
 
@@ -84,6 +87,7 @@ impl Detector {
             decoys: Decoys::default(),
             feeds: Feeds::default(),
             tracker: Tracker::new(settings),
+            outage: Outage::default(),
             is_captured: false,
         }
     }
@@ -97,6 +101,11 @@ impl Detector {
     /// The actors that are known, to change them; none if the sources are those who ask this host.
     pub fn actors_mut(&mut self) -> Option<&mut Actors> {
         self.tracker.actors_mut()
+    }
+
+    /// Somebody on this host was answered by somebody elsewhere, whom it knew already.
+    pub fn reached_somebody(&mut self, at: Duration) {
+        self.outage.answered(at);
     }
 
     /// Replaces the networks that are inside for actors, beside private ones.
@@ -194,6 +203,8 @@ impl Detector {
         // A program and its control group do the same, and are no decoys.
         if self.tracker.actors().is_none() {
             self.decoys.note(address, delta);
+        } else {
+            self.outage.see(Key::from_address(address), &delta.activity, now.at);
         }
         if let Some(campaigns) = &mut self.campaigns {
             campaigns.note(address, delta, now.at);
@@ -237,6 +248,29 @@ impl Detector {
         self.judge(address, delta, history.unwrap_or(&nothing), now, is_concerned, tell);
     }
 
+    /// The rules that the activity of a source falls short of, with how much of them it reaches.
+    pub fn shortfalls(
+        &self,
+        address: Address,
+        history: &History,
+        at: Duration,
+    ) -> Vec<(&'static str, String)> {
+        let delta = &Delta { activity: Activity::NONE, samples: [Sample::default(); SAMPLES] };
+        let source = |rule: &dyn Rule| Source {
+            address,
+            history,
+            delta,
+            at,
+            since: self.tracker.reported(rule.name(), &address).max(self.outage.ended()),
+            listed: self.feeds.listing(&address),
+            geo: self.tracker.geo(),
+            known: self.tracker.actors().and_then(|actors| actors.get(&address)),
+            is_captured: self.is_captured,
+        };
+        let rules = self.rules.iter().map(|in_use| in_use.rule.as_ref());
+        rules.filter_map(|rule| Some((rule.name(), rule.shortfall(&source(rule))?))).collect()
+    }
+
     /// Whether nothing is told of an actor by this rule: it is allowed, or it is a control group and programs in it
     /// account for what it did.
     fn is_told_otherwise(&self, rule: &dyn Rule, source: &Source<'_>, evidence: &Evidence) -> bool {
@@ -273,7 +307,7 @@ impl Detector {
             if too_soon || !concerns(rule.as_ref()) {
                 continue;
             }
-            let since = self.tracker.reported(rule.name(), &address);
+            let since = self.tracker.reported(rule.name(), &address).max(self.outage.ended());
             let geo = self.tracker.geo();
             let known = self.tracker.actors().and_then(|actors| actors.get(&address));
             let is_captured = self.is_captured;
@@ -284,6 +318,10 @@ impl Detector {
                     continue;
                 }
                 let mut severity = rule.severity_of(&evidence);
+                if outbound::SCANS.contains(&rule.name()) && self.outage.is_on(now.at) {
+                    severity = Severity::Info;
+                    evidence.reason.push_str(outage::WORDS);
+                }
                 if let Some(feed) = listed {
                     severity = severity.raised();
                     evidence.reason.push_str(&format!("; the source is listed in {feed}"));

@@ -10,7 +10,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{
     Detector,
-    findings::{EventKind, Finding},
+    findings::{EventKind, Tracker},
 };
 use crate::metrics::{Register, level, raise};
 
@@ -113,20 +113,20 @@ impl DetectionMetrics {
 
     /// Updates the metrics from the state of detection after a poll.
     ///
-    /// `leaving` are the open findings about what leaves.
-    pub fn state(&self, detector: &Detector, leaving: &mut dyn Iterator<Item = &Finding>) {
-        let tracker = detector.tracker();
-        raise(&self.findings_refused, tracker.refused());
-        raise(&self.findings_displaced, tracker.displaced());
-        raise(&self.findings_suppressed, tracker.suppressed());
+    /// `leaving` is the detector of what leaves.
+    pub fn state(&self, detector: &Detector, leaving: Option<&Detector>) {
+        let trackers = || [Some(detector), leaving].into_iter().flatten().map(Detector::tracker);
+        let sum = |of: fn(&Tracker) -> u64| trackers().map(of).sum();
+        raise(&self.findings_refused, sum(Tracker::refused));
+        raise(&self.findings_displaced, sum(Tracker::displaced));
+        raise(&self.findings_suppressed, sum(Tracker::suppressed));
         raise(&self.lockstep_left_out, detector.lockstep_left_out());
         raise(&self.campaigns_given_up, detector.campaigns_given_up());
         raise(&self.prefixes_left_out, detector.prefixes_left_out());
         self.feed_networks.set(level(detector.feeds().len()));
         // Counted from scratch, since a finding may move from one rule to another.
         let mut open: HashMap<_, i64> = HashMap::new();
-        let leaving = leaving.map(|finding| finding.rule);
-        for rule in tracker.open().map(|finding| finding.rule).chain(leaving) {
+        for rule in trackers().flat_map(Tracker::open).map(|finding| finding.rule) {
             *open.entry(rule).or_default() += 1;
         }
         for rule in self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter() {

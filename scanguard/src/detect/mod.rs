@@ -16,6 +16,7 @@ pub mod geo;
 mod grounds;
 pub mod metrics;
 pub mod missed;
+mod outage;
 mod places;
 pub mod prefixes;
 mod reported;

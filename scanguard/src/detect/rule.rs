@@ -143,6 +143,11 @@ pub trait Rule: Send {
     fn evaluate(&self, _source: &Source<'_>) -> Option<Evidence> {
         None
     }
+    /// How much of the rule's thresholds the activity of a source reaches, in words; none if it did nothing that the rule
+    /// counts, if it reaches all of them, or if the rule does not say.
+    fn shortfall(&self, _source: &Source<'_>) -> Option<String> {
+        None
+    }
     /// Decides from its content whether a source scans. Returns the confidence for the case that the source itself sent
     /// it.
     fn hear(&self, _heard: &ContentStats) -> Option<Confidence> {

@@ -12,7 +12,7 @@ use crate::{
     content::metrics::ContentMetrics,
     control::metrics::ControlMetrics,
     crowdsec::metrics::CrowdsecMetrics,
-    detect::{findings::Finding, metrics::DetectionMetrics},
+    detect::metrics::DetectionMetrics,
     fleet::metrics::FleetMetrics,
     http_server::metrics::ListenerMetrics,
     logs::metrics::LogMetrics,
@@ -175,12 +175,12 @@ impl Metrics {
         self.poll_errors.inc();
     }
 
-    /// Notes the state of the histories and findings after a poll.
-    pub fn state(&self, pipeline: &Pipeline, leaving: &mut dyn Iterator<Item = &Finding>) {
+    /// Notes the state of the histories and findings after a poll, with those of what leaves.
+    pub fn state(&self, pipeline: &Pipeline, leaving: Option<&Pipeline>) {
         let Pipeline { observer, detector, streams, .. } = pipeline;
         self.history.state(observer);
         self.content.state(detector.visitors(), streams);
-        self.detection.state(detector, leaving);
+        self.detection.state(detector, leaving.map(|leaving| &leaving.detector));
         raise(&self.log_lines_lost, stdio::lost());
     }
 

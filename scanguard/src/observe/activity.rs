@@ -56,6 +56,11 @@ impl Counts {
         left
     }
 
+    /// The names of classes with any probes, the most frequent first.
+    pub fn by_name(&self) -> Vec<(String, u64)> {
+        self.by_frequency().into_iter().map(|(class, count)| (class.label().to_owned(), count)).collect()
+    }
+
     /// Classes with any probes, the most frequent first.
     pub fn by_frequency(&self) -> Vec<(ProbeClass, u64)> {
         let mut present: Vec<_> = ProbeClass::ALL

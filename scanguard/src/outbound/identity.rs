@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use glob::Pattern;
 use scanguard_common::{
     actor::{Identity, Key, Kind, Process, marks},
     address::Address,
@@ -230,6 +231,23 @@ impl Actor {
             (Some(process), None) => process.program().to_owned(),
             (None, None) => format!("an unknown {}", self.key.kind.label()),
         }
+    }
+
+    /// Whether one of its names matches: that of its program, its executable's path, its unit, its class or its container,
+    /// its pid, or its address.
+    pub fn matches(&self, pattern: &Pattern) -> bool {
+        let is = |name: &str| pattern.matches(name);
+        if self.address.is_some_and(|address| is(&address.to_string())) {
+            return true;
+        }
+        self.process.as_ref().is_some_and(|process| {
+            let container = process.container.as_ref();
+            let of_group = process.unit.as_deref().is_some_and(is)
+                || is(&process.class())
+                || container.is_some_and(|container| is(&container.id) || is(container.short_id()));
+            let is_program = || is(process.program()) || is(&process.path) || is(&process.pid.to_string());
+            of_group || self.key.kind != Kind::Group && is_program()
+        })
     }
 
     /// Where it runs, and as whom: "unit web.service, uid 33, pid 4711". Empty if nobody knows.

@@ -13,6 +13,7 @@ pub struct OutboundMetrics {
     enabled: IntGauge,
     actors: IntGauge,
     actors_forgotten: IntCounter,
+    histories_forgotten: IntCounter,
     programs: IntGauge,
     programs_forgotten: IntCounter,
     news_untold: IntCounter,
@@ -40,6 +41,10 @@ impl OutboundMetrics {
             actors_forgotten: register.counter(
                 "scanguard_outbound_actors_forgotten_total",
                 "Actors that were forgotten because there were too many.",
+            )?,
+            histories_forgotten: register.counter(
+                "scanguard_outbound_histories_forgotten_total",
+                "Histories of actors that were forgotten because there were too many.",
             )?,
             programs: register
                 .gauge("scanguard_outbound_programs", "Programs that use the network, as far as was learned.")?,
@@ -77,8 +82,9 @@ impl OutboundMetrics {
         self.enabled.set(enabled.into());
     }
 
-    /// How things stand after a poll.
-    pub fn state(&self, actors: Option<&Actors>, baseline: &Baseline) {
+    /// How things stand after a poll. `histories` is how many histories were forgotten for want of room.
+    pub fn state(&self, actors: Option<&Actors>, histories: u64, baseline: &Baseline) {
+        raise(&self.histories_forgotten, histories);
         if let Some(actors) = actors {
             self.actors.set(level(actors.len()));
             raise(&self.actors_forgotten, actors.forgotten());

@@ -25,6 +25,13 @@ pub struct Known {
     active: Duration,
 }
 
+impl Known {
+    /// When it was last active, since the start of the agent.
+    pub fn active(&self) -> Duration {
+        self.active
+    }
+}
+
 /// The actors.
 #[derive(Debug, Default)]
 pub struct Actors {
@@ -79,6 +86,11 @@ impl Actors {
     /// The actor of this name.
     pub fn get(&self, address: &Address) -> Option<&Known> {
         self.known.get(address)
+    }
+
+    /// All, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
     }
 
     /// The same, or one of whom only the kind is known.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use scanguard_common::{
     account::SourceState,
-    actor::{Key, Kind},
+    actor::{Key, Kind, Seen as Looked},
     address::Address,
     outcome::ProbeClass,
 };
@@ -32,6 +32,8 @@ pub struct Outbound {
     pub baseline: Baseline,
     users: Users,
     arguments: Arguments,
+    /// How often somebody was answered whom it knew already, until the last poll.
+    again: u64,
 }
 
 /// An actor that did something, with the first epoch whose distinct things are new.
@@ -40,7 +42,7 @@ type Seen = (Address, SourceState, u32);
 impl Outbound {
     /// The parts without any history.
     pub fn new(pipeline: Pipeline, baseline: Baseline, users: Users) -> Self {
-        Self { pipeline, baseline, users, arguments: Arguments::default() }
+        Self { pipeline, baseline, users, arguments: Arguments::default(), again: 0 }
     }
 
     /// Changes which arguments are told, and of whom nothing is told.
@@ -74,6 +76,11 @@ impl Outbound {
         seen.sort_by_key(|(address, ..)| Key::from_address(*address).kind == Kind::Group);
         for (address, state, _) in &seen {
             self.recognize(sensor, address, &ways(state), now);
+        }
+        let answered = sensor.looked_at().map_or(0, |tally| tally.seen[Looked::Again.index()]);
+        if answered != self.again {
+            self.again = answered;
+            self.pipeline.detector.reached_somebody(now.at);
         }
         let mut again = Again { sensor, poll, seen };
         let outcome = self.pipeline.poll(&mut again, now, tell)?;

@@ -23,6 +23,8 @@ const RESET: [Facts; 2] = [4, 8];
 const BEGAN: [Facts; 2] = [16, 32];
 /// It is no flow but a service, which accepted connections.
 const ACCEPTED: Facts = 64;
+/// Its service must have answered, although nobody saw it: see [`Flows::goes_on`].
+const IMPLIED: Facts = 128;
 
 /// The flows of a capture.
 pub struct Flows {
@@ -85,6 +87,28 @@ impl Flows {
     pub fn is_unanswered(&self, step: &Step) -> bool {
         let Place { tag, side } = self.place(&step.flow);
         self.facts(tag) & (SENT[1 - side] | RESET[1 - side]) == 0
+    }
+
+    /// Whether this segment shows for the first time that the service of its flow answered, although the answer was not
+    /// seen: its sender began the flow by a SYN, and goes on. A scanner that goes on, too, forges a success.
+    pub fn goes_on(&mut self, step: &Step) -> bool {
+        let Place { tag, side } = self.place(&step.flow);
+        let facts = self.facts(tag);
+        let is_shown = matches!(step.kind, Kind::Bare { .. } | Kind::Segment)
+            && facts & BEGAN[side] != 0
+            && facts & (SENT[1 - side] | RESET[1 - side] | IMPLIED) == 0;
+        if is_shown {
+            self.put(tag, facts | IMPLIED);
+            let service = self.service(&step.flow);
+            self.put(service, ACCEPTED);
+        }
+        is_shown
+    }
+
+    /// Whether this segment is the first of a flow of which the capture has no beginning.
+    pub fn has_no_beginning(&self, step: &Step) -> bool {
+        let is_of_a_flow = matches!(step.kind, Kind::Bare { .. } | Kind::Segment);
+        is_of_a_flow && self.facts(self.place(&step.flow).tag) == 0
     }
 
     /// How many flows were forgotten.
@@ -184,6 +208,29 @@ mod tests {
             flows.learn(&step);
             assert_eq!(flows.is_new(&there(BARE, 5)), is_new, "{name}");
         }
+    }
+
+    #[test]
+    fn a_client_that_goes_on_was_answered_and_one_that_is_silent_or_resets_was_not() {
+        for (name, then, is_answered) in [
+            ("it acknowledges", there(BARE, 5), true),
+            ("its data is the first that was seen", there(Kind::Segment, 5), true),
+            ("it sends its SYN again", there(Kind::Opening, 5), false),
+            ("it resets", there(Kind::Reset, 5), false),
+            ("another flow goes on", there(BARE, 6), false),
+            ("the other side", back(BARE, 5), false),
+        ] {
+            let mut flows = Flows::new(7);
+            flows.learn(&there(Kind::Opening, 5));
+            assert_eq!(flows.goes_on(&then), is_answered, "{name}");
+            assert!(!flows.goes_on(&then), "it is said once");
+        }
+        let mut flows = Flows::new(7);
+        flows.learn(&there(Kind::Opening, 5));
+        flows.learn(&back(Kind::SynAck, 5));
+        assert!(!flows.goes_on(&there(BARE, 5)), "its answer was seen");
+        assert!(flows.has_no_beginning(&there(BARE, 6)) && !flows.has_no_beginning(&there(BARE, 5)));
+        assert!(!flows.has_no_beginning(&there(Kind::Opening, 6)));
     }
 
     #[test]

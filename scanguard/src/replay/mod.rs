@@ -14,6 +14,7 @@ pub mod clock;
 pub mod driver;
 pub mod flows;
 pub mod frame;
+pub mod handshake;
 pub mod silence;
 pub mod step;
 pub mod strays;
@@ -30,9 +31,9 @@ use ipnet::IpNet;
 use self::{
     capture::{Capture, CaptureError},
     driver::Driver,
-    frame::Frames,
+    frame::{Frame, Frames},
     summary::Summary,
-    talks::{Freed, Ruling, Talks, Way},
+    talks::{Answers, Freed, Ruling, Talks, Way},
 };
 use crate::{
     apply,
@@ -131,19 +132,24 @@ impl<S: Feed, W: Write> Replay<S, W> {
         Ok(())
     }
 
-    /// It is known that the captures have answers, see [`talks::sees_both`].
+    /// It is known that the captures show so much of answers, see [`talks::answers`].
     ///
     /// # Errors
     /// The sensor could not be told.
-    pub fn assume_both_directions(&mut self) -> Result<(), SensorError> {
-        self.talks.assume_both();
-        self.teller.writer.set_one_direction(false);
-        self.driver.set_sees_leaving(true)
+    pub fn assume(&mut self, answers: Answers) -> Result<(), SensorError> {
+        self.talks.assume(answers);
+        self.show(self.talks.answers())
+    }
+
+    fn show(&mut self, answers: Answers) -> Result<(), SensorError> {
+        self.teller.writer.set_one_direction(answers != Answers::Seen);
+        self.driver.set_sees_leaving(answers != Answers::Hidden)
     }
 
     fn packet(&mut self, packet: &capture::Packet<'_>) -> Result<(), ReplayError> {
         let Self { driver, frames, talks, teller } = self;
         teller.summary.packets += 1;
+        let answers = talks.answers();
         // These come before the time of this packet.
         while let Some(held) = talks.overdue(packet.time.max(driver.time())) {
             free(driver, teller, &held)?;
@@ -153,14 +159,19 @@ impl<S: Feed, W: Write> Replay<S, W> {
             teller.summary.too_short += 1;
             return teller.result();
         };
-        let saw_both = talks.sees_both();
-        let Ruling { freed, way } = talks.see(frame, driver.time());
-        if talks.sees_both() && !saw_both {
-            teller.writer.set_one_direction(false);
-            driver.set_sees_leaving(true)?;
+        let Ruling { freed, way, met } = talks.see(frame, driver.time());
+        if talks.answers() != answers {
+            teller.writer.set_one_direction(talks.answers() != Answers::Seen);
+            driver.set_sees_leaving(talks.answers() != Answers::Hidden)?;
         }
         if let Some(freed) = freed {
             free(driver, teller, &freed)?;
+        }
+        if let Some(flow) = met {
+            let answer = handshake::answer(&flow);
+            driver.leaving(Frame { bytes: &answer, captured: answer.len() }, &mut |event| {
+                teller.tell(&event)
+            })?;
         }
         match way {
             Way::Inbound => {
@@ -187,7 +198,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
             free(&mut driver, &mut teller, &held)?;
         }
         teller.summary.talks = Some(summary::Talks {
-            sees_both: talks.sees_both(),
+            answers: talks.answers(),
             forgotten: talks.forgotten(),
             given_up: talks.given_up(),
         });

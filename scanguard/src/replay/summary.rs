@@ -14,7 +14,7 @@ use scanguard_common::{
     tally::Tally,
 };
 
-use super::driver::Ended;
+use super::{driver::Ended, talks::Answers};
 use crate::{
     detect::findings::{Event, EventKind},
     export::forms::names::SourceName,
@@ -48,8 +48,8 @@ pub struct Summary {
 /// What a replay knows of the flows of its captures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Talks {
-    /// Whether packets of both directions were seen.
-    pub sees_both: bool,
+    /// What is seen of answers.
+    pub answers: Answers,
     /// Flows that were forgotten.
     pub forgotten: u64,
     /// Segments that could not be held.
@@ -202,11 +202,18 @@ impl Summary {
     }
 
     fn write_talks(&self, output: &mut dyn io::Write) -> io::Result<()> {
-        let Some(Talks { sees_both, forgotten, given_up }) = self.talks.filter(|_| self.packets > 0) else {
+        let Some(Talks { answers, forgotten, given_up }) = self.talks.filter(|_| self.packets > 0) else {
             return Ok(());
         };
-        if !sees_both {
-            writeln!(output, "  only one direction is seen: unanswered probes count as unknown")?;
+        let seen = match answers {
+            Answers::Hidden => Some("unanswered probes count as unknown"),
+            Answers::Implied => {
+                Some("a SYN was answered if its sender went on, and other unanswered probes count as unknown")
+            }
+            Answers::Seen => None,
+        };
+        if let Some(seen) = seen {
+            writeln!(output, "  only one direction is seen: {seen}")?;
         }
         if forgotten > 0 {
             writeln!(output, "  {forgotten} flows were forgotten, because there were too many at once")?;

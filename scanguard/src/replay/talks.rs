@@ -1,11 +1,11 @@
-//! The direction of each packet of a capture, which segments belong to no connection, and which datagrams nobody answers:
-//! see [`super::strays`] and [`super::silence`].
+//! The direction of each packet of a capture, which segments belong to no connection, which datagrams nobody answers (see
+//! [`super::strays`] and [`super::silence`]), and which SYNs were answered although nobody saw it.
 
 use std::io::Read;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use scanguard_common::{address::Address, parse::addresses};
+use scanguard_common::{address::Address, outcome::Flow, parse::addresses};
 
 use super::{
     capture::Capture,
@@ -24,7 +24,25 @@ pub struct Talks {
     silence: Silence,
     /// Whether packets of both directions were seen.
     both: bool,
+    /// Flows whose clients went on after a SYN of which no answer was seen.
+    gone_on: u64,
+    /// Flows of which the beginning was not seen.
+    headless: u64,
 }
+
+/// What a capture shows of the answers to SYNs.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Answers {
+    /// Nothing.
+    Hidden,
+    /// It has one direction only, but whole flows of it: whose SYN was answered, goes on.
+    Implied,
+    /// It has both directions.
+    Seen,
+}
+
+/// So many clients that went on are enough to believe that the capture has whole flows, and not SYNs alone.
+const WHOLE: u64 = 3;
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,6 +75,8 @@ pub struct Ruling {
     pub freed: Option<Freed>,
     /// What to do with the packet.
     pub way: Way,
+    /// The packet shows that the service of this flow has answered its SYN, although the answer was not seen.
+    pub met: Option<Flow>,
 }
 
 impl Talks {
@@ -68,13 +88,15 @@ impl Talks {
             strays: Strays::new(salt),
             silence: Silence::new(salt),
             both: false,
+            gone_on: 0,
+            headless: 0,
         }
     }
 
     /// Takes a packet at the present time of the capture.
     pub fn see(&mut self, frame: Frame<'_>, now: Option<Timestamp>) -> Ruling {
         let Some(step) = Step::read(frame.bytes) else {
-            return Ruling { freed: None, way: self.way(frame.bytes, None) };
+            return Ruling { freed: None, way: self.way(frame.bytes, None), met: None };
         };
         let way = self.way(frame.bytes, Some(&step));
         let back = step.flow.turned();
@@ -83,7 +105,7 @@ impl Talks {
             && let Some(held) = self.strays.take(&back)
         {
             self.both = true;
-            return Ruling { freed: Some(Freed::Refused(held)), way };
+            return Ruling { freed: Some(Freed::Refused(held)), way, met: None };
         }
         let answered = self.strays.take(&back);
         if answered.is_some() && step.kind == Kind::Datagram {
@@ -101,10 +123,13 @@ impl Talks {
             && self.flows.is_new(&step)
             && self.strays.hold(&step.flow, frame, now);
         if is_held || way == Way::Inbound && self.may_be_unanswered(&step, frame, now) {
-            return Ruling { freed, way: Way::Held };
+            return Ruling { freed, way: Way::Held, met: None };
         }
+        let met = (way == Way::Inbound && self.flows.goes_on(&step)).then_some(step.flow);
+        self.gone_on += u64::from(met.is_some());
+        self.headless += u64::from(self.flows.has_no_beginning(&step));
         self.both |= self.flows.learn(&step) | (way == Way::Leaving);
-        Ruling { freed, way }
+        Ruling { freed, way, met }
     }
 
     /// Holds a datagram, if it says something when nobody answers it.
@@ -151,14 +176,24 @@ impl Talks {
         !self.local.is_empty()
     }
 
-    /// Whether the capture has packets of both directions.
-    pub fn sees_both(&self) -> bool {
-        self.both
+    /// What the capture has shown of answers so far. A filter or a sample of packets has flows without their beginnings:
+    /// there, a client that does not go on may only not have been seen.
+    pub fn answers(&self) -> Answers {
+        if self.both {
+            Answers::Seen
+        } else if self.gone_on >= WHOLE && self.gone_on >= self.headless {
+            Answers::Implied
+        } else {
+            Answers::Hidden
+        }
     }
 
-    /// It is known that the capture has packets of both directions.
-    pub fn assume_both(&mut self) {
-        self.both = true;
+    /// It is known that the capture shows so much.
+    pub fn assume(&mut self, answers: Answers) {
+        self.both |= answers == Answers::Seen;
+        if answers == Answers::Implied {
+            self.gone_on = self.gone_on.max(WHOLE);
+        }
     }
 
     /// How many flows were forgotten because there was no room.
@@ -197,12 +232,12 @@ impl Talks {
     }
 }
 
-/// Whether a capture has packets of both directions. It is read until that is known, in the worst case to its end. What
-/// cannot be read shows nothing.
-pub fn sees_both(reader: impl Read, local: &[IpNet]) -> bool {
+/// What a capture shows of answers. It is read until both directions were seen, in the worst case to its end. What cannot
+/// be read shows nothing.
+pub fn answers(reader: impl Read, local: &[IpNet]) -> Answers {
     let (mut talks, mut frames) = (Talks::new(local.to_vec(), 0), Frames::default());
     let Ok(mut capture) = Capture::open(reader) else {
-        return false;
+        return Answers::Hidden;
     };
     while let Ok(Some(packet)) = capture.next_packet() {
         let Some(frame) = frames.frame(&packet) else {
@@ -210,9 +245,9 @@ pub fn sees_both(reader: impl Read, local: &[IpNet]) -> bool {
         };
         while talks.overdue(packet.time).is_some() {}
         talks.see(frame, packet.time);
-        if talks.sees_both() {
-            return true;
+        if talks.answers() == Answers::Seen {
+            break;
         }
     }
-    false
+    talks.answers()
 }

@@ -139,6 +139,12 @@ pub enum OrderError {
     /// No program that uses the network has this path or unit.
     #[error("no program that uses the network matches {0}")]
     UnknownProgram(String),
+    /// No actor that is known now has this name.
+    #[error(
+        "no actor that is known now matches {0}: see `scanguard actors` and `scanguard findings`; all are forgotten when \
+         the agent restarts"
+    )]
+    UnknownActor(String),
     /// There is nothing to confirm.
     #[error("there is nothing to confirm: the mode is {0}")]
     NothingToConfirm(Mode),

@@ -17,7 +17,7 @@ use crate::{
         findings::{Direction, Finding},
         rules::outbound::SCANS,
     },
-    outbound::{never, settings::Response},
+    outbound::{Actor, never, settings::Response},
     sensor::{ActorSensor, gate::GateMode},
     settings::Interval,
 };
@@ -204,20 +204,40 @@ impl Blocks {
 
     /// What holds for the actor of a finding, in words.
     pub fn explain(&self, finding: &Finding, now: Now) -> String {
-        match self.blocks.get(&finding.source).filter(|block| block.until > now.at) {
-            Some(Block { until, refuses }) => {
-                let left = Interval(Duration::from_secs((*until - now.at).as_secs()));
-                if *refuses {
-                    format!("blocked for {left} more: its new connections and datagrams are refused")
-                } else {
-                    format!("would be blocked for {left} more: the response is a dry run (outbound.response)")
-                }
-            }
-            None => match self.judge(finding) {
-                Ok(()) => "to be blocked".to_owned(),
-                Err(refusal) => refusal.to_string(),
-            },
+        self.standing(&finding.source, now).unwrap_or_else(|| match self.judge(finding) {
+            Ok(()) => "to be blocked".to_owned(),
+            Err(refusal) => refusal.to_string(),
+        })
+    }
+
+    /// What holds for an actor, whether it has findings or not, in words.
+    pub fn explain_actor(&self, actor: &Actor, findings: &[Finding], now: Now) -> String {
+        let address = actor.key.address();
+        if let Some(standing) = self.standing(&address, now) {
+            return standing;
         }
+        // Notices are no grounds for a block.
+        let worst = findings
+            .iter()
+            .max_by_key(|finding| (SCANS.contains(&finding.rule), finding.severity, finding.known().0));
+        if let Some(finding) = worst {
+            return format!("{}: {}", finding.rule, self.explain(finding, now));
+        }
+        match never::why(actor, self.agent) {
+            Some(why) => format!("never blocked: {why}; it has no open finding"),
+            None => "not blocked: it has no open finding".to_owned(),
+        }
+    }
+
+    /// The block of an actor, in words.
+    fn standing(&self, actor: &Address, now: Now) -> Option<String> {
+        let Block { until, refuses } = self.blocks.get(actor).filter(|block| block.until > now.at)?;
+        let left = Interval(Duration::from_secs((*until - now.at).as_secs()));
+        Some(if *refuses {
+            format!("blocked for {left} more: its new connections and datagrams are refused")
+        } else {
+            format!("would be blocked for {left} more: the response is a dry run (outbound.response)")
+        })
     }
 }
 

@@ -13,8 +13,7 @@ use aya::{
 use scanguard_common::abi;
 
 use super::{
-    egress,
-    links::TcxLink,
+    egress::{self, Attacher, EgressError, EgressLink, Way},
     owner::Owner,
     pins::{LinkKind, Pins, PinsError},
     settings::{Mode, Settings},
@@ -156,7 +155,7 @@ pub enum Change {
     /// The egress program is attached again.
     EgressReturned,
     /// The egress program could not be attached again. The agent tries again at each look.
-    EgressFailed(anyhow::Error),
+    EgressFailed(EgressError),
 }
 
 enum State {
@@ -165,7 +164,7 @@ enum State {
         mode: AttachedMode,
         _link: FdLink,
         /// The egress program is attached, too.
-        egress: Option<TcxLink>,
+        egress: Option<EgressLink>,
     },
     /// `reported`: the agent has reported why the program could not be attached again.
     Lost { reported: bool },
@@ -179,10 +178,10 @@ struct Wanted {
 /// The program on its interfaces. When this is dropped, the program is detached from all of them, unless its links are
 /// pinned.
 pub struct Attachments {
+    /// Before the programs: until then the filters have them.
+    egress: Option<Attacher>,
     ebpf: Ebpf,
     mode: Mode,
-    /// Whether the egress program is loaded.
-    egress: bool,
     /// The programs for both kinds of links.
     program_ids: [u32; 2],
     network: Network,
@@ -212,22 +211,23 @@ impl Attachments {
         } else {
             names.to_vec()
         };
-        let egress = settings.egress
-            && egress::load(&mut ebpf)
-                .inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS))
-                .is_ok();
         let mut wanted: Vec<Wanted> = Vec::new();
-        for name in names {
-            readable(find(&present, &name)?, &present)?;
-            if wanted.iter().all(|wanted| wanted.name != name) {
-                wanted.push(Wanted { name, state: State::Lost { reported: false } });
+        for name in &names {
+            readable(find(&present, name)?, &present)?;
+            if wanted.iter().all(|wanted| wanted.name != *name) {
+                wanted.push(Wanted { name: name.clone(), state: State::Lost { reported: false } });
             }
         }
+        let egress = Way::of(settings.egress).and_then(|way| {
+            let attacher =
+                egress::load(&mut ebpf).and_then(|()| Attacher::new(&mut ebpf, way, &names, pins.keep()));
+            attacher.inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS)).ok()
+        });
         let program_ids = program_ids(&ebpf).map_err(|error| AttachError::Program(words(&error)))?;
         Ok(Self {
+            egress,
             ebpf,
             mode: settings.mode,
-            egress,
             program_ids,
             network,
             wanted,
@@ -252,7 +252,18 @@ impl Attachments {
         if let Err(error) = self.pins.settle(&links) {
             tracing::warn!("objects that are no longer needed stay pinned: {error}");
         }
+        // Only now the links of earlier agents have gone, beside which filters stay.
+        egress::sweep(&self.network.interfaces().await?, &self.by_clsact(), &self.indices());
         Ok(())
+    }
+
+    /// The indices of the interfaces that have the egress program as a filter.
+    fn by_clsact(&self) -> BTreeSet<u32> {
+        let index = |wanted: &Wanted| match &wanted.state {
+            State::Attached { index, egress: Some(EgressLink::Clsact(_)), .. } => Some(*index),
+            State::Attached { .. } | State::Lost { .. } => None,
+        };
+        self.wanted.iter().filter_map(index).collect()
     }
 
     /// The directory of the pinned program and maps, if they stay when the agent ends.
@@ -265,7 +276,8 @@ impl Attachments {
         for wanted in &self.wanted {
             if let State::Attached { index, egress, .. } = &wanted.state {
                 links.insert((LinkKind::Xdp, *index));
-                links.extend(egress.as_ref().map(|_| (LinkKind::Egress, *index)));
+                let has_link = matches!(egress, Some(EgressLink::Tcx(_)));
+                links.extend(has_link.then_some((LinkKind::Egress, *index)));
             }
         }
         links
@@ -296,11 +308,14 @@ impl Attachments {
         self.indices().into_iter().filter_map(|index| Some((index, *self.macs.get(&index)?))).collect()
     }
 
-    /// Every wanted interface, and whether the egress program is attached to it.
-    pub fn egress_states(&self) -> impl Iterator<Item = (&str, bool)> {
+    /// Every wanted interface, and how the egress program is attached to it, if it is.
+    pub fn egress_states(&self) -> impl Iterator<Item = (&str, Option<Way>)> {
         self.wanted.iter().map(|wanted| {
-            let attached = matches!(wanted.state, State::Attached { egress: Some(_), .. });
-            (wanted.name.as_str(), attached)
+            let way = match &wanted.state {
+                State::Attached { egress, .. } => egress.as_ref().map(EgressLink::way),
+                State::Lost { .. } => None,
+            };
+            (wanted.name.as_str(), way)
         })
     }
 
@@ -355,19 +370,19 @@ impl Attachments {
 
     /// Attaches the egress program to an interface, if it is wanted there and not attached.
     fn supervise_egress(&mut self, place: usize, interface: &Interface) -> Vec<Change> {
-        let State::Attached { egress, .. } = &mut self.wanted[place].state else {
+        let (State::Attached { egress, .. }, Some(attacher)) =
+            (&mut self.wanted[place].state, &mut self.egress)
+        else {
             return Vec::new();
         };
-        // If the kernel does not answer, everything stays as it is.
-        let is_off = |link: &mut TcxLink| link.interface().is_ok_and(|index| index != interface.index);
-        let was_detached = egress.take_if(is_off).is_some();
-        if egress.is_some() || !self.egress {
+        let was_detached = egress.take_if(|link| attacher.is_off(link, interface)).is_some();
+        if egress.is_some() {
             return Vec::new();
         }
         if was_detached {
             self.pins.forget(LinkKind::Egress, interface.index);
         }
-        let attached = self.link_egress(interface);
+        let attached = attacher.attach(&mut self.ebpf, &self.pins, interface);
         let outcome = match attached {
             Ok(link) => {
                 if let State::Attached { egress, .. } = &mut self.wanted[place].state {
@@ -470,27 +485,11 @@ impl Attachments {
         }))
     }
 
-    fn attach_egress(&mut self, interface: &Interface) -> Option<TcxLink> {
-        if !self.egress {
-            return None;
-        }
-        self.link_egress(interface)
-            .inspect_err(|error| {
-                tracing::warn!(interface = interface.name, "{error}; {}", egress::LOSS);
-            })
+    fn attach_egress(&mut self, interface: &Interface) -> Option<EgressLink> {
+        let attached = self.egress.as_mut()?.attach(&mut self.ebpf, &self.pins, interface);
+        attached
+            .inspect_err(|error| tracing::warn!(interface = interface.name, "{error}; {}", egress::LOSS))
             .ok()
-    }
-
-    fn link_egress(&mut self, interface: &Interface) -> anyhow::Result<TcxLink> {
-        let index = interface.index;
-        let link = match self.pins.find(LinkKind::Egress, index)? {
-            Some((link, _)) => egress::replace(&mut self.ebpf, interface, link)?,
-            None => {
-                let link = egress::attach(&mut self.ebpf, interface)?;
-                self.pins.pin(LinkKind::Egress, index, link)?
-            }
-        };
-        Ok(TcxLink::new(link)?)
     }
 
     fn program(&mut self, interface: &Interface) -> Result<&mut Xdp, String> {

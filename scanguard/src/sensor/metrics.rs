@@ -10,7 +10,7 @@ use scanguard_common::{
     tally::Tally,
 };
 
-use super::{Occupancy, Poll, Whole, attach::AttachedMode};
+use super::{Occupancy, Poll, Whole, attach::AttachedMode, egress::Way};
 use crate::metrics::Register;
 
 /// The metrics.
@@ -22,6 +22,7 @@ pub struct SensorMetrics {
     egress: IntCounterVec,
     attached: IntGaugeVec,
     egress_attached: IntGaugeVec,
+    egress_way: IntGaugeVec,
     mostly_not_ip: IntGauge,
     connections_attached: IntGauge,
     live: IntGauge,
@@ -97,6 +98,12 @@ impl SensorMetrics {
                 "scanguard_egress_attached",
                 "Whether the egress program is attached to the interface.",
                 &["interface"],
+            )?,
+            egress_way: register.gauges(
+                "scanguard_egress_way",
+                "Whether the egress program is attached to the interface in this way: by a link of tcx, or by a filter of \
+                 tc (clsact).",
+                &["interface", "way"],
             )?,
             connections_attached: register.gauge(
                 "scanguard_connections_attached",
@@ -260,9 +267,12 @@ impl SensorMetrics {
         self.connections_attached.set(attached.into());
     }
 
-    /// The egress program is attached to an interface, or not.
-    pub fn egress_attached(&self, interface: &str, attached: bool) {
-        self.egress_attached.with_label_values(&[interface]).set(attached.into());
+    /// The egress program is attached to an interface in this way, or not at all.
+    pub fn egress_attached(&self, interface: &str, way: Option<Way>) {
+        self.egress_attached.with_label_values(&[interface]).set(way.is_some().into());
+        for one in Way::ALL {
+            self.egress_way.with_label_values(&[interface, one.label()]).set((way == Some(one)).into());
+        }
         self.egress_losses.with_label_values(&[interface]);
     }
 

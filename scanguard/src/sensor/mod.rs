@@ -158,6 +158,11 @@ pub trait ActorSensor: Sensor {
         None
     }
 
+    /// How many changes of state of connections the kernel did not show: the program was running already on that CPU.
+    fn missed(&self) -> u64 {
+        0
+    }
+
     /// Sets the interfaces, by their numbers, behind which there are hosts that are actors.
     ///
     /// # Errors

@@ -27,6 +27,50 @@ pub enum Mode {
     Auto,
 }
 
+/// Whether and how to look at outgoing packets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(from = "EgressValue")]
+pub enum Egress {
+    /// By tcx, or by clsact if the kernel has no tcx.
+    #[default]
+    Auto,
+    /// By tcx, or not at all.
+    Tcx,
+    /// By clsact, or not at all.
+    Clsact,
+    /// Not at all.
+    Off,
+}
+
+/// How that is written: by a word, or as earlier versions had it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "\"auto\", \"tcx\", \"clsact\" or \"off\" is wanted")]
+enum EgressValue {
+    Word(EgressWord),
+    /// `true` is auto, `false` off.
+    Switch(bool),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EgressWord {
+    Auto,
+    Tcx,
+    Clsact,
+    Off,
+}
+
+impl From<EgressValue> for Egress {
+    fn from(value: EgressValue) -> Self {
+        match value {
+            EgressValue::Word(EgressWord::Auto) | EgressValue::Switch(true) => Self::Auto,
+            EgressValue::Word(EgressWord::Tcx) => Self::Tcx,
+            EgressValue::Word(EgressWord::Clsact) => Self::Clsact,
+            EgressValue::Word(EgressWord::Off) | EgressValue::Switch(false) => Self::Off,
+        }
+    }
+}
+
 /// `[sensor]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
@@ -34,8 +78,8 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: Mode,
-    /// Whether to look at outgoing packets, too.
-    pub egress: bool,
+    /// Whether and how to look at outgoing packets, too.
+    pub egress: Egress,
     /// Time between two polls of the kernel's counters.
     pub poll_interval: Duration,
     /// Entries of the kernel's table of sources.
@@ -55,7 +99,7 @@ impl Default for Settings {
         Self {
             interfaces: Vec::new(),
             mode: Mode::default(),
-            egress: true,
+            egress: Egress::Auto,
             poll_interval: Duration::from_secs(1),
             max_sources: DEFAULT_MAX_SOURCES,
             ipv6_prefix: 64,

@@ -115,7 +115,17 @@ pub const FAULTS: &[Fault] = &[
         "jumbo: with an MTU of 9000, native mode, a scan among bulk transfers is found, nothing is junk",
     ),
     fault(
-        "tcx is not available",
+        "the agent is killed, and the kernel has no tcx",
+        "a helper process removes the filter of tc; if that is killed, too, the next agent or `scanguard detach` does",
+        "clsact: what an agent and its helper left behind is taken over, or removed by detach",
+    ),
+    fault(
+        "somebody else has filters of tc at the interface",
+        "they and their clsact stay; if they come first, the agent says so: [coexistence](coexistence.md#filters-of-tc)",
+        "clsact: filters of others stay, before and after, and so does their clsact",
+    ),
+    fault(
+        "the egress program cannot be attached",
         "the agent reports the loss, and everything else works",
         "egress: where it cannot be attached, the loss is reported and all else works",
     ),
@@ -223,6 +233,26 @@ pub const FAULTS: &[Fault] = &[
         "a pipe, a device, a directory, 1 GiB or rotten bytes where a file is read, at a reload",
         "the agent refuses the file by name and does not wait for it; the old configuration stays, and the agent goes on counting",
         "fault: a hostile file in any place that a reload reads is refused, and nothing waits for it",
+    ),
+    fault(
+        "thousands of processes each connect once and are gone at once",
+        "each attempt is counted, or counted as lost, by name; the agent takes no memory for them",
+        "outbound: of many processes that connect once, none is lost and memory stays",
+    ),
+    fault(
+        "a host behind this one forges thousands of addresses",
+        "they take no room among the actors, and a scan by a program of this host is found",
+        "outbound: a flood of forged hosts behind this one hides nobody",
+    ),
+    fault(
+        "a program asks for more targets than there is room for",
+        "those that are forgotten for that are counted, and a scan by another program is found",
+        "outbound: a flood of targets is counted, and hides nobody",
+    ),
+    fault(
+        "the file of programs that use the network (`actors.json`) is cut off, empty, garbage or of another version",
+        "it is moved aside by name, programs are learned anew, and scans are found",
+        "outbound: a file of programs that is wrong is moved aside, and they are learned anew",
     ),
 ];
 

@@ -27,7 +27,8 @@ const FILES: [&str; 7] = [
 ];
 
 /// Modules that are there if the kernel has them as such, in an order in which they can be loaded.
-pub(super) const MODULES: [&str; 1] = ["drivers/net/veth.ko"];
+pub(super) const MODULES: [&str; 3] =
+    ["drivers/net/veth.ko", "net/sched/sch_ingress.ko", "net/sched/cls_bpf.ko"];
 
 /// Programs of busybox that the script calls by name.
 pub(super) const APPLETS: [&str; 8] =

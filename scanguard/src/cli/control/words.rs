@@ -2,12 +2,12 @@
 
 use crate::{
     cidr::name,
-    control::listing::{ACTIVE, Actors, Findings, Sources, Status},
+    control::listing::{ACTIVE, ActorReport, ActorReports, Actors, Findings, Sources, Status},
     crowdsec::CrowdsecStatus,
     fleet::member::FleetStatus,
     respond::{
         Extent, Mode,
-        report::{BanReport, Bans, Explanation, ReflexReport, ShieldCounts},
+        report::{BanReport, Bans, Explanation, FindingReport, ReflexReport, ShieldCounts},
     },
     sandbox::{self, landlock::Enforced},
     words::{classes, count, left},
@@ -73,7 +73,14 @@ pub(super) fn status(answer: &Status) -> String {
         lines.push(format!("confirm     within {}, or it goes back to dry-run", left(Some(seconds))));
     }
     for (interface, mode) in &answer.interfaces {
-        lines.push(format!("interface   {interface}: {}", mode.as_deref().unwrap_or("not attached")));
+        let way = answer.egress.iter().find(|(name, _)| name == interface);
+        let leaving = match way {
+            Some((_, way)) => format!("; what leaves: {}", way.as_deref().unwrap_or("not seen")),
+            // An agent of an earlier version does not say.
+            None => String::new(),
+        };
+        let mode = mode.as_deref().unwrap_or("not attached");
+        lines.push(format!("interface   {interface}: {mode}{leaving}"));
     }
     if answer.mostly_not_ip {
         lines.push(format!("packets     {MOSTLY_NOT_IP}"));
@@ -186,21 +193,7 @@ pub(crate) fn explanation(answer: &Explanation) -> String {
     if let Some((ended, level)) = &answer.before {
         lines.push(format!("before    its ban no. {} by a rule ended {ended:.0}", u64::from(*level) + 1));
     }
-    for finding in &answer.findings {
-        lines.push(format!(
-            "finding   {} {}: severity {}, confidence {}, {} from {:.0} to {:.0}",
-            finding.id,
-            finding.rule,
-            finding.severity.label(),
-            finding.confidence.label(),
-            finding.said.clone().unwrap_or_else(|| count(finding.probes, "probe")),
-            finding.first_seen,
-            finding.last_seen
-        ));
-        lines.push(format!("  why     {}", finding.reason));
-        lines.push(format!("  forged  {}", finding.spoofable));
-        lines.push(format!("  policy  {}", finding.policy));
-    }
+    lines.extend(answer.findings.iter().flat_map(finding_lines));
     match &answer.history {
         Some(history) => {
             let probes: Vec<_> =
@@ -219,6 +212,56 @@ pub(crate) fn explanation(answer: &Explanation) -> String {
         lines.push(format!("said      {said}"));
     }
     lines.join("\n") + "\n"
+}
+
+/// The lines about a finding as evidence.
+fn finding_lines(finding: &FindingReport) -> [String; 4] {
+    [
+        format!(
+            "finding   {} {}: severity {}, confidence {}, {} from {:.0} to {:.0}",
+            finding.id,
+            finding.rule,
+            finding.severity.label(),
+            finding.confidence.label(),
+            finding.said.clone().unwrap_or_else(|| count(finding.probes, "probe")),
+            finding.first_seen,
+            finding.last_seen
+        ),
+        format!("  why     {}", finding.reason),
+        format!("  forged  {}", finding.spoofable),
+        format!("  policy  {}", finding.policy),
+    ]
+}
+
+/// The output of `scanguard actors explain`.
+pub(super) fn actor_reports(answer: &ActorReports) -> String {
+    let mut lines: Vec<String> = answer.actors.iter().flat_map(actor_report).collect();
+    let untold = answer.matching - answer.actors.len().min(answer.matching);
+    if untold > 0 {
+        lines.push(format!("{untold} more match"));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn actor_report(report: &ActorReport) -> Vec<String> {
+    let mut lines =
+        vec![format!("{}: {}", report.actor, report.verdict), format!("kind      {}", report.kind)];
+    lines.extend(report.command.iter().map(|command| format!("command   {command}")));
+    lines.extend(report.allowed.iter().map(|allowed| format!("allowed   {allowed}")));
+    lines.extend(report.findings.iter().flat_map(finding_lines));
+    let attempts = match classes(&report.attempts) {
+        none if none.is_empty() => "nothing new asked for".to_owned(),
+        some => some,
+    };
+    lines.push(format!(
+        "history   {attempts} within {}, the last {} ago; {} answered, {} refused",
+        left(Some(report.seconds_since_first)),
+        left(Some(report.seconds_since_last)),
+        report.answered,
+        report.refused,
+    ));
+    lines.extend(report.short_of.iter().map(|(rule, said)| format!("short of  {rule}: {said}")));
+    lines
 }
 
 /// The output of `scanguard sources`.

@@ -13,7 +13,7 @@ use crate::{
         Evidence, Proof, Rule, Severity, Source, Technique,
         missed::{self, REQUESTS},
     },
-    observe::sampled::Kind,
+    observe::{activity::Activity, sampled::Kind},
     settings::{Interval, Section},
 };
 
@@ -58,6 +58,12 @@ impl Settings {
     }
 }
 
+/// Monitors ping as many hosts as they have, and they know them: `severity` only if many of the addresses are nobody's.
+pub(super) fn severity_of(activity: &Activity, severity: Severity) -> Severity {
+    let is_known = activity.reached(Reach::Dark) * 4 < activity.counts.of_any(REQUESTS);
+    if is_known { severity.min(Severity::Info) } else { severity }
+}
+
 /// The rule.
 struct IcmpSweep(Settings);
 
@@ -75,9 +81,7 @@ impl Rule for IcmpSweep {
     }
 
     fn severity_of(&self, evidence: &Evidence) -> Severity {
-        let activity = &evidence.window.activity;
-        let is_known = activity.reached(Reach::Dark) * 4 < activity.counts.of_any(REQUESTS);
-        if is_known { self.0.common.severity.min(Severity::Info) } else { self.0.common.severity }
+        severity_of(&evidence.window.activity, self.severity())
     }
 
     fn classes(&self) -> &'static [ProbeClass] {

@@ -13,6 +13,8 @@
 //! [`scanguard_common::family`]. A family of which the source met a service is no failure, nor is a service that was
 //! there within the last day. A success that the source aborted, or in which it said nothing, does not speak for it. Such
 //! findings say how little it was: their severity is `low`, and so is their confidence.
+//!
+//! Where nobody sees what was answered, SYNs that scanners craft are enough by their number: no client sends them.
 
 use std::time::Duration;
 
@@ -53,6 +55,8 @@ pub(super) struct Settings {
     beta: f64,
     /// So many more families of services than successes are enough.
     families: u32,
+    /// So many distinct targets are enough if they were asked for by crafted SYNs, and nobody knows what was met.
+    crafted_targets: u32,
 }
 
 impl Default for Settings {
@@ -68,6 +72,7 @@ impl Default for Settings {
             alpha: 0.000_01,
             beta: 0.01,
             families: 5,
+            crafted_targets: 16,
         }
     }
 }
@@ -82,6 +87,7 @@ impl Settings {
             alpha: section.number("alpha", default.alpha, 1e-12..=0.1),
             beta: section.number("beta", default.beta, 1e-12..=0.5),
             families: section.number("families", default.families, 3..=64),
+            crafted_targets: section.number("crafted_targets", default.crafted_targets, 3..=700),
         };
         if settings.theta1 >= settings.theta0 {
             let message = format!(
@@ -177,7 +183,9 @@ impl Rule for SequentialTest {
         // Where the answers are not seen, nobody knows what was met.
         let is_seen = activity.unsure() == 0;
         let is_varied = is_seen && families >= u64::from(self.0.families) + clean;
-        if !is_walk && !is_crafted && !is_varied {
+        let crafted_targets = crafted::targets(activity, tried(activity));
+        let is_blind = !is_seen && crafted_targets >= u64::from(self.0.crafted_targets);
+        if !is_walk && !is_crafted && !is_varied && !is_blind {
             return None;
         }
         let met = if successes == 1 { "met a service" } else { "met services" };
@@ -191,6 +199,12 @@ impl Rule for SequentialTest {
                 about(hosts.max(1)),
                 plural(hosts.max(1), "address"),
             )
+        } else if is_blind {
+            format!(
+                "attempts at {} distinct targets within {} by SYNs that scanners craft, and nobody knows what was met",
+                about(crafted_targets),
+                Interval(length),
+            )
         } else {
             format!(
                 "attempts at {families} kinds of services met none of them and {clean} {met} within {}: {} closed or \
@@ -202,6 +216,12 @@ impl Rule for SequentialTest {
         };
         Some(Evidence { window, reason, certain: is_walk, proof: Proof::None })
     }
+}
+
+/// Distinct services, or addresses if these are more, that a source asked for, unless they surely met it.
+fn tried(activity: &Activity) -> u64 {
+    let services = missed::services(activity, ATTEMPTS, Kind::SERVICES).possible;
+    services.max(missed::hosts(activity, ATTEMPTS, Kind::SERVICES).possible)
 }
 
 /// The distinct targets of a source.
@@ -330,6 +350,39 @@ mod tests {
         let silent = with_open(|script, port| _ = script.silent(1, 1, port));
         let met = with_open(|script, port| _ = script.open(1, 1, port).completed(1));
         assert_eq!((aborted, silent, met), (vec![1], vec![1], NOBODY.to_vec()), "five kinds");
+    }
+
+    #[test]
+    fn services_behind_this_host_fail_as_soon_as_they_refuse() {
+        let found = found(rule(), |script| {
+            script.sees_answers();
+            for port in [22, 23, 1433, 3389, 5900] {
+                script.probe_met(1, ProbeClass::Syn, 1, tcp(port), Reach::Unknown).answer(1, Answer::Reset);
+            }
+        });
+        assert_eq!(found, [1]);
+    }
+
+    #[test]
+    fn crafted_syns_to_many_targets_are_enough_where_no_answer_is_seen() {
+        let of = |targets: u8, others: u8, reach: Reach| {
+            found(rule(), |script| {
+                (0..others).for_each(|host| _ = script.syn_to(1, u32::from(host), 80, Reach::Unknown));
+                for host in 1..=targets {
+                    script.at(u64::from(host) * 10).crafted(1, host, 23, reach);
+                }
+            })
+        };
+        assert_eq!(of(20, 0, Reach::Unknown), [1]);
+        assert_eq!(of(12, 0, Reach::Unknown), NOBODY, "few");
+        assert_eq!(of(20, 30, Reach::Unknown), NOBODY, "among those of a client");
+        assert_eq!(of(40, 0, Reach::Open), NOBODY, "they are met");
+        let checks = found(rule(), |script| {
+            for second in 0..600 {
+                (1..=12).for_each(|host| _ = script.at(second).crafted(1, host, 443, Reach::Unknown));
+            }
+        });
+        assert_eq!(checks, NOBODY, "checks by half a handshake of a dozen addresses");
     }
 
     #[test]

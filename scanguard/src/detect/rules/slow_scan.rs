@@ -8,13 +8,17 @@
 
 use std::time::Duration;
 
-use scanguard_common::outcome::ProbeClass::{self, Syn, Udp, UdpEmpty};
+use scanguard_common::outcome::ProbeClass::{
+    self, IcmpAddressMask, IcmpEcho, IcmpInformation, IcmpTimestamp, Syn, Udp, UdpEmpty,
+};
 
-use super::{Common, about, entry::Entry, least, plural, probes_in_words, seen_before::SeenBefore};
+use super::{
+    Common, about, entry::Entry, icmp_sweep, least, plural, probes_in_words, seen_before::SeenBefore,
+};
 use crate::{
     detect::{
-        Evidence, Proof, Rule, Severity, Source, Technique,
-        missed::{self, ATTEMPTS, DATAGRAMS, Missed},
+        Evidence, Proof, Rule, Severity, Source, Technique, crafted,
+        missed::{self, ATTEMPTS, DATAGRAMS, Missed, REQUESTS},
     },
     observe::{activity::Activity, sampled::Kind},
     settings::{Interval, Section},
@@ -41,6 +45,8 @@ pub(super) struct Settings {
     hosts: u32,
     /// Threshold: distinct addresses as above that were asked for one or two UDP services only.
     udp_hosts: u32,
+    /// Threshold: distinct addresses that were pinged, or asked for more by ICMP.
+    ping_hosts: u32,
     /// Threshold: distinct services on assigned ports, if this host cannot see whether they were met.
     unknown_services: u32,
     /// Threshold: distinct addresses, if this host cannot see whether a service was met there.
@@ -55,6 +61,7 @@ impl Default for Settings {
             services: 16,
             hosts: 16,
             udp_hosts: 10,
+            ping_hosts: 32,
             unknown_services: 100,
             unknown_hosts: 500,
         }
@@ -69,6 +76,7 @@ impl Settings {
             services: section.number("services", default.services, 2..=1_500),
             hosts: section.number("hosts", default.hosts, 2..=700),
             udp_hosts: section.number("udp_hosts", default.udp_hosts, 2..=700),
+            ping_hosts: section.number("ping_hosts", default.ping_hosts, 2..=700),
             unknown_services: section.number("unknown_services", default.unknown_services, 2..=1_500),
             unknown_hosts: section.number("unknown_hosts", default.unknown_hosts, 2..=700),
         };
@@ -98,6 +106,9 @@ const FEW: u64 = 2;
 /// How many addresses for each service, or services for each address, are a scan and no chance.
 const ALIKE: u64 = 4;
 
+/// Where nobody knows what was met, crafted SYNs need so many times the targets that are needed where it is known.
+const CRAFTED: u64 = 2;
+
 /// The rule.
 struct SlowScan(Settings);
 
@@ -114,12 +125,23 @@ impl Rule for SlowScan {
         self.0.common.severity
     }
 
+    fn severity_of(&self, evidence: &Evidence) -> Severity {
+        let activity = &evidence.window.activity;
+        let pings = activity.counts.of_any(REQUESTS);
+        let are_most = 2 * pings > activity.counts.of_any(self.classes());
+        if are_most {
+            icmp_sweep::severity_of(activity, self.severity().min(Severity::Low))
+        } else {
+            self.severity()
+        }
+    }
+
     fn classes(&self) -> &'static [ProbeClass] {
-        &[Syn, Udp, UdpEmpty]
+        &[Syn, Udp, UdpEmpty, IcmpEcho, IcmpTimestamp, IcmpAddressMask, IcmpInformation]
     }
 
     fn soonest(&self) -> u32 {
-        self.0.services.min(self.0.hosts).min(self.0.udp_hosts)
+        self.0.services.min(self.0.hosts).min(self.0.udp_hosts).min(self.0.ping_hosts)
     }
 
     fn covers(&self) -> &'static [&'static str] {
@@ -151,14 +173,25 @@ impl Rule for SlowScan {
         let proven = (deep || wide || surely_few) && fails;
         let likely =
             few && fails && span >= SLOW_SILENT || span >= SLOW_WIDE && self.is_likely(activity, again);
-        if !proven && !likely {
+        let pinged = missed::hosts(activity, REQUESTS, &[Kind::Icmp]);
+        let pings = !again.hosts && pinged.possible >= u64::from(self.0.ping_hosts);
+        if !proven && !likely && !pings {
             return None;
         }
         let count = |missed: Missed| if proven { missed.proven } else { missed.possible };
         let (services, hosts) = (count(services), count(hosts));
+        if !proven && !likely {
+            let reason = format!(
+                "{} to {} addresses within {}",
+                probes_in_words(&activity.counts.only(REQUESTS)),
+                about(pinged.possible),
+                Interval(self.0.common.window),
+            );
+            return Some(Evidence { window, reason, certain: false, proof: Proof::None });
+        }
         let reason = format!(
             "{} to {}{} {} of {} {} within {}",
-            probes_in_words(&activity.counts.only(self.classes())),
+            probes_in_words(&activity.counts.only(&[Syn, Udp, UdpEmpty])),
             about(services),
             if proven { " closed" } else { "" },
             plural(services, "service"),
@@ -172,7 +205,7 @@ impl Rule for SlowScan {
 
 impl SlowScan {
     /// Whether so much was tried that it is a scan although nobody knows what was met: many services of each address, or
-    /// many addresses for each service.
+    /// many addresses for each service; or fewer of them by SYNs that scanners craft.
     fn is_likely(&self, activity: &Activity, again: SeenBefore) -> bool {
         let settings = &self.0;
         let all = missed::services(activity, ATTEMPTS, Kind::SERVICES).possible;
@@ -180,6 +213,8 @@ impl SlowScan {
         let hosts = missed::hosts(activity, ATTEMPTS, Kind::SERVICES).possible;
         let deep = assigned >= u64::from(settings.unknown_services) && assigned >= hosts * ALIKE;
         let wide = hosts >= u64::from(settings.unknown_hosts) && hosts >= all * ALIKE;
+        let crafted = |targets, least: u32| crafted::targets(activity, targets) >= u64::from(least) * CRAFTED;
+        let (deep, wide) = (deep || crafted(all, settings.services), wide || crafted(hosts, settings.hosts));
         deep && !again.services || wide && !again.hosts
     }
 }

@@ -109,7 +109,8 @@ impl Feed {
             | Answer::Explanation(_)
             | Answer::Sources(_)
             | Answer::Findings(_)
-            | Answer::Actors(_) => return Err(FeedError::OffTheSubject),
+            | Answer::Actors(_)
+            | Answer::ActorReports(_) => return Err(FeedError::OffTheSubject),
         };
         let sample = self.history.lock().unwrap_or_else(PoisonError::into_inner).last();
         Ok([

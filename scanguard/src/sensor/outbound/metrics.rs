@@ -1,6 +1,6 @@
 //! Metrics of the kernel's side of outbound traffic.
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use scanguard_common::actor::{MAX_ACTORS, MAX_BLOCKED, OPEN_PLACES, Seen, TARGET_PLACES, Tally};
 
 use super::calls::Call;
@@ -11,6 +11,8 @@ pub struct ActorMetrics {
     attached: IntGaugeVec,
     seen: IntCounterVec,
     actors: IntGauge,
+    evicted: IntCounter,
+    missed: IntCounter,
 }
 
 /// The label of the program that sees connections, beside those of [`Call`].
@@ -45,12 +47,23 @@ impl ActorMetrics {
             seen: register.counters(
                 "scanguard_outbound_total",
                 "Connections, datagrams and packets of this host that the kernel programs looked at, by what became of \
-                 them; a connection that is answered or fails counts under that, too.",
+                 them; a connection that is answered or fails counts under that, too. What could not be followed: \
+                 unreadable, no_room, busy, displaced (what came of a connection stays unknown), overwritten (a target \
+                 counts as new when it is asked again).",
                 &["seen"],
             )?,
             actors: register.gauge(
                 "scanguard_actors",
                 "Programs, control groups and hosts behind this one in the kernel's table of who uses the network.",
+            )?,
+            evicted: register.counter(
+                "scanguard_actors_evicted_total",
+                "Actors that the kernel removed from its table to make room, those first that were quiet longest.",
+            )?,
+            missed: register.counter(
+                "scanguard_connections_missed_total",
+                "Changes of state of connections that the kernel did not show to the program, because it was running on \
+                 that CPU: what comes of an attempt may stay unknown.",
             )?,
         };
         metrics.connections_attached(false);
@@ -73,11 +86,14 @@ impl ActorMetrics {
         self.attached.with_label_values(&[call.label()]).set(attached.into());
     }
 
-    /// A poll succeeded: the totals since the programs were loaded, and how many actors there are.
-    pub fn polled(&self, tally: &Tally, actors: u64) {
+    /// A poll succeeded: the totals since the programs were loaded, how many actors there are, how many the kernel has
+    /// evicted so far, and how many changes of state it did not show.
+    pub fn polled(&self, tally: &Tally, actors: u64, evicted: u64, missed: u64) {
         for seen in Seen::ALL {
             raise(&self.seen.with_label_values(&[seen.label()]), tally.seen[seen.index()]);
         }
         self.actors.set(level(actors));
+        raise(&self.evicted, evicted);
+        raise(&self.missed, missed);
     }
 }

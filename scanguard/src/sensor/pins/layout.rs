@@ -102,6 +102,7 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sensor::settings::Egress;
 
     fn layout(settings: &Settings) -> Layout {
         Layout::of(settings).unwrap()
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn the_name_changes_with_what_makes_maps_unfit_and_with_nothing_else() {
         let default = Settings::default();
-        let same = Settings { interfaces: vec!["eth7".to_owned()], egress: false, ..default.clone() };
+        let same = Settings { interfaces: vec!["eth7".to_owned()], egress: Egress::Off, ..default.clone() };
         assert_eq!(layout(&default), layout(&same));
         let more = Settings { max_sources: default.max_sources + 1, ..default.clone() };
         let shorter = Settings { ipv6_prefix: 56, ..default.clone() };

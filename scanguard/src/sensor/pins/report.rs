@@ -7,6 +7,7 @@ use super::{
     bpffs::{self, Pinned},
     layout, lock, names, namespace,
 };
+use crate::network;
 
 /// The pins in a directory.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -48,12 +49,8 @@ pub fn said(kind: &str, interface: u32, is_own_namespace: bool) -> String {
     if !is_own_namespace {
         return format!("{kind} at interface {interface} (as its network namespace numbers it)");
     }
-    let mut name = [0u8; libc::IF_NAMESIZE];
-    // SAFETY: room for a name with its terminating zero.
-    let found = unsafe { libc::if_indextoname(interface, name.as_mut_ptr().cast()) };
-    let text = std::ffi::CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null());
-    match text {
-        Some(name) => format!("{kind} at {}", name.to_string_lossy()),
+    match network::name_of(interface) {
+        Some(name) => format!("{kind} at {name}"),
         None => format!("{kind} at interface {interface}"),
     }
 }

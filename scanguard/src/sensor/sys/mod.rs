@@ -1,6 +1,7 @@
 //! bpf(2) itself, for the commands that aya does not have.
 
 pub(super) mod batch;
+pub(super) mod info;
 pub(super) mod run;
 
 use std::io;

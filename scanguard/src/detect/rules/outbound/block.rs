@@ -85,6 +85,14 @@ impl Rule for Block {
         &["outbound_vertical", "outbound_sweep", "outbound_sequential", "outbound_slow", "outbound_logins"]
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let wanted =
+            [(tried.services, self.0.services, "services"), (tried.hosts, self.0.hosts, "addresses")];
+        knows_fates(source)
+            .then(|| tried.shortfall(&wanted, tried.mostly_fails_or_knocks(), tried.is_filled()))?
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);
@@ -92,7 +100,7 @@ impl Rule for Block {
         let is_block = tried.services >= u64::from(self.0.services)
             && tried.hosts >= u64::from(self.0.hosts)
             && tried.is_filled()
-            && tried.mostly_fails();
+            && tried.mostly_fails_or_knocks();
         (knows_fates(source) && is_block).then(|| tried.evidence(source, window, length))
     }
 }

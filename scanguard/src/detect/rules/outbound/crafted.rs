@@ -108,6 +108,16 @@ impl Rule for Crafted {
         &["outbound_slow"]
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let window = source.window(self.0.common.window);
+        let (services, hosts) = targets(&window.activity);
+        let Settings { services: least_services, hosts: least_hosts, .. } = self.0;
+        let is_little = services < u64::from(least_services) && hosts < u64::from(least_hosts);
+        let is_concerned = source.key().kind == ActorKind::Crafter && services + hosts > 0;
+        (is_concerned && is_little)
+            .then(|| format!("{services} of {least_services} services, {hosts} of {least_hosts} addresses"))
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         if source.key().kind != ActorKind::Crafter {
             return None;

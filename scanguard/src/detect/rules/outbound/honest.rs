@@ -213,6 +213,44 @@ fn what_is_told_is_who_did_it_and_how_sure_that_is() {
     assert_eq!(actor.to_string(), "python3 (unit web.service, uid 33 www-data, pid 4711)");
 }
 
+/// Groups of which each asks for thirty-six hosts in vain.
+fn all_fail(script: &mut OutScript, groups: u64) {
+    for host in 0..36 {
+        for group in 0..groups {
+            let program = Key::of_program(Kind::Program, 100 + group, 0, 7);
+            script.at(u64::from(host / 4)).ask(program, host + 100 * u32::try_from(group).unwrap(), 443);
+        }
+    }
+    script.at(20);
+}
+
+#[test]
+fn programs_that_fail_all_at_once_are_told_apart_from_a_scan() {
+    for (groups, expected) in [(1, Severity::High), (4, Severity::Info)] {
+        let mut script = OutScript::all_rules();
+        all_fail(&mut script, groups);
+        let worst = script.events().iter().map(|event| event.finding.severity).max();
+        assert_eq!(worst, Some(expected), "{groups} groups");
+    }
+}
+
+#[test]
+fn what_failed_in_an_outage_counts_for_nobody_once_it_is_over() {
+    let mut script = OutScript::all_rules();
+    all_fail(&mut script, 4);
+    for host in 0..20 {
+        both(script.at(21 + u64::from(host)), 5_000 + host, 443, host % 5 != 0);
+    }
+    let events = script.events();
+    assert!(events.iter().all(|event| event.finding.severity == Severity::Info), "{events:#?}");
+    // Whoever scans afterwards is told as ever.
+    for host in 0..60 {
+        both(script.at(50 + u64::from(host / 10)), 7_000 + host, 22, false);
+    }
+    let worst = script.events().iter().map(|event| event.finding.severity).max();
+    assert_eq!(worst, Some(Severity::High));
+}
+
 #[test]
 fn a_host_behind_this_one_may_be_another_in_disguise() {
     let address = std::net::IpAddr::from([192, 0, 2, 9]).into();

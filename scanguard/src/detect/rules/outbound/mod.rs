@@ -6,6 +6,7 @@ mod crafted;
 mod first_network_use;
 #[cfg(test)]
 mod honest;
+mod knocks;
 mod logins;
 mod raw_socket;
 mod sequential;
@@ -25,6 +26,7 @@ pub(super) const ALL: &[&dyn Registered] = &[
     &vertical::RULE,
     &sweep::RULE,
     &crafted::RULE,
+    &knocks::RULE,
     &bogon::RULE,
     &sequential::RULE,
     &slow::RULE,
@@ -35,11 +37,12 @@ pub(super) const ALL: &[&dyn Registered] = &[
 ];
 
 /// Those about scans. The others are notices about a program, and no part of a scan.
-pub const SCANS: [&str; 8] = [
+pub const SCANS: [&str; 9] = [
     "outbound_block",
     "outbound_vertical",
     "outbound_sweep",
     "outbound_crafted",
+    "outbound_knocks",
     "outbound_bogon",
     "outbound_sequential",
     "outbound_slow",

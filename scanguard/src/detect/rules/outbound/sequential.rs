@@ -84,6 +84,13 @@ impl Rule for Sequential {
         &["outbound_slow"]
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let least = u32::try_from(tried.successes()).unwrap_or(u32::MAX).saturating_add(self.0.failures);
+        let wanted = [(tried.failures(), least, "targets")];
+        knows_fates(source).then(|| tried.shortfall(&wanted, tried.mostly_fails(), tried.is_shaped()))?
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);

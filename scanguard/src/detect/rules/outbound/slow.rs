@@ -85,6 +85,12 @@ impl Rule for Slow {
         self.0.common.window / self.0.targets * 4
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let wanted = [(tried.failures(), self.0.targets, "targets")];
+        tried.shortfall(&wanted, tried.mostly_fails(), tried.is_shaped())
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);

@@ -84,11 +84,19 @@ impl Rule for Sweep {
         &["outbound_sequential", "outbound_slow", "outbound_logins"]
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let wanted = [(tried.hosts, self.0.hosts, "addresses")];
+        knows_fates(source)
+            .then(|| tried.shortfall(&wanted, tried.mostly_fails_or_knocks(), tried.is_wide()))?
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);
         let tried = Tried::of(&window.activity);
-        let is_sweep = tried.hosts >= u64::from(self.0.hosts) && tried.is_wide() && tried.mostly_fails();
+        let is_sweep =
+            tried.hosts >= u64::from(self.0.hosts) && tried.is_wide() && tried.mostly_fails_or_knocks();
         (knows_fates(source) && is_sweep).then(|| tried.evidence(source, window, length))
     }
 }

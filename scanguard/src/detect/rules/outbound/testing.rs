@@ -151,6 +151,14 @@ impl OutScript {
         self.answer(Answer::SynAck)
     }
 
+    /// Nothing was said in the last connection.
+    pub(crate) fn silent(&mut self) -> &mut Self {
+        if let Some(flow) = &self.last {
+            self.sensor.was_silent(flow);
+        }
+        self
+    }
+
     /// The last attempt was refused.
     pub(crate) fn refused(&mut self) -> &mut Self {
         self.answer(Answer::Reset)

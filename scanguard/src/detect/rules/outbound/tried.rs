@@ -32,6 +32,30 @@ const ALIKE: u64 = 4;
 /// of its own, try a diagonal.
 const FILL: f64 = 0.3;
 
+/// What answered, and was told nothing. Clients ask for a service in order to say something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Knocks {
+    /// Distinct addresses.
+    pub(super) hosts: u64,
+    /// Distinct services.
+    pub(super) services: u64,
+    /// Connections that were answered.
+    answered: u64,
+    /// Those in which nothing was said.
+    pub(super) silent: u64,
+}
+
+impl Knocks {
+    pub(super) fn of(activity: &Activity) -> Self {
+        let answered = activity.answered(Answer::SynAck);
+        let silent = activity.silent().min(answered);
+        // Their part of the distinct ones: which of these they were is not known.
+        let part = |of: u64| (of * silent).checked_div(answered).unwrap_or(0);
+        let (hosts, services) = (activity.met_hosts().value, activity.open_services().value);
+        Self { hosts: part(hosts), services: part(services), answered, silent }
+    }
+}
+
 /// The distinct targets of an actor in a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tried {
@@ -47,6 +71,8 @@ pub(super) struct Tried {
     attempts: u64,
     /// Those that were answered.
     answered: u64,
+    /// Of those that were met, the ones that were told nothing.
+    knocks: Knocks,
 }
 
 impl Tried {
@@ -58,6 +84,7 @@ impl Tried {
             met_hosts: activity.met_hosts().value,
             attempts: activity.counts.of(ProbeClass::Syn),
             answered: activity.answered(Answer::SynAck),
+            knocks: Knocks::of(activity),
         }
     }
 
@@ -86,6 +113,17 @@ impl Tried {
             && (failures < MANY || self.attempts >= self.answered * FAILURES_PER_SUCCESS)
     }
 
+    /// The same, where whoever was told nothing counts as nobody's success. Whoever looks after servers by bare connections
+    /// may have as many that do not answer, but not within a minute.
+    pub(super) fn mostly_fails_or_knocks(&self) -> bool {
+        let failures = self.failures();
+        let Knocks { hosts, services, answered, silent } = self.knocks;
+        let spoken_to = self.met_services.saturating_sub(services).max(self.met_hosts.saturating_sub(hosts));
+        let answered = self.answered.saturating_sub(silent.min(answered));
+        failures >= spoken_to * FAILURES_PER_SUCCESS
+            && (failures < MANY || self.attempts >= answered * FAILURES_PER_SUCCESS)
+    }
+
     /// Many addresses for each service.
     pub(super) fn is_wide(&self) -> bool {
         self.hosts >= self.services.max(1) * ALIKE
@@ -105,6 +143,30 @@ impl Tried {
     /// Whether it has the shape of a scan: a line or a block, and no diagonal.
     pub(super) fn is_shaped(&self) -> bool {
         self.is_wide() || self.is_deep() || self.is_filled()
+    }
+
+    /// What these attempts lack of a rule: `wanted` has what failed, and how much of it the rule wants. None if nothing was
+    /// asked for, or if they lack nothing.
+    pub(super) fn shortfall(
+        &self,
+        wanted: &[(u64, u32, &str)],
+        mostly_fails: bool,
+        is_shaped: bool,
+    ) -> Option<String> {
+        let few = wanted.iter().filter(|(failed, least, _)| *failed < u64::from(*least));
+        let mut lacks: Vec<_> =
+            few.map(|(failed, least, what)| format!("{failed} of {least} {what} failed")).collect();
+        if lacks.is_empty() && !mostly_fails {
+            lacks.push(format!("{} failed and {} answered", self.failures(), self.successes()));
+        }
+        if lacks.is_empty() && !is_shaped {
+            lacks.push(format!(
+                "{} at {} have not the shape of it",
+                counted(self.services, "service"),
+                counted(self.hosts, "address")
+            ));
+        }
+        (self.attempts > 0 && !lacks.is_empty()).then(|| lacks.join(", "))
     }
 
     /// "612 SYNs to 600 addresses, port 22, within 1m; 591 failed".
@@ -128,6 +190,11 @@ impl Tried {
         let reason = self.in_words(&source.delta.samples, length);
         Evidence { window, reason, certain: true, proof: proof(source) }
     }
+}
+
+/// "40 services".
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {}", plural(number, what))
 }
 
 /// "port 22", or "about 40 ports".

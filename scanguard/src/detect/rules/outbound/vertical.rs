@@ -113,6 +113,13 @@ impl Rule for Vertical {
         &["outbound_sequential", "outbound_slow"]
     }
 
+    fn shortfall(&self, source: &Source<'_>) -> Option<String> {
+        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let wanted = [(tried.services, self.0.services, "services")];
+        knows_fates(source)
+            .then(|| tried.shortfall(&wanted, tried.mostly_fails_or_knocks(), tried.is_deep()))?
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         if !knows_fates(source) {
             return None;
@@ -120,7 +127,7 @@ impl Rule for Vertical {
         let length = self.0.common.window;
         let window = source.window(length);
         let tried = Tried::of(&window.activity);
-        if tried.services >= u64::from(self.0.services) && tried.is_deep() && tried.mostly_fails() {
+        if tried.services >= u64::from(self.0.services) && tried.is_deep() && tried.mostly_fails_or_knocks() {
             return Some(tried.evidence(source, window, length));
         }
         // A host behind this one is a client like any other, of whom nobody sees the answers.

@@ -1,4 +1,4 @@
-use scanguard_common::oracle::Reach;
+use scanguard_common::{oracle::Reach, outcome::Service};
 
 use super::*;
 use crate::detect::{
@@ -112,6 +112,50 @@ fn of_unknown_fate_it_takes_a_hundred_assigned_ports_of_an_address() {
     assert_eq!(ports(1, 150), [1]);
     assert_eq!(ports(1, 60), NOBODY);
     assert_eq!(ports(20_000, 500), NOBODY, "ports that a service opens for a while");
+}
+
+#[test]
+fn of_unknown_fate_it_takes_few_targets_if_the_syns_are_crafted() {
+    let hosts = |count: u8| {
+        found(rule(), |script| {
+            for host in 0..count {
+                script.at(u64::from(host) * 225).crafted(1, host, 5555, Reach::Unknown);
+            }
+        })
+    };
+    assert_eq!(hosts(48), [1]);
+    assert_eq!(hosts(24), NOBODY);
+    let checks = found(rule(), |script| {
+        for minute in 0..600u64 {
+            (0..48).for_each(|host| _ = script.at(minute * MINUTE).crafted(1, host, 443, Reach::Unknown));
+        }
+    });
+    assert_eq!(checks, NOBODY, "checks by half a handshake");
+}
+
+#[test]
+fn pings_of_one_address_after_another_are_a_sweep_and_those_of_a_monitor_are_not() {
+    const PING: Service = Service { protocol: 1, port: 0 };
+    let ping =
+        |script: &mut Script, host: u8, reach: Reach| _ = script.probe_met(1, IcmpEcho, host, PING, reach);
+    for seconds in [15, 30, 300, 1_500] {
+        let swept = found(rule(), |script| {
+            (0..48).for_each(|host| ping(script.at(u64::from(host) * seconds), host, Reach::Unknown));
+        });
+        assert_eq!(swept, [1], "every {seconds} s");
+    }
+    let monitor = found(rule(), |script| {
+        for step in 0..2_000u64 {
+            ping(script.at(step * 10), u8::try_from(step % 40).unwrap(), Reach::Unknown);
+        }
+    });
+    assert_eq!(monitor, NOBODY, "forty hosts, a round every seven minutes");
+    let severity = |reach: Reach| {
+        let mut script = Script::new(rule(), crate::detect::settings::Settings::default());
+        (0..48).for_each(|host| ping(script.at(u64::from(host) * 30), host, reach));
+        script.events()[0].finding.severity
+    };
+    assert_eq!((severity(Reach::Unknown), severity(Reach::Dark)), (Severity::Info, Severity::Low));
 }
 
 #[test]
