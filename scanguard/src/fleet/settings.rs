@@ -206,7 +206,7 @@ impl Settings {
         let ca_file = path(section.value("ca_file", PathBuf::new(), |_| Ok(())));
         let certificate = path(section.value("cert_file", PathBuf::new(), |_| Ok(())));
         let key = path(section.value("key_file", PathBuf::new(), |_| Ok(())));
-        let spool = section.value("spool", PathBuf::from(Self::SPOOL), absolute);
+        let spool = section.value("spool", PathBuf::from(Self::SPOOL), |path| absolute(path));
         let act = section.value("act", Act::default(), |_| Ok(()));
         let run = Run::read(section.section("run"));
         let is_on = !servers.is_empty();
@@ -278,7 +278,7 @@ fn path(path: PathBuf) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
-fn absolute(path: &PathBuf) -> Result<(), String> {
+fn absolute(path: &Path) -> Result<(), String> {
     if path.is_absolute() && path.file_name().is_some() {
         return Ok(());
     }

@@ -202,7 +202,7 @@ impl Worker {
         for (name, aside) in work.correlator.tick(self.clock.now()) {
             match aside {
                 Some(why) => {
-                    tracing::warn!("fleet: {name} is left aside in partition {}: {why}", self.partition)
+                    tracing::warn!("fleet: {name} is left aside in partition {}: {why}", self.partition);
                 }
                 None => tracing::info!("fleet: {name} is believed again in partition {}", self.partition),
             }
