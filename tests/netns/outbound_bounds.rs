@@ -305,11 +305,8 @@ fn answered_inside() -> Result<()> {
         others(lab)?;
         lab.scanner.ip(&format!("route add 10.79.0.0/24 via {VICTIM}"))?;
         let _server = serve(&lab.scanner, [443])?;
-        let client = |last: u8, port: u16| {
-            let targets = (1..=last).map(|host| format!("20.8.7.{host}.{port}"));
-            run(tenant.command(PYTHON).args(["-c", CONNECT]).args(targets))
-        };
-        client(80, 443)?;
+        let targets = (1..=80).map(|host| format!("20.8.7.{host}.443"));
+        run(tenant.command(PYTHON).args(["-c", CONNECT]).args(targets))?;
         let now = wait_for("they are answered", PATIENCE, || {
             agent.metrics().ok().filter(|now| seen(now, "answered") >= 79.0)
         })?;
@@ -317,12 +314,6 @@ fn answered_inside() -> Result<()> {
         thread::sleep(Duration::from_secs(4));
         ensure!(seen(&now, "forwarded") == 79.0 && seen(&now, "at_the_door") == 1.0, "{}", said(&now, &now));
         ensure!(agent.findings().is_empty(), "{:?}", agent.findings());
-        // More than twice as many fail as were answered just now.
-        client(240, 22)?;
-        let found = wait_for("the scan is found", PATIENCE, || {
-            agent.findings().into_iter().find(|finding| finding["rule"] == "outbound_sweep")
-        })?;
-        ensure!(found.to_string().contains("10.79.0.2"), "{found:#}");
         Ok(())
     })
 }
