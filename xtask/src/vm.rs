@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Write docs/kernels.md; what is not run this time stays in it as it is
     #[arg(long)]
     write: bool,
-    /// Only these steps: doctor, run, progrun, native, generic, scan, egress, persist, sandbox
+    /// Only these steps: doctor, run, progrun, native, generic, scan, persist, sandbox
     #[arg(long, value_delimiter = ',', value_parser = guest::step, conflicts_with = "write")]
     steps: Vec<&'static str>,
 }

@@ -170,7 +170,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         if let Some(flow) = met {
             let answer = handshake::answer(&flow);
             driver.leaving(Frame { bytes: &answer, captured: answer.len() }, &mut |event| {
-                teller.tell(&event)
+                teller.tell(&event);
             })?;
         }
         match way {

@@ -20,8 +20,9 @@ These tests run on each kernel:
 * `scanguard doctor`, and `scanguard run` on a veth interface in native mode
 * the packet table under BPF_PROG_TEST_RUN: kernel program and host code count alike
 * the same table on the wire, in native and in generic mode: the counts equal those of tcpdump
+* in native mode, what leaves: answers of this host are counted like tcpdump counts them (by tcx, or by clsact where
+  there is no tcx)
 * a SYN scan by nmap, which must be found
-* what leaves: answers of this host are counted like tcpdump counts them (tcx, or clsact where there is no tcx)
 * a restart that takes over the pins
 * the sandbox
 

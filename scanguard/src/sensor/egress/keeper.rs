@@ -74,7 +74,7 @@ impl Keeper {
         ours.set_read_timeout(Some(PATIENCE))?;
         let [ethernet, bare] = programs.map(|program| program.as_raw_fd());
         let mut command = Command::new("/proc/self/exe");
-        command.args(["--log", "error", COMMAND]);
+        command.arg0("scanguard").args(["--log", "error", COMMAND]);
         command.args(["--ethernet", &ethernet.to_string(), "--bare", &bare.to_string()]);
         command.args(persist.then_some("--persist")).arg("--").args(interfaces);
         command.stdin(OwnedFd::from(its)).stdout(Stdio::null());

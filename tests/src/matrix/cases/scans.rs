@@ -160,7 +160,9 @@ const MORE: &[Case] = &[
         "zmap -q -i {interface} -G {mac} -S {scanner} -b /dev/null -r 500 -c 1 -M udp -p 53 --probe-args=text:hello {routed}.0/24",
     ),
     zmap("zmap -q -i {interface} -G {mac} -S {scanner} -b /dev/null -r 500 -c 1 -M ntp -p 123 {routed}.0/24"),
-    zmap("zmap -q -i {interface} -G {mac} -S {scanner} -b /dev/null -r 500 -c 1 -M upnp -p 1900 {routed}.0/24"),
+    zmap(
+        "zmap -q -i {interface} -G {mac} -S {scanner} -b /dev/null -r 500 -c 1 -M upnp -p 1900 {routed}.0/24",
+    ),
     hping("hping3 -q -8 1-100 -S {victim}"),
     hping("hping3 -q -i u2000 -c 100 -S -p ++1 {victim}"),
     hping("hping3 -q -i u2000 -c 100 -A -p ++1 {victim}"),
