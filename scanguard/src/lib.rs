@@ -41,5 +41,6 @@ pub mod settings;
 pub mod sources;
 pub mod stdio;
 pub mod text_list;
+pub mod user;
 mod whole_file;
 pub mod words;

@@ -14,20 +14,22 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
+    packet_core::NetlinkPayload,
     packet_route::{
         AddressFamily,
         link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use self::{dump::Dump, framing::Framing};
 
@@ -37,6 +39,7 @@ pub struct Network {
     handle: Handle,
     dump: Arc<Mutex<Dump>>,
     addresses_changed: Arc<AtomicBool>,
+    overruns: Arc<AtomicU64>,
 }
 
 /// Which addresses are this host's own, and whether it forwards.
@@ -99,14 +102,24 @@ impl Network {
         ])?;
         tokio::spawn(connection);
         let addresses_changed = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&addresses_changed);
+        let overruns = Arc::new(AtomicU64::new(0));
+        let (flag, count) = (Arc::clone(&addresses_changed), Arc::clone(&overruns));
         tokio::spawn(async move {
-            while messages.next().await.is_some() {
+            while let Some((message, _)) = messages.next().await {
+                if matches!(message.payload, NetlinkPayload::Overrun(_)) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                // After an overrun, too: all is read anew then.
                 flag.store(true, Ordering::Relaxed);
             }
         });
         let dump = Arc::new(Mutex::new(Dump::of_routes()?));
-        Ok(Self { handle, dump, addresses_changed })
+        Ok(Self { handle, dump, addresses_changed, overruns })
+    }
+
+    /// How often the kernel could not tell of changes, since too many came at once (ENOBUFS).
+    pub fn overruns(&self) -> u64 {
+        self.overruns.load(Ordering::Relaxed)
     }
 
     /// Whether addresses or forwarding have changed since the last call; true the first time.
@@ -145,7 +158,9 @@ impl Network {
         // Statistics of virtual functions are large, and not needed here.
         let links =
             self.handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
-        let links: Vec<LinkMessage> = links.execute().try_collect().await?;
+        let answered = timeout(PATIENCE, links.execute().try_collect());
+        let late = |_| NetworkError::Answer(format!("none within {} s", PATIENCE.as_secs()));
+        let links: Vec<LinkMessage> = answered.await.map_err(late)??;
         Ok(links.iter().map(interface).collect())
     }
 
@@ -262,6 +277,9 @@ fn default_route(route: &RouteMessage) -> Option<(u32, u32)> {
     interface.filter(|index| *index != LOOPBACK).map(|index| (metric, index))
 }
 
+/// How long the kernel may take for the list of interfaces. Thousands take some milliseconds; an answer that got lost
+/// must not stop the agent.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Address families that have routes.
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 /// `LOOPBACK_IFINDEX`, include/net/flow.h.

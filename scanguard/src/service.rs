@@ -53,6 +53,11 @@ impl ServiceManager {
     }
 }
 
+/// Whether a service manager listens, which is told by datagrams to a Unix socket.
+pub fn is_managed() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 impl Default for ServiceManager {
     fn default() -> Self {
         Self::new()

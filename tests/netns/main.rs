@@ -17,6 +17,7 @@ mod flood;
 mod greetings;
 mod half_open;
 mod hostile_files;
+mod interfaces;
 mod jumbo;
 mod late;
 mod lifecycle;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         half_open::trials(),
         hostile_files::trials(),
         jumbo::trials(),
+        interfaces::trials(),
         late::trials(),
         lifecycle::trials(),
         limits::trials(),

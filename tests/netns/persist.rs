@@ -628,8 +628,8 @@ fn no_more() -> Result<()> {
 fn cannot_start() -> Result<()> {
     let setup = Setup::new()?;
     setup.configure("")?;
-    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--iface", "nosuch0", "--config", &setup.file()];
-    refused_in(setup.lab(), &arguments, 6, &["nosuch0"])?;
+    let arguments = ["run", "--iface", VICTIM_INTERFACE, "--iface", "lo", "--config", &setup.file()];
+    refused_in(setup.lab(), &arguments, 6, &["lo", "native mode"])?;
     ensure!(!setup.settings.pin.exists(), "something is pinned");
     // Files that were there before stay.
     setup.leave_attached()?;

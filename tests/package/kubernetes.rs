@@ -54,13 +54,14 @@ fn fits() -> Result<()> {
     ensure!(security["capabilities"]["drop"] == json!(["ALL"]), "capabilities are not dropped");
     let allowed =
         UNIT.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).context("a set")?;
-    let allowed: Vec<_> = allowed.split(' ').collect();
+    // There root starts the agent, which changes its user by itself.
+    let allowed: Vec<_> = allowed.split(' ').chain(["CAP_SETUID", "CAP_SETGID"]).collect();
     let added = list(&security["capabilities"]["add"]);
     for capability in &added {
         let name = format!("CAP_{}", capability.as_str().context("a name")?);
         ensure!(allowed.contains(&name.as_str()), "{name} is more than the unit gives");
     }
-    for needed in ["BPF", "PERFMON", "NET_ADMIN"] {
+    for needed in ["BPF", "PERFMON", "NET_ADMIN", "SETUID", "SETGID", "CHOWN"] {
         ensure!(added.contains(&&json!(needed)), "{needed} is missing");
         ensure!(
             CONTAINERFILE.contains(&format!("CAP_{needed}")),

@@ -89,6 +89,11 @@ impl Machine {
         Ok(machine)
     }
 
+    /// Its first process, as it is called outside.
+    pub(crate) fn init(&self) -> u32 {
+        self.init
+    }
+
     /// Where a file of the machine is, as seen from outside.
     pub(crate) fn path(&self, inside: &str) -> PathBuf {
         let root = format!("/proc/{}/root", self.init);

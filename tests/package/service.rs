@@ -1,5 +1,7 @@
 //! The service, as systemd has it run.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
 use scanguard_tests::fixtures::lab::{PATIENCE, wait_for};
 
@@ -32,6 +34,22 @@ impl<'m> Service<'m> {
     pub(crate) fn property(&self, name: &str) -> Result<String> {
         let said = self.machine.run(&format!("systemctl show --value --property={name} scanguard"))?;
         Ok(said.trim().to_owned())
+    }
+
+    /// Its main process, as it is called outside of the machine.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        let inside = self.property("MainPID")?;
+        let of = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let machine = of(self.machine.init()).context("the machine's processes")?;
+        let pids =
+            fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_it = |pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            of(*pid).as_ref() == Some(&machine)
+                && ids.and_then(|ids| ids.split_whitespace().last()) == Some(inside.as_str())
+        };
+        pids.into_iter().find(is_it).with_context(|| format!("process {inside} of the machine"))
     }
 
     /// Fails unless systemd knows this of it.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use scanguard_common::{address::Address, outcome::Exit};
 
-use super::{arguments::Arguments, leaving::Leaving};
+use super::{arguments::Arguments, leaving::Leaving, prepare};
 use crate::{
     apply,
     clock::{Clock, Now, monotonic},
@@ -41,10 +41,18 @@ use crate::{
     network::{Network, bound::Sockets, ports::Ports},
     pipeline::Pipeline,
     respond::{
-        decided, host_discovery::Known, released::Released, responder::Responder, state_writer::StateWriter,
+        decided, host_discovery::Known, released::Released, responder::Responder, ssh_servers::SshServers,
+        state_writer::StateWriter,
     },
     sandbox::Sandbox,
-    sensor::{attach::Attachments, kernel::KernelSensor, not_ip::NotIp, outbound::Programs, wakeups::Batch},
+    sensor::{
+        attach::{Attachments, Waiting},
+        kernel::KernelSensor,
+        not_ip::NotIp,
+        outbound::Programs,
+        wakeups::Batch,
+    },
+    service::ServiceManager,
     sources::Sources,
 };
 
@@ -95,6 +103,8 @@ pub(super) struct Agent {
     pub(super) flooded: bool,
     /// `None` until the sandbox is entered.
     pub(super) sandbox: Option<Sandbox>,
+    /// The interfaces that are waited for, as they were told last.
+    pub(super) waiting: Option<Waiting>,
     /// Facts about this host, collected while the agent still had the privileges to do so.
     pub(super) known: Known,
     /// What leaves; nothing if it is switched off or cannot be seen.
@@ -159,7 +169,8 @@ impl Agent {
             pipeline,
             sinks: Sinks::new(prefix, Arc::clone(&metrics.sinks)),
             sandbox: None,
-            known: Known::default(),
+            waiting: None,
+            known: Known::new(SshServers::left_at(&prepare::facts(config))),
             access: Arc::new(Access::new(config.metrics.web.clone(), metrics.listeners.clone())),
             page: Page::new(&config.page, Arc::clone(&metrics.page)),
             metrics: Arc::new(metrics),
@@ -223,8 +234,37 @@ impl Agent {
             }
         }
         self.metrics.sensor.connections_attached(self.sensor.connections_attached());
-        self.health.attached(true);
+        self.note_waiting(None);
         Ok(())
+    }
+
+    /// Tells health, log and service manager of the interfaces that are waited for, if they have changed.
+    pub(super) fn note_waiting(&mut self, service: Option<&ServiceManager>) {
+        let is_attached = self.attachments.states().any(|(_, mode)| mode.is_some());
+        let waiting = self.attachments.waiting();
+        let names = waiting.as_ref().map(|waiting| &waiting.names);
+        self.health.attached(is_attached, waiting.as_ref().map(|waiting| waiting as _));
+        if names == self.waiting.as_ref().map(|waiting| &waiting.names) {
+            return;
+        }
+        // What was lost has been reported.
+        if let (Some(waiting), None) = (&waiting, service) {
+            tracing::error!("{waiting}. The agent waits for it, and watches the others. Is the name right?");
+        }
+        self.waiting = waiting;
+        if let Some(service) = service {
+            service.ready(&self.said());
+        }
+    }
+
+    /// The state for the service manager.
+    pub(super) fn said(&self) -> String {
+        let is_attached = self.attachments.states().any(|(_, mode)| mode.is_some());
+        match (&self.waiting, is_attached) {
+            (None, _) => "attached".to_owned(),
+            (Some(waiting), true) => format!("attached; waiting: {waiting}"),
+            (Some(waiting), false) => format!("not attached; waiting: {waiting}"),
+        }
     }
 
     /// Gives up unneeded privileges first, and only then starts the parts that talk to others: their threads must not

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::Result;
+
 use crate::{
+    config::Config,
     export::forms::Format,
     sensor::settings::{Mode, check_interface_name},
 };
@@ -31,6 +34,39 @@ pub struct Arguments {
     /// The file in which bans outlive the agent.
     #[arg(long, value_name = "FILE", env = "SCANGUARD_STATE", value_parser = file)]
     pub state: Option<PathBuf>,
+    /// The user that the agent becomes if root starts it, by name or number; root keeps root.
+    #[arg(long, value_name = "NAME", env = "SCANGUARD_USER")]
+    pub user: Option<String>,
+}
+
+impl Arguments {
+    /// The settings of the file, overridden by those of the command line.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub(super) fn configuration(&self) -> Result<Config> {
+        let (mut config, path) = Config::find(self.config.as_deref())?;
+        match path {
+            Some(path) => tracing::info!("configuration: {}", path.display()),
+            None => tracing::info!("no configuration file: defaults"),
+        }
+        if !self.interfaces.is_empty() {
+            config.sensor.interfaces.clone_from(&self.interfaces);
+        }
+        config.sensor.mode = self.mode.unwrap_or(config.sensor.mode);
+        config.metrics.listen = self.listen.unwrap_or(config.metrics.listen);
+        config.sinks.set_stdout_format(self.format);
+        if let Some(socket) = &self.socket {
+            config.control.socket.clone_from(socket);
+        }
+        if let Some(state) = &self.state {
+            config.response.state.clone_from(state);
+        }
+        if let Some(user) = &self.user {
+            config.security.user.clone_from(user);
+        }
+        Ok(config)
+    }
 }
 
 /// Parses the name of an interface from the command line.

@@ -20,6 +20,7 @@ use crate::{
     network::{Local, bound, routes::Routes},
     respond::allowed_networks::Discovered,
     sensor::{attach::Change, egress},
+    service::ServiceManager,
 };
 
 /// How often the local addresses are read even if the kernel announced no change.
@@ -126,6 +127,7 @@ pub(super) fn single(local: &Local) -> BTreeSet<IpAddr> {
 
 /// The kernel announces changed addresses, but not networks that are accepted as a whole.
 pub(super) async fn refresh_addresses(agent: &mut Agent) {
+    agent.metrics.netlink_overruns(agent.network.overruns());
     let is_recent = agent.addresses_read.is_some_and(|read| read.elapsed() < ADDRESSES_INTERVAL);
     if !agent.network.addresses_changed() && is_recent {
         return;
@@ -208,12 +210,12 @@ pub(super) fn refresh_ports(agent: &mut Agent) -> Result<()> {
 /// The program could not be told.
 pub(super) fn tell_of_interfaces(agent: &mut Agent) -> Result<()> {
     agent.sensor.set_macs(&agent.attachments.macs()).context("the MAC addresses of the interfaces")?;
-    let sees = agent.attachments.egress_states().all(|(_, way)| way.is_some());
+    let sees = agent.attachments.sees_leaving();
     agent.sensor.set_sees_leaving(sees).context("whether what leaves is seen")
 }
 
 /// Checks whether interfaces have come or gone, and attaches the programs again where needed.
-pub(super) async fn supervise(agent: &mut Agent) {
+pub(super) async fn supervise(agent: &mut Agent, service: &ServiceManager) {
     let changes = match agent.attachments.supervise().await {
         Ok(changes) => changes,
         Err(error) => return tracing::error!("the interfaces could not be checked: {error}"),
@@ -227,6 +229,14 @@ pub(super) async fn supervise(agent: &mut Agent) {
                 );
                 agent.metrics.sensor.interface_lost(&interface);
             }
+            Change::Renamed(name) => {
+                tracing::error!(
+                    interface,
+                    "the interface is gone: it is called {name} now, and detached; name that in sensor.interfaces, or the agent waits \
+                     until there is one of the old name"
+                );
+                agent.metrics.sensor.interface_lost(&interface);
+            }
             Change::Detached => {
                 tracing::error!(
                     interface,
@@ -236,7 +246,7 @@ pub(super) async fn supervise(agent: &mut Agent) {
                 agent.metrics.sensor.interface_lost(&interface);
             }
             Change::Returned(mode) => {
-                tracing::info!(interface, %mode, "the interface is back: attached");
+                tracing::info!(interface, %mode, "the interface is there: attached");
                 agent.metrics.sensor.attached(&interface, Some(mode));
             }
             Change::Failed(error) => {
@@ -271,8 +281,7 @@ pub(super) async fn supervise(agent: &mut Agent) {
     if let Err(error) = tell_of_interfaces(agent) {
         tracing::error!("{error:#}");
     }
-    let attached = agent.attachments.states().any(|(_, mode)| mode.is_some());
-    agent.health.attached(attached);
+    agent.note_waiting(Some(service));
 }
 
 #[cfg(test)]

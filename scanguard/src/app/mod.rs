@@ -5,6 +5,7 @@ mod answers;
 pub mod arguments;
 mod environment;
 mod leaving;
+pub mod prepare;
 mod reload;
 
 use std::{
@@ -22,11 +23,11 @@ use tokio::{
 use self::{agent::Agent, arguments::Arguments, reload::LoopState};
 use crate::{
     apply,
+    config::Config,
     control::{self, agent_handle::AgentHandle, server},
     export::{http, settings::Level},
     http_server::metrics::Listener,
     network::Network,
-    privileges,
     sensor::{
         self,
         attach::Attachments,
@@ -44,13 +45,12 @@ use crate::{
 /// How often ended bans are removed, and the state file is written if it has changed.
 const CHORES_INTERVAL: Duration = Duration::from_secs(1);
 
-/// `scanguard run`: returns after SIGTERM or SIGINT, when everything is detached.
+/// `scanguard run`, with the configuration from [`prepare::start`]: returns after SIGTERM or SIGINT, when everything is
+/// detached.
 ///
 /// # Errors
 /// Any error that prevents the start. Nothing is left behind then.
-pub async fn run(arguments: Arguments) -> Result<()> {
-    let config = reload::configuration(&arguments)?;
-    privileges::check()?;
+pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
@@ -141,7 +141,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     tracing::info!("metrics at {scheme}://{address}/metrics, control at {}", config.control.socket.display());
 
     let mut state = LoopState::new(arguments, &agent);
-    state.service.ready("attached");
+    state.service.ready(&agent.said());
     let mut chores = poll_timer(CHORES_INTERVAL);
     loop {
         tokio::select! {
@@ -159,7 +159,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
                 answers::show_top_sources(&agent);
             }
             _ = state.polls.tick() => {
-                environment::supervise(&mut agent).await;
+                environment::supervise(&mut agent, &state.service).await;
                 environment::refresh_addresses(&mut agent).await;
                 environment::refresh_bound(&mut agent).await;
                 if let Err(error) = environment::refresh_ports(&mut agent) {

@@ -55,11 +55,13 @@ impl LoopState {
             Ok(_) => {
                 tracing::info!("{cause}: the configuration was read again and taken");
                 self.polls = poll_timer(agent.config.sensor.poll_interval);
-                self.service.ready("attached; the configuration was read again");
+                self.service.ready(&format!("{}; the configuration was read again", agent.said()));
             }
             Err(error) => {
                 tracing::error!("{cause}: {error}");
-                self.service.ready("attached; the new configuration is wrong, the old one is in force");
+                let said = agent.said();
+                self.service
+                    .ready(&format!("{said}; the new configuration is wrong, the old one is in force"));
             }
         }
         agent.join_fleet().await;
@@ -85,11 +87,13 @@ fn reload(agent: &mut Agent, arguments: &Arguments) -> Result<Done, NotReloaded>
 fn read_again(agent: &Agent, arguments: &Arguments) -> Result<Config> {
     let file = access::file(arguments.config.as_deref());
     let Some(sandbox) = &agent.sandbox else {
-        return configuration(arguments);
+        return arguments.configuration();
     };
     sandbox.check_reading(access::named(file))?;
-    let config = configuration(arguments)?;
-    sandbox.check_writing(access::needed(&config, file).write)?;
+    let config = arguments.configuration()?;
+    let needed = access::needed(&config, file);
+    sandbox.check_writing(needed.write)?;
+    sandbox.check_calls(needed.calls)?;
     Ok(config)
 }
 
@@ -122,28 +126,6 @@ fn reconfigure(agent: &mut Agent, config: Config) -> Result<Done> {
     // The mode may have become `enforce`.
     agent.reset_released();
     Ok(Done { said: "the configuration was read again and taken".to_owned(), notes })
-}
-
-/// The settings of the file, overridden by those of the command line.
-pub(super) fn configuration(arguments: &Arguments) -> Result<Config> {
-    let (mut config, path) = Config::find(arguments.config.as_deref())?;
-    match path {
-        Some(path) => tracing::info!("configuration: {}", path.display()),
-        None => tracing::info!("no configuration file: defaults"),
-    }
-    if !arguments.interfaces.is_empty() {
-        config.sensor.interfaces.clone_from(&arguments.interfaces);
-    }
-    config.sensor.mode = arguments.mode.unwrap_or(config.sensor.mode);
-    config.metrics.listen = arguments.listen.unwrap_or(config.metrics.listen);
-    config.sinks.set_stdout_format(arguments.format);
-    if let Some(socket) = &arguments.socket {
-        config.control.socket.clone_from(socket);
-    }
-    if let Some(state) = &arguments.state {
-        config.response.state.clone_from(state);
-    }
-    Ok(config)
 }
 
 /// All errors, one by one.

@@ -31,6 +31,7 @@ use crate::{
         settings::{Egress, Settings},
     },
     stdio::{OutputError, say},
+    user::{self, User},
 };
 
 /// The result of a check.
@@ -73,7 +74,7 @@ impl Line {
 /// # Errors
 /// The interfaces could not be listed.
 pub async fn run(arguments: Doctor) -> Result<Exit> {
-    let Doctor { mut interfaces, config, pin } = arguments;
+    let Doctor { mut interfaces, config, pin, user } = arguments;
     let mut exit = Exit::Success;
     let mut tell = |code: Exit, lines: Vec<Line>| {
         for Line { verdict, subject, words } in lines {
@@ -89,7 +90,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     if interfaces.is_empty() {
         interfaces.clone_from(&config.sensor.interfaces);
     }
-    tell(Exit::Privileges, vec![capabilities()])?;
+    tell(Exit::Privileges, vec![capabilities(), user_line(user.as_ref().unwrap_or(&config.security.user))])?;
     tell(Exit::Kernel, vec![release(), jit(), btf()])?;
     tell(Exit::Kernel, features())?;
     tell(Exit::Kernel, load(config.sensor.egress))?;
@@ -128,6 +129,23 @@ fn capabilities() -> Line {
     match privileges::check() {
         Ok(()) => Line::new(Verdict::Good, "privileges", "all capabilities that are needed"),
         Err(missing) => Line::new(Verdict::Bad, "privileges", missing.to_string()),
+    }
+}
+
+/// As whom the agent would run.
+fn user_line(wanted: &str) -> Line {
+    const NAME: &str = "user";
+    if privileges::effective_user() != 0 {
+        return Line::new(Verdict::Good, NAME, format!("{}: no root to be given up", user::present()));
+    }
+    match User::find(wanted) {
+        Ok(user) if user.is_root() => Line::new(
+            Verdict::Loss,
+            NAME,
+            "root (security.user): an agent that is taken over reaches what root's files and sockets give away",
+        ),
+        Ok(user) => Line::new(Verdict::Good, NAME, format!("root becomes {} (uid {})", user.name, user.uid)),
+        Err(error) => Line::new(Verdict::Bad, NAME, error.to_string()),
     }
 }
 
@@ -290,12 +308,24 @@ async fn interface_lines(names: &[String], own: &BTreeSet<u32>) -> Result<Vec<Li
     let mut lines = Vec::new();
     for name in &wanted {
         lines.push(match present.iter().find(|interface| interface.name == *name) {
-            None => Line::new(Verdict::Bad, name, "there is no such interface"),
+            None => {
+                let is_any = wanted.iter().any(|name| present.iter().any(|one| one.name == *name));
+                let known: Vec<_> = present.iter().map(|interface| interface.name.as_str()).collect();
+                let words = format!(
+                    "there is no such interface: the agent would wait for it; is the name right? There are: {}",
+                    known.join(", ")
+                );
+                Line::new(if is_any { Verdict::Loss } else { Verdict::Bad }, name, words)
+            }
             Some(interface) => interface_line(interface, defaults.contains(&interface.index), own),
         });
     }
     if defaults.is_empty() && names.is_empty() {
-        lines.push(Line::new(Verdict::Loss, "default route", "none: `scanguard run` needs --iface"));
+        lines.push(Line::new(
+            Verdict::Loss,
+            "default route",
+            "none: `scanguard run` waits for one, or needs --iface",
+        ));
     }
     Ok(lines)
 }

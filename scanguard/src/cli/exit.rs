@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use crate::{
+    app::prepare::PrepareError,
     config::ConfigError,
     control::{client::ClientError, socket::ControlError},
     export::http::ListenError,
     privileges::MissingPrivileges,
     sensor::{attach::AttachError, pins::PinsError, program::LoadError},
+    user::UserError,
 };
 
 /// How the process ends.
@@ -55,8 +57,13 @@ impl Exit {
                 )
                 | None => {}
             }
-            if cause.is::<MissingPrivileges>() {
+            if cause.is::<MissingPrivileges>() || cause.is::<UserError>() {
                 return Self::Privileges;
+            }
+            match cause.downcast_ref::<PrepareError>() {
+                Some(PrepareError::Unwritable { .. }) => return Self::Control,
+                Some(PrepareError::NotRoot) => return Self::Privileges,
+                None => {}
             }
             match cause.downcast_ref::<PinsError>() {
                 Some(PinsError::Held { .. }) => return Self::Running,
@@ -65,6 +72,7 @@ impl Exit {
                     | PinsError::ReadOnly { .. }
                     | PinsError::Foreign { .. }
                     | PinsError::Corrupt { .. }
+                    | PinsError::Denied { .. }
                     | PinsError::Io { .. }
                     | PinsError::Map { .. }
                     | PinsError::Object(_),

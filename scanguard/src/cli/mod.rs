@@ -78,6 +78,13 @@ pub enum Command {
         /// Configuration file.
         file: PathBuf,
     },
+    /// Give the agent's user what only root can give, before a service manager starts the agent as that user: the directory
+    /// of pins (`sensor.persist`), and what is to be seen of SSH servers. The unit does it; `run` as root needs it not.
+    Prepare {
+        /// Configuration file; without: /etc/scanguard/scanguard.toml if it exists, or else the defaults.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Detach the programs that an agent with `sensor.persist = true` left attached, and remove its pins, and the filters of
     /// agents that were killed.
     Detach {
@@ -131,6 +138,9 @@ pub struct Doctor {
     /// Directory in which pinning must be possible. Default: as configured.
     #[arg(long, value_name = "DIRECTORY", value_parser = pin)]
     pub pin: Option<PathBuf>,
+    /// The user that the agent is to become. Default: as configured.
+    #[arg(long, value_name = "NAME", env = "SCANGUARD_USER")]
+    pub user: Option<String>,
 }
 
 const REPLAY_EXIT_CODES: &str = "\

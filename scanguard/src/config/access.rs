@@ -7,14 +7,21 @@ use std::{
 };
 
 use caps::{Capability, CapsHashSet};
+use nix::unistd::{AccessFlags, access as may};
 
 use super::{Config, DEFAULT_PATH, MAX_FILE_BYTES};
-use crate::{export::web, sandbox::Access, whole_file};
+use crate::{
+    export::web,
+    privileges::effective_user,
+    sandbox::{Access, Calls},
+    service, user, whole_file,
+};
 
 /// Files that every process reads to resolve names and speak TLS, and those that describe this host.
-const OF_THE_SYSTEM: [&str; 21] = [
+const OF_THE_SYSTEM: [&str; 26] = [
     "/proc",
-    "/sys",
+    "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
     "/etc/resolv.conf",
     "/run/systemd/resolve",
     "/etc/hosts",
@@ -24,8 +31,12 @@ const OF_THE_SYSTEM: [&str; 21] = [
     "/etc/services",
     "/etc/localtime",
     "/etc/ld.so.cache",
-    "/etc/ssl",
-    "/etc/pki",
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/ca-trust/extracted",
     "/etc/ca-certificates",
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
@@ -37,7 +48,7 @@ const OF_THE_SYSTEM: [&str; 21] = [
 ];
 
 /// Directories that also hold files of others: only the named files in them become readable.
-const SHARED: [&str; 3] = ["/", "/etc", "/root"];
+const SHARED: [&str; 6] = ["/", "/etc", "/root", "/etc/ssl", "/etc/ssl/private", "/etc/pki/tls/private"];
 
 /// Directories with files of other programs, in addition to the homes of users. Write access to everything below them
 /// would allow almost anything.
@@ -59,7 +70,7 @@ const USED_BY_OTHERS: [&str; 12] = [
 /// The files and capabilities that the agent needs with this configuration, which was read from this file.
 pub fn needed(config: &Config, file: &Path) -> Access {
     let write = directories(config).filter_map(|directory| fs::canonicalize(directory).ok()).collect();
-    Access { write, capabilities: capabilities(config), ..reading(file) }
+    Access { write, capabilities: capabilities(config), calls: calls(config), ..reading(file) }
 }
 
 /// The files that a process needs that reads this configuration file and writes nothing: `scanguard fleet run`.
@@ -72,12 +83,39 @@ pub fn reading(file: &Path) -> Access {
     Access { read, ..Access::default() }
 }
 
-/// No capability, except for logs. On every kernel that accepts the program, a map's descriptor is enough to use the
-/// map.
+fn calls(config: &Config) -> Calls {
+    Calls {
+        pin: config.sensor.persist,
+        unix_datagrams: config.sinks.use_unix_sockets() || service::is_managed(),
+    }
+}
+
+/// The files that this file names, and itself, that this process's user may not read: only its capabilities let it.
+pub fn unreadable(file: &Path) -> BTreeSet<PathBuf> {
+    let is_unreadable = |path: &PathBuf| path.is_file() && may(path, AccessFlags::R_OK).is_err();
+    mentioned(file).into_iter().filter(is_unreadable).collect()
+}
+
+/// No capability, except for logs that this user may not read. The sandbox adds what the kernel wants for maps.
 fn capabilities(config: &Config) -> CapsHashSet {
-    // Log files belong to their servers, and logrotate creates new ones.
-    let for_logs = (!config.logs.files.is_empty()).then_some(Capability::CAP_DAC_READ_SEARCH);
+    // Root without capabilities reads no more than others do, which access(2) does not show before.
+    let is_root = effective_user() == 0 && !config.logs.files.is_empty();
+    let for_logs = (is_root || hidden_log(config).is_some()).then_some(Capability::CAP_DAC_READ_SEARCH);
     for_logs.into_iter().collect()
+}
+
+/// A log, or a directory of logs, that this user may not read: only a capability lets it. Log files belong to their
+/// servers.
+fn hidden_log(config: &Config) -> Option<PathBuf> {
+    let is_hidden = |path: &Path| {
+        let how = if path.is_dir() { AccessFlags::R_OK | AccessFlags::X_OK } else { AccessFlags::R_OK };
+        path.exists() && may(path, how).is_err()
+    };
+    config.logs.files.iter().find_map(|pattern| {
+        let plain = before_pattern(Path::new(pattern));
+        let files = glob::glob(pattern).ok().into_iter().flatten().flatten();
+        files.chain([plain]).find(|path| is_hidden(path))
+    })
 }
 
 /// Warnings about the sandbox of this configuration, given when it is entered.
@@ -89,7 +127,17 @@ pub fn warnings(config: &Config) -> Vec<String> {
         )
     });
     let missing: BTreeSet<_> = missing.collect();
-    missing.into_iter().chain(too_wide(config)).collect()
+    let hidden = hidden_log(config).map(|path| {
+        format!(
+            "{}: the user {} may not read it, so that CAP_DAC_READ_SEARCH is kept: an agent that is taken over could read \
+             more than it needs; make that user a member of the group of the logs (`usermod --append --groups adm {}`), and \
+             restart the agent",
+            path.display(),
+            user::present(),
+            config.security.user
+        )
+    });
+    missing.into_iter().chain(hidden).chain(too_wide(config)).collect()
 }
 
 /// Places where the agent gets more write access than it needs, because of the location of a file.
@@ -114,7 +162,7 @@ fn directories(config: &Config) -> impl Iterator<Item = &Path> {
 }
 
 /// The files that the agent writes. It replaces them by renaming, so it needs access to their directories.
-fn written(config: &Config) -> impl Iterator<Item = &Path> {
+pub fn written(config: &Config) -> impl Iterator<Item = &Path> {
     // A reload may configure logs later. Their state can then be written if its directory exists now.
     let logs = &config.logs;
     let logs =
@@ -139,6 +187,17 @@ fn among_others(config: &Config) -> impl Iterator<Item = (&Path, PathBuf)> {
 /// The file, and every path that it names. All settings are covered, so that none can be forgotten. For most files
 /// this is the directory, since they are replaced by renaming; for links it is also the directory of their target.
 pub fn named(file: &Path) -> BTreeSet<PathBuf> {
+    let mut all = BTreeSet::new();
+    for path in mentioned(file) {
+        let path = std::path::absolute(before_pattern(&path)).unwrap_or(path);
+        all.extend(fs::canonicalize(&path).ok().map(|path| reach(&path)));
+        all.insert(reach(&path));
+    }
+    all
+}
+
+/// The file, and every path that it or a file of it names, as they stand there.
+fn mentioned(file: &Path) -> Vec<PathBuf> {
     let mut texts = Vec::new();
     let table = whole_file::read(file, MAX_FILE_BYTES)
         .ok()
@@ -153,13 +212,7 @@ pub fn named(file: &Path) -> BTreeSet<PathBuf> {
     }
     let is_path = |text: &String| text.starts_with('/') || Path::new(text).is_file();
     let paths = texts.into_iter().filter(is_path).map(PathBuf::from);
-    let mut all = BTreeSet::new();
-    for path in paths.chain(beyond).chain([file.to_owned()]) {
-        let path = std::path::absolute(before_pattern(&path)).unwrap_or(path);
-        all.extend(fs::canonicalize(&path).ok().map(|path| reach(&path)));
-        all.insert(reach(&path));
-    }
-    all
+    paths.chain(beyond).chain([file.to_owned()]).collect()
 }
 
 fn texts_of(value: &toml::Value, texts: &mut Vec<String>) {

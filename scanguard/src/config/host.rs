@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Config, access};
 use jiff::Timestamp;
+use nix::net::if_::if_nametoindex;
 
 use crate::{detect::feeds::Feeds, logs::examine};
 
@@ -19,8 +20,14 @@ pub fn lacks(config: &Config) -> Vec<String> {
             directory.display()
         )
     });
+    let absent = config.sensor.interfaces.iter().filter(|name| if_nametoindex(name.as_str()).is_err());
+    let interfaces = absent.map(|name| {
+        format!(
+            "sensor.interfaces: there is no interface {name} now: the agent waits for it; is the name right?"
+        )
+    });
     let logs = examine::complaints(&config.logs, Timestamp::now());
-    feeds.chain(sinks).chain(logs).chain(access::too_wide(config)).collect()
+    interfaces.chain(feeds).chain(sinks).chain(logs).chain(access::too_wide(config)).collect()
 }
 
 #[cfg(test)]
@@ -37,6 +44,8 @@ mod tests {
         assert!(said[1].starts_with("/nowhere/else is no directory"), "{said:?}");
         let there = config("[[sinks]]\nkind = \"file\"\npath = \"/tmp/a.log\"\n");
         assert_eq!(lacks(&there), Vec::<String>::new());
+        let absent = lacks(&config("[sensor]\ninterfaces = [\"lo\", \"nosuch0\"]\n"));
+        assert!(absent.len() == 1 && absent[0].contains("no interface nosuch0"), "{absent:?}");
         let unwise = lacks(&config("[[sinks]]\nkind = \"file\"\npath = \"/etc/a.log\"\n"));
         assert!(unwise.len() == 1 && unwise[0].contains("write anything in /etc,"), "{unwise:?}");
         let open = config("[security]\nsandbox = false\n[[sinks]]\nkind = \"file\"\npath = \"/etc/a.log\"\n");

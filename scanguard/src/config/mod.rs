@@ -190,7 +190,8 @@ impl Config {
             ("response.state", self.response.state != new.response.state),
             ("control.socket", self.control.socket != new.control.socket),
             ("control.group", self.control.group != new.control.group),
-            ("security.sandbox", self.security != new.security),
+            ("security.sandbox", self.security.sandbox != new.security.sandbox),
+            ("security.user", self.security.user != new.security.user),
         ];
         checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }

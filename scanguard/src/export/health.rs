@@ -1,6 +1,7 @@
 //! The agent's health, for requests to /healthz and /readyz. Time is passed in.
 
 use std::{
+    fmt::Display,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,6 +19,8 @@ pub struct Health(Mutex<State>);
 #[derive(Debug)]
 struct State {
     attached: bool,
+    /// The interfaces that are waited for, in words.
+    waiting: Option<String>,
     /// When the agent polled last, or started.
     polled: Instant,
     /// Whether the last poll worked; `None` before the first poll.
@@ -27,14 +30,14 @@ struct State {
 }
 
 /// A health problem.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unwell {
     /// The main loop is stuck.
     #[error("the main loop is stuck: there was no poll for {} s", .0.as_secs())]
     Stuck(Duration),
     /// No packet is seen.
-    #[error("not attached to any interface")]
-    Detached,
+    #[error("not attached to any interface{}", .0.as_ref().map(|waiting| format!(": {waiting}")).unwrap_or_default())]
+    Detached(Option<String>),
     /// The agent has just started.
     #[error("there was no poll yet")]
     Starting,
@@ -46,16 +49,24 @@ pub enum Unwell {
 impl Health {
     /// The state of an agent that starts now.
     pub fn new(now: Instant) -> Self {
-        Self(Mutex::new(State { attached: false, polled: now, worked: None, patience: PATIENCE }))
+        Self(Mutex::new(State {
+            attached: false,
+            waiting: None,
+            polled: now,
+            worked: None,
+            patience: PATIENCE,
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes whether the program is attached to at least one interface.
-    pub fn attached(&self, attached: bool) {
-        self.state().attached = attached;
+    /// Notes whether the program is attached to at least one interface, and what is waited for.
+    pub fn attached(&self, attached: bool, waiting: Option<&dyn Display>) {
+        let waiting = waiting.map(ToString::to_string);
+        let mut state = self.state();
+        (state.attached, state.waiting) = (attached, waiting);
     }
 
     /// Notes a poll; the next one follows after `interval`.
@@ -76,18 +87,18 @@ impl Health {
         if since > state.patience { Err(Unwell::Stuck(since)) } else { Ok(()) }
     }
 
-    /// Whether packets are seen and counted.
+    /// Whether packets are seen and counted. Gives what is waited for all the same.
     ///
     /// # Errors
     /// The reason if they are not.
-    pub fn ready(&self, now: Instant) -> Result<(), Unwell> {
+    pub fn ready(&self, now: Instant) -> Result<Option<String>, Unwell> {
         self.alive(now)?;
         let state = self.state();
         match (state.attached, state.worked) {
-            (false, _) => Err(Unwell::Detached),
+            (false, _) => Err(Unwell::Detached(state.waiting.clone())),
             (true, None) => Err(Unwell::Starting),
             (true, Some(false)) => Err(Unwell::PollFailed),
-            (true, Some(true)) => Ok(()),
+            (true, Some(true)) => Ok(state.waiting.clone()),
         }
     }
 }
@@ -102,28 +113,31 @@ mod tests {
     fn ready_is_who_is_attached_and_whose_last_poll_worked() {
         let now = Instant::now();
         let health = Health::new(now);
-        assert_eq!(health.ready(now), Err(Unwell::Detached));
-        health.attached(true);
+        assert_eq!(health.ready(now), Err(Unwell::Detached(None)));
+        health.attached(true, None);
         assert_eq!(health.ready(now), Err(Unwell::Starting));
         health.polled(now, false, SECOND);
         assert_eq!(health.ready(now), Err(Unwell::PollFailed));
         health.polled(now, true, SECOND);
-        assert_eq!(health.ready(now), Ok(()));
-        health.attached(false);
-        assert_eq!((health.ready(now), health.alive(now)), (Err(Unwell::Detached), Ok(())));
+        assert_eq!(health.ready(now), Ok(None));
+        health.attached(true, Some(&"there is no eth7"));
+        assert_eq!(health.ready(now), Ok(Some("there is no eth7".to_owned())));
+        health.attached(false, None);
+        assert_eq!((health.ready(now), health.alive(now)), (Err(Unwell::Detached(None)), Ok(())));
     }
 
     #[test]
     fn a_main_loop_that_does_not_poll_is_stuck_until_it_does() {
         let start = Instant::now();
         let health = Health::new(start);
-        health.attached(true);
+        health.attached(true, None);
         // The first poll has a deadline, too.
         assert_eq!(health.alive(start + 31 * SECOND), Err(Unwell::Stuck(31 * SECOND)));
         health.polled(start + 31 * SECOND, true, SECOND);
-        assert_eq!(health.ready(start + 61 * SECOND), Ok(()));
-        let stuck = Err(Unwell::Stuck(31 * SECOND));
-        assert_eq!((health.alive(start + 62 * SECOND), health.ready(start + 62 * SECOND)), (stuck, stuck));
+        assert_eq!(health.ready(start + 61 * SECOND), Ok(None));
+        let stuck = || Unwell::Stuck(31 * SECOND);
+        assert_eq!(health.alive(start + 62 * SECOND), Err(stuck()));
+        assert_eq!(health.ready(start + 62 * SECOND), Err(stuck()));
         health.polled(start + 62 * SECOND, true, SECOND);
         assert_eq!(health.alive(start + 62 * SECOND), Ok(()));
     }

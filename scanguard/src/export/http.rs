@@ -126,7 +126,10 @@ async fn healthz(State(shared): State<Shared>) -> Response {
 
 /// Readiness: packets are seen.
 async fn readyz(State(shared): State<Shared>) -> Response {
-    well(shared.health.ready(Instant::now()))
+    match shared.health.ready(Instant::now()) {
+        Ok(Some(waiting)) => format!("ok; waiting: {waiting}\n").into_response(),
+        ready => well(ready.map(drop)),
+    }
 }
 
 fn well(health: Result<(), Unwell>) -> Response {

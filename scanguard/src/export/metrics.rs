@@ -37,6 +37,7 @@ pub struct Metrics {
     poll_errors: IntCounter,
     reloads: IntCounterVec,
     reload_successful: IntGauge,
+    netlink_overruns: IntCounter,
     log_lines_lost: IntCounter,
     /// Metrics of the kernel programs.
     pub sensor: SensorMetrics,
@@ -121,6 +122,10 @@ impl Metrics {
                 "scanguard_config_last_reload_successful",
                 "Whether the last reload of the configuration succeeded.",
             )?,
+            netlink_overruns: register.counter(
+                "scanguard_netlink_overruns_total",
+                "How often the kernel could not tell of changed addresses, since too many changed at once. All are read anew then.",
+            )?,
             log_lines_lost: register.counter(
                 "scanguard_log_lines_lost_total",
                 "Lines of the agent's own log that could not be written to standard error.",
@@ -150,6 +155,11 @@ impl Metrics {
         metrics.reload_successful.set(1);
         metrics.add_process_metrics()?;
         Ok(metrics)
+    }
+
+    /// How often the kernel could not tell of changed addresses.
+    pub fn netlink_overruns(&self, total: u64) {
+        raise(&self.netlink_overruns, total);
     }
 
     /// Counts a reload of the configuration.

@@ -28,6 +28,8 @@ pub struct Known {
     resolvers: [Vec<IpAddr>; RESOLVERS.len()],
     ssh_ports: SshPorts,
     starter: Starter,
+    /// What root saw of SSH servers before the start. It is used once: later it would be out of date.
+    seen_before: SshServers,
 }
 
 /// The SSH connection over which a user started the agent by hand; sshd(8) passes it to the commands that it starts.
@@ -94,6 +96,11 @@ impl SshPorts {
 }
 
 impl Known {
+    /// Nothing is known, but what root saw of SSH servers before the start.
+    pub fn new(seen_before: SshServers) -> Self {
+        Self { seen_before, ..Self::default() }
+    }
+
     /// The resolvers of this host.
     pub fn resolvers(&mut self) -> BTreeSet<IpAddr> {
         for (known, path) in self.resolvers.iter_mut().zip(RESOLVERS) {
@@ -111,7 +118,9 @@ impl Known {
             .iter()
             .flat_map(|path| parse_sockets(&fs::read_to_string(path).unwrap_or_default()).collect::<Vec<_>>())
             .collect();
-        self.connections(&sockets, &SshServers::find(), || {
+        let mut servers = SshServers::find();
+        servers.extend(std::mem::take(&mut self.seen_before));
+        self.connections(&sockets, &servers, || {
             std::env::var("SSH_CONNECTION").ok().as_deref().and_then(parse_ssh_connection)
         })
     }

@@ -35,7 +35,7 @@ pub mod settings;
 mod snapshot;
 pub mod sockets;
 pub mod ssh;
-mod ssh_servers;
+pub mod ssh_servers;
 pub mod state;
 pub mod state_writer;
 #[cfg(test)]

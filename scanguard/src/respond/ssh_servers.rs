@@ -1,11 +1,22 @@
-//! Inspects the processes of this host's SSH servers: they show the ports in use, and whether a user has logged in.
+//! Inspects the processes of this host's SSH servers: they show the ports in use, and whether a user has logged in. An
+//! agent that never was root may not look into them: `scanguard prepare` looks for it, and leaves what it has seen.
 
-use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    num::NonZeroU64,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use procfs::{
     Current as _, Uptime,
     process::{FDTarget, Process, Stat},
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     sockets::Socket,
@@ -24,7 +35,7 @@ const SERVERS: [(&str, Duration); 4] = [
 const TITLES: [&str; 3] = ["sshd: ", "sshd-session: ", "sshd-auth: "];
 
 /// The role of a process, by its title.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 enum Role {
     /// It waits for connections, or its title does not show the role.
     Listener,
@@ -51,7 +62,7 @@ impl Role {
 }
 
 /// A process of a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct ServerProcess {
     /// How long a connection to it has to live to count.
     patience: Duration,
@@ -77,12 +88,15 @@ impl ServerProcess {
 }
 
 /// The processes of this host's SSH servers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SshServers(Vec<ServerProcess>);
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct SshServers(Vec<ServerProcess>);
+
+/// The largest file of what was seen: more than [`MAX_PEERS`] processes with a few sockets each.
+const MAX_FILE: u64 = 4 << 20;
 
 impl SshServers {
     /// Finds the processes that run now, as far as the agent may read them.
-    pub(super) fn find() -> Self {
+    pub fn find() -> Self {
         let (Ok(processes), Ok(uptime)) = (procfs::process::all_processes(), Uptime::current()) else {
             return Self::default();
         };
@@ -109,6 +123,47 @@ impl SshServers {
             })
         });
         Self(servers.take(MAX_PEERS).collect())
+    }
+
+    /// Leaves what was seen for the agent that root starts next. The agent's user may write to the directory: a file that
+    /// is there is removed, not written to.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn leave_at(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o644).open(path)?;
+        file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)
+    }
+
+    /// What root has left; nothing if there is no such file, or if it is not root's.
+    pub fn left_at(path: &Path) -> Self {
+        let read = || {
+            let file =
+                File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+            let about = file.metadata()?;
+            if !about.is_file() || about.uid() != 0 {
+                return Err(io::Error::other("not a file of root"));
+            }
+            let mut text = Vec::new();
+            file.take(MAX_FILE).read_to_end(&mut text)?;
+            serde_json::from_slice(&text).map_err(io::Error::other)
+        };
+        read()
+            .inspect_err(|error: &io::Error| {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!("{}: what was seen of SSH servers: {error}", path.display());
+                }
+            })
+            .unwrap_or_default()
+    }
+
+    /// Adds what others have seen.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 
     /// The ports at which servers listen, and how long a connection there has to live to count. Only processes of root
@@ -186,6 +241,29 @@ mod tests {
     }
 
     const LISTENER: &str = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups";
+
+    #[test]
+    fn what_root_has_seen_is_left_for_the_agent_and_nobody_else_is_believed() {
+        let directory = std::env::temp_dir().join(format!("sg-ssh-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (path, other) = (directory.join("ssh.json"), directory.join("other"));
+        fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        let seen = SshServers(vec![process("sshd: root@pts/0", 7, &[12])]);
+        let left = seen.leave_at(&path);
+        let read = SshServers::left_at(&path).login(inode(12), &[]);
+        let is_root = crate::privileges::effective_user() == 0;
+        let of_others = is_root.then(|| {
+            std::os::unix::fs::chown(&path, Some(64_023), None).unwrap();
+            SshServers::left_at(&path).login(inode(12), &[])
+        });
+        let kept = fs::read_to_string(&other);
+        fs::remove_dir_all(&directory).unwrap();
+        left.unwrap();
+        assert_eq!(kept.unwrap(), "precious", "a link was followed");
+        assert_eq!(read, if is_root { Login::Done } else { Login::Unknown });
+        assert_eq!(of_others.unwrap_or(Login::Unknown), Login::Unknown);
+    }
 
     #[test]
     fn titles_of_openssh_are_understood() {

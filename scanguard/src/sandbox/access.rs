@@ -17,6 +17,17 @@ pub struct Access {
     pub write: BTreeSet<PathBuf>,
     /// The capabilities that it needs.
     pub capabilities: CapsHashSet,
+    /// The system calls that it needs beyond those that every agent needs.
+    pub calls: Calls,
+}
+
+/// System calls that only some configurations need.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Calls {
+    /// To pin links in a BPF file system.
+    pub pin: bool,
+    /// To send datagrams to Unix sockets: to the journal, to a local syslog, or to a service manager.
+    pub unix_datagrams: bool,
 }
 
 impl Access {

@@ -25,7 +25,9 @@ use caps::{CapsHashSet, errors::CapsError};
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
-pub use self::access::Access;
+use crate::{privileges::effective_user, user};
+
+pub use self::access::{Access, Calls};
 use self::landlock::Enforced;
 
 /// The agent could not give up privileges.
@@ -62,6 +64,11 @@ pub enum SandboxError {
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     OutOfReach(BTreeSet<PathBuf>),
+    /// A reload configures the first sink that sends to a Unix socket.
+    #[error(
+        "the sandbox lets the agent send to Unix sockets only if a sink needed one when the agent started: restart the agent"
+    )]
+    UnixSockets,
 }
 
 const HINT: &str = "; `sandbox = false` in [security] does without";
@@ -71,6 +78,12 @@ const HINT: &str = "; `sandbox = false` in [security] does without";
 pub struct Report {
     /// `security.sandbox`.
     pub enabled: bool,
+    /// The user that the agent runs as.
+    #[serde(default)]
+    pub user: String,
+    /// Whether that is root.
+    #[serde(default)]
+    pub is_root: bool,
     /// The capabilities that are kept. If the sandbox is off, all that the process had.
     pub capabilities: Vec<String>,
     /// Whether system calls are filtered.
@@ -95,8 +108,12 @@ impl Sandbox {
     pub fn off() -> Result<Self, SandboxError> {
         tracing::warn!("security.sandbox is off: the agent keeps all its privileges");
         let had = caps::read(None, caps::CapSet::Effective)?;
-        let report =
-            Report { enabled: false, capabilities: names(&had), seccomp: false, landlock: Enforced::Not };
+        let report = Report {
+            capabilities: names(&had),
+            seccomp: false,
+            landlock: Enforced::Not,
+            ..Report::of_user()
+        };
         Ok(Self { access: None, report })
     }
 
@@ -118,6 +135,7 @@ impl Sandbox {
             );
         }
         tracing::info!(
+            user = report.user,
             capabilities = kept(&report.capabilities),
             seccomp = report.seccomp,
             landlock = ?report.landlock,
@@ -139,12 +157,39 @@ impl Sandbox {
         in_reach(self.access.as_ref().map(|access| access.unreadable(paths)))
     }
 
+    /// Whether these system calls can be made.
+    ///
+    /// # Errors
+    /// [`SandboxError::UnixSockets`].
+    pub fn check_calls(&self, wanted: Calls) -> Result<(), SandboxError> {
+        match &self.access {
+            Some(access) if wanted.unix_datagrams && !access.calls.unix_datagrams => {
+                Err(SandboxError::UnixSockets)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Whether these directories can be written to.
     ///
     /// # Errors
     /// [`SandboxError::OutOfReach`].
     pub fn check_writing(&self, directories: BTreeSet<PathBuf>) -> Result<(), SandboxError> {
         in_reach(self.access.as_ref().map(|access| access.unwritable(directories)))
+    }
+}
+
+impl Report {
+    /// The user of this process, and no restriction.
+    fn of_user() -> Self {
+        Self {
+            enabled: false,
+            user: user::present(),
+            is_root: effective_user() == 0,
+            capabilities: Vec::new(),
+            seccomp: false,
+            landlock: Enforced::Not,
+        }
     }
 }
 
@@ -169,7 +214,7 @@ pub fn kept(capabilities: &[String]) -> String {
 
 /// The parts of the sandbox that this kernel supports, for `scanguard doctor`: the name, and what is lost without it.
 pub fn of_this_kernel() -> [(&'static str, Result<String, String>); 2] {
-    let seccomp = match (seccomp::is_supported(), seccomp::filters()) {
+    let seccomp = match (seccomp::is_supported(), seccomp::filters(Calls::default())) {
         (false, _) => Err("this kernel has no filters of system calls".to_owned()),
         (true, Err(error)) => Err(format!("no filter for this architecture: {error}")),
         (true, Ok(_)) => Ok("system calls are filtered".to_owned()),
@@ -188,8 +233,10 @@ struct Confinement {
 
 impl Confinement {
     fn new(access: &Access) -> Result<Self, SandboxError> {
-        let filters = if seccomp::is_supported() { seccomp::filters().ok() } else { None };
-        let capabilities = capabilities::at_hand(&access.capabilities)?;
+        let filters = if seccomp::is_supported() { seccomp::filters(access.calls).ok() } else { None };
+        let mut needed = access.capabilities.clone();
+        needed.extend(capabilities::for_maps()?);
+        let capabilities = capabilities::at_hand(&needed)?;
         Ok(Self { rules: landlock::rules(access)?, capabilities, filters })
     }
 
@@ -207,6 +254,7 @@ impl Confinement {
             capabilities: names(&self.capabilities),
             seccomp: self.filters.is_some(),
             landlock: status.ruleset.into(),
+            ..Report::of_user()
         })
     }
 }

@@ -10,6 +10,8 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
+use super::Calls;
+
 /// Calls that are allowed with any arguments.
 const ALLOWED: &[libc::c_long] = &[
     // Files.
@@ -45,7 +47,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_unlinkat,
     libc::SYS_renameat,
     libc::SYS_renameat2,
-    libc::SYS_fchmod,
     libc::SYS_getcwd,
     libc::SYS_umask,
     libc::SYS_pipe2,
@@ -61,7 +62,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime,
     // Sockets. The kinds that can be made are listed below.
-    libc::SYS_socketpair,
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_accept,
@@ -107,7 +107,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
     libc::SYS_restart_syscall,
-    libc::SYS_prlimit64,
     libc::SYS_getrusage,
     libc::SYS_sysinfo,
     libc::SYS_uname,
@@ -134,7 +133,6 @@ const LEGACY: &[libc::c_long] = &[
     libc::SYS_rmdir,
     libc::SYS_unlink,
     libc::SYS_rename,
-    libc::SYS_chmod,
     libc::SYS_poll,
     libc::SYS_select,
     libc::SYS_epoll_wait,
@@ -145,17 +143,18 @@ const LEGACY: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY: &[libc::c_long] = &[];
 
-/// Commands of bpf(2), include/uapi/linux/bpf.h, for existing maps, links and programs. The process can load no
-/// program and make no map.
-const BPF_COMMANDS: [u64; 17] = [
+/// Commands of bpf(2), include/uapi/linux/bpf.h, for the maps, links and programs whose descriptors the process holds.
+/// It can load no program, make no map, and open nothing that others have pinned or loaded.
+const BPF_COMMANDS: [u64; 13] = [
     1, 2, 3, 4, 21, // BPF_MAP_{LOOKUP,UPDATE,DELETE}_ELEM, GET_NEXT_KEY, LOOKUP_AND_DELETE_ELEM
     24, 25, 26, 27, // BPF_MAP_{LOOKUP,LOOKUP_AND_DELETE,UPDATE,DELETE}_BATCH
-    6, 7,  // BPF_OBJ_PIN, BPF_OBJ_GET
     10, // BPF_PROG_TEST_RUN: asks the program for the kernel's clock
     15, // BPF_OBJ_GET_INFO_BY_FD
-    16, // BPF_PROG_QUERY
-    28, 29, 34, // BPF_LINK_{CREATE,UPDATE,DETACH}: an interface that returns
+    28, 34, // BPF_LINK_{CREATE,DETACH}: an interface that returns
 ];
+
+/// `BPF_OBJ_PIN`: for links that the next agent takes over. Landlock, or the owners of directories, say where.
+const BPF_OBJ_PIN: u64 = 6;
 
 /// Requests of ioctl(2), include/uapi/asm-generic/ioctls.h and include/uapi/linux/sockios.h: whether a descriptor
 /// waits, a terminal's state, and the numbers of interfaces. They are plain numbers, since C libraries do not agree on
@@ -166,8 +165,11 @@ const IOCTLS: [u64; 6] = [
     0x8933, 0x8910, // SIOCGIFINDEX, SIOCGIFNAME
 ];
 
-/// Families of sockets.
-const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// Families of sockets that every agent makes. The control socket has been made before.
+const FAMILIES: [libc::c_int; 3] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// The bits of a socket's type, include/linux/net.h: the others are flags.
+const TYPE_MASK: u64 = 0xf;
 
 /// Options of prctl(2): the names of threads and of memory.
 const PRCTLS: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
@@ -176,17 +178,17 @@ const PRCTLS: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR
 ///
 /// # Errors
 /// There are none for this architecture.
-pub(super) fn filters() -> Result<[BpfProgram; 2], BackendError> {
+pub(super) fn filters(calls: Calls) -> Result<[BpfProgram; 2], BackendError> {
     let architecture: TargetArch = std::env::consts::ARCH.try_into()?;
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
     // Its flags are in memory, which a filter cannot read. The C library takes this for an old kernel, and uses clone.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let clone3 = SeccompFilter::new(clone3, SeccompAction::Allow, errno(libc::ENOSYS), architecture)?;
-    let rest = SeccompFilter::new(rules()?, errno(libc::EPERM), SeccompAction::Allow, architecture)?;
+    let rest = SeccompFilter::new(rules(calls)?, errno(libc::EPERM), SeccompAction::Allow, architecture)?;
     Ok([clone3.try_into()?, rest.try_into()?])
 }
 
-fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, BackendError> {
+fn rules(calls: Calls) -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, BackendError> {
     let mut rules: BTreeMap<_, _> = ALLOWED.iter().chain(LEGACY).map(|call| (*call, Vec::new())).collect();
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     let of_int =
@@ -194,16 +196,27 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, BackendError> {
     let own_pid = vec![u64::from(std::process::id())];
     rules.insert(libc::SYS_clone, vec![rule(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
     for (call, argument, values) in [
-        (libc::SYS_bpf, 0, BPF_COMMANDS.to_vec()),
+        (libc::SYS_bpf, 0, BPF_COMMANDS.into_iter().chain(calls.pin.then_some(BPF_OBJ_PIN)).collect()),
         (libc::SYS_ioctl, 1, IOCTLS.to_vec()),
         (libc::SYS_socket, 0, of_int(&FAMILIES)),
         (libc::SYS_prctl, 0, of_int(&PRCTLS)),
         // A panic aborts.
         (libc::SYS_tgkill, 0, own_pid),
+        // Its own limits.
+        (libc::SYS_prlimit64, 0, vec![0]),
     ] {
         let of_call: Result<Vec<_>, _> =
             values.into_iter().map(|value| rule(argument, SeccompCmpOp::Eq, value)).collect();
         rules.insert(call, of_call?);
+    }
+    if calls.unix_datagrams {
+        let family = u64::from(libc::AF_UNIX.unsigned_abs());
+        let datagrams = u64::from(libc::SOCK_DGRAM.unsigned_abs());
+        let of_unix = SeccompRule::new(vec![
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?,
+            SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(TYPE_MASK), datagrams)?,
+        ])?;
+        rules.entry(libc::SYS_socket).or_default().push(of_unix);
     }
     Ok(rules)
 }

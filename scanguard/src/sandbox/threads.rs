@@ -12,6 +12,7 @@ use caps::CapsHashSet;
 use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{Confinement, Report, SandboxError};
+use crate::privileges::effective_user;
 
 /// How long the workers may take to arrive, and ended threads to disappear.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,8 +56,14 @@ fn meet((arrived, all_are): &(Mutex<usize>, Condvar), workers: usize) -> Result<
 /// Checks every thread: one that is not confined would be a way out for all of them.
 pub(super) fn check(confinement: &Confinement) -> Result<(), SandboxError> {
     let capabilities = mask(&confinement.capabilities);
-    let mut wanted =
-        vec![("CapPrm", capabilities.clone()), ("CapEff", capabilities), ("NoNewPrivs", "1".to_owned())];
+    // Real, effective and saved, and that of files.
+    let user = [effective_user().to_string().as_str(); 4].join("\t");
+    let mut wanted = vec![
+        ("Uid", user),
+        ("CapPrm", capabilities.clone()),
+        ("CapEff", capabilities),
+        ("NoNewPrivs", "1".to_owned()),
+    ];
     if confinement.filters.is_some() {
         // SECCOMP_MODE_FILTER.
         wanted.push(("Seccomp", "2".to_owned()));

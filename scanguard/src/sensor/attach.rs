@@ -61,20 +61,6 @@ impl fmt::Display for AttachedMode {
 /// The program could not be attached to an interface.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// There is no such interface.
-    #[error("there is no interface {name}; there are: {}", .known.join(", "))]
-    Unknown {
-        /// The name that was given.
-        name: String,
-        /// The names of the interfaces that there are.
-        known: Vec<String>,
-    },
-    /// No interface was named, and there is no default route that would name one.
-    #[error("no interface is named and there is no default route: name one with --iface; there are: {}", .known.join(", "))]
-    NoDefaultRoute {
-        /// The names of the interfaces that there are.
-        known: Vec<String>,
-    },
     /// Another program is there. The agent never replaces it.
     #[error(
         "{name} already has an XDP {owner}; ScanGuard does not replace it, and there can be but one: {}; docs/coexistence.md \
@@ -144,6 +130,8 @@ pub enum AttachError {
 pub enum Change {
     /// The interface went away, or another one took its name.
     Lost,
+    /// The interface has another name now.
+    Renamed(String),
     /// The interface is there, but somebody removed the program by force (`bpftool link detach`).
     Detached,
     /// The interface is there again, and the program is attached.
@@ -175,6 +163,30 @@ struct Wanted {
     state: State,
 }
 
+/// What the agent waits for: interfaces that are not there, from the start on or since they went away.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Waiting {
+    /// The names of the interfaces that it waits for. None: for a default route, which leads through the interface that
+    /// it will watch.
+    pub names: Vec<String>,
+    /// The names of the interfaces that there are.
+    pub present: Vec<String>,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let present = self.present.join(", ");
+        if self.names.is_empty() {
+            return write!(
+                f,
+                "no interface is named and there is no default route: name one with --iface or sensor.interfaces; \
+                 there are: {present}"
+            );
+        }
+        write!(f, "there is no interface {}; there are: {present}", self.names.join(", "))
+    }
+}
+
 /// The program on its interfaces. When this is dropped, the program is detached from all of them, unless its links are
 /// pinned.
 pub struct Attachments {
@@ -188,16 +200,19 @@ pub struct Attachments {
     wanted: Vec<Wanted>,
     /// The MAC addresses of all interfaces, by their numbers.
     macs: BTreeMap<u32, [u8; 6]>,
+    /// The names of all interfaces.
+    present: Vec<String>,
     /// Dropped last: if the agent could not start, this removes what it has pinned.
     pins: Pins,
 }
 
 impl Attachments {
-    /// Finds the interfaces of the loaded program: all interfaces that are named, or that of the default route. Loads
-    /// the egress program, if it is wanted and possible. Nothing is attached until [`Self::attach_all`].
+    /// Finds the interfaces of the loaded program: all interfaces that are named, or that of the default route. Those that
+    /// are not there are waited for. Loads the egress program, if it is wanted and possible. Nothing is attached until
+    /// [`Self::attach_all`].
     ///
     /// # Errors
-    /// There is no such interface.
+    /// The program cannot read the packets of an interface.
     pub async fn new(
         mut ebpf: Ebpf,
         settings: &Settings,
@@ -207,13 +222,15 @@ impl Attachments {
         let names = settings.interfaces.as_slice();
         let present = network.interfaces().await?;
         let names = if names.is_empty() {
-            vec![default_interface(&network, &present).await?]
+            default_interface(&network, &present).await?.into_iter().collect()
         } else {
             names.to_vec()
         };
         let mut wanted: Vec<Wanted> = Vec::new();
         for name in &names {
-            readable(find(&present, name)?, &present)?;
+            if let Some(interface) = find(&present, name) {
+                readable(interface, &present)?;
+            }
             if wanted.iter().all(|wanted| wanted.name != *name) {
                 wanted.push(Wanted { name: name.clone(), state: State::Lost { reported: false } });
             }
@@ -232,11 +249,12 @@ impl Attachments {
             network,
             wanted,
             macs: macs(&present),
+            present: known(&present),
             pins,
         })
     }
 
-    /// Attaches the programs. If an earlier agent left its links pinned, this replaces the programs in them, so that
+    /// Attaches the programs to the interfaces that are there. If an earlier agent left its links pinned, this replaces the programs in them, so that
     /// no packet passes uncounted. It detaches links that are not needed any more.
     ///
     /// # Errors
@@ -244,9 +262,11 @@ impl Attachments {
     pub async fn attach_all(&mut self) -> Result<(), AttachError> {
         let present = self.network.interfaces().await?;
         self.macs = macs(&present);
+        self.present = known(&present);
         for place in 0..self.wanted.len() {
-            let interface = readable(find(&present, &self.wanted[place].name)?, &present)?;
-            self.wanted[place].state = self.attach(interface)?;
+            if let Some(interface) = find(&present, &self.wanted[place].name) {
+                self.wanted[place].state = self.attach(readable(interface, &present)?)?;
+            }
         }
         let links = self.links();
         if let Err(error) = self.pins.settle(&links) {
@@ -281,6 +301,14 @@ impl Attachments {
             }
         }
         links
+    }
+
+    /// What is waited for, if there is something.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let lost = self.states().filter(|(_, mode)| mode.is_none());
+        let names: Vec<_> = lost.map(|(name, _)| name.to_owned()).collect();
+        let is_waiting = self.wanted.is_empty() || !names.is_empty();
+        is_waiting.then(|| Waiting { names, present: self.present.clone() })
     }
 
     /// Every wanted interface, with the mode of its attachment if it has one.
@@ -319,22 +347,40 @@ impl Attachments {
         })
     }
 
-    /// Looks for interfaces that have gone or come back, and attaches to the latter. Does the same for the egress
-    /// program where it was removed or could not be attached before.
+    /// Whether the egress program sees all that leaves by the interfaces at which the program is. By others nothing comes.
+    pub fn sees_leaving(&self) -> bool {
+        self.wanted.iter().all(|wanted| !matches!(wanted.state, State::Attached { egress: None, .. }))
+    }
+
+    /// Looks for interfaces that have gone, or that are there now, and attaches to the latter. Does the same for the egress
+    /// program where it was removed or could not be attached before. If no interface is named, the first default route
+    /// names one.
     ///
     /// # Errors
     /// The interfaces could not be listed; nothing was changed.
     pub async fn supervise(&mut self) -> Result<Vec<(String, Change)>, AttachError> {
         let present = self.network.interfaces().await?;
         self.macs = macs(&present);
+        self.present = known(&present);
+        if self.wanted.is_empty() {
+            let name = default_interface(&self.network, &present).await?;
+            self.wanted.extend(name.map(|name| Wanted { name, state: State::Lost { reported: false } }));
+        }
         let mut changes = Vec::new();
         for place in 0..self.wanted.len() {
             let name = self.wanted[place].name.clone();
             let interface = present.iter().find(|interface| interface.name == name);
             if let State::Attached { index, .. } = self.wanted[place].state
-                && let Some(change) = loss(index, self.program_ids, interface)
+                && let Some(change) = loss(index, self.program_ids, interface, &present)
             {
-                self.wanted[place].state = State::Lost { reported: false };
+                let lost = State::Lost { reported: false };
+                // By its descriptor: the process may open no pin any more.
+                if let State::Attached { egress: Some(egress), .. } =
+                    std::mem::replace(&mut self.wanted[place].state, lost)
+                    && let Err(error) = egress.detach()
+                {
+                    tracing::debug!("{name}: BPF_LINK_DETACH: {error}");
+                }
                 for kind in [LinkKind::Xdp, LinkKind::Egress] {
                     self.pins.forget(kind, index);
                 }
@@ -520,13 +566,21 @@ impl Attachments {
 }
 
 /// The way in which the program left an interface; none if it is still there.
-fn loss(index: u32, program_ids: [u32; 2], interface: Option<&Interface>) -> Option<Change> {
+fn loss(
+    index: u32,
+    program_ids: [u32; 2],
+    interface: Option<&Interface>,
+    present: &[Interface],
+) -> Option<Change> {
     match interface {
         Some(interface) if interface.index == index => {
             let is_there = interface.xdp_program.is_some_and(|id| program_ids.contains(&id));
             (!is_there).then_some(Change::Detached)
         }
-        _ => Some(Change::Lost),
+        _ => {
+            let renamed = present.iter().find(|interface| interface.index == index);
+            Some(renamed.map_or(Change::Lost, |interface| Change::Renamed(interface.name.clone())))
+        }
     }
 }
 
@@ -550,13 +604,10 @@ fn pins_error(interface: &Interface) -> impl FnOnce(PinsError) -> AttachError {
     move |error| AttachError::Pins { name, error }
 }
 
-async fn default_interface(network: &Network, present: &[Interface]) -> Result<String, AttachError> {
+async fn default_interface(network: &Network, present: &[Interface]) -> Result<Option<String>, NetworkError> {
     let routes = network.default_route_interfaces().await?;
-    routes
-        .iter()
-        .find_map(|index| present.iter().find(|interface| interface.index == *index))
-        .map(|interface| interface.name.clone())
-        .ok_or_else(|| AttachError::NoDefaultRoute { known: known(present) })
+    let mut found = routes.iter().filter_map(|index| present.iter().find(|one| one.index == *index));
+    Ok(found.next().map(|interface| interface.name.clone()))
 }
 
 fn macs(present: &[Interface]) -> BTreeMap<u32, [u8; 6]> {
@@ -580,9 +631,8 @@ fn readable<'p>(interface: &'p Interface, present: &[Interface]) -> Result<&'p I
     Err(AttachError::Framing { name: interface.name.clone(), link_type, instead })
 }
 
-fn find<'p>(present: &'p [Interface], name: &str) -> Result<&'p Interface, AttachError> {
-    let found = present.iter().find(|interface| interface.name == name);
-    found.ok_or_else(|| AttachError::Unknown { name: name.to_owned(), known: known(present) })
+fn find<'p>(present: &'p [Interface], name: &str) -> Option<&'p Interface> {
+    present.iter().find(|interface| interface.name == name)
 }
 
 fn known(present: &[Interface]) -> Vec<String> {

@@ -15,6 +15,8 @@ use super::sys::bpf;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// As above.
 const BPF_LINK_GET_FD_BY_ID: libc::c_long = 30;
+/// As above.
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// A link whose target is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +43,16 @@ impl TcxLink {
     pub(super) fn new(link: FdLink) -> io::Result<Self> {
         let id = link.info().map_err(io::Error::other)?.id();
         Ok(Self { descriptor: descriptor_of(id)?, _link: link })
+    }
+
+    /// Detaches it at once: closing its descriptor takes effect later.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn detach(self) -> io::Result<()> {
+        let mut attributes = DetachAttributes { link: self.descriptor.cast_unsigned() };
+        // SAFETY: the attributes are those of the command.
+        unsafe { bpf(BPF_LINK_DETACH, &mut attributes) }.map(drop)
     }
 
     /// The index of its interface; 0 once it is detached.
@@ -121,6 +133,12 @@ struct IdAttributes {
     id: u32,
     next: u32,
     flags: u32,
+}
+
+/// `union bpf_attr`, the struct of `BPF_LINK_DETACH`.
+#[repr(C)]
+struct DetachAttributes {
+    link: u32,
 }
 
 /// `union bpf_attr`, the struct named `info`.

@@ -70,8 +70,23 @@ pub const FAULTS: &[Fault] = &[
         "an interface that goes away is reported, and attached again when it returns",
     ),
     fault(
+        "an interface is not there at the start",
+        "the agent says so, lists those that there are, and watches the others; it is attached when it appears",
+        "interfaces: one that comes late is attached then, and the others are watched meanwhile",
+    ),
+    fault(
+        "no interface is there at the start, or none is named and there is no default route",
+        "the agent waits: /readyz is 503 with the reason, /healthz 200; it is attached when one appears",
+        "interfaces: where there is none yet the agent waits, is not ready, and says so",
+    ),
+    fault(
+        "hundreds of interfaces come and go while the agent does not read (ENOBUFS)",
+        "the overrun is counted, and all addresses are read anew",
+        "interfaces: hundreds that come and go lose nothing but announcements, which are made up for",
+    ),
+    fault(
         "the interface is renamed, and named back",
-        "the agent reports the loss, and attaches again when an interface of the old name exists",
+        "the agent reports the loss and the new name, and attaches again when an interface of the old name exists",
         "fault: an interface that is renamed is lost, and attached again by its old name",
     ),
     fault(

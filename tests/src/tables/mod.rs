@@ -4,3 +4,4 @@ pub mod answers;
 pub mod faults;
 pub mod packets;
 pub mod scans;
+pub mod taken_over;

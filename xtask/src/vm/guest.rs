@@ -45,12 +45,17 @@ pub(super) fn step(name: &str) -> Result<&'static str, String> {
 
 /// All, in their order; the first is the doctor.
 pub(super) const STEPS: [Step; 8] = [
-    Step { name: "doctor", title: "doctor", command: "scanguard doctor --iface edge0", seconds: 400 },
+    Step {
+        name: "doctor",
+        title: "doctor",
+        command: "scanguard doctor --iface edge0 --user 64873",
+        seconds: 400,
+    },
     Step {
         name: "run",
         title: "run",
         // Ended by a signal after it has been seen to run; without a program it ends by itself.
-        command: "timeout -s TERM 60 scanguard run --iface edge0 --mode native --listen 127.0.0.1:9823 --socket /tmp/s --state /tmp/st",
+        command: "timeout -s TERM 60 scanguard run --iface edge0 --user root --mode native --listen 127.0.0.1:9823 --socket /tmp/s --state /tmp/st",
         seconds: 120,
     },
     Step {

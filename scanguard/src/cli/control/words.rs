@@ -79,7 +79,7 @@ pub(super) fn status(answer: &Status) -> String {
             // An agent of an earlier version does not say.
             None => String::new(),
         };
-        let mode = mode.as_deref().unwrap_or("not attached");
+        let mode = mode.as_deref().unwrap_or("NOT ATTACHED: waited for");
         lines.push(format!("interface   {interface}: {mode}{leaving}"));
     }
     if answer.mostly_not_ip {
@@ -165,7 +165,7 @@ fn crowdsec(answer: &CrowdsecStatus) -> Vec<String> {
 /// The privileges that the agent has given up.
 fn confined(report: &sandbox::Report) -> String {
     if !report.enabled {
-        return "sandbox     OFF: all privileges are kept".to_owned();
+        return format!("sandbox     OFF: user {}, all privileges are kept", report.user);
     }
     let files = match report.landlock {
         Enforced::Fully => "files by Landlock",
@@ -173,7 +173,9 @@ fn confined(report: &sandbox::Report) -> String {
         Enforced::Not => "NO LANDLOCK",
     };
     let calls = if report.seccomp { "system calls filtered" } else { "NO SECCOMP" };
-    format!("sandbox     capabilities: {}; {calls}; {files}", sandbox::kept(&report.capabilities))
+    let user = if report.is_root { "ROOT" } else { &report.user };
+    let capabilities = sandbox::kept(&report.capabilities);
+    format!("sandbox     user {user}; capabilities: {capabilities}; {calls}; {files}")
 }
 
 /// The sources that the kernel holds by itself.

@@ -9,6 +9,7 @@ use crate::{
     config::{Config, host},
     control::{self, client::ClientError, listing::Status, socket},
     crowdsec::{client::Client, settings::Settings},
+    sandbox,
 };
 
 /// Checks the directories in which the agent creates files.
@@ -84,7 +85,13 @@ pub(super) async fn agent(socket: &Path) -> Vec<Line> {
     };
     let line = match status {
         Ok(status) if status.mostly_not_ip => Line::new(Verdict::Loss, "running agent", MOSTLY_NOT_IP),
-        Ok(status) => Line::new(Verdict::Good, "running agent", format!("version {}", status.version)),
+        Ok(status) => {
+            let confined = status.sandbox.as_ref().map_or(String::new(), |sandbox| {
+                let capabilities = sandbox::kept(&sandbox.capabilities);
+                format!(", runs as {}; capabilities: {capabilities}", sandbox.user)
+            });
+            Line::new(Verdict::Good, "running agent", format!("version {}{confined}", status.version))
+        }
         Err(error) => Line::new(Verdict::Loss, "running agent", error),
     };
     vec![line]

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -51,11 +51,7 @@ fn is_at(file: &fs::File, path: &Path) -> bool {
 
 fn open(path: &Path) -> io::Result<fs::File> {
     let file = match fs::File::options().append(true).create_new(true).mode(MODE).open(path) {
-        Ok(file) => {
-            // The umask of a service may remove the permissions of the group.
-            file.set_permissions(fs::Permissions::from_mode(MODE))?;
-            file
-        }
+        Ok(file) => file,
         // It was created after all if the path was a dangling link, or the file was removed meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::File::options().append(true).create(true).mode(MODE).open(path)?

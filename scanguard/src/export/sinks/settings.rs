@@ -228,6 +228,18 @@ impl Settings {
         })
     }
 
+    /// Whether a sink sends to a Unix socket.
+    pub fn use_unix_sockets(&self) -> bool {
+        self.0.iter().any(|sink| match &sink.kind {
+            Kind::Journald { .. } | Kind::Syslog { transport: Transport::Unix(_), .. } => true,
+            Kind::Stdout { .. }
+            | Kind::File { .. }
+            | Kind::Syslog { transport: Transport::Udp(_) | Transport::Tcp(_), .. }
+            | Kind::Alertmanager(_)
+            | Kind::Webhook(_) => false,
+        })
+    }
+
     pub(crate) fn read(root: &mut Section<'_, '_>) -> Self {
         let Some(tables) = root.tables("sinks", MAX_SINKS) else {
             return Self::default();

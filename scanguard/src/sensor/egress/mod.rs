@@ -49,6 +49,16 @@ pub enum EgressError {
     /// The link could not be pinned, or a pinned one could not be used.
     #[error(transparent)]
     Pins(#[from] PinsError),
+    /// Another interface took the name meanwhile.
+    #[error("{name} is another interface now: index {attached}, not {wanted}")]
+    Renamed {
+        /// The name.
+        name: String,
+        /// The index of the interface that has it.
+        attached: u32,
+        /// The index of the interface that had it.
+        wanted: u32,
+    },
     /// The link cannot be looked at.
     #[error("the link of the egress program: {0}")]
     Link(io::Error),
@@ -127,6 +137,17 @@ pub(super) enum EgressLink {
 }
 
 impl EgressLink {
+    /// Detaches a link at once. A filter stays until its interface goes, or the next program is put into it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn detach(self) -> io::Result<()> {
+        match self {
+            Self::Tcx(link) => link.detach(),
+            Self::Clsact(_) => Ok(()),
+        }
+    }
+
     pub(super) const fn way(&self) -> Way {
         match self {
             Self::Tcx(_) => Way::Tcx,
@@ -168,7 +189,14 @@ impl Attacher {
                 Some((link, _)) => tcx::replace(ebpf, interface, link)?,
                 None => pins.pin(LinkKind::Egress, index, tcx::attach(ebpf, interface)?)?,
             };
-            return Ok(EgressLink::Tcx(TcxLink::new(link).map_err(EgressError::Link)?));
+            let link = TcxLink::new(link).map_err(EgressError::Link)?;
+            // The kernel attaches by name, and names change.
+            let attached = link.interface().map_err(EgressError::Link)?;
+            if attached != index {
+                pins.forget(LinkKind::Egress, index);
+                return Err(EgressError::Renamed { name: interface.name.clone(), attached, wanted: index });
+            }
+            return Ok(EgressLink::Tcx(link));
         };
         let info = program(ebpf, interface.framing)?.info();
         let id = info.map_err(|error| EgressError::Clsact(shorten(&error)))?.id();

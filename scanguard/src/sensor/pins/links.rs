@@ -32,7 +32,7 @@ pub(super) struct Held {
     /// Whether nothing was pinned before.
     pub(super) is_fresh: bool,
     pub(super) is_settled: bool,
-    pub(super) _lock: Lock,
+    pub(super) lock: Lock,
 }
 
 impl Pins {
@@ -87,7 +87,7 @@ impl Pins {
             return Ok(link);
         };
         self.forget(kind, index);
-        let links = held.root.join(LINKS);
+        let links = held.lock.place().join(LINKS);
         std::fs::create_dir_all(&links).map_err(PinsError::io("making", &links))?;
         let path = held.link(kind, index);
         let pinned = link.pin(&path).map_err(|error| PinsError::map(&path, &error))?;
@@ -144,7 +144,7 @@ impl Pins {
 
 impl Held {
     fn link(&self, kind: LinkKind, index: u32) -> PathBuf {
-        self.root.join(LINKS).join(kind.name(index))
+        self.lock.place().join(LINKS).join(kind.name(index))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::PinsError;
@@ -13,7 +13,15 @@ use super::PinsError;
 /// The lock. It is held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _directory: File,
+    directory: File,
+}
+
+impl Lock {
+    /// The locked directory by its descriptor. This path works even where the directories above may not be entered: the
+    /// agent's user may not enter /sys/fs/bpf on every host.
+    pub(super) fn place(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
+    }
 }
 
 /// Another process may remove the directory and make a new one while this one locks it.
@@ -34,7 +42,7 @@ pub(super) fn lock(path: &Path) -> Result<Lock, PinsError> {
         let inode = |about: fs::Metadata| (about.dev(), about.ino());
         let locked = directory.metadata().map(inode).ok();
         if locked.is_some() && locked == fs::metadata(path).map(inode).ok() {
-            return Ok(Lock { _directory: directory });
+            return Ok(Lock { directory });
         }
     }
     Err(PinsError::Held { path: path.to_owned(), holder: None })

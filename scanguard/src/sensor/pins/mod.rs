@@ -13,6 +13,7 @@
 //! The directory itself is the lock (`lock`): only the process that has locked it may change its contents.
 
 mod bpffs;
+pub mod hand_over;
 pub mod inherit;
 mod layout;
 mod link_kind;
@@ -28,6 +29,8 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+
+use crate::user;
 
 pub(super) use self::{link_kind::LinkKind, meta::MetaMap};
 pub use self::{
@@ -53,7 +56,7 @@ pub enum PinsError {
     /// The file system is mounted read-only.
     #[error(
         "{} is on a BPF file system that is mounted read-only: `mount -o remount,rw` it (a systemd unit wants \
-         ReadWritePaths=/sys/fs/bpf, and not ProtectKernelTunables=yes, which goes before it), or do without (sensor.persist = false)",
+         ReadWritePaths= with this directory), or do without (sensor.persist = false)",
         .path.display()
     )]
     ReadOnly {
@@ -93,6 +96,19 @@ pub enum PinsError {
         /// The directory of all pins.
         root: PathBuf,
     },
+    /// The agent's user may not.
+    #[error(
+        "{doing} {}: {error}: the user {} may not; `scanguard prepare` (root) gives that directory to the agent's user",
+        .path.display(), user::present()
+    )]
+    Denied {
+        /// The operation.
+        doing: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The error.
+        error: io::Error,
+    },
     /// The file system refused.
     #[error("{doing} {}: {error}", .path.display())]
     Io {
@@ -121,6 +137,7 @@ impl PinsError {
         let path = path.to_owned();
         move |error| match error.raw_os_error() {
             Some(libc::EROFS) => Self::ReadOnly { path },
+            Some(libc::EACCES | libc::EPERM) => Self::Denied { doing, path, error },
             _ => Self::Io { doing, path, error },
         }
     }

@@ -118,8 +118,13 @@ fn file(path: &Path) -> Result<(), PinsError> {
     fs::remove_file(path).map_err(PinsError::io("removing", path))
 }
 
+/// An empty directory may stay where the agent's user may not change the directory above it, such as /sys/fs/bpf.
 fn directory(path: &Path) -> Result<(), PinsError> {
     match fs::remove_dir(path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EBUSY)) => {
+            tracing::debug!("{}: the empty directory stays: {error}", path.display());
+            Ok(())
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinsError::io("removing", path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }

@@ -96,7 +96,7 @@ impl Plan {
             keep: settings.persist,
             is_fresh,
             is_settled: false,
-            _lock: lock,
+            lock,
         });
         Ok(plan)
     }
