@@ -77,9 +77,12 @@ fn watched(case: &Case, poll_interval: &str) -> Result<Seen> {
         probes: whole(after.sum(probes) - before.sum(probes)),
         messages: whole(messages(&after) - messages(&before)),
         found: findings.iter().flat_map(techniques).collect(),
-        is_accused: findings
-            .iter()
-            .any(|finding| finding["severity"] != "info" && finding["source"]["ip"] != case.beside),
+        // What leaves is about this host, not about its client: a case may have it connect to 200 ports.
+        is_accused: findings.iter().any(|finding| {
+            finding["severity"] != "info"
+                && finding["source"]["ip"] != case.beside
+                && finding["direction"] != "outbound"
+        }),
         unserved,
         first: first.time(),
         opened: opened.map(Opened::read).collect::<Result<_>>()?,
