@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::{
     fixtures::{
-        agent::{Agent, LISTEN, Metrics},
+        agent::{Agent, LISTEN, Metrics, USER, give},
         capture::Capture,
         frames::{V4, tcp, to, v4_packet},
         lab::{Lab, PATIENCE, Process, SCANNER, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run, wait_for},
@@ -248,6 +248,7 @@ fn disk_hangs() -> Result<()> {
     let mut agent = scenario.start()?;
     let next = scenario.lab.victim.directory().join("state.json.new");
     run(std::process::Command::new("mkfifo").arg(&next))?;
+    give(&next)?;
     agent.order(&["ban", "192.0.2.7"])?;
     let hangs = |said: &String| said.contains("NOT WRITTEN: the disk has not answered since");
     wait_for("it is said", PATIENCE, || agent.order(&["status"]).ok().filter(hangs))?;
@@ -274,11 +275,10 @@ fn descriptors() -> Result<()> {
     Scenario::defaults()?.with(&["--format", "json"]).run(|lab, agent| {
         let pid = agent.process.child.id().to_string();
         let limit = entries(agent, "fd")? + 4;
-        run(std::process::Command::new("prlimit").args([
-            "--pid",
-            &pid,
-            &format!("--nofile={limit}:{limit}"),
-        ]))?;
+        // Only a process of the same user may do it without a capability of its own.
+        let nofile = format!("--nofile={limit}:{limit}");
+        let user = [format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".to_owned()];
+        run(std::process::Command::new("setpriv").args(user).args(["prlimit", "--pid", &pid, &nofile]))?;
         // More than it can take; what it does not is still connected, to the kernel's queue.
         let connections = lab.victim.enter(|| {
             (0..16).map(|_| TcpStream::connect(LISTEN).map_err(Into::into)).collect::<Result<Vec<_>>>()

@@ -11,7 +11,7 @@ use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
-    agent::Agent,
+    agent::{Agent, give},
     clients::at,
     fleet::{Fleet, PORT, SERVER},
     lab::{Namespace, PATIENCE, Process, wait_for},
@@ -86,6 +86,7 @@ fn one_each() -> Result<()> {
         let (host, address) = fleet.join("edge")?;
         let directory = host.directory().to_owned();
         fs::create_dir(directory.join("spool"))?;
+        give(&directory.join("spool"))?;
         let settings = fleet.settings(name, &directory);
         let path = directory.join("scanguard.toml");
         fs::write(&path, format!("[response]\nmode = \"enforce\"\n{settings}"))?;

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread, time::Durat
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
-    agent::{Agent, LISTEN},
+    agent::{Agent, LISTEN, give},
     browser::Browser,
     lab::{Lab, PATIENCE, SCANNER, VICTIM, run, wait_for},
     scenario::Scenario,
@@ -207,6 +207,8 @@ fn ordered() -> Result<()> {
     let file = scenario.lab.victim.directory().join("token");
     let token = TOKEN.replace(' ', "-");
     fs::write(&file, &token)?;
+    // Else only the start could read it, not the reload.
+    give(&file)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     scenario.configure(&format!("[page]\nadmin_token_file = \"{}\"\n", file.display()))?;
     scenario.run(|lab, agent| {

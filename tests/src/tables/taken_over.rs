@@ -204,7 +204,7 @@ pub fn tried(agent: &Injected, ground: &Ground, pid: u32) -> Result<Vec<Succeede
         &[socket, address[..].into(), length.into()],
     )?;
     let hello = b"hello from the sandbox";
-    let words = [socket, hello[..].into(), (hello.len() as i64).into(), 0.into(), 0.into(), 0.into()];
+    let words = [socket, hello[..].into(), i64::try_from(hello.len())?.into(), 0.into(), 0.into(), 0.into()];
     row("sending over it".into(), libc::SYS_sendto, &words)?;
     let pair = [libc::AF_UNIX.into(), libc::SOCK_DGRAM.into(), 0.into(), [0; 8][..].into()];
     row("a pair of sockets".into(), libc::SYS_socketpair, &pair)?;
