@@ -9,11 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{
-    privileges::effective_user,
-    user::{self, User},
-    whole_file,
-};
+use crate::{privileges::effective_user, user, whole_file};
 
 /// The largest size of a secret's file. Keys and passwords are shorter.
 const MAX_SECRET: u64 = 4_096;
@@ -65,11 +61,6 @@ pub(crate) enum SecretError {
     NoText(PathBuf),
 }
 
-/// Whether this is the user that the package makes for the agent: root reads files for it, too.
-fn is_agents(owner: u32) -> bool {
-    User::find(user::DEFAULT).is_ok_and(|user| user.uid == owner)
-}
-
 /// Reads a secret: one line, in a file that only root and this process's user can read or change.
 pub(crate) fn read(path: &Path) -> Result<Secret, SecretError> {
     let failed = |error| SecretError::Read { path: path.to_owned(), error };
@@ -103,7 +94,8 @@ fn open(path: &Path) -> Result<File, SecretError> {
     if mode & 0o077 != 0 {
         return Err(SecretError::Open { path: path.to_owned(), mode });
     }
-    let is_trusted = |owner| owner == 0 || owner == effective_user() || is_agents(owner);
+    // Root reads files for the agent's user, too.
+    let is_trusted = |owner| owner == 0 || owner == effective_user() || user::is_agents(owner);
     if !is_trusted(metadata.uid()) {
         return Err(SecretError::Foreign { path: path.to_owned(), owner: metadata.uid() });
     }

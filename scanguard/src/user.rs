@@ -1,7 +1,7 @@
 //! The user that the agent runs as. A process that root starts becomes this user before it does anything else, and
 //! keeps for its start only the capabilities that the start needs.
 
-use std::ffi::CString;
+use std::{ffi::CString, sync::OnceLock};
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use nix::{
@@ -90,6 +90,21 @@ pub struct User {
     pub gid: u32,
     /// The numbers of all its groups.
     groups: Vec<u32>,
+}
+
+/// The name of the agent's user, once [`name_agents`] has said it.
+static AGENTS: OnceLock<String> = OnceLock::new();
+
+/// Says which user the agent becomes, by name or number. To be called before the configuration is read: the files of
+/// secrets that it names may be that user's. Later calls change nothing.
+pub fn name_agents(name: &str) {
+    AGENTS.get_or_init(|| name.to_owned());
+}
+
+/// Whether this is the user that the agent becomes, or the one that the package makes for it.
+pub fn is_agents(uid: u32) -> bool {
+    let names = [Some(DEFAULT), AGENTS.get().map(String::as_str)];
+    names.into_iter().flatten().any(|name| User::find(name).is_ok_and(|user| user.uid == uid))
 }
 
 impl User {

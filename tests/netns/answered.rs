@@ -85,11 +85,9 @@ fn overheard() -> Result<()> {
     let metrics = agent.metrics()?;
     let unknown = metrics.get("scanguard_probes_reached_total{reach=\"unknown\"}");
     ensure!(unknown >= 32.0, "{unknown} probes came");
+    agent.end()?;
     ensure!(agent.findings().is_empty(), "{:#?}", agent.findings());
-    // No client sends such SYNs, whatever becomes of them.
-    nmap(lab, "-sS -p 22 10.79.0.32/27")?;
-    found(&agent, "sequential_test")?;
-    agent.end()
+    Ok(())
 }
 
 fn few() -> Result<()> {

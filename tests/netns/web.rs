@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
-    agent::{Agent, LISTEN, get},
+    agent::{Agent, LISTEN, get, give},
     lab::{Lab, Namespace, PATIENCE, VICTIM, VICTIM_INTERFACE, run, wait_for},
 };
 
@@ -45,8 +45,9 @@ fn certificate(directory: &Path, name: &str) -> Result<()> {
     make(format!(
         "-subj /CN=edge -keyout {name}.key -out {name}.pem -CA {name}-ca.pem -CAkey {name}-ca.key \
          -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
-    ))
-    .map(drop)
+    ))?;
+    // Else only the start could read it, not a reload.
+    give(&directory.join(format!("{name}.key")))
 }
 
 fn tls(name: &str) -> String {

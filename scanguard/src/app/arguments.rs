@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     export::forms::Format,
     sensor::settings::{Mode, check_interface_name},
+    user,
 };
 
 /// `scanguard run`: these arguments take precedence over the configuration file.
@@ -45,6 +46,10 @@ impl Arguments {
     /// # Errors
     /// The file cannot be used.
     pub(super) fn configuration(&self) -> Result<Config> {
+        let named = || Some(Config::security(self.config.as_deref())?.user);
+        if let Some(name) = self.user.clone().or_else(named) {
+            user::name_agents(&name);
+        }
         let (mut config, path) = Config::find(self.config.as_deref())?;
         match path {
             Some(path) => tracing::info!("configuration: {}", path.display()),

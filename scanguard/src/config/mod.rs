@@ -151,6 +151,15 @@ impl Config {
             .ok()
     }
 
+    /// `[security]` of the named file, or of that at the usual place, even if other parts are wrong: it says whose the files
+    /// of secrets may be. `None` if there is no file, or the section cannot be read.
+    pub fn security(named: Option<&Path>) -> Option<sandbox::settings::Settings> {
+        let text = text(named.unwrap_or(Path::new(DEFAULT_PATH))).ok()?;
+        settings::read(&text, |mut root| sandbox::settings::Settings::read(root.section("security")))
+            .result
+            .ok()
+    }
+
     /// Reads the text of a file.
     ///
     /// # Errors
