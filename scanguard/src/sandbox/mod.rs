@@ -123,7 +123,10 @@ impl Sandbox {
     /// See [`SandboxError`]. Missing support in the kernel is no error: it is logged.
     pub async fn enter(access: Access) -> Result<Self, SandboxError> {
         let confinement = Confinement::new(&access)?;
+        // The list of users is out of reach afterwards.
+        let user = user::present();
         let (report, confinement) = threads::confine_all(confinement).await?;
+        let report = Report { user, ..report };
         threads::check(&confinement)?;
         if report.landlock == Enforced::Not {
             let why = landlock::kernel().err().unwrap_or_default();

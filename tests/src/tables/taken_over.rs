@@ -133,7 +133,8 @@ pub struct Succeeded {
 /// # Errors
 /// The process could not be made to call.
 pub fn tried(agent: &Injected, ground: &Ground, pid: u32) -> Result<Vec<Succeeded>> {
-    const ERRORS: [i32; 4] = [libc::EPERM, libc::EACCES, libc::ENOENT, libc::EBADF];
+    // The last: in the unit, most of the host is mounted to be read only.
+    const ERRORS: [i32; 5] = [libc::EPERM, libc::EACCES, libc::ENOENT, libc::EBADF, libc::EROFS];
     let mut succeeded = Vec::new();
     let mut row = |name: String, number: libc::c_long, arguments: &[Argument<'_>]| {
         let result = agent.call(number, arguments)?;
