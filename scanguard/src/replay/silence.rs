@@ -19,32 +19,16 @@ const USER_START: u16 = 1_024;
 /// Services at higher ports that answer all their clients: NAT-PMP, SIP, CoAP, memcached, SQL Server's browser.
 const OTHERS: [u16; 5] = [1_434, 5_060, 5_351, 5_683, 11_211];
 
-/// Ports at which silence says nothing, however many are asked: discard and wake-on-LAN, DHCP, NetBIOS broadcasts, traps of
-/// SNMP, PTP, syslog, RIP. Nobody answers there.
-const SILENT: [u16; 11] = [9, 67, 68, 138, 162, 319, 320, 514, 520, 521, 546];
-
-/// Ports of which honest programs ask many hosts, some of which are gone: DNS (also by QUIC), NTP, NetBIOS names, HTTP by
-/// QUIC; and those of devices: SSDP, Apple's remote desktop, WS-Discovery, mDNS, Ubiquiti's discovery, BACnet.
-const ASKED_OF_MANY: [u16; 11] = [53, 123, 137, 443, 853, 1_900, 3_283, 3_702, 5_353, 10_001, 47_808];
-/// Beyond so many questions at such a port, of which hardly any is answered, nobody asks in earnest. Resolvers, clients of
-/// NTP and browsers meet most of those that they ask.
-const MANY: u32 = 64;
-
-/// After how many questions of a source the silence of this service says something; never, if there is none.
-fn patience(service: Service) -> Option<u32> {
-    let port = service.port;
-    if service.protocol != protocol::UDP || SILENT.contains(&port) {
-        None
-    } else if ASKED_OF_MANY.contains(&port) {
-        Some(MANY)
-    } else {
-        (port < USER_START || OTHERS.contains(&port)).then_some(1)
-    }
-}
+/// Ports below 1024 at which silence says nothing. Nobody answers there: discard and wake-on-LAN, DHCP, NetBIOS
+/// broadcasts, traps of SNMP, PTP, syslog, RIP. Or honest programs ask many hosts, of which some are gone: DNS (also by
+/// QUIC), NTP, NetBIOS names, HTTP by QUIC.
+const SILENT: [u16; 16] = [9, 53, 67, 68, 123, 137, 138, 162, 319, 320, 443, 514, 520, 521, 546, 853];
 
 /// Whether the silence of this service may say something.
 pub fn tells(service: Service) -> bool {
-    patience(service).is_some()
+    let port = service.port;
+    service.protocol == protocol::UDP
+        && (port < USER_START && !SILENT.contains(&port) || OTHERS.contains(&port))
 }
 
 /// How many sources and services a generation has at most. Both together take about 4 MB.
@@ -84,11 +68,10 @@ impl Silence {
         counts.answered = counts.answered.saturating_add(1);
     }
 
-    /// Whether hardly anybody has answered the source at this service until now, although it has asked often enough.
+    /// Whether hardly anybody has answered the source at this service until now.
     pub fn is_kept(&mut self, flow: &Flow) -> bool {
         let Counts { asked, answered } = *self.counts(flow);
-        let is_enough = patience(flow.service).is_some_and(|least| asked >= least);
-        is_enough && answered.saturating_mul(FEW) < asked
+        answered.saturating_mul(FEW) < asked
     }
 
     fn counts(&mut self, flow: &Flow) -> &mut Counts {
@@ -126,7 +109,7 @@ mod tests {
     fn silence_says_something_only_where_services_answer_all_their_clients() {
         let udp = |port| tells(Service { protocol: protocol::UDP, port });
         assert!([69, 111, 161, 389, 500, 623, 1_434, 5_060, 11_211].into_iter().all(udp));
-        let quiet = [9, 67, 138, 514, 1_812, 2_055, 3_478, 6_343, 6_881, 8_125, 51_820];
+        let quiet = [53, 123, 137, 443, 514, 1_812, 2_055, 3_478, 5_353, 6_343, 6_881, 8_125, 51_820];
         assert!(!quiet.into_iter().any(udp));
         assert!(
             !tells(Service { protocol: protocol::TCP, port: 111 })
@@ -147,19 +130,6 @@ mod tests {
         assert!(silence.is_kept(&flow(1, 99, 161)) && !silence.is_kept(&flow(2, 99, 161)));
         silence.asks(&flow(2, 1, 111));
         assert!(silence.is_kept(&flow(2, 1, 111)), "another service");
-    }
-
-    #[test]
-    fn where_honest_programs_ask_many_it_takes_many_that_are_silent() {
-        let asked = |port: u16, questions: u32, answers: u32| {
-            let mut silence = Silence::new(7);
-            (0..questions).for_each(|_| silence.asks(&flow(1, 1, port)));
-            (0..answers).for_each(|_| silence.answered(&flow(1, 1, port)));
-            silence.is_kept(&flow(1, 99, port))
-        };
-        assert!(!asked(53, 63, 0) && asked(53, 64, 0) && asked(123, 200, 20));
-        assert!(!asked(53, 200, 60), "a resolver");
-        assert!(asked(161, 1, 0));
     }
 
     #[test]
