@@ -100,8 +100,8 @@ numbered! {
         /// clients to one of services. Servers answer so only to forged SYNs from such ports (nmap --scanflags SYNACK).
         SynAckProbe = "syn_ack_probe",
         /// IPv6 with extension headers that cannot be followed to their end: there are more than fit into a packet of
-        /// 1,500 bytes, or they are not all in the first fragment (RFC 7112), or one asks this host to send the packet
-        /// on (RFC 5095). No stack sends that, and anything may be behind them.
+        /// 1,500 bytes, or they are not all in the first fragment (RFC 7112). No stack sends that, and anything may be
+        /// behind them.
         HeaderChain = "header_chain",
     }
 }

@@ -132,8 +132,8 @@ pub fn link<P: Packet>(packet: &P) -> Result<Link, Exit> {
     if link.is_tag() { Err(Exit::UnsupportedVlan) } else { Ok(link) }
 }
 
-/// Follows extension headers. Where the chain has more than the code follows, or more than a first fragment has, or a
-/// header that asks this host to send the packet on, it stays unfinished.
+/// Follows extension headers. Where the chain has more than the code follows, or more than a first fragment has, it
+/// stays unfinished.
 ///
 /// # Errors
 /// The exit of a packet that ends within them.
@@ -144,7 +144,6 @@ pub fn follow<P: Packet>(packet: &P, mut chain: Chain) -> Result<Chain, Exit> {
             break;
         }
         match packet.copy::<Extension>(chain.offset as usize) {
-            Some(header) if chain.is_sent_on(&header) => break,
             Some(header) => chain = chain.behind(&header),
             None if chain.is_first_fragment() => break,
             None => return Err(Exit::TruncatedIp),

@@ -33,11 +33,7 @@ pub(super) fn parse<P: Packet>(packet: &P, link: Link) -> Result<Headers, Unread
                 if !chain.goes_on() {
                     break;
                 }
-                let header = packet.view::<Extension>(chain.offset as usize).ok_or(Unread::Deeper)?;
-                if chain.is_sent_on(header) {
-                    return Err(Unread::Deeper);
-                }
-                chain = chain.behind(header);
+                chain = chain.behind(packet.view::<Extension>(chain.offset as usize).ok_or(Unread::Deeper)?);
             }
             if chain.goes_on() {
                 return Err(Unread::Deeper);
@@ -163,15 +159,6 @@ impl Chain {
     #[inline(always)]
     pub(super) fn is_first_fragment(self) -> bool {
         self.fragment & 1 != 0 && self.fragment >> 3 == 0
-    }
-
-    /// Whether the next header, which starts with these bytes, asks this host to send the packet on (routing type 0 with
-    /// segments left). RFC 5095 forbids it, and hosts refuse it: nobody but a scanner sends it, to see which hosts do. The
-    /// addresses that are really meant are within the header.
-    #[inline(always)]
-    pub(super) fn is_sent_on(self, header: &Extension) -> bool {
-        // The routing type, and the number of segments left (RFC 8200, 4.4), where a fragment header has its offset.
-        self.next == protocol::ROUTING && matches!(header.fragment.get(), 1..=0xff)
     }
 
     /// The position behind the next extension header, which starts with these bytes.

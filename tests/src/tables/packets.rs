@@ -415,28 +415,12 @@ fn links() -> Vec<Case> {
     ]
 }
 
-/// A routing header of this type, with so many segments left.
-fn routing(kind: u8, left: u8, next_header: u8, payload: &[u8]) -> Vec<u8> {
-    let mut header = extension(next_header, payload);
-    (header[2], header[3]) = (kind, left);
-    header
-}
-
 fn extensions() -> Vec<Case> {
     let syn = tcp(SYN, 22);
     vec![
         probe("ip options", v4_with(&V4 { protocol: TCP, options: 40, ..V4::default() }, &syn), Syn, TCP, 22),
         probe6("hop-by-hop options", v6(0, &extension(TCP, &syn)), Syn, TCP, 22),
         probe6("routing header", v6(43, &extension(TCP, &syn)), Syn, TCP, 22),
-        probe6("routing header, segments left", v6(43, &routing(0, 1, TCP, &syn)), HeaderChain, 0, 0),
-        probe6(
-            "routing header behind options, segments left",
-            v6(60, &extension(43, &routing(0, 9, TCP, &syn))),
-            HeaderChain,
-            0,
-            0,
-        ),
-        probe6("routing header of segment routing", v6(43, &routing(4, 1, TCP, &syn)), Syn, TCP, 22),
         probe6("destination options", v6(60, &extension(TCP, &syn)), Syn, TCP, 22),
         probe6("authentication header", v6(51, &authentication(TCP, &syn)), Syn, TCP, 22),
         probe6("six extension headers", v6(60, &chain(6, TCP, &syn)), Syn, TCP, 22),
