@@ -138,12 +138,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
     /// The sensor could not be told.
     pub fn assume(&mut self, answers: Answers) -> Result<(), SensorError> {
         self.talks.assume(answers);
-        self.show(self.talks.answers())
-    }
-
-    fn show(&mut self, answers: Answers) -> Result<(), SensorError> {
-        self.teller.writer.set_one_direction(answers != Answers::Seen);
-        self.driver.set_sees_leaving(answers != Answers::Hidden)
+        show(&mut self.driver, &mut self.teller, self.talks.answers())
     }
 
     fn packet(&mut self, packet: &capture::Packet<'_>) -> Result<(), ReplayError> {
@@ -161,8 +156,7 @@ impl<S: Feed, W: Write> Replay<S, W> {
         };
         let Ruling { freed, way, met } = talks.see(frame, driver.time());
         if talks.answers() != answers {
-            teller.writer.set_one_direction(talks.answers() != Answers::Seen);
-            driver.set_sees_leaving(talks.answers() != Answers::Hidden)?;
+            show(driver, teller, talks.answers())?;
         }
         if let Some(freed) = freed {
             free(driver, teller, &freed)?;
@@ -208,6 +202,16 @@ impl<S: Feed, W: Write> Replay<S, W> {
         }
         Ok(teller.summary.write(&ended, summary)?)
     }
+}
+
+/// From now on the capture shows so much of answers.
+fn show<S: Feed, W: Write>(
+    driver: &mut Driver<S>,
+    teller: &mut Teller<W>,
+    answers: Answers,
+) -> Result<(), SensorError> {
+    teller.writer.set_one_direction(answers != Answers::Seen);
+    driver.set_sees_leaving(answers != Answers::Hidden)
 }
 
 /// Passes a packet on that was held until now.

@@ -126,8 +126,11 @@ impl Talks {
             return Ruling { freed, way: Way::Held, met: None };
         }
         let met = (way == Way::Inbound && self.flows.goes_on(&step)).then_some(step.flow);
-        self.gone_on += u64::from(met.is_some());
-        self.headless += u64::from(self.flows.has_no_beginning(&step));
+        // Once both directions were seen, nobody asks for these.
+        if !self.both {
+            self.gone_on += u64::from(met.is_some());
+            self.headless += u64::from(self.flows.has_no_beginning(&step));
+        }
         self.both |= self.flows.learn(&step) | (way == Way::Leaving);
         Ruling { freed, way, met }
     }
