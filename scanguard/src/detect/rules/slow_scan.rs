@@ -173,22 +173,21 @@ impl Rule for SlowScan {
         let proven = (deep || wide || surely_few) && fails;
         let likely =
             few && fails && span >= SLOW_SILENT || span >= SLOW_WIDE && self.is_likely(activity, again);
-        let pinged = missed::hosts(activity, REQUESTS, &[Kind::Icmp]);
-        let pings = !again.hosts && pinged.possible >= u64::from(self.0.ping_hosts);
-        if !proven && !likely && !pings {
-            return None;
-        }
-        let count = |missed: Missed| if proven { missed.proven } else { missed.possible };
-        let (services, hosts) = (count(services), count(hosts));
         if !proven && !likely {
+            let pinged = missed::hosts(activity, REQUESTS, &[Kind::Icmp]).possible;
+            if again.hosts || pinged < u64::from(self.0.ping_hosts) {
+                return None;
+            }
             let reason = format!(
                 "{} to {} addresses within {}",
                 probes_in_words(&activity.counts.only(REQUESTS)),
-                about(pinged.possible),
+                about(pinged),
                 Interval(self.0.common.window),
             );
             return Some(Evidence { window, reason, certain: false, proof: Proof::None });
         }
+        let count = |missed: Missed| if proven { missed.proven } else { missed.possible };
+        let (services, hosts) = (count(services), count(hosts));
         let reason = format!(
             "{} to {}{} {} of {} {} within {}",
             probes_in_words(&activity.counts.only(&[Syn, Udp, UdpEmpty])),
