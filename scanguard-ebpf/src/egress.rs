@@ -1,5 +1,6 @@
-//! The kernel half of `scanguard_common::egress`: the program at tcx or clsact, whose verdicts are the same. It looks at each outgoing packet, notes the answers
-//! to sources and the flows that this host uses, and lets the packet go on. What opens a flow goes to [`outbound`].
+//! The kernel half of `scanguard_common::egress`: the program at tcx or clsact, whose verdicts are the same. It looks at
+//! each outgoing packet, notes the answers to sources and the flows that this host uses, and lets the packet go on. What
+//! opens a flow goes to [`outbound`].
 
 use aya_ebpf::{
     bindings::{

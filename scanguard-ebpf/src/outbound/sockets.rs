@@ -114,6 +114,21 @@ unsafe fn remote(socket: *const u8, scratch: *mut Scratch) -> Option<bool> {
     }
 }
 
+/// Whether the attempt that the scratch holds is one of this socket: the memory of one that is gone may be used again.
+///
+/// # Safety
+/// The kernel's socket, and this CPU's scratch.
+#[inline(always)]
+unsafe fn is_same(socket: *const u8, scratch: *mut Scratch) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let open = &raw const (*scratch).open;
+        remote(socket, scratch).is_some()
+            && (*open).remote == (*scratch).flow.destination
+            && (*open).port == (*scratch).flow.service.port
+    }
+}
+
 /// A field in the beginning of a socket.
 #[inline(always)]
 unsafe fn of<T: Copy>(head: *const u8, field: Field) -> T {
@@ -139,13 +154,10 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
             }
             return 0;
         }
-        let open = &raw const (*scratch).open;
-        let is_same = remote(socket as *const u8, scratch).is_some()
-            && (*open).remote == (*scratch).flow.destination
-            && (*open).port == (*scratch).flow.service.port;
-        if !is_same {
+        if !is_same(socket as *const u8, scratch) {
             return 0;
         }
+        let open = &raw const (*scratch).open;
         let fresh = (*open).fresh;
         let has_group = attempt::has_group(scratch);
         if is_answered != 0 {
@@ -200,15 +212,12 @@ extern "C" fn scanguard_over(socket: u64) -> u32 {
         if !open::take(socket, &raw mut (*scratch).open) {
             return 0;
         }
-        let open = &raw const (*scratch).open;
-        let fresh = (*open).fresh;
-        let is_same = fresh & open::ANSWERED != 0
-            && remote(socket as *const u8, scratch).is_some()
-            && (*open).remote == (*scratch).flow.destination
-            && (*open).port == (*scratch).flow.service.port;
-        // What cannot be read counts as something.
-        let sent = read_actor::<u64>(socket as *const u8, ActorField::Sent).unwrap_or(1);
-        if !is_same || sent != 0 {
+        let fresh = (*scratch).open.fresh;
+        if fresh & open::ANSWERED == 0 || !is_same(socket as *const u8, scratch) {
+            return 0;
+        }
+        // If the number cannot be read, something was said.
+        if read_actor::<u64>(socket as *const u8, ActorField::Sent) != Some(0) {
             return 0;
         }
         tally::count(Seen::Silent);
