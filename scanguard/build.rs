@@ -1,7 +1,8 @@
-//! Builds the kernel program and puts it where `sensor::program` embeds it.
+//! Builds the kernel programs, for XDP and for tc, and puts them where `sensor::object` embeds them.
 //!
 //! Needs `rust-src` and `bpf-linker`, which `cargo xtask setup` installs. For those who package ScanGuard
-//! without a BPF toolchain: `SCANGUARD_EBPF_OBJECT=FILE` takes an object that was built elsewhere.
+//! without a BPF toolchain: `SCANGUARD_EBPF_OBJECTS=DIRECTORY` takes objects that were built elsewhere, with the names of
+//! [`OBJECTS`].
 
 use std::{
     env, fs,
@@ -11,20 +12,25 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
 
-const OBJECT_VARIABLE: &str = "SCANGUARD_EBPF_OBJECT";
-const OBJECT: &str = "scanguard-xdp";
+const OBJECTS_VARIABLE: &str = "SCANGUARD_EBPF_OBJECTS";
+/// The object for XDP, as cargo calls it, and that for tc.
+const OBJECTS: [&str; 2] = ["scanguard-xdp", "scanguard-tc"];
 
 fn main() -> Result<()> {
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?)
         .parent()
         .context("the crate lies in its workspace")?
         .to_owned();
-    println!("cargo:rerun-if-env-changed={OBJECT_VARIABLE}");
+    println!("cargo:rerun-if-env-changed={OBJECTS_VARIABLE}");
     revision(&workspace);
-    if let Some(object) = env::var_os(OBJECT_VARIABLE) {
-        let target = Path::new(&variable("OUT_DIR")?).join(OBJECT);
-        println!("cargo:rerun-if-changed={}", object.display());
-        fs::copy(&object, target).with_context(|| format!("{OBJECT_VARIABLE}={}", object.display()))?;
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    if let Some(directory) = env::var_os(OBJECTS_VARIABLE) {
+        for name in OBJECTS {
+            let object = Path::new(&directory).join(name);
+            println!("cargo:rerun-if-changed={}", object.display());
+            fs::copy(&object, out.join(name))
+                .with_context(|| format!("{OBJECTS_VARIABLE}: {}", object.display()))?;
+        }
         return Ok(());
     }
 
@@ -43,14 +49,24 @@ fn main() -> Result<()> {
         // aya-build hands on every line as a warning: errors only, please.
         env::set_var("CARGO_TERM_QUIET", "true");
     }
-    let package = Package {
-        name: "scanguard-ebpf",
-        root_dir: ebpf.to_str().context("the path of the workspace is not UTF-8")?,
-        ..Package::default()
-    };
-    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain(&workspace)?)).map_err(|error| {
-        anyhow!("the kernel program did not build; `cargo xtask setup` installs what it needs: {error:#}")
-    })
+    let toolchain = toolchain(&workspace)?;
+    // That for XDP comes last: cargo calls both alike.
+    let [xdp, tc] = OBJECTS;
+    for (features, name) in [(["tc"].as_slice(), tc), ([].as_slice(), xdp)] {
+        let package = Package {
+            name: "scanguard-ebpf",
+            root_dir: ebpf.to_str().context("the path of the workspace is not UTF-8")?,
+            features,
+            ..Package::default()
+        };
+        aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).map_err(|error| {
+            anyhow!("the kernel program did not build; `cargo xtask setup` installs what it needs: {error:#}")
+        })?;
+        if name != xdp {
+            fs::rename(out.join(xdp), out.join(name)).context(name)?;
+        }
+    }
+    Ok(())
 }
 
 fn variable(name: &str) -> Result<String> {

@@ -14,6 +14,8 @@ use crate::{
 pub const PROGRAM: &str = "scanguard_xdp";
 /// Name of the XDP program for links without a header. The kernel keeps 15 bytes of a name.
 pub const BARE_PROGRAM: &str = "scanguard_bare";
+/// Name of the program that tc runs in place of [`PROGRAM`], in an object of its own.
+pub const TC_PROGRAM: &str = "scanguard_tc";
 /// Name of the egress program for such links.
 pub const BARE_EGRESS_PROGRAM: &str = "scanguard_bare_out";
 /// Name of the program that looks at outgoing packets.

@@ -2,7 +2,7 @@
 //!
 //! Each loop is in a global function, which the verifier checks once, for any arguments.
 
-use aya_ebpf::{bindings::xdp_md, btf_maps::PerCpuArray, macros::btf_map, programs::XdpContext};
+use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use scanguard_common::{
     address::Address,
     content::{self, Payload},
@@ -14,7 +14,10 @@ use scanguard_common::{
     },
 };
 
-use crate::{packet::XdpPacket, packet_kind::PacketKind};
+use crate::{
+    incoming::{self, Context, Raw, packet},
+    packet_kind::PacketKind,
+};
 
 /// The headers that were found in a packet. The stack has no room for them.
 #[repr(C)]
@@ -29,15 +32,10 @@ static DEEP: PerCpuArray<Found, 1> = PerCpuArray::new();
 /// No exit: the headers were found.
 const FOUND: u32 = u32::MAX;
 
-#[inline(always)]
-fn packet(ctx: *mut xdp_md) -> XdpPacket {
-    XdpPacket::new(&XdpContext::new(ctx))
-}
-
 /// The kind of a packet, and its flow if it is or may be a probe.
 #[inline(always)]
-pub(crate) fn inspect<'m>(ctx: &XdpContext) -> Option<(PacketKind, &'m Flow)> {
-    let kind = PacketKind::from_word(scanguard_deep(ctx.ctx));
+pub(crate) fn inspect<'m>(ctx: &Context) -> Option<(PacketKind, &'m Flow)> {
+    let kind = PacketKind::from_word(scanguard_deep(incoming::raw(ctx)));
     Some((kind, &found()?.flow))
 }
 
@@ -50,7 +48,7 @@ fn found<'m>() -> Option<&'m mut Found> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_deep(ctx: *mut xdp_md) -> u32 {
+extern "C" fn scanguard_deep(ctx: *mut Raw) -> u32 {
     let exit = scanguard_deep_find(ctx);
     if exit != FOUND {
         return PacketKind::Exit(exit).word();
@@ -74,7 +72,7 @@ extern "C" fn scanguard_deep(ctx: *mut xdp_md) -> u32 {
 
 /// The source address of a packet.
 #[inline(always)]
-pub(crate) fn source(ctx: *mut xdp_md) -> Option<Address> {
+pub(crate) fn source(ctx: *mut Raw) -> Option<Address> {
     let (source, _) = deep::addresses(&packet(ctx), link(ctx).ok()?)?;
     Some(source)
 }
@@ -94,7 +92,7 @@ pub(crate) fn payload() -> Option<Payload> {
 /// Finds the headers. Gives [`FOUND`], or the exit of a packet without them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_deep_find(ctx: *mut xdp_md) -> u32 {
+extern "C" fn scanguard_deep_find(ctx: *mut Raw) -> u32 {
     let Some(found) = found() else {
         return Exit::TruncatedIp as u32;
     };
@@ -105,7 +103,7 @@ extern "C" fn scanguard_deep_find(ctx: *mut xdp_md) -> u32 {
 }
 
 #[inline(always)]
-fn link(ctx: *mut xdp_md) -> Result<Link, Exit> {
+fn link(ctx: *mut Raw) -> Result<Link, Exit> {
     let mut link = Link::default();
     match scanguard_deep_link(ctx, &raw mut link) {
         FOUND => Ok(link),
@@ -116,7 +114,7 @@ fn link(ctx: *mut xdp_md) -> Result<Link, Exit> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_deep_link(ctx: *mut xdp_md, link: *mut Link) -> u32 {
+extern "C" fn scanguard_deep_link(ctx: *mut Raw, link: *mut Link) -> u32 {
     // SAFETY: the caller's. The verifier knows its size, but not that it is there.
     let Some(link) = (unsafe { link.as_mut() }) else {
         return Exit::TruncatedEthernet as u32;
@@ -131,7 +129,7 @@ extern "C" fn scanguard_deep_link(ctx: *mut xdp_md, link: *mut Link) -> u32 {
 }
 
 #[inline(always)]
-fn follow(ctx: *mut xdp_md, mut chain: Chain) -> Result<Chain, Exit> {
+fn follow(ctx: *mut Raw, mut chain: Chain) -> Result<Chain, Exit> {
     match scanguard_deep_follow(ctx, &raw mut chain) {
         FOUND => Ok(chain),
         _ => Err(Exit::TruncatedIp),
@@ -140,7 +138,7 @@ fn follow(ctx: *mut xdp_md, mut chain: Chain) -> Result<Chain, Exit> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_deep_follow(ctx: *mut xdp_md, chain: *mut Chain) -> u32 {
+extern "C" fn scanguard_deep_follow(ctx: *mut Raw, chain: *mut Chain) -> u32 {
     // SAFETY: as above.
     let Some(chain) = (unsafe { chain.as_mut() }) else {
         return Exit::TruncatedIp as u32;

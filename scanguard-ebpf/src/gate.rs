@@ -2,10 +2,9 @@
 //! `scanguard_common::shield` decide which packets of such a source are dropped.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, xdp_md},
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{HashMap, LpmTrie},
     macros::btf_map,
-    programs::XdpContext,
 };
 use scanguard_common::{
     abi::{
@@ -20,7 +19,12 @@ use scanguard_common::{
 };
 
 use crate::{
-    clock, config, deep, lpm::AddressKey, oracle::Kernel, packet::XdpPacket, packet_kind::PacketKind, tally,
+    clock, config, deep,
+    incoming::{self, Context, Raw},
+    lpm::AddressKey,
+    oracle::Kernel,
+    packet_kind::PacketKind,
+    tally,
 };
 
 /// Memory is taken when a ban is made.
@@ -210,14 +214,14 @@ pub(crate) fn drops_probe(control: &Control, source: Address) -> bool {
 
 /// Whether a probe or segment is dropped.
 #[inline(always)]
-pub(crate) fn drops_any(ctx: &XdpContext, packet: PacketKind, flow: &Flow) -> bool {
-    scanguard_gate(ctx.ctx, packet.word(), core::ptr::from_ref(flow)) != 0
+pub(crate) fn drops_any(ctx: &Context, packet: PacketKind, flow: &Flow) -> bool {
+    scanguard_gate(incoming::raw(ctx), packet.word(), core::ptr::from_ref(flow)) != 0
 }
 
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_gate(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -> u32 {
+extern "C" fn scanguard_gate(ctx: *mut Raw, packet: u32, flow: *const Flow) -> u32 {
     // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return 0;
@@ -238,16 +242,15 @@ fn drops_segment(control: &Control, kernel: &Kernel<'_>, kind: SegmentKind, flow
 
 /// Whether a segment is dropped that the early decision took for one of a connection.
 #[inline(always)]
-pub(crate) fn drops_early(ctx: &XdpContext) -> bool {
-    scanguard_gate_early(ctx.ctx) != 0
+pub(crate) fn drops_early(ctx: &Context) -> bool {
+    scanguard_gate_early(incoming::raw(ctx)) != 0
 }
 
 /// A global function, for the reason that [`crate::judge`] gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
-    let (Some(control), Some(flow)) =
-        (config::control(), classify::early_flow(&XdpPacket::new(&XdpContext::new(ctx))))
+extern "C" fn scanguard_gate_early(ctx: *mut Raw) -> u32 {
+    let (Some(control), Some(flow)) = (config::control(), classify::early_flow(&incoming::packet(ctx)))
     else {
         return 0;
     };
@@ -257,22 +260,22 @@ extern "C" fn scanguard_gate_early(ctx: *mut xdp_md) -> u32 {
 /// Whether a packet is dropped that begins nothing. It is dropped only if all packets of its source are, or if it
 /// cannot be read, since anything may be in it.
 #[inline(always)]
-pub(crate) fn drops_other(ctx: &XdpContext, control: &Control, exit: Exit) -> bool {
+pub(crate) fn drops_other(ctx: &Context, control: &Control, exit: Exit) -> bool {
     (control.drop_all != 0 || matches!(exit, Exit::TruncatedIp)) && drops_unread(ctx)
 }
 
 /// Whether a packet is dropped of which the program knows only that its headers lie deep.
 #[inline(always)]
-pub(crate) fn drops_unread(ctx: &XdpContext) -> bool {
-    scanguard_gate_other(ctx.ctx) != 0
+pub(crate) fn drops_unread(ctx: &Context) -> bool {
+    scanguard_gate_other(incoming::raw(ctx)) != 0
 }
 
 /// As above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_gate_other(ctx: *mut xdp_md) -> u32 {
+extern "C" fn scanguard_gate_other(ctx: *mut Raw) -> u32 {
     let (Some(control), Some(source)) = (config::control(), deep::source(ctx)) else {
         return 0;
     };
-    drops(control, source, || ban::is_discovery(&XdpPacket::new(&XdpContext::new(ctx)))).into()
+    drops(control, source, || ban::is_discovery(&incoming::packet(ctx))).into()
 }

@@ -1,6 +1,5 @@
 //! Decides about a packet that may be a probe: asks the sockets, and counts the result.
 
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use scanguard_common::{
     flow,
     oracle::{self, Decision, Reach},
@@ -11,6 +10,7 @@ use scanguard_common::{
 
 use crate::{
     config, flows, gate,
+    incoming::{self, Context, Raw},
     oracle::Kernel,
     outbound,
     packet_kind::PacketKind,
@@ -24,9 +24,9 @@ use crate::{
 /// It is decided by one function and counted by another, one after the other: the verifier adds up the stacks of
 /// functions that call each other.
 #[inline(always)]
-pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, found: Found, flow: &Flow) -> u32 {
+pub(crate) fn judge(ctx: &Context, packet: PacketKind, found: Found, flow: &Flow) -> u32 {
     let flow = core::ptr::from_ref(flow);
-    let decided = scanguard_judge(ctx.ctx, packet.word(), flow);
+    let decided = scanguard_judge(incoming::raw(ctx), packet.word(), flow);
     if let PacketKind::Segment(kind @ (SegmentKind::SynAck | SegmentKind::Reset)) = packet {
         outbound::answers_inner(flow, matches!(kind, SegmentKind::Reset));
     }
@@ -35,7 +35,7 @@ pub(crate) fn judge(ctx: &XdpContext, packet: PacketKind, found: Found, flow: &F
     }
     let is_syn = decided & CLASS_BITS == ProbeClass::Syn as u32;
     let Fingerprint { layout, values } = if is_syn { syn::of(ctx, found) } else { Fingerprint::NONE };
-    scanguard_count(ctx.ctx, decided, flow, layout, values)
+    scanguard_count(incoming::raw(ctx), decided, flow, layout, values)
 }
 
 /// The mark of a decision that a packet is a probe, beside its class and its reach. Without the mark, a decision is the
@@ -66,7 +66,7 @@ const fn reach_of(decided: u32) -> Reach {
 /// the many paths through the parser that lead here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) -> u32 {
+extern "C" fn scanguard_judge(ctx: *mut Raw, packet: u32, flow: *const Flow) -> u32 {
     // SAFETY: the caller's flow. The verifier knows its size, but not that it is there.
     let (Some(flow), Some(control)) = (unsafe { flow.as_ref() }, config::control()) else {
         return Exit::TruncatedIp as u32;
@@ -110,7 +110,7 @@ extern "C" fn scanguard_judge(ctx: *mut xdp_md, packet: u32, flow: *const Flow) 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn scanguard_count(
-    ctx: *mut xdp_md,
+    ctx: *mut Raw,
     decided: u32,
     flow: *const Flow,
     layout: u64,

@@ -1,5 +1,6 @@
-//! ScanGuard's XDP program: looks at each incoming packet, counts it, and passes it on. The object also has the
-//! program for outgoing packets ([`egress`]) and the one that counts connections ([`connections`]).
+//! ScanGuard's program for incoming packets: looks at each, counts it, and passes it on. It is built twice, for XDP and
+//! for tc ([`incoming`]). The object also has the program for outgoing packets ([`egress`]) and the one that counts
+//! connections ([`connections`]).
 //!
 //! This file shows the path of a packet, and has the only place where the program gives a verdict. `scanguard-common`
 //! parses, classifies and keeps the state of sources. The other modules give it the packet's memory ([`packet`]), the
@@ -11,6 +12,7 @@
 
 mod admission;
 mod atomics;
+#[cfg(not(feature = "tc"))]
 mod bare;
 mod changes;
 mod clock;
@@ -24,6 +26,7 @@ mod flows;
 mod gate;
 mod hold;
 mod home;
+mod incoming;
 mod judge;
 mod listeners;
 mod lpm;
@@ -41,10 +44,15 @@ mod tally;
 mod used;
 mod wakeup;
 
+#[cfg(not(feature = "tc"))]
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     macros::xdp,
-    programs::XdpContext,
+};
+#[cfg(feature = "tc")]
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    macros::classifier,
 };
 use scanguard_common::{
     abi::Control,
@@ -53,42 +61,61 @@ use scanguard_common::{
     outcome::{Exit, Flow, Outcome, Probe, ProbeClass, Segment},
 };
 
-use crate::{packet::XdpPacket, packet_kind::PacketKind, sample::Headers, syn::Found};
+use crate::{
+    incoming::{Context, Incoming},
+    packet_kind::PacketKind,
+    sample::Headers,
+    syn::Found,
+};
 
 /// Sees every packet of its interfaces. `frags`: it may also be attached where the MTU exceeds a page. Packets then
 /// lie in several buffers, with their headers in the first.
+#[cfg(not(feature = "tc"))]
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
-pub(crate) fn scanguard_xdp(ctx: XdpContext) -> u32 {
-    verdict(exit(&ctx))
+pub(crate) fn scanguard_xdp(ctx: Context) -> u32 {
+    action(exit(&ctx))
 }
 
 /// The same for links without a header, see [`bare`].
+#[cfg(not(feature = "tc"))]
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
-pub(crate) fn scanguard_bare(ctx: XdpContext) -> u32 {
+pub(crate) fn scanguard_bare(ctx: Context) -> u32 {
     if let Err(exit) = bare::put_header(&ctx) {
-        return verdict(exit as u32);
+        return action(exit as u32);
     }
     // Generic mode costs far more than an early decision would save, and the stack has no room for one.
-    let verdict = verdict(inspected(&ctx, &XdpPacket::new(&ctx), armed()));
+    let action = action(inspected(&ctx, &Incoming::new(&ctx), armed()));
     bare::take_header(&ctx);
-    verdict
+    action
 }
 
-/// Counts a packet under its exit.
+#[cfg(not(feature = "tc"))]
 #[inline(always)]
-fn verdict(exit: u32) -> u32 {
-    match exit {
-        BANNED => {
-            tally::count_banned();
-            XDP_DROP
-        }
-        exit => {
-            tally::count_exit(exit);
-            if exit == HELD || exit == SHIELDED { XDP_DROP } else { XDP_PASS }
-        }
+fn action(exit: u32) -> u32 {
+    if drops(exit) { XDP_DROP } else { XDP_PASS }
+}
+
+/// Sees every packet of its interfaces after GRO: merged segments are one packet.
+#[cfg(feature = "tc")]
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the macro calls")]
+pub(crate) fn scanguard_tc(ctx: Context) -> i32 {
+    incoming::pull(&ctx);
+    // Not TC_ACT_OK: the programs behind this one see the packet, too.
+    if drops(exit(&ctx)) { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
+}
+
+/// Counts a packet under its exit, and gives whether it is dropped.
+#[inline(always)]
+fn drops(exit: u32) -> bool {
+    if exit == BANNED {
+        tally::count_banned();
+        return true;
     }
+    tally::count_exit(exit);
+    exit == HELD || exit == SHIELDED
 }
 
 /// The exits of dropped packets.
@@ -106,8 +133,8 @@ fn armed() -> Option<&'static Control> {
 
 /// The number of the exit of a packet.
 #[inline(always)]
-fn exit(ctx: &XdpContext) -> u32 {
-    let packet = XdpPacket::new(ctx);
+fn exit(ctx: &Context) -> u32 {
+    let packet = Incoming::new(ctx);
     let early = classify::early(&packet, config::salt());
     let gate = armed();
     match early {
@@ -140,7 +167,7 @@ fn exit(ctx: &XdpContext) -> u32 {
 
 /// The number of the exit of a packet for which there is no early decision.
 #[inline(always)]
-fn inspected(ctx: &XdpContext, packet: &XdpPacket, gate: Option<&Control>) -> u32 {
+fn inspected(ctx: &Context, packet: &Incoming, gate: Option<&Control>) -> u32 {
     let Some(outcome) = inspect_shallow(packet) else {
         return deep(ctx, gate.is_some());
     };
@@ -169,7 +196,7 @@ fn inspected(ctx: &XdpContext, packet: &XdpPacket, gate: Option<&Control>) -> u3
 
 /// The exit of a packet that may be a probe.
 #[inline(always)]
-fn judge(ctx: &XdpContext, is_armed: bool, packet: PacketKind, flow: &Flow) -> u32 {
+fn judge(ctx: &Context, is_armed: bool, packet: PacketKind, flow: &Flow) -> u32 {
     if is_armed && gate::drops_any(ctx, packet, flow) {
         BANNED
     } else {
@@ -180,7 +207,7 @@ fn judge(ctx: &XdpContext, is_armed: bool, packet: PacketKind, flow: &Flow) -> u
 /// The exit of a packet whose headers lie deeper than the program looks in place. If its source is banned, the packet
 /// is dropped before the headers are followed.
 #[inline(always)]
-fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
+fn deep(ctx: &Context, is_armed: bool) -> u32 {
     if is_armed && gate::drops_unread(ctx) {
         return BANNED;
     }
@@ -205,7 +232,7 @@ fn deep(ctx: &XdpContext, is_armed: bool) -> u32 {
 
 /// The exit of a segment that the early decision took for one of a connection.
 #[inline(always)]
-fn running(ctx: &XdpContext, is_armed: bool) -> u32 {
+fn running(ctx: &Context, is_armed: bool) -> u32 {
     if is_armed && gate::drops_early(ctx) { BANNED } else { Exit::TcpEstablished as u32 }
 }
 

@@ -3,7 +3,7 @@
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
-    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
+    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple},
     btf_maps::Array,
     helpers::{
         bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_request_sock,
@@ -22,7 +22,9 @@ use scanguard_common::{
 use crate::{
     config,
     fields::{is_transparent, read},
-    home, reach, used,
+    home,
+    incoming::{self, Raw},
+    reach, used,
 };
 
 /// States of `struct bpf_sock` (include/net/tcp_states.h) before a handshake is completed.
@@ -49,21 +51,20 @@ static OWN_MACS: Array<u64, { MAX_OWN_MACS as usize }> = Array::new();
 
 /// Asks the kernel, in the network namespace of the interface.
 pub(crate) struct Kernel<'c> {
-    ctx: *mut xdp_md,
+    ctx: *mut Raw,
     control: &'c Control,
 }
 
 impl<'c> Kernel<'c> {
     #[inline(always)]
-    pub(crate) fn new(ctx: *mut xdp_md, control: &'c Control) -> Self {
+    pub(crate) fn new(ctx: *mut Raw, control: &'c Control) -> Self {
         Self { ctx, control }
     }
 
     /// The number of the packet's incoming interface: a socket may be bound to it.
     #[inline(always)]
     pub(crate) fn interface(&self) -> u32 {
-        // SAFETY: the program's context.
-        unsafe { (*self.ctx).ingress_ifindex }
+        incoming::interface(self.ctx)
     }
 
     /// Whether the frame is for another host of the link.

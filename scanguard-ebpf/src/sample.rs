@@ -1,10 +1,10 @@
 //! The kernel half of `scanguard_common::sample`: copies the beginnings of requests and answers for the agent to read.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, xdp_md},
+    bindings::__sk_buff,
     btf_maps::{Array, PerCpuArray, RingBuf},
     macros::btf_map,
-    programs::{TcContext, XdpContext},
+    programs::TcContext,
 };
 use scanguard_common::{
     abi::{Control, SampleHeader},
@@ -19,9 +19,10 @@ use scanguard_common::{
 
 use crate::{
     config, deep,
+    incoming::{self, Context, Incoming, Raw},
     opaque::{bounded, opaque},
     oracle::Kernel,
-    packet::{SkbPacket, XdpPacket},
+    packet::SkbPacket,
     tally,
 };
 
@@ -59,39 +60,39 @@ pub(crate) enum Headers {
 
 /// An incoming segment, which [`content`] looks at more closely.
 #[inline(always)]
-pub(crate) fn arrived(ctx: &XdpContext, headers: Headers) {
+pub(crate) fn arrived(ctx: &Context, headers: Headers) {
     if config::sampling() {
-        scanguard_sample(ctx.ctx, headers as u32);
+        scanguard_sample(incoming::raw(ctx), headers as u32);
     }
 }
 
 /// As above, for a segment that the early decision took for one of a connection.
 #[inline(always)]
-pub(crate) fn arrived_early(ctx: &XdpContext, packet: &XdpPacket) {
+pub(crate) fn arrived_early(ctx: &Context, packet: &Incoming) {
     if config::sampling()
         && let Some((port, offset)) = classify::early_payload(packet)
         && let Some(speaks) = speaks(protocol::TCP, port)
         && starts(packet, speaks, offset)
     {
-        scanguard_sample(ctx.ctx, Headers::Shallow as u32);
+        scanguard_sample(incoming::raw(ctx), Headers::Shallow as u32);
     }
 }
 
 /// As above, if this TCP port is sampled.
 #[inline(always)]
-fn arrived_at(ctx: &XdpContext, port: u16, headers: Headers) {
+fn arrived_at(ctx: &Context, port: u16, headers: Headers) {
     if config::sampling() && config::is_in(PortSet::Tcp, port) {
-        scanguard_sample(ctx.ctx, headers as u32);
+        scanguard_sample(incoming::raw(ctx), headers as u32);
     }
 }
 
 /// A segment or datagram that may carry a payload, after it was judged.
 #[inline(always)]
-pub(crate) fn judged(ctx: &XdpContext, kind: SegmentKind, flow: &Flow, headers: Headers) {
+pub(crate) fn judged(ctx: &Context, kind: SegmentKind, flow: &Flow, headers: Headers) {
     match kind {
         SegmentKind::Closing => arrived_at(ctx, flow.service.port, headers),
         SegmentKind::Datagram if config::sampling() && config::is_in(PortSet::Udp, flow.service.port) => {
-            scanguard_sample(ctx.ctx, headers as u32);
+            scanguard_sample(incoming::raw(ctx), headers as u32);
         }
         SegmentKind::Datagram
         | SegmentKind::Acknowledgment
@@ -131,15 +132,15 @@ fn payload(packet: &impl Packet) -> Option<Payload> {
 
 /// Whether a client's payload is worth a closer look.
 #[inline(always)]
-fn starts(packet: &XdpPacket, speaks: Speaks, offset: usize) -> bool {
+fn starts(packet: &Incoming, speaks: Speaks, offset: usize) -> bool {
     packet.view::<Start>(offset).is_some_and(|start| content::may_begin(speaks, start))
 }
 
 /// A global function, for the reason that [`crate::judge`] gives. 1 if it took a sample.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_sample(ctx: *mut xdp_md, headers: u32) -> u32 {
-    let packet = XdpPacket::new(&XdpContext::new(ctx));
+extern "C" fn scanguard_sample(ctx: *mut Raw, headers: u32) -> u32 {
+    let packet = incoming::packet(ctx);
     let payload = if headers == Headers::Deep as u32 { deep::payload() } else { payload(&packet) };
     // In two steps: before Linux 6.3 the verifier refuses code that reads a payload before it knows that there is one.
     let Some(Payload { flow, offset, len, numbers }) = payload else {

@@ -1,6 +1,6 @@
 //! The fingerprint of a SYN, see `scanguard_common::syn`.
 
-use aya_ebpf::{bindings::xdp_md, btf_maps::PerCpuArray, macros::btf_map, programs::XdpContext};
+use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use scanguard_common::{
     packet::Packet as _,
     parse,
@@ -9,8 +9,8 @@ use scanguard_common::{
 
 use crate::{
     deep,
+    incoming::{self, Context, Incoming, Raw, packet},
     opaque::{bounded, opaque},
-    packet::XdpPacket,
 };
 
 /// Room for options that are read one by one. The verifier lets nobody read more than a byte at a time at a place of the
@@ -33,22 +33,17 @@ pub(crate) enum Found {
     Deep,
 }
 
-#[inline(always)]
-fn packet(ctx: *mut xdp_md) -> XdpPacket {
-    XdpPacket::new(&XdpContext::new(ctx))
-}
-
 /// The fingerprint of a SYN, or none if its options cannot be read. That of a plain one is taken in place.
 #[inline(always)]
-pub(crate) fn of(ctx: &XdpContext, found: Found) -> Fingerprint {
-    let packet = XdpPacket::new(ctx);
+pub(crate) fn of(ctx: &Context, found: Found) -> Fingerprint {
+    let packet = Incoming::new(ctx);
     if matches!(found, Found::Plain)
         && let Some(head) = Head::plain(&packet)
         && let Some(options) = Options::usual(&packet, head.options, head.len)
     {
         return head.with(options);
     }
-    if scanguard_fingerprint(ctx.ctx, found as u32) == 0 {
+    if scanguard_fingerprint(incoming::raw(ctx), found as u32) == 0 {
         return Fingerprint::NONE;
     }
     LAST.get(0).copied().unwrap_or(Fingerprint::NONE)
@@ -58,7 +53,7 @@ pub(crate) fn of(ctx: &XdpContext, found: Found) -> Fingerprint {
 /// gives.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32) -> u32 {
+extern "C" fn scanguard_fingerprint(ctx: *mut Raw, found: u32) -> u32 {
     // SAFETY: this CPU's entry of a map, used by one packet at a time.
     let Some(into) = LAST.get_ptr_mut(0).map(|last| unsafe { &mut *last }) else {
         return 0;
@@ -102,7 +97,7 @@ extern "C" fn scanguard_fingerprint(ctx: *mut xdp_md, found: u32) -> u32 {
 /// As above: reads options one by one. Gives 0 if they are not in the packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_syn_options(ctx: *mut xdp_md, offset: u32, len: u32, into: *mut Options) -> u32 {
+extern "C" fn scanguard_syn_options(ctx: *mut Raw, offset: u32, len: u32, into: *mut Options) -> u32 {
     // SAFETY: as above.
     let Some(into) = (unsafe { into.as_mut() }) else {
         return 0;

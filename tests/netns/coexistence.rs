@@ -108,6 +108,10 @@ fn behind_libxdp(mode: &str) -> Result<()> {
         refused_in(&scenario.lab, &arguments, 6, &[words, &[id.as_str(), "does not replace"]].concat())?;
     }
     ensure!(libxdp.run(&["xdp-loader", "status", VICTIM_INTERFACE])? == status, "not as it was: {status}");
+    // By tc there is room, behind the filter.
+    let mut by_tc = Agent::start(&scenario.lab.victim, &["--mode", "tc", "--format", "json"])?;
+    counts(&scenario.lab, &by_tc)?;
+    by_tc.end()?;
     // The way out is one.
     let line = doctor(&scenario.lab)?;
     ensure!(words.iter().all(|word| line.contains(word.trim_start_matches("XDP "))), "{line}");

@@ -4,6 +4,7 @@
 use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::{SchedClassifier, TcAttachType};
 use libtest_mimic::Trial;
 use scanguard_tests::fixtures::{
     agent::{Agent, Metrics},
@@ -251,7 +252,6 @@ fn off() -> Result<()> {
 
 /// Names of the tcx programs at what leaves by the victim's interface.
 pub(crate) fn tcx_programs(lab: &Lab) -> Result<Vec<String>> {
-    use aya::programs::{SchedClassifier, TcAttachType};
     lab.victim.enter(|| {
         let (_, programs) = SchedClassifier::query_tcx(VICTIM_INTERFACE, TcAttachType::Egress)?;
         let names = programs.iter().map(|program| program.name_as_str().map(str::to_owned));
@@ -296,12 +296,11 @@ fn returns() -> Result<()> {
     })
 }
 
-/// Detaches the egress program as `bpftool link detach` does it, which needs no more than the number of its link.
-fn take_off(lab: &Lab) -> Result<()> {
-    use aya::programs::{SchedClassifier, TcAttachType};
-    let query = || Ok(SchedClassifier::query_tcx(VICTIM_INTERFACE, TcAttachType::Egress)?);
+/// Detaches the first program of tcx as `bpftool link detach` does it, which needs no more than the number of its link.
+pub(crate) fn take_off(lab: &Lab, side: TcAttachType) -> Result<()> {
+    let query = || Ok(SchedClassifier::query_tcx(VICTIM_INTERFACE, side)?);
     let (_, programs) = lab.victim.enter(query)?;
-    let program = programs.first().context("an egress program")?.id();
+    let program = programs.first().context("a program")?.id();
     let links = run(Command::new("bpftool").args(["--json", "link", "list"]))?;
     let links: Vec<serde_json::Value> = serde_json::from_slice(&links.stdout)?;
     let link = links.iter().find(|link| link["prog_id"] == program).context("its link")?;
@@ -319,7 +318,7 @@ fn taken_off() -> Result<()> {
                 metrics.get(&format!("scanguard_egress_losses_total{{interface=\"{VICTIM_INTERFACE}\"}}"))
             };
             for times in [1.0, 2.0] {
-                take_off(lab)?;
+                take_off(lab, TcAttachType::Egress)?;
                 let is_back = |metrics: &Metrics| losses(metrics) == times && attached(metrics);
                 wait_for("attached again", PATIENCE, || agent.metrics().ok().filter(is_back))?;
                 ensure!(tcx_programs(lab)?.len() == 1, "{:?}", tcx_programs(lab)?);

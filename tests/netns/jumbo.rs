@@ -17,7 +17,7 @@ use scanguard_tests::{
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let modes = ["native", "generic"];
+    let modes = ["native", "generic", "tc"];
     modes
         .map(|mode| {
             trial(

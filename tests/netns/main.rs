@@ -41,6 +41,7 @@ mod sandbox;
 mod shield;
 mod sinks;
 mod ssh;
+mod tc;
 mod top;
 mod translator;
 mod web;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         sandbox::trials(),
         sinks::trials(),
         ssh::trials(),
+        tc::trials(),
         top::trials(),
         translator::trials(),
         web::trials(),

@@ -587,6 +587,21 @@ fn other_mode() -> Result<()> {
         ensure!(agent.said().contains("attaching anew"), "it is not said");
         Ok(())
     })?;
+    setup.run("mode = \"tc\"\n", |lab, agent| {
+        ensure!(attached(agent, "tc")? == 1.0 && attached(agent, "generic")? == 0.0);
+        ensure!(lab.xdp_programs()?.is_empty(), "the program of XDP would count once more");
+        Ok(())
+    })?;
+    // By tc again: the program in the pinned link is replaced.
+    setup.run("mode = \"tc\"\n", |_, agent| {
+        ensure!(attached(agent, "tc")? == 1.0 && agent.said().contains("took over"), "{}", agent.said());
+        Ok(())
+    })?;
+    setup.run("mode = \"generic\"\n", |_, agent| {
+        ensure!(attached(agent, "generic")? == 1.0 && attached(agent, "tc")? == 0.0);
+        ensure!(setup.links()?.iter().all(|link| !link.starts_with("ingress")), "{:?}", setup.links()?);
+        Ok(())
+    })?;
     // Whichever it is will do.
     setup.run("mode = \"auto\"\n", |lab, agent| {
         ensure!(attached(agent, "generic")? == 1.0, "{}", agent.said());

@@ -26,14 +26,16 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use scanguard::{
     content::sampling::Settings as Sampling,
     sensor::{
-        FRAME_LENGTHS, Feed as _, Poll, Sensor, settings::Settings, software::SoftwareSensor,
+        FRAME_LENGTHS, Feed as _, Poll, Sensor,
+        settings::{Mode, Settings},
+        software::SoftwareSensor,
         test_run::TestRunSensor,
     },
 };
 use scanguard_common::{account::SourceState, address::Address, outcome::ProbeClass};
 use scanguard_tests::{
     fixtures::{
-        program::{self, EPOCH, SALT, XDP_PASS},
+        program::{self, EPOCH, SALT, TCX_NEXT, XDP_PASS},
         root,
     },
     tables::packets::{Case, table},
@@ -42,6 +44,7 @@ use scanguard_tests::{
 fn main() -> ExitCode {
     let mut trials: Vec<_> = table().into_iter().map(one_packet).collect();
     trials.push(trial("all packets in one program add up", all_packets));
+    trials.push(trial("tc: all packets count as they do by XDP", by_tc));
     trials.push(trial("the longest frames are taken and counted alike", longest));
     trials.push(trial("ipv6 sources are kept by the configured prefix", prefixes));
     trials.push(trial("totals stay exact when the table of sources overflows", overflow));
@@ -135,6 +138,24 @@ fn check(cases: &[Case]) -> Result<()> {
 
 fn all_packets() -> Result<()> {
     check(&table())
+}
+
+fn by_tc() -> Result<()> {
+    let mut pair = Pair::new(&Settings { mode: Mode::Tc, ..Settings::default() })?;
+    let mut refused = Vec::new();
+    for Case { name, frame, .. } in table() {
+        match pair.kernel.run(&frame, 1) {
+            Ok(run) => {
+                ensure!(run.verdict == TCX_NEXT, "{name}: not passed");
+                pair.software.packet(&frame);
+            }
+            Err(_) => refused.push(name),
+        }
+    }
+    // The kernel runs a program of tc on frames of at most a page that have a whole IP header. The others are tried on the
+    // wire.
+    ensure!(refused.len() <= 12, "the kernel refused {refused:?}");
+    pair.compare()
 }
 
 fn prefixes() -> Result<()> {

@@ -28,7 +28,7 @@ use crate::{
         owner::Owner,
         pins::{PinsError, report},
         program::{self, KernelLogLevel, Loaded},
-        settings::{Egress, Settings},
+        settings::{Mode, Settings},
     },
     stdio::{OutputError, say},
     user::{self, User},
@@ -93,7 +93,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     tell(Exit::Privileges, vec![capabilities(), user_line(user.as_ref().unwrap_or(&config.security.user))])?;
     tell(Exit::Kernel, vec![release(), jit(), btf()])?;
     tell(Exit::Kernel, features())?;
-    tell(Exit::Kernel, load(config.sensor.egress))?;
+    tell(Exit::Kernel, load(&config.sensor))?;
     tell(Exit::Failure, vec![memory_line(&config.sensor)])?;
     tell(Exit::Success, sandbox_lines(&config))?;
     let (line, own) = pins(&config.sensor);
@@ -102,7 +102,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     tell(Exit::Config, configured::names(&config))?;
     tell(Exit::Success, configured::crowdsec(&config.crowdsec).await)?;
     tell(Exit::Success, configured::agent(&config.control.socket).await)?;
-    tell(Exit::Interface, interface_lines(&interfaces, &own).await?)?;
+    tell(Exit::Interface, interface_lines(&interfaces, &own, config.sensor.mode).await?)?;
     Ok(exit)
 }
 
@@ -185,9 +185,9 @@ fn features() -> Vec<Line> {
 }
 
 /// Loads all programs.
-fn load(egress: Egress) -> Vec<Line> {
+fn load(wanted: &Settings) -> Vec<Line> {
     const TAKEN: &str = "the kernel takes it (loaded and unloaded again)";
-    let small = Settings { max_sources: 16, ..Settings::default() };
+    let small = Settings { max_sources: 16, mode: wanted.mode, ..Settings::default() };
     let sampling = content::sampling::Settings::default();
     let loaded =
         program::load_with_connections(&small, &sampling, 0, KernelLogLevel(0), &[], Some(Scope::All));
@@ -198,7 +198,7 @@ fn load(egress: Egress) -> Vec<Line> {
     let calls = outbound.is_ok().then(|| calls::load(&mut ebpf));
     let lines = [
         Line::new(Verdict::Good, "program", TAKEN),
-        egress_line(egress::check(&mut ebpf, egress)),
+        egress_line(egress::check(&mut ebpf, wanted.egress)),
         connections_line(connections),
         outbound_line(outbound),
     ];
@@ -292,7 +292,7 @@ fn pins(settings: &Settings) -> (Line, BTreeSet<u32>) {
     (line, BTreeSet::new())
 }
 
-async fn interface_lines(names: &[String], own: &BTreeSet<u32>) -> Result<Vec<Line>> {
+async fn interface_lines(names: &[String], own: &BTreeSet<u32>, mode: Mode) -> Result<Vec<Line>> {
     let network = Network::connect()?;
     let present = network.interfaces().await?;
     let defaults = network.default_route_interfaces().await?;
@@ -317,7 +317,9 @@ async fn interface_lines(names: &[String], own: &BTreeSet<u32>) -> Result<Vec<Li
                 );
                 Line::new(if is_any { Verdict::Loss } else { Verdict::Bad }, name, words)
             }
-            Some(interface) => interface_line(interface, defaults.contains(&interface.index), own),
+            Some(interface) => {
+                interface_line(interface, defaults.contains(&interface.index), own, mode)
+            }
         });
     }
     if defaults.is_empty() && names.is_empty() {
@@ -330,7 +332,7 @@ async fn interface_lines(names: &[String], own: &BTreeSet<u32>) -> Result<Vec<Li
     Ok(lines)
 }
 
-fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) -> Line {
+fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>, mode: Mode) -> Line {
     let driver = driver(&interface.name);
     let mut words = format!("index {}, MTU {}, driver {driver}", interface.index, interface.mtu);
     if is_default {
@@ -338,6 +340,10 @@ fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) 
     }
     match interface.framing {
         Framing::Ethernet => {}
+        Framing::Bare if mode == Mode::Tc => {
+            words.push_str(", bare IP: mode tc does not read it, --mode auto does");
+            return Line::new(Verdict::Bad, &interface.name, words);
+        }
         Framing::Bare => words.push_str(", bare IP: generic mode"),
         Framing::Unread(kind) => {
             words.push_str(&format!("; link type {}: {}", kind.0, kind.why()));
@@ -348,11 +354,17 @@ fn interface_line(interface: &Interface, is_default: bool, own: &BTreeSet<u32>) 
         Some(id) if own.contains(&id) => {
             Line::new(Verdict::Good, &interface.name, format!("{words}; ScanGuard is attached, and pinned"))
         }
+        Some(id) if mode == Mode::Tc => {
+            let owner = Owner::of(id, interface);
+            let words = format!("{words}; what XDP {owner} drops or redirects is not seen (mode tc)");
+            Line::new(Verdict::Good, &interface.name, words)
+        }
         Some(id) => {
             let owner = Owner::of(id, interface);
             let way_out = owner.way_out(&interface.name);
             Line::new(Verdict::Bad, &interface.name, format!("{words}; XDP is taken: {owner}; {way_out}"))
         }
+        None if mode == Mode::Tc => Line::new(Verdict::Good, &interface.name, format!("{words}; mode tc")),
         None => Line::new(
             Verdict::Good,
             &interface.name,

@@ -8,15 +8,17 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{ProgramError, Xdp, XdpMode, links::FdLink, xdp::XdpLink},
+    programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, links::FdLink, xdp::XdpLink},
 };
 use scanguard_common::abi;
 
 use super::{
     egress::{self, Attacher, EgressError, EgressLink, Way},
+    links::TcxLink,
     owner::Owner,
     pins::{LinkKind, Pins, PinsError},
     settings::{Mode, Settings},
+    tcx,
 };
 use crate::network::{
     Interface, Network, NetworkError,
@@ -30,24 +32,20 @@ pub enum AttachedMode {
     Native,
     /// In the network stack.
     Generic,
+    /// By tc, after GRO.
+    Tc,
 }
 
 impl AttachedMode {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
 
     /// The name in metrics and logs.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
-        }
-    }
-
-    const fn xdp(self) -> XdpMode {
-        match self {
-            Self::Native => XdpMode::Driver,
-            Self::Generic => XdpMode::Skb,
+            Self::Tc => "tc",
         }
     }
 }
@@ -84,6 +82,14 @@ pub enum AttachError {
         /// Its MTU, which some drivers limit for XDP.
         mtu: u32,
         /// The kernel's message.
+        reason: String,
+    },
+    /// It cannot be attached by tc.
+    #[error("{name} does not take the program by tc: {reason}; --mode auto works on any interface")]
+    NoTc {
+        /// Interface.
+        name: String,
+        /// The kernel's message, or what is missing.
         reason: String,
     },
     /// The program cannot read its packets.
@@ -150,12 +156,19 @@ enum State {
     Attached {
         index: u32,
         mode: AttachedMode,
-        _link: FdLink,
+        link: Incoming,
         /// The egress program is attached, too.
         egress: Option<EgressLink>,
     },
     /// `reported`: the agent has reported why the program could not be attached again.
     Lost { reported: bool },
+}
+
+/// The link of the program for incoming packets.
+enum Incoming {
+    /// It is held, and not looked at: the interface tells.
+    Xdp(#[expect(dead_code, reason = "the program is attached as long as this lives")] FdLink),
+    Tc(TcxLink),
 }
 
 struct Wanted {
@@ -194,8 +207,8 @@ pub struct Attachments {
     egress: Option<Attacher>,
     ebpf: Ebpf,
     mode: Mode,
-    /// The programs for both kinds of links.
-    program_ids: [u32; 2],
+    /// The programs of XDP for both kinds of links, unless it is tc that is used.
+    program_ids: Option<[u32; 2]>,
     network: Network,
     wanted: Vec<Wanted>,
     /// The MAC addresses of all interfaces, by their numbers.
@@ -240,7 +253,12 @@ impl Attachments {
                 egress::load(&mut ebpf).and_then(|()| Attacher::new(&mut ebpf, way, &names, pins.keep()));
             attacher.inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS)).ok()
         });
-        let program_ids = program_ids(&ebpf).map_err(|error| AttachError::Program(words(&error)))?;
+        let program_ids = match settings.mode {
+            Mode::Tc => None,
+            Mode::Native | Mode::Generic | Mode::Auto => {
+                Some(program_ids(&ebpf).map_err(|error| AttachError::Program(words(&error)))?)
+            }
+        };
         Ok(Self {
             egress,
             ebpf,
@@ -294,8 +312,12 @@ impl Attachments {
     fn links(&self) -> BTreeSet<(LinkKind, u32)> {
         let mut links = BTreeSet::new();
         for wanted in &self.wanted {
-            if let State::Attached { index, egress, .. } = &wanted.state {
-                links.insert((LinkKind::Xdp, *index));
+            if let State::Attached { index, egress, link, .. } = &wanted.state {
+                let kind = match link {
+                    Incoming::Xdp(_) => LinkKind::Xdp,
+                    Incoming::Tc(_) => LinkKind::Ingress,
+                };
+                links.insert((kind, *index));
                 let has_link = matches!(egress, Some(EgressLink::Tcx(_)));
                 links.extend(has_link.then_some((LinkKind::Egress, *index)));
             }
@@ -370,8 +392,9 @@ impl Attachments {
         for place in 0..self.wanted.len() {
             let name = self.wanted[place].name.clone();
             let interface = present.iter().find(|interface| interface.name == name);
-            if let State::Attached { index, .. } = self.wanted[place].state
-                && let Some(change) = loss(index, self.program_ids, interface, &present)
+            if let State::Attached { index, link, .. } = &self.wanted[place].state
+                && let index = *index
+                && let Some(change) = loss(index, link, self.program_ids, interface, &present)
             {
                 let lost = State::Lost { reported: false };
                 // By its descriptor: the process may open no pin any more.
@@ -381,7 +404,7 @@ impl Attachments {
                 {
                     tracing::debug!("{name}: BPF_LINK_DETACH: {error}");
                 }
-                for kind in [LinkKind::Xdp, LinkKind::Egress] {
+                for kind in LinkKind::ALL {
                     self.pins.forget(kind, index);
                 }
                 changes.push((name.clone(), change));
@@ -444,11 +467,12 @@ impl Attachments {
 
     fn attach(&mut self, interface: &Interface) -> Result<State, AttachError> {
         let modes: &[AttachedMode] = match self.mode {
+            Mode::Tc => return self.attach_by_tc(interface),
             // No driver runs programs on packets without a link header.
             _ if interface.framing == Framing::Bare => &[AttachedMode::Generic],
             Mode::Native => &[AttachedMode::Native],
             Mode::Generic => &[AttachedMode::Generic],
-            Mode::Auto => &AttachedMode::ALL,
+            Mode::Auto => &[AttachedMode::Native, AttachedMode::Generic],
         };
         let Some(id) = interface.xdp_program else {
             return self.attach_first(interface, modes);
@@ -475,6 +499,42 @@ impl Attachments {
         })
     }
 
+    /// Attaches the program of tc, or puts it in place of that of an earlier agent. Programs of XDP may be there: they see
+    /// packets before.
+    fn attach_by_tc(&mut self, interface: &Interface) -> Result<State, AttachError> {
+        let index = interface.index;
+        let failed = |reason: String| AttachError::NoTc { name: interface.name.clone(), reason };
+        if interface.framing == Framing::Bare {
+            return Err(failed("its packets have no Ethernet header".to_owned()));
+        }
+        // One of XDP would count what this one counts.
+        self.pins.forget(LinkKind::Xdp, index);
+        let found = self.pins.find(LinkKind::Ingress, index).map_err(pins_error(interface))?;
+        let program = self.ebpf.program_mut(abi::TC_PROGRAM).and_then(|program| program.try_into().ok());
+        let program: &mut SchedClassifier =
+            program.ok_or_else(|| failed("the program is not in the object".to_owned()))?;
+        let link = match found {
+            Some((link, _)) => {
+                let link = tcx::replace(program, link).map_err(failed)?;
+                tracing::info!(interface = interface.name, "took over from the agent before");
+                link
+            }
+            None => {
+                let link = tcx::attach(program, &interface.name, TcAttachType::Ingress)
+                    .map_err(|reason| failed(format!("{reason} (by tcx, which needs Linux 6.6)")))?;
+                self.pins.pin(LinkKind::Ingress, index, link).map_err(pins_error(interface))?
+            }
+        };
+        let link = TcxLink::new(link).map_err(|error| failed(error.to_string()))?;
+        // The kernel attaches by name, and names change.
+        if link.interface().map_err(|error| failed(error.to_string()))? != index {
+            self.pins.forget(LinkKind::Ingress, index);
+            return Err(failed("another interface has its name now".to_owned()));
+        }
+        let egress = self.attach_egress(interface);
+        Ok(State::Attached { index, mode: AttachedMode::Tc, link: Incoming::Tc(link), egress })
+    }
+
     /// Puts this program into a pinned link, in place of the one in it.
     fn take_over(
         &mut self,
@@ -492,7 +552,7 @@ impl Attachments {
         let link = replaced?;
         let egress = self.attach_egress(interface);
         tracing::info!(interface = interface.name, "took over from the agent before");
-        Ok(State::Attached { index: interface.index, mode, _link: link, egress })
+        Ok(State::Attached { index: interface.index, mode, link: Incoming::Xdp(link), egress })
     }
 
     /// Attaches in the first mode that works.
@@ -504,7 +564,12 @@ impl Attachments {
                     let link =
                         self.pins.pin(LinkKind::Xdp, interface.index, link).map_err(pins_error(interface))?;
                     let egress = self.attach_egress(interface);
-                    return Ok(State::Attached { index: interface.index, mode, _link: link, egress });
+                    return Ok(State::Attached {
+                        index: interface.index,
+                        mode,
+                        link: Incoming::Xdp(link),
+                        egress,
+                    });
                 }
                 Err(reason) => {
                     if matches!((self.mode, mode), (Mode::Auto, AttachedMode::Native)) {
@@ -517,7 +582,7 @@ impl Attachments {
                         AttachedMode::Native => {
                             AttachError::NoNative { name: interface.name.clone(), mtu: interface.mtu, reason }
                         }
-                        AttachedMode::Generic => {
+                        AttachedMode::Generic | AttachedMode::Tc => {
                             AttachError::Refused { name: interface.name.clone(), mode, reason }
                         }
                     });
@@ -556,8 +621,13 @@ impl Attachments {
     }
 
     fn attach_in(&mut self, interface: &Interface, mode: AttachedMode) -> Result<FdLink, String> {
+        let xdp = match mode {
+            AttachedMode::Native => XdpMode::Driver,
+            AttachedMode::Generic => XdpMode::Skb,
+            AttachedMode::Tc => return Err("tc has a program of its own".to_owned()),
+        };
         let program = self.program(interface)?;
-        let id = program.attach_to_if_index(interface.index, mode.xdp()).map_err(|error| words(&error))?;
+        let id = program.attach_to_if_index(interface.index, xdp).map_err(|error| words(&error))?;
         let link: XdpLink = program.take_link(id).map_err(|error| words(&error))?;
         // Kernels before 5.9 have no XDP links. There aya attaches in the old way, which outlives a killed agent.
         // Turning that into a link fails and detaches it.
@@ -568,13 +638,21 @@ impl Attachments {
 /// The way in which the program left an interface; none if it is still there.
 fn loss(
     index: u32,
-    program_ids: [u32; 2],
+    link: &Incoming,
+    program_ids: Option<[u32; 2]>,
     interface: Option<&Interface>,
     present: &[Interface],
 ) -> Option<Change> {
     match interface {
         Some(interface) if interface.index == index => {
-            let is_there = interface.xdp_program.is_some_and(|id| program_ids.contains(&id));
+            let is_there = match link {
+                Incoming::Xdp(_) => {
+                    let ours = program_ids.unwrap_or_default();
+                    interface.xdp_program.is_some_and(|id| ours.contains(&id))
+                }
+                // If the kernel does not answer, it is.
+                Incoming::Tc(link) => !link.interface().is_ok_and(|attached| attached != index),
+            };
             (!is_there).then_some(Change::Detached)
         }
         _ => {

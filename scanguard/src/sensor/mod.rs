@@ -33,6 +33,7 @@ pub mod samples;
 pub mod settings;
 pub mod software;
 mod sys;
+mod tcx;
 pub mod test_run;
 mod translators;
 mod trie;

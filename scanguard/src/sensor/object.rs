@@ -1,13 +1,34 @@
-//! The object with the kernel program, and the maps in it.
+//! The objects with the kernel programs, and the maps in them.
 
 use std::collections::BTreeMap;
 
 use scanguard_common::abi;
 
-use super::{reason::shorten, settings::Settings};
+use super::{
+    reason::shorten,
+    settings::{Mode, Settings},
+};
 
-/// The object that `build.rs` built, aligned as the ELF parser needs it.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
+/// The object for XDP that `build.rs` built, aligned as the ELF parser needs it.
+static XDP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-xdp"));
+/// The same for tc: it differs in the context of incoming packets alone, and has the same maps.
+static TC: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/scanguard-tc"));
+
+/// The object for a way to attach.
+pub(super) const fn of(mode: Mode) -> &'static [u8] {
+    match mode {
+        Mode::Native | Mode::Generic | Mode::Auto => XDP,
+        Mode::Tc => TC,
+    }
+}
+
+/// The names of the programs for incoming packets in it.
+pub(super) const fn incoming(mode: Mode) -> &'static [&'static str] {
+    match mode {
+        Mode::Native | Mode::Generic | Mode::Auto => &[abi::PROGRAM, abi::BARE_PROGRAM],
+        Mode::Tc => &[abi::TC_PROGRAM],
+    }
+}
 
 /// The properties of a map that cannot change later.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,9 +46,9 @@ pub(super) fn max_entries(settings: &Settings) -> [(&'static str, u32); 2] {
     [(abi::SOURCES, settings.max_sources), (abi::CHANGES, abi::change_places(settings.max_sources))]
 }
 
-/// The maps of the object, by name, as they are defined there.
+/// The maps of both objects, by name, as they are defined there.
 pub(super) fn maps() -> Result<BTreeMap<String, Shape>, String> {
-    let object = aya_obj::Object::parse(OBJECT).map_err(|error| shorten(&error))?;
+    let object = aya_obj::Object::parse(XDP).map_err(|error| shorten(&error))?;
     let shape = |map: &aya_obj::Map| Shape {
         kind: map.map_type(),
         key_size: map.key_size(),

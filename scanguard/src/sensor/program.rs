@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aya::{
     EbpfError, EbpfLoader,
-    programs::{ProgramError, Xdp},
+    programs::{Program, ProgramError},
 };
 use scanguard_common::{
     abi,
@@ -14,7 +14,7 @@ use scanguard_common::{
 
 use super::{
     connections::{self, ConnectionsError, Ground},
-    object::{OBJECT, max_entries},
+    object::{self, max_entries},
     outbound::{self, OutboundError, Scope},
     reason::shorten,
     settings::Settings,
@@ -198,15 +198,16 @@ pub fn load_with(
         .override_global(abi::SAMPLING, &enabled, true)
         .override_global(abi::CHANGES_MASK, &(abi::change_places(settings.max_sources) - 1), true)
         .override_global(aya_log::LEVEL, &log.0, false)
-        .load(OBJECT)
+        .load(object::of(settings.mode))
         .map_err(|error| explain(&error, settings))?;
-    for name in [abi::PROGRAM, abi::BARE_PROGRAM, abi::CLOCK_PROGRAM, abi::READ_PROGRAM] {
-        let program: &mut Xdp = ebpf
-            .program_mut(name)
-            .ok_or(LoadError::Layout)?
-            .try_into()
-            .map_err(|_: ProgramError| LoadError::Layout)?;
-        program.load().map_err(|error| explain(&error, settings))?;
+    let others = [abi::CLOCK_PROGRAM, abi::READ_PROGRAM];
+    for name in object::incoming(settings.mode).iter().chain(&others) {
+        let loaded = match ebpf.program_mut(name).ok_or(LoadError::Layout)? {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            _ => return Err(LoadError::Layout),
+        };
+        loaded.map_err(|error| explain(&error, settings))?;
     }
     Ok(ebpf)
 }

@@ -25,6 +25,9 @@ pub enum Mode {
     Generic,
     /// Native, or generic if that fails. The log and the metrics show which one it is.
     Auto,
+    /// By tc, after the stack has merged segments (GRO): receive offloads stay, and a packet that is dropped costs more.
+    /// Linux 6.6, and links with an Ethernet header.
+    Tc,
 }
 
 /// Whether and how to look at outgoing packets.

@@ -63,7 +63,12 @@ impl TestRunSensor {
         Ok(Self { ebpf, kernel, samples, home: Vec::new(), found: Vec::new() })
     }
 
+    /// The program for incoming packets, by XDP or by tc.
     fn program(&self) -> Result<BorrowedFd<'_>, ProgramError> {
+        if let Some(program) = self.ebpf.program(abi::TC_PROGRAM) {
+            let program: &SchedClassifier = program.try_into()?;
+            return Ok(program.fd()?.as_fd());
+        }
         let program: &Xdp = self.ebpf.program(abi::PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()?;
         Ok(program.fd()?.as_fd())
     }

@@ -3,7 +3,6 @@
 
 pub mod clsact;
 pub mod keeper;
-mod tcx;
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +12,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{ProgramError, SchedClassifier},
+    programs::{ProgramError, SchedClassifier, TcAttachType},
 };
 use scanguard_common::{abi, numbered};
 
@@ -23,6 +22,7 @@ use super::{
     pins::{LinkKind, Pins, PinsError},
     reason::shorten,
     settings::Egress,
+    tcx,
 };
 use crate::network::{Interface, filters::Filters, framing::Framing};
 
@@ -185,9 +185,13 @@ impl Attacher {
     ) -> Result<EgressLink, EgressError> {
         let index = interface.index;
         let Some((keeper, _)) = &mut self.clsact else {
+            let program = program(ebpf, interface.framing)?;
             let link = match pins.find(LinkKind::Egress, index)? {
-                Some((link, _)) => tcx::replace(ebpf, interface, link)?,
-                None => pins.pin(LinkKind::Egress, index, tcx::attach(ebpf, interface)?)?,
+                Some((link, _)) => tcx::replace(program, link).map_err(EgressError::Tcx)?,
+                None => {
+                    let link = tcx::attach(program, &interface.name, TcAttachType::Egress);
+                    pins.pin(LinkKind::Egress, index, link.map_err(EgressError::Tcx)?)?
+                }
             };
             let link = TcxLink::new(link).map_err(EgressError::Link)?;
             // The kernel attaches by name, and names change.

@@ -3,19 +3,23 @@
 /// The program of a link.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(in crate::sensor) enum LinkKind {
-    /// The program for incoming packets.
+    /// The program for incoming packets, by XDP.
     Xdp,
+    /// The same, by tc.
+    Ingress,
     /// The program for outgoing packets.
     Egress,
 }
 
 impl LinkKind {
-    const ALL: [Self; 2] = [Self::Xdp, Self::Egress];
+    /// All.
+    pub(in crate::sensor) const ALL: [Self; 3] = [Self::Xdp, Self::Ingress, Self::Egress];
 
     /// The name in pins and messages.
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
+            Self::Ingress => "ingress",
             Self::Egress => "egress",
         }
     }
