@@ -25,6 +25,8 @@ pub(crate) enum Setup {
     EmptyXdp,
     /// The agent, with its defaults.
     ScanGuard,
+    /// The same, by tc.
+    ScanGuardByTc,
     /// nftables: a set with timeout, and a limit for each of its elements.
     NftSet,
     /// iptables: hashlimit.
@@ -42,6 +44,7 @@ impl Setup {
             Self::Nothing => "nothing",
             Self::EmptyXdp => "empty XDP program",
             Self::ScanGuard => "ScanGuard",
+            Self::ScanGuardByTc => "ScanGuard, mode tc",
             Self::NftSet => "nftables, dynamic set with timeout and limit",
             Self::Hashlimit => "iptables, hashlimit",
             Self::Recent => "iptables, recent",
@@ -61,10 +64,8 @@ impl Setup {
                 _program: attach_empty(lab)?,
                 host: &lab.victim,
             },
-            Self::ScanGuard => {
-                let agent = Agent::start(&lab.victim, &["--format", "json"])?;
-                Running::Agent { before: agent.metrics()?.packets(), agent: Box::new(agent) }
-            }
+            Self::ScanGuard => agent(lab, "native")?,
+            Self::ScanGuardByTc => agent(lab, "tc")?,
             Self::NftSet => {
                 nft(&lab.victim, NFT_TABLE)?;
                 Running::Nft(Undo(&lab.victim, NFT_UNDO))
@@ -146,6 +147,11 @@ impl Drop for Undo<'_> {
         // The rules go with the namespace in any case.
         let _ = run(self.0.command("sh").args(["-c", self.1]));
     }
+}
+
+fn agent<'l>(lab: &'l Lab, mode: &str) -> Result<Running<'l>> {
+    let agent = Agent::start(&lab.victim, &["--mode", mode, "--format", "json"])?;
+    Ok(Running::Agent { before: agent.metrics()?.packets(), agent: Box::new(agent) })
 }
 
 fn attach_empty(lab: &Lab) -> Result<Ebpf> {

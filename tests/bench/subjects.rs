@@ -11,7 +11,7 @@ use scanguard::sensor::{
     connections::Ground,
     gate::GateMode,
     program::KernelLogLevel,
-    settings::Settings,
+    settings::{Mode, Settings},
     test_run::{self, TestRunSensor},
 };
 use scanguard_common::{
@@ -59,6 +59,8 @@ pub(crate) fn all() -> Vec<Subject> {
         unsampled("tcp_data_no_match", data(443), &Sampling::default()),
         unsampled("http_over_budget", request(), &Sampling { source_budget: 1, ..Sampling::default() }),
         http_sampled(),
+        by_tc("tc_established", v4(6, &tcp(0x10, 443))),
+        by_tc("tc_syn_known", v4(6, &tcp(0x02, 443))),
         egress_empty(),
         egress_data(),
         egress_no_match(),
@@ -199,6 +201,17 @@ fn http_sampled() -> Subject {
             }
             Ok(sum / f64::from(turns))
         }) as Measure)
+    })
+}
+
+/// As [`same_packet`], by the program of tc. Compare with `egress_empty`: the kernel's own work for a socket buffer is in
+/// both.
+fn by_tc(name: &'static str, frame: Vec<u8>) -> Subject {
+    Subject::of(name, || {
+        let loaded = program::load(&Settings { mode: Mode::Tc, ..Settings::default() })?;
+        loaded.measure(&frame, 1_000)?;
+        let run = move |packets| Ok(loaded.measure(&frame, packets)?);
+        Ok(Box::new(move |packets| nanoseconds(packets, &run)) as Measure)
     })
 }
 

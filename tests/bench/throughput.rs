@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Compared with each other, in this order.
-const SETUPS: [Setup; 3] = [Setup::Nothing, Setup::EmptyXdp, Setup::ScanGuard];
+const SETUPS: [Setup; 4] = [Setup::Nothing, Setup::EmptyXdp, Setup::ScanGuard, Setup::ScanGuardByTc];
 /// iperf3's.
 const IPERF_PORT: u16 = 5201;
 /// Of the throughput without the sensor, at least so much is to be left.
@@ -126,22 +126,30 @@ fn report(rates: &Rates, turns: usize, seconds: u32) -> (Table, Vec<Target>) {
         "A client is on one end of a veth pair, the server with the sensor on the other; {seconds} s each, {turns} \
          turns, medians. Ratios are medians of the ratios within each turn. Any XDP program changes how veth \
          works: veth no longer passes segments of 64 KiB, and it copies each packet of a TCP socket to make room \
-         for the program. The row with an empty program has that cost without the sensor's."
+         for the program. The column of an empty program has that cost without the sensor's. By tc (`sensor.mode = \
+         \"tc\"`) none of that happens."
     );
-    let columns = ["nothing", "empty_program", "scanguard", "to_nothing", "to_empty_program"];
+    let columns =
+        ["nothing", "empty_program", "scanguard", "by_tc", "to_nothing", "to_empty_program", "tc_to_nothing"];
     let mut table = Table::new("Throughput", &about, &columns);
     let mut targets = Vec::new();
-    for (client, [nothing, empty, sensor]) in CLIENTS.into_iter().zip(rates) {
-        let ratio = |to: &[f64]| {
-            median(&sensor.iter().zip(to).map(|(with, without)| with / without).collect::<Vec<_>>())
+    for (client, [nothing, empty, sensor, by_tc]) in CLIENTS.into_iter().zip(rates) {
+        let ratio = |of: &[f64], to: &[f64]| {
+            median(&of.iter().zip(to).map(|(with, without)| with / without).collect::<Vec<_>>())
         };
-        let cells = [median(nothing), median(empty), median(sensor), ratio(nothing), ratio(empty)];
-        table.push(client.name(), cells.into_iter().flatten().map(Cell::from));
-        let target = |to: &str, figure| {
-            let what = format!("{}: ScanGuard / {to}", client.name());
+        let ratios = [ratio(sensor, nothing), ratio(sensor, empty), ratio(by_tc, nothing)];
+        let cells = [median(nothing), median(empty), median(sensor), median(by_tc)].into_iter().chain(ratios);
+        table.push(client.name(), cells.flatten().map(Cell::from));
+        let [to_nothing, to_empty, by_tc] = ratios;
+        let target = |what: &str, figure| {
+            let what = format!("{}: {what}", client.name());
             Target::new(&what, figure, Bound::AtLeast, LIMIT, "")
         };
-        targets.extend([target("nothing", ratio(nothing)), target("empty XDP program", ratio(empty))]);
+        targets.extend([
+            target("ScanGuard / nothing", to_nothing),
+            target("ScanGuard / empty XDP program", to_empty),
+            target("ScanGuard by tc / nothing", by_tc),
+        ]);
     }
     (table, targets)
 }
