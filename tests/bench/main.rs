@@ -3,6 +3,7 @@
 mod agent_costs;
 mod allocations;
 mod c_programs;
+mod clients_out;
 mod drop;
 mod end_to_end;
 mod flood;
@@ -46,16 +47,16 @@ struct Arguments {
     #[arg(long)]
     flood: bool,
     /// The time from a packet to the finding instead, while masscan runs at full speed
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "drop", "write"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "peers", "scale", "flood", "drop", "write"])]
     latency: bool,
-    /// What the programs for outbound traffic take of connections and datagrams instead
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "drop", "latency", "write"])]
+    /// What the programs for outbound traffic take of connections and datagrams instead, beside the same in C
+    #[arg(long)]
     outbound: bool,
     /// The time from a packet to the first that is dropped instead, by real scanners
     #[arg(long)]
     drop: bool,
     /// Measure all parts and write docs/performance.md
-    #[arg(long, conflicts_with_all = ["end_to_end", "peers", "scale", "flood", "drop"])]
+    #[arg(long, conflicts_with_all = ["end_to_end", "outbound", "peers", "scale", "flood", "drop"])]
     write: bool,
     /// With --write: take the figures from files that --json wrote, and measure only the parts that they lack
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "write")]
@@ -90,9 +91,6 @@ fn main() -> Result<()> {
     if arguments.latency {
         return latency::run();
     }
-    if arguments.outbound {
-        return outbound::run();
-    }
     let mut reports = Vec::new();
     for file in &arguments.from {
         reports.extend(Report::read(file)?);
@@ -114,9 +112,15 @@ impl Arguments {
     fn parts(&self) -> Vec<Part> {
         let asked = |part: &Part| match part {
             Part::Packets => {
-                !(self.end_to_end || self.peers || self.scale.is_some() || self.flood || self.drop)
+                !(self.end_to_end
+                    || self.outbound
+                    || self.peers
+                    || self.scale.is_some()
+                    || self.flood
+                    || self.drop)
             }
             Part::EndToEnd => self.end_to_end,
+            Part::Outbound => self.outbound,
             Part::Peers => self.peers,
             Part::Scale => self.scale.is_some(),
             Part::Flood => self.flood,
@@ -130,6 +134,7 @@ impl Arguments {
         match part {
             Part::Packets => packets::run(self.rounds as usize, self.packets, self.only.as_deref()),
             Part::EndToEnd => end_to_end::run(effort),
+            Part::Outbound => outbound::run(effort),
             Part::Peers => peers::run(effort),
             Part::Scale => scale::run(
                 self.scale.map_or_else(|| SOURCES.parse().map_err(Into::into), Ok::<_, anyhow::Error>)?,

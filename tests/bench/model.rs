@@ -15,6 +15,8 @@ pub(crate) enum Part {
     Packets,
     /// A real wire, real clients, a real agent.
     EndToEnd,
+    /// What leaves this host.
+    Outbound,
     /// The same work by others.
     Peers,
     /// A large table.
@@ -27,14 +29,15 @@ pub(crate) enum Part {
 
 impl Part {
     /// All, in the order of the page.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Packets, Self::EndToEnd, Self::Peers, Self::Scale, Self::Flood, Self::Drop];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Packets, Self::EndToEnd, Self::Outbound, Self::Peers, Self::Scale, Self::Flood, Self::Drop];
 
     /// Its chapter.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Packets => "The program, packet by packet",
             Self::EndToEnd => "End to end",
+            Self::Outbound => "What leaves this host",
             Self::Peers => "Peers",
             Self::Scale => "Scale",
             Self::Flood => "A scan within a flood",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use scanguard_tests::fixtures::{
-    lab::{Lab, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run},
+    lab::{Lab, Namespace, SCANNER_INTERFACE, VICTIM, VICTIM_INTERFACE, run},
     stage::Stage,
 };
 
@@ -68,15 +68,19 @@ impl Client {
                 Ok(said["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 gives no rate")?
                     / 1e9)
             }
-            Self::Wrk => wrk(lab, &seconds, &[]),
-            Self::WrkClose => wrk(lab, &seconds, &["-H", "Connection: close"]),
+            Self::Wrk => wrk(&lab.scanner, VICTIM, &seconds, &[]),
+            Self::WrkClose => wrk(&lab.scanner, VICTIM, &seconds, &["-H", "Connection: close"]),
         }
     }
 }
 
-fn wrk(lab: &Lab, seconds: &str, more: &[&str]) -> Result<f64> {
-    let mut wrk = lab.scanner.command("wrk");
-    wrk.args(["-t", "1", "-c", "32", "-d", seconds]).args(more).arg(format!("http://{VICTIM}/"));
+/// Requests a second of wrk on a host, for so long, to a server.
+///
+/// # Errors
+/// It is not there, or nobody answers.
+pub(crate) fn wrk(host: &Namespace, server: &str, seconds: &str, more: &[&str]) -> Result<f64> {
+    let mut wrk = host.command("wrk");
+    wrk.args(["-t", "1", "-c", "32", "-d", seconds]).args(more).arg(format!("http://{server}/"));
     let output = run(&mut wrk)?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (_, rate) = text.split_once("Requests/sec:").context("wrk gives no rate")?;

@@ -23,7 +23,8 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
 /// Packet by packet needs less than the rest, which CI need not install.
 fn purpose(args: &[String]) -> Purpose {
     let is_long = |arg: &String| {
-        ["--end-to-end", "--peers", "--latency", "--flood", "--drop", "--write"].contains(&arg.as_str())
+        ["--end-to-end", "--outbound", "--peers", "--latency", "--flood", "--drop", "--write"]
+            .contains(&arg.as_str())
     };
     if args.iter().any(is_long) { Purpose::Bench } else { Purpose::Packets }
 }
