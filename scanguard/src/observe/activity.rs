@@ -285,6 +285,13 @@ impl Activity {
         self.distinct.asked_families = asked_families;
     }
 
+    /// The activity that was packed.
+    pub(super) fn unpack(packed: &PackedActivity) -> Self {
+        let mut activity = Self::NONE;
+        activity.add_packed(packed);
+        activity
+    }
+
     /// As [`Self::add`].
     pub(super) fn add_packed(&mut self, packed: &PackedActivity) {
         let words: &mut [u32; WORDS] = transmute_mut!(self);

@@ -92,7 +92,7 @@ impl Rule for Bogon {
         let window = source.window(length);
         let special = window.activity.sampled.special();
         // Private networks may be routed here: then their services answer.
-        if special < u64::from(self.0.hosts) || !Tried::of(&window.activity).mostly_fails() {
+        if special < u64::from(self.0.hosts) || !Tried::of(&window).mostly_fails() {
             return None;
         }
         let reason = format!(
