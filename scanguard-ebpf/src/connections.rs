@@ -49,6 +49,8 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
             (SYN_SENT, ESTABLISHED) => outbound::came_about(socket),
             (SYN_SENT, CLOSE) => outbound::failed(socket),
             (_, CLOSE) => outbound::ended(socket),
+            (_, LISTEN) => outbound::listens(socket),
+            (SYN_RECV, ESTABLISHED) => outbound::called(socket),
             _ => {}
         }
     }

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use scanguard_common::{
+    account::Distinct,
     outcome::{Answer, ProbeClass},
     sketch::ASKED_WORDS,
 };
@@ -55,6 +56,22 @@ pub struct Window {
     pub waiting: Waiting,
 }
 
+impl Window {
+    /// The activity with what may still be answered in its bitmaps, too: all that was asked for.
+    pub fn asked(&self) -> Activity {
+        let mut activity = self.activity;
+        let Distinct { asked_services, asked_hosts, .. } = &mut activity.distinct;
+        add(asked_services, &self.waiting.services);
+        add(asked_hosts, &self.waiting.hosts);
+        activity
+    }
+}
+
+/// Adds bits.
+fn add(words: &mut [u64], more: &[u64]) {
+    words.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
+}
+
 /// What SYNs asked for a moment ago, and may still be answered. The numbers of the activity have it, its bitmaps have not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Waiting {
@@ -73,9 +90,6 @@ impl Waiting {
     pub const NONE: Self = Self { services: [0; ASKED_WORDS], hosts: [0; ASKED_WORDS], syns: 0, fates: 0 };
 
     fn add(&mut self, activity: &Activity) {
-        fn add(words: &mut [u64], more: &[u64]) {
-            words.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
-        }
         add(&mut self.services, &activity.distinct.asked_services);
         add(&mut self.hosts, &activity.distinct.asked_hosts);
         self.syns += activity.counts.of(ProbeClass::Syn);
@@ -170,10 +184,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use scanguard_common::{
-        account::{Distinct, SourceState},
-        outcome::ProbeClass,
-    };
+    use scanguard_common::account::SourceState;
 
     use super::*;
     use crate::observe::activity::Totals;

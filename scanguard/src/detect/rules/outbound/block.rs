@@ -82,7 +82,14 @@ impl Rule for Block {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["outbound_vertical", "outbound_sweep", "outbound_sequential", "outbound_slow", "outbound_logins"]
+        &[
+            "outbound_vertical",
+            "outbound_sweep",
+            "outbound_bogon",
+            "outbound_sequential",
+            "outbound_slow",
+            "outbound_logins",
+        ]
     }
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {

@@ -97,7 +97,8 @@ impl Rule for Sequential {
         let tried = Tried::of(&window);
         let is_beyond = tried.failures() >= tried.successes() + u64::from(self.0.failures);
         let is_scan = is_beyond && tried.is_shaped() && tried.mostly_fails();
-        (knows_fates(source) && is_scan).then(|| tried.evidence(source, window, length))
+        (knows_fates(source) && is_scan && !tried.is_among_peers(source))
+            .then(|| tried.evidence(source, window, length))
     }
 }
 

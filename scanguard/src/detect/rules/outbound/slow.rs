@@ -104,7 +104,10 @@ impl Rule for Slow {
         let is_wide = tried.hosts >= least && tried.is_wide() && !again.hosts;
         let is_deep = tried.services >= least && tried.is_deep() && !again.services;
         let is_block = tried.is_filled() && !(again.services && again.hosts);
-        (is_wide || is_deep || is_block).then(|| tried.evidence(source, window, length))
+        (is_wide || is_deep || is_block)
+            .then_some(())
+            .filter(|()| !tried.is_among_peers(source))
+            .map(|()| tried.evidence(source, window, length))
     }
 }
 

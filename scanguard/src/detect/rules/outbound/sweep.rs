@@ -81,7 +81,7 @@ impl Rule for Sweep {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["outbound_sequential", "outbound_slow", "outbound_logins"]
+        &["outbound_bogon", "outbound_sequential", "outbound_slow", "outbound_logins"]
     }
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {
@@ -97,7 +97,8 @@ impl Rule for Sweep {
         let tried = Tried::of(&window);
         let is_sweep =
             tried.hosts >= u64::from(self.0.hosts) && tried.is_wide() && tried.mostly_fails_or_knocks();
-        (knows_fates(source) && is_sweep).then(|| tried.evidence(source, window, length))
+        (knows_fates(source) && is_sweep && !tried.is_among_peers(source))
+            .then(|| tried.evidence(source, window, length))
     }
 }
 
@@ -162,6 +163,7 @@ mod tests {
         let first = script.events().remove(0).finding;
         let reason = "190 SYNs to 190 addresses, port 22, within 1m; 38 failed, 152 have no answer yet";
         assert_eq!(first.reason, reason);
+        assert!(first.hosts().value.abs_diff(190) < 20, "{:?}", first.hosts());
     }
 
     #[test]
@@ -178,6 +180,20 @@ mod tests {
             hosts.abs_diff(200) <= 20 && reason.ends_with("; 80 failed, 320 have no answer yet"),
             "{reason}"
         );
+    }
+
+    #[test]
+    fn a_sweep_by_somebody_who_has_met_many_is_found_like_any_other() {
+        let found = found(rule(), |script| {
+            for host in 0..800 {
+                script.at(u64::from(host / 10)).ask(PROGRAM, host, 443).answered();
+            }
+            // The same addresses, where something else is not there.
+            for host in 0..36 {
+                script.at(200).ask(PROGRAM, host, 22);
+            }
+        });
+        assert_eq!(found, [PROGRAM]);
     }
 
     #[test]

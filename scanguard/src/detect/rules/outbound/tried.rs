@@ -12,7 +12,7 @@ use scanguard_common::{
     sketch::ASKED_WORDS,
 };
 
-use super::super::plural;
+use super::{super::plural, peers};
 use crate::{
     detect::{
         Evidence, Proof, Source,
@@ -189,6 +189,12 @@ impl Tried {
         let answered = self.answered.saturating_sub(silent.min(answered));
         failures >= spoken_to * FAILURES_PER_SUCCESS
             && (failures < MANY || self.settled() >= answered * FAILURES_PER_SUCCESS)
+    }
+
+    /// Whether this is what a client of peers does, all of whom have the same port: see [`super::peers`].
+    pub(super) fn is_among_peers(&self, source: &Source<'_>) -> bool {
+        let spoken_to = self.met_hosts.saturating_sub(self.knocks.hosts);
+        spoken_to * peers::FAILURES_PER_ANSWER >= self.failures() && peers::port(source).is_some()
     }
 
     /// Many addresses for each service.
