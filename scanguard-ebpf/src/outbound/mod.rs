@@ -23,5 +23,5 @@ mod tally;
 mod targets;
 
 pub(crate) use leaves::{answers_inner, leaves, looks_at_all};
-pub(crate) use served::{called, listens};
+pub(crate) use served::{called, called_elsewhere, listens};
 pub(crate) use sockets::{came_about, ended, failed, opens};

@@ -31,15 +31,19 @@ pub(crate) fn listens(socket: *const u8) {
     scanguard_listens(socket as u64);
 }
 
-/// Somebody called a listener, and the connection is established.
+/// Somebody called a listener of our network namespace at a port, and the connection is established.
 #[inline(always)]
-pub(crate) fn called(socket: *const u8) {
-    // SAFETY: the kernel's socket; the helper checks its memory.
-    let port = unsafe { read::<u16>(socket, Field::LocalPort) };
-    if let Some(port) = port
-        && port >= FIRST_SERVED
-    {
-        scanguard_called(socket as u64, port.into());
+pub(crate) fn called(peer: Address, port: u16) {
+    if config::outbound() && port >= FIRST_SERVED {
+        scanguard_called(served(config::namespace(), port), &raw const peer);
+    }
+}
+
+/// The same in another namespace.
+#[inline(always)]
+pub(crate) fn called_elsewhere(socket: *const u8) {
+    if config::outbound() && !config::outbound_is_own() {
+        scanguard_called_elsewhere(socket as u64);
     }
 }
 
@@ -91,31 +95,46 @@ extern "C" fn scanguard_listens(socket: u64) -> u32 {
 /// As [`called`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scanguard_called(socket: u64, port: u32) -> u32 {
+extern "C" fn scanguard_called(key: u64, peer: *const Address) -> u32 {
+    if !config::outbound() {
+        return 0;
+    }
+    // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
+    let (Some(peer), Some(held)) = (unsafe { peer.as_ref() }, SERVED.get_ptr_mut(&key)) else {
+        return 0;
+    };
+    // This host itself is no stranger.
+    if peer.is_loopback() || home::is_ours(*peer) {
+        return 0;
+    }
+    // SAFETY: a value of the map, which other CPUs write alike. A call may get lost where two come at once.
+    unsafe {
+        let mut now = held.read().at(bpf_ktime_get_ns() / HOUR_NS);
+        now.now |= sketch::caller_bit(*peer, config::salt());
+        held.write(now);
+    }
+    0
+}
+
+/// As [`called_elsewhere`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scanguard_called_elsewhere(socket: u64) -> u32 {
     if !config::outbound() {
         return 0;
     }
     let socket = socket as *const u8;
-    // SAFETY: as above, and a value of the map, which other CPUs write alike. A call may get lost where two come at once.
-    unsafe {
-        let Some(key) = key(socket, port as u16) else {
+    // SAFETY: the kernel's socket; the helper checks its memory.
+    let (key, peer) = unsafe {
+        let Some(port) = read::<u16>(socket, Field::LocalPort).filter(|port| *port >= FIRST_SERVED) else {
             return 0;
         };
-        let Some(held) = SERVED.get_ptr_mut(&key) else {
-            return 0;
-        };
-        let Some(remote) = remote(socket) else {
-            return 0;
-        };
-        // This host itself is no stranger.
-        if remote.is_loopback() || home::is_ours(remote) {
-            return 0;
+        match (key(socket, port), remote(socket)) {
+            (Some(key), Some(peer)) => (key, peer),
+            _ => return 0,
         }
-        let mut now = held.read().at(bpf_ktime_get_ns() / HOUR_NS);
-        now.now |= sketch::caller_bit(remote, config::salt());
-        held.write(now);
-    }
-    0
+    };
+    scanguard_called(key, &raw const peer)
 }
 
 /// The remote address of a socket.
