@@ -31,7 +31,8 @@ static FRESH_ACTOR: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 /// The result of [`scanguard_actor`] for an actor that was not in the table.
 pub(super) const NEW_ACTOR: u32 = 1 << 31;
 
-/// Added to the class of an attempt at an address that leads nowhere.
+/// Added to the number of the actor for an attempt at an address that leads nowhere. The class stays as it is: Linux 6.1 loses
+/// its bounds where it is masked.
 pub(super) const NOWHERE: u32 = 1 << 31;
 
 /// Counts an attempt for one of the two actors of a scratch. Gives how many novelties the actor has shown in this epoch
@@ -48,7 +49,7 @@ extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
         return 0;
     };
     // SAFETY: this CPU's scratch.
-    let key = unsafe { Scratch::key(scratch, which) };
+    let key = unsafe { Scratch::key(scratch, which & !NOWHERE) };
     let epoch = epoch::running(control);
     let mut result = 0;
     let state = match ACTORS.get_ptr_mut(key) {
@@ -68,11 +69,10 @@ extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
     // operations. The flow is this CPU's.
     let novelties = unsafe {
         let flow = &(*scratch).flow;
-        if class & NOWHERE != 0 {
+        if which & NOWHERE != 0 {
             account::record_nowhere::<Shared>(state, flow.destination, epoch, config::salt());
         }
-        let class = opaque((class & !NOWHERE) as usize);
-        account::record::<Shared>(state, class, Reach::Unknown, flow, around, || false)
+        account::record::<Shared>(state, opaque(class as usize), Reach::Unknown, flow, around, || false)
     };
     if let Some(novelties) = novelties {
         result |= opaque(novelties.in_epoch as usize) as u32 & !NEW_ACTOR;
