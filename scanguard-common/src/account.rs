@@ -43,10 +43,10 @@ pub struct Distinct {
     /// Bitmap of addresses where a service was met. It is one word.
     pub open_hosts: u64,
     /// Bitmap of services whose handshakes the source aborted. It is one word. See
-    /// [`crate::oracle::Decision::Ordinary::aborts`].
+    /// [`crate::oracle::Decision::Ordinary::aborts`]. Of an actor, who aborts none: [`Self::nowhere_hosts`].
     pub aborted_services: u64,
     /// Bitmap of services on assigned ports (below [`DYNAMIC_START`]) with which the source completed connections. It
-    /// is one word.
+    /// is one word. Of an actor, who completes none with this host: [`Self::login_hosts`].
     pub connected_services: u64,
     /// Bitmap of services that a SYN asked for and whose answer is not known yet, see [`sketch::asked_service_bit`].
     pub asked_services: [u64; ASKED_WORDS],
@@ -97,6 +97,16 @@ impl Distinct {
     /// [`record_refused`].
     pub fn refused_hosts(&self) -> u32 {
         (self.silent_and_refused >> u32::BITS) as u32
+    }
+
+    /// Bitmap of the addresses that lead nowhere, and that an actor asked: see [`record_nowhere`].
+    pub fn nowhere_hosts(&self) -> u64 {
+        self.aborted_services
+    }
+
+    /// Bitmap of the addresses that answered an actor where one logs in: see [`record_login`].
+    pub fn login_hosts(&self) -> u64 {
+        self.connected_services
     }
 
     /// Bitmap of the families of services of which the source met none.
@@ -414,6 +424,8 @@ pub struct Around {
     /// Whether the frame was for another host of the link, on an interface that takes all frames: a mirror port, a port
     /// of a bridge, or one that is watched by somebody else, too. The answers may not pass here.
     pub is_overheard: bool,
+    /// Whether it is known from elsewhere that the source has not met the target before: actors' targets are kept one by one.
+    pub is_new: bool,
 }
 
 /// Counts one probe for its source.
@@ -471,7 +483,7 @@ unsafe fn mark<M: Memory>(
     around: Around,
     was_there: impl FnOnce() -> bool,
 ) -> Option<Novelties> {
-    let Around { epoch, salt, sees_answers, is_overheard } = around;
+    let Around { epoch, salt, sees_answers, is_overheard, is_new } = around;
     let is_syn = class == ProbeClass::Syn as usize;
     // SAFETY: the caller's promise holds for the whole state, hence for each part of it. The code makes no reference
     // into it, since other CPUs may write to it.
@@ -500,7 +512,7 @@ unsafe fn mark<M: Memory>(
         };
         let is_met = is_wanted && !may_answer;
         // Ports of clients are left out, as below: passive FTP meets another one each time.
-        let is_met = if is_syn && flow.service.port < EPHEMERAL_START {
+        let is_met = if is_syn && !is_new && flow.service.port < EPHEMERAL_START {
             has_met::<M>(state, sketch::target_bit(flow.destination, flow.service, salt), is_met)
         } else {
             is_met
@@ -761,6 +773,32 @@ pub unsafe fn record_aborted<M: Memory>(
         }
         M::increment(&raw mut (*state).aborted);
         is_new.then(|| one_more(state))
+    }
+}
+
+/// Notes that an actor asks for an address that leads nowhere, before the attempt is counted.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_nowhere<M: Memory>(state: *mut SourceState, host: Address, epoch: u32, salt: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let window = window(state, epoch);
+        M::set_bits(&raw mut (*window).aborted_services, sketch::host_bit(host, salt).mask);
+    }
+}
+
+/// Notes that an address answered an actor for the first time, at a service where one logs in, before the answer is counted.
+///
+/// # Safety
+/// As [`record`].
+#[inline(always)]
+pub unsafe fn record_login<M: Memory>(state: *mut SourceState, host: Address, epoch: u32, salt: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let window = window(state, epoch);
+        M::set_bits(&raw mut (*window).connected_services, sketch::host_bit(host, salt).mask);
     }
 }
 

@@ -6,6 +6,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+#[cfg(doc)]
+use crate::sketch;
 use crate::{
     address::Address,
     flow::stir,
@@ -31,6 +33,88 @@ pub const OUTBOUND_ORDERS: &str = "OUTBOUND_ORDERS";
 pub const INNER: &str = "INNER";
 /// How many interfaces [`INNER`] has room for.
 pub const MAX_INNER: u32 = 256;
+/// LPM trie of networks: those with [`LEADS_NOWHERE`] are special-purpose networks to which no route leads from here,
+/// those with another number are networks in them that are known here.
+pub const NOWHERE: &str = "NOWHERE";
+/// See [`NOWHERE`].
+pub const LEADS_NOWHERE: u32 = 1;
+/// How many networks [`NOWHERE`] has room for.
+pub const MAX_NOWHERE: u32 = 16_384;
+/// LRU map of [`served`] to [`Served`]: who listens at a port, and who called there.
+pub const SERVED: &str = "SERVED";
+/// How many listeners [`SERVED`] has room for.
+pub const MAX_SERVED: u32 = 1_024;
+/// The first port of [`SERVED`]. Below it are services of the superuser, which are no peers of each other.
+pub const FIRST_SERVED: u16 = 1_024;
+
+/// The key of a listener in [`SERVED`]: its network namespace and its port.
+#[inline(always)]
+pub const fn served(namespace: u32, port: u16) -> u64 {
+    (namespace as u64) << 16 | port as u64
+}
+
+/// A listener of this host.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Served {
+    /// [`Key::address`] of the program that listens.
+    pub owner: Address,
+    /// The hour of the last call, by the kernel's monotonic clock.
+    pub hour: u64,
+    /// Bitmap of the networks that called in that hour, see [`sketch::caller_bit`].
+    pub now: u64,
+    /// The same of the hour before it.
+    pub before: u64,
+}
+
+impl Served {
+    /// The same in an hour: what is older than the hour before is forgotten.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(self, hour: u64) -> Self {
+        let Self { owner, hour: last, now, before } = self;
+        match hour.wrapping_sub(last) {
+            0 => self,
+            1 => Self { owner, hour, now: 0, before: now },
+            // A call that was under way when the hour ended.
+            u64::MAX => Self { owner, hour: last, now, before },
+            _ => Self { owner, hour, now: 0, before: 0 },
+        }
+    }
+
+    /// The networks that called in the last one to two hours.
+    pub const fn networks(self, hour: u64) -> u64 {
+        let Self { now, before, .. } = self.at(hour);
+        now | before
+    }
+}
+
+/// An hour in nanoseconds.
+pub const HOUR_NS: u64 = 60 * 60 * 1_000_000_000;
+
+/// Whether one logs in at a port, or finds the data of others there: SSH, Telnet, SMB, RDP, VNC, WinRM, and databases.
+#[inline(always)]
+pub const fn is_login(port: u16) -> bool {
+    matches!(
+        port,
+        22 | 23
+            | 445
+            | 1_433
+            | 1_521
+            | 2_222
+            | 3_306
+            | 3_389
+            | 5_432
+            | 5_900
+            | 5_985
+            | 5_986
+            | 6_379
+            | 9_042
+            | 9_200
+            | 11_211
+            | 27_017
+    )
+}
 
 /// The agent's settings for outbound traffic, which the programs take while they run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -359,6 +443,8 @@ mod pod {
     unsafe impl aya::Pod for super::Tally {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Orders {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Served {}
 }
 
 #[cfg(test)]
@@ -376,6 +462,14 @@ mod tests {
         ] {
             assert_eq!(Key::from_address(key.address()), key);
         }
+    }
+
+    #[test]
+    fn who_called_is_known_for_an_hour_or_two() {
+        let served = Served { hour: 10, now: 1, before: 2, ..Served::default() };
+        let at = |hour| served.networks(hour);
+        assert_eq!([at(9), at(10), at(11), at(12), at(500)], [3, 3, 1, 0, 0]);
+        assert_eq!(served.at(11).at(12).networks(12), 0);
     }
 
     #[test]

@@ -136,7 +136,7 @@ proptest! {
                         novelties += u32::from(novel.is_some());
                     }
                     _ => {
-                        let around = Around { epoch, salt, sees_answers, is_overheard: false };
+                        let around = Around { epoch, salt, sees_answers, is_overheard: false, is_new: false };
                         let novel =
                             record::<Unshared>(&raw mut state, class, Reach::ALL[reach], &flow, around, || false);
                         probes += u32::from(class < PROBE_CLASSES);

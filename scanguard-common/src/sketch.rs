@@ -106,6 +106,19 @@ pub fn few_hosts_bit(host: Address, salt: u64) -> u32 {
     1 << below(u32::BITS as usize, host_hash(host, salt))
 }
 
+/// The bit of the network of an address, in a bitmap of one word: the first 16 bits of IPv4, the first 32 of IPv6. Others
+/// than its owner can hardly have addresses in many.
+#[inline(always)]
+pub fn caller_bit(host: Address, salt: u64) -> u64 {
+    let [high, low] = host.words();
+    let network = if host.is_v4() {
+        Address::from_words([high, low & u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0])])
+    } else {
+        Address::from_words([high & u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]), 0])
+    };
+    host_bit(network, salt).mask
+}
+
 /// The bit of a service at an address. It needs no hash beyond those of the two.
 #[inline(always)]
 pub fn target_bit(host: Address, service: Service, salt: u64) -> Bit {
@@ -124,6 +137,15 @@ mod tests {
             words[bit.word] |= bit.mask;
         }
         assert_eq!(words, [u64::MAX; SERVICE_WORDS]);
+    }
+
+    #[test]
+    fn callers_of_one_network_are_one() {
+        let bit = |text: &str| caller_bit(text.parse::<core::net::IpAddr>().unwrap().into(), 7);
+        assert_eq!(bit("20.8.1.1"), bit("20.8.200.9"));
+        assert_eq!(bit("2001:db8:1::1"), bit("2001:db8:2::9"));
+        assert_ne!(bit("20.8.1.1"), bit("20.9.1.1"));
+        assert_ne!(bit("2001:db8::1"), bit("2001:db9::1"));
     }
 
     #[test]

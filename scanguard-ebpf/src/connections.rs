@@ -49,6 +49,7 @@ pub(crate) fn scanguard_connections(ctx: RawTracePointContext) -> i32 {
             (SYN_SENT, ESTABLISHED) => outbound::came_about(socket),
             (SYN_SENT, CLOSE) => outbound::failed(socket),
             (_, CLOSE) => outbound::ended(socket),
+            (_, LISTEN) => outbound::listens(socket),
             _ => {}
         }
     }
@@ -149,10 +150,14 @@ fn established(socket: *const u8, by_peer: bool) {
     // SAFETY: the kernel's socket. The offsets come from the kernel's BTF; the helper refuses memory that cannot be
     // read.
     let Some((peer, port)) = (unsafe { peer_of(socket) }) else {
+        if by_peer {
+            outbound::called_elsewhere(socket);
+        }
         return;
     };
     if by_peer {
         tally::count_completion();
+        outbound::called(peer, port);
     }
     if let Some(control) = config::control() {
         let is_service = by_peer && !listeners::is_young(control, port);

@@ -77,6 +77,7 @@ pub(crate) fn count(
         salt: config::salt(),
         sees_answers: control.sees_answers != 0,
         is_overheard: may_be_overheard && kernel.overhears(),
+        is_new: false,
     };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs
     // change it by the same operations.

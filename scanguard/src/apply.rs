@@ -51,8 +51,7 @@ fn to_rules(config: &Config, detector: &mut Detector) -> Vec<String> {
 
 /// New parts for what leaves, without any history but with what was learned.
 pub fn outbound(config: &Config, baseline: Baseline, users: Users) -> Outbound {
-    let mut observer = Observer::new(of_actors(config));
-    observer.set_near(Vec::new());
+    let observer = Observer::new(of_actors(config));
     let detector = Detector::of_actors(Vec::new(), config.findings);
     let mut outbound = Outbound::new(Pipeline::new(observer, detector), baseline, users);
     to_outbound(config, &mut outbound);

@@ -79,7 +79,7 @@ pub(crate) struct About {
 }
 
 /// Packages whose versions matter.
-const PACKAGES: [&str; 46] = [
+const PACKAGES: [&str; 54] = [
     "nmap",
     "masscan",
     "zmap",
@@ -126,6 +126,14 @@ const PACKAGES: [&str; 46] = [
     "ssh-audit",
     "ipv6toolkit",
     "thc-ipv6",
+    "apt",
+    "unbound",
+    "wireguard-go",
+    "wireguard-tools",
+    "keepalived",
+    "isc-dhcp-client",
+    "busybox-static",
+    "openvpn",
 ];
 
 impl About {
@@ -144,7 +152,7 @@ fn lines(tools: &[String]) -> String {
     textwrap::fill(&format!("* tools: {}", tools.join(", ")), options)
 }
 
-/// `nmap 7.93+dfsg1-1`, of what is installed, or of what nginx and haproxy say of themselves.
+/// `nmap 7.93+dfsg1-1`, of what is installed, or of what a program that was taken out of its package says of itself.
 fn version(package: &str) -> Option<String> {
     let answer = |command: &mut Command| {
         let output = command.output().ok().filter(|output| output.status.success())?;
@@ -154,10 +162,17 @@ fn version(package: &str) -> Option<String> {
     if let Some(version) = dpkg.filter(|version| !version.is_empty()) {
         return Some(format!("{package} {version}"));
     }
-    let said = answer(Command::new(package).arg("-v"))?;
-    let number = said
-        .split(|c: char| c.is_whitespace() || c == '/')
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let asks = match package {
+        "unbound" => "-V",
+        "openvpn" => "--version",
+        _ => "-v",
+    };
+    let said = answer(Command::new(package).arg(asks))?;
+    let mut words = said.split(|c: char| c.is_whitespace() || c == '/');
+    let number = words.find_map(|word| {
+        let number = word.strip_prefix('v').unwrap_or(word);
+        number.starts_with(|c: char| c.is_ascii_digit()).then_some(number)
+    })?;
     Some(format!("{package} {number}"))
 }
 

@@ -49,7 +49,8 @@ fn too_large() -> Result<()> {
         let mut agent = Agent::spawn_as(&lab.victim, command, |command| group.hold(command))?;
         let code = agent.exit_code()?;
         let said = agent.said() + &agent.lines().join("\n");
-        let needed = footprint::bytes(&Settings { max_sources: 1_000_000, ..Settings::default() }, cpus()?);
+        let needed =
+            footprint::bytes(&Settings { max_sources: 1_000_000, ..Settings::default() }, true, cpus()?);
         let needed = needed.map_err(anyhow::Error::msg)?.div_ceil(MIB);
         for words in [format!("take {needed} MiB"), "left of the limit of 256 MiB".to_owned()] {
             ensure!(code == Some(1) && said.contains(&words), "{words}, exit code {code:?}: {said}");
@@ -121,7 +122,7 @@ fn little_memory() -> Result<()> {
     let mut agent = Agent::start_as(&lab.victim, &arguments, |command| group.hold(command))?;
     // The kernel takes as much memory as was computed before the start.
     let held = memory_of_maps(agent.process.child.id())?;
-    let computed = footprint::bytes(&Settings::default(), cpus()?).map_err(anyhow::Error::msg)?;
+    let computed = footprint::bytes(&Settings::default(), true, cpus()?).map_err(anyhow::Error::msg)?;
     println!("maps: {held} bytes, computed before: {computed}");
     ensure!(held.abs_diff(computed) < held / 10, "the maps take {held} bytes, computed were {computed}");
     let before = group.usage()?;

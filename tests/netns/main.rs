@@ -28,6 +28,7 @@ mod monitor;
 mod outbound;
 mod outbound_bounds;
 mod outbound_crafted;
+mod outbound_facts;
 mod outbound_identity;
 mod output;
 mod page;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         outbound::trials(),
         outbound_bounds::trials(),
         outbound_crafted::trials(),
+        outbound_facts::trials(),
         outbound_identity::trials(),
         output::trials(),
         page::trials(),

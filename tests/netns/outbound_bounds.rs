@@ -229,7 +229,7 @@ fn bomb() -> Result<()> {
 }
 
 /// A host behind the victim, whose traffic the victim forwards.
-fn behind(lab: &Lab) -> Result<Namespace> {
+pub(crate) fn behind(lab: &Lab) -> Result<Namespace> {
     let tenant = Namespace::new("tenant")?;
     lab.victim.join([("inner0", "10.79.0.1/24"), ("eth0", "10.79.0.2/24")], &tenant)?;
     tenant.ip("route add default via 10.79.0.1")?;

@@ -16,7 +16,7 @@ fn probe(host: u8, port: u16) -> Flow {
 }
 
 fn around(epoch: u32) -> Around {
-    Around { epoch, salt: 7, sees_answers: false, is_overheard: false }
+    Around { epoch, salt: 7, sees_answers: false, is_overheard: false, is_new: false }
 }
 
 fn count(state: &mut SourceState, flow: &Flow, epoch: u32) {

@@ -6,7 +6,7 @@ use scanguard_common::{
 };
 
 use super::{
-    identity, open,
+    identity, nowhere, open,
     scratch::{self, Scratch},
     table, tally, targets,
 };
@@ -39,7 +39,7 @@ extern "C" fn scanguard_attempt(hook: u32, socket: u64, class: u32, seen: u32) -
     };
     let salt = config::salt();
     // SAFETY: this CPU's scratch.
-    let fresh = unsafe {
+    let (fresh, nowhere) = unsafe {
         let flow = &(*scratch).flow;
         let first = target(*Scratch::key(scratch, 0), flow.destination, flow.service, salt);
         let program = targets::look(first);
@@ -72,11 +72,12 @@ extern "C" fn scanguard_attempt(hook: u32, socket: u64, class: u32, seen: u32) -
             (&raw mut (*scratch).open.port).write(flow.service.port);
             open::keep(socket, &raw const (*scratch).open);
         }
-        fresh
+        let is_nowhere = fresh != 0 && class == ProbeClass::Syn as u32 && nowhere::has(flow.destination);
+        (fresh, if is_nowhere { table::NOWHERE } else { 0 })
     };
     tally::count_index(if fresh == 0 { Seen::Known as u32 } else { seen });
-    let of_program = if fresh & PROGRAM != 0 { table::record(hook, 0, class) } else { 0 };
-    let of_group = if fresh & GROUP != 0 { table::record(hook, 1, class) } else { 0 };
+    let of_program = if fresh & PROGRAM != 0 { table::record(hook, nowhere, class) } else { 0 };
+    let of_group = if fresh & GROUP != 0 { table::record(hook, 1 | nowhere, class) } else { 0 };
     if (is_due(of_program) || is_due(of_group)) && identity::take(hook) {
         if is_due(of_program) {
             identity::keep(scratch, 0);

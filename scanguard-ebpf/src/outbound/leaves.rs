@@ -203,7 +203,7 @@ extern "C" fn scanguard_inner_answer(flow: *const Flow, is_refused: u32) -> u32 
         if is_refused == 0 {
             tally::count(Seen::Answered);
             targets::answered(name);
-            table::record_answer(HOOK, 0, Answer::SynAck);
+            table::record_open(HOOK, 0, service.port, true);
         } else {
             tally::count(Seen::Failed);
             table::record_answer(HOOK, 0, Answer::Reset);

@@ -12,13 +12,16 @@ mod groups;
 mod identity;
 mod leaves;
 mod names;
+mod nowhere;
 mod open;
 mod owners;
 mod scratch;
+mod served;
 mod sockets;
 mod table;
 mod tally;
 mod targets;
 
 pub(crate) use leaves::{answers_inner, leaves, looks_at_all};
+pub(crate) use served::{called, called_elsewhere, listens};
 pub(crate) use sockets::{came_about, ended, failed, opens};

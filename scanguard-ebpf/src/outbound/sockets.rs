@@ -162,11 +162,15 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
         let has_group = attempt::has_group(scratch);
         if is_answered != 0 {
             tally::count(Seen::Answered);
+            let port = (*open).port;
+            // Whom the program knows to answer is not kept.
             targets::answered((*open).names[0]);
-            table::record_answer(HOOK, 0, Answer::SynAck);
+            table::record_open(HOOK, 0, port, true);
             if has_group {
-                targets::answered((*open).names[1]);
-                table::record_answer(HOOK, 1, Answer::SynAck);
+                let name = (*open).names[1];
+                let is_first = targets::look(name) != targets::ANSWERED;
+                targets::answered(name);
+                table::record_open(HOOK, 1, port, is_first);
             }
             if fresh != 0 {
                 open::keep_answered(socket, &raw mut (*scratch).open);

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use scanguard_common::{
     account::{self, Around, SourceState},
-    actor::{MAX_ACTORS, Seen},
+    actor::{MAX_ACTORS, Seen, is_login},
     address::Address,
     oracle::Reach,
     outcome::Answer,
@@ -31,6 +31,10 @@ static FRESH_ACTOR: PerCpuArray<SourceState, 1> = PerCpuArray::new();
 /// The result of [`scanguard_actor`] for an actor that was not in the table.
 pub(super) const NEW_ACTOR: u32 = 1 << 31;
 
+/// Added to the number of the actor for an attempt at an address that leads nowhere. The class stays as it is: Linux 6.1 loses
+/// its bounds where it is masked.
+pub(super) const NOWHERE: u32 = 1 << 31;
+
 /// Counts an attempt for one of the two actors of a scratch. Gives how many novelties the actor has shown in this epoch
 /// if this is one more, else 0; with [`NEW_ACTOR`] if it was not in the table.
 ///
@@ -45,7 +49,7 @@ extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
         return 0;
     };
     // SAFETY: this CPU's scratch.
-    let key = unsafe { Scratch::key(scratch, which) };
+    let key = unsafe { Scratch::key(scratch, which & !NOWHERE) };
     let epoch = epoch::running(control);
     let mut result = 0;
     let state = match ACTORS.get_ptr_mut(key) {
@@ -59,11 +63,15 @@ extern "C" fn scanguard_actor(hook: u32, which: u32, class: u32) -> u32 {
         }
     };
     // Nothing is known of the target until it answers.
-    let around = Around { epoch, salt: config::salt(), sees_answers: true, is_overheard: false };
+    let around =
+        Around { epoch, salt: config::salt(), sees_answers: true, is_overheard: false, is_new: true };
     // SAFETY: a value of the map, aligned to 8 bytes, valid while the program runs; other CPUs change it by the same
     // operations. The flow is this CPU's.
     let novelties = unsafe {
         let flow = &(*scratch).flow;
+        if which & NOWHERE != 0 {
+            account::record_nowhere::<Shared>(state, flow.destination, epoch, config::salt());
+        }
         account::record::<Shared>(state, opaque(class as usize), Reach::Unknown, flow, around, || false)
     };
     if let Some(novelties) = novelties {
@@ -106,6 +114,9 @@ pub(super) fn enter(hook: u32) -> bool {
     scanguard_enter(hook) != 0
 }
 
+/// Added to an answer where one logs in.
+const LOGIN: u32 = 1 << 31;
+
 /// Counts what came of an attempt for one of the two actors of a scratch: an [`Answer`].
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -121,7 +132,8 @@ extern "C" fn scanguard_actor_answer(hook: u32, which: u32, answer: u32) -> u32 
     let Some(state) = ACTORS.get_ptr_mut(key) else {
         return 0;
     };
-    let answer = match answer {
+    let is_login = answer & LOGIN != 0;
+    let answer = match answer & !LOGIN {
         0 => Answer::SynAck,
         1 => Answer::Reset,
         _ => Answer::Unreachable,
@@ -129,7 +141,11 @@ extern "C" fn scanguard_actor_answer(hook: u32, which: u32, answer: u32) -> u32 
     // SAFETY: as above.
     unsafe {
         let flow = &(*scratch).flow;
-        account::record_answer::<Shared>(state, answer, flow, epoch::running(control), config::salt());
+        let (epoch, salt) = (epoch::running(control), config::salt());
+        if is_login {
+            account::record_login::<Shared>(state, flow.destination, epoch, salt);
+        }
+        account::record_answer::<Shared>(state, answer, flow, epoch, salt);
     }
     0
 }
@@ -173,6 +189,13 @@ pub(super) fn record(hook: u32, which: u32, class: u32) -> u32 {
 #[inline(always)]
 pub(super) fn record_answer(hook: u32, which: u32, answer: Answer) {
     scanguard_actor_answer(hook, which, answer as u32);
+}
+
+/// Counts that a target has answered. `is_first`: it was not known to do that.
+#[inline(always)]
+pub(super) fn record_open(hook: u32, which: u32, port: u16, is_first: bool) {
+    let login = if is_first && is_login(port) { LOGIN } else { 0 };
+    scanguard_actor_answer(hook, which, Answer::SynAck as u32 | login);
 }
 
 #[inline(always)]

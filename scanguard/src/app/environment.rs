@@ -91,8 +91,8 @@ async fn discover(agent: &mut Agent, local: &Local) -> Result<Discovered> {
     if let Some(leaving) = &mut agent.leaving {
         let attached = routes.attached.values().flatten();
         let own: Vec<_> = agent.config.network.home.iter().chain(attached).copied().collect();
-        let near = own.iter().copied().chain(routes.beyond.iter().copied()).collect();
-        leaving.set_networks(own, near);
+        let near: Vec<_> = own.iter().copied().chain(routes.beyond.iter().copied()).collect();
+        leaving.set_networks(own, &near);
     }
     Ok(Discovered { own, gateways: routes.gateways, resolvers, attached, ssh, on_link })
 }

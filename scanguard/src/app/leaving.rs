@@ -138,9 +138,12 @@ impl Leaving {
         }
     }
 
-    /// Replaces the networks that are known here.
-    pub(super) fn set_networks(&mut self, own: Vec<IpNet>, near: Vec<IpNet>) {
-        self.outbound.set_networks(own, near);
+    /// Replaces the networks that are known here: `own` are inside, and special addresses in `near` lead somewhere.
+    pub(super) fn set_networks(&mut self, own: Vec<IpNet>, near: &[IpNet]) {
+        self.outbound.set_own(own);
+        if let Err(error) = self.sensor.set_near(near) {
+            tracing::error!("networks that are known here: {error}");
+        }
     }
 
     /// Histories, rules and findings.

@@ -62,7 +62,7 @@ pub async fn run(arguments: Arguments, config: Config) -> Result<()> {
     let salt = plan.salt();
     // An earlier agent may have left bans in the kernel.
     if plan.reused().is_empty() {
-        footprint::check(&config.sensor)?;
+        footprint::check(&config.sensor, config.outbound.enabled)?;
     }
     let log = KernelLogLevel::from_tracing();
     let program::Loaded { mut ebpf, connections, outbound } = program::load_with_connections(

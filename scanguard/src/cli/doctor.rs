@@ -94,7 +94,7 @@ pub async fn run(arguments: Doctor) -> Result<Exit> {
     tell(Exit::Kernel, vec![release(), jit(), btf()])?;
     tell(Exit::Kernel, features())?;
     tell(Exit::Kernel, load(&config.sensor))?;
-    tell(Exit::Failure, vec![memory_line(&config.sensor)])?;
+    tell(Exit::Failure, vec![memory_line(&config.sensor, config.outbound.enabled)])?;
     tell(Exit::Success, sandbox_lines(&config))?;
     let (line, own) = pins(&config.sensor);
     tell(Exit::Pins, vec![line])?;
@@ -206,8 +206,8 @@ fn load(wanted: &Settings) -> Vec<Line> {
 }
 
 /// Whether the tables of a newly started agent would fit into memory.
-fn memory_line(settings: &Settings) -> Line {
-    match footprint::check(settings) {
+fn memory_line(settings: &Settings, outbound: bool) -> Line {
+    match footprint::check(settings, outbound) {
         Ok(bytes) => {
             let words = format!("the kernel's tables take {} MiB", bytes.div_ceil(1 << 20));
             Line::new(Verdict::Good, "memory", words)

@@ -49,7 +49,7 @@ pub fn run(arguments: &super::Replay, progress: bool, stop: &AtomicBool) -> Resu
     if arguments.through_kernel {
         privileges::check()?;
         test_run::isolate().context("--through-kernel needs root: a network namespace of its own")?;
-        footprint::check(&config.sensor)?;
+        footprint::check(&config.sensor, false)?;
         let ebpf = program::load(&config.sensor, &config.samples, salt, KernelLogLevel(0), &Ground::NONE)?;
         let mut sensor = TestRunSensor::new(ebpf, config.sensor.ipv6_prefix)?;
         apply::to_replaying_sensor(&config, &mut sensor.kernel)?;

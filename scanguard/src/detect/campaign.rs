@@ -30,7 +30,10 @@ use super::{
 use crate::{
     clock::Now,
     detect::findings::{Event, Grounds, Match},
-    observe::{Delta, history::Window},
+    observe::{
+        Delta,
+        history::{Waiting, Window},
+    },
     settings::Interval,
 };
 
@@ -162,7 +165,7 @@ impl Campaigns {
                 Interval(window),
             );
             let evidence = Evidence {
-                window: Window { activity: work.activity, first: work.first },
+                window: Window { activity: work.activity, first: work.first, waiting: Waiting::NONE },
                 reason,
                 certain: work.certain,
                 proof: Proof::None,

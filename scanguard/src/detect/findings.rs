@@ -375,7 +375,8 @@ impl Tracker {
         let (delta, seen, first, certain, sources, content) = match grounds {
             Grounds::Probes { delta, evidence, campaign, .. } => {
                 let Evidence { window, certain, .. } = evidence;
-                (Some(delta), window.activity, window.first, *certain, campaign.unwrap_or_default(), None)
+                let activity = if self.actors.is_some() { window.asked() } else { window.activity };
+                (Some(delta), activity, window.first, *certain, campaign.unwrap_or_default(), None)
             }
             Grounds::Said { stats, confidence, .. } => {
                 let content = Content::new(stats, confidence);

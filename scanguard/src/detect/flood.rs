@@ -26,7 +26,11 @@ use super::{
 };
 use crate::{
     clock::Now,
-    observe::{Delta, activity::Activity, history::Window},
+    observe::{
+        Delta,
+        activity::Activity,
+        history::{Waiting, Window},
+    },
     settings::Interval,
 };
 
@@ -157,7 +161,7 @@ impl Floods {
     }
 
     fn window(&self, rule: &Flood, at: Duration) -> Window {
-        let mut window = Window { activity: Activity::NONE, first: at };
+        let mut window = Window { activity: Activity::NONE, first: at, waiting: Waiting::NONE };
         for step in self.in_window(rule, at) {
             window.activity.add(&step.activity);
             window.first = window.first.min(step.at);

@@ -132,7 +132,7 @@ pub(crate) mod tests {
         } else {
             6
         };
-        let around = Around { epoch: 1, salt: 7, sees_answers: true, is_overheard: false };
+        let around = Around { epoch: 1, salt: 7, sees_answers: true, is_overheard: false, is_new: false };
         let flow = flow(protocol, port);
         // SAFETY: an exclusive reference.
         let _news =

@@ -35,7 +35,11 @@ use super::{
 use crate::{
     clock::Now,
     content::salt::Salt,
-    observe::{Delta, activity::Activity, history::Window},
+    observe::{
+        Delta,
+        activity::Activity,
+        history::{Waiting, Window},
+    },
     settings::Interval,
 };
 
@@ -363,7 +367,7 @@ fn evidence(prefix: Prefix, found: PrefixMatch, settings: &Settings) -> Evidence
         0 => reason,
         _ => format!("{reason}; {honest} other sources of it met services"),
     };
-    Evidence { window: Window { activity, first }, reason, certain, proof }
+    Evidence { window: Window { activity, first, waiting: Waiting::NONE }, reason, certain, proof }
 }
 
 /// The name of the rule.

@@ -8,7 +8,6 @@ use scanguard_common::{
     tally::Tally,
 };
 
-use ipnet::IpNet;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
 use super::{
@@ -232,10 +231,14 @@ impl Activity {
         Self { sampled: Sampled::of(samples, ports), ..self }
     }
 
-    /// The same activity of somebody here who asks others, see [`Sampled::with_remote`].
-    #[must_use]
-    pub fn with_remote(self, samples: &[Sample], near: &[IpNet]) -> Self {
-        Self { sampled: self.sampled.with_remote(samples, near), ..self }
+    /// Distinct addresses that an actor asked and that lead nowhere.
+    pub fn nowhere_hosts(&self) -> Estimate {
+        estimate(&[self.distinct.nowhere_hosts()]).at_most(self.counts.of(ProbeClass::Syn))
+    }
+
+    /// Distinct addresses that answered an actor for the first time, where one logs in.
+    pub fn login_hosts(&self) -> Estimate {
+        estimate(&[self.distinct.login_hosts()]).at_most(self.answered(Answer::SynAck))
     }
 
     /// Distinct addresses of which a service answered by SYN and ACK, and none refused.
@@ -283,6 +286,13 @@ impl Activity {
         self.distinct.asked_services = asked_services;
         self.distinct.asked_hosts = asked_hosts;
         self.distinct.asked_families = asked_families;
+    }
+
+    /// The activity that was packed.
+    pub(super) fn unpack(packed: &PackedActivity) -> Self {
+        let mut activity = Self::NONE;
+        activity.add_packed(packed);
+        activity
     }
 
     /// As [`Self::add`].

@@ -8,6 +8,11 @@
 
 use std::time::Duration;
 
+use scanguard_common::{
+    account::Distinct,
+    outcome::{Answer, ProbeClass},
+    sketch::ASKED_WORDS,
+};
 use smallvec::SmallVec;
 
 use super::{
@@ -47,6 +52,55 @@ pub struct Window {
     pub activity: Activity,
     /// When its first part was seen.
     pub first: Duration,
+    /// What is left out of the activity's bitmaps.
+    pub waiting: Waiting,
+}
+
+impl Window {
+    /// The activity with what may still be answered in its bitmaps, too: all that was asked for.
+    pub fn asked(&self) -> Activity {
+        let mut activity = self.activity;
+        let Distinct { asked_services, asked_hosts, .. } = &mut activity.distinct;
+        add(asked_services, &self.waiting.services);
+        add(asked_hosts, &self.waiting.hosts);
+        activity
+    }
+}
+
+/// Adds bits.
+fn add(words: &mut [u64], more: &[u64]) {
+    words.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
+}
+
+/// What SYNs asked for a moment ago, and may still be answered. The numbers of the activity have it, its bitmaps have not.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Waiting {
+    /// Bitmap of the services.
+    pub services: [u64; ASKED_WORDS],
+    /// Bitmap of the addresses.
+    pub hosts: [u64; ASKED_WORDS],
+    /// The SYNs.
+    syns: u64,
+    /// What came of SYNs meanwhile.
+    fates: u64,
+}
+
+impl Waiting {
+    /// Nothing waits.
+    pub const NONE: Self = Self { services: [0; ASKED_WORDS], hosts: [0; ASKED_WORDS], syns: 0, fates: 0 };
+
+    fn add(&mut self, activity: &Activity) {
+        add(&mut self.services, &activity.distinct.asked_services);
+        add(&mut self.hosts, &activity.distinct.asked_hosts);
+        self.syns += activity.counts.of(ProbeClass::Syn);
+        let fates = [Answer::SynAck, Answer::Reset, Answer::Unreachable];
+        self.fates += fates.into_iter().map(|fate| activity.answered(fate)).sum::<u64>();
+    }
+
+    /// How many of the SYNs have no fate yet: most answers are to SYNs of the same moment.
+    pub fn syns(&self) -> u64 {
+        self.syns.saturating_sub(self.fates)
+    }
 }
 
 impl History {
@@ -85,11 +139,12 @@ impl History {
     /// [`HANDSHAKE`].
     pub fn window(&self, at: Duration, length: Duration) -> Window {
         let start = nanoseconds(at.saturating_sub(length));
-        let mut window = Window { activity: Activity::NONE, first: at };
+        let mut window = Window { activity: Activity::NONE, first: at, waiting: Waiting::NONE };
         let settled = nanoseconds(at.saturating_sub(HANDSHAKE));
         for bucket in self.buckets.iter().rev().take_while(|bucket| bucket.first >= start) {
             if bucket.last > settled {
                 window.activity.add_packed_and_settled(&bucket.activity);
+                window.waiting.add(&Activity::unpack(&bucket.activity));
             } else {
                 window.activity.add_packed(&bucket.activity);
             }
@@ -129,10 +184,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use scanguard_common::{
-        account::{Distinct, SourceState},
-        outcome::ProbeClass,
-    };
+    use scanguard_common::account::SourceState;
 
     use super::*;
     use crate::observe::activity::Totals;

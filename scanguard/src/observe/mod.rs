@@ -19,7 +19,6 @@ pub mod tools;
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
 use indexmap::{IndexMap, map::Entry};
-use ipnet::IpNet;
 use scanguard_common::{
     account::{Distinct, SAMPLES, Sample, SourceState},
     address::Address,
@@ -87,8 +86,6 @@ pub struct Observer {
     answers: Answers,
     /// Whether the answers to probes are seen.
     sees_answers: bool,
-    /// The networks that are known here, if the sources are actors: somebody here who asks others.
-    near: Option<Vec<IpNet>>,
     /// The list of fingerprints, and how many there were before.
     tools: Arc<SynTools>,
     list: u32,
@@ -107,7 +104,6 @@ impl Observer {
             ports: PortRange::DEFAULT,
             answers: Answers::default(),
             sees_answers: false,
-            near: None,
             tools: Arc::default(),
             list: 0,
             records: IndexMap::new(),
@@ -147,12 +143,6 @@ impl Observer {
     /// Sets the ports from which this host calls. At first they are Linux's default.
     pub fn set_ports(&mut self, ports: PortRange) {
         self.ports = ports;
-    }
-
-    /// The sources are actors, who ask others. These networks are known here, so that special addresses in them lead
-    /// somewhere.
-    pub fn set_near(&mut self, near: Vec<IpNet>) {
-        self.near = Some(near);
     }
 
     /// Whether the answers to probes are seen, where what leaves is (`sees_leaving`), see [`answers`].
@@ -208,6 +198,7 @@ impl Observer {
             return None;
         }
         let activity = Activity::between(&before, &totals, state.distinct_since(ended_epoch));
+        // Of an actor these are hosts that answered it, where answers are always seen.
         if activity.distinct.connected_services != 0 {
             self.answers.connected(&totals);
         }
@@ -222,10 +213,6 @@ impl Observer {
             }
         }
         let activity = activity.with_samples(&samples, self.ports);
-        let activity = match &self.near {
-            Some(near) => activity.with_remote(&samples, near),
-            None => activity,
-        };
         let activity = activity.with_crafted(record.crafted(state, &activity, &self.tools, self.list));
         record.history.add(&activity, at, self.settings.horizon);
         Some((Delta { activity, samples }, &record.history))
@@ -381,7 +368,7 @@ mod tests {
                 source_port: 40_000,
                 reserved: 0,
             };
-            let around = Around { epoch, salt: 1, sees_answers: false, is_overheard: false };
+            let around = Around { epoch, salt: 1, sees_answers: false, is_overheard: false, is_new: false };
             // SAFETY: an exclusive reference.
             let _news = unsafe {
                 record::<Unshared>(state, ProbeClass::Syn.index(), Reach::Closed, &flow, around, || false)

@@ -5,7 +5,6 @@
 //! TCP ports, and how many are ports that systems hand out. Late answers, data channels and traceroute arrive at the
 //! latter.
 
-use ipnet::IpNet;
 use scanguard_common::{
     account::Sample,
     outcome::{DYNAMIC_START, EPHEMERAL_START, PortRange},
@@ -14,7 +13,6 @@ use scanguard_common::{
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::distinct::estimate;
-use crate::outbound::special::is_special;
 
 /// A kind of target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,21 +70,11 @@ const KINDS: usize = 8;
 pub struct Sampled {
     services: [u64; KINDS],
     hosts: [u64; KINDS],
-    /// Addresses that lead nowhere, see [`Self::with_remote`].
-    special: u64,
-    /// Addresses that were asked for a service where one logs in, likewise.
-    logins: u64,
 }
-
-/// Services where one logs in, or that hold the data of others: SSH, Telnet, SMB, RDP, VNC, WinRM, and databases.
-pub const LOGINS: [u16; 17] = [
-    22, 23, 445, 1_433, 1_521, 2_222, 3_306, 3_389, 5_432, 5_900, 5_985, 5_986, 6_379, 9_042, 9_200, 11_211,
-    27_017,
-];
 
 impl Sampled {
     /// No examples.
-    pub const NONE: Self = Self { services: [0; KINDS], hosts: [0; KINDS], special: 0, logins: 0 };
+    pub const NONE: Self = Self { services: [0; KINDS], hosts: [0; KINDS] };
 
     /// Counts these examples of probes of a host that calls from these ports; empty slots do not count.
     pub fn of(samples: &[Sample], ports: PortRange) -> Self {
@@ -100,24 +88,6 @@ impl Sampled {
         sampled
     }
 
-    /// The same, with what only counts of targets elsewhere: those at special addresses outside of `near`, the networks
-    /// that are known here, and those where one logs in.
-    #[must_use]
-    pub fn with_remote(mut self, samples: &[Sample], near: &[IpNet]) -> Self {
-        for sample in samples.iter().filter(|sample| sample.taken == 1) {
-            let [high, low] = sample.host.words();
-            let host = bit(high.rotate_left(32) ^ low);
-            let ip = sample.host.to_ip();
-            if is_special(ip) && !near.iter().any(|net| net.contains(&ip)) {
-                self.special |= host;
-            }
-            if sample.protocol == protocol::TCP && LOGINS.contains(&sample.port) {
-                self.logins |= host;
-            }
-        }
-        self
-    }
-
     /// Adds other examples.
     pub fn add(&mut self, other: &Self) {
         for (word, more) in self.services.iter_mut().zip(&other.services) {
@@ -126,20 +96,6 @@ impl Sampled {
         for (word, more) in self.hosts.iter_mut().zip(&other.hosts) {
             *word |= more;
         }
-        self.special |= other.special;
-        self.logins |= other.logins;
-    }
-
-    /// Distinct examples of addresses that lead nowhere. There are at least so many, and up to any number more.
-    pub fn special(&self) -> u64 {
-        estimate(&[self.special]).value
-    }
-
-    /// How many of the distinct addresses were asked for a service where one logs in; none if there is no example.
-    pub fn share_of_logins(&self, of: u64) -> u64 {
-        let distinct = |word: &u64| estimate(&[*word]).value;
-        let all: u64 = self.hosts.iter().map(distinct).sum();
-        (of * distinct(&self.logins).min(all) + all / 2).checked_div(all).unwrap_or(0)
     }
 
     /// How many of the distinct services are of these kinds; all of them if there is no example.
@@ -211,21 +167,6 @@ mod tests {
             sampled.add(&Sampled::of(&[sample(6, 21), sample(6, port)], PORTS));
         }
         assert!(sampled.share_of_services(31, &[Kind::TcpFixed]) <= 2);
-    }
-
-    #[test]
-    fn special_addresses_and_logins_count_once_and_only_where_they_are_asked_for() {
-        let at = |address: &str, port: u16| Sample {
-            host: address.parse::<std::net::IpAddr>().unwrap().into(),
-            ..sample(6, port)
-        };
-        let samples = [at("10.0.0.1", 22), at("10.0.0.1", 443), at("10.9.0.1", 443), at("8.8.8.8", 443)];
-        let sampled = Sampled::of(&samples, PORTS);
-        assert_eq!((sampled.special(), sampled.share_of_logins(8)), (0, 0));
-        let near = ["10.9.0.0/16".parse().unwrap()];
-        let remote = sampled.with_remote(&samples, &near);
-        assert_eq!((remote.special(), remote.share_of_logins(9)), (1, 3));
-        assert_eq!(Sampled::NONE.with_remote(&[], &near), Sampled::NONE);
     }
 
     #[test]

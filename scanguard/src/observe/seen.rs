@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn probe(state: &mut SourceState, class: ProbeClass, reach: Reach, host: u8, port: u16) {
-        let around = Around { epoch: 1, salt: SALT, sees_answers: true, is_overheard: false };
+        let around = Around { epoch: 1, salt: SALT, sees_answers: true, is_overheard: false, is_new: false };
         // SAFETY: an exclusive reference.
         let _news = unsafe {
             account::record::<Unshared>(state, class.index(), reach, &flow(host, port), around, || false)

@@ -12,6 +12,15 @@ use super::{Actor, baseline::News, settings::Allow};
 /// How many actors are known. The kernel's table is smaller, but its entries leave it while findings are open.
 const MOST: usize = 2 * MAX_ACTORS as usize;
 
+/// A port at which an actor listens, or for a control group a program in it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Serves {
+    /// The port.
+    pub port: u16,
+    /// How many networks called there in the last one to two hours.
+    pub networks: u64,
+}
+
 /// An actor, with what the baseline says about it.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -21,6 +30,8 @@ pub struct Known {
     pub news: News,
     /// Whether nothing is told of it.
     pub allowed: bool,
+    /// The ports at which it calls others and is called by strangers.
+    pub serves: Vec<Serves>,
     /// When it was last active.
     active: Duration,
 }
@@ -68,8 +79,18 @@ impl Actors {
             }
             None => {
                 let allowed = self.allow.has(&actor);
-                self.known.insert(address, Known { actor: Arc::new(actor), news, allowed, active: at });
+                self.known.insert(
+                    address,
+                    Known { actor: Arc::new(actor), news, allowed, serves: Vec::new(), active: at },
+                );
             }
+        }
+    }
+
+    /// Takes the ports of those at which an actor calls others lately that it serves.
+    pub fn serves(&mut self, address: &Address, serves: Vec<Serves>) {
+        if let Some(known) = self.known.get_mut(address) {
+            known.serves = serves;
         }
     }
 

@@ -1,13 +1,14 @@
 //! The same for what leaves: a poll of the actors' table, with the identities of those who did something.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use ipnet::IpNet;
 use scanguard_common::{
-    account::SourceState,
-    actor::{Key, Kind, Seen as Looked},
+    account::{Sample, SourceState},
+    actor::{FIRST_SERVED, Key, Kind, Seen as Looked},
     address::Address,
     outcome::ProbeClass,
+    wire::protocol,
 };
 
 use super::{Outcome, Pipeline};
@@ -19,6 +20,7 @@ use crate::{
         arguments::Arguments,
         baseline::{Baseline, How},
         settings::Allow,
+        table::Serves,
         users::Users,
     },
     sensor::{ActorSensor, Poll, Sensor, SensorError, TurnedAway, Visit},
@@ -54,10 +56,9 @@ impl Outbound {
         }
     }
 
-    /// Replaces the networks that are known here: `own` are inside, and special addresses in `near` lead somewhere.
-    pub fn set_networks(&mut self, own: Vec<IpNet>, near: Vec<IpNet>) {
+    /// Replaces the networks that are inside.
+    pub fn set_own(&mut self, own: Vec<IpNet>) {
         self.pipeline.detector.set_own(own);
-        self.pipeline.observer.set_near(near);
     }
 
     /// Reads the sensor and passes on the findings that follow.
@@ -75,7 +76,8 @@ impl Outbound {
         // A program comes before its control group: it says more.
         seen.sort_by_key(|(address, ..)| Key::from_address(*address).kind == Kind::Group);
         for (address, state, _) in &seen {
-            self.recognize(sensor, address, &ways(state), now);
+            let namespace = self.recognize(sensor, address, &ways(state), now);
+            self.see_callers(sensor, address, namespace, state)?;
         }
         let answered = sensor.looked_at().map_or(0, |tally| tally.seen[Looked::Again.index()]);
         if answered != self.again {
@@ -92,15 +94,41 @@ impl Outbound {
         Ok(outcome)
     }
 
-    /// Takes who an actor is now.
-    fn recognize(&mut self, sensor: &mut dyn ActorSensor, address: &Address, how: &[How], now: Now) {
+    /// Takes who called the actor at the ports at which it calls others.
+    fn see_callers(
+        &mut self,
+        sensor: &mut dyn ActorSensor,
+        address: &Address,
+        namespace: u32,
+        state: &SourceState,
+    ) -> Result<(), SensorError> {
+        let mut serves = Vec::new();
+        for port in ports(state) {
+            let networks = sensor.callers(address, namespace, port)?;
+            serves.extend((networks > 0).then_some(Serves { port, networks }));
+        }
+        if let Some(actors) = self.pipeline.detector.actors_mut() {
+            actors.serves(address, serves);
+        }
+        Ok(())
+    }
+
+    /// Takes who an actor is now. Gives the network namespace of its process; 0 if nobody knows it.
+    fn recognize(&mut self, sensor: &mut dyn ActorSensor, address: &Address, how: &[How], now: Now) -> u32 {
         let identity = sensor.identity(address);
         let actor = Actor::new(Key::from_address(*address), identity.as_ref(), &self.users, self.arguments);
         let news = self.baseline.see(&actor, how, now.wall);
         if let Some(actors) = self.pipeline.detector.actors_mut() {
             actors.see(actor, news, now.at);
         }
+        identity.map_or(0, |identity| identity.network_namespace)
     }
+}
+
+/// The TCP ports of an actor's latest targets, as far as the examples have them: each once.
+fn ports(state: &SourceState) -> BTreeSet<u16> {
+    let tcp = |sample: &&Sample| sample.taken == 1 && sample.protocol == protocol::TCP;
+    state.samples.iter().filter(tcp).map(|sample| sample.port).filter(|port| *port >= FIRST_SERVED).collect()
 }
 
 /// How an actor has used the network so far.
@@ -179,7 +207,7 @@ pub(crate) mod testing {
     impl FakeActors {
         pub(crate) fn new() -> Self {
             let settings = crate::sensor::settings::Settings { ipv6_prefix: 128, ..Default::default() };
-            let mut sensor = SoftwareSensor::new(&settings, 7);
+            let mut sensor = SoftwareSensor::new(&settings, 7).of_actors();
             sensor.set_sees_leaving(true).unwrap();
             let (identities, openers) = (HashMap::new(), Vec::new());
             Self { sensor, identities, openers, blocked: Vec::new(), mode: GateMode::Off, can_block: true }
@@ -257,8 +285,7 @@ mod tests {
 
     /// The parts, at a time when learning is over.
     fn outbound() -> Outbound {
-        let mut observer = Observer::new(observe::settings::Settings::default());
-        observer.set_near(Vec::new());
+        let observer = Observer::new(observe::settings::Settings::default());
         let detector = Detector::of_actors(rules::Settings::default().outbound(), Settings::default());
         let baseline = Baseline::new(Timestamp::UNIX_EPOCH, DAY);
         Outbound::new(Pipeline::new(observer, detector), baseline, Users::default())

@@ -5,6 +5,7 @@ use aya_obj::generated::bpf_map_type::{self, *};
 
 use super::{
     object::{self, Shape},
+    outbound,
     settings::Settings,
 };
 use crate::memory::{self, Room};
@@ -34,13 +35,15 @@ pub struct TooLittle {
     pub room: Room,
 }
 
-/// How many bytes the maps of the embedded program take with these settings, on a host that may have this many CPUs.
+/// How many bytes the maps of the embedded program take with these settings, on a host that may have this many CPUs, where
+/// what leaves is looked at (`outbound`) or not.
 ///
 /// # Errors
 /// The object cannot be read: the reason.
-pub fn bytes(settings: &Settings, possible_cpus: u64) -> Result<u64, String> {
+pub fn bytes(settings: &Settings, outbound: bool, possible_cpus: u64) -> Result<u64, String> {
     let mut maps = object::maps()?;
-    for (name, entries) in object::max_entries(settings) {
+    let small = outbound::MAPS.into_iter().filter(|_| !outbound).map(|name| (name, 1));
+    for (name, entries) in object::max_entries(settings).into_iter().chain(small) {
         if let Some(shape) = maps.get_mut(name) {
             shape.max_entries = entries;
         }
@@ -53,10 +56,10 @@ pub fn bytes(settings: &Settings, possible_cpus: u64) -> Result<u64, String> {
 ///
 /// # Errors
 /// They would not fit.
-pub fn check(settings: &Settings) -> Result<u64, TooLittle> {
+pub fn check(settings: &Settings, outbound: bool) -> Result<u64, TooLittle> {
     let cpus = aya::util::nr_cpus().unwrap_or(1) as u64;
     // A broken object is reported when it is loaded.
-    let needed = bytes(settings, cpus).unwrap_or(0);
+    let needed = bytes(settings, outbound, cpus).unwrap_or(0);
     fits(settings.max_sources, needed, memory::room())
 }
 
@@ -107,13 +110,31 @@ mod tests {
 
     #[test]
     fn what_maps_take_grows_with_the_table_and_with_cpus() {
-        let (small, large) = (bytes(&with(1 << 10), 2).unwrap(), bytes(&with(1 << 20), 2).unwrap());
+        let (small, large) =
+            (bytes(&with(1 << 10), true, 2).unwrap(), bytes(&with(1 << 20), true, 2).unwrap());
         let table = super::super::program::bytes(1 << 20) - super::super::program::bytes(1 << 10);
         let buckets = ((1 << 20) - (1 << 10)) * HASH_BUCKET;
         assert_eq!(large - small, table + buckets);
         // Far more CPUs than there are here: only the maps with an entry on each CPU grow.
-        let (few, many) = (bytes(&with(1 << 10), 1).unwrap(), bytes(&with(1 << 10), 1024).unwrap());
+        let (few, many) =
+            (bytes(&with(1 << 10), true, 1).unwrap(), bytes(&with(1 << 10), true, 1024).unwrap());
         assert!(many > few && many < 1024 * few, "{few}, {many}");
+    }
+
+    #[test]
+    fn what_leaves_takes_next_to_nothing_where_it_is_not_looked_at() {
+        let (on, off) = (bytes(&with(1 << 10), true, 2).unwrap(), bytes(&with(1 << 10), false, 2).unwrap());
+        assert!(on - off > 10 << 20, "{on}, {off}");
+        let mut maps = object::maps().unwrap();
+        let left: u64 = outbound::MAPS
+            .iter()
+            .map(|name| {
+                let shape = maps.get_mut(*name).unwrap();
+                shape.max_entries = 1;
+                of(shape, 2)
+            })
+            .sum();
+        assert!(left < 100_000, "{left}");
     }
 
     #[test]

@@ -172,6 +172,23 @@ pub trait ActorSensor: Sensor {
         Ok(())
     }
 
+    /// Sets the networks that are known here: special-purpose addresses in these lead somewhere.
+    ///
+    /// # Errors
+    /// The program could not be told.
+    fn set_near(&mut self, _near: &[IpNet]) -> Result<(), SensorError> {
+        Ok(())
+    }
+
+    /// The networks that called an actor at a port of a network namespace in the last one to two hours, if its own program
+    /// listens there; of a control group, if a program in it does.
+    ///
+    /// # Errors
+    /// It could not be read.
+    fn callers(&mut self, _actor: &Address, _namespace: u32, _port: u16) -> Result<u64, SensorError> {
+        Ok(0)
+    }
+
     /// Sets what becomes of what blocked actors ask for.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ pub struct SoftwareSensor {
     sampler: Sampler,
     /// See [`account::Around::sees_answers`].
     sees_answers: bool,
+    /// The sources are actors, whose probes are at new targets only.
+    are_actors: bool,
     /// Ports at which a listener ended.
     ceased: HashSet<u16>,
     /// Counts polls from 1. Unlike the epoch, it never wraps.
@@ -70,6 +72,7 @@ impl SoftwareSensor {
             observed: Observed::new(salt, epoch(1)),
             sampler: Sampler::default(),
             sees_answers: false,
+            are_actors: false,
             ceased: HashSet::new(),
             period: 1,
         }
@@ -79,6 +82,12 @@ impl SoftwareSensor {
     #[must_use]
     pub fn sampling(self, settings: &Sampling, epoch: Duration) -> Self {
         Self { sampler: Sampler::new(settings, epoch, self.naming.clone(), self.salt), ..self }
+    }
+
+    /// Its sources are actors: see [`Around::is_new`].
+    #[must_use]
+    pub fn of_actors(self) -> Self {
+        Self { are_actors: true, ..self }
     }
 
     /// Counts a frame of any length.
@@ -129,6 +138,7 @@ impl SoftwareSensor {
             salt: self.salt,
             sees_answers: self.sees_answers,
             is_overheard: false,
+            is_new: self.are_actors,
         };
         let was_there = self.ceased.contains(&flow.service.port);
         self.enter(flow.source);
@@ -240,6 +250,24 @@ impl SoftwareSensor {
         if let Some(state) = self.active(flow.source) {
             // SAFETY: an exclusive reference.
             unsafe { account::record_silent::<Unshared>(state, flow.service, epoch, salt) };
+        }
+    }
+
+    /// Notes that the last attempt of an actor was at an address that leads nowhere. Captures show no actors.
+    pub fn led_nowhere(&mut self, flow: &Flow) {
+        let (epoch, salt) = (epoch(self.period), self.salt);
+        if let Some(state) = self.active(flow.source) {
+            // SAFETY: an exclusive reference.
+            unsafe { account::record_nowhere::<Unshared>(state, flow.destination, epoch, salt) };
+        }
+    }
+
+    /// Notes that an address answers an actor for the first time, where one logs in. Captures show no actors.
+    pub fn logged_in(&mut self, flow: &Flow) {
+        let (epoch, salt) = (epoch(self.period), self.salt);
+        if let Some(state) = self.active(flow.source) {
+            // SAFETY: an exclusive reference.
+            unsafe { account::record_login::<Unshared>(state, flow.destination, epoch, salt) };
         }
     }
 

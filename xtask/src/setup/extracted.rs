@@ -88,8 +88,8 @@ pub(super) const NGINX: Extracted = Extracted {
     shared: None,
 };
 
-/// The servers of the matrix.
-pub(super) const SERVERS: [Extracted; 3] = [
+/// The servers of the matrix, and the daemons that leave the host without scanning.
+pub(super) const SERVERS: [Extracted; 6] = [
     NGINX,
     Extracted {
         name: "haproxy",
@@ -103,6 +103,27 @@ pub(super) const SERVERS: [Extracted; 3] = [
         packages: Packages::same_everywhere("nsd"),
         paths: &["usr/sbin/nsd"],
         libraries: "libevent-2.1-7 libfstrm0 libprotobuf-c1",
+        shared: None,
+    },
+    Extracted {
+        name: "unbound",
+        packages: Packages::same_everywhere("unbound"),
+        paths: &["usr/sbin/unbound"],
+        libraries: "libevent-2.1-7 libnghttp2-14 libprotobuf-c1 libpython3.11",
+        shared: None,
+    },
+    Extracted {
+        name: "keepalived",
+        packages: Packages::same_everywhere("keepalived"),
+        paths: &["usr/sbin/keepalived"],
+        libraries: "libglib2.0-0 libmnl0 libnftnl11 libnl-3-200 libnl-genl-3-200 libsnmp40",
+        shared: None,
+    },
+    Extracted {
+        name: "openvpn",
+        packages: Packages::same_everywhere("openvpn"),
+        paths: &["usr/sbin/openvpn"],
+        libraries: "libcap-ng0 liblzo2-2 libnl-3-200 libnl-genl-3-200 libpkcs11-helper1",
         shared: None,
     },
 ];

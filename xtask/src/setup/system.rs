@@ -136,9 +136,15 @@ pub(super) const TEST_TOOLS: [Program; 26] = [
     },
 ];
 
+/// Has a shell, nc and udhcpc, without a library.
+const BUSYBOX: Program = Program {
+    name: "busybox",
+    packages: Packages { apt: "busybox-static", ..Packages::same_everywhere("busybox") },
+};
+
 /// Programs with which the matrix scans, serves and visits, beyond [`TEST_TOOLS`]. None of these packages
 /// starts anything: Debian's rsync leaves its daemon off.
-pub(super) const MATRIX_TOOLS: [Program; 37] = [
+pub(super) const MATRIX_TOOLS: [Program; 41] = [
     same("masscan"),
     same("zmap"),
     same("fping"),
@@ -204,6 +210,19 @@ pub(super) const MATRIX_TOOLS: [Program; 37] = [
         name: "snmpget",
         packages: Packages { apt: "snmp", dnf: "net-snmp-utils", pacman: "net-snmp", apk: "net-snmp-tools" },
     },
+    // WireGuard without the kernel's module, which not every kernel has.
+    same("wireguard-go"),
+    Program { name: "wg", packages: Packages::same_everywhere("wireguard-tools") },
+    Program {
+        name: "dhclient",
+        packages: Packages {
+            apt: "isc-dhcp-client",
+            dnf: "dhcp-client",
+            pacman: "dhclient",
+            apk: "dhclient",
+        },
+    },
+    BUSYBOX,
     Program {
         name: "scapy",
         packages: Packages { apt: "python3-scapy", dnf: "python3-scapy", pacman: "scapy", apk: "scapy" },
@@ -236,10 +255,7 @@ pub(super) const VM_TOOLS: [Program; 5] = [
             apk: "qemu-system-x86_64",
         },
     },
-    Program {
-        name: "busybox",
-        packages: Packages { apt: "busybox-static", ..Packages::same_everywhere("busybox") },
-    },
+    BUSYBOX,
     same("cpio"),
     Program { name: "xz", packages: Packages { apt: "xz-utils", ..Packages::same_everywhere("xz") } },
     Program { name: "strip", packages: Packages::same_everywhere("binutils") },

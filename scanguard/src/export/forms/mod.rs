@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(
             line,
             "1970-01-01T00:00:05.000Z opened  high   outbound_sweep T1595.001 python3 (docker container 3f9a0c11d2e4, \
-             uid 33, pid 4711): 40 SYNs to about 40 addresses, port 22, within 1m; 40 failed; from /usr/bin/python3 \
+             uid 33, pid 4711): 40 SYNs to 40 addresses, port 22, within 1m; 40 failed; from /usr/bin/python3 \
              scan.py --token *** a\\nb\\u{1b}[31m; started by sh < containerd-shim"
         );
     }

@@ -160,7 +160,8 @@ fn send(state: &mut SourceState, frame: &[u8], times: u16) {
         };
         // SAFETY: an exclusive reference.
         unsafe {
-            let around = Around { epoch: 1, salt: 1, sees_answers: false, is_overheard: false };
+            let around =
+                Around { epoch: 1, salt: 1, sees_answers: false, is_overheard: false, is_new: false };
             let _news = record::<Unshared>(state, 0, Reach::Closed, &flow, around, || false);
             record_fingerprint(state, fingerprint(frame), Reach::Closed);
         }

@@ -8,12 +8,13 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
+use ipnet::IpNet;
 use scanguard_common::{
     abi,
     account::SourceState,
-    actor::{self, Identity, Key, Kind, MAX_ACTORS, SEEN, Seen, Tally, marks},
+    actor::{self, HOUR_NS, Identity, Key, Kind, MAX_ACTORS, SEEN, Seen, Served, Tally, marks},
     address::Address,
     epoch,
 };
@@ -27,7 +28,8 @@ use super::super::{
         info,
     },
 };
-use super::blocks::Blocks;
+use super::{blocks::Blocks, nowhere::Nowhere};
+use crate::{clock::monotonic, observe::distinct::estimate};
 
 /// The tables of actors. It is polled right after the sensor of sources, which ends the epoch for both.
 pub struct KernelActors {
@@ -47,6 +49,8 @@ pub struct KernelActors {
     entries: u64,
     blocks: Blocks,
     inner: HashMap<MapData, u32, u32>,
+    nowhere: Nowhere,
+    served: HashMap<MapData, u64, Served>,
     /// The program that sees connections, if it is loaded.
     connections: Option<OwnedFd>,
     /// How many raw sockets were opened, and by the kernel's clock when, until the openers were last asked for.
@@ -98,6 +102,7 @@ impl KernelActors {
             error,
         })?;
         let inner = ebpf.take_map(actor::INNER).ok_or_else(|| missing(actor::INNER))?;
+        let served = ebpf.take_map(actor::SERVED).ok_or_else(|| missing(actor::SERVED))?;
         Ok(Self {
             actors: take_lru(ebpf, actor::ACTORS)?,
             identities: take_lru(ebpf, actor::IDENTITIES)?,
@@ -111,6 +116,8 @@ impl KernelActors {
             entries: 0,
             blocks,
             inner: HashMap::try_from(inner).map_err(map_error(actor::INNER))?,
+            nowhere: Nowhere::new(ebpf)?,
+            served: HashMap::try_from(served).map_err(map_error(actor::SERVED))?,
             connections,
             opened: (0, 0),
         })
@@ -223,6 +230,26 @@ impl ActorSensor for KernelActors {
             self.inner.insert(interface, 1, 0).map_err(failed)?;
         }
         Ok(())
+    }
+
+    fn set_near(&mut self, near: &[IpNet]) -> Result<(), SensorError> {
+        self.nowhere.set_near(near)
+    }
+
+    fn callers(&mut self, actor: &Address, namespace: u32, port: u16) -> Result<u64, SensorError> {
+        let served = match self.served.get(&actor::served(namespace, port), 0) {
+            Ok(served) => served,
+            Err(MapError::KeyNotFound) => return Ok(0),
+            Err(error) => return Err(SensorError::Map { map: actor::SERVED, error }),
+        };
+        let (key, owner) = (Key::from_address(*actor), Key::from_address(served.owner));
+        let is_its = match key.kind {
+            Kind::Group => key.group == owner.group,
+            Kind::Program => key == owner,
+            Kind::Crafter | Kind::Inner => false,
+        };
+        let hour = u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX) / HOUR_NS;
+        Ok(if is_its { estimate(&[served.networks(hour)]).value } else { 0 })
     }
 
     fn block(&mut self, actor: &Address, lasts: Option<Duration>) -> Result<bool, SensorError> {

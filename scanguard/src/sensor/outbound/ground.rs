@@ -39,15 +39,18 @@ pub enum OutboundError {
 
 /// The maps that only outbound traffic needs. They are small where it is not looked at, and never pinned: the program
 /// that fills them ends with the agent.
-pub(in crate::sensor) const MAPS: [&str; 8] = [
+pub(in crate::sensor) const MAPS: [&str; 11] = [
     actor::ACTORS,
     actor::IDENTITIES,
     actor::TARGETS,
     actor::BLOCKED,
     actor::INNER,
     actor::OUTBOUND_ORDERS,
+    actor::SERVED,
     "OPEN",
     "OWNERS",
+    "ACTIVE",
+    "SCRATCH",
 ];
 
 /// Hierarchies of version 1 in which service managers make a control group for each service, the most usual first, with
@@ -107,10 +110,14 @@ impl Ground {
     /// # Errors
     /// It lacks one.
     pub fn of_kernel(scope: Scope) -> Result<Self, OutboundError> {
-        let btf = Btf::of_kernel()?;
+        Self::read(&Btf::of_kernel()?, scope)
+    }
+
+    /// Reads them from these types.
+    fn read(btf: &Btf, scope: Scope) -> Result<Self, OutboundError> {
         let mut offsets = [0; ACTOR_FIELDS];
         for field in ActorField::ALL {
-            offsets[field.index()] = offset(&btf, field)?;
+            offsets[field.index()] = offset(btf, field)?;
         }
         for field in SOCKET_HEAD_FIELDS {
             if btf.offset(field.label())? > SOCKET_HEAD_LAST {
@@ -121,7 +128,7 @@ impl Ground {
         let ticks_per_second = Duration::from_secs(1).div_duration_f64(tick()).round() as u32;
         Ok(Self {
             offsets,
-            old_groups: old_groups(&btf, &hierarchies),
+            old_groups: old_groups(btf, &hierarchies),
             ticks_per_second,
             scope: scope.number(),
         })
@@ -192,6 +199,23 @@ mod tests {
         let Some(btf) = btf() else { return };
         for field in ActorField::ALL {
             offset(&btf, field).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_a_field_is_told_by_the_field() {
+        let Ok(bytes) = fs::read("/sys/kernel/btf/vmlinux") else { return };
+        for (name, field) in [
+            ("start_boottime", ActorField::Start),
+            ("exe_file", ActorField::Executable),
+            ("dfl_cgrp", ActorField::Group),
+        ] {
+            let mut bytes = bytes.clone();
+            let word = [b"\0", name.as_bytes(), b"\0"].concat();
+            let at = bytes.windows(word.len()).position(|part| part == word).expect("a name of the kernel");
+            bytes[at + 1] = b'_';
+            let error = Ground::read(&Btf::parse(bytes).unwrap(), Scope::All).unwrap_err();
+            assert_eq!(error.to_string(), format!("this kernel has no {}", field.label()));
         }
     }
 

@@ -6,6 +6,7 @@ mod blocks;
 pub mod calls;
 mod ground;
 pub mod metrics;
+mod nowhere;
 mod programs;
 
 pub use actors::KernelActors;

@@ -169,6 +169,7 @@ pub fn all() -> impl Iterator<Item = Case> {
         .chain(content::CASES.iter().copied())
         .chain(greetings::CASES.iter().copied())
         .chain(outbound::CASES.iter().copied())
+        .chain(outbound::daemons::CASES.iter().copied())
         .chain(quiet::all())
         .chain(honest::all())
 }

@@ -1,5 +1,7 @@
 //! What leaves the watched host itself: scans by its own programs, and programs that only look like scanners.
 
+pub(super) mod daemons;
+
 use std::net::Ipv4Addr;
 
 use anyhow::Result;

@@ -82,11 +82,18 @@ impl Rule for Block {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["outbound_vertical", "outbound_sweep", "outbound_sequential", "outbound_slow", "outbound_logins"]
+        &[
+            "outbound_vertical",
+            "outbound_sweep",
+            "outbound_bogon",
+            "outbound_sequential",
+            "outbound_slow",
+            "outbound_logins",
+        ]
     }
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {
-        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let tried = Tried::of(&source.window(self.0.common.window));
         let wanted =
             [(tried.services, self.0.services, "services"), (tried.hosts, self.0.hosts, "addresses")];
         knows_fates(source)
@@ -96,7 +103,7 @@ impl Rule for Block {
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);
-        let tried = Tried::of(&window.activity);
+        let tried = Tried::of(&window);
         let is_block = tried.services >= u64::from(self.0.services)
             && tried.hosts >= u64::from(self.0.hosts)
             && tried.is_filled()
@@ -111,6 +118,19 @@ mod tests {
 
     fn rule() -> Box<dyn Rule> {
         Box::new(Block(Settings::default()))
+    }
+
+    #[test]
+    fn peers_that_may_still_answer_fill_no_block() {
+        let found = found(rule(), |script| {
+            for peer in 0..20u16 {
+                script.ask(PROGRAM, peer.into(), 6_881 + peer * 97).refused();
+            }
+            for peer in 20..200u16 {
+                script.at(2).ask(PROGRAM, peer.into(), 6_881 + peer * 97);
+            }
+        });
+        assert_eq!(found, NOBODY);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 //! does not know. Providers' reports of scans are full of them (peers of peer-to-peer networks that announce private
 //! addresses).
 //!
-//! They are counted among the examples of its targets, of which the kernel keeps up to four for each poll. So a scan that is
-//! over within three polls is not found by this rule, and the numbers in its reason are lower bounds.
+//! The kernel's program knows these networks, and counts the distinct addresses of each actor by one word of bits.
 
 use std::time::Duration;
 
@@ -87,17 +86,22 @@ impl Rule for Bogon {
         self.0.hosts
     }
 
+    fn covers(&self) -> &'static [&'static str] {
+        &["outbound_sequential", "outbound_slow"]
+    }
+
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);
-        let special = window.activity.sampled.special();
-        // Private networks may be routed here: then their services answer.
-        if special < u64::from(self.0.hosts) || !Tried::of(&window.activity).mostly_fails() {
+        let special = window.activity.nowhere_hosts();
+        let (tried, least) = (Tried::of(&window), u64::from(self.0.hosts));
+        // Private networks may be routed here: then their services answer. It takes a moment to know that.
+        if special.value < least || tried.failures() < least || !tried.mostly_fails() {
             return None;
         }
         let reason = format!(
-            "at least {special} special-purpose {}, which lead nowhere from here, within {}",
-            plural(special, "address"),
+            "{special} special-purpose {}, which lead nowhere from here, within {}",
+            plural(special.value, "address"),
             Interval(length),
         );
         Some(Evidence { window, reason, certain: true, proof: proof(source) })
@@ -141,5 +145,39 @@ mod tests {
             });
             assert_eq!(found, NOBODY, "near: {near}");
         }
+    }
+
+    #[test]
+    fn a_scan_that_is_over_within_a_poll_is_found_among_whatever_else_is_asked_for() {
+        for others in [0, 300] {
+            let found = found(rule(), |script| {
+                for host in 0..30 {
+                    script.ask_at(PROGRAM, private(host), 22);
+                    (0..others / 30).for_each(|other| _ = script.ask(PROGRAM, host * 10 + other, 443));
+                }
+            });
+            assert_eq!(found, [PROGRAM], "{others} others");
+        }
+    }
+
+    #[test]
+    fn fewer_of_them_are_not_found_however_often_they_are_asked() {
+        let found = found(rule(), |script| {
+            for second in 0..200 {
+                script.at(second).ask_at(PROGRAM, private(u32::try_from(second).unwrap() % 8), 22);
+            }
+        });
+        assert_eq!(found, NOBODY);
+    }
+
+    #[test]
+    fn addresses_that_may_still_answer_make_none() {
+        let found = found(rule(), |script| {
+            (0..60).for_each(|host| _ = script.ask_at(PROGRAM, private(host), 443));
+            script.at(1);
+            // They answer all, a moment later.
+            (0..60).for_each(|host| _ = script.ask_at(PROGRAM, private(host), 443).answered());
+        });
+        assert_eq!(found, NOBODY);
     }
 }

@@ -14,12 +14,12 @@ use scanguard_common::{
 };
 
 use super::{
-    super::{Common, about, entry::Entry, plural},
-    tried::{ports, proof},
+    super::{Common, entry::Entry, plural},
+    tried::{Asked, ports, proof},
 };
 use crate::{
     detect::{Evidence, Rule, Severity, Source, Technique},
-    observe::{activity::Activity, sampled::Kind},
+    observe::{distinct::Estimate, history::Window, sampled::Kind},
     settings::{Interval, Section},
 };
 
@@ -76,11 +76,12 @@ const KINDS: &[Kind] = &[Kind::TcpFixed, Kind::TcpDynamic, Kind::TcpCalling, Kin
 /// The rule.
 struct Crafted(Settings);
 
-/// Distinct services and addresses, whatever came of them.
-fn targets(activity: &Activity) -> (u64, u64) {
-    let services = activity.services().value + activity.open_services().value;
-    let hosts = activity.hosts().value + activity.met_hosts().value;
-    (activity.sampled.share_of_services(services, KINDS), activity.sampled.share_of_hosts(hosts, KINDS))
+/// Distinct services and addresses, whatever came of them, or will come.
+fn targets(window: &Window) -> (Estimate, Estimate) {
+    let (services, hosts) = Asked::with_datagrams(window);
+    let sampled = &window.activity.sampled;
+    let services = Estimate { value: sampled.share_of_services(services.value, KINDS), ..services };
+    (services, Estimate { value: sampled.share_of_hosts(hosts.value, KINDS), ..hosts })
 }
 
 impl Rule for Crafted {
@@ -110,7 +111,8 @@ impl Rule for Crafted {
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {
         let window = source.window(self.0.common.window);
-        let (services, hosts) = targets(&window.activity);
+        let (services, hosts) = targets(&window);
+        let (services, hosts) = (services.value, hosts.value);
         let Settings { services: least_services, hosts: least_hosts, .. } = self.0;
         let is_little = services < u64::from(least_services) && hosts < u64::from(least_hosts);
         let is_concerned = source.key().kind == ActorKind::Crafter && services + hosts > 0;
@@ -124,17 +126,17 @@ impl Rule for Crafted {
         }
         let length = self.0.common.window;
         let window = source.window(length);
-        let (services, hosts) = targets(&window.activity);
-        if services < u64::from(self.0.services) && hosts < u64::from(self.0.hosts) {
+        let (services, hosts) = targets(&window);
+        if services.value < u64::from(self.0.services) && hosts.value < u64::from(self.0.hosts) {
             return None;
         }
+        let hosts = Estimate { value: hosts.value.max(1), ..hosts };
         let sent = window.activity.counts.of_any(CLASSES);
         let reason = format!(
-            "{sent} crafted {} to {} {}, {}, within {}",
+            "{sent} crafted {} to {hosts} {}, {}, within {}",
             plural(sent, "packet"),
-            about(hosts.max(1)),
-            plural(hosts.max(1), "address"),
-            ports(services.max(1), &source.delta.samples),
+            plural(hosts.value, "address"),
+            ports(services, &source.delta.samples),
             Interval(length),
         );
         Some(Evidence { window, reason, certain: true, proof: proof(source) })

@@ -9,13 +9,13 @@ use std::time::Duration;
 use scanguard_common::outcome::{Answer, ProbeClass};
 
 use super::{
-    super::{Common, about, entry::Entry, plural},
-    tried::{Knocks, knows_fates, ports, proof},
+    super::{Common, entry::Entry},
+    tried::{Asked, Knocks, knows_fates, proof},
 };
 use crate::{
     detect::{Evidence, Rule, Severity, Source, Technique, missed::ATTEMPTS},
     observe::activity::Activity,
-    settings::{Interval, Section},
+    settings::Section,
 };
 
 /// The entry of this rule in the registry.
@@ -107,14 +107,9 @@ impl Rule for KnockRule {
         if !knows_fates(source) || !is_wide && !is_deep {
             return None;
         }
-        let syns = activity.counts.of(ProbeClass::Syn);
         let reason = format!(
-            "{syns} {} to {} {}, {}, within {}; {} answered, and nothing was said to {silent} of these",
-            plural(syns, "SYN"),
-            about(hosts.max(1)),
-            plural(hosts.max(1), "address"),
-            ports(services.max(1), &source.delta.samples),
-            Interval(length),
+            "{}; {} answered, and nothing was said to {silent} of these",
+            Asked::of(&window).in_words(&source.delta.samples, length),
             activity.answered(Answer::SynAck),
         );
         Some(Evidence { window, reason, certain: true, proof: proof(source) })

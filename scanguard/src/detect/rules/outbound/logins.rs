@@ -9,7 +9,7 @@ use std::time::Duration;
 use scanguard_common::outcome::ProbeClass;
 
 use super::{
-    super::{Common, about, entry::Entry, plural},
+    super::{Common, entry::Entry, plural},
     tried::proof,
 };
 use crate::{
@@ -50,7 +50,8 @@ impl Settings {
         let default = Self::default();
         let settings = Self {
             common: Common::read(&mut section, default.common),
-            hosts: section.number("hosts", default.hosts, 2..=700),
+            // They are counted by one word of bits.
+            hosts: section.number("hosts", default.hosts, 2..=200),
         };
         section.finish();
         settings
@@ -88,16 +89,13 @@ impl Rule for Logins {
         }
         let length = self.0.common.window;
         let window = source.window(length);
-        let activity = &window.activity;
-        let new = activity.counts.of(ProbeClass::Syn);
-        let hosts = activity.sampled.share_of_logins(activity.met_hosts().at_most(new).value);
-        if hosts < u64::from(self.0.hosts) {
+        let hosts = window.activity.login_hosts();
+        if hosts.value < u64::from(self.0.hosts) {
             return None;
         }
         let reason = format!(
-            "{} {} that are new to it answered at services where one logs in, within {}",
-            about(hosts),
-            plural(hosts, "address"),
+            "{hosts} {} that are new to it answered at services where one logs in, within {}",
+            plural(hosts.value, "address"),
             Interval(length),
         );
         Some(Evidence { window, reason, certain: false, proof: proof(source) })
@@ -127,5 +125,17 @@ mod tests {
         assert_eq!(logs_in(true, 3_306), [PROGRAM]);
         assert_eq!(logs_in(false, 22), NOBODY);
         assert_eq!(logs_in(true, 443), NOBODY);
+    }
+
+    #[test]
+    fn many_of_them_are_found_among_whatever_else_answers_and_few_are_not() {
+        for (logins, others, expected) in [(40, 600, true), (40, 0, true), (6, 600, false), (0, 600, false)] {
+            let found = found(rule(), |script| {
+                script.learned(true);
+                (0..logins).for_each(|host| _ = script.ask(PROGRAM, host, 22).answered());
+                (0..others).for_each(|host| _ = script.ask(PROGRAM, 1_000 + host, 443).answered());
+            });
+            assert_eq!(found == [PROGRAM], expected, "{logins} logins, {others} others");
+        }
     }
 }

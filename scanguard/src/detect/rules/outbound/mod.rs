@@ -8,6 +8,7 @@ mod first_network_use;
 mod honest;
 mod knocks;
 mod logins;
+mod peers;
 mod raw_socket;
 mod sequential;
 mod slow;

@@ -85,7 +85,7 @@ impl Rule for Sequential {
     }
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {
-        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let tried = Tried::of(&source.window(self.0.common.window));
         let least = u32::try_from(tried.successes()).unwrap_or(u32::MAX).saturating_add(self.0.failures);
         let wanted = [(tried.failures(), least, "targets")];
         knows_fates(source).then(|| tried.shortfall(&wanted, tried.mostly_fails(), tried.is_shaped()))?
@@ -94,10 +94,11 @@ impl Rule for Sequential {
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);
-        let tried = Tried::of(&window.activity);
+        let tried = Tried::of(&window);
         let is_beyond = tried.failures() >= tried.successes() + u64::from(self.0.failures);
         let is_scan = is_beyond && tried.is_shaped() && tried.mostly_fails();
-        (knows_fates(source) && is_scan).then(|| tried.evidence(source, window, length))
+        (knows_fates(source) && is_scan && !tried.is_among_peers(source))
+            .then(|| tried.evidence(source, window, length))
     }
 }
 

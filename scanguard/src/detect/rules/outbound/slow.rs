@@ -86,7 +86,7 @@ impl Rule for Slow {
     }
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {
-        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let tried = Tried::of(&source.window(self.0.common.window));
         let wanted = [(tried.failures(), self.0.targets, "targets")];
         tried.shortfall(&wanted, tried.mostly_fails(), tried.is_shaped())
     }
@@ -95,7 +95,7 @@ impl Rule for Slow {
         let length = self.0.common.window;
         let window = source.window(length);
         let span = source.at.saturating_sub(window.first);
-        let tried = Tried::of(&window.activity);
+        let tried = Tried::of(&window);
         let least = u64::from(self.0.targets);
         if span < SLOW || tried.failures() < least || !tried.mostly_fails() {
             return None;
@@ -104,7 +104,10 @@ impl Rule for Slow {
         let is_wide = tried.hosts >= least && tried.is_wide() && !again.hosts;
         let is_deep = tried.services >= least && tried.is_deep() && !again.services;
         let is_block = tried.is_filled() && !(again.services && again.hosts);
-        (is_wide || is_deep || is_block).then(|| tried.evidence(source, window, length))
+        (is_wide || is_deep || is_block)
+            .then_some(())
+            .filter(|()| !tried.is_among_peers(source))
+            .map(|()| tried.evidence(source, window, length))
     }
 }
 

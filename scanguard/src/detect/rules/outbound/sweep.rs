@@ -81,11 +81,11 @@ impl Rule for Sweep {
     }
 
     fn covers(&self) -> &'static [&'static str] {
-        &["outbound_sequential", "outbound_slow", "outbound_logins"]
+        &["outbound_bogon", "outbound_sequential", "outbound_slow", "outbound_logins"]
     }
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {
-        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let tried = Tried::of(&source.window(self.0.common.window));
         let wanted = [(tried.hosts, self.0.hosts, "addresses")];
         knows_fates(source)
             .then(|| tried.shortfall(&wanted, tried.mostly_fails_or_knocks(), tried.is_wide()))?
@@ -94,10 +94,11 @@ impl Rule for Sweep {
     fn evaluate(&self, source: &Source<'_>) -> Option<Evidence> {
         let length = self.0.common.window;
         let window = source.window(length);
-        let tried = Tried::of(&window.activity);
+        let tried = Tried::of(&window);
         let is_sweep =
             tried.hosts >= u64::from(self.0.hosts) && tried.is_wide() && tried.mostly_fails_or_knocks();
-        (knows_fates(source) && is_sweep).then(|| tried.evidence(source, window, length))
+        (knows_fates(source) && is_sweep && !tried.is_among_peers(source))
+            .then(|| tried.evidence(source, window, length))
     }
 }
 
@@ -149,8 +150,50 @@ mod tests {
             }
         }
         let finding = script.events().remove(0).finding;
-        assert_eq!(finding.reason, "40 SYNs to about 40 addresses, port 22, within 1m; 37 failed");
+        assert_eq!(finding.reason, "40 SYNs to 40 addresses, port 22, within 1m; 37 failed");
         assert_eq!(finding.techniques, [Technique::ScanningIpBlocks]);
+    }
+
+    #[test]
+    fn the_reason_has_the_addresses_too_that_may_still_answer() {
+        let mut script = OutScript::new(vec![rule()]);
+        (0..38).for_each(|host| _ = script.ask(PROGRAM, host, 22));
+        script.at(3);
+        (38..190).for_each(|host| _ = script.ask(PROGRAM, host, 22));
+        let first = script.events().remove(0).finding;
+        let reason = "190 SYNs to 190 addresses, port 22, within 1m; 38 failed, 152 have no answer yet";
+        assert_eq!(first.reason, reason);
+        assert!(first.hosts().value.abs_diff(190) < 20, "{:?}", first.hosts());
+    }
+
+    #[test]
+    fn addresses_of_several_ports_are_estimated_and_those_that_may_still_answer_are_among_them() {
+        let mut script = OutScript::new(vec![rule()]);
+        (0..80).for_each(|host| _ = script.ask(PROGRAM, host / 2, if host % 2 == 0 { 22 } else { 23 }));
+        script.at(3);
+        (80..400).for_each(|host| _ = script.ask(PROGRAM, host / 2, if host % 2 == 0 { 22 } else { 23 }));
+        let reason = script.events().remove(0).finding.reason;
+        let words: Vec<_> = reason.split(' ').collect();
+        let hosts: u64 = words[4].parse().unwrap();
+        assert_eq!([words[0], words[3], words[6]], ["400", "about", "2"], "{reason}");
+        assert!(
+            hosts.abs_diff(200) <= 20 && reason.ends_with("; 80 failed, 320 have no answer yet"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_sweep_by_somebody_who_has_met_many_is_found_like_any_other() {
+        let found = found(rule(), |script| {
+            for host in 0..800 {
+                script.at(u64::from(host / 10)).ask(PROGRAM, host, 443).answered();
+            }
+            // The same addresses, where something else is not there.
+            for host in 0..36 {
+                script.at(200).ask(PROGRAM, host, 22);
+            }
+        });
+        assert_eq!(found, [PROGRAM]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use scanguard_common::{
     actor::{self, Key, Kind},
@@ -16,7 +17,13 @@ use crate::{
     clock::Now,
     detect::{Detector, Rule, findings::Event, settings::Settings},
     observe::{self, Observer},
-    outbound::{baseline::News, identity::testing::Draft, settings::Allow},
+    outbound::{
+        baseline::News,
+        identity::testing::Draft,
+        settings::Allow,
+        special::{leads_nowhere, nowhere},
+        table::Serves,
+    },
     pipeline::Pipeline,
     sensor::{self, Feed as _, software::SoftwareSensor},
 };
@@ -38,15 +45,17 @@ pub(crate) struct OutScript {
     last: Option<Flow>,
     news: News,
     events: Vec<Event>,
+    /// The networks that are known here.
+    near: Vec<IpNet>,
+    serves: Vec<Serves>,
 }
 
 impl OutScript {
     pub(crate) fn new(rules: Vec<Box<dyn Rule>>) -> Self {
-        let mut observer = Observer::new(observe::settings::Settings::default());
-        observer.set_near(Vec::new());
+        let observer = Observer::new(observe::settings::Settings::default());
         // Actors are no addresses with prefixes.
         let settings = sensor::settings::Settings { ipv6_prefix: 128, ..Default::default() };
-        let mut sensor = SoftwareSensor::new(&settings, 99);
+        let mut sensor = SoftwareSensor::new(&settings, 99).of_actors();
         sensor.set_sees_leaving(true).expect("there is no kernel to fail");
         Self {
             sensor,
@@ -55,6 +64,8 @@ impl OutScript {
             last: None,
             news: News::default(),
             events: Vec::new(),
+            near: Vec::new(),
+            serves: Vec::new(),
         }
     }
 
@@ -85,12 +96,26 @@ impl OutScript {
         self
     }
 
+    /// The actors were known before.
+    pub(crate) fn usual(&mut self) -> &mut Self {
+        self.news.usual = true;
+        self
+    }
+
+    /// Programs and their control groups serve a port, and so many networks called there.
+    pub(crate) fn serves(&mut self, port: u16, networks: u64) -> &mut Self {
+        self.serves = vec![Serves { port, networks }];
+        self
+    }
+
     /// An actor is this process.
     pub(crate) fn is(&mut self, actor: Key, draft: &Draft, news: News) -> &mut Self {
         let actor = crate::outbound::Actor { key: actor, ..draft.actor(actor.kind) };
         let at = self.now().at;
         if let Some(actors) = self.pipeline.detector.actors_mut() {
+            let address = actor.key.address();
             actors.see(actor, news, at);
+            actors.serves(&address, self.serves.clone());
         }
         self
     }
@@ -105,7 +130,7 @@ impl OutScript {
 
     /// A network is known here.
     pub(crate) fn near(&mut self, net: &str) -> &mut Self {
-        self.pipeline.observer.set_near(vec![net.parse().expect("a network")]);
+        self.near = vec![net.parse().expect("a network")];
         self
     }
 
@@ -142,6 +167,12 @@ impl OutScript {
         }
         let flow = actor::attempt(actor.address(), 40_000, IpAddr::V4(address).into(), service);
         self.sensor.probe(class, Reach::Unknown, &flow);
+        // As the kernel's program does.
+        if class == ProbeClass::Syn
+            && leads_nowhere(address.into(), &nowhere(&self.near, actor::MAX_NOWHERE as usize))
+        {
+            self.sensor.led_nowhere(&flow);
+        }
         self.last = Some(flow);
         self
     }
@@ -166,6 +197,9 @@ impl OutScript {
 
     fn answer(&mut self, answer: Answer) -> &mut Self {
         if let Some(flow) = &self.last {
+            if answer == Answer::SynAck && actor::is_login(flow.service.port) {
+                self.sensor.logged_in(flow);
+            }
             self.sensor.answered(flow, answer);
         }
         self

@@ -6,18 +6,24 @@
 use std::time::Duration;
 
 use scanguard_common::{
-    account::Sample,
-    actor::Kind as ActorKind,
+    account::{Distinct, Sample},
+    actor::{FAILED_SECONDS, Kind as ActorKind},
     outcome::{Answer, ProbeClass},
+    sketch::ASKED_WORDS,
 };
 
-use super::super::{about, plural};
+use super::{super::plural, peers};
 use crate::{
     detect::{
         Evidence, Proof, Source,
         missed::{self, ATTEMPTS},
     },
-    observe::{activity::Activity, history::Window, sampled::Kind},
+    observe::{
+        activity::Activity,
+        distinct::{Estimate, estimate},
+        history::{Waiting, Window},
+        sampled::Kind,
+    },
     settings::Interval,
 };
 
@@ -56,6 +62,55 @@ impl Knocks {
     }
 }
 
+/// What SYNs asked for in a window, whatever came of it, or will come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// The SYNs, each to a target that is new to the actor.
+    syns: u64,
+    /// Distinct services.
+    services: Estimate,
+    /// Distinct addresses.
+    hosts: Estimate,
+}
+
+impl Asked {
+    pub(super) fn of(window: &Window) -> Self {
+        let Window { activity, waiting: Waiting { services, hosts, .. }, .. } = window;
+        let Distinct { asked_services, asked_hosts, .. } = &activity.distinct;
+        let syns = activity.counts.of(ProbeClass::Syn);
+        let both = |settled: &[u64; ASKED_WORDS], waiting: &[u64; ASKED_WORDS]| {
+            let words: [u64; ASKED_WORDS] = std::array::from_fn(|word| settled[word] | waiting[word]);
+            estimate(&words).at_most(syns)
+        };
+        Self { syns, services: both(asked_services, services), hosts: both(asked_hosts, hosts) }
+    }
+
+    /// The distinct addresses and services of a maker of packets: its datagrams, too. Nothing answers these.
+    pub(super) fn with_datagrams(window: &Window) -> (Estimate, Estimate) {
+        let Self { services, .. } = Self::of(window);
+        let Distinct { asked_hosts, hosts, .. } = &window.activity.distinct;
+        // The bits of an address are the same in all.
+        let all: [u64; ASKED_WORDS] =
+            std::array::from_fn(|word| asked_hosts[word] | window.waiting.hosts[word] | hosts[word]);
+        let sent = window.activity.counts.total();
+        (services.and(window.activity.closed_services()).at_most(sent), estimate(&all).at_most(sent))
+    }
+
+    /// "190 SYNs to 190 addresses, port 22, within 1m".
+    pub(super) fn in_words(&self, samples: &[Sample], length: Duration) -> String {
+        let Self { syns, services, hosts } = self;
+        // A target counts once: if all have the same port, each is another address. Those that failed count again later.
+        let hosts = if services.value <= 1 && length.as_secs() <= FAILED_SECONDS {
+            format!("{syns} {}", plural(*syns, "address"))
+        } else {
+            let hosts = Estimate { value: hosts.value.max(1), ..*hosts };
+            format!("{hosts} {}", plural(hosts.value, "address"))
+        };
+        let within = Interval(length);
+        format!("{syns} {} to {hosts}, {}, within {within}", plural(*syns, "SYN"), ports(*services, samples))
+    }
+}
+
 /// The distinct targets of an actor in a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tried {
@@ -71,20 +126,27 @@ pub(super) struct Tried {
     attempts: u64,
     /// Those that were answered.
     answered: u64,
+    /// Those of which nobody knows yet what comes of them.
+    waiting: u64,
     /// Of those that were met, the ones that were told nothing.
     knocks: Knocks,
+    asked: Asked,
 }
 
 impl Tried {
-    pub(super) fn of(activity: &Activity) -> Self {
+    pub(super) fn of(window: &Window) -> Self {
+        let activity = &window.activity;
+        let (attempts, answered) = (activity.counts.of(ProbeClass::Syn), activity.answered(Answer::SynAck));
         Self {
             services: missed::services(activity, ATTEMPTS, Kind::SERVICES).proven,
             hosts: missed::hosts(activity, ATTEMPTS, Kind::SERVICES).proven,
             met_services: activity.open_services().value,
             met_hosts: activity.met_hosts().value,
-            attempts: activity.counts.of(ProbeClass::Syn),
-            answered: activity.answered(Answer::SynAck),
+            attempts,
+            answered,
+            waiting: window.waiting.syns().min(attempts.saturating_sub(answered)),
             knocks: Knocks::of(activity),
+            asked: Asked::of(window),
         }
     }
 
@@ -98,9 +160,14 @@ impl Tried {
         self.met_services.max(self.met_hosts)
     }
 
-    /// Targets that were missed, services at addresses.
+    /// Attempts of which it is known what came of them.
+    fn settled(&self) -> u64 {
+        self.attempts.saturating_sub(self.waiting)
+    }
+
+    /// Targets that were missed, services at addresses. Those that may still answer are none.
     fn targets(&self) -> u64 {
-        let exact = self.attempts.saturating_sub(self.answered);
+        let exact = self.settled().saturating_sub(self.answered);
         // Targets that are known may have answered, too. Then the estimate is nearer.
         let failures = self.failures().min(self.attempts);
         if exact * 5 >= failures * 4 { exact } else { failures }
@@ -110,7 +177,7 @@ impl Tried {
     pub(super) fn mostly_fails(&self) -> bool {
         let failures = self.failures();
         failures >= self.successes() * FAILURES_PER_SUCCESS
-            && (failures < MANY || self.attempts >= self.answered * FAILURES_PER_SUCCESS)
+            && (failures < MANY || self.settled() >= self.answered * FAILURES_PER_SUCCESS)
     }
 
     /// The same, where whoever was told nothing counts as nobody's success. Whoever looks after servers by bare connections
@@ -121,7 +188,13 @@ impl Tried {
         let spoken_to = self.met_services.saturating_sub(services).max(self.met_hosts.saturating_sub(hosts));
         let answered = self.answered.saturating_sub(silent.min(answered));
         failures >= spoken_to * FAILURES_PER_SUCCESS
-            && (failures < MANY || self.attempts >= answered * FAILURES_PER_SUCCESS)
+            && (failures < MANY || self.settled() >= answered * FAILURES_PER_SUCCESS)
+    }
+
+    /// Whether this is what a client of peers does, all of whom have the same port: see [`super::peers`].
+    pub(super) fn is_among_peers(&self, source: &Source<'_>) -> bool {
+        let spoken_to = self.met_hosts.saturating_sub(self.knocks.hosts);
+        spoken_to * peers::FAILURES_PER_ANSWER >= self.failures() && peers::port(source).is_some()
     }
 
     /// Many addresses for each service.
@@ -169,20 +242,15 @@ impl Tried {
         (self.attempts > 0 && !lacks.is_empty()).then(|| lacks.join(", "))
     }
 
-    /// "612 SYNs to 600 addresses, port 22, within 1m; 591 failed".
+    /// "612 SYNs to 612 addresses, port 22, within 1m; 591 failed, 9 have no answer yet".
     pub(super) fn in_words(&self, samples: &[Sample], length: Duration) -> String {
-        let hosts = (self.hosts + self.met_hosts).clamp(1, self.attempts.max(1));
-        let services = (self.services + self.met_services).clamp(1, self.attempts.max(1));
-        format!(
-            "{} {} to {} {}, {}, within {}; {} failed",
-            self.attempts,
-            plural(self.attempts, "SYN"),
-            about(hosts),
-            plural(hosts, "address"),
-            ports(services, samples),
-            Interval(length),
-            self.targets(),
-        )
+        let asked = self.asked.in_words(samples, length);
+        let waiting = match self.waiting {
+            0 => String::new(),
+            1 => ", 1 has no answer yet".to_owned(),
+            many => format!(", {many} have no answer yet"),
+        };
+        format!("{asked}; {} failed{waiting}", self.targets())
     }
 
     /// The evidence of these attempts.
@@ -198,12 +266,12 @@ fn counted(number: u64, what: &str) -> String {
 }
 
 /// "port 22", or "about 40 ports".
-pub(super) fn ports(services: u64, samples: &[Sample]) -> String {
+pub(super) fn ports(services: Estimate, samples: &[Sample]) -> String {
     let mut ports =
         samples.iter().filter(|sample| sample.taken == 1 && sample.port != 0).map(|sample| sample.port);
-    match (ports.next(), services) {
+    match (ports.next(), services.value) {
         (Some(port), 0..=1) if ports.all(|other| other == port) => format!("port {port}"),
-        _ => format!("{} {}", about(services), plural(services, "port")),
+        (_, number) => format!("{services} {}", plural(number, "port")),
     }
 }
 

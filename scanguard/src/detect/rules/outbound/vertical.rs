@@ -114,7 +114,7 @@ impl Rule for Vertical {
     }
 
     fn shortfall(&self, source: &Source<'_>) -> Option<String> {
-        let tried = Tried::of(&source.window(self.0.common.window).activity);
+        let tried = Tried::of(&source.window(self.0.common.window));
         let wanted = [(tried.services, self.0.services, "services")];
         knows_fates(source)
             .then(|| tried.shortfall(&wanted, tried.mostly_fails_or_knocks(), tried.is_deep()))?
@@ -126,7 +126,7 @@ impl Rule for Vertical {
         }
         let length = self.0.common.window;
         let window = source.window(length);
-        let tried = Tried::of(&window.activity);
+        let tried = Tried::of(&window);
         if tried.services >= u64::from(self.0.services) && tried.is_deep() && tried.mostly_fails_or_knocks() {
             return Some(tried.evidence(source, window, length));
         }
