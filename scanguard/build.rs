@@ -44,8 +44,11 @@ fn main() -> Result<()> {
     // SAFETY: a build script has one thread at this point.
     unsafe {
         env::set_var("PATH", path);
-        // The pinned stable compiler builds `core` for the BPF target; nothing else is unstable.
+        // The pinned stable compiler builds `core` for the BPF target; besides, only the next is unstable.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // Else the object, which is part of the agent, has the paths of the machine that it was built on.
+        env::set_var("CARGO_UNSTABLE_TRIM_PATHS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all");
         // aya-build hands on every line as a warning: errors only, please.
         env::set_var("CARGO_TERM_QUIET", "true");
     }

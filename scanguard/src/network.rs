@@ -1,6 +1,7 @@
 //! This host's interfaces and routes, from the kernel (rtnetlink).
 
 pub mod bound;
+pub mod driver;
 mod dump;
 pub mod filters;
 pub mod framing;
@@ -31,7 +32,7 @@ use rtnetlink::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use self::{dump::Dump, framing::Framing};
+use self::{driver::Device, dump::Dump, framing::Framing};
 
 /// A connection to the kernel's routing tables.
 #[derive(Clone)]
@@ -72,6 +73,8 @@ pub struct Interface {
     pub xdp_program: Option<u32>,
     /// Whether that program is attached in the network stack, not in the driver.
     pub xdp_generic: bool,
+    /// The device that it belongs to, if the kernel names one.
+    pub device: Option<Device>,
 }
 
 /// The kernel did not answer.
@@ -196,6 +199,7 @@ fn interface(message: &LinkMessage) -> Interface {
     let framing = Framing::of(u16::from(message.header.link_layer_type));
     let mut interface = Interface { index: message.header.index, framing, ..Interface::default() };
     let (mut lower, mut lies_on_another) = (None, false);
+    let mut device = Device::default();
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
@@ -203,6 +207,8 @@ fn interface(message: &LinkMessage) -> Interface {
             LinkAttribute::Address(mac) => interface.mac = mac.as_slice().try_into().ok(),
             LinkAttribute::Controller(index) => interface.controller = Some(*index),
             LinkAttribute::Link(index) => lower = Some(*index),
+            LinkAttribute::ParentDevName(name) => device.name.clone_from(name),
+            LinkAttribute::ParentDevBusName(bus) => device.bus.clone_from(bus),
             LinkAttribute::LinkInfo(infos) => lies_on_another = infos.iter().any(is_on_another),
             LinkAttribute::Xdp(xdp) => {
                 interface.xdp_generic = xdp.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
@@ -218,6 +224,7 @@ fn interface(message: &LinkMessage) -> Interface {
         }
     }
     interface.lower = lower.filter(|_| lies_on_another);
+    interface.device = (device != Device::default()).then_some(device);
     interface
 }
 

@@ -3,6 +3,7 @@
 mod above;
 mod answered;
 mod bare;
+mod cards;
 mod clsact;
 mod coexistence;
 mod content;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         above::trials(),
         answered::trials(),
         bare::trials(),
+        cards::trials(),
         clsact::trials(),
         coexistence::trials(),
         content::trials(),

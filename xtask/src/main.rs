@@ -11,8 +11,11 @@ mod matrix;
 mod miri;
 mod package;
 mod process;
+mod reproducible;
+mod sbom;
 mod setup;
 mod soak;
+mod target;
 mod test;
 mod vm;
 mod workspace;
@@ -49,7 +52,7 @@ enum Command {
     Matrix(matrix::Args),
     /// Keep a sensor under mixed traffic for half an hour; nothing may be lost or grow (needs root)
     Soak(soak::Args),
-    /// Make the Debian package: target/package/scanguard_VERSION_ARCH.deb
+    /// Make the packages: target/package/release/scanguard*.deb and .rpm; --target for arm64 and for static binaries
     Package(package::Args),
     /// Compare docs/metrics.md, the dashboard and the alerts with the code; --write writes what is generated
     Docs(docs::Args),

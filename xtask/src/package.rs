@@ -1,6 +1,7 @@
-//! `cargo xtask package`: the Debian package, with manual pages and completions.
+//! `cargo xtask package`: packages for Debian's and Red Hat's kin, with manual pages and completions.
 
 use std::{
+    env,
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
@@ -9,12 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    build::Profile,
-    process,
-    setup::{self, Purpose},
-    workspace::Workspace,
-};
+use crate::{build::Profile, process, reproducible, sbom, setup, target::Target, workspace::Workspace};
 
 /// Arguments of `package`.
 #[derive(clap::Args)]
@@ -22,9 +18,13 @@ pub(crate) struct Args {
     /// Package a build for debugging instead of one for release
     #[arg(long)]
     debug: bool,
-    /// Build for this target, such as x86_64-unknown-linux-musl: linked statically, it runs anywhere
+    /// Build for this target: aarch64-unknown-linux-gnu for arm64; x86_64-unknown-linux-musl or
+    /// aarch64-unknown-linux-musl for a binary that is linked statically and runs anywhere
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
+    /// Build the commit that is checked out twice, in two folders, and compare every byte
+    #[arg(long)]
+    verify_reproducible: bool,
 }
 
 /// Runs `cargo xtask package`.
@@ -32,36 +32,84 @@ pub(crate) struct Args {
 /// # Errors
 /// When setup, the build or the packaging fails.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
-    let is_static = args.target.as_deref().is_some_and(|target| target.ends_with("-musl"));
-    setup::ensure(ws, if is_static { Purpose::Static } else { Purpose::Package })?;
-    let profile = if args.debug { Profile::Dev } else { Profile::Release };
-    if let Some(target) = &args.target {
-        process::run(ws.command("rustup").args(["target", "add", target]))?;
+    let target = Target::new(args.target.as_deref());
+    setup::ensure(ws, target.purpose())?;
+    if args.verify_reproducible {
+        let debug = args.debug.then_some("--debug");
+        return reproducible::verify(ws, &debug.into_iter().chain(target.options()).collect::<Vec<_>>());
     }
-    let build = ["--package", "scanguard", "--profile", profile.name()];
-    process::run(ws.cargo("build").args(build).args(target_options(args.target.as_deref())))?;
-    let deb = package(ws, profile, args.target.as_deref())?;
-    println!("packaged {}", ws.display(&deb));
+    let profile = if args.debug { Profile::Dev } else { Profile::Release };
+    target.install(ws)?;
+    let mut build = ws.cargo("build");
+    build.args(["--package", "scanguard", "--profile", profile.name()]).args(target.options());
+    target.configure(&mut build);
+    if let Profile::Release = profile {
+        build.env("CARGO_ENCODED_RUSTFLAGS", remapped(ws).join("\x1f"));
+    }
+    process::run(&mut build)?;
+    for made in package(ws, profile, target)? {
+        println!("packaged {}", ws.display(&made));
+    }
+    println!("the binary: {}", ws.display(&built(ws, profile, target).join("scanguard")));
     Ok(())
+}
+
+/// Flags of the compiler by which a release has no path of this machine: of this work tree, and of its dependencies.
+fn remapped(ws: &Workspace) -> Vec<String> {
+    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
+    let cargo = cargo.map(|path| (path, "/cargo"));
+    let places = [(ws.root().to_owned(), "/scanguard")].into_iter().chain(cargo);
+    places.map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).collect()
+}
+
+/// The time that files of a package have: that of the commit, unless the environment says another.
+fn epoch(ws: &Workspace) -> Option<String> {
+    env::var("SOURCE_DATE_EPOCH").ok().or_else(|| {
+        let said = process::answer(ws.command("git").args(["log", "-1", "--format=%ct"]))?;
+        Some(said.trim().to_owned())
+    })
+}
+
+/// Where the build is.
+fn built(ws: &Workspace, profile: Profile, target: Target<'_>) -> PathBuf {
+    ws.target().join(target.directory()).join(profile.directory())
 }
 
 /// Packages what has been built, and says where.
 ///
 /// # Errors
 /// When the packaging fails.
-pub(crate) fn package(ws: &Workspace, profile: Profile, target: Option<&str>) -> Result<PathBuf> {
-    let mut built = ws.target();
-    built.extend(target);
-    built.push(profile.directory());
+pub(crate) fn package(ws: &Workspace, profile: Profile, target: Target<'_>) -> Result<[PathBuf; 2]> {
     let packages = ws.target().join("package");
-    process::run(Command::new(built.join("scanguard")).arg("manual").arg(&packages))?;
+    manual(ws, profile, target, &packages)?;
+    let epoch = epoch(ws);
+    sbom::write(ws, target, epoch.as_deref(), &packages.join("sbom"))?;
 
-    let directory = packages.join(target.unwrap_or_default()).join(profile.directory());
+    let directory = packages.join(target.directory()).join(profile.directory());
     // Of an older version, so that there is one file afterwards.
     if directory.exists() {
         fs::remove_dir_all(&directory).with_context(|| ws.display(&directory))?;
     }
     fs::create_dir_all(&directory).with_context(|| ws.display(&directory))?;
+    let time = epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch));
+    process::run(deb(ws, profile, target, &directory).envs(time.clone()))?;
+    process::run(rpm(ws, profile, target, &directory)?.envs(time))?;
+    Ok([the_package_in(&directory, "deb")?, the_package_in(&directory, "rpm")?])
+}
+
+/// Writes the manual pages and completions: the agent does, by its own command line.
+fn manual(ws: &Workspace, profile: Profile, target: Target<'_>, packages: &Path) -> Result<()> {
+    let mut build = built(ws, profile, target);
+    if target.is_foreign() {
+        // It says the same wherever it runs.
+        process::run(ws.cargo("build").args(["--package", "scanguard"]))?;
+        build = built(ws, Profile::Dev, Target::HOST);
+    }
+    process::run(ws.command(build.join("scanguard")).arg("manual").arg(packages))
+}
+
+fn deb(ws: &Workspace, profile: Profile, target: Target<'_>, directory: &Path) -> Command {
     let mut deb = ws.cargo("deb");
     deb.args(["--package", "scanguard", "--profile", profile.name(), "--no-build", "--strip"]);
     // It warns of manual pages that cargo does not build, and of builds for debugging, which are tested, not shipped.
@@ -71,16 +119,36 @@ pub(crate) fn package(ws: &Workspace, profile: Profile, target: Option<&str>) ->
         // Its own compressor takes minutes for what xz(1) does in seconds.
         Profile::Release => deb.arg("--compress-system"),
     };
-    process::run(deb.args(target_options(target)).arg("--output").arg(&directory))?;
-    the_package_in(&directory)
+    deb.args(target.options()).arg("--output").arg(directory);
+    deb
 }
 
-fn target_options(target: Option<&str>) -> impl Iterator<Item = &str> {
-    target.into_iter().flat_map(|target| ["--target", target])
+fn rpm(ws: &Workspace, profile: Profile, target: Target<'_>, directory: &Path) -> Result<Command> {
+    // It strips nothing, and finds the binary below the directory that it is told.
+    let stripped = ws.target().join("package/stripped");
+    let to = stripped.join(target.directory()).join(profile.directory());
+    fs::create_dir_all(&to).with_context(|| ws.display(&to))?;
+    let from = built(ws, profile, target).join("scanguard");
+    process::run(ws.command(target.tool("strip")).arg("-o").args([&to.join("scanguard"), &from]))?;
+    let mut rpm = ws.cargo("generate-rpm");
+    rpm.args(["--package", "scanguard", "--profile", profile.name(), "--target-dir"]).arg(&stripped);
+    rpm.args(target.options());
+    // rpm's own program reads files of any processor; for this one, it would else ask the dynamic linker.
+    if Path::new(FIND_REQUIRES).exists() {
+        rpm.args(["--auto-req", "find-requires"]);
+    }
+    if matches!(profile, Profile::Dev) {
+        rpm.args(["--payload-compress", "none"]);
+    }
+    rpm.arg("--output").arg(directory);
+    Ok(rpm)
 }
 
-fn the_package_in(directory: &Path) -> Result<PathBuf> {
+/// rpm's program that finds which libraries a file needs.
+const FIND_REQUIRES: &str = "/usr/lib/rpm/find-requires";
+
+fn the_package_in(directory: &Path, kind: &str) -> Result<PathBuf> {
     let files = fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut packages = files.filter(|path| path.extension() == Some(OsStr::new("deb")));
-    packages.next().with_context(|| format!("no package in {}", directory.display()))
+    let mut packages = files.filter(|path| path.extension() == Some(OsStr::new(kind)));
+    packages.next().with_context(|| format!("no {kind} in {}", directory.display()))
 }

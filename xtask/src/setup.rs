@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 /// A purpose that things are installed for.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Purpose {
     /// Compile the agent and its eBPF program.
     Build,
@@ -37,16 +37,20 @@ pub(crate) enum Purpose {
     Packets,
     /// Compile, and measure everything: clients, servers and peers.
     Bench,
-    /// Compile, and make the Debian package.
+    /// Compile, and make the packages.
     Package,
     /// The same, linked statically with musl.
     Static,
+    /// Packages for arm64, made on another processor.
+    Cross,
     /// Compile, and fuzz the parsers.
     Fuzz,
     /// Interpret the shared code's tests.
     Miri,
     /// Compile, and boot other kernels in virtual machines.
     Vm,
+    /// The same for arm64, on another processor.
+    VmCross,
     /// Build, check and test; neither matrix, bench, fuzz, vm nor Miri.
     All,
 }
@@ -64,7 +68,10 @@ impl Purpose {
         if matches!(self, Self::Check | Self::Deploy | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DENY));
         }
-        if matches!(self, Self::Test | Self::Matrix | Self::Packets | Self::Bench | Self::Vm | Self::All) {
+        if matches!(
+            self,
+            Self::Test | Self::Matrix | Self::Packets | Self::Bench | Self::Vm | Self::VmCross | Self::All
+        ) {
             items.extend(system::TEST_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
         }
         if matches!(self, Self::Test | Self::All) {
@@ -75,8 +82,11 @@ impl Purpose {
             items.push(Box::new(extracted::SSHD));
             items.push(Box::new(python_tool::NATS_SERVER));
         }
-        if matches!(self, Self::Package | Self::Static | Self::Test | Self::All) {
+        if matches!(self, Self::Package | Self::Static | Self::Cross | Self::Test | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DEB));
+            items.push(Box::new(cargo_tool::CARGO_GENERATE_RPM));
+            items.push(Box::new(cargo_tool::CARGO_CYCLONEDX));
+            items.push(Box::new(system::RPM));
         }
         // The following steps are not part of `all`: only one command needs them.
         if matches!(self, Self::Matrix) {
@@ -90,12 +100,18 @@ impl Purpose {
         if matches!(self, Self::Static) {
             items.push(Box::new(system::MUSL));
         }
+        if matches!(self, Self::Cross | Self::VmCross) {
+            items.push(Box::new(system::ARM_COMPILER));
+        }
         if matches!(self, Self::Fuzz) {
             items.push(Box::new(cargo_tool::CARGO_FUZZ));
             items.push(Box::new(system::CXX_COMPILER));
         }
-        if matches!(self, Self::Vm) {
+        if matches!(self, Self::Vm | Self::VmCross) {
             items.extend(system::VM_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
+        }
+        if matches!(self, Self::VmCross) {
+            items.push(Box::new(system::ARM_QEMU));
         }
         if matches!(self, Self::Miri) {
             items.push(Box::new(rust::Miri));

@@ -14,6 +14,7 @@ use crate::{
     build::Profile,
     package, process,
     setup::{self, Purpose},
+    target::Target,
     workspace::{Workspace, is_root},
 };
 
@@ -43,7 +44,7 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
     // `cargo test` builds the binaries of a package for that package's own tests only; ours run the agent.
     process::run(ws.cargo("build").args(HOST_CRATES).arg("--bins"))?;
     // One of them installs the package.
-    package::package(ws, Profile::Dev, None)?;
+    package::package(ws, Profile::Dev, Target::HOST)?;
 
     let mut test = ws.cargo("test");
     test.args(HOST_CRATES).arg("--no-fail-fast").arg("--").args(&args.args);

@@ -4,6 +4,8 @@
 //! agent, its tests and the few tools that these call. Without hardware acceleration a guest is some 20 times slower
 //! than this host, so that only a part of the tests runs there: see [`guest::STEPS`].
 
+mod arch;
+mod drivers;
 mod guest;
 mod kernels;
 mod page;
@@ -11,12 +13,12 @@ mod tree;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use self::{arch::Arch, kernels::Flavour};
 use crate::{
-    process,
-    setup::{self, Purpose},
-    workspace::Workspace,
+    process, setup,
+    workspace::{Workspace, is_root},
 };
 
 /// Arguments of `vm`.
@@ -24,7 +26,16 @@ use crate::{
 pub(crate) struct Args {
     /// Series of kernels, such as 6.1; all that are listed in docs/kernels.md if none is named
     series: Vec<String>,
-    /// Write docs/kernels.md; what is not run this time stays in it as it is
+    /// The processor of the guests; this machine's if none is named
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Try drivers of network cards instead, on 6.1 and 6.12 if no series is named (needs root)
+    #[arg(long, conflicts_with_all = ["arch", "steps"])]
+    drivers: bool,
+    /// Only these cards: virtio-net, virtio-net-9000, ...; a wrong name is answered with all
+    #[arg(long, value_delimiter = ',', value_parser = drivers::card, requires = "drivers")]
+    cards: Vec<&'static str>,
+    /// Write docs/kernels.md, or docs/drivers.md; what is not run this time stays in it as it is
     #[arg(long)]
     write: bool,
     /// Only these steps: doctor, run, progrun, native, generic, scan, persist, sandbox
@@ -32,26 +43,65 @@ pub(crate) struct Args {
     steps: Vec<&'static str>,
 }
 
+/// Modules of these tests, if the kernel has them as such.
+const MODULES: [&str; 3] = ["veth", "sch_ingress", "cls_bpf"];
+
 /// Runs `cargo xtask vm`.
 ///
 /// # Errors
 /// When setup or the build fails, a kernel cannot be had or does not boot, or what it does is not what is expected of it.
 pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
     let wanted = kernels::chosen(&args.series)?;
-    setup::ensure(ws, Purpose::Vm)?;
-    let binaries = build(ws)?;
+    let arch = args.arch.unwrap_or_else(Arch::of_host);
+    if args.drivers {
+        ensure!(is_root(), "the cards are connected in a network namespace: this needs root");
+        ensure!(arch == Arch::X86, "cards are tried in guests of x86_64");
+    }
+    setup::ensure(ws, arch.purpose())?;
+    let binaries = build(ws, arch)?;
     let directory = ws.target().join("vm");
     fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let archive = kernels::Archive::open(ws, &directory)?;
+    let archive = kernels::Archive::open(ws, &directory, arch)?;
+    let system = tree::System::of(ws, arch, &archive)?;
+    let guests = Guests { arch, directory, archive, system, binaries };
+    if args.drivers { drivers::run(ws, &guests, args) } else { tests(ws, &guests, &wanted, args) }
+}
+
+/// What guests are made of.
+struct Guests {
+    arch: Arch,
+    directory: PathBuf,
+    archive: kernels::Archive,
+    system: tree::System,
+    binaries: Binaries,
+}
+
+impl Guests {
+    /// An initramfs whose first process is the script that comes of the names of these modules' files.
+    fn image(
+        &self,
+        ws: &Workspace,
+        kernel: &kernels::Kernel,
+        modules: &[&str],
+        script: impl FnOnce(&[String]) -> String,
+    ) -> Result<PathBuf> {
+        let modules = kernel.modules(ws, modules)?;
+        let names: Result<Vec<_>> = modules.iter().map(|module| tree::name_of_module(module)).collect();
+        tree::initramfs(ws, &self.directory, &self.system, &self.binaries, &modules, &script(&names?))
+    }
+}
+
+fn tests(ws: &Workspace, guests: &Guests, wanted: &[&'static kernels::Series], args: &Args) -> Result<()> {
     let page = ws.docs().join("kernels.md");
     let mut results = page::read(&fs::read_to_string(&page).unwrap_or_default());
     let mut failed = Vec::new();
     for series in wanted {
-        let kernel = archive.get(ws, series)?;
+        let kernel = guests.archive.get(ws, series, Flavour::Cloud)?;
         println!("{}: booting", kernel.release);
-        let image = tree::initramfs(ws, &directory, &kernel, &binaries, &guest::script(&args.steps))?;
-        let log = directory.join(format!("{}.log", kernel.release));
-        let result = guest::boot(ws, &kernel, &image, &log)?;
+        let image = guests
+            .image(ws, &kernel, &MODULES, |modules| guest::script(guests.arch, modules, &args.steps))?;
+        let log = guests.directory.join(format!("{}.log", kernel.release));
+        let result = guest::read(&guest::boot(ws, guests.arch, &kernel, &image, &log, |qemu| qemu)?);
         for line in result.lines() {
             println!("  {line}");
         }
@@ -59,7 +109,7 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
         if !result.is_as_expected(series.support, &args.steps) {
             failed.push(kernel.release.clone());
         }
-        results.insert(series.name.to_owned(), page::row(series, &kernel.release, &result));
+        results.insert(page::key(series.name, &kernel.release), page::row(series, &kernel.release, &result));
         if args.write {
             fs::write(&page, page::write(&results)).with_context(|| page.display().to_string())?;
         }
@@ -77,24 +127,25 @@ struct Binaries {
     interface_tests: PathBuf,
 }
 
-fn build(ws: &Workspace) -> Result<Binaries> {
+fn build(ws: &Workspace, arch: Arch) -> Result<Binaries> {
+    let target = arch.target();
+    target.install(ws)?;
     // Both at once: they then have the features that the tests are built with.
-    process::run(ws.cargo("build").args([
-        "--package",
-        "scanguard",
-        "--package",
-        "scanguard-tests",
-        "--bins",
-    ]))?;
+    let mut binaries = ws.cargo("build");
+    binaries.args(["--package", "scanguard", "--package", "scanguard-tests", "--bins"]);
+    target.configure(&mut binaries);
+    process::run(binaries.args(target.options()))?;
     let mut tests = ws.cargo("test");
     tests.args(["--package", "scanguard-tests", "--no-run", "--test", "progrun", "--test", "netns"]);
+    target.configure(&mut tests);
+    tests.args(target.options());
     process::run(&mut tests)?;
     // Cargo says on standard error where they are; in this form, on standard output.
     let said =
         process::answer(tests.arg("--message-format=json")).context("cargo did not say what it built")?;
     let test = |name| executable(&said, name).with_context(|| format!("cargo did not say where {name} is"));
     Ok(Binaries {
-        agent: ws.target().join("debug/scanguard"),
+        agent: ws.target().join(target.directory()).join("debug/scanguard"),
         program_tests: test("progrun")?,
         interface_tests: test("netns")?,
     })

@@ -41,6 +41,11 @@ impl Workspace {
         &self.toolchain
     }
 
+    /// The work tree itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the project's own tools are installed (`bin` below it); scanguard's build script looks there too.
     pub(crate) fn tools(&self) -> PathBuf {
         self.root.join("target/tools")

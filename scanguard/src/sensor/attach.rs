@@ -22,6 +22,7 @@ use super::{
 };
 use crate::network::{
     Interface, Network, NetworkError,
+    driver::Driver,
     framing::{Framing, LinkType},
 };
 
@@ -571,7 +572,14 @@ impl Attachments {
                         egress,
                     });
                 }
-                Err(reason) => {
+                Err(mut reason) => {
+                    if mode == AttachedMode::Native {
+                        // The kernel says no more than that it is not supported.
+                        let driver = interface.device.as_ref().and_then(Driver::of);
+                        let obstacle =
+                            driver.and_then(|driver| driver.obstacle(&interface.name, interface.mtu));
+                        reason.extend(obstacle.map(|obstacle| format!("; {obstacle}")));
+                    }
                     if matches!((self.mode, mode), (Mode::Auto, AttachedMode::Native)) {
                         tracing::warn!(
                             interface = interface.name,

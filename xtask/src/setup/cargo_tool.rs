@@ -26,6 +26,12 @@ pub(super) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version
 /// Makes the Debian package.
 pub(super) const CARGO_DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0" };
 
+/// Makes the RPM package.
+pub(super) const CARGO_GENERATE_RPM: CargoTool = CargoTool { name: "cargo-generate-rpm", version: "0.21.1" };
+
+/// Lists what is in a package (CycloneDX).
+pub(super) const CARGO_CYCLONEDX: CargoTool = CargoTool { name: "cargo-cyclonedx", version: "0.5.9" };
+
 impl Item for CargoTool {
     fn name(&self, _: &Workspace) -> String {
         format!("{} {}", self.name, self.version)
@@ -61,13 +67,19 @@ impl Item for CargoTool {
 }
 
 fn version_of(path: &Path, name: &str) -> Option<String> {
-    let answer = process::answer(Command::new(path).arg("--version"))?;
+    // Some know that only as cargo calls them: `cargo-NAME NAME --version`.
+    let answer = process::answer(Command::new(path).arg("--version")).or_else(|| {
+        let command = name.strip_prefix("cargo-")?;
+        process::answer(Command::new(path).args([command, "--version"]))
+    })?;
     parse_version(&answer, name).map(str::to_owned)
 }
 
-/// `0.10.3` of `bpf-linker 0.10.3`.
+/// `0.10.3` of `bpf-linker 0.10.3`. Such commands then call themselves `cargo-NAME-NAME`.
 fn parse_version<'a>(version_line: &'a str, name: &str) -> Option<&'a str> {
-    version_line.strip_prefix(name)?.strip_prefix(' ')?.split_whitespace().next()
+    let rest = version_line.strip_prefix(name)?;
+    let again = name.strip_prefix("cargo").and_then(|command| rest.strip_prefix(command));
+    again.unwrap_or(rest).strip_prefix(' ')?.split_whitespace().next()
 }
 
 #[cfg(test)]
@@ -78,6 +90,7 @@ mod tests {
     fn the_version_follows_the_name() {
         assert_eq!(parse_version("bpf-linker 0.10.3\n", "bpf-linker"), Some("0.10.3"));
         assert_eq!(parse_version("cargo-deny 0.20.2 (LLVM 22)\n", "cargo-deny"), Some("0.20.2"));
+        assert_eq!(parse_version("cargo-cyclonedx-cyclonedx 0.5.9\n", "cargo-cyclonedx"), Some("0.5.9"));
     }
 
     #[test]

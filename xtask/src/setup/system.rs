@@ -51,6 +51,23 @@ pub(super) const MUSL: Program = Program {
     packages: Packages { apt: "musl-tools", dnf: "musl-gcc", pacman: "musl", apk: "musl-dev gcc" },
 };
 
+/// Compiles and links for arm64, on another processor.
+pub(super) const ARM_COMPILER: Program = Program {
+    name: "aarch64-linux-gnu-gcc",
+    packages: Packages {
+        apt: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+        dnf: "gcc-aarch64-linux-gnu",
+        pacman: "aarch64-linux-gnu-gcc",
+        apk: "gcc-aarch64-linux-gnu",
+    },
+};
+
+/// Finds which libraries the RPM package needs; the tests install it.
+pub(super) const RPM: Program = Program {
+    name: "rpm",
+    packages: Packages { dnf: "rpm-build", pacman: "rpm-tools", ..Packages::same_everywhere("rpm") },
+};
+
 /// Programs with which the tests and the demo scan, look and set up. Debian's dnsmasq-base has no service.
 pub(super) const TEST_TOOLS: [Program; 26] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
@@ -245,7 +262,7 @@ pub(super) const CLANG: Program = Program {
 pub(super) const BENCH_TOOLS: [Program; 4] = [same("masscan"), same("zmap"), same("wrk"), same("iptables")];
 
 /// Boots other kernels, and packs what runs there, beyond [`TEST_TOOLS`].
-pub(super) const VM_TOOLS: [Program; 5] = [
+pub(super) const VM_TOOLS: [Program; 6] = [
     Program {
         name: "qemu-system-x86_64",
         packages: Packages {
@@ -259,7 +276,19 @@ pub(super) const VM_TOOLS: [Program; 5] = [
     same("cpio"),
     Program { name: "xz", packages: Packages { apt: "xz-utils", ..Packages::same_everywhere("xz") } },
     Program { name: "strip", packages: Packages::same_everywhere("binutils") },
+    Program { name: "depmod", packages: Packages::same_everywhere("kmod") },
 ];
+
+/// Boots kernels of arm64, on another processor.
+pub(super) const ARM_QEMU: Program = Program {
+    name: "qemu-system-aarch64",
+    packages: Packages {
+        apt: "qemu-system-arm",
+        dnf: "qemu-system-aarch64-core",
+        pacman: "qemu-system-aarch64",
+        apk: "qemu-system-aarch64",
+    },
+};
 
 /// A program whose package is called like it.
 const fn same(name: &'static str) -> Program {

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::arch::Arch;
 use crate::{process, workspace::Workspace};
 
 /// Kernels of one series: the newest that there is runs.
@@ -68,11 +69,62 @@ pub(super) struct Kernel {
     /// The image that is booted.
     pub(super) image: PathBuf,
     /// Its modules.
-    pub(super) modules: PathBuf,
+    modules: PathBuf,
 }
 
-/// Debian's archive, by way of apt with a state of its own.
+/// What is built into a kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Flavour {
+    /// What virtual machines of clouds have.
+    Cloud,
+    /// Every driver.
+    Full,
+}
+
+impl Kernel {
+    /// These modules and all that they need, in an order in which they can be loaded. Those that are built in are left out.
+    ///
+    /// # Errors
+    /// depmod(8) fails.
+    pub(super) fn modules(&self, ws: &Workspace, names: &[&str]) -> Result<Vec<PathBuf>> {
+        let dependencies = self.modules.join("modules.dep");
+        if !dependencies.exists() {
+            let root =
+                self.modules.ancestors().find(|path| path.join("boot").is_dir()).context("its root")?;
+            // Debian 13 has them below /usr.
+            if !root.join("lib").exists() {
+                std::os::unix::fs::symlink("usr/lib", root.join("lib"))?;
+            }
+            process::run(ws.command("depmod").arg("-b").arg(root).arg(&self.release))?;
+        }
+        let lines = fs::read_to_string(&dependencies).with_context(|| dependencies.display().to_string())?;
+        Ok(in_order(&lines, names).into_iter().map(|module| self.modules.join(module)).collect())
+    }
+}
+
+/// The files of modules and of what they need, by the lines of modules.dep: `FILE: FILE THAT IT NEEDS ...`, of which the
+/// last is the first to be loaded.
+fn in_order<'l>(lines: &'l str, names: &[&str]) -> Vec<&'l str> {
+    let mut files = Vec::new();
+    for name in names {
+        let file = |path: &str| path.rsplit('/').next().unwrap_or(path).split('.').next() == Some(name);
+        let Some((module, needed)) =
+            lines.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| file(path))
+        else {
+            continue;
+        };
+        for file in needed.split_whitespace().rev().chain([module]) {
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+    }
+    files
+}
+
+/// Debian's archive for a processor, by way of apt with a state of its own.
 pub(super) struct Archive {
+    arch: Arch,
     directory: PathBuf,
     names: Vec<String>,
 }
@@ -82,8 +134,8 @@ impl Archive {
     ///
     /// # Errors
     /// This machine gets no packages from Debian, or its archive cannot be reached.
-    pub(super) fn open(ws: &Workspace, directory: &Path) -> Result<Self> {
-        let directory = directory.join("apt");
+    pub(super) fn open(ws: &Workspace, directory: &Path, arch: Arch) -> Result<Self> {
+        let directory = directory.join(format!("apt-{}", arch.debian()));
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(part)).with_context(|| directory.display().to_string())?;
         }
@@ -96,10 +148,12 @@ impl Archive {
         ]))
         .context("apt-get does not say where this machine's packages come from")?;
         fs::write(directory.join("sources.list"), sources(&said)?)?;
-        let mut archive = Self { directory, names: Vec::new() };
+        // Nothing is installed there.
+        fs::write(directory.join("status"), "")?;
+        let mut archive = Self { arch, directory, names: Vec::new() };
         process::run_with_retries(archive.apt(ws, "apt-get").args(["-qq", "update"]))?;
-        let pattern = "^linux-image-[0-9].*-cloud-amd64$";
-        let found = process::answer(archive.apt(ws, "apt-cache").args(["search", "--names-only", pattern]));
+        let pattern = format!("^linux-image-[0-9].*-{}$", arch.debian());
+        let found = process::answer(archive.apt(ws, "apt-cache").args(["search", "--names-only", &pattern]));
         let found = found.context("apt-cache search")?;
         archive.names = found.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
         Ok(archive)
@@ -113,6 +167,9 @@ impl Archive {
             ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
             ("Dir::Etc::PreferencesParts", "/dev/null".to_owned()),
             ("Dir::State::Lists", at("lists")),
+            ("Dir::State::status", at("status")),
+            ("APT::Architecture", self.arch.debian().to_owned()),
+            ("APT::Architectures", self.arch.debian().to_owned()),
             ("Dir::Cache", at("cache")),
             // The lists are this user's own, and apt fetches them as this user.
             ("APT::Sandbox::User", "".to_owned()),
@@ -127,8 +184,8 @@ impl Archive {
     ///
     /// # Errors
     /// There is none, or it could not be fetched.
-    pub(super) fn get(&self, ws: &Workspace, series: &Series) -> Result<Kernel> {
-        let package = newest(&self.names, series.name)
+    pub(super) fn get(&self, ws: &Workspace, series: &Series, flavour: Flavour) -> Result<Kernel> {
+        let package = newest(&self.names, series.name, flavour)
             .with_context(|| format!("Debian has no kernel {} any more", series.name))?;
         let release = package.trim_start_matches("linux-image-").to_owned();
         let place = self.directory.with_file_name(&release);
@@ -152,6 +209,34 @@ impl Archive {
     }
 }
 
+impl Archive {
+    /// A directory in which packages are unpacked with all that they need; unpacked once for the same packages.
+    ///
+    /// # Errors
+    /// There is one that could not be fetched.
+    pub(super) fn unpacked(&self, ws: &Workspace, packages: &[&str]) -> Result<PathBuf> {
+        let place = self.directory.with_file_name(format!("system-{}", self.arch.debian()));
+        let done = place.with_extension("packages");
+        let names = packages.join(" ");
+        if fs::read_to_string(&done).is_ok_and(|text| text == names) {
+            return Ok(place);
+        }
+        let parcels = self.directory.join("cache/archives");
+        let mut download = self.apt(ws, "apt-get");
+        download.args(["-q", "-y", "--no-install-recommends", "--download-only", "install"]).args(packages);
+        process::run_with_retries(&mut download)?;
+        for entry in fs::read_dir(&parcels)? {
+            let parcel = entry?.path();
+            if parcel.extension().is_some_and(|extension| extension == "deb") {
+                process::run(ws.command("dpkg-deb").arg("-x").args([&parcel, &place]))?;
+                fs::remove_file(parcel)?;
+            }
+        }
+        fs::write(done, names)?;
+        Ok(place)
+    }
+}
+
 /// The sources of apt for [`SUITES`], from where this machine gets its own.
 fn sources(said: &str) -> Result<String> {
     let mut text = String::new();
@@ -169,9 +254,17 @@ fn sources(said: &str) -> Result<String> {
 }
 
 /// The newest package of a series.
-fn newest<'n>(names: &'n [String], series: &str) -> Option<&'n str> {
+fn newest<'n>(names: &'n [String], series: &str, flavour: Flavour) -> Option<&'n str> {
     let prefix = format!("linux-image-{series}.");
-    names.iter().filter(|name| name.starts_with(&prefix)).max_by_key(|name| numbers(name)).map(String::as_str)
+    let is_wanted = |name: &&String| {
+        let is_cloud = name.contains("-cloud-");
+        let of_flavour = match flavour {
+            Flavour::Cloud => is_cloud,
+            Flavour::Full => !is_cloud && !name.contains("-rt-") && !name.contains("-16k-"),
+        };
+        of_flavour && name.starts_with(&prefix)
+    };
+    names.iter().filter(is_wanted).max_by_key(|name| numbers(name)).map(String::as_str)
 }
 
 /// All numbers in a name, in their order.
@@ -187,10 +280,28 @@ mod tests {
     fn the_newest_of_a_series_is_taken() {
         let names = ["6.1.0-9", "6.1.0-50", "6.1.0-0.deb11.52", "6.12.9+deb13", "6.12.10+deb13"];
         let names = names.map(|release| format!("linux-image-{release}-cloud-amd64"));
-        assert_eq!(newest(&names, "6.1"), Some("linux-image-6.1.0-50-cloud-amd64"));
-        assert_eq!(newest(&names, "6.12"), Some("linux-image-6.12.10+deb13-cloud-amd64"));
-        assert_eq!(newest(&names, "6"), Some("linux-image-6.12.10+deb13-cloud-amd64"));
-        assert_eq!(newest(&names, "5.10"), None);
+        let cloud = |series| newest(&names, series, Flavour::Cloud);
+        assert_eq!(cloud("6.1"), Some("linux-image-6.1.0-50-cloud-amd64"));
+        assert_eq!(cloud("6.12"), Some("linux-image-6.12.10+deb13-cloud-amd64"));
+        assert_eq!(cloud("6"), Some("linux-image-6.12.10+deb13-cloud-amd64"));
+        assert_eq!(cloud("5.10"), None);
+    }
+
+    #[test]
+    fn with_every_driver_is_neither_for_clouds_nor_for_real_time() {
+        let names = ["6.1.0-50-cloud-amd64", "6.1.0-50-rt-amd64", "6.1.0-49-amd64"];
+        let names = names.map(|release| format!("linux-image-{release}"));
+        assert_eq!(newest(&names, "6.1", Flavour::Full), Some("linux-image-6.1.0-49-amd64"));
+    }
+
+    #[test]
+    fn modules_come_after_those_that_they_need_and_once() {
+        let lines = "k/virtio_net.ko.xz: k/net_failover.ko.xz k/failover.ko.xz\nk/failover.ko.xz:\nk/veth.ko:\n\
+                     k/net_failover.ko.xz: k/failover.ko.xz\n";
+        assert_eq!(
+            in_order(lines, &["failover", "virtio_net", "built_in", "veth"]),
+            ["k/failover.ko.xz", "k/net_failover.ko.xz", "k/virtio_net.ko.xz", "k/veth.ko"]
+        );
     }
 
     #[test]

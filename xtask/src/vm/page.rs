@@ -7,8 +7,8 @@ use super::{
     kernels::{ALL, Series},
 };
 
-/// Rows, by the name of the series.
-pub(super) type Rows = BTreeMap<String, String>;
+/// Rows, by series and processor.
+pub(super) type Rows = BTreeMap<(String, String), String>;
 
 const INTRODUCTION: &str = "\
 # Kernels
@@ -26,7 +26,8 @@ These tests run on each kernel:
 * a restart that takes over the pins
 * the sandbox
 
-The last column has doctor's report. `ok (N)` means that N tests passed.
+The last column has doctor's report. `ok (N)` means that N tests passed. Releases for arm64 ran on an emulated
+processor of that kind.
 
 Kernels between these are not tested. 5.15 was only in the backports of Debian 11, which the archive no longer has. 5.10
 lacks XDP programs for frames in several buffers (frags). They came with 5.18, so 5.15 refuses the program likewise.
@@ -64,11 +65,17 @@ pub(super) fn row(series: &Series, release: &str, results: &Results) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
+/// Of which series and processor a release is.
+pub(super) fn key(series: &str, release: &str) -> (String, String) {
+    (series.to_owned(), release.rsplit('-').next().unwrap_or_default().to_owned())
+}
+
 /// The rows of a page.
 pub(super) fn read(page: &str) -> Rows {
     let row = |line: &str| {
-        let name = line.strip_prefix("| ")?.split(' ').next()?;
-        ALL.iter().any(|series| series.name == name).then(|| (name.to_owned(), line.to_owned()))
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        let (name, release) = (cells.next()?, cells.nth(1)?);
+        ALL.iter().any(|series| series.name == name).then(|| (key(name, release), line.to_owned()))
     };
     // Rows of another shape than this version's say something else than its header.
     if page.contains(&header()) { page.lines().filter_map(row).collect() } else { Rows::new() }
@@ -76,8 +83,9 @@ pub(super) fn read(page: &str) -> Rows {
 
 /// The page with these rows.
 pub(super) fn write(rows: &Rows) -> String {
-    let rows = ALL.iter().filter_map(|series| rows.get(series.name));
-    let text = rows.fold(String::new(), |text, row| text + row + "\n");
+    let of = |series: &'static Series| rows.iter().filter(move |((name, _), _)| name == series.name);
+    let rows = ALL.iter().flat_map(of);
+    let text = rows.fold(String::new(), |text, (_, row)| text + row + "\n");
     format!("{INTRODUCTION}{}{text}", header())
 }
 

@@ -7,13 +7,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::{Binaries, kernels::Kernel};
+use super::{Binaries, arch::Arch, kernels::Archive};
 use crate::{process, workspace::Workspace};
 
-/// Tools of this host that the tests call.
-const TOOLS: [&str; 5] = ["ip", "nsenter", "nmap", "tcpdump", "busybox"];
+/// Tools that the tests call.
+const TOOLS: [&str; 8] = ["ip", "nsenter", "nmap", "tcpdump", "ethtool", "iperf3", "bpftool", "busybox"];
+
+/// Debian's packages of them.
+const PACKAGES: [&str; 9] = [
+    "iproute2",
+    "util-linux",
+    "nmap",
+    "tcpdump",
+    "ethtool",
+    "iperf3",
+    "bpftool",
+    "busybox-static",
+    "libc-bin",
+];
 
 /// Files that nmap reads.
 const FILES: [&str; 7] = [
@@ -26,20 +39,83 @@ const FILES: [&str; 7] = [
     "/etc/nsswitch.conf",
 ];
 
-/// Modules that are there if the kernel has them as such, in an order in which they can be loaded.
-pub(super) const MODULES: [&str; 3] =
-    ["drivers/net/veth.ko", "net/sched/sch_ingress.ko", "net/sched/cls_bpf.ko"];
-
 /// Programs of busybox that the script calls by name.
 pub(super) const APPLETS: [&str; 8] =
     ["sh", "mount", "mkdir", "insmod", "poweroff", "timeout", "cat", "grep"];
 
-/// Makes the initramfs for a kernel; `init` is the script that runs there.
+/// Where tools and libraries of guests come from.
+pub(super) struct System {
+    arch: Arch,
+    root: PathBuf,
+}
+
+impl System {
+    /// This host, if it has such a processor; else Debian's packages, unpacked.
+    ///
+    /// # Errors
+    /// They could not be fetched.
+    pub(super) fn of(ws: &Workspace, arch: Arch, archive: &Archive) -> Result<Self> {
+        let is_here = arch == Arch::of_host();
+        let root = if is_here { PathBuf::from("/") } else { archive.unpacked(ws, &PACKAGES)? };
+        Ok(Self { arch, root })
+    }
+
+    fn program(&self, ws: &Workspace, name: &str) -> Result<PathBuf> {
+        if self.arch == Arch::of_host() {
+            return ws.find_program(name).with_context(|| format!("{name} is not there"));
+        }
+        let places = ["usr/bin", "bin", "usr/sbin", "sbin"].map(|part| self.root.join(part).join(name));
+        places.into_iter().find(|path| path.exists()).with_context(|| format!("{name} is not in its package"))
+    }
+
+    /// A file, by its path where it is installed.
+    fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn library(&self, name: &str) -> Result<PathBuf> {
+        let multiarch = self.arch.libraries();
+        // The last: where the system chooses among several, by a link that unpacking does not make.
+        let places = ["usr/lib/{}", "lib/{}", "usr/lib/{}/blas"]
+            .map(|place| self.root.join(place.replace("{}", multiarch)).join(name));
+        places.into_iter().find(|path| path.exists()).with_context(|| format!("no library {name}"))
+    }
+
+    /// Copies a program, all libraries that it is linked with, and what links them.
+    fn install(&self, ws: &Workspace, program: &Path, root: &Path, name: &str) -> Result<()> {
+        copy(program, &root.join("bin").join(name))?;
+        let mut open = vec![program.to_owned()];
+        let mut known = BTreeSet::new();
+        while let Some(file) = open.pop() {
+            let said = process::answer(
+                ws.command("readelf").args(["--wide", "--dynamic", "--program-headers"]).arg(&file),
+            )
+            .with_context(|| format!("readelf of {}", file.display()))?;
+            if let Some(linker) = said.lines().find_map(interpreter) {
+                copy(
+                    &self.library(linker.rsplit('/').next().unwrap_or(linker))?,
+                    &root.join(linker.trim_start_matches('/')),
+                )?;
+            }
+            for needed in said.lines().filter_map(needed).filter(|name| !name.starts_with("ld-linux")) {
+                if known.insert(needed.to_owned()) {
+                    let path = self.library(needed)?;
+                    copy(&path, &root.join("lib").join(self.arch.libraries()).join(needed))?;
+                    open.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the initramfs for a kernel, with these modules in it; `init` is the script that runs there.
 pub(super) fn initramfs(
     ws: &Workspace,
     directory: &Path,
-    kernel: &Kernel,
+    system: &System,
     binaries: &Binaries,
+    modules: &[PathBuf],
     init: &str,
 ) -> Result<PathBuf> {
     let root = directory.join("root");
@@ -49,32 +125,32 @@ pub(super) fn initramfs(
     for part in ["proc", "sys", "dev", "tmp", "run/netns", "modules", "bin", "sbin", "etc", "root"] {
         fs::create_dir_all(root.join(part))?;
     }
-    let mut libraries = BTreeSet::new();
     for name in TOOLS {
-        let program = ws.find_program(name).with_context(|| format!("{name} is not there"))?;
-        copy(&program, &root.join("bin").join(name))?;
-        libraries.extend(libraries_of(ws, &program));
+        system.install(ws, &system.program(ws, name)?, &root, name)?;
     }
+    let strip = system.arch.target().tool("strip");
     for (program, name) in [
         (&binaries.agent, "scanguard"),
         (&binaries.program_tests, "progrun"),
         (&binaries.interface_tests, "netns"),
     ] {
-        let to = root.join("bin").join(name);
-        libraries.extend(libraries_of(ws, program));
+        system.install(ws, program, &root, name)?;
         // A tenth of the size: it all lies in the guest's memory.
-        process::run(ws.command("strip").arg("-o").args([&to, program]))?;
+        process::run(ws.command(&strip).arg(root.join("bin").join(name)))?;
     }
-    for file in
-        libraries.iter().map(PathBuf::as_path).chain(FILES.iter().map(Path::new)).filter(|path| path.exists())
-    {
-        copy(file, &root.join(file.strip_prefix("/")?))?;
+    for file in FILES {
+        let from = system.file(file);
+        // Some come with no package.
+        let from = if from.exists() { from } else { PathBuf::from(file) };
+        if from.exists() {
+            copy(&from, &root.join(file.trim_start_matches('/')))?;
+        }
     }
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet))?;
     }
-    for module in MODULES {
-        unpack_module(ws, &kernel.modules.join("kernel").join(module), &root.join("modules"))?;
+    for module in modules {
+        unpack_module(ws, module, &root.join("modules"))?;
     }
     let script = root.join("init");
     fs::write(&script, init)?;
@@ -93,30 +169,29 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// All libraries that a program is linked with; none where it is linked with none.
-fn libraries_of(ws: &Workspace, program: &Path) -> Vec<PathBuf> {
-    let said = process::answer(ws.command("ldd").arg(program)).unwrap_or_default();
-    said.lines().filter_map(library).collect()
+/// The library in a line of readelf's: `(NEEDED) Shared library: [libc.so.6]`.
+fn needed(line: &str) -> Option<&str> {
+    line.split_once("(NEEDED)")?.1.split_once('[')?.1.split_once(']').map(|(name, _)| name)
 }
 
-/// The path in a line of ldd's.
-fn library(line: &str) -> Option<PathBuf> {
-    line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from)
+/// The program that links the others in, in a line of readelf's.
+fn interpreter(line: &str) -> Option<&str> {
+    line.split_once("program interpreter: ")?.1.strip_suffix(']')
 }
 
 /// Copies a module, unpacked: not every insmod can do that.
 fn unpack_module(ws: &Workspace, module: &Path, into: &Path) -> Result<()> {
-    if module.exists() {
-        return copy(module, &into.join(module.file_name().context("a module has a name")?));
+    let to = into.join(name_of_module(module)?);
+    if module.extension().is_some_and(|extension| extension == "xz") {
+        return process::run(ws.command("xz").arg("-dc").arg(module).stdout(fs::File::create(to)?));
     }
-    let mut packed = module.as_os_str().to_owned();
-    packed.push(".xz");
-    if !Path::new(&packed).exists() {
-        bail!("the kernel has no {}", module.display());
-    }
-    let to = into.join(module.file_name().context("a module has a name")?);
-    let output = fs::File::create(to)?;
-    process::run(ws.command("xz").arg("-dc").arg(packed).stdout(output))
+    copy(module, &to)
+}
+
+/// The name of a module's file, unpacked.
+pub(super) fn name_of_module(module: &Path) -> Result<String> {
+    let name = module.file_name().and_then(|name| name.to_str()).context("a module has a name")?;
+    Ok(name.trim_end_matches(".xz").to_owned())
 }
 
 #[cfg(test)]
@@ -124,12 +199,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_read_from_what_ldd_says() {
-        assert_eq!(library("\tlibc.so.6 => /lib/libc.so.6 (0x1)"), Some(PathBuf::from("/lib/libc.so.6")));
-        assert_eq!(
-            library("\t/lib64/ld-linux-x86-64.so.2 (0x1)"),
-            Some(PathBuf::from("/lib64/ld-linux-x86-64.so.2"))
-        );
-        assert_eq!(library("\tlinux-vdso.so.1 (0x1)"), None);
+    fn libraries_are_read_from_what_readelf_says() {
+        let line = " 0x0000000000000001 (NEEDED)             Shared library: [libc.so.6]";
+        assert_eq!(needed(line), Some("libc.so.6"));
+        assert_eq!(needed(" 0x000000000000000c (INIT)               0x1000"), None);
+        let line = "      [Requesting program interpreter: /lib/ld-linux-aarch64.so.1]";
+        assert_eq!(interpreter(line), Some("/lib/ld-linux-aarch64.so.1"));
     }
 }
