@@ -46,7 +46,10 @@ fn main() -> ExitCode {
         trial(
             "package: the rpm makes the user, runs, finds a scan, is upgraded, and erased it leaves nothing attached",
             rpm::life,
-        ),
+        )
+        // Its tool takes minutes to build.
+        .with_kind("root; an rpm, which `cargo xtask package --debug` makes")
+        .with_ignored_flag(!root::is_root() || package("rpm").is_err()),
         trial(
             "package: docs/getting-started.md leads from the package to an alert in a real Alertmanager",
             guide::followed,

@@ -76,11 +76,21 @@ fn built(ws: &Workspace, profile: Profile, target: Target<'_>) -> PathBuf {
     ws.target().join(target.directory()).join(profile.directory())
 }
 
-/// Packages what has been built, and says where.
+/// Makes both packages of what has been built, and says where.
+fn package(ws: &Workspace, profile: Profile, target: Target<'_>) -> Result<[PathBuf; 2]> {
+    let deb = debian(ws, profile, target)?;
+    let directory = deb.parent().context("a directory")?;
+    let time = epoch(ws).map(|epoch| ("SOURCE_DATE_EPOCH", epoch));
+    process::run(rpm(ws, profile, target, directory)?.envs(time))?;
+    let rpm = the_package_in(directory, "rpm")?;
+    Ok([deb, rpm])
+}
+
+/// Makes Debian's package of what has been built, and says where. Packages of before are removed.
 ///
 /// # Errors
 /// When the packaging fails.
-pub(crate) fn package(ws: &Workspace, profile: Profile, target: Target<'_>) -> Result<[PathBuf; 2]> {
+pub(crate) fn debian(ws: &Workspace, profile: Profile, target: Target<'_>) -> Result<PathBuf> {
     let packages = ws.target().join("package");
     manual(ws, profile, target, &packages)?;
     let epoch = epoch(ws);
@@ -93,9 +103,8 @@ pub(crate) fn package(ws: &Workspace, profile: Profile, target: Target<'_>) -> R
     }
     fs::create_dir_all(&directory).with_context(|| ws.display(&directory))?;
     let time = epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch));
-    process::run(deb(ws, profile, target, &directory).envs(time.clone()))?;
-    process::run(rpm(ws, profile, target, &directory)?.envs(time))?;
-    Ok([the_package_in(&directory, "deb")?, the_package_in(&directory, "rpm")?])
+    process::run(deb(ws, profile, target, &directory).envs(time))?;
+    the_package_in(&directory, "deb")
 }
 
 /// Writes the manual pages and completions: the agent does, by its own command line.

@@ -84,8 +84,10 @@ impl Purpose {
         }
         if matches!(self, Self::Package | Self::Static | Self::Cross | Self::Test | Self::All) {
             items.push(Box::new(cargo_tool::CARGO_DEB));
-            items.push(Box::new(cargo_tool::CARGO_GENERATE_RPM));
             items.push(Box::new(cargo_tool::CARGO_CYCLONEDX));
+        }
+        if matches!(self, Self::Package | Self::Static | Self::Cross | Self::All) {
+            items.push(Box::new(cargo_tool::CARGO_GENERATE_RPM));
             items.push(Box::new(system::RPM));
         }
         // The following steps are not part of `all`: only one command needs them.

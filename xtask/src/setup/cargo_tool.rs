@@ -50,7 +50,8 @@ impl Item for CargoTool {
         install.arg("--root").arg(ws.tools());
         // A directory of its own, so that a second try goes on where the first one ended.
         install.arg("--target-dir").arg(&scratch);
-        // Their own release profiles (fat LTO, full debug info) double the wait and gain us nothing.
+        // Their own release profiles (fat LTO, full debug info) multiply the wait and gain us nothing.
+        install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         install.env("CARGO_PROFILE_RELEASE_LTO", "false");
         install.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
         install.env("CARGO_PROFILE_RELEASE_DEBUG", "0");
