@@ -1,22 +1,26 @@
 //! The kernel half of `scanguard_common::packet`: the one bounds check of both programs.
 
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes, programs::TcContext};
+#[cfg(not(feature = "tc"))]
 use aya_ebpf::{
-    bindings::{__sk_buff, xdp_md},
-    helpers::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
-    programs::{TcContext, XdpContext},
+    bindings::xdp_md,
+    helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    programs::XdpContext,
 };
 use scanguard_common::{
     packet::{MAX_OFFSET, Packet},
     wire::Wire,
 };
 
-/// The first buffer of a packet. It has the whole packet, unless that is larger than a page.
+/// The first buffer of an incoming packet, by XDP. It has the whole packet, unless that is larger than a page.
+#[cfg(not(feature = "tc"))]
 pub(crate) struct XdpPacket {
     ctx: *mut xdp_md,
     start: usize,
     end: usize,
 }
 
+#[cfg(not(feature = "tc"))]
 impl XdpPacket {
     #[inline(always)]
     pub(crate) fn new(ctx: &XdpContext) -> Self {
@@ -24,7 +28,7 @@ impl XdpPacket {
     }
 }
 
-/// The first buffer of an outgoing packet. The stack puts all headers of its packets there.
+/// The first buffer of an outgoing packet, or of an incoming one by tc. The stack puts all headers of its packets there.
 pub(crate) struct SkbPacket {
     skb: *mut __sk_buff,
     start: usize,
@@ -71,6 +75,7 @@ impl Packet for SkbPacket {
     }
 }
 
+#[cfg(not(feature = "tc"))]
 impl Packet for XdpPacket {
     #[inline(always)]
     fn view<T: Wire>(&self, offset: usize) -> Option<&T> {
