@@ -257,6 +257,55 @@ fn members_that_see_different_noise_are_all_believed() {
 }
 
 #[test]
+fn hosts_without_a_service_are_believed_while_it_is_out() {
+    let mut play = Play::new();
+    // Forty hosts; every second one has the service, and a hundred clients use two of those.
+    let noise = |play: &mut Play, round: u32| {
+        for member in 1..=40 {
+            for number in 0..30 {
+                play.asks(member, source(100_000 + round * 10_000 + member * 100 + number), 23, Met::Closed);
+            }
+            // Three of all sources come to everybody.
+            play.asks(member, source(90_000 + round), 23, Met::Closed);
+        }
+    };
+    for client in 0..1_000 {
+        for step in 0..2 {
+            play.asks(2 * (1 + (client + step) % 20), source(client), 443, Met::Open);
+        }
+    }
+    noise(&mut play, 0);
+    noise(&mut play, 1);
+    for client in 0..1_000 {
+        for step in 0..2 {
+            play.asks(2 * (1 + (client + step) % 20), source(client), 443, Met::Closed);
+        }
+    }
+    noise(&mut play, 2);
+    play.now += seconds(10);
+    assert_eq!(play.correlator.tick(play.now), []);
+}
+
+#[test]
+fn few_sources_tell_nothing_of_a_member() {
+    let mut play = Play::new();
+    // Of what twenty see, others see a quarter; one has seen sixty sources alone, by chance.
+    for member in 1..=20 {
+        for noise in 0..45 {
+            play.asks(member, source(member * 1_000 + noise), 23, Met::Closed);
+        }
+        for shared in 0..15 {
+            play.asks(member, source(90_000 + shared), 23, Met::Closed);
+        }
+    }
+    for noise in 0..60 {
+        play.asks(21, source(50_000 + noise), 23, Met::Closed);
+    }
+    play.now += seconds(10);
+    assert_eq!(play.correlator.tick(play.now), []);
+}
+
+#[test]
 fn one_member_cannot_hide_a_scan_by_services_that_it_claims() {
     let mut play = Play::new();
     let open = |member: u32| Place(home(member), 6, 23);
