@@ -87,8 +87,7 @@ fn wrong(expressions: &[&str]) -> Vec<String> {
 #[test]
 fn the_dashboards_ask_for_metrics_and_labels_that_there_are() {
     for (file, least) in [("scanguard.json", 30), ("scanguard-fleet.json", 20)] {
-        let dashboard: Value =
-            serde_json::from_str(&crate::read(&format!("deploy/grafana/{file}"))).unwrap();
+        let dashboard: Value = serde_json::from_str(&crate::read(&format!("deploy/grafana/{file}"))).unwrap();
         let mut expressions = Vec::new();
         strings(&dashboard, &["expr", "query"], &mut expressions);
         assert!(expressions.len() > least, "{file}: {expressions:?}");

@@ -337,6 +337,7 @@ fn certificates() -> Result<()> {
     let mut users = String::new();
     for name in ["edge-1", "run-1", "stranger"] {
         let made = client_certificate(&directory, name)?;
+        give(&made.key)?;
         if name != "stranger" {
             trusted += &fs::read_to_string(&made.certificate)?;
             users += &format!("{{ user: \"CN={name}\" }},");

@@ -36,7 +36,7 @@ use self::{
     world::{Event, Kind, Who, World},
 };
 use crate::fixtures::{
-    agent::{self, scanguard},
+    agent::{self, scanguard, scanguard_by_user},
     lab::{Namespace, PATIENCE, Process, run as run_command, wait_for},
 };
 
@@ -154,7 +154,11 @@ fn start_role(namespace: &Namespace) -> Result<Process> {
     let path = directory.join("run-1.toml");
     fs::write(&path, settings_text(directory, "run-1"))?;
     let file = fs::File::create(log(namespace, "run-1"))?;
-    let mut command = scanguard(namespace, &["fleet", "run", "--config"])?;
+    for secret in ["fleet", "fleet/creds", "fleet/creds/run-1.creds"] {
+        agent::give(&directory.join(secret))?;
+    }
+    // It is never root.
+    let mut command = scanguard_by_user(namespace, &["fleet", "run", "--config"])?;
     command.arg(&path).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     let role = Process::new(command.spawn()?);
     let said = || fs::read_to_string(log(namespace, "run-1")).unwrap_or_default();
