@@ -171,9 +171,9 @@ fn read(partition: u8) -> String {
     format!("partition {partition}: the window is read")
 }
 
-/// Room for a socket of each member, and the server's side of it.
+/// Room for a socket of each member; the server, which inherits it, has one for each, too.
 fn raise_descriptors(hosts: u32) -> Result<()> {
-    let most = u64::from(hosts) * 2 + 4_096;
+    let most = u64::from(hosts) + 4_096;
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     let mut is = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: reads into the given structure.

@@ -264,7 +264,7 @@ impl World {
 
     /// What clients meet while [`WEB`] is out at all hosts: a part of them, of so many parts. Some come for the first time.
     pub fn visits_in_vain(&mut self, part: usize, parts: usize) -> Vec<Event> {
-        let out = |host: u32| Some(if host % 2 == 0 { Met::Closed } else { Met::Filtered });
+        let out = |host: u32| Some(if host.is_multiple_of(2) { Met::Closed } else { Met::Filtered });
         let mut events = Vec::new();
         for Client { address, hosts } in self.clients.iter().skip(part).step_by(parts) {
             events.extend(hosts.iter().map(|host| self.ask(*address, *host, WEB, false, out(*host))));

@@ -89,7 +89,12 @@ impl Source {
         let place = self.votes.iter().position(|vote| vote.member == member);
         if place.is_none() && self.votes.len() >= MAX_VOTES {
             self.left_out = self.left_out.saturating_add(1);
-            return Kept::Known;
+            // Evidence takes the place of a word that says nothing for or against the source.
+            let idle = self.votes.iter().position(|vote| !vote.accuses && vote.met.is_empty());
+            match idle.filter(|_| accuses) {
+                Some(idle) => drop(self.votes.swap_remove(idle)),
+                None => return Kept::Known,
+            }
         }
         let accusers: SmallVec<[MemberId; 2]> =
             self.votes.iter().filter(|vote| vote.accuses).map(|vote| vote.member).take(2).collect();

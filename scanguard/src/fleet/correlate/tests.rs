@@ -117,6 +117,24 @@ fn what_is_older_than_the_window_is_no_evidence() {
 }
 
 #[test]
+fn in_a_large_fleet_a_scan_for_a_usual_service_is_found_by_the_dark_addresses() {
+    let mut play = Play::new();
+    // Some have the service, so that where it is missed is no evidence.
+    for member in 1_000..1_010 {
+        play.asks(member, source(1), 22, Met::Open);
+    }
+    for member in 1..=400 {
+        // A tenth has dark addresses. More words are kept than there is room for.
+        let mut items = vec![(member, 22, Met::Closed)];
+        if member % 10 == 0 {
+            items.push((member, 22, Met::Dark));
+        }
+        play.say(member, sighting(source(2), &items));
+    }
+    assert_eq!(play.decided.len(), 1, "{:?}", play.decided);
+}
+
+#[test]
 fn an_outage_makes_nobody_a_scanner() {
     let mut play = Play::new();
     // All have the service, and somebody uses it.
