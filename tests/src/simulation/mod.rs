@@ -61,6 +61,8 @@ pub struct Plan {
 
 /// The failures after which a scanner that meets nothing is found.
 const NTH: usize = 9;
+/// How long the role may take to read all again, in a build for debugging on a busy machine.
+const READ: Duration = Duration::from_secs(180);
 /// The time between two looks at what is due.
 const TICK: Duration = Duration::from_millis(20);
 /// The parts in which clients come.
@@ -162,7 +164,7 @@ fn start_role(namespace: &Namespace) -> Result<Process> {
     command.arg(&path).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     let role = Process::new(command.spawn()?);
     let said = || fs::read_to_string(log(namespace, "run-1")).unwrap_or_default();
-    wait_for("the role", PATIENCE, || (0..16).all(|part| said().contains(&read(part))).then_some(()))
+    wait_for("the role", READ, || (0..16).all(|part| said().contains(&read(part))).then_some(()))
         .with_context(said)?;
     Ok(role)
 }
