@@ -46,7 +46,7 @@ fn zmap() -> Result<()> {
     for some in hosts.chunks(2) {
         let started: Result<Vec<_>> = thread::scope(|scope| {
             let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| begin_one(one))).collect();
-            let joined = threads.into_iter().map(|thread| thread.join());
+            let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
             joined.map(|joined| joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
         edges.extend(started?);
