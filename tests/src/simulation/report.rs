@@ -193,7 +193,8 @@ pub fn page(all: &[Figures], about: &str) -> String {
 # What a fleet costs, and what it finds
 
 This page is written by `cargo xtask fleet {} --write`;
-the last run: {about}. A short one, with 200 hosts, runs in CI (`cargo xtask test fleet`).
+the last run: {about}.
+A short one, with 200 hosts, runs in CI (`cargo xtask test fleet`).
 
 One machine plays all. Each member is the agent's own code from where it is told what was seen, with its own name,
 credentials and connection (without TLS, which adds 22 bytes to each record, and its handshakes). The nats-server and
