@@ -5,13 +5,15 @@ use std::{
     process::Command,
 };
 
+use scanguard::fleet::role::RoleMetrics;
 use serde_json::Value;
 
 use crate::metrics::metrics;
 
 /// The series that there are, with the labels that ScanGuard gives them.
 fn series() -> BTreeMap<String, Vec<String>> {
-    let described = metrics().described();
+    let mut described = metrics().described();
+    described.extend(RoleMetrics::new().unwrap().described().iter().cloned());
     let named = described.into_iter().flat_map(|metric| {
         metric.series().into_iter().map(move |name| (name, metric.labels.clone())).collect::<Vec<_>>()
     });
@@ -83,12 +85,14 @@ fn wrong(expressions: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_dashboard_asks_for_metrics_and_labels_that_there_are() {
-    let dashboard: Value = serde_json::from_str(&crate::read("deploy/grafana/scanguard.json")).unwrap();
-    let mut expressions = Vec::new();
-    strings(&dashboard, &["expr", "query"], &mut expressions);
-    assert!(expressions.len() > 30, "{expressions:?}");
-    assert_eq!(wrong(&expressions), Vec::<String>::new());
+fn the_dashboards_ask_for_metrics_and_labels_that_there_are() {
+    for (file, least) in [("scanguard.json", 30), ("scanguard-fleet.json", 20)] {
+        let dashboard: Value = serde_json::from_str(&crate::read(&format!("deploy/grafana/{file}"))).unwrap();
+        let mut expressions = Vec::new();
+        strings(&dashboard, &["expr", "query"], &mut expressions);
+        assert!(expressions.len() > least, "{file}: {expressions:?}");
+        assert_eq!(wrong(&expressions), Vec::<String>::new(), "{file}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ const HOSTS: usize = 12;
 /// How many are asked.
 const ASKED: usize = 9;
 /// Where no host has a service.
-const CLOSED: u16 = 2_323;
+pub(crate) const CLOSED: u16 = 2_323;
 /// How long a refusal may take on a busy machine.
 const REFUSED: Duration = Duration::from_secs(10);
 /// After this time without a refusal, a SYN was dropped, and so was the second one.
@@ -39,18 +39,18 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A host with its agent.
-struct Edge<'h> {
-    host: &'h Namespace,
-    address: &'h str,
-    agent: Agent<'h>,
+pub(crate) struct Edge<'h> {
+    pub(crate) host: &'h Namespace,
+    pub(crate) address: &'h str,
+    pub(crate) agent: Agent<'h>,
 }
 
-fn names(count: usize) -> Vec<String> {
+pub(crate) fn names(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("edge-{number}")).collect()
 }
 
 /// Connects once. It must be refused within the time, or must not.
-fn asks(from: &Namespace, address: &str, port: u16, refused: bool) -> Result<()> {
+pub(crate) fn asks(from: &Namespace, address: &str, port: u16, refused: bool) -> Result<()> {
     let timeout = if refused { REFUSED } else { DROPPED };
     let error =
         from.enter(|| TcpStream::connect_timeout(&at(address, port), timeout).err().context("it is open"));
@@ -64,7 +64,7 @@ fn shields(edge: &Edge<'_>) -> f64 {
 }
 
 /// Waits until all hosts have so many shields. Returns how long that took.
-fn wait_for_shields(edges: &[Edge<'_>], count: f64, fleet: &Fleet) -> Result<Duration> {
+pub(crate) fn wait_for_shields(edges: &[Edge<'_>], count: f64, fleet: &Fleet) -> Result<Duration> {
     let began = Instant::now();
     for edge in edges {
         let there = wait_for("the shield", PATIENCE, || (shields(edge) >= count).then_some(()));
@@ -169,6 +169,21 @@ fn play(fleet: &mut Fleet, first: Process, edges: &mut [Edge<'_>]) -> Result<()>
     wait_for("the spool goes when it was told", PATIENCE, || {
         (!edges[0].host.directory().join("spool/fleet").exists()).then_some(())
     })?;
+    // What a host finds by itself is told, too.
+    let (loud, loud_source) = fleet.join("scan")?;
+    loud.enter(|| {
+        for port in 1_000..1_040 {
+            // A shield drops the last ones.
+            let _ = TcpStream::connect_timeout(&at(edges[2].address, port), Duration::from_millis(50));
+        }
+        Ok(())
+    })?;
+    let found = format!("edge-3: found vertical_scan of {loud_source}");
+    wait_for("the finding", PATIENCE, || {
+        let (status, explained) =
+            (fleet.ask(&["status"], "run-2").ok()?, fleet.ask(&["explain", &loud_source], "run-2").ok()?);
+        (status.contains(&found) && explained.contains(&found)).then_some(())
+    })?;
     for edge in edges.iter_mut() {
         edge.agent.end()?;
     }
@@ -194,6 +209,7 @@ fn forged() -> Result<()> {
             let mut said = Vec::new();
             for (subject, payload) in [
                 ("sg.v1.sight.3.edge-2", "{}".to_owned()),
+                ("sg.v1.find.3.edge-2", "{}".to_owned()),
                 ("sg.v1.decide.x", "{}".to_owned()),
                 ("sg.v1.out.x", "{}".to_owned()),
                 ("$KV.SG_LEASE.p1", "edge-1".to_owned()),

@@ -177,7 +177,7 @@ fn many_routes() -> Result<()> {
 }
 
 /// Debian's faketime.
-fn library() -> Result<&'static str> {
+pub(crate) fn library() -> Result<&'static str> {
     let places = [
         "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
         "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",

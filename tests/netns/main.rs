@@ -14,6 +14,8 @@ mod doctor;
 mod egress;
 mod faults;
 mod fleet;
+mod fleet_hostile;
+mod fleet_zmap;
 mod flood;
 mod greetings;
 mod half_open;
@@ -79,6 +81,8 @@ fn main() -> ExitCode {
         egress::trials(),
         faults::trials(),
         fleet::trials(),
+        fleet_hostile::trials(),
+        fleet_zmap::trials(),
         flood::trials(),
         greetings::trials(),
         half_open::trials(),

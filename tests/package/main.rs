@@ -28,7 +28,7 @@ use scanguard_tests::{
 
 use self::{
     machine::Machine,
-    service::{Service, UNIT},
+    service::{FLEET_UNIT, Service, UNIT},
 };
 
 const CONFIGURATION: &str = "/etc/scanguard/scanguard.toml";
@@ -38,7 +38,7 @@ const PINS: &str = "/sys/fs/bpf/scanguard";
 
 fn main() -> ExitCode {
     let trials = vec![
-        trial("package: the unit passes systemd-analyze verify, and security with at most 2.0", unit),
+        trial("package: the units pass systemd-analyze verify, and security with at most 2.0", unit),
         trial(
             "package: installed, systemd runs it as its unit says, it finds a scan, and purged leaves nothing",
             life,
@@ -84,10 +84,16 @@ fn unit() -> Result<()> {
     let lab = Lab::new()?;
     let machine = Machine::start(&lab.victim)?;
     install(&machine)?;
-    // It exits with 0 where it only warns, such as of settings that it does not know.
-    let said = machine.run(&format!("systemd-analyze verify --man=no {UNIT}"))?;
-    ensure!(!said.contains("scanguard"), "{said}");
-    machine.run(&format!("systemd-analyze security --offline=true --threshold=20 --no-pager {UNIT}"))?;
+    for unit in [UNIT, FLEET_UNIT] {
+        // It exits with 0 where it only warns, such as of settings that it does not know.
+        let said = machine.run(&format!("systemd-analyze verify --man=no {unit}"))?;
+        ensure!(!said.contains("scanguard"), "{said}");
+        machine.run(&format!("systemd-analyze security --offline=true --threshold=20 --no-pager {unit}"))?;
+    }
+    // Where there is no configuration of the role, nothing runs.
+    machine.run("systemctl start scanguard-fleet")?;
+    let state = machine.run("systemctl show --value --property=ActiveState scanguard-fleet")?;
+    ensure!(state.trim() == "inactive", "{state}");
     Ok(())
 }
 

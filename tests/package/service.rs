@@ -10,6 +10,9 @@ use crate::machine::Machine;
 /// Where the unit is installed.
 pub(crate) const UNIT: &str = "/usr/lib/systemd/system/scanguard.service";
 
+/// Where that of the fleet's role is.
+pub(crate) const FLEET_UNIT: &str = "/usr/lib/systemd/system/scanguard-fleet.service";
+
 /// The service on a machine.
 pub(crate) struct Service<'m> {
     machine: &'m Machine,

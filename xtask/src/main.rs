@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod demo;
 mod docs;
+mod fleet;
 mod fuzz;
 mod matrix;
 mod miri;
@@ -52,6 +53,8 @@ enum Command {
     Matrix(matrix::Args),
     /// Keep a sensor under mixed traffic for half an hour; nothing may be lost or grow (needs root)
     Soak(soak::Args),
+    /// Play a fleet of thousands of hosts against a real server and the real role; --write for the page (needs root)
+    Fleet(fleet::Args),
     /// Make the packages: target/package/release/scanguard*.deb and .rpm; --target for arm64 and for static binaries
     Package(package::Args),
     /// Compare docs/metrics.md, the dashboard and the alerts with the code; --write writes what is generated
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Adversary(args) => adversary::command(&ws, &args),
         Command::Matrix(args) => matrix::command(&ws, &args),
         Command::Soak(args) => soak::command(&ws, &args),
+        Command::Fleet(args) => fleet::command(&ws, &args),
         Command::Package(args) => package::command(&ws, &args),
         Command::Docs(args) => docs::command(&ws, &args),
         Command::Fuzz(args) => fuzz::command(&ws, &args),

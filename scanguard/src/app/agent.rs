@@ -463,6 +463,9 @@ impl Agent {
     fn tell(&self, events: Vec<Event>) {
         for event in events {
             self.metrics.detection.reported(event.finding.rule, event.kind);
+            if self.fleet.is_on() {
+                self.fleet.find(&event, self.responder.net_of(&event.finding));
+            }
             self.sinks.tell(event);
         }
     }

@@ -259,6 +259,15 @@ fn status(reports: &[InstanceReport]) -> String {
             decision.reason
         )
     }));
+    let findings: usize =
+        reports.iter().flat_map(|report| &report.partitions).map(|part| part.findings).sum();
+    if findings > 0 {
+        lines.push(format!("{} of members; the last:", count(findings, "finding")));
+    }
+    let mut last: Vec<_> =
+        reports.iter().flat_map(|report| &report.partitions).flat_map(|part| &part.last_findings).collect();
+    last.sort();
+    lines.extend(last.iter().take(10).map(|(_, words)| format!("  {words}")));
     lines.join("\n") + "\n"
 }
 

@@ -9,6 +9,7 @@
 //! A record records the activity at one target: the services tried at an address, or the addresses where one service
 //! was tried.
 
+mod division;
 mod settings;
 mod target_record;
 
@@ -20,8 +21,11 @@ use scanguard_common::{
     wire::protocol,
 };
 
-pub use self::settings::Settings;
 use self::target_record::TargetRecord;
+pub use self::{
+    division::{Division, Shared, Thresholds},
+    settings::Settings,
+};
 use super::{
     Evidence, Proof, Rule, Severity, Technique,
     findings::{Sources, Tracker},

@@ -185,6 +185,7 @@ fn server(plan: &Plan, users: &[(&str, bool, String)]) -> String {
 fn of_member(name: &str) -> (String, String) {
     let publish = [
         format!("sg.v1.sight.*.{name}"),
+        format!("sg.v1.find.*.{name}"),
         format!("$JS.API.STREAM.INFO.{DECISIONS}"),
         format!("$JS.API.DIRECT.GET.{DECISIONS}"),
         format!("$JS.API.DIRECT.GET.{DECISIONS}.>"),
@@ -195,7 +196,7 @@ fn of_member(name: &str) -> (String, String) {
 
 /// Who decides cannot say what members saw.
 fn of_runner() -> (String, String) {
-    ("{ allow: [\">\"], deny: [\"sg.v1.sight.>\"] }".to_owned(), allow(&[">".to_owned()]))
+    ("{ allow: [\">\"], deny: [\"sg.v1.sight.>\", \"sg.v1.find.>\"] }".to_owned(), allow(&[">".to_owned()]))
 }
 
 fn allow(subjects: &[String]) -> String {
@@ -236,7 +237,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(first.new.iter().map(|path| mode(path)).collect::<Vec<_>>(), [0o600; 3]);
         let before = fs::read_to_string(&first.server).unwrap();
-        assert!(before.contains("\"sg.v1.sight.*.edge-1\"") && before.contains("deny: [\"sg.v1.sight.>\"]"));
+        assert!(before.contains("\"sg.v1.sight.*.edge-1\"") && before.contains("deny: [\"sg.v1.sight.>\", "));
         let mut more = plan(&directory);
         more.members.push("edge-3".to_owned());
         let second = write(&more).unwrap();

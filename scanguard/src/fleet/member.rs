@@ -25,6 +25,7 @@ use tokio::{
 
 use super::{
     decisions::{self, Fences, Listener, Told},
+    findings::{Findings, Sender},
     link::{Link, PATIENCE},
     metrics::{FleetMetrics, Outcome},
     queue::{self, Queue, Waiting},
@@ -34,6 +35,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    detect::findings::Event,
     observe::{seen::Seen, tools::SynTools},
 };
 
@@ -119,6 +121,7 @@ struct Running {
     shared: Shared,
     wake: Arc<Notify>,
     selector: Selector,
+    findings: Findings,
     told: mpsc::Receiver<Told>,
     link: watch::Receiver<Option<Link>>,
     ending: watch::Sender<bool>,
@@ -179,6 +182,13 @@ impl Member {
             let dropped = shared.lock().queue.take_dropped();
             self.metrics.sightings(Outcome::Dropped, dropped);
             wake.notify_one();
+        }
+    }
+
+    /// Takes an event of a finding about a source.
+    pub fn find(&self, event: &Event, source: IpNet) {
+        if let Some(Running { findings, .. }) = &self.running {
+            findings.push(event, source, self.clock.now().at, &self.metrics);
         }
     }
 
@@ -286,11 +296,13 @@ impl Running {
         let (opened, link) = watch::channel(None);
         let (ending, ended) = watch::channel(false);
         let wake = Arc::new(Notify::new());
+        let findings = Findings::default();
         let mut tasks = JoinSet::new();
         let task = Task {
             settings: settings.clone(),
             clock,
             shared: shared.clone(),
+            findings: findings.clone(),
             wake: Arc::clone(&wake),
             metrics: Arc::clone(metrics),
             ended,
@@ -300,7 +312,7 @@ impl Running {
             is_spooled: settings.spool.exists(),
         };
         tasks.spawn(task.run(opened, tell));
-        Self { shared, wake, selector: Selector::new(now.at), told, link, ending, tasks }
+        Self { shared, wake, selector: Selector::new(now.at), findings, told, link, ending, tasks }
     }
 
     async fn end(mut self) {
@@ -319,6 +331,7 @@ struct Task {
     settings: Settings,
     clock: Clock,
     shared: Shared,
+    findings: Findings,
     wake: Arc<Notify>,
     metrics: Arc<FleetMetrics>,
     ended: watch::Receiver<bool>,
@@ -367,8 +380,15 @@ impl Task {
             is_caught_up: false,
         };
         let mut ended = self.ended.clone();
+        let (findings, metrics, name) =
+            (self.findings.clone(), Arc::clone(&self.metrics), self.settings.name.clone());
+        let clock = self.clock;
+        let now = move || clock.now().at;
+        let sender = Sender { name: &name, boot: self.boot, now: &now, metrics: &metrics };
+        let (findings_link, findings_context) = (link.clone(), context(&link));
         tokio::select! {
             () = listener.run() => {}
+            () = findings.publish(&findings_link, &findings_context, &sender) => {}
             () = self.publish(&link) => {}
             _ = ended.wait_for(|ended| *ended) => {}
         }

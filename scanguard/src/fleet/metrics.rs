@@ -50,6 +50,7 @@ numbered! {
 pub struct FleetMetrics {
     sightings: IntCounterVec,
     messages: IntCounterVec,
+    findings: IntCounterVec,
     bytes: IntCounter,
     waiting: IntGauge,
     connected: IntGauge,
@@ -72,6 +73,11 @@ impl FleetMetrics {
             messages: register.counters(
                 "scanguard_fleet_messages_total",
                 "Messages to the fleet, by outcome: acknowledged, or failed, after which they are sent again.",
+                &["outcome"],
+            )?,
+            findings: register.counters(
+                "scanguard_fleet_findings_total",
+                "Reports of findings to the fleet: acknowledged by a server, or dropped (1,000 waited, the oldest went).",
                 &["outcome"],
             )?,
             bytes: register
@@ -111,6 +117,9 @@ impl FleetMetrics {
         for outcome in Outcome::ALL {
             metrics.sightings.with_label_values(&[outcome.label()]);
         }
+        for outcome in [Outcome::Acknowledged, Outcome::Dropped] {
+            metrics.findings.with_label_values(&[outcome.label()]);
+        }
         for outcome in ["acknowledged", "failed"] {
             metrics.messages.with_label_values(&[outcome]);
         }
@@ -128,6 +137,10 @@ impl FleetMetrics {
         self.messages.with_label_values(&["acknowledged"]).inc();
         self.bytes.inc_by(bytes as u64);
         self.sightings(Outcome::Acknowledged, sightings as u64);
+    }
+
+    pub(super) fn findings(&self, outcome: Outcome, count: u64) {
+        self.findings.with_label_values(&[outcome.label()]).inc_by(count);
     }
 
     pub(super) fn failed(&self) {

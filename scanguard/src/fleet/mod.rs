@@ -10,6 +10,7 @@
 
 pub mod correlate;
 mod decisions;
+mod findings;
 pub mod init;
 mod link;
 pub mod member;

@@ -320,7 +320,11 @@ pub(super) fn seed(text: &str) -> Option<&str> {
     text.lines().map(str::trim).find(|line| line.starts_with("SU") && KeyPair::from_seed(line).is_ok())
 }
 
-fn read_credentials(path: &Path) -> Result<Secret, String> {
+/// Reads the credentials of a host.
+///
+/// # Errors
+/// Others can read the file, or there is no seed of a user in it.
+pub fn read_credentials(path: &Path) -> Result<Secret, String> {
     let text = secret::read_text(path).map_err(|error| format!("credentials_file: {error}"))?;
     if seed(text.reveal()).is_some() {
         return Ok(text);

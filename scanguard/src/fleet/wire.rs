@@ -26,6 +26,8 @@ pub const MAX_SIGHTINGS: usize = 256;
 pub const MAX_ITEMS: usize = 4;
 /// How many services and how many own addresses a message names.
 pub const MAX_NAMED: usize = 64;
+/// How many findings one message has.
+pub const MAX_FINDINGS: usize = 64;
 /// How many items of evidence a decision quotes.
 pub const MAX_EVIDENCE: usize = 16;
 /// Sightings that are older are no evidence for any rule.
@@ -39,10 +41,14 @@ const WIDEST_V6: u8 = 32;
 pub const SIGHTINGS: &str = "SG_SIGHT";
 /// The stream of decisions.
 pub const DECISIONS: &str = "SG_DECIDE";
+/// The stream of what rules of single members found.
+pub const FINDINGS: &str = "SG_FIND";
 /// The bucket of leases.
 pub const LEASES: &str = "SG_LEASE";
 /// The subjects of all sightings.
 pub const ALL_SIGHTINGS: &str = "sg.v1.sight.*.*";
+/// The subjects of all findings.
+pub const ALL_FINDINGS: &str = "sg.v1.find.*.*";
 /// The subjects of all decisions in their stream.
 pub const ALL_DECISIONS: &str = "sg.v1.decide.*";
 /// The subjects under which decisions go out to members.
@@ -97,14 +103,24 @@ pub fn sight_by_all(partition: u8) -> String {
     format!("sg.v1.sight.{partition}.*")
 }
 
+/// The subject of a member's findings about sources in a partition.
+pub fn find(partition: u8, host: &str) -> String {
+    format!("sg.v1.find.{partition}.{host}")
+}
+
+/// The subjects of all members' findings about sources in a partition.
+pub fn find_by_all(partition: u8) -> String {
+    format!("sg.v1.find.{partition}.*")
+}
+
 /// The member that speaks.
 ///
 /// # Errors
 /// It is no such subject.
 pub fn speaker(subject: &str) -> Result<&str, WireError> {
     let wrong = || fault(Fault::Subject, subject);
-    let (_, host) =
-        subject.strip_prefix("sg.v1.sight.").and_then(|rest| rest.split_once('.')).ok_or_else(wrong)?;
+    let rest = subject.strip_prefix("sg.v1.sight.").or_else(|| subject.strip_prefix("sg.v1.find."));
+    let (_, host) = rest.and_then(|rest| rest.split_once('.')).ok_or_else(wrong)?;
     check_name(host).map_err(|_| wrong())?;
     Ok(host)
 }
@@ -257,6 +273,73 @@ fn check_source(net: IpNet) -> Result<(), WireError> {
         && !net.addr().is_unspecified()
         && !net.addr().is_multicast();
     if is_source { Ok(()) } else { Err(fault(Fault::Form, format!("{net} is no source"))) }
+}
+
+/// A finding of a member's own rules. It has no reason in words: that may quote what somebody said.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Reported {
+    /// Unique at its host.
+    pub id: String,
+    /// The source, or a network around many.
+    #[serde(rename = "s")]
+    pub source: IpNet,
+    /// How long before the message was sent, in milliseconds.
+    #[serde(rename = "a", default, skip_serializing_if = "is_default")]
+    pub age: u64,
+    /// The rule.
+    pub rule: String,
+    /// Whether it was opened, updated or closed.
+    #[serde(default)]
+    pub event: String,
+    /// How bad it is.
+    #[serde(default)]
+    pub severity: String,
+    /// How sure it is.
+    #[serde(default)]
+    pub confidence: String,
+    /// Whether the evidence cannot be forged.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proven: bool,
+    /// How many sources there are, if they are many.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sources: u64,
+    /// Probes, or how often the source sent content.
+    #[serde(default)]
+    pub size: u64,
+}
+
+/// A message of a member about what its rules found, of sources in one partition.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Report {
+    /// The version of the sender.
+    pub v: u8,
+    /// The findings, at most [`MAX_FINDINGS`].
+    #[serde(rename = "f")]
+    pub findings: Vec<Reported>,
+}
+
+impl Report {
+    /// Reads a message in a partition.
+    ///
+    /// # Errors
+    /// Why it is not used. Nothing of it is.
+    pub fn read(payload: &[u8], partition: u8) -> Result<Self, WireError> {
+        let report: Self = read(payload)?;
+        if report.findings.len() > MAX_FINDINGS {
+            return Err(fault(Fault::Many, "more than any member says"));
+        }
+        for Reported { id, source, rule, event, severity, confidence, .. } in &report.findings {
+            let is_plain = |text: &String| text.len() <= MAX_NAMED && !text.chars().any(char::is_control);
+            if ![id, rule, event, severity, confidence].into_iter().all(is_plain) || source.trunc() != *source
+            {
+                return Err(fault(Fault::Form, "a name is no short text, or a source is none"));
+            }
+            if self::partition(*source) != partition {
+                return Err(fault(Fault::Partition, source.to_string()));
+            }
+        }
+        Ok(report)
+    }
 }
 
 /// What is decided about a source.

@@ -139,6 +139,11 @@ impl Responder {
         self.sources.net(source)
     }
 
+    /// The network of the sources of a finding.
+    pub fn net_of(&self, finding: &Finding) -> IpNet {
+        policy::net_of_finding(finding, &self.sources)
+    }
+
     /// The content for the state file.
     pub fn state(&self, now: Now) -> State {
         snapshot::state(&self.mode, &self.ban_table, &self.allowed.by_hand, now)

@@ -69,7 +69,7 @@ pub(super) const RPM: Program = Program {
 };
 
 /// Programs with which the tests and the demo scan, look and set up. Debian's dnsmasq-base has no service.
-pub(super) const TEST_TOOLS: [Program; 26] = [
+pub(super) const TEST_TOOLS: [Program; 27] = [
     Program { name: "nmap", packages: Packages::same_everywhere("nmap") },
     Program {
         name: "hping3",
@@ -132,6 +132,8 @@ pub(super) const TEST_TOOLS: [Program; 26] = [
     Program { name: "xdp-filter", packages: Packages::same_everywhere("xdp-tools") },
     Program { name: "bpftool", packages: Packages { pacman: "bpf", ..Packages::same_everywhere("bpftool") } },
     same("gobuster"),
+    // Asks each host of a fleet once.
+    same("zmap"),
     // The browser that the page is looked at in, and what drives it.
     same("chromium"),
     Program {
@@ -161,9 +163,8 @@ const BUSYBOX: Program = Program {
 
 /// Programs with which the matrix scans, serves and visits, beyond [`TEST_TOOLS`]. None of these packages
 /// starts anything: Debian's rsync leaves its daemon off.
-pub(super) const MATRIX_TOOLS: [Program; 41] = [
+pub(super) const MATRIX_TOOLS: [Program; 40] = [
     same("masscan"),
-    same("zmap"),
     same("fping"),
     // Debian, Fedora and Arch have it in nmap's package.
     Program {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use scanguard_common::{account::SAMPLES, account::Sample, address::Address, oracle::Reach};
 
-use super::{Item, Settings, Work};
+use super::{Division, Item, Settings, Shared, Thresholds, Work};
 use crate::{
     detect::findings::Sources,
     observe::{Delta, activity::Activity},
@@ -17,12 +17,6 @@ const MAX_SOURCES: usize = 256;
 /// Maximum number of sources that a finding names.
 const MAX_EXAMPLES: usize = 32;
 
-struct Tried {
-    last: Duration,
-    /// The only source that tried it; none if several did.
-    by: Option<Address>,
-}
-
 struct Member {
     first: Duration,
     last: Duration,
@@ -32,7 +26,7 @@ struct Member {
 
 /// The recent activity at one target.
 pub(super) struct TargetRecord {
-    items: HashMap<Item, Tried>,
+    items: Division<Address, Item>,
     members: HashMap<Address, Member>,
     last: Duration,
     changed: bool,
@@ -42,7 +36,13 @@ pub(super) struct TargetRecord {
 
 impl TargetRecord {
     pub(super) fn new(at: Duration) -> Self {
-        Self { items: HashMap::new(), members: HashMap::new(), last: at, changed: false, anchor: None }
+        Self {
+            items: Division::new(MAX_ITEMS),
+            members: HashMap::new(),
+            last: at,
+            changed: false,
+            anchor: None,
+        }
     }
 
     pub(super) fn last(&self) -> Duration {
@@ -60,13 +60,7 @@ impl TargetRecord {
     pub(super) fn add(&mut self, source: Address, item: Item, delta: &Delta, at: Duration) {
         self.last = at;
         self.changed = true;
-        if self.items.len() < MAX_ITEMS || self.items.contains_key(&item) {
-            let tried = self.items.entry(item).or_insert(Tried { last: at, by: Some(source) });
-            tried.last = at;
-            if tried.by != Some(source) {
-                tried.by = None;
-            }
-        }
+        self.items.add(&source, item, at);
         if self.members.len() < MAX_SOURCES || self.members.contains_key(&source) {
             let member = self.members.entry(source).or_insert(Member {
                 first: at,
@@ -83,7 +77,7 @@ impl TargetRecord {
     }
 
     pub(super) fn expire(&mut self, at: Duration, window: Duration) {
-        self.items.retain(|_, tried| at.saturating_sub(tried.last) < window);
+        self.items.expire(at, window);
         self.members.retain(|_, member| at.saturating_sub(member.last) < window);
     }
 
@@ -97,29 +91,10 @@ impl TargetRecord {
 
     /// The sources that share the work, if they do.
     pub(super) fn shared_work(&self, settings: &Settings) -> Option<Work> {
-        let mut own: HashMap<Address, u64> = HashMap::new();
-        for by in self.items.values().filter_map(|tried| tried.by) {
-            *own.entry(by).or_default() += 1;
-        }
-        let mut workers: Vec<_> = own
-            .iter()
-            .filter(|(_, items)| **items >= u64::from(settings.items_per_source))
-            .map(|(source, _)| *source)
-            .collect();
-        let items_of = |sources: &[Address]| sources.iter().filter_map(|source| own.get(source)).sum::<u64>();
-        let shared =
-            workers.len() >= settings.sources as usize && items_of(&workers) >= u64::from(settings.items);
-        if !shared {
-            workers = own.keys().copied().collect();
-            let spread = items_of(&workers) >= u64::from(settings.spread_items)
-                && workers.len() >= settings.sources as usize;
-            if !spread {
-                return None;
-            }
-        }
-        // The most active sources come first. The address breaks ties, so that the same packets give the same result.
-        workers.sort_by_key(|source| (std::cmp::Reverse(own.get(source).copied()), *source));
-        Some(self.work(&workers, items_of(&workers)))
+        let Settings { sources, items, items_per_source, spread_items, .. } = *settings;
+        let thresholds = Thresholds { sources, items, items_per_source, spread_items: Some(spread_items) };
+        let Shared { workers, items } = self.items.shared(&thresholds)?;
+        Some(self.work(&workers, items))
     }
 
     fn work(&self, workers: &[Address], items: u64) -> Work {

@@ -10,7 +10,9 @@
 //! * not a service that the member had at this address within the window, nor one that two members had: when a service
 //!   is out, its clients miss it everywhere. Dark addresses have no clients.
 
+mod campaigns;
 mod source;
+mod told;
 mod trust;
 
 use std::{
@@ -23,7 +25,11 @@ use std::{
 use indexmap::IndexMap;
 use ipnet::IpNet;
 
-pub use self::trust::MemberReport;
+pub use self::{
+    campaigns::{Campaign, Campaigns, Tried},
+    told::{ToldFinding, ToldFindings},
+    trust::MemberReport,
+};
 use self::{
     source::{Kept, Source, Vote},
     trust::{Member, Numbers},
@@ -62,6 +68,7 @@ type MemberId = u32;
 #[derive(Clone, Debug)]
 struct InForce {
     verdict: Verdict,
+    rule: String,
     until: Duration,
 }
 
@@ -138,7 +145,8 @@ impl Correlator {
     pub fn resume(&mut self, decision: &Decision, at: Duration, now: Duration) {
         let until = at + decision.duration();
         if until > now {
-            self.in_force.insert(decision.source, InForce { verdict: decision.verdict, until });
+            let (verdict, rule) = (decision.verdict, decision.rule.clone());
+            self.in_force.insert(decision.source, InForce { verdict, rule, until });
             self.note_recent(decision.clone(), at);
         }
     }
@@ -177,8 +185,10 @@ impl Correlator {
                 self.note_open(id, item.place(), seen);
             }
             self.make_room();
+            // While a service is out, those who have it name its clients, and those who do not have it cannot.
+            let accuses = sighting.items.iter().any(|item| self.is_evidence(id, item, at));
             let source = self.sources.entry(sighting.source).or_default();
-            match source.note(id, sighting, seen) {
+            match source.note(id, sighting, seen, accuses) {
                 Kept::First => self.members[id as usize].accused(false),
                 Kept::Second(first) => {
                     self.members[id as usize].accused(true);
@@ -247,8 +257,10 @@ impl Correlator {
             Some(Met::Dark) => true,
             Some(Met::Closed | Met::Filtered) => {
                 let was_here = self.places.get(&(by, item.place())).is_some_and(|last| *last >= since);
+                // Not all of them: in a large fleet thousands have the usual services.
                 let served = self.served.get(&(item.1, item.2)).map_or(0, |by| {
-                    by.iter().filter(|(id, last)| **last >= since && !self.is_aside(**id)).count()
+                    let having = by.iter().filter(|(id, last)| **last >= since && !self.is_aside(**id));
+                    having.take(SERVED_BY).count()
                 });
                 !was_here && served < SERVED_BY
             }
@@ -263,6 +275,60 @@ impl Correlator {
     /// Decides about a source, if there is something to decide. `fence` is the revision of the lease.
     pub fn judge(&mut self, net: IpNet, fence: u64, now: Duration) -> Option<Decision> {
         let found = self.found(net, now)?;
+        self.decide(net, found, fence, now)
+    }
+
+    /// Decides about a source that shares the work with others, if there is something to decide.
+    pub fn judge_shared(
+        &mut self,
+        net: IpNet,
+        campaign: &Campaign,
+        fence: u64,
+        now: Duration,
+    ) -> Option<Decision> {
+        let source = self.sources.get(&net)?;
+        let since = now.saturating_sub(self.settings.window);
+        let Counts { missed_at, failures, successes, .. } = self.count(source, since, now);
+        let least = self.settings.members as usize;
+        if missed_at.len() < least || failures < successes || self.is_spared(net) {
+            return None;
+        }
+        let found = Found {
+            rule: "fleet_campaign",
+            reason: campaign.reason(),
+            members: missed_at.len(),
+            // That others do the same is no proof.
+            proven: 0,
+            evidence: self.evidence(source, since, now),
+        };
+        self.decide(net, found, fence, now)
+    }
+
+    /// What of a message counts for campaigns: what sources missed that are not decided about.
+    pub fn tried(&self, host: &str, batch: &Batch, at: Duration) -> Option<(Arc<str>, Vec<Tried>)> {
+        let (place, name, _) = self.members.get_full(host)?;
+        let id = MemberId::try_from(place).ok().filter(|id| !self.is_aside(*id))?;
+        let mut tried = Vec::new();
+        for sighting in &batch.sightings {
+            let seen = at.saturating_sub(Duration::from_millis(sighting.age));
+            if self.in_force.contains_key(&sighting.source) {
+                continue;
+            }
+            let vote = self.sources.get(&sighting.source).and_then(|source| source.vote(id));
+            if vote.is_none_or(|vote| vote.met_since(Duration::ZERO) > 0) {
+                continue;
+            }
+            let missed = sighting.items.iter().filter(|item| self.is_evidence(id, item, at));
+            tried.extend(missed.map(|item| Tried {
+                source: sighting.source,
+                service: (item.1, item.2),
+                at: seen,
+            }));
+        }
+        Some((Arc::clone(name), tried))
+    }
+
+    fn decide(&mut self, net: IpNet, found: Found, fence: u64, now: Duration) -> Option<Decision> {
         let Found { rule, reason, members, proven, evidence } = found;
         let mut verdict = if proven >= PROOFS { Verdict::Ban } else { Verdict::Suspicion };
         let most = self.settings.max_per_minute;
@@ -297,7 +363,7 @@ impl Correlator {
             }
         }
         let lasts = self.settings.lasts;
-        self.in_force.insert(net, InForce { verdict, until: now + lasts });
+        self.in_force.insert(net, InForce { verdict, rule: rule.to_owned(), until: now + lasts });
         let decision = Decision {
             v: VERSION,
             source: net,
@@ -533,7 +599,8 @@ impl Correlator {
         }
         if let Some(decision) = self.in_force.get(&net) {
             let left = decision.until.saturating_sub(now).as_secs();
-            lines.push(format!("in force: {}, {left} s left", decision.verdict.label()));
+            let (verdict, rule) = (decision.verdict.label(), &decision.rule);
+            lines.push(format!("in force: {verdict} by {rule}, {left} s left"));
         }
         lines
     }

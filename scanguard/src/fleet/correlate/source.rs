@@ -27,6 +27,8 @@ pub(super) struct Vote {
     /// When it last had proof.
     pub(super) proven: Option<Duration>,
     last: Duration,
+    /// Whether anything that it said accuses the source.
+    accuses: bool,
 }
 
 impl Vote {
@@ -61,6 +63,11 @@ impl Source {
         &self.votes
     }
 
+    /// What a member said.
+    pub(super) fn vote(&self, member: MemberId) -> Option<&Vote> {
+        self.votes.iter().find(|vote| vote.member == member)
+    }
+
     /// Words that found no room.
     pub(super) fn left_out(&self) -> u32 {
         self.left_out
@@ -71,20 +78,26 @@ impl Source {
         self.votes.iter().map(|vote| vote.last).max().unwrap_or_default()
     }
 
-    /// Takes a sighting.
-    pub(super) fn note(&mut self, member: MemberId, sighting: &Sighting, at: Duration) -> Kept {
+    /// Takes a sighting. `accuses`: something in it is evidence.
+    pub(super) fn note(
+        &mut self,
+        member: MemberId,
+        sighting: &Sighting,
+        at: Duration,
+        accuses: bool,
+    ) -> Kept {
         let place = self.votes.iter().position(|vote| vote.member == member);
         if place.is_none() && self.votes.len() >= MAX_VOTES {
             self.left_out = self.left_out.saturating_add(1);
-            return Kept::Known;
+            // Evidence takes the place of a word that says nothing for or against the source.
+            let idle = self.votes.iter().position(|vote| !vote.accuses && vote.met.is_empty());
+            match idle.filter(|_| accuses) {
+                Some(idle) => drop(self.votes.swap_remove(idle)),
+                None => return Kept::Known,
+            }
         }
-        let accusers: SmallVec<[MemberId; 2]> = self
-            .votes
-            .iter()
-            .filter(|vote| !vote.missed.is_empty())
-            .map(|vote| vote.member)
-            .take(2)
-            .collect();
+        let accusers: SmallVec<[MemberId; 2]> =
+            self.votes.iter().filter(|vote| vote.accuses).map(|vote| vote.member).take(2).collect();
         let place = place.unwrap_or_else(|| {
             self.votes.push(Vote {
                 member,
@@ -92,11 +105,13 @@ impl Source {
                 met: SmallVec::new(),
                 proven: None,
                 last: at,
+                accuses: false,
             });
             self.votes.len() - 1
         });
         let vote = &mut self.votes[place];
-        let accused = !vote.missed.is_empty();
+        let accused = vote.accuses;
+        vote.accuses |= accuses;
         vote.last = vote.last.max(at);
         if sighting.proven {
             vote.proven = vote.proven.max(Some(at));
@@ -110,7 +125,7 @@ impl Source {
                 Fate(None) => {}
             }
         }
-        if accused || vote.missed.is_empty() {
+        if accused || !accuses {
             return Kept::Known;
         }
         match accusers.as_slice() {

@@ -117,6 +117,24 @@ fn what_is_older_than_the_window_is_no_evidence() {
 }
 
 #[test]
+fn in_a_large_fleet_a_scan_for_a_usual_service_is_found_by_the_dark_addresses() {
+    let mut play = Play::new();
+    // Some have the service, so that where it is missed is no evidence.
+    for member in 1_000..1_010 {
+        play.asks(member, source(1), 22, Met::Open);
+    }
+    for member in 1..=400 {
+        // A tenth has dark addresses. More words are kept than there is room for.
+        let mut items = vec![(member, 22, Met::Closed)];
+        if member % 10 == 0 {
+            items.push((member, 22, Met::Dark));
+        }
+        play.say(member, sighting(source(2), &items));
+    }
+    assert_eq!(play.decided.len(), 1, "{:?}", play.decided);
+}
+
+#[test]
 fn an_outage_makes_nobody_a_scanner() {
     let mut play = Play::new();
     // All have the service, and somebody uses it.
@@ -251,6 +269,55 @@ fn members_that_see_different_noise_are_all_believed() {
         for noise in 0..100 {
             play.asks(member, source(member * 200 + noise), 23, Met::Closed);
         }
+    }
+    play.now += seconds(10);
+    assert_eq!(play.correlator.tick(play.now), []);
+}
+
+#[test]
+fn hosts_without_a_service_are_believed_while_it_is_out() {
+    let mut play = Play::new();
+    // Forty hosts; every second one has the service, and a hundred clients use two of those.
+    let noise = |play: &mut Play, round: u32| {
+        for member in 1..=40 {
+            for number in 0..30 {
+                play.asks(member, source(100_000 + round * 10_000 + member * 100 + number), 23, Met::Closed);
+            }
+            // Three of all sources come to everybody.
+            play.asks(member, source(90_000 + round), 23, Met::Closed);
+        }
+    };
+    for client in 0..1_000 {
+        for step in 0..2 {
+            play.asks(2 * (1 + (client + step) % 20), source(client), 443, Met::Open);
+        }
+    }
+    noise(&mut play, 0);
+    noise(&mut play, 1);
+    for client in 0..1_000 {
+        for step in 0..2 {
+            play.asks(2 * (1 + (client + step) % 20), source(client), 443, Met::Closed);
+        }
+    }
+    noise(&mut play, 2);
+    play.now += seconds(10);
+    assert_eq!(play.correlator.tick(play.now), []);
+}
+
+#[test]
+fn few_sources_tell_nothing_of_a_member() {
+    let mut play = Play::new();
+    // Of what twenty see, others see a quarter; one has seen sixty sources alone, by chance.
+    for member in 1..=20 {
+        for noise in 0..45 {
+            play.asks(member, source(member * 1_000 + noise), 23, Met::Closed);
+        }
+        for shared in 0..15 {
+            play.asks(member, source(90_000 + shared), 23, Met::Closed);
+        }
+    }
+    for noise in 0..60 {
+        play.asks(21, source(50_000 + noise), 23, Met::Closed);
     }
     play.now += seconds(10);
     assert_eq!(play.correlator.tick(play.now), []);

@@ -2,7 +2,7 @@
 //!
 //! A scanner of the fleet is seen by several members, a source that is made up by one only. Much of what hosts see of
 //! the Internet is seen by one only, too. So a member is compared with the others: it is left aside if the share of its
-//! sources that others saw is a tenth of what it is at the middle one of them.
+//! sources that others saw is less than a tenth of what it is at the middle one of them, and that is no chance.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -19,6 +19,8 @@ const LEAST: f64 = 50.0;
 const PEERS: usize = 5;
 /// Below this share of the middle one, a member is left aside.
 const PART: f64 = 0.1;
+/// How many standard deviations above what was counted the share may really be.
+const CHANCE: f64 = 3.0;
 /// Shares below this tell nothing.
 const LEAST_SHARE: f64 = 0.1;
 /// Message numbers that are remembered behind the greatest one.
@@ -74,6 +76,12 @@ impl Member {
         (self.accused >= LEAST).then(|| self.borne / self.accused)
     }
 
+    /// The largest share of which what was counted may be a chance: the deviation of a count is about its root.
+    fn share_at_most(&self) -> Option<f64> {
+        let borne = self.borne + CHANCE * (self.borne + 1.0).sqrt();
+        (self.accused >= LEAST).then(|| borne / self.accused)
+    }
+
     pub(super) fn report(&self, name: &str, now: Duration) -> MemberReport {
         MemberReport {
             name: name.to_owned(),
@@ -102,7 +110,8 @@ pub(super) fn judge(
         (shares.len() >= PEERS).then(|| shares[shares.len() / 2]).filter(|share| *share >= LEAST_SHARE);
     let mut changed = Vec::new();
     for (name, member) in members.iter_mut() {
-        let lies = middle.zip(member.share()).filter(|(middle, share)| *share < middle * PART);
+        let is_low = |middle: f64| member.share_at_most().is_some_and(|share| share < middle * PART);
+        let lies = middle.zip(member.share()).filter(|(middle, _)| is_low(*middle));
         match (lies, &member.aside) {
             (Some((middle, share)), None) => {
                 let why = format!(

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::fleet::{
-    correlate::{Correlator, MemberReport},
+    correlate::{Correlator, MemberReport, ToldFinding, ToldFindings},
     link::{Link, PATIENCE},
     settings::Settings,
     wire::{Decision, partition},
@@ -21,6 +21,9 @@ use crate::fleet::{
 const WAIT: Duration = Duration::from_secs(1);
 /// How many members an answer lists: those that are left aside, and those that were quiet for longest.
 const MAX_MEMBERS: usize = 1_000;
+
+/// How many findings a partition names.
+const LAST_FINDINGS: usize = 5;
 
 /// A question to a partition.
 pub(super) enum Ask {
@@ -54,6 +57,12 @@ pub struct PartitionReport {
     pub in_force: usize,
     /// The last decisions.
     pub recent: Vec<RecentReport>,
+    /// Findings of single members within the window.
+    #[serde(default)]
+    pub findings: usize,
+    /// The last of them: seconds ago, and in words.
+    #[serde(default)]
+    pub last_findings: Vec<(u64, String)>,
     /// The members.
     #[serde(default)]
     pub members: Vec<MemberReport>,
@@ -66,8 +75,10 @@ impl PartitionReport {
         is_read: bool,
         lag: Duration,
         correlator: &Correlator,
+        found: &ToldFindings,
         now: Duration,
     ) -> Self {
+        let in_words = |told: &ToldFinding| (now.saturating_sub(told.at).as_secs(), told.line(now));
         let recent = correlator.recent().map(|recent| RecentReport {
             seconds_ago: now.saturating_sub(recent.at).as_secs(),
             decision: Decision { evidence: Vec::new(), ..recent.decision.clone() },
@@ -80,6 +91,8 @@ impl PartitionReport {
             sources: correlator.sources(),
             in_force: correlator.in_force(),
             recent: recent.collect(),
+            findings: found.len(),
+            last_findings: found.last(LAST_FINDINGS).into_iter().map(in_words).collect(),
             members: correlator.members(now),
         }
     }

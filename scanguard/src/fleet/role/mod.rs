@@ -30,7 +30,7 @@ use tokio::{
 use self::{
     ask::Ask,
     lease::{Lease, Leases},
-    worker::Worker,
+    worker::{SharedCampaigns, Worker},
 };
 pub use self::{
     ask::{InstanceReport, PartitionReport, RecentReport, ask},
@@ -117,6 +117,7 @@ pub async fn run(
         parts: BTreeMap::new(),
         peers: HashMap::new(),
         started: Instant::now(),
+        campaigns: SharedCampaigns::default(),
     };
     instance.work(run, asked, stop).await;
     Ok(())
@@ -171,6 +172,7 @@ struct Instance {
     /// The other instances, and when they were heard last.
     peers: HashMap<String, Instant>,
     started: Instant,
+    campaigns: SharedCampaigns,
 }
 
 impl Instance {
@@ -270,6 +272,7 @@ impl Instance {
             lease: leases,
             asked,
             metrics: Arc::clone(&self.metrics),
+            campaigns: self.campaigns.clone(),
         };
         self.parts.insert(partition, Part { lease, ask, task: tokio::spawn(worker.run()) });
     }

@@ -10,7 +10,8 @@ use async_nats::jetstream::{
 use super::lease;
 use crate::fleet::settings::Run;
 use crate::fleet::wire::{
-    ALL_DECISIONS, ALL_OUT, ALL_SIGHTINGS, DECISIONS, LEASES, MAX_MESSAGE, OLDEST, SIGHTINGS,
+    ALL_DECISIONS, ALL_FINDINGS, ALL_OUT, ALL_SIGHTINGS, DECISIONS, FINDINGS, LEASES, MAX_MESSAGE, OLDEST,
+    SIGHTINGS,
 };
 
 /// Within this time, the server takes the same message once.
@@ -18,8 +19,13 @@ const DUPLICATES: Duration = Duration::from_secs(10 * 60);
 /// The same of decisions.
 const DECISIONS_BYTES: i64 = 256 << 20;
 
+/// Those of findings, which are for people and storage, are kept this long.
+const FINDINGS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// And take this much.
+const FINDINGS_BYTES: i64 = 256 << 20;
+
 /// The streams as they should be.
-pub(super) fn configs(settings: &Run) -> [Config; 2] {
+pub(super) fn configs(settings: &Run) -> [Config; 3] {
     let base = Config {
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::Old,
@@ -39,6 +45,14 @@ pub(super) fn configs(settings: &Run) -> [Config; 2] {
         max_bytes: i64::from(settings.store_gib) << 30,
         ..base.clone()
     };
+    let findings = Config {
+        name: FINDINGS.to_owned(),
+        description: Some("What rules of single members found".to_owned()),
+        subjects: vec![ALL_FINDINGS.to_owned()],
+        max_bytes: FINDINGS_BYTES,
+        max_age: FINDINGS_AGE,
+        ..base.clone()
+    };
     let decisions = Config {
         name: DECISIONS.to_owned(),
         description: Some("What was decided, the last about each source".to_owned()),
@@ -52,7 +66,7 @@ pub(super) fn configs(settings: &Run) -> [Config; 2] {
         }),
         ..base
     };
-    [sightings, decisions]
+    [sightings, findings, decisions]
 }
 
 /// Makes the streams that are missing, and says where those that are there differ. Gives the bucket of leases.

@@ -1,12 +1,15 @@
 //! Works on one partition: reads the window, then what comes, and tells what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
     HeaderMap,
     jetstream::{
         self, Context, Message,
-        consumer::{DeliverPolicy, pull::OrderedConfig},
+        consumer::{Consumer, DeliverPolicy, pull::OrderedConfig},
     },
 };
 use futures_util::StreamExt as _;
@@ -17,11 +20,14 @@ use tokio::{
 
 use super::{ServerClock, ask::Ask, ask::PartitionReport, lease::Lease, metrics::RoleMetrics};
 use crate::fleet::{
-    correlate::Correlator,
+    correlate::{Campaigns, Correlator, ToldFindings},
     decisions::next,
     link::{Link, PATIENCE},
     settings::Run,
-    wire::{Batch, DECISIONS, Decision, SIGHTINGS, WireError, decide, partition, sight_by_all, speaker},
+    wire::{
+        Batch, DECISIONS, Decision, FINDINGS, Report, SIGHTINGS, WireError, decide, find_by_all, partition,
+        sight_by_all, speaker,
+    },
 };
 
 /// How often what is too old is forgotten.
@@ -39,11 +45,24 @@ pub(super) struct Worker {
     pub(super) lease: watch::Receiver<Option<Lease>>,
     pub(super) asked: mpsc::Receiver<Ask>,
     pub(super) metrics: Arc<RoleMetrics>,
+    pub(super) campaigns: SharedCampaigns,
+}
+
+/// What all workers of an instance know about sources that share the work.
+#[derive(Clone, Default)]
+pub(super) struct SharedCampaigns(Arc<Mutex<Campaigns>>);
+
+impl SharedCampaigns {
+    fn lock(&self) -> MutexGuard<'_, Campaigns> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is known of the partition.
 struct Work {
     correlator: Correlator,
+    /// What single members found.
+    found: ToldFindings,
     context: Context,
     /// Whether the window was read. Until then nothing is decided.
     is_read: bool,
@@ -66,20 +85,22 @@ impl Worker {
         context.set_timeout(PATIENCE);
         let mut correlator = Correlator::new(self.settings.clone());
         self.resume(&context, &mut correlator).await?;
-        let stream = context.get_stream(SIGHTINGS).await.map_err(|error| error.to_string())?;
-        let start = self.clock.now().saturating_sub(self.settings.window);
-        let start = async_nats::datetime::from_nanos(i128::try_from(start.as_nanos()).unwrap_or(0))
-            .map_err(|error| error.to_string())?;
-        let config = OrderedConfig {
-            filter_subject: sight_by_all(self.partition),
-            deliver_policy: DeliverPolicy::ByStartTime { start_time: start },
-            max_batch: 500,
-            ..OrderedConfig::default()
-        };
-        let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
-        let is_read = consumer.cached_info().num_pending == 0;
+        let consumer = self.consumer(&context, SIGHTINGS, sight_by_all(self.partition)).await?;
+        let is_empty = consumer.cached_info().num_pending == 0;
         let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
-        let mut work = Work { correlator, context, is_read, lag: Duration::ZERO, quiet: 0 };
+        let consumer = self.consumer(&context, FINDINGS, find_by_all(self.partition)).await?;
+        let mut reports = consumer.messages().await.map_err(|error| error.to_string())?;
+        let mut work = Work {
+            correlator,
+            found: ToldFindings::default(),
+            context,
+            is_read: false,
+            lag: Duration::ZERO,
+            quiet: 0,
+        };
+        if is_empty {
+            self.begin(&mut work).await;
+        }
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -95,7 +116,53 @@ impl Worker {
                     Some(Err(error)) => return Err(error.to_string()),
                     None => return Err("the server gives no more messages".to_owned()),
                 },
+                report = reports.next() => match report {
+                    Some(Ok(report)) => self.hear_report(&report, &mut work),
+                    Some(Err(error)) => return Err(error.to_string()),
+                    None => return Err("the server gives no more findings".to_owned()),
+                },
                 _ = ticks.tick() => self.tick(&mut work).await,
+            }
+        }
+    }
+
+    /// Reads what was stored within the window, and then what comes.
+    async fn consumer(
+        &self,
+        context: &Context,
+        stream: &str,
+        filter_subject: String,
+    ) -> Result<Consumer<OrderedConfig>, String> {
+        let stream = context.get_stream(stream).await.map_err(|error| format!("stream {stream}: {error}"))?;
+        let start = self.clock.now().saturating_sub(self.settings.window);
+        let start = async_nats::datetime::from_nanos(i128::try_from(start.as_nanos()).unwrap_or(0))
+            .map_err(|error| error.to_string())?;
+        let config = OrderedConfig {
+            filter_subject,
+            deliver_policy: DeliverPolicy::ByStartTime { start_time: start },
+            max_batch: 500,
+            ..OrderedConfig::default()
+        };
+        stream.create_consumer(config).await.map_err(|error| error.to_string())
+    }
+
+    /// Takes what a single member found.
+    fn hear_report(&self, message: &Message, work: &mut Work) {
+        let Ok(info) = message.info() else { return };
+        let stored = Duration::from_nanos(u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0));
+        let read = speaker(message.subject.as_str())
+            .and_then(|host| Ok((host, Report::read(&message.payload, self.partition)?)));
+        match read {
+            Ok((host, report)) => {
+                let host = host.into();
+                for finding in report.findings {
+                    let at = stored.saturating_sub(Duration::from_millis(finding.age));
+                    work.found.take(&host, finding, at);
+                }
+            }
+            Err(WireError { fault, what }) => {
+                self.metrics.fault(fault);
+                tracing::debug!("fleet: a message of {} is not used: {what}", message.subject);
             }
         }
     }
@@ -136,7 +203,9 @@ impl Worker {
         let about = match read {
             Ok((host, batch)) => {
                 self.metrics.message(self.partition, batch.sightings.len());
-                work.correlator.take(host, &batch, stored)
+                let about = work.correlator.take(host, &batch, stored);
+                self.note_tried(host, &batch, stored, work);
+                about
             }
             Err(WireError { fault, what }) => {
                 self.metrics.fault(fault);
@@ -154,6 +223,22 @@ impl Worker {
             }
         } else if pending == 0 {
             self.begin(work).await;
+        }
+    }
+
+    /// Notes what counts for campaigns.
+    fn note_tried(&self, host: &str, batch: &Batch, stored: Duration, work: &Work) {
+        let now = self.clock.now();
+        if Campaigns::is_old(stored, now) {
+            return;
+        }
+        let Some((name, tried)) = work.correlator.tried(host, batch, stored) else { return };
+        if tried.is_empty() {
+            return;
+        }
+        let mut campaigns = self.campaigns.lock();
+        for one in tried.iter().filter(|one| !Campaigns::is_old(one.at, now)) {
+            campaigns.note(one, &name);
         }
     }
 
@@ -199,7 +284,19 @@ impl Worker {
         if !work.is_read && work.quiet >= QUIET {
             self.begin(work).await;
         }
-        for (name, aside) in work.correlator.tick(self.clock.now()) {
+        // Of a part of the window nothing follows.
+        let changed = if work.is_read { work.correlator.tick(self.clock.now()) } else { Vec::new() };
+        if work.is_read {
+            let found = self.campaigns.lock().take(self.partition, self.clock.now());
+            for (source, campaign) in found {
+                let Some(fence) = self.fence() else { return };
+                let now = self.clock.now();
+                if let Some(decision) = work.correlator.judge_shared(source, &campaign, fence, now) {
+                    self.tell(decision, work).await;
+                }
+            }
+        }
+        for (name, aside) in changed {
             match aside {
                 Some(why) => {
                     tracing::warn!("fleet: {name} is left aside in partition {}: {why}", self.partition);
@@ -207,6 +304,7 @@ impl Worker {
                 None => tracing::info!("fleet: {name} is believed again in partition {}", self.partition),
             }
         }
+        work.found.expire(self.clock.now().saturating_sub(self.settings.window));
         self.metrics.partition(self.partition, &work.correlator, work.lag);
     }
 
@@ -222,12 +320,15 @@ impl Worker {
                     work.is_read,
                     work.lag,
                     &work.correlator,
+                    &work.found,
                     now,
                 );
                 let _ = answer.send(report);
             }
             Ask::Explain(net, answer) => {
-                let _ = answer.send(work.correlator.explain(net, now));
+                let mut lines = work.correlator.explain(net, now);
+                lines.extend(work.found.of(net).map(|found| found.line(now)));
+                let _ = answer.send(lines);
             }
         }
     }

@@ -118,10 +118,40 @@ fn wrong_messages_say_what_is_wrong() {
 #[test]
 fn the_speaker_is_the_last_token_and_nothing_else() {
     assert_eq!(speaker("sg.v1.sight.3.edge-1"), Ok("edge-1"));
+    assert_eq!(speaker(&find(3, "edge-1")), Ok("edge-1"));
     for wrong in ["sg.v1.sight.3", "sg.v1.sight.3.a.b", "sg.v1.sight.3.", "sg.v1.out.3.a", "sg.v1.sight.3.*"]
     {
         assert_eq!(speaker(wrong).map_err(|error| error.fault), Err(Fault::Subject), "{wrong}");
     }
+}
+
+#[test]
+fn findings_are_short_and_of_their_partition() {
+    let source: IpNet = "192.0.2.7/32".parse().unwrap();
+    let finding = Reported {
+        id: "x-1".to_owned(),
+        source,
+        age: 5,
+        rule: "vertical_scan".to_owned(),
+        event: "opened".to_owned(),
+        severity: "high".to_owned(),
+        confidence: "medium".to_owned(),
+        proven: true,
+        sources: 0,
+        size: 100,
+    };
+    let read = |findings: Vec<Reported>, partition| {
+        let report = Report { v: VERSION, findings };
+        let read = Report::read(&serde_json::to_vec(&report).unwrap(), partition);
+        read.map(|read| read == report).map_err(|error| error.fault)
+    };
+    assert_eq!(read(vec![finding.clone()], partition(source)), Ok(true));
+    assert_eq!(read(vec![finding.clone()], partition(source) + 1), Err(Fault::Partition));
+    assert_eq!(read(vec![finding.clone(); MAX_FINDINGS + 1], partition(source)), Err(Fault::Many));
+    let long = Reported { rule: "x".repeat(100), ..finding.clone() };
+    assert_eq!(read(vec![long], partition(source)), Err(Fault::Form));
+    let odd = Reported { source: "192.0.2.7/24".parse().unwrap(), ..finding };
+    assert_eq!(read(vec![odd], 0), Err(Fault::Form));
 }
 
 #[test]
