@@ -291,12 +291,11 @@ machines of their own. All goes on at its true speed:
     text += "
 ## What is not met, and why
 
-* Who asks only for services that two members have, at no dark address, is not found. While a service is out, its
-  clients miss it everywhere, so that a miss of it is no evidence where somebody could have been a client.
-* Who takes a partition over reads the whole window again. What is above is the window of some minutes; five seconds of
-  it are the lease that has to end. A day of 10,000 hosts has 144 million messages, which take many minutes, and more
-  disk than `fleet.run.store_gib` has by default: with less, the window is as long as there is room. Two instances halve
-  the time.
+* A source that asks only for services that two members have, at no dark address, is not found. While a service is
+  out, its clients miss it everywhere, so that a miss of it is no evidence where somebody could have been a client.
+* An instance that takes a partition over reads the whole window again. What is above is the window of some minutes;
+  five seconds of it are the lease that has to end. A day of 10,000 hosts has 144 million messages, which take many
+  minutes, and more disk than `fleet.run.store_gib` has by default: with less, the window is as long as there is room.
 * All is on one machine, and other work may go on beside it. The memory of the server is that of connections, most of
   all; TLS adds to it.
 ";
