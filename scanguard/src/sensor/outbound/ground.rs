@@ -39,12 +39,13 @@ pub enum OutboundError {
 
 /// The maps that only outbound traffic needs. They are small where it is not looked at, and never pinned: the program
 /// that fills them ends with the agent.
-pub(in crate::sensor) const MAPS: [&str; 11] = [
+pub(in crate::sensor) const MAPS: [&str; 12] = [
     actor::ACTORS,
     actor::IDENTITIES,
     actor::TARGETS,
     actor::BLOCKED,
     actor::INNER,
+    actor::NOWHERE,
     actor::OUTBOUND_ORDERS,
     actor::SERVED,
     "OPEN",

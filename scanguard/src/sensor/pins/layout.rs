@@ -142,6 +142,8 @@ mod tests {
         ] {
             assert!(maps.contains_key(name), "{name}: {maps:?}");
         }
+        // The agent takes it out of the object, as it does with the other maps for what leaves.
+        assert!(!maps.contains_key(actor::NOWHERE), "{maps:?}");
         assert!(
             !maps
                 .keys()
