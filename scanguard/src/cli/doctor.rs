@@ -196,8 +196,15 @@ fn load(wanted: &Settings) -> Vec<Line> {
         Err(error) => return vec![Line::new(Verdict::Bad, "program", error.to_string())],
     };
     let calls = outbound.is_ok().then(|| calls::load(&mut ebpf));
+    let bare = match wanted.mode {
+        Mode::Tc => Ok(()),
+        Mode::Native | Mode::Generic | Mode::Auto => program::load_bare(&mut ebpf),
+    };
     let lines = [
-        Line::new(Verdict::Good, "program", TAKEN),
+        match bare {
+            Ok(()) => Line::new(Verdict::Good, "program", TAKEN),
+            Err(error) => Line::new(Verdict::Bad, "program", format!("that for bare links: {error}")),
+        },
         egress_line(egress::check(&mut ebpf, wanted.egress)),
         connections_line(connections),
         outbound_line(outbound),

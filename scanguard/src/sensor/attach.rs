@@ -17,6 +17,7 @@ use super::{
     links::TcxLink,
     owner::Owner,
     pins::{LinkKind, Pins, PinsError},
+    program,
     settings::{Mode, Settings},
     tcx,
 };
@@ -116,8 +117,8 @@ pub enum AttachError {
         /// The kernel's message.
         reason: String,
     },
-    /// The kernel does not say which program it has loaded.
-    #[error("the kernel gives no information about the loaded program: {0}")]
+    /// The kernel does not take the program for links without a header, or does not say which program it has loaded.
+    #[error("the kernel program: {0}")]
     Program(String),
     /// The interfaces could not be listed.
     #[error(transparent)]
@@ -208,8 +209,10 @@ pub struct Attachments {
     egress: Option<Attacher>,
     ebpf: Ebpf,
     mode: Mode,
-    /// The programs of XDP for both kinds of links, unless it is tc that is used.
-    program_ids: Option<[u32; 2]>,
+    /// The programs of XDP that are loaded; none if it is tc that is used.
+    program_ids: Vec<u32>,
+    /// Whether the programs for links without a header are loaded.
+    reads_bare: bool,
     network: Network,
     wanted: Vec<Wanted>,
     /// The MAC addresses of all interfaces, by their numbers.
@@ -249,22 +252,32 @@ impl Attachments {
                 wanted.push(Wanted { name: name.clone(), state: State::Lost { reported: false } });
             }
         }
+        let may_be_bare = |wanted: &Wanted| {
+            find(&present, &wanted.name).is_none_or(|interface| interface.framing == Framing::Bare)
+        };
+        // Later the agent may load nothing any more.
+        let reads_bare = settings.mode != Mode::Tc && (wanted.is_empty() || wanted.iter().any(may_be_bare));
+        if reads_bare {
+            program::load_bare(&mut ebpf).map_err(AttachError::Program)?;
+        }
         let egress = Way::of(settings.egress).and_then(|way| {
-            let attacher =
-                egress::load(&mut ebpf).and_then(|()| Attacher::new(&mut ebpf, way, &names, pins.keep()));
+            // The helper for filters takes both.
+            let loaded = egress::load(&mut ebpf, reads_bare || way == Way::Clsact);
+            let attacher = loaded.and_then(|()| Attacher::new(&mut ebpf, way, &names, pins.keep()));
             attacher.inspect_err(|error| tracing::warn!("{error}; {}", egress::LOSS)).ok()
         });
-        let program_ids = match settings.mode {
-            Mode::Tc => None,
-            Mode::Native | Mode::Generic | Mode::Auto => {
-                Some(program_ids(&ebpf).map_err(|error| AttachError::Program(words(&error)))?)
-            }
+        let of_xdp: &[&str] = match (settings.mode, reads_bare) {
+            (Mode::Tc, _) => &[],
+            (_, false) => &[abi::PROGRAM],
+            (_, true) => &[abi::PROGRAM, abi::BARE_PROGRAM],
         };
+        let program_ids = program_ids(&ebpf, of_xdp).map_err(|error| AttachError::Program(words(&error)))?;
         Ok(Self {
             egress,
             ebpf,
             mode: settings.mode,
             program_ids,
+            reads_bare,
             network,
             wanted,
             macs: macs(&present),
@@ -395,7 +408,7 @@ impl Attachments {
             let interface = present.iter().find(|interface| interface.name == name);
             if let State::Attached { index, link, .. } = &self.wanted[place].state
                 && let index = *index
-                && let Some(change) = loss(index, link, self.program_ids, interface, &present)
+                && let Some(change) = loss(index, link, &self.program_ids, interface, &present)
             {
                 let lost = State::Lost { reported: false };
                 // By its descriptor: the process may open no pin any more.
@@ -613,6 +626,13 @@ impl Attachments {
 
     fn program(&mut self, interface: &Interface) -> Result<&mut Xdp, String> {
         let name = match interface.framing {
+            Framing::Bare if !self.reads_bare => {
+                return Err(
+                    "its packets have no link header, which no interface had at the start: the program for \
+                            that is loaded at the start only, so restart the agent"
+                        .to_owned(),
+                );
+            }
             Framing::Bare => abi::BARE_PROGRAM,
             Framing::Ethernet | Framing::Unread(_) => abi::PROGRAM,
         };
@@ -647,17 +667,14 @@ impl Attachments {
 fn loss(
     index: u32,
     link: &Incoming,
-    program_ids: Option<[u32; 2]>,
+    program_ids: &[u32],
     interface: Option<&Interface>,
     present: &[Interface],
 ) -> Option<Change> {
     match interface {
         Some(interface) if interface.index == index => {
             let is_there = match link {
-                Incoming::Xdp(_) => {
-                    let ours = program_ids.unwrap_or_default();
-                    interface.xdp_program.is_some_and(|id| ours.contains(&id))
-                }
+                Incoming::Xdp(_) => interface.xdp_program.is_some_and(|id| program_ids.contains(&id)),
                 // If the kernel does not answer, it is.
                 Incoming::Tc(link) => !link.interface().is_ok_and(|attached| attached != index),
             };
@@ -670,12 +687,12 @@ fn loss(
     }
 }
 
-fn program_ids(ebpf: &Ebpf) -> Result<[u32; 2], ProgramError> {
-    let id = |name: &str| {
+fn program_ids(ebpf: &Ebpf, names: &[&str]) -> Result<Vec<u32>, ProgramError> {
+    let id = |name: &&str| {
         let program: &Xdp = ebpf.program(name).ok_or(ProgramError::NotLoaded)?.try_into()?;
-        Ok::<_, ProgramError>(program.info()?.id())
+        Ok(program.info()?.id())
     };
-    Ok([id(abi::PROGRAM)?, id(abi::BARE_PROGRAM)?])
+    names.iter().map(id).collect()
 }
 
 /// The last error of the chain of causes.

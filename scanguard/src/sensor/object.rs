@@ -22,11 +22,11 @@ pub(super) const fn of(mode: Mode) -> &'static [u8] {
     }
 }
 
-/// The names of the programs for incoming packets in it.
-pub(super) const fn incoming(mode: Mode) -> &'static [&'static str] {
+/// The name of the program for incoming packets in it.
+pub(super) const fn incoming(mode: Mode) -> &'static str {
     match mode {
-        Mode::Native | Mode::Generic | Mode::Auto => &[abi::PROGRAM, abi::BARE_PROGRAM],
-        Mode::Tc => &[abi::TC_PROGRAM],
+        Mode::Native | Mode::Generic | Mode::Auto => abi::PROGRAM,
+        Mode::Tc => abi::TC_PROGRAM,
     }
 }
 

@@ -200,8 +200,7 @@ pub fn load_with(
         .override_global(aya_log::LEVEL, &log.0, false)
         .load(object::of(settings.mode))
         .map_err(|error| explain(&error, settings))?;
-    let others = [abi::CLOCK_PROGRAM, abi::READ_PROGRAM];
-    for name in object::incoming(settings.mode).iter().chain(&others) {
+    for name in [object::incoming(settings.mode), abi::CLOCK_PROGRAM, abi::READ_PROGRAM] {
         let loaded = match ebpf.program_mut(name).ok_or(LoadError::Layout)? {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
@@ -210,6 +209,18 @@ pub fn load_with(
         loaded.map_err(|error| explain(&error, settings))?;
     }
     Ok(ebpf)
+}
+
+/// Loads the program for links without a header beside the others. The kernel takes as long to check it as for the one
+/// for links with a header, so that it is loaded only where it may be needed.
+///
+/// # Errors
+/// The kernel's words.
+pub fn load_bare(ebpf: &mut aya::Ebpf) -> Result<(), String> {
+    match ebpf.program_mut(abi::BARE_PROGRAM) {
+        Some(Program::Xdp(program)) => program.load().map_err(|error| shorten(&error)),
+        _ => Err("the program is not in the object".to_owned()),
+    }
 }
 
 fn explain(error: &(dyn std::error::Error + 'static), settings: &Settings) -> LoadError {

@@ -57,7 +57,7 @@ impl TestRunSensor {
     pub fn new(mut ebpf: Ebpf, ipv6_prefix: u8) -> Result<Self, SensorError> {
         let kernel = KernelSensor::new(&mut ebpf, ipv6_prefix)?;
         let samples = SampleRing::new(&mut ebpf)?;
-        if let Err(error) = egress::load(&mut ebpf) {
+        if let Err(error) = egress::load(&mut ebpf, false) {
             tracing::warn!("{error}; {}", egress::LOSS);
         }
         Ok(Self { ebpf, kernel, samples, home: Vec::new(), found: Vec::new() })

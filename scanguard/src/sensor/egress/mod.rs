@@ -100,7 +100,7 @@ impl Way {
 /// # Errors
 /// The reason why it cannot, or why nobody can tell.
 pub fn check(ebpf: &mut Ebpf, setting: Egress) -> Result<Way, String> {
-    load(ebpf).map_err(|error| error.to_string())?;
+    load(ebpf, true).map_err(|error| error.to_string())?;
     let way = Way::of(setting).ok_or("off (sensor.egress)")?;
     match way {
         Way::Tcx => tcx::is_supported().map_err(|error| format!("no tcx (Linux 6.6): {error}"))?,
@@ -112,12 +112,12 @@ pub fn check(ebpf: &mut Ebpf, setting: Egress) -> Result<Way, String> {
     Ok(way)
 }
 
-/// Loads this program beside the one that is already loaded.
+/// Loads this program beside the one that is already loaded; `reads_bare`: that for links without a header, too.
 ///
 /// # Errors
 /// See [`EgressError`].
-pub fn load(ebpf: &mut Ebpf) -> Result<(), EgressError> {
-    for framing in [Framing::Ethernet, Framing::Bare] {
+pub fn load(ebpf: &mut Ebpf, reads_bare: bool) -> Result<(), EgressError> {
+    for framing in std::iter::once(Framing::Ethernet).chain(reads_bare.then_some(Framing::Bare)) {
         program(ebpf, framing)?.load().map_err(|error| EgressError::Refused(shorten(&error)))?;
     }
     Ok(())
