@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
-    arguments.test_threads.get_or_insert(3);
+    arguments.test_threads.get_or_insert(4);
     let trials = [
         above::trials(),
         answered::trials(),
