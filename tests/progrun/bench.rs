@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::trial;
 
 /// All rows of `cargo xtask bench` without options.
-const ROWS: [&str; 29] = [
+const ROWS: [&str; 31] = [
     "empty",
     "c_parse",
     "tcp_established",
@@ -35,6 +35,8 @@ const ROWS: [&str; 29] = [
     "tcp_data_no_match",
     "http_over_budget",
     "http_sampled",
+    "tc_established",
+    "tc_syn_known",
     "egress_empty",
     "egress_data",
     "egress_no_match",
