@@ -294,8 +294,11 @@ fn without_a_field() -> Result<()> {
     agent.end()
 }
 
+/// Names of maps, and how many bytes each takes.
+type Sizes = Vec<(String, u64)>;
+
 /// The maps of a process, by name, with the memory that each takes; and the kinds of its links.
-fn maps(pid: u32) -> Result<(Vec<(String, u64)>, Vec<String>)> {
+fn maps(pid: u32) -> Result<(Sizes, Vec<String>)> {
     let (mut numbers, mut links) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };

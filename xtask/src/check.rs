@@ -30,7 +30,8 @@ pub(crate) fn command(ws: &Workspace, args: &Args) -> Result<()> {
     let mut steps = vec![
         ("format", format(ws)),
         ("lints", lints(ws)),
-        ("lints of the eBPF program", ebpf_lints(ws)),
+        ("lints of the eBPF program", ebpf_lints(ws, Hook::Xdp)),
+        ("lints of the eBPF program for tc", ebpf_lints(ws, Hook::Tc)),
         ("documentation", documentation(ws)),
         ("dependencies", dependencies(ws)),
     ];
@@ -78,11 +79,21 @@ fn lints(ws: &Workspace) -> Command {
     command
 }
 
+/// The hook that the eBPF program is built for: it is built twice.
+#[derive(Clone, Copy)]
+enum Hook {
+    Xdp,
+    Tc,
+}
+
 /// The eBPF program is no default member: it is code for another machine, and sees other libraries.
-fn ebpf_lints(ws: &Workspace) -> Command {
+fn ebpf_lints(ws: &Workspace, hook: Hook) -> Command {
     let target = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
     let mut command = ws.cargo("clippy");
     command.args(["--package", "scanguard-ebpf", "--release", "--target", target, "-Z", "build-std=core"]);
+    if let Hook::Tc = hook {
+        command.args(["--features", "tc"]);
+    }
     // Other flags than the main build's in the same directory would make each throw away the other's work.
     command.arg("--target-dir").arg(ws.target().join("clippy-ebpf"));
     command.args(["--", "-D", "warnings"]);

@@ -83,11 +83,11 @@ extern "C" fn scanguard_listens(socket: u64) -> u32 {
         }
         let owner = *Scratch::key(scratch, 0);
         // Several sockets may listen at a port: those of both families, and those of several workers.
-        if SERVED.get_ptr(&key).is_some_and(|held| (*held).owner == owner) {
+        if SERVED.get_ptr(key).is_some_and(|held| (*held).owner == owner) {
             return 0;
         }
         // There is room: the map evicts.
-        _ = SERVED.insert(&key, &Served { owner, hour: 0, now: 0, before: 0 }, 0);
+        _ = SERVED.insert(key, Served { owner, hour: 0, now: 0, before: 0 }, 0);
     }
     0
 }
@@ -100,7 +100,7 @@ extern "C" fn scanguard_called(key: u64, peer: *const Address) -> u32 {
         return 0;
     }
     // SAFETY: the caller's address. The verifier knows its size, but not that it is there.
-    let (Some(peer), Some(held)) = (unsafe { peer.as_ref() }, SERVED.get_ptr_mut(&key)) else {
+    let (Some(peer), Some(held)) = (unsafe { peer.as_ref() }, SERVED.get_ptr_mut(key)) else {
         return 0;
     };
     // This host itself is no stranger.
