@@ -54,7 +54,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use scanguard_tests::fixtures::root;
+use scanguard_tests::fixtures::{cleanup, root};
 
 /// Set, pictures of the page and of `top` are written there, with more scans before: docs/pictures is made so.
 pub(crate) const PICTURES: &str = "SCANGUARD_WRITE_PICTURES";
@@ -62,6 +62,10 @@ pub(crate) const PICTURES: &str = "SCANGUARD_WRITE_PICTURES";
 fn main() -> ExitCode {
     if let Some(code) = outbound_bounds::instead_of_tests() {
         return code;
+    }
+    if let Err(error) = cleanup::on_signals() {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
     }
     let mut arguments = Arguments::from_args();
     // Scanners, sensors and tcpdump share the machine: more at once only makes them slow.
