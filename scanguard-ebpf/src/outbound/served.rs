@@ -1,4 +1,4 @@
-//! Who listens at a port, and who calls there: a program that strangers call at the port at which it calls others is a peer
+//! Listeners at ports, and their callers: a program that strangers call at the port at which it calls others is a peer
 //! among peers.
 
 use aya_ebpf::{btf_maps::LruHashMap, helpers::bpf_ktime_get_ns, macros::btf_map};

@@ -163,7 +163,7 @@ extern "C" fn scanguard_came_of(socket: u64, is_answered: u32) -> u32 {
         if is_answered != 0 {
             tally::count(Seen::Answered);
             let port = (*open).port;
-            // Whom the program knows to answer is not kept.
+            // A target that the program knows to answer is not kept.
             targets::answered((*open).names[0]);
             table::record_open(HOOK, 0, port, true);
             if has_group {

@@ -162,7 +162,15 @@ struct Table<'f> {
     text: String,
 }
 
-impl Table<'_> {
+impl<'f> Table<'f> {
+    /// Its heading, with a column for each of these.
+    fn new(all: &'f [Figures]) -> Self {
+        let hosts: Vec<_> = all.iter().map(|one| one.hosts.to_string()).collect();
+        let heading =
+            format!("| hosts | {} | goal |\n|---|{}---|\n", hosts.join(" | "), "---|".repeat(all.len()));
+        Self { all, text: heading }
+    }
+
     fn row(&mut self, what: &str, goal: &str, value: impl Fn(&Figures) -> String) {
         let values: Vec<_> = self.all.iter().map(value).collect();
         // A String takes everything.
@@ -186,8 +194,7 @@ fn ms(duration: Duration) -> String {
 pub fn page(all: &[Figures], about: &str) -> String {
     let (clients, quiet, busy) =
         all.first().map_or((0, 0, 0), |one| (one.clients, one.quiet.as_secs(), one.busy.as_secs()));
-    let hosts: Vec<_> = all.iter().map(|one| one.hosts.to_string()).collect();
-    let hosts_given: Vec<_> = hosts.iter().map(|hosts| format!("--hosts {hosts}")).collect();
+    let hosts_given: Vec<_> = all.iter().map(|one| format!("--hosts {}", one.hosts)).collect();
     let mut text = format!(
         "\
 # What a fleet costs, and what it finds
@@ -196,10 +203,10 @@ This page is written by `cargo xtask fleet {} --write`;
 the last run: {about}.
 A short one, with 200 hosts, runs in CI (`cargo xtask test fleet`).
 
-One machine plays all. Each member is the agent's own code from where it is told what was seen, with its own name,
-credentials and connection (without TLS, which adds 22 bytes to each record, and its handshakes). The nats-server and
-the role are the real ones, one of each. They share the CPUs with all members, so that times are longer than with
-machines of their own. All goes on at its true speed:
+One machine plays all. Each member runs the agent's own code, from the point at which the sensor reports what it saw.
+It has its own name, credentials and connection (without TLS, which adds 22 bytes to each record, and its handshakes).
+The nats-server and the role are the real ones, one of each. They share the CPUs with all members, so that times are
+longer than with machines of their own. All goes on at its true speed:
 
 * Background radiation: each host sees {NOISE_A_MINUTE} sources a minute. Three of ten are scanners of the whole
   Internet, of which there are 200. The others are bots of which the fleet sees one or two probes.
@@ -211,13 +218,7 @@ machines of their own. All goes on at its true speed:
 ",
         hosts_given.join(" ")
     );
-    let mut table = Table { all, text: String::new() };
-    let _ = writeln!(
-        table.text,
-        "| hosts | {} | goal |\n|---|{}---|",
-        hosts.join(" | "),
-        "---|".repeat(all.len())
-    );
+    let mut table = Table::new(all);
     for kind in Kind::ALL {
         let goal = if kind.is_found() { "all" } else { "see below" };
         table.row(&format!("found: {}", kind.label()), goal, |one| {
@@ -259,13 +260,7 @@ machines of their own. All goes on at its true speed:
     text += &table.text;
     if all.iter().all(|one| one.flat_out.is_some()) {
         text += "\nThen members see 10,000 new sources a second, for 30 seconds, and the role is killed and started again:\n\n";
-        let mut table = Table { all, text: String::new() };
-        let _ = writeln!(
-            table.text,
-            "| hosts | {} | goal |\n|---|{}---|",
-            hosts.join(" | "),
-            "---|".repeat(all.len())
-        );
+        let mut table = Table::new(all);
         let flat = |one: &Figures| one.flat_out;
         table.row("sightings that the role read in a second", "", |one| {
             flat(one).map_or(String::new(), |flat| format!("{:.0}", flat.sightings / flat.took.as_secs_f64()))

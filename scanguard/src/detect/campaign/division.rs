@@ -9,7 +9,7 @@ struct Tried<S> {
     by: Option<S>,
 }
 
-/// What makes a division.
+/// The thresholds of a division.
 #[derive(Clone, Copy, Debug)]
 pub struct Thresholds {
     /// Sources.

@@ -74,7 +74,7 @@ struct Record {
 pub struct Campaigns {
     records: HashMap<(u8, u16), Record>,
     looked: Duration,
-    /// What was found, by partition, until its worker takes it.
+    /// The sources that were found, by partition, until the worker of that partition takes them.
     found: BTreeMap<u8, BTreeMap<IpNet, Arc<Campaign>>>,
 }
 

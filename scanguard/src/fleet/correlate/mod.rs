@@ -304,7 +304,7 @@ impl Correlator {
         self.decide(net, found, fence, now)
     }
 
-    /// What of a message counts for campaigns: what sources missed that are not decided about.
+    /// The part of a message that counts for campaigns: failed probes of sources without a decision.
     pub fn tried(&self, host: &str, batch: &Batch, at: Duration) -> Option<(Arc<str>, Vec<Tried>)> {
         let (place, name, _) = self.members.get_full(host)?;
         let id = MemberId::try_from(place).ok().filter(|id| !self.is_aside(*id))?;

@@ -63,7 +63,7 @@ impl Source {
         &self.votes
     }
 
-    /// What a member said.
+    /// The report of a member.
     pub(super) fn vote(&self, member: MemberId) -> Option<&Vote> {
         self.votes.iter().find(|vote| vote.member == member)
     }

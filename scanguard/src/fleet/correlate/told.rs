@@ -1,4 +1,4 @@
-//! What the rules of single members found, for people who ask. Nothing is decided by it. Bounded.
+//! The findings of single members, kept for people who ask. No decision uses them. Bounded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ pub struct ToldFindings {
 }
 
 impl ToldFindings {
-    /// Takes a finding. One that is told again replaces what was told before.
+    /// Takes a finding. A later report of the same finding replaces the earlier one.
     pub fn take(&mut self, host: &Arc<str>, finding: Reported, at: Duration) {
         let key = (Arc::clone(host), finding.id.clone());
         if self.by_id.len() >= MOST && !self.by_id.contains_key(&key) {

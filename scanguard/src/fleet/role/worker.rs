@@ -48,7 +48,7 @@ pub(super) struct Worker {
     pub(super) campaigns: SharedCampaigns,
 }
 
-/// What all workers of an instance know about sources that share the work.
+/// The sources that share the work, as all workers of an instance know them.
 #[derive(Clone, Default)]
 pub(super) struct SharedCampaigns(Arc<Mutex<Campaigns>>);
 

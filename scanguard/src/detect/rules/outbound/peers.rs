@@ -39,7 +39,8 @@ mod tests {
 
     use super::super::testing::*;
 
-    /// What is told of an actor that calls so many of whom so many answer, at a port that it serves, for so many networks.
+    /// The reports about an actor that calls peers at one port and serves a port: how many of its calls fail, how many are
+    /// answered, and from how many networks it was called.
     fn told_of(
         failures: u32,
         answers: u32,

@@ -191,7 +191,7 @@ impl Tried {
             && (failures < MANY || self.settled() >= answered * FAILURES_PER_SUCCESS)
     }
 
-    /// Whether this is what a client of peers does, all of whom have the same port: see [`super::peers`].
+    /// Whether a client of peers would do this, if all its peers have the same port: see [`super::peers`].
     pub(super) fn is_among_peers(&self, source: &Source<'_>) -> bool {
         let spoken_to = self.met_hosts.saturating_sub(self.knocks.hosts);
         spoken_to * peers::FAILURES_PER_ANSWER >= self.failures() && peers::port(source).is_some()
