@@ -17,7 +17,11 @@ use scanguard_common::{
     wire::protocol,
 };
 
-use crate::{config, fields::read, listeners, outbound, sources, tally, used};
+use crate::{
+    config,
+    fields::{AF_INET, AF_INET6, read, remote},
+    listeners, outbound, sources, tally, used,
+};
 
 /// States of a socket (include/net/tcp_states.h).
 const ESTABLISHED: i32 = 1;
@@ -29,10 +33,6 @@ const SYN_RECV: i32 = 3;
 const CLOSE: i32 = 7;
 /// As above.
 const LISTEN: i32 = 10;
-/// Address families (include/linux/socket.h).
-const AF_INET: u16 = 2;
-/// As above.
-const AF_INET6: u16 = 10;
 
 /// Sees each change of state of a TCP socket. The old and the new state lie behind the socket.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
@@ -172,12 +172,6 @@ unsafe fn peer_of(socket: *const u8) -> Option<(Address, u16)> {
     unsafe {
         is_ours(socket)?;
         let port = read(socket, Field::LocalPort)?;
-        let peer = match read::<u16>(socket, Field::Family)? {
-            // Plain numbers, whose place on the stack is aligned: the verifier refuses any other.
-            AF_INET => Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes()),
-            AF_INET6 => Address::from_words(read(socket, Field::RemoteV6)?),
-            _ => return None,
-        };
-        Some((peer, port))
+        Some((remote(socket)?, port))
     }
 }

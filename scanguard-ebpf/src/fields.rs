@@ -1,7 +1,7 @@
 //! Fields of the kernel's own structures, at the offsets that its BTF gives.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use scanguard_common::{actor_field::ActorField, proof::Field};
+use scanguard_common::{actor_field::ActorField, address::Address, proof::Field};
 
 use crate::config;
 
@@ -42,4 +42,26 @@ pub(crate) fn is_transparent(socket: *const u8) -> bool {
     // SAFETY: the helper checks the address, and a byte may have any value.
     let byte = unsafe { bpf_probe_read_kernel(socket.wrapping_add(offset)) };
     byte.is_ok_and(|byte| byte & mark != 0)
+}
+
+/// Address families (include/linux/socket.h).
+pub(crate) const AF_INET: u16 = 2;
+/// As above.
+pub(crate) const AF_INET6: u16 = 10;
+
+/// The remote address of a socket.
+///
+/// # Safety
+/// It is a socket of the kernel.
+#[inline(always)]
+pub(crate) unsafe fn remote(socket: *const u8) -> Option<Address> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match read::<u16>(socket, Field::Family)? {
+            // Plain numbers, whose place on the stack is aligned: the verifier refuses any other.
+            AF_INET => Some(Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes())),
+            AF_INET6 => Some(Address::from_words(read(socket, Field::RemoteV6)?)),
+            _ => None,
+        }
+    }
 }

@@ -13,12 +13,11 @@ use super::{
     actor,
     scratch::{self, Hook, Scratch},
 };
-use crate::{config, fields::read, home};
-
-/// Address families (include/linux/socket.h).
-const AF_INET: u16 = 2;
-/// As above.
-const AF_INET6: u16 = 10;
+use crate::{
+    config,
+    fields::{read, remote},
+    home,
+};
 
 const HOOK: u32 = Hook::Tracepoint as u32;
 
@@ -135,17 +134,4 @@ extern "C" fn scanguard_called_elsewhere(socket: u64) -> u32 {
         }
     };
     scanguard_called(key, &raw const peer)
-}
-
-/// The remote address of a socket.
-#[inline(always)]
-unsafe fn remote(socket: *const u8) -> Option<Address> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match read::<u16>(socket, Field::Family)? {
-            AF_INET => Some(Address::from_v4(&read::<u32>(socket, Field::RemoteV4)?.to_ne_bytes())),
-            AF_INET6 => Some(Address::from_words(read(socket, Field::RemoteV6)?)),
-            _ => None,
-        }
-    }
 }

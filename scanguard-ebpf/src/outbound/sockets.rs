@@ -15,12 +15,11 @@ use super::{
     scratch::{self, Hook, Scratch},
     table, tally, targets,
 };
-use crate::{config, fields::read_actor};
+use crate::{
+    config,
+    fields::{AF_INET, AF_INET6, read_actor},
+};
 
-/// Address families (include/linux/socket.h).
-const AF_INET: u16 = 2;
-/// As above.
-const AF_INET6: u16 = 10;
 /// `ECONNREFUSED`.
 const REFUSED: u32 = 111;
 /// `ENETUNREACH` and `EHOSTUNREACH`.
