@@ -34,6 +34,11 @@ const FAST: &str = "[sensor]\npoll_interval = \"100ms\"\n";
 /// Ports that Linux does not choose by itself, and that nobody has a socket for.
 const PORTS: std::ops::Range<u16> = 2_000..2_200;
 
+/// As many flows may share their places in the kernel's table, and then one of two is forgotten
+/// (`scanguard_common::used`). With 200 flows in 524,288 places, one pair does so in one run of 26, three in one run of
+/// 110,000.
+const FORGOTTEN: f64 = 2.0;
+
 /// The victim asks from each of the ports and is gone when the answers come. They come from `answering`, one for each
 /// port.
 fn ask_and_go(lab: &Lab, remote: &str, service: u16, local: &str) -> Result<UdpSocket> {
@@ -67,7 +72,7 @@ fn quiet(agent: &Agent<'_>) -> Result<Metrics> {
 }
 
 fn all(metrics: &Metrics, exit: &str) -> Result<()> {
-    let (counted, expected) = (metrics.exit(exit), PORTS.len() as f64);
+    let (counted, expected) = (metrics.exit(exit), PORTS.len() as f64 - FORGOTTEN);
     ensure!(counted >= expected, "{counted} of {expected} left by {exit}");
     Ok(())
 }
@@ -78,7 +83,7 @@ fn resolver() -> Result<()> {
         answer(&server)?;
         let metrics = quiet(agent)?;
         all(&metrics, "late_answer")?;
-        ensure!(metrics.probes("udp") == 0.0, "{} probes", metrics.probes("udp"));
+        ensure!(metrics.probes("udp") <= FORGOTTEN, "{} probes", metrics.probes("udp"));
         // The same to ports from which nobody asked is a scan.
         lab.scanner.enter(|| {
             for port in PORTS {
@@ -123,8 +128,8 @@ fn fins() -> Result<()> {
         drop(slow);
         let metrics = quiet(agent)?;
         let late = metrics.exit("late_answer");
-        ensure!(late >= CONNECTIONS as f64, "{late} of {CONNECTIONS}");
-        ensure!(metrics.probes("maimon") == 0.0, "{} probes", metrics.probes("maimon"));
+        ensure!(late >= CONNECTIONS as f64 - FORGOTTEN, "{late} of {CONNECTIONS}");
+        ensure!(metrics.probes("maimon") <= FORGOTTEN, "{} probes", metrics.probes("maimon"));
         // Others never had a connection.
         let mut scan = lab.scanner.command("nmap");
         run_within(scan.args(["-n", "-Pn", "-sM", "-p", "100-199", VICTIM]), PATIENCE)?;
