@@ -49,14 +49,21 @@ const FAMILIES: &[&[u16]] = &[
     &[5601, 9200, 9201, 9300, 9301],
     // NFS, and the portmapper.
     &[111, 2049],
-    // Docker and Kubernetes.
-    &[2375, 2376, 2379, 2380, 6443],
+    // Docker.
+    &[2375, 2376],
+    // etcd.
+    &[2379, 2380],
+    // Kubernetes: its server, and what runs on each node.
+    &[6443],
+    &[10_250, 10_255],
     // Remote management of Windows.
     &[5985, 5986],
     // SIP.
     &[5060, 5061],
-    // Message queues: MQTT, AMQP, NATS, Kafka.
-    &[1883, 4222, 5671, 5672, 8883, 9092, 9093, 9094],
+    // Message queues: MQTT, AMQP, Kafka. A client speaks one of these.
+    &[1883, 8883],
+    &[5671, 5672],
+    &[9092, 9093, 9094],
     // Proxies.
     &[1080, 3128, 8118],
     // rsync.
@@ -67,8 +74,10 @@ const FAMILIES: &[&[u16]] = &[
     &[500, 1194, 1701, 1723, 4500],
     // Cameras.
     &[554, 8554],
-    // Databases that began without passwords: memcached, MongoDB.
-    &[11_211, 27_017, 27_018, 27_019],
+    // memcached.
+    &[11_211],
+    // MongoDB.
+    &[27_017, 27_018, 27_019],
 ];
 
 /// The bit of all other ports that systems hand out: RPC, FTP data, peers of BitTorrent.
@@ -154,6 +163,8 @@ mod tests {
     #[test]
     fn services_of_different_kinds_are_different() {
         assert_eq!(families([21, 22, 23, 25, 80, 445, 1433, 3306, 3389, 5900, 6379, 11_211]), 12);
+        assert_eq!(families([2375, 2376, 2379, 6443, 8001, 10_250, 10_255]), 5, "of a cluster");
+        assert_eq!(families([1883, 5672, 9092, 11_211, 27_017]), 5, "no client speaks two of these");
         assert_eq!(families([32_768, 40_000, 65_535]), 0, "ports of clients");
         let all: Vec<_> = (0..EPHEMERAL_START).collect();
         assert_eq!(families(all), u64::BITS, "every bit is used");

@@ -93,6 +93,7 @@ impl Purpose {
         // The following steps are not part of `all`: only one command needs them.
         if matches!(self, Self::Matrix) {
             items.extend(system::MATRIX_TOOLS.map(|program| Box::new(program) as Box<dyn Item>));
+            items.push(Box::new(cargo_tool::RUSTSCAN));
             items.extend(extracted::SERVERS.map(|program| Box::new(program) as Box<dyn Item>));
         }
         if matches!(self, Self::Deploy) {

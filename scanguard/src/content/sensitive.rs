@@ -115,9 +115,14 @@ impl Sensitive {
         }
     }
 
+    /// Whether the source met something of its application.
+    pub(super) fn is_here(&self, entry: Entry) -> bool {
+        self.here.contains(&entry.family)
+    }
+
     /// The senders of requests for an entry that are counted.
     fn senders(&self, asked: &Asked, kind: Kind) -> u8 {
-        let is_here = self.here.contains(&asked.entry.family);
+        let is_here = self.is_here(asked.entry);
         match kind {
             Kind::Asked => u8::MAX,
             Kind::Certain => asked.certain,

@@ -61,6 +61,8 @@ pub(super) struct Asked<'u> {
     pub(super) oddities: &'u [Oddity],
     /// A salted hash of what is odd.
     pub(super) odd_part: u64,
+    /// A salted hash of the address that it went to, if that is known.
+    pub(super) address: Option<u32>,
 }
 
 /// A request and its result, as far as it is remembered.
@@ -77,6 +79,8 @@ pub(super) struct Pending {
     /// Some bits of a hash of the User-Agent.
     pub(super) agent: u8,
     pub(super) odd_part: u64,
+    /// See [`Asked::address`].
+    pub(super) address: Option<u32>,
     pub(super) has_credentials: bool,
     /// Whether it has the form of a request to a proxy.
     pub(super) is_proxied: bool,
@@ -101,6 +105,13 @@ impl<const WORDS: usize> Sent<WORDS> {
             By::Client => client.count().value,
             By::Anybody => client.with(page).count().value + own.count().value / super::OWN_WEIGHT,
         }
+    }
+}
+
+/// Notes the address to which the client itself sent something, as far as it is known.
+fn note(hosts: &mut Sketch<2>, sender: Sender, address: Option<u32>) {
+    if let (Sender::Client, Some(address)) = (sender, address) {
+        hosts.add(u64::from(address.rotate_left(16)) << 32 | u64::from(address));
     }
 }
 
@@ -135,6 +146,12 @@ pub struct Web {
     /// Requests to a proxy that were served.
     proxied: u32,
     refused_proxied: Sent<2>,
+    /// Addresses at which the client itself was refused as that of a proxy.
+    refused_hosts: Sketch<2>,
+    /// Addresses at which it made another attempt.
+    attempted_hosts: Sketch<2>,
+    /// Addresses at which it missed a sensitive path, and had met nothing of its application anywhere.
+    missing_hosts: Sketch<2>,
     oddities: [u32; Oddity::ALL.len()],
     odd_parts: [Sent<2>; Oddity::ALL.len()],
 }
@@ -158,6 +175,9 @@ impl Web {
         sensitive: Sensitive::EMPTY,
         proxied: 0,
         refused_proxied: Sent::EMPTY,
+        refused_hosts: Sketch::EMPTY,
+        attempted_hosts: Sketch::EMPTY,
+        missing_hosts: Sketch::EMPTY,
         oddities: [0; Oddity::ALL.len()],
         odd_parts: [const { Sent::EMPTY }; Oddity::ALL.len()],
     };
@@ -215,6 +235,18 @@ impl Web {
         if self.proxied > 0 { 0 } else { self.refused_proxied.count(by) }
     }
 
+    /// Distinct addresses at which the client itself tried a way out of the directory or a Log4Shell string; or at which it
+    /// was refused as the client of a proxy, if these are more.
+    pub fn attempted_hosts(&self) -> u64 {
+        let refused = if self.proxied > 0 { 0 } else { self.refused_hosts.count().value };
+        self.attempted_hosts.count().value.max(refused)
+    }
+
+    /// Distinct addresses at which the client itself missed a sensitive path.
+    pub fn missing_hosts(&self) -> u64 {
+        self.missing_hosts.count().value
+    }
+
     fn ask(&mut self, asked: &Asked<'_>, at: Duration) {
         self.requests += 1;
         self.referred += u64::from(asked.sender != Sender::Client);
@@ -237,6 +269,9 @@ impl Web {
             let count = &mut self.oddities[*oddity as usize];
             *count = count.saturating_add(1);
             self.odd_parts[*oddity as usize].add(asked.sender, asked.odd_part);
+            if matches!(oddity, Oddity::Traversal | Oddity::Jndi) {
+                note(&mut self.attempted_hosts, asked.sender, asked.address);
+            }
         }
     }
 
@@ -271,6 +306,7 @@ impl Web {
                 let Some(request) = request else { return };
                 if request.is_proxied {
                     self.refused_proxied.add(request.sender, request.odd_part);
+                    note(&mut self.refused_hosts, request.sender, request.address);
                 }
                 let Some(path) = path else { return };
                 self.missed_paths.add(path);
@@ -285,6 +321,9 @@ impl Web {
                 if let Some(entry) = entry {
                     let asker = Asker { sender: request.sender, agent: request.agent };
                     self.sensitive.miss(entry, asker, verdict == Verdict::Refused);
+                    if verdict == Verdict::Missed && !self.sensitive.is_here(entry) {
+                        note(&mut self.missing_hosts, request.sender, request.address);
+                    }
                 }
             }
         }

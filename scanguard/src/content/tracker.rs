@@ -366,6 +366,10 @@ impl Digest<'_> {
             agent: self.salt.hash_one(agent) as u8,
             oddities: &oddities,
             odd_part: self.salt.hash_one(odd_part),
+            address: match service {
+                Service::Endpoint { ip, .. } => Some(self.salt.hash_one(ip) as u32),
+                Service::Log => None,
+            },
         };
         client.each(|stats| stats.ask(&asked));
         let names_it = !self.settings.redact;
@@ -381,6 +385,7 @@ impl Digest<'_> {
             base: described(path).map(|file| self.path(file, None)),
             agent: asked.agent,
             odd_part: asked.odd_part,
+            address: asked.address,
             has_credentials: *has_credentials,
             is_proxied: oddities.contains(&Oddity::Proxy),
             example: (names_it

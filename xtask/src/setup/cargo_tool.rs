@@ -32,6 +32,9 @@ pub(super) const CARGO_GENERATE_RPM: CargoTool = CargoTool { name: "cargo-genera
 /// Lists what is in a package (CycloneDX).
 pub(super) const CARGO_CYCLONEDX: CargoTool = CargoTool { name: "cargo-cyclonedx", version: "0.5.9" };
 
+/// Scans ports, for the matrix. Debian does not have it.
+pub(super) const RUSTSCAN: CargoTool = CargoTool { name: "rustscan", version: "2.4.1" };
+
 impl Item for CargoTool {
     fn name(&self, _: &Workspace) -> String {
         format!("{} {}", self.name, self.version)

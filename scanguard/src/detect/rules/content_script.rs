@@ -91,6 +91,17 @@ impl Play {
         self.say(source, said).say(source, Said::Status(status))
     }
 
+    /// It sends a request to 198.51.100.`host` and gets an answer.
+    pub(crate) fn asked_at(&mut self, source: u8, host: u8, said: Said, status: u16) -> &mut Self {
+        self.connection = (self.connection + 1) % 10;
+        let (port, ip) = (Some(40_000 + self.connection), Ipv4Addr::new(198, 51, 100, host).into());
+        for said in [said, Said::Status(status)] {
+            let service = Service::Endpoint { ip, port: 80, protocol: 6 };
+            self.utter(source, Proof::Connection, service, port, said);
+        }
+        self
+    }
+
     /// The same, as an access log records it.
     pub(crate) fn logged(&mut self, source: u8, said: Said, status: u16) -> &mut Self {
         let said = match said {

@@ -7,7 +7,8 @@
 //! the rule needs ten. A broken client repeats unknown methods, missing Host headers, binary junk and broken syntax,
 //! but always in the same way: five of these count, if at least two are not of the most frequent kind.
 //!
-//! Distinct odd things count, not requests: a page that polls with an odd title sends one. What a page sent the client
+//! Distinct odd things count, not requests: a page that polls with an odd title sends one. But one attempt at each of many
+//! addresses is a sweep for one weakness: each address counts once. What a page sent the client
 //! to is told, and bans nobody; of what a page of this very host sent, four count as one.
 
 use super::{
@@ -37,6 +38,8 @@ pub(super) struct Settings {
     common: Common,
     /// Threshold: distinct traversals, Log4Shell strings and refused targets of another host.
     attempts: u32,
+    /// Threshold: distinct addresses at which there was such an attempt, be it the same.
+    hosts: u32,
     /// Threshold: distinct apparent injections.
     injections: u32,
     /// Threshold: distinct oddities, at least two of them of other kinds than the rest.
@@ -45,7 +48,7 @@ pub(super) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { common: Common::new(Severity::Medium), attempts: 3, injections: 10, oddities: 5 }
+        Self { common: Common::new(Severity::Medium), attempts: 3, hosts: 8, injections: 10, oddities: 5 }
     }
 }
 
@@ -56,6 +59,7 @@ impl Settings {
             common: Common::read(&mut section, default.common),
             // Above 200 the bitmaps of 128 bits are not precise enough.
             attempts: section.number("attempts", default.attempts, 1..=200),
+            hosts: section.number("hosts", default.hosts, 2..=200),
             injections: section.number("injections", default.injections, 1..=200),
             oddities: section.number("oddities", default.oddities, 1..=200),
         };
@@ -94,6 +98,7 @@ impl Rule for OddRequests {
                 |oddities: &[Oddity]| oddities.iter().map(|oddity| web.odd_parts(*oddity, by)).sum::<u64>();
             let attempts = of(&[Oddity::Traversal, Oddity::Jndi]) + web.refused_proxied(by);
             attempts >= u64::from(self.0.attempts) * times
+                || web.attempted_hosts() >= u64::from(self.0.hosts) * times
                 || of(&[Oddity::Injection]) >= u64::from(self.0.injections) * times
         };
         let is_mixed = |by: By, times: u64| {
@@ -119,7 +124,9 @@ impl Rule for OddRequests {
             .collect();
         kinds.sort_by_key(|(times, _)| std::cmp::Reverse(*times));
         let kinds: Vec<_> = kinds.into_iter().map(|(times, words)| format!("{times} with {words}")).collect();
-        format!("{}, of these {}", count(web.requests + stats.broken, "request"), kinds.join(", "))
+        let hosts = web.attempted_hosts();
+        let at = if hosts > 1 { format!(", attempts at {}", count(hosts, "address")) } else { String::new() };
+        format!("{}, of these {}{at}", count(web.requests + stats.broken, "request"), kinds.join(", "))
     }
 }
 
@@ -149,7 +156,13 @@ mod tests {
 
     #[test]
     fn attempts_are_found() {
-        let scans: [(&str, Script); 8] = [
+        let scans: [(&str, Script); 10] = [
+            ("one Log4Shell string at each of twelve addresses", |play| {
+                (1..=12).for_each(|host| _ = play.asked_at(1, host, odd("/x", Oddity::Jndi), 404));
+            }),
+            ("one CONNECT at each of twelve addresses", |play| {
+                (1..=12).for_each(|host| _ = play.asked_at(1, host, odd("/", Oddity::Proxy), 405));
+            }),
             ("looking for an open proxy under a name under which nobody else was served", |play| {
                 play.asked(1, to("shop.example", "/"), 200);
                 for page in ["/", "/a", "/b"] {
@@ -219,7 +232,20 @@ mod tests {
 
     #[test]
     fn broken_clients_and_curious_users_are_not() {
-        let quiet: [(&str, Script); 14] = [
+        let quiet: [(&str, Script); 16] = [
+            ("a broken link of a site with an IPv4 and an IPv6 address, and a few behind them", |play| {
+                for _ in 0..100 {
+                    (1..=4).for_each(|host| {
+                        _ = play.asked_at(1, host, odd("/../style.css", Oddity::Traversal), 400);
+                    });
+                }
+            }),
+            ("the client of a proxy with many addresses, who asks for what is not there", |play| {
+                for host in 1..=40 {
+                    let status = if host % 3 == 0 { 404 } else { 200 };
+                    play.asked_at(1, host, odd("/", Oddity::Proxy), status);
+                }
+            }),
             ("an app that writes whole targets of this very site", |play| {
                 play.asked(2, to("shop.example", "/"), 200);
                 for _ in 0..10 {

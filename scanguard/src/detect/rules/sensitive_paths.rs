@@ -5,6 +5,9 @@
 //! list counts once, whatever stands before it. Missing paths of three applications are certain evidence. Three of one
 //! application may be a monitor's that asks by name for what should be here: the finding is told, and bans nobody.
 //!
+//! One missing path at each of many addresses is a sweep for one weakness. It is told, and bans nobody: somebody who looks
+//! after many hosts may ask each for the same page.
+//!
 //! No honest client requests certain other paths: one of them is told, whatever the answer was. Below another path,
 //! where a code forge may show such a file, it counts only if it did not exist. It bans nobody by itself, because any
 //! page may have `http://host/.env` as a picture. Three of them are certain evidence.
@@ -39,13 +42,15 @@ pub(super) struct Settings {
     common: Common,
     /// Threshold: distinct paths that did not exist.
     paths: u32,
+    /// Threshold: distinct addresses at which such a path did not exist, be it the same.
+    hosts: u32,
     /// Threshold: distinct paths that no honest client requests.
     certain_paths: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { common: Common::new(Severity::Medium), paths: 3, certain_paths: 1 }
+        Self { common: Common::new(Severity::Medium), paths: 3, hosts: 8, certain_paths: 1 }
     }
 }
 
@@ -56,6 +61,7 @@ impl Settings {
             common: Common::read(&mut section, default.common),
             // Above 200 the bitmap of 128 bits is not precise enough.
             paths: section.number("paths", default.paths, 1..=200),
+            hosts: section.number("hosts", default.hosts, 2..=200),
             certain_paths: section.number("certain_paths", default.certain_paths, 1..=200),
         };
         section.finish();
@@ -90,6 +96,7 @@ impl Rule for SensitivePaths {
             sensitive.entries(Kind::Certain, By::Client) >= certain * times
                 || sensitive.entries(Kind::Missing, By::Anybody) >= paths * times
                 || sensitive.families(Kind::Sought, By::Anybody) >= paths * times
+                || web.missing_hosts() >= u64::from(self.0.hosts) * times
         };
         graded(stats, own, told).or_else(|| {
             let is_unanswered = web.met + web.missed + web.moot == 0;
@@ -141,7 +148,10 @@ mod tests {
 
     #[test]
     fn looking_for_ways_in_is_found() {
-        let scans: [(&str, Script); 8] = [
+        let scans: [(&str, Script); 9] = [
+            ("one missing page at each of twelve addresses", |play| {
+                (1..=12).for_each(|host| _ = play.asked_at(1, host, get("/manager/html"), 404));
+            }),
             ("one that nobody asks for", |play| {
                 play.logged(1, get("/.env"), 404);
             }),
@@ -257,7 +267,13 @@ mod tests {
 
     #[test]
     fn the_users_of_sites_that_have_them_are_not() {
-        let quiet: [(&str, Script); 12] = [
+        let quiet: [(&str, Script); 13] = [
+            ("an author of twelve WordPress sites, of which three have moved", |play| {
+                for host in 1..=12 {
+                    let status = if host % 4 == 0 { 404 } else { 200 };
+                    play.asked_at(1, host, get("/wp-login.php"), status);
+                }
+            }),
             ("an author of a WordPress site", |play| {
                 for path in ["/wp-login.php", "/wp-admin/", "/wp-admin/post.php", "/xmlrpc.php"] {
                     play.logged(1, get(path), 200).logged(1, get(path), 302);

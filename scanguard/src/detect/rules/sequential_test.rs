@@ -317,7 +317,8 @@ mod tests {
 
     #[test]
     fn few_services_that_have_nothing_in_common_are_enough() {
-        let closed: [(&str, &[u16]); 3] = [
+        let closed: [(&str, &[u16]); 4] = [
+            ("those of container hosts", &[2375, 2376, 2379, 6443, 8001, 10_250, 10_255]),
             ("ten", &[21, 23, 25, 110, 139, 445, 1433, 3389, 5900, 8443]),
             ("seven of them", &[21, 110, 139, 445, 1433, 3389, 8443]),
             ("five", &[22, 23, 1433, 3389, 5900]),
