@@ -1,7 +1,11 @@
 //! Listeners at ports, and their callers: a program that strangers call at the port at which it calls others is a peer
 //! among peers.
 
-use aya_ebpf::{btf_maps::LruHashMap, helpers::bpf_ktime_get_ns, macros::btf_map};
+use aya_ebpf::{
+    btf_maps::{Array, LruHashMap},
+    helpers::bpf_ktime_get_ns,
+    macros::btf_map,
+};
 use scanguard_common::{
     actor::{FIRST_SERVED, HOUR_NS, Kind, MAX_SERVED, Served, served},
     address::Address,
@@ -24,6 +28,14 @@ const HOOK: u32 = Hook::Tracepoint as u32;
 #[btf_map]
 static SERVED: LruHashMap<u64, Served, { MAX_SERVED as usize }> = LruHashMap::new();
 
+/// A bit for each port at which a program began to listen, in any namespace: most calls need no look at [`SERVED`]. Bits
+/// stay, and CPUs that set two of a word at once may lose one until a listener comes again.
+#[btf_map]
+static LISTENED: Array<u64, { WORDS as usize + 1 }> = Array::new();
+
+/// Words of ports. The one behind them is not 0 if a program of another namespace began to listen.
+const WORDS: u32 = 1 << 10;
+
 /// The current task has a socket listen.
 #[inline(always)]
 pub(crate) fn listens(socket: *const u8) {
@@ -33,7 +45,7 @@ pub(crate) fn listens(socket: *const u8) {
 /// Somebody called a listener of our network namespace at a port, and the connection is established.
 #[inline(always)]
 pub(crate) fn called(peer: Address, port: u16) {
-    if config::outbound() && port >= FIRST_SERVED {
+    if config::outbound() && port >= FIRST_SERVED && has_listened(port) {
         scanguard_called(served(config::namespace(), port), &raw const peer);
     }
 }
@@ -41,19 +53,39 @@ pub(crate) fn called(peer: Address, port: u16) {
 /// The same in another namespace.
 #[inline(always)]
 pub(crate) fn called_elsewhere(socket: *const u8) {
-    if config::outbound() && !config::outbound_is_own() {
+    if config::outbound() && !config::outbound_is_own() && word(WORDS) != 0 {
         scanguard_called_elsewhere(socket as u64);
     }
 }
 
-/// The key of the listener of a socket at a port.
 #[inline(always)]
-unsafe fn key(socket: *const u8, port: u16) -> Option<u64> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let namespace = read::<*const u8>(socket, Field::Namespace)?;
-        Some(served(read::<u32>(namespace, Field::NamespaceNumber)?, port))
+fn word(index: u32) -> u64 {
+    // SAFETY: an aligned number in a map.
+    LISTENED.get_ptr(index).map_or(0, |word| unsafe { word.read() })
+}
+
+/// Whether a program began to listen at a port.
+#[inline(always)]
+fn has_listened(port: u16) -> bool {
+    word(u32::from(port) >> 6) >> (port & 63) & 1 != 0
+}
+
+/// Notes that.
+#[inline(always)]
+fn note(port: u16, is_elsewhere: bool) {
+    for (index, bits) in [(u32::from(port) >> 6, 1 << (port & 63)), (WORDS, u64::from(is_elsewhere))] {
+        if let Some(word) = LISTENED.get_ptr_mut(index) {
+            // SAFETY: an aligned number in a map.
+            unsafe { word.write(word.read() | bits) };
+        }
     }
+}
+
+/// The network namespace of a socket.
+#[inline(always)]
+unsafe fn namespace(socket: *const u8) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    unsafe { read(read(socket, Field::Namespace)?, Field::NamespaceNumber) }
 }
 
 /// As [`listens`]. A global function, for the reason that [`crate::judge`] gives.
@@ -74,12 +106,14 @@ extern "C" fn scanguard_listens(socket: u64) -> u32 {
         if port < FIRST_SERVED {
             return 0;
         }
-        let Some(key) = key(socket, port) else {
+        let Some(namespace) = namespace(socket) else {
             return 0;
         };
+        let key = served(namespace, port);
         if actor::find(Hook::Tracepoint, scratch, Kind::Program).is_none() {
             return 0;
         }
+        note(port, namespace != config::namespace());
         let owner = *Scratch::key(scratch, 0);
         // Several sockets may listen at a port: those of both families, and those of several workers.
         if SERVED.get_ptr(key).is_some_and(|held| (*held).owner == owner) {
@@ -125,11 +159,14 @@ extern "C" fn scanguard_called_elsewhere(socket: u64) -> u32 {
     let socket = socket as *const u8;
     // SAFETY: the kernel's socket; the helper checks its memory.
     let (key, peer) = unsafe {
-        let Some(port) = read::<u16>(socket, Field::LocalPort).filter(|port| *port >= FIRST_SERVED) else {
+        let Some(port) = read::<u16>(socket, Field::LocalPort) else {
             return 0;
         };
-        match (key(socket, port), remote(socket)) {
-            (Some(key), Some(peer)) => (key, peer),
+        if port < FIRST_SERVED || !has_listened(port) {
+            return 0;
+        }
+        match (namespace(socket), remote(socket)) {
+            (Some(namespace), Some(peer)) => (served(namespace, port), peer),
             _ => return 0,
         }
     };

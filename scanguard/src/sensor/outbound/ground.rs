@@ -39,7 +39,7 @@ pub enum OutboundError {
 
 /// The maps that only outbound traffic needs. They are small where it is not looked at, and never pinned: the program
 /// that fills them ends with the agent.
-pub(in crate::sensor) const MAPS: [&str; 12] = [
+pub(in crate::sensor) const MAPS: [&str; 13] = [
     actor::ACTORS,
     actor::IDENTITIES,
     actor::TARGETS,
@@ -48,6 +48,7 @@ pub(in crate::sensor) const MAPS: [&str; 12] = [
     actor::NOWHERE,
     actor::OUTBOUND_ORDERS,
     actor::SERVED,
+    "LISTENED",
     "OPEN",
     "OWNERS",
     "ACTIVE",
