@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::MetadataExt as _,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -39,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("outbound: answers from a service's port are no calls", service_port),
         trial("outbound: hosts behind this one are told by their addresses", inner),
         trial("outbound: a container behind NAT is told by its process", behind_nat),
+        trial("outbound: a peer in a container is known by those who call it there", peer_in_a_container),
         trial("outbound: a blocked actor cannot connect, send or make packets", blocked),
         trial("outbound: a dry run refuses nothing and counts", dry_run),
     ]
@@ -285,6 +287,53 @@ fn behind_nat() -> Result<()> {
     connect(&tenant, &group, &targets)?;
     let actor = watch.only(group.number()?, Kind::Program)?;
     ensure!(actor.came_of() == (10, 1, 9), "{:?}", actor.came_of());
+    Ok(())
+}
+
+/// Serves two ports until so many have called at the first, and asks for one target.
+const PEER: &str = "
+import socket, sys
+servers = [socket.create_server(('', port), backlog=64) for port in (4001, 4002)]
+for _ in range(int(sys.argv[1])):
+    servers[0].accept()[0].close()
+s = socket.socket()
+s.settimeout(0.5)
+s.connect_ex((sys.argv[2], 7001))
+";
+
+/// Calls it from an address of each of so many networks.
+const CALLS: &str = "
+import socket, sys, time
+for network in range(int(sys.argv[1])):
+    for _ in range(100):
+        try:
+            socket.create_connection(('10.79.0.2', 4001), 5, (f'30.{network}.0.1', 0)).close()
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+";
+
+fn peer_in_a_container() -> Result<()> {
+    const NETWORKS: u64 = 12;
+    let lab = Lab::new()?;
+    let group = Group::new("-peer.scope")?;
+    let tenant = behind(&lab, false)?;
+    lab.scanner.ip(&format!("route add 30.0.0.0/8 via {VICTIM}"))?;
+    lab.victim.ip("route add local 30.0.0.0/8 dev lo")?;
+    let mut watch = watch(&lab)?;
+    let mut peer = tenant.command(PYTHON);
+    group.hold(&mut peer);
+    let mut peer = Process::new(peer.args(["-c", PEER, &NETWORKS.to_string(), VICTIM]).spawn()?);
+    run(lab.victim.command(PYTHON).args(["-c", CALLS, &NETWORKS.to_string()]))?;
+    peer.wait_within(PATIENCE)?;
+    let actor = watch.only(group.number()?, Kind::Program)?;
+    let number = |host: &Namespace| host.enter(|| Ok(fs::metadata("/proc/thread-self/ns/net")?.ino()));
+    let inside = u32::try_from(number(&tenant)?)?;
+    let outside = u32::try_from(number(&lab.scanner)?)?;
+    let mut callers = |namespace, port| watch.actors.callers(&actor.key.address(), namespace, port);
+    ensure!((NETWORKS - 2..=NETWORKS + 2).contains(&callers(inside, 4_001)?), "{}", callers(inside, 4_001)?);
+    ensure!(callers(inside, 4_002)? == 0, "nobody called there");
+    ensure!(callers(outside, 4_001)? == 0, "nobody listens there");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use scanguard_tests::fixtures::{
     agent::Agent,
     cgroup::Group,
     clients::serve,
-    lab::{Lab, PATIENCE, Process, SCANNER, VICTIM, VICTIM_INTERFACE, run, wait_for},
+    lab::{Lab, PATIENCE, Process, SCANNER, SCANNER6, VICTIM, VICTIM_INTERFACE, VICTIM6, run, wait_for},
     scenario::Scenario,
 };
 
@@ -89,14 +89,14 @@ fn nowhere() -> Result<()> {
 const PEER: &str = "
 import select, socket, sys, time
 port, calls = int(sys.argv[1]), int(sys.argv[2])
-server = socket.create_server(('', port), backlog=64)
+server = socket.create_server(('', port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
 print('ready', flush=True)
 for _ in range(calls):
     client, _ = server.accept()
     client.close()
 for target in sys.argv[3:]:
-    ip, remote = target.rsplit('.', 1)
-    s = socket.socket()
+    ip, remote = target.rsplit('/', 1)
+    s = socket.socket(socket.AF_INET6 if ':' in ip else socket.AF_INET)
     s.settimeout(0.1)
     try:
         s.connect((ip, int(remote)))
@@ -106,54 +106,92 @@ for target in sys.argv[3:]:
     s.close()
 ";
 
-/// Calls the victim from an address of each of so many networks.
+/// Calls an address at a port from an address of each of so many networks, which begin like this.
 const CALLS: &str = "
 import socket, sys, time
 for network in range(int(sys.argv[3])):
+    source = sys.argv[4].format(network)
     for _ in range(100):
         try:
-            socket.create_connection((sys.argv[1], int(sys.argv[2])), 5, (f'30.{network}.0.1', 0)).close()
+            socket.create_connection((sys.argv[1], int(sys.argv[2])), 5, (source, 0)).close()
             break
         except ConnectionRefusedError:
             time.sleep(0.1)
 ";
+
+/// A peer, and those whom it knows.
+struct Play<'l> {
+    lab: &'l Lab,
+    agent: &'l Agent<'l>,
+    /// Its address.
+    address: &'l str,
+}
+
+impl Play<'_> {
+    /// The peer serves port 4001, is called from so many networks, and calls 80 others at a port, of whom one in four is
+    /// there. Gives the name of its control group.
+    fn play(&self, suffix: &str, port: u16, networks: u32) -> Result<String> {
+        let group = Group::new(suffix)?;
+        let mut command = self.lab.victim.command(PYTHON);
+        group.hold(&mut command);
+        command.args(["-c", PEER, "4001", &networks.to_string()]);
+        let is_v6 = self.address.contains(':');
+        let targets = (1..=80).map(|last| {
+            let is_there = last % 4 == 0;
+            if is_v6 {
+                format!("2a02:{}:{networks}::{last}/{port}", if is_there { "8" } else { "7" })
+            } else {
+                format!("20.{}.{networks}.{last}/{port}", if is_there { "8" } else { "7" })
+            }
+        });
+        let mut peer = Process::new(command.args(targets).spawn()?);
+        let source = if is_v6 { "2a03:{}::1" } else { "30.{}.0.1" };
+        let mut calls = self.lab.scanner.command(PYTHON);
+        run(calls.args(["-c", CALLS, self.address, "4001", &networks.to_string(), source]))?;
+        peer.wait_within(PATIENCE)?;
+        until_settled(self.agent)?;
+        Ok(group.name())
+    }
+
+    fn is_quiet(&self, suffix: &str, networks: u32) -> Result<()> {
+        let quiet = self.play(suffix, 4_001, networks)?;
+        let findings = self.agent.findings();
+        ensure!(!findings.iter().any(|f| f["actor"].to_string().contains(&quiet)), "{findings:#?}");
+        Ok(())
+    }
+
+    fn is_found(&self, suffix: &str, port: u16, networks: u32) -> Result<()> {
+        let found = self.play(suffix, port, networks)?;
+        await_finding(self.agent, "outbound_sweep", &found).map(drop)
+    }
+}
 
 fn peers() -> Result<()> {
     Scenario::new(CONFIG)?.with(&["--format", "json"]).run(|lab, agent| {
         for net in ["20.7.0.0/16", "20.8.0.0/16", "30.0.0.0/8"] {
             lab.victim.ip(&format!("route add {net} via {SCANNER}"))?;
         }
+        for net in ["2a02::/16", "2a03::/16"] {
+            lab.victim.ip(&format!("-6 route add {net} via {SCANNER6}"))?;
+        }
         for net in ["20.8.0.0/16", "30.0.0.0/8"] {
             lab.scanner.ip(&format!("route add local {net} dev lo"))?;
         }
+        for net in ["2a02:8::/32", "2a03::/16"] {
+            lab.scanner.ip(&format!("-6 route add local {net} dev lo"))?;
+        }
+        lab.scanner.sysctl("ipv6/ip_nonlocal_bind", "1")?;
         let _alive = serve(&lab.scanner, [4_001, 4_002])?;
-        let play = |suffix: &str, served: &str, port: u16, networks: u32| -> Result<String> {
-            let group = Group::new(suffix)?;
-            let mut command = lab.victim.command(PYTHON);
-            group.hold(&mut command);
-            command.args(["-c", PEER, served, &networks.to_string()]);
-            // One in four is there.
-            let targets = (1..=80).map(|last| {
-                let net = if last % 4 == 0 { "20.8" } else { "20.7" };
-                format!("{net}.{networks}.{last}.{port}")
-            });
-            let mut peer = Process::new(command.args(targets).spawn()?);
-            run(lab.scanner.command(PYTHON).args(["-c", CALLS, VICTIM, served, &networks.to_string()]))?;
-            peer.wait_within(PATIENCE)?;
-            until_settled(agent)?;
-            Ok(group.name())
-        };
+        let here = Play { lab, agent, address: VICTIM };
         // Twelve networks call it, and it calls others at its own port.
-        let quiet = play("-peer.service", "4001", 4_001, 12)?;
-        let findings = agent.findings();
-        ensure!(!findings.iter().any(|f| f["actor"].to_string().contains(&quiet)), "{findings:#?}");
+        here.is_quiet("-peer.service", 12)?;
         // Two networks call it.
-        let lonely = play("-lonely.service", "4001", 4_001, 2)?;
-        await_finding(agent, "outbound_sweep", &lonely)?;
+        here.is_found("-lonely.service", 4_001, 2)?;
         // It serves another port than it scans.
-        let other = play("-other.service", "4001", 4_002, 13)?;
-        await_finding(agent, "outbound_sweep", &other)?;
-        Ok(())
+        here.is_found("-other.service", 4_002, 13)?;
+        let by_v6 = Play { address: VICTIM6, ..here };
+        by_v6.is_quiet("-peer6.service", 12)?;
+        by_v6.is_found("-lonely6.service", 4_001, 2)
     })
 }
 
@@ -166,7 +204,7 @@ fn inner() -> Result<()> {
     scenario.run(|lab, agent| {
         lab.victim.ip(&format!("route add 20.8.0.0/16 via {SCANNER}"))?;
         lab.scanner.ip("route add local 20.8.0.0/16 dev lo")?;
-        lab.scanner.ip(&format!("route add 10.79.0.0/24 via {VICTIM}"))?;
+        lab.scanner.sysctl("ipv6/ip_nonlocal_bind", "1")?;
         let _server = serve(&lab.scanner, [443])?;
         // It talks to them for a while, and to others.
         for _ in 0..2 {
